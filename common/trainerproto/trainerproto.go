@@ -1,0 +1,352 @@
+// Package trainerproto is the protocol between a worker's agent and a trainer,
+// in any language: one process a run.
+//
+// The agent starts a trainer ahead of time. The trainer writes a hello event to
+// file descriptor 3 and waits for one line on standard input: the job, a JSON
+// object. From then on it writes events to descriptor 3, one JSON object a
+// line, and may read further lines from standard input: control messages.
+// Standard error is for people; standard output is not used. The process ends
+// with code 0 after a done event and with another after a failed event. A
+// SIGTERM asks it to end soon, a SIGKILL follows after a grace time.
+//
+// The package refuses lines longer than MaxLine and events it cannot decode;
+// it knows nothing of leases, raft or the network.
+package trainerproto
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"sync"
+)
+
+// Version of the protocol, said in hello and in the job.
+const Version = 1
+
+// MaxLine is the longest line either side may write, in bytes.
+const MaxLine = 1 << 20
+
+// EventsFD is the descriptor a trainer writes its events to.
+const EventsFD = 3
+
+// ErrLineTooLong is returned for a line beyond MaxLine.
+var ErrLineTooLong = errors.New("trainer protocol: line longer than 1 MiB")
+
+// Job is what a trainer is told: one run of one trial.
+type Job struct {
+	Protocol int             `json:"protocol"`
+	Sweep    string          `json:"sweep"`
+	Trial    int64           `json:"trial"`
+	Run      int32           `json:"run"`
+	Seed     uint64          `json:"seed"`
+	Params   json.RawMessage `json:"params"`   // JSON object: the trial's point; overrides Training
+	Training json.RawMessage `json:"training"` // JSON object: the sweep's training settings
+
+	Metric   string `json:"metric"`   // objective metric: decides which checkpoint is best
+	Maximize bool   `json:"maximize"` // direction of the objective
+
+	Device      string `json:"device"`       // "cpu", "cuda:0"
+	Threads     int    `json:"threads"`      // CPU threads this run may use
+	Dir         string `json:"dir"`          // absolute folder for checkpoints, exists
+	BaseDir     string `json:"base_dir"`     // relative data paths are read from here
+	CacheDir    string `json:"cache_dir"`    // for packed image sets, shared by all runs of a machine
+	Resume      string `json:"resume"`       // absolute path of a checkpoint; empty = from scratch
+	ResumeEpoch int    `json:"resume_epoch"` // epoch of that checkpoint
+}
+
+// Control is a line to a running trainer.
+type Control struct {
+	// Verdict "stop" or "pause": end after writing a checkpoint of the epoch in
+	// progress or the last complete one, whichever is sooner, with a done event
+	// whose reason is "stopped" or "paused".
+	Verdict string `json:"verdict"`
+}
+
+// Event kinds.
+const (
+	EventHello      = "hello"
+	EventEpoch      = "epoch"
+	EventCheckpoint = "checkpoint"
+	EventProgress   = "progress"
+	EventDone       = "done"
+	EventFailed     = "failed"
+)
+
+// Reasons of a done event.
+const (
+	DoneFinished = "finished" // trained to the last epoch, or stopped by its own patience
+	DoneStopped  = "stopped"
+	DonePaused   = "paused"
+)
+
+// Classes of a failed event.
+const (
+	FailedOutOfMemory = "out_of_memory"
+	FailedDeviceFault = "device_fault"
+	FailedBadSpec     = "bad_spec"
+	FailedDiverged    = "diverged"
+	FailedDiskFull    = "disk_full"
+	FailedCrashed     = "crashed"
+)
+
+// Event is a line from a trainer. Which fields count depends on Kind.
+type Event struct {
+	Kind string `json:"event"`
+
+	// hello
+	Protocol int    `json:"protocol,omitempty"`
+	Name     string `json:"name,omitempty"`
+
+	// epoch, checkpoint
+	Epoch   int     `json:"epoch,omitempty"` // from 1
+	Metrics Metrics `json:"metrics,omitempty"`
+	Seconds float64 `json:"seconds,omitempty"` // wall time of the epoch
+
+	// checkpoint: written, synced and renamed before the event
+	Path   string `json:"path,omitempty"`
+	Size   int64  `json:"size,omitempty"`
+	SHA256 string `json:"sha256,omitempty"` // hex
+
+	// progress, at most about once a second: what `trial show` and bars print
+	Step  int64 `json:"step,omitempty"`
+	Steps int64 `json:"steps,omitempty"`
+
+	// done
+	Reason string `json:"reason,omitempty"`
+
+	// failed
+	Class string `json:"class,omitempty"`
+
+	// any: a line for people
+	Message string `json:"message,omitempty"`
+}
+
+// Metrics keeps the order in which a trainer lists them. Values may be NaN or
+// infinite; JSON has no such numbers, so they travel as the strings "NaN",
+// "Infinity" and "-Infinity".
+type Metrics []Metric
+
+// Metric is one named value.
+type Metric struct {
+	Name  string
+	Value float64
+}
+
+// Get returns the value of a metric.
+func (m Metrics) Get(name string) (float64, bool) {
+	for _, x := range m {
+		if x.Name == name {
+			return x.Value, true
+		}
+	}
+	return 0, false
+}
+
+// MarshalJSON writes an object in the metrics' order.
+func (m Metrics) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for i, x := range m {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		k, err := json.Marshal(x.Name)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(b, k...), ':')
+		switch {
+		case math.IsNaN(x.Value):
+			b = append(b, `"NaN"`...)
+		case math.IsInf(x.Value, 1):
+			b = append(b, `"Infinity"`...)
+		case math.IsInf(x.Value, -1):
+			b = append(b, `"-Infinity"`...)
+		default:
+			b = strconv.AppendFloat(b, x.Value, 'g', -1, 64)
+		}
+	}
+	return append(b, '}'), nil
+}
+
+// UnmarshalJSON reads an object and keeps its order; a repeated name is an error.
+func (m *Metrics) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		*m = nil
+		return nil
+	}
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	names, err := keysInOrder(data)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	if len(names) != len(raw) {
+		return errors.New("metrics: a name stands twice")
+	}
+	out := make(Metrics, 0, len(names))
+	for _, n := range names {
+		v, err := parseValue(raw[n])
+		if err != nil {
+			return fmt.Errorf("metric %q: %w", n, err)
+		}
+		out = append(out, Metric{n, v})
+	}
+	*m = out
+	return nil
+}
+
+func parseValue(raw json.RawMessage) (float64, error) {
+	var v float64
+	if err := json.Unmarshal(raw, &v); err == nil && string(raw) != "null" {
+		return v, nil
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err == nil {
+		switch s {
+		case "NaN":
+			return math.NaN(), nil
+		case "Infinity", "inf":
+			return math.Inf(1), nil
+		case "-Infinity", "-inf":
+			return math.Inf(-1), nil
+		}
+	}
+	return 0, fmt.Errorf("%.40s is not a number, NaN, Infinity or -Infinity", raw)
+}
+
+// keysInOrder lists the keys of a JSON object of scalars.
+func keysInOrder(data []byte) ([]string, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("not an object")
+	}
+	var keys []string
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		k, ok := t.(string)
+		if !ok {
+			return nil, errors.New("key is not a string")
+		}
+		var skip json.RawMessage
+		if err := dec.Decode(&skip); err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// Writer writes lines; safe for concurrent use.
+type Writer struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// NewWriter writes to w, one Write call a line.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// Send writes one Job, Control or Event as a line.
+func (w *Writer) Send(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("trainer protocol: %w", err)
+	}
+	if len(b) >= MaxLine {
+		return ErrLineTooLong
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, err = w.w.Write(append(b, '\n'))
+	return err
+}
+
+// Reader reads lines.
+type Reader struct{ s *bufio.Scanner }
+
+// NewReader reads from r.
+func NewReader(r io.Reader) *Reader {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 4096), MaxLine)
+	return &Reader{s: s}
+}
+
+func (r *Reader) line() ([]byte, error) {
+	for r.s.Scan() {
+		if b := r.s.Bytes(); len(b) > 0 {
+			return b, nil
+		}
+	}
+	if errors.Is(r.s.Err(), bufio.ErrTooLong) {
+		return nil, ErrLineTooLong
+	}
+	if err := r.s.Err(); err != nil {
+		return nil, err
+	}
+	return nil, io.EOF
+}
+
+// Event reads the next event and checks it. io.EOF ends the stream.
+func (r *Reader) Event() (Event, error) {
+	var e Event
+	b, err := r.line()
+	if err != nil {
+		return e, err
+	}
+	if err := json.Unmarshal(b, &e); err != nil {
+		return e, fmt.Errorf("trainer protocol: %.120q: %w", b, err)
+	}
+	return e, e.check()
+}
+
+func (e *Event) check() error {
+	switch e.Kind {
+	case EventHello, EventProgress, EventDone, EventFailed:
+		return nil
+	case EventEpoch, EventCheckpoint:
+		if e.Epoch < 1 || e.Epoch > math.MaxInt32 {
+			return fmt.Errorf("trainer protocol: %s event of epoch %d; epochs count from 1", e.Kind, e.Epoch)
+		}
+		if e.Kind == EventCheckpoint && e.Path == "" {
+			return errors.New("trainer protocol: checkpoint event without a path")
+		}
+		return nil
+	}
+	return fmt.Errorf("trainer protocol: unknown event %.40q", e.Kind)
+}
+
+// Job reads the job line.
+func (r *Reader) Job() (Job, error) {
+	var j Job
+	b, err := r.line()
+	if err != nil {
+		return j, err
+	}
+	if err := json.Unmarshal(b, &j); err != nil {
+		return j, fmt.Errorf("trainer protocol: job: %w", err)
+	}
+	if j.Protocol != Version {
+		return j, fmt.Errorf("trainer protocol: job speaks version %d, this trainer %d", j.Protocol, Version)
+	}
+	return j, nil
+}
+
+// Control reads the next control line.
+func (r *Reader) Control() (Control, error) {
+	var c Control
+	b, err := r.line()
+	if err != nil {
+		return c, err
+	}
+	err = json.Unmarshal(b, &c)
+	return c, err
+}
