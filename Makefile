@@ -1,0 +1,87 @@
+# Atelier. `make run` and `make test` do everything on a fresh Debian 12 with Go.
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+export PATH := $(PATH):/usr/local/go/bin
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unversioned)
+LDFLAGS := -s -w -X atelier/common/version.Version=$(VERSION)
+
+# Debian packages: what programs need, and what only tests and parity need.
+RUN_PACKAGES := g++ libtorch-dev redis-server
+TEST_PACKAGES := $(RUN_PACKAGES) python3-torch python3-torchvision
+
+# Where libtorch is; empty = Debian's.
+LIBTORCH ?=
+export LIBTORCH
+
+# make run
+DATA ?=
+RUN_FLAGS ?=
+
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go fuzz parity proto clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+run: deps build ## a local cluster runs three sweeps on house facades, or on DATA=folder
+	$(BIN)/atelier-local $(if $(DATA),--data "$(DATA)") $(RUN_FLAGS)
+
+build: programs trainer ## all programs into bin/
+
+programs: ## the pure-Go programs: atelier, atelier-coordinator, atelier-worker, atelier-local
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/atelier ./tuner
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/atelier-coordinator ./coordinator
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/atelier-worker ./worker
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/atelier-local ./deploy/local/run
+
+libtorch: deps ## gotorch's C++ and torchx into one shared library
+	deploy/libtorch/build.sh
+
+trainer: libtorch ## atelier-trainer, which needs only that library
+	@mkdir -p $(BIN)
+	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) build -tags libtorch -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/atelier-trainer ./worker/trainer
+
+deps: ## Debian packages the programs need
+	@deploy/packages.sh $(RUN_PACKAGES)
+
+test-deps: ## Debian packages the tests need
+	@deploy/packages.sh $(TEST_PACKAGES)
+
+test: test-deps build lint test-go test-trainer test-cluster ## everything the project promises
+
+test-go: ## pure Go, fast, no libtorch
+	CGO_ENABLED=0 $(GO) test $$($(GO) list ./... | grep -v atelier/deploy/e2e)
+
+test-trainer: libtorch ## the trainer against libtorch, parity with torchvision
+	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -tags libtorch ./worker/trainer/...
+
+test-cluster: programs ## real processes, killed and stopped
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m ./deploy/e2e/...
+
+lint: ## gofmt and go vet
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+	CGO_ENABLED=0 $(GO) vet ./...
+
+parity: test-deps libtorch ## numbers beside torchvision's
+	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -tags libtorch -run 'Parity' -v ./worker/trainer/...
+
+bench: bench-go bench-cluster ## all measurements
+
+bench-go: ## benchmarks of single rooms
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1s ./coordinator/state/... ./tuner/search/... ./common/...
+
+bench-cluster: programs ## the cluster's figures, beside bare raft in the same run
+	CGO_ENABLED=0 $(GO) run ./deploy/bench $(BENCH_FLAGS)
+
+FUZZTIME ?= 20s
+fuzz: ## every fuzz test for FUZZTIME
+	@set -e; for p in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
+	    echo "$$p $$f"; CGO_ENABLED=0 $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+proto: ## Go code of the schemas (needs protobuf-compiler)
+	common/proto/generate.sh
+
+clean: ## what builds and runs left
+	rm -rf $(BIN) build run

@@ -1,0 +1,153 @@
+// Package rooms holds the house's import rules: which package may import which.
+// It has no code of its own; README.md draws the same map for people.
+package rooms_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"strings"
+	"testing"
+)
+
+type pkg struct {
+	ImportPath   string
+	Name         string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	CgoFiles     []string
+}
+
+const module = "atelier"
+
+// may lists, for an import (a path or a tree ending in "/..."), the trees of
+// this module that may import it. Everything else may not.
+var may = []struct {
+	imported string
+	by       []string
+	why      string
+}{
+	{"github.com/hashicorp/raft/...", []string{"coordinator/replica/..."}, "only replica sees raft"},
+	{"github.com/hashicorp/raft-wal/...", []string{"coordinator/replica/..."}, "only replica sees raft"},
+	{"github.com/hashicorp/raft-boltdb/...", []string{"coordinator/replica/..."}, "only replica sees raft"},
+	{"github.com/hashicorp/memberlist/...", []string{"common/gossip/..."}, "only gossip sees memberlist"},
+	{"github.com/redis/go-redis/...", []string{"coordinator/board/...", "coordinator/duty/project/..."}, "only board and the projection see Redis"},
+	{"github.com/wangkuiyi/gotorch/...", []string{"worker/trainer/..."}, "only the trainer sees libtorch"},
+	{"github.com/MaxHalford/eaopt/...", []string{"tuner/search/..."}, "only search sees eaopt"},
+	{"github.com/c-bata/goptuna/...", []string{"tuner/search/..."}, "only search sees goptuna"},
+	{"C", []string{"worker/trainer/..."}, "only the trainer uses cgo"},
+	{module + "/coordinator/...", []string{"coordinator/..."}, "the coordinator's rooms are its own; others speak to its API"},
+	{module + "/worker/...", []string{"worker/..."}, "the worker's rooms are its own"},
+	{module + "/tuner/cli/...", []string{"tuner", "tuner/cli/..."}, "the command line is a rim"},
+	{module + "/tuner/...", []string{"tuner/...", "coordinator/...", "deploy/..."}, "search and specs serve the coordinator; data and reports serve the person"},
+	{module + "/deploy/...", []string{"deploy/..."}, "nothing depends on deployment"},
+}
+
+// pure packages take time, randomness and files through parameters.
+var pure = map[string][]string{
+	"coordinator/state": {"os", "net", "net/http", "time", "sync/atomic", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
+	"common/space":      {"os", "net", "net/http", "time", "crypto/rand", "log", "log/slog"},
+}
+
+func load(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-e", "-tags", "libtorch", "-json=ImportPath,Name,Imports,TestImports,XTestImports,CgoFiles", "./...")
+	cmd.Dir = "../.."
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func in(importPath, tree string) bool {
+	root, all := strings.CutSuffix(tree, "/...")
+	return importPath == root || all && strings.HasPrefix(importPath, root+"/")
+}
+
+func allowed(from, imported string) (bool, string) {
+	room := strings.TrimPrefix(strings.TrimPrefix(from, module), "/")
+	for _, r := range may {
+		if !in(imported, r.imported) {
+			continue
+		}
+		for _, by := range r.by {
+			if in(room, by) {
+				return true, ""
+			}
+		}
+		return false, r.why
+	}
+	// What no rule names: common imports nothing of the other rooms, which the
+	// rules above say already, and everything may import common and libraries.
+	return true, ""
+}
+
+func TestImportRules(t *testing.T) {
+	pkgs := load(t)
+	if len(pkgs) < 10 {
+		t.Fatalf("go list found %d packages: the rules were not checked", len(pkgs))
+	}
+	mains := map[string]bool{}
+	for _, p := range pkgs {
+		if p.Name == "main" {
+			mains[p.ImportPath] = true
+		}
+	}
+	for _, p := range pkgs {
+		imports := append([]string{}, p.Imports...)
+		if len(p.CgoFiles) > 0 {
+			imports = append(imports, "C")
+		}
+		for _, imported := range append(append(imports, p.TestImports...), p.XTestImports...) {
+			if ok, why := allowed(p.ImportPath, imported); !ok {
+				t.Errorf("%s imports %s: %s", p.ImportPath, imported, why)
+			}
+			if mains[imported] {
+				t.Errorf("%s imports %s, a program", p.ImportPath, imported)
+			}
+		}
+		for _, imported := range p.Imports {
+			for _, not := range pure[strings.TrimPrefix(p.ImportPath, module+"/")] {
+				if imported == not {
+					t.Errorf("%s imports %s: it takes such things through parameters", p.ImportPath, imported)
+				}
+			}
+		}
+	}
+}
+
+// The rules themselves: a breach of each must be seen.
+func TestRulesCatchABreach(t *testing.T) {
+	for _, breach := range [][2]string{
+		{"common/space", module + "/tuner/search"},
+		{"common/client", module + "/coordinator/state"},
+		{"coordinator/api", "github.com/hashicorp/raft"},
+		{"coordinator/api", "github.com/redis/go-redis/v9"},
+		{"worker/agent", module + "/tuner/sweep"},
+		{"tuner/cli", module + "/worker/agent"},
+		{"worker/agent", "C"},
+		{"worker/slots", "github.com/wangkuiyi/gotorch/nn"},
+		{"coordinator/duty/propose", "github.com/c-bata/goptuna"},
+		{"coordinator/api", module + "/tuner/cli"},
+	} {
+		if ok, _ := allowed(path.Join(module, breach[0]), breach[1]); ok {
+			t.Errorf("%s may import %s: the rule is gone", breach[0], breach[1])
+		}
+	}
+}
