@@ -1,0 +1,88 @@
+package gossip
+
+import (
+	"bytes"
+	"context"
+	"log"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// delegate is the Pool as memberlist calls it. memberlist calls these while it
+// holds its own locks, so none of them may call back into it.
+type delegate Pool
+
+func (d *delegate) NodeMeta(limit int) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.meta) > limit {
+		return nil
+	}
+	return d.meta
+}
+
+func (d *delegate) NotifyMsg([]byte)                {}
+func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (d *delegate) LocalState(bool) []byte          { return nil }
+func (d *delegate) MergeRemoteState([]byte, bool)   {}
+
+func (d *delegate) NotifyJoin(n *memberlist.Node)   { d.see(n, true) }
+func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.see(n, true) }
+func (d *delegate) NotifyLeave(n *memberlist.Node)  { d.see(n, false) }
+
+func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
+	d.logger.Warn("gossip: two nodes use one name; give each its own, or wait if this one has just moved",
+		"name", existing.Name, "address", addrOf(existing), "other", addrOf(other))
+}
+
+func (d *delegate) see(n *memberlist.Node, alive bool) {
+	if n.Name == d.name {
+		return
+	}
+	meta, err := DecodeMeta(n.Meta)
+	if err != nil && alive {
+		d.logger.Warn("gossip: peer passed over", "name", n.Name, "address", addrOf(n), "error", err)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil { // a good-bye may come without metadata: keep what was known
+		if old := d.peers[n.Name]; old != nil {
+			meta = old.Meta
+		} else {
+			return
+		}
+	}
+	d.peers[n.Name] = &seen{Peer: Peer{Name: n.Name, Addr: addrOf(n), Meta: meta, Alive: alive}, since: time.Now()}
+	close(d.moved)
+	d.moved = make(chan struct{})
+}
+
+func addrOf(n *memberlist.Node) string {
+	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
+}
+
+// lines turns memberlist's log lines into records of their own level.
+type lines struct{ to *slog.Logger }
+
+func newStdLogger(to *slog.Logger) *log.Logger { return log.New(lines{to}, "", 0) }
+
+func (l lines) Write(b []byte) (int, error) {
+	text := string(bytes.TrimSpace(b))
+	level := slog.LevelDebug
+	for prefix, lv := range map[string]slog.Level{"[ERR]": slog.LevelWarn, "[WARN]": slog.LevelInfo} {
+		if strings.HasPrefix(text, prefix) {
+			level = lv
+		}
+	}
+	if i := strings.Index(text, "] "); i >= 0 {
+		text = text[i+2:]
+	}
+	l.to.Log(context.Background(), level, "gossip: "+strings.TrimPrefix(text, "memberlist: "))
+	return len(b), nil
+}

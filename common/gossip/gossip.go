@@ -1,0 +1,286 @@
+// Package gossip is how the machines of a cluster find one another: whoever
+// knows the gossip address of any one node learns the addresses of all. It also
+// says who seems to be alive.
+//
+// Everything it tells is a hint. It refuses to decide: raft membership and
+// leases never depend on it alone, and a peer is not authenticated beyond the
+// shared key.
+package gossip
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sort"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	// reclaimAfter is how long a dead peer's name is kept for its old address.
+	// A node that comes back on another port is heard after it.
+	reclaimAfter = time.Second
+	// rejoinAlone and rejoinEvery are the pauses between attempts to reach the
+	// seeds: while no peer is known, and later, so that two halves of a split
+	// network find one another again.
+	rejoinAlone = 500 * time.Millisecond
+	rejoinEvery = 10 * time.Second
+	// forgetAfter is how long a dead peer is listed and tried again.
+	forgetAfter = time.Hour
+)
+
+// ErrKeyRequired is returned by Start for an address that others can reach
+// without a key.
+var ErrKeyRequired = errors.New("gossip beyond this machine needs a key: give --gossip-key-file, or --insecure to go without")
+
+// Config says where to gossip and what to tell. Name must be unique in the
+// cluster; Bind is HOST:PORT and a port of 0 takes a free one.
+type Config struct {
+	Name      string
+	Bind      string
+	Advertise string   // host others reach this node at; empty = the bound one
+	Key       []byte   // 16, 24 or 32 bytes (AES); required beyond loopback unless Insecure
+	Insecure  bool     // no key needed, on any address
+	Meta      Meta     // what the others are told of this node
+	Join      []string // gossip addresses HOST:PORT of nodes that may be there already
+	Logger    *slog.Logger
+}
+
+// Peer is another node, as this one sees it at the moment.
+type Peer struct {
+	Name  string
+	Addr  string // gossip address, HOST:PORT
+	Meta  Meta
+	Alive bool
+}
+
+// Pool is this node's place among the others. Its methods may be called from
+// any goroutine.
+type Pool struct {
+	list   *memberlist.Memberlist
+	logger *slog.Logger
+	name   string
+	seeds  []string
+	done   chan struct{}
+	closed sync.Once
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	meta  []byte
+	peers map[string]*seen
+	moved chan struct{} // closed and replaced when the peers change
+}
+
+type seen struct {
+	Peer
+	since time.Time // of the last change
+}
+
+// Start begins to gossip. It returns at once: the nodes in Join are tried in
+// the background until one answers, and again whenever this node is alone.
+func Start(cfg Config) (*Pool, error) {
+	if cfg.Name == "" {
+		return nil, errors.New("gossip: a node needs a name")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	host, port, err := splitAddr(cfg.Bind)
+	if err != nil {
+		return nil, fmt.Errorf("gossip bind address %q: %w", cfg.Bind, err)
+	}
+	loopback := isLoopback(host)
+	if !loopback && len(cfg.Key) == 0 && !cfg.Insecure {
+		return nil, ErrKeyRequired
+	}
+	meta, err := cfg.Meta.encode()
+	if err != nil {
+		return nil, err
+	}
+	p := &Pool{
+		logger: cfg.Logger, name: cfg.Name, seeds: append([]string(nil), cfg.Join...),
+		done: make(chan struct{}), meta: meta, peers: map[string]*seen{}, moved: make(chan struct{}),
+	}
+
+	mc := memberlist.DefaultLANConfig()
+	mc.Name = cfg.Name
+	mc.BindAddr, mc.BindPort = host, port
+	mc.AdvertisePort = port
+	if cfg.Advertise != "" {
+		ip, err := resolve(cfg.Advertise)
+		if err != nil {
+			return nil, fmt.Errorf("gossip advertise host %q: %w", cfg.Advertise, err)
+		}
+		mc.AdvertiseAddr = ip
+	}
+	mc.SecretKey = cfg.Key
+	mc.DeadNodeReclaimTime = reclaimAfter
+	mc.TCPTimeout = 3 * time.Second
+	mc.Delegate, mc.Events, mc.Conflict = (*delegate)(p), (*delegate)(p), (*delegate)(p)
+	mc.Logger = newStdLogger(cfg.Logger)
+	if p.list, err = memberlist.Create(mc); err != nil {
+		return nil, fmt.Errorf("start gossip on %s: %w", cfg.Bind, err)
+	}
+	p.wg.Add(1)
+	go p.keepJoined()
+	return p, nil
+}
+
+// Addr is the gossip address that others reach this node at.
+func (p *Pool) Addr() string {
+	n := p.list.LocalNode()
+	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
+}
+
+// Peers lists the other nodes, dead ones included for a while, by name.
+func (p *Pool) Peers() []Peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]Peer, 0, len(p.peers))
+	for _, s := range p.peers {
+		out = append(out, s.Peer)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
+}
+
+// Changed is closed at the next change among the peers.
+func (p *Pool) Changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.moved
+}
+
+// SetMeta tells the others something new of this node.
+func (p *Pool) SetMeta(m Meta) error {
+	b, err := m.encode()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.meta = b
+	p.mu.Unlock()
+	if err := p.list.UpdateNode(2 * time.Second); err != nil {
+		return fmt.Errorf("tell peers of new addresses: %w", err)
+	}
+	return nil
+}
+
+// Leave says good-bye, so that the others do not take this node for dead, and
+// ends the gossip. It takes at most about the time-out; a second call is a
+// no-op.
+func (p *Pool) Leave(timeout time.Duration) error {
+	var err error
+	p.closed.Do(func() {
+		close(p.done)
+		if timeout > 0 {
+			if e := p.list.Leave(timeout); e != nil {
+				err = fmt.Errorf("leave gossip: %w", e)
+			}
+		}
+		if e := p.list.Shutdown(); e != nil && err == nil {
+			err = fmt.Errorf("end gossip: %w", e)
+		}
+		p.wg.Wait()
+	})
+	return err
+}
+
+// keepJoined tries the seeds and the dead until the pool is closed.
+func (p *Pool) keepJoined() {
+	defer p.wg.Done()
+	for {
+		pause := rejoinEvery
+		if targets := p.targets(); len(targets) > 0 {
+			if _, err := p.list.Join(targets); err != nil {
+				p.logger.Debug("gossip: no seed answers yet", "seeds", targets, "error", err)
+			}
+			if p.alone() {
+				pause = rejoinAlone
+			}
+		}
+		select {
+		case <-p.done:
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// targets are the addresses worth trying: seeds that no live peer has, and
+// dead peers.
+func (p *Pool) targets() []string {
+	self := p.Addr() // before the lock: memberlist holds its own while it calls the delegate
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	alive := map[string]bool{self: true}
+	var out []string
+	for name, s := range p.peers {
+		switch {
+		case s.Alive:
+			alive[s.Addr] = true
+		case time.Since(s.since) > forgetAfter:
+			delete(p.peers, name)
+		default:
+			out = append(out, s.Addr)
+		}
+	}
+	for _, a := range p.seeds {
+		if !alive[a] {
+			out = append(out, a)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (p *Pool) alone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.peers {
+		if s.Alive {
+			return false
+		}
+	}
+	return true
+}
+
+func splitAddr(addr string) (host string, port int, err error) {
+	host, ps, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	if port, err = strconv.Atoi(ps); err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("port %q is not a number from 0 to 65535", ps)
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	ip, err := resolve(host)
+	return ip, port, err
+}
+
+func resolve(host string) (string, error) {
+	if ip := net.ParseIP(host); ip != nil {
+		return ip.String(), nil
+	}
+	ips, err := net.LookupIP(host)
+	if err != nil {
+		return "", err
+	}
+	for _, ip := range ips {
+		if ip.To4() != nil {
+			return ip.String(), nil
+		}
+	}
+	return ips[0].String(), nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
