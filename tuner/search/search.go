@@ -1,0 +1,60 @@
+// Package search proposes the points that a sweep tries next.
+//
+// A Method is a pure function of the problem and the history: the same history
+// gives the same proposals, from a fresh instance, on another machine, after a
+// change of leader, and whether points are asked one by one or many at once.
+// Trial k draws from its own random stream, keyed by (seed, k). Methods may
+// cache what they can rebuild; they refuse clocks, global random sources and
+// map order.
+package search
+
+import (
+	"context"
+
+	"atelier/common/space"
+)
+
+// Status is what search needs to know of a trial's life.
+type Status uint8
+
+const (
+	Open      Status = iota // proposed and not ended
+	Complete                // finished, or stopped early: its value counts
+	Diverged                // ended with a loss beyond numbers: as bad as can be
+	Failed                  // ended without saying anything about the point
+	Cancelled               // ended by a person
+)
+
+// Trial is one line of a sweep's history.
+type Trial struct {
+	Number   int64 // from 1
+	Point    space.Point
+	Status   Status
+	Value    float64 // meaningful when HasValue
+	HasValue bool
+	Epoch    int // last reported epoch
+}
+
+// Problem is what is searched, and how far.
+type Problem struct {
+	Space       *space.Space
+	Maximize    bool
+	Seed        uint64
+	Budget      int64 // trials in all; 0 or less = no limit
+	Parallelism int64 // trials open at once, at most
+}
+
+// Proposal answers an ask.
+type Proposal struct {
+	Points    []space.Point // canonical; the first belongs to trial len(history)+1
+	Exhausted bool          // every point of the space has been proposed
+}
+
+// Method proposes points. Fewer than asked without Exhausted means that the
+// budget is used, or that the method waits for more results.
+//
+// History is dense, in number order from 1. A Method is not safe for use from
+// several goroutines at once.
+type Method interface {
+	Propose(ctx context.Context, history []Trial, n int) (Proposal, error)
+}
