@@ -1,0 +1,174 @@
+package dataset
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"strings"
+
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/tiff"
+	"golang.org/x/image/webp"
+)
+
+// DefaultMaxPixels is where Pillow gives up with a decompression bomb error.
+const DefaultMaxPixels = 178_956_970
+
+// Format names what the first bytes of a picture say it is, or "" when they say nothing known. The file's
+// extension plays no part, as with Pillow.
+func Format(b []byte) string {
+	switch {
+	case bytes.HasPrefix(b, []byte("\xff\xd8\xff")):
+		return "jpeg"
+	case bytes.HasPrefix(b, []byte("\x89PNG\r\n\x1a\n")):
+		return "png"
+	case bytes.HasPrefix(b, []byte("GIF87a")), bytes.HasPrefix(b, []byte("GIF89a")):
+		return "gif"
+	case bytes.HasPrefix(b, []byte("BM")):
+		return "bmp"
+	case bytes.HasPrefix(b, []byte("II*\x00")), bytes.HasPrefix(b, []byte("MM\x00*")):
+		return "tiff"
+	case len(b) >= 12 && string(b[:4]) == "RIFF" && string(b[8:12]) == "WEBP":
+		return "webp"
+	case isPNM(b):
+		return "pnm"
+	}
+	return ""
+}
+
+// Decode decodes a picture held in memory: JPEG, PNG, GIF (first frame), BMP, TIFF, WebP, PPM or PGM. The
+// number of pixels is read from the header and checked against maxPixels (0: DefaultMaxPixels) before any
+// memory is taken for them. No EXIF rotation is applied. A truncated or damaged picture is an error.
+func Decode(b []byte, maxPixels int) (img image.Image, format string, err error) {
+	if maxPixels <= 0 {
+		maxPixels = DefaultMaxPixels
+	}
+	if len(b) == 0 {
+		return nil, "", errors.New("the file is empty")
+	}
+	format = Format(b)
+	if format == "" {
+		if looksLikeText(b) {
+			return nil, "", errors.New("not a picture, but text (a saved web page?)")
+		}
+		return nil, "", errors.New("not a picture of a known format (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, PGM)")
+	}
+	// The decoders are other people's code fed with other people's bytes: a panic there costs one picture.
+	defer func() {
+		if p := recover(); p != nil {
+			img, err = nil, fmt.Errorf("%s: the decoder failed: %v", format, p)
+		}
+	}()
+	cfg, err := decodeConfig(format, b)
+	if err != nil {
+		return nil, format, decodeError(format, err)
+	}
+	if cfg.Width < 1 || cfg.Height < 1 {
+		return nil, format, fmt.Errorf("%s: no pixels (%d x %d)", format, cfg.Width, cfg.Height)
+	}
+	if int64(cfg.Width)*int64(cfg.Height) > int64(maxPixels) {
+		return nil, format, fmt.Errorf("%s: %d x %d pixels, more than the %d allowed", format, cfg.Width, cfg.Height, maxPixels)
+	}
+	img, err = decodeBody(format, b, cfg)
+	if err != nil {
+		return nil, format, decodeError(format, err)
+	}
+	if img.Bounds().Empty() {
+		return nil, format, fmt.Errorf("%s: no pixels", format)
+	}
+	return img, format, nil
+}
+
+// safeConfig is decodeConfig with a panic turned into an error.
+func safeConfig(format string, b []byte) (cfg image.Config, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: the decoder failed: %v", format, p)
+		}
+	}()
+	return decodeConfig(format, b)
+}
+
+func decodeConfig(format string, b []byte) (image.Config, error) {
+	r := bytes.NewReader(b)
+	switch format {
+	case "jpeg":
+		return jpeg.DecodeConfig(r)
+	case "png":
+		return png.DecodeConfig(r)
+	case "gif":
+		return gif.DecodeConfig(r)
+	case "bmp":
+		return bmp.DecodeConfig(r)
+	case "tiff":
+		return tiff.DecodeConfig(r)
+	case "webp":
+		return webp.DecodeConfig(r)
+	}
+	h, err := parsePNMHeader(b)
+	return image.Config{Width: h.width, Height: h.height}, err
+}
+
+func decodeBody(format string, b []byte, cfg image.Config) (image.Image, error) {
+	r := bytes.NewReader(b)
+	switch format {
+	case "jpeg":
+		return jpeg.Decode(r)
+	case "png":
+		return png.Decode(r)
+	case "gif":
+		return decodeGIF(r, cfg)
+	case "bmp":
+		return bmp.Decode(r)
+	case "tiff":
+		return tiff.Decode(r)
+	case "webp":
+		return webp.Decode(r)
+	}
+	return decodePNM(b)
+}
+
+// decodeGIF lays the first frame on a canvas of the picture's size: a frame may cover only a part of it.
+func decodeGIF(r *bytes.Reader, cfg image.Config) (image.Image, error) {
+	first, err := gif.Decode(r)
+	if err != nil {
+		return nil, err
+	}
+	canvas := image.Rect(0, 0, cfg.Width, cfg.Height)
+	frame, ok := first.(*image.Paletted)
+	if !ok || first.Bounds() == canvas {
+		return first, nil
+	}
+	out := image.NewPaletted(canvas, frame.Palette)
+	part := frame.Bounds().Intersect(canvas)
+	for y := part.Min.Y; y < part.Max.Y; y++ {
+		copy(out.Pix[out.PixOffset(part.Min.X, y):][:part.Dx()], frame.Pix[frame.PixOffset(part.Min.X, y):])
+	}
+	return out, nil
+}
+
+// decodeError says "truncated" where the decoders speak of an unexpected end, and names the format once.
+func decodeError(format string, err error) error {
+	text := err.Error()
+	if strings.Contains(text, "unexpected EOF") || text == "EOF" || strings.Contains(text, "not enough pixel data") || errors.Is(err, errPNMTruncated) {
+		return fmt.Errorf("%s: truncated: the file ends before the picture does", format)
+	}
+	if strings.HasPrefix(text, format+": ") {
+		return err
+	}
+	return fmt.Errorf("%s: %w", format, err)
+}
+
+func looksLikeText(b []byte) bool {
+	head := b[:min(len(b), 256)]
+	for _, c := range head {
+		if c < 0x09 || c > 0x0d && c < 0x20 {
+			return false
+		}
+	}
+	return true
+}

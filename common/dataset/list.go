@@ -1,0 +1,147 @@
+package dataset
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Extensions are the file name endings, in any case, that count as pictures.
+var Extensions = []string{".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
+
+// List lists an image folder by the rules of torchvision's ImageFolder: every subfolder is a class (hidden
+// ones too), classes stand in code point order, and a class's pictures are all files below its folder with a
+// known extension, symbolic links followed, ordered by folder and then by name. What a file holds is not
+// looked at.
+//
+// Errors: the folder is missing or unreadable, has no subfolders, or has classes without pictures (each named).
+func List(dir string) (*Folder, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("image folder %s does not exist: give a folder with one subfolder of pictures for each class: %w", dir, fs.ErrNotExist)
+		}
+		return nil, fmt.Errorf("image folder %s: %w", dir, err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("image folder %s is not a folder: give a folder with one subfolder of pictures for each class", dir)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("image folder %s: %w", dir, err)
+	}
+	f := &Folder{Dir: dir}
+	loose := 0
+	for _, e := range entries {
+		isDir := e.IsDir()
+		if e.Type()&fs.ModeSymlink != 0 {
+			target, err := os.Stat(filepath.Join(dir, e.Name()))
+			isDir = err == nil && target.IsDir()
+		}
+		switch {
+		case isDir:
+			f.Classes = append(f.Classes, e.Name())
+		case hasImageExtension(e.Name()):
+			loose++
+		}
+	}
+	if len(f.Classes) == 0 {
+		if loose > 0 {
+			return nil, fmt.Errorf("image folder %s has no class folders, but %d pictures lie in it directly: put the pictures of each class into a subfolder named after the class", dir, loose)
+		}
+		return nil, fmt.Errorf("image folder %s has no class folders: put the pictures of each class into a subfolder named after the class", dir)
+	}
+	slices.Sort(f.Classes)
+	var empty []string
+	for class, name := range f.Classes {
+		before := len(f.Files)
+		w := walker{root: dir, class: class}
+		if err := w.walk(name, nil); err != nil {
+			return nil, fmt.Errorf("image folder %s: class %q: %w", dir, name, err)
+		}
+		w.sort()
+		f.Files = append(f.Files, w.files...)
+		if len(f.Files) == before {
+			empty = append(empty, fmt.Sprintf("%q", name))
+		}
+	}
+	if len(empty) > 0 {
+		noun := "class"
+		if len(empty) > 1 {
+			noun = "classes"
+		}
+		return nil, fmt.Errorf("image folder %s: no pictures in %s %s: add pictures (%s) or remove the folder",
+			dir, noun, strings.Join(empty, ", "), strings.Join(Extensions, " "))
+	}
+	return f, nil
+}
+
+func hasImageExtension(name string) bool {
+	lower := strings.ToLower(name)
+	for _, ext := range Extensions {
+		if strings.HasSuffix(lower, ext) {
+			return true
+		}
+	}
+	return false
+}
+
+// walker collects the pictures below one class folder.
+type walker struct {
+	root  string
+	class int
+	files []File
+}
+
+// walk descends into rel. above are the folders on the way down: a symbolic link that leads back to one of
+// them is not followed, where Python would go round until the system stops it.
+func (w *walker) walk(rel string, above []fs.FileInfo) error {
+	abs := filepath.Join(w.root, rel)
+	here, err := os.Stat(abs)
+	if err != nil {
+		return err
+	}
+	for _, a := range above {
+		if os.SameFile(a, here) {
+			return nil
+		}
+	}
+	above = append(slices.Clip(above), here)
+	entries, err := os.ReadDir(abs)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		child := filepath.Join(rel, e.Name())
+		isDir := e.IsDir()
+		if e.Type()&fs.ModeSymlink != 0 {
+			target, err := os.Stat(filepath.Join(w.root, child))
+			isDir = err == nil && target.IsDir()
+		}
+		if isDir {
+			if err := w.walk(child, above); err != nil {
+				return err
+			}
+		} else if hasImageExtension(e.Name()) {
+			w.files = append(w.files, File{Path: child, Class: w.class})
+		}
+	}
+	return nil
+}
+
+// sort orders by folder first, then by name: sorted(os.walk(...)) with sorted names inside.
+func (w *walker) sort() {
+	slices.SortFunc(w.files, func(a, b File) int {
+		da, na := filepath.Split(a.Path)
+		db, nb := filepath.Split(b.Path)
+		// os.walk's roots carry no trailing separator; with one, "a-b/" would sort before "a/".
+		if c := strings.Compare(strings.TrimSuffix(da, "/"), strings.TrimSuffix(db, "/")); c != 0 {
+			return c
+		}
+		return strings.Compare(na, nb)
+	})
+}

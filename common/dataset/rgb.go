@@ -1,0 +1,133 @@
+package dataset
+
+import (
+	"image"
+	"image/color"
+)
+
+// rowReader writes row y (0 is the top) of a picture as RGB, three bytes a pixel, into dst.
+type rowReader func(y int, dst []byte)
+
+// rgbRows converts a decoded picture to RGB row by row, as Pillow's convert("RGB") does: alpha is dropped
+// (not blended), grey is repeated, a palette is looked up, CMYK goes through (255-c)(255-k)/255. Of 16-bit
+// samples the high byte is kept, also for grey, which Pillow cuts off at 255 and so shows all white.
+func rgbRows(img image.Image, format string) rowReader {
+	b := img.Bounds()
+	w := b.Dx()
+	switch m := img.(type) {
+	case *rgbImage:
+		return func(y int, dst []byte) { copy(dst[:3*w], m.pix[3*w*y:]) }
+	case *image.Gray:
+		return func(y int, dst []byte) {
+			row := m.Pix[m.PixOffset(b.Min.X, b.Min.Y+y):][:w]
+			for x, v := range row {
+				dst[3*x], dst[3*x+1], dst[3*x+2] = v, v, v
+			}
+		}
+	case *image.Gray16:
+		return func(y int, dst []byte) {
+			row := m.Pix[m.PixOffset(b.Min.X, b.Min.Y+y):][:2*w]
+			for x := range w {
+				v := row[2*x]
+				dst[3*x], dst[3*x+1], dst[3*x+2] = v, v, v
+			}
+		}
+	case *image.YCbCr:
+		if format == "webp" {
+			return func(y int, dst []byte) { studioRow(m, y, dst) }
+		}
+		return func(y int, dst []byte) { fullRangeRow(m, y, dst) }
+	case *image.NYCbCrA:
+		return func(y int, dst []byte) { studioRow(&m.YCbCr, y, dst) }
+	case *image.NRGBA:
+		return func(y int, dst []byte) { fourByteRow(m.Pix[m.PixOffset(b.Min.X, b.Min.Y+y):][:4*w], dst) }
+	case *image.RGBA:
+		if m.Opaque() {
+			return func(y int, dst []byte) { fourByteRow(m.Pix[m.PixOffset(b.Min.X, b.Min.Y+y):][:4*w], dst) }
+		}
+	case *image.NRGBA64:
+		return func(y int, dst []byte) {
+			row := m.Pix[m.PixOffset(b.Min.X, b.Min.Y+y):][:8*w]
+			for x := range w {
+				dst[3*x], dst[3*x+1], dst[3*x+2] = row[8*x], row[8*x+2], row[8*x+4]
+			}
+		}
+	case *image.Paletted:
+		table := make([][3]byte, 256) // an index beyond the palette is black
+		for i, c := range m.Palette {
+			if i < len(table) {
+				table[i] = straight(c)
+			}
+		}
+		return func(y int, dst []byte) {
+			row := m.Pix[m.PixOffset(b.Min.X, b.Min.Y+y):][:w]
+			for x, v := range row {
+				copy(dst[3*x:3*x+3], table[v][:])
+			}
+		}
+	case *image.CMYK:
+		return func(y int, dst []byte) {
+			row := m.Pix[m.PixOffset(b.Min.X, b.Min.Y+y):][:4*w]
+			for x := range w {
+				dst[3*x], dst[3*x+1], dst[3*x+2] = color.CMYKToRGB(row[4*x], row[4*x+1], row[4*x+2], row[4*x+3])
+			}
+		}
+	}
+	return func(y int, dst []byte) {
+		for x := range w {
+			c := straight(img.At(b.Min.X+x, b.Min.Y+y))
+			copy(dst[3*x:3*x+3], c[:])
+		}
+	}
+}
+
+func fourByteRow(row, dst []byte) {
+	for i, j := 0, 0; i+3 < len(row); i, j = i+4, j+3 {
+		dst[j], dst[j+1], dst[j+2] = row[i], row[i+1], row[i+2]
+	}
+}
+
+// straight returns a colour's red, green and blue with alpha dropped.
+func straight(c color.Color) [3]byte {
+	switch v := c.(type) {
+	case color.NRGBA:
+		return [3]byte{v.R, v.G, v.B}
+	case color.NRGBA64:
+		return [3]byte{byte(v.R >> 8), byte(v.G >> 8), byte(v.B >> 8)}
+	case color.RGBA:
+		if v.A == 255 {
+			return [3]byte{v.R, v.G, v.B}
+		}
+	}
+	n := color.NRGBAModel.Convert(c).(color.NRGBA)
+	return [3]byte{n.R, n.G, n.B}
+}
+
+// fullRangeRow converts by JFIF's formulas.
+func fullRangeRow(m *image.YCbCr, y int, dst []byte) {
+	b := m.Rect
+	yo := m.YOffset(b.Min.X, b.Min.Y+y)
+	for x := range b.Dx() {
+		co := m.COffset(b.Min.X+x, b.Min.Y+y)
+		dst[3*x], dst[3*x+1], dst[3*x+2] = color.YCbCrToRGB(m.Y[yo+x], m.Cb[co], m.Cr[co])
+	}
+}
+
+// studioRow converts WebP's lossy pictures, whose luma runs from 16 to 235, with libwebp's arithmetic;
+// image.YCbCr alone would take them for full range and show them washed out.
+func studioRow(m *image.YCbCr, y int, dst []byte) {
+	b := m.Rect
+	yo := m.YOffset(b.Min.X, b.Min.Y+y)
+	for x := range b.Dx() {
+		co := m.COffset(b.Min.X+x, b.Min.Y+y)
+		l := int(m.Y[yo+x]) * 19077 >> 8
+		u, v := int(m.Cb[co]), int(m.Cr[co])
+		dst[3*x] = clip6(l + v*26149>>8 - 14234)
+		dst[3*x+1] = clip6(l - u*6419>>8 - v*13320>>8 + 8708)
+		dst[3*x+2] = clip6(l + u*33050>>8 - 17685)
+	}
+}
+
+func clip6(v int) byte {
+	return byte(min(max(v>>6, 0), 255))
+}
