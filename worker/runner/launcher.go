@@ -1,0 +1,245 @@
+// Package runner carries out one run of a trial as a child process: it starts
+// a trainer ahead of time, gives it its job, reads its events from descriptor
+// 3, and says in one exit class how it ended.
+//
+// A trainer may be written in any language and may do anything a process can
+// do: hang, leave grandchildren behind, flood standard error, be shot by the
+// kernel. None of that may take the agent with it, and nothing a trainer
+// started may outlive it. The package refuses to guess about leases, retries
+// and checkpoints: it knows processes and the trainer protocol, no more.
+package runner
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"atelier/common/trainerproto"
+)
+
+// Trainer is a command that speaks the trainer protocol.
+type Trainer struct {
+	Name    string
+	Command []string          // program and arguments
+	Env     map[string]string // added to the agent's environment
+}
+
+// Seat is where a child runs: a slot's name and what the slot adds to the
+// environment (visible devices, thread counts).
+type Seat struct {
+	Slot string
+	Env  map[string]string
+}
+
+// Config of a Launcher. Zero durations and sizes take the defaults named.
+type Config struct {
+	Dir          string        // pid files, made if missing
+	Grace        time.Duration // between SIGTERM and SIGKILL; 10 s
+	HelloTimeout time.Duration // from start to the hello event; 60 s
+	Linger       time.Duration // how long pipes may stay open once the trainer is gone; 2 s
+	LogBytes     int64         // size at which a run's log is rotated, one older file is kept; 8 MiB
+	Logger       *slog.Logger
+}
+
+// Launcher starts children. All of them are created by one OS thread that
+// lives as long as the Launcher: the kernel sends a child its parent-death
+// signal when the creating thread ends, not when the process does.
+type Launcher struct {
+	cfg    Config
+	starts chan func()
+	quit   chan struct{}
+
+	mu       sync.Mutex
+	closed   bool
+	children map[*Child]struct{}
+}
+
+// New makes the pid folder and the thread that starts children.
+func New(cfg Config) (*Launcher, error) {
+	if cfg.Grace == 0 {
+		cfg.Grace = 10 * time.Second
+	}
+	if cfg.HelloTimeout == 0 {
+		cfg.HelloTimeout = time.Minute
+	}
+	if cfg.Linger == 0 {
+		cfg.Linger = 2 * time.Second
+	}
+	if cfg.LogBytes == 0 {
+		cfg.LogBytes = 8 << 20
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("folder for pid files: %w", err)
+	}
+	l := &Launcher{cfg: cfg, starts: make(chan func()), quit: make(chan struct{}), children: map[*Child]struct{}{}}
+	go func() {
+		runtime.LockOSThread() // never unlocked: see Launcher
+		for {
+			select {
+			case f := <-l.starts:
+				f()
+			case <-l.quit:
+				return
+			}
+		}
+	}()
+	return l, nil
+}
+
+// Close kills what still lives, waits for it and ends the starting thread.
+func (l *Launcher) Close() {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.closed = true
+	var live []*Child
+	for c := range l.children {
+		live = append(live, c)
+	}
+	l.mu.Unlock()
+	for _, c := range live {
+		c.Kill()
+	}
+	for _, c := range live {
+		select {
+		case <-c.exited:
+		case <-time.After(10 * time.Second): // stuck in the kernel: the pid file stays for the next start
+		}
+	}
+	close(l.quit)
+}
+
+// Start starts a trainer and waits for its hello, so that a job given later
+// begins at once. The context bounds the wait only, not the child's life.
+func (l *Launcher) Start(ctx context.Context, t Trainer, seat Seat) (*Child, error) {
+	if len(t.Command) == 0 {
+		return nil, fmt.Errorf("trainer %q has no command", t.Name)
+	}
+	c, err := l.spawn(t, seat)
+	if err != nil {
+		return nil, fmt.Errorf("start trainer %q (%s): %w", t.Name, t.Command[0], err)
+	}
+	stop := context.AfterFunc(ctx, c.Kill)
+	err = c.hello(l.cfg.HelloTimeout)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		c.Kill()
+		<-c.exited
+		if tail := c.log.tailText(); tail != "" {
+			err = fmt.Errorf("%w; its last words: %s", err, tail)
+		}
+		return nil, fmt.Errorf("start trainer %q: %w", t.Name, err)
+	}
+	return c, nil
+}
+
+func (l *Launcher) spawn(t Trainer, seat Seat) (*Child, error) {
+	var nonce [12]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, err
+	}
+	c := &Child{
+		launcher: l, trainer: t.Name, slot: seat.Slot,
+		marker: hex.EncodeToString(nonce[:]),
+		log:    &runLog{max: l.cfg.LogBytes},
+		exited: make(chan struct{}),
+	}
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	evR, evW, err := os.Pipe()
+	if err != nil {
+		inR.Close()
+		inW.Close()
+		return nil, err
+	}
+	cmd := exec.Command(t.Command[0], t.Command[1:]...)
+	cmd.Env = environment(t.Env, seat.Env, c.marker)
+	cmd.Stdin = inR
+	cmd.Stdout, cmd.Stderr = c.log, c.log // not used by the protocol; prints belong in the log
+	cmd.ExtraFiles = []*os.File{evW}      // descriptor 3
+	cmd.WaitDelay = l.cfg.Linger
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	c.cmd, c.stdin = cmd, inW
+	c.events = &eventPipe{f: evR, exited: c.exited, leaderGone: make(chan struct{}), linger: l.cfg.Linger}
+	c.control = trainerproto.NewWriter(deadlineWriter{inW})
+	c.reader = trainerproto.NewReader(c.events)
+	c.oom = readOOM()
+
+	started := make(chan error, 1)
+	select {
+	case l.starts <- func() { started <- cmd.Start() }:
+		err = <-started
+	case <-l.quit:
+		err = errors.New("the launcher is closed")
+	}
+	inR.Close()
+	evW.Close()
+	if err != nil {
+		inW.Close()
+		evR.Close()
+		return nil, err
+	}
+	c.pid = cmd.Process.Pid
+	if err := c.writePIDFile(l.cfg.Dir, t.Name); err != nil {
+		// Without it an agent crash could leave a trainer nobody knows of.
+		syscall.Kill(-c.pid, syscall.SIGKILL)
+		cmd.Wait()
+		inW.Close()
+		evR.Close()
+		return nil, err
+	}
+	l.mu.Lock()
+	l.children[c] = struct{}{}
+	closed := l.closed
+	l.mu.Unlock()
+	go c.reap()
+	if closed {
+		c.Kill()
+	}
+	return c, nil
+}
+
+// markerVariable is set in each child's environment, so that whatever a
+// trainer starts can be recognised even after it left the process group.
+const markerVariable = "ATELIER_CHILD"
+
+func environment(trainer, seat map[string]string, marker string) []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		_, a := trainer[name]
+		_, b := seat[name]
+		if a || b || name == markerVariable || strings.HasPrefix(name, "ATELIER_WORKER_") {
+			continue
+		}
+		env = append(env, kv)
+	}
+	for k, v := range trainer {
+		if _, over := seat[k]; !over {
+			env = append(env, k+"="+v)
+		}
+	}
+	for k, v := range seat {
+		env = append(env, k+"="+v)
+	}
+	return append(env, markerVariable+"="+marker)
+}

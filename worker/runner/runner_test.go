@@ -1,0 +1,483 @@
+package runner_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trainerproto"
+	"atelier/worker/runner"
+)
+
+// TestMain turns the test binary into a trainer (or an agent that will be
+// killed) when MODE says so.
+func TestMain(m *testing.M) {
+	switch mode := os.Getenv("MODE"); mode {
+	case "":
+		os.Exit(m.Run())
+	case "agent":
+		runAgent()
+	default:
+		runTrainer(mode)
+	}
+}
+
+func runTrainer(mode string) {
+	if mode == "mute" {
+		time.Sleep(time.Hour)
+	}
+	out := os.NewFile(trainerproto.EventsFD, "events")
+	w := trainerproto.NewWriter(out)
+	if mode == "old" {
+		w.Send(trainerproto.Event{Kind: "hello", Protocol: 99})
+		time.Sleep(time.Hour)
+	}
+	if mode == "stillborn" {
+		fmt.Fprintln(os.Stderr, "libtorch.so: cannot open shared object file")
+		os.Exit(3)
+	}
+	fmt.Fprintln(os.Stderr, "warming up")
+	w.Send(trainerproto.Event{Kind: "hello", Protocol: trainerproto.Version, Name: "test"})
+	in := trainerproto.NewReader(os.Stdin)
+	if _, err := in.Job(); err != nil {
+		os.Exit(9)
+	}
+	w.Send(trainerproto.Event{Kind: "epoch", Epoch: 1, Metrics: trainerproto.Metrics{{Name: "val_loss", Value: 0.5}}})
+	done := func(reason string) { w.Send(trainerproto.Event{Kind: "done", Reason: reason}); os.Exit(0) }
+	name, arg, _ := strings.Cut(mode, ":")
+	switch name {
+	case "done":
+		done(arg)
+	case "failed":
+		w.Send(trainerproto.Event{Kind: "failed", Class: arg, Message: "because " + arg})
+		os.Exit(1)
+	case "exit":
+		fmt.Fprintln(os.Stderr, "something went wrong in layer 3")
+		os.Exit(7)
+	case "signal":
+		n, _ := strconv.Atoi(arg)
+		signal.Reset()
+		syscall.Kill(os.Getpid(), syscall.Signal(n))
+		time.Sleep(time.Hour)
+	case "words":
+		fmt.Fprintln(os.Stderr, arg)
+		os.Exit(1)
+	case "garbage":
+		out.WriteString("epoch two\n")
+		time.Sleep(time.Hour)
+	case "longline":
+		out.WriteString(strings.Repeat("x", trainerproto.MaxLine+10))
+		time.Sleep(time.Hour)
+	case "deaf": // ignores SIGTERM
+		signal.Ignore(syscall.SIGTERM)
+		time.Sleep(time.Hour)
+	case "closed": // closes descriptor 3 and goes on
+		out.Close()
+		time.Sleep(time.Hour)
+	case "lingers": // says done, then does not end
+		w.Send(trainerproto.Event{Kind: "done", Reason: "finished"})
+		signal.Ignore(syscall.SIGTERM)
+		time.Sleep(time.Hour)
+	case "control":
+		c, err := in.Control()
+		if err != nil {
+			os.Exit(9)
+		}
+		done(map[string]string{"stop": "stopped", "pause": "paused"}[c.Verdict])
+	case "child", "runaway": // leaves a grandchild that holds every descriptor
+		cmd := exec.Command("sleep", "3600")
+		cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{out}
+		if name == "runaway" {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		}
+		cmd.Start()
+		w.Send(trainerproto.Event{Kind: "progress", Step: int64(cmd.Process.Pid)})
+		done("finished")
+	case "noise": // floods standard error
+		line := strings.Repeat("n", 1023) + "\n"
+		for range 20 << 10 {
+			os.Stderr.WriteString(line)
+		}
+		fmt.Fprintln(os.Stderr, "the end")
+		done("finished")
+	case "many":
+		for i := range 5000 {
+			w.Send(trainerproto.Event{Kind: "epoch", Epoch: i + 2})
+		}
+		done("finished")
+	case "hog":
+		var keep [][]byte
+		for {
+			b := make([]byte, 1<<20)
+			for i := range b {
+				b[i] = 1
+			}
+			keep = append(keep, b)
+			if len(keep) > 4096 {
+				os.Exit(1)
+			}
+		}
+	default:
+		time.Sleep(time.Hour)
+	}
+}
+
+// runAgent starts one trainer that has left its group, prints the numbers, and waits to be killed.
+func runAgent() {
+	os.Setenv("MODE", "")
+	l, err := runner.New(runner.Config{Dir: os.Getenv("PIDS")})
+	if err != nil {
+		panic(err)
+	}
+	c, err := l.Start(context.Background(), trainer("runaway-live"), runner.Seat{Slot: "cpu0"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(c.PID())
+	time.Sleep(time.Hour)
+}
+
+func trainer(mode string) runner.Trainer {
+	self, _ := os.Executable()
+	return runner.Trainer{Name: "test", Command: []string{self}, Env: map[string]string{"MODE": mode}}
+}
+
+func launcher(t *testing.T) *runner.Launcher {
+	t.Helper()
+	l, _ := launcherIn(t)
+	return l
+}
+
+func launcherIn(t *testing.T) (*runner.Launcher, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "pids")
+	l, err := runner.New(runner.Config{Dir: dir, Grace: 300 * time.Millisecond, Linger: 200 * time.Millisecond, LogBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l, dir
+}
+
+func start(t *testing.T, l *runner.Launcher, mode string) *runner.Child {
+	t.Helper()
+	c, err := l.Start(context.Background(), trainer(mode), runner.Seat{Slot: "cpu0", Env: map[string]string{"OMP_NUM_THREADS": "1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	rest := string(b[strings.LastIndexByte(string(b), ')')+1:])
+	return !strings.HasPrefix(rest, " Z") && !strings.HasPrefix(rest, " X")
+}
+
+func waitGone(t *testing.T, pid int) {
+	t.Helper()
+	for range 100 {
+		if !alive(pid) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("process %d still lives", pid)
+	syscall.Kill(pid, syscall.SIGKILL)
+}
+
+func TestExitClasses(t *testing.T) {
+	l, dir := launcherIn(t)
+	for _, tc := range []struct {
+		mode  string
+		class atelierv1.ExitClass
+		words string
+	}{
+		{"done:finished", atelierv1.ExitClass_EXIT_CLASS_FINISHED, ""},
+		{"done:stopped", atelierv1.ExitClass_EXIT_CLASS_STOPPED, ""},
+		{"done:paused", atelierv1.ExitClass_EXIT_CLASS_PAUSED, ""},
+		{"done:whenever", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "unknown reason"},
+		{"failed:out_of_memory", atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, "because"},
+		{"failed:device_fault", atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT, "because"},
+		{"failed:bad_spec", atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC, "because"},
+		{"failed:diverged", atelierv1.ExitClass_EXIT_CLASS_DIVERGED, "because"},
+		{"failed:disk_full", atelierv1.ExitClass_EXIT_CLASS_DISK_FULL, "because"},
+		{"failed:crashed", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "because"},
+		{"failed:anything", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "because"},
+		{"exit", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "layer 3"},
+		{"signal:9", atelierv1.ExitClass_EXIT_CLASS_KILLED, "killed"},
+		{"signal:15", atelierv1.ExitClass_EXIT_CLASS_KILLED, "terminated"},
+		{"words:RuntimeError: CUDA out of memory. Tried to allocate", atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, "Tried to allocate"},
+		{"words:CUDA error: uncorrectable ECC error encountered", atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT, "ECC"},
+		{"words:OSError: No space left on device", atelierv1.ExitClass_EXIT_CLASS_DISK_FULL, "No space"},
+		{"garbage", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "epoch two"},
+		{"longline", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "1 MiB"},
+		{"lingers", atelierv1.ExitClass_EXIT_CLASS_FINISHED, ""},
+	} {
+		t.Run(tc.mode, func(t *testing.T) {
+			c := start(t, l, tc.mode)
+			epochs := 0
+			exit := c.Run(trainerproto.Job{}, "", func(e trainerproto.Event) { epochs++ })
+			if exit.Class != tc.class || !strings.Contains(exit.Message, tc.words) {
+				t.Errorf("class %v, message %q; want %v with %q", exit.Class, exit.Message, tc.class, tc.words)
+			}
+			if epochs != 1 {
+				t.Errorf("%d events, want 1", epochs)
+			}
+			if exit.Terminated {
+				t.Error("counted as ended by the agent")
+			}
+			if alive(c.PID()) {
+				t.Error("the process still lives")
+			}
+		})
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+		t.Errorf("pid files left: %v", left)
+	}
+}
+
+func TestStandbyThatFails(t *testing.T) {
+	l, err := runner.New(runner.Config{Dir: t.TempDir(), HelloTimeout: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for mode, words := range map[string]string{"mute": "no hello", "stillborn": "cannot open shared object", "old": "version 99"} {
+		_, err := l.Start(context.Background(), trainer(mode), runner.Seat{})
+		if err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: error %v, want %q", mode, err, words)
+		}
+	}
+	if _, err := l.Start(context.Background(), runner.Trainer{Name: "none", Command: []string{"/no/such/trainer"}}, runner.Seat{}); err == nil || !strings.Contains(err.Error(), "/no/such/trainer") {
+		t.Errorf("missing program: %v", err)
+	}
+}
+
+func TestStopTakesAStuckTrainer(t *testing.T) {
+	l := launcher(t)
+	for _, mode := range []string{"deaf", "closed", "sleep"} {
+		c := start(t, l, mode)
+		began := time.Now()
+		exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {
+			if mode != "closed" {
+				c.Stop()
+			}
+		})
+		if mode != "closed" && !exit.Terminated {
+			t.Errorf("%s: %+v, want terminated", mode, exit)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%s: took %s", mode, took)
+		}
+		waitGone(t, c.PID())
+	}
+	// A stopped process obeys a kill.
+	c := start(t, l, "sleep")
+	exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {
+		syscall.Kill(c.PID(), syscall.SIGSTOP)
+		c.Kill()
+	})
+	if !exit.Terminated {
+		t.Errorf("stopped child: %+v", exit)
+	}
+}
+
+func TestControl(t *testing.T) {
+	l := launcher(t)
+	for verdict, class := range map[string]atelierv1.ExitClass{"stop": atelierv1.ExitClass_EXIT_CLASS_STOPPED, "pause": atelierv1.ExitClass_EXIT_CLASS_PAUSED} {
+		c := start(t, l, "control")
+		exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {
+			if err := c.Tell(verdict); err != nil {
+				t.Error(err)
+			}
+		})
+		if exit.Class != class {
+			t.Errorf("%s: %+v", verdict, exit)
+		}
+	}
+}
+
+func TestGrandchildrenEndWithTheRun(t *testing.T) {
+	l := launcher(t)
+	for _, mode := range []string{"child", "runaway"} {
+		c := start(t, l, mode)
+		var grandchild int
+		began := time.Now()
+		exit := c.Run(trainerproto.Job{}, "", func(e trainerproto.Event) {
+			if e.Kind == "progress" {
+				grandchild = int(e.Step)
+			}
+		})
+		if exit.Class != atelierv1.ExitClass_EXIT_CLASS_FINISHED || grandchild == 0 {
+			t.Fatalf("%s: %+v, grandchild %d", mode, exit, grandchild)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%s: held up for %s by a grandchild", mode, took)
+		}
+		waitGone(t, grandchild)
+	}
+}
+
+func TestHugeStandardError(t *testing.T) {
+	l := launcher(t)
+	log := filepath.Join(t.TempDir(), "runs", "1.log")
+	exit := start(t, l, "noise").Run(trainerproto.Job{}, log, func(trainerproto.Event) {})
+	if exit.Class != atelierv1.ExitClass_EXIT_CLASS_FINISHED {
+		t.Fatalf("%+v", exit)
+	}
+	var total int64
+	for _, f := range []string{log, log + ".1"} {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += info.Size()
+	}
+	if total > 2<<20 {
+		t.Errorf("log takes %d bytes, cap is 2 MiB", total)
+	}
+	if b, _ := os.ReadFile(log); !strings.HasSuffix(string(b), "the end\n") {
+		t.Error("the newest lines are not in the log")
+	}
+	// What a standby wrote before its job is in the log too.
+	log2 := filepath.Join(t.TempDir(), "2.log")
+	start(t, l, "done:finished").Run(trainerproto.Job{}, log2, func(trainerproto.Event) {})
+	if b, _ := os.ReadFile(log2); string(b) != "warming up\n" {
+		t.Errorf("log %q", b)
+	}
+}
+
+func TestSlowReaderLosesNothing(t *testing.T) {
+	l := launcher(t)
+	n := 0
+	exit := start(t, l, "many").Run(trainerproto.Job{}, "", func(e trainerproto.Event) {
+		if n == 10 {
+			time.Sleep(time.Second) // beyond Linger: the trainer is blocked or gone meanwhile
+		}
+		n++
+		if e.Epoch != n {
+			t.Fatalf("event %d is of epoch %d", n, e.Epoch)
+		}
+	})
+	if exit.Class != atelierv1.ExitClass_EXIT_CLASS_FINISHED || n != 5001 {
+		t.Errorf("%d events, %+v", n, exit)
+	}
+}
+
+func TestOrphansOfAKilledAgent(t *testing.T) {
+	pids := t.TempDir()
+	self, _ := os.Executable()
+	agent := exec.Command(self)
+	agent.Env = append(os.Environ(), "MODE=agent", "PIDS="+pids)
+	out, err := agent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 32)
+	n, err := out.Read(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent.Process.Kill()
+	go io.Copy(io.Discard, out)
+	agent.Wait()
+	waitGone(t, pid) // the parent-death signal
+
+	// A trainer that outlived its agent all the same: only its environment and
+	// pid file tell whose it is.
+	files, _ := filepath.Glob(filepath.Join(pids, "*.json"))
+	if len(files) != 1 {
+		t.Fatalf("pid files after the crash: %v", files)
+	}
+	record, _ := os.ReadFile(files[0])
+	marker := strings.SplitN(strings.SplitN(string(record), `"marker":"`, 2)[1], `"`, 2)[0]
+	stray := exec.Command("sleep", "3600")
+	stray.Env = []string{"ATELIER_CHILD=" + marker}
+	innocent := exec.Command("sleep", "3600")
+	innocent.Env = []string{"ATELIER_CHILD=other"}
+	for _, c := range []*exec.Cmd{stray, innocent} {
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go c.Wait()
+		defer c.Process.Kill()
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n, err := runner.KillOrphans(pids, 5*time.Second, slog.New(slog.DiscardHandler)); err != nil || n != 1 {
+		t.Errorf("killed %d, %v; want 1", n, err)
+	}
+	waitGone(t, stray.Process.Pid)
+	if !alive(innocent.Process.Pid) {
+		t.Error("a process of somebody else was killed")
+	}
+	if left, _ := filepath.Glob(filepath.Join(pids, "*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestKernelOutOfMemoryKill(t *testing.T) {
+	group := "/sys/fs/cgroup/memory/atelier-test-" + strconv.Itoa(os.Getpid())
+	limit := "memory.limit_in_bytes"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		group, limit = "/sys/fs/cgroup/atelier-test-"+strconv.Itoa(os.Getpid()), "memory.max"
+	}
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Skipf("control groups are not writable here: %v", err)
+	}
+	defer os.Remove(group)
+	if err := os.WriteFile(filepath.Join(group, limit), []byte("67108864"), 0o644); err != nil {
+		t.Skipf("no memory limit here: %v", err)
+	}
+	c := start(t, launcher(t), "hog")
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(c.PID())), 0o644); err != nil {
+		t.Skipf("cannot move a process: %v", err)
+	}
+	exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {})
+	if exit.Class != atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY || !strings.Contains(exit.Message, "out of memory") {
+		t.Errorf("%+v", exit)
+	}
+}
+
+func BenchmarkWarmRun(b *testing.B) {
+	l, err := runner.New(runner.Config{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	var first, whole time.Duration
+	for range b.N {
+		b.StopTimer()
+		c, err := l.Start(context.Background(), trainer("done:finished"), runner.Seat{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		began := time.Now()
+		c.Run(trainerproto.Job{}, "", func(e trainerproto.Event) { first += time.Since(began) })
+		whole += time.Since(began)
+	}
+	b.ReportMetric(float64(first.Microseconds())/float64(b.N), "us/first-event")
+	b.ReportMetric(float64(whole.Microseconds())/float64(b.N), "us/run")
+}
