@@ -48,7 +48,11 @@ func (a *Parameter) At(i uint64) Value {
 	case i == 0:
 		return Float(a.Low)
 	}
-	return Float(math.Min(a.High, tidy(a.Low+float64(i)*a.Step)))
+	f := tidy(a.Low + float64(i)*a.Step)
+	if f > a.High || a.High-f < 1e-6*a.Step { // the last step is meant to land on High
+		f = a.High
+	}
+	return Float(f)
 }
 
 // tidy drops the rounding noise of a step (0.30000000000000004) from f.

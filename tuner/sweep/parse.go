@@ -1,7 +1,261 @@
 package sweep
 
+import (
+	"bytes"
+	"errors"
+	"io"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	gridSearch = "grid_search"
+	bayesian   = "bayesian"
+
+	maxParallelism = 1 << 16
+	maxRetries     = 1000
+)
+
+var (
+	searchMethods = []string{gridSearch, bayesian, "genetic", "random"}
+	algorithms    = []string{"auto", "gp", "tpe", "cmaes"}
+	directions    = []string{"minimize", "maximize"}
+
+	topKeys       = []string{"name", "search_method", "algorithm", "seed", "objective", "budget", "parallelism", "max_retries", "trainer", "space", "training"}
+	objectiveKeys = []string{"metric", "direction"}
+	budgetKeys    = []string{"trials"}
+)
+
 // Parse reads a spec. The error, when there is one, is of type Errors and
 // lists every fault; file is the name shown in it.
-func Parse(file string, yaml []byte) (*Spec, error) {
-	return nil, Errors{{File: file, Message: "no reader"}}
+func Parse(file string, text []byte) (*Spec, error) {
+	r := &reader{file: file}
+	spec := r.parse(text)
+	if len(r.errs) > 0 {
+		sort.SliceStable(r.errs, func(i, j int) bool { return r.errs[i].Line < r.errs[j].Line })
+		return nil, r.errs
+	}
+	return spec, nil
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+func (r *reader) parse(text []byte) *Spec {
+	if len(text) > MaxSize {
+		r.fail(nil, "", "%d bytes; a spec has at most %d", len(text), MaxSize)
+		return nil
+	}
+	if !utf8.Valid(text) {
+		r.fail(nil, "", "not valid UTF-8; save the file as UTF-8 text")
+		return nil
+	}
+	var doc, next yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decode(dec, &doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			r.fail(nil, "", "is empty; a spec has at least search_method, objective, budget and space")
+			return nil
+		}
+		e := Error{File: r.file, Message: "not valid YAML: " + yamlLine.ReplaceAllString(err.Error(), "")}
+		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
+			e.Line, _ = strconv.Atoi(m[1])
+		}
+		r.errs = append(r.errs, e)
+		return nil
+	}
+	if err := decode(dec, &next); err == nil {
+		r.fail(&next, "", "a second document follows; a file holds one spec")
+	}
+	if len(doc.Content) != 1 {
+		r.fail(nil, "", "is empty; a spec has at least search_method, objective, budget and space")
+		return nil
+	}
+	root := r.follow(doc.Content[0], "")
+	if root == nil || !r.mapping(root, "", "search_method: random") {
+		return nil
+	}
+	return r.spec(root)
+}
+
+// decode turns a panic of the YAML library on hostile input into an error.
+func decode(dec *yaml.Decoder, n *yaml.Node) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("the file cannot be read as YAML")
+		}
+	}()
+	return dec.Decode(n)
+}
+
+func (r *reader) spec(root *yaml.Node) *Spec {
+	s := &Spec{
+		Name:         defaultName(r.file),
+		Algorithm:    "auto",
+		Trainer:      DefaultTrainer,
+		Parallelism:  DefaultParallelism,
+		MaxRetries:   DefaultMaxRetries,
+		TrainingJSON: "{}",
+	}
+	given := map[string]*yaml.Node{} // looked up only
+	for _, e := range r.entries(root, "") {
+		known := false
+		for _, k := range topKeys {
+			known = known || k == e.name
+		}
+		if !known {
+			r.unknown(e, "", topKeys)
+			continue
+		}
+		given[e.name] = e.value
+	}
+	for _, need := range []struct{ key, hint string }{
+		{"search_method", strings.Join(searchMethods, ", ")},
+		{"objective", "{metric: val_loss, direction: minimize}"},
+		{"space", "a mapping of parameters, such as lr: {type: float, low: 1.0e-5, high: 0.1, log: true}"},
+	} {
+		if given[need.key] == nil && !r.spent {
+			r.fail(nil, need.key, "is missing; give %s", need.hint)
+		}
+	}
+	if n := given["name"]; n != nil {
+		s.Name = r.name(n)
+	}
+	if n := given["search_method"]; n != nil {
+		s.SearchMethod, _ = r.oneOf(n, "search_method", searchMethods)
+	}
+	if n := given["algorithm"]; n != nil {
+		s.Algorithm, _ = r.oneOf(n, "algorithm", algorithms)
+		if s.SearchMethod != "" && s.SearchMethod != bayesian && s.Algorithm != "" && s.Algorithm != "auto" {
+			r.fail(n, "algorithm", "belongs to search_method bayesian, not %s; drop it", s.SearchMethod)
+		}
+	}
+	if s.SearchMethod != bayesian {
+		s.Algorithm = ""
+	}
+	if n := given["seed"]; n != nil {
+		s.Seed, s.SeedSet = r.seed(n)
+	}
+	if n := given["trainer"]; n != nil {
+		if t, ok := r.text(n, "trainer"); ok {
+			if s.Trainer = t; strings.TrimSpace(t) == "" {
+				r.fail(n, "trainer", "is empty; name a trainer that the workers offer, such as torch or sim")
+			}
+		}
+	}
+	if n := given["parallelism"]; n != nil {
+		s.Parallelism, _ = r.whole(n, "parallelism", 1, maxParallelism)
+	}
+	if n := given["max_retries"]; n != nil {
+		i, _ := r.whole(n, "max_retries", 0, maxRetries)
+		s.MaxRetries = int32(i)
+	}
+	if n := given["objective"]; n != nil {
+		s.Objective = r.objective(n)
+	}
+	if n := given["training"]; n != nil {
+		s.TrainingJSON = r.training(n)
+	}
+	if n := given["budget"]; n != nil {
+		s.Budget = r.budget(n, s.SearchMethod)
+	} else if s.SearchMethod != gridSearch && !r.spent {
+		r.fail(nil, "budget", "is missing; give {trials: 40} (grid_search alone may go without)")
+	}
+	if n := given["space"]; n != nil {
+		r.space(n, s)
+	}
+	return s
+}
+
+func defaultName(file string) string {
+	base := filepath.Base(file)
+	base = strings.TrimSuffix(base, filepath.Ext(base))
+	if base == "" || base == "." || base == "-" || base == "/" || !utf8.ValidString(base) {
+		return "sweep"
+	}
+	return base
+}
+
+func (r *reader) name(n *yaml.Node) string {
+	name := n.Value
+	if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" {
+		r.fail(n, "name", "want text, not %s", shown(n))
+		return ""
+	}
+	switch {
+	case strings.TrimSpace(name) == "":
+		r.fail(n, "name", "is empty; give the sweep a name or drop the key")
+	case utf8.RuneCountInString(name) > 200:
+		r.fail(n, "name", "has more than 200 characters")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		r.fail(n, "name", "holds control characters")
+	}
+	return name
+}
+
+func (r *reader) seed(n *yaml.Node) (uint64, bool) {
+	var seed uint64
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || n.Decode(&seed) != nil || strings.HasPrefix(n.Value, "-") {
+		r.fail(n, "seed", "want a whole number from 0 to 18446744073709551615, not %s", shown(n))
+		return 0, false
+	}
+	return seed, true
+}
+
+func (r *reader) objective(n *yaml.Node) (o Objective) {
+	if !r.mapping(n, "objective", "{metric: val_loss, direction: minimize}") {
+		return o
+	}
+	metric, direction := false, false
+	for _, e := range r.entries(n, "objective") {
+		key := "objective." + e.name
+		switch e.name {
+		case "metric":
+			metric = true
+			if t, ok := r.text(e.value, key); ok {
+				if o.Metric = t; strings.TrimSpace(t) == "" {
+					r.fail(e.value, key, "is empty; name a metric that the trainer reports, such as val_loss")
+				}
+			}
+		case "direction":
+			direction = true
+			word, _ := r.oneOf(e.value, key, directions)
+			o.Maximize = word == "maximize"
+		default:
+			r.unknown(e, "objective", objectiveKeys)
+		}
+	}
+	if !metric {
+		r.fail(n, "objective.metric", "is missing; name a metric that the trainer reports, such as val_loss")
+	}
+	if !direction {
+		r.fail(n, "objective.direction", "is missing; say minimize or maximize")
+	}
+	return o
+}
+
+func (r *reader) budget(n *yaml.Node, method string) (b Budget) {
+	if !r.mapping(n, "budget", "{trials: 40}") {
+		return b
+	}
+	trials := false
+	for _, e := range r.entries(n, "budget") {
+		switch e.name {
+		case "trials":
+			trials = true
+			b.Trials, _ = r.whole(e.value, "budget.trials", 1, MaxTrials)
+		default:
+			r.unknown(e, "budget", budgetKeys)
+		}
+	}
+	if !trials && method != gridSearch {
+		r.fail(n, "budget.trials", "is missing; give a number of trials, such as 40")
+	}
+	return b
 }
