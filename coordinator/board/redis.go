@@ -1,0 +1,165 @@
+package board
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+const (
+	dialTimeout  = 300 * time.Millisecond
+	readTimeout  = 500 * time.Millisecond
+	writeTimeout = 500 * time.Millisecond
+	// fillTimeout bounds one chunk of a write; a batch may be some megabytes.
+	fillTimeout = 2 * time.Second
+	// downFor is how long readers leave a Redis alone that did not answer.
+	downFor = time.Second
+)
+
+// ErrNotThere is returned when Redis answers but does not hold this cluster's
+// board: empty, flushed, or another cluster's.
+var ErrNotThere = errors.New("redis holds no board of this cluster")
+
+// ErrOvertaken is returned to a writer that did not find what it expected:
+// another writer was faster, or Redis was flushed or set back.
+var ErrOvertaken = errors.New("redis was changed by another hand")
+
+// Redis is the board as Redis holds it.
+type Redis struct {
+	prefix string
+	reads  *redis.Client
+	writes *redis.Client // of its own: a slow write never takes a reader's connection
+
+	generation atomic.Pointer[string] // that readers saw last
+	mu         sync.Mutex
+	downUntil  time.Time
+	downErr    error
+}
+
+// Open prepares connections to a Redis at addr (HOST:PORT or a redis:// URL).
+// It does not connect: Redis may come later.
+func Open(addr, prefix string) (*Redis, error) {
+	o := &redis.Options{Addr: addr}
+	if len(addr) > 8 && (addr[:8] == "redis://" || addr[:8] == "rediss:/") {
+		var err error
+		if o, err = redis.ParseURL(addr); err != nil {
+			return nil, fmt.Errorf("redis address %q: %w", addr, err)
+		}
+	}
+	o.ContextTimeoutEnabled = true
+	o.MaxRetries = 1
+	o.DialerRetries = 1
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, readTimeout, writeTimeout
+	o.PoolTimeout = dialTimeout
+	o.PoolSize = 4
+	o.DisableIdentity = true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	w := *o
+	w.PoolSize = 1
+	w.MaxRetries = -1 // the writer looks first, then repeats
+	w.ReadTimeout, w.WriteTimeout = fillTimeout, fillTimeout
+	r := &Redis{prefix: prefix, reads: redis.NewClient(o), writes: redis.NewClient(&w)}
+	none := ""
+	r.generation.Store(&none)
+	return r, nil
+}
+
+// Close ends the connections.
+func (r *Redis) Close() error { return errors.Join(r.reads.Close(), r.writes.Close()) }
+
+// Leaderboard reads the top rows of a sweep, all with top 0, and the index they
+// reflect.
+func (r *Redis) Leaderboard(ctx context.Context, cluster, sweep string, top int) ([]*atelierv1.LeaderboardRow, uint64, error) {
+	texts, index, err := r.read(ctx, cluster, leaderboardScript, func(gen string) []string {
+		return []string{boardKey(r.prefix, gen, sweep), rowsKey(r.prefix, gen, sweep)}
+	}, top-1)
+	if err != nil {
+		return nil, 0, fmt.Errorf("leaderboard of %s from redis: %w", sweep, err)
+	}
+	rows := make([]*atelierv1.LeaderboardRow, len(texts))
+	for i, text := range texts {
+		if rows[i], err = decodeRow(text); err != nil {
+			return nil, 0, fmt.Errorf("leaderboard of %s from redis: %w", sweep, err)
+		}
+		rows[i].Rank = int64(i) + 1
+	}
+	return rows, index, nil
+}
+
+// Checkpoints reads the checkpoints of a trial, of all trials with trial 0, by
+// trial and epoch.
+func (r *Redis) Checkpoints(ctx context.Context, cluster, sweep string, trial int64) ([]*atelierv1.Checkpoint, uint64, error) {
+	low, high := "-inf", "+inf"
+	if trial != 0 {
+		low = strconv.FormatInt(trial, 10)
+		high = low
+	}
+	texts, index, err := r.read(ctx, cluster, checkpointsScript, func(gen string) []string {
+		return []string{checkpointsKey(r.prefix, gen, sweep), checkpointRowsKey(r.prefix, gen, sweep)}
+	}, low, high)
+	if err != nil {
+		return nil, 0, fmt.Errorf("checkpoints of %s from redis: %w", sweep, err)
+	}
+	out := make([]*atelierv1.Checkpoint, len(texts))
+	for i, text := range texts {
+		if out[i], err = decodeCheckpoint(sweep, text); err != nil {
+			return nil, 0, fmt.Errorf("checkpoints of %s from redis: %w", sweep, err)
+		}
+	}
+	return out, index, nil
+}
+
+// read runs a reading script against the generation that is current.
+func (r *Redis) read(ctx context.Context, cluster string, s *redis.Script, keys func(gen string) []string, args ...any) ([]string, uint64, error) {
+	if err := r.down(); err != nil {
+		return nil, 0, err
+	}
+	gen := *r.generation.Load()
+	for range 3 {
+		out, err := s.Run(ctx, r.reads, append([]string{metaKey(r.prefix)}, keys(gen)...), append([]any{cluster, gen}, args...)...).StringSlice()
+		if err != nil {
+			if ctx.Err() == nil {
+				r.setDown(err)
+			}
+			return nil, 0, err
+		}
+		switch {
+		case len(out) >= 2 && out[0] == "ok":
+			index, err := strconv.ParseUint(out[1], 10, 64)
+			if err != nil {
+				return nil, 0, fmt.Errorf("watermark %q is no number: %w", out[1], ErrNotThere)
+			}
+			return out[2:], index, nil
+		case len(out) == 2 && out[0] == "moved":
+			gen = out[1]
+			r.generation.Store(&gen)
+		default:
+			return nil, 0, ErrNotThere
+		}
+	}
+	return nil, 0, ErrOvertaken
+}
+
+func (r *Redis) down() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Now().Before(r.downUntil) {
+		return r.downErr
+	}
+	return nil
+}
+
+func (r *Redis) setDown(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.downUntil, r.downErr = time.Now().Add(downFor), err
+}

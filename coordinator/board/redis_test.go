@@ -1,0 +1,318 @@
+package board_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"atelier/common/proto/atelier/v1"
+	"atelier/coordinator/board"
+)
+
+const cluster = "c-one"
+
+func row(trial int64, value float64) *atelierv1.LeaderboardRow {
+	return &atelierv1.LeaderboardRow{
+		Trial: trial, Status: atelierv1.TrialStatus_TRIAL_STATUS_FINISHED, Value: value,
+		ParamsJson: fmt.Sprintf(`{"lr":0.1,"name":"<%d>"}`, trial), Epoch: 3, Checkpoint: "shared:x",
+	}
+}
+
+func open(t *testing.T, addr string) *board.Redis {
+	t.Helper()
+	r, err := board.Open(addr, "t:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func build(t *testing.T, r *board.Redis, generation string, index uint64, rows ...board.TrialRows) board.Mark {
+	t.Helper()
+	ctx := context.Background()
+	b, err := r.Begin(ctx, generation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Fill(ctx, rows); err != nil {
+		t.Fatal(err)
+	}
+	m, err := b.Publish(ctx, cluster, index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func trials(rows []*atelierv1.LeaderboardRow) string {
+	var b strings.Builder
+	for _, r := range rows {
+		fmt.Fprintf(&b, "%d:%d=%v ", r.Rank, r.Trial, r.Value)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func TestBoardOrderAndExactness(t *testing.T) {
+	r := open(t, startRedis(t).addr)
+	ctx := context.Background()
+	tiny := math.Nextafter(0.3, 1)
+	checkpoint := &atelierv1.Checkpoint{SweepId: "s-a", Trial: 2, Epoch: 7, Metric: math.Inf(1), HasMetric: true,
+		Size: 9, Sha256: "ab", Location: "http://w/x", Worker: "w", CreatedMs: 5, Token: 77}
+	later := &atelierv1.Checkpoint{SweepId: "s-a", Trial: 2, Epoch: 10, Size: 9, Sha256: "cd", Location: "http://w/y", Worker: "w", Token: 77}
+	want := row(2, tiny)
+	mark := build(t, r, "g1", 10,
+		board.TrialRows{Sweep: "s-a", Trial: 10, Row: row(10, 0.3)},
+		board.TrialRows{Sweep: "s-a", Trial: 9, Row: row(9, 0.3)},
+		board.TrialRows{Sweep: "s-a", Trial: 2, Row: want, Checkpoints: []*atelierv1.Checkpoint{later, checkpoint}},
+		board.TrialRows{Sweep: "s-a", Trial: 3, Row: row(3, math.Inf(1))},
+		board.TrialRows{Sweep: "s-a", Trial: 4, Row: row(4, math.Inf(-1))},
+		board.TrialRows{Sweep: "s-a", Trial: 5},
+		board.TrialRows{Sweep: "s-b", Trial: 1, Maximize: true, Row: row(1, 0.5)},
+		board.TrialRows{Sweep: "s-b", Trial: 2, Maximize: true, Row: row(2, 0.75)},
+	)
+	got, index, err := r.Leaderboard(ctx, cluster, "s-a", 0)
+	if err != nil || index != 10 {
+		t.Fatalf("index %d, %v", index, err)
+	}
+	if s, want := trials(got), fmt.Sprintf("1:4=-Inf 2:9=0.3 3:10=0.3 4:2=%v 5:3=+Inf", tiny); s != want {
+		t.Errorf("less is better: %s, want %s", s, want)
+	}
+	want.Rank = 4
+	if !proto.Equal(got[3], want) {
+		t.Errorf("row came back as %v, was %v", got[3], want)
+	}
+	if got, _, _ := r.Leaderboard(ctx, cluster, "s-b", 1); trials(got) != "1:2=0.75" {
+		t.Errorf("more is better, top 1: %s", trials(got))
+	}
+	if got, _, err := r.Leaderboard(ctx, cluster, "s-none", 0); err != nil || len(got) != 0 {
+		t.Errorf("unknown sweep: %v, %v", got, err)
+	}
+	points, _, err := r.Checkpoints(ctx, cluster, "s-a", 2)
+	if err != nil || len(points) != 2 || !proto.Equal(points[0], checkpoint) || !proto.Equal(points[1], later) {
+		t.Errorf("checkpoints %v, %v", points, err)
+	}
+	if points, _, _ := r.Checkpoints(ctx, cluster, "s-a", 9); len(points) != 0 {
+		t.Errorf("checkpoints of a trial without: %v", points)
+	}
+
+	// Writing a trial again replaces all that stood there.
+	mark, err = r.Advance(ctx, mark, 11, []board.TrialRows{
+		{Sweep: "s-a", Trial: 2, Row: row(2, -1), Checkpoints: []*atelierv1.Checkpoint{later}},
+		{Sweep: "s-a", Trial: 4},
+		{Sweep: "s-c", Trial: 1, Row: row(1, 1)},
+	})
+	if err != nil || mark.Index != 11 {
+		t.Fatal(mark, err)
+	}
+	if got, index, _ := r.Leaderboard(ctx, cluster, "s-a", 2); trials(got) != "1:2=-1 2:9=0.3" || index != 11 {
+		t.Errorf("after an advance: %s at %d", trials(got), index)
+	}
+	if points, _, _ := r.Checkpoints(ctx, cluster, "s-a", 0); len(points) != 1 || points[0].Epoch != 10 {
+		t.Errorf("checkpoints after an advance: %v", points)
+	}
+	if got, _, _ := r.Leaderboard(ctx, cluster, "s-c", 0); len(got) != 1 {
+		t.Errorf("new sweep: %v", got)
+	}
+}
+
+func TestWatermarkGuardsEveryWrite(t *testing.T) {
+	server := startRedis(t)
+	r := open(t, server.addr)
+	ctx := context.Background()
+	first := board.TrialRows{Sweep: "s", Trial: 1, Row: row(1, 1)}
+	other := board.TrialRows{Sweep: "s", Trial: 2, Row: row(2, 0)}
+	mark := build(t, r, "g1", 5, first)
+
+	for name, from := range map[string]board.Mark{
+		"older index":        {Cluster: cluster, Generation: "g1", Index: 4},
+		"newer index":        {Cluster: cluster, Generation: "g1", Index: 6},
+		"other generation":   {Cluster: cluster, Generation: "g0", Index: 5},
+		"other cluster":      {Cluster: "c-two", Generation: "g1", Index: 5},
+		"nothing (all zero)": {},
+	} {
+		found, err := r.Advance(ctx, from, 9, []board.TrialRows{other})
+		if !errors.Is(err, board.ErrOvertaken) || found != mark {
+			t.Errorf("%s: found %+v, %v", name, found, err)
+		}
+	}
+	if got, index, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:1=1" || index != 5 {
+		t.Errorf("a refused write left %s at %d", trials(got), index)
+	}
+	if _, _, err := r.Leaderboard(ctx, "c-two", "s", 0); !errors.Is(err, board.ErrNotThere) {
+		t.Errorf("another cluster read this one's board: %v", err)
+	}
+
+	// A rebuild is not seen until it is published, and only one can be.
+	slow, err := r.Begin(ctx, "g2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.Fill(ctx, []board.TrialRows{other}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:1=1" {
+		t.Errorf("half a rebuild is read: %s", trials(got))
+	}
+	quick, err := r.Begin(ctx, "g3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.Fill(ctx, []board.TrialRows{other}); !errors.Is(err, board.ErrOvertaken) {
+		t.Errorf("fill of an overtaken rebuild: %v", err)
+	}
+	if _, err := slow.Publish(ctx, cluster, 99); !errors.Is(err, board.ErrOvertaken) {
+		t.Errorf("publish of an overtaken rebuild: %v", err)
+	}
+	if err := quick.Fill(ctx, []board.TrialRows{first, other}); err != nil {
+		t.Fatal(err)
+	}
+	if mark, err = r.Advance(ctx, mark, 6, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := quick.Publish(ctx, cluster, 7); !errors.Is(err, board.ErrOvertaken) {
+		t.Errorf("publish over a board that moved meanwhile: %v", err)
+	}
+	build(t, r, "g4", 8, first, other)
+	if got, index, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:2=0 2:1=1" || index != 8 {
+		t.Errorf("after a rebuild: %s at %d", trials(got), index)
+	}
+	if err := r.Clear(ctx); err != nil {
+		t.Fatal(err)
+	}
+	keys := server.do(t, "KEYS", "*")
+	for _, k := range keys {
+		if strings.Contains(k, ":g1:") || strings.Contains(k, ":g2:") || strings.Contains(k, ":g3:") {
+			t.Errorf("left behind: %s", k)
+		}
+	}
+	if len(keys) != 3 { // meta, board, rows
+		t.Errorf("keys %v", keys)
+	}
+	if got, _, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:2=0 2:1=1" {
+		t.Errorf("after clearing: %s", trials(got))
+	}
+}
+
+func TestManyRows(t *testing.T) {
+	r := open(t, startRedis(t).addr)
+	var rows []board.TrialRows
+	for n := int64(1); n <= 5000; n++ {
+		rows = append(rows, board.TrialRows{Sweep: "s", Trial: n, Row: row(n, float64(-n))})
+	}
+	build(t, r, "g1", 1, rows...)
+	got, _, err := r.Leaderboard(context.Background(), cluster, "s", 0)
+	if err != nil || len(got) != 5000 || got[0].Trial != 5000 || got[4999].Trial != 1 {
+		t.Fatalf("%d rows, %v", len(got), err)
+	}
+}
+
+func TestRedisAwayIsQuick(t *testing.T) {
+	server := startRedis(t)
+	r := open(t, server.addr)
+	build(t, r, "g1", 1)
+	server.stop(t)
+	began := time.Now()
+	for range 50 {
+		if _, _, err := r.Leaderboard(context.Background(), cluster, "s", 0); err == nil {
+			t.Fatal("a stopped redis answered")
+		}
+	}
+	if d := time.Since(began); d > 2*time.Second {
+		t.Errorf("50 readers of a stopped redis waited %v", d)
+	}
+	server.start(t)
+	if _, _, err := r.Leaderboard(context.Background(), cluster, "s", 0); err == nil {
+		t.Error("readers did not leave redis alone for a while")
+	}
+	time.Sleep(1100 * time.Millisecond)
+	if _, _, err := r.Leaderboard(context.Background(), cluster, "s", 0); !errors.Is(err, board.ErrNotThere) {
+		t.Errorf("an empty redis: %v", err)
+	}
+}
+
+// server is a real redis-server on a free loopback port.
+type server struct {
+	addr string
+	dir  string
+	cmd  *exec.Cmd
+}
+
+func startRedis(t *testing.T) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{addr: l.Addr().String(), dir: t.TempDir()}
+	l.Close()
+	s.start(t)
+	t.Cleanup(func() {
+		if s.cmd != nil {
+			s.cmd.Process.Kill()
+			s.cmd.Wait()
+		}
+	})
+	return s
+}
+
+func (s *server) start(t *testing.T) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(s.addr)
+	s.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir)
+	if err := s.cmd.Start(); err != nil {
+		t.Fatalf("start redis-server (Debian package redis-server): %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if c, err := net.Dial("tcp", s.addr); err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("redis-server does not listen")
+		}
+	}
+}
+
+func (s *server) stop(t *testing.T) {
+	t.Helper()
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+	s.cmd = nil
+}
+
+// do sends one command that answers a list of strings.
+func (s *server) do(t *testing.T, args ...string) []string {
+	t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "*%d\r\n", len(args))
+	for _, a := range args {
+		fmt.Fprintf(c, "$%d\r\n%s\r\n", len(a), a)
+	}
+	in := bufio.NewScanner(c)
+	in.Scan()
+	var n int
+	if _, err := fmt.Sscanf(in.Text(), "*%d", &n); err != nil {
+		t.Fatalf("%v answered %q", args, in.Text())
+	}
+	var out []string
+	for range n {
+		in.Scan()
+		in.Scan()
+		out = append(out, in.Text())
+	}
+	return out
+}

@@ -1,0 +1,44 @@
+package board
+
+import "testing"
+
+func FuzzDecodeRow(f *testing.F) {
+	f.Add(`{"trial":3,"status":"finished","value":"-0.25","params":"{\"lr\":1}","epoch":2,"checkpoint":"shared:a"}`)
+	f.Add(`{"trial":3,"status":"running","value":"+inf","params":"{}","epoch":2}`)
+	f.Add(`{"trial":3,"status":"unspecified","value":"NaN"}`)
+	f.Add(`[]`)
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := decodeRow(text)
+		if err != nil {
+			return
+		}
+		again, err := encodeRow(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := decodeRow(again)
+		if err != nil || back.String() != r.String() {
+			t.Errorf("%q became %v, then %v (%v)", text, r, back, err)
+		}
+	})
+}
+
+func FuzzDecodeCheckpoint(f *testing.F) {
+	f.Add(`{"trial":3,"epoch":1,"metric":"0.5","size":10,"sha256":"00","location":"shared:x","worker":"w","created_ms":1,"token":9}`)
+	f.Add(`{"trial":3,"epoch":1,"metric":"NaN","token":18446744073709551615}`)
+	f.Add(`{"trial":-1}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := decodeCheckpoint("s", text)
+		if err != nil {
+			return
+		}
+		again, err := encodeCheckpoint(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := decodeCheckpoint("s", again)
+		if err != nil || back.String() != c.String() {
+			t.Errorf("%q became %v, then %v (%v)", text, c, back, err)
+		}
+	})
+}

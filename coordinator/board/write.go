@@ -1,0 +1,203 @@
+package board
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// Mark says what a Redis holds: whose board, which rebuild of it, and the raft
+// index it reflects. The zero Mark is an empty Redis.
+type Mark struct {
+	Cluster    string
+	Generation string
+	Index      uint64
+}
+
+// TrialRows is all that the board tells of one trial. Writing it replaces what
+// stood there, so repeats do no harm.
+type TrialRows struct {
+	Sweep       string
+	Trial       int64
+	Maximize    bool
+	Row         *atelierv1.LeaderboardRow // nil = not on the board
+	Checkpoints []*atelierv1.Checkpoint
+}
+
+// Mark reads what Redis holds.
+func (r *Redis) Mark(ctx context.Context) (Mark, error) {
+	m, err := r.writes.HMGet(ctx, metaKey(r.prefix), "cluster", "generation", "index").Result()
+	if err != nil {
+		return Mark{}, fmt.Errorf("read watermark: %w", err)
+	}
+	text := make([]string, 3)
+	for i := range text {
+		text[i], _ = m[i].(string)
+	}
+	return parseMark(text), nil
+}
+
+func parseMark(text []string) Mark {
+	index, err := strconv.ParseUint(text[2], 10, 64)
+	if err != nil || text[0] == "" || text[1] == "" {
+		// Damaged: keep the words for the comparison in publish, with no index.
+		return Mark{Cluster: text[0], Generation: text[1]}
+	}
+	return Mark{Cluster: text[0], Generation: text[1], Index: index}
+}
+
+// Advance writes rows and moves the watermark from mark to index, in one step.
+// ErrOvertaken: Redis does not hold mark; nothing was written, and the Mark
+// returned is what was found.
+func (r *Redis) Advance(ctx context.Context, from Mark, to uint64, rows []TrialRows) (Mark, error) {
+	keys, args, err := r.writeArgs(from.Generation, []string{metaKey(r.prefix)},
+		[]any{from.Cluster, from.Generation, from.Index, to}, rows)
+	if err != nil {
+		return Mark{}, err
+	}
+	out, err := advanceScript.Run(ctx, r.writes, keys, args...).Slice()
+	if err != nil {
+		return Mark{}, fmt.Errorf("advance the board to %d: %w", to, err)
+	}
+	if len(out) == 4 {
+		text := make([]string, 3)
+		for i := range text {
+			text[i], _ = out[i+1].(string)
+		}
+		return parseMark(text), ErrOvertaken
+	}
+	return Mark{Cluster: from.Cluster, Generation: from.Generation, Index: to}, nil
+}
+
+// Build is a generation being filled beside the one that is read.
+type Build struct {
+	r          *Redis
+	before     []string // meta as found at the start
+	generation string
+}
+
+// Begin starts a rebuild under a generation name never used before. A rebuild
+// begun earlier, by whomever, cannot be filled further.
+func (r *Redis) Begin(ctx context.Context, generation string) (*Build, error) {
+	if generation == "" || strings.ContainsAny(generation, ":*?[]\\") {
+		return nil, fmt.Errorf("board generation %q: letters and digits only", generation)
+	}
+	m, err := r.writes.HMGet(ctx, metaKey(r.prefix), "cluster", "generation", "index").Result()
+	if err != nil {
+		return nil, fmt.Errorf("begin a rebuild of the board: %w", err)
+	}
+	b := &Build{r: r, generation: generation, before: make([]string, 3)}
+	for i := range b.before {
+		b.before[i], _ = m[i].(string)
+	}
+	if err := r.writes.Set(ctx, buildingKey(r.prefix), generation, 0).Err(); err != nil {
+		return nil, fmt.Errorf("begin a rebuild of the board: %w", err)
+	}
+	return b, nil
+}
+
+// Fill writes rows into the rebuild.
+func (b *Build) Fill(ctx context.Context, rows []TrialRows) error {
+	keys, args, err := b.r.writeArgs(b.generation, []string{buildingKey(b.r.prefix)}, []any{b.generation}, rows)
+	if err != nil {
+		return err
+	}
+	n, err := fillScript.Run(ctx, b.r.writes, keys, args...).Int()
+	if err != nil {
+		return fmt.Errorf("fill the board: %w", err)
+	}
+	if n != 1 {
+		return ErrOvertaken
+	}
+	return nil
+}
+
+// Publish makes the rebuild the board that is read, as of index.
+func (b *Build) Publish(ctx context.Context, cluster string, index uint64) (Mark, error) {
+	n, err := publishScript.Run(ctx, b.r.writes, []string{metaKey(b.r.prefix), buildingKey(b.r.prefix)},
+		cluster, b.generation, index, b.before[0], b.before[1], b.before[2]).Int()
+	if err != nil {
+		return Mark{}, fmt.Errorf("publish the board: %w", err)
+	}
+	if n != 1 {
+		return Mark{}, ErrOvertaken
+	}
+	return Mark{Cluster: cluster, Generation: b.generation, Index: index}, nil
+}
+
+// Clear deletes what earlier generations left.
+func (r *Redis) Clear(ctx context.Context) error {
+	mark, err := r.Mark(ctx)
+	if err != nil {
+		return err
+	}
+	building, err := r.writes.Get(ctx, buildingKey(r.prefix)).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("clear old boards: %w", err)
+	}
+	keep := func(key string) bool {
+		return mark.Generation != "" && strings.HasPrefix(key, generationPrefix(r.prefix, mark.Generation)) ||
+			building != "" && strings.HasPrefix(key, generationPrefix(r.prefix, building))
+	}
+	var cursor uint64
+	for {
+		var keys []string
+		keys, cursor, err = r.writes.Scan(ctx, cursor, generationPattern(r.prefix), 500).Result()
+		if err != nil {
+			return fmt.Errorf("clear old boards: %w", err)
+		}
+		old := keys[:0]
+		for _, k := range keys {
+			if !keep(k) {
+				old = append(old, k)
+			}
+		}
+		if len(old) > 0 {
+			if err := r.writes.Unlink(ctx, old...).Err(); err != nil {
+				return fmt.Errorf("clear old boards: %w", err)
+			}
+		}
+		if cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// writeArgs appends to keys and args what luaWrite reads.
+func (r *Redis) writeArgs(generation string, keys []string, args []any, rows []TrialRows) ([]string, []any, error) {
+	at := map[string]int{}
+	for _, t := range rows {
+		n, ok := at[t.Sweep]
+		if !ok {
+			n = len(at)
+			at[t.Sweep] = n
+			keys = append(keys, boardKey(r.prefix, generation, t.Sweep), rowsKey(r.prefix, generation, t.Sweep),
+				checkpointsKey(r.prefix, generation, t.Sweep), checkpointRowsKey(r.prefix, generation, t.Sweep))
+		}
+		args = append(args, n, t.Trial, memberOf(t.Trial))
+		if t.Row == nil {
+			args = append(args, "", "")
+		} else {
+			text, err := encodeRow(t.Row)
+			if err != nil {
+				return nil, nil, fmt.Errorf("row of trial %d of %s: %w", t.Trial, t.Sweep, err)
+			}
+			args = append(args, score(t.Row.Value, t.Maximize), text)
+		}
+		args = append(args, len(t.Checkpoints))
+		for _, c := range t.Checkpoints {
+			text, err := encodeCheckpoint(c)
+			if err != nil {
+				return nil, nil, fmt.Errorf("checkpoint of trial %d of %s: %w", t.Trial, t.Sweep, err)
+			}
+			args = append(args, checkpointMember(c), text)
+		}
+	}
+	return keys, args, nil
+}
