@@ -1,0 +1,63 @@
+//go:build libtorch
+
+// Command atelier-trainer trains image classifiers with libtorch: one process
+// a run, started by a worker's agent.
+//
+//	atelier-trainer train                 a job line on standard input, events on descriptor 3
+//	atelier-trainer bench [flags]         images a second of full training steps
+//	atelier-trainer logits [flags]        logits of a stored model for raw input
+//	atelier-trainer version
+//
+// It opens no network connection and refuses to train without descriptor 3.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+
+	"atelier/worker/trainer/torchx"
+)
+
+// usageError ends the process with code 2.
+type usageError struct{ error }
+
+const usage = `usage: atelier-trainer train|bench|logits|version [flags]
+
+train takes one job line on standard input and writes events to file descriptor 3;
+a worker starts it. bench and logits list their flags with -h.`
+
+func main() {
+	// Thread count, gradient mode and OpenMP's pool belong to this thread.
+	runtime.LockOSThread()
+	err := run(os.Args[1:])
+	var wrong usageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.As(err, &wrong):
+		fmt.Fprintln(os.Stderr, "atelier-trainer:", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "atelier-trainer:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return usageError{errors.New(usage)}
+	}
+	if err := torchx.Init(); err != nil {
+		return err
+	}
+	switch args[0] {
+	case "bench":
+		return bench(args[1:], os.Stdout)
+	case "version":
+		fmt.Println("atelier-trainer, libtorch", torchx.Version())
+		return nil
+	}
+	return usageError{fmt.Errorf("unknown command %q\n%s", args[0], usage)}
+}

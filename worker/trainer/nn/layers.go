@@ -1,0 +1,216 @@
+//go:build libtorch
+
+package nn
+
+import (
+	"math"
+	"strconv"
+
+	torch "github.com/wangkuiyi/gotorch"
+	F "github.com/wangkuiyi/gotorch/nn/functional"
+	"github.com/wangkuiyi/gotorch/nn/initializer"
+
+	"atelier/worker/trainer/torchx"
+)
+
+// leaf is embedded by layers without parts.
+type leaf struct{}
+
+func (leaf) Entries() []Entry  { return nil }
+func (leaf) Children() []Child { return nil }
+
+func parameter(shape ...int64) Tensor { return torchx.Own(torch.Empty(shape, true)) }
+
+func filled(value float32, trained bool, n int64) Tensor {
+	return torchx.Own(torch.Full([]int64{n}, value, trained))
+}
+
+// uniformBias is PyTorch's default for the bias of convolutions and linear
+// layers: uniform within 1/sqrt(fan in).
+func uniformBias(b *Tensor, fanIn int64) {
+	bound := 1 / math.Sqrt(float64(fanIn))
+	initializer.Uniform(b, -bound, bound)
+}
+
+// Conv2d is torch.nn.Conv2d with square kernels.
+type Conv2d struct {
+	leaf
+	Weight, Bias                      Tensor // Bias may be absent
+	In, Out, Kernel                   int64
+	stride, padding, dilation, groups []int64
+}
+
+// Conv describes a Conv2d; zero values mean stride 1, no padding, one group.
+type Conv struct {
+	Stride, Padding, Groups int64
+	Bias                    bool
+}
+
+// NewConv2d makes a convolution initialised as torch.nn.Conv2d is.
+func NewConv2d(in, out, kernel int64, o Conv) *Conv2d {
+	stride, groups := max(o.Stride, 1), max(o.Groups, 1)
+	c := &Conv2d{In: in, Out: out, Kernel: kernel,
+		stride: []int64{stride, stride}, padding: []int64{o.Padding, o.Padding}, dilation: []int64{1, 1}, groups: []int64{groups}}
+	c.Weight = parameter(out, in/groups, kernel, kernel)
+	initializer.KaimingUniform(&c.Weight, math.Sqrt(5), "fan_in", "leaky_relu")
+	if o.Bias {
+		c.Bias = parameter(out)
+		uniformBias(&c.Bias, in/groups*kernel*kernel)
+	}
+	return c
+}
+
+// KaimingNormalFanOut draws the weight anew as torchvision does:
+// kaiming_normal_(mode="fan_out", nonlinearity="relu"), bias 0.
+func (c *Conv2d) KaimingNormalFanOut() {
+	fanOut := c.Out * c.Kernel * c.Kernel
+	initializer.Normal(&c.Weight, 0, math.Sqrt2/math.Sqrt(float64(fanOut)))
+	if c.Bias.T != nil {
+		initializer.Zeros(&c.Bias)
+	}
+}
+
+// Entries lists weight and bias.
+func (c *Conv2d) Entries() []Entry {
+	e := []Entry{{Name: "weight", Tensor: c.Weight}}
+	if c.Bias.T != nil {
+		e = append(e, Entry{Name: "bias", Tensor: c.Bias})
+	}
+	return e
+}
+
+// Forward convolves [n, in, h, w].
+func (c *Conv2d) Forward(p *Pass, x Tensor) Tensor {
+	return p.Keep(F.Conv2d(x, c.Weight, c.Bias, c.stride, c.padding, c.dilation, c.groups[0]))
+}
+
+// BatchNorm2d is torch.nn.BatchNorm2d with momentum 0.1 and eps 1e-5 unless
+// set otherwise.
+type BatchNorm2d struct {
+	leaf
+	Weight, Bias, Mean, Var Tensor
+	Batches                 int64 // num_batches_tracked
+	Momentum, Eps           float64
+}
+
+// NewBatchNorm2d makes a batch normalisation of c channels.
+func NewBatchNorm2d(c int64) *BatchNorm2d {
+	return &BatchNorm2d{Weight: filled(1, true, c), Bias: filled(0, true, c), Mean: filled(0, false, c), Var: filled(1, false, c),
+		Momentum: 0.1, Eps: 1e-5}
+}
+
+// Entries lists weight, bias and running statistics.
+func (b *BatchNorm2d) Entries() []Entry {
+	return []Entry{
+		{Name: "weight", Tensor: b.Weight},
+		{Name: "bias", Tensor: b.Bias},
+		{Name: "running_mean", Kind: Buffer, Tensor: b.Mean},
+		{Name: "running_var", Kind: Buffer, Tensor: b.Var},
+		{Name: "num_batches_tracked", Kind: Counter, Count: &b.Batches},
+	}
+}
+
+// Forward normalises [n, c, h, w] by the batch in training, else by the
+// running statistics.
+func (b *BatchNorm2d) Forward(p *Pass, x Tensor) Tensor {
+	if p.Training {
+		b.Batches++
+	}
+	return p.Keep(F.BatchNorm(x, b.Mean, b.Var, b.Weight, b.Bias, p.Training, b.Momentum, b.Eps))
+}
+
+// Linear is torch.nn.Linear.
+type Linear struct {
+	leaf
+	Weight, Bias Tensor
+}
+
+// NewLinear makes a linear layer initialised as torch.nn.Linear is.
+func NewLinear(in, out int64) *Linear {
+	l := &Linear{Weight: parameter(out, in), Bias: parameter(out)}
+	initializer.KaimingUniform(&l.Weight, math.Sqrt(5), "fan_in", "leaky_relu")
+	uniformBias(&l.Bias, in)
+	return l
+}
+
+// Entries lists weight and bias.
+func (l *Linear) Entries() []Entry {
+	return []Entry{{Name: "weight", Tensor: l.Weight}, {Name: "bias", Tensor: l.Bias}}
+}
+
+// Forward maps [n, in] to [n, out].
+func (l *Linear) Forward(p *Pass, x Tensor) Tensor { return p.Keep(F.Linear(x, l.Weight, l.Bias)) }
+
+// ReLU overwrites its input, as torchvision's does.
+type ReLU struct{ leaf }
+
+// Forward clamps at zero in place.
+func (*ReLU) Forward(p *Pass, x Tensor) Tensor { return p.Keep(F.Relu(x, true)) }
+
+// MaxPool2d is torch.nn.MaxPool2d with square windows.
+type MaxPool2d struct {
+	leaf
+	Kernel, Stride, Padding int64
+}
+
+// Forward takes the maximum of each window.
+func (m *MaxPool2d) Forward(p *Pass, x Tensor) Tensor {
+	return p.Keep(F.MaxPool2d(x, []int64{m.Kernel, m.Kernel}, []int64{m.Stride, m.Stride}, []int64{m.Padding, m.Padding}, []int64{1, 1}, false))
+}
+
+// GlobalAvgPool averages each channel and flattens: AdaptiveAvgPool2d(1) and
+// Flatten(1).
+type GlobalAvgPool struct{ leaf }
+
+// Forward maps [n, c, h, w] to [n, c].
+func (*GlobalAvgPool) Forward(p *Pass, x Tensor) Tensor {
+	pooled := p.Keep(F.AdaptiveAvgPool2d(x, []int64{1, 1}))
+	flat := p.Keep(torch.Flatten(pooled, 1, -1))
+	p.Drop(pooled)
+	return flat
+}
+
+// Dropout is torch.nn.Dropout.
+type Dropout struct {
+	leaf
+	P float64
+}
+
+// Forward zeroes elements while training; else it hands its input on.
+func (d *Dropout) Forward(p *Pass, x Tensor) Tensor {
+	if !p.Training || d.P == 0 {
+		return x
+	}
+	return p.KeepOr(torchx.Dropout(x, d.P, true))
+}
+
+// Sequential runs its parts in order; they are named "0", "1", ...
+type Sequential struct {
+	parts    []Module
+	children []Child
+}
+
+// NewSequential makes a Sequential.
+func NewSequential(ms ...Module) *Sequential {
+	s := &Sequential{parts: ms}
+	for i, m := range ms {
+		s.children = append(s.children, Child{strconv.Itoa(i), m})
+	}
+	return s
+}
+
+// Entries is empty: the parts have the state.
+func (s *Sequential) Entries() []Entry { return nil }
+
+// Children lists the parts.
+func (s *Sequential) Children() []Child { return s.children }
+
+// Forward runs the parts.
+func (s *Sequential) Forward(p *Pass, x Tensor) Tensor { return p.Chain(x, s.parts...) }
+
+// AddInto adds b to a in place and hands a's storage on.
+func (p *Pass) AddInto(a, b Tensor) Tensor {
+	sum := p.Keep(a.AddI(b, 1))
+	p.Drop(a)
+	return sum
+}

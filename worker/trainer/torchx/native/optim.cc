@@ -1,0 +1,169 @@
+// Backward, and optimisers that touch each parameter once.
+//
+// PyTorch's eager SGD walks weight, gradient and momentum in three to four passes and Adam in about ten. Here one loop
+// reads and writes each value once; libtorch's TensorIterator splits it over libtorch's own threads and follows any
+// layout, so that channels_last weights need no copy. Tensors that are not float32 on the CPU take the operator path.
+#include <ATen/TensorIterator.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "native/common.h"
+
+using namespace torchx;
+
+namespace {
+
+// Two versions of each loop, chosen by the CPU at load time. Contraction into fused multiply-add is off in both, so
+// that a run gives the same bits on machines with and without AVX2.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define TX_HOT __attribute__((target_clones("avx2", "default"), optimize("O3", "fp-contract=off")))
+#else
+#define TX_HOT
+#endif
+
+struct Sgd {
+  float lr, momentum, decay;
+};
+
+TX_HOT void sgd_loop(float *__restrict p, const float *__restrict g, int64_t n, Sgd o) {
+  for (int64_t i = 0; i < n; i++) p[i] -= o.lr * (g[i] + o.decay * p[i]);
+}
+
+TX_HOT void sgd_momentum_loop(float *__restrict p, float *__restrict m, const float *__restrict g, int64_t n, Sgd o) {
+  for (int64_t i = 0; i < n; i++) {
+    float v = o.momentum * m[i] + (g[i] + o.decay * p[i]);
+    m[i] = v;
+    p[i] -= o.lr * v;
+  }
+}
+
+struct Adam {
+  float beta1, beta2, rest1, rest2, decay, eps, step_size, root2;
+};
+
+TX_HOT void adam_loop(float *__restrict p, float *__restrict a, float *__restrict b, const float *__restrict g, int64_t n,
+                      Adam o) {
+  for (int64_t i = 0; i < n; i++) {
+    float d = g[i] + o.decay * p[i];
+    float x = o.beta1 * a[i] + o.rest1 * d;
+    float y = o.beta2 * b[i] + o.rest2 * d * d;
+    a[i] = x;
+    b[i] = y;
+    p[i] -= o.step_size * x / (__builtin_sqrtf(y) / o.root2 + o.eps);
+  }
+}
+
+constexpr int64_t kGrain = 32768;
+
+at::TensorIteratorConfig &base(at::TensorIteratorConfig &c) {
+  return c.set_check_mem_overlap(false).check_all_same_dtype(true).resize_outputs(false);
+}
+
+// Calls loop on stretches of consecutive floats; values that do not lie side by side come one at a time.
+template <typename F>
+void each(at::TensorIterator iter, int operands, F loop) {
+  iter.for_each(
+      [&](char **data, const int64_t *strides, int64_t n) {
+        bool dense = true;
+        for (int k = 0; k < operands; k++) dense = dense && strides[k] == sizeof(float);
+        if (dense) {
+          loop(data, n);
+          return;
+        }
+        char *at[4];
+        for (int64_t i = 0; i < n; i++) {
+          for (int k = 0; k < operands; k++) at[k] = data[k] + i * strides[k];
+          loop(at, 1);
+        }
+      },
+      kGrain);
+}
+
+bool plain(const at::Tensor &p, const at::Tensor &g) {
+  return p.is_cpu() && p.scalar_type() == at::kFloat && g.scalar_type() == at::kFloat && !g.is_sparse();
+}
+
+float *f(char *p) { return reinterpret_cast<float *>(p); }
+
+}  // namespace
+
+extern "C" {
+
+tx_error tx_backward(tx_tensor loss) {
+  return guard([&] { in(loss).backward(); });
+}
+
+tx_error tx_grad(tx_tensor t, tx_tensor *out) {
+  return guard([&] {
+    *out = nullptr;
+    if (in(t).grad().defined()) give(out, in(t).grad());
+  });
+}
+
+tx_error tx_grad_of(tx_tensor score, tx_tensor at, tx_tensor *out) {
+  return guard([&] {
+    auto g = torch::autograd::grad({in(score)}, {in(at)}, {}, /*retain_graph=*/true, /*create_graph=*/false);
+    give(out, g.at(0));
+  });
+}
+
+tx_error tx_drop_grads(tx_tensor *params, int n) {
+  return guard([&] {
+    for (int i = 0; i < n; i++) in(params[i]).mutable_grad() = at::Tensor();
+  });
+}
+
+tx_error tx_sgd_step(tx_tensor *params, tx_tensor *momenta, int n, double lr, double momentum, double weight_decay) {
+  return guard([&] {
+    torch::NoGradGuard no_grad;
+    Sgd o{static_cast<float>(lr), static_cast<float>(momentum), static_cast<float>(weight_decay)};
+    for (int i = 0; i < n; i++) {
+      auto g = in(params[i]).grad();
+      if (!g.defined()) continue;
+      auto p = in(params[i]).detach();
+      if (!plain(p, g)) {
+        if (weight_decay != 0) g = g.add(p, weight_decay);
+        if (momenta) g = in(momenta[i]).mul_(momentum).add_(g);
+        p.add_(g, -lr);
+        continue;
+      }
+      at::TensorIteratorConfig c;
+      base(c).add_output(p);
+      if (momenta) {
+        each(c.add_output(in(momenta[i])).add_input(g).build(), 3,
+             [&](char **d, int64_t k) { sgd_momentum_loop(f(d[0]), f(d[1]), f(d[2]), k, o); });
+      } else {
+        each(c.add_input(g).build(), 2, [&](char **d, int64_t k) { sgd_loop(f(d[0]), f(d[1]), k, o); });
+      }
+    }
+  });
+}
+
+tx_error tx_adam_step(tx_tensor *params, tx_tensor *first, tx_tensor *second, int n, int64_t step, double lr, double beta1,
+                      double beta2, double eps, double weight_decay) {
+  return guard([&] {
+    torch::NoGradGuard no_grad;
+    double bias1 = 1 - std::pow(beta1, step), root2 = std::sqrt(1 - std::pow(beta2, step));
+    Adam o{static_cast<float>(beta1),     static_cast<float>(beta2),        static_cast<float>(1 - beta1),
+           static_cast<float>(1 - beta2), static_cast<float>(weight_decay), static_cast<float>(eps),
+           static_cast<float>(lr / bias1), static_cast<float>(root2)};
+    for (int i = 0; i < n; i++) {
+      auto g = in(params[i]).grad();
+      if (!g.defined()) continue;
+      auto p = in(params[i]).detach();
+      auto &a = in(first[i]);
+      auto &b = in(second[i]);
+      if (!plain(p, g)) {
+        if (weight_decay != 0) g = g.add(p, weight_decay);
+        a.mul_(beta1).add_(g, 1 - beta1);
+        b.mul_(beta2).addcmul_(g, g, 1 - beta2);
+        p.addcdiv_(a, b.sqrt().div_(root2).add_(eps), -lr / bias1);
+        continue;
+      }
+      at::TensorIteratorConfig c;
+      each(base(c).add_output(p).add_output(a).add_output(b).add_input(g).build(), 4,
+           [&](char **d, int64_t k) { adam_loop(f(d[0]), f(d[1]), f(d[2]), f(d[3]), k, o); });
+    }
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,80 @@
+/* torchx: what the trainer needs of libtorch and gotorch lacks.
+ *
+ * A tensor is an at::Tensor*, the same pointer gotorch's Tensor.T points at.
+ * Every call that can fail returns NULL or an error text made with malloc, to
+ * be released with tx_free_text: no C++ exception crosses this header. Results
+ * come through the last arguments and belong to the caller (tx_free).
+ * Calls that work "in place" keep the tensor's identity, so that optimisers,
+ * autograd and named parameters go on seeing the same tensor.
+ *
+ * Gradient mode, autocast and the thread count are state of the calling
+ * thread: the caller stays on one operating system thread.
+ */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef void *tx_tensor;
+typedef char *tx_error;
+
+/* --- library ------------------------------------------------------------- */
+const char *tx_version(void); /* "1.13.1", static */
+void tx_free_text(char *text);
+tx_error tx_init(void);             /* allocator settings; once, before the first tensor */
+tx_error tx_set_threads(int n);     /* of the calling thread and the pools it starts */
+int tx_has_bf16(void);              /* 1 if this CPU multiplies bf16 in hardware */
+tx_error tx_device_ready(const char *device); /* "cpu", "cuda:0": an error says why it cannot be used */
+tx_error tx_synchronize(const char *device);
+tx_error tx_deterministic(int on);  /* refuse or replace kernels whose result varies from run to run */
+
+/* --- modes of the calling thread ------------------------------------------ */
+void tx_grad_mode(int on, int *before);
+tx_error tx_autocast(const char *device, int bf16, int on); /* off also drops the cached casts */
+
+/* --- random state ---------------------------------------------------------- */
+tx_error tx_seed(uint64_t seed);                             /* CPU and every GPU */
+tx_error tx_rng_get(const char *device, tx_tensor *state);   /* uint8, opaque */
+tx_error tx_rng_set(const char *device, tx_tensor state);
+
+/* --- tensors --------------------------------------------------------------- */
+void tx_free(tx_tensor t);
+tx_error tx_from_raw(const void *data, int dtype, const int64_t *shape, int dims, tx_tensor *out); /* copies */
+tx_error tx_to_raw(tx_tensor t, void *out, size_t bytes);          /* contiguous order, from any device and layout */
+tx_error tx_fill_raw(tx_tensor t, const void *data, size_t bytes); /* in place, contiguous order in, layout and device kept */
+tx_error tx_info(tx_tensor t, int *dtype, int *dims, int64_t shape[8]);
+tx_error tx_is_channels_last(tx_tensor t, int *yes);
+tx_error tx_move(tx_tensor t, const char *device, int channels_last); /* in place; channels_last touches 4-d tensors */
+tx_error tx_requires_grad(tx_tensor t, int on);
+tx_error tx_zeros_like(tx_tensor t, tx_tensor *out);
+tx_error tx_item(tx_tensor t, double *out);
+
+/* --- operations ------------------------------------------------------------ */
+/* uint8 [N,H,W,C] on the host -> float [N,C,H,W] on the device: x*scale[c]+shift[c] */
+tx_error tx_images(const void *pixels, int64_t n, int64_t h, int64_t w, int64_t c, const float *scale, const float *shift,
+                   const char *device, int channels_last, tx_tensor *out);
+tx_error tx_labels(const int64_t *labels, int64_t n, const char *device, tx_tensor *out);
+tx_error tx_softmax(tx_tensor t, int64_t dim, tx_tensor *out);
+tx_error tx_dropout(tx_tensor t, double p, int training, tx_tensor *out);
+/* mean cross entropy in float32, whatever the logits' type */
+tx_error tx_cross_entropy(tx_tensor logits, tx_tensor labels, double smoothing, tx_tensor *out);
+/* tally[0] += loss*n, tally[1] += correct answers, tally[2] += n; tally is float64 [3] */
+tx_error tx_tally(tx_tensor tally, tx_tensor logits, tx_tensor labels, tx_tensor loss);
+
+/* --- gradients and optimisers ---------------------------------------------- */
+tx_error tx_backward(tx_tensor loss);
+tx_error tx_grad(tx_tensor t, tx_tensor *out); /* of a leaf; *out NULL when there is none */
+tx_error tx_grad_of(tx_tensor score, tx_tensor at, tx_tensor *out); /* d score / d at, at need not be a leaf */
+tx_error tx_drop_grads(tx_tensor *params, int n);
+/* Parameters without a gradient are left as they are. */
+tx_error tx_sgd_step(tx_tensor *params, tx_tensor *momenta /* NULL when momentum is 0 */, int n, double lr, double momentum,
+                     double weight_decay);
+tx_error tx_adam_step(tx_tensor *params, tx_tensor *first, tx_tensor *second, int n, int64_t step /* from 1 */, double lr,
+                      double beta1, double beta2, double eps, double weight_decay);
+
+#ifdef __cplusplus
+}
+#endif
