@@ -149,7 +149,9 @@ type stat struct {
 	err     error
 }
 
-func statOf(info fs.FileInfo) stat { return stat{size: info.Size(), changed: info.ModTime().UnixNano()} }
+func statOf(info fs.FileInfo) stat {
+	return stat{size: info.Size(), changed: info.ModTime().UnixNano()}
+}
 
 func cacheKey(f *Folder, o PackOptions) ([]stat, [32]byte, error) {
 	if len(f.Files) == 0 || len(f.Classes) == 0 {
