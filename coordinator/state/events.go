@@ -1,0 +1,301 @@
+package state
+
+import (
+	"math"
+	"slices"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+)
+
+const (
+	recorded = atelierv1.Outcome_OUTCOME_RECORDED
+	already  = atelierv1.Outcome_OUTCOME_ALREADY
+	fenced   = atelierv1.Outcome_OUTCOME_FENCED
+	refused  = atelierv1.Outcome_OUTCOME_REFUSED
+)
+
+func (m *Machine) recordEvents(now int64, c *logv1.RecordEvents, r *Result) {
+	events := c.GetEvents()
+	if len(events) > maxEvents {
+		r.Err = invalid("%d events in one command: at most %d", len(events), maxEvents)
+		return
+	}
+	answers := make([]atelierv1.EventResult, len(events))
+	r.Events = make([]*atelierv1.EventResult, len(events))
+	for i, e := range events {
+		r.Events[i] = &answers[i]
+		m.event(now, e, &answers[i])
+	}
+}
+
+func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResult) {
+	refuse := func(why string) { a.Outcome, a.Message = refused, why }
+	s, ok := m.peek(e.GetSweepId())
+	if !ok {
+		refuse("unknown sweep")
+		return
+	}
+	t := s.Trial(e.GetTrial())
+	if t == nil {
+		refuse("unknown trial")
+		return
+	}
+	if t.Lease == nil || t.Lease.Token != e.GetToken() {
+		m.late(t, e, a)
+		return
+	}
+	switch event := e.GetEvent().(type) {
+	case *atelierv1.RunEvent_Report:
+		m.report(now, s, t, event.Report, a)
+	case *atelierv1.RunEvent_Checkpoint:
+		m.checkpoint(now, s, t, event.Checkpoint, a)
+	case *atelierv1.RunEvent_Ended:
+		class := event.Ended.GetExit()
+		if class <= atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED || class > atelierv1.ExitClass_EXIT_CLASS_LOST {
+			refuse("unknown exit class")
+			return
+		}
+		s, _ = m.sweep(s.ID)
+		a.Outcome = recorded
+		m.endRun(now, s, m.trial(s, t.Number), class, event.Ended.GetMessage())
+		return
+	default:
+		refuse("an event of no kind this version knows")
+		return
+	}
+	a.Verdict = max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE)
+}
+
+// late answers an event whose token is not the trial's lease. What a run said
+// before it ended itself may come again when the answer was lost; all else is
+// from a run that lost its lease and must stop.
+func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *atelierv1.EventResult) {
+	a.Outcome, a.Verdict, a.Message = fenced, verdictStop, "the lease is over"
+	run := t.run(e.GetToken())
+	if run == nil || t.Status == trialCancelled || run.Exit == atelierv1.ExitClass_EXIT_CLASS_LOST {
+		return
+	}
+	known := false
+	switch event := e.GetEvent().(type) {
+	case *atelierv1.RunEvent_Report:
+		_, known = t.curve.row(event.Report.GetEpoch())
+	case *atelierv1.RunEvent_Checkpoint:
+		_, known = t.curve.row(event.Checkpoint.GetEpoch())
+	case *atelierv1.RunEvent_Ended:
+		known = event.Ended.GetExit() == run.Exit
+	}
+	if known {
+		a.Outcome, a.Message = already, ""
+	}
+}
+
+func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *atelierv1.EventResult) {
+	switch {
+	case p.GetEpoch() < 1:
+		a.Outcome, a.Message = refused, "epochs count from 1"
+		return
+	case p.GetEpoch() <= t.Epoch():
+		a.Outcome = already
+		return
+	case t.ReportCount() >= maxReports:
+		a.Outcome, a.Message = refused, "the trial has a million reports"
+		return
+	case len(t.curve.values)+max(len(p.GetMetrics()), t.curve.width()) > maxValues:
+		a.Outcome, a.Message = refused, "the trial has four million metric values"
+		return
+	}
+	l, why := m.layoutOf(s, t, p.GetMetrics())
+	if why != "" {
+		a.Outcome, a.Message = refused, why
+		return
+	}
+	if t.curve.layout != nil && l != t.curve.layout && (t.ReportCount()+1)*len(l.names) > maxValues {
+		a.Outcome, a.Message = refused, "the trial has four million metric values"
+		return
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	m.addRow(t, l, p, now)
+	s.Counts.Reports++
+	s.ModifiedIndex = m.live.index
+	if v, ok := t.curve.metric(len(t.curve.epochs)-1, s.Objective.Metric); ok && !math.IsNaN(v) && !math.IsInf(v, 0) {
+		if !t.HasValue || s.Objective.better(v, t.Value) {
+			t.HasValue, t.Value, t.ValueEpoch = true, v, p.GetEpoch()
+			m.rank(s, t)
+		}
+	}
+	a.Outcome = recorded
+	m.note(Change{Kind: ReportRecorded, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
+}
+
+// layoutOf finds or makes the layout that holds what the trial has and what the
+// report brings; why is set when the report is malformed.
+func (m *Machine) layoutOf(s *Sweep, t *Trial, metrics []*atelierv1.Metric) (l *layout, why string) {
+	if have := t.curve.layout; have != nil && have.matches(metrics) {
+		return have, ""
+	}
+	if t.curve.layout == nil {
+		for _, known := range s.layouts {
+			if known.matches(metrics) {
+				return known, ""
+			}
+		}
+	}
+	var names []string
+	if t.curve.layout != nil {
+		names = t.curve.layout.names
+	}
+	had := len(names)
+	names = names[:had:had]
+	fresh := 0
+	for i, metric := range metrics {
+		name := metric.GetName()
+		if name == "" || len(name) > maxName {
+			return nil, "a metric's name must be of 1 to 256 bytes"
+		}
+		for _, other := range metrics[:i] {
+			if other.GetName() == name {
+				return nil, "metric " + name + " twice in one report"
+			}
+		}
+		if slices.Contains(names, name) {
+			continue
+		}
+		if !slices.Contains(s.metrics, name) {
+			fresh++
+		}
+		names = append(names, name)
+	}
+	if len(s.metrics)+fresh > maxMetrics {
+		return nil, "the sweep has 256 metrics already"
+	}
+	if t.curve.layout != nil && len(names) == had {
+		return t.curve.layout, ""
+	}
+	return m.addLayout(s.ID, names), ""
+}
+
+// addLayout makes a layout of names and keeps it for the sweep's other trials.
+func (m *Machine) addLayout(sweep string, names []string) *layout {
+	s, _ := m.sweep(sweep)
+	for _, known := range s.layouts {
+		if slices.Equal(known.names, names) {
+			return known
+		}
+	}
+	l := &layout{}
+	for _, name := range names {
+		at := slices.Index(s.metrics, name)
+		if at < 0 {
+			at = len(s.metrics)
+			s.metrics = append(s.metrics, name)
+		}
+		l.names = append(l.names, s.metrics[at])
+		l.columns = append(l.columns, int32(at))
+	}
+	s.layouts = append(slices.Clone(s.layouts[max(0, len(s.layouts)-7):]), l)
+	return l
+}
+
+func (l *layout) matches(metrics []*atelierv1.Metric) bool {
+	if len(metrics) != len(l.names) {
+		return false
+	}
+	for i, metric := range metrics {
+		if metric.GetName() != l.names[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// addRow appends a report to a trial's curve.
+func (m *Machine) addRow(t *Trial, l *layout, p *atelierv1.Report, now int64) {
+	c := &t.curve
+	if c.layout != l {
+		c.widen(l)
+	}
+	c.epochs = append(c.epochs, p.GetEpoch())
+	if p.GetTimeMs() > 0 {
+		now = p.GetTimeMs()
+	}
+	c.times = append(c.times, now)
+	metrics := p.GetMetrics()
+	if l.matches(metrics) {
+		for _, metric := range metrics {
+			c.values = append(c.values, metric.GetValue())
+		}
+		return
+	}
+	for _, name := range l.names {
+		at := slices.IndexFunc(metrics, func(metric *atelierv1.Metric) bool { return metric.GetName() == name })
+		if at < 0 {
+			c.absent = append(c.absent, uint32(len(c.values)))
+			c.values = append(c.values, math.NaN())
+			continue
+		}
+		c.values = append(c.values, metrics[at].GetValue())
+	}
+}
+
+func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpoint, a *atelierv1.EventResult) {
+	if p.GetEpoch() < 1 || p.GetLocation() == "" || len(p.GetLocation()) > maxMessage || len(p.GetSha256()) > maxName || len(p.GetWorker()) > maxName || p.GetSize() < 0 {
+		a.Outcome, a.Message = refused, "a checkpoint needs an epoch from 1, a size and a location"
+		return
+	}
+	token := t.Lease.Token
+	if newest := t.Checkpoints; len(newest) > 0 && newest[0].Token == token && p.GetEpoch() <= newest[0].Epoch {
+		a.Outcome = already
+		return
+	}
+	c := Checkpoint{Epoch: p.GetEpoch(), HasMetric: p.GetHasMetric(), Metric: p.GetMetric(), Size: p.GetSize(), SHA256: p.GetSha256(),
+		Location: p.GetLocation(), Worker: m.intern(p.GetWorker()), CreatedMS: p.GetCreatedMs(), Token: token}
+	if c.Worker == "" {
+		c.Worker = t.Lease.Worker
+	}
+	if c.CreatedMS <= 0 {
+		c.CreatedMS = now
+	}
+	if !c.HasMetric {
+		if i, ok := t.curve.row(c.Epoch); ok {
+			c.Metric, c.HasMetric = t.curve.metric(i, s.Objective.Metric)
+		}
+	}
+	if !c.HasMetric || math.IsNaN(c.Metric) {
+		c.HasMetric, c.Metric = false, 0
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	rows := []Checkpoint{c}
+	for _, old := range t.Checkpoints {
+		if old.Epoch != c.Epoch { // a later run's checkpoint of the same epoch takes its place
+			rows = append(rows, old)
+		}
+	}
+	best := bestCheckpoint(s.Objective, rows)
+	kept := rows[:1:1]
+	if best != 0 {
+		kept = append(kept, rows[best])
+	}
+	dropped := len(t.Checkpoints) + 1 - len(kept)
+	t.Checkpoints = kept
+	s.ModifiedIndex = m.live.index
+	a.Outcome = recorded
+	m.note(Change{Kind: CheckpointRecorded, Sweep: s.ID, Trial: t.Number, Worker: c.Worker, Token: token})
+	if dropped > 0 {
+		m.note(Change{Kind: CheckpointDropped, Sweep: s.ID, Trial: t.Number})
+	}
+}
+
+// bestCheckpoint returns the place of the best by objective; of equals the
+// first, and the first when none has a metric.
+func bestCheckpoint(o Objective, rows []Checkpoint) int {
+	best := 0
+	for i, c := range rows {
+		if c.HasMetric && (!rows[best].HasMetric || o.better(c.Metric, rows[best].Metric)) {
+			best = i
+		}
+	}
+	return best
+}

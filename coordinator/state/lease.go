@@ -1,0 +1,107 @@
+package state
+
+import (
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+)
+
+func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Result) {
+	for _, name := range []string{c.GetWorker(), c.GetIncarnation(), c.GetRequest()} {
+		if name == "" || len(name) > maxName || len(c.GetSlot()) > maxName {
+			r.Err = invalid("grant lease: worker, incarnation and request must be of 1 to %d bytes", maxName)
+			return
+		}
+	}
+	key := leaseKey{c.GetWorker(), c.GetIncarnation(), c.GetRequest()}
+	if held, ok := m.leases[key]; ok {
+		s, _ := m.peek(held.sweep)
+		r.Sweep, r.Trial, r.Token = held.sweep, held.trial, s.Trial(held.trial).Lease.Token
+		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		return
+	}
+	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
+	switch {
+	case t == nil:
+	case s.Status != sweepRunning:
+		r.Err = conflict("grant lease for trial %d of sweep %s: the sweep is %s", t.Number, s.ID, statusName(s.Status))
+	case t.Status != trialWaiting:
+		r.Err = conflict("grant lease for trial %d of sweep %s: it is %s", t.Number, s.ID, trialStatusName(t.Status))
+	case s.Counts.Running >= s.Parallelism:
+		r.Err = conflict("grant lease for trial %d of sweep %s: %d trials run, as many as its parallelism", t.Number, s.ID, s.Counts.Running)
+	case m.live.Drained(c.GetWorker()):
+		r.Err = conflict("grant lease for trial %d of sweep %s: worker %s is drained", t.Number, s.ID, c.GetWorker())
+	}
+	if r.Err != nil {
+		return
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	m.move(s, t, trialRunning)
+	lease := &Lease{Token: token, Worker: m.intern(c.GetWorker()), Incarnation: m.intern(c.GetIncarnation()), Slot: m.intern(c.GetSlot()), Request: c.GetRequest(), GrantedMS: now}
+	run := Run{Number: int32(len(t.Runs) + 1), Token: token, Worker: lease.Worker, Slot: lease.Slot, StartedMS: now}
+	if len(t.Checkpoints) > 0 {
+		run.ResumedEpoch = t.Checkpoints[0].Epoch
+	}
+	t.Runs = append(t.Runs[:len(t.Runs):len(t.Runs)], run)
+	t.Lease = lease
+	t.Verdict = 0
+	t.Failure = ""
+	if t.StartedMS == 0 {
+		t.StartedMS = now
+	}
+	s.Counts.Runs++
+	m.leases[key] = leaseAt{s.ID, t.Number}
+	r.Token = token
+	m.note(Change{Kind: LeaseGranted, Sweep: s.ID, Trial: t.Number, Worker: lease.Worker, Token: token})
+}
+
+// endLease ends the run that holds the lease. The trial stays RUNNING: the
+// caller says what becomes of it.
+func (m *Machine) endLease(now int64, s *Sweep, t *Trial, class atelierv1.ExitClass, message string) {
+	l := t.Lease
+	delete(m.leases, leaseKey{l.Worker, l.Incarnation, l.Request})
+	runs := append(make([]Run, 0, len(t.Runs)), t.Runs...)
+	last := &runs[len(runs)-1]
+	last.EndedMS, last.Exit, last.Message = now, class, cut(message)
+	t.Runs = runs
+	t.Lease = nil
+	t.Verdict = 0
+	s.ModifiedIndex = m.live.index
+	m.note(Change{Kind: LeaseEnded, Sweep: s.ID, Trial: t.Number, Worker: l.Worker, Token: l.Token})
+}
+
+func (m *Machine) expireLease(now int64, c *logv1.ExpireLease, r *Result) {
+	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
+	if t == nil {
+		return
+	}
+	r.Token = c.GetToken()
+	if t.Lease == nil || t.Lease.Token != c.GetToken() {
+		if t.run(c.GetToken()) == nil {
+			r.Outcome = atelierv1.Outcome_OUTCOME_FENCED
+			r.Err = conflict("expire lease %d of trial %d of sweep %s: it never had that lease", c.GetToken(), t.Number, s.ID)
+			return
+		}
+		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		return
+	}
+	s, _ = m.sweep(s.ID)
+	m.endRun(now, s, m.trial(s, t.Number), atelierv1.ExitClass_EXIT_CLASS_LOST, c.GetCause())
+}
+
+// endRun ends the present run and decides what becomes of the trial.
+func (m *Machine) endRun(now int64, s *Sweep, t *Trial, class atelierv1.ExitClass, message string) {
+	stopping := t.Verdict == verdictStop
+	m.endLease(now, s, t, class, message)
+	m.afterRun(now, s, t, stopping, class, message)
+}
+
+// run returns the run of a token, nil if the trial never had it.
+func (t *Trial) run(token uint64) *Run {
+	for i := len(t.Runs) - 1; i >= 0; i-- {
+		if t.Runs[i].Token == token {
+			return &t.Runs[i]
+		}
+	}
+	return nil
+}

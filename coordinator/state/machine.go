@@ -1,0 +1,230 @@
+package state
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+)
+
+// MaxCommands bounds an entry: a token is the entry's index times this, plus the
+// command's place in it. Commands beyond are refused.
+const MaxCommands = 1024
+
+// Machine is the state machine. Apply and Restore are for one goroutine, the log
+// reader; View is for all.
+type Machine struct {
+	mu        sync.Mutex // Apply, Restore and the making of a View
+	published atomic.Pointer[View]
+	gen       uint64 // nodes stamped with it are in no View
+	live      View
+	shared    bool // live.byID is in a View
+
+	// Indexes over live; none of them is part of a View, a snapshot or the hash.
+	leases   map[leaseKey]leaseAt
+	requests map[string]string
+	interned map[string]string
+
+	changes []Change // of the present command
+}
+
+type leaseKey struct{ worker, incarnation, request string }
+type leaseAt struct {
+	sweep string
+	trial int64
+}
+
+// New returns an empty machine.
+func New() *Machine {
+	return &Machine{
+		gen:      1,
+		live:     View{byID: map[string]int{}},
+		leases:   map[leaseKey]leaseAt{},
+		requests: map[string]string{},
+		interned: map[string]string{},
+	}
+}
+
+// View returns the state as of the last Apply that has returned. It is O(1); it
+// waits for an Apply that is under way.
+func (m *Machine) View() *View {
+	if v := m.published.Load(); v != nil {
+		return v
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if v := m.published.Load(); v != nil {
+		return v
+	}
+	v := m.live
+	m.gen++
+	m.shared = true
+	m.published.Store(&v)
+	return &v
+}
+
+// Apply carries out the commands of one log entry, in order, and returns one
+// Result a command. Indexes must ascend: an entry at an index not beyond the
+// last one is refused whole. It never panics, whatever the entry holds.
+func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	commands := e.GetCommands()
+	results := make([]Result, len(commands))
+	if index <= m.live.index {
+		for i := range results {
+			results[i] = Result{Index: index, Err: conflict("entry %d comes after entry %d", index, m.live.index), Outcome: atelierv1.Outcome_OUTCOME_REFUSED}
+		}
+		return results
+	}
+	m.published.Store(nil)
+	m.live.index = index
+	m.changes = make([]Change, 0, 2*len(commands))
+	for i, c := range commands {
+		from := len(m.changes)
+		r := &results[i]
+		r.Index = index
+		r.Outcome = atelierv1.Outcome_OUTCOME_RECORDED
+		if i >= MaxCommands {
+			r.Err = invalid("command %d of entry %d: an entry holds at most %d", i, index, MaxCommands)
+		} else {
+			m.do(index<<10|uint64(i), c, r)
+		}
+		if r.Err != nil {
+			if r.Outcome == atelierv1.Outcome_OUTCOME_RECORDED {
+				r.Outcome = atelierv1.Outcome_OUTCOME_REFUSED
+			}
+			continue
+		}
+		if len(m.changes) > from {
+			r.Changes = m.changes[from:len(m.changes):len(m.changes)]
+		}
+	}
+	m.changes = nil
+	return results
+}
+
+// do carries out one command. token is unique to it and greater than all before.
+func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
+	now := c.GetTimeMs()
+	switch op := c.GetOp().(type) {
+	case *logv1.Command_RecordEvents:
+		m.recordEvents(now, op.RecordEvents, r)
+	case *logv1.Command_GrantLease:
+		m.grantLease(now, token, op.GrantLease, r)
+	case *logv1.Command_ProposeTrials:
+		m.proposeTrials(now, op.ProposeTrials, r)
+	case *logv1.Command_ExpireLease:
+		m.expireLease(now, op.ExpireLease, r)
+	case *logv1.Command_SetVerdict:
+		m.setVerdict(now, op.SetVerdict, r)
+	case *logv1.Command_CreateSweep:
+		m.once("create", c.GetRequestId(), op.CreateSweep.GetId(), r, func() { m.createSweep(now, op.CreateSweep, r) })
+	case *logv1.Command_ControlSweep:
+		m.once("control", c.GetRequestId(), op.ControlSweep.GetId(), r, func() { m.controlSweep(now, op.ControlSweep, r) })
+	case *logv1.Command_ExtendSweep:
+		m.once("extend", c.GetRequestId(), op.ExtendSweep.GetId(), r, func() { m.extendSweep(now, op.ExtendSweep, r) })
+	case *logv1.Command_FailSweep:
+		m.failSweep(now, op.FailSweep, r)
+	case *logv1.Command_RetryTrial:
+		m.once("retry", c.GetRequestId(), op.RetryTrial.GetId(), r, func() { m.retryTrial(now, op.RetryTrial, r) })
+	case *logv1.Command_SetDrain:
+		m.once("drain", c.GetRequestId(), "", r, func() { m.setDrain(op.SetDrain, r) })
+	case *logv1.Command_SetMember:
+		m.setMember(op.SetMember, r)
+	case *logv1.Command_DropMember:
+		m.dropMember(op.DropMember, r)
+	default:
+		r.Err = invalid("a command without an operation this version knows")
+	}
+}
+
+// once runs a command unless its request id is remembered, and remembers it when
+// it succeeded. A refused command changed nothing and may be tried again.
+func (m *Machine) once(kind, request, sweep string, r *Result, run func()) {
+	if request == "" {
+		run()
+		return
+	}
+	if len(request) > maxName {
+		r.Err = invalid("request id of %d bytes: at most %d", len(request), maxName)
+		return
+	}
+	key := requestKey(kind, request)
+	if first, known := m.requests[key]; known {
+		r.Index, r.Sweep, _ = parseRemembered(first)
+		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		return
+	}
+	run()
+	if r.Err != nil {
+		return
+	}
+	result := rememberedResult(m.live.index, sweep)
+	if gone := m.live.requests.remember(key, result); gone != "" {
+		delete(m.requests, gone)
+	}
+	m.requests[key] = result
+}
+
+// note records a change of the present command.
+func (m *Machine) note(c Change) {
+	c.Index = m.live.index
+	m.changes = append(m.changes, c)
+}
+
+// sweep returns a sweep that may be changed; its modified index moves.
+func (m *Machine) sweep(id string) (*Sweep, bool) {
+	i, ok := m.live.byID[id]
+	if !ok {
+		return nil, false
+	}
+	s := m.live.sweeps.at(i)
+	if s.gen != m.gen {
+		c := *s
+		c.gen = m.gen
+		s = &c
+		*m.live.sweeps.slot(m.gen, i) = s
+	}
+	return s, true
+}
+
+// peek returns a sweep to look at.
+func (m *Machine) peek(id string) (*Sweep, bool) { return m.live.Sweep(id) }
+
+// trial returns a trial that may be changed.
+func (m *Machine) trial(s *Sweep, n int64) *Trial {
+	t := s.trials.at(int(n - 1))
+	if t.gen != m.gen {
+		c := *t
+		c.gen = m.gen
+		t = &c
+		*s.trials.slot(m.gen, int(n-1)) = t
+	}
+	return t
+}
+
+// addSweep appends a sweep; the index of ids is copied if a View has it.
+func (m *Machine) addSweep(s *Sweep) {
+	if m.shared {
+		m.live.byID = maps.Clone(m.live.byID)
+		m.shared = false
+	}
+	m.live.byID[s.ID] = m.live.sweeps.len()
+	s.gen = m.gen
+	m.live.sweeps.push(m.gen, s)
+}
+
+// intern returns one copy of a string that comes again and again.
+func (m *Machine) intern(s string) string {
+	if known, ok := m.interned[s]; ok {
+		return known
+	}
+	if len(m.interned) >= 4096 {
+		clear(m.interned)
+	}
+	m.interned[s] = s
+	return s
+}

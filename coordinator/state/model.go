@@ -1,0 +1,211 @@
+package state
+
+import (
+	"iter"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// Objective is the metric that ranks trials, and which way.
+type Objective struct {
+	Metric   string
+	Maximize bool
+}
+
+// better reports whether value a beats b; ties do not.
+func (o Objective) better(a, b float64) bool {
+	if o.Maximize {
+		return a > b
+	}
+	return a < b
+}
+
+// Counts sums up a sweep.
+type Counts struct {
+	Proposed, Waiting, Running, Paused, Finished, Stopped, Diverged, Failed, Cancelled int64
+	Runs, Reports                                                                      int64
+}
+
+// Open is the number of trials that have not ended.
+func (c Counts) Open() int64 { return c.Waiting + c.Running + c.Paused }
+
+// Ended is the number of trials that have.
+func (c Counts) Ended() int64 { return c.Proposed - c.Open() }
+
+// of returns the counter of a status; nil for no status.
+func (c *Counts) of(s atelierv1.TrialStatus) *int64 {
+	switch s {
+	case atelierv1.TrialStatus_TRIAL_STATUS_WAITING:
+		return &c.Waiting
+	case atelierv1.TrialStatus_TRIAL_STATUS_RUNNING:
+		return &c.Running
+	case atelierv1.TrialStatus_TRIAL_STATUS_PAUSED:
+		return &c.Paused
+	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED:
+		return &c.Finished
+	case atelierv1.TrialStatus_TRIAL_STATUS_STOPPED:
+		return &c.Stopped
+	case atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED:
+		return &c.Diverged
+	case atelierv1.TrialStatus_TRIAL_STATUS_FAILED:
+		return &c.Failed
+	case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+		return &c.Cancelled
+	}
+	return nil
+}
+
+// Sweep is what a person asked for and how far it got. Through a View it never
+// changes. Times are Unix milliseconds.
+type Sweep struct {
+	ID, Name                         string
+	Status                           atelierv1.SweepStatus
+	Failure                          string
+	SpecYAML, TrainingJSON, BaseDir  string
+	Seed                             uint64
+	Objective                        Objective
+	SearchMethod, Algorithm, Trainer string
+	Budget, Parallelism              int64
+	MaxRetries                       int32
+	Exhausted                        bool
+	CreatedMS, EndedMS               int64
+	ModifiedIndex                    uint64 // raft index of the last change to the sweep or a trial of it
+	Counts                           Counts
+
+	gen     uint64
+	trials  vector[*Trial]
+	scores  vector[float64] // value of trial i+1, NaN while it has none
+	best    int64           // number, 0 while none
+	open    numbers
+	retries numbers // waiting, has had a run
+	fresh   numbers // waiting, has had none
+	metrics []string
+	layouts []*layout // the last few in use, so that trials share them
+	badSpec int64     // failed trials whose last run ended BAD_SPEC
+}
+
+// Len is the number of trials proposed.
+func (s *Sweep) Len() int64 { return int64(s.trials.len()) }
+
+// Trial returns trial n, nil if there is none.
+func (s *Sweep) Trial(n int64) *Trial {
+	if n < 1 || n > s.Len() {
+		return nil
+	}
+	return s.trials.at(int(n - 1))
+}
+
+// Trials goes through all trials from number from on, in number order.
+func (s *Sweep) Trials(from int64) iter.Seq[*Trial] {
+	return func(yield func(*Trial) bool) {
+		s.trials.leaves(int(max(from, 1)-1), func(_ int, items []*Trial) bool {
+			for _, t := range items {
+				if !yield(t) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+// Open returns the numbers of the trials waiting, running or paused, ascending.
+func (s *Sweep) Open() []int64 { return append([]int64(nil), s.open.list...) }
+
+// Waiting returns the numbers of the trials that wait for a lease, in the order
+// they are to get one: those that lost a run first, then by number.
+func (s *Sweep) Waiting() []int64 {
+	w := make([]int64, 0, len(s.retries.list)+len(s.fresh.list))
+	return append(append(w, s.retries.list...), s.fresh.list...)
+}
+
+// Metrics returns the names reported so far, in order of first appearance.
+func (s *Sweep) Metrics() []string { return append([]string(nil), s.metrics...) }
+
+// Trial is one point of the space. Through a View it never changes.
+type Trial struct {
+	Number                        int64
+	ParamsJSON                    string
+	Status                        atelierv1.TrialStatus
+	Verdict                       atelierv1.Verdict // of the present lease
+	HasValue                      bool
+	ValueEpoch                    int32
+	Value                         float64 // best finite objective value; meaningful when HasValue
+	Runs                          []Run
+	Checkpoints                   []Checkpoint // newest first: the newest, and the best where that is another
+	Lease                         *Lease       // nil unless RUNNING
+	StopReason, Failure           string
+	CreatedMS, StartedMS, EndedMS int64
+	FailedRuns, LostRuns          int32
+
+	gen   uint64
+	curve curve
+}
+
+// Epoch is the last one reported, 0 before the first.
+func (t *Trial) Epoch() int32 { return t.curve.lastEpoch() }
+
+// Reports calls fn with each report in epoch order until it returns false.
+func (t *Trial) Reports(fn func(Report) bool) { t.curve.each(fn) }
+
+// ReportCount is the number of reports.
+func (t *Trial) ReportCount() int { return len(t.curve.epochs) }
+
+// MetricAt returns a metric's value at an epoch; false if not reported.
+func (t *Trial) MetricAt(epoch int32, name string) (float64, bool) {
+	i, ok := t.curve.row(epoch)
+	if !ok {
+		return 0, false
+	}
+	return t.curve.metric(i, name)
+}
+
+// BestCheckpoint returns the kept checkpoint with the best objective value, nil
+// when none is kept. Without any value it is the newest.
+func (t *Trial) BestCheckpoint(o Objective) *Checkpoint {
+	if len(t.Checkpoints) == 0 {
+		return nil
+	}
+	return &t.Checkpoints[bestCheckpoint(o, t.Checkpoints)]
+}
+
+// Ended reports whether the trial has reached its last status.
+func (t *Trial) Ended() bool { return ended(t.Status) }
+
+func ended(s atelierv1.TrialStatus) bool { return s >= atelierv1.TrialStatus_TRIAL_STATUS_FINISHED }
+
+// Run is one attempt at a trial.
+type Run struct {
+	Number       int32
+	ResumedEpoch int32 // epoch of the newest checkpoint when it was granted; 0 = from scratch
+	Token        uint64
+	Worker, Slot string
+	StartedMS    int64
+	EndedMS      int64
+	Exit         atelierv1.ExitClass // UNSPECIFIED while it goes on
+	Message      string
+}
+
+// Lease is the right to carry out a run.
+type Lease struct {
+	Token                              uint64
+	Worker, Incarnation, Slot, Request string
+	GrantedMS                          int64
+}
+
+// Checkpoint is a stored model state.
+type Checkpoint struct {
+	Epoch                    int32
+	HasMetric                bool
+	Metric                   float64 // objective value at that epoch
+	Size                     int64
+	SHA256, Location, Worker string
+	CreatedMS                int64
+	Token                    uint64
+}
+
+// Member is a coordinator as the cluster remembers it: where to find it. Which
+// nodes vote is raft's to say.
+type Member struct {
+	ID, RaftAddress, APIAddress, GossipAddress string
+}

@@ -1,0 +1,263 @@
+package state
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Restore replaces the whole state by what a snapshot holds. The stream is read
+// to its Footer and must end there. When it is damaged, of another version or at
+// odds with itself, the error says where, and the state is as it was.
+func (m *Machine) Restore(r io.Reader) error {
+	fresh := New()
+	if err := fresh.load(r); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gen++ // what was loaded is stamped 1: it is copied before it changes
+	m.live, m.leases, m.requests, m.interned = fresh.live, fresh.leases, fresh.requests, fresh.interned
+	m.shared = false
+	m.published.Store(nil)
+	return nil
+}
+
+type recordReader struct {
+	r       *bufio.Reader
+	body    bytes.Buffer
+	records int64
+	record  logv1.Record
+}
+
+// next reads one record, which is good until the next call.
+func (rr *recordReader) next() error {
+	size, err := binary.ReadUvarint(rr.r)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("it ends after %d records, without a footer: it was cut short", rr.records)
+		}
+		return err
+	}
+	if size > maxRecord {
+		return fmt.Errorf("record %d claims %d bytes, more than %d: it is damaged or no snapshot", rr.records, size, maxRecord)
+	}
+	rr.body.Reset()
+	if n, err := io.CopyN(&rr.body, rr.r, int64(size)); err != nil {
+		return fmt.Errorf("record %d has %d of %d bytes: it was cut short", rr.records, n, size)
+	}
+	proto.Reset(&rr.record)
+	if err := proto.Unmarshal(rr.body.Bytes(), &rr.record); err != nil {
+		return fmt.Errorf("record %d: %w", rr.records, err)
+	}
+	rr.records++
+	return nil
+}
+
+func (m *Machine) load(r io.Reader) error {
+	rr := &recordReader{r: bufio.NewReaderSize(r, 1<<16)}
+	if err := rr.next(); err != nil {
+		return err
+	}
+	header := rr.record.GetHeader()
+	switch {
+	case header == nil:
+		return errors.New("it does not begin with a header: no snapshot of Atelier")
+	case header.GetVersion() != snapshotVersion:
+		return fmt.Errorf("version %d: this program reads version %d", header.GetVersion(), snapshotVersion)
+	}
+	if err := m.loadHeader(header); err != nil {
+		return err
+	}
+	for {
+		if err := rr.next(); err != nil {
+			return err
+		}
+		switch record := rr.record.GetRecord().(type) {
+		case *logv1.Record_Sweep:
+			if err := m.loadSweep(rr, record.Sweep); err != nil {
+				return err
+			}
+		case *logv1.Record_Footer:
+			if record.Footer.GetRecords() != rr.records-1 {
+				return fmt.Errorf("the footer counts %d records, there are %d", record.Footer.GetRecords(), rr.records-1)
+			}
+			if _, err := rr.r.ReadByte(); err != io.EOF {
+				return errors.New("there is something behind the footer")
+			}
+			return nil
+		default:
+			return fmt.Errorf("record %d is neither a sweep nor the footer", rr.records-1)
+		}
+	}
+}
+
+func (m *Machine) loadHeader(h *logv1.Header) error {
+	m.live.index, m.live.clusterID = h.GetIndex(), h.GetClusterId()
+	ids := make([]string, 0, len(h.GetMembers()))
+	for _, b := range h.GetMembers() {
+		ids = append(ids, b.GetId())
+		m.live.members = append(m.live.members, Member{ID: b.GetId(), RaftAddress: b.GetRaftAddress(), APIAddress: b.GetApiAddress(), GossipAddress: b.GetGossipAddress()})
+	}
+	m.live.drained = slices.Clone(h.GetDrained())
+	switch {
+	case !sortedUnique(ids):
+		return errors.New("header: members are not in order")
+	case !sortedUnique(m.live.drained):
+		return errors.New("header: drained workers are not in order")
+	case len(h.GetRequests()) != len(h.GetRequestResults()) || len(h.GetRequests()) > maxRequests:
+		return fmt.Errorf("header: %d requests and %d results", len(h.GetRequests()), len(h.GetRequestResults()))
+	}
+	for i, key := range h.GetRequests() {
+		result := h.GetRequestResults()[i]
+		if _, _, ok := parseRemembered(result); !ok {
+			return fmt.Errorf("header: result %q of request %q", result, key)
+		}
+		if _, twice := m.requests[key]; twice {
+			return fmt.Errorf("header: request %q twice", key)
+		}
+		m.live.requests.remember(key, result)
+		m.requests[key] = result
+	}
+	return nil
+}
+
+func (m *Machine) loadSweep(rr *recordReader, r *logv1.SweepRecord) error {
+	if err := validSweep(r.GetSpec()); err != nil {
+		return err
+	}
+	s := newSweep(r.GetSpec())
+	if _, twice := m.live.byID[s.ID]; twice {
+		return fmt.Errorf("sweep %s twice", s.ID)
+	}
+	s.Status, s.Failure, s.Exhausted = r.GetStatus(), r.GetFailure(), r.GetExhausted()
+	s.CreatedMS, s.EndedMS, s.ModifiedIndex = r.GetCreatedMs(), r.GetEndedMs(), r.GetModifiedIndex()
+	s.metrics = slices.Clone(r.GetMetrics())
+	trials := r.GetTrials()
+	switch {
+	case s.Status < sweepRunning || s.Status > sweepFailed:
+		return fmt.Errorf("sweep %s: status %d", s.ID, s.Status)
+	case len(s.metrics) > maxMetrics || !unique(s.metrics):
+		return fmt.Errorf("sweep %s: %d metrics, not all different or too many", s.ID, len(s.metrics))
+	case trials < 0 || trials > s.Budget:
+		return fmt.Errorf("sweep %s: %d trials of a budget of %d", s.ID, trials, s.Budget)
+	}
+	m.addSweep(s)
+	for n := int64(1); n <= trials; n++ {
+		if err := rr.next(); err != nil {
+			return err
+		}
+		t := rr.record.GetTrial()
+		if t == nil || t.GetNumber() != n {
+			return fmt.Errorf("sweep %s: record %d is not its trial %d", s.ID, rr.records-1, n)
+		}
+		if err := m.loadTrial(s, t); err != nil {
+			return fmt.Errorf("sweep %s: trial %d: %w", s.ID, n, err)
+		}
+	}
+	if s.Ended() && s.Counts.Open() > 0 {
+		return fmt.Errorf("sweep %s: it has ended with %d trials open", s.ID, s.Counts.Open())
+	}
+	return nil
+}
+
+func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
+	t := &Trial{Number: r.GetNumber(), ParamsJSON: r.GetParamsJson(), Status: r.GetStatus(), Verdict: r.GetVerdict(),
+		HasValue: r.GetHasValue(), Value: r.GetValue(), ValueEpoch: r.GetValueEpoch(),
+		StopReason: m.intern(r.GetStopReason()), Failure: m.intern(r.GetFailure()),
+		CreatedMS: r.GetCreatedMs(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(), FailedRuns: r.GetFailedRuns(), LostRuns: r.GetLostRuns()}
+	switch {
+	case s.Counts.of(t.Status) == nil:
+		return fmt.Errorf("status %d", t.Status)
+	case t.Verdict < 0 || t.Verdict > verdictStop:
+		return fmt.Errorf("verdict %d", t.Verdict)
+	case t.HasValue && (math.IsNaN(t.Value) || math.IsInf(t.Value, 0)):
+		return errors.New("its value is not finite")
+	case len(r.GetRuns()) > maxRuns || len(r.GetCheckpoints()) > 2:
+		return fmt.Errorf("%d runs and %d checkpoints", len(r.GetRuns()), len(r.GetCheckpoints()))
+	}
+	t.Runs = make([]Run, 0, len(r.GetRuns()))
+	for i, run := range r.GetRuns() {
+		if i > 0 && run.GetToken() <= t.Runs[i-1].Token {
+			return fmt.Errorf("run %d: its token does not grow", i+1)
+		}
+		t.Runs = append(t.Runs, Run{Number: run.GetNumber(), ResumedEpoch: run.GetResumedEpoch(), Token: run.GetToken(), Worker: m.intern(run.GetWorker()), Slot: m.intern(run.GetSlot()),
+			StartedMS: run.GetStartedMs(), EndedMS: run.GetEndedMs(), Exit: run.GetExit(), Message: m.intern(run.GetMessage())})
+	}
+	for _, c := range r.GetCheckpoints() {
+		t.Checkpoints = append(t.Checkpoints, Checkpoint{Epoch: c.GetEpoch(), HasMetric: c.GetHasMetric(), Metric: c.GetMetric(), Size: c.GetSize(), SHA256: c.GetSha256(),
+			Location: c.GetLocation(), Worker: m.intern(c.GetWorker()), CreatedMS: c.GetCreatedMs(), Token: c.GetToken()})
+	}
+	if err := m.loadLease(s, t, r.GetLease()); err != nil {
+		return err
+	}
+	if err := t.loadCurve(m, s, r); err != nil {
+		return err
+	}
+	m.addTrial(s, t)
+	return nil
+}
+
+func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
+	if (l == nil) != (t.Status != trialRunning) {
+		return fmt.Errorf("%s, lease %d", trialStatusName(t.Status), l.GetToken())
+	}
+	if l == nil {
+		return nil
+	}
+	if len(t.Runs) == 0 || t.Runs[len(t.Runs)-1].Token != l.GetToken() || t.lastExit() != atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED {
+		return fmt.Errorf("lease %d has no run", l.GetToken())
+	}
+	key := leaseKey{l.GetWorker(), l.GetIncarnation(), l.GetRequest()}
+	if _, twice := m.leases[key]; twice {
+		return fmt.Errorf("lease %d: its request holds another lease", l.GetToken())
+	}
+	m.leases[key] = leaseAt{s.ID, t.Number}
+	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs()}
+	return nil
+}
+
+func (t *Trial) loadCurve(m *Machine, s *Sweep, r *logv1.TrialRecord) error {
+	rows, columns := len(r.GetEpochs()), r.GetColumns()
+	switch {
+	case rows > maxReports || len(r.GetTimesMs()) != rows || len(columns) > maxMetrics || len(r.GetValues()) != rows*len(columns) || len(r.GetValues()) > maxValues:
+		return fmt.Errorf("curve: %d epochs, %d times, %d columns, %d values", rows, len(r.GetTimesMs()), len(columns), len(r.GetValues()))
+	case rows == 0 && len(columns) > 0:
+		return errors.New("curve: columns without a row")
+	case rows > 0 && r.GetEpochs()[0] < 1 || !sortedUnique(r.GetEpochs()):
+		return errors.New("curve: epochs do not ascend from 1")
+	case !unique(columns):
+		return errors.New("curve: a column twice")
+	case !sortedUnique(r.GetAbsent()) || len(r.GetAbsent()) > 0 && int64(r.GetAbsent()[len(r.GetAbsent())-1]) >= int64(len(r.GetValues())):
+		return errors.New("curve: absent values out of place")
+	}
+	if rows == 0 {
+		return nil
+	}
+	names := make([]string, len(columns))
+	for i, at := range columns {
+		if at < 0 || int(at) >= len(s.metrics) {
+			return fmt.Errorf("curve: column %d of %d metrics", at, len(s.metrics))
+		}
+		names[i] = s.metrics[at]
+	}
+	// The record's slices are its own: proto.Reset drops them.
+	t.curve = curve{layout: m.addLayout(s.ID, names), epochs: exact(r.GetEpochs()), values: exact(r.GetValues()), absent: exact(r.GetAbsent())}
+	t.curve.times = make([]int64, rows)
+	at := int64(0)
+	for i, step := range r.GetTimesMs() {
+		at += step
+		t.curve.times[i] = at
+	}
+	return nil
+}

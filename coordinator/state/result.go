@@ -1,0 +1,82 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// What callers branch on; each comes wrapped with what and why.
+var (
+	ErrNotFound = errors.New("not found") // no such sweep or trial
+	ErrConflict = errors.New("conflict")  // the state does not allow it now
+	ErrInvalid  = errors.New("invalid")   // the command makes no sense in any state
+)
+
+// Result is what one command did.
+type Result struct {
+	Index   uint64 // of the entry; of the first one where Outcome is ALREADY and the request was remembered
+	Err     error  // nil, or wraps ErrNotFound, ErrConflict or ErrInvalid; nothing was changed then
+	Outcome atelierv1.Outcome
+
+	// Sweep and Trial say what the command was about. They matter where a repeat
+	// answers with the first time's choice: a GrantLease whose request already
+	// holds a lease names that lease's trial, a CreateSweep whose request id is
+	// known names the sweep it made.
+	Sweep string
+	Trial int64
+	Token uint64 // of GrantLease
+
+	Events  []*atelierv1.EventResult // of RecordEvents, one an event
+	Changes []Change
+}
+
+// ChangeKind says what happened.
+type ChangeKind uint8
+
+const (
+	SweepCreated       ChangeKind = iota + 1
+	SweepChanged                  // status, budget, exhausted or failure
+	TrialsProposed                // Trial is the first number
+	LeaseGranted                  // Token, Worker
+	LeaseEnded                    // Token, Worker; with or without the trial's end
+	ReportRecorded                // Trial has a new row in its curve
+	CheckpointRecorded            // Trial has a new checkpoint
+	CheckpointDropped             // an indexed checkpoint was displaced
+	VerdictSet                    //
+	TrialEnded                    // a last status was reached
+	TrialReopened                 // waiting again: after a lost run, a retry, a resume
+	MembersChanged                //
+	DrainChanged                  // Worker
+)
+
+var changeNames = [...]string{"?", "SweepCreated", "SweepChanged", "TrialsProposed", "LeaseGranted", "LeaseEnded", "ReportRecorded",
+	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged"}
+
+func (k ChangeKind) String() string {
+	if int(k) < len(changeNames) {
+		return changeNames[k]
+	}
+	return "?"
+}
+
+// Change is one thing that happened. A View taken after it shows it.
+type Change struct {
+	Index  uint64
+	Kind   ChangeKind
+	Sweep  string
+	Trial  int64
+	Worker string
+	Token  uint64
+}
+
+func notFound(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrNotFound, fmt.Sprintf(format, a...))
+}
+func conflict(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrConflict, fmt.Sprintf(format, a...))
+}
+func invalid(format string, a ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, a...))
+}

@@ -1,0 +1,282 @@
+package state
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+)
+
+const (
+	trialWaiting   = atelierv1.TrialStatus_TRIAL_STATUS_WAITING
+	trialRunning   = atelierv1.TrialStatus_TRIAL_STATUS_RUNNING
+	trialPaused    = atelierv1.TrialStatus_TRIAL_STATUS_PAUSED
+	trialFinished  = atelierv1.TrialStatus_TRIAL_STATUS_FINISHED
+	trialStopped   = atelierv1.TrialStatus_TRIAL_STATUS_STOPPED
+	trialDiverged  = atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED
+	trialFailed    = atelierv1.TrialStatus_TRIAL_STATUS_FAILED
+	trialCancelled = atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED
+
+	verdictPause = atelierv1.Verdict_VERDICT_PAUSE
+	verdictStop  = atelierv1.Verdict_VERDICT_STOP
+)
+
+// cut bounds a message, on a rune's edge.
+func cut(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	s = s[:maxMessage]
+	for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// queue is the set a waiting trial stands in.
+func (s *Sweep) queue(t *Trial) *numbers {
+	if len(t.Runs) > 0 {
+		return &s.retries
+	}
+	return &s.fresh
+}
+
+func (t *Trial) lastExit() atelierv1.ExitClass {
+	if len(t.Runs) == 0 {
+		return atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED
+	}
+	return t.Runs[len(t.Runs)-1].Exit
+}
+
+// move gives a trial another status. Call it before the trial's runs change.
+func (m *Machine) move(s *Sweep, t *Trial, to atelierv1.TrialStatus) {
+	from := t.Status
+	*s.Counts.of(from)--
+	*s.Counts.of(to)++
+	if from == trialWaiting {
+		s.queue(t).drop(m.gen, t.Number)
+	}
+	t.Status = to
+	if to == trialWaiting {
+		s.queue(t).add(m.gen, t.Number)
+	}
+	switch {
+	case ended(from) && !ended(to):
+		s.open.add(m.gen, t.Number)
+	case !ended(from) && ended(to):
+		s.open.drop(m.gen, t.Number)
+	}
+	s.ModifiedIndex = m.live.index
+}
+
+// end gives a trial its last status. The lease must be gone.
+func (m *Machine) end(now int64, s *Sweep, t *Trial, to atelierv1.TrialStatus, failure string) {
+	m.move(s, t, to)
+	t.EndedMS = now
+	t.Failure = failure
+	t.Verdict = 0
+	t.curve.compact()
+	if to == trialFailed && t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
+		s.badSpec++
+	}
+	m.note(Change{Kind: TrialEnded, Sweep: s.ID, Trial: t.Number})
+}
+
+// reopen makes a trial wait for a lease again.
+func (m *Machine) reopen(s *Sweep, t *Trial) {
+	m.move(s, t, trialWaiting)
+	m.note(Change{Kind: TrialReopened, Sweep: s.ID, Trial: t.Number})
+}
+
+// stopTrial ends a trial that does not run and tells one that runs to stop.
+func (m *Machine) stopTrial(now int64, s *Sweep, t *Trial, why string) {
+	t.StopReason = why
+	if t.Lease == nil {
+		m.end(now, s, t, trialStopped, "")
+		return
+	}
+	t.Verdict = verdictStop
+	s.ModifiedIndex = m.live.index
+	m.note(Change{Kind: VerdictSet, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
+}
+
+// cancelOpen drops every open trial at once.
+func (m *Machine) cancelOpen(now int64, s *Sweep, why string) {
+	for _, n := range s.Open() {
+		t := m.trial(s, n)
+		if t.Lease != nil {
+			m.endLease(now, s, t, atelierv1.ExitClass_EXIT_CLASS_STOPPED, why)
+		}
+		t.StopReason = why
+		m.end(now, s, t, trialCancelled, "")
+	}
+}
+
+func (m *Machine) setVerdict(now int64, c *logv1.SetVerdict, r *Result) {
+	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
+	if t == nil {
+		return
+	}
+	verdict := c.GetVerdict()
+	if verdict < atelierv1.Verdict_VERDICT_CONTINUE || verdict > verdictStop {
+		r.Err = invalid("verdict %d for trial %d of sweep %s", verdict, t.Number, s.ID)
+		return
+	}
+	if token := c.GetToken(); token != 0 && (t.Lease == nil || t.Lease.Token != token) {
+		r.Outcome = atelierv1.Outcome_OUTCOME_FENCED
+		r.Err = conflict("verdict for trial %d of sweep %s: lease %d is not its lease", t.Number, s.ID, token)
+		return
+	}
+	if t.Ended() {
+		r.Err = conflict("verdict for trial %d of sweep %s: it has ended", t.Number, s.ID)
+		return
+	}
+	present := max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE)
+	if t.Status == trialPaused {
+		present = verdictPause
+	}
+	if verdict == present {
+		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		return
+	}
+	if t.Verdict == verdictStop {
+		// A stop is never taken back: the run may have obeyed it already.
+		r.Err = conflict("verdict for trial %d of sweep %s: it is being stopped", t.Number, s.ID)
+		return
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	why := cut(c.GetReason())
+	switch {
+	case verdict == verdictStop:
+		m.stopTrial(now, s, t, why)
+		m.settle(now, s)
+	case t.Lease == nil && verdict == verdictPause:
+		m.move(s, t, trialPaused)
+		m.note(Change{Kind: VerdictSet, Sweep: s.ID, Trial: t.Number})
+	case t.Lease == nil: // continue, paused
+		m.reopen(s, t)
+	default:
+		t.Verdict = verdict
+		t.StopReason = why
+		s.ModifiedIndex = m.live.index
+		m.note(Change{Kind: VerdictSet, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
+	}
+}
+
+// retryTrial lets a failed trial try again, with its retries restored.
+func (m *Machine) retryTrial(_ int64, c *logv1.RetryTrial, r *Result) {
+	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
+	if t == nil {
+		return
+	}
+	switch {
+	case t.Status != trialFailed:
+		r.Err = conflict("retry trial %d of sweep %s: only a failed trial is retried, it is %s", t.Number, s.ID, trialStatusName(t.Status))
+		return
+	case s.Status == sweepStopping || s.Status == sweepCancelled:
+		r.Err = conflict("retry trial %d of sweep %s: the sweep is %s", t.Number, s.ID, statusName(s.Status))
+		return
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	if t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
+		s.badSpec--
+	}
+	t.FailedRuns, t.LostRuns, t.Failure, t.StopReason, t.EndedMS = 0, 0, "", "", 0
+	m.reopen(s, t)
+	if s.Ended() {
+		s.EndedMS = 0
+		s.Failure = ""
+		m.setSweep(s, sweepRunning)
+	}
+}
+
+func trialStatusName(s atelierv1.TrialStatus) string {
+	return strings.TrimPrefix(s.String(), "TRIAL_STATUS_")
+}
+
+// afterRun decides what becomes of a trial whose run has ended; the lease is
+// gone and the trial still RUNNING.
+func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, stopping bool, class atelierv1.ExitClass, message string) {
+	stopping = stopping || s.Status == sweepStopping
+	again := func() {
+		switch {
+		case stopping:
+			m.end(now, s, t, trialStopped, "")
+		case len(t.Runs) >= maxRuns:
+			m.end(now, s, t, trialFailed, fmt.Sprintf("%d runs and no end", len(t.Runs)))
+		default:
+			m.reopen(s, t)
+		}
+	}
+	switch class {
+	case atelierv1.ExitClass_EXIT_CLASS_FINISHED:
+		switch {
+		case t.HasValue:
+			m.end(now, s, t, trialFinished, "")
+		case s.reported(t):
+			m.end(now, s, t, trialDiverged, "")
+		default:
+			m.end(now, s, t, trialFailed, s.noObjective(t))
+		}
+	case atelierv1.ExitClass_EXIT_CLASS_STOPPED:
+		m.end(now, s, t, trialStopped, "")
+	case atelierv1.ExitClass_EXIT_CLASS_PAUSED:
+		if stopping {
+			m.end(now, s, t, trialStopped, "")
+		} else {
+			m.move(s, t, trialPaused)
+		}
+	case atelierv1.ExitClass_EXIT_CLASS_DIVERGED:
+		m.end(now, s, t, trialDiverged, "")
+	case atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY:
+		m.end(now, s, t, trialFailed, reason("out of memory", message))
+	case atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
+		m.end(now, s, t, trialFailed, reason("bad spec", message))
+	case atelierv1.ExitClass_EXIT_CLASS_RELEASED:
+		again()
+	case atelierv1.ExitClass_EXIT_CLASS_LOST:
+		t.LostRuns++
+		if t.LostRuns >= maxLosses && !stopping {
+			m.end(now, s, t, trialFailed, reason(fmt.Sprintf("lost %d times", t.LostRuns), message))
+			break
+		}
+		again()
+	default: // device fault, disk full, killed, crashed
+		t.FailedRuns++
+		if t.FailedRuns > s.MaxRetries && !stopping {
+			what := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(class.String(), "EXIT_CLASS_")), "_", " ")
+			m.end(now, s, t, trialFailed, reason(fmt.Sprintf("%s, run %d", what, len(t.Runs)), message))
+			break
+		}
+		again()
+	}
+	m.settle(now, s)
+}
+
+func reason(what, message string) string {
+	if message == "" {
+		return what
+	}
+	return cut(what + ": " + message)
+}
+
+// reported says whether any report of the trial carried the objective.
+func (s *Sweep) reported(t *Trial) bool {
+	for i := range t.curve.epochs {
+		if _, ok := t.curve.metric(i, s.Objective.Metric); ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Sweep) noObjective(t *Trial) string {
+	if t.ReportCount() == 0 {
+		return fmt.Sprintf("the run ended without a report; the objective is %s", s.Objective.Metric)
+	}
+	return cut(fmt.Sprintf("no report carried the objective %s; metrics seen: %s", s.Objective.Metric, strings.Join(t.curve.layout.names, ", ")))
+}
