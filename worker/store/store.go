@@ -1,0 +1,398 @@
+// Package store keeps checkpoints: where a run writes them, how another worker
+// gets them, and which files may go.
+//
+// Files live below one root, in the worker's data folder or in a folder all
+// workers share, as SWEEP/TRIAL/run-TOKEN/FILE. Each run has a folder of its
+// own, so that a run that lost its lease and goes on for a moment cannot write
+// over the files of its successor. Whether a checkpoint counts is decided by
+// the coordinators' index; the package refuses to guess that, and it never uses
+// a file whose hash is not the indexed one.
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+const sharedPrefix = "shared:"
+
+// URLPath is where Handler serves checkpoints.
+const URLPath = "/checkpoints/"
+
+// Config of a Store.
+type Config struct {
+	Root   string // folder of this worker's checkpoints, or the shared one
+	Shared bool   // Root is the folder all workers share
+	Cache  string // fetched copies go below this folder
+	Logger *slog.Logger
+}
+
+// Store is one worker's view of the checkpoints. Safe for concurrent use.
+type Store struct {
+	cfg     Config
+	base    string // "http://host:port" this worker is reached at
+	root    *os.Root
+	http    *http.Client
+	maxSize int64
+}
+
+// Open makes the folders. Address is host:port of this worker's file server.
+func Open(cfg Config, address string) (*Store, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	for _, d := range []string{cfg.Root, cfg.Cache} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, fmt.Errorf("checkpoint folder: %w", err)
+		}
+	}
+	abs, err := filepath.Abs(cfg.Root)
+	if err != nil {
+		return nil, err
+	}
+	// A run names its checkpoints by real paths; the root must be one too.
+	if abs, err = filepath.EvalSymlinks(abs); err != nil {
+		return nil, fmt.Errorf("checkpoint folder: %w", err)
+	}
+	cfg.Root = abs
+	root, err := os.OpenRoot(abs)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint folder: %w", err)
+	}
+	return &Store{cfg: cfg, base: "http://" + address, root: root, maxSize: 64 << 30,
+		http: &http.Client{
+			Transport:     &http.Transport{ResponseHeaderTimeout: 10 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, DisableCompression: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}}, nil
+}
+
+// Close releases the root.
+func (s *Store) Close() error { return s.root.Close() }
+
+// trialDir is relative to the root.
+func trialDir(sweep string, trial int64) (string, error) {
+	if !validSweep(sweep) || trial < 1 {
+		return "", fmt.Errorf("checkpoint folder for sweep %.80q, trial %d: not a sweep id or a trial number", sweep, trial)
+	}
+	return filepath.Join(sweep, strconv.FormatInt(trial, 10)), nil
+}
+
+func validSweep(id string) bool {
+	if id == "" || len(id) > 64 || id[0] == '-' {
+		return false
+	}
+	for _, r := range id {
+		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// RunDir makes the folder of one run and returns its absolute path.
+func (s *Store) RunDir(sweep string, trial int64, token uint64) (string, error) {
+	t, err := trialDir(sweep, trial)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(t, fmt.Sprintf("run-%d", token))
+	if err := s.root.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("folder for checkpoints: %w", err)
+	}
+	return filepath.Join(s.cfg.Root, dir), nil
+}
+
+// Location is what the index is told of a file a run wrote below RunDir.
+func (s *Store) Location(file string) (string, error) {
+	rel, err := s.relative(file)
+	if err != nil {
+		return "", err
+	}
+	if s.cfg.Shared {
+		return sharedPrefix + rel, nil
+	}
+	return s.base + (&url.URL{Path: URLPath + rel}).EscapedPath(), nil
+}
+
+// relative checks that file is a regular file below the root, links resolved.
+func (s *Store) relative(file string) (string, error) {
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return "", fmt.Errorf("checkpoint %s: %w", file, err)
+	}
+	rel, err := filepath.Rel(s.cfg.Root, real)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("checkpoint %s is not below the folder of its run; a trainer must write into the job's dir", file)
+	}
+	info, err := os.Stat(real)
+	if err != nil {
+		return "", fmt.Errorf("checkpoint %s: %w", file, err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("checkpoint %s is not a file", file)
+	}
+	return filepath.ToSlash(rel), nil
+}
+
+// local finds the file of a location of this worker or of the shared folder;
+// empty when it lies elsewhere. Another worker's former address may have become
+// ours: the hash decides in the end.
+func (s *Store) local(location string) string {
+	rel, ok := strings.CutPrefix(location, sharedPrefix)
+	if ok && !s.cfg.Shared {
+		return ""
+	}
+	if !ok {
+		u, err := url.Parse(location)
+		if err != nil || s.cfg.Shared {
+			return ""
+		}
+		if rel, ok = strings.CutPrefix(u.Path, URLPath); !ok {
+			return ""
+		}
+	}
+	if !filepath.IsLocal(filepath.FromSlash(rel)) {
+		return ""
+	}
+	return filepath.FromSlash(rel)
+}
+
+// Fetch returns the path of a file with the checkpoint's bytes: the one that
+// lies here, or a copy got from the worker that holds it. Size and hash are
+// checked in both cases.
+func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, error) {
+	want, err := hex.DecodeString(c.Sha256)
+	if err != nil || len(want) != sha256.Size {
+		return "", fmt.Errorf("checkpoint of epoch %d: the index holds no SHA-256 for it", c.Epoch)
+	}
+	if c.Size < 0 || c.Size > s.maxSize {
+		return "", fmt.Errorf("checkpoint of epoch %d: %d bytes is more than the limit of %d", c.Epoch, c.Size, s.maxSize)
+	}
+	if rel := s.local(c.Location); rel != "" {
+		file := filepath.Join(s.cfg.Root, rel)
+		f, err := s.root.Open(rel)
+		if err == nil {
+			err = verify(f, c)
+			f.Close()
+			if err == nil {
+				return file, nil
+			}
+		}
+		if s.cfg.Shared || strings.HasPrefix(c.Location, s.base+"/") {
+			return "", fmt.Errorf("checkpoint of epoch %d: %s: %w", c.Epoch, file, err)
+		}
+	}
+	if !strings.HasPrefix(c.Location, "http://") && !strings.HasPrefix(c.Location, "https://") {
+		return "", fmt.Errorf("checkpoint of epoch %d is at %s, which this worker cannot reach; give it the same --shared folder as the others", c.Epoch, c.Location)
+	}
+	return s.download(ctx, c)
+}
+
+func verify(r io.Reader, c *atelierv1.Checkpoint) error {
+	h := sha256.New()
+	n, err := io.Copy(h, r)
+	if err != nil {
+		return err
+	}
+	if n != c.Size {
+		return fmt.Errorf("it has %d bytes, the index says %d", n, c.Size)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, c.Sha256) {
+		return fmt.Errorf("its SHA-256 is %s, the index says %s", got, c.Sha256)
+	}
+	return nil
+}
+
+// stall ends a download that gets no byte for this long.
+const stall = 20 * time.Second
+
+func (s *Store) download(ctx context.Context, c *atelierv1.Checkpoint) (_ string, err error) {
+	final := filepath.Join(s.cfg.Cache, strings.ToLower(c.Sha256)+path.Ext(c.Location))
+	if f, err := os.Open(final); err == nil {
+		err = verify(f, c)
+		f.Close()
+		if err == nil {
+			return final, nil
+		}
+		os.Remove(final)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("fetch checkpoint of epoch %d from %s: %w", c.Epoch, c.Location, err)
+		}
+	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Location, nil)
+	if err != nil {
+		return "", err
+	}
+	watchdog := time.AfterFunc(stall, cancel)
+	defer watchdog.Stop()
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("answer %s", resp.Status)
+	}
+	tmp, err := os.CreateTemp(s.cfg.Cache, ".fetch-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	// One byte more than the index allows shows a file that is too long.
+	body := io.LimitReader(&watched{resp.Body, watchdog}, c.Size+1)
+	if err := verify(io.TeeReader(body, tmp), c); err != nil {
+		return "", err
+	}
+	if err := tmp.Sync(); err != nil {
+		return "", err
+	}
+	if err := os.Rename(tmp.Name(), final); err != nil {
+		return "", err
+	}
+	return final, syncDir(s.cfg.Cache)
+}
+
+type watched struct {
+	r io.Reader
+	t *time.Timer
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.r.Read(b)
+	if n > 0 {
+		w.t.Reset(stall)
+	}
+	return n, err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// DropCopy removes a fetched copy once the run that needed it is over. Files
+// below the root are left alone.
+func (s *Store) DropCopy(file string) {
+	if filepath.Dir(file) == filepath.Clean(s.cfg.Cache) {
+		os.Remove(file)
+	}
+}
+
+// FreeBytes is what can still be written below the root.
+func (s *Store) FreeBytes() (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.cfg.Root, &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// Keep deletes the files of a trial below this root that are not among the
+// locations, are older than age, and returns how many went. Folders left empty go too.
+func (s *Store) Keep(sweep string, trial int64, locations []string, age time.Duration) (int, error) {
+	dir, err := trialDir(sweep, trial)
+	if err != nil {
+		return 0, err
+	}
+	kept := map[string]bool{}
+	for _, l := range locations {
+		if rel := s.local(l); rel != "" {
+			kept[filepath.Clean(rel)] = true
+		}
+	}
+	now := time.Now()
+	gone := 0
+	var dirs []string
+	err = fs.WalkDir(s.root.FS(), filepath.ToSlash(dir), func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		if d.IsDir() {
+			dirs = append(dirs, p)
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil || kept[filepath.FromSlash(p)] || now.Sub(info.ModTime()) < age {
+			return nil
+		}
+		if err := s.root.Remove(filepath.FromSlash(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		gone++
+		return nil
+	})
+	if age > 0 {
+		for i := len(dirs) - 1; i >= 0; i-- {
+			if info, err := s.root.Stat(dirs[i]); err == nil && now.Sub(info.ModTime()) >= age {
+				s.root.Remove(dirs[i]) // fails for one that is not empty, as it should
+			}
+		}
+	}
+	return gone, err
+}
+
+// Remove deletes one file by its location, if it lies below this root.
+func (s *Store) Remove(location string) error {
+	rel := s.local(location)
+	if rel == "" {
+		return nil
+	}
+	if err := s.root.Remove(rel); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Trials lists the sweeps and trials that have a folder below this root.
+func (s *Store) Trials() (map[string][]int64, error) {
+	out := map[string][]int64{}
+	sweeps, err := fs.ReadDir(s.root.FS(), ".")
+	if err != nil {
+		return nil, err
+	}
+	for _, sw := range sweeps {
+		if !sw.IsDir() || !validSweep(sw.Name()) {
+			continue
+		}
+		trials, err := fs.ReadDir(s.root.FS(), sw.Name())
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range trials {
+			if n, err := strconv.ParseInt(t.Name(), 10, 64); err == nil && n > 0 && t.IsDir() {
+				out[sw.Name()] = append(out[sw.Name()], n)
+			}
+		}
+	}
+	return out, nil
+}
