@@ -1,0 +1,206 @@
+// Package slots says what a machine can run at once: one slot for each GPU, or
+// on a machine without one a slot for each share of the CPU cores.
+//
+// It finds GPUs through NVIDIA's management library, loaded when the program
+// runs and without cgo, so the same program works where there is none. It
+// refuses to allocate: a slot takes one run at a time, and the agent sees to it.
+package slots
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Slot is a place for one run at a time.
+type Slot struct {
+	Name        string // "gpu0", "cpu1"
+	Kind        string // "gpu" or "cpu"
+	Device      string // what a person sees: "cuda:1", "cpu"
+	Description string
+	Threads     int   // CPU threads a run may use, at least 1
+	MemoryBytes int64 // of the GPU; 0 for CPU slots
+	UUID        string
+
+	gpu *gpu
+}
+
+// JobDevice is the device named in a job. A trainer sees only its own GPU,
+// which is therefore always the first.
+func (s *Slot) JobDevice() string {
+	if s.Kind == "gpu" {
+		return "cuda:0"
+	}
+	return "cpu"
+}
+
+// Env is what the slot adds to a trainer's environment.
+func (s *Slot) Env() map[string]string {
+	n := strconv.Itoa(s.Threads)
+	env := map[string]string{"OMP_NUM_THREADS": n, "MKL_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n, "CUDA_VISIBLE_DEVICES": ""}
+	if s.Kind == "gpu" {
+		env["CUDA_VISIBLE_DEVICES"] = s.UUID
+		env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+	}
+	return env
+}
+
+// Options say how many slots are wanted.
+type Options struct {
+	// Want is "auto" (a slot for each GPU, else one for every four cores), "N" (so
+	// many of what auto would take), "gpu:N" or "cpu:N".
+	Want           string
+	ThreadsPerSlot int    // 0: cores shared evenly
+	Cores          int    // 0: those this process may use
+	Visible        string // CUDA_VISIBLE_DEVICES of the agent; "" with VisibleSet hides all GPUs
+	VisibleSet     bool
+	Library        string // of NVML; "" = libnvidia-ml.so.1
+	Logger         *slog.Logger
+}
+
+// FromEnvironment fills Visible from this process's environment.
+func (o Options) FromEnvironment() Options {
+	o.Visible, o.VisibleSet = os.LookupEnv("CUDA_VISIBLE_DEVICES")
+	return o
+}
+
+// Find lists the slots of this machine.
+func Find(o Options) ([]*Slot, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Cores == 0 {
+		o.Cores = runtime.NumCPU()
+	}
+	kind, count, err := parseWant(o.Want)
+	if err != nil {
+		return nil, err
+	}
+	var gpus []*gpu
+	if kind != "cpu" {
+		gpus, err = listGPUs(o.Library)
+		if err != nil {
+			if kind == "gpu" {
+				return nil, fmt.Errorf("slots %q: no GPU can be listed: %w", o.Want, err)
+			}
+			o.Logger.Debug("no GPUs", "reason", err)
+		}
+		if gpus, err = visible(gpus, o.Visible, o.VisibleSet); err != nil {
+			return nil, err
+		}
+	}
+	if kind == "gpu" || (kind == "" && len(gpus) > 0) {
+		if count > len(gpus) || len(gpus) == 0 {
+			return nil, fmt.Errorf("slots %q: this machine shows %d GPUs; give a number up to that, or cpu:%d", o.Want, len(gpus), max(count, 1))
+		}
+		if count > 0 {
+			gpus = gpus[:count]
+		}
+		out := make([]*Slot, len(gpus))
+		for i, g := range gpus {
+			out[i] = &Slot{Name: fmt.Sprintf("gpu%d", g.index), Kind: "gpu", Device: fmt.Sprintf("cuda:%d", g.index), Description: g.name,
+				Threads: threads(o, len(gpus)), MemoryBytes: g.memory, UUID: g.uuid, gpu: g}
+		}
+		return out, nil
+	}
+	if count == 0 {
+		count = max(1, o.Cores/4)
+	}
+	out := make([]*Slot, count)
+	for i := range out {
+		n := threads(o, count)
+		out[i] = &Slot{Name: fmt.Sprintf("cpu%d", i), Kind: "cpu", Device: "cpu", Description: fmt.Sprintf("%d of %d cores", n, o.Cores), Threads: n}
+	}
+	return out, nil
+}
+
+func threads(o Options, slots int) int {
+	if o.ThreadsPerSlot > 0 {
+		return o.ThreadsPerSlot
+	}
+	return max(1, o.Cores/slots)
+}
+
+const maxSlots = 1024
+
+func parseWant(want string) (kind string, count int, err error) {
+	if want == "" || want == "auto" {
+		return "", 0, nil
+	}
+	number := want
+	if k, n, ok := strings.Cut(want, ":"); ok && (k == "gpu" || k == "cpu") {
+		kind, number = k, n
+	}
+	count, err = strconv.Atoi(number)
+	if err != nil || count < 1 || count > maxSlots {
+		return "", 0, fmt.Errorf("slots %q: give auto, a number from 1 to %d, gpu:N or cpu:N", want, maxSlots)
+	}
+	return kind, count, nil
+}
+
+// visible keeps the GPUs that CUDA_VISIBLE_DEVICES of the agent names, in its order.
+func visible(gpus []*gpu, list string, set bool) ([]*gpu, error) {
+	if !set || len(gpus) == 0 {
+		return gpus, nil
+	}
+	var out []*gpu
+	for item := range strings.SplitSeq(list, ",") {
+		item = strings.TrimSpace(item)
+		if item == "" || item == "-1" {
+			break // as CUDA does: nothing after it counts
+		}
+		i := slices.IndexFunc(gpus, func(g *gpu) bool {
+			return strconv.Itoa(g.index) == item || (strings.HasPrefix(item, "GPU-") && strings.HasPrefix(g.uuid, item))
+		})
+		if i < 0 {
+			return nil, fmt.Errorf("CUDA_VISIBLE_DEVICES names %q, which is none of the %d GPUs of this machine", item, len(gpus))
+		}
+		if slices.Contains(out, gpus[i]) {
+			return nil, fmt.Errorf("CUDA_VISIBLE_DEVICES names %q twice", item)
+		}
+		out = append(out, gpus[i])
+	}
+	return out, nil
+}
+
+// UsedBytes is the GPU memory in use now, by anybody; 0 for CPU slots.
+func (s *Slot) UsedBytes() (int64, error) {
+	if s.gpu == nil {
+		return 0, nil
+	}
+	return s.gpu.used()
+}
+
+// memorySlack is what a driver may keep beyond what it held before a run.
+const memorySlack = 256 << 20
+
+// WaitMemory waits until a GPU holds hardly more memory than before, as it
+// should soon after its run's process is gone, but not for longer than limit.
+// False means that the slot must not be used: the memory has an owner that
+// cannot be seen.
+func (s *Slot) WaitMemory(ctx context.Context, before int64, limit time.Duration) bool {
+	if s.gpu == nil {
+		return true
+	}
+	deadline := time.Now().Add(limit)
+	for {
+		used, err := s.gpu.used()
+		if err == nil && used <= before+memorySlack {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(min(250*time.Millisecond, limit/4+time.Millisecond)):
+		}
+	}
+}
