@@ -1,0 +1,319 @@
+package assign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/state"
+)
+
+// conflictPause is how long a waiter stands back after its grant was refused,
+// so that a disagreement with the state costs time and not the processor.
+const conflictPause = 5 * time.Millisecond
+
+// waiter is one Acquire in its long poll.
+type waiter struct {
+	request
+	slot     string
+	trainers []string
+	late     bool          // its time is over; only a grant on its way is still waited for
+	answer   chan struct{} // closed once lease and err are set
+	lease    *atelierv1.Lease
+	err      error
+}
+
+func (w *waiter) done(l *atelierv1.Lease, err error) {
+	w.lease, w.err = l, err
+	close(w.answer)
+}
+
+// Acquire waits for a lease. It returns nil without error when there was
+// nothing to do, ErrNotLeading when leadership ended meanwhile. The repeat of a
+// request that holds a lease returns that lease.
+func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (*atelierv1.Lease, error) {
+	if req.Worker == "" || req.Incarnation == "" || req.RequestId == "" || req.Slot == "" {
+		return nil, fmt.Errorf("%w: acquire needs request_id, worker, incarnation and slot", state.ErrInvalid)
+	}
+	key := request{req.Worker, req.Incarnation, req.RequestId}
+
+	a.mu.Lock()
+	t := a.term
+	if t == nil {
+		a.mu.Unlock()
+		return nil, ErrNotLeading
+	}
+	if k := t.workers[req.Worker]; k != nil && k.superseded[req.Incarnation] {
+		a.mu.Unlock()
+		return nil, fmt.Errorf("%w: worker %s was started again since", state.ErrConflict, req.Worker)
+	}
+	if l := t.requests[key]; l != nil {
+		view := a.cfg.View()
+		if m := a.message(view, l.sweep, l.trial, l.token); m != nil {
+			l.deadline = a.cfg.Now().Add(a.cfg.TTL)
+			a.mu.Unlock()
+			return m, nil
+		}
+		t.drop(l.token)
+	}
+	w := t.promised[key]
+	if w == nil {
+		// The same request may still wait on a connection that broke unnoticed.
+		for i, old := range t.waiters {
+			if old.request == key {
+				t.waiters = slices.Delete(t.waiters, i, i+1)
+				old.done(nil, nil)
+				break
+			}
+		}
+		w = &waiter{request: key, slot: req.Slot, trainers: req.Trainers, answer: make(chan struct{})}
+		t.waiters = append(t.waiters, w)
+		a.match(t)
+	}
+	a.mu.Unlock()
+
+	timer := time.NewTimer(min(time.Duration(max(req.WaitMs, 0))*time.Millisecond, maxWait))
+	defer timer.Stop()
+	select {
+	case <-w.answer:
+		return w.lease, w.err
+	case <-ctx.Done():
+		a.forget(t, w)
+		return nil, ctx.Err()
+	case <-t.ctx.Done():
+		return nil, ErrNotLeading
+	case <-timer.C:
+	}
+	if a.forget(t, w) {
+		return nil, nil
+	}
+	// A grant is on its way: it would be a pity to leave just before it.
+	select {
+	case <-w.answer:
+		return w.lease, w.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-t.ctx.Done():
+		return nil, ErrNotLeading
+	}
+}
+
+// forget takes a waiter out of the queue; false if it no longer stands there,
+// because a grant is on its way. It will not be queued again.
+func (a *Assigner) forget(t *term, w *waiter) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w.late = true
+	i := slices.Index(t.waiters, w)
+	if i >= 0 {
+		t.waiters = slices.Delete(t.waiters, i, i+1)
+	}
+	return i >= 0
+}
+
+// candidate is a sweep with trials to give.
+type candidate struct {
+	sweep   *state.Sweep
+	waiting []int64
+	running int64 // running, paused, or about to run
+}
+
+func (a *Assigner) candidates(t *term, view *state.View) []*candidate {
+	var out []*candidate
+	for _, s := range view.Sweeps() {
+		if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING || s.Counts.Waiting == 0 {
+			continue
+		}
+		c := &candidate{sweep: s, running: s.Counts.Running + s.Counts.Paused}
+		for _, n := range s.Waiting() {
+			if t.granting[trialKey{s.ID, n}] == nil {
+				c.waiting = append(c.waiting, n)
+			} else {
+				c.running++
+			}
+		}
+		if len(c.waiting) > 0 && c.running < s.Parallelism {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// match brings waiters and trials together: waiters in order of arrival, each
+// to the sweep with the fewest trials running, the oldest of those. The grants
+// go through the log beside one another.
+func (a *Assigner) match(t *term) {
+	if len(t.waiters) == 0 {
+		return
+	}
+	view := a.cfg.View()
+	open := a.candidates(t, view)
+	if len(open) == 0 {
+		return
+	}
+	left := t.waiters[:0]
+	for i, w := range t.waiters {
+		if len(open) == 0 {
+			left = append(left, t.waiters[i:]...)
+			break
+		}
+		if view.Drained(w.worker) {
+			left = append(left, w)
+			continue
+		}
+		var best *candidate
+		at := -1
+		for _, c := range open {
+			if best != nil && c.running >= best.running || !slices.Contains(w.trainers, c.sweep.Trainer) {
+				continue
+			}
+			if n := a.pick(t, c, w); n >= 0 {
+				best, at = c, n
+			}
+		}
+		if best == nil {
+			left = append(left, w)
+			continue
+		}
+		n := best.waiting[at]
+		best.waiting = slices.Delete(best.waiting, at, at+1)
+		best.running++
+		if len(best.waiting) == 0 || best.running >= best.sweep.Parallelism {
+			open = slices.DeleteFunc(open, func(c *candidate) bool { return c == best })
+		}
+		a.grant(t, w, trialKey{best.sweep.ID, n})
+	}
+	clear(t.waiters[len(left):])
+	t.waiters = left
+}
+
+// pick returns the place in c.waiting of the first trial that w may have; -1 if
+// there is none.
+func (a *Assigner) pick(t *term, c *candidate, w *waiter) int {
+	for i, n := range c.waiting {
+		runs := c.sweep.Trial(n).Runs
+		if len(runs) == 0 {
+			return i
+		}
+		last := &runs[len(runs)-1]
+		if last.Exit != atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT || last.Worker != w.worker || last.Slot != w.slot {
+			return i
+		}
+		k := trialKey{c.sweep.ID, n}
+		since, known := t.faults[k]
+		if !known {
+			since = a.cfg.Now()
+			t.faults[k] = since
+		}
+		if a.cfg.Now().Sub(since) >= otherSlotFor {
+			return i
+		}
+	}
+	return -1
+}
+
+// grant puts a grant through the log and answers the waiter.
+func (a *Assigner) grant(t *term, w *waiter, k trialKey) {
+	t.granting[k] = w
+	t.promised[w.request] = w
+	go func() {
+		ctx, cancel := context.WithTimeout(t.ctx, logTimeout)
+		defer cancel()
+		res, err := a.cfg.Log.Propose(ctx, &logv1.Command{
+			RequestId: w.request.id,
+			TimeMs:    a.cfg.Now().UnixMilli(),
+			Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{
+				Id: k.sweep, Trial: k.trial, Worker: w.worker, Incarnation: w.incarnation, Slot: w.slot, Request: w.request.id,
+			}},
+		})
+		if err == nil {
+			err = res.Err
+		}
+		if errors.Is(err, state.ErrConflict) {
+			time.Sleep(conflictPause)
+		}
+
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(t.granting, k)
+		delete(t.promised, w.request)
+		if err == nil {
+			delete(t.faults, k)
+			// A repeat whose first arrival was granted elsewhere names that trial.
+			sweep, trial := k.sweep, k.trial
+			if res.Sweep != "" {
+				sweep, trial = res.Sweep, res.Trial
+			}
+			view := a.cfg.View()
+			if t.leases[res.Token] == nil {
+				a.arm(t, view, sweep, trial, res.Token)
+			}
+			w.done(a.message(view, sweep, trial, res.Token), nil)
+			return
+		}
+		if errors.Is(err, state.ErrConflict) || errors.Is(err, state.ErrNotFound) {
+			// The state moved on between the look and the grant. First in line again.
+			if w.late || t.ctx.Err() != nil {
+				w.done(nil, nil)
+			} else {
+				t.waiters = slices.Insert(t.waiters, 0, w)
+				a.match(t)
+			}
+			return
+		}
+		w.done(nil, fmt.Errorf("grant a lease for trial %d of %s: %w", k.trial, k.sweep, err))
+		if t.ctx.Err() == nil {
+			a.match(t) // the trial may have to find another waiter
+		}
+	}()
+}
+
+// message is a lease with all that a worker needs for the run; nil if the view
+// no longer holds it.
+func (a *Assigner) message(view *state.View, sweep string, trial int64, token uint64) *atelierv1.Lease {
+	l := current(view, sweep, trial, token)
+	if l == nil {
+		return nil
+	}
+	s, _ := view.Sweep(sweep)
+	t := s.Trial(trial)
+	m := &atelierv1.Lease{
+		SweepId: sweep, Trial: trial, Token: token, Trainer: s.Trainer,
+		ParamsJson: t.ParamsJSON, TrainingJson: s.TrainingJSON, Seed: TrialSeed(s.Seed, trial),
+		Objective: &atelierv1.Objective{Metric: s.Objective.Metric, Direction: atelierv1.Direction_DIRECTION_MINIMIZE},
+		TtlMs:     a.cfg.TTL.Milliseconds(), BaseDir: s.BaseDir, LastEpoch: t.Epoch(), Slot: l.Slot,
+	}
+	if s.Objective.Maximize {
+		m.Objective.Direction = atelierv1.Direction_DIRECTION_MAXIMIZE
+	}
+	for _, r := range t.Runs {
+		if r.Token == token {
+			m.Run = r.Number
+		}
+	}
+	for i := range t.Checkpoints {
+		m.Checkpoints = append(m.Checkpoints, checkpoint(sweep, trial, &t.Checkpoints[i]))
+	}
+	slices.SortStableFunc(m.Checkpoints, func(x, y *atelierv1.Checkpoint) int { return int(y.Epoch) - int(x.Epoch) })
+	return m
+}
+
+func checkpoint(sweep string, trial int64, c *state.Checkpoint) *atelierv1.Checkpoint {
+	return &atelierv1.Checkpoint{
+		SweepId: sweep, Trial: trial, Epoch: c.Epoch, Metric: c.Metric, HasMetric: c.HasMetric, Size: c.Size,
+		Sha256: c.SHA256, Location: c.Location, Worker: c.Worker, CreatedMs: c.CreatedMS, Token: c.Token,
+	}
+}
+
+// TrialSeed is the seed of a trial's training: the sweep's seed and the
+// trial's number through SplitMix64 (Steele, Lea and Flood, 2014).
+func TrialSeed(seed uint64, trial int64) uint64 {
+	z := seed + uint64(trial)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}

@@ -1,0 +1,174 @@
+// Package duty starts what only the leader does, and ends it when leadership
+// is lost. The duties themselves are the packages below.
+//
+// A duty starts after a barrier: by then this node's state holds everything
+// that any earlier leader acknowledged. The package refuses to keep a duty's
+// memory over a change of leader: what a duty must not forget is in the log.
+package duty
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"atelier/coordinator/state"
+)
+
+// Duty is one thing that a leader does. Start and Stop are called in turn and
+// never at once; neither may block for long.
+type Duty interface {
+	Start()
+	Stop()
+}
+
+// Watcher hears what was applied on this node, leader or not, in order.
+// Neither method may block.
+type Watcher interface {
+	Changed([]state.Change)
+	Resync() // changes were missed: look at a view instead
+}
+
+// Node is what leadership needs of raft.
+type Node interface {
+	LeaderCh() <-chan bool
+	IsLeader() bool
+	Barrier(ctx context.Context) error
+}
+
+// Leadership runs duties while this node leads.
+type Leadership struct {
+	node   Node
+	first  func(ctx context.Context) error
+	duties []Duty
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	ready   bool
+	changed chan struct{} // closed and replaced when ready changes
+}
+
+// NewLeadership prepares the duties, started in this order and stopped in
+// reverse. first, when not nil, runs before them, after the barrier; an error
+// makes it run again while this node leads.
+func NewLeadership(node Node, logger *slog.Logger, first func(ctx context.Context) error, duties ...Duty) *Leadership {
+	return &Leadership{node: node, first: first, duties: duties, logger: logger, changed: make(chan struct{})}
+}
+
+// Ready reports whether this node leads and its duties run.
+func (l *Leadership) Ready() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready
+}
+
+// Changed is closed when Ready changes next.
+func (l *Leadership) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+func (l *Leadership) set(ready bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ready != ready {
+		l.ready = ready
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}
+}
+
+// Run follows leadership until ctx ends; then the duties are stopped.
+func (l *Leadership) Run(ctx context.Context) {
+	cancel := func() {}
+	var gained chan error // answers when the way in is done
+	running := false
+	stop := func() {
+		cancel()
+		cancel = func() {}
+		gained = nil
+		l.set(false)
+		if running {
+			for i := len(l.duties) - 1; i >= 0; i-- {
+				l.duties[i].Stop()
+			}
+			running = false
+			l.logger.Info("leadership lost, duties stopped")
+		}
+	}
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leads, open := <-l.node.LeaderCh():
+			if !open {
+				return
+			}
+			// Lost and won again between two looks is a loss all the same.
+			stop()
+			if !leads {
+				continue
+			}
+			term, c := context.WithCancel(ctx)
+			cancel = c
+			done := make(chan error, 1)
+			gained = done
+			go func() { done <- l.enter(term) }()
+		case err := <-gained:
+			gained = nil
+			if err != nil {
+				continue // leadership went before the duties began
+			}
+			for _, d := range l.duties {
+				d.Start()
+			}
+			running = true
+			l.set(true)
+			l.logger.Info("leadership gained, duties started")
+		}
+	}
+}
+
+// enter waits until this node's state is whole and first has succeeded.
+func (l *Leadership) enter(ctx context.Context) error {
+	for {
+		err := l.node.Barrier(ctx)
+		if err == nil && l.first != nil {
+			err = l.first(ctx)
+		}
+		if err == nil || ctx.Err() != nil || !l.node.IsLeader() {
+			return err
+		}
+		l.logger.Warn("leadership: not ready yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Source is where changes come from.
+type Source interface {
+	Next(ctx context.Context) (changes []state.Change, lost bool, err error)
+}
+
+// Tell hands every change to every watcher until ctx ends.
+func Tell(ctx context.Context, from Source, to ...Watcher) {
+	for {
+		changes, lost, err := from.Next(ctx)
+		if err != nil {
+			return
+		}
+		for _, w := range to {
+			if lost {
+				w.Resync()
+			}
+			if len(changes) > 0 {
+				w.Changed(changes)
+			}
+		}
+	}
+}
