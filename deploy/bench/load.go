@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"atelier/common/client"
+	v1 "atelier/common/proto/atelier/v1"
+
+	"connectrpc.com/connect"
+)
+
+// load plays a worker over the API: it takes leases and relays reports without
+// any trainer, so that the coordinator alone is measured.
+type load struct {
+	c    *client.Client
+	name string
+	inc  string
+}
+
+const loadTrainer = "bench"
+
+func newLoad(addrs []string, name string) *load {
+	return &load{c: client.New(addrs), name: name, inc: fmt.Sprintf("%s-%d", name, time.Now().UnixNano())}
+}
+
+func createSweep(ctx context.Context, c *client.Client, yaml string) (string, error) {
+	r, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{
+		RequestId: fmt.Sprintf("bench-%d", time.Now().UnixNano()), SpecYaml: yaml, SpecName: "bench.yaml",
+	}))
+	if err != nil {
+		return "", err
+	}
+	return r.Msg.Sweep.Id, nil
+}
+
+// openSweep makes a sweep whose trials only this load takes.
+func (l *load) openSweep(ctx context.Context, trials, parallelism int) (string, error) {
+	return createSweep(ctx, l.c, fmt.Sprintf(`
+name: load
+search_method: random
+seed: 1
+objective: {metric: val_loss, direction: minimize}
+budget: {trials: %d}
+parallelism: %d
+trainer: %s
+space:
+  lr: {type: float, low: 1.0e-5, high: 1.0e-1, log: true}
+  depth: {type: int, low: 1, high: 5}
+`, trials, parallelism, loadTrainer))
+}
+
+// leases keeps what the load holds alive until ctx ends.
+type leases struct {
+	mu   sync.Mutex
+	held map[uint64]*v1.LeaseRef
+}
+
+func (h *leases) add(l *v1.Lease) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held[uint64(l.Trial)] = &v1.LeaseRef{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token}
+}
+
+func (h *leases) drop(trial int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.held, uint64(trial))
+}
+
+func (h *leases) refs() []*v1.LeaseRef {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]*v1.LeaseRef, 0, len(h.held))
+	for _, r := range h.held {
+		out = append(out, r)
+	}
+	return out
+}
+
+// heartbeat registers the load as a worker and renews its leases. It returns
+// once the first beat is answered.
+func (l *load) heartbeat(ctx context.Context, h *leases) error {
+	beat := func() error {
+		_, err := l.c.Workers.Heartbeat(ctx, connect.NewRequest(&v1.HeartbeatRequest{
+			Worker: &v1.Worker{Name: l.name, Incarnation: l.inc, Trainers: []string{loadTrainer}, Address: "127.0.0.1:1"},
+			Leases: h.refs(),
+		}))
+		return err
+	}
+	if err := beat(); err != nil {
+		return err
+	}
+	go func() {
+		t := time.NewTicker(time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				_ = beat()
+			}
+		}
+	}()
+	return nil
+}
+
+// acquire takes one lease.
+func (l *load) acquire(ctx context.Context, slot string) (*v1.Lease, error) {
+	id := fmt.Sprintf("%s-%s-%d", l.inc, slot, time.Now().UnixNano())
+	for {
+		r, err := l.c.Workers.Acquire(ctx, connect.NewRequest(&v1.AcquireRequest{
+			RequestId: id, Worker: l.name, Incarnation: l.inc, Slot: slot, Trainers: []string{loadTrainer}, WaitMs: 5000,
+		}))
+		if err != nil {
+			return nil, err
+		}
+		if r.Msg.Lease != nil {
+			return r.Msg.Lease, nil
+		}
+	}
+}
+
+func report(l *v1.Lease, epoch int) *v1.RunEvent {
+	x := 1/float64(epoch+1) + float64(l.Trial%997)/1000
+	return &v1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &v1.RunEvent_Report{Report: &v1.Report{
+		Epoch: int32(epoch), TimeMs: time.Now().UnixMilli(),
+		Metrics: []*v1.Metric{{Name: "val_loss", Value: x}, {Name: "val_acc", Value: 1 - x/2}, {Name: "train_loss", Value: math.Sqrt(x)}},
+	}}}
+}
+
+func ended(l *v1.Lease) *v1.RunEvent {
+	return &v1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &v1.RunEvent_Ended{
+		Ended: &v1.RunEnded{Exit: v1.ExitClass_EXIT_CLASS_FINISHED, TimeMs: time.Now().UnixMilli()}}}
+}
+
+// relay sends events and checks that each was recorded, now or before.
+func (l *load) relay(ctx context.Context, events ...*v1.RunEvent) error {
+	r, err := l.c.Workers.Relay(ctx, connect.NewRequest(&v1.RelayRequest{Worker: l.name, Incarnation: l.inc, Events: events}))
+	if err != nil {
+		return err
+	}
+	if len(r.Msg.Results) != len(events) {
+		return fmt.Errorf("%d answers to %d events", len(r.Msg.Results), len(events))
+	}
+	for i, x := range r.Msg.Results {
+		if x.Outcome != v1.Outcome_OUTCOME_RECORDED && x.Outcome != v1.Outcome_OUTCOME_ALREADY {
+			return fmt.Errorf("event %d of trial %d: %v %s", i, events[i].Trial, x.Outcome, x.Message)
+		}
+	}
+	return nil
+}
+
+// waitSweep waits until the sweep ended and returns it.
+func waitSweep(ctx context.Context, c *client.Client, id string, each func(*v1.Sweep)) (*v1.Sweep, error) {
+	var after uint64
+	for {
+		r, err := c.Sweeps.WaitSweep(ctx, connect.NewRequest(&v1.WaitSweepRequest{Id: id, AfterIndex: after, WaitMs: 2000}))
+		if err != nil {
+			return nil, err
+		}
+		s := r.Msg.Sweep
+		if each != nil {
+			each(s)
+		}
+		switch s.Status {
+		case v1.SweepStatus_SWEEP_STATUS_FINISHED:
+			return s, nil
+		case v1.SweepStatus_SWEEP_STATUS_FAILED, v1.SweepStatus_SWEEP_STATUS_STOPPED, v1.SweepStatus_SWEEP_STATUS_CANCELLED:
+			return s, errors.New("sweep ended as " + s.Status.String() + ": " + s.Failure)
+		}
+		after = r.Msg.Index
+		// A sweep changes with each report: look now and then, not each time.
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// percentile of sorted durations, in ms.
+func percentile(sorted []time.Duration, p float64) float64 {
+	if len(sorted) == 0 {
+		return math.NaN()
+	}
+	i := int(math.Ceil(p*float64(len(sorted)))) - 1
+	return float64(sorted[max(0, min(i, len(sorted)-1))].Microseconds()) / 1000
+}

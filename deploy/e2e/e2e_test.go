@@ -1,0 +1,156 @@
+// Package e2e holds tests of the whole: real coordinators, workers, Redis and
+// simulated trainers as processes on this machine, killed, frozen and starved.
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"atelier/common/client"
+	v1 "atelier/common/proto/atelier/v1"
+	"atelier/deploy/local"
+
+	"connectrpc.com/connect"
+)
+
+var bin string // folder of the programs under test
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "atelier-e2e-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		bin = dir
+		for name, pkg := range map[string]string{"atelier": "tuner", "atelier-coordinator": "coordinator", "atelier-worker": "worker"} {
+			cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "./"+pkg)
+			cmd.Dir = "../.."
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				fmt.Fprintf(os.Stderr, "build of %s: %v\n%s", name, err, out)
+				return 1
+			}
+		}
+		return m.Run()
+	}())
+}
+
+func start(t *testing.T, ctx context.Context, cfg local.Config) *local.Cluster {
+	t.Helper()
+	cfg.Dir, cfg.BinDir = t.TempDir(), bin
+	if _, err := exec.LookPath("redis-server"); err != nil && cfg.Redis {
+		t.Skip("no redis-server: apt-get install redis-server")
+	}
+	cluster, err := local.Start(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Close(); err != nil {
+			t.Error("end of the cluster:", err)
+		}
+		if t.Failed() {
+			showLogs(t, cluster)
+		}
+	})
+	return cluster
+}
+
+func showLogs(t *testing.T, c *local.Cluster) {
+	for _, p := range append(append([]*local.Process{}, c.Coordinators...), c.Workers...) {
+		b, err := os.ReadFile(p.Log)
+		if err != nil {
+			continue
+		}
+		if len(b) > 4000 {
+			b = b[len(b)-4000:]
+		}
+		t.Logf("-- end of the log of %s\n%s", p.Name, b)
+	}
+}
+
+func submit(t *testing.T, ctx context.Context, c *client.Client, yaml string) string {
+	t.Helper()
+	r, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: t.Name(), SpecYaml: yaml, SpecName: "spec.yaml"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Msg.Sweep.Id
+}
+
+func sweep(ctx context.Context, c *client.Client, id string) (*v1.Sweep, error) {
+	r, err := c.Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: id}))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg.Sweep, nil
+}
+
+// await polls the sweep until ok says so.
+func await(t *testing.T, ctx context.Context, c *client.Client, id, what string, ok func(*v1.Sweep) bool) *v1.Sweep {
+	t.Helper()
+	for {
+		s, err := sweep(ctx, c, id)
+		if err != nil {
+			t.Fatalf("waiting until %s: %v", what, err)
+		}
+		if ok(s) {
+			return s
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("never came: %s; sweep is %v with %v", what, s.Status, s.Counts)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func ended(s *v1.Sweep) bool {
+	switch s.Status {
+	case v1.SweepStatus_SWEEP_STATUS_RUNNING, v1.SweepStatus_SWEEP_STATUS_PAUSED, v1.SweepStatus_SWEEP_STATUS_STOPPING:
+		return false
+	}
+	return true
+}
+
+func trials(t *testing.T, ctx context.Context, c *client.Client, id string) []*v1.Trial {
+	t.Helper()
+	var all []*v1.Trial
+	for {
+		var after int64
+		if len(all) > 0 {
+			after = all[len(all)-1].Number
+		}
+		r, err := c.Trials.ListTrials(ctx, connect.NewRequest(&v1.ListTrialsRequest{SweepId: id, After: after, Limit: 1000}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r.Msg.Trials...)
+		if len(r.Msg.Trials) == 0 || int64(len(all)) >= r.Msg.Total {
+			return all
+		}
+	}
+}
+
+// atelier runs the command and returns its output, messages and exit code.
+func atelier(t *testing.T, ctx context.Context, cluster *local.Cluster, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "atelier"), args...)
+	if cluster != nil {
+		cmd.Env = append(os.Environ(), "ATELIER_ADDR="+strings.Join(cluster.APIAddrs(), ","))
+	}
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		t.Fatalf("atelier %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
