@@ -1,6 +1,9 @@
 package search
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Search methods and, of bayesian, algorithms, by the names of the spec.
 const (
@@ -21,7 +24,58 @@ var (
 	Algorithms = []string{Auto, GP, TPE, CMAES}
 )
 
-// New returns the named method for a problem whose space is valid.
+// Resolve returns the algorithm that New uses: "" for every method but
+// bayesian, never auto.
+func Resolve(searchMethod, algorithm string, p Problem) string {
+	if searchMethod != Bayesian {
+		return ""
+	}
+	if algorithm != Auto && algorithm != "" {
+		return algorithm
+	}
+	return CMAES
+}
+
+// New returns the named method for a problem.
 func New(searchMethod, algorithm string, p Problem) (Method, error) {
-	return nil, fmt.Errorf("search method %q is not one of %v", searchMethod, Methods)
+	if p.Space == nil {
+		return nil, fmt.Errorf("search: no space")
+	}
+	if err := p.Space.Validate(); err != nil {
+		return nil, fmt.Errorf("search: the space is not valid: %w", err)
+	}
+	switch searchMethod {
+	case Random:
+		return newAsker(p, random{p.Space, p.Seed}), nil
+	case Grid:
+		g, err := newGrid(p.Space)
+		if err != nil {
+			return nil, err
+		}
+		return newAsker(p, g), nil
+	case Genetic:
+		return newAsker(p, newGenetic(p)), nil
+	case Bayesian:
+		s, err := newBayesian(Resolve(searchMethod, algorithm, p), p)
+		if err != nil {
+			return nil, err
+		}
+		return newAsker(p, s), nil
+	}
+	return nil, fmt.Errorf("search method %q is not known; choose one of %s", searchMethod, strings.Join(Methods, ", "))
+}
+
+func newBayesian(algorithm string, p Problem) (strategy, error) {
+	var s *sampler
+	switch algorithm {
+	case CMAES:
+		c, err := newCMA(p)
+		if err != nil {
+			return nil, err
+		}
+		s = newSampler(p, 0, c)
+	default:
+		return nil, fmt.Errorf("algorithm %q is not known; choose one of %s", algorithm, strings.Join(Algorithms, ", "))
+	}
+	return newStudy(p, s)
 }
