@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+// arrange puts a command line into the one order that urfave/cli understands:
+// global flags, verbs, the verb's flags, arguments. The library stops reading
+// flags at the first argument and then ignores the rest silently; here a flag
+// counts wherever it stands before a "--". Unknown verbs and flags are refused
+// with the nearest known one.
+func arrange(app *ucli.App, args []string) ([]string, error) {
+	var global, path, own, rest []string
+	level := app.Commands // commands of this level; nil once a verb is reached
+	var leaf *ucli.Command
+	help := false
+	where := func() string { return strings.Join(append([]string{app.Name}, path...), " ") }
+
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		if a == "--" {
+			rest = append(rest, args[i+1:]...)
+			break
+		}
+		if len(a) > 1 && a[0] == '-' {
+			name, value, joined := strings.Cut(strings.TrimPrefix(a[1:], "-"), "=")
+			if name == "help" || name == "h" {
+				help = true
+				continue
+			}
+			if leaf == nil && len(path) == 0 && (name == "version" || name == "v") {
+				return []string{"--version"}, nil
+			}
+			var f ucli.Flag
+			to := &own
+			if leaf != nil {
+				f = flagNamed(leaf.Flags, name)
+			}
+			if f == nil {
+				f, to = flagNamed(app.Flags, name), &global
+			}
+			if f == nil {
+				return nil, unknownFlag(where(), a, name, leaf, app)
+			}
+			if _, isBool := f.(*ucli.BoolFlag); !isBool && !joined {
+				i++
+				if i == len(args) {
+					return nil, usage("%s: flag %s needs a value", where(), a)
+				}
+				value, joined = args[i], true
+			}
+			word := "--" + f.Names()[0]
+			if joined {
+				word += "=" + value
+			}
+			*to = append(*to, word)
+			continue
+		}
+		if leaf != nil {
+			rest = append(rest, a)
+			continue
+		}
+		if a == "help" && len(rest) == 0 {
+			help = true
+			continue
+		}
+		next := commandNamed(level, a)
+		if next == nil {
+			return nil, unknownVerb(where(), a, level)
+		}
+		path = append(path, next.Name)
+		if level = next.Subcommands; len(level) == 0 {
+			leaf = next
+		}
+	}
+
+	if leaf == nil && !help {
+		return nil, usage("%s: say a verb: %s (more with %s --help)", where(), strings.Join(names(level), ", "), where())
+	}
+	out := append(global, path...)
+	if help {
+		return append(out, "--help"), nil
+	}
+	out = append(out, own...)
+	if len(rest) > 0 {
+		out = append(append(out, "--"), rest...)
+	}
+	return out, nil
+}
+
+func flagNamed(flags []ucli.Flag, name string) ucli.Flag {
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			if n == name {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+func commandNamed(level []*ucli.Command, name string) *ucli.Command {
+	for _, c := range level {
+		if c.HasName(name) {
+			return c
+		}
+	}
+	return nil
+}
+
+func names(level []*ucli.Command) []string {
+	var out []string
+	for _, c := range level {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
+func unknownVerb(where, verb string, level []*ucli.Command) error {
+	known := names(level)
+	text := fmt.Sprintf("%s: unknown verb %q", where, verb)
+	if n, ok := nearest(verb, known); ok {
+		return usage("%s; did you mean %q?", text, n)
+	}
+	return usage("%s; known are %s", text, strings.Join(known, ", "))
+}
+
+func unknownFlag(where, given, name string, leaf *ucli.Command, app *ucli.App) error {
+	flags := app.Flags
+	if leaf != nil {
+		flags = append(append([]ucli.Flag{}, leaf.Flags...), flags...)
+	}
+	var known []string
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			if len(n) > 1 {
+				known = append(known, n)
+			}
+		}
+	}
+	text := fmt.Sprintf("%s: unknown flag %s", where, given)
+	if leaf == nil {
+		text += " (flags of a verb stand after it)"
+	}
+	if n, ok := nearest(name, known); ok {
+		return usage("%s; did you mean --%s?", text, n)
+	}
+	return usage("%s; see %s --help", text, where)
+}
+
+// nearest finds the word closest to what was typed, if any is close: an edit
+// distance (with swaps of neighbours) of at most a third of its length, or a
+// common beginning.
+func nearest(typed string, words []string) (string, bool) {
+	best, limit := "", 1+len(typed)/3
+	for _, w := range words {
+		d := distance(typed, w)
+		if len(typed) >= 2 && strings.HasPrefix(w, typed) {
+			d = min(d, 1)
+		}
+		if d < limit || d == limit && best == "" {
+			best, limit = w, d
+		}
+	}
+	return best, best != ""
+}
+
+// distance counts insertions, deletions, replacements and swaps of neighbours.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d = min(d, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = d
+		}
+	}
+	return rows[len(a)][len(b)]
+}

@@ -1,0 +1,265 @@
+// Package cli is the atelier command: verbs, flags, output and exit codes.
+//
+// Data goes to standard output in the format asked for, messages go to
+// standard error, and nothing is coloured or redrawn unless a terminal is
+// there to see it. The package holds no knowledge of its own: it calls the
+// API, the spec's parser and the data tools, and prints. It asks no questions;
+// what destroys wants --yes.
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	"atelier/common/version"
+
+	ucli "github.com/urfave/cli/v2"
+	"golang.org/x/term"
+)
+
+// Env is what a run of the command touches outside itself.
+type Env struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Live     bool             // Err is a terminal: lines may be redrawn
+	Width    func() int       // columns of that terminal
+	Now      func() time.Time // for ages and rates
+	Dir      string           // working folder, absolute
+}
+
+// Process is the Env of this process.
+func Process() *Env {
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "/"
+	}
+	return &Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Dir: dir, Now: time.Now,
+		Live: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+		Width: func() int {
+			w, _, err := term.GetSize(int(os.Stderr.Fd()))
+			if err != nil || w < 20 {
+				return 80
+			}
+			return w
+		}}
+}
+
+// usageError is a command line that makes no sense: exit code 2.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usage(format string, a ...any) error { return &usageError{fmt.Sprintf(format, a...)} }
+
+// exitError carries an exit code of its own; an empty text prints nothing.
+type exitError struct {
+	code int
+	text string
+}
+
+func (e *exitError) Error() string { return e.text }
+
+func notFound(format string, a ...any) error {
+	return &exitError{client.ExitNotFound, fmt.Sprintf(format, a...)}
+}
+
+// Run carries out one command line, without the program's name, and returns
+// the exit code.
+func (e *Env) Run(ctx context.Context, args []string) int {
+	app := e.app()
+	argv, err := arrange(app, args)
+	var cut *timeLimit
+	if err == nil {
+		ctx, cut = withLimit(ctx)
+		defer cut.stop()
+		err = app.RunContext(ctx, append([]string{app.Name}, argv...))
+	}
+	code := exitCode(err)
+	if err != nil && (code == client.ExitError || code == client.ExitInterrupted || code == client.ExitTimeout) && cut != nil {
+		if cut.over() {
+			code, err = client.ExitTimeout, fmt.Errorf("time-out: gave up after %s", cut.limit)
+		} else if ctx.Err() != nil {
+			code, err = client.ExitInterrupted, nil
+		}
+	}
+	if err != nil {
+		if text := client.Message(err); text != "" {
+			fmt.Fprintf(e.Err, "%s: %s\n", app.Name, text)
+		}
+	}
+	return code
+}
+
+func exitCode(err error) int {
+	var u *usageError
+	var x *exitError
+	switch {
+	case errors.As(err, &u):
+		return client.ExitUsage
+	case errors.As(err, &x):
+		return x.code
+	}
+	return client.ExitCode(err)
+}
+
+// timeLimit is --timeout: it is known only once the flags are parsed, so the
+// context exists before its limit does.
+type timeLimit struct {
+	limit  time.Duration
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	ctx    context.Context
+}
+
+var errTimeout = errors.New("time-out")
+
+type limitKey struct{}
+
+func withLimit(parent context.Context) (context.Context, *timeLimit) {
+	l := &timeLimit{}
+	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(parent, limitKey{}, l))
+	return l.ctx, l
+}
+
+func (l *timeLimit) set(d time.Duration) {
+	l.limit = d
+	l.timer = time.AfterFunc(d, func() { l.cancel(errTimeout) })
+}
+
+func (l *timeLimit) over() bool { return errors.Is(context.Cause(l.ctx), errTimeout) }
+
+func (l *timeLimit) stop() {
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.cancel(nil)
+}
+
+// app is the whole tree of verbs.
+func (e *Env) app() *ucli.App {
+	return &ucli.App{
+		Name:                      "atelier",
+		HelpName:                  "atelier",
+		Usage:                     "a distributed training and tuning cluster for image classifiers",
+		Version:                   version.Version,
+		Reader:                    e.In,
+		Writer:                    e.Out,
+		ErrWriter:                 e.Err,
+		HideHelpCommand:           true,
+		ExitErrHandler:            func(*ucli.Context, error) {}, // Run decides
+		OnUsageError:              onUsageError,
+		DisableSliceFlagSeparator: true,
+		Flags:                     globalFlags(),
+		Before:                    before,
+		Commands: []*ucli.Command{
+			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
+			e.workerCommands(), e.clusterCommands(), e.dataCommands(),
+		},
+	}
+}
+
+func globalFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.StringFlag{Name: "addr", EnvVars: []string{"ATELIER_ADDR"}, Value: client.DefaultAddr, Usage: "`HOST:PORT[,..]` of one or more coordinators"},
+		&ucli.DurationFlag{Name: "timeout", Usage: "give up after `DURATION` (exit code 124); 0 = never"},
+		&ucli.DurationFlag{Name: "retry-for", Value: 5 * time.Second, Usage: "how long to look for a leader before giving up (exit code 5)"},
+	}
+}
+
+func before(c *ucli.Context) error {
+	if d := c.Duration("timeout"); d < 0 {
+		return usage("--timeout %s: want a positive duration such as 10m", d)
+	} else if l, ok := c.Context.Value(limitKey{}).(*timeLimit); ok && d > 0 {
+		l.set(d)
+	}
+	return nil
+}
+
+func onUsageError(_ *ucli.Context, err error, _ bool) error { return usage("%s", err) }
+
+// verb completes a command that does something: its arguments are counted
+// (from least to most; most < 0 = any number), its help shows examples.
+func verb(c *ucli.Command, least, most int, examples ...string) *ucli.Command {
+	act := c.Action
+	c.HideHelpCommand = true
+	c.OnUsageError = onUsageError
+	c.Action = func(x *ucli.Context) error {
+		if n := x.NArg(); n < least || most >= 0 && n > most {
+			return usage("%s: %d arguments given; usage: %s %s", x.Command.HelpName, n, x.Command.HelpName, c.ArgsUsage)
+		}
+		return act(x)
+	}
+	c.CustomHelpTemplate = verbHelp(examples)
+	return c
+}
+
+func group(name, what string, verbs ...*ucli.Command) *ucli.Command {
+	return &ucli.Command{Name: name, Usage: what, Subcommands: verbs, HideHelpCommand: true, OnUsageError: onUsageError}
+}
+
+func verbHelp(examples []string) string {
+	var b strings.Builder
+	b.WriteString(`{{.HelpName}} - {{.Usage}}
+
+USAGE:
+   {{.HelpName}}{{if .VisibleFlags}} [options]{{end}} {{.ArgsUsage}}{{if .Description}}
+
+{{.Description}}{{end}}
+
+EXAMPLES:
+`)
+	for _, x := range examples {
+		b.WriteString("   " + strings.ReplaceAll(x, "{{", `{{"{{"}}`) + "\n")
+	}
+	b.WriteString(`{{if .VisibleFlags}}
+OPTIONS:{{range .VisibleFlags}}
+   {{.}}{{end}}
+{{end}}
+Further options (--addr, --timeout, --retry-for): atelier --help
+`)
+	return b.String()
+}
+
+// client connects for single calls.
+func (e *Env) client(c *ucli.Context) (*client.Client, error) {
+	return e.clientFor(c, c.Duration("retry-for"))
+}
+
+// patient connects for watching, which outlasts a change of leaders.
+func (e *Env) patient(c *ucli.Context) (*client.Client, error) {
+	return e.clientFor(c, max(c.Duration("retry-for"), time.Minute))
+}
+
+func (e *Env) clientFor(c *ucli.Context, retry time.Duration) (*client.Client, error) {
+	addrs, err := client.ParseAddrs(c.String("addr"))
+	if err != nil {
+		return nil, usage("--addr: %s", err)
+	}
+	return client.New(addrs, client.WithRetryFor(max(retry, time.Millisecond))), nil
+}
+
+// path makes a path of the command line absolute.
+func (e *Env) path(p string) string {
+	if filepath.IsAbs(p) {
+		return filepath.Clean(p)
+	}
+	return filepath.Join(e.Dir, p)
+}
+
+func (e *Env) say(format string, a ...any) { fmt.Fprintf(e.Err, format+"\n", a...) }
+
+// requestID names one wish of the person, however often it has to be sent.
+func requestID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

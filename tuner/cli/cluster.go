@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+
+	"connectrpc.com/connect"
+	ucli "github.com/urfave/cli/v2"
+)
+
+func (e *Env) clusterCommands() *ucli.Command {
+	return group("cluster", "coordinators: health, members, snapshots",
+		verb(&ucli.Command{Name: "status", Usage: "the cluster in a few lines", ArgsUsage: " ", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterStatus}, 0, 0,
+			"atelier cluster status", "atelier cluster status -o json | jq -r .leader"),
+		verb(&ucli.Command{Name: "members", Usage: "list the coordinators", ArgsUsage: " ", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterMembers}, 0, 0,
+			"atelier cluster members"),
+		verb(&ucli.Command{Name: "snapshot", Usage: "save the cluster's state to a file", ArgsUsage: "FILE",
+			Description: "FILE appears whole or not at all; - is standard output.", Action: e.saveSnapshot}, 1, 1,
+			"atelier cluster snapshot backup.snap", "atelier cluster snapshot - | zstd > backup.zst"),
+		verb(&ucli.Command{Name: "restore", Usage: "replace the cluster's state by a snapshot", ArgsUsage: "FILE",
+			Description: "Everything the cluster knows now is lost; running trials are fenced.",
+			Flags:       []ucli.Flag{&ucli.BoolFlag{Name: "yes", Usage: "yes, replace it"}}, Action: e.restoreSnapshot}, 1, 1,
+			"atelier cluster restore backup.snap --yes"),
+		verb(&ucli.Command{Name: "remove", Usage: "take a coordinator out of the cluster", ArgsUsage: "ID",
+			Description: "For one that will not come back. Its data must not be started again.", Action: e.removeMember}, 1, 1,
+			"atelier cluster remove c3"),
+		verb(&ucli.Command{Name: "transfer", Usage: "hand leadership to another coordinator", ArgsUsage: "[ID]", Action: e.transfer}, 0, 1,
+			"atelier cluster transfer", "atelier cluster transfer c2"),
+	)
+}
+
+type memberRecord struct {
+	ID            string `json:"id"`
+	Leader        bool   `json:"leader"`
+	Suffrage      string `json:"suffrage"`
+	Alive         bool   `json:"alive"`
+	APIAddress    string `json:"api_address"`
+	RaftAddress   string `json:"raft_address"`
+	GossipAddress string `json:"gossip_address"`
+	AppliedIndex  uint64 `json:"applied_index"`
+}
+
+func membersOf(ms []*atelierv1.Member, leader string) []memberRecord {
+	out := []memberRecord{}
+	for _, m := range ms {
+		out = append(out, memberRecord{m.GetId(), m.GetLeader() || m.GetId() == leader, m.GetSuffrage(), m.GetAlive(), m.GetApiAddress(), m.GetRaftAddress(), m.GetGossipAddress(), m.GetAppliedIndex()})
+	}
+	return out
+}
+
+func memberTable(ms []memberRecord) table {
+	t := table{head: []string{"ID", "ROLE", "ALIVE", "API", "RAFT", "GOSSIP"}}
+	for _, m := range ms {
+		role := m.Suffrage
+		if m.Leader {
+			role = "leader"
+		}
+		t.rows = append(t.rows, []string{m.ID, dash(role), map[bool]string{true: "yes", false: "no"}[m.Alive], dash(m.APIAddress), dash(m.RaftAddress), dash(m.GossipAddress)})
+	}
+	return t
+}
+
+type statusRecord struct {
+	ClusterID     string         `json:"cluster_id"`
+	Leader        string         `json:"leader"`
+	Term          uint64         `json:"term"`
+	CommitIndex   uint64         `json:"commit_index"`
+	AppliedIndex  uint64         `json:"applied_index"`
+	Sweeps        int64          `json:"sweeps"`
+	Trials        int64          `json:"trials"`
+	RunningTrials int64          `json:"running_trials"`
+	Workers       int64          `json:"workers"`
+	Slots         int64          `json:"slots"`
+	Redis         string         `json:"redis"`
+	RedisIndex    uint64         `json:"redis_index"`
+	Version       string         `json:"version"`
+	Members       []memberRecord `json:"members"`
+}
+
+func (e *Env) clusterStatus(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Cluster.GetStatus(c.Context, connect.NewRequest(&atelierv1.GetStatusRequest{}))
+	if err != nil {
+		return err
+	}
+	m := r.Msg
+	s := statusRecord{m.GetClusterId(), m.GetLeaderId(), m.GetTerm(), m.GetCommitIndex(), m.GetAppliedIndex(), m.GetSweeps(), m.GetTrials(), m.GetRunningTrials(),
+		m.GetWorkers(), m.GetSlots(), m.GetRedis(), m.GetRedisIndex(), m.GetVersion(), membersOf(m.GetMembers(), m.GetLeaderId())}
+	if err := e.print(c, s, func() table {
+		redis := s.Redis
+		if redis != "" && redis != "off" {
+			redis += ", at index " + strconv.FormatUint(s.RedisIndex, 10)
+		}
+		return table{head: []string{"", ""}, rows: [][]string{
+			{"cluster", s.ClusterID},
+			{"leader", fmt.Sprintf("%s, term %d", dash(s.Leader), s.Term)},
+			{"log", fmt.Sprintf("committed to %d, applied to %d", s.CommitIndex, s.AppliedIndex)},
+			{"sweeps", fmt.Sprintf("%d, with %d trials, %d running", s.Sweeps, s.Trials, s.RunningTrials)},
+			{"workers", fmt.Sprintf("%d, with %d slots", s.Workers, s.Slots)},
+			{"redis", dash(redis)},
+			{"version", s.Version},
+		}}
+	}); err != nil || c.String("output") != "table" {
+		return err
+	}
+	fmt.Fprintln(e.Out)
+	writeTable(e.Out, memberTable(s.Members))
+	return nil
+}
+
+func (e *Env) clusterMembers(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Cluster.ListMembers(c.Context, connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	if err != nil {
+		return err
+	}
+	ms := membersOf(r.Msg.GetMembers(), r.Msg.GetLeaderId())
+	return e.print(c, ms, func() table { return memberTable(ms) })
+}
+
+func (e *Env) saveSnapshot(c *ucli.Context) error {
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	to := c.Args().First()
+	out := e.Out
+	var tmp *os.File
+	if to != "-" {
+		to = e.path(to)
+		if tmp, err = os.CreateTemp(filepath.Dir(to), ".snapshot-*"); err != nil {
+			return err
+		}
+		defer os.Remove(tmp.Name())
+		defer tmp.Close()
+		out = tmp
+	}
+	s, err := api.Cluster.SaveSnapshot(c.Context, connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var n int64
+	for s.Receive() {
+		w, err := out.Write(s.Msg().GetData())
+		n += int64(w)
+		if err != nil {
+			return fmt.Errorf("write the snapshot: %w", err)
+		}
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+	if tmp != nil {
+		if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
+			return fmt.Errorf("write the snapshot: %w", err)
+		}
+		if err := os.Rename(tmp.Name(), to); err != nil {
+			return err
+		}
+	}
+	e.say("snapshot of %s saved", bytesOf(n))
+	return nil
+}
+
+// snapshotChunk keeps messages well below what a server takes at once.
+const snapshotChunk = 256 << 10
+
+func (e *Env) restoreSnapshot(c *ucli.Context) error {
+	if !c.Bool("yes") {
+		return usage("cluster restore replaces all that the cluster knows; say --yes if that is meant")
+	}
+	in := e.In
+	if from := c.Args().First(); from != "-" {
+		f, err := os.Open(e.path(from))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	s := api.Cluster.RestoreSnapshot(c.Context)
+	buf := make([]byte, snapshotChunk)
+	for {
+		n, err := io.ReadFull(in, buf)
+		if n > 0 {
+			if err := s.Send(&atelierv1.SnapshotChunk{Data: buf[:n]}); err != nil {
+				break // the answer says why
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read the snapshot: %w", err)
+		}
+	}
+	r, err := s.CloseAndReceive()
+	if err != nil {
+		return err
+	}
+	e.say("restored: %d sweeps, %d trials, at index %d", r.Msg.GetSweeps(), r.Msg.GetTrials(), r.Msg.GetIndex())
+	return nil
+}
+
+func (e *Env) removeMember(c *ucli.Context) error {
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	if _, err := api.Cluster.RemoveMember(c.Context, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: c.Args().First()})); err != nil {
+		return err
+	}
+	e.say("coordinator %s is no member any more", c.Args().First())
+	return nil
+}
+
+func (e *Env) transfer(c *ucli.Context) error {
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Cluster.TransferLeadership(c.Context, connect.NewRequest(&atelierv1.TransferLeadershipRequest{Id: c.Args().First()}))
+	if err != nil {
+		return err
+	}
+	e.say("%s leads", dash(r.Msg.GetLeaderId()))
+	return nil
+}

@@ -1,0 +1,302 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	ucli "github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v3"
+)
+
+// num is a float64 that JSON can carry: what is no number travels as the
+// string "NaN", "Infinity" or "-Infinity".
+type num float64
+
+func (n num) MarshalJSON() ([]byte, error) {
+	f := float64(n)
+	switch {
+	case math.IsNaN(f):
+		return []byte(`"NaN"`), nil
+	case math.IsInf(f, 1):
+		return []byte(`"Infinity"`), nil
+	case math.IsInf(f, -1):
+		return []byte(`"-Infinity"`), nil
+	}
+	return json.Marshal(f)
+}
+
+func outputFlag() ucli.Flag {
+	return &ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json, yaml or csv"}
+}
+
+// table is the form for people; json, yaml and csv come from the records.
+type table struct {
+	head []string
+	rows [][]string
+}
+
+// print writes records (a struct, or a slice of structs) in the format asked
+// for. shape makes the table; it is called only when a table is wanted.
+func (e *Env) print(c *ucli.Context, records any, shape func() table) error {
+	var b bytes.Buffer
+	format := c.String("output")
+	switch format {
+	case "table":
+		writeTable(&b, shape())
+	case "json", "yaml", "csv":
+		doc, err := encodeJSON(records)
+		if err != nil {
+			return err
+		}
+		switch format {
+		case "json":
+			b.Write(doc)
+		case "yaml":
+			if err := writeYAML(&b, doc); err != nil {
+				return err
+			}
+		case "csv":
+			if v := reflect.ValueOf(records); v.Kind() == reflect.Slice && v.Len() == 0 {
+				// A table without rows still has its columns.
+				if doc, err = encodeJSON(reflect.Zero(v.Type().Elem()).Interface()); err != nil {
+					return err
+				}
+				var all bytes.Buffer
+				if err := writeCSV(&all, doc); err != nil {
+					return err
+				}
+				head, _, _ := strings.Cut(all.String(), "\n")
+				b.WriteString(head + "\n")
+			} else if err := writeCSV(&b, doc); err != nil {
+				return err
+			}
+		}
+	default:
+		return usage("-o %s: want table, json, yaml or csv", format)
+	}
+	_, err := e.Out.Write(b.Bytes())
+	return err
+}
+
+// checkFormat refuses an unknown format before anything is asked of a cluster.
+func checkFormat(c *ucli.Context) error {
+	if f := c.String("output"); !slices.Contains([]string{"table", "json", "yaml", "csv"}, f) {
+		return usage("-o %s: want table, json, yaml or csv", f)
+	}
+	return nil
+}
+
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// writeTable sets columns two spaces apart; columns of numbers are set right.
+func writeTable(w io.Writer, t table) {
+	width := make([]int, len(t.head))
+	right := make([]bool, len(t.head))
+	for i, h := range t.head {
+		width[i] = utf8.RuneCountInString(h)
+		right[i] = len(t.rows) > 0
+		for _, r := range t.rows {
+			width[i] = max(width[i], utf8.RuneCountInString(r[i]))
+			right[i] = right[i] && (r[i] == "" || r[i] == "-" || strings.IndexByte("+-.0123456789", r[i][0]) >= 0 && !strings.ContainsAny(r[i][1:], ":/ "))
+		}
+	}
+	line := func(cells []string) {
+		var b strings.Builder
+		for i, s := range cells {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(s))
+			if right[i] {
+				s = pad + s
+			} else {
+				s += pad
+			}
+			b.WriteString(s)
+			if i < len(cells)-1 {
+				b.WriteString("  ")
+			}
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+	if len(t.head) > 0 && strings.Join(t.head, "") != "" {
+		line(t.head)
+	}
+	for _, r := range t.rows {
+		line(r)
+	}
+}
+
+// writeYAML turns a JSON document into YAML with the same order of keys.
+func writeYAML(w io.Writer, doc []byte) error {
+	d := json.NewDecoder(bytes.NewReader(doc))
+	d.UseNumber()
+	node, err := yamlNode(d)
+	if err != nil {
+		return err
+	}
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(node); err != nil {
+		return err
+	}
+	return enc.Close()
+}
+
+func yamlNode(d *json.Decoder) (*yaml.Node, error) {
+	tok, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch v := tok.(type) {
+	case json.Delim:
+		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+		if v == '[' {
+			n = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
+		}
+		for d.More() {
+			child, err := yamlNode(d)
+			if err != nil {
+				return nil, err
+			}
+			n.Content = append(n.Content, child)
+		}
+		if len(n.Content) == 0 {
+			n.Style = yaml.FlowStyle
+		}
+		_, err := d.Token()
+		return n, err
+	case string:
+		n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v}
+		if strings.Contains(v, "\n") {
+			n.Style = yaml.LiteralStyle
+		}
+		return n, nil
+	case json.Number:
+		tag := "!!int"
+		if strings.ContainsAny(v.String(), ".eE") {
+			tag = "!!float"
+		}
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: v.String()}, nil
+	case bool:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(v)}, nil
+	default:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
+	}
+}
+
+type field struct{ key, value string }
+
+// writeCSV makes one column a key, nested ones with a dot between ("params.lr"),
+// and a header always. Lists inside a record stay JSON.
+func writeCSV(w io.Writer, doc []byte) error {
+	var raws []json.RawMessage
+	if doc[0] == '[' {
+		if err := json.Unmarshal(doc, &raws); err != nil {
+			return err
+		}
+	} else {
+		raws = append(raws, doc)
+	}
+	var columns []string
+	var rows [][]field
+	for _, raw := range raws {
+		row, err := flatten("", raw)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, row)
+		// A key not seen yet goes behind the key before it in its own record.
+		at := 0
+		for _, f := range row {
+			if i := slices.Index(columns, f.key); i >= 0 {
+				at = i + 1
+				continue
+			}
+			columns = slices.Insert(columns, at, f.key)
+			at++
+		}
+	}
+	// What is null in one record and has parts in another needs no column.
+	columns = slices.DeleteFunc(columns, func(k string) bool {
+		return slices.ContainsFunc(columns, func(o string) bool { return strings.HasPrefix(o, k+".") })
+	})
+	cw := csv.NewWriter(w)
+	if err := cw.Write(columns); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		line := make([]string, len(columns))
+		for _, f := range row {
+			if i := slices.Index(columns, f.key); i >= 0 {
+				line[i] = f.value
+			}
+		}
+		if err := cw.Write(line); err != nil {
+			return err
+		}
+	}
+	cw.Flush()
+	return cw.Error()
+}
+
+func flatten(prefix string, raw json.RawMessage) ([]field, error) {
+	raw = bytes.TrimSpace(raw)
+	switch raw[0] {
+	case '{':
+		d := json.NewDecoder(bytes.NewReader(raw))
+		if _, err := d.Token(); err != nil {
+			return nil, err
+		}
+		var out []field
+		for d.More() {
+			key, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			var v json.RawMessage
+			if err := d.Decode(&v); err != nil {
+				return nil, err
+			}
+			name := key.(string)
+			if prefix != "" {
+				name = prefix + "." + name
+			}
+			inner, err := flatten(name, v)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, inner...)
+		}
+		return out, nil
+	case '"':
+		var s string
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return nil, err
+		}
+		return []field{{prefix, s}}, nil
+	case 'n':
+		return []field{{prefix, ""}}, nil
+	case '[':
+		var b bytes.Buffer
+		if err := json.Compact(&b, raw); err != nil {
+			return nil, err
+		}
+		return []field{{prefix, b.String()}}, nil
+	}
+	return []field{{prefix, string(raw)}}, nil
+}

@@ -1,0 +1,312 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/simulate"
+	"atelier/tuner/sweep"
+
+	"connectrpc.com/connect"
+	ucli "github.com/urfave/cli/v2"
+)
+
+func (e *Env) sweepCommands() *ucli.Command {
+	action := func(name, what string, a atelierv1.SweepAction, description string) *ucli.Command {
+		return verb(&ucli.Command{Name: name, Usage: what, ArgsUsage: "ID", Description: description,
+			Action: func(c *ucli.Context) error { return e.controlSweep(c, a) }},
+			1, 1, "atelier sweep "+name+" s-k3v9q2ma")
+	}
+	return group("sweep", "submit, watch and end sweeps",
+		verb(&ucli.Command{Name: "submit", Usage: "submit a sweep and print its id", ArgsUsage: "SPEC",
+			Description: "SPEC is a YAML file, or - for standard input. The id goes to standard output;\n" +
+				"with --follow the command waits for the end, and its exit code is 6 if the sweep\n" +
+				"failed or was cancelled. An interrupt ends the watching, not the sweep.",
+			Flags: []ucli.Flag{
+				&ucli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "stay and show progress until it has ended"},
+				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print the id and nothing else"},
+				&ucli.StringFlag{Name: "base-dir", Usage: "`FOLDER` that relative data paths of the spec start from (default: the working folder)"},
+			}, Action: e.submit}, 1, 1,
+			"atelier sweep submit deploy/conf/facades.yaml --follow",
+			"id=$(atelier sweep submit -q spec.yaml) && atelier sweep wait $id --timeout 2h",
+			"sed 's/seed: 42/seed: 43/' spec.yaml | atelier sweep submit -"),
+		verb(&ucli.Command{Name: "wait", Usage: "wait for a sweep's end", ArgsUsage: "ID",
+			Description: "Exit code 0: finished or stopped; 6: failed or cancelled; 124: --timeout is over.",
+			Flags: []ucli.Flag{outputFlag(),
+				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress and no summary"},
+			}, Action: e.waitSweep}, 1, 1,
+			"atelier sweep wait s-k3v9q2ma", "atelier sweep wait s-k3v9q2ma -q --timeout 30m && echo done"),
+		verb(&ucli.Command{Name: "show", Usage: "show one sweep", ArgsUsage: "ID",
+			Flags: []ucli.Flag{outputFlag(), &ucli.BoolFlag{Name: "spec", Usage: "print the spec as it was submitted"}}, Action: e.showSweep}, 1, 1,
+			"atelier sweep show s-k3v9q2ma", "atelier sweep show s-k3v9q2ma -o json | jq .best.params", "atelier sweep show s-k3v9q2ma --spec > again.yaml"),
+		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list sweeps, newest last", ArgsUsage: " ",
+			Flags: []ucli.Flag{outputFlag(), &ucli.IntFlag{Name: "limit", Usage: "the newest `N`; 0 = all"},
+				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}}, Action: e.listSweeps}, 0, 0,
+			"atelier sweep list", "atelier sweep list --limit 5 -o csv"),
+		action("pause", "start no further trials", atelierv1.SweepAction_SWEEP_ACTION_PAUSE, "Trials that run go on to their end."),
+		action("resume", "go on after a pause", atelierv1.SweepAction_SWEEP_ACTION_RESUME, ""),
+		action("stop", "end a sweep early and keep its results", atelierv1.SweepAction_SWEEP_ACTION_STOP,
+			"Running trials are told to stop at their next epoch; their values count."),
+		action("cancel", "end a sweep at once", atelierv1.SweepAction_SWEEP_ACTION_CANCEL, "Open trials are dropped; ended ones keep their values."),
+		verb(&ucli.Command{Name: "extend", Usage: "add trials to a sweep's budget", ArgsUsage: "ID", Description: "A sweep that has finished goes on.",
+			Flags: []ucli.Flag{&ucli.Int64Flag{Name: "trials", Usage: "`N` further trials"}}, Action: e.extendSweep}, 1, 1,
+			"atelier sweep extend s-k3v9q2ma --trials 20"),
+		verb(&ucli.Command{Name: "simulate", Usage: "run a spec's search alone, without a cluster", ArgsUsage: "SPEC",
+			Description: "CMD stays up, reads one JSON object a line, {\"trial\":1,\"params\":{...}}, and answers\n" +
+				"{\"trial\":1,\"value\":0.5}. The output is one JSON object a trial.",
+			Flags: []ucli.Flag{
+				&ucli.StringFlag{Name: "exec", Usage: "`CMD`, run by sh"},
+				&ucli.IntFlag{Name: "parallel", Value: 1, Usage: "keep `N` trials open"},
+			}, Action: e.simulate}, 1, 1,
+			"atelier sweep simulate spec.yaml --exec './objective.py' --parallel 4"),
+	)
+}
+
+// readSpec reads a spec and the name it goes by in messages.
+func (e *Env) readSpec(path string) (string, []byte, error) {
+	if path == "-" {
+		b, err := io.ReadAll(io.LimitReader(e.In, sweep.MaxSize+1))
+		return "standard input", b, err
+	}
+	path = e.path(path)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", nil, fmt.Errorf("read the spec: %w", err)
+	}
+	if rel, err := filepath.Rel(e.Dir, path); err == nil && filepath.IsLocal(rel) {
+		path = rel
+	}
+	return path, b, nil
+}
+
+func (e *Env) submit(c *ucli.Context) error {
+	name, text, err := e.readSpec(c.Args().First())
+	if err != nil {
+		return err
+	}
+	base := e.path(c.String("base-dir"))
+	if _, err := sweep.Parse(name, text); err != nil {
+		return err
+	}
+	api, err := e.patient(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	if client.Loopback(api.Addrs()) {
+		// The workers see this machine's folders: what is missing here is
+		// missing there.
+		if err := checkData(name, text, base); err != nil {
+			return err
+		}
+	}
+	quiet := c.Bool("quiet")
+	once, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer once.Close()
+	r, err := once.Sweeps.CreateSweep(c.Context, connect.NewRequest(&atelierv1.CreateSweepRequest{
+		RequestId: requestID(), SpecYaml: string(text), SpecName: name, BaseDir: base}))
+	if err != nil {
+		return err
+	}
+	s := r.Msg.GetSweep()
+	for _, w := range r.Msg.GetWarnings() {
+		e.say("warning: %s", w)
+	}
+	if _, err := fmt.Fprintln(e.Out, s.GetId()); err != nil {
+		return err
+	}
+	if !quiet {
+		method := s.GetSearchMethod()
+		if a := s.GetAlgorithm(); a != "" {
+			method += " (" + a + ")"
+		}
+		e.say("submitted %s: %s, %d trials, %d at once, seed %d", s.GetName(), method, s.GetBudgetTrials(), s.GetParallelism(), s.GetSeed())
+	}
+	if !c.Bool("follow") {
+		return nil
+	}
+	end, err := e.follow(c.Context, api, s.GetId(), quiet)
+	if err != nil {
+		if errors.Is(c.Context.Err(), context.Canceled) {
+			e.say("the sweep goes on: atelier sweep wait %s", s.GetId())
+		}
+		return err
+	}
+	return e.outcome(end, quiet)
+}
+
+func (e *Env) waitSweep(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	api, err := e.patient(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	quiet := c.Bool("quiet")
+	s, err := e.follow(c.Context, api, c.Args().First(), quiet)
+	if err != nil {
+		return err
+	}
+	if c.IsSet("output") {
+		if err := e.printSweep(c, s); err != nil {
+			return err
+		}
+	}
+	return e.outcome(s, quiet)
+}
+
+func (e *Env) showSweep(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.GetSweep(c.Context, connect.NewRequest(&atelierv1.GetSweepRequest{Id: c.Args().First()}))
+	if err != nil {
+		return err
+	}
+	if c.Bool("spec") {
+		_, err := io.WriteString(e.Out, r.Msg.GetSweep().GetSpecYaml())
+		return err
+	}
+	return e.printSweep(c, r.Msg.GetSweep())
+}
+
+func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
+	r := sweepOf(s)
+	return e.print(c, r, func() table {
+		n := r.Counts
+		t := table{head: []string{"", ""}, rows: [][]string{
+			{"id", r.ID}, {"name", r.Name}, {"status", r.Status}}}
+		add := func(k, v string) { t.rows = append(t.rows, []string{k, v}) }
+		if r.Failure != "" {
+			add("failure", r.Failure)
+		}
+		add("objective", r.Objective.Direction+" "+r.Objective.Metric)
+		method := r.SearchMethod
+		if r.Algorithm != "" {
+			method += " (" + r.Algorithm + ")"
+		}
+		add("search", method)
+		add("seed", strconv.FormatUint(r.Seed, 10))
+		add("trainer", r.Trainer)
+		add("trials", fmt.Sprintf("%d of %d ended, %d running, %d waiting, at most %d at once", done(s.GetCounts()), r.BudgetTrials, n.Running, n.Waiting, r.Parallelism))
+		add("ended", fmt.Sprintf("%d finished, %d stopped, %d diverged, %d failed, %d cancelled", n.Finished, n.Stopped, n.Diverged, n.Failed, n.Cancelled))
+		add("runs", fmt.Sprintf("%d, %d reports", n.Runs, n.Reports))
+		add("created", clock(r.CreatedMS))
+		add("took", e.span(r.CreatedMS, r.EndedMS))
+		if r.Best != nil {
+			add("best", fmt.Sprintf("%s (trial %d, epoch %d)", short(float64(r.Best.Value)), r.Best.Trial, r.Best.Epoch))
+			add("", pairs(r.Best.Params))
+		}
+		return t
+	})
+}
+
+func (e *Env) listSweeps(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.ListSweeps(c.Context, connect.NewRequest(&atelierv1.ListSweepsRequest{Limit: int32(c.Int("limit"))}))
+	if err != nil {
+		return err
+	}
+	records := []sweepRecord{}
+	for _, s := range r.Msg.GetSweeps() {
+		records = append(records, sweepOf(s))
+		if c.Bool("quiet") {
+			fmt.Fprintln(e.Out, s.GetId())
+		}
+	}
+	if c.Bool("quiet") {
+		return nil
+	}
+	return e.print(c, records, func() table {
+		t := table{head: []string{"ID", "NAME", "STATUS", "SEARCH", "TRIALS", "RUNNING", "BEST", "AGE"}}
+		for _, r := range records {
+			value := "-"
+			if r.Best != nil {
+				value = short(float64(r.Best.Value))
+			}
+			n := r.Counts
+			t.rows = append(t.rows, []string{r.ID, r.Name, r.Status, r.SearchMethod,
+				fmt.Sprintf("%d/%d", n.Finished+n.Stopped+n.Diverged+n.Failed+n.Cancelled, r.BudgetTrials), count(n.Running), value, e.age(r.CreatedMS)})
+		}
+		return t
+	})
+}
+
+func (e *Env) controlSweep(c *ucli.Context, a atelierv1.SweepAction) error {
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.ControlSweep(c.Context, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: requestID(), Id: c.Args().First(), Action: a}))
+	if err != nil {
+		return err
+	}
+	e.say("sweep %s is %s", r.Msg.GetSweep().GetId(), word(r.Msg.GetSweep().GetStatus()))
+	return nil
+}
+
+func (e *Env) extendSweep(c *ucli.Context) error {
+	n := c.Int64("trials")
+	if n <= 0 {
+		return usage("sweep extend: say how many trials to add: --trials N")
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.ExtendSweep(c.Context, connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: requestID(), Id: c.Args().First(), AddTrials: n}))
+	if err != nil {
+		return err
+	}
+	s := r.Msg.GetSweep()
+	e.say("sweep %s is %s with a budget of %d trials", s.GetId(), word(s.GetStatus()), s.GetBudgetTrials())
+	return nil
+}
+
+func (e *Env) simulate(c *ucli.Context) error {
+	if c.String("exec") == "" {
+		return usage("sweep simulate: say what computes the values: --exec CMD")
+	}
+	if c.Int("parallel") < 1 {
+		return usage("sweep simulate: --parallel %d: want at least 1", c.Int("parallel"))
+	}
+	name, text, err := e.readSpec(c.Args().First())
+	if err != nil {
+		return err
+	}
+	spec, err := sweep.Parse(name, text)
+	if err != nil {
+		return err
+	}
+	if !spec.SeedSet {
+		e.say("the spec has no seed: %d is used", spec.Seed)
+	}
+	return simulate.Run(c.Context, simulate.Options{Spec: spec, Command: []string{"/bin/sh", "-c", c.String("exec")},
+		Parallel: c.Int("parallel"), Out: e.Out, Stderr: e.Err})
+}
