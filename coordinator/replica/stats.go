@@ -1,0 +1,53 @@
+package replica
+
+import (
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Stats is how a node does. Durations are since the node opened.
+type Stats struct {
+	ID, Role     string // leader | follower | candidate | shutdown
+	LeaderID     string
+	Term         uint64
+	LastLogIndex uint64
+	CommitIndex  uint64
+	AppliedIndex uint64 // of raft; state.View.Index is that of the last command
+	Commands     uint64 // proposed through this node
+	Entries      uint64 // log entries they went into
+	InFlight     int64
+	Appends      uint64 // writes to the log's disk
+	SlowestWrite time.Duration
+	Restores     uint64 // snapshots that replaced the state
+	Peers        []PeerStats
+}
+
+// PeerStats is what a leader knows of a member; Match and Contact are zero on a
+// follower and for the leader itself.
+type PeerStats struct {
+	Server
+	Match   uint64
+	Contact time.Time
+}
+
+// Stats returns the present figures.
+func (n *Node) Stats() Stats {
+	leader, _ := n.Leader()
+	s := Stats{
+		ID: n.cfg.ID, Role: strings.ToLower(n.raft.State().String()), LeaderID: leader,
+		Term: n.raft.CurrentTerm(), LastLogIndex: n.raft.LastIndex(), CommitIndex: n.raft.CommitIndex(), AppliedIndex: n.raft.AppliedIndex(),
+		Commands: n.batcher.commands.Load(), Entries: n.batcher.entries.Load(), InFlight: n.batcher.inFlight.Load(),
+		Appends: n.store.appends.Load(), SlowestWrite: time.Duration(n.store.slowest.Load()), Restores: n.restores.Load(),
+	}
+	for _, server := range n.Configuration() {
+		p := PeerStats{Server: server}
+		if s.Role == "leader" && server.ID != n.cfg.ID {
+			seen := n.transport.progress(raft.ServerID(server.ID))
+			p.Match, p.Contact = seen.match, seen.contact
+		}
+		s.Peers = append(s.Peers, p)
+	}
+	return s
+}

@@ -1,0 +1,88 @@
+package replica
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// transport is raft's TCP transport. It listens in on the answers to appends:
+// raft itself does not tell how far a follower has come.
+type transport struct {
+	*raft.NetworkTransport
+	mu    sync.Mutex
+	peers map[raft.ServerID]progress
+}
+
+// progress is what a follower last confirmed to this node as leader.
+type progress struct {
+	match   uint64    // last log index known to be on its disk
+	moved   time.Time // when match last grew
+	contact time.Time
+}
+
+func newTransport(l net.Listener, advertise string, logger hclog.Logger) *transport {
+	return &transport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream:          &stream{Listener: l, advertise: address(advertise)},
+			MaxPool:         3,
+			MaxRPCsInFlight: 1, // pipelining can wedge a follower: hashicorp/raft issue 612
+			Timeout:         5 * time.Second,
+			Logger:          logger,
+		}),
+		peers: map[raft.ServerID]progress{},
+	}
+}
+
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	p.contact = time.Now()
+	if resp.Success && args.PrevLogEntry+uint64(len(args.Entries)) > 0 {
+		match := args.PrevLogEntry + uint64(len(args.Entries))
+		if match != p.match {
+			p.moved = p.contact
+		}
+		p.match = match
+	}
+	t.peers[id] = p
+	return nil
+}
+
+// forget drops what was confirmed to an earlier leadership of this node.
+func (t *transport) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.peers)
+}
+
+func (t *transport) progress(id raft.ServerID) progress {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.peers[id]
+}
+
+// stream is a TCP listener under the address that others know it by.
+type stream struct {
+	net.Listener
+	advertise address
+}
+
+func (s *stream) Addr() net.Addr { return s.advertise }
+
+func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", string(to), timeout)
+}
+
+type address string
+
+func (a address) Network() string { return "tcp" }
+func (a address) String() string  { return string(a) }
