@@ -176,7 +176,7 @@ func (s *searcher) prepare(sw *state.Sweep) error {
 // may have changed.
 func (s *searcher) read(sw *state.Sweep, stale []int64, missed bool) error {
 	if missed || sw.Len() < int64(len(s.history)) {
-		s.history, s.open = s.history[:0], nil
+		s.history, s.open = nil, nil
 		stale = nil
 	}
 	for _, numbers := range [][]int64{s.open, stale} {

@@ -1,0 +1,151 @@
+// Package api serves the cluster's API on every coordinator, over HTTP/1.1: the
+// connect protocol, so that Go programs, curl (JSON) and the page share one set
+// of handlers.
+//
+// The leader answers; a follower hands the request on to it and the answer
+// back, waiting a while for a leader when there is none. Reads are
+// linearizable: they are answered by a node that has just made sure that it
+// leads. The package refuses to answer reads from a follower's own state,
+// except GetNode, which is about that node, and it never writes but through the
+// log.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"atelier/common/proto/atelier/v1/atelierv1connect"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/board"
+	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/duty/project"
+	"atelier/coordinator/state"
+)
+
+const (
+	// maxRequest bounds one message, in bytes; a spec has at most 1 MiB.
+	maxRequest = 8 << 20
+	// writeTimeout bounds one command's way through the log.
+	writeTimeout = 10 * time.Second
+	// compressFrom is the size from which answers are packed for clients that
+	// ask for it; below, it costs more than it saves.
+	compressFrom = 16 << 10
+)
+
+// Log is the way to write, and to make sure that this node leads.
+type Log interface {
+	Propose(ctx context.Context, c *logv1.Command) (state.Result, error)
+	VerifyLeader(ctx context.Context) error
+}
+
+// Leadership says whether this node answers for the cluster.
+type Leadership interface {
+	Ready() bool
+	Changed() <-chan struct{}
+}
+
+// Peers says what is known of the other nodes beside the log.
+type Peers interface {
+	Alive(id string) bool
+	API(id string) string // "" = unknown
+}
+
+// Config of a Server. Projection is nil without Redis.
+type Config struct {
+	ID         string
+	Log        Log
+	Cluster    Cluster
+	View       func() *state.View
+	Lead       Leadership
+	Peers      Peers
+	Assign     *assign.Assigner
+	Board      *board.Board
+	Projection *project.Projector
+	Now        func() time.Time
+	// Random fills b with random bytes, for ids and seeds.
+	Random func(b []byte)
+	Logger *slog.Logger
+}
+
+// Server holds the handlers.
+type Server struct {
+	cfg    Config
+	hub    *hub
+	verify *verifier
+	peers  *http.Transport // to other coordinators
+	mux    *http.ServeMux
+	done   chan struct{}
+}
+
+// New returns a server. It must hear of changes (it is a duty.Watcher).
+func New(cfg Config) *Server {
+	s := &Server{
+		cfg: cfg, hub: newHub(), verify: &verifier{log: cfg.Log},
+		peers: newTransport(), mux: http.NewServeMux(), done: make(chan struct{}),
+	}
+	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom)}
+	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(h)) }
+	add(atelierv1connect.NewSweepServiceHandler(sweeps{s}, opts...))
+	add(atelierv1connect.NewTrialServiceHandler(trials{s}, opts...))
+	add(atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...))
+	path, h := atelierv1connect.NewClusterServiceHandler(cluster{s}, opts...)
+	s.mux.Handle(path, s.lead(h))
+	s.mux.Handle(atelierv1connect.ClusterServiceGetNodeProcedure, h) // of this node
+	s.mux.Handle("/healthz", http.HandlerFunc(s.health))
+	s.mux.Handle("/metrics", s.metrics())
+	return s
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Mount adds a handler, such as the page's, at a path of its own.
+func (s *Server) Mount(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
+
+// Changed implements duty.Watcher.
+func (s *Server) Changed(changes []state.Change) { s.hub.changed(changes) }
+
+// Resync implements duty.Watcher.
+func (s *Server) Resync() { s.hub.all() }
+
+// Close answers whoever still waits, so that the HTTP server can end.
+func (s *Server) Close() {
+	close(s.done)
+	s.peers.CloseIdleConnections()
+}
+
+// read returns a view that holds everything acknowledged before the call.
+func (s *Server) read(ctx context.Context) (*state.View, error) {
+	if err := s.verify.do(ctx); err != nil {
+		return nil, failure(err)
+	}
+	return s.cfg.View(), nil
+}
+
+// sweep reads one sweep.
+func (s *Server) sweep(ctx context.Context, id string) (*state.View, *state.Sweep, error) {
+	view, err := s.read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	sw, err := find(view, id)
+	return view, sw, err
+}
+
+// write puts a command through the log.
+func (s *Server) write(ctx context.Context, c *logv1.Command) (state.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if c.TimeMs == 0 {
+		c.TimeMs = s.cfg.Now().UnixMilli()
+	}
+	res, err := s.cfg.Log.Propose(ctx, c)
+	if err == nil {
+		err = res.Err
+	}
+	return res, failure(err)
+}

@@ -1,0 +1,139 @@
+package api
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/state"
+)
+
+// trials is the TrialService.
+type trials struct{ *Server }
+
+const (
+	pageSize    = 1000
+	maxPageSize = 10_000
+)
+
+// ListTrials gives a page: trials numbered above after, in number order. Total
+// counts what the filter lets through, on all pages.
+func (s trials) ListTrials(ctx context.Context, req *connect.Request[atelierv1.ListTrialsRequest]) (*connect.Response[atelierv1.ListTrialsResponse], error) {
+	view, sw, err := s.sweep(ctx, req.Msg.SweepId)
+	if err != nil {
+		return nil, err
+	}
+	limit := int(req.Msg.Limit)
+	if limit <= 0 {
+		limit = pageSize
+	}
+	limit = min(limit, maxPageSize)
+	wanted := map[atelierv1.TrialStatus]bool{}
+	for _, status := range req.Msg.Status {
+		wanted[status] = true
+	}
+	resp := &atelierv1.ListTrialsResponse{Index: view.Index(), Total: count(sw, wanted)}
+	for t := range sw.Trials(max(req.Msg.After, 0) + 1) {
+		if len(resp.Trials) == limit {
+			break
+		}
+		if len(wanted) == 0 || wanted[t.Status] {
+			resp.Trials = append(resp.Trials, trialOf(sw, t))
+		}
+	}
+	return connect.NewResponse(resp), nil
+}
+
+func count(s *state.Sweep, wanted map[atelierv1.TrialStatus]bool) int64 {
+	if len(wanted) == 0 {
+		return s.Len()
+	}
+	c := s.Counts
+	var n int64
+	for status, of := range map[atelierv1.TrialStatus]int64{
+		atelierv1.TrialStatus_TRIAL_STATUS_WAITING: c.Waiting, atelierv1.TrialStatus_TRIAL_STATUS_RUNNING: c.Running,
+		atelierv1.TrialStatus_TRIAL_STATUS_PAUSED: c.Paused, atelierv1.TrialStatus_TRIAL_STATUS_FINISHED: c.Finished,
+		atelierv1.TrialStatus_TRIAL_STATUS_STOPPED: c.Stopped, atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED: c.Diverged,
+		atelierv1.TrialStatus_TRIAL_STATUS_FAILED: c.Failed, atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED: c.Cancelled,
+	} {
+		if wanted[status] {
+			n += of
+		}
+	}
+	return n
+}
+
+func (s trials) GetTrial(ctx context.Context, req *connect.Request[atelierv1.GetTrialRequest]) (*connect.Response[atelierv1.GetTrialResponse], error) {
+	view, sw, err := s.sweep(ctx, req.Msg.SweepId)
+	if err != nil {
+		return nil, err
+	}
+	t, err := findTrial(sw, req.Msg.Trial)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&atelierv1.GetTrialResponse{Trial: trialOf(sw, t), Index: view.Index()}), nil
+}
+
+func (s trials) GetCurve(ctx context.Context, req *connect.Request[atelierv1.GetCurveRequest]) (*connect.Response[atelierv1.GetCurveResponse], error) {
+	view, sw, err := s.sweep(ctx, req.Msg.SweepId)
+	if err != nil {
+		return nil, err
+	}
+	t, err := findTrial(sw, req.Msg.Trial)
+	if err != nil {
+		return nil, err
+	}
+	resp := &atelierv1.GetCurveResponse{Index: view.Index()}
+	t.Reports(func(r state.Report) bool {
+		m := &atelierv1.Report{Epoch: r.Epoch, TimeMs: r.TimeMS, Metrics: make([]*atelierv1.Metric, len(r.Metrics))}
+		for i, v := range r.Metrics {
+			m.Metrics[i] = &atelierv1.Metric{Name: v.Name, Value: v.Value}
+		}
+		resp.Reports = append(resp.Reports, m)
+		return true
+	})
+	return connect.NewResponse(resp), nil
+}
+
+func (s trials) StopTrial(ctx context.Context, req *connect.Request[atelierv1.StopTrialRequest]) (*connect.Response[atelierv1.StopTrialResponse], error) {
+	t, err := s.change(ctx, req.Msg.SweepId, req.Msg.Trial, &logv1.Command{
+		RequestId: req.Msg.RequestId,
+		Op: &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{
+			Id: req.Msg.SweepId, Trial: req.Msg.Trial, Verdict: atelierv1.Verdict_VERDICT_STOP, Reason: "stopped by hand",
+		}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&atelierv1.StopTrialResponse{Trial: t}), nil
+}
+
+func (s trials) RetryTrial(ctx context.Context, req *connect.Request[atelierv1.RetryTrialRequest]) (*connect.Response[atelierv1.RetryTrialResponse], error) {
+	t, err := s.change(ctx, req.Msg.SweepId, req.Msg.Trial, &logv1.Command{
+		RequestId: req.Msg.RequestId,
+		Op:        &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: req.Msg.SweepId, Trial: req.Msg.Trial}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&atelierv1.RetryTrialResponse{Trial: t}), nil
+}
+
+// change writes a command about a trial and tells what became of the trial.
+func (s trials) change(ctx context.Context, sweep string, trial int64, c *logv1.Command) (*atelierv1.Trial, error) {
+	if _, err := s.write(ctx, c); err != nil {
+		return nil, err
+	}
+	sw, err := find(s.cfg.View(), sweep)
+	if err != nil {
+		return nil, err
+	}
+	t, err := findTrial(sw, trial)
+	if err != nil {
+		return nil, err
+	}
+	return trialOf(sw, t), nil
+}

@@ -1,0 +1,78 @@
+package api
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+)
+
+// workers is the WorkerService.
+type workers struct{ *Server }
+
+// maxEvents bounds one Relay, so that a log entry stays small.
+const maxEvents = 4096
+
+func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
+	// A worker counts on what is renewed here: a leader that was deposed without
+	// knowing must not renew.
+	if _, err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	resp, err := s.cfg.Assign.Heartbeat(req.Msg)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(resp), nil
+}
+
+func (s workers) Acquire(ctx context.Context, req *connect.Request[atelierv1.AcquireRequest]) (*connect.Response[atelierv1.AcquireResponse], error) {
+	lease, err := s.cfg.Assign.Acquire(ctx, req.Msg)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&atelierv1.AcquireResponse{Lease: lease}), nil
+}
+
+func (s workers) Relay(ctx context.Context, req *connect.Request[atelierv1.RelayRequest]) (*connect.Response[atelierv1.RelayResponse], error) {
+	if len(req.Msg.Events) == 0 {
+		return connect.NewResponse(&atelierv1.RelayResponse{}), nil
+	}
+	if len(req.Msg.Events) > maxEvents {
+		return nil, invalid("%d events in one relay: at most %d", len(req.Msg.Events), maxEvents)
+	}
+	res, err := s.write(ctx, &logv1.Command{
+		Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: req.Msg.Events}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&atelierv1.RelayResponse{Results: res.Events, Index: res.Index}), nil
+}
+
+func (s workers) ListWorkers(ctx context.Context, req *connect.Request[atelierv1.ListWorkersRequest]) (*connect.Response[atelierv1.ListWorkersResponse], error) {
+	if _, err := s.read(ctx); err != nil {
+		return nil, err
+	}
+	list, err := s.cfg.Assign.Workers()
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&atelierv1.ListWorkersResponse{Workers: list}), nil
+}
+
+func (s workers) DrainWorker(ctx context.Context, req *connect.Request[atelierv1.DrainWorkerRequest]) (*connect.Response[atelierv1.DrainWorkerResponse], error) {
+	if req.Msg.Name == "" {
+		return nil, invalid("no worker named")
+	}
+	_, err := s.write(ctx, &logv1.Command{
+		RequestId: req.Msg.RequestId,
+		Op:        &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: req.Msg.Name, Drain: !req.Msg.Undo}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&atelierv1.DrainWorkerResponse{}), nil
+}
