@@ -33,8 +33,20 @@ func Resolve(searchMethod, algorithm string, p Problem) string {
 	if algorithm != Auto && algorithm != "" {
 		return algorithm
 	}
-	return CMAES
+	d := len(p.Space.Params)
+	if d <= maxGPAxes && p.Budget > 0 && p.Budget <= maxGPTrials {
+		return GP
+	}
+	return TPE
 }
+
+// auto takes the Gaussian process where a trial costs far more than a
+// suggestion and the model can learn every axis: budgets and spaces up to
+// these.
+const (
+	maxGPTrials = 500
+	maxGPAxes   = 30
+)
 
 // New returns the named method for a problem.
 func New(searchMethod, algorithm string, p Problem) (Method, error) {
@@ -74,8 +86,19 @@ func newBayesian(algorithm string, p Problem) (strategy, error) {
 			return nil, err
 		}
 		s = newSampler(p, 0, c)
+	case TPE:
+		s = newSampler(p, startup(p), newTPE(p))
+	case GP:
+		s = newSampler(p, startup(p), newGP(p))
 	default:
 		return nil, fmt.Errorf("algorithm %q is not known; choose one of %s", algorithm, strings.Join(Algorithms, ", "))
 	}
 	return newStudy(p, s)
+}
+
+// startup is how many trials come from the initial design: a few an axis, and
+// enough to fill the slots before a model has anything to go on.
+func startup(p Problem) int {
+	d := len(p.Space.Params)
+	return max(4, min(10, d+2), int(min(p.Parallelism, 8)))
 }

@@ -33,9 +33,9 @@ type genetic struct {
 
 func newGenetic(p Problem) *genetic {
 	// A small population turns over often enough for the budgets people use.
-	size := 10
+	size := 8
 	if p.Budget > 0 {
-		size = int(max(6, min(20, p.Budget/6)))
+		size = int(max(8, min(16, p.Budget/12)))
 	}
 	return &genetic{problem: p, size: size, design: newDesign(p.Space, p.Seed)}
 }
