@@ -79,6 +79,11 @@ func (m *machine) call(callee, arguments Value) (Value, error) {
 		return nil, fmt.Errorf("%s is called with a %s", f.full, kindOf(arguments))
 	}
 	args := tuple.Items
+	if len(args) > 0 {
+		if err := m.charge(weight(args[0])); err != nil {
+			return nil, err
+		}
+	}
 	bad := func() (Value, error) {
 		return nil, fmt.Errorf("%s is called with arguments it does not take (%d of them)", f.full, len(args))
 	}
@@ -134,6 +139,21 @@ func (m *machine) call(callee, arguments Value) (Value, error) {
 		return m.rebuild(f, args)
 	}
 	return bad()
+}
+
+// weight is what copying a value costs, in values.
+func weight(v Value) int {
+	switch v := v.(type) {
+	case *Dict:
+		return len(v.items)
+	case *List:
+		return len(v.Items)
+	case *Tuple:
+		return len(v.Items)
+	case string:
+		return len(v) / 16
+	}
+	return 1
 }
 
 // fill takes what OrderedDict and Counter take: a dict or a list of pairs.
@@ -285,7 +305,7 @@ func (s *storage) view(parts Value) (Value, error) {
 	return nil, fmt.Errorf("a view outside its storage %q", s.key)
 }
 
-// integers takes a tuple, list or Size of integers.
+// integers takes a tuple, list or Size of integers: a shape or strides.
 func integers(v Value) ([]int64, bool) {
 	var items []Value
 	switch v := v.(type) {
@@ -296,6 +316,9 @@ func integers(v Value) ([]int64, bool) {
 	case *List:
 		items = v.Items
 	default:
+		return nil, false
+	}
+	if len(items) > maxDims {
 		return nil, false
 	}
 	out := make([]int64, len(items))

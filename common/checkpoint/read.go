@@ -204,7 +204,7 @@ func stored(src bytesAt, f *zip.File, limit int64) ([]byte, error) {
 // materialise gives every tensor its bytes: a part of its storage where it is contiguous there, else a copy in
 // row-major order. Copies are bounded in all, since a small storage can pose as a huge tensor (stride 0).
 func (m *machine) materialise(fileSize int64, load func(*storage) ([]byte, error)) error {
-	budget := 4*fileSize + 64<<20
+	budget, loaded := 4*fileSize+64<<20, int64(0)
 	for _, p := range m.tensors {
 		base, offset := p.storage, p.offset
 		if base.base != nil {
@@ -218,6 +218,10 @@ func (m *machine) materialise(fileSize int64, load func(*storage) ([]byte, error
 			}
 			if int64(len(b)) != base.numel*int64(base.dtype.Size()) {
 				return fmt.Errorf("storage %q has %d bytes, %d elements of %v need %d", base.key, len(b), base.numel, base.dtype, base.numel*int64(base.dtype.Size()))
+			}
+			// Entries may lie over one another; then more is loaded than there is.
+			if loaded += int64(len(b)); loaded > fileSize {
+				return fmt.Errorf("%w: storages overlap in the file", ErrRefused)
 			}
 			base.data = b
 		}

@@ -96,11 +96,14 @@ func (t *Tensor) check() error {
 	return nil
 }
 
-const maxNumel = 1 << 48
+const (
+	maxNumel = 1 << 48
+	maxDims  = 64
+)
 
 // numel multiplies a shape out, refusing what cannot be.
 func numel(shape []int64) (int64, error) {
-	if len(shape) > 64 {
+	if len(shape) > maxDims {
 		return 0, fmt.Errorf("tensor of %d dimensions", len(shape))
 	}
 	n, zero := int64(1), false

@@ -153,10 +153,19 @@ func (m *machine) step(op byte) error {
 }
 
 func (m *machine) push(v Value) error {
-	if m.objects++; m.objects > maxObjects {
-		return fmt.Errorf("%w: more than %d values", ErrRefused, maxObjects)
+	if err := m.charge(1); err != nil {
+		return err
 	}
 	m.stack = append(m.stack, v)
+	return nil
+}
+
+// charge counts values made. Whatever copies a remembered value counts every element: a few bytes of pickle
+// can ask for the same copy again and again.
+func (m *machine) charge(n int) error {
+	if m.objects += n; m.objects > maxObjects {
+		return fmt.Errorf("%w: more than %d values", ErrRefused, maxObjects)
+	}
 	return nil
 }
 
