@@ -39,8 +39,13 @@ func main() {
 	case errors.As(err, &wrong):
 		fmt.Fprintln(os.Stderr, "atelier-trainer:", err)
 		os.Exit(2)
-	default:
+	case errors.Is(err, errTerminated):
 		fmt.Fprintln(os.Stderr, "atelier-trainer:", err)
+		os.Exit(exitTerminated)
+	default:
+		if !errors.Is(err, errReported) {
+			fmt.Fprintln(os.Stderr, "atelier-trainer:", err)
+		}
 		os.Exit(1)
 	}
 }
@@ -53,6 +58,10 @@ func run(args []string) error {
 		return err
 	}
 	switch args[0] {
+	case "train":
+		return trainCommand(os.Stdin, os.Stderr)
+	case "logits":
+		return logits(args[1:], os.Stdout)
 	case "bench":
 		return bench(args[1:], os.Stdout)
 	case "version":

@@ -69,7 +69,12 @@ func Bytes(t Tensor) ([]byte, error) {
 		return nil, err
 	}
 	b := make([]byte, i.Len()*int64(i.DType.Size()))
-	return b, check(C.tx_to_raw(raw(t), unsafe.Pointer(unsafe.SliceData(b)), C.size_t(len(b))))
+	return b, CopyOut(t, b)
+}
+
+// CopyOut is Bytes into memory the caller has; the length must be right.
+func CopyOut(t Tensor, dst []byte) error {
+	return check(C.tx_to_raw(raw(t), unsafe.Pointer(unsafe.SliceData(dst)), C.size_t(len(dst))))
 }
 
 // Floats copies a float32 tensor's elements out.

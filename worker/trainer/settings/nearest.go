@@ -1,0 +1,61 @@
+package settings
+
+import "strings"
+
+// spoken are names people use for our keys, too far off for edit distance.
+var spoken = map[string]string{
+	"learning_rate": "lr", "learningrate": "lr", "bs": "batch_size", "arch": "model", "architecture": "model",
+	"wd": "weight_decay", "l2": "weight_decay", "early_stopping": "patience", "resolution": "image_size", "size": "image_size",
+	"dropout": "dropout_rate", "train": "data.train", "train_dir": "data.train", "val": "data.validation",
+	"validation": "data.validation", "data.val": "data.validation", "dtype": "precision", "amp": "precision",
+	"memory_format": "layout", "augmentation": "augment",
+}
+
+// Nearest returns the name closest to an unknown one.
+func Nearest(unknown string, names []string) string {
+	lower := strings.ToLower(unknown)
+	if known, ok := spoken[lower]; ok {
+		for _, n := range names {
+			if n == known {
+				return n
+			}
+		}
+	}
+	best, least := "", 0
+	for _, n := range names {
+		// A shared beginning says more than single letters: both ways of counting, added.
+		d := distance(lower, n) - 2*shared(lower, n)
+		if best == "" || d < least {
+			best, least = n, d
+		}
+	}
+	return best
+}
+
+func shared(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// distance is Levenshtein's, on bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

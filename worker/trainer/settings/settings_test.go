@@ -1,0 +1,63 @@
+package settings_test
+
+import (
+	"strings"
+	"testing"
+
+	"atelier/worker/trainer/settings"
+)
+
+const folders = `"data":{"train":"t","validation":"/v"}`
+
+func TestParamsOverrideTraining(t *testing.T) {
+	s, err := settings.Parse([]byte(`{"model":"vanilla","lr":0.5,"epochs":3,`+folders+`}`), []byte(`{"lr":1e-3,"batch_size":16.0}`), "/base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := settings.Default()
+	want.Model, want.LR, want.Epochs, want.BatchSize, want.Train, want.Validation = "vanilla", 1e-3, 3, 16, "/base/t", "/v"
+	if s != want {
+		t.Errorf("got  %+v\nwant %+v", s, want)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	for _, c := range []struct{ name, training, params, want string }{
+		{"unknown key", `{"batchsize":3,` + folders + `}`, ``, `training: unknown key "batchsize"; did you mean "batch_size"?`},
+		{"spoken name", `{` + folders + `}`, `{"learning_rate":0.1}`, `params: unknown key "learning_rate"; did you mean "lr"?`},
+		{"unknown data key", `{"data":{"train":"t","validation":"v","vaild":"w"}}`, ``, `unknown key "data.vaild"; did you mean "data.validation"?`},
+		{"missing data", `{}`, ``, `data.train is missing`},
+		{"text for number", `{"epochs":"ten",` + folders + `}`, ``, `training: epochs: want a whole number from 1 to 100000, got "ten"`},
+		{"fraction", `{"epochs":1.5,` + folders + `}`, ``, `want a whole number`},
+		{"zero batch", `{"batch_size":0,` + folders + `}`, ``, `batch_size: want a whole number from 1`},
+		{"negative lr", `{"lr":-1,` + folders + `}`, ``, `lr: want a number above 0`},
+		{"null lr", `{"lr":null,` + folders + `}`, ``, `lr: want a number`},
+		{"momentum one", `{"momentum":1,` + folders + `}`, ``, `momentum: want a number from 0 to below 1`},
+		{"optimizer", `{"optimizer":"sdg",` + folders + `}`, ``, `want one of sgd, adam, got "sdg"`},
+		{"augment", `{"augment":"yes",` + folders + `}`, ``, `want true or false`},
+		{"twice", `{"lr":1,"lr":2,` + folders + `}`, ``, `lr stands twice`},
+		{"not an object", `[1]`, ``, `want a JSON object`},
+		{"cut off", `{"lr":1`, ``, `training:`},
+		{"data not an object", `{"data":"folder"}`, ``, `want a JSON object`},
+	} {
+		_, err := settings.Parse([]byte(c.training), []byte(c.params), "/b")
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want it to say %q", c.name, err, c.want)
+		}
+	}
+	_, err := settings.Parse([]byte(`{"lr":-1,"epochs":0,"modle":"x"}`), nil, "/b")
+	if n := len(strings.Split(err.Error(), "\n")); n != 5 {
+		t.Errorf("five faults, %d told:\n%v", n, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"lr":0.1,`+folders+`}`), []byte(`{"epochs":2}`))
+	f.Add([]byte(`{"data":{"data":{}}}`), []byte(``))
+	f.Fuzz(func(t *testing.T, training, params []byte) {
+		s, err := settings.Parse(training, params, "/b")
+		if err == nil && (s.Epochs < 1 || s.BatchSize < 1 || !(s.LR > 0) || s.Train == "" || s.Validation == "") {
+			t.Errorf("accepted %+v", s)
+		}
+	})
+}

@@ -1,0 +1,326 @@
+//go:build libtorch
+
+package train
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"atelier/common/checkpoint"
+	"atelier/common/dataset"
+	"atelier/worker/trainer/model"
+	"atelier/worker/trainer/optim"
+	"atelier/worker/trainer/settings"
+	"atelier/worker/trainer/torchx"
+)
+
+// formatVersion is of the "atelier" dictionary inside a checkpoint.
+const formatVersion = 1
+
+// keepFor is how long a checkpoint that is neither best nor newest stays: the
+// agent may still be telling of it while the cluster elects a leader.
+const keepFor = time.Minute
+
+// progress is what a run knows of itself between epochs, apart from tensors.
+type progress struct {
+	Epoch     int // last complete one
+	Best      float64
+	BestEpoch int // 0 = none yet
+	BestLoss  float64
+}
+
+// better tells whether value beats the best objective so far.
+func (p *progress) better(value float64, maximize bool) bool {
+	if math.IsNaN(value) {
+		return false
+	}
+	return p.BestEpoch == 0 || (maximize && value > p.Best) || (!maximize && value < p.Best)
+}
+
+// vault writes a run's checkpoints into its folder.
+type vault struct {
+	dir   string
+	run   int32
+	stage model.Stage
+	files map[int]string // epoch -> path, of this process
+}
+
+func openVault(dir string, run int32) (*vault, error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("checkpoint folder %q of the job is not there: %w", dir, errors.Join(err, fs.ErrNotExist))
+	}
+	// What a killed process of this run left half written.
+	left, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf(".epoch-*-run-%d.pth.tmp-*", run)))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range left {
+		os.Remove(f)
+	}
+	return &vault{dir: dir, run: run, files: map[int]string{}}, nil
+}
+
+// save writes the checkpoint of the epoch in p.
+func (v *vault) save(r *run, p progress) (path string, info checkpoint.Info, err error) {
+	v.stage.Reset()
+	root, err := r.export(&v.stage, p)
+	if err != nil {
+		return "", info, fmt.Errorf("collect checkpoint of epoch %d: %w", p.Epoch, err)
+	}
+	path = filepath.Join(v.dir, fmt.Sprintf("epoch-%04d-run-%d.pth", p.Epoch, v.run))
+	if info, err = checkpoint.Save(path, root); err != nil {
+		return "", info, err
+	}
+	v.files[p.Epoch] = path
+	return path, info, nil
+}
+
+// prune removes this process's files that are neither the best nor the newest
+// and old enough for everybody to know of a newer one.
+func (v *vault) prune(p progress, log *slog.Logger) {
+	for epoch, path := range v.files {
+		if epoch == p.Epoch || epoch == p.BestEpoch {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err == nil && time.Since(info.ModTime()) < keepFor {
+			continue
+		}
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			log.Warn("old checkpoint stays", "path", path, "error", err)
+		}
+		delete(v.files, epoch)
+	}
+}
+
+// export makes the training dictionary of facts known from PyTorch scripts,
+// with what exact resumption needs under "atelier".
+func (r *run) export(stage *model.Stage, p progress) (*checkpoint.Dict, error) {
+	weights, err := r.model.Export(stage)
+	if err != nil {
+		return nil, err
+	}
+	opt, err := r.exportOptimizer(stage)
+	if err != nil {
+		return nil, err
+	}
+	classes := checkpoint.NewDict()
+	for i, c := range r.data.classes {
+		classes.Set(c, i)
+	}
+	random := checkpoint.NewDict()
+	for _, d := range r.generators() {
+		state, err := torchx.RandomState(d)
+		if err != nil {
+			return nil, fmt.Errorf("random state of %s: %w", d, err)
+		}
+		random.Set(d.String(), checkpoint.NewU8(state))
+	}
+	config, err := configDict(r.settings)
+	if err != nil {
+		return nil, err
+	}
+	own := checkpoint.NewDict().
+		Set("format", formatVersion).
+		Set("seed", strconv.FormatUint(r.job.Seed, 10)). // a Python int would do; 64 unsigned bits do not fit ours
+		Set("order", "stream(seed, epoch)").
+		Set("next_epoch", p.Epoch+1).
+		Set("rng", random).
+		Set("metric", r.metric).
+		Set("best", p.Best).
+		Set("best_epoch", p.BestEpoch).
+		Set("optimizer_steps", r.opt.Steps).
+		Set("mean", floats(r.data.norm.mean[:])).
+		Set("std", floats(r.data.norm.std[:])).
+		Set("data", checkpoint.NewDict().Set("train", r.data.train.Digest()).Set("validation", r.data.validation.Digest())).
+		Set("threads", r.job.Threads).
+		Set("libtorch", torchx.Version())
+	return checkpoint.NewDict().
+		Set("epoch", p.Epoch).
+		Set("arch", r.model.Arch).
+		Set("model_state_dict", checkpoint.FromStateDict(weights)).
+		Set("optimizer_state_dict", opt).
+		Set("best_val_loss", p.BestLoss).
+		Set("class_to_idx", classes).
+		Set("config", config).
+		Set("atelier", own), nil
+}
+
+func floats(v []float64) *checkpoint.List {
+	l := &checkpoint.List{}
+	for _, x := range v {
+		l.Items = append(l.Items, x)
+	}
+	return l
+}
+
+// exportOptimizer writes the state as torch.optim's state_dict has it, so that
+// Python can go on with the run.
+func (r *run) exportOptimizer(stage *model.Stage) (*checkpoint.Dict, error) {
+	o := r.opt
+	state, params := checkpoint.NewDict(), &checkpoint.List{}
+	slots := o.State()
+	for i := range r.model.Weights() {
+		params.Items = append(params.Items, int64(i))
+		one := checkpoint.NewDict()
+		if o.Config.Name == "adam" {
+			one.Set("step", checkpoint.NewF32([]float32{float32(o.Steps)}))
+		}
+		for _, s := range slots {
+			t, err := stage.Tensor(s.Name, s.Tensors[i])
+			if err != nil {
+				return nil, err
+			}
+			one.Set(s.Name, &t)
+		}
+		if one.Len() > 0 && o.Steps > 0 {
+			state.Set(i, one)
+		}
+	}
+	group := checkpoint.NewDict().Set("lr", r.settings.LR)
+	if o.Config.Name == "adam" {
+		group.Set("betas", &checkpoint.Tuple{Items: []checkpoint.Value{optim.Beta1, optim.Beta2}}).Set("eps", optim.Eps).Set("amsgrad", false)
+	} else {
+		group.Set("momentum", o.Config.Momentum).Set("dampening", int64(0)).Set("nesterov", false)
+	}
+	group.Set("weight_decay", o.Config.WeightDecay).Set("maximize", false).Set("foreach", nil).Set("differentiable", false)
+	if o.Config.Name == "adam" {
+		group.Set("capturable", false)
+	}
+	group.Set("params", params)
+	return checkpoint.NewDict().Set("state", state).Set("param_groups", &checkpoint.List{Items: []checkpoint.Value{group}}), nil
+}
+
+// configDict is the settings as a dictionary of plain values.
+func configDict(s settings.Settings) (*checkpoint.Dict, error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, err
+	}
+	d := checkpoint.NewDict()
+	for _, k := range settings.Keys() {
+		v := m[k]
+		if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+			v = int64(f)
+		}
+		d.Set(k, v)
+	}
+	return d, nil
+}
+
+// resume puts a run where a checkpoint left it. The file is refused if it is
+// of another architecture, other classes or another optimiser.
+func (r *run) resume(path string) (progress, error) {
+	var p progress
+	file, err := checkpoint.Open(path)
+	if err != nil {
+		return p, err
+	}
+	defer file.Close()
+	fail := func(err error) (progress, error) { return p, fmt.Errorf("resume from %s: %w", path, err) }
+	root, ok := file.Root.(*checkpoint.Dict)
+	if !ok {
+		return fail(errors.New("not a training checkpoint"))
+	}
+	own, ok := checkpoint.Lookup[*checkpoint.Dict](root, "atelier")
+	if !ok {
+		return fail(errors.New("it has no random state and data order (key atelier): it was not written by this trainer"))
+	}
+	if v, _ := checkpoint.Lookup[int64](own, "format"); v != formatVersion {
+		return fail(fmt.Errorf("its format is %d, this trainer writes and reads %d", v, formatVersion))
+	}
+	if arch, _ := checkpoint.Lookup[string](root, "arch"); arch != r.model.Arch {
+		return fail(fmt.Errorf("it is of model %q, the run of %q", arch, r.model.Arch))
+	}
+	classes, _ := checkpoint.Lookup[*checkpoint.Dict](root, "class_to_idx")
+	names := make([]string, classes.Len())
+	for _, it := range classes.Items() {
+		name, ok := it.Key.(string)
+		at, ok2 := it.Value.(int64)
+		if !ok || !ok2 || at < 0 || at >= int64(len(names)) {
+			return fail(errors.New("class_to_idx is damaged"))
+		}
+		names[at] = name
+	}
+	if err := dataset.SameClasses("checkpoint", names, "data.train", r.data.classes); err != nil {
+		return fail(err)
+	}
+	weights, err := checkpoint.StateDict(root)
+	if err != nil {
+		return fail(err)
+	}
+	if err := r.model.Load(weights); err != nil {
+		return fail(err)
+	}
+	if err := r.resumeOptimizer(root, own); err != nil {
+		return fail(err)
+	}
+	random, _ := checkpoint.Lookup[*checkpoint.Dict](own, "rng")
+	for _, d := range r.generators() {
+		state, ok := checkpoint.Lookup[*checkpoint.Tensor](random, d.String())
+		if !ok {
+			r.log.Warn("checkpoint has no random state of this device: dropout will differ from an uninterrupted run", "device", d.String())
+			continue
+		}
+		if err := torchx.SetRandomState(d, state.Data); err != nil {
+			return fail(err)
+		}
+	}
+	epoch, ok := checkpoint.Lookup[int64](root, "epoch")
+	if !ok || epoch < 1 {
+		return fail(errors.New("it has no epoch"))
+	}
+	p.Epoch = int(epoch)
+	p.Best, _ = checkpoint.Lookup[float64](own, "best")
+	best, _ := checkpoint.Lookup[int64](own, "best_epoch")
+	p.BestEpoch = int(best)
+	p.BestLoss, _ = checkpoint.Lookup[float64](root, "best_val_loss")
+	sets, _ := checkpoint.Lookup[*checkpoint.Dict](own, "data")
+	if d, _ := checkpoint.Lookup[string](sets, "train"); d != r.data.train.Digest() {
+		r.log.Warn("the training images changed since the checkpoint: the result will differ from an uninterrupted run")
+	}
+	if seed, _ := checkpoint.Lookup[string](own, "seed"); !strings.EqualFold(seed, strconv.FormatUint(r.job.Seed, 10)) {
+		r.log.Warn("the checkpoint was made with another seed", "checkpoint", seed, "job", r.job.Seed)
+	}
+	return p, nil
+}
+
+func (r *run) resumeOptimizer(root, own *checkpoint.Dict) error {
+	steps, ok := checkpoint.Lookup[int64](own, "optimizer_steps")
+	if !ok || steps < 0 {
+		return errors.New("optimizer_steps is missing")
+	}
+	dict, _ := checkpoint.Lookup[*checkpoint.Dict](root, "optimizer_state_dict")
+	state, _ := checkpoint.Lookup[*checkpoint.Dict](dict, "state")
+	for _, s := range r.opt.State() {
+		for i, t := range s.Tensors {
+			entry, _ := state.Get(int64(i))
+			one, _ := entry.(*checkpoint.Dict)
+			stored, ok := checkpoint.Lookup[*checkpoint.Tensor](one, s.Name)
+			if !ok {
+				return fmt.Errorf("optimizer state has no %s of parameter %d: it is not of %s", s.Name, i, r.opt.Config.Name)
+			}
+			if err := model.Fill(t, stored); err != nil {
+				return fmt.Errorf("optimizer state %s of parameter %d: %w", s.Name, i, err)
+			}
+		}
+	}
+	r.opt.Steps = steps
+	return nil
+}

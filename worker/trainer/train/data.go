@@ -1,0 +1,180 @@
+//go:build libtorch
+
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"syscall"
+
+	"atelier/common/dataset"
+	"atelier/worker/trainer/augment"
+	"atelier/worker/trainer/settings"
+	"atelier/worker/trainer/torchx"
+)
+
+// imageNet are the statistics torchvision normalises by.
+var imageNet = norm{mean: [3]float64{0.485, 0.456, 0.406}, std: [3]float64{0.229, 0.224, 0.225}}
+
+// norm is a colour's mean and standard deviation, of values in 0..1.
+type norm struct{ mean, std [3]float64 }
+
+// scale and shift turn a byte b into (b/255 - mean)/std = b*scale + shift.
+func (n norm) scale() (scale, shift []float32) {
+	for c := range 3 {
+		scale = append(scale, float32(1/(255*n.std[c])))
+		shift = append(shift, float32(-n.mean[c]/n.std[c]))
+	}
+	return scale, shift
+}
+
+// measure computes a set's statistics over all pixels.
+func measure(s *dataset.Set) norm {
+	var sum, squares [3]uint64
+	raw := s.PixelsRaw()
+	for i := 0; i+2 < len(raw); i += 3 {
+		for c := range 3 {
+			v := uint64(raw[i+c])
+			sum[c] += v
+			squares[c] += v * v
+		}
+	}
+	var n norm
+	count := float64(len(raw) / 3)
+	for c := range 3 {
+		mean := float64(sum[c]) / count
+		variance := float64(squares[c])/count - mean*mean
+		n.mean[c] = mean / 255
+		n.std[c] = max(math.Sqrt(max(variance, 0))/255, 1e-3) // one flat colour must not divide by zero
+	}
+	return n
+}
+
+// data are both image sets and how to make batches of them.
+type data struct {
+	train, validation *dataset.Set
+	classes           []string
+	skipped           int
+	norm              norm
+
+	recipe       augment.Recipe
+	seed         uint64
+	device       torchx.Device
+	channelsLast bool
+	scale, shift []float32
+	pixels       []byte // one batch on its way to the device
+	labels       []int64
+}
+
+// openData packs both folders, or finds them packed, and maps them.
+func openData(ctx context.Context, s settings.Settings, cache string, log *slog.Logger, progress func(string)) (*data, error) {
+	d := &data{norm: imageNet}
+	for _, part := range []struct {
+		key, dir string
+		set      **dataset.Set
+	}{{"data.train", s.Train, &d.train}, {"data.validation", s.Validation, &d.validation}} {
+		folder, err := dataset.List(part.dir)
+		if err != nil {
+			d.close()
+			return nil, badSpec("%s: %w", part.key, err)
+		}
+		path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: s.ImageSize, CacheDir: cache,
+			Progress: func(done, total int) { progress(fmt.Sprintf("packing %s: %d of %d images", part.key, done, total)) }})
+		if err != nil {
+			d.close()
+			return nil, packFailure(ctx, part.key, err)
+		}
+		for _, k := range report.Skipped {
+			log.Warn("image skipped", "folder", part.dir, "file", k.Path, "reason", k.Reason)
+		}
+		d.skipped += len(report.Skipped)
+		if *part.set, err = dataset.OpenPack(path); err != nil {
+			d.close()
+			return nil, fmt.Errorf("%s: %w", part.key, err)
+		}
+		log.Info("images ready", "data", part.key, "images", report.Images, "skipped", len(report.Skipped), "cached", report.Cached, "seconds", report.Elapsed.Seconds())
+	}
+	d.classes = d.train.Classes()
+	if err := dataset.SameClasses("data.train", d.classes, "data.validation", d.validation.Classes()); err != nil {
+		d.close()
+		return nil, badSpec("%w", err)
+	}
+	if s.Normalize == "computed" {
+		d.norm = measure(d.train)
+	}
+	d.scale, d.shift = d.norm.scale()
+	if s.Augment {
+		d.recipe = augment.Standard(s.ImageSize)
+	}
+	return d, nil
+}
+
+// packFailure: what the folder holds is the spec's fault, what the machine
+// does is not.
+func packFailure(ctx context.Context, key string, err error) error {
+	var path *fs.PathError
+	var errno syscall.Errno
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.As(err, &path), errors.As(err, &errno):
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return badSpec("%s: %w", key, err)
+}
+
+func (d *data) close() {
+	for _, s := range []*dataset.Set{d.train, d.validation} {
+		if s != nil {
+			s.Close()
+		}
+	}
+}
+
+// classToIdx maps names to labels.
+func (d *data) classToIdx() map[string]int {
+	m := make(map[string]int, len(d.classes))
+	for i, c := range d.classes {
+		m[c] = i
+	}
+	return m
+}
+
+// cut divides n images into batches. A last batch of one image would leave
+// batch normalisation nothing to average: it joins the one before.
+func cut(n, size int) []int {
+	var ends []int
+	for at := size; at < n; at += size {
+		ends = append(ends, at)
+	}
+	if len(ends) > 0 && n-ends[len(ends)-1] == 1 {
+		ends = ends[:len(ends)-1]
+	}
+	return append(ends, n)
+}
+
+// batch puts images of a set on the device. The caller frees both tensors.
+func (d *data) batch(set *dataset.Set, indices []int, recipe augment.Recipe, epoch, step int) (x, y torchx.Tensor, err error) {
+	size := set.Size()
+	if need := len(indices) * size * size * 3; cap(d.pixels) < need {
+		d.pixels = make([]byte, need)
+	}
+	pixels := d.pixels[:len(indices)*size*size*3]
+	recipe.Batch(pixels, set.PixelsRaw(), size, indices, d.seed, epoch, step)
+	all := set.Labels()
+	d.labels = d.labels[:0]
+	for _, i := range indices {
+		d.labels = append(d.labels, all[i])
+	}
+	if x, err = torchx.Images(pixels, len(indices), size, size, d.scale, d.shift, d.device, d.channelsLast); err != nil {
+		return x, y, err
+	}
+	if y, err = torchx.Labels(d.labels, d.device); err != nil {
+		torchx.Free(x)
+	}
+	return x, y, err
+}
