@@ -86,14 +86,22 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 	code := exitCode(err)
 	if err != nil && (code == client.ExitError || code == client.ExitInterrupted || code == client.ExitTimeout) && cut != nil {
 		if cut.over() {
-			code, err = client.ExitTimeout, fmt.Errorf("time-out: gave up after %s", cut.limit)
+			text := fmt.Sprintf("time-out: gave up after %s", cut.limit)
+			var u *client.UnreachableError
+			if errors.As(err, &u) {
+				text += ": " + u.Error()
+			}
+			code, err = client.ExitTimeout, errors.New(text)
 		} else if ctx.Err() != nil {
 			code, err = client.ExitInterrupted, nil
 		}
 	}
 	if err != nil {
 		if text := client.Message(err); text != "" {
-			fmt.Fprintf(e.Err, "%s: %s\n", app.Name, text)
+			if !strings.HasPrefix(text, app.Name+" ") && !strings.HasPrefix(text, app.Name+":") {
+				text = app.Name + ": " + text
+			}
+			e.say("%s", text)
 		}
 	}
 	return code
@@ -171,7 +179,7 @@ func globalFlags() []ucli.Flag {
 	return []ucli.Flag{
 		&ucli.StringFlag{Name: "addr", EnvVars: []string{"ATELIER_ADDR"}, Value: client.DefaultAddr, Usage: "`HOST:PORT[,..]` of one or more coordinators"},
 		&ucli.DurationFlag{Name: "timeout", Usage: "give up after `DURATION` (exit code 124); 0 = never"},
-		&ucli.DurationFlag{Name: "retry-for", Value: 5 * time.Second, Usage: "how long to look for a leader before giving up (exit code 5)"},
+		&ucli.DurationFlag{Name: "retry-for", Value: 5 * time.Second, Usage: "look for a leader for `DURATION` before giving up (exit code 5)"},
 	}
 }
 
@@ -194,12 +202,22 @@ func verb(c *ucli.Command, least, most int, examples ...string) *ucli.Command {
 	c.OnUsageError = onUsageError
 	c.Action = func(x *ucli.Context) error {
 		if n := x.NArg(); n < least || most >= 0 && n > most {
-			return usage("%s: %d arguments given; usage: %s %s", x.Command.HelpName, n, x.Command.HelpName, c.ArgsUsage)
+			return usage("%s: %s; usage: %s", x.Command.HelpName, arguments(n), strings.TrimSpace(x.Command.HelpName+" "+c.ArgsUsage))
 		}
 		return act(x)
 	}
 	c.CustomHelpTemplate = verbHelp(examples)
 	return c
+}
+
+func arguments(n int) string {
+	switch n {
+	case 0:
+		return "an argument is missing"
+	case 1:
+		return "1 argument given"
+	}
+	return fmt.Sprintf("%d arguments given", n)
 }
 
 func group(name, what string, verbs ...*ucli.Command) *ucli.Command {
@@ -211,7 +229,7 @@ func verbHelp(examples []string) string {
 	b.WriteString(`{{.HelpName}} - {{.Usage}}
 
 USAGE:
-   {{.HelpName}}{{if .VisibleFlags}} [options]{{end}} {{.ArgsUsage}}{{if .Description}}
+   {{.HelpName}}{{if .VisibleFlags}} [options]{{end}}{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}{{if .Description}}
 
 {{.Description}}{{end}}
 

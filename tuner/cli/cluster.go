@@ -16,9 +16,9 @@ import (
 
 func (e *Env) clusterCommands() *ucli.Command {
 	return group("cluster", "coordinators: health, members, snapshots",
-		verb(&ucli.Command{Name: "status", Usage: "the cluster in a few lines", ArgsUsage: " ", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterStatus}, 0, 0,
+		verb(&ucli.Command{Name: "status", Usage: "the cluster in a few lines", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterStatus}, 0, 0,
 			"atelier cluster status", "atelier cluster status -o json | jq -r .leader"),
-		verb(&ucli.Command{Name: "members", Usage: "list the coordinators", ArgsUsage: " ", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterMembers}, 0, 0,
+		verb(&ucli.Command{Name: "members", Usage: "list the coordinators", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterMembers}, 0, 0,
 			"atelier cluster members"),
 		verb(&ucli.Command{Name: "snapshot", Usage: "save the cluster's state to a file", ArgsUsage: "FILE",
 			Description: "FILE appears whole or not at all; - is standard output.", Action: e.saveSnapshot}, 1, 1,

@@ -114,7 +114,7 @@ func writeTable(w io.Writer, t table) {
 		right[i] = len(t.rows) > 0
 		for _, r := range t.rows {
 			width[i] = max(width[i], utf8.RuneCountInString(r[i]))
-			right[i] = right[i] && (r[i] == "" || r[i] == "-" || strings.IndexByte("+-.0123456789", r[i][0]) >= 0 && !strings.ContainsAny(r[i][1:], ":/ "))
+			right[i] = right[i] && (r[i] == "" || r[i] == "-" || r[i] == "NaN" || strings.IndexByte("+-.0123456789", r[i][0]) >= 0 && !strings.ContainsAny(r[i], ":/ "))
 		}
 	}
 	line := func(cells []string) {

@@ -12,7 +12,7 @@ import (
 
 func (e *Env) workerCommands() *ucli.Command {
 	return group("worker", "workers and their slots",
-		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list workers and what their slots do", ArgsUsage: " ",
+		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list workers and what their slots do",
 			Flags: []ucli.Flag{outputFlag()}, Action: e.listWorkers}, 0, 0,
 			"atelier worker list", "atelier worker list -o json | jq '.[].slots[] | select(.state == \"idle\")'"),
 		verb(&ucli.Command{Name: "drain", Usage: "give a worker nothing more to do", ArgsUsage: "NAME",
