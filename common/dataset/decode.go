@@ -154,7 +154,11 @@ func decodeGIF(r *bytes.Reader, cfg image.Config) (image.Image, error) {
 // decodeError says "truncated" where the decoders speak of an unexpected end, and names the format once.
 func decodeError(format string, err error) error {
 	text := err.Error()
-	if strings.Contains(text, "unexpected EOF") || text == "EOF" || strings.Contains(text, "not enough pixel data") || errors.Is(err, errPNMTruncated) {
+	cut := text == "EOF" || errors.Is(err, errPNMTruncated)
+	for _, sign := range []string{"unexpected EOF", "not enough pixel data", "short Huffman data", "short segment"} {
+		cut = cut || strings.Contains(text, sign)
+	}
+	if cut {
 		return fmt.Errorf("%s: truncated: the file ends before the picture does", format)
 	}
 	if strings.HasPrefix(text, format+": ") {

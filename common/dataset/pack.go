@@ -316,6 +316,7 @@ type decoded struct {
 // decodeAll decodes with o.Workers goroutines and hands the squares to w in the folder's order. A window of
 // pictures is under way at a time, so memory does not grow with the folder.
 func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o PackOptions) ([]Skip, error) {
+	// Each picture under way holds one slot and at most one buffer, so nobody waits for a buffer for ever.
 	window := 4 * o.Workers
 	slots := make(chan chan decoded, window)
 	pixels := semaphore.NewWeighted(max(inFlightPixels, int64(o.MaxPixels)))
@@ -324,20 +325,23 @@ func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o Pa
 		free <- nil
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	jobs := make(chan int)
-	results := make([]chan decoded, len(f.Files))
+	type job struct {
+		file int
+		out  chan decoded
+	}
+	jobs := make(chan job)
 	g.Go(func() error {
 		defer close(slots)
 		defer close(jobs)
 		for i := range f.Files {
-			results[i] = make(chan decoded, 1)
+			j := job{i, make(chan decoded, 1)}
 			select {
-			case slots <- results[i]:
+			case slots <- j.out:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 			select {
-			case jobs <- i:
+			case jobs <- j:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -346,16 +350,16 @@ func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o Pa
 	})
 	for range o.Workers {
 		g.Go(func() error {
-			for i := range jobs {
+			for j := range jobs {
 				dst := <-free
 				if dst == nil {
 					dst = make([]byte, o.Size*o.Size*channels)
 				}
-				d := decodeFile(ctx, dst, filepath.Join(f.Dir, f.Files[i].Path), stats[i], o, pixels)
+				d := decodeFile(ctx, dst, filepath.Join(f.Dir, f.Files[j.file].Path), stats[j.file], o, pixels)
 				if d.pixels == nil {
 					free <- dst
 				}
-				results[i] <- d
+				j.out <- d
 			}
 			return nil
 		})

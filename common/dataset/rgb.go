@@ -103,25 +103,38 @@ func straight(c color.Color) [3]byte {
 	return [3]byte{n.R, n.G, n.B}
 }
 
+// chroma returns row y of a picture's chroma planes, its luma, and how far a column is shifted to find its chroma.
+// (Pictures come from decoders: their bounds begin at 0, 0 or at least at an even column.)
+func chroma(m *image.YCbCr, y int) (luma, cb, cr []byte, shift uint) {
+	b := m.Rect
+	luma = m.Y[m.YOffset(b.Min.X, b.Min.Y+y):][:b.Dx()]
+	at := m.COffset(b.Min.X, b.Min.Y+y)
+	switch m.SubsampleRatio {
+	case image.YCbCrSubsampleRatio422, image.YCbCrSubsampleRatio420:
+		shift = 1
+	case image.YCbCrSubsampleRatio411, image.YCbCrSubsampleRatio410:
+		shift = 2
+	}
+	return luma, m.Cb[at:], m.Cr[at:], shift
+}
+
 // fullRangeRow converts by JFIF's formulas.
 func fullRangeRow(m *image.YCbCr, y int, dst []byte) {
-	b := m.Rect
-	yo := m.YOffset(b.Min.X, b.Min.Y+y)
-	for x := range b.Dx() {
-		co := m.COffset(b.Min.X+x, b.Min.Y+y)
-		dst[3*x], dst[3*x+1], dst[3*x+2] = color.YCbCrToRGB(m.Y[yo+x], m.Cb[co], m.Cr[co])
+	luma, cb, cr, shift := chroma(m, y)
+	for x, l := range luma {
+		r, g, b := color.YCbCrToRGB(l, cb[x>>shift], cr[x>>shift])
+		out := dst[3*x : 3*x+3 : 3*x+3]
+		out[0], out[1], out[2] = r, g, b
 	}
 }
 
 // studioRow converts WebP's lossy pictures, whose luma runs from 16 to 235, with libwebp's arithmetic;
 // image.YCbCr alone would take them for full range and show them washed out.
 func studioRow(m *image.YCbCr, y int, dst []byte) {
-	b := m.Rect
-	yo := m.YOffset(b.Min.X, b.Min.Y+y)
-	for x := range b.Dx() {
-		co := m.COffset(b.Min.X+x, b.Min.Y+y)
-		l := int(m.Y[yo+x]) * 19077 >> 8
-		u, v := int(m.Cb[co]), int(m.Cr[co])
+	luma, cb, cr, shift := chroma(m, y)
+	for x, c := range luma {
+		l := int(c) * 19077 >> 8
+		u, v := int(cb[x>>shift]), int(cr[x>>shift])
 		dst[3*x] = clip6(l + v*26149>>8 - 14234)
 		dst[3*x+1] = clip6(l - u*6419>>8 - v*13320>>8 + 8708)
 		dst[3*x+2] = clip6(l + u*33050>>8 - 17685)
