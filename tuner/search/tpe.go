@@ -11,6 +11,9 @@ import (
 const (
 	tpeDraws  = 32  // candidates drawn from the good density
 	tpeKernel = 256 // kernels of the bad density, at most
+
+	bandwidth  = 0.12 // of a single kernel, as a share of the axis
+	floorShare = 0.2  // least bandwidth, in shares of 1/(kernels + 1)
 )
 
 // tpe is a multivariate tree-structured Parzen estimator (Bergstra et al.,
@@ -52,7 +55,7 @@ func (t *tpe) suggest(number int64, seen []observation) ([]float64, error) {
 		}
 		return x.result == scored && x.value < y.value
 	})
-	good := min(25, max(2, int(math.Ceil(0.12*float64(len(done))))))
+	good := min(25, max(2, int(math.Ceil(0.1*float64(len(done))))))
 	good = min(good, len(done))
 	var above, below [][]float64
 	for i, k := range order {
@@ -97,26 +100,15 @@ type density struct {
 func (t *tpe) density(points [][]float64, good bool) *density {
 	n, d := len(points), len(t.cells)
 	e := &density{tpe: t, points: points, same: float64(n+1) / float64(n+2)}
-	// Scott's rule with a floor: the search must stay able to leave a cluster.
-	shrink := math.Pow(float64(max(n, 1)), -1/(float64(d)+4))
-	deviation := make([]float64, d)
-	for j := range deviation {
-		var sum, squares float64
-		for _, p := range points {
-			sum += p[j]
-			squares += p[j] * p[j]
-		}
-		m := sum / math.Max(1, float64(n))
-		deviation[j] = math.Sqrt(math.Max(0, squares/math.Max(1, float64(n))-m*m))
-	}
-	floor := 0.02
-	if good {
-		floor = math.Max(0.01, 0.12*math.Pow(float64(n), -1))
-	}
+	// The bandwidth of Optuna's multivariate estimator: it shrinks with the
+	// number of kernels, whatever their spread, so that a cluster that formed
+	// by chance does not trap the search.
+	base := bandwidth * math.Pow(float64(max(n, 1)), -1/(float64(d)+4))
+	base = math.Max(base, 1/math.Min(100, float64(n)+1)*floorShare)
 	for i := 0; i < n; i++ {
 		width, norm := make([]float64, d), make([]float64, d)
 		for j := range width {
-			w := math.Max(floor, math.Min(0.3, 1.06*deviation[j]*shrink))
+			w := base
 			if t.cells[j] > 0 && !t.choice[j] {
 				w = math.Max(w, 0.6/t.cells[j])
 			}
