@@ -346,7 +346,7 @@ func start(t *testing.T) *fake {
 	mux.Handle(atelierv1connect.NewWorkerServiceHandler(f))
 	mux.Handle(atelierv1connect.NewClusterServiceHandler(f))
 	mux.HandleFunc("/checkpoints/s-aaaaaaaa/7/2.pth", func(w http.ResponseWriter, _ *http.Request) { w.Write(model) })
-	mux.HandleFunc("/logs/s-aaaaaaaa/7/2.log", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "epoch 2 done\n") })
+	mux.HandleFunc("/logs/s-aaaaaaaa/7/run-2.log", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "epoch 2 done\n") })
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	f.files = strings.TrimPrefix(s.URL, "http://")

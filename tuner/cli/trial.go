@@ -286,7 +286,7 @@ func (e *Env) logs(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	body, _, err := fetch(c.Context, fmt.Sprintf("http://%s/logs/%s/%d/%d.log", w.GetAddress(), c.Args().First(), t.GetNumber(), run.GetNumber()))
+	body, _, err := fetch(c.Context, fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.GetAddress(), c.Args().First(), t.GetNumber(), run.GetNumber()))
 	if err != nil {
 		return fmt.Errorf("log of run %d on worker %s: %w", run.GetNumber(), w.GetName(), err)
 	}
