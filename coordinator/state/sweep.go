@@ -402,5 +402,5 @@ func (s *Sweep) commonFailure() string {
 		return "no trial ran to a report"
 	}
 	top := slices.MinFunc(reasons, func(a, b reason) int { return cmp.Or(b.count-a.count, cmp.Compare(a.first, b.first)) })
-	return fmt.Sprintf("%d times: %s", top.count, top.text)
+	return fmt.Sprintf("%s (%d of %d trials)", top.text, top.count, s.Len())
 }

@@ -1,0 +1,377 @@
+package state_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/state"
+)
+
+var update = flag.Bool("update", false, "write the transcripts' answers anew")
+
+// TestTranscripts plays testdata/*.txt: lines that begin with "> " are commands
+// (several of one log entry apart by " ; "), the lines behind them what came of
+// it. Everything else stands for itself. Run with -update to write the answers.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			old, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := play(t, string(old))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != string(old) {
+				t.Errorf("%s: %s", file, firstDifference(string(old), got))
+			}
+		})
+	}
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		a, b := "(end)", "(end)"
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			return fmt.Sprintf("line %d\nwant %s\ngot  %s", i+1, a, b)
+		}
+	}
+	return "no difference"
+}
+
+// stage is a machine, its next index and the tokens a transcript gave names to.
+type stage struct {
+	t     *testing.T
+	m     *state.Machine
+	index uint64
+	named map[string]uint64
+	views []frozenView
+}
+
+type frozenView struct {
+	view *state.View
+	hash [32]byte
+}
+
+func play(t *testing.T, script string) string {
+	s := &stage{t: t, m: state.New(), named: map[string]uint64{}}
+	var out strings.Builder
+	answering := false
+	lines := strings.Split(strings.TrimSuffix(script, "\n"), "\n")
+	for _, line := range lines {
+		switch {
+		case strings.HasPrefix(line, "> "):
+			out.WriteString(line + "\n")
+			out.WriteString(s.answer(strings.TrimPrefix(line, "> ")))
+			answering = true
+		case line == "" || strings.HasPrefix(line, "#"):
+			out.WriteString(line + "\n")
+			answering = false
+		case !answering:
+			t.Fatalf("neither a command nor an answer: %q", line)
+		}
+	}
+	for i, f := range s.views {
+		if f.view.Hash() != f.hash {
+			t.Errorf("view %d changed after it was taken", i)
+		}
+	}
+	return out.String()
+}
+
+func (s *stage) answer(line string) string {
+	verb, args := parse(strings.Split(line, " ; ")[0])
+	switch verb {
+	case "show":
+		return s.show(args)
+	case "leaderboard":
+		var b strings.Builder
+		sweep, _ := s.m.View().Sweep(args["_0"])
+		top, _ := strconv.Atoi(args["top"])
+		for i, tr := range sweep.Leaderboard(top) {
+			fmt.Fprintf(&b, "  %d. trial %d %g\n", i+1, tr.Number, tr.Value)
+		}
+		return b.String()
+	case "restart":
+		before := s.m.View()
+		var stream bytes.Buffer
+		if _, err := before.WriteTo(&stream); err != nil {
+			s.t.Fatal(err)
+		}
+		s.m = state.New()
+		if err := s.m.Restore(&stream); err != nil {
+			return "  " + err.Error() + "\n"
+		}
+		if s.m.View().Hash() != before.Hash() {
+			return "  another hash\n"
+		}
+		return "  same hash\n"
+	}
+	e := &logv1.Entry{}
+	var aliases []string
+	for _, part := range strings.Split(line, " ; ") {
+		verb, args := parse(part)
+		e.Commands = append(e.Commands, s.command(verb, args))
+		aliases = append(aliases, args["as"])
+	}
+	s.index++
+	results := s.m.Apply(s.index, e)
+	var b strings.Builder
+	for i, r := range results {
+		if aliases[i] != "" {
+			s.named[aliases[i]] = r.Token
+		}
+		fmt.Fprintf(&b, "  %s", strings.ToLower(strings.TrimPrefix(r.Outcome.String(), "OUTCOME_")))
+		if r.Err != nil {
+			fmt.Fprintf(&b, ": %v", r.Err)
+		}
+		if r.Token != 0 {
+			fmt.Fprintf(&b, " token=%s trial=%d", s.tokenName(r.Token), r.Trial)
+		}
+		for _, e := range r.Events {
+			fmt.Fprintf(&b, " [%s %s", strings.ToLower(strings.TrimPrefix(e.Outcome.String(), "OUTCOME_")), strings.ToLower(strings.TrimPrefix(e.Verdict.String(), "VERDICT_")))
+			if e.Message != "" {
+				fmt.Fprintf(&b, ": %s", e.Message)
+			}
+			b.WriteString("]")
+		}
+		for _, c := range r.Changes {
+			fmt.Fprintf(&b, " | %s", c.Kind)
+			if c.Trial != 0 {
+				fmt.Fprintf(&b, " %d", c.Trial)
+			}
+			if c.Index != s.index {
+				s.t.Errorf("change %v of entry %d", c, s.index)
+			}
+		}
+		b.WriteString("\n")
+	}
+	v := s.m.View()
+	s.views = append(s.views, frozenView{v, v.Hash()})
+	return b.String()
+}
+
+func (s *stage) tokenName(token uint64) string {
+	return fmt.Sprintf("%d.%d", token/state.MaxCommands, token%state.MaxCommands)
+}
+
+// parse splits "verb word key=value ..."; plain words are _0, _1, ...; a value
+// may be quoted with '.
+func parse(line string) (verb string, args map[string]string) {
+	args = map[string]string{}
+	var words []string
+	for len(line) > 0 {
+		line = strings.TrimLeft(line, " ")
+		end, quoted := 0, false
+		for end < len(line) && (quoted || line[end] != ' ') {
+			if line[end] == '\'' {
+				quoted = !quoted
+			}
+			end++
+		}
+		if end > 0 {
+			words = append(words, strings.ReplaceAll(line[:end], "'", ""))
+		}
+		line = line[end:]
+	}
+	n := 0
+	for _, w := range words[1:] {
+		if key, value, ok := strings.Cut(w, "="); ok && !strings.HasPrefix(w, "{") {
+			args[key] = value
+			continue
+		}
+		args[fmt.Sprintf("_%d", n)] = w
+		n++
+	}
+	return words[0], args
+}
+
+func (s *stage) command(verb string, args map[string]string) *logv1.Command {
+	number := func(key string, otherwise int64) int64 {
+		text, ok := args[key]
+		if !ok {
+			return otherwise
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			s.t.Fatalf("%s=%s: %v", key, text, err)
+		}
+		return n
+	}
+	enum := func(values map[string]int32, prefix, word string) int32 {
+		v, ok := values[prefix+strings.ToUpper(word)]
+		if !ok {
+			s.t.Fatalf("unknown %s%s", prefix, word)
+		}
+		return v
+	}
+	token := func() uint64 {
+		if text := args["token"]; text != "" {
+			if t, ok := s.named[text]; ok {
+				return t
+			}
+			return uint64(number("token", 0))
+		}
+		return 0
+	}
+	id, trial := args["_0"], int64(0)
+	if verb != "control" {
+		trial = number("_1", 0)
+	}
+	c := &logv1.Command{TimeMs: int64(s.index+1) * 1000, RequestId: args["request"]}
+	event := func(e *atelierv1.RunEvent) {
+		e.SweepId, e.Trial, e.Token = id, trial, token()
+		c.Op = &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}
+	}
+	switch verb {
+	case "create":
+		direction := atelierv1.Direction_DIRECTION_MINIMIZE
+		if args["goal"] == "maximize" {
+			direction = atelierv1.Direction_DIRECTION_MAXIMIZE
+		}
+		c.Op = &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: id, Name: args["name"], SpecYaml: "name: " + args["name"], Seed: uint64(number("seed", 0)),
+			Objective: &atelierv1.Objective{Metric: args["metric"], Direction: direction}, BudgetTrials: number("budget", 3), Parallelism: number("parallelism", 2), MaxRetries: int32(number("retries", 1))}}
+	case "propose":
+		p := &logv1.ProposeTrials{Id: id, First: number("first", 1), Exhausted: args["exhausted"] == "true"}
+		for i := range number("count", 1) {
+			p.ParamsJson = append(p.ParamsJson, fmt.Sprintf(`{"x":%d}`, p.First+i))
+		}
+		if bad, ok := args["params"]; ok {
+			p.ParamsJson = []string{bad}
+		}
+		c.Op = &logv1.Command_ProposeTrials{ProposeTrials: p}
+	case "grant":
+		c.RequestId = ""
+		c.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: trial, Worker: args["worker"], Incarnation: "i1", Slot: "cpu0", Request: args["request"]}}
+	case "expire":
+		c.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: id, Trial: trial, Token: token(), Cause: args["cause"]}}
+	case "report":
+		r := &atelierv1.Report{Epoch: int32(number("epoch", 0))}
+		for _, pair := range strings.Split(args["metrics"], ",") {
+			if name, text, ok := strings.Cut(pair, ":"); ok {
+				v, err := strconv.ParseFloat(text, 64)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				r.Metrics = append(r.Metrics, &atelierv1.Metric{Name: name, Value: v})
+			}
+		}
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Report{Report: r}})
+	case "checkpoint":
+		p := &atelierv1.Checkpoint{Epoch: int32(number("epoch", 0)), Location: args["at"], Sha256: "00", Size: 9}
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: p}})
+	case "end":
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: atelierv1.ExitClass(enum(atelierv1.ExitClass_value, "EXIT_CLASS_", args["_2"])), Message: args["message"]}}})
+	case "verdict":
+		c.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: trial, Token: token(), Verdict: atelierv1.Verdict(enum(atelierv1.Verdict_value, "VERDICT_", args["_2"])), Reason: args["reason"]}}
+	case "control":
+		c.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: atelierv1.SweepAction(enum(atelierv1.SweepAction_value, "SWEEP_ACTION_", args["_1"]))}}
+	case "extend":
+		c.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: number("add", 0)}}
+	case "fail":
+		c.Op = &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: id, Reason: args["reason"]}}
+	case "retry":
+		c.Op = &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: id, Trial: trial}}
+	case "drain", "undrain":
+		c.Op = &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: id, Drain: verb == "drain"}}
+	case "member":
+		c.Op = &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: id, RaftAddress: args["raft"], ApiAddress: args["api"], ClusterId: args["cluster"]}}
+	case "drop":
+		c.Op = &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: id}}
+	case "nothing":
+	default:
+		s.t.Fatalf("unknown verb %q", verb)
+	}
+	return c
+}
+
+func (s *stage) show(args map[string]string) string {
+	v := s.m.View()
+	var b strings.Builder
+	if id, ok := args["_0"]; !ok {
+		fmt.Fprintf(&b, "  index %d cluster %q members %v drained %v\n", v.Index(), v.ClusterID(), v.Members(), v.DrainedWorkers())
+		for _, sweep := range v.Sweeps() {
+			fmt.Fprintf(&b, "  %s %s\n", sweep.ID, short(sweep.Status.String()))
+		}
+	} else if sweep, ok := v.Sweep(id); !ok {
+		fmt.Fprintf(&b, "  no sweep %s\n", id)
+	} else {
+		c := sweep.Counts
+		fmt.Fprintf(&b, "  %s budget=%d proposed=%d waiting=%v open=%v running=%d runs=%d reports=%d", short(sweep.Status.String()), sweep.Budget, c.Proposed, sweep.Waiting(), sweep.Open(), c.Running, c.Runs, c.Reports)
+		if best := sweep.Best(); best != nil {
+			fmt.Fprintf(&b, " best=%d", best.Number)
+		}
+		if sweep.Failure != "" {
+			fmt.Fprintf(&b, " failure=%q", sweep.Failure)
+		}
+		b.WriteString("\n")
+		for tr := range sweep.Trials(1) {
+			fmt.Fprintf(&b, "  %d %s", tr.Number, short(tr.Status.String()))
+			if tr.HasValue {
+				fmt.Fprintf(&b, " value=%g@%d", tr.Value, tr.ValueEpoch)
+			}
+			if tr.Failure != "" {
+				fmt.Fprintf(&b, " failure=%q", tr.Failure)
+			}
+			if tr.StopReason != "" {
+				fmt.Fprintf(&b, " stop=%q", tr.StopReason)
+			}
+			for _, run := range tr.Runs {
+				fmt.Fprintf(&b, " run%d(%s %s", run.Number, run.Worker, strings.ToLower(strings.TrimPrefix(run.Exit.String(), "EXIT_CLASS_")))
+				if run.ResumedEpoch > 0 {
+					fmt.Fprintf(&b, " from epoch %d", run.ResumedEpoch)
+				}
+				b.WriteString(")")
+			}
+			for _, p := range tr.Checkpoints {
+				fmt.Fprintf(&b, " checkpoint%d(%s", p.Epoch, p.Location)
+				if p.HasMetric {
+					fmt.Fprintf(&b, " %g", p.Metric)
+				}
+				b.WriteString(")")
+			}
+			tr.Reports(func(r state.Report) bool {
+				fmt.Fprintf(&b, " %d:", r.Epoch)
+				for i, metric := range r.Metrics {
+					if i > 0 {
+						b.WriteString(",")
+					}
+					fmt.Fprintf(&b, "%s=%g", metric.Name, metric.Value)
+				}
+				return true
+			})
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+func short(s string) string {
+	for _, prefix := range []string{"SWEEP_STATUS_", "TRIAL_STATUS_"} {
+		s = strings.TrimPrefix(s, prefix)
+	}
+	return s
+}
