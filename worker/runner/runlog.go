@@ -23,26 +23,36 @@ type runLog struct {
 	path string
 	size int64
 	held []byte // before attach
+	over bool   // closed: nothing is kept but the tail
 	tail []byte
 }
 
 func (l *runLog) attach(path string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	l.path = path
+	held := l.held
+	l.held = nil
+	if len(held) == 0 {
+		return nil
+	}
+	return l.write(held)
+}
+
+// open makes the file once there is something to write: most runs say nothing,
+// and a sweep may have a hundred thousand of them.
+func (l *runLog) open() error {
+	if err := os.MkdirAll(filepath.Dir(l.path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	if info, err := f.Stat(); err == nil {
 		l.size = info.Size()
 	}
-	l.f, l.path = f, path
-	held := l.held
-	l.held = nil
-	l.write(held)
+	l.f = f
 	return nil
 }
 
@@ -58,27 +68,33 @@ func (l *runLog) Write(b []byte) (int, error) {
 		}
 		l.tail = append(l.tail, b...)
 	}
-	if l.f != nil {
+	if l.path != "" {
 		l.write(b)
-	} else if room := standbyBytes - len(l.held); room > 0 {
+	} else if room := standbyBytes - len(l.held); room > 0 && !l.over {
 		l.held = append(l.held, b[:min(room, len(b))]...)
 	}
 	return len(b), nil
 }
 
-func (l *runLog) write(b []byte) {
+func (l *runLog) write(b []byte) error {
+	if l.f == nil {
+		if err := l.open(); err != nil {
+			return err
+		}
+	}
 	if l.size+int64(len(b)) > l.max && l.size > 0 {
 		l.f.Close()
 		os.Rename(l.path, l.path+".1")
 		f, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 		if err != nil {
 			l.f = nil
-			return
+			return err
 		}
 		l.f, l.size = f, 0
 	}
-	n, _ := l.f.Write(b)
+	n, err := l.f.Write(b)
 	l.size += int64(n)
+	return err
 }
 
 func (l *runLog) close() {
@@ -88,6 +104,7 @@ func (l *runLog) close() {
 		l.f.Close()
 		l.f = nil
 	}
+	l.path, l.over = "", true
 }
 
 // tailText is the last whole lines written, as valid UTF-8.

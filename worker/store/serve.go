@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Handler serves the files below the root for GET and HEAD, ranges included.
@@ -57,8 +58,20 @@ func ServeRoot(root *os.Root, prefix string, limit int) http.Handler {
 		if strings.HasSuffix(rel, ".log") {
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		}
-		http.ServeContent(w, r, "", info.ModTime(), f)
+		http.ServeContent(&steady{w, http.NewResponseController(w)}, r, "", info.ModTime(), f)
 	})
+}
+
+// steady gives each write a time limit of its own: a large file may take long,
+// a reader that stands still may not hold a place.
+type steady struct {
+	http.ResponseWriter
+	c *http.ResponseController
+}
+
+func (w *steady) Write(b []byte) (int, error) {
+	w.c.SetWriteDeadline(time.Now().Add(30 * time.Second)) // not every writer can: then there is no limit
+	return w.ResponseWriter.Write(b)
 }
 
 func servable(rel string) bool {

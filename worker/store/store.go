@@ -120,6 +120,18 @@ func (s *Store) RunDir(sweep string, trial int64, token uint64) (string, error) 
 	return filepath.Join(s.cfg.Root, dir), nil
 }
 
+// DropEmptyRun removes the folder of a run that wrote no checkpoint.
+func (s *Store) DropEmptyRun(sweep string, trial int64, token uint64) {
+	t, err := trialDir(sweep, trial)
+	if err != nil {
+		return
+	}
+	// Each fails for a folder that holds something, as it should.
+	if s.root.Remove(filepath.Join(t, fmt.Sprintf("run-%d", token))) == nil && s.root.Remove(t) == nil {
+		s.root.Remove(sweep)
+	}
+}
+
 // Location is what the index is told of a file a run wrote below RunDir.
 func (s *Store) Location(file string) (string, error) {
 	rel, err := s.relative(file)

@@ -1,0 +1,216 @@
+// Package agent is a worker's mind: it tells the coordinators that the machine
+// is there, takes leases for its slots, carries each out with a trainer
+// process, relays what the trainer reports, and gives everything back when it
+// is asked to leave.
+//
+// It decides nothing about trials. A lease is its only right to run one, the
+// lease's token decides what counts, and when the agent cannot prove that a
+// lease is still its own it ends the run. It refuses to lose a report silently:
+// while no leader answers, reports wait in memory, and when that is full the
+// trainers wait.
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/worker/runner"
+	"atelier/worker/slots"
+	"atelier/worker/store"
+)
+
+// Coordinator is what the agent says to the cluster.
+type Coordinator interface {
+	Heartbeat(context.Context, *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error)
+	Acquire(context.Context, *connect.Request[atelierv1.AcquireRequest]) (*connect.Response[atelierv1.AcquireResponse], error)
+	Relay(context.Context, *connect.Request[atelierv1.RelayRequest]) (*connect.Response[atelierv1.RelayResponse], error)
+}
+
+// Index answers which checkpoints count.
+type Index interface {
+	ListCheckpoints(context.Context, *connect.Request[atelierv1.ListCheckpointsRequest]) (*connect.Response[atelierv1.ListCheckpointsResponse], error)
+}
+
+// Config of an Agent. Zero values take the defaults named.
+type Config struct {
+	Name     string
+	Address  string // host:port of the file server, as others reach it
+	Version  string
+	Labels   map[string]string
+	Slots    []*slots.Slot
+	Trainers []runner.Trainer
+	Launcher *runner.Launcher
+	Store    *store.Store
+	LogDir   string // logs of runs, below SWEEP/TRIAL/
+	CacheDir string // packed image sets
+
+	Coordinator Coordinator
+	Index       Index                // nil: leftovers are not swept
+	Learn       func(addrs []string) // told the coordinators' addresses; may be nil
+
+	DrainGrace   time.Duration // for running trials to write a checkpoint and end; 30 s
+	StopPatience time.Duration // between a stop verdict and a SIGTERM; 30 s
+	QueueBytes   int           // of reports waiting for a leader; 64 MiB
+	MemoryWait   time.Duration // for a GPU's memory to come back; 30 s
+	PrefetchHold time.Duration // how long a lease may wait for its slot; 5 s
+	Logger       *slog.Logger
+	Registry     prometheus.Registerer // nil: no metrics
+}
+
+// Agent is one worker. Make it with New, start it with Run once.
+type Agent struct {
+	cfg         Config
+	log         *slog.Logger
+	incarnation string
+	trainers    map[string]runner.Trainer
+	offered     []string
+	slots       []*slot
+	held        *holdings
+	relay       *relay
+	metrics     *metrics
+
+	kick     chan struct{} // heartbeat soon
+	ttl      atomic.Int64  // nanoseconds
+	told     atomic.Bool   // the coordinators want no new work here
+	draining atomic.Bool
+	drain    chan struct{} // closed by Drain
+	once     sync.Once
+}
+
+// New checks the configuration and picks this start's incarnation.
+func New(cfg Config) (*Agent, error) {
+	if cfg.Name == "" || len(cfg.Slots) == 0 || cfg.Launcher == nil || cfg.Store == nil || cfg.Coordinator == nil {
+		return nil, errors.New("agent: name, slots, launcher, store and coordinator are needed")
+	}
+	if len(cfg.Trainers) == 0 {
+		return nil, errors.New("agent: no trainer can be started on this machine; see --trainer-bin and --trainers")
+	}
+	setDefault(&cfg.DrainGrace, 30*time.Second)
+	setDefault(&cfg.StopPatience, 30*time.Second)
+	setDefault(&cfg.MemoryWait, 30*time.Second)
+	setDefault(&cfg.PrefetchHold, 5*time.Second)
+	setDefault(&cfg.QueueBytes, 64<<20)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return nil, fmt.Errorf("agent: incarnation: %w", err)
+	}
+	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{},
+		kick: make(chan struct{}, 1), drain: make(chan struct{})}
+	for _, t := range cfg.Trainers {
+		if _, twice := a.trainers[t.Name]; twice {
+			return nil, fmt.Errorf("agent: trainer %q is named twice", t.Name)
+		}
+		a.trainers[t.Name] = t
+		a.offered = append(a.offered, t.Name)
+	}
+	a.ttl.Store(int64(8 * time.Second)) // until the first heartbeat says
+	a.held = &holdings{byToken: map[uint64]*holding{}}
+	a.relay = newRelay(cfg.Coordinator, cfg.Name, a.incarnation, cfg.QueueBytes, a.log)
+	for _, s := range cfg.Slots {
+		a.slots = append(a.slots, newSlot(a, s))
+	}
+	a.metrics = newMetrics(a, cfg.Registry)
+	return a, nil
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Incarnation names this start of the agent.
+func (a *Agent) Incarnation() string { return a.incarnation }
+
+// Drain makes Run end in good order: no new leases, waiting ones handed back,
+// running trials asked for a checkpoint and released.
+func (a *Agent) Drain() {
+	a.once.Do(func() {
+		a.draining.Store(true)
+		close(a.drain)
+	})
+}
+
+// Run works until Drain has been called and obeyed. When ctx ends, everything
+// is killed and given back as far as that takes no more than about a second.
+func (a *Agent) Run(ctx context.Context) error {
+	work, stopWork := context.WithCancel(context.Background()) // heartbeats and relay outlive the slots
+	defer stopWork()
+	var background, serving sync.WaitGroup
+	background.Go(func() { a.relay.send(work) })
+	background.Go(func() { a.heartbeats(work) })
+	background.Go(func() { a.watchDeadlines(work) })
+	if a.cfg.Index != nil {
+		background.Go(func() { a.sweepLeftovers(work) })
+	}
+	serve, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	for _, s := range a.slots {
+		serving.Go(func() { s.serve(serve) })
+	}
+	ended := make(chan struct{})
+	go func() { serving.Wait(); close(ended) }()
+
+	select {
+	case <-a.drain:
+		a.log.Info("draining", "grace", a.cfg.DrainGrace)
+		a.heartbeatSoon() // says draining: no further grants
+		a.held.pauseAll()
+		grace := time.NewTimer(a.cfg.DrainGrace)
+		select {
+		case <-ended:
+		case <-grace.C:
+			a.log.Warn("ending the runs that did not stop within the grace time")
+		case <-ctx.Done():
+		}
+		grace.Stop()
+	case <-ctx.Done():
+		a.draining.Store(true)
+	}
+	a.relay.unbound()
+	stopServing()
+	<-ended
+	for _, s := range a.slots {
+		s.bench.close()
+	}
+	patience := 10 * time.Second
+	if ctx.Err() != nil {
+		patience = time.Second
+	}
+	left := a.relay.flush(patience)
+	stopWork()
+	background.Wait()
+	if left > 0 {
+		return fmt.Errorf("%d events could not be handed to a coordinator within %s; their leases run out by themselves", left, patience)
+	}
+	return nil
+}
+
+// refuses: no new lease is wanted.
+func (a *Agent) refuses() bool { return a.draining.Load() || a.told.Load() }
+
+// now is a clock that no person sets and that goes on while the process is
+// stopped or the machine sleeps.
+func now() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("CLOCK_BOOTTIME: " + err.Error()) // Linux has had it since 2.6.39
+	}
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"atelier/worker/runner"
+	"atelier/worker/slots"
+)
+
+const (
+	benchNames = 2                // trainers of this many names stand by in a slot
+	benchIdle  = 10 * time.Minute // and leave when none was asked for so long
+)
+
+// bench holds the trainers that stand by in one slot: started, hello said, no
+// job. They hold no device memory; that comes with a job.
+type bench struct {
+	a    *Agent
+	spec *slots.Slot
+
+	mu     sync.Mutex
+	places []*place // most recently used first
+	closed bool
+}
+
+type place struct {
+	name  string
+	child *runner.Child // nil while it starts
+	timer *time.Timer
+}
+
+func newBench(a *Agent, spec *slots.Slot) *bench { return &bench{a: a, spec: spec} }
+
+func (b *bench) start(ctx context.Context, name string) (*runner.Child, error) {
+	return b.a.cfg.Launcher.Start(ctx, b.a.trainers[name], runner.Seat{Slot: b.spec.Name, Env: b.spec.Env()})
+}
+
+// take returns a trainer that waits for its job: the one standing by, else a new one.
+func (b *bench) take(ctx context.Context, name string) (*runner.Child, error) {
+	b.mu.Lock()
+	var c *runner.Child
+	for _, p := range b.places {
+		if p.name == name && p.child != nil {
+			c, p.child = p.child, nil
+			p.timer.Stop()
+			break
+		}
+	}
+	b.mu.Unlock()
+	if c != nil {
+		select {
+		case <-c.Exited(): // died while it stood by
+			c.Discard()
+		default:
+			b.a.metrics.warmStarts.Inc()
+			return c, nil
+		}
+	}
+	b.a.metrics.coldStarts.Inc()
+	return b.start(ctx, name)
+}
+
+// refill starts the next trainer of a name, in the background of a run.
+func (b *bench) refill(ctx context.Context, name string) {
+	c, err := b.start(ctx, name)
+	if err != nil {
+		if ctx.Err() == nil {
+			b.a.log.Warn("no trainer stands by", "trainer", name, "slot", b.spec.Name, "error", err)
+		}
+		return
+	}
+	b.mu.Lock()
+	var out []*runner.Child
+	if b.closed {
+		out = append(out, c)
+	} else {
+		fresh := &place{name: name, child: c}
+		fresh.timer = time.AfterFunc(benchIdle, func() { b.retire(fresh) })
+		kept := []*place{fresh}
+		for _, p := range b.places {
+			if p.name != name && len(kept) < benchNames {
+				kept = append(kept, p)
+				continue
+			}
+			p.timer.Stop()
+			if p.child != nil {
+				out = append(out, p.child)
+				p.child = nil
+			}
+		}
+		b.places = kept
+	}
+	b.mu.Unlock()
+	for _, c := range out {
+		c.Discard()
+	}
+}
+
+func (b *bench) retire(p *place) {
+	b.mu.Lock()
+	c := p.child
+	p.child = nil
+	b.mu.Unlock()
+	if c != nil {
+		c.Discard()
+	}
+}
+
+func (b *bench) close() {
+	b.mu.Lock()
+	b.closed = true
+	places := b.places
+	b.places = nil
+	b.mu.Unlock()
+	for _, p := range places {
+		p.timer.Stop()
+		b.retire(p)
+	}
+}

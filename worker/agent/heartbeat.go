@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// heartbeatSpacing bounds how often new leases make the agent speak up.
+const heartbeatSpacing = 200 * time.Millisecond
+
+func (a *Agent) heartbeatSoon() {
+	select {
+	case a.kick <- struct{}{}:
+	default:
+	}
+}
+
+// heartbeats renews all leases every quarter of their term, and soon after a
+// new one came: only an answered heartbeat proves that a lease is still held.
+func (a *Agent) heartbeats(ctx context.Context) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		pause := a.term() / 4
+		if err := a.heartbeat(ctx); err != nil && ctx.Err() == nil {
+			a.metrics.heartbeatFailures.Inc()
+			a.log.Warn("heartbeat not answered", "error", err)
+			pause = heartbeatSpacing
+		}
+		timer := time.NewTimer(pause - min(pause, time.Since(began)))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-a.kick:
+			sleep(ctx, heartbeatSpacing-time.Since(began))
+		}
+		timer.Stop()
+	}
+	// A last word, so that the roster shows a worker that left and not one that died.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 500*time.Millisecond)
+	defer cancel()
+	a.heartbeat(last)
+}
+
+// term is the time to live of leases, as the coordinators last said.
+func (a *Agent) term() time.Duration { return time.Duration(a.ttl.Load()) }
+
+// margin is how long before the end of its lease a run is ended.
+func margin(ttl time.Duration) time.Duration { return ttl / 8 }
+
+func (a *Agent) heartbeat(ctx context.Context) error {
+	live := a.held.live()
+	req := &atelierv1.HeartbeatRequest{Worker: a.describe()}
+	for _, h := range live {
+		req.Leases = append(req.Leases, h.ref())
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.term()/4)
+	defer cancel()
+	sent := now()
+	resp, err := a.cfg.Coordinator.Heartbeat(ctx, connect.NewRequest(req))
+	if err != nil {
+		return err
+	}
+	m := resp.Msg
+	ttl := time.Duration(m.TtlMs) * time.Millisecond
+	if ttl > 0 {
+		a.ttl.Store(int64(ttl))
+	} else {
+		ttl = a.term()
+	}
+	for _, h := range live {
+		if slices.ContainsFunc(m.Lost, func(l *atelierv1.LeaseRef) bool { return l.Token == h.lease.Token }) {
+			if h.lose("the coordinators hold the lease for lost", false) {
+				a.log.Warn("lease lost", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
+			}
+			continue
+		}
+		h.renew(sent + ttl - margin(ttl))
+	}
+	for _, v := range m.Verdicts {
+		if h := a.held.get(v.GetLease().GetToken()); h != nil {
+			h.judge(v.Verdict, v.Reason)
+		}
+	}
+	if was := a.told.Swap(m.Drain); was != m.Drain {
+		a.log.Info("told by the coordinators", "drain", m.Drain)
+	}
+	if len(m.Coordinators) > 0 && a.cfg.Learn != nil {
+		a.cfg.Learn(m.Coordinators)
+	}
+	return nil
+}
+
+func (a *Agent) describe() *atelierv1.Worker {
+	w := &atelierv1.Worker{Name: a.cfg.Name, Address: a.cfg.Address, Incarnation: a.incarnation, Draining: a.draining.Load(),
+		Labels: a.cfg.Labels, Trainers: a.offered, Version: a.cfg.Version}
+	for _, s := range a.slots {
+		w.Slots = append(w.Slots, s.describe())
+	}
+	return w
+}
+
+// watchDeadlines ends each run whose lease was not renewed in time. It looks at
+// a clock that goes on while this process is stopped, and looks at once when it
+// is continued.
+func (a *Agent) watchDeadlines(ctx context.Context) {
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
+	defer signal.Stop(continued)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-continued:
+		}
+		t := now()
+		for _, h := range a.held.live() {
+			if h.expired(t) && h.lose("the lease could not be renewed in time", true) {
+				a.metrics.leasesRunOut.Inc()
+				a.log.Warn("lease not renewed in time; ending the run", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
+			}
+		}
+	}
+}
+
+// sleep waits for d or the end of ctx, and tells whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

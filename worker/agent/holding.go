@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// holding is one lease this agent has, from the grant until the run's end is
+// acknowledged. It is named in heartbeats all that time: a lease whose last
+// report is still on its way must not run out.
+type holding struct {
+	lease *atelierv1.Lease
+
+	mu       sync.Mutex
+	deadline time.Duration // end the run then, unless renewed
+	ended    bool          // the run is over, its end is queued
+	cause    string        // why it is lost
+	local    bool          // lost by the agent's own clock, not by a coordinator's word
+	verdict  atelierv1.Verdict
+	reason   string
+	signal   chan struct{} // a verdict or a pause came; capacity 1
+	paused   bool          // drain: end with a checkpoint
+	lost     chan struct{} // closed: nothing this run does counts any more
+}
+
+func newHolding(l *atelierv1.Lease, deadline time.Duration) *holding {
+	return &holding{lease: l, deadline: deadline, signal: make(chan struct{}, 1), lost: make(chan struct{})}
+}
+
+func (h *holding) ref() *atelierv1.LeaseRef {
+	return &atelierv1.LeaseRef{SweepId: h.lease.SweepId, Trial: h.lease.Trial, Token: h.lease.Token}
+}
+
+// lose ends the run's right. The first cause stays.
+// True means that a run in work has to end now.
+func (h *holding) lose(cause string, local bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cause != "" {
+		return false
+	}
+	h.cause, h.local = cause, local
+	close(h.lost)
+	return !h.ended
+}
+
+func (h *holding) isLost() (cause string, local bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cause, h.local
+}
+
+// judge notes a verdict; stop outranks pause.
+func (h *holding) judge(v atelierv1.Verdict, reason string) {
+	if v != atelierv1.Verdict_VERDICT_STOP && v != atelierv1.Verdict_VERDICT_PAUSE {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.verdict == v || h.verdict == atelierv1.Verdict_VERDICT_STOP {
+		return
+	}
+	h.verdict, h.reason = v, reason
+	h.wake()
+}
+
+func (h *holding) pause() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.paused = true
+	h.wake()
+}
+
+func (h *holding) wake() {
+	select {
+	case h.signal <- struct{}{}:
+	default:
+	}
+}
+
+// wishes returns what is asked of the run: a verdict, or the end for a drain.
+func (h *holding) wishes() (v atelierv1.Verdict, reason string, drain bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.verdict, h.reason, h.paused
+}
+
+func (h *holding) renew(until time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deadline = max(h.deadline, until)
+}
+
+func (h *holding) expired(t time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.ended && h.cause == "" && t >= h.deadline
+}
+
+func (h *holding) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = true
+}
+
+// holdings are all leases of this agent, by token.
+type holdings struct {
+	mu      sync.Mutex
+	byToken map[uint64]*holding
+	closing bool // a drain has begun: what is added is paused at once
+}
+
+// add returns false for a lease that is held already (a repeated answer).
+func (t *holdings) add(h *holding) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byToken[h.lease.Token] != nil {
+		return false
+	}
+	t.byToken[h.lease.Token] = h
+	if t.closing {
+		h.pause()
+	}
+	return true
+}
+
+func (t *holdings) drop(h *holding) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byToken[h.lease.Token] == h {
+		delete(t.byToken, h.lease.Token)
+	}
+}
+
+func (t *holdings) get(token uint64) *holding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byToken[token]
+}
+
+// live lists what is to be renewed.
+func (t *holdings) live() []*holding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]*holding, 0, len(t.byToken))
+	for _, h := range t.byToken {
+		if cause, _ := h.isLost(); cause == "" {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+func (t *holdings) pauseAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closing = true
+	for _, h := range t.byToken {
+		h.pause()
+	}
+}
+
+// of tells whether a trial is in work here.
+func (t *holdings) of(sweep string, trial int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range t.byToken {
+		if h.lease.SweepId == sweep && h.lease.Trial == trial {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,213 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+const (
+	batchEvents = 256
+	batchBytes  = 1 << 20
+)
+
+// relay is the agent's one ordered queue of events. One request is in flight at
+// a time, so what arrives is in order; it is repeated until it is answered.
+type relay struct {
+	coordinator Coordinator
+	worker      string
+	incarnation string
+	limit       int // bytes
+	log         *slog.Logger
+
+	mu     sync.Mutex
+	items  []item
+	bytes  int
+	open   bool          // no limit any more: the agent is ending
+	room   chan struct{} // closed and replaced when something left the queue
+	filled chan struct{} // capacity 1
+	counts map[atelierv1.Outcome]int64
+}
+
+// item is one event; answer is called once, from the sending goroutine.
+type item struct {
+	event  *atelierv1.RunEvent
+	size   int
+	answer func(*atelierv1.EventResult)
+}
+
+func newRelay(c Coordinator, worker, incarnation string, limit int, log *slog.Logger) *relay {
+	return &relay{coordinator: c, worker: worker, incarnation: incarnation, limit: limit, log: log,
+		room: make(chan struct{}), filled: make(chan struct{}, 1), counts: map[atelierv1.Outcome]int64{}}
+}
+
+// push queues an event. While the queue is full it waits for room, or until
+// lost is closed: then the event could only be fenced, and false is returned.
+// A nil channel means that the event is queued at once, full or not: the end of
+// a run is small and there is one for each.
+func (r *relay) push(e *atelierv1.RunEvent, lost <-chan struct{}, answer func(*atelierv1.EventResult)) bool {
+	it := item{event: e, size: proto.Size(e) + 64, answer: answer}
+	for {
+		r.mu.Lock()
+		if lost == nil || r.open || r.bytes == 0 || r.bytes+it.size <= r.limit {
+			r.items = append(r.items, it)
+			r.bytes += it.size
+			r.mu.Unlock()
+			select {
+			case r.filled <- struct{}{}:
+			default:
+			}
+			return true
+		}
+		room := r.room
+		r.mu.Unlock()
+		select {
+		case <-room:
+		case <-lost:
+			return false
+		}
+	}
+}
+
+// unbound lifts the limit, so that trainers which are being ended need not wait
+// for a coordinator: what they still have to say is no more than a pipe holds.
+func (r *relay) unbound() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open = true
+	close(r.room)
+	r.room = make(chan struct{})
+}
+
+// load returns how much is waiting.
+func (r *relay) load() (events, bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.items), r.bytes
+}
+
+// head returns the next batch without taking it from the queue.
+func (r *relay) head(most int) []item {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, size := 0, 0
+	for n < len(r.items) && n < most && (n == 0 || size+r.items[n].size <= batchBytes) {
+		size += r.items[n].size
+		n++
+	}
+	return r.items[:n:n]
+}
+
+func (r *relay) remove(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.items[:n] {
+		r.bytes -= r.items[i].size
+		r.items[i] = item{}
+	}
+	r.items = r.items[n:]
+	if len(r.items) == 0 {
+		r.items = nil // lets the array of a burst go
+	}
+	close(r.room)
+	r.room = make(chan struct{})
+}
+
+// send works the queue until ctx ends.
+func (r *relay) send(ctx context.Context) {
+	most, backoff := batchEvents, time.Duration(0)
+	for {
+		batch := r.head(most)
+		if len(batch) == 0 {
+			select {
+			case <-r.filled:
+			case <-ctx.Done():
+				return
+			}
+			continue
+		}
+		results, err := r.call(ctx, batch)
+		switch {
+		case err == nil:
+			most, backoff = batchEvents, 0
+		case ctx.Err() != nil:
+			return
+		case refused(err) && len(batch) > 1:
+			most = max(1, len(batch)/2) // one event of these cannot be taken: find it
+			continue
+		case refused(err):
+			r.log.Error("the coordinators refuse an event; dropped", "sweep", batch[0].event.SweepId, "trial", batch[0].event.Trial, "error", err)
+			results = []*atelierv1.EventResult{{Outcome: atelierv1.Outcome_OUTCOME_REFUSED, Message: err.Error()}}
+		default:
+			if backoff == 0 {
+				r.log.Warn("reports wait for a coordinator", "events", len(batch), "error", err)
+			}
+			backoff = min(max(2*backoff, 20*time.Millisecond), time.Second)
+			sleep(ctx, backoff)
+			continue
+		}
+		for i, it := range batch {
+			r.count(results[i].Outcome)
+			it.answer(results[i])
+		}
+		r.remove(len(batch))
+	}
+}
+
+func (r *relay) call(ctx context.Context, batch []item) ([]*atelierv1.EventResult, error) {
+	req := &atelierv1.RelayRequest{Worker: r.worker, Incarnation: r.incarnation, Events: make([]*atelierv1.RunEvent, len(batch))}
+	for i, it := range batch {
+		req.Events[i] = it.event
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	resp, err := r.coordinator.Relay(ctx, connect.NewRequest(req))
+	if err != nil {
+		return nil, err
+	}
+	if n := len(resp.Msg.Results); n != len(batch) {
+		return nil, fmt.Errorf("%d answers to %d events", n, len(batch))
+	}
+	return resp.Msg.Results, nil
+}
+
+// refused: the request itself is at fault, so that repeating it is useless.
+func refused(err error) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeInvalidArgument, connect.CodeOutOfRange:
+		return true
+	}
+	return false
+}
+
+func (r *relay) count(o atelierv1.Outcome) {
+	r.mu.Lock()
+	r.counts[o]++
+	r.mu.Unlock()
+}
+
+// flush waits until the queue is empty and returns what is left of it after d.
+func (r *relay) flush(d time.Duration) int {
+	end := time.NewTimer(d)
+	defer end.Stop()
+	for {
+		r.mu.Lock()
+		n, room := len(r.items), r.room
+		r.mu.Unlock()
+		if n == 0 {
+			return 0
+		}
+		select {
+		case <-room:
+		case <-end.C:
+			return n
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/worker/store"
+)
+
+// retention decides which of a trial's checkpoint files may go, from what the
+// coordinators acknowledged. Their index keeps the newest and the best. What
+// "newest" and "best of equals" mean is theirs to say, so a file goes only
+// when no reading of those words could keep it. The index keeps the same rows of an
+// ended trial, and so does this. It works in the relay's goroutine.
+type retention struct {
+	store *store.Store
+	log   *slog.Logger
+	max   bool
+	rows  []*atelierv1.Checkpoint // in the order they were acknowledged
+}
+
+func newRetention(s *store.Store, l *atelierv1.Lease, log *slog.Logger) *retention {
+	r := &retention{store: s, log: log, max: l.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE}
+	for i := len(l.Checkpoints) - 1; i >= 0; i-- { // newest first there
+		r.rows = append(r.rows, l.Checkpoints[i])
+	}
+	return r
+}
+
+// acknowledged takes a checkpoint's answer and deletes what it displaced.
+func (r *retention) acknowledged(c *atelierv1.Checkpoint, o atelierv1.Outcome) {
+	if o != atelierv1.Outcome_OUTCOME_RECORDED && o != atelierv1.Outcome_OUTCOME_ALREADY {
+		return // not indexed; swept with the other leftovers
+	}
+	r.rows = append(r.rows, c)
+	kept := r.rows[:0:0]
+	for i, row := range r.rows {
+		if r.needed(i) {
+			kept = append(kept, row)
+			continue
+		}
+		go func() { // a large file takes a while to go; the relay must not wait for it
+			if err := r.store.Remove(row.Location); err != nil {
+				r.log.Warn("an old checkpoint stays", "location", row.Location, "error", err)
+			}
+		}()
+	}
+	r.rows = kept
+}
+
+// needed: the last acknowledged, the highest epoch, the first or last of the best.
+func (r *retention) needed(i int) bool {
+	c := r.rows[i]
+	if i == len(r.rows)-1 {
+		return true
+	}
+	highest, better, equalBefore, equalAfter := true, false, false, false
+	for j, d := range r.rows {
+		if j == i {
+			continue
+		}
+		if d.Epoch > c.Epoch {
+			highest = false
+		}
+		switch {
+		case r.better(d, c):
+			better = true
+		case !r.better(c, d) && j < i:
+			equalBefore = true
+		case !r.better(c, d):
+			equalAfter = true
+		}
+	}
+	return highest || (!better && !(equalBefore && equalAfter))
+}
+
+func (r *retention) better(a, b *atelierv1.Checkpoint) bool {
+	if !a.HasMetric || math.IsNaN(a.Metric) {
+		return false
+	}
+	if !b.HasMetric || math.IsNaN(b.Metric) {
+		return true
+	}
+	if r.max {
+		return a.Metric > b.Metric
+	}
+	return a.Metric < b.Metric
+}
+
+const (
+	sweepEvery = 5 * time.Minute
+	leftover   = 10 * time.Minute // files younger than this may be on their way into the index
+)
+
+// sweepLeftovers deletes checkpoint files the index does not name: of runs that
+// were fenced or killed, of trials that went on elsewhere. When the
+// coordinators do not know the sweep, or do not answer, nothing goes.
+func (a *Agent) sweepLeftovers(ctx context.Context) {
+	for sleep(ctx, sweepEvery) {
+		if n, err := a.removeLeftovers(ctx, leftover); err != nil {
+			a.log.Warn("leftover checkpoints were not swept", "error", err)
+		} else if n > 0 {
+			a.log.Info("leftover checkpoints swept", "files", n)
+		}
+	}
+}
+
+func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, error) {
+	sweeps, err := a.cfg.Store.Trials()
+	if err != nil {
+		return 0, err
+	}
+	gone := 0
+	for sweep, trials := range sweeps {
+		call, cancel := context.WithTimeout(ctx, 10*time.Second)
+		resp, err := a.cfg.Index.ListCheckpoints(call, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Source: "state"}))
+		cancel()
+		if connect.CodeOf(err) == connect.CodeNotFound {
+			continue
+		}
+		if err != nil {
+			return gone, err
+		}
+		locations := map[int64][]string{}
+		for _, c := range resp.Msg.Checkpoints {
+			locations[c.Trial] = append(locations[c.Trial], c.Location)
+		}
+		for _, t := range trials {
+			if a.held.of(sweep, t) {
+				continue
+			}
+			n, err := a.cfg.Store.Keep(sweep, t, locations[t], age)
+			gone += n
+			if err != nil {
+				return gone, err
+			}
+		}
+	}
+	return gone, nil
+}
+
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

@@ -1,0 +1,250 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/worker/slots"
+)
+
+const (
+	pollWait      = 15 * time.Second // a long poll of an idle slot
+	failurePause  = 500 * time.Millisecond
+	failureLimit  = 30 * time.Second
+	prefetchLimit = 2 * time.Second // at most this long before a run's expected end
+)
+
+// slot takes one run at a time. One goroutine serves it; the fields below mu are
+// read by others.
+type slot struct {
+	a     *Agent
+	spec  *slots.Slot
+	bench *bench
+	polls int // numbers its requests
+
+	past durations // how long runs of a sweep took here
+
+	mu    sync.Mutex
+	state string // idle | busy | quarantined
+	now   *atelierv1.Lease
+}
+
+func newSlot(a *Agent, spec *slots.Slot) *slot {
+	s := &slot{a: a, spec: spec, state: "idle", past: durations{}}
+	s.bench = newBench(a, spec)
+	return s
+}
+
+func (s *slot) set(state string, l *atelierv1.Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.now = state, l
+}
+
+func (s *slot) describe() *atelierv1.Slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := &atelierv1.Slot{Name: s.spec.Name, Kind: s.spec.Kind, Device: s.spec.Device, Description: s.spec.Description,
+		Threads: int32(s.spec.Threads), MemoryBytes: s.spec.MemoryBytes, State: s.state}
+	if s.now != nil {
+		p.SweepId, p.Trial = s.now.SweepId, s.now.Trial
+	}
+	return p
+}
+
+// serve works until ctx ends or a drain finds the slot idle.
+func (s *slot) serve(ctx context.Context) {
+	var next *poll
+	failures := 0
+	for ctx.Err() == nil {
+		if next == nil {
+			if s.a.draining.Load() {
+				return
+			}
+			next = s.poll(ctx, pollWait)
+		}
+		h := next.take()
+		next = nil
+		if h == nil {
+			continue
+		}
+		if s.a.draining.Load() {
+			s.handBack(h, "its worker is leaving")
+			continue
+		}
+		outcome := s.carryOut(ctx, h)
+		next = outcome.next
+		if outcome.started {
+			failures = 0
+			continue
+		}
+		// A slot that cannot start anything must not burn through all trials.
+		failures++
+		if next != nil {
+			next.drop(s, "its worker cannot start a trainer")
+			next = nil
+		}
+		s.pauseAfter(ctx, min(failurePause<<min(failures-1, 10), failureLimit))
+	}
+	if next != nil {
+		next.drop(s, "its worker is leaving")
+	}
+}
+
+func (s *slot) pauseAfter(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-s.a.drain:
+	}
+}
+
+// handBack gives a lease that was never started back.
+func (s *slot) handBack(h *holding, why string) {
+	class := atelierv1.ExitClass_EXIT_CLASS_RELEASED
+	if v, reason, _ := h.wishes(); v == atelierv1.Verdict_VERDICT_STOP {
+		class, why = atelierv1.ExitClass_EXIT_CLASS_STOPPED, reason
+	}
+	s.a.finish(h, class, why)
+}
+
+// poll is one lease being asked for: the same request id until it is answered
+// with a lease, so that a lost answer costs nothing.
+type poll struct {
+	done  chan struct{}
+	lease *holding // once done; nil: given up
+	quit  atomic.Bool
+}
+
+// poll starts to ask. It goes on until there is a lease, ctx ends, a drain
+// begins or quit is set; a call in flight is heard out in the last case, since
+// it may bring a lease.
+func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
+	s.polls++
+	p := &poll{done: make(chan struct{})}
+	req := &atelierv1.AcquireRequest{RequestId: fmt.Sprintf("%s-%s-%d", s.a.incarnation, s.spec.Name, s.polls), Worker: s.a.cfg.Name,
+		Incarnation: s.a.incarnation, Slot: s.spec.Name, Trainers: s.a.offered, WaitMs: wait.Milliseconds(), Labels: s.a.cfg.Labels}
+	go func() {
+		defer close(p.done)
+		for !p.quit.Load() {
+			if s.a.told.Load() && !s.a.draining.Load() && ctx.Err() == nil {
+				s.pauseAfter(ctx, failurePause) // drained by the coordinators; may be undone
+				continue
+			}
+			if s.a.draining.Load() || ctx.Err() != nil {
+				return
+			}
+			h, err := s.ask(ctx, req)
+			if h != nil {
+				p.lease = h
+				return
+			}
+			if err != nil && ctx.Err() == nil && !s.a.draining.Load() {
+				s.a.log.Debug("no answer to a request for work", "slot", s.spec.Name, "error", err)
+				s.pauseAfter(ctx, failurePause)
+			}
+		}
+	}()
+	return p
+}
+
+// ask makes one call. When it has to be broken off, one short repeat of the
+// same request finds out whether a lease was granted meanwhile.
+func (s *slot) ask(ctx context.Context, req *atelierv1.AcquireRequest) (*holding, error) {
+	wait := time.Duration(req.WaitMs) * time.Millisecond
+	call, cancel := context.WithTimeout(ctx, wait+10*time.Second)
+	defer cancel()
+	undrained := make(chan struct{})
+	defer close(undrained)
+	go func() {
+		select {
+		case <-s.a.drain:
+			cancel()
+		case <-undrained:
+		}
+	}()
+	resp, err := s.a.cfg.Coordinator.Acquire(call, connect.NewRequest(req))
+	if err != nil && (ctx.Err() != nil || s.a.draining.Load()) {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		short := &atelierv1.AcquireRequest{RequestId: req.RequestId, Worker: req.Worker, Incarnation: req.Incarnation, Slot: req.Slot,
+			Trainers: req.Trainers, WaitMs: 1, Labels: req.Labels}
+		resp, err = s.a.cfg.Coordinator.Acquire(last, connect.NewRequest(short))
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := resp.Msg.Lease
+	if l == nil {
+		return nil, nil
+	}
+	if l.Token == 0 || l.SweepId == "" || l.Trial < 1 {
+		return nil, errors.New("a lease without a token, sweep or trial")
+	}
+	ttl := time.Duration(l.TtlMs) * time.Millisecond
+	if ttl <= 0 {
+		ttl = s.a.term()
+	}
+	// When the grant was made is not known here: the answer may have been long
+	// on its way. Half a term is lent until a heartbeat confirms it, at once.
+	h := newHolding(l, now()+ttl/2)
+	if !s.a.held.add(h) {
+		return nil, fmt.Errorf("lease %d was granted twice", l.Token)
+	}
+	s.a.heartbeatSoon()
+	return h, nil
+}
+
+// take waits for the lease.
+func (p *poll) take() *holding {
+	<-p.done
+	return p.lease
+}
+
+// drop gives up and hands back what comes all the same.
+func (p *poll) drop(s *slot, why string) {
+	p.quit.Store(true)
+	if h := p.take(); h != nil {
+		s.handBack(h, why)
+	}
+}
+
+// durations remember how long runs of a sweep took lately.
+type durations map[string][]time.Duration
+
+func (d durations) add(sweep string, t time.Duration) {
+	if len(d) > 64 && d[sweep] == nil {
+		clear(d)
+	}
+	recent := append(d[sweep], t)
+	d[sweep] = recent[max(0, len(recent)-8):]
+}
+
+// longest of the recent ones; 0 when there is none.
+func (d durations) longest(sweep string) time.Duration {
+	var m time.Duration
+	for _, t := range d[sweep] {
+		m = max(m, t)
+	}
+	return m
+}
+
+// prefetchAfter says how long into a run the next lease is asked for: shortly
+// before the end the last runs of the sweep suggest. A lease held for a busy
+// slot is one that an idle slot elsewhere does not get, so there is none when
+// nothing is known, and hardly any time for it to lie here.
+func prefetchAfter(expected time.Duration) (time.Duration, bool) {
+	if expected <= 0 {
+		return 0, false
+	}
+	return expected - min(expected/4, prefetchLimit), true
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"atelier/common/client"
+	"atelier/common/version"
+)
+
+// Config is what the flags say.
+type Config struct {
+	Name, Data, Listen, Gossip, Advertise string
+	GossipKeyFile                         string
+	Join, Addrs                           []string
+	Slots                                 string
+	ThreadsPerSlot                        int
+	Shared, Cache                         string
+	TrainersFile, TrainerBin              string
+	Labels                                map[string]string
+	Insecure                              bool
+	AddressFile                           string
+	LogLevel                              string
+	DrainGrace                            time.Duration
+}
+
+var workerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// ParseFlags reads the command line and the environment
+// (ATELIER_WORKER_<FLAG>). help is true when only help or the version was asked for.
+func (m *Main) ParseFlags(args []string) (help bool, err error) {
+	host, _ := os.Hostname()
+	str := func(name, value, usage string) *cli.StringFlag {
+		return &cli.StringFlag{Name: name, Value: value, Usage: usage, EnvVars: []string{envName(name)}}
+	}
+	ran := false
+	app := &cli.App{
+		Name: "atelier-worker", Usage: "take trials from the coordinators and train them on this machine", Version: version.Version,
+		HideHelpCommand: true, ExitErrHandler: func(*cli.Context, error) {}, OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
+		Description: "atelier-worker simtrainer is the simulated trainer; the agent starts it by itself.",
+		Flags: []cli.Flag{
+			str("name", host, "name of this worker, unique in the cluster"),
+			str("data", "", "folder for checkpoints, logs and pid files (needed)"),
+			str("listen", "127.0.0.1:7610", "address of the file server: checkpoints, logs, /metrics, /healthz"),
+			str("gossip", "127.0.0.1:7612", "address to find the others at"),
+			str("advertise", "", "host others reach this one at; needed when an address is 0.0.0.0"),
+			str("join", "", "gossip addresses HOST:PORT[,..] of any node of the cluster"),
+			str("addr", "", "API addresses HOST:PORT[,..] of coordinators; found through --join when not given"),
+			str("slots", "auto", "runs at once: auto (one a GPU, else one for every four cores), N, gpu:N or cpu:N"),
+			&cli.IntFlag{Name: "threads-per-slot", Usage: "CPU threads of one run; 0 shares the cores evenly", EnvVars: []string{envName("threads-per-slot")}},
+			str("shared", "", "folder that all workers share, for checkpoints"),
+			str("cache", "", "folder for packed image sets (default: cache in the data folder)"),
+			str("trainers", "", "YAML file that names further trainers"),
+			str("trainer-bin", "", "the atelier-trainer program (default: beside this one, then on PATH)"),
+			str("labels", "", "labels k=v[,..] of this worker"),
+			&cli.BoolFlag{Name: "insecure", Usage: "allow addresses other than this machine's own, without encryption", EnvVars: []string{envName("insecure")}},
+			str("gossip-key-file", "", "file with the cluster's gossip key"),
+			str("address-file", "", "JSON file to write the addresses to, once serving"),
+			str("log-level", "info", "debug, info, warn or error"),
+			&cli.DurationFlag{Name: "drain-grace", Value: 30 * time.Second, Usage: "time for running trials to write a checkpoint and end, at SIGTERM", EnvVars: []string{envName("drain-grace")}},
+		},
+		Action: func(c *cli.Context) error {
+			ran = true
+			if c.Args().Present() {
+				return fmt.Errorf("%q is not a flag; see --help", c.Args().First())
+			}
+			m.Config = Config{Name: c.String("name"), Data: c.String("data"), Listen: c.String("listen"), Gossip: c.String("gossip"), Advertise: c.String("advertise"),
+				Join: list(c.String("join")), Slots: c.String("slots"), ThreadsPerSlot: c.Int("threads-per-slot"), Shared: c.String("shared"), Cache: c.String("cache"),
+				TrainersFile: c.String("trainers"), TrainerBin: c.String("trainer-bin"), Insecure: c.Bool("insecure"), AddressFile: c.String("address-file"),
+				LogLevel: c.String("log-level"), DrainGrace: c.Duration("drain-grace"), GossipKeyFile: c.String("gossip-key-file")}
+			var err error
+			if s := c.String("addr"); s != "" {
+				if m.Config.Addrs, err = client.ParseAddrs(s); err != nil {
+					return fmt.Errorf("--addr: %w", err)
+				}
+			}
+			if m.Config.Labels, err = labels(c.String("labels")); err != nil {
+				return err
+			}
+			return m.Config.check()
+		},
+	}
+	err = app.Run(args)
+	return !ran && err == nil, err
+}
+
+func envName(flag string) string {
+	return "ATELIER_WORKER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func list(s string) []string {
+	var out []string
+	for x := range strings.SplitSeq(s, ",") {
+		if x = strings.TrimSpace(x); x != "" {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func labels(s string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, kv := range list(s) {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("--labels: %q is not of the form key=value", kv)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+func (c *Config) check() error {
+	if !workerName.MatchString(c.Name) {
+		return fmt.Errorf("--name %q: give 1 to 64 letters, digits, dots, dashes or underscores", c.Name)
+	}
+	if c.Data == "" {
+		return errors.New("--data is needed: a folder for checkpoints, logs and pid files")
+	}
+	if len(c.Join) == 0 && len(c.Addrs) == 0 {
+		return errors.New("give --join with the gossip address of any node, or --addr with API addresses of coordinators")
+	}
+	if c.ThreadsPerSlot < 0 {
+		return fmt.Errorf("--threads-per-slot %d: give 0 or more", c.ThreadsPerSlot)
+	}
+	if c.DrainGrace < 0 {
+		return fmt.Errorf("--drain-grace %s: give 0 or more", c.DrainGrace)
+	}
+	var err error
+	for _, p := range []*string{&c.Data, &c.Shared, &c.Cache} {
+		if *p != "" {
+			if *p, err = filepath.Abs(*p); err != nil {
+				return err
+			}
+		}
+	}
+	if c.Cache == "" {
+		c.Cache = filepath.Join(c.Data, "cache")
+	}
+	for _, a := range []struct{ flag, addr string }{{"--listen", c.Listen}, {"--gossip", c.Gossip}} {
+		host, _, err := net.SplitHostPort(a.addr)
+		if err != nil {
+			return fmt.Errorf("%s %q: give HOST:PORT", a.flag, a.addr)
+		}
+		ip := net.ParseIP(host)
+		if host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.Insecure {
+			return fmt.Errorf("%s %s can be reached from other machines and speaks without encryption; give --insecure to allow that", a.flag, a.addr)
+		}
+		if (host == "" || (ip != nil && ip.IsUnspecified())) && c.Advertise == "" {
+			return fmt.Errorf("%s %s is every address of this machine; say with --advertise which host others reach it at", a.flag, a.addr)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+// Command atelier-worker is a machine's agent: it takes leases from the
+// coordinators for its slots and trains, one trainer process a run.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"atelier/common/trainerproto"
+	"atelier/worker/simtrainer"
+)
+
+func main() {
+	// Not through the flag parser: a simulated trainer should start in a few milliseconds.
+	if len(os.Args) == 2 && os.Args[1] == "simtrainer" {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM)
+		os.Exit(simtrainer.Main(os.Stdin, os.NewFile(trainerproto.EventsFD, "events"), os.Stderr, signals))
+	}
+	m := NewMain()
+	help, err := m.ParseFlags(os.Args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "atelier-worker:", err)
+		os.Exit(2)
+	}
+	if help {
+		return
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-signals
+		m.Drain()
+		<-signals
+		cancel()
+	}()
+	err = m.Run(ctx)
+	if e := m.Close(); err == nil {
+		err = e
+	}
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "atelier-worker:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"atelier/worker/runner"
+)
+
+const (
+	torchTrainer = "torch"
+	simTrainer   = "sim"
+)
+
+// trainers lists what this machine can start: the trainer with libtorch where
+// it is installed, the simulated one, and those the file names.
+func trainers(bin, file string) (list []runner.Trainer, notes []string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	path, err := findTrainer(bin, self)
+	switch {
+	case err == nil:
+		list = append(list, runner.Trainer{Name: torchTrainer, Command: []string{path, "train"}})
+	case bin != "":
+		return nil, nil, fmt.Errorf("--trainer-bin: %w", err)
+	default:
+		notes = append(notes, "no atelier-trainer beside this program or on PATH: sweeps with trainer torch are not taken here")
+	}
+	list = append(list, runner.Trainer{Name: simTrainer, Command: []string{self, "simtrainer"}})
+	if file == "" {
+		return list, notes, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--trainers: %w", err)
+	}
+	defer f.Close()
+	more, err := readTrainers(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return nil, nil, fmt.Errorf("--trainers %s: %w", file, err)
+	}
+	return append(list, more...), notes, nil
+}
+
+func findTrainer(bin, self string) (string, error) {
+	if bin != "" {
+		return exec.LookPath(bin)
+	}
+	if p, err := exec.LookPath(filepath.Join(filepath.Dir(self), "atelier-trainer")); err == nil {
+		return p, nil
+	}
+	return exec.LookPath("atelier-trainer")
+}
+
+// readTrainers reads `trainers: {name: {command: [..], env: {..}}}`.
+func readTrainers(r io.Reader) ([]runner.Trainer, error) {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Trainers map[string]struct {
+			Command []string          `yaml:"command"`
+			Env     map[string]string `yaml:"env"`
+		} `yaml:"trainers"`
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&doc); err != nil && err != io.EOF {
+		return nil, err
+	}
+	var list []runner.Trainer
+	for name, t := range doc.Trainers {
+		if !workerName.MatchString(name) {
+			return nil, fmt.Errorf("trainers.%s: a name has 1 to 64 letters, digits, dots, dashes or underscores", name)
+		}
+		if name == torchTrainer || name == simTrainer {
+			return nil, fmt.Errorf("trainers.%s: this name is taken by a trainer of Atelier's own", name)
+		}
+		if len(t.Command) == 0 || t.Command[0] == "" {
+			return nil, fmt.Errorf("trainers.%s.command: give the program and its arguments as a list", name)
+		}
+		if _, err := exec.LookPath(t.Command[0]); err != nil {
+			return nil, fmt.Errorf("trainers.%s.command: %w", name, err)
+		}
+		list = append(list, runner.Trainer{Name: name, Command: t.Command, Env: t.Env})
+	}
+	slices.SortFunc(list, func(a, b runner.Trainer) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return list, nil
+}

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
+
+	"atelier/common/client"
+	"atelier/common/gossip"
+	"atelier/common/version"
+	"atelier/worker/agent"
+	"atelier/worker/runner"
+	"atelier/worker/slots"
+	"atelier/worker/store"
+)
+
+// Main is the program: flags in, everything wired, closed in reverse order.
+type Main struct {
+	Config Config
+
+	log    *slog.Logger
+	drain  chan struct{}
+	closer []func() error
+}
+
+// NewMain returns a program to be configured.
+func NewMain() *Main { return &Main{drain: make(chan struct{})} }
+
+// Drain asks Run to end in good order. To be called once.
+func (m *Main) Drain() { close(m.drain) }
+
+// Close releases what Run opened.
+func (m *Main) Close() error {
+	var errs []error
+	for i := len(m.closer) - 1; i >= 0; i-- {
+		errs = append(errs, m.closer[i]())
+	}
+	m.closer = nil
+	return errors.Join(errs...)
+}
+
+// Run serves until it was drained, or until ctx ends.
+func (m *Main) Run(ctx context.Context) error {
+	c := m.Config
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return fmt.Errorf("--log-level %q: give debug, info, warn or error", c.LogLevel)
+	}
+	m.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})).With("worker", c.Name)
+	if err := m.lockData(); err != nil {
+		return err
+	}
+	places, err := slots.Find(slots.Options{Want: c.Slots, ThreadsPerSlot: c.ThreadsPerSlot, Logger: m.log}.FromEnvironment())
+	if err != nil {
+		return err
+	}
+	offered, notes, err := trainers(c.TrainerBin, c.TrainersFile)
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		m.log.Info(n)
+	}
+	// Before the first word to a coordinator: it gives this worker's former
+	// leases to others as soon as it hears of the new start.
+	pids := filepath.Join(c.Data, "pids")
+	if n, err := runner.KillOrphans(pids, 30*time.Second, m.log); err != nil {
+		return err
+	} else if n > 0 {
+		m.log.Warn("ended trainers of an earlier start", "processes", n)
+	}
+	launcher, err := runner.New(runner.Config{Dir: pids, Logger: m.log})
+	if err != nil {
+		return err
+	}
+	m.closer = append(m.closer, func() error { launcher.Close(); return nil })
+
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	m.closer = append(m.closer, func() error { listener.Close(); return nil })
+	address := advertised(listener.Addr().String(), c.Advertise)
+	files, err := m.openStore(address)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := m.serveFiles(listener, files, registry); err != nil {
+		return err
+	}
+
+	pool, err := m.startGossip(address)
+	if err != nil {
+		return err
+	}
+	if err := m.writeAddresses(address, pool.Addr()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	addrs, ok := m.coordinators(ctx, pool)
+	if !ok {
+		return nil // asked to leave before there was anybody to talk to
+	}
+	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second))
+	m.closer = append(m.closer, func() error { api.Close(); return nil })
+	a, err := agent.New(agent.Config{Name: c.Name, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered,
+		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: api.Workers, Index: api.Sweeps,
+		Learn: api.Learn, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
+	if err != nil {
+		return err
+	}
+	go func() {
+		select {
+		case <-m.drain:
+			a.Drain()
+		case <-ctx.Done():
+		}
+	}()
+	m.log.Info("serving", "address", address, "slots", len(places), "incarnation", a.Incarnation(), "version", version.Version)
+	return a.Run(ctx)
+}
+
+// lockData makes the data folder this process's own: two agents in one folder
+// would end each other's trainers.
+func (m *Main) lockData() error {
+	if err := os.MkdirAll(m.Config.Data, 0o755); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	if err := os.MkdirAll(m.Config.Cache, 0o755); err != nil {
+		return fmt.Errorf("--cache: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(m.Config.Data, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	// An agent that was just killed may still hold it for a moment.
+	for range 50 {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err != nil {
+		f.Close()
+		if err == unix.EWOULDBLOCK {
+			return fmt.Errorf("--data %s: another worker uses this folder; give each its own", m.Config.Data)
+		}
+		return fmt.Errorf("--data %s: lock: %w", m.Config.Data, err)
+	}
+	m.closer = append(m.closer, f.Close)
+	return nil
+}
+
+func (m *Main) openStore(address string) (*store.Store, error) {
+	cfg := store.Config{Root: filepath.Join(m.Config.Data, "checkpoints"), Cache: filepath.Join(m.Config.Data, "fetched"), Logger: m.log}
+	if m.Config.Shared != "" {
+		cfg.Root, cfg.Shared = m.Config.Shared, true
+	}
+	s, err := store.Open(cfg, address)
+	if err == nil {
+		m.closer = append(m.closer, s.Close)
+	}
+	return s, err
+}
+
+// serveFiles serves checkpoints, logs, metrics and the health check.
+func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *prometheus.Registry) error {
+	logs := filepath.Join(m.Config.Data, "logs")
+	if err := os.MkdirAll(logs, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(logs)
+	if err != nil {
+		return err
+	}
+	m.closer = append(m.closer, root.Close)
+	mux := http.NewServeMux()
+	mux.Handle(store.URLPath, files.Handler(16))
+	mux.Handle("/logs/", store.ServeRoot(root, "/logs/", 16))
+	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug)}
+	m.closer = append(m.closer, srv.Close)
+	go func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			m.log.Error("file server ended", "error", err)
+		}
+	}()
+	return nil
+}
+
+func (m *Main) startGossip(address string) (*gossip.Pool, error) {
+	c := m.Config
+	key, err := readKey(c.GossipKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := gossip.Start(gossip.Config{Name: c.Name, Bind: c.Gossip, Advertise: c.Advertise, Key: key, Insecure: c.Insecure,
+		Meta: gossip.Meta{Role: gossip.RoleWorker, ID: c.Name, Files: address}, Join: c.Join, Logger: m.log})
+	if err != nil {
+		return nil, fmt.Errorf("gossip: %w", err)
+	}
+	m.closer = append(m.closer, func() error { return pool.Leave(time.Second) })
+	return pool, nil
+}
+
+// coordinators waits until gossip shows one, when none was named.
+func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool) ([]string, bool) {
+	if len(m.Config.Addrs) > 0 {
+		return m.Config.Addrs, true
+	}
+	said := false
+	for {
+		changed := pool.Changed()
+		var addrs []string
+		for _, p := range pool.Peers() {
+			if p.Meta.Role == gossip.RoleCoordinator && p.Meta.API != "" && p.Alive {
+				addrs = append(addrs, p.Meta.API)
+			}
+		}
+		if len(addrs) > 0 {
+			return addrs, true
+		}
+		if !said {
+			said = true
+			m.log.Info("looking for a coordinator", "join", strings.Join(m.Config.Join, ","))
+		}
+		select {
+		case <-changed:
+		case <-m.drain:
+			return nil, false
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
+// writeAddresses tells whoever started this process where it serves.
+func (m *Main) writeAddresses(listen, gossip string) error {
+	if m.Config.AddressFile == "" {
+		return nil
+	}
+	b, err := json.Marshal(map[string]any{"id": m.Config.Name, "listen": listen, "gossip": gossip, "pid": os.Getpid()})
+	if err != nil {
+		return err
+	}
+	tmp := m.Config.AddressFile + ".tmp"
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("--address-file: %w", err)
+	}
+	if err := os.Rename(tmp, m.Config.AddressFile); err != nil {
+		return fmt.Errorf("--address-file: %w", err)
+	}
+	return nil
+}
+
+// advertised puts the host that others use in place of the bound one.
+func advertised(bound, host string) string {
+	if host == "" {
+		return bound
+	}
+	_, port, err := net.SplitHostPort(bound)
+	if err != nil {
+		return bound
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// readKey reads a gossip key: 16, 24 or 32 bytes in base64 or hexadecimal.
+func readKey(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--gossip-key-file: %w", err)
+	}
+	text := strings.TrimSpace(string(b))
+	for _, decode := range []func(string) ([]byte, error){hex.DecodeString, base64.StdEncoding.DecodeString} {
+		if key, err := decode(text); err == nil && (len(key) == 16 || len(key) == 24 || len(key) == 32) {
+			return key, nil
+		}
+	}
+	return nil, fmt.Errorf("--gossip-key-file %s: want 16, 24 or 32 bytes in base64 or hexadecimal", file)
+}
