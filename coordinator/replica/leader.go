@@ -105,7 +105,7 @@ func (n *Node) followLeadership(notify <-chan bool) {
 		case <-n.stop:
 			return
 		case leads := <-notify:
-			n.transport.forget()
+			n.transport.forgetAll()
 			select {
 			case <-n.leaderCh:
 			default:

@@ -55,26 +55,32 @@ func (n *Node) AddMember(ctx context.Context, id, raftAddr string) error {
 	if n.raft.State() != raft.Leader {
 		return n.notLeader()
 	}
-	have, known := n.server(id)
+	present, known := n.server(id)
 	target := raft.ServerAddress(raftAddr)
-	if known && have.Suffrage == raft.Voter {
-		if have.Address == target {
+	if known && present.Suffrage == raft.Voter {
+		if present.Address == target {
 			return nil
 		}
-		return n.change(ctx, "move member "+id, n.raft.AddVoter(have.ID, target, 0, 0))
+		return n.change(ctx, "move member "+id, n.raft.AddVoter(present.ID, target, 0, 0))
 	}
-	if !known || have.Address != target {
+	if !known || present.Address != target {
 		if err := n.change(ctx, "add member "+id, n.raft.AddNonvoter(raft.ServerID(id), target, 0, 0)); err != nil {
 			return err
 		}
 	}
-	for n.transport.progress(raft.ServerID(id)).match+catchUp < n.raft.LastIndex() {
+	for {
+		// What was confirmed by a node of this id that is gone counts for nothing:
+		// RemoveMember forgets it.
+		have := n.transport.progress(raft.ServerID(id)).match
+		if have > 0 && have+catchUp >= n.raft.LastIndex() {
+			break
+		}
 		if n.raft.State() != raft.Leader {
 			return n.notLeader()
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("add member %s: it has %d of %d log entries and no vote yet: %w", id, n.transport.progress(raft.ServerID(id)).match, n.raft.LastIndex(), ctx.Err())
+			return fmt.Errorf("add member %s: it has %d of %d log entries and no vote yet: %w", id, have, n.raft.LastIndex(), ctx.Err())
 		case <-n.stop:
 			return n.notLeader()
 		case <-time.After(10 * time.Millisecond):
@@ -92,7 +98,11 @@ func (n *Node) RemoveMember(ctx context.Context, id string) error {
 	if _, known := n.server(id); !known {
 		return fmt.Errorf("remove member: %q is not a member", id)
 	}
-	return n.change(ctx, "remove member "+id, n.raft.RemoveServer(raft.ServerID(id), 0, 0))
+	err := n.change(ctx, "remove member "+id, n.raft.RemoveServer(raft.ServerID(id), 0, 0))
+	if err == nil {
+		n.transport.forget(raft.ServerID(id))
+	}
+	return err
 }
 
 func (n *Node) change(ctx context.Context, what string, f raft.Future) error {

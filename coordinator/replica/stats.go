@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -9,19 +10,20 @@ import (
 
 // Stats is how a node does. Durations are since the node opened.
 type Stats struct {
-	ID, Role     string // leader | follower | candidate | shutdown
-	LeaderID     string
-	Term         uint64
-	LastLogIndex uint64
-	CommitIndex  uint64
-	AppliedIndex uint64 // of raft; state.View.Index is that of the last command
-	Commands     uint64 // proposed through this node
-	Entries      uint64 // log entries they went into
-	InFlight     int64
-	Appends      uint64 // writes to the log's disk
-	SlowestWrite time.Duration
-	Restores     uint64 // snapshots that replaced the state
-	Peers        []PeerStats
+	ID, Role      string // leader | follower | candidate | shutdown
+	LeaderID      string
+	Term          uint64
+	LastLogIndex  uint64
+	CommitIndex   uint64
+	AppliedIndex  uint64 // of raft; state.View.Index is that of the last command
+	SnapshotIndex uint64 // of the newest snapshot on disk
+	Commands      uint64 // proposed through this node
+	Entries       uint64 // log entries they went into
+	InFlight      int64
+	Appends       uint64 // writes to the log's disk
+	SlowestWrite  time.Duration
+	Restores      uint64 // snapshots that replaced the state
+	Peers         []PeerStats
 }
 
 // PeerStats is what a leader knows of a member; Match and Contact are zero on a
@@ -41,6 +43,7 @@ func (n *Node) Stats() Stats {
 		Commands: n.batcher.commands.Load(), Entries: n.batcher.entries.Load(), InFlight: n.batcher.inFlight.Load(),
 		Appends: n.store.appends.Load(), SlowestWrite: time.Duration(n.store.slowest.Load()), Restores: n.restores.Load(),
 	}
+	s.SnapshotIndex, _ = strconv.ParseUint(n.raft.Stats()["last_snapshot_index"], 10, 64)
 	for _, server := range n.Configuration() {
 		p := PeerStats{Server: server}
 		if s.Role == "leader" && server.ID != n.cfg.ID {

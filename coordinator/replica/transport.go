@@ -57,8 +57,15 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	return nil
 }
 
-// forget drops what was confirmed to an earlier leadership of this node.
-func (t *transport) forget() {
+// forget drops what a node confirmed that is a member no more.
+func (t *transport) forget(id raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.peers, id)
+}
+
+// forgetAll drops what was confirmed to an earlier leadership of this node.
+func (t *transport) forgetAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.peers)
