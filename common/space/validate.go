@@ -188,8 +188,12 @@ func (s *Space) validateConditions(i int, add addFault) {
 		if len(c.Any) == 0 {
 			add("when", "lists no value of %q", c.Parent)
 		}
+		choices := make(map[Value]bool, len(s.Params[parent].Choices)) // looked up only
+		for _, v := range s.Params[parent].Choices {
+			choices[v] = true
+		}
 		for _, v := range c.Any {
-			if !contains(s.Params[parent].Choices, v) {
+			if !choices[v] {
 				add("when", "%s is not one of the choices of %q", v, c.Parent)
 			}
 		}

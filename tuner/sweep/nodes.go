@@ -11,6 +11,7 @@ import (
 const (
 	maxDepth = 64      // of nested mappings and lists
 	maxNodes = 200_000 // nodes visited, aliases counted each time they are followed
+	maxKey   = 120     // bytes of a key path that a message shows
 )
 
 // reader walks the YAML tree and collects faults. Aliases are followed one at
@@ -23,9 +24,15 @@ type reader struct {
 }
 
 func (r *reader) fail(n *yaml.Node, key, format string, args ...any) {
+	if r.spent {
+		return // what the walk did not reach is not missing
+	}
 	line := 0
 	if n != nil {
 		line = n.Line
+	}
+	if len(key) > maxKey {
+		key = strings.ToValidUTF8(key[:maxKey], "") + "..."
 	}
 	r.errs = append(r.errs, Error{r.file, line, key, fmt.Sprintf(format, args...)})
 }
@@ -36,10 +43,8 @@ func (r *reader) follow(n *yaml.Node, key string) *yaml.Node {
 	for hops := 0; n != nil; hops++ {
 		r.visits++
 		if r.visits > maxNodes || hops > maxDepth {
-			if !r.spent {
-				r.spent = true
-				r.fail(n, key, "the file unfolds to more than %d values; use fewer anchors and aliases", maxNodes)
-			}
+			r.fail(n, key, "the file unfolds to more than %d values; use fewer anchors and aliases", maxNodes)
+			r.spent = true
 			return nil
 		}
 		if n.Kind != yaml.AliasNode {

@@ -11,7 +11,7 @@ import (
 )
 
 // maxListed bounds how many values or choices one parameter lists.
-const maxListed = 100_000
+const maxListed = 10_000
 
 var (
 	kinds      = []string{"float", "int", "categorical"}
@@ -24,6 +24,7 @@ var (
 type place struct {
 	whole  *yaml.Node
 	fields map[string]*yaml.Node // looked up only
+	faulty bool                  // a fault is on record already
 }
 
 func (r *reader) space(n *yaml.Node, s *Spec) {
@@ -34,7 +35,9 @@ func (r *reader) space(n *yaml.Node, s *Spec) {
 	before := len(r.errs)
 	places := map[string]place{} // looked up only
 	for _, e := range r.entries(n, "space") {
+		faults := len(r.errs)
 		p, where := r.parameter(e)
+		where.faulty = len(r.errs) > faults
 		places[e.name] = where
 		s.Space.Params = append(s.Space.Params, p)
 	}
@@ -44,15 +47,14 @@ func (r *reader) space(n *yaml.Node, s *Spec) {
 		}
 		return
 	}
-	if len(r.errs) > before {
-		r.conditions(s, places)
-		return // the space is not what its author meant; checking on would only echo
-	}
 	for _, f := range s.Space.Faults() {
 		where, ok := places[f.Param]
 		if !ok {
 			r.fail(n, "space", "%s", f.Message)
 			continue
+		}
+		if where.faulty && f.Field != "when" {
+			continue // checking on would only echo what is on record
 		}
 		key := "space." + f.Param
 		at := where.whole
@@ -63,15 +65,6 @@ func (r *reader) space(n *yaml.Node, s *Spec) {
 	}
 	if len(r.errs) == before && s.SearchMethod == gridSearch {
 		r.grid(n, s, places)
-	}
-}
-
-// conditions reports faulty conditions although other faults already stand.
-func (r *reader) conditions(s *Spec, places map[string]place) {
-	for _, f := range s.Space.Faults() {
-		if where := places[f.Param]; f.Field == "when" && where.fields["when"] != nil {
-			r.fail(where.fields["when"], "space."+f.Param+".when", "%s", f.Message)
-		}
 	}
 }
 

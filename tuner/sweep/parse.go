@@ -120,8 +120,8 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 		{"objective", "{metric: val_loss, direction: minimize}"},
 		{"space", "a mapping of parameters, such as lr: {type: float, low: 1.0e-5, high: 0.1, log: true}"},
 	} {
-		if given[need.key] == nil && !r.spent {
-			r.fail(nil, need.key, "is missing; give %s", need.hint)
+		if given[need.key] == nil {
+			r.fail(root, need.key, "is missing; give %s", need.hint)
 		}
 	}
 	if n := given["name"]; n != nil {
@@ -159,16 +159,16 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 	if n := given["objective"]; n != nil {
 		s.Objective = r.objective(n)
 	}
-	if n := given["training"]; n != nil {
-		s.TrainingJSON = r.training(n)
-	}
 	if n := given["budget"]; n != nil {
 		s.Budget = r.budget(n, s.SearchMethod)
-	} else if s.SearchMethod != gridSearch && !r.spent {
-		r.fail(nil, "budget", "is missing; give {trials: 40} (grid_search alone may go without)")
+	} else if s.SearchMethod != gridSearch {
+		r.fail(root, "budget", "is missing; give {trials: 40} (grid_search alone may go without)")
 	}
 	if n := given["space"]; n != nil {
 		r.space(n, s)
+	}
+	if n := given["training"]; n != nil {
+		s.TrainingJSON = r.training(n)
 	}
 	return s
 }
