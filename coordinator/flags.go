@@ -1,0 +1,142 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"atelier/common/version"
+)
+
+// Config is what flags and environment say.
+type Config struct {
+	ID            string
+	Data          string
+	API           string
+	Raft          string
+	Gossip        string
+	Advertise     string
+	Bootstrap     bool
+	Join          []string
+	Redis         string
+	RedisPrefix   string
+	Insecure      bool
+	GossipKeyFile string
+	LogLevel      string
+	LeaseTTL      time.Duration
+	AddressFile   string
+	LeaveOnTerm   bool
+}
+
+// errHelp says that the person asked for help and got it.
+var errHelp = errors.New("help was printed")
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func env(flag string) []string {
+	return []string{"ATELIER_COORDINATOR_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))}
+}
+
+// ParseFlags reads the command line and checks it.
+func (m *Main) ParseFlags(args []string) error {
+	c := &m.Config
+	ran := false
+	text := func(name, value, usage string, to *string) cli.Flag {
+		return &cli.StringFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name), Destination: to}
+	}
+	yes := func(name, usage string, to *bool) cli.Flag {
+		return &cli.BoolFlag{Name: name, Usage: usage, EnvVars: env(name), Destination: to}
+	}
+	join := ""
+	app := &cli.App{
+		Name:            "atelier-coordinator",
+		Usage:           "a node of the replicated memory that leads sweeps and serves the API",
+		Version:         version.Version,
+		HideHelpCommand: true,
+		Writer:          m.Stderr,
+		ErrWriter:       m.Stderr,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
+		Flags: []cli.Flag{
+			text("id", "", "`NAME` of this node in the cluster; never changes, and a wiped disk is a new one (required)", &c.ID),
+			text("data", "", "`DIR` for the log and snapshots (required)", &c.Data),
+			text("api", "127.0.0.1:7600", "`HOST:PORT` of the API; port 0 takes a free one", &c.API),
+			text("raft", "127.0.0.1:7601", "`HOST:PORT` for raft", &c.Raft),
+			text("gossip", "127.0.0.1:7602", "`HOST:PORT` for gossip (TCP and UDP)", &c.Gossip),
+			text("advertise", "", "`HOST` that others reach this node at; needed with a wildcard address", &c.Advertise),
+			yes("bootstrap", "begin a new cluster, unless the data folder holds a state", &c.Bootstrap),
+			text("join", "", "gossip `HOST:PORT[,..]` of any node, coordinator or worker, of the cluster to join", &join),
+			text("redis", "", "`HOST:PORT` of Redis for leaderboards; empty = the state answers", &c.Redis),
+			text("redis-prefix", "atelier:", "`PREFIX` of all keys in Redis", &c.RedisPrefix),
+			yes("insecure", "allow addresses that other machines can reach, without TLS", &c.Insecure),
+			text("gossip-key-file", "", "`FILE` with the gossip key: 16, 24 or 32 bytes, raw or in hex or base64", &c.GossipKeyFile),
+			text("log-level", "info", "debug, info, warn or error", &c.LogLevel),
+			&cli.DurationFlag{Name: "lease-ttl", Value: 8 * time.Second, Usage: "how long a run outlives the last sign of its worker", EnvVars: env("lease-ttl"), Destination: &c.LeaseTTL},
+			text("address-file", "", "`FILE` to write the addresses to (JSON) once they are served", &c.AddressFile),
+			yes("leave-on-term", "leave the cluster for good on SIGTERM", &c.LeaveOnTerm),
+		},
+		Action: func(ctx *cli.Context) error {
+			ran = true
+			if ctx.NArg() > 0 {
+				return fmt.Errorf("unexpected argument %q: all settings are flags", ctx.Args().First())
+			}
+			return nil
+		},
+	}
+	if err := app.Run(args); err != nil {
+		return err
+	}
+	if !ran {
+		return errHelp
+	}
+	for _, a := range strings.Split(join, ",") {
+		if a = strings.TrimSpace(a); a != "" {
+			c.Join = append(c.Join, a)
+		}
+	}
+	return c.check()
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.ID == "":
+		return errors.New("--id is required: a name for this node that no other has")
+	case !validID.MatchString(c.ID):
+		return fmt.Errorf("--id %q: use 1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit", c.ID)
+	case c.Data == "":
+		return errors.New("--data is required: a folder on a disk that keeps what is written to it")
+	case c.LeaseTTL < 200*time.Millisecond || c.LeaseTTL > time.Hour:
+		return fmt.Errorf("--lease-ttl %v: between 200ms and 1h", c.LeaseTTL)
+	}
+	for _, a := range []struct{ flag, addr string }{{"api", c.API}, {"raft", c.Raft}, {"gossip", c.Gossip}} {
+		host, _, err := net.SplitHostPort(a.addr)
+		if err != nil {
+			return fmt.Errorf("--%s %q: want HOST:PORT: %v", a.flag, a.addr, err)
+		}
+		ip := net.ParseIP(host)
+		if host == "localhost" || ip != nil && ip.IsLoopback() {
+			continue
+		}
+		if !c.Insecure {
+			return fmt.Errorf("--%s %s: other machines can reach this address and nothing guards it: bind to 127.0.0.1, or say --insecure on a network you trust", a.flag, a.addr)
+		}
+		if (host == "" || ip != nil && ip.IsUnspecified()) && c.Advertise == "" {
+			return fmt.Errorf("--%s %s: a wildcard address needs --advertise HOST, where others reach this node", a.flag, a.addr)
+		}
+	}
+	for _, a := range c.Join {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("--join %q: want HOST:PORT of a node's gossip: %v", a, err)
+		}
+	}
+	if _, err := newLogger(os.Stderr, c.LogLevel); err != nil {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+// Command atelier-coordinator is one node of Atelier's replicated memory: a raft
+// member that keeps sweeps, trials and leases, gives work to workers while it
+// leads, and serves the API.
+//
+// This package only wires rooms together. It refuses to listen beyond this
+// machine without --insecure, and to start twice on one data folder.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(run(os.Args, os.Stderr)) }
+
+// run is the program; it returns the exit code.
+func run(args []string, stderr io.Writer) int {
+	m := &Main{Stderr: stderr}
+	if err := m.ParseFlags(args); err != nil {
+		if errors.Is(err, errHelp) {
+			return 0
+		}
+		fmt.Fprintf(stderr, "atelier-coordinator: %v\n", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	if err := m.Run(ctx); err != nil {
+		fmt.Fprintf(stderr, "atelier-coordinator: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func newLogger(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", level)
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+}

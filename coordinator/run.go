@@ -1,0 +1,343 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"atelier/common/gossip"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/api"
+	"atelier/coordinator/board"
+	"atelier/coordinator/duty"
+	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/duty/project"
+	"atelier/coordinator/duty/propose"
+	"atelier/coordinator/replica"
+	"atelier/coordinator/state"
+)
+
+const (
+	// feedBuffer is how many log entries' changes may wait for the watchers.
+	feedBuffer = 16_384
+	// Grace at the end: handing leadership over, finishing requests, saying
+	// good-bye.
+	transferGrace = 3 * time.Second
+	requestGrace  = 5 * time.Second
+	leaveGrace    = 10 * time.Second
+	goodbyeGrace  = time.Second
+)
+
+// Main is one coordinator.
+type Main struct {
+	Config Config
+	Stderr io.Writer
+	// OnFatal is called when the disk failed or hangs; nil = say so and exit 1.
+	OnFatal func(error)
+
+	logger    *slog.Logger
+	folder    *folder
+	recording sync.Mutex // guards self and node.json
+	self      identity
+	addresses Addresses
+	serving   chan struct{}
+	once      sync.Once
+
+	handler atomic.Pointer[http.Handler]
+	http    *http.Server
+	pool    *gossip.Pool
+	machine *state.Machine
+	node    *replica.Node
+	redis   *board.Redis
+	server  *api.Server
+	lead    *duty.Leadership
+}
+
+// Addresses is where a node is reached, as the address file has it.
+type Addresses struct {
+	ID     string `json:"id"`
+	API    string `json:"api"`
+	Raft   string `json:"raft"`
+	Gossip string `json:"gossip"`
+	PID    int    `json:"pid"`
+}
+
+// Serving is closed once the API is served; Addresses are set by then.
+func (m *Main) Serving() <-chan struct{} {
+	m.once.Do(func() { m.serving = make(chan struct{}) })
+	return m.serving
+}
+
+// Addresses of the node, once it serves.
+func (m *Main) Addresses() Addresses { return m.addresses }
+
+// Run is the node's life: it serves until ctx ends, then hands leadership over,
+// finishes requests and returns nil.
+func (m *Main) Run(ctx context.Context) (err error) {
+	if m.Stderr == nil {
+		m.Stderr = os.Stderr
+	}
+	if m.logger, err = newLogger(m.Stderr, m.Config.LogLevel); err != nil {
+		return err
+	}
+	m.logger = m.logger.With("node", m.Config.ID)
+	steerGC(ctx)
+	// What serves must outlive ctx: leadership is handed over and requests are
+	// finished after its end.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer end()
+	defer m.close()
+
+	if err := m.open(ctx); err != nil {
+		return err
+	}
+	background.Add(1)
+	go func() { defer background.Done(); m.lead.Run(life) }()
+	fatal := make(chan error, 1)
+	background.Add(1)
+	go func() {
+		defer background.Done()
+		if err := m.join(ctx); err != nil && ctx.Err() == nil {
+			fatal <- err
+		}
+	}()
+	m.announce()
+	select {
+	case <-ctx.Done():
+	case err = <-fatal:
+		return err
+	}
+	m.stop(end)
+	return nil
+}
+
+// open starts every part, in the order in which they need one another.
+func (m *Main) open(ctx context.Context) error {
+	c := &m.Config
+	var err error
+	if m.folder, err = openFolder(c.Data); err != nil {
+		return err
+	}
+	if m.self, err = m.folder.identity(); err != nil {
+		return err
+	}
+	if m.self.ID != "" && m.self.ID != c.ID {
+		return fmt.Errorf("data folder %s belongs to coordinator %s, not %s: give each its own --data", c.Data, m.self.ID, c.ID)
+	}
+	// With a raft folder the node may have voted under its name already.
+	_, statErr := os.Stat(filepath.Join(c.Data, "raft"))
+	fresh := errors.Is(statErr, os.ErrNotExist)
+	if fresh && !c.Bootstrap && len(c.Join) == 0 {
+		return fmt.Errorf("data folder %s holds no cluster: say --bootstrap to begin one, or --join HOST:PORT to join one", c.Data)
+	}
+	key, err := readKey(c.GossipKeyFile)
+	if err != nil {
+		return err
+	}
+
+	apiListener, err := listen(c.API, m.self.API)
+	if err != nil {
+		return fmt.Errorf("--api: %w", err)
+	}
+	starting := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "this coordinator is starting", http.StatusServiceUnavailable)
+	}))
+	m.handler.Store(&starting)
+	m.http = &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*m.handler.Load()).ServeHTTP(w, r) }),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       3 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
+	}
+	go m.http.Serve(apiListener)
+	raftListener, err := listen(c.Raft, m.self.Raft)
+	if err != nil {
+		return fmt.Errorf("--raft: %w", err)
+	}
+	m.addresses = Addresses{
+		ID: c.ID, API: reachable(apiListener, c.API, c.Advertise), Raft: reachable(raftListener, c.Raft, c.Advertise), PID: os.Getpid(),
+	}
+	m.pool, err = gossip.Start(gossip.Config{
+		Name: gossip.RoleCoordinator + "/" + c.ID, Bind: gossipBind(c.Gossip, m.self.Gossip), Advertise: c.Advertise,
+		Key: key, Insecure: c.Insecure, Meta: m.meta(m.self.ClusterID), Join: append(append([]string{}, c.Join...), m.self.Seeds...), Logger: m.logger,
+	})
+	if err != nil {
+		raftListener.Close()
+		return err
+	}
+	m.addresses.Gossip = m.pool.Addr()
+	if c.Advertise != "" {
+		_, port, _ := net.SplitHostPort(m.pool.Addr())
+		m.addresses.Gossip = net.JoinHostPort(c.Advertise, port)
+	}
+	if fresh && !c.Bootstrap {
+		if err := m.mayJoin(ctx); err != nil {
+			raftListener.Close()
+			return err
+		}
+	}
+
+	m.self.ID, m.self.API, m.self.Raft, m.self.Gossip = c.ID, m.addresses.API, m.addresses.Raft, m.addresses.Gossip
+	clusterID := m.self.ClusterID
+	bootstrap := c.Bootstrap && clusterID == ""
+	if bootstrap {
+		clusterID = "c-" + randomName()
+	}
+	if err := m.folder.remember(m.self); err != nil {
+		raftListener.Close()
+		return err
+	}
+	m.machine = state.New()
+	m.node, err = replica.Open(replica.Config{
+		ID: c.ID, DataDir: filepath.Join(c.Data, "raft"), Listener: raftListener, Advertise: m.addresses.Raft,
+		Bootstrap: bootstrap, ClusterID: clusterID, Machine: m.machine, Logger: m.logger, OnFatal: m.fatal,
+	})
+	if err != nil {
+		raftListener.Close()
+		return err
+	}
+	return m.wire(clusterID)
+}
+
+// wire builds the duties and the API round the node.
+func (m *Main) wire(clusterID string) error {
+	c := &m.Config
+	feed := &source{sub: m.node.Subscribe(feedBuffer)}
+	a := assign.New(assign.Config{Log: m.node, View: m.machine.View, TTL: c.LeaseTTL, Logger: m.logger})
+	p := propose.New(propose.Config{Log: m.node, View: m.machine.View, NowMS: func() int64 { return time.Now().UnixMilli() }, Logger: m.logger})
+	duties := []duty.Duty{a, p}
+	watchers := []duty.Watcher{a, p}
+	var projector *project.Projector
+	if c.Redis != "" {
+		var err error
+		if m.redis, err = board.Open(c.Redis, c.RedisPrefix); err != nil {
+			return fmt.Errorf("--redis: %w", err)
+		}
+		projector = project.New(project.Config{Redis: m.redis, View: m.machine.View, Generation: randomName, Logger: m.logger})
+		duties = append(duties, projector)
+		watchers = append(watchers, projector)
+	}
+	m.lead = duty.NewLeadership(m.node, m.logger, func(ctx context.Context) error { return m.introduce(ctx, clusterID) }, duties...)
+	m.server = api.New(api.Config{
+		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: peers{m.pool}, Assign: a,
+		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, Logger: m.logger,
+	})
+	watchers = append(watchers, m.server, &keeper{m: m})
+	go duty.Tell(context.Background(), feed, watchers...) // ends with the node
+	if projector != nil {
+		go projector.Follow(context.Background())
+	}
+	h := http.Handler(m.server)
+	m.handler.Store(&h)
+	return nil
+}
+
+// introduce writes the leader's own addresses, and the cluster's id where it has
+// none yet.
+func (m *Main) introduce(ctx context.Context, clusterID string) error {
+	if m.machine.View().ClusterID() != "" {
+		clusterID = ""
+	}
+	res, err := m.node.Propose(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
+		Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip, ClusterId: clusterID,
+	}}})
+	return errors.Join(err, res.Err)
+}
+
+// announce tells the world that the node serves.
+func (m *Main) announce() {
+	if m.Config.AddressFile != "" {
+		if err := writeJSON(m.Config.AddressFile, m.addresses); err != nil {
+			m.logger.Error("address file not written", "error", err)
+		}
+	}
+	m.logger.Info("serving", "api", m.addresses.API, "raft", m.addresses.Raft, "gossip", m.addresses.Gossip)
+	m.Serving() // makes it, should nobody have asked
+	close(m.serving)
+}
+
+// fatal ends the process: with a disk that failed or hangs nothing can be kept.
+func (m *Main) fatal(err error) {
+	if m.OnFatal != nil {
+		m.OnFatal(err)
+		return
+	}
+	fmt.Fprintf(m.Stderr, "atelier-coordinator: %s cannot go on: %v\nThe other coordinators carry on without it. See to the disk of %s, then start it again.\n", m.Config.ID, err, m.Config.Data)
+	os.Exit(1)
+}
+
+// stop ends the node gently.
+func (m *Main) stop(endDuties context.CancelFunc) {
+	m.logger.Info("stopping")
+	if m.Config.LeaveOnTerm {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveGrace)
+		if err := m.leave(ctx); err != nil {
+			m.logger.Warn("left without being taken off the cluster's list; remove it by hand", "error", err)
+		}
+		cancel()
+	}
+	if m.node.IsLeader() {
+		ctx, cancel := context.WithTimeout(context.Background(), transferGrace)
+		if err := m.node.Transfer(ctx, ""); err != nil {
+			m.logger.Info("leadership not handed over", "error", err)
+		}
+		cancel()
+	}
+	endDuties()
+	m.server.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
+	defer cancel()
+	if err := m.http.Shutdown(ctx); err != nil {
+		m.logger.Info("requests cut off", "error", err)
+	}
+	if err := m.pool.Leave(goodbyeGrace); err != nil {
+		m.logger.Debug("gossip", "error", err)
+	}
+}
+
+// close lets go of everything, gently stopped or not.
+func (m *Main) close() {
+	if m.http != nil {
+		m.http.Close()
+	}
+	if m.pool != nil {
+		m.pool.Leave(0)
+	}
+	if m.node != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
+		if err := m.node.Shutdown(ctx); err != nil {
+			m.logger.Warn("shutdown", "error", err)
+		}
+		cancel()
+	}
+	if m.redis != nil {
+		m.redis.Close()
+	}
+	if m.folder != nil {
+		m.folder.close()
+	}
+}
+
+func random(b []byte) { rand.Read(b) }
+
+func randomName() string {
+	var b [5]byte
+	random(b[:])
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}

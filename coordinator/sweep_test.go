@@ -1,0 +1,172 @@
+package main
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+func TestSweepOnOneNode(t *testing.T) {
+	cl := startCluster(t, 1)
+	c := cl.client()
+	sw := create(t, c, spec(20, 4))
+	if sw.Id == "" || sw.BudgetTrials != 20 || sw.Seed != 7 || sw.DefaultDir != "/data" || sw.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
+		t.Errorf("created %v", sw)
+	}
+	waited := make(chan *atelierv1.WaitSweepResponse, 1)
+	go func() {
+		var index uint64
+		for {
+			resp, err := c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: index, WaitMs: 20_000}))
+			if err != nil {
+				t.Error(err)
+				waited <- nil
+				return
+			}
+			index = resp.Msg.Index
+			if resp.Msg.Sweep.EndedMs != 0 {
+				waited <- resp.Msg
+				return
+			}
+		}
+	}()
+	var wg sync.WaitGroup
+	for _, name := range []string{"w1", "w2"} {
+		wg.Add(1)
+		a := newAgent(t, c, name)
+		go func() { defer wg.Done(); a.work(sw.Id) }()
+	}
+	wg.Wait()
+	if resp := <-waited; resp == nil || resp.Sweep.Counts.Finished != 20 || resp.Sweep.Counts.Proposed != 20 || resp.Sweep.Counts.Runs != 20 {
+		t.Errorf("waited for %v", resp)
+	}
+
+	board, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Top: 3}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := board.Msg.Rows; len(r) != 3 || r[0].Trial != 20 || r[0].Rank != 1 || r[2].Trial != 18 || r[0].Value != 1.0/20 || !strings.HasPrefix(r[0].Checkpoint, "shared:"+sw.Id) {
+		t.Errorf("leaderboard %v", r)
+	}
+	if board.Msg.Source != "state" || board.Msg.Objective.Metric != "loss" {
+		t.Errorf("leaderboard from %s by %v", board.Msg.Source, board.Msg.Objective)
+	}
+	list, err := c.Sweeps.ListCheckpoints(background(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sw.Id}))
+	if err != nil || len(list.Msg.Checkpoints) != 20 || list.Msg.Checkpoints[4].Trial != 5 {
+		t.Errorf("checkpoints %v, %v", list, err)
+	}
+
+	var seen []int64
+	for after := int64(0); ; {
+		page, err := c.Trials.ListTrials(background(t), connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: sw.Id, After: after, Limit: 7,
+			Status: []atelierv1.TrialStatus{atelierv1.TrialStatus_TRIAL_STATUS_FINISHED}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page.Msg.Total != 20 {
+			t.Errorf("total %d", page.Msg.Total)
+		}
+		if len(page.Msg.Trials) == 0 {
+			break
+		}
+		for _, tr := range page.Msg.Trials {
+			seen = append(seen, tr.Number)
+			after = tr.Number
+		}
+	}
+	if len(seen) != 20 || seen[0] != 1 || seen[19] != 20 {
+		t.Errorf("pages gave %v", seen)
+	}
+	curve, err := c.Trials.GetCurve(background(t), connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: sw.Id, Trial: 4}))
+	if err != nil || len(curve.Msg.Reports) != 1 || curve.Msg.Reports[0].Metrics[0].Value != 0.25 {
+		t.Errorf("curve %v, %v", curve, err)
+	}
+	status, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+	if err != nil || status.Msg.Sweeps != 1 || status.Msg.Trials != 20 || status.Msg.Workers != 2 || status.Msg.Slots != 2 || status.Msg.Redis != "off" ||
+		!strings.HasPrefix(status.Msg.ClusterId, "c-") || len(status.Msg.Members) != 1 || !status.Msg.Members[0].Alive {
+		t.Errorf("status %v, %v", status, err)
+	}
+}
+
+func TestErrorsHaveCodes(t *testing.T) {
+	cl := startCluster(t, 1)
+	c := cl.nodes[0].client()
+	ctx := background(t)
+	_, err := c.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-none"}))
+	wantCode(t, "unknown sweep", err, connect.CodeNotFound, `no sweep "s-none"`)
+	_, err = c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{SpecName: "bad.yaml", SpecYaml: strings.Replace(spec(5, 2), "low: 1.0e-4", "low: -1", 1)}))
+	wantCode(t, "bad spec", err, connect.CodeInvalidArgument, "bad.yaml:10: space.lr.low")
+	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{Id: "s-none", Action: atelierv1.SweepAction_SWEEP_ACTION_STOP}))
+	wantCode(t, "control of no sweep", err, connect.CodeNotFound, "s-none")
+
+	sw := create(t, c, spec(5, 2))
+	_, err = c.Trials.GetTrial(ctx, connect.NewRequest(&atelierv1.GetTrialRequest{SweepId: sw.Id, Trial: 99}))
+	wantCode(t, "unknown trial", err, connect.CodeNotFound, "no trial 99")
+	_, err = c.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: "oracle"}))
+	wantCode(t, "unknown source", err, connect.CodeInvalidArgument, "oracle")
+	_, err = c.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: "redis"}))
+	wantCode(t, "no redis", err, connect.CodeFailedPrecondition, "without redis")
+	_, err = c.Workers.Acquire(ctx, connect.NewRequest(&atelierv1.AcquireRequest{Worker: "w"}))
+	wantCode(t, "acquire without ids", err, connect.CodeInvalidArgument, "incarnation")
+
+	if _, err := c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "x", Id: sw.Id, Action: atelierv1.SweepAction_SWEEP_ACTION_CANCEL})); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "y", Id: sw.Id, Action: atelierv1.SweepAction_SWEEP_ACTION_PAUSE}))
+	wantCode(t, "pause of a cancelled sweep", err, connect.CodeFailedPrecondition, sw.Id)
+	_, err = c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "c1"}))
+	wantCode(t, "removing the last member", err, connect.CodeFailedPrecondition, "last voting member")
+	_, err = c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "c9"}))
+	wantCode(t, "removing a stranger", err, connect.CodeNotFound, "c9")
+}
+
+func TestCreateIsRepeatable(t *testing.T) {
+	cl := startCluster(t, 1)
+	c := cl.client()
+	req := &atelierv1.CreateSweepRequest{RequestId: "once", SpecYaml: strings.Replace(spec(3, 1), "seed: 7\n", "", 1)}
+	first, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Msg.Sweep.Id != again.Msg.Sweep.Id || first.Msg.Sweep.Seed != again.Msg.Sweep.Seed {
+		t.Errorf("one request made %s and %s", first.Msg.Sweep.Id, again.Msg.Sweep.Id)
+	}
+	if len(first.Msg.Warnings) == 0 || !strings.Contains(first.Msg.Warnings[0], "seed") {
+		t.Errorf("no word of the drawn seed: %v", first.Msg.Warnings)
+	}
+	list, err := c.Sweeps.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
+	if err != nil || len(list.Msg.Sweeps) != 1 {
+		t.Errorf("sweeps %v, %v", list, err)
+	}
+}
+
+// A trial that becomes available reaches a waiting worker at once.
+func TestWakeUp(t *testing.T) {
+	cl := startCluster(t, 1)
+	c := cl.client()
+	a := newAgent(t, c, "w1")
+	got := make(chan time.Time, 1)
+	go func() {
+		if a.acquire(20*time.Second) == nil {
+			t.Error("no lease")
+		}
+		got <- time.Now()
+	}()
+	time.Sleep(200 * time.Millisecond)
+	create(t, c, spec(1, 1))
+	created := time.Now()
+	d := (<-got).Sub(created)
+	t.Logf("a lease %v after the sweep was acknowledged", d)
+	if d > 250*time.Millisecond {
+		t.Errorf("a waiting worker got its lease %v after the sweep was made", d)
+	}
+}
