@@ -86,6 +86,8 @@ type Agent struct {
 	told     atomic.Bool   // the coordinators want no new work here
 	draining atomic.Bool
 	drain    chan struct{} // closed by Drain
+	known    chan struct{} // closed by the first answered heartbeat
+	knownOne sync.Once
 	once     sync.Once
 }
 
@@ -110,7 +112,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: incarnation: %w", err)
 	}
 	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{},
-		kick: make(chan struct{}, 1), drain: make(chan struct{})}
+		kick: make(chan struct{}, 1), drain: make(chan struct{}), known: make(chan struct{})}
 	for _, t := range cfg.Trainers {
 		if _, twice := a.trainers[t.Name]; twice {
 			return nil, fmt.Errorf("agent: trainer %q is named twice", t.Name)

@@ -69,6 +69,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		return err
 	}
 	m := resp.Msg
+	a.knownOne.Do(func() { close(a.known) })
 	ttl := time.Duration(m.TtlMs) * time.Millisecond
 	if ttl > 0 {
 		a.ttl.Store(int64(ttl))

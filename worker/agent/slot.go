@@ -61,6 +61,15 @@ func (s *slot) describe() *atelierv1.Slot {
 
 // serve works until ctx ends or a drain finds the slot idle.
 func (s *slot) serve(ctx context.Context) {
+	// A first heartbeat ends the leases of this worker's former start; one asked
+	// for before it could be taken for such a lease.
+	select {
+	case <-s.a.known:
+	case <-s.a.drain:
+		return
+	case <-ctx.Done():
+		return
+	}
 	var next *poll
 	failures := 0
 	for ctx.Err() == nil {

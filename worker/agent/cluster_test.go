@@ -1,0 +1,376 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/common/trainerproto"
+	"atelier/worker/agent"
+	"atelier/worker/runner"
+	"atelier/worker/simtrainer"
+	"atelier/worker/slots"
+	"atelier/worker/store"
+)
+
+// TestMain turns the test binary into the simulated trainer when it is started as one.
+func TestMain(m *testing.M) {
+	if os.Getenv("SIMTRAINER") != "" {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM)
+		os.Exit(simtrainer.Main(os.Stdin, os.NewFile(trainerproto.EventsFD, "events"), os.Stderr, signals))
+	}
+	os.Exit(m.Run())
+}
+
+// cluster is a coordinator in this process: it keeps leases by the rules of the
+// API, and can be told to misbehave.
+type cluster struct {
+	atelierv1connect.UnimplementedWorkerServiceHandler
+	atelierv1connect.UnimplementedSweepServiceHandler
+	ttl time.Duration
+	t   *testing.T
+
+	mu        sync.Mutex
+	changed   chan struct{}
+	token     uint64
+	waiting   []*trial
+	trials    map[int64]*trial
+	granted   map[string]*trial // by request id
+	beats     []*atelierv1.HeartbeatRequest
+	relays    int
+	away      bool // every call fails
+	loseReply map[string]int
+	noGrant   bool
+	drained   bool
+	relayGate chan struct{}
+	known     map[string]bool // events recorded, by token and epoch
+}
+
+type trial struct {
+	n           int64
+	training    string
+	lease       uint64 // 0: waiting or ended
+	runs        int32
+	request     string
+	deadline    time.Time
+	epochs      []int32
+	checkpoints []*atelierv1.Checkpoint
+	ends        []*atelierv1.RunEnded
+	fenced      int
+	verdict     atelierv1.Verdict
+	slot        string
+}
+
+func newCluster(t *testing.T, ttl time.Duration) (*cluster, *http.ServeMux) {
+	c := &cluster{ttl: ttl, t: t, changed: make(chan struct{}), trials: map[int64]*trial{}, granted: map[string]*trial{}, loseReply: map[string]int{}, known: map[string]bool{}}
+	mux := http.NewServeMux()
+	mux.Handle(atelierv1connect.NewWorkerServiceHandler(c))
+	mux.Handle(atelierv1connect.NewSweepServiceHandler(c))
+	return c, mux
+}
+
+func (c *cluster) add(n int, training string) {
+	c.with(func() {
+		for range n {
+			tr := &trial{n: int64(len(c.trials) + 1), training: training}
+			c.trials[tr.n] = tr
+			c.waiting = append(c.waiting, tr)
+		}
+	})
+}
+
+// with changes the cluster under its lock and wakes whoever waits for a change.
+func (c *cluster) with(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// until waits for a condition, read under the lock.
+func (c *cluster) until(what string, limit time.Duration, f func() bool) {
+	c.t.Helper()
+	deadline := time.After(limit)
+	for {
+		c.mu.Lock()
+		ok, changed := f(), c.changed
+		c.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			c.mu.Lock()
+			for _, tr := range c.trials {
+				c.t.Logf("trial %d: lease %d, epochs %v, ends %v, fenced %d", tr.n, tr.lease, tr.epochs, tr.ends, tr.fenced)
+			}
+			c.mu.Unlock()
+			c.t.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}
+
+func (c *cluster) fail(call string) error {
+	if c.away {
+		return connect.NewError(connect.CodeUnavailable, errors.New("no leader"))
+	}
+	if c.loseReply[call] > 0 {
+		c.loseReply[call]--
+		return connect.NewError(connect.CodeUnavailable, errors.New("connection reset"))
+	}
+	return nil
+}
+
+func (c *cluster) expire() {
+	for _, tr := range c.trials {
+		if tr.lease != 0 && time.Now().After(tr.deadline) {
+			tr.lease = 0
+			c.waiting = append(c.waiting, tr)
+		}
+	}
+}
+
+func (c *cluster) Heartbeat(_ context.Context, r *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return nil, c.fail("")
+	}
+	c.beats = append(c.beats, r.Msg)
+	c.expire()
+	resp := &atelierv1.HeartbeatResponse{TtlMs: c.ttl.Milliseconds(), Drain: c.drained}
+	for _, l := range r.Msg.Leases {
+		tr := c.trials[l.Trial]
+		if tr == nil || tr.lease != l.Token {
+			resp.Lost = append(resp.Lost, l)
+			continue
+		}
+		tr.deadline = time.Now().Add(c.ttl)
+		if tr.verdict != 0 {
+			resp.Verdicts = append(resp.Verdicts, &atelierv1.LeaseVerdict{Lease: l, Verdict: tr.verdict, Reason: "a person"})
+		}
+	}
+	return connect.NewResponse(resp), c.fail("heartbeat")
+}
+
+func (c *cluster) Acquire(ctx context.Context, r *connect.Request[atelierv1.AcquireRequest]) (*connect.Response[atelierv1.AcquireResponse], error) {
+	end := time.After(time.Duration(r.Msg.WaitMs) * time.Millisecond)
+	for {
+		c.mu.Lock()
+		if c.away {
+			c.mu.Unlock()
+			return nil, c.fail("")
+		}
+		c.expire()
+		tr := c.granted[r.Msg.RequestId]
+		if tr != nil && (tr.lease == 0 || tr.request != r.Msg.RequestId) {
+			tr = nil
+		}
+		if tr == nil && len(c.waiting) > 0 && !c.noGrant && !c.drained {
+			tr = c.waiting[0]
+			c.waiting = c.waiting[1:]
+			c.token++
+			tr.lease, tr.request, tr.slot, tr.deadline = c.token, r.Msg.RequestId, r.Msg.Slot, time.Now().Add(c.ttl)
+			tr.runs++
+			c.granted[r.Msg.RequestId] = tr
+		}
+		if tr != nil {
+			l := &atelierv1.Lease{SweepId: "s-test", Trial: tr.n, Token: tr.lease, Run: tr.runs, Trainer: "sim", ParamsJson: `{"lr":0.01}`, TrainingJson: tr.training, Seed: uint64(tr.n),
+				Objective: &atelierv1.Objective{Metric: "val_loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}, TtlMs: c.ttl.Milliseconds(), Slot: r.Msg.Slot}
+			for _, cp := range slices.Backward(tr.checkpoints) {
+				l.Checkpoints = append(l.Checkpoints, cp)
+			}
+			err := c.fail("acquire")
+			c.mu.Unlock()
+			return connect.NewResponse(&atelierv1.AcquireResponse{Lease: l}), err
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-time.After(50 * time.Millisecond): // leases run out
+		case <-end:
+			return connect.NewResponse(&atelierv1.AcquireResponse{}), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (c *cluster) Relay(_ context.Context, r *connect.Request[atelierv1.RelayRequest]) (*connect.Response[atelierv1.RelayResponse], error) {
+	c.mu.Lock()
+	gate := c.relayGate
+	c.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	resp := &atelierv1.RelayResponse{}
+	var err error
+	c.with(func() {
+		if c.away {
+			err = c.fail("")
+			return
+		}
+		c.expire()
+		c.relays++
+		for _, e := range r.Msg.Events {
+			resp.Results = append(resp.Results, c.record(e))
+		}
+		err = c.fail("relay")
+	})
+	return connect.NewResponse(resp), err
+}
+
+func (c *cluster) record(e *atelierv1.RunEvent) *atelierv1.EventResult {
+	tr := c.trials[e.Trial]
+	if tr == nil {
+		return &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_REFUSED}
+	}
+	key := fmt.Sprint(e.Token, e.GetReport().GetEpoch(), e.GetCheckpoint().GetEpoch(), e.GetEnded() != nil)
+	if c.known[key] {
+		return &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_ALREADY}
+	}
+	if tr.lease != e.Token {
+		tr.fenced++
+		return &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_FENCED, Verdict: atelierv1.Verdict_VERDICT_STOP}
+	}
+	c.known[key] = true
+	res := &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_RECORDED, Verdict: max(tr.verdict, atelierv1.Verdict_VERDICT_CONTINUE)}
+	switch {
+	case e.GetReport() != nil:
+		if n := len(tr.epochs); n > 0 && e.GetReport().Epoch <= tr.epochs[n-1] {
+			res.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+			return res
+		}
+		tr.epochs = append(tr.epochs, e.GetReport().Epoch)
+	case e.GetCheckpoint() != nil:
+		tr.checkpoints = append(tr.checkpoints, e.GetCheckpoint())
+	case e.GetEnded() != nil:
+		tr.ends = append(tr.ends, e.GetEnded())
+		tr.lease = 0
+		switch e.GetEnded().Exit {
+		case atelierv1.ExitClass_EXIT_CLASS_RELEASED, atelierv1.ExitClass_EXIT_CLASS_LOST, atelierv1.ExitClass_EXIT_CLASS_KILLED:
+			c.waiting = append(c.waiting, tr)
+		}
+	}
+	return res
+}
+
+func (c *cluster) ListCheckpoints(_ context.Context, r *connect.Request[atelierv1.ListCheckpointsRequest]) (*connect.Response[atelierv1.ListCheckpointsResponse], error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	resp := &atelierv1.ListCheckpointsResponse{}
+	for _, tr := range c.trials {
+		resp.Checkpoints = append(resp.Checkpoints, tr.checkpoints...)
+	}
+	return connect.NewResponse(resp), nil
+}
+
+func (c *cluster) ended(class atelierv1.ExitClass) int {
+	n := 0
+	for _, tr := range c.trials {
+		for _, e := range tr.ends {
+			if e.Exit == class {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+const finished = atelierv1.ExitClass_EXIT_CLASS_FINISHED
+
+// worker is an agent with its surroundings.
+type worker struct {
+	*agent.Agent
+	cancel context.CancelFunc
+	result chan error
+	store  *store.Store
+	dir    string
+}
+
+func startWorker(t *testing.T, c *cluster, mux *http.ServeMux, slotCount int, change func(*agent.Config)) *worker {
+	t.Helper()
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	dir := t.TempDir()
+	files := httptest.NewUnstartedServer(nil)
+	st, err := store.Open(store.Config{Root: filepath.Join(dir, "checkpoints"), Cache: filepath.Join(dir, "fetched")}, files.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files.Config.Handler = st.Handler(4)
+	files.Start()
+	l, err := runner.New(runner.Config{Dir: filepath.Join(dir, "pids"), Grace: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	places, err := slots.Find(slots.Options{Want: fmt.Sprintf("cpu:%d", slotCount)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, _ := os.Executable()
+	cfg := agent.Config{Name: "w", Address: files.Listener.Addr().String(), Slots: places, Launcher: l, Store: st, LogDir: filepath.Join(dir, "logs"), CacheDir: dir,
+		Trainers:    []runner.Trainer{{Name: "sim", Command: []string{self}, Env: map[string]string{"SIMTRAINER": "1", "GOMAXPROCS": "1"}}},
+		Coordinator: atelierv1connect.NewWorkerServiceClient(srv.Client(), srv.URL), Index: atelierv1connect.NewSweepServiceClient(srv.Client(), srv.URL),
+		DrainGrace: 2 * time.Second, StopPatience: 500 * time.Millisecond}
+	if change != nil {
+		change(&cfg)
+	}
+	a, err := agent.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &worker{Agent: a, cancel: cancel, result: make(chan error, 1), store: st, dir: dir}
+	go func() { w.result <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-w.result:
+		case <-time.After(10 * time.Second):
+			t.Error("the agent does not end")
+		}
+		l.Close()
+		files.Close()
+		st.Close()
+	})
+	return w
+}
+
+// wait for Run to end; what it returned.
+func (w *worker) wait(t *testing.T, limit time.Duration) error {
+	t.Helper()
+	select {
+	case err := <-w.result:
+		w.result <- err
+		return err
+	case <-time.After(limit):
+		t.Fatalf("the agent did not end within %s", limit)
+		return nil
+	}
+}
+
+// trainers lists live trainer processes of the test.
+func (w *worker) trainers() int {
+	files, _ := filepath.Glob(filepath.Join(w.dir, "pids", "*.json"))
+	return len(files)
+}
