@@ -189,6 +189,26 @@ func TestFullDisk(t *testing.T) {
 			t.Logf("%d entries (%d MiB) acknowledged, then: %v", acked, acked/4, err)
 			store.Close()
 
+			// A supervisor starts the node again and again while the disk is full.
+			for start := range 4 {
+				full, err := openStore(kind, logDir, logger)
+				if err != nil {
+					t.Logf("start %d on the full disk: refused: %v", start+1, err)
+					continue
+				}
+				last, err := full.LastIndex()
+				if err != nil || last < acked {
+					t.Fatalf("start %d on the full disk: %d entries, %d were acknowledged: %v", start+1, last, acked, err)
+				}
+				for acked = last; err == nil && acked < 4000; {
+					if err = full.StoreLogs([]*raft.Log{{Index: acked + 1, Term: 1, Data: data}}); err == nil {
+						acked++
+					}
+				}
+				t.Logf("start %d on the full disk: last entry %d, %d more acknowledged, then: %v", start+1, last, acked-last, err)
+				full.Close()
+			}
+
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)
 			}
