@@ -6,6 +6,7 @@ import (
 	"math"
 	oldrand "math/rand"
 	"math/rand/v2"
+	"slices"
 	"sort"
 
 	"github.com/MaxHalford/eaopt"
@@ -82,35 +83,35 @@ func (g *genetic) next(_ context.Context, l *ledger) (space.Point, error) {
 // ones stand last and only while there is room.
 func (g *genetic) parents(l *ledger) eaopt.Individuals {
 	type rated struct {
-		at    int
+		point space.Point
 		value float64
 	}
-	var all []rated
+	best := make([]rated, 0, g.size+1) // ascending by value, older first on a tie
 	for i := 0; i < l.len(); i++ {
-		switch value, o := l.result(i, g.problem.Maximize); o {
-		case scored:
-			all = append(all, rated{i, value})
-		case bad:
-			all = append(all, rated{i, math.Inf(1)})
-		}
-	}
-	sort.SliceStable(all, func(i, j int) bool { return all[i].value < all[j].value })
-	var out eaopt.Individuals
-	var kept []space.Point
-	for _, r := range all {
-		p := l.points[r.at]
-		repeated := false
-		for _, q := range kept {
-			repeated = repeated || q.Equal(p)
-		}
-		if repeated {
+		value, o := l.result(i, g.problem.Maximize)
+		if o != scored && o != bad {
 			continue
 		}
-		kept = append(kept, p)
-		out = append(out, eaopt.Individual{Genome: &genome{space: g.problem.Space, unit: g.problem.Space.Unit(p)}, Fitness: r.value, Evaluated: true})
-		if len(out) == g.size {
-			break
+		if o == bad {
+			value = math.Inf(1)
 		}
+		if len(best) == g.size && value >= best[g.size-1].value {
+			continue
+		}
+		at := sort.Search(len(best), func(j int) bool { return best[j].value > value })
+		better := slices.ContainsFunc(best[:at], func(r rated) bool { return r.point.Equal(l.points[i]) })
+		if better {
+			continue
+		}
+		if k := slices.IndexFunc(best, func(r rated) bool { return r.point.Equal(l.points[i]) }); k >= 0 {
+			best = slices.Delete(best, k, k+1)
+		}
+		best = slices.Insert(best, at, rated{l.points[i], value})
+		best = best[:min(len(best), g.size)]
+	}
+	var out eaopt.Individuals
+	for _, r := range best {
+		out = append(out, eaopt.Individual{Genome: &genome{space: g.problem.Space, unit: g.problem.Space.Unit(r.point)}, Fitness: r.value, Evaluated: true})
 	}
 	spread(out, g.problem.Space)
 	return out

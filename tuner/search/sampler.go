@@ -22,7 +22,13 @@ type sampler struct {
 	design    *design
 	startup   int // trials taken from the design
 	algorithm algorithm
+
+	ended []observation // by goptuna number, of trials that cannot change any more; a cache
+	known []bool
 }
+
+// forget drops what was read of a study that is made anew.
+func (s *sampler) forget() { s.ended, s.known = nil, nil }
 
 // algorithm proposes the point of a trial after startup, in the unit cube.
 type algorithm interface {
@@ -90,13 +96,20 @@ func (s *sampler) observations(trials []goptuna.FrozenTrial) (seen []observation
 		default:
 			continue
 		}
-		p := make(space.Point, len(s.axes))
-		for j, a := range s.axes {
-			if internal, ok := t.InternalParams[a.param.Name]; ok {
-				p[j] = a.external(internal)
-			}
+		for len(s.known) <= i {
+			s.ended, s.known = append(s.ended, observation{}), append(s.known, false)
 		}
-		o.unit = s.problem.Space.Unit(p)
+		if !s.known[i] {
+			p := make(space.Point, len(s.axes))
+			for j, a := range s.axes {
+				if internal, ok := t.InternalParams[a.param.Name]; ok {
+					p[j] = a.external(internal)
+				}
+			}
+			o.unit = s.problem.Space.Unit(p)
+			s.ended[i], s.known[i] = o, o.result != pending
+		}
+		o.unit = s.ended[i].unit
 		seen = append(seen, o)
 	}
 	return seen, informed

@@ -17,14 +17,14 @@ import (
 type study struct {
 	problem  Problem
 	study    *goptuna.Study
-	sampler  goptuna.RelativeSampler
+	sampler  *sampler
 	axes     []axis
 	trials   []space.Point // as stored; index is goptuna's trial number
 	outcomes []outcome
 	values   []float64
 }
 
-func newStudy(p Problem, s goptuna.RelativeSampler) (*study, error) {
+func newStudy(p Problem, s *sampler) (*study, error) {
 	st := &study{problem: p, sampler: s}
 	for i := range p.Space.Params {
 		st.axes = append(st.axes, newAxis(&p.Space.Params[i]))
@@ -33,6 +33,7 @@ func newStudy(p Problem, s goptuna.RelativeSampler) (*study, error) {
 }
 
 func (s *study) reset() error {
+	s.sampler.forget()
 	direction := goptuna.StudyDirectionMinimize
 	if s.problem.Maximize {
 		direction = goptuna.StudyDirectionMaximize
