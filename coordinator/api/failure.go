@@ -32,7 +32,9 @@ func failure(err error) error {
 	case errors.Is(err, state.ErrConflict), errors.Is(err, board.ErrOff):
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	case errors.As(err, &notLeader), errors.Is(err, assign.ErrNotLeading):
-		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader here any more, nothing was written: ask again (%w)", err))
+		e := connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader here any more, nothing was written: ask again (%w)", err))
+		e.Meta().Set(notLeaderHeader, "1") // a follower that handed this on asks again by itself
+		return e
 	case errors.Is(err, replica.ErrUnknown):
 		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader confirmed the write, it may be recorded or not: repeat it with the same request id (%w)", err))
 	case errors.Is(err, board.ErrNotThere), errors.Is(err, board.ErrOvertaken):

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
@@ -48,6 +49,7 @@ type Redis struct {
 // Open prepares connections to a Redis at addr (HOST:PORT or a redis:// URL).
 // It does not connect: Redis may come later.
 func Open(addr, prefix string) (*Redis, error) {
+	logging.Disable() // the library's lines of its own say nothing that our errors do not
 	o := &redis.Options{Addr: addr}
 	if len(addr) > 8 && (addr[:8] == "redis://" || addr[:8] == "rediss:/") {
 		var err error

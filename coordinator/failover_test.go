@@ -1,0 +1,374 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/proto/atelier/v1/atelierv1connect"
+)
+
+func hash(t *testing.T, n *node) (uint64, string) {
+	t.Helper()
+	resp, err := n.client().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Msg.AppliedIndex, resp.Msg.StateHash
+}
+
+// sameState waits until all nodes stand at one index and compares them.
+func (c *testCluster) sameState(nodes ...*node) {
+	c.t.Helper()
+	until(c.t, "all nodes stand at one index", func() bool {
+		first := nodes[0].machine.View().Index()
+		for _, n := range nodes {
+			if n.machine.View().Index() != first {
+				return false
+			}
+		}
+		return true
+	})
+	index, want := hash(c.t, nodes[0])
+	for _, n := range nodes[1:] {
+		if at, h := hash(c.t, n); at == index && h != want {
+			c.t.Errorf("%s and %s differ at index %d", nodes[0].Config.ID, n.Config.ID, at)
+		}
+	}
+}
+
+func TestFollowersForward(t *testing.T) {
+	cl := startCluster(t, 3)
+	f := cl.follower()
+	c := f.client()
+	sw := create(t, c, spec(6, 3))
+	a := newAgent(t, c, "w1")
+	a.work(sw.Id)
+	if s := get(t, c, sw.Id); s.Counts.Finished != 6 || s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED {
+		t.Errorf("sweep %v", s)
+	}
+	_, err := c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-none"}))
+	wantCode(t, "an error through a follower", err, connect.CodeNotFound, "s-none")
+
+	// curl's way: JSON in and out.
+	resp, err := http.Post("http://"+f.Addresses().API+"/atelier.v1.SweepService/GetSweep", "application/json", strings.NewReader(fmt.Sprintf(`{"id":%q}`, sw.Id)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var body bytes.Buffer
+	body.ReadFrom(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != 200 || !strings.Contains(body.String(), `SWEEP_STATUS_FINISHED`) {
+		t.Errorf("JSON: %d %s", resp.StatusCode, body.String())
+	}
+
+	members, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range members.Msg.Members {
+		if m.Suffrage != "voter" || m.ApiAddress == "" || m.GossipAddress == "" || m.Leader != (m.Id == members.Msg.LeaderId) {
+			t.Errorf("member %v", m)
+		}
+	}
+	until(t, "gossip sees all members", func() bool {
+		m, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+		if err != nil || len(m.Msg.Members) != 3 {
+			return false
+		}
+		for _, x := range m.Msg.Members {
+			if !x.Alive || x.AppliedIndex == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	cl.sameState(cl.nodes...)
+	node, err := c.Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
+	if err != nil || node.Msg.Id != f.Config.ID || node.Msg.Role != "follower" || node.Msg.LeaderApi != cl.leader().Addresses().API {
+		t.Errorf("node asked: %v, %v", node, err)
+	}
+}
+
+// The leader is taken away while leases are held: they live on under the next
+// leader, with their tokens, and the sweep ends with each trial once.
+func TestFailoverOfTheDuties(t *testing.T) {
+	cl := startCluster(t, 3, "--lease-ttl", "3s")
+	c := cl.client()
+	sw := create(t, c, spec(40, 8))
+	a := newAgent(t, c, "w1")
+	req := a.request("cpu0", 5*time.Second)
+	held := a.send(req)
+	if r := a.relay(report(held, 1, 0.5)); r[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+		t.Fatal(r)
+	}
+	gone := cl.waitLeader()
+	began := time.Now()
+	gone.crash(t)
+	r := a.relay(report(held, 2, 0.25))
+	t.Logf("leader lost to the next acknowledged report: %v", time.Since(began))
+	if r[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+		t.Fatalf("the report after the failover: %v", r)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("failover took %v", took)
+	}
+	if b := a.beat(held); len(b.Lost) != 0 {
+		t.Errorf("the lease did not survive the failover: %v", b)
+	}
+	if l := a.send(req); l == nil || l.Token != held.Token {
+		t.Errorf("a repeated acquire under the new leader got %v, want token %d", l, held.Token)
+	}
+	// The lease has its full term again, and ends when nobody renews it.
+	time.Sleep(1500 * time.Millisecond)
+	if b := a.beat(held); len(b.Lost) != 0 {
+		t.Errorf("less than its term after the election: %v", b)
+	}
+	a.relay(ended(held, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Add(1)
+		b := newAgent(t, c, fmt.Sprintf("x%d", i))
+		go func() { defer wg.Done(); b.work(sw.Id) }()
+	}
+	wg.Wait()
+	s := get(t, c, sw.Id)
+	if s.Counts.Finished != 40 || s.Counts.Proposed != 40 || s.Counts.Runs != 40 {
+		t.Errorf("ended as %v", s.Counts)
+	}
+	var rest []*node
+	for _, n := range cl.nodes {
+		if n != gone {
+			rest = append(rest, n)
+		}
+	}
+	cl.sameState(rest...)
+}
+
+// Leadership moves again and again while points are proposed: none is lost and
+// none comes twice. A grid shows both.
+func TestProposalsSurviveTransfers(t *testing.T) {
+	cl := startCluster(t, 3)
+	c := cl.client()
+	sw := create(t, c, `
+name: grid
+search_method: grid_search
+objective: {metric: loss, direction: minimize}
+parallelism: 5
+trainer: sim
+space:
+  a: {type: int, low: 1, high: 8}
+  b: {type: categorical, choices: [x, y, z, u, v]}
+`)
+	if sw.BudgetTrials != 40 {
+		t.Fatalf("budget %d", sw.BudgetTrials)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	moved := make(chan int)
+	go func() {
+		n := 0
+		for ctx.Err() == nil {
+			if l := cl.leader(); l != nil {
+				if l.node.Transfer(ctx, "") == nil {
+					n++
+				}
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		moved <- n
+	}()
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Add(1)
+		a := newAgent(t, c, fmt.Sprintf("w%d", i))
+		go func() {
+			defer wg.Done()
+			for {
+				l := a.acquire(200 * time.Millisecond)
+				if l == nil {
+					if get(t, c, sw.Id).EndedMs != 0 {
+						return
+					}
+					continue
+				}
+				time.Sleep(30 * time.Millisecond)
+				a.relay(report(l, 1, float64(l.Trial)), ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+			}
+		}()
+	}
+	wg.Wait()
+	stop()
+	t.Logf("leadership moved %d times", <-moved)
+	page, err := c.Trials.ListTrials(background(t), connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: sw.Id}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	points := map[string]int{}
+	for _, tr := range page.Msg.Trials {
+		points[tr.ParamsJson]++
+		if tr.Status != atelierv1.TrialStatus_TRIAL_STATUS_FINISHED || len(tr.Runs) != 1 {
+			t.Errorf("trial %v", tr)
+		}
+	}
+	if len(page.Msg.Trials) != 40 || len(points) != 40 {
+		t.Errorf("%d trials of %d points", len(page.Msg.Trials), len(points))
+	}
+}
+
+func TestNoLeaderIsSaid(t *testing.T) {
+	cl := startCluster(t, 3)
+	f := cl.follower()
+	for _, n := range cl.nodes {
+		if n != f {
+			n.crash(t)
+		}
+	}
+	began := time.Now()
+	plain := atelierv1connect.NewSweepServiceClient(http.DefaultClient, "http://"+f.Addresses().API)
+	_, err := plain.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
+	wantCode(t, "a lone follower", err, connect.CodeUnavailable, "no leader")
+	if d := time.Since(began); d < 2*time.Second || d > 8*time.Second {
+		t.Errorf("it said so after %v", d)
+	}
+	resp, err := http.Get("http://" + f.Addresses().API + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("healthz %d", resp.StatusCode)
+	}
+	if _, err := f.client().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true})); err != nil {
+		t.Errorf("a node without a leader does not answer for itself: %v", err)
+	}
+}
+
+// All nodes stop and come back, on whatever ports are free.
+func TestWholeClusterRestarts(t *testing.T) {
+	cl := startCluster(t, 3)
+	sw := create(t, cl.client(), spec(4, 2))
+	for _, n := range cl.nodes {
+		n.end(t)
+	}
+	cl.nodes = nil
+	for i := range 3 {
+		cl.start(fmt.Sprintf("c%d", i+1))
+	}
+	if got := get(t, cl.client(), sw.Id); got.BudgetTrials != 4 {
+		t.Errorf("sweep after the restart %v", got)
+	}
+}
+
+func TestMembersJoinLeaveAndAreRefused(t *testing.T) {
+	cl := startCluster(t, 3)
+	c := cl.client()
+	seed := cl.nodes[0].Addresses().Gossip
+
+	_, err := cl.launch("c2", "--join", seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-cl.nodes[3].ended; err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second start on one folder: %v", err)
+	} else {
+		cl.nodes[3].ended <- nil
+	}
+	n, _ := cl.launch("c2", "--join", seed, "--data", filepath.Join(cl.dir, "wiped"))
+	if err := <-n.ended; err == nil || !strings.Contains(err.Error(), "has a member c2 already") {
+		t.Errorf("a member with an empty disk: %v", err)
+	}
+	n.ended <- nil
+	n, _ = cl.launch("c9", "--join", seed, "--data", filepath.Join(cl.dir, "c2-copy"))
+	<-n.Serving()
+	until(t, "c9 votes", func() bool { return len(cl.waitLeader().node.Configuration()) == 4 })
+	n.end(t)
+	cl.nodes = cl.nodes[:3]
+
+	// Another cluster's node is turned away.
+	other := &testCluster{t: t, dir: t.TempDir()}
+	x := other.start("z1", "--bootstrap")
+	until(t, "z1 leads", func() bool { return x.lead.Ready() })
+	id := x.machine.View().ClusterID()
+	_, err = c.Cluster.Join(background(t), connect.NewRequest(&atelierv1.JoinRequest{Id: "z1", RaftAddress: "127.0.0.1:1", ApiAddress: "127.0.0.1:2", ClusterId: id}))
+	wantCode(t, "join of another cluster's node", err, connect.CodeFailedPrecondition, id)
+
+	if _, err := c.Cluster.RemoveMember(background(t), connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "c9"})); err != nil {
+		t.Fatal(err)
+	}
+	to := cl.follower()
+	moved, err := c.Cluster.TransferLeadership(background(t), connect.NewRequest(&atelierv1.TransferLeadershipRequest{Id: to.Config.ID}))
+	if err != nil || moved.Msg.LeaderId != to.Config.ID {
+		t.Errorf("transfer to %s: %v, %v", to.Config.ID, moved, err)
+	}
+	until(t, "the members are as before", func() bool {
+		l := cl.leader()
+		return l != nil && len(l.node.Configuration()) == 3 && len(l.machine.View().Members()) == 3
+	})
+	// A node that leaves for good is off the list; the leader can, too.
+	leader := cl.waitLeader()
+	leader.Config.LeaveOnTerm = true
+	leader.end(t)
+	until(t, "two members are left", func() bool {
+		l := cl.leader()
+		return l != nil && l != leader && len(l.node.Configuration()) == 2 && len(l.machine.View().Members()) == 2
+	})
+}
+
+func TestSnapshotIsSavedAndRestored(t *testing.T) {
+	cl := startCluster(t, 3)
+	c := cl.follower().client() // through a follower: streams are handed on too
+	sw := create(t, c, spec(5, 2))
+	newAgent(t, c, "w1").work(sw.Id)
+	in, err := c.Cluster.SaveSnapshot(background(t), connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var saved bytes.Buffer
+	for in.Receive() {
+		saved.Write(in.Msg().Data)
+	}
+	if err := in.Err(); err != nil || saved.Len() == 0 {
+		t.Fatalf("%d bytes, %v", saved.Len(), err)
+	}
+	later := create(t, c, spec(5, 2))
+	restore := func(b []byte) (*atelierv1.RestoreSnapshotResponse, error) {
+		out := c.Cluster.RestoreSnapshot(background(t))
+		for at := 0; at < len(b); at += 1000 {
+			if err := out.Send(&atelierv1.SnapshotChunk{Data: b[at:min(at+1000, len(b))]}); err != nil {
+				break
+			}
+		}
+		resp, err := out.CloseAndReceive()
+		if err != nil {
+			return nil, err
+		}
+		return resp.Msg, nil
+	}
+	_, err = restore(saved.Bytes()[:saved.Len()/2])
+	wantCode(t, "half a snapshot", err, connect.CodeInvalidArgument, "cut short")
+	if _, err := c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: later.Id})); err != nil {
+		t.Errorf("half a snapshot changed something: %v", err)
+	}
+	resp, err := restore(saved.Bytes())
+	if err != nil || resp.Sweeps != 1 || resp.Trials != 5 {
+		t.Fatalf("restored %v, %v", resp, err)
+	}
+	_, err = c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: later.Id}))
+	wantCode(t, "a sweep later than the snapshot", err, connect.CodeNotFound, later.Id)
+	if s := get(t, c, sw.Id); s.Counts.Finished != 5 {
+		t.Errorf("the sweep in the snapshot: %v", s)
+	}
+	again := create(t, c, spec(3, 2))
+	newAgent(t, c, "w2").work(again.Id)
+	cl.sameState(cl.nodes...)
+}

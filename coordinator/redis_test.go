@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// redisServer is a real redis-server on a free loopback port.
+type redisServer struct {
+	t    *testing.T
+	addr string
+	dir  string
+	cmd  *exec.Cmd
+}
+
+func startRedis(t *testing.T) *redisServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &redisServer{t: t, addr: l.Addr().String(), dir: t.TempDir()}
+	l.Close()
+	s.start()
+	t.Cleanup(func() {
+		if s.cmd != nil {
+			s.cmd.Process.Kill()
+			s.cmd.Wait()
+		}
+	})
+	return s
+}
+
+func (s *redisServer) start() {
+	s.t.Helper()
+	_, port, _ := net.SplitHostPort(s.addr)
+	s.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatalf("start redis-server (Debian package redis-server): %v", err)
+	}
+	until(s.t, "redis answers", func() bool {
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		fmt.Fprint(c, "PING\r\n")
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		return line == "+PONG\r\n"
+	})
+}
+
+func (s *redisServer) stop() {
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+	s.cmd = nil
+}
+
+func (s *redisServer) do(command string) string {
+	s.t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, command+"\r\n")
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil || line[0] == '-' {
+		s.t.Fatalf("redis: %s: %q %v", command, line, err)
+	}
+	return line
+}
+
+func leaderboard(t *testing.T, c *client.Client, sweep, source string) *atelierv1.GetLeaderboardResponse {
+	t.Helper()
+	resp, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sweep, Source: source}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Msg
+}
+
+// agree waits until Redis has caught up and then compares it with the state.
+func agree(t *testing.T, c *client.Client, sweep string, rows int) {
+	t.Helper()
+	want := leaderboard(t, c, sweep, "state")
+	if len(want.Rows) != rows {
+		t.Fatalf("the state has %d rows, want %d", len(want.Rows), rows)
+	}
+	var got *atelierv1.GetLeaderboardResponse
+	until(t, "redis has caught up", func() bool {
+		resp, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sweep, Source: "redis"}))
+		if err != nil {
+			return false
+		}
+		got = resp.Msg
+		return got.Index >= want.Index
+	})
+	if len(got.Rows) != rows {
+		t.Fatalf("redis has %d rows, the state %d", len(got.Rows), rows)
+	}
+	for i := range want.Rows {
+		if !proto.Equal(want.Rows[i], got.Rows[i]) {
+			t.Fatalf("row %d: redis %v, state %v", i, got.Rows[i], want.Rows[i])
+		}
+	}
+	x, err := c.Sweeps.ListCheckpoints(background(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Source: "redis"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := c.Sweeps.ListCheckpoints(background(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Source: "state"}))
+	if err != nil || len(x.Msg.Checkpoints) != len(y.Msg.Checkpoints) {
+		t.Fatalf("checkpoints: redis %d, state %d, %v", len(x.Msg.Checkpoints), len(y.Msg.Checkpoints), err)
+	}
+	for i := range y.Msg.Checkpoints {
+		if !proto.Equal(x.Msg.Checkpoints[i], y.Msg.Checkpoints[i]) {
+			t.Fatalf("checkpoint %d: redis %v, state %v", i, x.Msg.Checkpoints[i], y.Msg.Checkpoints[i])
+		}
+	}
+}
+
+// Whatever happens to Redis, it ends up equal to the state, and the cluster goes
+// on at its pace meanwhile.
+func TestRedisIsDisposable(t *testing.T) {
+	r := startRedis(t)
+	cl := startCluster(t, 3, "--redis", r.addr)
+	c := cl.client()
+	a := newAgent(t, c, "w1")
+	done := 0
+	sw := create(t, c, spec(1000, 50))
+	finish := func(n int) time.Duration {
+		t.Helper()
+		began := time.Now()
+		for range n {
+			l := a.acquire(5 * time.Second)
+			if l == nil {
+				t.Fatal("no lease")
+			}
+			a.relay(report(l, 1, float64(done%7)), checkpointed(l, 1, float64(done%7)), ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+			done++
+		}
+		return time.Since(began)
+	}
+	withRedis := finish(60)
+	agree(t, c, sw.Id, done)
+	if b := leaderboard(t, c, sw.Id, ""); b.Source != "redis" {
+		t.Errorf("with redis there, %s answers", b.Source)
+	}
+
+	r.do("FLUSHALL")
+	agree(t, c, sw.Id, done) // an idle projector finds out by itself
+	finish(10)
+	r.do("FLUSHALL")
+	finish(10)
+	agree(t, c, sw.Id, done)
+
+	r.do("SAVE")
+	dump, err := os.ReadFile(filepath.Join(r.dir, "dump.rdb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	finish(20)
+	agree(t, c, sw.Id, done)
+	r.stop()
+	if err := os.WriteFile(filepath.Join(r.dir, "dump.rdb"), dump, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start() // as it was 20 trials ago
+	agree(t, c, sw.Id, done)
+
+	r.stop()
+	os.Remove(filepath.Join(r.dir, "dump.rdb"))
+	without := finish(60)
+	t.Logf("60 trials with redis %v, without %v", withRedis, without)
+	if without > 2*withRedis+500*time.Millisecond {
+		t.Errorf("60 trials took %v with redis and %v without", withRedis, without)
+	}
+	began := time.Now()
+	if b := leaderboard(t, c, sw.Id, ""); b.Source != "state" || len(b.Rows) != done {
+		t.Errorf("with redis away: %d rows from %s", len(b.Rows), b.Source)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("with redis away the leaderboard took %v", d)
+	}
+	_, err = c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: "redis"}))
+	if err == nil {
+		t.Error("a redis that is away answered")
+	}
+	r.start()
+	agree(t, c, sw.Id, done)
+
+	// Another leader goes on from what the last one wrote.
+	gone := cl.waitLeader()
+	gone.crash(t)
+	finish(10)
+	agree(t, c, sw.Id, done)
+
+	// Another cluster's board in its place.
+	r.do("HSET atelier:meta cluster c-stranger")
+	agree(t, c, sw.Id, done)
+	status, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+	if err != nil || status.Msg.Redis == "off" || status.Msg.RedisIndex == 0 {
+		t.Errorf("status says redis is %q at %d, %v", status.Msg.GetRedis(), status.Msg.GetRedisIndex(), err)
+	}
+}
