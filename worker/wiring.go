@@ -152,7 +152,7 @@ func (m *Main) lockData() error {
 		return fmt.Errorf("--data: %w", err)
 	}
 	// An agent that was just killed may still hold it for a moment.
-	for range 50 {
+	for range 20 {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
 			break
 		}

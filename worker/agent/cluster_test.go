@@ -43,7 +43,7 @@ type cluster struct {
 	atelierv1connect.UnimplementedWorkerServiceHandler
 	atelierv1connect.UnimplementedSweepServiceHandler
 	ttl time.Duration
-	t   *testing.T
+	t   testing.TB
 
 	mu        sync.Mutex
 	changed   chan struct{}
@@ -76,7 +76,7 @@ type trial struct {
 	slot        string
 }
 
-func newCluster(t *testing.T, ttl time.Duration) (*cluster, *http.ServeMux) {
+func newCluster(t testing.TB, ttl time.Duration) (*cluster, *http.ServeMux) {
 	c := &cluster{ttl: ttl, t: t, changed: make(chan struct{}), trials: map[int64]*trial{}, granted: map[string]*trial{}, loseReply: map[string]int{}, known: map[string]bool{}}
 	mux := http.NewServeMux()
 	mux.Handle(atelierv1connect.NewWorkerServiceHandler(c))
@@ -176,8 +176,9 @@ func (c *cluster) Acquire(ctx context.Context, r *connect.Request[atelierv1.Acqu
 	for {
 		c.mu.Lock()
 		if c.away {
+			err := c.fail("")
 			c.mu.Unlock()
-			return nil, c.fail("")
+			return nil, err
 		}
 		c.expire()
 		tr := c.granted[r.Msg.RequestId]
@@ -307,7 +308,7 @@ type worker struct {
 	dir    string
 }
 
-func startWorker(t *testing.T, c *cluster, mux *http.ServeMux, slotCount int, change func(*agent.Config)) *worker {
+func startWorker(t testing.TB, c *cluster, mux *http.ServeMux, slotCount int, change func(*agent.Config)) *worker {
 	t.Helper()
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
@@ -357,7 +358,7 @@ func startWorker(t *testing.T, c *cluster, mux *http.ServeMux, slotCount int, ch
 }
 
 // wait for Run to end; what it returned.
-func (w *worker) wait(t *testing.T, limit time.Duration) error {
+func (w *worker) wait(t testing.TB, limit time.Duration) error {
 	t.Helper()
 	select {
 	case err := <-w.result:

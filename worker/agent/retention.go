@@ -3,8 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -96,6 +100,7 @@ func (r *retention) better(a, b *atelierv1.Checkpoint) bool {
 
 const (
 	sweepEvery = 5 * time.Minute
+	logAge     = 14 * 24 * time.Hour
 	leftover   = 10 * time.Minute // files younger than this may be on their way into the index
 )
 
@@ -104,11 +109,35 @@ const (
 // coordinators do not know the sweep, or do not answer, nothing goes.
 func (a *Agent) sweepLeftovers(ctx context.Context) {
 	for sleep(ctx, sweepEvery) {
+		removeOldLogs(a.cfg.LogDir, time.Now().Add(-logAge))
 		if n, err := a.removeLeftovers(ctx, leftover); err != nil {
 			a.log.Warn("leftover checkpoints were not swept", "error", err)
 		} else if n > 0 {
 			a.log.Info("leftover checkpoints swept", "files", n)
 		}
+	}
+}
+
+// removeOldLogs deletes logs of runs not written to since then, and the folders
+// that leaves empty.
+func removeOldLogs(dir string, since time.Time) {
+	var dirs []string
+	filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || p == dir {
+			return nil
+		}
+		info, err := d.Info()
+		switch {
+		case err != nil || !info.ModTime().Before(since):
+		case d.IsDir():
+			dirs = append(dirs, p)
+		case d.Type().IsRegular():
+			os.Remove(p)
+		}
+		return nil
+	})
+	for _, d := range slices.Backward(dirs) {
+		os.Remove(d) // fails for one that is not empty, as it should
 	}
 }
 

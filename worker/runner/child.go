@@ -31,6 +31,7 @@ type Child struct {
 	log      *runLog
 	oom      oomCount
 
+	told   chan struct{} // closed once the job is sent
 	exited chan struct{} // closed once reaped, its group dead and its pid file gone
 	state  *os.ProcessState
 
@@ -109,6 +110,13 @@ func (c *Child) signal(sig syscall.Signal) {
 	syscall.Kill(-c.pid, sig)
 }
 
+// wasSignaled: by this agent.
+func (c *Child) wasSignaled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.signaled
+}
+
 // Kill ends the process group at once.
 func (c *Child) Kill() { c.signal(syscall.SIGKILL) }
 
@@ -128,9 +136,15 @@ func (c *Child) Stop() {
 	}()
 }
 
-// Tell sends a control line. A trainer that does not read it within 5 s is
-// reported as an error; what follows is the caller's decision.
+// Tell sends a control line, after the job if that is still on its way. A
+// trainer that does not read it within 5 s is reported as an error; what
+// follows is the caller's decision.
 func (c *Child) Tell(verdict string) error {
+	select {
+	case <-c.told:
+	case <-c.exited:
+		return os.ErrProcessDone
+	}
 	return c.control.Send(trainerproto.Control{Verdict: verdict})
 }
 
@@ -158,10 +172,10 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 	var last trainerproto.Event // done or failed
 	var broken error            // protocol error
 	if err := c.control.Send(job); err != nil {
-		// A trainer that just died has more to say in its exit state.
 		broken = fmt.Errorf("send job: %w", err)
-		c.Kill()
+		c.giveUp()
 	}
+	close(c.told)
 	for broken == nil {
 		e, err := c.reader.Event()
 		if errors.Is(err, io.EOF) {
@@ -169,7 +183,7 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 		}
 		if err != nil {
 			broken = err
-			c.Kill()
+			c.giveUp()
 			break
 		}
 		switch e.Kind {
@@ -182,12 +196,18 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 			}
 		case trainerproto.EventHello:
 			broken = errors.New("trainer protocol: a second hello")
-			c.Kill()
+			c.giveUp()
 		default:
 			if last.Kind == "" {
 				on(e)
 			}
 		}
+	}
+	// A large process takes a while to die of a kill; what the kernel counted is
+	// asked now, before a signal of ours could be taken for the cause.
+	oom := ""
+	if !c.wasSignaled() {
+		oom = c.oom.since()
 	}
 	select {
 	case <-c.exited:
@@ -198,7 +218,17 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 	if c.events.held {
 		c.killEscaped()
 	}
-	return c.classify(last, broken)
+	return c.classify(last, broken, oom)
+}
+
+// giveUp ends a trainer that broke the protocol. One that was just dying, and
+// left half a line behind, gets a moment to do so: its exit state says more.
+func (c *Child) giveUp() {
+	select {
+	case <-c.events.leaderGone:
+	case <-time.After(100 * time.Millisecond):
+		c.Kill()
+	}
 }
 
 // killEscaped ends descendants that left the process group, known by the marker

@@ -21,11 +21,9 @@ type Exit struct {
 
 // classify reads the evidence from the best down: what the trainer said, what
 // the kernel counted, how the process ended, what it wrote last.
-func (c *Child) classify(last trainerproto.Event, broken error) Exit {
+func (c *Child) classify(last trainerproto.Event, broken error, oom string) Exit {
 	status, _ := c.state.Sys().(syscall.WaitStatus)
-	c.mu.Lock()
-	signaled := c.signaled
-	c.mu.Unlock()
+	signaled := c.wasSignaled()
 	tail := c.log.tailText()
 
 	switch last.Kind {
@@ -40,10 +38,11 @@ func (c *Child) classify(last trainerproto.Event, broken error) Exit {
 		}
 		return Exit{Class: class, Message: last.Message}
 	}
-	if status.Signaled() && status.Signal() == syscall.SIGKILL && !signaled {
-		if why := c.oom.since(); why != "" {
-			return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, Message: "killed by the kernel, which was out of memory (" + why + "); use a smaller batch or fewer slots"}
-		}
+	if oom == "" && !signaled {
+		oom = c.oom.since()
+	}
+	if status.Signaled() && status.Signal() == syscall.SIGKILL && oom != "" {
+		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, Message: "killed by the kernel, which was out of memory (" + oom + "); use a smaller batch or fewer slots"}
 	}
 	if broken != nil && !(status.Signaled() && !signaled) {
 		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_CRASHED, Message: withTail(broken.Error(), tail)}

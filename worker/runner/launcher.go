@@ -159,6 +159,7 @@ func (l *Launcher) spawn(t Trainer, seat Seat) (*Child, error) {
 		launcher: l, trainer: t.Name, slot: seat.Slot,
 		marker: hex.EncodeToString(nonce[:]),
 		log:    &runLog{max: l.cfg.LogBytes},
+		told:   make(chan struct{}),
 		exited: make(chan struct{}),
 	}
 	inR, inW, err := os.Pipe()

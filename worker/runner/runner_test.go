@@ -73,6 +73,10 @@ func runTrainer(mode string) {
 	case "words":
 		fmt.Fprintln(os.Stderr, arg)
 		os.Exit(1)
+	case "halfline":
+		out.WriteString(`{"event":"epo`)
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		time.Sleep(time.Hour)
 	case "garbage":
 		out.WriteString("epoch two\n")
 		time.Sleep(time.Hour)
@@ -312,6 +316,26 @@ func TestControl(t *testing.T) {
 	}
 }
 
+func TestControlSentAheadOfTheJob(t *testing.T) {
+	c := start(t, launcher(t), "control")
+	told := make(chan error, 1)
+	go func() { told <- c.Tell("stop") }()
+	time.Sleep(50 * time.Millisecond)
+	if exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {}); exit.Class != atelierv1.ExitClass_EXIT_CLASS_STOPPED {
+		t.Errorf("%+v", exit)
+	}
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDeathInTheMiddleOfALine(t *testing.T) {
+	exit := start(t, launcher(t), "halfline").Run(trainerproto.Job{}, "", func(trainerproto.Event) {})
+	if exit.Class != atelierv1.ExitClass_EXIT_CLASS_KILLED || exit.Terminated {
+		t.Errorf("%+v", exit)
+	}
+}
+
 func TestGrandchildrenEndWithTheRun(t *testing.T) {
 	l := launcher(t)
 	for _, mode := range []string{"child", "runaway"} {
@@ -447,7 +471,7 @@ func TestKernelOutOfMemoryKill(t *testing.T) {
 		t.Skipf("control groups are not writable here: %v", err)
 	}
 	defer os.Remove(group)
-	if err := os.WriteFile(filepath.Join(group, limit), []byte("67108864"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(group, limit), []byte("134217728"), 0o644); err != nil {
 		t.Skipf("no memory limit here: %v", err)
 	}
 	c := start(t, launcher(t), "hog")

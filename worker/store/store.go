@@ -23,6 +23,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +55,8 @@ type Store struct {
 	maxSize int64
 }
 
-// Open makes the folders. Address is host:port of this worker's file server.
+// Open makes the folders and empties the cache: copies serve one run, and what
+// lies there is of a former start. Address is host:port of this worker's file server.
 func Open(cfg Config, address string) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -62,6 +64,11 @@ func Open(cfg Config, address string) (*Store, error) {
 	for _, d := range []string{cfg.Root, cfg.Cache} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, fmt.Errorf("checkpoint folder: %w", err)
+		}
+	}
+	if copies, err := os.ReadDir(cfg.Cache); err == nil {
+		for _, f := range copies {
+			os.Remove(filepath.Join(cfg.Cache, f.Name()))
 		}
 	}
 	abs, err := filepath.Abs(cfg.Root)
@@ -326,8 +333,13 @@ func (s *Store) FreeBytes() (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
+// folderAge: an empty folder may be that of a run elsewhere whose first epoch
+// takes days.
+const folderAge = 7 * 24 * time.Hour
+
 // Keep deletes the files of a trial below this root that are not among the
-// locations, are older than age, and returns how many went. Folders left empty go too.
+// locations, are older than age, and returns how many went. Folders that have
+// been empty for a week go too.
 func (s *Store) Keep(sweep string, trial int64, locations []string, age time.Duration) (int, error) {
 	dir, err := trialDir(sweep, trial)
 	if err != nil {
@@ -363,11 +375,9 @@ func (s *Store) Keep(sweep string, trial int64, locations []string, age time.Dur
 		gone++
 		return nil
 	})
-	if age > 0 {
-		for i := len(dirs) - 1; i >= 0; i-- {
-			if info, err := s.root.Stat(dirs[i]); err == nil && now.Sub(info.ModTime()) >= age {
-				s.root.Remove(dirs[i]) // fails for one that is not empty, as it should
-			}
+	for _, d := range slices.Backward(dirs) {
+		if info, err := s.root.Stat(d); err == nil && now.Sub(info.ModTime()) >= folderAge {
+			s.root.Remove(d) // fails for one that is not empty, as it should
 		}
 	}
 	return gone, err
