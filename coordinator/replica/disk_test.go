@@ -53,7 +53,11 @@ func openFaulty(t *testing.T, kind LogStore, tune func(*Config)) (*Node, *faulty
 	if err := cfg.fill(); err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
+	folder, err := claim(cfg.DataDir, cfg.ID, kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{cfg: cfg, folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
 	store, err := openStore(kind, filepath.Join(cfg.DataDir, "log"), cfg.Logger)
 	if err != nil {
 		t.Fatal(err)

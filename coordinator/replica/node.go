@@ -33,14 +33,14 @@ type Config struct {
 	OnFatal func(error)
 
 	LogStore          LogStore      // RaftWAL
-	HeartbeatTimeout  time.Duration // 500 ms without the leader before a follower asks for votes
-	ElectionTimeout   time.Duration // 500 ms for one round of votes
+	HeartbeatTimeout  time.Duration // 400 ms without the leader before a follower asks for votes
+	ElectionTimeout   time.Duration // 400 ms for one round of votes
 	LeaderLease       time.Duration // HeartbeatTimeout; without a majority for that long a leader steps down
 	SnapshotThreshold uint64        // 8,192 log entries since the last snapshot
 	SnapshotInterval  time.Duration // 30 s between looks at the threshold
 	TrailingLogs      uint64        // 10,240 entries kept behind a snapshot for followers that lag
 	DiskTimeout       time.Duration // 5 s that one append may take
-	InFlight          int           // 3 entries proposed and not yet committed, at most
+	InFlight          int           // 2 entries proposed and not yet committed, at most
 }
 
 func (c *Config) fill() error {
@@ -68,14 +68,14 @@ func (c *Config) fill() error {
 		}
 	}
 	setDefault(&c.LogStore, RaftWAL)
-	setDefault(&c.HeartbeatTimeout, 500*time.Millisecond)
-	setDefault(&c.ElectionTimeout, max(500*time.Millisecond, c.HeartbeatTimeout))
+	setDefault(&c.HeartbeatTimeout, 400*time.Millisecond)
+	setDefault(&c.ElectionTimeout, max(400*time.Millisecond, c.HeartbeatTimeout))
 	setDefault(&c.LeaderLease, c.HeartbeatTimeout)
 	setDefault(&c.SnapshotThreshold, 8192)
 	setDefault(&c.SnapshotInterval, 30*time.Second)
 	setDefault(&c.TrailingLogs, 10240)
 	setDefault(&c.DiskTimeout, 5*time.Second)
-	setDefault(&c.InFlight, 3)
+	setDefault(&c.InFlight, 2)
 	return nil
 }
 
@@ -92,6 +92,7 @@ type Node struct {
 	log       *slog.Logger
 	raft      *raft.Raft
 	machine   *state.Machine
+	folder    *folder
 	store     *guard
 	transport *transport
 	batcher   *batcher
@@ -113,17 +114,20 @@ func Open(cfg Config) (*Node, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+	folder, err := claim(cfg.DataDir, cfg.ID, cfg.LogStore)
+	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
+	n := &Node{cfg: cfg, folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
 	store, err := openStore(cfg.LogStore, filepath.Join(cfg.DataDir, "log"), cfg.Logger)
 	if err != nil {
+		folder.release()
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	n.store = newGuard(store, n.fail)
 	if err := n.start(); err != nil {
 		n.store.Close()
+		folder.release()
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	return n, nil
@@ -149,7 +153,6 @@ func (n *Node) start() error {
 	rc.LeaderLeaseTimeout = n.cfg.LeaderLease
 	rc.CommitTimeout = 50 * time.Millisecond
 	rc.MaxAppendEntries = 32 // entries carry many commands each
-	rc.BatchApplyCh = true
 	rc.SnapshotThreshold = n.cfg.SnapshotThreshold
 	rc.SnapshotInterval = n.cfg.SnapshotInterval
 	rc.TrailingLogs = n.cfg.TrailingLogs
@@ -207,6 +210,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		if closeErr := n.store.Close(); err == nil {
 			err = closeErr
 		}
+		n.folder.release()
 	})
 	if err != nil {
 		return fmt.Errorf("shut down replica %s: %w", n.cfg.ID, err)

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -431,4 +434,39 @@ func TestConcurrentCallersShareEntries(t *testing.T) {
 		t.Error("a cancelled call succeeded")
 	}
 	c.write(createSweep("s-y"))
+}
+
+// TestFolderBelongsToOneNode: a second process, another id or another log store
+// in the same folder is refused with words that help.
+func TestFolderBelongsToOneNode(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	dir := filepath.Join(c.dir, "n1")
+	open := func(id string, store replica.LogStore) error {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := replica.Open(replica.Config{ID: id, DataDir: dir, Listener: l, Bootstrap: true, Machine: state.New(), LogStore: store})
+		if err == nil {
+			n.Shutdown(c.ctx())
+		}
+		l.Close()
+		return err
+	}
+	if err := open("n1", replica.RaftWAL); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a folder in use: %v", err)
+	}
+	c.stop("n1")
+	if err := open("n2", replica.RaftWAL); err == nil || !strings.Contains(err.Error(), `is of node "n1"`) {
+		t.Errorf("another node's folder: %v", err)
+	}
+	if err := open("n1", replica.RaftBoltDB); err == nil || !strings.Contains(err.Error(), "raft-wal") {
+		t.Errorf("another log store's folder: %v", err)
+	}
+	if err := open("n1", replica.RaftWAL); err != nil {
+		t.Errorf("its own folder: %v", err)
+	}
+	if err := open("n1", "sqlite"); err == nil {
+		t.Error("a log store that is none was taken")
+	}
 }

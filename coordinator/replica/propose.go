@@ -76,7 +76,7 @@ type batcher struct {
 	arrived *sync.Cond
 	queue   []*proposal
 	closed  bool
-	waiters sync.WaitGroup
+	done    chan struct{}
 
 	entries  atomic.Uint64
 	commands atomic.Uint64
@@ -97,10 +97,9 @@ type verdict struct {
 }
 
 func newBatcher(r *raft.Raft, inFlight int, leader func() (string, string)) *batcher {
-	b := &batcher{raft: r, leader: leader}
+	b := &batcher{raft: r, leader: leader, done: make(chan struct{})}
 	b.arrived = sync.NewCond(&b.mu)
 	for range inFlight {
-		b.waiters.Add(1)
 		go b.carry()
 	}
 	return b
@@ -119,6 +118,11 @@ func (b *batcher) propose(ctx context.Context, body []byte) (state.Result, error
 	select {
 	case v := <-p.done:
 		return v.result, v.err
+	case <-b.done:
+		if p.taken.CompareAndSwap(false, true) {
+			return state.Result{}, &NotLeaderError{}
+		}
+		return state.Result{}, fmt.Errorf("%w: the node shuts down", ErrUnknown)
 	case <-ctx.Done():
 		if p.taken.CompareAndSwap(false, true) {
 			return state.Result{}, fmt.Errorf("propose: nothing was written: %w", ctx.Err())
@@ -162,7 +166,6 @@ func (b *batcher) take(batch []*proposal) ([]*proposal, bool) {
 }
 
 func (b *batcher) carry() {
-	defer b.waiters.Done()
 	batch := make([]*proposal, 0, maxBatchCommands)
 	for {
 		var ok bool
@@ -226,13 +229,8 @@ func (b *batcher) explain(err error) error {
 func (b *batcher) close() {
 	b.mu.Lock()
 	b.closed = true
-	queue := b.queue
 	b.queue = nil
 	b.mu.Unlock()
-	for _, p := range queue {
-		if p.taken.CompareAndSwap(false, true) {
-			p.done <- verdict{err: &NotLeaderError{}}
-		}
-	}
+	close(b.done)
 	b.arrived.Broadcast()
 }

@@ -5,6 +5,7 @@
 // only ratios within one run say anything. It prints JSON lines.
 //
 //	go run ./coordinator/replica/bench -seconds 3 -clients 1,64,256
+//	go run ./coordinator/replica/bench -kills 20
 package main
 
 import (
@@ -47,7 +48,22 @@ func main() {
 	size := flag.Int("entry", 300, "bytes of a bare entry")
 	inFlight := flag.Int("inflight", 0, "entries of the replica in flight; 0 = its default")
 	dir := flag.String("dir", "", "folder for the logs; default: the system's temporary folder, which must be a real disk")
+	kills := flag.Int("kills", 0, "measure this many deaths of the leader instead")
+	heartbeat := flag.Duration("heartbeat", 400*time.Millisecond, "heartbeat time-out of the -kills measurement")
 	flag.Parse()
+	if *kills > 0 {
+		folder, err := os.MkdirTemp(*dir, "atelier-bench-")
+		if err != nil {
+			fail(err)
+		}
+		defer os.RemoveAll(folder)
+		f, err := measureFailover(folder, *kills, *heartbeat)
+		if err != nil {
+			fail(err)
+		}
+		json.NewEncoder(os.Stdout).Encode(f)
+		return
+	}
 	out := json.NewEncoder(os.Stdout)
 	for _, store := range strings.Split(*stores, ",") {
 		for _, text := range strings.Split(*clients, ",") {
