@@ -261,7 +261,7 @@ func (c *Cluster) gossipOfOthers(p *Process) string {
 	var out []string
 	for _, o := range c.Coordinators {
 		if o == p {
-			continue // its own lock may be held
+			continue
 		}
 		if _, gossip := o.addresses(); gossip != "" {
 			out = append(out, gossip)

@@ -89,6 +89,9 @@ func (e *earlyExit) Error() string {
 }
 
 func (p *Process) startOnce(ctx context.Context) error {
+	// Asks other processes for their addresses, and they may be starting too:
+	// before the lock.
+	args := p.args(p)
 	p.mu.Lock()
 	if p.alive() {
 		p.mu.Unlock()
@@ -110,7 +113,7 @@ func (p *Process) startOnce(ctx context.Context) error {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	from, _ := out.Seek(0, io.SeekEnd)
-	cmd := exec.Command(p.bin, p.args(p)...)
+	cmd := exec.Command(p.bin, args...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
