@@ -1,0 +1,255 @@
+package search
+
+import (
+	"math"
+	"math/rand/v2"
+	"sort"
+
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"atelier/common/space"
+)
+
+// searcher looks for the point of highest acquisition.
+type searcher struct {
+	*gp
+	g      *gaussian
+	seen   []observation
+	v      []float64
+	target float64       // value to improve on
+	top    []observation // best points, best first
+}
+
+// incumbent takes the lowest posterior mean among ended points as the value to
+// improve on: an observation that noise made good does not stop the search.
+func (s *searcher) incumbent(done []observation) {
+	s.target = math.Inf(1)
+	for _, o := range done {
+		if o.result == scored {
+			s.top = append(s.top, o)
+		}
+	}
+	sort.SliceStable(s.top, func(i, j int) bool { return s.top[i].value < s.top[j].value })
+	s.top = s.top[:min(len(s.top), bestPoints)]
+	for _, o := range s.top {
+		mean, _ := s.g.predict(o.unit, s.v)
+		s.target = math.Min(s.target, mean)
+	}
+}
+
+// gain is log expected improvement at u.
+func (s *searcher) gain(u []float64) float64 {
+	mean, variance := s.g.predict(u, s.v)
+	sigma := math.Sqrt(variance)
+	h, _ := logImprovement((s.target - mean) / sigma)
+	return math.Log(sigma) + h
+}
+
+var normal = distuv.UnitNormal
+
+// logImprovement returns log(φ(z) + zΦ(z)) and its derivative, also where z is
+// far below zero.
+func logImprovement(z float64) (value, slope float64) {
+	if z > -12 {
+		phi, cdf := normal.Prob(z), normal.CDF(z)
+		h := phi + z*cdf
+		return math.Log(h), cdf / h
+	}
+	z2 := z * z
+	tail := 1 - 3/z2 + 15/(z2*z2) - 105/(z2*z2*z2)
+	return -z2/2 - 0.5*math.Log(2*math.Pi) - math.Log(z2) + math.Log(tail),
+		-z * (1 - 1/z2 + 3/(z2*z2)) / tail
+}
+
+type candidate struct {
+	unit []float64
+	gain float64
+}
+
+func (s *searcher) best(rng *rand.Rand) []float64 {
+	candidates := s.candidates(rng)
+	sort.SliceStable(candidates, func(i, j int) bool { return candidates[i].gain > candidates[j].gain })
+	if len(s.whole) == 0 {
+		var climbed []candidate
+		for _, c := range candidates {
+			if len(climbed) == climbs {
+				break
+			}
+			near := false
+			for _, other := range climbed {
+				near = near || close(c.unit, other.unit, 0.01)
+			}
+			if !near {
+				climbed = append(climbed, s.climb(c))
+			}
+		}
+		candidates = append(climbed, candidates...)
+		sort.SliceStable(candidates, func(i, j int) bool { return candidates[i].gain > candidates[j].gain })
+	}
+	for _, c := range candidates {
+		if !s.tried(c.unit) {
+			return c.unit
+		}
+	}
+	return s.anywhere(rng)
+}
+
+// tried says whether u stands where a point was proposed before.
+func (s *searcher) tried(u []float64) bool {
+	for i := range s.seen {
+		if close(u, s.seen[i].unit, apart) {
+			return true
+		}
+	}
+	return false
+}
+
+func close(a, b []float64, within float64) bool {
+	for j := range a {
+		if math.Abs(a[j]-b[j]) > within {
+			return false
+		}
+	}
+	return true
+}
+
+// candidates are points all over the space and round the best ones; of a small
+// finite space every point.
+func (s *searcher) candidates(rng *rand.Rand) []candidate {
+	var out []candidate
+	consider := func(p space.Point) {
+		u := s.problem.Space.Unit(p)
+		out = append(out, candidate{u, s.gain(u)})
+	}
+	if len(s.whole) > 0 {
+		for _, p := range s.whole {
+			consider(p)
+		}
+		return out
+	}
+	for i := 0; i < scatter; i++ {
+		consider(uniform(s.problem.Space, rng))
+	}
+	for _, o := range s.top {
+		for i := 0; i < nearby; i++ {
+			consider(s.problem.Space.FromUnit(s.shake(o.unit, rng)))
+		}
+	}
+	return out
+}
+
+// shake moves some axes of u by a step between coarse and fine.
+func (s *searcher) shake(u []float64, rng *rand.Rand) []float64 {
+	out := append([]float64(nil), u...)
+	step := 0.3 * math.Pow(0.01, rng.Float64())
+	share := math.Max(1.5/float64(len(u)), 0.3)
+	sure := rng.IntN(len(u))
+	for j := range out {
+		if j != sure && rng.Float64() > share {
+			continue
+		}
+		if s.category[j] {
+			out[j] = rng.Float64()
+			continue
+		}
+		move := step
+		if n, finite := s.problem.Space.Params[j].Cells(); finite {
+			move = math.Max(move, 1/float64(n))
+		}
+		out[j] = reflect(out[j] + move*rng.NormFloat64())
+	}
+	return out
+}
+
+// climb improves a candidate: along the gradient on continuous axes, by steps
+// on the others.
+func (s *searcher) climb(c candidate) candidate {
+	for round := 0; round < 2; round++ {
+		before := c.gain
+		c = s.slide(c)
+		c = s.step(c)
+		if c.gain < before+1e-3 {
+			break
+		}
+	}
+	return c
+}
+
+func (s *searcher) slide(c candidate) candidate {
+	d := len(c.unit)
+	low, high := append([]float64(nil), c.unit...), append([]float64(nil), c.unit...)
+	p := s.problem.Space.FromUnit(c.unit)
+	var axes []int
+	for j := range c.unit {
+		if s.smooth[j] && !p[j].IsAbsent() {
+			axes = append(axes, j)
+		}
+	}
+	if len(axes) == 0 {
+		return c
+	}
+	u := append([]float64(nil), c.unit...)
+	dMean, dVariance := make([]float64, d), make([]float64, d)
+	x, lo, hi := make([]float64, len(axes)), make([]float64, len(axes)), make([]float64, len(axes))
+	for i, j := range axes {
+		x[i], hi[i] = u[j], 1
+		low[j], high[j] = 0, 1
+	}
+	value := descend(func(x, gradient []float64) float64 {
+		for i, j := range axes {
+			u[j] = x[i]
+		}
+		mean, variance := s.g.predict(u, s.v)
+		sigma := math.Sqrt(variance)
+		z := (s.target - mean) / sigma
+		h, dh := logImprovement(z)
+		s.g.slope(u, s.v, dMean, dVariance)
+		for i, j := range axes {
+			dSigma := dVariance[j] / (2 * sigma)
+			dz := (-dMean[j] - z*dSigma) / sigma
+			gradient[i] = -(dSigma/sigma + dh*dz)
+		}
+		return -(math.Log(sigma) + h)
+	}, x, lo, hi, climbCalls)
+	if -value > c.gain {
+		for i, j := range axes {
+			u[j] = x[i]
+		}
+		return candidate{u, -value}
+	}
+	return c
+}
+
+// step tries other cells on every finite axis, near ones first.
+func (s *searcher) step(c candidate) candidate {
+	for j := range c.unit {
+		a := &s.problem.Space.Params[j]
+		n, finite := a.Cells()
+		p := s.problem.Space.FromUnit(c.unit)
+		if !finite || n < 2 || p[j].IsAbsent() {
+			continue
+		}
+		at, _ := a.Index(p[j])
+		var cells []uint64
+		if s.category[j] && n <= 16 {
+			for k := uint64(0); k < n; k++ {
+				cells = append(cells, k)
+			}
+		} else if !s.category[j] {
+			for _, by := range []int64{-1, 1, -3, 3, -int64(n / 8), int64(n / 8)} {
+				if to := int64(at) + by; by != 0 && to >= 0 && to < int64(n) {
+					cells = append(cells, uint64(to))
+				}
+			}
+		}
+		for _, k := range cells {
+			u := append([]float64(nil), c.unit...)
+			u[j] = a.ToUnit(a.At(k))
+			u = s.problem.Space.Unit(s.problem.Space.FromUnit(u))
+			if gain := s.gain(u); gain > c.gain {
+				c = candidate{u, gain}
+			}
+		}
+	}
+	return c
+}
