@@ -285,7 +285,8 @@ func advertised(bound, host string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// readKey reads a gossip key: 16, 24 or 32 bytes in base64 or hexadecimal.
+// readKey reads a gossip key as the coordinators do: 16, 24 or 32 bytes, raw or
+// in hexadecimal or base64.
 func readKey(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
@@ -300,5 +301,10 @@ func readKey(file string) ([]byte, error) {
 			return key, nil
 		}
 	}
-	return nil, fmt.Errorf("--gossip-key-file %s: want 16, 24 or 32 bytes in base64 or hexadecimal", file)
+	for _, raw := range [][]byte{b, []byte(text)} {
+		if n := len(raw); n == 16 || n == 24 || n == 32 {
+			return raw, nil
+		}
+	}
+	return nil, fmt.Errorf("--gossip-key-file %s: want 16, 24 or 32 bytes, raw or in hex or base64; `openssl rand -base64 32` makes one", file)
 }

@@ -92,7 +92,13 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	exited := make(chan runner.Exit, 1)
 	go func() { exited <- r.child.Run(job, s.a.logFile(l), r.event) }()
 	if !s.a.refuses() {
-		go s.bench.refill(ctx, l.Trainer)
+		// The run that begins goes first where cores are short.
+		delay := min(s.past.longest(l.SweepId)/10, 50*time.Millisecond)
+		go func() {
+			if sleep(ctx, delay) {
+				s.bench.refill(ctx, l.Trainer)
+			}
+		}()
 	}
 	exit, next := s.watch(ctx, r, exited)
 	took := time.Since(r.began)
