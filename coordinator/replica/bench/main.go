@@ -45,7 +45,7 @@ func main() {
 	clients := flag.String("clients", "1,64,256", "numbers of concurrent callers")
 	stores := flag.String("stores", "raft-wal,raft-boltdb", "log stores")
 	what := flag.String("what", "bare,replica", "bare library, replica or both")
-	size := flag.Int("entry", 300, "bytes of a bare entry")
+	size := flag.Int("entry", 300, "bytes of a bare entry, and of a command of the replica")
 	inFlight := flag.Int("inflight", 0, "entries of the replica in flight; 0 = its default")
 	dir := flag.String("dir", "", "folder for the logs; default: the system's temporary folder, which must be a real disk")
 	kills := flag.Int("kills", 0, "measure this many deaths of the leader instead")
@@ -83,7 +83,7 @@ func main() {
 				case "bare":
 					t, err = startBare(folder, store, *size)
 				case "replica":
-					t, f.Bytes, err = startReplica(folder, store, n, *inFlight)
+					t, f.Bytes, err = startReplica(folder, store, n, *inFlight, *size)
 				default:
 					err = fmt.Errorf("-what %q: bare or replica", w)
 				}

@@ -19,8 +19,9 @@ import (
 const sweep = "s-bench"
 
 // startReplica starts three nodes and a running trial for every client; a write
-// is one report of three metrics. It returns the size of such a command.
-func startReplica(dir, store string, clients, inFlight int) (*target, int, error) {
+// is one report of three metrics, made as long as bytes by an unused request id. It
+// returns the size of such a command.
+func startReplica(dir, store string, clients, inFlight, bytes int) (*target, int, error) {
 	var nodes []*replica.Node
 	closeAll := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -73,7 +74,7 @@ func startReplica(dir, store string, clients, inFlight int) (*target, int, error
 		_, err = must(&logv1.Command{Op: &logv1.Command_ProposeTrials{ProposeTrials: &logv1.ProposeTrials{Id: sweep, First: 1, ParamsJson: points}}})
 	}
 	writes := make([]func() error, clients)
-	size := 0
+	size, padding := 0, ""
 	for i := range clients {
 		if err != nil {
 			closeAll()
@@ -84,11 +85,15 @@ func startReplica(dir, store string, clients, inFlight int) (*target, int, error
 		epoch := int32(0)
 		command := func() *logv1.Command {
 			epoch++
-			return &logv1.Command{TimeMs: time.Now().UnixMilli(), Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{{
+			return &logv1.Command{RequestId: padding, TimeMs: time.Now().UnixMilli(), Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{{
 				SweepId: sweep, Trial: int64(i + 1), Token: r.Token, Event: &atelierv1.RunEvent_Report{Report: &atelierv1.Report{Epoch: epoch, TimeMs: time.Now().UnixMilli(), Metrics: []*atelierv1.Metric{
 					{Name: "train_loss", Value: 1 / float64(epoch)}, {Name: "val_loss", Value: 2 / float64(epoch)}, {Name: "val_acc", Value: 0.5}}}}}}}}}
 		}
 		size = proto.Size(command())
+		if padding == "" && size+3 < bytes {
+			padding = strings.Repeat("x", bytes-size-3)
+			size = proto.Size(command())
+		}
 		writes[i] = func() error {
 			r, err := leader.Propose(context.Background(), command())
 			if err == nil && r.Events[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
