@@ -337,3 +337,28 @@ func TestDataPackAndInfo(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestDataSynth(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"data", "synth", "pics", "--style", "gothic", "--style", "tudor", "--train", "3", "--validation", "1", "--test", "0", "--size", "32"}
+	r := run(t, dir, args...)
+	if r.code != 0 || r.out != filepath.Join(dir, "pics/train")+"\n"+filepath.Join(dir, "pics/validation")+"\n" || !strings.Contains(r.err, "8 pictures of 2 styles, 8 drawn now") {
+		t.Fatalf("%+v", r)
+	}
+	if r := run(t, dir, args...); r.code != 0 || !strings.Contains(r.err, "8 pictures of 2 styles, 0 drawn now") {
+		t.Errorf("again: %+v", r)
+	}
+	if r := run(t, dir, "data", "info", "pics/train", "-o", "csv"); r.out != "class,index,images\ngothic,0,3\ntudor,1,3\n" {
+		t.Errorf("%+v", r)
+	}
+	for want, args := range map[string][]string{
+		"no style \"rococo\"": {"--style", "rococo"}, "give 32 to 1024": {"--size", "8"}, "give 0 to 1": {"--difficulty", "2"},
+	} {
+		if r := run(t, dir, append([]string{"data", "synth", "other"}, args...)...); r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	if r := run(t, dir, "data", "synth", "none", "--train", "0", "--validation", "0", "--test", "0"); r.code != 2 {
+		t.Errorf("%+v", r)
+	}
+}

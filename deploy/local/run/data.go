@@ -25,7 +25,7 @@ func (m *Main) prepareData(ctx context.Context) (split, error) {
 	m.title("Data")
 	if m.Data == "" {
 		dir := filepath.Join(m.Dir, "data")
-		if err := m.call(ctx, m.Out, "data", "synth", dir, "--per-class", strconv.Itoa(m.PerClass), "--seed", strconv.FormatUint(m.Recipe.Seed, 10)); err != nil {
+		if err := m.call(ctx, m.Out, "data", "synth", dir, "--train", strconv.Itoa(m.PerClass), "--validation", strconv.Itoa(max(m.PerClass/3, 1)), "--test", "0", "--seed", strconv.FormatUint(m.Recipe.Seed, 10)); err != nil {
 			return split{}, err
 		}
 		return m.describe(split{filepath.Join(dir, "train"), filepath.Join(dir, "validation")})

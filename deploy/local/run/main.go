@@ -75,7 +75,7 @@ func (m *Main) ParseFlags(args []string) error {
 	f.StringVar(&m.Recipe.Model, "model", "vanilla", "vanilla or resnet18")
 	f.IntVar(&m.Recipe.ImageSize, "image-size", 48, "side of the pictures, in `PIXELS`")
 	f.Uint64Var(&m.Recipe.Seed, "seed", 42, "seed of the sweeps, the drawing and the split")
-	f.IntVar(&m.PerClass, "per-class", 60, "facades drawn for each style")
+	f.IntVar(&m.PerClass, "per-class", 60, "facades of each style to train on; a third as many validate")
 	f.Float64Var(&m.Share, "validation", 0.25, "share of a folder without split that validates")
 	f.IntVar(&m.Coordinators, "coordinators", 3, "coordinators: 1, 3 or 5")
 	f.IntVar(&m.Workers, "workers", 2, "workers")
@@ -154,8 +154,11 @@ func (m *Main) Run(ctx context.Context) (err error) {
 		fmt.Fprintln(m.Err, "ending the cluster")
 		err = errors.Join(err, m.cluster.Close())
 	}()
-	for _, method := range m.Methods {
-		if err := m.sweep(work, method, data); err != nil {
+	for i, method := range m.Methods {
+		// Each with a seed of its own, else two methods begin with the same points.
+		recipe := m.Recipe
+		recipe.Seed += uint64(i)
+		if err := m.sweep(work, method, recipe, data); err != nil {
 			return err
 		}
 	}

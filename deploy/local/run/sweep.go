@@ -94,9 +94,9 @@ func (m *Main) run(ctx context.Context, out, messages io.Writer, args ...string)
 	return err
 }
 
-func (m *Main) sweep(ctx context.Context, method string, data split) error {
+func (m *Main) sweep(ctx context.Context, method string, r recipe, data split) error {
 	m.title("Sweep: " + method)
-	text, err := m.Recipe.spec(method, data.train, data.validation)
+	text, err := r.spec(method, data.train, data.validation)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,37 @@
+// Package conf holds example sweep specs for people; its test holds them to
+// what the parser takes.
+package conf
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"atelier/tuner/sweep"
+)
+
+func TestExamplesParse(t *testing.T) {
+	files, err := filepath.Glob("*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d examples, %v", len(files), err)
+	}
+	names := map[string]string{}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := sweep.Parse(f, text)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if other := names[s.Name]; other != "" || s.Name == "" {
+			t.Errorf("%s and %s have the same name %q", f, other, s.Name)
+		}
+		names[s.Name] = f
+		if !s.SeedSet {
+			t.Errorf("%s has no seed: an example should give the same trials each time", f)
+		}
+	}
+}
