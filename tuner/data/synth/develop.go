@@ -10,7 +10,7 @@ func (sc *scene) develop() {
 	r, d, n := sc.r, sc.difficulty, int(sc.size)
 	exposure := between(r, 1-0.38*d, 1+0.22*d)
 	if sc.dusk {
-		exposure *= 0.72
+		exposure *= 0.82
 	}
 	contrast := between(r, 1-0.4*d, 1+0.2*d)
 	warmth := 0.16 * d * (2*r.Float64() - 1)

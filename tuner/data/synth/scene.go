@@ -16,12 +16,13 @@ type scene struct {
 	leaf       rgb
 }
 
-// render draws a façade of a style. All of it follows from r: same stream, same picture.
+// render draws a façade of a style. All of it follows from r: same stream, same picture. Difficulty acts by its
+// square, which spreads the usable middle of the scale.
 func render(s style, size int, difficulty float64, r *rand.Rand) *image.RGBA {
-	sc := &scene{c: newCanvas(size), r: r, size: float64(size), difficulty: difficulty}
+	sc := &scene{c: newCanvas(size), r: r, size: float64(size), difficulty: difficulty * difficulty}
 	sc.leaf = pick(r, hex(0x4f6b34), hex(0x3f5a30), hex(0x6b7d3a), hex(0x2f4a2c), hex(0x9a7a34), hex(0xa8602c)).jitter(r, 0.2)
 	h := &house{c: sc.c, r: r, sun: pick(r, -1.0, 1.0)}
-	h.paint(s.palette, r, 0.15+0.45*difficulty)
+	h.paint(s.palette, r, 0.15+0.45*sc.difficulty)
 
 	// A style says how large its house is only while drawing it, so it is drawn twice from one random stream of
 	// its own: once to measure, once to be seen.
@@ -113,7 +114,11 @@ func (sc *scene) behind() {
 	half := sc.size / v.scale / 2
 	for range r.IntN(4) {
 		x := between(r, -half, half)
-		if chance(r, 0.45) {
+		if chance(r, 0.45) { // beside the house rather than on top of it
+			x = half * between(r, 0.45, 1) * pick(r, -1.0, 1.0)
+			if x < 0 {
+				x -= 4
+			}
 			w, ht := between(r, 4, 8), between(r, 3, 9)
 			col := pick(r, common.walls...)
 			sc.c.rect(x, -0.2, w, ht, mix(hex(col), hex(0xa8b0b8), 0.3).jitter(r, 0.15))

@@ -194,7 +194,7 @@ func drawMissing(ctx context.Context, dir string, o Options, trust bool) (int, e
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	var next, drawn atomic.Int64
-	finished := make(chan struct{}, 64)
+	finished := make(chan struct{})
 	reported := make(chan struct{})
 	go func() {
 		defer close(reported)
