@@ -10,24 +10,6 @@ import (
 	logv1 "atelier/common/proto/log/v1"
 )
 
-// Bounds on what a command may carry.
-const (
-	maxName        = 256         // bytes of a worker, slot, request, metric or member name
-	maxText        = 1 << 20     // bytes of a spec or of training settings
-	maxMessage     = 4096        // bytes of a message or a location; longer messages are cut
-	maxParams      = 1 << 16     // bytes of a trial's parameters
-	maxBudget      = 100_000_000 // trials of a sweep
-	maxParallelism = 100_000
-	maxMetrics     = 256       // names in a sweep
-	maxReports     = 1_000_000 // of a trial
-	maxValues      = 4_000_000 // metric values of a trial
-	maxEvents      = 4096      // of a command
-	maxMembers     = 1000
-	maxDrained     = 10_000
-	maxRuns        = 1000 // of a trial
-	maxLosses      = 20   // lost runs that fail a trial
-)
-
 const (
 	sweepRunning   = atelierv1.SweepStatus_SWEEP_STATUS_RUNNING
 	sweepPaused    = atelierv1.SweepStatus_SWEEP_STATUS_PAUSED

@@ -1,0 +1,326 @@
+package state_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"testing"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/state"
+)
+
+// chaos makes commands at random, mostly sensible ones, and remembers what the
+// machine acknowledged.
+type chaos struct {
+	rng    *rand.Rand
+	tokens []grant
+	top    uint64 // greatest token so far
+	acked  map[reportKey]float64
+	ended  map[trialKey]atelierv1.TrialStatus
+	grants int
+}
+
+type grant struct {
+	sweep string
+	trial int64
+	token uint64
+}
+type trialKey struct {
+	sweep string
+	trial int64
+}
+type reportKey struct {
+	trialKey
+	epoch int32
+}
+
+func newChaos(seed uint64) *chaos {
+	return &chaos{rng: rand.New(rand.NewPCG(seed, 7)), acked: map[reportKey]float64{}, ended: map[trialKey]atelierv1.TrialStatus{}}
+}
+
+func (c *chaos) sweep() string { return fmt.Sprintf("s-%d", c.rng.IntN(8)) }
+
+func (c *chaos) someGrant() grant {
+	if len(c.tokens) == 0 || c.rng.IntN(20) == 0 {
+		return grant{c.sweep(), int64(c.rng.IntN(12)), uint64(c.rng.IntN(1 << 20))}
+	}
+	// Recent ones more often.
+	back := min(c.rng.IntN(6)*c.rng.IntN(3), len(c.tokens)-1)
+	return c.tokens[len(c.tokens)-1-back]
+}
+
+func (c *chaos) command(v *state.View) *logv1.Command {
+	id := c.sweep()
+	cmd := &logv1.Command{TimeMs: int64(c.rng.IntN(1 << 30))}
+	if c.rng.IntN(3) == 0 {
+		cmd.RequestId = fmt.Sprintf("q%d", c.rng.IntN(3000))
+	}
+	known := int64(1)
+	if s, ok := v.Sweep(id); ok {
+		known = s.Len()
+	}
+	n := c.rng.Int64N(known+2) + c.rng.Int64N(2)
+	switch p := c.rng.IntN(100); {
+	case p < 3:
+		cmd.Op = &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: id, Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction(1 + id[2]%2)},
+			BudgetTrials: int64(id[2]-'0')*60 + 60, Parallelism: int64(id[2]-'0') + 3, MaxRetries: 2}}
+	case p < 13:
+		op := &logv1.ProposeTrials{Id: id, First: known + 1 - c.rng.Int64N(8)/7}
+		for i := range c.rng.IntN(5) {
+			op.ParamsJson = append(op.ParamsJson, fmt.Sprintf(`{"x":%d}`, i))
+		}
+		op.Exhausted = c.rng.IntN(200) == 0
+		cmd.Op = &logv1.Command_ProposeTrials{ProposeTrials: op}
+	case p < 40:
+		if s, ok := v.Sweep(id); ok && c.rng.IntN(8) > 0 {
+			if w := s.Waiting(); len(w) > 0 {
+				n = w[0]
+			}
+		}
+		cmd.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: n, Worker: fmt.Sprintf("w%d", c.rng.IntN(3)), Incarnation: "i", Slot: "cpu0", Request: fmt.Sprintf("r%d", c.rng.IntN(40))}}
+	case p < 85:
+		cmd.Op = &logv1.Command_RecordEvents{RecordEvents: c.events()}
+	case p < 90:
+		g := c.someGrant()
+		cmd.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: g.sweep, Trial: g.trial, Token: g.token, Cause: "late"}}
+	case p < 93:
+		cmd.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: n, Verdict: atelierv1.Verdict(c.rng.IntN(4))}}
+	case p < 95:
+		actions := []atelierv1.SweepAction{1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3}
+		if c.rng.IntN(60) == 0 {
+			actions = []atelierv1.SweepAction{4}
+		}
+		cmd.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: actions[c.rng.IntN(len(actions))]}}
+	case p < 96:
+		cmd.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: c.rng.Int64N(9)}}
+	case p < 98:
+		cmd.Op = &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: id, Trial: n}}
+	case p < 99:
+		cmd.Op = &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: fmt.Sprintf("w%d", c.rng.IntN(3)), Drain: c.rng.IntN(4) == 0}}
+	default:
+		cmd.Op = &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: fmt.Sprintf("n%d", c.rng.IntN(5)), RaftAddress: fmt.Sprint(c.rng.IntN(9)), ClusterId: "c"}}
+	}
+	return cmd
+}
+
+func (c *chaos) events() *logv1.RecordEvents {
+	e := &logv1.RecordEvents{}
+	for range 1 + c.rng.IntN(6) {
+		g := c.someGrant()
+		event := &atelierv1.RunEvent{SweepId: g.sweep, Trial: g.trial, Token: g.token}
+		switch p := c.rng.IntN(100); {
+		case p < 75:
+			r := &atelierv1.Report{Epoch: int32(c.rng.IntN(10))}
+			for _, name := range []string{"loss", "acc", "lr"} {
+				if c.rng.IntN(10) == 0 {
+					continue
+				}
+				value := math.Round(c.rng.NormFloat64()*8) / 8
+				switch c.rng.IntN(20) {
+				case 0:
+					value = math.NaN()
+				case 1:
+					value = math.Inf(1)
+				}
+				r.Metrics = append(r.Metrics, &atelierv1.Metric{Name: name, Value: value})
+			}
+			event.Event = &atelierv1.RunEvent_Report{Report: r}
+		case p < 93:
+			event.Event = &atelierv1.RunEvent_Checkpoint{Checkpoint: &atelierv1.Checkpoint{Epoch: int32(c.rng.IntN(10)), Location: "shared:x", Sha256: "0"}}
+		default:
+			event.Event = &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: atelierv1.ExitClass(max(c.rng.IntN(28)-14, c.rng.IntN(2))), Message: "m"}}
+		}
+		e.Events = append(e.Events, event)
+	}
+	return e
+}
+
+// learn takes in what the machine answered and checks what an answer alone shows.
+func (c *chaos) learn(t *testing.T, before *state.View, e *logv1.Entry, results []state.Result) {
+	t.Helper()
+	for i, r := range results {
+		switch op := e.Commands[i].Op.(type) {
+		case *logv1.Command_GrantLease:
+			if r.Err != nil {
+				break
+			}
+			if r.Outcome == atelierv1.Outcome_OUTCOME_RECORDED {
+				if r.Token <= c.top {
+					t.Fatalf("token %d after %d", r.Token, c.top)
+				}
+				c.top = r.Token
+				c.grants++
+				c.tokens = append(c.tokens, grant{r.Sweep, r.Trial, r.Token})
+			} else if !slices.Contains(c.tokens, grant{r.Sweep, r.Trial, r.Token}) {
+				t.Fatalf("a repeat of a grant names a lease never given: %+v", r)
+			}
+		case *logv1.Command_RecordEvents:
+			for j, event := range op.RecordEvents.Events {
+				if r.Events[j].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+					continue
+				}
+				if !slices.Contains(c.tokens, grant{event.SweepId, event.Trial, event.Token}) {
+					t.Fatalf("an event under a token never given for its trial was recorded: %v", event)
+				}
+				for _, later := range c.tokens {
+					if later.sweep == event.SweepId && later.trial == event.Trial && later.token > event.Token {
+						t.Fatalf("an event under token %d was recorded after token %d: %v", event.Token, later.token, event)
+					}
+				}
+				if report := event.GetReport(); report != nil {
+					key := reportKey{trialKey{event.SweepId, event.Trial}, report.Epoch}
+					if _, twice := c.acked[key]; twice {
+						t.Fatalf("%v recorded twice", key)
+					}
+					c.acked[key] = math.NaN()
+					for _, metric := range report.Metrics {
+						if metric.Name == "loss" {
+							c.acked[key] = metric.Value
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// check recomputes from the trials all that the machine derives.
+func (c *chaos) check(t *testing.T, v *state.View) {
+	t.Helper()
+	held := map[string]bool{}
+	for _, s := range v.Sweeps() {
+		var counts state.Counts
+		var open, retries, fresh, ranked []int64
+		for tr := range s.Trials(1) {
+			counts.Proposed++
+			if tr.Number != counts.Proposed {
+				t.Fatalf("%s: trial %d in place %d", s.ID, tr.Number, counts.Proposed)
+			}
+			counts.Runs += int64(len(tr.Runs))
+			counts.Reports += int64(tr.ReportCount())
+			switch tr.Status {
+			case atelierv1.TrialStatus_TRIAL_STATUS_WAITING:
+				counts.Waiting++
+				if len(tr.Runs) > 0 {
+					retries = append(retries, tr.Number)
+				} else {
+					fresh = append(fresh, tr.Number)
+				}
+			case atelierv1.TrialStatus_TRIAL_STATUS_RUNNING:
+				counts.Running++
+			case atelierv1.TrialStatus_TRIAL_STATUS_PAUSED:
+				counts.Paused++
+			case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED:
+				counts.Finished++
+			case atelierv1.TrialStatus_TRIAL_STATUS_STOPPED:
+				counts.Stopped++
+			case atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED:
+				counts.Diverged++
+			case atelierv1.TrialStatus_TRIAL_STATUS_FAILED:
+				counts.Failed++
+			case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+				counts.Cancelled++
+			}
+			if !tr.Ended() {
+				open = append(open, tr.Number)
+			}
+			if (tr.Lease != nil) != (tr.Status == atelierv1.TrialStatus_TRIAL_STATUS_RUNNING) {
+				t.Fatalf("%s trial %d: %v with lease %v", s.ID, tr.Number, tr.Status, tr.Lease)
+			}
+			if tr.Lease != nil {
+				key := tr.Lease.Worker + tr.Lease.Incarnation + tr.Lease.Request
+				if held[key] {
+					t.Fatalf("request %s holds two leases", key)
+				}
+				held[key] = true
+			}
+			key := trialKey{s.ID, tr.Number}
+			if was, ok := c.ended[key]; ok && was != tr.Status && was != atelierv1.TrialStatus_TRIAL_STATUS_FAILED {
+				t.Fatalf("%v went from %v to %v", key, was, tr.Status)
+			}
+			if tr.Ended() {
+				c.ended[key] = tr.Status
+			}
+			best, has := math.Inf(1), false
+			tr.Reports(func(r state.Report) bool {
+				want, ok := c.acked[reportKey{key, r.Epoch}]
+				if !ok {
+					t.Fatalf("%v has epoch %d, which was never acknowledged", key, r.Epoch)
+				}
+				got, _ := tr.MetricAt(r.Epoch, "loss")
+				for _, metric := range r.Metrics {
+					if metric.Name == "loss" && math.Float64bits(metric.Value) != math.Float64bits(got) {
+						t.Fatalf("%v epoch %d: %g and %g", key, r.Epoch, metric.Value, got)
+					}
+				}
+				if !(got == want || math.IsNaN(want)) {
+					t.Fatalf("%v epoch %d: %g, acknowledged was %g", key, r.Epoch, got, want)
+				}
+				if !math.IsNaN(want) && !math.IsInf(want, 0) {
+					if s.Objective.Maximize {
+						want = -want
+					}
+					has, best = true, min(best, want)
+				}
+				return true
+			})
+			if s.Objective.Maximize {
+				best = -best
+			}
+			if has != tr.HasValue || has && tr.Value != best {
+				t.Fatalf("%v: value %v %g, recomputed %v %g", key, tr.HasValue, tr.Value, has, best)
+			}
+			if has {
+				ranked = append(ranked, tr.Number)
+			}
+			if len(tr.Checkpoints) > 2 {
+				t.Fatalf("%v has %d checkpoints", key, len(tr.Checkpoints))
+			}
+		}
+		if counts != s.Counts {
+			t.Fatalf("%s: counts %+v, recounted %+v", s.ID, s.Counts, counts)
+		}
+		if counts.Proposed > s.Budget || counts.Running > s.Parallelism {
+			t.Fatalf("%s: %d of %d trials, %d of %d run", s.ID, counts.Proposed, s.Budget, counts.Running, s.Parallelism)
+		}
+		if !slices.Equal(open, s.Open()) || !slices.Equal(append(retries, fresh...), s.Waiting()) {
+			t.Fatalf("%s: open %v waiting %v, recomputed %v %v", s.ID, s.Open(), s.Waiting(), open, append(retries, fresh...))
+		}
+		if s.Ended() && len(open) > 0 {
+			t.Fatalf("%s is %v with %v open", s.ID, s.Status, open)
+		}
+		sort.SliceStable(ranked, func(i, j int) bool {
+			a, b := s.Trial(ranked[i]).Value, s.Trial(ranked[j]).Value
+			if s.Objective.Maximize {
+				return a > b
+			}
+			return a < b
+		})
+		for _, top := range []int{0, 1, 5} {
+			want := ranked
+			if top > 0 && len(want) > top {
+				want = want[:top]
+			}
+			var got []int64
+			for _, tr := range s.Leaderboard(top) {
+				got = append(got, tr.Number)
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("%s: leaderboard(%d) %v, want %v", s.ID, top, got, want)
+			}
+		}
+		if b := s.Best(); (b != nil) != (len(ranked) > 0) || b != nil && b.Number != ranked[0] {
+			t.Fatalf("%s: best %v of %v", s.ID, b, ranked)
+		}
+	}
+	for key := range c.acked {
+		s, ok := v.Sweep(key.sweep)
+		if !ok || s.Trial(key.trial) == nil {
+			t.Fatalf("acknowledged report %v has no trial", key)
+		}
+	}
+}
