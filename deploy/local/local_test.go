@@ -23,6 +23,9 @@ import (
 const parentEnv = "LOCAL_TEST_PARENT_DIR"
 
 func TestMain(m *testing.M) {
+	if program := filepath.Base(os.Args[0]); strings.HasPrefix(program, "atelier-") {
+		os.Exit(play(program, os.Args[1:]))
+	}
 	if dir := os.Getenv(parentEnv); dir != "" {
 		p, err := local.StartRedis(context.Background(), dir, false)
 		if err != nil {

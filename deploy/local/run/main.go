@@ -31,8 +31,9 @@ func main() {
 	if err == nil {
 		err = m.Run(ctx)
 	}
+	code := m.exit(ctx, err) // asks whether ctx was interrupted, and stop ends it
 	stop()
-	os.Exit(m.exit(ctx, err))
+	os.Exit(code)
 }
 
 // Main is one run of the program.
