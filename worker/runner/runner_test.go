@@ -33,11 +33,15 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// events keeps descriptor 3 open: the collector would close it.
+var events *os.File
+
 func runTrainer(mode string) {
 	if mode == "mute" {
 		time.Sleep(time.Hour)
 	}
 	out := os.NewFile(trainerproto.EventsFD, "events")
+	events = out
 	w := trainerproto.NewWriter(out)
 	if mode == "old" {
 		w.Send(trainerproto.Event{Kind: "hello", Protocol: 99})
