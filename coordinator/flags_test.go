@@ -68,8 +68,8 @@ func TestGossipKeyFile(t *testing.T) {
 	for text, want := range map[string]int{
 		"0123456789abcdef0123456789abcdef\n":             16, // hex
 		"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n": 32, // base64
-		"sixteen raw byte": 16,
-		"short":            0,
+		"sixteen raw byte":                               16,
+		"short":                                          0,
 	} {
 		os.WriteFile(file, []byte(text), 0o600)
 		k, err := readKey(file)

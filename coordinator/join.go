@@ -230,6 +230,9 @@ func (k *keeper) keep() {
 func (m *Main) record() {
 	m.recording.Lock()
 	defer m.recording.Unlock()
+	if m.closed {
+		return // the folder is no longer ours
+	}
 	view := m.machine.View()
 	next := m.self
 	next.ClusterID = view.ClusterID()

@@ -49,7 +49,8 @@ type Main struct {
 
 	logger    *slog.Logger
 	folder    *folder
-	recording sync.Mutex // guards self and node.json
+	recording sync.Mutex // guards closed, self and node.json
+	closed    bool
 	self      identity
 	addresses Addresses
 	serving   chan struct{}
@@ -329,6 +330,9 @@ func (m *Main) close() {
 	if m.redis != nil {
 		m.redis.Close()
 	}
+	m.recording.Lock()
+	defer m.recording.Unlock()
+	m.closed = true
 	if m.folder != nil {
 		m.folder.close()
 	}

@@ -91,9 +91,11 @@ func New(cfg Config) *Server {
 	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(h)) }
 	add(atelierv1connect.NewSweepServiceHandler(sweeps{s}, opts...))
 	add(atelierv1connect.NewTrialServiceHandler(trials{s}, opts...))
-	add(atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...))
-	path, h := atelierv1connect.NewClusterServiceHandler(cluster{s}, opts...)
-	s.mux.Handle(path, s.lead(h))
+	path, h := atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...)
+	add(path, h)
+	add(atelierv1connect.WorkerServiceRelayProcedure, s.relay(h))
+	path, h = atelierv1connect.NewClusterServiceHandler(cluster{s}, opts...)
+	add(path, h)
 	s.mux.Handle(atelierv1connect.ClusterServiceGetNodeProcedure, h) // of this node
 	s.mux.Handle("/healthz", http.HandlerFunc(s.health))
 	s.mux.Handle("/metrics", s.metrics())

@@ -37,19 +37,28 @@ func (s workers) Acquire(ctx context.Context, req *connect.Request[atelierv1.Acq
 }
 
 func (s workers) Relay(ctx context.Context, req *connect.Request[atelierv1.RelayRequest]) (*connect.Response[atelierv1.RelayResponse], error) {
-	if len(req.Msg.Events) == 0 {
-		return connect.NewResponse(&atelierv1.RelayResponse{}), nil
+	resp, err := s.record(ctx, req.Msg)
+	if err != nil {
+		return nil, err
 	}
-	if len(req.Msg.Events) > maxEvents {
-		return nil, invalid("%d events in one relay: at most %d", len(req.Msg.Events), maxEvents)
+	return connect.NewResponse(resp), nil
+}
+
+// record puts events through the log: one command a request.
+func (s workers) record(ctx context.Context, m *atelierv1.RelayRequest) (*atelierv1.RelayResponse, error) {
+	if len(m.Events) == 0 {
+		return &atelierv1.RelayResponse{}, nil
+	}
+	if len(m.Events) > maxEvents {
+		return nil, invalid("%d events in one relay: at most %d", len(m.Events), maxEvents)
 	}
 	res, err := s.write(ctx, &logv1.Command{
-		Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: req.Msg.Events}},
+		Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: m.Events}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&atelierv1.RelayResponse{Results: res.Events, Index: res.Index}), nil
+	return &atelierv1.RelayResponse{Results: res.Events, Index: res.Index}, nil
 }
 
 func (s workers) ListWorkers(ctx context.Context, req *connect.Request[atelierv1.ListWorkersRequest]) (*connect.Response[atelierv1.ListWorkersResponse], error) {
