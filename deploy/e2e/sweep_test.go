@@ -113,7 +113,7 @@ func TestBadSpecsAreRefusedClearly(t *testing.T) {
 		"empty choices":  {"choices: [16, 32]", "choices: []", []string{"spec.yaml:10", "batch_size", "choices"}, 1},
 		"low above high": {"low: 1.0e-4, high: 1.0e-1", "low: 0.5, high: 0.1", []string{"spec.yaml:9", "lr", "low"}, 1},
 		"log of zero":    {"low: 1.0e-4", "low: 0", []string{"spec.yaml:9", "lr", "log"}, 1},
-		"huge grid":      {"search_method: random", "search_method: grid_search", []string{"spec.yaml", "10,000,000"}, 1},
+		"huge grid":      {"search_method: random", "search_method: grid_search", []string{"spec.yaml", "10000000"}, 1},
 		"no data":        {"training: {", "training: {data: {train: no/such/folder, validation: no/such/folder}, ", []string{"no/such/folder"}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestExitCodes(t *testing.T) {
 		{"unknown verb", []string{"sweep", "sbmit"}, 2, "submit"},
 		{"unknown flag", []string{"sweep", "list", "--colour"}, 2, "colour"},
 		{"no coordinator", []string{"--addr", "127.0.0.1:1", "sweep", "list"}, 5, "127.0.0.1:1"},
-		{"sweep that fails", []string{"sweep", "submit", write(t, "f.yaml", failing), "--follow"}, 6, "bad_spec"},
+		{"sweep that fails", []string{"sweep", "submit", write(t, "f.yaml", failing), "--follow"}, 6, "bad spec"},
 		{"time-out", []string{"sweep", "submit", write(t, "e.yaml", endless), "--follow", "--timeout", "1s"}, 124, ""},
 	} {
 		_, stderr, code := atelier(t, ctx, cluster, c.args...)

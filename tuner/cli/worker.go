@@ -15,7 +15,7 @@ func (e *Env) workerCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list workers and what their slots do",
 			Flags: []ucli.Flag{outputFlag()}, Action: e.listWorkers}, 0, 0,
 			"atelier worker list", "atelier worker list -o json | jq '.[].slots[] | select(.state == \"idle\")'"),
-		verb(&ucli.Command{Name: "drain", Usage: "give a worker nothing more to do", ArgsUsage: "NAME",
+		verb(&ucli.Command{Name: "drain", Usage: "free a worker: its trials checkpoint and move, it gets no more", ArgsUsage: "NAME",
 			Description: "What it runs goes on; it gets no further trials until --undo.",
 			Flags:       []ucli.Flag{&ucli.BoolFlag{Name: "undo", Usage: "let it work again"}}, Action: e.drainWorker}, 1, 1,
 			"atelier worker drain gpu-7", "atelier worker drain gpu-7 --undo"),

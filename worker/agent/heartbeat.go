@@ -92,6 +92,11 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	}
 	if was := a.told.Swap(m.Drain); was != m.Drain {
 		a.log.Info("told by the coordinators", "drain", m.Drain)
+		if m.Drain {
+			a.held.pauseAll()
+		} else if !a.draining.Load() {
+			a.held.reopen()
+		}
 	}
 	if len(m.Coordinators) > 0 && a.cfg.Learn != nil {
 		a.cfg.Learn(m.Coordinators)

@@ -153,6 +153,8 @@ func (t *holdings) live() []*holding {
 	return out
 }
 
+// pauseAll asks every run, and those of leases that still come, to end with a
+// checkpoint and be given back.
 func (t *holdings) pauseAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -160,6 +162,13 @@ func (t *holdings) pauseAll() {
 	for _, h := range t.byToken {
 		h.pause()
 	}
+}
+
+// reopen undoes what pauseAll says of leases to come: a drain was taken back.
+func (t *holdings) reopen() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closing = false
 }
 
 // of tells whether a trial is in work here.
