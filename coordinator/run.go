@@ -104,7 +104,7 @@ func (m *Main) Run(ctx context.Context) (err error) {
 	defer end()
 	defer m.close()
 
-	if err := m.open(ctx); err != nil {
+	if err := m.open(ctx, life); err != nil {
 		return err
 	}
 	background.Add(1)
@@ -127,8 +127,9 @@ func (m *Main) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// open starts every part, in the order in which they need one another.
-func (m *Main) open(ctx context.Context) error {
+// open starts every part, in the order in which they need one another. What it
+// leaves running ends with life.
+func (m *Main) open(ctx, life context.Context) error {
 	c := &m.Config
 	var err error
 	if m.folder, err = openFolder(c.Data); err != nil {
@@ -213,11 +214,11 @@ func (m *Main) open(ctx context.Context) error {
 		raftListener.Close()
 		return err
 	}
-	return m.wire(clusterID)
+	return m.wire(life, clusterID)
 }
 
 // wire builds the duties and the API round the node.
-func (m *Main) wire(clusterID string) error {
+func (m *Main) wire(life context.Context, clusterID string) error {
 	c := &m.Config
 	feed := &source{sub: m.node.Subscribe(feedBuffer)}
 	a := assign.New(assign.Config{Log: m.node, View: m.machine.View, TTL: c.LeaseTTL, Logger: m.logger})
@@ -242,7 +243,7 @@ func (m *Main) wire(clusterID string) error {
 	watchers = append(watchers, m.server, &keeper{m: m})
 	go duty.Tell(context.Background(), feed, watchers...) // ends with the node
 	if projector != nil {
-		go projector.Follow(context.Background())
+		go projector.Follow(life)
 	}
 	h := http.Handler(m.server)
 	m.handler.Store(&h)

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+type process struct {
+	cmd *exec.Cmd
+	at  Addresses
+	log *syncBuffer
+}
+
+// startProcess starts this program as a process of its own and waits for its
+// address file.
+func startProcess(t *testing.T, dir, id string, flags ...string) *process {
+	t.Helper()
+	file := filepath.Join(dir, id+".json")
+	os.Remove(file)
+	p := &process{log: &syncBuffer{}}
+	p.cmd = exec.Command(os.Args[0], append([]string{"--id", id, "--data", filepath.Join(dir, id), "--api", "127.0.0.1:0", "--raft", "127.0.0.1:0",
+		"--gossip", "127.0.0.1:0", "--address-file", file}, flags...)...)
+	p.cmd.Env = append(os.Environ(), "COORDINATOR_PROCESS=1")
+	p.cmd.Stderr = p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.cmd.Process.Kill(); p.cmd.Wait() })
+	until(t, id+" writes its address file", func() bool {
+		b, err := os.ReadFile(file)
+		return err == nil && json.Unmarshal(b, &p.at) == nil
+	})
+	if p.at.ID != id || p.at.PID != p.cmd.Process.Pid || p.at.API == "" || p.at.Raft == "" || p.at.Gossip == "" {
+		t.Fatalf("address file %+v", p.at)
+	}
+	return p
+}
+
+func TestProcessesTermAndKill(t *testing.T) {
+	dir := t.TempDir()
+	ps := map[string]*process{}
+	ps["p1"] = startProcess(t, dir, "p1", "--bootstrap")
+	seed := ps["p1"].at.Gossip
+	ps["p2"] = startProcess(t, dir, "p2", "--join", seed)
+	ps["p3"] = startProcess(t, dir, "p3", "--join", seed)
+	c := client.New([]string{ps["p1"].at.API, ps["p2"].at.API, ps["p3"].at.API})
+	leader := func() string {
+		resp, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range resp.Msg.Members {
+			if m.Suffrage != "voter" {
+				return ""
+			}
+		}
+		if len(resp.Msg.Members) != 3 {
+			return ""
+		}
+		return resp.Msg.LeaderId
+	}
+	until(t, "three voters", func() bool { return leader() != "" })
+	sw := create(t, c, spec(3, 3))
+
+	// SIGTERM: leadership is handed over, the process ends with 0.
+	first := leader()
+	if err := ps[first].cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	get(t, c, sw.Id)
+	handed := time.Since(began)
+	if err := ps[first].cmd.Wait(); err != nil {
+		t.Errorf("SIGTERM ended %s with %v\n%s", first, err, ps[first].log)
+	}
+	t.Logf("leader asked to end: next answer after %v, gone after %v", handed, time.Since(began))
+	if d := time.Since(began); d > 8*time.Second {
+		t.Errorf("it took %v to end", d)
+	}
+	ps[first] = startProcess(t, dir, first)
+	until(t, "it is back", func() bool {
+		l := leader()
+		return l != "" && l != first
+	})
+	if ps[first].at.PID == 0 {
+		t.Fatal("no process")
+	}
+
+	// SIGKILL: the others elect; the killed one comes back with its state.
+	second := leader()
+	ps[second].cmd.Process.Kill()
+	ps[second].cmd.Wait()
+	began = time.Now()
+	a := newAgent(t, c, "w1")
+	t.Logf("leader killed: next heartbeat answered after %v", time.Since(began))
+	a.work(sw.Id)
+	ps[second] = startProcess(t, dir, second)
+	until(t, "all processes have one state", func() bool {
+		seen := map[string]bool{}
+		for _, p := range ps {
+			resp, err := client.New(nil).Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
+			if err != nil {
+				return false
+			}
+			seen[fmt.Sprint(resp.Msg.AppliedIndex, resp.Msg.StateHash)] = true
+		}
+		return len(seen) == 1
+	})
+	if s := get(t, c, sw.Id); s.Counts.Finished != 3 {
+		t.Errorf("sweep %v", s.Counts)
+	}
+}

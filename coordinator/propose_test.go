@@ -1,0 +1,80 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// The same spec and seed give the same points, whatever the parallelism was and
+// however the proposals came about.
+func TestPointsDependOnTheSeedAlone(t *testing.T) {
+	cl := startCluster(t, 1)
+	c := cl.client()
+	points := func(id string) string {
+		page, err := c.Trials.ListTrials(background(t), connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: id}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, tr := range page.Msg.Trials {
+			all = append(all, tr.ParamsJson)
+		}
+		return strings.Join(all, "\n")
+	}
+	one, many := create(t, c, spec(12, 1)), create(t, c, spec(12, 12))
+	other := create(t, c, strings.Replace(spec(12, 12), "seed: 7", "seed: 8", 1))
+	a := newAgent(t, c, "w1")
+	a.work(one.Id)
+	a.work(many.Id)
+	a.work(other.Id)
+	if points(one.Id) != points(many.Id) {
+		t.Errorf("one at a time:\n%s\nall at once:\n%s", points(one.Id), points(many.Id))
+	}
+	if points(one.Id) == points(other.Id) {
+		t.Error("another seed gave the same points")
+	}
+}
+
+// Never more than parallelism trials are open, nor more than the budget made;
+// an extension goes on, pause and resume hold and let go.
+func TestBudgetParallelismPauseExtend(t *testing.T) {
+	cl := startCluster(t, 1)
+	c := cl.client()
+	sw := create(t, c, spec(6, 2))
+	a := newAgent(t, c, "w1")
+	x, y := a.acquire(5*time.Second), a.acquire(5*time.Second)
+	if x == nil || y == nil || a.acquire(200*time.Millisecond) != nil {
+		t.Fatal("parallelism 2 did not give two leases and no third")
+	}
+	control := func(action atelierv1.SweepAction) {
+		t.Helper()
+		if _, err := c.Sweeps.ControlSweep(background(t), connect.NewRequest(&atelierv1.ControlSweepRequest{Id: sw.Id, Action: action})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	control(atelierv1.SweepAction_SWEEP_ACTION_PAUSE)
+	a.relay(report(x, 1, 1), ended(x, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	if l := a.acquire(200 * time.Millisecond); l != nil {
+		t.Errorf("a paused sweep gave %v", l)
+	}
+	control(atelierv1.SweepAction_SWEEP_ACTION_RESUME)
+	a.relay(report(y, 1, 1), ended(y, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	a.work(sw.Id)
+	if s := get(t, c, sw.Id); s.Counts.Proposed != 6 || s.Counts.Finished != 6 {
+		t.Errorf("%v", s.Counts)
+	}
+	for range 2 { // the same request twice extends once
+		if _, err := c.Sweeps.ExtendSweep(background(t), connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: "more", Id: sw.Id, AddTrials: 3})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.work(sw.Id)
+	if s := get(t, c, sw.Id); s.BudgetTrials != 9 || s.Counts.Finished != 9 || s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED {
+		t.Errorf("extended: %v %v", s.Status, s.Counts)
+	}
+}
