@@ -287,6 +287,9 @@ func (e *Env) logs(c *ucli.Context) error {
 		return err
 	}
 	body, _, err := fetch(c.Context, fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.GetAddress(), c.Args().First(), t.GetNumber(), run.GetNumber()))
+	if exitCode(err) == client.ExitNotFound {
+		return notFound("worker %s holds no log of run %d: the trainer wrote nothing, or the log has been dropped since", w.GetName(), run.GetNumber())
+	}
 	if err != nil {
 		return fmt.Errorf("log of run %d on worker %s: %w", run.GetNumber(), w.GetName(), err)
 	}
