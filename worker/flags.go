@@ -25,6 +25,7 @@ type Config struct {
 	ThreadsPerSlot                        int
 	Shared, Cache                         string
 	TrainersFile, TrainerBin              string
+	Warm                                  []string
 	Labels                                map[string]string
 	Insecure                              bool
 	AddressFile                           string
@@ -60,6 +61,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("cache", "", "folder for packed image sets (default: cache in the data folder)"),
 			str("trainers", "", "YAML file that names further trainers"),
 			str("trainer-bin", "", "the atelier-trainer program (default: beside this one, then on PATH)"),
+			str("warm", "auto", "trainers NAME[,..] that stand by in each slot from the start: auto (torch where it is installed), none or names"),
 			str("labels", "", "labels k=v[,..] of this worker"),
 			&cli.BoolFlag{Name: "insecure", Usage: "allow addresses other than this machine's own, without encryption", EnvVars: []string{envName("insecure")}},
 			str("gossip-key-file", "", "file with the cluster's gossip key"),
@@ -75,7 +77,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			m.Config = Config{Name: c.String("name"), Data: c.String("data"), Listen: c.String("listen"), Gossip: c.String("gossip"), Advertise: c.String("advertise"),
 				Join: list(c.String("join")), Slots: c.String("slots"), ThreadsPerSlot: c.Int("threads-per-slot"), Shared: c.String("shared"), Cache: c.String("cache"),
 				TrainersFile: c.String("trainers"), TrainerBin: c.String("trainer-bin"), Insecure: c.Bool("insecure"), AddressFile: c.String("address-file"),
-				LogLevel: c.String("log-level"), DrainGrace: c.Duration("drain-grace"), GossipKeyFile: c.String("gossip-key-file")}
+				LogLevel: c.String("log-level"), Warm: list(c.String("warm")), DrainGrace: c.Duration("drain-grace"), GossipKeyFile: c.String("gossip-key-file")}
 			var err error
 			if s := c.String("addr"); s != "" {
 				if m.Config.Addrs, err = client.ParseAddrs(s); err != nil {

@@ -51,6 +51,17 @@ func trainers(bin, file string) (list []runner.Trainer, notes []string, err erro
 	return append(list, more...), notes, nil
 }
 
+// warm resolves --warm.
+func warm(asked []string, offered []runner.Trainer) []string {
+	if !slices.Equal(asked, []string{"auto"}) {
+		return slices.DeleteFunc(slices.Clone(asked), func(n string) bool { return n == "none" })
+	}
+	if slices.ContainsFunc(offered, func(t runner.Trainer) bool { return t.Name == torchTrainer }) {
+		return []string{torchTrainer}
+	}
+	return nil
+}
+
 func findTrainer(bin, self string) (string, error) {
 	if bin != "" {
 		return exec.LookPath(bin)

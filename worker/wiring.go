@@ -121,7 +121,7 @@ func (m *Main) Run(ctx context.Context) error {
 	}
 	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second))
 	m.closer = append(m.closer, func() error { api.Close(); return nil })
-	a, err := agent.New(agent.Config{Name: c.Name, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered,
+	a, err := agent.New(agent.Config{Name: c.Name, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
 		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: api.Workers, Index: api.Sweeps,
 		Learn: api.Learn, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
 	if err != nil {

@@ -125,14 +125,14 @@ func newHolder(ctx context.Context, addrs []string, n, parallelism int) (*load, 
 }
 
 func bareRaft(ctx context.Context, bin string, clients, seconds int) (float64, error) {
-	cmd := exec.CommandContext(ctx, bin, "-clients", fmt.Sprint(clients), "-seconds", fmt.Sprint(seconds), "-store", "wal")
+	cmd := exec.CommandContext(ctx, bin, "-clients", fmt.Sprint(clients), "-seconds", fmt.Sprint(seconds), "-stores", "raft-wal", "-what", "bare")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return 0, fmt.Errorf("bare raft: %w", err)
 	}
 	var f struct {
-		CommitsPerS float64 `json:"commits_per_s"`
+		CommitsPerS float64 `json:"writes_per_s"`
 	}
 	if err := json.Unmarshal(out, &f); err != nil {
 		return 0, fmt.Errorf("bare raft printed %.200q: %w", out, err)

@@ -14,11 +14,13 @@ import (
 func sweepTime(ctx context.Context, b *bench, name, spec string, slots int) (*local.Cluster, time.Duration, error) {
 	cluster, err := local.Start(ctx, local.Config{
 		Dir: filepath.Join(b.dir, name), BinDir: b.bin, Coordinators: 3, Workers: 2, SlotsPerWorker: slots / 2, Shared: true,
+		ExtraArgs: map[string][]string{"worker": {"--warm", "sim"}},
 	})
 	if err != nil {
 		return nil, 0, err
 	}
 	c := cluster.Client()
+	time.Sleep(time.Duration(slots) * 50 * time.Millisecond) // until a trainer stands by in each slot
 	start := time.Now()
 	id, err := createSweep(ctx, c, spec)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,7 @@ type Config struct {
 	Labels   map[string]string
 	Slots    []*slots.Slot
 	Trainers []runner.Trainer
+	Warm     []string // trainers that stand by in each slot from the start, two at most
 	Launcher *runner.Launcher
 	Store    *store.Store
 	LogDir   string // logs of runs, below SWEEP/TRIAL/
@@ -120,6 +122,14 @@ func New(cfg Config) (*Agent, error) {
 		a.trainers[t.Name] = t
 		a.offered = append(a.offered, t.Name)
 	}
+	for _, name := range cfg.Warm {
+		if _, ok := a.trainers[name]; !ok {
+			return nil, fmt.Errorf("agent: no trainer %q to keep warm; there are %s", name, strings.Join(a.offered, ", "))
+		}
+	}
+	if len(cfg.Warm) > benchNames {
+		return nil, fmt.Errorf("agent: %d trainers to keep warm; a slot has places for %d", len(cfg.Warm), benchNames)
+	}
 	a.ttl.Store(int64(8 * time.Second)) // until the first heartbeat says
 	a.held = &holdings{byToken: map[uint64]*holding{}}
 	a.relay = newRelay(cfg.Coordinator, cfg.Name, a.incarnation, cfg.QueueBytes, a.log)
@@ -165,6 +175,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stopServing()
 	for _, s := range a.slots {
 		serving.Go(func() { s.serve(serve) })
+		background.Go(func() { s.bench.warm(serve) })
 	}
 	ended := make(chan struct{})
 	go func() { serving.Wait(); close(ended) }()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 
 const (
 	benchNames = 2                // trainers of this many names stand by in a slot
-	benchIdle  = 10 * time.Minute // and leave when none was asked for so long
+	benchIdle  = 10 * time.Minute // and leave when none was asked for so long, but for Config.Warm
 )
 
 // bench holds the trainers that stand by in one slot: started, hello said, no
@@ -62,6 +63,18 @@ func (b *bench) take(ctx context.Context, name string) (*runner.Child, error) {
 	return b.start(ctx, name)
 }
 
+// warm lets the first trainers stand by before any lease has come.
+func (b *bench) warm(ctx context.Context) {
+	for _, name := range b.a.cfg.Warm {
+		b.mu.Lock()
+		there := slices.ContainsFunc(b.places, func(p *place) bool { return p.name == name && p.child != nil })
+		b.mu.Unlock()
+		if !there {
+			b.refill(ctx, name)
+		}
+	}
+}
+
 // refill starts the next trainer of a name, in the background of a run.
 func (b *bench) refill(ctx context.Context, name string) {
 	c, err := b.start(ctx, name)
@@ -77,7 +90,11 @@ func (b *bench) refill(ctx context.Context, name string) {
 		out = append(out, c)
 	} else {
 		fresh := &place{name: name, child: c}
-		fresh.timer = time.AfterFunc(benchIdle, func() { b.retire(fresh) })
+		fresh.timer = time.AfterFunc(benchIdle, func() {
+			if !slices.Contains(b.a.cfg.Warm, name) {
+				b.retire(fresh)
+			}
+		})
 		kept := []*place{fresh}
 		for _, p := range b.places {
 			if p.name != name && len(kept) < benchNames {
