@@ -32,7 +32,10 @@ a worker starts it. bench and logits list their flags with -h.`
 func main() {
 	// Thread count, gradient mode and OpenMP's pool belong to this thread.
 	runtime.LockOSThread()
-	err := run(os.Args[1:])
+	err := waitPassively()
+	if err == nil {
+		err = run(os.Args[1:])
+	}
 	var wrong usageError
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
