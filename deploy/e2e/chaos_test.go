@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"atelier/deploy/local"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 )
 
 const chaosEpochs = 12
@@ -208,45 +210,44 @@ func checkFenced(t *testing.T, ctx context.Context, c *client.Client, all []*v1.
 
 func checkRedisEqualsState(t *testing.T, ctx context.Context, c *client.Client, id string) {
 	t.Helper()
-	board := func(source string) *v1.GetLeaderboardResponse {
-		r, err := c.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&v1.GetLeaderboardRequest{Id: id, Source: source}))
-		must(t, err)
-		return r.Msg
-	}
+	checkRedisEqualsStateRows(t, ctx, c, id, 40)
 	checkpoints := func(source string) *v1.ListCheckpointsResponse {
 		r, err := c.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id, Source: source}))
 		must(t, err)
 		return r.Msg
-	}
-	var redis, state *v1.GetLeaderboardResponse
-	same := func() bool {
-		redis, state = board("redis"), board("state")
-		if redis.Source != "redis" || len(redis.Rows) != len(state.Rows) {
-			return false
-		}
-		for i := range redis.Rows {
-			if redis.Rows[i].String() != state.Rows[i].String() {
-				return false
-			}
-		}
-		return true
-	}
-	for deadline := time.Now().Add(10 * time.Second); !same(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("leaderboards differ.\n%s: %v\nstate: %v", redis.Source, redis.Rows, state.Rows)
-		}
-	}
-	if len(state.Rows) != 40 {
-		t.Errorf("leaderboard of %d rows", len(state.Rows))
 	}
 	r, s := checkpoints("redis"), checkpoints("state")
 	if r.Source != "redis" || len(r.Checkpoints) != len(s.Checkpoints) || len(s.Checkpoints) == 0 {
 		t.Fatalf("%d checkpoints in %s, %d in state", len(r.Checkpoints), r.Source, len(s.Checkpoints))
 	}
 	for i := range r.Checkpoints {
-		if r.Checkpoints[i].String() != s.Checkpoints[i].String() {
+		if !proto.Equal(r.Checkpoints[i], s.Checkpoints[i]) {
 			t.Errorf("checkpoint %d differs.\nredis: %v\nstate: %v", i, r.Checkpoints[i], s.Checkpoints[i])
 		}
+	}
+}
+
+// checkRedisEqualsStateRows compares the leaderboards of both sources, once
+// Redis has caught up.
+func checkRedisEqualsStateRows(t *testing.T, ctx context.Context, c *client.Client, id string, want int) {
+	t.Helper()
+	board := func(source string) *v1.GetLeaderboardResponse {
+		r, err := c.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&v1.GetLeaderboardRequest{Id: id, Source: source}))
+		must(t, err)
+		return r.Msg
+	}
+	var redis, state *v1.GetLeaderboardResponse
+	same := func() bool {
+		redis, state = board("redis"), board("state")
+		return redis.Source == "redis" && slices.EqualFunc(redis.Rows, state.Rows, func(a, b *v1.LeaderboardRow) bool { return proto.Equal(a, b) })
+	}
+	for deadline := time.Now().Add(10 * time.Second); !same(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("leaderboards differ.\n%s: %v\nstate: %v", redis.Source, redis.Rows, state.Rows)
+		}
+	}
+	if len(state.Rows) != want {
+		t.Errorf("leaderboard of %d rows, want %d", len(state.Rows), want)
 	}
 }
 
