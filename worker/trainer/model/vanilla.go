@@ -6,7 +6,7 @@ import "atelier/worker/trainer/nn"
 
 // VanillaCNN: the baseline. Four blocks of convolution 3x3 (no bias), batch
 // normalisation, ReLU and 2x2 maximum pooling, 32 - 64 - 128 - 256 channels,
-// then global average pooling, dropout 0.2 and one linear layer. 390,277
+// then global average pooling, dropout 0.2 and one linear layer. 390,181
 // parameters at 5 classes. State names, as in PyTorch:
 //
 //	features = Sequential(Conv2d, BatchNorm2d, ReLU, MaxPool2d, ... four times)
