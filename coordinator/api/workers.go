@@ -2,11 +2,14 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/state"
 )
 
 // workers is the WorkerService.
@@ -75,6 +78,15 @@ func (s workers) ListWorkers(ctx context.Context, req *connect.Request[atelierv1
 func (s workers) DrainWorker(ctx context.Context, req *connect.Request[atelierv1.DrainWorkerRequest]) (*connect.Response[atelierv1.DrainWorkerResponse], error) {
 	if req.Msg.Name == "" {
 		return nil, invalid("no worker named")
+	}
+	if !req.Msg.Undo {
+		known, err := s.cfg.Assign.Workers()
+		if err != nil {
+			return nil, failure(err)
+		}
+		if !slices.ContainsFunc(known, func(w *atelierv1.Worker) bool { return w.Name == req.Msg.Name }) {
+			return nil, failure(fmt.Errorf("%w: worker %q has not been heard of; `atelier worker list` names those that have", state.ErrNotFound, req.Msg.Name))
+		}
 	}
 	_, err := s.write(ctx, &logv1.Command{
 		RequestId: req.Msg.RequestId,

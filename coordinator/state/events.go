@@ -288,12 +288,13 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 	}
 }
 
-// bestCheckpoint returns the place of the best by objective; of equals the
-// first, and the first when none has a metric.
+// bestCheckpoint returns the place of the best by objective in rows, newest
+// first: of equals the oldest, as with a trial's value, and the newest when none
+// has a metric.
 func bestCheckpoint(o Objective, rows []Checkpoint) int {
 	best := 0
 	for i, c := range rows {
-		if c.HasMetric && (!rows[best].HasMetric || o.better(c.Metric, rows[best].Metric)) {
+		if c.HasMetric && (!rows[best].HasMetric || !o.better(rows[best].Metric, c.Metric)) {
 			best = i
 		}
 	}
