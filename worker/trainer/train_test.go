@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -353,5 +354,46 @@ func TestFullDiskIsClassed(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != len(kept) {
 		t.Errorf("%d files for %d checkpoints: %v", len(entries), len(kept), entries)
+	}
+}
+
+// Of the files old enough, the best and the newest stay.
+func TestOldCheckpointsGo(t *testing.T) {
+	p := start(t)
+	p.send(newJob(t, pictures(t, 20, 6), map[string]any{"epochs": 8, "optimizer": "adam", "lr": 0.003}))
+	best, bestLoss, kept := 0, 0.0, map[int]string{}
+	for {
+		e := p.next()
+		if e.Kind == trainerproto.EventDone {
+			break
+		}
+		if e.Kind != trainerproto.EventCheckpoint {
+			continue
+		}
+		kept[e.Epoch] = e.Path
+		if v, _ := e.Metrics.Get("val_loss"); best == 0 || v < bestLoss {
+			best, bestLoss = e.Epoch, v
+		}
+		if old := time.Now().Add(-time.Hour); e.Epoch <= 5 {
+			if err := os.Chtimes(e.Path, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for epoch, path := range kept {
+		_, err := os.Stat(path)
+		if stays := epoch == best || epoch >= 6; stays != (err == nil) {
+			t.Errorf("epoch %d (best is %d): %v", epoch, best, err)
+		}
+	}
+}
+
+// 33 images in batches of 16 leave one over: batch normalisation over a single
+// value would be an error.
+func TestLastImageIsNotAlone(t *testing.T) {
+	events := finish(t, newJob(t, pictures(t, 11, 3), map[string]any{"model": "resnet18", "epochs": 1}))
+	e := of(events, trainerproto.EventEpoch)[0]
+	if acc, _ := e.Metrics.Get("train_acc"); math.Abs(acc*33-math.Round(acc*33)) > 1e-9 {
+		t.Errorf("training accuracy %v is not of 33 images", acc)
 	}
 }
