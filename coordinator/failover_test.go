@@ -227,12 +227,13 @@ space:
 
 func TestNoLeaderIsSaid(t *testing.T) {
 	cl := startCluster(t, 3)
-	f := cl.follower()
+	f, l := cl.follower(), cl.waitLeader()
 	for _, n := range cl.nodes {
-		if n != f {
+		if n != f && n != l {
 			n.crash(t)
 		}
 	}
+	l.crash(t) // last, so that nobody can elect f meanwhile
 	began := time.Now()
 	plain := atelierv1connect.NewSweepServiceClient(http.DefaultClient, "http://"+f.Addresses().API)
 	_, err := plain.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
