@@ -246,7 +246,7 @@ func (a *agent) beat(leases ...*atelierv1.Lease) *atelierv1.HeartbeatResponse {
 	for _, l := range leases {
 		req.Leases = append(req.Leases, &atelierv1.LeaseRef{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token})
 	}
-	resp, err := again(a.t, a.c.Workers.Heartbeat, req)
+	resp, err := a.c.Workers.Heartbeat(background(a.t), connect.NewRequest(req))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -261,21 +261,9 @@ func (a *agent) request(slot string, wait time.Duration) *atelierv1.AcquireReque
 	}
 }
 
-// again repeats a call whose connection broke under it, as an agent does: the
-// library calls a write to a dead peer "canceled".
-func again[Q, R any](t *testing.T, call func(context.Context, *connect.Request[Q]) (*connect.Response[R], error), req *Q) (*connect.Response[R], error) {
-	ctx := background(t)
-	for {
-		resp, err := call(ctx, connect.NewRequest(req))
-		if connect.CodeOf(err) != connect.CodeCanceled || ctx.Err() != nil {
-			return resp, err
-		}
-	}
-}
-
 func (a *agent) send(req *atelierv1.AcquireRequest) *atelierv1.Lease {
 	a.t.Helper()
-	resp, err := again(a.t, a.c.Workers.Acquire, req)
+	resp, err := a.c.Workers.Acquire(background(a.t), connect.NewRequest(req))
 	if err != nil {
 		a.t.Fatalf("acquire: %v", err)
 	}
@@ -289,7 +277,7 @@ func (a *agent) acquire(wait time.Duration) *atelierv1.Lease {
 
 func (a *agent) relay(events ...*atelierv1.RunEvent) []*atelierv1.EventResult {
 	a.t.Helper()
-	resp, err := again(a.t, a.c.Workers.Relay, &atelierv1.RelayRequest{Worker: a.name, Incarnation: a.incarnation, Events: events})
+	resp, err := a.c.Workers.Relay(background(a.t), connect.NewRequest(&atelierv1.RelayRequest{Worker: a.name, Incarnation: a.incarnation, Events: events}))
 	if err != nil {
 		a.t.Fatalf("relay: %v", err)
 	}
@@ -339,7 +327,7 @@ func (a *agent) work(sweep string) {
 
 func get(t *testing.T, c *client.Client, id string) *atelierv1.Sweep {
 	t.Helper()
-	resp, err := again(t, c.Sweeps.GetSweep, &atelierv1.GetSweepRequest{Id: id})
+	resp, err := c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -326,5 +327,46 @@ func TestParseAddrs(t *testing.T) {
 		if got := client.Loopback(strings.Split(list, ",")); got != want {
 			t.Errorf("Loopback(%s) = %v", list, got)
 		}
+	}
+}
+
+// A node that dies in the middle of a call breaks the connection: the call goes
+// on at another.
+func TestBrokenConnectionIsTriedElsewhere(t *testing.T) {
+	for name, breakIt := range map[string]func(net.Conn){
+		"reset": func(c net.Conn) { c.(*net.TCPConn).SetLinger(0) },
+		"cut off in an answer": func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\nContent-Length: 100\r\n\r\nhalf")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			var broken atomic.Int64
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					c.Read(make([]byte, 1<<10))
+					breakIt(c)
+					c.Close()
+					broken.Add(1)
+				}
+			}()
+			good := serve(t, "good")
+			c := client.New([]string{l.Addr().String(), good.addr}, client.WithRetryFor(5*time.Second), client.WithoutFollowing())
+			defer c.Close()
+			if _, err := c.Sweeps.GetSweep(t.Context(), connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-a"})); err != nil {
+				t.Fatalf("the good node was not asked: %v", err)
+			}
+			if broken.Load() == 0 {
+				t.Error("the broken node was never asked: the test shows nothing")
+			}
+		})
 	}
 }

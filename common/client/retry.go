@@ -51,7 +51,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			}
 			// The server is told the limit and may be the first to say it is over.
 			frozen := ctx.Err() == nil && connect.CodeOf(err) == connect.CodeDeadlineExceeded
-			if ctx.Err() == nil && !frozen && connect.CodeOf(err) != connect.CodeUnavailable {
+			if ctx.Err() == nil && !frozen && !unavailable(err) {
 				return nil, err
 			}
 			if frozen {
@@ -83,6 +83,20 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			pause = min(2*pause, o.backoffHigh)
 		}
 	}
+}
+
+// unavailable reports whether another attempt may find what this one missed: a
+// server said so, or the connection broke. A broken connection comes as
+// Canceled (reset, broken pipe) or Unknown (cut off in an answer) without a
+// server having said either.
+func unavailable(err error) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeUnavailable:
+		return true
+	case connect.CodeCanceled, connect.CodeUnknown:
+		return !connect.IsWireError(err)
+	}
+	return false
 }
 
 func (r *retrier) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
