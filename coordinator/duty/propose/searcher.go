@@ -54,6 +54,7 @@ func (s *searcher) run() {
 			if s.p.retire(s) {
 				return
 			}
+			wait = true // woken meanwhile: take that mark, then look again
 		case err != nil:
 			failures++
 			s.p.cfg.Logger.Warn("search failed", "sweep", s.id, "attempt", failures, "error", err)

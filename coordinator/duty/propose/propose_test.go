@@ -1,0 +1,89 @@
+package propose_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	v1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/duty/propose"
+	"atelier/coordinator/state"
+)
+
+// memory applies commands to a machine as the log would, without raft.
+type memory struct {
+	mu    sync.Mutex
+	m     *state.Machine
+	index uint64
+	tell  func([]state.Change)
+}
+
+func (l *memory) Propose(_ context.Context, c *logv1.Command) (state.Result, error) {
+	l.mu.Lock()
+	l.index++
+	r := l.m.Apply(l.index, &logv1.Entry{Commands: []*logv1.Command{c}})[0]
+	l.mu.Unlock()
+	if l.tell != nil {
+		l.tell(r.Changes)
+	}
+	return r, nil
+}
+
+const spec = `
+name: s
+search_method: random
+seed: 1
+objective: {metric: loss, direction: minimize}
+budget: {trials: 3}
+parallelism: 3
+trainer: sim
+space: {lr: {type: float, low: 0, high: 1}}
+`
+
+// A searcher whose sweep is over must come to rest, also when it is woken
+// again and again while it retires.
+func TestEndedSweepCostsNothing(t *testing.T) {
+	log := &memory{m: state.New()}
+	var looks atomic.Int64
+	p := propose.New(propose.Config{Log: log, NowMS: func() int64 { return 1 }, Logger: slog.New(slog.DiscardHandler),
+		View: func() *state.View { looks.Add(1); return log.m.View() }})
+	log.tell = p.Changed
+	p.Start()
+	defer p.Stop()
+	create := &logv1.CreateSweep{Id: "s-a", Name: "s", SpecYaml: spec, Objective: &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+		SearchMethod: "random", Trainer: "sim", BudgetTrials: 3, Parallelism: 3, Seed: 1}
+	if r, _ := log.Propose(t.Context(), &logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: create}}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if s, ok := log.m.View().Sweep("s-a"); ok && s.Len() == 3 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no trials were proposed")
+		}
+	}
+	cancel := &logv1.ControlSweep{Id: "s-a", Action: v1.SweepAction_SWEEP_ACTION_CANCEL}
+	if r, _ := log.Propose(t.Context(), &logv1.Command{TimeMs: 1, RequestId: "r", Op: &logv1.Command_ControlSweep{ControlSweep: cancel}}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for range 1000 {
+		p.Changed([]state.Change{{Kind: state.SweepChanged, Sweep: "s-a"}, {Kind: state.SweepChanged, Sweep: "s-a"}})
+	}
+	// At rest when two counts a while apart are equal.
+	var before int64
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		before = looks.Load()
+		time.Sleep(20 * time.Millisecond)
+		if looks.Load() == before {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still looking after 5 s, %d looks", looks.Load())
+		}
+	}
+}
