@@ -43,7 +43,9 @@ func (s *Slot) JobDevice() string {
 // Env is what the slot adds to a trainer's environment.
 func (s *Slot) Env() map[string]string {
 	n := strconv.Itoa(s.Threads)
-	env := map[string]string{"OMP_NUM_THREADS": n, "MKL_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n, "CUDA_VISIBLE_DEVICES": ""}
+	env := map[string]string{"OMP_NUM_THREADS": n, "MKL_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n, "CUDA_VISIBLE_DEVICES": "",
+		// Threads that spin at barriers take the cores from the other slots.
+		"OMP_WAIT_POLICY": "passive"}
 	if s.Kind == "gpu" {
 		env["CUDA_VISIBLE_DEVICES"] = s.UUID
 		env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
