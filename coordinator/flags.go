@@ -54,6 +54,7 @@ func (m *Main) ParseFlags(args []string) error {
 		return &cli.BoolFlag{Name: name, Usage: usage, EnvVars: env(name), Destination: to}
 	}
 	join := ""
+	host, _ := os.Hostname()
 	app := &cli.App{
 		Name:            "atelier-coordinator",
 		Usage:           "a node of the replicated memory that leads sweeps and serves the API",
@@ -64,7 +65,7 @@ func (m *Main) ParseFlags(args []string) error {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
 		Flags: []cli.Flag{
-			text("id", "", "`NAME` of this node in the cluster; never changes, and a wiped disk is a new one (required)", &c.ID),
+			text("id", host, "`NAME` of this node in the cluster; never changes, and a wiped disk is a new one", &c.ID),
 			text("data", "", "`DIR` for the log and snapshots (required)", &c.Data),
 			text("api", "127.0.0.1:7600", "`HOST:PORT` of the API; port 0 takes a free one", &c.API),
 			text("raft", "127.0.0.1:7601", "`HOST:PORT` for raft", &c.Raft),

@@ -11,7 +11,7 @@ import (
 
 func TestFlagsAreChecked(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
-		{"--data d", "--id is required"},
+		{"--id= --data d", "--id is required"},
 		{"--id a", "--data is required"},
 		{"--id a/b --data d", `--id "a/b"`},
 		{"--id a --data d --api 0.0.0.0:7600", "--insecure"},
