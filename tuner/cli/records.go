@@ -43,7 +43,7 @@ type bestRecord struct {
 type sweepRecord struct {
 	ID           string          `json:"id"`
 	Name         string          `json:"name"`
-	Status       string          `json:"status"`
+	State        string          `json:"state"`
 	Failure      string          `json:"failure"`
 	SearchMethod string          `json:"search_method"`
 	Algorithm    string          `json:"algorithm"`

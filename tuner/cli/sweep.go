@@ -192,7 +192,7 @@ func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
 	return e.print(c, r, func() table {
 		n := r.Counts
 		t := table{head: []string{"", ""}, rows: [][]string{
-			{"id", r.ID}, {"name", r.Name}, {"status", r.Status}}}
+			{"id", r.ID}, {"name", r.Name}, {"state", r.State}}}
 		add := func(k, v string) { t.rows = append(t.rows, []string{k, v}) }
 		if r.Failure != "" {
 			add("failure", r.Failure)
@@ -242,14 +242,14 @@ func (e *Env) listSweeps(c *ucli.Context) error {
 		return nil
 	}
 	return e.print(c, records, func() table {
-		t := table{head: []string{"ID", "NAME", "STATUS", "SEARCH", "TRIALS", "RUNNING", "BEST", "AGE"}}
+		t := table{head: []string{"ID", "NAME", "STATE", "SEARCH", "TRIALS", "RUNNING", "BEST", "AGE"}}
 		for _, r := range records {
 			value := "-"
 			if r.Best != nil {
 				value = short(float64(r.Best.Value))
 			}
 			n := r.Counts
-			t.rows = append(t.rows, []string{r.ID, r.Name, r.Status, r.SearchMethod,
+			t.rows = append(t.rows, []string{r.ID, r.Name, r.State, r.SearchMethod,
 				fmt.Sprintf("%d/%d", n.Finished+n.Stopped+n.Diverged+n.Failed+n.Cancelled, r.BudgetTrials), count(n.Running), value, e.age(r.CreatedMS)})
 		}
 		return t
