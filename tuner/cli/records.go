@@ -63,7 +63,7 @@ type sweepRecord struct {
 
 func sweepOf(s *atelierv1.Sweep) sweepRecord {
 	c := s.GetCounts()
-	r := sweepRecord{ID: s.GetId(), Name: s.GetName(), Status: word(s.GetStatus()), Failure: s.GetFailure(),
+	r := sweepRecord{ID: s.GetId(), Name: s.GetName(), State: word(s.GetStatus()), Failure: s.GetFailure(),
 		SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(),
 		Objective:    objectiveOf(s.GetObjective()),
 		BudgetTrials: s.GetBudgetTrials(), Parallelism: s.GetParallelism(), MaxRetries: s.GetMaxRetries(), Exhausted: s.GetExhausted(),
