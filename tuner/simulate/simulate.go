@@ -34,7 +34,7 @@ func Shell(line string) []string { return []string{"/bin/sh", "-c", line} }
 // row is one line of the output.
 type row struct {
 	Trial     int64           `json:"trial"`
-	Status    string          `json:"status"` // finished, diverged or failed
+	State     string          `json:"state"` // finished, diverged or failed
 	Params    json.RawMessage `json:"params"`
 	Value     *float64        `json:"value"` // null unless finite
 	Best      *float64        `json:"best"`  // best value so far; null before the first
@@ -140,12 +140,12 @@ func (r *run) end(a answer) error {
 	out := row{Trial: a.Trial, Params: json.RawMessage(r.options.Spec.Space.Encode(t.Point))}
 	switch {
 	case a.Error != nil:
-		t.Status, out.Status, out.Error = search.Failed, "failed", *a.Error
+		t.Status, out.State, out.Error = search.Failed, "failed", *a.Error
 	case math.IsNaN(a.value) || math.IsInf(a.value, 0):
-		t.Status, out.Status = search.Diverged, "diverged"
+		t.Status, out.State = search.Diverged, "diverged"
 		t.Value, t.HasValue = a.value, true
 	default:
-		t.Status, out.Status = search.Complete, "finished"
+		t.Status, out.State = search.Complete, "finished"
 		t.Value, t.HasValue = a.value, true
 		out.Value = &a.value
 		if better := r.best == nil || (a.value > *r.best) == r.options.Spec.Objective.Maximize && a.value != *r.best; better {

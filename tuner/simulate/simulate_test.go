@@ -85,7 +85,7 @@ space:
 
 type row struct {
 	Trial  int
-	Status string
+	State  string
 	Params map[string]any
 	Value  *float64
 	Best   *float64
@@ -138,7 +138,7 @@ func TestEveryMethodRunsToItsBudget(t *testing.T) {
 			best := math.Inf(1)
 			for _, r := range rows {
 				best = math.Min(best, *r.Value)
-				if r.Status != "finished" || *r.Best != best || len(r.Params) != 2 {
+				if r.State != "finished" || *r.Best != best || len(r.Params) != 2 {
 					t.Fatalf("%s: %+v, best is %v", method, r, best)
 				}
 			}
@@ -161,10 +161,10 @@ func TestNaNAndFailedTrials(t *testing.T) {
 	if err != nil || len(rows) != 20 {
 		t.Fatalf("%v: %s", err, text)
 	}
-	if r := rows[2]; r.Status != "diverged" || r.Value != nil {
+	if r := rows[2]; r.State != "diverged" || r.Value != nil {
 		t.Errorf("trial 3: %+v", r)
 	}
-	if r := rows[0]; r.Status != "diverged" || r.Best != nil {
+	if r := rows[0]; r.State != "diverged" || r.Best != nil {
 		t.Errorf("trial 1: %+v", r)
 	}
 	rows, text, err = run(t, "fail", "genetic", 3)
@@ -172,7 +172,7 @@ func TestNaNAndFailedTrials(t *testing.T) {
 		t.Fatalf("%v: %s", err, text)
 	}
 	for _, r := range rows {
-		if failed := r.Trial%2 == 0; failed != (r.Status == "failed") || failed != (r.Error == "out of paint") {
+		if failed := r.Trial%2 == 0; failed != (r.State == "failed") || failed != (r.Error == "out of paint") {
 			t.Errorf("%+v", r)
 		}
 	}
