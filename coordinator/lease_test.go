@@ -242,3 +242,31 @@ func TestSweepsShare(t *testing.T) {
 		t.Errorf("shared as %v", got)
 	}
 }
+
+// A worker that fell silent is listed as lost, and its slots as doing nothing.
+func TestSilentWorkerIsLost(t *testing.T) {
+	c := startCluster(t, 1, "--lease-ttl", "1s").client()
+	list := func() *atelierv1.Worker {
+		t.Helper()
+		resp, err := c.Workers.ListWorkers(background(t), connect.NewRequest(&atelierv1.ListWorkersRequest{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(resp.Msg.Workers) != 1 || len(resp.Msg.Workers[0].Slots) != 1 {
+			t.Fatalf("workers: %v", resp.Msg.Workers)
+		}
+		return resp.Msg.Workers[0]
+	}
+	if _, err := c.Workers.Heartbeat(background(t), connect.NewRequest(&atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{
+		Name: "w1", Incarnation: "i", Address: "127.0.0.1:1", Slots: []*atelierv1.Slot{{Name: "cpu0", State: "busy", SweepId: "s-a", Trial: 3}},
+	}})); err != nil {
+		t.Fatal(err)
+	}
+	if w := list(); w.State != "ready" || w.Slots[0].Trial != 3 {
+		t.Errorf("just heard of: %v", w)
+	}
+	until(t, "the worker to be lost", func() bool { return list().State == "lost" })
+	if s := list().Slots[0]; s.Trial != 0 || s.SweepId != "" || s.State != "" {
+		t.Errorf("a lost worker's slot still does something: %v", s)
+	}
+}

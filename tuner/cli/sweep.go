@@ -46,7 +46,7 @@ func (e *Env) sweepCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "show", Usage: "show one sweep", ArgsUsage: "ID",
 			Flags: []ucli.Flag{outputFlag(), &ucli.BoolFlag{Name: "spec", Usage: "print the spec as it was submitted"}}, Action: e.showSweep}, 1, 1,
 			"atelier sweep show s-k3v9q2ma", "atelier sweep show s-k3v9q2ma -o json | jq .best.params", "atelier sweep show s-k3v9q2ma --spec > again.yaml"),
-		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list sweeps, newest last",
+		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list sweeps, newest first",
 			Flags: []ucli.Flag{outputFlag(), &ucli.IntFlag{Name: "limit", Usage: "the newest `N`; 0 = all"},
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}}, Action: e.listSweeps}, 0, 0,
 			"atelier sweep list", "atelier sweep list --limit 5 -o csv"),

@@ -102,7 +102,8 @@ func (a *Assigner) Heartbeat(req *atelierv1.HeartbeatRequest) (*atelierv1.Heartb
 	return resp, nil
 }
 
-// Workers lists the workers heard of under this leader, by name.
+// Workers lists the workers heard of under this leader, by name. The slots of
+// one that is lost do nothing.
 func (a *Assigner) Workers() ([]*atelierv1.Worker, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -121,6 +122,9 @@ func (a *Assigner) Workers() ([]*atelierv1.Worker, error) {
 		switch {
 		case silent > a.cfg.TTL:
 			m.State = StateLost
+			for _, slot := range m.Slots { // what it did last is over
+				slot.SweepId, slot.Trial, slot.State = "", 0, ""
+			}
 		case m.Draining:
 			m.State = StateDraining
 		default:
