@@ -24,30 +24,62 @@ type Settings struct {
 	BatchSize int     `json:"batch_size"`
 	LR        float64 `json:"lr"`
 
-	Optimizer   string  `json:"optimizer"` // sgd, adam
-	Momentum    float64 `json:"momentum"`  // of sgd
+	Optimizer   string  `json:"optimizer"` // sgd, adam, adamw, rmsprop
+	Momentum    float64 `json:"momentum"`  // of sgd (0.9 unless given) and rmsprop (0 unless given)
+	Nesterov    bool    `json:"nesterov"`  // of sgd
 	WeightDecay float64 `json:"weight_decay"`
+
+	Schedule     string  `json:"schedule"`      // of lr: constant, step, cosine, plateau
+	WarmupEpochs float64 `json:"warmup_epochs"` // linear rise to lr; the schedule counts from its end
+	StepEpochs   int     `json:"step_epochs"`   // step: epochs between drops; plateau: epochs without a better objective before one
+	Gamma        float64 `json:"gamma"`         // factor of a drop
+	MinLR        float64 `json:"min_lr"`        // no drop goes below; where cosine ends
+
+	LabelSmoothing float64 `json:"label_smoothing"`
+	ClassWeights   string  `json:"class_weights"` // none; balanced: images / (classes * images of the class)
+	ClipNorm       float64 `json:"clip_norm"`     // largest norm of all gradients together; 0 = any
+	Accumulate     int     `json:"accumulate"`    // batches that make one update
+	EMADecay       float64 `json:"ema_decay"`     // of averaged weights, each update; 0 = none
+	FreezeFeatures bool    `json:"freeze_features"`
+	Weights        string  `json:"weights"` // .pth file to start from; "" = drawn
 
 	// Patience is how many epochs in a row may pass without a better
 	// objective before the run ends by itself; 0 = never.
 	Patience int `json:"patience"`
 
 	ImageSize int    `json:"image_size"` // side of the square, pixels
-	Augment   bool   `json:"augment"`    // random crop and horizontal flip
+	Augment   bool   `json:"augment"`    // false: images as they are, whatever augmentation.* says
 	Normalize string `json:"normalize"`  // imagenet: its mean and deviation; computed: the training set's
 
 	DropoutRate float64 `json:"dropout_rate"` // before the head; negative = the architecture's own
 	Layout      string  `json:"layout"`       // auto, channels_last, default
-	Precision   string  `json:"precision"`    // fp32, bf16
+	Precision   string  `json:"precision"`    // fp32, bf16, fp16 (on a GPU)
+
+	Crop             string  `json:"augmentation.crop"`           // none, pad (and crop back), resized (random area and shape)
+	CropScaleMin     float64 `json:"augmentation.crop_scale_min"` // of resized: least share of the area
+	Flip             bool    `json:"augmentation.flip"`           // left and right, one in two
+	Rotation         float64 `json:"augmentation.rotation"`       // degrees, either way
+	JitterBrightness float64 `json:"augmentation.jitter.brightness"`
+	JitterContrast   float64 `json:"augmentation.jitter.contrast"`
+	JitterSaturation float64 `json:"augmentation.jitter.saturation"`
+	JitterHue        float64 `json:"augmentation.jitter.hue"` // of the colour circle, at most half
+	CutMix           bool    `json:"augmentation.cutmix.enabled"`
+	CutMixAlpha      float64 `json:"augmentation.cutmix.alpha"`
+	Sampling         string  `json:"sampling"` // shuffle; balanced: classes equally often
 
 	Train      string `json:"data.train"` // image folders
 	Validation string `json:"data.validation"`
 }
 
+// ownMomentum stands for the optimiser's own default until Parse knows it.
+const ownMomentum = -1
+
 // Default settings; the data folders have none.
 func Default() Settings {
-	return Settings{Model: "resnet18", Epochs: 10, BatchSize: 32, LR: 0.001, Optimizer: "adam", Momentum: 0.9,
-		ImageSize: 64, Augment: true, Normalize: "imagenet", DropoutRate: -1, Layout: "auto", Precision: "fp32"}
+	return Settings{Model: "resnet18", Epochs: 10, BatchSize: 32, LR: 0.001, Optimizer: "adam", Momentum: ownMomentum,
+		Schedule: "constant", StepEpochs: 5, Gamma: 0.1, ClassWeights: "none", Accumulate: 1,
+		ImageSize: 64, Augment: true, Normalize: "imagenet", DropoutRate: -1, Layout: "auto", Precision: "fp32",
+		Crop: "pad", CropScaleMin: 0.08, Flip: true, CutMixAlpha: 1, Sampling: "shuffle"}
 }
 
 // field is one key: how to read it.
@@ -61,21 +93,51 @@ var fields = []field{
 	{"epochs", whole(1, 100_000, func(s *Settings) *int { return &s.Epochs })},
 	{"batch_size", whole(1, 1<<20, func(s *Settings) *int { return &s.BatchSize })},
 	{"lr", number("above 0 and at most 1000", func(x float64) bool { return x > 0 && x <= 1000 }, func(s *Settings) *float64 { return &s.LR })},
-	{"optimizer", oneOf(func(s *Settings) *string { return &s.Optimizer }, "sgd", "adam")},
-	{"momentum", number("from 0 to below 1", func(x float64) bool { return x >= 0 && x < 1 }, func(s *Settings) *float64 { return &s.Momentum })},
-	{"weight_decay", number("from 0 to 10", func(x float64) bool { return x >= 0 && x <= 10 }, func(s *Settings) *float64 { return &s.WeightDecay })},
+	{"optimizer", oneOf(func(s *Settings) *string { return &s.Optimizer }, "sgd", "adam", "adamw", "rmsprop")},
+	{"momentum", number("from 0 to below 1", below1, func(s *Settings) *float64 { return &s.Momentum })},
+	{"nesterov", truth(func(s *Settings) *bool { return &s.Nesterov })},
+	{"weight_decay", within(0, 10, func(s *Settings) *float64 { return &s.WeightDecay })},
+	{"schedule", oneOf(func(s *Settings) *string { return &s.Schedule }, "constant", "step", "cosine", "plateau")},
+	{"warmup_epochs", within(0, 100_000, func(s *Settings) *float64 { return &s.WarmupEpochs })},
+	{"step_epochs", whole(1, 100_000, func(s *Settings) *int { return &s.StepEpochs })},
+	{"gamma", number("above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }, func(s *Settings) *float64 { return &s.Gamma })},
+	{"min_lr", within(0, 1000, func(s *Settings) *float64 { return &s.MinLR })},
+	{"label_smoothing", within(0, 1, func(s *Settings) *float64 { return &s.LabelSmoothing })},
+	{"class_weights", oneOf(func(s *Settings) *string { return &s.ClassWeights }, "none", "balanced")},
+	{"clip_norm", within(0, 1e6, func(s *Settings) *float64 { return &s.ClipNorm })},
+	{"accumulate", whole(1, 1<<20, func(s *Settings) *int { return &s.Accumulate })},
+	{"ema_decay", number("from 0 to below 1", below1, func(s *Settings) *float64 { return &s.EMADecay })},
+	{"freeze_features", truth(func(s *Settings) *bool { return &s.FreezeFeatures })},
+	{"weights", text(func(s *Settings) *string { return &s.Weights })},
 	{"patience", whole(0, 100_000, func(s *Settings) *int { return &s.Patience })},
 	{"image_size", whole(32, 1024, func(s *Settings) *int { return &s.ImageSize })},
 	{"augment", truth(func(s *Settings) *bool { return &s.Augment })},
 	{"normalize", oneOf(func(s *Settings) *string { return &s.Normalize }, "imagenet", "computed")},
-	{"dropout_rate", number("from 0 to below 1", func(x float64) bool { return x >= 0 && x < 1 }, func(s *Settings) *float64 { return &s.DropoutRate })},
+	{"dropout_rate", number("from 0 to below 1", below1, func(s *Settings) *float64 { return &s.DropoutRate })},
 	{"layout", oneOf(func(s *Settings) *string { return &s.Layout }, "auto", "channels_last", "default")},
-	{"precision", oneOf(func(s *Settings) *string { return &s.Precision }, "fp32", "bf16")},
+	{"precision", oneOf(func(s *Settings) *string { return &s.Precision }, "fp32", "bf16", "fp16")},
+	{"sampling", oneOf(func(s *Settings) *string { return &s.Sampling }, "shuffle", "balanced")},
+	{"augmentation.crop", oneOf(func(s *Settings) *string { return &s.Crop }, "none", "pad", "resized")},
+	{"augmentation.crop_scale_min", within(0.08, 1, func(s *Settings) *float64 { return &s.CropScaleMin })},
+	{"augmentation.flip", truth(func(s *Settings) *bool { return &s.Flip })},
+	{"augmentation.rotation", within(0, 180, func(s *Settings) *float64 { return &s.Rotation })},
+	{"augmentation.jitter.brightness", within(0, 1, func(s *Settings) *float64 { return &s.JitterBrightness })},
+	{"augmentation.jitter.contrast", within(0, 1, func(s *Settings) *float64 { return &s.JitterContrast })},
+	{"augmentation.jitter.saturation", within(0, 1, func(s *Settings) *float64 { return &s.JitterSaturation })},
+	{"augmentation.jitter.hue", within(0, 0.5, func(s *Settings) *float64 { return &s.JitterHue })},
+	{"augmentation.cutmix.enabled", truth(func(s *Settings) *bool { return &s.CutMix })},
+	{"augmentation.cutmix.alpha", number("above 0 and at most 1000", func(x float64) bool { return x > 0 && x <= 1000 }, func(s *Settings) *float64 { return &s.CutMixAlpha })},
 	{"data.train", text(func(s *Settings) *string { return &s.Train })},
 	{"data.validation", text(func(s *Settings) *string { return &s.Validation })},
 }
 
-// Keys lists every key, dotted ones for those inside data.
+// isGroup tells whether a key is an object that holds others: data,
+// augmentation.jitter.
+func isGroup(key string) bool {
+	return slices.ContainsFunc(fields, func(f field) bool { return strings.HasPrefix(f.key, key+".") })
+}
+
+// Keys lists every key, dotted ones for those inside objects.
 func Keys() []string {
 	keys := make([]string, len(fields))
 	for i, f := range fields {
@@ -85,8 +147,9 @@ func Keys() []string {
 }
 
 // Parse lays params over training, both JSON objects (or empty), over the
-// defaults, and makes the data folders absolute by baseDir. The error lists
-// every fault.
+// defaults, and makes the data folders and the file of weights absolute by
+// baseDir. Objects may also be written as dotted keys, as a search space must.
+// The error lists every fault.
 func Parse(training, params []byte, baseDir string) (Settings, error) {
 	s := Default()
 	var faults []error
@@ -110,7 +173,30 @@ func Parse(training, params []byte, baseDir string) (Settings, error) {
 			*d.dir = filepath.Join(baseDir, *d.dir)
 		}
 	}
-	return s, errors.Join(faults...)
+	if s.Weights != "" && !filepath.IsAbs(s.Weights) {
+		s.Weights = filepath.Join(baseDir, s.Weights)
+	}
+	if s.Momentum == ownMomentum {
+		s.Momentum = 0
+		if s.Optimizer == "sgd" {
+			s.Momentum = 0.9
+		}
+	}
+	return s, errors.Join(append(faults, s.conflicts()...)...)
+}
+
+// conflicts are faults of settings that are fine one by one.
+func (s *Settings) conflicts() (faults []error) {
+	if s.Optimizer == "sgd" && s.Nesterov && s.Momentum == 0 {
+		faults = append(faults, errors.New("training: nesterov needs a momentum above 0"))
+	}
+	if s.MinLR > s.LR {
+		faults = append(faults, fmt.Errorf("training: min_lr %g is above lr %g", s.MinLR, s.LR))
+	}
+	if s.WarmupEpochs > 0 && s.WarmupEpochs >= float64(s.Epochs) {
+		faults = append(faults, fmt.Errorf("training: warmup_epochs %g leaves none of %d epochs", s.WarmupEpochs, s.Epochs))
+	}
+	return faults
 }
 
 func (s *Settings) apply(where, prefix string, data []byte) (faults []error) {
@@ -135,8 +221,8 @@ func (s *Settings) apply(where, prefix string, data []byte) (faults []error) {
 			continue
 		}
 		seen[key] = true
-		if key == "data" {
-			faults = append(faults, s.apply(where, "data.", raw)...)
+		if isGroup(key) {
+			faults = append(faults, s.apply(where, key+".", raw)...)
 			continue
 		}
 		i := slices.IndexFunc(fields, func(f field) bool { return f.key == key })
@@ -203,6 +289,12 @@ func number(span string, in func(float64) bool, at func(*Settings) *float64) fun
 		*at(s) = x
 		return nil
 	}
+}
+
+func below1(x float64) bool { return x >= 0 && x < 1 }
+
+func within(low, high float64, at func(*Settings) *float64) func(*Settings, any) error {
+	return number(fmt.Sprintf("from %g to %g", low, high), func(x float64) bool { return x >= low && x <= high }, at)
 }
 
 // whole takes integers, also written 32.0: searches speak of numbers.

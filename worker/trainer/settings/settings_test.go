@@ -16,8 +16,24 @@ func TestParamsOverrideTraining(t *testing.T) {
 	}
 	want := settings.Default()
 	want.Model, want.LR, want.Epochs, want.BatchSize, want.Train, want.Validation = "vanilla", 1e-3, 3, 16, "/base/t", "/v"
+	want.Momentum = 0 // of adam
 	if s != want {
 		t.Errorf("got  %+v\nwant %+v", s, want)
+	}
+}
+
+// Objects, dotted keys and the optimiser's own momentum.
+func TestKeysInsideObjects(t *testing.T) {
+	s, err := settings.Parse([]byte(`{"optimizer":"sgd","weights":"w.pth","augmentation":{"crop":"resized","jitter":{"hue":0.1},"cutmix":{"enabled":true}},`+folders+`}`),
+		[]byte(`{"augmentation.cutmix.alpha":0.4,"accumulate":4}`), "/base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Crop != "resized" || s.JitterHue != 0.1 || !s.CutMix || s.CutMixAlpha != 0.4 || !s.Flip || s.Accumulate != 4 || s.Weights != "/base/w.pth" || s.Momentum != 0.9 {
+		t.Errorf("got %+v", s)
+	}
+	if s, err = settings.Parse([]byte(`{"optimizer":"rmsprop",`+folders+`}`), nil, "/"); err != nil || s.Momentum != 0 {
+		t.Errorf("rmsprop without a momentum: %v %v", s.Momentum, err)
 	}
 }
 
@@ -33,7 +49,17 @@ func TestFaults(t *testing.T) {
 		{"negative lr", `{"lr":-1,` + folders + `}`, ``, `lr: want a number above 0`},
 		{"null lr", `{"lr":null,` + folders + `}`, ``, `lr: want a number`},
 		{"momentum one", `{"momentum":1,` + folders + `}`, ``, `momentum: want a number from 0 to below 1`},
-		{"optimizer", `{"optimizer":"sdg",` + folders + `}`, ``, `want one of sgd, adam, got "sdg"`},
+		{"optimizer", `{"optimizer":"sdg",` + folders + `}`, ``, `want one of sgd, adam, adamw, rmsprop, got "sdg"`},
+		{"schedule", `{"scheduler":"cosine",` + folders + `}`, ``, `did you mean "schedule"?`},
+		{"smoothing", `{"label_smoothing":1.5,` + folders + `}`, ``, `label_smoothing: want a number from 0 to 1, got 1.5`},
+		{"decay one", `{"ema_decay":1,` + folders + `}`, ``, `ema_decay: want a number from 0 to below 1`},
+		{"no batch", `{"accumulate":0,` + folders + `}`, ``, `accumulate: want a whole number from 1`},
+		{"floor above lr", `{"min_lr":0.1,` + folders + `}`, `{"lr":0.01}`, `min_lr 0.1 is above lr 0.01`},
+		{"all warm-up", `{"epochs":2,"warmup_epochs":2.0,` + folders + `}`, ``, `warmup_epochs 2 leaves none of 2 epochs`},
+		{"nesterov alone", `{"optimizer":"sgd","nesterov":true,"momentum":0,` + folders + `}`, ``, `nesterov needs a momentum`},
+		{"inside an object", `{"augmentation":{"cutmix":{"alpha":0}},` + folders + `}`, ``, `augmentation.cutmix.alpha: want a number above 0`},
+		{"unknown inside", `{"augmentation":{"jitter":{"brightnes":0.1}},` + folders + `}`, ``, `did you mean "augmentation.jitter.brightness"?`},
+		{"object for a value", `{"augmentation":true,` + folders + `}`, ``, `want a JSON object`},
 		{"augment", `{"augment":"yes",` + folders + `}`, ``, `want true or false`},
 		{"twice", `{"lr":1,"lr":2,` + folders + `}`, ``, `lr stands twice`},
 		{"not an object", `[1]`, ``, `want a JSON object`},

@@ -160,11 +160,13 @@ func Dropout(t Tensor, p float64, training bool) (Tensor, error) {
 	return wrap(out), err
 }
 
-// CrossEntropy is the mean loss of logits [n, classes] against labels [n], in
-// float32. (gotorch's leaks the C string of its reduction at each call.)
-func CrossEntropy(logits, labels Tensor, smoothing float64) (Tensor, error) {
+// CrossEntropy is torch.nn.CrossEntropyLoss(weight, label_smoothing=smoothing)
+// of logits [n, classes] against labels [n], in float32. weights [classes] may
+// be the zero Tensor; with them the mean is over the sum of the labels'
+// weights. (gotorch's leaks the C string of its reduction at each call.)
+func CrossEntropy(logits, labels, weights Tensor, smoothing float64) (Tensor, error) {
 	var out C.tx_tensor
-	err := check(C.tx_cross_entropy(raw(logits), raw(labels), C.double(smoothing), &out))
+	err := check(C.tx_cross_entropy(raw(logits), raw(labels), raw(weights), C.double(smoothing), &out))
 	return wrap(out), err
 }
 

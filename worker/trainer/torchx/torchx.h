@@ -59,21 +59,49 @@ tx_error tx_images(const void *pixels, int64_t n, int64_t h, int64_t w, int64_t 
 tx_error tx_labels(const int64_t *labels, int64_t n, const char *device, tx_tensor *out);
 tx_error tx_softmax(tx_tensor t, int64_t dim, tx_tensor *out);
 tx_error tx_dropout(tx_tensor t, double p, int training, tx_tensor *out);
-/* mean cross entropy in float32, whatever the logits' type */
-tx_error tx_cross_entropy(tx_tensor logits, tx_tensor labels, double smoothing, tx_tensor *out);
+/* mean cross entropy in float32, whatever the logits' type; weights [classes] or NULL: the mean is then weighted */
+tx_error tx_cross_entropy(tx_tensor logits, tx_tensor labels, tx_tensor weights, double smoothing, tx_tensor *out);
 /* tally[0] += loss*n, tally[1] += correct answers, tally[2] += n; tally is float64 [3] */
 tx_error tx_tally(tx_tensor tally, tx_tensor logits, tx_tensor labels, tx_tensor loss);
+
+/* --- images: batches on their way to the device --------------------------------- */
+/* A block of host memory (pinned if asked), for n images of size x size: int64 labels [n], int64 others [n],
+ * float scale [3], shift [3], warp [n][7] (left, top, width, height of the part taken; -1 mirrored or 1; cos, sin),
+ * colour [n][4] (factors of brightness, contrast, saturation; turn of hue), uint8 pixels [n][size][size][3]. */
+enum { TX_WARP = 1, TX_COLOUR = 2, TX_OPERATORS = 4 /* no loops of our own on the CPU */ };
+tx_error tx_block(int64_t n, int64_t size, int pinned, tx_tensor *out, void **data);
+/* -> float [n,3,size,size], byte*scale + shift, and both rows of labels; order: of the four colour changes */
+tx_error tx_block_images(tx_tensor block, int64_t n, int64_t size, int changes, const int32_t *order, const char *device,
+                         int channels_last, tx_tensor *out, tx_tensor *labels, tx_tensor *others);
+/* in place: image i takes the box of image i-1 */
+tx_error tx_cut_mix(tx_tensor images, int64_t x1, int64_t y1, int64_t x2, int64_t y2);
+
+/* --- layers ----------------------------------------------------------------- */
+enum { TX_SILU, TX_HARDSWISH, TX_RELU6, TX_SIGMOID, TX_HARDSIGMOID }; /* the last three in place */
+tx_error tx_activate(tx_tensor t, int kind, tx_tensor *out);
+tx_error tx_multiply(tx_tensor a, tx_tensor b, tx_tensor *out); /* element by element, b broadcast */
+/* each row of the batch is zeroed with probability p, else scaled by 1/(1-p) */
+tx_error tx_stochastic_depth(tx_tensor t, double p, tx_tensor *out);
 
 /* --- gradients and optimisers ---------------------------------------------- */
 tx_error tx_backward(tx_tensor loss);
 tx_error tx_grad(tx_tensor t, tx_tensor *out); /* of a leaf; *out NULL when there is none */
 tx_error tx_grad_of(tx_tensor score, tx_tensor at, tx_tensor *out); /* d score / d at, at need not be a leaf */
 tx_error tx_drop_grads(tx_tensor *params, int n);
+tx_error tx_backward_scaled(tx_tensor loss, double by); /* gradients of loss*by */
 /* Parameters without a gradient are left as they are. */
 tx_error tx_sgd_step(tx_tensor *params, tx_tensor *momenta /* NULL when momentum is 0 */, int n, double lr, double momentum,
-                     double weight_decay);
+                     int nesterov, double weight_decay);
 tx_error tx_adam_step(tx_tensor *params, tx_tensor *first, tx_tensor *second, int n, int64_t step /* from 1 */, double lr,
-                      double beta1, double beta2, double eps, double weight_decay);
+                      double beta1, double beta2, double eps, double weight_decay, int decoupled /* AdamW */);
+tx_error tx_rmsprop_step(tx_tensor *params, tx_tensor *squares, tx_tensor *momenta /* NULL when momentum is 0 */, int n, double lr,
+                         double alpha, double eps, double momentum, double weight_decay);
+tx_error tx_clip_grads(tx_tensor *params, int n, double max_norm);              /* norm of all gradients together */
+tx_error tx_unscale_grads(tx_tensor *params, int n, double by, int *finite);    /* multiplies; 0 if any is inf or nan */
+tx_error tx_mix(tx_tensor a, tx_tensor b, double share, tx_tensor *out);        /* share*a + (1-share)*b */
+tx_error tx_average(tx_tensor *averages, tx_tensor *values, int n, double decay); /* a = decay*a + (1-decay)*v */
+tx_error tx_copy(tx_tensor *to, tx_tensor *from, int n);
+tx_error tx_swap(tx_tensor *a, tx_tensor *b, int n); /* storage changes hands, tensors keep their identity */
 
 #ifdef __cplusplus
 }

@@ -159,7 +159,7 @@ func TestSoftmaxAndCrossEntropy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer torchx.Free(y)
-	loss, err := torchx.CrossEntropy(x, y, 0)
+	loss, err := torchx.CrossEntropy(x, y, torchx.Tensor{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestRandomStateRepeats(t *testing.T) {
 func TestFusedOptimisersAgreeWithOperators(t *testing.T) {
 	lock(t)
 	const n = 2 * 3 * 5 * 5
-	for _, name := range []string{"sgd", "sgd with momentum", "adam"} {
+	for _, name := range []string{"sgd", "sgd with momentum", "nesterov", "adam", "adamw", "rmsprop", "rmsprop with momentum"} {
 		for _, last := range []bool{false, true} {
 			run := func(double bool) []float32 {
 				p := parameter(t, n, double, last)
@@ -318,11 +318,15 @@ func TestFusedOptimisersAgreeWithOperators(t *testing.T) {
 					}
 					switch name {
 					case "sgd":
-						err = torchx.SGDStep(ps, nil, 0.01, 0, 0.1)
-					case "sgd with momentum":
-						err = torchx.SGDStep(ps, slots[0], 0.01, 0.9, 0.1)
+						err = torchx.SGDStep(ps, nil, 0.01, 0, false, 0.1)
+					case "sgd with momentum", "nesterov":
+						err = torchx.SGDStep(ps, slots[0], 0.01, 0.9, name == "nesterov", 0.1)
+					case "rmsprop":
+						err = torchx.RMSpropStep(ps, slots[0], nil, 0.01, 0.99, 1e-8, 0, 0.1)
+					case "rmsprop with momentum":
+						err = torchx.RMSpropStep(ps, slots[0], slots[1], 0.01, 0.99, 1e-8, 0.5, 0.1)
 					default:
-						err = torchx.AdamStep(ps, slots[0], slots[1], step, 0.01, 0.9, 0.999, 1e-8, 0.1)
+						err = torchx.AdamStep(ps, slots[0], slots[1], step, 0.01, 0.9, 0.999, 1e-8, 0.1, name == "adamw")
 					}
 					if err != nil {
 						t.Fatal(err)
@@ -343,6 +347,87 @@ func TestFusedOptimisersAgreeWithOperators(t *testing.T) {
 				t.Errorf("%s moved nothing", name)
 			}
 		}
+	}
+}
+
+func TestGradientsAreScaledAndClipped(t *testing.T) {
+	lock(t)
+	a, b, idle := tensor(t, []float32{3, 0}, 2), tensor(t, []float32{4}, 1), tensor(t, []float32{1}, 1)
+	all := []torchx.Tensor{a, b, idle} // idle has no gradient
+	for _, x := range all {
+		if err := torchx.RequireGrad(x, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	grads := func() (all []float32) {
+		for _, x := range []torchx.Tensor{a, b} {
+			g, ok, err := torchx.Grad(x)
+			if err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+			all = append(all, values(t, g)...)
+			torchx.Free(g)
+		}
+		return all
+	}
+	run := func(by float64) { // gradient of (|a|^2+|b|^2)/2 is (a, b)
+		if err := torchx.DropGrads(all); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range []torchx.Tensor{a, b} {
+			square := torchx.Own(torch.Mul(x, x))
+			sum := torchx.Own(torch.Sum(square))
+			if err := torchx.BackwardScaled(sum, by/2); err != nil {
+				t.Fatal(err)
+			}
+			torchx.Free(square, sum)
+		}
+	}
+	run(1)
+	if err := torchx.ClipGrads(all, 10); err != nil || !near(grads(), []float32{3, 0, 4}, 0) {
+		t.Errorf("a norm of 5 clipped to 10 is %v: %v", grads(), err)
+	}
+	if err := torchx.ClipGrads(all, 1); err != nil || !near(grads(), []float32{0.6, 0, 0.8}, 1e-6) {
+		t.Errorf("a norm of 5 clipped to 1 is %v: %v", grads(), err)
+	}
+	run(1024)
+	if ok, err := torchx.UnscaleGrads(all, 1./1024); err != nil || !ok || !near(grads(), []float32{3, 0, 4}, 0) {
+		t.Errorf("unscaled %v %v %v", grads(), ok, err)
+	}
+	run(6e38)
+	if ok, err := torchx.UnscaleGrads(all, 1e-38); err != nil || ok {
+		t.Errorf("infinite gradients called finite (%v)", err)
+	}
+	if err := torchx.DropGrads(all); err != nil {
+		t.Fatal(err)
+	}
+	if err := torchx.ClipGrads(all, 1); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSwapAndAverage(t *testing.T) {
+	lock(t)
+	a, b := parameter(t, 150, false, true), tensor(t, make([]float32, 150), 2, 3, 5, 5)
+	before := values(t, a)
+	if err := torchx.Swap([]torchx.Tensor{a}, []torchx.Tensor{b}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(values(t, b), before) || !near(values(t, a), make([]float32, 150), 0) {
+		t.Error("values did not change places")
+	}
+	if err := torchx.Average([]torchx.Tensor{a}, []torchx.Tensor{b}, 0.75); err != nil {
+		t.Fatal(err)
+	}
+	want := make([]float32, len(before))
+	for i := range want {
+		want[i] = before[i] / 4
+	}
+	if !near(values(t, a), want, 1e-7) {
+		t.Errorf("average %v", values(t, a)[:5])
+	}
+	if torchx.Swap([]torchx.Tensor{a}, []torchx.Tensor{tensor(t, []float32{1}, 1)}) == nil {
+		t.Error("tensors of two shapes changed places")
 	}
 }
 

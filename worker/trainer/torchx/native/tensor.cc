@@ -100,9 +100,11 @@ tx_error tx_dropout(tx_tensor t, double p, int training, tx_tensor *out) {
   return guard([&] { give(out, torch::dropout(in(t), p, training != 0)); });
 }
 
-tx_error tx_cross_entropy(tx_tensor logits, tx_tensor labels, double smoothing, tx_tensor *out) {
+tx_error tx_cross_entropy(tx_tensor logits, tx_tensor labels, tx_tensor weights, double smoothing, tx_tensor *out) {
   return guard([&] {
-    give(out, at::cross_entropy_loss(in(logits).to(at::kFloat), in(labels), {}, at::Reduction::Mean, -100, smoothing));
+    c10::optional<at::Tensor> w;
+    if (weights) w = in(weights);
+    give(out, at::cross_entropy_loss(in(logits).to(at::kFloat), in(labels), w, at::Reduction::Mean, -100, smoothing));
   });
 }
 
