@@ -103,7 +103,7 @@ func bench(args []string, out io.Writer) error {
 				var loss torchx.Tensor
 				if err := torchx.Autocast(device, precision, func() error {
 					logits := m.Forward(pass, x)
-					loss = pass.KeepOr(torchx.CrossEntropy(logits, y, 0))
+					loss = pass.KeepOr(torchx.CrossEntropy(logits, y, torchx.Tensor{}, 0))
 					return nil
 				}); err != nil {
 					return err

@@ -97,11 +97,16 @@ func TestKilledRunResumesBitExactly(t *testing.T) {
 	}{
 		{"vanilla sgd", map[string]any{"optimizer": "sgd", "lr": 0.02}}, // has dropout: the generator's state counts
 		{"resnet18 adam", map[string]any{"model": "resnet18", "optimizer": "adam", "lr": 0.001, "batch_size": 8}},
+		{"schedule, average, accumulation, mixing", map[string]any{"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05, "batch_size": 8, "accumulate": 2,
+			"schedule": "cosine", "warmup_epochs": 2.5, "ema_decay": 0.9, "clip_norm": 1, "label_smoothing": 0.1, "class_weights": "balanced",
+			"augmentation": map[string]any{"cutmix": map[string]any{"enabled": true}}}},
+		{"plateau", map[string]any{"optimizer": "rmsprop", "momentum": 0.9, "lr": 0.01, "schedule": "plateau", "step_epochs": 1, "gamma": 0.5, "ema_decay": 0.5}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.training["epochs"] = 4
 			whole := newJob(t, base, c.training)
-			kept := of(finish(t, whole), trainerproto.EventCheckpoint)
+			alone := finish(t, whole)
+			kept := of(alone, trainerproto.EventCheckpoint)
 			want := state(t, kept[len(kept)-1].Path)
 
 			cut := newJob(t, base, c.training)
@@ -118,6 +123,13 @@ func TestKilledRunResumesBitExactly(t *testing.T) {
 			epochs := of(again, trainerproto.EventEpoch)
 			if len(epochs) != 2 || epochs[0].Epoch != 3 {
 				t.Fatalf("resumed run reported %d epochs from %d; want 3 and 4", len(epochs), epochs[0].Epoch)
+			}
+			for i, e := range of(alone, trainerproto.EventEpoch)[2:] {
+				for _, m := range e.Metrics {
+					if v, _ := epochs[i].Metrics.Get(m.Name); v != m.Value && m.Name != "images_per_s" {
+						t.Errorf("epoch %d: %s is %v, uninterrupted %v", e.Epoch, m.Name, v, m.Value)
+					}
+				}
 			}
 			kept = of(again, trainerproto.EventCheckpoint)
 			got := state(t, kept[len(kept)-1].Path)

@@ -168,7 +168,7 @@ func warm() error {
 		defer torchx.Free(x, y)
 		p := nn.Pass{Training: true}
 		defer p.Close()
-		loss := p.KeepOr(torchx.CrossEntropy(m.Forward(&p, x), y, 0))
+		loss := p.KeepOr(torchx.CrossEntropy(m.Forward(&p, x), y, torchx.Tensor{}, 0))
 		if err := torchx.Backward(loss); err != nil {
 			return err
 		}

@@ -12,13 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"atelier/common/checkpoint"
-	"atelier/common/dataset"
 	"atelier/worker/trainer/model"
-	"atelier/worker/trainer/optim"
+	"atelier/worker/trainer/optim/schedule"
 	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
@@ -36,6 +34,7 @@ type progress struct {
 	Best      float64
 	BestEpoch int // 0 = none yet
 	BestLoss  float64
+	Plateau   schedule.State
 }
 
 // better tells whether value beats the best objective so far.
@@ -105,10 +104,13 @@ func (v *vault) prune(p progress, log *slog.Logger) {
 	}
 }
 
-// export makes the training dictionary of facts known from PyTorch scripts,
-// with what exact resumption needs under "atelier".
+// export makes the training dictionary known from PyTorch scripts, with what
+// exact resumption needs under "atelier". Where weights are averaged the
+// model's state is the average, which validation measured, and the weights in
+// training are atelier's trained_state_dict.
 func (r *run) export(stage *model.Stage, p progress) (*checkpoint.Dict, error) {
-	weights, err := r.model.Export(stage)
+	var weights []checkpoint.Tensor
+	err := r.averaged(func() (err error) { weights, err = r.model.Export(stage); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -142,11 +144,22 @@ func (r *run) export(stage *model.Stage, p progress) (*checkpoint.Dict, error) {
 		Set("best", p.Best).
 		Set("best_epoch", p.BestEpoch).
 		Set("optimizer_steps", r.opt.Steps).
+		Set("plateau", checkpoint.NewDict().Set("best", p.Plateau.Best).Set("known", p.Plateau.Known).Set("bad", p.Plateau.Bad).Set("drops", p.Plateau.Drops)).
 		Set("mean", floats(r.data.norm.mean[:])).
 		Set("std", floats(r.data.norm.std[:])).
 		Set("data", checkpoint.NewDict().Set("train", r.data.train.Digest()).Set("validation", r.data.validation.Digest())).
 		Set("threads", r.job.Threads).
 		Set("libtorch", torchx.Version())
+	if r.average != nil {
+		trained, err := r.model.Export(stage)
+		if err != nil {
+			return nil, err
+		}
+		own.Set("average_updates", r.average.Updates).Set("trained_state_dict", checkpoint.FromStateDict(trained))
+	}
+	if r.scaler != nil {
+		own.Set("loss_scale", r.scaler.Scale).Set("loss_scale_good", r.scaler.Good)
+	}
 	return checkpoint.NewDict().
 		Set("epoch", p.Epoch).
 		Set("arch", r.model.Arch).
@@ -175,7 +188,7 @@ func (r *run) exportOptimizer(stage *model.Stage) (*checkpoint.Dict, error) {
 	for i := range r.model.Weights() {
 		params.Items = append(params.Items, int64(i))
 		one := checkpoint.NewDict()
-		if o.Config.Name == "adam" {
+		if o.CountsSteps() {
 			one.Set("step", checkpoint.NewF32([]float32{float32(o.Steps)}))
 		}
 		for _, s := range slots {
@@ -189,15 +202,12 @@ func (r *run) exportOptimizer(stage *model.Stage) (*checkpoint.Dict, error) {
 			state.Set(i, one)
 		}
 	}
-	group := checkpoint.NewDict().Set("lr", r.settings.LR)
-	if o.Config.Name == "adam" {
-		group.Set("betas", &checkpoint.Tuple{Items: []checkpoint.Value{optim.Beta1, optim.Beta2}}).Set("eps", optim.Eps).Set("amsgrad", false)
-	} else {
-		group.Set("momentum", o.Config.Momentum).Set("dampening", int64(0)).Set("nesterov", false)
-	}
-	group.Set("weight_decay", o.Config.WeightDecay).Set("maximize", false).Set("foreach", nil).Set("differentiable", false)
-	if o.Config.Name == "adam" {
-		group.Set("capturable", false)
+	group := checkpoint.NewDict()
+	for _, opt := range o.Options(r.settings.LR) {
+		if pair, ok := opt.Value.([2]float64); ok {
+			opt.Value = &checkpoint.Tuple{Items: []checkpoint.Value{pair[0], pair[1]}}
+		}
+		group.Set(opt.Name, opt.Value)
 	}
 	group.Set("params", params)
 	return checkpoint.NewDict().Set("state", state).Set("param_groups", &checkpoint.List{Items: []checkpoint.Value{group}}), nil
@@ -222,105 +232,4 @@ func configDict(s settings.Settings) (*checkpoint.Dict, error) {
 		d.Set(k, v)
 	}
 	return d, nil
-}
-
-// resume puts a run where a checkpoint left it. The file is refused if it is
-// of another architecture, other classes or another optimiser.
-func (r *run) resume(path string) (progress, error) {
-	var p progress
-	file, err := checkpoint.Open(path)
-	if err != nil {
-		return p, err
-	}
-	defer file.Close()
-	fail := func(err error) (progress, error) { return p, fmt.Errorf("resume from %s: %w", path, err) }
-	root, ok := file.Root.(*checkpoint.Dict)
-	if !ok {
-		return fail(errors.New("not a training checkpoint"))
-	}
-	own, ok := checkpoint.Lookup[*checkpoint.Dict](root, "atelier")
-	if !ok {
-		return fail(errors.New("it has no random state and data order (key atelier): it was not written by this trainer"))
-	}
-	if v, _ := checkpoint.Lookup[int64](own, "format"); v != formatVersion {
-		return fail(fmt.Errorf("its format is %d, this trainer writes and reads %d", v, formatVersion))
-	}
-	if arch, _ := checkpoint.Lookup[string](root, "arch"); arch != r.model.Arch {
-		return fail(fmt.Errorf("it is of model %q, the run of %q", arch, r.model.Arch))
-	}
-	classes, _ := checkpoint.Lookup[*checkpoint.Dict](root, "class_to_idx")
-	names := make([]string, classes.Len())
-	for _, it := range classes.Items() {
-		name, ok := it.Key.(string)
-		at, ok2 := it.Value.(int64)
-		if !ok || !ok2 || at < 0 || at >= int64(len(names)) {
-			return fail(errors.New("class_to_idx is damaged"))
-		}
-		names[at] = name
-	}
-	if err := dataset.SameClasses("checkpoint", names, "data.train", r.data.classes); err != nil {
-		return fail(err)
-	}
-	weights, err := checkpoint.StateDict(root)
-	if err != nil {
-		return fail(err)
-	}
-	if err := r.model.Load(weights); err != nil {
-		return fail(err)
-	}
-	if err := r.resumeOptimizer(root, own); err != nil {
-		return fail(err)
-	}
-	random, _ := checkpoint.Lookup[*checkpoint.Dict](own, "rng")
-	for _, d := range r.generators() {
-		state, ok := checkpoint.Lookup[*checkpoint.Tensor](random, d.String())
-		if !ok {
-			r.log.Warn("checkpoint has no random state of this device: dropout will differ from an uninterrupted run", "device", d.String())
-			continue
-		}
-		if err := torchx.SetRandomState(d, state.Data); err != nil {
-			return fail(err)
-		}
-	}
-	epoch, ok := checkpoint.Lookup[int64](root, "epoch")
-	if !ok || epoch < 1 {
-		return fail(errors.New("it has no epoch"))
-	}
-	p.Epoch = int(epoch)
-	p.Best, _ = checkpoint.Lookup[float64](own, "best")
-	best, _ := checkpoint.Lookup[int64](own, "best_epoch")
-	p.BestEpoch = int(best)
-	p.BestLoss, _ = checkpoint.Lookup[float64](root, "best_val_loss")
-	sets, _ := checkpoint.Lookup[*checkpoint.Dict](own, "data")
-	if d, _ := checkpoint.Lookup[string](sets, "train"); d != r.data.train.Digest() {
-		r.log.Warn("the training images changed since the checkpoint: the result will differ from an uninterrupted run")
-	}
-	if seed, _ := checkpoint.Lookup[string](own, "seed"); !strings.EqualFold(seed, strconv.FormatUint(r.job.Seed, 10)) {
-		r.log.Warn("the checkpoint was made with another seed", "checkpoint", seed, "job", r.job.Seed)
-	}
-	return p, nil
-}
-
-func (r *run) resumeOptimizer(root, own *checkpoint.Dict) error {
-	steps, ok := checkpoint.Lookup[int64](own, "optimizer_steps")
-	if !ok || steps < 0 {
-		return errors.New("optimizer_steps is missing")
-	}
-	dict, _ := checkpoint.Lookup[*checkpoint.Dict](root, "optimizer_state_dict")
-	state, _ := checkpoint.Lookup[*checkpoint.Dict](dict, "state")
-	for _, s := range r.opt.State() {
-		for i, t := range s.Tensors {
-			entry, _ := state.Get(int64(i))
-			one, _ := entry.(*checkpoint.Dict)
-			stored, ok := checkpoint.Lookup[*checkpoint.Tensor](one, s.Name)
-			if !ok {
-				return fmt.Errorf("optimizer state has no %s of parameter %d: it is not of %s", s.Name, i, r.opt.Config.Name)
-			}
-			if err := model.Fill(t, stored); err != nil {
-				return fmt.Errorf("optimizer state %s of parameter %d: %w", s.Name, i, err)
-			}
-		}
-	}
-	r.opt.Steps = steps
-	return nil
 }

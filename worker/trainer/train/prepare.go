@@ -1,0 +1,170 @@
+//go:build libtorch
+
+package train
+
+import (
+	"context"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+
+	"atelier/common/trainerproto"
+	"atelier/worker/trainer/model"
+	"atelier/worker/trainer/nn"
+	"atelier/worker/trainer/optim"
+	"atelier/worker/trainer/optim/schedule"
+	"atelier/worker/trainer/settings"
+	"atelier/worker/trainer/torchx"
+)
+
+// prepare does everything before the first step.
+func (r *run) prepare(ctx context.Context, last *progress) (err error) {
+	if r.settings, err = settings.Parse(r.job.Training, r.job.Params, r.job.BaseDir); err != nil {
+		return badSpec("%w", err)
+	}
+	s := r.settings
+	if r.metric = r.job.Metric; r.metric == "" {
+		r.metric = "val_loss"
+	}
+	if !slices.Contains(Metrics, r.metric) {
+		return badSpec("objective metric %q is not reported by this trainer; it reports %s", r.metric, strings.Join(Metrics, ", "))
+	}
+	if !slices.Contains(model.Names(), s.Model) {
+		return badSpec("training: no model %q; did you mean %q? There are %s", s.Model, settings.Nearest(s.Model, model.Names()), strings.Join(model.Names(), ", "))
+	}
+	device := r.job.Device
+	if device == "" {
+		device = "cpu"
+	}
+	r.device = torchx.NewDevice(device)
+	if err := torchx.DeviceReady(r.device); err != nil {
+		return &Failure{trainerproto.FailedDeviceFault, err}
+	}
+	switch s.Precision {
+	case "bf16":
+		r.precision = torchx.BF16
+	case "fp16":
+		if !r.device.CUDA() {
+			return badSpec("training: precision fp16 needs a GPU, the run is on %s; take bf16 or fp32", device)
+		}
+		r.precision, r.scaler = torchx.FP16, optim.NewScaler()
+	}
+	if r.job.Threads < 1 {
+		r.job.Threads = runtime.NumCPU()
+	}
+	if err := torchx.SetThreads(r.job.Threads); err != nil {
+		return err
+	}
+	if err := torchx.SetDeterministic(true); err != nil {
+		return err
+	}
+	if r.vault, err = openVault(r.job.Dir, r.job.Run); err != nil {
+		return err
+	}
+	r.data, err = openData(ctx, s, r.job.CacheDir, r.log, func(text string) {
+		if err := r.tellProgress(0, 0, text); err != nil {
+			r.log.Warn("packing goes on", "error", err)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	r.data.device, r.data.seed = r.device, r.job.Seed
+	r.data.channelsLast = s.Layout != "default" // faster on CPUs and with tensor cores: BENCHMARKS.md
+
+	if err := torchx.Seed(r.job.Seed); err != nil {
+		return err
+	}
+	if r.model, err = model.New(s.Model, model.Options{Classes: len(r.data.classes), Dropout: s.DropoutRate, Freeze: s.FreezeFeatures}); err != nil {
+		return err
+	}
+	if s.Weights != "" && r.job.Resume == "" {
+		if err := r.startFrom(s.Weights); err != nil {
+			return err
+		}
+	}
+	if err := r.model.Move(r.device, r.data.channelsLast); err != nil {
+		return err
+	}
+	if err := r.prepareLearning(); err != nil {
+		return err
+	}
+	*last = progress{BestLoss: math.Inf(1)}
+	if r.job.Resume != "" {
+		if *last, err = r.resume(r.job.Resume); err != nil {
+			return err
+		}
+		r.log.Info("resumed", "epoch", last.Epoch, "from", r.job.Resume)
+	}
+	return nil
+}
+
+// prepareLearning makes what moves the weights of a model that is in its
+// place: loss, schedule, optimiser, average.
+func (r *run) prepareLearning() (err error) {
+	s := r.settings
+	r.criterion = criterion{smoothing: s.LabelSmoothing}
+	if s.ClassWeights == "balanced" {
+		r.criterion.share = balanced(r.data.train.Labels(), len(r.data.classes))
+		if r.criterion.weights, err = r.tensor(r.criterion.share); err != nil {
+			return err
+		}
+	}
+	r.schedule = schedule.Schedule{Kind: s.Schedule, LR: s.LR, Min: s.MinLR, Gamma: s.Gamma, StepEpochs: s.StepEpochs, Epochs: s.Epochs, Warmup: s.WarmupEpochs}
+	if r.opt, err = optim.New(optim.Config{Name: s.Optimizer, Momentum: s.Momentum, Nesterov: s.Nesterov, WeightDecay: s.WeightDecay}, r.model.Weights()); err != nil {
+		return err
+	}
+	if s.EMADecay > 0 {
+		var all []torchx.Tensor
+		for _, e := range r.model.State() {
+			if e.Kind != nn.Counter {
+				all = append(all, e.Tensor)
+			}
+		}
+		r.average, err = optim.NewAverage(s.EMADecay, all)
+	}
+	return err
+}
+
+// tensor puts numbers on the run's device.
+func (r *run) tensor(v []float64) (torchx.Tensor, error) {
+	single := make([]float32, len(v))
+	for i, x := range v {
+		single[i] = float32(x)
+	}
+	t, err := torchx.FromFloats(single, int64(len(v)))
+	if err != nil {
+		return t, err
+	}
+	if err := torchx.Move(t, r.device, false); err != nil {
+		torchx.Free(t)
+		return torchx.Tensor{}, err
+	}
+	return t, nil
+}
+
+// generators are the random states a run draws from.
+func (r *run) generators() []torchx.Device {
+	if r.device.CUDA() {
+		return []torchx.Device{torchx.CPU, r.device}
+	}
+	return []torchx.Device{torchx.CPU}
+}
+
+func (r *run) close() {
+	r.pass.Close()
+	r.criterion.free()
+	if r.average != nil {
+		r.average.Free()
+	}
+	if r.opt != nil {
+		r.opt.Free()
+	}
+	if r.model != nil {
+		r.model.Free()
+	}
+	if r.data != nil {
+		r.data.close()
+	}
+}
