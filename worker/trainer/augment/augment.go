@@ -1,20 +1,35 @@
-// Package augment lays a batch of images out for the device: it draws, per
-// image, where to crop and whether to mirror, and copies the bytes so, in one
-// pass over memory, straight from the mapped set.
+// Package augment decides what happens to the images of a batch, and lays
+// their bytes out for the device.
 //
-// Every draw comes from a stream of its own for (seed, epoch, batch): no state
-// to store, and a resumed run sees the very images an uninterrupted one does.
-// The package knows no tensors; operations that need arithmetic (rotation,
-// colour, mixing) belong on the device.
+// A Recipe says what may happen, Draw makes of it a Plan: what does happen to
+// each image of one batch. Crops and mirroring are carried out here, while the
+// bytes are gathered from the mapped set, in one pass over memory; rotation,
+// colour and mixing need arithmetic and are left to the device (torchx).
+//
+// Every draw comes from a stream of its own for (seed, purpose, epoch, batch):
+// no state to store, a resumed run sees the very images an uninterrupted one
+// does, and asking for one more change leaves the draws of the others alone.
+// The package knows no tensors.
 package augment
 
 import "math/rand/v2"
 
-// Recipe says what may happen to an image. The zero value copies it as it is.
+// Recipe says what may happen to an image. The zero value leaves it as it is.
+// Changes are made in the order of the fields, as torchvision pipelines have
+// them: crop, flip, rotation, colours, (normalisation,) CutMix.
 type Recipe struct {
-	Pad  int  // pixels of black laid around before a random crop back to size
-	Flip bool // mirror left and right, one in two
+	Pad      int     // pixels of black laid around before a random crop back to size
+	Resized  bool    // in place of that: a random part of the image, stretched to size
+	ScaleMin float64 // of Resized: smallest part, as a share of the image's area; the largest is the whole
+	Flip     bool    // mirror left and right, one in two
+	Rotation float64 // degrees: an angle from -Rotation to Rotation, evenly; black comes into the corners
+	Jitter   Jitter
+	CutMix   float64 // alpha of the Beta distribution a batch's share is drawn from; 0 = off
 }
+
+// Jitter says how far colours may go, as torchvision's ColorJitter: factors are
+// drawn evenly from max(0, 1-x) to 1+x, the turn of the hue from -Hue to Hue.
+type Jitter struct{ Brightness, Contrast, Saturation, Hue float64 }
 
 // Standard is the recipe for images of a size: a crop with an eighth of
 // padding, and mirroring.
@@ -22,8 +37,12 @@ func Standard(size int) Recipe { return Recipe{Pad: size / 8, Flip: true} }
 
 // Stream is the source of draws for one purpose, epoch and batch of a run.
 func Stream(seed uint64, purpose, epoch, batch int) *rand.Rand {
+	return rand.New(source(seed, purpose, epoch, batch))
+}
+
+func source(seed uint64, purpose, epoch, batch int) *rand.PCG {
 	a := mix(seed + uint64(purpose)*0x9e3779b97f4a7c15)
-	return rand.New(rand.NewPCG(a, mix(a^uint64(epoch)<<32^uint64(batch))))
+	return rand.NewPCG(a, mix(a^uint64(epoch)<<32^uint64(batch)))
 }
 
 // mix is the finalizer of SplitMix64 (Steele, Lea, Flood 2014).
@@ -34,58 +53,40 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// Order is the order in which an epoch takes n images.
+// Purposes of streams; a new one gets a new number, so that old runs repeat.
+const (
+	orderPurpose = iota + 1
+	cropPurpose  // padded or resized crop, and mirroring
+	anglePurpose
+	colourPurpose
+	mixPurpose
+	balancedPurpose
+)
+
+// Order is the order in which an epoch takes n images, each once.
 func Order(seed uint64, epoch, n int) []int {
 	return Stream(seed, orderPurpose, epoch, 0).Perm(n)
 }
 
-// Purposes of streams; a new one gets a new number, so that old runs repeat.
-const (
-	orderPurpose = iota + 1
-	cropPurpose
-)
-
-// Batch copies images (size x size, interleaved RGB, all in pixels) of the
-// given indices into dst, each as the recipe and the stream of (seed, epoch,
-// batch) have it. dst has len(indices)*size*size*3 bytes.
-func (r Recipe) Batch(dst, pixels []byte, size int, indices []int, seed uint64, epoch, batch int) {
-	bytes := size * size * 3
-	if r.Pad == 0 && !r.Flip {
-		for i, at := range indices {
-			copy(dst[i*bytes:(i+1)*bytes], pixels[at*bytes:])
+// Balanced is an epoch of as many draws as there are labels, with replacement:
+// every class is as likely as any other, every image of a class as any other
+// of it. (The same as drawing images weighted by 1/size of their class.)
+func Balanced(seed uint64, epoch int, labels []int64) []int {
+	var classes [][]int // images of each class that has any
+	at := map[int64]int{}
+	for i, l := range labels {
+		c, ok := at[l]
+		if !ok {
+			c = len(classes)
+			at[l], classes = c, append(classes, nil)
 		}
-		return
+		classes[c] = append(classes[c], i)
 	}
-	draw := Stream(seed, cropPurpose, epoch, batch)
-	for i, at := range indices {
-		dx, dy := draw.IntN(2*r.Pad+1)-r.Pad, draw.IntN(2*r.Pad+1)-r.Pad
-		flip := r.Flip && draw.Uint64()&1 == 1
-		place(dst[i*bytes:(i+1)*bytes], pixels[at*bytes:(at+1)*bytes], size, dx, dy, flip)
+	draw := Stream(seed, balancedPurpose, epoch, 0)
+	order := make([]int, len(labels))
+	for i := range order {
+		members := classes[draw.IntN(len(classes))]
+		order[i] = members[draw.IntN(len(members))]
 	}
-}
-
-// place copies src moved by (dx, dy), black where nothing comes to lie, and
-// mirrors it if asked.
-func place(dst, src []byte, size, dx, dy int, flip bool) {
-	row := size * 3
-	left, right := max(0, dx), min(size, size+dx) // columns of dst that are covered
-	for y := range size {
-		out := dst[y*row : (y+1)*row]
-		from := y - dy
-		if from < 0 || from >= size {
-			clear(out)
-			continue
-		}
-		in := src[from*row : (from+1)*row]
-		clear(out[:left*3])
-		copy(out[left*3:right*3], in[(left-dx)*3:])
-		clear(out[right*3:])
-		if flip {
-			for a, b := 0, row-3; a < b; a, b = a+3, b-3 {
-				out[a], out[b] = out[b], out[a]
-				out[a+1], out[b+1] = out[b+1], out[a+1]
-				out[a+2], out[b+2] = out[b+2], out[a+2]
-			}
-		}
-	}
+	return order
 }
