@@ -18,11 +18,23 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
-// Options of every architecture. The zero value is torchvision's default.
+// Options of every architecture.
 type Options struct {
 	Classes int
-	// Dropout before the head; negative is the architecture's own rate.
+	// Dropout in the classifier; negative is the architecture's own rate.
 	Dropout float64
+	// Freeze leaves only the head to be trained. The rest is a fixed function
+	// of the image: its batch normalisation takes the running statistics and
+	// stochastic depth drops nothing, in training too.
+	Freeze bool
+}
+
+// rate is the dropout asked for, else the architecture's own.
+func (o Options) rate(own float64) float64 {
+	if o.Dropout < 0 {
+		return own
+	}
+	return o.Dropout
 }
 
 // Net is what a builder returns.
@@ -65,6 +77,7 @@ type Model struct {
 	device       torchx.Device
 	channelsLast bool
 	state        []nn.Entry
+	weights      []torchx.Tensor
 }
 
 // New builds an architecture on the CPU, drawing initial weights from the CPU
@@ -83,6 +96,10 @@ func New(arch string, o Options) (*Model, error) {
 			return nil, fmt.Errorf("build %s: %w", arch, err)
 		}
 		m.state = nn.State(m.Root)
+		if err := m.choose(o.Freeze); err != nil {
+			m.Free()
+			return nil, fmt.Errorf("build %s: %w", arch, err)
+		}
 		return m, nil
 	}
 	return nil, fmt.Errorf("no model %q; there are %s", arch, strings.Join(Names(), ", "))
@@ -91,16 +108,34 @@ func New(arch string, o Options) (*Model, error) {
 // State lists parameters and buffers under torchvision's names, in its order.
 func (m *Model) State() []nn.Entry { return m.state }
 
-// Weights lists the trained parameters in order.
-func (m *Model) Weights() []torchx.Tensor {
-	var w []torchx.Tensor
+// choose lists what is trained and freezes the rest.
+func (m *Model) choose(freeze bool) error {
 	for _, e := range m.state {
-		if e.Kind == nn.Weight {
-			w = append(w, e.Tensor)
+		if e.Kind != nn.Weight {
+			continue
+		}
+		if !freeze || strings.HasPrefix(e.Name, m.Head+".") {
+			m.weights = append(m.weights, e.Tensor)
+		} else if err := torchx.RequireGrad(e.Tensor, false); err != nil {
+			return err
 		}
 	}
-	return w
+	if freeze {
+		nn.Walk(m.Root, func(x nn.Module) {
+			switch x := x.(type) {
+			case *nn.BatchNorm2d:
+				x.Frozen = true
+			case *nn.StochasticDepth:
+				x.Frozen = true
+			}
+		})
+	}
+	return nil
 }
+
+// Weights lists the trained parameters in order: all, or those of the head
+// when the rest is frozen.
+func (m *Model) Weights() []torchx.Tensor { return slices.Clone(m.weights) }
 
 // Parameters counts trained values.
 func (m *Model) Parameters() (int64, error) {

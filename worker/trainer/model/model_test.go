@@ -17,19 +17,38 @@ import (
 )
 
 func TestParameterCounts(t *testing.T) {
-	for arch, want := range map[string]int64{"resnet18": 11_689_512, "vanilla": 645_896} {
-		m, err := model.New(arch, model.Options{Classes: 1000, Dropout: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
+	for arch, want := range map[string]int64{"resnet18": 11_689_512, "mobilenet_v2": 3_504_872, "efficientnet_b0": 5_288_548, "vanilla": 645_896} {
+		m := newModel(t, arch, model.Options{Classes: 1000, Dropout: -1})
 		if n, err := m.Parameters(); err != nil || n != want {
 			t.Errorf("%s has %d parameters, want %d (%v)", arch, n, want, err)
 		}
-		m.Free()
 	}
-	if _, err := model.New("resnet81", model.Options{Classes: 2}); err == nil || !strings.Contains(err.Error(), "resnet18, vanilla") {
+	if _, err := model.New("resnet81", model.Options{Classes: 2}); err == nil || !strings.Contains(err.Error(), "resnet18, resnet34") {
 		t.Errorf("unknown name: %v", err)
 	}
+}
+
+func newModel(t *testing.T, arch string, o model.Options) *model.Model {
+	t.Helper()
+	m, err := model.New(arch, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Free)
+	return m
+}
+
+// dump is a model's whole state, an entry a string.
+func dump(t *testing.T, m *model.Model) (all []string) {
+	t.Helper()
+	s, err := m.Export(&model.Stage{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range s {
+		all = append(all, e.Name+" "+string(e.Data))
+	}
+	return all
 }
 
 // Behind global average pooling and one linear layer, the gradient of a logit
@@ -38,15 +57,12 @@ func TestParameterCounts(t *testing.T) {
 func TestWatchedLayerHasTheExactGradient(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	for _, arch := range model.Names() {
+	// One a family; VGG and MobileNetV3 have more behind the pooling.
+	for _, arch := range []string{"vanilla", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0"} {
 		if err := torchx.Seed(1); err != nil {
 			t.Fatal(err)
 		}
-		m, err := model.New(arch, model.Options{Classes: 3, Dropout: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer m.Free()
+		m := newModel(t, arch, model.Options{Classes: 3, Dropout: -1})
 		target, err := nn.Find(m.Root, m.CAM)
 		if err != nil {
 			t.Fatal(err)
@@ -102,11 +118,7 @@ func TestWatchedLayerHasTheExactGradient(t *testing.T) {
 func TestEvaluationChangesNothing(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	m, err := model.New("vanilla", model.Options{Classes: 3, Dropout: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Free()
+	m := newModel(t, "vanilla", model.Options{Classes: 3, Dropout: -1})
 	run := func(training bool) {
 		p := &nn.Pass{Training: training}
 		defer p.Close()
@@ -117,23 +129,108 @@ func TestEvaluationChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	export := func() (all []string) {
-		s, err := m.Export(&model.Stage{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range s {
-			all = append(all, e.Name+string(e.Data))
-		}
-		return all
-	}
-	before := export()
+	before := dump(t, m)
 	run(false)
-	if !slices.Equal(before, export()) {
+	if !slices.Equal(before, dump(t, m)) {
 		t.Error("evaluation changed the state")
 	}
 	run(true)
-	if slices.Equal(before, export()) {
+	if slices.Equal(before, dump(t, m)) {
 		t.Error("training did not move the running statistics: the test shows nothing")
+	}
+}
+
+// Every architecture's paths lead to a layer, its head to one of the class
+// count asked for. (Building all costs seconds: VGG has 130 million weights.)
+func TestPaths(t *testing.T) {
+	for _, arch := range []string{"resnet34", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b1", "vgg11"} {
+		m := newModel(t, arch, model.Options{Classes: 4, Dropout: -1})
+		if _, err := nn.Find(m.Root, m.CAM); err != nil {
+			t.Errorf("%s: %v", arch, err)
+		}
+		head, err := nn.Find(m.Root, m.Head)
+		if l, ok := head.(*nn.Linear); err != nil || !ok || l.Out != 4 {
+			t.Errorf("%s: head %s is %v (%v)", arch, m.Head, head, err)
+		}
+	}
+}
+
+// A frozen model trains its head only; the rest answers in training as in
+// evaluation and stays as it is.
+func TestFrozenFeatures(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, arch := range []string{"resnet18", "efficientnet_b0", "mobilenet_v3_small"} {
+		m := newModel(t, arch, model.Options{Classes: 3, Dropout: 0, Freeze: true})
+		if n := len(m.Weights()); n != 2 {
+			t.Errorf("%s trains %d tensors, want weight and bias of the head", arch, n)
+		}
+		before := dump(t, m)
+		var logits [2][]float32
+		for i, training := range []bool{false, true} {
+			if err := torchx.Seed(3); err != nil {
+				t.Fatal(err)
+			}
+			p := &nn.Pass{Training: training}
+			err := torchx.Catch(func() error {
+				out := m.Forward(p, p.Keep(torch.RandN([]int64{4, 3, 64, 64}, false)))
+				var err error
+				if logits[i], err = torchx.Floats(out); err != nil {
+					return err
+				}
+				y := p.KeepOr(torchx.Labels([]int64{0, 1, 2, 0}, torchx.CPU))
+				return torchx.Backward(p.KeepOr(torchx.CrossEntropy(out, y, torchx.Tensor{}, 0)))
+			})
+			p.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(logits[0], logits[1]) {
+			t.Errorf("%s: frozen features answer differently in training", arch)
+		}
+		if !slices.Equal(before, dump(t, m)) {
+			t.Errorf("%s: a training step changed frozen state", arch)
+		}
+		for _, e := range m.State() {
+			if e.Kind != nn.Weight {
+				continue
+			}
+			g, ok, err := torchx.Grad(e.Tensor)
+			torchx.Free(g)
+			if want := strings.HasPrefix(e.Name, m.Head); err != nil || ok != want {
+				t.Errorf("%s: %s has a gradient: %v, want %v (%v)", arch, e.Name, ok, want, err)
+			}
+		}
+	}
+}
+
+// Weights of another number of classes keep everything but the head.
+func TestPretrainedWeights(t *testing.T) {
+	five := newModel(t, "mobilenet_v3_small", model.Options{Classes: 5, Dropout: -1})
+	three := newModel(t, "mobilenet_v3_small", model.Options{Classes: 3, Dropout: -1})
+	given, err := five.Export(&model.Stage{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := dump(t, three)
+	if err := three.Load(given); err == nil || !strings.Contains(err.Error(), "classifier.3.weight has shape [5 1024]; want [3 1024]") {
+		t.Errorf("strict load: %v", err)
+	}
+	if n, err := three.LoadPretrained(given); err != nil || n != 5 {
+		t.Fatalf("weights of %d classes: %v", n, err)
+	}
+	from, after := dump(t, five), dump(t, three)
+	for i := range after {
+		want := from[i]
+		if strings.HasPrefix(after[i], "classifier.3.") {
+			want = before[i]
+		}
+		if after[i] != want {
+			t.Errorf("%s is not what it should be", strings.Fields(after[i])[0])
+		}
+	}
+	if _, err := three.LoadPretrained(given[1:]); err == nil || !strings.Contains(err.Error(), "features.0.0.weight is missing") {
+		t.Errorf("an incomplete state: %v", err)
 	}
 }

@@ -9,42 +9,65 @@ import (
 )
 
 // ResNet of He et al. (arXiv 1512.03385), as torchvision builds it: names,
-// shapes, and the order in which initial weights are drawn.
+// shapes, and the order in which initial weights are drawn. ResNet has no
+// dropout of its own; Options.Dropout puts one before the head.
 func init() {
-	register("resnet18", func(o Options) Net { return newResNet([4]int{2, 2, 2, 2}, o) })
+	for name, depths := range map[string][4]int{"resnet18": {2, 2, 2, 2}, "resnet34": {3, 4, 6, 3}} {
+		register(name, func(o Options) Net { return newResNet(depths, false, o) })
+	}
+	for name, depths := range map[string][4]int{"resnet50": {3, 4, 6, 3}, "resnet101": {3, 4, 23, 3}, "resnet152": {3, 8, 36, 3}} {
+		register(name, func(o Options) Net { return newResNet(depths, true, o) })
+	}
 }
 
-// basicBlock is two 3x3 convolutions beside a shortcut.
-type basicBlock struct {
-	conv1, conv2 *nn.Conv2d
-	bn1, bn2     *nn.BatchNorm2d
-	relu         *nn.ReLU
-	downsample   *nn.Sequential // nil where the shapes agree
+// residual is a block of convolutions beside a shortcut: two of 3x3, or in a
+// bottleneck 1x1, 3x3 (which has the stride) and 1x1 to four times the width.
+type residual struct {
+	convs      []*nn.Conv2d
+	norms      []*nn.BatchNorm2d
+	relu       *nn.ReLU
+	downsample *nn.Sequential // nil where the shapes agree
+	path       []nn.Module    // convolutions, norms and ReLUs in order
 }
 
-// newBasicBlock takes the downsample layer made before it: torchvision draws
+// newResidual takes the downsample layer made before it: torchvision draws
 // that one first.
-func newBasicBlock(in, out, stride int64, downsample *nn.Sequential) *basicBlock {
-	b := &basicBlock{relu: &nn.ReLU{}, downsample: downsample}
-	b.conv1 = nn.NewConv2d(in, out, 3, nn.Conv{Stride: stride, Padding: 1})
-	b.bn1 = nn.NewBatchNorm2d(out)
-	b.conv2 = nn.NewConv2d(out, out, 3, nn.Conv{Padding: 1})
-	b.bn2 = nn.NewBatchNorm2d(out)
+func newResidual(bottleneck bool, in, width, stride int64, downsample *nn.Sequential) *residual {
+	b := &residual{relu: &nn.ReLU{}, downsample: downsample}
+	add := func(in, out, kernel, stride int64) {
+		conv, norm := nn.NewConv2d(in, out, kernel, nn.Conv{Stride: stride, Padding: kernel / 2}), nn.NewBatchNorm2d(out)
+		if len(b.convs) > 0 {
+			b.path = append(b.path, b.relu)
+		}
+		b.convs, b.norms, b.path = append(b.convs, conv), append(b.norms, norm), append(b.path, conv, norm)
+	}
+	if bottleneck {
+		add(in, width, 1, 1)
+		add(width, width, 3, stride)
+		add(width, 4*width, 1, 1)
+	} else {
+		add(in, width, 3, stride)
+		add(width, width, 3, 1)
+	}
 	return b
 }
 
-func (b *basicBlock) Entries() []nn.Entry { return nil }
+func (b *residual) Entries() []nn.Entry { return nil }
 
-func (b *basicBlock) Children() []nn.Child {
-	c := []nn.Child{{Name: "conv1", Module: b.conv1}, {Name: "bn1", Module: b.bn1}, {Name: "conv2", Module: b.conv2}, {Name: "bn2", Module: b.bn2}}
+func (b *residual) Children() []nn.Child {
+	var c []nn.Child
+	for i := range b.convs {
+		n := strconv.Itoa(i + 1)
+		c = append(c, nn.Child{Name: "conv" + n, Module: b.convs[i]}, nn.Child{Name: "bn" + n, Module: b.norms[i]})
+	}
 	if b.downsample != nil {
 		c = append(c, nn.Child{Name: "downsample", Module: b.downsample})
 	}
 	return c
 }
 
-func (b *basicBlock) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
-	y := p.Chain(x, b.conv1, b.bn1, b.relu, b.conv2, b.bn2)
+func (b *residual) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
+	y := p.Chain(x, b.path...)
 	if b.downsample == nil {
 		y = p.AddInto(y, x)
 	} else {
@@ -63,21 +86,25 @@ type resNet struct {
 	relu   *nn.ReLU
 	pool   *nn.MaxPool2d
 	layers [4]*nn.Sequential
+	avg    *nn.AvgPool
 	drop   *nn.Dropout
-	avg    *nn.GlobalAvgPool
 	fc     *nn.Linear
 }
 
-func newResNet(depths [4]int, o Options) Net {
-	r := &resNet{relu: &nn.ReLU{}, pool: &nn.MaxPool2d{Kernel: 3, Stride: 2, Padding: 1}, avg: &nn.GlobalAvgPool{},
-		drop: &nn.Dropout{P: max(o.Dropout, 0)}}
+func newResNet(depths [4]int, bottleneck bool, o Options) Net {
+	r := &resNet{relu: &nn.ReLU{}, pool: &nn.MaxPool2d{Kernel: 3, Stride: 2, Padding: 1}, avg: &nn.AvgPool{Side: 1},
+		drop: &nn.Dropout{P: o.rate(0)}}
 	r.conv1 = nn.NewConv2d(3, 64, 7, nn.Conv{Stride: 2, Padding: 3})
 	r.bn1 = nn.NewBatchNorm2d(64)
 	in := int64(64)
 	for i, depth := range depths {
-		out, stride := int64(64)<<i, int64(1)
+		width, stride := int64(64)<<i, int64(1)
 		if i > 0 {
 			stride = 2
+		}
+		out := width
+		if bottleneck {
+			out = 4 * width
 		}
 		var blocks []nn.Module
 		for range depth {
@@ -85,17 +112,13 @@ func newResNet(depths [4]int, o Options) Net {
 			if stride != 1 || in != out {
 				down = nn.NewSequential(nn.NewConv2d(in, out, 1, nn.Conv{Stride: stride}), nn.NewBatchNorm2d(out))
 			}
-			blocks = append(blocks, newBasicBlock(in, out, stride, down))
+			blocks = append(blocks, newResidual(bottleneck, in, width, stride, down))
 			in, stride = out, 1
 		}
 		r.layers[i] = nn.NewSequential(blocks...)
 	}
 	r.fc = nn.NewLinear(in, int64(o.Classes))
-	nn.Walk(r, func(m nn.Module) {
-		if c, ok := m.(*nn.Conv2d); ok {
-			c.KaimingNormalFanOut()
-		}
-	})
+	initialise(r, nil)
 	return Net{Root: r, CAM: "layer4." + strconv.Itoa(depths[3]-1), Head: "fc"}
 }
 

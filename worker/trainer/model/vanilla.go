@@ -19,12 +19,6 @@ func init() { register("vanilla", newVanilla) }
 
 const vanillaDropout = 0.2
 
-type vanilla struct {
-	features   *nn.Sequential
-	pool       *nn.GlobalAvgPool
-	classifier *nn.Sequential
-}
-
 func newVanilla(o Options) Net {
 	var layers []nn.Module
 	in := int64(3)
@@ -34,24 +28,12 @@ func newVanilla(o Options) Net {
 		layers = append(layers, conv, nn.NewBatchNorm2d(out), &nn.ReLU{}, &nn.MaxPool2d{Kernel: 2, Stride: 2})
 		in = out
 	}
-	rate := o.Dropout
-	if rate < 0 {
-		rate = vanillaDropout
-	}
-	v := &vanilla{
+	f := &features{
 		features:   nn.NewSequential(layers...),
-		pool:       &nn.GlobalAvgPool{},
-		classifier: nn.NewSequential(&nn.Dropout{P: rate}, nn.NewLinear(in, int64(o.Classes))),
+		pool:       &nn.AvgPool{Side: 1},
+		classifier: nn.NewSequential(&nn.Dropout{P: o.rate(vanillaDropout)}, nn.NewLinear(in, int64(o.Classes))),
 	}
-	return Net{Root: v, CAM: "features.14", Head: "classifier.1"}
-}
-
-func (v *vanilla) Entries() []nn.Entry { return nil }
-
-func (v *vanilla) Children() []nn.Child {
-	return []nn.Child{{Name: "features", Module: v.features}, {Name: "classifier", Module: v.classifier}}
-}
-
-func (v *vanilla) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
-	return p.Chain(x, v.features, v.pool, v.classifier)
+	n := f.net()
+	n.CAM = "features.14" // the last convolution after ReLU, before pooling
+	return n
 }

@@ -91,6 +91,7 @@ type BatchNorm2d struct {
 	Weight, Bias, Mean, Var Tensor
 	Batches                 int64 // num_batches_tracked
 	Momentum, Eps           float64
+	Frozen                  bool // normalise by the running statistics even while training
 }
 
 // NewBatchNorm2d makes a batch normalisation of c channels.
@@ -113,24 +114,38 @@ func (b *BatchNorm2d) Entries() []Entry {
 // Forward normalises [n, c, h, w] by the batch in training, else by the
 // running statistics.
 func (b *BatchNorm2d) Forward(p *Pass, x Tensor) Tensor {
-	if p.Training {
+	training := p.Training && !b.Frozen
+	if training {
 		b.Batches++
 	}
-	return p.Keep(F.BatchNorm(x, b.Mean, b.Var, b.Weight, b.Bias, p.Training, b.Momentum, b.Eps))
+	return p.Keep(F.BatchNorm(x, b.Mean, b.Var, b.Weight, b.Bias, training, b.Momentum, b.Eps))
 }
 
 // Linear is torch.nn.Linear.
 type Linear struct {
 	leaf
 	Weight, Bias Tensor
+	In, Out      int64
 }
 
 // NewLinear makes a linear layer initialised as torch.nn.Linear is.
 func NewLinear(in, out int64) *Linear {
-	l := &Linear{Weight: parameter(out, in), Bias: parameter(out)}
+	l := &Linear{Weight: parameter(out, in), Bias: parameter(out), In: in, Out: out}
 	initializer.KaimingUniform(&l.Weight, math.Sqrt(5), "fan_in", "leaky_relu")
 	uniformBias(&l.Bias, in)
 	return l
+}
+
+// Normal draws the weight anew from N(0, deviation^2), bias 0.
+func (l *Linear) Normal(deviation float64) {
+	initializer.Normal(&l.Weight, 0, deviation)
+	initializer.Zeros(&l.Bias)
+}
+
+// Uniform draws the weight anew from -bound to bound, bias 0.
+func (l *Linear) Uniform(bound float64) {
+	initializer.Uniform(&l.Weight, -bound, bound)
+	initializer.Zeros(&l.Bias)
 }
 
 // Entries lists weight and bias.
@@ -158,13 +173,16 @@ func (m *MaxPool2d) Forward(p *Pass, x Tensor) Tensor {
 	return p.Keep(F.MaxPool2d(x, []int64{m.Kernel, m.Kernel}, []int64{m.Stride, m.Stride}, []int64{m.Padding, m.Padding}, []int64{1, 1}, false))
 }
 
-// GlobalAvgPool averages each channel and flattens: AdaptiveAvgPool2d(1) and
-// Flatten(1).
-type GlobalAvgPool struct{ leaf }
+// AvgPool averages each channel over side x side windows of equal share and
+// flattens: AdaptiveAvgPool2d(side) and Flatten(1).
+type AvgPool struct {
+	leaf
+	Side int64
+}
 
-// Forward maps [n, c, h, w] to [n, c].
-func (*GlobalAvgPool) Forward(p *Pass, x Tensor) Tensor {
-	pooled := p.Keep(F.AdaptiveAvgPool2d(x, []int64{1, 1}))
+// Forward maps [n, c, h, w] to [n, c*side*side].
+func (a *AvgPool) Forward(p *Pass, x Tensor) Tensor {
+	pooled := p.Keep(F.AdaptiveAvgPool2d(x, []int64{a.Side, a.Side}))
 	flat := p.Keep(torch.Flatten(pooled, 1, -1))
 	p.Drop(pooled)
 	return flat

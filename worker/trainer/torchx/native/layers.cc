@@ -1,0 +1,43 @@
+// Layers that gotorch lacks: activations, products, stochastic depth.
+#include <vector>
+
+#include "native/common.h"
+
+using namespace torchx;
+
+extern "C" {
+
+tx_error tx_activate(tx_tensor t, int kind, tx_tensor *out) {
+  return guard([&] {
+    auto &x = in(t);
+    switch (kind) {
+      // SiLU and hardswish need their input in backward: in place they would copy it first, so a new tensor costs
+      // the same memory and one pass less.
+      case TX_SILU: return give(out, at::silu(x));
+      case TX_HARDSWISH: return give(out, at::hardswish(x));
+      // These need their output only, or are tiny.
+      case TX_RELU6: return give(out, at::relu6_(x));
+      case TX_SIGMOID: return give(out, at::sigmoid_(x));
+      case TX_HARDSIGMOID: return give(out, at::hardsigmoid_(x));
+    }
+    TORCH_CHECK(false, "torchx: no activation ", kind);
+  });
+}
+
+tx_error tx_multiply(tx_tensor a, tx_tensor b, tx_tensor *out) {
+  return guard([&] { give(out, in(a).mul(in(b))); });
+}
+
+tx_error tx_stochastic_depth(tx_tensor t, double p, tx_tensor *out) {
+  return guard([&] {
+    auto &x = in(t);
+    TORCH_CHECK(p >= 0 && p <= 1, "torchx: probability ", p, " of dropping a row is not in 0..1");
+    std::vector<int64_t> rows(x.dim(), 1);
+    rows[0] = x.size(0);
+    auto kept = at::empty(rows, x.options().requires_grad(false)).bernoulli_(1 - p);
+    if (p < 1) kept.div_(1 - p);
+    give(out, x.mul(kept));
+  });
+}
+
+}  // extern "C"
