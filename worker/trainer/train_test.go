@@ -93,23 +93,26 @@ func TestKilledRunResumesBitExactly(t *testing.T) {
 	base := pictures(t, 30, 6)
 	for _, c := range []struct {
 		name     string
+		metric   string
 		training map[string]any
 	}{
-		{"vanilla sgd", map[string]any{"optimizer": "sgd", "lr": 0.02}}, // has dropout: the generator's state counts
-		{"resnet18 adam", map[string]any{"model": "resnet18", "optimizer": "adam", "lr": 0.001, "batch_size": 8}},
-		{"schedule, average, accumulation, mixing", map[string]any{"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05, "batch_size": 8, "accumulate": 2,
+		{"vanilla sgd", "val_loss", map[string]any{"optimizer": "sgd", "lr": 0.02}}, // has dropout: the generator's state counts
+		{"resnet18 adam", "val_loss", map[string]any{"model": "resnet18", "optimizer": "adam", "lr": 0.001, "batch_size": 8}},
+		{"schedule, average, accumulation, mixing", "val_loss", map[string]any{"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.05, "batch_size": 8, "accumulate": 2,
 			"schedule": "cosine", "warmup_epochs": 2.5, "ema_decay": 0.9, "clip_norm": 1, "label_smoothing": 0.1, "class_weights": "balanced",
 			"augmentation": map[string]any{"cutmix": map[string]any{"enabled": true}}}},
-		{"plateau", map[string]any{"optimizer": "rmsprop", "momentum": 0.9, "lr": 0.01, "schedule": "plateau", "step_epochs": 1, "gamma": 0.5, "ema_decay": 0.5}},
+		{"plateau", "lr", map[string]any{"optimizer": "rmsprop", "momentum": 0.9, "lr": 0.01, "schedule": "plateau", "step_epochs": 1, "gamma": 0.5, "ema_decay": 0.5}}, // a rate is never better than before: it drops at each epoch
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.training["epochs"] = 4
 			whole := newJob(t, base, c.training)
+			whole.Metric, whole.Maximize = c.metric, c.metric == "lr"
 			alone := finish(t, whole)
 			kept := of(alone, trainerproto.EventCheckpoint)
 			want := state(t, kept[len(kept)-1].Path)
 
 			cut := newJob(t, base, c.training)
+			cut.Metric, cut.Maximize = whole.Metric, whole.Maximize
 			p := start(t)
 			p.send(cut)
 			events := p.until(func(e trainerproto.Event) bool { return e.Kind == trainerproto.EventCheckpoint && e.Epoch == 2 })
