@@ -61,13 +61,12 @@ type data struct {
 	skipped           int
 	norm              norm
 
-	recipe       augment.Recipe
+	recipe       augment.Recipe // of training
+	balanced     bool           // draws by class in place of every image once
 	seed         uint64
 	device       torchx.Device
 	channelsLast bool
 	scale, shift []float32
-	pixels       []byte // one batch on its way to the device
-	labels       []int64
 }
 
 // openData packs both folders, or finds them packed, and maps them.
@@ -107,10 +106,28 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 		d.norm = measure(d.train)
 	}
 	d.scale, d.shift = d.norm.scale()
-	if s.Augment {
-		d.recipe = augment.Standard(s.ImageSize)
-	}
+	d.recipe = recipe(s)
+	d.balanced = s.Sampling == "balanced"
 	return d, nil
+}
+
+// recipe is what the settings ask to be done to training images.
+func recipe(s settings.Settings) augment.Recipe {
+	if !s.Augment {
+		return augment.Recipe{}
+	}
+	r := augment.Recipe{Flip: s.Flip, Rotation: s.Rotation,
+		Jitter: augment.Jitter{Brightness: s.JitterBrightness, Contrast: s.JitterContrast, Saturation: s.JitterSaturation, Hue: s.JitterHue}}
+	switch s.Crop {
+	case "pad":
+		r.Pad = augment.Standard(s.ImageSize).Pad
+	case "resized":
+		r.Resized, r.ScaleMin = true, s.CropScaleMin
+	}
+	if s.CutMix {
+		r.CutMix = s.CutMixAlpha
+	}
+	return r
 }
 
 // packFailure: what the folder holds is the spec's fault, what the machine
@@ -155,26 +172,4 @@ func cut(n, size int) []int {
 		ends = ends[:len(ends)-1]
 	}
 	return append(ends, n)
-}
-
-// batch puts images of a set on the device. The caller frees both tensors.
-func (d *data) batch(set *dataset.Set, indices []int, recipe augment.Recipe, epoch, step int) (x, y torchx.Tensor, err error) {
-	size := set.Size()
-	if need := len(indices) * size * size * 3; cap(d.pixels) < need {
-		d.pixels = make([]byte, need)
-	}
-	pixels := d.pixels[:len(indices)*size*size*3]
-	recipe.Batch(pixels, set.PixelsRaw(), size, indices, d.seed, epoch, step)
-	all := set.Labels()
-	d.labels = d.labels[:0]
-	for _, i := range indices {
-		d.labels = append(d.labels, all[i])
-	}
-	if x, err = torchx.Images(pixels, len(indices), size, size, d.scale, d.shift, d.device, d.channelsLast); err != nil {
-		return x, y, err
-	}
-	if y, err = torchx.Labels(d.labels, d.device); err != nil {
-		torchx.Free(x)
-	}
-	return x, y, err
 }

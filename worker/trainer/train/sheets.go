@@ -1,0 +1,87 @@
+//go:build libtorch
+
+package train
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"atelier/worker/trainer/augment"
+	"atelier/worker/trainer/torchx"
+)
+
+// sheets writes dir/<class>.png: augmented training images of each class, each
+// times as many, just as the first epochs see them. What CutMix put into an
+// image is outlined, and the caption says of which class it is and which share
+// of the area it has.
+func (d *data) sheets(dir string, batchSize, each int) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	tiles := make([][]augment.Tile, len(d.classes))
+	full := func() bool {
+		return !slices.ContainsFunc(tiles, func(t []augment.Tile) bool { return len(t) < each })
+	}
+	for epoch := 1; epoch <= each && !full(); epoch++ {
+		if err := d.collect(tiles, each, epoch, batchSize, full); err != nil {
+			return fmt.Errorf("sample sheets: %w", err)
+		}
+	}
+	for c, name := range d.classes {
+		if len(tiles[c]) == 0 {
+			continue // a class that balanced draws happened to miss
+		}
+		if err := augment.WriteSheet(filepath.Join(dir, name+".png"), d.train.Size(), tiles[c]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect adds an epoch's images to the tiles of their classes.
+func (d *data) collect(tiles [][]augment.Tile, each, epoch, batchSize int, full func() bool) error {
+	f := d.epoch(epoch, batchSize)
+	defer f.close()
+	for from := 0; f.step < f.len() && !full(); from = f.ends[f.step-1] {
+		b, err := f.next()
+		if err != nil {
+			return err
+		}
+		values, err := torchx.Floats(b.x)
+		b.free()
+		if err != nil {
+			return err
+		}
+		images := f.order[from:f.ends[f.step-1]]
+		n := len(images)
+		for i, at := range images {
+			c := d.train.Label(at)
+			if len(tiles[c]) >= each {
+				continue
+			}
+			tile := augment.Tile{Pixels: d.pixels(values[i*len(values)/n : (i+1)*len(values)/n]), Mixed: b.box}
+			if b.box.Area() > 0 {
+				other := d.classes[d.train.Label(images[(i+n-1)%n])]
+				tile.Caption = fmt.Sprintf("%.0f%% %s", 100*(1-b.lambda), other)
+			}
+			tiles[c] = append(tiles[c], tile)
+		}
+	}
+	return nil
+}
+
+// pixels turns one normalised image [3, size, size] back into bytes.
+func (d *data) pixels(planes []float32) []byte {
+	count := len(planes) / 3
+	out := make([]byte, len(planes))
+	for c := range 3 {
+		for p := range count {
+			v := (planes[c*count+p] - d.shift[c]) / d.scale[c]
+			out[3*p+c] = byte(math.Round(float64(min(max(v, 0), 255))))
+		}
+	}
+	return out
+}
