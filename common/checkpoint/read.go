@@ -18,14 +18,15 @@ type bytesAt interface {
 	bytesAt(offset, n int64) ([]byte, error)
 }
 
-// Read reads a checkpoint in PyTorch's zip form or in the older stream form. Each storage is read once, into
+// Read reads a checkpoint in PyTorch's zip form, in the older stream form, or in the safetensors form (as an
+// ordered dictionary of its tensors); the content tells which. Each storage is read once, into
 // memory that its tensors share; nothing else of the file's size is allocated. Checksums of the zip form are
 // verified.
 //
 // Errors wrap ErrRefused when the file holds what a checkpoint may not (a name outside the list, too much of
 // something); other errors speak of damage.
 func Read(r io.ReaderAt, size int64) (Value, error) {
-	v, err := read(r, size, reading{r, size})
+	v, _, _, err := read(r, size, reading{r, size})
 	if err != nil {
 		return nil, fmt.Errorf("read checkpoint: %w", err)
 	}
@@ -52,7 +53,12 @@ func (s reading) bytesAt(offset, n int64) ([]byte, error) {
 type Mapped struct {
 	// Root is the checkpoint's value. Its tensors must not be touched after Close.
 	Root Value
-	b    []byte
+	// Metadata are the words of a safetensors file, else nil.
+	Metadata map[string]string
+	// Format is the form of the file.
+	Format Format
+
+	b []byte
 }
 
 // Open maps a checkpoint file: no tensor is copied, and what is not looked at is not kept in memory.
@@ -82,7 +88,7 @@ func mapFile(f *os.File) (*Mapped, error) {
 		return nil, fmt.Errorf("map: %w", err)
 	}
 	m := &Mapped{b: b}
-	if m.Root, err = read(bytes.NewReader(b), int64(len(b)), mapping(b)); err != nil {
+	if m.Root, m.Metadata, m.Format, err = read(bytes.NewReader(b), int64(len(b)), mapping(b)); err != nil {
 		m.Close()
 		return nil, err
 	}
@@ -109,18 +115,36 @@ func (m mapping) bytesAt(offset, n int64) ([]byte, error) {
 	return m[offset : offset+n : offset+n], nil
 }
 
-func read(r io.ReaderAt, size int64, src bytesAt) (Value, error) {
-	magic := make([]byte, min(size, 4))
+// Format is the form of a checkpoint file.
+type Format string
+
+// The forms there are.
+const (
+	Zip         Format = "zip"         // PyTorch's since 1.6
+	Legacy      Format = "legacy"      // PyTorch's before: a stream of pickles
+	Safetensors Format = "safetensors" // tensors and words only
+)
+
+func read(r io.ReaderAt, size int64, src bytesAt) (root Value, metadata map[string]string, format Format, err error) {
+	magic := make([]byte, min(size, headerAt+1))
 	if _, err := r.ReadAt(magic, 0); err != nil && err != io.EOF {
-		return nil, err
+		return nil, nil, "", err
 	}
 	switch {
-	case string(magic) == "PK\x03\x04":
-		return readZip(r, size, src)
+	case looksLikeSafetensors(magic):
+		tensors, metadata, err := readSafetensors(size, src)
+		if err != nil {
+			return nil, nil, "", err
+		}
+		return FromStateDict(tensors), metadata, Safetensors, nil
+	case bytes.HasPrefix(magic, []byte("PK\x03\x04")):
+		root, err = readZip(r, size, src)
+		return root, nil, Zip, err
 	case len(magic) > 2 && magic[0] == opProto:
-		return readLegacy(size, src)
+		root, err = readLegacy(size, src)
+		return root, nil, Legacy, err
 	}
-	return nil, errors.New("neither a zip archive nor a pickle: not a PyTorch checkpoint (or the download is cut off)")
+	return nil, nil, "", errors.New("neither a zip archive nor a pickle nor safetensors: not a checkpoint (or the download is cut off)")
 }
 
 const maxEntries = 1 << 20

@@ -1,12 +1,17 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // stateKeys are where the training dictionaries in the wild keep a model's state.
 var stateKeys = []string{"model_state_dict", "state_dict", "model"}
+
+// StateKeys are the keys under which StateDict looks for a model's state, in this order.
+func StateKeys() []string { return slices.Clone(stateKeys) }
 
 // wrappers are what DataParallel and torch.compile put in front of every name.
 var wrappers = []string{"module.", "_orig_mod."}
@@ -81,4 +86,25 @@ func FromStateDict(tensors []Tensor) *Dict {
 		d.Set(tensors[i].Name, &tensors[i])
 	}
 	return d
+}
+
+// State is a model's state in an open file of any form.
+type State struct {
+	// Mapped is the file; its Root has what else a training dictionary holds.
+	*Mapped
+	// Tensors are the state, as StateDict finds it. They must not be touched after Close.
+	Tensors []Tensor
+}
+
+// OpenState maps a .pth or safetensors file, whichever it is by its content, and finds the model's state in it.
+func OpenState(path string) (*State, error) {
+	m, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	tensors, err := StateDict(m.Root)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open checkpoint %s: %w", path, err), m.Close())
+	}
+	return &State{m, tensors}, nil
 }

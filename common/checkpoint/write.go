@@ -86,7 +86,11 @@ type Info struct {
 // Save writes root to path so that a reader sees the old file or the whole new one: a temporary file beside it,
 // synced, renamed, its folder synced. On an error (a full disk) the old file is untouched and the temporary one
 // is gone.
-func Save(path string, root Value) (info Info, err error) {
+func Save(path string, root Value) (Info, error) {
+	return saveFile(path, func(w io.Writer) error { return Write(w, root) })
+}
+
+func saveFile(path string, write func(io.Writer) error) (info Info, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
 	if err != nil {
 		return Info{}, fmt.Errorf("save checkpoint %s: %w", path, err)
@@ -101,7 +105,7 @@ func Save(path string, root Value) (info Info, err error) {
 	sum := sha256.New()
 	count := &counter{w: io.MultiWriter(f, sum)}
 	buffered := bufio.NewWriterSize(count, 1<<20)
-	if err := Write(buffered, root); err != nil {
+	if err := write(buffered); err != nil {
 		return Info{}, err
 	}
 	if err := buffered.Flush(); err != nil {
