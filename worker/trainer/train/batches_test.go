@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -297,9 +298,14 @@ func TestRecipeOfSettings(t *testing.T) {
 
 func TestSheets(t *testing.T) {
 	set := pack(t, 32, 7, 3, 5)
-	d := open(t, set, everything, false)
+	s := settings.Default()
+	s.ImageSize, s.BatchSize, s.CutMix, s.JitterHue, s.Rotation = 32, 4, true, 0.2, 30
+	s.Train = filepath.Join(filepath.Dir(set.Path()), "images")
+	s.Validation = s.Train
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	dir := filepath.Join(t.TempDir(), "image_batches")
-	if err := d.sheets(dir, 4, 6); err != nil {
+	if err := Sheets(t.Context(), s, 3, t.TempDir(), dir, 6, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	for _, class := range []string{"a", "b", "c"} {
@@ -317,7 +323,7 @@ func TestSheets(t *testing.T) {
 		}
 	}
 	// Without augmentation the tiles are the images themselves.
-	d = open(t, set, augment.Recipe{}, false)
+	d := open(t, set, augment.Recipe{}, false)
 	tiles := make([][]augment.Tile, 3)
 	if err := d.collect(tiles, 7, 1, 4, func() bool { return false }); err != nil {
 		t.Fatal(err)

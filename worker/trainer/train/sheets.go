@@ -3,15 +3,31 @@
 package train
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"atelier/worker/trainer/augment"
+	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
+
+// Sheets writes dir/<class>.png, so many images of each class as a run with
+// these settings and seed sees them while training. cache is the folder of
+// packed sets.
+func Sheets(ctx context.Context, s settings.Settings, seed uint64, cache, dir string, each int, log *slog.Logger) error {
+	d, err := openData(ctx, s, cache, log, func(string) {})
+	if err != nil {
+		return Classify(err)
+	}
+	defer d.close()
+	d.seed, d.device = seed, torchx.CPU
+	return Classify(d.sheets(dir, s.BatchSize, each))
+}
 
 // sheets writes dir/<class>.png: augmented training images of each class, each
 // times as many, just as the first epochs see them. What CutMix put into an
