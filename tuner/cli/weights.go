@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	"atelier/tuner/weights"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func (e *Env) weightsCommands() *ucli.Command {
+	return group("weights", "fetch published weights, turn weight files into other forms",
+		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list the weights that torchvision publishes for the architectures here",
+			Flags: []ucli.Flag{outputFlag()}, Action: e.listWeights}, 0, 0,
+			"atelier weights list", "atelier weights list -o json"),
+		verb(&ucli.Command{Name: "pull", Usage: "download published weights and verify their hash", ArgsUsage: "NAME",
+			Description: "NAME is one of the list, or the name of a file that carries its SHA-256's first digits\n" +
+				"(resnet18-f37072fd.pth). The file goes to $ATELIER_CACHE/weights, or to atelier/weights in the\n" +
+				"user's cache folder, and is downloaded once; a download that was interrupted is gone on with.\n" +
+				"The path goes to standard output.",
+			Flags: []ucli.Flag{
+				&ucli.StringFlag{Name: "to", Usage: "`FILE` or folder that gets a copy"},
+				&ucli.StringFlag{Name: "from", EnvVars: []string{"ATELIER_WEIGHTS_URL"}, Value: weights.Server, Usage: "`URL` of the folder that has the files"},
+				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print only the path"},
+			}, Action: e.pullWeights}, 1, 1,
+			"atelier weights pull resnet18", "atelier weights pull efficientnet_b0 --to pretrained/",
+			"atelier weights pull resnet50-v1 --from http://mirror.example/models"),
+		verb(&ucli.Command{Name: "convert", Usage: "turn .pth into .safetensors, or back", ArgsUsage: "IN OUT",
+			Description: "IN may have any form, told by its content; OUT's ending says its form. Names, shapes and\n" +
+				"bytes of the model's tensors stay, and so do arch and class_to_idx; what else a training\n" +
+				"dictionary has is left out and named.",
+			Action: e.convertWeights}, 2, 2,
+			"atelier weights convert best_model.pth best_model.safetensors", "atelier weights convert model.safetensors model.pth"),
+	)
+}
+
+type weightsRecord struct {
+	Name       string `json:"name"`
+	Weights    string `json:"weights"`
+	File       string `json:"file"`
+	Parameters int64  `json:"parameters"`
+}
+
+func (e *Env) listWeights(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	records := []weightsRecord{}
+	for _, p := range weights.Catalogue() {
+		records = append(records, weightsRecord{p.Name, p.Weights, p.File, p.Parameters})
+	}
+	return e.print(c, records, func() table {
+		t := table{head: []string{"NAME", "WEIGHTS", "PARAMETERS", "FILE"}}
+		for _, r := range records {
+			t.rows = append(t.rows, []string{r.Name, r.Weights, count(r.Parameters), r.File})
+		}
+		return t
+	})
+}
+
+func (e *Env) pullWeights(c *ucli.Context) error {
+	name := c.Args().First()
+	file, err := weights.Find(name)
+	if err != nil {
+		if n, ok := nearest(name, weights.Names()); ok {
+			return usage("weights pull: %s; did you mean %q?", err, n)
+		}
+		return usage("weights pull: %s; known are %s", err, strings.Join(weights.Names(), ", "))
+	}
+	if _, err := weights.ParseServer(c.String("from")); err != nil {
+		return usage("weights pull: --from %s", err)
+	}
+	folder, err := weights.DefaultFolder()
+	if err != nil {
+		return err
+	}
+	progress := &bytesBar{e: e, what: file.File}
+	p := weights.Puller{Server: c.String("from"), Folder: e.path(folder)}
+	if !c.Bool("quiet") {
+		p.Progress = progress.show
+	}
+	got, err := p.Pull(c.Context, file)
+	progress.clear()
+	if errors.Is(err, weights.ErrNotFound) {
+		return &exitError{client.ExitNotFound, err.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	path := got.Path
+	if to := c.String("to"); to != "" {
+		if path, err = e.copyTo(c.Context, got, file.File, e.path(to)); err != nil {
+			return err
+		}
+	}
+	if !c.Bool("quiet") {
+		how := "downloaded"
+		if got.Cached {
+			how = "downloaded earlier"
+		}
+		e.say("%s, %s, %s, SHA-256 %s as its name says", file.File, how, bytesOf(got.Bytes), got.SHA256[:12])
+	}
+	_, err = fmt.Fprintln(e.Out, path)
+	return err
+}
+
+// copyTo copies a file of the cache to a file or into a folder: whole, or not at all.
+func (e *Env) copyTo(ctx context.Context, got weights.Pulled, name, to string) (string, error) {
+	if st, err := os.Stat(to); err == nil && st.IsDir() {
+		to = filepath.Join(to, name)
+	}
+	from, err := os.Open(got.Path)
+	if err != nil {
+		return "", err
+	}
+	defer from.Close()
+	tmp, err := os.CreateTemp(filepath.Dir(to), ".pull-*")
+	if err != nil {
+		return "", fmt.Errorf("%w (the file is in the cache: %s)", err, got.Path)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if _, err := io.Copy(tmp, from); err != nil {
+		return "", fmt.Errorf("%w (the file is in the cache: %s)", err, got.Path)
+	}
+	if err := errors.Join(ctx.Err(), tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+		return "", err
+	}
+	return to, os.Rename(tmp.Name(), to)
+}
+
+func (e *Env) convertWeights(c *ucli.Context) error {
+	in, out := e.path(c.Args().Get(0)), e.path(c.Args().Get(1))
+	if _, err := weights.FormatOf(out); err != nil {
+		return usage("weights convert: %s", err)
+	}
+	got, err := weights.Convert(in, out)
+	if err != nil {
+		return fmt.Errorf("weights convert: %w", err)
+	}
+	e.say("%s to %s: %d tensors, %d values, %s", got.From, got.To, got.Tensors, got.Values, bytesOf(got.Info.Bytes))
+	if len(got.Dropped) > 0 {
+		e.say("left out: %s", strings.Join(got.Dropped, ", "))
+	}
+	_, err = fmt.Fprintln(e.Out, out)
+	return err
+}
+
+// bytesBar shows how a download goes on: a line that is redrawn on a terminal, else a line now and then.
+type bytesBar struct {
+	e     *Env
+	what  string
+	first time.Time
+	from  int64 // bytes there were at first
+	last  time.Time
+	drawn bool
+}
+
+func (b *bytesBar) show(done, total int64) {
+	now := b.e.Now()
+	if b.first.IsZero() {
+		b.first, b.last, b.from = now, now, done
+		return
+	}
+	every := lineEvery
+	if b.e.Live {
+		every = 100 * time.Millisecond
+	}
+	if now.Sub(b.last) < every {
+		return
+	}
+	b.last = now
+	text := b.what + " " + bytesOf(done)
+	if total > 0 {
+		text += fmt.Sprintf(" of %s, %d %%", bytesOf(total), done*100/total)
+	}
+	if rate := float64(done-b.from) / now.Sub(b.first).Seconds(); rate > 0 {
+		text += fmt.Sprintf(", %s/s", bytesOf(int64(rate)))
+		if total > done {
+			text += ", about " + roundly(time.Duration(float64(total-done)/rate*float64(time.Second))) + " left"
+		}
+	}
+	if !b.e.Live {
+		b.e.say("%s", text)
+		return
+	}
+	if w := b.e.Width() - 1; len(text) > w {
+		text = text[:max(w, 0)]
+	}
+	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
+	b.drawn = true
+}
+
+func (b *bytesBar) clear() {
+	if b.drawn {
+		fmt.Fprint(b.e.Err, "\r\x1b[K")
+		b.drawn = false
+	}
+}
