@@ -204,33 +204,3 @@ func TestFrozenFeatures(t *testing.T) {
 		}
 	}
 }
-
-// Weights of another number of classes keep everything but the head.
-func TestPretrainedWeights(t *testing.T) {
-	five := newModel(t, "mobilenet_v3_small", model.Options{Classes: 5, Dropout: -1})
-	three := newModel(t, "mobilenet_v3_small", model.Options{Classes: 3, Dropout: -1})
-	given, err := five.Export(&model.Stage{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := dump(t, three)
-	if err := three.Load(given); err == nil || !strings.Contains(err.Error(), "classifier.3.weight has shape [5 1024]; want [3 1024]") {
-		t.Errorf("strict load: %v", err)
-	}
-	if n, err := three.LoadPretrained(given); err != nil || n != 5 {
-		t.Fatalf("weights of %d classes: %v", n, err)
-	}
-	from, after := dump(t, five), dump(t, three)
-	for i := range after {
-		want := from[i]
-		if strings.HasPrefix(after[i], "classifier.3.") {
-			want = before[i]
-		}
-		if after[i] != want {
-			t.Errorf("%s is not what it should be", strings.Fields(after[i])[0])
-		}
-	}
-	if _, err := three.LoadPretrained(given[1:]); err == nil || !strings.Contains(err.Error(), "features.0.0.weight is missing") {
-		t.Errorf("an incomplete state: %v", err)
-	}
-}

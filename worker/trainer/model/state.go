@@ -124,28 +124,6 @@ func (m *Model) Load(tensors []checkpoint.Tensor) error {
 	return nil
 }
 
-// LoadPretrained is Load for a state that may answer another number of
-// classes: its head is then left out and the model's own stays as it was
-// drawn. All else must fit. It returns the state's number of classes.
-func (m *Model) LoadPretrained(tensors []checkpoint.Tensor) (classes int64, err error) {
-	weight, bias := m.Head+".weight", m.Head+".bias"
-	at := slices.IndexFunc(tensors, func(t checkpoint.Tensor) bool { return t.Name == weight })
-	if at < 0 || len(tensors[at].Shape) == 0 || tensors[at].Shape[0] == int64(m.Classes) {
-		return int64(m.Classes), m.Load(tensors)
-	}
-	own, err := m.Export(&Stage{})
-	if err != nil {
-		return 0, err
-	}
-	mixed := slices.DeleteFunc(slices.Clone(tensors), func(t checkpoint.Tensor) bool { return t.Name == weight || t.Name == bias })
-	for _, t := range own {
-		if t.Name == weight || t.Name == bias {
-			mixed = append(mixed, t)
-		}
-	}
-	return tensors[at].Shape[0], m.Load(mixed)
-}
-
 func fits(e nn.Entry, t *checkpoint.Tensor) error {
 	if e.Kind == nn.Counter {
 		if t.DType != checkpoint.I64 || t.Numel() != 1 {
