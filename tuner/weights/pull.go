@@ -151,7 +151,13 @@ func (p Puller) pull(ctx context.Context, f Published) (Pulled, error) {
 		os.Remove(part.Name())
 		return Pulled{}, fmt.Errorf("%w: what %s sent (%d bytes) has SHA-256 %s, the name promises %s...: nothing was kept", ErrWrongHash, d.url.Redacted(), n, sum, digits)
 	}
-	if err := errors.Join(part.Sync(), os.Rename(part.Name(), final), syncFolder(p.Folder)); err != nil {
+	if err := part.Sync(); err != nil {
+		return Pulled{}, err
+	}
+	if err := os.Rename(part.Name(), final); err != nil {
+		return Pulled{}, err
+	}
+	if err := syncFolder(p.Folder); err != nil {
 		return Pulled{}, err
 	}
 	return Pulled{final, n, sum, false}, nil
