@@ -77,6 +77,15 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+func TestNearest(t *testing.T) {
+	models := []string{"mobilenet_v2", "resnet101", "resnet18", "resnet34", "vanilla"}
+	for unknown, want := range map[string]string{"resnet81": "resnet18", "resnet43": "resnet34", "Resnet-18": "resnet18", "vanila": "vanilla", "mobilenetv2": "mobilenet_v2"} {
+		if got := settings.Nearest(unknown, models); got != want {
+			t.Errorf("%s: %s, want %s", unknown, got, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"lr":0.1,`+folders+`}`), []byte(`{"epochs":2}`))
 	f.Add([]byte(`{"data":{"data":{}}}`), []byte(``))
