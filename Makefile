@@ -51,10 +51,10 @@ test-deps: ## Debian packages the tests need
 test: test-deps build lint test-go test-trainer test-cluster ## everything the project promises
 
 test-go: ## pure Go, fast, no libtorch
-	CGO_ENABLED=0 $(GO) test $$($(GO) list ./... | grep -v atelier/deploy/e2e)
+	CGO_ENABLED=0 $(GO) test -timeout 20m $$($(GO) list ./... | grep -v atelier/deploy/e2e)
 
 test-trainer: libtorch ## the trainer against libtorch, parity with torchvision
-	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -tags libtorch ./worker/trainer/...
+	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -timeout 25m -tags libtorch ./worker/trainer/...
 
 test-cluster: programs ## real processes, killed and stopped
 	CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m ./deploy/e2e/...
@@ -64,7 +64,7 @@ lint: ## gofmt and go vet
 	CGO_ENABLED=0 $(GO) vet ./...
 
 parity: test-deps libtorch ## numbers beside torchvision's
-	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -tags libtorch -run 'Parity' -v ./worker/trainer/...
+	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -timeout 25m -tags libtorch -run 'Parity' -v ./worker/trainer/...
 
 bench: bench-go bench-cluster ## all measurements
 
