@@ -47,10 +47,7 @@ func (e *Env) checkpointCommands() *ucli.Command {
 }
 
 func (e *Env) listCheckpoints(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	api, err := e.client(c)
+	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}

@@ -252,6 +252,14 @@ func (e *Env) client(c *ucli.Context) (*client.Client, error) {
 	return e.clientFor(c, c.Duration("retry-for"))
 }
 
+// reader connects for a reading verb, once its -o is known to be good.
+func (e *Env) reader(c *ucli.Context) (*client.Client, error) {
+	if err := checkFormat(c); err != nil {
+		return nil, err
+	}
+	return e.client(c)
+}
+
 // patient connects for watching, which outlasts a change of leaders.
 func (e *Env) patient(c *ucli.Context) (*client.Client, error) {
 	return e.clientFor(c, max(c.Duration("retry-for"), time.Minute))

@@ -84,10 +84,7 @@ type statusRecord struct {
 }
 
 func (e *Env) clusterStatus(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	api, err := e.client(c)
+	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}
@@ -122,10 +119,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 }
 
 func (e *Env) clusterMembers(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	api, err := e.client(c)
+	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}

@@ -168,10 +168,7 @@ func (e *Env) waitSweep(c *ucli.Context) error {
 }
 
 func (e *Env) showSweep(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	api, err := e.client(c)
+	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}
@@ -219,10 +216,7 @@ func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
 }
 
 func (e *Env) listSweeps(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	api, err := e.client(c)
+	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}

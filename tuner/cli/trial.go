@@ -138,10 +138,7 @@ func (e *Env) getTrial(c *ucli.Context, api *client.Client) (*atelierv1.Trial, e
 }
 
 func (e *Env) showTrial(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	api, err := e.client(c)
+	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}

@@ -47,10 +47,7 @@ type workerRecord struct {
 }
 
 func (e *Env) listWorkers(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	api, err := e.client(c)
+	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}
