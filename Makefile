@@ -41,6 +41,7 @@ libtorch: deps ## gotorch's C++ and torchx into one shared library
 trainer: libtorch ## atelier-trainer, which needs only that library
 	@mkdir -p $(BIN)
 	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) build -tags libtorch -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/atelier-trainer ./worker/trainer
+	install -m 755 build/libtorch/libcgotorch.so $(BIN)/ # beside it, so that bin/ can be copied to other machines
 
 deps: ## Debian packages the programs need
 	@deploy/packages.sh $(RUN_PACKAGES)
