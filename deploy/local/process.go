@@ -239,8 +239,39 @@ func (p *Process) Signal(sig os.Signal) error {
 	return p.cmd.Process.Signal(sig)
 }
 
-// Pause freezes the process (SIGSTOP) until Continue.
-func (p *Process) Pause() error    { return p.Signal(syscall.SIGSTOP) }
+// Pause freezes the process (SIGSTOP) until Continue, and returns when it
+// stands still: the kernel stops it some time after the signal was sent.
+func (p *Process) Pause() error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if stopped, err := frozen(p.PID()); err != nil || stopped {
+			return err
+		}
+	}
+	return fmt.Errorf("pause %s: process %d did not stop within 5 s", p.Name, p.PID())
+}
+
+// frozen tells whether every thread of a process is stopped.
+func frozen(pid int) (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false, fmt.Errorf("look at process %d: %w", pid, os.ErrProcessDone)
+	}
+	for _, f := range threads {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // a thread that ended meanwhile
+		}
+		// The state follows the name, which stands in parentheses and may hold some itself.
+		if i := bytes.LastIndexByte(b, ')'); i < 0 || i+2 >= len(b) || b[i+2] != 'T' {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 func (p *Process) Continue() error { return p.Signal(syscall.SIGCONT) }
 
 // Kill ends the process at once (SIGKILL) and returns when it has ended.
