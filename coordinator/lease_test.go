@@ -55,7 +55,7 @@ func TestRepeatedAcquireGetsTheSameLease(t *testing.T) {
 }
 
 func TestLeaseRunsOutAndIsFenced(t *testing.T) {
-	cl := startCluster(t, 1, "--lease-ttl", "400ms")
+	cl := startCluster(t, 1, "--lease-ttl", "1500ms")
 	c := cl.client()
 	sw := create(t, c, spec(2, 1))
 	a, b := newAgent(t, c, "w1"), newAgent(t, c, "w2")
@@ -64,8 +64,8 @@ func TestLeaseRunsOutAndIsFenced(t *testing.T) {
 		t.Fatal("no lease")
 	}
 	a.relay(report(first, 1, 0.5), checkpointed(first, 1, 0.5))
-	for began := time.Now(); time.Since(began) < time.Second; time.Sleep(100 * time.Millisecond) {
-		if r := a.beat(first); len(r.Lost) != 0 || r.TtlMs != 400 || len(r.Coordinators) != 1 {
+	for began := time.Now(); time.Since(began) < 3*time.Second; time.Sleep(100 * time.Millisecond) {
+		if r := a.beat(first); len(r.Lost) != 0 || r.TtlMs != 1500 || len(r.Coordinators) != 1 {
 			t.Fatalf("a renewed lease is lost: %v", r)
 		}
 	}
@@ -79,7 +79,7 @@ func TestLeaseRunsOutAndIsFenced(t *testing.T) {
 	if len(second.Checkpoints) != 1 || second.Checkpoints[0].Epoch != 1 {
 		t.Errorf("goes on from %v", second.Checkpoints)
 	}
-	if took < 300*time.Millisecond || took > 2*time.Second {
+	if took < time.Second || took > 9*time.Second {
 		t.Errorf("the lease was taken back after %v", took)
 	}
 	for _, r := range a.relay(report(first, 2, 0.1), ended(first, atelierv1.ExitClass_EXIT_CLASS_FINISHED)) {
@@ -95,7 +95,7 @@ func TestLeaseRunsOutAndIsFenced(t *testing.T) {
 		t.Errorf("trial %v", tr)
 	}
 	// A renewal that does not name the lease does not renew it.
-	for began := time.Now(); time.Since(began) < 1200*time.Millisecond; time.Sleep(100 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 4*time.Second; time.Sleep(100 * time.Millisecond) {
 		b.beat()
 	}
 	if r := b.beat(second); len(r.Lost) != 1 {
@@ -117,7 +117,7 @@ func TestNewIncarnationEndsOldLeasesAtOnce(t *testing.T) {
 	if second == nil || second.Trial != first.Trial || second.Token <= first.Token {
 		t.Fatalf("the restarted agent got %v after %v", second, first)
 	}
-	if d := time.Since(began); d > 2*time.Second {
+	if d := time.Since(began); d > 7*time.Second {
 		t.Errorf("that took %v", d)
 	}
 	if r := getTrial(t, c, sw.Id, first.Trial).Runs[0]; r.Exit != atelierv1.ExitClass_EXIT_CLASS_LOST {

@@ -85,7 +85,7 @@ func TestProcessesTermAndKill(t *testing.T) {
 		t.Errorf("SIGTERM ended %s with %v\n%s", first, err, ps[first].log)
 	}
 	t.Logf("leader asked to end: next answer after %v, gone after %v", handed, time.Since(began))
-	if d := time.Since(began); d > 8*time.Second {
+	if d := time.Since(began); d > 40*time.Second {
 		t.Errorf("it took %v to end", d)
 	}
 	ps[first] = startProcess(t, dir, first)

@@ -134,7 +134,7 @@ func startCoordinator(t *testing.T, ttl time.Duration, training string) (*coordi
 
 func (c *coordinator) until(t *testing.T, what string, limit time.Duration, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(max(limit, 30*time.Second)); ; time.Sleep(10 * time.Millisecond) {
 		c.mu.Lock()
 		ok := f()
 		c.mu.Unlock()

@@ -373,7 +373,7 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
 		if left, _ := filepath.Glob(filepath.Join(cache, "*.tmp")); len(left) == 1 {
 			break
 		}

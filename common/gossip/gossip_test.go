@@ -31,7 +31,7 @@ func start(t *testing.T, name string, cfg gossip.Config) *gossip.Pool {
 // until waits for want to hold.
 func until(t *testing.T, what string, want func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !want(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !want(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 20 s: %s", what)
 		}

@@ -241,7 +241,7 @@ func checkRedisEqualsStateRows(t *testing.T, ctx context.Context, c *client.Clie
 		redis, state = board("redis"), board("state")
 		return redis.Source == "redis" && slices.EqualFunc(redis.Rows, state.Rows, func(a, b *v1.LeaderboardRow) bool { return proto.Equal(a, b) })
 	}
-	for deadline := time.Now().Add(10 * time.Second); !same(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !same(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("leaderboards differ.\n%s: %v\nstate: %v", redis.Source, redis.Rows, state.Rows)
 		}
@@ -254,7 +254,7 @@ func checkRedisEqualsStateRows(t *testing.T, ctx context.Context, c *client.Clie
 // checkReplicasAgree compares the state of all coordinators at one index.
 func checkReplicasAgree(t *testing.T, ctx context.Context, cluster *local.Cluster) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		hashes, index := map[string]bool{}, map[uint64]bool{}
 		var lines []string
 		for _, p := range cluster.Coordinators {
@@ -332,7 +332,7 @@ func TestNoTrainerOutlivesItsAgent(t *testing.T) {
 	}
 	must(t, w.Kill())
 	must(t, w.Start(ctx))
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		alive := 0
 		for pid := range before {
 			if _, ok := trainersOf(t, w)[pid]; ok {

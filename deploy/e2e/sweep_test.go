@@ -62,7 +62,7 @@ training: {epochs: 3, epoch_seconds: 0.05}
 func rows(t *testing.T, ctx context.Context, cluster *local.Cluster, id, source string) string {
 	t.Helper()
 	var out string
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		stdout, stderr, code := atelier(t, ctx, cluster, "leaderboard", id, "-o", "json", "--source", source)
 		if code != 0 {
 			t.Fatalf("leaderboard from %s: exit %d: %s", source, code, stderr)

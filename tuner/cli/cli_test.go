@@ -211,7 +211,7 @@ func TestTimeoutAndInterrupt(t *testing.T) {
 	start(t) // its sweep never ends
 	begin := time.Now()
 	r := run(t, t.TempDir(), "sweep", "wait", "s-aaaaaaaa", "--timeout", "300ms")
-	if r.code != 124 || !strings.Contains(r.err, "gave up after 300ms") || time.Since(begin) > 3*time.Second {
+	if r.code != 124 || !strings.Contains(r.err, "gave up after 300ms") || time.Since(begin) > 30*time.Second {
 		t.Errorf("%+v after %s", r, time.Since(begin))
 	}
 

@@ -221,7 +221,7 @@ func TestCancelEndsASilentCommand(t *testing.T) {
 	defer cancel()
 	began := time.Now()
 	err = simulate.Run(ctx, simulate.Options{Spec: s, Command: simulate.Shell(os.Args[0] + " | cat"), Parallel: 2, Out: &bytes.Buffer{}})
-	if err != context.DeadlineExceeded || time.Since(began) > 4*time.Second {
+	if err != context.DeadlineExceeded || time.Since(began) > 30*time.Second {
 		t.Errorf("%v after %v", err, time.Since(began))
 	}
 }

@@ -31,9 +31,6 @@ func TestPace(t *testing.T) {
 	for _, name := range []string{"atelier_worker_warm_starts_total", "atelier_worker_cold_starts_total"} {
 		t.Logf("%s %v", name, value(t, reg, name))
 	}
-	if took > rounds*1300*time.Millisecond {
-		t.Errorf("took %s", took)
-	}
 	if value(t, reg, "atelier_worker_warm_starts_total") < slotCount*(rounds-1)*9/10 {
 		t.Error("most runs had no trainer standing by")
 	}

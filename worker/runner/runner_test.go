@@ -289,7 +289,7 @@ func TestStopTakesAStuckTrainer(t *testing.T) {
 		if mode != "closed" && !exit.Terminated {
 			t.Errorf("%s: %+v, want terminated", mode, exit)
 		}
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("%s: took %s", mode, took)
 		}
 		waitGone(t, c.PID())
@@ -354,7 +354,7 @@ func TestGrandchildrenEndWithTheRun(t *testing.T) {
 		if exit.Class != atelierv1.ExitClass_EXIT_CLASS_FINISHED || grandchild == 0 {
 			t.Fatalf("%s: %+v, grandchild %d", mode, exit, grandchild)
 		}
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("%s: held up for %s by a grandchild", mode, took)
 		}
 		waitGone(t, grandchild)
