@@ -223,6 +223,7 @@ func tryRead(t *testing.T, b []byte) {
 		return
 	}
 	checkpoint.StateDict(v)
+	(&checkpoint.Mapped{Root: v, Format: checkpoint.Zip}).Model()
 	var out bytes.Buffer
 	if err := checkpoint.Write(&out, v); err != nil {
 		t.Fatalf("it was read, but cannot be written: %v", err)

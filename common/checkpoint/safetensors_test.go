@@ -338,6 +338,7 @@ func FuzzSafetensors(f *testing.F) {
 	f.Add(safe(f, state(), map[string]string{"a": "b"}))
 	f.Add(raw(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"e":{"dtype":"I64","shape":[0],"data_offsets":[8,8]}}`, "12345678"))
 	f.Add(raw(`{"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}}`, ""))
+	f.Add(raw(`{"__metadata__":{"class_to_idx":"{\"a\":0}","mean":"[0.5]","std":"[0]","best_val_loss":"1e400","config":"{"}}`, ""))
 	f.Add(raw(`{"__metadata__":{"\ud800":"\u0000"},"":{"dtype":"BOOL","shape":[],"data_offsets":[0,1]}}`, "x"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var before, after runtime.MemStats
@@ -350,6 +351,7 @@ func FuzzSafetensors(f *testing.F) {
 		if err != nil {
 			return
 		}
+		(&checkpoint.Mapped{Metadata: metadata, Format: checkpoint.Safetensors}).Model()
 		total := 0
 		for _, x := range tensors {
 			total += len(x.Data)

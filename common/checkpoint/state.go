@@ -3,15 +3,11 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
 // stateKeys are where the training dictionaries in the wild keep a model's state.
 var stateKeys = []string{"model_state_dict", "state_dict", "model"}
-
-// StateKeys are the keys under which StateDict looks for a model's state, in this order.
-func StateKeys() []string { return slices.Clone(stateKeys) }
 
 // wrappers are what DataParallel and torch.compile put in front of every name.
 var wrappers = []string{"module.", "_orig_mod."}

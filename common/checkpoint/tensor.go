@@ -135,6 +135,19 @@ func NewF32(values []float32, shape ...int64) *Tensor {
 	return t
 }
 
+// NewF64 makes a float64 tensor from numbers; the values are copied.
+func NewF64(values []float64, shape ...int64) *Tensor {
+	t := &Tensor{DType: F64, Shape: shape, Data: make([]byte, 0, 8*len(values))}
+	for _, v := range values {
+		t.Data = binary.LittleEndian.AppendUint64(t.Data, math.Float64bits(v))
+	}
+	return t
+}
+
+func float64At(b []byte, i int64) float64 {
+	return math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
+}
+
 // NewI64 makes an int64 tensor from numbers; the values are copied.
 func NewI64(values []int64, shape ...int64) *Tensor {
 	t := &Tensor{DType: I64, Shape: shape, Data: make([]byte, 0, 8*len(values))}

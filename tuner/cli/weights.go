@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"atelier/common/checkpoint"
 	"atelier/common/client"
 	"atelier/tuner/weights"
 
@@ -33,12 +34,15 @@ func (e *Env) weightsCommands() *ucli.Command {
 			}, Action: e.pullWeights}, 1, 1,
 			"atelier weights pull resnet18", "atelier weights pull efficientnet_b0 --to pretrained/",
 			"atelier weights pull resnet50-v1 --from http://mirror.example/models"),
-		verb(&ucli.Command{Name: "convert", Usage: "turn .pth into .safetensors, or back", ArgsUsage: "IN OUT",
+		verb(&ucli.Command{Name: "convert", Usage: "make a model file of a training checkpoint, turn .pth into .safetensors, or back", ArgsUsage: "IN OUT",
 			Description: "IN may have any form, told by its content; OUT's ending says its form. Names, shapes and\n" +
-				"bytes of the model's tensors stay, and so do arch and class_to_idx; what else a training\n" +
-				"dictionary has is left out and named.",
+				"bytes of the model's tensors stay, and so does what says which model it is: arch, class_to_idx,\n" +
+				"image size, normalisation, epoch, best loss, settings. What only a training needs to go on is\n" +
+				"left out and named. Python opens the .pth with torch.load(f, weights_only=True).",
+			Flags:  []ucli.Flag{&ucli.BoolFlag{Name: "bare", Usage: "the model's tensors only, as load_state_dict takes them"}},
 			Action: e.convertWeights}, 2, 2,
-			"atelier weights convert best_model.pth best_model.safetensors", "atelier weights convert model.safetensors model.pth"),
+			"atelier weights convert s-k3v9q2ma-7-e20.pth best_model.pth", "atelier weights convert best_model.pth best_model.safetensors",
+			"atelier weights convert --bare best_model.pth state.pth"),
 	)
 }
 
@@ -139,10 +143,10 @@ func (e *Env) copyTo(ctx context.Context, got weights.Pulled, name, to string) (
 
 func (e *Env) convertWeights(c *ucli.Context) error {
 	in, out := e.path(c.Args().Get(0)), e.path(c.Args().Get(1))
-	if _, err := weights.FormatOf(out); err != nil {
+	if _, err := checkpoint.FormatOf(out); err != nil {
 		return usage("weights convert: %s", err)
 	}
-	got, err := weights.Convert(in, out)
+	got, err := checkpoint.Export(in, out, c.Bool("bare"))
 	if err != nil {
 		return fmt.Errorf("weights convert: %w", err)
 	}

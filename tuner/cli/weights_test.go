@@ -75,6 +75,36 @@ func TestWeightsPull(t *testing.T) {
 	}
 }
 
+// TestWeightsConvertMakesAModelFile out of a training checkpoint, and a bare state where that is asked for.
+func TestWeightsConvertMakesAModelFile(t *testing.T) {
+	dir := t.TempDir()
+	state := checkpoint.NewOrderedDict().Set("fc.bias", checkpoint.NewF32([]float32{1, 2, 3}, 3))
+	training := checkpoint.NewDict().Set("arch", "resnet18").Set("model_state_dict", state).Set("optimizer_state_dict", checkpoint.NewDict()).
+		Set("class_to_idx", checkpoint.NewDict().Set("a", 0).Set("b", 1))
+	if _, err := checkpoint.Save(filepath.Join(dir, "epoch.pth"), training); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		flag, out, left string
+		arch            string
+	}{
+		{"--bare=false", "best_model.pth", "left out: optimizer_state_dict\n", "resnet18"},
+		{"--bare", "state.pth", "left out: arch, optimizer_state_dict, class_to_idx\n", ""},
+	} {
+		if r := run(t, dir, "weights", "convert", c.flag, "epoch.pth", c.out); r.code != 0 || !strings.HasSuffix(r.err, c.left) {
+			t.Errorf("%+v", r)
+		}
+		s, err := checkpoint.OpenState(filepath.Join(dir, c.out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if m, err := s.Model(); err != nil || m.Arch != c.arch || len(s.Tensors) != 1 {
+			t.Errorf("%s: %+v, %v", c.out, m, err)
+		}
+	}
+}
+
 // TestWeightsProgress: on a terminal a line is redrawn with bytes, rate and time left, and is gone at the end.
 func TestWeightsProgress(t *testing.T) {
 	dir := t.TempDir()
