@@ -13,13 +13,17 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
 	"atelier/tuner/sweep"
 )
 
 // sweeps is the SweepService.
-type sweeps struct{ *Server }
+type sweeps struct {
+	*Server
+	atelierv1connect.UnimplementedSweepServiceHandler // what a later part of the API brings
+}
 
 const maxWaitSweep = 60 * time.Second
 

@@ -6,12 +6,16 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
 )
 
 // trials is the TrialService.
-type trials struct{ *Server }
+type trials struct {
+	*Server
+	atelierv1connect.UnimplementedTrialServiceHandler
+}
 
 const (
 	pageSize    = 1000

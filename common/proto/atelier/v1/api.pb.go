@@ -555,6 +555,8 @@ type ExtendSweepRequest struct {
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	AddTrials     int64                  `protobuf:"varint,3,opt,name=add_trials,json=addTrials,proto3" json:"add_trials,omitempty"`
+	AddEpochs     int64                  `protobuf:"varint,4,opt,name=add_epochs,json=addEpochs,proto3" json:"add_epochs,omitempty"`
+	AddMs         int64                  `protobuf:"varint,5,opt,name=add_ms,json=addMs,proto3" json:"add_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -606,6 +608,20 @@ func (x *ExtendSweepRequest) GetId() string {
 func (x *ExtendSweepRequest) GetAddTrials() int64 {
 	if x != nil {
 		return x.AddTrials
+	}
+	return 0
+}
+
+func (x *ExtendSweepRequest) GetAddEpochs() int64 {
+	if x != nil {
+		return x.AddEpochs
+	}
+	return 0
+}
+
+func (x *ExtendSweepRequest) GetAddMs() int64 {
+	if x != nil {
+		return x.AddMs
 	}
 	return 0
 }
@@ -769,8 +785,9 @@ func (x *WaitSweepResponse) GetIndex() uint64 {
 type GetLeaderboardRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Top           int32                  `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`      // 0 = all
-	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"` // "" = Redis when configured, else state; or "redis" | "state"
+	Top           int32                  `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`       // 0 = all
+	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`  // "" = Redis when configured, else state; or "redis" | "state"
+	Pareto        bool                   `protobuf:"varint,4,opt,name=pareto,proto3" json:"pareto,omitempty"` // only trials on the Pareto front of all objectives; from state
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -826,12 +843,20 @@ func (x *GetLeaderboardRequest) GetSource() string {
 	return ""
 }
 
+func (x *GetLeaderboardRequest) GetPareto() bool {
+	if x != nil {
+		return x.Pareto
+	}
+	return false
+}
+
 type GetLeaderboardResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rows          []*LeaderboardRow      `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`  // raft index the answer reflects
 	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"` // redis | state
 	Objective     *Objective             `protobuf:"bytes,4,opt,name=objective,proto3" json:"objective,omitempty"`
+	Objectives    []*Objective           `protobuf:"bytes,5,rep,name=objectives,proto3" json:"objectives,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -890,6 +915,13 @@ func (x *GetLeaderboardResponse) GetSource() string {
 func (x *GetLeaderboardResponse) GetObjective() *Objective {
 	if x != nil {
 		return x.Objective
+	}
+	return nil
+}
+
+func (x *GetLeaderboardResponse) GetObjectives() []*Objective {
+	if x != nil {
+		return x.Objectives
 	}
 	return nil
 }
@@ -1014,6 +1046,763 @@ func (x *ListCheckpointsResponse) GetSource() string {
 	return ""
 }
 
+type EnqueueTrialsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	ParamsJson    []string               `protobuf:"bytes,3,rep,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnqueueTrialsRequest) Reset() {
+	*x = EnqueueTrialsRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnqueueTrialsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnqueueTrialsRequest) ProtoMessage() {}
+
+func (x *EnqueueTrialsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnqueueTrialsRequest.ProtoReflect.Descriptor instead.
+func (*EnqueueTrialsRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EnqueueTrialsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *EnqueueTrialsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EnqueueTrialsRequest) GetParamsJson() []string {
+	if x != nil {
+		return x.ParamsJson
+	}
+	return nil
+}
+
+type EnqueueTrialsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sweep         *Sweep                 `protobuf:"bytes,1,opt,name=sweep,proto3" json:"sweep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnqueueTrialsResponse) Reset() {
+	*x = EnqueueTrialsResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnqueueTrialsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnqueueTrialsResponse) ProtoMessage() {}
+
+func (x *EnqueueTrialsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnqueueTrialsResponse.ProtoReflect.Descriptor instead.
+func (*EnqueueTrialsResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *EnqueueTrialsResponse) GetSweep() *Sweep {
+	if x != nil {
+		return x.Sweep
+	}
+	return nil
+}
+
+type PrioritizeSweepRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Priority      int32                  `protobuf:"varint,3,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrioritizeSweepRequest) Reset() {
+	*x = PrioritizeSweepRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrioritizeSweepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrioritizeSweepRequest) ProtoMessage() {}
+
+func (x *PrioritizeSweepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrioritizeSweepRequest.ProtoReflect.Descriptor instead.
+func (*PrioritizeSweepRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PrioritizeSweepRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *PrioritizeSweepRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PrioritizeSweepRequest) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+type PrioritizeSweepResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sweep         *Sweep                 `protobuf:"bytes,1,opt,name=sweep,proto3" json:"sweep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrioritizeSweepResponse) Reset() {
+	*x = PrioritizeSweepResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrioritizeSweepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrioritizeSweepResponse) ProtoMessage() {}
+
+func (x *PrioritizeSweepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrioritizeSweepResponse.ProtoReflect.Descriptor instead.
+func (*PrioritizeSweepResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PrioritizeSweepResponse) GetSweep() *Sweep {
+	if x != nil {
+		return x.Sweep
+	}
+	return nil
+}
+
+type VerifySweepRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySweepRequest) Reset() {
+	*x = VerifySweepRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySweepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySweepRequest) ProtoMessage() {}
+
+func (x *VerifySweepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySweepRequest.ProtoReflect.Descriptor instead.
+func (*VerifySweepRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *VerifySweepRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type VerifySweepResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checked       int64                  `protobuf:"varint,1,opt,name=checked,proto3" json:"checked,omitempty"`     // proposals computed again
+	Unchecked     int64                  `protobuf:"varint,2,opt,name=unchecked,proto3" json:"unchecked,omitempty"` // proposals of which it is not recorded what they were made from
+	Differences   []*ProposalDifference  `protobuf:"bytes,3,rep,name=differences,proto3" json:"differences,omitempty"`
+	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifySweepResponse) Reset() {
+	*x = VerifySweepResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifySweepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifySweepResponse) ProtoMessage() {}
+
+func (x *VerifySweepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifySweepResponse.ProtoReflect.Descriptor instead.
+func (*VerifySweepResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *VerifySweepResponse) GetChecked() int64 {
+	if x != nil {
+		return x.Checked
+	}
+	return 0
+}
+
+func (x *VerifySweepResponse) GetUnchecked() int64 {
+	if x != nil {
+		return x.Unchecked
+	}
+	return 0
+}
+
+func (x *VerifySweepResponse) GetDifferences() []*ProposalDifference {
+	if x != nil {
+		return x.Differences
+	}
+	return nil
+}
+
+func (x *VerifySweepResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ProposalDifference struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Trial         int64                  `protobuf:"varint,1,opt,name=trial,proto3" json:"trial,omitempty"`
+	RecordedJson  string                 `protobuf:"bytes,2,opt,name=recorded_json,json=recordedJson,proto3" json:"recorded_json,omitempty"`
+	ComputedJson  string                 `protobuf:"bytes,3,opt,name=computed_json,json=computedJson,proto3" json:"computed_json,omitempty"` // empty: the search method proposes nothing there
+	Seen          int64                  `protobuf:"varint,4,opt,name=seen,proto3" json:"seen,omitempty"`
+	Source        ProposalSource         `protobuf:"varint,5,opt,name=source,proto3,enum=atelier.v1.ProposalSource" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposalDifference) Reset() {
+	*x = ProposalDifference{}
+	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposalDifference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposalDifference) ProtoMessage() {}
+
+func (x *ProposalDifference) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposalDifference.ProtoReflect.Descriptor instead.
+func (*ProposalDifference) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ProposalDifference) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *ProposalDifference) GetRecordedJson() string {
+	if x != nil {
+		return x.RecordedJson
+	}
+	return ""
+}
+
+func (x *ProposalDifference) GetComputedJson() string {
+	if x != nil {
+		return x.ComputedJson
+	}
+	return ""
+}
+
+func (x *ProposalDifference) GetSeen() int64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+func (x *ProposalDifference) GetSource() ProposalSource {
+	if x != nil {
+		return x.Source
+	}
+	return ProposalSource_PROPOSAL_SOURCE_UNSPECIFIED
+}
+
+type GetImportanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImportanceRequest) Reset() {
+	*x = GetImportanceRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImportanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImportanceRequest) ProtoMessage() {}
+
+func (x *GetImportanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImportanceRequest.ProtoReflect.Descriptor instead.
+func (*GetImportanceRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetImportanceRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetImportanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parameters    []*ParameterImportance `protobuf:"bytes,1,rep,name=parameters,proto3" json:"parameters,omitempty"` // most important first
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Trials        int64                  `protobuf:"varint,3,opt,name=trials,proto3" json:"trials,omitempty"` // it was computed from
+	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImportanceResponse) Reset() {
+	*x = GetImportanceResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImportanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImportanceResponse) ProtoMessage() {}
+
+func (x *GetImportanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImportanceResponse.ProtoReflect.Descriptor instead.
+func (*GetImportanceResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetImportanceResponse) GetParameters() []*ParameterImportance {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+func (x *GetImportanceResponse) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *GetImportanceResponse) GetTrials() int64 {
+	if x != nil {
+		return x.Trials
+	}
+	return 0
+}
+
+func (x *GetImportanceResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type ParameterImportance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Importance    float64                `protobuf:"fixed64,2,opt,name=importance,proto3" json:"importance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParameterImportance) Reset() {
+	*x = ParameterImportance{}
+	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParameterImportance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParameterImportance) ProtoMessage() {}
+
+func (x *ParameterImportance) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParameterImportance.ProtoReflect.Descriptor instead.
+func (*ParameterImportance) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ParameterImportance) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ParameterImportance) GetImportance() float64 {
+	if x != nil {
+		return x.Importance
+	}
+	return 0
+}
+
+type GetProgressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProgressRequest) Reset() {
+	*x = GetProgressRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProgressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProgressRequest) ProtoMessage() {}
+
+func (x *GetProgressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProgressRequest.ProtoReflect.Descriptor instead.
+func (*GetProgressRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetProgressRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetProgressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Points        []*ProgressPoint       `protobuf:"bytes,1,rep,name=points,proto3" json:"points,omitempty"`
+	Objective     *Objective             `protobuf:"bytes,2,opt,name=objective,proto3" json:"objective,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProgressResponse) Reset() {
+	*x = GetProgressResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProgressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProgressResponse) ProtoMessage() {}
+
+func (x *GetProgressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProgressResponse.ProtoReflect.Descriptor instead.
+func (*GetProgressResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetProgressResponse) GetPoints() []*ProgressPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+func (x *GetProgressResponse) GetObjective() *Objective {
+	if x != nil {
+		return x.Objective
+	}
+	return nil
+}
+
+func (x *GetProgressResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// One trial that ended with a value, in the order of their ends.
+type ProgressPoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ended         int64                  `protobuf:"varint,1,opt,name=ended,proto3" json:"ended,omitempty"` // how many had ended, this one counted
+	Trial         int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
+	Value         float64                `protobuf:"fixed64,3,opt,name=value,proto3" json:"value,omitempty"`
+	Best          float64                `protobuf:"fixed64,4,opt,name=best,proto3" json:"best,omitempty"` // so far
+	BestTrial     int64                  `protobuf:"varint,5,opt,name=best_trial,json=bestTrial,proto3" json:"best_trial,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // of the end, since the sweep was made
+	Epochs        int64                  `protobuf:"varint,7,opt,name=epochs,proto3" json:"epochs,omitempty"`               // of all trials ended so far
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgressPoint) Reset() {
+	*x = ProgressPoint{}
+	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgressPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgressPoint) ProtoMessage() {}
+
+func (x *ProgressPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgressPoint.ProtoReflect.Descriptor instead.
+func (*ProgressPoint) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ProgressPoint) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *ProgressPoint) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *ProgressPoint) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *ProgressPoint) GetBest() float64 {
+	if x != nil {
+		return x.Best
+	}
+	return 0
+}
+
+func (x *ProgressPoint) GetBestTrial() int64 {
+	if x != nil {
+		return x.BestTrial
+	}
+	return 0
+}
+
+func (x *ProgressPoint) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *ProgressPoint) GetEpochs() int64 {
+	if x != nil {
+		return x.Epochs
+	}
+	return 0
+}
+
 type ListTrialsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SweepId       string                 `protobuf:"bytes,1,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
@@ -1026,7 +1815,7 @@ type ListTrialsRequest struct {
 
 func (x *ListTrialsRequest) Reset() {
 	*x = ListTrialsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	mi := &file_atelier_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1827,7 @@ func (x *ListTrialsRequest) String() string {
 func (*ListTrialsRequest) ProtoMessage() {}
 
 func (x *ListTrialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	mi := &file_atelier_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1840,7 @@ func (x *ListTrialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrialsRequest.ProtoReflect.Descriptor instead.
 func (*ListTrialsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListTrialsRequest) GetSweepId() string {
@@ -1093,7 +1882,7 @@ type ListTrialsResponse struct {
 
 func (x *ListTrialsResponse) Reset() {
 	*x = ListTrialsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	mi := &file_atelier_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1894,7 @@ func (x *ListTrialsResponse) String() string {
 func (*ListTrialsResponse) ProtoMessage() {}
 
 func (x *ListTrialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	mi := &file_atelier_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1907,7 @@ func (x *ListTrialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrialsResponse.ProtoReflect.Descriptor instead.
 func (*ListTrialsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListTrialsResponse) GetTrials() []*Trial {
@@ -1152,7 +1941,7 @@ type GetTrialRequest struct {
 
 func (x *GetTrialRequest) Reset() {
 	*x = GetTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	mi := &file_atelier_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1953,7 @@ func (x *GetTrialRequest) String() string {
 func (*GetTrialRequest) ProtoMessage() {}
 
 func (x *GetTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	mi := &file_atelier_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1966,7 @@ func (x *GetTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrialRequest.ProtoReflect.Descriptor instead.
 func (*GetTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetTrialRequest) GetSweepId() string {
@@ -1204,7 +1993,7 @@ type GetTrialResponse struct {
 
 func (x *GetTrialResponse) Reset() {
 	*x = GetTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	mi := &file_atelier_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +2005,7 @@ func (x *GetTrialResponse) String() string {
 func (*GetTrialResponse) ProtoMessage() {}
 
 func (x *GetTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	mi := &file_atelier_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +2018,7 @@ func (x *GetTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrialResponse.ProtoReflect.Descriptor instead.
 func (*GetTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTrialResponse) GetTrial() *Trial {
@@ -1256,7 +2045,7 @@ type GetCurveRequest struct {
 
 func (x *GetCurveRequest) Reset() {
 	*x = GetCurveRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	mi := &file_atelier_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +2057,7 @@ func (x *GetCurveRequest) String() string {
 func (*GetCurveRequest) ProtoMessage() {}
 
 func (x *GetCurveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	mi := &file_atelier_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +2070,7 @@ func (x *GetCurveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCurveRequest.ProtoReflect.Descriptor instead.
 func (*GetCurveRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetCurveRequest) GetSweepId() string {
@@ -1308,7 +2097,7 @@ type GetCurveResponse struct {
 
 func (x *GetCurveResponse) Reset() {
 	*x = GetCurveResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	mi := &file_atelier_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +2109,7 @@ func (x *GetCurveResponse) String() string {
 func (*GetCurveResponse) ProtoMessage() {}
 
 func (x *GetCurveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	mi := &file_atelier_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +2122,7 @@ func (x *GetCurveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCurveResponse.ProtoReflect.Descriptor instead.
 func (*GetCurveResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetCurveResponse) GetReports() []*Report {
@@ -1361,7 +2150,7 @@ type StopTrialRequest struct {
 
 func (x *StopTrialRequest) Reset() {
 	*x = StopTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	mi := &file_atelier_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +2162,7 @@ func (x *StopTrialRequest) String() string {
 func (*StopTrialRequest) ProtoMessage() {}
 
 func (x *StopTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	mi := &file_atelier_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +2175,7 @@ func (x *StopTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTrialRequest.ProtoReflect.Descriptor instead.
 func (*StopTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StopTrialRequest) GetRequestId() string {
@@ -1419,7 +2208,7 @@ type StopTrialResponse struct {
 
 func (x *StopTrialResponse) Reset() {
 	*x = StopTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	mi := &file_atelier_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +2220,7 @@ func (x *StopTrialResponse) String() string {
 func (*StopTrialResponse) ProtoMessage() {}
 
 func (x *StopTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	mi := &file_atelier_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +2233,7 @@ func (x *StopTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTrialResponse.ProtoReflect.Descriptor instead.
 func (*StopTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *StopTrialResponse) GetTrial() *Trial {
@@ -1465,7 +2254,7 @@ type RetryTrialRequest struct {
 
 func (x *RetryTrialRequest) Reset() {
 	*x = RetryTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	mi := &file_atelier_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +2266,7 @@ func (x *RetryTrialRequest) String() string {
 func (*RetryTrialRequest) ProtoMessage() {}
 
 func (x *RetryTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	mi := &file_atelier_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +2279,7 @@ func (x *RetryTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrialRequest.ProtoReflect.Descriptor instead.
 func (*RetryTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RetryTrialRequest) GetRequestId() string {
@@ -1523,7 +2312,7 @@ type RetryTrialResponse struct {
 
 func (x *RetryTrialResponse) Reset() {
 	*x = RetryTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	mi := &file_atelier_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +2324,7 @@ func (x *RetryTrialResponse) String() string {
 func (*RetryTrialResponse) ProtoMessage() {}
 
 func (x *RetryTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	mi := &file_atelier_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,10 +2337,290 @@ func (x *RetryTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrialResponse.ProtoReflect.Descriptor instead.
 func (*RetryTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RetryTrialResponse) GetTrial() *Trial {
+	if x != nil {
+		return x.Trial
+	}
+	return nil
+}
+
+type AskTrialRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	SweepId       string                 `protobuf:"bytes,2,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                    // who asks
+	TermMs        int64                  `protobuf:"varint,4,opt,name=term_ms,json=termMs,proto3" json:"term_ms,omitempty"` // of the lease, from now and from each tell; 0 = 10 minutes
+	WaitMs        int64                  `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskTrialRequest) Reset() {
+	*x = AskTrialRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskTrialRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskTrialRequest) ProtoMessage() {}
+
+func (x *AskTrialRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskTrialRequest.ProtoReflect.Descriptor instead.
+func (*AskTrialRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AskTrialRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *AskTrialRequest) GetSweepId() string {
+	if x != nil {
+		return x.SweepId
+	}
+	return ""
+}
+
+func (x *AskTrialRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AskTrialRequest) GetTermMs() int64 {
+	if x != nil {
+		return x.TermMs
+	}
+	return 0
+}
+
+func (x *AskTrialRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type AskTrialResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lease         *Lease                 `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`                                // absent: no trial to give
+	Status        SweepStatus            `protobuf:"varint,2,opt,name=status,proto3,enum=atelier.v1.SweepStatus" json:"status,omitempty"` // of the sweep
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskTrialResponse) Reset() {
+	*x = AskTrialResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskTrialResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskTrialResponse) ProtoMessage() {}
+
+func (x *AskTrialResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskTrialResponse.ProtoReflect.Descriptor instead.
+func (*AskTrialResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *AskTrialResponse) GetLease() *Lease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *AskTrialResponse) GetStatus() SweepStatus {
+	if x != nil {
+		return x.Status
+	}
+	return SweepStatus_SWEEP_STATUS_UNSPECIFIED
+}
+
+type TellTrialRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SweepId       string                 `protobuf:"bytes,1,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
+	Trial         int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
+	Token         uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`          // 0 = whatever lease the trial has
+	Report        *Report                `protobuf:"bytes,4,opt,name=report,proto3" json:"report,omitempty"`         // may be absent
+	Checkpoint    *Checkpoint            `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // may be absent
+	Ended         *RunEnded              `protobuf:"bytes,6,opt,name=ended,proto3" json:"ended,omitempty"`           // absent: the run goes on, its lease is renewed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellTrialRequest) Reset() {
+	*x = TellTrialRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellTrialRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellTrialRequest) ProtoMessage() {}
+
+func (x *TellTrialRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellTrialRequest.ProtoReflect.Descriptor instead.
+func (*TellTrialRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *TellTrialRequest) GetSweepId() string {
+	if x != nil {
+		return x.SweepId
+	}
+	return ""
+}
+
+func (x *TellTrialRequest) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *TellTrialRequest) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *TellTrialRequest) GetReport() *Report {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+func (x *TellTrialRequest) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *TellTrialRequest) GetEnded() *RunEnded {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+type TellTrialResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verdict       Verdict                `protobuf:"varint,1,opt,name=verdict,proto3,enum=atelier.v1.Verdict" json:"verdict,omitempty"` // STOP or PAUSE: tell the end soon
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Outcome       Outcome                `protobuf:"varint,3,opt,name=outcome,proto3,enum=atelier.v1.Outcome" json:"outcome,omitempty"` // of the last thing told
+	Trial         *Trial                 `protobuf:"bytes,4,opt,name=trial,proto3" json:"trial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TellTrialResponse) Reset() {
+	*x = TellTrialResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TellTrialResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TellTrialResponse) ProtoMessage() {}
+
+func (x *TellTrialResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TellTrialResponse.ProtoReflect.Descriptor instead.
+func (*TellTrialResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *TellTrialResponse) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *TellTrialResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TellTrialResponse) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *TellTrialResponse) GetTrial() *Trial {
 	if x != nil {
 		return x.Trial
 	}
@@ -1569,7 +2638,7 @@ type LeaseRef struct {
 
 func (x *LeaseRef) Reset() {
 	*x = LeaseRef{}
-	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	mi := &file_atelier_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +2650,7 @@ func (x *LeaseRef) String() string {
 func (*LeaseRef) ProtoMessage() {}
 
 func (x *LeaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	mi := &file_atelier_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +2663,7 @@ func (x *LeaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
 func (*LeaseRef) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LeaseRef) GetSweepId() string {
@@ -1631,7 +2700,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	mi := &file_atelier_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +2712,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	mi := &file_atelier_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +2725,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HeartbeatRequest) GetWorker() *Worker {
@@ -1680,13 +2749,14 @@ type HeartbeatResponse struct {
 	Verdicts      []*LeaseVerdict        `protobuf:"bytes,3,rep,name=verdicts,proto3" json:"verdicts,omitempty"`         // verdicts other than CONTINUE
 	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"`
 	Coordinators  []string               `protobuf:"bytes,5,rep,name=coordinators,proto3" json:"coordinators,omitempty"` // API addresses of all members
+	Dropped       []string               `protobuf:"bytes,6,rep,name=dropped,proto3" json:"dropped,omitempty"`           // locations of this worker's checkpoints that the index gave up: delete the files
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	mi := &file_atelier_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +2768,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	mi := &file_atelier_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +2781,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HeartbeatResponse) GetTtlMs() int64 {
@@ -1749,6 +2819,13 @@ func (x *HeartbeatResponse) GetCoordinators() []string {
 	return nil
 }
 
+func (x *HeartbeatResponse) GetDropped() []string {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
 type LeaseVerdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lease         *LeaseRef              `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
@@ -1760,7 +2837,7 @@ type LeaseVerdict struct {
 
 func (x *LeaseVerdict) Reset() {
 	*x = LeaseVerdict{}
-	mi := &file_atelier_v1_api_proto_msgTypes[29]
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +2849,7 @@ func (x *LeaseVerdict) String() string {
 func (*LeaseVerdict) ProtoMessage() {}
 
 func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[29]
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +2862,7 @@ func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseVerdict.ProtoReflect.Descriptor instead.
 func (*LeaseVerdict) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *LeaseVerdict) GetLease() *LeaseRef {
@@ -1824,7 +2901,7 @@ type AcquireRequest struct {
 
 func (x *AcquireRequest) Reset() {
 	*x = AcquireRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[30]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2913,7 @@ func (x *AcquireRequest) String() string {
 func (*AcquireRequest) ProtoMessage() {}
 
 func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[30]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2926,7 @@ func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireRequest.ProtoReflect.Descriptor instead.
 func (*AcquireRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AcquireRequest) GetRequestId() string {
@@ -1910,7 +2987,7 @@ type AcquireResponse struct {
 
 func (x *AcquireResponse) Reset() {
 	*x = AcquireResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[31]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1922,7 +2999,7 @@ func (x *AcquireResponse) String() string {
 func (*AcquireResponse) ProtoMessage() {}
 
 func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[31]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1935,7 +3012,7 @@ func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireResponse.ProtoReflect.Descriptor instead.
 func (*AcquireResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AcquireResponse) GetLease() *Lease {
@@ -1962,13 +3039,14 @@ type Lease struct {
 	BaseDir       string                 `protobuf:"bytes,12,opt,name=base_dir,json=baseDir,proto3" json:"base_dir,omitempty"`
 	LastEpoch     int32                  `protobuf:"varint,13,opt,name=last_epoch,json=lastEpoch,proto3" json:"last_epoch,omitempty"` // last epoch already reported
 	Slot          string                 `protobuf:"bytes,14,opt,name=slot,proto3" json:"slot,omitempty"`
+	Origin        *Origin                `protobuf:"bytes,15,opt,name=origin,proto3" json:"origin,omitempty"` // a trial that starts from another's: checkpoints are that trial's then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_atelier_v1_api_proto_msgTypes[32]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +3058,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[32]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +3071,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Lease) GetSweepId() string {
@@ -2094,6 +3172,13 @@ func (x *Lease) GetSlot() string {
 	return ""
 }
 
+func (x *Lease) GetOrigin() *Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
 type RelayRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -2105,7 +3190,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[33]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +3202,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[33]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +3215,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RelayRequest) GetWorker() string {
@@ -2171,7 +3256,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_atelier_v1_api_proto_msgTypes[34]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +3268,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[34]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +3281,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RunEvent) GetSweepId() string {
@@ -2287,7 +3372,7 @@ type RunEnded struct {
 
 func (x *RunEnded) Reset() {
 	*x = RunEnded{}
-	mi := &file_atelier_v1_api_proto_msgTypes[35]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +3384,7 @@ func (x *RunEnded) String() string {
 func (*RunEnded) ProtoMessage() {}
 
 func (x *RunEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[35]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +3397,7 @@ func (x *RunEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnded.ProtoReflect.Descriptor instead.
 func (*RunEnded) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RunEnded) GetExit() ExitClass {
@@ -2346,7 +3431,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[36]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +3443,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[36]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +3456,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RelayResponse) GetResults() []*EventResult {
@@ -2399,7 +3484,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_atelier_v1_api_proto_msgTypes[37]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +3496,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[37]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +3509,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *EventResult) GetOutcome() Outcome {
@@ -2456,7 +3541,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[38]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +3553,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[38]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +3566,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 type ListWorkersResponse struct {
@@ -2493,7 +3578,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +3590,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +3603,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -2539,7 +3624,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +3636,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +3649,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DrainWorkerRequest) GetRequestId() string {
@@ -2596,7 +3681,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2608,7 +3693,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2621,7 +3706,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 type GetStatusRequest struct {
@@ -2632,7 +3717,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +3729,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +3742,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 type GetStatusResponse struct {
@@ -2682,7 +3767,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[43]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +3779,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[43]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +3792,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -2816,7 +3901,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[44]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +3913,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[44]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +3926,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{44}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 type ListMembersResponse struct {
@@ -2854,7 +3939,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[45]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +3951,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[45]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +3964,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{45}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -2909,7 +3994,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +4006,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +4019,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -2981,7 +4066,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +4078,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +4091,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -3025,7 +4110,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3037,7 +4122,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3050,7 +4135,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -3068,7 +4153,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +4165,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +4178,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 type TransferLeadershipRequest struct {
@@ -3105,7 +4190,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3117,7 +4202,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3130,7 +4215,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -3149,7 +4234,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3161,7 +4246,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3174,7 +4259,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -3192,7 +4277,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +4289,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +4302,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 type SnapshotChunk struct {
@@ -3229,7 +4314,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +4326,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +4339,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -3275,7 +4360,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +4372,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +4385,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -3333,7 +4418,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3345,7 +4430,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3358,7 +4443,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -3385,7 +4470,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +4482,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +4495,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -3507,13 +4592,16 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12/\n" +
 	"\x06action\x18\x03 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\"?\n" +
 	"\x14ControlSweepResponse\x12'\n" +
-	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"b\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\x98\x01\n" +
 	"\x12ExtendSweepRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
-	"add_trials\x18\x03 \x01(\x03R\taddTrials\">\n" +
+	"add_trials\x18\x03 \x01(\x03R\taddTrials\x12\x1d\n" +
+	"\n" +
+	"add_epochs\x18\x04 \x01(\x03R\taddEpochs\x12\x15\n" +
+	"\x06add_ms\x18\x05 \x01(\x03R\x05addMs\">\n" +
 	"\x13ExtendSweepResponse\x12'\n" +
 	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\\\n" +
 	"\x10WaitSweepRequest\x12\x0e\n" +
@@ -3523,16 +4611,20 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\"R\n" +
 	"\x11WaitSweepResponse\x12'\n" +
 	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"Q\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"i\n" +
 	"\x15GetLeaderboardRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03top\x18\x02 \x01(\x05R\x03top\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"\xab\x01\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x16\n" +
+	"\x06pareto\x18\x04 \x01(\bR\x06pareto\"\xe2\x01\n" +
 	"\x16GetLeaderboardResponse\x12.\n" +
 	"\x04rows\x18\x01 \x03(\v2\x1a.atelier.v1.LeaderboardRowR\x04rows\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x123\n" +
-	"\tobjective\x18\x04 \x01(\v2\x15.atelier.v1.ObjectiveR\tobjective\"V\n" +
+	"\tobjective\x18\x04 \x01(\v2\x15.atelier.v1.ObjectiveR\tobjective\x125\n" +
+	"\n" +
+	"objectives\x18\x05 \x03(\v2\x15.atelier.v1.ObjectiveR\n" +
+	"objectives\"V\n" +
 	"\x16ListCheckpointsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x16\n" +
@@ -3540,7 +4632,64 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x17ListCheckpointsResponse\x128\n" +
 	"\vcheckpoints\x18\x01 \x03(\v2\x16.atelier.v1.CheckpointR\vcheckpoints\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"\x8b\x01\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"f\n" +
+	"\x14EnqueueTrialsRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1f\n" +
+	"\vparams_json\x18\x03 \x03(\tR\n" +
+	"paramsJson\"@\n" +
+	"\x15EnqueueTrialsResponse\x12'\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"c\n" +
+	"\x16PrioritizeSweepRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +
+	"\bpriority\x18\x03 \x01(\x05R\bpriority\"B\n" +
+	"\x17PrioritizeSweepResponse\x12'\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"$\n" +
+	"\x12VerifySweepRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xa5\x01\n" +
+	"\x13VerifySweepResponse\x12\x18\n" +
+	"\achecked\x18\x01 \x01(\x03R\achecked\x12\x1c\n" +
+	"\tunchecked\x18\x02 \x01(\x03R\tunchecked\x12@\n" +
+	"\vdifferences\x18\x03 \x03(\v2\x1e.atelier.v1.ProposalDifferenceR\vdifferences\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"\xbc\x01\n" +
+	"\x12ProposalDifference\x12\x14\n" +
+	"\x05trial\x18\x01 \x01(\x03R\x05trial\x12#\n" +
+	"\rrecorded_json\x18\x02 \x01(\tR\frecordedJson\x12#\n" +
+	"\rcomputed_json\x18\x03 \x01(\tR\fcomputedJson\x12\x12\n" +
+	"\x04seen\x18\x04 \x01(\x03R\x04seen\x122\n" +
+	"\x06source\x18\x05 \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\"&\n" +
+	"\x14GetImportanceRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x9e\x01\n" +
+	"\x15GetImportanceResponse\x12?\n" +
+	"\n" +
+	"parameters\x18\x01 \x03(\v2\x1f.atelier.v1.ParameterImportanceR\n" +
+	"parameters\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x16\n" +
+	"\x06trials\x18\x03 \x01(\x03R\x06trials\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"I\n" +
+	"\x13ParameterImportance\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"importance\x18\x02 \x01(\x01R\n" +
+	"importance\"$\n" +
+	"\x12GetProgressRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x93\x01\n" +
+	"\x13GetProgressResponse\x121\n" +
+	"\x06points\x18\x01 \x03(\v2\x19.atelier.v1.ProgressPointR\x06points\x123\n" +
+	"\tobjective\x18\x02 \x01(\v2\x15.atelier.v1.ObjectiveR\tobjective\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\xb5\x01\n" +
+	"\rProgressPoint\x12\x14\n" +
+	"\x05ended\x18\x01 \x01(\x03R\x05ended\x12\x14\n" +
+	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\x01R\x05value\x12\x12\n" +
+	"\x04best\x18\x04 \x01(\x01R\x04best\x12\x1d\n" +
+	"\n" +
+	"best_trial\x18\x05 \x01(\x03R\tbestTrial\x12\x17\n" +
+	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\x12\x16\n" +
+	"\x06epochs\x18\a \x01(\x03R\x06epochs\"\x8b\x01\n" +
 	"\x11ListTrialsRequest\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x14\n" +
@@ -3575,20 +4724,45 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\bsweep_id\x18\x02 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x03 \x01(\x03R\x05trial\"=\n" +
 	"\x12RetryTrialResponse\x12'\n" +
-	"\x05trial\x18\x01 \x01(\v2\x11.atelier.v1.TrialR\x05trial\"Q\n" +
+	"\x05trial\x18\x01 \x01(\v2\x11.atelier.v1.TrialR\x05trial\"\x91\x01\n" +
+	"\x0fAskTrialRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x19\n" +
+	"\bsweep_id\x18\x02 \x01(\tR\asweepId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x17\n" +
+	"\aterm_ms\x18\x04 \x01(\x03R\x06termMs\x12\x17\n" +
+	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\"l\n" +
+	"\x10AskTrialResponse\x12'\n" +
+	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\x12/\n" +
+	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\"\xe9\x01\n" +
+	"\x10TellTrialRequest\x12\x19\n" +
+	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
+	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\x04R\x05token\x12*\n" +
+	"\x06report\x18\x04 \x01(\v2\x12.atelier.v1.ReportR\x06report\x126\n" +
+	"\n" +
+	"checkpoint\x18\x05 \x01(\v2\x16.atelier.v1.CheckpointR\n" +
+	"checkpoint\x12*\n" +
+	"\x05ended\x18\x06 \x01(\v2\x14.atelier.v1.RunEndedR\x05ended\"\xb2\x01\n" +
+	"\x11TellTrialResponse\x12-\n" +
+	"\averdict\x18\x01 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12-\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2\x13.atelier.v1.OutcomeR\aoutcome\x12'\n" +
+	"\x05trial\x18\x04 \x01(\v2\x11.atelier.v1.TrialR\x05trial\"Q\n" +
 	"\bLeaseRef\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\x04R\x05token\"l\n" +
 	"\x10HeartbeatRequest\x12*\n" +
 	"\x06worker\x18\x01 \x01(\v2\x12.atelier.v1.WorkerR\x06worker\x12,\n" +
-	"\x06leases\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x06leases\"\xc4\x01\n" +
+	"\x06leases\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x06leases\"\xde\x01\n" +
 	"\x11HeartbeatResponse\x12\x15\n" +
 	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12(\n" +
 	"\x04lost\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x04lost\x124\n" +
 	"\bverdicts\x18\x03 \x03(\v2\x18.atelier.v1.LeaseVerdictR\bverdicts\x12\x14\n" +
 	"\x05drain\x18\x04 \x01(\bR\x05drain\x12\"\n" +
-	"\fcoordinators\x18\x05 \x03(\tR\fcoordinators\"\x81\x01\n" +
+	"\fcoordinators\x18\x05 \x03(\tR\fcoordinators\x12\x18\n" +
+	"\adropped\x18\x06 \x03(\tR\adropped\"\x81\x01\n" +
 	"\fLeaseVerdict\x12*\n" +
 	"\x05lease\x18\x01 \x01(\v2\x14.atelier.v1.LeaseRefR\x05lease\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x16\n" +
@@ -3606,7 +4780,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\":\n" +
 	"\x0fAcquireResponse\x12'\n" +
-	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\"\xa8\x03\n" +
+	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\"\xd4\x03\n" +
 	"\x05Lease\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
@@ -3624,7 +4798,8 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\bbase_dir\x18\f \x01(\tR\abaseDir\x12\x1d\n" +
 	"\n" +
 	"last_epoch\x18\r \x01(\x05R\tlastEpoch\x12\x12\n" +
-	"\x04slot\x18\x0e \x01(\tR\x04slot\"v\n" +
+	"\x04slot\x18\x0e \x01(\tR\x04slot\x12*\n" +
+	"\x06origin\x18\x0f \x01(\v2\x12.atelier.v1.OriginR\x06origin\"v\n" +
 	"\fRelayRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12,\n" +
@@ -3732,7 +4907,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x10OUTCOME_RECORDED\x10\x01\x12\x13\n" +
 	"\x0fOUTCOME_ALREADY\x10\x02\x12\x12\n" +
 	"\x0eOUTCOME_FENCED\x10\x03\x12\x13\n" +
-	"\x0fOUTCOME_REFUSED\x10\x042\x94\x05\n" +
+	"\x0fOUTCOME_REFUSED\x10\x042\xbc\b\n" +
 	"\fSweepService\x12N\n" +
 	"\vCreateSweep\x12\x1e.atelier.v1.CreateSweepRequest\x1a\x1f.atelier.v1.CreateSweepResponse\x12E\n" +
 	"\bGetSweep\x12\x1b.atelier.v1.GetSweepRequest\x1a\x1c.atelier.v1.GetSweepResponse\x12K\n" +
@@ -3742,7 +4917,12 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\vExtendSweep\x12\x1e.atelier.v1.ExtendSweepRequest\x1a\x1f.atelier.v1.ExtendSweepResponse\x12H\n" +
 	"\tWaitSweep\x12\x1c.atelier.v1.WaitSweepRequest\x1a\x1d.atelier.v1.WaitSweepResponse\x12W\n" +
 	"\x0eGetLeaderboard\x12!.atelier.v1.GetLeaderboardRequest\x1a\".atelier.v1.GetLeaderboardResponse\x12Z\n" +
-	"\x0fListCheckpoints\x12\".atelier.v1.ListCheckpointsRequest\x1a#.atelier.v1.ListCheckpointsResponse2\x80\x03\n" +
+	"\x0fListCheckpoints\x12\".atelier.v1.ListCheckpointsRequest\x1a#.atelier.v1.ListCheckpointsResponse\x12T\n" +
+	"\rEnqueueTrials\x12 .atelier.v1.EnqueueTrialsRequest\x1a!.atelier.v1.EnqueueTrialsResponse\x12Z\n" +
+	"\x0fPrioritizeSweep\x12\".atelier.v1.PrioritizeSweepRequest\x1a#.atelier.v1.PrioritizeSweepResponse\x12N\n" +
+	"\vVerifySweep\x12\x1e.atelier.v1.VerifySweepRequest\x1a\x1f.atelier.v1.VerifySweepResponse\x12T\n" +
+	"\rGetImportance\x12 .atelier.v1.GetImportanceRequest\x1a!.atelier.v1.GetImportanceResponse\x12N\n" +
+	"\vGetProgress\x12\x1e.atelier.v1.GetProgressRequest\x1a\x1f.atelier.v1.GetProgressResponse2\x91\x04\n" +
 	"\fTrialService\x12K\n" +
 	"\n" +
 	"ListTrials\x12\x1d.atelier.v1.ListTrialsRequest\x1a\x1e.atelier.v1.ListTrialsResponse\x12E\n" +
@@ -3750,7 +4930,9 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\bGetCurve\x12\x1b.atelier.v1.GetCurveRequest\x1a\x1c.atelier.v1.GetCurveResponse\x12H\n" +
 	"\tStopTrial\x12\x1c.atelier.v1.StopTrialRequest\x1a\x1d.atelier.v1.StopTrialResponse\x12K\n" +
 	"\n" +
-	"RetryTrial\x12\x1d.atelier.v1.RetryTrialRequest\x1a\x1e.atelier.v1.RetryTrialResponse2\xfb\x02\n" +
+	"RetryTrial\x12\x1d.atelier.v1.RetryTrialRequest\x1a\x1e.atelier.v1.RetryTrialResponse\x12E\n" +
+	"\bAskTrial\x12\x1b.atelier.v1.AskTrialRequest\x1a\x1c.atelier.v1.AskTrialResponse\x12H\n" +
+	"\tTellTrial\x12\x1c.atelier.v1.TellTrialRequest\x1a\x1d.atelier.v1.TellTrialResponse2\xfb\x02\n" +
 	"\rWorkerService\x12H\n" +
 	"\tHeartbeat\x12\x1c.atelier.v1.HeartbeatRequest\x1a\x1d.atelier.v1.HeartbeatResponse\x12B\n" +
 	"\aAcquire\x12\x1a.atelier.v1.AcquireRequest\x1a\x1b.atelier.v1.AcquireResponse\x12<\n" +
@@ -3780,7 +4962,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -3800,155 +4982,206 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*GetLeaderboardResponse)(nil),     // 15: atelier.v1.GetLeaderboardResponse
 	(*ListCheckpointsRequest)(nil),     // 16: atelier.v1.ListCheckpointsRequest
 	(*ListCheckpointsResponse)(nil),    // 17: atelier.v1.ListCheckpointsResponse
-	(*ListTrialsRequest)(nil),          // 18: atelier.v1.ListTrialsRequest
-	(*ListTrialsResponse)(nil),         // 19: atelier.v1.ListTrialsResponse
-	(*GetTrialRequest)(nil),            // 20: atelier.v1.GetTrialRequest
-	(*GetTrialResponse)(nil),           // 21: atelier.v1.GetTrialResponse
-	(*GetCurveRequest)(nil),            // 22: atelier.v1.GetCurveRequest
-	(*GetCurveResponse)(nil),           // 23: atelier.v1.GetCurveResponse
-	(*StopTrialRequest)(nil),           // 24: atelier.v1.StopTrialRequest
-	(*StopTrialResponse)(nil),          // 25: atelier.v1.StopTrialResponse
-	(*RetryTrialRequest)(nil),          // 26: atelier.v1.RetryTrialRequest
-	(*RetryTrialResponse)(nil),         // 27: atelier.v1.RetryTrialResponse
-	(*LeaseRef)(nil),                   // 28: atelier.v1.LeaseRef
-	(*HeartbeatRequest)(nil),           // 29: atelier.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),          // 30: atelier.v1.HeartbeatResponse
-	(*LeaseVerdict)(nil),               // 31: atelier.v1.LeaseVerdict
-	(*AcquireRequest)(nil),             // 32: atelier.v1.AcquireRequest
-	(*AcquireResponse)(nil),            // 33: atelier.v1.AcquireResponse
-	(*Lease)(nil),                      // 34: atelier.v1.Lease
-	(*RelayRequest)(nil),               // 35: atelier.v1.RelayRequest
-	(*RunEvent)(nil),                   // 36: atelier.v1.RunEvent
-	(*RunEnded)(nil),                   // 37: atelier.v1.RunEnded
-	(*RelayResponse)(nil),              // 38: atelier.v1.RelayResponse
-	(*EventResult)(nil),                // 39: atelier.v1.EventResult
-	(*ListWorkersRequest)(nil),         // 40: atelier.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),        // 41: atelier.v1.ListWorkersResponse
-	(*DrainWorkerRequest)(nil),         // 42: atelier.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),        // 43: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 44: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 45: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 46: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 47: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 48: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 49: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 50: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 51: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 52: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 53: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 54: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 55: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 56: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 57: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 58: atelier.v1.GetNodeResponse
-	nil,                                // 59: atelier.v1.AcquireRequest.LabelsEntry
-	(*Sweep)(nil),                      // 60: atelier.v1.Sweep
-	(*LeaderboardRow)(nil),             // 61: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 62: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 63: atelier.v1.Checkpoint
-	(TrialStatus)(0),                   // 64: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 65: atelier.v1.Trial
-	(*Report)(nil),                     // 66: atelier.v1.Report
-	(*Worker)(nil),                     // 67: atelier.v1.Worker
-	(Verdict)(0),                       // 68: atelier.v1.Verdict
-	(ExitClass)(0),                     // 69: atelier.v1.ExitClass
-	(*Member)(nil),                     // 70: atelier.v1.Member
+	(*EnqueueTrialsRequest)(nil),       // 18: atelier.v1.EnqueueTrialsRequest
+	(*EnqueueTrialsResponse)(nil),      // 19: atelier.v1.EnqueueTrialsResponse
+	(*PrioritizeSweepRequest)(nil),     // 20: atelier.v1.PrioritizeSweepRequest
+	(*PrioritizeSweepResponse)(nil),    // 21: atelier.v1.PrioritizeSweepResponse
+	(*VerifySweepRequest)(nil),         // 22: atelier.v1.VerifySweepRequest
+	(*VerifySweepResponse)(nil),        // 23: atelier.v1.VerifySweepResponse
+	(*ProposalDifference)(nil),         // 24: atelier.v1.ProposalDifference
+	(*GetImportanceRequest)(nil),       // 25: atelier.v1.GetImportanceRequest
+	(*GetImportanceResponse)(nil),      // 26: atelier.v1.GetImportanceResponse
+	(*ParameterImportance)(nil),        // 27: atelier.v1.ParameterImportance
+	(*GetProgressRequest)(nil),         // 28: atelier.v1.GetProgressRequest
+	(*GetProgressResponse)(nil),        // 29: atelier.v1.GetProgressResponse
+	(*ProgressPoint)(nil),              // 30: atelier.v1.ProgressPoint
+	(*ListTrialsRequest)(nil),          // 31: atelier.v1.ListTrialsRequest
+	(*ListTrialsResponse)(nil),         // 32: atelier.v1.ListTrialsResponse
+	(*GetTrialRequest)(nil),            // 33: atelier.v1.GetTrialRequest
+	(*GetTrialResponse)(nil),           // 34: atelier.v1.GetTrialResponse
+	(*GetCurveRequest)(nil),            // 35: atelier.v1.GetCurveRequest
+	(*GetCurveResponse)(nil),           // 36: atelier.v1.GetCurveResponse
+	(*StopTrialRequest)(nil),           // 37: atelier.v1.StopTrialRequest
+	(*StopTrialResponse)(nil),          // 38: atelier.v1.StopTrialResponse
+	(*RetryTrialRequest)(nil),          // 39: atelier.v1.RetryTrialRequest
+	(*RetryTrialResponse)(nil),         // 40: atelier.v1.RetryTrialResponse
+	(*AskTrialRequest)(nil),            // 41: atelier.v1.AskTrialRequest
+	(*AskTrialResponse)(nil),           // 42: atelier.v1.AskTrialResponse
+	(*TellTrialRequest)(nil),           // 43: atelier.v1.TellTrialRequest
+	(*TellTrialResponse)(nil),          // 44: atelier.v1.TellTrialResponse
+	(*LeaseRef)(nil),                   // 45: atelier.v1.LeaseRef
+	(*HeartbeatRequest)(nil),           // 46: atelier.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),          // 47: atelier.v1.HeartbeatResponse
+	(*LeaseVerdict)(nil),               // 48: atelier.v1.LeaseVerdict
+	(*AcquireRequest)(nil),             // 49: atelier.v1.AcquireRequest
+	(*AcquireResponse)(nil),            // 50: atelier.v1.AcquireResponse
+	(*Lease)(nil),                      // 51: atelier.v1.Lease
+	(*RelayRequest)(nil),               // 52: atelier.v1.RelayRequest
+	(*RunEvent)(nil),                   // 53: atelier.v1.RunEvent
+	(*RunEnded)(nil),                   // 54: atelier.v1.RunEnded
+	(*RelayResponse)(nil),              // 55: atelier.v1.RelayResponse
+	(*EventResult)(nil),                // 56: atelier.v1.EventResult
+	(*ListWorkersRequest)(nil),         // 57: atelier.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),        // 58: atelier.v1.ListWorkersResponse
+	(*DrainWorkerRequest)(nil),         // 59: atelier.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),        // 60: atelier.v1.DrainWorkerResponse
+	(*GetStatusRequest)(nil),           // 61: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 62: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 63: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 64: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 65: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 66: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 67: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 68: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 69: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 70: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 71: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 72: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 73: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 74: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 75: atelier.v1.GetNodeResponse
+	nil,                                // 76: atelier.v1.AcquireRequest.LabelsEntry
+	(*Sweep)(nil),                      // 77: atelier.v1.Sweep
+	(*LeaderboardRow)(nil),             // 78: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 79: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 80: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 81: atelier.v1.ProposalSource
+	(TrialStatus)(0),                   // 82: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 83: atelier.v1.Trial
+	(*Report)(nil),                     // 84: atelier.v1.Report
+	(SweepStatus)(0),                   // 85: atelier.v1.SweepStatus
+	(Verdict)(0),                       // 86: atelier.v1.Verdict
+	(*Worker)(nil),                     // 87: atelier.v1.Worker
+	(*Origin)(nil),                     // 88: atelier.v1.Origin
+	(ExitClass)(0),                     // 89: atelier.v1.ExitClass
+	(*Member)(nil),                     // 90: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	60, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	60, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	60, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	77, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	77, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	77, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,  // 3: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	60, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	60, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	60, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	61, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	62, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	63, // 9: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	64, // 10: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	65, // 11: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	65, // 12: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	66, // 13: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	65, // 14: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	65, // 15: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
-	67, // 16: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
-	28, // 17: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
-	28, // 18: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
-	31, // 19: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
-	28, // 20: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	68, // 21: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	59, // 22: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
-	34, // 23: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	62, // 24: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	63, // 25: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	36, // 26: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	66, // 27: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	63, // 28: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	37, // 29: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	69, // 30: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	39, // 31: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 32: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	68, // 33: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	67, // 34: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	70, // 35: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	70, // 36: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 37: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 38: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 39: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 40: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	10, // 41: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	12, // 42: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	14, // 43: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	16, // 44: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	18, // 45: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	20, // 46: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	22, // 47: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	24, // 48: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	26, // 49: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	29, // 50: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	32, // 51: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	35, // 52: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	40, // 53: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	42, // 54: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	44, // 55: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	46, // 56: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	48, // 57: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	50, // 58: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	52, // 59: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	54, // 60: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	55, // 61: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	57, // 62: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 63: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 64: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 65: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 66: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	11, // 67: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	13, // 68: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	15, // 69: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	17, // 70: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	19, // 71: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	21, // 72: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	23, // 73: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	25, // 74: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	27, // 75: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	30, // 76: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	33, // 77: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	38, // 78: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	41, // 79: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	43, // 80: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	45, // 81: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	47, // 82: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	49, // 83: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	51, // 84: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	53, // 85: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	55, // 86: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	56, // 87: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	58, // 88: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	63, // [63:89] is the sub-list for method output_type
-	37, // [37:63] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	77, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	77, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	77, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	79, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	79, // 9: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	80, // 10: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	77, // 11: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	77, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	24, // 13: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
+	81, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	27, // 15: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
+	30, // 16: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
+	79, // 17: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	82, // 18: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	83, // 19: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	83, // 20: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	84, // 21: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	83, // 22: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	83, // 23: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	51, // 24: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
+	85, // 25: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	84, // 26: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	80, // 27: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	54, // 28: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	86, // 29: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	1,  // 30: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
+	83, // 31: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	87, // 32: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	45, // 33: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
+	45, // 34: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
+	48, // 35: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
+	45, // 36: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
+	86, // 37: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	76, // 38: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	51, // 39: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
+	79, // 40: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	80, // 41: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	88, // 42: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	53, // 43: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	84, // 44: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	80, // 45: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	54, // 46: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	89, // 47: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	56, // 48: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,  // 49: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	86, // 50: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	87, // 51: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	90, // 52: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	90, // 53: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	2,  // 54: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 55: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 56: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 57: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	10, // 58: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	12, // 59: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	14, // 60: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	16, // 61: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	18, // 62: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	20, // 63: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	22, // 64: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	25, // 65: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	28, // 66: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	31, // 67: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	33, // 68: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	35, // 69: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	37, // 70: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	39, // 71: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	41, // 72: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	43, // 73: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	46, // 74: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	49, // 75: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	52, // 76: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	57, // 77: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	59, // 78: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	61, // 79: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	63, // 80: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	65, // 81: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	67, // 82: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	69, // 83: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	71, // 84: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	72, // 85: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	74, // 86: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 87: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 88: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 89: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 90: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	11, // 91: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	13, // 92: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	15, // 93: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	17, // 94: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	19, // 95: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	21, // 96: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	23, // 97: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	26, // 98: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	29, // 99: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	32, // 100: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	34, // 101: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	36, // 102: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	38, // 103: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	40, // 104: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	42, // 105: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	44, // 106: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	47, // 107: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	50, // 108: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	55, // 109: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	58, // 110: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	60, // 111: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	62, // 112: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	64, // 113: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	66, // 114: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	68, // 115: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	70, // 116: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	72, // 117: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	73, // 118: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	75, // 119: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	87, // [87:120] is the sub-list for method output_type
+	54, // [54:87] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -3957,7 +5190,7 @@ func file_atelier_v1_api_proto_init() {
 		return
 	}
 	file_atelier_v1_model_proto_init()
-	file_atelier_v1_api_proto_msgTypes[34].OneofWrappers = []any{
+	file_atelier_v1_api_proto_msgTypes[51].OneofWrappers = []any{
 		(*RunEvent_Report)(nil),
 		(*RunEvent_Checkpoint)(nil),
 		(*RunEvent_Ended)(nil),
@@ -3968,7 +5201,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   58,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -336,6 +336,59 @@ func (Direction) EnumDescriptor() ([]byte, []int) {
 	return file_atelier_v1_model_proto_rawDescGZIP(), []int{4}
 }
 
+// Where a trial's point came from.
+type ProposalSource int32
+
+const (
+	ProposalSource_PROPOSAL_SOURCE_UNSPECIFIED ProposalSource = 0 // before sources were recorded
+	ProposalSource_PROPOSAL_SOURCE_SEARCH      ProposalSource = 1 // the search method, from what it knew then
+	ProposalSource_PROPOSAL_SOURCE_ENQUEUED    ProposalSource = 2 // given by a person
+	ProposalSource_PROPOSAL_SOURCE_POPULATION  ProposalSource = 3 // population-based training, from another trial
+)
+
+// Enum value maps for ProposalSource.
+var (
+	ProposalSource_name = map[int32]string{
+		0: "PROPOSAL_SOURCE_UNSPECIFIED",
+		1: "PROPOSAL_SOURCE_SEARCH",
+		2: "PROPOSAL_SOURCE_ENQUEUED",
+		3: "PROPOSAL_SOURCE_POPULATION",
+	}
+	ProposalSource_value = map[string]int32{
+		"PROPOSAL_SOURCE_UNSPECIFIED": 0,
+		"PROPOSAL_SOURCE_SEARCH":      1,
+		"PROPOSAL_SOURCE_ENQUEUED":    2,
+		"PROPOSAL_SOURCE_POPULATION":  3,
+	}
+)
+
+func (x ProposalSource) Enum() *ProposalSource {
+	p := new(ProposalSource)
+	*p = x
+	return p
+}
+
+func (x ProposalSource) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ProposalSource) Descriptor() protoreflect.EnumDescriptor {
+	return file_atelier_v1_model_proto_enumTypes[5].Descriptor()
+}
+
+func (ProposalSource) Type() protoreflect.EnumType {
+	return &file_atelier_v1_model_proto_enumTypes[5]
+}
+
+func (x ProposalSource) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ProposalSource.Descriptor instead.
+func (ProposalSource) EnumDescriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
+}
+
 type Objective struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Metric        string                 `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
@@ -388,34 +441,267 @@ func (x *Objective) GetDirection() Direction {
 	return Direction_DIRECTION_UNSPECIFIED
 }
 
-type Sweep struct {
+// A trial is acceptable at an epoch where every constraint holds.
+type Constraint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Status        SweepStatus            `protobuf:"varint,3,opt,name=status,proto3,enum=atelier.v1.SweepStatus" json:"status,omitempty"`
-	Failure       string                 `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`                   // why, when status is FAILED
-	SpecYaml      string                 `protobuf:"bytes,5,opt,name=spec_yaml,json=specYaml,proto3" json:"spec_yaml,omitempty"` // as submitted
-	Seed          uint64                 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`
-	Objective     *Objective             `protobuf:"bytes,7,opt,name=objective,proto3" json:"objective,omitempty"`
-	SearchMethod  string                 `protobuf:"bytes,8,opt,name=search_method,json=searchMethod,proto3" json:"search_method,omitempty"`
-	Algorithm     string                 `protobuf:"bytes,9,opt,name=algorithm,proto3" json:"algorithm,omitempty"` // resolved, never "auto" once known
-	Trainer       string                 `protobuf:"bytes,10,opt,name=trainer,proto3" json:"trainer,omitempty"`
-	BudgetTrials  int64                  `protobuf:"varint,11,opt,name=budget_trials,json=budgetTrials,proto3" json:"budget_trials,omitempty"`
-	Parallelism   int64                  `protobuf:"varint,12,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
-	Exhausted     bool                   `protobuf:"varint,13,opt,name=exhausted,proto3" json:"exhausted,omitempty"` // the search method has no further point
-	CreatedMs     int64                  `protobuf:"varint,14,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
-	EndedMs       int64                  `protobuf:"varint,15,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"` // 0 while it lives
-	Counts        *SweepCounts           `protobuf:"bytes,16,opt,name=counts,proto3" json:"counts,omitempty"`
-	Best          *Trial                 `protobuf:"bytes,17,opt,name=best,proto3" json:"best,omitempty"`                                // absent until a trial has a value
-	DefaultDir    string                 `protobuf:"bytes,18,opt,name=default_dir,json=defaultDir,proto3" json:"default_dir,omitempty"`  // folder of the submitting program, for relative data paths
-	MaxRetries    int32                  `protobuf:"varint,19,opt,name=max_retries,json=maxRetries,proto3" json:"max_retries,omitempty"` // failed runs of a trial that are tried again, by cause
+	Metric        string                 `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
+	HasMax        bool                   `protobuf:"varint,2,opt,name=has_max,json=hasMax,proto3" json:"has_max,omitempty"`
+	Max           float64                `protobuf:"fixed64,3,opt,name=max,proto3" json:"max,omitempty"`
+	HasMin        bool                   `protobuf:"varint,4,opt,name=has_min,json=hasMin,proto3" json:"has_min,omitempty"`
+	Min           float64                `protobuf:"fixed64,5,opt,name=min,proto3" json:"min,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *Constraint) Reset() {
+	*x = Constraint{}
+	mi := &file_atelier_v1_model_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Constraint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Constraint) ProtoMessage() {}
+
+func (x *Constraint) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Constraint.ProtoReflect.Descriptor instead.
+func (*Constraint) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Constraint) GetMetric() string {
+	if x != nil {
+		return x.Metric
+	}
+	return ""
+}
+
+func (x *Constraint) GetHasMax() bool {
+	if x != nil {
+		return x.HasMax
+	}
+	return false
+}
+
+func (x *Constraint) GetMax() float64 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *Constraint) GetHasMin() bool {
+	if x != nil {
+		return x.HasMin
+	}
+	return false
+}
+
+func (x *Constraint) GetMin() float64 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+// The trial whose checkpoint another one starts from.
+type Origin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Trial         int64                  `protobuf:"varint,1,opt,name=trial,proto3" json:"trial,omitempty"` // 0 = none: from scratch
+	Epoch         int32                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the checkpoint
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_atelier_v1_model_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Origin) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *Origin) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// What search learned of a trial, at its end and at each pause. A sweep's
+// findings are numbered from 1 in the order they were made; a later finding of
+// a trial replaces the one before.
+type Finding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ordinal       int64                  `protobuf:"varint,1,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
+	Status        TrialStatus            `protobuf:"varint,2,opt,name=status,proto3,enum=atelier.v1.TrialStatus" json:"status,omitempty"`
+	HasValue      bool                   `protobuf:"varint,3,opt,name=has_value,json=hasValue,proto3" json:"has_value,omitempty"`
+	Value         float64                `protobuf:"fixed64,4,opt,name=value,proto3" json:"value,omitempty"`
+	ValueEpoch    int32                  `protobuf:"varint,5,opt,name=value_epoch,json=valueEpoch,proto3" json:"value_epoch,omitempty"`
+	Epoch         int32                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"` // last reported then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_atelier_v1_model_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Finding) GetOrdinal() int64 {
+	if x != nil {
+		return x.Ordinal
+	}
+	return 0
+}
+
+func (x *Finding) GetStatus() TrialStatus {
+	if x != nil {
+		return x.Status
+	}
+	return TrialStatus_TRIAL_STATUS_UNSPECIFIED
+}
+
+func (x *Finding) GetHasValue() bool {
+	if x != nil {
+		return x.HasValue
+	}
+	return false
+}
+
+func (x *Finding) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *Finding) GetValueEpoch() int32 {
+	if x != nil {
+		return x.ValueEpoch
+	}
+	return 0
+}
+
+func (x *Finding) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type Sweep struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Status          SweepStatus            `protobuf:"varint,3,opt,name=status,proto3,enum=atelier.v1.SweepStatus" json:"status,omitempty"`
+	Failure         string                 `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`                   // why, when status is FAILED
+	SpecYaml        string                 `protobuf:"bytes,5,opt,name=spec_yaml,json=specYaml,proto3" json:"spec_yaml,omitempty"` // as submitted
+	Seed            uint64                 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`
+	Objective       *Objective             `protobuf:"bytes,7,opt,name=objective,proto3" json:"objective,omitempty"`
+	SearchMethod    string                 `protobuf:"bytes,8,opt,name=search_method,json=searchMethod,proto3" json:"search_method,omitempty"`
+	Algorithm       string                 `protobuf:"bytes,9,opt,name=algorithm,proto3" json:"algorithm,omitempty"` // resolved, never "auto" once known
+	Trainer         string                 `protobuf:"bytes,10,opt,name=trainer,proto3" json:"trainer,omitempty"`
+	BudgetTrials    int64                  `protobuf:"varint,11,opt,name=budget_trials,json=budgetTrials,proto3" json:"budget_trials,omitempty"`
+	Parallelism     int64                  `protobuf:"varint,12,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
+	Exhausted       bool                   `protobuf:"varint,13,opt,name=exhausted,proto3" json:"exhausted,omitempty"` // the search method has no further point
+	CreatedMs       int64                  `protobuf:"varint,14,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	EndedMs         int64                  `protobuf:"varint,15,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"` // 0 while it lives
+	Counts          *SweepCounts           `protobuf:"bytes,16,opt,name=counts,proto3" json:"counts,omitempty"`
+	Best            *Trial                 `protobuf:"bytes,17,opt,name=best,proto3" json:"best,omitempty"`                                               // absent until a trial has a value
+	DefaultDir      string                 `protobuf:"bytes,18,opt,name=default_dir,json=defaultDir,proto3" json:"default_dir,omitempty"`                 // folder of the submitting program, for relative data paths
+	MaxRetries      int32                  `protobuf:"varint,19,opt,name=max_retries,json=maxRetries,proto3" json:"max_retries,omitempty"`                // failed runs of a trial that are tried again, by cause
+	BudgetEpochs    int64                  `protobuf:"varint,20,opt,name=budget_epochs,json=budgetEpochs,proto3" json:"budget_epochs,omitempty"`          // of all trials together; 0 = no limit
+	BudgetMs        int64                  `protobuf:"varint,21,opt,name=budget_ms,json=budgetMs,proto3" json:"budget_ms,omitempty"`                      // time that it runs, pauses not counted; 0 = no limit
+	CheckpointBytes int64                  `protobuf:"varint,22,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"` // of all checkpoints kept; 0 = no limit
+	Priority        int32                  `protobuf:"varint,23,opt,name=priority,proto3" json:"priority,omitempty"`                                      // a higher one gets free slots first
+	StoppingJson    string                 `protobuf:"bytes,24,opt,name=stopping_json,json=stoppingJson,proto3" json:"stopping_json,omitempty"`           // empty = no stopping rule
+	WarmStart       string                 `protobuf:"bytes,25,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`                    // id of the sweep whose history it began with
+	WarmTrials      int64                  `protobuf:"varint,26,opt,name=warm_trials,json=warmTrials,proto3" json:"warm_trials,omitempty"`                // how many trials of it
+	Enqueued        int64                  `protobuf:"varint,27,opt,name=enqueued,proto3" json:"enqueued,omitempty"`                                      // given points that wait to become trials
+	Objectives      []*Objective           `protobuf:"bytes,28,rep,name=objectives,proto3" json:"objectives,omitempty"`                                   // all of them, objective first
+	Constraints     []*Constraint          `protobuf:"bytes,29,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	Requires        map[string]string      `protobuf:"bytes,30,rep,name=requires,proto3" json:"requires,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // labels a worker must carry
+	Epochs          int64                  `protobuf:"varint,31,opt,name=epochs,proto3" json:"epochs,omitempty"`                                                                              // reported by all trials together
+	SpentMs         int64                  `protobuf:"varint,32,opt,name=spent_ms,json=spentMs,proto3" json:"spent_ms,omitempty"`                                                             // how long it has run, pauses not counted
+	Ending          string                 `protobuf:"bytes,33,opt,name=ending,proto3" json:"ending,omitempty"`                                                                               // why it ended, where that is no failure
+	StoredBytes     int64                  `protobuf:"varint,34,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`                                                 // of its checkpoints in the index
+	Findings        int64                  `protobuf:"varint,35,opt,name=findings,proto3" json:"findings,omitempty"`                                                                          // how many there have been
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
 func (x *Sweep) Reset() {
 	*x = Sweep{}
-	mi := &file_atelier_v1_model_proto_msgTypes[1]
+	mi := &file_atelier_v1_model_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +713,7 @@ func (x *Sweep) String() string {
 func (*Sweep) ProtoMessage() {}
 
 func (x *Sweep) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[1]
+	mi := &file_atelier_v1_model_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +726,7 @@ func (x *Sweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sweep.ProtoReflect.Descriptor instead.
 func (*Sweep) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{1}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Sweep) GetId() string {
@@ -576,6 +862,118 @@ func (x *Sweep) GetMaxRetries() int32 {
 	return 0
 }
 
+func (x *Sweep) GetBudgetEpochs() int64 {
+	if x != nil {
+		return x.BudgetEpochs
+	}
+	return 0
+}
+
+func (x *Sweep) GetBudgetMs() int64 {
+	if x != nil {
+		return x.BudgetMs
+	}
+	return 0
+}
+
+func (x *Sweep) GetCheckpointBytes() int64 {
+	if x != nil {
+		return x.CheckpointBytes
+	}
+	return 0
+}
+
+func (x *Sweep) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Sweep) GetStoppingJson() string {
+	if x != nil {
+		return x.StoppingJson
+	}
+	return ""
+}
+
+func (x *Sweep) GetWarmStart() string {
+	if x != nil {
+		return x.WarmStart
+	}
+	return ""
+}
+
+func (x *Sweep) GetWarmTrials() int64 {
+	if x != nil {
+		return x.WarmTrials
+	}
+	return 0
+}
+
+func (x *Sweep) GetEnqueued() int64 {
+	if x != nil {
+		return x.Enqueued
+	}
+	return 0
+}
+
+func (x *Sweep) GetObjectives() []*Objective {
+	if x != nil {
+		return x.Objectives
+	}
+	return nil
+}
+
+func (x *Sweep) GetConstraints() []*Constraint {
+	if x != nil {
+		return x.Constraints
+	}
+	return nil
+}
+
+func (x *Sweep) GetRequires() map[string]string {
+	if x != nil {
+		return x.Requires
+	}
+	return nil
+}
+
+func (x *Sweep) GetEpochs() int64 {
+	if x != nil {
+		return x.Epochs
+	}
+	return 0
+}
+
+func (x *Sweep) GetSpentMs() int64 {
+	if x != nil {
+		return x.SpentMs
+	}
+	return 0
+}
+
+func (x *Sweep) GetEnding() string {
+	if x != nil {
+		return x.Ending
+	}
+	return ""
+}
+
+func (x *Sweep) GetStoredBytes() int64 {
+	if x != nil {
+		return x.StoredBytes
+	}
+	return 0
+}
+
+func (x *Sweep) GetFindings() int64 {
+	if x != nil {
+		return x.Findings
+	}
+	return 0
+}
+
 type SweepCounts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Proposed      int64                  `protobuf:"varint,1,opt,name=proposed,proto3" json:"proposed,omitempty"`
@@ -595,7 +993,7 @@ type SweepCounts struct {
 
 func (x *SweepCounts) Reset() {
 	*x = SweepCounts{}
-	mi := &file_atelier_v1_model_proto_msgTypes[2]
+	mi := &file_atelier_v1_model_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +1005,7 @@ func (x *SweepCounts) String() string {
 func (*SweepCounts) ProtoMessage() {}
 
 func (x *SweepCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[2]
+	mi := &file_atelier_v1_model_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +1018,7 @@ func (x *SweepCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepCounts.ProtoReflect.Descriptor instead.
 func (*SweepCounts) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{2}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SweepCounts) GetProposed() int64 {
@@ -718,13 +1116,20 @@ type Trial struct {
 	Failure       string                 `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
 	Verdict       Verdict                `protobuf:"varint,15,opt,name=verdict,proto3,enum=atelier.v1.Verdict" json:"verdict,omitempty"`
 	StopReason    string                 `protobuf:"bytes,16,opt,name=stop_reason,json=stopReason,proto3" json:"stop_reason,omitempty"` // which rule or person gave the verdict
+	Source        ProposalSource         `protobuf:"varint,17,opt,name=source,proto3,enum=atelier.v1.ProposalSource" json:"source,omitempty"`
+	ProposedSeen  int64                  `protobuf:"varint,18,opt,name=proposed_seen,json=proposedSeen,proto3" json:"proposed_seen,omitempty"` // findings of the sweep that its proposer knew
+	Origin        *Origin                `protobuf:"bytes,19,opt,name=origin,proto3" json:"origin,omitempty"`                                  // absent: from scratch
+	Findings      []*Finding             `protobuf:"bytes,20,rep,name=findings,proto3" json:"findings,omitempty"`
+	Pauses        int32                  `protobuf:"varint,21,opt,name=pauses,proto3" json:"pauses,omitempty"`
+	Metrics       []*Metric              `protobuf:"bytes,22,rep,name=metrics,proto3" json:"metrics,omitempty"`        // of objectives and constraints, at value_epoch
+	Infeasible    bool                   `protobuf:"varint,23,opt,name=infeasible,proto3" json:"infeasible,omitempty"` // it has reported and met the constraints at no epoch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Trial) Reset() {
 	*x = Trial{}
-	mi := &file_atelier_v1_model_proto_msgTypes[3]
+	mi := &file_atelier_v1_model_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +1141,7 @@ func (x *Trial) String() string {
 func (*Trial) ProtoMessage() {}
 
 func (x *Trial) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[3]
+	mi := &file_atelier_v1_model_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +1154,7 @@ func (x *Trial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trial.ProtoReflect.Descriptor instead.
 func (*Trial) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{3}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Trial) GetSweepId() string {
@@ -864,6 +1269,55 @@ func (x *Trial) GetStopReason() string {
 	return ""
 }
 
+func (x *Trial) GetSource() ProposalSource {
+	if x != nil {
+		return x.Source
+	}
+	return ProposalSource_PROPOSAL_SOURCE_UNSPECIFIED
+}
+
+func (x *Trial) GetProposedSeen() int64 {
+	if x != nil {
+		return x.ProposedSeen
+	}
+	return 0
+}
+
+func (x *Trial) GetOrigin() *Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+func (x *Trial) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *Trial) GetPauses() int32 {
+	if x != nil {
+		return x.Pauses
+	}
+	return 0
+}
+
+func (x *Trial) GetMetrics() []*Metric {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
+}
+
+func (x *Trial) GetInfeasible() bool {
+	if x != nil {
+		return x.Infeasible
+	}
+	return false
+}
+
 type Run struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // from 1 in its trial
@@ -881,7 +1335,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_atelier_v1_model_proto_msgTypes[4]
+	mi := &file_atelier_v1_model_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1347,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[4]
+	mi := &file_atelier_v1_model_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1360,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{4}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Run) GetNumber() int32 {
@@ -991,7 +1445,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	mi := &file_atelier_v1_model_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1457,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	mi := &file_atelier_v1_model_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1470,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Checkpoint) GetSweepId() string {
@@ -1106,7 +1560,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_atelier_v1_model_proto_msgTypes[6]
+	mi := &file_atelier_v1_model_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1572,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[6]
+	mi := &file_atelier_v1_model_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1585,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Metric) GetName() string {
@@ -1160,7 +1614,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_atelier_v1_model_proto_msgTypes[7]
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1626,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[7]
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1639,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{7}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Report) GetEpoch() int32 {
@@ -1216,15 +1670,17 @@ type LeaderboardRow struct {
 	Status        TrialStatus            `protobuf:"varint,3,opt,name=status,proto3,enum=atelier.v1.TrialStatus" json:"status,omitempty"`
 	Value         float64                `protobuf:"fixed64,4,opt,name=value,proto3" json:"value,omitempty"`
 	ParamsJson    string                 `protobuf:"bytes,5,opt,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"`
-	Epoch         int32                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`          // epoch of the value
-	Checkpoint    string                 `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // location of the best checkpoint; empty when none is kept
+	Epoch         int32                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`           // epoch of the value
+	Checkpoint    string                 `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`  // location of the best checkpoint; empty when none is kept
+	Values        []float64              `protobuf:"fixed64,8,rep,packed,name=values,proto3" json:"values,omitempty"` // of all objectives, in their order, at epoch; NaN where not reported. Only where a sweep has several
+	Front         bool                   `protobuf:"varint,9,opt,name=front,proto3" json:"front,omitempty"`           // no other trial is better in one objective and as good in all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaderboardRow) Reset() {
 	*x = LeaderboardRow{}
-	mi := &file_atelier_v1_model_proto_msgTypes[8]
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1692,7 @@ func (x *LeaderboardRow) String() string {
 func (*LeaderboardRow) ProtoMessage() {}
 
 func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[8]
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1705,7 @@ func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderboardRow.ProtoReflect.Descriptor instead.
 func (*LeaderboardRow) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{8}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LeaderboardRow) GetRank() int64 {
@@ -1301,6 +1757,20 @@ func (x *LeaderboardRow) GetCheckpoint() string {
 	return ""
 }
 
+func (x *LeaderboardRow) GetValues() []float64 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *LeaderboardRow) GetFront() bool {
+	if x != nil {
+		return x.Front
+	}
+	return false
+}
+
 type Worker struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1319,7 +1789,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1801,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1814,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{9}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Worker) GetName() string {
@@ -1434,7 +1904,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1916,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1929,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Slot) GetName() string {
@@ -1541,7 +2011,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +2023,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +2036,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Member) GetId() string {
@@ -1633,7 +2103,25 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"atelier.v1\"X\n" +
 	"\tObjective\x12\x16\n" +
 	"\x06metric\x18\x01 \x01(\tR\x06metric\x123\n" +
-	"\tdirection\x18\x02 \x01(\x0e2\x15.atelier.v1.DirectionR\tdirection\"\xf2\x04\n" +
+	"\tdirection\x18\x02 \x01(\x0e2\x15.atelier.v1.DirectionR\tdirection\"z\n" +
+	"\n" +
+	"Constraint\x12\x16\n" +
+	"\x06metric\x18\x01 \x01(\tR\x06metric\x12\x17\n" +
+	"\ahas_max\x18\x02 \x01(\bR\x06hasMax\x12\x10\n" +
+	"\x03max\x18\x03 \x01(\x01R\x03max\x12\x17\n" +
+	"\ahas_min\x18\x04 \x01(\bR\x06hasMin\x12\x10\n" +
+	"\x03min\x18\x05 \x01(\x01R\x03min\"4\n" +
+	"\x06Origin\x12\x14\n" +
+	"\x05trial\x18\x01 \x01(\x03R\x05trial\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x05R\x05epoch\"\xbe\x01\n" +
+	"\aFinding\x12\x18\n" +
+	"\aordinal\x18\x01 \x01(\x03R\aordinal\x12/\n" +
+	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1b\n" +
+	"\thas_value\x18\x03 \x01(\bR\bhasValue\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\x01R\x05value\x12\x1f\n" +
+	"\vvalue_epoch\x18\x05 \x01(\x05R\n" +
+	"valueEpoch\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\xf1\t\n" +
 	"\x05Sweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12/\n" +
@@ -1657,7 +2145,30 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\vdefault_dir\x18\x12 \x01(\tR\n" +
 	"defaultDir\x12\x1f\n" +
 	"\vmax_retries\x18\x13 \x01(\x05R\n" +
-	"maxRetries\"\xab\x02\n" +
+	"maxRetries\x12#\n" +
+	"\rbudget_epochs\x18\x14 \x01(\x03R\fbudgetEpochs\x12\x1b\n" +
+	"\tbudget_ms\x18\x15 \x01(\x03R\bbudgetMs\x12)\n" +
+	"\x10checkpoint_bytes\x18\x16 \x01(\x03R\x0fcheckpointBytes\x12\x1a\n" +
+	"\bpriority\x18\x17 \x01(\x05R\bpriority\x12#\n" +
+	"\rstopping_json\x18\x18 \x01(\tR\fstoppingJson\x12\x1d\n" +
+	"\n" +
+	"warm_start\x18\x19 \x01(\tR\twarmStart\x12\x1f\n" +
+	"\vwarm_trials\x18\x1a \x01(\x03R\n" +
+	"warmTrials\x12\x1a\n" +
+	"\benqueued\x18\x1b \x01(\x03R\benqueued\x125\n" +
+	"\n" +
+	"objectives\x18\x1c \x03(\v2\x15.atelier.v1.ObjectiveR\n" +
+	"objectives\x128\n" +
+	"\vconstraints\x18\x1d \x03(\v2\x16.atelier.v1.ConstraintR\vconstraints\x12;\n" +
+	"\brequires\x18\x1e \x03(\v2\x1f.atelier.v1.Sweep.RequiresEntryR\brequires\x12\x16\n" +
+	"\x06epochs\x18\x1f \x01(\x03R\x06epochs\x12\x19\n" +
+	"\bspent_ms\x18  \x01(\x03R\aspentMs\x12\x16\n" +
+	"\x06ending\x18! \x01(\tR\x06ending\x12!\n" +
+	"\fstored_bytes\x18\" \x01(\x03R\vstoredBytes\x12\x1a\n" +
+	"\bfindings\x18# \x01(\x03R\bfindings\x1a;\n" +
+	"\rRequiresEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x02\n" +
 	"\vSweepCounts\x12\x1a\n" +
 	"\bproposed\x18\x01 \x01(\x03R\bproposed\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x18\n" +
@@ -1670,7 +2181,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\tcancelled\x18\t \x01(\x03R\tcancelled\x12\x12\n" +
 	"\x04runs\x18\n" +
 	" \x01(\x03R\x04runs\x12\x18\n" +
-	"\areports\x18\v \x01(\x03R\areports\"\x98\x04\n" +
+	"\areports\x18\v \x01(\x03R\areports\"\xb4\x06\n" +
 	"\x05Trial\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\x12/\n" +
@@ -1693,7 +2204,16 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\afailure\x18\x0e \x01(\tR\afailure\x12-\n" +
 	"\averdict\x18\x0f \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x1f\n" +
 	"\vstop_reason\x18\x10 \x01(\tR\n" +
-	"stopReason\"\x83\x02\n" +
+	"stopReason\x122\n" +
+	"\x06source\x18\x11 \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\x12#\n" +
+	"\rproposed_seen\x18\x12 \x01(\x03R\fproposedSeen\x12*\n" +
+	"\x06origin\x18\x13 \x01(\v2\x12.atelier.v1.OriginR\x06origin\x12/\n" +
+	"\bfindings\x18\x14 \x03(\v2\x13.atelier.v1.FindingR\bfindings\x12\x16\n" +
+	"\x06pauses\x18\x15 \x01(\x05R\x06pauses\x12,\n" +
+	"\ametrics\x18\x16 \x03(\v2\x12.atelier.v1.MetricR\ametrics\x12\x1e\n" +
+	"\n" +
+	"infeasible\x18\x17 \x01(\bR\n" +
+	"infeasible\"\x83\x02\n" +
 	"\x03Run\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n" +
@@ -1727,7 +2247,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x06Report\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12,\n" +
 	"\ametrics\x18\x02 \x03(\v2\x12.atelier.v1.MetricR\ametrics\x12\x17\n" +
-	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\"\xd8\x01\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\"\x86\x02\n" +
 	"\x0eLeaderboardRow\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x03R\x04rank\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12/\n" +
@@ -1738,7 +2258,9 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\a \x01(\tR\n" +
-	"checkpoint\"\xfd\x02\n" +
+	"checkpoint\x12\x16\n" +
+	"\x06values\x18\b \x03(\x01R\x06values\x12\x14\n" +
+	"\x05front\x18\t \x01(\bR\x05front\"\xfd\x02\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12 \n" +
@@ -1817,7 +2339,12 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DIRECTION_MINIMIZE\x10\x01\x12\x16\n" +
-	"\x12DIRECTION_MAXIMIZE\x10\x02B+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
+	"\x12DIRECTION_MAXIMIZE\x10\x02*\x8b\x01\n" +
+	"\x0eProposalSource\x12\x1f\n" +
+	"\x1bPROPOSAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16PROPOSAL_SOURCE_SEARCH\x10\x01\x12\x1c\n" +
+	"\x18PROPOSAL_SOURCE_ENQUEUED\x10\x02\x12\x1e\n" +
+	"\x1aPROPOSAL_SOURCE_POPULATION\x10\x03B+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
 
 var (
 	file_atelier_v1_model_proto_rawDescOnce sync.Once
@@ -1831,48 +2358,61 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 	return file_atelier_v1_model_proto_rawDescData
 }
 
-var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(TrialStatus)(0),       // 1: atelier.v1.TrialStatus
 	(ExitClass)(0),         // 2: atelier.v1.ExitClass
 	(Verdict)(0),           // 3: atelier.v1.Verdict
 	(Direction)(0),         // 4: atelier.v1.Direction
-	(*Objective)(nil),      // 5: atelier.v1.Objective
-	(*Sweep)(nil),          // 6: atelier.v1.Sweep
-	(*SweepCounts)(nil),    // 7: atelier.v1.SweepCounts
-	(*Trial)(nil),          // 8: atelier.v1.Trial
-	(*Run)(nil),            // 9: atelier.v1.Run
-	(*Checkpoint)(nil),     // 10: atelier.v1.Checkpoint
-	(*Metric)(nil),         // 11: atelier.v1.Metric
-	(*Report)(nil),         // 12: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 13: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 14: atelier.v1.Worker
-	(*Slot)(nil),           // 15: atelier.v1.Slot
-	(*Member)(nil),         // 16: atelier.v1.Member
-	nil,                    // 17: atelier.v1.Worker.LabelsEntry
+	(ProposalSource)(0),    // 5: atelier.v1.ProposalSource
+	(*Objective)(nil),      // 6: atelier.v1.Objective
+	(*Constraint)(nil),     // 7: atelier.v1.Constraint
+	(*Origin)(nil),         // 8: atelier.v1.Origin
+	(*Finding)(nil),        // 9: atelier.v1.Finding
+	(*Sweep)(nil),          // 10: atelier.v1.Sweep
+	(*SweepCounts)(nil),    // 11: atelier.v1.SweepCounts
+	(*Trial)(nil),          // 12: atelier.v1.Trial
+	(*Run)(nil),            // 13: atelier.v1.Run
+	(*Checkpoint)(nil),     // 14: atelier.v1.Checkpoint
+	(*Metric)(nil),         // 15: atelier.v1.Metric
+	(*Report)(nil),         // 16: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 17: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 18: atelier.v1.Worker
+	(*Slot)(nil),           // 19: atelier.v1.Slot
+	(*Member)(nil),         // 20: atelier.v1.Member
+	nil,                    // 21: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 22: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	4,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
-	0,  // 1: atelier.v1.Sweep.status:type_name -> atelier.v1.SweepStatus
-	5,  // 2: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
-	7,  // 3: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
-	8,  // 4: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
-	1,  // 5: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
-	9,  // 6: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
-	10, // 7: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
-	3,  // 8: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
-	2,  // 9: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
-	11, // 10: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
-	1,  // 11: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	15, // 12: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	17, // 13: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	1,  // 1: atelier.v1.Finding.status:type_name -> atelier.v1.TrialStatus
+	0,  // 2: atelier.v1.Sweep.status:type_name -> atelier.v1.SweepStatus
+	6,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
+	11, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
+	12, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
+	6,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
+	7,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
+	21, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	1,  // 9: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
+	13, // 10: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
+	14, // 11: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
+	3,  // 12: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
+	5,  // 13: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
+	8,  // 14: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
+	9,  // 15: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
+	15, // 16: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	2,  // 17: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
+	15, // 18: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	1,  // 19: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
+	19, // 20: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	22, // 21: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -1885,8 +2425,8 @@ func file_atelier_v1_model_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   13,
+			NumEnums:      6,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -90,6 +90,10 @@ type Command struct {
 	//	*Command_SetDrain
 	//	*Command_SetMember
 	//	*Command_DropMember
+	//	*Command_ResumeTrial
+	//	*Command_EnqueueTrials
+	//	*Command_PrioritizeSweep
+	//	*Command_EndOverdue
 	Op            isCommand_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -263,6 +267,42 @@ func (x *Command) GetDropMember() *DropMember {
 	return nil
 }
 
+func (x *Command) GetResumeTrial() *ResumeTrial {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ResumeTrial); ok {
+			return x.ResumeTrial
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetEnqueueTrials() *EnqueueTrials {
+	if x != nil {
+		if x, ok := x.Op.(*Command_EnqueueTrials); ok {
+			return x.EnqueueTrials
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPrioritizeSweep() *PrioritizeSweep {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PrioritizeSweep); ok {
+			return x.PrioritizeSweep
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetEndOverdue() *EndOverdue {
+	if x != nil {
+		if x, ok := x.Op.(*Command_EndOverdue); ok {
+			return x.EndOverdue
+		}
+	}
+	return nil
+}
+
 type isCommand_Op interface {
 	isCommand_Op()
 }
@@ -319,6 +359,22 @@ type Command_DropMember struct {
 	DropMember *DropMember `protobuf:"bytes,15,opt,name=drop_member,json=dropMember,proto3,oneof"`
 }
 
+type Command_ResumeTrial struct {
+	ResumeTrial *ResumeTrial `protobuf:"bytes,16,opt,name=resume_trial,json=resumeTrial,proto3,oneof"`
+}
+
+type Command_EnqueueTrials struct {
+	EnqueueTrials *EnqueueTrials `protobuf:"bytes,17,opt,name=enqueue_trials,json=enqueueTrials,proto3,oneof"`
+}
+
+type Command_PrioritizeSweep struct {
+	PrioritizeSweep *PrioritizeSweep `protobuf:"bytes,18,opt,name=prioritize_sweep,json=prioritizeSweep,proto3,oneof"`
+}
+
+type Command_EndOverdue struct {
+	EndOverdue *EndOverdue `protobuf:"bytes,19,opt,name=end_overdue,json=endOverdue,proto3,oneof"`
+}
+
 func (*Command_CreateSweep) isCommand_Op() {}
 
 func (*Command_ControlSweep) isCommand_Op() {}
@@ -345,24 +401,43 @@ func (*Command_SetMember) isCommand_Op() {}
 
 func (*Command_DropMember) isCommand_Op() {}
 
+func (*Command_ResumeTrial) isCommand_Op() {}
+
+func (*Command_EnqueueTrials) isCommand_Op() {}
+
+func (*Command_PrioritizeSweep) isCommand_Op() {}
+
+func (*Command_EndOverdue) isCommand_Op() {}
+
 // Natural key: id.
 type CreateSweep struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	SpecYaml      string                 `protobuf:"bytes,3,opt,name=spec_yaml,json=specYaml,proto3" json:"spec_yaml,omitempty"`
-	TrainingJson  string                 `protobuf:"bytes,4,opt,name=training_json,json=trainingJson,proto3" json:"training_json,omitempty"`
-	BaseDir       string                 `protobuf:"bytes,5,opt,name=base_dir,json=baseDir,proto3" json:"base_dir,omitempty"`
-	Seed          uint64                 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`
-	Objective     *v1.Objective          `protobuf:"bytes,7,opt,name=objective,proto3" json:"objective,omitempty"`
-	SearchMethod  string                 `protobuf:"bytes,8,opt,name=search_method,json=searchMethod,proto3" json:"search_method,omitempty"`
-	Algorithm     string                 `protobuf:"bytes,9,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
-	Trainer       string                 `protobuf:"bytes,10,opt,name=trainer,proto3" json:"trainer,omitempty"`
-	BudgetTrials  int64                  `protobuf:"varint,11,opt,name=budget_trials,json=budgetTrials,proto3" json:"budget_trials,omitempty"`
-	Parallelism   int64                  `protobuf:"varint,12,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
-	MaxRetries    int32                  `protobuf:"varint,13,opt,name=max_retries,json=maxRetries,proto3" json:"max_retries,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	SpecYaml        string                 `protobuf:"bytes,3,opt,name=spec_yaml,json=specYaml,proto3" json:"spec_yaml,omitempty"`
+	TrainingJson    string                 `protobuf:"bytes,4,opt,name=training_json,json=trainingJson,proto3" json:"training_json,omitempty"`
+	BaseDir         string                 `protobuf:"bytes,5,opt,name=base_dir,json=baseDir,proto3" json:"base_dir,omitempty"`
+	Seed            uint64                 `protobuf:"varint,6,opt,name=seed,proto3" json:"seed,omitempty"`
+	Objective       *v1.Objective          `protobuf:"bytes,7,opt,name=objective,proto3" json:"objective,omitempty"`
+	SearchMethod    string                 `protobuf:"bytes,8,opt,name=search_method,json=searchMethod,proto3" json:"search_method,omitempty"`
+	Algorithm       string                 `protobuf:"bytes,9,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	Trainer         string                 `protobuf:"bytes,10,opt,name=trainer,proto3" json:"trainer,omitempty"`
+	BudgetTrials    int64                  `protobuf:"varint,11,opt,name=budget_trials,json=budgetTrials,proto3" json:"budget_trials,omitempty"`
+	Parallelism     int64                  `protobuf:"varint,12,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
+	MaxRetries      int32                  `protobuf:"varint,13,opt,name=max_retries,json=maxRetries,proto3" json:"max_retries,omitempty"`
+	BudgetEpochs    int64                  `protobuf:"varint,14,opt,name=budget_epochs,json=budgetEpochs,proto3" json:"budget_epochs,omitempty"`          // epochs of all trials together; 0 = no limit
+	BudgetMs        int64                  `protobuf:"varint,15,opt,name=budget_ms,json=budgetMs,proto3" json:"budget_ms,omitempty"`                      // time that the sweep runs, pauses not counted; 0 = no limit
+	CheckpointBytes int64                  `protobuf:"varint,16,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"` // of all checkpoints kept; 0 = no limit
+	Priority        int32                  `protobuf:"varint,17,opt,name=priority,proto3" json:"priority,omitempty"`                                      // a higher one gets free slots first
+	StoppingJson    string                 `protobuf:"bytes,18,opt,name=stopping_json,json=stoppingJson,proto3" json:"stopping_json,omitempty"`           // the spec's stopping rule, canonical JSON; empty = none
+	EnqueuedJson    []string               `protobuf:"bytes,19,rep,name=enqueued_json,json=enqueuedJson,proto3" json:"enqueued_json,omitempty"`           // points to be tried before any that search proposes
+	WarmStart       string                 `protobuf:"bytes,20,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`                    // id of the sweep that warm_trials were taken from
+	WarmTrials      []*WarmTrial           `protobuf:"bytes,21,rep,name=warm_trials,json=warmTrials,proto3" json:"warm_trials,omitempty"`
+	Objectives      []*v1.Objective        `protobuf:"bytes,22,rep,name=objectives,proto3" json:"objectives,omitempty"` // all of them, objective first; empty = objective alone
+	Constraints     []*v1.Constraint       `protobuf:"bytes,23,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	Requires        []*Requirement         `protobuf:"bytes,24,rep,name=requires,proto3" json:"requires,omitempty"` // labels a worker must carry, by key
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CreateSweep) Reset() {
@@ -486,6 +561,378 @@ func (x *CreateSweep) GetMaxRetries() int32 {
 	return 0
 }
 
+func (x *CreateSweep) GetBudgetEpochs() int64 {
+	if x != nil {
+		return x.BudgetEpochs
+	}
+	return 0
+}
+
+func (x *CreateSweep) GetBudgetMs() int64 {
+	if x != nil {
+		return x.BudgetMs
+	}
+	return 0
+}
+
+func (x *CreateSweep) GetCheckpointBytes() int64 {
+	if x != nil {
+		return x.CheckpointBytes
+	}
+	return 0
+}
+
+func (x *CreateSweep) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *CreateSweep) GetStoppingJson() string {
+	if x != nil {
+		return x.StoppingJson
+	}
+	return ""
+}
+
+func (x *CreateSweep) GetEnqueuedJson() []string {
+	if x != nil {
+		return x.EnqueuedJson
+	}
+	return nil
+}
+
+func (x *CreateSweep) GetWarmStart() string {
+	if x != nil {
+		return x.WarmStart
+	}
+	return ""
+}
+
+func (x *CreateSweep) GetWarmTrials() []*WarmTrial {
+	if x != nil {
+		return x.WarmTrials
+	}
+	return nil
+}
+
+func (x *CreateSweep) GetObjectives() []*v1.Objective {
+	if x != nil {
+		return x.Objectives
+	}
+	return nil
+}
+
+func (x *CreateSweep) GetConstraints() []*v1.Constraint {
+	if x != nil {
+		return x.Constraints
+	}
+	return nil
+}
+
+func (x *CreateSweep) GetRequires() []*Requirement {
+	if x != nil {
+		return x.Requires
+	}
+	return nil
+}
+
+// What another sweep found out about a point of this sweep's space.
+type WarmTrial struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Trial         int64                  `protobuf:"varint,1,opt,name=trial,proto3" json:"trial,omitempty"`                            // its number there
+	ParamsJson    string                 `protobuf:"bytes,2,opt,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"` // in this sweep's space
+	Status        v1.TrialStatus         `protobuf:"varint,3,opt,name=status,proto3,enum=atelier.v1.TrialStatus" json:"status,omitempty"`
+	HasValue      bool                   `protobuf:"varint,4,opt,name=has_value,json=hasValue,proto3" json:"has_value,omitempty"`
+	Value         float64                `protobuf:"fixed64,5,opt,name=value,proto3" json:"value,omitempty"`
+	Epoch         int32                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`    // last reported
+	Metrics       []*v1.Metric           `protobuf:"bytes,7,rep,name=metrics,proto3" json:"metrics,omitempty"` // of objectives and constraints, at the value's epoch
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WarmTrial) Reset() {
+	*x = WarmTrial{}
+	mi := &file_log_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WarmTrial) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WarmTrial) ProtoMessage() {}
+
+func (x *WarmTrial) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WarmTrial.ProtoReflect.Descriptor instead.
+func (*WarmTrial) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WarmTrial) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *WarmTrial) GetParamsJson() string {
+	if x != nil {
+		return x.ParamsJson
+	}
+	return ""
+}
+
+func (x *WarmTrial) GetStatus() v1.TrialStatus {
+	if x != nil {
+		return x.Status
+	}
+	return v1.TrialStatus(0)
+}
+
+func (x *WarmTrial) GetHasValue() bool {
+	if x != nil {
+		return x.HasValue
+	}
+	return false
+}
+
+func (x *WarmTrial) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *WarmTrial) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *WarmTrial) GetMetrics() []*v1.Metric {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
+}
+
+type Requirement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Requirement) Reset() {
+	*x = Requirement{}
+	mi := &file_log_v1_log_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Requirement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Requirement) ProtoMessage() {}
+
+func (x *Requirement) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
+func (*Requirement) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Requirement) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Requirement) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Natural key: none; points join the queue behind those that wait there.
+type EnqueueTrials struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	ParamsJson    []string               `protobuf:"bytes,2,rep,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnqueueTrials) Reset() {
+	*x = EnqueueTrials{}
+	mi := &file_log_v1_log_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnqueueTrials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnqueueTrials) ProtoMessage() {}
+
+func (x *EnqueueTrials) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnqueueTrials.ProtoReflect.Descriptor instead.
+func (*EnqueueTrials) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *EnqueueTrials) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EnqueueTrials) GetParamsJson() []string {
+	if x != nil {
+		return x.ParamsJson
+	}
+	return nil
+}
+
+type PrioritizeSweep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Priority      int32                  `protobuf:"varint,2,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrioritizeSweep) Reset() {
+	*x = PrioritizeSweep{}
+	mi := &file_log_v1_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrioritizeSweep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrioritizeSweep) ProtoMessage() {}
+
+func (x *PrioritizeSweep) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrioritizeSweep.ProtoReflect.Descriptor instead.
+func (*PrioritizeSweep) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PrioritizeSweep) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PrioritizeSweep) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+// Ends a sweep whose time is used at the command's time; refused before.
+type EndOverdue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndOverdue) Reset() {
+	*x = EndOverdue{}
+	mi := &file_log_v1_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndOverdue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndOverdue) ProtoMessage() {}
+
+func (x *EndOverdue) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndOverdue.ProtoReflect.Descriptor instead.
+func (*EndOverdue) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EndOverdue) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type ControlSweep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -496,7 +943,7 @@ type ControlSweep struct {
 
 func (x *ControlSweep) Reset() {
 	*x = ControlSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[3]
+	mi := &file_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +955,7 @@ func (x *ControlSweep) String() string {
 func (*ControlSweep) ProtoMessage() {}
 
 func (x *ControlSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[3]
+	mi := &file_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +968,7 @@ func (x *ControlSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlSweep.ProtoReflect.Descriptor instead.
 func (*ControlSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ControlSweep) GetId() string {
@@ -542,13 +989,15 @@ type ExtendSweep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	AddTrials     int64                  `protobuf:"varint,2,opt,name=add_trials,json=addTrials,proto3" json:"add_trials,omitempty"`
+	AddEpochs     int64                  `protobuf:"varint,3,opt,name=add_epochs,json=addEpochs,proto3" json:"add_epochs,omitempty"`
+	AddMs         int64                  `protobuf:"varint,4,opt,name=add_ms,json=addMs,proto3" json:"add_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExtendSweep) Reset() {
 	*x = ExtendSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[4]
+	mi := &file_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +1009,7 @@ func (x *ExtendSweep) String() string {
 func (*ExtendSweep) ProtoMessage() {}
 
 func (x *ExtendSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[4]
+	mi := &file_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +1022,7 @@ func (x *ExtendSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweep.ProtoReflect.Descriptor instead.
 func (*ExtendSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExtendSweep) GetId() string {
@@ -590,6 +1039,20 @@ func (x *ExtendSweep) GetAddTrials() int64 {
 	return 0
 }
 
+func (x *ExtendSweep) GetAddEpochs() int64 {
+	if x != nil {
+		return x.AddEpochs
+	}
+	return 0
+}
+
+func (x *ExtendSweep) GetAddMs() int64 {
+	if x != nil {
+		return x.AddMs
+	}
+	return 0
+}
+
 type FailSweep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -600,7 +1063,7 @@ type FailSweep struct {
 
 func (x *FailSweep) Reset() {
 	*x = FailSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[5]
+	mi := &file_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +1075,7 @@ func (x *FailSweep) String() string {
 func (*FailSweep) ProtoMessage() {}
 
 func (x *FailSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[5]
+	mi := &file_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +1088,7 @@ func (x *FailSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailSweep.ProtoReflect.Descriptor instead.
 func (*FailSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FailSweep) GetId() string {
@@ -649,13 +1112,17 @@ type ProposeTrials struct {
 	First         int64                  `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`                            // number of the first point
 	ParamsJson    []string               `protobuf:"bytes,3,rep,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"` // JSON objects in parameter order
 	Exhausted     bool                   `protobuf:"varint,4,opt,name=exhausted,proto3" json:"exhausted,omitempty"`
+	Seen          int64                  `protobuf:"varint,5,opt,name=seen,proto3" json:"seen,omitempty"`                                    // findings of the sweep that the proposer knew
+	Origins       []*v1.Origin           `protobuf:"bytes,6,rep,name=origins,proto3" json:"origins,omitempty"`                               // one a point, or none at all
+	Source        v1.ProposalSource      `protobuf:"varint,7,opt,name=source,proto3,enum=atelier.v1.ProposalSource" json:"source,omitempty"` // ENQUEUED takes the points off the queue
+	Budget        int64                  `protobuf:"varint,8,opt,name=budget,proto3" json:"budget,omitempty"`                                // trials the proposer reckoned with
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProposeTrials) Reset() {
 	*x = ProposeTrials{}
-	mi := &file_log_v1_log_proto_msgTypes[6]
+	mi := &file_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +1134,7 @@ func (x *ProposeTrials) String() string {
 func (*ProposeTrials) ProtoMessage() {}
 
 func (x *ProposeTrials) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[6]
+	mi := &file_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +1147,7 @@ func (x *ProposeTrials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeTrials.ProtoReflect.Descriptor instead.
 func (*ProposeTrials) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProposeTrials) GetId() string {
@@ -711,6 +1178,34 @@ func (x *ProposeTrials) GetExhausted() bool {
 	return false
 }
 
+func (x *ProposeTrials) GetSeen() int64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+func (x *ProposeTrials) GetOrigins() []*v1.Origin {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+func (x *ProposeTrials) GetSource() v1.ProposalSource {
+	if x != nil {
+		return x.Source
+	}
+	return v1.ProposalSource(0)
+}
+
+func (x *ProposeTrials) GetBudget() int64 {
+	if x != nil {
+		return x.Budget
+	}
+	return 0
+}
+
 // Natural key: worker, incarnation, request.
 type GrantLease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -720,13 +1215,14 @@ type GrantLease struct {
 	Incarnation   string                 `protobuf:"bytes,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Slot          string                 `protobuf:"bytes,5,opt,name=slot,proto3" json:"slot,omitempty"`
 	Request       string                 `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"`
+	TermMs        int64                  `protobuf:"varint,7,opt,name=term_ms,json=termMs,proto3" json:"term_ms,omitempty"` // of the lease, where its holder chose one; 0 = the cluster's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GrantLease) Reset() {
 	*x = GrantLease{}
-	mi := &file_log_v1_log_proto_msgTypes[7]
+	mi := &file_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +1234,7 @@ func (x *GrantLease) String() string {
 func (*GrantLease) ProtoMessage() {}
 
 func (x *GrantLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[7]
+	mi := &file_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +1247,7 @@ func (x *GrantLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantLease.ProtoReflect.Descriptor instead.
 func (*GrantLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GrantLease) GetId() string {
@@ -796,6 +1292,13 @@ func (x *GrantLease) GetRequest() string {
 	return ""
 }
 
+func (x *GrantLease) GetTermMs() int64 {
+	if x != nil {
+		return x.TermMs
+	}
+	return 0
+}
+
 // Natural key: token.
 type ExpireLease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -809,7 +1312,7 @@ type ExpireLease struct {
 
 func (x *ExpireLease) Reset() {
 	*x = ExpireLease{}
-	mi := &file_log_v1_log_proto_msgTypes[8]
+	mi := &file_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +1324,7 @@ func (x *ExpireLease) String() string {
 func (*ExpireLease) ProtoMessage() {}
 
 func (x *ExpireLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[8]
+	mi := &file_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +1337,7 @@ func (x *ExpireLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireLease.ProtoReflect.Descriptor instead.
 func (*ExpireLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExpireLease) GetId() string {
@@ -875,7 +1378,7 @@ type RecordEvents struct {
 
 func (x *RecordEvents) Reset() {
 	*x = RecordEvents{}
-	mi := &file_log_v1_log_proto_msgTypes[9]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1390,7 @@ func (x *RecordEvents) String() string {
 func (*RecordEvents) ProtoMessage() {}
 
 func (x *RecordEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[9]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1403,7 @@ func (x *RecordEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEvents.ProtoReflect.Descriptor instead.
 func (*RecordEvents) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecordEvents) GetEvents() []*v1.RunEvent {
@@ -923,7 +1426,7 @@ type SetVerdict struct {
 
 func (x *SetVerdict) Reset() {
 	*x = SetVerdict{}
-	mi := &file_log_v1_log_proto_msgTypes[10]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +1438,7 @@ func (x *SetVerdict) String() string {
 func (*SetVerdict) ProtoMessage() {}
 
 func (x *SetVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[10]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +1451,7 @@ func (x *SetVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVerdict.ProtoReflect.Descriptor instead.
 func (*SetVerdict) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SetVerdict) GetId() string {
@@ -996,7 +1499,7 @@ type RetryTrial struct {
 
 func (x *RetryTrial) Reset() {
 	*x = RetryTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[11]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1511,7 @@ func (x *RetryTrial) String() string {
 func (*RetryTrial) ProtoMessage() {}
 
 func (x *RetryTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[11]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1524,7 @@ func (x *RetryTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrial.ProtoReflect.Descriptor instead.
 func (*RetryTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RetryTrial) GetId() string {
@@ -1038,6 +1541,67 @@ func (x *RetryTrial) GetTrial() int64 {
 	return 0
 }
 
+// Natural key: the trial is paused. It waits for a lease again.
+type ResumeTrial struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Trial         int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeTrial) Reset() {
+	*x = ResumeTrial{}
+	mi := &file_log_v1_log_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeTrial) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeTrial) ProtoMessage() {}
+
+func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeTrial.ProtoReflect.Descriptor instead.
+func (*ResumeTrial) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ResumeTrial) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ResumeTrial) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *ResumeTrial) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type SetDrain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -1048,7 +1612,7 @@ type SetDrain struct {
 
 func (x *SetDrain) Reset() {
 	*x = SetDrain{}
-	mi := &file_log_v1_log_proto_msgTypes[12]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1624,7 @@ func (x *SetDrain) String() string {
 func (*SetDrain) ProtoMessage() {}
 
 func (x *SetDrain) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[12]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1637,7 @@ func (x *SetDrain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDrain.ProtoReflect.Descriptor instead.
 func (*SetDrain) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetDrain) GetWorker() string {
@@ -1103,7 +1667,7 @@ type SetMember struct {
 
 func (x *SetMember) Reset() {
 	*x = SetMember{}
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1679,7 @@ func (x *SetMember) String() string {
 func (*SetMember) ProtoMessage() {}
 
 func (x *SetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1692,7 @@ func (x *SetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMember.ProtoReflect.Descriptor instead.
 func (*SetMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetMember) GetId() string {
@@ -1175,7 +1739,7 @@ type DropMember struct {
 
 func (x *DropMember) Reset() {
 	*x = DropMember{}
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1751,7 @@ func (x *DropMember) String() string {
 func (*DropMember) ProtoMessage() {}
 
 func (x *DropMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1764,7 @@ func (x *DropMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropMember.ProtoReflect.Descriptor instead.
 func (*DropMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DropMember) GetId() string {
@@ -1225,7 +1789,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1801,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1814,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -1339,7 +1903,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1915,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1928,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -1417,23 +1981,28 @@ func (x *Header) GetRequestResults() []string {
 }
 
 type SweepRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spec          *CreateSweep           `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
-	Status        v1.SweepStatus         `protobuf:"varint,2,opt,name=status,proto3,enum=atelier.v1.SweepStatus" json:"status,omitempty"`
-	Failure       string                 `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
-	Exhausted     bool                   `protobuf:"varint,4,opt,name=exhausted,proto3" json:"exhausted,omitempty"`
-	CreatedMs     int64                  `protobuf:"varint,5,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
-	EndedMs       int64                  `protobuf:"varint,6,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
-	Trials        int64                  `protobuf:"varint,7,opt,name=trials,proto3" json:"trials,omitempty"`  // TrialRecords that follow
-	Metrics       []string               `protobuf:"bytes,8,rep,name=metrics,proto3" json:"metrics,omitempty"` // metric names, in order of first appearance
-	ModifiedIndex uint64                 `protobuf:"varint,9,opt,name=modified_index,json=modifiedIndex,proto3" json:"modified_index,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Spec           *CreateSweep           `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	Status         v1.SweepStatus         `protobuf:"varint,2,opt,name=status,proto3,enum=atelier.v1.SweepStatus" json:"status,omitempty"`
+	Failure        string                 `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	Exhausted      bool                   `protobuf:"varint,4,opt,name=exhausted,proto3" json:"exhausted,omitempty"`
+	CreatedMs      int64                  `protobuf:"varint,5,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	EndedMs        int64                  `protobuf:"varint,6,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	Trials         int64                  `protobuf:"varint,7,opt,name=trials,proto3" json:"trials,omitempty"`  // TrialRecords that follow
+	Metrics        []string               `protobuf:"bytes,8,rep,name=metrics,proto3" json:"metrics,omitempty"` // metric names, in order of first appearance
+	ModifiedIndex  uint64                 `protobuf:"varint,9,opt,name=modified_index,json=modifiedIndex,proto3" json:"modified_index,omitempty"`
+	Findings       int64                  `protobuf:"varint,10,opt,name=findings,proto3" json:"findings,omitempty"`                                     // how many there have been
+	EnqueuedTaken  int64                  `protobuf:"varint,11,opt,name=enqueued_taken,json=enqueuedTaken,proto3" json:"enqueued_taken,omitempty"`      // of spec.enqueued_json, from the front
+	SpentMs        int64                  `protobuf:"varint,12,opt,name=spent_ms,json=spentMs,proto3" json:"spent_ms,omitempty"`                        // ran for so long before running_since_ms
+	RunningSinceMs int64                  `protobuf:"varint,13,opt,name=running_since_ms,json=runningSinceMs,proto3" json:"running_since_ms,omitempty"` // 0 while it does not run
+	Ending         string                 `protobuf:"bytes,14,opt,name=ending,proto3" json:"ending,omitempty"`                                          // why it ended, where that is no failure
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +2014,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +2027,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -1524,6 +2093,41 @@ func (x *SweepRecord) GetModifiedIndex() uint64 {
 	return 0
 }
 
+func (x *SweepRecord) GetFindings() int64 {
+	if x != nil {
+		return x.Findings
+	}
+	return 0
+}
+
+func (x *SweepRecord) GetEnqueuedTaken() int64 {
+	if x != nil {
+		return x.EnqueuedTaken
+	}
+	return 0
+}
+
+func (x *SweepRecord) GetSpentMs() int64 {
+	if x != nil {
+		return x.SpentMs
+	}
+	return 0
+}
+
+func (x *SweepRecord) GetRunningSinceMs() int64 {
+	if x != nil {
+		return x.RunningSinceMs
+	}
+	return 0
+}
+
+func (x *SweepRecord) GetEnding() string {
+	if x != nil {
+		return x.Ending
+	}
+	return ""
+}
+
 type TrialRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Number      int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -1544,20 +2148,26 @@ type TrialRecord struct {
 	// The curve, column by column. Row i: epochs[i], times_ms[i], and
 	// values[i*len(columns) .. ]; a column is an index into the sweep's metrics.
 	// A metric missing from one report is NaN there and its bit in absent is set.
-	Epochs        []int32   `protobuf:"varint,16,rep,packed,name=epochs,proto3" json:"epochs,omitempty"`
-	TimesMs       []int64   `protobuf:"zigzag64,17,rep,packed,name=times_ms,json=timesMs,proto3" json:"times_ms,omitempty"` // differences
-	Columns       []int32   `protobuf:"varint,18,rep,packed,name=columns,proto3" json:"columns,omitempty"`
-	Values        []float64 `protobuf:"fixed64,19,rep,packed,name=values,proto3" json:"values,omitempty"`
-	Absent        []uint32  `protobuf:"varint,20,rep,packed,name=absent,proto3" json:"absent,omitempty"` // flat positions in values that were not reported
-	FailedRuns    int32     `protobuf:"varint,21,opt,name=failed_runs,json=failedRuns,proto3" json:"failed_runs,omitempty"`
-	LostRuns      int32     `protobuf:"varint,22,opt,name=lost_runs,json=lostRuns,proto3" json:"lost_runs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Epochs         []int32           `protobuf:"varint,16,rep,packed,name=epochs,proto3" json:"epochs,omitempty"`
+	TimesMs        []int64           `protobuf:"zigzag64,17,rep,packed,name=times_ms,json=timesMs,proto3" json:"times_ms,omitempty"` // differences
+	Columns        []int32           `protobuf:"varint,18,rep,packed,name=columns,proto3" json:"columns,omitempty"`
+	Values         []float64         `protobuf:"fixed64,19,rep,packed,name=values,proto3" json:"values,omitempty"`
+	Absent         []uint32          `protobuf:"varint,20,rep,packed,name=absent,proto3" json:"absent,omitempty"` // flat positions in values that were not reported
+	FailedRuns     int32             `protobuf:"varint,21,opt,name=failed_runs,json=failedRuns,proto3" json:"failed_runs,omitempty"`
+	LostRuns       int32             `protobuf:"varint,22,opt,name=lost_runs,json=lostRuns,proto3" json:"lost_runs,omitempty"`
+	Findings       []*v1.Finding     `protobuf:"bytes,23,rep,name=findings,proto3" json:"findings,omitempty"`                              // in the order they were made
+	ProposedSeen   int64             `protobuf:"varint,24,opt,name=proposed_seen,json=proposedSeen,proto3" json:"proposed_seen,omitempty"` // as in ProposeTrials
+	Source         v1.ProposalSource `protobuf:"varint,25,opt,name=source,proto3,enum=atelier.v1.ProposalSource" json:"source,omitempty"`
+	Origin         *v1.Origin        `protobuf:"bytes,26,opt,name=origin,proto3" json:"origin,omitempty"`
+	ProposedBudget int64             `protobuf:"varint,27,opt,name=proposed_budget,json=proposedBudget,proto3" json:"proposed_budget,omitempty"`
+	Pauses         int32             `protobuf:"varint,28,opt,name=pauses,proto3" json:"pauses,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +2179,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +2192,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -1739,6 +2349,48 @@ func (x *TrialRecord) GetLostRuns() int32 {
 	return 0
 }
 
+func (x *TrialRecord) GetFindings() []*v1.Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *TrialRecord) GetProposedSeen() int64 {
+	if x != nil {
+		return x.ProposedSeen
+	}
+	return 0
+}
+
+func (x *TrialRecord) GetSource() v1.ProposalSource {
+	if x != nil {
+		return x.Source
+	}
+	return v1.ProposalSource(0)
+}
+
+func (x *TrialRecord) GetOrigin() *v1.Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+func (x *TrialRecord) GetProposedBudget() int64 {
+	if x != nil {
+		return x.ProposedBudget
+	}
+	return 0
+}
+
+func (x *TrialRecord) GetPauses() int32 {
+	if x != nil {
+		return x.Pauses
+	}
+	return 0
+}
+
 type LeaseRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -1747,13 +2399,14 @@ type LeaseRecord struct {
 	Slot          string                 `protobuf:"bytes,4,opt,name=slot,proto3" json:"slot,omitempty"`
 	Request       string                 `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
 	GrantedMs     int64                  `protobuf:"varint,6,opt,name=granted_ms,json=grantedMs,proto3" json:"granted_ms,omitempty"`
+	TermMs        int64                  `protobuf:"varint,7,opt,name=term_ms,json=termMs,proto3" json:"term_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +2418,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2431,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -1823,6 +2476,13 @@ func (x *LeaseRecord) GetGrantedMs() int64 {
 	return 0
 }
 
+func (x *LeaseRecord) GetTermMs() int64 {
+	if x != nil {
+		return x.TermMs
+	}
+	return 0
+}
+
 type Footer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
@@ -1832,7 +2492,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +2504,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2517,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -1873,7 +2533,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\x8c\a\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xa3\t\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -1897,8 +2557,13 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"set_member\x18\x0e \x01(\v2\x19.atelier.log.v1.SetMemberH\x00R\tsetMember\x12=\n" +
 	"\vdrop_member\x18\x0f \x01(\v2\x1a.atelier.log.v1.DropMemberH\x00R\n" +
-	"dropMemberB\x04\n" +
-	"\x02op\"\x9c\x03\n" +
+	"dropMember\x12@\n" +
+	"\fresume_trial\x18\x10 \x01(\v2\x1b.atelier.log.v1.ResumeTrialH\x00R\vresumeTrial\x12F\n" +
+	"\x0eenqueue_trials\x18\x11 \x01(\v2\x1d.atelier.log.v1.EnqueueTrialsH\x00R\renqueueTrials\x12L\n" +
+	"\x10prioritize_sweep\x18\x12 \x01(\v2\x1f.atelier.log.v1.PrioritizeSweepH\x00R\x0fprioritizeSweep\x12=\n" +
+	"\vend_overdue\x18\x13 \x01(\v2\x1a.atelier.log.v1.EndOverdueH\x00R\n" +
+	"endOverdueB\x04\n" +
+	"\x02op\"\xf4\x06\n" +
 	"\vCreateSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -1914,23 +2579,67 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\rbudget_trials\x18\v \x01(\x03R\fbudgetTrials\x12 \n" +
 	"\vparallelism\x18\f \x01(\x03R\vparallelism\x12\x1f\n" +
 	"\vmax_retries\x18\r \x01(\x05R\n" +
-	"maxRetries\"O\n" +
+	"maxRetries\x12#\n" +
+	"\rbudget_epochs\x18\x0e \x01(\x03R\fbudgetEpochs\x12\x1b\n" +
+	"\tbudget_ms\x18\x0f \x01(\x03R\bbudgetMs\x12)\n" +
+	"\x10checkpoint_bytes\x18\x10 \x01(\x03R\x0fcheckpointBytes\x12\x1a\n" +
+	"\bpriority\x18\x11 \x01(\x05R\bpriority\x12#\n" +
+	"\rstopping_json\x18\x12 \x01(\tR\fstoppingJson\x12#\n" +
+	"\renqueued_json\x18\x13 \x03(\tR\fenqueuedJson\x12\x1d\n" +
+	"\n" +
+	"warm_start\x18\x14 \x01(\tR\twarmStart\x12:\n" +
+	"\vwarm_trials\x18\x15 \x03(\v2\x19.atelier.log.v1.WarmTrialR\n" +
+	"warmTrials\x125\n" +
+	"\n" +
+	"objectives\x18\x16 \x03(\v2\x15.atelier.v1.ObjectiveR\n" +
+	"objectives\x128\n" +
+	"\vconstraints\x18\x17 \x03(\v2\x16.atelier.v1.ConstraintR\vconstraints\x127\n" +
+	"\brequires\x18\x18 \x03(\v2\x1b.atelier.log.v1.RequirementR\brequires\"\xea\x01\n" +
+	"\tWarmTrial\x12\x14\n" +
+	"\x05trial\x18\x01 \x01(\x03R\x05trial\x12\x1f\n" +
+	"\vparams_json\x18\x02 \x01(\tR\n" +
+	"paramsJson\x12/\n" +
+	"\x06status\x18\x03 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1b\n" +
+	"\thas_value\x18\x04 \x01(\bR\bhasValue\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\x01R\x05value\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\x12,\n" +
+	"\ametrics\x18\a \x03(\v2\x12.atelier.v1.MetricR\ametrics\"5\n" +
+	"\vRequirement\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"@\n" +
+	"\rEnqueueTrials\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
+	"\vparams_json\x18\x02 \x03(\tR\n" +
+	"paramsJson\"=\n" +
+	"\x0fPrioritizeSweep\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\x05R\bpriority\"\x1c\n" +
+	"\n" +
+	"EndOverdue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"O\n" +
 	"\fControlSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
-	"\x06action\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\"<\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\"r\n" +
 	"\vExtendSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
-	"add_trials\x18\x02 \x01(\x03R\taddTrials\"3\n" +
+	"add_trials\x18\x02 \x01(\x03R\taddTrials\x12\x1d\n" +
+	"\n" +
+	"add_epochs\x18\x03 \x01(\x03R\taddEpochs\x12\x15\n" +
+	"\x06add_ms\x18\x04 \x01(\x03R\x05addMs\"3\n" +
 	"\tFailSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"t\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x82\x02\n" +
 	"\rProposeTrials\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\x03R\x05first\x12\x1f\n" +
 	"\vparams_json\x18\x03 \x03(\tR\n" +
 	"paramsJson\x12\x1c\n" +
-	"\texhausted\x18\x04 \x01(\bR\texhausted\"\x9a\x01\n" +
+	"\texhausted\x18\x04 \x01(\bR\texhausted\x12\x12\n" +
+	"\x04seen\x18\x05 \x01(\x03R\x04seen\x12,\n" +
+	"\aorigins\x18\x06 \x03(\v2\x12.atelier.v1.OriginR\aorigins\x122\n" +
+	"\x06source\x18\a \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\x12\x16\n" +
+	"\x06budget\x18\b \x01(\x03R\x06budget\"\xb3\x01\n" +
 	"\n" +
 	"GrantLease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -1938,7 +2647,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06worker\x18\x03 \x01(\tR\x06worker\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x12\n" +
 	"\x04slot\x18\x05 \x01(\tR\x04slot\x12\x18\n" +
-	"\arequest\x18\x06 \x01(\tR\arequest\"_\n" +
+	"\arequest\x18\x06 \x01(\tR\arequest\x12\x17\n" +
+	"\aterm_ms\x18\a \x01(\x03R\x06termMs\"_\n" +
 	"\vExpireLease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
@@ -1956,7 +2666,11 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"RetryTrial\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05trial\x18\x02 \x01(\x03R\x05trial\"8\n" +
+	"\x05trial\x18\x02 \x01(\x03R\x05trial\"K\n" +
+	"\vResumeTrial\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"8\n" +
 	"\bSetDrain\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x14\n" +
 	"\x05drain\x18\x02 \x01(\bR\x05drain\"\xa5\x01\n" +
@@ -1985,7 +2699,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\amembers\x18\x04 \x03(\v2\x19.atelier.log.v1.SetMemberR\amembers\x12\x18\n" +
 	"\adrained\x18\x05 \x03(\tR\adrained\x12\x1a\n" +
 	"\brequests\x18\x06 \x03(\tR\brequests\x12'\n" +
-	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\"\xba\x02\n" +
+	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\"\xda\x03\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -1996,7 +2710,13 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\bended_ms\x18\x06 \x01(\x03R\aendedMs\x12\x16\n" +
 	"\x06trials\x18\a \x01(\x03R\x06trials\x12\x18\n" +
 	"\ametrics\x18\b \x03(\tR\ametrics\x12%\n" +
-	"\x0emodified_index\x18\t \x01(\x04R\rmodifiedIndex\"\xdb\x05\n" +
+	"\x0emodified_index\x18\t \x01(\x04R\rmodifiedIndex\x12\x1a\n" +
+	"\bfindings\x18\n" +
+	" \x01(\x03R\bfindings\x12%\n" +
+	"\x0eenqueued_taken\x18\v \x01(\x03R\renqueuedTaken\x12\x19\n" +
+	"\bspent_ms\x18\f \x01(\x03R\aspentMs\x12(\n" +
+	"\x10running_since_ms\x18\r \x01(\x03R\x0erunningSinceMs\x12\x16\n" +
+	"\x06ending\x18\x0e \x01(\tR\x06ending\"\xd2\a\n" +
 	"\vTrialRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1f\n" +
@@ -2026,7 +2746,13 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06absent\x18\x14 \x03(\rR\x06absent\x12\x1f\n" +
 	"\vfailed_runs\x18\x15 \x01(\x05R\n" +
 	"failedRuns\x12\x1b\n" +
-	"\tlost_runs\x18\x16 \x01(\x05R\blostRuns\"\xaa\x01\n" +
+	"\tlost_runs\x18\x16 \x01(\x05R\blostRuns\x12/\n" +
+	"\bfindings\x18\x17 \x03(\v2\x13.atelier.v1.FindingR\bfindings\x12#\n" +
+	"\rproposed_seen\x18\x18 \x01(\x03R\fproposedSeen\x122\n" +
+	"\x06source\x18\x19 \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\x12*\n" +
+	"\x06origin\x18\x1a \x01(\v2\x12.atelier.v1.OriginR\x06origin\x12'\n" +
+	"\x0fproposed_budget\x18\x1b \x01(\x03R\x0eproposedBudget\x12\x16\n" +
+	"\x06pauses\x18\x1c \x01(\x05R\x06pauses\"\xc3\x01\n" +
 	"\vLeaseRecord\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12 \n" +
@@ -2034,7 +2760,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x04slot\x18\x04 \x01(\tR\x04slot\x12\x18\n" +
 	"\arequest\x18\x05 \x01(\tR\arequest\x12\x1d\n" +
 	"\n" +
-	"granted_ms\x18\x06 \x01(\x03R\tgrantedMs\"\"\n" +
+	"granted_ms\x18\x06 \x01(\x03R\tgrantedMs\x12\x17\n" +
+	"\aterm_ms\x18\a \x01(\x03R\x06termMs\"\"\n" +
 	"\x06Footer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x03R\arecordsB#Z!atelier/common/proto/log/v1;logv1b\x06proto3"
 
@@ -2050,74 +2777,100 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_log_v1_log_proto_goTypes = []any{
-	(*Entry)(nil),         // 0: atelier.log.v1.Entry
-	(*Command)(nil),       // 1: atelier.log.v1.Command
-	(*CreateSweep)(nil),   // 2: atelier.log.v1.CreateSweep
-	(*ControlSweep)(nil),  // 3: atelier.log.v1.ControlSweep
-	(*ExtendSweep)(nil),   // 4: atelier.log.v1.ExtendSweep
-	(*FailSweep)(nil),     // 5: atelier.log.v1.FailSweep
-	(*ProposeTrials)(nil), // 6: atelier.log.v1.ProposeTrials
-	(*GrantLease)(nil),    // 7: atelier.log.v1.GrantLease
-	(*ExpireLease)(nil),   // 8: atelier.log.v1.ExpireLease
-	(*RecordEvents)(nil),  // 9: atelier.log.v1.RecordEvents
-	(*SetVerdict)(nil),    // 10: atelier.log.v1.SetVerdict
-	(*RetryTrial)(nil),    // 11: atelier.log.v1.RetryTrial
-	(*SetDrain)(nil),      // 12: atelier.log.v1.SetDrain
-	(*SetMember)(nil),     // 13: atelier.log.v1.SetMember
-	(*DropMember)(nil),    // 14: atelier.log.v1.DropMember
-	(*Record)(nil),        // 15: atelier.log.v1.Record
-	(*Header)(nil),        // 16: atelier.log.v1.Header
-	(*SweepRecord)(nil),   // 17: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),   // 18: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),   // 19: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),        // 20: atelier.log.v1.Footer
-	(*v1.Objective)(nil),  // 21: atelier.v1.Objective
-	(v1.SweepAction)(0),   // 22: atelier.v1.SweepAction
-	(*v1.RunEvent)(nil),   // 23: atelier.v1.RunEvent
-	(v1.Verdict)(0),       // 24: atelier.v1.Verdict
-	(v1.SweepStatus)(0),   // 25: atelier.v1.SweepStatus
-	(v1.TrialStatus)(0),   // 26: atelier.v1.TrialStatus
-	(*v1.Run)(nil),        // 27: atelier.v1.Run
-	(*v1.Checkpoint)(nil), // 28: atelier.v1.Checkpoint
+	(*Entry)(nil),           // 0: atelier.log.v1.Entry
+	(*Command)(nil),         // 1: atelier.log.v1.Command
+	(*CreateSweep)(nil),     // 2: atelier.log.v1.CreateSweep
+	(*WarmTrial)(nil),       // 3: atelier.log.v1.WarmTrial
+	(*Requirement)(nil),     // 4: atelier.log.v1.Requirement
+	(*EnqueueTrials)(nil),   // 5: atelier.log.v1.EnqueueTrials
+	(*PrioritizeSweep)(nil), // 6: atelier.log.v1.PrioritizeSweep
+	(*EndOverdue)(nil),      // 7: atelier.log.v1.EndOverdue
+	(*ControlSweep)(nil),    // 8: atelier.log.v1.ControlSweep
+	(*ExtendSweep)(nil),     // 9: atelier.log.v1.ExtendSweep
+	(*FailSweep)(nil),       // 10: atelier.log.v1.FailSweep
+	(*ProposeTrials)(nil),   // 11: atelier.log.v1.ProposeTrials
+	(*GrantLease)(nil),      // 12: atelier.log.v1.GrantLease
+	(*ExpireLease)(nil),     // 13: atelier.log.v1.ExpireLease
+	(*RecordEvents)(nil),    // 14: atelier.log.v1.RecordEvents
+	(*SetVerdict)(nil),      // 15: atelier.log.v1.SetVerdict
+	(*RetryTrial)(nil),      // 16: atelier.log.v1.RetryTrial
+	(*ResumeTrial)(nil),     // 17: atelier.log.v1.ResumeTrial
+	(*SetDrain)(nil),        // 18: atelier.log.v1.SetDrain
+	(*SetMember)(nil),       // 19: atelier.log.v1.SetMember
+	(*DropMember)(nil),      // 20: atelier.log.v1.DropMember
+	(*Record)(nil),          // 21: atelier.log.v1.Record
+	(*Header)(nil),          // 22: atelier.log.v1.Header
+	(*SweepRecord)(nil),     // 23: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),     // 24: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),     // 25: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),          // 26: atelier.log.v1.Footer
+	(*v1.Objective)(nil),    // 27: atelier.v1.Objective
+	(*v1.Constraint)(nil),   // 28: atelier.v1.Constraint
+	(v1.TrialStatus)(0),     // 29: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),       // 30: atelier.v1.Metric
+	(v1.SweepAction)(0),     // 31: atelier.v1.SweepAction
+	(*v1.Origin)(nil),       // 32: atelier.v1.Origin
+	(v1.ProposalSource)(0),  // 33: atelier.v1.ProposalSource
+	(*v1.RunEvent)(nil),     // 34: atelier.v1.RunEvent
+	(v1.Verdict)(0),         // 35: atelier.v1.Verdict
+	(v1.SweepStatus)(0),     // 36: atelier.v1.SweepStatus
+	(*v1.Run)(nil),          // 37: atelier.v1.Run
+	(*v1.Checkpoint)(nil),   // 38: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),      // 39: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
 	2,  // 1: atelier.log.v1.Command.create_sweep:type_name -> atelier.log.v1.CreateSweep
-	3,  // 2: atelier.log.v1.Command.control_sweep:type_name -> atelier.log.v1.ControlSweep
-	4,  // 3: atelier.log.v1.Command.extend_sweep:type_name -> atelier.log.v1.ExtendSweep
-	5,  // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
-	6,  // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
-	7,  // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
-	8,  // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
-	9,  // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
-	10, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
-	11, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
-	12, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
-	13, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
-	14, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
-	21, // 14: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
-	22, // 15: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	23, // 16: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	24, // 17: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	16, // 18: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	17, // 19: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	18, // 20: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	20, // 21: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	13, // 22: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	2,  // 23: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	25, // 24: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	26, // 25: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	27, // 26: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	28, // 27: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	24, // 28: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	19, // 29: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	8,  // 2: atelier.log.v1.Command.control_sweep:type_name -> atelier.log.v1.ControlSweep
+	9,  // 3: atelier.log.v1.Command.extend_sweep:type_name -> atelier.log.v1.ExtendSweep
+	10, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
+	11, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
+	12, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
+	13, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
+	14, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
+	15, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
+	16, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
+	18, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
+	19, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
+	20, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
+	17, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
+	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
+	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
+	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
+	27, // 18: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	3,  // 19: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
+	27, // 20: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	28, // 21: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	4,  // 22: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
+	29, // 23: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	30, // 24: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	31, // 25: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	32, // 26: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	33, // 27: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	34, // 28: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	35, // 29: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	22, // 30: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	23, // 31: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	24, // 32: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	26, // 33: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	19, // 34: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	2,  // 35: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	36, // 36: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	29, // 37: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	37, // 38: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	38, // 39: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	35, // 40: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	25, // 41: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	39, // 42: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	33, // 43: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	32, // 44: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -2139,8 +2892,12 @@ func file_log_v1_log_proto_init() {
 		(*Command_SetDrain)(nil),
 		(*Command_SetMember)(nil),
 		(*Command_DropMember)(nil),
+		(*Command_ResumeTrial)(nil),
+		(*Command_EnqueueTrials)(nil),
+		(*Command_PrioritizeSweep)(nil),
+		(*Command_EndOverdue)(nil),
 	}
-	file_log_v1_log_proto_msgTypes[15].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[21].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
@@ -2152,7 +2909,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

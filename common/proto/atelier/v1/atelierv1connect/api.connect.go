@@ -63,6 +63,21 @@ const (
 	// SweepServiceListCheckpointsProcedure is the fully-qualified name of the SweepService's
 	// ListCheckpoints RPC.
 	SweepServiceListCheckpointsProcedure = "/atelier.v1.SweepService/ListCheckpoints"
+	// SweepServiceEnqueueTrialsProcedure is the fully-qualified name of the SweepService's
+	// EnqueueTrials RPC.
+	SweepServiceEnqueueTrialsProcedure = "/atelier.v1.SweepService/EnqueueTrials"
+	// SweepServicePrioritizeSweepProcedure is the fully-qualified name of the SweepService's
+	// PrioritizeSweep RPC.
+	SweepServicePrioritizeSweepProcedure = "/atelier.v1.SweepService/PrioritizeSweep"
+	// SweepServiceVerifySweepProcedure is the fully-qualified name of the SweepService's VerifySweep
+	// RPC.
+	SweepServiceVerifySweepProcedure = "/atelier.v1.SweepService/VerifySweep"
+	// SweepServiceGetImportanceProcedure is the fully-qualified name of the SweepService's
+	// GetImportance RPC.
+	SweepServiceGetImportanceProcedure = "/atelier.v1.SweepService/GetImportance"
+	// SweepServiceGetProgressProcedure is the fully-qualified name of the SweepService's GetProgress
+	// RPC.
+	SweepServiceGetProgressProcedure = "/atelier.v1.SweepService/GetProgress"
 	// TrialServiceListTrialsProcedure is the fully-qualified name of the TrialService's ListTrials RPC.
 	TrialServiceListTrialsProcedure = "/atelier.v1.TrialService/ListTrials"
 	// TrialServiceGetTrialProcedure is the fully-qualified name of the TrialService's GetTrial RPC.
@@ -73,6 +88,10 @@ const (
 	TrialServiceStopTrialProcedure = "/atelier.v1.TrialService/StopTrial"
 	// TrialServiceRetryTrialProcedure is the fully-qualified name of the TrialService's RetryTrial RPC.
 	TrialServiceRetryTrialProcedure = "/atelier.v1.TrialService/RetryTrial"
+	// TrialServiceAskTrialProcedure is the fully-qualified name of the TrialService's AskTrial RPC.
+	TrialServiceAskTrialProcedure = "/atelier.v1.TrialService/AskTrial"
+	// TrialServiceTellTrialProcedure is the fully-qualified name of the TrialService's TellTrial RPC.
+	TrialServiceTellTrialProcedure = "/atelier.v1.TrialService/TellTrial"
 	// WorkerServiceHeartbeatProcedure is the fully-qualified name of the WorkerService's Heartbeat RPC.
 	WorkerServiceHeartbeatProcedure = "/atelier.v1.WorkerService/Heartbeat"
 	// WorkerServiceAcquireProcedure is the fully-qualified name of the WorkerService's Acquire RPC.
@@ -120,6 +139,15 @@ type SweepServiceClient interface {
 	WaitSweep(context.Context, *connect.Request[v1.WaitSweepRequest]) (*connect.Response[v1.WaitSweepResponse], error)
 	GetLeaderboard(context.Context, *connect.Request[v1.GetLeaderboardRequest]) (*connect.Response[v1.GetLeaderboardResponse], error)
 	ListCheckpoints(context.Context, *connect.Request[v1.ListCheckpointsRequest]) (*connect.Response[v1.ListCheckpointsResponse], error)
+	// Given points, tried before any that search proposes.
+	EnqueueTrials(context.Context, *connect.Request[v1.EnqueueTrialsRequest]) (*connect.Response[v1.EnqueueTrialsResponse], error)
+	PrioritizeSweep(context.Context, *connect.Request[v1.PrioritizeSweepRequest]) (*connect.Response[v1.PrioritizeSweepResponse], error)
+	// Computes every proposal again from what was known when it was made.
+	VerifySweep(context.Context, *connect.Request[v1.VerifySweepRequest]) (*connect.Response[v1.VerifySweepResponse], error)
+	// Which parameters matter, from the trials so far.
+	GetImportance(context.Context, *connect.Request[v1.GetImportanceRequest]) (*connect.Response[v1.GetImportanceResponse], error)
+	// The best value so far, trial by trial.
+	GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error)
 }
 
 // NewSweepServiceClient constructs a client for the atelier.v1.SweepService service. By default, it
@@ -181,6 +209,36 @@ func NewSweepServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(sweepServiceMethods.ByName("ListCheckpoints")),
 			connect.WithClientOptions(opts...),
 		),
+		enqueueTrials: connect.NewClient[v1.EnqueueTrialsRequest, v1.EnqueueTrialsResponse](
+			httpClient,
+			baseURL+SweepServiceEnqueueTrialsProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("EnqueueTrials")),
+			connect.WithClientOptions(opts...),
+		),
+		prioritizeSweep: connect.NewClient[v1.PrioritizeSweepRequest, v1.PrioritizeSweepResponse](
+			httpClient,
+			baseURL+SweepServicePrioritizeSweepProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("PrioritizeSweep")),
+			connect.WithClientOptions(opts...),
+		),
+		verifySweep: connect.NewClient[v1.VerifySweepRequest, v1.VerifySweepResponse](
+			httpClient,
+			baseURL+SweepServiceVerifySweepProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("VerifySweep")),
+			connect.WithClientOptions(opts...),
+		),
+		getImportance: connect.NewClient[v1.GetImportanceRequest, v1.GetImportanceResponse](
+			httpClient,
+			baseURL+SweepServiceGetImportanceProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("GetImportance")),
+			connect.WithClientOptions(opts...),
+		),
+		getProgress: connect.NewClient[v1.GetProgressRequest, v1.GetProgressResponse](
+			httpClient,
+			baseURL+SweepServiceGetProgressProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("GetProgress")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -194,6 +252,11 @@ type sweepServiceClient struct {
 	waitSweep       *connect.Client[v1.WaitSweepRequest, v1.WaitSweepResponse]
 	getLeaderboard  *connect.Client[v1.GetLeaderboardRequest, v1.GetLeaderboardResponse]
 	listCheckpoints *connect.Client[v1.ListCheckpointsRequest, v1.ListCheckpointsResponse]
+	enqueueTrials   *connect.Client[v1.EnqueueTrialsRequest, v1.EnqueueTrialsResponse]
+	prioritizeSweep *connect.Client[v1.PrioritizeSweepRequest, v1.PrioritizeSweepResponse]
+	verifySweep     *connect.Client[v1.VerifySweepRequest, v1.VerifySweepResponse]
+	getImportance   *connect.Client[v1.GetImportanceRequest, v1.GetImportanceResponse]
+	getProgress     *connect.Client[v1.GetProgressRequest, v1.GetProgressResponse]
 }
 
 // CreateSweep calls atelier.v1.SweepService.CreateSweep.
@@ -236,6 +299,31 @@ func (c *sweepServiceClient) ListCheckpoints(ctx context.Context, req *connect.R
 	return c.listCheckpoints.CallUnary(ctx, req)
 }
 
+// EnqueueTrials calls atelier.v1.SweepService.EnqueueTrials.
+func (c *sweepServiceClient) EnqueueTrials(ctx context.Context, req *connect.Request[v1.EnqueueTrialsRequest]) (*connect.Response[v1.EnqueueTrialsResponse], error) {
+	return c.enqueueTrials.CallUnary(ctx, req)
+}
+
+// PrioritizeSweep calls atelier.v1.SweepService.PrioritizeSweep.
+func (c *sweepServiceClient) PrioritizeSweep(ctx context.Context, req *connect.Request[v1.PrioritizeSweepRequest]) (*connect.Response[v1.PrioritizeSweepResponse], error) {
+	return c.prioritizeSweep.CallUnary(ctx, req)
+}
+
+// VerifySweep calls atelier.v1.SweepService.VerifySweep.
+func (c *sweepServiceClient) VerifySweep(ctx context.Context, req *connect.Request[v1.VerifySweepRequest]) (*connect.Response[v1.VerifySweepResponse], error) {
+	return c.verifySweep.CallUnary(ctx, req)
+}
+
+// GetImportance calls atelier.v1.SweepService.GetImportance.
+func (c *sweepServiceClient) GetImportance(ctx context.Context, req *connect.Request[v1.GetImportanceRequest]) (*connect.Response[v1.GetImportanceResponse], error) {
+	return c.getImportance.CallUnary(ctx, req)
+}
+
+// GetProgress calls atelier.v1.SweepService.GetProgress.
+func (c *sweepServiceClient) GetProgress(ctx context.Context, req *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error) {
+	return c.getProgress.CallUnary(ctx, req)
+}
+
 // SweepServiceHandler is an implementation of the atelier.v1.SweepService service.
 type SweepServiceHandler interface {
 	CreateSweep(context.Context, *connect.Request[v1.CreateSweepRequest]) (*connect.Response[v1.CreateSweepResponse], error)
@@ -247,6 +335,15 @@ type SweepServiceHandler interface {
 	WaitSweep(context.Context, *connect.Request[v1.WaitSweepRequest]) (*connect.Response[v1.WaitSweepResponse], error)
 	GetLeaderboard(context.Context, *connect.Request[v1.GetLeaderboardRequest]) (*connect.Response[v1.GetLeaderboardResponse], error)
 	ListCheckpoints(context.Context, *connect.Request[v1.ListCheckpointsRequest]) (*connect.Response[v1.ListCheckpointsResponse], error)
+	// Given points, tried before any that search proposes.
+	EnqueueTrials(context.Context, *connect.Request[v1.EnqueueTrialsRequest]) (*connect.Response[v1.EnqueueTrialsResponse], error)
+	PrioritizeSweep(context.Context, *connect.Request[v1.PrioritizeSweepRequest]) (*connect.Response[v1.PrioritizeSweepResponse], error)
+	// Computes every proposal again from what was known when it was made.
+	VerifySweep(context.Context, *connect.Request[v1.VerifySweepRequest]) (*connect.Response[v1.VerifySweepResponse], error)
+	// Which parameters matter, from the trials so far.
+	GetImportance(context.Context, *connect.Request[v1.GetImportanceRequest]) (*connect.Response[v1.GetImportanceResponse], error)
+	// The best value so far, trial by trial.
+	GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error)
 }
 
 // NewSweepServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -304,6 +401,36 @@ func NewSweepServiceHandler(svc SweepServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(sweepServiceMethods.ByName("ListCheckpoints")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sweepServiceEnqueueTrialsHandler := connect.NewUnaryHandler(
+		SweepServiceEnqueueTrialsProcedure,
+		svc.EnqueueTrials,
+		connect.WithSchema(sweepServiceMethods.ByName("EnqueueTrials")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sweepServicePrioritizeSweepHandler := connect.NewUnaryHandler(
+		SweepServicePrioritizeSweepProcedure,
+		svc.PrioritizeSweep,
+		connect.WithSchema(sweepServiceMethods.ByName("PrioritizeSweep")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sweepServiceVerifySweepHandler := connect.NewUnaryHandler(
+		SweepServiceVerifySweepProcedure,
+		svc.VerifySweep,
+		connect.WithSchema(sweepServiceMethods.ByName("VerifySweep")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sweepServiceGetImportanceHandler := connect.NewUnaryHandler(
+		SweepServiceGetImportanceProcedure,
+		svc.GetImportance,
+		connect.WithSchema(sweepServiceMethods.ByName("GetImportance")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sweepServiceGetProgressHandler := connect.NewUnaryHandler(
+		SweepServiceGetProgressProcedure,
+		svc.GetProgress,
+		connect.WithSchema(sweepServiceMethods.ByName("GetProgress")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/atelier.v1.SweepService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SweepServiceCreateSweepProcedure:
@@ -322,6 +449,16 @@ func NewSweepServiceHandler(svc SweepServiceHandler, opts ...connect.HandlerOpti
 			sweepServiceGetLeaderboardHandler.ServeHTTP(w, r)
 		case SweepServiceListCheckpointsProcedure:
 			sweepServiceListCheckpointsHandler.ServeHTTP(w, r)
+		case SweepServiceEnqueueTrialsProcedure:
+			sweepServiceEnqueueTrialsHandler.ServeHTTP(w, r)
+		case SweepServicePrioritizeSweepProcedure:
+			sweepServicePrioritizeSweepHandler.ServeHTTP(w, r)
+		case SweepServiceVerifySweepProcedure:
+			sweepServiceVerifySweepHandler.ServeHTTP(w, r)
+		case SweepServiceGetImportanceProcedure:
+			sweepServiceGetImportanceHandler.ServeHTTP(w, r)
+		case SweepServiceGetProgressProcedure:
+			sweepServiceGetProgressHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -363,6 +500,26 @@ func (UnimplementedSweepServiceHandler) ListCheckpoints(context.Context, *connec
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.ListCheckpoints is not implemented"))
 }
 
+func (UnimplementedSweepServiceHandler) EnqueueTrials(context.Context, *connect.Request[v1.EnqueueTrialsRequest]) (*connect.Response[v1.EnqueueTrialsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.EnqueueTrials is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) PrioritizeSweep(context.Context, *connect.Request[v1.PrioritizeSweepRequest]) (*connect.Response[v1.PrioritizeSweepResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.PrioritizeSweep is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) VerifySweep(context.Context, *connect.Request[v1.VerifySweepRequest]) (*connect.Response[v1.VerifySweepResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.VerifySweep is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) GetImportance(context.Context, *connect.Request[v1.GetImportanceRequest]) (*connect.Response[v1.GetImportanceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.GetImportance is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.GetProgress is not implemented"))
+}
+
 // TrialServiceClient is a client for the atelier.v1.TrialService service.
 type TrialServiceClient interface {
 	ListTrials(context.Context, *connect.Request[v1.ListTrialsRequest]) (*connect.Response[v1.ListTrialsResponse], error)
@@ -370,6 +527,11 @@ type TrialServiceClient interface {
 	GetCurve(context.Context, *connect.Request[v1.GetCurveRequest]) (*connect.Response[v1.GetCurveResponse], error)
 	StopTrial(context.Context, *connect.Request[v1.StopTrialRequest]) (*connect.Response[v1.StopTrialResponse], error)
 	RetryTrial(context.Context, *connect.Request[v1.RetryTrialRequest]) (*connect.Response[v1.RetryTrialResponse], error)
+	// For programs that train elsewhere, in sweeps whose trainer is "external".
+	// Long poll for one trial; the same request id gets the same trial again.
+	AskTrial(context.Context, *connect.Request[v1.AskTrialRequest]) (*connect.Response[v1.AskTrialResponse], error)
+	// What such a program measured; renews its lease.
+	TellTrial(context.Context, *connect.Request[v1.TellTrialRequest]) (*connect.Response[v1.TellTrialResponse], error)
 }
 
 // NewTrialServiceClient constructs a client for the atelier.v1.TrialService service. By default, it
@@ -413,6 +575,18 @@ func NewTrialServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(trialServiceMethods.ByName("RetryTrial")),
 			connect.WithClientOptions(opts...),
 		),
+		askTrial: connect.NewClient[v1.AskTrialRequest, v1.AskTrialResponse](
+			httpClient,
+			baseURL+TrialServiceAskTrialProcedure,
+			connect.WithSchema(trialServiceMethods.ByName("AskTrial")),
+			connect.WithClientOptions(opts...),
+		),
+		tellTrial: connect.NewClient[v1.TellTrialRequest, v1.TellTrialResponse](
+			httpClient,
+			baseURL+TrialServiceTellTrialProcedure,
+			connect.WithSchema(trialServiceMethods.ByName("TellTrial")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -423,6 +597,8 @@ type trialServiceClient struct {
 	getCurve   *connect.Client[v1.GetCurveRequest, v1.GetCurveResponse]
 	stopTrial  *connect.Client[v1.StopTrialRequest, v1.StopTrialResponse]
 	retryTrial *connect.Client[v1.RetryTrialRequest, v1.RetryTrialResponse]
+	askTrial   *connect.Client[v1.AskTrialRequest, v1.AskTrialResponse]
+	tellTrial  *connect.Client[v1.TellTrialRequest, v1.TellTrialResponse]
 }
 
 // ListTrials calls atelier.v1.TrialService.ListTrials.
@@ -450,6 +626,16 @@ func (c *trialServiceClient) RetryTrial(ctx context.Context, req *connect.Reques
 	return c.retryTrial.CallUnary(ctx, req)
 }
 
+// AskTrial calls atelier.v1.TrialService.AskTrial.
+func (c *trialServiceClient) AskTrial(ctx context.Context, req *connect.Request[v1.AskTrialRequest]) (*connect.Response[v1.AskTrialResponse], error) {
+	return c.askTrial.CallUnary(ctx, req)
+}
+
+// TellTrial calls atelier.v1.TrialService.TellTrial.
+func (c *trialServiceClient) TellTrial(ctx context.Context, req *connect.Request[v1.TellTrialRequest]) (*connect.Response[v1.TellTrialResponse], error) {
+	return c.tellTrial.CallUnary(ctx, req)
+}
+
 // TrialServiceHandler is an implementation of the atelier.v1.TrialService service.
 type TrialServiceHandler interface {
 	ListTrials(context.Context, *connect.Request[v1.ListTrialsRequest]) (*connect.Response[v1.ListTrialsResponse], error)
@@ -457,6 +643,11 @@ type TrialServiceHandler interface {
 	GetCurve(context.Context, *connect.Request[v1.GetCurveRequest]) (*connect.Response[v1.GetCurveResponse], error)
 	StopTrial(context.Context, *connect.Request[v1.StopTrialRequest]) (*connect.Response[v1.StopTrialResponse], error)
 	RetryTrial(context.Context, *connect.Request[v1.RetryTrialRequest]) (*connect.Response[v1.RetryTrialResponse], error)
+	// For programs that train elsewhere, in sweeps whose trainer is "external".
+	// Long poll for one trial; the same request id gets the same trial again.
+	AskTrial(context.Context, *connect.Request[v1.AskTrialRequest]) (*connect.Response[v1.AskTrialResponse], error)
+	// What such a program measured; renews its lease.
+	TellTrial(context.Context, *connect.Request[v1.TellTrialRequest]) (*connect.Response[v1.TellTrialResponse], error)
 }
 
 // NewTrialServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -496,6 +687,18 @@ func NewTrialServiceHandler(svc TrialServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(trialServiceMethods.ByName("RetryTrial")),
 		connect.WithHandlerOptions(opts...),
 	)
+	trialServiceAskTrialHandler := connect.NewUnaryHandler(
+		TrialServiceAskTrialProcedure,
+		svc.AskTrial,
+		connect.WithSchema(trialServiceMethods.ByName("AskTrial")),
+		connect.WithHandlerOptions(opts...),
+	)
+	trialServiceTellTrialHandler := connect.NewUnaryHandler(
+		TrialServiceTellTrialProcedure,
+		svc.TellTrial,
+		connect.WithSchema(trialServiceMethods.ByName("TellTrial")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/atelier.v1.TrialService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case TrialServiceListTrialsProcedure:
@@ -508,6 +711,10 @@ func NewTrialServiceHandler(svc TrialServiceHandler, opts ...connect.HandlerOpti
 			trialServiceStopTrialHandler.ServeHTTP(w, r)
 		case TrialServiceRetryTrialProcedure:
 			trialServiceRetryTrialHandler.ServeHTTP(w, r)
+		case TrialServiceAskTrialProcedure:
+			trialServiceAskTrialHandler.ServeHTTP(w, r)
+		case TrialServiceTellTrialProcedure:
+			trialServiceTellTrialHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -535,6 +742,14 @@ func (UnimplementedTrialServiceHandler) StopTrial(context.Context, *connect.Requ
 
 func (UnimplementedTrialServiceHandler) RetryTrial(context.Context, *connect.Request[v1.RetryTrialRequest]) (*connect.Response[v1.RetryTrialResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.TrialService.RetryTrial is not implemented"))
+}
+
+func (UnimplementedTrialServiceHandler) AskTrial(context.Context, *connect.Request[v1.AskTrialRequest]) (*connect.Response[v1.AskTrialResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.TrialService.AskTrial is not implemented"))
+}
+
+func (UnimplementedTrialServiceHandler) TellTrial(context.Context, *connect.Request[v1.TellTrialRequest]) (*connect.Response[v1.TellTrialResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.TrialService.TellTrial is not implemented"))
 }
 
 // WorkerServiceClient is a client for the atelier.v1.WorkerService service.
