@@ -11,6 +11,7 @@ import (
 
 	torch "github.com/wangkuiyi/gotorch"
 
+	"atelier/common/settings"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/torchx"
@@ -25,6 +26,16 @@ func TestParameterCounts(t *testing.T) {
 	}
 	if _, err := model.New("resnet81", model.Options{Classes: 2}); err == nil || !strings.Contains(err.Error(), "resnet18, resnet34") {
 		t.Errorf("unknown name: %v", err)
+	}
+}
+
+// The settings know every architecture, and only those.
+func TestNamesAreTheSettings(t *testing.T) {
+	known, built := settings.Models(), model.Names()
+	slices.Sort(known)
+	slices.Sort(built)
+	if !slices.Equal(known, built) {
+		t.Errorf("settings know %v, built are %v", known, built)
 	}
 }
 

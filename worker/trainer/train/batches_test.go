@@ -18,8 +18,8 @@ import (
 	"testing"
 
 	"atelier/common/dataset"
+	"atelier/common/settings"
 	"atelier/worker/trainer/augment"
-	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -73,7 +73,7 @@ func open(t testing.TB, set *dataset.Set, recipe augment.Recipe, balanced bool) 
 	if err := torchx.SetThreads(1); err != nil {
 		t.Fatal(err)
 	}
-	d := &data{train: set, classes: set.Classes(), norm: imageNet, recipe: recipe, balanced: balanced, seed: 17, device: torchx.CPU, channelsLast: true}
+	d := &data{train: set, classes: set.Classes(), norm: norm{settings.ImageNetMean, settings.ImageNetStd}, recipe: recipe, balanced: balanced, seed: 17, device: torchx.CPU, channelsLast: true}
 	d.scale, d.shift = d.norm.scale()
 	return d
 }

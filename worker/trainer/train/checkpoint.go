@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"atelier/common/checkpoint"
+	"atelier/common/settings"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/optim/schedule"
-	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -226,6 +226,13 @@ func configDict(s settings.Settings) (*checkpoint.Dict, error) {
 	d := checkpoint.NewDict()
 	for _, k := range settings.Keys() {
 		v := m[k]
+		if list, ok := v.([]any); ok {
+			items := &checkpoint.List{}
+			for _, x := range list {
+				items.Items = append(items.Items, x)
+			}
+			v = items
+		}
 		if f, ok := v.(float64); ok && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 			v = int64(f)
 		}

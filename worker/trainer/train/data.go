@@ -12,13 +12,10 @@ import (
 	"syscall"
 
 	"atelier/common/dataset"
+	"atelier/common/settings"
 	"atelier/worker/trainer/augment"
-	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
-
-// imageNet are the statistics torchvision normalises by.
-var imageNet = norm{mean: [3]float64{0.485, 0.456, 0.406}, std: [3]float64{0.229, 0.224, 0.225}}
 
 // norm is a colour's mean and standard deviation, of values in 0..1.
 type norm struct{ mean, std [3]float64 }
@@ -71,7 +68,7 @@ type data struct {
 
 // openData packs both folders, or finds them packed, and maps them.
 func openData(ctx context.Context, s settings.Settings, cache string, log *slog.Logger, progress func(string)) (*data, error) {
-	d := &data{norm: imageNet}
+	d := &data{norm: norm{s.Mean, s.Std}}
 	for _, part := range []struct {
 		key, dir string
 		set      **dataset.Set
@@ -81,7 +78,7 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 			d.close()
 			return nil, badSpec("%s: %w", part.key, err)
 		}
-		path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: s.ImageSize, CacheDir: cache,
+		path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: s.ImageSize, CacheDir: cache, Workers: s.NumWorkers,
 			Progress: func(done, total int) { progress(fmt.Sprintf("packing %s: %d of %d images", part.key, done, total)) }})
 		if err != nil {
 			d.close()

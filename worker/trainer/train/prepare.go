@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strings"
 
+	"atelier/common/settings"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/optim"
 	"atelier/worker/trainer/optim/schedule"
-	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -29,9 +29,6 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	}
 	if !slices.Contains(Metrics, r.metric) {
 		return badSpec("objective metric %q is not reported by this trainer; it reports %s", r.metric, strings.Join(Metrics, ", "))
-	}
-	if !slices.Contains(model.Names(), s.Model) {
-		return badSpec("training: no model %q; did you mean %q? There are %s", s.Model, settings.Nearest(s.Model, model.Names()), strings.Join(model.Names(), ", "))
 	}
 	device := r.job.Device
 	if device == "" {

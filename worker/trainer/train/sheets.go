@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"atelier/common/settings"
 	"atelier/worker/trainer/augment"
-	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
 

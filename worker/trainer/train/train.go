@@ -20,12 +20,12 @@ import (
 	"math"
 	"time"
 
+	"atelier/common/settings"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/optim"
 	"atelier/worker/trainer/optim/schedule"
-	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
 

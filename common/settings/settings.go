@@ -1,5 +1,6 @@
 // Package settings reads what a run is told to do: the sweep's training
-// settings with the trial's parameters laid over them.
+// settings with the trial's parameters laid over them. The trainer obeys them,
+// `atelier train` writes them.
 //
 // It refuses unknown keys (naming the nearest known one), values of the wrong
 // type and values out of range, all faults at once. It needs no libtorch, so
@@ -15,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"atelier/common/nearest"
 )
 
 // Settings of a training run. Fractions are in 0..1.
@@ -49,7 +52,7 @@ type Settings struct {
 
 	ImageSize int    `json:"image_size"` // side of the square, pixels
 	Augment   bool   `json:"augment"`    // false: images as they are, whatever augmentation.* says
-	Normalize string `json:"normalize"`  // imagenet: its mean and deviation; computed: the training set's
+	Normalize string `json:"normalize"`  // given: by Mean and Std; computed: by the training set's; imagenet: by ImageNet's
 
 	DropoutRate float64 `json:"dropout_rate"` // before the head; negative = the architecture's own
 	Layout      string  `json:"layout"`       // auto, channels_last, default
@@ -67,9 +70,20 @@ type Settings struct {
 	CutMixAlpha      float64 `json:"augmentation.cutmix.alpha"`
 	Sampling         string  `json:"sampling"` // shuffle; balanced: classes equally often
 
+	Mean [3]float64 `json:"normalization.mean"` // of red, green, blue in 0..1; ImageNet's unless given
+	Std  [3]float64 `json:"normalization.std"`
+
 	Train      string `json:"data.train"` // image folders
 	Validation string `json:"data.validation"`
+	Test       string `json:"data.test"`   // never seen by training; for whoever measures the model that came of it
+	NumWorkers int    `json:"num_workers"` // images decoded at a time while a folder is packed; 0 = one a core
 }
+
+// ImageNetMean and ImageNetStd are the statistics torchvision normalises by.
+var (
+	ImageNetMean = [3]float64{0.485, 0.456, 0.406}
+	ImageNetStd  = [3]float64{0.229, 0.224, 0.225}
+)
 
 // ownMomentum stands for the optimiser's own default until Parse knows it.
 const ownMomentum = -1
@@ -78,8 +92,8 @@ const ownMomentum = -1
 func Default() Settings {
 	return Settings{Model: "resnet18", Epochs: 10, BatchSize: 32, LR: 0.001, Optimizer: "adam", Momentum: ownMomentum,
 		Schedule: "constant", StepEpochs: 5, Gamma: 0.1, ClassWeights: "none", Accumulate: 1,
-		ImageSize: 64, Augment: true, Normalize: "imagenet", DropoutRate: -1, Layout: "auto", Precision: "fp32",
-		Crop: "pad", CropScaleMin: 0.08, Flip: true, CutMixAlpha: 1, Sampling: "shuffle"}
+		ImageSize: 64, Augment: true, Normalize: "given", DropoutRate: -1, Layout: "auto", Precision: "fp32",
+		Mean: ImageNetMean, Std: ImageNetStd, Crop: "pad", CropScaleMin: 0.08, Flip: true, CutMixAlpha: 1, Sampling: "shuffle"}
 }
 
 // field is one key: how to read it.
@@ -89,7 +103,7 @@ type field struct {
 }
 
 var fields = []field{
-	{"model", text(func(s *Settings) *string { return &s.Model })},
+	{"model", architecture},
 	{"epochs", whole(1, 100_000, func(s *Settings) *int { return &s.Epochs })},
 	{"batch_size", whole(1, 1<<20, func(s *Settings) *int { return &s.BatchSize })},
 	{"lr", number("above 0 and at most 1000", func(x float64) bool { return x > 0 && x <= 1000 }, func(s *Settings) *float64 { return &s.LR })},
@@ -112,7 +126,9 @@ var fields = []field{
 	{"patience", whole(0, 100_000, func(s *Settings) *int { return &s.Patience })},
 	{"image_size", whole(32, 1024, func(s *Settings) *int { return &s.ImageSize })},
 	{"augment", truth(func(s *Settings) *bool { return &s.Augment })},
-	{"normalize", oneOf(func(s *Settings) *string { return &s.Normalize }, "imagenet", "computed")},
+	{"normalize", oneOf(func(s *Settings) *string { return &s.Normalize }, "given", "computed", "imagenet")},
+	{"normalization.mean", colours("from 0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }, func(s *Settings) *[3]float64 { return &s.Mean })},
+	{"normalization.std", colours("above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }, func(s *Settings) *[3]float64 { return &s.Std })},
 	{"dropout_rate", number("from 0 to below 1", below1, func(s *Settings) *float64 { return &s.DropoutRate })},
 	{"layout", oneOf(func(s *Settings) *string { return &s.Layout }, "auto", "channels_last", "default")},
 	{"precision", oneOf(func(s *Settings) *string { return &s.Precision }, "fp32", "bf16", "fp16")},
@@ -129,6 +145,8 @@ var fields = []field{
 	{"augmentation.cutmix.alpha", number("above 0 and at most 1000", func(x float64) bool { return x > 0 && x <= 1000 }, func(s *Settings) *float64 { return &s.CutMixAlpha })},
 	{"data.train", text(func(s *Settings) *string { return &s.Train })},
 	{"data.validation", text(func(s *Settings) *string { return &s.Validation })},
+	{"data.test", text(func(s *Settings) *string { return &s.Test })},
+	{"num_workers", whole(0, 1024, func(s *Settings) *int { return &s.NumWorkers })},
 }
 
 // isGroup tells whether a key is an object that holds others: data,
@@ -173,8 +191,10 @@ func Parse(training, params []byte, baseDir string) (Settings, error) {
 			*d.dir = filepath.Join(baseDir, *d.dir)
 		}
 	}
-	if s.Weights != "" && !filepath.IsAbs(s.Weights) {
-		s.Weights = filepath.Join(baseDir, s.Weights)
+	for _, p := range []*string{&s.Weights, &s.Test} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(baseDir, *p)
+		}
 	}
 	if s.Momentum == ownMomentum {
 		s.Momentum = 0
@@ -196,7 +216,34 @@ func (s *Settings) conflicts() (faults []error) {
 	if s.WarmupEpochs > 0 && s.WarmupEpochs >= float64(s.Epochs) {
 		faults = append(faults, fmt.Errorf("training: warmup_epochs %g leaves none of %d epochs", s.WarmupEpochs, s.Epochs))
 	}
+	if s.Normalize == "imagenet" && (s.Mean != ImageNetMean || s.Std != ImageNetStd) {
+		faults = append(faults, errors.New("training: normalize imagenet and other statistics in normalization: say normalize given, or leave normalization out"))
+	}
 	return faults
+}
+
+// Check tells what is wrong with the value of one key, a JSON document.
+func Check(key string, value []byte) error {
+	i := slices.IndexFunc(fields, func(f field) bool { return f.key == key })
+	if i < 0 {
+		return fmt.Errorf("unknown key; did you mean %q?", Nearest(key, Keys()))
+	}
+	var s Settings
+	return s.set(i, value)
+}
+
+// set reads the value of the key fields[i].
+func (s *Settings) set(i int, raw []byte) error {
+	var v any
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return err
+	}
+	if err := fields[i].set(s, v); err != nil {
+		return fmt.Errorf("%w, got %.60s", err, raw)
+	}
+	return nil
 }
 
 func (s *Settings) apply(where, prefix string, data []byte) (faults []error) {
@@ -230,20 +277,50 @@ func (s *Settings) apply(where, prefix string, data []byte) (faults []error) {
 			faults = append(faults, fmt.Errorf("%s: unknown key %q; did you mean %q?", where, key, Nearest(key, Keys())))
 			continue
 		}
-		var v any
-		d := json.NewDecoder(bytes.NewReader(raw))
-		d.UseNumber()
-		if err := d.Decode(&v); err != nil {
-			return append(faults, fmt.Errorf("%s: %s: %w", where, key, err))
-		}
-		if err := fields[i].set(s, v); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %s: %w, got %.60s", where, key, err, raw))
+		if err := s.set(i, raw); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %s: %w", where, key, err))
 		}
 	}
 	if _, err := dec.Token(); err != nil {
 		return append(faults, fmt.Errorf("%s: %w", where, err))
 	}
 	return faults
+}
+
+// Models are the architectures, in the order in which people are asked: the
+// runbook's first.
+func Models() []string {
+	return []string{"vanilla", "resnet18", "resnet34", "resnet50", "efficientnet_b0", "mobilenet_v2",
+		"resnet101", "resnet152", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4",
+		"mobilenet_v3_small", "mobilenet_v3_large", "vgg11", "vgg13", "vgg16", "vgg19"}
+}
+
+func architecture(s *Settings, v any) error {
+	t, _ := v.(string)
+	if !slices.Contains(Models(), t) {
+		return fmt.Errorf("no model %q; did you mean %q? There are %s", t, nearest.Word(t, Models()), strings.Join(Models(), ", "))
+	}
+	s.Model = t
+	return nil
+}
+
+// colours takes three numbers, of red, green and blue.
+func colours(span string, in func(float64) bool, at func(*Settings) *[3]float64) func(*Settings, any) error {
+	return func(s *Settings, v any) error {
+		list, _ := v.([]any)
+		bad := len(list) != 3
+		for i := 0; i < len(list) && !bad; i++ {
+			n, _ := list[i].(json.Number)
+			x, err := n.Float64()
+			if bad = err != nil || !in(x); !bad {
+				at(s)[i] = x
+			}
+		}
+		if bad {
+			return fmt.Errorf("want three numbers %s, of red, green and blue", span)
+		}
+		return nil
+	}
 }
 
 func text(at func(*Settings) *string) func(*Settings, any) error {

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"atelier/worker/trainer/settings"
+	"atelier/common/settings"
 )
 
 const folders = `"data":{"train":"t","validation":"/v"}`
@@ -37,6 +37,27 @@ func TestKeysInsideObjects(t *testing.T) {
 	}
 }
 
+func TestCheck(t *testing.T) {
+	for key, v := range map[string]string{"lr": "0.1", "model": `"vgg11"`, "normalization.std": "[0.1,0.2,0.3]", "augment": "false"} {
+		if err := settings.Check(key, []byte(v)); err != nil {
+			t.Errorf("%s %s: %v", key, v, err)
+		}
+	}
+	for key, want := range map[string]string{"lr": "want a number above 0", "model": "no model", "nosuch": `unknown key; did you mean`, "epochs": "want a whole number"} {
+		if err := settings.Check(key, []byte(`"0x"`)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", key, err, want)
+		}
+	}
+}
+
+// What Default says is what a key left out means.
+func TestDefaultsAreValid(t *testing.T) {
+	s, err := settings.Parse([]byte(`{`+folders+`}`), nil, "/base")
+	if err != nil || s.Model != "resnet18" || s.Mean != [3]float64{0.485, 0.456, 0.406} {
+		t.Errorf("%v %+v", err, s)
+	}
+}
+
 func TestFaults(t *testing.T) {
 	for _, c := range []struct{ name, training, params, want string }{
 		{"unknown key", `{"batchsize":3,` + folders + `}`, ``, `training: unknown key "batchsize"; did you mean "batch_size"?`},
@@ -64,6 +85,10 @@ func TestFaults(t *testing.T) {
 		{"twice", `{"lr":1,"lr":2,` + folders + `}`, ``, `lr stands twice`},
 		{"not an object", `[1]`, ``, `want a JSON object`},
 		{"cut off", `{"lr":1`, ``, `training:`},
+		{"unknown model", `{"model":"resnet81",` + folders + `}`, ``, `training: model: no model "resnet81"; did you mean "resnet18"?`},
+		{"short list", `{"normalization":{"mean":[0.5,0.5]},` + folders + `}`, ``, `normalization.mean: want three numbers from 0 to 1`},
+		{"zero deviation", `{"normalization":{"std":[0.5,0.5,0]},` + folders + `}`, ``, `normalization.std: want three numbers above 0`},
+		{"statistics of their own", `{"normalize":"imagenet","normalization":{"std":[0.5,0.5,0.5]},` + folders + `}`, ``, `normalize imagenet`},
 		{"data not an object", `{"data":"folder"}`, ``, `want a JSON object`},
 	} {
 		_, err := settings.Parse([]byte(c.training), []byte(c.params), "/b")
@@ -74,15 +99,6 @@ func TestFaults(t *testing.T) {
 	_, err := settings.Parse([]byte(`{"lr":-1,"epochs":0,"modle":"x"}`), nil, "/b")
 	if n := len(strings.Split(err.Error(), "\n")); n != 5 {
 		t.Errorf("five faults, %d told:\n%v", n, err)
-	}
-}
-
-func TestNearest(t *testing.T) {
-	models := []string{"mobilenet_v2", "resnet101", "resnet18", "resnet34", "vanilla"}
-	for unknown, want := range map[string]string{"resnet81": "resnet18", "resnet43": "resnet34", "Resnet-18": "resnet18", "vanila": "vanilla", "mobilenetv2": "mobilenet_v2"} {
-		if got := settings.Nearest(unknown, models); got != want {
-			t.Errorf("%s: %s, want %s", unknown, got, want)
-		}
 	}
 }
 

@@ -1,0 +1,30 @@
+package nearest_test
+
+import (
+	"testing"
+
+	"atelier/common/nearest"
+)
+
+func TestWord(t *testing.T) {
+	models := []string{"mobilenet_v2", "resnet101", "resnet18", "resnet34", "vanilla"}
+	for unknown, want := range map[string]string{"resnet81": "resnet18", "resnet43": "resnet34", "Resnet-18": "resnet18", "vanila": "vanilla", "mobilenetv2": "mobilenet_v2"} {
+		if got := nearest.Word(unknown, models); got != want {
+			t.Errorf("%s: %s, want %s", unknown, got, want)
+		}
+	}
+	if got := nearest.Word("x", nil); got != "" {
+		t.Errorf("nothing is known: %q", got)
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"abc", "", 3}, {"", "ab", 2}, {"kitten", "sitting", 3}, {"lr", "rl", 1}, {"epochs", "epcohs", 1}} {
+		if got := nearest.Distance(c.a, c.b); got != c.want {
+			t.Errorf("%q %q: %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
