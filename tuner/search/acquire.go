@@ -75,11 +75,11 @@ func (s *searcher) best(rng *rand.Rand) []float64 {
 			if len(climbed) == climbs {
 				break
 			}
-			near := false
+			beside := false
 			for _, other := range climbed {
-				near = near || close(c.unit, other.unit, 0.01)
+				beside = beside || near(c.unit, other.unit, 0.01)
 			}
-			if !near {
+			if !beside {
 				climbed = append(climbed, s.climb(c))
 			}
 		}
@@ -97,20 +97,11 @@ func (s *searcher) best(rng *rand.Rand) []float64 {
 // tried says whether u stands where a point was proposed before.
 func (s *searcher) tried(u []float64) bool {
 	for i := range s.seen {
-		if close(u, s.seen[i].unit, apart) {
+		if s.seen[i].unit != nil && near(u, s.seen[i].unit, apart) {
 			return true
 		}
 	}
 	return false
-}
-
-func close(a, b []float64, within float64) bool {
-	for j := range a {
-		if math.Abs(a[j]-b[j]) > within {
-			return false
-		}
-	}
-	return true
 }
 
 // candidates are points all over the space and round the best ones; of a small

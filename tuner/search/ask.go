@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"atelier/common/space"
@@ -26,7 +27,9 @@ type asker struct {
 }
 
 func newAsker(p Problem, s strategy) *asker {
-	return &asker{problem: p, ledger: newLedger(p.Space), strategy: s}
+	l := newLedger(p.Space)
+	l.warmUp(p.Warm)
+	return &asker{problem: p, ledger: l, strategy: s}
 }
 
 func (a *asker) Propose(ctx context.Context, history []Trial, n int) (Proposal, error) {
@@ -49,7 +52,7 @@ func (a *asker) Propose(ctx context.Context, history []Trial, n int) (Proposal, 
 		if p == nil {
 			break
 		}
-		if l.seen(p) {
+		if l.seen(p) || l.crowded(p) {
 			p = a.distinct(p)
 		}
 		l.add(p)
@@ -70,24 +73,31 @@ func (a *asker) distinct(p space.Point) space.Point {
 	l := a.ledger
 	rng := stream(a.problem.Seed, l.number(), saltDistinct)
 	for try := 0; try < nearTries; try++ {
-		if q := neighbour(a.problem.Space, p, rng); !l.seen(q) {
+		if q := neighbour(a.problem.Space, p, rng); !l.seen(q) && !l.crowded(q) {
 			return q
 		}
 	}
 	for try := 0; try < farTries; try++ {
-		if q := uniform(a.problem.Space, rng); !l.seen(q) {
+		if q := uniform(a.problem.Space, rng); !l.seen(q) && !l.crowded(q) {
 			return q
 		}
 	}
-	if l.ranked() {
+	if l.enum != nil && l.enum.Size() < math.MaxUint64 {
+		// Of as many places as there are points on the ledger, and one more, one
+		// is free.
 		size := l.enum.Size()
-		for k, at := uint64(0), rng.Uint64N(size); k < size; k++ {
-			if r := (at + k) % size; !l.seenRank(r) {
-				return l.enum.At(r)
+		for k, at := uint64(0), rng.Uint64N(size); k < size && k <= uint64(l.len()+l.warm()); k++ {
+			if q := l.enum.At((at + k) % size); !l.seen(q) {
+				return q
+			}
+		}
+		for k, at := uint64(0), rng.Uint64N(size); k < size && k <= uint64(l.len()); k++ {
+			if q := l.enum.At((at + k) % size); !l.tried(q) {
+				return q
 			}
 		}
 	}
-	return p // a space of more than 2^24 points that 96 draws found used: not in this life
+	return p // a continuous space in which 96 draws stood on points tried before: it cannot be
 }
 
 // uniform draws a point from the unit cube.

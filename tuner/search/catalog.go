@@ -11,6 +11,7 @@ const (
 	Random   = "random"
 	Bayesian = "bayesian"
 	Genetic  = "genetic"
+	Sobol    = "sobol"
 
 	Auto  = "auto"
 	GP    = "gp"
@@ -20,7 +21,7 @@ const (
 
 // Methods lists the search methods, Algorithms those of bayesian.
 var (
-	Methods    = []string{Grid, Bayesian, Genetic, Random}
+	Methods    = []string{Grid, Bayesian, Genetic, Random, Sobol}
 	Algorithms = []string{Auto, GP, TPE, CMAES}
 )
 
@@ -59,6 +60,8 @@ func New(searchMethod, algorithm string, p Problem) (Method, error) {
 	switch searchMethod {
 	case Random:
 		return newAsker(p, random{p.Space, p.Seed}), nil
+	case Sobol:
+		return newAsker(p, newDesign(p.Space, p.Seed)), nil
 	case Grid:
 		g, err := newGrid(p.Space)
 		if err != nil {

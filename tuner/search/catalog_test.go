@@ -15,7 +15,7 @@ func TestCatalogRefuses(t *testing.T) {
 		space             *space.Space
 		want              string
 	}{
-		{"simplex", "", finite(), "grid_search, bayesian, genetic, random"},
+		{"simplex", "", finite(), "grid_search, bayesian, genetic, random, sobol"},
 		{search.Bayesian, "forest", finite(), "auto, gp, tpe, cmaes"},
 		{search.Random, "", nil, "no space"},
 		{search.Random, "", &space.Space{}, "no parameter"},

@@ -14,7 +14,7 @@ import (
 
 // every method, as the catalog names it.
 var every = []struct{ method, algorithm string }{
-	{search.Grid, ""}, {search.Random, ""}, {search.Genetic, ""},
+	{search.Grid, ""}, {search.Random, ""}, {search.Sobol, ""}, {search.Genetic, ""},
 	{search.Bayesian, search.GP}, {search.Bayesian, search.TPE}, {search.Bayesian, search.CMAES}, {search.Bayesian, search.Auto},
 }
 

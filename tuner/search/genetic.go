@@ -7,7 +7,6 @@ import (
 	oldrand "math/rand"
 	"math/rand/v2"
 	"slices"
-	"sort"
 
 	"github.com/MaxHalford/eaopt"
 
@@ -30,6 +29,7 @@ type genetic struct {
 	problem Problem
 	size    int // of the population
 	design  *design
+	memory  *memory
 }
 
 func newGenetic(p Problem) *genetic {
@@ -38,7 +38,7 @@ func newGenetic(p Problem) *genetic {
 	if p.Budget > 0 {
 		size = int(max(8, min(16, p.Budget/12)))
 	}
-	return &genetic{problem: p, size: size, design: newDesign(p.Space, p.Seed)}
+	return &genetic{problem: p, size: size, design: newDesign(p.Space, p.Seed), memory: newMemory(p)}
 }
 
 func (g *genetic) next(_ context.Context, l *ledger) (space.Point, error) {
@@ -79,39 +79,20 @@ func (g *genetic) next(_ context.Context, l *ledger) (space.Point, error) {
 	return first, nil
 }
 
-// parents returns the best distinct points that have a result, best first; bad
-// ones stand last and only while there is room.
+// parents returns the best distinct observations, best first; those that break
+// constraints and bad ones stand last and only while there is room.
 func (g *genetic) parents(l *ledger) eaopt.Individuals {
-	type rated struct {
-		point space.Point
-		value float64
-	}
-	best := make([]rated, 0, g.size+1) // ascending by value, older first on a tie
-	for i := 0; i < l.len(); i++ {
-		value, o := l.result(i, g.problem.Maximize)
-		if o != scored && o != bad {
-			continue
-		}
-		if o == bad {
-			value = math.Inf(1)
-		}
-		if len(best) == g.size && value >= best[g.size-1].value {
-			continue
-		}
-		at := sort.Search(len(best), func(j int) bool { return best[j].value > value })
-		better := slices.ContainsFunc(best[:at], func(r rated) bool { return r.point.Equal(l.points[i]) })
-		if better {
-			continue
-		}
-		if k := slices.IndexFunc(best, func(r rated) bool { return r.point.Equal(l.points[i]) }); k >= 0 {
-			best = slices.Delete(best, k, k+1)
-		}
-		best = slices.Insert(best, at, rated{l.points[i], value})
-		best = best[:min(len(best), g.size)]
-	}
+	done, _ := split(g.memory.follow(l))
 	var out eaopt.Individuals
-	for _, r := range best {
-		out = append(out, eaopt.Individual{Genome: &genome{space: g.problem.Space, unit: g.problem.Space.Unit(r.point)}, Fitness: r.value, Evaluated: true})
+	for at, k := range ranking(done) {
+		if len(out) == g.size {
+			break
+		}
+		u := done[k].unit
+		if slices.ContainsFunc(out, func(i eaopt.Individual) bool { return slices.Equal(i.Genome.(*genome).unit, u) }) {
+			continue
+		}
+		out = append(out, eaopt.Individual{Genome: &genome{space: g.problem.Space, unit: u}, Fitness: float64(at), Evaluated: true})
 	}
 	spread(out, g.problem.Space)
 	return out

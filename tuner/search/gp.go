@@ -71,19 +71,6 @@ func (g *gp) anywhere(rng *rand.Rand) []float64 {
 	return g.problem.Space.Unit(uniform(g.problem.Space, rng))
 }
 
-// split separates ended observations from open ones.
-func split(seen []observation) (done, open []observation) {
-	for _, o := range seen {
-		switch o.result {
-		case scored, bad:
-			done = append(done, o)
-		case pending:
-			open = append(open, o)
-		}
-	}
-	return done, open
-}
-
 // model fits a Gaussian process to ended observations. It is a function of
 // them alone; the last result is kept.
 func (g *gp) model(done []observation) *gaussian {

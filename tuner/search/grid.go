@@ -27,8 +27,8 @@ func newGrid(s *space.Space) (*grid, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.Size() > maxRanked {
-		return nil, errors.New("the grid has more than 16,777,216 points; give fewer values")
+	if e.Size() == math.MaxUint64 {
+		return nil, errors.New("the grid has more points than can be numbered (2^64); give fewer values")
 	}
 	return &grid{enum: e, stride: stride(e.Size())}, nil
 }
@@ -72,8 +72,8 @@ func (g *grid) next(_ context.Context, l *ledger) (space.Point, error) {
 		g.cursor, g.drops = 0, l.drops
 	}
 	for ; g.cursor < g.enum.Size(); g.cursor++ {
-		if r := g.rank(g.cursor); !l.seenRank(r) {
-			return g.enum.At(r), nil
+		if p := g.enum.At(g.rank(g.cursor)); !l.tried(p) {
+			return p, nil
 		}
 	}
 	return nil, nil

@@ -22,11 +22,13 @@ type ledger struct {
 	points []space.Point      // of trials and added, as last followed
 	valid  []bool             // whether the point belongs to the space
 
-	bits  []uint64       // by rank, of small finite spaces
-	keys  map[string]int // how many trials hold the key; else
-	tried uint64         // distinct points of the space among points
-	twice map[uint64]int // rank to further copies, of small finite spaces
-	drops int            // how often a point was taken back
+	bits     []uint64       // by rank, of small finite spaces
+	keys     map[string]int // how many trials hold the key; else
+	distinct uint64         // distinct points of the space among points
+	twice    map[uint64]int // rank to further copies, of small finite spaces
+	drops    int            // how often a point was taken back
+
+	before map[string]bool // keys of the warm start's points; looked up only
 }
 
 func newLedger(s *space.Space) *ledger {
@@ -97,12 +99,12 @@ func (l *ledger) push(p space.Point) {
 			return
 		}
 		l.bits[r/64] |= 1 << (r % 64)
-		l.tried++
+		l.distinct++
 		return
 	}
 	key := l.space.Key(p)
 	if l.keys[key]++; l.keys[key] == 1 {
-		l.tried++
+		l.distinct++
 	}
 }
 
@@ -120,18 +122,38 @@ func (l *ledger) drop(p space.Point, valid bool) {
 			return
 		}
 		l.bits[r/64] &^= 1 << (r % 64)
-		l.tried--
+		l.distinct--
 		return
 	}
 	key := l.space.Key(p)
 	if l.keys[key]--; l.keys[key] == 0 {
 		delete(l.keys, key)
-		l.tried--
+		l.distinct--
 	}
 }
 
-// seen says whether p has been proposed before.
+// warmUp takes the points of another sweep's history over.
+func (l *ledger) warmUp(history []Trial) {
+	for i := range history {
+		if t := &history[i]; t.HasValue && l.space.Check(t.Point) == nil {
+			if l.before == nil {
+				l.before = map[string]bool{}
+			}
+			l.before[l.space.Key(t.Point)] = true
+		}
+	}
+}
+
+// warm counts distinct points of the warm start.
+func (l *ledger) warm() int { return len(l.before) }
+
+// seen says whether p has been proposed before, here or in the warm start.
 func (l *ledger) seen(p space.Point) bool {
+	return l.tried(p) || l.before != nil && l.before[l.space.Key(p)]
+}
+
+// tried says whether p has been proposed before in this sweep.
+func (l *ledger) tried(p space.Point) bool {
 	if l.ranked() {
 		r, ok := l.enum.Rank(p)
 		return ok && l.seenRank(r)
@@ -139,10 +161,42 @@ func (l *ledger) seen(p space.Point) bool {
 	return l.keys[l.space.Key(p)] > 0
 }
 
+// crowded says whether p, of a space with continuous axes, stands all but on
+// the point of a trial that is still open: a result there would teach nothing.
+func (l *ledger) crowded(p space.Point) bool {
+	if l.enum != nil {
+		return false
+	}
+	var u []float64
+	for i := l.len() - 1; i >= 0; i-- {
+		if i < len(l.trials) && l.trials[i].Status != Open || !l.valid[i] {
+			continue
+		}
+		if u == nil {
+			u = l.space.Unit(p)
+		}
+		if near(u, l.space.Unit(l.points[i]), 1e-8) {
+			return true
+		}
+	}
+	return false
+}
+
+// near says whether two points of the unit cube differ by no more than within
+// on any axis.
+func near(a, b []float64, within float64) bool {
+	for j := range a {
+		if math.Abs(a[j]-b[j]) > within {
+			return false
+		}
+	}
+	return true
+}
+
 func (l *ledger) seenRank(r uint64) bool { return l.bits[r/64]&(1<<(r%64)) != 0 }
 
 // exhausted says whether every point of the space has been proposed.
-func (l *ledger) exhausted() bool { return l.enum != nil && l.tried >= l.enum.Size() }
+func (l *ledger) exhausted() bool { return l.enum != nil && l.distinct >= l.enum.Size() }
 
 // len counts trials and points proposed in this ask.
 func (l *ledger) len() int { return len(l.points) }
@@ -155,41 +209,101 @@ type outcome uint8
 
 const (
 	pending outcome = iota // no result yet
-	scored                 // has a finite value
+	scored                 // has finite values
 	bad                    // diverged or failed: worse than anything scored
 	mute                   // says nothing: cancelled, or not of this space
 )
 
-// result reads entry i; value is to be minimised and finite when scored.
-func (l *ledger) result(i int, maximize bool) (value float64, o outcome) {
-	if !l.valid[i] {
-		return 0, mute
-	}
-	if i >= len(l.trials) {
-		return 0, pending
-	}
-	return l.trials[i].result(maximize)
+// observation is a trial as methods see it.
+type observation struct {
+	unit   []float64 // in the unit cube; inactive parameters at 0.5; nil of a foreign point
+	active []bool    // which parameters are active; nil where all are
+	value  float64   // of the first objective, to be minimised; meaningful when scored
+	values []float64 // of every objective, to be minimised; nil when there is one
+	over   []float64 // by how much each constraint is broken; NaN = not reported
+	result outcome
 }
 
-func (t *Trial) result(maximize bool) (value float64, o outcome) {
-	number := t.HasValue && !math.IsNaN(t.Value) && !math.IsInf(t.Value, 0)
-	value = t.Value
-	if maximize {
-		value = -value
+// goals are the values of all objectives.
+func (o *observation) goals() []float64 {
+	if o.values != nil {
+		return o.values
 	}
+	return []float64{o.value}
+}
+
+// tells whether two observations of one point say the same.
+func (o *observation) same(p *observation) bool {
+	return o.result == p.result && o.value == p.value && alike(o.values, p.values) && alike(o.over, p.over)
+}
+
+func alike(a, b []float64) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] && !(math.IsNaN(a[i]) && math.IsNaN(b[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+// observe reads entry i, but for its place in the unit cube.
+func (l *ledger) observe(i int, p *Problem) observation {
+	switch {
+	case !l.valid[i]:
+		return observation{result: mute}
+	case i >= len(l.trials):
+		return observation{result: pending}
+	}
+	return p.observe(&l.trials[i])
+}
+
+// observe reads what a trial says: its values, turned so that smaller is
+// better, and how its constraints stand.
+func (p *Problem) observe(t *Trial) observation {
+	silent := bad
 	switch t.Status {
 	case Open:
-		return 0, pending
+		return observation{result: pending}
 	case Complete:
-		if number {
-			return value, scored
-		}
-		return 0, bad
 	case Cancelled:
-		if number {
-			return value, scored
-		}
-		return 0, mute
+		silent = mute
+	default:
+		return observation{result: bad}
 	}
-	return 0, bad
+	var o observation
+	if !t.HasValue {
+		return observation{result: silent}
+	}
+	for k := 0; k < p.goals(); k++ {
+		v := t.Value
+		if len(p.Objectives) > 1 {
+			if v = math.NaN(); k < len(t.Values) {
+				v = t.Values[k]
+			}
+		}
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return observation{result: silent}
+		}
+		if p.maximize(k) {
+			v = -v
+		}
+		if k == 0 {
+			o.value = v
+		}
+		if len(p.Objectives) > 1 {
+			o.values = append(o.values, v)
+		}
+	}
+	for k := range p.Constraints {
+		m := math.NaN()
+		if k < len(t.Constraints) {
+			m = t.Constraints[k]
+		}
+		o.over = append(o.over, p.Constraints[k].over(m))
+	}
+	o.result = scored
+	return o
 }

@@ -30,18 +30,47 @@ type Trial struct {
 	Number   int64 // from 1
 	Point    space.Point
 	Status   Status
-	Value    float64 // meaningful when HasValue
+	Value    float64 // of the objective; meaningful when HasValue
 	HasValue bool
 	Epoch    int // last reported epoch
+
+	// Values holds one number for each of Problem.Objectives where there are
+	// several; Value is then not read. Constraints holds the measured metric of
+	// each of Problem.Constraints. NaN, or a missing tail, is a metric that was
+	// not reported.
+	Values      []float64
+	Constraints []float64
+}
+
+// Objective is a metric that is to be made small or large.
+type Objective struct {
+	Metric   string
+	Maximize bool
+}
+
+// Constraint bounds a metric; bounds are included.
+type Constraint struct {
+	Metric         string
+	HasMax, HasMin bool
+	Max, Min       float64 // meaningful when Has says so
 }
 
 // Problem is what is searched, and how far.
 type Problem struct {
 	Space       *space.Space
-	Maximize    bool
+	Maximize    bool // of the one objective; Objectives has the say where it is given
 	Seed        uint64
 	Budget      int64 // trials in all; 0 or less = no limit
 	Parallelism int64 // trials open at once, at most
+
+	Objectives  []Objective  // several make a Pareto front; none or one: Trial.Value counts
+	Constraints []Constraint // all must hold
+
+	// Warm is the history of another sweep: its results teach, its points are
+	// proposed again only when nothing else is left, its trials do not count
+	// towards the budget. Points that are not of Space are passed over, and so
+	// are trials without a result. Numbers are not read.
+	Warm []Trial
 }
 
 // Proposal answers an ask.

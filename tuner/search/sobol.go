@@ -1,12 +1,15 @@
 package search
 
 import (
+	"context"
+
 	"github.com/c-bata/goptuna/sobol"
 
 	"atelier/common/space"
 )
 
-// maxSobolDim is how many direction numbers goptuna's engine holds.
+// maxSobolDim is how many direction numbers goptuna's engine holds; a space of
+// more parameters is drawn from at random.
 const maxSobolDim = 21201
 
 // design is the initial design of a sweep: goptuna's Sobol sequence with a
@@ -14,6 +17,7 @@ const maxSobolDim = 21201
 // spread evenly.
 type design struct {
 	space *space.Space
+	seed  uint64
 	shift []uint32
 	drawn [][]float64 // points 1.. of the sequence
 	draw  *sobol.Engine
@@ -21,7 +25,7 @@ type design struct {
 
 func newDesign(s *space.Space, seed uint64) *design {
 	rng := stream(seed, 0, saltDesign)
-	d := &design{space: s, shift: make([]uint32, len(s.Params))}
+	d := &design{space: s, seed: seed, shift: make([]uint32, len(s.Params))}
 	for i := range d.shift {
 		d.shift[i] = rng.Uint32()
 	}
@@ -31,6 +35,13 @@ func newDesign(s *space.Space, seed uint64) *design {
 // unit returns point k, from 0, of the sequence in the unit cube. The origin,
 // which goptuna's engine leaves out, is point 0.
 func (d *design) unit(k int) []float64 {
+	if len(d.shift) > maxSobolDim {
+		u, rng := make([]float64, len(d.shift)), stream(d.seed, int64(k)+1, saltDesign)
+		for i := range u {
+			u[i] = rng.Float64()
+		}
+		return u
+	}
 	if d.draw == nil {
 		d.draw = sobol.NewEngine(uint32(len(d.shift)))
 	}
@@ -46,6 +57,11 @@ func (d *design) unit(k int) []float64 {
 		u[i] = (float64(bits^shift) + 0.5) / (1 << 32)
 	}
 	return u
+}
+
+// next makes the design a method of its own: trial k is point k-1.
+func (d *design) next(_ context.Context, l *ledger) (space.Point, error) {
+	return d.point(int(l.number() - 1)), nil
 }
 
 // point returns point k, from 0, of the design.

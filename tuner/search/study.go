@@ -15,13 +15,12 @@ import (
 // its storage with goptuna's distributions and states, and a proposal is what a
 // goptuna trial suggests with our sampler behind it.
 type study struct {
-	problem  Problem
-	study    *goptuna.Study
-	sampler  *sampler
-	axes     []axis
-	trials   []space.Point // as stored; index is goptuna's trial number
-	outcomes []outcome
-	values   []float64
+	problem Problem
+	study   *goptuna.Study
+	sampler *sampler
+	axes    []axis
+	trials  []space.Point // as stored; index is goptuna's trial number
+	told    []observation // as stored, without places
 }
 
 func newStudy(p Problem, s *sampler) (*study, error) {
@@ -33,9 +32,8 @@ func newStudy(p Problem, s *sampler) (*study, error) {
 }
 
 func (s *study) reset() error {
-	s.sampler.forget()
 	direction := goptuna.StudyDirectionMinimize
-	if s.problem.Maximize {
+	if s.problem.maximize(0) {
 		direction = goptuna.StudyDirectionMaximize
 	}
 	defined := make(map[string]interface{}, len(s.axes)) // goptuna's form; looked up only
@@ -50,7 +48,7 @@ func (s *study) reset() error {
 		goptuna.StudyOptionSampler(noIndependent{}),
 		goptuna.StudyOptionRelativeSampler(s.sampler),
 	)
-	s.trials, s.outcomes, s.values = nil, nil, nil
+	s.trials, s.told = nil, nil
 	return err
 }
 
@@ -63,6 +61,7 @@ func (s *study) next(_ context.Context, l *ledger) (space.Point, error) {
 		return nil, err
 	}
 	trial := goptuna.Trial{Study: s.study, ID: id}
+	s.sampler.ledger = l
 	if err := trial.CallRelativeSampler(); err != nil {
 		return nil, err
 	}
@@ -75,9 +74,7 @@ func (s *study) next(_ context.Context, l *ledger) (space.Point, error) {
 			return nil, fmt.Errorf("parameter %q: %w", a.param.Name, err)
 		}
 	}
-	s.trials = append(s.trials, p)
-	s.outcomes = append(s.outcomes, pending)
-	s.values = append(s.values, 0)
+	s.trials, s.told = append(s.trials, p), append(s.told, observation{result: pending})
 	return p, nil
 }
 
@@ -91,37 +88,37 @@ func (s *study) follow(l *ledger) error {
 		}
 	}
 	for i := 0; i < l.len(); i++ {
-		value, o := l.result(i, s.problem.Maximize)
-		if i < len(s.trials) {
-			known := same(s.trials[i], l.points[i])
-			if known {
-				s.trials[i] = l.points[i]
-			}
-			if known && s.outcomes[i] == o && s.values[i] == value {
-				continue
-			}
-			if !known && s.outcomes[i] == pending && !s.problem.Space.Conditional() {
-				// Another point was taken in place of the one suggested.
-				if err := s.move(i, l.points[i]); err != nil {
-					return err
-				}
-				known = true
-				if o == pending {
-					continue
-				}
-			}
-			if !known || s.outcomes[i] != pending {
-				if err := s.reset(); err != nil {
-					return err
-				}
-				return s.follow(l)
-			}
-			if err := s.tell(i, value, o); err != nil {
+		o := l.observe(i, &s.problem)
+		if i >= len(s.trials) {
+			if err := s.clone(l.points[i], o); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.clone(i, l.points[i], value, o); err != nil {
+		known := same(s.trials[i], l.points[i])
+		if known {
+			s.trials[i] = l.points[i]
+		}
+		if known && s.told[i].same(&o) {
+			continue
+		}
+		if !known && s.told[i].result == pending && !s.problem.Space.Conditional() {
+			// Another point was taken in place of the one suggested.
+			if err := s.move(i, l.points[i]); err != nil {
+				return err
+			}
+			known = true
+			if o.result == pending {
+				continue
+			}
+		}
+		if !known || s.told[i].result != pending {
+			if err := s.reset(); err != nil {
+				return err
+			}
+			return s.follow(l)
+		}
+		if err := s.tell(i, o); err != nil {
 			return err
 		}
 	}
@@ -144,20 +141,20 @@ func (o outcome) state() goptuna.TrialState {
 // signed turns our values, always to be minimised, into the study's direction
 // and back.
 func (s *study) signed(value float64) float64 {
-	if s.problem.Maximize {
+	if s.problem.maximize(0) {
 		return -value
 	}
 	return value
 }
 
-func (s *study) tell(i int, value float64, o outcome) error {
-	s.outcomes[i], s.values[i] = o, value
-	if o == scored {
-		if err := s.study.Storage.SetTrialValue(i, s.signed(value)); err != nil {
+func (s *study) tell(i int, o observation) error {
+	s.told[i] = o
+	if o.result == scored {
+		if err := s.study.Storage.SetTrialValue(i, s.signed(o.value)); err != nil {
 			return err
 		}
 	}
-	return s.study.Storage.SetTrialState(i, o.state())
+	return s.study.Storage.SetTrialState(i, o.result.state())
 }
 
 // move gives an open trial another point.
@@ -171,10 +168,10 @@ func (s *study) move(i int, p space.Point) error {
 	return nil
 }
 
-func (s *study) clone(i int, p space.Point, value float64, o outcome) error {
+func (s *study) clone(p space.Point, o observation) error {
 	frozen := goptuna.FrozenTrial{
-		State:              o.state(),
-		Value:              s.signed(value),
+		State:              o.result.state(),
+		Value:              s.signed(o.value),
 		DatetimeStart:      time.Unix(0, 0), // goptuna wants one; nothing here reads it
 		DatetimeComplete:   time.Unix(0, 0),
 		IntermediateValues: map[int]float64{},
@@ -184,9 +181,7 @@ func (s *study) clone(i int, p space.Point, value float64, o outcome) error {
 		UserAttrs:          map[string]string{},
 		SystemAttrs:        map[string]string{},
 	}
-	if o == mute {
-		frozen.Value = 0
-	} else {
+	if o.result != mute {
 		for j, a := range s.axes {
 			if p[j].IsAbsent() {
 				continue
@@ -204,9 +199,7 @@ func (s *study) clone(i int, p space.Point, value float64, o outcome) error {
 	if _, err := s.study.Storage.CloneTrial(s.study.ID, frozen); err != nil {
 		return err
 	}
-	s.trials = append(s.trials, p)
-	s.outcomes = append(s.outcomes, o)
-	s.values = append(s.values, value)
+	s.trials, s.told = append(s.trials, p), append(s.told, o)
 	return nil
 }
 

@@ -3,7 +3,6 @@ package search
 import (
 	"math"
 	"math/rand/v2"
-	"sort"
 
 	"atelier/common/space"
 )
@@ -44,17 +43,7 @@ func newTPE(p Problem) *tpe {
 func (t *tpe) suggest(number int64, seen []observation) ([]float64, error) {
 	rng := stream(t.problem.Seed, number, saltPoint)
 	done, open := split(seen)
-	order := make([]int, len(done))
-	for i := range order {
-		order[i] = i
-	}
-	sort.SliceStable(order, func(a, b int) bool {
-		x, y := done[order[a]], done[order[b]]
-		if (x.result == scored) != (y.result == scored) {
-			return x.result == scored
-		}
-		return x.result == scored && x.value < y.value
-	})
+	order := ranking(done)
 	good := min(25, max(2, int(math.Ceil(0.1*float64(len(done))))))
 	good = min(good, len(done))
 	var above, below [][]float64

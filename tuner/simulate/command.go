@@ -33,8 +33,9 @@ type answer struct {
 	Trial int64
 	Error *string
 
-	value float64
-	line  string
+	value   float64            // NaN where metrics are given
+	metrics map[string]float64 // nil where a value is given; looked up only
+	line    string
 }
 
 // command is the program that evaluates trials. One goroutine writes to it,
@@ -164,16 +165,17 @@ var bare = regexp.MustCompile(`:\s*([+-]?)(NaN|Infinity)\b`)
 
 func parse(line string) (answer, error) {
 	var raw struct {
-		Trial json.Number     `json:"trial"`
-		Value json.RawMessage `json:"value"`
-		Error *string         `json:"error"`
+		Trial   json.Number                `json:"trial"`
+		Value   json.RawMessage            `json:"value"`
+		Metrics map[string]json.RawMessage `json:"metrics"`
+		Error   *string                    `json:"error"`
 	}
 	shown := line
 	if len(shown) > 200 {
 		shown = strings.ToValidUTF8(shown[:200], "") + "..."
 	}
 	bad := func(format string, args ...any) (answer, error) {
-		return answer{}, fmt.Errorf(`the command must answer {"trial":1,"value":0.5} or {"trial":1,"error":"why"}: %s: %s`, fmt.Sprintf(format, args...), shown)
+		return answer{}, fmt.Errorf(`the command must answer {"trial":1,"value":0.5}, {"trial":1,"metrics":{"val_acc":0.9,"latency_ms":3}} or {"trial":1,"error":"why"}: %s: %s`, fmt.Sprintf(format, args...), shown)
 	}
 	data := []byte(line)
 	if !json.Valid(data) {
@@ -186,21 +188,41 @@ func parse(line string) (answer, error) {
 	if err != nil {
 		return bad("trial is no number")
 	}
-	a := answer{Trial: n, Error: raw.Error, line: shown}
+	a := answer{Trial: n, Error: raw.Error, value: math.NaN(), line: shown}
 	if a.Error != nil {
 		return a, nil
 	}
-	switch text := string(bytes.Trim(raw.Value, `"`)); strings.ToLower(text) {
-	case "":
-		return bad("it has neither value nor error")
-	case "null", "nan", "+nan", "-nan":
-		a.value = math.NaN()
+	switch {
+	case raw.Metrics != nil:
+		a.metrics = map[string]float64{}
+		for name, text := range raw.Metrics {
+			if a.metrics[name], err = number(text); err != nil {
+				return bad("metric %q: %v", name, err)
+			}
+		}
+	case raw.Value == nil:
+		return bad("it has neither value, metrics nor error")
 	default:
-		if a.value, err = strconv.ParseFloat(text, 64); err != nil && !errors.Is(err, strconv.ErrRange) {
-			return bad("value %s is no number", text)
+		if a.value, err = number(raw.Value); err != nil {
+			return bad("value: %v", err)
 		}
 	}
 	return a, nil
+}
+
+// number reads a JSON number, or one of the words that Python writes for those
+// that JSON does not have.
+func number(raw json.RawMessage) (float64, error) {
+	text := string(bytes.Trim(raw, `"`))
+	switch strings.ToLower(text) {
+	case "null", "nan", "+nan", "-nan":
+		return math.NaN(), nil
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, fmt.Errorf("%s is no number", text)
+	}
+	return f, nil
 }
 
 // tail passes standard error on and keeps its end.

@@ -1,7 +1,8 @@
 // Package simulate runs a sweep's search alone: no cluster, no trainer. A
 // command that stays up reads one JSON object a line, {"trial":1,"params":{}},
-// and answers each, in any order, with {"trial":1,"value":0.5} or
-// {"trial":1,"error":"why"}.
+// and answers each, in any order, with {"trial":1,"value":0.5}, with
+// {"trial":1,"metrics":{"val_acc":0.9,"latency_ms":3}} where the spec has several
+// objectives or constraints, or with {"trial":1,"error":"why"}.
 //
 // Results are taken one at a time and open places refilled after each, so the
 // proposals depend on the order of the results and on nothing else.
@@ -39,6 +40,9 @@ type row struct {
 	Value     *float64        `json:"value"` // null unless finite
 	Best      *float64        `json:"best"`  // best value so far; null before the first
 	BestTrial int64           `json:"best_trial,omitempty"`
+	Values    []*float64      `json:"values,omitempty"`   // of several objectives
+	Feasible  *bool           `json:"feasible,omitempty"` // where there are constraints
+	Front     []int64         `json:"front,omitempty"`    // trials that nothing improves upon, of several objectives
 	Error     string          `json:"error,omitempty"`
 }
 
@@ -57,9 +61,16 @@ func Run(ctx context.Context, o Options) error {
 	r := &run{options: o, open: max(1, o.Parallel), budget: s.Budget.Trials, enc: json.NewEncoder(o.Out)}
 	r.enc.SetEscapeHTML(false)
 	var err error
-	r.method, err = search.New(s.SearchMethod, s.Algorithm, search.Problem{
+	r.problem = search.Problem{
 		Space: &s.Space, Maximize: s.Objective.Maximize, Seed: s.Seed, Budget: s.Budget.Trials, Parallelism: int64(r.open),
-	})
+	}
+	for _, o := range s.Objectives {
+		r.problem.Objectives = append(r.problem.Objectives, search.Objective(o))
+	}
+	for _, c := range s.Constraints {
+		r.problem.Constraints = append(r.problem.Constraints, search.Constraint(c))
+	}
+	r.method, err = search.New(s.SearchMethod, s.Algorithm, r.problem)
 	if err != nil {
 		return err
 	}
@@ -76,6 +87,7 @@ type run struct {
 	options Options
 	open    int
 	budget  int64
+	problem search.Problem
 	method  search.Method
 	command *command
 	enc     *json.Encoder
@@ -94,6 +106,9 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		if r.ended == len(r.history) {
 			if r.exhausted || int64(r.ended) >= r.budget {
+				if why := search.Fruitless(r.problem, r.history); why != "" {
+					return errors.New("simulate: no answer: " + why)
+				}
 				return nil
 			}
 			return fmt.Errorf("simulate: %s proposes nothing although no trial is open, after %d trials", r.options.Spec.SearchMethod, r.ended)
@@ -138,23 +153,84 @@ func (r *run) end(a answer) error {
 	}
 	r.ended++
 	out := row{Trial: a.Trial, Params: json.RawMessage(r.options.Spec.Space.Encode(t.Point))}
-	switch {
-	case a.Error != nil:
+	if a.Error != nil {
 		t.Status, out.State, out.Error = search.Failed, "failed", *a.Error
-	case math.IsNaN(a.value) || math.IsInf(a.value, 0):
-		t.Status, out.State = search.Diverged, "diverged"
-		t.Value, t.HasValue = a.value, true
-	default:
-		t.Status, out.State = search.Complete, "finished"
-		t.Value, t.HasValue = a.value, true
-		out.Value = &a.value
-		if better := r.best == nil || (a.value > *r.best) == r.options.Spec.Objective.Maximize && a.value != *r.best; better {
-			r.best, r.bestTrial = &a.value, a.Trial
-		}
+	} else if err := r.note(t, a); err != nil {
+		return err
+	}
+	if t.Status == search.Complete {
+		out.State = "finished"
+		r.rate(t, &out)
+	} else if out.State == "" {
+		out.State = "diverged"
 	}
 	out.Best, out.BestTrial = r.best, r.bestTrial
 	if err := r.enc.Encode(out); err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
 	return nil
+}
+
+// note writes what a trial's answer says into the history.
+func (r *run) note(t *search.Trial, a answer) error {
+	p := &r.problem
+	metric := func(name string) (float64, error) {
+		if v, ok := a.metrics[name]; ok {
+			return v, nil
+		}
+		return 0, fmt.Errorf("the command did not report %q, which the spec asks for: %s", name, a.line)
+	}
+	if a.metrics == nil && (len(p.Objectives) > 1 || len(p.Constraints) > 0) {
+		return fmt.Errorf(`the spec has several objectives or constraints: the command must answer {"trial":%d,"metrics":{"NAME":0.5}}: %s`, a.Trial, a.line)
+	}
+	t.HasValue, t.Value, t.Status = true, a.value, search.Complete
+	finite := a.metrics != nil || !math.IsNaN(a.value) && !math.IsInf(a.value, 0)
+	if a.metrics != nil {
+		for k, o := range p.Objectives {
+			v, err := metric(o.Metric)
+			if err != nil {
+				return err
+			}
+			finite = finite && !math.IsNaN(v) && !math.IsInf(v, 0)
+			if k == 0 {
+				t.Value = v
+			}
+			if len(p.Objectives) > 1 {
+				t.Values = append(t.Values, v)
+			}
+		}
+		for _, c := range p.Constraints {
+			v, err := metric(c.Metric)
+			if err != nil {
+				return err
+			}
+			t.Constraints = append(t.Constraints, v)
+		}
+	}
+	if !finite {
+		t.Status = search.Diverged
+	}
+	return nil
+}
+
+// rate shows a finished trial's values, and whether it is the best so far or
+// on the front.
+func (r *run) rate(t *search.Trial, out *row) {
+	p := &r.problem
+	value := t.Value
+	feasible := p.Feasible(t)
+	if len(p.Constraints) > 0 {
+		out.Feasible = &feasible
+	}
+	out.Value = &value
+	if len(p.Objectives) > 1 {
+		for k := range t.Values {
+			out.Values = append(out.Values, &t.Values[k])
+		}
+		out.Front = search.Front(*p, r.history)
+		return
+	}
+	if feasible && (r.best == nil || value != *r.best && (value > *r.best) == r.options.Spec.Objective.Maximize) {
+		r.best, r.bestTrial = &value, t.Number
+	}
 }

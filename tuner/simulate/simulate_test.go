@@ -57,6 +57,10 @@ func answer(mode string) int {
 			line += "\n" + line
 		case mode == "stranger":
 			line = `{"trial":99,"value":1}`
+		case mode == "hopeless":
+			line = fmt.Sprintf(`{"trial":%d,"value":NaN}`, q.Trial)
+		case mode == "metrics": // slow where good
+			line = fmt.Sprintf(`{"trial":%d,"metrics":{"loss":%g,"ms":%g,"mb":%g}}`, q.Trial, value, 30*(1-value), 100*q.Params.X)
 		case mode == "valueless":
 			line = fmt.Sprintf(`{"trial":%d}`, q.Trial)
 		case mode == "silent":
@@ -185,7 +189,8 @@ func TestFaultyCommands(t *testing.T) {
 		"chatter":   {"must answer", "loss 0.5"},
 		"twice":     {"trial 1 twice"},
 		"stranger":  {"trial 99", "was not asked"},
-		"valueless": {"neither value nor error"},
+		"valueless": {"neither value, metrics nor error"},
+		"hopeless":  {"none of 20 trials reported a finite value of \"loss\""},
 	} {
 		_, _, err := run(t, mode, "random", 1)
 		if err == nil {
@@ -223,5 +228,52 @@ func TestCancelEndsASilentCommand(t *testing.T) {
 	err = simulate.Run(ctx, simulate.Options{Spec: s, Command: simulate.Shell(os.Args[0] + " | cat"), Parallel: 2, Out: &bytes.Buffer{}})
 	if err != context.DeadlineExceeded || time.Since(began) > 30*time.Second {
 		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
+const pareto = `
+search_method: %s
+objectives: [{metric: loss, direction: minimize}, {metric: ms, direction: minimize}]
+constraints: [{metric: mb, max: %s}]
+budget: {trials: 20}
+seed: 7
+space:
+  x: {type: float, low: 0, high: 1}
+  y: {type: float, low: 0, high: 1}
+`
+
+func TestObjectivesAndConstraints(t *testing.T) {
+	simulateOnce := func(mode, limit string) (string, error) {
+		t.Setenv("SIMULATE_TEST_COMMAND", mode)
+		s, err := sweep.Parse("s.yaml", []byte(fmt.Sprintf(pareto, "genetic", limit)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		err = simulate.Run(t.Context(), simulate.Options{Spec: s, Command: []string{os.Args[0]}, Out: &out})
+		return out.String(), err
+	}
+	text, err := simulateOnce("metrics", "60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	var last struct {
+		Trial    int
+		Values   []float64
+		Feasible *bool
+		Front    []int
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || len(lines) != 20 {
+		t.Fatal(err, text)
+	}
+	if len(last.Values) != 2 || last.Feasible == nil || len(last.Front) < 2 {
+		t.Errorf("%s: want two values, feasible and a front", lines[19])
+	}
+	if _, err := simulateOnce("metrics", "-1"); err == nil || !strings.Contains(err.Error(), "none of 20 trials met the constraints") || !strings.Contains(err.Error(), "above max -1") {
+		t.Error(err)
+	}
+	if _, err := simulateOnce("plain", "60"); err == nil || !strings.Contains(err.Error(), "must answer") {
+		t.Error(err)
 	}
 }

@@ -84,9 +84,9 @@ func (r *reader) grid(n *yaml.Node, s *Spec, places map[string]place) {
 		count = "more than 18446744073709551615"
 	}
 	switch {
-	case size > MaxGrid:
-		r.fail(n, "space", "the grid has %s points; the limit is %d: give fewer values, or use random or bayesian", count, MaxGrid)
-	case s.Budget.Trials == 0 || s.Budget.Trials > int64(size):
+	case s.Budget.Trials == 0 && size > MaxGrid:
+		r.fail(n, "space", "the grid has %s points; without a budget the limit is %d: give fewer values, or budget: {trials: 1000} for the first of them", count, MaxGrid)
+	case s.Budget.Trials == 0 || uint64(s.Budget.Trials) > size:
 		s.Budget.Trials = int64(size)
 	}
 }

@@ -24,11 +24,11 @@ const (
 )
 
 var (
-	searchMethods = []string{gridSearch, bayesian, "genetic", "random"}
+	searchMethods = []string{gridSearch, bayesian, "genetic", "random", "sobol"}
 	algorithms    = []string{"auto", "gp", "tpe", "cmaes"}
 	directions    = []string{"minimize", "maximize"}
 
-	topKeys       = []string{"name", "search_method", "algorithm", "seed", "objective", "budget", "parallelism", "max_retries", "trainer", "space", "training"}
+	topKeys       = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training"}
 	objectiveKeys = []string{"metric", "direction"}
 	budgetKeys    = []string{"trials"}
 )
@@ -117,7 +117,6 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 	}
 	for _, need := range []struct{ key, hint string }{
 		{"search_method", strings.Join(searchMethods, ", ")},
-		{"objective", "{metric: val_loss, direction: minimize}"},
 		{"space", "a mapping of parameters, such as lr: {type: float, low: 1.0e-5, high: 0.1, log: true}"},
 	} {
 		if given[need.key] == nil {
@@ -156,8 +155,9 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 		i, _ := r.whole(n, "max_retries", 0, maxRetries)
 		s.MaxRetries = int32(i)
 	}
-	if n := given["objective"]; n != nil {
-		s.Objective = r.objective(n)
+	r.goals(root, given["objective"], given["objectives"], s)
+	if n := given["constraints"]; n != nil {
+		s.Constraints = r.constraints(n)
 	}
 	if n := given["budget"]; n != nil {
 		s.Budget = r.budget(n, s.SearchMethod)
@@ -206,38 +206,6 @@ func (r *reader) seed(n *yaml.Node) (uint64, bool) {
 		return 0, false
 	}
 	return seed, true
-}
-
-func (r *reader) objective(n *yaml.Node) (o Objective) {
-	if !r.mapping(n, "objective", "{metric: val_loss, direction: minimize}") {
-		return o
-	}
-	metric, direction := false, false
-	for _, e := range r.entries(n, "objective") {
-		key := "objective." + e.name
-		switch e.name {
-		case "metric":
-			metric = true
-			if t, ok := r.text(e.value, key); ok {
-				if o.Metric = t; strings.TrimSpace(t) == "" {
-					r.fail(e.value, key, "is empty; name a metric that the trainer reports, such as val_loss")
-				}
-			}
-		case "direction":
-			direction = true
-			word, _ := r.oneOf(e.value, key, directions)
-			o.Maximize = word == "maximize"
-		default:
-			r.unknown(e, "objective", objectiveKeys)
-		}
-	}
-	if !metric {
-		r.fail(n, "objective.metric", "is missing; name a metric that the trainer reports, such as val_loss")
-	}
-	if !direction {
-		r.fail(n, "objective.direction", "is missing; say minimize or maximize")
-	}
-	return o
 }
 
 func (r *reader) budget(n *yaml.Node, method string) (b Budget) {

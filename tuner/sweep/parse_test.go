@@ -72,8 +72,8 @@ func TestValid(t *testing.T) {
 			t.Errorf("%s: training is not JSON: %s", file, s.TrainingJSON)
 		}
 		var b strings.Builder
-		fmt.Fprintf(&b, "name %s\nmethod %s %q\nseed %d %v\nobjective %+v\nbudget %d\nparallelism %d\nretries %d\ntrainer %s\ntraining %s\n",
-			s.Name, s.SearchMethod, s.Algorithm, s.Seed, s.SeedSet, s.Objective, s.Budget.Trials, s.Parallelism, s.MaxRetries, s.Trainer, s.TrainingJSON)
+		fmt.Fprintf(&b, "name %s\nmethod %s %q\nseed %d %v\nobjectives %+v\nconstraints %v\nbudget %d\nparallelism %d\nretries %d\ntrainer %s\ntraining %s\n",
+			s.Name, s.SearchMethod, s.Algorithm, s.Seed, s.SeedSet, s.Objectives, s.Constraints, s.Budget.Trials, s.Parallelism, s.MaxRetries, s.Trainer, s.TrainingJSON)
 		for _, p := range s.Space.Params {
 			fmt.Fprintf(&b, "%s: %s [%v, %v] log %v step %v values %v choices %v when %v\n", p.Name, p.Kind, p.Low, p.High, p.Log, p.Step, p.Values, p.Choices, p.When)
 		}
@@ -114,6 +114,10 @@ func TestGridOfExactlyTheLimit(t *testing.T) {
 	_, err = sweep.Parse("a.yaml", []byte(fmt.Sprintf(spec, sweep.MaxGrid+1)))
 	if err == nil || !strings.Contains(err.Error(), "a.yaml:3: space: the grid has 10000001 points") {
 		t.Error(err)
+	}
+	s, err = sweep.Parse("a.yaml", []byte("budget: {trials: 50}\n"+strings.Replace(spec, "%d", "1000000000000", 1)))
+	if err != nil || s.Budget.Trials != 50 {
+		t.Errorf("a huge grid with a budget: %+v, %v", s, err)
 	}
 }
 

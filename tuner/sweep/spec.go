@@ -18,7 +18,7 @@ const (
 	DefaultMaxRetries  = 3
 	DefaultTrainer     = "torch"
 
-	// MaxGrid is the largest grid, in points, that a spec may ask for.
+	// MaxGrid is the largest grid, in points, that is run without a budget.
 	MaxGrid = 10_000_000
 	// MaxTrials is the largest budget.
 	MaxTrials = 100_000_000
@@ -40,12 +40,14 @@ type Budget struct {
 // Spec is a checked sweep spec with its defaults filled in.
 type Spec struct {
 	Name         string
-	SearchMethod string // grid_search, bayesian, genetic or random
+	SearchMethod string // grid_search, bayesian, genetic, random or sobol
 	Algorithm    string // of bayesian: auto, gp, tpe or cmaes; else empty
 	Trainer      string
 	Seed         uint64
-	SeedSet      bool // false: the spec has no seed; whoever submits it draws one
-	Objective    Objective
+	SeedSet      bool         // false: the spec has no seed; whoever submits it draws one
+	Objective    Objective    // the first of Objectives
+	Objectives   []Objective  // at least one; several make a Pareto front
+	Constraints  []Constraint // all must hold
 	Budget       Budget
 	Parallelism  int64 // trials open at once, at most
 	MaxRetries   int32 // failed runs of a trial that are tried again

@@ -40,7 +40,7 @@ func (r recipe) spec(method, train, validation string) (string, error) {
   lr:         {type: float, values: [0.001, 0.003, 0.01, 0.03]}
   batch_size: {type: categorical, choices: [16, 32]}
 `)
-	case "bayesian", "genetic", "random":
+	case "bayesian", "genetic", "random", "sobol":
 		b.WriteString(`space:
   optimizer:    {type: categorical, choices: [adam, sgd]}
   lr:           {type: float, low: 0.0003, high: 0.1, log: true}
@@ -49,7 +49,7 @@ func (r recipe) spec(method, train, validation string) (string, error) {
   weight_decay: {type: float, low: 1.0e-6, high: 1.0e-2, log: true}
 `)
 	default:
-		return "", fmt.Errorf("method %q: want grid_search, bayesian, genetic or random", method)
+		return "", fmt.Errorf("method %q: want grid_search, bayesian, genetic, random or sobol", method)
 	}
 	fmt.Fprintf(&b, "training:\n  epochs: %d\n", r.Epochs)
 	if r.Trainer == "torch" {
