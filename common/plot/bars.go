@@ -73,11 +73,13 @@ func nominal(axis *gonum.Axis, names []string, room vg.Length) vg.Length {
 		ticks[i] = gonum.Tick{Value: float64(i), Label: fit(n, style, 130)}
 	}
 	axis.Tick.Marker = gonum.ConstantTicks(ticks)
-	axis.Tick.Length = 0
+	axis.Tick.LineStyle.Width = 0
+	axis.Tick.Length = 2
 	if !turned {
 		return 14
 	}
 	axis.Tick.Label.Rotation = math.Pi / 4
+	axis.Tick.Length = 6
 	axis.Tick.Label.XAlign, axis.Tick.Label.YAlign = text.XRight, text.YCenter
 	return min(widest(names, style), 130)*0.72 + 10
 }

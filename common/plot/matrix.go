@@ -29,7 +29,7 @@ func Matrix(a Axes, m Cells) *Panel {
 	turned := widest(m.Columns, small) > cell-4
 	below := vg.Length(30)
 	if turned {
-		below = min(widest(m.Columns, small), most)*0.72 + 34
+		below = min(widest(m.Columns, small), most)*0.72 + 24
 	}
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, row := range m.Values {
