@@ -1,6 +1,7 @@
 package plot
 
 import (
+	"image/color"
 	"math"
 
 	gonum "gonum.org/v1/plot"
@@ -73,7 +74,7 @@ func nominal(axis *gonum.Axis, names []string, room vg.Length) vg.Length {
 		ticks[i] = gonum.Tick{Value: float64(i), Label: fit(n, style, 130)}
 	}
 	axis.Tick.Marker = gonum.ConstantTicks(ticks)
-	axis.Tick.LineStyle.Width = 0
+	axis.Tick.LineStyle.Color = color.Transparent // the marks only keep the labels off the axis
 	axis.Tick.Length = 2
 	if !turned {
 		return 14
