@@ -1,0 +1,129 @@
+package score
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"atelier/common/plot"
+)
+
+// History is what training_history.json holds of each epoch; empty slices
+// where a file does not say.
+type History struct {
+	TrainLoss []float64 `json:"train_loss"`
+	TrainAcc  []float64 `json:"train_acc"`
+	ValLoss   []float64 `json:"val_loss"`
+	ValAcc    []float64 `json:"val_acc"`
+	LR        []float64 `json:"lr"`
+}
+
+// WriteCharts writes the evaluation's PNG files into dir and returns their
+// names. h may be nil: then train_history.png is left out.
+func (r *Result) WriteCharts(dir string, h *History) ([]string, error) {
+	confusion := plot.Cells{Rows: r.Classes, Columns: r.Classes, Counts: true, Values: make([][]float64, len(r.Classes))}
+	shares := plot.Cells{Rows: r.Classes, Columns: r.Classes, Counts: true, Values: make([][]float64, len(r.Classes))}
+	var recall, precision, f1 []float64
+	for i, c := range r.PerClass {
+		for k := range r.Classes {
+			confusion.Values[i] = append(confusion.Values[i], float64(r.Confusion[i][k]))
+			shares.Values[i] = append(shares.Values[i], ratio(float64(r.Confusion[i][k]), float64(c.Support)))
+		}
+		recall, precision, f1 = append(recall, c.Recall), append(precision, c.Precision), append(f1, c.F1)
+	}
+	matrix := plot.Matrix(plot.Axes{Title: fmt.Sprintf("Confusion matrix, %d images", r.Samples), X: "predicted", Y: "true"}, confusion)
+	accuracy := r.ranked("Accuracy by class", recall)
+	scores := plot.Bars(plot.Axes{Title: "Precision, recall, F1", Low: plot.At(0), High: plot.At(1)}, r.Classes,
+		plot.Series{Name: "precision", Y: precision}, plot.Series{Name: "recall", Y: recall}, plot.Series{Name: "F1", Y: f1})
+	files := []struct {
+		name   string
+		figure plot.Figure
+		panels []*plot.Panel
+	}{
+		{"confusion_matrix.png", plot.Figure{Columns: 2}, []*plot.Panel{matrix, plot.Matrix(plot.Axes{Title: "Shares of the true class", X: "predicted", Y: "true"}, shares)}},
+		{"class_accuracy.png", plot.Figure{}, []*plot.Panel{accuracy}},
+		{"per_class_metrics.png", plot.Figure{}, []*plot.Panel{scores}},
+		{"comprehensive_analysis.png", plot.Figure{Title: fmt.Sprintf("%d images, accuracy %.1f %%", r.Samples, 100*r.Accuracy), Columns: 3},
+			[]*plot.Panel{matrix, accuracy, scores, r.confidences(), r.reliability(), r.topChart()}},
+	}
+	if h != nil {
+		files = append(files, struct {
+			name   string
+			figure plot.Figure
+			panels []*plot.Panel
+		}{"train_history.png", plot.Figure{Columns: 2}, []*plot.Panel{
+			plot.Lines(plot.Axes{Title: "Loss", X: "epoch", Y: "cross entropy"}, plot.Series{Name: "training", Y: h.TrainLoss}, plot.Series{Name: "validation", Y: h.ValLoss}),
+			plot.Lines(plot.Axes{Title: "Accuracy", X: "epoch"}, plot.Series{Name: "training", Y: h.TrainAcc}, plot.Series{Name: "validation", Y: h.ValAcc})}})
+	}
+	var names []string
+	for _, f := range files {
+		if err := f.figure.Save(filepath.Join(dir, f.name), f.panels...); err != nil {
+			return names, err
+		}
+		names = append(names, f.name)
+	}
+	return names, nil
+}
+
+// ranked draws a figure of each class, best first.
+func (r *Result) ranked(title string, values []float64) *plot.Panel {
+	order := make([]int, len(r.Classes))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case values[a] > values[b]:
+			return -1
+		case values[a] < values[b]:
+			return 1
+		}
+		return 0
+	})
+	var names []string
+	var sorted []float64
+	for _, i := range order {
+		names, sorted = append(names, r.Classes[i]), append(sorted, values[i])
+	}
+	return plot.Ranked(plot.Axes{Title: title, High: plot.At(1)}, names, sorted)
+}
+
+// confidences is a histogram of confidence, right and wrong apart.
+func (r *Result) confidences() *plot.Panel {
+	const n = 10
+	names := make([]string, n)
+	right, wrong := make([]float64, n), make([]float64, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%d-%d", i*10, (i+1)*10)
+	}
+	for _, p := range r.Predictions {
+		i := min(int(p.Confidence()*n), n-1)
+		if p.Predicted() == p.True {
+			right[i]++
+		} else {
+			wrong[i]++
+		}
+	}
+	return plot.Bars(plot.Axes{Title: "Confidence", X: "confidence, %", Y: "images", Low: plot.At(0)}, names, plot.Series{Name: "right", Y: right}, plot.Series{Name: "wrong", Y: wrong})
+}
+
+// reliability is the diagram of Guo et al.: accuracy against confidence.
+func (r *Result) reliability() *plot.Panel {
+	var x, y []float64
+	for _, b := range r.Calibration.Bins {
+		if b.Count > 0 {
+			x, y = append(x, b.Confidence), append(y, b.Accuracy)
+		}
+	}
+	return plot.Lines(plot.Axes{Title: fmt.Sprintf("Reliability, ECE %.3f", r.Calibration.ECE), X: "confidence", Y: "accuracy", Low: plot.At(0), High: plot.At(1)},
+		plot.Series{Name: "model", X: x, Y: y}, plot.Series{Name: "perfect", X: []float64{0, 1}, Y: []float64{0, 1}})
+}
+
+func (r *Result) topChart() *plot.Panel {
+	var names []string
+	var values []float64
+	for _, k := range r.tops() {
+		names, values = append(names, fmt.Sprintf("top %d", k)), append(values, r.TopK[k])
+	}
+	return plot.Bars(plot.Axes{Title: "Top-k accuracy", Low: plot.At(0), High: plot.At(1)}, names, plot.Series{Y: values})
+}

@@ -1,0 +1,230 @@
+package score_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"image/png"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"atelier/worker/trainer/score"
+)
+
+// draw makes predictions that are right in a share of cases and sure by a
+// temperature; class len-1 never occurs when absent is set.
+func draw(seed uint64, classes, n int, absent bool) []score.Prediction {
+	r := rand.New(rand.NewPCG(seed, 1))
+	out := make([]score.Prediction, n)
+	for i := range out {
+		of := classes
+		if absent {
+			of--
+		}
+		p := score.Prediction{Path: fmt.Sprintf("%d.jpg", i), True: r.IntN(of), Probs: make([]float64, classes)}
+		sum := 0.0
+		for k := range p.Probs {
+			v := r.NormFloat64() * 1.5
+			if k == p.True {
+				v += 1.2
+			}
+			p.Probs[k] = math.Exp(v)
+			sum += p.Probs[k]
+		}
+		for k := range p.Probs {
+			p.Probs[k] /= sum
+		}
+		out[i] = p
+	}
+	return out
+}
+
+func names(n int) (out []string) {
+	for i := range n {
+		out = append(out, []string{"american_craftsman", "colonial", "gothic", "Häuser am Kanal, spät", "tudor", "art_deco"}[i%6]+strings.Repeat("x", i/6))
+	}
+	return out
+}
+
+// The figures are scikit-learn's on the same predictions.
+func TestAgreesWithScikitLearn(t *testing.T) {
+	const python = "/usr/bin/python3"
+	if err := exec.Command(python, "-c", "import sklearn").Run(); err != nil {
+		t.Skipf("no scikit-learn to compare with (apt-get install python3-sklearn): %v", err)
+	}
+	for i, tc := range []struct {
+		classes, n int
+		absent     bool
+	}{{5, 400, false}, {3, 7, false}, {6, 60, true}, {2, 50, false}, {25, 900, false}} {
+		classes, top := names(tc.classes), []int{1, 2, 3}
+		predictions := draw(uint64(i), tc.classes, tc.n, tc.absent)
+		if i == 1 {
+			for k := range predictions { // ties, and a class nobody predicts
+				predictions[k].Probs = []float64{0.4, 0.4, 0.2}
+			}
+		}
+		in := map[string]any{"classes": classes, "top": top[:min(3, tc.classes-1)]}
+		var true_ []int
+		var probs [][]float64
+		for _, p := range predictions {
+			true_, probs = append(true_, p.True), append(probs, p.Probs)
+		}
+		in["true"], in["probs"] = true_, probs
+		b, _ := json.Marshal(in)
+		cmd := exec.Command(python, "testdata/peer.py")
+		cmd.Stdin, cmd.Stderr = bytes.NewReader(b), os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want struct {
+			Accuracy, Balanced    float64
+			Precision, Recall, F1 []float64
+			Support               []int
+			Average               map[string][]float64
+			Confusion             [][]int
+			Top                   map[string]float64
+			LogLoss               float64 `json:"log_loss"`
+			Report                string
+		}
+		if err := json.Unmarshal(out, &want); err != nil {
+			t.Fatal(err)
+		}
+		r, err := score.Score(classes, predictions, top)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same := func(what string, got, want float64) {
+			if !(math.Abs(got-want) <= 1e-9) {
+				t.Errorf("case %d: %s %v, scikit-learn %v", i, what, got, want)
+			}
+		}
+		same("accuracy", r.Accuracy, want.Accuracy)
+		same("balanced accuracy", r.Balanced, want.Balanced)
+		same("log loss", r.Calibration.NLL, want.LogLoss)
+		for k, c := range r.PerClass {
+			same(c.Class+" precision", c.Precision, want.Precision[k])
+			same(c.Class+" recall", c.Recall, want.Recall[k])
+			same(c.Class+" F1", c.F1, want.F1[k])
+			same(c.Class+" support", float64(c.Support), float64(want.Support[k]))
+			if !slices.Equal(r.Confusion[k], want.Confusion[k]) {
+				t.Errorf("case %d: confusion %v, scikit-learn %v", i, r.Confusion[k], want.Confusion[k])
+			}
+		}
+		for name, a := range map[string]score.Average{"macro": r.Macro, "weighted": r.Weighted} {
+			for k, v := range []float64{a.Precision, a.Recall, a.F1} {
+				same(fmt.Sprint(name, k), v, want.Average[name][k])
+			}
+		}
+		for k, v := range want.Top {
+			same("top "+k, r.TopK[int(k[0]-'0')], v)
+		}
+		if got := r.Report(); got != want.Report {
+			t.Errorf("case %d: report\n%s\nscikit-learn's\n%s", i, got, want.Report)
+		}
+	}
+}
+
+// A hand-computed case: two bins, their gaps, the error they make.
+func TestCalibration(t *testing.T) {
+	p := func(conf float64, right bool) score.Prediction {
+		x := score.Prediction{Probs: []float64{conf, 1 - conf}}
+		if !right {
+			x.True = 1
+		}
+		return x
+	}
+	r, err := score.Score([]string{"a", "b"}, []score.Prediction{p(0.9, true), p(0.9, false), p(0.7, true), p(0.7, true)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 0.9: two images, half right: gap 0.4; 0.7: both right: gap 0.3.
+	if c := r.Calibration; math.Abs(c.ECE-0.35) > 1e-12 || math.Abs(c.MCE-0.4) > 1e-12 || math.Abs(c.Brier-(0.02+1.62+0.18+0.18)/4) > 1e-12 {
+		t.Errorf("%+v", c)
+	}
+	if c, err := score.Score([]string{"a", "b"}, []score.Prediction{p(1, true), p(0, true)}, nil); err != nil || c.Calibration.Bins[14].Count != 2 || math.IsInf(c.Calibration.NLL, 0) {
+		t.Errorf("%v %v", c, err)
+	}
+}
+
+func TestBadPredictions(t *testing.T) {
+	for want, f := range map[string]func() ([]string, []score.Prediction){
+		"no classes":     func() ([]string, []score.Prediction) { return nil, draw(1, 2, 1, false) },
+		"2 shares for 3": func() ([]string, []score.Prediction) { return names(3), draw(1, 2, 1, false) },
+		"class 7 of 2":   func() ([]string, []score.Prediction) { p := draw(1, 2, 1, false); p[0].True = 7; return names(2), p },
+		"not a number": func() ([]string, []score.Prediction) {
+			p := draw(1, 2, 1, false)
+			p[0].Probs[1] = math.NaN()
+			return names(2), p
+		},
+		"has a known class":  func() ([]string, []score.Prediction) { p := draw(1, 2, 1, false); p[0].True = -1; return names(2), p },
+		"none of 0 images h": func() ([]string, []score.Prediction) { return names(2), nil },
+	} {
+		if _, err := score.Score(first(f()), second(f()), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+func first(c []string, _ []score.Prediction) []string            { return c }
+func second(_ []string, p []score.Prediction) []score.Prediction { return p }
+
+// Every chart opens; the document comes back as it was written.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	r, err := score.Score(names(5), draw(3, 5, 200, false), []int{1, 3, 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &score.History{TrainLoss: []float64{2, 1, 0.5}, ValLoss: []float64{2, 1.2, 1}, TrainAcc: []float64{0.2, 0.5, 0.8}, ValAcc: []float64{0.2, 0.4, 0.6}}
+	files, err := r.WriteCharts(dir, h)
+	if err != nil || !slices.Equal(files, []string{"confusion_matrix.png", "class_accuracy.png", "per_class_metrics.png", "comprehensive_analysis.png", "train_history.png"}) {
+		t.Fatal(files, err)
+	}
+	if to := os.Getenv("ATELIER_PLOTS"); to != "" {
+		r.WriteCharts(to, h)
+	}
+	for _, name := range files {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := png.Decode(f); err != nil {
+			t.Error(name, err)
+		}
+		f.Close()
+	}
+	b, err := json.Marshal(r.Document(map[string]any{"architecture": "resnet18"}, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := score.ReadDocument(bytes.NewReader(b))
+	if err != nil || d.Accuracy != r.Accuracy || len(d.Predictions) != 200 || d.TopK["top_3"] != r.TopK[3] || d.Predictions[7].Probs[d.Classes[0]] != r.Predictions[7].Probs[0] {
+		t.Errorf("%v %v", d, err)
+	}
+	s := r.Summary([][2]string{{"model", "resnet18"}})
+	for _, want := range []string{"resnet18", "top-3 accuracy", "Most frequent confusions", r.Mistakes()[0].Path} {
+		if !strings.Contains(s, want) {
+			t.Errorf("summary lacks %q:\n%s", want, s)
+		}
+	}
+	if m := r.Mistakes(); len(m) != r.Samples-r.Correct || m[0].Confidence() < m[len(m)-1].Confidence() {
+		t.Errorf("%d mistakes of %d images, %d right", len(m), r.Samples, r.Correct)
+	}
+}
+
+func FuzzReadDocument(f *testing.F) {
+	f.Add([]byte(`{"class_names":["a"],"predictions":[{"image_path":"x","confidence":1}]}`))
+	f.Add([]byte(`{"class_names":[]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if d, err := score.ReadDocument(bytes.NewReader(b)); err == nil && len(d.Classes) == 0 {
+			t.Error("a document without classes")
+		}
+	})
+}
