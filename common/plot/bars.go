@@ -49,7 +49,7 @@ func Bars(a Axes, categories []string, series ...Series) *Panel {
 				x0, x1 := tx(left+step*0.06), tx(left+step*0.94)
 				top := min(max(ty(s.Y[i]), c.Min.Y), c.Max.Y)
 				fill(c, Color(k), x0, min(max(ty(math.Max(0, p.Y.Min)), c.Min.Y), c.Max.Y), x1, top)
-				if label := Number(math.Round(s.Y[i]*1000) / 1000); style.Width(label) <= (x1-x0)+4 {
+				if label := Number(math.Round(s.Y[i]*1000) / 1000); style.Width(label) <= (x1-x0)+1 {
 					c.FillText(style, vg.Point{X: (x0 + x1) / 2, Y: top + 1.5}, label)
 				}
 			}
