@@ -51,6 +51,7 @@ var may = []struct {
 var pure = map[string][]string{
 	"coordinator/state": {"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
 	"common/space":      {"os", "net", "net/http", "time", "crypto/rand", "log", "log/slog"},
+	"tuner/stop":        {"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
 }
 
 func load(t *testing.T) []pkg {

@@ -1,0 +1,247 @@
+package stop
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// halving is the Book of asha and hyperband: successive halving without
+// barriers, in one bracket or several.
+type halving struct {
+	problem  Problem
+	eta      int
+	brackets []*bracket
+	shares   []uint64 // upper edges of the brackets' shares of [0, 2^64); the last reaches to its end
+	trials   map[int64]*standing
+	last     int64 // highest number
+}
+
+// bracket is one ladder of rungs.
+type bracket struct {
+	epochs []int // of the rungs, ascending
+	top    int   // epochs of a whole training
+	rungs  [][]place
+	below  []int // below[k]: trials on their way to rung k; the last is past all rungs
+}
+
+// place is a trial's on a rung, best first.
+type place struct {
+	value float64
+	trial *standing
+}
+
+// standing is a trial on its bracket's ladder.
+type standing struct {
+	number  int64
+	bracket *bracket
+	status  Status
+	asked   Action
+	level   int       // the rung it stands at or trains towards
+	values  []float64 // at the rungs it has come to, up to its level
+}
+
+func newHalving(s Settings, p Problem) *halving {
+	h := &halving{problem: p, eta: s.Reduction, trials: map[int64]*standing{}}
+	ladder := func(first int) {
+		b := &bracket{top: s.MaxEpochs}
+		for e := first; e < s.MaxEpochs; e *= s.Reduction { // max_epochs is below 2^30, reduction at most 1000: no overflow
+			b.epochs = append(b.epochs, e)
+		}
+		b.rungs = make([][]place, len(b.epochs))
+		b.below = make([]int, len(b.epochs)+1)
+		h.brackets = append(h.brackets, b)
+	}
+	ladder(s.MinEpochs)
+	if s.Rule == Hyperband {
+		for e := s.MinEpochs * s.Reduction; e <= s.MaxEpochs; e *= s.Reduction {
+			ladder(e)
+		}
+	}
+	h.shares = shares(len(h.brackets), s.Reduction)
+	return h
+}
+
+// shares divides trials among n brackets as hyperband's starting numbers do:
+// the bracket that halves s times starts ceil(n/(s+1) * eta^s) trials.
+func shares(n, eta int) []uint64 {
+	weights := make([]float64, n)
+	sum := 0.0
+	for i := range weights {
+		s := float64(n - 1 - i)
+		weights[i] = math.Ceil(float64(n) / (s + 1) * math.Pow(float64(eta), s))
+		sum += weights[i]
+	}
+	edges := make([]uint64, n)
+	part := 0.0
+	for i, w := range weights {
+		part += w
+		edges[i] = uint64(math.Floor(part/sum*(1<<53)))<<11 - 1
+	}
+	edges[n-1] = math.MaxUint64
+	return edges
+}
+
+// of returns a trial's bracket: its number times the golden ratio falls into
+// the brackets' shares evenly, however far the sweep is.
+func (h *halving) of(number int64) *bracket {
+	x := uint64(number) * 0x9e3779b97f4a7c15
+	i, _ := slices.BinarySearch(h.shares, x)
+	return h.brackets[i]
+}
+
+// ahead is how many of the next n trials begin in a bracket, at most.
+func (h *halving) ahead(b *bracket, n int64) int64 {
+	const look = 100_000
+	if len(h.brackets) == 1 || n > look {
+		return n
+	}
+	count := int64(0)
+	for k := range n {
+		if h.of(h.last+1+k) == b {
+			count++
+		}
+	}
+	return count
+}
+
+// Put implements Book.
+func (h *halving) Put(t Trial) {
+	s := h.trials[t.Number]
+	if s == nil {
+		s = &standing{number: t.Number, bracket: h.of(t.Number)}
+		h.trials[t.Number] = s
+		h.last = max(h.last, t.Number)
+	} else {
+		h.leave(s)
+	}
+	s.status, s.asked, s.level = t.Status, t.Asked, min(t.Level, len(s.bracket.epochs))
+	s.values = s.values[:0]
+	best, at := math.NaN(), 0
+	for _, r := range t.Reports {
+		if h.problem.better(r.Value, best) {
+			best = r.Value
+		}
+		for at < len(s.bracket.epochs) && at <= s.level && r.Epoch >= s.bracket.epochs[at] {
+			s.values = append(s.values, best)
+			at++
+		}
+	}
+	h.enter(s)
+}
+
+func (h *halving) before(a, b place) int {
+	return cmp.Or(h.problem.compare(a.value, b.value), cmp.Compare(a.trial.number, b.trial.number))
+}
+
+// arrived reports whether a trial stands at the rung of its level.
+func (s *standing) arrived() bool { return len(s.values) > s.level }
+
+// coming reports whether a trial may yet arrive there.
+func (s *standing) coming() bool { return s.status != Ended && !s.arrived() }
+
+func (h *halving) enter(s *standing) {
+	for k, v := range s.values {
+		p := place{v, s}
+		i, _ := slices.BinarySearchFunc(s.bracket.rungs[k], p, h.before)
+		s.bracket.rungs[k] = slices.Insert(s.bracket.rungs[k], i, p)
+	}
+	if s.coming() {
+		s.bracket.below[s.level]++
+	}
+}
+
+func (h *halving) leave(s *standing) {
+	for k, v := range s.values {
+		i, _ := slices.BinarySearchFunc(s.bracket.rungs[k], place{v, s}, h.before)
+		s.bracket.rungs[k] = slices.Delete(s.bracket.rungs[k], i, i+1)
+	}
+	if s.coming() {
+		s.bracket.below[s.level]--
+	}
+}
+
+// Decide implements Book.
+func (h *halving) Decide(unproposed int64) []Decision {
+	var out []Decision
+	for _, b := range h.brackets {
+		coming := h.ahead(b, unproposed) + int64(b.below[0])
+		for k := range b.rungs {
+			var on int64 // how many may yet go on from here
+			out, on = h.rung(out, b, k, coming)
+			coming = int64(b.below[k+1]) + on
+		}
+	}
+	slices.SortFunc(out, func(a, b Decision) int { return cmp.Compare(a.Trial, b.Trial) })
+	return out
+}
+
+// rung decides for the trials that stand at rung k; coming is how many more it
+// may get, at most.
+func (h *halving) rung(out []Decision, b *bracket, k int, coming int64) ([]Decision, int64) {
+	places := b.rungs[k]
+	n := int64(len(places))
+	quota, ever := n/int64(h.eta), (n+coming)/int64(h.eta)
+	if n+coming > 0 {
+		ever = max(ever, 1)
+	}
+	if coming == 0 {
+		quota = ever
+	}
+	gone := int64(0) // have gone on
+	for _, p := range places {
+		if p.trial.level > k {
+			gone++
+		}
+	}
+	ahead := gone // and those that come before the next place
+	alive := int64(0)
+	for i, p := range places {
+		t := p.trial
+		if t.level > k || t.status == Ended || t.asked == Stop {
+			continue
+		}
+		rank := int64(i)
+		switch {
+		case !finite(p.value):
+			out = append(out, Decision{t.number, Stop, fmt.Sprintf("%s has no finite value up to epoch %d", h.problem.Metric, b.epochs[k])})
+			continue
+		case t.status == Paused && rank < quota && ahead < quota:
+			out = append(out, Decision{t.number, Resume, fmt.Sprintf("%s %s is %s of %d at epoch %d: goes on to epoch %d",
+				h.problem.Metric, format(p.value), nth(rank+1), n, b.epochs[k], b.next(k))})
+		case t.status == Paused && (rank >= ever || ahead >= ever):
+			out = append(out, Decision{t.number, Stop, fmt.Sprintf("%s %s is %s of %d at epoch %d: not among the %d that go on",
+				h.problem.Metric, format(p.value), nth(rank+1), n, b.epochs[k], ever)})
+			continue
+		case t.status != Paused && t.asked == 0:
+			out = append(out, Decision{t.number, Pause, fmt.Sprintf("epoch %d is a rung: 1 of %d goes on", b.epochs[k], h.eta)})
+		}
+		ahead++
+		alive++
+	}
+	return out, max(0, min(ever-gone, alive+coming))
+}
+
+// next is the epoch that a trial which goes on from rung k trains to.
+func (b *bracket) next(k int) int {
+	if k+1 < len(b.epochs) {
+		return b.epochs[k+1]
+	}
+	return b.top
+}
+
+func nth(n int64) string {
+	suffix := "th"
+	if n%100 < 11 || n%100 > 13 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return fmt.Sprintf("%d%s", n, suffix)
+}
