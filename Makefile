@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X atelier/common/version.Version=$(VERSION)
 
 # Debian packages: what programs need, and what only tests and parity need.
 RUN_PACKAGES := g++ libtorch-dev redis-server
-TEST_PACKAGES := $(RUN_PACKAGES) python3-torch python3-torchvision python3-sklearn
+TEST_PACKAGES := $(RUN_PACKAGES) python3-torch python3-torchvision python3-sklearn python3-yaml
 
 # Where libtorch is; empty = Debian's.
 LIBTORCH ?=

@@ -1,0 +1,507 @@
+package mlflow
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Folders that are no experiments.
+const (
+	trashFolder  = ".trash"
+	modelsFolder = "models"
+)
+
+// fileStore is an mlruns folder.
+type fileStore struct {
+	root string
+	o    Options
+
+	mu   sync.Mutex
+	runs []*Run
+}
+
+func openFiles(root string, o Options) (*fileStore, error) {
+	if st, err := os.Stat(root); err == nil && !st.IsDir() {
+		return nil, fmt.Errorf("MLflow: %s is no folder", root)
+	}
+	return &fileStore{root: root, o: o}, nil
+}
+
+func (s *fileStore) String() string { return s.root }
+
+func (s *fileStore) Hint() []string {
+	dir := s.root
+	if rel, err := filepath.Rel(s.o.Dir, s.root); err == nil && filepath.IsLocal(rel) {
+		dir = "./" + filepath.ToSlash(rel)
+	}
+	dir = shell(dir)
+	return []string{
+		"MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri " + dir,
+		"mlflow migrate-filestore --source " + dir + " --target sqlite:///mlflow.db",
+	}
+}
+
+func shell(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("/._-+,:@%", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	}) {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
+}
+
+// prepare makes the folder as MLflow does: with its trash, and the experiment
+// Default when the folder is new.
+func (s *fileStore) prepare() error {
+	if err := os.MkdirAll(filepath.Join(s.root, trashFolder), 0o755); err != nil {
+		return fmt.Errorf("MLflow: %w", err)
+	}
+	return nil
+}
+
+// locked runs f while no other process of ours makes an experiment.
+func (s *fileStore) locked(ctx context.Context, f func() error) error {
+	lock, err := os.Open(filepath.Join(s.root, trashFolder))
+	if err != nil {
+		return fmt.Errorf("MLflow: %w", err)
+	}
+	defer lock.Close() // releases
+	limit := time.Now().Add(30 * time.Second)
+	for {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f()
+		}
+		if err != unix.EWOULDBLOCK && err != unix.EINTR || time.Now().After(limit) {
+			return fmt.Errorf("MLflow: lock %s: %w", lock.Name(), err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("MLflow: lock %s: %w", lock.Name(), ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (s *fileStore) Experiment(ctx context.Context, name string) (string, error) {
+	if err := checkExperiment(name); err != nil {
+		return "", err
+	}
+	if id, err := s.experiment(name); err != nil || id != "" {
+		return id, err
+	}
+	_, err := os.Stat(s.root)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if err := s.prepare(); err != nil {
+		return "", err
+	}
+	var id string
+	err = s.locked(ctx, func() (err error) {
+		if id, err = s.experiment(name); err != nil || id != "" {
+			return err
+		}
+		if fresh {
+			if other, err := s.experiment("Default"); err != nil {
+				return err
+			} else if _, err := os.Stat(filepath.Join(s.root, "0")); other == "" && errors.Is(err, fs.ErrNotExist) {
+				if err := s.makeExperiment("0", "Default"); err != nil {
+					return err
+				}
+			}
+			if name == "Default" {
+				id = "0"
+				return nil
+			}
+		}
+		if id, err = newExperimentID(); err != nil {
+			return err
+		}
+		return s.makeExperiment(id, name)
+	})
+	return id, err
+}
+
+// newExperimentID draws 18 digits, as MLflow does.
+func newExperimentID() (string, error) {
+	low := big.NewInt(100_000_000_000_000_000)
+	n, err := rand.Int(rand.Reader, new(big.Int).Mul(low, big.NewInt(9)))
+	if err != nil {
+		return "", fmt.Errorf("MLflow: experiment id: %w", err)
+	}
+	return n.Add(n, low).String(), nil
+}
+
+func newRunID() (string, error) {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("MLflow: run id: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+func fileURI(path string) string { return (&url.URL{Scheme: "file", Path: path}).String() }
+
+func (s *fileStore) makeExperiment(id, name string) error {
+	dir := filepath.Join(s.root, id)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("MLflow: %w", err)
+	}
+	ms := s.o.now().UnixMilli()
+	if err := writeMeta(dir, map[string]any{"artifact_location": fileURI(dir), "creation_time": ms, "experiment_id": id,
+		"last_update_time": ms, "lifecycle_stage": "active", "name": name}); err != nil {
+		return fmt.Errorf("MLflow: %w", err)
+	}
+	return nil
+}
+
+// experiment finds a living experiment; "" means none. Folders that cannot be
+// read as one are passed over, as MLflow does. Of two of one name the older counts.
+func (s *fileStore) experiment(name string) (string, error) {
+	dirs, err := os.ReadDir(s.root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("MLflow: %w", err)
+	}
+	found, born := "", int64(0)
+	for _, d := range dirs {
+		if !d.IsDir() || d.Name() == trashFolder || d.Name() == modelsFolder {
+			continue
+		}
+		m, err := readMeta(filepath.Join(s.root, d.Name()))
+		if err != nil || text(m["name"]) != name || text(m["lifecycle_stage"]) != "active" || text(m["experiment_id"]) != d.Name() {
+			continue
+		}
+		if t := number(m["creation_time"]); found == "" || t < born {
+			found, born = d.Name(), t
+		}
+	}
+	return found, nil
+}
+
+func (s *fileStore) StartRun(ctx context.Context, spec RunSpec) (*Run, error) {
+	var f *fileRun
+	var err error
+	if spec.RunID != "" {
+		f, err = s.reopen(spec.RunID)
+	} else {
+		f, err = s.create(ctx, spec)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := startRun(f, f.name, s.o)
+	s.mu.Lock()
+	s.runs = append(s.runs, r)
+	s.mu.Unlock()
+	return r, nil
+}
+
+func (s *fileStore) create(ctx context.Context, spec RunSpec) (*fileRun, error) {
+	experiment, err := s.Experiment(ctx, spec.Experiment)
+	if err != nil {
+		return nil, err
+	}
+	parent := spec.ParentID
+	if spec.Parent != nil {
+		parent = spec.Parent.ID()
+	}
+	id, err := newRunID()
+	if err != nil {
+		return nil, err
+	}
+	tags, err := spec.tags(s.o, parent)
+	if err != nil {
+		return nil, err
+	}
+	start := spec.Start
+	if start.IsZero() {
+		start = s.o.now()
+	}
+	exp, err := readMeta(filepath.Join(s.root, experiment))
+	if err != nil {
+		return nil, fmt.Errorf("MLflow: experiment %s: %w", spec.Experiment, err)
+	}
+	location := text(exp["artifact_location"])
+	if location == "" {
+		location = fileURI(filepath.Join(s.root, experiment))
+	}
+	f := &fileRun{dir: filepath.Join(s.root, experiment, id), run: id, name: tags[TagName], tell: s.o.Notify}
+	f.meta = map[string]any{"artifact_uri": strings.TrimSuffix(location, "/") + "/" + id + "/artifacts", "deleted_time": nil, "end_time": nil, "entry_point_name": "",
+		"experiment_id": experiment, "lifecycle_stage": "active", "run_id": id, "run_name": f.name, "run_uuid": id, "source_name": "", "source_type": int64(4),
+		"source_version": "", "start_time": start.UnixMilli(), "status": int64(Running), "tags": []string{}, "user_id": s.o.User}
+	if err := f.open(); err != nil {
+		return nil, err
+	}
+	for _, sub := range []string{"metrics", "params", "tags"} {
+		if err := os.MkdirAll(filepath.Join(f.dir, sub), 0o755); err != nil {
+			return nil, fmt.Errorf("MLflow: %w", err)
+		}
+	}
+	if err := os.MkdirAll(f.artifacts, 0o755); err != nil {
+		return nil, fmt.Errorf("MLflow: %w", err)
+	}
+	if err := writeMeta(f.dir, f.meta); err != nil {
+		return nil, fmt.Errorf("MLflow: %w", err)
+	}
+	for _, k := range sortedKeys(tags) {
+		if err := f.put("tags", k, tags[k]); err != nil {
+			return nil, fmt.Errorf("MLflow: %w", err)
+		}
+	}
+	return f, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// tags of a new run: what the caller gave and what MLflow shows.
+func (spec RunSpec) tags(o Options, parent string) (map[string]string, error) {
+	all := map[string]string{TagUser: o.User, TagSource: o.Source, TagSourceType: "LOCAL", TagName: spec.Name}
+	if parent != "" {
+		all[TagParent] = parent
+	}
+	for k, v := range spec.Tags {
+		if err := CheckKey("tag", k); err != nil {
+			return nil, err
+		}
+		all[k] = cut(strings.ToValidUTF8(v, "\uFFFD"), maxTag)
+	}
+	if all[TagName] == "" {
+		all[TagName] = "run " + o.now().UTC().Format("2006-01-02 15:04:05")
+	}
+	return all, nil
+}
+
+// reopen finds a run that is there already.
+func (s *fileStore) reopen(id string) (*fileRun, error) {
+	dir, err := s.runDir(id)
+	if err != nil {
+		return nil, err
+	}
+	m, err := readMeta(dir)
+	if err != nil {
+		return nil, fmt.Errorf("MLflow: run %s: %w", id, err)
+	}
+	if text(m["lifecycle_stage"]) == "deleted" {
+		return nil, fmt.Errorf("MLflow: run %s: %w", id, ErrDeleted)
+	}
+	f := &fileRun{dir: dir, run: id, name: text(m["run_name"]), meta: m, tell: s.o.Notify}
+	if err := f.open(); err != nil {
+		return nil, err
+	}
+	m["status"], m["end_time"], m["tags"] = int64(Running), nil, []string{}
+	delete(m, "deleted_time")
+	if err := writeMeta(dir, m); err != nil {
+		return nil, fmt.Errorf("MLflow: run %s: %w", id, err)
+	}
+	return f, nil
+}
+
+func (s *fileStore) runDir(id string) (string, error) {
+	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("MLflow: %q is no run id; it has 32 hexadecimal digits", cut(id, 40))
+	}
+	found, err := filepath.Glob(filepath.Join(escapeGlob(s.root), "*", id, metaFile))
+	if err != nil || len(found) == 0 {
+		return "", fmt.Errorf("MLflow: run %s in %s: %w", id, s.root, ErrNotFound)
+	}
+	return filepath.Dir(found[0]), nil
+}
+
+func escapeGlob(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+}
+
+func (s *fileStore) FindRuns(_ context.Context, experiment string, tags map[string]string) ([]RunInfo, error) {
+	id, err := s.experiment(experiment)
+	if err != nil || id == "" {
+		return nil, err
+	}
+	dirs, err := os.ReadDir(filepath.Join(s.root, id))
+	if err != nil {
+		return nil, fmt.Errorf("MLflow: %w", err)
+	}
+	var out []RunInfo
+	for _, d := range dirs {
+		dir := filepath.Join(s.root, id, d.Name())
+		if !d.IsDir() {
+			continue
+		}
+		m, err := readMeta(dir)
+		if err != nil || text(m["run_id"]) != d.Name() || text(m["lifecycle_stage"]) == "deleted" {
+			continue
+		}
+		r := RunInfo{ID: d.Name(), Experiment: id, Name: text(m["run_name"]), Status: Status(number(m["status"])), StartMS: number(m["start_time"]), EndMS: number(m["end_time"])}
+		if r.Tags, err = readTexts(filepath.Join(dir, "tags")); err != nil {
+			return nil, err
+		}
+		if carries(r.Tags, tags) {
+			out = append(out, r)
+		}
+	}
+	sortRuns(out)
+	return out, nil
+}
+
+func carries(have, want map[string]string) bool {
+	for k, v := range want {
+		if h, ok := have[k]; !ok || h != v {
+			return false
+		}
+	}
+	return true
+}
+
+func sortRuns(r []RunInfo) {
+	slices.SortFunc(r, func(a, b RunInfo) int { return cmp.Or(cmp.Compare(a.StartMS, b.StartMS), strings.Compare(a.ID, b.ID)) })
+}
+
+// readTexts reads a folder of one file a key.
+func readTexts(dir string) (map[string]string, error) {
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path == dir {
+			return nil
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		key, err := filepath.Rel(dir, path)
+		out[filepath.ToSlash(key)] = string(b)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("MLflow: %w", err)
+	}
+	return out, nil
+}
+
+func (s *fileStore) Params(_ context.Context, runID string) (map[string]string, error) {
+	dir, err := s.runDir(runID)
+	if err != nil {
+		return nil, err
+	}
+	return readTexts(filepath.Join(dir, "params"))
+}
+
+func (s *fileStore) History(_ context.Context, runID, key string) ([]Point, error) {
+	if err := CheckKey("metric", key); err != nil {
+		return nil, err
+	}
+	dir, err := s.runDir(runID)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "metrics", filepath.FromSlash(key))
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("MLflow: %w", err)
+	}
+	points, err := parseHistory(b)
+	if err != nil {
+		return nil, fmt.Errorf("MLflow: %s: %w", file, err)
+	}
+	return points, nil
+}
+
+// parseHistory reads the lines of a metric's file: time, value and, in all but
+// old files, step; newer MLflows may add fields behind them.
+func parseHistory(b []byte) ([]Point, error) {
+	var out []Point
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	lines.Buffer(nil, 1<<20)
+	for n := 1; lines.Scan(); n++ {
+		f := strings.Fields(lines.Text())
+		if len(f) < 2 {
+			return nil, fmt.Errorf("line %d: want time, value and step", n)
+		}
+		var p Point
+		var err error
+		if p.TimeMS, err = strconv.ParseInt(f[0], 10, 64); err != nil {
+			return nil, fmt.Errorf("line %d: time %q is no integer", n, cut(f[0], 40))
+		}
+		if p.Value, err = parsePython(f[1]); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		if len(f) > 2 {
+			if p.Step, err = strconv.ParseInt(f[2], 10, 64); err != nil {
+				return nil, fmt.Errorf("line %d: step %q is no integer", n, cut(f[2], 40))
+			}
+		}
+		out = append(out, p)
+	}
+	return out, lines.Err()
+}
+
+func (s *fileStore) Artifacts(_ context.Context, runID, folder string) ([]string, error) {
+	dir, err := s.runDir(runID)
+	if err != nil {
+		return nil, err
+	}
+	if folder != "" && !filepath.IsLocal(folder) {
+		return nil, fmt.Errorf("MLflow: %q is no folder of artifacts", folder)
+	}
+	files, err := os.ReadDir(filepath.Join(dir, "artifacts", filepath.FromSlash(folder)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("MLflow: %w", err)
+	}
+	var out []string
+	for _, f := range files {
+		out = append(out, f.Name())
+	}
+	return out, nil
+}
+
+func (s *fileStore) Close(ctx context.Context) error {
+	s.mu.Lock()
+	runs := s.runs
+	s.runs = nil
+	s.mu.Unlock()
+	return closeRuns(ctx, s.String(), runs)
+}
+
+func closeRuns(ctx context.Context, store string, runs []*Run) error {
+	var errs []error
+	for _, r := range runs {
+		if err := r.close(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("MLflow at %s: %w", store, errors.Join(errs...))
+	}
+	return nil
+}

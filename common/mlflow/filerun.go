@@ -1,0 +1,239 @@
+package mlflow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// fileRun is a run's folder.
+type fileRun struct {
+	dir       string
+	run, name string
+	artifacts string // folder
+	meta      map[string]any
+	tell      func(string)
+
+	mu     sync.Mutex
+	left   map[string][]byte // lines that could not be written, by metric
+	ends   *entry            // an end that could not be written
+	lost   int               // other entries that could not be written
+	reason error
+	told   map[string]bool
+}
+
+// open finds the folder of artifacts: an experiment may keep them elsewhere.
+func (f *fileRun) open() error {
+	f.left, f.told = map[string][]byte{}, map[string]bool{}
+	f.artifacts = filepath.Join(f.dir, "artifacts")
+	uri := text(f.meta["artifact_uri"])
+	if u, err := url.Parse(uri); err == nil && u.Scheme == "file" && u.Path != "" {
+		f.artifacts = u.Path
+	} else if err == nil && u.Scheme == "" && filepath.IsAbs(uri) {
+		f.artifacts = uri
+	} else if uri != "" {
+		return fmt.Errorf("MLflow: the artifacts of %s lie at %s, which cannot be written from here; give this run an experiment whose artifacts are in a folder", f.dir, uri)
+	}
+	return nil
+}
+
+func (f *fileRun) id() string { return f.run }
+
+func (f *fileRun) write(entries []entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	lines := f.left
+	f.left = map[string][]byte{}
+	if f.ends != nil {
+		entries = append([]entry{*f.ends}, entries...)
+		f.ends = nil
+	}
+	for _, e := range entries {
+		if e.Metric != "" {
+			lines[e.Metric] = appendPoint(lines[e.Metric], e)
+		}
+	}
+	for _, key := range sortedKeys(lines) {
+		if err := appendLines(f.dir, key, lines[key]); err != nil {
+			if len(lines[key]) < 1<<20 {
+				f.left[key] = lines[key]
+			} else {
+				f.lost += strings.Count(string(lines[key]), "\n")
+			}
+			f.fail("metric "+key, err)
+		}
+	}
+	for _, e := range entries {
+		for _, p := range e.Params {
+			f.check("parameter "+p.Key, f.param(p))
+		}
+		for _, t := range e.Tags {
+			err := f.put("tags", t.Key, t.Value)
+			if err == nil && t.Key == TagName {
+				f.meta["run_name"] = t.Value
+				err = writeMeta(f.dir, f.meta)
+			}
+			f.check("tag "+t.Key, err)
+		}
+		if e.File != "" {
+			f.check("artifact "+e.File, f.copy(e.File, e.Folder))
+		}
+		if e.End != 0 {
+			delete(f.meta, "deleted_time") // as MLflow does when it writes the file again
+			f.meta["status"], f.meta["end_time"], f.meta["tags"] = int64(e.End), e.TimeMS, []string{}
+			if err := writeMeta(f.dir, f.meta); err != nil {
+				f.ends = &e
+				f.fail("end", err)
+			}
+		}
+	}
+}
+
+func (f *fileRun) check(what string, err error) {
+	if err != nil {
+		f.lost++
+		f.fail(what, err)
+	}
+}
+
+// fail tells a cause once.
+func (f *fileRun) fail(what string, err error) {
+	if f.reason == nil {
+		f.reason = fmt.Errorf("%s: %w", what, err)
+	}
+	var cause error = err
+	for errors.Unwrap(cause) != nil {
+		cause = errors.Unwrap(cause)
+	}
+	if key := cause.Error(); !f.told[key] && len(f.told) < 100 {
+		f.told[key] = true
+		f.tell(fmt.Sprintf("MLflow run %s: %s: %s", f.name, what, err))
+	}
+}
+
+// finish tries once more what could not be written.
+func (f *fileRun) finish(context.Context) error {
+	if f.mu.Lock(); len(f.left) == 0 && f.ends == nil && f.lost == 0 {
+		f.mu.Unlock()
+		return nil
+	}
+	f.mu.Unlock()
+	f.write(nil)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.lost
+	for _, l := range f.left {
+		n += strings.Count(string(l), "\n")
+	}
+	if f.ends != nil {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("run %s: %d entries could not be written: %w", f.name, n, f.reason)
+}
+
+func (f *fileRun) path(kind, key string) (string, error) {
+	file := filepath.Join(f.dir, kind, filepath.FromSlash(key))
+	if strings.Contains(key, "/") {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return "", err
+		}
+	}
+	return file, nil
+}
+
+func (f *fileRun) put(kind, key, value string) error {
+	file, err := f.path(kind, key)
+	if err != nil {
+		return err
+	}
+	return replace(f.dir, file, []byte(value))
+}
+
+// param keeps the first value of a parameter.
+func (f *fileRun) param(p pair) error {
+	file, err := f.path("params", p.Key)
+	if err != nil {
+		return err
+	}
+	if b, err := os.ReadFile(file); err == nil {
+		if string(b) != p.Value {
+			return fmt.Errorf("it is %q already; MLflow does not change parameters", cut(string(b), 40))
+		}
+		return nil
+	}
+	return replace(f.dir, file, []byte(p.Value))
+}
+
+func appendPoint(b []byte, e entry) []byte {
+	return fmt.Appendf(b, "%d %s %d\n", e.TimeMS, python(e.Value), e.Step)
+}
+
+// appendLines adds whole lines or nothing: half a line would spoil the file.
+func appendLines(dir, key string, lines []byte) error {
+	file := filepath.Join(dir, "metrics", filepath.FromSlash(key))
+	if strings.Contains(key, "/") {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+	}
+	w, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	st, err := w.Stat()
+	if err != nil {
+		return err
+	}
+	if n, err := w.Write(lines); err != nil {
+		if n > 0 {
+			w.Truncate(st.Size())
+		}
+		return err
+	}
+	return nil
+}
+
+func (f *fileRun) copy(file, folder string) error {
+	return copyFile(file, filepath.Join(f.artifacts, filepath.FromSlash(folder)))
+}
+
+// copyFile copies a file into a folder, under its own name, at once.
+func copyFile(file, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(dir, ".*"+strconv.Itoa(os.Getpid())+".tmp")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if e := out.Chmod(0o644); err == nil {
+		err = e
+	}
+	if e := out.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(out.Name(), filepath.Join(dir, filepath.Base(file)))
+	}
+	if err != nil {
+		os.Remove(out.Name())
+	}
+	return err
+}
