@@ -106,6 +106,7 @@ type Pass struct {
 
 	live    []Tensor
 	watched map[Module]Tensor
+	leaves  map[Module]bool
 }
 
 // Watch keeps a module's output until Close, for Grad-CAM and the like. Call
@@ -115,6 +116,16 @@ func (p *Pass) Watch(m Module) {
 		p.watched = map[Module]Tensor{}
 	}
 	p.watched[m] = Tensor{}
+}
+
+// WatchGrad watches a module whose output shall be a leaf that has a gradient:
+// autograd records from there on. What lies before must not ask for one.
+func (p *Pass) WatchGrad(m Module) {
+	p.Watch(m)
+	if p.leaves == nil {
+		p.leaves = map[Module]bool{}
+	}
+	p.leaves[m] = true
 }
 
 // Watched returns a watched module's output, ok false if it did not run.
@@ -130,6 +141,9 @@ func (p *Pass) Forward(m Module, x Tensor) Tensor {
 	if p.watched != nil {
 		if _, wanted := p.watched[m]; wanted {
 			p.watched[m] = y
+			if p.leaves[m] {
+				torchx.Must(torchx.RequireGrad(y, true))
+			}
 		}
 	}
 	return y
@@ -176,5 +190,5 @@ func (p *Pass) Drop(t Tensor) {
 func (p *Pass) Close() {
 	torchx.Free(p.live...)
 	p.live = p.live[:0]
-	p.watched = nil
+	p.watched, p.leaves = nil, nil
 }

@@ -1,0 +1,73 @@
+package cam
+
+import (
+	"encoding/binary"
+	"fmt"
+	"image"
+	"image/color"
+	"io"
+	"math"
+)
+
+// Jet is the colour scale of heat maps: blue over cyan, green and yellow to red.
+func Jet(v float32) color.RGBA {
+	channel := func(centre float64) uint8 {
+		return uint8(math.Round(255 * min(max(1.5-math.Abs(4*float64(v)-centre), 0), 1)))
+	}
+	return color.RGBA{R: channel(3), G: channel(2), B: channel(1), A: 255}
+}
+
+var jet = func() (table [256]color.RGBA) {
+	for i := range table {
+		table[i] = Jet(float32(i) / 255)
+	}
+	return table
+}()
+
+func (m Map) color(i int) color.RGBA {
+	return jet[int(min(max(m.Values[i], 0), 1)*255+0.5)]
+}
+
+// HeatMap draws the map in colours.
+func (m Map) HeatMap() *image.RGBA {
+	img := image.NewRGBA(image.Rect(0, 0, m.Width, m.Height))
+	for i := range m.Values {
+		c := m.color(i)
+		copy(img.Pix[4*i:], []byte{c.R, c.G, c.B, 255})
+	}
+	return img
+}
+
+// Overlay lays the map over a picture of its size; share is the map's, 0.5 by
+// custom.
+func (m Map) Overlay(picture *image.RGBA, share float64) *image.RGBA {
+	img := image.NewRGBA(image.Rect(0, 0, m.Width, m.Height))
+	b := picture.Bounds()
+	for y := range min(m.Height, b.Dy()) {
+		for x := range min(m.Width, b.Dx()) {
+			i := y*m.Width + x
+			c := m.color(i)
+			p := picture.Pix[picture.PixOffset(b.Min.X+x, b.Min.Y+y):]
+			mix := func(a, b uint8) uint8 { return uint8(math.Round(float64(a)*share + float64(b)*(1-share))) }
+			copy(img.Pix[4*i:], []byte{mix(c.R, p[0]), mix(c.G, p[1]), mix(c.B, p[2]), 255})
+		}
+	}
+	return img
+}
+
+// WriteNPY writes the map as NumPy's .npy (format 1.0): float32, little endian,
+// shape (height, width).
+func (m Map) WriteNPY(w io.Writer) error {
+	header := fmt.Sprintf("{'descr': '<f4', 'fortran_order': False, 'shape': (%d, %d), }", m.Height, m.Width)
+	for (10+len(header)+1)%64 != 0 {
+		header += " "
+	}
+	header += "\n"
+	b := append([]byte("\x93NUMPY\x01\x00"), byte(len(header)), byte(len(header)>>8))
+	b = append(b, header...)
+	for _, v := range m.Values {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	_, err := w.Write(b)
+	return err
+}
