@@ -8,6 +8,7 @@ LDFLAGS := -s -w -X atelier/common/version.Version=$(VERSION)
 
 # Debian packages: what programs need, and what only tests and parity need.
 RUN_PACKAGES := g++ libtorch-dev redis-server
+BENCH_PACKAGES := python3-optuna
 TEST_PACKAGES := $(RUN_PACKAGES) python3-torch python3-torchvision python3-sklearn python3-yaml
 
 # Where libtorch is; empty = Debian's.
@@ -18,7 +19,7 @@ export LIBTORCH
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go fuzz parity proto clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search fuzz parity proto clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -67,13 +68,18 @@ lint: ## gofmt and go vet
 parity: test-deps libtorch ## numbers beside torchvision's
 	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -timeout 25m -tags libtorch -run 'Parity' -v ./worker/trainer/...
 
-bench: bench-go bench-cluster ## all measurements
+bench: bench-go bench-cluster bench-search ## all measurements
 
 bench-go: ## benchmarks of single rooms
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1s ./coordinator/state/... ./tuner/search/... ./common/...
 
 bench-cluster: programs ## the cluster's figures, beside bare raft in the same run
 	CGO_ENABLED=0 $(GO) run ./deploy/bench $(BENCH_FLAGS)
+
+bench-search: programs ## search methods beside Debian's Optuna: make bench-search SEARCH_FLAGS="-seeds 3 -methods gp"
+	@deploy/packages.sh $(BENCH_PACKAGES)
+	@mkdir -p build
+	CGO_ENABLED=0 $(GO) build -o build/bench-search ./deploy/bench/search && build/bench-search -atelier $(BIN)/atelier $(SEARCH_FLAGS)
 
 FUZZTIME ?= 20s
 fuzz: ## every fuzz test for FUZZTIME
