@@ -96,6 +96,10 @@ func Default() Settings {
 		Mean: ImageNetMean, Std: ImageNetStd, Crop: "pad", CropScaleMin: 0.08, Flip: true, CutMixAlpha: 1, Sampling: "shuffle"}
 }
 
+// ChannelsLast tells whether layout means channels_last; auto does, on every
+// device: it is faster on CPUs and with tensor cores (BENCHMARKS.md).
+func (s Settings) ChannelsLast() bool { return s.Layout != "default" }
+
 // field is one key: how to read it.
 type field struct {
 	key string

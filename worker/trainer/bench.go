@@ -3,16 +3,20 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/optim"
+	"atelier/worker/trainer/settings"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -45,18 +49,24 @@ func bench(args []string, out io.Writer) error {
 	fs.IntVar(&r.Steps, "steps", 10, "steps in a timed block")
 	fs.IntVar(&r.Repeats, "repeats", 3, "timed blocks")
 	fs.IntVar(&r.Threads, "threads", 2, "CPU threads")
-	fs.StringVar(&r.Layout, "layout", "channels_last", "default or channels_last")
+	fs.StringVar(&r.Layout, "layout", "channels_last", "default, channels_last or auto (what a training takes)")
 	fs.StringVar(&r.Precision, "precision", "fp32", "fp32 or bf16")
 	fs.StringVar(&r.Device, "device", "cpu", "cpu or cuda")
+	warmup := fs.Int("warmup", 2, "steps before the first timed block")
+	paced := fs.Bool("paced", false, "wait for a line with a number of steps before each timed block, print a line after it; --steps and --repeats do not count")
 	if err := fs.Parse(args); err != nil {
 		return usageError{err}
 	}
-	if r.Size < 1 || r.Batch < 1 || r.Steps < 1 || r.Repeats < 1 || r.Threads < 1 {
-		return usageError{fmt.Errorf("bench: size, batch, steps, repeats and threads must be at least 1")}
+	if r.Size < 1 || r.Batch < 1 || r.Steps < 1 || r.Repeats < 1 || r.Threads < 1 || *warmup < 1 {
+		return usageError{fmt.Errorf("bench: size, batch, steps, repeats, threads and warmup must be at least 1")}
+	}
+	automatic := layoutName(settings.Settings{Layout: "auto"}.ChannelsLast())
+	if r.Layout == "auto" {
+		r.Layout = automatic
 	}
 	precision, ok := map[string]torchx.Precision{"fp32": torchx.FP32, "bf16": torchx.BF16}[r.Precision]
 	if !ok || (r.Layout != "default" && r.Layout != "channels_last") {
-		return usageError{fmt.Errorf("bench: precision is fp32 or bf16, layout default or channels_last")}
+		return usageError{fmt.Errorf("bench: precision is fp32 or bf16, layout default, channels_last or auto")}
 	}
 	device, last := torchx.NewDevice(r.Device), r.Layout == "channels_last"
 	if err := torchx.DeviceReady(device); err != nil {
@@ -119,18 +129,58 @@ func bench(args []string, out io.Writer) error {
 		}
 		return torchx.Synchronize(device)
 	}
-	if err := steps(2); err != nil {
+	if err := steps(*warmup); err != nil {
 		return err
+	}
+	timed := func(n int) (float64, error) {
+		t := time.Now()
+		err := steps(n)
+		return float64(n*r.Batch) / time.Since(t).Seconds(), err
+	}
+	if *paced {
+		return pace(os.Stdin, out, automatic, timed)
 	}
 	var rates []float64
 	for range r.Repeats {
-		t := time.Now()
-		if err := steps(r.Steps); err != nil {
+		rate, err := timed(r.Steps)
+		if err != nil {
 			return err
 		}
-		rates = append(rates, float64(r.Steps*r.Batch)/time.Since(t).Seconds())
+		rates = append(rates, rate)
 	}
 	slices.Sort(rates)
 	r.Rate = float64(int(rates[len(rates)/2]*10+0.5)) / 10
 	return json.NewEncoder(out).Encode(r)
+}
+
+// pace lets another program say when a block of steps is due, so that several
+// measurements can take turns: {"ready": true, "auto": layout} at first, then for
+// each line with a number of steps {"images_per_s": rate of that block}, until
+// the lines end.
+func pace(in io.Reader, out io.Writer, automatic string, timed func(steps int) (float64, error)) error {
+	lines := json.NewEncoder(out)
+	if err := lines.Encode(map[string]any{"ready": true, "auto": automatic}); err != nil {
+		return err
+	}
+	for s := bufio.NewScanner(in); s.Scan(); {
+		n, err := strconv.Atoi(s.Text())
+		if err != nil || n < 1 {
+			return usageError{fmt.Errorf("bench: --paced wants a number of steps a line, got %.40q", s.Text())}
+		}
+		rate, err := timed(n)
+		if err != nil {
+			return err
+		}
+		if err := lines.Encode(map[string]float64{"images_per_s": rate}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func layoutName(channelsLast bool) string {
+	if channelsLast {
+		return "channels_last"
+	}
+	return "default"
 }

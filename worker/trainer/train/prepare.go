@@ -68,7 +68,7 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 		return err
 	}
 	r.data.device, r.data.seed = r.device, r.job.Seed
-	r.data.channelsLast = s.Layout != "default" // faster on CPUs and with tensor cores: BENCHMARKS.md
+	r.data.channelsLast = s.ChannelsLast()
 
 	if err := torchx.Seed(r.job.Seed); err != nil {
 		return err
