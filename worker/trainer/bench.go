@@ -16,7 +16,7 @@ import (
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/optim"
-	"atelier/worker/trainer/settings"
+	"atelier/common/settings"
 	"atelier/worker/trainer/torchx"
 )
 

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// point is one row of the tables in one precision.
+type point struct {
+	Model     string `json:"model"`
+	Size      int    `json:"size"` // pixels
+	Batch     int    `json:"batch"`
+	Threads   int    `json:"threads"`
+	Precision string `json:"precision"`
+}
+
+func (p point) key() string {
+	return fmt.Sprintf("steps model=%s size=%d batch=%d threads=%d precision=%s", p.Model, p.Size, p.Batch, p.Threads, p.Precision)
+}
+
+var layouts = []string{"default", "channels_last"}
+
+// sides are the processes that take turns at a point, ours and PyTorch's in
+// each layout.
+var sides = []string{"ours default", "pytorch default", "ours channels_last", "pytorch channels_last"}
+
+// steps is what was measured at a point, by side.
+type steps struct {
+	Auto  string               `json:"auto"`         // the layout ours takes by itself
+	Rates map[string][]float64 `json:"images_per_s"` // one a round
+	Peak  map[string]float64   `json:"peak_mib"`
+}
+
+// same is ours over PyTorch in the same layout, own default over PyTorch's.
+func (s steps) same(layout string) float64 {
+	return ratio(s.Rates["ours "+layout], s.Rates["pytorch "+layout])
+}
+
+func (s steps) own() float64 { return ratio(s.Rates["ours "+s.Auto], s.Rates["pytorch default"]) }
+
+// throughputPart measures every point that the journal lacks.
+func throughputPart(ctx context.Context, b *bench) error {
+	for _, threads := range b.threads {
+		for _, size := range b.sizes {
+			for _, model := range b.models {
+				for _, precision := range b.precisions {
+					p := point{model, size, b.batch, threads, precision}
+					if err := measure(b, p.key(), func() (steps, error) { return b.takeTurns(ctx, p) }); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return b.print(throughputTables(b.journal))
+}
+
+// takeTurns starts all sides and lets each do a block of steps a round, in
+// an order that turns round each time.
+func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
+	s = steps{Rates: map[string][]float64{}, Peak: map[string]float64{}}
+	var all []*paced
+	defer func() {
+		for _, side := range all {
+			side.kill()
+		}
+	}()
+	for _, layout := range layouts {
+		for _, who := range []string{"ours", "pytorch"} {
+			side, err := startPaced(ctx, who+" "+layout, b.stepsCommand(who, layout, p))
+			if err != nil {
+				return s, err
+			}
+			all = append(all, side)
+			// One after the other: a warm-up beside another's would measure neither's memory nor spare time.
+			if err := side.ready(); err != nil {
+				return s, err
+			}
+			if side.auto != "" {
+				s.Auto = side.auto
+			}
+		}
+	}
+	// The first block, of one step, tells how many make a block; it does not count.
+	slowest := math.Inf(1)
+	for _, side := range all {
+		rate, err := side.block(1)
+		if err != nil {
+			return s, err
+		}
+		slowest = min(slowest, rate)
+	}
+	n := stepsIn(b.block, slowest/float64(p.Batch))
+	for range b.rounds {
+		for _, side := range all {
+			rate, err := side.block(n)
+			if err != nil {
+				return s, err
+			}
+			s.Rates[side.name] = append(s.Rates[side.name], rate)
+		}
+		slices.Reverse(all)
+	}
+	for _, side := range all {
+		if s.Peak[side.name], err = side.close(); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// stepsIn is how many steps fill a block at stepsPerSecond, 1 to 50.
+func stepsIn(block time.Duration, stepsPerSecond float64) int {
+	return int(min(50, max(1, math.Round(block.Seconds()*stepsPerSecond))))
+}
+
+func (p *paced) block(steps int) (float64, error) {
+	if err := p.begin(steps); err != nil {
+		return 0, fmt.Errorf("%s: %w", p.name, err)
+	}
+	return p.end()
+}
+
+// stepsCommand is the command line of a side.
+func (b *bench) stepsCommand(who, layout string, p point) []string {
+	args := []string{b.trainer, "bench", "--paced"}
+	if who == "pytorch" {
+		args = []string{b.python, b.peer("steps.py")}
+	}
+	return append(args, "--model", p.Model, "--size", strconv.Itoa(p.Size), "--batch", strconv.Itoa(p.Batch), "--threads", strconv.Itoa(p.Threads),
+		"--precision", p.Precision, "--layout", layout, "--warmup", "1")
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestStatistics(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		got, want float64
+	}{
+		{"median of odd", median([]float64{9, 1, 2}), 2},
+		{"median of even", median([]float64{4, 1, 2, 9}), 3},
+		{"geometric mean", geometricMean([]float64{1, 4, 16}), 4},
+		{"least", least([]float64{3, 1, 2}), 1},
+		// 2/1, 30/20, 4/4: rounds are compared with one another, not medians.
+		{"ratio", ratio([]float64{2, 30, 4}, []float64{1, 20, 4}), 1.5},
+	} {
+		if math.Abs(c.got-c.want) > 1e-12 {
+			t.Errorf("%s: %g, want %g", c.name, c.got, c.want)
+		}
+	}
+	if !math.IsNaN(median(nil)) || !math.IsNaN(geometricMean(nil)) {
+		t.Error("of nothing: want NaN")
+	}
+}
+
+func TestStepsFillABlock(t *testing.T) {
+	for _, c := range []struct {
+		perSecond float64
+		want      int
+	}{{0.1, 1}, {3.2, 3}, {6.1, 6}, {1e6, 50}} {
+		if got := stepsIn(time.Second, c.perSecond); got != c.want {
+			t.Errorf("%g steps a second: %d, want %d", c.perSecond, got, c.want)
+		}
+	}
+}
+
+func TestShares(t *testing.T) {
+	var names []string
+	for _, s := range shares(12) {
+		names = append(names, s.String())
+	}
+	if got := strings.Join(names, " "); got != "1x12 2x6 3x4 4x3 6x2 12x1" {
+		t.Error(got)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	p := point{"resnet18", 64, 32, 2, "bf16"}
+	var q point
+	if !parseKey(p.key(), &q) || p != q {
+		t.Errorf("%q read as %+v", p.key(), q)
+	}
+	cores := 0
+	q = point{}
+	if !parseSlotsKey(slotsKey(p, 8), &q, &cores) || cores != 8 || q.Model != "resnet18" || q.Precision != "bf16" {
+		t.Errorf("%q read as %+v, %d cores", slotsKey(p, 8), q, cores)
+	}
+	for _, other := range []string{"", "steps", slotsKey(p, 8), p.key() + " more"} {
+		if parseKey(other, &q) {
+			t.Errorf("%q read as %+v", other, q)
+		}
+	}
+}
+
+// A table that was interrupted, its last line cut off, goes on; what other
+// programs did is measured again.
+func TestJournalGoesOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "deep", "journal.jsonl")
+	taken := 0
+	session := func(programs string, keys ...string) *journal {
+		t.Helper()
+		j, err := openJournal(path, programs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &bench{journal: j}
+		for _, k := range keys {
+			if err := measure(b, k, func() (int, error) { taken++; return taken, nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.close(); err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	session("one", "a", "b")
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteString(`{"key":"c","programs":"one","resu`)
+	f.Close()
+	j := session("one", "a", "b", "c")
+	var c int
+	if taken != 3 || !j.newest("c", &c) || c != 3 {
+		t.Errorf("%d measurements, want 3; c is %d", taken, c)
+	}
+	if session("two", "a"); taken != 4 {
+		t.Errorf("%d measurements after a build, want 4", taken)
+	}
+	j = session("one", "a")
+	var a int
+	if taken != 4 || !j.newest("a", &a) || a != 4 {
+		t.Errorf("%d measurements, newest of a %d", taken, a)
+	}
+
+	if err := os.WriteFile(path, []byte("{}\n"+`{"key":"a"}`+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openJournal(path, "one"); err == nil || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("a broken line: %v", err)
+	}
+}
+
+// The tables say what was measured and which bars were missed.
+func TestTables(t *testing.T) {
+	j, err := openJournal(filepath.Join(t.TempDir(), "j"), "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	add := func(model string, size int, precision string, ours, peer float64) {
+		s := steps{Auto: "channels_last", Rates: map[string][]float64{}, Peak: map[string]float64{}}
+		for _, layout := range layouts {
+			s.Rates["ours "+layout], s.Rates["pytorch "+layout] = []float64{ours, ours, ours}, []float64{peer, peer, peer}
+			s.Peak["ours "+layout], s.Peak["pytorch "+layout] = 100, 400
+		}
+		if err := j.add(point{model, size, 32, 2, precision}.key(), time.Unix(0, 0), 0.25, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("resnet18", 64, "fp32", 150, 100)
+	add("resnet18", 64, "bf16", 90, 100)
+	add("vanilla", 64, "fp32", 600, 400)
+	got := throughputTables(j)
+	for _, want := range []string{
+		"### 2 threads, batch 32",
+		"| resnet18 | 64 | 150 / 100 = **1.50** | 150 / 100 = **1.50** | 90.0 / 100 = 0.90 |",
+		"| vanilla | 64 | 600 / 400 = **1.50** | 600 / 400 = **1.50** | - | - |",
+		"100 / 400 = 0.25",
+		"Bars missed: resnet18 64 px bf16 default 0.90; resnet18 64 px bf16 channels_last 0.90; resnet18 64 px bf16 own default 0.90; geometric mean of our bf16 default 0.90 (bar 1.5).",
+		"0.2 to 0.2",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if err := j.add(slotsKey(point{Model: "vanilla", Size: 64, Batch: 32, Precision: "fp32"}, 2), time.Unix(0, 0), 0.1,
+		together{map[string][]float64{"1x2": {100, 100}, "2x1": {130, 130}}, map[string]float64{"1x2": 300, "2x1": 200}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := slotsTable(j); !strings.Contains(got, "| vanilla | 64 | fp32 | 100 | 130 | 300 | 400 | **1.30** |") {
+		t.Error(got)
+	}
+	five := []float64{3, 4, 5, 6, 7}
+	for i, seconds := range []float64{10, 11} {
+		for side, factor := range map[string]float64{"ours": 1, "PyTorch": 2.5} {
+			one := training{seconds * factor, five, 0.5, 300}
+			if err := j.add(endKey(side, i+1), time.Unix(0, 0), 0.1, one); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := endTable(j); !strings.Contains(got, "| ours | 10.5 (10.0 11.0) | 3.00 | 1.00 | 0.50 | 300 |") || !strings.Contains(got, "PyTorch / ours: **2.50** (bar 2.0)") {
+		t.Error(got)
+	}
+}
+
+// A program that ends instead of answering is told with what it said.
+func TestProgramThatFails(t *testing.T) {
+	p, err := startPaced(context.Background(), "ours default", []string{"/bin/sh", "-c", "echo no such model >&2; exit 3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.ready(); err == nil || !strings.Contains(err.Error(), "no such model") || !strings.Contains(err.Error(), "exit status 3") {
+		t.Error(err)
+	}
+	p.kill()
+
+	p, err = startPaced(context.Background(), "ours default", []string{"/bin/sh", "-c", `echo '{"ready":true,"auto":"channels_last"}'; while read n; do echo "{\"images_per_s\":$n}"; done`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.kill()
+	if err := p.ready(); err != nil || p.auto != "channels_last" {
+		t.Fatal(p.auto, err)
+	}
+	if rate, err := p.block(7); err != nil || rate != 7 {
+		t.Error(rate, err)
+	}
+	if _, err := p.block(0); err == nil || !strings.Contains(err.Error(), "no rate") {
+		t.Error(err)
+	}
+	if mib, err := p.close(); err != nil || mib <= 0 {
+		t.Error(mib, err)
+	}
+}
