@@ -13,10 +13,10 @@ import (
 	"strconv"
 	"time"
 
+	"atelier/common/settings"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/optim"
-	"atelier/common/settings"
 	"atelier/worker/trainer/torchx"
 )
 
