@@ -170,7 +170,7 @@ func (e *Env) app() *ucli.App {
 		Before:                    before,
 		Commands: []*ucli.Command{
 			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
-			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(),
+			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.metadataCommands(),
 		},
 	}
 }

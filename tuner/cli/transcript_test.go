@@ -24,6 +24,9 @@ func TestTranscripts(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			f := start(t)
 			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS("testdata/files")); err != nil {
+				t.Fatal(err)
+			}
 			want, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
