@@ -151,3 +151,6 @@ func (s *Server) write(ctx context.Context, c *logv1.Command) (state.Result, err
 	}
 	return res, failure(err)
 }
+
+// now is the clock of answers, in Unix milliseconds.
+func (s *Server) now() int64 { return s.cfg.Now().UnixMilli() }

@@ -69,7 +69,7 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 		if made.Seed != spec.Seed {
 			resp.Warnings = nil // a repeat: the first answer's seed counts
 		}
-		resp.Sweep = sweepOf(made)
+		resp.Sweep = made.Proto(s.now())
 		return connect.NewResponse(resp), nil
 	}
 }
@@ -101,7 +101,7 @@ func (s sweeps) GetSweep(ctx context.Context, req *connect.Request[atelierv1.Get
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&atelierv1.GetSweepResponse{Sweep: sweepOf(sw), Index: view.Index()}), nil
+	return connect.NewResponse(&atelierv1.GetSweepResponse{Sweep: sw.Proto(s.now()), Index: view.Index()}), nil
 }
 
 // ListSweeps lists the newest first.
@@ -117,7 +117,7 @@ func (s sweeps) ListSweeps(ctx context.Context, req *connect.Request[atelierv1.L
 		limit = len(all)
 	}
 	for i := range limit {
-		m := sweepOf(all[len(all)-1-i])
+		m := all[len(all)-1-i].Proto(s.now())
 		m.SpecYaml = "" // a list is not the place for it; GetSweep tells
 		resp.Sweeps = append(resp.Sweeps, m)
 	}
@@ -136,7 +136,7 @@ func (s sweeps) ControlSweep(ctx context.Context, req *connect.Request[atelierv1
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&atelierv1.ControlSweepResponse{Sweep: sweepOf(sw)}), nil
+	return connect.NewResponse(&atelierv1.ControlSweepResponse{Sweep: sw.Proto(s.now())}), nil
 }
 
 func (s sweeps) ExtendSweep(ctx context.Context, req *connect.Request[atelierv1.ExtendSweepRequest]) (*connect.Response[atelierv1.ExtendSweepResponse], error) {
@@ -151,7 +151,7 @@ func (s sweeps) ExtendSweep(ctx context.Context, req *connect.Request[atelierv1.
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&atelierv1.ExtendSweepResponse{Sweep: sweepOf(sw)}), nil
+	return connect.NewResponse(&atelierv1.ExtendSweepResponse{Sweep: sw.Proto(s.now())}), nil
 }
 
 func (s sweeps) WaitSweep(ctx context.Context, req *connect.Request[atelierv1.WaitSweepRequest]) (*connect.Response[atelierv1.WaitSweepResponse], error) {
@@ -167,7 +167,7 @@ func (s sweeps) WaitSweep(ctx context.Context, req *connect.Request[atelierv1.Wa
 		}
 		if over || sw.ModifiedIndex > req.Msg.AfterIndex {
 			leave()
-			return connect.NewResponse(&atelierv1.WaitSweepResponse{Sweep: sweepOf(sw), Index: max(view.Index(), sw.ModifiedIndex)}), nil
+			return connect.NewResponse(&atelierv1.WaitSweepResponse{Sweep: sw.Proto(s.now()), Index: max(view.Index(), sw.ModifiedIndex)}), nil
 		}
 		select {
 		case <-changed:
@@ -197,7 +197,7 @@ func (s sweeps) GetLeaderboard(ctx context.Context, req *connect.Request[atelier
 		return nil, redisFailure(err)
 	}
 	return connect.NewResponse(&atelierv1.GetLeaderboardResponse{
-		Rows: rows, Index: answer.Index, Source: answer.Source, Objective: objectiveOf(sw.Objective),
+		Rows: rows, Index: answer.Index, Source: answer.Source, Objective: sw.Objective.Proto(),
 	}), nil
 }
 

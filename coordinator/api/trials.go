@@ -44,7 +44,7 @@ func (s trials) ListTrials(ctx context.Context, req *connect.Request[atelierv1.L
 			break
 		}
 		if len(wanted) == 0 || wanted[t.Status] {
-			resp.Trials = append(resp.Trials, trialOf(sw, t))
+			resp.Trials = append(resp.Trials, t.Proto(sw))
 		}
 	}
 	return connect.NewResponse(resp), nil
@@ -78,7 +78,7 @@ func (s trials) GetTrial(ctx context.Context, req *connect.Request[atelierv1.Get
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&atelierv1.GetTrialResponse{Trial: trialOf(sw, t), Index: view.Index()}), nil
+	return connect.NewResponse(&atelierv1.GetTrialResponse{Trial: t.Proto(sw), Index: view.Index()}), nil
 }
 
 func (s trials) GetCurve(ctx context.Context, req *connect.Request[atelierv1.GetCurveRequest]) (*connect.Response[atelierv1.GetCurveResponse], error) {
@@ -139,5 +139,5 @@ func (s trials) change(ctx context.Context, sweep string, trial int64, c *logv1.
 	if err != nil {
 		return nil, err
 	}
-	return trialOf(sw, t), nil
+	return t.Proto(sw), nil
 }

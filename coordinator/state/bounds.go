@@ -2,11 +2,14 @@ package state
 
 // Bounds on what a command may carry.
 const (
-	maxName        = 256         // bytes of a worker, slot, request, metric or member name
-	maxText        = 1 << 20     // bytes of a spec or of training settings
-	maxMessage     = 4096        // bytes of a message or a location; longer messages are cut
-	maxParams      = 1 << 16     // bytes of a trial's parameters
-	maxBudget      = 100_000_000 // trials of a sweep
+	maxName        = 256      // bytes of a worker, slot, request, metric or member name
+	maxText        = 1 << 20  // bytes of a spec or of training settings
+	maxMessage     = 4096     // bytes of a message or a location; longer messages are cut
+	maxParams      = 1 << 16  // bytes of a trial's parameters
+	maxPoints      = 16 << 20 // bytes of all points given to a sweep; of its warm start
+	maxPriority    = 1000
+	maxTime        = 10 * 366 * 86_400_000 // ms of a sweep
+	maxBudget      = 100_000_000           // trials of a sweep
 	maxParallelism = 100_000
 	maxMetrics     = 256       // names in a sweep
 	maxReports     = 1_000_000 // of a trial

@@ -66,14 +66,36 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 	n := c.rng.Int64N(known+2) + c.rng.Int64N(2)
 	switch p := c.rng.IntN(100); {
 	case p < 3:
-		cmd.Op = &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: id, Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction(1 + id[2]%2)},
-			BudgetTrials: int64(id[2]-'0')*60 + 60, Parallelism: int64(id[2]-'0') + 3, MaxRetries: 2}}
+		create := &logv1.CreateSweep{Id: id, Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction(1 + id[2]%2)},
+			BudgetTrials: int64(id[2]-'0')*60 + 60, Parallelism: int64(id[2]-'0') + 3, MaxRetries: 2}
+		switch id[2] {
+		case '2':
+			create.BudgetEpochs, create.CheckpointBytes = 25, 60
+		case '4':
+			create.StoppingJson, create.CheckpointBytes = "{}", 30
+		case '5':
+			create.BudgetMs = 1 << 29
+		case '6':
+			create.EnqueuedJson = []string{`{"x":-1}`, `{"x":-2}`}
+			create.Constraints = []*atelierv1.Constraint{{Metric: "acc", HasMin: true, Min: -2}}
+		}
+		cmd.Op = &logv1.Command_CreateSweep{CreateSweep: create}
 	case p < 13:
 		op := &logv1.ProposeTrials{Id: id, First: known + 1 - c.rng.Int64N(8)/7}
 		for i := range c.rng.IntN(5) {
 			op.ParamsJson = append(op.ParamsJson, fmt.Sprintf(`{"x":%d}`, i))
 		}
 		op.Exhausted = c.rng.IntN(200) == 0
+		if s, ok := v.Sweep(id); ok {
+			op.Seen, op.Source, op.Budget = c.rng.Int64N(s.Findings+2), atelierv1.ProposalSource_PROPOSAL_SOURCE_SEARCH, s.Budget
+			if q := s.Queue(); len(q) > 0 && c.rng.IntN(3) > 0 {
+				op.ParamsJson, op.Source = q[:1+c.rng.IntN(len(q))], atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED
+			} else if c.rng.IntN(5) == 0 {
+				for range op.ParamsJson {
+					op.Origins = append(op.Origins, &atelierv1.Origin{Trial: c.rng.Int64N(known + 1), Epoch: int32(c.rng.IntN(4))})
+				}
+			}
+		}
 		cmd.Op = &logv1.Command_ProposeTrials{ProposeTrials: op}
 	case p < 40:
 		if s, ok := v.Sweep(id); ok && c.rng.IntN(8) > 0 {
@@ -87,16 +109,34 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 	case p < 90:
 		g := c.someGrant()
 		cmd.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: g.sweep, Trial: g.trial, Token: g.token, Cause: "late"}}
-	case p < 93:
+	case p < 92:
+		if s, ok := v.Sweep(id); ok && c.rng.IntN(3) > 0 {
+			for _, open := range s.Open() {
+				if s.Trial(open).Status == atelierv1.TrialStatus_TRIAL_STATUS_PAUSED {
+					n = open
+				}
+			}
+		}
+		switch c.rng.IntN(8) {
+		case 0:
+			cmd.Op = &logv1.Command_EnqueueTrials{EnqueueTrials: &logv1.EnqueueTrials{Id: id, ParamsJson: []string{`{"x":-3}`}}}
+		case 1:
+			cmd.Op = &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(c.rng.IntN(3))}}
+		case 2:
+			cmd.Op = &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: id}}
+		default:
+			cmd.Op = &logv1.Command_ResumeTrial{ResumeTrial: &logv1.ResumeTrial{Id: id, Trial: n, Reason: "r"}}
+		}
+	case p < 94:
 		cmd.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: n, Verdict: atelierv1.Verdict(c.rng.IntN(4))}}
-	case p < 95:
+	case p < 96:
 		actions := []atelierv1.SweepAction{1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3}
 		if c.rng.IntN(60) == 0 {
 			actions = []atelierv1.SweepAction{4}
 		}
 		cmd.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: actions[c.rng.IntN(len(actions))]}}
-	case p < 96:
-		cmd.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: c.rng.Int64N(9)}}
+	case p < 97:
+		cmd.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: c.rng.Int64N(9), AddEpochs: c.rng.Int64N(2) * 5, AddMs: c.rng.Int64N(2) << 20}}
 	case p < 98:
 		cmd.Op = &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: id, Trial: n}}
 	case p < 99:
@@ -130,7 +170,7 @@ func (c *chaos) events() *logv1.RecordEvents {
 			}
 			event.Event = &atelierv1.RunEvent_Report{Report: r}
 		case p < 93:
-			event.Event = &atelierv1.RunEvent_Checkpoint{Checkpoint: &atelierv1.Checkpoint{Epoch: int32(c.rng.IntN(10)), Location: "shared:x", Sha256: "0"}}
+			event.Event = &atelierv1.RunEvent_Checkpoint{Checkpoint: &atelierv1.Checkpoint{Epoch: int32(c.rng.IntN(10)), Location: "shared:x", Sha256: "0", Size: int64(c.rng.IntN(9))}}
 		default:
 			event.Event = &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: atelierv1.ExitClass(max(c.rng.IntN(28)-14, c.rng.IntN(2))), Message: "m"}}
 		}
@@ -195,6 +235,8 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 	for _, s := range v.Sweeps() {
 		var counts state.Counts
 		var open, retries, fresh, ranked []int64
+		var epochs, stored, protected int64
+		findings := map[int64]bool{}
 		for tr := range s.Trials(1) {
 			counts.Proposed++
 			if tr.Number != counts.Proposed {
@@ -245,6 +287,22 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 			if tr.Ended() {
 				c.ended[key] = tr.Status
 			}
+			epochs += tr.Trained()
+			for i := range tr.Checkpoints {
+				stored += tr.Checkpoints[i].Size
+				if i == 0 && !tr.Ended() || s.Best() == tr {
+					protected += tr.Checkpoints[i].Size
+				}
+			}
+			for i, f := range tr.Findings {
+				if findings[f.Ordinal] || f.Ordinal < 1 || f.Ordinal > s.Findings || i > 0 && f.Ordinal < tr.Findings[i-1].Ordinal {
+					t.Fatalf("%v: findings %+v of %d", key, tr.Findings, s.Findings)
+				}
+				findings[f.Ordinal] = true
+			}
+			if last, ok := tr.Known(s.Findings); tr.Ended() && (!ok || last.Status != tr.Status || last.HasValue != tr.HasValue || last.Value != tr.Value) {
+				t.Fatalf("%v is %v with %g; the last finding is %+v", key, tr.Status, tr.Value, last)
+			}
 			best, has := math.Inf(1), false
 			tr.Reports(func(r state.Report) bool {
 				want, ok := c.acked[reportKey{key, r.Epoch}]
@@ -259,6 +317,10 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 				}
 				if !(got == want || math.IsNaN(want)) {
 					t.Fatalf("%v epoch %d: %g, acknowledged was %g", key, r.Epoch, got, want)
+				}
+				acc, ok := tr.MetricAt(r.Epoch, "acc")
+				if len(s.Constraints) > 0 && (!ok || !s.Constraints[0].Holds(acc)) {
+					return true
 				}
 				if !math.IsNaN(want) && !math.IsInf(want, 0) {
 					if s.Objective.Maximize {
@@ -283,6 +345,15 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 		}
 		if counts != s.Counts {
 			t.Fatalf("%s: counts %+v, recounted %+v", s.ID, s.Counts, counts)
+		}
+		if epochs != s.Epochs || s.BudgetEpochs > 0 && epochs > s.BudgetEpochs {
+			t.Fatalf("%s: %d epochs of %d, recounted %d", s.ID, s.Epochs, s.BudgetEpochs, epochs)
+		}
+		if stored != s.StoredBytes || s.CheckpointBytes > 0 && len(fresh) == 0 && stored > max(s.CheckpointBytes, protected) {
+			t.Fatalf("%s: %d bytes of %d, recounted %d, of which %d must stay", s.ID, s.StoredBytes, s.CheckpointBytes, stored, protected)
+		}
+		if int64(len(findings)) != s.Findings {
+			t.Fatalf("%s: %d findings, recounted %d", s.ID, s.Findings, len(findings))
 		}
 		if counts.Proposed > s.Budget || counts.Running > s.Parallelism {
 			t.Fatalf("%s: %d of %d trials, %d of %d run", s.ID, counts.Proposed, s.Budget, counts.Running, s.Parallelism)

@@ -36,6 +36,10 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 		refuse("unknown sweep")
 		return
 	}
+	if s.Overdue(now) {
+		m.overrun(now, s)
+		s, _ = m.peek(s.ID)
+	}
 	t := s.Trial(e.GetTrial())
 	if t == nil {
 		refuse("unknown trial")
@@ -64,7 +68,14 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 		refuse("an event of no kind this version knows")
 		return
 	}
-	a.Verdict = max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE)
+	if a.Verdict == 0 {
+		s, _ = m.peek(s.ID)
+		t = s.Trial(t.Number)
+		a.Verdict = max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE)
+		if a.Verdict != atelierv1.Verdict_VERDICT_CONTINUE && a.Message == "" {
+			a.Message = t.StopReason
+		}
+	}
 }
 
 // late answers an event whose token is not the trial's lease. What a run said
@@ -105,6 +116,11 @@ func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *
 		a.Outcome, a.Message = refused, "the trial has four million metric values"
 		return
 	}
+	before := t.Trained()
+	if s.BudgetEpochs > 0 && !s.affords(t, t.with(p.GetEpoch())-before) {
+		a.Outcome, a.Verdict, a.Message = refused, verdictStop, "the sweep's budget of epochs is used"
+		return
+	}
 	l, why := m.layoutOf(s, t, p.GetMetrics())
 	if why != "" {
 		a.Outcome, a.Message = refused, why
@@ -120,11 +136,12 @@ func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *
 	s.Counts.Reports++
 	s.ModifiedIndex = m.live.index
 	if v, ok := t.curve.metric(len(t.curve.epochs)-1, s.Objective.Metric); ok && !math.IsNaN(v) && !math.IsInf(v, 0) {
-		if !t.HasValue || s.Objective.better(v, t.Value) {
+		if (!t.HasValue || s.Objective.better(v, t.Value)) && s.feasible(t, len(t.curve.epochs)-1) {
 			t.HasValue, t.Value, t.ValueEpoch = true, v, p.GetEpoch()
 			m.rank(s, t)
 		}
 	}
+	m.spendEpochs(now, s, t, t.Trained()-before)
 	a.Outcome = recorded
 	m.note(Change{Kind: ReportRecorded, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
 }
@@ -262,6 +279,9 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 			c.Metric, c.HasMetric = t.curve.metric(i, s.Objective.Metric)
 		}
 	}
+	if i, ok := t.curve.row(c.Epoch); ok && !s.feasible(t, i) {
+		c.HasMetric = false // not one that could be the best
+	}
 	if !c.HasMetric || math.IsNaN(c.Metric) {
 		c.HasMetric, c.Metric = false, 0
 	}
@@ -278,14 +298,11 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 	if best != 0 {
 		kept = append(kept, rows[best])
 	}
-	dropped := len(t.Checkpoints) + 1 - len(kept)
-	t.Checkpoints = kept
 	s.ModifiedIndex = m.live.index
 	a.Outcome = recorded
 	m.note(Change{Kind: CheckpointRecorded, Sweep: s.ID, Trial: t.Number, Worker: c.Worker, Token: token})
-	if dropped > 0 {
-		m.note(Change{Kind: CheckpointDropped, Sweep: s.ID, Trial: t.Number})
-	}
+	m.keep(s, t, kept, false)
+	m.press(s)
 }
 
 // bestCheckpoint returns the place of the best by objective in rows, newest

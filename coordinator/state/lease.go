@@ -22,12 +22,18 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
 	switch {
 	case t == nil:
+	case c.GetTermMs() < 0 || c.GetTermMs() > maxTime:
+		r.Err = invalid("grant lease for trial %d of sweep %s: a term of %d ms", t.Number, s.ID, c.GetTermMs())
 	case s.Status != sweepRunning:
 		r.Err = conflict("grant lease for trial %d of sweep %s: the sweep is %s", t.Number, s.ID, statusName(s.Status))
+	case s.Overdue(now):
+		r.Err = conflict("grant lease for trial %d of sweep %s: its time of %v is used", t.Number, s.ID, span(s.BudgetMS))
 	case t.Status != trialWaiting:
 		r.Err = conflict("grant lease for trial %d of sweep %s: it is %s", t.Number, s.ID, trialStatusName(t.Status))
 	case s.Counts.Running >= s.Parallelism:
 		r.Err = conflict("grant lease for trial %d of sweep %s: %d trials run, as many as its parallelism", t.Number, s.ID, s.Counts.Running)
+	case s.Room() == 0:
+		r.Err = conflict("grant lease for trial %d of sweep %s: its budget of %d epochs is used, %d of them by trials that run", t.Number, s.ID, s.BudgetEpochs, s.reserved())
 	case m.live.Drained(c.GetWorker()):
 		r.Err = conflict("grant lease for trial %d of sweep %s: worker %s is drained", t.Number, s.ID, c.GetWorker())
 	}
@@ -37,7 +43,7 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	s, _ = m.sweep(s.ID)
 	t = m.trial(s, t.Number)
 	m.move(s, t, trialRunning)
-	lease := &Lease{Token: token, Worker: m.intern(c.GetWorker()), Incarnation: m.intern(c.GetIncarnation()), Slot: m.intern(c.GetSlot()), Request: c.GetRequest(), GrantedMS: now}
+	lease := &Lease{Token: token, Worker: m.intern(c.GetWorker()), Incarnation: m.intern(c.GetIncarnation()), Slot: m.intern(c.GetSlot()), Request: c.GetRequest(), GrantedMS: now, TermMS: c.GetTermMs()}
 	run := Run{Number: int32(len(t.Runs) + 1), Token: token, Worker: lease.Worker, Slot: lease.Slot, StartedMS: now}
 	if len(t.Checkpoints) > 0 {
 		run.ResumedEpoch = t.Checkpoints[0].Epoch

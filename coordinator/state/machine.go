@@ -130,6 +130,14 @@ func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 		m.failSweep(now, op.FailSweep, r)
 	case *logv1.Command_RetryTrial:
 		m.once("retry", c.GetRequestId(), op.RetryTrial.GetId(), r, func() { m.retryTrial(now, op.RetryTrial, r) })
+	case *logv1.Command_ResumeTrial:
+		m.resumeTrial(op.ResumeTrial, r)
+	case *logv1.Command_EnqueueTrials:
+		m.once("enqueue", c.GetRequestId(), op.EnqueueTrials.GetId(), r, func() { m.enqueueTrials(now, op.EnqueueTrials, r) })
+	case *logv1.Command_PrioritizeSweep:
+		m.once("prioritize", c.GetRequestId(), op.PrioritizeSweep.GetId(), r, func() { m.prioritizeSweep(now, op.PrioritizeSweep, r) })
+	case *logv1.Command_EndOverdue:
+		m.endOverdue(now, op.EndOverdue, r)
 	case *logv1.Command_SetDrain:
 		m.once("drain", c.GetRequestId(), "", r, func() { m.setDrain(op.SetDrain, r) })
 	case *logv1.Command_SetMember:

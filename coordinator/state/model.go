@@ -2,8 +2,10 @@ package state
 
 import (
 	"iter"
+	"math"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
 )
 
 // Objective is the metric that ranks trials, and which way.
@@ -19,6 +21,22 @@ func (o Objective) better(a, b float64) bool {
 	}
 	return a < b
 }
+
+// Constraint bounds a metric: a trial is acceptable at an epoch where every
+// constraint of its sweep holds.
+type Constraint struct {
+	Metric         string
+	Max, Min       float64
+	HasMax, HasMin bool
+}
+
+// Holds reports whether a value meets the constraint; NaN meets none.
+func (c Constraint) Holds(v float64) bool {
+	return !math.IsNaN(v) && (!c.HasMax || v <= c.Max) && (!c.HasMin || v >= c.Min)
+}
+
+// Requirement is a label that a worker must carry.
+type Requirement struct{ Key, Value string }
 
 // Counts sums up a sweep.
 type Counts struct {
@@ -72,6 +90,27 @@ type Sweep struct {
 	ModifiedIndex                    uint64 // raft index of the last change to the sweep or a trial of it
 	Counts                           Counts
 
+	// Budget is trials; 0 where epochs or time alone bound the sweep. An epoch is
+	// one that a trial reported; time is that in which the sweep runs.
+	BudgetEpochs, BudgetMS int64 // 0 = no limit
+	Epochs                 int64 // reported by all trials together
+	SpentMS, RunningSince  int64 // it ran SpentMS before RunningSince, which is 0 while it does not run
+	Ending                 string
+	Priority               int32 // a higher one gets free slots first
+
+	CheckpointBytes int64 // of all checkpoints kept; 0 = no limit
+	StoredBytes     int64 // of those kept now
+
+	StoppingJSON  string             // the stopping rule; empty = none
+	Objectives    []Objective        // all of them, Objective first
+	Constraints   []Constraint       // all must hold
+	Requires      []Requirement      // by key
+	Enqueued      []string           // given points, parameters as JSON, taken ones too
+	EnqueuedTaken int64              // how many of them have become trials, from the front
+	WarmStart     string             // the sweep that WarmTrials were taken from
+	WarmTrials    []*logv1.WarmTrial // never changed
+	Findings      int64              // how many there have been; see Finding
+
 	gen     uint64
 	trials  vector[*Trial]
 	scores  vector[float64] // value of trial i+1, NaN while it has none
@@ -82,6 +121,7 @@ type Sweep struct {
 	metrics []string
 	layouts []*layout // the last few in use, so that trials share them
 	badSpec int64     // failed trials whose last run ended BAD_SPEC
+	stored  numbers   // trials with a checkpoint, where CheckpointBytes bounds them
 }
 
 // Len is the number of trials proposed.
@@ -137,6 +177,14 @@ type Trial struct {
 	StopReason, Failure           string
 	CreatedMS, StartedMS, EndedMS int64
 	FailedRuns, LostRuns          int32
+	Pauses                        int32
+
+	// Where the point came from, and what its proposer knew: how many findings
+	// of the sweep, and how many trials it reckoned with.
+	Source                       atelierv1.ProposalSource
+	ProposedSeen, ProposedBudget int64
+	Origin                       Origin
+	Findings                     []Finding // in the order they were made
 
 	gen   uint64
 	curve curve
@@ -174,6 +222,36 @@ func (t *Trial) Ended() bool { return ended(t.Status) }
 
 func ended(s atelierv1.TrialStatus) bool { return s >= atelierv1.TrialStatus_TRIAL_STATUS_FINISHED }
 
+// Origin names the checkpoint of another trial that a trial starts from; Trial
+// is 0 for one that starts from scratch.
+type Origin struct {
+	Trial int64
+	Epoch int32
+}
+
+// Finding is what search learned of a trial, at its end and at each pause.
+// Ordinals count a sweep's findings from 1 in the order of the log; a trial's
+// later finding takes the place of the one before. What search knew when it had
+// seen n findings is thus a function of the state for every n up to now.
+type Finding struct {
+	Ordinal           int64
+	Status            atelierv1.TrialStatus
+	HasValue          bool
+	ValueEpoch, Epoch int32
+	Value             float64
+}
+
+// Known returns what search knew of the trial after seen findings of the sweep;
+// false while it knew nothing but the point.
+func (t *Trial) Known(seen int64) (Finding, bool) {
+	for i := len(t.Findings) - 1; i >= 0; i-- {
+		if t.Findings[i].Ordinal <= seen {
+			return t.Findings[i], true
+		}
+	}
+	return Finding{}, false
+}
+
 // Run is one attempt at a trial.
 type Run struct {
 	Number       int32
@@ -191,6 +269,7 @@ type Lease struct {
 	Token                              uint64
 	Worker, Incarnation, Slot, Request string
 	GrantedMS                          int64
+	TermMS                             int64 // chosen by the holder; 0 = the cluster's
 }
 
 // Checkpoint is a stored model state.

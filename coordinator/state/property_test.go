@@ -195,11 +195,11 @@ func TestViewsWhileApplying(t *testing.T) {
 // readAll touches everything a reader of a View may touch.
 func readAll(v *state.View) {
 	for _, s := range v.Sweeps() {
-		s.Proto()
+		s.Proto(5)
 		s.Leaderboard(5)
 		s.Waiting()
 		for tr := range s.Trials(1) {
-			tr.Proto(s.ID)
+			tr.Proto(s)
 			tr.Reports(func(r state.Report) bool { r.Proto(); return true })
 		}
 	}

@@ -2,16 +2,46 @@ package state
 
 import atelierv1 "atelier/common/proto/atelier/v1"
 
-// Proto returns the sweep as the API speaks of it.
-func (s *Sweep) Proto() *atelierv1.Sweep {
+// Proto returns the objective as the API speaks of it.
+func (o Objective) Proto() *atelierv1.Objective {
+	p := &atelierv1.Objective{Metric: o.Metric, Direction: atelierv1.Direction_DIRECTION_MINIMIZE}
+	if o.Maximize {
+		p.Direction = atelierv1.Direction_DIRECTION_MAXIMIZE
+	}
+	return p
+}
+
+// Proto returns the constraint as the API speaks of it.
+func (c Constraint) Proto() *atelierv1.Constraint {
+	return &atelierv1.Constraint{Metric: c.Metric, HasMax: c.HasMax, Max: c.Max, HasMin: c.HasMin, Min: c.Min}
+}
+
+// Proto returns the sweep as the API speaks of it; now, in Unix milliseconds,
+// is for how long it has run.
+func (s *Sweep) Proto(now int64) *atelierv1.Sweep {
 	p := &atelierv1.Sweep{
 		Id: s.ID, Name: s.Name, Status: s.Status, Failure: s.Failure, SpecYaml: s.SpecYAML, Seed: s.Seed,
-		Objective: s.spec().Objective, SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer,
+		Objective: s.Objective.Proto(), SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer,
 		BudgetTrials: s.Budget, Parallelism: s.Parallelism, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Counts: s.Counts.Proto(), DefaultDir: s.BaseDir, MaxRetries: s.MaxRetries,
+		BudgetEpochs: s.BudgetEpochs, BudgetMs: s.BudgetMS, CheckpointBytes: s.CheckpointBytes, Priority: s.Priority,
+		StoppingJson: s.StoppingJSON, WarmStart: s.WarmStart, WarmTrials: int64(len(s.WarmTrials)), Enqueued: int64(len(s.Queue())),
+		Epochs: s.Epochs, SpentMs: s.Spent(now), Ending: s.Ending, StoredBytes: s.StoredBytes, Findings: s.Findings,
+	}
+	for _, o := range s.Objectives {
+		p.Objectives = append(p.Objectives, o.Proto())
+	}
+	for _, c := range s.Constraints {
+		p.Constraints = append(p.Constraints, c.Proto())
+	}
+	for _, q := range s.Requires {
+		if p.Requires == nil {
+			p.Requires = map[string]string{}
+		}
+		p.Requires[q.Key] = q.Value
 	}
 	if best := s.Best(); best != nil {
-		p.Best = best.Proto(s.ID)
+		p.Best = best.Proto(s)
 	}
 	return p
 }
@@ -23,18 +53,41 @@ func (c Counts) Proto() *atelierv1.SweepCounts {
 }
 
 // Proto returns the trial as the API speaks of it, without its curve.
-func (t *Trial) Proto(sweep string) *atelierv1.Trial {
+func (t *Trial) Proto(s *Sweep) *atelierv1.Trial {
 	p := &atelierv1.Trial{
-		SweepId: sweep, Number: t.Number, Status: t.Status, ParamsJson: t.ParamsJSON, HasValue: t.HasValue, Value: t.Value, ValueEpoch: t.ValueEpoch, Epoch: t.Epoch(),
+		SweepId: s.ID, Number: t.Number, Status: t.Status, ParamsJson: t.ParamsJSON, HasValue: t.HasValue, Value: t.Value, ValueEpoch: t.ValueEpoch, Epoch: t.Epoch(),
 		CreatedMs: t.CreatedMS, StartedMs: t.StartedMS, EndedMs: t.EndedMS, Failure: t.Failure, Verdict: t.Verdict, StopReason: t.StopReason,
+		Source: t.Source, ProposedSeen: t.ProposedSeen, Pauses: t.Pauses, Origin: t.Origin.Proto(),
+	}
+	for i := range t.Findings {
+		p.Findings = append(p.Findings, t.Findings[i].Proto())
+	}
+	if len(s.Objectives) > 1 || len(s.Constraints) > 0 {
+		p.Infeasible = s.Infeasible(t)
+		for _, metric := range s.Measured(t, t.Epoch()) {
+			p.Metrics = append(p.Metrics, &atelierv1.Metric{Name: metric.Name, Value: metric.Value})
+		}
 	}
 	for i := range t.Runs {
 		p.Runs = append(p.Runs, t.Runs[i].Proto())
 	}
 	for i := range t.Checkpoints {
-		p.Checkpoints = append(p.Checkpoints, t.Checkpoints[i].Proto(sweep, t.Number))
+		p.Checkpoints = append(p.Checkpoints, t.Checkpoints[i].Proto(s.ID, t.Number))
 	}
 	return p
+}
+
+// Proto returns the origin as the API speaks of it; nil for none.
+func (o Origin) Proto() *atelierv1.Origin {
+	if o.Trial == 0 {
+		return nil
+	}
+	return &atelierv1.Origin{Trial: o.Trial, Epoch: o.Epoch}
+}
+
+// Proto returns the finding as the API speaks of it.
+func (f *Finding) Proto() *atelierv1.Finding {
+	return &atelierv1.Finding{Ordinal: f.Ordinal, Status: f.Status, HasValue: f.HasValue, Value: f.Value, ValueEpoch: f.ValueEpoch, Epoch: f.Epoch}
 }
 
 // Proto returns the run as the API speaks of it.

@@ -3,6 +3,7 @@ package state
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -143,13 +144,20 @@ func (m *Machine) loadSweep(rr *recordReader, r *logv1.SweepRecord) error {
 	s.Status, s.Failure, s.Exhausted = r.GetStatus(), r.GetFailure(), r.GetExhausted()
 	s.CreatedMS, s.EndedMS, s.ModifiedIndex = r.GetCreatedMs(), r.GetEndedMs(), r.GetModifiedIndex()
 	s.metrics = slices.Clone(r.GetMetrics())
+	s.Findings, s.EnqueuedTaken, s.Ending = r.GetFindings(), r.GetEnqueuedTaken(), r.GetEnding()
+	s.SpentMS, s.RunningSince = r.GetSpentMs(), r.GetRunningSinceMs()
+	if s.Status == sweepRunning && s.RunningSince == 0 {
+		s.RunningSince = max(s.CreatedMS, 1) // from before its time was kept
+	}
 	trials := r.GetTrials()
 	switch {
 	case s.Status < sweepRunning || s.Status > sweepFailed:
 		return fmt.Errorf("sweep %s: status %d", s.ID, s.Status)
 	case len(s.metrics) > maxMetrics || !unique(s.metrics):
 		return fmt.Errorf("sweep %s: %d metrics, not all different or too many", s.ID, len(s.metrics))
-	case trials < 0 || trials > s.Budget:
+	case s.EnqueuedTaken < 0 || s.EnqueuedTaken > int64(len(s.Enqueued)) || s.SpentMS < 0 || s.Findings < 0:
+		return fmt.Errorf("sweep %s: %d of %d given points taken, %d ms spent, %d findings", s.ID, s.EnqueuedTaken, len(s.Enqueued), s.SpentMS, s.Findings)
+	case trials < 0 || s.Budget > 0 && trials > s.Budget || trials > maxBudget:
 		return fmt.Errorf("sweep %s: %d trials of a budget of %d", s.ID, trials, s.Budget)
 	}
 	m.addSweep(s)
@@ -165,17 +173,37 @@ func (m *Machine) loadSweep(rr *recordReader, r *logv1.SweepRecord) error {
 			return fmt.Errorf("sweep %s: trial %d: %w", s.ID, n, err)
 		}
 	}
+	if s.Findings == 0 {
+		m.numberFindings(s)
+	}
 	if s.Ended() && s.Counts.Open() > 0 {
 		return fmt.Errorf("sweep %s: it has ended with %d trials open", s.ID, s.Counts.Open())
 	}
 	return nil
 }
 
+// numberFindings gives the ended trials of a snapshot from before findings were
+// kept their findings, in the order of their ends.
+func (m *Machine) numberFindings(s *Sweep) {
+	var all []*Trial
+	for t := range s.Trials(1) {
+		if t.Ended() {
+			all = append(all, m.trial(s, t.Number))
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *Trial) int { return cmp.Compare(a.EndedMS, b.EndedMS) })
+	for _, t := range all {
+		m.learn(s, t)
+	}
+}
+
 func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 	t := &Trial{Number: r.GetNumber(), ParamsJSON: r.GetParamsJson(), Status: r.GetStatus(), Verdict: r.GetVerdict(),
 		HasValue: r.GetHasValue(), Value: r.GetValue(), ValueEpoch: r.GetValueEpoch(),
 		StopReason: m.intern(r.GetStopReason()), Failure: m.intern(r.GetFailure()),
-		CreatedMS: r.GetCreatedMs(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(), FailedRuns: r.GetFailedRuns(), LostRuns: r.GetLostRuns()}
+		CreatedMS: r.GetCreatedMs(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(), FailedRuns: r.GetFailedRuns(), LostRuns: r.GetLostRuns(), Pauses: r.GetPauses(),
+		Source: r.GetSource(), ProposedSeen: r.GetProposedSeen(), ProposedBudget: r.GetProposedBudget(),
+		Origin: Origin{Trial: r.GetOrigin().GetTrial(), Epoch: r.GetOrigin().GetEpoch()}}
 	switch {
 	case s.Counts.of(t.Status) == nil:
 		return fmt.Errorf("status %d", t.Status)
@@ -185,6 +213,12 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 		return errors.New("its value is not finite")
 	case len(r.GetRuns()) > maxRuns || len(r.GetCheckpoints()) > 2:
 		return fmt.Errorf("%d runs and %d checkpoints", len(r.GetRuns()), len(r.GetCheckpoints()))
+	}
+	for i, f := range r.GetFindings() {
+		if f.GetOrdinal() < 1 || f.GetOrdinal() > s.Findings || i > 0 && f.GetOrdinal() <= t.Findings[i-1].Ordinal {
+			return fmt.Errorf("finding %d has number %d of %d", i+1, f.GetOrdinal(), s.Findings)
+		}
+		t.Findings = append(t.Findings, Finding{Ordinal: f.GetOrdinal(), Status: f.GetStatus(), HasValue: f.GetHasValue(), Value: f.GetValue(), ValueEpoch: f.GetValueEpoch(), Epoch: f.GetEpoch()})
 	}
 	t.Runs = make([]Run, 0, len(r.GetRuns()))
 	for i, run := range r.GetRuns() {
@@ -223,7 +257,7 @@ func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
 		return fmt.Errorf("lease %d: its request holds another lease", l.GetToken())
 	}
 	m.leases[key] = leaseAt{s.ID, t.Number}
-	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs()}
+	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs(), TermMS: l.GetTermMs()}
 	return nil
 }
 

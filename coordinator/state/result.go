@@ -43,16 +43,17 @@ const (
 	LeaseEnded                    // Token, Worker; with or without the trial's end
 	ReportRecorded                // Trial has a new row in its curve
 	CheckpointRecorded            // Trial has a new checkpoint
-	CheckpointDropped             // an indexed checkpoint was displaced
+	CheckpointDropped             // an indexed checkpoint was given up: Worker has it, Location where its file is to be deleted
 	VerdictSet                    //
 	TrialEnded                    // a last status was reached
 	TrialReopened                 // waiting again: after a lost run, a retry, a resume
 	MembersChanged                //
 	DrainChanged                  // Worker
+	TrialPaused                   // gave its slot back
 )
 
 var changeNames = [...]string{"?", "SweepCreated", "SweepChanged", "TrialsProposed", "LeaseGranted", "LeaseEnded", "ReportRecorded",
-	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged"}
+	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused"}
 
 func (k ChangeKind) String() string {
 	if int(k) < len(changeNames) {
@@ -69,6 +70,8 @@ type Change struct {
 	Trial  int64
 	Worker string
 	Token  uint64
+
+	Location string
 }
 
 func notFound(format string, a ...any) error {

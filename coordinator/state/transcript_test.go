@@ -163,6 +163,9 @@ func (s *stage) answer(line string) string {
 			if c.Trial != 0 {
 				fmt.Fprintf(&b, " %d", c.Trial)
 			}
+			if c.Location != "" {
+				fmt.Fprintf(&b, " (%s of %s)", c.Location, c.Worker)
+			}
 			if c.Index != s.index {
 				s.t.Errorf("change %v of entry %d", c, s.index)
 			}
@@ -241,7 +244,7 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 	if verb != "control" {
 		trial = number("_1", 0)
 	}
-	c := &logv1.Command{TimeMs: int64(s.index+1) * 1000, RequestId: args["request"]}
+	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"]}
 	event := func(e *atelierv1.RunEvent) {
 		e.SweepId, e.Trial, e.Token = id, trial, token()
 		c.Op = &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}
@@ -253,19 +256,45 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 			direction = atelierv1.Direction_DIRECTION_MAXIMIZE
 		}
 		c.Op = &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: id, Name: args["name"], SpecYaml: "name: " + args["name"], Seed: uint64(number("seed", 0)),
-			Objective: &atelierv1.Objective{Metric: args["metric"], Direction: direction}, BudgetTrials: number("budget", 3), Parallelism: number("parallelism", 2), MaxRetries: int32(number("retries", 1))}}
+			Objective: &atelierv1.Objective{Metric: args["metric"], Direction: direction}, BudgetTrials: number("budget", 3), Parallelism: number("parallelism", 2), MaxRetries: int32(number("retries", 1)),
+			BudgetEpochs: number("epochs", 0), BudgetMs: number("time", 0), CheckpointBytes: number("bytes", 0), Priority: int32(number("priority", 0)), StoppingJson: args["stopping"]}}
+		create := c.Op.(*logv1.Command_CreateSweep).CreateSweep
+		if points, ok := args["enqueue"]; ok {
+			create.EnqueuedJson = strings.Split(points, ";")
+		}
+		for _, text := range strings.Fields(args["constraints"]) {
+			metric, bound, _ := strings.Cut(text, "<=")
+			v, err := strconv.ParseFloat(bound, 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			create.Constraints = append(create.Constraints, &atelierv1.Constraint{Metric: metric, HasMax: true, Max: v})
+		}
+		for _, text := range strings.Fields(args["objectives"]) {
+			create.Objectives = append(create.Objectives, &atelierv1.Objective{Metric: text, Direction: direction})
+		}
 	case "propose":
-		p := &logv1.ProposeTrials{Id: id, First: number("first", 1), Exhausted: args["exhausted"] == "true"}
+		p := &logv1.ProposeTrials{Id: id, First: number("first", 1), Exhausted: args["exhausted"] == "true", Seen: number("seen", 0), Budget: number("reckoned", 0)}
+		if source, ok := args["source"]; ok {
+			p.Source = atelierv1.ProposalSource(enum(atelierv1.ProposalSource_value, "PROPOSAL_SOURCE_", source))
+		}
+		if origin, ok := args["from"]; ok {
+			o := &atelierv1.Origin{}
+			if _, err := fmt.Sscanf(origin, "%d@%d", &o.Trial, &o.Epoch); err != nil {
+				s.t.Fatal(err)
+			}
+			p.Origins = []*atelierv1.Origin{o}
+		}
 		for i := range number("count", 1) {
 			p.ParamsJson = append(p.ParamsJson, fmt.Sprintf(`{"x":%d}`, p.First+i))
 		}
 		if bad, ok := args["params"]; ok {
-			p.ParamsJson = []string{bad}
+			p.ParamsJson = strings.Split(bad, ";")
 		}
 		c.Op = &logv1.Command_ProposeTrials{ProposeTrials: p}
 	case "grant":
 		c.RequestId = ""
-		c.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: trial, Worker: args["worker"], Incarnation: "i1", Slot: "cpu0", Request: args["request"]}}
+		c.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: trial, Worker: args["worker"], Incarnation: "i1", Slot: "cpu0", Request: args["request"], TermMs: number("term", 0)}}
 	case "expire":
 		c.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: id, Trial: trial, Token: token(), Cause: args["cause"]}}
 	case "report":
@@ -281,7 +310,7 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		}
 		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Report{Report: r}})
 	case "checkpoint":
-		p := &atelierv1.Checkpoint{Epoch: int32(number("epoch", 0)), Location: args["at"], Sha256: "00", Size: 9}
+		p := &atelierv1.Checkpoint{Epoch: int32(number("epoch", 0)), Location: args["at"], Sha256: "00", Size: number("size", 9)}
 		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: p}})
 	case "end":
 		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: atelierv1.ExitClass(enum(atelierv1.ExitClass_value, "EXIT_CLASS_", args["_2"])), Message: args["message"]}}})
@@ -290,11 +319,19 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 	case "control":
 		c.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: atelierv1.SweepAction(enum(atelierv1.SweepAction_value, "SWEEP_ACTION_", args["_1"]))}}
 	case "extend":
-		c.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: number("add", 0)}}
+		c.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: number("add", 0), AddEpochs: number("epochs", 0), AddMs: number("time", 0)}}
 	case "fail":
 		c.Op = &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: id, Reason: args["reason"]}}
 	case "retry":
 		c.Op = &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: id, Trial: trial}}
+	case "resume":
+		c.Op = &logv1.Command_ResumeTrial{ResumeTrial: &logv1.ResumeTrial{Id: id, Trial: trial, Reason: args["reason"]}}
+	case "enqueue":
+		c.Op = &logv1.Command_EnqueueTrials{EnqueueTrials: &logv1.EnqueueTrials{Id: id, ParamsJson: strings.Split(args["points"], ";")}}
+	case "priority":
+		c.Op = &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(trial)}}
+	case "overdue":
+		c.Op = &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: id}}
 	case "drain", "undrain":
 		c.Op = &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: id, Drain: verb == "drain"}}
 	case "member":
@@ -306,72 +343,4 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		s.t.Fatalf("unknown verb %q", verb)
 	}
 	return c
-}
-
-func (s *stage) show(args map[string]string) string {
-	v := s.m.View()
-	var b strings.Builder
-	if id, ok := args["_0"]; !ok {
-		fmt.Fprintf(&b, "  index %d cluster %q members %v drained %v\n", v.Index(), v.ClusterID(), v.Members(), v.DrainedWorkers())
-		for _, sweep := range v.Sweeps() {
-			fmt.Fprintf(&b, "  %s %s\n", sweep.ID, short(sweep.Status.String()))
-		}
-	} else if sweep, ok := v.Sweep(id); !ok {
-		fmt.Fprintf(&b, "  no sweep %s\n", id)
-	} else {
-		c := sweep.Counts
-		fmt.Fprintf(&b, "  %s budget=%d proposed=%d waiting=%v open=%v running=%d runs=%d reports=%d", short(sweep.Status.String()), sweep.Budget, c.Proposed, sweep.Waiting(), sweep.Open(), c.Running, c.Runs, c.Reports)
-		if best := sweep.Best(); best != nil {
-			fmt.Fprintf(&b, " best=%d", best.Number)
-		}
-		if sweep.Failure != "" {
-			fmt.Fprintf(&b, " failure=%q", sweep.Failure)
-		}
-		b.WriteString("\n")
-		for tr := range sweep.Trials(1) {
-			fmt.Fprintf(&b, "  %d %s", tr.Number, short(tr.Status.String()))
-			if tr.HasValue {
-				fmt.Fprintf(&b, " value=%g@%d", tr.Value, tr.ValueEpoch)
-			}
-			if tr.Failure != "" {
-				fmt.Fprintf(&b, " failure=%q", tr.Failure)
-			}
-			if tr.StopReason != "" {
-				fmt.Fprintf(&b, " stop=%q", tr.StopReason)
-			}
-			for _, run := range tr.Runs {
-				fmt.Fprintf(&b, " run%d(%s %s", run.Number, run.Worker, strings.ToLower(strings.TrimPrefix(run.Exit.String(), "EXIT_CLASS_")))
-				if run.ResumedEpoch > 0 {
-					fmt.Fprintf(&b, " from epoch %d", run.ResumedEpoch)
-				}
-				b.WriteString(")")
-			}
-			for _, p := range tr.Checkpoints {
-				fmt.Fprintf(&b, " checkpoint%d(%s", p.Epoch, p.Location)
-				if p.HasMetric {
-					fmt.Fprintf(&b, " %g", p.Metric)
-				}
-				b.WriteString(")")
-			}
-			tr.Reports(func(r state.Report) bool {
-				fmt.Fprintf(&b, " %d:", r.Epoch)
-				for i, metric := range r.Metrics {
-					if i > 0 {
-						b.WriteString(",")
-					}
-					fmt.Fprintf(&b, "%s=%g", metric.Name, metric.Value)
-				}
-				return true
-			})
-			b.WriteString("\n")
-		}
-	}
-	return b.String()
-}
-
-func short(s string) string {
-	for _, prefix := range []string{"SWEEP_STATUS_", "TRIAL_STATUS_"} {
-		s = strings.TrimPrefix(s, prefix)
-	}
-	return s
 }

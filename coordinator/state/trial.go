@@ -78,10 +78,40 @@ func (m *Machine) end(now int64, s *Sweep, t *Trial, to atelierv1.TrialStatus, f
 	t.Failure = failure
 	t.Verdict = 0
 	t.curve.compact()
+	m.learn(s, t)
 	if to == trialFailed && t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
 		s.badSpec++
 	}
 	m.note(Change{Kind: TrialEnded, Sweep: s.ID, Trial: t.Number})
+	m.press(s)
+}
+
+// pause lets a trial stand until it is resumed; what it reported counts for
+// search meanwhile.
+func (m *Machine) pause(s *Sweep, t *Trial) {
+	m.move(s, t, trialPaused)
+	t.Pauses++
+	if t.ReportCount() > 0 {
+		m.learn(s, t)
+	}
+	m.note(Change{Kind: TrialPaused, Sweep: s.ID, Trial: t.Number})
+}
+
+// resumeTrial lets a paused trial wait for a lease again.
+func (m *Machine) resumeTrial(c *logv1.ResumeTrial, r *Result) {
+	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
+	switch {
+	case t == nil:
+	case t.Ended():
+		r.Err = conflict("resume trial %d of sweep %s: it has ended", t.Number, s.ID)
+	case t.Status != trialPaused:
+		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+	default: // a sweep that is ended or stopping has no paused trial
+		s, _ = m.sweep(s.ID)
+		t = m.trial(s, t.Number)
+		t.StopReason = cut(c.GetReason())
+		m.reopen(s, t)
+	}
 }
 
 // reopen makes a trial wait for a lease again.
@@ -154,8 +184,8 @@ func (m *Machine) setVerdict(now int64, c *logv1.SetVerdict, r *Result) {
 		m.stopTrial(now, s, t, why)
 		m.settle(now, s)
 	case t.Lease == nil && verdict == verdictPause:
-		m.move(s, t, trialPaused)
-		m.note(Change{Kind: VerdictSet, Sweep: s.ID, Trial: t.Number})
+		t.StopReason = why
+		m.pause(s, t)
 	case t.Lease == nil: // continue, paused
 		m.reopen(s, t)
 	default:
@@ -167,7 +197,7 @@ func (m *Machine) setVerdict(now int64, c *logv1.SetVerdict, r *Result) {
 }
 
 // retryTrial lets a failed trial try again, with its retries restored.
-func (m *Machine) retryTrial(_ int64, c *logv1.RetryTrial, r *Result) {
+func (m *Machine) retryTrial(now int64, c *logv1.RetryTrial, r *Result) {
 	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
 	if t == nil {
 		return
@@ -189,8 +219,8 @@ func (m *Machine) retryTrial(_ int64, c *logv1.RetryTrial, r *Result) {
 	m.reopen(s, t)
 	if s.Ended() {
 		s.EndedMS = 0
-		s.Failure = ""
-		m.setSweep(s, sweepRunning)
+		s.Failure, s.Ending = "", ""
+		m.setSweep(now, s, sweepRunning)
 	}
 }
 
@@ -214,7 +244,11 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, stopping bool, class a
 	}
 	switch class {
 	case atelierv1.ExitClass_EXIT_CLASS_FINISHED:
+		t.StopReason = ""
 		switch {
+		case s.Infeasible(t):
+			t.StopReason = "it met the constraints at no epoch"
+			fallthrough
 		case t.HasValue:
 			m.end(now, s, t, trialFinished, "")
 		case s.reported(t):
@@ -228,7 +262,7 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, stopping bool, class a
 		if stopping {
 			m.end(now, s, t, trialStopped, "")
 		} else {
-			m.move(s, t, trialPaused)
+			m.pause(s, t)
 		}
 	case atelierv1.ExitClass_EXIT_CLASS_DIVERGED:
 		m.end(now, s, t, trialDiverged, "")

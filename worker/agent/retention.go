@@ -33,7 +33,9 @@ type retention struct {
 func newRetention(s *store.Store, l *atelierv1.Lease, log *slog.Logger) *retention {
 	r := &retention{store: s, log: log, max: l.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE}
 	for i := len(l.Checkpoints) - 1; i >= 0; i-- { // newest first there
-		r.rows = append(r.rows, l.Checkpoints[i])
+		if c := l.Checkpoints[i]; c.Trial == l.Trial { // another trial's files are not this one's to delete
+			r.rows = append(r.rows, c)
+		}
 	}
 	return r
 }

@@ -21,6 +21,7 @@ type waiter struct {
 	request
 	slot     string
 	trainers []string
+	labels   map[string]string
 	late     bool          // its time is over; only a grant on its way is still waited for
 	answer   chan struct{} // closed once lease and err are set
 	lease    *atelierv1.Lease
@@ -54,7 +55,7 @@ func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (
 	if l := t.requests[key]; l != nil {
 		view := a.cfg.View()
 		if m := a.message(view, l.sweep, l.trial, l.token); m != nil {
-			l.deadline = a.cfg.Now().Add(a.cfg.TTL)
+			l.deadline = a.cfg.Now().Add(l.term)
 			a.mu.Unlock()
 			return m, nil
 		}
@@ -70,7 +71,7 @@ func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (
 				break
 			}
 		}
-		w = &waiter{request: key, slot: req.Slot, trainers: req.Trainers, answer: make(chan struct{})}
+		w = &waiter{request: key, slot: req.Slot, trainers: req.Trainers, labels: req.Labels, answer: make(chan struct{})}
 		t.waiters = append(t.waiters, w)
 		a.match(t)
 	}
@@ -115,11 +116,26 @@ func (a *Assigner) forget(t *term, w *waiter) bool {
 	return i >= 0
 }
 
+// fits reports whether the waiter may have trials of a sweep: it offers the
+// trainer and carries every label that is required.
+func (w *waiter) fits(s *state.Sweep) bool {
+	if !slices.Contains(w.trainers, s.Trainer) {
+		return false
+	}
+	for _, r := range s.Requires {
+		if v, ok := w.labels[r.Key]; !ok || v != r.Value {
+			return false
+		}
+	}
+	return true
+}
+
 // candidate is a sweep with trials to give.
 type candidate struct {
 	sweep   *state.Sweep
 	waiting []int64
-	running int64 // running, paused, or about to run
+	running int64 // running, or about to run
+	room    int64 // how many more may run at once
 }
 
 func (a *Assigner) candidates(t *term, view *state.View) []*candidate {
@@ -128,23 +144,33 @@ func (a *Assigner) candidates(t *term, view *state.View) []*candidate {
 		if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING || s.Counts.Waiting == 0 {
 			continue
 		}
-		c := &candidate{sweep: s, running: s.Counts.Running + s.Counts.Paused}
+		c := &candidate{sweep: s, running: s.Counts.Running, room: s.Room()}
 		for _, n := range s.Waiting() {
 			if t.granting[trialKey{s.ID, n}] == nil {
 				c.waiting = append(c.waiting, n)
 			} else {
 				c.running++
+				c.room--
 			}
 		}
-		if len(c.waiting) > 0 && c.running < s.Parallelism {
+		if len(c.waiting) > 0 && c.room > 0 {
 			out = append(out, c)
 		}
 	}
 	return out
 }
 
+// before says which of two sweeps gets a free slot: the one of higher priority,
+// of equals the one with fewer trials running.
+func (c *candidate) before(o *candidate) bool {
+	if c.sweep.Priority != o.sweep.Priority {
+		return c.sweep.Priority > o.sweep.Priority
+	}
+	return c.running < o.running
+}
+
 // match brings waiters and trials together: waiters in order of arrival, each
-// to the sweep with the fewest trials running, the oldest of those. The grants
+// to the sweep that comes before all others, the oldest of equals. The grants
 // go through the log beside one another.
 func (a *Assigner) match(t *term) {
 	if len(t.waiters) == 0 {
@@ -168,7 +194,7 @@ func (a *Assigner) match(t *term) {
 		var best *candidate
 		at := -1
 		for _, c := range open {
-			if best != nil && c.running >= best.running || !slices.Contains(w.trainers, c.sweep.Trainer) {
+			if best != nil && !c.before(best) || !w.fits(c.sweep) {
 				continue
 			}
 			if n := a.pick(t, c, w); n >= 0 {
@@ -182,7 +208,8 @@ func (a *Assigner) match(t *term) {
 		n := best.waiting[at]
 		best.waiting = slices.Delete(best.waiting, at, at+1)
 		best.running++
-		if len(best.waiting) == 0 || best.running >= best.sweep.Parallelism {
+		best.room--
+		if len(best.waiting) == 0 || best.room <= 0 {
 			open = slices.DeleteFunc(open, func(c *candidate) bool { return c == best })
 		}
 		a.grant(t, w, trialKey{best.sweep.ID, n})
@@ -270,43 +297,6 @@ func (a *Assigner) grant(t *term, w *waiter, k trialKey) {
 			a.match(t) // the trial may have to find another waiter
 		}
 	}()
-}
-
-// message is a lease with all that a worker needs for the run; nil if the view
-// no longer holds it.
-func (a *Assigner) message(view *state.View, sweep string, trial int64, token uint64) *atelierv1.Lease {
-	l := current(view, sweep, trial, token)
-	if l == nil {
-		return nil
-	}
-	s, _ := view.Sweep(sweep)
-	t := s.Trial(trial)
-	m := &atelierv1.Lease{
-		SweepId: sweep, Trial: trial, Token: token, Trainer: s.Trainer,
-		ParamsJson: t.ParamsJSON, TrainingJson: s.TrainingJSON, Seed: TrialSeed(s.Seed, trial),
-		Objective: &atelierv1.Objective{Metric: s.Objective.Metric, Direction: atelierv1.Direction_DIRECTION_MINIMIZE},
-		TtlMs:     a.cfg.TTL.Milliseconds(), BaseDir: s.BaseDir, LastEpoch: t.Epoch(), Slot: l.Slot,
-	}
-	if s.Objective.Maximize {
-		m.Objective.Direction = atelierv1.Direction_DIRECTION_MAXIMIZE
-	}
-	for _, r := range t.Runs {
-		if r.Token == token {
-			m.Run = r.Number
-		}
-	}
-	for i := range t.Checkpoints {
-		m.Checkpoints = append(m.Checkpoints, checkpoint(sweep, trial, &t.Checkpoints[i]))
-	}
-	slices.SortStableFunc(m.Checkpoints, func(x, y *atelierv1.Checkpoint) int { return int(y.Epoch) - int(x.Epoch) })
-	return m
-}
-
-func checkpoint(sweep string, trial int64, c *state.Checkpoint) *atelierv1.Checkpoint {
-	return &atelierv1.Checkpoint{
-		SweepId: sweep, Trial: trial, Epoch: c.Epoch, Metric: c.Metric, HasMetric: c.HasMetric, Size: c.Size,
-		Sha256: c.SHA256, Location: c.Location, Worker: c.Worker, CreatedMs: c.CreatedMS, Token: c.Token,
-	}
 }
 
 // TrialSeed is the seed of a trial's training: the sweep's seed and the

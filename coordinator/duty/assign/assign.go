@@ -86,6 +86,7 @@ type lease struct {
 	request
 	token    uint64
 	deadline time.Time
+	term     time.Duration
 	ending   bool // its end is on its way through the log
 }
 
@@ -199,7 +200,7 @@ func (a *Assigner) arm(t *term, view *state.View, sweep string, trial int64, tok
 	}
 	held := &lease{
 		trialKey: trialKey{sweep, trial}, request: request{l.Worker, l.Incarnation, l.Request},
-		token: token, deadline: a.cfg.Now().Add(a.cfg.TTL),
+		token: token, deadline: a.cfg.Now().Add(a.span(l)), term: a.span(l),
 	}
 	t.leases[token] = held
 	t.requests[held.request] = held
@@ -254,7 +255,7 @@ func (a *Assigner) watch(t *term) {
 		last = now
 		for _, l := range t.leases {
 			if !l.ending && now.After(l.deadline) {
-				a.end(t, l, fmt.Sprintf("no heartbeat named it for %v", a.cfg.TTL))
+				a.end(t, l, fmt.Sprintf("nothing was heard of it for %v", l.term))
 			}
 		}
 		for name, w := range t.workers {

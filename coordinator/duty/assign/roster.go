@@ -92,7 +92,7 @@ func (a *Assigner) Heartbeat(req *atelierv1.HeartbeatRequest) (*atelierv1.Heartb
 			resp.Lost = append(resp.Lost, ref)
 			continue
 		}
-		held.deadline = now.Add(a.cfg.TTL)
+		held.deadline = now.Add(held.term)
 		s, _ := view.Sweep(ref.SweepId)
 		tr := s.Trial(ref.Trial)
 		if tr.Verdict == atelierv1.Verdict_VERDICT_STOP || tr.Verdict == atelierv1.Verdict_VERDICT_PAUSE {

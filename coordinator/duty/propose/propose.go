@@ -29,6 +29,9 @@ type Config struct {
 	View   func() *state.View
 	NowMS  func() int64
 	Logger *slog.Logger
+	// Claims says how many paused trials of a sweep its stopping rule is about to
+	// resume: their room is not search's. nil = none.
+	Claims func(*state.Sweep) int64
 }
 
 // Proposer is the duty: one goroutine for each running sweep.
@@ -117,7 +120,7 @@ func (p *Proposer) Changed(changes []state.Change) {
 		switch c := &changes[i]; c.Kind {
 		case state.SweepCreated, state.SweepChanged:
 			p.poke(t, c.Sweep, true)
-		case state.TrialEnded, state.TrialReopened:
+		case state.TrialEnded, state.TrialPaused, state.TrialReopened:
 			if s := p.poke(t, c.Sweep, false); s != nil {
 				s.stale = append(s.stale, c.Trial)
 			}

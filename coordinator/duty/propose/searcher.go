@@ -9,6 +9,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/history"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
 	"atelier/tuner/sweep"
@@ -36,11 +37,10 @@ type searcher struct {
 	missed bool    // look at all of them
 
 	// The goroutine's own.
-	spec    *sweep.Spec
-	method  search.Method
-	budget  int64 // the method was made for
-	history []search.Trial
-	open    []int64 // numbers that were open at the last look
+	spec   *sweep.Spec
+	past   *history.Reader
+	method search.Method
+	budget int64 // the method was made for
 }
 
 func (s *searcher) run() {
@@ -67,13 +67,37 @@ func (s *searcher) run() {
 		default:
 			failures = 0
 		}
-		if wait {
-			select {
-			case <-s.wake:
-			case <-s.t.ctx.Done():
-				return
-			}
+		if wait && !s.await() {
+			return
 		}
+	}
+}
+
+// await waits for a change, or for the end of the sweep's time, which it writes
+// down. It is false once the leadership has ended.
+func (s *searcher) await() bool {
+	var over <-chan time.Time
+	if sw, ok := s.p.cfg.View().Sweep(s.id); ok && sw.BudgetMS > 0 && sw.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
+		left := time.Duration(sw.BudgetMS-sw.Spent(s.p.cfg.NowMS())) * time.Millisecond
+		timer := time.NewTimer(max(left, time.Millisecond))
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-s.wake:
+	case <-over:
+		s.endOverdue()
+	case <-s.t.ctx.Done():
+		return false
+	}
+	return true
+}
+
+func (s *searcher) endOverdue() {
+	_, err := s.p.cfg.Log.Propose(s.t.ctx, &logv1.Command{TimeMs: s.p.cfg.NowMS(), Op: &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: s.id}}})
+	if err != nil && s.t.ctx.Err() == nil {
+		s.p.cfg.Logger.Warn("the end of a sweep's time is not recorded", "sweep", s.id, "error", err)
+		s.sleep(logPause)
 	}
 }
 
@@ -106,14 +130,27 @@ func (s *searcher) step() (wait bool, err error) {
 	if err := s.prepare(sw); err != nil {
 		return false, err
 	}
-	if err := s.read(sw, stale, missed); err != nil {
+	if missed {
+		s.past.Forget()
+	}
+	known, err := s.past.Read(sw, stale)
+	if err != nil {
 		return false, err
 	}
-	room := min(sw.Parallelism-sw.Counts.Open(), sw.Budget-sw.Len(), chunk)
+	room := min(sw.Wanted(), chunk)
+	if s.p.cfg.Claims != nil && sw.StoppingJSON != "" {
+		room -= s.p.cfg.Claims(sw)
+	}
 	if room <= 0 || sw.Exhausted {
 		return true, nil
 	}
-	proposal, err := s.ask(int(room))
+	if queue := sw.Queue(); len(queue) > 0 {
+		queue = queue[:min(room, int64(len(queue)))]
+		s.record(&logv1.ProposeTrials{Id: s.id, First: sw.Len() + 1, ParamsJson: queue, Seen: sw.Findings, Budget: sw.Budget,
+			Source: atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED})
+		return false, nil
+	}
+	proposal, err := s.ask(known, int(room))
 	if err != nil {
 		return false, err
 	}
@@ -127,14 +164,17 @@ func (s *searcher) step() (wait bool, err error) {
 		}
 		return true, nil
 	}
-	c := &logv1.ProposeTrials{Id: s.id, First: sw.Len() + 1, Exhausted: proposal.Exhausted && len(points) == len(proposal.Points)}
+	c := &logv1.ProposeTrials{Id: s.id, First: sw.Len() + 1, Exhausted: proposal.Exhausted && len(points) == len(proposal.Points),
+		Seen: sw.Findings, Budget: sw.Budget, Source: atelierv1.ProposalSource_PROPOSAL_SOURCE_SEARCH}
 	for _, pt := range points {
 		c.ParamsJson = append(c.ParamsJson, s.spec.Space.Encode(pt))
 	}
-	res, err := s.p.cfg.Log.Propose(s.t.ctx, &logv1.Command{
-		TimeMs: s.p.cfg.NowMS(),
-		Op:     &logv1.Command_ProposeTrials{ProposeTrials: c},
-	})
+	return s.record(c) && int64(len(points)) < room && !proposal.Exhausted, nil
+}
+
+// record puts a proposal into the log.
+func (s *searcher) record(c *logv1.ProposeTrials) bool {
+	res, err := s.p.cfg.Log.Propose(s.t.ctx, &logv1.Command{TimeMs: s.p.cfg.NowMS(), Op: &logv1.Command_ProposeTrials{ProposeTrials: c}})
 	if err == nil {
 		err = res.Err
 	}
@@ -145,27 +185,24 @@ func (s *searcher) step() (wait bool, err error) {
 			s.p.cfg.Logger.Warn("proposal not recorded", "sweep", s.id, "first", c.First, "error", err)
 		}
 		s.sleep(logPause)
-		return false, nil
 	}
-	return int64(len(points)) < room && !proposal.Exhausted, nil
+	return err == nil
 }
 
 // prepare reads the spec and makes the search method, anew when the budget has
 // been extended.
 func (s *searcher) prepare(sw *state.Sweep) error {
 	if s.spec == nil {
-		spec, err := sweep.Parse("spec", []byte(sw.SpecYAML))
+		spec, err := history.Spec(sw)
 		if err != nil {
-			return fmt.Errorf("read the spec again: %w", err)
+			return err
 		}
-		s.spec = spec
+		s.spec, s.past = spec, history.NewReader(spec)
 	}
 	if s.method != nil && s.budget == sw.Budget {
 		return nil
 	}
-	m, err := search.New(sw.SearchMethod, sw.Algorithm, search.Problem{
-		Space: &s.spec.Space, Maximize: sw.Objective.Maximize, Seed: sw.Seed, Budget: sw.Budget, Parallelism: sw.Parallelism,
-	})
+	m, err := history.Method(sw, s.spec, sw.Budget)
 	if err != nil {
 		return err
 	}
@@ -173,60 +210,9 @@ func (s *searcher) prepare(sw *state.Sweep) error {
 	return nil
 }
 
-// read brings the history up to the state's, reading again only trials that
-// may have changed.
-func (s *searcher) read(sw *state.Sweep, stale []int64, missed bool) error {
-	if missed || sw.Len() < int64(len(s.history)) {
-		s.history, s.open = nil, nil
-		stale = nil
-	}
-	for _, numbers := range [][]int64{s.open, stale} {
-		for _, n := range numbers {
-			if n >= 1 && n <= int64(len(s.history)) {
-				note(&s.history[n-1], sw.Trial(n))
-			}
-		}
-	}
-	for t := range sw.Trials(int64(len(s.history)) + 1) {
-		point, err := s.spec.Space.Decode(t.ParamsJSON)
-		if err != nil {
-			return fmt.Errorf("read trial %d again: %w", t.Number, err)
-		}
-		h := search.Trial{Number: t.Number, Point: point}
-		note(&h, t)
-		s.history = append(s.history, h)
-	}
-	s.open = sw.Open()
-	return nil
-}
-
-// note writes what search is to know of a trial. Values count from its end on:
-// a history does not depend on how far open trials are.
-func note(h *search.Trial, t *state.Trial) {
-	h.Status, h.HasValue, h.Value, h.Epoch = search.Open, false, 0, 0
-	switch t.Status {
-	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED:
-		h.Status = search.Complete
-	case atelierv1.TrialStatus_TRIAL_STATUS_STOPPED:
-		h.Status = search.Complete
-		if !t.HasValue {
-			h.Status = search.Cancelled
-		}
-	case atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED:
-		h.Status = search.Diverged
-	case atelierv1.TrialStatus_TRIAL_STATUS_FAILED:
-		h.Status = search.Failed
-	case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
-		h.Status = search.Cancelled
-	}
-	if h.Status != search.Open {
-		h.HasValue, h.Value, h.Epoch = t.HasValue, t.Value, int(t.Epoch())
-	}
-}
-
 // ask turns a panic of a search method into an error: it fails its sweep, not
 // the cluster.
-func (s *searcher) ask(n int) (p search.Proposal, err error) {
+func (s *searcher) ask(known []search.Trial, n int) (p search.Proposal, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.p.cfg.Logger.Error("search panicked", "sweep", s.id, "panic", r, "stack", string(debug.Stack()))
@@ -234,7 +220,7 @@ func (s *searcher) ask(n int) (p search.Proposal, err error) {
 			err = fmt.Errorf("search method panicked: %v", r)
 		}
 	}()
-	return s.method.Propose(s.t.ctx, s.history, n)
+	return s.method.Propose(s.t.ctx, known, n)
 }
 
 // fail ends the sweep with the reason.

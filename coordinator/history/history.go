@@ -1,0 +1,153 @@
+// Package history tells search what a sweep has found out, from the replicated
+// state alone: the trials of its warm start, then its own, each as it was known
+// after a given number of findings.
+//
+// Because findings are numbered in the order of the log and proposals record
+// how many their proposer had seen, every proposal can be computed again later,
+// on any replica. The package refuses to look at what open trials have reported
+// since their last finding: a proposal must not depend on how far they are.
+package history
+
+import (
+	"fmt"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/state"
+	"atelier/tuner/search"
+	"atelier/tuner/sweep"
+)
+
+// Spec reads a sweep's spec again.
+func Spec(sw *state.Sweep) (*sweep.Spec, error) {
+	spec, err := sweep.Parse("spec", []byte(sw.SpecYAML))
+	if err != nil {
+		return nil, fmt.Errorf("read the spec again: %w", err)
+	}
+	return spec, nil
+}
+
+// Problem is what search is asked to solve, with a budget of trials of the
+// sweep; 0 = no limit.
+func Problem(sw *state.Sweep, spec *sweep.Spec, budget int64) search.Problem {
+	if budget > 0 {
+		budget += int64(len(sw.WarmTrials))
+	}
+	return search.Problem{Space: &spec.Space, Maximize: sw.Objective.Maximize, Seed: sw.Seed, Budget: budget, Parallelism: sw.Parallelism}
+}
+
+// Method makes the search method of a sweep for a budget.
+func Method(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Method, error) {
+	return search.New(sw.SearchMethod, sw.Algorithm, Problem(sw, spec, budget))
+}
+
+// Reader reads the history of one sweep and keeps what it has read. It is for
+// one goroutine.
+type Reader struct {
+	spec   *sweep.Spec
+	trials []search.Trial // warm ones first
+	open   []int64        // numbers that were open at the last look
+}
+
+// NewReader returns a reader for a sweep with this spec.
+func NewReader(spec *sweep.Spec) *Reader { return &Reader{spec: spec} }
+
+// Forget drops all that was read.
+func (r *Reader) Forget() { r.trials, r.open = nil, nil }
+
+// Read brings the history up to the sweep's. Beside trials that were open at
+// the last look only those named in stale are looked at again. The answer is
+// good until the next call and must not be changed.
+func (r *Reader) Read(sw *state.Sweep, stale []int64) ([]search.Trial, error) {
+	warm := int64(len(sw.WarmTrials))
+	if sw.Len()+warm < int64(len(r.trials)) {
+		r.Forget()
+	}
+	for _, numbers := range [][]int64{r.open, stale} {
+		for _, n := range numbers {
+			if at := warm + n - 1; n >= 1 && at < int64(len(r.trials)) {
+				know(&r.trials[at], sw, sw.Trial(n), sw.Findings)
+			}
+		}
+	}
+	if err := r.grow(sw, sw.Len(), sw.Findings); err != nil {
+		return nil, err
+	}
+	r.open = sw.Open()
+	return r.trials, nil
+}
+
+// As returns the history of trials 1 to last as it was known after seen
+// findings, under the same terms as Read. Calls with ascending arguments are
+// cheap: only what findings since changed is looked at again.
+func (r *Reader) As(sw *state.Sweep, last, seen int64, changed []int64) ([]search.Trial, error) {
+	warm := len(sw.WarmTrials)
+	for _, n := range changed {
+		if at := int64(warm) + n - 1; at < int64(len(r.trials)) {
+			know(&r.trials[at], sw, sw.Trial(n), seen)
+		}
+	}
+	if err := r.grow(sw, last, seen); err != nil {
+		return nil, err
+	}
+	return r.trials, nil
+}
+
+// grow appends trials up to last.
+func (r *Reader) grow(sw *state.Sweep, last, seen int64) error {
+	if len(r.trials) == 0 {
+		for _, w := range sw.WarmTrials {
+			point, err := r.spec.Space.Decode(w.ParamsJson)
+			if err != nil {
+				return fmt.Errorf("read trial %d of %s, the warm start: %w", w.Trial, sw.WarmStart, err)
+			}
+			r.trials = append(r.trials, search.Trial{Number: int64(len(r.trials)) + 1, Point: point, Status: statusOf(w.Status, w.HasValue),
+				HasValue: w.HasValue, Value: w.Value, Epoch: int(w.Epoch)})
+		}
+	}
+	warm := int64(len(sw.WarmTrials))
+	for t := range sw.Trials(int64(len(r.trials)) - warm + 1) {
+		if t.Number > last {
+			break
+		}
+		point, err := r.spec.Space.Decode(t.ParamsJSON)
+		if err != nil {
+			return fmt.Errorf("read trial %d again: %w", t.Number, err)
+		}
+		h := search.Trial{Number: warm + t.Number, Point: point}
+		know(&h, sw, t, seen)
+		r.trials = append(r.trials, h)
+	}
+	return nil
+}
+
+// know writes what search knew of a trial after seen findings.
+func know(h *search.Trial, sw *state.Sweep, t *state.Trial, seen int64) {
+	h.Status, h.HasValue, h.Value, h.Epoch = search.Open, false, 0, 0
+	f, ok := t.Known(seen)
+	if !ok {
+		return
+	}
+	h.Status = statusOf(f.Status, f.HasValue)
+	h.HasValue, h.Value, h.Epoch = f.HasValue, f.Value, int(f.Epoch)
+}
+
+// statusOf is a status in search's words. A paused trial counts as one that was
+// stopped: its value is known, and it may never go on.
+func statusOf(s atelierv1.TrialStatus, hasValue bool) search.Status {
+	switch s {
+	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED:
+		return search.Complete
+	case atelierv1.TrialStatus_TRIAL_STATUS_STOPPED, atelierv1.TrialStatus_TRIAL_STATUS_PAUSED:
+		if hasValue {
+			return search.Complete
+		}
+		return search.Cancelled
+	case atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED:
+		return search.Diverged
+	case atelierv1.TrialStatus_TRIAL_STATUS_FAILED:
+		return search.Failed
+	case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+		return search.Cancelled
+	}
+	return search.Open
+}

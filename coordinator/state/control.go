@@ -1,0 +1,200 @@
+package state
+
+import (
+	"math"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+)
+
+// find returns the sweep of a command to look at, or sets the result's error.
+func (m *Machine) find(id string, r *Result) *Sweep {
+	r.Sweep = id
+	s, ok := m.peek(id)
+	if !ok {
+		r.Err = notFound("sweep %q", id)
+	}
+	return s
+}
+
+// findTrial does the same for a trial; both are nil on an error.
+func (m *Machine) findTrial(id string, n int64, r *Result) (*Sweep, *Trial) {
+	s := m.find(id, r)
+	if s == nil {
+		return nil, nil
+	}
+	r.Trial = n
+	t := s.Trial(n)
+	if t == nil {
+		r.Err = notFound("trial %d of sweep %s, which has %d", n, id, s.Len())
+		return nil, nil
+	}
+	return s, t
+}
+
+func (m *Machine) controlSweep(now int64, c *logv1.ControlSweep, r *Result) {
+	s := m.find(c.GetId(), r)
+	if s == nil {
+		return
+	}
+	refuse := func(what string) { r.Err = conflict("%s sweep %s: it is %s", what, s.ID, statusName(s.Status)) }
+	already := func() { r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY }
+	switch c.GetAction() {
+	case atelierv1.SweepAction_SWEEP_ACTION_PAUSE:
+		switch s.Status {
+		case sweepRunning:
+			s, _ = m.sweep(s.ID)
+			m.setSweep(now, s, sweepPaused)
+		case sweepPaused:
+			already()
+		default:
+			refuse("pause")
+		}
+	case atelierv1.SweepAction_SWEEP_ACTION_RESUME:
+		switch {
+		case s.Status == sweepPaused || s.Status == sweepRunning && s.Counts.Paused > 0 && s.StoppingJSON == "":
+			s, _ = m.sweep(s.ID)
+			m.setSweep(now, s, sweepRunning)
+			if s.StoppingJSON != "" {
+				break // which paused trials go on is the rule's to say
+			}
+			for _, n := range s.Open() {
+				if s.Trial(n).Status == trialPaused {
+					m.reopen(s, m.trial(s, n))
+				}
+			}
+		case s.Status == sweepRunning:
+			already()
+		default:
+			refuse("resume")
+		}
+	case atelierv1.SweepAction_SWEEP_ACTION_STOP:
+		switch s.Status {
+		case sweepRunning, sweepPaused:
+			s, _ = m.sweep(s.ID)
+			m.setSweep(now, s, sweepStopping)
+			for _, n := range s.Open() {
+				m.stopTrial(now, s, m.trial(s, n), "sweep stopped")
+			}
+			m.settle(now, s)
+		case sweepStopping, sweepStopped:
+			already()
+		default:
+			refuse("stop")
+		}
+	case atelierv1.SweepAction_SWEEP_ACTION_CANCEL:
+		switch s.Status {
+		case sweepRunning, sweepPaused, sweepStopping:
+			s, _ = m.sweep(s.ID)
+			m.cancelOpen(now, s, "sweep cancelled")
+			s.EndedMS = now
+			m.setSweep(now, s, sweepCancelled)
+		case sweepCancelled:
+			already()
+		default:
+			refuse("cancel")
+		}
+	default:
+		r.Err = invalid("control sweep %s: action %d", s.ID, c.GetAction())
+	}
+}
+
+// setSweep gives a sweep a status and keeps its clock: time counts while it is
+// RUNNING.
+func (m *Machine) setSweep(now int64, s *Sweep, to atelierv1.SweepStatus) {
+	switch {
+	case to == sweepRunning && s.RunningSince == 0:
+		s.RunningSince = max(now, 1)
+	case to != sweepRunning && s.RunningSince != 0:
+		s.SpentMS = s.Spent(now)
+		s.RunningSince = 0
+	}
+	s.Status = to
+	s.ModifiedIndex = m.live.index
+	m.note(Change{Kind: SweepChanged, Sweep: s.ID})
+}
+
+func (m *Machine) extendSweep(now int64, c *logv1.ExtendSweep, r *Result) {
+	s := m.find(c.GetId(), r)
+	if s == nil {
+		return
+	}
+	trials, epochs, ms := c.GetAddTrials(), c.GetAddEpochs(), c.GetAddMs()
+	refuse := func(format string, a ...any) {
+		r.Err = conflict("extend sweep %s: "+format, append([]any{s.ID}, a...)...)
+	}
+	switch {
+	case trials < 0 || epochs < 0 || ms < 0 || trials+epochs+ms == 0 || trials > maxBudget-s.Budget || ms > maxTime-s.BudgetMS || epochs > math.MaxInt64-s.BudgetEpochs:
+		r.Err = invalid("extend sweep %s by %d trials, %d epochs and %d ms: at least one of them, at most %d trials and %d ms", s.ID, trials, epochs, ms, maxBudget-s.Budget, maxTime-s.BudgetMS)
+	case trials > 0 && s.Budget == 0:
+		refuse("it has no budget of trials")
+	case epochs > 0 && s.BudgetEpochs == 0:
+		refuse("it has no budget of epochs")
+	case ms > 0 && s.BudgetMS == 0:
+		refuse("it has no budget of time")
+	case s.Exhausted:
+		refuse("its space is used up after %d trials", s.Len())
+	case s.Status == sweepStopping || s.Status == sweepCancelled || s.Status == sweepFailed:
+		refuse("it is %s", statusName(s.Status))
+	case s.Ended() && s.Budget > 0 && s.Len() >= s.Budget+trials:
+		refuse("its %d trials are used: add trials too", s.Budget)
+	case s.Ended() && s.BudgetEpochs > 0 && s.Epochs >= s.BudgetEpochs+epochs:
+		refuse("its %d epochs are used: add epochs too", s.BudgetEpochs)
+	case s.Ended() && s.BudgetMS > 0 && s.SpentMS >= s.BudgetMS+ms:
+		refuse("its time of %v is used: add time too", span(s.BudgetMS))
+	default:
+		s, _ = m.sweep(s.ID)
+		s.Budget += trials
+		s.BudgetEpochs += epochs
+		s.BudgetMS += ms
+		to := s.Status
+		if s.Ended() {
+			s.EndedMS = 0
+			s.Ending = ""
+			to = sweepRunning
+		}
+		m.setSweep(now, s, to)
+	}
+}
+
+func (m *Machine) prioritizeSweep(now int64, c *logv1.PrioritizeSweep, r *Result) {
+	s := m.find(c.GetId(), r)
+	switch p := c.GetPriority(); {
+	case s == nil:
+	case p < -maxPriority || p > maxPriority:
+		r.Err = invalid("priority %d of sweep %s: -%d to %d", p, s.ID, maxPriority, maxPriority)
+	case s.Ended():
+		r.Err = conflict("priority of sweep %s: it is %s", s.ID, statusName(s.Status))
+	case s.Priority == p:
+		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+	default:
+		s, _ = m.sweep(s.ID)
+		s.Priority = p
+		m.setSweep(now, s, s.Status)
+	}
+}
+
+func (m *Machine) failSweep(now int64, c *logv1.FailSweep, r *Result) {
+	s := m.find(c.GetId(), r)
+	if s == nil {
+		return
+	}
+	if s.Ended() {
+		if s.Status == sweepFailed {
+			r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		} else {
+			r.Err = conflict("fail sweep %s: it is %s", s.ID, statusName(s.Status))
+		}
+		return
+	}
+	s, _ = m.sweep(s.ID)
+	m.failNow(now, s, cut(c.GetReason()))
+}
+
+func (m *Machine) failNow(now int64, s *Sweep, why string) {
+	m.cancelOpen(now, s, "sweep failed")
+	s.Failure = why
+	s.Ending = ""
+	s.EndedMS = now
+	m.setSweep(now, s, sweepFailed)
+}

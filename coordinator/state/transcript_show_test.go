@@ -1,0 +1,107 @@
+package state_test
+
+import (
+	"fmt"
+	"strings"
+
+	"atelier/coordinator/state"
+)
+
+func (s *stage) show(args map[string]string) string {
+	v := s.m.View()
+	var b strings.Builder
+	if id, ok := args["_0"]; !ok {
+		fmt.Fprintf(&b, "  index %d cluster %q members %v drained %v\n", v.Index(), v.ClusterID(), v.Members(), v.DrainedWorkers())
+		for _, sweep := range v.Sweeps() {
+			fmt.Fprintf(&b, "  %s %s\n", sweep.ID, short(sweep.Status.String()))
+		}
+	} else if sweep, ok := v.Sweep(id); !ok {
+		fmt.Fprintf(&b, "  no sweep %s\n", id)
+	} else {
+		c := sweep.Counts
+		fmt.Fprintf(&b, "  %s budget=%d proposed=%d waiting=%v open=%v running=%d runs=%d reports=%d", short(sweep.Status.String()), sweep.Budget, c.Proposed, sweep.Waiting(), sweep.Open(), c.Running, c.Runs, c.Reports)
+		if best := sweep.Best(); best != nil {
+			fmt.Fprintf(&b, " best=%d", best.Number)
+		}
+		if sweep.Failure != "" {
+			fmt.Fprintf(&b, " failure=%q", sweep.Failure)
+		}
+		if sweep.BudgetEpochs > 0 {
+			fmt.Fprintf(&b, " epochs=%d/%d", sweep.Epochs, sweep.BudgetEpochs)
+		}
+		if sweep.BudgetMS > 0 {
+			fmt.Fprintf(&b, " time=%d/%d", sweep.Spent(int64(s.index)*1000), sweep.BudgetMS)
+		}
+		if sweep.CheckpointBytes > 0 {
+			fmt.Fprintf(&b, " bytes=%d/%d", sweep.StoredBytes, sweep.CheckpointBytes)
+		}
+		if q := sweep.Queue(); len(q) > 0 {
+			fmt.Fprintf(&b, " queue=%v", q)
+		}
+		if sweep.Priority != 0 {
+			fmt.Fprintf(&b, " priority=%d", sweep.Priority)
+		}
+		if sweep.Ending != "" {
+			fmt.Fprintf(&b, " ending=%q", sweep.Ending)
+		}
+		b.WriteString("\n")
+		for tr := range sweep.Trials(1) {
+			fmt.Fprintf(&b, "  %d %s", tr.Number, short(tr.Status.String()))
+			if tr.HasValue {
+				fmt.Fprintf(&b, " value=%g@%d", tr.Value, tr.ValueEpoch)
+			}
+			if tr.Failure != "" {
+				fmt.Fprintf(&b, " failure=%q", tr.Failure)
+			}
+			if args["findings"] != "" {
+				for _, f := range tr.Findings {
+					fmt.Fprintf(&b, " #%d(%s", f.Ordinal, short(f.Status.String()))
+					if f.HasValue {
+						fmt.Fprintf(&b, " %g@%d", f.Value, f.ValueEpoch)
+					}
+					b.WriteString(")")
+				}
+				fmt.Fprintf(&b, " from %s seen=%d", strings.ToLower(strings.TrimPrefix(tr.Source.String(), "PROPOSAL_SOURCE_")), tr.ProposedSeen)
+			}
+			if tr.Origin.Trial != 0 {
+				fmt.Fprintf(&b, " origin=%d@%d", tr.Origin.Trial, tr.Origin.Epoch)
+			}
+			if tr.StopReason != "" {
+				fmt.Fprintf(&b, " stop=%q", tr.StopReason)
+			}
+			for _, run := range tr.Runs {
+				fmt.Fprintf(&b, " run%d(%s %s", run.Number, run.Worker, strings.ToLower(strings.TrimPrefix(run.Exit.String(), "EXIT_CLASS_")))
+				if run.ResumedEpoch > 0 {
+					fmt.Fprintf(&b, " from epoch %d", run.ResumedEpoch)
+				}
+				b.WriteString(")")
+			}
+			for _, p := range tr.Checkpoints {
+				fmt.Fprintf(&b, " checkpoint%d(%s", p.Epoch, p.Location)
+				if p.HasMetric {
+					fmt.Fprintf(&b, " %g", p.Metric)
+				}
+				b.WriteString(")")
+			}
+			tr.Reports(func(r state.Report) bool {
+				fmt.Fprintf(&b, " %d:", r.Epoch)
+				for i, metric := range r.Metrics {
+					if i > 0 {
+						b.WriteString(",")
+					}
+					fmt.Fprintf(&b, "%s=%g", metric.Name, metric.Value)
+				}
+				return true
+			})
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+func short(s string) string {
+	for _, prefix := range []string{"SWEEP_STATUS_", "TRIAL_STATUS_"} {
+		s = strings.TrimPrefix(s, prefix)
+	}
+	return s
+}
