@@ -97,9 +97,9 @@ func (m *Machine) expireLease(now int64, c *logv1.ExpireLease, r *Result) {
 
 // endRun ends the present run and decides what becomes of the trial.
 func (m *Machine) endRun(now int64, s *Sweep, t *Trial, class atelierv1.ExitClass, message string) {
-	stopping := t.Verdict == verdictStop
+	verdict := t.Verdict
 	m.endLease(now, s, t, class, message)
-	m.afterRun(now, s, t, stopping, class, message)
+	m.afterRun(now, s, t, verdict, class, message)
 }
 
 // run returns the run of a token, nil if the trial never had it.

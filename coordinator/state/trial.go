@@ -229,15 +229,18 @@ func trialStatusName(s atelierv1.TrialStatus) string {
 }
 
 // afterRun decides what becomes of a trial whose run has ended; the lease is
-// gone and the trial still RUNNING.
-func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, stopping bool, class atelierv1.ExitClass, message string) {
-	stopping = stopping || s.Status == sweepStopping
+// gone and the trial still RUNNING. verdict is what the run had been told: who was
+// to pause or stop does so, however the run ended.
+func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, verdict atelierv1.Verdict, class atelierv1.ExitClass, message string) {
+	stopping := verdict == verdictStop || s.Status == sweepStopping
 	again := func() {
 		switch {
 		case stopping:
 			m.end(now, s, t, trialStopped, "")
 		case len(t.Runs) >= maxRuns:
 			m.end(now, s, t, trialFailed, fmt.Sprintf("%d runs and no end", len(t.Runs)))
+		case verdict == verdictPause:
+			m.pause(s, t)
 		default:
 			m.reopen(s, t)
 		}
