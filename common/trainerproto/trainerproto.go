@@ -50,13 +50,17 @@ type Job struct {
 	Metric   string `json:"metric"`   // objective metric: decides which checkpoint is best
 	Maximize bool   `json:"maximize"` // direction of the objective
 
-	Device      string `json:"device"`       // "cpu", "cuda:0"
+	Device      string `json:"device"`       // "cpu", "cuda:0"; "auto" = the first GPU, else the CPU
 	Threads     int    `json:"threads"`      // CPU threads this run may use
 	Dir         string `json:"dir"`          // absolute folder for checkpoints, exists
 	BaseDir     string `json:"base_dir"`     // relative data paths are read from here
 	CacheDir    string `json:"cache_dir"`    // for packed image sets, shared by all runs of a machine
 	Resume      string `json:"resume"`       // absolute path of a checkpoint; empty = from scratch
 	ResumeEpoch int    `json:"resume_epoch"` // epoch of that checkpoint
+
+	// SheetsDir takes a picture a class, <class>.png, of augmented training
+	// images; empty = none. A trainer may leave it alone.
+	SheetsDir string `json:"sheets_dir,omitempty"`
 }
 
 // Control is a line to a running trainer.
@@ -102,8 +106,8 @@ type Event struct {
 	Protocol int    `json:"protocol,omitempty"`
 	Name     string `json:"name,omitempty"`
 
-	// epoch, checkpoint
-	Epoch   int     `json:"epoch,omitempty"` // from 1
+	// epoch, checkpoint; progress: of the epoch that is under way, so far
+	Epoch   int     `json:"epoch,omitempty"` // from 1; 0 in progress before the first
 	Metrics Metrics `json:"metrics,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"` // wall time of the epoch
 
@@ -113,8 +117,8 @@ type Event struct {
 	SHA256 string `json:"sha256,omitempty"` // hex
 
 	// progress, at most about once a second: what `trial show` and bars print
-	Step  int64 `json:"step,omitempty"`
-	Steps int64 `json:"steps,omitempty"`
+	Step  int64 `json:"step,omitempty"`  // batches since the first epoch
+	Steps int64 `json:"steps,omitempty"` // batches of all epochs
 
 	// done
 	Reason string `json:"reason,omitempty"`

@@ -5,6 +5,8 @@
 //
 //	atelier-trainer train                 a job line on standard input, events on descriptor 3
 //	atelier-trainer bench [flags]         images a second of full training steps
+//	atelier-trainer evaluate [flags]      loss and accuracy of a stored model on a folder of images
+//	atelier-trainer sheets                a job line on standard input, a picture a class of augmented images in its folder
 //	atelier-trainer logits [flags]        logits of a stored model for raw input
 //	atelier-trainer version
 //
@@ -24,10 +26,11 @@ import (
 // usageError ends the process with code 2.
 type usageError struct{ error }
 
-const usage = `usage: atelier-trainer train|bench|logits|version [flags]
+const usage = `usage: atelier-trainer train|evaluate|sheets|bench|logits|version [flags]
 
 train takes one job line on standard input and writes events to file descriptor 3;
-a worker starts it. bench and logits list their flags with -h.`
+a worker or atelier train starts it. sheets takes a job line too and draws what
+the job's training would see. evaluate, bench and logits list their flags with -h.`
 
 func main() {
 	// Thread count, gradient mode and OpenMP's pool belong to this thread.
@@ -63,6 +66,10 @@ func run(args []string) error {
 	switch args[0] {
 	case "train":
 		return trainCommand(os.Stdin, os.Stderr)
+	case "evaluate":
+		return evaluate(args[1:], os.Stdout, os.Stderr)
+	case "sheets":
+		return sheets(os.Stdin, os.Stderr)
 	case "logits":
 		return logits(args[1:], os.Stdout)
 	case "bench":

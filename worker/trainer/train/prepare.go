@@ -30,20 +30,15 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	if !slices.Contains(Metrics, r.metric) {
 		return badSpec("objective metric %q is not reported by this trainer; it reports %s", r.metric, strings.Join(Metrics, ", "))
 	}
-	device := r.job.Device
-	if device == "" {
-		device = "cpu"
-	}
-	r.device = torchx.NewDevice(device)
-	if err := torchx.DeviceReady(r.device); err != nil {
-		return &Failure{trainerproto.FailedDeviceFault, err}
+	if r.device, err = device(r.job.Device); err != nil {
+		return err
 	}
 	switch s.Precision {
 	case "bf16":
 		r.precision = torchx.BF16
 	case "fp16":
 		if !r.device.CUDA() {
-			return badSpec("training: precision fp16 needs a GPU, the run is on %s; take bf16 or fp32", device)
+			return badSpec("training: precision fp16 needs a GPU, the run is on %s; take bf16 or fp32", r.device)
 		}
 		r.precision, r.scaler = torchx.FP16, optim.NewScaler()
 	}
@@ -60,7 +55,7 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 		return err
 	}
 	r.data, err = openData(ctx, s, r.job.CacheDir, r.log, func(text string) {
-		if err := r.tellProgress(0, 0, text); err != nil {
+		if err := r.tellProgress(trainerproto.Event{Message: text}); err != nil {
 			r.log.Warn("packing goes on", "error", err)
 		}
 	})
@@ -70,6 +65,11 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	r.data.device, r.data.seed = r.device, r.job.Seed
 	r.data.channelsLast = s.ChannelsLast()
 
+	if r.job.SheetsDir != "" && r.job.Resume == "" {
+		if err := r.data.sheets(r.job.SheetsDir, s.BatchSize, SheetImages); err != nil {
+			return err
+		}
+	}
 	if err := torchx.Seed(r.job.Seed); err != nil {
 		return err
 	}
@@ -95,6 +95,24 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 		r.log.Info("resumed", "epoch", last.Epoch, "from", r.job.Resume)
 	}
 	return nil
+}
+
+// device is the one a job names.
+func device(name string) (torchx.Device, error) {
+	switch name {
+	case "":
+		name = "cpu"
+	case "auto":
+		if d := torchx.NewDevice("cuda:0"); torchx.DeviceReady(d) == nil {
+			return d, nil
+		}
+		name = "cpu"
+	}
+	d := torchx.NewDevice(name)
+	if err := torchx.DeviceReady(d); err != nil {
+		return d, &Failure{trainerproto.FailedDeviceFault, err}
+	}
+	return d, nil
 }
 
 // prepareLearning makes what moves the weights of a model that is in its

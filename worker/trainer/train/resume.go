@@ -39,15 +39,9 @@ func (r *run) resume(path string) (progress, error) {
 	if arch, _ := checkpoint.Lookup[string](root, "arch"); arch != r.model.Arch {
 		return fail(fmt.Errorf("it is of model %q, the run of %q", arch, r.model.Arch))
 	}
-	classes, _ := checkpoint.Lookup[*checkpoint.Dict](root, "class_to_idx")
-	names := make([]string, classes.Len())
-	for _, it := range classes.Items() {
-		name, ok := it.Key.(string)
-		at, ok2 := it.Value.(int64)
-		if !ok || !ok2 || at < 0 || at >= int64(len(names)) {
-			return fail(errors.New("class_to_idx is damaged"))
-		}
-		names[at] = name
+	names, err := classNames(root)
+	if err != nil {
+		return fail(err)
 	}
 	if err := dataset.SameClasses("checkpoint", names, "data.train", r.data.classes); err != nil {
 		return fail(err)

@@ -16,6 +16,9 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
+// SheetImages is how many images of a class a sample sheet shows.
+const SheetImages = 16
+
 // Sheets writes dir/<class>.png, so many images of each class as a run with
 // these settings and seed sees them while training. cache is the folder of
 // packed sets.

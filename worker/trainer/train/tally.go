@@ -31,6 +31,11 @@ func (r *run) newTally() (*tally, error) {
 // read ends the tally.
 func (t *tally) read() (score, error) {
 	defer t.free()
+	return t.peek()
+}
+
+// peek tells the means so far.
+func (t *tally) peek() (score, error) {
 	b, err := torchx.Bytes(t.counts)
 	if err != nil {
 		return score{}, err

@@ -174,7 +174,7 @@ func (r *run) epoch(ctx context.Context, epoch int, last progress) (result train
 			}
 		}
 		r.steps++
-		if err := r.tellProgress(epoch, r.settings.Epochs*n, ""); err != nil {
+		if err := r.tellBatch(epoch, n, tally, float64(batches.ends[i])/time.Since(started).Seconds()); err != nil {
 			return result, err
 		}
 	}
@@ -312,14 +312,31 @@ func (r *run) done(reason, message string) error {
 	return r.events.Send(trainerproto.Event{Kind: trainerproto.EventDone, Reason: reason, Message: message})
 }
 
-// tellProgress sends at most one event a second. An error means that nobody
-// listens any more: the run is an orphan.
-func (r *run) tellProgress(epoch int, steps int, message string) error {
-	if time.Since(r.lastProgress) < time.Second {
+// tellBatch tells how an epoch of n batches goes, if it is time: reading the
+// tally waits for a GPU.
+func (r *run) tellBatch(epoch, n int, t *tally, rate float64) error {
+	if !r.progressDue() {
+		return nil
+	}
+	so, err := t.peek()
+	if err != nil {
+		return err
+	}
+	return r.tellProgress(trainerproto.Event{Epoch: epoch, Step: int64(r.steps), Steps: int64(r.settings.Epochs * n),
+		Metrics: trainerproto.Metrics{{Name: "train_loss", Value: so.loss}, {Name: "train_acc", Value: so.accuracy}, {Name: "images_per_s", Value: rate}}})
+}
+
+// progressDue lets one event a second pass.
+func (r *run) progressDue() bool { return time.Since(r.lastProgress) >= time.Second }
+
+// tellProgress sends an event that is due. An error means that nobody listens
+// any more: the run is an orphan.
+func (r *run) tellProgress(e trainerproto.Event) error {
+	if !r.progressDue() {
 		return nil
 	}
 	r.lastProgress = time.Now()
-	e := trainerproto.Event{Kind: trainerproto.EventProgress, Epoch: epoch, Message: message, Step: int64(r.steps), Steps: int64(steps)}
+	e.Kind = trainerproto.EventProgress
 	if err := r.events.Send(e); err != nil {
 		return fmt.Errorf("tell progress: %w", err)
 	}
