@@ -91,7 +91,9 @@ func arrange(app *ucli.App, args []string) ([]string, error) {
 	return out, nil
 }
 
+// flagNamed finds a flag; words may be joined by _ as well as by -.
 func flagNamed(flags []ucli.Flag, name string) ucli.Flag {
+	name = strings.ReplaceAll(name, "_", "-")
 	for _, f := range flags {
 		for _, n := range f.Names() {
 			if n == name {

@@ -3,8 +3,8 @@
 // Data goes to standard output in the format asked for, messages go to
 // standard error, and nothing is coloured or redrawn unless a terminal is
 // there to see it. The package holds no knowledge of its own: it calls the
-// API, the spec's parser and the data tools, and prints. It asks no questions;
-// what destroys wants --yes.
+// API, the spec's parser and the data tools, and prints. Only a bare `atelier
+// train` on a terminal asks; what destroys wants --yes.
 package cli
 
 import (
@@ -31,6 +31,8 @@ type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Live     bool             // Err is a terminal: lines may be redrawn
+	Ask      bool             // In is a terminal too: a person may be asked
+	Environ  []string         // NAME=value
 	Width    func() int       // columns of that terminal
 	Now      func() time.Time // for ages and rates
 	Dir      string           // working folder, absolute
@@ -42,8 +44,9 @@ func Process() *Env {
 	if err != nil {
 		dir = "/"
 	}
-	return &Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Dir: dir, Now: time.Now,
-		Live: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+	live := term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb"
+	return &Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Dir: dir, Now: time.Now, Environ: os.Environ(),
+		Live: live, Ask: term.IsTerminal(int(os.Stderr.Fd())) && term.IsTerminal(int(os.Stdin.Fd())),
 		Width: func() int {
 			w, _, err := term.GetSize(int(os.Stderr.Fd()))
 			if err != nil || w < 20 {
@@ -170,7 +173,7 @@ func (e *Env) app() *ucli.App {
 		Before:                    before,
 		Commands: []*ucli.Command{
 			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
-			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.metadataCommands(),
+			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.metadataCommands(),
 		},
 	}
 }

@@ -4,15 +4,14 @@ package train
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"runtime"
 
 	"atelier/common/checkpoint"
 	"atelier/common/dataset"
-	"atelier/common/settings"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/torchx"
@@ -36,7 +35,7 @@ type ClassCount struct {
 
 // Evaluation says what Evaluate measures.
 type Evaluation struct {
-	Checkpoint string // of this trainer: it knows its architecture, classes, image size and statistics
+	Checkpoint string // training checkpoint or model file: it says what it is
 	Folder     string // images, one subfolder a class
 	CacheDir   string // of packed sets
 	Device     string // as in a job
@@ -57,12 +56,12 @@ func Evaluate(ctx context.Context, e Evaluation, log *slog.Logger) (Measured, er
 }
 
 func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measured, err error) {
-	file, err := checkpoint.Open(e.Checkpoint)
+	state, err := checkpoint.OpenState(e.Checkpoint)
 	if err != nil {
 		return result, badSpec("%w", err)
 	}
-	defer file.Close()
-	stored, err := describe(file.Root)
+	defer state.Close()
+	stored, err := describe(state)
 	if err != nil {
 		return result, badSpec("%s: %w", e.Checkpoint, err)
 	}
@@ -72,7 +71,7 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 	if err := torchx.SetThreads(e.Threads); err != nil {
 		return result, err
 	}
-	d := &data{classes: stored.classes, channelsLast: true}
+	d := &data{classes: stored.Classes, channelsLast: true}
 	defer d.close()
 	if d.device, err = device(e.Device); err != nil {
 		return result, err
@@ -82,10 +81,10 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 	if err != nil {
 		return result, badSpec("%w", err)
 	}
-	if err := dataset.SameClasses("the model", stored.classes, e.Folder, folder.Classes); err != nil {
+	if err := dataset.SameClasses("the model", stored.Classes, e.Folder, folder.Classes); err != nil {
 		return result, badSpec("%w", err)
 	}
-	path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: stored.size, CacheDir: e.CacheDir, Workers: e.NumWorkers})
+	path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: stored.ImageSize, CacheDir: e.CacheDir, Workers: e.NumWorkers})
 	if err != nil {
 		return result, packFailure(ctx, e.Folder, err)
 	}
@@ -95,7 +94,7 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 	if d.validation, err = dataset.OpenPack(path); err != nil {
 		return result, err
 	}
-	m, err := model.New(stored.arch, model.Options{Classes: len(stored.classes), Dropout: stored.dropout})
+	m, err := model.New(stored.Arch, model.Options{Classes: len(stored.Classes), Dropout: stored.dropout})
 	if err != nil {
 		return result, err
 	}
@@ -107,7 +106,7 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 		return result, err
 	}
 	result.Skipped = len(report.Skipped)
-	for _, c := range stored.classes {
+	for _, c := range stored.Classes {
 		result.Classes = append(result.Classes, ClassCount{Name: c})
 	}
 	f := d.whole(d.validation, max(e.BatchSize, 1))
@@ -126,7 +125,7 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 		if err != nil {
 			return result, err
 		}
-		n := len(stored.classes)
+		n := len(stored.Classes)
 		for i := range len(logits) / n {
 			result.count(logits[i*n:(i+1)*n], d.validation.Label(f.order[from+i]))
 		}
@@ -168,55 +167,31 @@ func (m *Measured) count(logits []float32, label int) {
 	}
 }
 
-// stored is what a checkpoint tells of its model.
+// stored is a model in a file.
 type stored struct {
-	arch    string
-	classes []string
-	size    int
-	dropout float64
+	checkpoint.Model
+	dropout float64 // in the classifier; negative = the architecture's own
 	norm    norm
 	weights []checkpoint.Tensor
 }
 
-func describe(v checkpoint.Value) (s stored, err error) {
-	root, _ := v.(*checkpoint.Dict)
-	own, _ := checkpoint.Lookup[*checkpoint.Dict](root, "atelier")
-	config, _ := checkpoint.Lookup[*checkpoint.Dict](root, "config")
-	size, _ := checkpoint.Lookup[int64](config, "image_size")
-	s.arch, _ = checkpoint.Lookup[string](root, "arch")
-	if s.arch == "" || own == nil || size < 1 {
-		return s, errors.New("it does not say of which architecture and image size it is: it was not written by this trainer")
-	}
-	s.size, s.dropout = int(size), -1
-	if rate, ok := number(config, "dropout_rate"); ok {
-		s.dropout = rate
-	}
-	if s.classes, err = classNames(root); err != nil {
+func describe(state *checkpoint.State) (s stored, err error) {
+	if s.Model, err = state.Model(); err != nil {
 		return s, err
 	}
-	s.norm = norm{settings.ImageNetMean, settings.ImageNetStd}
-	for name, at := range map[string]*[3]float64{"mean": &s.norm.mean, "std": &s.norm.std} {
-		list, ok := checkpoint.Lookup[*checkpoint.List](own, name)
-		if !ok || len(list.Items) != 3 {
-			return s, fmt.Errorf("its %s of colours is missing", name)
-		}
-		for i, x := range list.Items {
-			if at[i], ok = x.(float64); !ok {
-				return s, fmt.Errorf("its %s of colours is damaged", name)
-			}
-		}
+	if s.Arch == "" || s.ImageSize < 1 || len(s.Classes) == 0 || len(s.Mean) != 3 {
+		return s, errors.New("it does not say of which architecture, classes, image size and colour statistics it is: it was not written by this trainer")
 	}
-	s.weights, err = checkpoint.StateDict(root)
+	s.norm = norm{[3]float64(s.Mean), [3]float64(s.Std)}
+	s.weights = state.Tensors
+	config := struct {
+		Dropout float64 `json:"dropout_rate"`
+	}{-1}
+	if s.Config != "" {
+		err = json.Unmarshal([]byte(s.Config), &config)
+	}
+	s.dropout = config.Dropout
 	return s, err
-}
-
-// number reads a Python int or float.
-func number(d *checkpoint.Dict, key string) (float64, bool) {
-	if x, ok := checkpoint.Lookup[float64](d, key); ok {
-		return x, true
-	}
-	n, ok := checkpoint.Lookup[int64](d, key)
-	return float64(n), ok
 }
 
 // classNames are class_to_idx's, by index.

@@ -1,0 +1,198 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"regexp"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	maxFile  = 1 << 20 // bytes
+	maxDepth = 8       // objects within one another
+	maxList  = 1000    // items
+)
+
+// ReadFile takes the settings of a YAML file. name is for messages. The error
+// is Faults: all that is wrong, each with its line.
+func (c *Config) ReadFile(name string, text []byte) error {
+	if len(text) > maxFile {
+		return Faults{{Where: name, Message: fmt.Sprintf("it has %d bytes; a settings file has at most %d", len(text), maxFile), Origin: File}}
+	}
+	var root yaml.Node
+	if err := decode(text, &root); err != nil {
+		return Faults{{Where: name, Message: err.Error(), Origin: File}}
+	}
+	if root.Kind == 0 || root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
+		return nil // nothing but comments
+	}
+	r := fileReader{c: c, name: name, seen: map[string]int{}}
+	if root.Kind != yaml.MappingNode {
+		r.fail(&root, "", "want keys with values, such as epochs: 30")
+	} else {
+		r.object(&root, "", 0)
+	}
+	return r.faults.orNil()
+}
+
+// decode parses one document and unwraps it. The library may panic on hostile
+// text; that is a fault of the file.
+func decode(text []byte, root *yaml.Node) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("not YAML: %v", p)
+		}
+	}()
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	var doc yaml.Node
+	if err := d.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return shorten(err)
+	}
+	var more yaml.Node
+	if err := d.Decode(&more); err == nil {
+		return errors.New("it holds a second document (a line of ---): want one")
+	} else if !errors.Is(err, io.EOF) {
+		return shorten(err)
+	}
+	if len(doc.Content) == 1 {
+		*root = *doc.Content[0]
+	}
+	return nil
+}
+
+var yamlPrefix = regexp.MustCompile(`^yaml: `)
+
+func shorten(err error) error { return errors.New(yamlPrefix.ReplaceAllString(err.Error(), "")) }
+
+type fileReader struct {
+	c      *Config
+	name   string
+	seen   map[string]int // key -> line
+	faults Faults
+}
+
+func (r *fileReader) where(n *yaml.Node) string { return r.name + ":" + strconv.Itoa(n.Line) }
+
+func (r *fileReader) fail(n *yaml.Node, key, format string, a ...any) {
+	r.faults = append(r.faults, Fault{Where: r.where(n), Key: key, Message: fmt.Sprintf(format, a...), Origin: File})
+}
+
+func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
+	if depth > maxDepth {
+		r.fail(n, prefix, "is nested more than %d levels deep", maxDepth)
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode || k.ShortTag() == "!!merge" {
+			r.fail(k, prefix, "a key must be a word")
+			continue
+		}
+		key := k.Value
+		if prefix != "" {
+			key = prefix + "." + key
+		}
+		if line, twice := r.seen[key]; twice {
+			r.fail(k, key, "stands twice; first in line %d", line)
+			continue
+		}
+		r.seen[key] = k.Line
+		if v.Kind == yaml.MappingNode {
+			if _, known := r.c.at[key]; known {
+				r.fail(v, key, "want a value, not keys of its own")
+				continue
+			}
+			if len(v.Content) > 0 || r.isGroup(key) {
+				r.object(v, key, depth+1)
+				continue
+			}
+		}
+		if v.Kind == yaml.ScalarNode && v.ShortTag() == "!!null" && r.isGroup(key) {
+			continue // an object whose keys are all commented out
+		}
+		data, err := scalarOrList(v)
+		if err != nil {
+			r.fail(v, key, "%s", err)
+			continue
+		}
+		var f Fault
+		if err := r.c.Set(key, data, File, r.where(k)); errors.As(err, &f) {
+			r.faults = append(r.faults, f)
+		}
+	}
+}
+
+// isGroup tells whether keys lie below a name.
+func (r *fileReader) isGroup(name string) bool {
+	for _, k := range r.c.keys {
+		if len(k.Name) > len(name) && k.Name[:len(name)] == name && k.Name[len(name)] == '.' {
+			return true
+		}
+	}
+	return false
+}
+
+func scalarOrList(n *yaml.Node) (any, error) {
+	switch n.Kind {
+	case yaml.SequenceNode:
+		if len(n.Content) > maxList {
+			return nil, fmt.Errorf("a list of %d; at most %d", len(n.Content), maxList)
+		}
+		out := []any{}
+		for _, c := range n.Content {
+			if c.Kind != yaml.ScalarNode {
+				return nil, errors.New("a list may hold numbers and words only")
+			}
+			v, err := scalar(c)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, v)
+		}
+		return out, nil
+	case yaml.ScalarNode:
+		return scalar(n)
+	case yaml.AliasNode:
+		return nil, errors.New("anchors and aliases (& and *) are not taken here: write the value out")
+	}
+	return nil, errors.New("want a value")
+}
+
+func scalar(n *yaml.Node) (any, error) {
+	switch n.ShortTag() {
+	case "!!null":
+		return nil, nil
+	case "!!bool":
+		var b bool
+		err := n.Decode(&b)
+		return b, err
+	case "!!int":
+		var i int64
+		if n.Decode(&i) == nil {
+			return i, nil
+		}
+		var u uint64
+		if n.Decode(&u) == nil {
+			return u, nil
+		}
+		return nil, fmt.Errorf("%s is beyond 64 bits", n.Value)
+	case "!!float":
+		var f float64
+		if err := n.Decode(&f); err != nil {
+			return nil, shorten(err)
+		}
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			return nil, fmt.Errorf("%s is no finite number", n.Value)
+		}
+		return f, nil
+	}
+	return n.Value, nil
+}

@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"atelier/common/client"
+	"atelier/common/config"
+	"atelier/tuner/train"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+// trainFlags set one key of the configuration each.
+var trainFlags = []struct{ flag, key, usage string }{
+	{"model", train.KeyModel, "`ARCHITECTURE`: vanilla, resnet18, resnet34, resnet50, efficientnet_b0, mobilenet_v2 and more"},
+	{"epochs", "epochs", "train for at most `N` epochs"},
+	{"batch-size", "batch_size", "`N` images a batch"},
+	{"lr", "lr", "learning `RATE`"},
+	{"patience", "patience", "end after `N` epochs without a lower validation loss; 0 = never"},
+	{"seed", "seed", "`SEED` of weights, order and augmentation"},
+	{"train", "data.train", "`DIR` of training images, one subfolder a class"},
+	{"validation", "data.validation", "`DIR` of validation images"},
+	{"test", "data.test", "`DIR` of test images: the best model is measured on them at the end"},
+}
+
+func (e *Env) trainCommand() *ucli.Command {
+	var flags []ucli.Flag
+	for _, f := range trainFlags {
+		flags = append(flags, &ucli.StringFlag{Name: f.flag, Usage: f.usage})
+	}
+	flags = append(flags,
+		&ucli.StringFlag{Name: "data", Usage: "`DIR` with train/ and validation/ in it, perhaps test/"},
+		&ucli.BoolFlag{Name: "freeze-features", Usage: "train the classifier head only"},
+		&ucli.StringSliceFlag{Name: "set", Usage: "`KEY=VALUE`: any setting of the configuration file (may be given again)"},
+		&ucli.BoolFlag{Name: "mlflow", Usage: "track the training with MLflow"},
+		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
+		&ucli.StringFlag{Name: "config", Usage: "configuration `FILE` (default: " + train.ConfigFile + " if it is there)"},
+		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints/<model>_ep<epochs>_bs<batch>_lr<lr>)"},
+		&ucli.StringFlag{Name: "resume", Usage: "go on with the training in `PATH`, its folder or a checkpoint of it"},
+		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier training in the folder"},
+		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
+		&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; print the folder and nothing else"})
+	return verb(&ucli.Command{Name: "train", Usage: "train one model",
+		Description: "Trains on this machine and leaves best_model.pth, final_model.pth, training_history.json,\n" +
+			"training_diagnostics.txt and image_batches/ in the results' folder, whose path goes to\n" +
+			"standard output. Without any flag, on a terminal, it asks for model and tracking.\n" +
+			"A value is taken from its flag, else from the environment (ATELIER_TRAIN_EPOCHS=30), else\n" +
+			"from the configuration file, else it is the default. An interrupt ends the training with\n" +
+			"its last checkpoint (exit code 130); --resume goes on from there, bit for bit.",
+		Flags: flags, Action: e.train}, 0, 0,
+		"atelier train", "atelier train --model resnet18 --data run/facades --epochs 30 --batch-size 32 --lr 0.001",
+		"atelier train --model vanilla --data run/facades --set augmentation.cutmix.enabled=true",
+		"atelier train --resume checkpoints/resnet18_ep30_bs32_lr0.001 --epochs 60")
+}
+
+func (e *Env) train(c *ucli.Context) error {
+	conf, resumed, err := e.trainConfig(c)
+	if err != nil {
+		return e.trainFault(err)
+	}
+	if c.NumFlags() == 0 && e.Ask {
+		if err := e.askTraining(c.Context, conf); err != nil {
+			return err
+		}
+	}
+	base, out := e.Dir, c.String("out")
+	if out != "" {
+		out = e.path(out)
+	}
+	if resumed != nil && resumed.Base != "" {
+		base = resumed.Base
+	}
+	plan, err := train.NewPlan(conf, base, out, false)
+	if err != nil {
+		return e.trainFault(err)
+	}
+	if resumed != nil {
+		plan.From(resumed)
+	}
+	return e.trainHere(c, plan)
+}
+
+// trainConfig lays the layers of the configuration over one another.
+func (e *Env) trainConfig(c *ucli.Context) (*config.Config, *train.Resumption, error) {
+	conf := train.New()
+	var resumed *train.Resumption
+	if path := c.String("resume"); path != "" {
+		for _, f := range []string{"overwrite", "config"} {
+			if c.IsSet(f) {
+				return nil, nil, usage("train: --resume goes on as the training began; it does not take --%s", f)
+			}
+		}
+		var err error
+		if resumed, err = train.Resume(e.path(path), conf); err != nil {
+			return nil, nil, err
+		}
+		if resumed.Folder != "" && c.IsSet("out") && e.path(c.String("out")) != resumed.Folder {
+			return nil, nil, usage("train: --resume goes on in %s; it does not take --out", resumed.Folder)
+		}
+	} else if err := e.readTrainConfig(c.String("config"), conf); err != nil {
+		return nil, nil, err
+	}
+	if err := conf.ReadEnvironment(train.EnvironmentPrefix, e.Environ); err != nil {
+		return nil, nil, err
+	}
+	return conf, resumed, e.trainOverrides(c, conf)
+}
+
+// readTrainConfig reads the file that was named, or the one that lies where it
+// is looked for.
+func (e *Env) readTrainConfig(name string, conf *config.Config) error {
+	path := name
+	if path == "" {
+		path = train.ConfigFile
+	}
+	b, err := os.ReadFile(e.path(path))
+	if errors.Is(err, fs.ErrNotExist) && name == "" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	return conf.ReadFile(path, b)
+}
+
+// trainOverrides takes the flags.
+func (e *Env) trainOverrides(c *ucli.Context, conf *config.Config) error {
+	var faults config.Faults
+	take := func(err error) {
+		var f config.Fault
+		if errors.As(err, &f) {
+			faults = append(faults, f)
+		}
+	}
+	if dir := c.String("data"); dir != "" {
+		for _, part := range []string{"train", "validation", "test"} {
+			var v any = filepath.Join(dir, part)
+			if _, err := os.Stat(e.path(v.(string))); err != nil && part == "test" {
+				v = nil
+			}
+			take(conf.Set("data."+part, v, config.Flag, "--data"))
+		}
+	}
+	for _, pair := range c.StringSlice("set") {
+		key, text, ok := strings.Cut(pair, "=")
+		if !ok {
+			return usage("train: --set %s: want KEY=VALUE, such as --set image_size=96", pair)
+		}
+		take(conf.SetText(strings.TrimSpace(key), text, config.Flag, "--set "+strings.TrimSpace(key)))
+	}
+	for _, f := range trainFlags {
+		if c.IsSet(f.flag) {
+			take(conf.SetText(f.key, c.String(f.flag), config.Flag, "--"+f.flag))
+		}
+	}
+	if c.IsSet("freeze-features") {
+		take(conf.Set("freeze_features", c.Bool("freeze-features"), config.Flag, "--freeze-features"))
+	}
+	switch yes, no := c.Bool("mlflow"), c.Bool("no-mlflow"); {
+	case yes && no:
+		return usage("train: --mlflow and --no-mlflow exclude one another")
+	case yes:
+		take(conf.Set(train.KeyTracking, true, config.Flag, "--mlflow"))
+	case no:
+		take(conf.Set(train.KeyTracking, false, config.Flag, "--no-mlflow"))
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
+}
+
+// trainFault is a usage error if the command line is at fault.
+func (e *Env) trainFault(err error) error {
+	if train.FromFlags(err) {
+		return usage("train: %s", err)
+	}
+	return err
+}
+
+// trainHere trains on this machine.
+func (e *Env) trainHere(c *ucli.Context, plan *train.Plan) error {
+	trainer, err := train.FindTrainer(c.String("trainer-bin"))
+	if err != nil {
+		return err
+	}
+	bar := &trainBar{e: e, quiet: c.Bool("quiet")}
+	r, err := train.Local(c.Context, plan, train.Options{Trainer: trainer, Overwrite: c.Bool("overwrite"), Watch: bar, Now: e.Now})
+	bar.clear()
+	if r == nil {
+		var exists *train.ExistsError
+		if errors.As(err, &exists) {
+			exists.Dir = e.relative(exists.Dir)
+			return fmt.Errorf("train: %w", exists)
+		}
+		return err
+	}
+	return e.trained(c.Context, bar, r, err)
+}
+
+// trained says how a training ended.
+func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, err error) error {
+	for _, w := range r.Warned {
+		bar.say("warning: %s", w)
+	}
+	again := "atelier train --resume " + e.relative(r.Folder)
+	var f *train.Failure
+	switch {
+	case err == nil:
+		bar.say("%s", r.Summary())
+		_, err := fmt.Fprintln(e.Out, e.relative(r.Folder))
+		return err
+	case errors.Is(err, train.ErrInterrupted) && ctx.Err() != nil:
+		e.say("%s; go on with: %s", r.Summary(), again)
+		return &exitError{code: client.ExitInterrupted}
+	case errors.As(err, &f):
+		e.say("atelier train: %s: %s", strings.ReplaceAll(f.Class, "_", " "), f.Message)
+		for _, h := range f.Hints {
+			e.say("  - %s", h)
+		}
+		e.say("%s", r.Summary())
+		return &exitError{code: client.ExitError}
+	}
+	return err
+}
+
+// relative is a path as seen from the working folder, where it lies below.
+func (e *Env) relative(path string) string {
+	if rel, err := filepath.Rel(e.Dir, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}

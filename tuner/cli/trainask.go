@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"atelier/common/config"
+	spelling "atelier/common/nearest"
+	"atelier/common/settings"
+	"atelier/tuner/train"
+)
+
+// aboutModels tells those that are offered first.
+var aboutModels = map[string]string{
+	"vanilla":         "custom baseline CNN",
+	"resnet18":        "ResNet-18 (recommended)",
+	"resnet34":        "ResNet-34",
+	"resnet50":        "ResNet-50",
+	"efficientnet_b0": "EfficientNet-B0",
+	"mobilenet_v2":    "MobileNet-V2 (lightweight)",
+}
+
+// askTraining asks for what neither flag nor environment has said.
+func (e *Env) askTraining(ctx context.Context, conf *config.Config) error {
+	q := &questions{e: e, in: bufio.NewReader(e.In)}
+	if v := conf.Get(train.KeyModel); v.Origin < config.Prompt {
+		name, err := q.model(ctx, v.Text())
+		if err != nil {
+			return err
+		}
+		if err := conf.Set(train.KeyModel, name, config.Prompt, "prompt"); err != nil {
+			return err
+		}
+	}
+	// A file that switches tracking off has answered.
+	if v := conf.Get(train.KeyTracking); v.Origin < config.Prompt && v.Data == true {
+		yes, err := q.yes(ctx, "Track this training with MLflow?")
+		if err != nil {
+			return err
+		}
+		return conf.Set(train.KeyTracking, yes, config.Prompt, "prompt")
+	}
+	return nil
+}
+
+// questions go to standard error, answers come from standard input.
+type questions struct {
+	e  *Env
+	in *bufio.Reader
+}
+
+func (q *questions) model(ctx context.Context, standing string) (string, error) {
+	models := settings.Models()
+	q.e.say("Models:")
+	var others []string
+	for i, m := range models {
+		if about := aboutModels[m]; about != "" {
+			q.e.say("  %2d  %-16s %s", i+1, m, about)
+		} else {
+			others = append(others, fmt.Sprintf("%d %s", i+1, m))
+		}
+	}
+	for from := 0; from < len(others); from += 4 {
+		q.e.say("      %s", strings.Join(others[from:min(from+4, len(others))], ", "))
+	}
+	for {
+		answer, err := q.ask(ctx, fmt.Sprintf("Model, by number or name [%s]: ", standing))
+		if err != nil {
+			return "", err
+		}
+		if answer == "" {
+			return standing, nil
+		}
+		if n, err := strconv.Atoi(answer); err == nil {
+			if n >= 1 && n <= len(models) {
+				return models[n-1], nil
+			}
+			q.e.say("There is no number %d: give 1 to %d.", n, len(models))
+			continue
+		}
+		for _, m := range models {
+			if m == strings.ToLower(answer) {
+				return m, nil
+			}
+		}
+		q.e.say("There is no model %q; did you mean %s?", answer, spelling.Word(answer, models))
+	}
+}
+
+func (q *questions) yes(ctx context.Context, question string) (bool, error) {
+	for {
+		answer, err := q.ask(ctx, question+" [Y/n]: ")
+		if err != nil {
+			return false, err
+		}
+		switch strings.ToLower(answer) {
+		case "", "y", "yes":
+			return true, nil
+		case "n", "no":
+			return false, nil
+		}
+		q.e.say("Please answer y or n.")
+	}
+}
+
+func (q *questions) ask(ctx context.Context, question string) (string, error) {
+	fmt.Fprint(q.e.Err, question)
+	type line struct {
+		text string
+		err  error
+	}
+	got := make(chan line, 1)
+	go func() {
+		text, err := q.in.ReadString('\n')
+		got <- line{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(q.e.Err)
+		return "", ctx.Err()
+	case l := <-got:
+		if errors.Is(l.err, io.EOF) && l.text == "" {
+			fmt.Fprintln(q.e.Err)
+			return "", usage("train: no answer: say it with flags instead, such as --model resnet18 --no-mlflow")
+		}
+		if l.err != nil && !errors.Is(l.err, io.EOF) {
+			return "", l.err
+		}
+		return strings.TrimSpace(l.text), nil
+	}
+}

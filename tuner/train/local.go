@@ -1,0 +1,363 @@
+package train
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"atelier/common/trainerproto"
+)
+
+// ErrInterrupted ends a training that was told to end; its last checkpoint
+// stands.
+var ErrInterrupted = errors.New("interrupted")
+
+// Failure is a training that ended by itself before its time.
+type Failure struct {
+	Class   string // of trainerproto
+	Message string
+	Hints   []string
+}
+
+func (f *Failure) Error() string { return f.Message }
+
+// Watcher is shown how a training goes on.
+type Watcher interface {
+	Begin(*Plan) // nothing stands in its way
+	Progress(Progress)
+	Epoch(Epoch)
+}
+
+// Progress is a moment between two reports.
+type Progress struct {
+	Message       string // before the first epoch: what is being prepared
+	Epoch, Epochs int    // the epoch under way, from 1
+	Done          float64
+	Loss, Acc     float64 // of training, so far in this epoch
+	ImagesPerS    float64
+	Left          time.Duration // of the training; 0 = not known yet
+}
+
+// Epoch is a report.
+type Epoch struct {
+	Epoch, Epochs int
+	Metrics       trainerproto.Metrics
+	Seconds       float64
+	Best          bool
+	Left          time.Duration // of the training
+}
+
+// Result is what came of a training.
+type Result struct {
+	Folder  string
+	History *History
+	Plan    *Plan
+	Sitting float64 // seconds this call took
+	Warned  []string
+	machine []fact
+}
+
+// Options of a training on this machine.
+type Options struct {
+	Trainer   string // program; see FindTrainer
+	Overwrite bool   // replace the results of an earlier training
+	Watch     Watcher
+	Now       func() time.Time
+}
+
+// sitting is one call of Local.
+type sitting struct {
+	o       Options
+	plan    *Plan
+	folder  *folder
+	history *History
+	result  *Result
+	began   time.Time
+	before  float64 // seconds of earlier sittings
+
+	pace struct { // of the epoch under way
+		epoch int
+		since time.Time
+		done  float64
+	}
+}
+
+// Local trains on this machine: a trainer is started, what it reports is shown
+// and written down, and the folder holds the results at the end. The Result is
+// there with an error too, once the folder is: what was reached until then.
+func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
+	f, err := hold(p.Folder)
+	if err != nil {
+		return nil, err
+	}
+	defer f.release()
+	s := &sitting{o: o, plan: p, folder: f, began: o.Now()}
+	s.result = &Result{Folder: p.Folder, Plan: p}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	o.Watch.Begin(p)
+	log, err := os.OpenFile(f.resume(logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	words := &tail{to: log, warn: func(text string) { s.result.Warned = append(s.result.Warned, text) }}
+	c, said, err := startTrainer(ctx, o.Trainer, words)
+	s.result.machine = machine(p, said)
+	if err == nil {
+		err = s.train(ctx, c)
+	} else if ctx.Err() != nil {
+		err = ErrInterrupted
+	}
+	return s.result, s.close(ctx, err)
+}
+
+// open settles history and folder: a new training, or one to go on with.
+func (s *sitting) open() (err error) {
+	p := s.plan
+	if !p.again {
+		if err := s.folder.begin(s.o.Overwrite); err != nil {
+			return err
+		}
+	}
+	if s.history, err = ReadHistory(s.folder.path(HistoryFile)); err != nil {
+		return err
+	}
+	h := s.history
+	if p.again {
+		h.cut(p.resumeEpoch)
+		if p.resumeFile != "" && h.BestEpoch == p.resumeEpoch {
+			// The sitting before may have ended between report and checkpoint.
+			if err := s.folder.markBest(p.resumeFile); err != nil {
+				return err
+			}
+		}
+	}
+	h.Model, h.Seed, h.Device, h.Status, h.Message = p.Settings.Model, p.Seed, p.Device, Running, ""
+	h.TestLoss, h.TestAcc, h.TestImages, h.TestClasses = Number(nan), Number(nan), 0, nil
+	if h.Started == 0 {
+		h.Started = s.began.UnixMilli()
+	}
+	s.before, s.result.History = h.Runtime, h
+	if err := s.folder.save(p); err != nil {
+		return err
+	}
+	return s.note()
+}
+
+// note writes the history down.
+func (s *sitting) note() error {
+	s.history.Runtime = s.before + s.o.Now().Sub(s.began).Seconds()
+	return s.history.write(s.folder.path(HistoryFile))
+}
+
+func (s *sitting) train(ctx context.Context, c *child) error {
+	p := s.plan
+	job := trainerproto.Job{Protocol: trainerproto.Version, Sweep: "atelier-train", Trial: 1, Run: 1, Seed: p.Seed, Params: []byte("{}"), Training: p.Training,
+		Metric: "val_loss", Device: p.Device, Threads: p.Threads, Dir: s.folder.resume(), BaseDir: p.BaseDir, CacheDir: p.CacheDir,
+		Resume: p.resumeFile, ResumeEpoch: p.resumeEpoch, SheetsDir: s.folder.path(SheetsDir)}
+	last, err := c.run(ctx, job, s.take)
+	switch {
+	case err != nil:
+		return err
+	case last.Kind == trainerproto.EventDone && last.Reason == trainerproto.DoneFinished:
+		s.history.Message = last.Message
+		return nil
+	case ctx.Err() != nil:
+		return ErrInterrupted
+	case last.Kind == trainerproto.EventFailed:
+		return &Failure{Class: last.Class, Message: last.Message}
+	case last.Kind == trainerproto.EventDone:
+		return fmt.Errorf("the trainer ended as %s, which nobody asked for", last.Reason)
+	case c.killed():
+		return &Failure{Class: trainerproto.FailedOutOfMemory, Message: "the trainer was killed (SIGKILL) and nobody here did it: most likely by the kernel, which was out of memory"}
+	}
+	return &Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + c.cmd.ProcessState.String() + ") without a word" + c.log.quote()}
+}
+
+// take is called for each event, in order.
+func (s *sitting) take(e trainerproto.Event) error {
+	switch e.Kind {
+	case trainerproto.EventProgress:
+		s.o.Watch.Progress(s.progress(e))
+	case trainerproto.EventEpoch:
+		s.history.add(e.Epoch, e.Metrics, e.Seconds)
+		s.pace.epoch = 0
+		s.o.Watch.Epoch(Epoch{Epoch: e.Epoch, Epochs: s.plan.Settings.Epochs, Metrics: e.Metrics, Seconds: e.Seconds,
+			Best: s.history.BestEpoch == e.Epoch, Left: s.left(s.plan.Settings.Epochs - e.Epoch)})
+		return s.note()
+	case trainerproto.EventCheckpoint:
+		if s.history.BestEpoch == e.Epoch {
+			if err := s.folder.markBest(e.Path); err != nil {
+				return err
+			}
+		}
+		return s.folder.keepOnly(e.Epoch)
+	}
+	return nil
+}
+
+// left is the time of so many epochs at the pace of the last ones.
+func (s *sitting) left(epochs int) time.Duration {
+	seconds := s.history.Seconds
+	seconds = seconds[max(0, len(seconds)-5):]
+	if len(seconds) == 0 {
+		return 0
+	}
+	sum := 0.0
+	for _, x := range seconds {
+		sum += float64(x)
+	}
+	return time.Duration(sum / float64(len(seconds)) * float64(epochs) * float64(time.Second))
+}
+
+func (s *sitting) progress(e trainerproto.Event) Progress {
+	epochs := s.plan.Settings.Epochs
+	out := Progress{Message: e.Message, Epoch: e.Epoch, Epochs: epochs}
+	if e.Epoch == 0 || e.Steps < int64(epochs) {
+		return out
+	}
+	batches := float64(e.Steps) / float64(epochs)
+	out.Done = min(max(float64(e.Step)/batches-float64(e.Epoch-1), 0), 1)
+	out.Loss, _ = e.Metrics.Get("train_loss")
+	out.Acc, _ = e.Metrics.Get("train_acc")
+	out.ImagesPerS, _ = e.Metrics.Get("images_per_s")
+	rest := float64(epochs-e.Epoch) + 1 - out.Done // epochs
+	if len(s.history.Seconds) > 0 {
+		out.Left = time.Duration(float64(s.left(1)) * rest)
+		return out
+	}
+	// The first epoch: at its own pace since its first word.
+	if now := s.o.Now(); s.pace.epoch != e.Epoch {
+		s.pace.epoch, s.pace.since, s.pace.done = e.Epoch, now, out.Done
+	} else if gained := out.Done - s.pace.done; gained > 0 {
+		out.Left = time.Duration(float64(now.Sub(s.pace.since)) / gained * rest)
+	}
+	return out
+}
+
+// close makes the folder say how it ended, whatever did.
+func (s *sitting) close(ctx context.Context, err error) error {
+	h := s.history
+	var f *Failure
+	switch {
+	case err == nil:
+		h.Status = Finished
+	case errors.Is(err, ErrInterrupted):
+		h.Status, h.Message = Interrupted, "interrupted"
+	case errors.As(err, &f) && f.Class == trainerproto.FailedDiverged:
+		h.Status, h.Message = Diverged, f.Message
+	default:
+		h.Status, h.Message = Failed, err.Error()
+	}
+	if f != nil {
+		f.Hints = failureHints(f.Class, s.plan, s.folder.dir)
+	}
+	if e := s.folder.export(err == nil, h.last()); e != nil {
+		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))
+		h.Status = Failed
+	}
+	if err == nil && len(h.Epochs) > 0 && s.plan.hasTest() {
+		if err = s.test(ctx); err != nil {
+			h.Status, h.Message = Failed, err.Error()
+			if ctx.Err() != nil {
+				err, h.Status = ErrInterrupted, Interrupted
+			}
+		}
+	}
+	s.result.Sitting = s.o.Now().Sub(s.began).Seconds()
+	e := s.note()
+	if e == nil {
+		e = writeFile(s.folder.path(DiagnosticsFile), s.result.diagnostics(s.o.Now()))
+	}
+	if e != nil {
+		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))
+	}
+	return err
+}
+
+var nan = math.NaN()
+
+// measured is what `atelier-trainer evaluate` prints.
+type measured struct {
+	Images   int     `json:"images"`
+	Skipped  int     `json:"skipped"`
+	Loss     float64 `json:"loss"`
+	Accuracy float64 `json:"accuracy"`
+	Classes  []struct {
+		Name    string `json:"name"`
+		Images  int    `json:"images"`
+		Correct int    `json:"correct"`
+	} `json:"classes"`
+}
+
+// test measures the best model on the test images.
+func (s *sitting) test(ctx context.Context) error {
+	s.o.Watch.Progress(Progress{Message: "testing " + BestFile})
+	m, err := evaluate(ctx, s.o.Trainer, s.plan, s.folder.path(BestFile))
+	if err != nil {
+		return fmt.Errorf("test on %s: %w", s.plan.Settings.Test, err)
+	}
+	s.history.tested(m)
+	return nil
+}
+
+func (h *History) tested(m *measured) {
+	h.TestLoss, h.TestAcc, h.TestImages, h.TestClasses = Number(m.Loss), Number(m.Accuracy), m.Images, map[string]Number{}
+	for _, c := range m.Classes {
+		h.TestClasses[c.Name] = Number(float64(c.Correct) / float64(c.Images))
+	}
+}
+
+func evaluate(ctx context.Context, trainer string, p *Plan, model string) (*measured, error) {
+	args := []string{"evaluate", "--checkpoint", model, "--data", p.Settings.Test, "--device", p.Device, "--threads", strconv.Itoa(p.Threads),
+		"--batch-size", strconv.Itoa(p.Settings.BatchSize), "--num-workers", strconv.Itoa(p.Settings.NumWorkers), "--cache", p.CacheDir}
+	out, err := ask(ctx, trainer, nil, args...)
+	if err != nil {
+		return nil, err
+	}
+	var m measured
+	if err := json.Unmarshal(out, &m); err != nil {
+		return nil, fmt.Errorf("answer %.80q: %w", out, err)
+	}
+	return &m, nil
+}
+
+// ask runs a trainer's command to its end and returns its output.
+func ask(ctx context.Context, trainer string, stdin []byte, args ...string) ([]byte, error) {
+	words := &tail{}
+	cmd := command(trainer, words, args...)
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout = bytes.NewReader(stdin), &out
+	if err := start(cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", trainer, err)
+	}
+	stop := context.AfterFunc(ctx, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	err := cmd.Wait()
+	stop()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w%s", TrainerName, args[0], err, words.quote())
+	}
+	return out.Bytes(), nil
+}
+
+// asDiskFull names the cause people can do something about.
+func asDiskFull(err error, p *Plan, dir string) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), "quota") {
+		return &Failure{Class: trainerproto.FailedDiskFull, Message: "disk full: " + err.Error(), Hints: failureHints(trainerproto.FailedDiskFull, p, dir)}
+	}
+	return err
+}

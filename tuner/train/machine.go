@@ -1,0 +1,48 @@
+package train
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"atelier/common/version"
+)
+
+// fact is a line of the diagnostics.
+type fact struct{ name, text string }
+
+// machine tells what the training ran on.
+func machine(p *Plan, trainer string) []fact {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	facts := []fact{{"host", host}, {"system", runtime.GOOS + "/" + runtime.GOARCH}}
+	if cpu := lineOf("/proc/cpuinfo", "model name"); cpu != "" {
+		facts = append(facts, fact{"processor", cpu})
+	}
+	facts = append(facts, fact{"cores", fmt.Sprint(runtime.NumCPU())})
+	if memory := lineOf("/proc/meminfo", "MemTotal"); memory != "" {
+		facts = append(facts, fact{"memory", memory})
+	}
+	facts = append(facts, fact{"device", p.Device}, fact{"threads", fmt.Sprint(p.Threads)})
+	if trainer != "" {
+		facts = append(facts, fact{"trainer", trainer})
+	}
+	return append(facts, fact{"atelier", version.Version})
+}
+
+// lineOf is what stands behind "name :" in one of the kernel's files.
+func lineOf(file, name string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == name {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

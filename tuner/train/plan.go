@@ -1,0 +1,159 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"atelier/common/config"
+	"atelier/common/dataset"
+	"atelier/common/settings"
+)
+
+// Plan is a training that is ready to begin.
+type Plan struct {
+	Config   *config.Config
+	Settings settings.Settings
+	Training []byte // the trainer's settings, JSON
+	Seed     uint64
+	Device   string
+	Threads  int    // of the CPU
+	BaseDir  string // relative data paths start here; absolute
+	CacheDir string // of packed image sets; "" = the user's
+	Folder   string // for what comes of it; absolute
+	Notes    []string
+
+	Data []Part // train, validation and, if there is one, test
+
+	again       bool   // Folder holds this training's beginning
+	resumeFile  string // checkpoint to go on from; "" = from the start
+	resumeEpoch int
+}
+
+// Part is one image folder of a training.
+type Part struct {
+	Name   string // train, validation, test
+	Dir    string
+	Folder *dataset.Folder // nil: not looked at
+}
+
+// NewPlan checks a configuration as a whole. base is the folder relative paths
+// start from, out the folder for the results, "" for checkpoints_dir/<name>.
+// Unless remote is said the data folders must be there.
+func NewPlan(c *config.Config, base, out string, remote bool) (*Plan, error) {
+	p := &Plan{Config: c, BaseDir: base, Device: c.String(keyDevice), Threads: int(c.Float(keyThreads)), Seed: seedOf(c.Get(keySeed).Data)}
+	if p.Threads == 0 {
+		p.Threads = runtime.NumCPU()
+	}
+	if dir := c.String(keyCache); dir != "" {
+		p.CacheDir = absolute(base, dir)
+	}
+	if err := p.chooseTest(remote); err != nil {
+		return nil, err
+	}
+	p.Training = c.JSON(func(key string) bool { return isTraining(key) && (key != "data.test" || p.hasTest()) })
+	var err error
+	if p.Settings, err = settings.Parse(p.Training, nil, base); err != nil {
+		return nil, errors.New(strings.ReplaceAll(err.Error(), "training: ", ""))
+	}
+	if out == "" {
+		out = filepath.Join(c.String(keyCheckpoints), FolderName(p.Settings))
+	}
+	p.Folder = absolute(base, out)
+	p.Data = []Part{{Name: "train", Dir: p.Settings.Train}, {Name: "validation", Dir: p.Settings.Validation}}
+	if p.hasTest() {
+		p.Data = append(p.Data, Part{Name: "test", Dir: p.Settings.Test})
+	}
+	if remote {
+		return p, nil
+	}
+	return p, p.lookAtData()
+}
+
+// FolderName is the runbook's name of a training's folder.
+func FolderName(s settings.Settings) string {
+	return fmt.Sprintf("%s_ep%d_bs%d_lr%s", s.Model, s.Epochs, s.BatchSize, strconv.FormatFloat(s.LR, 'g', -1, 64))
+}
+
+func absolute(base, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(base, path)
+}
+
+func seedOf(v any) uint64 {
+	switch n := v.(type) {
+	case int64:
+		return uint64(n)
+	case uint64:
+		return n
+	}
+	return 0
+}
+
+func (p *Plan) hasTest() bool { return p.Config.Get("data.test").Data != nil }
+
+// chooseTest drops a test folder that nobody asked for by name and that is not
+// there.
+func (p *Plan) chooseTest(remote bool) error {
+	v := p.Config.Get("data.test")
+	if v.Data == nil || remote {
+		return nil
+	}
+	dir := absolute(p.BaseDir, v.Text())
+	if _, err := os.Stat(dir); err == nil || v.Origin > config.Resumed {
+		return nil // lookAtData says what is wrong with it
+	}
+	if v.Origin != config.Default {
+		p.Notes = append(p.Notes, fmt.Sprintf("%s: data.test: there is no folder %s: the model is not tested", v.Source(), dir))
+	}
+	return p.Config.Set("data.test", nil, v.Origin, v.Where)
+}
+
+// lookAtData lists the image folders: what is missing or differs is said
+// before a trainer starts.
+func (p *Plan) lookAtData() error {
+	var faults []error
+	for i := range p.Data {
+		part := &p.Data[i]
+		key := "data." + part.Name
+		source := p.Config.Get(key).Source()
+		f, err := dataset.List(part.Dir)
+		if err != nil {
+			text := err.Error()
+			if _, stat := os.Stat(part.Dir); errors.Is(stat, os.ErrNotExist) {
+				text = fmt.Sprintf("folder %s does not exist: name it with --%s DIR, or --data DIR for a folder with train/ and validation/ in it (atelier data synth DIR draws one)", part.Dir, part.Name)
+			}
+			faults = append(faults, fmt.Errorf("%s (%s): %s", key, source, text))
+			continue
+		}
+		part.Folder = f
+		if first := p.Data[0].Folder; first != nil && i > 0 {
+			if err := dataset.SameClasses(p.Data[0].Dir, first.Classes, part.Dir, f.Classes); err != nil {
+				faults = append(faults, fmt.Errorf("%s (%s): %w", key, source, err))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// saved is resume/run.json: what a training was told, to go on with the same.
+type saved struct {
+	Format  int          `json:"format"`
+	Base    string       `json:"base_dir"`
+	Threads int          `json:"threads"`
+	Values  []savedValue `json:"values"`
+}
+
+type savedValue struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"`
+	Source string `json:"source"`
+}
+
+const savedFormat = 1
