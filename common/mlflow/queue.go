@@ -65,7 +65,6 @@ type Run struct {
 	wake chan struct{} // capacity 1: something urgent is there
 	stop chan struct{} // closed by close
 	done chan struct{} // closed when the writing goroutine is gone
-	err  error         // of finish; read after done
 }
 
 func startRun(s sink, name string, o Options) *Run {
@@ -159,8 +158,14 @@ func (r *Run) pairs(what string, values map[string]string, limit int, make func(
 		all = append(all, pair{k, v})
 	}
 	slices.SortFunc(all, func(a, b pair) int { return strings.Compare(a.Key, b.Key) })
-	for some := range slices.Chunk(all, maxBatchParams) {
-		r.items = append(r.items, make(some))
+	for len(all) > 0 {
+		n, size := 0, 0
+		for n < len(all) && n < maxBatchParams && (n == 0 || size+jsonSize(all[n:n+1]) < maxBatchBytes/4) {
+			size += jsonSize(all[n : n+1])
+			n++
+		}
+		r.items = append(r.items, make(all[:n]))
+		all = all[n:]
 	}
 	r.rouse()
 	return errors.Join(errs...)
@@ -277,7 +282,12 @@ func (r *Run) close(ctx context.Context) error {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		return fmt.Errorf("run %s: still being written: %w", r.name, ctx.Err())
+		// Even so what was said goes to the disk, unless that hangs.
+		select {
+		case <-r.done:
+		case <-time.After(time.Second):
+			return fmt.Errorf("run %s: still being written: %w", r.name, ctx.Err())
+		}
 	}
 	err := r.sink.finish(ctx)
 	if dropped > 0 {
