@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"atelier/common/nvml"
 )
 
 // Slot is a place for one run at a time.
@@ -28,7 +30,7 @@ type Slot struct {
 	MemoryBytes int64 // of the GPU; 0 for CPU slots
 	UUID        string
 
-	gpu *gpu
+	gpu *nvml.GPU
 }
 
 // JobDevice is the device named in a job. A trainer sees only its own GPU,
@@ -84,9 +86,9 @@ func Find(o Options) ([]*Slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	var gpus []*gpu
+	var gpus []*nvml.GPU
 	if kind != "cpu" {
-		gpus, err = listGPUs(o.Library)
+		gpus, err = nvml.List(o.Library)
 		if err != nil {
 			if kind == "gpu" {
 				return nil, fmt.Errorf("slots %q: no GPU can be listed: %w", o.Want, err)
@@ -106,8 +108,8 @@ func Find(o Options) ([]*Slot, error) {
 		}
 		out := make([]*Slot, len(gpus))
 		for i, g := range gpus {
-			out[i] = &Slot{Name: fmt.Sprintf("gpu%d", g.index), Kind: "gpu", Device: fmt.Sprintf("cuda:%d", g.index), Description: g.name,
-				Threads: threads(o, len(gpus)), MemoryBytes: g.memory, UUID: g.uuid, gpu: g}
+			out[i] = &Slot{Name: fmt.Sprintf("gpu%d", g.Index), Kind: "gpu", Device: fmt.Sprintf("cuda:%d", g.Index), Description: g.Name,
+				Threads: threads(o, len(gpus)), MemoryBytes: g.MemoryBytes, UUID: g.UUID, gpu: g}
 		}
 		return out, nil
 	}
@@ -147,18 +149,18 @@ func parseWant(want string) (kind string, count int, err error) {
 }
 
 // visible keeps the GPUs that CUDA_VISIBLE_DEVICES of the agent names, in its order.
-func visible(gpus []*gpu, list string, set bool) ([]*gpu, error) {
+func visible(gpus []*nvml.GPU, list string, set bool) ([]*nvml.GPU, error) {
 	if !set || len(gpus) == 0 {
 		return gpus, nil
 	}
-	var out []*gpu
+	var out []*nvml.GPU
 	for item := range strings.SplitSeq(list, ",") {
 		item = strings.TrimSpace(item)
 		if item == "" || item == "-1" {
 			break // as CUDA does: nothing after it counts
 		}
-		i := slices.IndexFunc(gpus, func(g *gpu) bool {
-			return strconv.Itoa(g.index) == item || (strings.HasPrefix(item, "GPU-") && strings.HasPrefix(g.uuid, item))
+		i := slices.IndexFunc(gpus, func(g *nvml.GPU) bool {
+			return strconv.Itoa(g.Index) == item || (strings.HasPrefix(item, "GPU-") && strings.HasPrefix(g.UUID, item))
 		})
 		if i < 0 {
 			return nil, fmt.Errorf("CUDA_VISIBLE_DEVICES names %q, which is none of the %d GPUs of this machine", item, len(gpus))
@@ -176,7 +178,7 @@ func (s *Slot) UsedBytes() (int64, error) {
 	if s.gpu == nil {
 		return 0, nil
 	}
-	return s.gpu.used()
+	return s.gpu.Used()
 }
 
 // memorySlack is what a driver may keep beyond what it held before a run.
@@ -192,7 +194,7 @@ func (s *Slot) WaitMemory(ctx context.Context, before int64, limit time.Duration
 	}
 	deadline := time.Now().Add(limit)
 	for {
-		used, err := s.gpu.used()
+		used, err := s.gpu.Used()
 		if err == nil && used <= before+memorySlack {
 			return true
 		}

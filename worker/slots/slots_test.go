@@ -61,7 +61,7 @@ func library(t *testing.T) string {
 		t.Skip("no C compiler for the stand-in of NVML")
 	}
 	out := filepath.Join(t.TempDir(), "libnvml-test.so")
-	if b, err := exec.Command(cc, "-shared", "-fPIC", "-o", out, "testdata/nvml.c").CombinedOutput(); err != nil {
+	if b, err := exec.Command(cc, "-shared", "-fPIC", "-o", out, "../../common/nvml/testdata/nvml.c").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, b)
 	}
 	return out

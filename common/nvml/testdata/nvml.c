@@ -20,4 +20,9 @@ int nvmlDeviceGetMemoryInfo(void *h, memory_t *m) {
 	m->total = 80ull << 30; m->used = used; m->free = m->total - used;
 	return 0;
 }
+typedef struct { unsigned int gpu, memory; } rates_t;
+int nvmlDeviceGetUtilizationRates(void *h, rates_t *r) { r->gpu = (uintptr_t)h == 100 ? 87 : 0; r->memory = 12; return 0; }
+int nvmlDeviceGetTemperature(void *h, int kind, unsigned int *t) { if (kind != 0) return 2; *t = 40 + (unsigned int)((uintptr_t)h - 100); return 0; }
+int nvmlDeviceGetPowerUsage(void *h, unsigned int *mw) { *mw = (uintptr_t)h == 100 ? 350000 : 60500; return 0; }
+int nvmlDeviceGetEnforcedPowerLimit(void *h, unsigned int *mw) { if ((uintptr_t)h != 100) return 3; *mw = 700000; return 0; }
 const char *nvmlErrorString(int rc) { (void)rc; return "test error"; }
