@@ -244,11 +244,17 @@ func (s *Settings) set(i int, raw []byte) error {
 	if err := d.Decode(&v); err != nil {
 		return err
 	}
-	if err := fields[i].set(s, v); err != nil {
-		return fmt.Errorf("%w, got %.60s", err, raw)
+	err := fields[i].set(s, v)
+	if err == nil || errors.As(err, new(unknownName)) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("%w, got %.60s", err, raw)
 }
+
+// unknownName is a fault that says what was given.
+type unknownName string
+
+func (e unknownName) Error() string { return string(e) }
 
 func (s *Settings) apply(where, prefix string, data []byte) (faults []error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -302,7 +308,7 @@ func Models() []string {
 func architecture(s *Settings, v any) error {
 	t, _ := v.(string)
 	if !slices.Contains(Models(), t) {
-		return fmt.Errorf("no model %q; did you mean %q? There are %s", t, nearest.Word(t, Models()), strings.Join(Models(), ", "))
+		return unknownName(fmt.Sprintf("no model %q; did you mean %q? There are %s", fmt.Sprint(v), nearest.Word(t, Models()), strings.Join(Models(), ", ")))
 	}
 	s.Model = t
 	return nil

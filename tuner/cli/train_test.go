@@ -1,0 +1,157 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"atelier/tuner/cli"
+)
+
+// pretender is a trainer that writes its job down and fails. It stands on the
+// PATH, where the command looks last.
+func pretender(t *testing.T) (job func() map[string]any) {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "job.json")
+	script := `#!/bin/sh
+echo '{"event":"hello","protocol":1,"name":"torch","message":"pretended"}' >&3
+read job
+echo "$job" > ` + file + `
+echo '{"event":"failed","class":"bad_spec","message":"enough seen"}' >&3
+exit 1
+`
+	if err := os.WriteFile(filepath.Join(dir, "atelier-trainer"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
+	return func() map[string]any {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal("no job came:", err)
+		}
+		os.Remove(file)
+		var j struct {
+			Seed     uint64         `json:"seed"`
+			Metric   string         `json:"metric"`
+			Training map[string]any `json:"training"`
+		}
+		if err := json.Unmarshal(b, &j); err != nil {
+			t.Fatal(err)
+		}
+		if j.Metric != "val_loss" {
+			t.Errorf("metric %s", j.Metric)
+		}
+		j.Training["seed"] = j.Seed
+		return j.Training
+	}
+}
+
+// pictures are where the defaults look for them.
+func pictures(t *testing.T) string {
+	dir := t.TempDir()
+	for _, part := range []string{"train", "validation"} {
+		for _, class := range []string{"gothic", "tudor"} {
+			picture(t, filepath.Join(dir, "architectural_style_images", part, class, "1.png"))
+		}
+	}
+	return dir
+}
+
+// talk runs the command as on a terminal, or not, with typed answers.
+func talk(t *testing.T, dir string, terminal bool, typed string, environ []string, args ...string) result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	e := &cli.Env{In: strings.NewReader(typed), Out: &out, Err: &errs, Now: time.Now, Dir: dir, Width: func() int { return 80 }, Ask: terminal, Environ: environ}
+	code := e.Run(t.Context(), args)
+	return result{code, out.String(), errs.String()}
+}
+
+func TestTrainAsksOnATerminal(t *testing.T) {
+	job := pretender(t)
+	for _, c := range []struct {
+		name, typed, model string
+		shown              []string
+	}{
+		{"by number", "6\nn\n", "mobilenet_v2", []string{"   1  vanilla          custom baseline CNN\n   2  resnet18         ResNet-18 (recommended)", "   6  mobilenet_v2", "18 vgg19", "Track this training with MLflow? [Y/n]: "}},
+		{"by name, after slips", "99\nresnet43\nresnet34\nperhaps\nno\n", "resnet34", []string{"There is no number 99", "did you mean resnet34?", "Please answer y or n."}},
+		{"as it stands", "\nn\n", "resnet18", []string{"Model, by number or name [resnet18]: "}},
+	} {
+		r := talk(t, pictures(t), true, c.typed, nil, "train")
+		if r.code != 1 || !strings.Contains(r.err, "enough seen") {
+			t.Errorf("%s: %+v", c.name, r)
+			continue
+		}
+		if got := job()["model"]; got != c.model {
+			t.Errorf("%s: model %v", c.name, got)
+		}
+		for _, want := range c.shown {
+			if !strings.Contains(r.err, want) {
+				t.Errorf("%s: no %q in\n%s", c.name, want, r.err)
+			}
+		}
+	}
+	if r := talk(t, pictures(t), true, "", nil, "train"); r.code != 2 || !strings.Contains(r.err, "no answer: say it with flags instead") {
+		t.Errorf("the end of input: %+v", r)
+	}
+	// Nobody is asked where an answer is known, with flags, or without a terminal.
+	for name, r := range map[string]result{
+		"environment": talk(t, pictures(t), true, "", []string{"ATELIER_TRAIN_MODEL=vgg11", "ATELIER_TRAIN_MLFLOW_ENABLED=false"}, "train"),
+		"flags":       talk(t, pictures(t), true, "", nil, "train", "--no-mlflow"),
+		"no terminal": talk(t, pictures(t), false, "", []string{"ATELIER_TRAIN_MLFLOW_ENABLED=false"}, "train"),
+	} {
+		if r.code != 1 || strings.Contains(r.err, "Model,") || strings.Contains(r.err, "MLflow?") || !strings.Contains(r.err, "enough seen") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+func TestTrainLayers(t *testing.T) {
+	job := pretender(t)
+	dir := pictures(t)
+	write(t, filepath.Join(dir, "conf/training_config.yaml"), []byte("epochs: 3\nbatch_size: 8\nlr: 0.5\nmodel: vanilla\naugmentation: {cutmix: {enabled: true}}\nmlflow: {enabled: false}\nseed: 9\n"))
+	r := talk(t, dir, false, "", []string{"ATELIER_TRAIN_LR=0.25", "ATELIER_TRAIN_BATCH_SIZE=4"}, "train", "--batch_size", "2", "--freeze_features", "--set", "augmentation.cutmix.alpha=0.3")
+	if r.code != 1 || !strings.Contains(r.err, "vanilla on 2 images of 2 classes: 3 epochs, batch size 2, lr 0.25, adam, 64 px, seed 9") || !strings.Contains(r.err, "results in checkpoints/vanilla_ep3_bs2_lr0.25") {
+		t.Fatalf("%+v", r)
+	}
+	j := job()
+	cutmix := j["augmentation"].(map[string]any)["cutmix"].(map[string]any)
+	if j["epochs"] != 3.0 || j["freeze_features"] != true || j["seed"] != uint64(9) || cutmix["enabled"] != true || cutmix["alpha"] != 0.3 || j["mlflow"] != nil {
+		t.Errorf("job %v", j)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "checkpoints/vanilla_ep3_bs2_lr0.25/training_diagnostics.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"(conf/training_config.yaml:1)", "(ATELIER_TRAIN_LR)", "(--batch-size)", "(--set augmentation.cutmix.alpha)", "(--freeze-features)", "(default)"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("no %s in\n%s", want, b)
+		}
+	}
+	write(t, filepath.Join(dir, "mine.yaml"), []byte("epochs: 7\nmlflow.enabled: false\n"))
+	if r := talk(t, dir, false, "", nil, "train", "--config", "mine.yaml"); r.code != 1 || job()["epochs"] != 7.0 {
+		t.Errorf("--config: %+v", r)
+	}
+}
+
+// A written file tells the line; a bad flag is a usage error.
+func TestTrainRefuses(t *testing.T) {
+	pretender(t)
+	dir := pictures(t)
+	write(t, filepath.Join(dir, "bad.yaml"), []byte("# mine\nepochz: 3\nlr: -1\nmodel: resnet81\n"))
+	r := talk(t, dir, false, "", nil, "train", "--config", "bad.yaml")
+	for _, want := range []string{`bad.yaml:2: epochz: unknown key; did you mean "epochs"?`, "bad.yaml:3: lr: want a number above 0", `bad.yaml:4: model: no model "resnet81"; did you mean "resnet18"?`} {
+		if r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("no %q in %+v", want, r)
+		}
+	}
+	t.Setenv("PATH", t.TempDir())
+	if r := talk(t, dir, false, "", nil, "train", "--no-mlflow"); r.code != 1 || !strings.Contains(r.err, "make trainer") {
+		t.Errorf("without a trainer: %+v", r)
+	}
+}
