@@ -53,6 +53,7 @@ type training struct {
 	Seconds  float64   `json:"seconds"`
 	Epochs   []float64 `json:"epochs"` // when each had been trained and validated, seconds from the start
 	Accuracy float64   `json:"val_acc"`
+	CPU      float64   `json:"cpu_s"`    // user and system time of all its processes
 	Peak     float64   `json:"peak_mib"` // of the largest process
 }
 
@@ -153,8 +154,7 @@ func (b *bench) trainOurs(ctx context.Context, data, dir, cache, precision strin
 	if err := cmd.Wait(); err != nil {
 		return one, fmt.Errorf("%w\n%s", err, tail(fault.Bytes()))
 	}
-	one.Seconds, one.Peak = time.Since(started).Seconds(), peak(cmd.ProcessState)
-	return one, one.whole()
+	return one, one.ended(started, cmd.ProcessState)
 }
 
 func (b *bench) trainPython(ctx context.Context, data, dir, layout, precision string) (one training, err error) {
@@ -186,11 +186,12 @@ func (b *bench) trainPython(ctx context.Context, data, dir, layout, precision st
 	if err := cmd.Wait(); err != nil {
 		return one, fmt.Errorf("%w\n%s", err, tail(fault.Bytes()))
 	}
-	one.Seconds, one.Peak = time.Since(started).Seconds(), peak(cmd.ProcessState)
-	return one, one.whole()
+	return one, one.ended(started, cmd.ProcessState)
 }
 
-func (t training) whole() error {
+// ended takes what the kernel accounts.
+func (t *training) ended(started time.Time, s *os.ProcessState) error {
+	t.Seconds, t.CPU, t.Peak = time.Since(started).Seconds(), (s.UserTime() + s.SystemTime()).Seconds(), peak(s)
 	if len(t.Epochs) != endEpochs {
 		return fmt.Errorf("told of %d epochs, want %d", len(t.Epochs), endEpochs)
 	}
@@ -204,10 +205,10 @@ func endTable(j *journal) string {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "### End to end: %s, %d images of %d px (and %d to validate on), %d epochs, files on disk to the end of the process\n\n", endModel, endImages, endSize, endValidation, endEpochs)
-	out.WriteString("| side | seconds (all rounds) | first epoch validated after | a later epoch | accuracy | peak MiB, largest process |\n|---|---|---|---|---|---|\n")
+	out.WriteString("| side | seconds (all rounds) | first epoch validated after | a later epoch | accuracy | processor seconds | peak MiB, largest process |\n|---|---|---|---|---|---|---|\n")
 	seconds := map[string][]float64{}
 	for _, side := range endSides {
-		var first, later, accuracy, mib []float64
+		var first, later, accuracy, cpu, mib []float64
 		var each []string
 		var one training
 		for round := 1; j.newest(endKey(side.name, round), &one); round++ {
@@ -215,12 +216,12 @@ func endTable(j *journal) string {
 			each = append(each, fmt.Sprintf("%.1f", one.Seconds))
 			first = append(first, one.Epochs[0])
 			later = append(later, (one.Epochs[len(one.Epochs)-1]-one.Epochs[0])/float64(len(one.Epochs)-1))
-			accuracy, mib = append(accuracy, one.Accuracy), append(mib, one.Peak)
+			accuracy, cpu, mib = append(accuracy, one.Accuracy), append(cpu, one.CPU), append(mib, one.Peak)
 		}
 		if len(each) == 0 {
 			continue
 		}
-		fmt.Fprintf(&out, "| %s | %.1f (%s) | %.2f | %.2f | %.2f | %.0f |\n", side.name, median(seconds[side.name]), strings.Join(each, " "), median(first), median(later), median(accuracy), median(mib))
+		fmt.Fprintf(&out, "| %s | %.1f (%s) | %.2f | %.2f | %.2f | %.1f | %.0f |\n", side.name, median(seconds[side.name]), strings.Join(each, " "), median(first), median(later), median(accuracy), median(cpu), median(mib))
 	}
 	q := ratio(seconds["PyTorch"], seconds["ours"])
 	fmt.Fprintf(&out, "\nPyTorch / ours: %s (bar %.1f); against PyTorch with channels_last %.2f; both in bf16 %.2f. ", bold(q, barEnd), barEnd,
