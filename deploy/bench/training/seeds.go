@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,8 +108,9 @@ func (b *bench) trainSeed(ctx context.Context, data string, settings []string, c
 	for _, pair := range settings {
 		args = append(args, "--set", pair)
 	}
-	if text, err := b.train(ctx, args); err != nil {
-		return o, fmt.Errorf("%w\n%s", err, tail(text))
+	cmd, text := b.trainCommand(ctx, args)
+	if err := cmd.Run(); err != nil {
+		return o, fmt.Errorf("%w\n%s", err, tail(text.Bytes()))
 	}
 	history, err := os.ReadFile(filepath.Join(out, "results", "training_history.json"))
 	if err != nil {
@@ -123,12 +125,14 @@ func (b *bench) trainSeed(ctx context.Context, data string, settings []string, c
 	return o, nil
 }
 
-// train runs atelier outside any cluster and configuration.
-func (b *bench) train(ctx context.Context, args []string) ([]byte, error) {
+// trainCommand is atelier outside any cluster and configuration, and what it
+// says.
+func (b *bench) trainCommand(ctx context.Context, args []string) (*exec.Cmd, *bytes.Buffer) {
+	text := &bytes.Buffer{}
 	cmd := exec.CommandContext(ctx, b.atelier, args...)
-	cmd.Dir = b.dir
+	cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, text, text
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ATELIER_") })
-	return cmd.CombinedOutput()
+	return cmd, text
 }
 
 // splitImages copies the pictures of each class into train, validation and
