@@ -1783,6 +1783,7 @@ type Worker struct {
 	Trainers      []string               `protobuf:"bytes,8,rep,name=trainers,proto3" json:"trainers,omitempty"`
 	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
 	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // ready | draining | lost
+	Usage         *Usage                 `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"` // absent until the worker has read its machine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1887,6 +1888,263 @@ func (x *Worker) GetState() string {
 	return ""
 }
 
+func (x *Worker) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// What a machine does: the newest of the readings every 5 s. NaN and -1 are
+// numbers that cannot be read there.
+type Usage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TimeMs        int64                  `protobuf:"varint,1,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	CpuPercent    float64                `protobuf:"fixed64,2,opt,name=cpu_percent,json=cpuPercent,proto3" json:"cpu_percent,omitempty"` // of all cores
+	Cores         int32                  `protobuf:"varint,3,opt,name=cores,proto3" json:"cores,omitempty"`
+	MemoryUsed    int64                  `protobuf:"varint,4,opt,name=memory_used,json=memoryUsed,proto3" json:"memory_used,omitempty"`
+	MemoryTotal   int64                  `protobuf:"varint,5,opt,name=memory_total,json=memoryTotal,proto3" json:"memory_total,omitempty"`
+	SwapUsed      int64                  `protobuf:"varint,6,opt,name=swap_used,json=swapUsed,proto3" json:"swap_used,omitempty"`
+	SwapTotal     int64                  `protobuf:"varint,7,opt,name=swap_total,json=swapTotal,proto3" json:"swap_total,omitempty"`
+	DiskUsed      int64                  `protobuf:"varint,8,opt,name=disk_used,json=diskUsed,proto3" json:"disk_used,omitempty"` // of the file system with the worker's data
+	DiskFree      int64                  `protobuf:"varint,9,opt,name=disk_free,json=diskFree,proto3" json:"disk_free,omitempty"`
+	DiskRead      int64                  `protobuf:"varint,10,opt,name=disk_read,json=diskRead,proto3" json:"disk_read,omitempty"` // bytes since the machine's counters began
+	DiskWritten   int64                  `protobuf:"varint,11,opt,name=disk_written,json=diskWritten,proto3" json:"disk_written,omitempty"`
+	NetReceived   int64                  `protobuf:"varint,12,opt,name=net_received,json=netReceived,proto3" json:"net_received,omitempty"`
+	NetSent       int64                  `protobuf:"varint,13,opt,name=net_sent,json=netSent,proto3" json:"net_sent,omitempty"`
+	Gpus          []*GpuUsage            `protobuf:"bytes,14,rep,name=gpus,proto3" json:"gpus,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Usage) Reset() {
+	*x = Usage{}
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Usage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Usage) ProtoMessage() {}
+
+func (x *Usage) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Usage) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Usage) GetCpuPercent() float64 {
+	if x != nil {
+		return x.CpuPercent
+	}
+	return 0
+}
+
+func (x *Usage) GetCores() int32 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryUsed() int64 {
+	if x != nil {
+		return x.MemoryUsed
+	}
+	return 0
+}
+
+func (x *Usage) GetMemoryTotal() int64 {
+	if x != nil {
+		return x.MemoryTotal
+	}
+	return 0
+}
+
+func (x *Usage) GetSwapUsed() int64 {
+	if x != nil {
+		return x.SwapUsed
+	}
+	return 0
+}
+
+func (x *Usage) GetSwapTotal() int64 {
+	if x != nil {
+		return x.SwapTotal
+	}
+	return 0
+}
+
+func (x *Usage) GetDiskUsed() int64 {
+	if x != nil {
+		return x.DiskUsed
+	}
+	return 0
+}
+
+func (x *Usage) GetDiskFree() int64 {
+	if x != nil {
+		return x.DiskFree
+	}
+	return 0
+}
+
+func (x *Usage) GetDiskRead() int64 {
+	if x != nil {
+		return x.DiskRead
+	}
+	return 0
+}
+
+func (x *Usage) GetDiskWritten() int64 {
+	if x != nil {
+		return x.DiskWritten
+	}
+	return 0
+}
+
+func (x *Usage) GetNetReceived() int64 {
+	if x != nil {
+		return x.NetReceived
+	}
+	return 0
+}
+
+func (x *Usage) GetNetSent() int64 {
+	if x != nil {
+		return x.NetSent
+	}
+	return 0
+}
+
+func (x *Usage) GetGpus() []*GpuUsage {
+	if x != nil {
+		return x.Gpus
+	}
+	return nil
+}
+
+type GpuUsage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	BusyPercent   float64                `protobuf:"fixed64,3,opt,name=busy_percent,json=busyPercent,proto3" json:"busy_percent,omitempty"`
+	MemoryUsed    int64                  `protobuf:"varint,4,opt,name=memory_used,json=memoryUsed,proto3" json:"memory_used,omitempty"`
+	MemoryTotal   int64                  `protobuf:"varint,5,opt,name=memory_total,json=memoryTotal,proto3" json:"memory_total,omitempty"`
+	Celsius       float64                `protobuf:"fixed64,6,opt,name=celsius,proto3" json:"celsius,omitempty"`
+	Watts         float64                `protobuf:"fixed64,7,opt,name=watts,proto3" json:"watts,omitempty"`
+	WattsAtMost   float64                `protobuf:"fixed64,8,opt,name=watts_at_most,json=wattsAtMost,proto3" json:"watts_at_most,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GpuUsage) Reset() {
+	*x = GpuUsage{}
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GpuUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GpuUsage) ProtoMessage() {}
+
+func (x *GpuUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GpuUsage.ProtoReflect.Descriptor instead.
+func (*GpuUsage) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GpuUsage) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *GpuUsage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GpuUsage) GetBusyPercent() float64 {
+	if x != nil {
+		return x.BusyPercent
+	}
+	return 0
+}
+
+func (x *GpuUsage) GetMemoryUsed() int64 {
+	if x != nil {
+		return x.MemoryUsed
+	}
+	return 0
+}
+
+func (x *GpuUsage) GetMemoryTotal() int64 {
+	if x != nil {
+		return x.MemoryTotal
+	}
+	return 0
+}
+
+func (x *GpuUsage) GetCelsius() float64 {
+	if x != nil {
+		return x.Celsius
+	}
+	return 0
+}
+
+func (x *GpuUsage) GetWatts() float64 {
+	if x != nil {
+		return x.Watts
+	}
+	return 0
+}
+
+func (x *GpuUsage) GetWattsAtMost() float64 {
+	if x != nil {
+		return x.WattsAtMost
+	}
+	return 0
+}
+
 type Slot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // "gpu0", "cpu1"
@@ -1904,7 +2162,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2174,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2187,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Slot) GetName() string {
@@ -2011,7 +2269,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2281,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2294,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Member) GetId() string {
@@ -2260,7 +2518,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"checkpoint\x18\a \x01(\tR\n" +
 	"checkpoint\x12\x16\n" +
 	"\x06values\x18\b \x03(\x01R\x06values\x12\x14\n" +
-	"\x05front\x18\t \x01(\bR\x05front\"\xfd\x02\n" +
+	"\x05front\x18\t \x01(\bR\x05front\"\xa6\x03\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12 \n" +
@@ -2273,10 +2531,40 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\btrainers\x18\b \x03(\tR\btrainers\x12\x18\n" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x14\n" +
 	"\x05state\x18\n" +
-	" \x01(\tR\x05state\x1a9\n" +
+	" \x01(\tR\x05state\x12'\n" +
+	"\x05usage\x18\v \x01(\v2\x11.atelier.v1.UsageR\x05usage\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x03\n" +
+	"\x05Usage\x12\x17\n" +
+	"\atime_ms\x18\x01 \x01(\x03R\x06timeMs\x12\x1f\n" +
+	"\vcpu_percent\x18\x02 \x01(\x01R\n" +
+	"cpuPercent\x12\x14\n" +
+	"\x05cores\x18\x03 \x01(\x05R\x05cores\x12\x1f\n" +
+	"\vmemory_used\x18\x04 \x01(\x03R\n" +
+	"memoryUsed\x12!\n" +
+	"\fmemory_total\x18\x05 \x01(\x03R\vmemoryTotal\x12\x1b\n" +
+	"\tswap_used\x18\x06 \x01(\x03R\bswapUsed\x12\x1d\n" +
+	"\n" +
+	"swap_total\x18\a \x01(\x03R\tswapTotal\x12\x1b\n" +
+	"\tdisk_used\x18\b \x01(\x03R\bdiskUsed\x12\x1b\n" +
+	"\tdisk_free\x18\t \x01(\x03R\bdiskFree\x12\x1b\n" +
+	"\tdisk_read\x18\n" +
+	" \x01(\x03R\bdiskRead\x12!\n" +
+	"\fdisk_written\x18\v \x01(\x03R\vdiskWritten\x12!\n" +
+	"\fnet_received\x18\f \x01(\x03R\vnetReceived\x12\x19\n" +
+	"\bnet_sent\x18\r \x01(\x03R\anetSent\x12(\n" +
+	"\x04gpus\x18\x0e \x03(\v2\x14.atelier.v1.GpuUsageR\x04gpus\"\xef\x01\n" +
+	"\bGpuUsage\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
+	"\fbusy_percent\x18\x03 \x01(\x01R\vbusyPercent\x12\x1f\n" +
+	"\vmemory_used\x18\x04 \x01(\x03R\n" +
+	"memoryUsed\x12!\n" +
+	"\fmemory_total\x18\x05 \x01(\x03R\vmemoryTotal\x12\x18\n" +
+	"\acelsius\x18\x06 \x01(\x01R\acelsius\x12\x14\n" +
+	"\x05watts\x18\a \x01(\x01R\x05watts\x12\"\n" +
+	"\rwatts_at_most\x18\b \x01(\x01R\vwattsAtMost\"\xec\x01\n" +
 	"\x04Slot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -2359,7 +2647,7 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(TrialStatus)(0),       // 1: atelier.v1.TrialStatus
@@ -2380,10 +2668,12 @@ var file_atelier_v1_model_proto_goTypes = []any{
 	(*Report)(nil),         // 16: atelier.v1.Report
 	(*LeaderboardRow)(nil), // 17: atelier.v1.LeaderboardRow
 	(*Worker)(nil),         // 18: atelier.v1.Worker
-	(*Slot)(nil),           // 19: atelier.v1.Slot
-	(*Member)(nil),         // 20: atelier.v1.Member
-	nil,                    // 21: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 22: atelier.v1.Worker.LabelsEntry
+	(*Usage)(nil),          // 19: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 20: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 21: atelier.v1.Slot
+	(*Member)(nil),         // 22: atelier.v1.Member
+	nil,                    // 23: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 24: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	4,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
@@ -2394,7 +2684,7 @@ var file_atelier_v1_model_proto_depIdxs = []int32{
 	12, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
 	6,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
 	7,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	21, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	23, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
 	1,  // 9: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
 	13, // 10: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
 	14, // 11: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
@@ -2406,13 +2696,15 @@ var file_atelier_v1_model_proto_depIdxs = []int32{
 	2,  // 17: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
 	15, // 18: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
 	1,  // 19: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	19, // 20: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	22, // 21: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	21, // 20: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	24, // 21: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	19, // 22: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	20, // 23: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -2426,7 +2718,7 @@ func file_atelier_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
