@@ -51,6 +51,7 @@ type coordinator struct {
 	ends         []*atelierv1.RunEnded
 	grants       int
 	most         int // grants at most; 0 = any number
+	usage        *atelierv1.Usage
 }
 
 func (c *coordinator) expire() {
@@ -63,6 +64,9 @@ func (c *coordinator) Heartbeat(_ context.Context, r *connect.Request[atelierv1.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.expire()
+	if u := r.Msg.Worker.Usage; u != nil {
+		c.usage = u
+	}
 	if n := len(c.incarnations); n == 0 || c.incarnations[n-1] != r.Msg.Worker.Incarnation {
 		c.incarnations = append(c.incarnations, r.Msg.Worker.Incarnation)
 		c.token = 0
@@ -287,6 +291,17 @@ func TestSignalsEndIt(t *testing.T) {
 	}
 	if code, body := get("/metrics"); code != 200 || !strings.Contains(body, `atelier_worker_slots{state="busy"} 1`) || !strings.Contains(body, "atelier_worker_leases 1") {
 		t.Errorf("metrics: %d\n%s", code, body)
+	}
+	// The machine is read at once; the heartbeat after that tells.
+	c.until(t, "the machine's usage is told", 30*time.Second, func() bool { return c.usage != nil })
+	if u := c.usage; u.MemoryTotal < u.MemoryUsed || u.MemoryUsed <= 0 || u.Cores < 1 || u.DiskUsed <= 0 || u.TimeMs == 0 {
+		t.Errorf("usage: %v", u)
+	}
+	_, body := get("/metrics")
+	for _, want := range []string{"atelier_machine_system_memory_usage_megabytes ", "atelier_machine_disk_available_megabytes ", "atelier_worker_reports_total ", "atelier_worker_checkpoint_bytes_total 0", "atelier_worker_queue_events "} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("metrics have no %s:\n%s", want, body)
+		}
 	}
 	if code, _ := get("/logs/../lock"); code == 200 {
 		t.Error("the lock file was served")

@@ -22,6 +22,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/gossip"
+	"atelier/common/sysmetrics"
 	"atelier/common/version"
 	"atelier/worker/agent"
 	"atelier/worker/runner"
@@ -121,9 +122,12 @@ func (m *Main) Run(ctx context.Context) error {
 	}
 	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second))
 	m.closer = append(m.closer, func() error { api.Close(); return nil })
+	machine := newMachine(m.log, registry)
+	stop := sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: c.Data, Notify: func(s string) { m.log.Info(s) }}, machine.set)
+	defer stop()
 	a, err := agent.New(agent.Config{Name: c.Name, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
 		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: api.Workers, Index: api.Sweeps,
-		Learn: api.Learn, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
+		Learn: api.Learn, Usage: machine.usage, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
 	if err != nil {
 		return err
 	}

@@ -266,6 +266,8 @@ func (f *fake) ListWorkers(context.Context, *connect.Request[v1.ListWorkersReque
 	return ok(&v1.ListWorkersResponse{Workers: []*v1.Worker{
 		{Name: "w1", Address: "10.0.0.1:7610", State: "lost", LastSeenMs: ms(40 * time.Second), Trainers: []string{"sim"}},
 		{Name: "w2", Address: f.files, State: "ready", LastSeenMs: ms(time.Second), Trainers: []string{"sim", "torch"}, Labels: map[string]string{"zone": "b", "rack": "4"}, Version: "v1",
+			Usage: &v1.Usage{TimeMs: ms(2 * time.Second), CpuPercent: 37.4, Cores: 16, MemoryUsed: 12_340_000_000, MemoryTotal: 64e9, SwapUsed: -1, DiskUsed: 1e9, DiskFree: 9e9, DiskRead: -1, NetReceived: 5, NetSent: 6,
+				Gpus: []*v1.GpuUsage{{Index: 0, Name: "A100", BusyPercent: 87, MemoryUsed: 20e9, MemoryTotal: 80e9, Celsius: 61, Watts: math.NaN(), WattsAtMost: 400}}},
 			Slots: []*v1.Slot{{Name: "gpu0", Kind: "gpu", Device: "cuda:0", Description: "A100", MemoryBytes: 80 << 30, State: "idle"},
 				{Name: "cpu1", Kind: "cpu", Device: "cpu", Threads: 2, State: "busy", SweepId: "s-aaaaaaaa", Trial: 7}}},
 	}}, nil)

@@ -62,6 +62,8 @@ type Config struct {
 	Index       Index                // nil: leftovers are not swept
 	Learn       func(addrs []string) // told the coordinators' addresses; may be nil
 
+	Usage func() *atelierv1.Usage // what the machine does, for heartbeats; nil: not told
+
 	DrainGrace   time.Duration // for running trials to write a checkpoint and end; 30 s
 	StopPatience time.Duration // between a stop verdict and a SIGTERM; 30 s
 	QueueBytes   int           // of reports waiting for a leader; 64 MiB

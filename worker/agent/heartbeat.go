@@ -110,6 +110,9 @@ func (a *Agent) describe() *atelierv1.Worker {
 	for _, s := range a.slots {
 		w.Slots = append(w.Slots, s.describe())
 	}
+	if a.cfg.Usage != nil {
+		w.Usage = a.cfg.Usage()
+	}
 	return w
 }
 

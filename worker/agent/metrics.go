@@ -38,10 +38,20 @@ func newMetrics(a *Agent, reg prometheus.Registerer) *metrics {
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "atelier_worker_" + name, Help: help}, f)
 	}
+	total := func(name, help string, of *int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "atelier_worker_" + name, Help: help}, func() float64 {
+			a.relay.mu.Lock()
+			defer a.relay.mu.Unlock()
+			return float64(*of)
+		})
+	}
 	reg.MustRegister(m.runs, m.firstEvent, m.warmStarts, m.coldStarts, m.heartbeatFailures, m.leasesRunOut, m.dropped,
 		gauge("queue_events", "Events waiting for a coordinator.", func() float64 { n, _ := a.relay.load(); return float64(n) }),
 		gauge("queue_bytes", "Their size.", func() float64 { _, n := a.relay.load(); return float64(n) }),
 		gauge("leases", "Leases held.", func() float64 { return float64(len(a.held.live())) }),
+		total("reports_total", "Reports recorded by the coordinators.", &a.relay.reports),
+		total("checkpoints_total", "Checkpoints recorded by the coordinators.", &a.relay.checkpoints),
+		total("checkpoint_bytes_total", "Their size.", &a.relay.checkpointBytes),
 		&slotStates{a: a, d: prometheus.NewDesc("atelier_worker_slots", "Slots, by state.", []string{"state"}, nil)},
 		&outcomes{a: a, d: prometheus.NewDesc("atelier_worker_events_total", "Events answered, by outcome.", []string{"outcome"}, nil)})
 	return m

@@ -34,6 +34,8 @@ type relay struct {
 	room   chan struct{} // closed and replaced when something left the queue
 	filled chan struct{} // capacity 1
 	counts map[atelierv1.Outcome]int64
+
+	reports, checkpoints, checkpointBytes int64 // recorded
 }
 
 // item is one event; answer is called once, from the sending goroutine.
@@ -154,7 +156,7 @@ func (r *relay) send(ctx context.Context) {
 			continue
 		}
 		for i, it := range batch {
-			r.count(results[i].Outcome)
+			r.count(it.event, results[i].Outcome)
 			it.answer(results[i])
 		}
 		r.remove(len(batch))
@@ -187,10 +189,20 @@ func refused(err error) bool {
 	return false
 }
 
-func (r *relay) count(o atelierv1.Outcome) {
+func (r *relay) count(e *atelierv1.RunEvent, o atelierv1.Outcome) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.counts[o]++
-	r.mu.Unlock()
+	if o != atelierv1.Outcome_OUTCOME_RECORDED {
+		return
+	}
+	switch e := e.Event.(type) {
+	case *atelierv1.RunEvent_Report:
+		r.reports++
+	case *atelierv1.RunEvent_Checkpoint:
+		r.checkpoints++
+		r.checkpointBytes += e.Checkpoint.GetSize()
+	}
 }
 
 // flush waits until the queue is empty and returns what is left of it after d.
