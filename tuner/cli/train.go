@@ -109,7 +109,17 @@ func (e *Env) trainConfig(c *ucli.Context) (*config.Config, *train.Resumption, e
 	if err := conf.ReadEnvironment(train.EnvironmentPrefix, e.Environ); err != nil {
 		return nil, nil, err
 	}
-	return conf, resumed, e.trainOverrides(c, conf)
+	if err := e.trainOverrides(c, conf); err != nil {
+		return nil, nil, err
+	}
+	if conf.Get(train.KeyTrackingURI).Data == nil {
+		for _, line := range e.Environ {
+			if uri, ok := strings.CutPrefix(line, "MLFLOW_TRACKING_URI="); ok && uri != "" {
+				return conf, resumed, conf.Set(train.KeyTrackingURI, uri, config.Environment, "MLFLOW_TRACKING_URI")
+			}
+		}
+	}
+	return conf, resumed, nil
 }
 
 // readTrainConfig reads the file that was named, or the one that lies where it
@@ -206,7 +216,7 @@ func (e *Env) trainHere(c *ucli.Context, plan *train.Plan) error {
 
 // trained says how a training ended.
 func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, err error) error {
-	for _, w := range r.Warned {
+	for _, w := range r.Warnings() {
 		bar.say("warning: %s", w)
 	}
 	again := "atelier train --resume " + e.relative(r.Folder)
@@ -214,6 +224,9 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, err e
 	switch {
 	case err == nil:
 		bar.say("%s", r.Summary())
+		for _, h := range r.Hint {
+			bar.say("%s", h)
+		}
 		_, err := fmt.Fprintln(e.Out, e.relative(r.Folder))
 		return err
 	case errors.Is(err, train.ErrInterrupted) && ctx.Err() != nil:

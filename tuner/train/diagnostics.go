@@ -67,9 +67,9 @@ func (r *Result) diagnostics(now time.Time) []byte {
 			fmt.Fprintf(&b, "- %s\n", x)
 		}
 	}
-	if len(r.Warned) > 0 {
+	if warned := r.Warnings(); len(warned) > 0 {
 		head("Warnings")
-		for _, w := range r.Warned {
+		for _, w := range warned {
 			fmt.Fprintf(&b, "- %s\n", w)
 		}
 	}

@@ -207,7 +207,7 @@ func (f *folder) export(finished bool, last int) error {
 
 // save writes run.json.
 func (f *folder) save(p *Plan) error {
-	s := saved{Format: savedFormat, Base: p.BaseDir, Threads: p.Threads}
+	s := saved{Format: savedFormat, Base: p.BaseDir, Threads: p.Threads, Tracked: p.trackedRun}
 	for _, v := range p.Config.All() {
 		s.Values = append(s.Values, savedValue{v.Key, v.Data, v.Source()})
 	}
@@ -225,6 +225,7 @@ type Resumption struct {
 	Epoch   int    // of the checkpoint
 	Base    string // folder its relative paths start from
 	Threads int    // of the CPU; 0 = not known
+	Tracked string // the run of MLflow; "" = none
 }
 
 // Resume reads what --resume names, a training's folder, a file in it, or a
@@ -286,7 +287,7 @@ func (r *Resumption) settle(run []byte, c *config.Config) error {
 	if s.Format != savedFormat {
 		return fmt.Errorf("it is of format %d, this program reads %d", s.Format, savedFormat)
 	}
-	r.Base, r.Threads = s.Base, s.Threads
+	r.Base, r.Threads, r.Tracked = s.Base, s.Threads, s.Tracked
 	for _, v := range s.Values {
 		if err := c.Set(v.Key, number(v.Value), config.Resumed, "resumed run, "+v.Source); err != nil {
 			return err
@@ -345,7 +346,7 @@ func fromCheckpoint(path string, c *config.Config) (*Resumption, error) {
 
 // From makes a plan go on where a resumption stands.
 func (p *Plan) From(r *Resumption) {
-	p.resumeFile, p.resumeEpoch = r.File, r.Epoch
+	p.resumeFile, p.resumeEpoch, p.trackedRun = r.File, r.Epoch, r.Tracked
 	if r.Folder != "" {
 		p.Folder, p.again = r.Folder, true
 	}

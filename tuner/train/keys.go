@@ -21,7 +21,7 @@ const (
 	keyCheckpoints = "checkpoints_dir"
 	keyCache       = "cache_dir"
 	KeyTracking    = "mlflow.enabled"
-	keyURI         = "mlflow.tracking_uri"
+	KeyTrackingURI = "mlflow.tracking_uri"
 	keyExperiment  = "mlflow.experiment_name"
 	KeyModel       = "model"
 )
@@ -54,7 +54,7 @@ func Keys() []config.Key {
 		config.Key{Name: keyCheckpoints, Default: "checkpoints", Check: check(notEmpty, "a folder")},
 		config.Key{Name: keyCache, Check: check(notEmpty, "a folder")},
 		config.Key{Name: KeyTracking, Default: true, Check: check(func(bool) bool { return true }, "true or false")},
-		config.Key{Name: keyURI, Check: check(notEmpty, "an address such as http://127.0.0.1:5000, or a folder")},
+		config.Key{Name: KeyTrackingURI, Check: check(notEmpty, "an address such as http://127.0.0.1:5000, or a folder")},
 		config.Key{Name: keyExperiment, Default: "architectural-style-training", Check: check(notEmpty, "a name")})
 }
 

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -61,9 +63,25 @@ type Result struct {
 	Folder  string
 	History *History
 	Plan    *Plan
-	Sitting float64 // seconds this call took
-	Warned  []string
+	Sitting float64  // seconds this call took
+	Hint    []string // how to look at what was tracked
 	machine []fact
+
+	mu     sync.Mutex
+	warned []string
+}
+
+func (r *Result) warn(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.warned = append(r.warned, text)
+}
+
+// Warnings are what went wrong without ending the training.
+func (r *Result) Warnings() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.warned)
 }
 
 // Options of a training on this machine.
@@ -82,7 +100,8 @@ type sitting struct {
 	history *History
 	result  *Result
 	began   time.Time
-	before  float64 // seconds of earlier sittings
+	before  float64  // seconds of earlier sittings
+	track   *tracker // nil: not tracked
 
 	pace struct { // of the epoch under way
 		epoch int
@@ -95,14 +114,21 @@ type sitting struct {
 // and written down, and the folder holds the results at the end. The Result is
 // there with an error too, once the folder is: what was reached until then.
 func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
-	f, err := hold(p.Folder)
+	s := &sitting{o: o, plan: p, began: o.Now(), result: &Result{Folder: p.Folder, Plan: p}}
+	store, err := openStore(p, s.result.warn)
 	if err != nil {
 		return nil, err
 	}
-	defer f.release()
-	s := &sitting{o: o, plan: p, folder: f, began: o.Now()}
-	s.result = &Result{Folder: p.Folder, Plan: p}
-	if err := s.open(); err != nil {
+	f, err := hold(p.Folder)
+	if err == nil {
+		defer f.release()
+		s.folder = f
+		err = s.open()
+	}
+	if err != nil {
+		if store != nil {
+			store.Close(ctx) // nothing was written
+		}
 		return nil, err
 	}
 	o.Watch.Begin(p)
@@ -111,7 +137,11 @@ func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer log.Close()
-	words := &tail{to: log, warn: func(text string) { s.result.Warned = append(s.result.Warned, text) }}
+	s.track = startTracker(ctx, store, p, f.dir, p.trackedRun, s.began, s.result.warn)
+	if err := s.rememberRun(); err != nil {
+		return nil, err
+	}
+	words := &tail{to: log, warn: s.result.warn}
 	c, said, err := startTrainer(ctx, o.Trainer, words)
 	s.result.machine = machine(p, said)
 	if err == nil {
@@ -120,6 +150,17 @@ func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		err = ErrInterrupted
 	}
 	return s.result, s.close(ctx, err)
+}
+
+// rememberRun keeps the id of the tracked run, which a server gives in its own
+// time, for a sitting that goes on with it.
+func (s *sitting) rememberRun() error {
+	id := s.track.id()
+	if id == "" || id == s.plan.trackedRun {
+		return nil
+	}
+	s.plan.trackedRun = id
+	return s.folder.save(s.plan)
 }
 
 // open settles history and folder: a new training, or one to go on with.
@@ -192,10 +233,11 @@ func (s *sitting) take(e trainerproto.Event) error {
 		s.o.Watch.Progress(s.progress(e))
 	case trainerproto.EventEpoch:
 		s.history.add(e.Epoch, e.Metrics, e.Seconds)
+		s.track.epoch(e.Epoch, e.Metrics, e.Seconds)
 		s.pace.epoch = 0
 		s.o.Watch.Epoch(Epoch{Epoch: e.Epoch, Epochs: s.plan.Settings.Epochs, Metrics: e.Metrics, Seconds: e.Seconds,
 			Best: s.history.BestEpoch == e.Epoch, Left: s.left(s.plan.Settings.Epochs - e.Epoch)})
-		return s.note()
+		return errors.Join(s.note(), s.rememberRun())
 	case trainerproto.EventCheckpoint:
 		if s.history.BestEpoch == e.Epoch {
 			if err := s.folder.markBest(e.Path); err != nil {
@@ -283,6 +325,7 @@ func (s *sitting) close(ctx context.Context, err error) error {
 	if e != nil {
 		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))
 	}
+	s.result.Hint = s.track.end(h, s.folder)
 	return err
 }
 

@@ -32,6 +32,7 @@ type Plan struct {
 	again       bool   // Folder holds this training's beginning
 	resumeFile  string // checkpoint to go on from; "" = from the start
 	resumeEpoch int
+	trackedRun  string // of MLflow, to go on with
 }
 
 // Part is one image folder of a training.
@@ -148,6 +149,7 @@ type saved struct {
 	Base    string       `json:"base_dir"`
 	Threads int          `json:"threads"`
 	Values  []savedValue `json:"values"`
+	Tracked string       `json:"mlflow_run,omitempty"`
 }
 
 type savedValue struct {

@@ -1,0 +1,176 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"atelier/common/mlflow"
+	"atelier/common/sysmetrics"
+	"atelier/common/trainerproto"
+)
+
+// tracker writes a training into MLflow: settings as parameters, reports and
+// the machine's load as metrics, the folder's files as artifacts. It fails no
+// training: what goes wrong is told. A nil tracker does nothing.
+type tracker struct {
+	store mlflow.Store
+	run   *mlflow.Run
+	tell  func(string)
+	known map[int64]bool // epochs an earlier sitting has written
+
+	stop    func() // reading the machine
+	mu      sync.Mutex
+	summary sysmetrics.Summary
+}
+
+// flushFor is how long the end of a training waits for a tracking server.
+const flushFor = 20 * time.Second
+
+// openStore opens what the configuration names for tracking; nil where it
+// switches it off. An error means that nothing can be written there.
+func openStore(p *Plan, warn func(string)) (mlflow.Store, error) {
+	if !p.Config.Bool(KeyTracking) {
+		return nil, nil
+	}
+	store, err := mlflow.Open(p.Config.String(KeyTrackingURI), mlflow.Options{Dir: p.BaseDir, Source: "atelier train", Notify: warn})
+	if err != nil {
+		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", KeyTrackingURI, p.Config.Get(KeyTrackingURI).Source(), err)
+	}
+	return store, nil
+}
+
+// startTracker starts the MLflow run of a training, or takes an earlier
+// sitting's up again. Without a store, or where the run cannot be made, it is
+// nil.
+func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder string, id string, began time.Time, warn func(string)) *tracker {
+	if store == nil {
+		return nil
+	}
+	var err error
+	t := &tracker{store: store, tell: warn, known: map[int64]bool{}}
+	spec := mlflow.RunSpec{Experiment: p.Config.String(keyExperiment), Name: filepath.Base(folder), Start: began, RunID: id,
+		Tags: map[string]string{"model": p.Settings.Model, "stage": "training", "folder": folder}}
+	if t.run, err = store.StartRun(ctx, spec); err != nil && id != "" {
+		warn(fmt.Sprintf("MLflow run %s cannot be gone on with, a new one is made: %v", id, err))
+		spec.RunID, id = "", ""
+		t.run, err = store.StartRun(ctx, spec)
+	}
+	if err != nil {
+		warn(fmt.Sprintf("this training is not tracked: %v", err))
+		store.Close(ctx) // nothing was written
+		return nil
+	}
+	if id == "" {
+		params := map[string]string{}
+		for _, v := range p.Config.All() {
+			if v.Data != nil {
+				params[v.Key] = v.Text()
+			}
+		}
+		t.note(t.run.Params(params))
+	} else {
+		asking, cancel := context.WithTimeout(ctx, flushFor)
+		points, err := store.History(asking, id, "val_loss")
+		cancel()
+		t.note(err)
+		for _, x := range points {
+			t.known[x.Step] = true
+		}
+	}
+	step := int64(0)
+	t.stop = sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: folder}, func(s sysmetrics.Sample) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.summary.Add(s)
+		for _, v := range s.Series() {
+			t.run.Metric(v.Name, v.Value, step, s.Time) // a bad name would have been told by a test
+		}
+		step++
+	})
+	return t
+}
+
+func (t *tracker) note(err error) {
+	if err != nil {
+		t.tell("MLflow: " + err.Error())
+	}
+}
+
+// id is the run's, once MLflow has one.
+func (t *tracker) id() string {
+	if t == nil {
+		return ""
+	}
+	return t.run.ID()
+}
+
+// epoch writes a report.
+func (t *tracker) epoch(epoch int, metrics trainerproto.Metrics, seconds float64) {
+	if t == nil || t.known[int64(epoch)] {
+		return
+	}
+	for _, m := range append(metrics[:len(metrics):len(metrics)], trainerproto.Metric{Name: "epoch_seconds", Value: seconds}) {
+		t.note(t.run.Metric(m.Name, m.Value, int64(epoch), time.Time{}))
+	}
+}
+
+// end writes what a training came to and waits a while for a server.
+func (t *tracker) end(h *History, f *folder) (hint []string) {
+	if t == nil {
+		return nil
+	}
+	t.stop()
+	t.mu.Lock()
+	for _, v := range t.summary.Values() {
+		t.note(t.run.Metric(v.Name, v.Value, int64(h.last()), time.Time{}))
+	}
+	t.mu.Unlock()
+	final := map[string]Number{"runtime_seconds": Number(h.Runtime)}
+	if h.BestEpoch > 0 {
+		final["best_epoch"], final["best_val_loss"], final["best_val_acc"] = Number(h.BestEpoch), h.BestValLoss, h.BestValAcc
+	}
+	if h.TestImages > 0 {
+		final["test_loss"], final["test_acc"] = h.TestLoss, h.TestAcc
+	}
+	for _, name := range []string{"runtime_seconds", "best_epoch", "best_val_loss", "best_val_acc", "test_loss", "test_acc"} {
+		if v, ok := final[name]; ok {
+			t.note(t.run.Metric(name, float64(v), int64(h.last()), time.Time{}))
+		}
+	}
+	t.note(t.run.Tag("status", h.Status))
+	for _, name := range []string{HistoryFile, DiagnosticsFile} {
+		t.artifact(f.path(name), "")
+	}
+	for _, name := range []string{BestFile, FinalFile} {
+		t.artifact(f.path(name), "checkpoints")
+	}
+	sheets, err := os.ReadDir(f.path(SheetsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.note(err)
+	}
+	for _, e := range sheets {
+		t.artifact(f.path(SheetsDir, e.Name()), SheetsDir)
+	}
+	status := map[string]mlflow.Status{Finished: mlflow.Finished, Interrupted: mlflow.Killed}[h.Status]
+	if status == 0 {
+		status = mlflow.Failed
+	}
+	t.note(t.run.End(status, time.Time{}))
+	// Not the training's context: that may have been interrupted.
+	ctx, cancel := context.WithTimeout(context.Background(), flushFor)
+	defer cancel()
+	t.note(t.store.Close(ctx))
+	return t.store.Hint()
+}
+
+func (t *tracker) artifact(path, folder string) {
+	if _, err := os.Stat(path); err == nil {
+		t.note(t.run.Artifact(path, folder))
+	}
+}
