@@ -23,6 +23,7 @@ import (
 	"atelier/coordinator/board"
 	"atelier/coordinator/duty"
 	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/duty/judge"
 	"atelier/coordinator/duty/project"
 	"atelier/coordinator/duty/propose"
 	"atelier/coordinator/replica"
@@ -223,8 +224,9 @@ func (m *Main) wire(life context.Context, clusterID string) error {
 	feed := &source{sub: m.node.Subscribe(feedBuffer)}
 	a := assign.New(assign.Config{Log: m.node, View: m.machine.View, TTL: c.LeaseTTL, Logger: m.logger})
 	p := propose.New(propose.Config{Log: m.node, View: m.machine.View, NowMS: func() int64 { return time.Now().UnixMilli() }, Logger: m.logger})
-	duties := []duty.Duty{a, p}
-	watchers := []duty.Watcher{a, p}
+	j := judge.New(judge.Config{Log: m.node, View: m.machine.View, NowMS: func() int64 { return time.Now().UnixMilli() }, Logger: m.logger})
+	duties := []duty.Duty{a, p, j}
+	watchers := []duty.Watcher{a, p, j}
 	var projector *project.Projector
 	if c.Redis != "" {
 		var err error
@@ -237,7 +239,7 @@ func (m *Main) wire(life context.Context, clusterID string) error {
 	}
 	m.lead = duty.NewLeadership(m.node, m.logger, func(ctx context.Context) error { return m.introduce(ctx, clusterID) }, duties...)
 	m.server = api.New(api.Config{
-		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: peers{m.pool}, Assign: a,
+		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: peers{m.pool}, Assign: a, Judge: j,
 		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, Logger: m.logger,
 	})
 	watchers = append(watchers, m.server, &keeper{m: m})

@@ -54,7 +54,8 @@ type Peers interface {
 	API(id string) string // "" = unknown
 }
 
-// Config of a Server. Projection is nil without Redis.
+// Config of a Server. Projection is nil without Redis, Judge where no sweep is
+// judged.
 type Config struct {
 	ID         string
 	Log        Log
@@ -63,6 +64,7 @@ type Config struct {
 	Lead       Leadership
 	Peers      Peers
 	Assign     *assign.Assigner
+	Judge      Judge
 	Board      *board.Board
 	Projection *project.Projector
 	Now        func() time.Time

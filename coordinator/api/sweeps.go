@@ -52,6 +52,7 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 		Objective:    &atelierv1.Objective{Metric: spec.Objective.Metric, Direction: direction},
 		SearchMethod: spec.SearchMethod, Algorithm: spec.Algorithm, Trainer: spec.Trainer,
 		BudgetTrials: spec.Budget.Trials, Parallelism: spec.Parallelism, MaxRetries: spec.MaxRetries,
+		StoppingJson: spec.StoppingJSON,
 	}
 	for attempt := 0; ; attempt++ {
 		c.Id = s.newID()

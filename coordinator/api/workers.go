@@ -61,6 +61,7 @@ func (s workers) record(ctx context.Context, m *atelierv1.RelayRequest) (*atelie
 	if err != nil {
 		return nil, err
 	}
+	s.verdicts(ctx, m.Events, res.Events, res.Index)
 	return &atelierv1.RelayResponse{Results: res.Events, Index: res.Index}, nil
 }
 

@@ -57,6 +57,7 @@ type sweepRecord struct {
 	CreatedMS    int64           `json:"created_ms"`
 	EndedMS      int64           `json:"ended_ms"`
 	BaseDir      string          `json:"base_dir"`
+	Stopping     json.RawMessage `json:"stopping"` // the rule that ends trials early; null = none
 	Counts       countsRecord    `json:"counts"`
 	Best         *bestRecord     `json:"best"`
 }
@@ -67,7 +68,7 @@ func sweepOf(s *atelierv1.Sweep) sweepRecord {
 		SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(),
 		Objective:    objectiveOf(s.GetObjective()),
 		BudgetTrials: s.GetBudgetTrials(), Parallelism: s.GetParallelism(), MaxRetries: s.GetMaxRetries(), Exhausted: s.GetExhausted(),
-		CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs(), BaseDir: s.GetDefaultDir(),
+		CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs(), BaseDir: s.GetDefaultDir(), Stopping: params(s.GetStoppingJson()),
 		Counts: countsRecord{c.GetProposed(), c.GetWaiting(), c.GetRunning(), c.GetPaused(), c.GetFinished(), c.GetStopped(),
 			c.GetDiverged(), c.GetFailed(), c.GetCancelled(), c.GetRuns(), c.GetReports()}}
 	if b := s.GetBest(); b.GetHasValue() {

@@ -200,9 +200,12 @@ func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
 			method += " (" + r.Algorithm + ")"
 		}
 		add("search", method)
+		if string(r.Stopping) != "null" {
+			add("stopping", pairs(r.Stopping))
+		}
 		add("seed", strconv.FormatUint(r.Seed, 10))
 		add("trainer", r.Trainer)
-		add("trials", fmt.Sprintf("%d of %d ended, %d running, %d waiting, at most %d at once", done(s.GetCounts()), r.BudgetTrials, n.Running, n.Waiting, r.Parallelism))
+		add("trials", fmt.Sprintf("%d of %d ended, %d running, %d waiting, %d paused, at most %d at once", done(s.GetCounts()), r.BudgetTrials, n.Running, n.Waiting, n.Paused, r.Parallelism))
 		add("ended", fmt.Sprintf("%d finished, %d stopped, %d diverged, %d failed, %d cancelled", n.Finished, n.Stopped, n.Diverged, n.Failed, n.Cancelled))
 		add("runs", fmt.Sprintf("%d, %d reports", n.Runs, n.Reports))
 		add("created", clock(r.CreatedMS))

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -121,6 +122,13 @@ func (e *Env) listTrials(c *ucli.Context) error {
 			t.rows = append(t.rows, []string{count(x.Trial), x.State, shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
 				e.span(x.StartedMS, x.EndedMS), pairs(x.Params)})
 		}
+		why := func(x trialRecord) string { return cmp.Or(x.Failure, x.StopReason) }
+		if slices.ContainsFunc(records, func(x trialRecord) bool { return why(x) != "" }) {
+			t.head = append(t.head, "WHY")
+			for i, x := range records {
+				t.rows[i] = append(t.rows[i], why(x))
+			}
+		}
 		return t
 	})
 }
@@ -157,7 +165,7 @@ func (e *Env) showTrial(c *ucli.Context) error {
 			add("failure", r.Failure)
 		}
 		if r.StopReason != "" {
-			add("stopped by", r.StopReason)
+			add("verdict", r.StopReason)
 		}
 		add("params", pairs(r.Params))
 		if r.Value != nil {

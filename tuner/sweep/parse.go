@@ -28,7 +28,7 @@ var (
 	algorithms    = []string{"auto", "gp", "tpe", "cmaes"}
 	directions    = []string{"minimize", "maximize"}
 
-	topKeys       = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training"}
+	topKeys       = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training", "stopping"}
 	objectiveKeys = []string{"metric", "direction"}
 	budgetKeys    = []string{"trials"}
 )
@@ -169,6 +169,9 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 	}
 	if n := given["training"]; n != nil {
 		s.TrainingJSON = r.training(n)
+	}
+	if n := given["stopping"]; n != nil {
+		s.StoppingJSON = r.stopping(n, s)
 	}
 	return s
 }

@@ -53,6 +53,7 @@ type Spec struct {
 	MaxRetries   int32 // failed runs of a trial that are tried again
 	Space        space.Space
 	TrainingJSON string // JSON object, keys in the order of the spec; "{}" when absent
+	StoppingJSON string // the rule that ends trials early, as package stop reads it; "" = none
 }
 
 // Error is one fault of a spec.

@@ -47,7 +47,7 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 		s.a.finish(h, atelierv1.ExitClass_EXIT_CLASS_LOST, cause)
 		return outcome{started: true}
 	}
-	if v, reason, drain := h.wishes(); v == atelierv1.Verdict_VERDICT_STOP || drain {
+	if v, reason, drain := h.wishes(); v == atelierv1.Verdict_VERDICT_STOP || v == atelierv1.Verdict_VERDICT_PAUSE || drain {
 		s.handBack(h, cmp.Or(reason, "its worker is leaving"))
 		return outcome{started: true}
 	}

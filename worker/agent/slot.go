@@ -120,8 +120,11 @@ func (s *slot) pauseAfter(ctx context.Context, d time.Duration) {
 // handBack gives a lease that was never started back.
 func (s *slot) handBack(h *holding, why string) {
 	class := atelierv1.ExitClass_EXIT_CLASS_RELEASED
-	if v, reason, _ := h.wishes(); v == atelierv1.Verdict_VERDICT_STOP {
+	switch v, reason, _ := h.wishes(); v {
+	case atelierv1.Verdict_VERDICT_STOP:
 		class, why = atelierv1.ExitClass_EXIT_CLASS_STOPPED, reason
+	case atelierv1.Verdict_VERDICT_PAUSE:
+		class, why = atelierv1.ExitClass_EXIT_CLASS_PAUSED, reason
 	}
 	s.a.finish(h, class, why)
 }

@@ -45,8 +45,16 @@ var known = map[string]struct {
 func linear(x float64) float64 { return x }
 func log10(x float64) float64  { return math.Log10(x) }
 
+// Kinds of curves. Quadratic ones seldom cross: the nearer the learning rate is
+// to its optimum, the faster they fall, and the lower. Crossing ones fall the
+// faster the higher the learning rate is, so that the first epochs mislead.
+const (
+	quadratic = "quadratic"
+	crossing  = "crossing"
+)
+
 // newCurve reads the parameters, a JSON object of numbers, strings and bools.
-func newCurve(landscape, seed uint64, params json.RawMessage) (curve, error) {
+func newCurve(kind string, landscape, seed uint64, params json.RawMessage) (curve, error) {
 	var values map[string]any
 	if len(params) > 0 {
 		if err := json.Unmarshal(params, &values); err != nil {
@@ -58,17 +66,21 @@ func newCurve(landscape, seed uint64, params json.RawMessage) (curve, error) {
 		names = append(names, n)
 	}
 	slices.Sort(names)
-	penalty, slow := 0.0, 0.0
+	penalty, slow, high := 0.0, 0.0, 0.0
 	for _, n := range names {
 		d := distance(landscape, n, values[n])
 		penalty += d * d / (1 + 0.25*d*d)
 		if n == "lr" || n == "learning_rate" {
-			slow = min(math.Abs(d), 3)
+			slow, high = min(math.Abs(d), 3), min(max(d, -2), 2)
 		}
 	}
 	// Saturates: the worst point learns nothing, however many parameters there are.
 	floor := bestLoss + (startLoss-bestLoss)*(1-math.Exp(-0.35*penalty))
-	return curve{floor: floor, rate: 0.9 / (1 + slow), seed: seed}, nil
+	rate := 0.9 / (1 + slow)
+	if kind == crossing {
+		rate = 0.12 * math.Exp(1.1*high)
+	}
+	return curve{floor: floor, rate: rate, seed: seed}, nil
 }
 
 // distance of a parameter's value to its optimum, in widths of the valley.

@@ -16,7 +16,7 @@ import (
 type settings struct {
 	Epochs          int     `json:"epochs"`           // default 5
 	EpochSeconds    float64 `json:"epoch_seconds"`    // default 0.05
-	Curve           string  `json:"curve"`            // quadratic
+	Curve           string  `json:"curve"`            // quadratic (default) or crossing
 	Landscape       uint64  `json:"landscape"`        // seed of the optimum's place: the same for all trials of a sweep
 	CheckpointEvery int     `json:"checkpoint_every"` // epochs; default 1, 0 = never
 	CheckpointBytes int     `json:"checkpoint_bytes"` // default 256
@@ -37,7 +37,7 @@ var classes = []string{trainerproto.FailedOutOfMemory, trainerproto.FailedDevice
 	trainerproto.FailedDiverged, trainerproto.FailedDiskFull, trainerproto.FailedCrashed}
 
 func readSettings(training, params json.RawMessage) (settings, error) {
-	s := settings{Epochs: 5, EpochSeconds: 0.05, Curve: "quadratic", CheckpointEvery: 1, CheckpointBytes: 256}
+	s := settings{Epochs: 5, EpochSeconds: 0.05, Curve: quadratic, CheckpointEvery: 1, CheckpointBytes: 256}
 	for _, part := range []struct {
 		name string
 		json json.RawMessage
@@ -57,8 +57,8 @@ func readSettings(training, params json.RawMessage) (settings, error) {
 		return s, fmt.Errorf("epochs: %d; give 1 to 1000000", s.Epochs)
 	case !(s.EpochSeconds >= 0 && s.EpochSeconds <= 86400):
 		return s, fmt.Errorf("epoch_seconds: %g; give 0 to 86400", s.EpochSeconds)
-	case s.Curve != "quadratic":
-		return s, fmt.Errorf("curve: %q is not known; give quadratic", s.Curve)
+	case s.Curve != quadratic && s.Curve != crossing:
+		return s, fmt.Errorf("curve: %q is not known; give %s or %s", s.Curve, quadratic, crossing)
 	case s.CheckpointEvery < 0:
 		return s, fmt.Errorf("checkpoint_every: %d; give 0 (never) or a number of epochs", s.CheckpointEvery)
 	case s.CheckpointBytes < 0 || s.CheckpointBytes > maxCheckpointBytes:

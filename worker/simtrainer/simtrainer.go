@@ -92,7 +92,7 @@ func (t *training) run() (string, error) {
 	if t.set, err = readSettings(t.job.Training, t.job.Params); err != nil {
 		return "", &fault{trainerproto.FailedBadSpec, err.Error()}
 	}
-	if t.curve, err = newCurve(t.set.Landscape, t.job.Seed, t.job.Params); err != nil {
+	if t.curve, err = newCurve(t.set.Curve, t.set.Landscape, t.job.Seed, t.job.Params); err != nil {
 		return "", &fault{trainerproto.FailedBadSpec, err.Error()}
 	}
 	epoch := 0

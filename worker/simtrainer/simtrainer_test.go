@@ -138,6 +138,26 @@ func TestParametersMatter(t *testing.T) {
 	}
 }
 
+// With crossing curves the first epochs mislead: a high learning rate leads at
+// first and is behind at the end.
+func TestCrossingCurves(t *testing.T) {
+	curve := func(lr string) []float64 {
+		events, _ := session(t, trainerproto.Job{Seed: 1, Params: json.RawMessage(`{"lr":` + lr + `}`),
+			Training: json.RawMessage(`{"epochs":40,"epoch_seconds":0,"checkpoint_every":0,"curve":"crossing"}`)}, nil)
+		var out []float64
+		for _, e := range events {
+			if v, ok := e.Metrics.Get("val_loss"); ok {
+				out = append(out, v)
+			}
+		}
+		return out
+	}
+	high, good := curve("0.06"), curve("0.003")
+	if len(high) != 40 || high[0] >= good[0] || high[39] <= good[39] {
+		t.Errorf("at the first epoch %v and %v, at the last %v and %v", high[0], good[0], high[39], good[39])
+	}
+}
+
 func TestEnds(t *testing.T) {
 	for name, tc := range map[string]struct {
 		training string
