@@ -16,33 +16,105 @@ type searcher struct {
 	g      *gaussian
 	seen   []observation
 	v      []float64
-	target float64       // value to improve on
+	limits []limit
+	target float64       // value to improve on; meaningful when feasible
+	some   bool          // a feasible point is known
 	top    []observation // best points, best first
+	low    []float64     // of the box that is searched, by axis
+	high   []float64
+	centre []float64 // of the box, where it is not the whole cube
 }
 
-// incumbent takes the lowest posterior mean among ended points as the value to
-// improve on: an observation that noise made good does not stop the search.
+// limit is a constraint as the model sees it: met where g is at most bound.
+type limit struct {
+	g     *gaussian
+	v     []float64
+	bound float64
+}
+
+// incumbent takes the lowest posterior mean among the best feasible points as
+// the value to improve on: an observation that noise made good does not stop
+// the search.
 func (s *searcher) incumbent(done []observation) {
 	s.target = math.Inf(1)
-	for _, o := range done {
-		if o.result == scored {
-			s.top = append(s.top, o)
+	for _, i := range ranking(done) {
+		if done[i].result != scored || len(s.top) == bestPoints {
+			break
 		}
+		s.top = append(s.top, done[i])
 	}
-	sort.SliceStable(s.top, func(i, j int) bool { return s.top[i].value < s.top[j].value })
-	s.top = s.top[:min(len(s.top), bestPoints)]
-	for _, o := range s.top {
-		mean, _ := s.g.predict(o.unit, s.v)
-		s.target = math.Min(s.target, mean)
+	far := violations(s.top)
+	for i, o := range s.top {
+		if far == nil || far[i] == 0 {
+			mean, _ := s.g.predict(o.unit, s.v)
+			s.target = math.Min(s.target, mean)
+			s.some = true
+		}
 	}
 }
 
-// gain is log expected improvement at u.
+// gain is log expected improvement at u plus the logarithm of the chance that
+// every constraint is met; before any feasible point is known, the latter
+// alone.
 func (s *searcher) gain(u []float64) float64 {
-	mean, variance := s.g.predict(u, s.v)
-	sigma := math.Sqrt(variance)
-	h, _ := logImprovement((s.target - mean) / sigma)
-	return math.Log(sigma) + h
+	sum := 0.0
+	if s.some || len(s.limits) == 0 {
+		mean, variance := s.g.predict(u, s.v)
+		sigma := math.Sqrt(variance)
+		h, _ := logImprovement((s.target - mean) / sigma)
+		sum = math.Log(sigma) + h
+	}
+	for i := range s.limits {
+		l := &s.limits[i]
+		mean, variance := l.g.predict(u, l.v)
+		h, _ := logChance((l.bound - mean) / math.Sqrt(variance))
+		sum += h
+	}
+	return sum
+}
+
+// rise is gain with its gradient, on axes that are numbers.
+func (s *searcher) rise(u, gradient []float64, room *[2][]float64) float64 {
+	clear(gradient)
+	sum := 0.0
+	dMean, dVariance := room[0], room[1]
+	if s.some || len(s.limits) == 0 {
+		mean, variance := s.g.predict(u, s.v)
+		sigma := math.Sqrt(variance)
+		z := (s.target - mean) / sigma
+		h, dh := logImprovement(z)
+		sum = math.Log(sigma) + h
+		s.g.slope(u, s.v, dMean, dVariance)
+		for j := range gradient {
+			dSigma := dVariance[j] / (2 * sigma)
+			gradient[j] += dSigma/sigma + dh*(-dMean[j]-z*dSigma)/sigma
+		}
+	}
+	for i := range s.limits {
+		l := &s.limits[i]
+		mean, variance := l.g.predict(u, l.v)
+		sigma := math.Sqrt(variance)
+		z := (l.bound - mean) / sigma
+		h, dh := logChance(z)
+		sum += h
+		l.g.slope(u, l.v, dMean, dVariance)
+		for j := range gradient {
+			gradient[j] += dh * (-dMean[j] - z*dVariance[j]/(2*sigma)) / sigma
+		}
+	}
+	return sum
+}
+
+// logChance returns log Φ(z) and its derivative, also where z is far below
+// zero.
+func logChance(z float64) (value, slope float64) {
+	if z > -12 {
+		cdf := normal.CDF(z)
+		return math.Log(cdf), normal.Prob(z) / cdf
+	}
+	z2 := z * z
+	return -z2/2 - 0.5*math.Log(2*math.Pi) - math.Log(-z) + math.Log1p(-1/z2+3/(z2*z2)),
+		-z / (1 - 1/z2 + 3/(z2*z2))
 }
 
 var normal = distuv.UnitNormal
@@ -119,7 +191,11 @@ func (s *searcher) candidates(rng *rand.Rand) []candidate {
 		return out
 	}
 	for i := 0; i < scatter; i++ {
-		consider(uniform(s.problem.Space, rng))
+		u := make([]float64, len(s.low))
+		for j := range u {
+			u[j] = s.low[j] + (s.high[j]-s.low[j])*rng.Float64()
+		}
+		consider(s.problem.Space.FromUnit(s.perturb(u, rng)))
 	}
 	for _, o := range s.top {
 		for i := 0; i < nearby; i++ {
@@ -168,7 +244,6 @@ func (s *searcher) climb(c candidate) candidate {
 
 func (s *searcher) slide(c candidate) candidate {
 	d := len(c.unit)
-	low, high := append([]float64(nil), c.unit...), append([]float64(nil), c.unit...)
 	p := s.problem.Space.FromUnit(c.unit)
 	var axes []int
 	for j := range c.unit {
@@ -180,27 +255,21 @@ func (s *searcher) slide(c candidate) candidate {
 		return c
 	}
 	u := append([]float64(nil), c.unit...)
-	dMean, dVariance := make([]float64, d), make([]float64, d)
+	whole := make([]float64, d)
+	room := [2][]float64{make([]float64, d), make([]float64, d)}
 	x, lo, hi := make([]float64, len(axes)), make([]float64, len(axes)), make([]float64, len(axes))
 	for i, j := range axes {
-		x[i], hi[i] = u[j], 1
-		low[j], high[j] = 0, 1
+		x[i], lo[i], hi[i] = u[j], math.Min(s.low[j], u[j]), math.Max(s.high[j], u[j])
 	}
 	value := descend(func(x, gradient []float64) float64 {
 		for i, j := range axes {
 			u[j] = x[i]
 		}
-		mean, variance := s.g.predict(u, s.v)
-		sigma := math.Sqrt(variance)
-		z := (s.target - mean) / sigma
-		h, dh := logImprovement(z)
-		s.g.slope(u, s.v, dMean, dVariance)
+		value := s.rise(u, whole, &room)
 		for i, j := range axes {
-			dSigma := dVariance[j] / (2 * sigma)
-			dz := (-dMean[j] - z*dSigma) / sigma
-			gradient[i] = -(dSigma/sigma + dh*dz)
+			gradient[i] = -whole[j]
 		}
-		return -(math.Log(sigma) + h)
+		return -value
 	}, x, lo, hi, climbCalls)
 	if -value > c.gain {
 		for i, j := range axes {

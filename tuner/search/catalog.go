@@ -84,6 +84,9 @@ func newBayesian(algorithm string, p Problem) (strategy, error) {
 	var s *sampler
 	switch algorithm {
 	case CMAES:
+		if p.goals() > 1 {
+			return nil, fmt.Errorf("algorithm cmaes takes one objective, not %d; use gp or tpe, or search method genetic", p.goals())
+		}
 		c, err := newCMA(p)
 		if err != nil {
 			return nil, err

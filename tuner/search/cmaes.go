@@ -14,8 +14,8 @@ import (
 // trial's own stream. Trials that are still open do not hold a group up: the
 // ones that ended fill it.
 type cma struct {
-	seed uint64
-	dim  int
+	problem Problem
+	dim     int
 
 	optimizer *cmaes.Optimizer
 	told      []observation // what the optimizer has been told, in order
@@ -29,7 +29,7 @@ const sigma0 = 0.3
 func newCMA(p Problem) (*cma, error) {
 	// One axis is one too few for the library's learning rates; a second that
 	// nobody reads does no harm.
-	c := &cma{seed: p.Seed, dim: max(2, len(p.Space.Params))}
+	c := &cma{problem: p, dim: max(2, len(p.Space.Params))}
 	return c, c.restart(nil)
 }
 
@@ -55,7 +55,7 @@ func (c *cma) suggest(number int64, seen []observation) ([]float64, error) {
 	if err := c.drive(seen); err != nil {
 		return nil, err
 	}
-	seed := source(c.seed, number, saltPoint).Uint64()
+	seed := source(c.problem.Seed, number, saltPoint).Uint64()
 	cmaes.OptimizerOptionSeed(int64(seed >> 1))(c.optimizer)
 	x, err := c.optimizer.Ask()
 	if err != nil {
@@ -91,6 +91,7 @@ func (c *cma) drive(seen []observation) error {
 			return nil
 		}
 		group := ended[from : from+size]
+		far := violations(group)
 		worst := math.Inf(-1)
 		for _, o := range group {
 			if o.result == scored {
@@ -108,8 +109,11 @@ func (c *cma) drive(seen []observation) error {
 			}
 			copy(x, o.unit)
 			value := o.value
-			if o.result == bad { // below the worst of its group, by rank
-				value = worst + math.Abs(worst) + 1
+			switch { // by rank: those that break constraints below the worst of the group, bad ones below them
+			case o.result == bad:
+				value = worst + (math.Abs(worst)+1)*(3+float64(len(c.problem.Constraints))*2)
+			case far != nil && far[i] > 0:
+				value = worst + (math.Abs(worst)+1)*(1+far[i])
 			}
 			solutions[i] = &cmaes.Solution{Params: x, Value: value}
 		}
@@ -117,7 +121,7 @@ func (c *cma) drive(seen []observation) error {
 		if err := c.optimizer.Tell(solutions); err != nil || c.optimizer.ShouldStop() {
 			// Collapsed or ill-conditioned: begin again elsewhere.
 			c.restarts++
-			rng := stream(c.seed, -int64(c.restarts), saltDesign)
+			rng := stream(c.problem.Seed, -int64(c.restarts), saltDesign)
 			mean := make([]float64, c.dim)
 			for j := range mean {
 				mean[j] = rng.Float64()
@@ -134,7 +138,7 @@ func (c *cma) goesOn(ended []observation) bool {
 		return false
 	}
 	for i, o := range c.told {
-		if o.result != ended[i].result || o.value != ended[i].value {
+		if !o.same(&ended[i]) {
 			return false
 		}
 		for j := range o.unit {

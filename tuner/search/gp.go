@@ -24,18 +24,21 @@ const (
 
 // gp is Bayesian optimisation with a Gaussian process: log expected
 // improvement (Ament et al., 2023) over the posterior, with trials in progress
-// believed at their mean.
+// believed at their mean. Constraints have processes of their own, whose
+// probability of being met multiplies the improvement (Gardner et al., 2014).
+// Several objectives become one for each trial, by weights of its own (ParEGO:
+// Knowles, 2006), so that the trials spread along the front.
 type gp struct {
 	problem  Problem
 	category []bool
 	smooth   []bool // axes that can be moved along a gradient
 	whole    []space.Point
 
-	fitted *gaussian // for fittedX, fittedY; a cache
+	fitted []*gaussian // the last fit of the objective and of each constraint; a cache
 }
 
 func newGP(p Problem) *gp {
-	g := &gp{problem: p}
+	g := &gp{problem: p, fitted: make([]*gaussian, 1+len(p.Constraints))}
 	for i := range p.Space.Params {
 		a := &p.Space.Params[i]
 		_, finite := a.Cells()
@@ -53,35 +56,120 @@ func newGP(p Problem) *gp {
 func (g *gp) suggest(number int64, seen []observation) ([]float64, error) {
 	rng := stream(g.problem.Seed, number, saltPoint)
 	done, open := split(seen)
-	model := g.model(done)
+	if g.problem.goals() > 1 {
+		done = scalarise(done, g.problem.goals(), stream(g.problem.Seed, number, saltWeights))
+	}
+	kept := thin(done, maxModel)
+	model := g.model(0, kept, standardise(kept))
 	if model == nil {
 		return g.anywhere(rng), nil
 	}
-	believed := *model
-	believed.alpha = append([]float64(nil), model.alpha...)
-	for _, o := range open {
-		believed.extend(o.unit)
+	s := &searcher{gp: g, g: model.believing(open), seen: seen}
+	s.v = make([]float64, len(s.g.x))
+	for k := range g.problem.Constraints {
+		if l, ok := g.limit(k, done, open); ok {
+			s.limits = append(s.limits, l)
+		}
 	}
-	s := &searcher{gp: g, g: &believed, seen: seen, v: make([]float64, len(believed.x))}
 	s.incumbent(done)
+	s.confine(done)
 	return s.best(rng), nil
+}
+
+// limit models how far constraint k is from being broken.
+func (g *gp) limit(k int, done, open []observation) (limit, bool) {
+	var told []observation
+	worst, size := math.Inf(-1), []float64(nil)
+	for _, o := range done {
+		if o.result == scored {
+			told = append(told, o)
+			if v := o.over[k]; !math.IsNaN(v) && !math.IsInf(v, 0) {
+				worst = math.Max(worst, v)
+				size = append(size, math.Abs(v))
+			}
+		}
+	}
+	if len(size) < 2 {
+		return limit{}, false
+	}
+	sort.Float64s(size)
+	unit := math.Max(size[len(size)/2], 1e-300)
+	kept := thin(told, maxModel)
+	y := make([]float64, len(kept))
+	for i, o := range kept {
+		v := o.over[k]
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			v = math.Max(worst, unit) // not reported: as bad as the worst
+		}
+		y[i] = math.Asinh(v / unit)
+	}
+	mean, deviation := centre(y)
+	if deviation <= 1e-12 {
+		return limit{}, false // all alike: nothing to tell points apart by
+	}
+	model := g.model(1+k, kept, y)
+	if model == nil {
+		return limit{}, false
+	}
+	believed := model.believing(open)
+	return limit{g: believed, v: make([]float64, len(believed.x)), bound: -mean / deviation}, true
+}
+
+// scalarise gives every scored observation one value: the augmented Tchebycheff
+// distance from the best of each objective, in shares of its range over the
+// better half, under weights that the stream draws evenly from the simplex.
+func scalarise(done []observation, goals int, rng *rand.Rand) []observation {
+	weight, total := make([]float64, goals), 0.0
+	for k := range weight {
+		weight[k] = rng.ExpFloat64()
+		total += weight[k]
+	}
+	low, span := make([]float64, goals), make([]float64, goals)
+	for k := range low {
+		var values []float64
+		for _, o := range done {
+			if o.result == scored {
+				values = append(values, o.values[k])
+			}
+		}
+		if len(values) == 0 {
+			return done
+		}
+		sort.Float64s(values)
+		low[k] = values[0]
+		if span[k] = values[(len(values)-1)*3/4] - low[k]; span[k] <= 0 {
+			span[k] = math.Max(values[len(values)-1]-low[k], 1e-300)
+		}
+	}
+	out := append([]observation(nil), done...)
+	for i := range out {
+		if out[i].result != scored {
+			continue
+		}
+		largest, sum := math.Inf(-1), 0.0
+		for k, v := range out[i].values {
+			share := weight[k] / total * (v - low[k]) / span[k]
+			largest = math.Max(largest, share)
+			sum += share
+		}
+		out[i].value, out[i].values = largest+0.05*sum, nil
+	}
+	return out
 }
 
 func (g *gp) anywhere(rng *rand.Rand) []float64 {
 	return g.problem.Space.Unit(uniform(g.problem.Space, rng))
 }
 
-// model fits a Gaussian process to ended observations. It is a function of
-// them alone; the last result is kept.
-func (g *gp) model(done []observation) *gaussian {
-	done = thin(done, maxModel)
-	y := standardise(done)
+// model fits a Gaussian process to ended observations and what they are to
+// give. It is a function of these alone; the last result in each slot is kept.
+func (g *gp) model(slot int, done []observation, y []float64) *gaussian {
 	x := make([][]float64, len(done))
 	for i := range done {
 		x[i] = done[i].unit
 	}
-	if g.fitted != nil && sameData(g.fitted.x, x, g.fitted.y, y) {
-		return g.fitted
+	if f := g.fitted[slot]; f != nil && sameData(f.x, x, f.y, y) {
+		return f
 	}
 	m := &gaussian{category: g.category, x: x, y: y}
 	few := m
@@ -99,7 +187,7 @@ func (g *gp) model(done []observation) *gaussian {
 			return nil
 		}
 	}
-	g.fitted = m
+	g.fitted[slot] = m
 	return m
 }
 
@@ -135,17 +223,7 @@ func thin(done []observation, n int) []observation {
 // pick chooses n of the observations, ascending: the best half, and the rest
 // spread evenly over the others in number order.
 func pick(done []observation, n int) []int {
-	order := make([]int, len(done))
-	for i := range order {
-		order[i] = i
-	}
-	sort.SliceStable(order, func(a, b int) bool {
-		x, y := done[order[a]], done[order[b]]
-		if (x.result == scored) != (y.result == scored) {
-			return x.result == scored
-		}
-		return x.result == scored && x.value < y.value
-	})
+	order := ranking(done)
 	half := n / 2
 	kept, others := order[:half:half], order[half:]
 	sort.Ints(others)
@@ -156,9 +234,9 @@ func pick(done []observation, n int) []int {
 	return kept
 }
 
-// standardise turns values into what the model learns: half their standing
-// among the others, as normal scores, half their distance, with the far side
-// of the median drawn in, so that a diverging run does not flatten the rest.
+// standardise turns values into what the model learns: their distance from the
+// median, with its far side drawn in, so that a diverging run does not flatten
+// the rest.
 // Bad observations stand with the worst.
 func standardise(done []observation) []float64 {
 	var values []float64
@@ -185,25 +263,40 @@ func standardise(done []observation) []float64 {
 			worst = math.Max(worst, y[i])
 		}
 	}
-	sum, squares := 0.0, 0.0
 	for i, o := range done {
 		if o.result == bad {
 			y[i] = worst
 		}
-		sum += y[i]
-		squares += y[i] * y[i]
 	}
-	mean := sum / float64(len(y))
-	deviation := math.Sqrt(math.Max(squares/float64(len(y))-mean*mean, 1e-24))
-	for i := range y {
-		y[i] = (y[i] - mean) / deviation
-	}
+	centre(y)
 	return y
 }
 
+// centre shifts and scales y to mean 0 and deviation 1, and returns what they
+// were.
+func centre(y []float64) (mean, deviation float64) {
+	sum, squares := 0.0, 0.0
+	for _, v := range y {
+		sum += v
+	}
+	mean = sum / float64(len(y))
+	for _, v := range y {
+		squares += (v - mean) * (v - mean)
+	}
+	deviation = math.Sqrt(math.Max(squares/float64(len(y)), 1e-24))
+	for i := range y {
+		y[i] = (y[i] - mean) / deviation
+	}
+	return mean, deviation
+}
+
 func squash(t float64) float64 {
-	if t > 0 {
-		return math.Log1p(t)
+	const far = 8 // spreads below the median up to which distance counts as it is
+	switch {
+	case t > 0:
+		return math.Min(math.Log1p(t), 700)
+	case t < -far:
+		return -far - math.Min(math.Log1p(-far-t), 700)
 	}
 	return t
 }

@@ -77,6 +77,16 @@ func (g *gaussian) condition() bool {
 	return true
 }
 
+// believing returns a copy that takes open trials for done at their means.
+func (g *gaussian) believing(open []observation) *gaussian {
+	out := *g
+	out.alpha = append([]float64(nil), g.alpha...)
+	for i := range open {
+		out.extend(open[i].unit)
+	}
+	return &out
+}
+
 // extend conditions on one more point at its posterior mean (the Kriging
 // believer: Ginsbourger, Le Riche and Carraro, 2010), which leaves the mean as
 // it is and takes the variance away round the point.

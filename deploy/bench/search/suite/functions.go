@@ -18,7 +18,7 @@ func functions() []Problem {
 		{"branin", "continuous", of(float("x1", -5, 10), float("x2", 0, 15)), branin},
 		{"hartmann6", "continuous", cube(6, 0, 1), hartmann6},
 		rosenbrock(), ackley(), ellipsoid(), rastrigin(), styblinski(),
-		learningRate(), cliff(), integers(), wideIntegers(), mixed(), choices(), perChoice(), optimisers(), layered(),
+		learningRate(), cliff(), integers(), wideIntegers(), mixed(), choices(), perChoice(), optimisers(), layered(), levy(), sparse(),
 	}
 }
 
@@ -204,4 +204,41 @@ func layered() Problem {
 			}
 			return cost + 0.35*square(math.Log10(in.x[5])+2+0.25*float64(depth))
 		}}
+}
+
+func levy() Problem {
+	r, at := rotation(12, 6), make([]float64, 12)
+	for i := range at {
+		at[i] = 4 * math.Sin(float64(3*i+1))
+	}
+	return Problem{"levy12-rotated", "continuous", cube(12, -8, 8), func(in arguments) float64 {
+		z := about(r, in.x, at)
+		w := func(i int) float64 { return 1 + z[i]/4 }
+		sum := square(math.Sin(math.Pi * w(0)))
+		for i := 0; i+1 < len(z); i++ {
+			sum += square(w(i)-1) * (1 + 10*square(math.Sin(math.Pi*w(i)+1)))
+		}
+		return sum + square(w(11)-1)*(1+square(math.Sin(2*math.Pi*w(11))))
+	}}
+}
+
+// sparse has twenty settings, a few of which matter.
+func sparse() Problem {
+	var params []space.Parameter
+	for i := 0; i < 14; i++ {
+		params = append(params, float("x"+string(rune('a'+i)), 0, 1))
+	}
+	for i := 14; i < 18; i++ {
+		params = append(params, choice("c"+string(rune('a'+i)), "a", "b", "c"))
+	}
+	params = append(params, logFloat("lr", 1e-6, 1), integer("n", 1, 50))
+	return Problem{"sparse20", "categorical", of(params...), func(in arguments) float64 {
+		x := in.x
+		lr := math.Log10(x[18]) + 2.7
+		sum := 0.5*lr*lr + 2*square(x[2]-0.3) + 2*square(x[7]-0.8-0.1*lr) + square((x[19]-17)/20) + []float64{0.4, 0, 0.2}[int(x[15])]
+		for i := 0; i < 14; i++ {
+			sum += 0.02 * square(x[i]-0.5-0.3*math.Sin(float64(i)))
+		}
+		return sum
+	}}
 }
