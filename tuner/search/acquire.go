@@ -17,6 +17,7 @@ type searcher struct {
 	seen   []observation
 	v      []float64
 	limits []limit
+	effort effort
 	target float64       // value to improve on; meaningful when feasible
 	some   bool          // a feasible point is known
 	top    []observation // best points, best first
@@ -144,7 +145,7 @@ func (s *searcher) best(rng *rand.Rand) []float64 {
 	if len(s.whole) == 0 {
 		var climbed []candidate
 		for _, c := range candidates {
-			if len(climbed) == climbs {
+			if len(climbed) == s.effort.climbs {
 				break
 			}
 			beside := false
@@ -190,7 +191,7 @@ func (s *searcher) candidates(rng *rand.Rand) []candidate {
 		}
 		return out
 	}
-	for i := 0; i < scatter; i++ {
+	for i := 0; i < s.effort.scatter; i++ {
 		u := make([]float64, len(s.low))
 		for j := range u {
 			u[j] = s.low[j] + (s.high[j]-s.low[j])*rng.Float64()
@@ -270,7 +271,7 @@ func (s *searcher) slide(c candidate) candidate {
 			gradient[i] = -whole[j]
 		}
 		return -value
-	}, x, lo, hi, climbCalls)
+	}, x, lo, hi, s.effort.climbCalls)
 	if -value > c.gain {
 		for i, j := range axes {
 			u[j] = x[i]

@@ -11,16 +11,31 @@ import (
 const (
 	maxFit   = 120 // observations that choose the kernel's parameters
 	maxModel = 350 // observations that predict; further ones are thinned out
-	fitCalls = 16  // evaluations of the posterior a fit may take
 
-	scatter    = 320  // candidates spread over the space
 	nearby     = 24   // candidates round each of the best points
 	bestPoints = 5    // points that nearby candidates surround
-	climbs     = 4    // candidates that are improved
-	climbCalls = 24   // evaluations of the acquisition a climb may take
 	listed     = 1024 // points up to which a finite space is tried whole
 	apart      = 1e-6 // least distance from a tried point on some axis
 )
+
+// effort is what a suggestion may spend: much while there are few observations
+// and each step is cheap, so that its time stays bounded.
+type effort struct {
+	fit        int // evaluations of the posterior
+	scatter    int // candidates spread over the space
+	climbs     int // candidates that are improved
+	climbCalls int // evaluations of the acquisition in each
+}
+
+func effortFor(observations int) effort {
+	n := max(1, observations)
+	return effort{
+		fit:        min(40, max(16, 2400/n)),
+		scatter:    min(1500, max(320, 3_200_000/(n*n))),
+		climbs:     min(10, max(4, 400/n)),
+		climbCalls: min(60, max(24, 2400/n)),
+	}
+}
 
 // gp is Bayesian optimisation with a Gaussian process: log expected
 // improvement (Ament et al., 2023) over the posterior, with trials in progress
@@ -64,7 +79,7 @@ func (g *gp) suggest(number int64, seen []observation) ([]float64, error) {
 	if model == nil {
 		return g.anywhere(rng), nil
 	}
-	s := &searcher{gp: g, g: model.believing(open), seen: seen}
+	s := &searcher{gp: g, g: model.believing(open), seen: seen, effort: effortFor(len(kept) + len(open))}
 	s.v = make([]float64, len(s.g.x))
 	for k := range g.problem.Constraints {
 		if l, ok := g.limit(k, done, open); ok {
@@ -180,7 +195,7 @@ func (g *gp) model(slot int, done []observation, y []float64) *gaussian {
 			few.x, few.y = append(few.x, x[i]), append(few.y, y[i])
 		}
 	}
-	few.fit(fitCalls)
+	few.fit(effortFor(len(few.x)).fit)
 	m.weight, m.scale, m.noise = few.weight, few.scale, few.noise
 	for !m.condition() {
 		if m.noise *= 10; m.noise > 10 || math.IsNaN(m.noise) {

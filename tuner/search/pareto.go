@@ -1,8 +1,10 @@
 package search
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -198,15 +200,14 @@ func ranking(done []observation) []int {
 			key[i], second[i] = float64(layer[k]), -room[k]
 		}
 	}
-	sort.SliceStable(order, func(a, b int) bool {
-		i, j := order[a], order[b]
-		if class[i] != class[j] {
-			return class[i] < class[j]
+	slices.SortStableFunc(order, func(i, j int) int {
+		if c := cmp.Compare(class[i], class[j]); c != 0 {
+			return c
 		}
-		if key[i] != key[j] {
-			return key[i] < key[j]
+		if c := cmp.Compare(key[i], key[j]); c != 0 {
+			return c
 		}
-		return second[i] < second[j]
+		return cmp.Compare(second[i], second[j])
 	})
 	return order
 }

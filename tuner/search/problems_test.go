@@ -1,6 +1,7 @@
 package search_test
 
 import (
+	"fmt"
 	"math"
 
 	"atelier/common/space"
@@ -46,7 +47,7 @@ func numbers(p space.Point) []float64 {
 func floats(n int, low, high float64) space.Space {
 	var s space.Space
 	for i := 0; i < n; i++ {
-		s.Params = append(s.Params, float(string(rune('a'+i)), low, high))
+		s.Params = append(s.Params, float(fmt.Sprint("x", i), low, high))
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,12 +45,42 @@ func BenchmarkSuggest(b *testing.B) {
 				}
 				step()
 				b.ResetTimer()
+				spent := processorTime(b)
 				for i := 0; i < b.N; i++ {
 					step()
 				}
+				b.ReportMetric(float64(processorTime(b)-spent)/1e6/float64(b.N), "cpu-ms/op")
 			})
 		}
 	}
+}
+
+// BenchmarkWideTPE is a whole sweep of 1,000 trials over 40 parameters.
+func BenchmarkWideTPE(b *testing.B) {
+	s := floats(40, 0, 1)
+	spent := processorTime(b)
+	for i := 0; i < b.N; i++ {
+		m := newMethod(b, search.Bayesian, search.TPE, search.Problem{Space: &s, Seed: uint64(i), Budget: 1000})
+		var history []search.Trial
+		for len(history) < 1000 {
+			got, err := m.Propose(ctx, history, 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			history = tell(history, got, func(p space.Point) search.Trial { return search.Trial{Value: score(&s, p)} })
+		}
+	}
+	b.ReportMetric(float64(processorTime(b)-spent)/1e9/float64(b.N), "cpu-s/sweep")
+}
+
+// processorTime is what the process has used of processors, which a loaded
+// machine does not stretch as it does the clock.
+func processorTime(tb testing.TB) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // A coordinator asks for one or a few points at a time, with the whole history

@@ -24,10 +24,12 @@ type tpe struct {
 	problem Problem
 	cells   []float64 // number of values by axis; 0 for continuous axes
 	choice  []bool
+
+	conditional, mixed bool // whether any axis has a condition, or is categorical
 }
 
 func newTPE(p Problem) *tpe {
-	t := &tpe{problem: p}
+	t := &tpe{problem: p, conditional: p.Space.Conditional()}
 	for i := range p.Space.Params {
 		a := &p.Space.Params[i]
 		n, finite := a.Cells()
@@ -36,6 +38,7 @@ func newTPE(p Problem) *tpe {
 		}
 		t.cells = append(t.cells, float64(n))
 		t.choice = append(t.choice, a.Kind == space.KindCategorical)
+		t.mixed = t.mixed || a.Kind == space.KindCategorical
 	}
 	return t
 }
@@ -46,12 +49,12 @@ func (t *tpe) suggest(number int64, seen []observation) ([]float64, error) {
 	order := ranking(done)
 	good := min(25, max(2, int(math.Ceil(0.1*float64(len(done))))))
 	good = min(good, len(done))
-	var above, below [][]float64
+	var above, below []observation
 	for i, k := range order {
 		if i < good && done[k].result == scored {
-			above = append(above, done[k].unit)
+			above = append(above, done[k])
 		} else {
-			below = append(below, done[k].unit)
+			below = append(below, done[k])
 		}
 	}
 	if len(below) > tpeKernel { // the worse half tells least: thin it evenly
@@ -62,50 +65,78 @@ func (t *tpe) suggest(number int64, seen []observation) ([]float64, error) {
 		}
 		below = kept
 	}
-	for _, o := range open {
-		below = append(below, o.unit)
-	}
+	below = append(below, open...)
 	l, g := t.density(above, true), t.density(below, false)
 	best, score := []float64(nil), math.Inf(-1)
 	for i := 0; i < tpeDraws; i++ {
-		u := t.problem.Space.Unit(t.problem.Space.FromUnit(l.draw(rng)))
-		if s := l.log(u) - g.log(u); s > score || best == nil {
+		p := t.problem.Space.FromUnit(l.draw(rng))
+		u := t.problem.Space.Unit(p)
+		var active []bool
+		if t.conditional {
+			active = make([]bool, len(p))
+			for j := range p {
+				active[j] = !p[j].IsAbsent()
+			}
+		}
+		if s := l.log(u, active) - g.log(u, active); s > score || best == nil {
 			best, score = u, s
 		}
 	}
 	return best, nil
 }
 
-// density is a mixture of product kernels, one a point, and a flat prior.
+// density is a mixture of product kernels, one an observation, and a flat
+// prior. All densities are relative to the flat one. An axis that is inactive in
+// an observation is flat in its kernel.
 type density struct {
 	*tpe
-	points [][]float64
-	width  [][]float64 // by kernel and axis; of a numeric axis
-	norm   [][]float64 // log of each kernel's mass within the cube times width
-	weight []float64   // by kernel; the last is the prior's
-	same   float64     // probability that a categorical kernel keeps its value
+	kernels []observation
+	width   []float64 // by axis, of numbers
+	norm    []float64 // by kernel and axis: log of what makes the kernel's mass one
+	total   []float64 // by kernel: the sum of its norms
+	weight  []float64 // by kernel; the last is the prior's
+	heavy   []float64 // logarithms of the weights
+	inverse []float64 // of the widths
+	stay    []float64 // by axis: log density of a categorical kernel at its value
+	leave   float64   // and at every other
+	same    float64   // chance that a categorical kernel keeps its value
 }
 
-func (t *tpe) density(points [][]float64, good bool) *density {
-	n, d := len(points), len(t.cells)
-	e := &density{tpe: t, points: points, same: float64(n+1) / float64(n+2)}
+func (t *tpe) density(kernels []observation, good bool) *density {
+	n, d := len(kernels), len(t.cells)
+	e := &density{tpe: t, kernels: kernels, same: float64(n+1) / float64(n+2)}
 	// The bandwidth of Optuna's multivariate estimator: it shrinks with the
 	// number of kernels, whatever their spread, so that a cluster that formed
 	// by chance does not trap the search.
 	base := bandwidth * math.Pow(float64(max(n, 1)), -1/(float64(d)+4))
 	base = math.Max(base, 1/math.Min(100, float64(n)+1)*floorShare)
-	for i := 0; i < n; i++ {
-		width, norm := make([]float64, d), make([]float64, d)
-		for j := range width {
-			w := base
-			if t.cells[j] > 0 && !t.choice[j] {
-				w = math.Max(w, 0.6/t.cells[j])
-			}
-			width[j] = w
-			mass := normal.CDF((1-points[i][j])/w) - normal.CDF(-points[i][j]/w)
-			norm[j] = -math.Log(w * math.Max(mass, 1e-12) * math.Sqrt(2*math.Pi))
+	e.leave = math.Log(1 - e.same)
+	masses := make([]*masses, d)
+	e.width, e.inverse, e.stay = make([]float64, d), make([]float64, d), make([]float64, d)
+	for j, cells := range t.cells {
+		e.width[j] = base
+		if cells > 0 && !t.choice[j] {
+			e.width[j] = math.Max(base, 0.6/cells)
 		}
-		e.width, e.norm = append(e.width, width), append(e.norm, norm)
+		e.inverse[j] = 1 / e.width[j]
+		e.stay[j] = math.Log(e.same*cells + 1 - e.same) // of categories alone
+		for k := 0; k <= j && masses[j] == nil; k++ {
+			if k == j {
+				masses[j] = newMasses(e.width[j])
+			} else if e.width[k] == e.width[j] {
+				masses[j] = masses[k]
+			}
+		}
+	}
+	e.norm, e.total = make([]float64, n*d), make([]float64, n)
+	for i := range kernels {
+		row := e.norm[i*d : (i+1)*d]
+		for j, u := range kernels[i].unit {
+			if !t.choice[j] && (kernels[i].active == nil || kernels[i].active[j]) {
+				row[j] = masses[j].norm(u)
+				e.total[i] += row[j]
+			}
+		}
 	}
 	total := 0.0
 	for i := 0; i < n; i++ {
@@ -116,11 +147,11 @@ func (t *tpe) density(points [][]float64, good bool) *density {
 		e.weight = append(e.weight, w)
 		total += w
 	}
-	prior := 1.0
-	e.weight = append(e.weight, prior)
-	total += prior
+	e.weight = append(e.weight, 1)
+	total++
 	for i := range e.weight {
 		e.weight[i] /= total
+		e.heavy = append(e.heavy, math.Log(e.weight[i]))
 	}
 	return e
 }
@@ -134,15 +165,15 @@ func (e *density) draw(rng *rand.Rand) []float64 {
 	u := make([]float64, len(e.cells))
 	for j := range u {
 		switch {
-		case at == len(e.points):
+		case at == len(e.kernels) || e.kernels[at].active != nil && !e.kernels[at].active[j]:
 			u[j] = rng.Float64()
 		case e.choice[j]:
-			u[j] = e.points[at][j]
+			u[j] = e.kernels[at].unit[j]
 			if rng.Float64() >= e.same {
 				u[j] = rng.Float64()
 			}
 		default:
-			u[j] = truncated(e.points[at][j], e.width[at][j], rng)
+			u[j] = truncated(e.kernels[at].unit[j], e.width[j], rng)
 		}
 	}
 	return u
@@ -158,35 +189,96 @@ func truncated(mean, width float64, rng *rand.Rand) float64 {
 	return mean
 }
 
-// log is the logarithm of the density at u.
-func (e *density) log(u []float64) float64 {
-	terms := make([]float64, 0, len(e.weight))
-	largest := math.Inf(-1)
-	for i, w := range e.weight {
-		s := math.Log(w)
-		if i < len(e.points) {
-			p, width, norm := e.points[i], e.width[i], e.norm[i]
-			for j := range u {
-				if e.choice[j] {
-					// Relative to the flat prior, like the numeric axes.
-					other := (1 - e.same)
-					if u[j] == p[j] {
-						s += math.Log(e.same*e.cells[j] + other)
-					} else {
-						s += math.Log(other)
-					}
-					continue
+// negligible is how far below the largest a term may stand, in the logarithm,
+// before it is left out of a sum.
+const negligible = 40
+
+// log is the logarithm of the density at u, whose active axes are given (nil:
+// all).
+func (e *density) log(u []float64, active []bool) float64 {
+	d := len(u)
+	last := len(e.kernels)
+	terms := make([]float64, 0, last+1)
+	largest := e.heavy[last]
+	terms = append(terms, largest)
+	for i := range e.kernels {
+		k := &e.kernels[i]
+		s := e.heavy[i]
+		switch {
+		case active == nil && !e.mixed:
+			s += e.total[i]
+			least := largest - negligible
+			for j, p := range k.unit {
+				z := (u[j] - p) * e.inverse[j]
+				if s -= z * z / 2; s < least {
+					break
 				}
-				z := (u[j] - p[j]) / width[j]
-				s += norm[j] - z*z/2
+			}
+		case active == nil:
+			s += e.total[i]
+			for j, p := range k.unit {
+				switch {
+				case !e.choice[j]:
+					z := (u[j] - p) * e.inverse[j]
+					s -= z * z / 2
+				case u[j] == p:
+					s += e.stay[j]
+				default:
+					s += e.leave
+				}
+			}
+		default:
+			for j, p := range k.unit {
+				switch {
+				case !active[j] || !k.active[j]:
+				case !e.choice[j]:
+					z := (u[j] - p) * e.inverse[j]
+					s += e.norm[i*d+j] - z*z/2
+				case u[j] == p:
+					s += e.stay[j]
+				default:
+					s += e.leave
+				}
 			}
 		}
 		terms = append(terms, s)
-		largest = math.Max(largest, s)
+		if s > largest {
+			largest = s
+		}
 	}
 	sum := 0.0
 	for _, s := range terms {
-		sum += math.Exp(s - largest)
+		if s > largest-negligible {
+			sum += math.Exp(s - largest)
+		}
 	}
 	return largest + math.Log(sum)
+}
+
+// masses tabulates the norm of kernels of one width by where they stand.
+type masses struct {
+	width float64
+	table [massSteps + 1]float64
+	known [massSteps + 1]bool
+}
+
+const massSteps = 512
+
+func newMasses(width float64) *masses { return &masses{width: width} }
+
+// norm is minus the logarithm of a kernel's mass within [0, 1] times its width.
+func (m *masses) norm(u float64) float64 {
+	x := u * massSteps
+	k := min(int(x), massSteps-1)
+	t := x - float64(k)
+	return (1-t)*m.at(k) + t*m.at(k+1)
+}
+
+func (m *masses) at(k int) float64 {
+	if !m.known[k] {
+		u := float64(k) / massSteps
+		mass := normal.CDF((1-u)/m.width) - normal.CDF(-u/m.width)
+		m.table[k], m.known[k] = -math.Log(m.width*math.Max(mass, 1e-12)*math.Sqrt(2*math.Pi)), true
+	}
+	return m.table[k]
 }
