@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"atelier/common/trainerproto"
 )
 
 // What is trained end to end, on both sides.
@@ -51,8 +49,9 @@ func endKey(side string, round int) string {
 // training is one process from its start to its end.
 type training struct {
 	Seconds  float64   `json:"seconds"`
-	Epochs   []float64 `json:"epochs"` // when each had been trained and validated, seconds from the start
+	Epochs   []float64 `json:"epochs"` // what each took, training and validation, seconds
 	Accuracy float64   `json:"val_acc"`
+	CPU      float64   `json:"cpu_s"`    // user and system time of all its processes
 	Peak     float64   `json:"peak_mib"` // of the largest process
 }
 
@@ -109,51 +108,37 @@ func (b *bench) drawImages(ctx context.Context) (data, packed string, err error)
 	return data, packed, nil
 }
 
-// trainOurs runs atelier-trainer on one job, as a worker does.
+// trainOurs runs atelier train, which leaves checkpoints, charts of batches and
+// a history, and packs the images first unless cache holds them.
 func (b *bench) trainOurs(ctx context.Context, data, dir, cache, precision string) (one training, err error) {
-	settings, err := json.Marshal(map[string]any{"model": endModel, "epochs": endEpochs, "image_size": endSize, "optimizer": "sgd", "lr": 0.01, "precision": precision,
-		"augmentation": map[string]any{"crop": "pad", "flip": true, "rotation": 10,
-			"jitter": map[string]any{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.05}},
-		"data": map[string]any{"train": filepath.Join(data, "train"), "validation": filepath.Join(data, "validation")}})
-	if err != nil {
-		return one, err
+	out := filepath.Join(dir, "results")
+	args := []string{"train", "--data", data, "--out", out, "--no-mlflow", "--quiet", "--trainer-bin", b.trainer, "--seed", "1",
+		"--model", endModel, "--epochs", strconv.Itoa(endEpochs), "--batch-size", "32", "--lr", "0.01"}
+	for _, pair := range []string{"optimizer=sgd", "image_size=" + strconv.Itoa(endSize), "precision=" + precision, "cache_dir=" + cache,
+		"augmentation.crop=pad", "augmentation.flip=true", "augmentation.rotation=10",
+		"augmentation.jitter.brightness=0.2", "augmentation.jitter.contrast=0.2", "augmentation.jitter.saturation=0.2", "augmentation.jitter.hue=0.05"} {
+		args = append(args, "--set", pair)
 	}
-	out := filepath.Join(dir, "checkpoints")
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return one, err
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return one, err
-	}
-	defer r.Close()
-	var job bytes.Buffer
-	if err := trainerproto.NewWriter(&job).Send(trainerproto.Job{Protocol: trainerproto.Version, Sweep: "bench", Trial: 1, Run: 1, Seed: 1, Params: json.RawMessage("{}"),
-		Training: settings, Metric: "val_loss", Device: "cpu", Threads: b.threads[0], Dir: out, BaseDir: data, CacheDir: cache}); err != nil {
-		return one, err
-	}
-	var fault bytes.Buffer
-	cmd := exec.CommandContext(ctx, b.trainer, "train")
-	cmd.Stdin, cmd.Stderr, cmd.ExtraFiles = &job, &fault, []*os.File{w}
+	cmd, text := b.trainCommand(ctx, args)
 	started := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Run(); err != nil {
+		return one, fmt.Errorf("%w\n%s", err, tail(text.Bytes()))
+	}
+	one.ended(started, cmd.ProcessState)
+	var h struct {
+		Seconds  []float64 `json:"epoch_seconds"`
+		Accuracy []float64 `json:"val_acc"`
+	}
+	history, err := os.ReadFile(filepath.Join(out, "training_history.json"))
+	if err != nil {
 		return one, err
 	}
-	w.Close()
-	for events := trainerproto.NewReader(r); ; {
-		e, err := events.Event()
-		if err != nil {
-			break
-		}
-		if e.Kind == trainerproto.EventEpoch {
-			one.Epochs = append(one.Epochs, time.Since(started).Seconds())
-			one.Accuracy, _ = e.Metrics.Get("val_acc")
-		}
+	if err := json.Unmarshal(history, &h); err != nil {
+		return one, fmt.Errorf("training_history.json: %w", err)
 	}
-	if err := cmd.Wait(); err != nil {
-		return one, fmt.Errorf("%w\n%s", err, tail(fault.Bytes()))
+	if one.Epochs = h.Seconds; len(h.Accuracy) > 0 {
+		one.Accuracy = h.Accuracy[len(h.Accuracy)-1]
 	}
-	one.Seconds, one.Peak = time.Since(started).Seconds(), peak(cmd.ProcessState)
 	return one, one.whole()
 }
 
@@ -173,21 +158,27 @@ func (b *bench) trainPython(ctx context.Context, data, dir, layout, precision st
 	for s := bufio.NewScanner(out); s.Scan(); {
 		var e struct {
 			Event    string  `json:"event"`
+			Seconds  float64 `json:"seconds"`
 			Accuracy float64 `json:"val_acc"`
 		}
 		if err := json.Unmarshal(s.Bytes(), &e); err != nil {
 			return one, fmt.Errorf("line %q: %w", s.Text(), err)
 		}
 		if e.Event == "epoch" {
-			one.Epochs = append(one.Epochs, time.Since(started).Seconds())
+			one.Epochs = append(one.Epochs, e.Seconds)
 			one.Accuracy = e.Accuracy
 		}
 	}
 	if err := cmd.Wait(); err != nil {
 		return one, fmt.Errorf("%w\n%s", err, tail(fault.Bytes()))
 	}
-	one.Seconds, one.Peak = time.Since(started).Seconds(), peak(cmd.ProcessState)
+	one.ended(started, cmd.ProcessState)
 	return one, one.whole()
+}
+
+// ended takes what the kernel accounts.
+func (t *training) ended(started time.Time, s *os.ProcessState) {
+	t.Seconds, t.CPU, t.Peak = time.Since(started).Seconds(), (s.UserTime() + s.SystemTime()).Seconds(), peak(s)
 }
 
 func (t training) whole() error {
@@ -204,23 +195,22 @@ func endTable(j *journal) string {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "### End to end: %s, %d images of %d px (and %d to validate on), %d epochs, files on disk to the end of the process\n\n", endModel, endImages, endSize, endValidation, endEpochs)
-	out.WriteString("| side | seconds (all rounds) | first epoch validated after | a later epoch | accuracy | peak MiB, largest process |\n|---|---|---|---|---|---|\n")
+	out.WriteString("| side | seconds (all rounds) | an epoch | all but epochs | accuracy | processor seconds | peak MiB, largest process |\n|---|---|---|---|---|---|---|\n")
 	seconds := map[string][]float64{}
 	for _, side := range endSides {
-		var first, later, accuracy, mib []float64
+		var epoch, rest, accuracy, cpu, mib []float64
 		var each []string
 		var one training
 		for round := 1; j.newest(endKey(side.name, round), &one); round++ {
 			seconds[side.name] = append(seconds[side.name], one.Seconds)
 			each = append(each, fmt.Sprintf("%.1f", one.Seconds))
-			first = append(first, one.Epochs[0])
-			later = append(later, (one.Epochs[len(one.Epochs)-1]-one.Epochs[0])/float64(len(one.Epochs)-1))
-			accuracy, mib = append(accuracy, one.Accuracy), append(mib, one.Peak)
+			epoch, rest = append(epoch, median(one.Epochs)), append(rest, one.Seconds-sum(one.Epochs))
+			accuracy, cpu, mib = append(accuracy, one.Accuracy), append(cpu, one.CPU), append(mib, one.Peak)
 		}
 		if len(each) == 0 {
 			continue
 		}
-		fmt.Fprintf(&out, "| %s | %.1f (%s) | %.2f | %.2f | %.2f | %.0f |\n", side.name, median(seconds[side.name]), strings.Join(each, " "), median(first), median(later), median(accuracy), median(mib))
+		fmt.Fprintf(&out, "| %s | %.1f (%s) | %.2f | %.2f | %.2f | %.1f | %.0f |\n", side.name, median(seconds[side.name]), strings.Join(each, " "), median(epoch), median(rest), median(accuracy), median(cpu), median(mib))
 	}
 	q := ratio(seconds["PyTorch"], seconds["ours"])
 	fmt.Fprintf(&out, "\nPyTorch / ours: %s (bar %.1f); against PyTorch with channels_last %.2f; both in bf16 %.2f. ", bold(q, barEnd), barEnd,

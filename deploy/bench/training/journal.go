@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -29,8 +30,10 @@ type line struct {
 type journal struct {
 	path     string
 	programs string
-	lines    []line
-	file     *os.File
+
+	mu    sync.Mutex // of what follows, while measurements are taken
+	lines []line
+	file  *os.File
 }
 
 // openJournal reads what is there. A last line that was cut off is left out; a
@@ -64,6 +67,8 @@ func openJournal(path, programs string) (*journal, error) {
 
 // last is the newest measurement of key by these programs.
 func (j *journal) last(key string, result any) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	for i := len(j.lines) - 1; i >= 0; i-- {
 		if l := j.lines[i]; l.Key == key && l.Programs == j.programs {
 			return json.Unmarshal(l.Result, result) == nil
@@ -123,6 +128,8 @@ func (j *journal) add(key string, at time.Time, load float64, result any) error 
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if _, err := j.file.Write(append(b, '\n')); err != nil {
 		return err
 	}

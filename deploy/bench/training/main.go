@@ -1,6 +1,7 @@
 // Command training measures the trainer beside PyTorch and torchvision on this
 // machine: training steps in turn, peak memory, several runs at once, a whole
-// training from image folders. It prints Markdown tables; every measurement is a line of a journal, and what stands there for
+// training from image folders, and accuracy over seeds. It prints Markdown
+// tables; every measurement is a line of a journal, and what stands there for
 // the same programs is not measured again, so an interrupted session goes on.
 //
 // It is pure Go and starts the trainer and Python as processes. Absolute
@@ -42,6 +43,7 @@ var parts = []part{
 	{"steps", "training steps and peak memory, ours and PyTorch in turn", throughputPart},
 	{"slots", "images a second of all slots together, by how the cores are split", slotsPart},
 	{"end", "files on disk to trained and validated, start-up included", endPart},
+	{"seeds", "test accuracy over seeds, with CutMix and without (needs --images)", seedsPart},
 }
 
 type bench struct {
@@ -57,6 +59,7 @@ type bench struct {
 	batch, rounds      int
 	block              time.Duration
 	again              bool
+	seeds              seedOptions
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
@@ -102,7 +105,7 @@ func main() {
 
 func run() error {
 	b := &bench{out: os.Stdout}
-	only := flag.String("parts", "steps,slots,end", "what to measure, a comma list of steps, slots, end")
+	only := flag.String("parts", "steps,slots,end", "what to measure, a comma list of steps, slots, end, seeds")
 	bin := flag.String("bin", "bin", "folder of the programs")
 	path := flag.String("journal", "run/bench/training.jsonl", "file that takes every measurement")
 	printOnly := flag.Bool("print", false, "print the tables of what the journal holds; measure nothing")
@@ -115,6 +118,7 @@ func run() error {
 	flag.IntVar(&b.batch, "batch", 32, "images a step")
 	flag.IntVar(&b.rounds, "rounds", 3, "turns each side takes")
 	flag.DurationVar(&b.block, "block", time.Second, "how long a turn lasts, about; never less than a step")
+	b.seeds.flags(flag.CommandLine)
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q; all is said with flags", flag.Arg(0))
@@ -123,7 +127,7 @@ func run() error {
 	wanted := split(*only)
 	for _, w := range wanted {
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == w }) {
-			return fmt.Errorf("no part %q; there are steps, slots, end", w)
+			return fmt.Errorf("no part %q; there are steps, slots, end, seeds", w)
 		}
 	}
 	b.models, b.precisions = split(*models), split(*precisionList)
@@ -158,7 +162,7 @@ func run() error {
 	}
 	defer b.journal.close()
 	if *printOnly {
-		return b.print(throughputTables(b.journal) + slotsTable(b.journal) + endTable(b.journal))
+		return b.print(throughputTables(b.journal) + slotsTable(b.journal) + endTable(b.journal) + seedsTable(b.journal))
 	}
 	if err := exec.CommandContext(ctx, b.python, "-c", "import torch, torchvision").Run(); err != nil {
 		return fmt.Errorf("%s cannot import torch and torchvision (%w); name another with --python, or install python3-torch and python3-torchvision", b.python, err)

@@ -50,3 +50,10 @@ func meanDeviation(values []float64) (mean, deviation float64) {
 	}
 	return mean, math.Sqrt(squares / (n - 1))
 }
+
+func sum(values []float64) (total float64) {
+	for _, v := range values {
+		total += v
+	}
+	return total
+}

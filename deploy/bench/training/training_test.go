@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -161,17 +164,120 @@ func TestTables(t *testing.T) {
 	if got := slotsTable(j); !strings.Contains(got, "| vanilla | 64 | fp32 | 100 | 130 | 300 | 400 | **1.30** |") {
 		t.Error(got)
 	}
-	five := []float64{3, 4, 5, 6, 7}
+	five := []float64{1, 1, 1, 1, 2}
 	for i, seconds := range []float64{10, 11} {
 		for side, factor := range map[string]float64{"ours": 1, "PyTorch": 2.5} {
-			one := training{seconds * factor, five, 0.5, 300}
+			one := training{seconds * factor, five, 0.5, 18, 300}
 			if err := j.add(endKey(side, i+1), time.Unix(0, 0), 0.1, one); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if got := endTable(j); !strings.Contains(got, "| ours | 10.5 (10.0 11.0) | 3.00 | 1.00 | 0.50 | 300 |") || !strings.Contains(got, "PyTorch / ours: **2.50** (bar 2.0)") {
+	if got := endTable(j); !strings.Contains(got, "| ours | 10.5 (10.0 11.0) | 1.00 | 4.50 | 0.50 | 18.0 | 300 |") || !strings.Contains(got, "PyTorch / ours: **2.50** (bar 2.0)") {
 		t.Error(got)
+	}
+}
+
+func TestAtOnce(t *testing.T) {
+	done := make([]atomic.Int32, 20)
+	if err := atOnce(3, len(done), func(i int) error { done[i].Add(1); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for i := range done {
+		if done[i].Load() != 1 {
+			t.Errorf("%d done %d times", i, done[i].Load())
+		}
+	}
+	var begun atomic.Int32
+	wrong := errors.New("seed 2")
+	err := atOnce(1, 20, func(i int) error {
+		begun.Add(1)
+		if i == 2 {
+			return wrong
+		}
+		return nil
+	})
+	if !errors.Is(err, wrong) || begun.Load() != 3 {
+		t.Errorf("%v after %d", err, begun.Load())
+	}
+}
+
+// Every picture goes to one part, shares by class, the same each time.
+func TestSplitImages(t *testing.T) {
+	from := t.TempDir()
+	for class, n := range map[string]int{"gothic": 10, "tudor": 5} {
+		if err := os.MkdirAll(filepath.Join(from, class), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if err := os.WriteFile(filepath.Join(from, class, string(rune('a'+i))+".jpg"), []byte{byte(i)}, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	parts := func() string {
+		to := t.TempDir()
+		if err := splitImages(from, to); err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, part := range []string{"train", "validation", "test"} {
+			for _, class := range []string{"gothic", "tudor"} {
+				files, err := os.ReadDir(filepath.Join(to, part, class))
+				if err != nil {
+					t.Fatal(err)
+				}
+				names := part + " " + class + " "
+				for _, f := range files {
+					names += strings.TrimSuffix(f.Name(), ".jpg")
+				}
+				all = append(all, names)
+			}
+		}
+		return strings.Join(all, "; ")
+	}
+	first := parts()
+	if again := parts(); again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	letters, lengths := map[rune]int{}, []int{}
+	for group := range strings.SplitSeq(first, "; ") {
+		names := group[strings.LastIndexByte(group, ' ')+1:]
+		lengths = append(lengths, len(names))
+		for _, r := range names {
+			letters[r]++
+		}
+	}
+	if want := []int{6, 3, 2, 1, 2, 1}; !slices.Equal(lengths, want) || len(letters) != 10 || letters['a'] != 2 || letters['j'] != 1 {
+		t.Errorf("%v, want %v: %s", lengths, want, first)
+	}
+	if err := splitImages(filepath.Join(from, "gothic"), t.TempDir()); err == nil || !strings.Contains(err.Error(), "0 subfolders") {
+		t.Error(err)
+	}
+}
+
+func TestSeedsTable(t *testing.T) {
+	j, err := openJournal(filepath.Join(t.TempDir(), "j"), "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	for seed, accuracy := range []float64{0.5, 0.6, 0.7} {
+		for _, cutmix := range []bool{false, true} {
+			o := outcome{TestAcc: accuracy, TestImages: 40, BestValAcc: 0.5, Status: "finished"}
+			if cutmix {
+				o.TestAcc += 0.1
+			}
+			if err := j.add(seedKey("/data/styles", []string{"lr=0.1", "epochs=2"}, cutmix, seed+1), time.Unix(0, 0), 0, o); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got := seedsTable(j)
+	for _, want := range []string{"| off | 3 | **0.600** | 0.100 | 0.500 0.600 0.700 | 0.500 | 40 |", "| on | 3 | **0.700** |", "Settings: `styles: lr=0.1 epochs=2`."} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
 	}
 }
 
