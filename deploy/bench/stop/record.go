@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"atelier/common/trainerproto"
+)
+
+// record trains the surrogate's configurations with the real trainer, one
+// after the other, and writes their curves. A file that has some of them is
+// completed.
+func record(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("record", flag.ContinueOnError)
+	trainer := flags.String("trainer", "bin/atelier-trainer", "the trainer program")
+	data := flags.String("data", "run/stop-facades", "an image folder with train and validation")
+	out := flags.String("out", "deploy/bench/stop/testdata/curves.json", "the file to write")
+	trials := flags.Int("trials", 28, "configurations")
+	epochs := flags.Int("epochs", 27, "epochs of each")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	var set recording
+	if b, err := os.ReadFile(*out); err == nil {
+		if err := json.Unmarshal(b, &set); err != nil {
+			return fmt.Errorf("%s: %w", *out, err)
+		}
+	}
+	for n := len(set.Curves) + 1; n <= *trials; n++ {
+		at := place(n)
+		c, err := trainOne(ctx, *trainer, *data, n, *epochs, at)
+		if err != nil {
+			return fmt.Errorf("configuration %d: %w", n, err)
+		}
+		set.Curves = append(set.Curves, c)
+		b, err := json.Marshal(set)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(*out, append(b, '\n'), 0o644); err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "%2d of %d: %+v: %d epochs, val_acc %.3f\n", n, *trials, at, len(c.Acc), c.Acc[len(c.Acc)-1])
+	}
+	return nil
+}
+
+// trainOne carries out one job. A run that diverges keeps the epochs it had.
+func trainOne(ctx context.Context, trainer, data string, n, epochs int, at point) (curve, error) {
+	dir, err := os.MkdirTemp("", "atelier-stop-")
+	if err != nil {
+		return curve{}, err
+	}
+	defer os.RemoveAll(dir)
+	abs := func(p string) string { a, _ := filepath.Abs(p); return a }
+	params, err := json.Marshal(at)
+	if err != nil {
+		return curve{}, err
+	}
+	training, err := json.Marshal(map[string]any{
+		"epochs": epochs, "optimizer": "sgd", "image_size": 32, "augment": true,
+		"data": map[string]string{"train": abs(filepath.Join(data, "train")), "validation": abs(filepath.Join(data, "validation"))},
+	})
+	if err != nil {
+		return curve{}, err
+	}
+	events, childEvents, err := os.Pipe()
+	if err != nil {
+		return curve{}, err
+	}
+	defer events.Close()
+	cmd := exec.CommandContext(ctx, abs(trainer), "train")
+	cmd.ExtraFiles = []*os.File{childEvents}
+	cmd.Stderr = io.Discard
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return curve{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return curve{}, err
+	}
+	childEvents.Close()
+	defer cmd.Wait()
+	defer in.Close()
+	job := trainerproto.Job{Protocol: trainerproto.Version, Sweep: "record", Trial: int64(n), Run: 1, Seed: uint64(n), Params: params, Training: training,
+		Metric: "val_acc", Maximize: true, Device: "cpu", Threads: 1, Dir: dir, BaseDir: dir, CacheDir: abs(filepath.Join(data, "packed"))}
+	if err := os.MkdirAll(job.CacheDir, 0o755); err != nil {
+		return curve{}, err
+	}
+	if err := trainerproto.NewWriter(in).Send(job); err != nil {
+		return curve{}, err
+	}
+	c := curve{Point: at}
+	r := trainerproto.NewReader(bufio.NewReader(events))
+	for {
+		e, err := r.Event()
+		if errors.Is(err, io.EOF) {
+			return c, errors.New("the trainer ended without a word")
+		}
+		if err != nil {
+			return c, err
+		}
+		switch e.Kind {
+		case trainerproto.EventEpoch:
+			acc, _ := e.Metrics.Get("val_acc")
+			loss, _ := e.Metrics.Get("val_loss")
+			c.Acc = append(c.Acc, math.Round(acc*1e5)/1e5)
+			c.Loss = append(c.Loss, math.Round(loss*1e5)/1e5)
+		case trainerproto.EventDone:
+			return c, nil
+		case trainerproto.EventFailed:
+			if e.Class == trainerproto.FailedDiverged && len(c.Acc) > 0 {
+				return c, nil
+			}
+			return c, fmt.Errorf("%s: %s", e.Class, e.Message)
+		}
+	}
+}
