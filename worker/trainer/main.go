@@ -26,10 +26,10 @@ import (
 // usageError ends the process with code 2.
 type usageError struct{ error }
 
-const usage = `usage: atelier-trainer train|evaluate|sheets|bench|logits|version [flags]
+const usage = `usage: atelier-trainer train|infer|evaluate|sheets|bench|logits|version [flags]
 
 train takes one job line on standard input and writes events to file descriptor 3;
-a worker or atelier train starts it. sheets takes a job line too and draws what
+a worker or atelier train starts it. infer does the same for atelier infer. sheets takes a job line too and draws what
 the job's training would see. evaluate, bench and logits list their flags with -h.`
 
 func main() {
@@ -66,6 +66,8 @@ func run(args []string) error {
 	switch args[0] {
 	case "train":
 		return trainCommand(os.Stdin, os.Stderr)
+	case "infer":
+		return inferCommand(os.Stdin, os.Stderr)
 	case "evaluate":
 		return evaluate(args[1:], os.Stdout, os.Stderr)
 	case "sheets":

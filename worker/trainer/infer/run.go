@@ -1,0 +1,381 @@
+//go:build libtorch
+
+// Package infer carries out the six modes of inference: predictions of many
+// images, their evaluation, where the model looked, what to distrust, and the
+// files that say so. It refuses to train and to open models that do not say
+// what they are. DESIGN.md tells how a batch flows through it.
+package infer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"atelier/common/inference"
+	"atelier/worker/trainer/explain/picture"
+	"atelier/worker/trainer/score"
+	"atelier/worker/trainer/torchx"
+)
+
+// Host is where a run of inference works.
+type Host struct {
+	Device  torchx.Device
+	Threads int
+	Log     io.Writer
+	// Progress is called as images are done.
+	Progress func(what string, done, total int)
+}
+
+// Outcome is what a run found and wrote.
+type Outcome struct {
+	Dir        string
+	Files      []string // names below Dir, without the pictures of single images
+	Images     int
+	Skipped    int
+	Suspicious int
+	Pictures   int
+	Evaluation *score.Result // nil unless evaluated
+	Seconds    float64
+}
+
+// run is one call under way.
+type run struct {
+	inference.Settings
+	Host
+	p    *Predictor
+	log  *slog.Logger
+	out  Outcome
+	skip []string
+}
+
+// Run carries out one mode. Errors that are the asker's are *Fault.
+func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
+	began := time.Now()
+	if s.Checkpoint == "" {
+		return nil, fault("model.checkpoint: name the model to ask, such as checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth")
+	}
+	precision := map[string]torchx.Precision{"fp32": torchx.FP32, "bf16": torchx.BF16, "fp16": torchx.FP16}[s.Precision]
+	if h.Progress == nil {
+		h.Progress = func(string, int, int) {}
+	}
+	p, err := Open(s.Checkpoint, h.Device, precision, slog.New(slog.NewTextHandler(h.Log, nil)))
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	if s.Output == "" {
+		s.Output = filepath.Join(filepath.Dir(s.Checkpoint), "results")
+	}
+	if err := os.MkdirAll(s.Output, 0o755); err != nil {
+		return nil, fmt.Errorf("paths.output_dir: %w", err)
+	}
+	logFile, err := os.OpenFile(filepath.Join(s.Output, inference.LogFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("paths.output_dir: %w", err)
+	}
+	defer logFile.Close()
+	r := &run{Settings: s, Host: h, p: p, log: slog.New(slog.NewTextHandler(io.MultiWriter(h.Log, logFile), nil)), out: Outcome{Dir: s.Output}}
+	r.log.Info("inference", "mode", s.Mode, "checkpoint", s.Checkpoint, "architecture", p.About.Arch, "classes", len(p.About.Classes), "image_size", p.About.ImageSize, "device", h.Device.String())
+	switch s.Mode {
+	case inference.Evaluate:
+		err = r.evaluate(ctx)
+	case inference.ExplainSingle:
+		err = r.explainSingle(ctx)
+	case inference.ExplainBatch:
+		err = r.explainBatch(ctx)
+	case inference.ExplainWrong:
+		err = r.explainWrong(ctx)
+	case inference.Plain:
+		err = r.plain(ctx)
+	case inference.Production:
+		err = r.production(ctx)
+	default:
+		err = fault("mode: %q is none of %s", s.Mode, strings.Join(inference.Modes(), ", "))
+	}
+	r.out.Seconds = time.Since(began).Seconds()
+	if err != nil {
+		r.log.Error("inference failed", "error", err)
+		return nil, err
+	}
+	r.out.Files = append(r.out.Files, inference.LogFile)
+	r.log.Info("done", "images", r.out.Images, "skipped", r.out.Skipped, "suspicious", r.out.Suspicious, "pictures", r.out.Pictures, "seconds", r.out.Seconds)
+	return &r.out, nil
+}
+
+// files lists the images asked for.
+func (r *run) files() ([]File, []string, error) {
+	files, unknown, err := list(r.Images, r.Extensions, r.p.About.Classes)
+	if err != nil {
+		return nil, nil, &Fault{err}
+	}
+	if r.Limit != nil && len(files) > *r.Limit {
+		files = files[:*r.Limit]
+	}
+	return files, unknown, nil
+}
+
+// usable splits a decoded batch into what can be looked at and what cannot;
+// the latter is counted and named.
+func (r *run) usable(batch []loaded) (good []loaded, pixels [][]byte) {
+	for _, l := range batch {
+		if l.err != nil {
+			r.out.Skipped++
+			r.skip = append(r.skip, fmt.Sprintf("%s: %v", l.Name, l.err))
+			r.log.Warn("image skipped", "file", l.Name, "reason", l.err)
+			continue
+		}
+		good, pixels = append(good, l), append(pixels, l.pixels)
+	}
+	return good, pixels
+}
+
+// evaluate scores a labelled folder.
+func (r *run) evaluate(ctx context.Context) error {
+	files, unknown, err := r.files()
+	if err != nil {
+		return err
+	}
+	classes := r.p.About.Classes
+	if len(unknown) > 0 {
+		return fault("%s has folders that are no classes of the model: %s; its classes are %s", r.Images, strings.Join(unknown, ", "), strings.Join(classes, ", "))
+	}
+	labelled := files[:0:0]
+	for _, f := range files {
+		if f.True >= 0 {
+			labelled = append(labelled, f)
+		}
+	}
+	if len(labelled) == 0 {
+		return fault("%s has %d images but no folder named as a class; evaluation needs one folder a class: %s", r.Images, len(files), strings.Join(classes, ", "))
+	}
+	if n := len(files) - len(labelled); n > 0 {
+		r.log.Warn("images outside of class folders are left out", "images", n)
+	}
+	var predictions []score.Prediction
+	done := 0
+	for batch := range batches(ctx, labelled, r.Batch, r.p.About.ImageSize, r.Threads, false) {
+		good, pixels := r.usable(batch)
+		done += len(batch)
+		if len(good) > 0 {
+			probs, err := r.predict(pixels)
+			if err != nil {
+				return err
+			}
+			for i, l := range good {
+				predictions = append(predictions, score.Prediction{Path: l.Name, True: l.True, Probs: probs[i]})
+			}
+		}
+		r.Progress("evaluate", done, len(labelled))
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.out.Images = len(predictions)
+	result, err := score.Score(classes, predictions, r.tops())
+	if err != nil {
+		return &Fault{err}
+	}
+	r.out.Evaluation = result
+	return r.writeEvaluation(result)
+}
+
+func (r *run) tops() []int {
+	if !r.TopK {
+		return nil
+	}
+	return r.TopKs
+}
+
+func (r *run) predict(pixels [][]byte) ([][]float64, error) {
+	x, err := r.p.input(pixels)
+	if err != nil {
+		return nil, err
+	}
+	defer torchx.Free(x)
+	return r.p.e.Predict(x)
+}
+
+// explainSingle draws one image: four panels, and where the model looks for
+// each of the best classes.
+func (r *run) explainSingle(ctx context.Context) error {
+	if r.Image == "" {
+		return fault("paths.image_path: mode explain_single needs an image")
+	}
+	f := File{Path: r.Image, Name: filepath.Base(r.Image), True: -1}
+	if _, err := os.Stat(r.Image); err != nil {
+		return fault("paths.image_path: %w%s", err, nearby(r.Image))
+	}
+	if c := r.TrueClass; c != nil && *c != "" {
+		if f.True = slices.Index(r.p.About.Classes, *c); f.True < 0 {
+			return fault("explain_single_mode.true_class: %q is no class of the model; there are %s", *c, strings.Join(r.p.About.Classes, ", "))
+		}
+	}
+	l := load(f, r.p.About.ImageSize, true)
+	if l.err != nil {
+		return fault("paths.image_path: %s: %w", r.Image, l.err)
+	}
+	w := newWriter(r, writerOptions{folder: "", name: func(int, looked) string { return "gradcam_" + stem(f.Name) }})
+	if err := r.look(ctx, []loaded{l}, w, 1, 1); err != nil {
+		w.abandon()
+		return err
+	}
+	r.out.Images = 1
+	return w.close()
+}
+
+// explainBatch draws every image of a folder.
+func (r *run) explainBatch(ctx context.Context) error {
+	files, _, err := r.files()
+	if err != nil {
+		return err
+	}
+	w := newWriter(r, writerOptions{folder: "heatmaps", metadata: r.Metadata, name: numbered})
+	return r.lookAll(ctx, files, w)
+}
+
+func numbered(i int, l looked) string { return fmt.Sprintf("%04d_%s", i+1, stem(l.Name)) }
+
+// explainWrong draws the images that an earlier evaluation got wrong.
+func (r *run) explainWrong(ctx context.Context) error {
+	path := filepath.Join(r.Output, inference.ResultsFile)
+	in, err := os.Open(path)
+	if err != nil {
+		return fault("explain_misclassifications needs the results of mode evaluate: %w; run it first with the same output folder", err)
+	}
+	defer in.Close()
+	doc, err := score.ReadDocument(in)
+	if err != nil {
+		return fault("%s: %w", path, err)
+	}
+	classes := r.p.About.Classes
+	if !slices.Equal(doc.Classes, classes) {
+		return fault("%s is of a model with other classes (%s); evaluate this checkpoint first", path, strings.Join(doc.Classes, ", "))
+	}
+	var wrong []score.Row
+	for _, row := range doc.Predictions {
+		if !row.Correct {
+			wrong = append(wrong, row)
+		}
+	}
+	if r.WrongSort == inference.AtRandom {
+		rng := rand.New(rand.NewPCG(r.Seed, 0x6d69737461))
+		rng.Shuffle(len(wrong), func(i, k int) { wrong[i], wrong[k] = wrong[k], wrong[i] })
+	} else {
+		slices.SortStableFunc(wrong, func(a, b score.Row) int {
+			switch {
+			case a.Confidence > b.Confidence:
+				return -1
+			case a.Confidence < b.Confidence:
+				return 1
+			}
+			return 0
+		})
+	}
+	wrong = wrong[:min(len(wrong), r.WrongLimit)]
+	root := r.Images
+	if dir, ok := doc.Data["image_dir"].(string); ok {
+		root = dir
+	}
+	var files []File
+	for _, row := range wrong {
+		if !filepath.IsLocal(filepath.FromSlash(row.Path)) {
+			return fault("%s names an image outside of its folder: %s", path, row.Path)
+		}
+		files = append(files, File{Path: filepath.Join(root, filepath.FromSlash(row.Path)), Name: row.Path, True: slices.Index(classes, row.True)})
+	}
+	if len(files) == 0 {
+		r.log.Info("the evaluation has no mistakes", "images", doc.Samples)
+	}
+	w := newWriter(r, writerOptions{folder: "misclassifications", metadata: r.Metadata, name: func(i int, l looked) string {
+		return fmt.Sprintf("%04d_%s_as_%s_%s", i+1, stem(classes[l.True]), stem(classes[l.class]), stem(l.Name))
+	}})
+	return r.lookAll(ctx, files, w)
+}
+
+// plain predicts a folder and writes what the outputs section asks for.
+func (r *run) plain(ctx context.Context) error {
+	files, _, err := r.files()
+	if err != nil {
+		return err
+	}
+	w := newWriter(r, writerOptions{folder: "heatmaps", metadata: r.Metadata, table: r.Predictions, quality: r.Quality, report: r.Report, name: numbered})
+	return r.lookAll(ctx, files, w)
+}
+
+// production is the whole: evaluation where asked for, predictions, quality
+// checks, pictures, metadata, report.
+func (r *run) production(ctx context.Context) error {
+	if r.RunEvaluation {
+		if err := r.evaluate(ctx); err != nil {
+			return err
+		}
+		r.out.Skipped, r.skip = 0, nil // they are met again
+	}
+	files, _, err := r.files()
+	if err != nil {
+		return err
+	}
+	w := newWriter(r, writerOptions{folder: "heatmaps", metadata: true, quality: r.RunQuality && r.Quality, report: r.Report, name: numbered})
+	return r.lookAll(ctx, files, w)
+}
+
+// lookAll runs files through the model, batch by batch.
+func (r *run) lookAll(ctx context.Context, files []File, w *writer) error {
+	done := 0
+	for batch := range batches(ctx, files, r.Batch, r.p.About.ImageSize, r.Threads, w.pictures()) {
+		done += len(batch)
+		if err := r.look(ctx, batch, w, done, len(files)); err != nil {
+			w.abandon()
+			return err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		w.abandon()
+		return err
+	}
+	return w.close()
+}
+
+// look asks the model about one batch and hands what it says to the writer.
+func (r *run) look(ctx context.Context, batch []loaded, w *writer, done, total int) error {
+	good, pixels := r.usable(batch)
+	defer r.Progress(r.Mode, done, total)
+	if len(good) == 0 || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	x, err := r.p.input(pixels)
+	if err != nil {
+		return err
+	}
+	defer torchx.Free(x)
+	found, err := r.ask(x, good, w)
+	if err != nil {
+		return err
+	}
+	for i := range found {
+		r.out.Images++
+		if len(found[i].flags) > 0 {
+			r.out.Suspicious++
+		}
+		if err := w.add(found[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shares are the best k classes by name.
+func (r *run) shares(probs []float64, k int) []picture.Share {
+	var out []picture.Share
+	for _, c := range (score.Prediction{Probs: probs}).Top(k) {
+		out = append(out, picture.Share{Class: r.p.About.Classes[c], Confidence: probs[c]})
+	}
+	return out
+}
