@@ -92,13 +92,13 @@ func start(cmd *exec.Cmd) error {
 	return <-started
 }
 
-// startTrainer starts `atelier-trainer train` and waits for its hello.
-func startTrainer(ctx context.Context, trainer string, log *tail) (*child, string, error) {
+// startTrainer starts `atelier-trainer VERB` and waits for its hello.
+func startTrainer(ctx context.Context, trainer, verb string, log *tail) (*child, string, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, "", err
 	}
-	cmd := command(trainer, log, "train")
+	cmd := command(trainer, log, verb)
 	cmd.ExtraFiles = []*os.File{w} // descriptor 3
 	c := &child{cmd: cmd, events: r, reader: trainerproto.NewReader(r), log: log, exited: make(chan struct{})}
 	if c.stdin, err = cmd.StdinPipe(); err == nil {

@@ -142,7 +142,7 @@ func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		return nil, err
 	}
 	words := &tail{to: log, warn: s.result.warn}
-	c, said, err := startTrainer(ctx, o.Trainer, words)
+	c, said, err := startTrainer(ctx, o.Trainer, "train", words)
 	s.result.machine = machine(p, said)
 	if err == nil {
 		err = s.train(ctx, c)
