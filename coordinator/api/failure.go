@@ -51,6 +51,15 @@ func invalid(format string, a ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, a...))
 }
 
+// prefixed puts a word on where before the text of an error with a code.
+func prefixed(where string, err error) error {
+	var known *connect.Error
+	if errors.As(err, &known) && known.Meta().Get(notLeaderHeader) == "" {
+		return connect.NewError(known.Code(), fmt.Errorf("%s: %s", where, known.Message()))
+	}
+	return err
+}
+
 func find(view *state.View, id string) (*state.Sweep, error) {
 	if id == "" {
 		return nil, invalid("no sweep id given")

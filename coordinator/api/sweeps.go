@@ -1,13 +1,9 @@
 package api
 
 import (
-	"cmp"
 	"context"
-	"encoding/base32"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -16,7 +12,6 @@ import (
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
-	"atelier/tuner/sweep"
 )
 
 // sweeps is the SweepService.
@@ -26,76 +21,6 @@ type sweeps struct {
 }
 
 const maxWaitSweep = 60 * time.Second
-
-func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.CreateSweepRequest]) (*connect.Response[atelierv1.CreateSweepResponse], error) {
-	m := req.Msg
-	spec, err := sweep.Parse(cmp.Or(m.SpecName, "spec"), []byte(m.SpecYaml))
-	if err != nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, err)
-	}
-	resp := &atelierv1.CreateSweepResponse{}
-	if !spec.SeedSet {
-		var b [8]byte
-		s.cfg.Random(b[:])
-		spec.Seed = binary.LittleEndian.Uint64(b[:]) >> 11 // exact in any JSON reader
-		resp.Warnings = append(resp.Warnings, fmt.Sprintf("the spec has no seed: %d was drawn; write `seed: %d` to repeat this sweep", spec.Seed, spec.Seed))
-	}
-	if w := s.offers(spec.Trainer); w != "" {
-		resp.Warnings = append(resp.Warnings, w)
-	}
-	direction := atelierv1.Direction_DIRECTION_MINIMIZE
-	if spec.Objective.Maximize {
-		direction = atelierv1.Direction_DIRECTION_MAXIMIZE
-	}
-	c := &logv1.CreateSweep{
-		Name: spec.Name, SpecYaml: m.SpecYaml, TrainingJson: spec.TrainingJSON, BaseDir: m.BaseDir, Seed: spec.Seed,
-		Objective:    &atelierv1.Objective{Metric: spec.Objective.Metric, Direction: direction},
-		SearchMethod: spec.SearchMethod, Algorithm: spec.Algorithm, Trainer: spec.Trainer,
-		BudgetTrials: spec.Budget.Trials, Parallelism: spec.Parallelism, MaxRetries: spec.MaxRetries,
-		StoppingJson: spec.StoppingJSON,
-	}
-	for attempt := 0; ; attempt++ {
-		c.Id = s.newID()
-		res, err := s.write(ctx, &logv1.Command{RequestId: m.RequestId, Op: &logv1.Command_CreateSweep{CreateSweep: c}})
-		if errors.Is(err, state.ErrConflict) && attempt < 3 {
-			continue // the id is taken
-		}
-		if err != nil {
-			return nil, err
-		}
-		made, err := find(s.cfg.View(), cmp.Or(res.Sweep, c.Id))
-		if err != nil {
-			return nil, err
-		}
-		if made.Seed != spec.Seed {
-			resp.Warnings = nil // a repeat: the first answer's seed counts
-		}
-		resp.Sweep = made.Proto(s.now())
-		return connect.NewResponse(resp), nil
-	}
-}
-
-func (s *Server) newID() string {
-	var b [5]byte
-	s.cfg.Random(b[:])
-	return "s-" + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
-}
-
-// offers warns when workers are there and none has the trainer.
-func (s *Server) offers(trainer string) string {
-	list, err := s.cfg.Assign.Workers()
-	if err != nil || len(list) == 0 {
-		return ""
-	}
-	for _, w := range list {
-		for _, t := range w.Trainers {
-			if t == trainer {
-				return ""
-			}
-		}
-	}
-	return fmt.Sprintf("no worker offers the trainer %q now: trials wait until one does", trainer)
-}
 
 func (s sweeps) GetSweep(ctx context.Context, req *connect.Request[atelierv1.GetSweepRequest]) (*connect.Response[atelierv1.GetSweepResponse], error) {
 	view, sw, err := s.sweep(ctx, req.Msg.Id)
@@ -143,7 +68,7 @@ func (s sweeps) ControlSweep(ctx context.Context, req *connect.Request[atelierv1
 func (s sweeps) ExtendSweep(ctx context.Context, req *connect.Request[atelierv1.ExtendSweepRequest]) (*connect.Response[atelierv1.ExtendSweepResponse], error) {
 	_, err := s.write(ctx, &logv1.Command{
 		RequestId: req.Msg.RequestId,
-		Op:        &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: req.Msg.Id, AddTrials: req.Msg.AddTrials}},
+		Op:        &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: req.Msg.Id, AddTrials: req.Msg.AddTrials, AddEpochs: req.Msg.AddEpochs, AddMs: req.Msg.AddMs}},
 	})
 	if err != nil {
 		return nil, err
@@ -193,13 +118,40 @@ func (s sweeps) GetLeaderboard(ctx context.Context, req *connect.Request[atelier
 	if err != nil {
 		return nil, err
 	}
-	rows, answer, err := s.cfg.Board.Leaderboard(ctx, view, sw, int(req.Msg.Top), req.Msg.Source)
+	several := len(sw.Objectives) > 1
+	if req.Msg.Pareto && !several {
+		return nil, failure(fmt.Errorf("%w: sweep %s has one objective: its Pareto front is its best trial", state.ErrConflict, sw.ID))
+	}
+	top, source := int(req.Msg.Top), req.Msg.Source
+	if several {
+		if source == "redis" && req.Msg.Pareto {
+			return nil, invalid("a Pareto front is read from state, not from redis")
+		}
+		source = "state"
+	}
+	if req.Msg.Pareto {
+		top = 0
+	}
+	rows, answer, err := s.cfg.Board.Leaderboard(ctx, view, sw, top, source)
 	if err != nil {
 		return nil, redisFailure(err)
 	}
-	return connect.NewResponse(&atelierv1.GetLeaderboardResponse{
-		Rows: rows, Index: answer.Index, Source: answer.Source, Objective: sw.Objective.Proto(),
-	}), nil
+	resp := &atelierv1.GetLeaderboardResponse{Rows: rows, Index: answer.Index, Source: answer.Source, Objective: sw.Objective.Proto()}
+	for _, o := range sw.Objectives {
+		resp.Objectives = append(resp.Objectives, o.Proto())
+	}
+	if several {
+		if err := markFront(sw, rows); err != nil {
+			return nil, failure(err)
+		}
+	}
+	if req.Msg.Pareto {
+		resp.Rows = slices.DeleteFunc(rows, func(r *atelierv1.LeaderboardRow) bool { return !r.Front })
+		if n := int(req.Msg.Top); n > 0 {
+			resp.Rows = resp.Rows[:min(n, len(resp.Rows))]
+		}
+	}
+	return connect.NewResponse(resp), nil
 }
 
 func (s sweeps) ListCheckpoints(ctx context.Context, req *connect.Request[atelierv1.ListCheckpointsRequest]) (*connect.Response[atelierv1.ListCheckpointsResponse], error) {

@@ -1,5 +1,5 @@
 // Package history tells search what a sweep has found out, from the replicated
-// state alone: the trials of its warm start, then its own, each as it was known
+// state alone: what its warm start brought, and its own trials, each as it was known
 // after a given number of findings.
 //
 // Because findings are numbered in the order of the log and proposals record
@@ -10,6 +10,7 @@ package history
 
 import (
 	"fmt"
+	"math"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/coordinator/state"
@@ -26,26 +27,47 @@ func Spec(sw *state.Sweep) (*sweep.Spec, error) {
 	return spec, nil
 }
 
-// Problem is what search is asked to solve, with a budget of trials of the
-// sweep; 0 = no limit.
-func Problem(sw *state.Sweep, spec *sweep.Spec, budget int64) search.Problem {
-	if budget > 0 {
-		budget += int64(len(sw.WarmTrials))
+// Problem is what search is asked to solve, with a budget of trials; 0 = no
+// limit.
+func Problem(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Problem, error) {
+	p := search.Problem{Space: &spec.Space, Maximize: sw.Objective.Maximize, Seed: sw.Seed, Budget: budget, Parallelism: sw.Parallelism}
+	for _, o := range sw.Objectives {
+		p.Objectives = append(p.Objectives, search.Objective(o))
 	}
-	return search.Problem{Space: &spec.Space, Maximize: sw.Objective.Maximize, Seed: sw.Seed, Budget: budget, Parallelism: sw.Parallelism}
+	for _, c := range sw.Constraints {
+		p.Constraints = append(p.Constraints, search.Constraint{Metric: c.Metric, HasMax: c.HasMax, HasMin: c.HasMin, Max: c.Max, Min: c.Min})
+	}
+	for i, w := range sw.WarmTrials {
+		point, err := spec.Space.Decode(w.ParamsJson)
+		if err != nil {
+			return p, fmt.Errorf("read trial %d of %s, the warm start: %w", w.Trial, sw.WarmStart, err)
+		}
+		t := search.Trial{Number: int64(i) + 1, Point: point, Status: statusOf(w.Status, w.HasValue), HasValue: w.HasValue, Value: w.Value, Epoch: int(w.Epoch)}
+		var metrics []state.Metric
+		for _, m := range w.Metrics {
+			metrics = append(metrics, state.Metric{Name: m.Name, Value: m.Value})
+		}
+		measure(&t, sw, metrics)
+		p.Warm = append(p.Warm, t)
+	}
+	return p, nil
 }
 
 // Method makes the search method of a sweep for a budget.
 func Method(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Method, error) {
-	return search.New(sw.SearchMethod, sw.Algorithm, Problem(sw, spec, budget))
+	p, err := Problem(sw, spec, budget)
+	if err != nil {
+		return nil, err
+	}
+	return search.New(sw.SearchMethod, sw.Algorithm, p)
 }
 
 // Reader reads the history of one sweep and keeps what it has read. It is for
 // one goroutine.
 type Reader struct {
 	spec   *sweep.Spec
-	trials []search.Trial // warm ones first
-	open   []int64        // numbers that were open at the last look
+	trials []search.Trial
+	open   []int64 // numbers that were open at the last look
 }
 
 // NewReader returns a reader for a sweep with this spec.
@@ -58,14 +80,13 @@ func (r *Reader) Forget() { r.trials, r.open = nil, nil }
 // the last look only those named in stale are looked at again. The answer is
 // good until the next call and must not be changed.
 func (r *Reader) Read(sw *state.Sweep, stale []int64) ([]search.Trial, error) {
-	warm := int64(len(sw.WarmTrials))
-	if sw.Len()+warm < int64(len(r.trials)) {
+	if sw.Len() < int64(len(r.trials)) {
 		r.Forget()
 	}
 	for _, numbers := range [][]int64{r.open, stale} {
 		for _, n := range numbers {
-			if at := warm + n - 1; n >= 1 && at < int64(len(r.trials)) {
-				know(&r.trials[at], sw, sw.Trial(n), sw.Findings)
+			if n >= 1 && n <= int64(len(r.trials)) {
+				know(&r.trials[n-1], sw, sw.Trial(n), sw.Findings)
 			}
 		}
 	}
@@ -80,10 +101,9 @@ func (r *Reader) Read(sw *state.Sweep, stale []int64) ([]search.Trial, error) {
 // findings, under the same terms as Read. Calls with ascending arguments are
 // cheap: only what findings since changed is looked at again.
 func (r *Reader) As(sw *state.Sweep, last, seen int64, changed []int64) ([]search.Trial, error) {
-	warm := len(sw.WarmTrials)
 	for _, n := range changed {
-		if at := int64(warm) + n - 1; at < int64(len(r.trials)) {
-			know(&r.trials[at], sw, sw.Trial(n), seen)
+		if n <= int64(len(r.trials)) {
+			know(&r.trials[n-1], sw, sw.Trial(n), seen)
 		}
 	}
 	if err := r.grow(sw, last, seen); err != nil {
@@ -94,18 +114,7 @@ func (r *Reader) As(sw *state.Sweep, last, seen int64, changed []int64) ([]searc
 
 // grow appends trials up to last.
 func (r *Reader) grow(sw *state.Sweep, last, seen int64) error {
-	if len(r.trials) == 0 {
-		for _, w := range sw.WarmTrials {
-			point, err := r.spec.Space.Decode(w.ParamsJson)
-			if err != nil {
-				return fmt.Errorf("read trial %d of %s, the warm start: %w", w.Trial, sw.WarmStart, err)
-			}
-			r.trials = append(r.trials, search.Trial{Number: int64(len(r.trials)) + 1, Point: point, Status: statusOf(w.Status, w.HasValue),
-				HasValue: w.HasValue, Value: w.Value, Epoch: int(w.Epoch)})
-		}
-	}
-	warm := int64(len(sw.WarmTrials))
-	for t := range sw.Trials(int64(len(r.trials)) - warm + 1) {
+	for t := range sw.Trials(int64(len(r.trials)) + 1) {
 		if t.Number > last {
 			break
 		}
@@ -113,7 +122,7 @@ func (r *Reader) grow(sw *state.Sweep, last, seen int64) error {
 		if err != nil {
 			return fmt.Errorf("read trial %d again: %w", t.Number, err)
 		}
-		h := search.Trial{Number: warm + t.Number, Point: point}
+		h := search.Trial{Number: t.Number, Point: point}
 		know(&h, sw, t, seen)
 		r.trials = append(r.trials, h)
 	}
@@ -122,13 +131,42 @@ func (r *Reader) grow(sw *state.Sweep, last, seen int64) error {
 
 // know writes what search knew of a trial after seen findings.
 func know(h *search.Trial, sw *state.Sweep, t *state.Trial, seen int64) {
-	h.Status, h.HasValue, h.Value, h.Epoch = search.Open, false, 0, 0
+	*h = search.Trial{Number: h.Number, Point: h.Point}
 	f, ok := t.Known(seen)
 	if !ok {
 		return
 	}
-	h.Status = statusOf(f.Status, f.HasValue)
 	h.HasValue, h.Value, h.Epoch = f.HasValue, f.Value, int(f.Epoch)
+	if len(sw.Objectives) > 1 || len(sw.Constraints) > 0 {
+		measure(h, sw, sw.Measured(t, f.Epoch))
+	}
+	h.Status = statusOf(f.Status, h.HasValue)
+}
+
+// measure takes over the metrics of objectives and constraints. A trial that met
+// the constraints at no epoch has a value for search all the same: by how much
+// it failed is what search learns from.
+func measure(h *search.Trial, sw *state.Sweep, metrics []state.Metric) {
+	if metrics == nil {
+		return
+	}
+	of := func(name string) float64 {
+		for _, m := range metrics {
+			if m.Name == name {
+				return m.Value
+			}
+		}
+		return math.NaN()
+	}
+	h.HasValue, h.Value = true, of(sw.Objective.Metric)
+	if len(sw.Objectives) > 1 {
+		for _, o := range sw.Objectives {
+			h.Values = append(h.Values, of(o.Metric))
+		}
+	}
+	for _, c := range sw.Constraints {
+		h.Constraints = append(h.Constraints, of(c.Metric))
+	}
 }
 
 // statusOf is a status in search's words. A paused trial counts as one that was
@@ -150,4 +188,18 @@ func statusOf(s atelierv1.TrialStatus, hasValue bool) search.Status {
 		return search.Cancelled
 	}
 	return search.Open
+}
+
+// Now returns the problem and the whole history as they stand.
+func Now(sw *state.Sweep) (search.Problem, []search.Trial, error) {
+	spec, err := Spec(sw)
+	if err != nil {
+		return search.Problem{}, nil, err
+	}
+	p, err := Problem(sw, spec, sw.Budget)
+	if err != nil {
+		return p, nil, err
+	}
+	trials, err := NewReader(spec).Read(sw, nil)
+	return p, trials, err
 }

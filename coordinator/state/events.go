@@ -136,7 +136,7 @@ func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *
 	s.Counts.Reports++
 	s.ModifiedIndex = m.live.index
 	if v, ok := t.curve.metric(len(t.curve.epochs)-1, s.Objective.Metric); ok && !math.IsNaN(v) && !math.IsInf(v, 0) {
-		if (!t.HasValue || s.Objective.better(v, t.Value)) && s.feasible(t, len(t.curve.epochs)-1) {
+		if (!t.HasValue || s.Objective.Better(v, t.Value)) && s.feasible(t, len(t.curve.epochs)-1) {
 			t.HasValue, t.Value, t.ValueEpoch = true, v, p.GetEpoch()
 			m.rank(s, t)
 		}
@@ -311,7 +311,7 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 func bestCheckpoint(o Objective, rows []Checkpoint) int {
 	best := 0
 	for i, c := range rows {
-		if c.HasMetric && (!rows[best].HasMetric || !o.better(rows[best].Metric, c.Metric)) {
+		if c.HasMetric && (!rows[best].HasMetric || !o.Better(rows[best].Metric, c.Metric)) {
 			best = i
 		}
 	}

@@ -41,7 +41,7 @@ func (s *Sweep) observed(t *Trial, last int32) int {
 			continue
 		}
 		holds := s.feasible(t, i)
-		if at < 0 || holds && !meets || holds == meets && s.Objective.better(v, best) {
+		if at < 0 || holds && !meets || holds == meets && s.Objective.Better(v, best) {
 			best, at, meets = v, i, holds
 		}
 	}

@@ -14,8 +14,8 @@ type Objective struct {
 	Maximize bool
 }
 
-// better reports whether value a beats b; ties do not.
-func (o Objective) better(a, b float64) bool {
+// Better reports whether value a beats b; ties do not.
+func (o Objective) Better(a, b float64) bool {
 	if o.Maximize {
 		return a > b
 	}

@@ -101,7 +101,7 @@ type score struct {
 
 func (o Objective) before(a, b score) bool {
 	if a.value != b.value {
-		return o.better(a.value, b.value)
+		return o.Better(a.value, b.value)
 	}
 	return a.number < b.number
 }

@@ -66,6 +66,8 @@ func (f *fake) sweep(id string) *v1.Sweep {
 			Objective: &v1.Objective{Metric: "val_acc", Direction: v1.Direction_DIRECTION_MAXIMIZE}, SearchMethod: "grid_search", Trainer: "sim",
 			BudgetTrials: 4, Parallelism: 2, Exhausted: true, CreatedMs: ms(26 * time.Hour), EndedMs: ms(25*time.Hour + 30*time.Minute),
 			Counts: &v1.SweepCounts{Proposed: 4, Failed: 4, Runs: 4}}
+	case "s-cccccccc":
+		return f.pareto()
 	}
 	return nil
 }
@@ -158,6 +160,8 @@ func (f *fake) ExtendSweep(_ context.Context, r *connect.Request[v1.ExtendSweepR
 	if err == nil {
 		err = f.write(r.Msg.RequestId, r.Msg)
 		s.BudgetTrials += r.Msg.AddTrials
+		s.BudgetEpochs += r.Msg.AddEpochs
+		s.BudgetMs += r.Msg.AddMs
 	}
 	return ok(&v1.ExtendSweepResponse{Sweep: s}, err)
 }
@@ -187,8 +191,18 @@ func (f *fake) GetLeaderboard(_ context.Context, r *connect.Request[v1.GetLeader
 		{Rank: 2, Trial: 5, Status: v1.TrialStatus_TRIAL_STATUS_FINISHED, Value: 0.5, ParamsJson: params3, Epoch: 4},
 		{Rank: 3, Trial: 1, Status: v1.TrialStatus_TRIAL_STATUS_STOPPED, Value: math.Inf(1), ParamsJson: params3, Epoch: 1},
 	}
-	if r.Msg.Id == "s-bbbbbbbb" {
+	objectives := []*v1.Objective{objective()}
+	switch r.Msg.Id {
+	case "s-bbbbbbbb":
 		rows = nil
+	case "s-cccccccc":
+		objectives = f.pareto().Objectives
+		for i, r := range rows {
+			r.Values, r.Front = []float64{r.Value, []float64{12, 7.25, math.NaN()}[i]}, i < 2
+		}
+		if r.Msg.Pareto {
+			rows = rows[:2]
+		}
 	}
 	if r.Msg.Top > 0 {
 		rows = rows[:min(len(rows), int(r.Msg.Top))]
@@ -197,7 +211,7 @@ func (f *fake) GetLeaderboard(_ context.Context, r *connect.Request[v1.GetLeader
 	if source == "" {
 		source = "redis"
 	}
-	return ok(&v1.GetLeaderboardResponse{Rows: rows, Index: 4711, Source: source, Objective: objective()}, nil)
+	return ok(&v1.GetLeaderboardResponse{Rows: rows, Index: 4711, Source: source, Objective: objective(), Objectives: objectives}, nil)
 }
 
 func (f *fake) ListCheckpoints(_ context.Context, r *connect.Request[v1.ListCheckpointsRequest]) (*connect.Response[v1.ListCheckpointsResponse], error) {

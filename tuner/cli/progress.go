@@ -151,7 +151,7 @@ func (p *progress) line(s *atelierv1.Sweep, now time.Time, bar bool) string {
 		full := int(min(d*cells/all, cells))
 		text += "[" + strings.Repeat("#", full) + strings.Repeat("-", cells-full) + "] "
 	}
-	text += fmt.Sprintf("%d/%d trials, %d running", d, all, c.GetRunning())
+	text += fmt.Sprintf("%s trials, %d running", of(d, all), c.GetRunning())
 	if s.GetStatus() != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
 		text += ", " + word(s.GetStatus())
 	}

@@ -60,6 +60,39 @@ type sweepRecord struct {
 	Stopping     json.RawMessage `json:"stopping"` // the rule that ends trials early; null = none
 	Counts       countsRecord    `json:"counts"`
 	Best         *bestRecord     `json:"best"`
+
+	Objectives      []objectiveRecord  `json:"objectives"`
+	Constraints     []constraintRecord `json:"constraints"`
+	BudgetEpochs    int64              `json:"budget_epochs"` // 0 = no limit, here and below
+	Epochs          int64              `json:"epochs"`
+	BudgetMS        int64              `json:"budget_ms"`
+	SpentMS         int64              `json:"spent_ms"`
+	CheckpointBytes int64              `json:"checkpoint_bytes"`
+	StoredBytes     int64              `json:"stored_bytes"`
+	Priority        int32              `json:"priority"`
+	Enqueued        int64              `json:"enqueued"`
+	WarmStart       string             `json:"warm_start"`
+	WarmTrials      int64              `json:"warm_trials"`
+	Requires        map[string]string  `json:"requires"`
+	Ending          string             `json:"ending"`
+	Findings        int64              `json:"findings"`
+}
+
+type constraintRecord struct {
+	Metric string `json:"metric"`
+	Max    *num   `json:"max"`
+	Min    *num   `json:"min"`
+}
+
+func (c constraintRecord) text() string {
+	text := c.Metric
+	if c.Min != nil {
+		text = shortValue(c.Min) + " <= " + text
+	}
+	if c.Max != nil {
+		text += " <= " + shortValue(c.Max)
+	}
+	return text
 }
 
 func sweepOf(s *atelierv1.Sweep) sweepRecord {
@@ -71,6 +104,23 @@ func sweepOf(s *atelierv1.Sweep) sweepRecord {
 		CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs(), BaseDir: s.GetDefaultDir(), Stopping: params(s.GetStoppingJson()),
 		Counts: countsRecord{c.GetProposed(), c.GetWaiting(), c.GetRunning(), c.GetPaused(), c.GetFinished(), c.GetStopped(),
 			c.GetDiverged(), c.GetFailed(), c.GetCancelled(), c.GetRuns(), c.GetReports()}}
+	r.Objectives, r.Constraints, r.Requires = []objectiveRecord{}, []constraintRecord{}, map[string]string{}
+	for _, o := range s.GetObjectives() {
+		r.Objectives = append(r.Objectives, objectiveOf(o))
+	}
+	if len(r.Objectives) == 0 {
+		r.Objectives = append(r.Objectives, r.Objective)
+	}
+	for _, x := range s.GetConstraints() {
+		r.Constraints = append(r.Constraints, constraintRecord{x.GetMetric(), value(x.GetHasMax(), x.GetMax()), value(x.GetHasMin(), x.GetMin())})
+	}
+	for k, v := range s.GetRequires() {
+		r.Requires[k] = v
+	}
+	r.BudgetEpochs, r.Epochs, r.BudgetMS, r.SpentMS = s.GetBudgetEpochs(), s.GetEpochs(), s.GetBudgetMs(), s.GetSpentMs()
+	r.CheckpointBytes, r.StoredBytes, r.Priority, r.Enqueued = s.GetCheckpointBytes(), s.GetStoredBytes(), s.GetPriority(), s.GetEnqueued()
+	r.WarmStart, r.WarmTrials = s.GetWarmStart(), s.GetWarmTrials()
+	r.Ending, r.Findings = s.GetEnding(), s.GetFindings()
 	if b := s.GetBest(); b.GetHasValue() {
 		r.Best = &bestRecord{b.GetNumber(), num(b.GetValue()), b.GetValueEpoch(), params(b.GetParamsJson())}
 	}
@@ -89,10 +139,16 @@ type rowRecord struct {
 	Params     json.RawMessage `json:"params"`
 	Epoch      int32           `json:"epoch"`
 	Checkpoint string          `json:"checkpoint"`
+	Values     []num           `json:"values"` // of all objectives; empty where there is one
+	Front      bool            `json:"front"`  // on the Pareto front
 }
 
 func rowOf(r *atelierv1.LeaderboardRow) rowRecord {
-	return rowRecord{r.GetRank(), r.GetTrial(), word(r.GetStatus()), num(r.GetValue()), params(r.GetParamsJson()), r.GetEpoch(), r.GetCheckpoint()}
+	row := rowRecord{r.GetRank(), r.GetTrial(), word(r.GetStatus()), num(r.GetValue()), params(r.GetParamsJson()), r.GetEpoch(), r.GetCheckpoint(), []num{}, r.GetFront()}
+	for _, v := range r.GetValues() {
+		row.Values = append(row.Values, num(v))
+	}
+	return row
 }
 
 type runRecord struct {
@@ -140,6 +196,14 @@ type trialRecord struct {
 	StopReason  string             `json:"stop_reason"`
 	Runs        []runRecord        `json:"runs"`
 	Checkpoints []checkpointRecord `json:"checkpoints"`
+
+	Source      string         `json:"source"`       // search, enqueued, population; empty before that was recorded
+	Seen        int64          `json:"seen"`         // findings of the sweep that its proposer knew
+	OriginTrial int64          `json:"origin_trial"` // the trial whose checkpoint it started from; 0 = none
+	OriginEpoch int32          `json:"origin_epoch"`
+	Pauses      int32          `json:"pauses"`
+	Metrics     map[string]num `json:"metrics"` // of several objectives and of constraints, at value_epoch
+	Infeasible  bool           `json:"infeasible"`
 }
 
 func trialOf(t *atelierv1.Trial) trialRecord {
@@ -148,6 +212,11 @@ func trialOf(t *atelierv1.Trial) trialRecord {
 		CreatedMS: t.GetCreatedMs(), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(),
 		Verdict: word(t.GetVerdict()), StopReason: t.GetStopReason(),
 		Runs: []runRecord{}, Checkpoints: []checkpointRecord{}}
+	r.Source, r.Seen, r.Pauses, r.Infeasible = word(t.GetSource()), t.GetProposedSeen(), t.GetPauses(), t.GetInfeasible()
+	r.OriginTrial, r.OriginEpoch, r.Metrics = t.GetOrigin().GetTrial(), t.GetOrigin().GetEpoch(), map[string]num{}
+	for _, x := range t.GetMetrics() {
+		r.Metrics[x.GetName()] = num(x.GetValue())
+	}
 	for _, x := range t.GetRuns() {
 		r.Runs = append(r.Runs, runRecord{x.GetNumber(), x.GetToken(), x.GetWorker(), x.GetSlot(), x.GetStartedMs(), x.GetEndedMs(),
 			word(x.GetExit()), x.GetMessage(), x.GetResumedEpoch()})
@@ -178,7 +247,7 @@ func params(text string) json.RawMessage {
 // SWEEP_STATUS_RUNNING, "" for what is not set.
 func word(v fmt.Stringer) string {
 	s := v.String()
-	for _, p := range []string{"SWEEP_STATUS_", "TRIAL_STATUS_", "EXIT_CLASS_", "VERDICT_", "DIRECTION_"} {
+	for _, p := range []string{"SWEEP_STATUS_", "TRIAL_STATUS_", "EXIT_CLASS_", "VERDICT_", "DIRECTION_", "PROPOSAL_SOURCE_", "OUTCOME_"} {
 		if rest, ok := strings.CutPrefix(s, p); ok {
 			s = rest
 			break

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
@@ -24,7 +23,7 @@ func (e *Env) sweepCommands() *ucli.Command {
 			Action: func(c *ucli.Context) error { return e.controlSweep(c, a) }},
 			1, 1, "atelier sweep "+name+" s-k3v9q2ma")
 	}
-	return group("sweep", "submit, watch and end sweeps",
+	g := group("sweep", "submit, watch and end sweeps",
 		verb(&ucli.Command{Name: "submit", Usage: "submit a sweep and print its id", ArgsUsage: "SPEC",
 			Description: "SPEC is a YAML file, or - for standard input. The id goes to standard output;\n" +
 				"with --follow the command waits for the end, and its exit code is 6 if the sweep\n" +
@@ -51,13 +50,12 @@ func (e *Env) sweepCommands() *ucli.Command {
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}}, Action: e.listSweeps}, 0, 0,
 			"atelier sweep list", "atelier sweep list --limit 5 -o csv"),
 		action("pause", "start no further trials", atelierv1.SweepAction_SWEEP_ACTION_PAUSE, "Trials that run go on to their end."),
-		action("resume", "go on after a pause", atelierv1.SweepAction_SWEEP_ACTION_RESUME, ""),
+		verb(&ucli.Command{Name: "resume", Usage: "go on after a pause", ArgsUsage: "ID [SPEC]",
+			Description: "With SPEC: only if that file is still what was submitted.", Action: e.resumeSweep}, 1, 2,
+			"atelier sweep resume s-k3v9q2ma", "atelier sweep resume s-k3v9q2ma spec.yaml"),
 		action("stop", "end a sweep early and keep its results", atelierv1.SweepAction_SWEEP_ACTION_STOP,
 			"Running trials are told to stop at their next epoch; their values count."),
 		action("cancel", "end a sweep at once", atelierv1.SweepAction_SWEEP_ACTION_CANCEL, "Open trials are dropped; ended ones keep their values."),
-		verb(&ucli.Command{Name: "extend", Usage: "add trials to a sweep's budget", ArgsUsage: "ID", Description: "A sweep that has finished goes on.",
-			Flags: []ucli.Flag{&ucli.Int64Flag{Name: "trials", Usage: "`N` further trials"}}, Action: e.extendSweep}, 1, 1,
-			"atelier sweep extend s-k3v9q2ma --trials 20"),
 		verb(&ucli.Command{Name: "simulate", Usage: "run a spec's search alone, without a cluster", ArgsUsage: "SPEC",
 			Description: "CMD stays up, reads one JSON object a line, {\"trial\":1,\"params\":{...}}, and answers\n" +
 				"{\"trial\":1,\"value\":0.5}. The output is one JSON object a trial.",
@@ -67,6 +65,8 @@ func (e *Env) sweepCommands() *ucli.Command {
 			}, Action: e.simulate}, 1, 1,
 			"atelier sweep simulate spec.yaml --exec './objective.py' --parallel 4"),
 	)
+	g.Subcommands = append(g.Subcommands, e.lifeCommands()...)
+	return g
 }
 
 // readSpec reads a spec and the name it goes by in messages.
@@ -130,7 +130,7 @@ func (e *Env) submit(c *ucli.Context) error {
 		if a := s.GetAlgorithm(); a != "" {
 			method += " (" + a + ")"
 		}
-		e.say("submitted %s: %s, %d trials, %d at once, seed %d", s.GetName(), method, s.GetBudgetTrials(), s.GetParallelism(), s.GetSeed())
+		e.say("submitted %s: %s, %s, %d at once, seed %d", s.GetName(), method, budgetOf(s), s.GetParallelism(), s.GetSeed())
 	}
 	if !c.Bool("follow") {
 		return nil
@@ -184,40 +184,6 @@ func (e *Env) showSweep(c *ucli.Context) error {
 	return e.printSweep(c, r.Msg.GetSweep())
 }
 
-func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
-	r := sweepOf(s)
-	return e.print(c, r, func() table {
-		n := r.Counts
-		t := table{head: []string{"", ""}, rows: [][]string{
-			{"id", r.ID}, {"name", r.Name}, {"state", r.State}}}
-		add := func(k, v string) { t.rows = append(t.rows, []string{k, v}) }
-		if r.Failure != "" {
-			add("failure", r.Failure)
-		}
-		add("objective", r.Objective.Direction+" "+r.Objective.Metric)
-		method := r.SearchMethod
-		if r.Algorithm != "" {
-			method += " (" + r.Algorithm + ")"
-		}
-		add("search", method)
-		if string(r.Stopping) != "null" {
-			add("stopping", pairs(r.Stopping))
-		}
-		add("seed", strconv.FormatUint(r.Seed, 10))
-		add("trainer", r.Trainer)
-		add("trials", fmt.Sprintf("%d of %d ended, %d running, %d waiting, %d paused, at most %d at once", done(s.GetCounts()), r.BudgetTrials, n.Running, n.Waiting, n.Paused, r.Parallelism))
-		add("ended", fmt.Sprintf("%d finished, %d stopped, %d diverged, %d failed, %d cancelled", n.Finished, n.Stopped, n.Diverged, n.Failed, n.Cancelled))
-		add("runs", fmt.Sprintf("%d, %d reports", n.Runs, n.Reports))
-		add("created", clock(r.CreatedMS))
-		add("took", e.span(r.CreatedMS, r.EndedMS))
-		if r.Best != nil {
-			add("best", fmt.Sprintf("%s (trial %d, epoch %d)", short(float64(r.Best.Value)), r.Best.Trial, r.Best.Epoch))
-			add("", pairs(r.Best.Params))
-		}
-		return t
-	})
-}
-
 func (e *Env) listSweeps(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -247,7 +213,7 @@ func (e *Env) listSweeps(c *ucli.Context) error {
 			}
 			n := r.Counts
 			t.rows = append(t.rows, []string{r.ID, r.Name, r.State, r.SearchMethod,
-				fmt.Sprintf("%d/%d", n.Finished+n.Stopped+n.Diverged+n.Failed+n.Cancelled, r.BudgetTrials), count(n.Running), value, e.age(r.CreatedMS)})
+				of(n.Finished+n.Stopped+n.Diverged+n.Failed+n.Cancelled, r.BudgetTrials), count(n.Running), value, e.age(r.CreatedMS)})
 		}
 		return t
 	})
@@ -264,25 +230,6 @@ func (e *Env) controlSweep(c *ucli.Context, a atelierv1.SweepAction) error {
 		return err
 	}
 	e.say("sweep %s is %s", r.Msg.GetSweep().GetId(), word(r.Msg.GetSweep().GetStatus()))
-	return nil
-}
-
-func (e *Env) extendSweep(c *ucli.Context) error {
-	n := c.Int64("trials")
-	if n <= 0 {
-		return usage("sweep extend: say how many trials to add: --trials N")
-	}
-	api, err := e.client(c)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	r, err := api.Sweeps.ExtendSweep(c.Context, connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: requestID(), Id: c.Args().First(), AddTrials: n}))
-	if err != nil {
-		return err
-	}
-	s := r.Msg.GetSweep()
-	e.say("sweep %s is %s with a budget of %d trials", s.GetId(), word(s.GetStatus()), s.GetBudgetTrials())
 	return nil
 }
 

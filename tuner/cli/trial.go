@@ -18,7 +18,7 @@ import (
 )
 
 func (e *Env) trialCommands() *ucli.Command {
-	return group("trial", "look at the trials of a sweep",
+	g := group("trial", "look at the trials of a sweep",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list a sweep's trials by number", ArgsUsage: "SWEEP",
 			Flags: []ucli.Flag{outputFlag(),
 				&ucli.StringSliceFlag{Name: "state", Usage: "only trials in `STATE` (may be given again): " + strings.Join(trialStates(), ", ")},
@@ -41,6 +41,8 @@ func (e *Env) trialCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "retry", Usage: "give a failed trial one more run", ArgsUsage: "SWEEP TRIAL", Action: e.retryTrial}, 2, 2,
 			"atelier trial retry s-k3v9q2ma 7"),
 	)
+	g.Subcommands = append(g.Subcommands, e.externalCommands()...)
+	return g
 }
 
 func trialStates() []string {

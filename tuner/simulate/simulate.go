@@ -58,6 +58,9 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("simulate: %d trials open at once; give 1 or more", o.Parallel)
 	}
 	s := o.Spec
+	if s.Budget.Trials == 0 {
+		return errors.New("simulate: the spec has no budget.trials; give one, epochs and time mean nothing here")
+	}
 	r := &run{options: o, open: max(1, o.Parallel), budget: s.Budget.Trials, enc: json.NewEncoder(o.Out)}
 	r.enc.SetEscapeHTML(false)
 	var err error

@@ -28,9 +28,9 @@ var (
 	algorithms    = []string{"auto", "gp", "tpe", "cmaes"}
 	directions    = []string{"minimize", "maximize"}
 
-	topKeys       = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training", "stopping"}
+	topKeys = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training",
+		"stopping", "enqueue", "warm_start", "checkpoints", "priority", "requires"}
 	objectiveKeys = []string{"metric", "direction"}
-	budgetKeys    = []string{"trials"}
 )
 
 // Parse reads a spec. The error, when there is one, is of type Errors and
@@ -173,6 +173,7 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 	if n := given["stopping"]; n != nil {
 		s.StoppingJSON = r.stopping(n, s)
 	}
+	r.life(given, s)
 	return s
 }
 
@@ -209,24 +210,4 @@ func (r *reader) seed(n *yaml.Node) (uint64, bool) {
 		return 0, false
 	}
 	return seed, true
-}
-
-func (r *reader) budget(n *yaml.Node, method string) (b Budget) {
-	if !r.mapping(n, "budget", "{trials: 40}") {
-		return b
-	}
-	trials := false
-	for _, e := range r.entries(n, "budget") {
-		switch e.name {
-		case "trials":
-			trials = true
-			b.Trials, _ = r.whole(e.value, "budget.trials", 1, MaxTrials)
-		default:
-			r.unknown(e, "budget", budgetKeys)
-		}
-	}
-	if !trials && method != gridSearch {
-		r.fail(n, "budget.trials", "is missing; give a number of trials, such as 40")
-	}
-	return b
 }

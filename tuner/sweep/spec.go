@@ -32,11 +32,6 @@ type Objective struct {
 	Maximize bool
 }
 
-// Budget bounds a sweep.
-type Budget struct {
-	Trials int64 // at least 1; of a grid without budget: its number of points
-}
-
 // Spec is a checked sweep spec with its defaults filled in.
 type Spec struct {
 	Name         string
@@ -54,6 +49,12 @@ type Spec struct {
 	Space        space.Space
 	TrainingJSON string // JSON object, keys in the order of the spec; "{}" when absent
 	StoppingJSON string // the rule that ends trials early, as package stop reads it; "" = none
+
+	Enqueue         []string // points to be tried before any that search proposes, canonical JSON
+	WarmStart       string   // id of the sweep whose results search begins with; empty = none
+	CheckpointBytes int64    // of all checkpoints kept; 0 = no limit
+	Priority        int32    // a higher one gets free slots first
+	Requires        []Label  // that a worker must carry, by key
 }
 
 // Error is one fault of a spec.

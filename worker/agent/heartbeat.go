@@ -90,6 +90,9 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 			h.judge(v.Verdict, v.Reason)
 		}
 	}
+	if len(m.Dropped) > 0 {
+		go a.discard(m.Dropped)
+	}
 	if was := a.told.Swap(m.Drain); was != m.Drain {
 		a.log.Info("told by the coordinators", "drain", m.Drain)
 		if m.Drain {

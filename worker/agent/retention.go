@@ -120,6 +120,16 @@ func (a *Agent) sweepLeftovers(ctx context.Context) {
 	}
 }
 
+// discard deletes checkpoint files that the index gave up: those of a trial that
+// went on elsewhere, and what the sweep's budget has no room for.
+func (a *Agent) discard(locations []string) {
+	for _, location := range locations {
+		if err := a.cfg.Store.Remove(location); err != nil {
+			a.log.Warn("a checkpoint that is no longer needed stays", "location", location, "error", err)
+		}
+	}
+}
+
 // removeOldLogs deletes logs of runs not written to since then, and the folders
 // that leaves empty.
 func removeOldLogs(dir string, since time.Time) {

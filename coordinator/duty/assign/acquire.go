@@ -22,6 +22,8 @@ type waiter struct {
 	slot     string
 	trainers []string
 	labels   map[string]string
+	sweep    string        // of the external trainer: only trials of this sweep
+	term     time.Duration // of the lease; 0 = the cluster's
 	late     bool          // its time is over; only a grant on its way is still waited for
 	answer   chan struct{} // closed once lease and err are set
 	lease    *atelierv1.Lease
@@ -40,7 +42,14 @@ func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (
 	if req.Worker == "" || req.Incarnation == "" || req.RequestId == "" || req.Slot == "" {
 		return nil, fmt.Errorf("%w: acquire needs request_id, worker, incarnation and slot", state.ErrInvalid)
 	}
-	key := request{req.Worker, req.Incarnation, req.RequestId}
+	w := &waiter{request: request{req.Worker, req.Incarnation, req.RequestId}, slot: req.Slot, trainers: req.Trainers, labels: req.Labels}
+	return a.await(ctx, w, time.Duration(max(req.WaitMs, 0))*time.Millisecond)
+}
+
+// await puts a waiter into the queue and waits for its lease.
+func (a *Assigner) await(ctx context.Context, w *waiter, wait time.Duration) (*atelierv1.Lease, error) {
+	key := w.request
+	w.answer = make(chan struct{})
 
 	a.mu.Lock()
 	t := a.term
@@ -48,9 +57,9 @@ func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (
 		a.mu.Unlock()
 		return nil, ErrNotLeading
 	}
-	if k := t.workers[req.Worker]; k != nil && k.superseded[req.Incarnation] {
+	if k := t.workers[w.worker]; k != nil && k.superseded[w.incarnation] {
 		a.mu.Unlock()
-		return nil, fmt.Errorf("%w: worker %s was started again since", state.ErrConflict, req.Worker)
+		return nil, fmt.Errorf("%w: worker %s was started again since", state.ErrConflict, w.worker)
 	}
 	if l := t.requests[key]; l != nil {
 		view := a.cfg.View()
@@ -61,8 +70,9 @@ func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (
 		}
 		t.drop(l.token)
 	}
-	w := t.promised[key]
-	if w == nil {
+	if under := t.promised[key]; under != nil {
+		w = under
+	} else {
 		// The same request may still wait on a connection that broke unnoticed.
 		for i, old := range t.waiters {
 			if old.request == key {
@@ -71,13 +81,12 @@ func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (
 				break
 			}
 		}
-		w = &waiter{request: key, slot: req.Slot, trainers: req.Trainers, labels: req.Labels, answer: make(chan struct{})}
 		t.waiters = append(t.waiters, w)
 		a.match(t)
 	}
 	a.mu.Unlock()
 
-	timer := time.NewTimer(min(time.Duration(max(req.WaitMs, 0))*time.Millisecond, maxWait))
+	timer := time.NewTimer(min(wait, maxWait))
 	defer timer.Stop()
 	select {
 	case <-w.answer:
@@ -119,8 +128,11 @@ func (a *Assigner) forget(t *term, w *waiter) bool {
 // fits reports whether the waiter may have trials of a sweep: it offers the
 // trainer and carries every label that is required.
 func (w *waiter) fits(s *state.Sweep) bool {
-	if !slices.Contains(w.trainers, s.Trainer) {
+	if !slices.Contains(w.trainers, s.Trainer) || w.sweep != "" && w.sweep != s.ID || (w.sweep == "") == (s.Trainer == External) {
 		return false
+	}
+	if w.sweep != "" {
+		return true // a program is no worker: it has no labels
 	}
 	for _, r := range s.Requires {
 		if v, ok := w.labels[r.Key]; !ok || v != r.Value {
@@ -255,6 +267,7 @@ func (a *Assigner) grant(t *term, w *waiter, k trialKey) {
 			TimeMs:    a.cfg.Now().UnixMilli(),
 			Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{
 				Id: k.sweep, Trial: k.trial, Worker: w.worker, Incarnation: w.incarnation, Slot: w.slot, Request: w.request.id,
+				TermMs: w.term.Milliseconds(),
 			}},
 		})
 		if err == nil {

@@ -71,6 +71,8 @@ type term struct {
 	waiters  []*waiter            // in order of arrival
 	workers  map[string]*worker
 	faults   map[trialKey]time.Time // trials that look for another slot, since
+	dropped  map[string][]string    // by worker: files that nobody needs, until it has been told twice
+	told     map[string]int         // by worker: how many of them it was told once
 }
 
 type trialKey struct {
@@ -111,6 +113,7 @@ func (a *Assigner) Start() {
 		leases: map[uint64]*lease{}, requests: map[request]*lease{},
 		granting: map[trialKey]*waiter{}, promised: map[request]*waiter{},
 		workers: map[string]*worker{}, faults: map[trialKey]time.Time{},
+		dropped: map[string][]string{}, told: map[string]int{},
 	}
 	a.adopt(a.term)
 	go a.watch(a.term)
@@ -145,6 +148,8 @@ func (a *Assigner) Changed(changes []state.Change) {
 				}
 				a.arm(t, view, c.Sweep, c.Trial, c.Token)
 			}
+		case state.CheckpointDropped:
+			t.discard(c)
 		case state.LeaseEnded:
 			t.drop(c.Token)
 			work = true

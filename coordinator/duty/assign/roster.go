@@ -70,6 +70,7 @@ func (a *Assigner) Heartbeat(req *atelierv1.HeartbeatRequest) (*atelierv1.Heartb
 		})
 	}
 	w.told, w.seen = req.Worker, now
+	resp.Dropped = t.files(name)
 
 	for _, l := range t.leases {
 		if l.worker == name && l.incarnation != incarnation && !l.ending {

@@ -1,0 +1,143 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/state"
+	"atelier/tuner/search"
+	"atelier/tuner/sweep"
+)
+
+func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.CreateSweepRequest]) (*connect.Response[atelierv1.CreateSweepResponse], error) {
+	m := req.Msg
+	file := cmp.Or(m.SpecName, "spec")
+	spec, err := sweep.Parse(file, []byte(m.SpecYaml))
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	resp := &atelierv1.CreateSweepResponse{}
+	if !spec.SeedSet {
+		var b [8]byte
+		s.cfg.Random(b[:])
+		spec.Seed = binary.LittleEndian.Uint64(b[:]) >> 11 // exact in any JSON reader
+		resp.Warnings = append(resp.Warnings, fmt.Sprintf("the spec has no seed: %d was drawn; write `seed: %d` to repeat this sweep", spec.Seed, spec.Seed))
+	}
+	if w := s.offers(spec); w != "" {
+		resp.Warnings = append(resp.Warnings, w)
+	}
+	c := command(spec)
+	c.SpecYaml, c.BaseDir = m.SpecYaml, m.BaseDir
+	if spec.WarmStart != "" {
+		// Taken here and kept in the new sweep: what becomes of the old one later
+		// does not matter.
+		_, from, err := s.sweep(ctx, spec.WarmStart)
+		if err != nil {
+			return nil, prefixed(file+": warm_start", err)
+		}
+		warm, warnings, err := warmStart(from, spec)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s: warm_start: %w", file, err))
+		}
+		c.WarmStart, c.WarmTrials = spec.WarmStart, warm
+		resp.Warnings = append(resp.Warnings, warnings...)
+	}
+	for attempt := 0; ; attempt++ {
+		c.Id = s.newID()
+		res, err := s.write(ctx, &logv1.Command{RequestId: m.RequestId, Op: &logv1.Command_CreateSweep{CreateSweep: c}})
+		if errors.Is(err, state.ErrConflict) && attempt < 3 {
+			continue // the id is taken
+		}
+		if err != nil {
+			return nil, err
+		}
+		made, err := find(s.cfg.View(), cmp.Or(res.Sweep, c.Id))
+		if err != nil {
+			return nil, err
+		}
+		if made.Seed != spec.Seed {
+			resp.Warnings = nil // a repeat: the first answer's seed counts
+		}
+		resp.Sweep = made.Proto(s.now())
+		return connect.NewResponse(resp), nil
+	}
+}
+
+// command is the log's form of a spec. An algorithm left open is settled here, so
+// that no later budget changes it.
+func command(spec *sweep.Spec) *logv1.CreateSweep {
+	c := &logv1.CreateSweep{
+		Name: spec.Name, TrainingJson: spec.TrainingJSON, Seed: spec.Seed, Objective: objective(spec.Objective),
+		SearchMethod: spec.SearchMethod, Trainer: spec.Trainer,
+		Algorithm: search.Resolve(spec.SearchMethod, spec.Algorithm, search.Problem{
+			Space: &spec.Space, Maximize: spec.Objective.Maximize, Seed: spec.Seed, Budget: spec.Budget.Trials, Parallelism: spec.Parallelism}),
+		BudgetTrials: spec.Budget.Trials, BudgetEpochs: spec.Budget.Epochs, BudgetMs: spec.Budget.Time.Milliseconds(),
+		Parallelism: spec.Parallelism, MaxRetries: spec.MaxRetries, CheckpointBytes: spec.CheckpointBytes, Priority: spec.Priority,
+		EnqueuedJson: spec.Enqueue, StoppingJson: spec.StoppingJSON,
+	}
+	for _, o := range spec.Objectives {
+		c.Objectives = append(c.Objectives, objective(o))
+	}
+	for _, n := range spec.Constraints {
+		c.Constraints = append(c.Constraints, &atelierv1.Constraint{Metric: n.Metric, HasMax: n.HasMax, Max: n.Max, HasMin: n.HasMin, Min: n.Min})
+	}
+	for _, l := range spec.Requires {
+		c.Requires = append(c.Requires, &logv1.Requirement{Key: l.Key, Value: l.Value})
+	}
+	return c
+}
+
+func objective(o sweep.Objective) *atelierv1.Objective {
+	return state.Objective{Metric: o.Metric, Maximize: o.Maximize}.Proto()
+}
+
+func (s *Server) newID() string {
+	var b [5]byte
+	s.cfg.Random(b[:])
+	return "s-" + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
+
+// offers warns when workers are there and none may have the sweep's trials.
+func (s *Server) offers(spec *sweep.Spec) string {
+	if spec.Trainer == External {
+		return ""
+	}
+	list, err := s.cfg.Assign.Workers()
+	if err != nil || len(list) == 0 {
+		return ""
+	}
+	offered := false
+	for _, w := range list {
+		for _, t := range w.Trainers {
+			if t != spec.Trainer {
+				continue
+			}
+			offered = true
+			if carries(w.Labels, spec.Requires) {
+				return ""
+			}
+		}
+	}
+	if offered {
+		return "no worker carries the labels that the spec requires now: trials wait until one does"
+	}
+	return fmt.Sprintf("no worker offers the trainer %q now: trials wait until one does", spec.Trainer)
+}
+
+func carries(labels map[string]string, required []sweep.Label) bool {
+	for _, l := range required {
+		if v, ok := labels[l.Key]; !ok || v != l.Value {
+			return false
+		}
+	}
+	return true
+}

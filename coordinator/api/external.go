@@ -1,0 +1,139 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/state"
+)
+
+// External is the trainer of sweeps whose trials are trained elsewhere: no worker
+// gets them, a program asks for them and tells what it measured.
+const External = assign.External
+
+const (
+	defaultTerm = 10 * time.Minute
+	minTerm     = time.Second
+	maxTerm     = 30 * 24 * time.Hour
+)
+
+// AskTrial hands out one trial under a lease whose term the asker chooses.
+func (s trials) AskTrial(ctx context.Context, req *connect.Request[atelierv1.AskTrialRequest]) (*connect.Response[atelierv1.AskTrialResponse], error) {
+	m := req.Msg
+	_, sw, err := s.sweep(ctx, m.SweepId)
+	if err != nil {
+		return nil, err
+	}
+	term := time.Duration(m.TermMs) * time.Millisecond
+	switch {
+	case m.RequestId == "":
+		return nil, invalid("ask of sweep %s: a request id is missing", sw.ID)
+	case term == 0:
+		term = defaultTerm
+	case term < minTerm || term > maxTerm:
+		return nil, invalid("ask of sweep %s: a term of %v; from %v to %v", sw.ID, term, minTerm, maxTerm)
+	}
+	if sw.Trainer != External {
+		return nil, failure(fmt.Errorf("%w: ask of sweep %s: its trainer is %s, so its trials are for workers; only those of `trainer: %s` are asked for", state.ErrConflict, sw.ID, sw.Trainer, External))
+	}
+	if !sw.Ended() {
+		lease, err := s.cfg.Assign.Ask(ctx, assign.Asking{Sweep: sw.ID, Name: m.Name, Request: m.RequestId, Term: term, Wait: time.Duration(m.WaitMs) * time.Millisecond,
+			Over: s.over(sw.ID)})
+		if err != nil {
+			return nil, failure(err)
+		}
+		if lease != nil {
+			return connect.NewResponse(&atelierv1.AskTrialResponse{Lease: lease, Status: sw.Status}), nil
+		}
+		if _, sw, err = s.sweep(ctx, m.SweepId); err != nil {
+			return nil, err
+		}
+	}
+	return connect.NewResponse(&atelierv1.AskTrialResponse{Status: sw.Status}), nil
+}
+
+// over reports whether a sweep has ended, and what is closed when that may have
+// changed.
+func (s *Server) over(id string) func() (bool, <-chan struct{}, func()) {
+	return func() (bool, <-chan struct{}, func()) {
+		changed, leave := s.hub.watch(id)
+		sw, ok := s.cfg.View().Sweep(id)
+		return !ok || sw.Ended(), changed, leave
+	}
+}
+
+// TellTrial records what a program measured: a report, a checkpoint, the end, in
+// this order, each known by its epoch and token when it comes twice.
+func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.TellTrialRequest]) (*connect.Response[atelierv1.TellTrialResponse], error) {
+	m := req.Msg
+	_, sw, err := s.sweep(ctx, m.SweepId)
+	if err != nil {
+		return nil, err
+	}
+	t, err := findTrial(sw, m.Trial)
+	if err != nil {
+		return nil, err
+	}
+	token := m.Token
+	if token == 0 && t.Lease != nil {
+		token = t.Lease.Token
+	}
+	switch {
+	case sw.Trainer != External:
+		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: its trainer is %s, so workers report; only those of `trainer: %s` are told", state.ErrConflict, t.Number, sw.ID, sw.Trainer, External))
+	case token == 0:
+		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: it is %s and nobody's; ask for a trial first", state.ErrConflict, t.Number, sw.ID, strings.ToLower(strings.TrimPrefix(t.Status.String(), "TRIAL_STATUS_"))))
+	}
+	resp := &atelierv1.TellTrialResponse{Verdict: max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE), Reason: t.StopReason}
+	events := told(m, token)
+	if len(events) > 0 {
+		res, err := s.write(ctx, &logv1.Command{Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: events}}})
+		if err != nil {
+			return nil, err
+		}
+		for i, r := range res.Events {
+			resp.Outcome, resp.Verdict, resp.Reason = r.Outcome, r.Verdict, r.Message
+			switch r.Outcome {
+			case atelierv1.Outcome_OUTCOME_REFUSED:
+				if r.Verdict != atelierv1.Verdict_VERDICT_STOP {
+					return nil, invalid("tell trial %d of sweep %s: part %d: %s", t.Number, sw.ID, i+1, r.Message)
+				}
+			case atelierv1.Outcome_OUTCOME_FENCED:
+				return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: the lease is over: it ran out, or the trial was given to somebody else or ended", state.ErrConflict, t.Number, sw.ID))
+			}
+		}
+	}
+	if err := s.cfg.Assign.Renew(sw.ID, t.Number, token); err != nil && m.Ended == nil {
+		return nil, failure(err)
+	}
+	now, err := find(s.cfg.View(), sw.ID)
+	if err != nil {
+		return nil, err
+	}
+	resp.Trial = now.Trial(t.Number).Proto(now)
+	return connect.NewResponse(resp), nil
+}
+
+func told(m *atelierv1.TellTrialRequest, token uint64) (events []*atelierv1.RunEvent) {
+	add := func(e *atelierv1.RunEvent) {
+		e.SweepId, e.Trial, e.Token = m.SweepId, m.Trial, token
+		events = append(events, e)
+	}
+	if m.Report != nil {
+		add(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Report{Report: m.Report}})
+	}
+	if m.Checkpoint != nil {
+		add(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: m.Checkpoint}})
+	}
+	if m.Ended != nil {
+		add(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: m.Ended}})
+	}
+	return events
+}

@@ -1,0 +1,113 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/history"
+	"atelier/coordinator/state"
+	"atelier/tuner/sweep"
+)
+
+// EnqueueTrials takes given points, checked against the sweep's space.
+func (s sweeps) EnqueueTrials(ctx context.Context, req *connect.Request[atelierv1.EnqueueTrialsRequest]) (*connect.Response[atelierv1.EnqueueTrialsResponse], error) {
+	_, sw, err := s.sweep(ctx, req.Msg.Id)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := history.Spec(sw)
+	if err != nil {
+		return nil, err
+	}
+	c := &logv1.EnqueueTrials{Id: sw.ID}
+	for i, text := range req.Msg.ParamsJson {
+		p, err := sweep.GivenPoint(&spec.Space, text)
+		if err != nil {
+			return nil, invalid("point %d for sweep %s: %w", i+1, sw.ID, err)
+		}
+		c.ParamsJson = append(c.ParamsJson, p)
+	}
+	made, err := s.changed(ctx, sw.ID, &logv1.Command{RequestId: req.Msg.RequestId, Op: &logv1.Command_EnqueueTrials{EnqueueTrials: c}})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&atelierv1.EnqueueTrialsResponse{Sweep: made}), nil
+}
+
+func (s sweeps) PrioritizeSweep(ctx context.Context, req *connect.Request[atelierv1.PrioritizeSweepRequest]) (*connect.Response[atelierv1.PrioritizeSweepResponse], error) {
+	made, err := s.changed(ctx, req.Msg.Id, &logv1.Command{RequestId: req.Msg.RequestId,
+		Op: &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: req.Msg.Id, Priority: req.Msg.Priority}}})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&atelierv1.PrioritizeSweepResponse{Sweep: made}), nil
+}
+
+// changed writes a command about a sweep and tells what became of it.
+func (s sweeps) changed(ctx context.Context, id string, c *logv1.Command) (*atelierv1.Sweep, error) {
+	if _, err := s.write(ctx, c); err != nil {
+		return nil, err
+	}
+	sw, err := find(s.cfg.View(), id)
+	if err != nil {
+		return nil, err
+	}
+	return sw.Proto(s.now()), nil
+}
+
+// VerifySweep computes every proposal again. It works on one view and may take as
+// long as the search itself did; a caller that leaves ends it.
+func (s sweeps) VerifySweep(ctx context.Context, req *connect.Request[atelierv1.VerifySweepRequest]) (*connect.Response[atelierv1.VerifySweepResponse], error) {
+	view, sw, err := s.sweep(ctx, req.Msg.Id)
+	if err != nil {
+		return nil, err
+	}
+	v, err := history.Verify(ctx, sw)
+	if err != nil {
+		return nil, failure(fmt.Errorf("verify sweep %s: %w", sw.ID, err))
+	}
+	resp := &atelierv1.VerifySweepResponse{Checked: v.Checked, Unchecked: v.Unchecked, Index: view.Index()}
+	for _, d := range v.Differences {
+		resp.Differences = append(resp.Differences, &atelierv1.ProposalDifference{
+			Trial: d.Trial, RecordedJson: d.Recorded, ComputedJson: d.Computed, Seen: d.Seen, Source: d.Source})
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// GetProgress lists the trials that ended with a value in the order of their
+// ends, with the best so far at each.
+func (s sweeps) GetProgress(ctx context.Context, req *connect.Request[atelierv1.GetProgressRequest]) (*connect.Response[atelierv1.GetProgressResponse], error) {
+	view, sw, err := s.sweep(ctx, req.Msg.Id)
+	if err != nil {
+		return nil, err
+	}
+	last := make([]*state.Trial, sw.Findings+1) // trial by its last finding
+	for t := range sw.Trials(1) {
+		if n := len(t.Findings); n > 0 && t.Ended() {
+			last[t.Findings[n-1].Ordinal] = t
+		}
+	}
+	resp := &atelierv1.GetProgressResponse{Objective: sw.Objective.Proto(), Index: view.Index()}
+	var ended, epochs int64
+	var best *state.Trial
+	for _, t := range last {
+		if t == nil {
+			continue
+		}
+		ended++
+		epochs += t.Trained()
+		if !t.HasValue {
+			continue
+		}
+		if best == nil || sw.Objective.Better(t.Value, best.Value) {
+			best = t
+		}
+		resp.Points = append(resp.Points, &atelierv1.ProgressPoint{Ended: ended, Trial: t.Number, Value: t.Value, Best: best.Value, BestTrial: best.Number,
+			TimeMs: t.EndedMS - sw.CreatedMS, Epochs: epochs})
+	}
+	return connect.NewResponse(resp), nil
+}

@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
+
+	"connectrpc.com/connect"
+	ucli "github.com/urfave/cli/v2"
+)
+
+// externalCommands serve programs that train elsewhere: they ask for a trial and
+// tell what they measured.
+func (e *Env) externalCommands() []*ucli.Command {
+	return []*ucli.Command{
+		verb(&ucli.Command{Name: "ask", Usage: "take a trial of a sweep with `trainer: external`", ArgsUsage: "SWEEP",
+			Description: "Prints the trial as JSON. It is yours until --term is over; every tell begins the term anew.\n" +
+				"Exit code 3: the sweep has ended; 124: there was none within --wait.",
+			Flags: []ucli.Flag{&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "json", Usage: "`FORMAT`: table, json, yaml or csv"},
+				&ucli.DurationFlag{Name: "term", Value: 10 * time.Minute, Usage: "give it to somebody else when nothing was told for `DURATION`"},
+				&ucli.DurationFlag{Name: "wait", Value: time.Minute, Usage: "wait for a trial for `DURATION`"},
+				&ucli.StringFlag{Name: "name", Usage: "`NAME` of who asks, to be shown"}}, Action: e.ask}, 1, 1,
+			"atelier trial ask s-k3v9q2ma", "atelier trial ask s-k3v9q2ma --term 2h --wait 5m | jq .params"),
+		verb(&ucli.Command{Name: "tell", Usage: "say what was measured of a trial, or that it has ended", ArgsUsage: "SWEEP TRIAL",
+			Description: "Without anything to say it begins the term anew. The answer's verdict is continue, or\n" +
+				"stop or pause: then end soon and tell --stopped or --paused. The same epoch counts once.",
+			Flags: []ucli.Flag{outputFlag(),
+				&ucli.StringFlag{Name: "value", Usage: "the objective is `NUMBER` (nan and inf are allowed)"},
+				&ucli.StringSliceFlag{Name: "metric", Usage: "`NAME=NUMBER` (may be given again)"},
+				&ucli.IntFlag{Name: "epoch", Usage: "measured at epoch `N`, from 1 (default: the one after the last)"},
+				&ucli.BoolFlag{Name: "done", Usage: "it is trained to its end"},
+				&ucli.BoolFlag{Name: "stopped", Usage: "it ended early, as told"},
+				&ucli.BoolFlag{Name: "paused", Usage: "it paused, as told"},
+				&ucli.StringFlag{Name: "failed", Usage: "it failed; `CLASS` is one of " + strings.Join(failures(), ", ")},
+				&ucli.StringFlag{Name: "message", Usage: "why it failed, in a `TEXT` for people"},
+				&ucli.Uint64Flag{Name: "token", Usage: "the `TOKEN` that ask gave (default: that of the trial's latest run)"},
+			}, Action: e.tell}, 2, 2,
+			"atelier trial tell s-k3v9q2ma 7 --epoch 1 --value 0.31 --metric val_acc=0.88",
+			"atelier trial tell s-k3v9q2ma 7 --value 0.29 --done",
+			"atelier trial tell s-k3v9q2ma 7 --failed out_of_memory --message 'batch of 512'"),
+	}
+}
+
+// failures lists the exit classes that a program may give for a failure.
+func failures() (out []string) {
+	for class := atelierv1.ExitClass_EXIT_CLASS_DIVERGED; class <= atelierv1.ExitClass_EXIT_CLASS_CRASHED; class++ {
+		out = append(out, word(class))
+	}
+	return out
+}
+
+type askRecord struct {
+	Sweep     string            `json:"sweep"`
+	Trial     int64             `json:"trial"`
+	Run       int32             `json:"run"`
+	Token     uint64            `json:"token"`
+	Params    json.RawMessage   `json:"params"`
+	Training  json.RawMessage   `json:"training"`
+	Seed      uint64            `json:"seed"`
+	Objective objectiveRecord   `json:"objective"`
+	TermMS    int64             `json:"term_ms"`
+	LastEpoch int32             `json:"last_epoch"` // already told; 0 = none
+	Resume    *checkpointRecord `json:"resume"`     // to go on from; null = from scratch
+}
+
+func (e *Env) ask(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	term, wait := c.Duration("term"), c.Duration("wait")
+	if term < time.Second || wait < 0 {
+		return usage("trial ask: --term %v, --wait %v: want a term of at least 1s and a wait that is not negative", term, wait)
+	}
+	api, err := e.patient(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	req := &atelierv1.AskTrialRequest{RequestId: requestID(), SweepId: c.Args().First(), Name: c.String("name"), TermMs: term.Milliseconds()}
+	began := time.Now()
+	for {
+		left := max(wait-time.Since(began), 0)
+		req.WaitMs = min(left, 20*time.Second).Milliseconds()
+		r, err := api.Trials.AskTrial(c.Context, connect.NewRequest(req))
+		if err != nil {
+			return err
+		}
+		l := r.Msg.GetLease()
+		switch {
+		case l != nil:
+			return e.printAsked(c, l)
+		case r.Msg.GetStatus() >= atelierv1.SweepStatus_SWEEP_STATUS_FINISHED:
+			return notFound("sweep %s is %s: it has no trial to give", req.SweepId, word(r.Msg.GetStatus()))
+		case left == 0:
+			return &exitError{client.ExitTimeout, fmt.Sprintf("sweep %s, which is %s, had no trial to give within %v", req.SweepId, word(r.Msg.GetStatus()), wait)}
+		}
+	}
+}
+
+func (e *Env) printAsked(c *ucli.Context, l *atelierv1.Lease) error {
+	r := askRecord{l.GetSweepId(), l.GetTrial(), l.GetRun(), l.GetToken(), params(l.GetParamsJson()), params(l.GetTrainingJson()), l.GetSeed(),
+		objectiveOf(l.GetObjective()), l.GetTtlMs(), l.GetLastEpoch(), nil}
+	if list := l.GetCheckpoints(); len(list) > 0 {
+		p := checkpointOf(list[0])
+		r.Resume = &p
+	}
+	return e.print(c, r, func() table {
+		return table{head: []string{"TRIAL", "RUN", "TOKEN", "TERM", "PARAMS"}, rows: [][]string{
+			{count(r.Trial), count(int64(r.Run)), strconv.FormatUint(r.Token, 10), roundly(time.Duration(r.TermMS) * time.Millisecond), pairs(r.Params)}}}
+	})
+}
+
+type tellRecord struct {
+	Sweep   string `json:"sweep"`
+	Trial   int64  `json:"trial"`
+	State   string `json:"state"`
+	Epoch   int32  `json:"epoch"`
+	Outcome string `json:"outcome"` // recorded; already: known before; empty: nothing was said
+	Verdict string `json:"verdict"`
+	Reason  string `json:"reason"`
+}
+
+func (e *Env) tell(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	id, n, err := trialArg(c)
+	if err != nil {
+		return err
+	}
+	metrics, err := metricsOf(c)
+	if err != nil {
+		return err
+	}
+	req := &atelierv1.TellTrialRequest{SweepId: id, Trial: n, Token: c.Uint64("token")}
+	if req.Ended, err = endOf(c); err != nil {
+		return err
+	}
+	if req.Ended == nil && len(metrics) == 0 && (c.IsSet("epoch") || c.IsSet("message")) {
+		return usage("trial tell: --epoch and --message go with --value, --metric or an end")
+	}
+	api, err := e.patient(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	t, err := api.Trials.GetTrial(c.Context, connect.NewRequest(&atelierv1.GetTrialRequest{SweepId: id, Trial: n}))
+	if err != nil {
+		return err
+	}
+	if runs := t.Msg.GetTrial().GetRuns(); req.Token == 0 && len(runs) > 0 {
+		req.Token = runs[len(runs)-1].GetToken()
+	}
+	if c.IsSet("value") {
+		s, err := api.Sweeps.GetSweep(c.Context, connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
+		if err != nil {
+			return err
+		}
+		name := s.Msg.GetSweep().GetObjective().GetMetric()
+		if slices.ContainsFunc(metrics[1:], func(m *atelierv1.Metric) bool { return m.Name == name }) {
+			return usage("trial tell: --value is %s, the objective, and --metric names it again", name)
+		}
+		metrics[0].Name = name
+	}
+	if len(metrics) > 0 {
+		// Named before it is sent: the same report sent twice counts once.
+		req.Report = &atelierv1.Report{Epoch: int32(c.Int("epoch")), Metrics: metrics, TimeMs: e.Now().UnixMilli()}
+		if !c.IsSet("epoch") {
+			req.Report.Epoch = t.Msg.GetTrial().GetEpoch() + 1
+		}
+	}
+	r, err := api.Trials.TellTrial(c.Context, connect.NewRequest(req))
+	if err != nil {
+		return err
+	}
+	m := r.Msg
+	out := tellRecord{id, n, word(m.GetTrial().GetStatus()), m.GetTrial().GetEpoch(), word(m.GetOutcome()), word(m.GetVerdict()), m.GetReason()}
+	if m.GetVerdict() == atelierv1.Verdict_VERDICT_CONTINUE || m.GetTrial().GetStatus() != atelierv1.TrialStatus_TRIAL_STATUS_RUNNING {
+		out.Reason = ""
+	}
+	return e.print(c, out, func() table {
+		return table{head: []string{"TRIAL", "STATE", "EPOCH", "OUTCOME", "VERDICT", "REASON"}, rows: [][]string{
+			{count(out.Trial), out.State, count(int64(out.Epoch)), dash(out.Outcome), dash(out.Verdict), dash(out.Reason)}}}
+	})
+}
+
+// metricsOf reads --value, first and without a name, and --metric.
+func metricsOf(c *ucli.Context) (out []*atelierv1.Metric, err error) {
+	if c.IsSet("value") {
+		v, err := strconv.ParseFloat(c.String("value"), 64)
+		if err != nil {
+			return nil, usage("trial tell: --value %q is no number", c.String("value"))
+		}
+		out = append(out, &atelierv1.Metric{Value: v})
+	}
+	for _, text := range c.StringSlice("metric") {
+		name, number, ok := strings.Cut(text, "=")
+		v, err := strconv.ParseFloat(number, 64)
+		if !ok || name == "" || err != nil {
+			return nil, usage("trial tell: --metric %q: want NAME=NUMBER", text)
+		}
+		out = append(out, &atelierv1.Metric{Name: name, Value: v})
+	}
+	if c.IsSet("epoch") && c.Int("epoch") < 1 {
+		return nil, usage("trial tell: --epoch %d: epochs count from 1", c.Int("epoch"))
+	}
+	return out, nil
+}
+
+// endOf reads how the run ended; nil where it goes on.
+func endOf(c *ucli.Context) (*atelierv1.RunEnded, error) {
+	var classes []atelierv1.ExitClass
+	for flag, class := range map[string]atelierv1.ExitClass{"done": atelierv1.ExitClass_EXIT_CLASS_FINISHED,
+		"stopped": atelierv1.ExitClass_EXIT_CLASS_STOPPED, "paused": atelierv1.ExitClass_EXIT_CLASS_PAUSED} {
+		if c.Bool(flag) {
+			classes = append(classes, class)
+		}
+	}
+	if c.IsSet("failed") {
+		at := slices.Index(failures(), c.String("failed"))
+		if at < 0 {
+			return nil, usage("trial tell: --failed %s: want one of %s", c.String("failed"), strings.Join(failures(), ", "))
+		}
+		classes = append(classes, atelierv1.ExitClass_EXIT_CLASS_DIVERGED+atelierv1.ExitClass(at))
+	}
+	switch len(classes) {
+	case 0:
+		return nil, nil
+	case 1:
+		return &atelierv1.RunEnded{Exit: classes[0], Message: c.String("message")}, nil
+	}
+	return nil, usage("trial tell: a run ends in one way: --done, --stopped, --paused or --failed")
+}

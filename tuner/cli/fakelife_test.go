@@ -1,0 +1,112 @@
+package cli_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	v1 "atelier/common/proto/atelier/v1"
+
+	"connectrpc.com/connect"
+)
+
+// pareto is a sweep with all that a sweep may have.
+func (f *fake) pareto() *v1.Sweep {
+	s := f.sweep("s-aaaaaaaa")
+	s.Id, s.Name, s.Trainer, s.BudgetTrials = "s-cccccccc", "rich", "external", 0
+	s.BudgetEpochs, s.Epochs, s.BudgetMs, s.SpentMs = 500, 77, 7_200_000, 95_000
+	s.CheckpointBytes, s.StoredBytes, s.Priority, s.Enqueued = 10_000_000_000, 123_456_789, -5, 2
+	s.WarmStart, s.WarmTrials, s.StoppingJson = "s-bbbbbbbb", 31, `{"rule":"asha","min_epochs":1}`
+	s.Requires = map[string]string{"zone": "b", "gpu": "a100"}
+	s.Objectives = []*v1.Objective{objective(), {Metric: "latency_ms", Direction: v1.Direction_DIRECTION_MINIMIZE}}
+	s.Constraints = []*v1.Constraint{{Metric: "mb", HasMax: true, Max: 100}, {Metric: "fps", HasMin: true, Min: 30}}
+	s.Counts.Paused, s.Status, s.Ending, s.EndedMs = 3, v1.SweepStatus_SWEEP_STATUS_FINISHED, "its budget of 500 epochs is used", ms(0)
+	return s
+}
+
+func (f *fake) EnqueueTrials(_ context.Context, r *connect.Request[v1.EnqueueTrialsRequest]) (*connect.Response[v1.EnqueueTrialsResponse], error) {
+	s, err := f.find(r.Msg.Id)
+	if err == nil {
+		err = f.write(r.Msg.RequestId, r.Msg)
+		s.Enqueued = int64(len(r.Msg.ParamsJson))
+	}
+	return ok(&v1.EnqueueTrialsResponse{Sweep: s}, err)
+}
+
+func (f *fake) PrioritizeSweep(_ context.Context, r *connect.Request[v1.PrioritizeSweepRequest]) (*connect.Response[v1.PrioritizeSweepResponse], error) {
+	s, err := f.find(r.Msg.Id)
+	if err == nil {
+		err = f.write(r.Msg.RequestId, r.Msg)
+		s.Priority = r.Msg.Priority
+	}
+	return ok(&v1.PrioritizeSweepResponse{Sweep: s}, err)
+}
+
+func (f *fake) VerifySweep(_ context.Context, r *connect.Request[v1.VerifySweepRequest]) (*connect.Response[v1.VerifySweepResponse], error) {
+	_, err := f.find(r.Msg.Id)
+	m := &v1.VerifySweepResponse{Checked: 12, Index: 4711}
+	if r.Msg.Id == "s-bbbbbbbb" {
+		m.Checked, m.Unchecked = 3, 1
+		m.Differences = []*v1.ProposalDifference{{Trial: 2, RecordedJson: params3, ComputedJson: params7, Seen: 1, Source: v1.ProposalSource_PROPOSAL_SOURCE_SEARCH},
+			{Trial: 3, RecordedJson: params3, Seen: 2, Source: v1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED}}
+	}
+	return ok(m, err)
+}
+
+func (f *fake) GetImportance(_ context.Context, r *connect.Request[v1.GetImportanceRequest]) (*connect.Response[v1.GetImportanceResponse], error) {
+	if _, err := f.find(r.Msg.Id); err != nil {
+		return nil, err
+	}
+	if r.Msg.Id == "s-bbbbbbbb" {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("0 trials have a value; at least 10 are needed"))
+	}
+	return ok(&v1.GetImportanceResponse{Method: "PED-ANOVA", Trials: 12, Index: 4711, Parameters: []*v1.ParameterImportance{
+		{Name: "lr", Importance: 0.75}, {Name: "batch_size", Importance: 0.25}, {Name: "momentum"}}}, nil)
+}
+
+func (f *fake) GetProgress(_ context.Context, r *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error) {
+	_, err := f.find(r.Msg.Id)
+	return ok(&v1.GetProgressResponse{Objective: objective(), Index: 4711, Points: []*v1.ProgressPoint{
+		{Ended: 1, Trial: 2, Value: 0.5, Best: 0.5, BestTrial: 2, TimeMs: 1500, Epochs: 4},
+		{Ended: 3, Trial: 1, Value: 0.75, Best: 0.5, BestTrial: 2, TimeMs: 65_000, Epochs: 12},
+		{Ended: 4, Trial: 4, Value: 0.25, Best: 0.25, BestTrial: 4, TimeMs: 3_700_000, Epochs: 16}}}, err)
+}
+
+func (f *fake) AskTrial(_ context.Context, r *connect.Request[v1.AskTrialRequest]) (*connect.Response[v1.AskTrialResponse], error) {
+	s, err := f.find(r.Msg.SweepId)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(r.Msg.RequestId) < 16:
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("request id missing"))
+	case s.Id != "s-cccccccc" || r.Msg.Name == "late":
+		return ok(&v1.AskTrialResponse{Status: s.Status}, nil)
+	}
+	return ok(&v1.AskTrialResponse{Status: s.Status, Lease: &v1.Lease{SweepId: s.Id, Trial: 7, Token: 140, Run: 2, ParamsJson: params7, TrainingJson: `{"epochs":3}`, Seed: 9,
+		Objective: objective(), TtlMs: r.Msg.TermMs, LastEpoch: 3, Checkpoints: f.checkpoints()[:1]}}, nil)
+}
+
+func (f *fake) TellTrial(_ context.Context, r *connect.Request[v1.TellTrialRequest]) (*connect.Response[v1.TellTrialResponse], error) {
+	t, err := f.trial(r.Msg.SweepId, r.Msg.Trial)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	f.requests = append(f.requests, r.Msg)
+	f.mu.Unlock()
+	if r.Msg.Token != 140 {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("tell trial %d: the lease is over", r.Msg.Trial))
+	}
+	m := &v1.TellTrialResponse{Trial: t, Verdict: v1.Verdict_VERDICT_CONTINUE}
+	if r.Msg.Report != nil {
+		m.Outcome = v1.Outcome_OUTCOME_RECORDED
+		t.Epoch = r.Msg.Report.Epoch
+		if r.Msg.Report.Epoch > 4 {
+			m.Verdict, m.Reason = v1.Verdict_VERDICT_PAUSE, "rung 2 of asha"
+		}
+	}
+	if r.Msg.Ended != nil {
+		m.Outcome, m.Verdict, t.Status = v1.Outcome_OUTCOME_RECORDED, 0, v1.TrialStatus_TRIAL_STATUS_FINISHED
+	}
+	return ok(m, nil)
+}

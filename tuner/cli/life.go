@@ -1,0 +1,310 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/sweep"
+
+	"connectrpc.com/connect"
+	ucli "github.com/urfave/cli/v2"
+)
+
+// lifeCommands are the verbs that steer and explain a sweep while it lives.
+func (e *Env) lifeCommands() []*ucli.Command {
+	return []*ucli.Command{
+		verb(&ucli.Command{Name: "extend", Usage: "add to a sweep's budget", ArgsUsage: "ID", Description: "A sweep that has finished goes on.",
+			Flags: []ucli.Flag{&ucli.Int64Flag{Name: "trials", Usage: "`N` further trials"},
+				&ucli.Int64Flag{Name: "epochs", Usage: "`N` further epochs, of all trials together"},
+				&ucli.DurationFlag{Name: "time", Usage: "`DURATION` more to run, such as 30m"}}, Action: e.extendSweep}, 1, 1,
+			"atelier sweep extend s-k3v9q2ma --trials 20", "atelier sweep extend s-k3v9q2ma --epochs 500 --time 2h"),
+		verb(&ucli.Command{Name: "enqueue", Usage: "give points to be tried next", ArgsUsage: "ID",
+			Description: "Given points are tried before any that search proposes, in the order given, and\n" +
+				"count towards the budget. A point has a value for every parameter that is active.",
+			Flags:  []ucli.Flag{&ucli.StringSliceFlag{Name: "params", Usage: "a point as a `JSON` object (may be given again), or - for a JSON list on standard input"}},
+			Action: e.enqueue}, 1, 1,
+			`atelier sweep enqueue s-k3v9q2ma --params '{"lr":0.01,"batch_size":32}'`,
+			"atelier leaderboard s-aaaaaaaa --top 3 -o json | jq '[.[].params]' | atelier sweep enqueue s-bbbbbbbb --params -"),
+		verb(&ucli.Command{Name: "priority", Usage: "say which sweep gets free slots first", ArgsUsage: "ID N",
+			Description: "The sweep of the highest number, 0 unless said otherwise, gets free slots first; equals\nshare. Trials that run are not taken away. A negative N stands after --.",
+			Action:      e.priority}, 2, 2,
+			"atelier sweep priority s-k3v9q2ma 10", "atelier sweep priority s-k3v9q2ma -- -5"),
+		verb(&ucli.Command{Name: "verify", Usage: "compute every proposal again and compare", ArgsUsage: "ID",
+			Description: "Each point is computed from what search knew when it was proposed. Exit code 1 if one\ndiffers from what is recorded. It takes as long as the search itself did.",
+			Flags:       []ucli.Flag{outputFlag()}, Action: e.verify}, 1, 1,
+			"atelier sweep verify s-k3v9q2ma"),
+		verb(&ucli.Command{Name: "importance", Usage: "which parameters mattered for the best results", ArgsUsage: "ID",
+			Description: "PED-ANOVA on the trials that have ended with a value. Shares add up to 1.",
+			Flags:       []ucli.Flag{outputFlag()}, Action: e.importance}, 1, 1,
+			"atelier sweep importance s-k3v9q2ma"),
+		verb(&ucli.Command{Name: "progress", Usage: "the best value so far, trial by trial", ArgsUsage: "ID",
+			Description: "Trials in the order in which they ended, with the time since the sweep was made and the\nepochs trained until then.",
+			Flags:       []ucli.Flag{outputFlag()}, Action: e.bestSoFar}, 1, 1,
+			"atelier sweep progress s-k3v9q2ma", "atelier sweep progress s-k3v9q2ma -o csv > progress.csv"),
+	}
+}
+
+func (e *Env) extendSweep(c *ucli.Context) error {
+	n, epochs, d := c.Int64("trials"), c.Int64("epochs"), c.Duration("time")
+	if n < 0 || epochs < 0 || d < 0 || n == 0 && epochs == 0 && d < time.Millisecond {
+		return usage("sweep extend: say what to add: --trials N, --epochs N or --time DURATION")
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.ExtendSweep(c.Context, connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: requestID(), Id: c.Args().First(),
+		AddTrials: n, AddEpochs: epochs, AddMs: d.Milliseconds()}))
+	if err != nil {
+		return err
+	}
+	s := r.Msg.GetSweep()
+	e.say("sweep %s is %s with a budget of %s", s.GetId(), word(s.GetStatus()), budgetOf(s))
+	return nil
+}
+
+// budgetOf writes a budget as people do: 40 trials, 500 epochs, 2h.
+func budgetOf(s *atelierv1.Sweep) string {
+	var parts []string
+	if n := s.GetBudgetTrials(); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d trials", n))
+	}
+	if n := s.GetBudgetEpochs(); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d epochs", n))
+	}
+	if ms := s.GetBudgetMs(); ms > 0 {
+		parts = append(parts, roundly(time.Duration(ms)*time.Millisecond))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// points reads the points of --params.
+func (e *Env) points(given []string) (out []string, err error) {
+	for _, text := range given {
+		if text != "-" {
+			out = append(out, text)
+			continue
+		}
+		b, err := io.ReadAll(io.LimitReader(e.In, 64<<20))
+		if err != nil {
+			return nil, err
+		}
+		var list []json.RawMessage
+		if err := json.Unmarshal(b, &list); err != nil {
+			return nil, fmt.Errorf("standard input: want a JSON list of points, such as [{\"lr\":0.01}]: %w", err)
+		}
+		for _, p := range list {
+			out = append(out, string(p))
+		}
+	}
+	if len(out) == 0 {
+		return nil, usage(`sweep enqueue: say which points: --params '{"lr":0.01}'`)
+	}
+	return out, nil
+}
+
+func (e *Env) enqueue(c *ucli.Context) error {
+	points, err := e.points(c.StringSlice("params"))
+	if err != nil {
+		return err
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.EnqueueTrials(c.Context, connect.NewRequest(&atelierv1.EnqueueTrialsRequest{RequestId: requestID(), Id: c.Args().First(), ParamsJson: points}))
+	if err != nil {
+		return err
+	}
+	e.say("sweep %s: %d given points wait to be tried", r.Msg.GetSweep().GetId(), r.Msg.GetSweep().GetEnqueued())
+	return nil
+}
+
+func (e *Env) priority(c *ucli.Context) error {
+	n, err := strconv.ParseInt(c.Args().Get(1), 10, 32)
+	if err != nil {
+		return usage("sweep priority: %q: want a whole number", c.Args().Get(1))
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.PrioritizeSweep(c.Context, connect.NewRequest(&atelierv1.PrioritizeSweepRequest{RequestId: requestID(), Id: c.Args().First(), Priority: int32(n)}))
+	if err != nil {
+		return err
+	}
+	e.say("sweep %s has priority %d", r.Msg.GetSweep().GetId(), r.Msg.GetSweep().GetPriority())
+	return nil
+}
+
+type differenceRecord struct {
+	Trial    int64           `json:"trial"`
+	Source   string          `json:"source"`
+	Seen     int64           `json:"seen"`
+	Recorded json.RawMessage `json:"recorded"`
+	Computed json.RawMessage `json:"computed"`
+}
+
+func (e *Env) verify(c *ucli.Context) error {
+	api, err := e.reader(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.VerifySweep(c.Context, connect.NewRequest(&atelierv1.VerifySweepRequest{Id: c.Args().First()}))
+	if err != nil {
+		return err
+	}
+	records := []differenceRecord{}
+	for _, d := range r.Msg.GetDifferences() {
+		records = append(records, differenceRecord{d.GetTrial(), word(d.GetSource()), d.GetSeen(), params(d.GetRecordedJson()), params(d.GetComputedJson())})
+	}
+	if len(records) > 0 || c.String("output") != "table" {
+		err = e.print(c, records, func() table {
+			t := table{head: []string{"TRIAL", "SOURCE", "SEEN", "RECORDED", "COMPUTED"}}
+			for _, x := range records {
+				t.rows = append(t.rows, []string{count(x.Trial), x.Source, count(x.Seen), pairs(x.Recorded), pairs(x.Computed)})
+			}
+			return t
+		})
+		if err != nil {
+			return err
+		}
+	}
+	text := fmt.Sprintf("%d proposals computed again at index %d", r.Msg.GetChecked(), r.Msg.GetIndex())
+	if n := r.Msg.GetUnchecked(); n > 0 {
+		text += fmt.Sprintf(", %d not (made by other means than search, or before this was recorded)", n)
+	}
+	if n := len(records); n > 0 {
+		return &exitError{client.ExitError, fmt.Sprintf("%s: %d differ, the first is trial %d", text, n, records[0].Trial)}
+	}
+	e.say("%s: no difference", text)
+	return nil
+}
+
+type importanceRecord struct {
+	Parameter  string `json:"parameter"`
+	Importance num    `json:"importance"`
+}
+
+func (e *Env) importance(c *ucli.Context) error {
+	api, err := e.reader(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.GetImportance(c.Context, connect.NewRequest(&atelierv1.GetImportanceRequest{Id: c.Args().First()}))
+	if err != nil {
+		return err
+	}
+	records := []importanceRecord{}
+	for _, p := range r.Msg.GetParameters() {
+		records = append(records, importanceRecord{p.GetName(), num(p.GetImportance())})
+	}
+	e.say("%s, from %d trials at index %d", r.Msg.GetMethod(), r.Msg.GetTrials(), r.Msg.GetIndex())
+	return e.print(c, records, func() table {
+		t := table{head: []string{"PARAMETER", "IMPORTANCE"}}
+		for _, x := range records {
+			t.rows = append(t.rows, []string{x.Parameter, strconv.FormatFloat(float64(x.Importance), 'f', 3, 64)})
+		}
+		return t
+	})
+}
+
+type progressRecord struct {
+	Ended     int64 `json:"ended"`
+	Trial     int64 `json:"trial"`
+	Value     num   `json:"value"`
+	Best      num   `json:"best"`
+	BestTrial int64 `json:"best_trial"`
+	TimeMS    int64 `json:"time_ms"`
+	Epochs    int64 `json:"epochs"`
+}
+
+func (e *Env) bestSoFar(c *ucli.Context) error {
+	api, err := e.reader(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	r, err := api.Sweeps.GetProgress(c.Context, connect.NewRequest(&atelierv1.GetProgressRequest{Id: c.Args().First()}))
+	if err != nil {
+		return err
+	}
+	records := []progressRecord{}
+	for _, p := range r.Msg.GetPoints() {
+		records = append(records, progressRecord{p.GetEnded(), p.GetTrial(), num(p.GetValue()), num(p.GetBest()), p.GetBestTrial(), p.GetTimeMs(), p.GetEpochs()})
+	}
+	return e.print(c, records, func() table {
+		t := table{head: []string{"ENDED", "TRIAL", strings.ToUpper(dash(r.Msg.GetObjective().GetMetric())), "BEST", "OF TRIAL", "AFTER", "EPOCHS"}}
+		for _, x := range records {
+			t.rows = append(t.rows, []string{count(x.Ended), count(x.Trial), short(float64(x.Value)), short(float64(x.Best)), count(x.BestTrial),
+				roundly(time.Duration(x.TimeMS) * time.Millisecond), count(x.Epochs)})
+		}
+		return t
+	})
+}
+
+// resumeSweep lets a paused sweep go on. A spec that is named must be the one
+// that was submitted: a sweep does not change its question.
+func (e *Env) resumeSweep(c *ucli.Context) error {
+	if c.NArg() == 2 {
+		if err := e.sameSpec(c); err != nil {
+			return err
+		}
+	}
+	return e.controlSweep(c, atelierv1.SweepAction_SWEEP_ACTION_RESUME)
+}
+
+func (e *Env) sameSpec(c *ucli.Context) error {
+	name, text, err := e.readSpec(c.Args().Get(1))
+	if err != nil {
+		return err
+	}
+	if _, err := sweep.Parse(name, text); err != nil {
+		return err
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	id := c.Args().First()
+	r, err := api.Sweeps.GetSweep(c.Context, connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
+	if err != nil {
+		return err
+	}
+	line, was, is := firstChange(r.Msg.GetSweep().GetSpecYaml(), string(text))
+	if line == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s:%d: it is not the spec of sweep %s: there %q, here %q; a sweep keeps its spec. "+
+		"`atelier sweep extend` adds to its budget; for anything else submit a new sweep with `warm_start: %s`", name, line, id, was, is, id)
+}
+
+// firstChange names the first line in which two texts differ; 0 if none does.
+func firstChange(a, b string) (line int, was, is string) {
+	x, y := strings.Split(strings.TrimRight(a, "\n"), "\n"), strings.Split(strings.TrimRight(b, "\n"), "\n")
+	for i := range max(len(x), len(y)) {
+		was, is = "", ""
+		if i < len(x) {
+			was = strings.TrimRight(x[i], " \r")
+		}
+		if i < len(y) {
+			is = strings.TrimRight(y[i], " \r")
+		}
+		if was != is || i >= len(x) || i >= len(y) {
+			return i + 1, was, is
+		}
+	}
+	return 0, "", ""
+}

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
+	r := sweepOf(s)
+	return e.print(c, r, func() table {
+		n := r.Counts
+		t := table{head: []string{"", ""}, rows: [][]string{
+			{"id", r.ID}, {"name", r.Name}, {"state", r.State}}}
+		add := func(k, v string) { t.rows = append(t.rows, []string{k, v}) }
+		if r.Failure != "" {
+			add("failure", r.Failure)
+		}
+		if r.Ending != "" {
+			add("because", r.Ending)
+		}
+		for i, o := range r.Objectives {
+			add(map[bool]string{true: "objective"}[i == 0], o.Direction+" "+o.Metric)
+		}
+		for _, x := range r.Constraints {
+			add("constraint", x.text())
+		}
+		method := r.SearchMethod
+		if r.Algorithm != "" {
+			method += " (" + r.Algorithm + ")"
+		}
+		add("search", method)
+		add("seed", strconv.FormatUint(r.Seed, 10))
+		add("trainer", r.Trainer)
+		trials := fmt.Sprintf("%s ended, %d running, %d waiting, at most %d at once", strings.Replace(of(done(s.GetCounts()), r.BudgetTrials), "/", " of ", 1), n.Running, n.Waiting, r.Parallelism)
+		if n.Paused > 0 {
+			trials += fmt.Sprintf(", %d paused", n.Paused)
+		}
+		if r.Enqueued > 0 {
+			trials += fmt.Sprintf(", %d given points to come", r.Enqueued)
+		}
+		add("trials", trials)
+		if r.BudgetEpochs > 0 {
+			add("epochs", fmt.Sprintf("%d of %d", r.Epochs, r.BudgetEpochs))
+		}
+		if r.BudgetMS > 0 {
+			add("time", roundly(time.Duration(r.SpentMS)*time.Millisecond)+" of "+roundly(time.Duration(r.BudgetMS)*time.Millisecond))
+		}
+		if r.CheckpointBytes > 0 {
+			add("checkpoints", bytesOf(r.StoredBytes)+" of "+bytesOf(r.CheckpointBytes))
+		}
+		if r.Priority != 0 {
+			add("priority", count(int64(r.Priority)))
+		}
+		if r.WarmStart != "" {
+			add("warm start", fmt.Sprintf("%d trials of %s", r.WarmTrials, r.WarmStart))
+		}
+		if len(r.Requires) > 0 {
+			add("requires", labels(r.Requires))
+		}
+		if string(r.Stopping) != "null" {
+			add("stopping", pairs(r.Stopping))
+		}
+		add("ended", fmt.Sprintf("%d finished, %d stopped, %d diverged, %d failed, %d cancelled", n.Finished, n.Stopped, n.Diverged, n.Failed, n.Cancelled))
+		add("runs", fmt.Sprintf("%d, %d reports", n.Runs, n.Reports))
+		add("created", clock(r.CreatedMS))
+		add("took", e.span(r.CreatedMS, r.EndedMS))
+		if r.Best != nil {
+			add("best", fmt.Sprintf("%s (trial %d, epoch %d)", short(float64(r.Best.Value)), r.Best.Trial, r.Best.Epoch))
+			add("", pairs(r.Best.Params))
+		}
+		return t
+	})
+}
+
+// of writes how many of how many, where there is a limit.
+func of(n, limit int64) string {
+	if limit == 0 {
+		return count(n)
+	}
+	return fmt.Sprintf("%d/%d", n, limit)
+}
+
+// labels writes labels by name: gpu=a100 zone=b.
+func labels(of map[string]string) string {
+	names := slices.Sorted(maps.Keys(of))
+	for i, name := range names {
+		names[i] = name + "=" + of[name]
+	}
+	return strings.Join(names, " ")
+}
