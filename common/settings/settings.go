@@ -73,6 +73,10 @@ type Settings struct {
 	Mean [3]float64 `json:"normalization.mean"` // of red, green, blue in 0..1; ImageNet's unless given
 	Std  [3]float64 `json:"normalization.std"`
 
+	// Seed in place of the one that the run was given, to train several trials
+	// alike or to search over seeds; negative = the run's own.
+	Seed int64 `json:"seed"`
+
 	Train      string `json:"data.train"` // image folders
 	Validation string `json:"data.validation"`
 	Test       string `json:"data.test"`   // never seen by training; for whoever measures the model that came of it
@@ -92,7 +96,7 @@ const ownMomentum = -1
 func Default() Settings {
 	return Settings{Model: "resnet18", Epochs: 10, BatchSize: 32, LR: 0.001, Optimizer: "adam", Momentum: ownMomentum,
 		Schedule: "constant", StepEpochs: 5, Gamma: 0.1, ClassWeights: "none", Accumulate: 1,
-		ImageSize: 64, Augment: true, Normalize: "given", DropoutRate: -1, Layout: "auto", Precision: "fp32",
+		ImageSize: 64, Augment: true, Normalize: "given", DropoutRate: -1, Seed: -1, Layout: "auto", Precision: "fp32",
 		Mean: ImageNetMean, Std: ImageNetStd, Crop: "pad", CropScaleMin: 0.08, Flip: true, CutMixAlpha: 1, Sampling: "shuffle"}
 }
 
@@ -150,6 +154,7 @@ var fields = []field{
 	{"data.train", text(func(s *Settings) *string { return &s.Train })},
 	{"data.validation", text(func(s *Settings) *string { return &s.Validation })},
 	{"data.test", text(func(s *Settings) *string { return &s.Test })},
+	{"seed", seed},
 	{"num_workers", whole(0, 1024, func(s *Settings) *int { return &s.NumWorkers })},
 }
 
@@ -311,6 +316,18 @@ func architecture(s *Settings, v any) error {
 		return unknownName(fmt.Sprintf("no model %q; did you mean %q? There are %s", fmt.Sprint(v), nearest.Word(t, Models()), strings.Join(Models(), ", ")))
 	}
 	s.Model = t
+	return nil
+}
+
+// MaxSeed is the largest seed that every reader of JSON keeps exactly.
+const MaxSeed = 1 << 53
+
+func seed(s *Settings, v any) error {
+	var n int
+	if err := whole(0, MaxSeed, func(*Settings) *int { return &n })(s, v); err != nil {
+		return err
+	}
+	s.Seed = int64(n)
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"atelier/common/checkpoint"
+	"atelier/deploy/local"
 )
 
 // history is what the tests read of a training_history.json.
@@ -213,5 +214,72 @@ func TestInterruptedTraining(t *testing.T) {
 	must(t, err)
 	if h.Status != "interrupted" || len(h.Epochs) == 0 || len(tensors(t, filepath.Join(out, "best_model.pth"))) < 10 {
 		t.Errorf("history %+v", h)
+	}
+}
+
+// With a cluster addressed the same training runs there, with the same bits,
+// and its results come here; who stops watching can come back.
+func TestTrainInACluster(t *testing.T) {
+	flags := torch(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	data := facades(t, ctx)
+	must(t, os.Rename(filepath.Join(data, "validation"), filepath.Join(data, "v")))
+	must(t, os.CopyFS(filepath.Join(data, "validation"), os.DirFS(filepath.Join(data, "v"))))
+	must(t, os.Rename(filepath.Join(data, "v"), filepath.Join(data, "test")))
+	alone, away := filepath.Join(t.TempDir(), "alone"), filepath.Join(t.TempDir(), "away")
+	if _, stderr, code := atelier(t, ctx, nil, here(flags[1], data, alone)...); code != 0 {
+		t.Fatalf("here: exit %d:\n%s", code, stderr)
+	}
+	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 1, ThreadsPerSlot: 1, ExtraArgs: map[string][]string{"worker": flags}})
+
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "atelier"), here(flags[1], data, away)...)
+	cmd.Env = append(os.Environ(), "ATELIER_ADDR="+strings.Join(cluster.APIAddrs(), ","))
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	must(t, cmd.Start())
+	for {
+		if h, err := readHistory(away); err == nil && len(h.Epochs) > 0 {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no report:\n%s", errs.String())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	must(t, cmd.Process.Signal(syscall.SIGINT))
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 0 && (code != 130 || !strings.Contains(errs.String(), "goes on as sweep s-")) {
+		t.Errorf("interrupted: %s:\n%s", cmd.ProcessState, errs.String())
+	}
+	stdout, stderr, code := atelier(t, ctx, cluster, "train", "--trainer-bin", flags[1], "--resume", away)
+	if code != 0 || stdout != away+"\n" {
+		t.Fatalf("taken up again: exit %d, %q:\n%s", code, stdout, stderr)
+	}
+	want, err := readHistory(alone)
+	must(t, err)
+	got, err := readHistory(away)
+	must(t, err)
+	if got.Status != "finished" || !slices.Equal(got.ValLoss, want.ValLoss) || got.TestAcc == nil || *got.TestAcc != *want.TestAcc {
+		t.Errorf("history %+v, on this machine %+v", got, want)
+	}
+	for _, name := range []string{"final_model.pth", "best_model.pth"} {
+		one, other := tensors(t, filepath.Join(alone, name)), tensors(t, filepath.Join(away, name))
+		for k, b := range one {
+			if !bytes.Equal(b, other[k]) {
+				t.Errorf("%s: %s differs from that of the same training on this machine", name, k)
+			}
+		}
+	}
+	if _, err := os.Stat(filepath.Join(away, "image_batches/gothic.png")); err != nil {
+		t.Error(err)
+	}
+	text, err := os.ReadFile(filepath.Join(away, "training_diagnostics.txt"))
+	must(t, err)
+	if !strings.Contains(string(text), "sweep        s-") || !strings.Contains(string(text), "workers") {
+		t.Errorf("diagnostics:\n%s", text)
+	}
+	if _, stderr, code := atelier(t, ctx, cluster, here(flags[1], data, filepath.Join(t.TempDir(), "bad"), "--set", "precision=fp16")...); code != 6 || !strings.Contains(stderr, "bad spec") {
+		t.Errorf("a training that cannot be: exit %d:\n%s", code, stderr)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/config"
+	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/train"
 
 	ucli "github.com/urfave/cli/v2"
@@ -44,15 +45,18 @@ func (e *Env) trainCommand() *ucli.Command {
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints/<model>_ep<epochs>_bs<batch>_lr<lr>)"},
 		&ucli.StringFlag{Name: "resume", Usage: "go on with the training in `PATH`, its folder or a checkpoint of it"},
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier training in the folder"},
+		&ucli.BoolFlag{Name: "local", Usage: "train on this machine although a cluster is addressed (ATELIER_ADDR)"},
+		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
 		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
 		&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; print the folder and nothing else"})
 	return verb(&ucli.Command{Name: "train", Usage: "train one model",
-		Description: "Trains on this machine and leaves best_model.pth, final_model.pth, training_history.json,\n" +
-			"training_diagnostics.txt and image_batches/ in the results' folder, whose path goes to\n" +
-			"standard output. Without any flag, on a terminal, it asks for model and tracking.\n" +
+		Description: "Trains on this machine, or in the cluster that --addr or ATELIER_ADDR names, and leaves\n" +
+			"best_model.pth, final_model.pth, training_history.json, training_diagnostics.txt and\n" +
+			"image_batches/ in the results' folder, whose path goes to standard output. Without any flag, on a terminal, it asks for model and tracking.\n" +
 			"A value is taken from its flag, else from the environment (ATELIER_TRAIN_EPOCHS=30), else\n" +
 			"from the configuration file, else it is the default. An interrupt ends the training with\n" +
-			"its last checkpoint (exit code 130); --resume goes on from there, bit for bit.",
+			"its last checkpoint (exit code 130); --resume goes on from there, bit for bit.\n" +
+			"In a cluster an interrupt ends the watching; --resume watches again and fetches.",
 		Flags: flags, Action: e.train}, 0, 0,
 		"atelier train", "atelier train --model resnet18 --data run/facades --epochs 30 --batch-size 32 --lr 0.001",
 		"atelier train --model vanilla --data run/facades --set augmentation.cutmix.enabled=true",
@@ -69,6 +73,13 @@ func (e *Env) train(c *ucli.Context) error {
 			return err
 		}
 	}
+	api, err := e.trainCluster(c, resumed)
+	if err != nil {
+		return err
+	}
+	if api != nil {
+		defer api.Close()
+	}
 	base, out := e.Dir, c.String("out")
 	if out != "" {
 		out = e.path(out)
@@ -76,14 +87,28 @@ func (e *Env) train(c *ucli.Context) error {
 	if resumed != nil && resumed.Base != "" {
 		base = resumed.Base
 	}
-	plan, err := train.NewPlan(conf, base, out, false)
+	plan, err := train.NewPlan(conf, base, out, api != nil && !client.Loopback(api.Addrs()))
 	if err != nil {
 		return e.trainFault(err)
 	}
 	if resumed != nil {
 		plan.From(resumed)
 	}
-	return e.trainHere(c, plan)
+	return e.carryOut(c, plan, api)
+}
+
+// trainCluster connects to the cluster that was addressed, if one was: nil
+// means this machine. A training goes on where it began.
+func (e *Env) trainCluster(c *ucli.Context, resumed *train.Resumption) (*client.Client, error) {
+	switch {
+	case resumed != nil && resumed.Sweep != "":
+		if c.Bool("local") {
+			return nil, usage("train: this training goes on in a cluster, as sweep %s; --local cannot take it over", resumed.Sweep)
+		}
+	case resumed != nil || c.Bool("local") || !c.IsSet("addr"):
+		return nil, nil
+	}
+	return e.patient(c)
 }
 
 // trainConfig lays the layers of the configuration over one another.
@@ -194,14 +219,22 @@ func (e *Env) trainFault(err error) error {
 	return err
 }
 
-// trainHere trains on this machine.
-func (e *Env) trainHere(c *ucli.Context, plan *train.Plan) error {
+// carryOut trains on this machine, or in the cluster behind api.
+func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) error {
 	trainer, err := train.FindTrainer(c.String("trainer-bin"))
-	if err != nil {
+	if err != nil && (api == nil || c.IsSet("trainer-bin")) {
 		return err
 	}
 	bar := &trainBar{e: e, quiet: c.Bool("quiet")}
-	r, err := train.Local(c.Context, plan, train.Options{Trainer: trainer, Overwrite: c.Bool("overwrite"), Watch: bar, Now: e.Now})
+	o := train.Options{Trainer: trainer, Overwrite: c.Bool("overwrite"), Watch: bar, Now: e.Now}
+	var r *train.Result
+	if api == nil {
+		r, err = train.Local(c.Context, plan, o)
+	} else {
+		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Pull: func(ctx context.Context, k *atelierv1.Checkpoint, to string) error {
+			return pull(ctx, k, c.String("shared"), to)
+		}})
+	}
 	bar.clear()
 	if r == nil {
 		var exists *train.ExistsError
@@ -229,6 +262,9 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, err e
 		}
 		_, err := fmt.Fprintln(e.Out, e.relative(r.Folder))
 		return err
+	case errors.Is(err, train.ErrGoesOn):
+		e.say("the training goes on as sweep %s; to watch it and fetch its results: %s", r.Sweep, again)
+		return &exitError{code: client.ExitInterrupted}
 	case errors.Is(err, train.ErrInterrupted) && ctx.Err() != nil:
 		e.say("%s; go on with: %s", r.Summary(), again)
 		return &exitError{code: client.ExitInterrupted}
@@ -238,6 +274,9 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, err e
 			e.say("  - %s", h)
 		}
 		e.say("%s", r.Summary())
+		if f.Remote {
+			return &exitError{code: client.ExitSweepFailed}
+		}
 		return &exitError{code: client.ExitError}
 	}
 	return err

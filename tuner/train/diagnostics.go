@@ -52,6 +52,10 @@ func (r *Result) diagnostics(now time.Time) []byte {
 	r.data(&b)
 
 	head("Machine")
+	if r.Sweep != "" {
+		write(&b, []fact{{"sweep", r.Sweep}, {"workers", strings.Join(r.Workers, ", ")}})
+		fmt.Fprintf(&b, "Submitted from:\n")
+	}
 	write(&b, r.machine)
 
 	head("Configuration (value, and where it was said)")

@@ -207,7 +207,7 @@ func (f *folder) export(finished bool, last int) error {
 
 // save writes run.json.
 func (f *folder) save(p *Plan) error {
-	s := saved{Format: savedFormat, Base: p.BaseDir, Threads: p.Threads, Tracked: p.trackedRun}
+	s := saved{Format: savedFormat, Base: p.BaseDir, Threads: p.Threads, Tracked: p.trackedRun, Sweep: p.sweep}
 	for _, v := range p.Config.All() {
 		s.Values = append(s.Values, savedValue{v.Key, v.Data, v.Source()})
 	}
@@ -226,6 +226,7 @@ type Resumption struct {
 	Base    string // folder its relative paths start from
 	Threads int    // of the CPU; 0 = not known
 	Tracked string // the run of MLflow; "" = none
+	Sweep   string // that trains it on a cluster; "" = it is trained here
 }
 
 // Resume reads what --resume names, a training's folder, a file in it, or a
@@ -287,7 +288,7 @@ func (r *Resumption) settle(run []byte, c *config.Config) error {
 	if s.Format != savedFormat {
 		return fmt.Errorf("it is of format %d, this program reads %d", s.Format, savedFormat)
 	}
-	r.Base, r.Threads, r.Tracked = s.Base, s.Threads, s.Tracked
+	r.Base, r.Threads, r.Tracked, r.Sweep = s.Base, s.Threads, s.Tracked, s.Sweep
 	for _, v := range s.Values {
 		if err := c.Set(v.Key, number(v.Value), config.Resumed, "resumed run, "+v.Source); err != nil {
 			return err
@@ -321,7 +322,7 @@ func fromCheckpoint(path string, c *config.Config) (*Resumption, error) {
 	}
 	for _, name := range c.Names() {
 		v, ok := values[name]
-		if text, isText := v.(string); !ok || isText && text == "" || name == "dropout_rate" && strings.HasPrefix(fmt.Sprint(v), "-") {
+		if text, isText := v.(string); !ok || isText && text == "" || strings.HasPrefix(fmt.Sprint(v), "-") { // not given
 			continue
 		}
 		if err := c.Set(name, number(v), config.Resumed, filepath.Base(path)); err != nil {
@@ -346,7 +347,7 @@ func fromCheckpoint(path string, c *config.Config) (*Resumption, error) {
 
 // From makes a plan go on where a resumption stands.
 func (p *Plan) From(r *Resumption) {
-	p.resumeFile, p.resumeEpoch, p.trackedRun = r.File, r.Epoch, r.Tracked
+	p.resumeFile, p.resumeEpoch, p.trackedRun, p.sweep = r.File, r.Epoch, r.Tracked, r.Sweep
 	if r.Folder != "" {
 		p.Folder, p.again = r.Folder, true
 	}

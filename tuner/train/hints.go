@@ -8,9 +8,12 @@ import (
 )
 
 // failureHints are what a person can do after a failure (runbook 7.1).
-func failureHints(class string, p *Plan, dir string) []string {
+func failureHints(f *Failure, p *Plan, dir string) []string {
 	s := p.Settings
-	switch class {
+	if f.Remote && f.Class != trainerproto.FailedOutOfMemory && f.Class != trainerproto.FailedDiverged {
+		return []string{"what the worker logged: atelier trial logs " + p.sweep + " 1"}
+	}
+	switch f.Class {
 	case trainerproto.FailedOutOfMemory:
 		var hints []string
 		if s.BatchSize > 1 {

@@ -39,6 +39,9 @@ func Keys() []config.Key {
 	var keys []config.Key
 	defaults := trainerDefaults()
 	for _, name := range settings.Keys() {
+		if name == keySeed {
+			continue // ours is never left to chance, and may be any of 64 bits
+		}
 		k := config.Key{Name: name, Default: defaults[name], Check: func(v []byte) error { return settings.Check(name, v) }}
 		if dir, ok := defaultData[name]; ok {
 			k.Default, k.Optional = dir, name == "data.test"

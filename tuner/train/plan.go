@@ -33,6 +33,7 @@ type Plan struct {
 	resumeFile  string // checkpoint to go on from; "" = from the start
 	resumeEpoch int
 	trackedRun  string // of MLflow, to go on with
+	sweep       string // that trains it on a cluster, once there is one
 }
 
 // Part is one image folder of a training.
@@ -56,7 +57,7 @@ func NewPlan(c *config.Config, base, out string, remote bool) (*Plan, error) {
 	if err := p.chooseTest(remote); err != nil {
 		return nil, err
 	}
-	p.Training = c.JSON(func(key string) bool { return isTraining(key) && (key != "data.test" || p.hasTest()) })
+	p.Training = c.JSON(func(key string) bool { return isTraining(key) && (key != keySeed || p.Seed <= settings.MaxSeed) })
 	var err error
 	if p.Settings, err = settings.Parse(p.Training, nil, base); err != nil {
 		return nil, errors.New(strings.ReplaceAll(err.Error(), "training: ", ""))
@@ -100,14 +101,14 @@ func seedOf(v any) uint64 {
 func (p *Plan) hasTest() bool { return p.Config.Get("data.test").Data != nil }
 
 // chooseTest drops a test folder that nobody asked for by name and that is not
-// there.
+// there. A cluster's training is tested here as well.
 func (p *Plan) chooseTest(remote bool) error {
 	v := p.Config.Get("data.test")
-	if v.Data == nil || remote {
+	if v.Data == nil {
 		return nil
 	}
 	dir := absolute(p.BaseDir, v.Text())
-	if _, err := os.Stat(dir); err == nil || v.Origin > config.Resumed {
+	if _, err := os.Stat(dir); err == nil || v.Origin > config.Resumed && !remote {
 		return nil // lookAtData says what is wrong with it
 	}
 	if v.Origin != config.Default {
@@ -150,6 +151,7 @@ type saved struct {
 	Threads int          `json:"threads"`
 	Values  []savedValue `json:"values"`
 	Tracked string       `json:"mlflow_run,omitempty"`
+	Sweep   string       `json:"sweep,omitempty"`
 }
 
 type savedValue struct {

@@ -24,7 +24,6 @@ type tracker struct {
 	tell  func(string)
 	known map[int64]bool // epochs an earlier sitting has written
 
-	stop    func() // reading the machine
 	mu      sync.Mutex
 	summary sysmetrics.Summary
 }
@@ -48,11 +47,12 @@ func openStore(p *Plan, warn func(string)) (mlflow.Store, error) {
 // startTracker starts the MLflow run of a training, or takes an earlier
 // sitting's up again. Without a store, or where the run cannot be made, it is
 // nil.
-func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder string, id string, began time.Time, warn func(string)) *tracker {
+func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder string, began time.Time, warn func(string)) *tracker {
 	if store == nil {
 		return nil
 	}
 	var err error
+	id := p.trackedRun
 	t := &tracker{store: store, tell: warn, known: map[int64]bool{}}
 	spec := mlflow.RunSpec{Experiment: p.Config.String(keyExperiment), Name: filepath.Base(folder), Start: began, RunID: id,
 		Tags: map[string]string{"model": p.Settings.Model, "stage": "training", "folder": folder}}
@@ -83,17 +83,33 @@ func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder strin
 			t.known[x.Step] = true
 		}
 	}
+	return t
+}
+
+// machine reads what this machine does until stop is called.
+func (t *tracker) machine(ctx context.Context, folder string) (stop func()) {
+	if t == nil {
+		return func() {}
+	}
 	step := int64(0)
-	t.stop = sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: folder}, func(s sysmetrics.Sample) {
+	return sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: folder}, func(s sysmetrics.Sample) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.summary.Add(s)
 		for _, v := range s.Series() {
-			t.run.Metric(v.Name, v.Value, step, s.Time) // a bad name would have been told by a test
+			t.run.Metric(v.Name, v.Value, step, s.Time) // its error would be a name's fault, which a test of the names would show
 		}
 		step++
 	})
-	return t
+}
+
+// leave ends the writing, not the run: it goes on elsewhere.
+func (t *tracker) leave() {
+	if t != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), flushFor)
+		defer cancel()
+		t.note(t.store.Close(ctx))
+	}
 }
 
 func (t *tracker) note(err error) {
@@ -125,7 +141,6 @@ func (t *tracker) end(h *History, f *folder) (hint []string) {
 	if t == nil {
 		return nil
 	}
-	t.stop()
 	t.mu.Lock()
 	for _, v := range t.summary.Values() {
 		t.note(t.run.Metric(v.Name, v.Value, int64(h.last()), time.Time{}))

@@ -57,6 +57,9 @@ func sheets(stdin io.Reader, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if s.Seed >= 0 {
+		job.Seed = uint64(s.Seed)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	return train.Sheets(ctx, s, job.Seed, job.CacheDir, job.SheetsDir, train.SheetImages, slog.New(slog.NewTextHandler(logs, nil)))

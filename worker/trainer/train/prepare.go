@@ -24,6 +24,9 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 		return badSpec("%w", err)
 	}
 	s := r.settings
+	if s.Seed >= 0 {
+		r.job.Seed = uint64(s.Seed)
+	}
 	if r.metric = r.job.Metric; r.metric == "" {
 		r.metric = "val_loss"
 	}

@@ -1,0 +1,250 @@
+package train
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trainerproto"
+
+	"connectrpc.com/connect"
+)
+
+// ErrGoesOn ends the watching of a training that goes on in the cluster.
+var ErrGoesOn = errors.New("the training goes on in the cluster")
+
+// Cluster is where and how a training is sent away.
+type Cluster struct {
+	API *client.Client
+	// Pull writes a checkpoint into a file, verified.
+	Pull func(ctx context.Context, c *v1.Checkpoint, to string) error
+}
+
+// trialNumber is the only trial of a training's sweep.
+const trialNumber = 1
+
+// Spec is the plan as a sweep of one trial, for people and the cluster alike.
+// JSON is YAML.
+func (p *Plan) Spec() ([]byte, error) {
+	type axis struct {
+		Type    string    `json:"type"`
+		Choices []float64 `json:"choices"`
+	}
+	return json.MarshalIndent(struct {
+		Name      string            `json:"name"`
+		Method    string            `json:"search_method"`
+		Seed      uint64            `json:"seed"`
+		Objective map[string]string `json:"objective"`
+		Budget    map[string]int    `json:"budget"`
+		Parallel  int               `json:"parallelism"`
+		Trainer   string            `json:"trainer"`
+		Space     map[string]axis   `json:"space"`
+		Training  json.RawMessage   `json:"training"`
+	}{"train " + FolderName(p.Settings), "grid_search", p.Seed, map[string]string{"metric": "val_loss", "direction": "minimize"}, map[string]int{"trials": 1}, 1, "torch",
+		map[string]axis{"lr": {"categorical", []float64{p.Settings.LR}}}, p.Training}, "", "  ")
+}
+
+// Remote trains in a cluster: a sweep of one trial is submitted, or one that
+// was is taken up again; its reports are shown and written down, and its
+// checkpoints fetched at the end. With a trainer on this machine (o.Trainer)
+// sample sheets are drawn and the model is tested here.
+func Remote(ctx context.Context, p *Plan, o Options, c Cluster) (*Result, error) {
+	return sit(ctx, p, o, func(s *sitting) error {
+		if p.sweep == "" {
+			if err := s.submit(ctx, c); err != nil {
+				return err
+			}
+		}
+		s.result.Sweep = p.sweep
+		s.o.Watch.Progress(Progress{Message: "sweep " + p.sweep + ": waiting for a worker"})
+		s.drawSheets(ctx)
+		if err := s.follow(ctx, c); err != nil {
+			if ctx.Err() != nil {
+				return ErrGoesOn
+			}
+			return err
+		}
+		return s.collect(ctx, c)
+	})
+}
+
+func (s *sitting) submit(ctx context.Context, c Cluster) error {
+	spec, err := s.plan.Spec()
+	if err != nil {
+		return err
+	}
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return err
+	}
+	r, err := c.API.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: hex.EncodeToString(id[:]),
+		SpecYaml: string(spec), SpecName: "training", BaseDir: s.plan.BaseDir}))
+	if err != nil {
+		return err
+	}
+	s.plan.sweep = r.Msg.GetSweep().GetId()
+	return s.folder.save(s.plan)
+}
+
+// follow shows the trial's reports until its sweep has ended.
+func (s *sitting) follow(ctx context.Context, c Cluster) error {
+	var after uint64
+	for {
+		began := time.Now()
+		r, err := c.API.Sweeps.WaitSweep(ctx, connect.NewRequest(&v1.WaitSweepRequest{Id: s.plan.sweep, AfterIndex: after, WaitMs: 2000}))
+		if err != nil {
+			return err
+		}
+		if err := s.reports(ctx, c); err != nil {
+			return err
+		}
+		switch r.Msg.GetSweep().GetStatus() {
+		case v1.SweepStatus_SWEEP_STATUS_RUNNING, v1.SweepStatus_SWEEP_STATUS_PAUSED, v1.SweepStatus_SWEEP_STATUS_STOPPING:
+		default:
+			return nil
+		}
+		after = r.Msg.GetIndex()
+		select {
+		case <-time.After(200*time.Millisecond - time.Since(began)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// reports takes the reports that are new.
+func (s *sitting) reports(ctx context.Context, c Cluster) error {
+	trial, err := c.API.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.plan.sweep, Trial: trialNumber}))
+	if connect.CodeOf(err) == connect.CodeNotFound {
+		return nil // not proposed yet
+	}
+	if err != nil || int(trial.Msg.GetTrial().GetEpoch()) <= s.history.last() {
+		return err
+	}
+	curve, err := c.API.Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: s.plan.sweep, Trial: trialNumber}))
+	if err != nil {
+		return err
+	}
+	before := trial.Msg.GetTrial().GetStartedMs()
+	for _, r := range curve.Msg.GetReports() {
+		seconds := float64(r.GetTimeMs()-before) / 1000
+		before = r.GetTimeMs()
+		if int(r.GetEpoch()) <= s.history.last() {
+			continue
+		}
+		e := trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: int(r.GetEpoch()), Seconds: max(seconds, 0)}
+		for _, m := range r.GetMetrics() {
+			e.Metrics = append(e.Metrics, trainerproto.Metric{Name: m.GetName(), Value: m.GetValue()})
+		}
+		if err := s.take(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect fetches the best and the newest checkpoint of a trial that has ended,
+// and says how it did.
+func (s *sitting) collect(ctx context.Context, c Cluster) error {
+	got, err := c.API.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.plan.sweep, Trial: trialNumber}))
+	if connect.CodeOf(err) == connect.CodeNotFound {
+		return s.ended(ctx, c)
+	}
+	if err != nil {
+		return err
+	}
+	trial := got.Msg.GetTrial()
+	for _, run := range trial.GetRuns() {
+		s.result.Workers = append(s.result.Workers, fmt.Sprintf("%s/%s", run.GetWorker(), run.GetSlot()))
+	}
+	r, err := c.API.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: s.plan.sweep, Trial: trialNumber}))
+	if err != nil {
+		return err
+	}
+	var best, last *v1.Checkpoint
+	for _, k := range r.Msg.GetCheckpoints() {
+		if last == nil || k.GetEpoch() > last.GetEpoch() {
+			last = k
+		}
+		if int(k.GetEpoch()) == s.history.BestEpoch {
+			best = k
+		}
+	}
+	for _, k := range []*v1.Checkpoint{best, last} {
+		if k == nil {
+			continue
+		}
+		path := s.folder.resume(fmt.Sprintf("epoch-%04d-run-1.pth", k.GetEpoch()))
+		s.o.Watch.Progress(Progress{Message: fmt.Sprintf("fetching the checkpoint of epoch %d", k.GetEpoch())})
+		if err := c.Pull(ctx, k, path); err != nil {
+			return fmt.Errorf("checkpoint of epoch %d: %w; once that is mended: atelier train --resume %s", k.GetEpoch(), err, s.folder.dir)
+		}
+		if k == best {
+			if err := s.folder.markBest(path); err != nil {
+				return err
+			}
+		}
+	}
+	if last != nil {
+		if err := s.folder.keepOnly(int(last.GetEpoch())); err != nil {
+			return err
+		}
+	}
+	s.history.Message = fmt.Sprintf("%d epochs in sweep %s", s.history.last(), s.plan.sweep)
+	switch trial.GetStatus() {
+	case v1.TrialStatus_TRIAL_STATUS_FINISHED:
+		return nil
+	case v1.TrialStatus_TRIAL_STATUS_STOPPED:
+		s.history.Message += ", stopped: " + trial.GetStopReason()
+		return nil
+	}
+	f := &Failure{Class: trainerproto.FailedCrashed, Message: trial.GetFailure(), Remote: true}
+	if runs := trial.GetRuns(); len(runs) > 0 {
+		end := runs[len(runs)-1]
+		f.Class = strings.ToLower(strings.TrimPrefix(end.GetExit().String(), "EXIT_CLASS_"))
+		if f.Message == "" {
+			f.Message = end.GetMessage()
+		}
+	}
+	if trial.GetStatus() == v1.TrialStatus_TRIAL_STATUS_CANCELLED {
+		f.Class, f.Message = "cancelled", "sweep "+s.plan.sweep+" was cancelled"
+	}
+	return f
+}
+
+// ended tells of a sweep that ended before its trial began.
+func (s *sitting) ended(ctx context.Context, c Cluster) error {
+	r, err := c.API.Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: s.plan.sweep}))
+	if err != nil {
+		return err
+	}
+	status := strings.ToLower(strings.TrimPrefix(r.Msg.GetSweep().GetStatus().String(), "SWEEP_STATUS_"))
+	return &Failure{Class: status, Message: fmt.Sprintf("sweep %s ended before its trial began: %s %s", s.plan.sweep, status, r.Msg.GetSweep().GetFailure()), Remote: true}
+}
+
+// drawSheets draws the sample sheets here, if a trainer and the images are at
+// hand.
+func (s *sitting) drawSheets(ctx context.Context) {
+	p := s.plan
+	if p.again || s.o.Trainer == "" || p.Data[0].Folder == nil {
+		if !p.again {
+			s.result.warn("no " + SheetsDir + ": drawing them takes an atelier-trainer and the images on this machine")
+		}
+		return
+	}
+	job, err := json.Marshal(trainerproto.Job{Protocol: trainerproto.Version, Seed: p.Seed, Params: []byte("{}"), Training: p.Training,
+		BaseDir: p.BaseDir, CacheDir: p.CacheDir, SheetsDir: s.folder.path(SheetsDir)})
+	if err == nil {
+		_, err = ask(ctx, s.o.Trainer, append(job, '\n'), "sheets")
+	}
+	if err != nil && ctx.Err() == nil {
+		s.result.warn("no " + SheetsDir + ": " + err.Error())
+	}
+}

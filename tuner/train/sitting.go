@@ -1,0 +1,308 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"atelier/common/trainerproto"
+)
+
+// ErrInterrupted ends a training that was told to end; its last checkpoint
+// stands.
+var ErrInterrupted = errors.New("interrupted")
+
+// Failure is a training that ended by itself before its time.
+type Failure struct {
+	Class   string // of trainerproto
+	Message string
+	Hints   []string
+	Remote  bool // in a cluster
+}
+
+func (f *Failure) Error() string { return f.Message }
+
+// Watcher is shown how a training goes on.
+type Watcher interface {
+	Begin(*Plan) // nothing stands in its way
+	Progress(Progress)
+	Epoch(Epoch)
+}
+
+// Progress is a moment between two reports.
+type Progress struct {
+	Message       string // before the first epoch: what is being prepared
+	Epoch, Epochs int    // the epoch under way, from 1
+	Done          float64
+	Loss, Acc     float64 // of training, so far in this epoch
+	ImagesPerS    float64
+	Left          time.Duration // of the training; 0 = not known yet
+}
+
+// Epoch is a report.
+type Epoch struct {
+	Epoch, Epochs int
+	Metrics       trainerproto.Metrics
+	Seconds       float64
+	Best          bool
+	Left          time.Duration // of the training
+}
+
+// Result is what came of a training.
+type Result struct {
+	Folder  string
+	History *History
+	Plan    *Plan
+	Sitting float64  // seconds this call took
+	Hint    []string // how to look at what was tracked
+	Sweep   string   // that trained it; "" = this machine did
+	Workers []string // of the cluster, a run each
+	machine []fact
+
+	mu     sync.Mutex
+	warned []string
+}
+
+func (r *Result) warn(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.warned = append(r.warned, text)
+}
+
+// Warnings are what went wrong without ending the training.
+func (r *Result) Warnings() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.warned)
+}
+
+// Options of a training.
+type Options struct {
+	Trainer   string // program; see FindTrainer. Remote does without, if need be
+	Overwrite bool   // replace the results of an earlier training
+	Watch     Watcher
+	Now       func() time.Time
+}
+
+// sitting is one call of Local or Remote.
+type sitting struct {
+	o       Options
+	plan    *Plan
+	folder  *folder
+	history *History
+	result  *Result
+	began   time.Time
+	before  float64  // seconds of earlier sittings
+	track   *tracker // nil: not tracked
+
+	pace struct { // of the epoch under way
+		epoch int
+		since time.Time
+		done  float64
+	}
+}
+
+// sit holds the folder while body trains, and makes it say how that ended.
+func sit(ctx context.Context, p *Plan, o Options, body func(*sitting) error) (*Result, error) {
+	s := &sitting{o: o, plan: p, began: o.Now(), result: &Result{Folder: p.Folder, Plan: p}}
+	store, err := openStore(p, s.result.warn)
+	if err != nil {
+		return nil, err
+	}
+	f, err := hold(p.Folder)
+	if err == nil {
+		defer f.release()
+		s.folder = f
+		err = s.open()
+	}
+	if err != nil {
+		if store != nil {
+			store.Close(ctx) // nothing was written
+		}
+		return nil, err
+	}
+	o.Watch.Begin(p)
+	s.result.machine = machine(p, "")
+	s.track = startTracker(ctx, store, p, f.dir, s.began, s.result.warn)
+	if err = s.rememberRun(); err == nil {
+		err = body(s)
+	}
+	return s.result, s.close(ctx, err)
+}
+
+// rememberRun keeps the id of the tracked run, which a server gives in its own
+// time, for a sitting that goes on with it.
+func (s *sitting) rememberRun() error {
+	id := s.track.id()
+	if id == "" || id == s.plan.trackedRun {
+		return nil
+	}
+	s.plan.trackedRun = id
+	return s.folder.save(s.plan)
+}
+
+// open settles history and folder: a new training, or one to go on with.
+func (s *sitting) open() (err error) {
+	p := s.plan
+	if !p.again {
+		if err := s.folder.begin(s.o.Overwrite); err != nil {
+			return err
+		}
+	}
+	if s.history, err = ReadHistory(s.folder.path(HistoryFile)); err != nil {
+		return err
+	}
+	h := s.history
+	if p.again {
+		h.cut(p.resumeEpoch)
+		if p.resumeFile != "" && h.BestEpoch == p.resumeEpoch {
+			// The sitting before may have ended between report and checkpoint.
+			if err := s.folder.markBest(p.resumeFile); err != nil {
+				return err
+			}
+		}
+	}
+	h.Model, h.Seed, h.Device, h.Status, h.Message = p.Settings.Model, p.Seed, p.Device, Running, ""
+	h.TestLoss, h.TestAcc, h.TestImages, h.TestClasses = Number(nan), Number(nan), 0, nil
+	if h.Started == 0 {
+		h.Started = s.began.UnixMilli()
+	}
+	s.before, s.result.History = h.Runtime, h
+	if err := s.folder.save(p); err != nil {
+		return err
+	}
+	return s.note()
+}
+
+// note writes the history down.
+func (s *sitting) note() error {
+	s.history.Runtime = s.before + s.o.Now().Sub(s.began).Seconds()
+	return s.history.write(s.folder.path(HistoryFile))
+}
+
+// take is called for each event, in order.
+func (s *sitting) take(e trainerproto.Event) error {
+	switch e.Kind {
+	case trainerproto.EventProgress:
+		s.o.Watch.Progress(s.progress(e))
+	case trainerproto.EventEpoch:
+		s.history.add(e.Epoch, e.Metrics, e.Seconds)
+		s.track.epoch(e.Epoch, e.Metrics, e.Seconds)
+		s.pace.epoch = 0
+		s.o.Watch.Epoch(Epoch{Epoch: e.Epoch, Epochs: s.plan.Settings.Epochs, Metrics: e.Metrics, Seconds: e.Seconds,
+			Best: s.history.BestEpoch == e.Epoch, Left: s.left(s.plan.Settings.Epochs - e.Epoch)})
+		return errors.Join(s.note(), s.rememberRun())
+	case trainerproto.EventCheckpoint:
+		if s.history.BestEpoch == e.Epoch {
+			if err := s.folder.markBest(e.Path); err != nil {
+				return err
+			}
+		}
+		return s.folder.keepOnly(e.Epoch)
+	}
+	return nil
+}
+
+// left is the time of so many epochs at the pace of the last ones.
+func (s *sitting) left(epochs int) time.Duration {
+	seconds := s.history.Seconds
+	seconds = seconds[max(0, len(seconds)-5):]
+	if len(seconds) == 0 {
+		return 0
+	}
+	sum := 0.0
+	for _, x := range seconds {
+		sum += float64(x)
+	}
+	return time.Duration(sum / float64(len(seconds)) * float64(epochs) * float64(time.Second))
+}
+
+func (s *sitting) progress(e trainerproto.Event) Progress {
+	epochs := s.plan.Settings.Epochs
+	out := Progress{Message: e.Message, Epoch: e.Epoch, Epochs: epochs}
+	if e.Epoch == 0 || e.Steps < int64(epochs) {
+		return out
+	}
+	batches := float64(e.Steps) / float64(epochs)
+	out.Done = min(max(float64(e.Step)/batches-float64(e.Epoch-1), 0), 1)
+	out.Loss, _ = e.Metrics.Get("train_loss")
+	out.Acc, _ = e.Metrics.Get("train_acc")
+	out.ImagesPerS, _ = e.Metrics.Get("images_per_s")
+	rest := float64(epochs-e.Epoch) + 1 - out.Done // epochs
+	if len(s.history.Seconds) > 0 {
+		out.Left = time.Duration(float64(s.left(1)) * rest)
+		return out
+	}
+	// The first epoch: at its own pace since its first word.
+	if now := s.o.Now(); s.pace.epoch != e.Epoch {
+		s.pace.epoch, s.pace.since, s.pace.done = e.Epoch, now, out.Done
+	} else if gained := out.Done - s.pace.done; gained > 0 {
+		out.Left = time.Duration(float64(now.Sub(s.pace.since)) / gained * rest)
+	}
+	return out
+}
+
+// close makes the folder say how it ended, whatever did.
+func (s *sitting) close(ctx context.Context, err error) error {
+	h := s.history
+	var f *Failure
+	switch {
+	case err == nil:
+		h.Status = Finished
+	case errors.Is(err, ErrInterrupted):
+		h.Status, h.Message = Interrupted, "interrupted"
+	case errors.Is(err, ErrGoesOn):
+		h.Message = "goes on as sweep " + s.plan.sweep
+		s.track.leave()
+		return errors.Join(err, s.note())
+	case errors.As(err, &f) && f.Class == trainerproto.FailedDiverged:
+		h.Status, h.Message = Diverged, f.Message
+	default:
+		h.Status, h.Message = Failed, err.Error()
+	}
+	if f != nil {
+		f.Hints = failureHints(f, s.plan, s.folder.dir)
+	}
+	if e := s.folder.export(err == nil, h.last()); e != nil {
+		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))
+		h.Status = Failed
+	}
+	if err == nil && s.plan.hasTest() && s.o.Trainer == "" {
+		s.result.warn("not tested: that takes an atelier-trainer on this machine")
+	} else if err == nil && len(h.Epochs) > 0 && s.plan.hasTest() {
+		if err = s.test(ctx); err != nil {
+			h.Status, h.Message = Failed, err.Error()
+			if ctx.Err() != nil {
+				err, h.Status = ErrInterrupted, Interrupted
+			}
+		}
+	}
+	s.result.Sitting = s.o.Now().Sub(s.began).Seconds()
+	e := s.note()
+	if e == nil {
+		e = writeFile(s.folder.path(DiagnosticsFile), s.result.diagnostics(s.o.Now()))
+	}
+	if e != nil {
+		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))
+	}
+	s.result.Hint = s.track.end(h, s.folder)
+	return err
+}
+
+var nan = math.NaN()
+
+// asDiskFull names the cause people can do something about.
+func asDiskFull(err error, p *Plan, dir string) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), "quota") {
+		f := &Failure{Class: trainerproto.FailedDiskFull, Message: "disk full: " + err.Error()}
+		f.Hints = failureHints(f, p, dir)
+		return f
+	}
+	return err
+}
