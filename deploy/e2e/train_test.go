@@ -256,6 +256,9 @@ func TestTrainInACluster(t *testing.T) {
 	if code != 0 || stdout != away+"\n" {
 		t.Fatalf("taken up again: exit %d, %q:\n%s", code, stdout, stderr)
 	}
+	if _, stderr, code := atelier(t, ctx, cluster, "train", "--resume", away, "--epochs", "9"); code != 2 || !strings.Contains(stderr, "--epochs: sweep s-") {
+		t.Errorf("other settings for a sweep that is under way: exit %d:\n%s", code, stderr)
+	}
 	want, err := readHistory(alone)
 	must(t, err)
 	got, err := readHistory(away)

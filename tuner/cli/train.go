@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"atelier/common/client"
@@ -52,7 +53,8 @@ func (e *Env) trainCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "train", Usage: "train one model",
 		Description: "Trains on this machine, or in the cluster that --addr or ATELIER_ADDR names, and leaves\n" +
 			"best_model.pth, final_model.pth, training_history.json, training_diagnostics.txt and\n" +
-			"image_batches/ in the results' folder, whose path goes to standard output. Without any flag, on a terminal, it asks for model and tracking.\n" +
+			"image_batches/ in the results' folder, whose path goes to standard output. Without any\n" +
+			"flag, on a terminal, it asks for model and tracking.\n" +
 			"A value is taken from its flag, else from the environment (ATELIER_TRAIN_EPOCHS=30), else\n" +
 			"from the configuration file, else it is the default. An interrupt ends the training with\n" +
 			"its last checkpoint (exit code 130); --resume goes on from there, bit for bit.\n" +
@@ -73,7 +75,7 @@ func (e *Env) train(c *ucli.Context) error {
 			return err
 		}
 	}
-	api, err := e.trainCluster(c, resumed)
+	api, err := e.trainCluster(c, conf, resumed)
 	if err != nil {
 		return err
 	}
@@ -99,11 +101,16 @@ func (e *Env) train(c *ucli.Context) error {
 
 // trainCluster connects to the cluster that was addressed, if one was: nil
 // means this machine. A training goes on where it began.
-func (e *Env) trainCluster(c *ucli.Context, resumed *train.Resumption) (*client.Client, error) {
+func (e *Env) trainCluster(c *ucli.Context, conf *config.Config, resumed *train.Resumption) (*client.Client, error) {
 	switch {
 	case resumed != nil && resumed.Sweep != "":
 		if c.Bool("local") {
 			return nil, usage("train: this training goes on in a cluster, as sweep %s; --local cannot take it over", resumed.Sweep)
+		}
+		for _, v := range conf.All() {
+			if v.Origin > config.Resumed && train.IsTraining(v.Key) && v.Key != "data.test" {
+				return nil, usage("train: %s: sweep %s trains with the settings it was submitted with; begin another training (--out DIR)", v.Source(), resumed.Sweep)
+			}
 		}
 	case resumed != nil || c.Bool("local") || !c.IsSet("addr"):
 		return nil, nil
@@ -244,15 +251,18 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 		}
 		return err
 	}
-	return e.trained(c.Context, bar, r, err)
+	again := "atelier train --resume " + e.relative(r.Folder)
+	if r.Sweep != "" && !slices.ContainsFunc(e.Environ, func(kv string) bool { return strings.HasPrefix(kv, "ATELIER_ADDR=") }) {
+		again += " --addr " + c.String("addr")
+	}
+	return e.trained(c.Context, bar, r, again, err)
 }
 
-// trained says how a training ended.
-func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, err error) error {
+// trained says how a training ended; again is the command that goes on with it.
+func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again string, err error) error {
 	for _, w := range r.Warnings() {
 		bar.say("warning: %s", w)
 	}
-	again := "atelier train --resume " + e.relative(r.Folder)
 	var f *train.Failure
 	switch {
 	case err == nil:
@@ -269,7 +279,11 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, err e
 		e.say("%s; go on with: %s", r.Summary(), again)
 		return &exitError{code: client.ExitInterrupted}
 	case errors.As(err, &f):
-		e.say("atelier train: %s: %s", strings.ReplaceAll(f.Class, "_", " "), f.Message)
+		text, class := f.Message, strings.ReplaceAll(f.Class, "_", " ")
+		if !strings.HasPrefix(text, class) {
+			text = class + ": " + text
+		}
+		e.say("atelier train: %s", text)
 		for _, h := range f.Hints {
 			e.say("  - %s", h)
 		}

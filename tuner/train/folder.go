@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -175,9 +176,27 @@ func (f *folder) markBest(path string) error {
 	tmp := f.resume("." + bestLink + ".new")
 	os.Remove(tmp)
 	if err := os.Link(path, tmp); err != nil {
-		return fmt.Errorf("keep the best checkpoint: %w", err)
+		// Not every file system has links.
+		if err := copyFile(path, tmp); err != nil {
+			os.Remove(tmp)
+			return fmt.Errorf("keep the best checkpoint: %w", err)
+		}
 	}
 	return os.Rename(tmp, f.resume(bestLink))
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
 }
 
 // export makes model files, which anybody can open, of the training
@@ -290,7 +309,7 @@ func (r *Resumption) settle(run []byte, c *config.Config) error {
 	}
 	r.Base, r.Threads, r.Tracked, r.Sweep = s.Base, s.Threads, s.Tracked, s.Sweep
 	for _, v := range s.Values {
-		if err := c.Set(v.Key, number(v.Value), config.Resumed, "resumed run, "+v.Source); err != nil {
+		if err := c.Set(v.Key, number(v.Value), config.Resumed, "resumed run, "+strings.TrimPrefix(v.Source, "resumed run, ")); err != nil {
 			return err
 		}
 	}

@@ -126,8 +126,8 @@ func number(v any) any {
 	return v
 }
 
-// isTraining tells the trainer's keys from the command's own.
-func isTraining(key string) bool { return slices.Contains(settings.Keys(), key) }
+// IsTraining tells the trainer's keys from the command's own.
+func IsTraining(key string) bool { return slices.Contains(settings.Keys(), key) }
 
 // Nearest picks the key that an unknown one most likely stands for.
 func Nearest(unknown string, known []string) string { return settings.Nearest(unknown, known) }

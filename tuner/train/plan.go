@@ -57,7 +57,7 @@ func NewPlan(c *config.Config, base, out string, remote bool) (*Plan, error) {
 	if err := p.chooseTest(remote); err != nil {
 		return nil, err
 	}
-	p.Training = c.JSON(func(key string) bool { return isTraining(key) && (key != keySeed || p.Seed <= settings.MaxSeed) })
+	p.Training = c.JSON(func(key string) bool { return IsTraining(key) && (key != keySeed || p.Seed <= settings.MaxSeed) })
 	var err error
 	if p.Settings, err = settings.Parse(p.Training, nil, base); err != nil {
 		return nil, errors.New(strings.ReplaceAll(err.Error(), "training: ", ""))

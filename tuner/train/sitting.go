@@ -3,10 +3,8 @@ package train
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -251,6 +249,7 @@ func (s *sitting) progress(e trainerproto.Event) Progress {
 // close makes the folder say how it ended, whatever did.
 func (s *sitting) close(ctx context.Context, err error) error {
 	h := s.history
+	err = asDiskFull(err, s.plan, s.folder.dir)
 	var f *Failure
 	switch {
 	case err == nil:
@@ -299,7 +298,7 @@ var nan = math.NaN()
 
 // asDiskFull names the cause people can do something about.
 func asDiskFull(err error, p *Plan, dir string) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), "quota") {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		f := &Failure{Class: trainerproto.FailedDiskFull, Message: "disk full: " + err.Error()}
 		f.Hints = failureHints(f, p, dir)
 		return f
