@@ -43,6 +43,9 @@ func openFiles(root string, o Options) (*fileStore, error) {
 
 func (s *fileStore) String() string { return s.root }
 
+// Ready has nothing to wait for: a folder's runs leave nothing behind.
+func (s *fileStore) Ready(context.Context) error { return nil }
+
 func (s *fileStore) Hint() []string {
 	dir := s.root
 	if rel, err := filepath.Rel(s.o.Dir, s.root); err == nil && filepath.IsLocal(rel) {

@@ -46,6 +46,12 @@ func (f *fileRun) open() error {
 
 func (f *fileRun) id() string { return f.run }
 
+func (f *fileRun) pending() (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return int64(len(f.left)), nil
+}
+
 func (f *fileRun) write(entries []entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

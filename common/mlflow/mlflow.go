@@ -130,6 +130,9 @@ type Store interface {
 	// Artifacts returns the names in a folder of a run's artifacts, sorted;
 	// "" is the top.
 	Artifacts(ctx context.Context, runID, folder string) ([]string, error)
+	// Ready waits until what earlier programs left for this store is delivered:
+	// only then do the reading calls tell all that was said.
+	Ready(ctx context.Context) error
 	// Hint is what a person types to look at the store, one line each.
 	Hint() []string
 	// String names the store for people, without credentials.

@@ -42,6 +42,9 @@ type sink interface {
 	finish(ctx context.Context) error
 	// id is the run's id, "" while it has none.
 	id() string
+	// pending counts what write took and the store has not; the error says that
+	// it will never have it.
+	pending() (int64, error)
 }
 
 // Run is one run being written. Its methods may be called from several
@@ -61,6 +64,7 @@ type Run struct {
 	dropped int64
 	ended   bool
 	closed  bool
+	writing bool
 
 	wake chan struct{} // capacity 1: something urgent is there
 	stop chan struct{} // closed by close
@@ -238,7 +242,36 @@ func (r *Run) take() []entry {
 	defer r.mu.Unlock()
 	items := r.items
 	r.items, r.metrics = nil, 0
+	r.writing = len(items) > 0
 	return items
+}
+
+// wrote says that what take returned is written; over: no more will come.
+func (r *Run) wrote() (over bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.writing = false
+	return r.ended && len(r.items) == 0
+}
+
+// Wait returns when the store has all that was said so far, or ctx ends.
+func (r *Run) Wait(ctx context.Context) error {
+	for {
+		r.rouse()
+		r.mu.Lock()
+		n := int64(len(r.items))
+		if r.writing {
+			n++
+		}
+		r.mu.Unlock()
+		waits, err := r.sink.pending()
+		if err != nil || n+waits == 0 {
+			return err
+		}
+		if !pause(ctx, 5*time.Millisecond) {
+			return fmt.Errorf("MLflow run %s: %d entries wait: %w", r.name, n+waits, ctx.Err())
+		}
+	}
 }
 
 // work brings entries to the sink: metrics once a while, the rest at once.
@@ -253,15 +286,12 @@ func (r *Run) work(every time.Duration) {
 		case <-r.stop:
 			if items := r.take(); len(items) > 0 {
 				r.sink.write(items)
+				r.wrote()
 			}
 			return
 		}
 		if items := r.take(); len(items) > 0 {
-			r.sink.write(items)
-			r.mu.Lock()
-			over := r.ended && len(r.items) == 0
-			r.mu.Unlock()
-			if over {
+			if r.sink.write(items); r.wrote() {
 				return
 			}
 		}

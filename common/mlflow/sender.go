@@ -152,6 +152,21 @@ func (s *restStore) adopt() {
 	}
 }
 
+// Ready waits for the journals of ended processes.
+func (s *restStore) Ready(ctx context.Context) error {
+	s.mu.Lock()
+	adopted := s.adopted
+	s.mu.Unlock()
+	for _, w := range adopted {
+		if !await(ctx, w.done, nil) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return fmt.Errorf("MLflow at %s: what an earlier program left is not delivered yet: %w", s, cmpErr(w.last, ctx.Err()))
+		}
+	}
+	return nil
+}
+
 func (s *restStore) Close(ctx context.Context) error {
 	s.mu.Lock()
 	runs, adopted := s.runs, s.adopted
@@ -174,6 +189,22 @@ func (w *sender) id() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.runID
+}
+
+func (w *sender) pending() (int64, error) {
+	n := w.j.left()
+	select {
+	case <-w.done:
+		if n > 0 && w.dead == nil {
+			return n, fmt.Errorf("MLflow run %s: the store is closed", w.name)
+		}
+		return 0, w.dead
+	default:
+	}
+	if w.id() == "" {
+		n++
+	}
+	return n, nil
 }
 
 func (w *sender) write(entries []entry) {

@@ -1,0 +1,282 @@
+package track
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"atelier/common/mlflow"
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+func (m *Mirror) openParent(ctx context.Context, s *atelierv1.Sweep) error {
+	x := m.parent
+	err := m.begin(ctx, x, mlflow.RunSpec{Experiment: m.experiment, Name: cmp.Or(s.Name, s.Id), Start: time.UnixMilli(s.CreatedMs),
+		Tags: map[string]string{TagSweep: s.Id, mlflow.TagNote: "```yaml\n" + s.SpecYaml + "\n```"}})
+	if err != nil || x.params {
+		return err
+	}
+	x.params = true
+	return m.params(ctx, x, map[string]string{
+		"search_method": s.SearchMethod, "algorithm": s.Algorithm, "trainer": s.Trainer, "seed": strconv.FormatUint(s.Seed, 10),
+		"objective": s.GetObjective().GetMetric(), "direction": strings.ToLower(strings.TrimPrefix(s.GetObjective().GetDirection().String(), "DIRECTION_")),
+		"budget_trials": strconv.FormatInt(s.BudgetTrials, 10), "parallelism": strconv.FormatInt(s.Parallelism, 10),
+	})
+}
+
+// params says those that are not there: one that has changed since, such as the
+// budget of a sweep that was extended, keeps its first value in MLflow.
+func (m *Mirror) params(ctx context.Context, x *mirrored, values map[string]string) error {
+	if x.id != "" {
+		have, err := m.store.Params(ctx, x.id)
+		if err != nil {
+			return err
+		}
+		for k := range have {
+			delete(values, k)
+		}
+	}
+	if len(values) == 0 {
+		return nil
+	}
+	return x.run.Params(values)
+}
+
+// trial mirrors one trial as far as it has come.
+func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Trial) error {
+	over := trialEnded(t.Status)
+	if over && t.HasValue {
+		m.ends[t.Number] = end{t.Number, t.EndedMs, t.Value}
+	} else {
+		delete(m.ends, t.Number)
+	}
+	if len(t.Runs) == 0 {
+		return nil // it never began
+	}
+	signature := fmt.Sprintf("%d %d %d %d", t.Status, t.Epoch, len(t.Runs), t.EndedMs)
+	x := m.trials[t.Number]
+	if x == nil {
+		x = &mirrored{}
+		m.trials[t.Number] = x
+	}
+	if x.seen == signature || x.last == signature {
+		return nil
+	}
+	start := cmp.Or(t.StartedMs, t.CreatedMs)
+	if err := m.begin(ctx, x, mlflow.RunSpec{Experiment: m.experiment, Name: fmt.Sprintf("trial %d", t.Number), Parent: m.parent.run, Start: time.UnixMilli(start),
+		Tags: map[string]string{TagSweep: s.Id, TagTrial: strconv.FormatInt(t.Number, 10)}}); err != nil {
+		return err
+	}
+	if !x.params {
+		values, err := flat(t.ParamsJson)
+		if err == nil {
+			err = m.params(ctx, x, values)
+		}
+		if err != nil {
+			return err
+		}
+		x.params = true
+	}
+	if err := m.curve(ctx, x, t); err != nil {
+		return err
+	}
+	if !over {
+		x.last = signature
+		return nil
+	}
+	if t.HasValue {
+		key := mlflow.Key("best_" + s.GetObjective().GetMetric())
+		if fresh, err := m.step(ctx, x, key, int64(t.ValueEpoch)); err != nil {
+			return err
+		} else if fresh {
+			if err := x.run.Metric(key, t.Value, int64(t.ValueEpoch), time.UnixMilli(t.EndedMs)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tag(x.run, tagsOf(t)); err != nil {
+		return err
+	}
+	x.last = signature
+	return m.finish(ctx, x, signature, runStatus(t.Status), t.EndedMs)
+}
+
+func tag(run *mlflow.Run, tags map[string]string) error {
+	for _, k := range slices.Sorted(maps.Keys(tags)) {
+		if err := run.Tag(k, tags[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitEvery is after how many values a long curve is waited for.
+const waitEvery = 10_000
+
+// curve says the reports that are not said yet.
+func (m *Mirror) curve(ctx context.Context, x *mirrored, t *atelierv1.Trial) error {
+	if t.Epoch == 0 {
+		return nil
+	}
+	r, err := m.trialsOf.GetCurve(ctx, connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: m.sweepID, Trial: t.Number}))
+	if err != nil {
+		return err
+	}
+	said := 0
+	for _, rep := range r.Msg.Reports {
+		if said >= waitEvery { // a run's queue is bounded
+			if err := x.run.Wait(ctx); err != nil {
+				return err
+			}
+			said = 0
+		}
+		for _, v := range rep.Metrics {
+			key := v.Name
+			if mlflow.CheckKey("metric", key) != nil {
+				key = mlflow.Key(key)
+			}
+			fresh, err := m.step(ctx, x, key, int64(rep.Epoch))
+			if err != nil {
+				return err
+			}
+			if fresh {
+				said++
+				if err := x.run.Metric(key, v.Value, int64(rep.Epoch), time.UnixMilli(rep.TimeMs)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// sayParent says how the best value came, and the end.
+func (m *Mirror) sayParent(ctx context.Context, s *atelierv1.Sweep, signature string) error {
+	x := m.parent
+	key := mlflow.Key("best_" + s.GetObjective().GetMetric())
+	var best end
+	for i, e := range sortedEnds(m.ends) {
+		if i == 0 || better(s.GetObjective().GetDirection(), e.value, best.value) {
+			best = e
+		}
+		fresh, err := m.step(ctx, x, key, int64(i+1))
+		if err != nil {
+			return err
+		}
+		if fresh {
+			if err := x.run.Metric(key, best.value, int64(i+1), time.UnixMilli(e.ms)); err != nil {
+				return err
+			}
+		}
+	}
+	if !ended(s.Status) {
+		return nil
+	}
+	tags := map[string]string{TagStatus: strings.ToLower(strings.TrimPrefix(s.Status.String(), "SWEEP_STATUS_")), "atelier.trials": strconv.FormatInt(s.GetCounts().GetProposed(), 10)}
+	if s.Failure != "" {
+		tags["atelier.failure"] = s.Failure
+	}
+	if b := s.GetBest(); b.GetHasValue() {
+		tags["atelier.best_trial"] = strconv.FormatInt(b.Number, 10)
+		tags["atelier.best_params"] = b.ParamsJson
+	}
+	if err := tag(x.run, tags); err != nil {
+		return err
+	}
+	return m.finish(ctx, x, signature, sweepStatus(s.Status), s.EndedMs)
+}
+
+func better(d atelierv1.Direction, a, b float64) bool {
+	if math.IsNaN(b) {
+		return !math.IsNaN(a)
+	}
+	if d == atelierv1.Direction_DIRECTION_MAXIMIZE {
+		return a > b
+	}
+	return a < b
+}
+
+func trialEnded(s atelierv1.TrialStatus) bool {
+	switch s {
+	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED, atelierv1.TrialStatus_TRIAL_STATUS_STOPPED, atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED,
+		atelierv1.TrialStatus_TRIAL_STATUS_FAILED, atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+		return true
+	}
+	return false
+}
+
+func runStatus(s atelierv1.TrialStatus) mlflow.Status {
+	switch s {
+	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED, atelierv1.TrialStatus_TRIAL_STATUS_STOPPED:
+		return mlflow.Finished
+	case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+		return mlflow.Killed
+	}
+	return mlflow.Failed
+}
+
+func sweepStatus(s atelierv1.SweepStatus) mlflow.Status {
+	switch s {
+	case atelierv1.SweepStatus_SWEEP_STATUS_FINISHED, atelierv1.SweepStatus_SWEEP_STATUS_STOPPED:
+		return mlflow.Finished
+	case atelierv1.SweepStatus_SWEEP_STATUS_CANCELLED:
+		return mlflow.Killed
+	}
+	return mlflow.Failed
+}
+
+func tagsOf(t *atelierv1.Trial) map[string]string {
+	tags := map[string]string{TagStatus: strings.ToLower(strings.TrimPrefix(t.Status.String(), "TRIAL_STATUS_")), "atelier.runs": strconv.Itoa(len(t.Runs))}
+	last := t.Runs[len(t.Runs)-1]
+	for k, v := range map[string]string{"atelier.worker": last.Worker, "atelier.slot": last.Slot, "atelier.failure": t.Failure, "atelier.stop_reason": t.StopReason} {
+		if v != "" {
+			tags[k] = v
+		}
+	}
+	var best *atelierv1.Checkpoint
+	for _, c := range t.Checkpoints {
+		if best == nil || c.Epoch == t.ValueEpoch {
+			best = c
+		}
+	}
+	if best != nil {
+		tags["atelier.checkpoint"] = best.Location
+	}
+	return tags
+}
+
+// flat is a JSON object as parameters: strings bare, all else as JSON has it.
+func flat(object string) (map[string]string, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(object), &raw); err != nil {
+		return nil, fmt.Errorf("parameters: %w", err)
+	}
+	out := map[string]string{}
+	for k, v := range raw {
+		var text string
+		if json.Unmarshal(v, &text) != nil || bytes.Equal(v, []byte("null")) {
+			text = string(v)
+		}
+		out[mlflow.Key(k)] = text
+	}
+	return out, nil
+}
+
+func sortedEnds(m map[int64]end) []end {
+	var out []end
+	for _, e := range m {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b end) int { return cmp.Or(cmp.Compare(a.ms, b.ms), cmp.Compare(a.trial, b.trial)) })
+	return out
+}

@@ -1,0 +1,244 @@
+// Package track mirrors a sweep of the cluster into MLflow: the sweep is a
+// parent run, its trials are nested runs. It may begin late, break off and
+// start again: nothing is said twice. It refuses to change the sweep.
+package track
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"atelier/common/mlflow"
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// Cluster is what is asked of a coordinator.
+type Cluster interface {
+	GetSweep(context.Context, *connect.Request[atelierv1.GetSweepRequest]) (*connect.Response[atelierv1.GetSweepResponse], error)
+}
+
+// Trials is what is asked of it about trials.
+type Trials interface {
+	ListTrials(context.Context, *connect.Request[atelierv1.ListTrialsRequest]) (*connect.Response[atelierv1.ListTrialsResponse], error)
+	GetCurve(context.Context, *connect.Request[atelierv1.GetCurveRequest]) (*connect.Response[atelierv1.GetCurveResponse], error)
+}
+
+// Tags of the mirror's runs.
+const (
+	TagSweep  = "atelier.sweep"
+	TagTrial  = "atelier.trial"
+	TagStatus = "atelier.status"
+	tagSeen   = "atelier.seen"
+)
+
+// openRuns bounds the runs on their way to a server; see DESIGN.md.
+const openRuns = 64
+
+// pageTrials is how many trials are asked for at once.
+const pageTrials = 500
+
+// Mirror is one sweep's. Make it with New; its methods are for one goroutine.
+type Mirror struct {
+	store      mlflow.Store
+	experiment string
+	sweepID    string
+	sweeps     Cluster
+	trialsOf   Trials
+
+	ready  bool
+	parent *mirrored
+	trials map[int64]*mirrored
+	ends   map[int64]end
+	open   []*mirrored // ended, and perhaps still on their way
+}
+
+// mirrored is one run of the mirror.
+type mirrored struct {
+	id     string           // of the run when it was there before; begin goes on with it
+	run    *mlflow.Run      // nil: not open
+	ended  bool             // run has ended
+	params bool             // they are said
+	steps  map[string]int64 // largest step said of each metric, as far as known
+	last   string           // signature at the latest pass
+	seen   string           // signature that the run is complete for; "" = not complete
+}
+
+// end is what the best value is made from.
+type end struct {
+	trial, ms int64
+	value     float64
+}
+
+// New mirrors one sweep into an experiment of a store.
+func New(store mlflow.Store, experiment, sweepID string, sweeps Cluster, trials Trials) *Mirror {
+	return &Mirror{store: store, experiment: experiment, sweepID: sweepID, sweeps: sweeps, trialsOf: trials, trials: map[int64]*mirrored{}, ends: map[int64]end{}}
+}
+
+// Sync makes one pass and returns the sweep as it was then. After an error the
+// next pass goes on where this one broke off.
+func (m *Mirror) Sync(ctx context.Context) (*atelierv1.Sweep, error) {
+	if err := m.find(ctx); err != nil {
+		return nil, err
+	}
+	r, err := m.sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: m.sweepID}))
+	if err != nil {
+		return nil, err
+	}
+	s := r.Msg.GetSweep()
+	c := s.GetCounts()
+	signature := fmt.Sprintf("%d %d %d %d %d", s.Status, s.EndedMs, c.GetProposed(), c.GetRuns(), c.GetReports())
+	if m.parent.seen == signature {
+		return s, nil
+	}
+	if err := m.openParent(ctx, s); err != nil {
+		return s, err
+	}
+	for after := int64(0); ; {
+		page, err := m.trialsOf.ListTrials(ctx, connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: m.sweepID, After: after, Limit: pageTrials}))
+		if err != nil {
+			return s, err
+		}
+		for _, t := range page.Msg.Trials {
+			if err := m.trial(ctx, s, t); err != nil {
+				return s, fmt.Errorf("trial %d: %w", t.Number, err)
+			}
+			after = t.Number
+		}
+		if len(page.Msg.Trials) < pageTrials {
+			break
+		}
+	}
+	return s, m.sayParent(ctx, s, signature)
+}
+
+// Close ends the mirror and its store: what waits is delivered until ctx ends.
+func (m *Mirror) Close(ctx context.Context) error { return m.store.Close(ctx) }
+
+// find learns which runs of the sweep are there.
+func (m *Mirror) find(ctx context.Context) error {
+	if m.ready {
+		return nil
+	}
+	if err := m.store.Ready(ctx); err != nil {
+		return err
+	}
+	runs, err := m.store.FindRuns(ctx, m.experiment, map[string]string{TagSweep: m.sweepID})
+	if err != nil {
+		return err
+	}
+	m.parent = &mirrored{}
+	for _, r := range runs {
+		x := &mirrored{id: r.ID, seen: r.Tags[tagSeen]}
+		if r.Status == mlflow.Running {
+			x.seen = "" // it was opened again after it had been complete
+		}
+		number, err := strconv.ParseInt(r.Tags[TagTrial], 10, 64)
+		switch {
+		case r.Tags[TagTrial] == "":
+			if m.parent.id == "" { // of two the older counts
+				m.parent = x
+			}
+		case err == nil && m.trials[number] == nil:
+			m.trials[number] = x
+		}
+	}
+	m.ready = true
+	return nil
+}
+
+func ended(s atelierv1.SweepStatus) bool {
+	switch s {
+	case atelierv1.SweepStatus_SWEEP_STATUS_FINISHED, atelierv1.SweepStatus_SWEEP_STATUS_STOPPED,
+		atelierv1.SweepStatus_SWEEP_STATUS_CANCELLED, atelierv1.SweepStatus_SWEEP_STATUS_FAILED:
+		return true
+	}
+	return false
+}
+
+// begin opens a run: the one that is there, or a new one. A run that was ended
+// here, of a trial that is tried again, is waited for first.
+func (m *Mirror) begin(ctx context.Context, x *mirrored, spec mlflow.RunSpec) error {
+	if x.run != nil && !x.ended {
+		return nil
+	}
+	if x.run != nil {
+		if err := m.let(ctx, x); err != nil {
+			return err
+		}
+	}
+	if x.id != "" {
+		spec.RunID, spec.Parent = x.id, nil
+	}
+	run, err := m.store.StartRun(ctx, spec)
+	if err != nil {
+		return err
+	}
+	x.run, x.ended, x.seen = run, false, ""
+	return nil
+}
+
+// let waits until an ended run is delivered, and forgets all but its id.
+func (m *Mirror) let(ctx context.Context, x *mirrored) error {
+	if x.run == nil {
+		return nil
+	}
+	if err := x.run.Wait(ctx); err != nil {
+		return err
+	}
+	x.id, x.run, x.ended = x.run.ID(), nil, false
+	return nil
+}
+
+// step tells whether the step of a metric is still to be said, and notes it.
+func (m *Mirror) step(ctx context.Context, x *mirrored, key string, step int64) (bool, error) {
+	last, ok := x.steps[key]
+	if !ok && x.id != "" {
+		points, err := m.store.History(ctx, x.id, key)
+		if err != nil && !errors.Is(err, mlflow.ErrNotFound) {
+			return false, err
+		}
+		last = -1
+		for _, p := range points {
+			last = max(last, p.Step)
+		}
+		ok = true
+	}
+	if x.steps == nil {
+		x.steps = map[string]int64{}
+	}
+	if !ok {
+		last = -1
+	}
+	x.steps[key] = max(last, step)
+	return step > last, nil
+}
+
+// finish ends a run that is complete, and lets it go once it is delivered. Only
+// the signature, which comes last, says that nothing is missing.
+func (m *Mirror) finish(ctx context.Context, x *mirrored, signature string, status mlflow.Status, ms int64) error {
+	if err := x.run.Tag(tagSeen, signature); err != nil {
+		return err
+	}
+	if err := x.run.End(status, time.UnixMilli(ms)); err != nil {
+		return err
+	}
+	x.seen, x.ended = signature, true
+	m.open = append(m.open, x)
+	if len(m.open) < openRuns {
+		return nil
+	}
+	for len(m.open) > openRuns/2 {
+		// It may have been opened again meanwhile.
+		if y := m.open[0]; y.ended {
+			if err := m.let(ctx, y); err != nil {
+				return err
+			}
+		}
+		m.open = m.open[1:]
+	}
+	return nil
+}
