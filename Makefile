@@ -19,7 +19,7 @@ export LIBTORCH
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-trainer fuzz parity proto clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-tracking bench-trainer fuzz parity proto clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -68,7 +68,7 @@ lint: ## gofmt and go vet
 parity: test-deps libtorch ## numbers beside torchvision's
 	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -timeout 25m -tags libtorch -run 'Parity' -v ./worker/trainer/...
 
-bench: bench-go bench-cluster bench-search bench-stop bench-trainer ## all measurements
+bench: bench-go bench-cluster bench-search bench-stop bench-tracking bench-trainer ## all measurements
 
 bench-go: ## benchmarks of single rooms
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1s ./coordinator/state/... ./tuner/search/... ./common/...
@@ -83,6 +83,9 @@ bench-search: programs ## search methods beside Debian's Optuna: make bench-sear
 
 bench-stop: ## what stopping rules save, in virtual time on curves of real trainings
 	CGO_ENABLED=0 $(GO) run ./deploy/bench/stop $(STOP_FLAGS)
+
+bench-tracking: build ## what MLflow costs a training
+	CGO_ENABLED=0 $(GO) build -o build/bench-tracking ./deploy/bench/tracking && build/bench-tracking $(TRACKING_FLAGS)
 
 bench-trainer: test-deps build ## the trainer beside PyTorch, 40 minutes; 5 with TRAINER_BENCH_FLAGS="--sizes 64 --rounds 2 --parts steps"
 	CGO_ENABLED=0 $(GO) run ./deploy/bench/training $(TRAINER_BENCH_FLAGS)

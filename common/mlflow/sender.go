@@ -319,8 +319,10 @@ func (w *sender) work(ctx context.Context) {
 		if w.dead != nil {
 			return
 		}
-		if failures++; failures >= 3 && w.isClosing() {
-			return // what waits is on disk
+		// What waits is on disk. A server that is not there will hardly come back
+		// now; one that stumbles may do.
+		if failures++; w.isClosing() && (failures >= 10 || failures >= 3 && unsent(err)) {
+			return
 		}
 		d := backoff
 		if !unsent(err) {

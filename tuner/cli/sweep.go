@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"atelier/common/client"
+	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/simulate"
 	"atelier/tuner/sweep"
@@ -27,13 +29,16 @@ func (e *Env) sweepCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "submit", Usage: "submit a sweep and print its id", ArgsUsage: "SPEC",
 			Description: "SPEC is a YAML file, or - for standard input. The id goes to standard output;\n" +
 				"with --follow the command waits for the end, and its exit code is 6 if the sweep\n" +
-				"failed or was cancelled. An interrupt ends the watching, not the sweep.",
-			Flags: []ucli.Flag{
+				"failed or was cancelled. An interrupt ends the watching, not the sweep.\n" +
+				"With --mlflow too it shows the sweep in MLflow as it goes on; see sweep export-mlflow.",
+			Flags: append([]ucli.Flag{
 				&ucli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "stay and show progress until it has ended"},
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print the id and nothing else"},
 				&ucli.StringFlag{Name: "base-dir", Usage: "`FOLDER` that relative data paths of the spec start from (default: the working folder)"},
-			}, Action: e.submit}, 1, 1,
+				&ucli.BoolFlag{Name: "mlflow", Usage: "with --follow: show the sweep in MLflow"},
+			}, trackFlags()...), Action: e.submit}, 1, 1,
 			"atelier sweep submit deploy/conf/facades.yaml --follow",
+			"atelier sweep submit deploy/conf/facades.yaml --follow --mlflow --mlflow-uri http://127.0.0.1:5000",
 			"id=$(atelier sweep submit -q spec.yaml) && atelier sweep wait $id --timeout 2h",
 			"sed 's/seed: 42/seed: 43/' spec.yaml | atelier sweep submit -"),
 		verb(&ucli.Command{Name: "wait", Usage: "wait for a sweep's end", ArgsUsage: "ID",
@@ -56,6 +61,7 @@ func (e *Env) sweepCommands() *ucli.Command {
 		action("stop", "end a sweep early and keep its results", atelierv1.SweepAction_SWEEP_ACTION_STOP,
 			"Running trials are told to stop at their next epoch; their values count."),
 		action("cancel", "end a sweep at once", atelierv1.SweepAction_SWEEP_ACTION_CANCEL, "Open trials are dropped; ended ones keep their values."),
+		e.exportCommand(),
 		verb(&ucli.Command{Name: "simulate", Usage: "run a spec's search alone, without a cluster", ArgsUsage: "SPEC",
 			Description: "CMD stays up, reads one JSON object a line, {\"trial\":1,\"params\":{...}}, and answers\n" +
 				"{\"trial\":1,\"value\":0.5}. The output is one JSON object a trial.",
@@ -87,11 +93,21 @@ func (e *Env) readSpec(path string) (string, []byte, error) {
 }
 
 func (e *Env) submit(c *ucli.Context) error {
+	tracks := c.Bool("mlflow") || c.IsSet("mlflow-uri")
+	if tracks && !c.Bool("follow") {
+		return usage("sweep submit: --mlflow goes with --follow; a sweep that nobody follows is shown by: atelier sweep export-mlflow ID")
+	}
 	name, text, err := e.readSpec(c.Args().First())
 	if err != nil {
 		return err
 	}
 	base := e.path(c.String("base-dir"))
+	var store mlflow.Store
+	if tracks {
+		if store, err = e.openTracking(c); err != nil {
+			return err
+		}
+	}
 	if _, err := sweep.Parse(name, text); err != nil {
 		return err
 	}
@@ -135,7 +151,18 @@ func (e *Env) submit(c *ucli.Context) error {
 	if !c.Bool("follow") {
 		return nil
 	}
+	var shown *tracking
+	if store != nil {
+		shown = e.track(c, store, api, s.GetId())
+		shown.start(c.Context)
+	}
 	end, err := e.follow(c.Context, api, s.GetId(), quiet)
+	if shown != nil {
+		// The sweep's own outcome counts.
+		if e2 := shown.finish(c.Context, time.Minute, quiet); e2 != nil {
+			e.say("%s", e2)
+		}
+	}
 	if err != nil {
 		if errors.Is(c.Context.Err(), context.Canceled) {
 			e.say("the sweep goes on: atelier sweep wait %s", s.GetId())

@@ -16,8 +16,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 )
+
+// TB is the part of a test that the server needs; programs that measure bring
+// their own.
+type TB interface {
+	Cleanup(func())
+	Error(...any)
+	Fatal(...any)
+}
 
 // Fault is what befalls one call.
 type Fault int
@@ -62,7 +69,7 @@ type Server struct {
 	MaxParam              int    // 6000; servers of old took less
 	PageSize              int    // of get-history and search; 1000
 
-	t    testing.TB
+	t    TB
 	addr string
 	mu   sync.Mutex
 	srv  *http.Server
@@ -78,7 +85,7 @@ type Server struct {
 // New starts a server; it ends with the test. Calls that break MLflow's rules
 // are refused as MLflow does, and fail the test unless they are asked for with
 // Problems.
-func New(t testing.TB) *Server {
+func New(t TB) *Server {
 	s := &Server{t: t, ArtifactRoot: "mlflow-artifacts:/", MaxParam: 6000, PageSize: 1000, calls: map[string]int{}, artifacts: map[string][]byte{}}
 	s.experiments = append(s.experiments, &Experiment{"0", "Default", "active"})
 	s.Start()

@@ -1,0 +1,301 @@
+package cli
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
+
+	"connectrpc.com/connect"
+	ucli "github.com/urfave/cli/v2"
+)
+
+//go:embed completion.bash
+var completionBash string
+
+//go:embed completion.zsh
+var completionZsh string
+
+//go:embed completion.fish
+var completionFish string
+
+func (e *Env) completionCommand() *ucli.Command {
+	return verb(&ucli.Command{Name: "completion", Usage: "print a shell's completion script", ArgsUsage: "bash|zsh|fish",
+		Description: "The script completes verbs, flags, their choices, files, and the ids of sweeps and the\n" +
+			"names of workers of the cluster that ATELIER_ADDR names. It asks this program itself:\n" +
+			"`atelier completion words -- WORD ...` prints what the last word may become.",
+		Action: e.completion}, 1, -1,
+		"source <(atelier completion bash)                                    # this shell; or into ~/.bashrc",
+		"atelier completion zsh > \"${fpath[1]}/_atelier\"",
+		"atelier completion fish > ~/.config/fish/completions/atelier.fish")
+}
+
+func (e *Env) completion(c *ucli.Context) error {
+	shell := c.Args().First()
+	script, ok := map[string]string{"bash": completionBash, "zsh": completionZsh, "fish": completionFish}[shell]
+	switch {
+	case shell == "words":
+		for _, w := range complete(c.Context, e.app(), c.String("addr"), c.Args().Tail()) {
+			fmt.Fprintln(e.Out, strings.TrimSuffix(w.word+"\t"+w.what, "\t"))
+		}
+		return nil
+	case !ok || c.NArg() > 1:
+		return usage("completion: say for which shell: bash, zsh or fish")
+	}
+	_, err := fmt.Fprint(e.Out, script)
+	return err
+}
+
+// candidate is what a word may become. The word ":files" leaves it to the shell.
+type candidate struct{ word, what string }
+
+var shellFiles = []candidate{{":files", ""}}
+
+// choices are the values of flags that take one of a few.
+var choices = map[string][]string{
+	"output": {"table", "json", "yaml", "csv"},
+	"source": {"redis", "state"},
+}
+
+// complete tells what the last word may become after those before it. It reads
+// the words as arrange does: flags may stand anywhere.
+func complete(ctx context.Context, app *ucli.App, addr string, words []string) []candidate {
+	words = rejoin(words)
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	last := words[len(words)-1]
+	level, place := app.Commands, 0
+	var leaf *ucli.Command
+	var path []string
+	find := func(name string) ucli.Flag {
+		var f ucli.Flag
+		if leaf != nil {
+			f = flagNamed(leaf.Flags, name)
+		}
+		if f == nil {
+			f = flagNamed(app.Flags, name)
+		}
+		return f
+	}
+	for i := 0; i < len(words)-1; i++ {
+		w := words[i]
+		if w == "--" {
+			return completeArgument(ctx, path, leaf, place+len(words)-2-i, last, addr)
+		}
+		if len(w) > 1 && w[0] == '-' {
+			name, value, joined := strings.Cut(strings.TrimLeft(w, "-"), "=")
+			f := find(name)
+			if _, isBool := f.(*ucli.BoolFlag); f == nil || isBool {
+				continue
+			}
+			if !joined {
+				if i++; i == len(words)-1 {
+					return values(f, last, "")
+				}
+				value = words[i]
+			}
+			if f.Names()[0] == "addr" {
+				addr = value
+			}
+			continue
+		}
+		if leaf != nil {
+			place++
+			continue
+		}
+		next := commandNamed(level, w)
+		if next == nil {
+			return nil
+		}
+		path = append(path, next.Name)
+		if level = next.Subcommands; len(level) == 0 {
+			leaf = next
+		}
+	}
+	if strings.HasPrefix(last, "-") {
+		if name, value, joined := strings.Cut(last, "="); joined {
+			return values(find(strings.TrimLeft(name, "-")), value, name+"=")
+		}
+		return flags(leaf, app, last)
+	}
+	if leaf == nil {
+		var out []candidate
+		for _, c := range level {
+			if strings.HasPrefix(c.Name, last) && !c.Hidden {
+				out = append(out, candidate{c.Name, c.Usage})
+			}
+		}
+		return out
+	}
+	return completeArgument(ctx, path, leaf, place, last, addr)
+}
+
+// rejoin undoes bash's habit of taking words apart at : and =.
+func rejoin(words []string) []string {
+	var out []string
+	glue := false
+	for i, w := range words {
+		if n := len(out); n > 0 && (w == ":" || w == "=") {
+			if out[n-1] += w; w == "=" && strings.HasPrefix(out[n-1], "--") {
+				// --flag = value: the value is a word of its own to bash.
+				out[n-1] = strings.TrimSuffix(out[n-1], "=")
+				if i == len(words)-1 {
+					out = append(out, "")
+				}
+				continue
+			}
+			glue = true
+			continue
+		}
+		if glue {
+			out[len(out)-1] += w
+		} else {
+			out = append(out, w)
+		}
+		glue = false
+	}
+	return out
+}
+
+func flags(leaf *ucli.Command, app *ucli.App, last string) []candidate {
+	var out []candidate
+	add := func(all []ucli.Flag) {
+		for _, f := range all {
+			d, ok := f.(ucli.DocGenerationFlag)
+			if v, vis := f.(ucli.VisibleFlag); !ok || vis && !v.IsVisible() {
+				continue
+			}
+			what, _, _ := strings.Cut(strings.ReplaceAll(d.GetUsage(), "`", ""), "\n")
+			if w := "--" + f.Names()[0]; strings.HasPrefix(w, last) {
+				out = append(out, candidate{w, what})
+			}
+		}
+	}
+	if leaf != nil {
+		add(leaf.Flags)
+	}
+	add(app.Flags)
+	if strings.HasPrefix("--help", last) {
+		out = append(out, candidate{"--help", "how it is used, with examples"})
+	}
+	return out
+}
+
+// values completes what a flag takes; before stands before it in the same word.
+func values(f ucli.Flag, last, before string) []candidate {
+	if f == nil {
+		return nil
+	}
+	all, ok := choices[f.Names()[0]]
+	d, documented := f.(ucli.DocGenerationFlag)
+	if !ok && documented && pathLike(placeholder(d.GetUsage())) {
+		return shellFiles
+	}
+	var out []candidate
+	for _, v := range all {
+		if strings.HasPrefix(v, last) {
+			out = append(out, candidate{before + v, ""})
+		}
+	}
+	return out
+}
+
+// placeholder is the word between backquotes: what a flag takes.
+func placeholder(usage string) string {
+	_, rest, _ := strings.Cut(usage, "`")
+	word, _, _ := strings.Cut(rest, "`")
+	return word
+}
+
+func pathLike(word string) bool {
+	return slices.ContainsFunc([]string{"FILE", "DIR", "FOLDER", "PATH", "SPEC", "IMAGE", "CHECKPOINT", "WEIGHTS"}, func(p string) bool { return strings.Contains(word, p) })
+}
+
+// patience with a cluster while a person waits for a word.
+const completionPatience = 700 * time.Millisecond
+
+// completeArgument completes the argument at a place, by what the verb's usage calls it.
+func completeArgument(ctx context.Context, path []string, leaf *ucli.Command, place int, last, addr string) []candidate {
+	if leaf == nil {
+		return nil
+	}
+	want := strings.Fields(strings.NewReplacer("[", " ", "]", " ", "...", " ").Replace(leaf.ArgsUsage))
+	if len(want) == 0 {
+		return nil
+	}
+	word := want[min(place, len(want)-1)]
+	switch {
+	case pathLike(word), word == "IN", word == "OUT":
+		return shellFiles
+	case strings.Contains(word, "|"):
+		var out []candidate
+		for v := range strings.SplitSeq(word, "|") {
+			if strings.HasPrefix(v, last) {
+				out = append(out, candidate{v, ""})
+			}
+		}
+		return out
+	case word == "SWEEP" || word == "ID" && path[0] != "cluster":
+		return fromCluster(ctx, addr, last, sweepIDs)
+	case word == "ID":
+		return fromCluster(ctx, addr, last, memberIDs)
+	case word == "NAME" && path[0] == "worker":
+		return fromCluster(ctx, addr, last, workerNames)
+	}
+	return nil
+}
+
+// fromCluster asks the cluster, briefly; none is there: no candidates.
+func fromCluster(ctx context.Context, addr, last string, ask func(context.Context, *client.Client) []candidate) []candidate {
+	addrs, err := client.ParseAddrs(addr)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionPatience)
+	defer cancel()
+	api := client.New(addrs, client.WithRetryFor(completionPatience))
+	defer api.Close()
+	return slices.DeleteFunc(ask(ctx, api), func(c candidate) bool { return !strings.HasPrefix(c.word, last) })
+}
+
+func sweepIDs(ctx context.Context, api *client.Client) []candidate {
+	r, err := api.Sweeps.ListSweeps(ctx, connect.NewRequest(&atelierv1.ListSweepsRequest{Limit: 50}))
+	if err != nil {
+		return nil
+	}
+	var out []candidate
+	for _, s := range r.Msg.GetSweeps() {
+		out = append(out, candidate{s.GetId(), s.GetName() + ", " + word(s.GetStatus())})
+	}
+	return out
+}
+
+func memberIDs(ctx context.Context, api *client.Client) []candidate {
+	r, err := api.Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	if err != nil {
+		return nil
+	}
+	var out []candidate
+	for _, m := range r.Msg.GetMembers() {
+		out = append(out, candidate{m.GetId(), m.GetApiAddress()})
+	}
+	return out
+}
+
+func workerNames(ctx context.Context, api *client.Client) []candidate {
+	r, err := api.Workers.ListWorkers(ctx, connect.NewRequest(&atelierv1.ListWorkersRequest{}))
+	if err != nil {
+		return nil
+	}
+	var out []candidate
+	for _, w := range r.Msg.GetWorkers() {
+		out = append(out, candidate{w.GetName(), w.GetState()})
+	}
+	return out
+}

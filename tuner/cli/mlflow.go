@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	"atelier/common/mlflow"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/track"
+
+	"connectrpc.com/connect"
+	ucli "github.com/urfave/cli/v2"
+)
+
+// trackEvery is how often a sweep that is followed is mirrored.
+const trackEvery = 2 * time.Second
+
+func trackFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.StringFlag{Name: "mlflow-uri", Usage: "`URI` of MLflow: a server's address or a folder (default: MLFLOW_TRACKING_URI, then ./mlruns)"},
+		&ucli.StringFlag{Name: "mlflow-experiment", Value: mlflow.TuningExperiment, Usage: "`NAME` of the experiment"},
+	}
+}
+
+func (e *Env) exportCommand() *ucli.Command {
+	return verb(&ucli.Command{Name: "export-mlflow", Usage: "show a sweep in MLflow", ArgsUsage: "ID",
+		Description: "The sweep becomes a run, its trials nested runs: parameters, metrics by epoch, tags. Doing it\n" +
+			"again adds what is new and nothing twice, so a sweep that goes on can be exported at any time.\n" +
+			"A server's password is taken from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or\n" +
+			"MLFLOW_TRACKING_TOKEN. What a server could not take is kept on disk and sent at the next export.",
+		Flags: append([]ucli.Flag{
+			&ucli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "stay and mirror the sweep until it has ended"},
+			&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; faults only"},
+		}, trackFlags()...), Action: e.exportMLflow}, 1, 1,
+		"atelier sweep export-mlflow s-k3v9q2ma",
+		"MLFLOW_TRACKING_TOKEN=$(cat token) atelier sweep export-mlflow s-k3v9q2ma --mlflow-uri https://mlflow.example.org",
+		"atelier sweep export-mlflow s-k3v9q2ma --follow --mlflow-experiment facades")
+}
+
+// tracking mirrors one sweep beside whatever else the command does.
+type tracking struct {
+	e      *Env
+	id     string
+	store  mlflow.Store
+	mirror *track.Mirror
+	said   map[string]bool
+	stop   context.CancelFunc
+	done   chan struct{}
+	whole  bool // the last pass saw the end of the sweep
+}
+
+// openTracking opens the store that the flags name.
+func (e *Env) openTracking(c *ucli.Context) (mlflow.Store, error) {
+	on := true
+	d, err := mlflow.Choice{Flag: &on, FlagURI: c.String("mlflow-uri"), Getenv: e.environ}.Decide()
+	if err != nil {
+		return nil, usage("%s", err)
+	}
+	return mlflow.Open(d.URI, mlflow.Options{Dir: e.Dir, Source: c.Command.HelpName, Notify: e.note})
+}
+
+// environ is a variable of the environment.
+func (e *Env) environ(name string) string {
+	for _, kv := range e.Environ {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// note says something while a bar may stand on the terminal's line.
+func (e *Env) note(text string) {
+	if e.Live {
+		text = "\r\x1b[K" + text
+	}
+	e.say("%s", text)
+}
+
+func (e *Env) track(c *ucli.Context, store mlflow.Store, api *client.Client, id string) *tracking {
+	return &tracking{e: e, id: id, store: store, mirror: track.New(store, c.String("mlflow-experiment"), id, api.Sweeps, api.Trials), said: map[string]bool{}, done: make(chan struct{})}
+}
+
+// pass mirrors once; what goes wrong is said once, and is no fault of the sweep.
+func (t *tracking) pass(ctx context.Context) error {
+	s, err := t.mirror.Sync(ctx)
+	if err == nil {
+		t.whole = ended(s.GetStatus())
+		return nil
+	}
+	if text := client.Message(err); ctx.Err() == nil && !t.said[text] {
+		t.said[text] = true
+		t.e.note(text)
+	}
+	return err
+}
+
+// start mirrors in the background until finish.
+func (t *tracking) start(ctx context.Context) {
+	ctx, t.stop = context.WithCancel(ctx)
+	go func() {
+		defer close(t.done)
+		for ctx.Err() == nil {
+			t.pass(ctx)
+			select {
+			case <-time.After(trackEvery):
+			case <-ctx.Done():
+			}
+		}
+	}()
+}
+
+// finish makes a last pass and delivers what waits, within limit.
+func (t *tracking) finish(ctx context.Context, limit time.Duration, quiet bool) error {
+	if t.stop != nil {
+		t.stop()
+		<-t.done
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	err := t.pass(ctx)
+	for try := 1; err != nil && try < 5 && ctx.Err() == nil; try++ {
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+		err = t.pass(ctx)
+	}
+	if e := t.mirror.Close(ctx); err == nil {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("%s; when that is mended: atelier sweep export-mlflow %s", client.Message(err), t.id)
+	}
+	if !quiet {
+		for _, line := range t.store.Hint() {
+			t.e.say("MLflow: %s", line)
+		}
+	}
+	return nil
+}
+
+func (e *Env) exportMLflow(c *ucli.Context) error {
+	store, err := e.openTracking(c)
+	if err != nil {
+		return err
+	}
+	api, err := e.patient(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	id, quiet := c.Args().First(), c.Bool("quiet")
+	if _, err := getSweep(c.Context, api, id); err != nil {
+		store.Close(c.Context)
+		return err
+	}
+	t := e.track(c, store, api, id)
+	if !c.Bool("follow") {
+		return t.finish(c.Context, 10*time.Minute, quiet)
+	}
+	t.start(c.Context)
+	_, err = e.follow(c.Context, api, id, quiet)
+	if e := t.finish(c.Context, time.Minute, quiet); err == nil {
+		err = e
+	}
+	return err
+}
+
+func getSweep(ctx context.Context, api *client.Client, id string) (*atelierv1.Sweep, error) {
+	r, err := api.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg.GetSweep(), nil
+}
