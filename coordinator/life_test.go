@@ -77,7 +77,7 @@ func trialsOf(t *testing.T, c *client.Client, id string) []*atelierv1.Trial {
 
 func verify(t *testing.T, c *client.Client, id string) *atelierv1.VerifySweepResponse {
 	t.Helper()
-	r, err := c.Sweeps.VerifySweep(background(t), connect.NewRequest(&atelierv1.VerifySweepRequest{Id: id}))
+	r, err := c.Sweeps.VerifySweep(background(t), connect.NewRequest(&atelierv1.VerifySweepRequest{Id: id, WaitMs: 30_000}))
 	if err != nil {
 		t.Fatal(err)
 	}

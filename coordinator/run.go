@@ -223,8 +223,9 @@ func (m *Main) wire(life context.Context, clusterID string) error {
 	c := &m.Config
 	feed := &source{sub: m.node.Subscribe(feedBuffer)}
 	a := assign.New(assign.Config{Log: m.node, View: m.machine.View, TTL: c.LeaseTTL, Logger: m.logger})
-	p := propose.New(propose.Config{Log: m.node, View: m.machine.View, NowMS: func() int64 { return time.Now().UnixMilli() }, Logger: m.logger})
-	j := judge.New(judge.Config{Log: m.node, View: m.machine.View, NowMS: func() int64 { return time.Now().UnixMilli() }, Logger: m.logger})
+	nowMS := func() int64 { return time.Now().UnixMilli() }
+	j := judge.New(judge.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger})
+	p := propose.New(propose.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger, Settle: j.Await})
 	duties := []duty.Duty{a, p, j}
 	watchers := []duty.Watcher{a, p, j}
 	var projector *project.Projector

@@ -91,8 +91,8 @@ func New(cfg Config) *Server {
 	}
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom)}
 	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(h)) }
-	add(atelierv1connect.NewSweepServiceHandler(sweeps{Server: s}, opts...))
-	add(atelierv1connect.NewTrialServiceHandler(trials{Server: s}, opts...))
+	add(atelierv1connect.NewSweepServiceHandler(sweeps{s}, opts...))
+	add(atelierv1connect.NewTrialServiceHandler(trials{s}, opts...))
 	path, h := atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...)
 	add(path, h)
 	add(atelierv1connect.WorkerServiceRelayProcedure, s.relay(h))

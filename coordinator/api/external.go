@@ -9,7 +9,6 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
-	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/duty/assign"
 	"atelier/coordinator/state"
 )
@@ -94,11 +93,12 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 	resp := &atelierv1.TellTrialResponse{Verdict: max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE), Reason: t.StopReason}
 	events := told(m, token)
 	if len(events) > 0 {
-		res, err := s.write(ctx, &logv1.Command{Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: events}}})
+		// As a worker's events, so that the answer carries the stopping rule's verdict.
+		res, err := workers{s.Server}.record(ctx, &atelierv1.RelayRequest{Worker: External, Events: events})
 		if err != nil {
 			return nil, err
 		}
-		for i, r := range res.Events {
+		for i, r := range res.Results {
 			resp.Outcome, resp.Verdict, resp.Reason = r.Outcome, r.Verdict, r.Message
 			switch r.Outcome {
 			case atelierv1.Outcome_OUTCOME_REFUSED:

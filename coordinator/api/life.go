@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -10,6 +11,7 @@ import (
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
+	"atelier/tuner/importance"
 	"atelier/tuner/sweep"
 )
 
@@ -59,18 +61,24 @@ func (s sweeps) changed(ctx context.Context, id string, c *logv1.Command) (*atel
 	return sw.Proto(s.now()), nil
 }
 
-// VerifySweep computes every proposal again. It works on one view and may take as
-// long as the search itself did; a caller that leaves ends it.
+// VerifySweep computes proposals again. All of them may take as long as the
+// search itself did, so it is done in parts; a caller that leaves ends its part.
 func (s sweeps) VerifySweep(ctx context.Context, req *connect.Request[atelierv1.VerifySweepRequest]) (*connect.Response[atelierv1.VerifySweepResponse], error) {
 	view, sw, err := s.sweep(ctx, req.Msg.Id)
 	if err != nil {
 		return nil, err
 	}
-	v, err := history.Verify(ctx, sw)
+	until := s.cfg.Now().Add(time.Duration(max(req.Msg.WaitMs, 0)) * time.Millisecond)
+	began := false // one portion in any case
+	v, err := history.Verify(ctx, sw, req.Msg.After, func() bool {
+		enough := began && !s.cfg.Now().Before(until)
+		began = true
+		return enough
+	})
 	if err != nil {
 		return nil, failure(fmt.Errorf("verify sweep %s: %w", sw.ID, err))
 	}
-	resp := &atelierv1.VerifySweepResponse{Checked: v.Checked, Unchecked: v.Unchecked, Index: view.Index()}
+	resp := &atelierv1.VerifySweepResponse{Checked: v.Checked, Unchecked: v.Unchecked, Index: view.Index(), Through: v.Through, Trials: sw.Len()}
 	for _, d := range v.Differences {
 		resp.Differences = append(resp.Differences, &atelierv1.ProposalDifference{
 			Trial: d.Trial, RecordedJson: d.Recorded, ComputedJson: d.Computed, Seen: d.Seen, Source: d.Source})
@@ -108,6 +116,33 @@ func (s sweeps) GetProgress(ctx context.Context, req *connect.Request[atelierv1.
 		}
 		resp.Points = append(resp.Points, &atelierv1.ProgressPoint{Ended: ended, Trial: t.Number, Value: t.Value, Best: best.Value, BestTrial: best.Number,
 			TimeMs: t.EndedMS - sw.CreatedMS, Epochs: epochs})
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// GetImportance says which parameters mattered for the best values of the first
+// objective, from the trials that have ended or paused with one.
+func (s sweeps) GetImportance(ctx context.Context, req *connect.Request[atelierv1.GetImportanceRequest]) (*connect.Response[atelierv1.GetImportanceResponse], error) {
+	view, sw, err := s.sweep(ctx, req.Msg.Id)
+	if err != nil {
+		return nil, err
+	}
+	problem, known, err := history.Now(sw)
+	if err != nil {
+		return nil, failure(err)
+	}
+	scores, err := importance.Of(problem, known, 0)
+	if err != nil { // too few trials: the state does not allow it now
+		return nil, failure(fmt.Errorf("%w: importance of sweep %s: %w", state.ErrConflict, sw.ID, err))
+	}
+	resp := &atelierv1.GetImportanceResponse{Method: "PED-ANOVA", Index: view.Index()}
+	for _, score := range scores {
+		resp.Parameters = append(resp.Parameters, &atelierv1.ParameterImportance{Name: score.Parameter, Importance: score.Share})
+	}
+	for i := range known {
+		if known[i].HasValue {
+			resp.Trials++
+		}
 	}
 	return connect.NewResponse(resp), nil
 }

@@ -9,16 +9,12 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
 )
 
 // sweeps is the SweepService.
-type sweeps struct {
-	*Server
-	atelierv1connect.UnimplementedSweepServiceHandler // what a later part of the API brings
-}
+type sweeps struct{ *Server }
 
 const maxWaitSweep = 60 * time.Second
 

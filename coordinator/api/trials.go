@@ -6,16 +6,12 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
 )
 
 // trials is the TrialService.
-type trials struct {
-	*Server
-	atelierv1connect.UnimplementedTrialServiceHandler
-}
+type trials struct{ *Server }
 
 const (
 	pageSize    = 1000

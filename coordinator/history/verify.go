@@ -8,6 +8,7 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
+	"atelier/tuner/sweep"
 )
 
 // Difference is a proposal that is not what its prefix of the history gives.
@@ -23,6 +24,7 @@ type Difference struct {
 type Verification struct {
 	Checked     int64 // search's and given points
 	Unchecked   int64 // points whose prefix is not recorded, and those made by other means than search
+	Through     int64 // the last trial looked at
 	Differences []Difference
 }
 
@@ -31,85 +33,102 @@ const (
 	fromQueue  = atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED
 )
 
-// Verify computes every proposal of a sweep again from its prefix of the
-// history. A difference does not hide later ones: each prefix is of what the
-// state holds.
-func Verify(ctx context.Context, sw *state.Sweep) (Verification, error) {
-	var v Verification
+// portion is how many proposals are computed between two looks at the time.
+const portion = 32
+
+// Verify computes the proposals of a sweep behind trial after again, each from
+// its prefix of the history, until enough is true (nil = never). A difference
+// does not hide later ones: each prefix is of what the state holds.
+func Verify(ctx context.Context, sw *state.Sweep, after int64, enough func() bool) (Verification, error) {
+	v := Verification{Through: min(max(after, 0), sw.Len())}
 	spec, err := Spec(sw)
 	if err != nil {
 		return v, err
 	}
-	found := make([]int64, sw.Findings+1) // trial of each finding
+	w := verifier{sw: sw, spec: spec, methods: map[int64]search.Method{}, found: make([]int64, sw.Findings+1)}
 	for t := range sw.Trials(1) {
 		for _, f := range t.Findings {
-			found[f.Ordinal] = t.Number
+			w.found[f.Ordinal] = t.Number
+		}
+		if t.Source == fromQueue && t.Number <= v.Through {
+			w.given++
 		}
 	}
-	methods := map[int64]search.Method{} // by budget; looked up only
-	reader, seen := NewReader(spec), int64(0)
-	given := int64(0)
-	for n := int64(1); n <= sw.Len(); {
-		first := sw.Trial(n)
-		until := n + 1
-		for until <= sw.Len() && sameProposal(first, sw.Trial(until)) {
-			until++
+	for v.Through < sw.Len() && (enough == nil || !enough()) {
+		first := sw.Trial(v.Through + 1)
+		last := first.Number
+		for last < sw.Len() && last-v.Through < portion && sameProposal(first, sw.Trial(last+1)) {
+			last++
 		}
-		switch first.Source {
-		case fromQueue:
-			for ; n < until; n++ {
-				v.Checked++
-				want := ""
-				if given < int64(len(sw.Enqueued)) {
-					want = sw.Enqueued[given]
-				}
-				given++
-				if got := sw.Trial(n); got.ParamsJSON != want {
-					v.Differences = append(v.Differences, differing(got, want))
-				}
-			}
-			continue
-		case fromSearch:
-		default:
-			v.Unchecked += until - n
-			n = until
+		if first.Source != fromSearch && first.Source != fromQueue {
+			v.Unchecked += last - v.Through
+			v.Through = last
 			continue
 		}
-		m := methods[first.ProposedBudget]
-		if m == nil {
-			if m, err = Method(sw, spec, first.ProposedBudget); err != nil {
-				return v, err
-			}
-			methods[first.ProposedBudget] = m
-		}
-		var changed []int64
-		if first.ProposedSeen >= seen {
-			changed = found[seen+1 : first.ProposedSeen+1]
-		} else { // only an altered record goes back
-			reader = NewReader(spec)
-		}
-		seen = first.ProposedSeen
-		prefix, err := reader.As(sw, n-1, seen, changed)
+		computed, err := w.compute(ctx, first, int(last-v.Through))
 		if err != nil {
 			return v, err
 		}
-		p, err := m.Propose(ctx, slices.Clip(prefix), int(until-n))
-		if err != nil {
-			return v, fmt.Errorf("compute trial %d again: %w", n, err)
-		}
-		for i := 0; n < until; i++ {
+		for _, want := range computed {
+			v.Through++
 			v.Checked++
-			want := ""
-			if i < len(p.Points) {
-				want = spec.Space.Encode(p.Points[i])
+			if t := sw.Trial(v.Through); t.ParamsJSON != want {
+				v.Differences = append(v.Differences, Difference{Trial: t.Number, Recorded: t.ParamsJSON, Computed: want, Seen: t.ProposedSeen, Source: t.Source})
 			}
-			if got := sw.Trial(n); got.ParamsJSON != want {
-				v.Differences = append(v.Differences, differing(got, want))
-			}
-			n++
 		}
 	}
 	return v, nil
+}
+
+type verifier struct {
+	sw      *state.Sweep
+	spec    *sweep.Spec
+	found   []int64                 // trial of each finding
+	methods map[int64]search.Method // by budget; looked up only
+	reader  *Reader
+	seen    int64 // by the reader
+	given   int64 // points of the queue that were trials before
+}
+
+// compute returns n points from trial first on, "" where nothing comes.
+func (w *verifier) compute(ctx context.Context, first *state.Trial, n int) ([]string, error) {
+	out := make([]string, n)
+	if first.Source == fromQueue {
+		for i := range out {
+			if w.given < int64(len(w.sw.Enqueued)) {
+				out[i] = w.sw.Enqueued[w.given]
+			}
+			w.given++
+		}
+		return out, nil
+	}
+	m := w.methods[first.ProposedBudget]
+	if m == nil {
+		var err error
+		if m, err = Method(w.sw, w.spec, first.ProposedBudget); err != nil {
+			return nil, err
+		}
+		w.methods[first.ProposedBudget] = m
+	}
+	var changed []int64
+	if w.reader != nil && first.ProposedSeen >= w.seen {
+		changed = w.found[w.seen+1 : first.ProposedSeen+1]
+	} else { // the first look; only an altered record goes back
+		w.reader = NewReader(w.spec)
+	}
+	w.seen = first.ProposedSeen
+	prefix, err := w.reader.As(w.sw, first.Number-1, w.seen, changed)
+	if err != nil {
+		return nil, err
+	}
+	p, err := m.Propose(ctx, slices.Clip(prefix), n)
+	if err != nil {
+		return nil, fmt.Errorf("compute trial %d again: %w", first.Number, err)
+	}
+	for i, point := range p.Points {
+		out[i] = w.spec.Space.Encode(point)
+	}
+	return out, nil
 }
 
 // sameProposal reports whether b may have come in the same ask as a. Asked in
@@ -117,8 +136,4 @@ func Verify(ctx context.Context, sw *state.Sweep) (Verification, error) {
 // between.
 func sameProposal(a, b *state.Trial) bool {
 	return a.Source == b.Source && a.ProposedSeen == b.ProposedSeen && a.ProposedBudget == b.ProposedBudget
-}
-
-func differing(t *state.Trial, want string) Difference {
-	return Difference{Trial: t.Number, Recorded: t.ParamsJSON, Computed: want, Seen: t.ProposedSeen, Source: t.Source}
 }

@@ -214,6 +214,9 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 	case len(r.GetRuns()) > maxRuns || len(r.GetCheckpoints()) > 2:
 		return fmt.Errorf("%d runs and %d checkpoints", len(r.GetRuns()), len(r.GetCheckpoints()))
 	}
+	if t.ProposedSeen < 0 || t.ProposedSeen > s.Findings || t.Origin.Trial < 0 || t.Origin.Trial >= t.Number {
+		return fmt.Errorf("proposed after %d of %d findings, from trial %d", t.ProposedSeen, s.Findings, t.Origin.Trial)
+	}
 	for i, f := range r.GetFindings() {
 		if f.GetOrdinal() < 1 || f.GetOrdinal() > s.Findings || i > 0 && f.GetOrdinal() <= t.Findings[i-1].Ordinal {
 			return fmt.Errorf("finding %d has number %d of %d", i+1, f.GetOrdinal(), s.Findings)

@@ -44,9 +44,9 @@ func (f *fake) PrioritizeSweep(_ context.Context, r *connect.Request[v1.Prioriti
 
 func (f *fake) VerifySweep(_ context.Context, r *connect.Request[v1.VerifySweepRequest]) (*connect.Response[v1.VerifySweepResponse], error) {
 	_, err := f.find(r.Msg.Id)
-	m := &v1.VerifySweepResponse{Checked: 12, Index: 4711}
+	m := &v1.VerifySweepResponse{Checked: 6, Index: 4711, Through: r.Msg.After + 6, Trials: 12}
 	if r.Msg.Id == "s-bbbbbbbb" {
-		m.Checked, m.Unchecked = 3, 1
+		m.Checked, m.Unchecked, m.Through, m.Trials = 3, 1, 4, 4
 		m.Differences = []*v1.ProposalDifference{{Trial: 2, RecordedJson: params3, ComputedJson: params7, Seen: 1, Source: v1.ProposalSource_PROPOSAL_SOURCE_SEARCH},
 			{Trial: 3, RecordedJson: params3, Seen: 2, Source: v1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED}}
 	}

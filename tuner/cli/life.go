@@ -160,13 +160,23 @@ func (e *Env) verify(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.VerifySweep(c.Context, connect.NewRequest(&atelierv1.VerifySweepRequest{Id: c.Args().First()}))
-	if err != nil {
-		return err
-	}
+	req := &atelierv1.VerifySweepRequest{Id: c.Args().First(), WaitMs: 10_000}
 	records := []differenceRecord{}
-	for _, d := range r.Msg.GetDifferences() {
-		records = append(records, differenceRecord{d.GetTrial(), word(d.GetSource()), d.GetSeen(), params(d.GetRecordedJson()), params(d.GetComputedJson())})
+	var checked, unchecked int64
+	var index uint64
+	for {
+		r, err := api.Sweeps.VerifySweep(c.Context, connect.NewRequest(req))
+		if err != nil {
+			return err
+		}
+		for _, d := range r.Msg.GetDifferences() {
+			records = append(records, differenceRecord{d.GetTrial(), word(d.GetSource()), d.GetSeen(), params(d.GetRecordedJson()), params(d.GetComputedJson())})
+		}
+		checked, unchecked, index = checked+r.Msg.GetChecked(), unchecked+r.Msg.GetUnchecked(), r.Msg.GetIndex()
+		if r.Msg.GetThrough() >= r.Msg.GetTrials() || r.Msg.GetThrough() <= req.After {
+			break
+		}
+		req.After = r.Msg.GetThrough()
 	}
 	if len(records) > 0 || c.String("output") != "table" {
 		err = e.print(c, records, func() table {
@@ -180,8 +190,8 @@ func (e *Env) verify(c *ucli.Context) error {
 			return err
 		}
 	}
-	text := fmt.Sprintf("%d proposals computed again at index %d", r.Msg.GetChecked(), r.Msg.GetIndex())
-	if n := r.Msg.GetUnchecked(); n > 0 {
+	text := fmt.Sprintf("%d proposals computed again at index %d", checked, index)
+	if n := unchecked; n > 0 {
 		text += fmt.Sprintf(", %d not (made by other means than search, or before this was recorded)", n)
 	}
 	if n := len(records); n > 0 {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,7 +174,22 @@ func (e *Env) showTrial(c *ucli.Context) error {
 		if r.Value != nil {
 			add("value", fmt.Sprintf("%s at epoch %d", shortValue(r.Value), r.ValueEpoch))
 		}
+		for _, name := range slices.Sorted(maps.Keys(r.Metrics)) {
+			add("", name+" "+short(float64(r.Metrics[name])))
+		}
+		if r.Infeasible {
+			add("", "meets the constraints at no epoch")
+		}
 		add("epochs", count(int64(r.Epoch)))
+		if r.Source != "" {
+			add("proposed", fmt.Sprintf("by %s, knowing %d results", map[string]string{"search": "search", "enqueued": "a person", "population": "its population"}[r.Source], r.Seen))
+		}
+		if r.OriginTrial != 0 {
+			add("began from", fmt.Sprintf("trial %d, epoch %d", r.OriginTrial, r.OriginEpoch))
+		}
+		if r.Pauses > 0 {
+			add("paused", fmt.Sprintf("%d times", r.Pauses))
+		}
 		add("took", e.span(r.StartedMS, r.EndedMS))
 		for _, x := range r.Runs {
 			text := fmt.Sprintf("%s %s, %s", x.Worker, x.Slot, e.span(x.StartedMS, x.EndedMS))

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -119,5 +120,43 @@ func TestRetentionKeepsWhatTheIndexMayName(t *testing.T) {
 	r.acknowledged(row(13, 1), recorded)
 	if got := epochs(r); !same(got, 13) {
 		t.Errorf("a new best and newest: %v", got)
+	}
+}
+
+// What the coordinators name goes; the checkpoints of another trial, which a
+// trial began from, are not its own to delete.
+func TestGivenUpFilesGoAndOriginsStay(t *testing.T) {
+	st, err := store.Open(store.Config{Root: t.TempDir(), Cache: t.TempDir()}, "127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	place := func(trial int64) (file, location string) {
+		dir, err := st.RunDir("s-a", trial, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file = filepath.Join(dir, "epoch-1")
+		if err := os.WriteFile(file, []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if location, err = st.Location(file); err != nil {
+			t.Fatal(err)
+		}
+		return file, location
+	}
+	gone, first := place(1)
+	kept, origin := place(2)
+	a := &Agent{cfg: Config{Store: st}, log: slog.New(slog.DiscardHandler)}
+	a.discard([]string{first, first, "http://elsewhere/checkpoints/s-a/1/x"})
+	if _, err := os.Stat(gone); err == nil {
+		t.Error("a file that was given up is still there")
+	}
+	r := newRetention(st, &atelierv1.Lease{SweepId: "s-a", Trial: 3, Checkpoints: []*atelierv1.Checkpoint{{SweepId: "s-a", Trial: 2, Epoch: 1, Location: origin}}}, a.log)
+	if len(r.rows) != 0 {
+		t.Errorf("the trial holds %v for its own", r.rows)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
 	}
 }

@@ -152,8 +152,9 @@ type candidate struct {
 
 func (a *Assigner) candidates(t *term, view *state.View) []*candidate {
 	var out []*candidate
+	now := a.cfg.Now().UnixMilli()
 	for _, s := range view.Sweeps() {
-		if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING || s.Counts.Waiting == 0 {
+		if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING || s.Counts.Waiting == 0 || s.Overdue(now) {
 			continue
 		}
 		c := &candidate{sweep: s, running: s.Counts.Running, room: s.Room()}

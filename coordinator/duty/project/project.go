@@ -124,7 +124,7 @@ func (p *Projector) Changed(changes []state.Change) {
 		p.heard = max(p.heard, c.Index)
 		switch c.Kind {
 		case state.LeaseGranted, state.LeaseEnded, state.ReportRecorded, state.CheckpointRecorded,
-			state.CheckpointDropped, state.TrialEnded, state.TrialReopened:
+			state.CheckpointDropped, state.TrialEnded, state.TrialPaused, state.TrialReopened:
 			p.changed[trialKey{c.Sweep, c.Trial}] = c.Index
 		}
 	}

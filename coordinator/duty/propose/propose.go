@@ -29,9 +29,10 @@ type Config struct {
 	View   func() *state.View
 	NowMS  func() int64
 	Logger *slog.Logger
-	// Claims says how many paused trials of a sweep its stopping rule is about to
-	// resume: their room is not search's. nil = none.
-	Claims func(*state.Sweep) int64
+	// Settle returns once what a sweep's stopping rule decides on the state at
+	// index is in the log: trials that it resumes come before new ones. nil = no
+	// rules here.
+	Settle func(ctx context.Context, sweep string, index uint64)
 }
 
 // Proposer is the duty: one goroutine for each running sweep.

@@ -23,6 +23,10 @@ const (
 	attempts     = 3
 	attemptPause = 200 * time.Millisecond
 	logPause     = 50 * time.Millisecond
+	// settleLimit and patience bound how long new trials wait for the stopping
+	// rule's say.
+	settleLimit = 2 * time.Second
+	patience    = 10
 )
 
 // searcher proposes for one sweep, in one goroutine.
@@ -41,6 +45,8 @@ type searcher struct {
 	past   *history.Reader
 	method search.Method
 	budget int64 // the method was made for
+
+	unsettled int // looks in a row that the stopping rule overtook
 }
 
 func (s *searcher) run() {
@@ -120,7 +126,8 @@ func (s *searcher) step() (wait bool, err error) {
 	s.stale, s.missed = nil, false
 	s.p.mu.Unlock()
 
-	sw, ok := s.p.cfg.View().Sweep(s.id)
+	view := s.p.cfg.View()
+	sw, ok := view.Sweep(s.id)
 	if !ok || sw.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
 		s.p.mu.Lock()
 		s.missed = true // marks were taken and not used
@@ -138,11 +145,11 @@ func (s *searcher) step() (wait bool, err error) {
 		return false, err
 	}
 	room := min(sw.Wanted(), chunk)
-	if s.p.cfg.Claims != nil && sw.StoppingJSON != "" {
-		room -= s.p.cfg.Claims(sw)
-	}
 	if room <= 0 || sw.Exhausted {
 		return true, nil
+	}
+	if !s.settled(view, sw) {
+		return false, nil
 	}
 	if queue := sw.Queue(); len(queue) > 0 {
 		queue = queue[:min(room, int64(len(queue)))]
@@ -170,6 +177,27 @@ func (s *searcher) step() (wait bool, err error) {
 		c.ParamsJson = append(c.ParamsJson, s.spec.Space.Encode(pt))
 	}
 	return s.record(c) && int64(len(points)) < room && !proposal.Exhausted, nil
+}
+
+// settled lets the sweep's stopping rule speak first: a trial that it resumes
+// takes the place that a new one would. It is false where that, or anything that
+// search is told of, has changed the state; where this goes on and on, new trials
+// have waited long enough.
+func (s *searcher) settled(view *state.View, sw *state.Sweep) bool {
+	if s.p.cfg.Settle == nil || sw.StoppingJSON == "" || s.unsettled >= patience {
+		s.unsettled = 0
+		return true
+	}
+	ctx, cancel := context.WithTimeout(s.t.ctx, settleLimit)
+	defer cancel()
+	s.p.cfg.Settle(ctx, s.id, view.Index())
+	now, ok := s.p.cfg.View().Sweep(s.id)
+	if ok && now.Status == sw.Status && now.Findings == sw.Findings && now.Wanted() == sw.Wanted() {
+		s.unsettled = 0
+		return true
+	}
+	s.unsettled++
+	return false
 }
 
 // record puts a proposal into the log.

@@ -1254,9 +1254,13 @@ func (x *PrioritizeSweepResponse) GetSweep() *Sweep {
 	return nil
 }
 
+// In parts: each call goes on behind trial after, and answers when all trials are
+// done or wait_ms is over.
 type VerifySweepRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	After         int64                  `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	WaitMs        int64                  `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1298,12 +1302,28 @@ func (x *VerifySweepRequest) GetId() string {
 	return ""
 }
 
+func (x *VerifySweepRequest) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *VerifySweepRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
 type VerifySweepResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Checked       int64                  `protobuf:"varint,1,opt,name=checked,proto3" json:"checked,omitempty"`     // proposals computed again
 	Unchecked     int64                  `protobuf:"varint,2,opt,name=unchecked,proto3" json:"unchecked,omitempty"` // proposals of which it is not recorded what they were made from
 	Differences   []*ProposalDifference  `protobuf:"bytes,3,rep,name=differences,proto3" json:"differences,omitempty"`
 	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	Through       int64                  `protobuf:"varint,5,opt,name=through,proto3" json:"through,omitempty"` // the last trial looked at
+	Trials        int64                  `protobuf:"varint,6,opt,name=trials,proto3" json:"trials,omitempty"`   // there are now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1362,6 +1382,20 @@ func (x *VerifySweepResponse) GetDifferences() []*ProposalDifference {
 func (x *VerifySweepResponse) GetIndex() uint64 {
 	if x != nil {
 		return x.Index
+	}
+	return 0
+}
+
+func (x *VerifySweepResponse) GetThrough() int64 {
+	if x != nil {
+		return x.Through
+	}
+	return 0
+}
+
+func (x *VerifySweepResponse) GetTrials() int64 {
+	if x != nil {
+		return x.Trials
 	}
 	return 0
 }
@@ -4647,14 +4681,18 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +
 	"\bpriority\x18\x03 \x01(\x05R\bpriority\"B\n" +
 	"\x17PrioritizeSweepResponse\x12'\n" +
-	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"$\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"S\n" +
 	"\x12VerifySweepRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xa5\x01\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x17\n" +
+	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\"\xd7\x01\n" +
 	"\x13VerifySweepResponse\x12\x18\n" +
 	"\achecked\x18\x01 \x01(\x03R\achecked\x12\x1c\n" +
 	"\tunchecked\x18\x02 \x01(\x03R\tunchecked\x12@\n" +
 	"\vdifferences\x18\x03 \x03(\v2\x1e.atelier.v1.ProposalDifferenceR\vdifferences\x12\x14\n" +
-	"\x05index\x18\x04 \x01(\x04R\x05index\"\xbc\x01\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x18\n" +
+	"\athrough\x18\x05 \x01(\x03R\athrough\x12\x16\n" +
+	"\x06trials\x18\x06 \x01(\x03R\x06trials\"\xbc\x01\n" +
 	"\x12ProposalDifference\x12\x14\n" +
 	"\x05trial\x18\x01 \x01(\x03R\x05trial\x12#\n" +
 	"\rrecorded_json\x18\x02 \x01(\tR\frecordedJson\x12#\n" +

@@ -1,0 +1,280 @@
+package history_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	v1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/duty/propose"
+	"atelier/coordinator/history"
+	"atelier/coordinator/state"
+	"atelier/tuner/search"
+)
+
+// log applies commands to a machine as raft would, and keeps them.
+type log struct {
+	mu      sync.Mutex
+	m       *state.Machine
+	entries []*logv1.Entry
+	tell    func([]state.Change)
+}
+
+func (l *log) Propose(_ context.Context, c *logv1.Command) (state.Result, error) {
+	l.mu.Lock()
+	e := &logv1.Entry{Commands: []*logv1.Command{c}}
+	l.entries = append(l.entries, proto.CloneOf(e))
+	r := l.m.Apply(uint64(len(l.entries)), e)[0]
+	l.mu.Unlock()
+	if l.tell != nil {
+		l.tell(r.Changes)
+	}
+	return r, nil
+}
+
+func (l *log) do(t *testing.T, c *logv1.Command) state.Result {
+	t.Helper()
+	c.TimeMs = 1
+	r, err := l.Propose(t.Context(), c)
+	if err != nil || r.Err != nil {
+		t.Fatal(err, r.Err)
+	}
+	return r
+}
+
+const spec = `
+search_method: %s
+seed: 3
+objective: {metric: loss, direction: minimize}
+budget: {trials: %d}
+parallelism: 3
+trainer: sim
+space:
+  x: {type: float, low: 0, high: 1}
+  y: {type: int, low: 1, high: 9}
+`
+
+// run plays a whole sweep: real proposals, trials given and ended in an order of
+// their own, with pauses, a retry, an extension and given points on the way.
+func run(t *testing.T, method string) *log {
+	t.Helper()
+	l := &log{m: state.New()}
+	p := propose.New(propose.Config{Log: l, View: l.m.View, NowMS: func() int64 { return 1 }, Logger: slog.New(slog.DiscardHandler)})
+	l.tell = p.Changed
+	p.Start()
+	defer p.Stop()
+	l.do(t, &logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-a", SpecYaml: fmt.Sprintf(spec, method, 12), Seed: 3,
+		Objective:    &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+		SearchMethod: method, Algorithm: "tpe", Trainer: "sim", BudgetTrials: 12, Parallelism: 3, EnqueuedJson: []string{`{"x":0.5,"y":5}`},
+		WarmStart: "s-old", WarmTrials: []*logv1.WarmTrial{{Trial: 1, ParamsJson: `{"x":0.25,"y":2}`, Status: v1.TrialStatus_TRIAL_STATUS_FINISHED, HasValue: true, Value: 0.4, Epoch: 2}}}}})
+	sweep := func() *state.Sweep { s, _ := l.m.View().Sweep("s-a"); return s }
+	event := func(n int64, token uint64, e *v1.RunEvent) {
+		e.SweepId, e.Trial, e.Token = "s-a", n, token
+		l.do(t, &logv1.Command{Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*v1.RunEvent{e}}}})
+	}
+	extended := false
+	for step := 0; ; step++ {
+		deadline := time.Now().Add(30 * time.Second)
+		for s := sweep(); !s.Ended() && s.Wanted() > 0; s = sweep() {
+			if time.Now().After(deadline) {
+				t.Fatalf("no proposal: %+v", s.Counts)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		s := sweep()
+		if s.Ended() {
+			if extended {
+				return l
+			}
+			extended = true
+			l.do(t, &logv1.Command{Op: &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: "s-a", AddTrials: 8}}})
+			l.do(t, &logv1.Command{Op: &logv1.Command_EnqueueTrials{EnqueueTrials: &logv1.EnqueueTrials{Id: "s-a", ParamsJson: []string{`{"x":0.125,"y":7}`}}}})
+			continue
+		}
+		waiting := s.Waiting()
+		if len(waiting) == 0 {
+			open := s.Open()
+			l.do(t, &logv1.Command{Op: &logv1.Command_ResumeTrial{ResumeTrial: &logv1.ResumeTrial{Id: "s-a", Trial: open[0]}}})
+			continue
+		}
+		n := waiting[step%len(waiting)]
+		token := l.do(t, &logv1.Command{Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: "s-a", Trial: n, Worker: "w", Incarnation: "i", Slot: "c", Request: fmt.Sprint(step)}}}).Token
+		tr := s.Trial(n)
+		epoch := tr.Epoch() + 1
+		value := math.Mod(float64(n)*0.37, 1) / float64(epoch)
+		exit := v1.ExitClass_EXIT_CLASS_FINISHED
+		switch {
+		case n%5 == 2 && epoch == 1:
+			exit = v1.ExitClass_EXIT_CLASS_PAUSED
+		case n%7 == 3:
+			exit = v1.ExitClass_EXIT_CLASS_DIVERGED
+		case n == 8 && len(tr.Runs) == 0:
+			exit = v1.ExitClass_EXIT_CLASS_BAD_SPEC
+		}
+		event(n, token, &v1.RunEvent{Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: epoch, Metrics: []*v1.Metric{{Name: "loss", Value: value}}}}})
+		event(n, token, &v1.RunEvent{Event: &v1.RunEvent_Ended{Ended: &v1.RunEnded{Exit: exit}}})
+		if exit == v1.ExitClass_EXIT_CLASS_BAD_SPEC {
+			l.do(t, &logv1.Command{Op: &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: "s-a", Trial: n}}})
+		}
+	}
+}
+
+func verify(t *testing.T, m *state.Machine) history.Verification {
+	t.Helper()
+	s, ok := m.View().Sweep("s-a")
+	if !ok {
+		t.Fatal("no sweep")
+	}
+	v, err := history.Verify(t.Context(), s, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Every proposal comes out again, and one that was altered in the log is found,
+// from whichever source it came.
+func TestPlantedProposalIsFound(t *testing.T) {
+	for _, method := range []string{"random", "bayesian", "genetic", "sobol"} {
+		t.Run(method, func(t *testing.T) {
+			l := run(t, method)
+			if v := verify(t, l.m); len(v.Differences) != 0 || v.Checked != 20 || v.Unchecked != 0 {
+				t.Fatalf("%+v", v)
+			}
+			for _, planted := range []int64{1, 6, 13, 20} {
+				again := state.New()
+				found := false
+				for i, e := range l.entries {
+					e = proto.CloneOf(e)
+					if p := e.Commands[0].GetProposeTrials(); p != nil && !found && p.First <= planted && planted < p.First+int64(len(p.ParamsJson)) {
+						p.ParamsJson[planted-p.First] = `{"x":0.0625,"y":3}`
+						if p.Source == v1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED { // taken from the queue: the state itself refuses another point
+							p.Source = v1.ProposalSource_PROPOSAL_SOURCE_SEARCH
+							if r := again.Apply(uint64(i)+1, e)[0]; r.Outcome != v1.Outcome_OUTCOME_ALREADY {
+								t.Fatalf("a point of search before given ones: %+v", r)
+							}
+							break
+						}
+						found = true
+					}
+					again.Apply(uint64(i)+1, e)
+				}
+				if !found {
+					continue
+				}
+				v := verify(t, again)
+				if len(v.Differences) == 0 || v.Differences[0].Trial != planted || v.Differences[0].Recorded != `{"x":0.0625,"y":3}` || v.Differences[0].Computed == "" {
+					t.Errorf("trial %d was altered: %+v", planted, v.Differences)
+				}
+			}
+		})
+	}
+}
+
+// In parts it comes to the same as at once.
+func TestVerifyInParts(t *testing.T) {
+	l := run(t, "genetic")
+	s, _ := l.m.View().Sweep("s-a")
+	var sum history.Verification
+	for parts := 0; sum.Through < s.Len(); parts++ {
+		once := false
+		v, err := history.Verify(t.Context(), s, sum.Through, func() bool { defer func() { once = true }(); return once })
+		if err != nil || v.Through <= sum.Through || len(v.Differences) > 0 {
+			t.Fatalf("part %d: %+v, %v", parts, v, err)
+		}
+		sum.Checked += v.Checked
+		sum.Through = v.Through
+	}
+	if sum.Checked != 20 {
+		t.Errorf("%+v", sum)
+	}
+}
+
+// What was not recorded cannot be checked, and is counted as such.
+func TestOldProposalsAreNotChecked(t *testing.T) {
+	l := run(t, "random")
+	again := state.New()
+	for i, e := range l.entries {
+		e = proto.CloneOf(e)
+		if p := e.Commands[0].GetProposeTrials(); p != nil && p.First < 8 && p.Source == v1.ProposalSource_PROPOSAL_SOURCE_SEARCH {
+			p.Source, p.Seen, p.Budget = 0, 0, 0
+		}
+		again.Apply(uint64(i)+1, e)
+	}
+	v := verify(t, again)
+	if len(v.Differences) != 0 || v.Unchecked == 0 || v.Checked+v.Unchecked != 20 {
+		t.Errorf("%+v", v)
+	}
+}
+
+// The reader that follows and the one that looks back tell the same.
+func TestPrefixesAreWhatWasRead(t *testing.T) {
+	l := run(t, "random")
+	m := state.New()
+	type look struct {
+		trials, seen int64
+		history      string
+	}
+	var looks []look
+	show := func(known []search.Trial) string {
+		var b strings.Builder
+		for _, h := range known {
+			fmt.Fprintf(&b, "%d %v %v %g %d\n", h.Number, h.Status, h.HasValue, h.Value, h.Epoch)
+		}
+		return b.String()
+	}
+	var reader *history.Reader
+	for i, e := range l.entries {
+		r := m.Apply(uint64(i)+1, e)[0]
+		s, ok := m.View().Sweep("s-a")
+		if !ok {
+			t.Fatal("no sweep")
+		}
+		spec, err := history.Spec(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reader == nil {
+			reader = history.NewReader(spec)
+		}
+		var stale []int64
+		for _, c := range r.Changes {
+			switch c.Kind {
+			case state.TrialEnded, state.TrialPaused, state.TrialReopened:
+				stale = append(stale, c.Trial)
+			}
+		}
+		followed, err := reader.Read(s, stale)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh, err := history.NewReader(spec).Read(s, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if show(followed) != show(fresh) {
+			t.Fatalf("after entry %d\nfollowed\n%sread at once\n%s", i+1, show(followed), show(fresh))
+		}
+		looks = append(looks, look{s.Len(), s.Findings, show(fresh)})
+	}
+	end, _ := m.View().Sweep("s-a")
+	spec, _ := history.Spec(end)
+	for _, x := range slices.Backward(looks) {
+		back, err := history.NewReader(spec).As(end, x.trials, x.seen, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := show(back); got != x.history {
+			t.Fatalf("%d trials after %d findings\nlooking back\n%sthen\n%s", x.trials, x.seen, got, x.history)
+		}
+	}
+}
