@@ -232,7 +232,7 @@ func seedsTable(j *journal) string {
 	}
 	var groups []group
 	found := map[group][]outcome{}
-	for _, key := range j.keys("seeds") {
+	for _, key := range slices.Sorted(slices.Values(j.keys("seeds"))) { // without CutMix first
 		head, rest, _ := strings.Cut(key, " cutmix=")
 		cutmix, rest, _ := strings.Cut(rest, " ")
 		_, settings, _ := strings.Cut(rest, " ") // after seed=
