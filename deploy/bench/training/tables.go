@@ -78,7 +78,7 @@ var precisions = []string{"fp32", "bf16"}
 
 func threadTables(threads int, rows []row) string {
 	var out strings.Builder
-	var misses []string
+	var misses, cannot []string
 	miss := func(r row, what string, got float64) {
 		misses = append(misses, fmt.Sprintf("%s %d px %s %.2f", r.Model, r.Size, what, got))
 	}
@@ -99,13 +99,19 @@ func threadTables(threads int, rows []row) string {
 					out.WriteString(" - |")
 					continue
 				}
+				ours, theirs := median(s.Rates["ours "+layout]), median(s.Rates["pytorch "+layout])
+				if why := s.Fault["pytorch "+layout]; why != "" {
+					cannot = append(cannot, fmt.Sprintf("%s in %s, %s (%s)", r.Model, precision, layout, why))
+					fmt.Fprintf(&out, " %s / - |", figure(ours))
+					continue
+				}
 				q := s.same(layout)
 				column := precision + " " + layout
 				ratios[column] = append(ratios[column], q)
 				if q < barSame {
 					miss(r, column, q)
 				}
-				fmt.Fprintf(&out, " %s / %s = %s |", figure(median(s.Rates["ours "+layout])), figure(median(s.Rates["pytorch "+layout])), bold(q, barSame))
+				fmt.Fprintf(&out, " %s / %s = %s |", figure(ours), figure(theirs), bold(q, barSame))
 			}
 		}
 		out.WriteString("\n")
@@ -125,7 +131,7 @@ func threadTables(threads int, rows []row) string {
 		fmt.Fprintf(&out, "| %s | %d |", r.Model, r.Size)
 		for _, precision := range precisions {
 			s, ok := r.by[precision]
-			if !ok {
+			if !ok || s.Fault["pytorch default"] != "" {
 				out.WriteString(" - |")
 				continue
 			}
@@ -139,7 +145,7 @@ func threadTables(threads int, rows []row) string {
 		for _, precision := range precisions {
 			for _, layout := range layouts {
 				s, ok := r.by[precision]
-				if !ok {
+				if !ok || s.Fault["pytorch "+layout] != "" {
 					out.WriteString(" - |")
 					continue
 				}
@@ -167,6 +173,9 @@ func threadTables(threads int, rows []row) string {
 		out.WriteString("\nNo bar missed.\n\n")
 	} else {
 		fmt.Fprintf(&out, "\nBars missed: %s.\n\n", strings.Join(misses, "; "))
+	}
+	if len(cannot) > 0 {
+		fmt.Fprintf(&out, "PyTorch cannot train %s.\n\n", strings.Join(cannot, "; "))
 	}
 	return out.String()
 }

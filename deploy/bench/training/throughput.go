@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -33,6 +34,7 @@ type steps struct {
 	Auto  string               `json:"auto"`         // the layout ours takes by itself
 	Rates map[string][]float64 `json:"images_per_s"` // one a round
 	Peak  map[string]float64   `json:"peak_mib"`
+	Fault map[string]string    `json:"fault,omitempty"` // what a side of PyTorch's that cannot do this said
 }
 
 // same is ours over PyTorch in the same layout, own default over PyTorch's.
@@ -62,7 +64,7 @@ func throughputPart(ctx context.Context, b *bench) error {
 // takeTurns starts all sides and lets each do a block of steps a round, in
 // an order that turns round each time.
 func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
-	s = steps{Rates: map[string][]float64{}, Peak: map[string]float64{}}
+	s = steps{Rates: map[string][]float64{}, Peak: map[string]float64{}, Fault: map[string]string{}}
 	var all []*paced
 	defer func() {
 		for _, side := range all {
@@ -75,11 +77,16 @@ func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
 			if err != nil {
 				return s, err
 			}
-			all = append(all, side)
 			// One after the other: a warm-up beside another's would measure neither's memory nor spare time.
-			if err := side.ready(); err != nil {
+			if err := side.ready(); err != nil && who == "pytorch" && ctx.Err() == nil {
+				s.Fault[side.name] = lastLine(side.fault.String())
+				b.say("%s: %s: %s", p.key(), side.name, s.Fault[side.name])
+				continue
+			} else if err != nil {
+				side.kill()
 				return s, err
 			}
+			all = append(all, side)
 			if side.auto != "" {
 				s.Auto = side.auto
 			}
@@ -111,6 +118,12 @@ func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
 		}
 	}
 	return s, nil
+}
+
+// lastLine is where Python says what went wrong.
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
 }
 
 // stepsIn is how many steps fill a block at stepsPerSecond, 1 to 50.
