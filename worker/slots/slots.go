@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"atelier/common/nvml"
@@ -57,11 +58,12 @@ func (s *Slot) Env() map[string]string {
 
 // Options say how many slots are wanted.
 type Options struct {
-	// Want is "auto" (a slot for each GPU, else one for every four cores), "N" (so
-	// many of what auto would take), "gpu:N" or "cpu:N".
+	// Want is "auto" (a slot for each GPU, else a share of the cores each, see
+	// shares), "N" (so many of what auto would take), "gpu:N" or "cpu:N".
 	Want           string
 	ThreadsPerSlot int    // 0: cores shared evenly
 	Cores          int    // 0: those this process may use
+	Memory         int64  // of the machine, bytes; 0: as the system tells
 	Visible        string // CUDA_VISIBLE_DEVICES of the agent; "" with VisibleSet hides all GPUs
 	VisibleSet     bool
 	Library        string // of NVML; "" = libnvidia-ml.so.1
@@ -81,6 +83,9 @@ func Find(o Options) ([]*Slot, error) {
 	}
 	if o.Cores == 0 {
 		o.Cores = runtime.NumCPU()
+	}
+	if o.Memory == 0 {
+		o.Memory = machineMemory()
 	}
 	kind, count, err := parseWant(o.Want)
 	if err != nil {
@@ -114,7 +119,7 @@ func Find(o Options) ([]*Slot, error) {
 		return out, nil
 	}
 	if count == 0 {
-		count = max(1, o.Cores/4)
+		count = shares(o.Cores, o.Memory)
 	}
 	out := make([]*Slot, count)
 	for i := range out {
@@ -122,6 +127,32 @@ func Find(o Options) ([]*Slot, error) {
 		out[i] = &Slot{Name: fmt.Sprintf("cpu%d", i), Kind: "cpu", Device: "cpu", Description: fmt.Sprintf("%d of %d cores", n, o.Cores), Threads: n}
 	}
 	return out, nil
+}
+
+// slotMemory is what a slot of auto must find, bytes: a training of resnet50 at
+// 64 px takes 0.8 GiB, of resnet18 at 224 px 1.5 GiB.
+const slotMemory = 2 << 30
+
+// shares is how many slots the cores are split into: one a core up to eight,
+// beyond that one for every four, as far as memory goes. Several trainings on
+// a thread each finish more images a second than one on all cores: threads
+// wait for one another (worker/trainer/BENCHMARKS.md). Unknown memory does not
+// count.
+func shares(cores int, memory int64) int {
+	n := max(min(cores, 8), cores/4)
+	if memory > 0 {
+		n = min(n, int(memory/slotMemory))
+	}
+	return max(1, n)
+}
+
+// machineMemory is what this machine has, bytes; 0 if it does not tell.
+func machineMemory() int64 {
+	var s syscall.Sysinfo_t
+	if syscall.Sysinfo(&s) != nil {
+		return 0
+	}
+	return int64(s.Totalram) * int64(s.Unit)
 }
 
 func threads(o Options, slots int) int {

@@ -20,8 +20,11 @@ func TestCPUSlots(t *testing.T) {
 		count, threads int
 		err            string
 	}{
-		{slots.Options{Want: "auto", Cores: 16}, 4, 4, ""},
-		{slots.Options{Cores: 2}, 1, 2, ""},
+		{slots.Options{Want: "auto", Cores: 16, Memory: 64 << 30}, 8, 2, ""},
+		{slots.Options{Want: "auto", Cores: 64, Memory: 256 << 30}, 16, 4, ""},
+		{slots.Options{Want: "auto", Cores: 16, Memory: 5 << 30}, 2, 8, ""},
+		{slots.Options{Cores: 2, Memory: 8 << 30}, 2, 1, ""},
+		{slots.Options{Cores: 2, Memory: 1 << 30}, 1, 2, ""},
 		{slots.Options{Want: "4", Cores: 2}, 4, 1, ""},
 		{slots.Options{Want: "cpu:3", Cores: 12}, 3, 4, ""},
 		{slots.Options{Want: "2", Cores: 12, ThreadsPerSlot: 3}, 2, 3, ""},
@@ -70,7 +73,7 @@ func library(t *testing.T) string {
 func TestGPUSlots(t *testing.T) {
 	lib := library(t)
 	find := func(want, visible string, set bool) ([]*slots.Slot, error) {
-		return slots.Find(slots.Options{Want: want, Library: lib, Cores: 16, Visible: visible, VisibleSet: set})
+		return slots.Find(slots.Options{Want: want, Library: lib, Cores: 16, Memory: 64 << 30, Visible: visible, VisibleSet: set})
 	}
 	names := func(s []*slots.Slot) string {
 		var n []string
@@ -91,7 +94,7 @@ func TestGPUSlots(t *testing.T) {
 		{"cpu:3", "", false, "cpu0 cpu1 cpu2", ""},
 		{"auto", "1", true, "gpu1", ""},
 		{"auto", "GPU-0000-1,0", true, "gpu1 gpu0", ""},
-		{"auto", "", true, "cpu0 cpu1 cpu2 cpu3", ""},
+		{"auto", "", true, "cpu0 cpu1 cpu2 cpu3 cpu4 cpu5 cpu6 cpu7", ""},
 		{"auto", "7", true, "", "none of the 2"},
 		{"auto", "1,1", true, "", "twice"},
 	} {

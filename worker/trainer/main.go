@@ -35,7 +35,7 @@ the job's training would see. evaluate, bench and logits list their flags with -
 func main() {
 	// Thread count, gradient mode and OpenMP's pool belong to this thread.
 	runtime.LockOSThread()
-	err := waitPassively()
+	err := settleWaiting()
 	if err == nil {
 		err = run(os.Args[1:])
 	}

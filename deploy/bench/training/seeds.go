@@ -48,7 +48,7 @@ func (s *seedOptions) flags(fs *flag.FlagSet) {
 
 // seedSettings were chosen on the validation pictures of one seed.
 var seedSettings = []string{
-	"model=resnet18", "image_size=64", "batch_size=32", "epochs=60", "patience=0",
+	"model=resnet18", "image_size=64", "precision=bf16", "batch_size=32", "epochs=40", "patience=0",
 	"optimizer=sgd", "lr=0.02", "weight_decay=0.0005", "schedule=cosine", "warmup_epochs=3", "label_smoothing=0.1",
 	"augmentation.crop=pad", "augmentation.flip=true", "augmentation.rotation=10",
 	"augmentation.jitter.brightness=0.2", "augmentation.jitter.contrast=0.2", "augmentation.jitter.saturation=0.2", "augmentation.jitter.hue=0.02",
