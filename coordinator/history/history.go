@@ -14,6 +14,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/coordinator/state"
+	"atelier/tuner/pbt"
 	"atelier/tuner/search"
 	"atelier/tuner/sweep"
 )
@@ -58,6 +59,9 @@ func Method(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Method, err
 	p, err := Problem(sw, spec, budget)
 	if err != nil {
 		return nil, err
+	}
+	if spec.Population != nil {
+		return pbt.New(p, *spec.Population)
 	}
 	return search.New(sw.SearchMethod, sw.Algorithm, p)
 }

@@ -78,7 +78,7 @@ func showLogs(t *testing.T, c *local.Cluster) {
 
 func submit(t *testing.T, ctx context.Context, c *client.Client, yaml string) string {
 	t.Helper()
-	r, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: t.Name(), SpecYaml: yaml, SpecName: "spec.yaml"}))
+	r, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: fmt.Sprint(t.Name(), time.Now().UnixNano()), SpecYaml: yaml, SpecName: "spec.yaml"}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,3 +123,145 @@ func moved(ctx context.Context, t *testing.T, c *client.Client, id, from string)
 	}
 	return nil
 }
+
+// Real training under asha: what a trial measures does not depend on whether it
+// was paused, moved and resumed on the way. The same sweep without a rule is the
+// measure, bit for bit.
+func TestPausedTrainingGoesOnExactly(t *testing.T) {
+	flags := torch(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	data := facades(t, ctx)
+	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 2, ExtraArgs: map[string][]string{"worker": flags}})
+	c := cluster.Client()
+	spec := torchSpec(data, "random", "epochs: 4")
+	whole := submit(t, ctx, c, spec)
+	if s := await(t, ctx, c, whole, "the end without a rule", ended); s.Counts.Finished != 4 {
+		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
+	}
+	ruled := submit(t, ctx, c, spec+"stopping: {rule: asha, min_epochs: 1, reduction: 2}\n")
+	s := await(t, ctx, c, ruled, "the end under asha", ended)
+	if s.Counts.Finished != 1 || s.Counts.Stopped != 3 {
+		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
+	}
+	resumed, epochs := 0, 0
+	all := trials(t, ctx, c, ruled)
+	on := promoted(all)
+	for _, tr := range all {
+		got, want := curve(t, ctx, c, ruled, tr.Number), curve(t, ctx, c, whole, tr.Number)
+		epochs += len(got)
+		resumed += len(on[tr])
+		for i := range got {
+			if got[i] != want[i] {
+				t.Errorf("trial %d, paused %d times: epoch %d gives\n%s\nwithout a rule\n%s", tr.Number, len(on[tr]), i+1, got[i], want[i])
+			}
+		}
+	}
+	// Rungs at epochs 1 and 2: 2 of 4 go on, then 1 of 2.
+	if resumed != 3 || epochs < 8 || epochs > 16 {
+		t.Errorf("%d promotions and %d epochs; the rule allows 3 and 8", resumed, epochs)
+	}
+}
+
+// curve is a trial's reports without what depends on the clock, one text an
+// epoch, numbers exact.
+func curve(t *testing.T, ctx context.Context, c *client.Client, id string, n int64) []string {
+	t.Helper()
+	r, err := c.Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: n}))
+	must(t, err)
+	var out []string
+	for _, rep := range r.Msg.Reports {
+		line := fmt.Sprint(rep.Epoch)
+		for _, m := range rep.Metrics {
+			if m.Name != "images_per_s" {
+				line += fmt.Sprintf(" %s %x", m.Name, m.Value)
+			}
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+// Population-based training: members train in segments; one that falls behind
+// goes on from a better one's checkpoint with changed settings, wherever that
+// checkpoint is.
+func TestPopulationTrains(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 2})
+	c := cluster.Client()
+	// Of this seed's members the fourth learns slowest, whoever else has ended.
+	id := submit(t, ctx, c, `
+name: population
+search_method: pbt
+seed: 12
+objective: {metric: val_loss, direction: minimize}
+parallelism: 4
+trainer: sim
+space: {lr: {type: float, low: 1.0e-4, high: 1.0e-1, log: true}}
+training: {epochs: 6, epoch_seconds: 0.3, curve: crossing}
+population: {interval: 2}
+`)
+	s := await(t, ctx, c, id, "the end", ended)
+	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Proposed != 12 || s.Counts.Failed+s.Counts.Diverged != 0 {
+		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
+	}
+	exploited := 0
+	all := trials(t, ctx, c, id)
+	for _, tr := range all {
+		reports := curve(t, ctx, c, id, tr.Number)
+		o := tr.Origin
+		if tr.Number <= 4 {
+			if o.GetTrial() != 0 || !strings.HasPrefix(reports[0], "1 ") {
+				t.Errorf("trial %d begins at %v with %s", tr.Number, o, reports[0])
+			}
+			continue
+		}
+		if o.GetTrial() == 0 || !strings.HasPrefix(reports[0], fmt.Sprint(o.Epoch+1, " ")) {
+			t.Errorf("trial %d begins at %v with %s", tr.Number, o, reports[0])
+			continue
+		}
+		if from := all[o.Trial-1]; o.Trial != tr.Number-4 {
+			exploited++
+			if from.ParamsJson == tr.ParamsJson {
+				t.Errorf("trial %d took over trial %d and its settings unchanged: %s", tr.Number, o.Trial, tr.ParamsJson)
+			}
+		} else if from.ParamsJson != tr.ParamsJson {
+			t.Errorf("trial %d goes on from trial %d with %s instead of %s", tr.Number, o.Trial, tr.ParamsJson, from.ParamsJson)
+		}
+	}
+	if exploited == 0 {
+		t.Error("nobody took over a better member")
+	}
+	if stdout, stderr, code := atelier(t, ctx, cluster, "sweep", "verify", id); code != 0 {
+		t.Errorf("sweep verify: exit %d\n%s%s", code, stdout, stderr)
+	}
+}
+
+// Real training takes over another trial's weights under changed settings.
+func TestPopulationWithRealTraining(t *testing.T) {
+	flags := torch(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	data := facades(t, ctx)
+	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 1, ExtraArgs: map[string][]string{"worker": flags}})
+	c := cluster.Client()
+	// Of this seed's two members the second, which ends last, hardly learns.
+	spec := strings.NewReplacer("low: 1.0e-3, high: 1.0e-2", "low: 1.0e-7, high: 3.0e-2", "seed: 5", "seed: 11").Replace(torchSpec(data, "pbt", "epochs: 4"))
+	id := submit(t, ctx, c, spec+"population: {interval: 2}\n")
+	if s := await(t, ctx, c, id, "the end", ended); s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Finished != 2 || s.Counts.Stopped != 2 {
+		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
+	}
+	taken := 0
+	for _, tr := range trials(t, ctx, c, id)[2:] {
+		if tr.Origin.GetTrial() != tr.Number-2 {
+			taken++
+		}
+		if first := curve(t, ctx, c, id, tr.Number)[0]; !strings.HasPrefix(first, fmt.Sprint(tr.Origin.GetEpoch()+1, " ")) || tr.Epoch != 4 {
+			t.Errorf("trial %d from %v: first report %s, last epoch %d", tr.Number, tr.Origin, first, tr.Epoch)
+		}
+	}
+	if taken != 1 {
+		t.Errorf("%d of 2 members took the other over", taken)
+	}
+}

@@ -73,9 +73,17 @@ type Problem struct {
 	Warm []Trial
 }
 
+// Origin names another trial's checkpoint, which a trial starts from; Trial is
+// 0 for one that starts from scratch.
+type Origin struct {
+	Trial int64
+	Epoch int
+}
+
 // Proposal answers an ask.
 type Proposal struct {
 	Points    []space.Point // canonical; the first belongs to trial len(history)+1
+	Origins   []Origin      // one a point, or none at all
 	Exhausted bool          // every point of the space has been proposed
 }
 

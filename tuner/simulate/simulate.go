@@ -61,6 +61,9 @@ func Run(ctx context.Context, o Options) error {
 	if s.Budget.Trials == 0 {
 		return errors.New("simulate: the spec has no budget.trials; give one, epochs and time mean nothing here")
 	}
+	if s.Population != nil {
+		return errors.New("simulate: search_method pbt goes on from checkpoints, which a simulation has not; submit the sweep, with trainer: sim perhaps")
+	}
 	r := &run{options: o, open: max(1, o.Parallel), budget: s.Budget.Trials, enc: json.NewEncoder(o.Out)}
 	r.enc.SetEscapeHTML(false)
 	var err error

@@ -170,6 +170,7 @@ var every = []string{
 	`{"rule":"median"}`,
 	`{"rule":"percentile","percentile":30}`,
 	`{"rule":"patience","patience":4,"min_delta":0.01}`,
+	`{"rule":"segment","interval":4,"max_epochs":20}`,
 	`{"rule":"none"}`,
 }
 

@@ -38,6 +38,10 @@ func TestRulesByHand(t *testing.T) {
 		{"patience, not yet", `{"rule":"patience","patience":3}`, []stop.Trial{curveOf(1, 3, 2, 2, 2)}, ""},
 		{"patience, too little", `{"rule":"patience","patience":2,"min_delta":0.5}`, []stop.Trial{curveOf(1, 3, 2, 1.8, 1.6)}, "stop 1: no better loss than 2 of epoch 2 in 2 epochs"},
 		{"patience, NaN", `{"rule":"patience","patience":2}`, []stop.Trial{curveOf(1, nan, nan)}, "stop 1: no finite loss in 2 epochs"},
+		{"segment, over", `{"rule":"segment","interval":2,"max_epochs":8}`, []stop.Trial{{Number: 1, Status: stop.Running, From: 2, Reports: []stop.Report{{Epoch: 3, Value: 1}, {Epoch: 4, Value: nan}}}},
+			"stop 1: its segment of 2 epochs is trained, up to epoch 4"},
+		{"segment, within", `{"rule":"segment","interval":3,"max_epochs":8}`, []stop.Trial{{Number: 1, Status: stop.Running, From: 2, Reports: []stop.Report{{Epoch: 3, Value: 1}, {Epoch: 4, Value: 1}}}}, ""},
+		{"segment, the last", `{"rule":"segment","interval":2,"max_epochs":4}`, []stop.Trial{curveOf(1, 3, 2, 1, 1)}, ""},
 		{"asha, NaN", `{"rule":"asha","max_epochs":9}`, []stop.Trial{curveOf(1, nan)}, "stop 1: loss has no finite value up to epoch 1"},
 	} {
 		b := settings(t, c.rule).Book(stop.Problem{Metric: "loss"})

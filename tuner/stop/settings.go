@@ -19,9 +19,12 @@ const (
 	Percentile = "percentile"
 	Patience   = "patience"
 	None       = "none"
+
+	// Segment belongs to population-based training, which asks for it itself.
+	Segment = "segment"
 )
 
-// Rules lists the names.
+// Rules lists the names a spec may give.
 var Rules = []string{ASHA, Hyperband, Median, Percentile, Patience, None}
 
 // Settings are what the spec's key `stopping` says. Epochs count from 1.
@@ -32,6 +35,8 @@ type Settings struct {
 	MinEpochs int // the first rung
 	MaxEpochs int // epochs of a whole training
 	Reduction int // one in so many goes on from a rung
+
+	Interval int // segment: epochs that a trial trains; MaxEpochs counts too
 
 	// median, percentile, patience
 	WarmupEpochs int // nothing is decided up to this epoch
@@ -59,8 +64,9 @@ const maxEpochs = 1 << 30
 
 var keys = []key{
 	{"min_epochs", []string{ASHA, Hyperband}, whole(1, maxEpochs, func(s *Settings) *int { return &s.MinEpochs })},
-	{"max_epochs", []string{ASHA, Hyperband}, whole(1, maxEpochs, func(s *Settings) *int { return &s.MaxEpochs })},
+	{"max_epochs", []string{ASHA, Hyperband, Segment}, whole(1, maxEpochs, func(s *Settings) *int { return &s.MaxEpochs })},
 	{"reduction", []string{ASHA, Hyperband}, whole(2, 1000, func(s *Settings) *int { return &s.Reduction })},
+	{"interval", []string{Segment}, whole(1, maxEpochs, func(s *Settings) *int { return &s.Interval })},
 	{"warmup_epochs", []string{Median, Percentile, Patience}, whole(0, maxEpochs, func(s *Settings) *int { return &s.WarmupEpochs })},
 	{"warmup_trials", []string{Median, Percentile}, whole(1, 1_000_000, func(s *Settings) *int { return &s.WarmupTrials })},
 	{"percentile", []string{Percentile}, number(func(x float64) bool { return x > 0 && x < 100 }, "above 0 and below 100", func(s *Settings) *float64 { return &s.Percentile })},
@@ -123,7 +129,7 @@ func readRule(given []entry) (Settings, error) {
 		return Settings{}, fault("rule", "is missing; choose one of %s", strings.Join(Rules, ", "))
 	}
 	name, ok := given[i].value.(string)
-	if !ok || !slices.Contains(Rules, name) {
+	if !ok || !slices.Contains(Rules, name) && name != Segment {
 		return Settings{}, fault("rule", "%s is no rule%s; choose one of %s", shown(given[i].value), meant(name, Rules), strings.Join(Rules, ", "))
 	}
 	s := Settings{Rule: name}
@@ -141,6 +147,9 @@ func readRule(given []entry) (Settings, error) {
 }
 
 func (s Settings) check() error {
+	if s.Rule == Segment && (s.Interval == 0 || s.MaxEpochs == 0) {
+		return fault("interval", "segments need interval and max_epochs")
+	}
 	if s.Rule != ASHA && s.Rule != Hyperband {
 		return nil
 	}

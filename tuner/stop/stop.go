@@ -35,6 +35,7 @@ type Trial struct {
 	Status  Status
 	Asked   Action   // of its running run: Pause or Stop, or 0
 	Level   int      // how often the rule has let it go on
+	From    int      // the epoch of another trial's checkpoint that it began from; 0 = from scratch
 	Reports []Report // in epoch order, epochs from 1; the Book does not keep the slice
 }
 
@@ -118,6 +119,8 @@ func (s Settings) Book(p Problem) Book {
 		return newCrowd(s, p)
 	case Patience:
 		return &patience{set: s, problem: p, wish: wishes{}}
+	case Segment:
+		return &segment{set: s, wish: wishes{}}
 	}
 	return none{}
 }

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"atelier/tuner/pbt"
 )
 
 const (
@@ -24,12 +26,12 @@ const (
 )
 
 var (
-	searchMethods = []string{gridSearch, bayesian, "genetic", "random", "sobol"}
+	searchMethods = []string{gridSearch, bayesian, "genetic", "random", "sobol", pbt.Name}
 	algorithms    = []string{"auto", "gp", "tpe", "cmaes"}
 	directions    = []string{"minimize", "maximize"}
 
 	topKeys = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training",
-		"stopping", "enqueue", "warm_start", "checkpoints", "priority", "requires"}
+		"stopping", "population", "enqueue", "warm_start", "checkpoints", "priority", "requires"}
 	objectiveKeys = []string{"metric", "direction"}
 )
 
@@ -161,7 +163,7 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 	}
 	if n := given["budget"]; n != nil {
 		s.Budget = r.budget(n, s.SearchMethod)
-	} else if s.SearchMethod != gridSearch {
+	} else if s.SearchMethod != gridSearch && s.SearchMethod != pbt.Name {
 		r.fail(root, "budget", "is missing; give {trials: 40} (grid_search alone may go without)")
 	}
 	if n := given["space"]; n != nil {
@@ -173,6 +175,7 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 	if n := given["stopping"]; n != nil {
 		s.StoppingJSON = r.stopping(n, s)
 	}
+	r.population(root, given, s)
 	r.life(given, s)
 	return s
 }

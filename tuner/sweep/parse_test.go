@@ -74,6 +74,9 @@ func TestValid(t *testing.T) {
 		var b strings.Builder
 		fmt.Fprintf(&b, "name %s\nmethod %s %q\nseed %d %v\nobjectives %+v\nconstraints %v\nbudget %d\nparallelism %d\nretries %d\ntrainer %s\ntraining %s\n",
 			s.Name, s.SearchMethod, s.Algorithm, s.Seed, s.SeedSet, s.Objectives, s.Constraints, s.Budget.Trials, s.Parallelism, s.MaxRetries, s.Trainer, s.TrainingJSON)
+		if s.Population != nil {
+			fmt.Fprintf(&b, "population %+v\n", *s.Population)
+		}
 		if s.StoppingJSON != "" {
 			fmt.Fprintf(&b, "stopping %s\n", s.StoppingJSON)
 		}

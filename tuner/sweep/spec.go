@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"atelier/common/space"
+	"atelier/tuner/pbt"
 )
 
 const (
@@ -47,8 +48,9 @@ type Spec struct {
 	Parallelism  int64 // trials open at once, at most
 	MaxRetries   int32 // failed runs of a trial that are tried again
 	Space        space.Space
-	TrainingJSON string // JSON object, keys in the order of the spec; "{}" when absent
-	StoppingJSON string // the rule that ends trials early, as package stop reads it; "" = none
+	TrainingJSON string        // JSON object, keys in the order of the spec; "{}" when absent
+	Population   *pbt.Settings // of search_method pbt; else nil
+	StoppingJSON string        // the rule that ends trials early, as package stop reads it; "" = none
 
 	Enqueue         []string // points to be tried before any that search proposes, canonical JSON
 	WarmStart       string   // id of the sweep whose results search begins with; empty = none

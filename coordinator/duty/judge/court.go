@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -31,15 +30,15 @@ type court struct {
 	wake chan struct{}
 
 	// Guarded by Judge.mu.
-	stale   []int64       // trials that changed since the last look
-	missed  bool          // look at all of them
 	settled uint64        // decisions on the state at this index are in the log
 	looked  chan struct{} // closed and replaced after every look
 	closed  bool
 
 	// The goroutine's own.
 	book stop.Book
-	put  int64 // trials 1 to put are in the book
+	put  int64                  // trials 1 to put are in the book
+	open []int64                // those of them that had not ended at the last look
+	seen map[int64]*state.Trial // the open ones as they were put
 }
 
 // errClosed ends a court: nothing is to be judged in its sweep now.
@@ -80,60 +79,62 @@ func (c *court) rest() {
 // look decides on the present state once. again says that decisions were made:
 // what they changed may call for more.
 func (c *court) look() (again bool, err error) {
-	// The marks are taken before the view: what they speak of, the view shows.
-	c.j.mu.Lock()
-	stale, missed := c.stale, c.missed
-	c.stale, c.missed = nil, false
-	c.j.mu.Unlock()
-	done := false
-	defer func() {
-		if !done { // marks were taken and not used
-			c.j.mu.Lock()
-			c.missed = true
-			c.j.mu.Unlock()
-		}
-	}()
-
 	view := c.j.cfg.View()
 	s, ok := view.Sweep(c.id)
 	if !ok || !judged(s) {
 		return false, errClosed
 	}
-	if missed || c.book == nil || s.Len() < c.put {
+	if c.book == nil {
 		set, err := stop.Parse([]byte(s.StoppingJSON))
 		if err != nil {
 			return false, c.fail(err)
 		}
-		c.book, c.put, stale = set.Book(stop.Problem{Metric: s.Objective.Metric, Maximize: s.Objective.Maximize}), 0, nil
+		c.book, c.seen = set.Book(stop.Problem{Metric: s.Objective.Metric, Maximize: s.Objective.Maximize}), map[int64]*state.Trial{}
 	}
-	for _, n := range stale {
-		if n >= 1 && n <= c.put {
-			c.book.Put(standing(s, s.Trial(n)))
-		}
-	}
-	for t := range s.Trials(c.put + 1) {
-		c.book.Put(standing(s, t))
-		c.put = t.Number
-	}
+	c.read(s)
 	unproposed := s.Unproposed()
 	if s.Exhausted {
 		unproposed = 0
 	}
-	decisions := c.book.Decide(unproposed)
-	if c.t.ctx.Err() != nil {
-		return false, errClosed // marks no longer come: the book may be behind the view
-	}
-	again, err = c.carryOut(s, decisions)
+	again, err = c.carryOut(s, c.book.Decide(unproposed))
 	if err != nil {
 		return false, err
 	}
-	done = true
 	c.j.mu.Lock()
 	c.settled = view.Index()
 	close(c.looked)
 	c.looked = make(chan struct{})
 	c.j.mu.Unlock()
 	return again, nil
+}
+
+// read puts into the book what differs from the last look. A trial that no
+// command has touched is the same one in every view.
+func (c *court) read(s *state.Sweep) {
+	put := func(t *state.Trial) {
+		if c.seen[t.Number] == t {
+			return
+		}
+		c.book.Put(standing(s, t))
+		if t.Ended() {
+			delete(c.seen, t.Number)
+		} else {
+			c.seen[t.Number] = t
+		}
+	}
+	for _, n := range c.open {
+		put(s.Trial(n))
+	}
+	c.open = s.Open()
+	for _, n := range c.open { // a failed one may be tried again
+		if n <= c.put {
+			put(s.Trial(n))
+		}
+	}
+	for t := range s.Trials(c.put + 1) {
+		put(t)
+		c.put = t.Number
+	}
 }
 
 // carryOut puts decisions through the log, side by side, and tells whether any
@@ -202,9 +203,10 @@ func command(s *state.Sweep, d stop.Decision) *logv1.Command {
 }
 
 // standing is a trial as rules see it. Its level is how often it was paused and
-// let go on.
+// let go on. Reports without the objective say nothing: who never reports it
+// trains to the end and fails there with the metrics seen.
 func standing(s *state.Sweep, t *state.Trial) stop.Trial {
-	out := stop.Trial{Number: t.Number, Status: stop.Ended, Level: int(t.Pauses)}
+	out := stop.Trial{Number: t.Number, Status: stop.Ended, Level: int(t.Pauses), From: int(t.Origin.Epoch)}
 	switch t.Status {
 	case atelierv1.TrialStatus_TRIAL_STATUS_WAITING:
 		out.Status = stop.Waiting
@@ -227,13 +229,11 @@ func standing(s *state.Sweep, t *state.Trial) stop.Trial {
 	}
 	out.Reports = make([]stop.Report, 0, t.ReportCount())
 	t.Reports(func(r state.Report) bool {
-		v := math.NaN()
 		for _, m := range r.Metrics {
 			if m.Name == s.Objective.Metric {
-				v = m.Value
+				out.Reports = append(out.Reports, stop.Report{Epoch: int(r.Epoch), Value: m.Value})
 			}
 		}
-		out.Reports = append(out.Reports, stop.Report{Epoch: int(r.Epoch), Value: v})
 		return true
 	})
 	return out

@@ -74,7 +74,7 @@ func judged(s *state.Sweep) bool {
 func (j *Judge) adopt(t *term) {
 	for _, s := range j.cfg.View().Sweeps() {
 		if judged(s) {
-			j.call(t, s.ID).missed = true
+			j.call(t, s.ID)
 		}
 	}
 }
@@ -83,7 +83,7 @@ func (j *Judge) adopt(t *term) {
 func (j *Judge) call(t *term, sweep string) *court {
 	c := t.courts[sweep]
 	if c == nil {
-		c = &court{j: j, t: t, id: sweep, wake: make(chan struct{}, 1), looked: make(chan struct{}), missed: true}
+		c = &court{j: j, t: t, id: sweep, wake: make(chan struct{}, 1), looked: make(chan struct{})}
 		t.courts[sweep] = c
 		go c.run()
 	}
@@ -119,8 +119,7 @@ func (j *Judge) Changed(changes []state.Change) {
 	var view *state.View
 	for i := range changes {
 		c := &changes[i]
-		court := t.courts[c.Sweep]
-		if court == nil {
+		if t.courts[c.Sweep] == nil {
 			if c.Kind != state.SweepCreated && c.Kind != state.SweepChanged {
 				continue
 			}
@@ -133,10 +132,7 @@ func (j *Judge) Changed(changes []state.Change) {
 			continue
 		}
 		switch c.Kind {
-		case state.ReportRecorded, state.TrialPaused, state.TrialEnded, state.TrialReopened, state.VerdictSet, state.LeaseGranted, state.LeaseEnded:
-			court.stale = append(court.stale, c.Trial)
-			j.call(t, c.Sweep)
-		case state.SweepChanged, state.TrialsProposed:
+		case state.ReportRecorded, state.TrialPaused, state.TrialEnded, state.TrialReopened, state.LeaseEnded, state.SweepChanged, state.TrialsProposed:
 			j.call(t, c.Sweep)
 		}
 	}
@@ -147,11 +143,19 @@ func (j *Judge) Resync() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if t := j.term; t != nil {
-		for _, c := range t.courts {
-			c.missed = true
+		for id := range t.courts {
+			j.call(t, id)
 		}
 		j.adopt(t)
 	}
+}
+
+// Judges reports whether a rule has a say in a sweep here, without a look at the
+// state.
+func (j *Judge) Judges(sweep string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.term != nil && j.term.courts[sweep] != nil
 }
 
 // Await returns once what the sweep's rule decides on the state at index is in

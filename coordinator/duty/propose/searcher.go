@@ -176,6 +176,9 @@ func (s *searcher) step() (wait bool, err error) {
 	for _, pt := range points {
 		c.ParamsJson = append(c.ParamsJson, s.spec.Space.Encode(pt))
 	}
+	for _, o := range proposal.Origins[:min(len(points), len(proposal.Origins))] {
+		c.Origins = append(c.Origins, &atelierv1.Origin{Trial: o.Trial, Epoch: int32(o.Epoch)})
+	}
 	return s.record(c) && int64(len(points)) < room && !proposal.Exhausted, nil
 }
 

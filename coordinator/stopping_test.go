@@ -1,0 +1,52 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
+
+// The answer to a report carries the stopping rule's verdict on it, so that a
+// run does not train beyond its rung; a promoted trial is given out before a new
+// one is proposed; what can no longer be promoted is stopped, with the reason.
+func TestStoppingRuleThroughTheAPI(t *testing.T) {
+	cl := startCluster(t, 1)
+	c := cl.client()
+	sw := create(t, c, spec(3, 1)+"stopping: {rule: asha, min_epochs: 1, reduction: 2}\n")
+	if sw.StoppingJson != `{"rule":"asha","min_epochs":1,"max_epochs":2,"reduction":2}` {
+		t.Fatalf("the sweep's rule is %s", sw.StoppingJson)
+	}
+	a := newAgent(t, c, "w1")
+	toRung := func(trial int64, value float64) {
+		t.Helper()
+		l := a.acquire(30 * time.Second)
+		if l == nil || l.Trial != trial || l.Run != 1 {
+			t.Fatalf("the lease is %v, want the first run of trial %d", l, trial)
+		}
+		answers := a.relay(report(l, 1, value), checkpointed(l, 1, value))
+		if v := answers[0]; v.Verdict != atelierv1.Verdict_VERDICT_PAUSE || !strings.Contains(v.Message, "epoch 1 is a rung") {
+			t.Fatalf("the answer to the report of the rung is %v", v)
+		}
+		a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_PAUSED))
+	}
+	toRung(1, 0.5)
+	toRung(2, 0.3) // the better of two: goes on at once
+	l := a.acquire(30 * time.Second)
+	if l == nil || l.Trial != 2 || l.Run != 2 || l.LastEpoch != 1 || len(l.Checkpoints) != 1 || l.Checkpoints[0].Epoch != 1 {
+		t.Fatalf("the lease is %v, want trial 2 from its checkpoint", l)
+	}
+	if answers := a.relay(report(l, 2, 0.2)); answers[0].Verdict != atelierv1.Verdict_VERDICT_CONTINUE {
+		t.Errorf("the answer to the last report is %v", answers[0])
+	}
+	a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	toRung(3, 0.4)
+	until(t, "the sweep ends", func() bool { return get(t, c, sw.Id).Status == atelierv1.SweepStatus_SWEEP_STATUS_FINISHED })
+	for n, want := range map[int64]string{1: "2nd of 2", 3: "2nd of 3"} {
+		tr := getTrial(t, c, sw.Id, n)
+		if tr.Status != atelierv1.TrialStatus_TRIAL_STATUS_STOPPED || !strings.Contains(tr.StopReason, want) {
+			t.Errorf("trial %d is %v: %q, want it stopped as the %s", n, tr.Status, tr.StopReason, want)
+		}
+	}
+}
