@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X atelier/common/version.Version=$(VERSION)
 # Debian packages: what programs need, and what only tests and parity need.
 RUN_PACKAGES := g++ libtorch-dev redis-server
 BENCH_PACKAGES := python3-optuna
-TEST_PACKAGES := $(RUN_PACKAGES) python3-torch python3-torchvision python3-sklearn python3-yaml
+TEST_PACKAGES := $(RUN_PACKAGES) python3-torch python3-torchvision python3-sklearn chromium
 
 # Where libtorch is; empty = Debian's.
 LIBTORCH ?=
@@ -19,7 +19,7 @@ export LIBTORCH
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-tracking bench-trainer fuzz parity proto clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-tracking bench-trainer bench-inference fuzz parity proto clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -68,7 +68,7 @@ lint: ## gofmt and go vet
 parity: test-deps libtorch ## numbers beside torchvision's
 	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -timeout 25m -tags libtorch -run 'Parity' -v ./worker/trainer/...
 
-bench: bench-go bench-cluster bench-search bench-stop bench-tracking bench-trainer ## all measurements
+bench: bench-go bench-cluster bench-search bench-stop bench-tracking bench-trainer bench-inference ## all measurements
 
 bench-go: ## benchmarks of single rooms
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1s ./coordinator/state/... ./tuner/search/... ./common/...
@@ -89,6 +89,9 @@ bench-tracking: build ## what MLflow costs a training
 
 bench-trainer: test-deps build ## the trainer beside PyTorch, 40 minutes; 5 with TRAINER_BENCH_FLAGS="--sizes 64 --rounds 2 --parts steps"
 	CGO_ENABLED=0 $(GO) run ./deploy/bench/training $(TRAINER_BENCH_FLAGS)
+
+bench-inference: test-deps build ## production mode beside PyTorch one image at a time; the web app under load
+	CGO_ENABLED=0 $(GO) run ./deploy/bench/inference $(INFERENCE_BENCH_FLAGS)
 
 FUZZTIME ?= 20s
 fuzz: ## every fuzz test for FUZZTIME

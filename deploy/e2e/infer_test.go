@@ -22,15 +22,7 @@ func TestInferenceModes(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	data, model := filepath.Join(dir, "facades"), filepath.Join(dir, "model")
-	if _, stderr, code := atelier(t, ctx, nil, "data", "synth", data, "--train", "30", "--validation", "8", "--test", "8", "--size", "40",
-		"--style", "gothic", "--style", "modernist", "--style", "colonial"); code != 0 {
-		t.Fatalf("data synth: exit %d: %s", code, stderr)
-	}
-	if _, stderr, code := atelier(t, ctx, nil, "train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "3", "--lr", "0.003", "--no-mlflow",
-		"--set", "image_size=32", "--set", "threads=1", "--out", model, "-q"); code != 0 {
-		t.Fatalf("train: exit %d: %s", code, stderr)
-	}
+	data, model := trained(t, ctx, dir, trainer)
 	best := filepath.Join(model, "best_model.pth")
 	results := filepath.Join(model, "results")
 	infer := func(args ...string) (stdout, stderr string, code int) {
@@ -200,4 +192,19 @@ func TestInferenceModes(t *testing.T) {
 			t.Errorf("%s: exit %d, want %q in: %s", name, code, c.want, stderr)
 		}
 	}
+}
+
+// trained draws a data set and trains a small model on it.
+func trained(t *testing.T, ctx context.Context, dir, trainer string) (data, model string) {
+	t.Helper()
+	data, model = filepath.Join(dir, "facades"), filepath.Join(dir, "model")
+	if _, stderr, code := atelier(t, ctx, nil, "data", "synth", data, "--train", "30", "--validation", "8", "--test", "8", "--size", "40",
+		"--style", "gothic", "--style", "modernist", "--style", "colonial"); code != 0 {
+		t.Fatalf("data synth: exit %d: %s", code, stderr)
+	}
+	if _, stderr, code := atelier(t, ctx, nil, "train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "3", "--lr", "0.003", "--no-mlflow",
+		"--set", "image_size=32", "--set", "threads=1", "--out", model, "-q"); code != 0 {
+		t.Fatalf("train: exit %d: %s", code, stderr)
+	}
+	return data, model
 }

@@ -173,7 +173,7 @@ func (e *Env) app() *ucli.App {
 		Before:                    before,
 		Commands: []*ucli.Command{
 			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
-			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.inferCommand(), e.metadataCommands(), e.completionCommand(),
+			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.completionCommand(),
 		},
 	}
 }

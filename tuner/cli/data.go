@@ -14,7 +14,8 @@ import (
 )
 
 func (e *Env) dataCommands() *ucli.Command {
-	return group("data", "draw, list and pack image folders",
+	return group("data", "scrape, clean up, split, draw, list and pack image folders",
+		e.dataScrape(), e.dataCleanup(), e.dataSplit(), e.dataAll(),
 		verb(&ucli.Command{Name: "synth", Usage: "draw house facades by architectural style: a data set from nothing", ArgsUsage: "FOLDER",
 			Description: "Writes FOLDER/train, FOLDER/validation and FOLDER/test with one subfolder a style. The\n" +
 				"same options draw the same pictures; a drawing that was interrupted is taken up again.",

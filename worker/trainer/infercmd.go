@@ -76,18 +76,9 @@ func inferJob(ctx context.Context, job trainerproto.Job, out *trainerproto.Write
 	if err := torchx.SetThreads(threads); err != nil {
 		return err
 	}
-	device := torchx.NewDevice("cpu")
-	if job.Device != "" && job.Device != "cpu" {
-		name := job.Device
-		if name == "auto" || name == "cuda" {
-			name = "cuda:0"
-		}
-		gpu := torchx.NewDevice(name)
-		if err := torchx.DeviceReady(gpu); err == nil {
-			device = gpu
-		} else if job.Device != "auto" {
-			return &infer.Fault{Err: fmt.Errorf("device %s: %w", job.Device, err)}
-		}
+	device, err := pickDevice(job.Device)
+	if err != nil {
+		return &infer.Fault{Err: err}
 	}
 	var said time.Time
 	outcome, err := infer.Run(ctx, s, infer.Host{Device: device, Threads: threads, Log: logs, Progress: func(what string, done, total int) {

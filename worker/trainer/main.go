@@ -26,7 +26,7 @@ import (
 // usageError ends the process with code 2.
 type usageError struct{ error }
 
-const usage = `usage: atelier-trainer train|infer|evaluate|sheets|bench|logits|version [flags]
+const usage = `usage: atelier-trainer train|infer|serve|evaluate|sheets|bench|logits|version [flags]
 
 train takes one job line on standard input and writes events to file descriptor 3;
 a worker or atelier train starts it. infer does the same for atelier infer. sheets takes a job line too and draws what
@@ -68,6 +68,8 @@ func run(args []string) error {
 		return trainCommand(os.Stdin, os.Stderr)
 	case "infer":
 		return inferCommand(os.Stdin, os.Stderr)
+	case "serve":
+		return serveCommand(args[1:], os.Stdin, os.Stderr)
 	case "evaluate":
 		return evaluate(args[1:], os.Stdout, os.Stderr)
 	case "sheets":

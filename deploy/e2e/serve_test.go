@@ -1,0 +1,237 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"image/jpeg"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"atelier/common/inference"
+)
+
+// served starts `atelier serve` and returns its address.
+func served(t *testing.T, ctx context.Context, trainer, model string) string {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--trainer-bin", trainer, "--checkpoint", model, "--threads", "1")
+	errs, err := cmd.StderrPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	found := make(chan string, 1)
+	var said bytes.Buffer
+	read := make(chan bool)
+	go func() {
+		defer close(read)
+		for lines := bufio.NewScanner(errs); lines.Scan(); {
+			fmt.Fprintln(&said, lines.Text())
+			if m := regexp.MustCompile(`http://(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+				found <- m[1]
+			}
+		}
+		close(found)
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		<-read
+		if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != 130 && cmd.ProcessState.ExitCode() != 0 {
+			t.Errorf("serve ended with %v:\n%s", err, said.String())
+		}
+	})
+	addr, ok := <-found
+	if !ok {
+		t.Fatalf("serve ended:\n%s", said.String())
+	}
+	return addr
+}
+
+func ask(addr, query, name string, picture []byte) (int, []byte, error) {
+	var body bytes.Buffer
+	w := multipart.NewWriter(&body)
+	part, err := w.CreateFormFile("image", name)
+	if err != nil {
+		return 0, nil, err
+	}
+	part.Write(picture)
+	w.Close()
+	resp, err := http.Post("http://"+addr+"/api/predict"+query, w.FormDataContentType(), &body)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, b, err
+}
+
+// The web app in a real browser: a picture dropped, its result, the slider, the
+// classes compared, the history, and a text that is called a picture.
+func TestWebApp(t *testing.T) {
+	trainer := torch(t)[1]
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	data, model := trained(t, ctx, dir, trainer)
+	addr := served(t, ctx, trainer, model)
+	houses, err := filepath.Glob(filepath.Join(data, "test", "gothic", "*"))
+	must(t, err)
+	house, err := os.ReadFile(houses[0])
+	must(t, err)
+
+	// The JSON endpoint first: what the page shows comes from here.
+	status, b, err := ask(addr, "?top_k=2", "house.jpg", house)
+	must(t, err)
+	var answer inference.Answer
+	if err := json.Unmarshal(b, &answer); err != nil || status != 200 {
+		t.Fatalf("%d %s", status, b)
+	}
+	if len(answer.Predictions) != 2 || len(answer.Maps) != 2 || len(answer.Model.Classes) != 3 || answer.Predictions[0].Confidence < answer.Predictions[1].Confidence ||
+		len(answer.Maps[0].Values) != answer.Maps[0].Width*answer.Maps[0].Height || answer.Quality.Full != answer.Predictions[0].Confidence {
+		t.Errorf("%+v", answer)
+	}
+	if _, err := jpeg.Decode(bytes.NewReader(answer.Image)); err != nil {
+		t.Error(err)
+	}
+	// Many at once get the same answer as one alone.
+	var wg sync.WaitGroup
+	for i := range 24 {
+		wg.Go(func() {
+			status, b, err := ask(addr, "?top_k=2", fmt.Sprintf("%d.jpg", i), house)
+			var got inference.Answer
+			if err != nil || status != 200 || json.Unmarshal(b, &got) != nil || len(got.Predictions) != 2 ||
+				got.Predictions[0].Class != answer.Predictions[0].Class || got.Predictions[0].Confidence-answer.Predictions[0].Confidence > 1e-5 || answer.Predictions[0].Confidence-got.Predictions[0].Confidence > 1e-5 {
+				t.Errorf("request %d: %d %v %.200s", i, status, err, b)
+			}
+		})
+	}
+	wg.Wait()
+
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("no chromium: apt-get install chromium")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(filepath.Join(dir, "profile")),
+		chromedp.WindowSize(1200, 1100), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	alloc, stop := chromedp.NewExecAllocator(ctx, options...)
+	defer stop()
+	tab, closeTab := chromedp.NewContext(alloc)
+	defer closeTab()
+	must(t, chromedp.Do(tab)) // the browser's life is the tab's, not the first step's
+	step := func(what string, actions ...chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		within, cancel := context.WithTimeout(tab, 90*time.Second)
+		defer cancel()
+		if err := chromedp.Do(within, actions...); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	text := func(css string) string {
+		t.Helper()
+		within, cancel := context.WithTimeout(tab, 90*time.Second)
+		defer cancel()
+		s, err := chromedp.Run(within, chromedp.Text(chromedp.CSS(css)))
+		if err != nil {
+			t.Fatalf("read %s: %v", css, err)
+		}
+		return s
+	}
+	number := func(script string) float64 {
+		t.Helper()
+		within, cancel := context.WithTimeout(tab, 90*time.Second)
+		defer cancel()
+		v, err := chromedp.Run(within, chromedp.Evaluate[float64](script))
+		if err != nil {
+			t.Fatalf("%.80s: %v", script, err)
+		}
+		return v
+	}
+	until := func(what, condition string) {
+		t.Helper()
+		for deadline := time.Now().Add(90 * time.Second); number("("+condition+") ? 1 : 0") == 0; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("never came: %s", what)
+			}
+		}
+	}
+	screenshot := func(name string) {
+		t.Helper()
+		if to := os.Getenv("ATELIER_SCREENS"); to != "" {
+			b, err := chromedp.Run(tab, chromedp.FullScreenshot(90))
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(to, name), b, 0o644))
+		}
+	}
+	step("open the page", chromedp.Navigate("http://"+addr+"/"), chromedp.WaitEnabled(chromedp.CSS("#checkpoint")))
+	drop := func(name, kind string, b []byte) {
+		t.Helper()
+		list, err := json.Marshal(b) // base64
+		must(t, err)
+		number(fmt.Sprintf(`(() => {
+			const bytes = Uint8Array.from(atob(%s), (c) => c.charCodeAt(0));
+			const transfer = new DataTransfer();
+			transfer.items.add(new File([bytes], %q, { type: %q }));
+			document.getElementById("drop").dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer }));
+			return 1;
+		})()`, list, name, kind))
+	}
+	drop("house one.jpg", "image/jpeg", house)
+	step("see the result", chromedp.WaitVisible(chromedp.CSS("#result")))
+	title, verdict := text("#said"), text("#verdict")
+	if want := fmt.Sprintf("house one.jpg: %s,", answer.Predictions[0].Class); !strings.HasPrefix(title, want) || verdict == "" {
+		t.Errorf("it says %q and %q, want %q", title, verdict, want)
+	}
+	pixels := func(id string) float64 {
+		t.Helper()
+		return number(fmt.Sprintf(`(() => { const c = document.getElementById(%q); const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data; let s = 0; for (let i = 0; i < d.length; i++) s += d[i] * ((i %% 251) + 1); return s; })()`, id))
+	}
+	slide := func(value int) {
+		t.Helper()
+		number(fmt.Sprintf(`(() => { const o = document.getElementById("opacity"); o.value = %d; o.dispatchEvent(new Event("input")); return 1; })()`, value))
+	}
+	half := pixels("picture")
+	slide(0)
+	bare := pixels("picture")
+	slide(100)
+	if full := pixels("picture"); half == bare || full == bare || full != pixels("heat") {
+		t.Errorf("opacity 0, 50, 100: %v, %v, %v; the map alone %v", bare, half, full, pixels("heat"))
+	}
+	if n := number(`document.querySelectorAll("#comparison canvas").length`); n != 3 {
+		t.Errorf("%v classes are compared", n)
+	}
+	step("choose a class by keyboard", chromedp.Focus(chromedp.CSS("#predictions li:nth-child(2) button")), chromedp.KeyEvent("\r"))
+	if shown, second := text("#shown"), text("#predictions li:nth-child(2) .name"); shown != second || shown == "" {
+		t.Errorf("the map of %q is shown, %q was chosen", shown, second)
+	}
+	slide(45)
+	screenshot("serve.jpg")
+	drop("house.jpg", "image/jpeg", []byte("this is a letter, not a house\n"))
+	step("see the error", chromedp.WaitVisible(chromedp.CSS("#error")))
+	if alert := text("#error"); !strings.Contains(alert, "house.jpg is a text file") {
+		t.Errorf("it says %q", alert)
+	}
+	step("choose a file", chromedp.SetUploadFiles(chromedp.CSS("#file"), []string{houses[1]}))
+	until("a second picture", `document.querySelectorAll("#history li").length === 2`)
+	step("go back in history", chromedp.Click(chromedp.CSS("#history li:nth-child(2) button")))
+	if title := text("#said"); !strings.HasPrefix(title, "house one.jpg:") {
+		t.Errorf("history brought back %q", title)
+	}
+	// On a phone nothing runs out of the screen.
+	step("on a phone", chromedp.EmulateViewport(360, 740))
+	if wide := number("document.documentElement.scrollWidth"); wide > 361 {
+		t.Errorf("the page is %v wide on a phone", wide)
+	}
+	screenshot("phone.jpg")
+}

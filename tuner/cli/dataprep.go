@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"atelier/tuner/data/cleanup"
+	"atelier/tuner/data/split"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func (e *Env) dataCleanup() *ucli.Command {
+	return verb(&ucli.Command{Name: "cleanup", Usage: "move broken, small and duplicate pictures into a quarantine", ArgsUsage: "FOLDER",
+		Description: "FOLDER has one subfolder of pictures for each class. Files that are no pictures, broken ones, small ones,\n" +
+			"byte copies and the same picture encoded anew or at another size go to a quarantine beside it, each\n" +
+			"with its reason in quarantine.jsonl; the largest of a set stays. Mirrored and cropped pictures are\n" +
+			"told, and go too with --near. The same picture under two classes is told and never moved. Nothing\n" +
+			"is deleted. The report goes to standard output.",
+		Flags: []ucli.Flag{
+			&ucli.BoolFlag{Name: "dry-run", Usage: "report and move nothing"},
+			&ucli.StringFlag{Name: "quarantine", Usage: "`FOLDER` for what goes (default: FOLDER_quarantine)"},
+			&ucli.IntFlag{Name: "min-side", Value: 32, Usage: "a shorter side below `PIXELS` is too small"},
+			&ucli.BoolFlag{Name: "near", Usage: "mirrored and cropped pictures go too"},
+			outputFlag(),
+		}, Action: e.cleanup}, 1, 1,
+		"atelier data cleanup images --dry-run", "atelier data cleanup images", "atelier data cleanup images --near -o json")
+}
+
+func (e *Env) dataSplit() *ucli.Command {
+	return verb(&ucli.Command{Name: "split", Usage: "copy an image folder into train, validation and test", ArgsUsage: "FOLDER OUT",
+		Description: "Class by class by ratio and seed; pictures that are one (copies, new encodings, mirrored, cropped) stay\n" +
+			"together. Run again after pictures were added, it puts the new ones in and moves none: OUT/split.json\n" +
+			"remembers. FOLDER is not changed.",
+		Flags: []ucli.Flag{
+			&ucli.StringFlag{Name: "ratios", Value: "0.7,0.15,0.15", Usage: "`SHARES` of train, validation and test"},
+			&ucli.Uint64Flag{Name: "seed", Value: 42, Usage: "`SEED` of the draw"},
+			&ucli.BoolFlag{Name: "link", Usage: "hard links in place of copies"},
+			outputFlag(),
+		}, Action: e.split}, 2, 2,
+		"atelier data split images architectural_style_images", "atelier data split images out --ratios 0.8,0.1,0.1 --seed 7 --link")
+}
+
+func (e *Env) cleanup(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	if c.Int("min-side") < 1 {
+		return usage("data cleanup: --min-side %d: want at least 1", c.Int("min-side"))
+	}
+	dir := e.path(c.Args().First())
+	r, err := cleanup.Look(c.Context, dir, cleanup.Options{MinSide: c.Int("min-side"), Near: c.Bool("near"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures()})
+	if err != nil {
+		return err
+	}
+	if err := e.print(c, r, func() table {
+		t := table{head: []string{"PICTURE", "REASON", "DETAIL"}}
+		for _, f := range r.Go {
+			t.rows = append(t.rows, []string{f.Path, f.Reason, f.Detail})
+		}
+		for _, f := range r.Similar {
+			t.rows = append(t.rows, []string{f.Path, "stays", f.Detail})
+		}
+		for _, f := range r.WrongName {
+			t.rows = append(t.rows, []string{f.Path, "stays", f.Detail})
+		}
+		for _, x := range r.Conflicts {
+			t.rows = append(t.rows, []string{x.Paths[0], "label conflict", x.Kind + " of " + x.Paths[1]})
+		}
+		return t
+	}); err != nil {
+		return err
+	}
+	e.say("%d files, %d pictures; %d to go, %d similar, %d under two classes", r.Files, r.Pictures, len(r.Go), len(r.Similar), len(r.Conflicts))
+	if c.Bool("dry-run") || len(r.Go) == 0 {
+		return nil
+	}
+	quarantine := dir + "_quarantine"
+	if q := c.String("quarantine"); q != "" {
+		quarantine = e.path(q)
+	}
+	moved, err := r.Move(c.Context, quarantine, e.Now())
+	if err != nil {
+		return fmt.Errorf("data cleanup: %d of %d moved: %w", moved, len(r.Go), err)
+	}
+	e.say("%d files moved to %s; %s there says why", moved, e.relative(quarantine), cleanup.Manifest)
+	return nil
+}
+
+type splitRecord struct {
+	Class      string `json:"class"`
+	Train      int    `json:"train"`
+	Validation int    `json:"validation"`
+	Test       int    `json:"test"`
+}
+
+func (e *Env) split(c *ucli.Context) error {
+	if err := checkFormat(c); err != nil {
+		return err
+	}
+	o := split.Options{Seed: c.Uint64("seed"), Link: c.Bool("link"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures()}
+	shares := strings.Split(c.String("ratios"), ",")
+	if len(shares) != len(o.Ratios) {
+		return usage("data split: --ratios %s: want three shares, such as 0.7,0.15,0.15", c.String("ratios"))
+	}
+	for i, s := range shares {
+		v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+		if err != nil {
+			return usage("data split: --ratios %s: %q is no number", c.String("ratios"), s)
+		}
+		o.Ratios[i] = v
+	}
+	if err := split.Check(o.Ratios); err != nil {
+		return usage("data split: --ratios %s: %s", c.String("ratios"), err)
+	}
+	to := e.path(c.Args().Get(1))
+	r, err := split.Split(c.Context, e.path(c.Args().First()), to, o)
+	if err != nil {
+		return err
+	}
+	var records []splitRecord
+	for i, class := range r.Classes {
+		records = append(records, splitRecord{class, r.Counts["train"][i], r.Counts["validation"][i], r.Counts["test"][i]})
+	}
+	if err := e.print(c, records, func() table {
+		t := table{head: []string{"CLASS", "TRAIN", "VALIDATION", "TEST"}}
+		for _, x := range records {
+			t.rows = append(t.rows, []string{x.Class, strconv.Itoa(x.Train), strconv.Itoa(x.Validation), strconv.Itoa(x.Test)})
+		}
+		return t
+	}); err != nil {
+		return err
+	}
+	for _, s := range r.Skipped {
+		e.say("left out, no picture: %s", s)
+	}
+	for _, s := range r.Apart {
+		e.say("warning: %s is one with a picture in another part; both were placed before", s)
+	}
+	if n := len(r.Gone); n > 0 {
+		e.say("%d pictures that were split before are gone from the folder; their copies stay, such as %s", n, r.Gone[0])
+	}
+	e.say("%d new pictures; %d sets of pictures that are one kept together; %s", r.New, r.Groups, e.relative(filepath.Join(to, split.Manifest)))
+	return nil
+}

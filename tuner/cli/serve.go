@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/serve"
+	"atelier/tuner/train"
+
+	"connectrpc.com/connect"
+	ucli "github.com/urfave/cli/v2"
+)
+
+func (e *Env) serveCommand() *ucli.Command {
+	d := serve.DefaultLimits()
+	return verb(&ucli.Command{Name: "serve", Usage: "a web app: drop a picture, see what a model makes of it",
+		Description: "Opens a page on " + defaultServe + " with predictions, heat maps, a comparison of classes and a\n" +
+			"verdict on quality, for any checkpoint found: files named with --checkpoint, model files below\n" +
+			"checkpoints/, and, where a cluster is addressed, the best of its leaderboards. The same as JSON:\n" +
+			"curl --data-binary @house.jpg 'http://" + defaultServe + "/api/predict?top_k=3'. No picture is stored.",
+		Flags: []ucli.Flag{
+			&ucli.StringFlag{Name: "listen", Value: defaultServe, Usage: "`ADDRESS`"},
+			&ucli.StringSliceFlag{Name: "checkpoint", Usage: "model `FILE` or folder of models (may be given again; default: checkpoints)"},
+			&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, for checkpoints of leaderboards"},
+			&ucli.BoolFlag{Name: "insecure", Usage: "listen on an address that others can reach, without TLS"},
+			&ucli.StringFlag{Name: "device", Value: "auto", Usage: "`DEVICE`: auto, cpu, cuda:0"},
+			&ucli.IntFlag{Name: "threads", Usage: "`N` CPU threads; 0 = all cores"},
+			&ucli.Int64Flag{Name: "max-bytes", Value: d.Bytes, Usage: "refuse larger files, `BYTES`"},
+			&ucli.Int64Flag{Name: "max-pixels", Value: d.Pixels, Usage: "refuse larger pictures, `PIXELS`"},
+			&ucli.IntFlag{Name: "concurrency", Value: d.Concurrency, Usage: "at most `N` requests at once"},
+			&ucli.DurationFlag{Name: "request-timeout", Value: d.Timeout, Usage: "of one request, `TIME`"},
+			&ucli.IntFlag{Name: "batch", Value: 32, Usage: "answer at most `N` pictures in one pass of the model"},
+			&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
+		}, Action: e.serve}, 0, 0,
+		"atelier serve", "atelier serve --checkpoint checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth",
+		"atelier --addr 10.0.0.5:7600 serve --listen 127.0.0.1:8080")
+}
+
+const defaultServe = "127.0.0.1:8501"
+
+func (e *Env) serve(c *ucli.Context) error {
+	limits := serve.Limits{Bytes: c.Int64("max-bytes"), Pixels: c.Int64("max-pixels"), Concurrency: c.Int("concurrency"), Timeout: c.Duration("request-timeout")}
+	for name, ok := range map[string]bool{"max-bytes": limits.Bytes > 0, "max-pixels": limits.Pixels > 0, "concurrency": limits.Concurrency > 0, "request-timeout": limits.Timeout > 0, "batch": c.Int("batch") > 0} {
+		if !ok {
+			return usage("serve: --%s: want more than 0", name)
+		}
+	}
+	host, _, err := net.SplitHostPort(c.String("listen"))
+	if err != nil {
+		return usage("serve: --listen %s: want HOST:PORT, such as %s", c.String("listen"), defaultServe)
+	}
+	ip := net.ParseIP(host)
+	local := host == "localhost" || ip != nil && ip.IsLoopback()
+	if !local && !c.Bool("insecure") {
+		return usage("serve: --listen %s can be reached by others, without TLS: say --insecure if that is meant", c.String("listen"))
+	}
+	named := c.StringSlice("checkpoint")
+	if len(named) == 0 {
+		named = []string{"checkpoints"}
+	}
+	for _, n := range c.StringSlice("checkpoint") {
+		if _, err := os.Stat(e.path(n)); err != nil {
+			return notFound("serve: --checkpoint: %s", err)
+		}
+	}
+	sources := []serve.Source{serve.Files{Dir: e.Dir, Named: named}}
+	if c.IsSet("addr") {
+		api, err := e.reader(c)
+		if err != nil {
+			return err
+		}
+		defer api.Close()
+		sources = append(sources, &boards{api: api, shared: c.String("shared"), files: map[string]string{}})
+	}
+	trainer, err := train.FindTrainer(c.String("trainer-bin"))
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", c.String("listen"))
+	if err != nil {
+		return fmt.Errorf("serve: %w; choose another with --listen", err)
+	}
+	defer l.Close()
+	log := slog.New(slog.NewTextHandler(e.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	e.say("starting the trainer")
+	oracle, err := serve.StartOracle(c.Context, trainer, log, "--device", c.String("device"), "--threads", strconv.Itoa(c.Int("threads")), "--batch", strconv.Itoa(c.Int("batch")))
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	defer oracle.Close()
+	server := &http.Server{Handler: serve.New(oracle, sources, limits, local, log), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: limits.Timeout, IdleTimeout: 2 * time.Minute}
+	stopped := context.AfterFunc(c.Context, func() {
+		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+	})
+	defer stopped()
+	e.say("open http://%s (end with Ctrl-C)", l.Addr())
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// boards finds the best checkpoints of a cluster's leaderboards.
+type boards struct {
+	api    *client.Client
+	shared string
+
+	mu    sync.Mutex
+	files map[string]string // id -> fetched file
+}
+
+const (
+	boardSweeps = 10 // newest ones
+	boardTop    = 5
+)
+
+// List names the best trials of the newest sweeps that have checkpoints.
+func (b *boards) List(ctx context.Context) ([]serve.Entry, error) {
+	r, err := b.api.Sweeps.ListSweeps(ctx, connect.NewRequest(&atelierv1.ListSweepsRequest{}))
+	if err != nil {
+		return nil, fmt.Errorf("leaderboards: %s", client.Message(err))
+	}
+	sweeps := r.Msg.Sweeps
+	var entries []serve.Entry
+	for i := len(sweeps) - 1; i >= max(0, len(sweeps)-boardSweeps); i-- {
+		s := sweeps[i]
+		board, err := b.api.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: s.Id, Top: boardTop}))
+		if err != nil {
+			return entries, fmt.Errorf("leaderboard of %s: %s", s.Id, client.Message(err))
+		}
+		for _, row := range board.Msg.Rows {
+			if row.Checkpoint == "" {
+				continue
+			}
+			entries = append(entries, serve.Entry{ID: fmt.Sprintf("%s/%d", s.Id, row.Trial), Name: fmt.Sprintf("%s, trial %d", firstOf(s.Name, s.Id), row.Trial), Source: "leaderboard",
+				Note: fmt.Sprintf("%s %.4g, epoch %d", s.Objective.GetMetric(), row.Value, row.Epoch)})
+		}
+	}
+	return entries, nil
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// Path fetches a trial's best checkpoint into the user's cache, once.
+func (b *boards) Path(ctx context.Context, id string) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	sweep, number, _ := strings.Cut(id, "/")
+	trial, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return "", fmt.Errorf("%q names no trial", id)
+	}
+	s, err := b.api.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: sweep}))
+	if err != nil {
+		return "", errors.New(client.Message(err))
+	}
+	all, err := b.api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Trial: trial}))
+	if err != nil {
+		return "", errors.New(client.Message(err))
+	}
+	best := choose(all.Msg.Checkpoints, 0, false, s.Msg.Sweep.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE)
+	if best == nil {
+		return "", fmt.Errorf("trial %s has no checkpoint any more", id)
+	}
+	key := id + "@" + best.Sha256
+	if path := b.files[key]; path != "" {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cache, "atelier", "served", best.Sha256+".pth")
+	if _, err := os.Stat(path); err != nil {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return "", err
+		}
+		if err := pull(ctx, best, b.shared, path); err != nil {
+			return "", fmt.Errorf("fetch the checkpoint of trial %s: %w", id, err)
+		}
+	}
+	b.files[key] = path
+	return path, nil
+}

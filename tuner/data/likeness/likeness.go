@@ -1,0 +1,385 @@
+// Package likeness tells which pictures are the same picture: byte for byte,
+// encoded anew, at another size, mirrored, or a little cropped. Perceptual
+// hashes find candidates, small pictures decide; a hash alone calls different
+// houses under the same sky duplicates. It moves nothing.
+package likeness
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"math"
+	"math/bits"
+	"runtime"
+	"slices"
+	"sync"
+
+	"atelier/common/dataset"
+)
+
+// side of the small grey picture that decides.
+const side = 48
+
+// small is the side of the picture in colour.
+const small = 24
+
+// tints is a small picture in colour, row by row.
+type tints [small * small * 3]uint8
+
+// Print is what is kept of a picture, about 4 KiB.
+type Print struct {
+	SHA           [32]byte // of the file
+	Width, Height int
+	Format        string
+	hash, mirror  uint64             // of the picture and of its mirror image
+	grey          [side * side]uint8 // stretched to a square
+	tint          tints              // the same in colour, smaller
+}
+
+// Of decodes a file's bytes. The error says what is wrong with the picture.
+func Of(b []byte, maxPixels int) (*Print, error) {
+	img, format, err := dataset.Decode(b, maxPixels)
+	if err != nil {
+		return nil, err
+	}
+	p := &Print{SHA: sha256.Sum256(b), Width: img.Bounds().Dx(), Height: img.Bounds().Dy(), Format: format}
+	var rgb [3 * side * side]byte
+	dataset.Square(rgb[:], img, format, side, side, dataset.Stretch, dataset.Bilinear)
+	for i := range side * side {
+		r, g, b := rgb[3*i], rgb[3*i+1], rgb[3*i+2]
+		p.grey[i] = uint8((299*int(r) + 587*int(g) + 114*int(b) + 500) / 1000)
+	}
+	dataset.Square(p.tint[:], img, format, small, small, dataset.Stretch, dataset.Bilinear)
+	p.hash, p.mirror = hashes(&p.grey)
+	return p, nil
+}
+
+// basis holds the cosines of the lowest 9 frequencies over side samples.
+var basis = func() (c [9][side]float64) {
+	for k := range c {
+		for i := range side {
+			c[k][i] = math.Cos(math.Pi * float64(k) * (2*float64(i) + 1) / (2 * side))
+		}
+	}
+	return c
+}()
+
+// hashes is the perceptual hash by the discrete cosine transform (Zauner 2010,
+// "Implementation and Benchmarking of Perceptual Image Hash Functions"): 8 x 8
+// low frequencies against their median. Mirroring a picture flips the sign of
+// its odd horizontal frequencies, so the mirror's hash costs nothing more.
+func hashes(grey *[side * side]uint8) (plain, mirror uint64) {
+	var rows [side][9]float64
+	for y := range side {
+		for k := 1; k < 9; k++ {
+			for x := range side {
+				rows[y][k] += basis[k][x] * float64(grey[y*side+x])
+			}
+		}
+	}
+	var f, flipped [64]float64
+	for v := 1; v < 9; v++ {
+		for u := 1; u < 9; u++ {
+			sum := 0.0
+			for y := range side {
+				sum += basis[v][y] * rows[y][u]
+			}
+			i := (v-1)*8 + u - 1
+			f[i], flipped[i] = sum, sum
+			if u%2 == 1 {
+				flipped[i] = -sum
+			}
+		}
+	}
+	return bitsOf(f), bitsOf(flipped)
+}
+
+func bitsOf(f [64]float64) (h uint64) {
+	sorted := f
+	slices.Sort(sorted[:])
+	median := (sorted[31] + sorted[32]) / 2
+	for i, v := range f {
+		if v > median {
+			h |= 1 << i
+		}
+	}
+	return h
+}
+
+// Kind of likeness.
+type Kind string
+
+// Kinds, the surest first.
+const (
+	Copy     Kind = "byte copy"
+	Same     Kind = "same picture" // encoded anew, or at another size
+	Mirrored Kind = "mirrored"
+	Cropped  Kind = "cropped"
+)
+
+// Pair is two pictures that are one; A < B.
+type Pair struct {
+	A, B  int
+	Kind  Kind
+	Score float64 // correlation of the small pictures, 1 for copies
+}
+
+const (
+	nearBits  = 10    // of 64, between pictures that may be the same
+	cropBits  = 24    // that may be crops of one another
+	sameScore = 0.985 // correlation from which they are
+	cropScore = 0.975
+	sameTint  = 13   // largest difference of a colour anywhere, of 255: houses that differ in their roof alone are two
+	cropGain  = 0.01 // over frame on frame
+	nearColor = 14   // largest difference of mean colours
+	cropTint  = 40   // where the place of the crop is known to a pixel or so
+)
+
+// Pairs finds all pairs. It compares every hash with every other: a minute of
+// one core at 300,000 pictures.
+func Pairs(prints []*Print) []Pair {
+	workers := runtime.GOMAXPROCS(0)
+	parts := make([][]Pair, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for a := w; a < len(prints); a += workers {
+				if prints[a] == nil {
+					continue
+				}
+				for b := a + 1; b < len(prints); b++ {
+					if prints[b] == nil {
+						continue
+					}
+					if kind, score := Compare(prints[a], prints[b]); kind != "" {
+						parts[w] = append(parts[w], Pair{a, b, kind, score})
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	all := slices.Concat(parts...)
+	slices.SortFunc(all, func(x, y Pair) int {
+		if x.A != y.A {
+			return x.A - y.A
+		}
+		return x.B - y.B
+	})
+	return all
+}
+
+// Compare tells how two pictures are one; an empty Kind is that they are not.
+func Compare(a, b *Print) (Kind, float64) {
+	if a.SHA == b.SHA {
+		return Copy, 1
+	}
+	plain, mirrored := bits.OnesCount64(a.hash^b.hash), bits.OnesCount64(a.hash^b.mirror)
+	if plain > cropBits && mirrored > nearBits {
+		return "", 0
+	}
+	if a.tint.meanApart(&b.tint) > nearColor {
+		return "", 0
+	}
+	if plain <= nearBits {
+		if s := correlation(&a.grey, &b.grey); s >= sameScore && apart(&a.tint, &b.tint) <= sameTint {
+			return Same, s
+		}
+	}
+	if mirrored <= nearBits {
+		m := flip(&b.grey)
+		if s := correlation(&a.grey, &m); s >= sameScore && apart(&a.tint, b.tint.flipped()) <= sameTint {
+			return Mirrored, s
+		}
+	}
+	if plain <= cropBits {
+		// Different houses in one setting fit best frame on frame; a crop fits better inside.
+		whole := correlation(&a.grey, &b.grey)
+		if s := max(inside(a, b), inside(b, a)); s >= cropScore && s > whole+cropGain {
+			return Cropped, s
+		}
+	}
+	return "", 0
+}
+
+func flip(g *[side * side]uint8) (out [side * side]uint8) {
+	for y := range side {
+		for x := range side {
+			out[y*side+x] = g[y*side+side-1-x]
+		}
+	}
+	return out
+}
+
+// correlation of two grey pictures; flat ones correlate with nothing but their like.
+func correlation(a, b *[side * side]uint8) float64 {
+	var sa, sb, saa, sbb, sab int64
+	for i := range a {
+		x, y := int64(a[i]), int64(b[i])
+		sa, sb, saa, sbb, sab = sa+x, sb+y, saa+x*x, sbb+y*y, sab+x*y
+	}
+	const n = side * side
+	va, vb := n*saa-sa*sa, n*sbb-sb*sb
+	if va < 4*n*n || vb < 4*n*n { // a deviation below 2 of 255: one flat colour
+		if d := sa - sb; va < 4*n*n && vb < 4*n*n && d < 2*n && d > -2*n {
+			return 1
+		}
+		return 0
+	}
+	return float64(n*sab-sa*sb) / math.Sqrt(float64(va)*float64(vb))
+}
+
+// apart is the largest difference between two small pictures over a block of 2 x 2.
+func apart(a, b *tints) (worst int) {
+	for y := 0; y < small; y += 2 {
+		for x := 0; x < small; x += 2 {
+			for c := range 3 {
+				d := 0
+				for _, i := range [4]int{y*small + x, y*small + x + 1, (y+1)*small + x, (y+1)*small + x + 1} {
+					d += int(a[3*i+c]) - int(b[3*i+c])
+				}
+				worst = max(worst, d/4, -d/4)
+			}
+		}
+	}
+	return worst
+}
+
+// meanApart is the largest difference of a mean colour.
+func (t *tints) meanApart(o *tints) (worst int) {
+	for c := range 3 {
+		d := 0
+		for i := range small * small {
+			d += int(t[3*i+c]) - int(o[3*i+c])
+		}
+		worst = max(worst, d/(small*small), -d/(small*small))
+	}
+	return worst
+}
+
+func (t *tints) flipped() *tints {
+	var out tints
+	for y := range small {
+		for x := range small {
+			copy(out[3*(y*small+x):][:3], t[3*(y*small+small-1-x):][:3])
+		}
+	}
+	return &out
+}
+
+// part resamples a part of the picture, given in shares of its side.
+func (t *tints) part(left, top, share float64) *tints {
+	var out tints
+	for y := range small {
+		ya, yb, v := tap(top, share, y, small)
+		for x := range small {
+			xa, xb, u := tap(left, share, x, small)
+			for c := range 3 {
+				at := func(y, x int) float64 { return float64(t[3*(y*small+x)+c]) }
+				up, low := at(ya, xa)*(1-u)+at(ya, xb)*u, at(yb, xa)*(1-u)+at(yb, xb)*u
+				out[3*(y*small+x)+c] = uint8(up*(1-v) + low*v + 0.5)
+			}
+		}
+	}
+	return &out
+}
+
+// tap is where the i-th of n samples of a part lies: two places, and the share of the second.
+func tap(from, share float64, i, n int) (a, b int, second float64) {
+	v := min(max((from+share*(float64(i)+0.5)/float64(n))*float64(n)-0.5, 0), float64(n-1))
+	a = int(v)
+	return a, min(a+1, n-1), v - float64(a)
+}
+
+// inside is the best correlation of b with a part of a: 88 to 98 % of either
+// side, anywhere; 0 if the colours there are others. A coarse walk finds the
+// place, a fine one settles it.
+func inside(a, b *Print) float64 {
+	best, bx, by, bs := 0.0, 0.0, 0.0, 1.0
+	try := func(x, y, s float64) {
+		if x < -1e-9 || y < -1e-9 || x+s > 1+1e-9 || y+s > 1+1e-9 {
+			return
+		}
+		part := window(&a.grey, x, y, s)
+		if c := correlation(&part, &b.grey); c > best {
+			best, bx, by, bs = c, x, y, s
+		}
+	}
+	for _, s := range []float64{0.975, 0.95, 0.925, 0.9} {
+		for i := range 3 {
+			for k := range 3 {
+				try((1-s)*float64(i)/2, (1-s)*float64(k)/2, s)
+			}
+		}
+	}
+	if best < cropScore-0.12 {
+		return best
+	}
+	for _, step := range []float64{0.0125, 0.00625} {
+		x, y, s := bx, by, bs
+		for _, ds := range []float64{-step, 0, step} {
+			for _, dx := range []float64{-step, 0, step} {
+				for _, dy := range []float64{-step, 0, step} {
+					try(x+dx, y+dy, s+ds)
+				}
+			}
+		}
+	}
+	if apart(a.tint.part(bx, by, bs), &b.tint) > cropTint {
+		return 0
+	}
+	return best
+}
+
+// window resamples a part of a grey picture, given in shares of its side, to
+// the full side.
+func window(g *[side * side]uint8, left, top, share float64) (out [side * side]uint8) {
+	var x0, x1 [side]int
+	var fx [side]float64
+	for i := range side {
+		x0[i], x1[i], fx[i] = tap(left, share, i, side)
+	}
+	for y := range side {
+		a, b, v := tap(top, share, y, side)
+		for x := range side {
+			up := float64(g[a*side+x0[x]])*(1-fx[x]) + float64(g[a*side+x1[x]])*fx[x]
+			low := float64(g[b*side+x0[x]])*(1-fx[x]) + float64(g[b*side+x1[x]])*fx[x]
+			out[y*side+x] = uint8(up*(1-v) + low*v + 0.5)
+		}
+	}
+	return out
+}
+
+// Groups joins pairs into sets of pictures that are one; single pictures are
+// left out. Each group is ascending, groups stand by their first.
+func Groups(n int, pairs []Pair) [][]int {
+	parent := make([]int, n)
+	for i := range parent {
+		parent[i] = i
+	}
+	var find func(int) int
+	find = func(i int) int {
+		for parent[i] != i {
+			parent[i] = parent[parent[i]]
+			i = parent[i]
+		}
+		return i
+	}
+	for _, p := range pairs {
+		a, b := find(p.A), find(p.B)
+		parent[max(a, b)] = min(a, b)
+	}
+	members := map[int][]int{}
+	for i := range n {
+		members[find(i)] = append(members[find(i)], i)
+	}
+	var out [][]int
+	for i := range n {
+		if len(members[i]) > 1 {
+			out = append(out, members[i])
+		}
+	}
+	return out
+}
+
+// String is a print for people.
+func (p *Print) String() string { return fmt.Sprintf("%s, %d x %d", p.Format, p.Width, p.Height) }

@@ -1,0 +1,298 @@
+// Package serve is the web app: a page on which people drop a picture and see
+// what a model makes of it, and the same as JSON. It keeps the limits and finds
+// the models; a trainer in a process of its own answers. It stores no pictures.
+package serve
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	_ "image/gif"
+	_ "image/jpeg"
+	_ "image/png"
+	"io"
+	"io/fs"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	_ "golang.org/x/image/webp"
+
+	"atelier/common/dataset"
+)
+
+//go:embed page
+var page embed.FS
+
+// Limits of one server.
+type Limits struct {
+	Bytes       int64         // of a picture's file
+	Pixels      int64         // that it claims to have
+	Concurrency int           // requests answered or waiting for the model
+	Timeout     time.Duration // of one request
+}
+
+// DefaultLimits hold a phone's largest photograph.
+func DefaultLimits() Limits {
+	return Limits{Bytes: 20 << 20, Pixels: 50_000_000, Concurrency: 64, Timeout: 30 * time.Second}
+}
+
+// Asker answers for a checkpoint on this machine; the Oracle does.
+type Asker interface {
+	Predict(ctx context.Context, checkpoint string, top int, picture []byte) (status int, answer []byte, err error)
+	Ready() error
+}
+
+// Server is the web app's handler.
+type Server struct {
+	asker   Asker
+	sources []Source
+	limits  Limits
+	log     *slog.Logger
+	slots   chan struct{}
+	local   bool // bound to a loopback address
+	mux     *http.ServeMux
+}
+
+// New makes a handler. local tells that it is bound to a loopback address.
+func New(asker Asker, sources []Source, limits Limits, local bool, log *slog.Logger) *Server {
+	s := &Server{asker: asker, sources: sources, limits: limits, log: log, local: local, slots: make(chan struct{}, limits.Concurrency), mux: http.NewServeMux()}
+	files, err := fs.Sub(page, "page")
+	if err != nil {
+		panic(err) // the files are in the program
+	}
+	s.mux.Handle("GET /", http.FileServerFS(files))
+	s.mux.HandleFunc("GET /api/checkpoints", s.checkpoints)
+	s.mux.HandleFunc("POST /api/predict", s.predict)
+	s.mux.HandleFunc("GET /healthz", s.health)
+	return s
+}
+
+// ServeHTTP guards all paths alike.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-cache")
+	if s.local && !loopback(r.Host) {
+		refuse(w, http.StatusForbidden, "this server is asked for as %s; it answers to 127.0.0.1 and localhost only", r.Host)
+		return
+	}
+	if origin := r.Header.Get("Origin"); origin != "" && origin != "null" {
+		if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
+			refuse(w, http.StatusForbidden, "requests from the page of another site (%s) are not answered", origin)
+			return
+		}
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func loopback(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	if err := s.asker.Ready(); err != nil {
+		refuse(w, http.StatusServiceUnavailable, "%s", err)
+		return
+	}
+	send(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// checkpoints lists what may be asked. A source that fails says so beside what
+// the others found.
+func (s *Server) checkpoints(w http.ResponseWriter, r *http.Request) {
+	answer := struct {
+		Checkpoints []Entry  `json:"checkpoints"`
+		Problems    []string `json:"problems,omitempty"`
+	}{Checkpoints: []Entry{}}
+	ctx, cancel := context.WithTimeout(r.Context(), s.limits.Timeout)
+	defer cancel()
+	for _, source := range s.sources {
+		entries, err := source.List(ctx)
+		if err != nil {
+			answer.Problems = append(answer.Problems, err.Error())
+		}
+		answer.Checkpoints = append(answer.Checkpoints, entries...)
+	}
+	send(w, http.StatusOK, answer)
+}
+
+// find turns an entry's id into a file on this machine; without one the first
+// entry is taken.
+func (s *Server) find(ctx context.Context, id string) (string, error) {
+	var known []string
+	for _, source := range s.sources {
+		entries, err := source.List(ctx)
+		if err != nil {
+			s.log.Warn("list checkpoints", "error", err)
+			continue
+		}
+		for _, e := range entries {
+			if id == "" || e.ID == id {
+				return source.Path(ctx, e.ID)
+			}
+			known = append(known, e.ID)
+		}
+	}
+	if len(known) == 0 {
+		return "", errors.New("there is no checkpoint to ask: train a model, or name one with --checkpoint")
+	}
+	return "", fmt.Errorf("there is no checkpoint %q; GET /api/checkpoints lists those there are", id)
+}
+
+func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusServiceUnavailable, "%d pictures are waiting already; send it again in a moment", s.limits.Concurrency)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.limits.Timeout)
+	defer cancel()
+	top := 5
+	if text := r.URL.Query().Get("top_k"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 100 {
+			refuse(w, http.StatusBadRequest, "top_k=%s: want a number from 1 to 100", text)
+			return
+		}
+		top = n
+	}
+	name, picture, err := s.picture(w, r)
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			refuse(w, http.StatusRequestEntityTooLarge, "the picture is larger than %d MB", s.limits.Bytes>>20)
+			return
+		}
+		refuse(w, http.StatusBadRequest, "%s", err)
+		return
+	}
+	if status, err := s.check(name, picture); err != nil {
+		refuse(w, status, "%s", err)
+		return
+	}
+	file, err := s.find(ctx, r.URL.Query().Get("checkpoint"))
+	if err != nil {
+		refuse(w, http.StatusNotFound, "%s", err)
+		return
+	}
+	status, answer, err := s.asker.Predict(ctx, file, top, picture)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		refuse(w, http.StatusGatewayTimeout, "the model did not answer within %s; the machine may be busy", s.limits.Timeout)
+	case err != nil:
+		s.log.Error("ask the model", "error", err)
+		refuse(w, http.StatusBadGateway, "%s", err)
+	case status == http.StatusUnprocessableEntity: // the child's decoder found what a header does not show
+		var said struct{ Error string }
+		json.Unmarshal(answer, &said)
+		refuse(w, status, "%s cannot be read: %s", name, said.Error)
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		w.Write(answer)
+	}
+}
+
+// picture reads the request's picture, whether it is the body or a form's field.
+func (s *Server) picture(w http.ResponseWriter, r *http.Request) (name string, b []byte, err error) {
+	name = "the picture"
+	body := http.MaxBytesReader(w, r.Body, s.limits.Bytes+1<<16) // a form adds its own lines
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	in := io.Reader(body)
+	if kind == "multipart/form-data" {
+		r.Body = body
+		parts, err := r.MultipartReader()
+		if err != nil {
+			return name, nil, err
+		}
+		for {
+			part, err := parts.NextPart()
+			if errors.Is(err, io.EOF) {
+				return name, nil, errors.New("the form has no field named image")
+			}
+			if err != nil {
+				return name, nil, err
+			}
+			if part.FormName() == "image" {
+				if n := path.Base(strings.ReplaceAll(part.FileName(), `\`, "/")); part.FileName() != "" {
+					name = n
+				}
+				in = part
+				break
+			}
+		}
+	}
+	b, err = io.ReadAll(io.LimitReader(in, s.limits.Bytes+1))
+	if err == nil && int64(len(b)) > s.limits.Bytes {
+		err = &http.MaxBytesError{Limit: s.limits.Bytes}
+	}
+	if err == nil && len(b) == 0 {
+		err = errors.New("the request holds no picture")
+	}
+	return name, b, err
+}
+
+var accepted = []string{"png", "jpeg", "gif", "webp"}
+
+// check looks at a picture's first bytes only: nothing is decoded before its
+// size is known to be sane.
+func (s *Server) check(name string, b []byte) (status int, err error) {
+	format := dataset.Format(b)
+	if !slices.Contains(accepted, format) {
+		what := format + " file"
+		if format == "" {
+			what = "file of an unknown kind"
+			if kind := http.DetectContentType(b); strings.HasPrefix(kind, "text/") {
+				what = "text file"
+			} else if kind != "application/octet-stream" {
+				what = kind + " file"
+			}
+		}
+		return http.StatusUnsupportedMediaType, fmt.Errorf("%s is a %s: send a PNG, JPEG, GIF or WebP picture", name, what)
+	}
+	config, _, err := image.DecodeConfig(bytes.NewReader(b))
+	if err != nil {
+		return http.StatusUnprocessableEntity, fmt.Errorf("%s begins as a %s but cannot be read: %s", name, strings.ToUpper(format), strings.TrimPrefix(err.Error(), format+": "))
+	}
+	if pixels := int64(config.Width) * int64(config.Height); pixels > s.limits.Pixels {
+		return http.StatusRequestEntityTooLarge, fmt.Errorf("%s claims %d x %d pixels; up to %d million are read", name, config.Width, config.Height, s.limits.Pixels/1_000_000)
+	}
+	return 0, nil
+}
+
+func refuse(w http.ResponseWriter, status int, format string, a ...any) {
+	send(w, status, map[string]string{"error": fmt.Sprintf(format, a...)})
+}
+
+func send(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		status, b = http.StatusInternalServerError, []byte(`{"error":"the answer has no JSON form"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(b)
+}

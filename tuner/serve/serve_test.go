@@ -1,0 +1,273 @@
+package serve_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"hash/crc32"
+	"image"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"atelier/tuner/serve"
+)
+
+// asker answers as the test says.
+type asker struct {
+	f func(ctx context.Context, checkpoint string, top int, picture []byte) (int, []byte, error)
+}
+
+func (a asker) Predict(ctx context.Context, checkpoint string, top int, picture []byte) (int, []byte, error) {
+	return a.f(ctx, checkpoint, top, picture)
+}
+func (a asker) Ready() error { return nil }
+
+func start(t *testing.T, limits serve.Limits, f func(context.Context, string, int, []byte) (int, []byte, error)) (*httptest.Server, string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"checkpoints/a/best_model.pth", "checkpoints/b/best_model.pth", "checkpoints/a/resume/epoch-0001-run-1.pth", "secret.pth"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	past := time.Now().Add(-time.Hour)
+	os.Chtimes(filepath.Join(dir, "checkpoints/a/best_model.pth"), past, past)
+	s := httptest.NewServer(serve.New(asker{f}, []serve.Source{serve.Files{Dir: dir, Named: []string{"checkpoints"}}}, limits, true, slog.New(slog.DiscardHandler)))
+	t.Cleanup(s.Close)
+	return s, dir
+}
+
+func picture(encode func(io.Writer, image.Image) error) []byte {
+	var b bytes.Buffer
+	if err := encode(&b, image.NewRGBA(image.Rect(0, 0, 8, 8))); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+var (
+	aPNG  = picture(png.Encode)
+	aJPEG = picture(func(w io.Writer, i image.Image) error { return jpeg.Encode(w, i, nil) })
+	aGIF  = picture(func(w io.Writer, i image.Image) error { return gif.Encode(w, i, nil) })
+	aWebP = []byte("RIFF\x24\x00\x00\x00WEBPVP8 \x18\x00\x00\x00\x30\x01\x00\x9d\x01\x2a\x01\x00\x01\x00\x02\x00\x34\x25\xa4\x00\x03\x70\x00\xfe\xfb\xfd\x50\x00")
+	// 34 bytes that claim 65535 x 65535 pixels.
+	bomb = []byte("GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;")
+)
+
+// claims is a PNG header of a size, without a picture behind it.
+func claims(width, height uint32) []byte {
+	b := []byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
+	b = binary.BigEndian.AppendUint32(b, width)
+	b = binary.BigEndian.AppendUint32(b, height)
+	b = append(b, 8, 2, 0, 0, 0)
+	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b[12:]))
+}
+
+func form(field, name string, b []byte) (string, []byte) {
+	var out bytes.Buffer
+	w := multipart.NewWriter(&out)
+	part, err := w.CreateFormFile(field, name)
+	if err != nil {
+		panic(err)
+	}
+	part.Write(b)
+	w.Close()
+	return w.FormDataContentType(), out.Bytes()
+}
+
+func post(t *testing.T, url, kind string, body []byte) (int, string) {
+	t.Helper()
+	resp, err := http.Post(url, kind, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	var said struct{ Error string }
+	if resp.StatusCode != http.StatusOK {
+		if err := json.Unmarshal(b, &said); err != nil || said.Error == "" {
+			t.Errorf("%d without a reason: %s", resp.StatusCode, b)
+		}
+		return resp.StatusCode, said.Error
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestWhatIsTakenAndWhatIsRefused(t *testing.T) {
+	var got struct {
+		checkpoint string
+		top        int
+		picture    []byte
+	}
+	limits := serve.DefaultLimits()
+	limits.Bytes, limits.Pixels = 1<<20, 1_000_000
+	s, dir := start(t, limits, func(_ context.Context, c string, top int, p []byte) (int, []byte, error) {
+		got.checkpoint, got.top, got.picture = c, top, p
+		return http.StatusOK, []byte(`{"ok":true}`), nil
+	})
+	url := s.URL + "/api/predict"
+	for name, b := range map[string][]byte{"png": aPNG, "jpeg": aJPEG, "gif": aGIF, "webp": aWebP} {
+		kind, body := form("image", "x."+name, b)
+		if status, said := post(t, url+"?top_k=3", kind, body); status != http.StatusOK || !bytes.Equal(got.picture, b) || got.top != 3 {
+			t.Errorf("%s in a form: %d %s, top %d", name, status, said, got.top)
+		}
+		if status, said := post(t, url, "application/octet-stream", b); status != http.StatusOK || !bytes.Equal(got.picture, b) || got.top != 5 {
+			t.Errorf("%s: %d %s", name, status, said)
+		}
+	}
+	if got.checkpoint != filepath.Join(dir, "checkpoints/b/best_model.pth") {
+		t.Errorf("without a name %s was asked, not the newest", got.checkpoint)
+	}
+	if post(t, url+"?checkpoint=checkpoints/a/best_model.pth", "", aPNG); got.checkpoint != filepath.Join(dir, "checkpoints/a/best_model.pth") {
+		t.Errorf("asked %s", got.checkpoint)
+	}
+	got.checkpoint = ""
+	textKind, text := form("image", "house.jpg", []byte("not a picture, a text\n"))
+	wrongKind, wrong := form("file", "x.png", aPNG)
+	for name, c := range map[string]struct {
+		query, kind string
+		body        []byte
+		status      int
+		want        string
+	}{
+		"text named .jpg": {"", textKind, text, 415, "house.jpg is a text file"},
+		"a tiff":          {"", "", []byte("II*\x00\x08\x00\x00\x00"), 415, "tiff"},
+		"a program":       {"", "", []byte("\x7fELF\x02\x01\x01"), 415, "unknown kind"},
+		"an svg":          {"", "", []byte("<svg xmlns='http://www.w3.org/2000/svg'/>"), 415, "text file"},
+		"bomb":            {"", "", bomb, 413, "65535 x 65535"},
+		"large claim":     {"", "", claims(2000, 1000), 413, "2000 x 1000"},
+		"half a header":   {"", "", aPNG[:12], 422, "cannot be read"},
+		"too many bytes":  {"", "", append(bytes.Clone(aPNG), make([]byte, 1<<20)...), 413, "larger than 1 MB"},
+		"nothing":         {"", "", nil, 400, "no picture"},
+		"another field":   {"", wrongKind, wrong, 400, "field named image"},
+		"top_k":           {"?top_k=0", "", aPNG, 400, "top_k"},
+		"no such model":   {"?checkpoint=nowhere.pth", "", aPNG, 404, "nowhere.pth"},
+		"out of folders":  {"?checkpoint=../secret.pth", "", aPNG, 404, "no checkpoint"},
+		"beside":          {"?checkpoint=secret.pth", "", aPNG, 404, "no checkpoint"},
+		"in resume":       {"?checkpoint=checkpoints/a/resume/epoch-0001-run-1.pth", "", aPNG, 404, "no checkpoint"},
+	} {
+		if status, said := post(t, url+c.query, c.kind, c.body); status != c.status || !strings.Contains(said, c.want) {
+			t.Errorf("%s: %d %q, want %d %q", name, status, said, c.status, c.want)
+		}
+	}
+	if got.checkpoint != "" {
+		t.Error("something of this was asked of the model")
+	}
+}
+
+func TestTheModelsFailures(t *testing.T) {
+	limits := serve.DefaultLimits()
+	limits.Concurrency, limits.Timeout = 2, 200*time.Millisecond
+	inside, release := make(chan bool, 8), make(chan bool)
+	s, _ := start(t, limits, func(ctx context.Context, _ string, top int, _ []byte) (int, []byte, error) {
+		switch top {
+		case 1:
+			return 0, nil, errors.New("the trainer broke off")
+		case 2:
+			<-ctx.Done()
+			return 0, nil, ctx.Err()
+		case 3:
+			return http.StatusUnprocessableEntity, []byte(`{"error":"unexpected EOF"}`), nil
+		}
+		inside <- true
+		<-release
+		return http.StatusOK, []byte("{}"), nil
+	})
+	url := s.URL + "/api/predict"
+	kind, body := form("image", "../../x/half.png", aPNG)
+	for query, c := range map[string]struct {
+		status int
+		want   string
+	}{"?top_k=1": {502, "broke off"}, "?top_k=2": {504, "did not answer within 200ms"}, "?top_k=3": {422, "half.png cannot be read: unexpected EOF"}} {
+		if status, said := post(t, url+query, kind, body); status != c.status || !strings.Contains(said, c.want) || strings.Contains(said, "..") {
+			t.Errorf("%s: %d %q", query, status, said)
+		}
+	}
+	for range 2 {
+		go http.Post(url, "", bytes.NewReader(aPNG))
+		<-inside
+	}
+	resp, err := http.Post(url, "", bytes.NewReader(aPNG))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("a third at once: %d", resp.StatusCode)
+	}
+	close(release)
+}
+
+// Pages of other sites, and names that lead here by a forged DNS answer, get nothing.
+func TestForeignPagesAreRefused(t *testing.T) {
+	s, _ := start(t, serve.DefaultLimits(), func(context.Context, string, int, []byte) (int, []byte, error) {
+		t.Error("the model was asked")
+		return 200, nil, nil
+	})
+	for _, change := range []func(*http.Request){
+		func(r *http.Request) { r.Host = "evil.example:8501" },
+		func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
+	} {
+		r, _ := http.NewRequest("POST", s.URL+"/api/predict", bytes.NewReader(aPNG))
+		change(r)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("answered %d", resp.StatusCode)
+		}
+	}
+	resp, err := http.Get(s.URL + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 200 || !bytes.Contains(b, []byte("app.js")) || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("the page: %d %s", resp.StatusCode, b)
+	}
+	list, err := http.Get(s.URL + "/api/checkpoints")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer list.Body.Close()
+	var found struct{ Checkpoints []serve.Entry }
+	if err := json.NewDecoder(list.Body).Decode(&found); err != nil || len(found.Checkpoints) != 2 || found.Checkpoints[0].ID != "checkpoints/b/best_model.pth" {
+		t.Errorf("%+v %v", found, err)
+	}
+}
+
+func FuzzPicture(f *testing.F) {
+	for _, b := range [][]byte{aPNG, aJPEG, aGIF, aWebP, bomb, claims(9, 9)} {
+		f.Add(b)
+	}
+	limits := serve.DefaultLimits()
+	limits.Pixels = 10_000
+	s := serve.New(asker{func(context.Context, string, int, []byte) (int, []byte, error) { return 200, []byte("{}"), nil }}, nil, limits, false, slog.New(slog.DiscardHandler))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest("POST", "/api/predict", bytes.NewReader(b)))
+		if w.Code < 400 || !json.Valid(w.Body.Bytes()) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}

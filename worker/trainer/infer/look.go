@@ -1,0 +1,56 @@
+//go:build libtorch
+
+package infer
+
+import (
+	"image"
+
+	"atelier/worker/trainer/explain"
+	"atelier/worker/trainer/explain/cam"
+	"atelier/worker/trainer/torchx"
+)
+
+// Prepare decodes a picture for a model of an image size, and for the eye.
+func Prepare(b []byte, size int) (pixels []byte, shown *image.RGBA, err error) {
+	return prepare(b, size, true)
+}
+
+// Seen is what a model says of one picture.
+type Seen struct {
+	Probs   []float64
+	Top     []int     // the best classes, best first
+	Maps    []cam.Map // of those, not scaled
+	Quality explain.Quality
+}
+
+// Look asks about prepared pictures: the best tops[i] classes of the i-th, a map
+// of each, and the quality of the best one's.
+func (p *Predictor) Look(pixels [][]byte, tops []int) ([]Seen, error) {
+	x, err := p.input(pixels)
+	if err != nil {
+		return nil, err
+	}
+	defer torchx.Free(x)
+	seen := make([]Seen, len(pixels))
+	looks, err := p.e.Explain(x, func(i int, probs []float64) []int {
+		seen[i].Top = topOf(probs, max(tops[i], 1))
+		return seen[i].Top
+	})
+	if err != nil {
+		return nil, err
+	}
+	size := p.About.ImageSize
+	maps, classes, probs := make([]cam.Map, len(looks)), make([]int, len(looks)), make([][]float64, len(looks))
+	for i, l := range looks {
+		seen[i].Probs, seen[i].Maps = l.Probs, l.Maps
+		maps[i], classes[i], probs[i] = l.Maps[0].Scaled().Resized(size, size), seen[i].Top[0], l.Probs
+	}
+	quality, err := p.e.Qualities(x, maps, classes, probs)
+	if err != nil {
+		return nil, err
+	}
+	for i, q := range quality {
+		seen[i].Quality = q
+	}
+	return seen, nil
+}
