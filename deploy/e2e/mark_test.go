@@ -29,11 +29,11 @@ func TestAttentionFindsTheMark(t *testing.T) {
 	defer cancel()
 	dir := t.TempDir()
 	houses := filepath.Join(dir, "houses")
-	if _, stderr, code := atelier(t, ctx, nil, "data", "synth", houses, "--train", "120", "--validation", "40", "--test", "40", "--size", "64",
+	if _, stderr, code := atelier(t, ctx, nil, "data", "synth", houses, "--train", "120", "--validation", "40", "--test", "40", "--size", "96",
 		"--style", "gothic", "--style", "modernist"); code != 0 {
 		t.Fatalf("data synth: exit %d: %s", code, stderr)
 	}
-	const mark = 10 // pixels of 64, in the upper right corner
+	const mark = 8 // pixels of 96, in the upper right corner
 	data := filepath.Join(dir, "data")
 	for _, part := range []string{"train", "validation", "test"} {
 		files, err := filepath.Glob(filepath.Join(houses, part, "gothic", "*"))
@@ -61,8 +61,8 @@ func TestAttentionFindsTheMark(t *testing.T) {
 		}
 	}
 	model := filepath.Join(dir, "model")
-	if _, stderr, code := atelier(t, ctx, nil, "train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "12", "--lr", "0.002", "--no-mlflow",
-		"--set", "image_size=64", "--set", "augment=false", "--set", "threads=1", "--out", model, "-q"); code != 0 {
+	if _, stderr, code := atelier(t, ctx, nil, "train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "9", "--lr", "0.002", "--no-mlflow",
+		"--set", "image_size=96", "--set", "augment=false", "--set", "threads=1", "--out", model, "-q"); code != 0 {
 		t.Fatalf("train: exit %d: %s", code, stderr)
 	}
 	h, err := readHistory(model)

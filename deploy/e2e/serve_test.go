@@ -26,9 +26,9 @@ import (
 )
 
 // served starts `atelier serve` and returns its address.
-func served(t *testing.T, ctx context.Context, trainer, model string) string {
+func served(t *testing.T, trainer, model string) string {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--trainer-bin", trainer, "--checkpoint", model, "--threads", "1")
+	cmd := exec.Command(filepath.Join(bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--trainer-bin", trainer, "--checkpoint", model, "--threads", "1")
 	errs, err := cmd.StderrPipe()
 	must(t, err)
 	must(t, cmd.Start())
@@ -85,7 +85,7 @@ func TestWebApp(t *testing.T) {
 	defer cancel()
 	dir := t.TempDir()
 	data, model := trained(t, ctx, dir, trainer)
-	addr := served(t, ctx, trainer, model)
+	addr := served(t, trainer, model)
 	houses, err := filepath.Glob(filepath.Join(data, "test", "gothic", "*"))
 	must(t, err)
 	house, err := os.ReadFile(houses[0])
@@ -169,7 +169,7 @@ func TestWebApp(t *testing.T) {
 	screenshot := func(name string) {
 		t.Helper()
 		if to := os.Getenv("ATELIER_SCREENS"); to != "" {
-			b, err := chromedp.Run(tab, chromedp.FullScreenshot(90))
+			b, err := chromedp.Run(tab, chromedp.FullScreenshot(100))
 			must(t, err)
 			must(t, os.WriteFile(filepath.Join(to, name), b, 0o644))
 		}
@@ -216,7 +216,7 @@ func TestWebApp(t *testing.T) {
 		t.Errorf("the map of %q is shown, %q was chosen", shown, second)
 	}
 	slide(45)
-	screenshot("serve.jpg")
+	screenshot("serve.png")
 	drop("house.jpg", "image/jpeg", []byte("this is a letter, not a house\n"))
 	step("see the error", chromedp.WaitVisible(chromedp.CSS("#error")))
 	if alert := text("#error"); !strings.Contains(alert, "house.jpg is a text file") {
@@ -233,5 +233,5 @@ func TestWebApp(t *testing.T) {
 	if wide := number("document.documentElement.scrollWidth"); wide > 361 {
 		t.Errorf("the page is %v wide on a phone", wide)
 	}
-	screenshot("phone.jpg")
+	screenshot("phone.png")
 }
