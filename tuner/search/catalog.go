@@ -25,25 +25,40 @@ var (
 	Algorithms = []string{Auto, GP, TPE, CMAES}
 )
 
-// Resolve returns the algorithm that New uses: "" for every method but
-// bayesian, never auto.
-func Resolve(searchMethod, algorithm string, p Problem) string {
+// Resolve returns the algorithm that proposes trial number of a problem: ""
+// for every method but bayesian, never auto. It reads nothing of the problem that
+// can change while a sweep runs.
+func Resolve(searchMethod, algorithm string, p Problem, number int64) string {
 	if searchMethod != Bayesian {
 		return ""
 	}
 	if algorithm != Auto && algorithm != "" {
 		return algorithm
 	}
-	d := len(p.Space.Params)
-	if d <= maxGPAxes && p.Budget > 0 && p.Budget <= maxGPTrials {
+	if len(p.Space.Params) <= maxGPAxes && number <= maxGPTrials {
 		return GP
 	}
 	return TPE
 }
 
+// Explain says, for people, what Resolve chooses over a problem's budget and
+// why.
+func Explain(searchMethod, algorithm string, p Problem) string {
+	switch {
+	case searchMethod != Bayesian:
+		return searchMethod
+	case algorithm != Auto && algorithm != "":
+		return fmt.Sprintf("%s %s", searchMethod, algorithm)
+	case len(p.Space.Params) > maxGPAxes:
+		return fmt.Sprintf("bayesian auto: tpe, as the space has more than %d parameters", maxGPAxes)
+	case p.Budget > 0 && p.Budget <= maxGPTrials:
+		return fmt.Sprintf("bayesian auto: gp, as the budget is at most %d trials", maxGPTrials)
+	}
+	return fmt.Sprintf("bayesian auto: gp up to trial %d, then tpe, which costs less a trial", maxGPTrials)
+}
+
 // auto takes the Gaussian process where a trial costs far more than a
-// suggestion and the model can learn every axis: budgets and spaces up to
-// these.
+// suggestion and the model can learn every axis: trials and spaces up to these.
 const (
 	maxGPTrials = 500
 	maxGPAxes   = 30
@@ -71,7 +86,7 @@ func New(searchMethod, algorithm string, p Problem) (Method, error) {
 	case Genetic:
 		return newAsker(p, newGenetic(p)), nil
 	case Bayesian:
-		s, err := newBayesian(Resolve(searchMethod, algorithm, p), p)
+		s, err := newBayesian(algorithm, p)
 		if err != nil {
 			return nil, err
 		}
@@ -96,15 +111,29 @@ func newBayesian(algorithm string, p Problem) (strategy, error) {
 		s = newSampler(p, startup(p), newTPE(p))
 	case GP:
 		s = newSampler(p, startup(p), newGP(p))
+	case Auto, "":
+		s = newSampler(p, startup(p), auto{p, newGP(p), newTPE(p)})
 	default:
 		return nil, fmt.Errorf("algorithm %q is not known; choose one of %s", algorithm, strings.Join(Algorithms, ", "))
 	}
 	return newStudy(p, s)
 }
 
-// startup is how many trials come from the initial design: a few an axis, and
-// enough to fill the slots before a model has anything to go on.
+// auto hands each trial to the algorithm that Resolve names.
+type auto struct {
+	problem Problem
+	gp, tpe algorithm
+}
+
+func (a auto) suggest(number int64, seen []observation) ([]float64, error) {
+	if Resolve(Bayesian, Auto, a.problem, number) == GP {
+		return a.gp.suggest(number, seen)
+	}
+	return a.tpe.suggest(number, seen)
+}
+
+// startup is how many trials come from the initial design: a few an axis.
+// While nothing has ended the design goes on, however many are open.
 func startup(p Problem) int {
-	d := len(p.Space.Params)
-	return max(4, min(10, d+2), int(min(p.Parallelism, 8)))
+	return max(4, min(10, len(p.Space.Params)+2))
 }

@@ -29,20 +29,40 @@ func TestCatalogRefuses(t *testing.T) {
 }
 
 func TestResolve(t *testing.T) {
-	s := floats(5, 0, 1)
+	few, many := floats(5, 0, 1), floats(40, 0, 1)
 	for _, c := range []struct {
 		method, algorithm string
-		budget            int64
-		want              string
+		space             *space.Space
+		budget, number    int64
+		want, why         string
 	}{
-		{search.Bayesian, search.Auto, 40, search.GP}, {search.Bayesian, "", 200, search.GP},
-		{search.Bayesian, search.Auto, 5000, search.TPE}, {search.Bayesian, search.Auto, 0, search.TPE},
-		{search.Bayesian, search.CMAES, 40, search.CMAES}, {search.Random, search.Auto, 40, ""},
+		{search.Bayesian, search.Auto, &few, 40, 40, search.GP, "gp, as the budget"}, {search.Bayesian, "", &few, 200, 1, search.GP, "gp, as the budget"},
+		{search.Bayesian, search.Auto, &few, 5000, 500, search.GP, "then tpe"}, {search.Bayesian, search.Auto, &few, 5000, 501, search.TPE, "then tpe"},
+		{search.Bayesian, search.Auto, &few, 0, 501, search.TPE, "then tpe"}, {search.Bayesian, search.Auto, &many, 40, 1, search.TPE, "more than 30 parameters"},
+		{search.Bayesian, search.CMAES, &few, 40, 1, search.CMAES, "bayesian cmaes"}, {search.Random, search.Auto, &few, 40, 1, "", "random"},
 	} {
-		if got := search.Resolve(c.method, c.algorithm, search.Problem{Space: &s, Budget: c.budget}); got != c.want {
+		p := search.Problem{Space: c.space, Budget: c.budget}
+		if got := search.Resolve(c.method, c.algorithm, p, c.number); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+		if got := search.Explain(c.method, c.algorithm, p); !strings.Contains(got, c.why) {
 			t.Errorf("%+v: %q", c, got)
 		}
 	}
+}
+
+// A budget that is extended, or another parallelism, changes no proposal.
+func TestBudgetAndParallelismChangeNoProposal(t *testing.T) {
+	forEvery(t, func(t *testing.T, method, algorithm string) {
+		s := spaceFor(method)
+		p := search.Problem{Space: s, Seed: 31, Budget: 30, Parallelism: 2}
+		want := encoded(s, record(t, newMethod(t, method, algorithm, p), s, 30, 2, 2, nil))
+		p.Budget, p.Parallelism = 5000, 64
+		got := encoded(s, record(t, newMethod(t, method, algorithm, p), s, 30, 2, 2, nil))
+		if strings.Join(got, "") != strings.Join(want, "") {
+			t.Error("the proposals differ")
+		}
+	})
 }
 
 // A grid is early everywhere: its first points touch every value of every axis.

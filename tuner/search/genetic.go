@@ -27,27 +27,26 @@ const (
 // complete, so no slot waits for a slow trial.
 type genetic struct {
 	problem Problem
-	size    int // of the population
 	design  *design
 	memory  *memory
 }
 
 func newGenetic(p Problem) *genetic {
-	// A small population turns over often enough for the budgets people use.
-	size := 8
-	if p.Budget > 0 {
-		size = int(max(8, min(16, p.Budget/12)))
-	}
-	return &genetic{problem: p, size: size, design: newDesign(p.Space, p.Seed), memory: newMemory(p)}
+	return &genetic{problem: p, design: newDesign(p.Space, p.Seed), memory: newMemory(p)}
 }
+
+// populationSize of the generation that a trial is born into: small, so that it
+// turns over often within the budgets people use, larger in long sweeps.
+func populationSize(number int64) int { return int(max(8, min(32, number/12))) }
 
 func (g *genetic) next(_ context.Context, l *ledger) (space.Point, error) {
 	number := l.number()
-	parents := g.parents(l)
-	if number <= int64(g.size) || len(parents) < contestants+1 {
+	size := populationSize(number)
+	rng := oldrand.New(&oldSource{source(g.problem.Seed, number, saltPoint)})
+	parents := g.parents(l, size, rng)
+	if int(number)+g.memory.warm <= size || len(parents) < contestants+1 {
 		return g.design.point(int(number - 1)), nil
 	}
-	rng := oldrand.New(&oldSource{source(g.problem.Seed, number, saltPoint)})
 	population := eaopt.Population{Individuals: parents, RNG: rng}
 	model := eaopt.ModGenerational{
 		Selector:  eaopt.SelTournament{NContestants: contestants},
@@ -81,16 +80,23 @@ func (g *genetic) next(_ context.Context, l *ledger) (space.Point, error) {
 
 // parents returns the best distinct observations, best first; those that break
 // constraints and bad ones stand last and only while there is room.
-func (g *genetic) parents(l *ledger) eaopt.Individuals {
+func (g *genetic) parents(l *ledger, size int, rng *oldrand.Rand) eaopt.Individuals {
 	done, _ := split(g.memory.follow(l))
 	var out eaopt.Individuals
+	var chosen [][]float64
 	for at, k := range ranking(done) {
-		if len(out) == g.size {
+		if len(out) == size {
 			break
 		}
-		u := done[k].unit
-		if slices.ContainsFunc(out, func(i eaopt.Individual) bool { return slices.Equal(i.Genome.(*genome).unit, u) }) {
+		if slices.ContainsFunc(chosen, func(u []float64) bool { return slices.Equal(u, done[k].unit) }) {
 			continue
+		}
+		chosen = append(chosen, done[k].unit)
+		u := append([]float64(nil), done[k].unit...)
+		for j := range done[k].active { // a child in which it wakes up should not find it in the middle
+			if !done[k].active[j] {
+				u[j] = rng.Float64()
+			}
 		}
 		out = append(out, eaopt.Individual{Genome: &genome{space: g.problem.Space, unit: u}, Fitness: float64(at), Evaluated: true})
 	}
