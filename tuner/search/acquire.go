@@ -3,8 +3,10 @@ package search
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sort"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/stat/distuv"
 
 	"atelier/common/space"
@@ -18,8 +20,11 @@ type searcher struct {
 	v      []float64
 	limits []limit
 	effort effort
-	target float64       // value to improve on; meaningful when feasible
-	some   bool          // a feasible point is known
+	draws  []fantasy     // of open trials; one that knows of none when none are open
+	some   bool          // a feasible point is known: there is a value to improve on
+	blend  []float64     // room for a mixture of the draws' alphas
+	value  []float64     // room: of each draw, log improvement
+	slopes []float64     // and its derivative
 	top    []observation // best points, best first
 	low    []float64     // of the box that is searched, by axis
 	high   []float64
@@ -37,7 +42,7 @@ type limit struct {
 // the value to improve on: an observation that noise made good does not stop
 // the search.
 func (s *searcher) incumbent(done []observation) {
-	s.target = math.Inf(1)
+	target, nearest := math.Inf(1), math.Inf(1)
 	for _, i := range ranking(done) {
 		if done[i].result != scored || len(s.top) == bestPoints {
 			break
@@ -46,12 +51,42 @@ func (s *searcher) incumbent(done []observation) {
 	}
 	far := violations(s.top)
 	for i, o := range s.top {
+		mean, _ := s.g.predict(o.unit, s.v)
+		nearest = math.Min(nearest, mean)
 		if far == nil || far[i] == 0 {
-			mean, _ := s.g.predict(o.unit, s.v)
-			s.target = math.Min(s.target, mean)
+			target = math.Min(target, mean)
 			s.some = true
 		}
 	}
+	if !s.some {
+		target = nearest
+	}
+	for f := range s.draws {
+		d := &s.draws[f]
+		if d.target = target; len(s.limits) == 0 { // else an open trial may not be allowed
+			d.target = math.Min(target, d.least)
+		}
+	}
+	s.blend = make([]float64, len(s.g.x))
+	s.value, s.slopes = make([]float64, len(s.draws)), make([]float64, len(s.draws))
+}
+
+// improvement is log expected improvement at u, over the draws of what the open
+// trials may give (Ament et al., 2023); sigma is the posterior's deviation.
+func (s *searcher) improvement(u []float64) (h, sigma float64) {
+	_, variance := s.g.predict(u, s.v)
+	sigma = math.Sqrt(variance)
+	largest := math.Inf(-1)
+	for f := range s.draws {
+		d := &s.draws[f]
+		s.value[f], s.slopes[f] = logImprovement((d.target - floats.Dot(s.v, d.white)) / sigma)
+		largest = math.Max(largest, s.value[f])
+	}
+	sum := 0.0
+	for _, v := range s.value {
+		sum += math.Exp(v - largest)
+	}
+	return math.Log(sigma) + largest + math.Log(sum/float64(len(s.draws))), sigma
 }
 
 // gain is log expected improvement at u plus the logarithm of the chance that
@@ -60,10 +95,7 @@ func (s *searcher) incumbent(done []observation) {
 func (s *searcher) gain(u []float64) float64 {
 	sum := 0.0
 	if s.some || len(s.limits) == 0 {
-		mean, variance := s.g.predict(u, s.v)
-		sigma := math.Sqrt(variance)
-		h, _ := logImprovement((s.target - mean) / sigma)
-		sum = math.Log(sigma) + h
+		sum, _ = s.improvement(u)
 	}
 	for i := range s.limits {
 		l := &s.limits[i]
@@ -80,15 +112,25 @@ func (s *searcher) rise(u, gradient []float64, room *[2][]float64) float64 {
 	sum := 0.0
 	dMean, dVariance := room[0], room[1]
 	if s.some || len(s.limits) == 0 {
-		mean, variance := s.g.predict(u, s.v)
-		sigma := math.Sqrt(variance)
-		z := (s.target - mean) / sigma
-		h, dh := logImprovement(z)
-		sum = math.Log(sigma) + h
-		s.g.slope(u, s.v, dMean, dVariance)
+		h, sigma := s.improvement(u)
+		sum = h
+		// Each draw counts by its share of the improvement.
+		total, pull := 0.0, 1/sigma
+		largest := slices.Max(s.value)
+		for _, v := range s.value {
+			total += math.Exp(v - largest)
+		}
+		clear(s.blend)
+		for f := range s.draws {
+			d := &s.draws[f]
+			z := (d.target - floats.Dot(s.v, d.white)) / sigma
+			share := math.Exp(s.value[f]-largest) / total * s.slopes[f] / sigma
+			pull -= share * z
+			floats.AddScaled(s.blend, -share, d.alpha)
+		}
+		s.g.slope(u, s.v, s.blend, dMean, dVariance)
 		for j := range gradient {
-			dSigma := dVariance[j] / (2 * sigma)
-			gradient[j] += dSigma/sigma + dh*(-dMean[j]-z*dSigma)/sigma
+			gradient[j] += dMean[j] + pull*dVariance[j]/(2*sigma)
 		}
 	}
 	for i := range s.limits {
@@ -98,7 +140,7 @@ func (s *searcher) rise(u, gradient []float64, room *[2][]float64) float64 {
 		z := (l.bound - mean) / sigma
 		h, dh := logChance(z)
 		sum += h
-		l.g.slope(u, l.v, dMean, dVariance)
+		l.g.slope(u, l.v, l.g.alpha, dMean, dVariance)
 		for j := range gradient {
 			gradient[j] += dh * (-dMean[j] - z*dVariance[j]/(2*sigma)) / sigma
 		}

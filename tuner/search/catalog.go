@@ -17,6 +17,7 @@ const (
 	GP    = "gp"
 	TPE   = "tpe"
 	CMAES = "cmaes"
+	Both  = "gp+tpe" // gp for the first 500 trials, then tpe; what auto may become
 )
 
 // Methods lists the search methods, Algorithms those of bayesian.
@@ -25,40 +26,26 @@ var (
 	Algorithms = []string{Auto, GP, TPE, CMAES}
 )
 
-// Resolve returns the algorithm that proposes trial number of a problem: ""
-// for every method but bayesian, never auto. It reads nothing of the problem that
-// can change while a sweep runs.
-func Resolve(searchMethod, algorithm string, p Problem, number int64) string {
-	if searchMethod != Bayesian {
-		return ""
-	}
-	if algorithm != Auto && algorithm != "" {
-		return algorithm
-	}
-	if len(p.Space.Params) <= maxGPAxes && number <= maxGPTrials {
-		return GP
-	}
-	return TPE
-}
-
-// Explain says, for people, what Resolve chooses over a problem's budget and
-// why.
-func Explain(searchMethod, algorithm string, p Problem) string {
+// Resolve returns the algorithm by which a sweep is searched: "" for every
+// method but bayesian, never auto. What auto becomes depends on the space and
+// the budget: gp where a trial costs far more than a suggestion and the model
+// can learn every axis, tpe beyond, and gp+tpe, which hands over, where the sweep
+// may outgrow gp or has no budget of trials.
+func Resolve(searchMethod, algorithm string, p Problem) string {
 	switch {
 	case searchMethod != Bayesian:
-		return searchMethod
+		return ""
 	case algorithm != Auto && algorithm != "":
-		return fmt.Sprintf("%s %s", searchMethod, algorithm)
+		return algorithm
 	case len(p.Space.Params) > maxGPAxes:
-		return fmt.Sprintf("bayesian auto: tpe, as the space has more than %d parameters", maxGPAxes)
+		return TPE
 	case p.Budget > 0 && p.Budget <= maxGPTrials:
-		return fmt.Sprintf("bayesian auto: gp, as the budget is at most %d trials", maxGPTrials)
+		return GP
 	}
-	return fmt.Sprintf("bayesian auto: gp up to trial %d, then tpe, which costs less a trial", maxGPTrials)
+	return Both
 }
 
-// auto takes the Gaussian process where a trial costs far more than a
-// suggestion and the model can learn every axis: trials and spaces up to these.
+// How many trials and axes auto leaves to gp.
 const (
 	maxGPTrials = 500
 	maxGPAxes   = 30
@@ -86,7 +73,7 @@ func New(searchMethod, algorithm string, p Problem) (Method, error) {
 	case Genetic:
 		return newAsker(p, newGenetic(p)), nil
 	case Bayesian:
-		s, err := newBayesian(algorithm, p)
+		s, err := newBayesian(settled(algorithm, p), p)
 		if err != nil {
 			return nil, err
 		}
@@ -111,25 +98,29 @@ func newBayesian(algorithm string, p Problem) (strategy, error) {
 		s = newSampler(p, startup(p), newTPE(p))
 	case GP:
 		s = newSampler(p, startup(p), newGP(p))
-	case Auto, "":
-		s = newSampler(p, startup(p), auto{p, newGP(p), newTPE(p)})
+	case Both:
+		s = newSampler(p, startup(p), relay{newGP(p), newTPE(p)})
 	default:
 		return nil, fmt.Errorf("algorithm %q is not known; choose one of %s", algorithm, strings.Join(Algorithms, ", "))
 	}
 	return newStudy(p, s)
 }
 
-// auto hands each trial to the algorithm that Resolve names.
-type auto struct {
-	problem Problem
-	gp, tpe algorithm
+// settled is Resolve without the budget: proposals are the same before and
+// after a budget is extended.
+func settled(algorithm string, p Problem) string {
+	p.Budget = 0
+	return Resolve(Bayesian, algorithm, p)
 }
 
-func (a auto) suggest(number int64, seen []observation) ([]float64, error) {
-	if Resolve(Bayesian, Auto, a.problem, number) == GP {
-		return a.gp.suggest(number, seen)
+// relay hands over from gp to tpe.
+type relay struct{ gp, tpe algorithm }
+
+func (r relay) suggest(number int64, seen []observation) ([]float64, error) {
+	if number <= maxGPTrials {
+		return r.gp.suggest(number, seen)
 	}
-	return a.tpe.suggest(number, seen)
+	return r.tpe.suggest(number, seen)
 }
 
 // startup is how many trials come from the initial design: a few an axis.

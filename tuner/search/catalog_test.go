@@ -33,20 +33,36 @@ func TestResolve(t *testing.T) {
 	for _, c := range []struct {
 		method, algorithm string
 		space             *space.Space
-		budget, number    int64
-		want, why         string
+		budget            int64
+		want              string
 	}{
-		{search.Bayesian, search.Auto, &few, 40, 40, search.GP, "gp, as the budget"}, {search.Bayesian, "", &few, 200, 1, search.GP, "gp, as the budget"},
-		{search.Bayesian, search.Auto, &few, 5000, 500, search.GP, "then tpe"}, {search.Bayesian, search.Auto, &few, 5000, 501, search.TPE, "then tpe"},
-		{search.Bayesian, search.Auto, &few, 0, 501, search.TPE, "then tpe"}, {search.Bayesian, search.Auto, &many, 40, 1, search.TPE, "more than 30 parameters"},
-		{search.Bayesian, search.CMAES, &few, 40, 1, search.CMAES, "bayesian cmaes"}, {search.Random, search.Auto, &few, 40, 1, "", "random"},
+		{search.Bayesian, search.Auto, &few, 40, search.GP}, {search.Bayesian, "", &few, 200, search.GP},
+		{search.Bayesian, search.Auto, &few, 5000, search.Both}, {search.Bayesian, search.Auto, &few, 0, search.Both},
+		{search.Bayesian, search.Auto, &many, 40, search.TPE}, {search.Bayesian, search.CMAES, &few, 40, search.CMAES},
+		{search.Random, search.Auto, &few, 40, ""},
 	} {
-		p := search.Problem{Space: c.space, Budget: c.budget}
-		if got := search.Resolve(c.method, c.algorithm, p, c.number); got != c.want {
+		if got := search.Resolve(c.method, c.algorithm, search.Problem{Space: c.space, Budget: c.budget}); got != c.want {
 			t.Errorf("%+v: %q", c, got)
 		}
-		if got := search.Explain(c.method, c.algorithm, p); !strings.Contains(got, c.why) {
-			t.Errorf("%+v: %q", c, got)
+	}
+}
+
+// gp+tpe is gp at first and tpe in a long sweep.
+func TestHandOver(t *testing.T) {
+	s := floats(3, 0, 1)
+	for _, c := range []struct {
+		trials int
+		like   string
+	}{{499, search.GP}, {500, search.TPE}} {
+		history := ended(t, &s, c.trials)
+		p := search.Problem{Space: &s, Seed: 5, Budget: 1000}
+		got, err := newMethod(t, search.Bayesian, search.Both, p).Propose(ctx, history, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := newMethod(t, search.Bayesian, c.like, p).Propose(ctx, history, 1)
+		if err != nil || !got.Points[0].Equal(want.Points[0]) {
+			t.Errorf("trial %d is not that of %s: %v", c.trials+1, c.like, err)
 		}
 	}
 }

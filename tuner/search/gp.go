@@ -12,6 +12,8 @@ const (
 	maxFit   = 120 // observations that choose the kernel's parameters
 	maxModel = 350 // observations that predict; further ones are thinned out
 
+	fantasyPairs = 8 // draws of what open trials may give, two each
+
 	nearby     = 24   // candidates round each of the best points
 	bestPoints = 5    // points that nearby candidates surround
 	listed     = 1024 // points up to which a finite space is tried whole
@@ -38,8 +40,8 @@ func effortFor(observations int) effort {
 }
 
 // gp is Bayesian optimisation with a Gaussian process: log expected
-// improvement (Ament et al., 2023) over the posterior, with trials in progress
-// believed at their mean. Constraints have processes of their own, whose
+// improvement (Ament et al., 2023) over the posterior, averaged over what the
+// trials in progress may give. Constraints have processes of their own, whose
 // probability of being met multiplies the improvement (Gardner et al., 2014).
 // Several objectives become one for each trial, by weights of its own (ParEGO:
 // Knowles, 2006), so that the trials spread along the front.
@@ -70,6 +72,15 @@ func newGP(p Problem) *gp {
 
 func (g *gp) suggest(number int64, seen []observation) ([]float64, error) {
 	rng := stream(g.problem.Seed, number, saltPoint)
+	s, ok := g.searcher(number, seen)
+	if !ok {
+		return g.anywhere(rng), nil
+	}
+	return s.best(rng), nil
+}
+
+// searcher models what was seen; false when that cannot be done.
+func (g *gp) searcher(number int64, seen []observation) (*searcher, bool) {
 	done, open := split(seen)
 	if g.problem.goals() > 1 {
 		done = scalarise(done, g.problem.goals(), stream(g.problem.Seed, number, saltWeights))
@@ -77,9 +88,10 @@ func (g *gp) suggest(number int64, seen []observation) ([]float64, error) {
 	kept := thin(done, maxModel)
 	model := g.model(0, kept, standardise(kept))
 	if model == nil {
-		return g.anywhere(rng), nil
+		return nil, false
 	}
-	s := &searcher{gp: g, g: model.believing(open), seen: seen, effort: effortFor(len(kept) + len(open))}
+	s := &searcher{gp: g, seen: seen, effort: effortFor(len(kept) + len(open))}
+	s.g, s.draws = model.believing(open, fantasyPairs, stream(g.problem.Seed, number, saltFantasy))
 	s.v = make([]float64, len(s.g.x))
 	for k := range g.problem.Constraints {
 		if l, ok := g.limit(k, done, open); ok {
@@ -88,7 +100,7 @@ func (g *gp) suggest(number int64, seen []observation) ([]float64, error) {
 	}
 	s.incumbent(done)
 	s.confine(done)
-	return s.best(rng), nil
+	return s, true
 }
 
 // limit models how far constraint k is from being broken.
@@ -126,7 +138,7 @@ func (g *gp) limit(k int, done, open []observation) (limit, bool) {
 	if model == nil {
 		return limit{}, false
 	}
-	believed := model.believing(open)
+	believed, _ := model.believing(open, 0, nil)
 	return limit{g: believed, v: make([]float64, len(believed.x)), bound: -mean / deviation}, true
 }
 

@@ -4,6 +4,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"gonum.org/v1/gonum/floats"
+
+	"atelier/common/space"
 )
 
 func sample(n, d int) *gaussian {
@@ -46,7 +50,7 @@ func TestGradients(t *testing.T) {
 	x := []float64{0.4, 0.7, 0.2, 1}
 	v, dMean, dVariance := make([]float64, len(g.x)), make([]float64, 4), make([]float64, 4)
 	g.predict(x, v)
-	g.slope(x, v, dMean, dVariance)
+	g.slope(x, v, g.alpha, dMean, dVariance)
 	for j := 0; j < 3; j++ {
 		up, down := append([]float64(nil), x...), append([]float64(nil), x...)
 		up[j] += 1e-5
@@ -62,7 +66,8 @@ func TestGradients(t *testing.T) {
 	}
 }
 
-// A believed point leaves the mean everywhere and takes the variance at itself.
+// Believed points leave the mean everywhere and take the variance at themselves;
+// draws agree with one another on the mean and differ about the open points.
 func TestBelief(t *testing.T) {
 	g := sample(12, 3)
 	g.fit(40)
@@ -70,14 +75,90 @@ func TestBelief(t *testing.T) {
 		t.Fatal("not positive definite")
 	}
 	at, elsewhere := []float64{0.9, 0.1, 0}, []float64{0.2, 0.3, 1}
-	v := make([]float64, len(g.x)+1)
-	mean, _ := g.predict(elsewhere, v[:len(g.x)])
-	_, before := g.predict(at, v[:len(g.x)])
-	g.extend(at)
-	meanAfter, _ := g.predict(elsewhere, v)
-	_, after := g.predict(at, v)
+	v := make([]float64, len(g.x))
+	mean, _ := g.predict(elsewhere, v)
+	_, before := g.predict(at, v)
+	open := []observation{{unit: at}, {unit: []float64{0.1, 0.9, 0}}}
+	believed, draws := g.believing(open, 3, stream(1, 2, 3))
+	v = make([]float64, len(believed.x))
+	meanAfter, _ := believed.predict(elsewhere, v)
+	_, after := believed.predict(at, v)
 	if math.Abs(mean-meanAfter) > 1e-9 || after > 0.5*before || after > 2*g.noise+1e-6 {
 		t.Errorf("mean %v then %v; variance %v then %v with noise %v", mean, meanAfter, before, after, g.noise)
+	}
+	average, spread := 0.0, 0.0
+	for f, d := range draws {
+		believed.predict(at, v)
+		drawn := floats.Dot(v, d.white)
+		m, _ := believed.predict(at, v)
+		average += (drawn - m) / float64(len(draws))
+		spread = math.Max(spread, math.Abs(drawn-m))
+		// The two forms of a draw are one.
+		k := make([]float64, len(believed.x))
+		for i, x := range believed.x {
+			c, _ := matern(believed.distance(x, at))
+			k[i] = believed.scale * c
+		}
+		if got := floats.Dot(k, d.alpha); math.Abs(got-drawn) > 1e-6 {
+			t.Errorf("draw %d: %v by alpha, %v by white", f, got, drawn)
+		}
+	}
+	if len(draws) != 6 || math.Abs(average) > 1e-6 || spread < 1e-3 {
+		t.Errorf("%d draws, %v from the mean at the mean, %v at most", len(draws), average, spread)
+	}
+	if _, none := g.believing(nil, 3, nil); len(none) != 1 {
+		t.Errorf("%d draws without open trials", len(none))
+	}
+}
+
+// The acquisition's gradient, with open trials and a constraint.
+func TestAcquisitionGradient(t *testing.T) {
+	for _, constrained := range []bool{false, true} {
+		s := &space.Space{Params: []space.Parameter{{Name: "a", Kind: space.KindFloat, High: 1}, {Name: "b", Kind: space.KindFloat, High: 1}}}
+		p := Problem{Space: s, Seed: 1}
+		if constrained {
+			p.Constraints = []Constraint{{Metric: "c", HasMax: true, Max: 0.3}}
+		}
+		g := newGP(p)
+		var seen []observation
+		rng := stream(3, 4, 5)
+		for i := 0; i < 12; i++ {
+			x, y := rng.Float64(), rng.Float64()
+			o := observation{unit: []float64{x, y}, value: (x-0.3)*(x-0.3) + y, result: scored}
+			if constrained {
+				o.over = []float64{x - 0.5}
+			}
+			seen = append(seen, o)
+		}
+		seen = append(seen, observation{unit: []float64{0.2, 0.1}, result: pending}, observation{unit: []float64{0.6, 0.4}, result: pending})
+		look, ok := g.searcher(15, seen)
+		if !ok || len(look.draws) != 2*fantasyPairs || (len(look.limits) == 1) != constrained {
+			t.Fatalf("%v, %d draws, %d limits", ok, len(look.draws), len(look.limits))
+		}
+		u, gradient := []float64{0.42, 0.33}, make([]float64, 2)
+		room := [2][]float64{make([]float64, 2), make([]float64, 2)}
+		if value := look.rise(u, gradient, &room); math.Abs(value-look.gain(u)) > 1e-9 {
+			t.Errorf("rise is %v, gain %v", value, look.gain(u))
+		}
+		for j := range u {
+			up, down := append([]float64(nil), u...), append([]float64(nil), u...)
+			up[j] += 1e-5
+			down[j] -= 1e-5
+			if want := (look.gain(up) - look.gain(down)) / 2e-5; math.Abs(gradient[j]-want) > 1e-4*(1+math.Abs(want)) {
+				t.Errorf("constrained %v, axis %d: %v, want %v", constrained, j, gradient[j], want)
+			}
+		}
+	}
+}
+
+func TestLogChance(t *testing.T) {
+	for _, z := range []float64{4, 0, -3, -11.999, -12.001, -50} {
+		value, slope := logChance(z)
+		up, _ := logChance(z + 1e-4)
+		down, _ := logChance(z - 1e-4)
+		if want := (up - down) / 2e-4; math.Abs(slope-want) > 2e-3*(1+math.Abs(want)) || math.IsInf(value, 0) || value > 0 {
+			t.Errorf("at %v: %v, slope %v, want %v", z, value, slope, want)
+		}
 	}
 }
 

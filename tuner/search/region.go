@@ -51,7 +51,7 @@ func regionSize(done []observation, d int) float64 {
 	far := violations(done)
 	for i := range done {
 		o := &done[i]
-		won := o.result == scored && (far == nil || far[i] == 0) && o.value < best-1e-3*math.Abs(best)
+		won := o.result == scored && (far == nil || far[i] == 0) && (math.IsInf(best, 1) || o.value < best-1e-3*math.Abs(best))
 		if won {
 			best = o.value
 		}

@@ -39,7 +39,7 @@ func newSampler(p Problem, startup int, a algorithm) *sampler {
 func (s *sampler) SampleRelative(_ *goptuna.Study, trial goptuna.FrozenTrial, _ map[string]interface{}) (map[string]float64, error) {
 	u := []float64(nil)
 	seen := s.memory.follow(s.ledger)
-	if trial.Number+s.memory.warm < s.startup || !informed(seen) {
+	if trial.Number+s.memory.warm < s.startup || !informed(seen) || answers(seen) < s.startup/2 {
 		u = s.design.unit(trial.Number)
 	} else {
 		var err error
@@ -52,4 +52,14 @@ func (s *sampler) SampleRelative(_ *goptuna.Study, trial goptuna.FrozenTrial, _ 
 		out[a.param.Name] = a.internal(a.param.FromUnit(u[i]))
 	}
 	return out, nil
+}
+
+// answers counts observations that have ended.
+func answers(seen []observation) (n int) {
+	for i := range seen {
+		if seen[i].result == scored || seen[i].result == bad {
+			n++
+		}
+	}
+	return n
 }
