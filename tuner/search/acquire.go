@@ -3,10 +3,8 @@ package search
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 	"sort"
 
-	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/stat/distuv"
 
 	"atelier/common/space"
@@ -20,11 +18,8 @@ type searcher struct {
 	v      []float64
 	limits []limit
 	effort effort
-	draws  []fantasy     // of open trials; one that knows of none when none are open
-	some   bool          // a feasible point is known: there is a value to improve on
-	blend  []float64     // room for a mixture of the draws' alphas
-	value  []float64     // room: of each draw, log improvement
-	slopes []float64     // and its derivative
+	target float64       // value to improve on
+	some   bool          // a feasible point is known
 	top    []observation // best points, best first
 	low    []float64     // of the box that is searched, by axis
 	high   []float64
@@ -41,7 +36,7 @@ type limit struct {
 // incumbent takes the lowest posterior mean among the best feasible points as
 // the value to improve on: an observation that noise made good does not stop
 // the search.
-func (s *searcher) incumbent(done []observation) {
+func (s *searcher) incumbent(model *gaussian, done []observation) {
 	target, nearest := math.Inf(1), math.Inf(1)
 	for _, i := range ranking(done) {
 		if done[i].result != scored || len(s.top) == bestPoints {
@@ -51,7 +46,7 @@ func (s *searcher) incumbent(done []observation) {
 	}
 	far := violations(s.top)
 	for i, o := range s.top {
-		mean, _ := s.g.predict(o.unit, s.v)
+		mean, _ := model.predict(o.unit, s.v[:len(model.x)])
 		nearest = math.Min(nearest, mean)
 		if far == nil || far[i] == 0 {
 			target = math.Min(target, mean)
@@ -61,32 +56,7 @@ func (s *searcher) incumbent(done []observation) {
 	if !s.some {
 		target = nearest
 	}
-	for f := range s.draws {
-		d := &s.draws[f]
-		if d.target = target; len(s.limits) == 0 { // else an open trial may not be allowed
-			d.target = math.Min(target, d.least)
-		}
-	}
-	s.blend = make([]float64, len(s.g.x))
-	s.value, s.slopes = make([]float64, len(s.draws)), make([]float64, len(s.draws))
-}
-
-// improvement is log expected improvement at u, over the draws of what the open
-// trials may give (Ament et al., 2023); sigma is the posterior's deviation.
-func (s *searcher) improvement(u []float64) (h, sigma float64) {
-	_, variance := s.g.predict(u, s.v)
-	sigma = math.Sqrt(variance)
-	largest := math.Inf(-1)
-	for f := range s.draws {
-		d := &s.draws[f]
-		s.value[f], s.slopes[f] = logImprovement((d.target - floats.Dot(s.v, d.white)) / sigma)
-		largest = math.Max(largest, s.value[f])
-	}
-	sum := 0.0
-	for _, v := range s.value {
-		sum += math.Exp(v - largest)
-	}
-	return math.Log(sigma) + largest + math.Log(sum/float64(len(s.draws))), sigma
+	s.target = target
 }
 
 // gain is log expected improvement at u plus the logarithm of the chance that
@@ -95,7 +65,10 @@ func (s *searcher) improvement(u []float64) (h, sigma float64) {
 func (s *searcher) gain(u []float64) float64 {
 	sum := 0.0
 	if s.some || len(s.limits) == 0 {
-		sum, _ = s.improvement(u)
+		mean, variance := s.g.predict(u, s.v)
+		sigma := math.Sqrt(variance)
+		h, _ := logImprovement((s.target - mean) / sigma)
+		sum = math.Log(sigma) + h
 	}
 	for i := range s.limits {
 		l := &s.limits[i]
@@ -112,25 +85,15 @@ func (s *searcher) rise(u, gradient []float64, room *[2][]float64) float64 {
 	sum := 0.0
 	dMean, dVariance := room[0], room[1]
 	if s.some || len(s.limits) == 0 {
-		h, sigma := s.improvement(u)
-		sum = h
-		// Each draw counts by its share of the improvement.
-		total, pull := 0.0, 1/sigma
-		largest := slices.Max(s.value)
-		for _, v := range s.value {
-			total += math.Exp(v - largest)
-		}
-		clear(s.blend)
-		for f := range s.draws {
-			d := &s.draws[f]
-			z := (d.target - floats.Dot(s.v, d.white)) / sigma
-			share := math.Exp(s.value[f]-largest) / total * s.slopes[f] / sigma
-			pull -= share * z
-			floats.AddScaled(s.blend, -share, d.alpha)
-		}
-		s.g.slope(u, s.v, s.blend, dMean, dVariance)
+		mean, variance := s.g.predict(u, s.v)
+		sigma := math.Sqrt(variance)
+		z := (s.target - mean) / sigma
+		h, dh := logImprovement(z)
+		sum = math.Log(sigma) + h
+		s.g.slope(u, s.v, dMean, dVariance)
 		for j := range gradient {
-			gradient[j] += dMean[j] + pull*dVariance[j]/(2*sigma)
+			dSigma := dVariance[j] / (2 * sigma)
+			gradient[j] += dSigma/sigma + dh*(-dMean[j]-z*dSigma)/sigma
 		}
 	}
 	for i := range s.limits {
@@ -140,7 +103,7 @@ func (s *searcher) rise(u, gradient []float64, room *[2][]float64) float64 {
 		z := (l.bound - mean) / sigma
 		h, dh := logChance(z)
 		sum += h
-		l.g.slope(u, l.v, l.g.alpha, dMean, dVariance)
+		l.g.slope(u, l.v, dMean, dVariance)
 		for j := range gradient {
 			gradient[j] += dh * (-dMean[j] - z*dVariance[j]/(2*sigma)) / sigma
 		}

@@ -12,7 +12,7 @@ const (
 	maxFit   = 120 // observations that choose the kernel's parameters
 	maxModel = 350 // observations that predict; further ones are thinned out
 
-	fantasyPairs = 8 // draws of what open trials may give, two each
+	openLie = 0.5 // deviations above the mean that an open trial is taken for
 
 	nearby     = 24   // candidates round each of the best points
 	bestPoints = 5    // points that nearby candidates surround
@@ -40,8 +40,8 @@ func effortFor(observations int) effort {
 }
 
 // gp is Bayesian optimisation with a Gaussian process: log expected
-// improvement (Ament et al., 2023) over the posterior, averaged over what the
-// trials in progress may give. Constraints have processes of their own, whose
+// improvement (Ament et al., 2023) over the posterior, with trials in progress
+// taken for a little worse than their mean. Constraints have processes of their own, whose
 // probability of being met multiplies the improvement (Gardner et al., 2014).
 // Several objectives become one for each trial, by weights of its own (ParEGO:
 // Knowles, 2006), so that the trials spread along the front.
@@ -91,14 +91,14 @@ func (g *gp) searcher(number int64, seen []observation) (*searcher, bool) {
 		return nil, false
 	}
 	s := &searcher{gp: g, seen: seen, effort: effortFor(len(kept) + len(open))}
-	s.g, s.draws = model.believing(open, fantasyPairs, stream(g.problem.Seed, number, saltFantasy))
+	s.g = model.believing(open, openLie)
 	s.v = make([]float64, len(s.g.x))
 	for k := range g.problem.Constraints {
 		if l, ok := g.limit(k, done, open); ok {
 			s.limits = append(s.limits, l)
 		}
 	}
-	s.incumbent(done)
+	s.incumbent(model, done)
 	s.confine(done)
 	return s, true
 }
@@ -138,7 +138,7 @@ func (g *gp) limit(k int, done, open []observation) (limit, bool) {
 	if model == nil {
 		return limit{}, false
 	}
-	believed, _ := model.believing(open, 0, nil)
+	believed := model.believing(open, 0)
 	return limit{g: believed, v: make([]float64, len(believed.x)), bound: -mean / deviation}, true
 }
 

@@ -2,7 +2,6 @@ package search
 
 import (
 	"math"
-	"math/rand/v2"
 
 	"gonum.org/v1/gonum/floats"
 )
@@ -78,63 +77,39 @@ func (g *gaussian) condition() bool {
 	return true
 }
 
-// believing returns a copy that takes open trials for done at their posterior
-// means (the Kriging believer: Ginsbourger, Le Riche and Carraro, 2010), which
-// leaves the mean as it is everywhere and takes the variance away round them.
-// Along with it come draws of what the open trials may give: each joint, from
-// the posterior (Snoek, Larochelle and Adams, 2012), in pairs of opposites.
-func (g *gaussian) believing(open []observation, pairs int, rng *rand.Rand) (*gaussian, []fantasy) {
+// believing returns a copy that takes open trials for done, each at its
+// posterior mean and so many deviations above: the Kriging believer (Ginsbourger,
+// Le Riche and Carraro, 2010) with a lie. At 0 the mean stays as it is everywhere
+// and the variance round the points is gone; above, later points also keep away
+// from open ones.
+func (g *gaussian) believing(open []observation, lie float64) *gaussian {
 	n, m := len(g.x), len(open)
+	if m == 0 {
+		return g
+	}
 	out := *g
 	out.x = g.x[:n:n]
 	out.l = newSquare(n + m)
 	for i := 0; i < n; i++ {
 		copy(out.l.row(i), g.l.row(i))
 	}
-	white := append(make([]float64, 0, n+m), g.y...)
+	white := append(make([]float64, 0, n+m), g.y...) // L⁻¹y
 	out.l.solveLower(white)
-	if m == 0 {
-		pairs = 0
-	}
-	draws := make([]fantasy, max(1, 2*pairs))
-	for f := range draws {
-		draws[f] = fantasy{white: append(make([]float64, 0, n+m), white...), least: math.Inf(1)}
-	}
 	for k := range open {
 		row := out.l.row(n + k)
 		for i, x := range out.x {
 			c, _ := matern(g.distance(x, open[k].unit))
 			row[i] = g.scale * c
 		}
-		v := row[:n+k]
-		out.l.solveLower(v)
-		taken := floats.Dot(v, v)
+		out.l.solveLower(row[:n+k])
+		taken := floats.Dot(row[:n+k], row[:n+k])
 		row[n+k] = math.Sqrt(math.Max(g.scale+g.noise+jitter-taken, 1e-10))
-		deviation := math.Sqrt(math.Max(g.scale-taken, 1e-12))
-		for p := 0; p < pairs; p++ {
-			step := deviation * rng.NormFloat64()
-			for _, f := range []*fantasy{&draws[2*p], &draws[2*p+1]} {
-				f.least = math.Min(f.least, floats.Dot(v, f.white)+step)
-				f.white = append(f.white, step/row[n+k])
-				step = -step
-			}
-		}
+		white = append(white, lie*math.Sqrt(math.Max(g.scale-taken, 1e-12))/row[n+k])
 		out.x = append(out.x, open[k].unit)
 	}
-	for f := range draws {
-		draws[f].alpha = append([]float64(nil), draws[f].white...)
-		out.l.solveUpper(draws[f].alpha)
-	}
-	out.alpha = append(append(make([]float64, 0, n+m), g.alpha...), make([]float64, m)...) // alpha of a believed mean is zero
-	return &out, draws
-}
-
-// fantasy is one draw of what open trials may give. white is L⁻¹y and alpha
-// K⁻¹y of the observations and the draw together.
-type fantasy struct {
-	white, alpha []float64
-	least        float64 // of the open trials' drawn values
-	target       float64 // value to improve on
+	out.l.solveUpper(white)
+	out.alpha = white
+	return &out
 }
 
 // predict returns posterior mean and variance at x, given room for n numbers
@@ -149,9 +124,9 @@ func (g *gaussian) predict(x, v []float64) (mean, variance float64) {
 	return mean, math.Max(g.scale-floats.Dot(v, v), 1e-12)
 }
 
-// slope writes the gradients of k·alpha, which with the process's own alpha is
-// the mean, and of the variance at x; v is what predict left and is used up.
-func (g *gaussian) slope(x, v, alpha, dMean, dVariance []float64) {
+// slope writes the gradients of mean and variance at x; v is what predict left
+// and is used up.
+func (g *gaussian) slope(x, v, dMean, dVariance []float64) {
 	g.l.solveUpper(v) // K⁻¹k
 	clear(dMean)
 	clear(dVariance)
@@ -161,7 +136,7 @@ func (g *gaussian) slope(x, v, alpha, dMean, dVariance []float64) {
 		for j, w := range g.weight {
 			if !g.category[j] {
 				d := dk * w * (x[j] - g.x[i][j])
-				dMean[j] += d * alpha[i]
+				dMean[j] += d * g.alpha[i]
 				dVariance[j] -= 2 * d * v[i]
 			}
 		}

@@ -74,7 +74,7 @@ func TestRegret(t *testing.T) {
 		trials, problems, random := 100, suite(), random
 		opens := []int{1}
 		if m.algorithm == search.GP { // dear: fewer trials, two problems
-			trials, problems, random, opens = 30, problems[6:8], random[6:8], []int{1, 8}
+			trials, problems, random, opens = 40, problems[6:8], random[6:8], []int{1, 8}
 		}
 		for _, open := range opens {
 			c := curves(t, problems, m.method, m.algorithm, seeds, trials, open)
