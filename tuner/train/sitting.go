@@ -159,10 +159,6 @@ func (s *sitting) open() (err error) {
 	h := s.history
 	if p.again {
 		h.cut(p.resumeEpoch)
-		// What lies behind the point of return is done again.
-		if err := s.folder.drop(func(e int) bool { return e > p.resumeEpoch }); err != nil {
-			return err
-		}
 		if p.resumeFile != "" && h.BestEpoch == p.resumeEpoch {
 			// The sitting before may have ended between report and checkpoint.
 			if err := s.folder.markBest(p.resumeFile); err != nil {
@@ -206,7 +202,7 @@ func (s *sitting) take(e trainerproto.Event) error {
 				return err
 			}
 		}
-		return s.folder.keepFrom(e.Epoch)
+		return s.folder.keepOnly(e.Epoch)
 	}
 	return nil
 }

@@ -84,6 +84,7 @@ type Agent struct {
 	held        *holdings
 	relay       *relay
 	metrics     *metrics
+	starts      *starts
 
 	kick     chan struct{} // heartbeat soon
 	ttl      atomic.Int64  // nanoseconds
@@ -115,7 +116,7 @@ func New(cfg Config) (*Agent, error) {
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("agent: incarnation: %w", err)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{},
+	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{}, starts: newStarts(),
 		kick: make(chan struct{}, 1), drain: make(chan struct{}), known: make(chan struct{})}
 	for _, t := range cfg.Trainers {
 		if _, twice := a.trainers[t.Name]; twice {

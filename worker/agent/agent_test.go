@@ -325,6 +325,52 @@ func TestTrainerThatCannotStartDoesNotBurnTrials(t *testing.T) {
 	}
 }
 
+// Four failures in a row, and none that started before: the installation is at
+// fault, and no retry mends it.
+func TestTrainerThatNeverStartedIsRefused(t *testing.T) {
+	c, mux := newCluster(t, 5*time.Second)
+	c.add(50, `{}`)
+	startWorker(t, c, mux, 1, func(cfg *agent.Config) {
+		cfg.Trainers[0].Command = []string{"/bin/sh", "-c", "echo libnone.so: cannot open shared object file >&2; exit 127"}
+	})
+	c.until("one was refused", 30*time.Second, func() bool { return c.ended(atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC) > 0 })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.ended(atelierv1.ExitClass_EXIT_CLASS_CRASHED); n != 3 {
+		t.Errorf("%d crashed before", n)
+	}
+	for _, tr := range c.trials {
+		for _, e := range tr.ends {
+			refused := e.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC
+			if !strings.Contains(e.Message, "libnone.so: cannot open shared object file") || refused != strings.Contains(e.Message, `worker w has never been able to start trainer "sim"`) {
+				t.Errorf("%v", e)
+			}
+		}
+	}
+}
+
+// A trainer that started once and then does not is out of luck: its runs are
+// tried again.
+func TestTrainerThatStartedOnceIsTriedAgain(t *testing.T) {
+	c, mux := newCluster(t, 5*time.Second)
+	c.add(1, `{"epochs":1,"epoch_seconds":0}`)
+	broken := filepath.Join(t.TempDir(), "broken")
+	startWorker(t, c, mux, 1, func(cfg *agent.Config) {
+		cfg.Trainers[0].Command = []string{"/bin/sh", "-c", `[ -e "$0" ] && exit 1; exec "$1"`, broken, cfg.Trainers[0].Command[0]}
+	})
+	c.until("the first finished", 30*time.Second, func() bool { return c.ended(finished) == 1 })
+	if err := os.WriteFile(broken, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.add(50, `{"epochs":1,"epoch_seconds":0}`)
+	c.until("five crashed", 60*time.Second, func() bool { return c.ended(atelierv1.ExitClass_EXIT_CLASS_CRASHED) >= 5 })
+	c.with(func() {
+		if n := c.ended(atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC); n > 0 {
+			t.Errorf("%d were refused", n)
+		}
+	})
+}
+
 func TestDrainedByTheCoordinators(t *testing.T) {
 	c, mux := newCluster(t, 2*time.Second)
 	c.with(func() { c.drained = true })

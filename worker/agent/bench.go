@@ -35,7 +35,11 @@ type place struct {
 func newBench(a *Agent, spec *slots.Slot) *bench { return &bench{a: a, spec: spec} }
 
 func (b *bench) start(ctx context.Context, name string) (*runner.Child, error) {
-	return b.a.cfg.Launcher.Start(ctx, b.a.trainers[name], runner.Seat{Slot: b.spec.Name, Env: b.spec.Env()})
+	c, err := b.a.cfg.Launcher.Start(ctx, b.a.trainers[name], runner.Seat{Slot: b.spec.Name, Env: b.spec.Env()})
+	if ctx.Err() == nil { // else it was ended by us
+		b.a.starts.note(name, err)
+	}
+	return c, err
 }
 
 // take returns a trainer that waits for its job: the one standing by, else a new one.

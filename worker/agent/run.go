@@ -62,12 +62,14 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 		case <-prep.Done():
 		}
 	}()
+	refused := false
 	job, copied, err := r.prepare(prep)
 	if err == nil {
 		if _, ok := s.a.trainers[l.Trainer]; !ok {
 			err = fmt.Errorf("this worker has no trainer %q", l.Trainer)
 		} else {
 			r.child, err = s.bench.take(prep, l.Trainer)
+			refused = err != nil && cannotStart(err) && s.a.starts.never(l.Trainer)
 		}
 	}
 	if copied != "" {
@@ -75,7 +77,10 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	}
 	if err != nil {
 		class, message, ours := atelierv1.ExitClass_EXIT_CLASS_CRASHED, err.Error(), false
-		if isDiskFull(err) {
+		switch {
+		case refused:
+			class, message = atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC, fmt.Sprintf("worker %s has never been able to %s", s.a.cfg.Name, message)
+		case isDiskFull(err):
 			class = atelierv1.ExitClass_EXIT_CLASS_DISK_FULL
 		}
 		if cause, _ := h.isLost(); cause != "" {

@@ -15,6 +15,9 @@ import (
 	"atelier/common/trainerproto"
 )
 
+// ErrEndedEarly is of a trainer that ended before it said hello.
+var ErrEndedEarly = errors.New("it ended without a hello event")
+
 // Child is one trainer process: standing by after Start, at work in Run.
 type Child struct {
 	launcher *Launcher
@@ -56,7 +59,7 @@ func (c *Child) hello(timeout time.Duration) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("no hello event on descriptor %d within %s", trainerproto.EventsFD, timeout)
 	case errors.Is(err, io.EOF):
-		return errors.New("it ended without a hello event")
+		return ErrEndedEarly
 	case err != nil:
 		return err
 	case e.Kind == trainerproto.EventFailed:

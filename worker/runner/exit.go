@@ -42,7 +42,7 @@ func (c *Child) classify(last trainerproto.Event, broken error, oom string) Exit
 		oom = c.oom.since()
 	}
 	if status.Signaled() && status.Signal() == syscall.SIGKILL && oom != "" {
-		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, Message: "killed by the kernel, which was out of memory (" + oom + "); use a smaller batch or fewer slots"}
+		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, Message: "killed by the kernel, which was out of memory (" + oom + "); reduce batch_size, or the number of slots"}
 	}
 	if broken != nil && !(status.Signaled() && !signaled) {
 		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_CRASHED, Message: withTail(broken.Error(), tail)}

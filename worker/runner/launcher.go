@@ -200,6 +200,7 @@ func (l *Launcher) spawn(t Trainer, seat Seat) (*Child, error) {
 		return nil, err
 	}
 	c.pid = cmd.Process.Pid
+	firstToGo(c.pid)
 	if err := c.writePIDFile(l.cfg.Dir, t.Name); err != nil {
 		// Without it an agent crash could leave a trainer nobody knows of.
 		syscall.Kill(-c.pid, syscall.SIGKILL)

@@ -19,6 +19,14 @@ type oomCount struct {
 	machine int64
 }
 
+// firstToGo lets the kernel, when memory ends, choose a trainer before the agent
+// and whatever else serves on this machine: a run is classed and told of, an
+// agent that is gone loses its runs. What the trainer starts inherits it.
+func firstToGo(pid int) {
+	// Raising one's score needs no right; where the file cannot be written the kernel chooses by size, as before.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0)
+}
+
 func readOOM() oomCount {
 	return oomCount{group: groupOOM("/proc/self/cgroup", "/sys/fs/cgroup"), machine: counter("/proc/vmstat", "oom_kill")}
 }

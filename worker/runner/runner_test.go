@@ -465,6 +465,20 @@ func TestOrphansOfAKilledAgent(t *testing.T) {
 	}
 }
 
+// When memory ends, the kernel shall take the trainer and not the agent.
+func TestTrainersGoFirst(t *testing.T) {
+	l := launcher(t)
+	c := start(t, l, "sleep")
+	defer c.Discard()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", c.PID()))
+	if err != nil {
+		t.Skip("the kernel tells no score: ", err)
+	}
+	if strings.TrimSpace(string(b)) != "500" {
+		t.Errorf("score %q", b)
+	}
+}
+
 func TestKernelOutOfMemoryKill(t *testing.T) {
 	group := "/sys/fs/cgroup/memory/atelier-test-" + strconv.Itoa(os.Getpid())
 	limit := "memory.limit_in_bytes"

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -21,8 +22,8 @@ import (
 // input: what parity with other programs is checked by.
 func logits(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("logits", flag.ContinueOnError)
-	arch := fs.String("model", "resnet18", "architecture")
-	classes := fs.Int("classes", 1000, "classes")
+	arch := fs.String("model", "", "architecture; what the weights' file says, else resnet18")
+	classes := fs.Int("classes", 0, "classes; what the weights' file says, else 1000")
 	weights := fs.String("weights", "", "checkpoint (.pth); without one the initial weights of --seed")
 	seed := fs.Uint64("seed", 0, "seed of the initial weights")
 	shape := fs.String("shape", "", "of the input: images,3,height,width")
@@ -53,6 +54,16 @@ func logits(args []string, out io.Writer) error {
 	if err := torchx.Seed(*seed); err != nil {
 		return err
 	}
+	if *weights != "" {
+		file, err := checkpoint.Open(*weights)
+		if err != nil {
+			return err
+		}
+		said, _ := file.Model() // a bare state says nothing
+		file.Close()
+		*arch, *classes = cmp.Or(*arch, said.Arch), cmp.Or(*classes, len(said.Classes))
+	}
+	*arch, *classes = cmp.Or(*arch, "resnet18"), cmp.Or(*classes, 1000)
 	m, err := model.New(*arch, model.Options{Classes: *classes, Dropout: -1})
 	if err != nil {
 		return usageError{err}

@@ -4,10 +4,8 @@ package main_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -220,7 +218,26 @@ func TestStartFromWeights(t *testing.T) {
 	if _, err := checkpoint.Save(bare, checkpoint.FromStateDict(tensors)); err != nil {
 		t.Fatal(err)
 	}
+	// Sisters: one with half the layers of the run's model and one with twice as many, all of the right shapes.
+	small, large := filepath.Join(t.TempDir(), "small.pth"), filepath.Join(t.TempDir(), "large.pth")
+	more := slices.Clone(tensors)
+	for _, x := range tensors {
+		x.Name = "features.99." + x.Name
+		more = append(more, x)
+	}
+	for path, s := range map[string][]checkpoint.Tensor{small: tensors[:len(tensors)/2], large: more} {
+		if _, err := checkpoint.Save(path, checkpoint.FromStateDict(s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	named := filepath.Join(t.TempDir(), "named.safetensors")
+	if _, err := checkpoint.SaveSafetensors(named, tensors, map[string]string{"arch": "resnet34"}); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ model, weights, want string }{
+		{"vanilla", named, `named.safetensors is of model "resnet34", the run trains "vanilla"`},
+		{"vanilla", small, `does not fit model "vanilla": of `},
+		{"vanilla", large, "; unexpected: features.99.features.0.weight"},
 		{"resnet18", first, `is of model "vanilla", the run trains "resnet18"`},
 		{"resnet18", bare, `does not fit model "resnet18": of 122 tensors it has 0; missing: conv1.weight`},
 		{"vanilla", garbage, "garbage.pth"},
@@ -237,9 +254,7 @@ func TestStartFromWeights(t *testing.T) {
 
 // Python's optimisers take our state.
 func TestPythonGoesOnWithEachOptimizer(t *testing.T) {
-	if err := exec.Command(python, "-c", "import torch").Run(); err != nil {
-		t.Skipf("no PyTorch (apt-get install python3-torch): %v", err)
-	}
+	python := askPython(t)
 	base := pictures(t, 8, 3)
 	for class, training := range map[string]map[string]any{
 		"SGD":     {"optimizer": "sgd", "nesterov": true},
@@ -247,20 +262,13 @@ func TestPythonGoesOnWithEachOptimizer(t *testing.T) {
 		"RMSprop": {"optimizer": "rmsprop", "momentum": 0.9},
 	} {
 		training["epochs"], training["lr"] = 1, 0.003
-		cmd := exec.Command(python, "testdata/optimisation.py", last(t, newJob(t, base, training)), class)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
+		python.ask(map[string]any{"do": "go on", "file": last(t, newJob(t, base, training)), "optimiser": class})
 		var got struct {
 			Moved bool
 			LR    float64
 			State []string
 		}
-		if err := json.Unmarshal(out, &got); err != nil {
-			t.Fatal(err)
-		}
+		python.answer(&got)
 		want := map[string][]string{"SGD": {"momentum_buffer"}, "AdamW": {"exp_avg", "exp_avg_sq", "step"}, "RMSprop": {"momentum_buffer", "square_avg", "step"}}[class]
 		if !got.Moved || got.LR != 0.003 || !slices.Equal(got.State, want) {
 			t.Errorf("%s: %+v", class, got)

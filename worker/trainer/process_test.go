@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 	code := 1
 	if err := build.Run(); err == nil {
 		code = m.Run()
+		if err := endPeer(); err != nil {
+			fmt.Fprintln(os.Stderr, "testdata/parity.py:", err)
+			code = max(code, 1)
+		}
 	} else {
 		fmt.Fprintln(os.Stderr, "build atelier-trainer:", err)
 	}

@@ -277,6 +277,12 @@ func TestFailures(t *testing.T) {
 	if err := os.Rename(filepath.Join(other, "validation", "glass"), filepath.Join(other, "validation", "marble")); err != nil {
 		t.Fatal(err)
 	}
+	two := pictures(t, 3, 3)
+	for _, part := range []string{"train", "validation"} {
+		if err := os.RemoveAll(filepath.Join(two, part, "timber")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	garbage := filepath.Join(t.TempDir(), "garbage.pth")
 	if err := os.WriteFile(garbage, []byte("not a checkpoint"), 0o644); err != nil {
 		t.Fatal(err)
@@ -301,7 +307,9 @@ func TestFailures(t *testing.T) {
 		{"no such device", base, nil, func(j *trainerproto.Job) { j.Device = "cuda:63" }, "device_fault", "cuda:63"},
 		{"diverges", base, map[string]any{"lr": 1000, "optimizer": "sgd", "epochs": 30}, nil, "diverged", "lower lr"},
 		{"damaged checkpoint", base, nil, func(j *trainerproto.Job) { j.Resume = garbage }, "crashed", "garbage.pth"},
-		{"checkpoint of another model", base, map[string]any{"model": "resnet18"}, func(j *trainerproto.Job) { j.Resume = kept[0].Path }, "crashed", `of model "vanilla", the run of "resnet18"`},
+		{"checkpoint of another model", base, map[string]any{"model": "resnet18"}, func(j *trainerproto.Job) { j.Resume = kept[0].Path }, "bad_spec", `of model "vanilla", the run of "resnet18"`},
+		{"checkpoint of other classes", two, nil, func(j *trainerproto.Job) { j.Resume = kept[0].Path }, "bad_spec", `checkpoint has "timber", data.train has not`},
+		{"checkpoint of another optimizer", base, map[string]any{"optimizer": "rmsprop"}, func(j *trainerproto.Job) { j.Resume = kept[0].Path }, "bad_spec", "it is not of rmsprop"},
 		{"checkpoint folder missing", base, nil, func(j *trainerproto.Job) { j.Dir = filepath.Join(j.Dir, "gone") }, "crashed", "gone"},
 		{"job of another version", base, nil, func(j *trainerproto.Job) { j.Protocol = 9 }, "bad_spec", "version 9"},
 	} {

@@ -16,6 +16,7 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/settings"
+	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/optim/schedule"
 	"atelier/worker/trainer/torchx"
@@ -45,12 +46,23 @@ func (p *progress) better(value float64, maximize bool) bool {
 	return p.BestEpoch == 0 || (maximize && value > p.Best) || (!maximize && value < p.Best)
 }
 
-// vault writes a run's checkpoints into its folder.
+// vault writes a run's checkpoints into its folder, one at a time, beside the
+// training that goes on.
 type vault struct {
-	dir   string
-	run   int32
-	stage model.Stage
-	files map[int]string // epoch -> path, of this process
+	dir     string
+	run     int32
+	stage   model.Stage    // the state being written, apart from what is trained
+	files   map[int]string // epoch -> path, of this process
+	writing chan written   // of the checkpoint begun last; nil once it was told of
+}
+
+// written is a checkpoint's end.
+type written struct {
+	progress progress
+	metrics  trainerproto.Metrics
+	path     string
+	info     checkpoint.Info
+	err      error
 }
 
 func openVault(dir string, run int32) (*vault, error) {
@@ -68,19 +80,52 @@ func openVault(dir string, run int32) (*vault, error) {
 	return &vault{dir: dir, run: run, files: map[int]string{}}, nil
 }
 
-// save writes the checkpoint of the epoch in p.
-func (v *vault) save(r *run, p progress) (path string, info checkpoint.Info, err error) {
+// begin copies the run's state out as it stands after the epoch in p, and
+// writes it in the background. The one before must have been told of.
+func (v *vault) begin(r *run, p progress, metrics trainerproto.Metrics) error {
 	v.stage.Reset()
 	root, err := r.export(&v.stage, p)
 	if err != nil {
-		return "", info, fmt.Errorf("collect checkpoint of epoch %d: %w", p.Epoch, err)
+		return fmt.Errorf("collect checkpoint of epoch %d: %w", p.Epoch, err)
 	}
-	path = filepath.Join(v.dir, fmt.Sprintf("epoch-%04d-run-%d.pth", p.Epoch, v.run))
-	if info, err = checkpoint.Save(path, root); err != nil {
-		return "", info, err
+	path := filepath.Join(v.dir, fmt.Sprintf("epoch-%04d-run-%d.pth", p.Epoch, v.run))
+	done := make(chan written, 1)
+	v.writing = done
+	go func() {
+		info, err := checkpoint.Save(path, root)
+		done <- written{p, metrics, path, info, err}
+	}()
+	return nil
+}
+
+// kept tells of the checkpoint begun last once it is whole, synced and hashed;
+// with wait it waits for that. It is called between batches, before the next
+// epoch is reported and before the run ends, however that does.
+func (r *run) kept(wait bool) error {
+	if r.vault == nil || r.vault.writing == nil {
+		return nil
 	}
-	v.files[p.Epoch] = path
-	return path, info, nil
+	var w written
+	if wait {
+		w = <-r.vault.writing
+	} else {
+		select {
+		case w = <-r.vault.writing:
+		default:
+			return nil
+		}
+	}
+	r.vault.writing = nil
+	if w.err != nil {
+		return w.err
+	}
+	epoch := w.progress.Epoch
+	r.vault.files[epoch] = w.path
+	if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventCheckpoint, Epoch: epoch, Path: w.path, Size: w.info.Bytes, SHA256: w.info.SHA256, Metrics: w.metrics}); err != nil {
+		return fmt.Errorf("tell checkpoint of epoch %d: %w", epoch, err)
+	}
+	r.vault.prune(w.progress, r.log)
+	return nil
 }
 
 // prune removes this process's files that are neither the best nor the newest

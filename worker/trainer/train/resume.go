@@ -15,8 +15,9 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
-// resume puts a run where a checkpoint left it. The file is refused if it is
-// of another architecture, other classes or another optimiser.
+// resume puts a run where a checkpoint left it. A file of another
+// architecture, other classes or another optimiser is the spec's fault: no
+// other machine could go on from it.
 func (r *run) resume(path string) (progress, error) {
 	var p progress
 	file, err := checkpoint.Open(path)
@@ -37,14 +38,14 @@ func (r *run) resume(path string) (progress, error) {
 		return fail(fmt.Errorf("its format is %d, this trainer writes and reads %d", v, formatVersion))
 	}
 	if arch, _ := checkpoint.Lookup[string](root, "arch"); arch != r.model.Arch {
-		return fail(fmt.Errorf("it is of model %q, the run of %q", arch, r.model.Arch))
+		return p, badSpec("resume from %s: it is of model %q, the run of %q", path, arch, r.model.Arch)
 	}
 	names, err := classNames(root)
 	if err != nil {
 		return fail(err)
 	}
 	if err := dataset.SameClasses("checkpoint", names, "data.train", r.data.classes); err != nil {
-		return fail(err)
+		return p, badSpec("resume from %s: %w", path, err)
 	}
 	if err := r.resumeWeights(root, own); err != nil {
 		return fail(err)
@@ -136,7 +137,7 @@ func (r *run) resumeOptimizer(root, own *checkpoint.Dict) error {
 			one, _ := entry.(*checkpoint.Dict)
 			stored, ok := checkpoint.Lookup[*checkpoint.Tensor](one, s.Name)
 			if !ok {
-				return fmt.Errorf("optimizer state has no %s of parameter %d: it is not of %s", s.Name, i, r.opt.Config.Name)
+				return badSpec("its optimizer state has no %s of parameter %d: it is not of %s", s.Name, i, r.opt.Config.Name)
 			}
 			if err := model.Fill(t, stored); err != nil {
 				return fmt.Errorf("optimizer state %s of parameter %d: %w", s.Name, i, err)

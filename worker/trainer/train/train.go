@@ -71,6 +71,10 @@ type run struct {
 func Run(ctx context.Context, job trainerproto.Job, events Sender, verdict func() string, log *slog.Logger) error {
 	r := &run{job: job, events: events, verdict: verdict, log: log}
 	err := torchx.Catch(func() error { return r.carryOut(ctx) })
+	// However it ended: a checkpoint on its way to the disk is waited for and told of.
+	if late := r.kept(true); err == nil {
+		err = late
+	}
 	r.close()
 	return Classify(err)
 }
@@ -98,6 +102,9 @@ func (r *run) carryOut(ctx context.Context) error {
 		if !finite(trained.loss) || !finite(val.loss) {
 			return diverged(epoch, "train_loss %g, val_loss %g", trained.loss, val.loss)
 		}
+		if err := r.kept(true); err != nil { // only where writing takes as long as an epoch
+			return err
+		}
 
 		// Judge, report, keep.
 		metrics := trainerproto.Metrics{{Name: "train_loss", Value: trained.loss}, {Name: "train_acc", Value: trained.accuracy},
@@ -112,14 +119,9 @@ func (r *run) carryOut(ctx context.Context) error {
 		if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: epoch, Metrics: metrics, Seconds: time.Since(started).Seconds()}); err != nil {
 			return fmt.Errorf("report epoch %d: %w", epoch, err)
 		}
-		path, info, err := r.vault.save(r, last)
-		if err != nil {
+		if err := r.vault.begin(r, last, metrics); err != nil {
 			return err
 		}
-		if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventCheckpoint, Epoch: epoch, Path: path, Size: info.Bytes, SHA256: info.SHA256, Metrics: metrics}); err != nil {
-			return fmt.Errorf("tell checkpoint of epoch %d: %w", epoch, err)
-		}
-		r.vault.prune(last, r.log)
 		r.log.Info("epoch", "epoch", epoch, "train_loss", round(trained.loss), "train_acc", round(trained.accuracy), "val_loss", round(val.loss), "val_acc", round(val.accuracy), "lr", trained.lr, "images_per_s", math.Round(trained.rate))
 	}
 	why := fmt.Sprintf("%d epochs", last.Epoch)
@@ -158,6 +160,9 @@ func (r *run) epoch(ctx context.Context, epoch int, last progress) (result train
 			return result, nil
 		}
 		if err := ctx.Err(); err != nil {
+			return result, err
+		}
+		if err := r.kept(false); err != nil {
 			return result, err
 		}
 		batch, err := batches.next()
@@ -308,7 +313,11 @@ func (r *run) asked() string {
 	return ""
 }
 
+// done tells the end of a run that went well, its last checkpoint before.
 func (r *run) done(reason, message string) error {
+	if err := r.kept(true); err != nil {
+		return err
+	}
 	return r.events.Send(trainerproto.Event{Kind: trainerproto.EventDone, Reason: reason, Message: message})
 }
 

@@ -21,9 +21,9 @@ func (r *run) startFrom(path string) error {
 		return badSpec("training: weights: %w", err)
 	}
 	defer file.Close()
-	root, _ := file.Root.(*checkpoint.Dict)
-	if arch, ok := checkpoint.Lookup[string](root, "arch"); ok && arch != r.model.Arch && slices.Contains(model.Names(), arch) {
-		return badSpec("training: weights: %s is of model %q, the run trains %q", path, arch, r.model.Arch)
+	// What else the file says of its model need not make sense: only the weights are taken.
+	if said, _ := file.Model(); said.Arch != r.model.Arch && slices.Contains(model.Names(), said.Arch) {
+		return badSpec("training: weights: %s is of model %q, the run trains %q", path, said.Arch, r.model.Arch)
 	}
 	given, err := checkpoint.StateDict(file.Root)
 	if err != nil {
@@ -34,7 +34,8 @@ func (r *run) startFrom(path string) error {
 		return err
 	}
 	m := r.match(state, given)
-	if m.found == 0 || len(m.wrong) > 0 || 2*m.found < len(state)-len(m.replaced) {
+	// A smaller or larger sister has many of the names, with the right shapes.
+	if m.found == 0 || len(m.wrong) > 0 || 4*len(m.missing) > len(state) || 4*len(m.unexpected) > len(given) {
 		return badSpec("training: weights: %s does not fit model %q: of %d tensors it has %d%s%s%s", path, r.model.Arch,
 			len(state), m.found, some("; of another shape", m.wrong), some("; missing", m.missing), some("; unexpected", m.unexpected))
 	}

@@ -1,0 +1,47 @@
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"sync"
+	"syscall"
+
+	"atelier/worker/runner"
+)
+
+// hopeless is how many times in a row a trainer that never started here may
+// fail to start before its runs are refused instead of tried again.
+const hopeless = 4
+
+// starts remembers of each trainer whether it ever started on this machine. One
+// that did and then does not may be out of luck (memory, processes); one that
+// never did is not installed right, and no retry mends it.
+type starts struct {
+	mu     sync.Mutex
+	failed map[string]int // times it ended before its hello; -1 = it has started once
+}
+
+func newStarts() *starts { return &starts{failed: map[string]int{}} }
+
+func (s *starts) note(name string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.failed[name] = -1
+	case s.failed[name] >= 0 && cannotStart(err):
+		s.failed[name]++
+	}
+}
+
+// never tells whether the trainer cannot be started here at all.
+func (s *starts) never(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed[name] >= hopeless
+}
+
+// cannotStart tells an installation's fault from a slow or crowded machine's.
+func cannotStart(err error) bool {
+	return errors.Is(err, runner.ErrEndedEarly) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOEXEC)
+}
