@@ -222,9 +222,14 @@ func (c *comparison) compareLearning() {
 			c.t.Errorf("%s: losses differ by up to %.2g", name, worst)
 		}
 		// Following somebody who stands still shows nothing: the first batch is seen again in step 17.
-		fell := ref[0] - ref[learnSteps-learnBatches]
-		if !(fell > 0.02) {
-			c.t.Errorf("%s at %g: PyTorch's loss fell by %.2g only", name, map[string]float64{"sgd": c.row.rates.SGD, "adamw": c.row.rates.AdamW}[name], fell)
+		// The figure shown is how far the first batch's loss fell; that weights moved at all
+		// shows in the batch whose loss changed most, either way.
+		fell, moved := ref[0]-ref[learnSteps-learnBatches], 0.0
+		for i := learnBatches; i < learnSteps; i++ {
+			moved = max(moved, math.Abs(ref[i]-ref[i%learnBatches]))
+		}
+		if !(moved > 0.02) {
+			c.t.Errorf("%s at %g: PyTorch's losses moved by %.2g only", name, map[string]float64{"sgd": c.row.rates.SGD, "adamw": c.row.rates.AdamW}[name], moved)
 		}
 		if name == "sgd" {
 			c.row.sgd, c.row.sgdFell = worst, fell
