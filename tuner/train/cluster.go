@@ -193,7 +193,7 @@ func (s *sitting) collect(ctx context.Context, c Cluster) error {
 		}
 	}
 	if last != nil {
-		if err := s.folder.keepOnly(int(last.GetEpoch())); err != nil {
+		if err := s.folder.keepFrom(int(last.GetEpoch())); err != nil {
 			return err
 		}
 	}

@@ -109,10 +109,7 @@ func (f *folder) begin(overwrite bool) error {
 			return fmt.Errorf("overwrite: %w", err)
 		}
 	}
-	kept, err := f.checkpoints()
-	for _, c := range kept {
-		err = errors.Join(err, os.Remove(c.path))
-	}
+	err := f.drop(func(int) bool { return true })
 	if e := os.Remove(f.resume(bestLink)); e != nil && !errors.Is(e, fs.ErrNotExist) {
 		err = errors.Join(err, e)
 	}
@@ -159,16 +156,20 @@ func newest(all []stored, h *History) *stored {
 	return best
 }
 
-// keepOnly removes every checkpoint but that of one epoch.
-func (f *folder) keepOnly(epoch int) error {
+// drop removes the checkpoints of epochs that it is told to.
+func (f *folder) drop(which func(epoch int) bool) error {
 	all, err := f.checkpoints()
 	for _, c := range all {
-		if c.epoch != epoch {
+		if which(c.epoch) {
 			err = errors.Join(err, os.Remove(c.path))
 		}
 	}
 	return err
 }
+
+// keepFrom removes the checkpoints before an epoch's. Later ones stay: the
+// trainer may be ahead of what it has been heard to say.
+func (f *folder) keepFrom(epoch int) error { return f.drop(func(e int) bool { return e < epoch }) }
 
 // markBest makes the best checkpoint findable under one name, without copying
 // it.

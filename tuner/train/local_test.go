@@ -359,6 +359,26 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// The trainer may be epochs ahead of what has been read of it.
+func TestSlowReader(t *testing.T) {
+	base := folders(t)
+	r, err := local(t, t.Context(), plan(t, base), "", &watcher{after: func(epoch int) {
+		for until := time.Now().Add(30 * time.Second); epoch == 1 && time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+			if _, err := os.Stat(filepath.Join(base, "checkpoints/vanilla_ep5_bs32_lr0.001/resume/epoch-0005-run-1.pth")); err == nil {
+				return
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"best_model.pth", "final_model.pth"} {
+		if _, err := os.Stat(filepath.Join(r.Folder, name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestOneAtATime(t *testing.T) {
 	base := folders(t)
 	w := &watcher{after: func(epoch int) {

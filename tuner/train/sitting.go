@@ -159,6 +159,10 @@ func (s *sitting) open() (err error) {
 	h := s.history
 	if p.again {
 		h.cut(p.resumeEpoch)
+		// What lies behind the point of return is done again.
+		if err := s.folder.drop(func(e int) bool { return e > p.resumeEpoch }); err != nil {
+			return err
+		}
 		if p.resumeFile != "" && h.BestEpoch == p.resumeEpoch {
 			// The sitting before may have ended between report and checkpoint.
 			if err := s.folder.markBest(p.resumeFile); err != nil {
@@ -202,7 +206,7 @@ func (s *sitting) take(e trainerproto.Event) error {
 				return err
 			}
 		}
-		return s.folder.keepOnly(e.Epoch)
+		return s.folder.keepFrom(e.Epoch)
 	}
 	return nil
 }

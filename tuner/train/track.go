@@ -23,10 +23,14 @@ type tracker struct {
 	run   *mlflow.Run
 	tell  func(string)
 	known map[int64]bool // epochs an earlier sitting has written
+	step  int64          // of the machine's next reading
 
 	mu      sync.Mutex
 	summary sysmetrics.Summary
 }
+
+// machineMetric tells which readings of the machine an earlier sitting has written.
+const machineMetric = "system/system_memory_usage_megabytes"
 
 // flushFor is how long the end of a training waits for a tracking server.
 const flushFor = 20 * time.Second
@@ -76,11 +80,21 @@ func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder strin
 		t.note(t.run.Params(params))
 	} else {
 		asking, cancel := context.WithTimeout(ctx, flushFor)
-		points, err := store.History(asking, id, "val_loss")
+		// What a killed sitting left for a server counts too.
+		var points, load []mlflow.Point
+		if err = store.Ready(asking); err == nil {
+			points, err = store.History(asking, id, "val_loss")
+		}
+		if err == nil {
+			load, err = store.History(asking, id, machineMetric)
+		}
 		cancel()
 		t.note(err)
 		for _, x := range points {
 			t.known[x.Step] = true
+		}
+		for _, x := range load {
+			t.step = max(t.step, x.Step+1)
 		}
 	}
 	return t
@@ -91,7 +105,7 @@ func (t *tracker) machine(ctx context.Context, folder string) (stop func()) {
 	if t == nil {
 		return func() {}
 	}
-	step := int64(0)
+	step := t.step
 	return sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: folder}, func(s sysmetrics.Sample) {
 		t.mu.Lock()
 		defer t.mu.Unlock()

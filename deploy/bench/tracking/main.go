@@ -20,6 +20,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"atelier/common/mlflow/mlflowtest"
@@ -32,8 +33,9 @@ type settings struct {
 	dir                    string
 }
 
-// one training.
-type one struct{ rate, wall float64 }
+// one training: images a second within its epochs; seconds of the whole
+// command, and of the processor it and its trainer took.
+type one struct{ rate, wall, cpu float64 }
 
 // keeper lets the server of the tests run in a program.
 type keeper struct{ ends []func() }
@@ -101,21 +103,22 @@ func measure(ctx context.Context, s settings) (err error) {
 				return fmt.Errorf("%s: %w", sides[i].name, err)
 			}
 			got[i] = append(got[i], x)
-			log.Printf("round %d: %-16s %8.0f images/s, %.2f s", round+1, sides[i].name, x.rate, x.wall)
+			log.Printf("round %d: %-16s %8.0f images/s, %.2f s of the processor, %.2f s", round+1, sides[i].name, x.rate, x.cpu, x.wall)
 		}
 		order = append(order[1:], order[0]) // nobody is always first
 		slices.Reverse(order)
 	}
 	fmt.Printf("vanilla at 32 px, batch 32, 1 thread, %d pictures, %d epochs, %d rounds in turn, %d cores, %s\n\n", s.images, s.epochs, s.rounds, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02"))
-	fmt.Println("| | images/s in epochs (median) | over no tracking | smallest to largest | whole command, s (median) | over no tracking |")
-	fmt.Println("|---|---|---|---|---|---|")
+	fmt.Println("| | images/s in epochs (median) | over no tracking | smallest to largest | processor, s (median) | over no tracking | whole command, s (median) | over no tracking |")
+	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for i, side := range sides {
-		var rates, walls, rate, wall []float64
+		var rates, walls, cpus, rate, wall, cpu []float64
 		for r, x := range got[i] {
-			rates, walls = append(rates, x.rate), append(walls, x.wall)
-			rate, wall = append(rate, x.rate/got[0][r].rate), append(wall, x.wall/got[0][r].wall)
+			base := got[0][r]
+			rates, walls, cpus = append(rates, x.rate), append(walls, x.wall), append(cpus, x.cpu)
+			rate, wall, cpu = append(rate, x.rate/base.rate), append(wall, x.wall/base.wall), append(cpu, x.cpu/base.cpu)
 		}
-		fmt.Printf("| %s | %.0f | %.4f | %.4f to %.4f | %.2f | %.4f |\n", side.name, median(rates), median(rate), slices.Min(rate), slices.Max(rate), median(walls), median(wall))
+		fmt.Printf("| %s | %.0f | %.4f | %.4f to %.4f | %.2f | %.4f | %.2f | %.4f |\n", side.name, median(rates), median(rate), slices.Min(rate), slices.Max(rate), median(cpus), median(cpu), median(walls), median(wall))
 	}
 	return nil
 }
@@ -139,12 +142,13 @@ func train(ctx context.Context, s settings, data string, args []string) (one, er
 	cmd := exec.CommandContext(ctx, s.atelier, append([]string{"train", "-q", "--model", "vanilla", "--data", data, "--epochs", strconv.Itoa(s.epochs), "--batch-size", "32", "--patience", "0",
 		"--seed", "1", "--out", folder, "--trainer-bin", s.trainer, "--set", "image_size=32", "--set", "threads=1"}, args...)...)
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), "ATELIER_ADDR=", "XDG_STATE_HOME="+filepath.Join(s.dir, "state"))
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "ATELIER_ADDR=") }) // here, not on a cluster
+	cmd.Env = append(cmd.Env, "XDG_STATE_HOME="+filepath.Join(s.dir, "state"))
 	began := time.Now()
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return one{}, fmt.Errorf("%w: %s", err, text)
 	}
-	x := one{wall: time.Since(began).Seconds()}
+	x := one{wall: time.Since(began).Seconds(), cpu: (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()}
 	b, err := os.ReadFile(filepath.Join(folder, "training_history.json"))
 	if err != nil {
 		return x, err
