@@ -75,7 +75,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if err := o.atelier(ctx, "train", "--model", "resnet18", "--data", filepath.Join(dir, "data"), "--epochs", "1", "--batch-size", "8", "--set", "image_size="+strconv.Itoa(o.size),
-		"--no-mlflow", "--set", "data.test=null", "--out", filepath.Join(dir, "model"), "-q"); err != nil {
+		"--no-mlflow", "--out", filepath.Join(dir, "model"), "-q"); err != nil {
 		return err
 	}
 	if contains(o.parts, "production") {

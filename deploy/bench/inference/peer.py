@@ -26,6 +26,8 @@ kept = {}
 
 
 def hook(module, inputs, output):
+    if not output.requires_grad:
+        return  # a pass without gradients
     kept["activation"] = output
     output.register_hook(lambda g: kept.__setitem__("gradient", g))
 
