@@ -19,7 +19,7 @@ export LIBTORCH
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-tracking bench-trainer bench-inference fuzz parity proto clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference fuzz parity proto clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -83,6 +83,9 @@ bench-search: programs ## search methods beside Debian's Optuna: make bench-sear
 
 bench-stop: ## what stopping rules save, in virtual time on curves of real trainings
 	CGO_ENABLED=0 $(GO) run ./deploy/bench/stop $(STOP_FLAGS)
+
+bench-sweeps: build ## sweeps of real trainings, a method each: make bench-sweeps SWEEPS_FLAGS="-data pictures -seeds 1,2"
+	CGO_ENABLED=0 $(GO) build -o build/bench-sweeps ./deploy/bench/sweeps && build/bench-sweeps $(SWEEPS_FLAGS)
 
 bench-tracking: build ## what MLflow costs a training
 	CGO_ENABLED=0 $(GO) build -o build/bench-tracking ./deploy/bench/tracking && build/bench-tracking $(TRACKING_FLAGS)

@@ -81,9 +81,18 @@ func (s sweeps) VerifySweep(ctx context.Context, req *connect.Request[atelierv1.
 	resp := &atelierv1.VerifySweepResponse{Checked: v.Checked, Unchecked: v.Unchecked, Index: view.Index(), Through: v.Through, Trials: sw.Len()}
 	for _, d := range v.Differences {
 		resp.Differences = append(resp.Differences, &atelierv1.ProposalDifference{
-			Trial: d.Trial, RecordedJson: d.Recorded, ComputedJson: d.Computed, Seen: d.Seen, Source: d.Source})
+			Trial: d.Trial, RecordedJson: d.Recorded.Params, ComputedJson: d.Computed.Params, Seen: d.Seen, Source: d.Source,
+			RecordedOrigin: originOf(d.Recorded), ComputedOrigin: originOf(d.Computed)})
 	}
 	return connect.NewResponse(resp), nil
+}
+
+// originOf is nil for a trial that starts from scratch.
+func originOf(p history.Proposed) *atelierv1.Origin {
+	if p.Origin.Trial == 0 {
+		return nil
+	}
+	return &atelierv1.Origin{Trial: p.Origin.Trial, Epoch: int32(p.Origin.Epoch)}
 }
 
 // GetProgress lists the trials that ended with a value in the order of their

@@ -176,7 +176,7 @@ func TestPlantedProposalIsFound(t *testing.T) {
 				}
 				plantings++
 				v := verify(t, again)
-				if len(v.Differences) == 0 || v.Differences[0].Trial != planted || v.Differences[0].Recorded != `{"x":0.0625,"y":3}` || v.Differences[0].Computed == "" {
+				if len(v.Differences) == 0 || v.Differences[0].Trial != planted || v.Differences[0].Recorded.Params != `{"x":0.0625,"y":3}` || v.Differences[0].Computed.Params == "" {
 					t.Errorf("trial %d was altered: %+v", planted, v.Differences)
 				}
 			}
@@ -184,6 +184,66 @@ func TestPlantedProposalIsFound(t *testing.T) {
 				t.Errorf("%d of search's proposals were altered", plantings)
 			}
 		})
+	}
+}
+
+const population = `
+search_method: pbt
+seed: 3
+objective: {metric: loss, direction: minimize}
+parallelism: 3
+trainer: sim
+space: {x: {type: float, low: 0, high: 1}}
+population: {interval: 2}
+training: {epochs: 6}
+`
+
+// A segment that went on from another checkpoint than search said is found, be
+// it another trial's or that of another epoch, though its settings are right.
+func TestPlantedOriginIsFound(t *testing.T) {
+	l := &log{m: state.New()}
+	p := propose.New(propose.Config{Log: l, View: l.m.View, NowMS: func() int64 { return 1 }, Logger: slog.New(slog.DiscardHandler)})
+	l.tell = p.Changed
+	p.Start()
+	defer p.Stop()
+	l.do(t, &logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-a", SpecYaml: population, Seed: 3,
+		Objective:    &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+		SearchMethod: "pbt", Trainer: "sim", BudgetTrials: 9, Parallelism: 3}}})
+	for n := int64(1); n <= 9; n++ {
+		var tr *state.Trial
+		for deadline := time.Now().Add(time.Minute); tr == nil; time.Sleep(time.Millisecond) {
+			s, _ := l.m.View().Sweep("s-a")
+			if tr = s.Trial(n); tr == nil && time.Now().After(deadline) {
+				t.Fatalf("no trial %d: %+v", n, s.Counts)
+			}
+		}
+		token := l.do(t, &logv1.Command{Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: "s-a", Trial: n, Worker: "w", Incarnation: "i", Slot: "c", Request: fmt.Sprint(n)}}}).Token
+		for _, e := range []*v1.RunEvent{
+			{Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: tr.Origin.Epoch + 2, Metrics: []*v1.Metric{{Name: "loss", Value: 1 / float64(n%3+1)}}}}},
+			{Event: &v1.RunEvent_Ended{Ended: &v1.RunEnded{Exit: v1.ExitClass_EXIT_CLASS_FINISHED}}},
+		} {
+			e.SweepId, e.Trial, e.Token = "s-a", n, token
+			l.do(t, &logv1.Command{Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*v1.RunEvent{e}}}})
+		}
+	}
+	if v := verify(t, l.m); len(v.Differences) != 0 || v.Checked != 9 {
+		t.Fatalf("%+v", v)
+	}
+	for planted, origin := range map[int64]*v1.Origin{5: {Trial: 2, Epoch: 1}, 8: {Trial: 4, Epoch: 4}, 6: {}} {
+		again := state.New()
+		for i, e := range l.entries {
+			e = proto.CloneOf(e)
+			if p := e.Commands[0].GetProposeTrials(); p != nil && p.First <= planted && planted < p.First+int64(len(p.ParamsJson)) {
+				p.Origins[planted-p.First] = origin
+			}
+			again.Apply(uint64(i)+1, e)
+		}
+		v := verify(t, again)
+		want := search.Origin{Trial: origin.Trial, Epoch: int(origin.Epoch)}
+		if len(v.Differences) != 1 || v.Differences[0].Trial != planted || v.Differences[0].Recorded.Origin != want || v.Differences[0].Computed.Origin.Trial == 0 ||
+			v.Differences[0].Computed.Params != v.Differences[0].Recorded.Params {
+			t.Errorf("the origin of trial %d was altered: %+v", planted, v.Differences)
+		}
 	}
 }
 

@@ -14,10 +14,16 @@ import (
 // Difference is a proposal that is not what its prefix of the history gives.
 type Difference struct {
 	Trial    int64
-	Recorded string // parameters as they stand in the state
-	Computed string // parameters as they come out; "" for none
+	Recorded Proposed // as it stands in the state
+	Computed Proposed // as it comes out; no parameters: nothing comes
 	Seen     int64
 	Source   atelierv1.ProposalSource
+}
+
+// Proposed is what a proposal says of one trial.
+type Proposed struct {
+	Params string // canonical JSON
+	Origin search.Origin
 }
 
 // Verification is what came of computing a sweep's proposals again.
@@ -72,8 +78,9 @@ func Verify(ctx context.Context, sw *state.Sweep, after int64, enough func() boo
 		for _, want := range computed {
 			v.Through++
 			v.Checked++
-			if t := sw.Trial(v.Through); t.ParamsJSON != want {
-				v.Differences = append(v.Differences, Difference{Trial: t.Number, Recorded: t.ParamsJSON, Computed: want, Seen: t.ProposedSeen, Source: t.Source})
+			t := sw.Trial(v.Through)
+			if is := (Proposed{t.ParamsJSON, search.Origin{Trial: t.Origin.Trial, Epoch: int(t.Origin.Epoch)}}); is != want {
+				v.Differences = append(v.Differences, Difference{Trial: t.Number, Recorded: is, Computed: want, Seen: t.ProposedSeen, Source: t.Source})
 			}
 		}
 	}
@@ -90,13 +97,14 @@ type verifier struct {
 	given   int64 // points of the queue that were trials before
 }
 
-// compute returns n points from trial first on, "" where nothing comes.
-func (w *verifier) compute(ctx context.Context, first *state.Trial, n int) ([]string, error) {
-	out := make([]string, n)
+// compute returns n proposals from trial first on, without parameters where
+// nothing comes.
+func (w *verifier) compute(ctx context.Context, first *state.Trial, n int) ([]Proposed, error) {
+	out := make([]Proposed, n)
 	if first.Source == fromQueue {
 		for i := range out {
 			if w.given < int64(len(w.sw.Enqueued)) {
-				out[i] = w.sw.Enqueued[w.given]
+				out[i].Params = w.sw.Enqueued[w.given]
 			}
 			w.given++
 		}
@@ -126,7 +134,10 @@ func (w *verifier) compute(ctx context.Context, first *state.Trial, n int) ([]st
 		return nil, fmt.Errorf("compute trial %d again: %w", first.Number, err)
 	}
 	for i, point := range p.Points {
-		out[i] = w.spec.Space.Encode(point)
+		out[i].Params = w.spec.Space.Encode(point)
+		if i < len(p.Origins) {
+			out[i].Origin = p.Origins[i]
+		}
 	}
 	return out, nil
 }

@@ -47,7 +47,8 @@ func (f *fake) VerifySweep(_ context.Context, r *connect.Request[v1.VerifySweepR
 	m := &v1.VerifySweepResponse{Checked: 6, Index: 4711, Through: r.Msg.After + 6, Trials: 12}
 	if r.Msg.Id == "s-bbbbbbbb" {
 		m.Checked, m.Unchecked, m.Through, m.Trials = 3, 1, 4, 4
-		m.Differences = []*v1.ProposalDifference{{Trial: 2, RecordedJson: params3, ComputedJson: params7, Seen: 1, Source: v1.ProposalSource_PROPOSAL_SOURCE_SEARCH},
+		m.Differences = []*v1.ProposalDifference{{Trial: 2, RecordedJson: params3, ComputedJson: params7, Seen: 1, Source: v1.ProposalSource_PROPOSAL_SOURCE_SEARCH,
+			RecordedOrigin: &v1.Origin{Trial: 1, Epoch: 4}},
 			{Trial: 3, RecordedJson: params3, Seen: 2, Source: v1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED}}
 	}
 	return ok(m, err)

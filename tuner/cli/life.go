@@ -36,7 +36,7 @@ func (e *Env) lifeCommands() []*ucli.Command {
 			Action:      e.priority}, 2, 2,
 			"atelier sweep priority s-k3v9q2ma 10", "atelier sweep priority s-k3v9q2ma -- -5"),
 		verb(&ucli.Command{Name: "verify", Usage: "compute every proposal again and compare", ArgsUsage: "ID",
-			Description: "Each point is computed from what search knew when it was proposed. Exit code 1 if one\ndiffers from what is recorded. It takes as long as the search itself did.",
+			Description: "Each point, and the checkpoint it starts from, is computed from what search knew when it was\nproposed. Exit code 1 if one\ndiffers from what is recorded. It takes as long as the search itself did.",
 			Flags:       []ucli.Flag{outputFlag()}, Action: e.verify}, 1, 1,
 			"atelier sweep verify s-k3v9q2ma"),
 		verb(&ucli.Command{Name: "importance", Usage: "which parameters mattered for the best results", ArgsUsage: "ID",
@@ -152,6 +152,31 @@ type differenceRecord struct {
 	Seen     int64           `json:"seen"`
 	Recorded json.RawMessage `json:"recorded"`
 	Computed json.RawMessage `json:"computed"`
+
+	// The checkpoints that the trial starts from, of population-based training;
+	// null: from scratch.
+	RecordedOrigin *originRecord `json:"recorded_origin"`
+	ComputedOrigin *originRecord `json:"computed_origin"`
+}
+
+type originRecord struct {
+	Trial int64 `json:"trial"`
+	Epoch int32 `json:"epoch"`
+}
+
+func originOf(o *atelierv1.Origin) *originRecord {
+	if o.GetTrial() == 0 {
+		return nil
+	}
+	return &originRecord{o.Trial, o.Epoch}
+}
+
+// from says where a trial starts, behind its parameters.
+func (o *originRecord) from() string {
+	if o == nil {
+		return ""
+	}
+	return fmt.Sprintf(" from trial %d, epoch %d", o.Trial, o.Epoch)
 }
 
 func (e *Env) verify(c *ucli.Context) error {
@@ -170,7 +195,8 @@ func (e *Env) verify(c *ucli.Context) error {
 			return err
 		}
 		for _, d := range r.Msg.GetDifferences() {
-			records = append(records, differenceRecord{d.GetTrial(), word(d.GetSource()), d.GetSeen(), params(d.GetRecordedJson()), params(d.GetComputedJson())})
+			records = append(records, differenceRecord{d.GetTrial(), word(d.GetSource()), d.GetSeen(), params(d.GetRecordedJson()), params(d.GetComputedJson()),
+				originOf(d.GetRecordedOrigin()), originOf(d.GetComputedOrigin())})
 		}
 		checked, unchecked, index = checked+r.Msg.GetChecked(), unchecked+r.Msg.GetUnchecked(), r.Msg.GetIndex()
 		if r.Msg.GetThrough() >= r.Msg.GetTrials() || r.Msg.GetThrough() <= req.After {
@@ -182,7 +208,7 @@ func (e *Env) verify(c *ucli.Context) error {
 		err = e.print(c, records, func() table {
 			t := table{head: []string{"TRIAL", "SOURCE", "SEEN", "RECORDED", "COMPUTED"}}
 			for _, x := range records {
-				t.rows = append(t.rows, []string{count(x.Trial), x.Source, count(x.Seen), pairs(x.Recorded), pairs(x.Computed)})
+				t.rows = append(t.rows, []string{count(x.Trial), x.Source, count(x.Seen), pairs(x.Recorded) + x.RecordedOrigin.from(), pairs(x.Computed) + x.ComputedOrigin.from()})
 			}
 			return t
 		})

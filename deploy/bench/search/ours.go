@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 
@@ -14,30 +13,18 @@ import (
 // firstSeed keeps the seeds of measurements away from those of tests.
 const firstSeed = 1000
 
-// ours returns, for each problem, the median over the seeds of the best value
-// after each trial.
-func ours(ctx context.Context, problems []suite.Problem, method string, seeds, trials, open int) ([][]float64, error) {
+// ours runs one of our methods on one variant.
+func ours(ctx context.Context, p suite.Problem, method string, seed uint64, trials, open int) ([]float64, error) {
 	name, algorithm := method, ""
 	if slices.Contains(search.Algorithms, method) {
 		name, algorithm = search.Bayesian, method
 	}
-	var out [][]float64
-	for _, p := range problems {
-		var runs [][]float64
-		for seed := uint64(firstSeed); seed < uint64(firstSeed+seeds); seed++ {
-			m, err := search.New(name, algorithm, search.Problem{Space: p.Space, Seed: seed, Budget: int64(trials), Parallelism: int64(open)})
-			if err != nil {
-				return nil, err
-			}
-			_, best, err := sweepOf(ctx, m, p.Variant(seed), trials, open)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", p.Name, err)
-			}
-			runs = append(runs, best)
-		}
-		out = append(out, median(runs, trials))
+	m, err := search.New(name, algorithm, search.Problem{Space: p.Space, Seed: seed, Budget: int64(trials), Parallelism: int64(open)})
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	_, best, err := sweepOf(ctx, m, p.Variant(seed), trials, open)
+	return best, err
 }
 
 // sweepOf runs trials with open of them at once, which end in the order they

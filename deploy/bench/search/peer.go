@@ -71,38 +71,45 @@ func point(s *space.Space, params map[string]float64) (space.Point, error) {
 	return p, s.Check(p)
 }
 
-// optuna runs Debian's Optuna over the problems, in one Python process that
+// optuna is Debian's Optuna: one Python process, begun with the first run, that
 // asks us for the values.
-func optuna(ctx context.Context, s settings, problems []suite.Problem, sampler string, open int) ([][]float64, error) {
-	cmd := exec.CommandContext(ctx, s.python, s.peer, sampler)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%w (Optuna comes with apt-get install python3-optuna)", err)
-	}
-	var curves [][]float64
-	answers := bufio.NewReader(out)
-	for _, p := range problems {
-		var runs [][]float64
-		for seed := uint64(firstSeed); seed < uint64(firstSeed+s.seeds); seed++ {
-			best, err := converse(in, answers, p, seed, s.trials, open)
-			if err != nil {
-				in.Close()
-				return nil, fmt.Errorf("%s: %w; %v", p.Name, err, cmd.Wait())
-			}
-			runs = append(runs, best)
+type optuna struct {
+	settings
+	sampler string
+	open    int
+
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func (o *optuna) run(ctx context.Context, p suite.Problem, seed uint64) ([]float64, error) {
+	if o.cmd == nil {
+		cmd := exec.CommandContext(ctx, o.python, o.peer, o.sampler)
+		cmd.Stderr = os.Stderr
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			return nil, err
 		}
-		curves = append(curves, median(runs, s.trials))
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return nil, err
+		}
+		if err := cmd.Start(); err != nil {
+			return nil, fmt.Errorf("%w (Optuna comes with apt-get install python3-optuna)", err)
+		}
+		o.cmd, o.in, o.out = cmd, in, bufio.NewReader(out)
 	}
-	in.Close()
-	return curves, cmd.Wait()
+	return converse(o.in, o.out, p, seed, o.trials, o.open)
+}
+
+// close ends the process and says how it ended.
+func (o *optuna) close() error {
+	if o.cmd == nil {
+		return nil
+	}
+	o.in.Close()
+	return o.cmd.Wait()
 }
 
 // converse carries one run of the peer through.

@@ -1401,14 +1401,16 @@ func (x *VerifySweepResponse) GetTrials() int64 {
 }
 
 type ProposalDifference struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Trial         int64                  `protobuf:"varint,1,opt,name=trial,proto3" json:"trial,omitempty"`
-	RecordedJson  string                 `protobuf:"bytes,2,opt,name=recorded_json,json=recordedJson,proto3" json:"recorded_json,omitempty"`
-	ComputedJson  string                 `protobuf:"bytes,3,opt,name=computed_json,json=computedJson,proto3" json:"computed_json,omitempty"` // empty: the search method proposes nothing there
-	Seen          int64                  `protobuf:"varint,4,opt,name=seen,proto3" json:"seen,omitempty"`
-	Source        ProposalSource         `protobuf:"varint,5,opt,name=source,proto3,enum=atelier.v1.ProposalSource" json:"source,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Trial          int64                  `protobuf:"varint,1,opt,name=trial,proto3" json:"trial,omitempty"`
+	RecordedJson   string                 `protobuf:"bytes,2,opt,name=recorded_json,json=recordedJson,proto3" json:"recorded_json,omitempty"`
+	ComputedJson   string                 `protobuf:"bytes,3,opt,name=computed_json,json=computedJson,proto3" json:"computed_json,omitempty"` // empty: the search method proposes nothing there
+	Seen           int64                  `protobuf:"varint,4,opt,name=seen,proto3" json:"seen,omitempty"`
+	Source         ProposalSource         `protobuf:"varint,5,opt,name=source,proto3,enum=atelier.v1.ProposalSource" json:"source,omitempty"`
+	RecordedOrigin *Origin                `protobuf:"bytes,6,opt,name=recorded_origin,json=recordedOrigin,proto3" json:"recorded_origin,omitempty"` // what the trial starts from; absent: from scratch
+	ComputedOrigin *Origin                `protobuf:"bytes,7,opt,name=computed_origin,json=computedOrigin,proto3" json:"computed_origin,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ProposalDifference) Reset() {
@@ -1474,6 +1476,20 @@ func (x *ProposalDifference) GetSource() ProposalSource {
 		return x.Source
 	}
 	return ProposalSource_PROPOSAL_SOURCE_UNSPECIFIED
+}
+
+func (x *ProposalDifference) GetRecordedOrigin() *Origin {
+	if x != nil {
+		return x.RecordedOrigin
+	}
+	return nil
+}
+
+func (x *ProposalDifference) GetComputedOrigin() *Origin {
+	if x != nil {
+		return x.ComputedOrigin
+	}
+	return nil
 }
 
 type GetImportanceRequest struct {
@@ -4692,13 +4708,15 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\vdifferences\x18\x03 \x03(\v2\x1e.atelier.v1.ProposalDifferenceR\vdifferences\x12\x14\n" +
 	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x18\n" +
 	"\athrough\x18\x05 \x01(\x03R\athrough\x12\x16\n" +
-	"\x06trials\x18\x06 \x01(\x03R\x06trials\"\xbc\x01\n" +
+	"\x06trials\x18\x06 \x01(\x03R\x06trials\"\xb6\x02\n" +
 	"\x12ProposalDifference\x12\x14\n" +
 	"\x05trial\x18\x01 \x01(\x03R\x05trial\x12#\n" +
 	"\rrecorded_json\x18\x02 \x01(\tR\frecordedJson\x12#\n" +
 	"\rcomputed_json\x18\x03 \x01(\tR\fcomputedJson\x12\x12\n" +
 	"\x04seen\x18\x04 \x01(\x03R\x04seen\x122\n" +
-	"\x06source\x18\x05 \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\"&\n" +
+	"\x06source\x18\x05 \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\x12;\n" +
+	"\x0frecorded_origin\x18\x06 \x01(\v2\x12.atelier.v1.OriginR\x0erecordedOrigin\x12;\n" +
+	"\x0fcomputed_origin\x18\a \x01(\v2\x12.atelier.v1.OriginR\x0ecomputedOrigin\"&\n" +
 	"\x14GetImportanceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x9e\x01\n" +
 	"\x15GetImportanceResponse\x12?\n" +
@@ -5084,13 +5102,13 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*Objective)(nil),                  // 79: atelier.v1.Objective
 	(*Checkpoint)(nil),                 // 80: atelier.v1.Checkpoint
 	(ProposalSource)(0),                // 81: atelier.v1.ProposalSource
-	(TrialStatus)(0),                   // 82: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 83: atelier.v1.Trial
-	(*Report)(nil),                     // 84: atelier.v1.Report
-	(SweepStatus)(0),                   // 85: atelier.v1.SweepStatus
-	(Verdict)(0),                       // 86: atelier.v1.Verdict
-	(*Worker)(nil),                     // 87: atelier.v1.Worker
-	(*Origin)(nil),                     // 88: atelier.v1.Origin
+	(*Origin)(nil),                     // 82: atelier.v1.Origin
+	(TrialStatus)(0),                   // 83: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 84: atelier.v1.Trial
+	(*Report)(nil),                     // 85: atelier.v1.Report
+	(SweepStatus)(0),                   // 86: atelier.v1.SweepStatus
+	(Verdict)(0),                       // 87: atelier.v1.Verdict
+	(*Worker)(nil),                     // 88: atelier.v1.Worker
 	(ExitClass)(0),                     // 89: atelier.v1.ExitClass
 	(*Member)(nil),                     // 90: atelier.v1.Member
 }
@@ -5110,116 +5128,118 @@ var file_atelier_v1_api_proto_depIdxs = []int32{
 	77, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
 	24, // 13: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
 	81, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	27, // 15: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
-	30, // 16: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	79, // 17: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	82, // 18: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	83, // 19: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	83, // 20: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	84, // 21: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	83, // 22: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	83, // 23: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
-	51, // 24: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	85, // 25: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	84, // 26: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	80, // 27: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
-	54, // 28: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	86, // 29: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
-	1,  // 30: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	83, // 31: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	87, // 32: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
-	45, // 33: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
-	45, // 34: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
-	48, // 35: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
-	45, // 36: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	86, // 37: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	76, // 38: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
-	51, // 39: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	79, // 40: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	80, // 41: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	88, // 42: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	53, // 43: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	84, // 44: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	80, // 45: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	54, // 46: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	89, // 47: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	56, // 48: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 49: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	86, // 50: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	87, // 51: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	90, // 52: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	90, // 53: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 54: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 55: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 56: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 57: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	10, // 58: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	12, // 59: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	14, // 60: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	16, // 61: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	18, // 62: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	20, // 63: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	22, // 64: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	25, // 65: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	28, // 66: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	31, // 67: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	33, // 68: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	35, // 69: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	37, // 70: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	39, // 71: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	41, // 72: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	43, // 73: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	46, // 74: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	49, // 75: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	52, // 76: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	57, // 77: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	59, // 78: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	61, // 79: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	63, // 80: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	65, // 81: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	67, // 82: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	69, // 83: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	71, // 84: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	72, // 85: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	74, // 86: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 87: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 88: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 89: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 90: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	11, // 91: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	13, // 92: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	15, // 93: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	17, // 94: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	19, // 95: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	21, // 96: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	23, // 97: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	26, // 98: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	29, // 99: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	32, // 100: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	34, // 101: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	36, // 102: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	38, // 103: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	40, // 104: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	42, // 105: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	44, // 106: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	47, // 107: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	50, // 108: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	55, // 109: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	58, // 110: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	60, // 111: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	62, // 112: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	64, // 113: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	66, // 114: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	68, // 115: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	70, // 116: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	72, // 117: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	73, // 118: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	75, // 119: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	87, // [87:120] is the sub-list for method output_type
-	54, // [54:87] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	82, // 15: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	82, // 16: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	27, // 17: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
+	30, // 18: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
+	79, // 19: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	83, // 20: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	84, // 21: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	84, // 22: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	85, // 23: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	84, // 24: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	84, // 25: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	51, // 26: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
+	86, // 27: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	85, // 28: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	80, // 29: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	54, // 30: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	87, // 31: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	1,  // 32: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
+	84, // 33: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	88, // 34: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	45, // 35: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
+	45, // 36: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
+	48, // 37: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
+	45, // 38: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
+	87, // 39: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	76, // 40: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	51, // 41: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
+	79, // 42: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	80, // 43: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	82, // 44: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	53, // 45: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	85, // 46: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	80, // 47: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	54, // 48: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	89, // 49: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	56, // 50: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,  // 51: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	87, // 52: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	88, // 53: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	90, // 54: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	90, // 55: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	2,  // 56: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 57: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 58: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 59: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	10, // 60: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	12, // 61: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	14, // 62: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	16, // 63: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	18, // 64: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	20, // 65: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	22, // 66: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	25, // 67: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	28, // 68: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	31, // 69: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	33, // 70: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	35, // 71: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	37, // 72: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	39, // 73: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	41, // 74: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	43, // 75: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	46, // 76: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	49, // 77: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	52, // 78: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	57, // 79: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	59, // 80: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	61, // 81: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	63, // 82: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	65, // 83: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	67, // 84: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	69, // 85: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	71, // 86: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	72, // 87: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	74, // 88: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 89: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 90: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 91: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 92: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	11, // 93: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	13, // 94: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	15, // 95: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	17, // 96: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	19, // 97: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	21, // 98: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	23, // 99: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	26, // 100: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	29, // 101: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	32, // 102: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	34, // 103: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	36, // 104: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	38, // 105: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	40, // 106: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	42, // 107: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	44, // 108: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	47, // 109: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	50, // 110: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	55, // 111: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	58, // 112: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	60, // 113: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	62, // 114: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	64, // 115: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	66, // 116: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	68, // 117: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	70, // 118: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	72, // 119: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	73, // 120: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	75, // 121: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	89, // [89:122] is the sub-list for method output_type
+	56, // [56:89] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }

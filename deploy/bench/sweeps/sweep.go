@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "atelier/common/proto/atelier/v1"
+	"atelier/deploy/local"
+
+	"connectrpc.com/connect"
+)
+
+// searches holds the keys of a spec in which the methods differ.
+var searches = map[string]string{
+	"gp+asha": "search_method: bayesian\nalgorithm: gp\nstopping: {rule: asha, min_epochs: 3, reduction: 3}\n",
+	"gp":      "search_method: bayesian\nalgorithm: gp\n",
+	"tpe":     "search_method: bayesian\nalgorithm: tpe\n",
+	"genetic": "search_method: genetic\n",
+	"random":  "search_method: random\n",
+}
+
+func names() []string { return slices.Sorted(maps.Keys(searches)) }
+
+// spec of a sweep over six settings of one training.
+func spec(t task, r recipe) string {
+	return fmt.Sprintf(`name: %s-%d
+%sseed: %d
+objective: {metric: val_acc, direction: maximize}
+budget: {trials: %d}
+parallelism: %d
+trainer: torch
+space:
+  lr:              {type: float, low: 1.0e-4, high: 3.0e-1, log: true}
+  weight_decay:    {type: float, low: 1.0e-6, high: 3.0e-2, log: true}
+  momentum:        {type: float, low: 0.0, high: 0.98}
+  label_smoothing: {type: float, low: 0.0, high: 0.4}
+  batch_size:      {type: categorical, choices: [8, 16, 32, 64]}
+  augmentation.rotation: {type: float, low: 0.0, high: 45.0}
+training:
+  model: %s
+  optimizer: sgd
+  schedule: cosine
+  epochs: %d
+  image_size: %d
+  data: {train: %q, validation: %q}
+`, t.Method, t.Seed, searches[t.Method], t.Seed, r.Trials, r.Slots, r.Model, r.Epochs, r.ImageSize, filepath.Join(r.Data, "train"), filepath.Join(r.Data, "validation"))
+}
+
+// figures of one sweep.
+type figures struct {
+	task
+	Recipe   recipe   `json:"recipe"`
+	Status   string   `json:"status"`
+	Best     float64  `json:"best"`     // validation accuracy
+	BestAt   int64    `json:"best_at"`  // its trial
+	Test     float64  `json:"test"`     // accuracy of its checkpoint on pictures that no sweep saw
+	Epochs   int64    `json:"epochs"`   // of all trials
+	Training float64  `json:"training"` // seconds of all runs together
+	Wall     float64  `json:"wall"`     // seconds the sweep ran
+	Proposed int64    `json:"proposed"` // trials
+	Failed   int64    `json:"failed"`   // and diverged
+	Trials   []result `json:"trials"`
+}
+
+// result of one trial.
+type result struct {
+	Value    float64 `json:"value"` // 0 for none
+	Epochs   int32   `json:"epochs"`
+	Training float64 `json:"training"` // seconds
+}
+
+type bench struct {
+	cluster *local.Cluster
+	bin     string
+}
+
+// sweep runs one and gathers its figures.
+func (b *bench) sweep(ctx context.Context, t task, r recipe) (figures, error) {
+	f := figures{task: t, Recipe: r}
+	c := b.cluster.Client()
+	made, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{
+		RequestId: fmt.Sprintf("%s-%d-%d", t.Method, t.Seed, time.Now().UnixNano()), SpecYaml: spec(t, r), SpecName: t.Method + ".yaml",
+	}))
+	if err != nil {
+		return f, err
+	}
+	id := made.Msg.Sweep.Id
+	fmt.Fprintf(os.Stderr, "%s, seed %d: sweep %s at %s\n", t.Method, t.Seed, id, strings.Join(b.cluster.APIAddrs(), ","))
+	s, err := b.follow(ctx, id)
+	if err != nil {
+		return f, err
+	}
+	f.Status = strings.ToLower(strings.TrimPrefix(s.Status.String(), "SWEEP_STATUS_"))
+	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Best == nil {
+		return f, fmt.Errorf("sweep %s is %s: %s", id, f.Status, s.Failure)
+	}
+	f.Best, f.BestAt, f.Epochs, f.Wall = s.Best.Value, s.Best.Number, s.Epochs, float64(s.SpentMs)/1000
+	f.Proposed, f.Failed = s.Counts.Proposed, s.Counts.Failed+s.Counts.Diverged
+	if f.Trials, err = b.trials(ctx, id); err != nil {
+		return f, err
+	}
+	for _, t := range f.Trials {
+		f.Training += t.Training
+	}
+	f.Test, err = b.test(ctx, id, r)
+	return f, err
+}
+
+// follow waits for the end of a sweep.
+func (b *bench) follow(ctx context.Context, id string) (*v1.Sweep, error) {
+	said := int64(-1)
+	for {
+		got, err := b.cluster.Client().Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: id}))
+		if err != nil {
+			return nil, err
+		}
+		s := got.Msg.Sweep
+		ended := s.Counts.Finished + s.Counts.Stopped + s.Counts.Failed + s.Counts.Diverged
+		if ended/5 != said/5 || said < 0 {
+			said = ended
+			fmt.Fprintf(os.Stderr, "  %4.0f s: %d of %d trials, %d epochs, best %.4f\n", float64(s.SpentMs)/1000, ended, s.BudgetTrials, s.Epochs, s.GetBest().GetValue())
+		}
+		if s.Status >= v1.SweepStatus_SWEEP_STATUS_FINISHED {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// trials lists what each trial came to, in their order.
+func (b *bench) trials(ctx context.Context, id string) ([]result, error) {
+	got, err := b.cluster.Client().Trials.ListTrials(ctx, connect.NewRequest(&v1.ListTrialsRequest{SweepId: id}))
+	if err != nil {
+		return nil, err
+	}
+	var out []result
+	for _, t := range got.Msg.Trials {
+		r := result{Epochs: t.Epoch}
+		if t.HasValue {
+			r.Value = t.Value
+		}
+		for _, n := range t.Runs {
+			r.Training += float64(n.EndedMs-n.StartedMs) / 1000
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// test measures the sweep's best checkpoint on the pictures set apart.
+func (b *bench) test(ctx context.Context, id string, r recipe) (float64, error) {
+	model := filepath.Join(b.cluster.Dir, id+".pth")
+	defer os.Remove(model)
+	pull := exec.CommandContext(ctx, filepath.Join(b.bin, "atelier"), "checkpoint", "pull", id, "--to", model, "--shared", b.cluster.SharedDir)
+	pull.Env = append(os.Environ(), "ATELIER_ADDR="+strings.Join(b.cluster.APIAddrs(), ","))
+	if out, err := pull.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("checkpoint pull: %w: %s", err, out)
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "atelier-trainer"), "evaluate", "--checkpoint", model, "--data", filepath.Join(r.Data, "test"),
+		"--cache", filepath.Join(b.cluster.Dir, "cache"), "--threads", "1", "--device", "cpu")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("atelier-trainer evaluate: %w", err)
+	}
+	var m struct {
+		Accuracy *float64 `json:"accuracy"`
+	}
+	if err := json.Unmarshal(out, &m); err != nil || m.Accuracy == nil {
+		return 0, errors.Join(fmt.Errorf("atelier-trainer evaluate says %.200q", out), err)
+	}
+	return *m.Accuracy, nil
+}
