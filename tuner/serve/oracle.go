@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"atelier/common/openmp"
 )
 
 // Oracle is the trainer that answers, a child process that is started anew when
@@ -104,6 +106,7 @@ func (o *Oracle) keep(ctx context.Context, first chan<- error) {
 
 func (o *Oracle) run(ctx context.Context) error {
 	cmd := exec.Command(o.trainer, o.args...)
+	cmd.Env = openmp.Environ()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to handle
 	stdin, err := cmd.StdinPipe()                         // its end is the child's
 	if err != nil {

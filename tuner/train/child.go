@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"atelier/common/openmp"
 	"atelier/common/trainerproto"
 )
 
@@ -81,6 +82,7 @@ var starts = sync.OnceValue(func() chan<- func() {
 // command prepares a trainer's process; it is not started yet.
 func command(trainer string, log io.Writer, args ...string) *exec.Cmd {
 	cmd := exec.Command(trainer, args...)
+	cmd.Env = openmp.Environ()
 	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
