@@ -16,6 +16,8 @@ type Axes struct {
 	Title, X, Y string
 	LogX, LogY  bool
 	Low, High   *float64
+	Choices     []string  // names of the horizontal axis' whole numbers, from 0
+	Levels      [2]string // where points have levels: what the colours' ends mean, beside a colour bar
 }
 
 // At is a bound of an axis.
@@ -34,6 +36,16 @@ func (a Axes) axes() *gonum.Plot {
 	}
 	p.X.Label.Text, p.Y.Label.Text = a.X, a.Y
 	return p
+}
+
+// name puts the choices on the horizontal axis and returns the height that
+// they take more than numbers do.
+func (a Axes) name(p *gonum.Plot, room vg.Length) vg.Length {
+	if len(a.Choices) == 0 {
+		return 0
+	}
+	p.X.Min, p.X.Max = -0.5, float64(len(a.Choices))-0.5
+	return nominal(&p.X, a.Choices, room/vg.Length(len(a.Choices))) - 14
 }
 
 // bound settles the ranges once all data is in: a little air, logarithms only
@@ -173,7 +185,23 @@ func legend(c draw.Canvas, entries []entry) draw.Canvas {
 // chart puts heading, axes and legend together.
 func (a Axes) chart(width, height vg.Length, p *gonum.Plot, entries []entry) *Panel {
 	a.bound(p)
+	height += a.name(p, width-60)
+	right := vg.Length(4)
+	if a.Levels != [2]string{} {
+		right = 26 + max(letters(8, false).Width(a.Levels[0]), letters(8, false).Width(a.Levels[1]))
+	}
 	return &Panel{width: width, height: height, draw: func(c draw.Canvas) {
-		p.Draw(draw.Crop(legend(title(c, a.Title), entries), 0, -4, 0, 0))
+		c = legend(title(c, a.Title), entries)
+		p.Draw(draw.Crop(c, 0, -right, 0, 0))
+		if right > 4 {
+			viridis.bar(draw.Crop(c, c.Max.X-c.Min.X-right+10, 0, 40, -6), a.Levels[0], a.Levels[1])
+		}
 	}}
+}
+
+// Wide makes a panel some times as wide as it needs to be.
+func Wide(p *Panel, times float64) *Panel {
+	wide := *p
+	wide.width *= vg.Length(times)
+	return &wide
 }

@@ -112,6 +112,7 @@ func (f Figure) Save(path string, panels ...*Panel) error {
 var (
 	ink   = color.NRGBA{R: 34, G: 34, B: 34, A: 255}
 	faint = color.NRGBA{R: 224, G: 224, B: 224, A: 255}
+	shade = color.NRGBA{R: 160, G: 165, B: 175, A: 255} // one line of many
 	veil  = color.NRGBA{R: 255, G: 255, B: 255, A: 200} // under letters that stand on lines
 )
 

@@ -15,7 +15,7 @@ type Series struct {
 	Name   string
 	X, Y   []float64
 	Points bool      // the points, without a line
-	Faint  bool      // one of many: thin, without a place in the legend
+	Faint  bool      // one of many: thin and grey, without a place in the legend
 	Level  []float64 // shares in [0, 1] that colour the points; nil = the series' colour
 }
 
@@ -59,7 +59,7 @@ func Lines(a Axes, series ...Series) *Panel {
 	for _, s := range series {
 		style := line(color, 1.6)
 		if s.Faint {
-			style.Width, style.Dashes = 0.5, nil
+			style.Color, style.Width, style.Dashes = shade, 0.5, nil
 		} else {
 			color++
 		}

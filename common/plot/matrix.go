@@ -2,6 +2,8 @@ package plot
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
@@ -13,8 +15,10 @@ import (
 type Cells struct {
 	Rows, Columns []string
 	Values        [][]float64
-	Labels        [][]string // written into the cells; nil = the values
+	Labels        [][]string // written into the cells, in lines; nil = the values
 	Counts        bool       // white to blue from 0, as a confusion matrix; else viridis over the values' range
+	Low, High     *float64   // the colours' range; nil = the values'
+	LowIsBest     bool       // the bright end stands for low values
 }
 
 // Matrix draws a heat map with the numbers in its cells.
@@ -43,8 +47,18 @@ func Matrix(a Axes, m Cells) *Panel {
 	if m.Counts {
 		colors, low = blues, 0
 	}
+	if m.Low != nil {
+		low = *m.Low
+	}
+	if m.High != nil {
+		high = *m.High
+	}
 	if low > high {
 		low, high = 0, 1
+	}
+	if m.LowIsBest {
+		colors = slices.Clone(colors)
+		slices.Reverse(colors)
 	}
 	share := func(v float64) float64 {
 		if high == low {
@@ -76,8 +90,13 @@ func Matrix(a Axes, m Cells) *Panel {
 					label = m.Labels[i][k]
 				}
 				number.Color = on(clr)
-				if label != "" && number.Width(label) <= w-2 && h >= 9 {
-					c.FillText(number, vg.Point{X: x + w/2, Y: y + h/2}, label)
+				lines := strings.Split(label, "\n")
+				step := number.Font.Size * 1.15
+				if label == "" || widest(lines, number) > w-2 || h < 9 || vg.Length(len(lines))*step > h {
+					continue
+				}
+				for n, text := range lines {
+					c.FillText(number, vg.Point{X: x + w/2, Y: y + h/2 + (vg.Length(len(lines)-1)/2-vg.Length(n))*step}, text)
 				}
 			}
 		}

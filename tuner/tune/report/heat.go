@@ -1,0 +1,159 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+
+	"atelier/common/plot"
+	"atelier/common/space"
+)
+
+const (
+	mostListed = 8  // values of a number that stand alone in a heat map
+	bins       = 6  // else: even stretches of its axis
+	mostChosen = 16 // choices of one axis of a heat map
+)
+
+// heatmaps shows the median value over two parameters at a time.
+func (v *view) heatmaps() (f plot.Figure, panels []*plot.Panel, reason string) {
+	if len(v.ranked) < 2 {
+		return f, nil, "fewer than two trials have a value"
+	}
+	// Pairs among the n most important parameters are tried until enough show
+	// something: a pair whose second is active only where the first has one
+	// value shows nothing.
+	able := v.chief(len(v.Space.Params), func(k int) bool { return v.varied(k) && len(v.Space.Params[k].Choices) <= mostChosen })
+	if len(able) < 2 {
+		return f, nil, fmt.Sprintf("it takes two parameters that vary; there is %d", len(able))
+	}
+	_, low, high, note := v.values()
+	left := 0
+	for j := 1; j < len(able); j++ {
+		for i := range j {
+			if len(panels) == mostPairs {
+				left++
+				continue
+			}
+			if p := v.heatmap(able[i], able[j], low, high); p != nil {
+				panels = append(panels, p)
+			}
+		}
+	}
+	if len(panels) == 0 {
+		return f, nil, "no two parameters vary together"
+	}
+	title := fmt.Sprintf("median %s, %s, number of trials below%s", v.Metric, v.direction(), note)
+	if left > 0 {
+		title += fmt.Sprintf("; %s left out", plural(left, "less important pair"))
+	}
+	return plot.Figure{Title: v.title(title), Columns: min(3, len(panels))}, panels, ""
+}
+
+// heatmap is one pair; nil where it would have a single row or column.
+func (v *view) heatmap(a, b int, low, high float64) *plot.Panel {
+	ax, bx := v.cells(a), v.cells(b)
+	if len(ax.names) < 2 || len(bx.names) < 2 {
+		return nil
+	}
+	held := make([][][]float64, len(bx.names))
+	for i := range held {
+		held[i] = make([][]float64, len(ax.names))
+	}
+	rows, columns := map[int]bool{}, map[int]bool{}
+	for _, t := range v.ranked {
+		i, k := bx.of(v.at(t, b)), ax.of(v.at(t, a))
+		if i >= 0 && k >= 0 {
+			held[i][k] = append(held[i][k], t.Value)
+			rows[i], columns[k] = true, true
+		}
+	}
+	if len(rows) < 2 || len(columns) < 2 {
+		return nil
+	}
+	m := plot.Cells{Rows: bx.names, Columns: ax.names, Low: plot.At(low), High: plot.At(high), LowIsBest: !v.Maximize}
+	for i := range held {
+		values, labels := make([]float64, len(ax.names)), make([]string, len(ax.names))
+		for k, xs := range held[i] {
+			values[k] = math.NaN()
+			if len(xs) > 0 {
+				values[k] = median(xs)
+				labels[k] = fmt.Sprintf("%.3g\n%d", values[k], len(xs))
+			}
+		}
+		m.Values, m.Labels = append(m.Values, values), append(m.Labels, labels)
+	}
+	pa, pb := v.Space.Params[a].Name, v.Space.Params[b].Name
+	// Numbers grow upwards, as on any chart.
+	if v.Space.Params[b].Kind != space.KindCategorical {
+		slices.Reverse(m.Rows)
+		slices.Reverse(m.Values)
+		slices.Reverse(m.Labels)
+	}
+	return plot.Matrix(plot.Axes{Title: pb + " x " + pa, X: pa, Y: pb}, m)
+}
+
+func median(xs []float64) float64 {
+	sorted := slices.Sorted(slices.Values(xs))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// cellAxis cuts a parameter into cells.
+type cellAxis struct {
+	names []string
+	of    func(x float64) int // -1: in none
+}
+
+func (v *view) cells(k int) cellAxis {
+	p := &v.Space.Params[k]
+	if p.Kind == space.KindCategorical {
+		return cellAxis{choices(p), func(x float64) int {
+			if math.IsNaN(x) {
+				return -1
+			}
+			return int(x)
+		}}
+	}
+	var seen []float64
+	for _, t := range v.ranked {
+		if x := v.at(t, k); finite(x) && !slices.Contains(seen, x) {
+			seen = append(seen, x)
+		}
+	}
+	sort.Float64s(seen)
+	if len(seen) <= mostListed {
+		var names []string
+		for _, x := range seen {
+			names = append(names, plot.Number(x))
+		}
+		return cellAxis{names, func(x float64) int { return slices.Index(seen, x) }}
+	}
+	// Over what was tried, not over the whole axis: a search narrows.
+	low, high := seen[0], seen[len(seen)-1]
+	edge := func(i int) float64 { return low + (high-low)*float64(i)/bins }
+	place := func(x float64) float64 { return (x - low) / (high - low) }
+	if p.Log && low > 0 {
+		edge = func(i int) float64 { return low * math.Pow(high/low, float64(i)/bins) }
+		place = func(x float64) float64 { return math.Log(x/low) / math.Log(high/low) }
+	}
+	var names []string
+	for i := range bins {
+		names = append(names, short(edge(i))+"-"+short(edge(i+1)))
+	}
+	return cellAxis{names, func(x float64) int {
+		if !finite(x) {
+			return -1
+		}
+		return min(max(int(place(x)*bins), 0), bins-1)
+	}}
+}
+
+// short is an end of a cell, in two figures or as a whole number.
+func short(x float64) string {
+	if math.Abs(x) >= 100 && math.Abs(x) < 1e6 {
+		return fmt.Sprintf("%.0f", x)
+	}
+	return fmt.Sprintf("%.2g", x)
+}
