@@ -61,7 +61,7 @@ func (e *Env) sweepCommands() *ucli.Command {
 		action("stop", "end a sweep early and keep its results", atelierv1.SweepAction_SWEEP_ACTION_STOP,
 			"Running trials are told to stop at their next epoch; their values count."),
 		action("cancel", "end a sweep at once", atelierv1.SweepAction_SWEEP_ACTION_CANCEL, "Open trials are dropped; ended ones keep their values."),
-		e.exportCommand(),
+		e.exportCommand(), e.reportCommand(),
 		verb(&ucli.Command{Name: "simulate", Usage: "run a spec's search alone, without a cluster", ArgsUsage: "SPEC",
 			Description: "CMD stays up, reads one JSON object a line, {\"trial\":1,\"params\":{...}}, and answers\n" +
 				"{\"trial\":1,\"value\":0.5}. The output is one JSON object a trial.",

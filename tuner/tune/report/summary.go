@@ -170,7 +170,7 @@ func (v *view) busy() string {
 	if len(slots) == 0 || all == nil || *all == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d, busy %.0f %% of the time", len(slots), 100*used/float64(*all)/float64(len(slots)))
+	return fmt.Sprintf("%d, busy %.0f %% of the time", len(slots), min(100, 100*used/float64(*all)/float64(len(slots))))
 }
 
 // trainCommand trains a trial's configuration with `atelier train`.

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"fmt"
+
+	"atelier/tuner/tune"
+	"atelier/tuner/tune/report"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func (e *Env) reportCommand() *ucli.Command {
+	return verb(&ucli.Command{Name: "report", Usage: "write what came of a sweep: results, summary, pictures", ArgsUsage: "ID",
+		Description: "Writes tuning_results.json, diagnostics_summary.txt, trials/ and PNG pictures into a folder, whose\n" +
+			"path goes to standard output. A sweep that goes on gives a report of what is known now; doing it again\n" +
+			"replaces the files. What cannot be drawn is told in the summary.",
+		Flags: []ucli.Flag{
+			&ucli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`DIR` of the report (default: report-ID)"},
+			&ucli.BoolFlag{Name: "no-plots", Usage: "no pictures"},
+		}, Action: e.sweepReport}, 1, 1,
+		"atelier sweep report s-k3v9q2ma", "atelier sweep report s-k3v9q2ma -o reports/facades --no-plots")
+}
+
+func (e *Env) sweepReport(c *ucli.Context) error {
+	api, err := e.patient(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	s, err := tune.Collect(c.Context, api, c.Args().First())
+	if err != nil {
+		return err
+	}
+	dir := c.String("out")
+	if dir == "" {
+		dir = "report-" + s.ID
+	}
+	w, err := report.Write(e.path(dir), s, report.Options{NoPlots: c.Bool("no-plots")})
+	if err != nil {
+		return err
+	}
+	if !c.Bool("no-plots") {
+		for _, o := range w.Omitted {
+			e.say("no %s: %s", o.Name, o.Reason)
+		}
+	}
+	_, err = fmt.Fprintln(e.Out, dir)
+	return err
+}
