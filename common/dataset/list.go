@@ -20,6 +20,29 @@ var Extensions = []string{".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif
 //
 // Errors: the folder is missing or unreadable, has no subfolders, or has classes without pictures (each named).
 func List(dir string) (*Folder, error) {
+	f, err := Survey(dir)
+	if err != nil {
+		return nil, err
+	}
+	var empty []string
+	for class, n := range f.Counts() {
+		if n == 0 {
+			empty = append(empty, fmt.Sprintf("%q", f.Classes[class]))
+		}
+	}
+	if len(empty) > 0 {
+		noun := "class"
+		if len(empty) > 1 {
+			noun = "classes"
+		}
+		return nil, fmt.Errorf("image folder %s: no pictures in %s %s: add pictures (%s) or remove the folder",
+			dir, noun, strings.Join(empty, ", "), strings.Join(Extensions, " "))
+	}
+	return f, nil
+}
+
+// Survey is List for somebody who looks and does not train: a class without pictures stands in it with none.
+func Survey(dir string) (*Folder, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -56,26 +79,13 @@ func List(dir string) (*Folder, error) {
 		return nil, fmt.Errorf("image folder %s has no class folders: put the pictures of each class into a subfolder named after the class", dir)
 	}
 	slices.Sort(f.Classes)
-	var empty []string
 	for class, name := range f.Classes {
-		before := len(f.Files)
 		w := walker{root: dir, class: class}
 		if err := w.walk(name, nil); err != nil {
 			return nil, fmt.Errorf("image folder %s: class %q: %w", dir, name, err)
 		}
 		w.sort()
 		f.Files = append(f.Files, w.files...)
-		if len(f.Files) == before {
-			empty = append(empty, fmt.Sprintf("%q", name))
-		}
-	}
-	if len(empty) > 0 {
-		noun := "class"
-		if len(empty) > 1 {
-			noun = "classes"
-		}
-		return nil, fmt.Errorf("image folder %s: no pictures in %s %s: add pictures (%s) or remove the folder",
-			dir, noun, strings.Join(empty, ", "), strings.Join(Extensions, " "))
 	}
 	return f, nil
 }

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -38,9 +36,7 @@ func (e *Env) dataCommands() *ucli.Command {
 				&ucli.IntFlag{Name: "workers", Usage: "decode `N` pictures at a time; 0 = one a core"},
 			}, Action: e.pack}, 1, 1,
 			"atelier data pack data/facades/train --size 64"),
-		verb(&ucli.Command{Name: "info", Usage: "classes and pictures of an image folder or a packed set", ArgsUsage: "FOLDER|FILE",
-			Flags: []ucli.Flag{outputFlag()}, Action: e.dataInfo}, 1, 1,
-			"atelier data info data/facades/train", "atelier data info data/facades/train -o json"),
+		e.dataInfo(),
 	)
 }
 
@@ -106,46 +102,4 @@ func (e *Env) pack(c *ucli.Context) error {
 	e.say("%d pictures %s, %d skipped, %s", report.Images, how, len(report.Skipped), bytesOf(report.Bytes))
 	_, err = fmt.Fprintln(e.Out, path)
 	return err
-}
-
-type classRecord struct {
-	Class  string `json:"class"`
-	Index  int    `json:"index"`
-	Images int    `json:"images"`
-}
-
-func (e *Env) dataInfo(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	path := e.path(c.Args().First())
-	var classes []string
-	var counts []int
-	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
-		set, err := dataset.OpenPack(path)
-		if err != nil {
-			return err
-		}
-		defer set.Close()
-		classes, counts = set.Classes(), set.Counts()
-		e.say("packed set of %d pictures, %d x %d pixels, %d skipped when it was packed, SHA-256 %s", set.Len(), set.Size(), set.Size(), len(set.Skipped()), set.Digest())
-	} else {
-		folder, err := dataset.List(path)
-		if err != nil {
-			return err
-		}
-		classes, counts = folder.Classes, folder.Counts()
-		e.say("image folder of %d pictures in %d classes", len(folder.Files), len(classes))
-	}
-	records := []classRecord{}
-	for i, name := range classes {
-		records = append(records, classRecord{name, i, counts[i]})
-	}
-	return e.print(c, records, func() table {
-		t := table{head: []string{"INDEX", "CLASS", "PICTURES"}}
-		for _, r := range records {
-			t.rows = append(t.rows, []string{strconv.Itoa(r.Index), r.Class, strconv.Itoa(r.Images)})
-		}
-		return t
-	})
 }

@@ -37,11 +37,11 @@ type Print struct {
 
 // Of decodes a file's bytes. The error says what is wrong with the picture.
 func Of(b []byte, maxPixels int) (*Print, error) {
-	img, format, err := dataset.Decode(b, maxPixels)
+	img, full, format, err := dataset.DecodeReduced(b, maxPixels, 2*side)
 	if err != nil {
 		return nil, err
 	}
-	p := &Print{SHA: sha256.Sum256(b), Width: img.Bounds().Dx(), Height: img.Bounds().Dy(), Format: format}
+	p := &Print{SHA: sha256.Sum256(b), Width: full.X, Height: full.Y, Format: format}
 	var rgb [3 * side * side]byte
 	dataset.Square(rgb[:], img, format, side, side, dataset.Stretch, dataset.Bilinear)
 	for i := range side * side {

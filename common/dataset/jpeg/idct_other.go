@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package jpeg
+
+func whole(b *[64]int32, dst []byte, stride int) { wholeGo(b, dst, stride) }
