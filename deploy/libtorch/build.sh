@@ -64,6 +64,10 @@ if [ "${1:-}" = --where ]; then
     exit 0
 fi
 
+# Where libraries built on this machine are kept for its other checkouts, by key; empty = nowhere.
+shelf=${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}
+shelf=${shelf:+$shelf/atelier/libtorch}
+
 # --- What goes in -------------------------------------------------------------
 gotorch=$(go list -m -f '{{.Dir}}' github.com/wangkuiyi/gotorch)
 if [ -z "$gotorch" ]; then
@@ -82,17 +86,31 @@ libs="$libs -Wl,--as-needed"
 # Everything that decides the result: sources, flags, compiler, this script, the libraries found.
 key=$( {
     cat "$gotorch"/cgotorch/*.cc "$gotorch"/cgotorch/*.h "$native"/torchx.h "$native"/native/*.cc "$native"/native/*.h "$0" 2>/dev/null || true
-    echo "$flags $libs $rpath"
+    echo "$flags $libs $rpath" | sed "s|$root|.|g" # the same in every checkout
     "$cxx" --version
     ls -lL --time-style=full-iso "$lib"/libtorch*.so "$lib"/libc10*.so
 } | sha256sum | cut -c1-32)
 
 # --- Build --------------------------------------------------------------------
+# gotorch's cgo lines name c10, torch and torch_cpu. Empty archives of these names, found first, keep
+# the Go program free of them: the same atelier-trainer runs with any libcgotorch.so.
+link_archives() {
+    mkdir -p "$out/link"
+    for n in c10 torch torch_cpu; do rm -f "$out/link/lib$n.a"; ar rcs "$out/link/lib$n.a"; done
+}
+
 build() {
     mkdir -p "$out"
     exec 9>"$out/.lock"
     command -v flock >/dev/null && flock 9 # two makes at once: the second finds the first's result
     if [ -e "$out/libcgotorch.so" ] && [ "$(cat "$out/key" 2>/dev/null)" = "$key" ]; then return; fi
+    if [ -n "$shelf" ] && [ -e "$shelf/$key.so" ]; then
+        say "taking libcgotorch.so as built before, $shelf/$key.so"
+        link_archives
+        cp "$shelf/$key.so" "$out/.libcgotorch.so" && mv "$out/.libcgotorch.so" "$out/libcgotorch.so"
+        echo "$key" >"$out/key"
+        return
+    fi
     say "building libcgotorch.so against $lib (cuda: $with_cuda)"
     started=$(date +%s)
     work=$out/work
@@ -104,13 +122,14 @@ build() {
     "$cxx" $flags -c "$work/torchx.cc" -o "$work/torchx.o" || { wait $first || true; die "torchx did not compile"; }
     wait $first || die "gotorch's sources did not compile against this libtorch"
     "$cxx" -shared -o "$work/libcgotorch.so" "$work/gotorch.o" "$work/torchx.o" $libs "-Wl,-rpath,$rpath" -Wl,-z,defs -pthread
-    # gotorch's cgo lines name c10, torch and torch_cpu. Empty archives of these names, found first, keep
-    # the Go program free of them: the same atelier-trainer runs with any libcgotorch.so.
-    mkdir -p "$out/link"
-    for n in c10 torch torch_cpu; do rm -f "$out/link/lib$n.a"; ar rcs "$out/link/lib$n.a"; done
+    link_archives
     mv "$work/libcgotorch.so" "$out/libcgotorch.so"
     rm -rf "$work"
     echo "$key" >"$out/key"
+    # Other checkouts on this machine take it from here; the eight newest stay. It is no loss if that fails.
+    if [ -n "$shelf" ] && mkdir -p "$shelf" && cp "$out/libcgotorch.so" "$shelf/.$key.$$" && mv "$shelf/.$key.$$" "$shelf/$key.so"; then
+        ls -t "$shelf"/*.so | tail -n +9 | while read -r old; do rm -f "$old"; done
+    fi
     say "built in $(($(date +%s) - started)) s"
 }
 ( build ) || exit 1
