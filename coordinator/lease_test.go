@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -240,6 +241,68 @@ func TestSweepsShare(t *testing.T) {
 	}
 	if got[one.Id] != 3 || got[two.Id] != 3 {
 		t.Errorf("shared as %v", got)
+	}
+}
+
+// refuse has a worker take trials and refuse them.
+func refuse(t *testing.T, a *agent, times int) {
+	t.Helper()
+	for range times {
+		a.beat()
+		l := a.acquire(10 * time.Second)
+		if l == nil {
+			t.Fatal("no trial")
+		}
+		a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC))
+	}
+}
+
+// A broken worker refuses what others can train: after two refusals others are
+// asked first, so that it can neither end the sweep nor use its trials up.
+// Started again it is given another chance.
+func TestBrokenWorkerBesideHealthyOne(t *testing.T) {
+	c := startCluster(t, 1).client()
+	sw := create(t, c, spec(6, 4))
+	broken, healthy := newAgent(t, c, "w1"), newAgent(t, c, "w2")
+	refuse(t, broken, 2)
+	healthy.beat()
+	if l := broken.acquire(300 * time.Millisecond); l != nil {
+		t.Errorf("it was asked a third time while another worker stands by: %v", l)
+	}
+	l := healthy.acquire(10 * time.Second)
+	if l == nil {
+		t.Fatal("the healthy worker got nothing")
+	}
+	broken.incarnation = "w1-2" // and still broken
+	refuse(t, broken, 2)
+	healthy.beat(l)
+	if l := broken.acquire(300 * time.Millisecond); l != nil {
+		t.Errorf("it was asked a third time after its restart: %v", l)
+	}
+	healthy.relay(report(l, 1, 0.5), ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	healthy.beat()
+	healthy.work(sw.Id)
+	if s := get(t, c, sw.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Failed != 4 || s.Counts.Finished != 2 {
+		t.Errorf("%v (%s) with %v", s.Status, s.Failure, s.Counts)
+	}
+}
+
+// Where every worker refuses, or the only one does again and again, the spec is
+// at fault.
+func TestEveryWorkerRefuses(t *testing.T) {
+	c := startCluster(t, 1).client()
+	alone := create(t, c, spec(20, 4))
+	one := newAgent(t, c, "w1")
+	refuse(t, one, 3)
+	if s := get(t, c, alone.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FAILED || s.Counts.Failed != 3 {
+		t.Errorf("refused by the only worker: %v with %v", s.Status, s.Counts)
+	}
+	both := create(t, c, spec(20, 4))
+	two := newAgent(t, c, "w2")
+	refuse(t, one, 2)
+	refuse(t, two, 1)
+	if s := get(t, c, both.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FAILED || s.Counts.Failed != 3 || !strings.Contains(s.Failure, "refused") {
+		t.Errorf("refused by both workers: %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 }
 

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"maps"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -169,4 +172,57 @@ func TestWakeUp(t *testing.T) {
 	if d > 250*time.Millisecond {
 		t.Errorf("a waiting worker got its lease %v after the sweep was made", d)
 	}
+}
+
+// A sweep that cannot have an answer ends in a state that says why: its metric
+// is always NaN, its objective or one of several is never reported, nothing
+// meets its constraints.
+func TestSweepsWithoutAnAnswer(t *testing.T) {
+	c := startCluster(t, 1).client()
+	a := newAgent(t, c, "w1")
+	const one = "objective: {metric: loss, direction: minimize}"
+	for name, x := range map[string]struct {
+		keys    string // in place of the objective
+		metrics map[string]float64
+		trials  int64 // that are spent on it
+		says    []string
+	}{
+		"NaN":                  {one, map[string]float64{"loss": math.NaN()}, 5, []string{"none of 5 trials has a value of loss", "NaN"}},
+		"NaN under a rule":     {one + "\nstopping: {rule: patience, patience: 1}", map[string]float64{"loss": math.NaN()}, 5, []string{"none of 5 trials has a value of loss"}},
+		"missing":              {one, map[string]float64{"val_loss": 0.5}, 3, []string{"the first 3 trials never reported the objective", "objective loss", "metrics seen: val_loss"}},
+		"constraints":          {one + "\nconstraints: [{metric: ms, max: 5}]", map[string]float64{"loss": 0.5, "ms": 6}, 5, []string{"none of 5 trials met the constraints ms <= 5", "nearest ms was 6"}},
+		"missing constraint":   {one + "\nconstraints: [{metric: ms, max: 5}]", map[string]float64{"loss": 0.5}, 5, []string{"ms was never reported"}},
+		"one objective of two": {"objectives: [{metric: loss, direction: minimize}, {metric: ms, direction: minimize}]", map[string]float64{"loss": 0.5}, 5, []string{"no trial reported a finite ms"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a.t = t
+			sw := create(t, c, strings.Replace(spec(5, 1), one, x.keys, 1))
+			for s := get(t, c, sw.Id); s.EndedMs == 0; s = get(t, c, sw.Id) {
+				l := a.acquire(200 * time.Millisecond)
+				if l == nil {
+					continue
+				}
+				r := &atelierv1.Report{Epoch: 1}
+				for _, n := range slices.Sorted(maps.Keys(x.metrics)) {
+					r.Metrics = append(r.Metrics, &atelierv1.Metric{Name: n, Value: x.metrics[n]})
+				}
+				class := atelierv1.ExitClass_EXIT_CLASS_FINISHED
+				if a.relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: r}})[0].Verdict == atelierv1.Verdict_VERDICT_STOP {
+					class = atelierv1.ExitClass_EXIT_CLASS_STOPPED
+				}
+				a.relay(ended(l, class))
+			}
+			s := get(t, c, sw.Id)
+			if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FAILED || s.Counts.Runs != x.trials {
+				t.Errorf("%v with %v", s.Status, s.Counts)
+			}
+			for _, says := range x.says {
+				if !strings.Contains(s.Failure, says) {
+					t.Errorf("failure %q lacks %q", s.Failure, says)
+				}
+			}
+		})
+	}
+	_, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "zero", SpecYaml: spec(0, 1), SpecName: "zero.yaml"}))
+	wantCode(t, "a budget of no trials", err, connect.CodeInvalidArgument, "zero.yaml:6: budget.trials")
 }

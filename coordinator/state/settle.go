@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
@@ -15,19 +16,11 @@ func (m *Machine) settle(now int64, s *Sweep) {
 	if s.Ended() {
 		return
 	}
-	if s.Status != sweepStopping && c.Failed == c.Ended() {
-		switch {
-		case c.Failed >= 3 && s.badSpec == c.Failed:
-			m.failNow(now, s, fmt.Sprintf("the first %d trials were refused by the trainer: %s", c.Failed, s.commonFailure()))
-			return
-		case c.Failed >= 10:
-			m.failNow(now, s, fmt.Sprintf("the first %d trials failed: %s", c.Failed, s.commonFailure()))
+	if s.Status != sweepStopping {
+		if why := s.hopeless(); why != "" {
+			m.failNow(now, s, why)
 			return
 		}
-	}
-	if n := c.Failed + c.Diverged; s.Status != sweepStopping && s.best == 0 && n == c.Ended() && n >= 20 {
-		m.failNow(now, s, fmt.Sprintf("none of the first %d trials has a value of %s: %s", n, s.Objective.Metric, s.commonFailure()))
-		return
 	}
 	if s.BudgetEpochs > 0 && c.Running == 0 && s.Epochs >= s.BudgetEpochs && s.Status != sweepStopping {
 		m.endNow(now, s, fmt.Sprintf("its budget of %d epochs is used", s.BudgetEpochs))
@@ -62,18 +55,129 @@ func (m *Machine) endNow(now int64, s *Sweep, why string) {
 		}
 		m.end(now, s, t, to, "")
 	}
+	if failure := s.fruitless(); failure != "" {
+		m.failNow(now, s, failure)
+		return
+	}
+	s.Ending = why
+	s.EndedMS = now
+	m.setSweep(now, s, sweepFinished)
+}
+
+// How many trials without a value, of those that ended first, end their sweep.
+const (
+	refusals = 3  // refused by the trainer, or without a report of the objective
+	failures = 10 // failed for any reason
+	blanks   = 20 // failed, diverged or stopped without a finite value
+)
+
+// hopeless says why a sweep need not go on: what its first trials met, all
+// others would. It is "" while there is hope.
+func (s *Sweep) hopeless() string {
+	c := s.Counts
+	ended := c.Ended()
+	if c.Failed == ended {
+		switch {
+		case ended >= refusals && s.badSpec == c.Failed && s.refused():
+			return fmt.Sprintf("the first %d trials were refused by the trainer: %s", c.Failed, s.commonFailure())
+		case ended >= refusals && s.silent():
+			return fmt.Sprintf("the first %d trials never reported the objective: %s", c.Failed, s.commonFailure())
+		case ended >= failures && s.badSpec < c.Failed:
+			return fmt.Sprintf("the first %d trials failed: %s", c.Failed, s.commonFailure())
+		}
+	}
+	if s.best == 0 && ended >= blanks && c.Failed+c.Diverged+c.Stopped == ended && s.badSpec < ended && s.blank() {
+		return fmt.Sprintf("none of the first %d trials has a value of %s: %s", ended, s.Objective.Metric, s.commonFailure())
+	}
+	return ""
+}
+
+// refused reports whether bad specs are the spec's fault and not one worker's:
+// another one refused too, or the same one did again and again, each time after
+// it had before, while no other tries. Who gives trials out does not ask a worker
+// a third time while another might know better.
+func (s *Sweep) refused() bool {
+	var runs []Run
+	for t := range s.Trials(1) {
+		for _, r := range t.Runs {
+			if r.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
+				runs = append(runs, r)
+			}
+		}
+	}
+	slices.SortStableFunc(runs, func(a, b Run) int { return cmp.Compare(a.EndedMS, b.EndedMS) })
+	row, last := 0, int64(math.MinInt64)
+	for _, r := range runs {
+		if r.Worker != runs[0].Worker {
+			return true
+		}
+		if r.StartedMS >= last {
+			row, last = row+1, r.EndedMS
+		}
+	}
+	for _, n := range s.open.list {
+		if l := s.Trial(n).Lease; l != nil && l.Worker != runs[0].Worker {
+			return false // it will tell
+		}
+	}
+	return row >= refusals
+}
+
+// silent reports whether every failed trial trained to its end and never
+// reported the objective.
+func (s *Sweep) silent() bool {
+	for t := range s.Trials(1) {
+		if t.Status == trialFailed && (t.lastExit() != atelierv1.ExitClass_EXIT_CLASS_FINISHED || t.ReportCount() == 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// blank reports whether every trial that was stopped had reported, and nothing
+// finite: not a value that only constraints keep from counting.
+func (s *Sweep) blank() bool {
+	for t := range s.Trials(1) {
+		if t.Status == trialStopped && (t.ReportCount() == 0 || s.Infeasible(t)) {
+			return false
+		}
+	}
+	return true
+}
+
+// fruitless says why a sweep that has come to its end has no answer; "" if it
+// has one.
+func (s *Sweep) fruitless() string {
 	switch {
 	case s.Counts.Proposed == 0:
-		m.failNow(now, s, "no trial was proposed: the space has no point, or the budget ended before the first")
+		return "no trial was proposed: the space has no point, or the budget ended before the first"
 	case s.best == 0 && len(s.Constraints) > 0 && s.nearest() != "":
-		m.failNow(now, s, s.nearest())
+		return s.nearest()
 	case s.best == 0:
-		m.failNow(now, s, fmt.Sprintf("none of %d trials has a value of %s: %s", s.Counts.Proposed, s.Objective.Metric, s.commonFailure()))
-	default:
-		s.Ending = why
-		s.EndedMS = now
-		m.setSweep(now, s, sweepFinished)
+		return fmt.Sprintf("none of %d trials has a value of %s: %s", s.Counts.Proposed, s.Objective.Metric, s.commonFailure())
 	}
+	for _, o := range s.Objectives[1:] {
+		if !s.measures(o.Metric) {
+			return fmt.Sprintf("no trial reported a finite %s, one of its %d objectives, at the epoch of its value", o.Metric, len(s.Objectives))
+		}
+	}
+	return ""
+}
+
+// measures reports whether any trial has a finite metric at the epoch of its
+// value.
+func (s *Sweep) measures(metric string) bool {
+	for t := range s.Trials(1) {
+		if !t.HasValue {
+			continue
+		}
+		for i, epoch := range t.curve.epochs {
+			if v, ok := t.curve.metric(i, metric); epoch == t.ValueEpoch && ok && finite(v) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // commonFailure returns the commonest reason for which trials ended without a
@@ -91,6 +195,10 @@ func (s *Sweep) commonFailure() string {
 		switch {
 		case t.Status == trialDiverged:
 			text = "diverged (the loss became NaN or infinite)"
+		case t.Status == trialStopped && t.ReportCount() > 0 && !t.HasValue && s.reported(t):
+			text = "was stopped without a finite value"
+		case t.Status == trialStopped && t.ReportCount() > 0 && !t.HasValue:
+			text = s.noObjective(t)
 		case t.Status != trialFailed:
 			continue
 		}

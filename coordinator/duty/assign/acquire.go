@@ -134,8 +134,13 @@ func (w *waiter) fits(s *state.Sweep) bool {
 	if w.sweep != "" {
 		return true // a program is no worker: it has no labels
 	}
+	return labelled(w.labels, s)
+}
+
+// labelled reports whether labels hold all that a sweep requires.
+func labelled(labels map[string]string, s *state.Sweep) bool {
 	for _, r := range s.Requires {
-		if v, ok := w.labels[r.Key]; !ok || v != r.Value {
+		if v, ok := labels[r.Key]; !ok || v != r.Value {
 			return false
 		}
 	}
@@ -207,7 +212,7 @@ func (a *Assigner) match(t *term) {
 		var best *candidate
 		at := -1
 		for _, c := range open {
-			if best != nil && !c.before(best) || !w.fits(c.sweep) {
+			if best != nil && !c.before(best) || !w.fits(c.sweep) || a.shunned(t, view, c.sweep, w) {
 				continue
 			}
 			if n := a.pick(t, c, w); n >= 0 {

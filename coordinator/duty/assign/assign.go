@@ -73,6 +73,7 @@ type term struct {
 	faults   map[trialKey]time.Time // trials that look for another slot, since
 	dropped  map[string][]string    // by worker: files that nobody needs, until it has been told twice
 	told     map[string]int         // by worker: how many of them it was told once
+	refusals map[refusalKey]refusal // looked up, and walked to forget
 }
 
 type trialKey struct {
@@ -113,7 +114,7 @@ func (a *Assigner) Start() {
 		leases: map[uint64]*lease{}, requests: map[request]*lease{},
 		granting: map[trialKey]*waiter{}, promised: map[request]*waiter{},
 		workers: map[string]*worker{}, faults: map[trialKey]time.Time{},
-		dropped: map[string][]string{}, told: map[string]int{},
+		dropped: map[string][]string{}, told: map[string]int{}, refusals: map[refusalKey]refusal{},
 	}
 	a.adopt(a.term)
 	go a.watch(a.term)
@@ -152,8 +153,19 @@ func (a *Assigner) Changed(changes []state.Change) {
 			t.discard(c)
 		case state.LeaseEnded:
 			t.drop(c.Token)
+			if view == nil {
+				view = a.cfg.View()
+			}
+			t.judge(view, c)
 			work = true
-		case state.SweepCreated, state.SweepChanged, state.TrialsProposed, state.TrialReopened, state.TrialEnded, state.DrainChanged:
+		case state.SweepChanged:
+			if len(t.refusals) > 0 {
+				if s, ok := a.cfg.View().Sweep(c.Sweep); ok && s.Ended() {
+					t.forgive(c.Sweep)
+				}
+			}
+			work = true
+		case state.SweepCreated, state.TrialsProposed, state.TrialReopened, state.TrialEnded, state.DrainChanged:
 			work = true
 		}
 	}

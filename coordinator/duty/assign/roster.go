@@ -61,6 +61,7 @@ func (a *Assigner) Heartbeat(req *atelierv1.HeartbeatRequest) (*atelierv1.Heartb
 	}
 	if old := w.told.GetIncarnation(); old != "" && old != incarnation {
 		w.superseded[old] = true
+		t.excuse(name)
 		t.waiters = slices.DeleteFunc(t.waiters, func(x *waiter) bool {
 			gone := x.worker == name && x.incarnation == old
 			if gone {
