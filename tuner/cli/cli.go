@@ -4,7 +4,7 @@
 // standard error, and nothing is coloured or redrawn unless a terminal is
 // there to see it. The package holds no knowledge of its own: it calls the
 // API, the spec's parser and the data tools, and prints. Only a bare `atelier
-// train` on a terminal asks; what destroys wants --yes.
+// train` or `atelier tune` on a terminal asks; what destroys wants --yes.
 package cli
 
 import (
@@ -173,7 +173,7 @@ func (e *Env) app() *ucli.App {
 		Before:                    before,
 		Commands: []*ucli.Command{
 			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
-			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.completionCommand(),
+			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.completionCommand(),
 		},
 	}
 }

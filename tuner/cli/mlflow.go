@@ -49,7 +49,8 @@ type tracking struct {
 	said   map[string]bool
 	stop   context.CancelFunc
 	done   chan struct{}
-	whole  bool // the last pass saw the end of the sweep
+	whole  bool     // the last pass saw the end of the sweep
+	attach []string // files for the run of the sweep, once that has ended
 }
 
 // openTracking opens the store that the flags name.
@@ -128,6 +129,9 @@ func (t *tracking) finish(ctx context.Context, limit time.Duration, quiet bool) 
 		case <-ctx.Done():
 		}
 		err = t.pass(ctx)
+	}
+	if err == nil && t.whole && len(t.attach) > 0 {
+		err = t.mirror.Attach(ctx, t.attach)
 	}
 	if e := t.mirror.Close(ctx); err == nil {
 		err = e

@@ -27,7 +27,7 @@ var aboutModels = map[string]string{
 
 // askTraining asks for what neither flag nor environment has said.
 func (e *Env) askTraining(ctx context.Context, conf *config.Config) error {
-	q := &questions{e: e, in: bufio.NewReader(e.In)}
+	q := &questions{e: e, in: bufio.NewReader(e.In), verb: "train"}
 	if v := conf.Get(train.KeyModel); v.Origin < config.Prompt {
 		name, err := q.model(ctx, v.Text())
 		if err != nil {
@@ -50,8 +50,9 @@ func (e *Env) askTraining(ctx context.Context, conf *config.Config) error {
 
 // questions go to standard error, answers come from standard input.
 type questions struct {
-	e  *Env
-	in *bufio.Reader
+	e    *Env
+	in   *bufio.Reader
+	verb string // that asks, for messages
 }
 
 func (q *questions) model(ctx context.Context, standing string) (string, error) {
@@ -126,7 +127,7 @@ func (q *questions) ask(ctx context.Context, question string) (string, error) {
 	case l := <-got:
 		if errors.Is(l.err, io.EOF) && l.text == "" {
 			fmt.Fprintln(q.e.Err)
-			return "", usage("train: no answer: say it with flags instead, such as --model resnet18 --no-mlflow")
+			return "", usage("%s: no answer: say it with flags instead, such as --model resnet18 --no-mlflow", q.verb)
 		}
 		if l.err != nil && !errors.Is(l.err, io.EOF) {
 			return "", l.err

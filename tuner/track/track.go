@@ -115,6 +115,29 @@ func (m *Mirror) Sync(ctx context.Context) (*atelierv1.Sweep, error) {
 	return s, m.sayParent(ctx, s, signature)
 }
 
+// Attach adds files to the run of a sweep that has ended and is mirrored whole:
+// they become its artifacts, under their names.
+func (m *Mirror) Attach(ctx context.Context, paths []string) error {
+	s, err := m.Sync(ctx)
+	if err != nil {
+		return err
+	}
+	if !ended(s.Status) {
+		return fmt.Errorf("sweep %s has not ended: its report is no artifact yet", s.Id)
+	}
+	x := m.parent
+	signature := x.seen
+	if err := m.openParent(ctx, s); err != nil {
+		return err
+	}
+	for _, p := range paths {
+		if err := x.run.Artifact(p, ""); err != nil {
+			return err
+		}
+	}
+	return m.finish(ctx, x, signature, sweepStatus(s.Status), s.EndedMs)
+}
+
 // Close ends the mirror and its store: what waits is delivered until ctx ends.
 func (m *Mirror) Close(ctx context.Context) error { return m.store.Close(ctx) }
 

@@ -384,3 +384,21 @@ func clamp(x, low, high float64) float64 {
 	}
 	return math.Min(math.Max(x, low), high)
 }
+
+// Files lists every file that a report may leave in its folder, the trials' not
+// counted.
+func Files() []string {
+	out := []string{ResultsFile, SummaryFile}
+	for _, p := range pictures {
+		out = append(out, p.name)
+	}
+	return out
+}
+
+// Best is the trial with the best value; nil where none has one.
+func (s *Sweep) Best() *Trial {
+	if v := newView(s); len(v.ranked) > 0 {
+		return v.ranked[0]
+	}
+	return nil
+}

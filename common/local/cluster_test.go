@@ -16,7 +16,7 @@ import (
 
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
-	"atelier/deploy/local"
+	"atelier/common/local"
 
 	"connectrpc.com/connect"
 )

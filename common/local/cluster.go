@@ -335,6 +335,22 @@ func (c *Cluster) Leader(ctx context.Context) (*Process, error) {
 	}
 }
 
+// AwaitExit returns when a process has ended that nobody here ended, or when
+// ctx ends; the error names the process and quotes its last lines.
+func (c *Cluster) AwaitExit(ctx context.Context) error {
+	all := append(append(append([]*Process{}, c.Redis...), c.Coordinators...), c.Workers...)
+	gone := make(chan *Process, len(all))
+	for _, p := range all {
+		go func() { p.Wait(); gone <- p }() // ends with the cluster at the latest
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case p := <-gone:
+		return fmt.Errorf("%s ended (%v); its last lines:\n%s", p.Name, p.Wait(), tail(p.Log, 0))
+	}
+}
+
 // Close ends all processes: workers, then coordinators, then Redis, so that
 // each can still speak to what it needs. The error names those that had to be
 // killed; everything has ended either way.

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"atelier/deploy/local"
+	"atelier/common/local"
 )
 
 // The test program, started with this set, starts a Redis, prints its pid and

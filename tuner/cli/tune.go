@@ -1,0 +1,431 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	"atelier/common/config"
+	"atelier/common/mlflow"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/track"
+	"atelier/tuner/train"
+	"atelier/tuner/tune"
+	"atelier/tuner/tune/report"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+// tuneFlags set one key of the configuration each.
+var tuneFlags = []struct{ flag, key, usage string }{
+	{"model", tune.KeyModel, "`ARCHITECTURE`: vanilla, resnet18, resnet34, resnet50, efficientnet_b0, mobilenet_v2 and more"},
+	{"search-method", tune.KeyMethod, "`METHOD`: grid_search, bayesian, genetic, random or sobol"},
+	{"trials", tune.KeyTrials, "try `N` points"},
+	{"epochs", tune.KeyEpochs, "train each trial for at most `N` epochs"},
+	{"parallelism", tune.KeyParallelism, "`N` trials open at once (default: one a slot)"},
+	{"seed", tune.KeySeed, "`SEED` of the search and of every trial"},
+	{"train", tune.KeyTrain, "`DIR` of training images, one subfolder a class"},
+	{"validation", tune.KeyValidation, "`DIR` of validation images"},
+}
+
+func (e *Env) tuneCommand() *ucli.Command {
+	var flags []ucli.Flag
+	for _, f := range tuneFlags {
+		flags = append(flags, &ucli.StringFlag{Name: f.flag, Usage: f.usage})
+	}
+	flags = append(flags,
+		&ucli.StringFlag{Name: "data", Usage: "`DIR` with train/ and validation/ in it"},
+		&ucli.StringSliceFlag{Name: "set", Usage: "`KEY=VALUE`: any setting of the file, also image_size=96 or space.lr.high=0.01 (may be given again)"},
+		&ucli.StringFlag{Name: "config", Usage: "configuration `FILE` (default: " + tune.ConfigFile + " if it is there)"},
+		&ucli.BoolFlag{Name: "quick", Usage: "a small tuning to try out: few trials, epochs and images (quick.* in the file)"},
+		&ucli.BoolFlag{Name: "no-plots", Usage: "no pictures"},
+		&ucli.BoolFlag{Name: "mlflow", Usage: "track the tuning with MLflow"},
+		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
+		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints_tuning/<model>/<search_method>)"},
+		&ucli.BoolFlag{Name: "resume", Usage: "go on with the tuning in DIR; without DIR, with the newest that has not ended"},
+		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier tuning in the folder"},
+		&ucli.BoolFlag{Name: "local", Usage: "tune on this machine although a cluster is addressed (ATELIER_ADDR)"},
+		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
+		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
+		&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; print the folder and nothing else"})
+	return verb(&ucli.Command{Name: "tune", Usage: "search for good hyperparameters", ArgsUsage: "[DIR]",
+		Description: "Runs a sweep in the cluster that --addr or ATELIER_ADDR names, else on this machine, where it starts\n" +
+			"a coordinator and a worker for as long as it takes. Leaves tuning_results.json,\n" +
+			"diagnostics_summary.txt, pictures and trials/ with the best model of each trial in the results'\n" +
+			"folder, whose path goes to standard output. Without any flag, on a terminal, it asks for model and\n" +
+			"tracking. A value is taken from its flag, else from the environment (ATELIER_TUNE_TRIALS=30), else\n" +
+			"from the answers, else from the configuration file, else (data folders and training settings) from\n" +
+			train.ConfigFile + ", else it is the default. An interrupt, or a kill, loses nothing that was\n" +
+			"trained: --resume goes on. In a cluster an interrupt ends the watching; --resume watches again.",
+		Flags: flags, Action: e.tune}, 0, 1,
+		"atelier tune", "atelier tune --quick --model vanilla --data run/facades --no-mlflow",
+		"atelier tune --config conf/tuning_config.yaml --model resnet18 --mlflow",
+		"atelier tune --model vanilla --search-method genetic --trials 60 --set space.lr.high=0.03 --set image_size=96",
+		"atelier tune --resume", "atelier tune --resume checkpoints_tuning/vanilla/genetic")
+}
+
+func (e *Env) tune(c *ucli.Context) error {
+	conf := tune.New()
+	var resumed *tune.Resumption
+	var err error
+	if c.Bool("resume") {
+		resumed, err = e.resumeTuning(c, conf)
+	} else if c.NArg() > 0 {
+		return usage("tune: %q: a folder goes with --resume (go on there) or --out (begin there)", c.Args().First())
+	} else {
+		err = e.tuneConfig(c, conf)
+	}
+	if err != nil {
+		return e.tuneFault(err)
+	}
+	if c.NumFlags() == 0 && e.Ask {
+		if err := e.askTuning(c.Context, conf); err != nil {
+			return err
+		}
+	}
+	addrs := ""
+	if resumed != nil {
+		addrs = resumed.Addresses
+	} else if c.IsSet("addr") && !c.Bool("local") {
+		addrs = c.String("addr")
+	}
+	var api *client.Client
+	if addrs != "" {
+		list, err := client.ParseAddrs(addrs)
+		if err != nil {
+			return usage("--addr: %s", err)
+		}
+		api = client.New(list, client.WithRetryFor(max(c.Duration("retry-for"), time.Minute)))
+		defer api.Close()
+	}
+	var plan *tune.Plan
+	if resumed != nil {
+		plan = resumed.Plan(conf)
+	} else {
+		out := c.String("out")
+		if out != "" {
+			out = e.path(out)
+		}
+		plan, err = tune.NewPlan(conf, tune.Wishes{Base: e.Dir, Out: out, Quick: c.Bool("quick"), Distant: api != nil && !client.Loopback(api.Addrs())})
+		if err != nil {
+			return e.tuneFault(err)
+		}
+	}
+	trainer := ""
+	if api == nil && conf.String("trainer") == "torch" {
+		if trainer, err = train.FindTrainer(c.String("trainer-bin")); err != nil {
+			return err
+		}
+	}
+	bar := &tuneBar{progress: progress{e: e, quiet: c.Bool("quiet")}}
+	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Shared: c.String("shared"), Overwrite: c.Bool("overwrite"), Watch: bar, Pull: pull}
+	if conf.Bool(tune.KeyTracking) {
+		store, err := mlflow.Open(conf.String(tune.KeyTrackingURI), mlflow.Options{Dir: plan.Base(), Source: "atelier tune", Notify: e.note})
+		if err != nil {
+			return fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", tune.KeyTrackingURI, conf.Get(tune.KeyTrackingURI).Source(), err)
+		}
+		o.Track = e.trackTuning(store, conf.String(tune.KeyExperiment), bar)
+	}
+	r, err := tune.Run(c.Context, plan, o)
+	bar.clear()
+	return e.tuned(c, bar, r, err)
+}
+
+// trackTuning mirrors the sweep beside the tuning, and adds the report's files
+// at the end.
+func (e *Env) trackTuning(store mlflow.Store, experiment string, bar *tuneBar) func(context.Context, *client.Client, string) func(context.Context, string, []string) {
+	return func(ctx context.Context, api *client.Client, id string) func(context.Context, string, []string) {
+		t := &tracking{e: e, id: id, store: store, mirror: track.New(store, experiment, id, api.Sweeps, api.Trials), said: map[string]bool{}, done: make(chan struct{})}
+		t.start(ctx)
+		return func(ctx context.Context, dir string, files []string) {
+			for _, f := range files {
+				t.attach = append(t.attach, filepath.Join(dir, f))
+			}
+			bar.Doing("delivering to MLflow")
+			err := t.finish(ctx, time.Minute, true)
+			bar.clear()
+			if err != nil {
+				e.say("warning: MLflow: %s", err)
+			} else if !bar.quiet {
+				for _, line := range store.Hint() {
+					e.say("MLflow: %s", line)
+				}
+			}
+		}
+	}
+}
+
+// tuneConfig lays the layers of the configuration over one another.
+func (e *Env) tuneConfig(c *ucli.Context, conf *tune.Config) error {
+	// The tuning's own file says which training configuration it stands on.
+	name := c.String("config")
+	text, err := os.ReadFile(e.path(cmpOr(name, tune.ConfigFile)))
+	if err != nil && (name != "" || !errors.Is(err, fs.ErrNotExist)) {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	shown := cmpOr(name, tune.ConfigFile)
+	first := tune.New()
+	if err := first.ReadFile(shown, text); err != nil {
+		return err
+	}
+	if base := first.Get(tune.KeyBase); base.Data != nil {
+		below, err := os.ReadFile(e.path(base.Text()))
+		if err == nil {
+			err = conf.ReadTraining(base.Text(), below)
+		} else if errors.Is(err, fs.ErrNotExist) && base.Text() == train.ConfigFile {
+			err = nil // nobody has one
+		}
+		if err != nil {
+			return fmt.Errorf("%s (%s): %w", tune.KeyBase, base.Source(), err)
+		}
+	}
+	if err := conf.ReadFile(shown, text); err != nil {
+		return err
+	}
+	if err := conf.ReadEnvironment(tune.EnvironmentPrefix, e.Environ); err != nil {
+		return err
+	}
+	if err := e.tuneOverrides(c, conf); err != nil {
+		return err
+	}
+	return e.trackingAddress(conf)
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// trackingAddress takes MLflow's own variable where nothing else was said.
+func (e *Env) trackingAddress(conf *tune.Config) error {
+	if uri := e.environ("MLFLOW_TRACKING_URI"); uri != "" && conf.Get(tune.KeyTrackingURI).Data == nil {
+		return conf.Set(tune.KeyTrackingURI, uri, config.Environment, "MLFLOW_TRACKING_URI")
+	}
+	return nil
+}
+
+// tuneOverrides takes the flags.
+func (e *Env) tuneOverrides(c *ucli.Context, conf *tune.Config) error {
+	var faults config.Faults
+	take := func(err error) {
+		var f config.Fault
+		if errors.As(err, &f) {
+			faults = append(faults, f)
+		}
+	}
+	if dir := c.String("data"); dir != "" {
+		take(conf.Set(tune.KeyTrain, filepath.Join(dir, "train"), config.Flag, "--data"))
+		take(conf.Set(tune.KeyValidation, filepath.Join(dir, "validation"), config.Flag, "--data"))
+	}
+	for _, pair := range c.StringSlice("set") {
+		key, text, ok := strings.Cut(pair, "=")
+		if !ok {
+			return usage("tune: --set %s: want KEY=VALUE, such as --set image_size=96", pair)
+		}
+		take(conf.Override(strings.TrimSpace(key), text))
+	}
+	for _, f := range tuneFlags {
+		if c.IsSet(f.flag) {
+			take(conf.SetText(f.key, c.String(f.flag), config.Flag, "--"+f.flag))
+		}
+	}
+	take(e.tuneSwitches(c, conf))
+	if c.Bool("mlflow") && c.Bool("no-mlflow") {
+		return usage("tune: --mlflow and --no-mlflow exclude one another")
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
+}
+
+// tuneSwitches takes the flags that a resumed tuning takes too.
+func (e *Env) tuneSwitches(c *ucli.Context, conf *tune.Config) error {
+	var faults []error
+	if c.Bool("no-plots") {
+		faults = append(faults, conf.Set(tune.KeyPlots, false, config.Flag, "--no-plots"))
+	}
+	if c.Bool("mlflow") {
+		faults = append(faults, conf.Set(tune.KeyTracking, true, config.Flag, "--mlflow"))
+	}
+	if c.Bool("no-mlflow") {
+		faults = append(faults, conf.Set(tune.KeyTracking, false, config.Flag, "--no-mlflow"))
+	}
+	return errors.Join(faults...)
+}
+
+// resumeTuning reads the tuning that is gone on with.
+func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption, error) {
+	takes := []string{"resume", "no-plots", "mlflow", "no-mlflow", "shared", "trainer-bin", "quiet", "q", "addr", "timeout", "retry-for"}
+	for _, f := range c.LocalFlagNames() {
+		if !slices.Contains(takes, f) {
+			return nil, usage("tune: --resume goes on as the tuning began; it does not take --%s", f)
+		}
+	}
+	dir := c.Args().First()
+	if dir != "" {
+		dir = e.path(dir)
+	}
+	r, err := tune.Resume(dir, e.Dir, conf)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.tuneSwitches(c, conf); err != nil {
+		return nil, err
+	}
+	return r, e.trackingAddress(conf)
+}
+
+// askTuning asks for what neither flag nor environment has said.
+func (e *Env) askTuning(ctx context.Context, conf *tune.Config) error {
+	q := &questions{e: e, in: bufio.NewReader(e.In), verb: "tune"}
+	if v := conf.Get(tune.KeyModel); v.Origin < config.Prompt {
+		name, err := q.model(ctx, v.Text())
+		if err != nil {
+			return err
+		}
+		if err := conf.Set(tune.KeyModel, name, config.Prompt, "prompt"); err != nil {
+			return err
+		}
+	}
+	// A file that switches tracking off has answered.
+	if v := conf.Get(tune.KeyTracking); v.Origin < config.Prompt && v.Data == true {
+		yes, err := q.yes(ctx, "Track this tuning with MLflow?")
+		if err != nil {
+			return err
+		}
+		return conf.Set(tune.KeyTracking, yes, config.Prompt, "prompt")
+	}
+	return nil
+}
+
+// tuneFault is a usage error if the command line is at fault.
+func (e *Env) tuneFault(err error) error {
+	if train.FromFlags(err) {
+		return usage("tune: %s", err)
+	}
+	return err
+}
+
+// tuned says how a tuning ended.
+func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) error {
+	if r == nil {
+		var exists *tune.ExistsError
+		if errors.As(err, &exists) {
+			exists.Dir = e.relative(exists.Dir)
+			return fmt.Errorf("tune: %w", exists)
+		}
+		return err
+	}
+	for _, w := range r.Warnings {
+		bar.say("warning: %s", w)
+	}
+	folder := e.relative(r.Folder)
+	again := "atelier tune --resume " + folder
+	switch {
+	case errors.Is(err, tune.ErrGoesOn):
+		e.say("the sweep goes on as %s; to watch it and write the report: %s", r.Sweep.GetId(), again)
+		return &exitError{code: client.ExitInterrupted}
+	case errors.Is(err, tune.ErrInterrupted):
+		text := "interrupted"
+		if r.Report != nil {
+			text = fmt.Sprintf("interrupted after %d of %s trials; what is known is in %s", done(r.Sweep.GetCounts()), dash(fmt.Sprint(r.Sweep.GetBudgetTrials())), folder)
+		}
+		e.say("%s; go on with: %s", text, again)
+		return &exitError{code: client.ExitInterrupted}
+	case err != nil:
+		if r.Sweep != nil {
+			e.say("nothing that was trained is lost; go on with: %s", again)
+		}
+		return err
+	}
+	if !bar.quiet {
+		for _, o := range r.Written.Omitted {
+			if c.Bool("no-plots") {
+				break
+			}
+			e.say("no %s: %s", o.Name, o.Reason)
+		}
+		if b := r.Report.Best(); b != nil {
+			e.say("best: %s", bestText(r.Report, b))
+		}
+		e.say("summary: %s", filepath.Join(folder, "diagnostics_summary.txt"))
+	}
+	if _, err := fmt.Fprintln(e.Out, folder); err != nil {
+		return err
+	}
+	return e.outcome(r.Sweep, bar.quiet)
+}
+
+// tuneBar shows a tuning: the sweep's progress, and what is done beside it.
+type tuneBar struct {
+	progress
+	doing string
+}
+
+func (b *tuneBar) say(format string, a ...any) {
+	if !b.quiet {
+		b.clear()
+		b.e.say(format, a...)
+	}
+}
+
+// Begin tells what is going to be searched.
+func (b *tuneBar) Begin(p *tune.Plan, s *atelierv1.Sweep) {
+	for _, n := range p.Notes {
+		b.say("%s", n)
+	}
+	method := s.GetSearchMethod()
+	if a := s.GetAlgorithm(); a != "" {
+		method += " (" + a + ")"
+	}
+	b.say("%s of %s, %s: %s, %d at once, objective %s, seed %d", method, p.Model, s.GetId(), budgetOf(s), s.GetParallelism(), s.GetObjective().GetMetric(), s.GetSeed())
+	b.say("results in %s", b.e.relative(p.Folder))
+}
+
+// Sweep redraws the progress.
+func (b *tuneBar) Sweep(s *atelierv1.Sweep) {
+	if !ended(s.GetStatus()) {
+		b.show(s)
+	}
+}
+
+// Doing shows what takes a while, on a terminal.
+func (b *tuneBar) Doing(text string) {
+	if b.quiet || !b.e.Live {
+		return
+	}
+	if w := b.e.Width() - 1; len(text) > w {
+		text = text[:max(w, 0)]
+	}
+	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
+	b.drawn = true
+}
+
+// bestText is the best trial in one line.
+func bestText(s *report.Sweep, t *report.Trial) string {
+	text := fmt.Sprintf("trial %d, %s %s", t.Number, s.Metric, short(t.Value))
+	for k, p := range s.Space.Params {
+		if k >= len(t.Point) || t.Point[k].IsAbsent() {
+			continue
+		}
+		value, ok := t.Point[k].Text()
+		if f, isFloat := t.Point[k].Float(); isFloat {
+			value = short(f)
+		} else if !ok {
+			value = t.Point[k].String()
+		}
+		text += fmt.Sprintf(", %s %s", p.Name, value)
+	}
+	return text
+}

@@ -1,0 +1,258 @@
+package tune
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"atelier/common/config"
+	"atelier/tuner/tune/report"
+)
+
+const (
+	resumeDir  = "resume"
+	runFile    = "run.json"
+	specFile   = "spec.yaml"
+	lockFile   = ".lock"
+	clusterDir = "cluster"
+
+	savedFormat = 1
+)
+
+// saved is resume/run.json: what it takes to go on with a tuning.
+type saved struct {
+	Format    int            `json:"format"`
+	Base      string         `json:"base_dir"`
+	RequestID string         `json:"request_id"`
+	Sweep     string         `json:"sweep"`     // "" until the cluster has it
+	Addresses string         `json:"addresses"` // of the cluster; "" = one of our own on this machine
+	Status    string         `json:"status"`    // running, or how the sweep ended once the report is whole
+	Values    map[string]any `json:"values"`    // keys that say what is done with the results
+
+	spec []byte
+	dir  string
+}
+
+// kept are the keys that a tuning is gone on with; what it searches is in the
+// spec.
+func kept(key string) bool {
+	return !strings.HasPrefix(key, trainingPrefix) && !strings.HasPrefix(key, "quick.") && !strings.HasPrefix(key, "subset.") && key != KeyBase
+}
+
+// folder is a tuning's folder while this process holds it.
+type folder struct {
+	dir  string
+	lock *os.File
+}
+
+func (f *folder) path(name ...string) string {
+	return filepath.Join(append([]string{f.dir}, name...)...)
+}
+
+func (f *folder) resume(name ...string) string {
+	return f.path(append([]string{resumeDir}, name...)...)
+}
+
+// hold makes a folder, if need be, and keeps others from tuning into it.
+func hold(dir string) (*folder, error) {
+	f := &folder{dir: dir}
+	if err := os.MkdirAll(f.resume(), 0o755); err != nil {
+		return nil, fmt.Errorf("folder for the results: %w", err)
+	}
+	lock, err := os.OpenFile(f.resume(lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("another tuning is writing to %s: wait for it, or name another folder with --out", dir)
+	}
+	f.lock = lock
+	return f, nil
+}
+
+func (f *folder) release() { f.lock.Close() }
+
+// ExistsError refuses to tune into a folder that holds another tuning.
+type ExistsError struct {
+	Dir    string
+	Status string // of the tuning in it, "" = not known
+}
+
+func (e *ExistsError) Error() string {
+	what, more := "a tuning already", ""
+	switch e.Status {
+	case "":
+	case statusRunning:
+		what, more = "a tuning that has not ended", fmt.Sprintf("--resume %s goes on with it, ", e.Dir)
+	default:
+		what = fmt.Sprintf("a tuning already (%s)", e.Status)
+	}
+	return fmt.Sprintf("%s holds %s: %s--overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, what, more)
+}
+
+const statusRunning = "running"
+
+// begin prepares the folder for a new tuning: what an earlier one left is
+// removed by its names.
+func (f *folder) begin(overwrite bool) error {
+	var found []string
+	for _, name := range append(report.Files(), report.TrialsDir, filepath.Join(resumeDir, runFile)) {
+		if _, err := os.Stat(f.path(name)); err == nil {
+			found = append(found, name)
+		}
+	}
+	if len(found) > 0 && !overwrite {
+		e := &ExistsError{Dir: f.dir}
+		if s, err := readSaved(f.dir); err == nil {
+			e.Status = s.Status
+		}
+		return e
+	}
+	for _, name := range append(found, filepath.Join(resumeDir, clusterDir), filepath.Join(resumeDir, subsetName), filepath.Join(resumeDir, specFile)) {
+		if err := os.RemoveAll(f.path(name)); err != nil {
+			return fmt.Errorf("overwrite: %w", err)
+		}
+	}
+	return nil
+}
+
+// save writes run.json and the spec, durably: what is asked of the cluster next
+// must be known after a power cut.
+func (f *folder) save(s *saved) error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable(f.resume(specFile), s.spec); err != nil {
+		return err
+	}
+	return durable(f.resume(runFile), append(b, '\n'))
+}
+
+func durable(path string, b []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(b)
+	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+func readSaved(dir string) (*saved, error) {
+	b, err := os.ReadFile(filepath.Join(dir, resumeDir, runFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s holds no tuning (no %s/%s in it)", dir, resumeDir, runFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeSaved(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, resumeDir, runFile), err)
+	}
+	s.dir = dir
+	s.spec, err = os.ReadFile(filepath.Join(dir, resumeDir, specFile))
+	return s, err
+}
+
+func decodeSaved(b []byte) (*saved, error) {
+	var s saved
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	d.UseNumber()
+	if err := d.Decode(&s); err != nil {
+		return nil, err
+	}
+	if s.Format != savedFormat {
+		return nil, fmt.Errorf("it is of format %d, this program reads %d", s.Format, savedFormat)
+	}
+	if len(s.RequestID) < 16 {
+		return nil, errors.New("its request id is missing")
+	}
+	return &s, nil
+}
+
+// Resumption is a tuning that is gone on with.
+type Resumption struct {
+	Folder    string
+	Sweep     string
+	Addresses string // of the cluster it runs on; "" = this machine
+	Base      string
+	saved     *saved
+}
+
+// Resume reads what an earlier sitting left in a folder and sets the keys it
+// was run with. Without a folder it is the newest tuning below base that has
+// not ended.
+func Resume(dir, base string, c *Config) (*Resumption, error) {
+	if dir == "" {
+		var err error
+		if dir, err = newest(absolute(base, c.String(keyFolder))); err != nil {
+			return nil, err
+		}
+	}
+	if filepath.Base(dir) == resumeDir {
+		dir = filepath.Dir(dir)
+	}
+	s, err := readSaved(dir)
+	if err != nil {
+		return nil, fmt.Errorf("--resume: %w", err)
+	}
+	if s.Status != statusRunning {
+		return nil, fmt.Errorf("--resume: the tuning in %s has ended (%s): its report is there; --overwrite makes a new one", dir, s.Status)
+	}
+	for key, v := range s.Values {
+		if n, ok := v.(json.Number); ok {
+			if i, err := n.Int64(); err == nil {
+				v = i
+			} else if f, err := n.Float64(); err == nil {
+				v = f
+			}
+		}
+		if err := c.Set(key, v, config.Resumed, "resumed tuning"); err != nil {
+			return nil, fmt.Errorf("--resume: %s: %w", dir, err)
+		}
+	}
+	return &Resumption{Folder: dir, Sweep: s.Sweep, Addresses: s.Addresses, Base: s.Base, saved: s}, nil
+}
+
+// newest finds the tuning below a folder that was begun last and has not ended.
+func newest(root string) (string, error) {
+	found, err := filepath.Glob(filepath.Join(escape(root), "*", "*", resumeDir, runFile))
+	if err != nil {
+		return "", err
+	}
+	best, when := "", int64(0)
+	for _, path := range found {
+		dir := filepath.Dir(filepath.Dir(path))
+		s, err := readSaved(dir)
+		if err != nil || s.Status != statusRunning {
+			continue
+		}
+		if st, err := os.Stat(path); err == nil && st.ModTime().UnixNano() > when {
+			best, when = dir, st.ModTime().UnixNano()
+		}
+	}
+	if best == "" {
+		return "", fmt.Errorf("--resume: no tuning below %s waits to be gone on with; name its folder: --resume DIR", root)
+	}
+	return best, nil
+}
+
+func escape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}
+
+// Plan is a resumed tuning's.
+func (r *Resumption) Plan(c *Config) *Plan {
+	return &Plan{Config: c, Model: c.String(KeyModel), Method: c.String(KeyMethod), Folder: r.Folder, base: r.Base, again: r.saved}
+}

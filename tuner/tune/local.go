@@ -1,0 +1,91 @@
+package tune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"atelier/common/local"
+)
+
+// startFor bounds the start of the cluster on this machine.
+const startFor = 2 * time.Minute
+
+var programs = []string{"atelier-coordinator", "atelier-worker"}
+
+// findPrograms looks for the folder of the servers: beside this program, then
+// on the PATH.
+func findPrograms() (string, error) {
+	beside := ""
+	if self, err := os.Executable(); err == nil {
+		beside = filepath.Dir(self)
+		if hasPrograms(beside) {
+			return beside, nil
+		}
+	}
+	if path, err := exec.LookPath(programs[0]); err == nil {
+		if path, err = filepath.Abs(path); err == nil && hasPrograms(filepath.Dir(path)) {
+			return filepath.Dir(path), nil
+		}
+	}
+	return "", fmt.Errorf("a tuning on this machine takes %s and %s, looked for in %s and on the PATH: build them with `make programs`, or name a cluster with --addr", programs[0], programs[1], beside)
+}
+
+func hasPrograms(dir string) bool {
+	for _, p := range programs {
+		if st, err := os.Stat(filepath.Join(dir, p)); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// startLocal starts the cluster of one machine, or starts it again on the data
+// of an earlier sitting.
+func (s *sitting) startLocal(ctx context.Context) (*local.Cluster, error) {
+	c := s.plan.Config
+	dir, err := findPrograms()
+	if err != nil {
+		return nil, err
+	}
+	redis := false
+	if mode := c.String("local.redis"); mode != "off" {
+		_, err := exec.LookPath("redis-server")
+		if redis = err == nil; !redis && mode == "on" {
+			return nil, fmt.Errorf("local.redis (%s): %w: install it (apt install redis-server), or set auto or off", c.Get("local.redis").Source(), err)
+		}
+	}
+	args := []string{"--slots", c.Get("local.slots").Text(), "--threads-per-slot", c.Get("local.threads").Text()}
+	if s.o.Trainer != "" {
+		args = append(args, "--trainer-bin", s.o.Trainer)
+	}
+	if c.String(keyTrainer) != "torch" {
+		args = append(args, "--warm", "none")
+	}
+	if cache, err := os.UserCacheDir(); err == nil {
+		args = append(args, "--cache", filepath.Join(cache, "atelier", "packs")) // the same as of `atelier train`
+	}
+	ctx, cancel := context.WithTimeout(ctx, startFor)
+	defer cancel()
+	return local.Start(ctx, local.Config{Dir: s.folder.resume(clusterDir), BinDir: dir, Workers: 1, Redis: redis, Shared: true,
+		ExtraArgs: map[string][]string{"worker": args}})
+}
+
+// clearLocal removes the cluster's data once all that matters is written. Logs
+// stay.
+func (f *folder) clearLocal() error {
+	entries, err := os.ReadDir(f.resume(clusterDir))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Name() != "logs" {
+			err = errors.Join(err, os.RemoveAll(f.resume(clusterDir, e.Name())))
+		}
+	}
+	return errors.Join(err, os.RemoveAll(f.resume(subsetName)))
+}

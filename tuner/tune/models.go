@@ -1,0 +1,89 @@
+package tune
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"atelier/common/checkpoint"
+	"atelier/common/client"
+	v1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/tune/report"
+
+	"connectrpc.com/connect"
+)
+
+// ModelFile is a trial's best model in its folder.
+const ModelFile = "best_model.pth"
+
+// otherModel is the best checkpoint of a trainer whose files are not ours to
+// read.
+const otherModel = "best_checkpoint"
+
+// fetchModels puts the best model of trials beside their records. One that
+// cannot be had is a warning.
+func (s *sitting) fetchModels(ctx context.Context, api *client.Client, shared string, r *report.Sweep) error {
+	which := s.plan.Config.String(keySave)
+	best := bestOf(r)
+	for i := range r.Trials {
+		t := &r.Trials[i]
+		if which == "none" || which == "best" && t.Number != best || !t.HasValue {
+			continue
+		}
+		s.o.Watch.Doing(fmt.Sprintf("fetching models: trial %d", t.Number))
+		if err := s.fetchModel(ctx, api, shared, r, t); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			s.result.warn(fmt.Sprintf("no model of trial %d: %s", t.Number, client.Message(err)))
+		}
+	}
+	return nil
+}
+
+func (s *sitting) fetchModel(ctx context.Context, api *client.Client, shared string, r *report.Sweep, t *report.Trial) error {
+	list, err := api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: r.ID, Trial: t.Number}))
+	if err != nil {
+		return err
+	}
+	var from *v1.Checkpoint
+	for _, k := range list.Msg.GetCheckpoints() {
+		if int(k.GetEpoch()) == t.ValueEpoch {
+			from = k
+		}
+	}
+	if from == nil {
+		return fmt.Errorf("the checkpoint of its best epoch, %d, is not kept", t.ValueEpoch)
+	}
+	dir := s.folder.path(report.TrialDir(t.Number))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if r.Trainer != "torch" {
+		t.Model = filepath.Join(report.TrialDir(t.Number), otherModel)
+		err := s.o.Pull(ctx, from, shared, s.folder.path(t.Model))
+		if err != nil {
+			t.Model = ""
+		}
+		return err
+	}
+	whole := s.folder.resume("fetched.pth")
+	defer os.Remove(whole)
+	if err := s.o.Pull(ctx, from, shared, whole); err != nil {
+		return err
+	}
+	to := filepath.Join(report.TrialDir(t.Number), ModelFile)
+	if _, err := checkpoint.Export(whole, s.folder.path(to), false); err != nil {
+		return err
+	}
+	t.Model = to
+	return nil
+}
+
+func bestOf(r *report.Sweep) int64 {
+	if t := r.Best(); t != nil {
+		return t.Number
+	}
+	return 0
+}

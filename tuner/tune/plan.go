@@ -1,0 +1,256 @@
+package tune
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"atelier/common/config"
+	"atelier/common/dataset"
+	"atelier/common/nearest"
+	"atelier/common/settings"
+	"atelier/tuner/sweep"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Plan is a tuning that is ready to begin.
+type Plan struct {
+	Config *Config
+	Model  string
+	Method string
+	Folder string   // for what comes of it; absolute
+	Notes  []string // what was decided on the way, for people
+
+	base   string
+	train  *dataset.Folder // nil: not looked at
+	valid  *dataset.Folder
+	space  *yaml.Node
+	subset [2]int // images a class for training and validation; 0 = all
+	again  *saved // of a tuning that is gone on with
+}
+
+// Wishes are what the command line says beside the configuration.
+type Wishes struct {
+	Base    string // folder that relative paths start from
+	Out     string // folder of the results; "" = checkpoints_dir/<model>/<search_method>
+	Quick   bool
+	Distant bool // the workers see other files than this machine
+}
+
+// NewPlan checks a configuration as a whole.
+func NewPlan(c *Config, w Wishes) (*Plan, error) {
+	if w.Quick {
+		if err := c.quicken(); err != nil {
+			return nil, err
+		}
+	}
+	p := &Plan{Config: c, Model: c.String(KeyModel), Method: c.String(KeyMethod), base: w.Base, space: clone(c.blocks["space"])}
+	if p.Method == "grid" {
+		p.Method = "grid_search"
+	}
+	if p.Method == "grid_search" {
+		points := int(c.Float(keyGridPoints))
+		if notes := onGrid(p.space, points, w.Quick && !c.spoken(keyGridPoints)); len(notes) > 0 {
+			p.Notes = append(p.Notes, "grid: "+strings.Join(notes, ", "))
+		}
+	}
+	p.subset = [2]int{int(c.Float("subset.train")), int(c.Float("subset.validation"))}
+	if w.Distant && p.subset != [2]int{} {
+		return nil, fmt.Errorf("subset (%s): the workers are on other machines, where no part of the images can be picked: make a smaller data set, or set subset.train and subset.validation to null", c.source("subset.train", "subset.validation"))
+	}
+	out := w.Out
+	if out == "" {
+		out = filepath.Join(c.String(keyFolder), p.Model, p.Method)
+	}
+	p.Folder = absolute(w.Base, out)
+	if c.String(keyTrainer) == "torch" {
+		if err := p.checkTraining(w.Distant); err != nil {
+			return nil, err
+		}
+	}
+	_, _, err := p.Spec(1)
+	return p, err
+}
+
+// Base is the folder that relative paths start from.
+func (p *Plan) Base() string { return p.base }
+
+// quicken makes a tuning small where nobody asked for a size by flag or
+// environment.
+func (c *Config) quicken() error {
+	for _, x := range [][2]string{{KeyTrials, "quick.trials"}, {KeyEpochs, "quick.epochs"}, {keyGridPoints, "quick.grid_points"},
+		{"subset.train", "quick.subset.train"}, {"subset.validation", "quick.subset.validation"}} {
+		if v := c.Get(x[1]); v.Data != nil {
+			if err := c.Set(x[0], v.Data, config.Prompt, "--quick"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// spoken tells whether a key was set by environment or flag.
+func (c *Config) spoken(key string) bool { return c.Get(key).Origin > config.Prompt }
+
+func (c *Config) source(keys ...string) string {
+	for _, k := range keys {
+		if v := c.Get(k); v.Data != nil {
+			return v.Source()
+		}
+	}
+	return ""
+}
+
+// checkTraining looks at what the trainer would refuse only once it runs: names
+// of parameters, settings that contradict one another, image folders.
+func (p *Plan) checkTraining(distant bool) error {
+	var faults []error
+	known := settings.Keys()
+	for i := 0; i+1 < len(p.space.Content); i += 2 {
+		if name := p.space.Content[i].Value; !slices.Contains(known, name) {
+			faults = append(faults, fmt.Errorf("space.%s: the trainer has no such setting; did you mean %q?", name, nearest.Word(name, known)))
+		}
+	}
+	training, err := p.training(p.Config.images(KeyTrain).Text(), p.Config.images(KeyValidation).Text())
+	if err != nil {
+		return err
+	}
+	if _, err := settings.Parse(training, nil, p.base); err != nil {
+		faults = append(faults, errors.New(strings.ReplaceAll(err.Error(), "training: ", "")))
+	}
+	if distant || len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	for _, x := range []struct {
+		key, flag string
+		to        **dataset.Folder
+	}{{KeyTrain, "train", &p.train}, {KeyValidation, "validation", &p.valid}} {
+		dir := absolute(p.base, p.Config.images(x.key).Text())
+		f, err := dataset.List(dir)
+		if err != nil {
+			text := err.Error()
+			if _, stat := os.Stat(dir); errors.Is(stat, os.ErrNotExist) {
+				text = fmt.Sprintf("folder %s does not exist: name it with --%s DIR, or --data DIR for a folder with train/ and validation/ in it (atelier data synth DIR draws one)", dir, x.flag)
+			}
+			faults = append(faults, fmt.Errorf("%s (%s): %s", x.key, p.Config.images(x.key).Source(), text))
+			continue
+		}
+		*x.to = f
+	}
+	if p.train != nil && p.valid != nil {
+		faults = append(faults, dataset.SameClasses(KeyTrain, p.train.Classes, KeyValidation, p.valid.Classes))
+	}
+	return errors.Join(faults...)
+}
+
+// training is the settings of all trials as JSON: what was said somewhere, and
+// what a tuning always names.
+func (p *Plan) training(train, validation string) ([]byte, error) {
+	c := p.Config
+	if c.String(keyTrainer) != "torch" {
+		out := map[string]any{"model": p.Model, "epochs": c.Get(KeyEpochs).Data}
+		if n := c.blocks["trainer_settings"]; n != nil {
+			if err := n.Decode(&out); err != nil {
+				return nil, fmt.Errorf("trainer_settings: %w", err)
+			}
+		}
+		return json.Marshal(out) // keys in order
+	}
+	nested := c.JSON(func(key string) bool {
+		name, ours := strings.CutPrefix(key, trainingPrefix)
+		return ours && (c.given(key) || name == "epochs")
+	})
+	var inner struct {
+		Training json.RawMessage `json:"training"`
+	}
+	if err := json.Unmarshal(nested, &inner); err != nil {
+		return nil, err
+	}
+	head, err := json.Marshal(map[string]any{"model": p.Model, "data": map[string]string{"train": train, "validation": validation}})
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Join([][]byte{bytes.TrimSuffix(head, []byte("}")), bytes.TrimPrefix(inner.Training, []byte("{"))}, []byte(",")), nil
+}
+
+// Spec is the plan as a sweep, for people and the cluster alike, and as the
+// parser understood it.
+func (p *Plan) Spec(parallelism int64) ([]byte, *sweep.Spec, error) {
+	c := p.Config
+	train, validation := c.images(KeyTrain).Text(), c.images(KeyValidation).Text()
+	if p.subset[0] > 0 {
+		train = p.subsetDir("train")
+	}
+	if p.subset[1] > 0 {
+		validation = p.subsetDir("validation")
+	}
+	training, err := p.training(train, validation)
+	if err != nil {
+		return nil, nil, err
+	}
+	metric, direction := c.String(keyMetric), c.String(keyDirection)
+	if direction == "" {
+		direction = "minimize"
+		if strings.Contains(metric, "acc") || strings.Contains(metric, "f1") {
+			direction = "maximize"
+		}
+	}
+	doc := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	add := func(key string, value any) {
+		var n yaml.Node
+		if err == nil {
+			err = n.Encode(value)
+			put(doc, key, &n)
+		}
+	}
+	add("name", fmt.Sprintf("tune %s %s", p.Model, p.Method))
+	add("search_method", p.Method)
+	if p.Method == "bayesian" {
+		add("algorithm", c.String(keyAlgorithm))
+	}
+	add("seed", c.Get(KeySeed).Data)
+	add("objective", map[string]string{"metric": metric, "direction": direction})
+	budget := map[string]any{}
+	if v := c.Get(KeyTrials); v.Data != nil {
+		budget["trials"] = v.Data
+	}
+	if v := c.String(keyTime); v != "" {
+		budget["time"] = v
+	}
+	if len(budget) > 0 || p.Method != "grid_search" {
+		add("budget", budget)
+	}
+	add("parallelism", parallelism)
+	add("trainer", c.String(keyTrainer))
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := c.blocks["stopping"]; n != nil {
+		put(doc, "stopping", clone(n))
+	}
+	put(doc, "space", p.space)
+	var t yaml.Node
+	if err := yaml.Unmarshal(training, &t); err != nil {
+		return nil, nil, err
+	}
+	put(doc, "training", t.Content[0])
+	text, err := yaml.Marshal(doc)
+	if err != nil {
+		return nil, nil, err
+	}
+	spec, err := sweep.Parse("the tuning", text)
+	return text, spec, err
+}
+
+func absolute(base, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(base, path)
+}

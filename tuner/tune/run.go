@@ -1,0 +1,301 @@
+package tune
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"atelier/common/client"
+	"atelier/common/local"
+	v1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/tune/report"
+
+	"connectrpc.com/connect"
+)
+
+// Watcher is shown how a tuning goes. Its methods are called one at a time.
+type Watcher interface {
+	Begin(p *Plan, s *v1.Sweep) // the sweep is submitted, or taken up again
+	Sweep(s *v1.Sweep)          // it has changed
+	Doing(text string)          // what takes a while beside it
+}
+
+// Options of Run.
+type Options struct {
+	Trainer   string         // file of atelier-trainer for a local worker; "" = its own search
+	API       *client.Client // cluster that is addressed; nil = one on this machine
+	Addresses string         // as it was addressed
+	Shared    string         // the addressed cluster's shared folder here; "" = none
+	Overwrite bool
+	Watch     Watcher
+	// Pull writes a checkpoint into a file, verified.
+	Pull func(ctx context.Context, k *v1.Checkpoint, shared, to string) error
+	// Track is called once the sweep has an id; what it returns is called with
+	// the report's folder and files once they are written.
+	Track func(ctx context.Context, api *client.Client, id string) (done func(ctx context.Context, dir string, files []string))
+}
+
+// Result is what came of a sitting.
+type Result struct {
+	Folder   string
+	Sweep    *v1.Sweep     // as it was last seen; nil before it was made
+	Report   *report.Sweep // what was written; nil if nothing was
+	Written  *report.Written
+	Local    bool
+	Warnings []string
+}
+
+func (r *Result) warn(text string) { r.Warnings = append(r.Warnings, text) }
+
+// ErrGoesOn ends the watching of a sweep that goes on in its cluster.
+var ErrGoesOn = errors.New("the sweep goes on in the cluster")
+
+// ErrInterrupted ends a tuning on this machine, which can be gone on with.
+var ErrInterrupted = errors.New("interrupted")
+
+// lastWords is how long an interrupted tuning may take to write what is known.
+const lastWords = 30 * time.Second
+
+type sitting struct {
+	tracked func(ctx context.Context, dir string, files []string) // of Options.Track; nil before
+	plan    *Plan
+	o       Options
+	folder  *folder
+	saved   *saved
+	result  *Result
+}
+
+// Run carries a plan out: submits its sweep, or takes it up again, waits for
+// the end and writes the report. The Result is there with an error too, once
+// the folder is held.
+func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
+	f, err := hold(p.Folder)
+	if err != nil {
+		return nil, err
+	}
+	defer f.release()
+	s := &sitting{plan: p, o: o, folder: f, saved: p.again, result: &Result{Folder: p.Folder, Local: o.API == nil}}
+	if s.saved == nil {
+		if err := f.begin(o.Overwrite); err != nil {
+			return nil, err
+		}
+		if err := p.makeSubsets(); err != nil {
+			return nil, err
+		}
+	}
+	api, shared := o.API, o.Shared
+	if api == nil {
+		o.Watch.Doing("starting a cluster on this machine")
+		cluster, err := s.startLocal(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				err = ErrInterrupted
+			}
+			return s.result, err
+		}
+		whole := false
+		defer func() {
+			if err := cluster.Close(); err != nil {
+				s.result.warn(err.Error())
+			}
+			if whole {
+				if err := f.clearLocal(); err != nil {
+					s.result.warn(err.Error())
+				}
+			}
+		}()
+		api, shared = cluster.Client(), cluster.SharedDir
+		err = s.sit(ctx, api, shared, cluster)
+		whole = s.saved != nil && s.saved.Status != statusRunning
+		return s.result, err
+	}
+	return s.result, s.sit(ctx, api, shared, nil)
+}
+
+func (s *sitting) sit(ctx context.Context, api *client.Client, shared string, cluster *local.Cluster) error {
+	// A server that dies takes the sitting along, not the data.
+	watched, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if cluster != nil {
+		go func() {
+			if err := cluster.AwaitExit(watched); watched.Err() == nil {
+				cancel(err)
+			}
+		}()
+	}
+	err := s.follow(watched, api)
+	switch {
+	case ctx.Err() != nil && cluster == nil:
+		s.leave(ctx)
+		return ErrGoesOn
+	case ctx.Err() != nil:
+		return errors.Join(ErrInterrupted, s.sayWhatIsKnown(ctx, api))
+	case watched.Err() != nil:
+		s.leave(ctx)
+		return fmt.Errorf("the cluster on this machine broke down: %w; once that is mended, --resume goes on", context.Cause(watched))
+	case err != nil:
+		s.leave(ctx)
+		return err
+	}
+	return s.report(watched, api, shared)
+}
+
+// follow submits the sweep and waits for its end.
+func (s *sitting) follow(ctx context.Context, api *client.Client) error {
+	if s.saved == nil || s.saved.Sweep == "" {
+		if err := s.submit(ctx, api); err != nil {
+			return err
+		}
+	} else {
+		r, err := api.Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: s.saved.Sweep}))
+		if err != nil {
+			return err
+		}
+		s.result.Sweep = r.Msg.GetSweep()
+	}
+	s.o.Watch.Begin(s.plan, s.result.Sweep)
+	s.tracked = func(context.Context, string, []string) {}
+	if s.o.Track != nil {
+		s.tracked = s.o.Track(ctx, api, s.saved.Sweep)
+	}
+	var after uint64
+	for {
+		began := time.Now()
+		r, err := api.Sweeps.WaitSweep(ctx, connect.NewRequest(&v1.WaitSweepRequest{Id: s.saved.Sweep, AfterIndex: after, WaitMs: 2000}))
+		if err != nil {
+			return err
+		}
+		s.result.Sweep = r.Msg.GetSweep()
+		s.o.Watch.Sweep(s.result.Sweep)
+		if over(s.result.Sweep.GetStatus()) {
+			return nil
+		}
+		after = r.Msg.GetIndex()
+		// A busy sweep changes hundreds of times a second.
+		select {
+		case <-time.After(200*time.Millisecond - time.Since(began)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func over(s v1.SweepStatus) bool {
+	switch s {
+	case v1.SweepStatus_SWEEP_STATUS_FINISHED, v1.SweepStatus_SWEEP_STATUS_STOPPED, v1.SweepStatus_SWEEP_STATUS_CANCELLED, v1.SweepStatus_SWEEP_STATUS_FAILED:
+		return true
+	}
+	return false
+}
+
+// submit makes the sweep. What is asked for is written down first, under the id
+// that keeps it from being made twice.
+func (s *sitting) submit(ctx context.Context, api *client.Client) error {
+	if s.saved == nil {
+		parallelism := int64(s.plan.Config.Float(KeyParallelism))
+		if parallelism == 0 {
+			n, err := slotsOf(ctx, api)
+			if err != nil {
+				return err
+			}
+			parallelism = max(1, n)
+		}
+		spec, _, err := s.plan.Spec(parallelism)
+		if err != nil {
+			return err
+		}
+		var id [16]byte
+		if _, err := rand.Read(id[:]); err != nil {
+			return err
+		}
+		s.saved = &saved{Format: savedFormat, Base: s.plan.base, RequestID: hex.EncodeToString(id[:]), Addresses: s.o.Addresses, Status: statusRunning, Values: map[string]any{}, spec: spec}
+		for _, v := range s.plan.Config.All() {
+			if kept(v.Key) && v.Data != nil {
+				s.saved.Values[v.Key] = v.Data
+			}
+		}
+		if err := s.folder.save(s.saved); err != nil {
+			return err
+		}
+	}
+	r, err := api.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: s.saved.RequestID, SpecYaml: string(s.saved.spec), SpecName: "tuning", BaseDir: s.saved.Base}))
+	if err != nil {
+		return err
+	}
+	for _, w := range r.Msg.GetWarnings() {
+		s.result.warn(w)
+	}
+	s.result.Sweep = r.Msg.GetSweep()
+	s.saved.Sweep = s.result.Sweep.GetId()
+	return s.folder.save(s.saved)
+}
+
+// slotsOf counts the slots of workers that take trials.
+func slotsOf(ctx context.Context, api *client.Client) (n int64, err error) {
+	r, err := api.Workers.ListWorkers(ctx, connect.NewRequest(&v1.ListWorkersRequest{}))
+	if err != nil {
+		return 0, err
+	}
+	for _, w := range r.Msg.GetWorkers() {
+		if w.GetState() == "ready" {
+			n += int64(len(w.GetSlots()))
+		}
+	}
+	return n, nil
+}
+
+// report writes all that came of the sweep.
+func (s *sitting) report(ctx context.Context, api *client.Client, shared string) error {
+	s.o.Watch.Doing("reading the trials")
+	r, err := Collect(ctx, api, s.saved.Sweep)
+	if err != nil {
+		return err
+	}
+	if err := s.fetchModels(ctx, api, shared, r); err != nil {
+		return err
+	}
+	if err := s.write(r); err != nil {
+		return err
+	}
+	s.tracked(ctx, s.folder.dir, s.result.Written.Files)
+	s.saved.Status = r.Status
+	return s.folder.save(s.saved)
+}
+
+func (s *sitting) write(r *report.Sweep) (err error) {
+	s.o.Watch.Doing("writing the report")
+	s.result.Written, err = report.Write(s.folder.dir, r, report.Options{NoPlots: !s.plan.Config.Bool(KeyPlots)})
+	if err == nil {
+		s.result.Report = r
+	}
+	return err
+}
+
+// sayWhatIsKnown writes the report of an interrupted tuning.
+func (s *sitting) sayWhatIsKnown(ctx context.Context, api *client.Client) error {
+	if s.saved == nil || s.saved.Sweep == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	r, err := Collect(ctx, api, s.saved.Sweep)
+	if err == nil {
+		err = s.write(r)
+	}
+	if err != nil {
+		s.result.warn("no report of what is known: " + strings.TrimSpace(client.Message(err)))
+	}
+	s.leave(ctx)
+	return nil
+}
+
+// leave ends the tracking of a sweep that goes on.
+func (s *sitting) leave(ctx context.Context) {
+	if s.tracked != nil {
+		s.tracked(context.WithoutCancel(ctx), "", nil)
+	}
+}
