@@ -12,6 +12,7 @@ import (
 type halving struct {
 	problem  Problem
 	eta      int
+	spend    float64 // share of all epochs that the sweep may take
 	brackets []*bracket
 	shares   []uint64 // upper edges of the brackets' shares of [0, 2^64); the last reaches to its end
 	trials   map[int64]*standing
@@ -39,11 +40,12 @@ type standing struct {
 	status  Status
 	asked   Action
 	level   int       // the rung it stands at or trains towards
+	epoch   int       // last reported
 	values  []float64 // at the rungs it has come to, up to its level
 }
 
 func newHalving(s Settings, p Problem) *halving {
-	h := &halving{problem: p, eta: s.Reduction, trials: map[int64]*standing{}}
+	h := &halving{problem: p, eta: s.Reduction, spend: s.Spend, trials: map[int64]*standing{}}
 	ladder := func(first int) {
 		b := &bracket{top: s.MaxEpochs}
 		for e := first; e < s.MaxEpochs; e *= s.Reduction { // max_epochs is below 2^30, reduction at most 1000: no overflow
@@ -119,7 +121,9 @@ func (h *halving) Put(t Trial) {
 	s.status, s.asked, s.level = t.Status, t.Asked, min(t.Level, len(s.bracket.epochs))
 	s.values = s.values[:0]
 	best, at := math.NaN(), 0
+	s.epoch = 0
 	for _, r := range t.Reports {
+		s.epoch = r.Epoch
 		if h.problem.better(r.Value, best) {
 			best = r.Value
 		}
@@ -168,8 +172,12 @@ func (h *halving) Decide(unproposed int64) []Decision {
 	for _, b := range h.brackets {
 		coming := h.ahead(b, unproposed) + int64(b.below[0])
 		for k := range b.rungs {
+			laps := int64(0)
+			if k == len(b.rungs)-1 {
+				laps = h.laps(b, unproposed)
+			}
 			var on int64 // how many may yet go on from here
-			out, on = h.rung(out, b, k, coming)
+			out, on = h.rung(out, b, k, coming, laps)
 			coming = int64(b.below[k+1]) + on
 		}
 	}
@@ -177,9 +185,34 @@ func (h *halving) Decide(unproposed int64) []Decision {
 	return out
 }
 
-// rung decides for the trials that stand at rung k; coming is how many more it
-// may get, at most.
-func (h *halving) rung(out []Decision, b *bracket, k int, coming int64) ([]Decision, int64) {
+// laps is how many trials beyond the quota may go on from the last rung, at
+// most, so that the sweep keeps to the epochs it may spend: those trained, those
+// that trials under way train up to where they are compared next, and those that
+// unproposed ones will train up to the first rung.
+func (h *halving) laps(b *bracket, unproposed int64) int64 {
+	last := len(b.epochs) - 1
+	if h.spend == 0 || last < 0 {
+		return 0
+	}
+	total := float64(int64(len(h.trials))+unproposed) * float64(b.top)
+	used := float64(unproposed) * float64(b.epochs[0])
+	for _, s := range h.trials {
+		used += float64(s.epoch)
+		if s.coming() {
+			to := b.top
+			if s.level <= last {
+				to = b.epochs[s.level]
+			}
+			used += math.Max(0, float64(to-s.epoch))
+		}
+	}
+	left := math.Floor(h.spend*total+1e-9) - used
+	return int64(math.Max(0, left/float64(b.top-b.epochs[last])))
+}
+
+// rung decides for the trials that stand at rung k. It may get so many more that
+// are coming, at most; laps may go on from it beyond its quota once none is.
+func (h *halving) rung(out []Decision, b *bracket, k int, coming, laps int64) ([]Decision, int64) {
 	places := b.rungs[k]
 	n := int64(len(places))
 	quota, ever := n/int64(h.eta), (n+coming)/int64(h.eta)
@@ -203,22 +236,32 @@ func (h *halving) rung(out []Decision, b *bracket, k int, coming int64) ([]Decis
 			continue
 		}
 		rank := int64(i)
+		goes := func(why string) {
+			out = append(out, Decision{t.number, Resume, fmt.Sprintf("%s %s is %s of %d at epoch %d: %s to epoch %d",
+				h.problem.Metric, format(p.value), nth(rank+1), n, b.epochs[k], why, b.next(k))})
+		}
 		switch {
 		case !finite(p.value):
 			out = append(out, Decision{t.number, Stop, fmt.Sprintf("%s has no finite value up to epoch %d", h.problem.Metric, b.epochs[k])})
 			continue
 		case t.status == Paused && rank < quota && ahead < quota:
-			out = append(out, Decision{t.number, Resume, fmt.Sprintf("%s %s is %s of %d at epoch %d: goes on to epoch %d",
-				h.problem.Metric, format(p.value), nth(rank+1), n, b.epochs[k], b.next(k))})
-		case t.status == Paused && (rank >= ever || ahead >= ever):
+			goes("goes on")
+		case t.status == Paused && (rank >= ever || ahead >= ever) && laps <= 0:
 			out = append(out, Decision{t.number, Stop, fmt.Sprintf("%s %s is %s of %d at epoch %d: not among the %d that go on",
 				h.problem.Metric, format(p.value), nth(rank+1), n, b.epochs[k], ever)})
+			continue
+		case t.status == Paused && (rank >= ever || ahead >= ever):
+			if coming == 0 {
+				goes("epochs are left to go on")
+			}
+			laps--
 			continue
 		case t.status != Paused && t.asked == 0:
 			out = append(out, Decision{t.number, Pause, fmt.Sprintf("epoch %d is a rung: 1 of %d goes on", b.epochs[k], h.eta)})
 		}
 		ahead++
 		alive++
+		laps-- // to go on by quota takes the same epochs
 	}
 	return out, max(0, min(ever-gone, alive+coming))
 }

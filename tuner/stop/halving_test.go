@@ -1,6 +1,7 @@
 package stop_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ func TestPromotionsKeepTheQuota(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		eta := 2 + rng.IntN(3)
 		rule := settings(t, `{"rule":"asha","max_epochs":27}`)
-		rule.Reduction, rule.MinEpochs = eta, 1+rng.IntN(3)
+		rule.Reduction, rule.MinEpochs, rule.Spend = eta, 1+rng.IntN(3), 0
 		var rungs []int
 		for e := rule.MinEpochs; e < rule.MaxEpochs; e *= eta {
 			rungs = append(rungs, e)
@@ -66,6 +67,53 @@ func TestPromotionsKeepTheQuota(t *testing.T) {
 	}
 }
 
+// What promotions leave of the epochs that a sweep may take goes to the best
+// paused trials of the last rung, to less than one such lap, and no more.
+func TestLapsSpendWhatIsLeft(t *testing.T) {
+	more := 0
+	for seed := range uint64(16) {
+		var trained [2]int
+		var finished [2]int
+		left, limit := 0, 0
+		for i, spend := range []float64{0, 0.25} {
+			rng := rand.New(rand.NewPCG(seed, 8))
+			rule := settings(t, `{"rule":"asha","max_epochs":27}`)
+			rule.Spend = spend
+			p := &play{rule: rule, problem: stop.Problem{Metric: "loss"}, rng: rng, curve: curves["crossing"](seed), budget: int64(8 + rng.IntN(48)), epochs: 27, workers: 1 + rng.IntN(12)}
+			p.run(t)
+			trained[i], finished[i] = p.trained, len(p.finished)
+			limit, left = int(p.budget)*27/4, 0
+			for _, tr := range p.trials {
+				if epoch(tr) >= 12 && !p.finished[tr.Number] {
+					left++
+				}
+			}
+		}
+		switch {
+		case trained[1] > max(trained[0], limit):
+			t.Errorf("seed %d: %d epochs, %d without laps, %d allowed", seed, trained[1], trained[0], limit)
+		case left > 0 && trained[1]+15 <= limit:
+			t.Errorf("seed %d: %d epochs of %d, and %d paused trials that were not let on", seed, trained[1], limit, left)
+		case finished[1] > finished[0]:
+			more++
+		}
+	}
+	if more < 8 {
+		t.Errorf("laps in %d of 16 sweeps", more)
+	}
+}
+
+// Without further settings a sweep takes a quarter of the epochs, and its rungs
+// are far enough up to tell trials apart.
+func TestDefaultsTakeAQuarter(t *testing.T) {
+	for most, first := range map[int]int{2: 1, 8: 1, 27: 3, 100: 12} {
+		s := settings(t, fmt.Sprintf(`{"rule":"asha","max_epochs":%d}`, most))
+		if s.MinEpochs != first || s.Reduction != 4 || s.Spend != 0.25 {
+			t.Errorf("of %d epochs: %+v, want the first rung at %d", most, s, first)
+		}
+	}
+}
+
 // The transcript of a small sweep, by hand.
 func TestAshaByHand(t *testing.T) {
 	b := settings(t, `{"rule":"asha","min_epochs":1,"max_epochs":9,"reduction":3}`).Book(stop.Problem{Metric: "loss"})
@@ -106,6 +154,36 @@ func TestAshaByHand(t *testing.T) {
 	expect(3)
 	// The rest never comes: what is paused goes on or ends.
 	expect(0, "stop 1: loss 0.5 is 2nd of 3 at epoch 1: not among the 1 that go on", "resume 3: loss 0.3 is 1st of 1 at epoch 3: goes on to epoch 9")
+}
+
+// Four trials may take 22 of 32 epochs: two at the rung each, six for the one
+// that the quota lets on, six for the next best, and no third time six.
+func TestLapsByHand(t *testing.T) {
+	b := settings(t, `{"rule":"asha","min_epochs":2,"max_epochs":8,"reduction":4,"spend":0.7}`).Book(stop.Problem{Metric: "loss"})
+	put := func(n int64, s stop.Status, level int, value float64) {
+		b.Put(stop.Trial{Number: n, Status: s, Level: level, Reports: []stop.Report{{Epoch: 1, Value: 1}, {Epoch: 2, Value: value}}})
+	}
+	expect := func(unproposed int64, want string) {
+		t.Helper()
+		var got []string
+		for _, d := range b.Decide(unproposed) {
+			got = append(got, fmt.Sprintf("%v %d", d.Action, d.Trial))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("decided %q, want %q", got, want)
+		}
+	}
+	for i, v := range []float64{0.4, 0.2, 0.3} {
+		put(int64(i)+1, stop.Paused, 0, v)
+	}
+	expect(1, "stop 1") // at most two go on, whatever the fourth shows
+	put(1, stop.Ended, 0, 0.4)
+	put(4, stop.Paused, 0, 0.1)
+	expect(0, "resume 2, stop 3, resume 4")
+	put(2, stop.Waiting, 1, 0.2)
+	put(4, stop.Waiting, 1, 0.1)
+	put(3, stop.Ended, 0, 0.3)
+	expect(0, "")
 }
 
 // Brackets share the trials as hyperband starts them, in any prefix.

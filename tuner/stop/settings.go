@@ -36,6 +36,11 @@ type Settings struct {
 	MaxEpochs int // epochs of a whole training
 	Reduction int // one in so many goes on from a rung
 
+	// asha: the share of all epochs, trials times MaxEpochs, that a sweep may take.
+	// What promotions leave of it goes to the best paused trials at the end; 0 =
+	// nothing does.
+	Spend float64
+
 	Interval int // segment: epochs that a trial trains; MaxEpochs counts too
 
 	// median, percentile, patience
@@ -66,6 +71,7 @@ var keys = []key{
 	{"min_epochs", []string{ASHA, Hyperband}, whole(1, maxEpochs, func(s *Settings) *int { return &s.MinEpochs })},
 	{"max_epochs", []string{ASHA, Hyperband, Segment}, whole(1, maxEpochs, func(s *Settings) *int { return &s.MaxEpochs })},
 	{"reduction", []string{ASHA, Hyperband}, whole(2, 1000, func(s *Settings) *int { return &s.Reduction })},
+	{"spend", []string{ASHA}, number(func(x float64) bool { return x >= 0 && x <= 1 }, "from 0 to 1", func(s *Settings) *float64 { return &s.Spend })},
 	{"interval", []string{Segment}, whole(1, maxEpochs, func(s *Settings) *int { return &s.Interval })},
 	{"warmup_epochs", []string{Median, Percentile, Patience}, whole(0, maxEpochs, func(s *Settings) *int { return &s.WarmupEpochs })},
 	{"warmup_trials", []string{Median, Percentile}, whole(1, 1_000_000, func(s *Settings) *int { return &s.WarmupTrials })},
@@ -120,6 +126,11 @@ func Parse(text []byte) (Settings, error) {
 			return s, fault(e.name, "%v", err)
 		}
 	}
+	if s.Rule == ASHA && s.MinEpochs == 0 {
+		// Rungs at an eighth and a half, a quarter going on from each: 1/8 + 1/4 *
+		// 3/8 + 1/16 * 1/2, a quarter of all epochs.
+		s.MinEpochs = max(1, s.MaxEpochs/8)
+	}
 	return s, s.check()
 }
 
@@ -134,7 +145,9 @@ func readRule(given []entry) (Settings, error) {
 	}
 	s := Settings{Rule: name}
 	switch name {
-	case ASHA, Hyperband:
+	case ASHA:
+		s.Reduction, s.Spend = 4, 0.25 // MinEpochs follows from MaxEpochs
+	case Hyperband:
 		s.MinEpochs, s.Reduction = 1, 3
 	case Median:
 		s.WarmupEpochs, s.WarmupTrials = 1, 5

@@ -34,7 +34,8 @@ func main() {
 
 // rules measured; max_epochs is the surrogate's.
 var rules = []string{
-	`{"rule":"asha","min_epochs":3,"max_epochs":%d,"reduction":4}`,
+	`{"rule":"asha","max_epochs":%d}`,
+	`{"rule":"asha","max_epochs":%d,"spend":0}`,
 	`{"rule":"asha","min_epochs":1,"max_epochs":%d,"reduction":3}`,
 	`{"rule":"hyperband","min_epochs":1,"max_epochs":%d,"reduction":3}`,
 	`{"rule":"median"}`,

@@ -17,14 +17,14 @@ func accuracy(t *testing.T) *surrogate {
 	return s
 }
 
-// The bar: within 1 % of what the full search finds, for a quarter of its
-// epochs, on 32 workers.
+// The bar, with the default settings: within 1 % of what the full search finds,
+// for a quarter of its epochs, on 32 workers.
 func TestAshaKeepsTheBar(t *testing.T) {
-	f, err := accuracy(t).compare("val_acc", `{"rule":"asha","min_epochs":3,"max_epochs":%d,"reduction":4}`, 256, 32, 12)
+	f, err := accuracy(t).compare("val_acc", `{"rule":"asha","max_epochs":%d}`, 256, 32, 12)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.Epochs > 0.25 || f.LossMedian > 0.01 || f.WorthMean > 0.01 || f.Resumed == 0 {
+	if f.Epochs > 0.25 || f.LossMedian > 0.01 || f.LossMean > 0.015 || f.WorthMean > 0.01 || f.Resumed == 0 {
 		t.Errorf("%+v", f)
 	}
 }
