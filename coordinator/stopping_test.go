@@ -15,7 +15,7 @@ func TestStoppingRuleThroughTheAPI(t *testing.T) {
 	cl := startCluster(t, 1)
 	c := cl.client()
 	sw := create(t, c, spec(3, 1)+"stopping: {rule: asha, min_epochs: 1, reduction: 2}\n")
-	if sw.StoppingJson != `{"rule":"asha","min_epochs":1,"max_epochs":2,"reduction":2}` {
+	if sw.StoppingJson != `{"rule":"asha","min_epochs":1,"max_epochs":2,"reduction":2,"spend":0.25}` {
 		t.Fatalf("the sweep's rule is %s", sw.StoppingJson)
 	}
 	a := newAgent(t, c, "w1")

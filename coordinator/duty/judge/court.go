@@ -9,6 +9,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/duty/attend"
 	"atelier/coordinator/state"
 	"atelier/tuner/stop"
 )
@@ -24,12 +25,10 @@ const (
 
 // court judges one sweep, in one goroutine.
 type court struct {
-	j    *Judge
-	t    *term
-	id   string
-	wake chan struct{}
+	*attend.Seat
+	cfg Config
 
-	// Guarded by Judge.mu.
+	// Guarded by the lock of the Judge's courts.
 	settled uint64        // decisions on the state at this index are in the log
 	looked  chan struct{} // closed and replaced after every look
 	closed  bool
@@ -48,39 +47,48 @@ func (c *court) run() {
 	for {
 		again, err := c.look()
 		switch {
-		case c.t.ctx.Err() != nil:
+		case c.Context.Err() != nil:
 			return
 		case errors.Is(err, errClosed):
-			if c.j.close(c) {
+			if c.close() {
 				return
 			}
 		case err != nil:
-			c.j.cfg.Logger.Warn("stopping rule: no decision recorded", "sweep", c.id, "error", err)
+			c.cfg.Logger.Warn("stopping rule: no decision recorded", "sweep", c.Sweep, "error", err)
 			c.rest()
 			continue
 		case again:
 			continue
 		}
 		select {
-		case <-c.wake:
-		case <-c.t.ctx.Done():
+		case <-c.Woken:
+		case <-c.Context.Done():
 			return
 		}
 	}
 }
 
+// close gives the seat up, unless it was called for meanwhile. Who waits for the
+// court is let go.
+func (c *court) close() bool {
+	return c.Leave(func() {
+		c.closed = true
+		close(c.looked)
+	})
+}
+
 func (c *court) rest() {
 	select {
 	case <-time.After(refusedPause):
-	case <-c.t.ctx.Done():
+	case <-c.Context.Done():
 	}
 }
 
 // look decides on the present state once. again says that decisions were made:
 // what they changed may call for more.
 func (c *court) look() (again bool, err error) {
-	view := c.j.cfg.View()
-	s, ok := view.Sweep(c.id)
+	view := c.cfg.View()
+	s, ok := view.Sweep(c.Sweep)
 	if !ok || !judged(s) {
 		return false, errClosed
 	}
@@ -100,11 +108,11 @@ func (c *court) look() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c.j.mu.Lock()
-	c.settled = view.Index()
-	close(c.looked)
-	c.looked = make(chan struct{})
-	c.j.mu.Unlock()
+	c.Locked(func() {
+		c.settled = view.Index()
+		close(c.looked)
+		c.looked = make(chan struct{})
+	})
 	return again, nil
 }
 
@@ -166,10 +174,10 @@ func (c *court) carryOut(s *state.Sweep, decisions []stop.Decision) (changed boo
 
 // propose puts one command through the log; news says that it was not known.
 func (c *court) propose(cmd *logv1.Command) (news bool, err error) {
-	ctx, cancel := context.WithTimeout(c.t.ctx, logTimeout)
+	ctx, cancel := context.WithTimeout(c.Context, logTimeout)
 	defer cancel()
-	cmd.TimeMs = c.j.cfg.NowMS()
-	res, err := c.j.cfg.Log.Propose(ctx, cmd)
+	cmd.TimeMs = c.cfg.NowMS()
+	res, err := c.cfg.Log.Propose(ctx, cmd)
 	if err == nil {
 		err = res.Err
 	}
@@ -179,7 +187,7 @@ func (c *court) propose(cmd *logv1.Command) (news bool, err error) {
 // fail ends a sweep whose rule cannot be read, which only another version's
 // spec can bring about.
 func (c *court) fail(reason error) error {
-	_, err := c.propose(&logv1.Command{Op: &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: c.id, Reason: reason.Error()}}})
+	_, err := c.propose(&logv1.Command{Op: &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: c.Sweep, Reason: reason.Error()}}})
 	if err == nil {
 		err = errClosed
 	}

@@ -11,10 +11,10 @@ package propose
 import (
 	"context"
 	"log/slog"
-	"sync"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/duty/attend"
 	"atelier/coordinator/state"
 )
 
@@ -35,108 +35,54 @@ type Config struct {
 	Settle func(ctx context.Context, sweep string, index uint64)
 }
 
-// Proposer is the duty: one goroutine for each running sweep.
+// Proposer is the duty: an attendant for each running sweep.
 type Proposer struct {
-	cfg Config
-
-	mu   sync.Mutex
-	term *term // nil while not leading
-}
-
-type term struct {
-	ctx      context.Context
-	cancel   context.CancelFunc
-	searches map[string]*searcher
+	cfg      Config
+	searches *attend.Group[*searcher]
 }
 
 // New returns the duty, not started.
-func New(cfg Config) *Proposer { return &Proposer{cfg: cfg} }
+func New(cfg Config) *Proposer {
+	p := &Proposer{cfg: cfg}
+	p.searches = attend.New(func(s *attend.Seat) *searcher { return &searcher{Seat: s, cfg: cfg} }, (*searcher).run)
+	return p
+}
 
 // Start begins to search for every running sweep.
-func (p *Proposer) Start() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	p.term = &term{ctx: ctx, cancel: cancel, searches: map[string]*searcher{}}
-	p.adopt(p.term)
-}
+func (p *Proposer) Start() { p.searches.Start(p.adopt) }
 
 // Stop ends the searches. One that is deep in thought is not waited for: what
 // it finds then goes nowhere.
-func (p *Proposer) Stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.term != nil {
-		p.term.cancel()
-		p.term = nil
-	}
-}
+func (p *Proposer) Stop() { p.searches.Stop() }
 
-func (p *Proposer) adopt(t *term) {
+func (p *Proposer) adopt(searches attend.Roll[*searcher]) {
 	for _, s := range p.cfg.View().Sweeps() {
 		if s.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
-			p.poke(t, s.ID, true).missed = true
+			searches.Call(s.ID).missed = true
 		}
 	}
-}
-
-// poke wakes a sweep's searcher. When there is none and start is set, it starts
-// one.
-func (p *Proposer) poke(t *term, sweep string, start bool) *searcher {
-	s := t.searches[sweep]
-	if s == nil && start {
-		s = &searcher{p: p, t: t, id: sweep, wake: make(chan struct{}, 1)}
-		t.searches[sweep] = s
-		go s.run()
-	}
-	if s != nil {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
-	}
-	return s
-}
-
-// retire takes a searcher off the list, unless it has been woken meanwhile.
-func (p *Proposer) retire(s *searcher) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(s.wake) > 0 {
-		return false
-	}
-	delete(s.t.searches, s.id)
-	return true
 }
 
 // Changed implements duty.Watcher.
 func (p *Proposer) Changed(changes []state.Change) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t := p.term
-	if t == nil {
-		return
-	}
-	for i := range changes {
-		switch c := &changes[i]; c.Kind {
-		case state.SweepCreated, state.SweepChanged:
-			p.poke(t, c.Sweep, true)
-		case state.TrialEnded, state.TrialPaused, state.TrialReopened:
-			if s := p.poke(t, c.Sweep, false); s != nil {
-				s.stale = append(s.stale, c.Trial)
+	p.searches.Do(func(searches attend.Roll[*searcher]) {
+		for i := range changes {
+			switch c := &changes[i]; c.Kind {
+			case state.SweepCreated, state.SweepChanged:
+				searches.Call(c.Sweep)
+			case state.TrialEnded, state.TrialPaused, state.TrialReopened:
+				if s, ok := searches.Wake(c.Sweep); ok {
+					s.stale = append(s.stale, c.Trial)
+				}
 			}
 		}
-	}
+	})
 }
 
 // Resync implements duty.Watcher.
 func (p *Proposer) Resync() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.term != nil {
-		for _, s := range p.term.searches {
-			s.missed = true
-		}
-		p.adopt(p.term)
-	}
+	p.searches.Do(func(searches attend.Roll[*searcher]) {
+		searches.Each(func(_ string, s *searcher) { s.missed = true })
+		p.adopt(searches)
+	})
 }

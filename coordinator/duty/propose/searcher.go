@@ -9,6 +9,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/duty/attend"
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
@@ -31,12 +32,10 @@ const (
 
 // searcher proposes for one sweep, in one goroutine.
 type searcher struct {
-	p    *Proposer
-	t    *term
-	id   string
-	wake chan struct{}
+	*attend.Seat
+	cfg Config
 
-	// Guarded by Proposer.mu.
+	// Guarded by the lock of the Proposer's searches.
 	stale  []int64 // trials that ended or began anew since the last look
 	missed bool    // look at all of them
 
@@ -54,16 +53,16 @@ func (s *searcher) run() {
 	for {
 		wait, err := s.step()
 		switch {
-		case s.t.ctx.Err() != nil:
+		case s.Context.Err() != nil:
 			return
 		case errors.Is(err, errOver):
-			if s.p.retire(s) {
+			if s.Leave(nil) {
 				return
 			}
 			wait = true // woken meanwhile: take that mark, then look again
 		case err != nil:
 			failures++
-			s.p.cfg.Logger.Warn("search failed", "sweep", s.id, "attempt", failures, "error", err)
+			s.cfg.Logger.Warn("search failed", "sweep", s.Sweep, "attempt", failures, "error", err)
 			if failures >= attempts {
 				s.fail(err)
 				failures = 0
@@ -83,33 +82,33 @@ func (s *searcher) run() {
 // down. It is false once the leadership has ended.
 func (s *searcher) await() bool {
 	var over <-chan time.Time
-	if sw, ok := s.p.cfg.View().Sweep(s.id); ok && sw.BudgetMS > 0 && sw.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
-		left := time.Duration(sw.BudgetMS-sw.Spent(s.p.cfg.NowMS())) * time.Millisecond
+	if sw, ok := s.cfg.View().Sweep(s.Sweep); ok && sw.BudgetMS > 0 && sw.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
+		left := time.Duration(sw.BudgetMS-sw.Spent(s.cfg.NowMS())) * time.Millisecond
 		timer := time.NewTimer(max(left, time.Millisecond))
 		defer timer.Stop()
 		over = timer.C
 	}
 	select {
-	case <-s.wake:
+	case <-s.Woken:
 	case <-over:
 		s.endOverdue()
-	case <-s.t.ctx.Done():
+	case <-s.Context.Done():
 		return false
 	}
 	return true
 }
 
 func (s *searcher) endOverdue() {
-	_, err := s.p.cfg.Log.Propose(s.t.ctx, &logv1.Command{TimeMs: s.p.cfg.NowMS(), Op: &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: s.id}}})
-	if err != nil && s.t.ctx.Err() == nil {
-		s.p.cfg.Logger.Warn("the end of a sweep's time is not recorded", "sweep", s.id, "error", err)
+	_, err := s.cfg.Log.Propose(s.Context, &logv1.Command{TimeMs: s.cfg.NowMS(), Op: &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: s.Sweep}}})
+	if err != nil && s.Context.Err() == nil {
+		s.cfg.Logger.Warn("the end of a sweep's time is not recorded", "sweep", s.Sweep, "error", err)
 		s.sleep(logPause)
 	}
 }
 
 func (s *searcher) sleep(d time.Duration) {
 	select {
-	case <-s.t.ctx.Done():
+	case <-s.Context.Done():
 	case <-time.After(d):
 	}
 }
@@ -121,17 +120,17 @@ var errOver = errors.New("the sweep does not run")
 // can be done before something changes.
 func (s *searcher) step() (wait bool, err error) {
 	// The marks are taken before the view: what they speak of, the view shows.
-	s.p.mu.Lock()
-	stale, missed := s.stale, s.missed
-	s.stale, s.missed = nil, false
-	s.p.mu.Unlock()
+	var stale []int64
+	var missed bool
+	s.Locked(func() {
+		stale, missed = s.stale, s.missed
+		s.stale, s.missed = nil, false
+	})
 
-	view := s.p.cfg.View()
-	sw, ok := view.Sweep(s.id)
+	view := s.cfg.View()
+	sw, ok := view.Sweep(s.Sweep)
 	if !ok || sw.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
-		s.p.mu.Lock()
-		s.missed = true // marks were taken and not used
-		s.p.mu.Unlock()
+		s.Locked(func() { s.missed = true }) // marks were taken and not used
 		return false, errOver
 	}
 	if err := s.prepare(sw); err != nil {
@@ -153,7 +152,7 @@ func (s *searcher) step() (wait bool, err error) {
 	}
 	if queue := sw.Queue(); len(queue) > 0 {
 		queue = queue[:min(room, int64(len(queue)))]
-		s.record(&logv1.ProposeTrials{Id: s.id, First: sw.Len() + 1, ParamsJson: queue, Seen: sw.Findings, Budget: sw.Budget,
+		s.record(&logv1.ProposeTrials{Id: s.Sweep, First: sw.Len() + 1, ParamsJson: queue, Seen: sw.Findings, Budget: sw.Budget,
 			Source: atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED})
 		return false, nil
 	}
@@ -171,7 +170,7 @@ func (s *searcher) step() (wait bool, err error) {
 		}
 		return true, nil
 	}
-	c := &logv1.ProposeTrials{Id: s.id, First: sw.Len() + 1, Exhausted: proposal.Exhausted && len(points) == len(proposal.Points),
+	c := &logv1.ProposeTrials{Id: s.Sweep, First: sw.Len() + 1, Exhausted: proposal.Exhausted && len(points) == len(proposal.Points),
 		Seen: sw.Findings, Budget: sw.Budget, Source: atelierv1.ProposalSource_PROPOSAL_SOURCE_SEARCH}
 	for _, pt := range points {
 		c.ParamsJson = append(c.ParamsJson, s.spec.Space.Encode(pt))
@@ -187,14 +186,14 @@ func (s *searcher) step() (wait bool, err error) {
 // search is told of, has changed the state; where this goes on and on, new trials
 // have waited long enough.
 func (s *searcher) settled(view *state.View, sw *state.Sweep) bool {
-	if s.p.cfg.Settle == nil || sw.StoppingJSON == "" || s.unsettled >= patience {
+	if s.cfg.Settle == nil || sw.StoppingJSON == "" || s.unsettled >= patience {
 		s.unsettled = 0
 		return true
 	}
-	ctx, cancel := context.WithTimeout(s.t.ctx, settleLimit)
+	ctx, cancel := context.WithTimeout(s.Context, settleLimit)
 	defer cancel()
-	s.p.cfg.Settle(ctx, s.id, view.Index())
-	now, ok := s.p.cfg.View().Sweep(s.id)
+	s.cfg.Settle(ctx, s.Sweep, view.Index())
+	now, ok := s.cfg.View().Sweep(s.Sweep)
 	if ok && now.Status == sw.Status && now.Findings == sw.Findings && now.Wanted() == sw.Wanted() {
 		s.unsettled = 0
 		return true
@@ -205,15 +204,15 @@ func (s *searcher) settled(view *state.View, sw *state.Sweep) bool {
 
 // record puts a proposal into the log.
 func (s *searcher) record(c *logv1.ProposeTrials) bool {
-	res, err := s.p.cfg.Log.Propose(s.t.ctx, &logv1.Command{TimeMs: s.p.cfg.NowMS(), Op: &logv1.Command_ProposeTrials{ProposeTrials: c}})
+	res, err := s.cfg.Log.Propose(s.Context, &logv1.Command{TimeMs: s.cfg.NowMS(), Op: &logv1.Command_ProposeTrials{ProposeTrials: c}})
 	if err == nil {
 		err = res.Err
 	}
 	if err != nil {
 		// Not the search's fault. Should it be in the log all the same, the next
 		// look finds it.
-		if s.t.ctx.Err() == nil {
-			s.p.cfg.Logger.Warn("proposal not recorded", "sweep", s.id, "first", c.First, "error", err)
+		if s.Context.Err() == nil {
+			s.cfg.Logger.Warn("proposal not recorded", "sweep", s.Sweep, "first", c.First, "error", err)
 		}
 		s.sleep(logPause)
 	}
@@ -246,22 +245,22 @@ func (s *searcher) prepare(sw *state.Sweep) error {
 func (s *searcher) ask(known []search.Trial, n int) (p search.Proposal, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			s.p.cfg.Logger.Error("search panicked", "sweep", s.id, "panic", r, "stack", string(debug.Stack()))
+			s.cfg.Logger.Error("search panicked", "sweep", s.Sweep, "panic", r, "stack", string(debug.Stack()))
 			s.method = nil
 			err = fmt.Errorf("search method panicked: %v", r)
 		}
 	}()
-	return s.method.Propose(s.t.ctx, known, n)
+	return s.method.Propose(s.Context, known, n)
 }
 
 // fail ends the sweep with the reason.
 func (s *searcher) fail(reason error) {
-	ctx, cancel := context.WithTimeout(s.t.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.Context, 10*time.Second)
 	defer cancel()
-	if _, err := s.p.cfg.Log.Propose(ctx, &logv1.Command{
-		TimeMs: s.p.cfg.NowMS(),
-		Op:     &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: s.id, Reason: "search: " + reason.Error()}},
-	}); err != nil && s.t.ctx.Err() == nil {
-		s.p.cfg.Logger.Warn("failed search not recorded", "sweep", s.id, "error", err)
+	if _, err := s.cfg.Log.Propose(ctx, &logv1.Command{
+		TimeMs: s.cfg.NowMS(),
+		Op:     &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: s.Sweep, Reason: "search: " + reason.Error()}},
+	}); err != nil && s.Context.Err() == nil {
+		s.cfg.Logger.Warn("failed search not recorded", "sweep", s.Sweep, "error", err)
 	}
 }
