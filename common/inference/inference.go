@@ -312,4 +312,11 @@ type Outcome struct {
 	Accuracy   *float64 `json:"accuracy,omitempty"`
 	MacroF1    *float64 `json:"macro_f1,omitempty"`
 	Seconds    float64  `json:"seconds"`
+
+	Architecture string             `json:"architecture"`
+	Figures      map[string]float64 `json:"figures,omitempty"` // accuracy, macro_f1, mean_confidence, flagged_share, ...; shares but for *_drop and *_increase, which are per cent
+	Drawn        []string           `json:"drawn,omitempty"`   // the first MaxDrawn pictures of single images, below Dir
 }
+
+// MaxDrawn is how many pictures an Outcome names.
+const MaxDrawn = 50

@@ -40,6 +40,7 @@ func Bars(a Axes, categories []string, series ...Series) *Panel {
 		style := letters(7, false)
 		style.XAlign, style.YAlign = text.XCenter, text.YBottom
 		step := 0.8 / float64(len(series))
+		written := labelsOf(series, len(categories), func(label string) bool { return style.Width(label) <= tx(step*0.88)-tx(0)+1 })
 		for k, s := range series {
 			for i := range min(len(s.Y), len(categories)) {
 				if !finite(s.Y[i]) {
@@ -49,8 +50,8 @@ func Bars(a Axes, categories []string, series ...Series) *Panel {
 				x0, x1 := tx(left+step*0.06), tx(left+step*0.94)
 				top := min(max(ty(s.Y[i]), c.Min.Y), c.Max.Y)
 				fill(c, Color(k), x0, min(max(ty(math.Max(0, p.Y.Min)), c.Min.Y), c.Max.Y), x1, top)
-				if label := Number(math.Round(s.Y[i]*1000) / 1000); style.Width(label) <= (x1-x0)+1 {
-					c.FillText(style, vg.Point{X: (x0 + x1) / 2, Y: top + 1.5}, label)
+				if written != nil {
+					c.FillText(style, vg.Point{X: (x0 + x1) / 2, Y: top + 1.5}, written(s.Y[i]))
 				}
 			}
 		}
@@ -83,6 +84,25 @@ func nominal(axis *gonum.Axis, names []string, room vg.Length) vg.Length {
 	axis.Tick.Length = 6
 	axis.Tick.Label.XAlign, axis.Tick.Label.YAlign = text.XRight, text.YCenter
 	return min(widest(names, style), 130)*0.72 + 10
+}
+
+// labelsOf chooses how numbers are written above bars, so that all of them fit;
+// nil where they cannot: some bars with a number and some without would read as
+// if those had none.
+func labelsOf(series []Series, categories int, fits func(string) bool) func(float64) string {
+	for _, scale := range []float64{1000, 100} {
+		label := func(v float64) string { return Number(math.Round(v*scale) / scale) }
+		all := true
+		for _, s := range series {
+			for _, v := range s.Y[:min(len(s.Y), categories)] {
+				all = all && (!finite(v) || fits(label(v)))
+			}
+		}
+		if all {
+			return label
+		}
+	}
+	return nil
 }
 
 // Ranked draws lying bars, longest name first read: importance, accuracy by

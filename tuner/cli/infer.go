@@ -1,20 +1,26 @@
 package cli
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"atelier/common/client"
 	"atelier/common/config"
 	"atelier/common/inference"
+	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/infer"
 	"atelier/tuner/train"
 
+	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -39,6 +45,10 @@ func (e *Env) inferCommand() *ucli.Command {
 	flags = append(flags,
 		&ucli.StringFlag{Name: "config", Usage: "configuration `FILE` (default: " + infer.ConfigFile + " if it is there)"},
 		&ucli.StringSliceFlag{Name: "set", Usage: "`KEY=VALUE`: any setting of the configuration file (may be given again)"},
+		&ucli.BoolFlag{Name: "mlflow", Usage: "track this run with MLflow"},
+		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
+		&ucli.BoolFlag{Name: "local", Usage: "work on this machine although a cluster is addressed (ATELIER_ADDR)"},
+		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
 		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
 		&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; print the output folder and nothing else"})
 	return verb(&ucli.Command{Name: "infer", Usage: "evaluate a model, see where it looks, find what to distrust",
@@ -50,11 +60,15 @@ func (e *Env) inferCommand() *ucli.Command {
 			"production                 predictions, quality checks, suspicious ones apart, a report\n\n" +
 			"Architecture, classes and normalisation come from the checkpoint. A value is taken from its\n" +
 			"flag, else from the environment (ATELIER_INFER_MODE=production), else from the configuration\n" +
-			"file. The folder of the results goes to standard output.",
+			"file. The folder of the results goes to standard output.\n\n" +
+			"With --addr or ATELIER_ADDR a worker of that cluster does the work and the results come here;\n" +
+			"checkpoint and images are paths that the worker can read. --checkpoint may also be a\n" +
+			"checkpoint of the cluster: SWEEP (its best), SWEEP/TRIAL or SWEEP/TRIAL/EPOCH.",
 		Flags: flags, Action: e.infer}, 0, 0,
 		"atelier infer --checkpoint checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth --image-dir images/test",
 		"atelier infer --mode explain_single --checkpoint best_model.pth --image house.jpg",
-		"atelier infer --mode production --config conf/inference.yaml --output-dir results")
+		"atelier infer --mode production --config conf/inference.yaml --output-dir results",
+		"atelier --addr 10.0.0.5:7600 infer --checkpoint s-k3v9q2ma --image-dir /mnt/pictures/test")
 }
 
 func (e *Env) infer(c *ucli.Context) error {
@@ -68,14 +82,23 @@ func (e *Env) infer(c *ucli.Context) error {
 	if conf.String("model.checkpoint") == "" {
 		return usage("infer: name a model with --checkpoint, or model.checkpoint in %s", infer.ConfigFile)
 	}
-	trainer, err := train.FindTrainer(c.String("trainer-bin"))
+	if err := e.askTracking(c, conf); err != nil {
+		return err
+	}
+	bar := &inferBar{e: e, quiet: c.Bool("quiet")}
+	warn := func(text string) { bar.clear(); e.say("warning: %s", text) }
+	o := infer.Options{Dir: e.Dir, Log: io.Discard, Progress: bar.show, Warn: warn, Say: bar.say}
+	carry, err := e.inferPlace(c, conf, o)
 	if err != nil {
 		return err
 	}
-	bar := &inferBar{e: e, quiet: c.Bool("quiet"), began: e.Now()}
-	out, err := infer.Local(c.Context, conf, infer.Options{Trainer: trainer, Dir: e.Dir, Log: io.Discard, Progress: bar.show,
-		Warn: func(text string) { bar.clear(); e.say("warning: %s", text) }})
+	tracking, err := infer.Track(c.Context, conf, e.Dir, warn)
+	if err != nil {
+		return err
+	}
+	out, err := carry(c.Context)
 	bar.clear()
+	hints := tracking.End(out, err)
 	var f *train.Failure
 	switch {
 	case errors.Is(err, train.ErrInterrupted) && c.Context.Err() != nil:
@@ -85,15 +108,103 @@ func (e *Env) infer(c *ucli.Context) error {
 		if strings.Contains(f.Message, "out of memory") {
 			text += "\n  - take a smaller --batch-size"
 		}
+		if f.Remote {
+			return &exitError{client.ExitSweepFailed, text}
+		}
 		return &exitError{client.ExitError, text}
 	case err != nil:
 		return err
 	}
 	if !c.Bool("quiet") {
 		e.inferred(out)
+		for _, h := range hints {
+			e.say("MLflow: %s", h)
+		}
 	}
 	_, err = fmt.Fprintln(e.Out, e.relative(out.Dir))
 	return err
+}
+
+// inferPlace finds who does the work: a trainer of this machine, or a worker of
+// the cluster that was addressed.
+func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) (func(context.Context) (*inference.Outcome, error), error) {
+	name := conf.String("model.checkpoint")
+	stored := storedName.FindStringSubmatch(name)
+	if _, err := os.Stat(e.path(name)); err == nil {
+		stored = nil // a file of that name
+	}
+	if c.Bool("local") || !c.IsSet("addr") {
+		if stored != nil {
+			return nil, usage("infer: %s is a checkpoint of a cluster: address it with --addr, or fetch it first: atelier checkpoint pull %s", name, strings.ReplaceAll(name, "/", " "))
+		}
+		var err error
+		if o.Trainer, err = train.FindTrainer(c.String("trainer-bin")); err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context) (*inference.Outcome, error) { return infer.Local(ctx, conf, o) }, nil
+	}
+	api, err := e.patient(c)
+	if err != nil {
+		return nil, err
+	}
+	cl := infer.Cluster{API: api, Pull: func(ctx context.Context, k *atelierv1.Checkpoint, to string) error {
+		return pull(ctx, k, c.String("shared"), to)
+	}}
+	if stored != nil {
+		if cl.Model, err = findStored(c.Context, api, stored[1], stored[2], stored[3]); err != nil {
+			api.Close()
+			return nil, fmt.Errorf("infer: --checkpoint %s: %w", name, err)
+		}
+	}
+	return func(ctx context.Context) (*inference.Outcome, error) {
+		defer api.Close()
+		return infer.Remote(ctx, conf, o, cl)
+	}, nil
+}
+
+// storedName is a checkpoint of the cluster: SWEEP, SWEEP/TRIAL or
+// SWEEP/TRIAL/EPOCH.
+var storedName = regexp.MustCompile(`^(s-[a-z0-9]{4,16})(?:/([1-9][0-9]{0,17}))?(?:/([1-9][0-9]{0,8}))?$`)
+
+// findStored looks a checkpoint up as `checkpoint pull` does: the best trial's
+// best, unless said otherwise.
+func findStored(ctx context.Context, api *client.Client, sweep, trialText, epochText string) (*inference.Stored, error) {
+	s, err := getSweep(ctx, api, sweep)
+	if err != nil {
+		return nil, err
+	}
+	trial, epoch := s.GetBest().GetNumber(), 0
+	if trialText != "" {
+		trial, _ = strconv.ParseInt(trialText, 10, 64)
+	} else if trial == 0 {
+		return nil, notFound("sweep %s has no trial with a value yet", sweep)
+	}
+	if epochText != "" {
+		epoch, _ = strconv.Atoi(epochText)
+	}
+	r, err := api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Trial: trial}))
+	if err != nil {
+		return nil, err
+	}
+	k := choose(r.Msg.GetCheckpoints(), epoch, false, s.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE)
+	if k == nil {
+		return nil, notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", trial, sweep, len(r.Msg.GetCheckpoints()))
+	}
+	return &inference.Stored{Sweep: sweep, Trial: trial, Epoch: int(k.GetEpoch())}, nil
+}
+
+// askTracking asks whether to track where the file says so and nobody has
+// answered: flag, then answer, then file.
+func (e *Env) askTracking(c *ucli.Context, conf *config.Config) error {
+	if v := conf.Get(infer.KeyTracking); !e.Ask || c.Bool("quiet") || v.Origin >= config.Prompt || v.Data != true {
+		return nil
+	}
+	q := &questions{e: e, in: bufio.NewReader(e.In), verb: "infer", such: "--no-mlflow"}
+	yes, err := q.yes(c.Context, "Track this run with MLflow?")
+	if err != nil {
+		return err
+	}
+	return conf.Set(infer.KeyTracking, yes, config.Prompt, "prompt")
 }
 
 // inferred says in a few lines what came of it.
@@ -154,8 +265,19 @@ func (e *Env) inferConfig(c *ucli.Context) (*config.Config, error) {
 			take(conf.SetText(f.key, c.String(f.flag), config.Flag, "--"+f.flag))
 		}
 	}
+	switch yes, no := c.Bool("mlflow"), c.Bool("no-mlflow"); {
+	case yes && no:
+		return nil, usage("infer: --mlflow and --no-mlflow exclude one another")
+	case yes:
+		take(conf.Set(infer.KeyTracking, true, config.Flag, "--mlflow"))
+	case no:
+		take(conf.Set(infer.KeyTracking, false, config.Flag, "--no-mlflow"))
+	}
 	if len(faults) > 0 {
 		return nil, faults
+	}
+	if uri := e.environ("MLFLOW_TRACKING_URI"); uri != "" && conf.Get(infer.KeyURI).Data == nil {
+		return conf, conf.Set(infer.KeyURI, uri, config.Environment, "MLFLOW_TRACKING_URI")
 	}
 	return conf, nil
 }
@@ -166,7 +288,9 @@ type inferBar struct {
 	e     *Env
 	quiet bool
 	drawn bool
-	began time.Time
+	began time.Time // of what is shown
+	what  string
+	from  int64 // done when it began to be shown
 	last  time.Time
 }
 
@@ -175,10 +299,15 @@ func (b *inferBar) show(what string, done, total int64) {
 		return
 	}
 	now := b.e.Now()
-	rate := float64(done) / max(now.Sub(b.began).Seconds(), 1e-3)
-	text := fmt.Sprintf("%s %d of %d images, %.0f a second", what, done, total, rate)
-	if done < total && done > 0 {
-		text += ", about " + roundly(time.Duration(float64(total-done)/rate*float64(time.Second))) + " left"
+	if what != b.what || done < b.from {
+		b.what, b.began, b.from = what, now, done
+	}
+	text := fmt.Sprintf("%s %d of %d images", what, done, total)
+	if rate := float64(done-b.from) / max(now.Sub(b.began).Seconds(), 1e-3); done > b.from {
+		text += fmt.Sprintf(", %.3g a second", rate)
+		if done < total {
+			text += ", about " + roundly(time.Duration(float64(total-done)/rate*float64(time.Second))) + " left"
+		}
 	}
 	if !b.e.Live {
 		if now.Sub(b.last) >= lineEvery && done < total {
@@ -195,6 +324,13 @@ func (b *inferBar) show(what string, done, total int64) {
 	}
 	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
 	b.drawn = true
+}
+
+func (b *inferBar) say(text string) {
+	if !b.quiet {
+		b.clear()
+		b.e.say("%s", text)
+	}
 }
 
 func (b *inferBar) clear() {

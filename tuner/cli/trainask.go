@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ type questions struct {
 	e    *Env
 	in   *bufio.Reader
 	verb string // that asks, for messages
+	such string // flags that would have answered
 }
 
 func (q *questions) model(ctx context.Context, standing string) (string, error) {
@@ -127,7 +129,7 @@ func (q *questions) ask(ctx context.Context, question string) (string, error) {
 	case l := <-got:
 		if errors.Is(l.err, io.EOF) && l.text == "" {
 			fmt.Fprintln(q.e.Err)
-			return "", usage("%s: no answer: say it with flags instead, such as --model resnet18 --no-mlflow", q.verb)
+			return "", usage("%s: no answer: say it with flags instead, such as %s", q.verb, cmp.Or(q.such, "--model resnet18 --no-mlflow"))
 		}
 		if l.err != nil && !errors.Is(l.err, io.EOF) {
 			return "", l.err

@@ -1,6 +1,7 @@
 // Package infer is what `atelier infer` does: settings from the configuration
-// file and the command line, and a trainer that carries them out. It predicts
-// nothing by itself.
+// file and the command line, and a trainer that carries them out, on this machine
+// or on a cluster's worker. It predicts nothing by itself. DESIGN.md tells how
+// a run of inference travels.
 package infer
 
 import (
@@ -130,6 +131,14 @@ type Options struct {
 	Warn    func(string)
 	// Progress is called as images are done.
 	Progress func(what string, done, total int64)
+	// Say is told what happens besides; may be nil.
+	Say func(string)
+}
+
+func (o Options) say(format string, a ...any) {
+	if o.Say != nil {
+		o.Say(fmt.Sprintf(format, a...))
+	}
 }
 
 // Local carries a configuration out on this machine.

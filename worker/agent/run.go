@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"connectrpc.com/connect"
+
+	"atelier/common/inference"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
 	"atelier/worker/runner"
@@ -80,6 +84,8 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 		switch {
 		case refused:
 			class, message = atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC, fmt.Sprintf("worker %s has never been able to %s", s.a.cfg.Name, message)
+		case errors.Is(err, errNoModel):
+			class = atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC
 		case isDiskFull(err):
 			class = atelierv1.ExitClass_EXIT_CLASS_DISK_FULL
 		}
@@ -210,6 +216,14 @@ func (r *run) prepare(ctx context.Context) (job trainerproto.Job, copied string,
 	job = trainerproto.Job{Sweep: l.SweepId, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.ParamsJson), Training: object(l.TrainingJson),
 		Metric: l.GetObjective().GetMetric(), Maximize: l.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE,
 		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir}
+	if task, is, err := inference.TaskOf(job.Training); is {
+		// Its own checkpoints are results: it begins anew. What is wrong with the task the trainer says.
+		if err == nil && task.Checkpoint != nil {
+			job.Resume, err = a.model(ctx, task.Checkpoint)
+			return job, job.Resume, err
+		}
+		return job, "", nil
+	}
 	for _, c := range l.Checkpoints {
 		file, err := a.cfg.Store.Fetch(ctx, c)
 		if err == nil {
@@ -222,6 +236,28 @@ func (r *run) prepare(ctx context.Context) (job trainerproto.Job, copied string,
 		a.log.Warn("a checkpoint cannot be used; trying an older one or from scratch", "sweep", l.SweepId, "trial", l.Trial, "error", err)
 	}
 	return job, "", nil
+}
+
+// errNoModel is of a task that names a checkpoint which the index does not have.
+var errNoModel = errors.New("the cluster has no such checkpoint")
+
+// model fetches the checkpoint that a task of inference names.
+func (a *Agent) model(ctx context.Context, k *inference.Stored) (file string, err error) {
+	if a.cfg.Index == nil {
+		return "", errors.New("this worker has no index to find checkpoints in")
+	}
+	resp, err := a.cfg.Index.ListCheckpoints(ctx, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: k.Sweep, Trial: k.Trial, Source: "state"}))
+	if err != nil && connect.CodeOf(err) != connect.CodeNotFound {
+		return "", fmt.Errorf("find the checkpoint of sweep %s, trial %d: %w", k.Sweep, k.Trial, err)
+	}
+	if err == nil {
+		for _, c := range resp.Msg.Checkpoints {
+			if int(c.Epoch) == k.Epoch {
+				return a.cfg.Store.Fetch(ctx, c)
+			}
+		}
+	}
+	return "", fmt.Errorf("%w: sweep %s, trial %d, epoch %d", errNoModel, k.Sweep, k.Trial, k.Epoch)
 }
 
 func object(s string) json.RawMessage {

@@ -59,29 +59,14 @@ func inferCommand(stdin io.Reader, logs io.Writer) error {
 	return nil
 }
 
+// inferJob carries out a job of atelier infer: its settings name the folders.
 func inferJob(ctx context.Context, job trainerproto.Job, out *trainerproto.Writer, logs io.Writer) error {
-	s, err := inference.Parse(job.Training)
+	s, err := inferSettings(job, job.Training)
 	if err != nil {
-		return &infer.Fault{Err: err}
-	}
-	for _, p := range []*string{&s.Checkpoint, &s.Image, &s.Images, &s.Output} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(job.BaseDir, *p)
-		}
-	}
-	threads := job.Threads
-	if threads <= 0 {
-		threads = runtime.NumCPU()
-	}
-	if err := torchx.SetThreads(threads); err != nil {
 		return err
 	}
-	device, err := pickDevice(job.Device)
-	if err != nil {
-		return &infer.Fault{Err: err}
-	}
 	var said time.Time
-	outcome, err := infer.Run(ctx, s, infer.Host{Device: device, Threads: threads, Log: logs, Progress: func(what string, done, total int) {
+	outcome, err := carryOut(ctx, job, s, infer.Host{Log: logs, Progress: func(what string, done, total int) {
 		if now := time.Now(); done == total || now.Sub(said) >= 200*time.Millisecond {
 			said = now
 			out.Send(trainerproto.Event{Kind: trainerproto.EventProgress, Message: what, Step: int64(done), Steps: int64(total)}) // a failed write shows at the end
@@ -97,9 +82,40 @@ func inferJob(ctx context.Context, job trainerproto.Job, out *trainerproto.Write
 	return out.Send(trainerproto.Event{Kind: trainerproto.EventDone, Reason: trainerproto.DoneFinished, Message: string(message)})
 }
 
+// inferSettings are those of doc, with paths from the job's folder.
+func inferSettings(job trainerproto.Job, doc []byte) (inference.Settings, error) {
+	s, err := inference.Parse(doc)
+	if err != nil {
+		return s, &infer.Fault{Err: err}
+	}
+	for _, p := range []*string{&s.Checkpoint, &s.Image, &s.Images, &s.Output} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(job.BaseDir, *p)
+		}
+	}
+	return s, nil
+}
+
+// carryOut runs inference with the job's threads and device.
+func carryOut(ctx context.Context, job trainerproto.Job, s inference.Settings, h infer.Host) (*infer.Outcome, error) {
+	h.Threads = job.Threads
+	if h.Threads <= 0 {
+		h.Threads = runtime.NumCPU()
+	}
+	if err := torchx.SetThreads(h.Threads); err != nil {
+		return nil, err
+	}
+	var err error
+	if h.Device, err = pickDevice(job.Device); err != nil {
+		return nil, &infer.Fault{Err: err}
+	}
+	return infer.Run(ctx, s, h)
+}
+
 // inferred is the outcome as the command shows it.
 func inferred(o *infer.Outcome) inference.Outcome {
-	x := inference.Outcome{Dir: o.Dir, Files: o.Files, Images: o.Images, Skipped: o.Skipped, Suspicious: o.Suspicious, Pictures: o.Pictures, Seconds: o.Seconds}
+	x := inference.Outcome{Dir: o.Dir, Files: o.Files, Images: o.Images, Skipped: o.Skipped, Suspicious: o.Suspicious, Pictures: o.Pictures, Seconds: o.Seconds,
+		Architecture: o.Architecture, Figures: o.Figures, Drawn: o.Drawn}
 	if e := o.Evaluation; e != nil {
 		x.Accuracy, x.Evaluated, x.MacroF1 = &e.Accuracy, e.Samples, &e.Macro.F1
 	}

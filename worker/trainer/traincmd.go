@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
+	"atelier/common/inference"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
@@ -31,7 +33,7 @@ var errTerminated = errors.New("ended by SIGTERM; the last checkpoint stands")
 var errReported = errors.New("the run failed")
 
 // trainCommand speaks common/trainerproto: hello, one job, events, done or
-// failed.
+// failed. The job is a training, or a task of inference.
 func trainCommand(stdin io.Reader, logs io.Writer) error {
 	log := slog.New(slog.NewTextHandler(logs, nil))
 	events, err := eventsFile()
@@ -57,11 +59,12 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 	first := make(chan read, 1)
 	var verdict atomic.Value
 	verdict.Store("")
+	told := make(chan struct{}) // closed with the first verdict
 	go func() {
 		job, err := in.Job()
 		first <- read{job, err}
 		if err == nil {
-			follow(in, &verdict, log)
+			follow(in, &verdict, told, log)
 		}
 	}()
 	var got read
@@ -79,7 +82,15 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 	}
 
 	log.Info("run", "sweep", got.job.Sweep, "trial", got.job.Trial, "run", got.job.Run, "device", got.job.Device, "threads", got.job.Threads, "pid", os.Getpid())
-	err = train.Run(ctx, got.job, out, func() string { return verdict.Load().(string) }, log)
+	asked := func() string { return verdict.Load().(string) }
+	switch task, is, fault := inference.TaskOf(got.job.Training); {
+	case fault != nil:
+		err = &train.Failure{Class: trainerproto.FailedBadSpec, Err: fault}
+	case is:
+		err = inferTask(ctx, got.job, task, out, asked, told, logs)
+	default:
+		err = train.Run(ctx, got.job, out, asked, log)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -89,8 +100,10 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 	return tell(out, log, err)
 }
 
-// follow takes control lines until standard input ends.
-func follow(in *trainerproto.Reader, verdict *atomic.Value, log *slog.Logger) {
+// follow takes control lines until standard input ends; told is closed with the
+// first verdict.
+func follow(in *trainerproto.Reader, verdict *atomic.Value, told chan<- struct{}, log *slog.Logger) {
+	first := sync.OnceFunc(func() { close(told) })
 	for {
 		c, err := in.Control()
 		if err != nil {
@@ -102,6 +115,7 @@ func follow(in *trainerproto.Reader, verdict *atomic.Value, log *slog.Logger) {
 		switch c.Verdict {
 		case "stop", "pause":
 			verdict.Store(c.Verdict)
+			first()
 		case "continue", "":
 		default:
 			log.Warn("unknown verdict", "verdict", c.Verdict)

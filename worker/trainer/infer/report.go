@@ -70,6 +70,41 @@ func (t *tally) add(r metadata.Record) {
 	}
 }
 
+// into adds what was found to an outcome's figures.
+func (t *tally) into(f map[string]float64) {
+	if t.images > 0 {
+		f["mean_confidence"] = t.confidence / float64(t.images)
+	}
+	if t.known > 0 {
+		f["recognised_share"] = float64(t.hits) / float64(t.known)
+	}
+	if n := float64(t.measured); n > 0 {
+		f["flagged_share"] = float64(t.suspicious) / float64(t.images)
+		f["mean_confidence_drop"], f["mean_confidence_increase"] = t.drop/n, t.increase/n
+		f["mean_concentration"], f["mean_coverage"] = t.gini/n, t.coverage/n
+	}
+}
+
+// figures adds the evaluation's to those of the tally, and the counts.
+func (r *run) figures() {
+	f := r.out.Figures
+	for name, n := range map[string]int{"images": r.out.Images, "skipped": r.out.Skipped, "suspicious": r.out.Suspicious, "pictures": r.out.Pictures} {
+		f[name] = float64(n)
+	}
+	f["seconds"] = r.out.Seconds
+	e := r.out.Evaluation
+	if e == nil {
+		return
+	}
+	f["accuracy"], f["balanced_accuracy"] = e.Accuracy, e.Balanced
+	f["macro_precision"], f["macro_recall"], f["macro_f1"] = e.Macro.Precision, e.Macro.Recall, e.Macro.F1
+	f["weighted_precision"], f["weighted_recall"], f["weighted_f1"] = e.Weighted.Precision, e.Weighted.Recall, e.Weighted.F1
+	f["calibration_error"], f["log_loss"] = e.Calibration.ECE, e.Calibration.NLL
+	for k, v := range e.TopK {
+		f[fmt.Sprintf("top_%d_accuracy", k)] = v
+	}
+}
+
 // report is inference_report.txt.
 func (t *tally) report(r *run) string {
 	var b strings.Builder

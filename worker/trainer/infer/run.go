@@ -29,6 +29,9 @@ type Host struct {
 	Device  torchx.Device
 	Threads int
 	Log     io.Writer
+	// Alone: the output folder is this run's own, without an earlier one's
+	// results; what needs an evaluation makes it first.
+	Alone bool
 	// Progress is called as images are done.
 	Progress func(what string, done, total int)
 }
@@ -43,6 +46,10 @@ type Outcome struct {
 	Pictures   int
 	Evaluation *score.Result // nil unless evaluated
 	Seconds    float64
+
+	Architecture string
+	Figures      map[string]float64 // as inference.Outcome has them
+	Drawn        []string
 }
 
 // run is one call under way.
@@ -81,7 +88,7 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 		return nil, fmt.Errorf("paths.output_dir: %w", err)
 	}
 	defer logFile.Close()
-	r := &run{Settings: s, Host: h, p: p, log: slog.New(slog.NewTextHandler(io.MultiWriter(h.Log, logFile), nil)), out: Outcome{Dir: s.Output}}
+	r := &run{Settings: s, Host: h, p: p, log: slog.New(slog.NewTextHandler(io.MultiWriter(h.Log, logFile), nil)), out: Outcome{Dir: s.Output, Architecture: p.About.Arch, Figures: map[string]float64{}}}
 	r.log.Info("inference", "mode", s.Mode, "checkpoint", s.Checkpoint, "architecture", p.About.Arch, "classes", len(p.About.Classes), "image_size", p.About.ImageSize, "device", h.Device.String())
 	switch s.Mode {
 	case inference.Evaluate:
@@ -100,6 +107,7 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 		err = fault("mode: %q is none of %s", s.Mode, strings.Join(inference.Modes(), ", "))
 	}
 	r.out.Seconds = time.Since(began).Seconds()
+	r.figures()
 	if err != nil {
 		r.log.Error("inference failed", "error", err)
 		return nil, err
@@ -245,6 +253,12 @@ func numbered(i int, l looked) string { return fmt.Sprintf("%04d_%s", i+1, stem(
 // explainWrong draws the images that an earlier evaluation got wrong.
 func (r *run) explainWrong(ctx context.Context) error {
 	path := filepath.Join(r.Output, inference.ResultsFile)
+	if r.Alone {
+		if err := r.evaluate(ctx); err != nil {
+			return err
+		}
+		r.out.Skipped, r.skip, r.out.Images = 0, nil, 0
+	}
 	in, err := os.Open(path)
 	if err != nil {
 		return fault("explain_misclassifications needs the results of mode evaluate: %w; run it first with the same output folder", err)
@@ -293,7 +307,7 @@ func (r *run) explainWrong(ctx context.Context) error {
 	if len(files) == 0 {
 		r.log.Info("the evaluation has no mistakes", "images", doc.Samples)
 	}
-	w := newWriter(r, writerOptions{folder: "misclassifications", metadata: r.Metadata, name: func(i int, l looked) string {
+	w := newWriter(r, writerOptions{folder: "misclassifications", metadata: r.Metadata, beside: "misclassifications", name: func(i int, l looked) string {
 		return fmt.Sprintf("%04d_%s_as_%s_%s", i+1, stem(classes[l.True]), stem(classes[l.class]), stem(l.Name))
 	}})
 	return r.lookAll(ctx, files, w)
@@ -316,7 +330,7 @@ func (r *run) production(ctx context.Context) error {
 		if err := r.evaluate(ctx); err != nil {
 			return err
 		}
-		r.out.Skipped, r.skip = 0, nil // they are met again
+		r.out.Skipped, r.skip, r.out.Images = 0, nil, 0 // they are met again
 	}
 	files, _, err := r.files()
 	if err != nil {

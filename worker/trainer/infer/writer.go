@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,7 +91,8 @@ type writerOptions struct {
 	folder   string // of pictures, below the output folder
 	name     func(i int, l looked) string
 	metadata bool
-	table    bool // predictions.csv
+	beside   string // folder of the metadata, below the output folder
+	table    bool   // predictions.csv
 	quality  bool
 	report   bool
 }
@@ -99,13 +101,16 @@ type writerOptions struct {
 // their own while the model works on the next batch.
 type writer struct {
 	writerOptions
-	r     *run
-	n     int
-	jobs  chan func() error
-	wg    sync.WaitGroup
-	mu    sync.Mutex
-	err   error
-	rows  *metadata.Writer
+	r    *run
+	n    int
+	jobs chan func() error
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	err  error
+	rows *metadata.Writer
+
+	earlier map[string]bool // pictures of an earlier run that this one has not replaced
+
 	files []*os.File
 	temp  []string // under their final names at close
 	csv   *csv.Writer
@@ -124,7 +129,9 @@ func newWriter(r *run, o writerOptions) *writer {
 		})
 	}
 	if o.metadata {
-		if f := w.open(inference.MetadataFile); f != nil {
+		name := filepath.Join(o.beside, inference.MetadataFile)
+		w.earlier = earlierPictures(r.Output, name)
+		if f := w.open(name); f != nil {
 			w.rows = metadata.NewWriter(f)
 		}
 	}
@@ -140,7 +147,7 @@ func newWriter(r *run, o writerOptions) *writer {
 // open begins a file that gets its name when all is done: a run that fails
 // leaves an earlier run's results as they were.
 func (w *writer) open(name string) *os.File {
-	f, err := os.CreateTemp(w.r.Output, "."+name+"-*")
+	f, err := create(filepath.Join(w.r.Output, name))
 	if err != nil {
 		w.fail(err)
 		return nil
@@ -148,6 +155,31 @@ func (w *writer) open(name string) *os.File {
 	f.Chmod(0o644)
 	w.files, w.temp = append(w.files, f), append(w.temp, name)
 	return f
+}
+
+// create makes a hidden file beside a path, and the folder.
+func create(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+}
+
+// earlierPictures are those that the metadata of an earlier run names.
+func earlierPictures(dir, name string) map[string]bool {
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	found := map[string]bool{}
+	metadata.Query{}.Each(f, func(r metadata.Record) error { // what cannot be read names none
+		if at := filepath.FromSlash(r.Heatmap); at != "" && filepath.IsLocal(at) && filepath.Ext(at) == ".png" {
+			found[r.Heatmap] = true
+		}
+		return nil
+	})
+	return found
 }
 
 func (w *writer) fail(err error) {
@@ -185,7 +217,8 @@ func (w *writer) add(l looked) error {
 	}
 	if l.shown != nil && l.maps != nil && (!w.r.SuspiciousOnly || !w.quality || record.Suspicious) {
 		record.Heatmap = filepath.ToSlash(w.draw(i, l))
-		w.r.out.Pictures++
+		delete(w.earlier, record.Heatmap)
+		w.drew(record.Heatmap)
 	} else if w.r.Raw && l.maps != nil {
 		w.raw(w.place(i, l), l)
 	}
@@ -237,6 +270,7 @@ func (w *writer) draw(i int, l looked) string {
 		return picture.Save(filepath.Join(w.r.Output, place+".png"), picture.Four(subject))
 	}
 	if l.top != nil {
+		comparison := "class_comparison_" + stem(l.Name) + ".png"
 		w.jobs <- func() error {
 			var shares []picture.Share
 			var maps []cam.Map
@@ -244,14 +278,22 @@ func (w *writer) draw(i int, l looked) string {
 				shares = append(shares, picture.Share{Class: classes[c], Confidence: l.probs[c]})
 				maps = append(maps, l.maps[k].Scaled().Resized(picture.Side, picture.Side))
 			}
-			return picture.Save(filepath.Join(w.r.Output, "class_comparison_"+stem(l.Name)+".png"), picture.Compare(subject, shares, maps))
+			return picture.Save(filepath.Join(w.r.Output, comparison), picture.Compare(subject, shares, maps))
 		}
-		w.r.out.Pictures++
+		w.drew(comparison)
 	}
 	if w.r.Raw {
 		w.raw(place, l)
 	}
 	return place + ".png"
+}
+
+// drew counts a picture and names it, unless many were named already.
+func (w *writer) drew(path string) {
+	w.r.out.Pictures++
+	if len(w.r.out.Drawn) < inference.MaxDrawn {
+		w.r.out.Drawn = append(w.r.out.Drawn, path)
+	}
 }
 
 // raw queues the scaled map at the model's input size as .npy.
@@ -288,6 +330,7 @@ func (w *writer) abandon() {
 // close waits for the pictures and puts the files under their names.
 func (w *writer) close() error {
 	w.drain()
+	w.tally.into(w.r.out.Figures)
 	if w.rows != nil {
 		if err := w.rows.Flush(); err != nil {
 			w.fail(err)
@@ -308,10 +351,17 @@ func (w *writer) close() error {
 			w.fail(err)
 		}
 		os.Remove(f.Name())
-		w.r.out.Files = append(w.r.out.Files, w.temp[i])
+		w.r.out.Files = append(w.r.out.Files, filepath.ToSlash(w.temp[i]))
 	}
 	if err := w.failed(); err != nil {
 		return fmt.Errorf("write results to %s: %w", w.r.Output, err)
+	}
+	// The metadata names them no more: a picture that is flagged now would stand
+	// in heatmaps/ as well.
+	for name := range w.earlier {
+		path := filepath.Join(w.r.Output, filepath.FromSlash(name))
+		os.Remove(path)
+		os.Remove(strings.TrimSuffix(path, ".png") + ".npy")
 	}
 	if w.report {
 		if err := writeFile(filepath.Join(w.r.Output, inference.ReportFile), []byte(w.tally.report(w.r))); err != nil {

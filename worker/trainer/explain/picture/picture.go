@@ -13,6 +13,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	ximage "golang.org/x/image/draw"
@@ -161,8 +162,12 @@ func Four(s Subject) *image.RGBA {
 	x := margin + 3*(Side+margin)
 	c.text(c.f.plain, grey, x, heading-20, Side, fmt.Sprintf("top %d", len(s.Top)))
 	s.bars(c, x, top, Side, Side)
-	if s.Notes != "" {
-		c.text(c.f.small, grey, margin, heading+Side+8, width-2*margin, s.Notes)
+	notes := s.Notes
+	if empty(s.Map) {
+		notes = strings.TrimSpace(nothing + "   " + notes)
+	}
+	if notes != "" {
+		c.text(c.f.small, grey, margin, heading+Side+8, width-2*margin, notes)
 	}
 	return c.done()
 }
@@ -231,8 +236,24 @@ func Compare(s Subject, classes []Share, maps []cam.Map) *image.RGBA {
 		x := margin + (i+1)*(Side+margin)
 		c.text(c.f.plain, ink, x, heading-20, Side, fmt.Sprintf("%s, %.1f %%", t.Class, 100*t.Confidence))
 		c.panel(maps[i].Overlay(s.Image, 0.5), x, heading, Side)
+		if empty(maps[i]) {
+			c.text(c.f.small, grey, x, heading+Side+4, Side, nothing)
+		}
 	}
 	return c.done()
+}
+
+// nothing is said of a map without a bright spot: Grad-CAM keeps what speaks
+// for a class alone.
+const nothing = "nothing here speaks for this class"
+
+func empty(m cam.Map) bool {
+	for _, v := range m.Values {
+		if v > 1e-6 {
+			return false
+		}
+	}
+	return true
 }
 
 var encoder = png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: &buffers{}}

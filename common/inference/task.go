@@ -1,0 +1,63 @@
+package inference
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Task is a run of inference as a trial's training settings carry it to a
+// worker.
+type Task struct {
+	Kind     string          `json:"task"`     // TaskInfer
+	Settings json.RawMessage `json:"settings"` // as Parse takes them
+
+	// Checkpoint is a model of the cluster, instead of a file that the settings
+	// name: the worker's agent fetches it.
+	Checkpoint *Stored `json:"checkpoint,omitempty"`
+}
+
+// TaskInfer is the kind of a Task.
+const TaskInfer = "infer"
+
+// Stored names a checkpoint of the cluster's index.
+type Stored struct {
+	Sweep string `json:"sweep"`
+	Trial int64  `json:"trial"`
+	Epoch int    `json:"epoch"`
+}
+
+// How a task is told to a cluster, which knows epochs and checkpoints.
+const (
+	TaskEpochs  = 100            // epoch k: so many hundredths of the images are done
+	MetricDone  = "images_done"  // of a report: images looked at
+	MetricTotal = "images_total" // and how many there are
+	BundleFile  = "results.tar"  // the checkpoint of the last epoch: the output folder (common/bundle); its note is the Outcome
+)
+
+// TaskOf tells whether training settings are a task of inference, and which.
+// Settings of a training have no key task.
+func TaskOf(training []byte) (t Task, is bool, err error) {
+	var kind struct {
+		Kind *string `json:"task"`
+	}
+	if json.Unmarshal(training, &kind) != nil || kind.Kind == nil {
+		return t, false, nil // settings of a training, good or bad: the trainer says
+	}
+	if *kind.Kind != TaskInfer {
+		return t, true, fmt.Errorf("training.task: %.60q is none of %s; leave it out for a training", *kind.Kind, TaskInfer)
+	}
+	d := json.NewDecoder(bytes.NewReader(training))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&t); err != nil {
+		return t, true, fmt.Errorf("training: a task of inference has task, settings and perhaps checkpoint: %w", err)
+	}
+	if len(t.Settings) == 0 {
+		t.Settings = json.RawMessage("{}")
+	}
+	if k := t.Checkpoint; k != nil && (k.Sweep == "" || k.Trial < 1 || k.Epoch < 1) {
+		return t, true, errors.New("training.checkpoint: want sweep, trial and epoch of a checkpoint of the cluster")
+	}
+	return t, true, nil
+}

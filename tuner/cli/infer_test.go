@@ -1,0 +1,168 @@
+package cli_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"atelier/common/mlflow"
+	"atelier/common/mlflow/mlflowtest"
+)
+
+// seer is a trainer that pretends to have looked at three pictures; it fails
+// where the image folder is called bad. It stands on the PATH.
+func seer(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	script := `#!/bin/sh
+echo '{"event":"hello","protocol":1,"name":"torch","message":"pretended"}' >&3
+read job
+case "$job" in *'"bad"'*)
+  echo '{"event":"failed","class":"bad_spec","message":"no images"}' >&3
+  exit 1;;
+esac
+base=$(echo "$job" | sed 's/.*"base_dir":"\([^"]*\)".*/\1/')
+mkdir -p "$base/m/results/heatmaps"
+echo '{}' > "$base/m/results/evaluation_results.json"
+echo picture > "$base/m/results/heatmaps/0001_a.png"
+echo "{\"event\":\"done\",\"reason\":\"finished\",\"message\":\"{\\\"output_dir\\\":\\\"$base/m/results\\\",\\\"files\\\":[\\\"evaluation_results.json\\\",\\\"not_there.png\\\"],\\\"images\\\":3,\\\"pictures\\\":1,\\\"seconds\\\":1,\\\"architecture\\\":\\\"vgg11\\\",\\\"figures\\\":{\\\"accuracy\\\":0.75,\\\"flagged_share\\\":0.5},\\\"drawn\\\":[\\\"heatmaps/0001_a.png\\\",\\\"../outside.png\\\"]}\"}" >&3
+`
+	if err := os.WriteFile(filepath.Join(dir, "atelier-trainer"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
+}
+
+// tracked are the runs of an experiment below dir/mlruns.
+func tracked(t *testing.T, dir, experiment string) []mlflow.RunInfo {
+	t.Helper()
+	store, err := mlflow.Open("", mlflow.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close(context.Background())
+	runs, err := store.FindRuns(t.Context(), experiment, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return runs
+}
+
+// A tracked inference lies in mlruns/: in the experiment of its mode, with its
+// settings, figures and files. Whether it is tracked is said by a flag, else by
+// the person, else by the file.
+func TestInferTracking(t *testing.T) {
+	seer(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "conf/inference.yaml"), []byte("model: {checkpoint: m/best_model.pth}\nmlflow: {enabled: true}\n"))
+	const question = "Track this run with MLflow? [Y/n]: "
+	for _, c := range []struct {
+		name     string
+		terminal bool
+		typed    string
+		args     []string
+		asked    bool
+		runs     int // after it, of both experiments
+	}{
+		{"by the file", false, "", nil, false, 1},
+		{"not, by flag", true, "", []string{"--no-mlflow"}, false, 1},
+		{"not, by answer", true, "perhaps\nn\n", nil, true, 1},
+		{"by answer", true, "\n", []string{"--mode", "explain_batch"}, true, 2},
+		{"by flag", true, "", []string{"--mlflow", "--mode", "production"}, false, 3},
+		{"quietly", true, "", []string{"-q", "--set", "mlflow.enabled=false"}, false, 3},
+		{"one that fails", false, "", []string{"--image-dir", "bad"}, false, 4},
+	} {
+		r := talk(t, dir, c.terminal, c.typed, nil, append([]string{"infer"}, c.args...)...)
+		if fails := c.name == "one that fails"; (r.code != 0) != fails || !fails && r.out != "m/results\n" {
+			t.Fatalf("%s: %+v", c.name, r)
+		}
+		if strings.Contains(r.err, question) != c.asked {
+			t.Errorf("%s: asked %v: %s", c.name, !c.asked, r.err)
+		}
+		evaluation, explainability := tracked(t, dir, "architectural-style-evaluation"), tracked(t, dir, "architectural-style-explainability")
+		if n := len(evaluation) + len(explainability); n != c.runs {
+			t.Errorf("%s: %d runs", c.name, n)
+		}
+	}
+	explained := tracked(t, dir, "architectural-style-explainability")
+	runs := tracked(t, dir, "architectural-style-evaluation")
+	if len(explained) != 1 || explained[0].Name != "explain_batch_m" || len(runs) != 3 || runs[0].Name != "evaluate_m" || runs[2].Status != mlflow.Failed {
+		t.Fatalf("%+v %+v", explained, runs)
+	}
+	for key, want := range map[string]string{"mode": "evaluate", "model": "vgg11", "stage": "evaluation", "status": "finished", "checkpoint": "m/best_model.pth"} {
+		if got := runs[0].Tags[key]; got != want {
+			t.Errorf("tag %s %q", key, got)
+		}
+	}
+	store, err := mlflow.Open("", mlflow.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close(context.Background())
+	params, err := store.Params(t.Context(), runs[0].ID)
+	if err != nil || params["mode"] != "evaluate" || params["quality_metrics.thresholds.min_concentration"] != "0.25" || params["processing.batch_size"] != "32" {
+		t.Errorf("%v %v", params, err)
+	}
+	for key, want := range map[string]float64{"accuracy": 0.75, "flagged_share": 0.5} {
+		if points, err := store.History(t.Context(), runs[0].ID, key); err != nil || len(points) != 1 || points[0].Value != want {
+			t.Errorf("%s %v %v", key, points, err)
+		}
+	}
+	top, err := store.Artifacts(t.Context(), runs[0].ID, "")
+	if err != nil || !slices.Equal(top, []string{"evaluation_results.json", "heatmaps"}) {
+		t.Errorf("artifacts %v %v", top, err)
+	}
+	if maps, err := store.Artifacts(t.Context(), runs[0].ID, "heatmaps"); err != nil || !slices.Equal(maps, []string{"0001_a.png"}) {
+		t.Errorf("heat maps %v %v", maps, err)
+	}
+}
+
+// A server that is away costs a warning and never the inference; one that is
+// there gets the run.
+func TestInferTrackingServer(t *testing.T) {
+	seer(t)
+	dir := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
+	server := mlflowtest.New(t)
+	r := talk(t, dir, false, "", []string{"MLFLOW_TRACKING_URI=" + server.URL}, "infer", "--mlflow", "--checkpoint", "m/best_model.pth")
+	if r.code != 0 || r.out != "m/results\n" {
+		t.Fatalf("%+v", r)
+	}
+	b, err := http.Get(server.URL + "/api/2.0/mlflow/experiments/get-by-name?experiment_name=architectural-style-evaluation")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Body.Close()
+	var got struct {
+		Experiment struct{ Name string } `json:"experiment"`
+	}
+	if err := json.NewDecoder(b.Body).Decode(&got); err != nil || got.Experiment.Name != "architectural-style-evaluation" {
+		t.Errorf("%+v %v", got, err)
+	}
+	if r := talk(t, dir, false, "", nil, "infer", "--mlflow", "--checkpoint", "m/best_model.pth", "--set", "mlflow.tracking_uri=mysql://x/y"); r.code == 0 || !strings.Contains(r.err, "--no-mlflow") {
+		t.Errorf("a place that cannot be one: %+v", r)
+	}
+	if r := talk(t, dir, false, "", nil, "infer", "--mlflow", "--no-mlflow", "--checkpoint", "m/best_model.pth"); r.code != 2 {
+		t.Errorf("both flags: %+v", r)
+	}
+}
+
+// A checkpoint of a cluster needs one.
+func TestInferNamesStoredCheckpoints(t *testing.T) {
+	seer(t)
+	for _, args := range [][]string{{"--checkpoint", "s-k3v9q2ma/3"}, {"--local", "--checkpoint", "s-k3v9q2ma/3"}} {
+		if r := talk(t, t.TempDir(), false, "", nil, append([]string{"infer", "--no-mlflow"}, args...)...); r.code != 2 || !strings.Contains(r.err, "atelier checkpoint pull s-k3v9q2ma 3") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "s-k3v9q2ma"), []byte("a file may be called so"))
+	if r := talk(t, dir, false, "", nil, "infer", "--no-mlflow", "--checkpoint", "s-k3v9q2ma"); r.code != 0 {
+		t.Errorf("a file: %+v", r)
+	}
+}
