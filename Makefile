@@ -93,7 +93,7 @@ bench-tracking: build ## what MLflow costs a training
 bench-trainer: test-deps build ## the trainer beside PyTorch, 40 minutes; 5 with TRAINER_BENCH_FLAGS="--sizes 64 --rounds 2 --parts steps"
 	CGO_ENABLED=0 $(GO) run ./deploy/bench/training $(TRAINER_BENCH_FLAGS)
 
-bench-inference: test-deps build ## production mode beside PyTorch one image at a time; the web app under load
+bench-inference: test-deps build ## production mode beside PyTorch one image at a time; the web app under load: INFERENCE_BENCH_FLAGS="-rounds 1 -journal rounds.jsonl"
 	CGO_ENABLED=0 $(GO) run ./deploy/bench/inference $(INFERENCE_BENCH_FLAGS)
 
 FUZZTIME ?= 20s

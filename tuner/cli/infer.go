@@ -166,12 +166,20 @@ func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) 
 // SWEEP/TRIAL/EPOCH.
 var storedName = regexp.MustCompile(`^(s-[a-z0-9]{4,16})(?:/([1-9][0-9]{0,17}))?(?:/([1-9][0-9]{0,8}))?$`)
 
+// ofInference tells a sweep that was made by infer.Remote from one that trains.
+func ofInference(s *atelierv1.Sweep) bool {
+	return s.GetObjective().GetMetric() == inference.MetricDone
+}
+
 // findStored looks a checkpoint up as `checkpoint pull` does: the best trial's
 // best, unless said otherwise.
 func findStored(ctx context.Context, api *client.Client, sweep, trialText, epochText string) (*inference.Stored, error) {
 	s, err := getSweep(ctx, api, sweep)
 	if err != nil {
 		return nil, err
+	}
+	if ofInference(s) {
+		return nil, fmt.Errorf("sweep %s was a run of inference: its checkpoints are results, not models", sweep)
 	}
 	trial, epoch := s.GetBest().GetNumber(), 0
 	if trialText != "" {

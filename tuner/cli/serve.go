@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/inference"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/serve"
 	"atelier/tuner/train"
@@ -41,6 +42,7 @@ func (e *Env) serveCommand() *ucli.Command {
 			&ucli.Int64Flag{Name: "max-pixels", Value: d.Pixels, Usage: "refuse larger pictures, `PIXELS`"},
 			&ucli.IntFlag{Name: "concurrency", Value: d.Concurrency, Usage: "at most `N` requests at once"},
 			&ucli.DurationFlag{Name: "request-timeout", Value: d.Timeout, Usage: "of one request, `TIME`"},
+			&ucli.StringFlag{Name: "precision", Value: "fp32", Usage: "`PRECISION` of the model's arithmetic: fp32, bf16 (faster where the processor has it), fp16 (GPU)"},
 			&ucli.IntFlag{Name: "batch", Value: 32, Usage: "answer at most `N` pictures in one pass of the model"},
 			&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
 		}, Action: e.serve}, 0, 0,
@@ -56,6 +58,9 @@ func (e *Env) serve(c *ucli.Context) error {
 		if !ok {
 			return usage("serve: --%s: want more than 0", name)
 		}
+	}
+	if err := inference.Check("processing.precision", []byte(strconv.Quote(c.String("precision")))); err != nil {
+		return usage("serve: --precision: %s", strings.TrimPrefix(err.Error(), "processing.precision: "))
 	}
 	host, _, err := net.SplitHostPort(c.String("listen"))
 	if err != nil {
@@ -95,7 +100,7 @@ func (e *Env) serve(c *ucli.Context) error {
 	defer l.Close()
 	log := slog.New(slog.NewTextHandler(e.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	e.say("starting the trainer")
-	oracle, err := serve.StartOracle(c.Context, trainer, log, "--device", c.String("device"), "--threads", strconv.Itoa(c.Int("threads")), "--batch", strconv.Itoa(c.Int("batch")))
+	oracle, err := serve.StartOracle(c.Context, trainer, log, "--device", c.String("device"), "--threads", strconv.Itoa(c.Int("threads")), "--batch", strconv.Itoa(c.Int("batch")), "--precision", c.String("precision"))
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -138,8 +143,13 @@ func (b *boards) List(ctx context.Context) ([]serve.Entry, error) {
 	}
 	sweeps := r.Msg.Sweeps
 	var entries []serve.Entry
-	for i := len(sweeps) - 1; i >= max(0, len(sweeps)-boardSweeps); i-- {
+	looked := 0
+	for i := len(sweeps) - 1; i >= 0 && looked < boardSweeps; i-- {
 		s := sweeps[i]
+		if ofInference(s) {
+			continue // its checkpoints are results
+		}
+		looked++
 		board, err := b.api.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: s.Id, Top: boardTop}))
 		if err != nil {
 			return entries, fmt.Errorf("leaderboard of %s: %s", s.Id, client.Message(err))

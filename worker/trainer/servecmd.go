@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"atelier/common/inference"
+	"atelier/worker/trainer/infer"
 	"atelier/worker/trainer/serve"
 	"atelier/worker/trainer/torchx"
 )
@@ -29,6 +30,7 @@ func serveCommand(args []string, stdin io.Reader, logs io.Writer) error {
 	threads := fs.Int("threads", 0, "CPU threads; 0 = all cores")
 	deviceName := fs.String("device", "auto", "cpu, cuda:N or auto")
 	semantics := fs.String("semantics", inference.Runbook, "of quality: runbook or literature")
+	precisionName := fs.String("precision", "fp32", "fp32, bf16 or fp16")
 	batch := fs.Int("batch", 0, "pictures answered at once, at most; 0 = 32")
 	t := inference.Default().Thresholds
 	fs.Float64Var(&t.MinDrop, "min-confidence-drop", t.MinDrop, "per cent")
@@ -41,6 +43,10 @@ func serveCommand(args []string, stdin io.Reader, logs io.Writer) error {
 	}
 	if *socket == "" {
 		return usageError{errors.New("serve: --socket is missing; people start `atelier serve`")}
+	}
+	precision, ok := infer.Precisions[*precisionName]
+	if !ok {
+		return usageError{fmt.Errorf("serve: --precision %s: want fp32, bf16 or fp16", *precisionName)}
 	}
 	if *threads <= 0 {
 		*threads = runtime.NumCPU()
@@ -65,7 +71,7 @@ func serveCommand(args []string, stdin io.Reader, logs io.Writer) error {
 		io.Copy(io.Discard, stdin)
 		stop()
 	}()
-	return serve.Run(ctx, l, serve.Options{Device: device, Thresholds: t, Semantics: *semantics, Batch: *batch, Log: slog.New(slog.NewTextHandler(logs, nil))})
+	return serve.Run(ctx, l, serve.Options{Device: device, Precision: precision, Thresholds: t, Semantics: *semantics, Batch: *batch, Log: slog.New(slog.NewTextHandler(logs, nil))})
 }
 
 // pickDevice is the device of a name; auto takes the first GPU that works.

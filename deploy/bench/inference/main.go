@@ -1,7 +1,9 @@
 // Command inference measures inference on this machine: production mode beside
 // the same work written in PyTorch one image at a time, in turn; and the web
 // app's endpoint under concurrent clients, answering in batches and one by one,
-// in turn. It prints Markdown tables. Start it with `make bench-inference`.
+// in turn. It prints Markdown tables. Start it with `make bench-inference`. One
+// round of 500 pictures takes about four minutes of a quiet machine of two cores;
+// -journal keeps each round, so that a measurement can be cut off and go on.
 package main
 
 import (
@@ -13,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -33,7 +36,8 @@ type options struct {
 	dir, bin, python              string
 	images, rounds, size, threads int
 	clients, requests             int
-	parts                         string
+	parts, precision              string
+	journal                       *journal
 }
 
 func main() {
@@ -47,10 +51,16 @@ func main() {
 	flag.IntVar(&o.clients, "clients", 32, "at once, of the web app")
 	flag.IntVar(&o.requests, "requests", 320, "in a round of the web app")
 	flag.StringVar(&o.parts, "parts", "production,serve", "what to measure")
+	flag.StringVar(&o.precision, "precision", "fp32", "of our side; the peer works with fp32")
+	path := flag.String("journal", "", "keep each round in this `FILE` and go on from there; to be deleted when the programs have changed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	var err error
+	if o.journal, err = openJournal(*path); err == nil {
+		err = errors.Join(run(ctx, o), o.journal.close())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench inference:", err)
 		os.Exit(1)
 	}
@@ -69,24 +79,56 @@ func run(ctx context.Context, o options) error {
 	if err := os.WriteFile(filepath.Join(dir, "peer.py"), peer, 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "drawing pictures, training a model of one epoch")
-	per := (o.images + 5) / 6
-	if err := o.atelier(ctx, "data", "synth", filepath.Join(dir, "data"), "--train", "4", "--validation", "4", "--test", strconv.Itoa(per), "--size", strconv.Itoa(o.size+32)); err != nil {
-		return err
+	production := setup{Part: "production", Size: o.size, Precision: o.precision, Threads: o.threads, Images: o.images}
+	serve := setup{Part: "serve", Size: o.size, Precision: o.precision, Threads: o.threads, Clients: o.clients, Requests: o.requests}
+	left := 0
+	for _, s := range []setup{production, serve} {
+		if contains(o.parts, s.Part) {
+			left += o.rounds - len(o.journal.of(s, o.rounds))
+		}
 	}
-	if err := o.atelier(ctx, "train", "--model", "resnet18", "--data", filepath.Join(dir, "data"), "--epochs", "1", "--batch-size", "8", "--set", "image_size="+strconv.Itoa(o.size),
-		"--no-mlflow", "--out", filepath.Join(dir, "model"), "-q"); err != nil {
-		return err
-	}
-	if contains(o.parts, "production") {
-		if err := o.production(ctx); err != nil {
+	if left > 0 {
+		if err := o.prepare(ctx); err != nil {
 			return err
 		}
 	}
+	if contains(o.parts, "production") {
+		if err := o.production(ctx, production); err != nil {
+			return err
+		}
+		o.printProduction(o.journal.of(production, o.rounds))
+	}
 	if contains(o.parts, "serve") {
-		return o.served(ctx)
+		if err := o.served(ctx, serve); err != nil {
+			return err
+		}
+		o.printServed(o.journal.of(serve, o.rounds))
 	}
 	return nil
+}
+
+func (o options) prepare(ctx context.Context) error {
+	fmt.Fprintln(os.Stderr, "drawing pictures, training a model of one epoch")
+	per := (o.images + 5) / 6
+	if err := o.atelier(ctx, "data", "synth", filepath.Join(o.dir, "data"), "--train", "4", "--validation", "4", "--test", strconv.Itoa(per), "--size", strconv.Itoa(o.size+32)); err != nil {
+		return err
+	}
+	return o.atelier(ctx, "train", "--model", "resnet18", "--data", filepath.Join(o.dir, "data"), "--epochs", "1", "--batch-size", "8", "--set", "image_size="+strconv.Itoa(o.size),
+		"--no-mlflow", "--local", "--out", filepath.Join(o.dir, "model"), "-q")
+}
+
+// missing are the numbers of the rounds that the journal lacks.
+func (o options) missing(s setup) (numbers []int) {
+	known := map[int]bool{}
+	for _, r := range o.journal.of(s, o.rounds) {
+		known[r.Number] = true
+	}
+	for n := 1; n <= o.rounds; n++ {
+		if !known[n] {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
 }
 
 func contains(list, what string) bool {
@@ -104,6 +146,11 @@ func (o options) atelier(ctx context.Context, args ...string) error {
 	return nil
 }
 
+// quantile of sorted values: the smallest that a share q of them does not exceed.
+func quantile(sorted []float64, q float64) float64 {
+	return sorted[max(int(math.Ceil(q*float64(len(sorted))))-1, 0)]
+}
+
 func median(v []float64) float64 {
 	s := slices.Sorted(slices.Values(v))
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
@@ -112,25 +159,23 @@ func median(v []float64) float64 {
 // production takes turns: everything is timed from the start of the process to
 // its end, so imports and start-up count on both sides; the peer's own figure
 // without its imports is told beside it.
-func (o options) production(ctx context.Context) error {
+func (o options) production(ctx context.Context, s setup) error {
 	images := filepath.Join(o.dir, "data", "test")
-	var ours, theirs, bare, ratios []float64
-	n := 0
-	for round := range o.rounds {
+	for _, number := range o.missing(s) {
 		began := time.Now()
-		if err := o.atelier(ctx, "infer", "--mode", "production", "--checkpoint", o.checkpoint(), "--image-dir", images, "--output-dir", filepath.Join(o.dir, "ours"),
-			"--set", "processing.threads="+strconv.Itoa(o.threads), "-q"); err != nil {
+		if err := o.atelier(ctx, "infer", "--local", "--no-mlflow", "--mode", "production", "--checkpoint", o.checkpoint(), "--image-dir", images, "--output-dir", filepath.Join(o.dir, "ours"),
+			"--limit", strconv.Itoa(o.images), "--set", "processing.threads="+strconv.Itoa(o.threads), "--set", "processing.precision="+o.precision, "-q"); err != nil {
 			return err
 		}
-		a := time.Since(began).Seconds()
+		r := round{setup: s, Number: number, Ours: time.Since(began).Seconds()}
 		began = time.Now()
-		cmd := exec.CommandContext(ctx, o.python, filepath.Join(o.dir, "peer.py"), o.checkpoint(), images, filepath.Join(o.dir, "theirs"), strconv.Itoa(o.threads))
+		cmd := exec.CommandContext(ctx, o.python, filepath.Join(o.dir, "peer.py"), o.checkpoint(), images, filepath.Join(o.dir, "theirs"), strconv.Itoa(o.threads), strconv.Itoa(o.images))
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err != nil {
 			return fmt.Errorf("peer.py: %w", err)
 		}
-		b := time.Since(began).Seconds()
+		r.Theirs = time.Since(began).Seconds()
 		var said struct {
 			Seconds float64
 			Images  int
@@ -138,19 +183,29 @@ func (o options) production(ctx context.Context) error {
 		if err := json.Unmarshal(out, &said); err != nil {
 			return fmt.Errorf("peer.py said %q: %w", out, err)
 		}
-		n = said.Images
-		ours, theirs, bare, ratios = append(ours, a), append(theirs, b), append(bare, said.Seconds), append(ratios, b/a)
-		fmt.Fprintf(os.Stderr, "round %d: ours %.1f s, PyTorch %.1f s (%.1f s after its imports), %.2fx\n", round+1, a, b, said.Seconds, b/a)
+		r.Bare, r.Pictures = said.Seconds, said.Images
+		fmt.Fprintf(os.Stderr, "round %d: ours %.1f s, PyTorch %.1f s (%.1f s after its imports), %.2fx\n", number, r.Ours, r.Theirs, r.Bare, r.Theirs/r.Ours)
+		if err := o.journal.add(r); err != nil {
+			return err
+		}
 	}
-	fmt.Printf("| production mode, resnet18, %d px, %d pictures, %d threads | seconds | images/s |\n|---|---|---|\n| ours, start to end | %.1f | %.1f |\n| PyTorch, batch 1, start to end | %.1f | %.1f |\n| PyTorch, after its imports | %.1f | %.1f |\n| ratio, median of %d rounds | %.2f | |\n\n",
-		o.size, n, o.threads, median(ours), float64(n)/median(ours), median(theirs), float64(n)/median(theirs), median(bare), float64(n)/median(bare), o.rounds, median(ratios))
 	return nil
+}
+
+func (o options) printProduction(rounds []round) {
+	var ours, theirs, bare, ratios []float64
+	for _, r := range rounds {
+		ours, theirs, bare, ratios = append(ours, r.Ours), append(theirs, r.Theirs), append(bare, r.Bare), append(ratios, r.Theirs/r.Ours)
+	}
+	n := float64(rounds[0].Pictures)
+	fmt.Printf("| production mode, resnet18, %d px, %s, %.0f pictures, %d threads | seconds | images/s |\n|---|---|---|\n| ours, start to end | %.1f | %.1f |\n| PyTorch, batch 1, start to end | %.1f | %.1f |\n| PyTorch, after its imports | %.1f | %.1f |\n| ratio, median of %d rounds | %.2f | |\n\n",
+		o.size, o.precision, n, o.threads, median(ours), n/median(ours), median(theirs), n/median(theirs), median(bare), n/median(bare), len(rounds), median(ratios))
 }
 
 // server is `atelier serve` with a batch limit.
 func (o options) server(ctx context.Context, batch int) (addr string, stop func() error, err error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--checkpoint", o.checkpoint(), "--batch", strconv.Itoa(batch),
-		"--threads", strconv.Itoa(o.threads), "--concurrency", strconv.Itoa(4*o.clients), "--request-timeout", "5m")
+		"--threads", strconv.Itoa(o.threads), "--precision", o.precision, "--concurrency", strconv.Itoa(4*o.clients), "--request-timeout", "5m")
 	r, w := io.Pipe()
 	cmd.Stderr = w
 	if err := cmd.Start(); err != nil {
@@ -193,57 +248,70 @@ func (o options) server(ctx context.Context, batch int) (addr string, stop func(
 
 // served asks two servers in turn: one that answers in batches, one that takes
 // pictures one by one.
-func (o options) served(ctx context.Context) error {
+func (o options) served(ctx context.Context, s setup) error {
+	missing := o.missing(s)
+	if len(missing) == 0 {
+		return nil
+	}
 	pictures, err := filepath.Glob(filepath.Join(o.dir, "data", "test", "*", "*"))
 	if err != nil || len(pictures) == 0 {
 		return fmt.Errorf("no pictures: %w", err)
 	}
 	var bodies [][]byte
-	for _, p := range pictures[:min(32, len(pictures))] {
-		b, err := os.ReadFile(p)
+	for i := range min(32, len(pictures)) {
+		b, err := os.ReadFile(pictures[i*len(pictures)/min(32, len(pictures))])
 		if err != nil {
 			return err
 		}
 		bodies = append(bodies, b)
 	}
-	sides := []struct {
-		name  string
-		batch int
-		addr  string
-		rates []float64
-		took  []float64
-	}{{name: "batches of up to 32", batch: 32}, {name: "one by one", batch: 1}}
-	for i := range sides {
-		addr, stop, err := o.server(ctx, sides[i].batch)
+	var addrs []string
+	for _, batch := range []int{32, 1} {
+		addr, stop, err := o.server(ctx, batch)
 		if err != nil {
 			return err
 		}
 		defer stop()
-		sides[i].addr = addr
 		if _, err := o.load(ctx, addr, bodies, o.clients); err != nil { // the model is loaded
 			return err
 		}
+		addrs = append(addrs, addr)
 	}
-	var ratios []float64
-	for round := range o.rounds {
-		for i := range sides {
+	for _, number := range missing {
+		r := round{setup: s, Number: number}
+		for _, addr := range addrs {
 			began := time.Now()
-			took, err := o.load(ctx, sides[i].addr, bodies, o.requests)
+			took, err := o.load(ctx, addr, bodies, o.requests)
 			if err != nil {
 				return err
 			}
-			sides[i].rates = append(sides[i].rates, float64(o.requests)/time.Since(began).Seconds())
-			sides[i].took = append(sides[i].took, took...)
+			slices.Sort(took)
+			r.Sides = append(r.Sides, side{Rate: float64(o.requests) / time.Since(began).Seconds(), Took: took})
 		}
-		ratios = append(ratios, sides[0].rates[round]/sides[1].rates[round])
+		fmt.Fprintf(os.Stderr, "round %d: in batches %.1f requests/s, p50 %.0f ms, p99 %.0f ms; one by one %.1f requests/s, p50 %.0f ms, p99 %.0f ms\n", number,
+			r.Sides[0].Rate, 1000*quantile(r.Sides[0].Took, 0.5), 1000*quantile(r.Sides[0].Took, 0.99), r.Sides[1].Rate, 1000*quantile(r.Sides[1].Took, 0.5), 1000*quantile(r.Sides[1].Took, 0.99))
+		if err := o.journal.add(r); err != nil {
+			return err
+		}
 	}
-	fmt.Printf("| web app, resnet18, %d px, %d clients, %d threads | requests/s | p50 ms | p99 ms |\n|---|---|---|---|\n", o.size, o.clients, o.threads)
-	for _, s := range sides {
-		slices.Sort(s.took)
-		fmt.Printf("| %s | %.1f | %.0f | %.0f |\n", s.name, median(s.rates), 1000*s.took[len(s.took)/2], 1000*s.took[len(s.took)*99/100])
-	}
-	fmt.Printf("| ratio, median of %d rounds | %.2f | | |\n\n", o.rounds, median(ratios))
 	return nil
+}
+
+func (o options) printServed(rounds []round) {
+	fmt.Printf("| web app, resnet18, %d px, %s, %d clients, %d threads | requests/s | p50 ms | p99 ms |\n|---|---|---|---|\n", o.size, o.precision, o.clients, o.threads)
+	for i, name := range []string{"batches of up to 32", "one by one"} {
+		var rates, took []float64
+		for _, r := range rounds {
+			rates, took = append(rates, r.Sides[i].Rate), append(took, r.Sides[i].Took...)
+		}
+		slices.Sort(took)
+		fmt.Printf("| %s | %.1f | %.0f | %.0f |\n", name, median(rates), 1000*quantile(took, 0.5), 1000*quantile(took, 0.99))
+	}
+	var ratios []float64
+	for _, r := range rounds {
+		ratios = append(ratios, r.Sides[0].Rate/r.Sides[1].Rate)
+	}
+	fmt.Printf("| ratio, median of %d rounds | %.2f | | |\n\n", len(rounds), median(ratios))
 }
 
 // load sends requests from all clients and returns how long each took.

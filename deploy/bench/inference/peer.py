@@ -2,7 +2,7 @@
 """Production inference as PyTorch users write it: one image at a time, Grad-CAM by hooks, two more passes for the quality
 metrics, a picture of four panels each. Drawing is Pillow's alone, which is several times faster than a matplotlib figure.
 
-Usage: peer.py CHECKPOINT IMAGES OUT THREADS. Prints {"seconds": of everything after the imports, "images": N}.
+Usage: peer.py CHECKPOINT IMAGES OUT THREADS LIMIT. Prints {"seconds": of everything after the imports, "images": N}.
 """
 import glob, json, os, sys, time
 import numpy as np, torch, torchvision
@@ -47,7 +47,7 @@ def gini(v):
 
 
 os.makedirs(out + "/heatmaps", exist_ok=True)
-files = sorted(glob.glob(folder + "/**/*.*", recursive=True))
+files = sorted(glob.glob(folder + "/**/*.*", recursive=True))[:int(sys.argv[5])]
 with open(out + "/inference_metadata.jsonl", "w") as rows:
     for i, path in enumerate(files):
         image = Image.open(path).convert("RGB")

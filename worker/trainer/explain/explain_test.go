@@ -100,7 +100,7 @@ func TestAgreesWithHooks(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	wanted := [][]int{{2, 0, 1}, {3}, {0, 1}}
-	for _, arch := range []string{"resnet18", "resnet50", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "vgg11"} {
+	for _, arch := range []string{"vanilla", "resnet18", "resnet50", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "vgg11"} {
 		dir := t.TempDir()
 		m := newModel(t, arch, true)
 		state, err := m.Export(&model.Stage{})

@@ -52,6 +52,9 @@ type Outcome struct {
 	Drawn        []string
 }
 
+// Precisions by the names that settings give them.
+var Precisions = map[string]torchx.Precision{"fp32": torchx.FP32, "bf16": torchx.BF16, "fp16": torchx.FP16}
+
 // run is one call under way.
 type run struct {
 	inference.Settings
@@ -68,7 +71,7 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 	if s.Checkpoint == "" {
 		return nil, fault("model.checkpoint: name the model to ask, such as checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth")
 	}
-	precision := map[string]torchx.Precision{"fp32": torchx.FP32, "bf16": torchx.BF16, "fp16": torchx.FP16}[s.Precision]
+	precision := Precisions[s.Precision]
 	if h.Progress == nil {
 		h.Progress = func(string, int, int) {}
 	}

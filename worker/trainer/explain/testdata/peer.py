@@ -10,11 +10,26 @@ import torch.nn.functional as F
 
 torch.set_num_threads(1)
 arch, classes, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-m = getattr(torchvision.models, arch)(num_classes=classes)
+
+
+def vanilla(classes):
+    """The baseline, written again from its description."""
+    layers, last = [], 3
+    for width in (32, 64, 128, 256):
+        layers += [torch.nn.Conv2d(last, width, 3, padding=1, bias=False), torch.nn.BatchNorm2d(width), torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+        last = width
+    m = torch.nn.Sequential()
+    m.features = torch.nn.Sequential(*layers)
+    m.pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    m.classifier = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(last, classes))
+    return m
+
+
+m = vanilla(classes) if arch == "vanilla" else getattr(torchvision.models, arch)(num_classes=classes)
 m.load_state_dict(torch.load(folder + "/weights.pth"))
 m.eval()
 x = torch.from_numpy(np.fromfile(folder + "/input.f32", dtype="<f4").reshape(-1, 3, 64, 64))
-target = m.layer4[-1] if arch.startswith("resnet") else m.features[-1]
+target = m.layer4[-1] if arch.startswith("resnet") else m.features[14] if arch == "vanilla" else m.features[-1]
 kept = {}
 
 
