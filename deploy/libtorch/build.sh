@@ -117,11 +117,16 @@ build() {
     rm -rf "$work" && mkdir -p "$work"
     # torch.h costs far more than our code: each half is compiled as one unit, side by side.
     for f in "$gotorch"/cgotorch/*.cc; do echo "#include \"$f\""; done >"$work/gotorch.cc"
-    for f in "$native"/native/*.cc; do echo "#include \"$f\""; done >"$work/torchx.cc"
+    # The loops of kernels.cc need no libtorch but all of the optimiser.
+    for f in "$native"/native/*.cc; do
+        case $f in */kernels.cc) ;; *) echo "#include \"$f\"" ;; esac
+    done >"$work/torchx.cc"
     "$cxx" $flags -c "$work/gotorch.cc" -o "$work/gotorch.o" & first=$!
-    "$cxx" $flags -c "$work/torchx.cc" -o "$work/torchx.o" || { wait $first || true; die "torchx did not compile"; }
+    "$cxx" $flags -O3 -Wno-psabi -c "$native/native/kernels.cc" -o "$work/kernels.o" & second=$!
+    "$cxx" $flags -c "$work/torchx.cc" -o "$work/torchx.o" || { wait $first $second || true; die "torchx did not compile"; }
     wait $first || die "gotorch's sources did not compile against this libtorch"
-    "$cxx" -shared -o "$work/libcgotorch.so" "$work/gotorch.o" "$work/torchx.o" $libs "-Wl,-rpath,$rpath" -Wl,-z,defs -pthread
+    wait $second || die "torchx's loops did not compile"
+    "$cxx" -shared -o "$work/libcgotorch.so" "$work/gotorch.o" "$work/torchx.o" "$work/kernels.o" $libs "-Wl,-rpath,$rpath" -Wl,-z,defs -pthread
     link_archives
     mv "$work/libcgotorch.so" "$out/libcgotorch.so"
     rm -rf "$work"

@@ -56,15 +56,7 @@ func (b *inverted) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
 	if !b.shortcut {
 		return p.Forward(b.block, x)
 	}
-	y := p.Forward(b.block, x)
-	if b.depth != nil {
-		kept := p.Forward(b.depth, y)
-		if kept.T != y.T {
-			p.Drop(y)
-		}
-		y = kept
-	}
-	return p.AddInto(y, x)
+	return b.block.ForwardInto(p, x, nn.Behind{Other: x, Factors: b.depth.Factors(p, x)})
 }
 
 // initialise draws convolutions, and with linear the linear layers, anew:

@@ -27,19 +27,20 @@ type residual struct {
 	norms      []*nn.BatchNorm2d
 	relu       *nn.ReLU
 	downsample *nn.Sequential // nil where the shapes agree
-	path       []nn.Module    // convolutions, norms and ReLUs in order
+	path       *nn.Sequential // convolutions, norms and ReLUs in order, the last ReLU apart
 }
 
 // newResidual takes the downsample layer made before it: torchvision draws
 // that one first.
 func newResidual(bottleneck bool, in, width, stride int64, downsample *nn.Sequential) *residual {
 	b := &residual{relu: &nn.ReLU{}, downsample: downsample}
+	var path []nn.Module
 	add := func(in, out, kernel, stride int64) {
 		conv, norm := nn.NewConv2d(in, out, kernel, nn.Conv{Stride: stride, Padding: kernel / 2}), nn.NewBatchNorm2d(out)
 		if len(b.convs) > 0 {
-			b.path = append(b.path, b.relu)
+			path = append(path, b.relu)
 		}
-		b.convs, b.norms, b.path = append(b.convs, conv), append(b.norms, norm), append(b.path, conv, norm)
+		b.convs, b.norms, path = append(b.convs, conv), append(b.norms, norm), append(path, conv, norm)
 	}
 	if bottleneck {
 		add(in, width, 1, 1)
@@ -49,6 +50,7 @@ func newResidual(bottleneck bool, in, width, stride int64, downsample *nn.Sequen
 		add(in, width, 3, stride)
 		add(width, width, 3, 1)
 	}
+	b.path = nn.NewSequential(path...)
 	return b
 }
 
@@ -67,16 +69,14 @@ func (b *residual) Children() []nn.Child {
 }
 
 func (b *residual) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
-	y := p.Chain(x, b.path...)
-	if b.downsample == nil {
-		y = p.AddInto(y, x)
-	} else {
-		shortcut := p.Forward(b.downsample, x)
-		y = p.AddInto(y, shortcut)
+	shortcut := x
+	if b.downsample != nil {
+		shortcut = p.Forward(b.downsample, x)
+	}
+	out := b.path.ForwardInto(p, x, nn.Behind{Other: shortcut, Activation: b.relu})
+	if b.downsample != nil {
 		p.Drop(shortcut)
 	}
-	out := p.Forward(b.relu, y)
-	p.Drop(y)
 	return out
 }
 

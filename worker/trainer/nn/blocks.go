@@ -2,11 +2,7 @@
 
 package nn
 
-import (
-	F "github.com/wangkuiyi/gotorch/nn/functional"
-
-	"atelier/worker/trainer/torchx"
-)
+import "atelier/worker/trainer/torchx"
 
 // Activate is an activation layer; see torchx.Activation for which of them
 // overwrite their input.
@@ -20,20 +16,38 @@ func (a *Activate) Forward(p *Pass, x Tensor) Tensor {
 	return p.KeepOr(torchx.Activate(x, a.Function))
 }
 
+// follows tells how the activation is asked for behind a normalisation.
+func (a *Activate) follows() (torchx.Follow, bool) {
+	f, ok := map[torchx.Activation]torchx.Follow{torchx.SiLU: torchx.FollowSiLU, torchx.HardSwish: torchx.FollowHardSwish,
+		torchx.ReLU6: torchx.FollowReLU6}[a.Function]
+	return f, ok
+}
+
 // StochasticDepth drops whole rows of a batch while training (torchvision's
-// mode "row").
+// mode "row"). It has no Forward of its own: the normalisation before it takes
+// its factors.
 type StochasticDepth struct {
 	leaf
 	P      float64
 	Frozen bool // drop nothing, as in evaluation
 }
 
+// Factors draws a factor for each row of x, or gives the zero Tensor where
+// nothing is dropped.
+func (s *StochasticDepth) Factors(p *Pass, x Tensor) Tensor {
+	if s == nil || !p.Training || s.Frozen || s.P == 0 {
+		return Tensor{}
+	}
+	return p.KeepOr(torchx.DepthFactors(x, s.P))
+}
+
 // Forward drops rows while training; else it hands its input on.
 func (s *StochasticDepth) Forward(p *Pass, x Tensor) Tensor {
-	if !p.Training || s.Frozen || s.P == 0 {
+	factors := s.Factors(p, x)
+	if factors.T == nil {
 		return x
 	}
-	return p.KeepOr(torchx.StochasticDepth(x, s.P))
+	return p.KeepOr(torchx.ScaleRows(x, factors))
 }
 
 // ConvNorm describes torchvision's Conv2dNormActivation: a convolution
@@ -88,10 +102,14 @@ func (s *SqueezeExcitation) Children() []Child {
 
 // Forward maps [n, c, h, w] to the same shape.
 func (s *SqueezeExcitation) Forward(p *Pass, x Tensor) Tensor {
-	pooled := p.Keep(F.AdaptiveAvgPool2d(x, []int64{1, 1}))
+	pooled, same, err := torchx.PoolBeside(x)
+	torchx.Must(err)
+	p.Keep(pooled)
+	p.Keep(same)
 	scale := p.Chain(pooled, s.fc1, s.delta, s.fc2, s.sigma)
 	p.Drop(pooled)
-	out := p.KeepOr(torchx.Multiply(x, scale))
+	out := p.KeepOr(torchx.ScaleChannels(same, scale))
 	p.Drop(scale)
+	p.Drop(same)
 	return out
 }

@@ -100,7 +100,7 @@ func TestStochasticDepth(t *testing.T) {
 		t.Error("a frozen layer drops rows")
 	}
 	if err := torchx.Catch(func() error {
-		_, err := torchx.StochasticDepth(torchx.Tensor{}, 0.5)
+		_, err := torchx.DepthFactors(torchx.Tensor{}, 0.5)
 		return err
 	}); err == nil {
 		t.Error("an absent tensor was accepted")

@@ -35,9 +35,9 @@ func uniformBias(b *Tensor, fanIn int64) {
 // Conv2d is torch.nn.Conv2d with square kernels.
 type Conv2d struct {
 	leaf
-	Weight, Bias                      Tensor // Bias may be absent
-	In, Out, Kernel                   int64
-	stride, padding, dilation, groups []int64
+	Weight, Bias            Tensor // Bias may be absent
+	In, Out, Kernel         int64
+	stride, padding, groups int64
 }
 
 // Conv describes a Conv2d; zero values mean stride 1, no padding, one group.
@@ -49,8 +49,7 @@ type Conv struct {
 // NewConv2d makes a convolution initialised as torch.nn.Conv2d is.
 func NewConv2d(in, out, kernel int64, o Conv) *Conv2d {
 	stride, groups := max(o.Stride, 1), max(o.Groups, 1)
-	c := &Conv2d{In: in, Out: out, Kernel: kernel,
-		stride: []int64{stride, stride}, padding: []int64{o.Padding, o.Padding}, dilation: []int64{1, 1}, groups: []int64{groups}}
+	c := &Conv2d{In: in, Out: out, Kernel: kernel, stride: stride, padding: o.Padding, groups: groups}
 	c.Weight = parameter(out, in/groups, kernel, kernel)
 	initializer.KaimingUniform(&c.Weight, math.Sqrt(5), "fan_in", "leaky_relu")
 	if o.Bias {
@@ -81,7 +80,7 @@ func (c *Conv2d) Entries() []Entry {
 
 // Forward convolves [n, in, h, w].
 func (c *Conv2d) Forward(p *Pass, x Tensor) Tensor {
-	return p.Keep(F.Conv2d(x, c.Weight, c.Bias, c.stride, c.padding, c.dilation, c.groups[0]))
+	return p.KeepOr(torchx.Convolve(x, c.Weight, c.Bias, c.stride, c.padding, c.groups))
 }
 
 // BatchNorm2d is torch.nn.BatchNorm2d with momentum 0.1 and eps 1e-5 unless
@@ -114,11 +113,51 @@ func (b *BatchNorm2d) Entries() []Entry {
 // Forward normalises [n, c, h, w] by the batch in training, else by the
 // running statistics.
 func (b *BatchNorm2d) Forward(p *Pass, x Tensor) Tensor {
+	return b.ForwardInto(p, x, Behind{})
+}
+
+// Behind is what follows a normalisation, done in the same step:
+// activation(norm(x)*factors + other). Each part may be absent.
+type Behind struct {
+	Other      Tensor // a shortcut of the same shape
+	Factors    Tensor // [n], of stochastic depth
+	Activation Module // one that can follow (followed), nil for none
+}
+
+// ForwardInto normalises and does what is behind.
+func (b *BatchNorm2d) ForwardInto(p *Pass, x Tensor, behind Behind) Tensor {
 	training := p.Training && !b.Frozen
 	if training {
 		b.Batches++
 	}
-	return p.Keep(F.BatchNorm(x, b.Mean, b.Var, b.Weight, b.Bias, training, b.Momentum, b.Eps))
+	n := torchx.Norm{Weight: b.Weight, Bias: b.Bias, Mean: b.Mean, Var: b.Var, Momentum: b.Momentum, Eps: b.Eps, Training: training}
+	follow := torchx.FollowNone
+	if f, ok := behind.Activation.(follower); ok {
+		follow, _ = f.follows()
+	}
+	return p.KeepOr(torchx.Normalise(x, n, behind.Other, behind.Factors, follow))
+}
+
+// follower is an activation that a normalisation can take along.
+type follower interface {
+	follows() (torchx.Follow, bool)
+}
+
+// followed tells whether a module is one.
+func followed(m Module) bool {
+	f, ok := m.(follower)
+	if !ok {
+		return false
+	}
+	_, ok = f.follows()
+	return ok
+}
+
+// EndsInNorm is a module whose last step is a normalisation, so that a
+// shortcut can be added in the same step.
+type EndsInNorm interface {
+	Module
+	ForwardInto(p *Pass, x Tensor, behind Behind) Tensor
 }
 
 // Linear is torch.nn.Linear.
@@ -159,6 +198,8 @@ func (l *Linear) Forward(p *Pass, x Tensor) Tensor { return p.Keep(F.Linear(x, l
 // ReLU overwrites its input, as torchvision's does.
 type ReLU struct{ leaf }
 
+func (*ReLU) follows() (torchx.Follow, bool) { return torchx.FollowReLU, true }
+
 // Forward clamps at zero in place.
 func (*ReLU) Forward(p *Pass, x Tensor) Tensor { return p.Keep(F.Relu(x, true)) }
 
@@ -170,7 +211,7 @@ type MaxPool2d struct {
 
 // Forward takes the maximum of each window.
 func (m *MaxPool2d) Forward(p *Pass, x Tensor) Tensor {
-	return p.Keep(F.MaxPool2d(x, []int64{m.Kernel, m.Kernel}, []int64{m.Stride, m.Stride}, []int64{m.Padding, m.Padding}, []int64{1, 1}, false))
+	return p.KeepOr(torchx.MaxPool(x, m.Kernel, m.Stride, m.Padding))
 }
 
 // AvgPool averages each channel over side x side windows of equal share and
@@ -226,9 +267,13 @@ func (s *Sequential) Children() []Child { return s.children }
 // Forward runs the parts.
 func (s *Sequential) Forward(p *Pass, x Tensor) Tensor { return p.Chain(x, s.parts...) }
 
-// AddInto adds b to a in place and hands a's storage on.
-func (p *Pass) AddInto(a, b Tensor) Tensor {
-	sum := p.Keep(a.AddI(b, 1))
-	p.Drop(a)
-	return sum
+// ForwardInto runs the parts, the last of which ends in a normalisation.
+func (s *Sequential) ForwardInto(p *Pass, x Tensor, behind Behind) Tensor {
+	last := len(s.parts) - 1
+	y := p.Chain(x, s.parts[:last]...)
+	out := s.parts[last].(EndsInNorm).ForwardInto(p, y, behind)
+	if y.T != x.T {
+		p.Drop(y)
+	}
+	return out
 }

@@ -137,23 +137,37 @@ func (p *Pass) Watched(m Module) (out Tensor, ok bool) {
 // Forward runs a module. Containers call it, not Module.Forward, so that
 // watching works at any depth.
 func (p *Pass) Forward(m Module, x Tensor) Tensor {
-	y := m.Forward(p, x)
-	if p.watched != nil {
-		if _, wanted := p.watched[m]; wanted {
-			p.watched[m] = y
-			if p.leaves[m] {
-				torchx.Must(torchx.RequireGrad(y, true))
-			}
+	return p.note(m, m.Forward(p, x))
+}
+
+func (p *Pass) watches(m Module) bool {
+	_, wanted := p.watched[m]
+	return wanted
+}
+
+// note keeps a module's output if it is watched.
+func (p *Pass) note(m Module, y Tensor) Tensor {
+	if p.watches(m) {
+		p.watched[m] = y
+		if p.leaves[m] {
+			torchx.Must(torchx.RequireGrad(y, true))
 		}
 	}
 	return y
 }
 
-// Chain runs modules one after the other and drops what lies between.
+// Chain runs modules one after the other and drops what lies between. A
+// normalisation takes the activation behind it along, unless it is watched.
 func (p *Pass) Chain(x Tensor, ms ...Module) Tensor {
 	first := x
-	for _, m := range ms {
-		y := p.Forward(m, x)
+	for i := 0; i < len(ms); i++ {
+		var y Tensor
+		if norm, ok := ms[i].(*BatchNorm2d); ok && i+1 < len(ms) && followed(ms[i+1]) && !p.watches(norm) {
+			i++
+			y = p.note(ms[i], norm.ForwardInto(p, x, Behind{Activation: ms[i]}))
+		} else {
+			y = p.Forward(ms[i], x)
+		}
 		if x.T != first.T && x.T != y.T {
 			p.Drop(x)
 		}

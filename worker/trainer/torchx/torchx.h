@@ -79,9 +79,21 @@ tx_error tx_cut_mix(tx_tensor images, int64_t x1, int64_t y1, int64_t x2, int64_
 /* --- layers ----------------------------------------------------------------- */
 enum { TX_SILU, TX_HARDSWISH, TX_RELU6, TX_SIGMOID, TX_HARDSIGMOID }; /* the last three in place */
 tx_error tx_activate(tx_tensor t, int kind, tx_tensor *out);
-tx_error tx_multiply(tx_tensor a, tx_tensor b, tx_tensor *out); /* element by element, b broadcast */
-/* each row of the batch is zeroed with probability p, else scaled by 1/(1-p) */
-tx_error tx_stochastic_depth(tx_tensor t, double p, tx_tensor *out);
+/* a factor for each row of a batch, float [n]: 0 with probability p, else 1/(1-p) */
+tx_error tx_depth_factors(tx_tensor t, double p, tx_tensor *out);
+tx_error tx_scale_rows(tx_tensor t, tx_tensor factors, tx_tensor *out);
+/* [n,c,h,w], square kernels; bias may be NULL; depthwise ones have loops of ours on the CPU */
+tx_error tx_convolve(tx_tensor t, tx_tensor weight, tx_tensor bias, int64_t stride, int64_t padding, int64_t groups, tx_tensor *out);
+/* follow(norm(t)*factor[n] + other): batch normalisation of [n,c,h,w] and what comes after it; other [n,c,h,w] and
+ * factor, float [n], may be NULL. Training moves the running statistics. */
+enum { TX_FOLLOW_NONE, TX_FOLLOW_RELU, TX_FOLLOW_RELU6, TX_FOLLOW_SILU, TX_FOLLOW_HARDSWISH };
+tx_error tx_norm(tx_tensor t, tx_tensor weight, tx_tensor bias, tx_tensor mean, tx_tensor var, tx_tensor other, tx_tensor factor,
+                 int training, double momentum, double eps, int follow, tx_tensor *out);
+tx_error tx_max_pool(tx_tensor t, int64_t kernel, int64_t stride, int64_t padding, tx_tensor *out); /* square windows */
+/* pooled [n,c,1,1], and the input for those who use it as well: one sum in backward */
+tx_error tx_pool_beside(tx_tensor t, tx_tensor *pooled, tx_tensor *same);
+tx_error tx_scale_channels(tx_tensor t, tx_tensor factors, tx_tensor *out); /* t * factors[n,c,1,1] */
+const char *tx_kernels(void); /* the instruction set of our loops: avx512, avx2, plain */
 
 /* --- gradients and optimisers ---------------------------------------------- */
 tx_error tx_backward(tx_tensor loss);

@@ -5,6 +5,7 @@
 #include <torch/version.h>
 
 #include "native/common.h"
+#include "native/kernels.h"
 
 using namespace torchx;
 
@@ -20,6 +21,8 @@ at::Generator generator(const torch::Device &d) {
 extern "C" {
 
 const char *tx_version(void) { return TORCH_VERSION; }
+
+const char *tx_kernels(void) { return kernels().name; }
 
 void tx_free_text(char *text) { free(text); }
 

@@ -1,0 +1,70 @@
+// Loops over raw memory, written once and compiled for several instruction sets; kernels() is the table for this CPU.
+//
+// Tensors are rows of c channels side by side (channels_last, [n*h*w, c]) unless said otherwise. T is float or Bf16; all arithmetic is in
+// float, sums that run over many rows end in double. Callers split rows or images among threads.
+#pragma once
+#include <cstdint>
+
+namespace torchx {
+
+enum { kNone, kReLU, kReLU6, kSiLU, kHardSwish };  // what follows a normalisation; TX_FOLLOW_* of torchx.h
+
+struct Bf16 {
+  uint16_t bits;
+};
+
+template <int64_t N>
+struct Count {
+  static constexpr int64_t value = N;
+};
+
+// Per-channel numbers of a normalisation's backward; see isa_norm.h.
+struct NormRows {
+  const float *mean, *scale, *shift, *a, *b, *d;
+  float factor;
+};
+
+// A square window that goes over one image [h, w, c] and makes [oh, ow, c].
+struct Window {
+  int64_t c, h, w, oh, ow, kernel, stride, padding;
+};
+
+template <typename T>
+struct Loops {
+  void (*norm_sums)(const T *x, int64_t rows, int64_t c, const float *pivot, double *sum, double *square);
+  void (*norm_apply)(int act, const T *x, const T *other, T *y, int64_t rows, int64_t c, const float *scale, const float *shift);
+  void (*norm_back_sums)(int act, const T *dy, const T *x, const T *y, T *dz, int64_t rows, int64_t c, const NormRows &o,
+                         double *sum, double *product);
+  void (*norm_back_apply)(int act, const T *dy, const T *x, T *dx, int64_t rows, int64_t c, const NormRows &o);
+  // The same for [images, c, area].
+  void (*plane_sums)(const T *x, int64_t images, int64_t c, int64_t area, const float *pivot, double *sum, double *square);
+  void (*plane_apply)(int act, const T *x, const T *other, T *y, int64_t images, int64_t c, int64_t area, const float *scale,
+                      const float *shift);
+  void (*plane_back_sums)(int act, const T *dy, const T *x, const T *y, T *dz, int64_t images, int64_t c, int64_t area,
+                          const NormRows &o, double *sum, double *product);
+  void (*plane_back_apply)(int act, const T *dy, const T *x, T *dx, int64_t images, int64_t c, int64_t area, const NormRows &o);
+  // Depthwise convolutions, weights [kernel*kernel, c]. Rows [from, to) of the output, or of the input's gradient.
+  void (*depthwise)(const Window &g, const T *x, const float *weight, T *y, int64_t from, int64_t to);
+  void (*depthwise_back)(const Window &g, const T *dy, const float *weight, T *dx, int64_t from, int64_t to);
+  void (*depthwise_weight)(const Window &g, const T *x, const T *dy, float *dweight); // += over one image
+  void (*max_pool)(const Window &g, const T *x, T *y, uint8_t *where, int64_t from, int64_t to);
+  void (*max_pool_back)(const Window &g, const T *dy, const uint8_t *where, T *dx, int64_t from, int64_t to);
+  // Squeeze and excitation over one image of rows: y = x*s; dx = dy*s, ds += dy*x; sum += x; y = x + p.
+  void (*scale_apply)(const T *x, const float *s, T *y, int64_t rows, int64_t c);
+  void (*scale_back)(const T *dy, const T *x, const float *s, T *dx, float *ds, int64_t rows, int64_t c);
+  void (*row_sums)(const T *x, float *sum, int64_t rows, int64_t c);
+  void (*row_add)(const T *x, const float *p, T *y, int64_t rows, int64_t c);
+};
+
+struct Kernels {
+  const char *name;
+  Loops<float> f32;
+  Loops<Bf16> bf16;
+};
+
+const Kernels &kernels();
+
+template <typename T>
+const Loops<T> &loops();
+
+}  // namespace torchx
