@@ -25,6 +25,14 @@ func Activate(t Tensor, a Activation) (Tensor, error) {
 	return wrap(out), err
 }
 
+// Multiply multiplies element by element; dimensions of length one are
+// stretched.
+func Multiply(a, b Tensor) (Tensor, error) {
+	var out C.tx_tensor
+	err := check(C.tx_multiply(raw(a), raw(b), &out))
+	return wrap(out), err
+}
+
 // DepthFactors draws a factor for each of a batch's rows: 0 with probability p,
 // else 1/(1-p). It draws one number a row from the device's generator, as
 // torchvision's stochastic depth does (Huang et al., arXiv 1603.09382).

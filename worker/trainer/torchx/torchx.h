@@ -79,6 +79,7 @@ tx_error tx_cut_mix(tx_tensor images, int64_t x1, int64_t y1, int64_t x2, int64_
 /* --- layers ----------------------------------------------------------------- */
 enum { TX_SILU, TX_HARDSWISH, TX_RELU6, TX_SIGMOID, TX_HARDSIGMOID }; /* the last three in place */
 tx_error tx_activate(tx_tensor t, int kind, tx_tensor *out);
+tx_error tx_multiply(tx_tensor a, tx_tensor b, tx_tensor *out); /* element by element, b broadcast */
 /* a factor for each row of a batch, float [n]: 0 with probability p, else 1/(1-p) */
 tx_error tx_depth_factors(tx_tensor t, double p, tx_tensor *out);
 tx_error tx_scale_rows(tx_tensor t, tx_tensor factors, tx_tensor *out);

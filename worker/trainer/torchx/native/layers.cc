@@ -25,6 +25,10 @@ tx_error tx_activate(tx_tensor t, int kind, tx_tensor *out) {
   });
 }
 
+tx_error tx_multiply(tx_tensor a, tx_tensor b, tx_tensor *out) {
+  return guard([&] { give(out, in(a).mul(in(b))); });
+}
+
 tx_error tx_depth_factors(tx_tensor t, double p, tx_tensor *out) {
   return guard([&] {
     auto &x = in(t);
