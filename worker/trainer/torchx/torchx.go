@@ -115,6 +115,20 @@ func Version() string { return C.GoString(C.tx_version()) }
 // Init sets libtorch's allocator up. Call it once, before the first tensor.
 func Init() error { return check(C.tx_init()) }
 
+// Memory is what tensors on the CPU hold, in bytes.
+type Memory struct{ Live, Peak uint64 }
+
+// MemoryNow tells what tensors made since Init hold, and the most they held
+// since then or since MemoryFromHere.
+func MemoryNow() (m Memory) {
+	var live, peak C.uint64_t
+	C.tx_memory(&live, &peak)
+	return Memory{uint64(live), uint64(peak)}
+}
+
+// MemoryFromHere makes the peak that of what follows.
+func MemoryFromHere() { C.tx_memory_from_here() }
+
 // SetThreads sets how many threads an operation called from here may use.
 func SetThreads(n int) error { return check(C.tx_set_threads(C.int(n))) }
 

@@ -24,7 +24,9 @@ typedef char *tx_error;
 /* --- library ------------------------------------------------------------- */
 const char *tx_version(void); /* "1.13.1", static */
 void tx_free_text(char *text);
-tx_error tx_init(void);             /* allocator settings; once, before the first tensor */
+tx_error tx_init(void);             /* allocator; once, before the first tensor */
+void tx_memory(uint64_t *live, uint64_t *peak); /* bytes of tensors on the CPU made since tx_init: now, and at most */
+void tx_memory_from_here(void);     /* the peak is that from here on */
 tx_error tx_set_threads(int n);     /* of the calling thread and the pools it starts */
 int tx_has_bf16(void);              /* 1 if this CPU multiplies bf16 in hardware */
 tx_error tx_device_ready(const char *device); /* "cpu", "cuda:0": an error says why it cannot be used */

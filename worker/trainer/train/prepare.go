@@ -87,6 +87,9 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	if err := r.model.Move(r.device, r.data.channelsLast); err != nil {
 		return err
 	}
+	if err := r.fits(); err != nil {
+		return err
+	}
 	if err := r.prepareLearning(); err != nil {
 		return err
 	}

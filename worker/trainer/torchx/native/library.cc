@@ -6,6 +6,7 @@
 
 #include "native/common.h"
 #include "native/kernels.h"
+#include "native/memory.h"
 
 using namespace torchx;
 
@@ -28,10 +29,11 @@ void tx_free_text(char *text) { free(text); }
 
 tx_error tx_init(void) {
   return guard([] {
-    // A training step frees and takes the same large blocks again. glibc hands each above 128 KiB back to the
-    // kernel and takes fresh, zeroed pages for the next; keeping them spares those page faults (BENCHMARKS.md).
-    mallopt(M_MMAP_THRESHOLD, 1 << 30);
-    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    own_memory();
+    // What is not a tensor (oneDNN's scratch memory) and small ones: glibc would hand each block above 128 KiB back to the
+    // kernel and take fresh, zeroed pages for the next.
+    mallopt(M_MMAP_THRESHOLD, 64 << 20);
+    mallopt(M_TRIM_THRESHOLD, 128 << 20);
     mallopt(M_TOP_PAD, 16 << 20);
   });
 }

@@ -1,0 +1,149 @@
+//go:build libtorch
+
+package train
+
+import (
+	"fmt"
+	"math"
+
+	"atelier/common/trainerproto"
+	"atelier/worker/trainer/headroom"
+	"atelier/worker/trainer/model"
+	"atelier/worker/trainer/nn"
+	"atelier/worker/trainer/optim"
+	"atelier/worker/trainer/torchx"
+)
+
+// No architecture takes more for a step than this many times its input and its
+// weights (TestNoStepTakesMore): where that much is free, nothing is measured.
+const (
+	stepOverInput   = 1500
+	stepOverWeights = 8
+)
+
+// fits refuses a batch that memory cannot hold, before the first epoch: two
+// small steps of a model like the run's tell what an image takes. On a GPU the
+// first step tells as clearly.
+func (r *run) fits() error {
+	if r.device.CUDA() {
+		return nil
+	}
+	s := r.settings
+	batch := min(s.BatchSize, r.data.train.Len())
+	if len(cut(r.data.train.Len(), batch)) == 1 {
+		batch = r.data.train.Len() // a last image by itself joins the batch before
+	}
+	count, err := r.model.Parameters()
+	if err != nil {
+		return err
+	}
+	weights, input := 4*float64(count), float64(4*3*s.ImageSize*s.ImageSize)
+	room := headroom.Now()
+	if stepOverInput*input*float64(batch)+stepOverWeights*weights < float64(room.Bytes) {
+		return nil
+	}
+	one, err := r.measureStep()
+	if err != nil {
+		return err
+	}
+	if s.EMADecay > 0 {
+		one.fixed += weights
+	}
+	if s.Accumulate > 1 {
+		one.fixed += weights // gradients of the batch before
+	}
+	need, free := one.fixed+one.image*float64(batch), float64(room.Bytes)
+	r.log.Info("memory of a step", "batch_size", batch, "needs_mib", math.Round(need/(1<<20)), "free_mib", room.Bytes>>20, "of", room.Of)
+	if need <= free {
+		return nil
+	}
+	// Advice leaves a tenth free: for scratch memory and what others take meanwhile.
+	advice := "not even two images fit, reduce image_size or take a smaller model"
+	if most := int((0.9*free - one.fixed) / one.image); most >= 8 {
+		advice = fmt.Sprintf("reduce batch_size to %d or less", most/4*4)
+	} else if most >= 2 {
+		advice = fmt.Sprintf("reduce batch_size to %d or less", most)
+	}
+	return &Failure{trainerproto.FailedOutOfMemory, fmt.Errorf("out of memory before the first step: %s in batches of %d at %d px takes about %s, the %s has %s left: %s",
+		s.Model, batch, s.ImageSize, gib(need), room.Of, gib(free), advice)}
+}
+
+// stepMemory is what a step takes beside the model, in bytes.
+type stepMemory struct{ fixed, image float64 }
+
+// measureStep takes two steps on a model of its own, the second with twice the
+// images. Generators are left as they were.
+func (r *run) measureStep() (m stepMemory, err error) {
+	state, err := torchx.RandomState(torchx.CPU)
+	if err != nil {
+		return m, err
+	}
+	defer func() {
+		if restore := torchx.SetRandomState(torchx.CPU, state); err == nil {
+			err = restore
+		}
+	}()
+	s := r.settings
+	like, err := model.New(s.Model, model.Options{Classes: len(r.data.classes), Dropout: s.DropoutRate, Freeze: s.FreezeFeatures})
+	if err != nil {
+		return m, err
+	}
+	defer like.Free()
+	if err := like.Move(r.device, r.data.channelsLast); err != nil {
+		return m, err
+	}
+	before := torchx.MemoryNow().Live
+	opt, err := optim.New(optim.Config{Name: s.Optimizer, Momentum: s.Momentum, Nesterov: s.Nesterov, WeightDecay: s.WeightDecay}, like.Weights())
+	if err != nil {
+		return m, err
+	}
+	defer opt.Free()
+	const few = 2 // the fewest that batch normalisation takes
+	var peaks [2]float64
+	for i := range peaks {
+		torchx.MemoryFromHere()
+		if err := r.tryStep(like, opt, few*(i+1)); err != nil {
+			return m, err
+		}
+		peaks[i] = float64(torchx.MemoryNow().Peak - before)
+	}
+	m.image = max(peaks[1]-peaks[0], 1) / few
+	m.fixed = max(2*peaks[0]-peaks[1], 0)
+	return m, nil
+}
+
+// tryStep is a whole step on grey images.
+func (r *run) tryStep(m *model.Model, opt *optim.Optimizer, images int) error {
+	size := r.settings.ImageSize
+	one := []float32{1, 1, 1}
+	x, err := torchx.Images(make([]byte, images*size*size*3), images, size, size, one, one, r.device, r.data.channelsLast)
+	if err != nil {
+		return err
+	}
+	defer torchx.Free(x)
+	y, err := torchx.Labels(make([]int64, images), r.device)
+	if err != nil {
+		return err
+	}
+	defer torchx.Free(y)
+	p := &nn.Pass{Training: true}
+	defer p.Close()
+	var loss torchx.Tensor
+	if err := torchx.Autocast(r.device, r.precision, func() error {
+		loss = p.KeepOr(torchx.CrossEntropy(m.Forward(p, x), y, torchx.Tensor{}, 0))
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := torchx.Backward(loss); err != nil {
+		return err
+	}
+	return opt.Step(0)
+}
+
+func gib(n float64) string {
+	if n < 1<<30 {
+		return fmt.Sprintf("%.0f MiB", n/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", n/(1<<30))
+}
