@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -332,18 +333,39 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// A batch that memory cannot hold ends the run with its class and advice, not
-// with an abort.
-func TestOutOfMemoryIsClassed(t *testing.T) {
-	p := start(t, "sh", "-c", `ulimit -v 3500000; exec "$@"`, "sh")
-	p.send(newJob(t, pictures(t, 40, 6), map[string]any{"batch_size": 120, "image_size": 448, "model": "resnet18", "epochs": 1}))
-	events := p.until(never)
-	last := events[len(events)-1]
-	if last.Class != trainerproto.FailedOutOfMemory || !strings.Contains(last.Message, "reduce batch_size") {
-		t.Errorf("ended with %+v; standard error:\n%s", last, p.stderr)
+// A batch that memory cannot hold is refused before the first epoch, with its
+// class and a size that fits: a run with that one ends well under the same
+// limit.
+func TestBatchTooLargeForMemory(t *testing.T) {
+	under := func(batch int) trainerproto.Event {
+		p := start(t, "sh", "-c", `ulimit -v 4200000; exec "$@"`, "sh")
+		p.send(newJob(t, pictures(t, 40, 2), map[string]any{"batch_size": batch, "image_size": 256, "epochs": 1}))
+		events := p.until(never)
+		last := events[len(events)-1]
+		t.Logf("batch_size %d: %s %s", batch, last.Kind, last.Message)
+		want := 1
+		if last.Kind == trainerproto.EventDone {
+			want = 0
+		}
+		if c := p.code(); c != want {
+			t.Errorf("exit code %d; standard error:\n%s", c, p.stderr)
+		}
+		return last
 	}
-	if c := p.code(); c != 1 {
-		t.Errorf("exit code %d", c)
+	last := under(120)
+	if last.Kind != trainerproto.EventFailed || last.Class != trainerproto.FailedOutOfMemory {
+		t.Fatalf("ended with %+v", last)
+	}
+	found := regexp.MustCompile(`before the first step: .* process limit has .* left: reduce batch_size to (\d+) or less`).FindStringSubmatch(last.Message)
+	if found == nil {
+		t.Fatalf("the message is %q", last.Message)
+	}
+	fitting, err := strconv.Atoi(found[1])
+	if err != nil || fitting < 2 || fitting >= 120 {
+		t.Fatalf("advice in %q", last.Message)
+	}
+	if last := under(fitting); last.Kind != trainerproto.EventDone {
+		t.Errorf("the batch size advised, %d, ended with %+v", fitting, last)
 	}
 }
 
