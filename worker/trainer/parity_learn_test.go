@@ -29,7 +29,9 @@ type followed struct{ SGD, AdamW float64 }
 
 func ratesOf(arch string) followed {
 	switch {
-	case strings.HasPrefix(arch, "mobilenet"):
+	case strings.HasPrefix(arch, "mobilenet_v3"):
+		return followed{3e-3, 5e-5}
+	case arch == "mobilenet_v2":
 		return followed{1e-3, 5e-5}
 	case strings.HasPrefix(arch, "efficientnet"):
 		return followed{1e-5, 2e-5}

@@ -51,6 +51,11 @@ def condition(m):
         for b in m.modules():
             if isinstance(b, nn.BatchNorm2d):
                 b.bias.fill_(2.5)
+        for b in m.modules():  # hardswish bends at -3 and 3: as far from both as can be
+            if isinstance(b, nn.Sequential):
+                for norm, act in zip(list(b), list(b)[1:]):
+                    if isinstance(norm, nn.BatchNorm2d) and isinstance(act, nn.Hardswish):
+                        norm.bias.zero_()
         for b in m.modules():
             if type(b).__name__ in ("BasicBlock", "Bottleneck", "InvertedResidual", "MBConv"):
                 norm = [x for n, x in b.named_modules() if isinstance(x, nn.BatchNorm2d) and "downsample" not in n][-1]

@@ -17,7 +17,7 @@ import (
 // No architecture takes more for a step than this many times its input and its
 // weights (TestNoStepTakesMore): where that much is free, nothing is measured.
 const (
-	stepOverInput   = 1500
+	stepOverInput   = 600
 	stepOverWeights = 8
 )
 

@@ -12,7 +12,7 @@ import (
 )
 
 // The bound below which nothing is measured holds for those architectures that
-// keep most: the deepest of each family.
+// keep most for an image, EfficientNet before all.
 func TestNoStepTakesMore(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -22,7 +22,7 @@ func TestNoStepTakesMore(t *testing.T) {
 	for _, c := range []struct {
 		arch         string
 		channelsLast bool
-	}{{"resnet152", true}, {"efficientnet_b4", false}, {"mobilenet_v3_large", false}, {"vgg11", true}, {"vanilla", false}} {
+	}{{"resnet50", true}, {"efficientnet_b4", false}, {"mobilenet_v3_large", false}, {"vanilla", false}} {
 		t.Run(c.arch, func(t *testing.T) {
 			r := &run{settings: settings.Settings{Model: c.arch, ImageSize: 64, DropoutRate: -1, Optimizer: "adam"}, device: torchx.CPU,
 				data: &data{classes: []string{"a", "b"}, channelsLast: c.channelsLast}}
