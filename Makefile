@@ -19,7 +19,7 @@ export LIBTORCH
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference fuzz parity proto clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data fuzz parity proto clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -68,7 +68,7 @@ lint: ## gofmt and go vet
 parity: test-deps libtorch ## numbers beside torchvision's
 	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -timeout 25m -tags libtorch -run 'Parity' -v ./worker/trainer/...
 
-bench: bench-go bench-cluster bench-search bench-stop bench-tracking bench-trainer bench-inference ## all measurements
+bench: bench-go bench-cluster bench-search bench-stop bench-tracking bench-trainer bench-inference bench-data ## all measurements
 
 bench-go: ## benchmarks of single rooms
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1s ./coordinator/state/... ./tuner/search/... ./common/...
@@ -95,6 +95,10 @@ bench-trainer: test-deps build ## the trainer beside PyTorch, 40 minutes; 5 with
 
 bench-inference: test-deps build ## production mode beside PyTorch one image at a time; the web app under load: INFERENCE_BENCH_FLAGS="-rounds 1 -journal rounds.jsonl"
 	CGO_ENABLED=0 $(GO) run ./deploy/bench/inference $(INFERENCE_BENCH_FLAGS)
+
+bench-data: test-deps programs ## cleanup and packing beside Python; what cleanup finds: make bench-data DATA_FLAGS="-parts faults"
+	@mkdir -p build
+	CGO_ENABLED=0 $(GO) build -o build/bench-data ./deploy/bench/data && build/bench-data $(DATA_FLAGS)
 
 FUZZTIME ?= 20s
 fuzz: ## every fuzz test for FUZZTIME

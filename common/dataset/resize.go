@@ -89,15 +89,26 @@ func Square(dst []byte, img image.Image, format string, size, resizeTo int, mode
 		firstRow = min(firstRow, ys.first[i])
 		lastRow = max(lastRow, ys.first[i]+ys.count[i])
 	}
-	stride := 3 * size
+	if squareFast(dst, img, format, xs, ys, firstRow, lastRow) {
+		return
+	}
+	squarePlain(dst, img, format, xs, ys, firstRow, lastRow)
+}
+
+// squarePlain resizes by two kernels, of the rows from firstRow to lastRow.
+func squarePlain(dst []byte, img image.Image, format string, xs, ys kernel, firstRow, lastRow int) {
+	stride := 3 * len(xs.first)
 	rows := rgbRows(img, format)
-	source := make([]byte, 3*w)
+	source := make([]byte, 3*img.Bounds().Dx())
 	narrow := make([]byte, stride*(lastRow-firstRow))
 	for y := firstRow; y < lastRow; y++ {
 		rows(y, source)
 		xs.horizontal(narrow[stride*(y-firstRow):][:stride], source)
 	}
-	ys.vertical(dst, narrow, firstRow, stride)
+	sums := make([]int32, stride)
+	for i, first := range ys.first {
+		vertical(dst[i*stride:][:stride], narrow[(first-firstRow)*stride:], stride, ys.weights[i*ys.width:][:ys.count[i]], sums)
+	}
 }
 
 // shorterSide is torchvision's size after Resize(to): the longer side is cut, not rounded.
@@ -168,22 +179,19 @@ func (k *kernel) horizontal(dst, src []byte) {
 	}
 }
 
-func (k *kernel) vertical(dst, src []byte, firstRow, stride int) {
-	sums := make([]int32, stride)
-	for i, first := range k.first {
-		for x := range sums {
-			sums[x] = 1 << (precisionBits - 1)
+// vertical makes one row from as many as there are weights; sums is as long as dst.
+func vertical(dst, src []byte, stride int, weights, sums []int32) {
+	for x := range sums {
+		sums[x] = 1 << (precisionBits - 1)
+	}
+	for j, w := range weights {
+		row := src[j*stride:][:len(dst)]
+		for x, v := range row {
+			sums[x] += int32(v) * w
 		}
-		for j, w := range k.weights[i*k.width:][:k.count[i]] {
-			row := src[(first+j-firstRow)*stride:][:stride]
-			for x, v := range row {
-				sums[x] += int32(v) * w
-			}
-		}
-		out := dst[i*stride:][:stride]
-		for x, s := range sums {
-			out[x] = clip(s)
-		}
+	}
+	for x, s := range sums {
+		dst[x] = clip(s)
 	}
 }
 

@@ -122,11 +122,13 @@ func chroma(m *image.YCbCr, y int) (luma, cb, cr []byte, shift uint) {
 func fullRangeRow(m *image.YCbCr, y int, dst []byte) {
 	luma, cb, cr, shift := chroma(m, y)
 	for x, l := range luma {
-		r, g, b := color.YCbCrToRGB(l, cb[x>>shift], cr[x>>shift])
+		r, g, b := ycbcr(l, cb[x>>shift], cr[x>>shift])
 		out := dst[3*x : 3*x+3 : 3*x+3]
 		out[0], out[1], out[2] = r, g, b
 	}
 }
+
+func ycbcr(y, cb, cr byte) (r, g, b byte) { return color.YCbCrToRGB(y, cb, cr) }
 
 // studioRow converts WebP's lossy pictures, whose luma runs from 16 to 235, with libwebp's arithmetic;
 // image.YCbCr alone would take them for full range and show them washed out.

@@ -19,6 +19,7 @@ import (
 	ximage "golang.org/x/image/draw"
 
 	"atelier/tuner/data/cleanup"
+	"atelier/tuner/data/planted"
 	"atelier/tuner/data/synth"
 )
 
@@ -59,6 +60,52 @@ func write(t *testing.T, path string, b []byte) {
 	}
 }
 
+// Every picture is planted again in six ways, one a picture in turn; copies and
+// new encodings must all be found, and no picture be called another's duplicate.
+func TestPlantedDuplicates(t *testing.T) {
+	for set, from := range pictures(t) {
+		dir := filepath.Join(t.TempDir(), "images")
+		plants, err := planted.Into(from, dir, func(i int) planted.Kind { return planted.Again[i%len(planted.Again)] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := cleanup.Look(t.Context(), dir, cleanup.Options{Workers: 2, MinSide: 16, Near: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, total, wrong := map[planted.Kind]int{}, map[planted.Kind]int{}, 0
+		for _, p := range plants {
+			total[p.Kind]++
+		}
+		for _, f := range r.Go {
+			p, ok := plants[f.Path]
+			of := f.Of
+			if !ok { // the larger one stays, whichever it is
+				p, of = plants[f.Of], f.Path
+			}
+			if f.Reason != cleanup.Duplicate || p.Of != of {
+				t.Logf("%s: %s called %s (%.4f) of %s", set, f.Path, f.Kind, f.Score, f.Of)
+				wrong++
+				continue
+			}
+			found[p.Kind]++
+		}
+		t.Logf("%s: found %v of %v, %d wrong, %d conflicts", set, found, total, wrong, len(r.Conflicts))
+		for _, kind := range planted.Again {
+			least := total[kind]
+			if kind == planted.Mirrored || kind == planted.Cropped {
+				least = (total[kind]*8 + 9) / 10
+			}
+			if found[kind] < least || total[kind] == 0 {
+				t.Errorf("%s: %d of %d found: %s", set, found[kind], total[kind], kind)
+			}
+		}
+		if wrong > 0 || len(r.Conflicts) > 0 {
+			t.Errorf("%s: %d pictures are called duplicates of another, %d conflicts: %v", set, wrong, len(r.Conflicts), r.Conflicts)
+		}
+	}
+}
+
 func encoded(t *testing.T, img image.Image, quality int) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -74,114 +121,11 @@ func encoded(t *testing.T, img image.Image, quality int) []byte {
 	return b.Bytes()
 }
 
-func part(img image.Image, r image.Rectangle) image.Image {
-	out := image.NewRGBA(image.Rect(0, 0, r.Dx(), r.Dy()))
-	draw.Draw(out, out.Bounds(), img, r.Min, draw.Src)
-	return out
-}
-
 func scaled(img image.Image, by float64) image.Image {
 	b := img.Bounds()
 	out := image.NewRGBA(image.Rect(0, 0, int(float64(b.Dx())*by), int(float64(b.Dy())*by)))
 	ximage.CatmullRom.Scale(out, out.Bounds(), img, b, draw.Src, nil)
 	return out
-}
-
-func mirrored(img image.Image) image.Image {
-	b := img.Bounds()
-	out := image.NewRGBA(image.Rect(0, 0, b.Dx(), b.Dy()))
-	for y := range b.Dy() {
-		for x := range b.Dx() {
-			out.Set(b.Dx()-1-x, y, img.At(b.Min.X+x, b.Min.Y+y))
-		}
-	}
-	return out
-}
-
-// Every picture is planted again in six ways, one a picture in turn; copies and
-// new encodings must all be found, and no picture be called another's duplicate.
-func TestPlantedDuplicates(t *testing.T) {
-	for set, from := range pictures(t) {
-		dir := copyTree(t, from)
-		planted := map[string]string{} // path -> how
-		of := map[string]string{}
-		i := 0
-		err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			b, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			img, _, err := image.Decode(bytes.NewReader(b))
-			if err != nil {
-				return err
-			}
-			rel, _ := filepath.Rel(from, path)
-			box := img.Bounds()
-			w, h := box.Dx(), box.Dy()
-			var how, ext string
-			switch i % 7 {
-			case 0:
-				how, ext = "copy", filepath.Ext(path)
-			case 1:
-				how, ext, b = "jpeg 60", ".jpg", encoded(t, img, 60)
-			case 2:
-				how, ext, b = "png", ".png", encoded(t, img, 0)
-			case 3:
-				how, ext, b = "half size", ".jpg", encoded(t, scaled(img, 0.5), 85)
-			case 4:
-				how, ext, b = "larger", ".jpg", encoded(t, scaled(img, 1.6), 85)
-			case 5:
-				how, ext, b = "mirrored", ".jpg", encoded(t, mirrored(img), 85)
-			case 6:
-				how, ext, b = "cropped", ".jpg", encoded(t, part(img, image.Rect(box.Min.X+w*5/100, box.Min.Y, box.Max.X, box.Max.Y-h*5/100)), 85)
-			}
-			name := strings.TrimSuffix(filepath.ToSlash(rel), filepath.Ext(rel)) + "_again" + ext
-			write(t, filepath.Join(dir, filepath.FromSlash(name)), b)
-			planted[name], of[name] = how, filepath.ToSlash(rel)
-			i++
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := cleanup.Look(t.Context(), dir, cleanup.Options{Workers: 2, MinSide: 16, Near: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		found, total, wrong := map[string]int{}, map[string]int{}, 0
-		for _, how := range planted {
-			total[how]++
-		}
-		for _, f := range r.Go {
-			a, b := f.Path, f.Of
-			if planted[a] == "" { // the larger one stays, whichever it is
-				a, b = b, a
-			}
-			if f.Reason != cleanup.Duplicate || of[a] != b {
-				t.Logf("%s: %s called %s (%.4f) of %s", set, f.Path, f.Kind, f.Score, f.Of)
-				wrong++
-				continue
-			}
-			found[planted[a]]++
-		}
-		t.Logf("%s: found %v of %v, %d wrong, %d conflicts", set, found, total, wrong, len(r.Conflicts))
-		for _, how := range []string{"copy", "jpeg 60", "png", "half size", "larger"} {
-			if found[how] != total[how] || total[how] == 0 {
-				t.Errorf("%s: %d of %d found: %s", set, found[how], total[how], how)
-			}
-		}
-		for _, how := range []string{"mirrored", "cropped"} {
-			if found[how]*10 < total[how]*8 {
-				t.Errorf("%s: %d of %d found: %s", set, found[how], total[how], how)
-			}
-		}
-		if wrong > 0 || len(r.Conflicts) > 0 {
-			t.Errorf("%s: %d pictures are called duplicates of another, %d conflicts: %v", set, wrong, len(r.Conflicts), r.Conflicts)
-		}
-	}
 }
 
 func TestWhatIsNoPicture(t *testing.T) {

@@ -33,6 +33,7 @@ type Print struct {
 	hash, mirror  uint64             // of the picture and of its mirror image
 	grey          [side * side]uint8 // stretched to a square
 	tint          tints              // the same in colour, smaller
+	mean          [3]int             // of tint
 }
 
 // Of decodes a file's bytes. The error says what is wrong with the picture.
@@ -48,16 +49,24 @@ func Of(b []byte, maxPixels int) (*Print, error) {
 		r, g, b := rgb[3*i], rgb[3*i+1], rgb[3*i+2]
 		p.grey[i] = uint8((299*int(r) + 587*int(g) + 114*int(b) + 500) / 1000)
 	}
-	dataset.Square(p.tint[:], img, format, small, small, dataset.Stretch, dataset.Bilinear)
+	for y := range small {
+		for x := range small {
+			at := 3 * (2*y*side + 2*x)
+			for c := range 3 {
+				p.tint[3*(y*small+x)+c] = uint8((int(rgb[at+c]) + int(rgb[at+3+c]) + int(rgb[at+3*side+c]) + int(rgb[at+3*side+3+c]) + 2) / 4)
+			}
+		}
+	}
+	p.mean = p.tint.mean()
 	p.hash, p.mirror = hashes(&p.grey)
 	return p, nil
 }
 
-// basis holds the cosines of the lowest 9 frequencies over side samples.
-var basis = func() (c [9][side]float64) {
-	for k := range c {
-		for i := range side {
-			c[k][i] = math.Cos(math.Pi * float64(k) * (2*float64(i) + 1) / (2 * side))
+// basis holds, for each of side samples, the cosines of the 8 lowest frequencies above 0.
+var basis = func() (c [side][8]float64) {
+	for i := range c {
+		for k := 1; k < 9; k++ {
+			c[i][k-1] = math.Cos(math.Pi * float64(k) * (2*float64(i) + 1) / (2 * side))
 		}
 	}
 	return c
@@ -68,26 +77,25 @@ var basis = func() (c [9][side]float64) {
 // low frequencies against their median. Mirroring a picture flips the sign of
 // its odd horizontal frequencies, so the mirror's hash costs nothing more.
 func hashes(grey *[side * side]uint8) (plain, mirror uint64) {
-	var rows [side][9]float64
+	var f, flipped [64]float64
 	for y := range side {
-		for k := 1; k < 9; k++ {
-			for x := range side {
-				rows[y][k] += basis[k][x] * float64(grey[y*side+x])
+		var row [8]float64
+		for x, v := range grey[y*side:][:side] {
+			g, c := float64(v), &basis[x]
+			for k := range row {
+				row[k] += c[k] * g
+			}
+		}
+		for v, c := range basis[y] {
+			for u, r := range row {
+				f[8*v+u] += c * r
 			}
 		}
 	}
-	var f, flipped [64]float64
-	for v := 1; v < 9; v++ {
-		for u := 1; u < 9; u++ {
-			sum := 0.0
-			for y := range side {
-				sum += basis[v][y] * rows[y][u]
-			}
-			i := (v-1)*8 + u - 1
-			f[i], flipped[i] = sum, sum
-			if u%2 == 1 {
-				flipped[i] = -sum
-			}
+	for i, v := range f {
+		flipped[i] = v
+		if i%2 == 0 { // frequencies count from 1: those at even places are odd
+			flipped[i] = -v
 		}
 	}
 	return bitsOf(f), bitsOf(flipped)
@@ -177,7 +185,7 @@ func Compare(a, b *Print) (Kind, float64) {
 	if plain > cropBits && mirrored > nearBits {
 		return "", 0
 	}
-	if a.tint.meanApart(&b.tint) > nearColor {
+	if a.meanApart(b) > nearColor {
 		return "", 0
 	}
 	if plain <= nearBits {
@@ -244,14 +252,22 @@ func apart(a, b *tints) (worst int) {
 	return worst
 }
 
+// mean is the mean colour.
+func (t *tints) mean() (m [3]int) {
+	for i, v := range t {
+		m[i%3] += int(v)
+	}
+	for c := range m {
+		m[c] /= small * small
+	}
+	return m
+}
+
 // meanApart is the largest difference of a mean colour.
-func (t *tints) meanApart(o *tints) (worst int) {
-	for c := range 3 {
-		d := 0
-		for i := range small * small {
-			d += int(t[3*i+c]) - int(o[3*i+c])
-		}
-		worst = max(worst, d/(small*small), -d/(small*small))
+func (p *Print) meanApart(o *Print) (worst int) {
+	for c, v := range p.mean {
+		d := v - o.mean[c]
+		worst = max(worst, d, -d)
 	}
 	return worst
 }

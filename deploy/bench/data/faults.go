@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"atelier/tuner/data/cleanup"
+	"atelier/tuner/data/planted"
+)
+
+// faults plants each kind once beside every picture and asks cleanup.
+func faults(ctx context.Context, o options) error {
+	from := o.pictures
+	if _, err := os.Stat(from); err != nil {
+		fmt.Fprintf(os.Stderr, "%s is not there: drawn pictures instead\n", from)
+		if from, err = drawn(ctx, filepath.Join(o.dir, "distinct"), 240, 176); err != nil {
+			return err
+		}
+	}
+	n, err := count(from)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nEach of %d pictures of %s planted again, kind by kind; cleanup with --near and --min-side 16, %s\n\n", n, filepath.Base(from), time.Now().UTC().Format("2006-01-02"))
+	fmt.Println("| planted | found | recall | other pictures called duplicates or broken | precision | label conflicts |")
+	fmt.Println("|---|---|---|---|---|---|")
+	for _, kind := range append(append([]planted.Kind{}, planted.Again...), planted.Faults...) {
+		dir := filepath.Join(o.dir, "faults")
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		plants, err := planted.Into(from, dir, func(int) planted.Kind { return kind })
+		if err != nil {
+			return err
+		}
+		r, err := cleanup.Look(ctx, dir, cleanup.Options{MinSide: 16, Near: true, Workers: runtime.GOMAXPROCS(0)})
+		if err != nil {
+			return err
+		}
+		found, wrong := 0, 0
+		for _, f := range r.Go {
+			switch {
+			case right(f, kind, plants):
+				found++
+			default:
+				wrong++
+				fmt.Fprintf(os.Stderr, "%s: %s: %s\n", kind, f.Path, f.Detail)
+			}
+		}
+		precision := 1.0
+		if found+wrong > 0 {
+			precision = float64(found) / float64(found+wrong)
+		}
+		fmt.Printf("| %s | %d of %d | %.3f | %d | %.3f | %d |\n", kind, found, len(plants), float64(found)/float64(len(plants)), wrong, precision, len(r.Conflicts))
+	}
+	return nil
+}
+
+// right tells whether a finding is what was planted: the duplicate of its
+// original, whichever of the two stays, or a file that is no picture.
+func right(f cleanup.Finding, kind planted.Kind, plants map[string]planted.Plant) bool {
+	if f.Reason == cleanup.Duplicate {
+		return plants[f.Path].Of == f.Of || plants[f.Of].Of == f.Path
+	}
+	_, ok := plants[f.Path]
+	want := map[planted.Kind]string{planted.Truncated: cleanup.Broken, planted.Empty: cleanup.NoPicture, planted.Text: cleanup.NoPicture, planted.Page: cleanup.NoPicture, planted.Tiny: cleanup.Small}[kind]
+	return ok && f.Reason == want
+}
