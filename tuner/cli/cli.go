@@ -21,6 +21,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/version"
+	"atelier/tuner/hint"
 
 	ucli "github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -105,6 +106,11 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 				text = app.Name + ": " + text
 			}
 			e.say("%s", text)
+			if code == client.ExitError || code == client.ExitRefused || code == client.ExitNoLeader {
+				for _, h := range hint.For(text) {
+					e.say("  - %s", h)
+				}
+			}
 		}
 	}
 	return code
@@ -157,7 +163,7 @@ func (l *timeLimit) stop() {
 
 // app is the whole tree of verbs.
 func (e *Env) app() *ucli.App {
-	return &ucli.App{
+	app := &ucli.App{
 		Name:                      "atelier",
 		HelpName:                  "atelier",
 		Usage:                     "a distributed training and tuning cluster for image classifiers",
@@ -176,6 +182,14 @@ func (e *Env) app() *ucli.App {
 			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.completionCommand(),
 		},
 	}
+	app.CustomAppHelpTemplate = ucli.AppHelpTemplate + `
+EXAMPLES:
+   atelier data synth run/facades
+   atelier train --model resnet18 --data run/facades --epochs 30
+   atelier infer --checkpoint checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth --image-dir run/facades/test
+   atelier sweep submit deploy/conf/facades.yaml --follow
+`
+	return app
 }
 
 func globalFlags() []ucli.Flag {
@@ -200,15 +214,15 @@ func onUsageError(_ *ucli.Context, err error, _ bool) error { return usage("%s",
 // verb completes a command that does something: its arguments are counted
 // (from least to most; most < 0 = any number), its help shows examples.
 func verb(c *ucli.Command, least, most int, examples ...string) *ucli.Command {
-	act := c.Action
 	c.HideHelpCommand = true
 	c.OnUsageError = onUsageError
-	c.Action = func(x *ucli.Context) error {
+	c.Before = func(x *ucli.Context) error {
 		if n := x.NArg(); n < least || most >= 0 && n > most {
 			return usage("%s: %s; usage: %s", x.Command.HelpName, arguments(n), strings.TrimSpace(x.Command.HelpName+" "+c.ArgsUsage))
 		}
-		return act(x)
+		return nil
 	}
+	c.UsageText = strings.Join(examples, "\n") // its group shows the first
 	c.CustomHelpTemplate = verbHelp(examples)
 	return c
 }
@@ -224,8 +238,24 @@ func arguments(n int) string {
 }
 
 func group(name, what string, verbs ...*ucli.Command) *ucli.Command {
-	return &ucli.Command{Name: name, Usage: what, Subcommands: verbs, HideHelpCommand: true, OnUsageError: onUsageError}
+	return &ucli.Command{Name: name, Usage: what, Subcommands: verbs, HideHelpCommand: true, OnUsageError: onUsageError,
+		CustomHelpTemplate: ucli.SubcommandHelpTemplate + firstExamples(verbs)}
 }
+
+// firstExamples are one example of each verb, for the help of what holds them.
+func firstExamples(verbs []*ucli.Command) string {
+	var b strings.Builder
+	b.WriteString("\nEXAMPLES:\n")
+	for _, v := range verbs {
+		if first, _, _ := strings.Cut(v.UsageText, "\n"); first != "" {
+			b.WriteString("   " + plainTemplate(first) + "\n")
+		}
+	}
+	return b.String()
+}
+
+// plainTemplate is a text as a template shows it unchanged.
+func plainTemplate(s string) string { return strings.ReplaceAll(s, "{{", `{{"{{"}}`) }
 
 func verbHelp(examples []string) string {
 	var b strings.Builder
@@ -239,7 +269,7 @@ USAGE:
 EXAMPLES:
 `)
 	for _, x := range examples {
-		b.WriteString("   " + strings.ReplaceAll(x, "{{", `{{"{{"}}`) + "\n")
+		b.WriteString("   " + plainTemplate(x) + "\n")
 	}
 	b.WriteString(`{{if .VisibleFlags}}
 OPTIONS:{{range .VisibleFlags}}

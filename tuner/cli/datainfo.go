@@ -154,7 +154,7 @@ func (e *Env) sayInfo(n *info.Info) {
 		}
 	}
 	if b := n.Balance; b.Ratio >= uneven {
-		e.say("uneven: %s has %.1f times as many pictures as %s; more pictures of the small classes help most", b.Largest, b.Ratio, b.Smallest)
+		e.say("uneven: %s has %.1f times as many pictures as %s; more pictures of the small classes help most, --set class_weights=balanced in training helps too", b.Largest, b.Ratio, b.Smallest)
 	}
 	const shown = 5
 	for i, f := range n.Faults {

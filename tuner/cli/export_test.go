@@ -1,21 +1,38 @@
 package cli
 
-import ucli "github.com/urfave/cli/v2"
+import (
+	"context"
+	"io"
+
+	ucli "github.com/urfave/cli/v2"
+)
 
 // Arrange orders a command line for the tree of verbs.
 func Arrange(args []string) ([]string, error) { return arrange((&Env{}).app(), args) }
 
 // Verbs calls f for each verb with its whole name and the path to it.
-func Verbs(f func(path []string, c *ucli.Command)) {
-	var walk func(path []string, level []*ucli.Command)
-	walk = func(path []string, level []*ucli.Command) {
-		for _, c := range level {
-			p := append(append([]string{}, path...), c.Name)
-			if len(c.Subcommands) == 0 {
-				f(p, c)
-			}
-			walk(p, c.Subcommands)
+func Verbs(f func(path []string, c *ucli.Command)) { walk((&Env{}).app().Commands, nil, f) }
+
+func walk(level []*ucli.Command, path []string, f func(path []string, c *ucli.Command)) {
+	for _, c := range level {
+		p := append(append([]string{}, path...), c.Name)
+		if len(c.Subcommands) == 0 {
+			f(p, c)
 		}
+		walk(c.Subcommands, p, f)
 	}
-	walk(nil, (&Env{}).app().Commands)
+}
+
+// Parse reads a command line, counts its arguments and does nothing.
+func Parse(args []string) error {
+	e := &Env{Out: io.Discard, Err: io.Discard}
+	app := e.app()
+	argv, err := arrange(app, args)
+	if err != nil {
+		return err
+	}
+	walk(app.Commands, nil, func(_ []string, c *ucli.Command) { c.Action = func(*ucli.Context) error { return nil } })
+	ctx, cut := withLimit(context.Background())
+	defer cut.stop()
+	return app.RunContext(ctx, append([]string{app.Name}, argv...))
 }

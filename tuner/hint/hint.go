@@ -1,0 +1,85 @@
+// Package hint knows what a person can do about a failure: each class of
+// failure is told by the words of its message, and has its advice. It is the
+// one place for such advice (runbook section 7); whoever prints an error asks
+// it, whatever program the message came from. Where more is known than a
+// message says, as after a training, the advice with numbers stands there.
+package hint
+
+import "regexp"
+
+// Case is a class of failure.
+type Case struct {
+	Name   string
+	signs  *regexp.Regexp // of the message
+	unless *regexp.Regexp // words that say the advice already
+	Advice []string
+}
+
+func signs(expr string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + expr) }
+
+// cases, the most telling first; a message gets the advice of the first that fits.
+var cases = []Case{
+	{Name: "no space left", signs: signs(`no space left|disk quota exceeded|no room for \d+ MiB`), Advice: []string{
+		"make room; packed pictures are only a cache and may be deleted (~/.cache/atelier/packs, or the folder of --cache)",
+		"a sweep's checkpoints have a budget: keep in its spec, atelier checkpoint list SWEEP"}},
+	{Name: "out of GPU memory", signs: signs(`cuda[^\n]*out of memory|out of memory[^\n]*(gpu|cuda)`), Advice: []string{
+		"reduce the batch: --batch-size 16 or 8 (inference: --set processing.batch_size=8)",
+		"switch CutMix off for a while: --set augmentation.cutmix.enabled=false; take smaller images (--set image_size=N) or a smaller model (mobilenet_v2)",
+		"see what else uses the GPU: nvidia-smi"}},
+	{Name: "out of memory", signs: signs(`out of memory|can't allocate memory|cannot allocate memory|bad_alloc|signal: killed`), Advice: []string{
+		"the machine's memory did not suffice (dmesg | tail says so where the system ended a program)",
+		"reduce the batch: --batch-size 16 or 8 (inference: --set processing.batch_size=8), or take smaller images (--set image_size=N)",
+		"fewer at a time: --set num_workers=1, fewer slots of a worker"}},
+	{Name: "GPU", signs: signs(`no kernel image|cuda (driver|error)|cuda is not|no cuda|cublas|cudnn`), Advice: []string{
+		"train on the CPU for now: --set device=cpu; look at the GPU with nvidia-smi and atelier worker list"}},
+	{Name: "missing library", signs: signs(`cannot open shared object|libcgotorch|libtorch[^\n]*not found`), Advice: []string{
+		"the trainer needs libtorch: make trainer builds it and names what is missing; bin/ holds both files"}},
+	{Name: "classes differ", signs: signs(`classes differ|no classes of the model|outputs[^\n]*classes|classes, but|not the classes`), Advice: []string{
+		"train, validation and test want the same class folders: atelier data info FOLDER shows them, atelier data split makes them",
+		"a checkpoint knows the classes it was trained on and answers for those alone"}},
+	{Name: "broken pictures", signs: signs(`no usable picture|truncated: the file ends|not a picture|no picture could be`), Advice: []string{
+		"atelier data cleanup FOLDER --dry-run lists what does not decode; without --dry-run it moves that into a quarantine"}},
+	{Name: "no pictures", signs: signs(`no images|no pictures in class|has no class folders|there are no files in subfolders`), Advice: []string{
+		"atelier data info FOLDER shows what is there; paths are as seen from the working folder",
+		"inference reads the endings of processing.extensions (--set processing.extensions=[.jpg,.png])"}},
+	{Name: "no such checkpoint", signs: signs(`(checkpoint|best_model|final_model|\.pth|\.safetensors)[^\n]*(no such file|does not exist|is not there|not found|there is no)|(no such file|does not exist|there is no)[^\n]*(\.pth|\.safetensors|checkpoint)`), Advice: []string{
+		"paths are as seen from the working folder: ls checkpoints/*/best_model.pth",
+		"a sweep's stored models: atelier checkpoint list SWEEP, then atelier checkpoint pull SWEEP"}},
+	{Name: "no such folder", signs: signs(`(image folder|folder|clean up)[^\n]*(does not exist|no such file)`), unless: signs(`data synth`), Advice: []string{
+		"paths are as seen from the working folder; atelier data synth FOLDER draws a data set, atelier data split IMAGES FOLDER makes one of your pictures"}},
+	{Name: "no key", signs: signs(`no serpapi key|refuses the key|key file`), Advice: []string{
+		"keys: https://serpapi.com/manage-api-key; then export SERPAPI_API_KEY=..., or --key-file FILE with a file of mode 0600",
+		"no key is needed for pictures you have (atelier data cleanup, split) or for drawn ones (atelier data synth)"}},
+	{Name: "quota", signs: signs(`no serpapi searches are left|answered 429|hourly`), Advice: []string{
+		"what was downloaded stays and is known to scrape.jsonl: the same command goes on where this one ended",
+		"--dry-run says how many searches a download would take"}},
+	{Name: "port in use", signs: signs(`address already in use`), Advice: []string{
+		"another program listens there: choose another port, or see which with ss -ltnp",
+		"an atelier that was started before may still run: atelier cluster status"}},
+	{Name: "tracking server", signs: signs(`(mlflow|tracking)[^\n]*(refused|no such host|timeout|unreachable|does not answer|deadline|answered \d)`), Advice: []string{
+		"is the server up? mlflow server --port 5000, then --set mlflow.tracking_uri=http://127.0.0.1:5000",
+		"without a server: --set mlflow.tracking_uri=mlruns writes files, --no-mlflow tracks nothing; trainings wait for neither"}},
+	{Name: "no coordinator", signs: signs(`no coordinator answers`), Advice: []string{
+		"start one: atelier-coordinator --bootstrap --data run/c1; name others with --addr HOST:PORT or ATELIER_ADDR",
+		"without a cluster: atelier train and atelier infer run here when neither is given"}},
+	{Name: "permission", signs: signs(`permission denied|read-only file system`), Advice: []string{
+		"write elsewhere (--out, --output-dir, --cache), or give this user the right: ls -ld shows who has it"}},
+}
+
+// For is what to do about a message; empty where nothing is known.
+func For(message string) []string {
+	if c := find(message); c != nil {
+		return c.Advice
+	}
+	return nil
+}
+
+func find(message string) *Case {
+	for i := range cases {
+		c := &cases[i]
+		if c.signs.MatchString(message) && (c.unless == nil || !c.unless.MatchString(message)) {
+			return c
+		}
+	}
+	return nil
+}
