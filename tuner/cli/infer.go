@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,7 +81,7 @@ func (e *Env) infer(c *ucli.Context) error {
 		return err
 	}
 	if conf.String("model.checkpoint") == "" {
-		return usage("infer: name a model with --checkpoint, or model.checkpoint in %s", infer.ConfigFile)
+		return usage("infer: name a model with --checkpoint, or model.checkpoint in %s%s", infer.ConfigFile, e.trainedHere())
 	}
 	if err := e.askTracking(c, conf); err != nil {
 		return err
@@ -123,6 +124,25 @@ func (e *Env) infer(c *ucli.Context) error {
 	}
 	_, err = fmt.Fprintln(e.Out, e.relative(out.Dir))
 	return err
+}
+
+// trainedHere names the newest models of trainings below the working folder.
+func (e *Env) trainedHere() string {
+	found, _ := filepath.Glob(filepath.Join(e.Dir, "checkpoints", "*", train.BestFile))
+	written := map[string]time.Time{}
+	for _, path := range found {
+		if info, err := os.Stat(path); err == nil {
+			written[path] = info.ModTime()
+		}
+	}
+	slices.SortStableFunc(found, func(a, b string) int { return written[b].Compare(written[a]) })
+	for i := range found {
+		found[i] = e.relative(found[i])
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return "; there is " + strings.Join(found[:min(3, len(found))], ", ")
 }
 
 // inferPlace finds who does the work: a trainer of this machine, or a worker of

@@ -152,6 +152,19 @@ func TestInferTrackingServer(t *testing.T) {
 	}
 }
 
+// Where no model is named, those that were trained here are.
+func TestInferNamesTrainedModels(t *testing.T) {
+	seer(t)
+	dir := t.TempDir()
+	if r := talk(t, dir, false, "", nil, "infer"); r.code != 2 || !strings.Contains(r.err, "--checkpoint") || strings.Contains(r.err, "there is") {
+		t.Errorf("%+v", r)
+	}
+	write(t, filepath.Join(dir, "checkpoints/resnet18_ep3_bs8_lr0.1/best_model.pth"), nil)
+	if r := talk(t, dir, false, "", nil, "infer"); r.code != 2 || !strings.Contains(r.err, "there is checkpoints/resnet18_ep3_bs8_lr0.1/best_model.pth") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A checkpoint of a cluster needs one.
 func TestInferNamesStoredCheckpoints(t *testing.T) {
 	seer(t)

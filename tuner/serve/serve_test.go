@@ -271,3 +271,33 @@ func FuzzPicture(f *testing.F) {
 		}
 	})
 }
+
+// The first model of the list answers where none is chosen: the best one of the
+// newest training.
+func TestBestOfTheNewestFirst(t *testing.T) {
+	dir := t.TempDir()
+	begin := time.Unix(1_700_000_000, 0)
+	for i, name := range []string{"old/best_model.pth", "old/final_model.pth", "new/best_model.pth", "new/epoch.pth", "new/final_model.pth", "new/notes.txt"} {
+		file := filepath.Join(dir, "checkpoints", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, begin, begin.Add(time.Duration(i)*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := serve.Files{Dir: dir, Named: []string{"checkpoints"}}.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, e := range entries {
+		ids = append(ids, strings.TrimPrefix(e.ID, "checkpoints/"))
+	}
+	if got := strings.Join(ids, " "); got != "new/best_model.pth new/final_model.pth new/epoch.pth old/best_model.pth old/final_model.pth" {
+		t.Error(got)
+	}
+}

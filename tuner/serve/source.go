@@ -1,10 +1,12 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,7 +24,7 @@ type Entry struct {
 
 // Source finds checkpoints.
 type Source interface {
-	// List returns the entries, best or newest first.
+	// List returns the entries, best or newest first; the first one answers where none is named.
 	List(ctx context.Context) ([]Entry, error)
 	// Path returns a file on this machine for an entry's id, fetching it if need be.
 	Path(ctx context.Context, id string) (string, error)
@@ -83,7 +85,20 @@ func (f Files) List(context.Context) ([]Entry, error) {
 			return nil
 		})
 	}
-	slices.SortStableFunc(all, func(a, b found) int { return b.written.Compare(a.written) })
+	// The newest training first, and of a training the best model before the last.
+	newest := map[string]time.Time{}
+	for _, x := range all {
+		if dir := path.Dir(x.ID); x.written.After(newest[dir]) {
+			newest[dir] = x.written
+		}
+	}
+	slices.SortStableFunc(all, func(a, b found) int {
+		one, two := path.Dir(a.ID), path.Dir(b.ID)
+		if one != two {
+			return cmp.Or(newest[two].Compare(newest[one]), strings.Compare(one, two))
+		}
+		return cmp.Or(isBest(b.ID)-isBest(a.ID), b.written.Compare(a.written))
+	})
 	entries := make([]Entry, len(all))
 	for i, x := range all {
 		entries[i] = x.Entry
@@ -92,6 +107,13 @@ func (f Files) List(context.Context) ([]Entry, error) {
 		return entries, fmt.Errorf("there is no %s", strings.Join(missing, ", "))
 	}
 	return entries, nil
+}
+
+func isBest(id string) int {
+	if strings.HasPrefix(path.Base(id), "best") {
+		return 1
+	}
+	return 0
 }
 
 // Path answers for listed ids alone: a request cannot name another file.

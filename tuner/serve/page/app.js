@@ -55,8 +55,12 @@ function draw() {
   $("heat").getContext("2d").drawImage(maps[chosen], 0, 0);
   $("percent").value = $("opacity").value + " %";
   $("shown").textContent = answer.predictions[chosen].class;
+  $("nothing").hidden = !empty(answer.maps[chosen]);
   for (const [i, b] of [...$("predictions").querySelectorAll("button")].entries()) b.setAttribute("aria-pressed", i === chosen);
 }
+
+// empty: Grad-CAM keeps what speaks for a class alone, which may be nothing.
+const empty = (map) => map.values.every((v) => v < 1e-6);
 
 const reasons = {
   low_confidence_drop: "the model is nearly as sure when it sees only the heat map's region",
@@ -106,7 +110,7 @@ function show(entry) {
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", "where the model looks for " + p.class);
     overlay(canvas, entry.picture, entry.maps[i], 0.5);
-    caption.textContent = `${p.class}, ${percent(p.confidence)}`;
+    caption.textContent = `${p.class}, ${percent(p.confidence)}` + (empty(answer.maps[i]) ? ": nothing here speaks for it" : "");
     figure.append(canvas, caption);
     return figure;
   }));
