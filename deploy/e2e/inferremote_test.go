@@ -82,10 +82,12 @@ func TestInferenceOnAWorker(t *testing.T) {
 		}
 	}
 
-	// The worker that has it is killed; the other one begins anew. The model is a
-	// checkpoint of the cluster this time: fetched by the worker, by hash.
+	// A checkpoint of the cluster, fetched by the worker, by hash.
 	sweep := submit(t, ctx, cluster.Client(), torchSpec(data, "random", "epochs: 1"))
 	await(t, ctx, cluster.Client(), sweep, "the end of the training sweep", ended)
+	results(cluster, filepath.Join(dir, "stored"), "--checkpoint", sweep)
+
+	// The worker that has it is killed; the other one begins anew.
 	many := filepath.Join(dir, "many")
 	for _, n := range []string{"a", "b", "c", "d"} {
 		must(t, os.CopyFS(filepath.Join(many, n), os.DirFS(test)))
@@ -97,7 +99,7 @@ func TestInferenceOnAWorker(t *testing.T) {
 	done := make(chan answer, 1)
 	out := filepath.Join(dir, "killed")
 	go func() {
-		stdout, stderr, code := atelier(t, ctx, cluster, "infer", "--checkpoint", sweep, "--mode", "explain_batch", "--batch-size", "1", "--image-dir", many, "--output-dir", out)
+		stdout, stderr, code := atelier(t, ctx, cluster, "infer", "--checkpoint", best, "--mode", "explain_batch", "--batch-size", "1", "--image-dir", many, "--output-dir", out)
 		done <- answer{stdout, stderr, code}
 	}()
 	c := cluster.Client()
