@@ -23,7 +23,7 @@ func TestInferenceOnAWorker(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 2, LeaseTTL: 2 * time.Second, ExtraArgs: map[string][]string{"worker": flags}})
+	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 2, LeaseTTL: 3 * time.Second, ExtraArgs: map[string][]string{"worker": flags}})
 	data, model := trained(t, ctx, dir, flags[1])
 	best, test := filepath.Join(model, "best_model.pth"), filepath.Join(data, "test")
 
@@ -112,8 +112,8 @@ func TestInferenceOnAWorker(t *testing.T) {
 				continue
 			}
 			g, err := c.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.Id, Trial: 1}))
-			if err == nil && g.Msg.Trial.Epoch > 0 && len(g.Msg.Trial.Runs) == 1 {
-				victim = g.Msg.Trial.Runs[0].Worker
+			if err == nil && g.Msg.Trial.Epoch > 0 && g.Msg.Trial.Status == v1.TrialStatus_TRIAL_STATUS_RUNNING {
+				victim = g.Msg.Trial.Runs[len(g.Msg.Trial.Runs)-1].Worker
 			}
 		}
 		select {
