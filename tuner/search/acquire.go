@@ -56,7 +56,55 @@ func (s *searcher) incumbent(model *gaussian, done []observation) {
 	if !s.some {
 		target = nearest
 	}
+	if far == nil && stalled(done) {
+		target -= leap
+	}
 	s.target = target
+}
+
+const (
+	stallWindow = 8    // results that are looked at
+	stallTies   = 4    // of them as good as the best: the search is on a plateau
+	stallShare  = 1e-3 // of the way from the best to the median: as good as equal
+	leap        = 0.1  // what must be gained elsewhere then, in deviations of what the model learns
+)
+
+// stalled reports whether the latest results repeat the best one without a gain:
+// on a plateau, where a setting has no effect or a table has one cell, the model
+// sees small gains round every point of it for long. Small ones then do not
+// count, until the latest results are others.
+func stalled(done []observation) bool {
+	n := len(done)
+	if n < 2*stallWindow {
+		return false
+	}
+	var values []float64
+	best, before := math.Inf(1), math.Inf(1)
+	for i := range done {
+		if done[i].result != scored {
+			continue
+		}
+		values = append(values, done[i].value)
+		best = math.Min(best, done[i].value)
+		if i < n-stallWindow {
+			before = best
+		}
+	}
+	if len(values) < stallWindow {
+		return false
+	}
+	sort.Float64s(values)
+	equal := stallShare * (values[len(values)/2] - best)
+	if best < before-equal {
+		return false
+	}
+	ties := 0
+	for i := n - stallWindow; i < n; i++ {
+		if done[i].result == scored && done[i].value <= best+equal {
+			ties++
+		}
+	}
+	return ties >= stallTies
 }
 
 // gain is log expected improvement at u plus the logarithm of the chance that

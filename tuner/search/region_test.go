@@ -71,3 +71,37 @@ func TestConfine(t *testing.T) {
 		}
 	}
 }
+
+// A plateau is what repeats the best without a gain; a search that closes in, or
+// looks elsewhere, is none.
+func TestStalled(t *testing.T) {
+	history := func(last ...float64) []observation {
+		var out []observation
+		for _, v := range append([]float64{9, 5, 7, 4, 6, 3, 8, 1, 9, 5}, last...) {
+			out = append(out, observation{result: scored, value: v})
+		}
+		return out
+	}
+	for what, x := range map[string]struct {
+		done []observation
+		want bool
+	}{
+		"the best again and again":     {history(1, 5, 1, 1.001, 7, 1, 1, 1), true},
+		"all but the best":             {history(1, 1, 1, 1.002, 1, 1.001, 1.001, 1), true},
+		"a gain among them":            {history(1, 1, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9), false},
+		"closing in":                   {history(0.9, 0.8, 0.7, 0.65, 0.6, 0.58, 0.55, 0.54), false},
+		"looking elsewhere":            {history(1, 1, 1, 1, 5, 7, 3, 2, 6, 1), false},
+		"too few to tell":              {history(1, 1, 1, 1)[2:], false},
+		"bad results are no plateau":   {append(history(1, 4), make([]observation, 8)...), false},
+		"a gain too small to go after": {history(1, 1, 0.9999, 0.9999, 0.9998, 0.9998, 0.9998, 0.9998), true},
+	} {
+		for i := range x.done {
+			if x.done[i].result != scored {
+				x.done[i].result = bad
+			}
+		}
+		if got := stalled(x.done); got != x.want {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}

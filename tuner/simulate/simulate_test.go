@@ -277,3 +277,21 @@ func TestObjectivesAndConstraints(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who asks for a stopping rule is told that it has no say here.
+func TestStoppingRuleHasNoSay(t *testing.T) {
+	t.Setenv("SIMULATE_TEST_COMMAND", "plain")
+	s, err := sweep.Parse("spec.yaml", []byte(fmt.Sprintf(spec, "random", "", "")+"stopping: {rule: asha, max_epochs: 27}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out, said bytes.Buffer
+	if err := simulate.Run(ctx, simulate.Options{Spec: s, Command: []string{os.Args[0]}, Out: &out, Stderr: &said}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(said.String(), "stopping rule has no say") || strings.Count(out.String(), "\n") != 20 {
+		t.Errorf("said %q\n%s", said.String(), out.String())
+	}
+}
