@@ -107,13 +107,18 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 			}
 			e.say("%s", text)
 			if code == client.ExitError || code == client.ExitRefused || code == client.ExitNoLeader {
-				for _, h := range hint.For(text) {
-					e.say("  - %s", h)
-				}
+				e.advise(text)
 			}
 		}
 	}
 	return code
+}
+
+// advise says what can be done about a message.
+func (e *Env) advise(text string) {
+	for _, h := range hint.For(text) {
+		e.say("  - %s", h)
+	}
 }
 
 func exitCode(err error) int {

@@ -87,7 +87,7 @@ func (e *Env) infer(c *ucli.Context) error {
 		return err
 	}
 	bar := &inferBar{e: e, quiet: c.Bool("quiet")}
-	warn := func(text string) { bar.clear(); e.say("warning: %s", text) }
+	warn := func(text string) { bar.clear(); e.say("warning: %s", text); e.advise(text) }
 	o := infer.Options{Dir: e.Dir, Log: io.Discard, Progress: bar.show, Warn: warn, Say: bar.say}
 	carry, err := e.inferPlace(c, conf, o)
 	if err != nil {

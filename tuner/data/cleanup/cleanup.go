@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -156,41 +157,43 @@ func agrees(format, ext string) bool {
 	return ext == "."+format
 }
 
-// duplicates decides what stays of each set of pictures that are one: the
-// largest, of equal ones the first by name. Sets over several classes are
-// conflicts.
+// duplicates decides what stays: from the largest to the smallest, of equal
+// ones in the order of names, a picture stays unless one that stays is the same
+// picture; it goes as a duplicate of the most alike. So whatever goes was itself
+// compared with what stays, and a likeness of a likeness is none. Pairs over two
+// classes are conflicts.
 func (r *Report) duplicates(names []string, prints []*likeness.Print, pairs []likeness.Pair, o Options) {
-	var sure, similar []likeness.Pair
+	alike := map[int][]likeness.Pair{}
+	var similar []likeness.Pair
 	for _, p := range pairs {
-		if classOf(names[p.A]) != classOf(names[p.B]) {
+		switch {
+		case classOf(names[p.A]) != classOf(names[p.B]):
 			r.Conflicts = append(r.Conflicts, Conflict{Paths: []string{names[p.A], names[p.B]}, Kind: string(p.Kind)})
-			continue
-		}
-		if p.Kind == likeness.Copy || p.Kind == likeness.Same || o.Near {
-			sure = append(sure, p)
-		} else {
+		case p.Kind == likeness.Copy || p.Kind == likeness.Same || o.Near:
+			alike[p.A], alike[p.B] = append(alike[p.A], p), append(alike[p.B], p)
+		default:
 			similar = append(similar, p)
 		}
 	}
-	gone := map[int]bool{}
-	for _, group := range likeness.Groups(len(names), sure) {
-		keep := group[0]
-		for _, i := range group[1:] {
-			if prints[i].Width*prints[i].Height > prints[keep].Width*prints[keep].Height {
-				keep = i
+	order := slices.Sorted(maps.Keys(alike))
+	slices.SortStableFunc(order, func(a, b int) int {
+		return prints[b].Width*prints[b].Height - prints[a].Width*prints[a].Height
+	})
+	stays, gone := map[int]bool{}, map[int]bool{}
+	for _, i := range order {
+		var best likeness.Pair
+		keep := -1
+		for _, p := range alike[i] {
+			if other := p.A + p.B - i; stays[other] && (keep < 0 || p.Score > best.Score) {
+				best, keep = p, other
 			}
 		}
-		for _, i := range group {
-			if i == keep {
-				continue
-			}
-			gone[i] = true
-			kind, score := likeness.Compare(prints[min(i, keep)], prints[max(i, keep)])
-			if kind == "" { // joined by a third
-				kind = likeness.Same
-			}
-			r.Go = append(r.Go, Finding{Path: names[i], Reason: Duplicate, Of: names[keep], Kind: string(kind), Score: score, Detail: fmt.Sprintf("%s of %s", kind, names[keep])})
+		if keep < 0 {
+			stays[i] = true
+			continue
 		}
+		gone[i] = true
+		r.Go = append(r.Go, Finding{Path: names[i], Reason: Duplicate, Of: names[keep], Kind: string(best.Kind), Score: best.Score, Detail: fmt.Sprintf("%s of %s", best.Kind, names[keep])})
 	}
 	for _, p := range similar {
 		if !gone[p.A] && !gone[p.B] {
