@@ -1,7 +1,7 @@
 // Package local runs a whole cluster on one machine, as real processes on
 // loopback: coordinators, workers and Redis, each with its folder, its log and
-// ports that were free. End-to-end tests, measurements and `make run` stand on
-// it.
+// ports that were free. `atelier tune` without an address, end-to-end tests,
+// measurements and `make run` stand on it.
 //
 // It is no supervisor: a process that ends stays ended until someone calls
 // Start or Restart. Nothing it started outlives the program that called it,

@@ -60,6 +60,8 @@ var shellFiles = []candidate{{":files", ""}}
 var choices = map[string][]string{
 	"output": {"table", "json", "yaml", "csv"},
 	"source": {"redis", "state"},
+
+	"search-method": {"grid_search", "bayesian", "genetic", "random", "sobol"},
 }
 
 // complete tells what the last word may become after those before it. It reads

@@ -100,14 +100,24 @@ func (c *Config) ReadFile(name string, text []byte) error {
 	if err := c.Config.ReadFile(name, rest); err != nil {
 		faults = append(faults, err)
 	}
+	if n := found["trainer_settings"].value; n != nil {
+		if clone(n).Kind != yaml.MappingNode {
+			faults = append(faults, config.Faults{{Where: fmt.Sprintf("%s:%d", name, n.Line), Key: "trainer_settings", Message: "want keys with values, such as {epoch_seconds: 0.5}", Origin: config.File}})
+		}
+		c.blocks["trainer_settings"] = n
+		delete(found, "trainer_settings")
+	}
 	if len(found) > 0 {
 		// The blocks alone, on their own lines, as a spec of any method.
 		only := keep(text, found)
 		if _, spaced := found["space"]; !spaced {
 			only += "\nspace: {lr: {type: float, low: 0, high: 1}}"
 		}
-		only += "\nsearch_method: random\nobjective: {metric: val_loss, direction: minimize}\nbudget: {trials: 1}\n"
-		only = strings.Replace(only, "trainer_settings:", "training:", 1)
+		epochs := c.Get(KeyEpochs).Text()
+		if n := child(found["stopping"].value, "max_epochs"); n != nil {
+			epochs = n.Value // the plan compares them
+		}
+		only += "\nsearch_method: random\nobjective: {metric: val_loss, direction: minimize}\nbudget: {trials: 1}\ntraining: {epochs: " + epochs + "}\n"
 		if _, err := sweep.Parse(name, []byte(only)); err != nil {
 			faults = append(faults, err)
 		} else {
@@ -141,6 +151,9 @@ func cutBlocks(name string, text []byte) (rest []byte, found map[string]block, e
 	root := doc.Content[0].Content
 	for i := 0; i+1 < len(root); i += 2 {
 		key := root[i]
+		if known, ok := aliases[key.Value]; ok && known != key.Value && !slices.Contains(blockNames, key.Value) && root[i+1].Kind == yaml.MappingNode && key.Value != "objective" {
+			return nil, nil, config.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: fmt.Sprintf("unknown key; did you mean %q?", known), Origin: config.File}}
+		}
 		if !slices.Contains(blockNames, key.Value) {
 			continue
 		}

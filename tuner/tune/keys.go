@@ -169,6 +169,12 @@ func near(unknown string, known []string) string {
 	}
 	setting := settings.Nearest(bare, of)
 	own := nearest.Word(unknown, known)
+	for _, k := range known { // one slip of the hand counts more than a shared beginning
+		if nearest.Distance(unknown, k) == 1 {
+			own = k
+			break
+		}
+	}
 	if strings.HasPrefix(unknown, trainingPrefix) || nearest.Distance(setting, bare) < nearest.Distance(own, unknown) {
 		return trainingPrefix + setting
 	}

@@ -74,7 +74,12 @@ func NewPlan(c *Config, w Wishes) (*Plan, error) {
 			return nil, err
 		}
 	}
-	_, _, err := p.Spec(1)
+	_, spec, err := p.Spec(1)
+	if err == nil && p.Method == "grid_search" {
+		if size, ok := spec.Space.Size(); ok && uint64(spec.Budget.Trials) < size {
+			p.Notes = append(p.Notes, fmt.Sprintf("grid: %d of its %d points (trials: %s)", spec.Budget.Trials, size, c.Get(KeyTrials).Source()))
+		}
+	}
 	return p, err
 }
 
@@ -217,7 +222,8 @@ func (p *Plan) Spec(parallelism int64) ([]byte, *sweep.Spec, error) {
 	add("seed", c.Get(KeySeed).Data)
 	add("objective", map[string]string{"metric": metric, "direction": direction})
 	budget := map[string]any{}
-	if v := c.Get(KeyTrials); v.Data != nil {
+	// A grid is tried out whole unless somebody said how many.
+	if v := c.Get(KeyTrials); v.Data != nil && (p.Method != "grid_search" || c.given(KeyTrials)) {
 		budget["trials"] = v.Data
 	}
 	if v := c.String(keyTime); v != "" {

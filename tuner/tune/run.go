@@ -46,6 +46,7 @@ type Result struct {
 	Report   *report.Sweep // what was written; nil if nothing was
 	Written  *report.Written
 	Local    bool
+	Begun    bool // it can be gone on with
 	Warnings []string
 }
 
@@ -87,6 +88,7 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 			return nil, err
 		}
 	}
+	defer func() { s.result.Begun = s.saved != nil }()
 	api, shared := o.API, o.Shared
 	if api == nil {
 		o.Watch.Doing("starting a cluster on this machine")
@@ -110,7 +112,8 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		}()
 		api, shared = cluster.Client(), cluster.SharedDir
 		err = s.sit(ctx, api, shared, cluster)
-		whole = s.saved != nil && s.saved.Status != statusRunning
+		// Of a sweep that failed everything stays: the trainers' logs say why.
+		whole = s.saved != nil && s.saved.Status != statusRunning && s.saved.Status != "failed"
 		return s.result, err
 	}
 	return s.result, s.sit(ctx, api, shared, nil)

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"fmt"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/tune"
+	"atelier/tuner/tune/report"
+)
+
+// tuneBar shows a tuning: the sweep's progress, and what is done beside it.
+type tuneBar struct {
+	progress
+	doing string
+}
+
+func (b *tuneBar) say(format string, a ...any) {
+	if !b.quiet {
+		b.clear()
+		b.e.say(format, a...)
+	}
+}
+
+// Begin tells what is going to be searched.
+func (b *tuneBar) Begin(p *tune.Plan, s *atelierv1.Sweep) {
+	for _, n := range p.Notes {
+		b.say("%s", n)
+	}
+	method := s.GetSearchMethod()
+	if a := s.GetAlgorithm(); a != "" {
+		method += " (" + a + ")"
+	}
+	b.say("%s of %s, %s: %s, %d at once, objective %s, seed %d", method, p.Model, s.GetId(), budgetOf(s), s.GetParallelism(), s.GetObjective().GetMetric(), s.GetSeed())
+	b.say("results in %s", b.e.relative(p.Folder))
+}
+
+// Sweep redraws the progress.
+func (b *tuneBar) Sweep(s *atelierv1.Sweep) {
+	if !ended(s.GetStatus()) {
+		b.show(s)
+	}
+}
+
+// Doing shows what takes a while, on a terminal.
+func (b *tuneBar) Doing(text string) {
+	if b.quiet || !b.e.Live {
+		return
+	}
+	if w := b.e.Width() - 1; len(text) > w {
+		text = text[:max(w, 0)]
+	}
+	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
+	b.drawn = true
+}
+
+// bestText is the best trial in one line.
+func bestText(s *report.Sweep, t *report.Trial) string {
+	text := fmt.Sprintf("trial %d, %s %s", t.Number, s.Metric, short(t.Value))
+	for k, p := range s.Space.Params {
+		if k >= len(t.Point) || t.Point[k].IsAbsent() {
+			continue
+		}
+		value, ok := t.Point[k].Text()
+		if f, isFloat := t.Point[k].Float(); isFloat {
+			value = short(f)
+		} else if !ok {
+			value = t.Point[k].String()
+		}
+		text += fmt.Sprintf(", %s %s", p.Name, value)
+	}
+	return text
+}
