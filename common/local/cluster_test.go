@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
-	"atelier/common/local"
 
 	"connectrpc.com/connect"
 )
@@ -231,5 +231,34 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	_, err := local.Start(limit(t, 2*time.Second), local.Config{Dir: dir, BinDir: programs(t), Coordinators: 3})
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 15*time.Second {
 		t.Errorf("%v after %s", err, time.Since(begin))
+	}
+}
+
+// Who watches a cluster learns of a process that ended by itself, and starts on
+// the same folder again.
+func TestAwaitExit(t *testing.T) {
+	ctx := limit(t, 60*time.Second)
+	dir := filepath.Join(t.TempDir(), "run")
+	lead(t, dir, "c1")
+	programs := programs(t)
+	for range 2 {
+		c, err := local.Start(ctx, local.Config{Dir: dir, BinDir: programs, Workers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		if err := c.AwaitExit(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("all live: %v", err)
+		}
+		cancel()
+		if err := c.Workers[0].Signal(os.Kill); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.AwaitExit(ctx); err == nil || !strings.Contains(err.Error(), "w1 ended (signal: killed)") || !strings.Contains(err.Error(), "started with") {
+			t.Errorf("a worker died: %v", err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
