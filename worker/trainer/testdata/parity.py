@@ -115,7 +115,7 @@ def follow(m, start, name, lr, nudged=False):
     if nudged:
         nudge(m)
     m.zero_grad(set_to_none=True)
-    params = list(m.parameters())
+    params = [p for p in m.parameters() if p.requires_grad]
     o = {"sgd": lambda: torch.optim.SGD(params, lr=lr, momentum=0.9, weight_decay=1e-4),
          "adamw": lambda: torch.optim.AdamW(params, lr=lr, weight_decay=1e-2)}[name]()
     torch.manual_seed(9)
@@ -138,14 +138,18 @@ def learn(r):
         norm = sum(v.double().norm() ** 2 for v in values.values()).sqrt().item()
         values.update({n: b for n, b in m.named_buffers() if b.dtype == torch.float32})
         torch.save({n: (v.flatten()[::16] if v.numel() > 1 << 20 else v.flatten()).clone() for n, v in values.items()}, r["dir"] + f"/step-{name}.pth")
+    for n, p in m.named_parameters():
+        p.requires_grad_(n not in r["rest"])
     answer = {"loss": loss, "norm": norm, "losses": {o: follow(m, start, o, lr) for o, lr in r["rates"].items()}}
     if r["spread"]:
-        first = {n: p.grad.clone() for n, p in m.named_parameters()} if step(m, start) else {}
+        moving = [(n, p) for n, p in m.named_parameters() if p.requires_grad]
+        first = {n: p.grad.clone() for n, p in moving} if step(m, start) else {}
         step(m, start, nudged=True)
-        spread = {"gradient": sum((p.grad - first[n]).double().norm() ** 2 for n, p in m.named_parameters()).sqrt().item() / norm}
+        spread = {"gradient": sum((p.grad - first[n]).double().norm() ** 2 for n, p in moving).sqrt().item() / norm}
         for o, lr in r["rates"].items():
             spread[o] = max(abs(a - b) for a, b in zip(answer["losses"][o], follow(m, start, o, lr, nudged=True)))
         answer["spread"] = spread
+    m.requires_grad_()
     return answer
 
 

@@ -1,5 +1,5 @@
 // Depthwise convolutions, channels side by side. libtorch hands them to oneDNN, whose backward for the weights has no
-// kernel for many of these shapes and takes a general one, tens to hundreds of times slower.
+// kernel for many of these shapes and takes a general, slow one.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <ATen/autocast_mode.h>
