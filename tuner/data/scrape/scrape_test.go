@@ -85,10 +85,7 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 	w.asked[r.URL.Path]++
 	f := w.pictures[r.URL.Path]
-	w.now++
-	w.most = max(w.most, w.now)
 	w.mu.Unlock()
-	defer func() { w.mu.Lock(); w.now--; w.mu.Unlock() }()
 	if f == nil {
 		out.WriteHeader(404)
 		return
@@ -110,6 +107,24 @@ func drawn(seed, size int) []byte {
 
 func gives(b []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.Write(b) }
+}
+
+// counted gives b a little later and counts how many such requests are there
+// at once. One is gone before its answer is: the client cannot have asked for
+// the next one yet.
+func (w *web) counted(b []byte) http.HandlerFunc {
+	count := func(by int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.now += by
+		w.most = max(w.most, w.now)
+	}
+	return func(out http.ResponseWriter, _ *http.Request) {
+		count(1)
+		time.Sleep(20 * time.Millisecond) // for those to come that should not
+		count(-1)
+		out.Write(b)
+	}
 }
 
 func listed(paths ...string) string {
@@ -171,17 +186,17 @@ func noKey(t *testing.T, dir string, said ...string) {
 func TestEveryCaseOfTheWeb(t *testing.T) {
 	w := start(t)
 	for i := range 4 {
-		w.pictures[fmt.Sprintf("/good%d.png", i)] = gives(drawn(i, 80))
+		w.pictures[fmt.Sprintf("/good%d.png", i)] = w.counted(drawn(i, 80))
 	}
-	w.pictures["/same.png"] = gives(drawn(0, 80))
-	w.pictures["/html.jpg"] = gives([]byte("<!DOCTYPE html><html>login</html>"))
-	w.pictures["/small.png"] = gives(drawn(9, 20))
+	w.pictures["/same.png"] = w.counted(drawn(0, 80))
+	w.pictures["/html.jpg"] = w.counted([]byte("<!DOCTYPE html><html>login</html>"))
+	w.pictures["/small.png"] = w.counted(drawn(9, 20))
 	w.pictures["/cut.png"] = func(out http.ResponseWriter, _ *http.Request) {
 		b := drawn(8, 80)
 		out.Header().Set("Content-Length", strconv.Itoa(len(b)))
 		out.Write(b[:len(b)/2])
 	}
-	w.pictures["/half.png"] = gives(drawn(8, 80)[:60])
+	w.pictures["/half.png"] = w.counted(drawn(8, 80)[:60])
 	w.pictures["/slow.png"] = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	w.pictures["/endless.png"] = func(out http.ResponseWriter, r *http.Request) {
 		out.Write(drawn(7, 80))
@@ -191,7 +206,7 @@ func TestEveryCaseOfTheWeb(t *testing.T) {
 			}
 		}
 	}
-	w.pictures["/bomb.png"] = gives([]byte("GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;"))
+	w.pictures["/bomb.png"] = w.counted([]byte("GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;"))
 	w.pictures["/inside.png"] = func(out http.ResponseWriter, r *http.Request) {
 		http.Redirect(out, r, "http://169.254.169.254/latest/meta-data/", http.StatusFound)
 	}
