@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"runtime"
 	"slices"
-	"sync"
 
 	"atelier/common/dataset"
 )
@@ -136,48 +134,18 @@ const (
 	cropBits  = 24    // that may be crops of one another
 	sameScore = 0.985 // correlation from which they are
 	cropScore = 0.975
-	sameTint  = 13   // largest difference of a colour anywhere, of 255: houses that differ in their roof alone are two
-	cropGain  = 0.01 // over frame on frame
-	nearColor = 14   // largest difference of mean colours
-	cropTint  = 40   // where the place of the crop is known to a pixel or so
+	walkScore = cropScore - 0.12 // from which the fine walk may get there
+	sameTint  = 13               // largest difference of a colour anywhere, of 255: houses that differ in their roof alone are two
+	cropGain  = 0.01             // over frame on frame
+	nearColor = 14               // largest difference of mean colours
+	cropTint  = 40               // where the place of the crop is known to a pixel or so
 )
 
-// Pairs finds all pairs. It compares every hash with every other: a minute of
-// one core at 300,000 pictures.
-func Pairs(prints []*Print) []Pair {
-	workers := runtime.GOMAXPROCS(0)
-	parts := make([][]Pair, workers)
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			for a := w; a < len(prints); a += workers {
-				if prints[a] == nil {
-					continue
-				}
-				for b := a + 1; b < len(prints); b++ {
-					if prints[b] == nil {
-						continue
-					}
-					if kind, score := Compare(prints[a], prints[b]); kind != "" {
-						parts[w] = append(parts[w], Pair{a, b, kind, score})
-					}
-				}
-			}
-		})
-	}
-	wg.Wait()
-	all := slices.Concat(parts...)
-	slices.SortFunc(all, func(x, y Pair) int {
-		if x.A != y.A {
-			return x.A - y.A
-		}
-		return x.B - y.B
-	})
-	return all
-}
-
 // Compare tells how two pictures are one; an empty Kind is that they are not.
-func Compare(a, b *Print) (Kind, float64) {
+func Compare(a, b *Print) (Kind, float64) { return compare(a, b, true, true) }
+
+// compare is Compare where it may be known that b is no part of a, or a none of b.
+func compare(a, b *Print, bInA, aInB bool) (Kind, float64) {
 	if a.SHA == b.SHA {
 		return Copy, 1
 	}
@@ -200,9 +168,15 @@ func Compare(a, b *Print) (Kind, float64) {
 		}
 	}
 	if plain <= cropBits {
+		var s float64
+		if bInA {
+			s = inside(a, b)
+		}
+		if aInB {
+			s = max(s, inside(b, a))
+		}
 		// Different houses in one setting fit best frame on frame; a crop fits better inside.
-		whole := correlation(&a.grey, &b.grey)
-		if s := max(inside(a, b), inside(b, a)); s >= cropScore && s > whole+cropGain {
+		if s >= cropScore && s > correlation(&a.grey, &b.grey)+cropGain {
 			return Cropped, s
 		}
 	}
@@ -306,6 +280,18 @@ func tap(from, share float64, i, n int) (a, b int, second float64) {
 	return a, min(a+1, n-1), v - float64(a)
 }
 
+// places are the parts of the coarse walk: left, top and side, in shares of the picture's.
+var places = func() (all [][3]float64) {
+	for _, s := range []float64{0.975, 0.95, 0.925, 0.9} {
+		for i := range 3 {
+			for k := range 3 {
+				all = append(all, [3]float64{(1 - s) * float64(i) / 2, (1 - s) * float64(k) / 2, s})
+			}
+		}
+	}
+	return all
+}()
+
 // inside is the best correlation of b with a part of a: 88 to 98 % of either
 // side, anywhere; 0 if the colours there are others. A coarse walk finds the
 // place, a fine one settles it.
@@ -320,14 +306,10 @@ func inside(a, b *Print) float64 {
 			best, bx, by, bs = c, x, y, s
 		}
 	}
-	for _, s := range []float64{0.975, 0.95, 0.925, 0.9} {
-		for i := range 3 {
-			for k := range 3 {
-				try((1-s)*float64(i)/2, (1-s)*float64(k)/2, s)
-			}
-		}
+	for _, p := range places {
+		try(p[0], p[1], p[2])
 	}
-	if best < cropScore-0.12 {
+	if best < walkScore {
 		return best
 	}
 	for _, step := range []float64{0.0125, 0.00625} {
@@ -354,12 +336,23 @@ func window(g *[side * side]uint8, left, top, share float64) (out [side * side]u
 	for i := range side {
 		x0[i], x1[i], fx[i] = tap(left, share, i, side)
 	}
+	var row [2][side]float64 // rows of the picture, resampled across
+	in := [2]int{-1, -1}     // which
+	across := func(y int) *[side]float64 {
+		if in[y%2] != y {
+			in[y%2] = y
+			from, to := g[y*side:][:side], &row[y%2]
+			for x := range to {
+				to[x] = float64(from[x0[x]])*(1-fx[x]) + float64(from[x1[x]])*fx[x]
+			}
+		}
+		return &row[y%2]
+	}
 	for y := range side {
 		a, b, v := tap(top, share, y, side)
-		for x := range side {
-			up := float64(g[a*side+x0[x]])*(1-fx[x]) + float64(g[a*side+x1[x]])*fx[x]
-			low := float64(g[b*side+x0[x]])*(1-fx[x]) + float64(g[b*side+x1[x]])*fx[x]
-			out[y*side+x] = uint8(up*(1-v) + low*v + 0.5)
+		up, low, line := across(a), across(b), out[y*side:][:side]
+		for x := range line {
+			line[x] = uint8(up[x]*(1-v) + low[x]*v + 0.5)
 		}
 	}
 	return out
