@@ -36,11 +36,13 @@ func (n *Node) watch() {
 		now := time.Now()
 		leads := n.raft.State() == raft.Leader
 		hung := ""
-		if began := n.store.began.Load(); began != 0 && now.Sub(time.Unix(0, began)) > timeout {
+		began := n.store.began.Load()
+		if began != 0 && now.Sub(time.Unix(0, began)) > timeout {
 			hung = fmt.Sprintf("an append to the log in %s takes longer than %s: the disk hangs", n.cfg.DataDir, timeout)
 		}
 		switch {
 		case hung != "" || !leads:
+		case canary != nil && began != 0: // the append has a time-out of its own
 		case canary == nil && now.Sub(time.Unix(0, n.store.appended.Load())) > timeout/2:
 			canary, canarySince = make(chan error, 1), now
 			go func(to chan error) { to <- n.raft.Barrier(timeout).Error() }(canary)

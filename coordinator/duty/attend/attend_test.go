@@ -35,7 +35,10 @@ func (c *clerk) run() {
 		n := 0
 		c.Locked(func() { n, c.marks = c.marks, 0 })
 		c.work.done.Add(int64(n))
-		if n == 0 && !c.work.stay.Load() && c.Leave(func() { c.work.left.Add(1) }) {
+		if n > 0 {
+			continue // its mark may be of this work, or of none that is left
+		}
+		if !c.work.stay.Load() && c.Leave(func() { c.work.left.Add(1) }) {
 			return
 		}
 		select {
