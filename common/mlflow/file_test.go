@@ -57,7 +57,7 @@ func must(t *testing.T, errs ...error) {
 
 func closeStore(t *testing.T, s mlflow.Store) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Fatal(err)

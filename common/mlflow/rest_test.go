@@ -156,7 +156,7 @@ func TestRESTEveryFault(t *testing.T) {
 			must(t, child.Artifact(file, ""), child.End(mlflow.Finished, noon), parent.End(mlflow.Finished, noon))
 			// What a closing store gives up, the next one takes up.
 			for range 50 {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 				err = s.Close(ctx)
 				cancel()
 				if err == nil {
@@ -205,7 +205,7 @@ func TestRESTServerAway(t *testing.T) {
 		must(t, child.Metric("m", float64(i)/3, int64(i), noon))
 	}
 	must(t, child.End(mlflow.Finished, noon), parent.End(mlflow.Finished, noon))
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	err = s.Close(ctx)
 	if err == nil || !strings.Contains(err.Error(), "32 entries wait in") && !strings.Contains(err.Error(), "31 entries wait in") || ctx.Err() != nil {
