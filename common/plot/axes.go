@@ -20,6 +20,9 @@ type Axes struct {
 	Levels      [2]string // where points have levels: what the colours' ends mean, beside a colour bar
 }
 
+// labelGap keeps the horizontal axis' name off its ticks' labels.
+const labelGap = 5
+
 // At is a bound of an axis.
 func At(v float64) *float64 { return &v }
 
@@ -34,6 +37,7 @@ func (a Axes) axes() *gonum.Plot {
 		axis.Tick.Length = 3
 		axis.Padding = 2
 	}
+	p.X.Label.Padding = labelGap
 	p.X.Label.Text, p.Y.Label.Text = a.X, a.Y
 	return p
 }
@@ -46,6 +50,14 @@ func (a Axes) name(p *gonum.Plot, room vg.Length) vg.Length {
 	}
 	p.X.Min, p.X.Max = -0.5, float64(len(a.Choices))-0.5
 	return nominal(&p.X, a.Choices, room/vg.Length(len(a.Choices))) - 14
+}
+
+// below is the height that the horizontal axis' name takes from the gap down.
+func (a Axes) below() vg.Length {
+	if a.X == "" {
+		return 0
+	}
+	return labelGap
 }
 
 // bound settles the ranges once all data is in: a little air, logarithms only
@@ -185,7 +197,7 @@ func legend(c draw.Canvas, entries []entry) draw.Canvas {
 // chart puts heading, axes and legend together.
 func (a Axes) chart(width, height vg.Length, p *gonum.Plot, entries []entry) *Panel {
 	a.bound(p)
-	height += a.name(p, width-60)
+	height += a.name(p, width-60) + a.below()
 	right := vg.Length(4)
 	if a.Levels != [2]string{} {
 		right = 26 + max(letters(8, false).Width(a.Levels[0]), letters(8, false).Width(a.Levels[1]))

@@ -60,8 +60,9 @@ func Bars(a Axes, categories []string, series ...Series) *Panel {
 	for k, s := range series {
 		entries = append(entries, entry{s.Name, func(c draw.Canvas, left, y vg.Length) { fill(c, Color(k), left+2, y-4, left+16, y+4) }})
 	}
-	return &Panel{width: width, height: 220 + below, draw: func(c draw.Canvas) {
-		p.Draw(draw.Crop(legend(title(c, a.Title), entries), 0, -4, 0, 0))
+	const above = 6 // a bar that ends at the bound has its number over it
+	return &Panel{width: width, height: 220 + above + below + a.below(), draw: func(c draw.Canvas) {
+		p.Draw(draw.Crop(legend(title(c, a.Title), entries), 0, -4, 0, -above))
 	}}
 }
 
@@ -114,9 +115,13 @@ func Ranked(a Axes, names []string, values []float64) *Panel {
 	}
 	small := letters(8, false)
 	side := min(widest(names, small), 180) + 8
-	return &Panel{width: side + 280, height: vg.Length(n)*18 + 50, draw: func(c draw.Canvas) {
+	below := vg.Length(2)
+	if a.X != "" {
+		below = 16
+	}
+	return &Panel{width: side + 280, height: vg.Length(n)*18 + 34 + below, draw: func(c draw.Canvas) {
 		c = title(c, a.Title)
-		body := draw.Crop(c, side, -44, 16, 0)
+		body := draw.Crop(c, side, -44, below, 0)
 		high := 0.0
 		for _, v := range values[:n] {
 			if finite(v) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	slashed "path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"atelier/common/config"
 	"atelier/common/inference"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/hint"
 	"atelier/tuner/infer"
 	"atelier/tuner/train"
 
@@ -87,7 +89,7 @@ func (e *Env) infer(c *ucli.Context) error {
 		return err
 	}
 	bar := &inferBar{e: e, quiet: c.Bool("quiet")}
-	warn := func(text string) { bar.clear(); e.say("warning: %s", text); e.advise(text) }
+	warn := e.warner(bar.clear)
 	o := infer.Options{Dir: e.Dir, Log: io.Discard, Progress: bar.show, Warn: warn, Say: bar.say}
 	carry, err := e.inferPlace(c, conf, o)
 	if err != nil {
@@ -124,6 +126,34 @@ func (e *Env) infer(c *ucli.Context) error {
 	}
 	_, err = fmt.Fprintln(e.Out, e.relative(out.Dir))
 	return err
+}
+
+// mostSkipped is how many images that could not be used are named on the
+// screen; the log and the report name all.
+const mostSkipped = 10
+
+// warner says warnings and each piece of advice once.
+func (e *Env) warner(clear func()) func(text string) {
+	skipped, advised := 0, map[string]bool{}
+	return func(text string) {
+		if strings.HasPrefix(text, "skipped ") {
+			if skipped++; skipped > mostSkipped+1 {
+				return
+			}
+		}
+		clear()
+		if skipped > mostSkipped {
+			e.say("warning: more images are skipped: %s names them all", inference.LogFile)
+			return
+		}
+		e.say("warning: %s", text)
+		for _, h := range hint.For(text) {
+			if !advised[h] {
+				advised[h] = true
+				e.say("  - %s", h)
+			}
+		}
+	}
 }
 
 // trainedHere names the newest models of trainings below the working folder.
@@ -238,20 +268,40 @@ func (e *Env) askTracking(c *ucli.Context, conf *config.Config) error {
 // inferred says in a few lines what came of it.
 func (e *Env) inferred(o *inference.Outcome) {
 	if o.Accuracy != nil {
-		e.say("accuracy %.2f %%, macro F1 %.4f on %d images", 100**o.Accuracy, *o.MacroF1, o.Evaluated)
+		e.say("accuracy %.2f %%, macro F1 %.4f on %s", 100**o.Accuracy, *o.MacroF1, counted(o.Evaluated, "image"))
 	}
-	text := fmt.Sprintf("%d images in %s", o.Images, roundly(time.Duration(o.Seconds*float64(time.Second))))
+	text := fmt.Sprintf("%s in %s", counted(o.Images, "image"), roundly(time.Duration(o.Seconds*float64(time.Second))))
 	if o.Suspicious > 0 {
 		text += fmt.Sprintf(", %d suspicious", o.Suspicious)
 	}
 	if o.Pictures > 0 {
-		text += fmt.Sprintf(", %d pictures", o.Pictures)
+		text += ", " + counted(o.Pictures, "picture")
 	}
 	if o.Skipped > 0 {
 		text += fmt.Sprintf(", %d skipped (see %s)", o.Skipped, filepath.Join(e.relative(o.Dir), inference.LogFile))
 	}
 	e.say("%s", text)
-	e.say("wrote %s", strings.Join(o.Files, ", "))
+	e.say("wrote %s", strings.Join(append(slices.Clone(o.Files), drawn(o)...), ", "))
+}
+
+// drawn names the pictures of single images: each of a few, else their folders.
+func drawn(o *inference.Outcome) (names []string) {
+	if o.Pictures <= 4 {
+		return o.Drawn
+	}
+	for _, name := range o.Drawn {
+		if folder := slashed.Dir(name) + "/"; !slices.Contains(names, folder) {
+			names = append(names, folder)
+		}
+	}
+	return names
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // inferConfig lays the layers of the configuration over one another.

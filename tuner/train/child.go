@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -240,13 +241,42 @@ func (t *tail) Write(b []byte) (int, error) {
 			t.last = t.last[1:]
 		}
 		if _, message, ok := strings.Cut(text, "level=WARN msg="); ok && t.warn != nil {
-			t.warn(message)
+			t.warn(spoken(message))
 		}
 	}
 	if len(t.part) > 1<<16 {
 		t.part = nil
 	}
 	return len(b), nil
+}
+
+// spoken is what a structured log line's message and attributes say, for
+// people: `"image skipped" file=a.png` becomes "image skipped (file a.png)".
+func spoken(line string) string {
+	message, rest := word(line)
+	var about []string
+	for rest != "" {
+		name, value, ok := strings.Cut(rest, "=")
+		if !ok {
+			return line // not of that kind
+		}
+		value, rest = word(value)
+		about = append(about, name+" "+value)
+	}
+	if len(about) == 0 {
+		return message
+	}
+	return message + " (" + strings.Join(about, "; ") + ")"
+}
+
+// word takes a word off the front of a line, or text in quotes.
+func word(s string) (first, rest string) {
+	if quoted, err := strconv.QuotedPrefix(s); err == nil {
+		text, _ := strconv.Unquote(quoted)
+		return text, strings.TrimPrefix(s[len(quoted):], " ")
+	}
+	first, rest, _ = strings.Cut(s, " ")
+	return first, rest
 }
 
 // quote is the last lines, to be put behind an error.

@@ -71,7 +71,7 @@ func serveCommand(args []string, stdin io.Reader, logs io.Writer) error {
 		io.Copy(io.Discard, stdin)
 		stop()
 	}()
-	return serve.Run(ctx, l, serve.Options{Device: device, Precision: precision, Thresholds: t, Semantics: *semantics, Batch: *batch, Log: slog.New(slog.NewTextHandler(logs, nil))})
+	return serve.Run(ctx, l, serve.Options{Device: device, Precision: precision, Threads: *threads, Thresholds: t, Semantics: *semantics, Batch: *batch, Log: slog.New(slog.NewTextHandler(logs, nil))})
 }
 
 // pickDevice is the device of a name; auto takes the first GPU that works.

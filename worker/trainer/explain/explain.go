@@ -15,7 +15,8 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
-// Explainer asks one model. It is not safe for concurrent use.
+// Explainer asks one model. Threads may call it at the same time: a pass keeps
+// what it makes to itself, and gradient mode and autocast belong to a thread.
 type Explainer struct {
 	model     *model.Model
 	target    nn.Module

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"atelier/common/dataset"
+	"atelier/common/nearest"
 	"atelier/worker/trainer/explain/picture"
 )
 
@@ -36,13 +37,13 @@ type File struct {
 func list(dir string, extensions, classes []string) (files []File, unknown []string, err error) {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("paths.image_dir: there is no %s%s", dir, nearby(dir))
+		return nil, nil, fmt.Errorf("paths.image_dir (--image-dir): there is no %s%s", dir, nearby(dir))
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("paths.image_dir: %w", err)
 	}
 	if !info.IsDir() {
-		return nil, nil, fmt.Errorf("paths.image_dir: %s is a file; for one image use mode explain_single with paths.image_path", dir)
+		return nil, nil, fmt.Errorf("paths.image_dir: %s is a file; for one image: --mode explain_single --image FILE", dir)
 	}
 	endings := map[string]bool{}
 	for _, x := range extensions {
@@ -118,8 +119,10 @@ func said(seen map[string]int) string {
 	return "it holds " + strings.Join(found[:min(8, len(found))], ", ")
 }
 
-// nearby suggests folders beside one that does not exist.
+// nearby tells what is beside a path that leads nowhere, and which of it may
+// have been meant.
 func nearby(path string) string {
+	wanted := filepath.Base(path)
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		entries, err := os.ReadDir(dir)
 		if err == nil {
@@ -132,12 +135,27 @@ func nearby(path string) string {
 			if len(names) == 0 {
 				return fmt.Sprintf("; %s is empty", dir)
 			}
-			return fmt.Sprintf("; %s holds %s", dir, strings.Join(names[:min(8, len(names))], ", "))
+			more := ""
+			if len(names) > 8 {
+				more = fmt.Sprintf(" and %d more", len(names)-8)
+			}
+			return fmt.Sprintf("; %s holds %s%s%s", dir, strings.Join(names[:min(8, len(names))], ", "), more, meant(wanted, names))
 		}
 		if dir == filepath.Dir(dir) {
 			return ""
 		}
+		wanted = filepath.Base(dir)
 	}
+}
+
+// meant asks whether the nearest of some names was meant; it asks nothing where
+// none is near.
+func meant(name string, names []string) string {
+	near := nearest.Word(name, names)
+	if near != "" && nearest.Distance(strings.ToLower(name), strings.ToLower(near)) <= max(len(name)/3, 1) {
+		return "; did you mean " + near + "?"
+	}
+	return ""
 }
 
 // loaded is an image ready for the model and for the eye.

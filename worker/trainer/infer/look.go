@@ -26,12 +26,11 @@ type Seen struct {
 // Look asks about prepared pictures: the best tops[i] classes of the i-th, a map
 // of each, and the quality of the best one's.
 func (p *Predictor) Look(pixels [][]byte, tops []int) ([]Seen, error) {
-	x, err := p.input(pixels)
-	if err != nil {
-		return nil, err
-	}
-	defer torchx.Free(x)
-	seen := make([]Seen, len(pixels))
+	return inParts(p, pixels, func(x torchx.Tensor, from, to int) ([]Seen, error) { return p.look(x, tops[from:to]) })
+}
+
+func (p *Predictor) look(x torchx.Tensor, tops []int) ([]Seen, error) {
+	seen := make([]Seen, len(tops))
 	looks, err := p.e.Explain(x, func(i int, probs []float64) []int {
 		seen[i].Top = topOf(probs, max(tops[i], 1))
 		return seen[i].Top
@@ -53,4 +52,21 @@ func (p *Predictor) Look(pixels [][]byte, tops []int) ([]Seen, error) {
 		seen[i].Quality = q
 	}
 	return seen, nil
+}
+
+// inParts calls f with the normalised pictures from up to to, perhaps several
+// times at once, and puts together what it returns of each.
+func inParts[T any](p *Predictor, pixels [][]byte, f func(x torchx.Tensor, from, to int) ([]T, error)) ([]T, error) {
+	out := make([]T, len(pixels))
+	err := p.hands.each(len(pixels), func(from, to int) error {
+		x, err := p.input(pixels[from:to])
+		if err != nil {
+			return err
+		}
+		defer torchx.Free(x)
+		part, err := f(x, from, to)
+		copy(out[from:to], part)
+		return err
+	})
+	return out, err
 }

@@ -27,6 +27,7 @@ type Predictor struct {
 
 	m            *model.Model
 	e            *explain.Explainer
+	hands        *hands
 	scale, shift []float32
 }
 
@@ -39,8 +40,10 @@ func (f *Fault) Unwrap() error { return f.Err }
 func fault(format string, a ...any) error { return &Fault{fmt.Errorf(format, a...)} }
 
 // Open loads a model file, a training checkpoint or a safetensors file. What
-// it is, its classes, image size and normalisation come from the file.
-func Open(path string, device torchx.Device, p torchx.Precision, log *slog.Logger) (*Predictor, error) {
+// it is, its classes, image size and normalisation come from the file. threads
+// are those that the caller's operations use (torchx.SetThreads); large batches
+// share them out.
+func Open(path string, device torchx.Device, p torchx.Precision, threads int, log *slog.Logger) (*Predictor, error) {
 	state, err := checkpoint.OpenState(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault("model.checkpoint: there is no %s%s", path, suggest(path))
@@ -90,7 +93,7 @@ func Open(path string, device torchx.Device, p torchx.Precision, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	out := &Predictor{About: about, Path: path, m: m, e: e}
+	out := &Predictor{About: about, Path: path, m: m, e: e, hands: newHands(threads, device)}
 	for c := range 3 {
 		out.scale = append(out.scale, float32(1/(255*about.Std[c])))
 		out.shift = append(out.shift, float32(-about.Mean[c]/about.Std[c]))
@@ -100,7 +103,10 @@ func Open(path string, device torchx.Device, p torchx.Precision, log *slog.Logge
 }
 
 // Close gives the model's memory up.
-func (p *Predictor) Close() { p.m.Free() }
+func (p *Predictor) Close() {
+	p.hands.close()
+	p.m.Free()
+}
 
 // input makes the normalised batch [n, 3, size, size] of decoded images.
 func (p *Predictor) input(pixels [][]byte) (torchx.Tensor, error) {

@@ -8,8 +8,10 @@ package infer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -75,7 +77,7 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 	if h.Progress == nil {
 		h.Progress = func(string, int, int) {}
 	}
-	p, err := Open(s.Checkpoint, h.Device, precision, slog.New(slog.NewTextHandler(h.Log, nil)))
+	p, err := Open(s.Checkpoint, h.Device, precision, h.Threads, slog.New(slog.NewTextHandler(h.Log, nil)))
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +141,7 @@ func (r *run) usable(batch []loaded) (good []loaded, pixels [][]byte) {
 		if l.err != nil {
 			r.out.Skipped++
 			r.skip = append(r.skip, fmt.Sprintf("%s: %v", l.Name, l.err))
-			r.log.Warn("image skipped", "file", l.Name, "reason", l.err)
+			r.log.Warn(fmt.Sprintf("skipped %s: %v", l.Name, l.err))
 			continue
 		}
 		good, pixels = append(good, l), append(pixels, l.pixels)
@@ -205,27 +207,24 @@ func (r *run) tops() []int {
 }
 
 func (r *run) predict(pixels [][]byte) ([][]float64, error) {
-	x, err := r.p.input(pixels)
-	if err != nil {
-		return nil, err
-	}
-	defer torchx.Free(x)
-	return r.p.e.Predict(x)
+	return inParts(r.p, pixels, func(x torchx.Tensor, from, to int) ([][]float64, error) { return r.p.e.Predict(x) })
 }
 
 // explainSingle draws one image: four panels, and where the model looks for
 // each of the best classes.
 func (r *run) explainSingle(ctx context.Context) error {
 	if r.Image == "" {
-		return fault("paths.image_path: mode explain_single needs an image")
+		return fault("paths.image_path: mode explain_single needs an image: --image FILE")
 	}
 	f := File{Path: r.Image, Name: filepath.Base(r.Image), True: -1}
-	if _, err := os.Stat(r.Image); err != nil {
-		return fault("paths.image_path: %w%s", err, nearby(r.Image))
+	if _, err := os.Stat(r.Image); errors.Is(err, fs.ErrNotExist) {
+		return fault("paths.image_path: there is no %s%s", r.Image, nearby(r.Image))
+	} else if err != nil {
+		return fault("paths.image_path: %w", err)
 	}
 	if c := r.TrueClass; c != nil && *c != "" {
 		if f.True = slices.Index(r.p.About.Classes, *c); f.True < 0 {
-			return fault("explain_single_mode.true_class: %q is no class of the model; there are %s", *c, strings.Join(r.p.About.Classes, ", "))
+			return fault("explain_single_mode.true_class: %q is no class of the model; there are %s%s", *c, strings.Join(r.p.About.Classes, ", "), meant(*c, r.p.About.Classes))
 		}
 	}
 	l := load(f, r.p.About.ImageSize, true)
@@ -263,8 +262,11 @@ func (r *run) explainWrong(ctx context.Context) error {
 		r.out.Skipped, r.skip, r.out.Images = 0, nil, 0
 	}
 	in, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault("explain_misclassifications needs the results of mode evaluate, and there is no %s: run --mode evaluate first with the same --output-dir", path)
+	}
 	if err != nil {
-		return fault("explain_misclassifications needs the results of mode evaluate: %w; run it first with the same output folder", err)
+		return err
 	}
 	defer in.Close()
 	doc, err := score.ReadDocument(in)
@@ -367,12 +369,7 @@ func (r *run) look(ctx context.Context, batch []loaded, w *writer, done, total i
 	if len(good) == 0 || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	x, err := r.p.input(pixels)
-	if err != nil {
-		return err
-	}
-	defer torchx.Free(x)
-	found, err := r.ask(x, good, w)
+	found, err := inParts(r.p, pixels, func(x torchx.Tensor, from, to int) ([]looked, error) { return r.ask(x, good[from:to], w) })
 	if err != nil {
 		return err
 	}

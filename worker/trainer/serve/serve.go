@@ -41,6 +41,7 @@ const (
 type Options struct {
 	Device     torchx.Device
 	Precision  torchx.Precision
+	Threads    int // of the thread that Run is called on
 	Thresholds inference.Thresholds
 	Semantics  string
 	Batch      int // pictures answered at once, at most; 0 = 32
@@ -199,7 +200,7 @@ func (s *server) hold(path string) (*infer.Predictor, error) {
 		break
 	}
 	s.known.Delete(path)
-	p, err := infer.Open(path, s.Device, s.Precision, s.Log)
+	p, err := infer.Open(path, s.Device, s.Precision, s.Threads, s.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -320,13 +321,10 @@ func (s *server) predict(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
+	var b bytes.Buffer // while the model is at work
+	encoded := jpeg.Encode(&b, a.shown, &jpeg.Options{Quality: 88})
 	got := <-a.reply
-	if got.err != nil {
-		fail(w, got.err)
-		return
-	}
-	var b bytes.Buffer
-	if err := jpeg.Encode(&b, a.shown, &jpeg.Options{Quality: 88}); err != nil {
+	if err := errors.Join(got.err, encoded); err != nil {
 		fail(w, err)
 		return
 	}

@@ -33,7 +33,8 @@ func (m Map) HeatMap() *image.RGBA {
 	img := image.NewRGBA(image.Rect(0, 0, m.Width, m.Height))
 	for i := range m.Values {
 		c := m.color(i)
-		copy(img.Pix[4*i:], []byte{c.R, c.G, c.B, 255})
+		to := img.Pix[4*i : 4*i+4 : 4*i+4]
+		to[0], to[1], to[2], to[3] = c.R, c.G, c.B, 255
 	}
 	return img
 }
@@ -43,13 +44,18 @@ func (m Map) HeatMap() *image.RGBA {
 func (m Map) Overlay(picture *image.RGBA, share float64) *image.RGBA {
 	img := image.NewRGBA(image.Rect(0, 0, m.Width, m.Height))
 	b := picture.Bounds()
+	var heat, below [256]float64 // what a byte of either adds
+	for v := range 256 {
+		heat[v], below[v] = float64(v)*share, float64(v)*(1-share)
+	}
+	mix := func(a, b uint8) uint8 { return uint8(heat[a] + below[b] + 0.5) }
 	for y := range min(m.Height, b.Dy()) {
 		for x := range min(m.Width, b.Dx()) {
 			i := y*m.Width + x
 			c := m.color(i)
 			p := picture.Pix[picture.PixOffset(b.Min.X+x, b.Min.Y+y):]
-			mix := func(a, b uint8) uint8 { return uint8(math.Round(float64(a)*share + float64(b)*(1-share))) }
-			copy(img.Pix[4*i:], []byte{mix(c.R, p[0]), mix(c.G, p[1]), mix(c.B, p[2]), 255})
+			to := img.Pix[4*i : 4*i+4 : 4*i+4]
+			to[0], to[1], to[2], to[3] = mix(c.R, p[0]), mix(c.G, p[1]), mix(c.B, p[2]), 255
 		}
 	}
 	return img

@@ -5,12 +5,10 @@
 package picture
 
 import (
-	"bufio"
 	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
-	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -256,19 +254,9 @@ func empty(m cam.Map) bool {
 	return true
 }
 
-var encoder = png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: &buffers{}}
-
-// buffers lets the encoder keep its memory between pictures.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() *png.EncoderBuffer {
-	x, _ := b.pool.Get().(*png.EncoderBuffer)
-	return x
-}
-func (b *buffers) Put(x *png.EncoderBuffer) { b.pool.Put(x) }
-
-// Save writes a PNG, whole or not at all; missing folders are made.
-func Save(path string, img image.Image) error {
+// Save writes an opaque picture as PNG, whole or not at all; missing folders are
+// made.
+func Save(path string, img *image.RGBA) error {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, ".picture-*")
 	if os.IsNotExist(err) {
@@ -280,12 +268,7 @@ func Save(path string, img image.Image) error {
 		return err
 	}
 	defer os.Remove(tmp.Name())
-	w := bufio.NewWriterSize(tmp, 1<<16)
-	err = encoder.Encode(w, img)
-	if err == nil {
-		err = w.Flush()
-	}
-	if err == nil {
+	if err = encode(tmp, img); err == nil {
 		err = tmp.Chmod(0o644)
 	}
 	if e := tmp.Close(); err == nil {

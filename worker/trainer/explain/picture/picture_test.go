@@ -90,7 +90,7 @@ func TestOddSubjects(t *testing.T) {
 }
 
 func BenchmarkFourAndSave(b *testing.B) {
-	s := subject(224, 224)
+	s := subject(picture.Side, picture.Side)
 	path := filepath.Join(b.TempDir(), "x.png")
 	for b.Loop() {
 		if err := picture.Save(path, picture.Four(s)); err != nil {
