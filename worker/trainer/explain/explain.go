@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 
+	"atelier/common/checkpoint"
 	"atelier/worker/trainer/explain/cam"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
@@ -91,7 +92,7 @@ func (e *Explainer) Explain(x torchx.Tensor, pick func(image int, probs []float6
 		if err != nil {
 			return err
 		}
-		raw, err := torchx.Floats(logits)
+		raw, err := floats(logits)
 		if err != nil {
 			return err
 		}
@@ -106,7 +107,7 @@ func (e *Explainer) Explain(x torchx.Tensor, pick func(image int, probs []float6
 		if len(info.Shape) != 4 {
 			return fmt.Errorf("explain %s: layer %s gives shape %v; Grad-CAM needs maps", e.model.Arch, e.model.CAM, info.Shape)
 		}
-		activation, err := torchx.Floats(at)
+		activation, err := floats(at)
 		if err != nil {
 			return err
 		}
@@ -159,12 +160,29 @@ func (e *Explainer) gradient(p *nn.Pass, logits, at torchx.Tensor, wanted [][]in
 		return nil, err
 	}
 	score := p.Keep(p.KeepOr(torchx.Multiply(logits, mask)).Sum())
-	return torchx.Floats(p.KeepOr(torchx.GradOf(score, at)))
+	return floats(p.KeepOr(torchx.GradOf(score, at)))
+}
+
+// floats are a tensor's elements, widened where autocast made them narrower.
+func floats(t torchx.Tensor) ([]float32, error) {
+	info, err := torchx.Describe(t)
+	if err != nil {
+		return nil, err
+	}
+	narrow, ok := map[torchx.DType]checkpoint.DType{torchx.BF16Type: checkpoint.BF16, torchx.F16: checkpoint.F16}[info.DType]
+	if !ok {
+		return torchx.Floats(t)
+	}
+	raw, err := torchx.Bytes(t)
+	if err != nil {
+		return nil, err
+	}
+	return (&checkpoint.Tensor{DType: narrow, Shape: info.Shape, Data: raw}).Float32s()
 }
 
 // softmax of each row, in float64 so that confidences close to 1 keep apart.
 func softmax(logits torchx.Tensor, classes int) ([][]float64, error) {
-	values, err := torchx.Floats(logits)
+	values, err := floats(logits)
 	if err != nil {
 		return nil, err
 	}

@@ -269,6 +269,56 @@ func TestIsTheClassActivationMap(t *testing.T) {
 	}
 }
 
+// bfloat16 gives the same picture with fewer digits: predictions, maps and
+// quality near those of float32, for a network with each kind of layer.
+func TestLowPrecision(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, arch := range []string{"resnet18", "mobilenet_v2", "vanilla"} {
+		m := newModel(t, arch, true)
+		x := input(t, noise(5, images), images, true)
+		var looks [2][]explain.Look
+		var quality [2][]explain.Quality
+		for i, precision := range []torchx.Precision{torchx.FP32, torchx.BF16} {
+			e, err := explain.New(m, precision)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if looks[i], err = e.Explain(x, func(int, []float64) []int { return []int{2} }); err != nil {
+				t.Fatalf("%s: %v", arch, err)
+			}
+			var maps []cam.Map
+			var chosen []int
+			var probs [][]float64
+			for k, l := range looks[i] {
+				maps, chosen = append(maps, looks[0][k].Maps[0].Scaled().Resized(size, size)), append(chosen, 2)
+				probs = append(probs, l.Probs)
+			}
+			if quality[i], err = e.Qualities(x, maps, chosen, probs); err != nil {
+				t.Fatalf("%s: %v", arch, err)
+			}
+		}
+		for k := range looks[0] {
+			for c, p := range looks[0][k].Probs {
+				if d := math.Abs(looks[1][k].Probs[c] - p); d > 0.03 {
+					t.Errorf("%s, image %d, class %d: %v in bf16, %v in fp32", arch, k, c, looks[1][k].Probs[c], p)
+				}
+			}
+			var top, off float32
+			for at, v := range looks[0][k].Maps[0].Values {
+				top, off = max(top, v), max(off, float32(math.Abs(float64(v-looks[1][k].Maps[0].Values[at]))))
+			}
+			if off > 0.1*top+1e-4 {
+				t.Errorf("%s, image %d: maps differ by %v of %v", arch, k, off, top)
+			}
+			a, b := quality[0][k], quality[1][k]
+			if math.Abs(a.Only-b.Only) > 0.03 || math.Abs(a.Hidden-b.Hidden) > 0.03 {
+				t.Errorf("%s, image %d: %+v in bf16, %+v in fp32", arch, k, b, a)
+			}
+		}
+	}
+}
+
 // Every architecture has a layer that can be looked at.
 func TestEveryArchitecture(t *testing.T) {
 	runtime.LockOSThread()
