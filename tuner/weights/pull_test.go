@@ -64,7 +64,7 @@ func file(p weights.Published, b []byte) http.HandlerFunc {
 }
 
 func puller(t *testing.T, s *server) weights.Puller {
-	return weights.Puller{Server: s.URL + "/models", Folder: filepath.Join(t.TempDir(), "cache"), Stall: 5 * time.Second, Pause: time.Millisecond}
+	return weights.Puller{Server: s.URL + "/models", Folder: filepath.Join(t.TempDir(), "cache"), Stall: time.Minute, Pause: time.Millisecond}
 }
 
 func left(t *testing.T, folder string) string {
@@ -286,12 +286,14 @@ func TestPullSaysWhatIsWrong(t *testing.T) {
 		"not there":      {http.NotFound, "404", 1},
 		"not allowed":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "go away", http.StatusForbidden) }, `"go away"`, 1},
 		"too busy":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }, "429", 3},
-		"nothing comes":  {stalling, "nothing came for 50ms", 3},
+		"nothing comes":  {stalling, "nothing came for 500ms", 3},
 		"no end of 3xx ": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, "redirects", 30},
 	} {
 		s := serve(t, c.handle)
 		p := puller(t, s)
-		p.Stall = 50 * time.Millisecond
+		if name == "nothing comes" {
+			p.Stall = 500 * time.Millisecond
+		}
 		p.Server = strings.Replace(s.URL, "http://", "http://me:secret@", 1) + "/models"
 		_, err := p.Pull(t.Context(), f)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), f.File) || strings.Contains(err.Error(), "secret") {
