@@ -170,7 +170,7 @@ func TestErrorsAndExitCodes(t *testing.T) {
 		{name: "not found", err: connect.NewError(connect.CodeNotFound, errors.New("sweep s-1 does not exist")), code: client.ExitNotFound, text: "sweep s-1 does not exist", tries: 1},
 		{name: "refused", err: connect.NewError(connect.CodePermissionDenied, errors.New("not yours")), code: client.ExitRefused, text: "not yours", tries: 1},
 		{name: "invalid", err: connect.NewError(connect.CodeInvalidArgument, errors.New("spec.yaml:3: lr")), code: client.ExitError, text: "spec.yaml:3: lr", tries: 1},
-		{name: "deadline", err: noLeader(), limit: 150 * time.Millisecond, code: client.ExitTimeout, text: "has no leader"},
+		{name: "deadline", err: noLeader(), limit: time.Second, code: client.ExitTimeout, text: "has no leader"},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -179,7 +179,11 @@ func TestErrorsAndExitCodes(t *testing.T) {
 			if addr == "" {
 				addr = a.addr
 			}
-			opts := []client.Option{client.WithAttemptTimeout(100 * time.Millisecond), client.WithoutFollowing()}
+			attempt := 10 * time.Second
+			if tc.hang > 0 {
+				attempt = 100 * time.Millisecond
+			}
+			opts := []client.Option{client.WithAttemptTimeout(attempt), client.WithoutFollowing()}
 			ctx := t.Context()
 			if tc.limit > 0 {
 				var cancel context.CancelFunc

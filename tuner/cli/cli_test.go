@@ -218,7 +218,7 @@ func TestTimeoutAndInterrupt(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "spec.yaml"), []byte(spec))
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(300*time.Millisecond, cancel)
+	time.AfterFunc(3*time.Second, cancel)
 	var out, errs bytes.Buffer
 	e := &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Now: time.Now, Dir: dir, Width: func() int { return 80 }}
 	if code := e.Run(ctx, []string{"sweep", "submit", "spec.yaml", "--follow"}); code != 130 || out.String() != "s-aaaaaaaa\n" || !strings.Contains(errs.String(), "the sweep goes on") {

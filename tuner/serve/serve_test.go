@@ -174,7 +174,7 @@ func TestWhatIsTakenAndWhatIsRefused(t *testing.T) {
 
 func TestTheModelsFailures(t *testing.T) {
 	limits := serve.DefaultLimits()
-	limits.Concurrency, limits.Timeout = 2, 200*time.Millisecond
+	limits.Concurrency, limits.Timeout = 2, 2*time.Second
 	inside, release := make(chan bool, 8), make(chan bool)
 	s, _ := start(t, limits, func(ctx context.Context, _ string, top int, _ []byte) (int, []byte, error) {
 		switch top {
@@ -195,7 +195,7 @@ func TestTheModelsFailures(t *testing.T) {
 	for query, c := range map[string]struct {
 		status int
 		want   string
-	}{"?top_k=1": {502, "broke off"}, "?top_k=2": {504, "did not answer within 200ms"}, "?top_k=3": {422, "half.png cannot be read: unexpected EOF"}} {
+	}{"?top_k=1": {502, "broke off"}, "?top_k=2": {504, "did not answer within 2s"}, "?top_k=3": {422, "half.png cannot be read: unexpected EOF"}} {
 		if status, said := post(t, url+query, kind, body); status != c.status || !strings.Contains(said, c.want) || strings.Contains(said, "..") {
 			t.Errorf("%s: %d %q", query, status, said)
 		}
