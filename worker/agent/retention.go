@@ -117,6 +117,11 @@ func (a *Agent) sweepLeftovers(ctx context.Context) {
 		} else if n > 0 {
 			a.log.Info("leftover checkpoints swept", "files", n)
 		}
+		if n, err := a.cfg.Store.DropResults(time.Now(), store.ResultsBytes); err != nil {
+			a.log.Warn("results of inference that were collected stay", "error", err)
+		} else if n > 0 {
+			a.log.Info("results of inference dropped", "files", n)
+		}
 	}
 }
 

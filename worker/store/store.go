@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,8 @@ type Store struct {
 	root    *os.Root
 	http    *http.Client
 	maxSize int64
+
+	collected sync.Map // path below the root of a bundle of results -> when it was fetched whole
 }
 
 // Open makes the folders and empties the cache: copies serve one run, and what
