@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -95,7 +96,14 @@ type Stats struct {
 	Matched int64
 	Bad     int64 // that do not, by far most often the last one of a run that was killed
 	First   error // of the bad ones, with its line number
+
+	// Classes are those that were predicted, chosen or not, in the order they were
+	// met; MaxClasses at most.
+	Classes []string
 }
+
+// MaxClasses is how many classes Stats names.
+const MaxClasses = 200
 
 const maxLine = 1 << 20
 
@@ -131,6 +139,9 @@ func (q Query) Each(in io.Reader, f func(Record) error) (Stats, error) {
 				bad(errors.New("neither image_path nor predicted_class"))
 			} else {
 				s.Lines++
+				if len(s.Classes) < MaxClasses && !slices.Contains(s.Classes, record.Predicted) {
+					s.Classes = append(s.Classes, record.Predicted)
+				}
 				if q.Match(record) {
 					s.Matched++
 					if e := f(record); e != nil {

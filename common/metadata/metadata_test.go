@@ -49,8 +49,15 @@ func TestConditionsHoldTogether(t *testing.T) {
 		if err != nil || s.Lines != 600 || s.Bad != 0 || int(s.Matched) != len(got) {
 			t.Fatal(s, err)
 		}
+		met := map[string]bool{}
+		for _, c := range s.Classes {
+			met[c] = true
+		}
 		for i := range 600 {
 			r := record(i)
+			if !met[r.Predicted] || len(met) != len(s.Classes) {
+				t.Fatalf("classes met: %v, without %s or one twice", s.Classes, r.Predicted)
+			}
 			if (!q.Suspicious || i%10 == 0) && (q.Below == 0 || float64(i%100)/100 < q.Below) && (q.Class == "" || strings.ToLower(r.Predicted) == strings.ToLower(q.Class)) &&
 				(!q.Wrong || i%4 == 0 && r.Predicted != "Gothic") {
 				want = append(want, r)

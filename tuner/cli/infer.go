@@ -140,12 +140,11 @@ func (e *Env) warner(clear func()) func(text string) {
 			if skipped++; skipped > mostSkipped+1 {
 				return
 			}
+			if skipped > mostSkipped {
+				text = "more images are skipped: " + inference.LogFile + " names them all"
+			}
 		}
 		clear()
-		if skipped > mostSkipped {
-			e.say("warning: more images are skipped: %s names them all", inference.LogFile)
-			return
-		}
 		e.say("warning: %s", text)
 		for _, h := range hint.For(text) {
 			if !advised[h] {

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -177,5 +178,24 @@ func TestInferNamesStoredCheckpoints(t *testing.T) {
 	write(t, filepath.Join(dir, "s-k3v9q2ma"), []byte("a file may be called so"))
 	if r := talk(t, dir, false, "", nil, "infer", "--no-mlflow", "--checkpoint", "s-k3v9q2ma"); r.code != 0 {
 		t.Errorf("a file: %+v", r)
+	}
+}
+
+// A class that nobody was taken for is a slip more often than a finding.
+func TestMetadataNamesItsClasses(t *testing.T) {
+	dir := t.TempDir()
+	var lines []string
+	for i, class := range []string{"gothic", "tudor", "gothic"} {
+		lines = append(lines, fmt.Sprintf(`{"image_path":"%d.jpg","predicted_class":%q,"confidence":0.5,"suspicious":false}`, i, class))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "m.jsonl"), []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, dir, "metadata", "query", "m.jsonl", "--class", "gotik"); r.code != 0 || r.out != "" || !strings.Contains(r.err, "0 of 3 images") ||
+		!strings.Contains(r.err, "there are gothic, tudor; did you mean gothic?") {
+		t.Errorf("%+v", r)
+	}
+	if r := run(t, dir, "metadata", "query", "m.jsonl", "--class", "Gothic"); !strings.Contains(r.err, "2 of 3 images") || strings.Contains(r.err, "did you mean") {
+		t.Errorf("%+v", r)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,6 +76,15 @@ func (e *Env) queryMetadata(c *ucli.Context) error {
 		return &exitError{client.ExitError, fmt.Sprintf("metadata query: %s holds no records", name)}
 	}
 	e.say("%d of %d images", s.Matched, s.Lines)
+	known := func(class string) bool { return strings.EqualFold(class, q.Class) }
+	if q.Class != "" && len(s.Classes) < metadata.MaxClasses && !slices.ContainsFunc(s.Classes, known) {
+		slices.Sort(s.Classes)
+		text := fmt.Sprintf("no image was predicted as %s; there are %s", q.Class, strings.Join(s.Classes, ", "))
+		if n, ok := nearest(strings.ToLower(q.Class), s.Classes); ok {
+			text += "; did you mean " + n + "?"
+		}
+		e.say("%s", text)
+	}
 	return nil
 }
 

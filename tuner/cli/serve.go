@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"atelier/common/checkpoint"
 	"atelier/common/client"
 	"atelier/common/inference"
 	atelierv1 "atelier/common/proto/atelier/v1"
@@ -76,11 +78,15 @@ func (e *Env) serve(c *ucli.Context) error {
 		named = []string{"checkpoints"}
 	}
 	for _, n := range c.StringSlice("checkpoint") {
-		if _, err := os.Stat(e.path(n)); err != nil {
-			return notFound("serve: --checkpoint: %s", err)
+		if err := e.servable(n); err != nil {
+			return err
 		}
 	}
-	sources := []serve.Source{serve.Files{Dir: e.Dir, Named: named}}
+	files := serve.Files{Dir: e.Dir, Named: named}
+	if found, err := files.List(c.Context); (err != nil || len(found) == 0) && !c.IsSet("addr") {
+		e.say("no model (.pth, .safetensors) is in %s yet: atelier train makes one; the page lists it as soon as it is there", strings.Join(named, ", "))
+	}
+	sources := []serve.Source{files}
 	if c.IsSet("addr") {
 		api, err := e.reader(c)
 		if err != nil {
@@ -119,6 +125,26 @@ func (e *Env) serve(c *ucli.Context) error {
 		return err
 	}
 	return nil
+}
+
+// servable refuses what can hold no model: a path that leads nowhere, a file
+// that is none.
+func (e *Env) servable(name string) error {
+	info, err := os.Stat(e.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return notFound("serve: --checkpoint: there is no %s%s", name, e.trainedHere())
+	}
+	if err != nil {
+		return fmt.Errorf("serve: --checkpoint: %w", err)
+	}
+	if info.IsDir() {
+		return nil
+	}
+	state, err := checkpoint.OpenState(e.path(name))
+	if err != nil {
+		return fmt.Errorf("serve: --checkpoint %s: %w", name, err)
+	}
+	return state.Close()
 }
 
 // boards finds the best checkpoints of a cluster's leaderboards.

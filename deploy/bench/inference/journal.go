@@ -31,6 +31,9 @@ type round struct {
 	Bare     float64 `json:"theirs_bare,omitempty"` // the peer's after its imports
 	Pictures int     `json:"pictures,omitempty"`
 
+	OursWork   float64 `json:"ours_processor_s,omitempty"` // production: seconds of all cores together
+	TheirsWork float64 `json:"theirs_processor_s,omitempty"`
+
 	Sides []side `json:"sides,omitempty"` // serve: in batches, then one by one
 }
 

@@ -1,8 +1,10 @@
 // Command inference measures inference on this machine: production mode beside
 // the same work written in PyTorch one image at a time, in turn; and the web
 // app's endpoint under concurrent clients, answering in batches and one by one,
-// in turn. It prints Markdown tables. Start it with `make bench-inference`. One
-// round of 500 pictures takes about four minutes of a quiet machine of two cores;
+// in turn. It prints Markdown tables, and on standard error how far it is. Start
+// it with `make bench-inference`. One round of 500 pictures takes about five
+// minutes of a quiet machine of two cores: half a minute of preparation, half a
+// minute of ours, two and a half of PyTorch, one and a half of the web app;
 // -journal keeps each round, so that a measurement can be cut off and go on.
 package main
 
@@ -38,6 +40,7 @@ type options struct {
 	clients, requests             int
 	parts, precision              string
 	journal                       *journal
+	began                         time.Time
 }
 
 func main() {
@@ -72,7 +75,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	o.dir = dir
+	o.dir, o.began = dir, time.Now()
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
 	}
@@ -108,7 +111,7 @@ func run(ctx context.Context, o options) error {
 }
 
 func (o options) prepare(ctx context.Context) error {
-	fmt.Fprintln(os.Stderr, "drawing pictures, training a model of one epoch")
+	o.say("drawing pictures, training a model of one epoch")
 	per := (o.images + 5) / 6
 	if err := o.atelier(ctx, "data", "synth", filepath.Join(o.dir, "data"), "--train", "4", "--validation", "4", "--test", strconv.Itoa(per), "--size", strconv.Itoa(o.size+32)); err != nil {
 		return err
@@ -137,13 +140,30 @@ func contains(list, what string) bool {
 
 func (o options) checkpoint() string { return filepath.Join(o.dir, "model", "best_model.pth") }
 
+// say tells how far it is, since the start.
+func (o options) say(format string, a ...any) {
+	fmt.Fprintf(os.Stderr, "%5.0f s  %s\n", time.Since(o.began).Seconds(), fmt.Sprintf(format, a...))
+}
+
 func (o options) atelier(ctx context.Context, args ...string) error {
+	_, err := o.timed(ctx, args...)
+	return err
+}
+
+// timed runs atelier and returns what it and its children worked, in seconds of
+// all cores together.
+func (o options) timed(ctx context.Context, args ...string) (work float64, err error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "atelier"), args...)
 	cmd.Stderr = os.Stderr
-	if out, err := cmd.Output(); err != nil {
-		return fmt.Errorf("atelier %s: %w: %s", args[0], err, out)
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("atelier %s: %w: %s", args[0], err, out)
 	}
-	return nil
+	return worked(cmd), nil
+}
+
+func worked(cmd *exec.Cmd) float64 {
+	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 }
 
 // quantile of sorted values: the smallest that a share q of them does not exceed.
@@ -162,12 +182,15 @@ func median(v []float64) float64 {
 func (o options) production(ctx context.Context, s setup) error {
 	images := filepath.Join(o.dir, "data", "test")
 	for _, number := range o.missing(s) {
+		o.say("production, round %d: ours, %d pictures", number, o.images)
 		began := time.Now()
-		if err := o.atelier(ctx, "infer", "--local", "--no-mlflow", "--mode", "production", "--checkpoint", o.checkpoint(), "--image-dir", images, "--output-dir", filepath.Join(o.dir, "ours"),
-			"--limit", strconv.Itoa(o.images), "--set", "processing.threads="+strconv.Itoa(o.threads), "--set", "processing.precision="+o.precision, "-q"); err != nil {
+		work, err := o.timed(ctx, "infer", "--local", "--no-mlflow", "--mode", "production", "--checkpoint", o.checkpoint(), "--image-dir", images, "--output-dir", filepath.Join(o.dir, "ours"),
+			"--limit", strconv.Itoa(o.images), "--set", "processing.threads="+strconv.Itoa(o.threads), "--set", "processing.precision="+o.precision, "-q")
+		if err != nil {
 			return err
 		}
-		r := round{setup: s, Number: number, Ours: time.Since(began).Seconds()}
+		r := round{setup: s, Number: number, Ours: time.Since(began).Seconds(), OursWork: work}
+		o.say("production, round %d: ours took %.1f s; PyTorch", number, r.Ours)
 		began = time.Now()
 		cmd := exec.CommandContext(ctx, o.python, filepath.Join(o.dir, "peer.py"), o.checkpoint(), images, filepath.Join(o.dir, "theirs"), strconv.Itoa(o.threads), strconv.Itoa(o.images))
 		cmd.Stderr = os.Stderr
@@ -175,7 +198,7 @@ func (o options) production(ctx context.Context, s setup) error {
 		if err != nil {
 			return fmt.Errorf("peer.py: %w", err)
 		}
-		r.Theirs = time.Since(began).Seconds()
+		r.Theirs, r.TheirsWork = time.Since(began).Seconds(), worked(cmd)
 		var said struct {
 			Seconds float64
 			Images  int
@@ -184,7 +207,7 @@ func (o options) production(ctx context.Context, s setup) error {
 			return fmt.Errorf("peer.py said %q: %w", out, err)
 		}
 		r.Bare, r.Pictures = said.Seconds, said.Images
-		fmt.Fprintf(os.Stderr, "round %d: ours %.1f s, PyTorch %.1f s (%.1f s after its imports), %.2fx\n", number, r.Ours, r.Theirs, r.Bare, r.Theirs/r.Ours)
+		o.say("production, round %d: ours %.1f s, PyTorch %.1f s (%.1f s after its imports), %.2fx", number, r.Ours, r.Theirs, r.Bare, r.Theirs/r.Ours)
 		if err := o.journal.add(r); err != nil {
 			return err
 		}
@@ -193,13 +216,15 @@ func (o options) production(ctx context.Context, s setup) error {
 }
 
 func (o options) printProduction(rounds []round) {
-	var ours, theirs, bare, ratios []float64
+	var ours, theirs, bare, ratios, oursWork, theirsWork []float64
 	for _, r := range rounds {
 		ours, theirs, bare, ratios = append(ours, r.Ours), append(theirs, r.Theirs), append(bare, r.Bare), append(ratios, r.Theirs/r.Ours)
+		oursWork, theirsWork = append(oursWork, r.OursWork), append(theirsWork, r.TheirsWork)
 	}
 	n := float64(rounds[0].Pictures)
-	fmt.Printf("| production mode, resnet18, %d px, %s, %.0f pictures, %d threads | seconds | images/s |\n|---|---|---|\n| ours, start to end | %.1f | %.1f |\n| PyTorch, batch 1, start to end | %.1f | %.1f |\n| PyTorch, after its imports | %.1f | %.1f |\n| ratio, median of %d rounds | %.2f | |\n\n",
-		o.size, o.precision, n, o.threads, median(ours), n/median(ours), median(theirs), n/median(theirs), median(bare), n/median(bare), len(rounds), median(ratios))
+	fmt.Printf("| production mode, resnet18, %d px, %s, %.0f pictures, %d threads | seconds | images/s | processor seconds |\n|---|---|---|---|\n", o.size, o.precision, n, o.threads)
+	fmt.Printf("| ours, start to end | %.1f | %.1f | %.1f |\n| PyTorch, batch 1, start to end | %.1f | %.1f | %.1f |\n| PyTorch, after its imports | %.1f | %.1f | |\n| ratio, median of %d rounds | %.2f | | %.2f |\n\n",
+		median(ours), n/median(ours), median(oursWork), median(theirs), n/median(theirs), median(theirsWork), median(bare), n/median(bare), len(rounds), median(ratios), median(theirsWork)/median(oursWork))
 }
 
 // server is `atelier serve` with a batch limit.
@@ -265,6 +290,7 @@ func (o options) served(ctx context.Context, s setup) error {
 		}
 		bodies = append(bodies, b)
 	}
+	o.say("web app: starting a server that answers in batches, and one that does not")
 	var addrs []string
 	for _, batch := range []int{32, 1} {
 		addr, stop, err := o.server(ctx, batch)
@@ -277,6 +303,7 @@ func (o options) served(ctx context.Context, s setup) error {
 		}
 		addrs = append(addrs, addr)
 	}
+	o.say("web app: both servers are up and warm")
 	for _, number := range missing {
 		r := round{setup: s, Number: number}
 		for _, addr := range addrs {
@@ -288,7 +315,7 @@ func (o options) served(ctx context.Context, s setup) error {
 			slices.Sort(took)
 			r.Sides = append(r.Sides, side{Rate: float64(o.requests) / time.Since(began).Seconds(), Took: took})
 		}
-		fmt.Fprintf(os.Stderr, "round %d: in batches %.1f requests/s, p50 %.0f ms, p99 %.0f ms; one by one %.1f requests/s, p50 %.0f ms, p99 %.0f ms\n", number,
+		o.say("web app, round %d: in batches %.1f requests/s, p50 %.0f ms, p99 %.0f ms; one by one %.1f requests/s, p50 %.0f ms, p99 %.0f ms", number,
 			r.Sides[0].Rate, 1000*quantile(r.Sides[0].Took, 0.5), 1000*quantile(r.Sides[0].Took, 0.99), r.Sides[1].Rate, 1000*quantile(r.Sides[1].Took, 0.5), 1000*quantile(r.Sides[1].Took, 0.99))
 		if err := o.journal.add(r); err != nil {
 			return err

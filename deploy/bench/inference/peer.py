@@ -50,6 +50,8 @@ os.makedirs(out + "/heatmaps", exist_ok=True)
 files = sorted(glob.glob(folder + "/**/*.*", recursive=True))[:int(sys.argv[5])]
 with open(out + "/inference_metadata.jsonl", "w") as rows:
     for i, path in enumerate(files):
+        if i and i % 100 == 0:
+            print(f"         {i} of {len(files)} pictures in {time.perf_counter() - began:.0f} s", file=sys.stderr)
         image = Image.open(path).convert("RGB")
         x = prepare(image)[None]
         logits = model(x)
