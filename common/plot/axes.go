@@ -43,13 +43,14 @@ func (a Axes) axes() *gonum.Plot {
 }
 
 // name puts the choices on the horizontal axis and returns the height that
-// they take more than numbers do.
-func (a Axes) name(p *gonum.Plot, room vg.Length) vg.Length {
+// they take more than numbers do, and the room they need on the left.
+func (a Axes) name(p *gonum.Plot, room vg.Length) (below, left vg.Length) {
 	if len(a.Choices) == 0 {
-		return 0
+		return 0, 0
 	}
 	p.X.Min, p.X.Max = -0.5, float64(len(a.Choices))-0.5
-	return nominal(&p.X, a.Choices, room/vg.Length(len(a.Choices))) - 14
+	below, left = nominal(&p.X, a.Choices, room/vg.Length(len(a.Choices)))
+	return below - 14, left
 }
 
 // below is the height that the horizontal axis' name takes from the gap down.
@@ -197,14 +198,15 @@ func legend(c draw.Canvas, entries []entry) draw.Canvas {
 // chart puts heading, axes and legend together.
 func (a Axes) chart(width, height vg.Length, p *gonum.Plot, entries []entry) *Panel {
 	a.bound(p)
-	height += a.name(p, width-60) + a.below()
+	below, left := a.name(p, width-60)
+	height += below + a.below()
 	right := vg.Length(4)
 	if a.Levels != [2]string{} {
 		right = 26 + max(letters(8, false).Width(a.Levels[0]), letters(8, false).Width(a.Levels[1]))
 	}
-	return &Panel{width: width, height: height, draw: func(c draw.Canvas) {
+	return &Panel{width: width + left, height: height, draw: func(c draw.Canvas) {
 		c = legend(title(c, a.Title), entries)
-		p.Draw(draw.Crop(c, 0, -right, 0, 0))
+		p.Draw(draw.Crop(c, left, -right, 0, 0))
 		if right > 4 {
 			viridis.bar(draw.Crop(c, c.Max.X-c.Min.X-right+10, 0, 40, -6), a.Levels[0], a.Levels[1])
 		}

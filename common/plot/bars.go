@@ -34,7 +34,7 @@ func Bars(a Axes, categories []string, series ...Series) *Panel {
 		perBar = 26
 	}
 	width := min(max(vg.Length(len(categories)*len(series))*perBar+vg.Length(len(categories))*10+60, 360), 1400)
-	below := nominal(&p.X, categories, (width-60)/vg.Length(len(categories)))
+	below, left := nominal(&p.X, categories, (width-60)/vg.Length(len(categories)))
 	p.Add(plotterFunc(grid), plotterFunc(func(c draw.Canvas, p *gonum.Plot) {
 		tx, ty := p.Transforms(&c)
 		style := letters(7, false)
@@ -61,14 +61,18 @@ func Bars(a Axes, categories []string, series ...Series) *Panel {
 		entries = append(entries, entry{s.Name, func(c draw.Canvas, left, y vg.Length) { fill(c, Color(k), left+2, y-4, left+16, y+4) }})
 	}
 	const above = 6 // a bar that ends at the bound has its number over it
-	return &Panel{width: width, height: 220 + above + below + a.below(), draw: func(c draw.Canvas) {
-		p.Draw(draw.Crop(legend(title(c, a.Title), entries), 0, -4, 0, -above))
+	return &Panel{width: width + left, height: 220 + above + below + a.below(), draw: func(c draw.Canvas) {
+		if spare := c.Max.X - c.Min.X - 2*(width+left); spare > 0 { // a column's width is its widest panel's
+			c = draw.Crop(c, spare/2, -spare/2, 0, 0)
+		}
+		p.Draw(draw.Crop(legend(title(c, a.Title), entries), left, -4, 0, -above))
 	}}
 }
 
-// nominal names the whole numbers of a horizontal axis, turned where they
-// would touch, and returns the height they take.
-func nominal(axis *gonum.Axis, names []string, room vg.Length) vg.Length {
+// nominal names the whole numbers of a horizontal axis, room apart and turned
+// where they would touch. It returns the height they take, and how far a turned
+// one reaches out on the left, beyond the vertical axis' own labels.
+func nominal(axis *gonum.Axis, names []string, room vg.Length) (below, left vg.Length) {
 	style := axis.Tick.Label
 	turned := widest(names, style) > room-4
 	ticks := make([]gonum.Tick, len(names))
@@ -79,12 +83,16 @@ func nominal(axis *gonum.Axis, names []string, room vg.Length) vg.Length {
 	axis.Tick.LineStyle.Color = color.Transparent // the marks only keep the labels off the axis
 	axis.Tick.Length = 2
 	if !turned {
-		return 14
+		return 14, 0
 	}
 	axis.Tick.Label.Rotation = math.Pi / 4
 	axis.Tick.Length = 6
 	axis.Tick.Label.XAlign, axis.Tick.Label.YAlign = text.XRight, text.YCenter
-	return min(widest(names, style), 130)*0.72 + 10
+	const beside = 20 // the vertical axis' labels
+	for i, t := range ticks {
+		left = max(left, style.Width(t.Label)*0.72-(vg.Length(i)+0.5)*room-beside)
+	}
+	return min(widest(names, style), 130)*0.72 + 10, left
 }
 
 // labelsOf chooses how numbers are written above bars, so that all of them fit;

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"atelier/common/plot"
@@ -61,6 +62,8 @@ func every() map[string]*plot.Panel {
 			})}),
 		"scatter":  plot.Lines(plot.Axes{Title: "lr", X: "lr", Y: "val_acc", LogX: true}, plot.Series{X: curve(40, func(i float64) float64 { return math.Pow(10, -5+i/10) }), Y: curve(40, math.Sin), Points: true, Level: level}),
 		"bars":     plot.Bars(plot.Axes{Title: "Per class", Y: "score", Low: plot.At(0), High: plot.At(1)}, styles, plot.Series{Name: "precision", Y: []float64{0.9, 0.8, 0.7, 1, 0.95, 0.4}}, plot.Series{Name: "recall", Y: []float64{0.8, 0.85, 0.5, 1, 0.9, 0.3}}, plot.Series{Name: "F1", Y: []float64{0.85, 0.82, 0.6, 1, 0.93, math.NaN()}}),
+		"long":     plot.Bars(plot.Axes{Title: "Per class", High: plot.At(1)}, slices.Repeat([]string{"american_foursquare_architecture", "art_deco"}, 12), plot.Series{Y: curve(24, math.Abs)}),
+		"choices":  plot.Lines(plot.Axes{Title: "style", X: "style", Choices: slices.Repeat([]string{"american_foursquare_architecture"}, 9)}, plot.Series{X: curve(9, func(i float64) float64 { return i }), Y: curve(9, math.Sin), Points: true}),
 		"ranked":   plot.Ranked(plot.Axes{Title: "Importance", X: "share"}, []string{"lr", "batch_size", "optimizer"}, []float64{0.7, 0.2, 0.1}),
 		"matrix":   plot.Matrix(plot.Axes{Title: "Confusion matrix", X: "predicted", Y: "true"}, cells),
 		"heat":     plot.Matrix(plot.Axes{Title: "batch_size x lr", X: "lr", Y: "batch_size"}, heat),
@@ -96,6 +99,13 @@ func TestEveryPanelDraws(t *testing.T) {
 		// Nothing touches the figure's margin: no label is cut by the edge.
 		for x := img.Bounds().Min.X; x < img.Bounds().Max.X; x++ {
 			for _, y := range []int{0, 1, img.Bounds().Max.Y - 2, img.Bounds().Max.Y - 1} {
+				if r, g, b, _ := img.At(x, y).RGBA(); r+g+b < 3*0xf000 {
+					t.Fatalf("%s: ink on the edge at %d,%d", name, x, y)
+				}
+			}
+		}
+		for y := img.Bounds().Min.Y; y < img.Bounds().Max.Y; y++ {
+			for _, x := range []int{0, 1, img.Bounds().Max.X - 2, img.Bounds().Max.X - 1} {
 				if r, g, b, _ := img.At(x, y).RGBA(); r+g+b < 3*0xf000 {
 					t.Fatalf("%s: ink on the edge at %d,%d", name, x, y)
 				}
