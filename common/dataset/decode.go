@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"image"
 	"image/gif"
-	stdjpeg "image/jpeg"
 	"image/png"
 	"strings"
 
@@ -90,6 +89,9 @@ func DecodeReduced(b []byte, maxPixels, least int) (img image.Image, full image.
 	return img, full, format, nil
 }
 
+// Free gives a decoded picture's memory to the next one. Nobody may look at it any more.
+func Free(img image.Image) { jpeg.Free(img) }
+
 // Header reads what a picture says of itself: its sides in pixels and its format, by the first bytes and not by a
 // name. b may be the beginning of a file only; the error is Decode's.
 func Header(b []byte) (width, height int, format string, err error) {
@@ -131,7 +133,7 @@ func decodeConfig(format string, b []byte) (image.Config, error) {
 	r := bytes.NewReader(b)
 	switch format {
 	case "jpeg":
-		return stdjpeg.DecodeConfig(r)
+		return jpeg.Config(b)
 	case "png":
 		return png.DecodeConfig(r)
 	case "gif":

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -297,7 +298,9 @@ func decodeFile(ctx context.Context, dst []byte, path string, want stat, o PackO
 	if want.size > o.MaxFileBytes {
 		return decoded{reason: fmt.Sprintf("%d bytes long, more than the %d allowed", want.size, o.MaxFileBytes)}
 	}
-	b, got, err := readFile(path, want.size)
+	held := fileBytes.Get().(*[]byte)
+	defer fileBytes.Put(held)
+	b, got, err := readFile(path, room(held, int(want.size)))
 	if err != nil {
 		return decoded{reason: plainReason(err)}
 	}
@@ -320,10 +323,15 @@ func decodeFile(ctx context.Context, dst []byte, path string, want stat, o PackO
 		return decoded{reason: err.Error()}
 	}
 	Square(dst, img, format, o.Size, o.ResizeTo, o.Mode, o.Filter)
+	Free(img)
 	return decoded{pixels: dst}
 }
 
-func readFile(path string, size int64) ([]byte, stat, error) {
+// fileBytes takes files, one after the other.
+var fileBytes = sync.Pool{New: func() any { return new([]byte) }}
+
+// readFile reads a file of so many bytes into b; of a shorter one the rest is zeros.
+func readFile(path string, b []byte) ([]byte, stat, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, stat{}, err
@@ -333,10 +341,11 @@ func readFile(path string, size int64) ([]byte, stat, error) {
 	if err != nil {
 		return nil, stat{}, err
 	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(f, b); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
+	n, err := io.ReadFull(f, b)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
 		return nil, stat{}, err
 	}
+	clear(b[n:])
 	return b, statOf(info), nil
 }
 

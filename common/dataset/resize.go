@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"sync"
 )
 
 // Filter is a resampling kernel.
@@ -81,22 +82,51 @@ func Square(dst []byte, img image.Image, format string, size, resizeTo int, mode
 		newW, newH = shorterSide(w, h, resizeTo)
 		left, top = halfEven(newW-size), halfEven(newH-size)
 	}
-	xs := coefficients(w, newW, left, left+size, filter)
-	ys := coefficients(h, newH, top, top+size, filter)
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	xs := s.kernel(0, w, newW, left, left+size, filter)
+	ys := s.kernel(1, h, newH, top, top+size, filter)
 	firstRow := ys.first[0]
 	lastRow := ys.first[size-1] + ys.count[size-1]
 	for i := range size {
 		firstRow = min(firstRow, ys.first[i])
 		lastRow = max(lastRow, ys.first[i]+ys.count[i])
 	}
-	if squareFast(dst, img, format, xs, ys, firstRow, lastRow) {
+	if squareFast(dst, img, format, xs, ys, firstRow, lastRow, s) {
 		return
 	}
 	squarePlain(dst, img, format, xs, ys, firstRow, lastRow)
 }
 
+// scratch is what Square needs besides, kept for the next picture, which is mostly of the same size.
+type scratch struct {
+	made           [2][4]int // what the kernels were made from: in, out, from, to
+	filter         [2]Filter
+	kernels        [2]*kernel // across, down
+	source, narrow []byte
+	sums           []int32
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func (s *scratch) kernel(which, in, out, from, to int, f Filter) *kernel {
+	if want := [4]int{in, out, from, to}; s.kernels[which] == nil || s.made[which] != want || s.filter[which] != f {
+		s.kernels[which], s.made[which], s.filter[which] = coefficients(in, out, from, to, f), want, f
+	}
+	return s.kernels[which]
+}
+
+// room makes *b n long; what is in it is anything.
+func room[T any](b *[]T, n int) []T {
+	if cap(*b) < n {
+		*b = make([]T, n)
+	}
+	*b = (*b)[:n]
+	return *b
+}
+
 // squarePlain resizes by two kernels, of the rows from firstRow to lastRow.
-func squarePlain(dst []byte, img image.Image, format string, xs, ys kernel, firstRow, lastRow int) {
+func squarePlain(dst []byte, img image.Image, format string, xs, ys *kernel, firstRow, lastRow int) {
 	stride := 3 * len(xs.first)
 	rows := rgbRows(img, format)
 	source := make([]byte, 3*img.Bounds().Dx())
@@ -131,13 +161,14 @@ type kernel struct {
 	first, count []int
 	weights      []int32 // width a position
 	width        int
+	wide         wide // the same for the processor, once asked for
 }
 
-func coefficients(in, out, from, to int, f Filter) kernel {
+func coefficients(in, out, from, to int, f Filter) *kernel {
 	scale := float64(in) / float64(out)
 	filterScale := max(scale, 1)
 	support := f.support() * filterScale
-	k := kernel{
+	k := &kernel{
 		first: make([]int, to-from),
 		count: make([]int, to-from),
 		width: int(math.Ceil(support))*2 + 1,

@@ -8,37 +8,51 @@ import (
 
 var avx2 = cpu.X86.HasAVX2
 
+// wide is a kernel for horizontalAVX2: two inputs at a time, each as R, G, B and a byte nobody looks at.
+type wide struct {
+	first, weights []int32
+	pairs          int
+}
+
+func (k *kernel) widen() *wide {
+	v := &k.wide
+	if v.first != nil {
+		return v
+	}
+	most := 0
+	for _, n := range k.count {
+		most = max(most, n)
+	}
+	v.pairs = (most + 1) / 2
+	v.first, v.weights = make([]int32, len(k.first)), make([]int32, 8*v.pairs*len(k.first))
+	for i, at := range k.first {
+		v.first[i] = int32(at)
+		for j, w := range k.weights[i*k.width:][:k.count[i]] {
+			four := v.weights[8*v.pairs*i+4*j:][:4]
+			four[0], four[1], four[2], four[3] = w, w, w, w
+		}
+	}
+	return v
+}
+
 // squareFast is Square's arithmetic, eight numbers at a time; false where the processor cannot.
-func squareFast(dst []byte, img image.Image, format string, xs, ys kernel, firstRow, lastRow int) bool {
+func squareFast(dst []byte, img image.Image, format string, xs, ys *kernel, firstRow, lastRow int, s *scratch) bool {
 	if !avx2 {
 		return false
 	}
 	w := img.Bounds().Dx()
 	size := len(xs.first)
 	stride := 3 * size
-	// Two inputs at a time, each as R, G, B and a byte nobody looks at.
-	most := 0
-	for _, n := range xs.count {
-		most = max(most, n)
-	}
-	pairs := (most + 1) / 2
-	first, weights := make([]int32, size), make([]int32, 8*pairs*size)
-	for i, at := range xs.first {
-		first[i] = int32(at)
-		for j, v := range xs.weights[i*xs.width:][:xs.count[i]] {
-			four := weights[8*pairs*i+4*j:][:4]
-			four[0], four[1], four[2], four[3] = v, v, v, v
-		}
-	}
+	x := xs.widen()
 	rows := fourByteRows(img, format)
-	source := make([]byte, 4*(w+2*pairs)) // what is read beyond the end has no weight
-	narrow := make([]byte, stride*(lastRow-firstRow)+1)
+	source := room(&s.source, 4*(w+2*x.pairs)) // what is read beyond the end has no weight
+	narrow := room(&s.narrow, stride*(lastRow-firstRow)+1)
 	for y := firstRow; y < lastRow; y++ {
 		rows(y, source)
-		horizontalAVX2(&narrow[stride*(y-firstRow)], &source[0], &first[0], &weights[0], pairs, size)
+		horizontalAVX2(&narrow[stride*(y-firstRow)], &source[0], &x.first[0], &x.weights[0], x.pairs, size)
 	}
 	whole := stride &^ 31
-	sums := make([]int32, stride-whole)
+	sums := room(&s.sums, stride-whole)
 	for i, at := range ys.first {
 		taps := ys.weights[i*ys.width:][:ys.count[i]]
 		if whole > 0 {

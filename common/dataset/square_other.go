@@ -4,4 +4,6 @@ package dataset
 
 import "image"
 
-func squareFast([]byte, image.Image, string, kernel, kernel, int, int) bool { return false }
+type wide struct{}
+
+func squareFast([]byte, image.Image, string, *kernel, *kernel, int, int, *scratch) bool { return false }

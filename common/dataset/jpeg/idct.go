@@ -7,6 +7,9 @@ func (d *decoder) pixels(dst []byte, stride, each, last int) {
 	switch {
 	case each == 1:
 		dst[0] = level((b[0] + 4) >> 3)
+		if last > 0 {
+			clear(b[1:])
+		}
 	case last == 0:
 		// One frequency, one colour.
 		v := level((b[0]<<17 + 1<<19) >> 20) // wraps round where the transform does
@@ -18,16 +21,13 @@ func (d *decoder) pixels(dst []byte, stride, each, last int) {
 		}
 	case each == 2:
 		two(b, dst, stride)
+		clear(b[:])
 	case each == 4:
-		four(b, dst, stride)
+		four(b, dst[:3*stride+4], stride)
 	default:
 		whole(b, dst[:7*stride+8], stride)
 	}
-	if last == 0 {
-		b[0] = 0
-	} else {
-		clear(b[:])
-	}
+	b[0] = 0
 }
 
 // level moves a value from around 0 to around 128 and keeps it in a byte.
@@ -46,10 +46,10 @@ func two(b *[64]int32, dst []byte, stride int) {
 	dst[stride], dst[stride+1] = level((a+h-v-x)>>3), level((a-h-v+x)>>3)
 }
 
-// four gives the means of squares of 2 x 2. A mean of two neighbours turns the
+// fourGo gives the means of squares of 2 x 2. A mean of two neighbours turns the
 // cosine of frequency k into one of a transform of half the length, and that of
 // 8-k into the same one with the other sign; so a transform of four follows.
-func four(b *[64]int32, dst []byte, stride int) {
+func fourGo(b *[64]int32, dst []byte, stride int) {
 	const f1, f2, f3, f5, f6, f7 = 4017, 3784, 3406, 2276, 1567, 799 // cos(k pi/16) * 4096
 	const c1, c2, c3 = 3784, 2896, 1567                              // cos(k pi/8) * 4096
 	four := func(s0, s1, s2, s3, s5, s6, s7 int32) (a, b, c, d int32) {

@@ -18,6 +18,10 @@ FACTOR(half8, 181)
 FACTOR(half14, 11585)
 FACTOR(round, 524288)
 FACTOR(sign, 0x80808080)
+FACTOR(f2, 3784)
+FACTOR(f6, 1567)
+FACTOR(c2, 2896)
+FACTOR(roundfour, 131072)
 
 DATA order<>+0(SB)/4, $0
 DATA order<>+4(SB)/4, $4
@@ -43,6 +47,17 @@ GLOBL order<>(SB), RODATA|NOPTR, $32
 	VPMULLD c<>(SB), b, b; \
 	VPADDD  a, b, b; \
 	VPSUBD  t, u, a
+
+// The block becomes Y0, zeros.
+#define ZEROS \
+	VMOVDQU Y0, (SI); \
+	VMOVDQU Y0, 32(SI); \
+	VMOVDQU Y0, 64(SI); \
+	VMOVDQU Y0, 96(SI); \
+	VMOVDQU Y0, 128(SI); \
+	VMOVDQU Y0, 160(SI); \
+	VMOVDQU Y0, 192(SI); \
+	VMOVDQU Y0, 224(SI)
 
 // func wholeAVX2(b *[64]int32, dst *byte, stride int)
 TEXT ·wholeAVX2(SB), NOSPLIT, $0-24
@@ -173,5 +188,92 @@ TEXT ·wholeAVX2(SB), NOSPLIT, $0-24
 	VEXTRACTI128 $1, Y2, X3
 	VMOVQ        X3, (DI)
 	VPEXTRQ      $1, X3, (DI)(BX*1)
+	VPXOR        Y0, Y0, Y0
+	ZEROS
+	VZEROUPPER
+	RET
+
+// a = a*c - b*s
+#define LESS(a, b, c, s, t) \
+	VPMULLD c<>(SB), a, a; \
+	VPMULLD s<>(SB), b, t; \
+	VPSUBD  t, a, a
+
+// func fourAVX2(b *[64]int32, dst *byte, stride int)
+TEXT ·fourAVX2(SB), NOSPLIT, $0-24
+	MOVQ b+0(FP), SI
+	MOVQ dst+8(FP), DI
+	MOVQ stride+16(FP), BX
+
+	// Rows: lane i is row i, Yk is frequency k.
+	VMOVDQU (SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	VMOVDQU 160(SI), Y5
+	VMOVDQU 192(SI), Y6
+	VMOVDQU 224(SI), Y7
+	LESS(Y1, Y7, cos1, sin1, Y8)
+	LESS(Y2, Y6, f2, f6, Y9)
+	LESS(Y3, Y5, cos3, sin3, Y10)
+	VPSRAD  $12, Y1, Y1
+	VPSRAD  $12, Y2, Y2
+	VPSRAD  $12, Y3, Y3
+	BUTTERFLY(Y0, Y2, Y8)
+	VPMULLD c2<>(SB), Y0, Y0
+	VPMULLD c2<>(SB), Y2, Y2
+	TURN(Y3, Y1, f2, f6, Y8, Y9) // Y3 = s3*f2 - s1*f6, Y1 = s1*f2 + s3*f6
+	BUTTERFLY(Y0, Y1, Y8)        // first and fourth
+	BUTTERFLY(Y2, Y3, Y9)        // third and second
+	VPSRAD  $8, Y0, Y0
+	VPSRAD  $8, Y1, Y1
+	VPSRAD  $8, Y2, Y2
+	VPSRAD  $8, Y3, Y3
+
+	// Turned over: Y4 has rows 0 and 4, Y5 1 and 5, Y6 2 and 6, Y7 3 and 7.
+	VPUNPCKLDQ  Y3, Y0, Y8
+	VPUNPCKHDQ  Y3, Y0, Y9
+	VPUNPCKLDQ  Y1, Y2, Y10
+	VPUNPCKHDQ  Y1, Y2, Y11
+	VPUNPCKLQDQ Y10, Y8, Y4
+	VPUNPCKHQDQ Y10, Y8, Y5
+	VPUNPCKLQDQ Y11, Y9, Y6
+	VPUNPCKHQDQ Y11, Y9, Y7
+
+	// Columns, in the lower halves; what is in the upper ones counts for nothing.
+	VEXTRACTI128 $1, Y5, X13
+	VEXTRACTI128 $1, Y6, X14
+	VEXTRACTI128 $1, Y7, X15
+	LESS(Y5, Y15, cos1, sin1, Y8)
+	LESS(Y6, Y14, f2, f6, Y9)
+	LESS(Y7, Y13, cos3, sin3, Y10)
+	VPSRAD  $12, Y5, Y5
+	VPSRAD  $12, Y6, Y6
+	VPSRAD  $12, Y7, Y7
+	BUTTERFLY(Y4, Y6, Y8)
+	VPMULLD c2<>(SB), Y4, Y4
+	VPMULLD c2<>(SB), Y6, Y6
+	VPADDD  roundfour<>(SB), Y4, Y4
+	VPADDD  roundfour<>(SB), Y6, Y6
+	TURN(Y7, Y5, f2, f6, Y8, Y9)
+	BUTTERFLY(Y4, Y5, Y8)
+	BUTTERFLY(Y6, Y7, Y9)
+	VPSRAD  $18, Y4, Y4
+	VPSRAD  $18, Y5, Y5
+	VPSRAD  $18, Y6, Y6
+	VPSRAD  $18, Y7, Y7
+
+	// The rows in order are Y4, Y7, Y6, Y5.
+	VPACKSSDW X7, X4, X0
+	VPACKSSDW X5, X6, X1
+	VPACKSSWB X1, X0, X0
+	VPXOR     sign<>(SB), X0, X0
+	VMOVD     X0, (DI)
+	VPEXTRD   $1, X0, (DI)(BX*1)
+	LEAQ      (DI)(BX*2), DI
+	VPEXTRD   $2, X0, (DI)
+	VPEXTRD   $3, X0, (DI)(BX*1)
+	VPXOR     Y0, Y0, Y0
+	ZEROS
 	VZEROUPPER
 	RET

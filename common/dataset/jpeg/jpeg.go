@@ -39,6 +39,41 @@ func Reduced(b []byte, least int) (img image.Image, full image.Point, err error)
 	return img, img.Bounds().Size(), nil
 }
 
+// Config is image/jpeg's DecodeConfig of a file, or of its beginning, in memory; of the colour model it says nothing.
+func Config(b []byte) (image.Config, error) {
+	d := decoders.Get().(*decoder)
+	defer decoders.Put(d)
+	if d.header(b) {
+		d.data = nil
+		return image.Config{Width: d.width, Height: d.height}, nil
+	}
+	return jpeg.DecodeConfig(bytes.NewReader(b))
+}
+
+// Free gives the memory of a decoded picture to the next one. Nobody may look at it any more.
+func Free(img image.Image) {
+	var all []byte
+	switch m := img.(type) {
+	case *image.YCbCr:
+		all = m.Y // the others lie behind it
+	case *image.Gray:
+		all = m.Pix
+	}
+	if 0 < cap(all) && cap(all) <= 16<<20 { // larger ones would be kept for nothing
+		planes.Put(&all)
+	}
+}
+
+var planes sync.Pool // of *[]byte
+
+// pixelsOf are n bytes of anything.
+func pixelsOf(n int) []byte {
+	if old, _ := planes.Get().(*[]byte); old != nil && cap(*old) >= n {
+		return (*old)[:n]
+	}
+	return make([]byte, n)
+}
+
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
 // fast decodes what it knows and gives nil for everything else. Blocks of 8 x 8
@@ -56,11 +91,15 @@ func fast(b []byte, each, least int) (image.Image, image.Point) {
 	}
 	img := d.picture(each)
 	if !d.scan(each) {
-		return nil, image.Point{}
+		Free(img)
+		img = nil
 	}
 	d.data = nil
 	for i := range d.comp {
 		d.comp[i].plane = nil
+	}
+	if img == nil {
+		full = image.Point{}
 	}
 	return img, full
 }
@@ -258,18 +297,30 @@ func (d *decoder) picture(each int) image.Image {
 	across, down := d.units()
 	reduced := func(n int) int { return (n*each + 7) / 8 }
 	size := image.Rect(0, 0, reduced(d.width), reduced(d.height))
-	if d.components == 1 {
-		m := image.NewGray(image.Rect(0, 0, each*across, each*down))
-		d.comp[0].plane, d.comp[0].stride = m.Pix, m.Stride
-		return m.SubImage(size)
+	at := [4]int{} // where the planes begin
+	for i := range d.components {
+		c := &d.comp[i]
+		c.stride = each * c.h * across
+		at[i+1] = at[i] + c.stride*each*c.v*down
 	}
-	ratio := map[[2]int]image.YCbCrSubsampleRatio{{1, 1}: image.YCbCrSubsampleRatio444, {1, 2}: image.YCbCrSubsampleRatio440,
-		{2, 1}: image.YCbCrSubsampleRatio422, {2, 2}: image.YCbCrSubsampleRatio420}[[2]int{d.comp[0].h, d.comp[0].v}]
-	m := image.NewYCbCr(image.Rect(0, 0, each*d.comp[0].h*across, each*d.comp[0].v*down), ratio)
-	d.comp[0].plane, d.comp[0].stride = m.Y, m.YStride
-	d.comp[1].plane, d.comp[1].stride = m.Cb, m.CStride
-	d.comp[2].plane, d.comp[2].stride = m.Cr, m.CStride
-	return m.SubImage(size)
+	all := pixelsOf(at[d.components])
+	for i := range d.components {
+		d.comp[i].plane = all[at[i]:at[i+1]]
+	}
+	if d.components == 1 {
+		return &image.Gray{Pix: all, Stride: d.comp[0].stride, Rect: size}
+	}
+	ratio := image.YCbCrSubsampleRatio444
+	switch d.comp[0].h<<4 | d.comp[0].v {
+	case 0x12:
+		ratio = image.YCbCrSubsampleRatio440
+	case 0x21:
+		ratio = image.YCbCrSubsampleRatio422
+	case 0x22:
+		ratio = image.YCbCrSubsampleRatio420
+	}
+	return &image.YCbCr{Y: d.comp[0].plane, Cb: d.comp[1].plane, Cr: d.comp[2].plane, YStride: d.comp[0].stride, CStride: d.comp[1].stride,
+		SubsampleRatio: ratio, Rect: size}
 }
 
 // units are the scan's units across and down the picture.
@@ -322,7 +373,7 @@ func (d *decoder) scan(each int) bool {
 func (d *decoder) coefficients(c *component) int {
 	b := &d.bits
 	acc, n := b.acc, b.n
-	q, ac := &d.quant[c.quant], &d.acTables[c.ac]
+	q, ac := &d.quant[c.quant&3], &d.acTables[c.ac&1]
 	if n < 32 {
 		acc, n = b.fill(acc, n)
 	}
@@ -340,7 +391,7 @@ func (d *decoder) coefficients(c *component) int {
 	last := 0
 	// F.2.2.2: runs of zeros and what follows them.
 	for k := 1; k < 64; k++ {
-		if n < 32 {
+		if n < look {
 			acc, n = b.fill(acc, n)
 		}
 		if e := ac.quick[acc>>(64-look)]; e != 0 {
@@ -353,9 +404,12 @@ func (d *decoder) coefficients(c *component) int {
 				}
 				return -1
 			}
-			d.block[unzig[k]] = (e >> 16) * q[k]
+			d.block[unzig[k&63]&63] = (e >> 16) * q[k&63] // & 63: k is less, and the compiler knows
 			last = k
 			continue
+		}
+		if n < 32 {
+			acc, n = b.fill(acc, n)
 		}
 		symbol, length := ac.symbol(acc)
 		if length == 0 {
@@ -376,7 +430,7 @@ func (d *decoder) coefficients(c *component) int {
 		if k += run; k > 63 {
 			return -1
 		}
-		d.block[unzig[k]] = extend(acc, size) * q[k]
+		d.block[unzig[k&63]&63] = extend(acc, size) * q[k&63]
 		acc, n = acc<<size, n-int(size)
 		last = k
 	}

@@ -54,6 +54,7 @@ func same(t testing.TB, b []byte) {
 	if err != nil {
 		return
 	}
+	defer Free(got) // so that the next one finds its pixels
 	if got.Bounds() != want.Bounds() {
 		t.Fatalf("%v, want %v", got.Bounds(), want.Bounds())
 	}
@@ -170,11 +171,17 @@ func TestTransforms(t *testing.T) {
 		for range r.IntN(64) {
 			b[r.IntN(64)] = int32(r.IntN(4096) - 2048)
 		}
-		var got, want [64]byte
-		whole(&b, got[:], 8)
-		wholeGo(&b, want[:], 8)
-		if got != want {
-			t.Fatalf("%v: %v, want %v", b, got, want)
+		for name, f := range map[string][2]func(*[64]int32, []byte, int){"whole": {whole, wholeGo}, "four": {four, fourGo}} {
+			var got, want [64]byte
+			left := b
+			f[0](&left, got[:], 8)
+			f[1](&b, want[:], 8)
+			if got != want {
+				t.Fatalf("%s of %v: %v, want %v", name, b, got, want)
+			}
+			if left != [64]int32{} {
+				t.Fatalf("%s left %v", name, left)
+			}
 		}
 	}
 }

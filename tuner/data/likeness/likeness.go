@@ -43,6 +43,7 @@ func Of(b []byte, maxPixels int) (*Print, error) {
 	p := &Print{SHA: sha256.Sum256(b), Width: full.X, Height: full.Y, Format: format}
 	var rgb [3 * side * side]byte
 	dataset.Square(rgb[:], img, format, side, side, dataset.Stretch, dataset.Bilinear)
+	dataset.Free(img)
 	for i := range side * side {
 		r, g, b := rgb[3*i], rgb[3*i+1], rgb[3*i+2]
 		p.grey[i] = uint8((299*int(r) + 587*int(g) + 114*int(b) + 500) / 1000)

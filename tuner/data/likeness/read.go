@@ -1,6 +1,7 @@
 package likeness
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -51,12 +52,20 @@ func one(path string) (*Print, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
+	b := contents.Get().(*bytes.Buffer)
+	defer contents.Put(b)
+	b.Reset()
+	if info, err := f.Stat(); err == nil && info.Size() <= maxFile {
+		b.Grow(int(info.Size()) + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(io.LimitReader(f, maxFile+1)); err != nil {
 		return nil, err
 	}
-	if len(b) > maxFile {
+	if b.Len() > maxFile {
 		return nil, fmt.Errorf("larger than %d MiB", maxFile>>20)
 	}
-	return Of(b, maxPixels)
+	return Of(b.Bytes(), maxPixels)
 }
+
+// contents takes files, one after the other.
+var contents = sync.Pool{New: func() any { return new(bytes.Buffer) }}
