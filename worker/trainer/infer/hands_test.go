@@ -4,9 +4,11 @@ package infer
 
 import (
 	"errors"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -119,6 +121,18 @@ func TestParts(t *testing.T) {
 		}
 		return nil
 	}); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A precision that the processor lacks is refused in words, before the file is
+// read.
+func TestFP16NeedsAGPU(t *testing.T) {
+	var f *Fault
+	if _, err := Open("none.pth", torchx.CPU, torchx.FP16, 1, slog.New(slog.DiscardHandler)); !errors.As(err, &f) || !strings.Contains(err.Error(), "bf16") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Open("none.pth", torchx.CPU, torchx.BF16, 1, slog.New(slog.DiscardHandler)); !errors.As(err, &f) || !strings.Contains(err.Error(), "none.pth") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -44,6 +44,9 @@ func fault(format string, a ...any) error { return &Fault{fmt.Errorf(format, a..
 // are those that the caller's operations use (torchx.SetThreads); large batches
 // share them out.
 func Open(path string, device torchx.Device, p torchx.Precision, threads int, log *slog.Logger) (*Predictor, error) {
+	if p == torchx.FP16 && !device.CUDA() {
+		return nil, fault("processing.precision: fp16 needs a GPU; on a CPU take bf16, or fp32")
+	}
 	state, err := checkpoint.OpenState(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault("model.checkpoint: there is no %s%s", path, suggest(path))
