@@ -119,7 +119,7 @@ func (e *Env) infer(c *ucli.Context) error {
 		return err
 	}
 	if !c.Bool("quiet") {
-		e.inferred(out)
+		e.inferred(out, conf.String("mode"))
 		for _, h := range hints {
 			e.say("MLflow: %s", h)
 		}
@@ -265,7 +265,10 @@ func (e *Env) askTracking(c *ucli.Context, conf *config.Config) error {
 }
 
 // inferred says in a few lines what came of it.
-func (e *Env) inferred(o *inference.Outcome) {
+func (e *Env) inferred(o *inference.Outcome, mode string) {
+	if mode == inference.ExplainWrong && o.Images == 0 && o.Skipped == 0 {
+		e.say("the evaluation has no mistakes: there is nothing to explain")
+	}
 	if o.Accuracy != nil {
 		e.say("accuracy %.2f %%, macro F1 %.4f on %s", 100**o.Accuracy, *o.MacroF1, counted(o.Evaluated, "image"))
 	}

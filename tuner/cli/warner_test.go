@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"atelier/common/inference"
 )
 
 // Many skipped images are ten lines and a word, and advice is given once.
@@ -24,6 +26,26 @@ func TestWarningsOfManyImages(t *testing.T) {
 	for _, once := range []string{"more images are skipped", "atelier data cleanup FOLDER", "does not say its image size", "nearly full"} {
 		if n := strings.Count(text, once); n != 1 {
 			t.Errorf("%q is said %d times:\n%s", once, n, text)
+		}
+	}
+}
+
+// What came of a run is said in words that fit it.
+func TestOutcomesInWords(t *testing.T) {
+	for want, c := range map[string]struct {
+		mode string
+		o    inference.Outcome
+	}{
+		"no mistakes": {inference.ExplainWrong, inference.Outcome{Files: []string{"a.jsonl"}}},
+		"1 image in 1.5s, 2 pictures\nwrote inference.log, gradcam_a.png, class_comparison_a.png\n": {inference.ExplainSingle,
+			inference.Outcome{Images: 1, Pictures: 2, Seconds: 1.5, Files: []string{"inference.log"}, Drawn: []string{"gradcam_a.png", "class_comparison_a.png"}}},
+		"9 images in 1.5s, 9 pictures\nwrote inference.log, heatmaps/, suspicious/\n": {inference.Production,
+			inference.Outcome{Images: 9, Pictures: 9, Seconds: 1.5, Files: []string{"inference.log"}, Drawn: []string{"heatmaps/1.png", "suspicious/2.png", "heatmaps/3.png", "heatmaps/4.png", "heatmaps/5.png"}}},
+	} {
+		var said strings.Builder
+		(&Env{Err: &said}).inferred(&c.o, c.mode)
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("%q, want %q", said.String(), want)
 		}
 	}
 }
