@@ -187,11 +187,40 @@ func TestTuneHere(t *testing.T) {
 	if r.Status != "finished" || r.Completed != 6 || len(r.Trials) != 6 || again == 0 {
 		t.Errorf("%s, %d of %d trials complete, %d runs beyond the first", r.Status, r.Completed, len(r.Trials), again)
 	}
+	if _, stderr, code := atelier(t, ctx, nil, "tune", "--resume", folder); code != 1 || !strings.Contains(stderr, "has ended (finished)") {
+		t.Errorf("gone on with at the end: exit %d:\n%s", code, stderr)
+	}
+
+	// With more trials it goes on after its end, with what it knows.
+	if _, stderr, code := atelier(t, ctx, nil, "tune", "--resume", folder, "--trials", "6"); code != 1 || !strings.Contains(stderr, "budget of 6 trials in all: name more") {
+		t.Errorf("as many trials: exit %d:\n%s", code, stderr)
+	}
+	if _, stderr, code := atelier(t, ctx, nil, "tune", "--no-mlflow", "--resume", folder, "--trials", "8"); code != 0 {
+		t.Fatalf("two trials more: exit %d:\n%s", code, stderr)
+	}
+	longer := readTuning(t, folder)
+	if longer.Status != "finished" || longer.Completed != 8 || len(longer.Trials) != 8 || longer.Sweep != r.Sweep {
+		t.Fatalf("%s, %d of %d trials complete, sweep %s, was %s", longer.Status, longer.Completed, len(longer.Trials), longer.Sweep, r.Sweep)
+	}
+	for i, x := range longer.Trials {
+		if i < 6 && fmt.Sprint(x) != fmt.Sprint(r.Trials[i]) {
+			t.Errorf("%+v, was %+v", x, r.Trials[i])
+		}
+		if st, err := os.Stat(filepath.Join(folder, x.Model)); x.Model == "" || err != nil || st.Size() == 0 {
+			t.Errorf("model of trial %d: %q, %v", x.Trial, x.Model, err)
+		}
+	}
+
+	// Whoever does not want that keeps the logs alone.
+	errs.Reset()
+	if err := tuneIn(ctx, dir, &errs, "--no-mlflow", "--overwrite", "--trials", "1", "--set", "local.keep=false").Run(); err != nil {
+		t.Fatalf("%v\n%s", err, errs.String())
+	}
 	if left, _ := filepath.Glob(filepath.Join(folder, "resume/cluster/*")); len(left) != 1 || filepath.Base(left[0]) != "logs" {
 		t.Errorf("left of the cluster: %q", left)
 	}
-	if _, stderr, code := atelier(t, ctx, nil, "tune", "--resume", folder); code != 1 || !strings.Contains(stderr, "has ended (finished)") {
-		t.Errorf("gone on with at the end: exit %d:\n%s", code, stderr)
+	if _, stderr, code := atelier(t, ctx, nil, "tune", "--resume", folder, "--trials", "2"); code != 1 || !strings.Contains(stderr, "local.keep: false") {
+		t.Errorf("without its data: exit %d:\n%s", code, stderr)
 	}
 }
 

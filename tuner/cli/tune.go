@@ -42,7 +42,7 @@ func (e *Env) tuneCommand() *ucli.Command {
 		&ucli.BoolFlag{Name: "mlflow", Usage: "track the tuning with MLflow"},
 		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints_tuning/<model>/<search_method>)"},
-		&ucli.BoolFlag{Name: "resume", Usage: "go on with the tuning in DIR; without DIR, with the newest that has not ended"},
+		&ucli.BoolFlag{Name: "resume", Usage: "go on with the tuning in DIR (longer: --trials N); without DIR, with the newest that has not ended"},
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier tuning in the folder"},
 		&ucli.BoolFlag{Name: "local", Usage: "tune on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
@@ -56,12 +56,14 @@ func (e *Env) tuneCommand() *ucli.Command {
 			"tracking. A value is taken from its flag, else from the environment (ATELIER_TUNE_TRIALS=30), else\n" +
 			"from the answers, else from the configuration file, else (data folders and training settings) from\n" +
 			train.ConfigFile + ", else it is the default. An interrupt, or a kill, loses nothing that was\n" +
-			"trained: --resume goes on. In a cluster an interrupt ends the watching; --resume watches again.",
+			"trained: --resume goes on. In a cluster an interrupt ends the watching; --resume watches again.\n" +
+			"--resume DIR --trials N gives a tuning, also one that has ended, N trials in all.",
 		Flags: flags, Action: e.tune}, 0, 1,
 		"atelier tune", "atelier tune --quick --model vanilla --data run/facades --no-mlflow",
 		"atelier tune --config conf/tuning_config.yaml --model resnet18 --mlflow",
 		"atelier tune --model vanilla --search-method genetic --trials 60 --set space.lr.high=0.03 --set image_size=96",
-		"atelier tune --resume", "atelier tune --resume checkpoints_tuning/vanilla/genetic")
+		"atelier tune --resume", "atelier tune --resume checkpoints_tuning/vanilla/genetic",
+		"atelier tune --resume checkpoints_tuning/vanilla/genetic --trials 90")
 }
 
 func (e *Env) tune(c *ucli.Context) error {

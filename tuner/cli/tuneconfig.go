@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"atelier/common/config"
@@ -115,7 +116,7 @@ func (e *Env) tuneSwitches(c *ucli.Context, conf *tune.Config) error {
 
 // resumeTuning reads the tuning that is gone on with.
 func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption, error) {
-	takes := []string{"resume", "no-plots", "mlflow", "no-mlflow", "shared", "trainer-bin", "quiet", "q", "addr", "timeout", "retry-for"}
+	takes := []string{"resume", "trials", "no-plots", "mlflow", "no-mlflow", "shared", "trainer-bin", "quiet", "q", "addr", "timeout", "retry-for"}
 	for _, f := range c.LocalFlagNames() {
 		if !slices.Contains(takes, f) {
 			return nil, usage("tune: --resume goes on as the tuning began; it does not take --%s", f)
@@ -125,7 +126,17 @@ func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption
 	if dir != "" {
 		dir = e.path(dir)
 	}
-	r, err := tune.Resume(dir, e.Dir, conf)
+	trials := int64(0)
+	if text := c.String("trials"); text != "" {
+		var err error
+		if trials, err = strconv.ParseInt(text, 10, 64); err != nil || trials < 1 {
+			return nil, usage("tune: --trials %s: want a whole number from 1 on, all trials together", text)
+		}
+		if dir == "" {
+			return nil, usage("tune: --resume --trials %d: name the folder too: --resume DIR --trials %d", trials, trials)
+		}
+	}
+	r, err := tune.Resume(dir, e.Dir, trials, conf)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ const (
 	specFile   = "spec.yaml"
 	lockFile   = ".lock"
 	clusterDir = "cluster"
+	dataDir    = "c1" // in it: the coordinator's
 
 	savedFormat = 1
 )
@@ -188,12 +189,14 @@ type Resumption struct {
 	Addresses string // of the cluster it runs on; "" = this machine
 	Base      string
 	saved     *saved
+	trials    int64 // wanted in all; 0 = as many as it has
 }
 
 // Resume reads what an earlier sitting left in a folder and sets the keys it
 // was run with. Without a folder it is the newest tuning below base that has
-// not ended.
-func Resume(dir, base string, c *Config) (*Resumption, error) {
+// not ended. With trials, the tuning gets so many in all, also one that has
+// ended.
+func Resume(dir, base string, trials int64, c *Config) (*Resumption, error) {
 	if dir == "" {
 		var err error
 		if dir, err = newest(absolute(base, c.String(keyFolder))); err != nil {
@@ -208,7 +211,12 @@ func Resume(dir, base string, c *Config) (*Resumption, error) {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
 	if s.Status != statusRunning {
-		return nil, fmt.Errorf("--resume: the tuning in %s has ended (%s): its report is there; --overwrite makes a new one", dir, s.Status)
+		if trials == 0 {
+			return nil, fmt.Errorf("--resume: the tuning in %s has ended (%s): its report is there; --trials N, more than it had, goes on with it, --overwrite makes a new one", dir, s.Status)
+		}
+		if _, err := os.Stat(filepath.Join(dir, resumeDir, clusterDir, dataDir)); s.Addresses == "" && err != nil {
+			return nil, fmt.Errorf("--resume: the data of the tuning in %s were removed when it ended (local.keep: false): it cannot go on; --overwrite makes a new one", dir)
+		}
 	}
 	for key, v := range s.Values {
 		if n, ok := v.(json.Number); ok {
@@ -222,7 +230,12 @@ func Resume(dir, base string, c *Config) (*Resumption, error) {
 			return nil, fmt.Errorf("--resume: %s: %w", dir, err)
 		}
 	}
-	return &Resumption{Folder: dir, Sweep: s.Sweep, Addresses: s.Addresses, Base: s.Base, saved: s}, nil
+	if trials > 0 {
+		if err := c.Set(KeyTrials, trials, config.Flag, "--trials"); err != nil {
+			return nil, err
+		}
+	}
+	return &Resumption{Folder: dir, Sweep: s.Sweep, Addresses: s.Addresses, Base: s.Base, saved: s, trials: trials}, nil
 }
 
 // newest finds the tuning below a folder that was begun last and has not ended.
@@ -254,5 +267,5 @@ func escape(path string) string {
 
 // Plan is a resumed tuning's.
 func (r *Resumption) Plan(c *Config) *Plan {
-	return &Plan{Config: c, Model: c.String(KeyModel), Method: c.String(KeyMethod), Folder: r.Folder, base: r.Base, again: r.saved}
+	return &Plan{Config: c, Model: c.String(KeyModel), Method: c.String(KeyMethod), Folder: r.Folder, base: r.Base, again: r.saved, trials: r.trials}
 }

@@ -71,7 +71,7 @@ func TestSubset(t *testing.T) {
 // The newest tuning that has not ended is gone on with, with its settings.
 func TestResumeFindsTheNewest(t *testing.T) {
 	base := t.TempDir()
-	if _, err := Resume("", base, New()); err == nil || !strings.Contains(err.Error(), "no tuning below") {
+	if _, err := Resume("", base, 0, New()); err == nil || !strings.Contains(err.Error(), "no tuning below") {
 		t.Error(err)
 	}
 	for i, x := range []struct{ name, status string }{{"vanilla/random", "running"}, {"resnet18/bayesian", "running"}, {"resnet18/genetic", "finished"}} {
@@ -93,15 +93,25 @@ func TestResumeFindsTheNewest(t *testing.T) {
 		}
 	}
 	c := New()
-	r, err := Resume("", base, c)
+	r, err := Resume("", base, 0, c)
 	if err != nil || r.Sweep != "s-1" || c.Bool(KeyPlots) || c.Float(KeyTrials) != 7 || c.String(KeyModel) != "vanilla" {
 		t.Errorf("%+v, %v, %v", r, err, c.Get(KeyTrials))
 	}
-	if r, err := Resume(filepath.Join(base, "checkpoints_tuning/vanilla/random/resume"), base, New()); err != nil || r.Sweep != "s-0" {
+	if r, err := Resume(filepath.Join(base, "checkpoints_tuning/vanilla/random/resume"), base, 0, New()); err != nil || r.Sweep != "s-0" {
 		t.Error(r, err)
 	}
-	if _, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/genetic"), base, New()); err == nil || !strings.Contains(err.Error(), "has ended (finished)") {
+	if _, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/genetic"), base, 0, New()); err == nil || !strings.Contains(err.Error(), "has ended (finished)") {
 		t.Error(err)
+	}
+	if _, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/genetic"), base, 9, New()); err == nil || !strings.Contains(err.Error(), "data of the tuning") {
+		t.Error(err)
+	}
+	if err := os.MkdirAll(filepath.Join(base, "checkpoints_tuning/resnet18/genetic/resume/cluster/c1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c = New()
+	if r, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/genetic"), base, 9, c); err != nil || r.Plan(c).trials != 9 || c.Float(KeyTrials) != 9 {
+		t.Error(r, err)
 	}
 	f, err := hold(filepath.Join(base, "checkpoints_tuning/vanilla/random"))
 	if err != nil {

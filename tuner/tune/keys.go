@@ -34,6 +34,7 @@ const (
 	keyMetric     = "objective.metric"
 	keyDirection  = "objective.direction"
 	keyTime       = "max_time"
+	keyKeep       = "local.keep"
 	keyGridPoints = "grid_points"
 	keyTrainer    = "trainer"
 	keySave       = "save_models"
@@ -89,6 +90,7 @@ func Keys() []config.Key {
 		{Name: "local.slots", Default: "auto", Check: slots},
 		{Name: "local.threads", Default: int64(0), Check: positive(0, "a whole number from 0 (shared evenly) on")},
 		{Name: "local.redis", Default: "auto", Check: oneOf("auto", "on", "off")},
+		{Name: keyKeep, Default: true, Check: yes},
 		{Name: KeyTracking, Default: true, Check: yes},
 		{Name: KeyTrackingURI, Check: text("an address such as http://127.0.0.1:5000, or a folder")},
 		{Name: KeyExperiment, Default: mlflow.TuningExperiment, Check: text("a name")},

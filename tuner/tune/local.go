@@ -75,8 +75,8 @@ func (s *sitting) startLocal(ctx context.Context) (*local.Cluster, error) {
 		ExtraArgs: map[string][]string{"worker": args}})
 }
 
-// clearLocal removes the cluster's data once all that matters is written. Logs
-// stay.
+// clearLocal removes the cluster's data once all that matters is written, where
+// nobody wants to go on with it. Logs stay.
 func (f *folder) clearLocal() error {
 	entries, err := os.ReadDir(f.resume(clusterDir))
 	if errors.Is(err, os.ErrNotExist) {

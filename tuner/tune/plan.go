@@ -33,6 +33,7 @@ type Plan struct {
 	space  *yaml.Node
 	subset [2]int // images a class for training and validation; 0 = all
 	again  *saved // of a tuning that is gone on with
+	trials int64  // that it shall have in all; 0 = as many as it has
 }
 
 // Wishes are what the command line says beside the configuration.

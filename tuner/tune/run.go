@@ -113,7 +113,7 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		api, shared = cluster.Client(), cluster.SharedDir
 		err = s.sit(ctx, api, shared, cluster)
 		// Of a sweep that failed everything stays: the trainers' logs say why.
-		whole = s.saved != nil && s.saved.Status != statusRunning && s.saved.Status != "failed"
+		whole = s.saved != nil && s.saved.Status != statusRunning && s.saved.Status != "failed" && !s.plan.Config.Bool(keyKeep)
 		return s.result, err
 	}
 	return s.result, s.sit(ctx, api, shared, nil)
@@ -159,6 +159,9 @@ func (s *sitting) follow(ctx context.Context, api *client.Client) error {
 			return err
 		}
 		s.result.Sweep = r.Msg.GetSweep()
+		if err := s.extend(ctx, api); err != nil {
+			return err
+		}
 	}
 	s.o.Watch.Begin(s.plan, s.result.Sweep)
 	s.tracked = func(context.Context, string, []string) {}
@@ -235,6 +238,36 @@ func (s *sitting) submit(ctx context.Context, api *client.Client) error {
 	s.result.Sweep = r.Msg.GetSweep()
 	s.saved.Sweep = s.result.Sweep.GetId()
 	return s.folder.save(s.saved)
+}
+
+// extend gives a sweep that is gone on with as many trials as were asked for.
+func (s *sitting) extend(ctx context.Context, api *client.Client) error {
+	had := s.result.Sweep.GetBudgetTrials()
+	more := s.plan.trials - had
+	switch {
+	case s.plan.trials == 0 || more == 0 && s.saved.Status == statusRunning:
+		return nil
+	case had == 0:
+		return fmt.Errorf("--trials %d: the tuning has no budget of trials: it tries its whole grid", s.plan.trials)
+	case more <= 0:
+		return fmt.Errorf("--trials %d: the tuning has a budget of %d trials in all: name more", s.plan.trials, had)
+	}
+	// It is to be gone on with from now on, also if this ends before the cluster answers.
+	was := *s.saved
+	s.saved.Status, s.saved.Values[KeyTrials] = statusRunning, s.plan.Config.Get(KeyTrials).Data
+	if err := s.folder.save(s.saved); err != nil {
+		return err
+	}
+	r, err := api.Sweeps.ExtendSweep(ctx, connect.NewRequest(&v1.ExtendSweepRequest{RequestId: fmt.Sprintf("%s-%d", s.saved.RequestID, s.plan.trials), Id: s.saved.Sweep, AddTrials: more}))
+	if err != nil {
+		if connect.CodeOf(err) == connect.CodeFailedPrecondition { // as ended as before
+			s.saved.Status = was.Status
+			err = errors.Join(err, s.folder.save(s.saved))
+		}
+		return err
+	}
+	s.result.Sweep = r.Msg.GetSweep()
+	return nil
 }
 
 // slotsOf counts the slots of workers that take trials.
