@@ -224,6 +224,49 @@ func TestTuneHere(t *testing.T) {
 	}
 }
 
+// A tuning on this machine keeps its leaderboard in a Redis of its own, where
+// one is installed.
+func TestTuneHereWithRedis(t *testing.T) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("no redis-server: apt-get install redis-server")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	dir := tuningFolder(t)
+	folder := filepath.Join(dir, "out")
+	var errs strings.Builder
+	cmd := tuneIn(ctx, dir, &errs, "--no-mlflow", "--out", "out", "--trials", "60", "--set", "local.redis=on")
+	must(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if !reports(t, ctx, folder, ended, 9) { // two trials of four epochs have ended
+		t.Fatalf("ended too early: %s\n%s", cmd.ProcessState, errs.String())
+	}
+	var at struct{ API string }
+	b, err := os.ReadFile(filepath.Join(folder, "resume/cluster/c1.address.json"))
+	must(t, err)
+	must(t, json.Unmarshal(b, &at))
+	var run struct{ Sweep string }
+	b, err = os.ReadFile(filepath.Join(folder, "resume/run.json"))
+	must(t, err)
+	must(t, json.Unmarshal(b, &run))
+	for {
+		out, stderr, code := atelier(t, ctx, nil, "--addr", at.API, "leaderboard", run.Sweep, "-o", "json", "--source", "redis")
+		if code == 0 && strings.Contains(stderr, "redis") && strings.Count(out, `"rank"`) > 0 {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("no rows in Redis: exit %d, %s\n%s", code, out, stderr)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	must(t, cmd.Process.Signal(syscall.SIGINT))
+	<-ended
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("interrupted: exit %d:\n%s", code, errs.String())
+	}
+}
+
 // With a cluster addressed the sweep runs there and goes on when nobody
 // watches; its report comes here, and to MLflow.
 func TestTuneInACluster(t *testing.T) {

@@ -106,7 +106,7 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 				text = app.Name + ": " + text
 			}
 			e.say("%s", text)
-			if code == client.ExitError || code == client.ExitRefused || code == client.ExitNoLeader {
+			if code == client.ExitError || code == client.ExitSweepFailed || code == client.ExitRefused || code == client.ExitNoLeader {
 				e.advise(text)
 			}
 		}

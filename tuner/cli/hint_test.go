@@ -69,7 +69,7 @@ func TestHints(t *testing.T) {
 		"wrong key":         {[]string{"data", "scrape", "raw", "--class", "gothic", "--key-file", wrong, "--endpoint", serp.URL}, "serpapi.com/manage-api-key"},
 		"quota":             {[]string{"data", "scrape", "raw", "--class", "gothic", "--key-file", key, "--endpoint", serp.URL}, "goes on where this one ended"},
 		"no coordinator":    {[]string{"--addr", "127.0.0.1:1", "--retry-for", "10ms", "sweep", "list"}, "atelier-coordinator --bootstrap"},
-		"port in use":       {[]string{"serve", "--checkpoint", "best_model.pth", "--listen", taken.Addr().String(), "--trainer-bin", filepath.Join(dir, "killed")}, "ss -ltnp"},
+		"port in use":       {[]string{"serve", "--listen", taken.Addr().String(), "--trainer-bin", filepath.Join(dir, "killed")}, "ss -ltnp"},
 		"no checkpoint":     {[]string{"weights", "convert", "nosuch.pth", "x.safetensors"}, "ls checkpoints/*/best_model.pth"},
 		"killed":            {append(infer, filepath.Join(dir, "killed")), "--set processing.batch_size=8"},
 		"GPU memory":        {append(infer, filepath.Join(dir, "cuda")), "nvidia-smi"},

@@ -149,7 +149,7 @@ func (e *Env) trackTuning(store mlflow.Store, experiment string, bar *tuneBar) f
 			err := t.finish(ctx, time.Minute, true)
 			bar.clear()
 			if err != nil {
-				e.say("warning: MLflow: %s", err)
+				e.warner(bar.clear)(fmt.Sprintf("MLflow: %s", err))
 			} else if !bar.quiet {
 				for _, line := range store.Hint() {
 					e.say("MLflow: %s", line)
@@ -157,6 +157,22 @@ func (e *Env) trackTuning(store mlflow.Store, experiment string, bar *tuneBar) f
 			}
 		}
 	}
+}
+
+// failed are the trials that failed, each cause once, with the first that
+// had it.
+func failed(r *tune.Result) (out []string) {
+	if r.Report == nil {
+		return nil
+	}
+	said := map[string]bool{}
+	for _, t := range r.Report.Trials {
+		if t.Status == "failed" && !said[t.Failure] {
+			said[t.Failure] = true
+			out = append(out, fmt.Sprintf("trial %d failed: %s", t.Number, dash(t.Failure)))
+		}
+	}
+	return out
 }
 
 // tuned says how a tuning ended.
@@ -169,8 +185,14 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) er
 		}
 		return err
 	}
-	for _, w := range r.Warnings {
-		bar.say("warning: %s", w)
+	if !bar.quiet {
+		warn := e.warner(bar.clear)
+		for _, w := range r.Warnings {
+			warn(w)
+		}
+		for _, text := range failed(r) {
+			warn(text)
+		}
 	}
 	folder := e.relative(r.Folder)
 	again := "atelier tune --resume " + folder
