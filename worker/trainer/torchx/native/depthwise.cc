@@ -2,11 +2,9 @@
 // kernel for many of these shapes and takes a general, slow one.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <ATen/autocast_mode.h>
-#include <torch/version.h>
-
 #include <vector>
 
+#include "native/convolve.h"
 #include "native/rows.h"
 
 using namespace torchx;
@@ -14,14 +12,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 namespace {
-
-bool autocasts() {
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
-  return at::autocast::is_autocast_enabled(at::kCPU);
-#else
-  return at::autocast::is_cpu_enabled();
-#endif
-}
 
 // [c,1,k,k] -> [k*k, c].
 at::Tensor taps_first(const at::Tensor &weight) {
@@ -90,26 +80,10 @@ class DepthwiseFunction : public torch::autograd::Function<DepthwiseFunction> {
 
 }  // namespace
 
-extern "C" {
+namespace torchx {
 
-tx_error tx_convolve(tx_tensor t, tx_tensor weight, tx_tensor bias, int64_t stride, int64_t padding, int64_t groups, tx_tensor *out) {
-  return guard([&] {
-    auto &x = in(t);
-    auto &w = in(weight);
-    int64_t k = w.dim() == 4 ? w.size(2) : 0;
-    bool depthwise = !bias && groups > 1 && w.dim() == 4 && w.size(0) == groups && w.size(1) == 1 && w.size(3) == k &&
-                     (k == 3 || k == 5 || k == 7) && x.dim() == 4 && x.size(1) == groups && w.scalar_type() == at::kFloat &&
-                     padding >= 0 && x.size(2) + 2 * padding >= k && x.size(3) + 2 * padding >= k;
-    // Under autocast a float32 input would become bfloat16: libtorch's way then.
-    bool cast = x.scalar_type() == at::kFloat && autocasts();
-    if (depthwise && rows_of_channels(x) && !cast) {
-      give(out, DepthwiseFunction::apply(x, w, stride, padding));
-      return;
-    }
-    c10::optional<at::Tensor> b;
-    if (bias) b = in(bias);
-    give(out, at::conv2d(x, w, b, {stride, stride}, {padding, padding}, {1, 1}, groups));
-  });
+at::Tensor depthwise_convolution(const at::Tensor &x, const at::Tensor &weight, int64_t stride, int64_t padding) {
+  return DepthwiseFunction::apply(x, weight, stride, padding);
 }
 
-}  // extern "C"
+}  // namespace torchx

@@ -1,6 +1,12 @@
 // The loops of isa_*.h, compiled for AVX-512, for AVX2 and plainly; the CPU chooses at the first call.
 #include "native/kernels.h"
 
+#include <type_traits>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
 #define TX_LOOPS(T)                                                                                                   \
   Loops<T> {                                                                                                          \
     norm_sums<T>, norm_apply<T>, norm_back_sums<T>, norm_back_apply<T>, plane_sums<T>, plane_apply<T>,                \
@@ -56,6 +62,18 @@ namespace avx512 {
 #undef TX_BODY
 static const Kernels table = {"avx512", TX_LOOPS(float), TX_LOOPS(Bf16)};
 }  // namespace avx512
+namespace floats {
+#define TX_PAIRS 0
+#include "native/isa_product.h"
+}  // namespace floats
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+namespace pairs {
+#define TX_PAIRS 1
+#include "native/isa_product.h"
+}  // namespace pairs
 #pragma GCC pop_options
 #endif
 
@@ -79,5 +97,29 @@ const Loops<float> &loops<float>() { return kernels().f32; }
 
 template <>
 const Loops<Bf16> &loops<Bf16>() { return kernels().bf16; }
+
+template <>
+const Products<float> *products<float>() {
+#ifdef TX_WIDE
+  static const bool fits = kernels().f32.norm_sums == avx512::table.f32.norm_sums;
+  return fits ? &floats::products_table : nullptr;
+#else
+  return nullptr;
+#endif
+}
+
+template <>
+const Products<Bf16> *products<Bf16>() {
+#ifdef TX_WIDE
+  static const bool fits = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    bool tiles = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1);  // AMX-BF16
+    return products<float>() && __builtin_cpu_supports("avx512bf16") && !tiles;
+  }();
+  return fits ? &pairs::products_table : nullptr;
+#else
+  return nullptr;
+#endif
+}
 
 }  // namespace torchx

@@ -56,6 +56,36 @@ struct Loops {
   void (*row_add)(const T *x, const float *p, T *y, int64_t rows, int64_t c);
 };
 
+// Part of a product's inner dimension: units of 32 bits (a float, or two bfloat16) of a left panel [units, height] and a right
+// panel [units, 32].
+struct Stretch {
+  const int32_t *a, *b;
+  int64_t units;
+};
+
+// Matrix products of T with sums in float. Packing takes values (T) or weights (float) and fills up with zeros.
+template <typename T>
+struct Products {
+  static constexpr int64_t per = 4 / sizeof(T);       // values in a unit
+  static constexpr int64_t columns = 32, tallest = 12;  // of a tile
+  // rows of n values, stride apart -> [units of n, width], rows <= width
+  void (*pack_rows)(const T *x, int64_t stride, int64_t rows, int64_t n, int64_t width, int32_t *out);
+  // rows of n <= width values -> [units of rows, width]
+  void (*pack_pairs)(const T *x, int64_t stride, int64_t rows, int64_t n, int64_t width, int32_t *out);
+  void (*pack_weight_rows)(const float *x, int64_t stride, int64_t rows, int64_t n, int64_t width, int32_t *out);
+  void (*pack_weight_pairs)(const float *x, int64_t stride, int64_t rows, int64_t n, int64_t width, int32_t *out);
+  // out[rows <= height, columns <= 32] = the stretches' products summed + start[columns], or, add, that is added to float.
+  void (*values)(int64_t height, const Stretch *s, int64_t count, T *out, int64_t stride, int64_t rows, int64_t columns,
+                 const float *start, bool add);
+  void (*floats)(int64_t height, const Stretch *s, int64_t count, float *out, int64_t stride, int64_t rows, int64_t columns,
+                 const float *start, bool add);
+};
+
+// NULL where this CPU lacks the instructions (AVX-512, for Bf16 also AVX512-BF16), and for Bf16 where it has better ones that
+// oneDNN uses (AMX).
+template <typename T>
+const Products<T> *products();
+
 struct Kernels {
   const char *name;
   Loops<float> f32;
