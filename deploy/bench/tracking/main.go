@@ -2,8 +2,11 @@
 // training without tracking, with an mlruns folder and with a tracking server
 // on this machine, in turn. It prints a Markdown table.
 //
-// Absolute figures drift on a shared machine, hence the turns: the figure is
-// the median, over the rounds, of the ratio to the untracked training beside it.
+// Absolute figures drift on a shared machine, hence the turns: untracked
+// trainings stand before and after each tracked one, and the figure is the ratio
+// to the mean of these two, in which a steady drift is none. Over the rounds it
+// is told with two standard errors of its mean: where these are 1 % or less, the
+// run can tell a difference of 1 %.
 package main
 
 import (
@@ -50,8 +53,8 @@ func main() {
 	flag.StringVar(&s.atelier, "atelier", "bin/atelier", "the command")
 	flag.StringVar(&s.trainer, "trainer", "bin/atelier-trainer", "its trainer")
 	flag.IntVar(&s.images, "images", 1000, "pictures to train on")
-	flag.IntVar(&s.epochs, "epochs", 40, "epochs of a training")
-	flag.IntVar(&s.rounds, "rounds", 7, "rounds")
+	flag.IntVar(&s.epochs, "epochs", 20, "epochs of a training")
+	flag.IntVar(&s.rounds, "rounds", 10, "rounds of four trainings and one more")
 	flag.Parse()
 	s.images -= s.images % len(synth.DefaultStyles) // as many of each style
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -91,36 +94,82 @@ func measure(ctx context.Context, s settings) (err error) {
 		{"mlruns folder", []string{"--mlflow", "--set", "mlflow.tracking_uri=" + filepath.Join(s.dir, "mlruns")}},
 		{"tracking server", []string{"--mlflow", "--set", "mlflow.tracking_uri=" + server.URL}},
 	}
-	order := []int{0, 1, 2}
-	got := make([][]one, len(sides))
 	if _, err := train(ctx, s, data, sides[0].args); err != nil { // packs the pictures, warms the disk
 		return err
 	}
-	for round := range s.rounds {
-		for _, i := range order {
-			x, err := train(ctx, s, data, sides[i].args)
-			if err != nil {
-				return fmt.Errorf("%s: %w", sides[i].name, err)
-			}
-			got[i] = append(got[i], x)
-			log.Printf("round %d: %-16s %8.0f images/s, %.2f s of the processor, %.2f s", round+1, sides[i].name, x.rate, x.cpu, x.wall)
+	next := func(i int) (one, error) {
+		x, err := train(ctx, s, data, sides[i].args)
+		if err != nil {
+			return x, fmt.Errorf("%s: %w", sides[i].name, err)
 		}
-		order = append(order[1:], order[0]) // nobody is always first
-		slices.Reverse(order)
+		log.Printf("%-16s %8.0f images/s, %.2f s of the processor, %.2f s", sides[i].name, x.rate, x.cpu, x.wall)
+		return x, nil
 	}
-	fmt.Printf("vanilla at 32 px, batch 32, 1 thread, %d pictures, %d epochs, %d rounds in turn, %d cores, %s\n\n", s.images, s.epochs, s.rounds, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02"))
-	fmt.Println("| | images/s in epochs (median) | over no tracking | smallest to largest | processor, s (median) | over no tracking | whole command, s (median) | over no tracking |")
-	fmt.Println("|---|---|---|---|---|---|---|---|")
-	for i, side := range sides {
-		var rates, walls, cpus, rate, wall, cpu []float64
-		for r, x := range got[i] {
-			base := got[0][r]
-			rates, walls, cpus = append(rates, x.rate), append(walls, x.wall), append(cpus, x.cpu)
-			rate, wall, cpu = append(rate, x.rate/base.rate), append(wall, x.wall/base.wall), append(cpu, x.cpu/base.cpu)
+	began := time.Now()
+	before, err := next(0)
+	if err != nil {
+		return err
+	}
+	plain := []one{before}
+	tracked, ratios := make([][]one, len(sides)), make([][]one, len(sides))
+	for round := range s.rounds {
+		order := []int{1, 2}
+		if round%2 != 0 {
+			slices.Reverse(order)
 		}
-		fmt.Printf("| %s | %.0f | %.4f | %.4f to %.4f | %.2f | %.4f | %.2f | %.4f |\n", side.name, median(rates), median(rate), slices.Min(rate), slices.Max(rate), median(cpus), median(cpu), median(walls), median(wall))
+		for _, i := range order {
+			x, err := next(i)
+			if err != nil {
+				return err
+			}
+			after, err := next(0)
+			if err != nil {
+				return err
+			}
+			plain, tracked[i] = append(plain, after), append(tracked[i], x)
+			ratios[i] = append(ratios[i], one{2 * x.rate / (before.rate + after.rate), 2 * x.wall / (before.wall + after.wall), 2 * x.cpu / (before.cpu + after.cpu)})
+			before = after
+		}
+		log.Printf("round %d of %d, %.0f s so far", round+1, s.rounds, time.Since(began).Seconds())
+	}
+	fmt.Printf("vanilla at 32 px, batch 32, 1 thread, %d pictures, %d epochs, %d rounds, each tracked training between two without, %d cores, %s\n\n", s.images, s.epochs, s.rounds, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02"))
+	fmt.Println("| | images/s in epochs (median) | over no tracking | processor, s (median) | over no tracking | whole command, s (median) | over no tracking |")
+	fmt.Println("|---|---|---|---|---|---|---|")
+	parts := []func(one) float64{func(x one) float64 { return x.rate }, func(x one) float64 { return x.cpu }, func(x one) float64 { return x.wall }}
+	tracked[0] = plain
+	for i, side := range sides {
+		fmt.Printf("| %s |", side.name)
+		for k, part := range parts {
+			fmt.Printf(" %.*f | %s |", []int{0, 2, 2}[k], median(of(tracked[i], part)), spread(of(ratios[i], part)))
+		}
+		fmt.Println()
 	}
 	return nil
+}
+
+func of(all []one, part func(one) float64) (v []float64) {
+	for _, x := range all {
+		v = append(v, part(x))
+	}
+	return v
+}
+
+// spread is the mean of ratios and two standard errors of it, and the median.
+func spread(v []float64) string {
+	switch len(v) {
+	case 0:
+		return "1"
+	case 1:
+		return fmt.Sprintf("%.4f", v[0])
+	}
+	mean, square := 0.0, 0.0
+	for _, x := range v {
+		mean += x / float64(len(v))
+	}
+	for _, x := range v {
+		square += (x - mean) * (x - mean)
+	}
+	return fmt.Sprintf("%.4f ± %.4f, median %.4f", mean, 2*math.Sqrt(square/float64(len(v)-1)/float64(len(v))), median(v))
 }
 
 func median(v []float64) float64 {
