@@ -199,3 +199,23 @@ func TestMetadataNamesItsClasses(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// The web app does not start with a checkpoint that is none.
+func TestServeWantsAModel(t *testing.T) {
+	dir := t.TempDir()
+	trained := filepath.Join(dir, "checkpoints", "resnet18_ep3", "best_model.pth")
+	if err := os.MkdirAll(filepath.Dir(trained), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{trained, filepath.Join(dir, "notes.txt")} {
+		if err := os.WriteFile(file, []byte("words"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := run(t, dir, "serve", "--checkpoint", "resnet.pth", "--listen", "127.0.0.1:0"); r.code != 3 || !strings.Contains(r.err, "there is checkpoints/resnet18_ep3/best_model.pth") {
+		t.Errorf("%+v", r)
+	}
+	if r := run(t, dir, "serve", "--checkpoint", "notes.txt", "--listen", "127.0.0.1:0"); r.code != 1 || !strings.Contains(r.err, "not a checkpoint") {
+		t.Errorf("%+v", r)
+	}
+}
