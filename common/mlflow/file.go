@@ -114,9 +114,7 @@ func (s *fileStore) Experiment(ctx context.Context, name string) (string, error)
 	}
 	var id string
 	err = s.locked(ctx, func() (err error) {
-		if id, err = s.experiment(name); err != nil || id != "" {
-			return err
-		}
+		// Another process may have come in between, and made its experiment.
 		if fresh {
 			if other, err := s.experiment("Default"); err != nil {
 				return err
@@ -125,10 +123,9 @@ func (s *fileStore) Experiment(ctx context.Context, name string) (string, error)
 					return err
 				}
 			}
-			if name == "Default" {
-				id = "0"
-				return nil
-			}
+		}
+		if id, err = s.experiment(name); err != nil || id != "" {
+			return err
 		}
 		if id, err = newExperimentID(); err != nil {
 			return err
