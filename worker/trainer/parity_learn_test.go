@@ -37,13 +37,10 @@ func ratesOf(arch string) followed {
 	case strings.HasPrefix(arch, "efficientnet"):
 		return followed{1e-5, 2e-5}
 	case strings.HasPrefix(arch, "vgg"):
-		switch arch {
-		case "vgg13", "vgg16":
-			return followed{1e-3, 1e-5}
-		case "vgg19":
-			return followed{3e-4, 3e-6}
+		if arch == "vgg11" {
+			return followed{1e-3, 3e-5}
 		}
-		return followed{1e-3, 3e-5}
+		return followed{3e-4, 3e-6} // deeper, and without normalisations
 	case arch == "resnet18", arch == "resnet34":
 		return followed{1e-4, 5e-5}
 	}
