@@ -123,10 +123,11 @@ build() {
     done >"$work/torchx.cc"
     "$cxx" $flags -c "$work/gotorch.cc" -o "$work/gotorch.o" & first=$!
     "$cxx" $flags -O3 -Wno-psabi -c "$native/native/kernels.cc" -o "$work/kernels.o" & second=$!
-    "$cxx" $flags -c "$work/torchx.cc" -o "$work/torchx.o" || { wait $first $second || true; die "torchx did not compile"; }
+    # at::parallel_for is a template: without OpenMP here its body would run on one thread.
+    "$cxx" $flags -fopenmp -c "$work/torchx.cc" -o "$work/torchx.o" || { wait $first $second || true; die "torchx did not compile"; }
     wait $first || die "gotorch's sources did not compile against this libtorch"
     wait $second || die "torchx's loops did not compile"
-    "$cxx" -shared -o "$work/libcgotorch.so" "$work/gotorch.o" "$work/torchx.o" "$work/kernels.o" $libs "-Wl,-rpath,$rpath" -Wl,-z,defs -pthread
+    "$cxx" -shared -o "$work/libcgotorch.so" "$work/gotorch.o" "$work/torchx.o" "$work/kernels.o" $libs "-Wl,-rpath,$rpath" -Wl,-z,defs -fopenmp
     link_archives
     mv "$work/libcgotorch.so" "$out/libcgotorch.so"
     rm -rf "$work"

@@ -132,6 +132,14 @@ func MemoryFromHere() { C.tx_memory_from_here() }
 // SetThreads sets how many threads an operation called from here may use.
 func SetThreads(n int) error { return check(C.tx_set_threads(C.int(n))) }
 
+// Hands tells how many threads share a loop of this library's own that is called
+// from here: what SetThreads set, if it was built with OpenMP as libtorch was.
+func Hands() (n int, err error) {
+	var hands C.int64_t
+	err = check(C.tx_hands(&hands))
+	return int(hands), err
+}
+
 // HasBF16 tells whether this CPU multiplies bfloat16 in hardware.
 func HasBF16() bool { return C.tx_has_bf16() != 0 }
 

@@ -28,6 +28,7 @@ tx_error tx_init(void);             /* allocator; once, before the first tensor 
 void tx_memory(uint64_t *live, uint64_t *peak); /* bytes of tensors on the CPU made since tx_init: now, and at most */
 void tx_memory_from_here(void);     /* the peak is that from here on */
 tx_error tx_set_threads(int n);     /* of the calling thread and the pools it starts */
+tx_error tx_hands(int64_t *hands);  /* how many threads share a loop of ours, called from here */
 int tx_has_bf16(void);              /* 1 if this CPU multiplies bf16 in hardware */
 tx_error tx_device_ready(const char *device); /* "cpu", "cuda:0": an error says why it cannot be used */
 tx_error tx_synchronize(const char *device);

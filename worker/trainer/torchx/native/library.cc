@@ -1,8 +1,12 @@
 // Library-wide settings, thread modes, random state.
 #include <malloc.h>
 
+#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <torch/version.h>
+
+#include <algorithm>
+#include <vector>
 
 #include "native/common.h"
 #include "native/kernels.h"
@@ -40,6 +44,14 @@ tx_error tx_init(void) {
 
 tx_error tx_set_threads(int n) {
   return guard([&] { torch::set_num_threads(n); });
+}
+
+tx_error tx_hands(int64_t *hands) {
+  return guard([&] {
+    std::vector<int64_t> took(at::get_num_threads(), 0);
+    at::parallel_for(0, took.size(), 1, [&](int64_t from, int64_t to) { took[at::get_thread_num()] += to - from; });
+    *hands = std::count_if(took.begin(), took.end(), [](int64_t n) { return n > 0; });
+  });
 }
 
 int tx_has_bf16(void) {
