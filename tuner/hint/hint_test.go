@@ -23,7 +23,7 @@ func TestCases(t *testing.T) {
 		"mlflow.tracking_uri: http://127.0.0.1:5000: dial tcp: connect: connection refused":                     "tracking server",
 		"no coordinator answers at 127.0.0.1:7600 (11 attempts): dial tcp 127.0.0.1:7600: connection refused":   "no coordinator",
 		"write /data/x: no space left on device":                                                                "no space left",
-		"mkdir /root/x: permission denied":                                                                      "permission",
+		"mkdir /data/x: permission denied":                                                                      "permission",
 		"image folder x has no class folders: put the pictures of each class into a subfolder":                  "no pictures",
 		"read the spec: open spec.yaml: no such file or directory":                                              "",
 		"sweep s-k3v9q2ma is not there":                                                                         "",

@@ -111,11 +111,7 @@ func doubles(t *testing.T, x torchx.Tensor) []float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, int(i.Len())*i.DType.Size())
-	if err := torchx.CopyOut(x, b); err != nil {
-		t.Fatal(err)
-	}
-	out := make([]float64, i.Len())
+	b, out := raw(t, x), make([]float64, i.Len())
 	for k := range out {
 		switch i.DType {
 		case torchx.F64:
