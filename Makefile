@@ -19,7 +19,7 @@ export LIBTORCH
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data fuzz parity proto clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data gpu-check gpu-test gpu-test-programs fuzz parity proto clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -99,6 +99,15 @@ bench-inference: test-deps build ## production mode beside PyTorch one image at 
 bench-data: test-deps programs ## cleanup and packing beside Python; what cleanup finds: make bench-data DATA_FLAGS="-parts faults"
 	@mkdir -p build
 	CGO_ENABLED=0 $(GO) build -o build/bench-data ./deploy/bench/data && build/bench-data $(DATA_FLAGS)
+
+gpu-check: ## the trainer built for CUDA on a machine without a GPU, in a Debian 13 of its own (root, 7 GB): make gpu-check GPU_CHECK_FLAGS="-run X ./worker/trainer/"
+	deploy/libtorch/gpu-check.sh $(GPU_CHECK_FLAGS)
+
+gpu-test-programs: build ## what gpu-test needs on a GPU machine without Go, in build/gpu-test; carry the checkout and that folder there
+	deploy/libtorch/gpu-test.sh --programs
+
+gpu-test: ## on a machine with a GPU: the library against its libtorch or PyTorch, tests on the device, images a second beside PyTorch
+	deploy/libtorch/gpu-test.sh
 
 FUZZTIME ?= 20s
 fuzz: ## every fuzz test for FUZZTIME

@@ -57,6 +57,7 @@ type bench struct {
 	models, precisions []string
 	sizes, threads     []int
 	batch, rounds      int
+	device             string // of the steps; empty: the CPU
 	block              time.Duration
 	again              bool
 	seeds              seedOptions
@@ -116,6 +117,7 @@ func run() error {
 	sizes := flag.String("sizes", "64,224", "sides of the images, pixels, a comma list")
 	threads := flag.String("threads", strconv.Itoa(runtime.NumCPU()), "threads of a process, a comma list")
 	flag.IntVar(&b.batch, "batch", 32, "images a step")
+	flag.StringVar(&b.device, "device", "", "where the steps are done, e.g. cuda; the other parts choose as a training does")
 	flag.IntVar(&b.rounds, "rounds", 3, "turns each side takes")
 	flag.DurationVar(&b.block, "block", time.Second, "how long a turn lasts, about; never less than a step")
 	b.seeds.flags(flag.CommandLine)

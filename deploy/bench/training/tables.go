@@ -39,11 +39,16 @@ func throughputTables(j *journal) string {
 		}
 	}
 	var out strings.Builder
-	threads := map[int]bool{}
+	type place struct {
+		threads int
+		device  string
+	}
+	told := map[place]bool{}
 	for _, m := range found {
-		if !threads[m.Threads] {
-			threads[m.Threads] = true
-			out.WriteString(threadTables(m.Threads, rowsOf(found, m.Threads)))
+		at := place{m.Threads, m.Device}
+		if !told[at] {
+			told[at] = true
+			out.WriteString(threadTables(m.Threads, rowsOf(found, m.Threads, m.Device)))
 		}
 	}
 	return out.String() + j.conditions("steps")
@@ -51,14 +56,19 @@ func throughputTables(j *journal) string {
 
 // parseKey reads what point.key wrote.
 func parseKey(key string, p *point) bool {
-	n, err := fmt.Sscanf(key, "steps model=%s size=%d batch=%d threads=%d precision=%s", &p.Model, &p.Size, &p.Batch, &p.Threads, &p.Precision)
+	before, device, elsewhere := strings.Cut(key, " device=")
+	n, err := fmt.Sscanf(before, "steps model=%s size=%d batch=%d threads=%d precision=%s", &p.Model, &p.Size, &p.Batch, &p.Threads, &p.Precision)
+	p.Device = ""
+	if elsewhere {
+		p.Device = device
+	}
 	return err == nil && n == 5 && p.key() == key
 }
 
 // rowsOf keeps the order in which points were measured, small images first.
-func rowsOf(found []measured, threads int) (rows []row) {
+func rowsOf(found []measured, threads int, device string) (rows []row) {
 	for _, m := range found {
-		if m.Threads != threads {
+		if m.Threads != threads || m.Device != device {
 			continue
 		}
 		p := m.point
@@ -88,6 +98,9 @@ func threadTables(threads int, rows []row) string {
 		unit = "thread"
 	}
 
+	if d := rows[0].Device; d != "" {
+		unit += " and " + d
+	}
 	fmt.Fprintf(&out, "### %d %s, batch %d: images a second, ours / PyTorch = ratio\n\n", threads, unit, rows[0].Batch)
 	out.WriteString("| model | px | fp32, default layout | fp32, channels_last | bf16, default layout | bf16, channels_last |\n|---|---|---|---|---|---|\n")
 	for _, r := range rows {

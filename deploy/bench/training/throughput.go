@@ -17,10 +17,15 @@ type point struct {
 	Batch     int    `json:"batch"`
 	Threads   int    `json:"threads"`
 	Precision string `json:"precision"`
+	Device    string `json:"device,omitempty"` // empty: the CPU
 }
 
 func (p point) key() string {
-	return fmt.Sprintf("steps model=%s size=%d batch=%d threads=%d precision=%s", p.Model, p.Size, p.Batch, p.Threads, p.Precision)
+	key := fmt.Sprintf("steps model=%s size=%d batch=%d threads=%d precision=%s", p.Model, p.Size, p.Batch, p.Threads, p.Precision)
+	if p.Device != "" {
+		key += " device=" + p.Device
+	}
+	return key
 }
 
 var layouts = []string{"default", "channels_last"}
@@ -50,7 +55,7 @@ func throughputPart(ctx context.Context, b *bench) error {
 		for _, size := range b.sizes {
 			for _, model := range b.models {
 				for _, precision := range b.precisions {
-					p := point{model, size, b.batch, threads, precision}
+					p := point{model, size, b.batch, threads, precision, b.device}
 					if err := measure(b, p.key(), func() (steps, error) { return b.takeTurns(ctx, p) }); err != nil {
 						return err
 					}
@@ -143,6 +148,9 @@ func (b *bench) stepsCommand(who, layout string, p point) []string {
 	args := []string{b.trainer, "bench", "--paced"}
 	if who == "pytorch" {
 		args = []string{b.python, b.peer("steps.py")}
+	}
+	if p.Device != "" {
+		args = append(args, "--device", p.Device)
 	}
 	return append(args, "--model", p.Model, "--size", strconv.Itoa(p.Size), "--batch", strconv.Itoa(p.Batch), "--threads", strconv.Itoa(p.Threads),
 		"--precision", p.Precision, "--layout", layout, "--warmup", "1")

@@ -56,10 +56,12 @@ func TestShares(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	p := point{"resnet18", 64, 32, 2, "bf16"}
+	p := point{"resnet18", 64, 32, 2, "bf16", ""}
 	var q point
-	if !parseKey(p.key(), &q) || p != q {
-		t.Errorf("%q read as %+v", p.key(), q)
+	for _, p := range []point{p, {"resnet50", 224, 128, 2, "bf16", "cuda:1"}, p} {
+		if !parseKey(p.key(), &q) || p != q {
+			t.Errorf("%q read as %+v", p.key(), q)
+		}
 	}
 	cores := 0
 	q = point{}
@@ -137,14 +139,14 @@ func TestTables(t *testing.T) {
 			s.Rates["ours "+layout], s.Rates["pytorch "+layout] = []float64{ours, ours, ours}, []float64{peer, peer, peer}
 			s.Peak["ours "+layout], s.Peak["pytorch "+layout] = 100, 400
 		}
-		if err := j.add(point{model, size, 32, 2, precision}.key(), time.Unix(0, 0), 0.25, s); err != nil {
+		if err := j.add(point{model, size, 32, 2, precision, ""}.key(), time.Unix(0, 0), 0.25, s); err != nil {
 			t.Fatal(err)
 		}
 	}
 	add("resnet18", 64, "fp32", 150, 100)
 	add("resnet18", 64, "bf16", 90, 100)
 	add("vanilla", 64, "fp32", 600, 400)
-	if err := j.add(point{"mobilenet_v2", 64, 32, 2, "bf16"}.key(), time.Unix(0, 0), 0.25, steps{Auto: "channels_last",
+	if err := j.add(point{"mobilenet_v2", 64, 32, 2, "bf16", ""}.key(), time.Unix(0, 0), 0.25, steps{Auto: "channels_last",
 		Rates: map[string][]float64{"ours default": {300}, "ours channels_last": {310}}, Peak: map[string]float64{"ours default": 100, "ours channels_last": 100},
 		Fault: map[string]string{"pytorch default": "not implemented", "pytorch channels_last": "not implemented"}}); err != nil {
 		t.Fatal(err)

@@ -15,15 +15,17 @@ p.add_argument("--classes", type=int, default=5)
 p.add_argument("--threads", type=int, default=2)
 p.add_argument("--layout", choices=["default", "channels_last"], default="default")
 p.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+p.add_argument("--device", default="cpu")
 p.add_argument("--warmup", type=int, default=2)
 a = p.parse_args()
 
 torch.set_num_threads(a.threads)
 torch.manual_seed(0)
 build = VanillaCNN if a.model == "vanilla" else getattr(torchvision.models, a.model)
-model = build(num_classes=a.classes).train()
-x = torch.randn(a.batch, 3, a.size, a.size)
-y = torch.arange(a.batch) % a.classes
+kind = a.device.split(":")[0]
+model = build(num_classes=a.classes).train().to(a.device)
+x = torch.randn(a.batch, 3, a.size, a.size, device=a.device)
+y = (torch.arange(a.batch) % a.classes).to(a.device)
 if a.layout == "channels_last":
     model = model.to(memory_format=torch.channels_last)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -34,10 +36,12 @@ criterion = torch.nn.CrossEntropyLoss()
 def steps(n):
     for _ in range(n):
         optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.precision == "bf16"):
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=a.precision == "bf16"):
             loss = criterion(model(x), y)
         loss.backward()
         optimizer.step()
+    if kind == "cuda":
+        torch.cuda.synchronize()
 
 
 steps(a.warmup)
