@@ -11,7 +11,9 @@ import (
 type View struct {
 	index     uint64
 	clusterID string
-	members   []Member // by id
+	former    []string  // ids of the clusters this one was recovered from, oldest first
+	members   []Member  // by id
+	removed   []removed // members that were taken off, oldest first
 	drained   []string // sorted
 	requests  requestLog
 	sweeps    vector[*Sweep]

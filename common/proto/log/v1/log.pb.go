@@ -1661,6 +1661,7 @@ type SetMember struct {
 	ApiAddress    string                 `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
 	GossipAddress string                 `protobuf:"bytes,4,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	ClusterId     string                 `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	FolderId      string                 `protobuf:"bytes,10,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"` // of the member's data folder; empty = leave the one known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1730,6 +1731,14 @@ func (x *SetMember) GetClusterId() string {
 	return ""
 }
 
+func (x *SetMember) GetFolderId() string {
+	if x != nil {
+		return x.FolderId
+	}
+	return ""
+}
+
+// The member's data folder may never come back.
 type DropMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1889,16 +1898,18 @@ func (*Record_Trial) isRecord_Record() {}
 func (*Record_Footer) isRecord_Record() {}
 
 type Header struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Version        uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Index          uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	ClusterId      string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Members        []*SetMember           `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
-	Drained        []string               `protobuf:"bytes,5,rep,name=drained,proto3" json:"drained,omitempty"`
-	Requests       []string               `protobuf:"bytes,6,rep,name=requests,proto3" json:"requests,omitempty"` // remembered request ids, oldest first
-	RequestResults []string               `protobuf:"bytes,7,rep,name=request_results,json=requestResults,proto3" json:"request_results,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Version          uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Index            uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	ClusterId        string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Members          []*SetMember           `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
+	Drained          []string               `protobuf:"bytes,5,rep,name=drained,proto3" json:"drained,omitempty"`
+	Requests         []string               `protobuf:"bytes,6,rep,name=requests,proto3" json:"requests,omitempty"` // remembered request ids, oldest first
+	RequestResults   []string               `protobuf:"bytes,7,rep,name=request_results,json=requestResults,proto3" json:"request_results,omitempty"`
+	Removed          []*RemovedMember       `protobuf:"bytes,30,rep,name=removed,proto3" json:"removed,omitempty"`                                             // oldest first
+	FormerClusterIds []string               `protobuf:"bytes,31,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // of the clusters this one was recovered from, oldest first
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Header) Reset() {
@@ -1980,6 +1991,72 @@ func (x *Header) GetRequestResults() []string {
 	return nil
 }
 
+func (x *Header) GetRemoved() []*RemovedMember {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *Header) GetFormerClusterIds() []string {
+	if x != nil {
+		return x.FormerClusterIds
+	}
+	return nil
+}
+
+type RemovedMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	FolderId      string                 `protobuf:"bytes,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovedMember) Reset() {
+	*x = RemovedMember{}
+	mi := &file_log_v1_log_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovedMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovedMember) ProtoMessage() {}
+
+func (x *RemovedMember) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
+func (*RemovedMember) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RemovedMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemovedMember) GetFolderId() string {
+	if x != nil {
+		return x.FolderId
+	}
+	return ""
+}
+
 type SweepRecord struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Spec           *CreateSweep           `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -2002,7 +2079,7 @@ type SweepRecord struct {
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2091,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2104,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -2167,7 +2244,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2256,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2269,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -2406,7 +2483,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2495,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2508,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -2492,7 +2569,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2581,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2594,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -2673,7 +2750,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"8\n" +
 	"\bSetDrain\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x14\n" +
-	"\x05drain\x18\x02 \x01(\bR\x05drain\"\xa5\x01\n" +
+	"\x05drain\x18\x02 \x01(\bR\x05drain\"\xc2\x01\n" +
 	"\tSetMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -2681,7 +2758,9 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"apiAddress\x12%\n" +
 	"\x0egossip_address\x18\x04 \x01(\tR\rgossipAddress\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x05 \x01(\tR\tclusterId\"\x1c\n" +
+	"cluster_id\x18\x05 \x01(\tR\tclusterId\x12\x1b\n" +
+	"\tfolder_id\x18\n" +
+	" \x01(\tR\bfolderId\"\x1c\n" +
 	"\n" +
 	"DropMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xe0\x01\n" +
@@ -2690,7 +2769,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x05sweep\x18\x02 \x01(\v2\x1b.atelier.log.v1.SweepRecordH\x00R\x05sweep\x123\n" +
 	"\x05trial\x18\x03 \x01(\v2\x1b.atelier.log.v1.TrialRecordH\x00R\x05trial\x120\n" +
 	"\x06footer\x18\x04 \x01(\v2\x16.atelier.log.v1.FooterH\x00R\x06footerB\b\n" +
-	"\x06record\"\xeb\x01\n" +
+	"\x06record\"\xd2\x02\n" +
 	"\x06Header\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -2699,7 +2778,12 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\amembers\x18\x04 \x03(\v2\x19.atelier.log.v1.SetMemberR\amembers\x12\x18\n" +
 	"\adrained\x18\x05 \x03(\tR\adrained\x12\x1a\n" +
 	"\brequests\x18\x06 \x03(\tR\brequests\x12'\n" +
-	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\"\xda\x03\n" +
+	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\x127\n" +
+	"\aremoved\x18\x1e \x03(\v2\x1d.atelier.log.v1.RemovedMemberR\aremoved\x12,\n" +
+	"\x12former_cluster_ids\x18\x1f \x03(\tR\x10formerClusterIds\"<\n" +
+	"\rRemovedMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\tfolder_id\x18\x02 \x01(\tR\bfolderId\"\xda\x03\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -2777,7 +2861,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: atelier.log.v1.Entry
 	(*Command)(nil),         // 1: atelier.log.v1.Command
@@ -2802,23 +2886,24 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*DropMember)(nil),      // 20: atelier.log.v1.DropMember
 	(*Record)(nil),          // 21: atelier.log.v1.Record
 	(*Header)(nil),          // 22: atelier.log.v1.Header
-	(*SweepRecord)(nil),     // 23: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),     // 24: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),     // 25: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),          // 26: atelier.log.v1.Footer
-	(*v1.Objective)(nil),    // 27: atelier.v1.Objective
-	(*v1.Constraint)(nil),   // 28: atelier.v1.Constraint
-	(v1.TrialStatus)(0),     // 29: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),       // 30: atelier.v1.Metric
-	(v1.SweepAction)(0),     // 31: atelier.v1.SweepAction
-	(*v1.Origin)(nil),       // 32: atelier.v1.Origin
-	(v1.ProposalSource)(0),  // 33: atelier.v1.ProposalSource
-	(*v1.RunEvent)(nil),     // 34: atelier.v1.RunEvent
-	(v1.Verdict)(0),         // 35: atelier.v1.Verdict
-	(v1.SweepStatus)(0),     // 36: atelier.v1.SweepStatus
-	(*v1.Run)(nil),          // 37: atelier.v1.Run
-	(*v1.Checkpoint)(nil),   // 38: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),      // 39: atelier.v1.Finding
+	(*RemovedMember)(nil),   // 23: atelier.log.v1.RemovedMember
+	(*SweepRecord)(nil),     // 24: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),     // 25: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),     // 26: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),          // 27: atelier.log.v1.Footer
+	(*v1.Objective)(nil),    // 28: atelier.v1.Objective
+	(*v1.Constraint)(nil),   // 29: atelier.v1.Constraint
+	(v1.TrialStatus)(0),     // 30: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),       // 31: atelier.v1.Metric
+	(v1.SweepAction)(0),     // 32: atelier.v1.SweepAction
+	(*v1.Origin)(nil),       // 33: atelier.v1.Origin
+	(v1.ProposalSource)(0),  // 34: atelier.v1.ProposalSource
+	(*v1.RunEvent)(nil),     // 35: atelier.v1.RunEvent
+	(v1.Verdict)(0),         // 36: atelier.v1.Verdict
+	(v1.SweepStatus)(0),     // 37: atelier.v1.SweepStatus
+	(*v1.Run)(nil),          // 38: atelier.v1.Run
+	(*v1.Checkpoint)(nil),   // 39: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),      // 40: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
@@ -2839,38 +2924,39 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	27, // 18: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	28, // 18: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
 	3,  // 19: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	27, // 20: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	28, // 21: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	28, // 20: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	29, // 21: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
 	4,  // 22: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	29, // 23: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	30, // 24: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	31, // 25: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	32, // 26: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	33, // 27: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	34, // 28: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	35, // 29: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	30, // 23: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	31, // 24: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	32, // 25: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	33, // 26: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	34, // 27: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	35, // 28: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	36, // 29: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
 	22, // 30: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	23, // 31: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	24, // 32: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	26, // 33: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	24, // 31: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	25, // 32: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	27, // 33: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
 	19, // 34: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	2,  // 35: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	36, // 36: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	29, // 37: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	37, // 38: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	38, // 39: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	35, // 40: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	25, // 41: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	39, // 42: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	33, // 43: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	32, // 44: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	23, // 35: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	2,  // 36: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	37, // 37: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	30, // 38: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	38, // 39: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	39, // 40: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	36, // 41: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	26, // 42: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	40, // 43: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	34, // 44: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	33, // 45: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -2909,7 +2995,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
