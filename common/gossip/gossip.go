@@ -210,8 +210,7 @@ func (p *Pool) keepJoined() {
 	for first := true; ; first = false {
 		pause := rejoinEvery
 		if targets := p.targets(); len(targets) > 0 {
-			_, err := p.list.Join(targets)
-			if err != nil {
+			if err := p.join(targets); err != nil {
 				if why := keyTrouble(err.Error()); why != "" {
 					p.sparse.Warn("seed/"+why, "gossip: no seed takes this node in: "+why, "seeds", targets)
 				}
@@ -230,6 +229,31 @@ func (p *Pool) keepJoined() {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// join tries all targets side by side: one on a machine that is off must not
+// hold up the others. The error is that of the last, when none answers.
+func (p *Pool) join(targets []string) error {
+	errs := make(chan error, len(targets))
+	for _, a := range targets {
+		go func() {
+			_, err := p.list.Join([]string{a})
+			errs <- err
+		}()
+	}
+	var last error
+	joined := false
+	for range targets {
+		if err := <-errs; err != nil {
+			last = err
+		} else {
+			joined = true
+		}
+	}
+	if joined {
+		return nil
+	}
+	return last
 }
 
 // targets are the addresses worth trying: seeds that no live peer has, and

@@ -120,6 +120,16 @@ func newFolderID() string {
 	return "f-" + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }
 
+// MarkRemoved writes down that the folder may not be used any more.
+func MarkRemoved(dir, why string) error {
+	id, err := ReadIdentity(dir)
+	if err != nil {
+		return err
+	}
+	id.Removed = why
+	return WriteIdentity(dir, id)
+}
+
 // RemovedError says that this node was taken off its cluster for good.
 type RemovedError struct{ Why string }
 

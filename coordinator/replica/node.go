@@ -134,10 +134,6 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	if err := settleIdentity(&cfg); err != nil {
-		folder.release()
-		return nil, fmt.Errorf("open replica: %w", err)
-	}
 	n := &Node{cfg: cfg, sparse: sparselog.New(cfg.Logger, refusalEvery, nil), folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
 	store, err := openStore(cfg.LogStore, filepath.Join(cfg.DataDir, "log"), cfg.Logger)
 	if err != nil {
@@ -163,7 +159,6 @@ func (n *Node) start() error {
 	if err != nil {
 		return fmt.Errorf("snapshots in %s: %w", n.cfg.DataDir, err)
 	}
-	n.transport = newTransport(newStream(n, n.cfg.Listener), logger)
 
 	notify := make(chan bool, 16)
 	rc := raft.DefaultConfig()
@@ -185,11 +180,19 @@ func (n *Node) start() error {
 		return fmt.Errorf("read the state in %s: %w", n.cfg.DataDir, err)
 	}
 	if n.cfg.Bootstrap && !n.hadState {
+		_, nowhere := raft.NewInmemTransport(raft.ServerAddress(n.cfg.Advertise))
 		alone := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: rc.LocalID, Address: raft.ServerAddress(n.cfg.Advertise)}}}
-		if err := raft.BootstrapCluster(rc, logs, n.store, snapshots, n.transport, alone); err != nil {
+		if err := raft.BootstrapCluster(rc, logs, n.store, snapshots, nowhere, alone); err != nil {
 			return fmt.Errorf("begin a cluster: %w", err)
 		}
 	}
+	// After the log of a new cluster has its first entry: should the process end
+	// between the two, the folder is one that began a cluster and led it never,
+	// and not one that lost its log.
+	if err := settleIdentity(&n.cfg); err != nil {
+		return err
+	}
+	n.transport = newTransport(newStream(n, n.cfg.Listener), logger)
 	n.raft, err = raft.NewRaft(rc, &fsm{machine: n.machine, feed: &n.feed, restores: &n.restores, log: n.log}, logs, n.store, snapshots, n.transport)
 	if err != nil {
 		n.transport.Close()

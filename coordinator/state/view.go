@@ -14,7 +14,7 @@ type View struct {
 	former    []string  // ids of the clusters this one was recovered from, oldest first
 	members   []Member  // by id
 	removed   []removed // members that were taken off, oldest first
-	drained   []string // sorted
+	drained   []string  // sorted
 	requests  requestLog
 	sweeps    vector[*Sweep]
 	byID      map[string]int // position in sweeps; copied before a change once a View has it
