@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"atelier/coordinator/replica"
 )
 
@@ -115,7 +117,7 @@ func describe(out io.Writer, data string, found replica.Found) {
 
 // agreed asks a person; a program has to say --yes.
 func agreed(stdin *os.File, out io.Writer, id string) error {
-	if st, err := stdin.Stat(); err != nil || st.Mode()&os.ModeCharDevice == 0 {
+	if _, err := unix.IoctlGetTermios(int(stdin.Fd()), unix.TCGETS); err != nil {
 		return errors.New("nothing was changed: say --yes to do it")
 	}
 	fmt.Fprintf(out, "Type the coordinator's id (%s) to do it: ", id)
