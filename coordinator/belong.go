@@ -183,10 +183,9 @@ func (m *Main) join(ctx context.Context, needless func() bool) error {
 			Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip,
 			ClusterId: m.node.Identity().ClusterID, FolderId: m.node.Identity().FolderID, HasState: m.node.HasState(),
 		}))
-		switch connect.CodeOf(err) {
-		case connect.CodeFailedPrecondition, connect.CodeInvalidArgument:
-			var refusal *connect.Error
-			if errors.As(err, &refusal) && refusal.Meta().Get(atelierv1.RemovedHeader) != "" {
+		var refusal *connect.Error
+		if errors.As(err, &refusal) && refusal.Meta().Get(atelierv1.ClusterHeader) == m.node.Identity().ClusterID && refusal.Code() == connect.CodeFailedPrecondition {
+			if refusal.Meta().Get(atelierv1.RemovedHeader) != "" {
 				m.removed(refusal.Message())
 				return true, &replica.RemovedError{Why: refusal.Message()}
 			}

@@ -81,7 +81,7 @@ func TestRecoverOfALostMajority(t *testing.T) {
 		t.Errorf("a worker of the old cluster: %v, %v", resp, err)
 	}
 	_, err := beat("c-another")
-	wantCode(t, "a worker of another cluster", err, connect.CodeFailedPrecondition, "belongs to cluster c-another")
+	wantCode(t, "a worker of another cluster", err, connect.CodeUnavailable, "belongs to cluster c-another")
 
 	// The others are back with their folders, and are a cluster of their own.
 	a1 := startProcess(t, dir, "a1", "--join", p.at.Gossip)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -94,6 +95,8 @@ type belonging struct {
 	home   *home
 	joined func(cluster string) // a leader has said which cluster it is
 	refuse func(error)          // another cluster answers: ends the worker
+
+	served atomic.Bool // the own cluster has answered since the start
 }
 
 func (b *belonging) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
@@ -101,25 +104,38 @@ func (b *belonging) Heartbeat(ctx context.Context, req *connect.Request[atelierv
 	req.Msg.ClusterId = mine
 	resp, err := b.Coordinator.Heartbeat(ctx, req)
 	if err != nil {
-		if connect.CodeOf(err) == connect.CodeFailedPrecondition && mine != "" {
-			b.refuse(err)
+		var e *connect.Error
+		if errors.As(err, &e) && mine != "" {
+			if other := e.Meta().Get(atelierv1.ClusterHeader); other != "" && other != mine {
+				return nil, b.strange(err)
+			}
 		}
 		return nil, err
 	}
 	theirs := resp.Msg.Cluster
-	if theirs.GetId() == "" || theirs.GetId() == mine {
+	switch {
+	case theirs.GetId() == "" || theirs.GetId() == mine:
+		b.served.Store(true)
 		return resp, nil
-	}
-	if mine != "" && !slices.Contains(theirs.GetFormerIds(), mine) {
-		err := fmt.Errorf("data folder %s belongs to cluster %s, cluster %s answers: give the worker the addresses of its own cluster, or an empty --data folder", filepath.Dir(b.home.path), mine, theirs.GetId())
-		b.refuse(err)
-		return nil, err
+	case mine != "" && !slices.Contains(theirs.GetFormerIds(), mine):
+		return nil, b.strange(fmt.Errorf("data folder %s belongs to cluster %s, cluster %s answers: give the worker the addresses of its own cluster, or an empty --data folder", filepath.Dir(b.home.path), mine, theirs.GetId()))
 	}
 	if err := b.home.change(func(r *homeRecord) { r.Cluster = theirs.GetId() }); err != nil {
 		return nil, err
 	}
 	b.joined(theirs.GetId())
+	b.served.Store(true)
 	return resp, nil
+}
+
+// strange is what another cluster's answer comes to. At the start the worker was
+// given wrong addresses; later one of them has gone to another cluster, and the
+// client asks the next.
+func (b *belonging) strange(err error) error {
+	if !b.served.Load() {
+		b.refuse(err)
+	}
+	return err
 }
 
 // follow keeps what gossip shows: it teaches the client where the coordinators'

@@ -166,7 +166,7 @@ func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRe
 	case view.Removed(m.FolderId), m.HasState && !member && !s.votes(m.Id):
 		// Members of earlier versions that were removed are known by their state
 		// alone: who joins has none before it stands in the list.
-		return nil, wasRemoved(m.Id, view.ClusterID())
+		return nil, signed(wasRemoved(m.Id, view.ClusterID()), view.ClusterID())
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
@@ -174,7 +174,7 @@ func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRe
 	if _, err := s.write(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
 		Id: m.Id, RaftAddress: m.RaftAddress, ApiAddress: m.ApiAddress, GossipAddress: m.GossipAddress, FolderId: m.FolderId,
 	}}}); err != nil {
-		return nil, err
+		return nil, signed(err, view.ClusterID())
 	}
 	if err := s.cfg.Cluster.AddMember(ctx, m.Id, m.RaftAddress); err != nil {
 		return nil, unavailable(err)

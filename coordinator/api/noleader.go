@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -65,4 +66,13 @@ func wasRemoved(id, cluster string) error {
 	e := connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s was removed from cluster %s: to take the machine back, empty its --data folder and --join anew", id, cluster))
 	e.Meta().Set(atelierv1.RemovedHeader, "1")
 	return e
+}
+
+// signed puts the cluster's id on a refusal.
+func signed(err error, cluster string) error {
+	var e *connect.Error
+	if errors.As(err, &e) {
+		e.Meta().Set(atelierv1.ClusterHeader, cluster)
+	}
+	return err
 }

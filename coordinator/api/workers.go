@@ -26,7 +26,8 @@ func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.H
 		return nil, err
 	}
 	if theirs := req.Msg.ClusterId; theirs != "" && theirs != view.ClusterID() && !slices.Contains(view.Former(), theirs) {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("worker %s belongs to cluster %s, this is cluster %s: give it the addresses of its own cluster, or an empty --data folder", req.Msg.GetWorker().GetName(), theirs, view.ClusterID()))
+		// Unavailable: the next of its addresses may be its own cluster's.
+		return nil, signed(connect.NewError(connect.CodeUnavailable, fmt.Errorf("worker %s belongs to cluster %s, this is cluster %s: give it the addresses of its own cluster, or an empty --data folder", req.Msg.GetWorker().GetName(), theirs, view.ClusterID())), view.ClusterID())
 	}
 	resp, err := s.cfg.Assign.Heartbeat(req.Msg)
 	if err != nil {
