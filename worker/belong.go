@@ -104,11 +104,8 @@ func (b *belonging) Heartbeat(ctx context.Context, req *connect.Request[atelierv
 	req.Msg.ClusterId = mine
 	resp, err := b.Coordinator.Heartbeat(ctx, req)
 	if err != nil {
-		var e *connect.Error
-		if errors.As(err, &e) && mine != "" {
-			if other := e.Meta().Get(atelierv1.ClusterHeader); other != "" && other != mine {
-				return nil, b.strange(err)
-			}
+		if r := refusedBy(err); r != nil && mine != "" && r.Meta().Get(atelierv1.ClusterHeader) != mine {
+			return nil, b.strange(errors.New(r.Message()))
 		}
 		return nil, err
 	}
@@ -126,6 +123,19 @@ func (b *belonging) Heartbeat(ctx context.Context, req *connect.Request[atelierv
 	b.joined(theirs.GetId())
 	b.served.Store(true)
 	return resp, nil
+}
+
+// refusedBy finds the refusal of a cluster in an error, below what the client
+// makes of it when its time is up.
+func refusedBy(err error) *connect.Error {
+	var e *connect.Error
+	for errors.As(err, &e) {
+		if e.Meta().Get(atelierv1.ClusterHeader) != "" {
+			return e
+		}
+		err = e.Unwrap()
+	}
+	return nil
 }
 
 // strange is what another cluster's answer comes to. At the start the worker was
