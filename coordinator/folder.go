@@ -23,7 +23,7 @@ type folder struct {
 // identity is what a node remembers of itself beside the log: DIR/node.json.
 type identity struct {
 	ID        string   `json:"id"`
-	ClusterID string   `json:"cluster_id,omitempty"` // once the node belongs to a cluster
+	ClusterID string   `json:"cluster_id,omitempty"` // for people: raft/identity.json decides
 	Raft      string   `json:"raft,omitempty"`       // addresses last bound: taken again when ports are free to choose
 	API       string   `json:"api,omitempty"`
 	Gossip    string   `json:"gossip,omitempty"`
@@ -63,7 +63,7 @@ func (f *folder) identity() (identity, error) {
 	}
 	var id identity
 	if err := json.Unmarshal(b, &id); err != nil {
-		return identity{}, fmt.Errorf("%s is damaged (%v): remove it; the node finds its cluster again by --join", path, err)
+		return identity{}, fmt.Errorf("%s is damaged (%v): remove it; the node knows itself by its raft folder, and finds the others again by --join", path, err)
 	}
 	return id, nil
 }

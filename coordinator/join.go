@@ -24,7 +24,13 @@ const (
 )
 
 func (m *Main) meta(clusterID string) gossip.Meta {
-	return gossip.Meta{Role: gossip.RoleCoordinator, ID: m.Config.ID, API: m.addresses.API, Raft: m.addresses.Raft, Cluster: clusterID}
+	meta := gossip.Meta{Role: gossip.RoleCoordinator, ID: m.Config.ID, API: m.addresses.API, Raft: m.addresses.Raft, Cluster: clusterID}
+	if m.machine != nil {
+		if former := m.machine.View().Former(); len(former) > 0 {
+			meta.Was = former[len(former)-1]
+		}
+	}
+	return meta
 }
 
 // others are the API addresses of the other coordinators, as gossip and the
@@ -86,66 +92,6 @@ func (m *Main) asking(ctx context.Context, what string, ask func(context.Context
 	}
 }
 
-// mayJoin asks the cluster, before raft starts here, whether this node's id is
-// free. A member with an empty folder has forgotten its votes and may not act
-// under its old name.
-func (m *Main) mayJoin(ctx context.Context) error {
-	return m.asking(ctx, "ask the cluster", func(ctx context.Context, c *client.Client) (bool, error) {
-		resp, err := c.Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
-		if err != nil {
-			return false, err
-		}
-		for _, b := range resp.Msg.Members {
-			if b.Id == m.Config.ID && b.Suffrage == "voter" {
-				return true, fmt.Errorf("the cluster has a member %s already and %s holds no state of it: if its disk was lost, `atelier cluster remove %s` first; else choose another --id", b.Id, m.Config.Data, b.Id)
-			}
-		}
-		return true, nil
-	})
-}
-
-// join makes the cluster know this node's present addresses. A leader needs
-// nobody for that.
-func (m *Main) join(ctx context.Context) error {
-	settled := make(chan struct{})
-	defer close(settled)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { // stop asking once this node leads
-		for {
-			changed := m.lead.Changed()
-			if m.lead.Ready() {
-				cancel()
-				return
-			}
-			select {
-			case <-changed:
-			case <-settled:
-				return
-			}
-		}
-	}()
-	err := m.asking(ctx, "join the cluster", func(ctx context.Context, c *client.Client) (bool, error) {
-		resp, err := c.Cluster.Join(ctx, connect.NewRequest(&atelierv1.JoinRequest{
-			Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip,
-			ClusterId: m.machine.View().ClusterID(),
-		}))
-		switch connect.CodeOf(err) {
-		case connect.CodeFailedPrecondition, connect.CodeInvalidArgument:
-			return true, fmt.Errorf("refused by the cluster: %w", err)
-		}
-		if err != nil {
-			return false, err
-		}
-		m.logger.Info("member of the cluster", "cluster", resp.Msg.ClusterId)
-		return true, nil
-	})
-	if m.lead.Ready() {
-		return nil
-	}
-	return err
-}
-
 // leave takes this node off the cluster's list.
 func (m *Main) leave(ctx context.Context) error {
 	if m.node.IsLeader() {
@@ -153,7 +99,7 @@ func (m *Main) leave(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.asking(ctx, "leave the cluster", func(ctx context.Context, c *client.Client) (bool, error) {
+	err := m.asking(ctx, "leave the cluster", func(ctx context.Context, c *client.Client) (bool, error) {
 		_, err := c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: m.Config.ID}))
 		switch connect.CodeOf(err) {
 		case connect.CodeNotFound:
@@ -163,6 +109,10 @@ func (m *Main) leave(ctx context.Context) error {
 		}
 		return err == nil, err
 	})
+	if err == nil {
+		m.removed(m.Config.ID + " left its cluster for good (--leave-on-term): to take the machine back, empty its --data folder and --join anew")
+	}
+	return err
 }
 
 // peers is gossip as the API asks it.
@@ -196,8 +146,7 @@ func (s *source) Next(ctx context.Context) ([]state.Change, bool, error) {
 	}
 }
 
-// keeper writes down which cluster the node belongs to and where the others
-// gossip, whenever that changes.
+// keeper writes down where the other members gossip, whenever that changes.
 type keeper struct {
 	m       *Main
 	pending atomic.Bool
@@ -233,26 +182,20 @@ func (m *Main) record() {
 	if m.closed {
 		return // the folder is no longer ours
 	}
-	view := m.machine.View()
 	next := m.self
-	next.ClusterID = view.ClusterID()
-	next.Seeds = nil
-	for _, b := range view.Members() {
-		if b.ID != m.Config.ID && b.GossipAddress != "" {
-			next.Seeds = append(next.Seeds, b.GossipAddress)
+	next.Seeds = m.seeds()
+	if meta := m.meta(next.ClusterID); meta != m.known {
+		if err := m.pool.SetMeta(meta); err != nil {
+			m.logger.Debug("gossip", "error", err)
 		}
+		m.known = meta
 	}
-	if next.ClusterID == m.self.ClusterID && slices.Equal(next.Seeds, m.self.Seeds) {
+	if slices.Equal(next.Seeds, m.self.Seeds) {
 		return
 	}
 	if err := m.folder.remember(next); err != nil {
 		m.logger.Warn("node.json not written", "error", err)
 		return
-	}
-	if next.ClusterID != m.self.ClusterID {
-		if err := m.pool.SetMeta(m.meta(next.ClusterID)); err != nil {
-			m.logger.Debug("gossip", "error", err)
-		}
 	}
 	m.self = next
 }

@@ -15,12 +15,17 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"atelier/coordinator/replica"
 )
 
 func main() { os.Exit(run(os.Args, os.Stderr)) }
 
 // run is the program; it returns the exit code.
 func run(args []string, stderr io.Writer) int {
+	if len(args) > 1 && args[1] == "recover" {
+		return recoverCommand(args[1:], os.Stdin, stderr)
+	}
 	m := &Main{Stderr: stderr}
 	if err := m.ParseFlags(args); err != nil {
 		if errors.Is(err, errHelp) {
@@ -37,6 +42,10 @@ func run(args []string, stderr io.Writer) int {
 	}()
 	if err := m.Run(ctx); err != nil {
 		fmt.Fprintf(stderr, "atelier-coordinator: %v\n", err)
+		var removed *replica.RemovedError
+		if errors.As(err, &removed) {
+			return exitRemoved
+		}
 		return 1
 	}
 	return 0

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,6 +52,9 @@ type Main struct {
 	recording sync.Mutex // guards closed, self and node.json
 	closed    bool
 	self      identity
+	known     gossip.Meta // what the others were told last
+	told      bool        // that this node is a member
+	gone      chan error  // takes why the node was removed
 	addresses Addresses
 	serving   chan struct{}
 	once      sync.Once
@@ -95,6 +97,7 @@ func (m *Main) Run(ctx context.Context) (err error) {
 		return err
 	}
 	m.logger = m.logger.With("node", m.Config.ID)
+	m.gone = make(chan error, 1)
 	steerGC(ctx)
 	// What serves must outlive ctx: leadership is handed over and requests are
 	// finished after its end.
@@ -111,17 +114,20 @@ func (m *Main) Run(ctx context.Context) (err error) {
 	background.Add(1)
 	go func() { defer background.Done(); m.lead.Run(life) }()
 	fatal := make(chan error, 1)
-	background.Add(1)
+	background.Add(2)
 	go func() {
 		defer background.Done()
-		if err := m.join(ctx); err != nil && ctx.Err() == nil {
+		if err := m.stay(ctx); err != nil && ctx.Err() == nil {
 			fatal <- err
 		}
 	}()
+	go func() { defer background.Done(); m.followPeers(life) }()
 	m.announce()
 	select {
 	case <-ctx.Done():
 	case err = <-fatal:
+		return err
+	case err = <-m.gone:
 		return err
 	}
 	m.stop(end)
@@ -142,11 +148,17 @@ func (m *Main) open(ctx, life context.Context) error {
 	if m.self.ID != "" && m.self.ID != c.ID {
 		return fmt.Errorf("data folder %s belongs to coordinator %s, not %s: give each its own --data", c.Data, m.self.ID, c.ID)
 	}
-	// With a raft folder the node may have voted under its name already.
-	_, statErr := os.Stat(filepath.Join(c.Data, "raft"))
-	fresh := errors.Is(statErr, os.ErrNotExist)
+	clusterID, err := m.identify()
+	if err != nil {
+		return err
+	}
+	fresh := clusterID == ""
+	bootstrap := fresh && c.Bootstrap
 	if fresh && !c.Bootstrap && len(c.Join) == 0 {
 		return fmt.Errorf("data folder %s holds no cluster: say --bootstrap to begin one, or --join HOST:PORT to join one", c.Data)
+	}
+	if bootstrap && len(c.Join) == 0 {
+		clusterID = newClusterID() // before the first word to anybody
 	}
 	key, err := readKey(c.GossipKeyFile)
 	if err != nil {
@@ -178,7 +190,7 @@ func (m *Main) open(ctx, life context.Context) error {
 	}
 	m.pool, err = gossip.Start(gossip.Config{
 		Name: gossip.RoleCoordinator + "/" + c.ID, Bind: gossipBind(c.Gossip, m.self.Gossip), Advertise: c.Advertise,
-		Key: key, Insecure: c.Insecure, Meta: m.meta(m.self.ClusterID), Join: append(append([]string{}, c.Join...), m.self.Seeds...), Logger: m.logger,
+		Key: key, Insecure: c.Insecure, Meta: m.meta(clusterID), Join: append(append([]string{}, c.Join...), m.self.Seeds...), Logger: m.logger,
 	})
 	if err != nil {
 		raftListener.Close()
@@ -189,18 +201,25 @@ func (m *Main) open(ctx, life context.Context) error {
 		_, port, _ := net.SplitHostPort(m.pool.Addr())
 		m.addresses.Gossip = net.JoinHostPort(c.Advertise, port)
 	}
-	if fresh && !c.Bootstrap {
-		if err := m.mayJoin(ctx); err != nil {
-			raftListener.Close()
-			return err
+	switch {
+	case bootstrap && clusterID == "":
+		if err = m.mayBegin(ctx); err == nil {
+			clusterID = newClusterID()
 		}
+	case fresh && !bootstrap:
+		clusterID, err = m.mayJoin(ctx)
+	}
+	if err != nil {
+		raftListener.Close()
+		return err
 	}
 
 	m.self.ID, m.self.API, m.self.Raft, m.self.Gossip = c.ID, m.addresses.API, m.addresses.Raft, m.addresses.Gossip
-	clusterID := m.self.ClusterID
-	bootstrap := c.Bootstrap && clusterID == ""
-	if bootstrap {
-		clusterID = "c-" + randomName()
+	m.self.ClusterID = clusterID
+	// From here on the others of another cluster are refused.
+	m.known = m.meta(clusterID)
+	if err := m.pool.SetMeta(m.known); err != nil {
+		m.logger.Debug("gossip", "error", err)
 	}
 	if err := m.folder.remember(m.self); err != nil {
 		raftListener.Close()
@@ -208,18 +227,19 @@ func (m *Main) open(ctx, life context.Context) error {
 	}
 	m.machine = state.New()
 	m.node, err = replica.Open(replica.Config{
-		ID: c.ID, DataDir: filepath.Join(c.Data, "raft"), Listener: raftListener, Advertise: m.addresses.Raft,
+		ID: c.ID, DataDir: m.raftDir(), Listener: raftListener, Advertise: m.addresses.Raft,
 		Bootstrap: bootstrap, ClusterID: clusterID, Machine: m.machine, Logger: m.logger, OnFatal: m.fatal,
+		OnRemoved: m.removed, Locate: m.locate,
 	})
 	if err != nil {
 		raftListener.Close()
 		return err
 	}
-	return m.wire(life, clusterID)
+	return m.wire(life)
 }
 
 // wire builds the duties and the API round the node.
-func (m *Main) wire(life context.Context, clusterID string) error {
+func (m *Main) wire(life context.Context) error {
 	c := &m.Config
 	feed := &source{sub: m.node.Subscribe(feedBuffer)}
 	a := assign.New(assign.Config{Log: m.node, View: m.machine.View, TTL: c.LeaseTTL, Logger: m.logger})
@@ -238,7 +258,7 @@ func (m *Main) wire(life context.Context, clusterID string) error {
 		duties = append(duties, projector)
 		watchers = append(watchers, projector)
 	}
-	m.lead = duty.NewLeadership(m.node, m.logger, func(ctx context.Context) error { return m.introduce(ctx, clusterID) }, duties...)
+	m.lead = duty.NewLeadership(m.node, m.logger, m.introduce, duties...)
 	m.server = api.New(api.Config{
 		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: peers{m.pool}, Assign: a, Judge: j,
 		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, Logger: m.logger,
@@ -253,14 +273,12 @@ func (m *Main) wire(life context.Context, clusterID string) error {
 	return nil
 }
 
-// introduce writes the leader's own addresses, and the cluster's id where it has
-// none yet.
-func (m *Main) introduce(ctx context.Context, clusterID string) error {
-	if m.machine.View().ClusterID() != "" {
-		clusterID = ""
-	}
+// introduce writes the leader's own addresses and data folder, and the cluster's
+// id where it has none yet.
+func (m *Main) introduce(ctx context.Context) error {
+	id := m.node.Identity()
 	res, err := m.node.Propose(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
-		Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip, ClusterId: clusterID,
+		Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip, ClusterId: id.ClusterID, FolderId: id.FolderID,
 	}}})
 	return errors.Join(err, res.Err)
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,6 +71,10 @@ func (m *Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	home, err := openHome(c.Data, m.log)
+	if err != nil {
+		return err
+	}
 	places, err := slots.Find(slots.Options{Want: c.Slots, ThreadsPerSlot: c.ThreadsPerSlot, Logger: m.log}.FromEnvironment())
 	if err != nil {
 		return err
@@ -111,26 +116,36 @@ func (m *Main) Run(ctx context.Context) error {
 		return err
 	}
 
-	pool, err := m.startGossip(address)
+	pool, err := m.startGossip(address, home.known())
 	if err != nil {
 		return err
 	}
 	if err := m.writeAddresses(address, pool.Addr()); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	addrs, ok := m.coordinators(ctx, pool)
-	if !ok {
-		return nil // asked to leave before there was anybody to talk to
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	addrs, err := m.coordinators(ctx, pool, home)
+	if len(addrs) == 0 || err != nil {
+		return err // none: asked to leave before there was anybody to talk to
 	}
 	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second))
 	m.closer = append(m.closer, func() error { api.Close(); return nil })
+	served := &belonging{Coordinator: api.Workers, home: home, refuse: func(err error) { cancel(refusal{err}) }}
+	served.joined = func(cluster string) {
+		m.log.Info("serves a cluster", "cluster", cluster)
+		go func() { // it waits until a peer was told
+			if err := pool.SetMeta(m.meta(address, cluster)); err != nil {
+				m.log.Debug("gossip", "error", err)
+			}
+		}()
+	}
+	go home.follow(ctx, pool, api.Learn)
 	machine := newMachine(m.log, registry)
 	stop := sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: c.Data, Notify: func(s string) { m.log.Info(s) }}, machine.set)
 	defer stop()
 	a, err := agent.New(agent.Config{Name: c.Name, Folder: folder, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
-		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: api.Workers, Index: api.Sweeps,
+		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: served, Index: api.Sweeps,
 		Learn: api.Learn, Usage: machine.usage, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
 	if err != nil {
 		return err
@@ -143,8 +158,15 @@ func (m *Main) Run(ctx context.Context) error {
 		}
 	}()
 	m.log.Info("serving", "address", address, "slots", len(places), "incarnation", a.Incarnation(), "version", version.Version)
-	return a.Run(ctx)
+	err = a.Run(ctx)
+	if r, ok := context.Cause(ctx).(refusal); ok {
+		return r.error
+	}
+	return err
 }
+
+// refusal is why another cluster does not get this worker.
+type refusal struct{ error }
 
 // lockData makes the data folder this process's own: two agents in one folder
 // would end each other's trainers.
@@ -216,14 +238,14 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *promethe
 	return nil
 }
 
-func (m *Main) startGossip(address string) (*gossip.Pool, error) {
+func (m *Main) startGossip(address string, known homeRecord) (*gossip.Pool, error) {
 	c := m.Config
 	key, err := readKey(c.GossipKeyFile)
 	if err != nil {
 		return nil, err
 	}
 	pool, err := gossip.Start(gossip.Config{Name: c.Name, Bind: c.Gossip, Advertise: c.Advertise, Key: key, Insecure: c.Insecure,
-		Meta: gossip.Meta{Role: gossip.RoleWorker, ID: c.Name, Files: address}, Join: c.Join, Logger: m.log})
+		Meta: m.meta(address, known.Cluster), Join: append(slices.Clone(c.Join), known.Seeds...), Logger: m.log})
 	if err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
@@ -231,14 +253,34 @@ func (m *Main) startGossip(address string) (*gossip.Pool, error) {
 	return pool, nil
 }
 
-// coordinators waits until gossip shows one, when none was named.
-func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool) ([]string, bool) {
-	if len(m.Config.Addrs) > 0 {
-		return m.Config.Addrs, true
+func (m *Main) meta(address, cluster string) gossip.Meta {
+	return gossip.Meta{Role: gossip.RoleWorker, ID: m.Config.Name, Files: address, Cluster: cluster}
+}
+
+// coordinators waits until gossip shows one, when none was named. Those that
+// were seen at an earlier start come after those named.
+func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool, home *home) ([]string, error) {
+	if addrs := m.Config.Addrs; len(addrs) > 0 {
+		for _, a := range home.known().APIs {
+			if !slices.Contains(addrs, a) {
+				addrs = append(addrs[:len(addrs):len(addrs)], a)
+			}
+		}
+		return addrs, nil
+	}
+	select {
+	case <-pool.Tried():
+	case <-m.drain:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, nil
 	}
 	said := false
 	for {
 		changed := pool.Changed()
+		if seen := pool.Clusters(); home.cluster() == "" && len(seen) > 1 {
+			return nil, &gossip.ErrTwoClusters{Clusters: seen}
+		}
 		var addrs []string
 		for _, p := range pool.Peers() {
 			if p.Meta.Role == gossip.RoleCoordinator && p.Meta.API != "" && p.Alive {
@@ -246,7 +288,7 @@ func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool) ([]string, b
 			}
 		}
 		if len(addrs) > 0 {
-			return addrs, true
+			return addrs, nil
 		}
 		if !said {
 			said = true
@@ -255,9 +297,9 @@ func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool) ([]string, b
 		select {
 		case <-changed:
 		case <-m.drain:
-			return nil, false
+			return nil, nil
 		case <-ctx.Done():
-			return nil, false
+			return nil, nil
 		}
 	}
 }

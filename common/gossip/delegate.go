@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"atelier/common/sparselog"
 )
 
 // delegate is the Pool as memberlist calls it. memberlist calls these while it
@@ -36,7 +38,7 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.see(n, true) }
 func (d *delegate) NotifyLeave(n *memberlist.Node)  { d.see(n, false) }
 
 func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
-	d.logger.Warn("gossip: two nodes use one name; give each its own, or wait if this one has just moved",
+	d.sparse.Warn("name/"+existing.Name, "gossip: two nodes use one name; give each its own, or wait if this one has just moved",
 		"name", existing.Name, "address", addrOf(existing), "other", addrOf(other))
 }
 
@@ -68,12 +70,24 @@ func addrOf(n *memberlist.Node) string {
 }
 
 // lines turns memberlist's log lines into records of their own level.
-type lines struct{ to *slog.Logger }
+type lines struct {
+	to     *slog.Logger
+	sparse *sparselog.Log
+}
 
-func newStdLogger(to *slog.Logger) *log.Logger { return log.New(lines{to}, "", 0) }
+func newStdLogger(to *slog.Logger, sparse *sparselog.Log) *log.Logger {
+	return log.New(lines{to, sparse}, "", 0)
+}
 
 func (l lines) Write(b []byte) (int, error) {
 	text := string(bytes.TrimSpace(b))
+	if why := keyTrouble(text); why != "" {
+		l.sparse.Warn("key/"+peerOf(text)+why, "gossip: "+why, "peer", peerOf(text))
+		return len(b), nil
+	}
+	if strings.HasSuffix(text, errOtherCluster.Error()) || strings.Contains(text, "Conflicting address for ") {
+		return len(b), nil // said by the delegate
+	}
 	level := slog.LevelDebug
 	for prefix, lv := range map[string]slog.Level{"[ERR]": slog.LevelWarn, "[WARN]": slog.LevelInfo} {
 		if strings.HasPrefix(text, prefix) {

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"atelier/common/sparselog"
 )
 
 const (
@@ -31,6 +33,8 @@ const (
 	rejoinEvery = 10 * time.Second
 	// forgetAfter is how long a dead peer is listed and tried again.
 	forgetAfter = time.Hour
+	// sayAgain is how often a trouble that comes again and again is said.
+	sayAgain = 30 * time.Second
 )
 
 // ErrKeyRequired is returned by Start for an address that others can reach
@@ -69,8 +73,12 @@ type Pool struct {
 	closed sync.Once
 	wg     sync.WaitGroup
 
+	sparse *sparselog.Log
+	tried  chan struct{} // closed once every seed was tried
+
 	mu    sync.Mutex
-	meta  []byte
+	own   Meta
+	meta  []byte // own, encoded
 	peers map[string]*seen
 	moved chan struct{} // closed and replaced when the peers change
 }
@@ -103,7 +111,8 @@ func Start(cfg Config) (*Pool, error) {
 	}
 	p := &Pool{
 		logger: cfg.Logger, name: cfg.Name, seeds: append([]string(nil), cfg.Join...),
-		done: make(chan struct{}), meta: meta, peers: map[string]*seen{}, moved: make(chan struct{}),
+		sparse: sparselog.New(cfg.Logger, sayAgain, nil), tried: make(chan struct{}),
+		done: make(chan struct{}), own: cfg.Meta, meta: meta, peers: map[string]*seen{}, moved: make(chan struct{}),
 	}
 
 	mc := memberlist.DefaultLANConfig()
@@ -120,8 +129,8 @@ func Start(cfg Config) (*Pool, error) {
 	mc.SecretKey = cfg.Key
 	mc.DeadNodeReclaimTime = reclaimAfter
 	mc.TCPTimeout = 3 * time.Second
-	mc.Delegate, mc.Events, mc.Conflict = (*delegate)(p), (*delegate)(p), (*delegate)(p)
-	mc.Logger = newStdLogger(cfg.Logger)
+	mc.Delegate, mc.Events, mc.Conflict, mc.Alive = (*delegate)(p), (*delegate)(p), (*delegate)(p), (*delegate)(p)
+	mc.Logger = newStdLogger(cfg.Logger, p.sparse)
 	if p.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("start gossip on %s: %w", cfg.Bind, err)
 	}
@@ -162,7 +171,12 @@ func (p *Pool) SetMeta(m Meta) error {
 		return err
 	}
 	p.mu.Lock()
-	p.meta = b
+	p.own, p.meta = m, b
+	for name, s := range p.peers {
+		if !(*delegate)(p).belongs(s.Meta) {
+			delete(p.peers, name)
+		}
+	}
 	p.mu.Unlock()
 	if err := p.list.UpdateNode(2 * time.Second); err != nil {
 		return fmt.Errorf("tell peers of new addresses: %w", err)
@@ -193,15 +207,21 @@ func (p *Pool) Leave(timeout time.Duration) error {
 // keepJoined tries the seeds and the dead until the pool is closed.
 func (p *Pool) keepJoined() {
 	defer p.wg.Done()
-	for {
+	for first := true; ; first = false {
 		pause := rejoinEvery
 		if targets := p.targets(); len(targets) > 0 {
-			if _, err := p.list.Join(targets); err != nil {
+			if err := p.join(targets); err != nil {
+				if why := keyTrouble(err.Error()); why != "" {
+					p.sparse.Warn("seed/"+why, "gossip: no seed takes this node in: "+why, "seeds", targets)
+				}
 				p.logger.Debug("gossip: no seed answers yet", "seeds", targets, "error", err)
 			}
 			if p.alone() {
 				pause = rejoinAlone
 			}
+		}
+		if first {
+			close(p.tried)
 		}
 		select {
 		case <-p.done:
@@ -209,6 +229,31 @@ func (p *Pool) keepJoined() {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// join tries all targets side by side: one on a machine that is off must not
+// hold up the others. The error is that of the last, when none answers.
+func (p *Pool) join(targets []string) error {
+	errs := make(chan error, len(targets))
+	for _, a := range targets {
+		go func() {
+			_, err := p.list.Join([]string{a})
+			errs <- err
+		}()
+	}
+	var last error
+	joined := false
+	for range targets {
+		if err := <-errs; err != nil {
+			last = err
+		} else {
+			joined = true
+		}
+	}
+	if joined {
+		return nil
+	}
+	return last
 }
 
 // targets are the addresses worth trying: seeds that no live peer has, and

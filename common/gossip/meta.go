@@ -23,6 +23,7 @@ type Meta struct {
 	Raft    string `json:"raft,omitempty"`    // HOST:PORT of a coordinator's raft
 	Files   string `json:"files,omitempty"`   // HOST:PORT of a worker's file server
 	Cluster string `json:"cluster,omitempty"` // cluster id, once known
+	Was     string `json:"was,omitempty"`     // id of the cluster that Cluster was recovered from
 }
 
 func (m Meta) encode() ([]byte, error) {

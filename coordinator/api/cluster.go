@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,7 +102,7 @@ func (s cluster) ListMembers(ctx context.Context, _ *connect.Request[atelierv1.L
 		return nil, err
 	}
 	stats := s.cfg.Cluster.Stats()
-	return connect.NewResponse(&atelierv1.ListMembersResponse{Members: s.members(ctx, view, stats), LeaderId: stats.LeaderID}), nil
+	return connect.NewResponse(&atelierv1.ListMembersResponse{Members: s.members(ctx, view, stats), LeaderId: stats.LeaderID, ClusterId: view.ClusterID()}), nil
 }
 
 // members joins what raft, the state and gossip know, and asks each member how
@@ -154,17 +155,26 @@ func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRe
 	if err != nil {
 		return nil, err
 	}
-	if m.ClusterId != "" && m.ClusterId != view.ClusterID() {
+	_, member := view.Member(m.Id)
+	switch {
+	case m.ClusterId != view.ClusterID() && slices.Contains(view.Former(), m.ClusterId):
 		return nil, connect.NewError(connect.CodeFailedPrecondition,
-			fmt.Errorf("%s belongs to cluster %s, this is cluster %s: start it with an empty --data folder, or join its own cluster", m.Id, m.ClusterId, view.ClusterID()))
+			fmt.Errorf("%s belongs to cluster %s, which was recovered as this cluster %s: empty its --data folder and --join anew", m.Id, m.ClusterId, view.ClusterID()))
+	case m.ClusterId != view.ClusterID():
+		return nil, connect.NewError(connect.CodeFailedPrecondition,
+			fmt.Errorf("%s belongs to cluster %q, this is cluster %s: start it with an empty --data folder, or join its own cluster", m.Id, m.ClusterId, view.ClusterID()))
+	case view.Removed(m.FolderId), m.HasState && !member && !s.votes(m.Id):
+		// Members of earlier versions that were removed are known by their state
+		// alone: who joins has none before it stands in the list.
+		return nil, signed(wasRemoved(m.Id, view.ClusterID()), view.ClusterID())
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	// Addresses first: whoever follows may have to lead soon, and be found.
 	if _, err := s.write(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
-		Id: m.Id, RaftAddress: m.RaftAddress, ApiAddress: m.ApiAddress, GossipAddress: m.GossipAddress,
+		Id: m.Id, RaftAddress: m.RaftAddress, ApiAddress: m.ApiAddress, GossipAddress: m.GossipAddress, FolderId: m.FolderId,
 	}}}); err != nil {
-		return nil, err
+		return nil, signed(err, view.ClusterID())
 	}
 	if err := s.cfg.Cluster.AddMember(ctx, m.Id, m.RaftAddress); err != nil {
 		return nil, unavailable(err)
@@ -173,7 +183,8 @@ func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRe
 }
 
 func (s cluster) RemoveMember(ctx context.Context, req *connect.Request[atelierv1.RemoveMemberRequest]) (*connect.Response[atelierv1.RemoveMemberResponse], error) {
-	if _, err := s.read(ctx); err != nil {
+	view, err := s.read(ctx)
+	if err != nil {
 		return nil, err
 	}
 	voters, found := 0, false
@@ -184,27 +195,56 @@ func (s cluster) RemoveMember(ctx context.Context, req *connect.Request[atelierv
 			voters++
 		}
 	}
+	_, listed := view.Member(req.Msg.Id)
 	switch {
-	case !found:
+	case !found && !listed:
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("%q is not a member", req.Msg.Id))
-	case voters == 0:
+	case found && voters == 0:
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is the last voting member: without it there is no cluster", req.Msg.Id))
-	}
-	drop := &logv1.Command{Op: &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: req.Msg.Id}}}
-	if req.Msg.Id == s.cfg.ID { // afterwards this node writes nothing
-		if _, err := s.write(ctx, drop); err != nil {
-			return nil, err
+	case found && req.Msg.Id == s.cfg.ID:
+		return s.removeSelf(ctx, req.Msg)
+	case found:
+		if err := s.cfg.Cluster.RemoveMember(ctx, req.Msg.Id); err != nil {
+			return nil, unavailable(err)
 		}
 	}
-	if err := s.cfg.Cluster.RemoveMember(ctx, req.Msg.Id); err != nil {
-		return nil, unavailable(err)
-	}
-	if req.Msg.Id != s.cfg.ID {
-		if _, err := s.write(ctx, drop); err != nil {
-			return nil, err
-		}
+	// Its data folder is refused from then on.
+	if _, err := s.write(ctx, &logv1.Command{Op: &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: req.Msg.Id}}}); err != nil {
+		return nil, err
 	}
 	return connect.NewResponse(&atelierv1.RemoveMemberResponse{}), nil
+}
+
+// removeSelf hands leadership over and lets the next leader remove this node: a
+// leader that removes itself could write nothing afterwards, and nobody would
+// know that its folder may not come back.
+func (s cluster) removeSelf(ctx context.Context, m *atelierv1.RemoveMemberRequest) (*connect.Response[atelierv1.RemoveMemberResponse], error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if err := s.cfg.Cluster.Transfer(ctx, ""); err != nil {
+		return nil, unavailable(fmt.Errorf("%s leads and could not hand leadership over before it is removed: %w", m.Id, err))
+	}
+	for {
+		if id, _ := s.cfg.Cluster.Leader(); id != "" && id != s.cfg.ID {
+			if addr := s.apiOf(id); addr != "" {
+				next := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, "http://"+addr)
+				resp, err := next.RemoveMember(ctx, connect.NewRequest(m))
+				if err == nil || connect.CodeOf(err) != connect.CodeUnavailable {
+					return resp, err
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, unavailable(fmt.Errorf("no leader yet that could remove %s: %w", m.Id, ctx.Err()))
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// votes reports whether raft's configuration has a node.
+func (s *Server) votes(id string) bool {
+	return slices.ContainsFunc(s.cfg.Cluster.Stats().Peers, func(p replica.PeerStats) bool { return p.ID == id })
 }
 
 func (s cluster) TransferLeadership(ctx context.Context, req *connect.Request[atelierv1.TransferLeadershipRequest]) (*connect.Response[atelierv1.TransferLeadershipResponse], error) {
@@ -295,7 +335,7 @@ func (s cluster) GetNode(_ context.Context, req *connect.Request[atelierv1.GetNo
 	view := s.cfg.View()
 	resp := &atelierv1.GetNodeResponse{
 		Id: s.cfg.ID, Role: stats.Role, AppliedIndex: view.Index(), LastLogIndex: stats.LastLogIndex, LeaderId: stats.LeaderID,
-		LeaderApi: s.apiOf(stats.LeaderID), MemoryBytes: residentBytes(), Version: version.Version,
+		LeaderApi: s.apiOf(stats.LeaderID), MemoryBytes: residentBytes(), Version: version.Version, ClusterId: view.ClusterID(),
 	}
 	if req.Msg.Hash {
 		h := view.Hash()

@@ -40,9 +40,6 @@ func newTransport() *http.Transport {
 	}
 }
 
-// errNobody ends the wait for a leader.
-var errNobody = errors.New("no leader: the coordinators are electing one, or too few of them are up; ask again")
-
 // errWriter writes errors as whichever protocol the request speaks.
 var errWriter = connect.NewErrorWriter()
 
@@ -96,7 +93,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 						return
 					}
 					if sent != nil && sent.begun.Load() {
-						s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errNobody))
+						s.refuse(w, r, s.nobody())
 						return
 					}
 				}
@@ -109,7 +106,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 			if forwarded {
 				w.Header().Set(notLeaderHeader, "1")
 			}
-			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errNobody))
+			s.refuse(w, r, s.nobody())
 			return
 		case <-s.done:
 			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New("no leader here: this coordinator is stopping")))

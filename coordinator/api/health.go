@@ -13,7 +13,7 @@ import (
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	id, _ := s.cfg.Cluster.Leader()
 	if id == "" {
-		http.Error(w, "no leader", http.StatusServiceUnavailable)
+		http.Error(w, "no leader: "+absence(s.cfg.ID, s.cfg.Cluster.Stats()), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintf(w, "ok, leader %s\n", id)

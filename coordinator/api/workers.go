@@ -21,13 +21,19 @@ const maxEvents = 4096
 func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
 	// A worker counts on what is renewed here: a leader that was deposed without
 	// knowing must not renew.
-	if _, err := s.read(ctx); err != nil {
+	view, err := s.read(ctx)
+	if err != nil {
 		return nil, err
+	}
+	if theirs := req.Msg.ClusterId; theirs != "" && theirs != view.ClusterID() && !slices.Contains(view.Former(), theirs) {
+		// Unavailable: the next of its addresses may be its own cluster's.
+		return nil, signed(connect.NewError(connect.CodeUnavailable, fmt.Errorf("worker %s belongs to cluster %s, this is cluster %s: give it the addresses of its own cluster, or an empty --data folder", req.Msg.GetWorker().GetName(), theirs, view.ClusterID())), view.ClusterID())
 	}
 	resp, err := s.cfg.Assign.Heartbeat(req.Msg)
 	if err != nil {
 		return nil, failure(err)
 	}
+	resp.Cluster = ofCluster(view)
 	return connect.NewResponse(resp), nil
 }
 

@@ -133,8 +133,8 @@ func (n *Node) settleIn() {
 	if err := n.VerifyLeader(ctx); err != nil {
 		return // not for long
 	}
-	if n.cfg.ClusterID != "" && n.machine.View().ClusterID() == "" {
-		c := &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: n.cfg.ID, RaftAddress: n.cfg.Advertise, ClusterId: n.cfg.ClusterID}}}
+	if n.machine.View().ClusterID() == "" {
+		c := &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: n.cfg.ID, RaftAddress: n.cfg.Advertise, ClusterId: n.cfg.ClusterID, FolderId: n.cfg.folderID}}}
 		if r, err := n.Propose(ctx, c); err != nil || r.Err != nil {
 			n.log.Warn("the cluster's id was not written; the next leader will", "error", errors.Join(err, r.Err))
 		}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 
@@ -30,6 +31,14 @@ type sink struct {
 func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	if level < s.level {
 		return
+	}
+	for _, a := range args {
+		if err, ok := a.(error); ok {
+			var refused *RefusedError
+			if errors.As(err, &refused) {
+				return // said once already, by name; raft asks again all the time
+			}
+		}
 	}
 	at := slog.LevelDebug
 	switch level {

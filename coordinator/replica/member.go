@@ -3,7 +3,10 @@ package replica
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
+
+	"atelier/coordinator/state"
 
 	"github.com/hashicorp/raft"
 )
@@ -110,4 +113,27 @@ func (n *Node) change(ctx context.Context, what string, f raft.Future) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// followMembers cuts off the connections of nodes that are members no more.
+func (n *Node) followMembers(sub *Subscription) {
+	defer n.loops.Done()
+	defer sub.Close()
+	for {
+		select {
+		case <-n.stop:
+			return
+		case changes := <-sub.C:
+			if sub.Lost() || slices.ContainsFunc(changes, func(c state.Change) bool { return c.Kind == state.MembersChanged }) {
+				n.transport.stream.recheck()
+			}
+		}
+	}
+}
+
+// wasRemoved is what a member said to this node.
+func (n *Node) wasRemoved(why string) {
+	if n.cfg.OnRemoved != nil {
+		n.removed.Do(func() { go n.cfg.OnRemoved(why) })
+	}
 }

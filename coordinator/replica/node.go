@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"atelier/common/sparselog"
 	"atelier/coordinator/state"
 
 	"github.com/hashicorp/raft"
@@ -25,12 +26,18 @@ type Config struct {
 	Listener  net.Listener   // for raft traffic; closed by Shutdown
 	Advertise string         // host:port at which others reach Listener; default its address
 	Bootstrap bool           // begin a cluster of this node alone, unless DataDir has a state
-	ClusterID string         // of the cluster to begin; written by the first leader when the state has none
+	ClusterID string         // of the cluster that DataDir belongs to; who is of another is not spoken to
 	Machine   *state.Machine // empty; the node alone applies to it
 	Logger    *slog.Logger
 	// OnFatal is called once, from any goroutine, when the node cannot go on: a
 	// failed or hung disk. It must end the process; default: log and exit with 1.
 	OnFatal func(error)
+	// OnRemoved is called once, from any goroutine, when a member says that this
+	// node was taken off the cluster; may be nil.
+	OnRemoved func(why string)
+	// Locate gives the raft address at which a member was seen last, "" when it
+	// was not; may be nil. Members that moved are found by it.
+	Locate func(id string) string
 
 	LogStore          LogStore      // RaftWAL
 	HeartbeatTimeout  time.Duration // 400 ms without the leader before a follower asks for votes
@@ -41,6 +48,8 @@ type Config struct {
 	TrailingLogs      uint64        // 10,240 entries kept behind a snapshot for followers that lag
 	DiskTimeout       time.Duration // 5 s that one append may take
 	InFlight          int           // 2 entries proposed and not yet committed, at most
+
+	folderID string // of DataDir, see Identity
 }
 
 func (c *Config) fill() error {
@@ -51,6 +60,8 @@ func (c *Config) fill() error {
 		return errors.New("open replica: no data folder")
 	case c.Listener == nil:
 		return errors.New("open replica: no listener")
+	case c.ClusterID == "":
+		return errors.New("open replica: no cluster id")
 	case c.Machine == nil:
 		return errors.New("open replica: no state machine")
 	}
@@ -79,6 +90,9 @@ func (c *Config) fill() error {
 	return nil
 }
 
+// refusalEvery is how often a refusal that comes again and again is said.
+const refusalEvery = 5 * time.Minute
+
 func setDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
@@ -98,6 +112,8 @@ type Node struct {
 	batcher   *batcher
 	feed      feed
 	hadState  bool
+	sparse    *sparselog.Log
+	removed   sync.Once
 
 	leaderCh chan bool
 	caughtUp atomic.Uint64 // term whose leader has applied all that went before
@@ -118,7 +134,7 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	n := &Node{cfg: cfg, folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
+	n := &Node{cfg: cfg, sparse: sparselog.New(cfg.Logger, refusalEvery, nil), folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
 	store, err := openStore(cfg.LogStore, filepath.Join(cfg.DataDir, "log"), cfg.Logger)
 	if err != nil {
 		folder.release()
@@ -143,7 +159,6 @@ func (n *Node) start() error {
 	if err != nil {
 		return fmt.Errorf("snapshots in %s: %w", n.cfg.DataDir, err)
 	}
-	n.transport = newTransport(n.cfg.Listener, n.cfg.Advertise, logger)
 
 	notify := make(chan bool, 16)
 	rc := raft.DefaultConfig()
@@ -165,21 +180,40 @@ func (n *Node) start() error {
 		return fmt.Errorf("read the state in %s: %w", n.cfg.DataDir, err)
 	}
 	if n.cfg.Bootstrap && !n.hadState {
+		_, nowhere := raft.NewInmemTransport(raft.ServerAddress(n.cfg.Advertise))
 		alone := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: rc.LocalID, Address: raft.ServerAddress(n.cfg.Advertise)}}}
-		if err := raft.BootstrapCluster(rc, logs, n.store, snapshots, n.transport, alone); err != nil {
+		if err := raft.BootstrapCluster(rc, logs, n.store, snapshots, nowhere, alone); err != nil {
 			return fmt.Errorf("begin a cluster: %w", err)
 		}
 	}
+	// After the log of a new cluster has its first entry: should the process end
+	// between the two, the folder is one that began a cluster and led it never,
+	// and not one that lost its log.
+	if err := settleIdentity(&n.cfg); err != nil {
+		return err
+	}
+	n.transport = newTransport(newStream(n, n.cfg.Listener), logger)
 	n.raft, err = raft.NewRaft(rc, &fsm{machine: n.machine, feed: &n.feed, restores: &n.restores, log: n.log}, logs, n.store, snapshots, n.transport)
 	if err != nil {
 		n.transport.Close()
 		return err
 	}
+	if found := n.machine.View().ClusterID(); found != "" && found != n.cfg.ClusterID {
+		n.raft.Shutdown().Error()
+		n.transport.Close()
+		return fmt.Errorf("data folder %s is of cluster %s and its snapshot of cluster %s: it was put together from two, or a recover was cut short (then `atelier-coordinator recover` it again)", n.cfg.DataDir, n.cfg.ClusterID, found)
+	}
 	n.batcher = newBatcher(n.raft, n.cfg.InFlight, n.Leader)
-	n.loops.Add(2)
+	n.loops.Add(3)
+	go n.followMembers(n.Subscribe(64))
 	go n.followLeadership(notify)
 	go n.watch()
 	return nil
+}
+
+// Identity says whose this node's data folder is.
+func (n *Node) Identity() Identity {
+	return Identity{ClusterID: n.cfg.ClusterID, FolderID: n.cfg.folderID}
 }
 
 // HasState reports whether there was a log or a snapshot when the node opened.

@@ -138,7 +138,7 @@ func TestFolderBelongsToOneNode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := replica.Open(replica.Config{ID: id, DataDir: dir, Listener: l, Bootstrap: true, Machine: state.New(), LogStore: store})
+		n, err := replica.Open(replica.Config{ID: id, DataDir: dir, Listener: l, Bootstrap: true, ClusterID: "test", Machine: state.New(), LogStore: store})
 		if err == nil {
 			n.Shutdown(c.ctx())
 		}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 
-	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
 
 	"github.com/hashicorp/raft"
@@ -51,8 +50,7 @@ func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader) error {
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	size, err := io.Copy(file, r)
-	if err != nil {
+	if _, err := io.Copy(file, r); err != nil {
 		return fmt.Errorf("restore snapshot: copy it to %s: %w", n.cfg.DataDir, err)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
@@ -62,12 +60,26 @@ func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader) error {
 	if err := trial.Restore(file); err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
+	// The members, who was removed and the cluster's id stay what they are.
+	trial.KeepIdentity(n.machine.View())
+	saved := trial.View()
+	trial = nil
+	if err := file.Truncate(0); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
-	before := n.machine.View()
-	saved := trial.View()
-	trial = nil
+	if err := writeSnapshot(saved, file); err != nil {
+		return fmt.Errorf("restore snapshot: write it to %s: %w", n.cfg.DataDir, err)
+	}
+	size, err := file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
 
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: saved.Index(), Size: size}
 	done := make(chan error, 1)
@@ -78,28 +90,6 @@ func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader) error {
 			err = n.notLeader()
 		}
 		return fmt.Errorf("restore snapshot: %w", err)
-	}
-	return n.keepMembers(ctx, before, saved)
-}
-
-// keepMembers writes the members of before a restore over the saved ones.
-func (n *Node) keepMembers(ctx context.Context, before, saved *state.View) error {
-	var commands []*logv1.Command
-	present := map[string]bool{}
-	for _, b := range before.Members() {
-		present[b.ID] = true
-		commands = append(commands, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
-			Id: b.ID, RaftAddress: b.RaftAddress, ApiAddress: b.APIAddress, GossipAddress: b.GossipAddress}}})
-	}
-	for _, b := range saved.Members() {
-		if !present[b.ID] {
-			commands = append(commands, &logv1.Command{Op: &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: b.ID}}})
-		}
-	}
-	for _, c := range commands {
-		if r, err := n.Propose(ctx, c); err != nil || r.Err != nil {
-			return fmt.Errorf("the snapshot is restored, but the members' addresses were not written again: %w", errors.Join(err, r.Err))
-		}
 	}
 	return nil
 }

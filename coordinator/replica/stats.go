@@ -27,11 +27,13 @@ type Stats struct {
 }
 
 // PeerStats is what a leader knows of a member; Match and Contact are zero on a
-// follower and for the leader itself.
+// follower and for the leader itself. Trouble says why the member is not
+// reached from here, "" when it is or was not tried, and At where it was tried.
 type PeerStats struct {
 	Server
-	Match   uint64
-	Contact time.Time
+	Match       uint64
+	Contact     time.Time
+	Trouble, At string
 }
 
 // Stats returns the present figures.
@@ -49,6 +51,9 @@ func (n *Node) Stats() Stats {
 		if s.Role == "leader" && server.ID != n.cfg.ID {
 			seen := n.transport.progress(raft.ServerID(server.ID))
 			p.Match, p.Contact = seen.match, seen.contact
+		}
+		if lost := n.transport.stream.trouble(server.ID); server.ID != n.cfg.ID {
+			p.Trouble, p.At = lost.why, lost.addr
 		}
 		s.Peers = append(s.Peers, p)
 	}

@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -13,8 +15,9 @@ import (
 // raft itself does not tell how far a follower has come.
 type transport struct {
 	*raft.NetworkTransport
-	mu    sync.Mutex
-	peers map[raft.ServerID]progress
+	stream *stream
+	mu     sync.Mutex
+	peers  map[raft.ServerID]progress
 }
 
 // progress is what a follower last confirmed to this node as leader.
@@ -24,22 +27,22 @@ type progress struct {
 	contact time.Time
 }
 
-func newTransport(l net.Listener, advertise string, logger hclog.Logger) *transport {
+func newTransport(s *stream, logger hclog.Logger) *transport {
 	return &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream:          &stream{Listener: l, advertise: address(advertise)},
+			Stream:          s,
 			MaxPool:         3,
 			MaxRPCsInFlight: 1, // pipelining can wedge a follower: hashicorp/raft issue 612
 			Timeout:         5 * time.Second,
 			Logger:          logger,
 		}),
-		peers: map[raft.ServerID]progress{},
+		stream: s,
+		peers:  map[raft.ServerID]progress{},
 	}
 }
 
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
-	if err != nil {
+	if err := t.ask(id, target, func(to raft.ServerAddress) error { return t.NetworkTransport.AppendEntries(id, to, args, resp) }); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -77,19 +80,38 @@ func (t *transport) progress(id raft.ServerID) progress {
 	return t.peers[id]
 }
 
-// stream is a TCP listener under the address that others know it by.
-type stream struct {
-	net.Listener
-	advertise address
+// ask makes a call to a node under its id. raft names the address in its
+// configuration, which may be one that the node has left.
+func (t *transport) ask(id raft.ServerID, configured raft.ServerAddress, call func(raft.ServerAddress) error) error {
+	err := call(t.stream.aim(id, configured))
+	var timeout net.Error
+	switch {
+	case err == nil:
+		t.stream.reached(string(id))
+	case errors.As(err, &timeout) && timeout.Timeout(): // connected, and no answer
+		t.stream.miss(string(id), string(configured), errors.New("no answer"))
+	}
+	return err
 }
 
-func (s *stream) Addr() net.Addr { return s.advertise }
-
-func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", string(to), timeout)
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return t.ask(id, target, func(to raft.ServerAddress) error { return t.NetworkTransport.RequestVote(id, to, args, resp) })
 }
 
-type address string
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return t.ask(id, target, func(to raft.ServerAddress) error { return t.NetworkTransport.RequestPreVote(id, to, args, resp) })
+}
 
-func (a address) Network() string { return "tcp" }
-func (a address) String() string  { return string(a) }
+func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	return t.ask(id, target, func(to raft.ServerAddress) error { return t.NetworkTransport.InstallSnapshot(id, to, args, resp, data) })
+}
+
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return t.ask(id, target, func(to raft.ServerAddress) error { return t.NetworkTransport.TimeoutNow(id, to, args, resp) })
+}
+
+// AppendEntriesPipeline is off (MaxRPCsInFlight); it may not dial past the
+// handshake all the same.
+func (t *transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}

@@ -12,11 +12,14 @@ import (
 // known; an empty cluster id is that of the cluster.
 func (m *Machine) setMember(c *logv1.SetMember, r *Result) {
 	switch {
-	case c.GetId() == "" || len(c.GetId()) > maxName || len(c.GetRaftAddress()) > maxName || len(c.GetApiAddress()) > maxName || len(c.GetGossipAddress()) > maxName || len(c.GetClusterId()) > maxName:
+	case c.GetId() == "" || len(c.GetId()) > maxName || len(c.GetRaftAddress()) > maxName || len(c.GetApiAddress()) > maxName || len(c.GetGossipAddress()) > maxName || len(c.GetClusterId()) > maxName || len(c.GetFolderId()) > maxName:
 		r.Err = invalid("set member %q: id and addresses must be of 1 to %d bytes", cut(c.GetId()), maxName)
 		return
 	case c.GetClusterId() != "" && m.live.clusterID != "" && c.GetClusterId() != m.live.clusterID:
 		r.Err = conflict("set member %s: it is of cluster %s, this is cluster %s", c.GetId(), c.GetClusterId(), m.live.clusterID)
+		return
+	case m.live.Removed(c.GetFolderId()):
+		r.Err = conflict("set member %s: %s", c.GetId(), removedText(c.GetId(), c.GetFolderId()))
 		return
 	}
 	next := Member{ID: c.GetId()}
@@ -28,6 +31,12 @@ func (m *Machine) setMember(c *logv1.SetMember, r *Result) {
 	if found {
 		next = m.live.members[at]
 	}
+	if next.FolderID != "" && c.GetFolderId() != "" && next.FolderID != c.GetFolderId() {
+		r.Err = conflict("set member %s: the member of that id has data folder %s, this one has %s: choose another --id, or, where the member's disk is lost, `atelier cluster remove %s` first",
+			c.GetId(), next.FolderID, c.GetFolderId(), c.GetId())
+		return
+	}
+	next.FolderID = cmp.Or(c.GetFolderId(), next.FolderID)
 	next.RaftAddress = cmp.Or(c.GetRaftAddress(), next.RaftAddress)
 	next.APIAddress = cmp.Or(c.GetApiAddress(), next.APIAddress)
 	next.GossipAddress = cmp.Or(c.GetGossipAddress(), next.GossipAddress)
@@ -52,6 +61,7 @@ func (m *Machine) dropMember(c *logv1.DropMember, r *Result) {
 		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
 		return
 	}
+	m.live.remember(m.live.members[at])
 	m.live.members = slices.Delete(slices.Clone(m.live.members), at, at+1)
 	m.note(Change{Kind: MembersChanged, Worker: c.GetId()})
 }

@@ -307,4 +307,7 @@ type Checkpoint struct {
 // nodes vote is raft's to say.
 type Member struct {
 	ID, RaftAddress, APIAddress, GossipAddress string
+	// FolderID names the data folder that holds the member's log and votes. The
+	// same id in another folder is another node. "" = not told yet.
+	FolderID string
 }

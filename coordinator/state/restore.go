@@ -108,10 +108,16 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 	ids := make([]string, 0, len(h.GetMembers()))
 	for _, b := range h.GetMembers() {
 		ids = append(ids, b.GetId())
-		m.live.members = append(m.live.members, Member{ID: b.GetId(), RaftAddress: b.GetRaftAddress(), APIAddress: b.GetApiAddress(), GossipAddress: b.GetGossipAddress()})
+		m.live.members = append(m.live.members, Member{ID: b.GetId(), RaftAddress: b.GetRaftAddress(), APIAddress: b.GetApiAddress(), GossipAddress: b.GetGossipAddress(), FolderID: b.GetFolderId()})
 	}
+	for _, b := range h.GetRemoved() {
+		m.live.removed = append(m.live.removed, removed{b.GetId(), b.GetFolderId()})
+	}
+	m.live.former = slices.Clone(h.GetFormerClusterIds())
 	m.live.drained = slices.Clone(h.GetDrained())
 	switch {
+	case len(m.live.removed) > maxRemoved || len(m.live.former) > maxFormer:
+		return fmt.Errorf("header: %d removed members and %d former clusters", len(m.live.removed), len(m.live.former))
 	case !sortedUnique(ids):
 		return errors.New("header: members are not in order")
 	case !sortedUnique(m.live.drained):

@@ -38,8 +38,12 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	header := &logv1.Header{Version: snapshotVersion, Index: v.index, ClusterId: v.clusterID, Drained: v.drained,
 		Requests: v.requests.ids, RequestResults: v.requests.results}
 	for _, b := range v.members {
-		header.Members = append(header.Members, &logv1.SetMember{Id: b.ID, RaftAddress: b.RaftAddress, ApiAddress: b.APIAddress, GossipAddress: b.GossipAddress})
+		header.Members = append(header.Members, &logv1.SetMember{Id: b.ID, RaftAddress: b.RaftAddress, ApiAddress: b.APIAddress, GossipAddress: b.GossipAddress, FolderId: b.FolderID})
 	}
+	for _, b := range v.removed {
+		header.Removed = append(header.Removed, &logv1.RemovedMember{Id: b.id, FolderId: b.folder})
+	}
+	header.FormerClusterIds = v.former
 	rw.write(&logv1.Record{Record: &logv1.Record_Header{Header: header}})
 	v.sweeps.leaves(0, func(_ int, sweeps []*Sweep) bool {
 		for _, s := range sweeps {

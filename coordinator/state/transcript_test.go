@@ -343,7 +343,7 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 	case "drain", "undrain":
 		c.Op = &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: id, Drain: verb == "drain"}}
 	case "member":
-		c.Op = &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: id, RaftAddress: args["raft"], ApiAddress: args["api"], ClusterId: args["cluster"]}}
+		c.Op = &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: id, RaftAddress: args["raft"], ApiAddress: args["api"], ClusterId: args["cluster"], FolderId: args["folder"]}}
 	case "drop":
 		c.Op = &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: id}}
 	case "nothing":

@@ -11,8 +11,10 @@ import (
 type View struct {
 	index     uint64
 	clusterID string
-	members   []Member // by id
-	drained   []string // sorted
+	former    []string  // ids of the clusters this one was recovered from, oldest first
+	members   []Member  // by id
+	removed   []removed // members that were taken off, oldest first
+	drained   []string  // sorted
 	requests  requestLog
 	sweeps    vector[*Sweep]
 	byID      map[string]int // position in sweeps; copied before a change once a View has it

@@ -2744,8 +2744,9 @@ type HeartbeatRequest struct {
 	// incarnation that is not named is not renewed; leases of an earlier
 	// incarnation of the same worker end at once as LOST.
 	Leases        []*LeaseRef `protobuf:"bytes,2,rep,name=leases,proto3" json:"leases,omitempty"`
-	Folder        string      `protobuf:"bytes,10,opt,name=folder,proto3" json:"folder,omitempty"`      // id of its data folder: a name belongs to one folder at a time
-	Admitted      bool        `protobuf:"varint,11,opt,name=admitted,proto3" json:"admitted,omitempty"` // a leader has answered this incarnation before, and did not refuse it
+	Folder        string      `protobuf:"bytes,10,opt,name=folder,proto3" json:"folder,omitempty"`                        // id of its data folder: a name belongs to one folder at a time
+	Admitted      bool        `protobuf:"varint,11,opt,name=admitted,proto3" json:"admitted,omitempty"`                   // a leader has answered this incarnation before, and did not refuse it
+	ClusterId     string      `protobuf:"bytes,30,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // that the worker's folder belongs to; empty = none yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2808,6 +2809,13 @@ func (x *HeartbeatRequest) GetAdmitted() bool {
 	return false
 }
 
+func (x *HeartbeatRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
 type HeartbeatResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"` // count it from before the request was sent
@@ -2818,6 +2826,7 @@ type HeartbeatResponse struct {
 	Dropped       []string               `protobuf:"bytes,6,rep,name=dropped,proto3" json:"dropped,omitempty"`           // locations of this worker's checkpoints that the index gave up: delete the files
 	Refused       string                 `protobuf:"bytes,10,opt,name=refused,proto3" json:"refused,omitempty"`          // not empty: this agent is none of the cluster's, and why
 	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`             // of refused: end. Else the name may become free: ask again soon
+	Cluster       *ClusterIdentity       `protobuf:"bytes,30,opt,name=cluster,proto3" json:"cluster,omitempty"`          // whose leader answers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2908,6 +2917,65 @@ func (x *HeartbeatResponse) GetFinal() bool {
 	return false
 }
 
+func (x *HeartbeatResponse) GetCluster() *ClusterIdentity {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+type ClusterIdentity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	FormerIds     []string               `protobuf:"bytes,2,rep,name=former_ids,json=formerIds,proto3" json:"former_ids,omitempty"` // of the clusters this one was recovered from
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterIdentity) Reset() {
+	*x = ClusterIdentity{}
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterIdentity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterIdentity) ProtoMessage() {}
+
+func (x *ClusterIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterIdentity.ProtoReflect.Descriptor instead.
+func (*ClusterIdentity) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ClusterIdentity) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ClusterIdentity) GetFormerIds() []string {
+	if x != nil {
+		return x.FormerIds
+	}
+	return nil
+}
+
 type LeaseVerdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lease         *LeaseRef              `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
@@ -2919,7 +2987,7 @@ type LeaseVerdict struct {
 
 func (x *LeaseVerdict) Reset() {
 	*x = LeaseVerdict{}
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +2999,7 @@ func (x *LeaseVerdict) String() string {
 func (*LeaseVerdict) ProtoMessage() {}
 
 func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3012,7 @@ func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseVerdict.ProtoReflect.Descriptor instead.
 func (*LeaseVerdict) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LeaseVerdict) GetLease() *LeaseRef {
@@ -2984,7 +3052,7 @@ type AcquireRequest struct {
 
 func (x *AcquireRequest) Reset() {
 	*x = AcquireRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3064,7 @@ func (x *AcquireRequest) String() string {
 func (*AcquireRequest) ProtoMessage() {}
 
 func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3077,7 @@ func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireRequest.ProtoReflect.Descriptor instead.
 func (*AcquireRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AcquireRequest) GetRequestId() string {
@@ -3077,7 +3145,7 @@ type AcquireResponse struct {
 
 func (x *AcquireResponse) Reset() {
 	*x = AcquireResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3089,7 +3157,7 @@ func (x *AcquireResponse) String() string {
 func (*AcquireResponse) ProtoMessage() {}
 
 func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3102,7 +3170,7 @@ func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireResponse.ProtoReflect.Descriptor instead.
 func (*AcquireResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AcquireResponse) GetLease() *Lease {
@@ -3142,7 +3210,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3222,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3235,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Lease) GetSweepId() string {
@@ -3307,7 +3375,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3319,7 +3387,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3332,7 +3400,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RelayRequest) GetWorker() string {
@@ -3373,7 +3441,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3385,7 +3453,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +3466,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RunEvent) GetSweepId() string {
@@ -3489,7 +3557,7 @@ type RunEnded struct {
 
 func (x *RunEnded) Reset() {
 	*x = RunEnded{}
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3501,7 +3569,7 @@ func (x *RunEnded) String() string {
 func (*RunEnded) ProtoMessage() {}
 
 func (x *RunEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3514,7 +3582,7 @@ func (x *RunEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnded.ProtoReflect.Descriptor instead.
 func (*RunEnded) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RunEnded) GetExit() ExitClass {
@@ -3548,7 +3616,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3560,7 +3628,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3573,7 +3641,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RelayResponse) GetResults() []*EventResult {
@@ -3601,7 +3669,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3613,7 +3681,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3626,7 +3694,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *EventResult) GetOutcome() Outcome {
@@ -3658,7 +3726,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +3738,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +3751,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 type ListWorkersResponse struct {
@@ -3695,7 +3763,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3707,7 +3775,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3720,7 +3788,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -3741,7 +3809,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3753,7 +3821,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3766,7 +3834,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DrainWorkerRequest) GetRequestId() string {
@@ -3798,7 +3866,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3810,7 +3878,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3823,7 +3891,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 type GetStatusRequest struct {
@@ -3834,7 +3902,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +3914,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3859,7 +3927,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 type GetStatusResponse struct {
@@ -3884,7 +3952,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +3964,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3909,7 +3977,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -4018,7 +4086,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4030,7 +4098,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4043,20 +4111,21 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 type ListMembersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Members       []*Member              `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
 	LeaderId      string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	ClusterId     string                 `protobuf:"bytes,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +4137,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4081,7 +4150,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -4098,6 +4167,13 @@ func (x *ListMembersResponse) GetLeaderId() string {
 	return ""
 }
 
+func (x *ListMembersResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -4105,13 +4181,15 @@ type JoinRequest struct {
 	ApiAddress    string                 `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
 	ClusterId     string                 `protobuf:"bytes,4,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	GossipAddress string                 `protobuf:"bytes,5,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
+	FolderId      string                 `protobuf:"bytes,10,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`  // random, made with the data folder: the same id in another folder is another node
+	HasState      bool                   `protobuf:"varint,11,opt,name=has_state,json=hasState,proto3" json:"has_state,omitempty"` // the folder holds a log or a snapshot of the cluster
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +4201,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +4214,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -4174,6 +4252,20 @@ func (x *JoinRequest) GetGossipAddress() string {
 	return ""
 }
 
+func (x *JoinRequest) GetFolderId() string {
+	if x != nil {
+		return x.FolderId
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetHasState() bool {
+	if x != nil {
+		return x.HasState
+	}
+	return false
+}
+
 type JoinResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -4183,7 +4275,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4195,7 +4287,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4208,7 +4300,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -4227,7 +4319,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4239,7 +4331,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4252,7 +4344,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -4270,7 +4362,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4282,7 +4374,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4295,7 +4387,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 type TransferLeadershipRequest struct {
@@ -4307,7 +4399,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4319,7 +4411,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4332,7 +4424,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -4351,7 +4443,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4363,7 +4455,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4376,7 +4468,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -4394,7 +4486,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +4498,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +4511,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 type SnapshotChunk struct {
@@ -4431,7 +4523,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4443,7 +4535,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4456,7 +4548,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -4477,7 +4569,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4489,7 +4581,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4502,7 +4594,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -4535,7 +4627,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4547,7 +4639,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4560,7 +4652,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -4581,13 +4673,14 @@ type GetNodeResponse struct {
 	LeaderApi     string                 `protobuf:"bytes,7,opt,name=leader_api,json=leaderApi,proto3" json:"leader_api,omitempty"`
 	MemoryBytes   int64                  `protobuf:"varint,8,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	ClusterId     string                 `protobuf:"bytes,40,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4599,7 +4692,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4612,7 +4705,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -4674,6 +4767,13 @@ func (x *GetNodeResponse) GetMemoryBytes() int64 {
 func (x *GetNodeResponse) GetVersion() string {
 	if x != nil {
 		return x.Version
+	}
+	return ""
+}
+
+func (x *GetNodeResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
 	}
 	return ""
 }
@@ -4875,13 +4975,15 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\bLeaseRef\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\x04R\x05token\"\xa0\x01\n" +
+	"\x05token\x18\x03 \x01(\x04R\x05token\"\xbf\x01\n" +
 	"\x10HeartbeatRequest\x12*\n" +
 	"\x06worker\x18\x01 \x01(\v2\x12.atelier.v1.WorkerR\x06worker\x12,\n" +
 	"\x06leases\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x06leases\x12\x16\n" +
 	"\x06folder\x18\n" +
 	" \x01(\tR\x06folder\x12\x1a\n" +
-	"\badmitted\x18\v \x01(\bR\badmitted\"\x8e\x02\n" +
+	"\badmitted\x18\v \x01(\bR\badmitted\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x1e \x01(\tR\tclusterId\"\xc5\x02\n" +
 	"\x11HeartbeatResponse\x12\x15\n" +
 	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12(\n" +
 	"\x04lost\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x04lost\x124\n" +
@@ -4891,7 +4993,12 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\adropped\x18\x06 \x03(\tR\adropped\x12\x18\n" +
 	"\arefused\x18\n" +
 	" \x01(\tR\arefused\x12\x14\n" +
-	"\x05final\x18\v \x01(\bR\x05final\"\x81\x01\n" +
+	"\x05final\x18\v \x01(\bR\x05final\x125\n" +
+	"\acluster\x18\x1e \x01(\v2\x1b.atelier.v1.ClusterIdentityR\acluster\"@\n" +
+	"\x0fClusterIdentity\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
+	"\n" +
+	"former_ids\x18\x02 \x03(\tR\tformerIds\"\x81\x01\n" +
 	"\fLeaseVerdict\x12*\n" +
 	"\x05lease\x18\x01 \x01(\v2\x14.atelier.v1.LeaseRefR\x05lease\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x16\n" +
@@ -4989,10 +5096,13 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\vredis_index\x18\r \x01(\x04R\n" +
 	"redisIndex\x12\x18\n" +
 	"\aversion\x18\x0e \x01(\tR\aversion\"\x14\n" +
-	"\x12ListMembersRequest\"`\n" +
+	"\x12ListMembersRequest\"\x7f\n" +
 	"\x13ListMembersResponse\x12,\n" +
 	"\amembers\x18\x01 \x03(\v2\x12.atelier.v1.MemberR\amembers\x12\x1b\n" +
-	"\tleader_id\x18\x02 \x01(\tR\bleaderId\"\xa7\x01\n" +
+	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\n" +
+	" \x01(\tR\tclusterId\"\xe1\x01\n" +
 	"\vJoinRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -5000,7 +5110,10 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x04 \x01(\tR\tclusterId\x12%\n" +
-	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\"-\n" +
+	"\x0egossip_address\x18\x05 \x01(\tR\rgossipAddress\x12\x1b\n" +
+	"\tfolder_id\x18\n" +
+	" \x01(\tR\bfolderId\x12\x1b\n" +
+	"\thas_state\x18\v \x01(\bR\bhasState\"-\n" +
 	"\fJoinResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\"%\n" +
@@ -5019,7 +5132,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x06sweeps\x18\x02 \x01(\x03R\x06sweeps\x12\x16\n" +
 	"\x06trials\x18\x03 \x01(\x03R\x06trials\"$\n" +
 	"\x0eGetNodeRequest\x12\x12\n" +
-	"\x04hash\x18\x01 \x01(\bR\x04hash\"\x98\x02\n" +
+	"\x04hash\x18\x01 \x01(\bR\x04hash\"\xb7\x02\n" +
 	"\x0fGetNodeResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12#\n" +
@@ -5031,7 +5144,9 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"leader_api\x18\a \x01(\tR\tleaderApi\x12!\n" +
 	"\fmemory_bytes\x18\b \x01(\x03R\vmemoryBytes\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion*\x8c\x01\n" +
+	"\aversion\x18\t \x01(\tR\aversion\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18( \x01(\tR\tclusterId*\x8c\x01\n" +
 	"\vSweepAction\x12\x1c\n" +
 	"\x18SWEEP_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SWEEP_ACTION_PAUSE\x10\x01\x12\x17\n" +
@@ -5098,7 +5213,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -5148,179 +5263,181 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*LeaseRef)(nil),                   // 45: atelier.v1.LeaseRef
 	(*HeartbeatRequest)(nil),           // 46: atelier.v1.HeartbeatRequest
 	(*HeartbeatResponse)(nil),          // 47: atelier.v1.HeartbeatResponse
-	(*LeaseVerdict)(nil),               // 48: atelier.v1.LeaseVerdict
-	(*AcquireRequest)(nil),             // 49: atelier.v1.AcquireRequest
-	(*AcquireResponse)(nil),            // 50: atelier.v1.AcquireResponse
-	(*Lease)(nil),                      // 51: atelier.v1.Lease
-	(*RelayRequest)(nil),               // 52: atelier.v1.RelayRequest
-	(*RunEvent)(nil),                   // 53: atelier.v1.RunEvent
-	(*RunEnded)(nil),                   // 54: atelier.v1.RunEnded
-	(*RelayResponse)(nil),              // 55: atelier.v1.RelayResponse
-	(*EventResult)(nil),                // 56: atelier.v1.EventResult
-	(*ListWorkersRequest)(nil),         // 57: atelier.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),        // 58: atelier.v1.ListWorkersResponse
-	(*DrainWorkerRequest)(nil),         // 59: atelier.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),        // 60: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 61: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 62: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 63: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 64: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 65: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 66: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 67: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 68: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 69: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 70: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 71: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 72: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 73: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 74: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 75: atelier.v1.GetNodeResponse
-	nil,                                // 76: atelier.v1.AcquireRequest.LabelsEntry
-	(*Sweep)(nil),                      // 77: atelier.v1.Sweep
-	(*LeaderboardRow)(nil),             // 78: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 79: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 80: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 81: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 82: atelier.v1.Origin
-	(TrialStatus)(0),                   // 83: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 84: atelier.v1.Trial
-	(*Report)(nil),                     // 85: atelier.v1.Report
-	(SweepStatus)(0),                   // 86: atelier.v1.SweepStatus
-	(Verdict)(0),                       // 87: atelier.v1.Verdict
-	(*Worker)(nil),                     // 88: atelier.v1.Worker
-	(ExitClass)(0),                     // 89: atelier.v1.ExitClass
-	(*Member)(nil),                     // 90: atelier.v1.Member
+	(*ClusterIdentity)(nil),            // 48: atelier.v1.ClusterIdentity
+	(*LeaseVerdict)(nil),               // 49: atelier.v1.LeaseVerdict
+	(*AcquireRequest)(nil),             // 50: atelier.v1.AcquireRequest
+	(*AcquireResponse)(nil),            // 51: atelier.v1.AcquireResponse
+	(*Lease)(nil),                      // 52: atelier.v1.Lease
+	(*RelayRequest)(nil),               // 53: atelier.v1.RelayRequest
+	(*RunEvent)(nil),                   // 54: atelier.v1.RunEvent
+	(*RunEnded)(nil),                   // 55: atelier.v1.RunEnded
+	(*RelayResponse)(nil),              // 56: atelier.v1.RelayResponse
+	(*EventResult)(nil),                // 57: atelier.v1.EventResult
+	(*ListWorkersRequest)(nil),         // 58: atelier.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),        // 59: atelier.v1.ListWorkersResponse
+	(*DrainWorkerRequest)(nil),         // 60: atelier.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),        // 61: atelier.v1.DrainWorkerResponse
+	(*GetStatusRequest)(nil),           // 62: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 63: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 64: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 65: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 66: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 67: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 68: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 69: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 70: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 71: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 72: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 73: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 74: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 75: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 76: atelier.v1.GetNodeResponse
+	nil,                                // 77: atelier.v1.AcquireRequest.LabelsEntry
+	(*Sweep)(nil),                      // 78: atelier.v1.Sweep
+	(*LeaderboardRow)(nil),             // 79: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 80: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 81: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 82: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 83: atelier.v1.Origin
+	(TrialStatus)(0),                   // 84: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 85: atelier.v1.Trial
+	(*Report)(nil),                     // 86: atelier.v1.Report
+	(SweepStatus)(0),                   // 87: atelier.v1.SweepStatus
+	(Verdict)(0),                       // 88: atelier.v1.Verdict
+	(*Worker)(nil),                     // 89: atelier.v1.Worker
+	(ExitClass)(0),                     // 90: atelier.v1.ExitClass
+	(*Member)(nil),                     // 91: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	77, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	78, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,  // 3: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	77, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	78, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	79, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	79, // 9: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	80, // 10: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	77, // 11: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	79, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	80, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	80, // 9: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	81, // 10: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	78, // 11: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
 	24, // 13: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	81, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	82, // 15: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	82, // 16: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	82, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	83, // 15: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	83, // 16: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
 	27, // 17: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
 	30, // 18: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	79, // 19: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	83, // 20: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	84, // 21: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	84, // 22: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	85, // 23: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	84, // 24: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	84, // 25: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
-	51, // 26: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	86, // 27: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	85, // 28: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	80, // 29: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
-	54, // 30: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	87, // 31: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	80, // 19: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	84, // 20: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	85, // 21: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	85, // 22: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	86, // 23: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	85, // 24: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	85, // 25: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	52, // 26: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
+	87, // 27: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	86, // 28: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	81, // 29: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	55, // 30: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	88, // 31: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
 	1,  // 32: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	84, // 33: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	88, // 34: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	85, // 33: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	89, // 34: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
 	45, // 35: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
 	45, // 36: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
-	48, // 37: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
-	45, // 38: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	87, // 39: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	76, // 40: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
-	51, // 41: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	79, // 42: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	80, // 43: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	82, // 44: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	87, // 45: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
-	53, // 46: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	85, // 47: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	80, // 48: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	54, // 49: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	89, // 50: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	56, // 51: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 52: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	87, // 53: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	88, // 54: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	90, // 55: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	90, // 56: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 57: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 58: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 59: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 60: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	10, // 61: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	12, // 62: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	14, // 63: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	16, // 64: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	18, // 65: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	20, // 66: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	22, // 67: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	25, // 68: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	28, // 69: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	31, // 70: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	33, // 71: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	35, // 72: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	37, // 73: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	39, // 74: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	41, // 75: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	43, // 76: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	46, // 77: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	49, // 78: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	52, // 79: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	57, // 80: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	59, // 81: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	61, // 82: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	63, // 83: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	65, // 84: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	67, // 85: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	69, // 86: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	71, // 87: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	72, // 88: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	74, // 89: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 90: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 91: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 92: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 93: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	11, // 94: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	13, // 95: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	15, // 96: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	17, // 97: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	19, // 98: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	21, // 99: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	23, // 100: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	26, // 101: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	29, // 102: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	32, // 103: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	34, // 104: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	36, // 105: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	38, // 106: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	40, // 107: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	42, // 108: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	44, // 109: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	47, // 110: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	50, // 111: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	55, // 112: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	58, // 113: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	60, // 114: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	62, // 115: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	64, // 116: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	66, // 117: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	68, // 118: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	70, // 119: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	72, // 120: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	73, // 121: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	75, // 122: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	90, // [90:123] is the sub-list for method output_type
-	57, // [57:90] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	49, // 37: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
+	48, // 38: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
+	45, // 39: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
+	88, // 40: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	77, // 41: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	52, // 42: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
+	80, // 43: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	81, // 44: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	83, // 45: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	88, // 46: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	54, // 47: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	86, // 48: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	81, // 49: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	55, // 50: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	90, // 51: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	57, // 52: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,  // 53: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	88, // 54: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	89, // 55: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	91, // 56: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	91, // 57: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	2,  // 58: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 59: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 60: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 61: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	10, // 62: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	12, // 63: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	14, // 64: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	16, // 65: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	18, // 66: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	20, // 67: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	22, // 68: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	25, // 69: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	28, // 70: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	31, // 71: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	33, // 72: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	35, // 73: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	37, // 74: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	39, // 75: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	41, // 76: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	43, // 77: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	46, // 78: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	50, // 79: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	53, // 80: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	58, // 81: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	60, // 82: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	62, // 83: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	64, // 84: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	66, // 85: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	68, // 86: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	70, // 87: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	72, // 88: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	73, // 89: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	75, // 90: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 91: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 92: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 93: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 94: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	11, // 95: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	13, // 96: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	15, // 97: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	17, // 98: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	19, // 99: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	21, // 100: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	23, // 101: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	26, // 102: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	29, // 103: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	32, // 104: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	34, // 105: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	36, // 106: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	38, // 107: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	40, // 108: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	42, // 109: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	44, // 110: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	47, // 111: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	51, // 112: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	56, // 113: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	59, // 114: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	61, // 115: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	63, // 116: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	65, // 117: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	67, // 118: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	69, // 119: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	71, // 120: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	73, // 121: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	74, // 122: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	76, // 123: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	91, // [91:124] is the sub-list for method output_type
+	58, // [58:91] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -5329,7 +5446,7 @@ func file_atelier_v1_api_proto_init() {
 		return
 	}
 	file_atelier_v1_model_proto_init()
-	file_atelier_v1_api_proto_msgTypes[51].OneofWrappers = []any{
+	file_atelier_v1_api_proto_msgTypes[52].OneofWrappers = []any{
 		(*RunEvent_Report)(nil),
 		(*RunEvent_Checkpoint)(nil),
 		(*RunEvent_Ended)(nil),
@@ -5340,7 +5457,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   75,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

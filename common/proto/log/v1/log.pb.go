@@ -1757,6 +1757,7 @@ type SetMember struct {
 	ApiAddress    string                 `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
 	GossipAddress string                 `protobuf:"bytes,4,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	ClusterId     string                 `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	FolderId      string                 `protobuf:"bytes,10,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"` // of the member's data folder; empty = leave the one known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1826,6 +1827,14 @@ func (x *SetMember) GetClusterId() string {
 	return ""
 }
 
+func (x *SetMember) GetFolderId() string {
+	if x != nil {
+		return x.FolderId
+	}
+	return ""
+}
+
+// The member's data folder may never come back.
 type DropMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1985,16 +1994,18 @@ func (*Record_Trial) isRecord_Record() {}
 func (*Record_Footer) isRecord_Record() {}
 
 type Header struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Version        uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Index          uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	ClusterId      string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Members        []*SetMember           `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
-	Drained        []string               `protobuf:"bytes,5,rep,name=drained,proto3" json:"drained,omitempty"`
-	Requests       []string               `protobuf:"bytes,6,rep,name=requests,proto3" json:"requests,omitempty"` // remembered request ids, oldest first
-	RequestResults []string               `protobuf:"bytes,7,rep,name=request_results,json=requestResults,proto3" json:"request_results,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Version          uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Index            uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	ClusterId        string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Members          []*SetMember           `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`
+	Drained          []string               `protobuf:"bytes,5,rep,name=drained,proto3" json:"drained,omitempty"`
+	Requests         []string               `protobuf:"bytes,6,rep,name=requests,proto3" json:"requests,omitempty"` // remembered request ids, oldest first
+	RequestResults   []string               `protobuf:"bytes,7,rep,name=request_results,json=requestResults,proto3" json:"request_results,omitempty"`
+	Removed          []*RemovedMember       `protobuf:"bytes,30,rep,name=removed,proto3" json:"removed,omitempty"`                                             // oldest first
+	FormerClusterIds []string               `protobuf:"bytes,31,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // of the clusters this one was recovered from, oldest first
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Header) Reset() {
@@ -2076,6 +2087,72 @@ func (x *Header) GetRequestResults() []string {
 	return nil
 }
 
+func (x *Header) GetRemoved() []*RemovedMember {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *Header) GetFormerClusterIds() []string {
+	if x != nil {
+		return x.FormerClusterIds
+	}
+	return nil
+}
+
+type RemovedMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	FolderId      string                 `protobuf:"bytes,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovedMember) Reset() {
+	*x = RemovedMember{}
+	mi := &file_log_v1_log_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovedMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovedMember) ProtoMessage() {}
+
+func (x *RemovedMember) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
+func (*RemovedMember) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RemovedMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemovedMember) GetFolderId() string {
+	if x != nil {
+		return x.FolderId
+	}
+	return ""
+}
+
 type SweepRecord struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Spec           *CreateSweep           `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
@@ -2102,7 +2179,7 @@ type SweepRecord struct {
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2191,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2204,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -2296,7 +2373,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2385,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2398,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -2545,7 +2622,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2634,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2647,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -2652,7 +2729,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +2741,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +2754,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -2842,7 +2919,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"8\n" +
 	"\bSetDrain\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x14\n" +
-	"\x05drain\x18\x02 \x01(\bR\x05drain\"\xa5\x01\n" +
+	"\x05drain\x18\x02 \x01(\bR\x05drain\"\xc2\x01\n" +
 	"\tSetMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -2850,7 +2927,9 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"apiAddress\x12%\n" +
 	"\x0egossip_address\x18\x04 \x01(\tR\rgossipAddress\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x05 \x01(\tR\tclusterId\"\x1c\n" +
+	"cluster_id\x18\x05 \x01(\tR\tclusterId\x12\x1b\n" +
+	"\tfolder_id\x18\n" +
+	" \x01(\tR\bfolderId\"\x1c\n" +
 	"\n" +
 	"DropMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xe0\x01\n" +
@@ -2859,7 +2938,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x05sweep\x18\x02 \x01(\v2\x1b.atelier.log.v1.SweepRecordH\x00R\x05sweep\x123\n" +
 	"\x05trial\x18\x03 \x01(\v2\x1b.atelier.log.v1.TrialRecordH\x00R\x05trial\x120\n" +
 	"\x06footer\x18\x04 \x01(\v2\x16.atelier.log.v1.FooterH\x00R\x06footerB\b\n" +
-	"\x06record\"\xeb\x01\n" +
+	"\x06record\"\xd2\x02\n" +
 	"\x06Header\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -2868,7 +2947,12 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\amembers\x18\x04 \x03(\v2\x19.atelier.log.v1.SetMemberR\amembers\x12\x18\n" +
 	"\adrained\x18\x05 \x03(\tR\adrained\x12\x1a\n" +
 	"\brequests\x18\x06 \x03(\tR\brequests\x12'\n" +
-	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\"\xeb\x04\n" +
+	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\x127\n" +
+	"\aremoved\x18\x1e \x03(\v2\x1d.atelier.log.v1.RemovedMemberR\aremoved\x12,\n" +
+	"\x12former_cluster_ids\x18\x1f \x03(\tR\x10formerClusterIds\"<\n" +
+	"\rRemovedMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\tfolder_id\x18\x02 \x01(\tR\bfolderId\"\xeb\x04\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -2955,7 +3039,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: atelier.log.v1.Entry
 	(*Command)(nil),         // 1: atelier.log.v1.Command
@@ -2981,23 +3065,24 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*DropMember)(nil),      // 21: atelier.log.v1.DropMember
 	(*Record)(nil),          // 22: atelier.log.v1.Record
 	(*Header)(nil),          // 23: atelier.log.v1.Header
-	(*SweepRecord)(nil),     // 24: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),     // 25: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),     // 26: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),          // 27: atelier.log.v1.Footer
-	(*v1.Objective)(nil),    // 28: atelier.v1.Objective
-	(*v1.Constraint)(nil),   // 29: atelier.v1.Constraint
-	(v1.TrialStatus)(0),     // 30: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),       // 31: atelier.v1.Metric
-	(v1.SweepAction)(0),     // 32: atelier.v1.SweepAction
-	(*v1.Origin)(nil),       // 33: atelier.v1.Origin
-	(v1.ProposalSource)(0),  // 34: atelier.v1.ProposalSource
-	(v1.Verdict)(0),         // 35: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),     // 36: atelier.v1.RunEvent
-	(v1.SweepStatus)(0),     // 37: atelier.v1.SweepStatus
-	(*v1.Run)(nil),          // 38: atelier.v1.Run
-	(*v1.Checkpoint)(nil),   // 39: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),      // 40: atelier.v1.Finding
+	(*RemovedMember)(nil),   // 24: atelier.log.v1.RemovedMember
+	(*SweepRecord)(nil),     // 25: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),     // 26: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),     // 27: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),          // 28: atelier.log.v1.Footer
+	(*v1.Objective)(nil),    // 29: atelier.v1.Objective
+	(*v1.Constraint)(nil),   // 30: atelier.v1.Constraint
+	(v1.TrialStatus)(0),     // 31: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),       // 32: atelier.v1.Metric
+	(v1.SweepAction)(0),     // 33: atelier.v1.SweepAction
+	(*v1.Origin)(nil),       // 34: atelier.v1.Origin
+	(v1.ProposalSource)(0),  // 35: atelier.v1.ProposalSource
+	(v1.Verdict)(0),         // 36: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),     // 37: atelier.v1.RunEvent
+	(v1.SweepStatus)(0),     // 38: atelier.v1.SweepStatus
+	(*v1.Run)(nil),          // 39: atelier.v1.Run
+	(*v1.Checkpoint)(nil),   // 40: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),      // 41: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
@@ -3018,41 +3103,42 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	28, // 18: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	29, // 18: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
 	3,  // 19: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	28, // 20: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	29, // 21: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	29, // 20: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	30, // 21: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
 	4,  // 22: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	30, // 23: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	31, // 24: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	32, // 25: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	33, // 26: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	34, // 27: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	31, // 23: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	32, // 24: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	33, // 25: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	34, // 26: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	35, // 27: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
 	13, // 28: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	35, // 29: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	36, // 30: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	35, // 31: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	36, // 29: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	37, // 30: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	36, // 31: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
 	23, // 32: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	24, // 33: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	25, // 34: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	27, // 35: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	25, // 33: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	26, // 34: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	28, // 35: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
 	20, // 36: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	2,  // 37: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	37, // 38: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	30, // 39: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	38, // 40: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	39, // 41: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	35, // 42: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	26, // 43: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	40, // 44: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	34, // 45: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	33, // 46: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	13, // 47: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	48, // [48:48] is the sub-list for method output_type
-	48, // [48:48] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	24, // 37: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	2,  // 38: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	38, // 39: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	31, // 40: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	39, // 41: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	40, // 42: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	36, // 43: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	27, // 44: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	41, // 45: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	35, // 46: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	34, // 47: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	13, // 48: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -3091,7 +3177,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

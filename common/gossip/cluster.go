@@ -1,0 +1,100 @@
+package gossip
+
+import (
+	"fmt"
+	"net"
+	"sort"
+	"strings"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// NotifyAlive is asked by memberlist before it takes a node in, whoever tells
+// of it. A node of another cluster is refused, so that two clusters that know
+// one another's addresses stay two. Before this node knows its own cluster it
+// takes everybody, to learn which there are.
+func (d *delegate) NotifyAlive(n *memberlist.Node) error {
+	meta, err := DecodeMeta(n.Meta)
+	if err != nil {
+		return nil // see says what is wrong with it
+	}
+	d.mu.Lock()
+	mine, ours := d.own.Cluster, d.belongs(meta)
+	d.mu.Unlock()
+	if ours {
+		return nil
+	}
+	d.sparse.Warn("cluster/"+meta.Cluster+"/"+n.Name, "gossip: a node of another cluster was refused", "peer", n.Name, "address", addrOf(n), "cluster", meta.Cluster, "own_cluster", mine)
+	return errOtherCluster
+}
+
+// errOtherCluster stands in memberlist's log line, which is passed over.
+var errOtherCluster = fmt.Errorf("it is of another cluster")
+
+// belongs is called with the lock held.
+func (d *delegate) belongs(m Meta) bool {
+	switch {
+	case d.own.Cluster == "" || m.Cluster == "" || m.Cluster == d.own.Cluster:
+		return true
+	case d.own.Role == RoleWorker:
+		// Coordinators of the cluster that was recovered from the worker's.
+		return m.Was == d.own.Cluster
+	case m.Role == RoleWorker:
+		// A worker that has not heard yet that its cluster was recovered as this one.
+		return d.own.Was != "" && m.Cluster == d.own.Was
+	}
+	return false
+}
+
+// Tried is closed once every seed was tried.
+func (p *Pool) Tried() <-chan struct{} { return p.tried }
+
+// Clusters lists the clusters whose coordinators are seen, each with their API
+// addresses.
+func (p *Pool) Clusters() map[string][]string {
+	out := map[string][]string{}
+	for _, q := range p.Peers() {
+		if q.Alive && q.Meta.Role == RoleCoordinator && q.Meta.Cluster != "" {
+			out[q.Meta.Cluster] = append(out[q.Meta.Cluster], q.Meta.API)
+		}
+	}
+	return out
+}
+
+// ErrTwoClusters is what a node that belongs to none yet ends with when it sees
+// several: it would join whichever answered first.
+type ErrTwoClusters struct{ Clusters map[string][]string }
+
+func (e *ErrTwoClusters) Error() string {
+	var list []string
+	for id, addrs := range e.Clusters {
+		list = append(list, id+" (API "+strings.Join(addrs, ", ")+")")
+	}
+	sort.Strings(list)
+	return fmt.Sprintf("--join leads to %d clusters: %s: name nodes of the one that this node is to join", len(list), strings.Join(list, " and "))
+}
+
+// keyTrouble gives words to memberlist's complaints about keys, "" for any
+// other line. Each side of a connection hears of it in its own way.
+func keyTrouble(line string) string {
+	has := func(s string) bool { return strings.Contains(strings.ToLower(line), s) }
+	switch {
+	case has("encryption is configured but remote state is not encrypted"):
+		return "a node gossips without a key and this one has one: give both the same --gossip-key-file"
+	case has("remote state is encrypted and encryption is not configured"):
+		return "a node's gossip is encrypted and this one has no key: give both the same --gossip-key-file"
+	case has("no installed keys could decrypt"), has("decrypt packet failed"):
+		return "a node's gossip cannot be decrypted: give both the same --gossip-key-file"
+	}
+	return ""
+}
+
+// peerOf finds the host in a line of memberlist's, which ends with from=HOST:PORT.
+func peerOf(line string) string {
+	_, rest, _ := strings.Cut(line, "from=")
+	addr, _, _ := strings.Cut(rest, " ")
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
+}

@@ -1,0 +1,78 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/replica"
+	"atelier/coordinator/state"
+)
+
+// nobody says why there is no leader, as far as this node can tell.
+func (s *Server) nobody() *connect.Error {
+	return connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader: %s", absence(s.cfg.ID, s.cfg.Cluster.Stats())))
+}
+
+// absence is the reason for people: which members are not reached, and how many
+// are needed.
+func absence(id string, stats replica.Stats) string {
+	var lost []string
+	voters, reached, member := 0, 0, false
+	for _, p := range stats.Peers {
+		if p.ID == id {
+			member = true
+		}
+		if !p.Voter {
+			continue
+		}
+		voters++
+		if p.Trouble == "" {
+			reached++
+			continue
+		}
+		where := p.At
+		if where == "" {
+			where = p.Address
+		}
+		lost = append(lost, fmt.Sprintf("%s at %s (%s)", p.ID, where, p.Trouble))
+	}
+	switch {
+	case len(stats.Peers) == 0:
+		return fmt.Sprintf("coordinator %s answers and waits to be taken into its cluster; ask another one", id)
+	case !member:
+		return fmt.Sprintf("coordinator %s answers and is a member of its cluster no more; ask another one", id)
+	case len(lost) == 0:
+		return "the coordinators are electing one, or too few of them are up; ask again"
+	}
+	text := fmt.Sprintf("coordinator %s answers and cannot reach %s; a leader needs %d of %d voters", id, strings.Join(lost, ", "), voters/2+1, voters)
+	if reached < voters/2+1 {
+		text += ": start the others; if they are lost for good, `atelier-coordinator recover`"
+	}
+	return text
+}
+
+// ofCluster is whose leader answers.
+func ofCluster(view *state.View) *atelierv1.ClusterIdentity {
+	return &atelierv1.ClusterIdentity{Id: view.ClusterID(), FormerIds: view.Former()}
+}
+
+// wasRemoved refuses a node that was taken off the cluster in words that it
+// understands, too.
+func wasRemoved(id, cluster string) error {
+	e := connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s was removed from cluster %s: to take the machine back, empty its --data folder and --join anew", id, cluster))
+	e.Meta().Set(atelierv1.RemovedHeader, "1")
+	return e
+}
+
+// signed puts the cluster's id on a refusal.
+func signed(err error, cluster string) error {
+	var e *connect.Error
+	if errors.As(err, &e) {
+		e.Meta().Set(atelierv1.ClusterHeader, cluster)
+	}
+	return err
+}

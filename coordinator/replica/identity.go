@@ -1,0 +1,136 @@
+package replica
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Identity says whose a data folder is. It stands beside the log and the votes,
+// so that who wipes these wipes it too, and is on disk before raft begins.
+type Identity struct {
+	// ClusterID is the cluster whose log the folder holds.
+	ClusterID string `json:"cluster_id"`
+	// FolderID is random, made with the folder: the same node id in another
+	// folder is another node, one that has forgotten its votes.
+	FolderID string `json:"folder_id"`
+	// Removed says why the folder may not be used any more; "" = it may.
+	Removed string `json:"removed,omitempty"`
+}
+
+const identityFile = "identity.json"
+
+// ReadIdentity reads whose the folder of a node is; the zero Identity when that
+// was not written yet.
+func ReadIdentity(dir string) (Identity, error) {
+	path := filepath.Join(dir, identityFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Identity{}, nil
+	}
+	var id Identity
+	if err == nil {
+		err = json.Unmarshal(b, &id)
+	}
+	if err == nil && (id.ClusterID == "" || id.FolderID == "") {
+		err = errors.New("it names no cluster or no folder")
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("%s is damaged (%w): put it back from a copy; without it nobody can tell whose votes the folder holds. `atelier cluster remove` of this node, an emptied folder and --join make a new member instead", path, err)
+	}
+	return id, nil
+}
+
+// WriteIdentity makes the folder where it is absent and writes whose it is. It
+// returns when both are durable.
+func WriteIdentity(dir string, id Identity) error {
+	if id.ClusterID == "" || id.FolderID == "" {
+		return fmt.Errorf("write identity of %s: cluster %q, folder %q: both are needed", dir, id.ClusterID, id.FolderID)
+	}
+	b, err := json.Marshal(id)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, identityFile+".new")
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(append(b, '\n')); err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(temp, filepath.Join(dir, identityFile))
+	}
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err == nil {
+			err = syncFolder(d)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("write identity of %s: %w", dir, err)
+	}
+	return nil
+}
+
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// settleIdentity makes sure that the folder is the configured cluster's, and
+// gives a folder that has none its id.
+func settleIdentity(cfg *Config) error {
+	have, err := ReadIdentity(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	if have == (Identity{}) {
+		cfg.folderID = newFolderID()
+		return WriteIdentity(cfg.DataDir, Identity{ClusterID: cfg.ClusterID, FolderID: cfg.folderID})
+	}
+	cfg.folderID = have.FolderID
+	switch {
+	case have.Removed != "":
+		return &RemovedError{have.Removed}
+	case have.ClusterID != cfg.ClusterID:
+		return fmt.Errorf("data folder %s is of cluster %s, not %s", cfg.DataDir, have.ClusterID, cfg.ClusterID)
+	}
+	return nil
+}
+
+func newFolderID() string {
+	var b [10]byte
+	rand.Read(b[:])
+	return "f-" + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
+
+// MarkRemoved writes down that the folder may not be used any more.
+func MarkRemoved(dir, why string) error {
+	id, err := ReadIdentity(dir)
+	if err != nil {
+		return err
+	}
+	id.Removed = why
+	return WriteIdentity(dir, id)
+}
+
+// RemovedError says that this node was taken off its cluster for good.
+type RemovedError struct{ Why string }
+
+func (e *RemovedError) Error() string { return e.Why }

@@ -1,0 +1,185 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"atelier/coordinator/state"
+
+	"github.com/hashicorp/raft"
+)
+
+// Stopped is a node's data folder while no node runs on it. Whoever holds it
+// keeps a node from starting.
+type Stopped struct {
+	dir    string
+	id     string
+	folder *folder
+	store  durable
+	logger *slog.Logger
+}
+
+// Found is what a stopped node's folder holds.
+type Found struct {
+	ID        string
+	ClusterID string // as the state names it; "" = it names none
+	Members   []Server
+	Term      uint64 // of the last entry
+	Index     uint64 // of the last entry: whether it was committed, no node alone can tell
+	State     *state.View
+}
+
+// Examine takes hold of a stopped node's folder.
+func Examine(dir string, logger *slog.Logger) (*Stopped, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "node"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s holds no state of a coordinator", dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, kind, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	s := &Stopped{dir: dir, id: id, logger: logger}
+	if s.folder, err = claim(dir, id, LogStore(kind)); err != nil {
+		return nil, err
+	}
+	if s.store, err = openStore(LogStore(kind), filepath.Join(dir, "log"), logger); err != nil {
+		s.folder.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close lets go of the folder.
+func (s *Stopped) Close() error {
+	err := s.store.Close()
+	s.folder.release()
+	return err
+}
+
+func (s *Stopped) snapshots() (*raft.FileSnapshotStore, error) {
+	return raft.NewFileSnapshotStoreWithLogger(s.dir, 2, raftLogger(s.logger))
+}
+
+func (s *Stopped) machine() *fsm {
+	return &fsm{machine: state.New(), feed: &feed{}, restores: &atomic.Uint64{}, log: s.logger}
+}
+
+// Read plays the snapshot and the log, as a start would.
+func (s *Stopped) Read() (Found, error) {
+	found := Found{ID: s.id}
+	f := s.machine()
+	snapshots, err := s.snapshots()
+	if err != nil {
+		return found, err
+	}
+	list, err := snapshots.List()
+	if err != nil {
+		return found, err
+	}
+	var configuration raft.Configuration
+	if len(list) > 0 {
+		meta, r, err := snapshots.Open(list[0].ID)
+		if err != nil {
+			return found, err
+		}
+		if err := f.Restore(r); err != nil {
+			return found, fmt.Errorf("snapshot %s: %w", meta.ID, err)
+		}
+		configuration, found.Index, found.Term = meta.Configuration, meta.Index, meta.Term
+	}
+	first, err := s.store.FirstIndex()
+	if err != nil {
+		return found, err
+	}
+	last, err := s.store.LastIndex()
+	if err != nil {
+		return found, err
+	}
+	for i := max(first, found.Index+1); i <= last && i > 0; i++ {
+		var l raft.Log
+		if err := s.store.GetLog(i, &l); err != nil {
+			return found, fmt.Errorf("log entry %d: %w", i, err)
+		}
+		found.Index, found.Term = l.Index, l.Term
+		switch l.Type {
+		case raft.LogCommand:
+			f.Apply(&l)
+		case raft.LogConfiguration:
+			configuration = raft.DecodeConfiguration(l.Data)
+		}
+	}
+	for _, b := range configuration.Servers {
+		found.Members = append(found.Members, Server{ID: string(b.ID), Address: string(b.Address), Voter: b.Suffrage == raft.Voter})
+	}
+	found.State = f.machine.View()
+	found.ClusterID = found.State.ClusterID()
+	return found, nil
+}
+
+// Recover makes the node the only member of a new cluster with all that its
+// folder holds, entries included that no majority may have had. The members it
+// had are refused from then on: they belong to the cluster that was. Call it
+// again when it was cut short.
+func (s *Stopped) Recover(clusterID string) error {
+	found, err := s.Read()
+	if err != nil {
+		return err
+	}
+	var me raft.Server
+	for _, b := range found.Members {
+		if b.ID == s.id {
+			me = raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(b.ID), Address: raft.ServerAddress(b.Address)}
+		}
+	}
+	if me.ID == "" {
+		return fmt.Errorf("recover: %s is no member of the cluster in its own log", s.id)
+	}
+	identity, err := ReadIdentity(s.dir)
+	if err != nil {
+		return err
+	}
+	if identity.FolderID == "" {
+		identity.FolderID = newFolderID()
+	}
+	only, _ := found.State.Member(s.id)
+	only.ID, only.FolderID = s.id, identity.FolderID
+	snapshots, err := s.snapshots()
+	if err != nil {
+		return err
+	}
+	rc := raft.DefaultConfig()
+	rc.LocalID, rc.Logger, rc.NoLegacyTelemetry = me.ID, raftLogger(s.logger), true
+	_, transport := raft.NewInmemTransport(me.Address)
+	f := &recovering{fsm: s.machine(), clusterID: clusterID, only: only}
+	if err := raft.RecoverCluster(rc, f, s.store, s.store, snapshots, transport, raft.Configuration{Servers: []raft.Server{me}}); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	// Last: until then a start is refused, the snapshot being of another cluster
+	// than the folder.
+	identity.ClusterID, identity.Removed = clusterID, ""
+	return WriteIdentity(s.dir, identity)
+}
+
+// recovering is the state machine as raft.RecoverCluster plays it: its snapshot
+// is already the new cluster's.
+type recovering struct {
+	*fsm
+	clusterID string
+	only      state.Member
+}
+
+func (r *recovering) Snapshot() (raft.FSMSnapshot, error) {
+	if err := r.machine.Recover(r.clusterID, r.only); err != nil {
+		return nil, err
+	}
+	return r.fsm.Snapshot()
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"atelier/common/gossip"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/worker/agent"
+)
+
+// home is which cluster the worker's data folder belongs to and where its nodes
+// were seen last: DIR/cluster.json. A folder serves one cluster: its checkpoints
+// and trials are known to no other.
+type home struct {
+	path string
+	log  *slog.Logger
+
+	mu sync.Mutex
+	homeRecord
+}
+
+type homeRecord struct {
+	Cluster string   `json:"cluster_id,omitempty"` // "" until a leader has said it
+	Seeds   []string `json:"seeds,omitempty"`      // gossip addresses
+	APIs    []string `json:"coordinators,omitempty"`
+}
+
+func openHome(dir string, log *slog.Logger) (*home, error) {
+	h := &home{path: filepath.Join(dir, "cluster.json"), log: log}
+	b, err := os.ReadFile(h.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return h, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &h.homeRecord)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is damaged (%w): remove it if the folder is to serve whichever cluster --join or --addr names", h.path, err)
+	}
+	return h, nil
+}
+
+func (h *home) cluster() string { h.mu.Lock(); defer h.mu.Unlock(); return h.Cluster }
+
+func (h *home) known() homeRecord { h.mu.Lock(); defer h.mu.Unlock(); return h.homeRecord }
+
+// change writes down what f makes of the record.
+func (h *home) change(f func(*homeRecord)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := homeRecord{h.Cluster, slices.Clone(h.Seeds), slices.Clone(h.APIs)}
+	f(&next)
+	if next.Cluster == h.Cluster && slices.Equal(next.Seeds, h.Seeds) && slices.Equal(next.APIs, h.APIs) {
+		return nil
+	}
+	b, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	temp, err := os.OpenFile(h.path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err = temp.Write(append(b, '\n')); err == nil {
+		err = temp.Sync()
+	}
+	if e := temp.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(h.path+".new", h.path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", h.path, err)
+	}
+	h.homeRecord = next
+	return nil
+}
+
+// belonging lets the agent serve the cluster of its data folder and no other.
+type belonging struct {
+	agent.Coordinator
+	home   *home
+	joined func(cluster string) // a leader has said which cluster it is
+	refuse func(error)          // another cluster answers: ends the worker
+
+	served atomic.Bool // the own cluster has answered since the start
+}
+
+func (b *belonging) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
+	mine := b.home.cluster()
+	req.Msg.ClusterId = mine
+	resp, err := b.Coordinator.Heartbeat(ctx, req)
+	if err != nil {
+		if r := refusedBy(err); r != nil && mine != "" && r.Meta().Get(atelierv1.ClusterHeader) != mine {
+			return nil, b.strange(errors.New(r.Message()))
+		}
+		return nil, err
+	}
+	theirs := resp.Msg.Cluster
+	switch {
+	case theirs.GetId() == "" || theirs.GetId() == mine:
+		b.served.Store(true)
+		return resp, nil
+	case mine != "" && !slices.Contains(theirs.GetFormerIds(), mine):
+		return nil, b.strange(fmt.Errorf("data folder %s belongs to cluster %s, cluster %s answers: give the worker the addresses of its own cluster, or an empty --data folder", filepath.Dir(b.home.path), mine, theirs.GetId()))
+	}
+	if err := b.home.change(func(r *homeRecord) { r.Cluster = theirs.GetId() }); err != nil {
+		return nil, err
+	}
+	b.joined(theirs.GetId())
+	b.served.Store(true)
+	return resp, nil
+}
+
+// refusedBy finds the refusal of a cluster in an error, below what the client
+// makes of it when its time is up.
+func refusedBy(err error) *connect.Error {
+	var e *connect.Error
+	for errors.As(err, &e) {
+		if e.Meta().Get(atelierv1.ClusterHeader) != "" {
+			return e
+		}
+		err = e.Unwrap()
+	}
+	return nil
+}
+
+// strange is what another cluster's answer comes to. At the start the worker was
+// given wrong addresses; later one of them has gone to another cluster, and the
+// client asks the next.
+func (b *belonging) strange(err error) error {
+	if !b.served.Load() {
+		b.refuse(err)
+	}
+	return err
+}
+
+// follow keeps what gossip shows: it teaches the client where the coordinators'
+// APIs are, should all have moved, and writes down where they were seen.
+func (h *home) follow(ctx context.Context, pool *gossip.Pool, learn func([]string)) {
+	var taught []string
+	for {
+		changed := pool.Changed()
+		var seeds, apis []string
+		for _, p := range pool.Peers() {
+			if !p.Alive {
+				continue
+			}
+			seeds = append(seeds, p.Addr)
+			if p.Meta.Role == gossip.RoleCoordinator && p.Meta.API != "" {
+				apis = append(apis, p.Meta.API)
+			}
+		}
+		slices.Sort(apis)
+		if len(apis) > 0 && !slices.Equal(apis, taught) {
+			taught = apis
+			learn(apis)
+		}
+		if len(apis) > 0 && h.cluster() != "" {
+			if err := h.change(func(r *homeRecord) { r.Seeds, r.APIs = seeds[:min(len(seeds), maxSeeds)], apis }); err != nil {
+				h.log.Warn("where the cluster is was not written down", "error", err)
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		select { // changes come in swarms
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// maxSeeds bounds the gossip addresses written down.
+const maxSeeds = 32
