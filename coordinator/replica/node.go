@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,6 +67,9 @@ func (c *Config) fill() error {
 		}
 	}
 	setDefault(&c.LogStore, RaftWAL)
+	if c.LogStore != RaftWAL && c.LogStore != RaftBoltDB {
+		return fmt.Errorf("open replica: log store %q: it is %s or %s", c.LogStore, RaftWAL, RaftBoltDB)
+	}
 	setDefault(&c.HeartbeatTimeout, 400*time.Millisecond)
 	setDefault(&c.ElectionTimeout, max(400*time.Millisecond, c.HeartbeatTimeout))
 	setDefault(&c.LeaderLease, c.HeartbeatTimeout)
@@ -96,8 +98,10 @@ type Node struct {
 	store     *guard
 	transport *transport
 	batcher   *batcher
+	snapshots *checkedSnapshots
 	feed      feed
 	hadState  bool
+	opened    atomic.Bool // from then on fail ends the process; before, Open returns the error
 
 	leaderCh chan bool
 	caughtUp atomic.Uint64 // term whose leader has applied all that went before
@@ -119,9 +123,18 @@ func Open(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	n := &Node{cfg: cfg, folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
-	store, err := openStore(cfg.LogStore, filepath.Join(cfg.DataDir, "log"), cfg.Logger)
+	clean, err := checkClean(cfg.DataDir)
 	if err != nil {
 		folder.release()
+		return nil, fmt.Errorf("open replica: %w", n.rot("", err))
+	}
+	n.log.Debug("the data folder was compared with what it was when the node was stopped", "stopped whole", clean)
+	store, err := openStore(cfg.LogStore, n.logDir(), cfg.Logger)
+	if err != nil {
+		folder.release()
+		if isRot(err) {
+			err = n.rot("", err)
+		}
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	n.store = newGuard(store, n.fail)
@@ -139,9 +152,9 @@ func (n *Node) start() error {
 		return err
 	}
 	logger := raftLogger(n.log)
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(n.cfg.DataDir, 2, logger)
+	snapshots, err := n.inspect(logger)
 	if err != nil {
-		return fmt.Errorf("snapshots in %s: %w", n.cfg.DataDir, err)
+		return err
 	}
 	n.transport = newTransport(n.cfg.Listener, n.cfg.Advertise, logger)
 
@@ -170,10 +183,15 @@ func (n *Node) start() error {
 			return fmt.Errorf("begin a cluster: %w", err)
 		}
 	}
-	n.raft, err = raft.NewRaft(rc, &fsm{machine: n.machine, feed: &n.feed, restores: &n.restores, log: n.log}, logs, n.store, snapshots, n.transport)
+	n.raft, err = n.newRaft(rc, logs)
 	if err != nil {
 		n.transport.Close()
 		return err
+	}
+	n.snapshots.started.Store(true)
+	n.opened.Store(true)
+	if err := n.store.broken.Load(); err != nil { // raft has read something since
+		n.fail(*err)
 	}
 	n.batcher = newBatcher(n.raft, n.cfg.InFlight, n.Leader)
 	n.loops.Add(2)
@@ -187,6 +205,9 @@ func (n *Node) HasState() bool { return n.hadState }
 
 // fail ends the node for good: once, and not while it is being shut down.
 func (n *Node) fail(err error) {
+	if !n.opened.Load() {
+		return // Open returns it
+	}
 	select {
 	case <-n.stop:
 		return
@@ -209,6 +230,9 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		n.feed.close()
 		if closeErr := n.store.Close(); err == nil {
 			err = closeErr
+		}
+		if err == nil && n.store.broken.Load() == nil {
+			err = markClean(n.cfg.DataDir)
 		}
 		n.folder.release()
 	})

@@ -173,7 +173,8 @@ func (b *batcher) carry() {
 			return
 		}
 		b.inFlight.Add(1)
-		future := b.raft.Apply(entry(batch), enqueueTimeout)
+		data := entry(batch)
+		future := b.raft.ApplyLog(raft.Log{Data: data, Extensions: dataSum(data)}, enqueueTimeout)
 		err := b.explain(future.Error())
 		b.inFlight.Add(-1)
 		b.entries.Add(1)
