@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync/atomic"
 
 	logv1 "atelier/common/proto/log/v1"
@@ -20,7 +19,7 @@ type fsm struct {
 	machine  *state.Machine
 	feed     *feed
 	restores *atomic.Uint64
-	log      *slog.Logger
+	observe  func(*logv1.Entry)
 	rotten   func(what string, err error) error // ends the node
 	ended    bool                               // nothing is applied any more
 }
@@ -42,6 +41,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 		return []state.Result(nil)
 	}
 	results := f.machine.Apply(l.Index, &e)
+	f.observe(&e)
 	f.feed.publish(results)
 	return results
 }

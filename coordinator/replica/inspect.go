@@ -30,6 +30,9 @@ func (n *Node) inspect(logger hclog.Logger) (raft.SnapshotStore, error) {
 	}
 	n.store.node, n.store.folder = n.cfg.ID, n.cfg.DataDir
 	n.snapshots = &checkedSnapshots{SnapshotStore: files, dir: filepath.Join(n.cfg.DataDir, "snapshots"), meta: n.store.Meta(), rot: n.rot, end: n.store.giveUp}
+	if forked := n.store.Meta().record().Forked; forked != "" {
+		return nil, n.rot(forked, nil)
+	}
 	first, err := n.store.FirstIndex()
 	if err != nil {
 		return nil, n.rot("the log's first entry", err)
@@ -51,7 +54,7 @@ func (n *Node) newRaft(rc *raft.Config, logs raft.LogStore) (r *raft.Raft, err e
 			r, err = nil, fmt.Errorf("start raft: %v", p)
 		}
 	}()
-	machine := &fsm{machine: n.machine, feed: &n.feed, restores: &n.restores, log: n.log, rotten: func(what string, err error) error {
+	machine := &fsm{machine: n.machine, feed: &n.feed, restores: &n.restores, observe: n.observe, rotten: func(what string, err error) error {
 		return n.store.giveUp(n.rot(what, err))
 	}}
 	return raft.NewRaft(rc, machine, logs, n.store, n.snapshots, n.transport)

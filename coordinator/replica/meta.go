@@ -37,6 +37,7 @@ type metaRecord struct {
 	// yet, and no entry was written by this version.
 	CheckedFrom uint64
 	Snapshot    snapshotNote
+	Forked      string `json:",omitempty"` // how the state was found to differ from the others'
 }
 
 // snapshotNote is the newest snapshot that was finished.

@@ -39,6 +39,7 @@ type Config struct {
 	SnapshotInterval  time.Duration // 30 s between looks at the threshold
 	TrailingLogs      uint64        // 10,240 entries kept behind a snapshot for followers that lag
 	DiskTimeout       time.Duration // 5 s that one append may take
+	MinFree           uint64        // bytes of disk below which no commands are taken; 2 segments and 2 snapshots
 	InFlight          int           // 2 entries proposed and not yet committed, at most
 }
 
@@ -97,9 +98,11 @@ type Node struct {
 	folder    *folder
 	store     *guard
 	transport *transport
+	space     *space
 	batcher   *batcher
 	snapshots *checkedSnapshots
 	feed      feed
+	marks     marks
 	hadState  bool
 	opened    atomic.Bool // from then on fail ends the process; before, Open returns the error
 
@@ -156,7 +159,8 @@ func (n *Node) start() error {
 	if err != nil {
 		return err
 	}
-	n.transport = newTransport(n.cfg.Listener, n.cfg.Advertise, logger)
+	n.space = newSpace(n.cfg.ID, n.cfg.DataDir, n.cfg.MinFree)
+	n.transport = newTransport(n.cfg.Listener, n.cfg.Advertise, logger, n.space.now, n.leadsIn)
 
 	notify := make(chan bool, 16)
 	rc := raft.DefaultConfig()
@@ -194,9 +198,10 @@ func (n *Node) start() error {
 		n.fail(*err)
 	}
 	n.batcher = newBatcher(n.raft, n.cfg.InFlight, n.Leader)
-	n.loops.Add(2)
+	n.loops.Add(3)
 	go n.followLeadership(notify)
 	go n.watch()
+	go n.watchSpace()
 	return nil
 }
 
@@ -240,6 +245,19 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("shut down replica %s: %w", n.cfg.ID, err)
 	}
 	return nil
+}
+
+// within is a context that ends after d, or with the node.
+func (n *Node) within(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	go func() {
+		select {
+		case <-n.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // await waits for a future of raft or for the end of ctx.

@@ -47,6 +47,9 @@ func (n *Node) Propose(ctx context.Context, c *logv1.Command) (state.Result, err
 	if n.raft.State() != raft.Leader {
 		return state.Result{}, n.notLeader()
 	}
+	if err := n.admit(); err != nil {
+		return state.Result{}, err
+	}
 	body, err := proto.Marshal(c)
 	if err != nil {
 		return state.Result{}, fmt.Errorf("propose: %w", err)
