@@ -55,7 +55,7 @@ func child(dir, do string) {
 	}
 	machine := state.New()
 	n, err := replica.Open(replica.Config{ID: "n1", DataDir: dir, Listener: l, Bootstrap: do != "look", ClusterID: "test", Machine: machine, OnFatal: end,
-		HeartbeatTimeout: 100 * time.Millisecond, SnapshotThreshold: 60, SnapshotInterval: 10 * time.Millisecond, TrailingLogs: 20,
+		HeartbeatTimeout: 150 * time.Millisecond, SnapshotThreshold: 60, SnapshotInterval: 10 * time.Millisecond, TrailingLogs: 20,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		end(err)
@@ -70,8 +70,14 @@ func child(dir, do string) {
 	}
 	if do != "look" {
 		for i := range 230 {
-			if _, err := n.Propose(ctx, createSweep(fmt.Sprintf("s-%d", i))); err != nil {
-				panic(err)
+			for {
+				_, err := n.Propose(ctx, createSweep(fmt.Sprintf("s-%d", i)))
+				if err == nil {
+					break
+				}
+				if ctx.Err() != nil {
+					panic(err)
+				}
 			}
 			if i == 200 { // the last ones are in the log alone
 				for n.Stats().SnapshotIndex < 180 {
@@ -140,7 +146,7 @@ func atoi(t *testing.T, env string, otherwise int64) int64 {
 // again: the node either has the state it had, in a later term, or ends with
 // words. ATELIER_ROT_FLIPS and ATELIER_ROT_SEED choose how often and where.
 func TestRot(t *testing.T) {
-	flips, seed := int(atoi(t, "ATELIER_ROT_FLIPS", 15)), atoi(t, "ATELIER_ROT_SEED", time.Now().UnixNano())
+	flips, seed := int(atoi(t, "ATELIER_ROT_FLIPS", 10)), atoi(t, "ATELIER_ROT_SEED", time.Now().UnixNano())
 	t.Logf("ATELIER_ROT_SEED=%d", seed)
 	for i, do := range []string{"stop", "fill"} {
 		t.Run(map[string]string{"stop": "stopped", "fill": "killed"}[do], func(t *testing.T) {
