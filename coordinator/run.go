@@ -61,6 +61,7 @@ type Main struct {
 
 	handler atomic.Pointer[http.Handler]
 	http    *http.Server
+	unused  connections
 	pool    *gossip.Pool
 	machine *state.Machine
 	node    *replica.Node
@@ -168,6 +169,7 @@ func (m *Main) open(ctx, life context.Context) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
+		ConnState:         m.unused.follow,
 		ErrorLog:          slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
 	}
 	go m.http.Serve(apiListener)
@@ -336,6 +338,7 @@ func (m *Main) stop(endDuties context.CancelFunc) {
 	m.server.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
 	defer cancel()
+	go m.unused.closeUntil(ctx)
 	if err := m.http.Shutdown(ctx); err != nil {
 		m.logger.Info("requests cut off", "error", err)
 	}
