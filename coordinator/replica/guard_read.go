@@ -66,6 +66,7 @@ func (g *guard) lower(min, max uint64) error {
 	if min > first {
 		end = min - 1
 	}
+	g.truncated.Store(end > 0)
 	return g.tail.set(end, 0, true)
 }
 

@@ -161,6 +161,7 @@ func (n *Node) start() error {
 	}
 	n.space = newSpace(n.cfg.ID, n.cfg.DataDir, n.cfg.MinFree)
 	n.transport = newTransport(n.cfg.Listener, n.cfg.Advertise, logger, n.space.now, n.leadsIn)
+	n.store.room, n.store.leads = n.space.now, func() bool { return n.opened.Load() && n.raft.State() == raft.Leader }
 
 	notify := make(chan bool, 16)
 	rc := raft.DefaultConfig()

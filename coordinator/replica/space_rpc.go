@@ -3,7 +3,6 @@ package replica
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"strings"
 	"time"
 
@@ -33,7 +32,7 @@ func readRoom(header raft.RPCHeader) Room {
 	return r
 }
 
-// errNoRoom goes to the leader as text.
+// errNoRoom is what raft gets for a follower's append that is refused.
 var errNoRoom = errors.New("no room for new entries on this follower's disk")
 
 // SetHeartbeatHandler lets the answers to heartbeats say that the disk is full.
@@ -46,50 +45,16 @@ func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) {
 	})
 }
 
-// Consumer is raft's source of requests. While the disk is full, those that bring
-// commands or a snapshot are answered here.
-func (t *transport) Consumer() <-chan raft.RPC { return t.requests }
-
-func (t *transport) pass() {
-	for {
-		var rpc raft.RPC
-		select {
-		case <-t.closed:
-			return
-		case rpc = <-t.NetworkTransport.Consumer():
-		}
-		if own := t.own(); own.Full() {
-			if own.hard() && refusable(rpc) {
-				if rpc.Reader != nil {
-					go func() { io.Copy(io.Discard, rpc.Reader); rpc.Respond(&raft.InstallSnapshotResponse{}, errNoRoom) }()
-				} else {
-					rpc.Respond(&raft.AppendEntriesResponse{}, errNoRoom)
-				}
-				continue
-			}
-			if _, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
-				rpc.RespChan = marked(rpc.RespChan, own)
-			}
-		}
-		select {
-		case <-t.closed:
-			return
-		case t.requests <- rpc:
-		}
+// refuses reports whether a follower's append would fill the disk further. What
+// raft itself needs to elect and to serve reads is let through; and so is what
+// takes the place of entries just deleted: raft would go on to count those.
+func (g *guard) refuses(logs []*raft.Log) bool {
+	if g.room == nil || g.truncated.Load() || !g.room().hard() || g.leads() {
+		return false
 	}
-}
-
-// refusable reports whether a request would fill the disk further. What raft
-// itself needs to elect and to serve reads is let through.
-func refusable(rpc raft.RPC) bool {
-	switch c := rpc.Command.(type) {
-	case *raft.InstallSnapshotRequest:
-		return true
-	case *raft.AppendEntriesRequest:
-		for _, e := range c.Entries {
-			if e.Type == raft.LogCommand {
-				return true
-			}
+	for _, l := range logs {
+		if l.Type == raft.LogCommand {
+			return true
 		}
 	}
 	return false
@@ -109,25 +74,23 @@ func marked(to chan<- raft.RPCResponse, own Room) chan<- raft.RPCResponse {
 }
 
 // AppendEntries waits while the follower refuses for want of room, rather than
-// let raft wait longer after each refusal: heartbeats, which go on beside it, tell
+// let raft take the refusal for a log that differs, look for the place further and
+// further back, and wait longer each time. Heartbeats, which go on beside it, tell
 // when there is room.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	for {
 		err := t.append(id, target, args, resp)
-		if err == nil || err.Error() != errNoRoom.Error() {
+		if err != nil || resp.Success || len(args.Entries) == 0 || resp.LastLog < args.PrevLogEntry || !t.progress(id).room.hard() {
 			return err
 		}
-		for {
+		for t.progress(id).room.hard() {
 			select {
 			case <-t.closed:
-				return err
+				return errNoRoom
 			case <-time.After(spaceEvery):
 			}
 			if !t.leads(args.Term) {
-				return err
-			}
-			if !t.progress(id).room.hard() {
-				break
+				return errNoRoom
 			}
 		}
 	}

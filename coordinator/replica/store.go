@@ -126,6 +126,9 @@ type guard struct {
 	node, folder string // for words
 	checkedFrom  uint64
 	tail         *tailNote // nil until inspect
+	room         func() Room
+	leads        func() bool
+	truncated    atomic.Bool // the log's end was deleted, and what takes its place is not there yet
 }
 
 func newGuard(store durable, fatal func(error)) *guard {
@@ -158,6 +161,9 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
 	}
+	if g.refuses(logs) {
+		return errNoRoom
+	}
 	sealed := make([]*raft.Log, len(logs))
 	for i, l := range logs {
 		var err error
@@ -169,6 +175,7 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 	last := logs[len(logs)-1]
 	return g.write("append to the log", func() error {
 		err := g.durable.StoreLogs(sealed)
+		g.truncated.Store(false)
 		if err == nil && g.tail != nil {
 			err = g.tail.set(last.Index, last.Term, false)
 		}

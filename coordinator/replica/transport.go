@@ -17,12 +17,11 @@ type transport struct {
 	mu    sync.Mutex
 	peers map[raft.ServerID]progress
 
-	own      func() Room            // of this node's disk
-	leads    func(term uint64) bool // whether this node leads in that term
-	full     atomic.Int32           // followers that said they have no room
-	requests chan raft.RPC
-	closed   chan struct{}
-	closing  sync.Once
+	own     func() Room            // of this node's disk
+	leads   func(term uint64) bool // whether this node leads in that term
+	full    atomic.Int32           // followers that said they have no room
+	closed  chan struct{}
+	closing sync.Once
 }
 
 // progress is what a follower last confirmed to this node as leader.
@@ -44,13 +43,12 @@ func newTransport(l net.Listener, advertise string, logger hclog.Logger, own fun
 		}),
 		peers: map[raft.ServerID]progress{},
 		own:   own, leads: leads,
-		requests: make(chan raft.RPC), closed: make(chan struct{}),
+		closed: make(chan struct{}),
 	}
-	go t.pass()
 	return t
 }
 
-// Close ends the requests, too.
+// Close ends what waits for room, too.
 func (t *transport) Close() error {
 	t.closing.Do(func() { close(t.closed) })
 	return t.NetworkTransport.Close()
