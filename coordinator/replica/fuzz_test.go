@@ -2,6 +2,8 @@ package replica
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -111,6 +113,27 @@ func BenchmarkChecksums(b *testing.B) {
 		l := raft.Log{Index: 1, Term: 1, Data: data, Extensions: dataSum(data)}
 		if _, err := seal(&l); err != nil || checkData(&l) != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkCleanStop(b *testing.B) {
+	dir := b.TempDir()
+	for _, name := range []string{"log", "snapshots"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "file"), bytes.Repeat([]byte("some bytes"), 10<<20), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(2 * 100 << 20)
+	for b.Loop() { // a stop and a start
+		if err := markClean(dir); err != nil {
+			b.Fatal(err)
+		}
+		if clean, err := checkClean(dir); err != nil || !clean {
+			b.Fatal(clean, err)
 		}
 	}
 }
