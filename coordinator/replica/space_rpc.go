@@ -45,18 +45,30 @@ func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) {
 	})
 }
 
+// allowance is how many bytes of commands a follower still takes on a full disk:
+// those under way when the leader heard of it. A leader elected later has them in
+// its log before the entry that it must commit to serve reads.
+const allowance = 2*maxCommandBytes + 1<<20
+
 // refuses reports whether a follower's append would fill the disk further. What
 // raft itself needs to elect and to serve reads is let through; and so is what
-// takes the place of entries just deleted: raft would go on to count those.
+// takes the place of entries just deleted: raft would go on to count those. It is
+// for the one goroutine that appends.
 func (g *guard) refuses(logs []*raft.Log) bool {
-	if g.room == nil || g.truncated.Load() || !g.room().hard() || g.leads() {
+	if g.room == nil || !g.room().hard() || g.leads() {
+		g.spent = 0
 		return false
 	}
+	size := 0
 	for _, l := range logs {
 		if l.Type == raft.LogCommand {
-			return true
+			size += len(l.Data)
 		}
 	}
+	if size > 0 && g.spent+size > allowance && !g.truncated.Load() {
+		return true
+	}
+	g.spent += size
 	return false
 }
 

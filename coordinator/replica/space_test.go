@@ -66,13 +66,14 @@ func TestOneFullDisk(t *testing.T) {
 		return false
 	}
 	c.eventually("the leader has heard of it", heard)
-	before := n3.machine.View().Index()
-	for i := range 20 {
-		c.write(createSweep(fmt.Sprintf("s-%d", i)))
+	for i := range 20 { // more than the few that it still takes
+		big := createSweep(fmt.Sprintf("s-%d", i))
+		big.GetCreateSweep().SpecYaml = strings.Repeat("x", 900<<10)
+		c.write(big)
 	}
 	time.Sleep(300 * time.Millisecond)
-	if after := n3.machine.View().Index(); after != before {
-		t.Errorf("a node with a full disk went from entry %d to %d", before, after)
+	if has, all := len(n3.machine.View().Sweeps()), len(c.leader().machine.View().Sweeps()); has == all {
+		t.Errorf("a node with a full disk took all of %d sweeps", all)
 	}
 	if id, _ := n3.Leader(); id == "" {
 		t.Error("it has lost its leader")

@@ -128,6 +128,7 @@ type guard struct {
 	tail         *tailNote // nil until inspect
 	room         func() Room
 	leads        func() bool
+	spent        int         // bytes of commands taken on a full disk
 	truncated    atomic.Bool // the log's end was deleted, and what takes its place is not there yet
 }
 
