@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"atelier/common/version"
+	"atelier/tuner/sweep"
 )
 
 // Config is what flags and environment say.
@@ -32,6 +33,8 @@ type Config struct {
 	LeaseTTL      time.Duration
 	AddressFile   string
 	LeaveOnTerm   bool
+	MinFree       uint64 // bytes; 0 = from the log and the snapshots
+	CompareEvery  time.Duration
 }
 
 // errHelp says that the person asked for help and got it.
@@ -53,7 +56,7 @@ func (m *Main) ParseFlags(args []string) error {
 	yes := func(name, usage string, to *bool) cli.Flag {
 		return &cli.BoolFlag{Name: name, Usage: usage, EnvVars: env(name), Destination: to}
 	}
-	join := ""
+	join, minFree := "", ""
 	host, _ := os.Hostname()
 	app := &cli.App{
 		Name:            "atelier-coordinator",
@@ -80,6 +83,8 @@ func (m *Main) ParseFlags(args []string) error {
 			text("log-level", "info", "debug, info, warn or error", &c.LogLevel),
 			&cli.DurationFlag{Name: "lease-ttl", Value: 8 * time.Second, Usage: "how long a run outlives the last sign of its worker", EnvVars: env("lease-ttl"), Destination: &c.LeaseTTL},
 			text("address-file", "", "`FILE` to write the addresses to (JSON) once they are served", &c.AddressFile),
+			text("min-free", "", "`SIZE`, like 500MB or 1GiB, of free disk space below which the node takes no new entries; default: 2 log segments and 2 snapshots", &minFree),
+			&cli.DurationFlag{Name: "compare-every", Value: 5 * time.Minute, Usage: "how often the leader lets the nodes compare their states; 0 = never", EnvVars: env("compare-every"), Destination: &c.CompareEvery},
 			yes("leave-on-term", "leave the cluster for good on SIGTERM", &c.LeaveOnTerm),
 		},
 		Action: func(ctx *cli.Context) error {
@@ -101,6 +106,13 @@ func (m *Main) ParseFlags(args []string) error {
 			c.Join = append(c.Join, a)
 		}
 	}
+	if minFree != "" {
+		size, err := sweep.Bytes(minFree)
+		if err != nil {
+			return fmt.Errorf("--min-free: %w", err)
+		}
+		c.MinFree = uint64(size)
+	}
 	return c.check()
 }
 
@@ -112,6 +124,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("--id %q: use 1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit", c.ID)
 	case c.Data == "":
 		return errors.New("--data is required: a folder on a disk that keeps what is written to it")
+	case c.CompareEvery < 0:
+		return fmt.Errorf("--compare-every %v: 0 or more", c.CompareEvery)
 	case c.LeaseTTL < 200*time.Millisecond || c.LeaseTTL > time.Hour:
 		return fmt.Errorf("--lease-ttl %v: between 200ms and 1h", c.LeaseTTL)
 	}

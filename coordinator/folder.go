@@ -78,6 +78,9 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	if now, err := os.ReadFile(path); err == nil && string(now) == string(b)+"\n" {
+		return nil // a full disk is no reason not to start
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err

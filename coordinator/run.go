@@ -18,10 +18,12 @@ import (
 
 	"atelier/common/gossip"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/version"
 	"atelier/coordinator/api"
 	"atelier/coordinator/board"
 	"atelier/coordinator/duty"
 	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/duty/audit"
 	"atelier/coordinator/duty/judge"
 	"atelier/coordinator/duty/project"
 	"atelier/coordinator/duty/propose"
@@ -61,6 +63,7 @@ type Main struct {
 
 	handler atomic.Pointer[http.Handler]
 	http    *http.Server
+	unused  connections
 	pool    *gossip.Pool
 	machine *state.Machine
 	node    *replica.Node
@@ -178,6 +181,7 @@ func (m *Main) open(ctx, life context.Context) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
+		ConnState:         m.unused.follow,
 		ErrorLog:          slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
 	}
 	go m.http.Serve(apiListener)
@@ -230,6 +234,7 @@ func (m *Main) open(ctx, life context.Context) error {
 		ID: c.ID, DataDir: m.raftDir(), Listener: raftListener, Advertise: m.addresses.Raft,
 		Bootstrap: bootstrap, ClusterID: clusterID, Machine: m.machine, Logger: m.logger, OnFatal: m.fatal,
 		OnRemoved: m.removed, Locate: m.locate,
+		MinFree: c.MinFree,
 	})
 	if err != nil {
 		raftListener.Close()
@@ -258,6 +263,11 @@ func (m *Main) wire(life context.Context) error {
 		duties = append(duties, projector)
 		watchers = append(watchers, projector)
 	}
+	duties = append(duties, audit.New(audit.Config{
+		Log: m.node, Index: func() uint64 { return m.machine.View().Index() }, Voters: m.voters,
+		Ask:     func(ctx context.Context, id string) (audit.Found, error) { return m.server.AskMark(ctx, id) },
+		Version: version.Version, Format: replica.HashFormat(), Every: c.CompareEvery, Entries: 1000, Logger: m.logger,
+	}))
 	m.lead = duty.NewLeadership(m.node, m.logger, m.introduce, duties...)
 	m.server = api.New(api.Config{
 		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: peers{m.pool}, Assign: a, Judge: j,
@@ -273,6 +283,16 @@ func (m *Main) wire(life context.Context) error {
 	return nil
 }
 
+func (m *Main) voters() []string {
+	var ids []string
+	for _, s := range m.node.Configuration() {
+		if s.Voter {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
 // introduce writes the leader's own addresses and data folder, and the cluster's
 // id where it has none yet.
 func (m *Main) introduce(ctx context.Context) error {
@@ -280,6 +300,11 @@ func (m *Main) introduce(ctx context.Context) error {
 	res, err := m.node.Propose(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
 		Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip, ClusterId: id.ClusterID, FolderId: id.FolderID,
 	}}})
+	var noSpace *replica.NoSpaceError
+	if errors.As(err, &noSpace) { // it leads, and serves reads
+		m.logger.Warn("this node's addresses were not written", "error", err)
+		return nil
+	}
 	return errors.Join(err, res.Err)
 }
 
@@ -300,6 +325,11 @@ func (m *Main) fatal(err error) {
 	if m.OnFatal != nil {
 		m.OnFatal(err)
 		return
+	}
+	var rot *replica.RotError
+	if errors.As(err, &rot) { // it says itself what to do
+		fmt.Fprintf(m.Stderr, "atelier-coordinator: %s cannot go on: %v\n", m.Config.ID, err)
+		os.Exit(1)
 	}
 	fmt.Fprintf(m.Stderr, "atelier-coordinator: %s cannot go on: %v\nThe other coordinators carry on without it. See to the disk of %s, then start it again.\n", m.Config.ID, err, m.Config.Data)
 	os.Exit(1)
@@ -326,6 +356,7 @@ func (m *Main) stop(endDuties context.CancelFunc) {
 	m.server.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
 	defer cancel()
+	go m.unused.closeUntil(ctx)
 	if err := m.http.Shutdown(ctx); err != nil {
 		m.logger.Info("requests cut off", "error", err)
 	}

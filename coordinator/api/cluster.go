@@ -22,6 +22,7 @@ import (
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/version"
+	"atelier/coordinator/duty/audit"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
 )
@@ -31,6 +32,7 @@ type Cluster interface {
 	Membership
 	Snapshots
 	Stats() replica.Stats
+	MarkedState() replica.Mark
 }
 
 // Membership changes who belongs to the cluster and who leads it.
@@ -81,6 +83,7 @@ func (s cluster) GetStatus(ctx context.Context, _ *connect.Request[atelierv1.Get
 			}
 		}
 	}
+	resp.Refusing = stats.Refusing
 	if s.cfg.Projection != nil {
 		p := s.cfg.Projection.Status()
 		resp.RedisIndex = p.Index
@@ -125,8 +128,14 @@ func (s *Server) members(ctx context.Context, view *state.View, stats replica.St
 			m.Suffrage = "voter"
 		}
 		out[i] = m
+		if p.Room.Full() {
+			m.NoRoom = p.Room.String()
+		}
 		if p.ID == s.cfg.ID {
 			m.Alive, m.AppliedIndex = true, view.Index()
+			if stats.Room.Full() {
+				m.NoRoom = stats.Room.String()
+			}
 			continue
 		}
 		m.Alive = s.cfg.Peers.Alive(p.ID)
@@ -136,14 +145,37 @@ func (s *Server) members(ctx context.Context, view *state.View, stats replica.St
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			peer := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, "http://"+m.ApiAddress)
-			if got, err := peer.GetNode(ctx, connect.NewRequest(&atelierv1.GetNodeRequest{})); err == nil {
-				m.AppliedIndex = got.Msg.AppliedIndex
+			if got, err := s.askNode(ctx, m.ApiAddress); err == nil {
+				m.AppliedIndex = got.AppliedIndex
 			}
 		}()
 	}
 	wg.Wait()
 	return out
+}
+
+func (s *Server) askNode(ctx context.Context, api string) (*atelierv1.GetNodeResponse, error) {
+	peer := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, "http://"+api)
+	got, err := peer.GetNode(ctx, connect.NewRequest(&atelierv1.GetNodeRequest{}))
+	if err != nil {
+		return nil, err
+	}
+	return got.Msg, nil
+}
+
+// AskMark is duty/audit's question to a member, this node or another.
+func (s *Server) AskMark(ctx context.Context, id string) (audit.Found, error) {
+	if id == s.cfg.ID {
+		m := s.cfg.Cluster.MarkedState()
+		return audit.Found{Index: m.Index, Hash: hex.EncodeToString(m.Hash[:]), Version: version.Version}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	got, err := s.askNode(ctx, s.apiOf(id))
+	if err != nil {
+		return audit.Found{}, err
+	}
+	return audit.Found{Index: got.MarkedIndex, Hash: got.MarkedHash, Version: got.Version}, nil
 }
 
 func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRequest]) (*connect.Response[atelierv1.JoinResponse], error) {
@@ -336,6 +368,10 @@ func (s cluster) GetNode(_ context.Context, req *connect.Request[atelierv1.GetNo
 	resp := &atelierv1.GetNodeResponse{
 		Id: s.cfg.ID, Role: stats.Role, AppliedIndex: view.Index(), LastLogIndex: stats.LastLogIndex, LeaderId: stats.LeaderID,
 		LeaderApi: s.apiOf(stats.LeaderID), MemoryBytes: residentBytes(), Version: version.Version, ClusterId: view.ClusterID(),
+		FreeBytes: stats.Room.Free, NeededBytes: stats.Room.Need,
+	}
+	if m := s.cfg.Cluster.MarkedState(); m.Index > 0 {
+		resp.MarkedIndex, resp.MarkedHash = m.Index, hex.EncodeToString(m.Hash[:])
 	}
 	if req.Msg.Hash {
 		h := view.Hash()

@@ -24,7 +24,10 @@ func failure(err error) error {
 		return err
 	}
 	var notLeader *replica.NotLeaderError
+	var noSpace *replica.NoSpaceError
 	switch {
+	case errors.As(err, &noSpace): // not Unavailable: clients would only ask again
+		return connect.NewError(connect.CodeResourceExhausted, noSpace)
 	case errors.Is(err, state.ErrNotFound):
 		return connect.NewError(connect.CodeNotFound, err)
 	case errors.Is(err, state.ErrInvalid), errors.Is(err, board.ErrSource):

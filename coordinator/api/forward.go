@@ -28,6 +28,8 @@ const (
 	// may be about to lead, and the node that asked waits anyway.
 	forwardedWait = 300 * time.Millisecond
 	lookAgain     = 15 * time.Millisecond
+	// handedGrace is what a node that stops leaves the leader to answer.
+	handedGrace = 300 * time.Millisecond
 )
 
 func newTransport() *http.Transport {
@@ -120,7 +122,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 // try hands a request to the node at addr and its answer back. It returns false
 // when nothing was done and nothing was answered, so that it may be tried again.
 func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body []byte, sent *once) bool {
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := s.untilStopped(r.Context())
 	defer cancel()
 	var from io.Reader = bytes.NewReader(body)
 	if sent != nil {
@@ -146,7 +148,9 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body [
 		if errors.As(err, &dial) && dial.Op == "dial" {
 			return false
 		}
-		if r.Context().Err() == nil {
+		if ctx.Err() != nil && r.Context().Err() == nil {
+			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New("this coordinator is stopping: repeat the request with the same id at another")))
+		} else if r.Context().Err() == nil {
 			s.refuse(w, r, connect.NewError(connect.CodeUnavailable,
 				fmt.Errorf("no leader any more: it went away before it answered; repeat the request with the same id (%v)", err)))
 		}
@@ -175,6 +179,26 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body [
 		w.Header()[k] = v
 	}
 	return true
+}
+
+// untilStopped is the context of a request that was handed on. The leader may hold
+// it for as long as its caller is willing to wait; this node, when it stops, waits
+// only for answers that are about to come.
+func (s *Server) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.done:
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(handedGrace):
+			cancel()
+		}
+	}()
+	return ctx, cancel
 }
 
 // once is a body that cannot be read twice; it notes that it has been begun.

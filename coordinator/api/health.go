@@ -16,6 +16,10 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no leader: "+absence(s.cfg.ID, s.cfg.Cluster.Stats()), http.StatusServiceUnavailable)
 		return
 	}
+	if room := s.cfg.Cluster.Stats().Room; room.Full() { // it serves reads all the same
+		fmt.Fprintf(w, "ok, leader %s, but no new entries: %s\n", id, room)
+		return
+	}
 	fmt.Fprintf(w, "ok, leader %s\n", id)
 }
 
@@ -38,6 +42,8 @@ func (s *Server) metrics() http.Handler {
 	gauge("slowest_log_write_seconds", "Longest write to the log's disk since the start.", func() float64 {
 		return s.cfg.Cluster.Stats().SlowestWrite.Seconds()
 	})
+	gauge("disk_free_bytes", "Free space on the disk of the data folder.", func() float64 { return float64(s.cfg.Cluster.Stats().Room.Free) })
+	gauge("disk_needed_bytes", "Free space below which this node takes no new entries.", func() float64 { return float64(s.cfg.Cluster.Stats().Room.Need) })
 	gauge("trials", "Trials of all sweeps.", func() float64 { return float64(s.cfg.View().Trials()) })
 	gauge("running_trials", "Trials that hold a lease.", func() float64 {
 		var n int64

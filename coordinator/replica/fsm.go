@@ -1,8 +1,9 @@
 package replica
 
 import (
+	"errors"
+	"fmt"
 	"io"
-	"log/slog"
 	"sync/atomic"
 
 	logv1 "atelier/common/proto/log/v1"
@@ -18,24 +19,40 @@ type fsm struct {
 	machine  *state.Machine
 	feed     *feed
 	restores *atomic.Uint64
-	log      *slog.Logger
+	observe  func(*logv1.Entry)
+	rotten   func(what string, err error) error // ends the node
+	ended    bool                               // nothing is applied any more
 }
 
-// Apply returns []state.Result; nil for an entry that cannot be read, which
-// changes nothing, on any node.
+// Apply returns []state.Result; nil once the node is ending. An entry that is not
+// what was proposed is never passed over: the others have applied it.
 func (f *fsm) Apply(l *raft.Log) any {
+	if f.ended {
+		return []state.Result(nil)
+	}
 	var e logv1.Entry
-	if err := proto.Unmarshal(l.Data, &e); err != nil {
-		f.log.Error("an entry of the log cannot be read and is passed over", "index", l.Index, "error", err)
+	err := checkData(l)
+	if err == nil {
+		err = proto.Unmarshal(l.Data, &e)
+	}
+	if err != nil {
+		f.ended = true
+		f.rotten(fmt.Sprintf("entry %d of the log", l.Index), err)
 		return []state.Result(nil)
 	}
 	results := f.machine.Apply(l.Index, &e)
+	f.observe(&e)
 	f.feed.publish(results)
 	return results
 }
 
 // Snapshot is O(1); Persist runs beside Apply.
-func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return frozen{f.machine.View()}, nil }
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if f.ended {
+		return nil, errors.New("an entry of the log was not applied")
+	}
+	return frozen{f.machine.View()}, nil
+}
 
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()

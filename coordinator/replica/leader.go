@@ -14,6 +14,11 @@ import (
 // IsLeader reports what this node believes; only VerifyLeader makes sure.
 func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
 
+// leadsIn is called by the transport, which is there before raft is.
+func (n *Node) leadsIn(term uint64) bool {
+	return n.opened.Load() && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
+}
+
 // Leader returns the leader's id and raft address as this node knows them, ""
 // while there is none.
 func (n *Node) Leader() (id, raftAddr string) {
@@ -121,15 +126,8 @@ func (n *Node) followLeadership(notify <-chan bool) {
 
 func (n *Node) settleIn() {
 	defer n.loops.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := n.within(10 * time.Second)
 	defer cancel()
-	go func() {
-		select {
-		case <-n.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	if err := n.VerifyLeader(ctx); err != nil {
 		return // not for long
 	}

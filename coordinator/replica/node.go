@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +46,7 @@ type Config struct {
 	SnapshotInterval  time.Duration // 30 s between looks at the threshold
 	TrailingLogs      uint64        // 10,240 entries kept behind a snapshot for followers that lag
 	DiskTimeout       time.Duration // 5 s that one append may take
+	MinFree           uint64        // bytes of disk below which no commands are taken; 2 segments and 2 snapshots
 	InFlight          int           // 2 entries proposed and not yet committed, at most
 
 	folderID string // of DataDir, see Identity
@@ -79,6 +79,9 @@ func (c *Config) fill() error {
 		}
 	}
 	setDefault(&c.LogStore, RaftWAL)
+	if c.LogStore != RaftWAL && c.LogStore != RaftBoltDB {
+		return fmt.Errorf("open replica: log store %q: it is %s or %s", c.LogStore, RaftWAL, RaftBoltDB)
+	}
 	setDefault(&c.HeartbeatTimeout, 400*time.Millisecond)
 	setDefault(&c.ElectionTimeout, max(400*time.Millisecond, c.HeartbeatTimeout))
 	setDefault(&c.LeaderLease, c.HeartbeatTimeout)
@@ -109,11 +112,15 @@ type Node struct {
 	folder    *folder
 	store     *guard
 	transport *transport
+	space     *space
 	batcher   *batcher
+	snapshots *checkedSnapshots
 	feed      feed
+	marks     marks
 	hadState  bool
 	sparse    *sparselog.Log
 	removed   sync.Once
+	opened    atomic.Bool // from then on fail ends the process; before, Open returns the error
 
 	leaderCh chan bool
 	caughtUp atomic.Uint64 // term whose leader has applied all that went before
@@ -135,9 +142,18 @@ func Open(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	n := &Node{cfg: cfg, sparse: sparselog.New(cfg.Logger, refusalEvery, nil), folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
-	store, err := openStore(cfg.LogStore, filepath.Join(cfg.DataDir, "log"), cfg.Logger)
+	clean, err := checkClean(cfg.DataDir)
 	if err != nil {
 		folder.release()
+		return nil, fmt.Errorf("open replica: %w", n.rot("", err))
+	}
+	n.log.Debug("the data folder was compared with what it was when the node was stopped", "stopped whole", clean)
+	store, err := openStore(cfg.LogStore, n.logDir(), cfg.Logger)
+	if err != nil {
+		folder.release()
+		if isRot(err) {
+			err = n.rot("", err)
+		}
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	n.store = newGuard(store, n.fail)
@@ -155,10 +171,12 @@ func (n *Node) start() error {
 		return err
 	}
 	logger := raftLogger(n.log)
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(n.cfg.DataDir, 2, logger)
+	snapshots, err := n.inspect(logger)
 	if err != nil {
-		return fmt.Errorf("snapshots in %s: %w", n.cfg.DataDir, err)
+		return err
 	}
+	n.space = newSpace(n.cfg.ID, n.cfg.DataDir, n.cfg.MinFree)
+	n.store.room, n.store.leads = n.space.now, func() bool { return n.opened.Load() && n.raft.State() == raft.Leader }
 
 	notify := make(chan bool, 16)
 	rc := raft.DefaultConfig()
@@ -192,8 +210,8 @@ func (n *Node) start() error {
 	if err := settleIdentity(&n.cfg); err != nil {
 		return err
 	}
-	n.transport = newTransport(newStream(n, n.cfg.Listener), logger)
-	n.raft, err = raft.NewRaft(rc, &fsm{machine: n.machine, feed: &n.feed, restores: &n.restores, log: n.log}, logs, n.store, snapshots, n.transport)
+	n.transport = newTransport(newStream(n, n.cfg.Listener), logger, n.space.now, n.leadsIn)
+	n.raft, err = n.newRaft(rc, logs)
 	if err != nil {
 		n.transport.Close()
 		return err
@@ -203,11 +221,17 @@ func (n *Node) start() error {
 		n.transport.Close()
 		return fmt.Errorf("data folder %s is of cluster %s and its snapshot of cluster %s: it was put together from two, or a recover was cut short (then `atelier-coordinator recover` it again)", n.cfg.DataDir, n.cfg.ClusterID, found)
 	}
+	n.snapshots.started.Store(true)
+	n.opened.Store(true)
+	if err := n.store.broken.Load(); err != nil { // raft has read something since
+		n.fail(*err)
+	}
 	n.batcher = newBatcher(n.raft, n.cfg.InFlight, n.Leader)
-	n.loops.Add(3)
+	n.loops.Add(4)
 	go n.followMembers(n.Subscribe(64))
 	go n.followLeadership(notify)
 	go n.watch()
+	go n.watchSpace()
 	return nil
 }
 
@@ -221,6 +245,9 @@ func (n *Node) HasState() bool { return n.hadState }
 
 // fail ends the node for good: once, and not while it is being shut down.
 func (n *Node) fail(err error) {
+	if !n.opened.Load() {
+		return // Open returns it
+	}
 	select {
 	case <-n.stop:
 		return
@@ -244,12 +271,28 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		if closeErr := n.store.Close(); err == nil {
 			err = closeErr
 		}
+		if err == nil && n.store.broken.Load() == nil {
+			err = markClean(n.cfg.DataDir)
+		}
 		n.folder.release()
 	})
 	if err != nil {
 		return fmt.Errorf("shut down replica %s: %w", n.cfg.ID, err)
 	}
 	return nil
+}
+
+// within is a context that ends after d, or with the node.
+func (n *Node) within(d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	go func() {
+		select {
+		case <-n.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // await waits for a future of raft or for the end of ctx.

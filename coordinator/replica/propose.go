@@ -47,6 +47,9 @@ func (n *Node) Propose(ctx context.Context, c *logv1.Command) (state.Result, err
 	if n.raft.State() != raft.Leader {
 		return state.Result{}, n.notLeader()
 	}
+	if err := n.admit(); err != nil {
+		return state.Result{}, err
+	}
 	c.Rules = state.Rules
 	body, err := proto.Marshal(c)
 	if err != nil {
@@ -174,7 +177,8 @@ func (b *batcher) carry() {
 			return
 		}
 		b.inFlight.Add(1)
-		future := b.raft.Apply(entry(batch), enqueueTimeout)
+		data := entry(batch)
+		future := b.raft.ApplyLog(raft.Log{Data: data, Extensions: dataSum(data)}, enqueueTimeout)
 		err := b.explain(future.Error())
 		b.inFlight.Add(-1)
 		b.entries.Add(1)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
 
 	"github.com/hashicorp/raft"
@@ -20,8 +21,9 @@ type Stopped struct {
 	dir    string
 	id     string
 	folder *folder
-	store  durable
+	node   *Node // with its store and snapshots open and no raft
 	logger *slog.Logger
+	rotten error // what an entry that could not be applied said
 }
 
 // Found is what a stopped node's folder holds.
@@ -51,36 +53,53 @@ func Examine(dir string, logger *slog.Logger) (*Stopped, error) {
 	if s.folder, err = claim(dir, id, LogStore(kind)); err != nil {
 		return nil, err
 	}
-	if s.store, err = openStore(LogStore(kind), filepath.Join(dir, "log"), logger); err != nil {
+	s.node = &Node{cfg: Config{ID: id, DataDir: dir, LogStore: LogStore(kind), Logger: logger}, log: logger}
+	if err := s.open(); err != nil {
 		s.folder.release()
 		return nil, err
 	}
 	return s, nil
 }
 
-// Close lets go of the folder.
+// open checks the folder as a start would.
+func (s *Stopped) open() error {
+	if _, err := checkClean(s.dir); err != nil {
+		return s.node.rot("", err)
+	}
+	store, err := openStore(s.node.cfg.LogStore, s.node.logDir(), s.logger)
+	if err != nil {
+		return err
+	}
+	s.node.store = newGuard(store, func(error) {}) // its errors are returned
+	if _, err := s.node.inspect(raftLogger(s.logger)); err != nil {
+		s.node.store.Close()
+		return err
+	}
+	return nil
+}
+
+// Close lets go of the folder and notes what its files are now.
 func (s *Stopped) Close() error {
-	err := s.store.Close()
+	err := s.node.store.Close()
+	if err == nil && s.node.store.broken.Load() == nil {
+		err = markClean(s.dir)
+	}
 	s.folder.release()
 	return err
 }
 
-func (s *Stopped) snapshots() (*raft.FileSnapshotStore, error) {
-	return raft.NewFileSnapshotStoreWithLogger(s.dir, 2, raftLogger(s.logger))
-}
-
 func (s *Stopped) machine() *fsm {
-	return &fsm{machine: state.New(), feed: &feed{}, restores: &atomic.Uint64{}, log: s.logger}
+	return &fsm{machine: state.New(), feed: &feed{}, restores: &atomic.Uint64{}, observe: func(*logv1.Entry) {}, rotten: func(what string, err error) error {
+		s.rotten = s.node.store.giveUp(s.node.rot(what, err))
+		return s.rotten
+	}}
 }
 
 // Read plays the snapshot and the log, as a start would.
 func (s *Stopped) Read() (Found, error) {
 	found := Found{ID: s.id}
 	f := s.machine()
-	snapshots, err := s.snapshots()
-	if err != nil {
-		return found, err
-	}
+	snapshots, store := s.node.snapshots, s.node.store
 	list, err := snapshots.List()
 	if err != nil {
 		return found, err
@@ -96,23 +115,25 @@ func (s *Stopped) Read() (Found, error) {
 		}
 		configuration, found.Index, found.Term = meta.Configuration, meta.Index, meta.Term
 	}
-	first, err := s.store.FirstIndex()
+	first, err := store.FirstIndex()
 	if err != nil {
 		return found, err
 	}
-	last, err := s.store.LastIndex()
+	last, err := store.LastIndex()
 	if err != nil {
 		return found, err
 	}
 	for i := max(first, found.Index+1); i <= last && i > 0; i++ {
 		var l raft.Log
-		if err := s.store.GetLog(i, &l); err != nil {
+		if err := store.GetLog(i, &l); err != nil {
 			return found, fmt.Errorf("log entry %d: %w", i, err)
 		}
 		found.Index, found.Term = l.Index, l.Term
 		switch l.Type {
 		case raft.LogCommand:
-			f.Apply(&l)
+			if f.Apply(&l); s.rotten != nil {
+				return found, s.rotten
+			}
 		case raft.LogConfiguration:
 			configuration = raft.DecodeConfiguration(l.Data)
 		}
@@ -152,15 +173,11 @@ func (s *Stopped) Recover(clusterID string) error {
 	}
 	only, _ := found.State.Member(s.id)
 	only.ID, only.FolderID = s.id, identity.FolderID
-	snapshots, err := s.snapshots()
-	if err != nil {
-		return err
-	}
 	rc := raft.DefaultConfig()
 	rc.LocalID, rc.Logger, rc.NoLegacyTelemetry = me.ID, raftLogger(s.logger), true
 	_, transport := raft.NewInmemTransport(me.Address)
 	f := &recovering{fsm: s.machine(), clusterID: clusterID, only: only}
-	if err := raft.RecoverCluster(rc, f, s.store, s.store, snapshots, transport, raft.Configuration{Servers: []raft.Server{me}}); err != nil {
+	if err := raft.RecoverCluster(rc, f, s.node.store, s.node.store, s.node.snapshots, transport, raft.Configuration{Servers: []raft.Server{me}}); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
 	// Last: until then a start is refused, the snapshot being of another cluster

@@ -23,6 +23,8 @@ type Stats struct {
 	Appends       uint64 // writes to the log's disk
 	SlowestWrite  time.Duration
 	Restores      uint64 // snapshots that replaced the state
+	Room          Room   // of this node's disk
+	Refusing      string // why a leader takes no commands now, "" = it does
 	Peers         []PeerStats
 }
 
@@ -34,6 +36,7 @@ type PeerStats struct {
 	Match       uint64
 	Contact     time.Time
 	Trouble, At string
+	Room        Room // zero while it has room
 }
 
 // Stats returns the present figures.
@@ -44,13 +47,19 @@ func (n *Node) Stats() Stats {
 		Term: n.raft.CurrentTerm(), LastLogIndex: n.raft.LastIndex(), CommitIndex: n.raft.CommitIndex(), AppliedIndex: n.raft.AppliedIndex(),
 		Commands: n.batcher.commands.Load(), Entries: n.batcher.entries.Load(), InFlight: n.batcher.inFlight.Load(),
 		Appends: n.store.appends.Load(), SlowestWrite: time.Duration(n.store.slowest.Load()), Restores: n.restores.Load(),
+		Room: n.space.now(),
 	}
 	s.SnapshotIndex, _ = strconv.ParseUint(n.raft.Stats()["last_snapshot_index"], 10, 64)
+	if s.Role == "leader" {
+		if err := n.admit(); err != nil {
+			s.Refusing = err.Error()
+		}
+	}
 	for _, server := range n.Configuration() {
 		p := PeerStats{Server: server}
 		if s.Role == "leader" && server.ID != n.cfg.ID {
 			seen := n.transport.progress(raft.ServerID(server.ID))
-			p.Match, p.Contact = seen.match, seen.contact
+			p.Match, p.Contact, p.Room = seen.match, seen.contact, seen.room
 		}
 		if lost := n.transport.stream.trouble(server.ID); server.ID != n.cfg.ID {
 			p.Trouble, p.At = lost.why, lost.addr

@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,37 +25,94 @@ const (
 	RaftBoltDB LogStore = "raft-boltdb"
 )
 
-// durable is what raft needs of a disk.
+// durable is what raft needs of a disk, and what this room keeps beside it.
 type durable interface {
 	raft.LogStore
 	raft.StableStore
 	io.Closer
+	Meta() *metaFile
 }
 
-func openStore(kind LogStore, dir string, log *slog.Logger) (durable, error) {
+// walStore is raft-wal with its term, vote and segments in a metaFile.
+type walStore struct {
+	*wal.WAL
+	meta *metaFile
+}
+
+func (s walStore) Meta() *metaFile { return s.meta }
+
+// boltStore is raft-boltdb with its term and vote in a metaFile.
+type boltStore struct {
+	*boltdb.BoltStore
+	meta *metaFile
+}
+
+func (s boltStore) Meta() *metaFile                { return s.meta }
+func (s boltStore) Set(key, value []byte) error    { return s.meta.SetStable(key, value) }
+func (s boltStore) Get(key []byte) ([]byte, error) { return s.meta.GetStable(key) }
+func (s boltStore) Close() error                   { return errors.Join(s.BoltStore.Close(), s.meta.Close()) }
+
+func (s boltStore) SetUint64(key []byte, value uint64) error {
+	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))
+}
+
+func (s boltStore) GetUint64(key []byte) (uint64, error) {
+	value, err := s.Get(key)
+	switch {
+	case err != nil || value == nil:
+		return 0, err
+	case len(value) != 8:
+		return 0, fmt.Errorf("%s is %d bytes long, not 8", key, len(value))
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+func openStore(kind LogStore, dir string, log *slog.Logger) (store durable, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	switch kind {
-	case RaftWAL:
-		store, err := wal.Open(dir, wal.WithLogger(raftLogger(log)))
-		if err != nil {
-			return nil, fmt.Errorf("log in %s: %w", dir, err)
+	defer func() {
+		if p := recover(); p != nil { // the libraries trust what they read
+			err = fmt.Errorf("%v", p)
 		}
-		return store, nil
-	case RaftBoltDB:
-		store, err := boltdb.New(boltdb.Options{Path: filepath.Join(dir, "raft.db")})
 		if err != nil {
-			return nil, fmt.Errorf("log in %s: %w", dir, err)
+			err = fmt.Errorf("log in %s: %w", dir, err)
 		}
-		return store, nil
+	}()
+	if kind == RaftBoltDB {
+		bolt, err := boltdb.New(boltdb.Options{Path: filepath.Join(dir, "raft.db")})
+		if err != nil {
+			return nil, err
+		}
+		meta, err := openMeta(dir, func(key []byte) ([]byte, error) {
+			value, err := bolt.Get(key)
+			if errors.Is(err, boltdb.ErrKeyNotFound) {
+				return nil, nil
+			}
+			return value, err
+		})
+		if err != nil {
+			bolt.Close()
+			return nil, err
+		}
+		return boltStore{bolt, meta}, nil
 	}
-	return nil, fmt.Errorf("log store %q: it is %s or %s", kind, RaftWAL, RaftBoltDB)
+	meta, err := openMeta(dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	w, err := wal.Open(dir, wal.WithLogger(raftLogger(log)), wal.WithMetaStore(meta))
+	if err != nil {
+		meta.Close()
+		return nil, err
+	}
+	return walStore{w, meta}, nil
 }
 
 // guard stands between raft and the disk. It notes when an append began, for the
 // watchdog, and after the first failed write it fails every further one: the
-// kernel drops dirty pages after a failed fsync, so that a retry would lie.
+// kernel drops dirty pages after a failed fsync, so that a retry would lie. It
+// puts a checksum on each entry and checks it at each read: guard_read.go.
 type guard struct {
 	durable
 	fatal func(error)
@@ -63,9 +122,19 @@ type guard struct {
 	slowest  atomic.Int64 // nanoseconds of the slowest so far
 	appends  atomic.Uint64
 	broken   atomic.Pointer[error]
+
+	node, folder string // for words
+	checkedFrom  uint64
+	tail         *tailNote // nil until inspect
+	room         func() Room
+	leads        func() bool
+	spent        int         // bytes of commands taken on a full disk
+	truncated    atomic.Bool // the log's end was deleted, and what takes its place is not there yet
 }
 
-func newGuard(store durable, fatal func(error)) *guard { return &guard{durable: store, fatal: fatal} }
+func newGuard(store durable, fatal func(error)) *guard {
+	return &guard{durable: store, fatal: fatal, checkedFrom: 1}
+}
 
 func (g *guard) write(what string, do func() error) error {
 	if err := g.broken.Load(); err != nil {
@@ -77,10 +146,7 @@ func (g *guard) write(what string, do func() error) error {
 	took := time.Since(start)
 	g.began.Store(0)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", what, err)
-		g.broken.CompareAndSwap(nil, &err)
-		g.fatal(err)
-		return err
+		return g.giveUp(fmt.Errorf("%s: %w", what, err))
 	}
 	g.appended.Store(time.Now().UnixNano())
 	g.appends.Add(1)
@@ -93,11 +159,38 @@ func (g *guard) write(what string, do func() error) error {
 func (g *guard) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
 func (g *guard) StoreLogs(logs []*raft.Log) error {
-	return g.write("append to the log", func() error { return g.durable.StoreLogs(logs) })
+	if len(logs) == 0 {
+		return nil
+	}
+	if g.refuses(logs) {
+		return errNoRoom
+	}
+	sealed := make([]*raft.Log, len(logs))
+	for i, l := range logs {
+		var err error
+		if sealed[i], err = seal(l); err != nil {
+			// Not the disk's fault: a follower asks the leader again.
+			return fmt.Errorf("entry %d is not written: %w", l.Index, err)
+		}
+	}
+	last := logs[len(logs)-1]
+	return g.write("append to the log", func() error {
+		err := g.durable.StoreLogs(sealed)
+		g.truncated.Store(false)
+		if err == nil && g.tail != nil {
+			err = g.tail.set(last.Index, last.Term, false)
+		}
+		return err
+	})
 }
 
 func (g *guard) DeleteRange(min, max uint64) error {
-	return g.write("truncate the log", func() error { return g.durable.DeleteRange(min, max) })
+	return g.write("truncate the log", func() error {
+		if err := g.lower(min, max); err != nil {
+			return err
+		}
+		return g.durable.DeleteRange(min, max)
+	})
 }
 
 func (g *guard) Set(key, value []byte) error {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,6 +19,12 @@ type transport struct {
 	stream *stream
 	mu     sync.Mutex
 	peers  map[raft.ServerID]progress
+
+	own     func() Room            // of this node's disk
+	leads   func(term uint64) bool // whether this node leads in that term
+	full    atomic.Int32           // followers that said they have no room
+	closed  chan struct{}
+	closing sync.Once
 }
 
 // progress is what a follower last confirmed to this node as leader.
@@ -25,10 +32,11 @@ type progress struct {
 	match   uint64    // last log index known to be on its disk
 	moved   time.Time // when match last grew
 	contact time.Time
+	room    Room // as it last said; zero while it has room
 }
 
-func newTransport(s *stream, logger hclog.Logger) *transport {
-	return &transport{
+func newTransport(s *stream, logger hclog.Logger, own func() Room, leads func(term uint64) bool) *transport {
+	t := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:          s,
 			MaxPool:         3,
@@ -38,10 +46,19 @@ func newTransport(s *stream, logger hclog.Logger) *transport {
 		}),
 		stream: s,
 		peers:  map[raft.ServerID]progress{},
+		own:    own, leads: leads,
+		closed: make(chan struct{}),
 	}
+	return t
 }
 
-func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+// Close ends what waits for room, too.
+func (t *transport) Close() error {
+	t.closing.Do(func() { close(t.closed) })
+	return t.NetworkTransport.Close()
+}
+
+func (t *transport) append(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if err := t.ask(id, target, func(to raft.ServerAddress) error { return t.NetworkTransport.AppendEntries(id, to, args, resp) }); err != nil {
 		return err
 	}
@@ -49,6 +66,10 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	defer t.mu.Unlock()
 	p := t.peers[id]
 	p.contact = time.Now()
+	if room := readRoom(resp.RPCHeader); room.Full() || p.room.Full() {
+		p.room = room
+		defer t.countFull()
+	}
 	if resp.Success && args.PrevLogEntry+uint64(len(args.Entries)) > 0 {
 		match := args.PrevLogEntry + uint64(len(args.Entries))
 		if match != p.match {
@@ -60,11 +81,23 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	return nil
 }
 
+// countFull is for the holder of mu.
+func (t *transport) countFull() {
+	n := int32(0)
+	for _, p := range t.peers {
+		if p.room.Full() {
+			n++
+		}
+	}
+	t.full.Store(n)
+}
+
 // forget drops what a node confirmed that is a member no more.
 func (t *transport) forget(id raft.ServerID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.peers, id)
+	t.countFull()
 }
 
 // forgetAll drops what was confirmed to an earlier leadership of this node.
@@ -72,6 +105,7 @@ func (t *transport) forgetAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.peers)
+	t.full.Store(0)
 }
 
 func (t *transport) progress(id raft.ServerID) progress {

@@ -16,9 +16,13 @@ import (
 // followed by its trials in order of number, then a Footer that counts what came
 // before it. Every Record goes behind its length, a varint.
 const (
-	snapshotVersion = 1
+	snapshotVersion = SnapshotVersion
 	maxRecord       = 128 << 20 // bytes; no state that Apply lets come about needs more
 )
+
+// SnapshotVersion is that of the stream's form. It grows when the same state is
+// written otherwise than before.
+const SnapshotVersion = 1
 
 // Hash is the SHA-256 of the stream that WriteTo writes. Replicas that applied
 // the same entries up to the same index have the same hash.

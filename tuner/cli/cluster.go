@@ -81,6 +81,7 @@ type statusRecord struct {
 	RedisIndex    uint64         `json:"redis_index"`
 	Version       string         `json:"version"`
 	Members       []memberRecord `json:"members"`
+	Refusing      string         `json:"refusing,omitempty"`
 }
 
 func (e *Env) clusterStatus(c *ucli.Context) error {
@@ -95,7 +96,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 	}
 	m := r.Msg
 	s := statusRecord{m.GetClusterId(), m.GetLeaderId(), m.GetTerm(), m.GetCommitIndex(), m.GetAppliedIndex(), m.GetSweeps(), m.GetTrials(), m.GetRunningTrials(),
-		m.GetWorkers(), m.GetSlots(), m.GetRedis(), m.GetRedisIndex(), m.GetVersion(), membersOf(m.GetMembers(), m.GetLeaderId())}
+		m.GetWorkers(), m.GetSlots(), m.GetRedis(), m.GetRedisIndex(), m.GetVersion(), membersOf(m.GetMembers(), m.GetLeaderId()), m.GetRefusing()}
 	if err := e.print(c, s, func() table {
 		redis := s.Redis
 		if redis != "" && redis != "off" {
@@ -115,6 +116,14 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 	}
 	fmt.Fprintln(e.Out)
 	writeTable(e.Out, memberTable(s.Members))
+	if s.Refusing != "" {
+		fmt.Fprintln(e.Out, "\nwrites are refused: "+s.Refusing)
+	}
+	for _, p := range m.GetMembers() {
+		if p.GetNoRoom() != "" && s.Refusing == "" {
+			fmt.Fprintln(e.Out, "\nno room for new entries: "+p.GetNoRoom())
+		}
+	}
 	return nil
 }
 

@@ -3946,6 +3946,7 @@ type GetStatusResponse struct {
 	Redis         string                 `protobuf:"bytes,12,opt,name=redis,proto3" json:"redis,omitempty"`                              // "off" | "ok" | "down: ..." | "behind by N"
 	RedisIndex    uint64                 `protobuf:"varint,13,opt,name=redis_index,json=redisIndex,proto3" json:"redis_index,omitempty"` // watermark
 	Version       string                 `protobuf:"bytes,14,opt,name=version,proto3" json:"version,omitempty"`
+	Refusing      string                 `protobuf:"bytes,30,opt,name=refusing,proto3" json:"refusing,omitempty"` // why the cluster takes no writes now; empty = it does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4074,6 +4075,13 @@ func (x *GetStatusResponse) GetRedisIndex() uint64 {
 func (x *GetStatusResponse) GetVersion() string {
 	if x != nil {
 		return x.Version
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetRefusing() string {
+	if x != nil {
+		return x.Refusing
 	}
 	return ""
 }
@@ -4674,6 +4682,10 @@ type GetNodeResponse struct {
 	MemoryBytes   int64                  `protobuf:"varint,8,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
 	ClusterId     string                 `protobuf:"bytes,40,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	FreeBytes     uint64                 `protobuf:"varint,30,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`       // on the disk of the data folder
+	NeededBytes   uint64                 `protobuf:"varint,31,opt,name=needed_bytes,json=neededBytes,proto3" json:"needed_bytes,omitempty"` // below that the node takes no new entries
+	MarkedIndex   uint64                 `protobuf:"varint,32,opt,name=marked_index,json=markedIndex,proto3" json:"marked_index,omitempty"` // of the newest mark whose hash is known here (log.v1.MarkHash)
+	MarkedHash    string                 `protobuf:"bytes,33,opt,name=marked_hash,json=markedHash,proto3" json:"marked_hash,omitempty"`     // hex SHA-256 of the state after that entry
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4774,6 +4786,34 @@ func (x *GetNodeResponse) GetVersion() string {
 func (x *GetNodeResponse) GetClusterId() string {
 	if x != nil {
 		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *GetNodeResponse) GetFreeBytes() uint64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *GetNodeResponse) GetNeededBytes() uint64 {
+	if x != nil {
+		return x.NeededBytes
+	}
+	return 0
+}
+
+func (x *GetNodeResponse) GetMarkedIndex() uint64 {
+	if x != nil {
+		return x.MarkedIndex
+	}
+	return 0
+}
+
+func (x *GetNodeResponse) GetMarkedHash() string {
+	if x != nil {
+		return x.MarkedHash
 	}
 	return ""
 }
@@ -5077,7 +5117,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04undo\x18\x03 \x01(\bR\x04undo\"\x15\n" +
 	"\x13DrainWorkerResponse\"\x12\n" +
-	"\x10GetStatusRequest\"\xb1\x03\n" +
+	"\x10GetStatusRequest\"\xcd\x03\n" +
 	"\x11GetStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1b\n" +
@@ -5095,7 +5135,8 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x05redis\x18\f \x01(\tR\x05redis\x12\x1f\n" +
 	"\vredis_index\x18\r \x01(\x04R\n" +
 	"redisIndex\x12\x18\n" +
-	"\aversion\x18\x0e \x01(\tR\aversion\"\x14\n" +
+	"\aversion\x18\x0e \x01(\tR\aversion\x12\x1a\n" +
+	"\brefusing\x18\x1e \x01(\tR\brefusing\"\x14\n" +
 	"\x12ListMembersRequest\"\x7f\n" +
 	"\x13ListMembersResponse\x12,\n" +
 	"\amembers\x18\x01 \x03(\v2\x12.atelier.v1.MemberR\amembers\x12\x1b\n" +
@@ -5132,7 +5173,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x06sweeps\x18\x02 \x01(\x03R\x06sweeps\x12\x16\n" +
 	"\x06trials\x18\x03 \x01(\x03R\x06trials\"$\n" +
 	"\x0eGetNodeRequest\x12\x12\n" +
-	"\x04hash\x18\x01 \x01(\bR\x04hash\"\xb7\x02\n" +
+	"\x04hash\x18\x01 \x01(\bR\x04hash\"\xbd\x03\n" +
 	"\x0fGetNodeResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12#\n" +
@@ -5146,7 +5187,13 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\b \x01(\x03R\vmemoryBytes\x12\x18\n" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18( \x01(\tR\tclusterId*\x8c\x01\n" +
+	"cluster_id\x18( \x01(\tR\tclusterId\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x1e \x01(\x04R\tfreeBytes\x12!\n" +
+	"\fneeded_bytes\x18\x1f \x01(\x04R\vneededBytes\x12!\n" +
+	"\fmarked_index\x18  \x01(\x04R\vmarkedIndex\x12\x1f\n" +
+	"\vmarked_hash\x18! \x01(\tR\n" +
+	"markedHash*\x8c\x01\n" +
 	"\vSweepAction\x12\x1c\n" +
 	"\x18SWEEP_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SWEEP_ACTION_PAUSE\x10\x01\x12\x17\n" +

@@ -2290,6 +2290,7 @@ type Member struct {
 	Alive         bool                   `protobuf:"varint,6,opt,name=alive,proto3" json:"alive,omitempty"` // as gossip sees it; a hint
 	AppliedIndex  uint64                 `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	GossipAddress string                 `protobuf:"bytes,8,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
+	NoRoom        string                 `protobuf:"bytes,30,opt,name=no_room,json=noRoom,proto3" json:"no_room,omitempty"` // why it takes no new entries; empty = it does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2376,6 +2377,13 @@ func (x *Member) GetAppliedIndex() uint64 {
 func (x *Member) GetGossipAddress() string {
 	if x != nil {
 		return x.GossipAddress
+	}
+	return ""
+}
+
+func (x *Member) GetNoRoom() string {
+	if x != nil {
+		return x.NoRoom
 	}
 	return ""
 }
@@ -2605,7 +2613,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x06 \x01(\x03R\vmemoryBytes\x12\x19\n" +
 	"\bsweep_id\x18\a \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\b \x01(\x03R\x05trial\x12\x14\n" +
-	"\x05state\x18\t \x01(\tR\x05state\"\xf2\x01\n" +
+	"\x05state\x18\t \x01(\tR\x05state\"\x8b\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -2615,7 +2623,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x06leader\x18\x05 \x01(\bR\x06leader\x12\x14\n" +
 	"\x05alive\x18\x06 \x01(\bR\x05alive\x12#\n" +
 	"\rapplied_index\x18\a \x01(\x04R\fappliedIndex\x12%\n" +
-	"\x0egossip_address\x18\b \x01(\tR\rgossipAddress*\xe3\x01\n" +
+	"\x0egossip_address\x18\b \x01(\tR\rgossipAddress\x12\x17\n" +
+	"\ano_room\x18\x1e \x01(\tR\x06noRoom*\xe3\x01\n" +
 	"\vSweepStatus\x12\x1c\n" +
 	"\x18SWEEP_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SWEEP_STATUS_RUNNING\x10\x01\x12\x17\n" +

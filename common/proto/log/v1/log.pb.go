@@ -94,6 +94,8 @@ type Command struct {
 	//	*Command_EnqueueTrials
 	//	*Command_PrioritizeSweep
 	//	*Command_EndOverdue
+	//	*Command_MarkHash
+	//	*Command_CompareHash
 	Op isCommand_Op `protobuf_oneof:"op"`
 	// How it is carried out. A log is played again by later versions, and must
 	// come to the same state: what they do otherwise they do for commands that ask
@@ -307,6 +309,24 @@ func (x *Command) GetEndOverdue() *EndOverdue {
 	return nil
 }
 
+func (x *Command) GetMarkHash() *MarkHash {
+	if x != nil {
+		if x, ok := x.Op.(*Command_MarkHash); ok {
+			return x.MarkHash
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCompareHash() *CompareHash {
+	if x != nil {
+		if x, ok := x.Op.(*Command_CompareHash); ok {
+			return x.CompareHash
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetRules() uint32 {
 	if x != nil {
 		return x.Rules
@@ -386,6 +406,14 @@ type Command_EndOverdue struct {
 	EndOverdue *EndOverdue `protobuf:"bytes,19,opt,name=end_overdue,json=endOverdue,proto3,oneof"`
 }
 
+type Command_MarkHash struct {
+	MarkHash *MarkHash `protobuf:"bytes,24,opt,name=mark_hash,json=markHash,proto3,oneof"`
+}
+
+type Command_CompareHash struct {
+	CompareHash *CompareHash `protobuf:"bytes,25,opt,name=compare_hash,json=compareHash,proto3,oneof"`
+}
+
 func (*Command_CreateSweep) isCommand_Op() {}
 
 func (*Command_ControlSweep) isCommand_Op() {}
@@ -419,6 +447,10 @@ func (*Command_EnqueueTrials) isCommand_Op() {}
 func (*Command_PrioritizeSweep) isCommand_Op() {}
 
 func (*Command_EndOverdue) isCommand_Op() {}
+
+func (*Command_MarkHash) isCommand_Op() {}
+
+func (*Command_CompareHash) isCommand_Op() {}
 
 // Natural key: id.
 type CreateSweep struct {
@@ -1879,6 +1911,114 @@ func (x *DropMember) GetId() string {
 	return ""
 }
 
+// The next two change nothing: they are for whoever applies the log. Each node
+// hashes its state as it is after the entry that holds a MarkHash.
+type MarkHash struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkHash) Reset() {
+	*x = MarkHash{}
+	mi := &file_log_v1_log_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkHash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkHash) ProtoMessage() {}
+
+func (x *MarkHash) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkHash.ProtoReflect.Descriptor instead.
+func (*MarkHash) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
+}
+
+// Natural key: index. What a majority of the voters found at a mark; a node that
+// found something else has a state of its own, and ends.
+type CompareHash struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`  // of the entry with the mark
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`     // SHA-256
+	Format        string                 `protobuf:"bytes,3,opt,name=format,proto3" json:"format,omitempty"` // nodes whose states are written otherwise do not compare
+	Agreed        []string               `protobuf:"bytes,4,rep,name=agreed,proto3" json:"agreed,omitempty"` // ids of those who found it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareHash) Reset() {
+	*x = CompareHash{}
+	mi := &file_log_v1_log_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareHash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareHash) ProtoMessage() {}
+
+func (x *CompareHash) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareHash.ProtoReflect.Descriptor instead.
+func (*CompareHash) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CompareHash) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *CompareHash) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *CompareHash) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *CompareHash) GetAgreed() []string {
+	if x != nil {
+		return x.Agreed
+	}
+	return nil
+}
+
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Record:
@@ -1894,7 +2034,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2046,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2059,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -2010,7 +2150,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2162,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2175,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -2111,7 +2251,7 @@ type RemovedMember struct {
 
 func (x *RemovedMember) Reset() {
 	*x = RemovedMember{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2263,7 @@ func (x *RemovedMember) String() string {
 func (*RemovedMember) ProtoMessage() {}
 
 func (x *RemovedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2276,7 @@ func (x *RemovedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
 func (*RemovedMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemovedMember) GetId() string {
@@ -2179,7 +2319,7 @@ type SweepRecord struct {
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2331,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2344,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -2373,7 +2513,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2525,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2538,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -2622,7 +2762,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2774,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2787,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -2729,7 +2869,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2881,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2894,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -2770,7 +2910,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xb9\t\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xb4\n" +
+	"\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -2799,7 +2940,9 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0eenqueue_trials\x18\x11 \x01(\v2\x1d.atelier.log.v1.EnqueueTrialsH\x00R\renqueueTrials\x12L\n" +
 	"\x10prioritize_sweep\x18\x12 \x01(\v2\x1f.atelier.log.v1.PrioritizeSweepH\x00R\x0fprioritizeSweep\x12=\n" +
 	"\vend_overdue\x18\x13 \x01(\v2\x1a.atelier.log.v1.EndOverdueH\x00R\n" +
-	"endOverdue\x12\x14\n" +
+	"endOverdue\x127\n" +
+	"\tmark_hash\x18\x18 \x01(\v2\x18.atelier.log.v1.MarkHashH\x00R\bmarkHash\x12@\n" +
+	"\fcompare_hash\x18\x19 \x01(\v2\x1b.atelier.log.v1.CompareHashH\x00R\vcompareHash\x12\x14\n" +
 	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
 	"\x02op\"\xf4\x06\n" +
 	"\vCreateSweep\x12\x0e\n" +
@@ -2932,7 +3075,14 @@ const file_log_v1_log_proto_rawDesc = "" +
 	" \x01(\tR\bfolderId\"\x1c\n" +
 	"\n" +
 	"DropMember\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xe0\x01\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\n" +
+	"\n" +
+	"\bMarkHash\"g\n" +
+	"\vCompareHash\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x16\n" +
+	"\x06format\x18\x03 \x01(\tR\x06format\x12\x16\n" +
+	"\x06agreed\x18\x04 \x03(\tR\x06agreed\"\xe0\x01\n" +
 	"\x06Record\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.atelier.log.v1.HeaderH\x00R\x06header\x123\n" +
 	"\x05sweep\x18\x02 \x01(\v2\x1b.atelier.log.v1.SweepRecordH\x00R\x05sweep\x123\n" +
@@ -3039,7 +3189,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: atelier.log.v1.Entry
 	(*Command)(nil),         // 1: atelier.log.v1.Command
@@ -3063,26 +3213,28 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*SetDrain)(nil),        // 19: atelier.log.v1.SetDrain
 	(*SetMember)(nil),       // 20: atelier.log.v1.SetMember
 	(*DropMember)(nil),      // 21: atelier.log.v1.DropMember
-	(*Record)(nil),          // 22: atelier.log.v1.Record
-	(*Header)(nil),          // 23: atelier.log.v1.Header
-	(*RemovedMember)(nil),   // 24: atelier.log.v1.RemovedMember
-	(*SweepRecord)(nil),     // 25: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),     // 26: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),     // 27: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),          // 28: atelier.log.v1.Footer
-	(*v1.Objective)(nil),    // 29: atelier.v1.Objective
-	(*v1.Constraint)(nil),   // 30: atelier.v1.Constraint
-	(v1.TrialStatus)(0),     // 31: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),       // 32: atelier.v1.Metric
-	(v1.SweepAction)(0),     // 33: atelier.v1.SweepAction
-	(*v1.Origin)(nil),       // 34: atelier.v1.Origin
-	(v1.ProposalSource)(0),  // 35: atelier.v1.ProposalSource
-	(v1.Verdict)(0),         // 36: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),     // 37: atelier.v1.RunEvent
-	(v1.SweepStatus)(0),     // 38: atelier.v1.SweepStatus
-	(*v1.Run)(nil),          // 39: atelier.v1.Run
-	(*v1.Checkpoint)(nil),   // 40: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),      // 41: atelier.v1.Finding
+	(*MarkHash)(nil),        // 22: atelier.log.v1.MarkHash
+	(*CompareHash)(nil),     // 23: atelier.log.v1.CompareHash
+	(*Record)(nil),          // 24: atelier.log.v1.Record
+	(*Header)(nil),          // 25: atelier.log.v1.Header
+	(*RemovedMember)(nil),   // 26: atelier.log.v1.RemovedMember
+	(*SweepRecord)(nil),     // 27: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),     // 28: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),     // 29: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),          // 30: atelier.log.v1.Footer
+	(*v1.Objective)(nil),    // 31: atelier.v1.Objective
+	(*v1.Constraint)(nil),   // 32: atelier.v1.Constraint
+	(v1.TrialStatus)(0),     // 33: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),       // 34: atelier.v1.Metric
+	(v1.SweepAction)(0),     // 35: atelier.v1.SweepAction
+	(*v1.Origin)(nil),       // 36: atelier.v1.Origin
+	(v1.ProposalSource)(0),  // 37: atelier.v1.ProposalSource
+	(v1.Verdict)(0),         // 38: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),     // 39: atelier.v1.RunEvent
+	(v1.SweepStatus)(0),     // 40: atelier.v1.SweepStatus
+	(*v1.Run)(nil),          // 41: atelier.v1.Run
+	(*v1.Checkpoint)(nil),   // 42: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),      // 43: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
@@ -3103,42 +3255,44 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	29, // 18: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
-	3,  // 19: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	29, // 20: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	30, // 21: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
-	4,  // 22: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	31, // 23: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	32, // 24: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	33, // 25: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	34, // 26: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	35, // 27: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	13, // 28: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	36, // 29: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	37, // 30: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	36, // 31: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	23, // 32: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	25, // 33: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	26, // 34: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	28, // 35: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	20, // 36: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	24, // 37: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
-	2,  // 38: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	38, // 39: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	31, // 40: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	39, // 41: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	40, // 42: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	36, // 43: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	27, // 44: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	41, // 45: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	35, // 46: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	34, // 47: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	13, // 48: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	22, // 18: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
+	23, // 19: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
+	31, // 20: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	3,  // 21: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
+	31, // 22: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	32, // 23: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	4,  // 24: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
+	33, // 25: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	34, // 26: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	35, // 27: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	36, // 28: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	37, // 29: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	13, // 30: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	38, // 31: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	39, // 32: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	38, // 33: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	25, // 34: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	27, // 35: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	28, // 36: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	30, // 37: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	20, // 38: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	26, // 39: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	2,  // 40: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	40, // 41: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	33, // 42: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	41, // 43: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	42, // 44: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	38, // 45: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	29, // 46: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	43, // 47: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	37, // 48: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	36, // 49: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	13, // 50: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -3164,8 +3318,10 @@ func file_log_v1_log_proto_init() {
 		(*Command_EnqueueTrials)(nil),
 		(*Command_PrioritizeSweep)(nil),
 		(*Command_EndOverdue)(nil),
+		(*Command_MarkHash)(nil),
+		(*Command_CompareHash)(nil),
 	}
-	file_log_v1_log_proto_msgTypes[22].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[24].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
@@ -3177,7 +3333,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
