@@ -34,7 +34,7 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 				ps[id] = startProcess(t, dir, id, "--join", ps["p1"].at.Gossip, flag)
 			}
 			c := client.New([]string{ps["p1"].at.API, ps["p2"].at.API})
-			until(t, "three voters", func() bool { return voters(t, c) == 3 })
+			until(t, "three voters", func() bool { return voterCount(t, c) == 3 })
 			sw := create(t, c, strings.Replace(spec(3, 3), "name: test", "name: before-the-fork", 1))
 			until(t, "all have it", func() bool {
 				seen := map[string]bool{}

@@ -46,7 +46,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 		return client.New([]string{ps["p1"].at.API, ps["p2"].at.API, ps["p3"].at.API})
 	}
 	c := connectAll()
-	until(t, "three voters", func() bool { return voters(t, c) == 3 })
+	until(t, "three voters", func() bool { return voterCount(t, c) == 3 })
 	kept := create(t, c, spec(3, 3))
 	for _, id := range []string{"p2", "p3"} { // 190 MiB, beside a segment of 64: some 6 are left
 		fill(t, filepath.Join(dir, id, "ballast"), 190<<20)
@@ -110,7 +110,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 	alive()
 }
 
-func voters(t *testing.T, c *client.Client) (n int) {
+func voterCount(t *testing.T, c *client.Client) (n int) {
 	resp, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 	if err != nil {
 		return 0

@@ -27,7 +27,7 @@ func TestStopUnderLoad(t *testing.T) {
 	}
 	all := []string{ps["p1"].at.API, ps["p2"].at.API, ps["p3"].at.API}
 	c := client.New(all)
-	until(t, "three voters", func() bool { return voters(t, c) == 3 })
+	until(t, "three voters", func() bool { return voterCount(t, c) == 3 })
 	sw := create(t, c, spec(3, 3))
 	role := func(leads bool) (found string) {
 		until(t, "a leader", func() bool {
@@ -94,7 +94,7 @@ func TestStopUnderLoad(t *testing.T) {
 			t.Errorf("leader %v: it took %v to end", leads, took)
 		}
 		ps[id] = startProcess(t, dir, id)
-		until(t, "it is back", func() bool { return voters(t, c) == 3 })
+		until(t, "it is back", func() bool { return voterCount(t, c) == 3 })
 	}
 	if s := get(t, c, sw.Id); s.Id != sw.Id {
 		t.Errorf("read %v", s)
