@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
 )
 
 // TestDamagedLogEndsWithWords changes one byte in the log of a coordinator that
@@ -33,6 +36,18 @@ func TestDamagedLogEndsWithWords(t *testing.T) {
 			dir := t.TempDir()
 			p := startProcess(t, dir, "p1", "--bootstrap")
 			create(t, client.New([]string{p.at.API}), strings.Replace(spec(3, 3), "name: test", "name: sound-name", 1))
+			// No write under way: one that nobody has heard of yet may go.
+			last, since := uint64(0), time.Now()
+			until(t, "the log stands still", func() bool {
+				n, err := client.New(nil).Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
+				if err != nil || n.Msg.LastLogIndex != last {
+					if err == nil {
+						last = n.Msg.LastLogIndex
+					}
+					since = time.Now()
+				}
+				return time.Since(since) > 300*time.Millisecond
+			})
 			if err := p.cmd.Process.Signal(c.end); err != nil {
 				t.Fatal(err)
 			}
