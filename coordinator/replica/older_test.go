@@ -54,7 +54,7 @@ func TestFolderWithoutChecksums(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := Open(Config{ID: "n1", DataDir: dir, Listener: l, Machine: state.New(), HeartbeatTimeout: 100 * time.Millisecond})
+		n, err := Open(Config{ID: "n1", DataDir: dir, Listener: l, ClusterID: "test", Machine: state.New(), HeartbeatTimeout: 100 * time.Millisecond})
 		if err != nil {
 			l.Close()
 		}

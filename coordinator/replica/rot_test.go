@@ -60,7 +60,7 @@ func child(dir, do string) {
 	if err != nil {
 		end(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	for n.VerifyLeader(ctx) != nil || machine.View().ClusterID() == "" {
 		if ctx.Err() != nil {
@@ -102,7 +102,7 @@ func child(dir, do string) {
 // runChild returns what the child said; nil when it ended with words.
 func runChild(t *testing.T, dir, do string) (*truth, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), "REPLICA_CHILD="+dir, "REPLICA_CHILD_DO="+do)
