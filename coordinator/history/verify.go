@@ -79,7 +79,7 @@ func Verify(ctx context.Context, sw *state.Sweep, after int64, enough func() boo
 			v.Through++
 			v.Checked++
 			t := sw.Trial(v.Through)
-			if is := (Proposed{t.ParamsJSON, search.Origin{Trial: t.Origin.Trial, Epoch: int(t.Origin.Epoch)}}); is != want {
+			if is := (Proposed{t.ParamsJSON, search.Origin{Trial: t.Origin.Trial, Epoch: int(t.Origin.Epoch)}}); is != want && !overshot(sw, t, is, want) {
 				v.Differences = append(v.Differences, Difference{Trial: t.Number, Recorded: is, Computed: want, Seen: t.ProposedSeen, Source: t.Source})
 			}
 		}
@@ -140,6 +140,18 @@ func (w *verifier) compute(ctx context.Context, first *state.Trial, n int) ([]Pr
 		}
 	}
 	return out, nil
+}
+
+// overshot reports whether the proposals differ only in how far the origin had
+// trained: before runs ended by themselves one could miss its end, and its whole
+// way was taken over.
+func overshot(sw *state.Sweep, t *state.Trial, is, want Proposed) bool {
+	of := sw.Trial(is.Origin.Trial)
+	if of == nil || is.Params != want.Params || is.Origin.Trial != want.Origin.Trial || is.Origin.Epoch < want.Origin.Epoch {
+		return false
+	}
+	f, ok := of.Known(t.ProposedSeen)
+	return ok && int(f.Epoch) == is.Origin.Epoch
 }
 
 // sameProposal reports whether b may have come in the same ask as a. Asked in

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -56,7 +57,7 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 		m.checkpoint(now, s, t, event.Checkpoint, a)
 	case *atelierv1.RunEvent_Ended:
 		class := event.Ended.GetExit()
-		if class <= atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED || class > atelierv1.ExitClass_EXIT_CLASS_LOST {
+		if !m.known(class) {
 			refuse("unknown exit class")
 			return
 		}
@@ -116,6 +117,11 @@ func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *
 		a.Outcome, a.Message = refused, "the trial has four million metric values"
 		return
 	}
+	if t.atEnd() {
+		// Nothing that a run trains beyond its end counts: others go on from there.
+		a.Outcome, a.Verdict, a.Message = refused, max(t.Verdict, t.Lease.End.Verdict), fmt.Sprintf("the run's last epoch is %d: %s", t.Lease.End.Epoch, t.Lease.End.Reason)
+		return
+	}
 	before := t.Trained()
 	if s.BudgetEpochs > 0 && !s.affords(t, t.with(p.GetEpoch())-before) {
 		a.Outcome, a.Verdict, a.Message = refused, verdictStop, "the sweep's budget of epochs is used"
@@ -144,6 +150,19 @@ func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *
 	m.spendEpochs(now, s, t, t.Trained()-before)
 	a.Outcome = recorded
 	m.note(Change{Kind: ReportRecorded, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
+	if t.atEnd() && t.Verdict != verdictStop {
+		// The run knows; whoever looks at the state should, too.
+		t.Verdict, t.StopReason = t.Lease.End.Verdict, t.Lease.End.Reason
+		m.note(Change{Kind: VerdictSet, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
+	}
+}
+
+// known reports whether a run may end so, under the rules of the command.
+func (m *Machine) known(class atelierv1.ExitClass) bool {
+	if class == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING {
+		return m.rules >= 1
+	}
+	return class > atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED && class <= atelierv1.ExitClass_EXIT_CLASS_LOST
 }
 
 // layoutOf finds or makes the layout that holds what the trial has and what the
@@ -259,6 +278,10 @@ func (m *Machine) addRow(t *Trial, l *layout, p *atelierv1.Report, now int64) {
 func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpoint, a *atelierv1.EventResult) {
 	if p.GetEpoch() < 1 || p.GetLocation() == "" || len(p.GetLocation()) > maxMessage || len(p.GetSha256()) > maxName || len(p.GetWorker()) > maxName || p.GetSize() < 0 {
 		a.Outcome, a.Message = refused, "a checkpoint needs an epoch from 1, a size and a location"
+		return
+	}
+	if over := t.atEnd() || m.rules >= 1 && s.BudgetEpochs > 0 && t.Verdict == verdictStop; over && p.GetEpoch() > t.Epoch() {
+		a.Outcome, a.Message = refused, "the run's last epoch is over: a checkpoint of a later one does not count"
 		return
 	}
 	token := t.Lease.Token

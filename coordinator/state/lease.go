@@ -24,6 +24,8 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	case t == nil:
 	case c.GetTermMs() < 0 || c.GetTermMs() > maxTime:
 		r.Err = invalid("grant lease for trial %d of sweep %s: a term of %d ms", t.Number, s.ID, c.GetTermMs())
+	case c.GetEnd() != nil && !validEnd(endOf(c.GetEnd())) || len(c.GetFolder()) > maxName:
+		r.Err = invalid("grant lease for trial %d of sweep %s: it ends at epoch %d with verdict %d, folder of %d bytes", t.Number, s.ID, c.GetEnd().GetEpoch(), c.GetEnd().GetVerdict(), len(c.GetFolder()))
 	case s.Status != sweepRunning:
 		r.Err = conflict("grant lease for trial %d of sweep %s: the sweep is %s", t.Number, s.ID, statusName(s.Status))
 	case s.Overdue(now):
@@ -43,7 +45,8 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	s, _ = m.sweep(s.ID)
 	t = m.trial(s, t.Number)
 	m.move(s, t, trialRunning)
-	lease := &Lease{Token: token, Worker: m.intern(c.GetWorker()), Incarnation: m.intern(c.GetIncarnation()), Slot: m.intern(c.GetSlot()), Request: c.GetRequest(), GrantedMS: now, TermMS: c.GetTermMs()}
+	lease := &Lease{Token: token, Worker: m.intern(c.GetWorker()), Incarnation: m.intern(c.GetIncarnation()), Slot: m.intern(c.GetSlot()), Request: c.GetRequest(), GrantedMS: now, TermMS: c.GetTermMs(),
+		End: endOf(c.GetEnd()), Final: c.GetFinal(), Folder: m.intern(c.GetFolder())}
 	run := Run{Number: int32(len(t.Runs) + 1), Token: token, Worker: lease.Worker, Slot: lease.Slot, StartedMS: now}
 	if len(t.Checkpoints) > 0 {
 		run.ResumedEpoch = t.Checkpoints[0].Epoch
@@ -59,6 +62,27 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	m.leases[key] = leaseAt{s.ID, t.Number}
 	r.Token = token
 	m.note(Change{Kind: LeaseGranted, Sweep: s.ID, Trial: t.Number, Worker: lease.Worker, Token: token})
+}
+
+func endOf(e *logv1.LeaseEnd) End {
+	return End{Epoch: e.GetEpoch(), Verdict: e.GetVerdict(), Reason: cut(e.GetReason())}
+}
+
+func validEnd(e End) bool {
+	return e.Epoch >= 1 && (e.Verdict == verdictPause || e.Verdict == verdictStop)
+}
+
+// Proto returns the end as the log has it; nil for none.
+func (e End) Proto() *logv1.LeaseEnd {
+	if e.Epoch == 0 {
+		return nil
+	}
+	return &logv1.LeaseEnd{Epoch: e.Epoch, Verdict: e.Verdict, Reason: e.Reason}
+}
+
+// atEnd reports whether the trial's run has reported its last epoch.
+func (t *Trial) atEnd() bool {
+	return t.Lease != nil && t.Lease.End.Epoch > 0 && t.Epoch() >= t.Lease.End.Epoch
 }
 
 // endLease ends the run that holds the lease. The trial stays RUNNING: the
@@ -97,9 +121,9 @@ func (m *Machine) expireLease(now int64, c *logv1.ExpireLease, r *Result) {
 
 // endRun ends the present run and decides what becomes of the trial.
 func (m *Machine) endRun(now int64, s *Sweep, t *Trial, class atelierv1.ExitClass, message string) {
-	verdict := t.Verdict
+	verdict, lease := t.Verdict, t.Lease
 	m.endLease(now, s, t, class, message)
-	m.afterRun(now, s, t, verdict, class, message)
+	m.afterRun(now, s, t, lease, verdict, class, message)
 }
 
 // run returns the run of a token, nil if the trial never had it.

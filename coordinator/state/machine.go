@@ -28,6 +28,7 @@ type Machine struct {
 	interned map[string]string
 
 	changes []Change // of the present command
+	rules   uint32   // of the present command
 }
 
 type leaseKey struct{ worker, incarnation, request string }
@@ -106,9 +107,20 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 	return results
 }
 
+// Rules is the newest number of Command.rules, which says how a command is
+// carried out. What is in a log was carried out once, and is when it is played
+// again: a later version that does better does so for commands of a higher number.
+//
+//	0  as before there were numbers
+//	1  request ids stay with their sweeps; a refusal by one worker is not the
+//	   trial's while another could try; a run that was told to stop, or had nothing
+//	   left to train, does not fail its trial for want of a report
+const Rules = 1
+
 // do carries out one command. token is unique to it and greater than all before.
 func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 	now := c.GetTimeMs()
+	m.rules = c.GetRules()
 	switch op := c.GetOp().(type) {
 	case *logv1.Command_RecordEvents:
 		m.recordEvents(now, op.RecordEvents, r)
@@ -161,7 +173,11 @@ func (m *Machine) once(kind, request, sweep string, r *Result, run func()) {
 		return
 	}
 	key := requestKey(kind, request)
-	if first, known := m.requests[key]; known {
+	first, known := m.requests[key]
+	if s, ok := m.peek(sweep); !known && ok {
+		first, known = s.requests.of(key)
+	}
+	if known {
 		r.Index, r.Sweep, _ = parseRemembered(first)
 		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
 		return
@@ -171,10 +187,35 @@ func (m *Machine) once(kind, request, sweep string, r *Result, run func()) {
 		return
 	}
 	result := rememberedResult(m.live.index, sweep)
+	if m.rules >= 1 {
+		m.rememberAt(kind, request, sweep, result, r)
+		return
+	}
 	if gone := m.live.requests.remember(key, result); gone != "" {
 		delete(m.requests, gone)
 	}
 	m.requests[key] = result
+}
+
+// rememberAt keeps a request id where its command belongs: with its sweep, or
+// beside the sweeps where it is about none.
+func (m *Machine) rememberAt(kind, request, sweep, result string, r *Result) {
+	key := requestKey(kind, request)
+	if sweep == "" {
+		if gone := m.live.requests.rememberOfKind(kind, key, result); gone != "" {
+			delete(m.requests, gone)
+		}
+		m.requests[key] = result
+		return
+	}
+	s, _ := m.sweep(sweep)
+	switch {
+	case kind != "create":
+		s.requests.rememberOfKind(kind, key, result)
+	case r.Outcome == atelierv1.Outcome_OUTCOME_RECORDED:
+		s.CreateRequest, s.CreatedIndex = request, m.live.index
+		m.requests[key] = result
+	}
 }
 
 // note records a change of the present command.

@@ -111,6 +111,9 @@ type Sweep struct {
 	WarmTrials    []*logv1.WarmTrial // never changed
 	Findings      int64              // how many there have been; see Finding
 
+	CreateRequest string // request id that made it; empty where none was given, or from before it was kept
+	CreatedIndex  uint64 // raft index of that
+
 	gen     uint64
 	trials  vector[*Trial]
 	scores  vector[float64] // value of trial i+1, NaN while it has none
@@ -122,6 +125,8 @@ type Sweep struct {
 	layouts []*layout // the last few in use, so that trials share them
 	badSpec int64     // failed trials whose last run ended BAD_SPEC
 	stored  numbers   // trials with a checkpoint, where CheckpointBytes bounds them
+
+	requests requestLog // of commands about it, but for the one that made it
 }
 
 // Len is the number of trials proposed.
@@ -177,6 +182,7 @@ type Trial struct {
 	StopReason, Failure           string
 	CreatedMS, StartedMS, EndedMS int64
 	FailedRuns, LostRuns          int32
+	Refusals                      int32 // runs that ended BAD_SPEC, since it was last retried
 	Pauses                        int32
 
 	// Where the point came from, and what its proposer knew: how many findings
@@ -270,6 +276,17 @@ type Lease struct {
 	Worker, Incarnation, Slot, Request string
 	GrantedMS                          int64
 	TermMS                             int64 // chosen by the holder; 0 = the cluster's
+	End                                End
+	Final                              bool   // no other worker could try: a refusal is the trial's own
+	Folder                             string // id of the worker's data folder; may be empty
+}
+
+// End is where a run ends by itself, so that nobody has to be told in time:
+// Epoch is the last one, 0 for the spec's own; Verdict is PAUSE or STOP.
+type End struct {
+	Epoch   int32
+	Verdict atelierv1.Verdict
+	Reason  string
 }
 
 // Checkpoint is a stored model state.

@@ -1,6 +1,10 @@
 package state
 
-import atelierv1 "atelier/common/proto/atelier/v1"
+import (
+	"fmt"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+)
 
 // Proto returns the objective as the API speaks of it.
 func (o Objective) Proto() *atelierv1.Objective {
@@ -58,6 +62,10 @@ func (t *Trial) Proto(s *Sweep) *atelierv1.Trial {
 		SweepId: s.ID, Number: t.Number, Status: t.Status, ParamsJson: t.ParamsJSON, HasValue: t.HasValue, Value: t.Value, ValueEpoch: t.ValueEpoch, Epoch: t.Epoch(),
 		CreatedMs: t.CreatedMS, StartedMs: t.StartedMS, EndedMs: t.EndedMS, Failure: t.Failure, Verdict: t.Verdict, StopReason: t.StopReason,
 		Source: t.Source, ProposedSeen: t.ProposedSeen, Pauses: t.Pauses, Origin: t.Origin.Proto(),
+	}
+	if t.Status == trialWaiting && (t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING || t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC) {
+		last := &t.Runs[len(t.Runs)-1]
+		p.Note = cut(fmt.Sprintf("waits for another worker: %s gave it back: %s", last.Worker, last.Message))
 	}
 	for i := range t.Findings {
 		p.Findings = append(p.Findings, t.Findings[i].Proto())

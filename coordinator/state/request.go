@@ -1,16 +1,29 @@
 package state
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
 
-// maxRequests bounds how many request ids are remembered; the oldest go first.
-const maxRequests = 4096
+const (
+	// maxRequests bounds how many request ids are remembered beside the sweeps.
+	maxRequests = 4096
+	// maxOfKind bounds those of one kind of command, of a sweep or beside them.
+	maxOfKind = 256
+	// maxKinds is how many kinds of commands a sweep remembers, at most.
+	maxKinds = 8
+)
 
 // requestLog remembers commands that have no natural key by their request id,
 // so that a repeat does nothing. ids and results only grow behind a View's back,
 // and are made anew when they have slid far enough.
+//
+// A command about a sweep is remembered with that sweep, and pushes out none but
+// the oldest of its own kind there: neither the traffic of other sweeps nor a
+// sweep that is paused and resumed a thousand times makes an extension count
+// twice. The request that made a sweep is remembered as long as the sweep is
+// there.
 type requestLog struct {
 	ids     []string // kind ":" request id, oldest first
 	results []string // index of the first time, a blank, and the sweep it was about
@@ -40,4 +53,57 @@ func (l *requestLog) remember(key, result string) (gone string) {
 	l.ids = append(l.ids, key)
 	l.results = append(l.results, result)
 	return gone
+}
+
+// rememberOfKind adds a key; the oldest of its kind goes where there are
+// maxOfKind, and is returned.
+func (l *requestLog) rememberOfKind(kind, key, result string) (gone string) {
+	first, n := -1, 0
+	for i, id := range l.ids {
+		if strings.HasPrefix(id, kind) && strings.HasPrefix(id[len(kind):], ":") {
+			if n++; first < 0 {
+				first = i
+			}
+		}
+	}
+	if n >= maxOfKind {
+		gone = l.ids[first]
+		l.ids, l.results = without(l.ids, first), without(l.results, first)
+	}
+	l.ids = append(l.ids, key)
+	l.results = append(l.results, result)
+	return gone
+}
+
+// without is a copy of the list without one place: Views keep the old one.
+func without(list []string, i int) []string {
+	return append(append(make([]string, 0, len(list)), list[:i]...), list[i+1:]...)
+}
+
+// of returns what is remembered of a key.
+func (l *requestLog) of(key string) (result string, known bool) {
+	for i := len(l.ids) - 1; i >= 0; i-- {
+		if l.ids[i] == key {
+			return l.results[i], true
+		}
+	}
+	return "", false
+}
+
+// load takes over what a snapshot remembers.
+func (l *requestLog) load(ids, results []string, most int) error {
+	if len(ids) != len(results) || len(ids) > most {
+		return fmt.Errorf("%d requests and %d results", len(ids), len(results))
+	}
+	for i, key := range ids {
+		if _, _, ok := parseRemembered(results[i]); !ok {
+			return fmt.Errorf("result %q of request %q", results[i], key)
+		}
+		if _, twice := l.of(key); twice {
+			return fmt.Errorf("request %q twice", key)
+		}
+		l.ids = append(l.ids, key)
+		l.results = append(l.results, results[i])
+	}
+	return nil
 }

@@ -160,6 +160,16 @@ func (m *Machine) loadSweep(rr *recordReader, r *logv1.SweepRecord) error {
 	case trials < 0 || s.Budget > 0 && trials > s.Budget || trials > maxBudget:
 		return fmt.Errorf("sweep %s: %d trials of a budget of %d", s.ID, trials, s.Budget)
 	}
+	if err := s.requests.load(r.GetRequests(), r.GetRequestResults(), maxKinds*maxOfKind); err != nil {
+		return fmt.Errorf("sweep %s: %w", s.ID, err)
+	}
+	if s.CreateRequest, s.CreatedIndex = r.GetCreateRequest(), r.GetCreatedIndex(); s.CreateRequest != "" {
+		key := requestKey("create", s.CreateRequest)
+		if _, twice := m.requests[key]; twice || len(s.CreateRequest) > maxName {
+			return fmt.Errorf("sweep %s: request %.300q made another sweep, or is too long", s.ID, s.CreateRequest)
+		}
+		m.requests[key] = rememberedResult(s.CreatedIndex, s.ID)
+	}
 	m.addSweep(s)
 	for n := int64(1); n <= trials; n++ {
 		if err := rr.next(); err != nil {
@@ -201,7 +211,7 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 	t := &Trial{Number: r.GetNumber(), ParamsJSON: r.GetParamsJson(), Status: r.GetStatus(), Verdict: r.GetVerdict(),
 		HasValue: r.GetHasValue(), Value: r.GetValue(), ValueEpoch: r.GetValueEpoch(),
 		StopReason: m.intern(r.GetStopReason()), Failure: m.intern(r.GetFailure()),
-		CreatedMS: r.GetCreatedMs(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(), FailedRuns: r.GetFailedRuns(), LostRuns: r.GetLostRuns(), Pauses: r.GetPauses(),
+		CreatedMS: r.GetCreatedMs(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(), FailedRuns: r.GetFailedRuns(), LostRuns: r.GetLostRuns(), Refusals: r.GetRefusals(), Pauses: r.GetPauses(),
 		Source: r.GetSource(), ProposedSeen: r.GetProposedSeen(), ProposedBudget: r.GetProposedBudget(),
 		Origin: Origin{Trial: r.GetOrigin().GetTrial(), Epoch: r.GetOrigin().GetEpoch()}}
 	switch {
@@ -255,12 +265,16 @@ func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
 	if len(t.Runs) == 0 || t.Runs[len(t.Runs)-1].Token != l.GetToken() || t.lastExit() != atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED {
 		return fmt.Errorf("lease %d has no run", l.GetToken())
 	}
+	if l.GetEnd() != nil && !validEnd(endOf(l.GetEnd())) {
+		return fmt.Errorf("lease %d ends at epoch %d with verdict %d", l.GetToken(), l.GetEnd().GetEpoch(), l.GetEnd().GetVerdict())
+	}
 	key := leaseKey{l.GetWorker(), l.GetIncarnation(), l.GetRequest()}
 	if _, twice := m.leases[key]; twice {
 		return fmt.Errorf("lease %d: its request holds another lease", l.GetToken())
 	}
 	m.leases[key] = leaseAt{s.ID, t.Number}
-	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs(), TermMS: l.GetTermMs()}
+	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs(), TermMS: l.GetTermMs(),
+		End: endOf(l.GetEnd()), Final: l.GetFinal(), Folder: m.intern(l.GetFolder())}
 	return nil
 }
 

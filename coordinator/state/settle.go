@@ -115,12 +115,7 @@ func (s *Sweep) refused() bool {
 			row, last = row+1, r.EndedMS
 		}
 	}
-	for _, n := range s.open.list {
-		if l := s.Trial(n).Lease; l != nil && l.Worker != runs[0].Worker {
-			return false // it will tell
-		}
-	}
-	return row >= refusals
+	return row >= refusals && !s.heldBeside(runs[0].Worker)
 }
 
 // silent reports whether every failed trial trained to its end and never

@@ -96,7 +96,8 @@ func (rw *recordWriter) trial(t *Trial) {
 func (s *Sweep) record() *logv1.SweepRecord {
 	return &logv1.SweepRecord{Spec: s.spec(), Status: s.Status, Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Trials: s.Len(), Metrics: s.metrics, ModifiedIndex: s.ModifiedIndex,
-		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending}
+		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending,
+		CreateRequest: s.CreateRequest, CreatedIndex: s.CreatedIndex, Requests: s.requests.ids, RequestResults: s.requests.results}
 }
 
 // record fills r, whose slices it uses again.
@@ -107,7 +108,7 @@ func (t *Trial) record(r *logv1.TrialRecord) {
 	r.HasValue, r.Value, r.ValueEpoch = t.HasValue, t.Value, t.ValueEpoch
 	r.CreatedMs, r.StartedMs, r.EndedMs = t.CreatedMS, t.StartedMS, t.EndedMS
 	r.Failure, r.Verdict, r.StopReason = t.Failure, t.Verdict, t.StopReason
-	r.FailedRuns, r.LostRuns, r.Pauses = t.FailedRuns, t.LostRuns, t.Pauses
+	r.FailedRuns, r.LostRuns, r.Refusals, r.Pauses = t.FailedRuns, t.LostRuns, t.Refusals, t.Pauses
 	r.Source, r.ProposedSeen, r.ProposedBudget, r.Origin = t.Source, t.ProposedSeen, t.ProposedBudget, t.Origin.Proto()
 	for i := range t.Findings {
 		r.Findings = append(r.Findings, t.Findings[i].Proto())
@@ -119,7 +120,8 @@ func (t *Trial) record(r *logv1.TrialRecord) {
 		r.Checkpoints = append(r.Checkpoints, t.Checkpoints[i].Proto("", 0))
 	}
 	if l := t.Lease; l != nil {
-		r.Lease = &logv1.LeaseRecord{Token: l.Token, Worker: l.Worker, Incarnation: l.Incarnation, Slot: l.Slot, Request: l.Request, GrantedMs: l.GrantedMS, TermMs: l.TermMS}
+		r.Lease = &logv1.LeaseRecord{Token: l.Token, Worker: l.Worker, Incarnation: l.Incarnation, Slot: l.Slot, Request: l.Request, GrantedMs: l.GrantedMS, TermMs: l.TermMS,
+			End: l.End.Proto(), Final: l.Final, Folder: l.Folder}
 	}
 	c := &t.curve
 	if c.layout == nil {

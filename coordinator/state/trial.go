@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -215,7 +216,7 @@ func (m *Machine) retryTrial(now int64, c *logv1.RetryTrial, r *Result) {
 	if t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
 		s.badSpec--
 	}
-	t.FailedRuns, t.LostRuns, t.Failure, t.StopReason, t.EndedMS = 0, 0, "", "", 0
+	t.FailedRuns, t.LostRuns, t.Refusals, t.Failure, t.StopReason, t.EndedMS = 0, 0, 0, "", "", 0
 	m.reopen(s, t)
 	if s.Ended() {
 		s.EndedMS = 0
@@ -231,7 +232,7 @@ func trialStatusName(s atelierv1.TrialStatus) string {
 // afterRun decides what becomes of a trial whose run has ended; the lease is
 // gone and the trial still RUNNING. verdict is what the run had been told: who was
 // to pause or stop does so, however the run ended.
-func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, verdict atelierv1.Verdict, class atelierv1.ExitClass, message string) {
+func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, lease *Lease, verdict atelierv1.Verdict, class atelierv1.ExitClass, message string) {
 	stopping := verdict == verdictStop || s.Status == sweepStopping
 	again := func() {
 		switch {
@@ -256,6 +257,11 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, verdict atelierv1.Verd
 			m.end(now, s, t, trialFinished, "")
 		case s.reported(t):
 			m.end(now, s, t, trialDiverged, "")
+		case m.rules >= 1 && t.ReportCount() == 0 && stopping:
+			m.end(now, s, t, trialStopped, "") // what it reported came too late
+		case m.rules >= 1 && t.ReportCount() == 0 && t.Origin.Trial != 0:
+			t.StopReason = fmt.Sprintf("nothing was left to train from epoch %d of trial %d", t.Origin.Epoch, t.Origin.Trial)
+			m.end(now, s, t, trialStopped, "")
 		default:
 			m.end(now, s, t, trialFailed, s.noObjective(t))
 		}
@@ -272,7 +278,21 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, verdict atelierv1.Verd
 	case atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY:
 		m.end(now, s, t, trialFailed, reason("out of memory", message))
 	case atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
+		if m.rules >= 1 {
+			t.Refusals++
+			if !lease.Final && t.Refusals < triers {
+				again() // it may be the worker's fault: another tries
+				break
+			}
+		}
 		m.end(now, s, t, trialFailed, reason("bad spec", message))
+	case atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING:
+		if lease.Final && s.Counts.Reports == 0 && !s.heldBeside(lease.Worker) && s.Status != sweepStopping {
+			m.end(now, s, t, trialFailed, reason("data missing", message))
+			m.failNow(now, s, s.dataMissing(message))
+			return
+		}
+		again()
 	case atelierv1.ExitClass_EXIT_CLASS_RELEASED:
 		again()
 	case atelierv1.ExitClass_EXIT_CLASS_LOST:
@@ -292,6 +312,38 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, verdict atelierv1.Verd
 		again()
 	}
 	m.settle(now, s)
+}
+
+// triers is how many refusals are the trial's own, whoever they came from.
+const triers = 2
+
+// heldBeside reports whether another worker has a run of the sweep: it will tell.
+func (s *Sweep) heldBeside(worker string) bool {
+	for _, n := range s.open.list {
+		if l := s.Trial(n).Lease; l != nil && l.Worker != worker {
+			return true
+		}
+	}
+	return false
+}
+
+// dataMissing says that no worker has the sweep's data. A sweep whose trials have
+// reported does not end so: its data is somewhere, and may come back.
+func (s *Sweep) dataMissing(message string) string {
+	var workers []string
+	for t := range s.Trials(1) {
+		for _, r := range t.Runs {
+			if r.Exit == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING && !slices.Contains(workers, r.Worker) {
+				workers = append(workers, r.Worker)
+			}
+		}
+	}
+	slices.Sort(workers)
+	who := fmt.Sprintf("the %d workers that could train it, %s, do not have its data", len(workers), strings.Join(workers, ", "))
+	if len(workers) == 1 {
+		who = fmt.Sprintf("worker %s, the only one that could train it, does not have its data", workers[0])
+	}
+	return reason(who, message)
 }
 
 func reason(what, message string) string {

@@ -88,7 +88,7 @@ func (m *population) follow(history []search.Trial, k int64) (space.Point, searc
 	some := max(1, int(float64(len(ranked))*m.set.Share))
 	at := slices.Index(ranked, before)
 	if valued(before) && (at == 0 || at < len(ranked)-some) {
-		return before.Point.Clone(), search.Origin{Trial: before.Number, Epoch: before.Epoch}
+		return before.Point.Clone(), m.origin(before)
 	}
 	r := rand.New(rand.NewPCG(m.problem.Seed, uint64(k)*0x9e3779b97f4a7c15))
 	best := ranked[r.IntN(some)]
@@ -100,7 +100,16 @@ func (m *population) follow(history []search.Trial, k int64) (space.Point, searc
 		}
 		return m.problem.Space.FromUnit(u), search.Origin{}
 	}
-	return m.explore(best.Point, r), search.Origin{Trial: best.Number, Epoch: best.Epoch}
+	return m.explore(best.Point, r), m.origin(best)
+}
+
+// origin is the checkpoint at the end of a segment. A run ends there by itself;
+// one of a version that had to be told in time may have trained on, and who goes
+// on from there would have nothing left to train.
+func (m *population) origin(t *search.Trial) search.Origin {
+	round := (t.Number - 1) / m.problem.Parallelism
+	end := min((round+1)*int64(m.set.Interval), int64(m.set.Epochs))
+	return search.Origin{Trial: t.Number, Epoch: min(t.Epoch, int(end))}
 }
 
 // ranked lists the members' last ended segments, best first, none of a later

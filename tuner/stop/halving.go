@@ -257,13 +257,17 @@ func (h *halving) rung(out []Decision, b *bracket, k int, coming, laps int64) ([
 			laps--
 			continue
 		case t.status != Paused && t.asked == 0:
-			out = append(out, Decision{t.number, Pause, fmt.Sprintf("epoch %d is a rung: 1 of %d goes on", b.epochs[k], h.eta)})
+			out = append(out, Decision{t.number, Pause, isRung(b.epochs[k], h.eta)})
 		}
 		ahead++
 		alive++
 		laps-- // to go on by quota takes the same epochs
 	}
 	return out, max(0, min(ever-gone, alive+coming))
+}
+
+func isRung(epoch, eta int) string {
+	return fmt.Sprintf("epoch %d is a rung: 1 of %d goes on", epoch, eta)
 }
 
 // next is the epoch that a trial which goes on from rung k trains to.

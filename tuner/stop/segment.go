@@ -17,8 +17,12 @@ func (s *segment) Put(t Trial) {
 		return
 	}
 	if last := t.Reports[len(t.Reports)-1].Epoch; last >= t.From+s.set.Interval && last < s.set.MaxEpochs {
-		s.wish[t.Number] = Decision{t.Number, Stop, fmt.Sprintf("its segment of %d epochs is trained, up to epoch %d", s.set.Interval, last)}
+		s.wish[t.Number] = Decision{t.Number, Stop, s.set.trained(last)}
 	}
+}
+
+func (s Settings) trained(epoch int) string {
+	return fmt.Sprintf("its segment of %d epochs is trained, up to epoch %d", s.Interval, epoch)
 }
 
 // Decide implements Book.

@@ -2744,6 +2744,8 @@ type HeartbeatRequest struct {
 	// incarnation that is not named is not renewed; leases of an earlier
 	// incarnation of the same worker end at once as LOST.
 	Leases        []*LeaseRef `protobuf:"bytes,2,rep,name=leases,proto3" json:"leases,omitempty"`
+	Folder        string      `protobuf:"bytes,10,opt,name=folder,proto3" json:"folder,omitempty"`      // id of its data folder: a name belongs to one folder at a time
+	Admitted      bool        `protobuf:"varint,11,opt,name=admitted,proto3" json:"admitted,omitempty"` // a leader has answered this incarnation before, and did not refuse it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2792,6 +2794,20 @@ func (x *HeartbeatRequest) GetLeases() []*LeaseRef {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *HeartbeatRequest) GetAdmitted() bool {
+	if x != nil {
+		return x.Admitted
+	}
+	return false
+}
+
 type HeartbeatResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TtlMs         int64                  `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"` // count it from before the request was sent
@@ -2800,6 +2816,8 @@ type HeartbeatResponse struct {
 	Drain         bool                   `protobuf:"varint,4,opt,name=drain,proto3" json:"drain,omitempty"`
 	Coordinators  []string               `protobuf:"bytes,5,rep,name=coordinators,proto3" json:"coordinators,omitempty"` // API addresses of all members
 	Dropped       []string               `protobuf:"bytes,6,rep,name=dropped,proto3" json:"dropped,omitempty"`           // locations of this worker's checkpoints that the index gave up: delete the files
+	Refused       string                 `protobuf:"bytes,10,opt,name=refused,proto3" json:"refused,omitempty"`          // not empty: this agent is none of the cluster's, and why
+	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`             // of refused: end. Else the name may become free: ask again soon
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2876,6 +2894,20 @@ func (x *HeartbeatResponse) GetDropped() []string {
 	return nil
 }
 
+func (x *HeartbeatResponse) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *HeartbeatResponse) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
 type LeaseVerdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lease         *LeaseRef              `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
@@ -2945,6 +2977,7 @@ type AcquireRequest struct {
 	Trainers      []string               `protobuf:"bytes,5,rep,name=trainers,proto3" json:"trainers,omitempty"` // trainers this worker offers
 	WaitMs        int64                  `protobuf:"varint,6,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Folder        string                 `protobuf:"bytes,10,opt,name=folder,proto3" json:"folder,omitempty"` // as in HeartbeatRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3028,6 +3061,13 @@ func (x *AcquireRequest) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *AcquireRequest) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
 type AcquireResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Lease         *Lease                 `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"` // absent: nothing to do, ask again
@@ -3074,22 +3114,28 @@ func (x *AcquireResponse) GetLease() *Lease {
 
 // The right to carry out a run, with all a worker needs to know for it.
 type Lease struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SweepId       string                 `protobuf:"bytes,1,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
-	Trial         int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
-	Token         uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
-	Run           int32                  `protobuf:"varint,4,opt,name=run,proto3" json:"run,omitempty"`
-	Trainer       string                 `protobuf:"bytes,5,opt,name=trainer,proto3" json:"trainer,omitempty"`
-	ParamsJson    string                 `protobuf:"bytes,6,opt,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"`
-	TrainingJson  string                 `protobuf:"bytes,7,opt,name=training_json,json=trainingJson,proto3" json:"training_json,omitempty"` // the spec's training settings, canonical JSON
-	Seed          uint64                 `protobuf:"varint,8,opt,name=seed,proto3" json:"seed,omitempty"`                                    // of this trial
-	Objective     *Objective             `protobuf:"bytes,9,opt,name=objective,proto3" json:"objective,omitempty"`
-	Checkpoints   []*Checkpoint          `protobuf:"bytes,10,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"` // newest first; go on from the first that can be fetched
-	TtlMs         int64                  `protobuf:"varint,11,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
-	BaseDir       string                 `protobuf:"bytes,12,opt,name=base_dir,json=baseDir,proto3" json:"base_dir,omitempty"`
-	LastEpoch     int32                  `protobuf:"varint,13,opt,name=last_epoch,json=lastEpoch,proto3" json:"last_epoch,omitempty"` // last epoch already reported
-	Slot          string                 `protobuf:"bytes,14,opt,name=slot,proto3" json:"slot,omitempty"`
-	Origin        *Origin                `protobuf:"bytes,15,opt,name=origin,proto3" json:"origin,omitempty"` // a trial that starts from another's: checkpoints are that trial's then
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	SweepId      string                 `protobuf:"bytes,1,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
+	Trial        int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
+	Token        uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
+	Run          int32                  `protobuf:"varint,4,opt,name=run,proto3" json:"run,omitempty"`
+	Trainer      string                 `protobuf:"bytes,5,opt,name=trainer,proto3" json:"trainer,omitempty"`
+	ParamsJson   string                 `protobuf:"bytes,6,opt,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"`
+	TrainingJson string                 `protobuf:"bytes,7,opt,name=training_json,json=trainingJson,proto3" json:"training_json,omitempty"` // the spec's training settings, canonical JSON
+	Seed         uint64                 `protobuf:"varint,8,opt,name=seed,proto3" json:"seed,omitempty"`                                    // of this trial
+	Objective    *Objective             `protobuf:"bytes,9,opt,name=objective,proto3" json:"objective,omitempty"`
+	Checkpoints  []*Checkpoint          `protobuf:"bytes,10,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"` // newest first; go on from the first that can be fetched
+	TtlMs        int64                  `protobuf:"varint,11,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	BaseDir      string                 `protobuf:"bytes,12,opt,name=base_dir,json=baseDir,proto3" json:"base_dir,omitempty"`
+	LastEpoch    int32                  `protobuf:"varint,13,opt,name=last_epoch,json=lastEpoch,proto3" json:"last_epoch,omitempty"` // last epoch already reported
+	Slot         string                 `protobuf:"bytes,14,opt,name=slot,proto3" json:"slot,omitempty"`
+	Origin       *Origin                `protobuf:"bytes,15,opt,name=origin,proto3" json:"origin,omitempty"` // a trial that starts from another's: checkpoints are that trial's then
+	// Train up to this epoch and no further, report it, keep a checkpoint of it and
+	// end the run as end_verdict says, paused or stopped, without being told. 0 =
+	// to the last epoch of the training settings.
+	EndEpoch      int32   `protobuf:"varint,16,opt,name=end_epoch,json=endEpoch,proto3" json:"end_epoch,omitempty"`
+	EndVerdict    Verdict `protobuf:"varint,17,opt,name=end_verdict,json=endVerdict,proto3,enum=atelier.v1.Verdict" json:"end_verdict,omitempty"` // PAUSE or STOP, where end_epoch is set
+	EndReason     string  `protobuf:"bytes,18,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`                             // for people
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3227,6 +3273,27 @@ func (x *Lease) GetOrigin() *Origin {
 		return x.Origin
 	}
 	return nil
+}
+
+func (x *Lease) GetEndEpoch() int32 {
+	if x != nil {
+		return x.EndEpoch
+	}
+	return 0
+}
+
+func (x *Lease) GetEndVerdict() Verdict {
+	if x != nil {
+		return x.EndVerdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *Lease) GetEndReason() string {
+	if x != nil {
+		return x.EndReason
+	}
+	return ""
 }
 
 type RelayRequest struct {
@@ -4808,21 +4875,27 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\bLeaseRef\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\x04R\x05token\"l\n" +
+	"\x05token\x18\x03 \x01(\x04R\x05token\"\xa0\x01\n" +
 	"\x10HeartbeatRequest\x12*\n" +
 	"\x06worker\x18\x01 \x01(\v2\x12.atelier.v1.WorkerR\x06worker\x12,\n" +
-	"\x06leases\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x06leases\"\xde\x01\n" +
+	"\x06leases\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x06leases\x12\x16\n" +
+	"\x06folder\x18\n" +
+	" \x01(\tR\x06folder\x12\x1a\n" +
+	"\badmitted\x18\v \x01(\bR\badmitted\"\x8e\x02\n" +
 	"\x11HeartbeatResponse\x12\x15\n" +
 	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12(\n" +
 	"\x04lost\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x04lost\x124\n" +
 	"\bverdicts\x18\x03 \x03(\v2\x18.atelier.v1.LeaseVerdictR\bverdicts\x12\x14\n" +
 	"\x05drain\x18\x04 \x01(\bR\x05drain\x12\"\n" +
 	"\fcoordinators\x18\x05 \x03(\tR\fcoordinators\x12\x18\n" +
-	"\adropped\x18\x06 \x03(\tR\adropped\"\x81\x01\n" +
+	"\adropped\x18\x06 \x03(\tR\adropped\x12\x18\n" +
+	"\arefused\x18\n" +
+	" \x01(\tR\arefused\x12\x14\n" +
+	"\x05final\x18\v \x01(\bR\x05final\"\x81\x01\n" +
 	"\fLeaseVerdict\x12*\n" +
 	"\x05lease\x18\x01 \x01(\v2\x14.atelier.v1.LeaseRefR\x05lease\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xad\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xc5\x02\n" +
 	"\x0eAcquireRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x16\n" +
@@ -4831,12 +4904,14 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x04slot\x18\x04 \x01(\tR\x04slot\x12\x1a\n" +
 	"\btrainers\x18\x05 \x03(\tR\btrainers\x12\x17\n" +
 	"\await_ms\x18\x06 \x01(\x03R\x06waitMs\x12>\n" +
-	"\x06labels\x18\a \x03(\v2&.atelier.v1.AcquireRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\a \x03(\v2&.atelier.v1.AcquireRequest.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06folder\x18\n" +
+	" \x01(\tR\x06folder\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\":\n" +
 	"\x0fAcquireResponse\x12'\n" +
-	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\"\xd4\x03\n" +
+	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\"\xc6\x04\n" +
 	"\x05Lease\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
@@ -4855,7 +4930,12 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"last_epoch\x18\r \x01(\x05R\tlastEpoch\x12\x12\n" +
 	"\x04slot\x18\x0e \x01(\tR\x04slot\x12*\n" +
-	"\x06origin\x18\x0f \x01(\v2\x12.atelier.v1.OriginR\x06origin\"v\n" +
+	"\x06origin\x18\x0f \x01(\v2\x12.atelier.v1.OriginR\x06origin\x12\x1b\n" +
+	"\tend_epoch\x18\x10 \x01(\x05R\bendEpoch\x124\n" +
+	"\vend_verdict\x18\x11 \x01(\x0e2\x13.atelier.v1.VerdictR\n" +
+	"endVerdict\x12\x1d\n" +
+	"\n" +
+	"end_reason\x18\x12 \x01(\tR\tendReason\"v\n" +
 	"\fRelayRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12,\n" +
@@ -5158,88 +5238,89 @@ var file_atelier_v1_api_proto_depIdxs = []int32{
 	79, // 42: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
 	80, // 43: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
 	82, // 44: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	53, // 45: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	85, // 46: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	80, // 47: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	54, // 48: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	89, // 49: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	56, // 50: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 51: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	87, // 52: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	88, // 53: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	90, // 54: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	90, // 55: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 56: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 57: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 58: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 59: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	10, // 60: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	12, // 61: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	14, // 62: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	16, // 63: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	18, // 64: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	20, // 65: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	22, // 66: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	25, // 67: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	28, // 68: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	31, // 69: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	33, // 70: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	35, // 71: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	37, // 72: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	39, // 73: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	41, // 74: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	43, // 75: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	46, // 76: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	49, // 77: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	52, // 78: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	57, // 79: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	59, // 80: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	61, // 81: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	63, // 82: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	65, // 83: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	67, // 84: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	69, // 85: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	71, // 86: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	72, // 87: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	74, // 88: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 89: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 90: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 91: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 92: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	11, // 93: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	13, // 94: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	15, // 95: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	17, // 96: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	19, // 97: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	21, // 98: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	23, // 99: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	26, // 100: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	29, // 101: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	32, // 102: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	34, // 103: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	36, // 104: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	38, // 105: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	40, // 106: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	42, // 107: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	44, // 108: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	47, // 109: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	50, // 110: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	55, // 111: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	58, // 112: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	60, // 113: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	62, // 114: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	64, // 115: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	66, // 116: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	68, // 117: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	70, // 118: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	72, // 119: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	73, // 120: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	75, // 121: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	89, // [89:122] is the sub-list for method output_type
-	56, // [56:89] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	87, // 45: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	53, // 46: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	85, // 47: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	80, // 48: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	54, // 49: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	89, // 50: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	56, // 51: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,  // 52: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	87, // 53: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	88, // 54: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	90, // 55: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	90, // 56: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	2,  // 57: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 58: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 59: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 60: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	10, // 61: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	12, // 62: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	14, // 63: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	16, // 64: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	18, // 65: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	20, // 66: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	22, // 67: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	25, // 68: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	28, // 69: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	31, // 70: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	33, // 71: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	35, // 72: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	37, // 73: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	39, // 74: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	41, // 75: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	43, // 76: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	46, // 77: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	49, // 78: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	52, // 79: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	57, // 80: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	59, // 81: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	61, // 82: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	63, // 83: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	65, // 84: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	67, // 85: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	69, // 86: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	71, // 87: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	72, // 88: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	74, // 89: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 90: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 91: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 92: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 93: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	11, // 94: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	13, // 95: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	15, // 96: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	17, // 97: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	19, // 98: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	21, // 99: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	23, // 100: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	26, // 101: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	29, // 102: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	32, // 103: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	34, // 104: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	36, // 105: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	38, // 106: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	40, // 107: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	42, // 108: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	44, // 109: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	47, // 110: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	50, // 111: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	55, // 112: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	58, // 113: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	60, // 114: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	62, // 115: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	64, // 116: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	66, // 117: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	68, // 118: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	70, // 119: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	72, // 120: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	73, // 121: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	75, // 122: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	90, // [90:123] is the sub-list for method output_type
+	57, // [57:90] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }

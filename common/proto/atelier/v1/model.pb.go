@@ -166,12 +166,13 @@ const (
 	ExitClass_EXIT_CLASS_RELEASED      ExitClass = 4 // the worker gave the lease back (drain); not counted
 	ExitClass_EXIT_CLASS_DIVERGED      ExitClass = 5
 	ExitClass_EXIT_CLASS_OUT_OF_MEMORY ExitClass = 6  // never retried
-	ExitClass_EXIT_CLASS_BAD_SPEC      ExitClass = 7  // never retried
+	ExitClass_EXIT_CLASS_BAD_SPEC      ExitClass = 7  // tried once more, by another worker where there is one
 	ExitClass_EXIT_CLASS_DEVICE_FAULT  ExitClass = 8  // retried, on another slot where there is one
 	ExitClass_EXIT_CLASS_DISK_FULL     ExitClass = 9  // retried
 	ExitClass_EXIT_CLASS_KILLED        ExitClass = 10 // ended by a signal nobody here sent; retried
 	ExitClass_EXIT_CLASS_CRASHED       ExitClass = 11 // any other failure; retried
 	ExitClass_EXIT_CLASS_LOST          ExitClass = 12 // lease expired or agent restarted; retried
+	ExitClass_EXIT_CLASS_DATA_MISSING  ExitClass = 21 // the data is not on that worker; tried by others, not counted
 )
 
 // Enum value maps for ExitClass.
@@ -190,6 +191,7 @@ var (
 		10: "EXIT_CLASS_KILLED",
 		11: "EXIT_CLASS_CRASHED",
 		12: "EXIT_CLASS_LOST",
+		21: "EXIT_CLASS_DATA_MISSING",
 	}
 	ExitClass_value = map[string]int32{
 		"EXIT_CLASS_UNSPECIFIED":   0,
@@ -205,6 +207,7 @@ var (
 		"EXIT_CLASS_KILLED":        10,
 		"EXIT_CLASS_CRASHED":       11,
 		"EXIT_CLASS_LOST":          12,
+		"EXIT_CLASS_DATA_MISSING":  21,
 	}
 )
 
@@ -695,6 +698,7 @@ type Sweep struct {
 	Ending          string                 `protobuf:"bytes,33,opt,name=ending,proto3" json:"ending,omitempty"`                                                                               // why it ended, where that is no failure
 	StoredBytes     int64                  `protobuf:"varint,34,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`                                                 // of its checkpoints in the index
 	Findings        int64                  `protobuf:"varint,35,opt,name=findings,proto3" json:"findings,omitempty"`                                                                          // how many there have been
+	Note            string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`                                                                                   // for people: what keeps its trials waiting, where that is no matter of course
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -974,6 +978,13 @@ func (x *Sweep) GetFindings() int64 {
 	return 0
 }
 
+func (x *Sweep) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 type SweepCounts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Proposed      int64                  `protobuf:"varint,1,opt,name=proposed,proto3" json:"proposed,omitempty"`
@@ -1123,6 +1134,7 @@ type Trial struct {
 	Pauses        int32                  `protobuf:"varint,21,opt,name=pauses,proto3" json:"pauses,omitempty"`
 	Metrics       []*Metric              `protobuf:"bytes,22,rep,name=metrics,proto3" json:"metrics,omitempty"`        // of objectives and constraints, at value_epoch
 	Infeasible    bool                   `protobuf:"varint,23,opt,name=infeasible,proto3" json:"infeasible,omitempty"` // it has reported and met the constraints at no epoch
+	Note          string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`              // for people: why it waits, where a worker gave it back
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1316,6 +1328,13 @@ func (x *Trial) GetInfeasible() bool {
 		return x.Infeasible
 	}
 	return false
+}
+
+func (x *Trial) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
 }
 
 type Run struct {
@@ -1784,6 +1803,7 @@ type Worker struct {
 	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
 	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // ready | draining | lost
 	Usage         *Usage                 `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"` // absent until the worker has read its machine
+	Note          string                 `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`   // for people: what it lacks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1893,6 +1913,13 @@ func (x *Worker) GetUsage() *Usage {
 		return x.Usage
 	}
 	return nil
+}
+
+func (x *Worker) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
 }
 
 // What a machine does: the newest of the readings every 5 s. NaN and -1 are
@@ -2379,7 +2406,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\x01R\x05value\x12\x1f\n" +
 	"\vvalue_epoch\x18\x05 \x01(\x05R\n" +
 	"valueEpoch\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\xf1\t\n" +
+	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\x85\n" +
+	"\n" +
 	"\x05Sweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12/\n" +
@@ -2423,7 +2451,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\bspent_ms\x18  \x01(\x03R\aspentMs\x12\x16\n" +
 	"\x06ending\x18! \x01(\tR\x06ending\x12!\n" +
 	"\fstored_bytes\x18\" \x01(\x03R\vstoredBytes\x12\x1a\n" +
-	"\bfindings\x18# \x01(\x03R\bfindings\x1a;\n" +
+	"\bfindings\x18# \x01(\x03R\bfindings\x12\x12\n" +
+	"\x04note\x18( \x01(\tR\x04note\x1a;\n" +
 	"\rRequiresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x02\n" +
@@ -2439,7 +2468,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\tcancelled\x18\t \x01(\x03R\tcancelled\x12\x12\n" +
 	"\x04runs\x18\n" +
 	" \x01(\x03R\x04runs\x12\x18\n" +
-	"\areports\x18\v \x01(\x03R\areports\"\xb4\x06\n" +
+	"\areports\x18\v \x01(\x03R\areports\"\xc8\x06\n" +
 	"\x05Trial\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\x12/\n" +
@@ -2471,7 +2500,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\ametrics\x18\x16 \x03(\v2\x12.atelier.v1.MetricR\ametrics\x12\x1e\n" +
 	"\n" +
 	"infeasible\x18\x17 \x01(\bR\n" +
-	"infeasible\"\x83\x02\n" +
+	"infeasible\x12\x12\n" +
+	"\x04note\x18( \x01(\tR\x04note\"\x83\x02\n" +
 	"\x03Run\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n" +
@@ -2518,7 +2548,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"checkpoint\x18\a \x01(\tR\n" +
 	"checkpoint\x12\x16\n" +
 	"\x06values\x18\b \x03(\x01R\x06values\x12\x14\n" +
-	"\x05front\x18\t \x01(\bR\x05front\"\xa6\x03\n" +
+	"\x05front\x18\t \x01(\bR\x05front\"\xba\x03\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12 \n" +
@@ -2532,7 +2562,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x14\n" +
 	"\x05state\x18\n" +
 	" \x01(\tR\x05state\x12'\n" +
-	"\x05usage\x18\v \x01(\v2\x11.atelier.v1.UsageR\x05usage\x1a9\n" +
+	"\x05usage\x18\v \x01(\v2\x11.atelier.v1.UsageR\x05usage\x12\x12\n" +
+	"\x04note\x18\f \x01(\tR\x04note\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x03\n" +
@@ -2603,7 +2634,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x14TRIAL_STATUS_STOPPED\x10\x05\x12\x19\n" +
 	"\x15TRIAL_STATUS_DIVERGED\x10\x06\x12\x17\n" +
 	"\x13TRIAL_STATUS_FAILED\x10\a\x12\x1a\n" +
-	"\x16TRIAL_STATUS_CANCELLED\x10\b*\xd3\x02\n" +
+	"\x16TRIAL_STATUS_CANCELLED\x10\b*\xf0\x02\n" +
 	"\tExitClass\x12\x1a\n" +
 	"\x16EXIT_CLASS_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13EXIT_CLASS_FINISHED\x10\x01\x12\x16\n" +
@@ -2618,7 +2649,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x11EXIT_CLASS_KILLED\x10\n" +
 	"\x12\x16\n" +
 	"\x12EXIT_CLASS_CRASHED\x10\v\x12\x13\n" +
-	"\x0fEXIT_CLASS_LOST\x10\f*]\n" +
+	"\x0fEXIT_CLASS_LOST\x10\f\x12\x1b\n" +
+	"\x17EXIT_CLASS_DATA_MISSING\x10\x15*]\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10VERDICT_CONTINUE\x10\x01\x12\x11\n" +

@@ -94,7 +94,11 @@ type Command struct {
 	//	*Command_EnqueueTrials
 	//	*Command_PrioritizeSweep
 	//	*Command_EndOverdue
-	Op            isCommand_Op `protobuf_oneof:"op"`
+	Op isCommand_Op `protobuf_oneof:"op"`
+	// How it is carried out. A log is played again by later versions, and must
+	// come to the same state: what they do otherwise they do for commands that ask
+	// for it. 0 = as before numbers were given; see coordinator/state/DESIGN.md.
+	Rules         uint32 `protobuf:"varint,28,opt,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +305,13 @@ func (x *Command) GetEndOverdue() *EndOverdue {
 		}
 	}
 	return nil
+}
+
+func (x *Command) GetRules() uint32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
 }
 
 type isCommand_Op interface {
@@ -1216,6 +1227,9 @@ type GrantLease struct {
 	Slot          string                 `protobuf:"bytes,5,opt,name=slot,proto3" json:"slot,omitempty"`
 	Request       string                 `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"`
 	TermMs        int64                  `protobuf:"varint,7,opt,name=term_ms,json=termMs,proto3" json:"term_ms,omitempty"` // of the lease, where its holder chose one; 0 = the cluster's
+	End           *LeaseEnd              `protobuf:"bytes,10,opt,name=end,proto3" json:"end,omitempty"`                     // absent: the run goes on to the spec's last epoch
+	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`                // no other worker could try: a refusal is the trial's own
+	Folder        string                 `protobuf:"bytes,12,opt,name=folder,proto3" json:"folder,omitempty"`               // id of the worker's data folder; may be empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1299,6 +1313,88 @@ func (x *GrantLease) GetTermMs() int64 {
 	return 0
 }
 
+func (x *GrantLease) GetEnd() *LeaseEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *GrantLease) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+func (x *GrantLease) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+// Where a run ends by itself.
+type LeaseEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         int32                  `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`                             // the last one, from 1
+	Verdict       v1.Verdict             `protobuf:"varint,2,opt,name=verdict,proto3,enum=atelier.v1.Verdict" json:"verdict,omitempty"` // PAUSE or STOP: what it ends as
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseEnd) Reset() {
+	*x = LeaseEnd{}
+	mi := &file_log_v1_log_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseEnd) ProtoMessage() {}
+
+func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseEnd.ProtoReflect.Descriptor instead.
+func (*LeaseEnd) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LeaseEnd) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *LeaseEnd) GetVerdict() v1.Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return v1.Verdict(0)
+}
+
+func (x *LeaseEnd) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Natural key: token.
 type ExpireLease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1312,7 +1408,7 @@ type ExpireLease struct {
 
 func (x *ExpireLease) Reset() {
 	*x = ExpireLease{}
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1420,7 @@ func (x *ExpireLease) String() string {
 func (*ExpireLease) ProtoMessage() {}
 
 func (x *ExpireLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1433,7 @@ func (x *ExpireLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireLease.ProtoReflect.Descriptor instead.
 func (*ExpireLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExpireLease) GetId() string {
@@ -1378,7 +1474,7 @@ type RecordEvents struct {
 
 func (x *RecordEvents) Reset() {
 	*x = RecordEvents{}
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1486,7 @@ func (x *RecordEvents) String() string {
 func (*RecordEvents) ProtoMessage() {}
 
 func (x *RecordEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1499,7 @@ func (x *RecordEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEvents.ProtoReflect.Descriptor instead.
 func (*RecordEvents) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RecordEvents) GetEvents() []*v1.RunEvent {
@@ -1426,7 +1522,7 @@ type SetVerdict struct {
 
 func (x *SetVerdict) Reset() {
 	*x = SetVerdict{}
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1534,7 @@ func (x *SetVerdict) String() string {
 func (*SetVerdict) ProtoMessage() {}
 
 func (x *SetVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1547,7 @@ func (x *SetVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVerdict.ProtoReflect.Descriptor instead.
 func (*SetVerdict) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SetVerdict) GetId() string {
@@ -1499,7 +1595,7 @@ type RetryTrial struct {
 
 func (x *RetryTrial) Reset() {
 	*x = RetryTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1607,7 @@ func (x *RetryTrial) String() string {
 func (*RetryTrial) ProtoMessage() {}
 
 func (x *RetryTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1620,7 @@ func (x *RetryTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrial.ProtoReflect.Descriptor instead.
 func (*RetryTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RetryTrial) GetId() string {
@@ -1553,7 +1649,7 @@ type ResumeTrial struct {
 
 func (x *ResumeTrial) Reset() {
 	*x = ResumeTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1661,7 @@ func (x *ResumeTrial) String() string {
 func (*ResumeTrial) ProtoMessage() {}
 
 func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1674,7 @@ func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTrial.ProtoReflect.Descriptor instead.
 func (*ResumeTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResumeTrial) GetId() string {
@@ -1612,7 +1708,7 @@ type SetDrain struct {
 
 func (x *SetDrain) Reset() {
 	*x = SetDrain{}
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1720,7 @@ func (x *SetDrain) String() string {
 func (*SetDrain) ProtoMessage() {}
 
 func (x *SetDrain) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1733,7 @@ func (x *SetDrain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDrain.ProtoReflect.Descriptor instead.
 func (*SetDrain) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetDrain) GetWorker() string {
@@ -1667,7 +1763,7 @@ type SetMember struct {
 
 func (x *SetMember) Reset() {
 	*x = SetMember{}
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1775,7 @@ func (x *SetMember) String() string {
 func (*SetMember) ProtoMessage() {}
 
 func (x *SetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1788,7 @@ func (x *SetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMember.ProtoReflect.Descriptor instead.
 func (*SetMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetMember) GetId() string {
@@ -1739,7 +1835,7 @@ type DropMember struct {
 
 func (x *DropMember) Reset() {
 	*x = DropMember{}
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1847,7 @@ func (x *DropMember) String() string {
 func (*DropMember) ProtoMessage() {}
 
 func (x *DropMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1860,7 @@ func (x *DropMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropMember.ProtoReflect.Descriptor instead.
 func (*DropMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DropMember) GetId() string {
@@ -1789,7 +1885,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1897,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1910,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -1903,7 +1999,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2011,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2024,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -1996,13 +2092,17 @@ type SweepRecord struct {
 	SpentMs        int64                  `protobuf:"varint,12,opt,name=spent_ms,json=spentMs,proto3" json:"spent_ms,omitempty"`                        // ran for so long before running_since_ms
 	RunningSinceMs int64                  `protobuf:"varint,13,opt,name=running_since_ms,json=runningSinceMs,proto3" json:"running_since_ms,omitempty"` // 0 while it does not run
 	Ending         string                 `protobuf:"bytes,14,opt,name=ending,proto3" json:"ending,omitempty"`                                          // why it ended, where that is no failure
+	CreateRequest  string                 `protobuf:"bytes,40,opt,name=create_request,json=createRequest,proto3" json:"create_request,omitempty"`       // request id that made it
+	CreatedIndex   uint64                 `protobuf:"varint,41,opt,name=created_index,json=createdIndex,proto3" json:"created_index,omitempty"`         // of the entry that made it; 0 = from before it was kept
+	Requests       []string               `protobuf:"bytes,42,rep,name=requests,proto3" json:"requests,omitempty"`                                      // remembered request ids of commands about it, oldest first
+	RequestResults []string               `protobuf:"bytes,43,rep,name=request_results,json=requestResults,proto3" json:"request_results,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2114,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2127,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -2128,6 +2228,34 @@ func (x *SweepRecord) GetEnding() string {
 	return ""
 }
 
+func (x *SweepRecord) GetCreateRequest() string {
+	if x != nil {
+		return x.CreateRequest
+	}
+	return ""
+}
+
+func (x *SweepRecord) GetCreatedIndex() uint64 {
+	if x != nil {
+		return x.CreatedIndex
+	}
+	return 0
+}
+
+func (x *SweepRecord) GetRequests() []string {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *SweepRecord) GetRequestResults() []string {
+	if x != nil {
+		return x.RequestResults
+	}
+	return nil
+}
+
 type TrialRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Number      int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -2161,13 +2289,14 @@ type TrialRecord struct {
 	Origin         *v1.Origin        `protobuf:"bytes,26,opt,name=origin,proto3" json:"origin,omitempty"`
 	ProposedBudget int64             `protobuf:"varint,27,opt,name=proposed_budget,json=proposedBudget,proto3" json:"proposed_budget,omitempty"`
 	Pauses         int32             `protobuf:"varint,28,opt,name=pauses,proto3" json:"pauses,omitempty"`
+	Refusals       int32             `protobuf:"varint,40,opt,name=refusals,proto3" json:"refusals,omitempty"` // runs that ended BAD_SPEC, since it was last retried
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2308,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2321,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -2391,6 +2520,13 @@ func (x *TrialRecord) GetPauses() int32 {
 	return 0
 }
 
+func (x *TrialRecord) GetRefusals() int32 {
+	if x != nil {
+		return x.Refusals
+	}
+	return 0
+}
+
 type LeaseRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -2400,13 +2536,16 @@ type LeaseRecord struct {
 	Request       string                 `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
 	GrantedMs     int64                  `protobuf:"varint,6,opt,name=granted_ms,json=grantedMs,proto3" json:"granted_ms,omitempty"`
 	TermMs        int64                  `protobuf:"varint,7,opt,name=term_ms,json=termMs,proto3" json:"term_ms,omitempty"`
+	End           *LeaseEnd              `protobuf:"bytes,10,opt,name=end,proto3" json:"end,omitempty"`
+	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`
+	Folder        string                 `protobuf:"bytes,12,opt,name=folder,proto3" json:"folder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2557,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2570,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -2483,6 +2622,27 @@ func (x *LeaseRecord) GetTermMs() int64 {
 	return 0
 }
 
+func (x *LeaseRecord) GetEnd() *LeaseEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *LeaseRecord) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+func (x *LeaseRecord) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
 type Footer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
@@ -2492,7 +2652,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2664,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2677,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -2533,7 +2693,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xa3\t\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xb9\t\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -2562,7 +2722,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0eenqueue_trials\x18\x11 \x01(\v2\x1d.atelier.log.v1.EnqueueTrialsH\x00R\renqueueTrials\x12L\n" +
 	"\x10prioritize_sweep\x18\x12 \x01(\v2\x1f.atelier.log.v1.PrioritizeSweepH\x00R\x0fprioritizeSweep\x12=\n" +
 	"\vend_overdue\x18\x13 \x01(\v2\x1a.atelier.log.v1.EndOverdueH\x00R\n" +
-	"endOverdueB\x04\n" +
+	"endOverdue\x12\x14\n" +
+	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
 	"\x02op\"\xf4\x06\n" +
 	"\vCreateSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2639,7 +2800,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x04seen\x18\x05 \x01(\x03R\x04seen\x12,\n" +
 	"\aorigins\x18\x06 \x03(\v2\x12.atelier.v1.OriginR\aorigins\x122\n" +
 	"\x06source\x18\a \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\x12\x16\n" +
-	"\x06budget\x18\b \x01(\x03R\x06budget\"\xb3\x01\n" +
+	"\x06budget\x18\b \x01(\x03R\x06budget\"\x8d\x02\n" +
 	"\n" +
 	"GrantLease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -2648,7 +2809,15 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x12\n" +
 	"\x04slot\x18\x05 \x01(\tR\x04slot\x12\x18\n" +
 	"\arequest\x18\x06 \x01(\tR\arequest\x12\x17\n" +
-	"\aterm_ms\x18\a \x01(\x03R\x06termMs\"_\n" +
+	"\aterm_ms\x18\a \x01(\x03R\x06termMs\x12*\n" +
+	"\x03end\x18\n" +
+	" \x01(\v2\x18.atelier.log.v1.LeaseEndR\x03end\x12\x14\n" +
+	"\x05final\x18\v \x01(\bR\x05final\x12\x16\n" +
+	"\x06folder\x18\f \x01(\tR\x06folder\"g\n" +
+	"\bLeaseEnd\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12-\n" +
+	"\averdict\x18\x02 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"_\n" +
 	"\vExpireLease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
@@ -2699,7 +2868,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\amembers\x18\x04 \x03(\v2\x19.atelier.log.v1.SetMemberR\amembers\x12\x18\n" +
 	"\adrained\x18\x05 \x03(\tR\adrained\x12\x1a\n" +
 	"\brequests\x18\x06 \x03(\tR\brequests\x12'\n" +
-	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\"\xda\x03\n" +
+	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\"\xeb\x04\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -2716,7 +2885,11 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0eenqueued_taken\x18\v \x01(\x03R\renqueuedTaken\x12\x19\n" +
 	"\bspent_ms\x18\f \x01(\x03R\aspentMs\x12(\n" +
 	"\x10running_since_ms\x18\r \x01(\x03R\x0erunningSinceMs\x12\x16\n" +
-	"\x06ending\x18\x0e \x01(\tR\x06ending\"\xd2\a\n" +
+	"\x06ending\x18\x0e \x01(\tR\x06ending\x12%\n" +
+	"\x0ecreate_request\x18( \x01(\tR\rcreateRequest\x12#\n" +
+	"\rcreated_index\x18) \x01(\x04R\fcreatedIndex\x12\x1a\n" +
+	"\brequests\x18* \x03(\tR\brequests\x12'\n" +
+	"\x0frequest_results\x18+ \x03(\tR\x0erequestResults\"\xee\a\n" +
 	"\vTrialRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1f\n" +
@@ -2752,7 +2925,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06source\x18\x19 \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\x12*\n" +
 	"\x06origin\x18\x1a \x01(\v2\x12.atelier.v1.OriginR\x06origin\x12'\n" +
 	"\x0fproposed_budget\x18\x1b \x01(\x03R\x0eproposedBudget\x12\x16\n" +
-	"\x06pauses\x18\x1c \x01(\x05R\x06pauses\"\xc3\x01\n" +
+	"\x06pauses\x18\x1c \x01(\x05R\x06pauses\x12\x1a\n" +
+	"\brefusals\x18( \x01(\x05R\brefusals\"\x9d\x02\n" +
 	"\vLeaseRecord\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12 \n" +
@@ -2761,7 +2935,11 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\arequest\x18\x05 \x01(\tR\arequest\x12\x1d\n" +
 	"\n" +
 	"granted_ms\x18\x06 \x01(\x03R\tgrantedMs\x12\x17\n" +
-	"\aterm_ms\x18\a \x01(\x03R\x06termMs\"\"\n" +
+	"\aterm_ms\x18\a \x01(\x03R\x06termMs\x12*\n" +
+	"\x03end\x18\n" +
+	" \x01(\v2\x18.atelier.log.v1.LeaseEndR\x03end\x12\x14\n" +
+	"\x05final\x18\v \x01(\bR\x05final\x12\x16\n" +
+	"\x06folder\x18\f \x01(\tR\x06folder\"\"\n" +
 	"\x06Footer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x03R\arecordsB#Z!atelier/common/proto/log/v1;logv1b\x06proto3"
 
@@ -2777,7 +2955,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: atelier.log.v1.Entry
 	(*Command)(nil),         // 1: atelier.log.v1.Command
@@ -2792,33 +2970,34 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*FailSweep)(nil),       // 10: atelier.log.v1.FailSweep
 	(*ProposeTrials)(nil),   // 11: atelier.log.v1.ProposeTrials
 	(*GrantLease)(nil),      // 12: atelier.log.v1.GrantLease
-	(*ExpireLease)(nil),     // 13: atelier.log.v1.ExpireLease
-	(*RecordEvents)(nil),    // 14: atelier.log.v1.RecordEvents
-	(*SetVerdict)(nil),      // 15: atelier.log.v1.SetVerdict
-	(*RetryTrial)(nil),      // 16: atelier.log.v1.RetryTrial
-	(*ResumeTrial)(nil),     // 17: atelier.log.v1.ResumeTrial
-	(*SetDrain)(nil),        // 18: atelier.log.v1.SetDrain
-	(*SetMember)(nil),       // 19: atelier.log.v1.SetMember
-	(*DropMember)(nil),      // 20: atelier.log.v1.DropMember
-	(*Record)(nil),          // 21: atelier.log.v1.Record
-	(*Header)(nil),          // 22: atelier.log.v1.Header
-	(*SweepRecord)(nil),     // 23: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),     // 24: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),     // 25: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),          // 26: atelier.log.v1.Footer
-	(*v1.Objective)(nil),    // 27: atelier.v1.Objective
-	(*v1.Constraint)(nil),   // 28: atelier.v1.Constraint
-	(v1.TrialStatus)(0),     // 29: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),       // 30: atelier.v1.Metric
-	(v1.SweepAction)(0),     // 31: atelier.v1.SweepAction
-	(*v1.Origin)(nil),       // 32: atelier.v1.Origin
-	(v1.ProposalSource)(0),  // 33: atelier.v1.ProposalSource
-	(*v1.RunEvent)(nil),     // 34: atelier.v1.RunEvent
+	(*LeaseEnd)(nil),        // 13: atelier.log.v1.LeaseEnd
+	(*ExpireLease)(nil),     // 14: atelier.log.v1.ExpireLease
+	(*RecordEvents)(nil),    // 15: atelier.log.v1.RecordEvents
+	(*SetVerdict)(nil),      // 16: atelier.log.v1.SetVerdict
+	(*RetryTrial)(nil),      // 17: atelier.log.v1.RetryTrial
+	(*ResumeTrial)(nil),     // 18: atelier.log.v1.ResumeTrial
+	(*SetDrain)(nil),        // 19: atelier.log.v1.SetDrain
+	(*SetMember)(nil),       // 20: atelier.log.v1.SetMember
+	(*DropMember)(nil),      // 21: atelier.log.v1.DropMember
+	(*Record)(nil),          // 22: atelier.log.v1.Record
+	(*Header)(nil),          // 23: atelier.log.v1.Header
+	(*SweepRecord)(nil),     // 24: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),     // 25: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),     // 26: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),          // 27: atelier.log.v1.Footer
+	(*v1.Objective)(nil),    // 28: atelier.v1.Objective
+	(*v1.Constraint)(nil),   // 29: atelier.v1.Constraint
+	(v1.TrialStatus)(0),     // 30: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),       // 31: atelier.v1.Metric
+	(v1.SweepAction)(0),     // 32: atelier.v1.SweepAction
+	(*v1.Origin)(nil),       // 33: atelier.v1.Origin
+	(v1.ProposalSource)(0),  // 34: atelier.v1.ProposalSource
 	(v1.Verdict)(0),         // 35: atelier.v1.Verdict
-	(v1.SweepStatus)(0),     // 36: atelier.v1.SweepStatus
-	(*v1.Run)(nil),          // 37: atelier.v1.Run
-	(*v1.Checkpoint)(nil),   // 38: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),      // 39: atelier.v1.Finding
+	(*v1.RunEvent)(nil),     // 36: atelier.v1.RunEvent
+	(v1.SweepStatus)(0),     // 37: atelier.v1.SweepStatus
+	(*v1.Run)(nil),          // 38: atelier.v1.Run
+	(*v1.Checkpoint)(nil),   // 39: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),      // 40: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
@@ -2828,49 +3007,52 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	10, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
 	11, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
 	12, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
-	13, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
-	14, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
-	15, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
-	16, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
-	18, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
-	19, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
-	20, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
-	17, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
+	14, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
+	15, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
+	16, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
+	17, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
+	19, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
+	20, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
+	21, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
+	18, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	27, // 18: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	28, // 18: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
 	3,  // 19: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	27, // 20: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	28, // 21: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	28, // 20: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	29, // 21: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
 	4,  // 22: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	29, // 23: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	30, // 24: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	31, // 25: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	32, // 26: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	33, // 27: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	34, // 28: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	35, // 29: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	22, // 30: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	23, // 31: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	24, // 32: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	26, // 33: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	19, // 34: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	2,  // 35: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	36, // 36: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	29, // 37: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	37, // 38: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	38, // 39: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	35, // 40: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	25, // 41: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	39, // 42: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	33, // 43: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	32, // 44: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	30, // 23: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	31, // 24: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	32, // 25: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	33, // 26: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	34, // 27: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	13, // 28: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	35, // 29: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	36, // 30: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	35, // 31: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	23, // 32: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	24, // 33: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	25, // 34: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	27, // 35: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	20, // 36: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	2,  // 37: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	37, // 38: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	30, // 39: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	38, // 40: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	39, // 41: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	35, // 42: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	26, // 43: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	40, // 44: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	34, // 45: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	33, // 46: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	13, // 47: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	48, // [48:48] is the sub-list for method output_type
+	48, // [48:48] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -2897,7 +3079,7 @@ func file_log_v1_log_proto_init() {
 		(*Command_PrioritizeSweep)(nil),
 		(*Command_EndOverdue)(nil),
 	}
-	file_log_v1_log_proto_msgTypes[21].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[22].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
@@ -2909,7 +3091,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
