@@ -66,6 +66,10 @@ func (m *Main) Run(ctx context.Context) error {
 	if err := m.lockData(); err != nil {
 		return err
 	}
+	folder, err := folderID(c.Data)
+	if err != nil {
+		return err
+	}
 	places, err := slots.Find(slots.Options{Want: c.Slots, ThreadsPerSlot: c.ThreadsPerSlot, Logger: m.log}.FromEnvironment())
 	if err != nil {
 		return err
@@ -125,7 +129,7 @@ func (m *Main) Run(ctx context.Context) error {
 	machine := newMachine(m.log, registry)
 	stop := sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: c.Data, Notify: func(s string) { m.log.Info(s) }}, machine.set)
 	defer stop()
-	a, err := agent.New(agent.Config{Name: c.Name, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
+	a, err := agent.New(agent.Config{Name: c.Name, Folder: folder, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
 		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: api.Workers, Index: api.Sweeps,
 		Learn: api.Learn, Usage: machine.usage, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Extensions are the file name endings, in any case, that count as pictures.
@@ -39,6 +40,21 @@ func List(dir string) (*Folder, error) {
 			dir, noun, strings.Join(empty, ", "), strings.Join(Extensions, " "))
 	}
 	return f, nil
+}
+
+// errEmpty is of a folder that has nothing at all in it.
+var errEmpty = errors.New("it is empty")
+
+// Missing reports whether an error of List, Survey or PackContext says that the
+// pictures are not there, as where a shared folder is not mounted: another machine
+// may have them. A folder that is there and holds something else is not missing.
+func Missing(err error) bool {
+	for _, e := range []error{errEmpty, fs.ErrNotExist, fs.ErrPermission, syscall.ENOTCONN, syscall.ESTALE, syscall.EHOSTDOWN, syscall.ENODEV, syscall.ENXIO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Survey is List for somebody who looks and does not train: a class without pictures stands in it with none.
@@ -73,6 +89,9 @@ func Survey(dir string) (*Folder, error) {
 		}
 	}
 	if len(f.Classes) == 0 {
+		if len(entries) == 0 {
+			return nil, fmt.Errorf("image folder %s has no class folders: %w; put the pictures of each class into a subfolder named after the class", dir, errEmpty)
+		}
 		if loose > 0 {
 			return nil, fmt.Errorf("image folder %s has no class folders, but %d pictures lie in it directly: put the pictures of each class into a subfolder named after the class", dir, loose)
 		}

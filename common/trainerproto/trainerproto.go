@@ -58,6 +58,12 @@ type Job struct {
 	Resume      string `json:"resume"`       // absolute path of a checkpoint; empty = from scratch
 	ResumeEpoch int    `json:"resume_epoch"` // epoch of that checkpoint
 
+	// EndEpoch is the last epoch of this run: report it, write a checkpoint of it
+	// and end with reason "paused", unless the training is at its own end then. 0 =
+	// train to the end. A trainer that leaves it alone is told by a control line
+	// once it has reported that epoch, and nothing beyond counts.
+	EndEpoch int `json:"end_epoch,omitempty"`
+
 	// SheetsDir takes a picture a class, <class>.png, of augmented training
 	// images; empty = none. A trainer may leave it alone.
 	SheetsDir string `json:"sheets_dir,omitempty"`
@@ -92,7 +98,8 @@ const (
 const (
 	FailedOutOfMemory = "out_of_memory"
 	FailedDeviceFault = "device_fault"
-	FailedBadSpec     = "bad_spec"
+	FailedBadSpec     = "bad_spec"     // the settings cannot be carried out
+	FailedDataMissing = "data_missing" // what they name is not on this machine: others are asked
 	FailedDiverged    = "diverged"
 	FailedDiskFull    = "disk_full"
 	FailedCrashed     = "crashed"

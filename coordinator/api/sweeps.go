@@ -23,7 +23,14 @@ func (s sweeps) GetSweep(ctx context.Context, req *connect.Request[atelierv1.Get
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&atelierv1.GetSweepResponse{Sweep: sw.Proto(s.now()), Index: view.Index()}), nil
+	return connect.NewResponse(&atelierv1.GetSweepResponse{Sweep: s.told(sw), Index: view.Index()}), nil
+}
+
+// told is a sweep with what the leader's memory adds.
+func (s sweeps) told(sw *state.Sweep) *atelierv1.Sweep {
+	m := sw.Proto(s.now())
+	m.Note = s.cfg.Assign.Note(sw)
+	return m
 }
 
 // ListSweeps lists the newest first.
@@ -89,7 +96,7 @@ func (s sweeps) WaitSweep(ctx context.Context, req *connect.Request[atelierv1.Wa
 		}
 		if over || sw.ModifiedIndex > req.Msg.AfterIndex {
 			leave()
-			return connect.NewResponse(&atelierv1.WaitSweepResponse{Sweep: sw.Proto(s.now()), Index: max(view.Index(), sw.ModifiedIndex)}), nil
+			return connect.NewResponse(&atelierv1.WaitSweepResponse{Sweep: s.told(sw), Index: max(view.Index(), sw.ModifiedIndex)}), nil
 		}
 		select {
 		case <-changed:

@@ -47,6 +47,7 @@ func (n *Node) Propose(ctx context.Context, c *logv1.Command) (state.Result, err
 	if n.raft.State() != raft.Leader {
 		return state.Result{}, n.notLeader()
 	}
+	c.Rules = state.Rules
 	body, err := proto.Marshal(c)
 	if err != nil {
 		return state.Result{}, fmt.Errorf("propose: %w", err)

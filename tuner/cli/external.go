@@ -49,11 +49,15 @@ func (e *Env) externalCommands() []*ucli.Command {
 
 // failures lists the exit classes that a program may give for a failure.
 func failures() (out []string) {
-	for class := atelierv1.ExitClass_EXIT_CLASS_DIVERGED; class <= atelierv1.ExitClass_EXIT_CLASS_CRASHED; class++ {
+	for _, class := range failureClasses {
 		out = append(out, word(class))
 	}
 	return out
 }
+
+var failureClasses = []atelierv1.ExitClass{atelierv1.ExitClass_EXIT_CLASS_DIVERGED, atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC,
+	atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING, atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT, atelierv1.ExitClass_EXIT_CLASS_DISK_FULL, atelierv1.ExitClass_EXIT_CLASS_KILLED,
+	atelierv1.ExitClass_EXIT_CLASS_CRASHED}
 
 type askRecord struct {
 	Sweep     string            `json:"sweep"`
@@ -67,6 +71,8 @@ type askRecord struct {
 	TermMS    int64             `json:"term_ms"`
 	LastEpoch int32             `json:"last_epoch"` // already told; 0 = none
 	Resume    *checkpointRecord `json:"resume"`     // to go on from; null = from scratch
+	EndEpoch  int32             `json:"end_epoch"`  // the last one to train and tell; 0 = to the end of the training
+	End       string            `json:"end"`        // pause or stop: what to tell then; empty where end_epoch is 0
 }
 
 func (e *Env) ask(c *ucli.Context) error {
@@ -105,7 +111,10 @@ func (e *Env) ask(c *ucli.Context) error {
 
 func (e *Env) printAsked(c *ucli.Context, l *atelierv1.Lease) error {
 	r := askRecord{l.GetSweepId(), l.GetTrial(), l.GetRun(), l.GetToken(), params(l.GetParamsJson()), params(l.GetTrainingJson()), l.GetSeed(),
-		objectiveOf(l.GetObjective()), l.GetTtlMs(), l.GetLastEpoch(), nil}
+		objectiveOf(l.GetObjective()), l.GetTtlMs(), l.GetLastEpoch(), nil, l.GetEndEpoch(), ""}
+	if r.EndEpoch > 0 {
+		r.End = word(l.GetEndVerdict())
+	}
 	if list := l.GetCheckpoints(); len(list) > 0 {
 		p := checkpointOf(list[0])
 		r.Resume = &p
@@ -227,7 +236,7 @@ func endOf(c *ucli.Context) (*atelierv1.RunEnded, error) {
 		if at < 0 {
 			return nil, usage("trial tell: --failed %s: want one of %s", c.String("failed"), strings.Join(failures(), ", "))
 		}
-		classes = append(classes, atelierv1.ExitClass_EXIT_CLASS_DIVERGED+atelierv1.ExitClass(at))
+		classes = append(classes, failureClasses[at])
 	}
 	switch len(classes) {
 	case 0:

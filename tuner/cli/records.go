@@ -76,6 +76,7 @@ type sweepRecord struct {
 	Requires        map[string]string  `json:"requires"`
 	Ending          string             `json:"ending"`
 	Findings        int64              `json:"findings"`
+	Note            string             `json:"note"` // what keeps its trials waiting, where that is no matter of course
 }
 
 type constraintRecord struct {
@@ -120,7 +121,7 @@ func sweepOf(s *atelierv1.Sweep) sweepRecord {
 	r.BudgetEpochs, r.Epochs, r.BudgetMS, r.SpentMS = s.GetBudgetEpochs(), s.GetEpochs(), s.GetBudgetMs(), s.GetSpentMs()
 	r.CheckpointBytes, r.StoredBytes, r.Priority, r.Enqueued = s.GetCheckpointBytes(), s.GetStoredBytes(), s.GetPriority(), s.GetEnqueued()
 	r.WarmStart, r.WarmTrials = s.GetWarmStart(), s.GetWarmTrials()
-	r.Ending, r.Findings = s.GetEnding(), s.GetFindings()
+	r.Ending, r.Findings, r.Note = s.GetEnding(), s.GetFindings(), s.GetNote()
 	if b := s.GetBest(); b.GetHasValue() {
 		r.Best = &bestRecord{b.GetNumber(), num(b.GetValue()), b.GetValueEpoch(), params(b.GetParamsJson())}
 	}
@@ -204,6 +205,7 @@ type trialRecord struct {
 	Pauses      int32          `json:"pauses"`
 	Metrics     map[string]num `json:"metrics"` // of several objectives and of constraints, at value_epoch
 	Infeasible  bool           `json:"infeasible"`
+	Note        string         `json:"note"` // why it waits, where a worker gave it back
 }
 
 func trialOf(t *atelierv1.Trial) trialRecord {
@@ -212,7 +214,7 @@ func trialOf(t *atelierv1.Trial) trialRecord {
 		CreatedMS: t.GetCreatedMs(), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(),
 		Verdict: word(t.GetVerdict()), StopReason: t.GetStopReason(),
 		Runs: []runRecord{}, Checkpoints: []checkpointRecord{}}
-	r.Source, r.Seen, r.Pauses, r.Infeasible = word(t.GetSource()), t.GetProposedSeen(), t.GetPauses(), t.GetInfeasible()
+	r.Source, r.Seen, r.Pauses, r.Infeasible, r.Note = word(t.GetSource()), t.GetProposedSeen(), t.GetPauses(), t.GetInfeasible(), t.GetNote()
 	r.OriginTrial, r.OriginEpoch, r.Metrics = t.GetOrigin().GetTrial(), t.GetOrigin().GetEpoch(), map[string]num{}
 	for _, x := range t.GetMetrics() {
 		r.Metrics[x.GetName()] = num(x.GetValue())

@@ -23,6 +23,9 @@ func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
 		if r.Failure != "" {
 			add("failure", r.Failure)
 		}
+		if r.Note != "" {
+			add("note", r.Note)
+		}
 		if r.Ending != "" {
 			add("because", r.Ending)
 		}

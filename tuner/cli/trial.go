@@ -125,7 +125,7 @@ func (e *Env) listTrials(c *ucli.Context) error {
 			t.rows = append(t.rows, []string{count(x.Trial), x.State, shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
 				e.span(x.StartedMS, x.EndedMS), pairs(x.Params)})
 		}
-		why := func(x trialRecord) string { return cmp.Or(x.Failure, x.StopReason) }
+		why := func(x trialRecord) string { return cmp.Or(x.Failure, x.Note, x.StopReason) }
 		if slices.ContainsFunc(records, func(x trialRecord) bool { return why(x) != "" }) {
 			t.head = append(t.head, "WHY")
 			for i, x := range records {
@@ -166,6 +166,9 @@ func (e *Env) showTrial(c *ucli.Context) error {
 		add("state", r.State)
 		if r.Failure != "" {
 			add("failure", r.Failure)
+		}
+		if r.Note != "" {
+			add("note", r.Note)
 		}
 		if r.StopReason != "" {
 			add("verdict", r.StopReason)

@@ -131,6 +131,7 @@ type workerRecord struct {
 	Labels     map[string]string `json:"labels"` // encoding/json sorts the keys
 	Usage      *usageRecord      `json:"usage"`  // null until the worker has read its machine
 	Slots      []slotRecord      `json:"slots"`
+	Note       string            `json:"note"` // what it lacks
 }
 
 func (e *Env) listWorkers(c *ucli.Context) error {
@@ -145,7 +146,7 @@ func (e *Env) listWorkers(c *ucli.Context) error {
 	}
 	records := []workerRecord{}
 	for _, w := range r.Msg.GetWorkers() {
-		x := workerRecord{w.GetName(), w.GetState(), w.GetDraining(), w.GetAddress(), w.GetLastSeenMs(), w.GetVersion(), append([]string{}, w.GetTrainers()...), w.GetLabels(), usageOf(w.GetUsage()), []slotRecord{}}
+		x := workerRecord{w.GetName(), w.GetState(), w.GetDraining(), w.GetAddress(), w.GetLastSeenMs(), w.GetVersion(), append([]string{}, w.GetTrainers()...), w.GetLabels(), usageOf(w.GetUsage()), []slotRecord{}, w.GetNote()}
 		if x.Labels == nil {
 			x.Labels = map[string]string{}
 		}
@@ -170,6 +171,20 @@ func (e *Env) listWorkers(c *ucli.Context) error {
 				}
 				t.rows = append(t.rows, append(append(append([]string{}, lead...), s.Name, s.Device, w.Usage.gpu(s.Device), dash(does)), rest...))
 				lead, rest = []string{"", "", "", ""}, []string{"", "", ""} // said once a worker
+			}
+		}
+		if slices.ContainsFunc(records, func(w workerRecord) bool { return w.Note != "" }) {
+			t.head = append(t.head, "NOTE")
+			at := 0
+			for _, w := range records {
+				for i := range max(len(w.Slots), 1) {
+					note := ""
+					if i == 0 {
+						note = w.Note
+					}
+					t.rows[at] = append(t.rows[at], note)
+					at++
+				}
 			}
 		}
 		if !gpus {

@@ -47,6 +47,7 @@ type Index interface {
 // Config of an Agent. Zero values take the defaults named.
 type Config struct {
 	Name     string
+	Folder   string // id of the data folder, to which the name belongs; empty: the name is not kept from others
 	Address  string // host:port of the file server, as others reach it
 	Version  string
 	Labels   map[string]string
@@ -94,6 +95,10 @@ type Agent struct {
 	known    chan struct{} // closed by the first answered heartbeat
 	knownOne sync.Once
 	once     sync.Once
+	out      chan struct{} // closed once the cluster refuses this agent for good
+	outOne   sync.Once
+	outCause error       // why, once out is closed
+	waits    atomic.Bool // the name is another's, and may become free
 }
 
 // New checks the configuration and picks this start's incarnation.
@@ -117,7 +122,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: incarnation: %w", err)
 	}
 	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{}, starts: newStarts(),
-		kick: make(chan struct{}, 1), drain: make(chan struct{}), known: make(chan struct{})}
+		kick: make(chan struct{}, 1), drain: make(chan struct{}), known: make(chan struct{}), out: make(chan struct{})}
 	for _, t := range cfg.Trainers {
 		if _, twice := a.trainers[t.Name]; twice {
 			return nil, fmt.Errorf("agent: trainer %q is named twice", t.Name)
@@ -162,6 +167,24 @@ func (a *Agent) Drain() {
 	})
 }
 
+// leave makes Run end: the coordinators will have nothing more to do with this
+// agent.
+func (a *Agent) leave(cause error) {
+	a.outOne.Do(func() {
+		a.outCause = cause
+		close(a.out)
+	})
+}
+
+func (a *Agent) isOut() bool {
+	select {
+	case <-a.out:
+		return true
+	default:
+		return false
+	}
+}
+
 // Run works until Drain has been called and obeyed. When ctx ends, everything
 // is killed and given back as far as that takes no more than about a second.
 func (a *Agent) Run(ctx context.Context) error {
@@ -198,6 +221,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		grace.Stop()
 	case <-ctx.Done():
 		a.draining.Store(true)
+	case <-a.out:
+		a.draining.Store(true)
+		stopServing() // nothing that runs here counts any more
 	}
 	a.relay.unbound()
 	stopServing()
@@ -206,12 +232,15 @@ func (a *Agent) Run(ctx context.Context) error {
 		s.bench.close()
 	}
 	patience := 10 * time.Second
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || a.isOut() {
 		patience = time.Second
 	}
 	left := a.relay.flush(patience)
 	stopWork()
 	background.Wait()
+	if a.isOut() {
+		return a.outCause
+	}
 	if left > 0 {
 		return fmt.Errorf("%d events could not be handed to a coordinator within %s; their leases run out by themselves", left, patience)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"slices"
@@ -26,13 +27,15 @@ func (a *Agent) heartbeatSoon() {
 // heartbeats renews all leases every quarter of their term, and soon after a
 // new one came: only an answered heartbeat proves that a lease is still held.
 func (a *Agent) heartbeats(ctx context.Context) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !a.isOut() {
 		began := time.Now()
 		pause := a.term() / 4
 		if err := a.heartbeat(ctx); err != nil && ctx.Err() == nil {
 			a.metrics.heartbeatFailures.Inc()
 			a.log.Warn("heartbeat not answered", "error", err)
 			pause = heartbeatSpacing
+		} else if a.waits.Load() {
+			pause = min(pause, time.Second)
 		}
 		timer := time.NewTimer(pause - min(pause, time.Since(began)))
 		select {
@@ -42,6 +45,10 @@ func (a *Agent) heartbeats(ctx context.Context) {
 			sleep(ctx, heartbeatSpacing-time.Since(began))
 		}
 		timer.Stop()
+	}
+	<-ctx.Done()
+	if a.isOut() {
+		return
 	}
 	// A last word, so that the roster shows a worker that left and not one that died.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 500*time.Millisecond)
@@ -57,7 +64,7 @@ func margin(ttl time.Duration) time.Duration { return ttl / 8 }
 
 func (a *Agent) heartbeat(ctx context.Context) error {
 	live := a.held.live()
-	req := &atelierv1.HeartbeatRequest{Worker: a.describe()}
+	req := &atelierv1.HeartbeatRequest{Worker: a.describe(), Folder: a.cfg.Folder, Admitted: a.taken()}
 	for _, h := range live {
 		req.Leases = append(req.Leases, h.ref())
 	}
@@ -69,6 +76,14 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		return err
 	}
 	m := resp.Msg
+	if a.cfg.Learn != nil && len(m.Coordinators) > 0 {
+		a.cfg.Learn(m.Coordinators)
+	}
+	if m.Refused != "" {
+		a.refused(m, live)
+		return nil
+	}
+	a.waits.Store(false)
 	a.knownOne.Do(func() { close(a.known) })
 	ttl := time.Duration(m.TtlMs) * time.Millisecond
 	if ttl > 0 {
@@ -101,10 +116,32 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 			a.held.reopen()
 		}
 	}
-	if len(m.Coordinators) > 0 && a.cfg.Learn != nil {
-		a.cfg.Learn(m.Coordinators)
-	}
 	return nil
+}
+
+// taken reports whether a leader has taken this start of the agent in.
+func (a *Agent) taken() bool {
+	select {
+	case <-a.known:
+		return true
+	default:
+		return false
+	}
+}
+
+// refused gives up what this agent holds: its name is another's. Where that may
+// change soon it waits.
+func (a *Agent) refused(m *atelierv1.HeartbeatResponse, live []*holding) {
+	for _, h := range live {
+		h.lose("the coordinators hold the lease for lost", false)
+	}
+	switch {
+	case m.Final:
+		a.log.Error("not taken in by the coordinators; ending", "reason", m.Refused)
+		a.leave(errors.New(m.Refused))
+	case !a.waits.Swap(true):
+		a.log.Warn("not taken in by the coordinators yet; waiting whether the name becomes free", "reason", m.Refused)
+	}
 }
 
 func (a *Agent) describe() *atelierv1.Worker {

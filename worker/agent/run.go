@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"connectrpc.com/connect"
@@ -195,7 +196,7 @@ func (r *run) tell(v atelierv1.Verdict, drain bool) *time.Timer {
 		return nil
 	}
 	go func() {
-		if err := r.child.Tell(verdict); err != nil {
+		if err := r.child.Tell(verdict); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.EPIPE) {
 			r.s.a.log.Warn("trainer does not take a control line", "verdict", verdict, "error", err)
 		}
 	}()
@@ -215,7 +216,7 @@ func (r *run) prepare(ctx context.Context) (job trainerproto.Job, copied string,
 	r.keep = newRetention(a.cfg.Store, l, a.log)
 	job = trainerproto.Job{Sweep: l.SweepId, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.ParamsJson), Training: object(l.TrainingJson),
 		Metric: l.GetObjective().GetMetric(), Maximize: l.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE,
-		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir}
+		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir, EndEpoch: int(l.EndEpoch)}
 	if task, is, err := inference.TaskOf(job.Training); is {
 		// Its own checkpoints are results: it begins anew. What is wrong with the task the trainer says.
 		if err == nil && task.Checkpoint != nil {
@@ -283,6 +284,9 @@ func (r *run) event(e trainerproto.Event) {
 	l := r.h.lease
 	switch e.Kind {
 	case trainerproto.EventEpoch:
+		if r.over() {
+			return // of a trainer that knows of no end
+		}
 		r.last.Store(int64(e.Epoch))
 		rep := &atelierv1.Report{Epoch: int32(e.Epoch), TimeMs: time.Now().UnixMilli()}
 		for _, m := range e.Metrics {
@@ -290,7 +294,13 @@ func (r *run) event(e trainerproto.Event) {
 		}
 		r.value, r.valued = e.Metrics.Get(l.GetObjective().GetMetric())
 		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: rep}}, nil)
+		if r.over() {
+			r.h.judge(l.EndVerdict, cmp.Or(l.EndReason, "the run's last epoch is reported"))
+		}
 	case trainerproto.EventCheckpoint:
+		if r.over() && int64(e.Epoch) > r.last.Load() {
+			return
+		}
 		c, err := r.checkpoint(e)
 		if err != nil {
 			r.fault = err
@@ -300,6 +310,13 @@ func (r *run) event(e trainerproto.Event) {
 		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: c}},
 			func(o atelierv1.Outcome) { r.keep.acknowledged(c, o) })
 	}
+}
+
+// over reports whether the run has reported the last epoch its lease is for. It
+// ends by itself then, whether a coordinator can be reached or not.
+func (r *run) over() bool {
+	end := int64(r.h.lease.EndEpoch)
+	return end > 0 && r.last.Load() >= end
 }
 
 func (r *run) push(e *atelierv1.RunEvent, then func(atelierv1.Outcome)) {
@@ -327,6 +344,10 @@ func (a *Agent) answered(h *holding, res *atelierv1.EventResult) {
 		}
 		return
 	case atelierv1.Outcome_OUTCOME_REFUSED:
+		if res.Verdict > atelierv1.Verdict_VERDICT_CONTINUE { // it comes too late, as can be
+			a.log.Info("an event does not count any more", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
+			break
+		}
 		a.log.Error("an event was refused", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
 	}
 	h.judge(res.Verdict, cmp.Or(res.Message, "verdict of the coordinators"))

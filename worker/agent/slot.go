@@ -144,7 +144,7 @@ func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
 	s.polls++
 	p := &poll{done: make(chan struct{})}
 	req := &atelierv1.AcquireRequest{RequestId: fmt.Sprintf("%s-%s-%d", s.a.incarnation, s.spec.Name, s.polls), Worker: s.a.cfg.Name,
-		Incarnation: s.a.incarnation, Slot: s.spec.Name, Trainers: s.a.offered, WaitMs: wait.Milliseconds(), Labels: s.a.cfg.Labels}
+		Incarnation: s.a.incarnation, Slot: s.spec.Name, Trainers: s.a.offered, WaitMs: wait.Milliseconds(), Labels: s.a.cfg.Labels, Folder: s.a.cfg.Folder}
 	go func() {
 		defer close(p.done)
 		for !p.quit.Load() {
@@ -189,7 +189,7 @@ func (s *slot) ask(ctx context.Context, req *atelierv1.AcquireRequest) (*holding
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		short := &atelierv1.AcquireRequest{RequestId: req.RequestId, Worker: req.Worker, Incarnation: req.Incarnation, Slot: req.Slot,
-			Trainers: req.Trainers, WaitMs: 1, Labels: req.Labels}
+			Trainers: req.Trainers, WaitMs: 1, Labels: req.Labels, Folder: req.Folder}
 		resp, err = s.a.cfg.Coordinator.Acquire(last, connect.NewRequest(short))
 	}
 	if err != nil {
@@ -209,6 +209,9 @@ func (s *slot) ask(ctx context.Context, req *atelierv1.AcquireRequest) (*holding
 	// When the grant was made is not known here: the answer may have been long
 	// on its way. Half a term is lent until a heartbeat confirms it, at once.
 	h := newHolding(l, now()+ttl/2)
+	if l.EndEpoch > 0 && l.LastEpoch >= l.EndEpoch {
+		h.judge(l.EndVerdict, l.EndReason) // nothing is left to train
+	}
 	if !s.a.held.add(h) {
 		return nil, fmt.Errorf("lease %d was granted twice", l.Token)
 	}

@@ -86,6 +86,8 @@ func failedClass(class string) atelierv1.ExitClass {
 		return atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT
 	case trainerproto.FailedBadSpec:
 		return atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC
+	case trainerproto.FailedDataMissing:
+		return atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING
 	case trainerproto.FailedDiverged:
 		return atelierv1.ExitClass_EXIT_CLASS_DIVERGED
 	case trainerproto.FailedDiskFull:

@@ -28,12 +28,13 @@ type settings struct {
 	FailRuns    int32  `json:"fail_runs"`     // only the first so many runs of a trial fail; 0 = all
 	NaNAtEpoch  int    `json:"nan_at_epoch"`  // metrics are NaN from there
 	IgnoreStop  bool   `json:"ignore_stop"`   // neither verdicts nor SIGTERM end it
+	NeedsFile   string `json:"needs_file"`    // a file below the worker's cache folder; data is missing where it is not there
 	StderrBytes int    `json:"stderr_bytes"`  // noise on standard error before the first epoch
 }
 
 const maxCheckpointBytes = 1 << 30
 
-var classes = []string{trainerproto.FailedOutOfMemory, trainerproto.FailedDeviceFault, trainerproto.FailedBadSpec,
+var classes = []string{trainerproto.FailedOutOfMemory, trainerproto.FailedDeviceFault, trainerproto.FailedBadSpec, trainerproto.FailedDataMissing,
 	trainerproto.FailedDiverged, trainerproto.FailedDiskFull, trainerproto.FailedCrashed}
 
 func readSettings(training, params json.RawMessage) (settings, error) {

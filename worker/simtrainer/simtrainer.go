@@ -95,6 +95,15 @@ func (t *training) run() (string, error) {
 	if t.curve, err = newCurve(t.set.Curve, t.set.Landscape, t.job.Seed, t.job.Params); err != nil {
 		return "", &fault{trainerproto.FailedBadSpec, err.Error()}
 	}
+	if t.set.NeedsFile != "" {
+		if path := filepath.Join(t.job.CacheDir, t.set.NeedsFile); missing(path) {
+			return "", &fault{trainerproto.FailedDataMissing, fmt.Sprintf("needs_file: %s does not exist", path)}
+		}
+	}
+	last := t.set.Epochs
+	if end := t.job.EndEpoch; end > 0 && !t.set.IgnoreStop {
+		last = min(last, end)
+	}
 	epoch := 0
 	if t.job.Resume != "" {
 		if epoch, err = readCheckpoint(t.job.Resume); err != nil {
@@ -107,7 +116,7 @@ func (t *training) run() (string, error) {
 	}
 	length := time.Duration(t.set.EpochSeconds * float64(time.Second))
 	began := time.Now()
-	for first := epoch; epoch < t.set.Epochs; {
+	for first := epoch; epoch < last; {
 		// Ends of epochs are counted from the start, so that delays do not add up.
 		reason := t.wait(began.Add(time.Duration(epoch-first+1) * length))
 		if reason == "gone" {
@@ -137,13 +146,21 @@ func (t *training) run() (string, error) {
 		if math.IsNaN(m[0].Value) {
 			return "", &fault{trainerproto.FailedDiverged, fmt.Sprintf("val_loss is NaN at epoch %d", epoch)}
 		}
-		if every := t.set.CheckpointEvery; every > 0 && (epoch%every == 0 || epoch == t.set.Epochs) {
+		if every := t.set.CheckpointEvery; every > 0 && (epoch%every == 0 || epoch == last) {
 			if err := t.checkpoint(epoch); err != nil {
 				return "", err
 			}
 		}
 	}
+	if last < t.set.Epochs {
+		return trainerproto.DonePaused, nil
+	}
 	return trainerproto.DoneFinished, nil
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return err != nil
 }
 
 // wait sleeps to the end of an epoch, or returns why to end before it.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"atelier/common/bundle"
+	"atelier/common/dataset"
 	"atelier/common/inference"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/infer"
@@ -71,6 +72,9 @@ func inferTask(ctx context.Context, job trainerproto.Job, task inference.Task, o
 // badTask gives an asker's fault its class.
 func badTask(err error) error {
 	var f *infer.Fault
+	if errors.As(err, &f) && dataset.Missing(err) {
+		return &train.Failure{Class: trainerproto.FailedDataMissing, Err: err}
+	}
 	if errors.As(err, &f) {
 		return &train.Failure{Class: trainerproto.FailedBadSpec, Err: err}
 	}

@@ -22,6 +22,7 @@ type waiter struct {
 	slot     string
 	trainers []string
 	labels   map[string]string
+	folder   string        // id of the worker's data folder
 	sweep    string        // of the external trainer: only trials of this sweep
 	term     time.Duration // of the lease; 0 = the cluster's
 	late     bool          // its time is over; only a grant on its way is still waited for
@@ -42,7 +43,7 @@ func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (
 	if req.Worker == "" || req.Incarnation == "" || req.RequestId == "" || req.Slot == "" {
 		return nil, fmt.Errorf("%w: acquire needs request_id, worker, incarnation and slot", state.ErrInvalid)
 	}
-	w := &waiter{request: request{req.Worker, req.Incarnation, req.RequestId}, slot: req.Slot, trainers: req.Trainers, labels: req.Labels}
+	w := &waiter{request: request{req.Worker, req.Incarnation, req.RequestId}, slot: req.Slot, trainers: req.Trainers, labels: req.Labels, folder: req.Folder}
 	return a.await(ctx, w, time.Duration(max(req.WaitMs, 0))*time.Millisecond)
 }
 
@@ -60,6 +61,10 @@ func (a *Assigner) await(ctx context.Context, w *waiter, wait time.Duration) (*a
 	if k := t.workers[w.worker]; k != nil && k.superseded[w.incarnation] {
 		a.mu.Unlock()
 		return nil, fmt.Errorf("%w: worker %s was started again since", state.ErrConflict, w.worker)
+	}
+	if a.foreign(t, w) {
+		a.mu.Unlock()
+		return nil, fmt.Errorf("%w: the name %s is held by another worker", state.ErrConflict, w.worker)
 	}
 	if l := t.requests[key]; l != nil {
 		view := a.cfg.View()
@@ -215,7 +220,7 @@ func (a *Assigner) match(t *term) {
 			if best != nil && !c.before(best) || !w.fits(c.sweep) || a.shunned(t, view, c.sweep, w) {
 				continue
 			}
-			if n := a.pick(t, c, w); n >= 0 {
+			if n := a.pick(t, view, c, w); n >= 0 {
 				best, at = c, n
 			}
 		}
@@ -230,7 +235,7 @@ func (a *Assigner) match(t *term) {
 		if len(best.waiting) == 0 || best.room <= 0 {
 			open = slices.DeleteFunc(open, func(c *candidate) bool { return c == best })
 		}
-		a.grant(t, w, trialKey{best.sweep.ID, n})
+		a.grant(t, view, w, best.sweep, n)
 	}
 	clear(t.waiters[len(left):])
 	t.waiters = left
@@ -238,14 +243,24 @@ func (a *Assigner) match(t *term) {
 
 // pick returns the place in c.waiting of the first trial that w may have; -1 if
 // there is none.
-func (a *Assigner) pick(t *term, c *candidate, w *waiter) int {
+func (a *Assigner) pick(t *term, view *state.View, c *candidate, w *waiter) int {
 	for i, n := range c.waiting {
 		runs := c.sweep.Trial(n).Runs
 		if len(runs) == 0 {
 			return i
 		}
 		last := &runs[len(runs)-1]
-		if last.Exit != atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT || last.Worker != w.worker || last.Slot != w.slot {
+		same := last.Worker == w.worker && w.sweep == ""
+		switch {
+		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC && same:
+			// What one worker refused another tries, if there is one.
+			if a.settled(t) && !a.others(t, view, c.sweep, w) {
+				return i
+			}
+			continue
+		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_DISK_FULL && same && a.others(t, view, c.sweep, w):
+		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT && last.Worker == w.worker && last.Slot == w.slot:
+		default:
 			return i
 		}
 		k := trialKey{c.sweep.ID, n}
@@ -262,7 +277,9 @@ func (a *Assigner) pick(t *term, c *candidate, w *waiter) int {
 }
 
 // grant puts a grant through the log and answers the waiter.
-func (a *Assigner) grant(t *term, w *waiter, k trialKey) {
+func (a *Assigner) grant(t *term, view *state.View, w *waiter, s *state.Sweep, trial int64) {
+	k := trialKey{s.ID, trial}
+	end, final := endOf(s, s.Trial(trial)), a.final(t, view, s, w)
 	t.granting[k] = w
 	t.promised[w.request] = w
 	go func() {
@@ -273,7 +290,7 @@ func (a *Assigner) grant(t *term, w *waiter, k trialKey) {
 			TimeMs:    a.cfg.Now().UnixMilli(),
 			Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{
 				Id: k.sweep, Trial: k.trial, Worker: w.worker, Incarnation: w.incarnation, Slot: w.slot, Request: w.request.id,
-				TermMs: w.term.Milliseconds(),
+				TermMs: w.term.Milliseconds(), End: end, Final: final, Folder: w.folder,
 			}},
 		})
 		if err == nil {

@@ -74,6 +74,8 @@ type term struct {
 	dropped  map[string][]string    // by worker: files that nobody needs, until it has been told twice
 	told     map[string]int         // by worker: how many of them it was told once
 	refusals map[refusalKey]refusal // looked up, and walked to forget
+	claims   map[claimKey]time.Time // names refused to a second folder, since
+	began    time.Time
 }
 
 type trialKey struct {
@@ -88,6 +90,7 @@ type lease struct {
 	trialKey
 	request
 	token    uint64
+	folder   string
 	deadline time.Time
 	term     time.Duration
 	ending   bool // its end is on its way through the log
@@ -115,6 +118,7 @@ func (a *Assigner) Start() {
 		granting: map[trialKey]*waiter{}, promised: map[request]*waiter{},
 		workers: map[string]*worker{}, faults: map[trialKey]time.Time{},
 		dropped: map[string][]string{}, told: map[string]int{}, refusals: map[refusalKey]refusal{},
+		claims: map[claimKey]time.Time{}, began: a.cfg.Now(),
 	}
 	a.adopt(a.term)
 	go a.watch(a.term)
@@ -156,7 +160,7 @@ func (a *Assigner) Changed(changes []state.Change) {
 			if view == nil {
 				view = a.cfg.View()
 			}
-			t.judge(view, c)
+			t.judge(view, c, a.cfg.Now())
 			work = true
 		case state.SweepChanged:
 			if len(t.refusals) > 0 {
@@ -217,7 +221,7 @@ func (a *Assigner) arm(t *term, view *state.View, sweep string, trial int64, tok
 	}
 	held := &lease{
 		trialKey: trialKey{sweep, trial}, request: request{l.Worker, l.Incarnation, l.Request},
-		token: token, deadline: a.cfg.Now().Add(a.span(l)), term: a.span(l),
+		token: token, folder: l.Folder, deadline: a.cfg.Now().Add(a.span(l)), term: a.span(l),
 	}
 	t.leases[token] = held
 	t.requests[held.request] = held
@@ -268,6 +272,10 @@ func (a *Assigner) watch(t *term) {
 			for _, w := range t.workers {
 				w.seen = w.seen.Add(gap)
 			}
+			for k, since := range t.claims {
+				t.claims[k] = since.Add(gap)
+			}
+			t.began = t.began.Add(gap)
 		}
 		last = now
 		for _, l := range t.leases {
@@ -285,7 +293,12 @@ func (a *Assigner) watch(t *term) {
 				delete(t.faults, k)
 			}
 		}
-		if len(t.faults) > 0 {
+		for k, since := range t.claims {
+			if now.Sub(since) > forgetAfter {
+				delete(t.claims, k)
+			}
+		}
+		if len(t.faults)+len(t.refusals) > 0 {
 			a.match(t)
 		}
 		a.mu.Unlock()

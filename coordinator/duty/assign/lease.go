@@ -5,7 +5,9 @@ import (
 	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
+	"atelier/tuner/stop"
 )
 
 // message is a lease with all that a worker needs for the run; nil if the view
@@ -21,7 +23,7 @@ func (a *Assigner) message(view *state.View, sweep string, trial int64, token ui
 		SweepId: sweep, Trial: trial, Token: token, Trainer: s.Trainer,
 		ParamsJson: t.ParamsJSON, TrainingJson: s.TrainingJSON, Seed: TrialSeed(s.Seed, trial),
 		Objective: s.Objective.Proto(), TtlMs: a.span(l).Milliseconds(), BaseDir: s.BaseDir, LastEpoch: t.Epoch(), Slot: l.Slot,
-		Origin: t.Origin.Proto(),
+		Origin: t.Origin.Proto(), EndEpoch: l.End.Epoch, EndVerdict: l.End.Verdict, EndReason: l.End.Reason,
 	}
 	for _, r := range t.Runs {
 		if r.Token == token {
@@ -33,6 +35,9 @@ func (a *Assigner) message(view *state.View, sweep string, trial int64, token ui
 		of = o // it begins where that one was
 	}
 	for i := range of.Checkpoints {
+		if of != t && of.Checkpoints[i].Epoch > t.Origin.Epoch {
+			continue // of a run that went on beyond its end: nothing would be left to train
+		}
 		m.Checkpoints = append(m.Checkpoints, of.Checkpoints[i].Proto(sweep, of.Number))
 	}
 	slices.SortStableFunc(m.Checkpoints, func(x, y *atelierv1.Checkpoint) int {
@@ -42,6 +47,28 @@ func (a *Assigner) message(view *state.View, sweep string, trial int64, token ui
 		return int(y.Epoch) - int(x.Epoch)
 	})
 	return m
+}
+
+// endOf returns where a run of the trial that begins now ends by itself, which the
+// sweep's stopping rule may know beforehand; nil where it goes on to the spec's
+// last epoch.
+func endOf(s *state.Sweep, t *state.Trial) *logv1.LeaseEnd {
+	if s.StoppingJSON == "" {
+		return nil
+	}
+	set, err := stop.Parse([]byte(s.StoppingJSON))
+	if err != nil {
+		return nil // judge fails the sweep
+	}
+	end, ok := set.End(t.Number, int(t.Pauses), int(t.Origin.Epoch))
+	if !ok {
+		return nil
+	}
+	e := &logv1.LeaseEnd{Epoch: int32(end.Epoch), Verdict: atelierv1.Verdict_VERDICT_PAUSE, Reason: end.Reason}
+	if end.Action == stop.Stop {
+		e.Verdict = atelierv1.Verdict_VERDICT_STOP
+	}
+	return e
 }
 
 // span is the term of a lease.

@@ -1,26 +1,39 @@
 package assign
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/coordinator/state"
 )
 
-// patience is how many trials of a sweep a worker may refuse (bad spec) before
-// others are asked first.
-const patience = 2
+const (
+	// patience is how many trials of a sweep a worker may refuse (bad spec) before
+	// others are asked first.
+	patience = 2
+	// A worker that lacks the data of a sweep is asked again after so long, and
+	// after twice that each time: the folder may have been mounted meanwhile.
+	lackPause = 30 * time.Second
+	lackLimit = 30 * time.Minute
+)
 
 // refusal is what a worker made of one sweep's trials under this leader.
 type refusal struct {
-	count int  // runs that it ended with bad spec
-	sound bool // it has ended one otherwise: it can train them
+	count int    // runs that it ended with bad spec
+	sound bool   // it has ended one otherwise: it can train them
+	lacks string // what it said when it had not the data; empty: it has, as far as is known
+	pause time.Duration
+	again time.Time // when it may be asked again, where it lacks the data
 }
 
 type refusalKey struct{ sweep, worker string }
 
 // judge takes the end of a run into account.
-func (t *term) judge(view *state.View, c *state.Change) {
+func (t *term) judge(view *state.View, c *state.Change, now time.Time) {
 	s, ok := view.Sweep(c.Sweep)
 	if !ok || s.Ended() || s.Trial(c.Trial) == nil {
 		return
@@ -35,8 +48,15 @@ func (t *term) judge(view *state.View, c *state.Change) {
 	switch runs[i].Exit {
 	case atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
 		r.count++
+	case atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING:
+		if now.Before(r.again) {
+			break // of a run that began before it was known
+		}
+		r.lacks = cmp.Or(runs[i].Message, "it does not say what")
+		r.pause = min(max(2*r.pause, lackPause), lackLimit)
+		r.again = now.Add(r.pause)
 	case atelierv1.ExitClass_EXIT_CLASS_FINISHED, atelierv1.ExitClass_EXIT_CLASS_STOPPED, atelierv1.ExitClass_EXIT_CLASS_PAUSED, atelierv1.ExitClass_EXIT_CLASS_DIVERGED:
-		r.sound = true
+		r.sound, r.lacks, r.pause, r.again = true, "", 0, time.Time{}
 	default:
 		return
 	}
@@ -68,16 +88,35 @@ func (t *term) refuses(sweep, worker string) bool {
 	return r.count >= patience && !r.sound
 }
 
-// shunned reports whether a waiter's worker has refused the sweep's trials and
-// there is another that has not: a broken worker beside healthy ones would
-// otherwise take and fail one trial after the other, faster than they train.
-func (a *Assigner) shunned(t *term, view *state.View, s *state.Sweep, w *waiter) bool {
-	if w.sweep != "" || !t.refuses(s.ID, w.worker) {
+// lacks reports whether a worker is known not to have a sweep's data.
+func (t *term) lacks(sweep, worker string, now time.Time) bool {
+	r := t.refusals[refusalKey{sweep, worker}]
+	return r.lacks != "" && now.Before(r.again)
+}
+
+// others reports whether a worker beside the waiter's could train the sweep's
+// trials, now or when it is through with what it does.
+func (a *Assigner) others(t *term, view *state.View, s *state.Sweep, w *waiter) bool {
+	if w.sweep != "" { // programs are known by what they ask for, and have
+		asks := func(o *waiter) bool { return o != w && o.sweep == s.ID }
+		if slices.ContainsFunc(t.waiters, asks) {
+			return true
+		}
+		for _, o := range t.granting {
+			if asks(o) {
+				return true
+			}
+		}
+		for _, l := range t.leases {
+			if l.sweep == s.ID {
+				return true
+			}
+		}
 		return false
 	}
 	now := a.cfg.Now()
 	for name, other := range t.workers {
-		if name == w.worker || now.Sub(other.seen) > a.cfg.TTL || other.told.GetDraining() || view.Drained(name) || t.refuses(s.ID, name) {
+		if name == w.worker || now.Sub(other.seen) > a.cfg.TTL || other.told.GetDraining() || view.Drained(name) || t.refuses(s.ID, name) || t.lacks(s.ID, name, now) {
 			continue
 		}
 		if slices.Contains(other.told.GetTrainers(), s.Trainer) && labelled(other.told.GetLabels(), s) {
@@ -85,4 +124,77 @@ func (a *Assigner) shunned(t *term, view *state.View, s *state.Sweep, w *waiter)
 		}
 	}
 	return false
+}
+
+// settled reports whether every worker has had time to be heard of: a new leader
+// knows none, and must not take a worker for the only one.
+func (a *Assigner) settled(t *term) bool { return a.cfg.Now().Sub(t.began) >= a.cfg.TTL }
+
+// final reports whether what the waiter says of a trial of the sweep is the last
+// word on it: no other worker could try.
+func (a *Assigner) final(t *term, view *state.View, s *state.Sweep, w *waiter) bool {
+	return (a.settled(t) || w.sweep != "") && !a.others(t, view, s, w)
+}
+
+// shunned reports whether a waiter's worker gets no more of a sweep for now. One
+// that has refused its trials gets none while another has not: a broken worker
+// beside healthy ones would otherwise take and give back one trial after the
+// other, faster than they train. One that lacks the data gets none either way,
+// until it is asked again; save that a sweep of which nothing was ever trained
+// ends with the last of those who could.
+func (a *Assigner) shunned(t *term, view *state.View, s *state.Sweep, w *waiter) bool {
+	if w.sweep != "" {
+		return false
+	}
+	if t.lacks(s.ID, w.worker, a.cfg.Now()) {
+		return s.Counts.Reports > 0 || !a.settled(t) || t.heldBeside(s.ID, w.worker) || a.others(t, view, s, w)
+	}
+	return t.refuses(s.ID, w.worker) && a.others(t, view, s, w)
+}
+
+// heldBeside reports whether another worker has a run of the sweep: it will tell.
+func (t *term) heldBeside(sweep, worker string) bool {
+	for _, l := range t.leases {
+		if l.sweep == sweep && l.worker != worker {
+			return true
+		}
+	}
+	return false
+}
+
+// lacking says which sweeps' data a worker does not have, for people.
+func (t *term) lacking(worker string) string {
+	var words []string
+	for k, r := range t.refusals {
+		if k.worker == worker && r.lacks != "" {
+			words = append(words, fmt.Sprintf("lacks the data of %s: %s", k.sweep, r.lacks))
+		}
+	}
+	slices.Sort(words)
+	return strings.Join(words, "; ")
+}
+
+// Note says, for people, which workers do not have the data of a sweep; "" where
+// none is known.
+func (a *Assigner) Note(s *state.Sweep) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.term
+	if t == nil || s.Ended() {
+		return ""
+	}
+	var names []string
+	for k, r := range t.refusals {
+		if k.sweep == s.ID && r.lacks != "" {
+			names = append(names, k.worker)
+		}
+	}
+	slices.Sort(names)
+	switch len(names) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("worker %s does not have its data and leaves its trials to others: %s", names[0], t.refusals[refusalKey{s.ID, names[0]}].lacks)
+	}
+	return fmt.Sprintf("workers %s do not have its data and leave its trials to others: %s", strings.Join(names, ", "), t.refusals[refusalKey{s.ID, names[0]}].lacks)
 }

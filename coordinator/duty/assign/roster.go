@@ -2,7 +2,6 @@ package assign
 
 import (
 	"fmt"
-	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -18,6 +17,8 @@ type worker struct {
 	told       *atelierv1.Worker
 	seen       time.Time
 	superseded map[string]bool // incarnations that ended before the present one
+	folder     string          // id of its data folder; empty for an agent from before there were any
+	admitted   bool            // when it was first heard of here, an earlier leader had taken it in
 }
 
 // States of a worker.
@@ -50,25 +51,18 @@ func (a *Assigner) Heartbeat(req *atelierv1.HeartbeatRequest) (*atelierv1.Heartb
 		}
 	}
 
-	w := t.workers[name]
-	if w != nil && w.superseded[incarnation] {
-		resp.Lost = req.Leases // a late word of an agent that is gone
+	if resp.Refused, resp.Final = a.refused(t, req, now); resp.Refused != "" {
+		resp.Lost = req.Leases
 		return resp, nil
 	}
+	w := t.workers[name]
 	if w == nil {
 		w = &worker{superseded: map[string]bool{}}
 		t.workers[name] = w
 	}
-	if old := w.told.GetIncarnation(); old != "" && old != incarnation {
-		w.superseded[old] = true
-		t.excuse(name)
-		t.waiters = slices.DeleteFunc(t.waiters, func(x *waiter) bool {
-			gone := x.worker == name && x.incarnation == old
-			if gone {
-				x.done(nil, nil)
-			}
-			return gone
-		})
+	a.supersede(t, w, name, incarnation)
+	if w.told.GetIncarnation() != incarnation {
+		w.folder, w.admitted = req.Folder, req.Admitted
 	}
 	w.told, w.seen = req.Worker, now
 	resp.Dropped = t.files(name)
@@ -120,6 +114,7 @@ func (a *Assigner) Workers() ([]*atelierv1.Worker, error) {
 		m := proto.CloneOf(w.told)
 		silent := now.Sub(w.seen)
 		m.LastSeenMs = now.Add(-silent).UnixMilli()
+		m.Note = t.lacking(name)
 		m.Draining = m.Draining || view.Drained(name)
 		switch {
 		case silent > a.cfg.TTL:

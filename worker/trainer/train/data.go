@@ -76,7 +76,7 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 		folder, err := dataset.List(part.dir)
 		if err != nil {
 			d.close()
-			return nil, badSpec("%s: %w", part.key, err)
+			return nil, refuse(err, "%s: %w", part.key, err)
 		}
 		path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: s.ImageSize, CacheDir: cache, Workers: s.NumWorkers,
 			Progress: func(done, total int) { progress(fmt.Sprintf("packing %s: %d of %d images", part.key, done, total)) }})
@@ -135,6 +135,8 @@ func packFailure(ctx context.Context, key string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case dataset.Missing(err) && !errors.Is(err, fs.ErrPermission): // it went while it was read
+		return refuse(err, "%s: %w", key, err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.As(err, &path), errors.As(err, &errno):
 		return fmt.Errorf("%s: %w", key, err)
 	}

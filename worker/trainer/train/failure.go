@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"atelier/common/dataset"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/torchx"
 )
@@ -24,6 +25,15 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 func badSpec(format string, args ...any) error {
 	return &Failure{trainerproto.FailedBadSpec, fmt.Errorf(format, args...)}
+}
+
+// refuse is badSpec, save where err says that data is not on this machine.
+func refuse(err error, format string, args ...any) error {
+	f := &Failure{trainerproto.FailedBadSpec, fmt.Errorf(format, args...)}
+	if dataset.Missing(err) {
+		f.Class = trainerproto.FailedDataMissing
+	}
+	return f
 }
 
 // Classify turns whatever ended a run into a Failure. ctx's own end is not

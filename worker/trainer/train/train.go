@@ -85,7 +85,11 @@ func (r *run) carryOut(ctx context.Context) error {
 		return err
 	}
 	s := r.settings
-	for epoch := last.Epoch + 1; epoch <= s.Epochs && !r.patienceOver(last); epoch++ {
+	end := s.Epochs
+	if r.job.EndEpoch > 0 {
+		end = min(end, r.job.EndEpoch)
+	}
+	for epoch := last.Epoch + 1; epoch <= end && !r.patienceOver(last); epoch++ {
 		started := time.Now()
 
 		trained, err := r.epoch(ctx, epoch, last)
@@ -123,6 +127,9 @@ func (r *run) carryOut(ctx context.Context) error {
 			return err
 		}
 		r.log.Info("epoch", "epoch", epoch, "train_loss", round(trained.loss), "train_acc", round(trained.accuracy), "val_loss", round(val.loss), "val_acc", round(val.accuracy), "lr", trained.lr, "images_per_s", math.Round(trained.rate))
+	}
+	if last.Epoch < s.Epochs && !r.patienceOver(last) {
+		return r.done(trainerproto.DonePaused, fmt.Sprintf("up to epoch %d, where this run ends", last.Epoch))
 	}
 	why := fmt.Sprintf("%d epochs", last.Epoch)
 	if last.Epoch < s.Epochs {

@@ -18,7 +18,7 @@ import (
 func (r *run) startFrom(path string) error {
 	file, err := checkpoint.Open(path)
 	if err != nil {
-		return badSpec("training: weights: %w", err)
+		return refuse(err, "training: weights: %w", err)
 	}
 	defer file.Close()
 	// What else the file says of its model need not make sense: only the weights are taken.

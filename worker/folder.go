@@ -1,0 +1,56 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// folderID returns the id of a data folder, which is drawn at its first use: the
+// name of a worker belongs to it, so that two machines do not share a name
+// unnoticed. The folder must be locked.
+func folderID(data string) (string, error) {
+	file := filepath.Join(data, "folder-id")
+	b, err := os.ReadFile(file)
+	if err == nil {
+		if id := strings.TrimSpace(string(b)); validFolderID(id) {
+			return id, nil
+		}
+		return "", fmt.Errorf("--data %s: folder-id holds %.40q, not 32 hexadecimal digits; delete the file and another is drawn", data, b)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("--data: %w", err)
+	}
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return "", fmt.Errorf("--data %s: draw an id: %w", data, err)
+	}
+	text := hex.EncodeToString(id[:])
+	tmp := file + ".tmp"
+	if err := writeSynced(tmp, text+"\n"); err != nil {
+		return "", fmt.Errorf("--data: %w", err)
+	}
+	if err := os.Rename(tmp, file); err != nil {
+		return "", fmt.Errorf("--data: %w", err)
+	}
+	return text, nil
+}
+
+func validFolderID(id string) bool {
+	b, err := hex.DecodeString(id)
+	return err == nil && len(b) == 16
+}
+
+func writeSynced(file, text string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}
