@@ -164,6 +164,9 @@ func (s *Sweep) Waiting() []int64 {
 	return append(append(w, s.retries.list...), s.fresh.list...)
 }
 
+// WaitingAgain returns those of Waiting that have had a run.
+func (s *Sweep) WaitingAgain() []int64 { return append([]int64(nil), s.retries.list...) }
+
 // Metrics returns the names reported so far, in order of first appearance.
 func (s *Sweep) Metrics() []string { return append([]string(nil), s.metrics...) }
 

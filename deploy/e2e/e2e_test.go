@@ -23,6 +23,9 @@ var bin string // folder of the programs under test
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		if bin = os.Getenv("ATELIER_BIN"); bin != "" {
+			return m.Run() // programs built before
+		}
 		dir, err := os.MkdirTemp("", "atelier-e2e-")
 		if err != nil {
 			panic(err)

@@ -28,6 +28,7 @@ type refusal struct {
 	lacks string // what it said when it had not the data; empty: it has, as far as is known
 	pause time.Duration
 	again time.Time // when it may be asked again, where it lacks the data
+	token uint64    // of the latest run that said so
 }
 
 type refusalKey struct{ sweep, worker string }
@@ -49,12 +50,8 @@ func (t *term) judge(view *state.View, c *state.Change, now time.Time) {
 	case atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
 		r.count++
 	case atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING:
-		if now.Before(r.again) {
-			break // of a run that began before it was known
-		}
-		r.lacks = cmp.Or(runs[i].Message, "it does not say what")
-		r.pause = min(max(2*r.pause, lackPause), lackLimit)
-		r.again = now.Add(r.pause)
+		t.miss(k, &runs[i], now)
+		return
 	case atelierv1.ExitClass_EXIT_CLASS_FINISHED, atelierv1.ExitClass_EXIT_CLASS_STOPPED, atelierv1.ExitClass_EXIT_CLASS_PAUSED, atelierv1.ExitClass_EXIT_CLASS_DIVERGED:
 		r.sound, r.lacks, r.pause, r.again = true, "", 0, time.Time{}
 	default:
@@ -63,12 +60,39 @@ func (t *term) judge(view *state.View, c *state.Change, now time.Time) {
 	t.refusals[k] = r
 }
 
+// miss takes it in that a worker does not have a sweep's data.
+func (t *term) miss(k refusalKey, run *state.Run, now time.Time) {
+	r := t.refusals[k]
+	if run.Token <= r.token {
+		return
+	}
+	r.token = run.Token
+	if !now.Before(r.again) { // else of a run that began before it was known
+		r.lacks = cmp.Or(run.Message, "it does not say what")
+		r.pause = min(max(2*r.pause, lackPause), lackLimit)
+		r.again = now.Add(r.pause)
+	}
+	t.refusals[k] = r
+}
+
+// learn takes in what the state shows of trials that a worker gave back for want
+// of data: a change may not have been told here yet, and a new leader was told
+// none.
+func (t *term) learn(s *state.Sweep, worker string, now time.Time) {
+	for _, n := range s.WaitingAgain() {
+		runs := s.Trial(n).Runs
+		if last := &runs[len(runs)-1]; last.Exit == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING && last.Worker == worker {
+			t.miss(refusalKey{s.ID, worker}, last, now)
+		}
+	}
+}
+
 // excuse forgets what a worker refused: it was started again, and may have been
 // mended. forgive does so for a sweep that has ended.
 func (t *term) excuse(worker string) {
-	for k := range t.refusals {
+	for k, r := range t.refusals {
 		if k.worker == worker {
-			delete(t.refusals, k)
+			t.refusals[k] = refusal{token: r.token}
 		}
 	}
 }
@@ -146,7 +170,9 @@ func (a *Assigner) shunned(t *term, view *state.View, s *state.Sweep, w *waiter)
 	if w.sweep != "" {
 		return false
 	}
-	if t.lacks(s.ID, w.worker, a.cfg.Now()) {
+	now := a.cfg.Now()
+	t.learn(s, w.worker, now)
+	if t.lacks(s.ID, w.worker, now) {
 		return s.Counts.Reports > 0 || !a.settled(t) || t.heldBeside(s.ID, w.worker) || a.others(t, view, s, w)
 	}
 	return t.refuses(s.ID, w.worker) && a.others(t, view, s, w)
