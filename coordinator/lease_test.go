@@ -257,8 +257,9 @@ func refuse(t *testing.T, a *agent, times int) {
 	}
 }
 
-// A broken worker refuses what others can train: after two refusals others are
-// asked first, so that it can neither end the sweep nor use its trials up.
+// A broken worker refuses what others can train: each of its trials is tried by
+// another, and after two refusals others are asked first, so that it can neither
+// end the sweep nor use its trials up.
 // Started again it is given another chance.
 func TestBrokenWorkerBesideHealthyOne(t *testing.T) {
 	c := startCluster(t, 1).client()
@@ -282,7 +283,7 @@ func TestBrokenWorkerBesideHealthyOne(t *testing.T) {
 	healthy.relay(report(l, 1, 0.5), ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
 	healthy.beat()
 	healthy.work(sw.Id)
-	if s := get(t, c, sw.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Failed != 4 || s.Counts.Finished != 2 {
+	if s := get(t, c, sw.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Failed != 0 || s.Counts.Finished != 6 {
 		t.Errorf("%v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 }
@@ -290,7 +291,8 @@ func TestBrokenWorkerBesideHealthyOne(t *testing.T) {
 // Where every worker refuses, or the only one does again and again, the spec is
 // at fault.
 func TestEveryWorkerRefuses(t *testing.T) {
-	c := startCluster(t, 1).client()
+	c := startCluster(t, 1, "--lease-ttl", "2s").client()
+	time.Sleep(2500 * time.Millisecond) // before that a leader takes nobody for the only worker
 	alone := create(t, c, spec(20, 4))
 	one := newAgent(t, c, "w1")
 	refuse(t, one, 3)
@@ -299,8 +301,12 @@ func TestEveryWorkerRefuses(t *testing.T) {
 	}
 	both := create(t, c, spec(20, 4))
 	two := newAgent(t, c, "w2")
+	two.beat()
 	refuse(t, one, 2)
-	refuse(t, two, 1)
+	if s := get(t, c, both.Id); s.Counts.Failed != 0 {
+		t.Errorf("refused by one of two workers: %v", s.Counts)
+	}
+	refuse(t, two, 3)
 	if s := get(t, c, both.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FAILED || s.Counts.Failed != 3 || !strings.Contains(s.Failure, "refused") {
 		t.Errorf("refused by both workers: %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}

@@ -59,6 +59,9 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 	if c.rng.IntN(3) == 0 {
 		cmd.RequestId = fmt.Sprintf("q%d", c.rng.IntN(3000))
 	}
+	if c.rng.IntN(8) > 0 {
+		cmd.Rules = state.Rules
+	}
 	known := int64(1)
 	if s, ok := v.Sweep(id); ok {
 		known = s.Len()
@@ -103,7 +106,10 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 				n = w[0]
 			}
 		}
-		cmd.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: n, Worker: fmt.Sprintf("w%d", c.rng.IntN(3)), Incarnation: "i", Slot: "cpu0", Request: fmt.Sprintf("r%d", c.rng.IntN(40))}}
+		cmd.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: n, Worker: fmt.Sprintf("w%d", c.rng.IntN(3)), Incarnation: "i", Slot: "cpu0", Request: fmt.Sprintf("r%d", c.rng.IntN(40)), Final: n%2 == 0}}
+		if end := c.rng.IntN(12); end > 0 && end < 8 {
+			cmd.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(end), Verdict: atelierv1.Verdict(2 + end%2), Reason: "end"}
+		}
 	case p < 85:
 		cmd.Op = &logv1.Command_RecordEvents{RecordEvents: c.events()}
 	case p < 90:
@@ -173,6 +179,9 @@ func (c *chaos) events() *logv1.RecordEvents {
 			event.Event = &atelierv1.RunEvent_Checkpoint{Checkpoint: &atelierv1.Checkpoint{Epoch: int32(c.rng.IntN(10)), Location: "shared:x", Sha256: "0", Size: int64(c.rng.IntN(9))}}
 		default:
 			event.Event = &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: atelierv1.ExitClass(max(c.rng.IntN(28)-14, c.rng.IntN(2))), Message: "m"}}
+			if g.trial%4 == 0 && c.rng.IntN(3) == 0 {
+				event.GetEnded().Exit = atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING
+			}
 		}
 		e.Events = append(e.Events, event)
 	}

@@ -244,7 +244,7 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 	if verb != "control" {
 		trial = number("_1", 0)
 	}
-	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"]}
+	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"], Rules: uint32(number("rules", state.Rules))}
 	event := func(e *atelierv1.RunEvent) {
 		e.SweepId, e.Trial, e.Token = id, trial, token()
 		c.Op = &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}
@@ -294,7 +294,15 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		c.Op = &logv1.Command_ProposeTrials{ProposeTrials: p}
 	case "grant":
 		c.RequestId = ""
-		c.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: trial, Worker: args["worker"], Incarnation: "i1", Slot: "cpu0", Request: args["request"], TermMs: number("term", 0)}}
+		c.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: trial, Worker: args["worker"], Incarnation: "i1", Slot: "cpu0", Request: args["request"], TermMs: number("term", 0), Final: args["final"] == "true"}}
+		if text, ok := args["end"]; ok {
+			epoch, what, _ := strings.Cut(text, ":")
+			n, err := strconv.ParseInt(epoch, 10, 32)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			c.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(n), Verdict: atelierv1.Verdict(enum(atelierv1.Verdict_value, "VERDICT_", what)), Reason: "epoch " + epoch + " is its last"}
+		}
 	case "expire":
 		c.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: id, Trial: trial, Token: token(), Cause: args["cause"]}}
 	case "report":

@@ -248,6 +248,7 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, lease *Lease, verdict 
 	}
 	switch class {
 	case atelierv1.ExitClass_EXIT_CLASS_FINISHED:
+		why := t.StopReason
 		t.StopReason = ""
 		switch {
 		case s.Infeasible(t):
@@ -258,6 +259,7 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, lease *Lease, verdict 
 		case s.reported(t):
 			m.end(now, s, t, trialDiverged, "")
 		case m.rules >= 1 && t.ReportCount() == 0 && stopping:
+			t.StopReason = why
 			m.end(now, s, t, trialStopped, "") // what it reported came too late
 		case m.rules >= 1 && t.ReportCount() == 0 && t.Origin.Trial != 0:
 			t.StopReason = fmt.Sprintf("nothing was left to train from epoch %d of trial %d", t.Origin.Epoch, t.Origin.Trial)
