@@ -102,7 +102,7 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 			resp.Outcome, resp.Verdict, resp.Reason = r.Outcome, r.Verdict, r.Message
 			switch r.Outcome {
 			case atelierv1.Outcome_OUTCOME_REFUSED:
-				if r.Verdict != atelierv1.Verdict_VERDICT_STOP {
+				if r.Verdict <= atelierv1.Verdict_VERDICT_CONTINUE { // else it comes too late: the run is to end
 					return nil, invalid("tell trial %d of sweep %s: part %d: %s", t.Number, sw.ID, i+1, r.Message)
 				}
 			case atelierv1.Outcome_OUTCOME_FENCED:

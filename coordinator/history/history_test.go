@@ -247,6 +247,78 @@ func TestPlantedOriginIsFound(t *testing.T) {
 	}
 }
 
+// A population of which a segment overshot its end, and whose whole way was taken
+// over, as earlier versions did: that is no difference.
+func TestOvershotOriginIsNoDifference(t *testing.T) {
+	m := state.New()
+	index := uint64(0)
+	do := func(c *logv1.Command) state.Result {
+		t.Helper()
+		index++
+		r := m.Apply(index, &logv1.Entry{Commands: []*logv1.Command{c}})[0]
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		return r
+	}
+	do(&logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-a", SpecYaml: population, Seed: 3,
+		Objective:    &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+		SearchMethod: "pbt", Trainer: "sim", BudgetTrials: 9, Parallelism: 3}}})
+	propose := func(first int64, from ...*v1.Origin) {
+		t.Helper()
+		s, _ := m.View().Sweep("s-a")
+		spec, err := history.Spec(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		method, err := history.Method(s, spec, s.Budget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, known, err := history.Now(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := method.Propose(t.Context(), known, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &logv1.ProposeTrials{Id: "s-a", First: first, Seen: s.Findings, Budget: s.Budget, Source: v1.ProposalSource_PROPOSAL_SOURCE_SEARCH}
+		for i, pt := range p.Points {
+			c.ParamsJson = append(c.ParamsJson, spec.Space.Encode(pt))
+			if i < len(p.Origins) {
+				o := &v1.Origin{Trial: p.Origins[i].Trial, Epoch: int32(p.Origins[i].Epoch)}
+				if o.Epoch != 2 {
+					t.Errorf("trial %d is to begin at epoch %d of trial %d, a segment of 2 epochs", first+int64(i), o.Epoch, o.Trial)
+				}
+				for _, f := range from {
+					if f.Trial == o.Trial {
+						o.Epoch = f.Epoch
+					}
+				}
+				c.Origins = append(c.Origins, o)
+			}
+		}
+		do(&logv1.Command{Op: &logv1.Command_ProposeTrials{ProposeTrials: c}})
+	}
+	propose(1)
+	for n := int64(1); n <= 3; n++ {
+		token := do(&logv1.Command{Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: "s-a", Trial: n, Worker: "w", Incarnation: "i", Slot: "c", Request: fmt.Sprint(n)}}}).Token
+		for _, e := range []*v1.RunEvent{
+			{Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: 2, Metrics: []*v1.Metric{{Name: "loss", Value: float64(n)}}}}},
+			{Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: 5, Metrics: []*v1.Metric{{Name: "loss", Value: float64(n) / 2}}}}},
+			{Event: &v1.RunEvent_Ended{Ended: &v1.RunEnded{Exit: v1.ExitClass_EXIT_CLASS_FINISHED}}},
+		} {
+			e.SweepId, e.Trial, e.Token = "s-a", n, token
+			do(&logv1.Command{Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*v1.RunEvent{e}}}})
+		}
+	}
+	propose(4, &v1.Origin{Trial: 1, Epoch: 5}, &v1.Origin{Trial: 2, Epoch: 5})
+	if v := verify(t, m); len(v.Differences) != 0 || v.Checked != 6 {
+		t.Errorf("%+v", v)
+	}
+}
+
 // In parts it comes to the same as at once.
 func TestVerifyInParts(t *testing.T) {
 	l := run(t, "genetic")

@@ -88,6 +88,12 @@ func TestExploitAndExplore(t *testing.T) {
 	if got := ask(t, m, history, 4); len(got.Points) != 1 || got.Origins[0] != (search.Origin{Trial: 5, Epoch: 6}) {
 		t.Errorf("proposed %+v", got)
 	}
+	// A segment that overshot its end, as could be before runs ended by themselves:
+	// who goes on from it begins at its end.
+	end(5, 0.3, 12)
+	if got := ask(t, m, history, 4); len(got.Points) != 1 || got.Origins[0] != (search.Origin{Trial: 5, Epoch: 6}) {
+		t.Errorf("proposed %+v from a segment that overshot", got)
+	}
 	// The same history, another instance: the same proposal.
 	if got, again := ask(t, m, history, 4), ask(t, method(t, p), history, 4); !reflect.DeepEqual(got, again) {
 		t.Errorf("%+v, then %+v", got, again)

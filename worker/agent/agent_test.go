@@ -416,3 +416,54 @@ func TestStandbyThatDiedIsReplaced(t *testing.T) {
 		t.Errorf("%d runs", n)
 	}
 }
+
+// A run ends at its lease's last epoch while nobody leads: by itself, or, where
+// its trainer knows of no end, by the agent; nothing beyond is told.
+func TestRunEndsAtItsLastEpochByItself(t *testing.T) {
+	for name, training := range map[string]string{
+		"trainer that knows its end":   `{"epochs":1000,"epoch_seconds":0.05,"checkpoint_every":100}`,
+		"trainer that knows of no end": `{"epochs":1000,"epoch_seconds":0.05,"ignore_stop":true}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, mux := newCluster(t, 4*time.Second)
+			c.add(1, training)
+			c.with(func() { c.trials[1].end = 8 })
+			startWorker(t, c, mux, 1, nil)
+			c.until("the trial reports", 5*time.Second, func() bool { return len(c.trials[1].epochs) > 1 })
+			c.with(func() { c.away = true })
+			time.Sleep(1200 * time.Millisecond)
+			c.with(func() { c.away = false; c.trials[1].deadline = time.Now().Add(c.ttl) })
+			c.until("it ended", 6*time.Second, func() bool { return len(c.trials[1].ends) == 1 })
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			tr := c.trials[1]
+			if tr.ends[0].Exit != atelierv1.ExitClass_EXIT_CLASS_PAUSED || len(tr.epochs) != 8 || tr.epochs[7] != 8 || tr.runs != 1 {
+				t.Errorf("ended %v with epochs %v in %d runs", tr.ends[0], tr.epochs, tr.runs)
+			}
+			if n := len(tr.checkpoints); n == 0 || tr.checkpoints[n-1].Epoch != 8 {
+				t.Errorf("the newest checkpoint is of %v, want epoch 8", tr.checkpoints)
+			}
+		})
+	}
+}
+
+// An agent that the cluster will have nothing to do with ends and says why; one
+// whose name may become free waits, and asks for no trial meanwhile.
+func TestRefusedAgentEnds(t *testing.T) {
+	c, mux := newCluster(t, 2*time.Second)
+	c.with(func() { c.refuses = "the name is held by another worker" })
+	c.add(1, `{"epochs":2,"epoch_seconds":0.02}`)
+	w := startWorker(t, c, mux, 1, nil)
+	c.until("it asks again", 10*time.Second, func() bool { return len(c.beats) > 2 })
+	c.with(func() {
+		if c.trials[1].runs != 0 {
+			t.Error("a worker that was not taken in got a trial")
+		}
+		c.refuses = ""
+	})
+	c.until("it is taken in and works", 10*time.Second, func() bool { return len(c.trials[1].ends) == 1 })
+	c.with(func() { c.refuses, c.final = "it was started again at 127.0.0.1:9", true })
+	if err := w.wait(t, 10*time.Second); err == nil || !strings.Contains(err.Error(), "started again at 127.0.0.1:9") {
+		t.Errorf("it ended with %v", err)
+	}
+}

@@ -59,6 +59,8 @@ type cluster struct {
 	drained   bool
 	relayGate chan struct{}
 	known     map[string]bool // events recorded, by token and epoch
+	refuses   string          // heartbeats are refused with this reason
+	final     bool
 }
 
 type trial struct {
@@ -73,6 +75,7 @@ type trial struct {
 	ends        []*atelierv1.RunEnded
 	fenced      int
 	verdict     atelierv1.Verdict
+	end         int32 // epoch that its lease ends at; 0 = none
 	slot        string
 }
 
@@ -155,6 +158,9 @@ func (c *cluster) Heartbeat(_ context.Context, r *connect.Request[atelierv1.Hear
 		return nil, c.fail("")
 	}
 	c.beats = append(c.beats, r.Msg)
+	if c.refuses != "" {
+		return connect.NewResponse(&atelierv1.HeartbeatResponse{TtlMs: c.ttl.Milliseconds(), Refused: c.refuses, Final: c.final, Lost: r.Msg.Leases}), nil
+	}
 	c.expire()
 	resp := &atelierv1.HeartbeatResponse{TtlMs: c.ttl.Milliseconds(), Drain: c.drained}
 	for _, l := range r.Msg.Leases {
@@ -196,6 +202,9 @@ func (c *cluster) Acquire(ctx context.Context, r *connect.Request[atelierv1.Acqu
 		if tr != nil {
 			l := &atelierv1.Lease{SweepId: "s-test", Trial: tr.n, Token: tr.lease, Run: tr.runs, Trainer: "sim", ParamsJson: `{"lr":0.01}`, TrainingJson: tr.training, Seed: uint64(tr.n),
 				Objective: &atelierv1.Objective{Metric: "val_loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}, TtlMs: c.ttl.Milliseconds(), Slot: r.Msg.Slot}
+			if tr.end > 0 {
+				l.EndEpoch, l.EndVerdict, l.EndReason = tr.end, atelierv1.Verdict_VERDICT_PAUSE, "a rung"
+			}
 			for _, cp := range slices.Backward(tr.checkpoints) {
 				l.Checkpoints = append(l.Checkpoints, cp)
 			}

@@ -248,3 +248,43 @@ func FuzzResume(f *testing.F) {
 		}
 	})
 }
+
+// A run that ends before its training keeps the checkpoint of that epoch and is
+// paused; at the training's own end it is finished.
+func TestEndEpoch(t *testing.T) {
+	dir := t.TempDir()
+	job := trainerproto.Job{Dir: dir, Training: json.RawMessage(`{"epochs":6,"epoch_seconds":0,"checkpoint_every":4}`), EndEpoch: 3}
+	told := func(events []trainerproto.Event) string {
+		var words []string
+		for _, e := range events {
+			words = append(words, fmt.Sprint(e.Kind, " ", e.Epoch, e.Reason))
+		}
+		return strings.Join(words, ", ")
+	}
+	events, code := session(t, job, nil)
+	if got := told(events); got != "epoch 1, epoch 2, epoch 3, checkpoint 3, done 0paused" || code != 0 {
+		t.Fatalf("%s, exit %d", got, code)
+	}
+	job.Resume, job.ResumeEpoch, job.EndEpoch = events[3].Path, 3, 6
+	if events, _ = session(t, job, nil); told(events) != "epoch 4, checkpoint 4, epoch 5, epoch 6, checkpoint 6, done 0finished" {
+		t.Errorf("%s", told(events))
+	}
+	job.EndEpoch = 3
+	if events, _ = session(t, job, nil); told(events) != "done 0paused" {
+		t.Errorf("nothing was left to train: %s", told(events))
+	}
+}
+
+func TestNeededFile(t *testing.T) {
+	job := trainerproto.Job{CacheDir: t.TempDir(), Training: json.RawMessage(`{"epochs":1,"epoch_seconds":0,"needs_file":"pictures"}`)}
+	events, code := session(t, job, nil)
+	if len(events) != 1 || events[0].Class != trainerproto.FailedDataMissing || !strings.Contains(events[0].Message, filepath.Join(job.CacheDir, "pictures")) || code != 1 {
+		t.Errorf("%+v, exit %d", events, code)
+	}
+	if err := os.WriteFile(filepath.Join(job.CacheDir, "pictures"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if events, code = session(t, job, nil); code != 0 {
+		t.Errorf("%+v, exit %d", events, code)
+	}
+}
