@@ -442,3 +442,65 @@ func TestLastImageIsNotAlone(t *testing.T) {
 		t.Errorf("training accuracy %v is not of 33 images", acc)
 	}
 }
+
+// A run that ends before its training does so by itself, paused, with a checkpoint
+// from which the next one comes to the same bits as one run would.
+func TestRunEndsWhereItsLeaseDoes(t *testing.T) {
+	base := pictures(t, 24, 6)
+	training := map[string]any{"epochs": 3, "optimizer": "adam", "lr": 0.001}
+	alone := of(finish(t, newJob(t, base, training)), trainerproto.EventCheckpoint)
+	first := newJob(t, base, training)
+	first.EndEpoch = 2
+	events := finish(t, first)
+	kept, epochs := of(events, trainerproto.EventCheckpoint), of(events, trainerproto.EventEpoch)
+	if last := events[len(events)-1]; last.Reason != trainerproto.DonePaused || len(epochs) != 2 || kept[len(kept)-1].Epoch != 2 {
+		t.Fatalf("ended with %+v after %d epochs, checkpoints %+v", last, len(epochs), kept)
+	}
+	second := newJob(t, base, training)
+	second.Resume, second.ResumeEpoch, second.EndEpoch = kept[len(kept)-1].Path, 2, 9
+	events = finish(t, second)
+	if last := events[len(events)-1]; last.Reason != trainerproto.DoneFinished {
+		t.Errorf("at its own end the training is %+v", last)
+	}
+	kept = of(events, trainerproto.EventCheckpoint)
+	want, got := state(t, alone[len(alone)-1].Path), state(t, kept[len(kept)-1].Path)
+	for name, b := range want {
+		if !strings.HasPrefix(name, ".atelier.") && !bytes.Equal(b, got[name]) {
+			t.Errorf("%s differs from that of a run left alone", name)
+		}
+	}
+}
+
+// What the settings name and this machine does not have is told apart from what
+// they ask for and no machine could do.
+func TestMissingDataIsNoBadSpec(t *testing.T) {
+	base := pictures(t, 6, 6)
+	empty := t.TempDir()
+	for name, c := range map[string]struct {
+		training map[string]any
+		class    string
+	}{
+		"no folder":    {map[string]any{"data": map[string]any{"train": "nowhere", "validation": "validation"}}, trainerproto.FailedDataMissing},
+		"empty folder": {map[string]any{"data": map[string]any{"train": empty, "validation": "validation"}}, trainerproto.FailedDataMissing},
+		"no weights":   {map[string]any{"weights": "/nowhere/model.pth"}, trainerproto.FailedDataMissing},
+		"no classes":   {map[string]any{"data": map[string]any{"train": "train/" + firstClass(t, base), "validation": "validation"}}, trainerproto.FailedBadSpec},
+		"no such key":  {map[string]any{"batchsize": 3}, trainerproto.FailedBadSpec},
+	} {
+		p := start(t)
+		p.send(newJob(t, base, c.training))
+		events := p.until(never)
+		if last := events[len(events)-1]; last.Kind != trainerproto.EventFailed || last.Class != c.class {
+			t.Errorf("%s: %+v, want class %s", name, last, c.class)
+		}
+		p.code()
+	}
+}
+
+func firstClass(t *testing.T, base string) string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(base, "train"))
+	if err != nil || len(entries) == 0 {
+		t.Fatal(err)
+	}
+	return entries[0].Name()
+}
