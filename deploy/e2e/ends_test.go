@@ -139,6 +139,7 @@ func TestPopulationOutlivesItsLeaders(t *testing.T) {
 		}
 		leader, err := cluster.Leader(ctx)
 		must(t, err)
+		t.Logf("kill %d: leader %s, with %d of the sweep's trials ended", k+1, leader.Name, s.Counts.Proposed-s.Counts.Waiting-s.Counts.Running)
 		must(t, leader.Kill())
 		must(t, leader.Start(ctx))
 		must(t, cluster.AwaitVoters(ctx, 3))
