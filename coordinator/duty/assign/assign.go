@@ -120,6 +120,9 @@ func (a *Assigner) Start() {
 		dropped: map[string][]string{}, told: map[string]int{}, refusals: map[refusalKey]refusal{},
 		claims: map[claimKey]time.Time{}, began: a.cfg.Now(),
 	}
+	if len(a.cfg.View().Sweeps()) == 0 {
+		a.term.began = time.Time{} // a new cluster: there is nobody to be heard of again
+	}
 	a.adopt(a.term)
 	go a.watch(a.term)
 }

@@ -151,7 +151,8 @@ func (a *Assigner) others(t *term, view *state.View, s *state.Sweep, w *waiter) 
 }
 
 // settled reports whether every worker has had time to be heard of: a new leader
-// knows none, and must not take a worker for the only one.
+// knows none, and must not take a worker for the only one. A cluster that never had
+// a sweep is new: whoever is there is all there is.
 func (a *Assigner) settled(t *term) bool { return a.cfg.Now().Sub(t.began) >= a.cfg.TTL }
 
 // final reports whether what the waiter says of a trial of the sweep is the last
