@@ -23,10 +23,11 @@ type holding struct {
 	signal   chan struct{} // a verdict or a pause came; capacity 1
 	paused   bool          // drain: end with a checkpoint
 	lost     chan struct{} // closed: nothing this run does counts any more
+	acked    chan struct{} // closed: the coordinators know of its end
 }
 
 func newHolding(l *atelierv1.Lease, deadline time.Duration) *holding {
-	return &holding{lease: l, deadline: deadline, signal: make(chan struct{}, 1), lost: make(chan struct{})}
+	return &holding{lease: l, deadline: deadline, signal: make(chan struct{}, 1), lost: make(chan struct{}), acked: make(chan struct{})}
 }
 
 func (h *holding) ref() *atelierv1.LeaseRef {

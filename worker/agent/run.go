@@ -98,6 +98,7 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 			log.Error("run cannot start", "error", err)
 		}
 		s.a.finish(h, class, message)
+		s.awaitRefusal(ctx, h, class)
 		return outcome{started: ours}
 	}
 	before, _ := s.spec.UsedBytes()
@@ -122,6 +123,7 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	log.Info("run ended", "exit", class, "seconds", took.Seconds(), "epoch", r.last.Load(), "message", message)
 	s.a.cfg.Store.DropEmptyRun(l.SweepId, l.Trial, l.Token)
 	s.a.finish(h, class, message)
+	s.awaitRefusal(ctx, h, class)
 	if s.spec.Kind == "gpu" {
 		s.awaitMemory(ctx, before)
 	}
@@ -428,10 +430,25 @@ func (a *Agent) finish(h *holding, class atelierv1.ExitClass, message string) {
 		Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: class, Message: message, TimeMs: time.Now().UnixMilli()}}}
 	a.relay.push(e, nil, func(res *atelierv1.EventResult) {
 		a.held.drop(h)
+		close(h.acked)
 		if res.Outcome == atelierv1.Outcome_OUTCOME_REFUSED {
 			a.log.Error("the end of a run was refused", "sweep", l.SweepId, "trial", l.Trial, "message", res.Message)
 		}
 	})
+}
+
+// awaitRefusal waits until the coordinators know that this worker refused a trial:
+// asked before, they would give it the next one of the same sweep.
+func (s *slot) awaitRefusal(ctx context.Context, h *holding, class atelierv1.ExitClass) {
+	if class != atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC && class != atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING {
+		return
+	}
+	select {
+	case <-h.acked:
+	case <-h.lost:
+	case <-ctx.Done():
+	case <-s.a.drain:
+	}
 }
 
 // awaitMemory keeps a GPU out of use until the memory of its last run is back.

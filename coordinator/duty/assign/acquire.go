@@ -251,10 +251,13 @@ func (a *Assigner) pick(t *term, view *state.View, c *candidate, w *waiter) int 
 		}
 		last := &runs[len(runs)-1]
 		same := last.Worker == w.worker && w.sweep == ""
+		if last.Exit == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING {
+			t.miss(refusalKey{c.sweep.ID, last.Worker}, last, a.cfg.Now())
+		}
 		switch {
 		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC && same:
 			// What one worker refused another tries, if there is one.
-			if a.settled(t) && !a.others(t, view, c.sweep, w) {
+			if (t.fresh || a.settled(t)) && !a.others(t, view, c.sweep, w) {
 				return i
 			}
 			continue

@@ -76,6 +76,7 @@ type term struct {
 	refusals map[refusalKey]refusal // looked up, and walked to forget
 	claims   map[claimKey]time.Time // names refused to a second folder, since
 	began    time.Time
+	fresh    bool // it began without a sweep: a new cluster, where nobody is missed
 }
 
 type trialKey struct {
@@ -121,7 +122,7 @@ func (a *Assigner) Start() {
 		claims: map[claimKey]time.Time{}, began: a.cfg.Now(),
 	}
 	if len(a.cfg.View().Sweeps()) == 0 {
-		a.term.began = time.Time{} // a new cluster: there is nobody to be heard of again
+		a.term.fresh = true
 	}
 	a.adopt(a.term)
 	go a.watch(a.term)

@@ -158,7 +158,7 @@ func (a *Assigner) settled(t *term) bool { return a.cfg.Now().Sub(t.began) >= a.
 // final reports whether what the waiter says of a trial of the sweep is the last
 // word on it: no other worker could try.
 func (a *Assigner) final(t *term, view *state.View, s *state.Sweep, w *waiter) bool {
-	return (a.settled(t) || w.sweep != "") && !a.others(t, view, s, w)
+	return (t.fresh || a.settled(t) || w.sweep != "") && !a.others(t, view, s, w)
 }
 
 // shunned reports whether a waiter's worker gets no more of a sweep for now. One
@@ -174,7 +174,7 @@ func (a *Assigner) shunned(t *term, view *state.View, s *state.Sweep, w *waiter)
 	now := a.cfg.Now()
 	t.learn(s, w.worker, now)
 	if t.lacks(s.ID, w.worker, now) {
-		return s.Counts.Reports > 0 || !a.settled(t) || t.heldBeside(s.ID, w.worker) || a.others(t, view, s, w)
+		return s.Counts.Reports > 0 || !t.fresh && !a.settled(t) || t.heldBeside(s.ID, w.worker) || a.others(t, view, s, w)
 	}
 	return t.refuses(s.ID, w.worker) && a.others(t, view, s, w)
 }
