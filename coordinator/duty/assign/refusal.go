@@ -23,9 +23,10 @@ const (
 
 // refusal is what a worker made of one sweep's trials under this leader.
 type refusal struct {
-	count int    // runs that it ended with bad spec
-	sound bool   // it has ended one otherwise: it can train them
-	lacks string // what it said when it had not the data; empty: it has, as far as is known
+	bad   []uint64 // tokens of runs that it ended with bad spec, the first few
+	since uint64   // only later runs count: it was started again
+	sound bool     // it has ended one otherwise: it can train them
+	lacks string   // what it said when it had not the data; empty: it has, as far as is known
 	pause time.Duration
 	again time.Time // when it may be asked again, where it lacks the data
 	token uint64    // of the latest run that said so
@@ -48,7 +49,8 @@ func (t *term) judge(view *state.View, c *state.Change, now time.Time) {
 	r := t.refusals[k]
 	switch runs[i].Exit {
 	case atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
-		r.count++
+		t.refuse(k, c.Token)
+		return
 	case atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING:
 		t.miss(k, &runs[i], now)
 		return
@@ -60,10 +62,20 @@ func (t *term) judge(view *state.View, c *state.Change, now time.Time) {
 	t.refusals[k] = r
 }
 
+// refuse takes it in that a worker refused a trial of a sweep.
+func (t *term) refuse(k refusalKey, token uint64) {
+	r := t.refusals[k]
+	if token <= r.since || len(r.bad) >= patience || slices.Contains(r.bad, token) {
+		return
+	}
+	r.bad = append(r.bad, token)
+	t.refusals[k] = r
+}
+
 // miss takes it in that a worker does not have a sweep's data.
 func (t *term) miss(k refusalKey, run *state.Run, now time.Time) {
 	r := t.refusals[k]
-	if run.Token <= r.token {
+	if run.Token <= r.token || run.Token <= r.since {
 		return
 	}
 	r.token = run.Token
@@ -75,14 +87,18 @@ func (t *term) miss(k refusalKey, run *state.Run, now time.Time) {
 	t.refusals[k] = r
 }
 
-// learn takes in what the state shows of trials that a worker gave back for want
-// of data: a change may not have been told here yet, and a new leader was told
+// learn takes in what the state shows of trials that a worker gave back: a change may not have been told here yet, and a new leader was told
 // none.
 func (t *term) learn(s *state.Sweep, worker string, now time.Time) {
 	for _, n := range s.WaitingAgain() {
 		runs := s.Trial(n).Runs
-		if last := &runs[len(runs)-1]; last.Exit == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING && last.Worker == worker {
+		last := &runs[len(runs)-1]
+		switch {
+		case last.Worker != worker:
+		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING:
 			t.miss(refusalKey{s.ID, worker}, last, now)
+		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
+			t.refuse(refusalKey{s.ID, worker}, last.Token)
 		}
 	}
 }
@@ -92,7 +108,11 @@ func (t *term) learn(s *state.Sweep, worker string, now time.Time) {
 func (t *term) excuse(worker string) {
 	for k, r := range t.refusals {
 		if k.worker == worker {
-			t.refusals[k] = refusal{token: r.token}
+			since := max(r.since, r.token)
+			for _, token := range r.bad {
+				since = max(since, token)
+			}
+			t.refusals[k] = refusal{since: since}
 		}
 	}
 }
@@ -109,7 +129,7 @@ func (t *term) forgive(sweep string) {
 // known.
 func (t *term) refuses(sweep, worker string) bool {
 	r := t.refusals[refusalKey{sweep, worker}]
-	return r.count >= patience && !r.sound
+	return len(r.bad) >= patience && !r.sound
 }
 
 // lacks reports whether a worker is known not to have a sweep's data.
