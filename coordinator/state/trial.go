@@ -273,7 +273,7 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, verdict atelierv1.Verd
 		m.end(now, s, t, trialFailed, reason("out of memory", message))
 	case atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
 		m.end(now, s, t, trialFailed, reason("bad spec", message))
-	case atelierv1.ExitClass_EXIT_CLASS_RELEASED:
+	case atelierv1.ExitClass_EXIT_CLASS_RELEASED, atelierv1.ExitClass_EXIT_CLASS_RESTORED:
 		again()
 	case atelierv1.ExitClass_EXIT_CLASS_LOST:
 		t.LostRuns++

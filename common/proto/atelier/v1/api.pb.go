@@ -3299,6 +3299,7 @@ type RunEvent struct {
 	//	*RunEvent_Report
 	//	*RunEvent_Checkpoint
 	//	*RunEvent_Ended
+	//	*RunEvent_CheckpointLost
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3389,6 +3390,15 @@ func (x *RunEvent) GetEnded() *RunEnded {
 	return nil
 }
 
+func (x *RunEvent) GetCheckpointLost() *CheckpointLost {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_CheckpointLost); ok {
+			return x.CheckpointLost
+		}
+	}
+	return nil
+}
+
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -3405,11 +3415,79 @@ type RunEvent_Ended struct {
 	Ended *RunEnded `protobuf:"bytes,6,opt,name=ended,proto3,oneof"`
 }
 
+type RunEvent_CheckpointLost struct {
+	CheckpointLost *CheckpointLost `protobuf:"bytes,20,opt,name=checkpoint_lost,json=checkpointLost,proto3,oneof"`
+}
+
 func (*RunEvent_Report) isRunEvent_Event() {}
 
 func (*RunEvent_Checkpoint) isRunEvent_Event() {}
 
 func (*RunEvent_Ended) isRunEvent_Event() {}
+
+func (*RunEvent_CheckpointLost) isRunEvent_Event() {}
+
+// The file of an indexed checkpoint is gone. token is that of the checkpoint: who
+// says so needs no lease.
+type CheckpointLost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         int32                  `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Location      string                 `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
+	Worker        string                 `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"` // who found out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointLost) Reset() {
+	*x = CheckpointLost{}
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointLost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointLost) ProtoMessage() {}
+
+func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointLost.ProtoReflect.Descriptor instead.
+func (*CheckpointLost) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *CheckpointLost) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *CheckpointLost) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *CheckpointLost) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
 
 type RunEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3422,7 +3500,7 @@ type RunEnded struct {
 
 func (x *RunEnded) Reset() {
 	*x = RunEnded{}
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3512,7 @@ func (x *RunEnded) String() string {
 func (*RunEnded) ProtoMessage() {}
 
 func (x *RunEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3525,7 @@ func (x *RunEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnded.ProtoReflect.Descriptor instead.
 func (*RunEnded) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RunEnded) GetExit() ExitClass {
@@ -3481,7 +3559,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3493,7 +3571,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3506,7 +3584,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RelayResponse) GetResults() []*EventResult {
@@ -3534,7 +3612,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3624,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3637,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *EventResult) GetOutcome() Outcome {
@@ -3591,7 +3669,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3603,7 +3681,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3616,7 +3694,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 type ListWorkersResponse struct {
@@ -3628,7 +3706,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3640,7 +3718,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3653,7 +3731,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -3674,7 +3752,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3686,7 +3764,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3699,7 +3777,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DrainWorkerRequest) GetRequestId() string {
@@ -3731,7 +3809,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3743,7 +3821,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3756,7 +3834,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 type GetStatusRequest struct {
@@ -3767,7 +3845,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +3857,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +3870,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 type GetStatusResponse struct {
@@ -3817,7 +3895,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3829,7 +3907,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3842,7 +3920,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -3951,7 +4029,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4041,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4054,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 type ListMembersResponse struct {
@@ -3989,7 +4067,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +4079,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +4092,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -4044,7 +4122,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4056,7 +4134,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4069,7 +4147,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -4116,7 +4194,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4128,7 +4206,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4141,7 +4219,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -4160,7 +4238,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4172,7 +4250,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4185,7 +4263,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -4203,7 +4281,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4215,7 +4293,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4228,7 +4306,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 type TransferLeadershipRequest struct {
@@ -4240,7 +4318,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4330,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4343,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -4284,7 +4362,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4296,7 +4374,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4309,7 +4387,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -4327,7 +4405,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +4417,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,19 +4430,21 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 type SnapshotChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	RestoreId     string                 `protobuf:"bytes,20,opt,name=restore_id,json=restoreId,proto3" json:"restore_id,omitempty"` // in the first one of a restore: a name for it, made by who asks for it
+	Inquire       bool                   `protobuf:"varint,21,opt,name=inquire,proto3" json:"inquire,omitempty"`                     // no data: say what became of restore_id; what is not committed is given up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4376,7 +4456,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4389,7 +4469,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -4399,18 +4479,35 @@ func (x *SnapshotChunk) GetData() []byte {
 	return nil
 }
 
+func (x *SnapshotChunk) GetRestoreId() string {
+	if x != nil {
+		return x.RestoreId
+	}
+	return ""
+}
+
+func (x *SnapshotChunk) GetInquire() bool {
+	if x != nil {
+		return x.Inquire
+	}
+	return false
+}
+
 type RestoreSnapshotResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Sweeps        int64                  `protobuf:"varint,2,opt,name=sweeps,proto3" json:"sweeps,omitempty"`
 	Trials        int64                  `protobuf:"varint,3,opt,name=trials,proto3" json:"trials,omitempty"`
+	LeasesEnded   int64                  `protobuf:"varint,10,opt,name=leases_ended,json=leasesEnded,proto3" json:"leases_ended,omitempty"` // of the restored state: their trials wait again
+	NoChecksum    bool                   `protobuf:"varint,11,opt,name=no_checksum,json=noChecksum,proto3" json:"no_checksum,omitempty"`    // the file was of a version that wrote none
+	TakenMs       int64                  `protobuf:"varint,12,opt,name=taken_ms,json=takenMs,proto3" json:"taken_ms,omitempty"`             // when it was saved; 0 = not said by the file
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4422,7 +4519,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4435,7 +4532,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -4459,6 +4556,27 @@ func (x *RestoreSnapshotResponse) GetTrials() int64 {
 	return 0
 }
 
+func (x *RestoreSnapshotResponse) GetLeasesEnded() int64 {
+	if x != nil {
+		return x.LeasesEnded
+	}
+	return 0
+}
+
+func (x *RestoreSnapshotResponse) GetNoChecksum() bool {
+	if x != nil {
+		return x.NoChecksum
+	}
+	return false
+}
+
+func (x *RestoreSnapshotResponse) GetTakenMs() int64 {
+	if x != nil {
+		return x.TakenMs
+	}
+	return 0
+}
+
 type GetNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hash          bool                   `protobuf:"varint,1,opt,name=hash,proto3" json:"hash,omitempty"`
@@ -4468,7 +4586,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4480,7 +4598,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4493,7 +4611,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -4520,7 +4638,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4532,7 +4650,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4545,7 +4663,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -4859,7 +4977,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\fRelayRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12,\n" +
-	"\x06events\x18\x03 \x03(\v2\x14.atelier.v1.RunEventR\x06events\"\xf0\x01\n" +
+	"\x06events\x18\x03 \x03(\v2\x14.atelier.v1.RunEventR\x06events\"\xb7\x02\n" +
 	"\bRunEvent\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
@@ -4868,8 +4986,13 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x05 \x01(\v2\x16.atelier.v1.CheckpointH\x00R\n" +
 	"checkpoint\x12,\n" +
-	"\x05ended\x18\x06 \x01(\v2\x14.atelier.v1.RunEndedH\x00R\x05endedB\a\n" +
-	"\x05event\"h\n" +
+	"\x05ended\x18\x06 \x01(\v2\x14.atelier.v1.RunEndedH\x00R\x05ended\x12E\n" +
+	"\x0fcheckpoint_lost\x18\x14 \x01(\v2\x1a.atelier.v1.CheckpointLostH\x00R\x0echeckpointLostB\a\n" +
+	"\x05event\"Z\n" +
+	"\x0eCheckpointLost\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12\x1a\n" +
+	"\blocation\x18\x02 \x01(\tR\blocation\x12\x16\n" +
+	"\x06worker\x18\x03 \x01(\tR\x06worker\"h\n" +
 	"\bRunEnded\x12)\n" +
 	"\x04exit\x18\x01 \x01(\x0e2\x15.atelier.v1.ExitClassR\x04exit\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x17\n" +
@@ -4931,13 +5054,21 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"9\n" +
 	"\x1aTransferLeadershipResponse\x12\x1b\n" +
 	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"\x15\n" +
-	"\x13SaveSnapshotRequest\"#\n" +
+	"\x13SaveSnapshotRequest\"\\\n" +
 	"\rSnapshotChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"_\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1d\n" +
+	"\n" +
+	"restore_id\x18\x14 \x01(\tR\trestoreId\x12\x18\n" +
+	"\ainquire\x18\x15 \x01(\bR\ainquire\"\xbe\x01\n" +
 	"\x17RestoreSnapshotResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06sweeps\x18\x02 \x01(\x03R\x06sweeps\x12\x16\n" +
-	"\x06trials\x18\x03 \x01(\x03R\x06trials\"$\n" +
+	"\x06trials\x18\x03 \x01(\x03R\x06trials\x12!\n" +
+	"\fleases_ended\x18\n" +
+	" \x01(\x03R\vleasesEnded\x12\x1f\n" +
+	"\vno_checksum\x18\v \x01(\bR\n" +
+	"noChecksum\x12\x19\n" +
+	"\btaken_ms\x18\f \x01(\x03R\atakenMs\"$\n" +
 	"\x0eGetNodeRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\bR\x04hash\"\x98\x02\n" +
 	"\x0fGetNodeResponse\x12\x0e\n" +
@@ -5018,7 +5149,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -5074,172 +5205,174 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*Lease)(nil),                      // 51: atelier.v1.Lease
 	(*RelayRequest)(nil),               // 52: atelier.v1.RelayRequest
 	(*RunEvent)(nil),                   // 53: atelier.v1.RunEvent
-	(*RunEnded)(nil),                   // 54: atelier.v1.RunEnded
-	(*RelayResponse)(nil),              // 55: atelier.v1.RelayResponse
-	(*EventResult)(nil),                // 56: atelier.v1.EventResult
-	(*ListWorkersRequest)(nil),         // 57: atelier.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),        // 58: atelier.v1.ListWorkersResponse
-	(*DrainWorkerRequest)(nil),         // 59: atelier.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),        // 60: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 61: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 62: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 63: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 64: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 65: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 66: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 67: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 68: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 69: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 70: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 71: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 72: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 73: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 74: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 75: atelier.v1.GetNodeResponse
-	nil,                                // 76: atelier.v1.AcquireRequest.LabelsEntry
-	(*Sweep)(nil),                      // 77: atelier.v1.Sweep
-	(*LeaderboardRow)(nil),             // 78: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 79: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 80: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 81: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 82: atelier.v1.Origin
-	(TrialStatus)(0),                   // 83: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 84: atelier.v1.Trial
-	(*Report)(nil),                     // 85: atelier.v1.Report
-	(SweepStatus)(0),                   // 86: atelier.v1.SweepStatus
-	(Verdict)(0),                       // 87: atelier.v1.Verdict
-	(*Worker)(nil),                     // 88: atelier.v1.Worker
-	(ExitClass)(0),                     // 89: atelier.v1.ExitClass
-	(*Member)(nil),                     // 90: atelier.v1.Member
+	(*CheckpointLost)(nil),             // 54: atelier.v1.CheckpointLost
+	(*RunEnded)(nil),                   // 55: atelier.v1.RunEnded
+	(*RelayResponse)(nil),              // 56: atelier.v1.RelayResponse
+	(*EventResult)(nil),                // 57: atelier.v1.EventResult
+	(*ListWorkersRequest)(nil),         // 58: atelier.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),        // 59: atelier.v1.ListWorkersResponse
+	(*DrainWorkerRequest)(nil),         // 60: atelier.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),        // 61: atelier.v1.DrainWorkerResponse
+	(*GetStatusRequest)(nil),           // 62: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 63: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 64: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 65: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 66: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 67: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 68: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 69: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 70: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 71: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 72: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 73: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 74: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 75: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 76: atelier.v1.GetNodeResponse
+	nil,                                // 77: atelier.v1.AcquireRequest.LabelsEntry
+	(*Sweep)(nil),                      // 78: atelier.v1.Sweep
+	(*LeaderboardRow)(nil),             // 79: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 80: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 81: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 82: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 83: atelier.v1.Origin
+	(TrialStatus)(0),                   // 84: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 85: atelier.v1.Trial
+	(*Report)(nil),                     // 86: atelier.v1.Report
+	(SweepStatus)(0),                   // 87: atelier.v1.SweepStatus
+	(Verdict)(0),                       // 88: atelier.v1.Verdict
+	(*Worker)(nil),                     // 89: atelier.v1.Worker
+	(ExitClass)(0),                     // 90: atelier.v1.ExitClass
+	(*Member)(nil),                     // 91: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	77, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	78, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,  // 3: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	77, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	78, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	79, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	79, // 9: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	80, // 10: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	77, // 11: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	77, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	79, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	80, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	80, // 9: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	81, // 10: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	78, // 11: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	78, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
 	24, // 13: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	81, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	82, // 15: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	82, // 16: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	82, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	83, // 15: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	83, // 16: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
 	27, // 17: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
 	30, // 18: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	79, // 19: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	83, // 20: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	84, // 21: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	84, // 22: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	85, // 23: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	84, // 24: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	84, // 25: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	80, // 19: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	84, // 20: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	85, // 21: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	85, // 22: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	86, // 23: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	85, // 24: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	85, // 25: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
 	51, // 26: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	86, // 27: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	85, // 28: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	80, // 29: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
-	54, // 30: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	87, // 31: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	87, // 27: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	86, // 28: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	81, // 29: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	55, // 30: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	88, // 31: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
 	1,  // 32: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	84, // 33: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	88, // 34: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	85, // 33: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	89, // 34: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
 	45, // 35: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
 	45, // 36: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
 	48, // 37: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
 	45, // 38: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	87, // 39: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	76, // 40: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	88, // 39: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	77, // 40: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
 	51, // 41: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	79, // 42: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	80, // 43: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	82, // 44: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	80, // 42: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	81, // 43: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	83, // 44: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
 	53, // 45: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	85, // 46: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	80, // 47: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	54, // 48: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	89, // 49: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	56, // 50: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 51: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	87, // 52: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	88, // 53: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	90, // 54: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	90, // 55: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 56: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 57: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 58: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 59: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	10, // 60: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	12, // 61: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	14, // 62: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	16, // 63: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	18, // 64: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	20, // 65: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	22, // 66: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	25, // 67: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	28, // 68: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	31, // 69: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	33, // 70: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	35, // 71: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	37, // 72: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	39, // 73: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	41, // 74: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	43, // 75: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	46, // 76: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	49, // 77: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	52, // 78: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	57, // 79: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	59, // 80: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	61, // 81: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	63, // 82: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	65, // 83: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	67, // 84: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	69, // 85: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	71, // 86: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	72, // 87: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	74, // 88: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 89: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 90: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 91: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 92: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	11, // 93: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	13, // 94: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	15, // 95: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	17, // 96: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	19, // 97: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	21, // 98: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	23, // 99: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	26, // 100: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	29, // 101: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	32, // 102: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	34, // 103: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	36, // 104: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	38, // 105: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	40, // 106: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	42, // 107: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	44, // 108: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	47, // 109: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	50, // 110: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	55, // 111: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	58, // 112: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	60, // 113: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	62, // 114: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	64, // 115: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	66, // 116: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	68, // 117: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	70, // 118: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	72, // 119: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	73, // 120: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	75, // 121: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	89, // [89:122] is the sub-list for method output_type
-	56, // [56:89] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	86, // 46: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	81, // 47: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	55, // 48: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	54, // 49: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
+	90, // 50: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	57, // 51: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,  // 52: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	88, // 53: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	89, // 54: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	91, // 55: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	91, // 56: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	2,  // 57: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 58: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 59: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 60: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	10, // 61: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	12, // 62: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	14, // 63: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	16, // 64: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	18, // 65: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	20, // 66: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	22, // 67: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	25, // 68: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	28, // 69: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	31, // 70: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	33, // 71: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	35, // 72: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	37, // 73: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	39, // 74: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	41, // 75: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	43, // 76: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	46, // 77: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	49, // 78: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	52, // 79: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	58, // 80: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	60, // 81: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	62, // 82: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	64, // 83: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	66, // 84: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	68, // 85: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	70, // 86: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	72, // 87: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	73, // 88: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	75, // 89: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 90: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 91: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 92: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 93: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	11, // 94: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	13, // 95: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	15, // 96: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	17, // 97: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	19, // 98: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	21, // 99: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	23, // 100: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	26, // 101: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	29, // 102: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	32, // 103: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	34, // 104: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	36, // 105: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	38, // 106: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	40, // 107: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	42, // 108: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	44, // 109: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	47, // 110: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	50, // 111: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	56, // 112: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	59, // 113: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	61, // 114: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	63, // 115: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	65, // 116: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	67, // 117: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	69, // 118: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	71, // 119: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	73, // 120: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	74, // 121: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	76, // 122: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	90, // [90:123] is the sub-list for method output_type
+	57, // [57:90] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -5252,6 +5385,7 @@ func file_atelier_v1_api_proto_init() {
 		(*RunEvent_Report)(nil),
 		(*RunEvent_Checkpoint)(nil),
 		(*RunEvent_Ended)(nil),
+		(*RunEvent_CheckpointLost)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5259,7 +5393,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   75,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   4,
 		},
