@@ -143,6 +143,9 @@ func (n *Node) start() error {
 	if err != nil {
 		return fmt.Errorf("snapshots in %s: %w", n.cfg.DataDir, err)
 	}
+	if err := n.finishInstall(n.store, snapshots); err != nil {
+		return fmt.Errorf("finish the installation of a snapshot in %s: %w", n.cfg.DataDir, err)
+	}
 	n.transport = newTransport(n.cfg.Listener, n.cfg.Advertise, logger)
 
 	notify := make(chan bool, 16)
