@@ -11,6 +11,8 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/state"
 )
 
 // drive carries leases out as a worker does, epoch by epoch, obeying verdicts,
@@ -213,5 +215,26 @@ func TestDamagedFileIsRefused(t *testing.T) {
 	}
 	if s := get(t, c, sw.Id); s.Name != "letters" {
 		t.Errorf("the sweep's name is %q", s.Name)
+	}
+}
+
+// What a leader that died had staged is given up by the next one: it would stay
+// in every coordinator's memory.
+func TestNextLeaderGivesUpWhatIsStaged(t *testing.T) {
+	cl := startCluster(t, 1)
+	n := cl.leader()
+	if r, err := n.node.Propose(background(t), &logv1.Command{Op: &logv1.Command_BeginRestore{BeginRestore: &logv1.BeginRestore{
+		Id: "r-left", Bytes: 100, Sha256: make([]byte, 32), Format: state.StreamFormat}}}); err != nil || r.Err != nil {
+		t.Fatal(err, r.Err)
+	}
+	if got := n.machine.View().Staging(); got != "r-left" {
+		t.Fatalf("staged is %q", got)
+	}
+	n.crash(t)
+	cl.nodes = nil
+	again := cl.start("c1")
+	until(t, "it leads", func() bool { return again.lead.Ready() })
+	if got := again.machine.View().Staging(); got != "" {
+		t.Errorf("%s stays staged", got)
 	}
 }

@@ -61,6 +61,9 @@ type Restored struct {
 // restorePart is how many bytes of the state go into one log entry.
 const restorePart = 256 << 10
 
+// commitTimeout bounds the wait for the commit of a restore.
+const commitTimeout = 30 * time.Second
+
 // RestoreSnapshot replaces the state of the whole cluster by a saved one, under
 // an id that no other restore has had. The file is read and checked whole before
 // the first command; then it goes through the log, and takes the place of the
@@ -90,7 +93,10 @@ func (n *Node) RestoreSnapshot(ctx context.Context, id string, r io.Reader) (Res
 		n.abandon(ctx, id, err)
 		return done, n.notRestored(err)
 	}
-	result, err := n.Propose(ctx, &logv1.Command{TimeMs: time.Now().UnixMilli(), Op: &logv1.Command_CommitRestore{CommitRestore: &logv1.CommitRestore{Id: id}}})
+	// Whoever asked may have gone away: what it comes to must be known all the same.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	result, err := n.Propose(last, &logv1.Command{TimeMs: time.Now().UnixMilli(), Op: &logv1.Command_CommitRestore{CommitRestore: &logv1.CommitRestore{Id: id}}})
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return done, fmt.Errorf("restore snapshot: %w", err)
