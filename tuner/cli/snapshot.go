@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -200,6 +201,10 @@ func (e *Env) sendSnapshot(ctx context.Context, api *client.Client, id string, i
 
 // unsure reports errors that leave open whether the restore took place.
 func unsure(err error) bool {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return false // nobody got anything
+	}
 	switch connect.CodeOf(err) {
 	case connect.CodeUnavailable, connect.CodeUnknown, connect.CodeInternal, connect.CodeCanceled, connect.CodeDeadlineExceeded:
 		var answered *connect.Error
@@ -216,7 +221,7 @@ func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cau
 	defer cancel()
 	for {
 		s := api.Cluster.RestoreSnapshot(ctx)
-		err := s.Send(&atelierv1.SnapshotChunk{RestoreId: id, Inquire: true})
+		s.Send(&atelierv1.SnapshotChunk{RestoreId: id, Inquire: true}) // the answer has its error
 		r, answer := s.CloseAndReceive()
 		switch {
 		case answer == nil:
@@ -227,8 +232,8 @@ func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cau
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("it is not known whether the restore took place (%s; %v): see which sweeps `atelier sweep list` names, and run the command again where they are not those of the file",
-				client.Message(answer), err)
+			return nil, fmt.Errorf("it is not known whether the restore took place (%s): see which sweeps `atelier sweep list` names, and run the command again where they are not those of the file",
+				client.Message(answer))
 		case <-time.After(300 * time.Millisecond):
 		}
 	}
