@@ -36,9 +36,13 @@ func saveState(t *testing.T, c *client.Client) []byte {
 }
 
 func restoreState(t *testing.T, c *client.Client, file []byte) (*atelierv1.RestoreSnapshotResponse, error) {
+	return restoreNamed(t, c, file, "")
+}
+
+func restoreNamed(t *testing.T, c *client.Client, file []byte, id string) (*atelierv1.RestoreSnapshotResponse, error) {
 	out := c.Cluster.RestoreSnapshot(background(t))
 	for at := 0; at < len(file); at += 256 << 10 {
-		if err := out.Send(&atelierv1.SnapshotChunk{Data: file[at:min(at+256<<10, len(file))]}); err != nil {
+		if err := out.Send(&atelierv1.SnapshotChunk{Data: file[at:min(at+256<<10, len(file))], RestoreId: id}); err != nil {
 			break
 		}
 	}
@@ -47,6 +51,19 @@ func restoreState(t *testing.T, c *client.Client, file []byte) (*atelierv1.Resto
 		return nil, err
 	}
 	return resp.Msg, nil
+}
+
+// tookPlace asks what became of a restore.
+func (x *processes) tookPlace(id string) bool {
+	x.t.Helper()
+	var err error
+	until(x.t, "an answer on restore "+id, func() bool {
+		out := x.c.Cluster.RestoreSnapshot(background(x.t))
+		out.Send(&atelierv1.SnapshotChunk{RestoreId: id, Inquire: true})
+		_, err = out.CloseAndReceive()
+		return err == nil || connect.CodeOf(err) == connect.CodeAborted
+	})
+	return err == nil
 }
 
 func parameter(t *testing.T, name string, otherwise int) int {
@@ -180,9 +197,9 @@ func TestKilledInARestore(t *testing.T) {
 						target = id
 					}
 				}
-				answered := make(chan error, 1)
+				answered, name := make(chan error, 1), fmt.Sprint("moment-", i)
 				go func() {
-					_, err := restoreState(t, x.c, file)
+					_, err := restoreNamed(t, x.c, file, name)
 					answered <- err
 				}()
 				delay := time.Duration(rand.Int64N(int64(whole * 5 / 4)))
@@ -201,6 +218,9 @@ func TestKilledInARestore(t *testing.T) {
 				}
 				x.agree()
 				restored := !x.has(before)
+				if took := x.tookPlace(name); took != restored {
+					t.Errorf("moment %d, %v: restored %v, and asked what became of it the answer is %v", i, delay, restored, took)
+				}
 				switch {
 				case err == nil && !restored:
 					t.Errorf("moment %d, %v: it was said to have taken place, and did not", i, delay)

@@ -219,10 +219,14 @@ func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cau
 	// An interrupted person wants to know, too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeWait)
 	defer cancel()
-	for {
-		s := api.Cluster.RestoreSnapshot(ctx)
+	addrs := api.Addrs()
+	for i := 0; ; i++ {
+		// One coordinator after the other: the one that was asked first may be gone.
+		one, done := context.WithTimeout(ctx, outcomeWait/4)
+		s := api.Node(addrs[i%len(addrs)]).RestoreSnapshot(one)
 		s.Send(&atelierv1.SnapshotChunk{RestoreId: id, Inquire: true}) // the answer has its error
 		r, answer := s.CloseAndReceive()
+		done()
 		switch {
 		case answer == nil:
 			e.say("it took place")
