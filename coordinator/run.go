@@ -274,7 +274,7 @@ func (m *Main) wire(life context.Context) error {
 		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, Logger: m.logger,
 	})
 	watchers = append(watchers, m.server, &keeper{m: m})
-	go duty.Tell(context.Background(), feed, watchers...) // ends with the node
+	go duty.Tell(context.Background(), feed, m.fault, watchers...) // ends with the node
 	if projector != nil {
 		go projector.Follow(life)
 	}
@@ -293,14 +293,35 @@ func (m *Main) voters() []string {
 	return ids
 }
 
-// introduce writes the leader's own addresses and data folder, and the cluster's
-// id where it has none yet.
+// fault fails the sweep whose change made a watcher panic, where this node leads.
+func (m *Main) fault(sweep string, panicked any, stack []byte) {
+	m.logger.Error("panic in what hears of changes", "sweep", sweep, "panic", panicked, "stack", string(stack))
+	if sweep == "" || !m.node.IsLeader() {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
+		defer cancel()
+		reason := fmt.Sprintf("a fault of the coordinator, please report it: panic: %v", panicked)
+		_, err := m.node.Propose(ctx, &logv1.Command{TimeMs: time.Now().UnixMilli(), Op: &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: sweep, Reason: reason}}})
+		if err != nil {
+			m.logger.Warn("failed sweep not recorded", "sweep", sweep, "error", err)
+		}
+	}()
+}
+
+// introduce gives up a restore that the leader before left half-way, and writes
+// the leader's own addresses and data folder, and the cluster's id where it has
+// none yet.
 func (m *Main) introduce(ctx context.Context) error {
+	var noSpace *replica.NoSpaceError
+	if err := m.node.DropStaged(ctx); err != nil && !errors.As(err, &noSpace) {
+		return err
+	}
 	id := m.node.Identity()
 	res, err := m.node.Propose(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
 		Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip, ClusterId: id.ClusterID, FolderId: id.FolderID,
 	}}})
-	var noSpace *replica.NoSpaceError
 	if errors.As(err, &noSpace) { // it leads, and serves reads
 		m.logger.Warn("this node's addresses were not written", "error", err)
 		return nil

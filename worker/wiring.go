@@ -200,7 +200,7 @@ func (m *Main) lockData() error {
 }
 
 func (m *Main) openStore(address string) (*store.Store, error) {
-	cfg := store.Config{Root: filepath.Join(m.Config.Data, "checkpoints"), Cache: filepath.Join(m.Config.Data, "fetched"), Logger: m.log}
+	cfg := store.Config{Worker: m.Config.Name, Root: filepath.Join(m.Config.Data, "checkpoints"), Cache: filepath.Join(m.Config.Data, "fetched"), Logger: m.log}
 	if m.Config.Shared != "" {
 		cfg.Root, cfg.Shared = m.Config.Shared, true
 	}

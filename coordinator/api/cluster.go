@@ -1,10 +1,8 @@
 package api
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,7 +44,8 @@ type Membership interface {
 // Snapshots moves the whole state out of and into the cluster.
 type Snapshots interface {
 	SaveSnapshot(ctx context.Context, w io.Writer) error
-	RestoreSnapshot(ctx context.Context, r io.Reader) error
+	RestoreSnapshot(ctx context.Context, id string, r io.Reader) (replica.Restored, error)
+	RestoreOutcome(ctx context.Context, id string) (replica.Restored, error)
 }
 
 // cluster is the ClusterService.
@@ -54,8 +53,7 @@ type cluster struct{ *Server }
 
 const (
 	// joinTimeout bounds how long a joiner is waited for until it has the log.
-	joinTimeout   = 8 * time.Second
-	snapshotChunk = 256 << 10
+	joinTimeout = 8 * time.Second
 	// askTimeout bounds the question to another member how far it is.
 	askTimeout = 400 * time.Millisecond
 )
@@ -305,60 +303,6 @@ func (s cluster) TransferLeadership(ctx context.Context, req *connect.Request[at
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-func (s cluster) SaveSnapshot(ctx context.Context, _ *connect.Request[atelierv1.SaveSnapshotRequest], out *connect.ServerStream[atelierv1.SnapshotChunk]) error {
-	w := bufio.NewWriterSize(chunks(func(b []byte) error { return out.Send(&atelierv1.SnapshotChunk{Data: b}) }), snapshotChunk)
-	if err := s.cfg.Cluster.SaveSnapshot(ctx, w); err != nil {
-		return failure(err)
-	}
-	return w.Flush()
-}
-
-type chunks func([]byte) error
-
-func (c chunks) Write(b []byte) (int, error) {
-	for at := 0; at < len(b); at += snapshotChunk {
-		if err := c(b[at:min(at+snapshotChunk, len(b))]); err != nil {
-			return at, err
-		}
-	}
-	return len(b), nil
-}
-
-func (s cluster) RestoreSnapshot(ctx context.Context, in *connect.ClientStream[atelierv1.SnapshotChunk]) (*connect.Response[atelierv1.RestoreSnapshotResponse], error) {
-	if err := s.cfg.Cluster.RestoreSnapshot(ctx, &unchunk{in: in}); err != nil {
-		var notLeader *replica.NotLeaderError
-		if errors.As(err, &notLeader) || errors.Is(err, replica.ErrUnknown) || ctx.Err() != nil {
-			return nil, failure(err)
-		}
-		return nil, connect.NewError(connect.CodeInvalidArgument, err)
-	}
-	view := s.cfg.View()
-	return connect.NewResponse(&atelierv1.RestoreSnapshotResponse{
-		Index: view.Index(), Sweeps: int64(len(view.Sweeps())), Trials: view.Trials(),
-	}), nil
-}
-
-// unchunk reads a stream of chunks as bytes.
-type unchunk struct {
-	in   *connect.ClientStream[atelierv1.SnapshotChunk]
-	rest []byte
-}
-
-func (u *unchunk) Read(b []byte) (int, error) {
-	for len(u.rest) == 0 {
-		if !u.in.Receive() {
-			if err := u.in.Err(); err != nil {
-				return 0, err
-			}
-			return 0, io.EOF
-		}
-		u.rest = u.in.Msg().Data
-	}
-	n := copy(b, u.rest)
-	u.rest = u.rest[n:]
-	return n, nil
 }
 
 // GetNode answers for this node alone, leader or not.

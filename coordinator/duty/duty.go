@@ -9,6 +9,7 @@ package duty
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -26,7 +27,9 @@ type Duty interface {
 // Neither method may block.
 type Watcher interface {
 	Changed([]state.Change)
-	Resync() // changes were missed: look at a view instead
+	// Resync: changes were missed, or the whole state was replaced by a restored one.
+	// Nothing that was remembered of it holds: begin anew from a view.
+	Resync()
 }
 
 // Node is what leadership needs of raft.
@@ -155,20 +158,50 @@ type Source interface {
 	Next(ctx context.Context) (changes []state.Change, lost bool, err error)
 }
 
-// Tell hands every change to every watcher until ctx ends.
-func Tell(ctx context.Context, from Source, to ...Watcher) {
+// Tell hands every change to every watcher until ctx ends. A restore is a Resync;
+// what came before it in the same batch is of a state that is gone.
+//
+// A panic in a watcher does not end the process: it begins anew, and fault hears
+// of the sweep whose change brought it about, "" where that is not known.
+func Tell(ctx context.Context, from Source, fault func(sweep string, panicked any, stack []byte), to ...Watcher) {
 	for {
 		changes, lost, err := from.Next(ctx)
 		if err != nil {
 			return
 		}
-		for _, w := range to {
-			if lost {
-				w.Resync()
-			}
-			if len(changes) > 0 {
-				w.Changed(changes)
+		for i := len(changes) - 1; i >= 0; i-- {
+			if changes[i].Kind == state.Restored {
+				changes, lost = changes[i+1:], true
+				break
 			}
 		}
+		for _, w := range to {
+			tell(w, changes, lost, fault)
+		}
 	}
+}
+
+func tell(w Watcher, changes []state.Change, lost bool, fault func(string, any, []byte)) {
+	if lost {
+		safely(w.Resync, func(p any, stack []byte) { fault("", p, stack) })
+	}
+	if len(changes) == 0 || safely(func() { w.Changed(changes) }, func(any, []byte) {}) {
+		return
+	}
+	// Which change was it? What is told twice does no harm after a Resync.
+	safely(w.Resync, func(p any, stack []byte) { fault("", p, stack) })
+	for i := range changes {
+		safely(func() { w.Changed(changes[i : i+1]) }, func(p any, stack []byte) { fault(changes[i].Sweep, p, stack) })
+	}
+}
+
+// safely calls do and tells of a panic in it.
+func safely(do func(), fault func(panicked any, stack []byte)) (ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			fault(p, debug.Stack())
+		}
+	}()
+	do()
+	return true
 }

@@ -175,6 +175,9 @@ func (n *Node) start() error {
 	if err != nil {
 		return err
 	}
+	if err := n.finishInstall(n.store, snapshots); err != nil {
+		return fmt.Errorf("finish the installation of a snapshot in %s: %w", n.cfg.DataDir, err)
+	}
 	n.space = newSpace(n.cfg.ID, n.cfg.DataDir, n.cfg.MinFree)
 	n.store.room, n.store.leads = n.space.now, func() bool { return n.opened.Load() && n.raft.State() == raft.Leader }
 

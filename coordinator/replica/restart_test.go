@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -86,17 +87,24 @@ func TestSaveAndRestoreSnapshot(t *testing.T) {
 
 	leader := c.leader()
 	broken := bytes.Clone(saved.Bytes())
-	if err := leader.RestoreSnapshot(c.ctx(), bytes.NewReader(broken[:len(broken)/2])); err == nil {
+	if _, err := leader.RestoreSnapshot(c.ctx(), "r-1", bytes.NewReader(broken[:len(broken)/2])); err == nil {
 		t.Fatal("half a snapshot was restored")
 	}
 	if _, ok := leader.machine.View().Sweep("s-later"); !ok {
 		t.Fatal("a refused snapshot changed the state")
 	}
-	if err := c.follower().RestoreSnapshot(c.ctx(), bytes.NewReader(broken)); !isNotLeader(err) {
+	if _, err := c.follower().RestoreSnapshot(c.ctx(), "r-1", bytes.NewReader(broken)); !isNotLeader(err) {
 		t.Errorf("a follower restored a snapshot: %v", err)
 	}
-	if err := leader.RestoreSnapshot(c.ctx(), bytes.NewReader(broken)); err != nil {
-		t.Fatal(err)
+	done, err := leader.RestoreSnapshot(c.ctx(), "r-1", bytes.NewReader(broken))
+	if err != nil || !done.File.Checked || done.Index == 0 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if again, err := leader.RestoreOutcome(c.ctx(), "r-1"); err != nil || again.Index != done.Index {
+		t.Errorf("asked what became of it: %+v, %v", again, err)
+	}
+	if _, err := leader.RestoreOutcome(c.ctx(), "r-2"); !errors.Is(err, replica.ErrNotRestored) {
+		t.Errorf("asked what became of one that never was: %v", err)
 	}
 	c.agree()
 	for _, m := range c.nodes {
@@ -107,13 +115,26 @@ func TestSaveAndRestoreSnapshot(t *testing.T) {
 			t.Errorf("%s: kept %v, later %v, members %v", m.id, kept, later, v.Members())
 		}
 	}
-	c.eventually("the subscription is told", sub.Lost)
+	c.eventually("the subscription is told", func() bool {
+		for {
+			select {
+			case changes := <-sub.C:
+				for _, change := range changes {
+					if change.Kind == state.Restored {
+						return true
+					}
+				}
+			default:
+				return false
+			}
+		}
+	})
 	c.write(createSweep("s-after"))
 
 	// Into another cluster, whose members stay its own.
 	other := newCluster(t, 1, nil)
 	other.write(member1("n1"))
-	if err := other.leader().RestoreSnapshot(other.ctx(), &saved); err != nil {
+	if _, err := other.leader().RestoreSnapshot(other.ctx(), "r-1", &saved); err != nil {
 		t.Fatal(err)
 	}
 	v := other.leader().machine.View()

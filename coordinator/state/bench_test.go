@@ -120,6 +120,35 @@ func BenchmarkHundredThousandTrials(b *testing.B) {
 	}
 }
 
+// BenchmarkRestoreThroughTheLog restores a state of some 100 MB over one like it:
+// how long the slowest part and the commit hold Apply up.
+func BenchmarkRestoreThroughTheLog(b *testing.B) {
+	m := state.New()
+	fill(b, m, 250_000, 10)
+	stream := saved(b, m.View())
+	b.ReportAllocs()
+	for b.Loop() {
+		index := m.View().Index()
+		var slowest, all, commit time.Duration
+		for _, cmd := range restoring(fmt.Sprint(index), stream, 256<<10, 0) {
+			index++
+			start := time.Now()
+			if r := m.Apply(index, &logv1.Entry{Commands: []*logv1.Command{cmd}})[0]; r.Err != nil {
+				b.Fatal(r.Err)
+			}
+			commit = time.Since(start)
+			all += commit
+			if cmd.GetCommitRestore() == nil {
+				slowest = max(slowest, commit)
+			}
+		}
+		b.ReportMetric(float64(len(stream))/1e6, "MB")
+		b.ReportMetric(float64(slowest.Microseconds())/1000, "slowest-part-ms")
+		b.ReportMetric(float64(commit.Microseconds())/1000, "commit-ms")
+		b.ReportMetric(all.Seconds(), "all-s")
+	}
+}
+
 // BenchmarkApplyReport applies entries of one report each, on top of 10,000
 // trials; viewed takes a View before every entry, as a busy leader does.
 func BenchmarkApplyReport(b *testing.B) {

@@ -17,6 +17,9 @@ const (
 	maxEvents      = 4096      // of a command
 	maxMembers     = 1000
 	maxDrained     = 10_000
-	maxRuns        = 1000 // of a trial
-	maxLosses      = 20   // lost runs that fail a trial
+	maxRuns        = 1000      // of a trial
+	maxLosses      = 20        // lost runs that fail a trial
+	maxPart        = 256 << 10 // bytes of a part of a restore
+	maxStaged      = 2 << 30   // bytes of a restore
+	maxIndex       = 1 << 43   // from here on tokens are not exact in JSON's numbers
 )

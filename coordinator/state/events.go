@@ -33,8 +33,9 @@ func (m *Machine) recordEvents(now int64, c *logv1.RecordEvents, r *Result) {
 func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResult) {
 	refuse := func(why string) { a.Outcome, a.Message = refused, why }
 	s, ok := m.peek(e.GetSweepId())
-	if !ok {
+	if !ok { // made after the state that was restored
 		refuse("unknown sweep")
+		a.Verdict = verdictStop
 		return
 	}
 	if s.Overdue(now) {
@@ -44,6 +45,11 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 	t := s.Trial(e.GetTrial())
 	if t == nil {
 		refuse("unknown trial")
+		a.Verdict = verdictStop
+		return
+	}
+	if gone := e.GetCheckpointLost(); gone != nil {
+		m.checkpointLost(s, t, e.GetToken(), gone, a)
 		return
 	}
 	if t.Lease == nil || t.Lease.Token != e.GetToken() {
@@ -85,7 +91,7 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *atelierv1.EventResult) {
 	a.Outcome, a.Verdict, a.Message = fenced, verdictStop, "the lease is over"
 	run := t.run(e.GetToken())
-	if run == nil || t.Status == trialCancelled || run.Exit == atelierv1.ExitClass_EXIT_CLASS_LOST {
+	if run == nil || t.Status == trialCancelled || run.Exit == atelierv1.ExitClass_EXIT_CLASS_LOST || run.Exit == atelierv1.ExitClass_EXIT_CLASS_RESTORED {
 		return
 	}
 	known := false
@@ -326,6 +332,25 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 	m.note(Change{Kind: CheckpointRecorded, Sweep: s.ID, Trial: t.Number, Worker: c.Worker, Token: token})
 	m.keep(s, t, kept, false)
 	m.press(s)
+}
+
+// checkpointLost gives up a checkpoint whose file is gone, as who has it, or who
+// asked for it there, found out. It must be that very file: the statement may
+// come late.
+func (m *Machine) checkpointLost(s *Sweep, t *Trial, token uint64, gone *atelierv1.CheckpointLost, a *atelierv1.EventResult) {
+	at := slices.IndexFunc(t.Checkpoints, func(c Checkpoint) bool {
+		return c.Token == token && c.Epoch == gone.GetEpoch() && c.Location == gone.GetLocation()
+	})
+	if at < 0 {
+		a.Outcome = already
+		return
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	kept := append(make([]Checkpoint, 0, 1), t.Checkpoints[:at]...)
+	m.keep(s, t, append(kept, t.Checkpoints[at+1:]...), false)
+	s.ModifiedIndex = m.live.index
+	a.Outcome = recorded
 }
 
 // bestCheckpoint returns the place of the best by objective in rows, newest

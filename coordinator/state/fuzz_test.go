@@ -48,6 +48,46 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
+// FuzzStageRestore: a stream in parts is taken where it is taken in one piece, and
+// leaves a state that can be saved and read again.
+func FuzzStageRestore(f *testing.F) {
+	c := newChaos(2)
+	m := state.New()
+	for i := range uint64(60) {
+		v := m.View()
+		m.Apply(i+1, &logv1.Entry{Commands: []*logv1.Command{c.command(v), c.command(v), c.command(v)}})
+		if i%20 == 19 {
+			var b bytes.Buffer
+			m.View().WriteTo(&b)
+			f.Add(b.Bytes(), uint16(100*i))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte, part uint16) {
+		m := state.New()
+		before := m.View()
+		h := before.Hash()
+		index, ok := uint64(0), true
+		for _, cmd := range restoring("r", data, int(part)+1, 0) {
+			index++
+			r := m.Apply(index, &logv1.Entry{Commands: []*logv1.Command{cmd}})[0]
+			ok = ok && r.Err == nil
+		}
+		if ok && state.New().Restore(bytes.NewReader(data)) != nil {
+			t.Fatal("in parts it was taken, in one piece it is not")
+		}
+		if id, _ := m.View().Restored(); (id == "r") != ok {
+			t.Fatalf("restored is %q, the commands succeeded: %v", id, ok)
+		}
+		readAll(m.View())
+		if restored(t, m.View()).View().Hash() != m.View().Hash() {
+			t.Fatal("saved and restored, another hash")
+		}
+		if before.Hash() != h {
+			t.Fatal("a view changed")
+		}
+	})
+}
+
 func FuzzApply(f *testing.F) {
 	c := newChaos(1)
 	m := state.New()

@@ -48,17 +48,6 @@ func (v *View) remember(m Member) {
 	v.removed = append(slices.Clone(kept), removed{m.ID, m.FolderID})
 }
 
-// KeepIdentity makes the machine's state that of the cluster in which of is the
-// present state: its id, its members and who was removed. A snapshot that is
-// restored brings sweeps back, not memberships.
-func (m *Machine) KeepIdentity(of *View) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.published.Store(nil)
-	m.live.clusterID, m.live.former = of.clusterID, of.former
-	m.live.members, m.live.removed = of.members, of.removed
-}
-
 // Recover makes a new cluster of the state, with one member: every other is
 // taken off. It is not a command: the majority that would commit one is lost.
 func (m *Machine) Recover(clusterID string, only Member) error {

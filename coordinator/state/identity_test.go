@@ -64,21 +64,28 @@ func TestRecoverMakesANewCluster(t *testing.T) {
 	}
 }
 
-func TestKeepIdentity(t *testing.T) {
-	saved := state.New()
-	apply(saved, setMember("n1", "c-old", "f-old"))
-	present := state.New()
-	apply(present, setMember("n1", "c-1", "f-1"))
-	apply(present, setMember("n2", "", "f-2"))
-	apply(present, &logv1.Command{Op: &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: "n2"}}})
-	saved.KeepIdentity(present.View())
-	v := again(t, saved).View()
-	if v.ClusterID() != "c-1" || !slices.Equal(v.Members(), present.View().Members()) || !v.Removed("f-2") || v.Index() != 1 {
-		t.Errorf("cluster %s, members %v", v.ClusterID(), v.Members())
+// A restore brings sweeps back, not memberships.
+func TestARestoreKeepsWhoBelongs(t *testing.T) {
+	other := state.New()
+	apply(other, setMember("n1", "c-old", "f-old"))
+	apply(other, setMember("n7", "", "f-7"))
+	apply(other, &logv1.Command{Op: &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: "n7"}}})
+	m := state.New()
+	apply(m, setMember("n1", "c-1", "f-1"))
+	apply(m, setMember("n2", "", "f-2"))
+	apply(m, &logv1.Command{Op: &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: "n2"}}})
+	if err := m.Recover("c-2", m.View().Members()[0]); err != nil {
+		t.Fatal(err)
 	}
-	apply(saved, setMember("n3", "", "f-3"))
-	if len(present.View().Members()) != 1 {
-		t.Error("the two share what changes")
+	before := m.View()
+	for _, c := range restoring("r", saved(t, other.View()), 100, 0) {
+		if r := apply(m, c); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	v := again(t, m).View()
+	if v.ClusterID() != "c-2" || !slices.Equal(v.Members(), before.Members()) || !v.Removed("f-2") || v.Removed("f-7") || !slices.Equal(v.Former(), []string{"c-1"}) {
+		t.Errorf("cluster %s, members %v, former %v, removed f-2 %t, f-7 %t", v.ClusterID(), v.Members(), v.Former(), v.Removed("f-2"), v.Removed("f-7"))
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	logv1 "atelier/common/proto/log/v1"
 )
 
-// MaxCommands bounds an entry: a token is the entry's index times this, plus the
-// command's place in it. Commands beyond are refused.
+// MaxCommands bounds an entry: a token is the entry's index (plus an offset that
+// only a restore moves) times this, plus the command's place in it. Commands beyond are refused.
 const MaxCommands = 1024
 
 // Machine is the state machine. Apply and Restore are for one goroutine, the log
@@ -26,6 +26,7 @@ type Machine struct {
 	leases   map[leaseKey]leaseAt
 	requests map[string]string
 	interned map[string]string
+	staging  *staging // of live.staged
 
 	changes []Change // of the present command
 	rules   uint32   // of the present command
@@ -91,7 +92,7 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 		if i >= MaxCommands {
 			r.Err = invalid("command %d of entry %d: an entry holds at most %d", i, index, MaxCommands)
 		} else {
-			m.do(index<<10|uint64(i), c, r)
+			m.do((index+m.live.tokenOffset)<<10|uint64(i), c, r)
 		}
 		if r.Err != nil {
 			if r.Outcome == atelierv1.Outcome_OUTCOME_RECORDED {
@@ -157,6 +158,14 @@ func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 	case *logv1.Command_DropMember:
 		m.dropMember(op.DropMember, r)
 	case *logv1.Command_MarkHash, *logv1.Command_CompareHash: // about the state, no part of it
+	case *logv1.Command_BeginRestore:
+		m.beginRestore(op.BeginRestore, r)
+	case *logv1.Command_StageRestore:
+		m.stageRestore(op.StageRestore, r)
+	case *logv1.Command_CommitRestore:
+		m.commitRestore(now, op.CommitRestore, r)
+	case *logv1.Command_AbortRestore:
+		m.abortRestore(op.AbortRestore, r)
 	default:
 		r.Err = invalid("a command without an operation this version knows")
 	}

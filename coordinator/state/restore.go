@@ -28,83 +28,168 @@ func (m *Machine) Restore(r io.Reader) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.gen++ // what was loaded is stamped 1: it is copied before it changes
-	m.live, m.leases, m.requests, m.interned = fresh.live, fresh.leases, fresh.requests, fresh.interned
+	m.live, m.leases, m.requests, m.interned, m.staging = fresh.live, fresh.leases, fresh.requests, fresh.interned, fresh.staging
 	m.shared = false
 	m.published.Store(nil)
 	return nil
 }
 
 type recordReader struct {
-	r       *bufio.Reader
-	body    bytes.Buffer
-	records int64
-	record  logv1.Record
+	r      *bufio.Reader
+	body   bytes.Buffer
+	record logv1.Record
 }
 
-// next reads one record, which is good until the next call.
-func (rr *recordReader) next() error {
+// next reads record n, which is good until the next call.
+func (rr *recordReader) next(n int64) error {
 	size, err := binary.ReadUvarint(rr.r)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("it ends after %d records, without a footer: it was cut short", rr.records)
+			err = fmt.Errorf("it ends after %d records, without a footer: it was cut short", n)
 		}
 		return err
 	}
 	if size > maxRecord {
-		return fmt.Errorf("record %d claims %d bytes, more than %d: it is damaged or no snapshot", rr.records, size, maxRecord)
+		return tooLong(n, size)
 	}
 	rr.body.Reset()
-	if n, err := io.CopyN(&rr.body, rr.r, int64(size)); err != nil {
-		return fmt.Errorf("record %d has %d of %d bytes: it was cut short", rr.records, n, size)
+	if got, err := io.CopyN(&rr.body, rr.r, int64(size)); err != nil {
+		return fmt.Errorf("record %d has %d of %d bytes: it was cut short", n, got, size)
 	}
 	proto.Reset(&rr.record)
 	if err := proto.Unmarshal(rr.body.Bytes(), &rr.record); err != nil {
-		return fmt.Errorf("record %d: %w", rr.records, err)
+		return fmt.Errorf("record %d: %w", n, err)
 	}
-	rr.records++
 	return nil
 }
 
+func tooLong(n int64, size uint64) error {
+	return fmt.Errorf("record %d claims %d bytes, more than %d: it is damaged or no snapshot", n, size, maxRecord)
+}
+
+var errBehindFooter = errors.New("there is something behind the footer")
+
 func (m *Machine) load(r io.Reader) error {
 	rr := &recordReader{r: bufio.NewReaderSize(r, 1<<16)}
-	if err := rr.next(); err != nil {
-		return err
-	}
-	header := rr.record.GetHeader()
-	switch {
-	case header == nil:
-		return errors.New("it does not begin with a header: no snapshot of Atelier")
-	case header.GetVersion() != snapshotVersion:
-		return fmt.Errorf("version %d: this program reads version %d", header.GetVersion(), snapshotVersion)
-	}
-	if err := m.loadHeader(header); err != nil {
-		return err
-	}
-	for {
-		if err := rr.next(); err != nil {
+	l := loader{m: m}
+	for !l.ended {
+		if err := rr.next(l.records); err != nil {
 			return err
 		}
-		switch record := rr.record.GetRecord().(type) {
-		case *logv1.Record_Sweep:
-			if err := m.loadSweep(rr, record.Sweep); err != nil {
-				return err
-			}
-		case *logv1.Record_Footer:
-			if record.Footer.GetRecords() != rr.records-1 {
-				return fmt.Errorf("the footer counts %d records, there are %d", record.Footer.GetRecords(), rr.records-1)
-			}
-			if _, err := rr.r.ReadByte(); err != io.EOF {
-				return errors.New("there is something behind the footer")
-			}
-			return nil
-		default:
-			return fmt.Errorf("record %d is neither a sweep nor the footer", rr.records-1)
+		if err := l.take(&rr.record); err != nil {
+			return err
 		}
 	}
+	if _, err := rr.r.ReadByte(); err != io.EOF {
+		return errBehindFooter
+	}
+	return nil
+}
+
+// loader takes the records of a stream one after another into an empty machine.
+type loader struct {
+	m       *Machine
+	records int64
+	ended   bool   // the footer came
+	newest  uint64 // token of all runs
+
+	sweep *Sweep // whose trials are to come next, nil for none
+	next  int64
+	last  int64
+	parts int64 // of a staged restore, to come
+}
+
+// take takes one record. After an error the machine is of no use.
+func (l *loader) take(r *logv1.Record) error {
+	l.records++
+	if l.records == 1 {
+		header := r.GetHeader()
+		switch {
+		case header == nil:
+			return errors.New("it does not begin with a header: no snapshot of Atelier")
+		case header.GetVersion() != snapshotVersion:
+			return fmt.Errorf("version %d: this program reads version %d", header.GetVersion(), snapshotVersion)
+		}
+		return l.m.loadHeader(header)
+	}
+	if l.sweep != nil {
+		return l.trial(r.GetTrial())
+	}
+	if l.parts > 0 {
+		return l.part(r.GetPart())
+	}
+	switch record := r.GetRecord().(type) {
+	case *logv1.Record_Sweep:
+		s, err := l.m.loadSweep(record.Sweep)
+		if err != nil {
+			return err
+		}
+		l.sweep, l.next, l.last = s, 1, record.Sweep.GetTrials()
+		return l.sweepDone()
+	case *logv1.Record_Staged:
+		if err := validBegin(record.Staged.GetBegin()); err != nil || l.m.live.staged != nil || record.Staged.GetParts() < 0 {
+			return fmt.Errorf("record %d: a staged restore of %d parts: %v", l.records-1, record.Staged.GetParts(), err)
+		}
+		l.m.live.staged = &staged{begin: proto.CloneOf(record.Staged.GetBegin())}
+		l.m.staging = newStaging()
+		l.parts = record.Staged.GetParts()
+		return nil
+	case *logv1.Record_Footer:
+		if record.Footer.GetRecords() != l.records-1 {
+			return fmt.Errorf("the footer counts %d records, there are %d", record.Footer.GetRecords(), l.records-1)
+		}
+		l.ended = true
+		return nil
+	}
+	return fmt.Errorf("record %d is neither a sweep nor the footer", l.records-1)
+}
+
+func (l *loader) trial(t *logv1.TrialRecord) error {
+	s := l.sweep
+	if t == nil || t.GetNumber() != l.next {
+		return fmt.Errorf("sweep %s: record %d is not its trial %d", s.ID, l.records-1, l.next)
+	}
+	if err := l.m.loadTrial(s, t); err != nil {
+		return fmt.Errorf("sweep %s: trial %d: %w", s.ID, l.next, err)
+	}
+	for _, run := range t.GetRuns() {
+		l.newest = max(l.newest, run.GetToken())
+	}
+	l.next++
+	return l.sweepDone()
+}
+
+// sweepDone ends a sweep once its last trial came.
+func (l *loader) sweepDone() error {
+	s := l.sweep
+	if l.next <= l.last {
+		return nil
+	}
+	l.sweep = nil
+	if s.Findings == 0 {
+		l.m.numberFindings(s)
+	}
+	if s.Ended() && s.Counts.Open() > 0 {
+		return fmt.Errorf("sweep %s: it has ended with %d trials open", s.ID, s.Counts.Open())
+	}
+	return nil
+}
+
+// part takes a part of what was staged: nothing that Apply would not have taken.
+func (l *loader) part(p *logv1.StagedPart) error {
+	if p == nil {
+		return fmt.Errorf("record %d is not a part of the staged restore, %d are missing", l.records-1, l.parts)
+	}
+	var r Result
+	g := l.m.live.staged
+	l.m.stageRestore(&logv1.StageRestore{Id: g.begin.GetId(), Offset: g.received, Data: p.GetData()}, &r)
+	l.parts--
+	return r.Err
 }
 
 func (m *Machine) loadHeader(h *logv1.Header) error {
 	m.live.index, m.live.clusterID = h.GetIndex(), h.GetClusterId()
+	m.live.tokenOffset, m.live.restoredID, m.live.restoredIndex = h.GetTokenOffset(), h.GetRestoredId(), h.GetRestoredIndex()
 	ids := make([]string, 0, len(h.GetMembers()))
 	for _, b := range h.GetMembers() {
 		ids = append(ids, b.GetId())
@@ -120,6 +205,8 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 		return fmt.Errorf("header: %d removed members and %d former clusters", len(m.live.removed), len(m.live.former))
 	case !sortedUnique(ids):
 		return errors.New("header: members are not in order")
+	case h.GetTokenOffset() > maxIndex || h.GetRestoredIndex() > h.GetIndex() || len(h.GetRestoredId()) > maxName:
+		return fmt.Errorf("header: tokens from %d on, restored at %d", h.GetTokenOffset(), h.GetRestoredIndex())
 	case !sortedUnique(m.live.drained):
 		return errors.New("header: drained workers are not in order")
 	case len(h.GetRequests()) != len(h.GetRequestResults()) || len(h.GetRequests()) > maxRequests:
@@ -139,13 +226,13 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 	return nil
 }
 
-func (m *Machine) loadSweep(rr *recordReader, r *logv1.SweepRecord) error {
+func (m *Machine) loadSweep(r *logv1.SweepRecord) (*Sweep, error) {
 	if err := validSweep(r.GetSpec()); err != nil {
-		return err
+		return nil, err
 	}
 	s := newSweep(r.GetSpec())
 	if _, twice := m.live.byID[s.ID]; twice {
-		return fmt.Errorf("sweep %s twice", s.ID)
+		return nil, fmt.Errorf("sweep %s twice", s.ID)
 	}
 	s.Status, s.Failure, s.Exhausted = r.GetStatus(), r.GetFailure(), r.GetExhausted()
 	s.CreatedMS, s.EndedMS, s.ModifiedIndex = r.GetCreatedMs(), r.GetEndedMs(), r.GetModifiedIndex()
@@ -158,44 +245,26 @@ func (m *Machine) loadSweep(rr *recordReader, r *logv1.SweepRecord) error {
 	trials := r.GetTrials()
 	switch {
 	case s.Status < sweepRunning || s.Status > sweepFailed:
-		return fmt.Errorf("sweep %s: status %d", s.ID, s.Status)
+		return nil, fmt.Errorf("sweep %s: status %d", s.ID, s.Status)
 	case len(s.metrics) > maxMetrics || !unique(s.metrics):
-		return fmt.Errorf("sweep %s: %d metrics, not all different or too many", s.ID, len(s.metrics))
+		return nil, fmt.Errorf("sweep %s: %d metrics, not all different or too many", s.ID, len(s.metrics))
 	case s.EnqueuedTaken < 0 || s.EnqueuedTaken > int64(len(s.Enqueued)) || s.SpentMS < 0 || s.Findings < 0:
-		return fmt.Errorf("sweep %s: %d of %d given points taken, %d ms spent, %d findings", s.ID, s.EnqueuedTaken, len(s.Enqueued), s.SpentMS, s.Findings)
+		return nil, fmt.Errorf("sweep %s: %d of %d given points taken, %d ms spent, %d findings", s.ID, s.EnqueuedTaken, len(s.Enqueued), s.SpentMS, s.Findings)
 	case trials < 0 || s.Budget > 0 && trials > s.Budget || trials > maxBudget:
-		return fmt.Errorf("sweep %s: %d trials of a budget of %d", s.ID, trials, s.Budget)
+		return nil, fmt.Errorf("sweep %s: %d trials of a budget of %d", s.ID, trials, s.Budget)
 	}
 	if err := s.requests.load(r.GetRequests(), r.GetRequestResults(), maxKinds*maxOfKind); err != nil {
-		return fmt.Errorf("sweep %s: %w", s.ID, err)
+		return nil, fmt.Errorf("sweep %s: %w", s.ID, err)
 	}
 	if s.CreateRequest, s.CreatedIndex = r.GetCreateRequest(), r.GetCreatedIndex(); s.CreateRequest != "" {
 		key := requestKey("create", s.CreateRequest)
 		if _, twice := m.requests[key]; twice || len(s.CreateRequest) > maxName {
-			return fmt.Errorf("sweep %s: request %.300q made another sweep, or is too long", s.ID, s.CreateRequest)
+			return nil, fmt.Errorf("sweep %s: request %.300q made another sweep, or is too long", s.ID, s.CreateRequest)
 		}
 		m.requests[key] = rememberedResult(s.CreatedIndex, s.ID)
 	}
 	m.addSweep(s)
-	for n := int64(1); n <= trials; n++ {
-		if err := rr.next(); err != nil {
-			return err
-		}
-		t := rr.record.GetTrial()
-		if t == nil || t.GetNumber() != n {
-			return fmt.Errorf("sweep %s: record %d is not its trial %d", s.ID, rr.records-1, n)
-		}
-		if err := m.loadTrial(s, t); err != nil {
-			return fmt.Errorf("sweep %s: trial %d: %w", s.ID, n, err)
-		}
-	}
-	if s.Findings == 0 {
-		m.numberFindings(s)
-	}
-	if s.Ended() && s.Counts.Open() > 0 {
-		return fmt.Errorf("sweep %s: it has ended with %d trials open", s.ID, s.Counts.Open())
-	}
-	return nil
+	return s, nil
 }
 
 // numberFindings gives the ended trials of a snapshot from before findings were

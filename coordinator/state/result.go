@@ -50,10 +50,11 @@ const (
 	MembersChanged                //
 	DrainChanged                  // Worker
 	TrialPaused                   // gave its slot back
+	Restored                      // the whole state is another: nothing remembered of the one before holds
 )
 
 var changeNames = [...]string{"?", "SweepCreated", "SweepChanged", "TrialsProposed", "LeaseGranted", "LeaseEnded", "ReportRecorded",
-	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused"}
+	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused", "Restored"}
 
 func (k ChangeKind) String() string {
 	if int(k) < len(changeNames) {

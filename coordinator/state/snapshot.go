@@ -13,8 +13,8 @@ import (
 )
 
 // The stream of a snapshot: a Header, then each sweep in order of creation, each
-// followed by its trials in order of number, then a Footer that counts what came
-// before it. Every Record goes behind its length, a varint.
+// followed by its trials in order of number, then what a restore under way has
+// staged, then a Footer that counts what came before it. Every Record goes behind its length, a varint.
 const (
 	snapshotVersion = SnapshotVersion
 	maxRecord       = 128 << 20 // bytes; no state that Apply lets come about needs more
@@ -40,7 +40,8 @@ func (v *View) Hash() [32]byte {
 func (v *View) WriteTo(w io.Writer) (int64, error) {
 	rw := recordWriter{w: w}
 	header := &logv1.Header{Version: snapshotVersion, Index: v.index, ClusterId: v.clusterID, Drained: v.drained,
-		Requests: v.requests.ids, RequestResults: v.requests.results}
+		Requests: v.requests.ids, RequestResults: v.requests.results,
+		TokenOffset: v.tokenOffset, RestoredId: v.restoredID, RestoredIndex: v.restoredIndex}
 	for _, b := range v.members {
 		header.Members = append(header.Members, &logv1.SetMember{Id: b.ID, RaftAddress: b.RaftAddress, ApiAddress: b.APIAddress, GossipAddress: b.GossipAddress, FolderId: b.FolderID})
 	}
@@ -58,6 +59,12 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		}
 		return rw.err == nil
 	})
+	if g := v.staged; g != nil {
+		rw.write(&logv1.Record{Record: &logv1.Record_Staged{Staged: &logv1.StagedRestore{Begin: g.begin, Parts: int64(len(g.parts))}}})
+		for _, part := range g.parts {
+			rw.write(&logv1.Record{Record: &logv1.Record_Part{Part: &logv1.StagedPart{Data: part}}})
+		}
+	}
 	rw.write(&logv1.Record{Record: &logv1.Record_Footer{Footer: &logv1.Footer{Records: rw.records}}})
 	return rw.bytes, rw.err
 }

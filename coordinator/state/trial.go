@@ -295,7 +295,7 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, lease *Lease, verdict 
 			return
 		}
 		again()
-	case atelierv1.ExitClass_EXIT_CLASS_RELEASED:
+	case atelierv1.ExitClass_EXIT_CLASS_RELEASED, atelierv1.ExitClass_EXIT_CLASS_RESTORED:
 		again()
 	case atelierv1.ExitClass_EXIT_CLASS_LOST:
 		t.LostRuns++

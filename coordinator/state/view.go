@@ -19,10 +19,36 @@ type View struct {
 	sweeps    vector[*Sweep]
 	byID      map[string]int // position in sweeps; copied before a change once a View has it
 	trials    int64
+
+	tokenOffset   uint64  // added to an index to make a token of it
+	staged        *staged // a restore under way, nil for none
+	restoredID    string  // of the last restore, "" before the first
+	restoredIndex uint64
 }
 
 // Index is the raft index of the last command applied.
 func (v *View) Index() uint64 { return v.index }
+
+// Restored returns the id and the index of the last restore; "" and 0 before the
+// first. What was remembered of a View with another index here holds no more:
+// sweeps and trials may be gone or be others.
+func (v *View) Restored() (id string, index uint64) { return v.restoredID, v.restoredIndex }
+
+// Staging returns the id of the restore that is under way; "" for none.
+func (v *View) Staging() string {
+	if v.staged == nil {
+		return ""
+	}
+	return v.staged.begin.GetId()
+}
+
+// Settled is the view without a restore that is under way, for a copy that is
+// to be restored elsewhere.
+func (v *View) Settled() *View {
+	c := *v
+	c.staged = nil
+	return &c
+}
 
 // ClusterID names the cluster; "" before the first member was set.
 func (v *View) ClusterID() string { return v.clusterID }

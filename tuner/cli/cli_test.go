@@ -292,31 +292,6 @@ func TestCheckpointPull(t *testing.T) {
 	}
 }
 
-func TestSnapshotAndRestore(t *testing.T) {
-	f := start(t)
-	dir := t.TempDir()
-	if r := run(t, dir, "cluster", "snapshot", "b.snap"); r.code != 0 || !strings.Contains(r.err, "300.0 KiB") {
-		t.Fatalf("%+v", r)
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "b.snap"))
-	if err != nil || len(b) != 300<<10 {
-		t.Fatal(err, len(b))
-	}
-	if r := run(t, dir, "cluster", "restore", "b.snap", "--yes"); r.code != 0 || !strings.Contains(r.err, "2 sweeps, 16 trials, at index 4800") {
-		t.Fatalf("%+v", r)
-	}
-	if !bytes.Equal(f.snapshot, b) {
-		t.Error("what arrived is not what was saved")
-	}
-	write(t, filepath.Join(dir, "bad.snap"), []byte("hello"))
-	if r := run(t, dir, "cluster", "restore", "bad.snap", "--yes"); r.code != 1 || !strings.Contains(r.err, "not a snapshot") {
-		t.Errorf("%+v", r)
-	}
-	if r := run(t, dir, "cluster", "snapshot", "-"); r.code != 0 || r.out != string(b) {
-		t.Errorf("to standard output: exit %d, %d bytes", r.code, len(r.out))
-	}
-}
-
 func TestDataPackAndInfo(t *testing.T) {
 	dir := t.TempDir()
 	for _, p := range []string{"a/1.png", "a/2.png", "b/1.png"} {

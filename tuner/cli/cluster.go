@@ -1,11 +1,7 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
@@ -21,10 +17,10 @@ func (e *Env) clusterCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "members", Usage: "list the coordinators", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterMembers}, 0, 0,
 			"atelier cluster members"),
 		verb(&ucli.Command{Name: "snapshot", Usage: "save the cluster's state to a file", ArgsUsage: "FILE",
-			Description: "FILE appears whole or not at all; - is standard output.", Action: e.saveSnapshot}, 1, 1,
+			Description: "FILE carries a SHA-256 and appears whole and checked or not at all; - is standard output.", Action: e.saveSnapshot}, 1, 1,
 			"atelier cluster snapshot backup.snap", "atelier cluster snapshot - | zstd > backup.zst"),
 		verb(&ucli.Command{Name: "restore", Usage: "replace the cluster's state by a snapshot", ArgsUsage: "FILE",
-			Description: "Everything the cluster knows now is lost; running trials are fenced.",
+			Description: "Everything the cluster knows now is lost, on every coordinator at once or not at all. The file is checked before anything is touched. All leases end: trials that ran wait again, and go on from a checkpoint that is there.",
 			Flags:       []ucli.Flag{&ucli.BoolFlag{Name: "yes", Usage: "yes, replace it"}}, Action: e.restoreSnapshot}, 1, 1,
 			"atelier cluster restore backup.snap --yes"),
 		verb(&ucli.Command{Name: "remove", Usage: "take a coordinator out of the cluster", ArgsUsage: "ID",
@@ -139,97 +135,6 @@ func (e *Env) clusterMembers(c *ucli.Context) error {
 	}
 	ms := membersOf(r.Msg.GetMembers(), r.Msg.GetLeaderId())
 	return e.print(c, ms, func() table { return memberTable(ms) })
-}
-
-func (e *Env) saveSnapshot(c *ucli.Context) error {
-	api, err := e.client(c)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	to := c.Args().First()
-	out := e.Out
-	var tmp *os.File
-	if to != "-" {
-		to = e.path(to)
-		if tmp, err = os.CreateTemp(filepath.Dir(to), ".snapshot-*"); err != nil {
-			return err
-		}
-		defer os.Remove(tmp.Name())
-		defer tmp.Close()
-		out = tmp
-	}
-	s, err := api.Cluster.SaveSnapshot(c.Context, connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	var n int64
-	for s.Receive() {
-		w, err := out.Write(s.Msg().GetData())
-		n += int64(w)
-		if err != nil {
-			return fmt.Errorf("write the snapshot: %w", err)
-		}
-	}
-	if err := s.Err(); err != nil {
-		return err
-	}
-	if tmp != nil {
-		if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
-			return fmt.Errorf("write the snapshot: %w", err)
-		}
-		if err := os.Rename(tmp.Name(), to); err != nil {
-			return err
-		}
-	}
-	e.say("snapshot of %s saved", bytesOf(n))
-	return nil
-}
-
-// snapshotChunk keeps messages well below what a server takes at once.
-const snapshotChunk = 256 << 10
-
-func (e *Env) restoreSnapshot(c *ucli.Context) error {
-	if !c.Bool("yes") {
-		return usage("cluster restore replaces all that the cluster knows; say --yes if that is meant")
-	}
-	in := e.In
-	if from := c.Args().First(); from != "-" {
-		f, err := os.Open(e.path(from))
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
-	}
-	api, err := e.client(c)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	s := api.Cluster.RestoreSnapshot(c.Context)
-	buf := make([]byte, snapshotChunk)
-	for {
-		n, err := io.ReadFull(in, buf)
-		if n > 0 {
-			if err := s.Send(&atelierv1.SnapshotChunk{Data: buf[:n]}); err != nil {
-				break // the answer says why
-			}
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read the snapshot: %w", err)
-		}
-	}
-	r, err := s.CloseAndReceive()
-	if err != nil {
-		return err
-	}
-	e.say("restored: %d sweeps, %d trials, at index %d", r.Msg.GetSweeps(), r.Msg.GetTrials(), r.Msg.GetIndex())
-	return nil
 }
 
 func (e *Env) removeMember(c *ucli.Context) error {

@@ -17,6 +17,7 @@ import (
 
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/common/snapshot"
 	"atelier/tuner/cli"
 
 	"connectrpc.com/connect"
@@ -38,9 +39,14 @@ type fake struct {
 	err      error // answers every call of SweepService
 	requests []any // writes that arrived
 	ids      map[string]bool
-	snapshot []byte
-	waits    []*v1.Sweep // what WaitSweep answers, one after another; the last one stays
-	files    string      // address of the file server
+	snapshot *snapshot.Info // that was restored
+
+	cutSave      int         // bytes that are missing at the end of what is saved
+	restoreID    string      // of the last one
+	restoreError error       // its answer
+	tookPlace    bool        // whether it did
+	waits        []*v1.Sweep // what WaitSweep answers, one after another; the last one stays
+	files        string      // address of the file server
 }
 
 const params7 = `{"lr":0.0031622776601683794,"batch_size":32,"optimizer":"sgd","momentum":0.9}`
@@ -327,29 +333,61 @@ func (f *fake) TransferLeadership(_ context.Context, r *connect.Request[v1.Trans
 }
 
 func (f *fake) SaveSnapshot(_ context.Context, _ *connect.Request[v1.SaveSnapshotRequest], s *connect.ServerStream[v1.SnapshotChunk]) error {
-	for i := range 3 {
-		if err := s.Send(&v1.SnapshotChunk{Data: bytes.Repeat([]byte{byte('a' + i)}, 100<<10)}); err != nil {
+	var b bytes.Buffer
+	w, err := snapshot.NewWriter(&b, 1_700_000_000_000)
+	if err != nil {
+		return err
+	}
+	w.Write(bytes.Repeat([]byte("a"), 300<<10))
+	w.Close()
+	f.mu.Lock()
+	cut := f.cutSave
+	f.mu.Unlock()
+	for data := b.Bytes()[:b.Len()-cut]; len(data) > 0; {
+		n := min(len(data), 100<<10)
+		if err := s.Send(&v1.SnapshotChunk{Data: data[:n]}); err != nil {
 			return err
 		}
+		data = data[n:]
 	}
 	return nil
 }
 
 func (f *fake) RestoreSnapshot(_ context.Context, s *connect.ClientStream[v1.SnapshotChunk]) (*connect.Response[v1.RestoreSnapshotResponse], error) {
 	var b bytes.Buffer
+	id := ""
 	for s.Receive() {
+		if s.Msg().Inquire {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			switch {
+			case f.restoreID != s.Msg().RestoreId || f.restoreID == "":
+				return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("asked for another restore"))
+			case !f.tookPlace:
+				return nil, connect.NewError(connect.CodeAborted, errors.New("the restore did not take place"))
+			}
+			return ok(&v1.RestoreSnapshotResponse{Index: 4900, Sweeps: 2, Trials: 16}, nil)
+		}
+		if s.Msg().RestoreId != "" {
+			id = s.Msg().RestoreId
+		}
 		b.Write(s.Msg().Data)
 	}
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	if !bytes.HasPrefix(b.Bytes(), []byte("aaa")) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.restoreID = id
+	if f.restoreError != nil {
+		return nil, f.restoreError
+	}
+	info, err := snapshot.Copy(io.Discard, &b)
+	if err != nil || !info.Checked && info.Bytes < 10 {
 		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("not a snapshot"))
 	}
-	f.mu.Lock()
-	f.snapshot = b.Bytes()
-	f.mu.Unlock()
-	return ok(&v1.RestoreSnapshotResponse{Index: 4800, Sweeps: 2, Trials: 16}, nil)
+	f.snapshot = &info
+	return ok(&v1.RestoreSnapshotResponse{Index: 4800, Sweeps: 2, Trials: 16, LeasesEnded: 3, NoChecksum: !info.Checked, TakenMs: info.TakenMS}, nil)
 }
 
 // start serves the fake and points ATELIER_ADDR at it.

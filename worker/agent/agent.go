@@ -88,6 +88,7 @@ type Agent struct {
 	starts      *starts
 
 	kick     chan struct{} // heartbeat soon
+	audit    chan struct{} // look soon which files the index names
 	ttl      atomic.Int64  // nanoseconds
 	told     atomic.Bool   // the coordinators want no new work here
 	draining atomic.Bool
@@ -122,7 +123,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: incarnation: %w", err)
 	}
 	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{}, starts: newStarts(),
-		kick: make(chan struct{}, 1), drain: make(chan struct{}), known: make(chan struct{}), out: make(chan struct{})}
+		kick: make(chan struct{}, 1), audit: make(chan struct{}, 1), drain: make(chan struct{}), known: make(chan struct{}), out: make(chan struct{})}
 	for _, t := range cfg.Trainers {
 		if _, twice := a.trainers[t.Name]; twice {
 			return nil, fmt.Errorf("agent: trainer %q is named twice", t.Name)

@@ -93,6 +93,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	}
 	for _, h := range live {
 		if slices.ContainsFunc(m.Lost, func(l *atelierv1.LeaseRef) bool { return l.Token == h.lease.Token }) {
+			a.auditSoon()
 			if h.lose("the coordinators hold the lease for lost", false) {
 				a.log.Warn("lease lost", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
 			}

@@ -160,3 +160,39 @@ func TestGivenUpFilesGoAndOriginsStay(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A row of the index whose file this worker is to have and has no more is given
+// up by its word; one of another worker is not its business.
+func TestTheIndexIsToldOfGoneFiles(t *testing.T) {
+	st, err := store.Open(store.Config{Worker: "w1", Root: t.TempDir(), Cache: t.TempDir()}, "127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	dir, err := st.RunDir("s-a", 1, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "there")
+	os.WriteFile(file, []byte("x"), 0o644)
+	there, err := st.Location(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := func(worker string, epoch int32, location string) *atelierv1.Checkpoint {
+		return &atelierv1.Checkpoint{SweepId: "s-a", Trial: 1, Epoch: epoch, Token: 7, Location: location, Worker: worker}
+	}
+	x := &index{rows: []*atelierv1.Checkpoint{row("w1", 1, there+"-gone"), row("w1", 2, there), row("w2", 3, there+"-gone")}}
+	a := &Agent{cfg: Config{Name: "w1", Store: st, Index: x}, log: slog.New(slog.DiscardHandler), held: &holdings{byToken: map[uint64]*holding{}},
+		relay: newRelay(nil, "w1", "i", 1<<20, slog.New(slog.DiscardHandler))}
+	if _, err := a.removeLeftovers(t.Context(), leftover); err != nil {
+		t.Fatal(err)
+	}
+	if len(a.relay.items) != 1 {
+		t.Fatalf("%d events", len(a.relay.items))
+	}
+	e := a.relay.items[0].event
+	if gone := e.GetCheckpointLost(); gone == nil || gone.Epoch != 1 || gone.Location != there+"-gone" || gone.Worker != "w1" || e.Token != 7 || e.SweepId != "s-a" || e.Trial != 1 {
+		t.Errorf("%v", e)
+	}
+}

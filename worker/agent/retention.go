@@ -104,13 +104,43 @@ const (
 	sweepEvery = 5 * time.Minute
 	logAge     = 14 * 24 * time.Hour
 	leftover   = 10 * time.Minute // files younger than this may be on their way into the index
+	auditAfter = 2 * time.Second  // a lease was lost, so the index may be another: time for the others to end
 )
+
+// auditSoon has the index looked at before the five minutes are over.
+func (a *Agent) auditSoon() {
+	select {
+	case a.audit <- struct{}{}:
+	default:
+	}
+}
+
+// tellGone lets the index give up a checkpoint whose file is gone. Needs no lease.
+func (a *Agent) tellGone(c *atelierv1.Checkpoint) {
+	a.relay.push(&atelierv1.RunEvent{SweepId: c.SweepId, Trial: c.Trial, Token: c.Token, Event: &atelierv1.RunEvent_CheckpointLost{
+		CheckpointLost: &atelierv1.CheckpointLost{Epoch: c.Epoch, Location: c.Location, Worker: a.cfg.Name},
+	}}, nil, func(res *atelierv1.EventResult) {
+		a.log.Info("told the index that a checkpoint's file is gone", "sweep", c.SweepId, "trial", c.Trial, "epoch", c.Epoch, "location", c.Location, "outcome", res.Outcome)
+	})
+}
 
 // sweepLeftovers deletes checkpoint files the index does not name: of runs that
 // were fenced or killed, of trials that went on elsewhere. When the
-// coordinators do not know the sweep, or do not answer, nothing goes.
+// coordinators do not know the sweep, or do not answer, nothing goes. Where the
+// index names a file that this worker is to have and has no more, it is told.
 func (a *Agent) sweepLeftovers(ctx context.Context) {
-	for sleep(ctx, sweepEvery) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-a.audit:
+			if !sleep(ctx, auditAfter) {
+				return
+			}
+		}
 		removeOldLogs(a.cfg.LogDir, time.Now().Add(-logAge))
 		if n, err := a.removeLeftovers(ctx, leftover); err != nil {
 			a.log.Warn("leftover checkpoints were not swept", "error", err)
@@ -177,6 +207,9 @@ func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, er
 		locations := map[int64][]string{}
 		for _, c := range resp.Msg.Checkpoints {
 			locations[c.Trial] = append(locations[c.Trial], c.Location)
+			if a.cfg.Store.Gone(c) {
+				a.tellGone(c)
+			}
 		}
 		for _, t := range trials {
 			if a.held.of(sweep, t) {

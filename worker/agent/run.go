@@ -20,6 +20,7 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
 	"atelier/worker/runner"
+	"atelier/worker/store"
 )
 
 // outcome of carrying out a lease, for the slot.
@@ -237,6 +238,9 @@ func (r *run) prepare(ctx context.Context) (job trainerproto.Job, copied string,
 			return job, "", ctx.Err()
 		}
 		a.log.Warn("a checkpoint cannot be used; trying an older one or from scratch", "sweep", l.SweepId, "trial", l.Trial, "error", err)
+		if errors.Is(err, store.ErrGone) {
+			a.tellGone(c)
+		}
 	}
 	return job, "", nil
 }
@@ -256,7 +260,11 @@ func (a *Agent) model(ctx context.Context, k *inference.Stored) (file string, er
 	if err == nil {
 		for _, c := range resp.Msg.Checkpoints {
 			if int(c.Epoch) == k.Epoch {
-				return a.cfg.Store.Fetch(ctx, c)
+				file, err := a.cfg.Store.Fetch(ctx, c)
+				if errors.Is(err, store.ErrGone) {
+					a.tellGone(c)
+				}
+				return file, err
 			}
 		}
 	}
@@ -341,6 +349,7 @@ func (r *run) push(e *atelierv1.RunEvent, then func(atelierv1.Outcome)) {
 func (a *Agent) answered(h *holding, res *atelierv1.EventResult) {
 	switch res.Outcome {
 	case atelierv1.Outcome_OUTCOME_FENCED:
+		a.auditSoon()
 		if h.lose("the coordinators refused its token", false) {
 			a.log.Warn("run fenced off", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
 		}

@@ -12,7 +12,13 @@ import (
 // Only plain files inside the root are given out: no listing, no hidden or
 // temporary file, no link that leads out. At most limit requests are answered at
 // a time; the others are told to come back.
-func (s *Store) Handler(limit int) http.Handler { return s.noting(ServeRoot(s.root, URLPath, limit)) }
+func (s *Store) Handler(limit int) http.Handler {
+	files := s.noting(ServeRoot(s.root, URLPath, limit))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(workerHeader, s.cfg.Worker)
+		files.ServeHTTP(w, r)
+	})
+}
 
 // ServeRoot serves the plain files of a folder under a URL prefix, as Handler does.
 func ServeRoot(root *os.Root, prefix string, limit int) http.Handler {

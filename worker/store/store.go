@@ -39,8 +39,18 @@ const sharedPrefix = "shared:"
 // URLPath is where Handler serves checkpoints.
 const URLPath = "/checkpoints/"
 
+// workerHeader says whose file server answers: only from the worker that the
+// index names does "no such file" mean that the file is gone. Its address may have
+// become another's.
+const workerHeader = "Atelier-Worker"
+
+// ErrGone is in the error of Fetch for a file that is no longer there, for
+// nobody: the index need not name it.
+var ErrGone = errors.New("the file is gone")
+
 // Config of a Store.
 type Config struct {
+	Worker string // its name
 	Root   string // folder of this worker's checkpoints, or the shared one
 	Shared bool   // Root is the folder all workers share
 	Cache  string // fetched copies go below this folder
@@ -218,6 +228,9 @@ func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, err
 				return file, nil
 			}
 		}
+		if s.gone(c, rel, err) {
+			return "", fmt.Errorf("checkpoint of epoch %d: %s: %w", c.Epoch, file, ErrGone)
+		}
 		if s.cfg.Shared || strings.HasPrefix(c.Location, s.base+"/") {
 			return "", fmt.Errorf("checkpoint of epoch %d: %s: %w", c.Epoch, file, err)
 		}
@@ -226,6 +239,31 @@ func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, err
 		return "", fmt.Errorf("checkpoint of epoch %d is at %s, which this worker cannot reach; give it the same --shared folder as the others", c.Epoch, c.Location)
 	}
 	return s.download(ctx, c)
+}
+
+// gone reports whether an error to open a file here means that nobody has it: it
+// is this worker's own, or lies in the shared folder. Of that the trial's folder
+// must be there, lest one that is not mounted be taken for an empty one.
+func (s *Store) gone(c *atelierv1.Checkpoint, rel string, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if !s.cfg.Shared {
+		return c.Worker != "" && c.Worker == s.cfg.Worker
+	}
+	_, missing := s.root.Stat(filepath.Dir(filepath.Dir(rel)))
+	return missing == nil
+}
+
+// Gone reports whether a checkpoint that this worker is to have is not here any
+// more.
+func (s *Store) Gone(c *atelierv1.Checkpoint) bool {
+	rel := s.local(c.Location)
+	if rel == "" || c.Worker != s.cfg.Worker {
+		return false
+	}
+	_, err := s.root.Stat(rel)
+	return s.gone(c, rel, err)
 }
 
 func verify(r io.Reader, c *atelierv1.Checkpoint) error {
@@ -274,6 +312,9 @@ func (s *Store) download(ctx context.Context, c *atelierv1.Checkpoint) (_ string
 		return "", err
 	}
 	defer resp.Body.Close()
+	if name := resp.Header.Get(workerHeader); resp.StatusCode == http.StatusNotFound && name != "" && name == c.Worker {
+		return "", fmt.Errorf("worker %s has it no more: %w", name, ErrGone)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("answer %s", resp.Status)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -49,47 +50,10 @@ func (a *Assigner) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (
 
 // await puts a waiter into the queue and waits for its lease.
 func (a *Assigner) await(ctx context.Context, w *waiter, wait time.Duration) (*atelierv1.Lease, error) {
-	key := w.request
-	w.answer = make(chan struct{})
-
-	a.mu.Lock()
-	t := a.term
-	if t == nil {
-		a.mu.Unlock()
-		return nil, ErrNotLeading
+	t, w, held, err := a.enqueue(w)
+	if held != nil || err != nil {
+		return held, err
 	}
-	if k := t.workers[w.worker]; k != nil && k.superseded[w.incarnation] {
-		a.mu.Unlock()
-		return nil, fmt.Errorf("%w: worker %s was started again since", state.ErrConflict, w.worker)
-	}
-	if a.foreign(t, w) {
-		a.mu.Unlock()
-		return nil, fmt.Errorf("%w: the name %s is held by another worker", state.ErrConflict, w.worker)
-	}
-	if l := t.requests[key]; l != nil {
-		view := a.cfg.View()
-		if m := a.message(view, l.sweep, l.trial, l.token); m != nil {
-			l.deadline = a.cfg.Now().Add(l.term)
-			a.mu.Unlock()
-			return m, nil
-		}
-		t.drop(l.token)
-	}
-	if under := t.promised[key]; under != nil {
-		w = under
-	} else {
-		// The same request may still wait on a connection that broke unnoticed.
-		for i, old := range t.waiters {
-			if old.request == key {
-				t.waiters = slices.Delete(t.waiters, i, i+1)
-				old.done(nil, nil)
-				break
-			}
-		}
-		t.waiters = append(t.waiters, w)
-		a.match(t)
-	}
-	a.mu.Unlock()
 
 	timer := time.NewTimer(min(wait, maxWait))
 	defer timer.Stop()
@@ -115,6 +79,47 @@ func (a *Assigner) await(ctx context.Context, w *waiter, wait time.Duration) (*a
 	case <-t.ctx.Done():
 		return nil, ErrNotLeading
 	}
+}
+
+// enqueue puts a waiter into the queue, unless its request holds a lease already;
+// where a grant to the same request is under way, that one's waiter is returned.
+func (a *Assigner) enqueue(w *waiter) (t *term, waits *waiter, held *atelierv1.Lease, err error) {
+	key := w.request
+	w.answer = make(chan struct{})
+	a.mu.Lock()
+	defer a.mu.Unlock() // after a panic too, from which the server goes on
+	t = a.term
+	if t == nil {
+		return nil, nil, nil, ErrNotLeading
+	}
+	if k := t.workers[w.worker]; k != nil && k.superseded[w.incarnation] {
+		return nil, nil, nil, fmt.Errorf("%w: worker %s was started again since", state.ErrConflict, w.worker)
+	}
+	if a.foreign(t, w) {
+		return nil, nil, nil, fmt.Errorf("%w: the name %s is held by another worker", state.ErrConflict, w.worker)
+	}
+	if l := t.requests[key]; l != nil {
+		view := a.cfg.View()
+		if m := a.message(view, l.sweep, l.trial, l.token); m != nil {
+			l.deadline = a.cfg.Now().Add(l.term)
+			return t, w, m, nil
+		}
+		t.drop(l.token)
+	}
+	if under := t.promised[key]; under != nil {
+		return t, under, nil, nil
+	}
+	// The same request may still wait on a connection that broke unnoticed.
+	for i, old := range t.waiters {
+		if old.request == key {
+			t.waiters = slices.Delete(t.waiters, i, i+1)
+			old.done(nil, nil)
+			break
+		}
+	}
+	t.waiters = append(t.waiters, w)
+	a.match(t)
+	return t, w, nil, nil
 }
 
 // forget takes a waiter out of the queue; false if it no longer stands there,
@@ -305,6 +310,11 @@ func (a *Assigner) grant(t *term, view *state.View, w *waiter, s *state.Sweep, t
 
 		a.mu.Lock()
 		defer a.mu.Unlock()
+		defer func() {
+			if fault := recover(); fault != nil {
+				a.cfg.Logger.Error("panic after a grant", "sweep", k.sweep, "trial", k.trial, "panic", fault, "stack", string(debug.Stack()))
+			}
+		}()
 		delete(t.granting, k)
 		delete(t.promised, w.request)
 		if err == nil {

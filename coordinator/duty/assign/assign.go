@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -187,6 +188,10 @@ func (a *Assigner) Resync() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if t := a.term; t != nil {
+		// Which files nobody needs, which worker refused what: of a state that may be
+		// gone. A file that was to be deleted may be needed again.
+		t.faults, t.refusals = map[trialKey]time.Time{}, map[refusalKey]refusal{}
+		t.dropped, t.told = map[string][]string{}, map[string]int{}
 		a.adopt(t)
 		a.match(t)
 	}
@@ -265,47 +270,57 @@ func (a *Assigner) watch(t *term) {
 			return
 		case <-ticker.C:
 		}
-		a.mu.Lock()
 		now := a.cfg.Now()
-		// A process that stood still (stopped, swapped, a slow machine) has heard
-		// nobody in that time: it is not the workers that were silent.
-		if gap := now.Sub(last); gap > 10*a.tick {
-			for _, l := range t.leases {
-				l.deadline = l.deadline.Add(gap)
-			}
-			for _, w := range t.workers {
-				w.seen = w.seen.Add(gap)
-			}
-			for k, since := range t.claims {
-				t.claims[k] = since.Add(gap)
-			}
-			t.began = t.began.Add(gap)
-		}
+		a.look(t, now, now.Sub(last))
 		last = now
+	}
+}
+
+// look ends what ran out by now; gap is the time since the last look.
+func (a *Assigner) look(t *term, now time.Time, gap time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer func() { // whatever one sweep brings about, the leases of the others are looked after
+		if fault := recover(); fault != nil {
+			a.cfg.Logger.Error("panic in the look at leases", "panic", fault, "stack", string(debug.Stack()))
+		}
+	}()
+	// A process that stood still (stopped, swapped, a slow machine) has heard
+	// nobody in that time: it is not the workers that were silent.
+	if gap > 10*a.tick {
 		for _, l := range t.leases {
-			if !l.ending && now.After(l.deadline) {
-				a.end(t, l, fmt.Sprintf("nothing was heard of it for %v", l.term))
-			}
+			l.deadline = l.deadline.Add(gap)
 		}
-		for name, w := range t.workers {
-			if now.Sub(w.seen) > forgetAfter {
-				delete(t.workers, name)
-			}
-		}
-		for k, since := range t.faults {
-			if now.Sub(since) > 10*otherSlotFor {
-				delete(t.faults, k)
-			}
+		for _, w := range t.workers {
+			w.seen = w.seen.Add(gap)
 		}
 		for k, since := range t.claims {
-			if now.Sub(since) > forgetAfter {
-				delete(t.claims, k)
-			}
+			t.claims[k] = since.Add(gap)
 		}
-		if len(t.faults)+len(t.refusals) > 0 {
-			a.match(t)
+		t.began = t.began.Add(gap)
+	}
+	for _, l := range t.leases {
+		if !l.ending && now.After(l.deadline) {
+			a.end(t, l, fmt.Sprintf("nothing was heard of it for %v", l.term))
 		}
-		a.mu.Unlock()
+	}
+	for name, w := range t.workers {
+		if now.Sub(w.seen) > forgetAfter {
+			delete(t.workers, name)
+		}
+	}
+	for k, since := range t.faults {
+		if now.Sub(since) > 10*otherSlotFor {
+			delete(t.faults, k)
+		}
+	}
+	for k, since := range t.claims {
+		if now.Sub(since) > forgetAfter {
+			delete(t.claims, k)
+		}
+	}
+	if len(t.faults)+len(t.refusals) > 0 {
+		a.match(t)
 	}
 }
 

@@ -3,19 +3,44 @@
 // there is nothing left to do.
 //
 // Duties say what is done for a sweep and when one calls for it. The package
-// refuses to know either, and keeps nothing over a change of leader.
+// refuses to know either, and keeps nothing over a change of leader, nor over a
+// restore of the state: an attendant looks at the state through its seat, which
+// shows it no other past than the one it began in. A panic of an attendant fails
+// its sweep, not the process.
 package attend
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
+	"time"
+
+	"atelier/coordinator/state"
 )
 
-// Group is a duty's attendants, one a sweep; T is what the duty makes of each, a
+// failPause is how long it takes until the end of a sweep whose attendant
+// panicked is tried to be written again.
+const failPause = 200 * time.Millisecond
+
+// Config says what a group is for; T is what the duty makes of each attendant, a
 // pointer of its own.
+type Config[T any] struct {
+	View func() *state.View
+	// Begin makes the attendant of a sweep, under the group's lock.
+	Begin func(*Seat) T
+	// Run is its goroutine's work, which ends once the seat is left, its context has
+	// ended or its seat shows no state any more.
+	Run func(T)
+	// Fail ends a sweep with a reason, through the log.
+	Fail   func(ctx context.Context, sweep, reason string) error
+	Logger *slog.Logger
+}
+
+// Group is a duty's attendants, one a sweep.
 type Group[T any] struct {
-	begin func(*Seat) T
-	run   func(T)
+	cfg Config[T]
 
 	mu   sync.Mutex
 	term *term[T] // nil while not leading
@@ -33,20 +58,32 @@ type place[T any] struct {
 	who  T
 }
 
-// New returns a group without a leadership. begin makes the attendant of a
-// sweep, under the group's lock; run is its goroutine's work, which ends once the
-// seat is left or its context has ended.
-func New[T any](begin func(*Seat) T, run func(T)) *Group[T] {
-	return &Group[T]{begin: begin, run: run}
-}
+// New returns a group without a leadership.
+func New[T any](cfg Config[T]) *Group[T] { return &Group[T]{cfg: cfg} }
 
 // Start begins a leadership; adopt calls for the sweeps that are there.
 func (g *Group[T]) Start(adopt func(Roll[T])) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.begin(adopt)
+}
+
+func (g *Group[T]) begin(adopt func(Roll[T])) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.term = &term[T]{ctx: ctx, cancel: cancel, seats: map[string]*place[T]{}}
 	adopt(Roll[T]{g, g.term})
+}
+
+// Restart has all attendants go and begins anew, as with a new leadership: what
+// they remember may be of no state there is. Nothing happens without a
+// leadership.
+func (g *Group[T]) Restart(adopt func(Roll[T])) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.term != nil {
+		g.term.cancel()
+		g.begin(adopt)
+	}
 }
 
 // Stop ends it. Who is deep in thought is not waited for: what comes of it then
@@ -106,12 +143,51 @@ func (r Roll[T]) Wake(sweep string) (who T, ok bool) {
 func (r Roll[T]) Call(sweep string) T {
 	if r.term.seats[sweep] == nil {
 		p := &place[T]{wake: make(chan struct{}, 1)}
-		p.who = r.group.begin(&Seat{Sweep: sweep, Context: r.term.ctx, Woken: p.wake, lock: &r.group.mu, leave: func() { delete(r.term.seats, sweep) }})
+		_, era := r.group.cfg.View().Restored()
+		seat := &Seat{Sweep: sweep, Context: r.term.ctx, Woken: p.wake, view: r.group.cfg.View, era: era, lock: &r.group.mu, leave: func() {
+			if r.term.seats[sweep] == p {
+				delete(r.term.seats, sweep)
+			}
+		}}
+		p.who = r.group.cfg.Begin(seat)
 		r.term.seats[sweep] = p
-		go r.group.run(p.who)
+		go r.group.attend(seat, p.who)
 	}
 	who, _ := r.Wake(sweep)
 	return who
+}
+
+// attend is the goroutine of one attendant.
+func (g *Group[T]) attend(seat *Seat, who T) {
+	defer func() {
+		fault := recover()
+		if fault == nil {
+			return
+		}
+		g.cfg.Logger.Error("panic in the work for a sweep: it fails", "sweep", seat.Sweep, "panic", fault, "stack", string(debug.Stack()))
+		g.giveUp(seat, fmt.Sprintf("a fault of the coordinator, please report it: panic: %v", fault))
+	}()
+	g.cfg.Run(who)
+}
+
+// giveUp fails the sweep of an attendant that panicked, and frees its seat only
+// then: the next one would meet the same.
+func (g *Group[T]) giveUp(seat *Seat, reason string) {
+	for {
+		if _, ok := seat.View(); !ok || seat.Context.Err() != nil {
+			return // what it met may be of a state that is gone
+		}
+		err := g.cfg.Fail(seat.Context, seat.Sweep, reason)
+		if err == nil {
+			seat.Locked(seat.leave)
+			return
+		}
+		g.cfg.Logger.Warn("failed sweep not recorded", "sweep", seat.Sweep, "error", err)
+		select {
+		case <-seat.Context.Done():
+		case <-time.After(failPause):
+		}
+	}
 }
 
 // Each calls f with every attendant, in no order.
@@ -127,8 +203,20 @@ type Seat struct {
 	Context context.Context // ends with the leadership
 	Woken   <-chan struct{} // holds a mark when there is something new
 
+	view  func() *state.View
+	era   uint64 // index of the restore after which it began
 	lock  *sync.Mutex
 	leave func()
+}
+
+// View returns the state. It is false once the state has been replaced by a
+// restored one: then nothing that the attendant remembers holds, and it goes.
+func (s *Seat) View() (*state.View, bool) {
+	v := s.view()
+	if _, era := v.Restored(); era != s.era {
+		return nil, false
+	}
+	return v, true
 }
 
 // Locked calls f under the group's lock.

@@ -1,12 +1,20 @@
 package attend_test
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/duty/attend"
+	"atelier/coordinator/state"
 )
 
 type clerk struct {
@@ -25,7 +33,9 @@ type office struct {
 
 func newOffice() *office {
 	o := &office{}
-	o.group = attend.New(func(s *attend.Seat) *clerk { o.begun.Add(1); return &clerk{Seat: s, work: o} }, (*clerk).run)
+	m := state.New()
+	o.group = attend.New(attend.Config[*clerk]{View: m.View, Run: (*clerk).run, Logger: slog.New(slog.DiscardHandler),
+		Begin: func(s *attend.Seat) *clerk { o.begun.Add(1); return &clerk{Seat: s, work: o} }})
 	return o
 }
 
@@ -118,4 +128,109 @@ func TestLeadershipsAreApart(t *testing.T) {
 	})
 	o.group.Stop()
 	o.group.Stop()
+}
+
+// replace puts a restored state, an empty one, in the place of the present one.
+func replace(t *testing.T, m *state.Machine) {
+	t.Helper()
+	var stream bytes.Buffer
+	if _, err := state.New().View().WriteTo(&stream); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(stream.Bytes())
+	for _, r := range m.Apply(m.View().Index()+1, &logv1.Entry{Commands: []*logv1.Command{
+		{Op: &logv1.Command_BeginRestore{BeginRestore: &logv1.BeginRestore{Id: "r", Bytes: int64(stream.Len()), Sha256: sum[:], Format: state.StreamFormat}}},
+		{Op: &logv1.Command_StageRestore{StageRestore: &logv1.StageRestore{Id: "r", Data: stream.Bytes()}}},
+		{Op: &logv1.Command_CommitRestore{CommitRestore: &logv1.CommitRestore{Id: "r"}}},
+	}}) {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+}
+
+// A seat shows no state but that of its own past: from the moment of a restore
+// on, before anybody is told, its attendant sees nothing. After Restart new ones
+// sit there.
+func TestARestoreEndsAttendants(t *testing.T) {
+	m := state.New()
+	var begun, gone atomic.Int64
+	g := attend.New(attend.Config[*attend.Seat]{View: m.View, Logger: slog.New(slog.DiscardHandler),
+		Begin: func(s *attend.Seat) *attend.Seat { begun.Add(1); return s },
+		Run: func(s *attend.Seat) {
+			for s.Context.Err() == nil {
+				if _, ok := s.View(); !ok {
+					gone.Add(1)
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}})
+	adopt := func(r attend.Roll[*attend.Seat]) { r.Call("s-a") }
+	g.Start(adopt)
+	defer g.Stop()
+	time.Sleep(5 * time.Millisecond)
+	if gone.Load() != 0 {
+		t.Fatal("a seat shows nothing though nothing was restored")
+	}
+	replace(t, m)
+	until(t, "an attendant goes on with a state that was replaced", func() bool { return gone.Load() == 1 })
+	g.Restart(adopt)
+	if begun.Load() != 2 {
+		t.Errorf("%d attendants began", begun.Load())
+	}
+	time.Sleep(5 * time.Millisecond)
+	if gone.Load() != 1 {
+		t.Error("the next attendant sees nothing")
+	}
+}
+
+// A panic ends the sweep it came from, with the reason, as soon as that can be
+// written; nobody sits there until then, and the others do not notice.
+func TestAPanicFailsItsSweep(t *testing.T) {
+	m := state.New()
+	var failed atomic.Pointer[string]
+	var refusals, worked, begun atomic.Int64
+	refusals.Store(2)
+	g := attend.New(attend.Config[*attend.Seat]{View: m.View, Logger: slog.New(slog.DiscardHandler),
+		Begin: func(s *attend.Seat) *attend.Seat { begun.Add(1); return s },
+		Run: func(s *attend.Seat) {
+			if s.Sweep == "s-bad" {
+				var nobody *state.Trial
+				_ = nobody.Status
+			}
+			for {
+				select {
+				case <-s.Woken:
+					worked.Add(1)
+				case <-s.Context.Done():
+					return
+				}
+			}
+		},
+		Fail: func(_ context.Context, sweep, reason string) error {
+			if refusals.Add(-1) >= 0 {
+				return errors.New("no leader")
+			}
+			what := sweep + ": " + reason
+			failed.Store(&what)
+			return nil
+		}})
+	g.Start(func(r attend.Roll[*attend.Seat]) { r.Call("s-bad"); r.Call("s-good") })
+	defer g.Stop()
+	g.Do(func(r attend.Roll[*attend.Seat]) { r.Call("s-bad") })
+	if begun.Load() != 2 {
+		t.Errorf("%d began: the next one would have met the same", begun.Load())
+	}
+	until(t, "the sweep does not fail", func() bool { return failed.Load() != nil })
+	if got := *failed.Load(); !strings.HasPrefix(got, "s-bad: ") || !strings.Contains(got, "nil pointer") {
+		t.Errorf("failed with %q", got)
+	}
+	until(t, "its seat stays taken", func() (free bool) {
+		g.Do(func(r attend.Roll[*attend.Seat]) { _, taken := r.Find("s-bad"); free = !taken })
+		return free
+	})
+	before := worked.Load()
+	g.Do(func(r attend.Roll[*attend.Seat]) { r.Wake("s-good") })
+	until(t, "the other sweep is not attended any more", func() bool { return worked.Load() > before })
 }

@@ -40,14 +40,18 @@ type court struct {
 	seen map[int64]*state.Trial // the open ones as they were put
 }
 
-// errClosed ends a court: nothing is to be judged in its sweep now.
-var errClosed = errors.New("the sweep is not judged now")
+var (
+	// errClosed ends a court: nothing is to be judged in its sweep now.
+	errClosed = errors.New("the sweep is not judged now")
+	// errReplaced ends one whose book is of a state that was replaced.
+	errReplaced = errors.New("the state was replaced by a restored one")
+)
 
 func (c *court) run() {
 	for {
 		again, err := c.look()
 		switch {
-		case c.Context.Err() != nil:
+		case c.Context.Err() != nil, errors.Is(err, errReplaced):
 			return
 		case errors.Is(err, errClosed):
 			if c.close() {
@@ -87,7 +91,10 @@ func (c *court) rest() {
 // look decides on the present state once. again says that decisions were made:
 // what they changed may call for more.
 func (c *court) look() (again bool, err error) {
-	view := c.cfg.View()
+	view, ok := c.View()
+	if !ok {
+		return false, errReplaced
+	}
 	s, ok := view.Sweep(c.Sweep)
 	if !ok || !judged(s) {
 		return false, errClosed
@@ -154,10 +161,11 @@ func (c *court) carryOut(s *state.Sweep, decisions []stop.Decision) (changed boo
 		var wait sync.WaitGroup
 		n := min(chunk, len(decisions))
 		for _, d := range decisions[:n] {
+			cmd := command(s, d) // here: a panic in it is the sweep's
 			wait.Add(1)
 			go func() {
 				defer wait.Done()
-				news, e := c.propose(command(s, d))
+				news, e := c.propose(cmd)
 				mu.Lock()
 				defer mu.Unlock()
 				changed = changed || news
@@ -187,9 +195,19 @@ func (c *court) propose(cmd *logv1.Command) (news bool, err error) {
 // fail ends a sweep whose rule cannot be read, which only another version's
 // spec can bring about.
 func (c *court) fail(reason error) error {
-	_, err := c.propose(&logv1.Command{Op: &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: c.Sweep, Reason: reason.Error()}}})
+	err := failSweep(c.Context, c.cfg, c.Sweep, reason.Error())
 	if err == nil {
 		err = errClosed
+	}
+	return err
+}
+
+func failSweep(ctx context.Context, cfg Config, sweep, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, logTimeout)
+	defer cancel()
+	res, err := cfg.Log.Propose(ctx, &logv1.Command{TimeMs: cfg.NowMS(), Op: &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: sweep, Reason: reason}}})
+	if err == nil && !errors.Is(res.Err, state.ErrConflict) { // it has ended otherwise
+		err = res.Err
 	}
 	return err
 }

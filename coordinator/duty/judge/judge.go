@@ -39,7 +39,13 @@ type Judge struct {
 // New returns the duty, not started.
 func New(cfg Config) *Judge {
 	j := &Judge{cfg: cfg}
-	j.courts = attend.New(func(s *attend.Seat) *court { return &court{Seat: s, cfg: cfg, looked: make(chan struct{})} }, (*court).run)
+	j.courts = attend.New(attend.Config[*court]{
+		View: cfg.View, Logger: cfg.Logger, Run: (*court).run,
+		Begin: func(s *attend.Seat) *court { return &court{Seat: s, cfg: cfg, looked: make(chan struct{})} },
+		Fail: func(ctx context.Context, sweep, reason string) error {
+			return failSweep(ctx, cfg, sweep, "stopping rule: "+reason)
+		},
+	})
 	return j
 }
 
@@ -89,12 +95,7 @@ func (j *Judge) Changed(changes []state.Change) {
 }
 
 // Resync implements duty.Watcher.
-func (j *Judge) Resync() {
-	j.courts.Do(func(courts attend.Roll[*court]) {
-		courts.Each(func(sweep string, _ *court) { courts.Wake(sweep) })
-		j.adopt(courts)
-	})
-}
+func (j *Judge) Resync() { j.courts.Restart(j.adopt) }
 
 // Judges reports whether a rule has a say in a sweep here, without a look at the
 // state.

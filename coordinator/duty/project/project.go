@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -203,6 +204,12 @@ func (p *Projector) write(ctx context.Context) {
 	for {
 		began := time.Now()
 		err := func() (err error) {
+			defer func() { // rows that cannot be made are no reason to end the process
+				if fault := recover(); fault != nil {
+					p.cfg.Logger.Error("panic in the projection", "panic", fault, "stack", string(debug.Stack()))
+					err = fmt.Errorf("a fault of the coordinator, please report it: panic: %v", fault)
+				}
+			}()
 			if !known {
 				if mark, err = p.cfg.Redis.Mark(ctx); err != nil {
 					return err
@@ -271,8 +278,10 @@ func (p *Projector) advance(ctx context.Context, mark board.Mark) (board.Mark, e
 	if err := p.await(ctx, view); err != nil {
 		return mark, err
 	}
+	// A board from before a restore tells of what may never have been.
+	_, restored := view.Restored()
 	p.mu.Lock()
-	fits := mark.Cluster == view.ClusterID() && mark.Generation != "" && mark.Index != 0 &&
+	fits := mark.Index >= restored && mark.Cluster == view.ClusterID() && mark.Generation != "" && mark.Index != 0 &&
 		mark.Index >= p.since && mark.Index <= view.Index() && len(p.changed) <= maxBatch
 	var keys []trialKey
 	if fits {

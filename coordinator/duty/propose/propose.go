@@ -44,7 +44,13 @@ type Proposer struct {
 // New returns the duty, not started.
 func New(cfg Config) *Proposer {
 	p := &Proposer{cfg: cfg}
-	p.searches = attend.New(func(s *attend.Seat) *searcher { return &searcher{Seat: s, cfg: cfg} }, (*searcher).run)
+	p.searches = attend.New(attend.Config[*searcher]{
+		View: cfg.View, Logger: cfg.Logger, Run: (*searcher).run,
+		Begin: func(s *attend.Seat) *searcher { return &searcher{Seat: s, cfg: cfg} },
+		Fail: func(ctx context.Context, sweep, reason string) error {
+			return failSweep(ctx, cfg, sweep, reason)
+		},
+	})
 	return p
 }
 
@@ -80,9 +86,4 @@ func (p *Proposer) Changed(changes []state.Change) {
 }
 
 // Resync implements duty.Watcher.
-func (p *Proposer) Resync() {
-	p.searches.Do(func(searches attend.Roll[*searcher]) {
-		searches.Each(func(_ string, s *searcher) { s.missed = true })
-		p.adopt(searches)
-	})
-}
+func (p *Proposer) Resync() { p.searches.Restart(p.adopt) }

@@ -53,7 +53,7 @@ func (s *searcher) run() {
 	for {
 		wait, err := s.step()
 		switch {
-		case s.Context.Err() != nil:
+		case s.Context.Err() != nil, errors.Is(err, errReplaced):
 			return
 		case errors.Is(err, errOver):
 			if s.Leave(nil) {
@@ -82,7 +82,11 @@ func (s *searcher) run() {
 // down. It is false once the leadership has ended.
 func (s *searcher) await() bool {
 	var over <-chan time.Time
-	if sw, ok := s.cfg.View().Sweep(s.Sweep); ok && sw.BudgetMS > 0 && sw.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
+	view, ok := s.View()
+	if !ok {
+		return false
+	}
+	if sw, ok := view.Sweep(s.Sweep); ok && sw.BudgetMS > 0 && sw.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
 		left := time.Duration(sw.BudgetMS-sw.Spent(s.cfg.NowMS())) * time.Millisecond
 		timer := time.NewTimer(max(left, time.Millisecond))
 		defer timer.Stop()
@@ -113,8 +117,12 @@ func (s *searcher) sleep(d time.Duration) {
 	}
 }
 
-// errOver ends a searcher: its sweep does not run now.
-var errOver = errors.New("the sweep does not run")
+var (
+	// errOver ends a searcher: its sweep does not run now.
+	errOver = errors.New("the sweep does not run")
+	// errReplaced ends one whose history is of a state that was replaced.
+	errReplaced = errors.New("the state was replaced by a restored one")
+)
 
 // step makes one proposal if there is room for it. wait says that nothing more
 // can be done before something changes.
@@ -127,7 +135,10 @@ func (s *searcher) step() (wait bool, err error) {
 		s.stale, s.missed = nil, false
 	})
 
-	view := s.cfg.View()
+	view, ok := s.View()
+	if !ok {
+		return false, errReplaced
+	}
 	sw, ok := view.Sweep(s.Sweep)
 	if !ok || sw.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
 		s.Locked(func() { s.missed = true }) // marks were taken and not used
@@ -193,7 +204,11 @@ func (s *searcher) settled(view *state.View, sw *state.Sweep) bool {
 	ctx, cancel := context.WithTimeout(s.Context, settleLimit)
 	defer cancel()
 	s.cfg.Settle(ctx, s.Sweep, view.Index())
-	now, ok := s.cfg.View().Sweep(s.Sweep)
+	latest, same := s.View()
+	if !same {
+		return false // the next step finds out
+	}
+	now, ok := latest.Sweep(s.Sweep)
 	if ok && now.Status == sw.Status && now.Findings == sw.Findings && now.Wanted() == sw.Wanted() {
 		s.unsettled = 0
 		return true
@@ -255,12 +270,17 @@ func (s *searcher) ask(known []search.Trial, n int) (p search.Proposal, err erro
 
 // fail ends the sweep with the reason.
 func (s *searcher) fail(reason error) {
-	ctx, cancel := context.WithTimeout(s.Context, 10*time.Second)
-	defer cancel()
-	if _, err := s.cfg.Log.Propose(ctx, &logv1.Command{
-		TimeMs: s.cfg.NowMS(),
-		Op:     &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: s.Sweep, Reason: "search: " + reason.Error()}},
-	}); err != nil && s.Context.Err() == nil {
+	if err := failSweep(s.Context, s.cfg, s.Sweep, reason.Error()); err != nil && s.Context.Err() == nil {
 		s.cfg.Logger.Warn("failed search not recorded", "sweep", s.Sweep, "error", err)
 	}
+}
+
+func failSweep(ctx context.Context, cfg Config, sweep, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	res, err := cfg.Log.Propose(ctx, &logv1.Command{TimeMs: cfg.NowMS(), Op: &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: sweep, Reason: "search: " + reason}}})
+	if err == nil && !errors.Is(res.Err, state.ErrConflict) { // it has ended otherwise
+		err = res.Err
+	}
+	return err
 }

@@ -3434,6 +3434,7 @@ type RunEvent struct {
 	//	*RunEvent_Report
 	//	*RunEvent_Checkpoint
 	//	*RunEvent_Ended
+	//	*RunEvent_CheckpointLost
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3524,6 +3525,15 @@ func (x *RunEvent) GetEnded() *RunEnded {
 	return nil
 }
 
+func (x *RunEvent) GetCheckpointLost() *CheckpointLost {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_CheckpointLost); ok {
+			return x.CheckpointLost
+		}
+	}
+	return nil
+}
+
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -3540,11 +3550,79 @@ type RunEvent_Ended struct {
 	Ended *RunEnded `protobuf:"bytes,6,opt,name=ended,proto3,oneof"`
 }
 
+type RunEvent_CheckpointLost struct {
+	CheckpointLost *CheckpointLost `protobuf:"bytes,20,opt,name=checkpoint_lost,json=checkpointLost,proto3,oneof"`
+}
+
 func (*RunEvent_Report) isRunEvent_Event() {}
 
 func (*RunEvent_Checkpoint) isRunEvent_Event() {}
 
 func (*RunEvent_Ended) isRunEvent_Event() {}
+
+func (*RunEvent_CheckpointLost) isRunEvent_Event() {}
+
+// The file of an indexed checkpoint is gone. token is that of the checkpoint: who
+// says so needs no lease.
+type CheckpointLost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         int32                  `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Location      string                 `protobuf:"bytes,2,opt,name=location,proto3" json:"location,omitempty"`
+	Worker        string                 `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"` // who found out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointLost) Reset() {
+	*x = CheckpointLost{}
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointLost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointLost) ProtoMessage() {}
+
+func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointLost.ProtoReflect.Descriptor instead.
+func (*CheckpointLost) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *CheckpointLost) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *CheckpointLost) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *CheckpointLost) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
 
 type RunEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3557,7 +3635,7 @@ type RunEnded struct {
 
 func (x *RunEnded) Reset() {
 	*x = RunEnded{}
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +3647,7 @@ func (x *RunEnded) String() string {
 func (*RunEnded) ProtoMessage() {}
 
 func (x *RunEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +3660,7 @@ func (x *RunEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnded.ProtoReflect.Descriptor instead.
 func (*RunEnded) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RunEnded) GetExit() ExitClass {
@@ -3616,7 +3694,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3628,7 +3706,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3641,7 +3719,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RelayResponse) GetResults() []*EventResult {
@@ -3669,7 +3747,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3681,7 +3759,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3694,7 +3772,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *EventResult) GetOutcome() Outcome {
@@ -3726,7 +3804,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3738,7 +3816,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3751,7 +3829,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 type ListWorkersResponse struct {
@@ -3763,7 +3841,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3775,7 +3853,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3788,7 +3866,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -3809,7 +3887,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +3899,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +3912,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DrainWorkerRequest) GetRequestId() string {
@@ -3866,7 +3944,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3878,7 +3956,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3891,7 +3969,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 type GetStatusRequest struct {
@@ -3902,7 +3980,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3914,7 +3992,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3927,7 +4005,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 type GetStatusResponse struct {
@@ -3953,7 +4031,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3965,7 +4043,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3978,7 +4056,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -4094,7 +4172,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4106,7 +4184,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4119,7 +4197,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 type ListMembersResponse struct {
@@ -4133,7 +4211,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4145,7 +4223,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4158,7 +4236,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -4197,7 +4275,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4209,7 +4287,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4222,7 +4300,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -4283,7 +4361,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4295,7 +4373,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4308,7 +4386,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -4327,7 +4405,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +4417,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,7 +4430,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -4370,7 +4448,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4382,7 +4460,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4395,7 +4473,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 type TransferLeadershipRequest struct {
@@ -4407,7 +4485,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4419,7 +4497,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4432,7 +4510,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -4451,7 +4529,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4463,7 +4541,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4476,7 +4554,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -4494,7 +4572,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4506,7 +4584,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4519,19 +4597,21 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 type SnapshotChunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	RestoreId     string                 `protobuf:"bytes,20,opt,name=restore_id,json=restoreId,proto3" json:"restore_id,omitempty"` // in the first one of a restore: a name for it, made by who asks for it
+	Inquire       bool                   `protobuf:"varint,21,opt,name=inquire,proto3" json:"inquire,omitempty"`                     // no data: say what became of restore_id; what is not committed is given up
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4543,7 +4623,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4556,7 +4636,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -4566,18 +4646,35 @@ func (x *SnapshotChunk) GetData() []byte {
 	return nil
 }
 
+func (x *SnapshotChunk) GetRestoreId() string {
+	if x != nil {
+		return x.RestoreId
+	}
+	return ""
+}
+
+func (x *SnapshotChunk) GetInquire() bool {
+	if x != nil {
+		return x.Inquire
+	}
+	return false
+}
+
 type RestoreSnapshotResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Sweeps        int64                  `protobuf:"varint,2,opt,name=sweeps,proto3" json:"sweeps,omitempty"`
 	Trials        int64                  `protobuf:"varint,3,opt,name=trials,proto3" json:"trials,omitempty"`
+	LeasesEnded   int64                  `protobuf:"varint,10,opt,name=leases_ended,json=leasesEnded,proto3" json:"leases_ended,omitempty"` // of the restored state: their trials wait again
+	NoChecksum    bool                   `protobuf:"varint,11,opt,name=no_checksum,json=noChecksum,proto3" json:"no_checksum,omitempty"`    // the file was of a version that wrote none
+	TakenMs       int64                  `protobuf:"varint,12,opt,name=taken_ms,json=takenMs,proto3" json:"taken_ms,omitempty"`             // when it was saved; 0 = not said by the file
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4589,7 +4686,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4602,7 +4699,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -4626,6 +4723,27 @@ func (x *RestoreSnapshotResponse) GetTrials() int64 {
 	return 0
 }
 
+func (x *RestoreSnapshotResponse) GetLeasesEnded() int64 {
+	if x != nil {
+		return x.LeasesEnded
+	}
+	return 0
+}
+
+func (x *RestoreSnapshotResponse) GetNoChecksum() bool {
+	if x != nil {
+		return x.NoChecksum
+	}
+	return false
+}
+
+func (x *RestoreSnapshotResponse) GetTakenMs() int64 {
+	if x != nil {
+		return x.TakenMs
+	}
+	return 0
+}
+
 type GetNodeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hash          bool                   `protobuf:"varint,1,opt,name=hash,proto3" json:"hash,omitempty"`
@@ -4635,7 +4753,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4647,7 +4765,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4660,7 +4778,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -4692,7 +4810,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4704,7 +4822,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4717,7 +4835,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -5086,7 +5204,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\fRelayRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12,\n" +
-	"\x06events\x18\x03 \x03(\v2\x14.atelier.v1.RunEventR\x06events\"\xf0\x01\n" +
+	"\x06events\x18\x03 \x03(\v2\x14.atelier.v1.RunEventR\x06events\"\xb7\x02\n" +
 	"\bRunEvent\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
@@ -5095,8 +5213,13 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x05 \x01(\v2\x16.atelier.v1.CheckpointH\x00R\n" +
 	"checkpoint\x12,\n" +
-	"\x05ended\x18\x06 \x01(\v2\x14.atelier.v1.RunEndedH\x00R\x05endedB\a\n" +
-	"\x05event\"h\n" +
+	"\x05ended\x18\x06 \x01(\v2\x14.atelier.v1.RunEndedH\x00R\x05ended\x12E\n" +
+	"\x0fcheckpoint_lost\x18\x14 \x01(\v2\x1a.atelier.v1.CheckpointLostH\x00R\x0echeckpointLostB\a\n" +
+	"\x05event\"Z\n" +
+	"\x0eCheckpointLost\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12\x1a\n" +
+	"\blocation\x18\x02 \x01(\tR\blocation\x12\x16\n" +
+	"\x06worker\x18\x03 \x01(\tR\x06worker\"h\n" +
 	"\bRunEnded\x12)\n" +
 	"\x04exit\x18\x01 \x01(\x0e2\x15.atelier.v1.ExitClassR\x04exit\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x17\n" +
@@ -5165,13 +5288,21 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"9\n" +
 	"\x1aTransferLeadershipResponse\x12\x1b\n" +
 	"\tleader_id\x18\x01 \x01(\tR\bleaderId\"\x15\n" +
-	"\x13SaveSnapshotRequest\"#\n" +
+	"\x13SaveSnapshotRequest\"\\\n" +
 	"\rSnapshotChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"_\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1d\n" +
+	"\n" +
+	"restore_id\x18\x14 \x01(\tR\trestoreId\x12\x18\n" +
+	"\ainquire\x18\x15 \x01(\bR\ainquire\"\xbe\x01\n" +
 	"\x17RestoreSnapshotResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06sweeps\x18\x02 \x01(\x03R\x06sweeps\x12\x16\n" +
-	"\x06trials\x18\x03 \x01(\x03R\x06trials\"$\n" +
+	"\x06trials\x18\x03 \x01(\x03R\x06trials\x12!\n" +
+	"\fleases_ended\x18\n" +
+	" \x01(\x03R\vleasesEnded\x12\x1f\n" +
+	"\vno_checksum\x18\v \x01(\bR\n" +
+	"noChecksum\x12\x19\n" +
+	"\btaken_ms\x18\f \x01(\x03R\atakenMs\"$\n" +
 	"\x0eGetNodeRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\bR\x04hash\"\xbd\x03\n" +
 	"\x0fGetNodeResponse\x12\x0e\n" +
@@ -5260,7 +5391,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -5317,174 +5448,176 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*Lease)(nil),                      // 52: atelier.v1.Lease
 	(*RelayRequest)(nil),               // 53: atelier.v1.RelayRequest
 	(*RunEvent)(nil),                   // 54: atelier.v1.RunEvent
-	(*RunEnded)(nil),                   // 55: atelier.v1.RunEnded
-	(*RelayResponse)(nil),              // 56: atelier.v1.RelayResponse
-	(*EventResult)(nil),                // 57: atelier.v1.EventResult
-	(*ListWorkersRequest)(nil),         // 58: atelier.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),        // 59: atelier.v1.ListWorkersResponse
-	(*DrainWorkerRequest)(nil),         // 60: atelier.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),        // 61: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 62: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 63: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 64: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 65: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 66: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 67: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 68: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 69: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 70: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 71: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 72: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 73: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 74: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 75: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 76: atelier.v1.GetNodeResponse
-	nil,                                // 77: atelier.v1.AcquireRequest.LabelsEntry
-	(*Sweep)(nil),                      // 78: atelier.v1.Sweep
-	(*LeaderboardRow)(nil),             // 79: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 80: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 81: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 82: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 83: atelier.v1.Origin
-	(TrialStatus)(0),                   // 84: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 85: atelier.v1.Trial
-	(*Report)(nil),                     // 86: atelier.v1.Report
-	(SweepStatus)(0),                   // 87: atelier.v1.SweepStatus
-	(Verdict)(0),                       // 88: atelier.v1.Verdict
-	(*Worker)(nil),                     // 89: atelier.v1.Worker
-	(ExitClass)(0),                     // 90: atelier.v1.ExitClass
-	(*Member)(nil),                     // 91: atelier.v1.Member
+	(*CheckpointLost)(nil),             // 55: atelier.v1.CheckpointLost
+	(*RunEnded)(nil),                   // 56: atelier.v1.RunEnded
+	(*RelayResponse)(nil),              // 57: atelier.v1.RelayResponse
+	(*EventResult)(nil),                // 58: atelier.v1.EventResult
+	(*ListWorkersRequest)(nil),         // 59: atelier.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),        // 60: atelier.v1.ListWorkersResponse
+	(*DrainWorkerRequest)(nil),         // 61: atelier.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),        // 62: atelier.v1.DrainWorkerResponse
+	(*GetStatusRequest)(nil),           // 63: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 64: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 65: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 66: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 67: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 68: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 69: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 70: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 71: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 72: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 73: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 74: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 75: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 76: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 77: atelier.v1.GetNodeResponse
+	nil,                                // 78: atelier.v1.AcquireRequest.LabelsEntry
+	(*Sweep)(nil),                      // 79: atelier.v1.Sweep
+	(*LeaderboardRow)(nil),             // 80: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 81: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 82: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 83: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 84: atelier.v1.Origin
+	(TrialStatus)(0),                   // 85: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 86: atelier.v1.Trial
+	(*Report)(nil),                     // 87: atelier.v1.Report
+	(SweepStatus)(0),                   // 88: atelier.v1.SweepStatus
+	(Verdict)(0),                       // 89: atelier.v1.Verdict
+	(*Worker)(nil),                     // 90: atelier.v1.Worker
+	(ExitClass)(0),                     // 91: atelier.v1.ExitClass
+	(*Member)(nil),                     // 92: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	78, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	78, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	78, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	79, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	79, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	79, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,  // 3: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	78, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	78, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	78, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	79, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	80, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	80, // 9: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	81, // 10: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	78, // 11: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	78, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	79, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	79, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	79, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	80, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	81, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	81, // 9: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	82, // 10: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	79, // 11: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	79, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
 	24, // 13: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	82, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	83, // 15: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	83, // 16: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	83, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	84, // 15: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	84, // 16: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
 	27, // 17: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
 	30, // 18: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	80, // 19: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	84, // 20: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	85, // 21: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	85, // 22: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	86, // 23: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	85, // 24: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	85, // 25: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	81, // 19: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	85, // 20: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	86, // 21: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	86, // 22: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	87, // 23: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	86, // 24: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	86, // 25: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
 	52, // 26: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	87, // 27: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	86, // 28: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	81, // 29: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
-	55, // 30: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	88, // 31: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	88, // 27: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	87, // 28: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	82, // 29: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	56, // 30: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	89, // 31: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
 	1,  // 32: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	85, // 33: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	89, // 34: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	86, // 33: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	90, // 34: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
 	45, // 35: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
 	45, // 36: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
 	49, // 37: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
 	48, // 38: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
 	45, // 39: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	88, // 40: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	77, // 41: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	89, // 40: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	78, // 41: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
 	52, // 42: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	80, // 43: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	81, // 44: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	83, // 45: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	88, // 46: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	81, // 43: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	82, // 44: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	84, // 45: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	89, // 46: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
 	54, // 47: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	86, // 48: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	81, // 49: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	55, // 50: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	90, // 51: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	57, // 52: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 53: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	88, // 54: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	89, // 55: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	91, // 56: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	91, // 57: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 58: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 59: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 60: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 61: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	10, // 62: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	12, // 63: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	14, // 64: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	16, // 65: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	18, // 66: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	20, // 67: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	22, // 68: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	25, // 69: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	28, // 70: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	31, // 71: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	33, // 72: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	35, // 73: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	37, // 74: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	39, // 75: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	41, // 76: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	43, // 77: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	46, // 78: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	50, // 79: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	53, // 80: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	58, // 81: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	60, // 82: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	62, // 83: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	64, // 84: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	66, // 85: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	68, // 86: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	70, // 87: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	72, // 88: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	73, // 89: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	75, // 90: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 91: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 92: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 93: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 94: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	11, // 95: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	13, // 96: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	15, // 97: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	17, // 98: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	19, // 99: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	21, // 100: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	23, // 101: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	26, // 102: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	29, // 103: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	32, // 104: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	34, // 105: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	36, // 106: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	38, // 107: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	40, // 108: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	42, // 109: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	44, // 110: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	47, // 111: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	51, // 112: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	56, // 113: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	59, // 114: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	61, // 115: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	63, // 116: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	65, // 117: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	67, // 118: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	69, // 119: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	71, // 120: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	73, // 121: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	74, // 122: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	76, // 123: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	91, // [91:124] is the sub-list for method output_type
-	58, // [58:91] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	87, // 48: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	82, // 49: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	56, // 50: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	55, // 51: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
+	91, // 52: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	58, // 53: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,  // 54: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	89, // 55: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	90, // 56: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	92, // 57: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	92, // 58: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	2,  // 59: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 60: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 61: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 62: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	10, // 63: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	12, // 64: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	14, // 65: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	16, // 66: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	18, // 67: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	20, // 68: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	22, // 69: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	25, // 70: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	28, // 71: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	31, // 72: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	33, // 73: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	35, // 74: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	37, // 75: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	39, // 76: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	41, // 77: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	43, // 78: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	46, // 79: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	50, // 80: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	53, // 81: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	59, // 82: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	61, // 83: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	63, // 84: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	65, // 85: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	67, // 86: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	69, // 87: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	71, // 88: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	73, // 89: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	74, // 90: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	76, // 91: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 92: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 93: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 94: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 95: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	11, // 96: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	13, // 97: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	15, // 98: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	17, // 99: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	19, // 100: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	21, // 101: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	23, // 102: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	26, // 103: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	29, // 104: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	32, // 105: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	34, // 106: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	36, // 107: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	38, // 108: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	40, // 109: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	42, // 110: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	44, // 111: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	47, // 112: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	51, // 113: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	57, // 114: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	60, // 115: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	62, // 116: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	64, // 117: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	66, // 118: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	68, // 119: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	70, // 120: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	72, // 121: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	74, // 122: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	75, // 123: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	77, // 124: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	92, // [92:125] is the sub-list for method output_type
+	59, // [59:92] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -5497,6 +5630,7 @@ func file_atelier_v1_api_proto_init() {
 		(*RunEvent_Report)(nil),
 		(*RunEvent_Checkpoint)(nil),
 		(*RunEvent_Ended)(nil),
+		(*RunEvent_CheckpointLost)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5504,7 +5638,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   76,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -172,6 +172,7 @@ const (
 	ExitClass_EXIT_CLASS_KILLED        ExitClass = 10 // ended by a signal nobody here sent; retried
 	ExitClass_EXIT_CLASS_CRASHED       ExitClass = 11 // any other failure; retried
 	ExitClass_EXIT_CLASS_LOST          ExitClass = 12 // lease expired or agent restarted; retried
+	ExitClass_EXIT_CLASS_RESTORED      ExitClass = 20 // the cluster's state was restored; not counted
 	ExitClass_EXIT_CLASS_DATA_MISSING  ExitClass = 21 // the data is not on that worker; tried by others, not counted
 )
 
@@ -191,6 +192,7 @@ var (
 		10: "EXIT_CLASS_KILLED",
 		11: "EXIT_CLASS_CRASHED",
 		12: "EXIT_CLASS_LOST",
+		20: "EXIT_CLASS_RESTORED",
 		21: "EXIT_CLASS_DATA_MISSING",
 	}
 	ExitClass_value = map[string]int32{
@@ -207,6 +209,7 @@ var (
 		"EXIT_CLASS_KILLED":        10,
 		"EXIT_CLASS_CRASHED":       11,
 		"EXIT_CLASS_LOST":          12,
+		"EXIT_CLASS_RESTORED":      20,
 		"EXIT_CLASS_DATA_MISSING":  21,
 	}
 )
@@ -2643,7 +2646,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x14TRIAL_STATUS_STOPPED\x10\x05\x12\x19\n" +
 	"\x15TRIAL_STATUS_DIVERGED\x10\x06\x12\x17\n" +
 	"\x13TRIAL_STATUS_FAILED\x10\a\x12\x1a\n" +
-	"\x16TRIAL_STATUS_CANCELLED\x10\b*\xf0\x02\n" +
+	"\x16TRIAL_STATUS_CANCELLED\x10\b*\x89\x03\n" +
 	"\tExitClass\x12\x1a\n" +
 	"\x16EXIT_CLASS_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13EXIT_CLASS_FINISHED\x10\x01\x12\x16\n" +
@@ -2658,7 +2661,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x11EXIT_CLASS_KILLED\x10\n" +
 	"\x12\x16\n" +
 	"\x12EXIT_CLASS_CRASHED\x10\v\x12\x13\n" +
-	"\x0fEXIT_CLASS_LOST\x10\f\x12\x1b\n" +
+	"\x0fEXIT_CLASS_LOST\x10\f\x12\x17\n" +
+	"\x13EXIT_CLASS_RESTORED\x10\x14\x12\x1b\n" +
 	"\x17EXIT_CLASS_DATA_MISSING\x10\x15*]\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n" +

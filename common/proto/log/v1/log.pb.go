@@ -94,6 +94,10 @@ type Command struct {
 	//	*Command_EnqueueTrials
 	//	*Command_PrioritizeSweep
 	//	*Command_EndOverdue
+	//	*Command_BeginRestore
+	//	*Command_StageRestore
+	//	*Command_CommitRestore
+	//	*Command_AbortRestore
 	//	*Command_MarkHash
 	//	*Command_CompareHash
 	Op isCommand_Op `protobuf_oneof:"op"`
@@ -309,6 +313,42 @@ func (x *Command) GetEndOverdue() *EndOverdue {
 	return nil
 }
 
+func (x *Command) GetBeginRestore() *BeginRestore {
+	if x != nil {
+		if x, ok := x.Op.(*Command_BeginRestore); ok {
+			return x.BeginRestore
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetStageRestore() *StageRestore {
+	if x != nil {
+		if x, ok := x.Op.(*Command_StageRestore); ok {
+			return x.StageRestore
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCommitRestore() *CommitRestore {
+	if x != nil {
+		if x, ok := x.Op.(*Command_CommitRestore); ok {
+			return x.CommitRestore
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAbortRestore() *AbortRestore {
+	if x != nil {
+		if x, ok := x.Op.(*Command_AbortRestore); ok {
+			return x.AbortRestore
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetMarkHash() *MarkHash {
 	if x != nil {
 		if x, ok := x.Op.(*Command_MarkHash); ok {
@@ -406,6 +446,22 @@ type Command_EndOverdue struct {
 	EndOverdue *EndOverdue `protobuf:"bytes,19,opt,name=end_overdue,json=endOverdue,proto3,oneof"`
 }
 
+type Command_BeginRestore struct {
+	BeginRestore *BeginRestore `protobuf:"bytes,20,opt,name=begin_restore,json=beginRestore,proto3,oneof"`
+}
+
+type Command_StageRestore struct {
+	StageRestore *StageRestore `protobuf:"bytes,21,opt,name=stage_restore,json=stageRestore,proto3,oneof"`
+}
+
+type Command_CommitRestore struct {
+	CommitRestore *CommitRestore `protobuf:"bytes,22,opt,name=commit_restore,json=commitRestore,proto3,oneof"`
+}
+
+type Command_AbortRestore struct {
+	AbortRestore *AbortRestore `protobuf:"bytes,23,opt,name=abort_restore,json=abortRestore,proto3,oneof"`
+}
+
 type Command_MarkHash struct {
 	MarkHash *MarkHash `protobuf:"bytes,24,opt,name=mark_hash,json=markHash,proto3,oneof"`
 }
@@ -447,6 +503,14 @@ func (*Command_EnqueueTrials) isCommand_Op() {}
 func (*Command_PrioritizeSweep) isCommand_Op() {}
 
 func (*Command_EndOverdue) isCommand_Op() {}
+
+func (*Command_BeginRestore) isCommand_Op() {}
+
+func (*Command_StageRestore) isCommand_Op() {}
+
+func (*Command_CommitRestore) isCommand_Op() {}
+
+func (*Command_AbortRestore) isCommand_Op() {}
 
 func (*Command_MarkHash) isCommand_Op() {}
 
@@ -2019,6 +2083,242 @@ func (x *CompareHash) GetAgreed() []string {
 	return nil
 }
 
+// A restore: the stream of a saved state goes through the log in parts, beside
+// the present state, and takes its place at the commit. What a later begin finds
+// staged it drops. Natural key of all four: id; of a part also its offset.
+type BeginRestore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`                    // of the whole stream
+	Sha256        []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`                   // of the whole stream
+	Format        uint32                 `protobuf:"varint,4,opt,name=format,proto3" json:"format,omitempty"`                  // of the stream: 1 = Records as below
+	TakenMs       int64                  `protobuf:"varint,5,opt,name=taken_ms,json=takenMs,proto3" json:"taken_ms,omitempty"` // when it was saved; 0 = unknown
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginRestore) Reset() {
+	*x = BeginRestore{}
+	mi := &file_log_v1_log_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginRestore) ProtoMessage() {}
+
+func (x *BeginRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginRestore.ProtoReflect.Descriptor instead.
+func (*BeginRestore) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BeginRestore) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *BeginRestore) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *BeginRestore) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *BeginRestore) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *BeginRestore) GetTakenMs() int64 {
+	if x != nil {
+		return x.TakenMs
+	}
+	return 0
+}
+
+type StageRestore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Offset        int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageRestore) Reset() {
+	*x = StageRestore{}
+	mi := &file_log_v1_log_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageRestore) ProtoMessage() {}
+
+func (x *StageRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageRestore.ProtoReflect.Descriptor instead.
+func (*StageRestore) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *StageRestore) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *StageRestore) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *StageRestore) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type CommitRestore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitRestore) Reset() {
+	*x = CommitRestore{}
+	mi := &file_log_v1_log_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitRestore) ProtoMessage() {}
+
+func (x *CommitRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitRestore.ProtoReflect.Descriptor instead.
+func (*CommitRestore) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CommitRestore) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// An empty id drops whatever is staged.
+type AbortRestore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortRestore) Reset() {
+	*x = AbortRestore{}
+	mi := &file_log_v1_log_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortRestore) ProtoMessage() {}
+
+func (x *AbortRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortRestore.ProtoReflect.Descriptor instead.
+func (*AbortRestore) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *AbortRestore) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AbortRestore) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Record:
@@ -2027,6 +2327,8 @@ type Record struct {
 	//	*Record_Sweep
 	//	*Record_Trial
 	//	*Record_Footer
+	//	*Record_Staged
+	//	*Record_Part
 	Record        isRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2034,7 +2336,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2348,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2361,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -2105,6 +2407,24 @@ func (x *Record) GetFooter() *Footer {
 	return nil
 }
 
+func (x *Record) GetStaged() *StagedRestore {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Staged); ok {
+			return x.Staged
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetPart() *StagedPart {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Part); ok {
+			return x.Part
+		}
+	}
+	return nil
+}
+
 type isRecord_Record interface {
 	isRecord_Record()
 }
@@ -2125,6 +2445,14 @@ type Record_Footer struct {
 	Footer *Footer `protobuf:"bytes,4,opt,name=footer,proto3,oneof"`
 }
 
+type Record_Staged struct {
+	Staged *StagedRestore `protobuf:"bytes,5,opt,name=staged,proto3,oneof"` // before the footer, where a restore is under way
+}
+
+type Record_Part struct {
+	Part *StagedPart `protobuf:"bytes,6,opt,name=part,proto3,oneof"` // after it, in order, as they came
+}
+
 func (*Record_Header) isRecord_Record() {}
 
 func (*Record_Sweep) isRecord_Record() {}
@@ -2132,6 +2460,10 @@ func (*Record_Sweep) isRecord_Record() {}
 func (*Record_Trial) isRecord_Record() {}
 
 func (*Record_Footer) isRecord_Record() {}
+
+func (*Record_Staged) isRecord_Record() {}
+
+func (*Record_Part) isRecord_Record() {}
 
 type Header struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -2142,6 +2474,9 @@ type Header struct {
 	Drained          []string               `protobuf:"bytes,5,rep,name=drained,proto3" json:"drained,omitempty"`
 	Requests         []string               `protobuf:"bytes,6,rep,name=requests,proto3" json:"requests,omitempty"` // remembered request ids, oldest first
 	RequestResults   []string               `protobuf:"bytes,7,rep,name=request_results,json=requestResults,proto3" json:"request_results,omitempty"`
+	TokenOffset      uint64                 `protobuf:"varint,20,opt,name=token_offset,json=tokenOffset,proto3" json:"token_offset,omitempty"`                 // what is added to an index to make a token of it
+	RestoredId       string                 `protobuf:"bytes,21,opt,name=restored_id,json=restoredId,proto3" json:"restored_id,omitempty"`                     // of the last restore of this state
+	RestoredIndex    uint64                 `protobuf:"varint,22,opt,name=restored_index,json=restoredIndex,proto3" json:"restored_index,omitempty"`           // of its commit
 	Removed          []*RemovedMember       `protobuf:"bytes,30,rep,name=removed,proto3" json:"removed,omitempty"`                                             // oldest first
 	FormerClusterIds []string               `protobuf:"bytes,31,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // of the clusters this one was recovered from, oldest first
 	unknownFields    protoimpl.UnknownFields
@@ -2150,7 +2485,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2497,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2510,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -2227,6 +2562,27 @@ func (x *Header) GetRequestResults() []string {
 	return nil
 }
 
+func (x *Header) GetTokenOffset() uint64 {
+	if x != nil {
+		return x.TokenOffset
+	}
+	return 0
+}
+
+func (x *Header) GetRestoredId() string {
+	if x != nil {
+		return x.RestoredId
+	}
+	return ""
+}
+
+func (x *Header) GetRestoredIndex() uint64 {
+	if x != nil {
+		return x.RestoredIndex
+	}
+	return 0
+}
+
 func (x *Header) GetRemoved() []*RemovedMember {
 	if x != nil {
 		return x.Removed
@@ -2251,7 +2607,7 @@ type RemovedMember struct {
 
 func (x *RemovedMember) Reset() {
 	*x = RemovedMember{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2619,7 @@ func (x *RemovedMember) String() string {
 func (*RemovedMember) ProtoMessage() {}
 
 func (x *RemovedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2632,7 @@ func (x *RemovedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
 func (*RemovedMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RemovedMember) GetId() string {
@@ -2291,6 +2647,102 @@ func (x *RemovedMember) GetFolderId() string {
 		return x.FolderId
 	}
 	return ""
+}
+
+type StagedRestore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Begin         *BeginRestore          `protobuf:"bytes,1,opt,name=begin,proto3" json:"begin,omitempty"`
+	Parts         int64                  `protobuf:"varint,2,opt,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedRestore) Reset() {
+	*x = StagedRestore{}
+	mi := &file_log_v1_log_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedRestore) ProtoMessage() {}
+
+func (x *StagedRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedRestore.ProtoReflect.Descriptor instead.
+func (*StagedRestore) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *StagedRestore) GetBegin() *BeginRestore {
+	if x != nil {
+		return x.Begin
+	}
+	return nil
+}
+
+func (x *StagedRestore) GetParts() int64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+type StagedPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedPart) Reset() {
+	*x = StagedPart{}
+	mi := &file_log_v1_log_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedPart) ProtoMessage() {}
+
+func (x *StagedPart) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedPart.ProtoReflect.Descriptor instead.
+func (*StagedPart) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *StagedPart) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
 }
 
 type SweepRecord struct {
@@ -2319,7 +2771,7 @@ type SweepRecord struct {
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2783,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2796,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -2513,7 +2965,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2977,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2990,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -2762,7 +3214,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +3226,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +3239,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -2869,7 +3321,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3333,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3346,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -2910,8 +3362,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xb4\n" +
-	"\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xcb\f\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -2940,7 +3391,11 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0eenqueue_trials\x18\x11 \x01(\v2\x1d.atelier.log.v1.EnqueueTrialsH\x00R\renqueueTrials\x12L\n" +
 	"\x10prioritize_sweep\x18\x12 \x01(\v2\x1f.atelier.log.v1.PrioritizeSweepH\x00R\x0fprioritizeSweep\x12=\n" +
 	"\vend_overdue\x18\x13 \x01(\v2\x1a.atelier.log.v1.EndOverdueH\x00R\n" +
-	"endOverdue\x127\n" +
+	"endOverdue\x12C\n" +
+	"\rbegin_restore\x18\x14 \x01(\v2\x1c.atelier.log.v1.BeginRestoreH\x00R\fbeginRestore\x12C\n" +
+	"\rstage_restore\x18\x15 \x01(\v2\x1c.atelier.log.v1.StageRestoreH\x00R\fstageRestore\x12F\n" +
+	"\x0ecommit_restore\x18\x16 \x01(\v2\x1d.atelier.log.v1.CommitRestoreH\x00R\rcommitRestore\x12C\n" +
+	"\rabort_restore\x18\x17 \x01(\v2\x1c.atelier.log.v1.AbortRestoreH\x00R\fabortRestore\x127\n" +
 	"\tmark_hash\x18\x18 \x01(\v2\x18.atelier.log.v1.MarkHashH\x00R\bmarkHash\x12@\n" +
 	"\fcompare_hash\x18\x19 \x01(\v2\x1b.atelier.log.v1.CompareHashH\x00R\vcompareHash\x12\x14\n" +
 	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
@@ -3082,13 +3537,30 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x16\n" +
 	"\x06format\x18\x03 \x01(\tR\x06format\x12\x16\n" +
-	"\x06agreed\x18\x04 \x03(\tR\x06agreed\"\xe0\x01\n" +
+	"\x06agreed\x18\x04 \x03(\tR\x06agreed\"\x7f\n" +
+	"\fBeginRestore\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x16\n" +
+	"\x06format\x18\x04 \x01(\rR\x06format\x12\x19\n" +
+	"\btaken_ms\x18\x05 \x01(\x03R\atakenMs\"J\n" +
+	"\fStageRestore\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\x1f\n" +
+	"\rCommitRestore\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"6\n" +
+	"\fAbortRestore\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xcb\x02\n" +
 	"\x06Record\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.atelier.log.v1.HeaderH\x00R\x06header\x123\n" +
 	"\x05sweep\x18\x02 \x01(\v2\x1b.atelier.log.v1.SweepRecordH\x00R\x05sweep\x123\n" +
 	"\x05trial\x18\x03 \x01(\v2\x1b.atelier.log.v1.TrialRecordH\x00R\x05trial\x120\n" +
-	"\x06footer\x18\x04 \x01(\v2\x16.atelier.log.v1.FooterH\x00R\x06footerB\b\n" +
-	"\x06record\"\xd2\x02\n" +
+	"\x06footer\x18\x04 \x01(\v2\x16.atelier.log.v1.FooterH\x00R\x06footer\x127\n" +
+	"\x06staged\x18\x05 \x01(\v2\x1d.atelier.log.v1.StagedRestoreH\x00R\x06staged\x120\n" +
+	"\x04part\x18\x06 \x01(\v2\x1a.atelier.log.v1.StagedPartH\x00R\x04partB\b\n" +
+	"\x06record\"\xbd\x03\n" +
 	"\x06Header\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -3097,12 +3569,22 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\amembers\x18\x04 \x03(\v2\x19.atelier.log.v1.SetMemberR\amembers\x12\x18\n" +
 	"\adrained\x18\x05 \x03(\tR\adrained\x12\x1a\n" +
 	"\brequests\x18\x06 \x03(\tR\brequests\x12'\n" +
-	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\x127\n" +
+	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\x12!\n" +
+	"\ftoken_offset\x18\x14 \x01(\x04R\vtokenOffset\x12\x1f\n" +
+	"\vrestored_id\x18\x15 \x01(\tR\n" +
+	"restoredId\x12%\n" +
+	"\x0erestored_index\x18\x16 \x01(\x04R\rrestoredIndex\x127\n" +
 	"\aremoved\x18\x1e \x03(\v2\x1d.atelier.log.v1.RemovedMemberR\aremoved\x12,\n" +
 	"\x12former_cluster_ids\x18\x1f \x03(\tR\x10formerClusterIds\"<\n" +
 	"\rRemovedMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
-	"\tfolder_id\x18\x02 \x01(\tR\bfolderId\"\xeb\x04\n" +
+	"\tfolder_id\x18\x02 \x01(\tR\bfolderId\"Y\n" +
+	"\rStagedRestore\x122\n" +
+	"\x05begin\x18\x01 \x01(\v2\x1c.atelier.log.v1.BeginRestoreR\x05begin\x12\x14\n" +
+	"\x05parts\x18\x02 \x01(\x03R\x05parts\" \n" +
+	"\n" +
+	"StagedPart\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xeb\x04\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -3189,7 +3671,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: atelier.log.v1.Entry
 	(*Command)(nil),         // 1: atelier.log.v1.Command
@@ -3215,26 +3697,32 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*DropMember)(nil),      // 21: atelier.log.v1.DropMember
 	(*MarkHash)(nil),        // 22: atelier.log.v1.MarkHash
 	(*CompareHash)(nil),     // 23: atelier.log.v1.CompareHash
-	(*Record)(nil),          // 24: atelier.log.v1.Record
-	(*Header)(nil),          // 25: atelier.log.v1.Header
-	(*RemovedMember)(nil),   // 26: atelier.log.v1.RemovedMember
-	(*SweepRecord)(nil),     // 27: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),     // 28: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),     // 29: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),          // 30: atelier.log.v1.Footer
-	(*v1.Objective)(nil),    // 31: atelier.v1.Objective
-	(*v1.Constraint)(nil),   // 32: atelier.v1.Constraint
-	(v1.TrialStatus)(0),     // 33: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),       // 34: atelier.v1.Metric
-	(v1.SweepAction)(0),     // 35: atelier.v1.SweepAction
-	(*v1.Origin)(nil),       // 36: atelier.v1.Origin
-	(v1.ProposalSource)(0),  // 37: atelier.v1.ProposalSource
-	(v1.Verdict)(0),         // 38: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),     // 39: atelier.v1.RunEvent
-	(v1.SweepStatus)(0),     // 40: atelier.v1.SweepStatus
-	(*v1.Run)(nil),          // 41: atelier.v1.Run
-	(*v1.Checkpoint)(nil),   // 42: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),      // 43: atelier.v1.Finding
+	(*BeginRestore)(nil),    // 24: atelier.log.v1.BeginRestore
+	(*StageRestore)(nil),    // 25: atelier.log.v1.StageRestore
+	(*CommitRestore)(nil),   // 26: atelier.log.v1.CommitRestore
+	(*AbortRestore)(nil),    // 27: atelier.log.v1.AbortRestore
+	(*Record)(nil),          // 28: atelier.log.v1.Record
+	(*Header)(nil),          // 29: atelier.log.v1.Header
+	(*RemovedMember)(nil),   // 30: atelier.log.v1.RemovedMember
+	(*StagedRestore)(nil),   // 31: atelier.log.v1.StagedRestore
+	(*StagedPart)(nil),      // 32: atelier.log.v1.StagedPart
+	(*SweepRecord)(nil),     // 33: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),     // 34: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),     // 35: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),          // 36: atelier.log.v1.Footer
+	(*v1.Objective)(nil),    // 37: atelier.v1.Objective
+	(*v1.Constraint)(nil),   // 38: atelier.v1.Constraint
+	(v1.TrialStatus)(0),     // 39: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),       // 40: atelier.v1.Metric
+	(v1.SweepAction)(0),     // 41: atelier.v1.SweepAction
+	(*v1.Origin)(nil),       // 42: atelier.v1.Origin
+	(v1.ProposalSource)(0),  // 43: atelier.v1.ProposalSource
+	(v1.Verdict)(0),         // 44: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),     // 45: atelier.v1.RunEvent
+	(v1.SweepStatus)(0),     // 46: atelier.v1.SweepStatus
+	(*v1.Run)(nil),          // 47: atelier.v1.Run
+	(*v1.Checkpoint)(nil),   // 48: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),      // 49: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
@@ -3255,44 +3743,51 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	22, // 18: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
-	23, // 19: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
-	31, // 20: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
-	3,  // 21: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	31, // 22: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	32, // 23: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
-	4,  // 24: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	33, // 25: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	34, // 26: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	35, // 27: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	36, // 28: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	37, // 29: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	13, // 30: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	38, // 31: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	39, // 32: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	38, // 33: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	25, // 34: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	27, // 35: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	28, // 36: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	30, // 37: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	20, // 38: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	26, // 39: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
-	2,  // 40: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	40, // 41: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	33, // 42: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	41, // 43: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	42, // 44: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	38, // 45: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	29, // 46: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	43, // 47: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	37, // 48: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	36, // 49: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	13, // 50: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	24, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
+	25, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
+	26, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
+	27, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
+	22, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
+	23, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
+	37, // 24: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	3,  // 25: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
+	37, // 26: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	38, // 27: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	4,  // 28: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
+	39, // 29: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	40, // 30: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	41, // 31: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	42, // 32: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	43, // 33: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	13, // 34: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	44, // 35: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	45, // 36: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	44, // 37: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	29, // 38: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	33, // 39: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	34, // 40: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	36, // 41: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	31, // 42: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
+	32, // 43: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
+	20, // 44: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	30, // 45: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	24, // 46: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
+	2,  // 47: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	46, // 48: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	39, // 49: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	47, // 50: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	48, // 51: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	44, // 52: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	35, // 53: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	49, // 54: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	43, // 55: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	42, // 56: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	13, // 57: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -3318,14 +3813,20 @@ func file_log_v1_log_proto_init() {
 		(*Command_EnqueueTrials)(nil),
 		(*Command_PrioritizeSweep)(nil),
 		(*Command_EndOverdue)(nil),
+		(*Command_BeginRestore)(nil),
+		(*Command_StageRestore)(nil),
+		(*Command_CommitRestore)(nil),
+		(*Command_AbortRestore)(nil),
 		(*Command_MarkHash)(nil),
 		(*Command_CompareHash)(nil),
 	}
-	file_log_v1_log_proto_msgTypes[24].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[28].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
 		(*Record_Footer)(nil),
+		(*Record_Staged)(nil),
+		(*Record_Part)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3333,7 +3834,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

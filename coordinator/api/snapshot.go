@@ -1,0 +1,116 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"connectrpc.com/connect"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/replica"
+)
+
+const snapshotChunk = 256 << 10
+
+func (s cluster) SaveSnapshot(ctx context.Context, _ *connect.Request[atelierv1.SaveSnapshotRequest], out *connect.ServerStream[atelierv1.SnapshotChunk]) error {
+	w := bufio.NewWriterSize(chunks(func(b []byte) error { return out.Send(&atelierv1.SnapshotChunk{Data: b}) }), snapshotChunk)
+	if err := s.cfg.Cluster.SaveSnapshot(ctx, w); err != nil {
+		return failure(err)
+	}
+	return w.Flush()
+}
+
+type chunks func([]byte) error
+
+func (c chunks) Write(b []byte) (int, error) {
+	for at := 0; at < len(b); at += snapshotChunk {
+		if err := c(b[at:min(at+snapshotChunk, len(b))]); err != nil {
+			return at, err
+		}
+	}
+	return len(b), nil
+}
+
+// RestoreSnapshot replaces the state. The first message may name the restore, so
+// that whoever loses the answer can ask what became of it.
+func (s cluster) RestoreSnapshot(ctx context.Context, in *connect.ClientStream[atelierv1.SnapshotChunk]) (*connect.Response[atelierv1.RestoreSnapshotResponse], error) {
+	body := &unchunk{in: in}
+	id := ""
+	if in.Receive() {
+		id, body.rest = in.Msg().RestoreId, in.Msg().Data
+		if in.Msg().Inquire {
+			return s.inquire(ctx, id)
+		}
+	} else if err := in.Err(); err != nil {
+		return nil, err
+	}
+	if id == "" {
+		b := make([]byte, 8)
+		s.cfg.Random(b)
+		id = "r-" + hex.EncodeToString(b)
+	}
+	done, err := s.cfg.Cluster.RestoreSnapshot(ctx, id, body)
+	if err != nil {
+		return nil, restoreFailure(ctx, err)
+	}
+	return connect.NewResponse(s.restored(done)), nil
+}
+
+func (s cluster) restored(done replica.Restored) *atelierv1.RestoreSnapshotResponse {
+	view := s.cfg.View()
+	return &atelierv1.RestoreSnapshotResponse{
+		Index: done.Index, Sweeps: int64(len(view.Sweeps())), Trials: view.Trials(),
+		LeasesEnded: int64(done.LeasesEnded), NoChecksum: !done.File.Checked, TakenMs: done.File.TakenMS,
+	}
+}
+
+func (s cluster) inquire(ctx context.Context, id string) (*connect.Response[atelierv1.RestoreSnapshotResponse], error) {
+	if id == "" {
+		return nil, invalid("no restore named")
+	}
+	done, err := s.cfg.Cluster.RestoreOutcome(ctx, id)
+	if err != nil {
+		return nil, restoreFailure(ctx, err)
+	}
+	return connect.NewResponse(s.restored(done)), nil
+}
+
+// restoreFailure: aborted is what did not take place and may be tried again,
+// unavailable what is not known; all else is the file's fault.
+func restoreFailure(ctx context.Context, err error) error {
+	var notLeader *replica.NotLeaderError
+	switch {
+	case errors.Is(err, replica.ErrNotRestored):
+		return connect.NewError(connect.CodeAborted, err)
+	case errors.Is(err, replica.ErrUnknown):
+		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("leadership was lost at the commit of the restore: it took place or it did not (%w)", err))
+	case errors.As(err, &notLeader), ctx.Err() != nil:
+		return failure(err)
+	}
+	return connect.NewError(connect.CodeInvalidArgument, err)
+}
+
+// unchunk reads a stream of chunks as bytes.
+type unchunk struct {
+	in   *connect.ClientStream[atelierv1.SnapshotChunk]
+	rest []byte
+}
+
+func (u *unchunk) Read(b []byte) (int, error) {
+	for len(u.rest) == 0 {
+		if !u.in.Receive() {
+			if err := u.in.Err(); err != nil {
+				return 0, err
+			}
+			return 0, io.EOF
+		}
+		u.rest = u.in.Msg().Data
+	}
+	n := copy(b, u.rest)
+	u.rest = u.rest[n:]
+	return n, nil
+}
