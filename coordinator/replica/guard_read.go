@@ -34,6 +34,9 @@ func (g *guard) read(index uint64, l *raft.Log) (err error) {
 func (g *guard) holds(index uint64) bool {
 	first, _ := g.durable.FirstIndex()
 	last, _ := g.durable.LastIndex()
+	if !g.IsMonotonic() && index <= g.Meta().record().Snapshot.Index {
+		return false // a store that may have gaps has one where a leader's snapshot came
+	}
 	return first <= index && index <= last
 }
 

@@ -62,6 +62,9 @@ func TestKilledWhileASnapshotIsInstalled(t *testing.T) {
 			dir := filepath.Join(c.dir, lagging.id)
 			before := filepath.Join(c.dir, "before")
 			copyFolder(t, dir, before)
+			if err := os.Remove(filepath.Join(before, "clean-stop")); err != nil { // it is killed, not stopped
+				t.Fatal(err)
+			}
 			for i := range 200 {
 				c.write(createSweep(fmt.Sprintf("b-%d", i)))
 			}
