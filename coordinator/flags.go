@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"regexp"
@@ -136,7 +137,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("--join %q: want HOST:PORT of a node's gossip: %v", a, err)
 		}
 	}
-	if _, err := newLogger(os.Stderr, c.LogLevel); err != nil {
+	if _, err := newLogger(io.Discard, c.LogLevel); err != nil {
 		return err
 	}
 	return nil

@@ -15,9 +15,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"atelier/common/stdio"
 )
 
-func main() { os.Exit(run(os.Args, os.Stderr)) }
+func main() {
+	stdio.Guard()
+	os.Exit(run(os.Args, stdio.Err()))
+}
 
 // run is the program; it returns the exit code.
 func run(args []string, stderr io.Writer) int {

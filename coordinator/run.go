@@ -19,6 +19,7 @@ import (
 
 	"atelier/common/gossip"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/stdio"
 	"atelier/coordinator/api"
 	"atelier/coordinator/board"
 	"atelier/coordinator/duty"
@@ -89,7 +90,7 @@ func (m *Main) Addresses() Addresses { return m.addresses }
 // finishes requests and returns nil.
 func (m *Main) Run(ctx context.Context) (err error) {
 	if m.Stderr == nil {
-		m.Stderr = os.Stderr
+		m.Stderr = stdio.Err()
 	}
 	if m.logger, err = newLogger(m.Stderr, m.Config.LogLevel); err != nil {
 		return err

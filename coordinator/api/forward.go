@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
+	"atelier/common/client"
 )
 
 const (
@@ -22,13 +24,22 @@ const (
 	forwardedHeader = "Atelier-Forwarded-By"
 	// notLeaderHeader marks an answer that says: not the leader, nothing done.
 	notLeaderHeader = "Atelier-Not-Leader"
+	// nothingDoneHeader marks an error of a request that no node has begun.
+	nothingDoneHeader = client.NothingDoneHeader
 	// leaderWait is how long a request waits for a leader.
 	leaderWait = 3 * time.Second
 	// forwardedWait is the same for a request that was handed on: the node asked
 	// may be about to lead, and the node that asked waits anyway.
 	forwardedWait = 300 * time.Millisecond
 	lookAgain     = 15 * time.Millisecond
+	// deposedGrace is how long the answer of a node is still waited for once
+	// another leads: a leader that handed over has it under way, one that is
+	// frozen or cut off will not send it.
+	deposedGrace = 500 * time.Millisecond
 )
+
+// errDeposed ends the wait for the answer of a node that leads no more.
+var errDeposed = errors.New("it leads no more and does not answer")
 
 func newTransport() *http.Transport {
 	return &http.Transport{
@@ -57,9 +68,14 @@ func (s *Server) lead(h http.Handler) http.Handler {
 	})
 }
 
+// streams reports whether a request may be a stream of messages of any length.
+func streams(r *http.Request) bool {
+	kind := r.Header.Get("Content-Type")
+	return strings.HasPrefix(kind, "application/connect+") || strings.HasPrefix(kind, "application/grpc")
+}
+
 func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handler) {
-	streams := strings.HasPrefix(r.Header.Get("Content-Type"), "application/connect+") ||
-		strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+	streams := streams(r)
 	forwarded := r.Header.Get(forwardedHeader) != ""
 	patience := leaderWait
 	if forwarded {
@@ -92,7 +108,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 		if !forwarded {
 			if id, _ := s.cfg.Cluster.Leader(); id != "" && id != s.cfg.ID {
 				if addr := s.apiOf(id); addr != "" {
-					if s.try(w, r, addr, body, sent) {
+					if s.try(w, r, id, addr, body, sent) {
 						return
 					}
 					if sent != nil && sent.begun.Load() {
@@ -109,10 +125,10 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 			if forwarded {
 				w.Header().Set(notLeaderHeader, "1")
 			}
-			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errNobody))
+			s.refuse(w, r, nothingDone(connect.NewError(connect.CodeUnavailable, errNobody)))
 			return
 		case <-s.done:
-			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New("no leader here: this coordinator is stopping")))
+			s.refuse(w, r, nothingDone(connect.NewError(connect.CodeUnavailable, errors.New("no leader here: this coordinator is stopping"))))
 			return
 		case <-r.Context().Done():
 			return
@@ -120,11 +136,23 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 	}
 }
 
-// try hands a request to the node at addr and its answer back. It returns false
-// when nothing was done and nothing was answered, so that it may be tried again.
-func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body []byte, sent *once) bool {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
+// nothingDone marks an error of a request that no node has begun to carry out.
+func nothingDone(err *connect.Error) *connect.Error {
+	err.Meta().Set(nothingDoneHeader, "1")
+	return err
+}
+
+// try hands a request to the leader, id at addr, and its answer back. It returns
+// false when nothing was answered and the request may be sent again: nothing was
+// done, or another leads by now and what was kept of the request can be
+// repeated, as every request can that is no stream.
+func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, body []byte, sent *once) bool {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	var moved atomic.Int64 // when a stream last moved, in Unix milliseconds
+	defer s.abandon(ctx, id, &moved, cancel)()
+	if sent != nil {
+		sent.moved = &moved
+	}
 	var from io.Reader = bytes.NewReader(body)
 	if sent != nil {
 		from = sent
@@ -149,6 +177,9 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body [
 		if errors.As(err, &dial) && dial.Op == "dial" {
 			return false
 		}
+		if r.Context().Err() == nil && sent == nil && errors.Is(context.Cause(ctx), errDeposed) {
+			return false
+		}
 		if r.Context().Err() == nil {
 			s.refuse(w, r, connect.NewError(connect.CodeUnavailable,
 				fmt.Errorf("no leader any more: it went away before it answered; repeat the request with the same id (%v)", err)))
@@ -170,7 +201,7 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body [
 	}
 	w.WriteHeader(resp.StatusCode)
 	if sent != nil {
-		stream(w, resp.Body)
+		stream(w, resp.Body, &moved)
 	} else if _, err := io.Copy(w, resp.Body); err != nil {
 		panic(http.ErrAbortHandler) // half an answer must not look whole
 	}
@@ -180,22 +211,53 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body [
 	return true
 }
 
-// once is a body that cannot be read twice; it notes that it has been begun.
+// abandon ends a request to the leader id that stands still a while after another
+// node has become leader. It ends with ctx; stop it first, most requests are over
+// before it begins.
+func (s *Server) abandon(ctx context.Context, id string, moved *atomic.Int64, cancel context.CancelCauseFunc) (stop func() bool) {
+	return time.AfterFunc(deposedGrace, func() {
+		look := time.NewTicker(deposedGrace)
+		defer look.Stop()
+		for deposed := false; ; {
+			now, _ := s.cfg.Cluster.Leader()
+			switch {
+			case now == "" || now == id:
+				deposed = false
+			case deposed && time.Since(time.UnixMilli(moved.Load())) >= deposedGrace:
+				cancel(errDeposed)
+				return
+			default:
+				deposed = true
+			}
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}).Stop
+}
+
+// once is a body that cannot be read twice; it notes that it has been begun, and
+// when it moved last.
 type once struct {
 	body  io.Reader
 	begun atomic.Bool
+	moved *atomic.Int64
 }
 
 func (o *once) Read(b []byte) (int, error) {
 	o.begun.Store(true)
+	o.moved.Store(time.Now().UnixMilli())
 	return o.body.Read(b)
 }
 
-func stream(w http.ResponseWriter, from io.Reader) {
+func stream(w http.ResponseWriter, from io.Reader, moved *atomic.Int64) {
 	flush := http.NewResponseController(w)
 	b := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(b)
+		moved.Store(time.Now().UnixMilli())
 		if n > 0 {
 			if _, err := w.Write(b[:n]); err != nil {
 				panic(http.ErrAbortHandler)

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -150,20 +149,8 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 		defer tmp.Close()
 		out = tmp
 	}
-	s, err := api.Cluster.SaveSnapshot(c.Context, connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
+	n, err := api.SaveSnapshot(c.Context, out)
 	if err != nil {
-		return err
-	}
-	defer s.Close()
-	var n int64
-	for s.Receive() {
-		w, err := out.Write(s.Msg().GetData())
-		n += int64(w)
-		if err != nil {
-			return fmt.Errorf("write the snapshot: %w", err)
-		}
-	}
-	if err := s.Err(); err != nil {
 		return err
 	}
 	if tmp != nil {
@@ -177,9 +164,6 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 	e.say("snapshot of %s saved", bytesOf(n))
 	return nil
 }
-
-// snapshotChunk keeps messages well below what a server takes at once.
-const snapshotChunk = 256 << 10
 
 func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	if !c.Bool("yes") {
@@ -199,27 +183,11 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	s := api.Cluster.RestoreSnapshot(c.Context)
-	buf := make([]byte, snapshotChunk)
-	for {
-		n, err := io.ReadFull(in, buf)
-		if n > 0 {
-			if err := s.Send(&atelierv1.SnapshotChunk{Data: buf[:n]}); err != nil {
-				break // the answer says why
-			}
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read the snapshot: %w", err)
-		}
-	}
-	r, err := s.CloseAndReceive()
+	r, err := api.RestoreSnapshot(c.Context, in)
 	if err != nil {
 		return err
 	}
-	e.say("restored: %d sweeps, %d trials, at index %d", r.Msg.GetSweeps(), r.Msg.GetTrials(), r.Msg.GetIndex())
+	e.say("restored: %d sweeps, %d trials, at index %d", r.GetSweeps(), r.GetTrials(), r.GetIndex())
 	return nil
 }
 
