@@ -231,8 +231,11 @@ func (m *Main) wire(life context.Context, clusterID string) error {
 	watchers := []duty.Watcher{a, p, j}
 	var projector *project.Projector
 	if c.Redis != "" {
+		if c.redisShown {
+			m.logger.Warn("the password of Redis stands on the command line, where every user of this machine can read it: use --redis-password-file or ATELIER_REDIS_PASSWORD")
+		}
 		var err error
-		if m.redis, err = board.Open(c.Redis, c.RedisPrefix); err != nil {
+		if m.redis, err = board.Open(board.Options{Addr: c.Redis, Password: c.redisPassword, Prefix: c.RedisPrefix}); err != nil {
 			return fmt.Errorf("--redis: %w", err)
 		}
 		projector = project.New(project.Config{Redis: m.redis, View: m.machine.View, Generation: randomName, Logger: m.logger})

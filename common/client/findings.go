@@ -92,7 +92,10 @@ func (f *findings) note(ctx context.Context, addr string, err error) (Finding, b
 
 func (f *findings) set(one Finding) {
 	if i := slices.IndexFunc(f.found, func(o Finding) bool { return o.Addr == one.Addr }); i >= 0 {
-		f.found[i] = one
+		// What a node said tells more than a last attempt with little time left.
+		if one.Kind != Slow || f.found[i].Kind < NoLeader {
+			f.found[i] = one
+		}
 		return
 	}
 	f.found = append(f.found, one)

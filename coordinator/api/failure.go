@@ -24,7 +24,10 @@ func failure(err error) error {
 		return err
 	}
 	var notLeader *replica.NotLeaderError
+	var other *board.OtherError
 	switch {
+	case errors.As(err, &other):
+		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("ask for source state (%w)", err))
 	case errors.Is(err, state.ErrNotFound):
 		return connect.NewError(connect.CodeNotFound, err)
 	case errors.Is(err, state.ErrInvalid), errors.Is(err, board.ErrSource):

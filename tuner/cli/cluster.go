@@ -97,7 +97,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 		m.GetWorkers(), m.GetSlots(), m.GetRedis(), m.GetRedisIndex(), m.GetVersion(), membersOf(m.GetMembers(), m.GetLeaderId())}
 	if err := e.print(c, s, func() table {
 		redis := s.Redis
-		if redis != "" && redis != "off" {
+		if redis != "" && redis != "off" && s.RedisIndex > 0 {
 			redis += ", at index " + strconv.FormatUint(s.RedisIndex, 10)
 		}
 		return table{head: []string{"", ""}, rows: [][]string{
