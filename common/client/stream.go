@@ -83,7 +83,7 @@ func (c *Client) choose(ctx context.Context, seen *findings, end time.Time, n in
 			err = connect.NewError(connect.CodeUnavailable, errors.New("it knows of none at present"))
 			seen.set(Finding{addr, NoLeader, err})
 		case connect.IsWireError(err) && connect.CodeOf(err) != connect.CodeUnavailable:
-			return "", err // no coordinator, or none of ours
+			return addr, nil // it answers: the call itself says what is wrong
 		default:
 			seen.note(ctx, addr, err)
 		}
