@@ -25,7 +25,7 @@ func (e *Env) clusterCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "restore", Usage: "replace the cluster's state by a snapshot", ArgsUsage: "FILE",
 			Description: "Everything the cluster knows now is lost; running trials are fenced.\n" +
 				"Of several addresses the first that knows a leader gets it; it goes to another as long as it is known that nothing was done.",
-			Flags:       []ucli.Flag{&ucli.BoolFlag{Name: "yes", Usage: "yes, replace it"}}, Action: e.restoreSnapshot}, 1, 1,
+			Flags: []ucli.Flag{&ucli.BoolFlag{Name: "yes", Usage: "yes, replace it"}}, Action: e.restoreSnapshot}, 1, 1,
 			"atelier cluster restore backup.snap --yes"),
 		verb(&ucli.Command{Name: "remove", Usage: "take a coordinator out of the cluster", ArgsUsage: "ID",
 			Description: "For one that will not come back. Its data must not be started again.", Action: e.removeMember}, 1, 1,
