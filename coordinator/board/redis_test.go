@@ -342,7 +342,7 @@ func TestOneClusterAPrefix(t *testing.T) {
 		t.Errorf("its own board: %+v, %v", found, err)
 	}
 	// Begun while the first was away, published after it came back.
-	srv.do(t, "EVAL", "redis.call('HSET', 't:meta', 'seen', 1) return {1}", "0")
+	srv.do(t, "EVAL", "redis.call('HSET', 't:meta', 'seen', 1) return {'ok'}", "0")
 	b, err := r.Begin(ctx, "c-two", "h2")
 	if err != nil {
 		t.Fatal(err)
@@ -354,7 +354,7 @@ func TestOneClusterAPrefix(t *testing.T) {
 		t.Errorf("publish over a cluster that came back: %v", err)
 	}
 	// A program that gave no word.
-	srv.do(t, "EVAL", "redis.call('HDEL', 't:meta', 'seen') return {1}", "0")
+	srv.do(t, "EVAL", "redis.call('HDEL', 't:meta', 'seen') return {'ok'}", "0")
 	if found, err := r.Look(ctx, "c-two"); err != nil || !found.Mute {
 		t.Errorf("a board without a word: %+v, %v", found, err)
 	}
