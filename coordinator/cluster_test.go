@@ -353,7 +353,7 @@ func wantCode(t *testing.T, what string, err error, code connect.Code, text stri
 // TestMain is the program itself when a test starts this binary as a process.
 func TestMain(m *testing.M) {
 	if os.Getenv("COORDINATOR_PROCESS") == "1" {
-		os.Exit(run(os.Args, os.Stderr))
+		main()
 	}
 	os.Unsetenv("ATELIER_ADDR")
 	os.Exit(m.Run())

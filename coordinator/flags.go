@@ -3,15 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"atelier/common/version"
+	"atelier/coordinator/board"
 	"atelier/tuner/sweep"
 )
 
@@ -27,6 +30,7 @@ type Config struct {
 	Join          []string
 	Redis         string
 	RedisPrefix   string
+	RedisPassword string // file
 	Insecure      bool
 	GossipKeyFile string
 	LogLevel      string
@@ -35,6 +39,9 @@ type Config struct {
 	LeaveOnTerm   bool
 	MinFree       uint64 // bytes; 0 = from the log and the snapshots
 	CompareEvery  time.Duration
+
+	redisPassword string
+	redisShown    bool // it stands on the command line
 }
 
 // errHelp says that the person asked for help and got it.
@@ -76,8 +83,9 @@ func (m *Main) ParseFlags(args []string) error {
 			text("advertise", "", "`HOST` that others reach this node at; needed with a wildcard address", &c.Advertise),
 			yes("bootstrap", "begin a new cluster, unless the data folder holds a state", &c.Bootstrap),
 			text("join", "", "gossip `HOST:PORT[,..]` of any node, coordinator or worker, of the cluster to join", &join),
-			text("redis", "", "`HOST:PORT` of Redis for leaderboards; empty = the state answers", &c.Redis),
-			text("redis-prefix", "atelier:", "`PREFIX` of all keys in Redis", &c.RedisPrefix),
+			text("redis", "", "`HOST:PORT` of Redis for leaderboards, or redis://USER@HOST:PORT/DB (rediss:// with TLS); empty = the state answers", &c.Redis),
+			text("redis-password-file", "", "`FILE` with the password of Redis; without it ATELIER_REDIS_PASSWORD counts", &c.RedisPassword),
+			text("redis-prefix", "atelier:", "`PREFIX` of all keys in Redis; each cluster on one Redis needs its own", &c.RedisPrefix),
 			yes("insecure", "allow addresses that other machines can reach, without TLS", &c.Insecure),
 			text("gossip-key-file", "", "`FILE` with the gossip key: 16, 24 or 32 bytes, raw or in hex or base64", &c.GossipKeyFile),
 			text("log-level", "info", "debug, info, warn or error", &c.LogLevel),
@@ -113,7 +121,30 @@ func (m *Main) ParseFlags(args []string) error {
 		}
 		c.MinFree = uint64(size)
 	}
+	if err := c.secrets(args); err != nil {
+		return err
+	}
 	return c.check()
+}
+
+// secrets reads the password of Redis, before anything is started with it.
+func (c *Config) secrets(args []string) error {
+	if c.Redis == "" {
+		return nil
+	}
+	c.redisPassword = os.Getenv("ATELIER_REDIS_PASSWORD")
+	if c.RedisPassword != "" {
+		b, err := os.ReadFile(c.RedisPassword)
+		if err != nil {
+			return fmt.Errorf("--redis-password-file: %w", err)
+		}
+		c.redisPassword = strings.TrimRight(string(b), "\r\n")
+		if c.redisPassword == "" || strings.ContainsAny(c.redisPassword, "\r\n") {
+			return fmt.Errorf("--redis-password-file %s: want one line, the password", c.RedisPassword)
+		}
+	}
+	c.redisShown = board.Password(c.Redis) && slices.ContainsFunc(args, func(a string) bool { return strings.HasSuffix(a, c.Redis) })
+	return nil
 }
 
 func (c *Config) check() error {
@@ -150,7 +181,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("--join %q: want HOST:PORT of a node's gossip: %v", a, err)
 		}
 	}
-	if _, err := newLogger(os.Stderr, c.LogLevel); err != nil {
+	if _, err := newLogger(io.Discard, c.LogLevel); err != nil {
 		return err
 	}
 	return nil

@@ -16,10 +16,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"atelier/common/stdio"
 	"atelier/coordinator/replica"
 )
 
-func main() { os.Exit(run(os.Args, os.Stderr)) }
+func main() {
+	stdio.Guard()
+	os.Exit(run(os.Args, stdio.Err()))
+}
 
 // run is the program; it returns the exit code.
 func run(args []string, stderr io.Writer) int {

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,15 +25,16 @@ type redisServer struct {
 	addr string
 	dir  string
 	cmd  *exec.Cmd
+	args []string
 }
 
-func startRedis(t *testing.T) *redisServer {
+func startRedis(t *testing.T, args ...string) *redisServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &redisServer{t: t, addr: l.Addr().String(), dir: t.TempDir()}
+	s := &redisServer{t: t, addr: l.Addr().String(), dir: t.TempDir(), args: args}
 	l.Close()
 	s.start()
 	t.Cleanup(func() {
@@ -46,7 +49,7 @@ func startRedis(t *testing.T) *redisServer {
 func (s *redisServer) start() {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.addr)
-	s.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir)
+	s.cmd = exec.Command("redis-server", append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}, s.args...)...)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatalf("start redis-server (Debian package redis-server): %v", err)
 	}
@@ -58,7 +61,7 @@ func (s *redisServer) start() {
 		defer c.Close()
 		fmt.Fprint(c, "PING\r\n")
 		line, _ := bufio.NewReader(c).ReadString('\n')
-		return line == "+PONG\r\n"
+		return line == "+PONG\r\n" || strings.HasPrefix(line, "-NOAUTH")
 	})
 }
 
@@ -207,11 +210,103 @@ func TestRedisIsDisposable(t *testing.T) {
 	finish(10)
 	agree(t, c, sw.Id, done)
 
-	// Another cluster's board in its place.
-	r.do("HSET atelier:meta cluster c-stranger")
+	// The board of another cluster, long gone, in its place.
+	r.do("HSET atelier:meta cluster c-stranger seen 1")
 	agree(t, c, sw.Id, done)
 	status, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 	if err != nil || status.Msg.Redis == "off" || status.Msg.RedisIndex == 0 {
 		t.Errorf("status says redis is %q at %d, %v", status.Msg.GetRedis(), status.Msg.GetRedisIndex(), err)
 	}
+}
+
+// Two clusters on one prefix: the first keeps its board, the second says whose it
+// is and answers from its state, until the first is gone.
+func TestTwoClustersOnOnePrefix(t *testing.T) {
+	r := startRedis(t)
+	first := startProcess(t, t.TempDir(), "a", "--bootstrap", "--redis", r.addr)
+	one := client.New([]string{first.at.API})
+	a := newAgent(t, one, "w1")
+	sw := create(t, one, spec(2, 2))
+	a.work(sw.Id)
+	agree(t, one, sw.Id, 2)
+	status := func(c *client.Client) *atelierv1.GetStatusResponse {
+		resp, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Msg
+	}
+	holder := status(one).ClusterId
+
+	second := startProcess(t, t.TempDir(), "b", "--bootstrap", "--redis", r.addr)
+	two := client.New([]string{second.at.API})
+	until(t, "the second cluster says whose the prefix is", func() bool {
+		return strings.Contains(status(two).Redis, "in use by cluster "+holder)
+	})
+	b := newAgent(t, two, "w2")
+	other := create(t, two, spec(2, 2))
+	b.work(other.Id)
+	if l := leaderboard(t, two, other.Id, ""); l.Source != "state" || len(l.Rows) != 2 {
+		t.Errorf("%d rows from %s", len(l.Rows), l.Source)
+	}
+	_, err := client.New([]string{second.at.API}, client.WithRetryFor(time.Millisecond)).Sweeps.GetLeaderboard(background(t),
+		connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: other.Id, Source: "redis"}))
+	if err == nil || !strings.Contains(err.Error(), holder) || !strings.Contains(err.Error(), "--redis-prefix") {
+		t.Errorf("source redis: %v", err)
+	}
+	time.Sleep(2 * time.Second) // two looks of each
+	agree(t, one, sw.Id, 2)
+	if n := strings.Count(first.log.String(), "board rebuilt"); n != 1 {
+		t.Errorf("the first cluster built its board %d times", n)
+	}
+	if text := second.log.String(); strings.Contains(text, "board rebuilt") || strings.Count(text, "in use by cluster") != 1 {
+		t.Errorf("the second cluster wrote, or spoke more than once:\n%s", text)
+	}
+
+	first.cmd.Process.Kill()
+	first.cmd.Wait()
+	agree(t, two, other.Id, 2) // what the first left behind is taken over
+}
+
+// A Redis with a user and a password: from a file and from the environment
+// neither shows anywhere; in the address it works, with a warning; and without it
+// the refusal says what to do.
+func TestRedisPassword(t *testing.T) {
+	const secret = "s3cret/p@ss"
+	r := startRedis(t, "--requirepass", "other", "--user", "board", "on", ">"+secret, "~atelier:*", "+@all")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "password")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	user := "redis://board@" + r.addr + "/0"
+	status := func(p *process) string {
+		resp, err := client.New([]string{p.at.API}).Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+		if err != nil {
+			return err.Error()
+		}
+		return resp.Msg.Redis
+	}
+	const warning = "stands on the command line"
+	ends := func(p *process) {
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+	}
+	check := func(name string, p *process, want string, warns bool) {
+		t.Helper()
+		until(t, name+": "+want, func() bool { return strings.Contains(status(p), want) })
+		if text := p.log.String() + status(p); strings.Contains(text, "s3cret") || strings.Contains(text, "p@ss") || strings.Contains(text, warning) != warns {
+			t.Errorf("%s: warns %v, or the password shows:\n%s", name, warns, text)
+		}
+		ends(p)
+	}
+	check("file", startProcess(t, dir, "c1", "--bootstrap", "--redis", user, "--redis-password-file", file), "ok", false)
+	check("none", startProcess(t, dir, "c1", "--redis", user), "--redis-password-file", false)
+	check("wrong", startProcess(t, dir, "c1", "--redis", "redis://:wrong@"+r.addr), "WRONGPASS", true)
+	check("address", startProcess(t, dir, "c1", "--redis", "redis://board:"+url.QueryEscape(secret)+"@"+r.addr+"/0"), "ok", true)
+	t.Setenv("ATELIER_REDIS_PASSWORD", secret)
+	check("environment", startProcess(t, dir, "c1", "--redis", user), "ok", false)
+	t.Setenv("ATELIER_REDIS_PASSWORD", "")
+	t.Setenv("ATELIER_COORDINATOR_REDIS", "redis://board:"+url.QueryEscape(secret)+"@"+r.addr+"/0")
+	check("address from the environment", startProcess(t, dir, "c1"), "ok", false)
 }

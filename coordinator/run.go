@@ -18,6 +18,7 @@ import (
 
 	"atelier/common/gossip"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/stdio"
 	"atelier/common/version"
 	"atelier/coordinator/api"
 	"atelier/coordinator/board"
@@ -94,7 +95,7 @@ func (m *Main) Addresses() Addresses { return m.addresses }
 // finishes requests and returns nil.
 func (m *Main) Run(ctx context.Context) (err error) {
 	if m.Stderr == nil {
-		m.Stderr = os.Stderr
+		m.Stderr = stdio.Err()
 	}
 	if m.logger, err = newLogger(m.Stderr, m.Config.LogLevel); err != nil {
 		return err
@@ -255,8 +256,11 @@ func (m *Main) wire(life context.Context) error {
 	watchers := []duty.Watcher{a, p, j}
 	var projector *project.Projector
 	if c.Redis != "" {
+		if c.redisShown {
+			m.logger.Warn("the password of Redis stands on the command line, where every user of this machine can read it: use --redis-password-file or ATELIER_REDIS_PASSWORD")
+		}
 		var err error
-		if m.redis, err = board.Open(c.Redis, c.RedisPrefix); err != nil {
+		if m.redis, err = board.Open(board.Options{Addr: c.Redis, Password: c.redisPassword, Prefix: c.RedisPrefix}); err != nil {
 			return fmt.Errorf("--redis: %w", err)
 		}
 		projector = project.New(project.Config{Redis: m.redis, View: m.machine.View, Generation: randomName, Logger: m.logger})

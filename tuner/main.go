@@ -8,10 +8,12 @@ import (
 	"os/signal"
 	"syscall"
 
+	"atelier/common/stdio"
 	"atelier/tuner/cli"
 )
 
 func main() {
+	stdio.Guard()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second interrupt ends the program at once.
 	context.AfterFunc(ctx, stop)

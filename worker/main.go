@@ -9,21 +9,23 @@ import (
 	"os/signal"
 	"syscall"
 
+	"atelier/common/stdio"
 	"atelier/common/trainerproto"
 	"atelier/worker/simtrainer"
 )
 
 func main() {
+	stdio.Guard()
 	// Not through the flag parser: a simulated trainer should start in a few milliseconds.
 	if len(os.Args) == 2 && os.Args[1] == "simtrainer" {
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, syscall.SIGTERM)
-		os.Exit(simtrainer.Main(os.Stdin, os.NewFile(trainerproto.EventsFD, "events"), os.Stderr, signals))
+		os.Exit(simtrainer.Main(os.Stdin, os.NewFile(trainerproto.EventsFD, "events"), stdio.Err(), signals))
 	}
 	m := NewMain()
 	help, err := m.ParseFlags(os.Args)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "atelier-worker:", err)
+		fmt.Fprintln(stdio.Err(), "atelier-worker:", err)
 		os.Exit(2)
 	}
 	if help {
@@ -44,7 +46,7 @@ func main() {
 	}
 	cancel()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "atelier-worker:", err)
+		fmt.Fprintln(stdio.Err(), "atelier-worker:", err)
 		os.Exit(1)
 	}
 }

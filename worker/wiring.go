@@ -23,6 +23,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/gossip"
+	"atelier/common/stdio"
 	"atelier/common/sysmetrics"
 	"atelier/common/version"
 	"atelier/worker/agent"
@@ -63,7 +64,7 @@ func (m *Main) Run(ctx context.Context) error {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return fmt.Errorf("--log-level %q: give debug, info, warn or error", c.LogLevel)
 	}
-	m.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})).With("worker", c.Name)
+	m.log = slog.New(slog.NewTextHandler(stdio.Err(), &slog.HandlerOptions{Level: level})).With("worker", c.Name)
 	if err := m.lockData(); err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ type Client struct {
 	opts     options
 	http     *http.Client
 	follower *follower
+	pulses   pulses
 }
 
 type options struct {

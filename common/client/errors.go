@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -26,30 +27,39 @@ const (
 type UnreachableError struct {
 	Addr     string // the address tried last
 	Attempts int
-	NoLeader bool // a node answered, and said that there is no leader
-	Err      error
+	NoLeader bool      // a node answered, and said that there is no leader
+	Err      error     // of the last attempt
+	Found    []Finding // what stood in the way at each address, in the order tried
 }
 
 func (e *UnreachableError) Error() string {
-	what := fmt.Sprintf("no coordinator answers at %s", e.Addr)
-	if e.NoLeader {
-		what = fmt.Sprintf("the coordinator at %s has no leader", e.Addr)
-	} else if connect.IsWireError(e.Err) {
-		what = fmt.Sprintf("the coordinator at %s cannot answer now", e.Addr)
-	}
 	tries := ""
 	if e.Attempts > 1 {
 		tries = fmt.Sprintf(" (%d attempts)", e.Attempts)
 	}
-	return what + tries + ": " + Message(e.Err)
+	switch {
+	case len(e.Found) == 0:
+		return "no coordinator answers at " + e.Addr + tries + ": " + Message(e.Err)
+	case e.silence():
+		var at []string
+		for _, f := range e.Found {
+			at = append(at, f.Addr)
+		}
+		return "no coordinator answers at " + strings.Join(at, ", ") + tries + ": " + describe(e.Found)
+	}
+	return "no leader answers" + tries + ": " + describe(e.Found)
 }
+
+// silence reports whether no address gave an answer of any kind.
+func (e *UnreachableError) silence() bool {
+	return !slices.ContainsFunc(e.Found, func(f Finding) bool { return f.Kind == NoLeader || f.Kind == Unwilling })
+}
+
+// unwilling reports whether a node answered, none of them lacks a leader, and so
+// something else than a leader is missing.
+func (e *UnreachableError) unwilling() bool { return !e.NoLeader && !e.silence() }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
-
-func noLeader(err error) bool {
-	return connect.CodeOf(err) == connect.CodeUnavailable && connect.IsWireError(err) &&
-		strings.Contains(err.Error(), "no leader")
-}
 
 // Message is an error's text for people, without the code's name before it.
 func Message(err error) string {
@@ -80,8 +90,8 @@ func ExitCode(err error) int {
 		return ExitTimeout
 	case connect.CodeUnavailable:
 		var u *UnreachableError
-		if errors.As(err, &u) && !u.NoLeader && connect.IsWireError(u.Err) {
-			return ExitError // a node answered: something else than a leader is missing
+		if errors.As(err, &u) && u.unwilling() {
+			return ExitError
 		}
 		return ExitNoLeader
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http/httptrace"
 	"time"
 
 	"connectrpc.com/connect"
@@ -37,73 +38,79 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		}
 		r.c.follower.maybe(ctx)
 		addr := r.c.set.first()
-		pause := o.backoffLow
+		wait := o.backoffLow
+		seen := newFindings()
 		for n := 1; ; n++ {
 			limit := attempt
 			if !deadline.IsZero() {
 				limit = min(limit, max(time.Until(deadline), o.backoffHigh))
 			}
-			one, cancel := context.WithTimeout(withAddr(ctx, addr), limit)
-			resp, err := next(one, req)
-			cancel()
+			resp, err := r.attempt(ctx, addr, limit, seen, func(one context.Context) (connect.AnyResponse, error) { return next(one, req) })
 			if err == nil {
 				return resp, nil
 			}
-			// The server is told the limit and may be the first to say it is over.
-			frozen := ctx.Err() == nil && connect.CodeOf(err) == connect.CodeDeadlineExceeded
-			if ctx.Err() == nil && !frozen && !unavailable(err) {
+			found, retry := seen.note(ctx, addr, err)
+			if !retry {
 				return nil, err
 			}
-			if frozen {
-				err = connect.NewError(connect.CodeUnavailable, fmt.Errorf("no answer within %s", limit.Round(time.Millisecond)))
-			}
-			last := &UnreachableError{Addr: addr, Attempts: n, NoLeader: noLeader(err), Err: err}
+			last := &UnreachableError{Addr: addr, Attempts: n, NoLeader: seen.noLeader(), Err: found.Err, Found: seen.list()}
 			if ctx.Err() != nil {
 				return nil, ended(ctx, last)
 			}
 			r.c.follower.suspect()
 			addr = r.c.set.next(addr)
-			// Nodes that are gone answer at once: try the others first. A node
-			// that answers "no leader" speaks for the cluster.
-			if !last.NoLeader && !frozen && n%len(r.c.set.all()) != 0 {
+			// Nodes that are gone or silent say nothing of the others: try those
+			// first. A node that answers "no leader" speaks for the cluster.
+			if found.Kind != NoLeader && found.Kind != Slow && n%len(r.c.set.all()) != 0 {
 				if deadline.IsZero() || time.Now().Before(deadline) {
 					continue
 				}
 			}
-			wait := time.NewTimer(pause/2 + rand.N(pause/2+1))
+			t := time.NewTimer(wait/2 + rand.N(wait/2+1))
 			select {
-			case <-wait.C:
+			case <-t.C:
 			case <-giveUp:
-				wait.Stop()
+				t.Stop()
 				return nil, connect.NewError(connect.CodeUnavailable, last)
 			case <-ctx.Done():
-				wait.Stop()
+				t.Stop()
 				return nil, ended(ctx, last)
 			}
-			pause = min(2*pause, o.backoffHigh)
+			wait = min(2*wait, o.backoffHigh)
 		}
 	}
 }
 
-// unavailable reports whether another attempt may find what this one missed: a
-// server said so, or the connection broke. A broken connection comes as
-// Canceled (reset, broken pipe) or Unknown (cut off in an answer) without a
-// server having said either.
-func unavailable(err error) bool {
-	switch connect.CodeOf(err) {
-	case connect.CodeUnavailable:
-		return true
-	case connect.CodeCanceled, connect.CodeUnknown:
-		return !connect.IsWireError(err)
+// attempt makes one attempt at one address. It is cut off at the limit, and
+// earlier where the node does not answer at all while this call has not yet
+// found every other one gone or silent as well: then it waits as long as it
+// may, for perhaps it is this machine that is slow.
+func (r *retrier) attempt(ctx context.Context, addr string, limit time.Duration, seen *findings, call func(context.Context) (connect.AnyResponse, error)) (connect.AnyResponse, error) {
+	base, cut := context.WithCancelCause(withAddr(ctx, addr))
+	defer cut(nil)
+	one, cancel := context.WithTimeoutCause(base, limit, errSlow{limit})
+	defer cancel()
+	seen.connected.Store(false)
+	one = httptrace.WithClientTrace(one, &seen.trace)
+	if seen.hopeBeside(addr, r.c.set.all()) {
+		defer r.c.watch(one, addr, 0, cut)()
 	}
-	return false
-}
-
-func (r *retrier) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		r.c.follower.maybe(ctx)
-		return next(withAddr(ctx, r.c.set.first()), spec)
+	resp, err := call(one)
+	if err == nil {
+		r.c.pulses.at(addr).beat()
+		return resp, nil
 	}
+	// The server is told the limit and may be the first to say it is over.
+	if connect.CodeOf(err) == connect.CodeDeadlineExceeded && one.Err() == nil && ctx.Err() == nil {
+		return nil, errSlow{limit}
+	}
+	if cause := context.Cause(one); cause != nil && ctx.Err() == nil {
+		return nil, cause
+	}
+	if connect.IsWireError(err) {
+		r.c.pulses.at(addr).beat()
+	}
+	return nil, err
 }
 
 func (r *retrier) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
@@ -116,7 +123,7 @@ func ended(ctx context.Context, last *UnreachableError) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		code = connect.CodeCanceled
 	}
-	if last.Attempts == 1 && (errors.Is(last.Err, context.Canceled) || errors.Is(last.Err, context.DeadlineExceeded)) {
+	if last.Attempts == 1 && last.Found == nil {
 		return connect.NewError(code, ctx.Err())
 	}
 	return connect.NewError(code, fmt.Errorf("%w: %w", ctx.Err(), last))

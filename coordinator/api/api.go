@@ -89,8 +89,8 @@ func New(cfg Config) *Server {
 		cfg: cfg, hub: newHub(), verify: &verifier{log: cfg.Log},
 		peers: newTransport(), mux: http.NewServeMux(), done: make(chan struct{}),
 	}
-	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom)}
-	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(h)) }
+	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom), gzipped()}
+	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(limited(h))) }
 	add(atelierv1connect.NewSweepServiceHandler(sweeps{s}, opts...))
 	add(atelierv1connect.NewTrialServiceHandler(trials{s}, opts...))
 	path, h := atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...)
@@ -98,7 +98,7 @@ func New(cfg Config) *Server {
 	add(atelierv1connect.WorkerServiceRelayProcedure, s.relay(h))
 	path, h = atelierv1connect.NewClusterServiceHandler(cluster{s}, opts...)
 	add(path, h)
-	s.mux.Handle(atelierv1connect.ClusterServiceGetNodeProcedure, h) // of this node
+	s.mux.Handle(atelierv1connect.ClusterServiceGetNodeProcedure, limited(h)) // of this node
 	s.mux.Handle("/healthz", http.HandlerFunc(s.health))
 	s.mux.Handle("/metrics", s.metrics())
 	return s

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/version"
+	"atelier/coordinator/board"
 	"atelier/coordinator/duty/audit"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
@@ -85,7 +87,10 @@ func (s cluster) GetStatus(ctx context.Context, _ *connect.Request[atelierv1.Get
 	if s.cfg.Projection != nil {
 		p := s.cfg.Projection.Status()
 		resp.RedisIndex = p.Index
+		var held *board.HeldError
 		switch {
+		case errors.As(p.Err, &held):
+			resp.Redis = p.Err.Error()
 		case p.Err != nil:
 			resp.Redis = "down: " + p.Err.Error()
 		case p.Index < view.Index():

@@ -25,9 +25,12 @@ func failure(err error) error {
 	}
 	var notLeader *replica.NotLeaderError
 	var noSpace *replica.NoSpaceError
+	var other *board.OtherError
 	switch {
 	case errors.As(err, &noSpace): // not Unavailable: clients would only ask again
 		return connect.NewError(connect.CodeResourceExhausted, noSpace)
+	case errors.As(err, &other):
+		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("ask for source state (%w)", err))
 	case errors.Is(err, state.ErrNotFound):
 		return connect.NewError(connect.CodeNotFound, err)
 	case errors.Is(err, state.ErrInvalid), errors.Is(err, board.ErrSource):

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
+	"atelier/common/client"
 )
 
 const (
@@ -22,6 +24,8 @@ const (
 	forwardedHeader = "Atelier-Forwarded-By"
 	// notLeaderHeader marks an answer that says: not the leader, nothing done.
 	notLeaderHeader = "Atelier-Not-Leader"
+	// nothingDoneHeader marks an error of a request that no node has begun.
+	nothingDoneHeader = client.NothingDoneHeader
 	// leaderWait is how long a request waits for a leader.
 	leaderWait = 3 * time.Second
 	// forwardedWait is the same for a request that was handed on: the node asked
@@ -30,7 +34,14 @@ const (
 	lookAgain     = 15 * time.Millisecond
 	// handedGrace is what a node that stops leaves the leader to answer.
 	handedGrace = 300 * time.Millisecond
+	// deposedGrace is how long the answer of a node is still waited for once
+	// another leads: a leader that handed over has it under way, one that is
+	// frozen or cut off will not send it.
+	deposedGrace = 500 * time.Millisecond
 )
+
+// errDeposed ends the wait for the answer of a node that leads no more.
+var errDeposed = errors.New("it leads no more and does not answer")
 
 func newTransport() *http.Transport {
 	return &http.Transport{
@@ -56,9 +67,14 @@ func (s *Server) lead(h http.Handler) http.Handler {
 	})
 }
 
+// streams reports whether a request may be a stream of messages of any length.
+func streams(r *http.Request) bool {
+	kind := r.Header.Get("Content-Type")
+	return strings.HasPrefix(kind, "application/connect+") || strings.HasPrefix(kind, "application/grpc")
+}
+
 func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handler) {
-	streams := strings.HasPrefix(r.Header.Get("Content-Type"), "application/connect+") ||
-		strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+	streams := streams(r)
 	forwarded := r.Header.Get(forwardedHeader) != ""
 	patience := leaderWait
 	if forwarded {
@@ -91,7 +107,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 		if !forwarded {
 			if id, _ := s.cfg.Cluster.Leader(); id != "" && id != s.cfg.ID {
 				if addr := s.apiOf(id); addr != "" {
-					if s.try(w, r, addr, body, sent) {
+					if s.try(w, r, id, addr, body, sent) {
 						return
 					}
 					if sent != nil && sent.begun.Load() {
@@ -108,10 +124,10 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 			if forwarded {
 				w.Header().Set(notLeaderHeader, "1")
 			}
-			s.refuse(w, r, s.nobody())
+			s.refuse(w, r, nothingDone(s.nobody()))
 			return
 		case <-s.done:
-			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New("no leader here: this coordinator is stopping")))
+			s.refuse(w, r, nothingDone(connect.NewError(connect.CodeUnavailable, errors.New("no leader here: this coordinator is stopping"))))
 			return
 		case <-r.Context().Done():
 			return
@@ -119,11 +135,24 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 	}
 }
 
-// try hands a request to the node at addr and its answer back. It returns false
-// when nothing was done and nothing was answered, so that it may be tried again.
-func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body []byte, sent *once) bool {
-	ctx, cancel := s.untilStopped(r.Context())
-	defer cancel()
+// nothingDone marks an error of a request that no node has begun to carry out.
+func nothingDone(err *connect.Error) *connect.Error {
+	err.Meta().Set(nothingDoneHeader, "1")
+	return err
+}
+
+// try hands a request to the leader, id at addr, and its answer back. It returns
+// false when nothing was answered and the request may be sent again: nothing was
+// done, or another leads by now and what was kept of the request can be
+// repeated, as every request can that is no stream.
+func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, body []byte, sent *once) bool {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	var moved atomic.Int64 // when a stream last moved, in Unix milliseconds
+	defer s.untilStopped(ctx, cancel)()
+	defer s.abandon(ctx, id, &moved, cancel)()
+	if sent != nil {
+		sent.moved = &moved
+	}
 	var from io.Reader = bytes.NewReader(body)
 	if sent != nil {
 		from = sent
@@ -148,8 +177,11 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body [
 		if errors.As(err, &dial) && dial.Op == "dial" {
 			return false
 		}
-		if ctx.Err() != nil && r.Context().Err() == nil {
-			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errors.New("this coordinator is stopping: repeat the request with the same id at another")))
+		if r.Context().Err() == nil && sent == nil && errors.Is(context.Cause(ctx), errDeposed) {
+			return false
+		}
+		if errors.Is(context.Cause(ctx), errStopping) {
+			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errStopping))
 		} else if r.Context().Err() == nil {
 			s.refuse(w, r, connect.NewError(connect.CodeUnavailable,
 				fmt.Errorf("no leader any more: it went away before it answered; repeat the request with the same id (%v)", err)))
@@ -171,7 +203,7 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body [
 	}
 	w.WriteHeader(resp.StatusCode)
 	if sent != nil {
-		stream(w, resp.Body)
+		stream(w, resp.Body, &moved)
 	} else if _, err := io.Copy(w, resp.Body); err != nil {
 		panic(http.ErrAbortHandler) // half an answer must not look whole
 	}
@@ -181,42 +213,79 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, addr string, body [
 	return true
 }
 
-// untilStopped is the context of a request that was handed on. The leader may hold
-// it for as long as its caller is willing to wait; this node, when it stops, waits
-// only for answers that are about to come.
-func (s *Server) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
+// errStopping ends the wait for the leader's answer when this node stops.
+var errStopping = errors.New("this coordinator is stopping: repeat the request with the same id at another")
+
+// untilStopped ends a request that was handed on a while after this node began to
+// stop. The leader may hold it for as long as its caller is willing to wait; this
+// node waits only for answers that are about to come.
+func (s *Server) untilStopped(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
+	over := make(chan struct{})
 	go func() {
 		select {
+		case <-over:
+			return
 		case <-ctx.Done():
 			return
 		case <-s.done:
 		}
 		select {
+		case <-over:
 		case <-ctx.Done():
 		case <-time.After(handedGrace):
-			cancel()
+			cancel(errStopping)
 		}
 	}()
-	return ctx, cancel
+	return func() { close(over) }
 }
 
-// once is a body that cannot be read twice; it notes that it has been begun.
+// abandon ends a request to the leader id that stands still a while after another
+// node has become leader. It ends with ctx; stop it first, most requests are over
+// before it begins.
+func (s *Server) abandon(ctx context.Context, id string, moved *atomic.Int64, cancel context.CancelCauseFunc) (stop func() bool) {
+	return time.AfterFunc(deposedGrace, func() {
+		look := time.NewTicker(deposedGrace)
+		defer look.Stop()
+		for deposed := false; ; {
+			now, _ := s.cfg.Cluster.Leader()
+			switch {
+			case now == "" || now == id:
+				deposed = false
+			case deposed && time.Since(time.UnixMilli(moved.Load())) >= deposedGrace:
+				cancel(errDeposed)
+				return
+			default:
+				deposed = true
+			}
+			select {
+			case <-look.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}).Stop
+}
+
+// once is a body that cannot be read twice; it notes that it has been begun, and
+// when it moved last.
 type once struct {
 	body  io.Reader
 	begun atomic.Bool
+	moved *atomic.Int64
 }
 
 func (o *once) Read(b []byte) (int, error) {
 	o.begun.Store(true)
+	o.moved.Store(time.Now().UnixMilli())
 	return o.body.Read(b)
 }
 
-func stream(w http.ResponseWriter, from io.Reader) {
+func stream(w http.ResponseWriter, from io.Reader, moved *atomic.Int64) {
 	flush := http.NewResponseController(w)
 	b := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(b)
+		moved.Store(time.Now().UnixMilli())
 		if n > 0 {
 			if _, err := w.Write(b[:n]); err != nil {
 				panic(http.ErrAbortHandler)

@@ -82,7 +82,8 @@ func ask[T any](ctx context.Context, b *Board, view *state.View, s *state.Sweep,
 		if ctx.Err() != nil {
 			return nil, Answer{}, ctx.Err()
 		}
-		behind := err == nil || errors.Is(err, ErrNotThere) || errors.Is(err, ErrOvertaken)
+		var other *OtherError
+		behind := err == nil || errors.Is(err, ErrNotThere) && !errors.As(err, &other) || errors.Is(err, ErrOvertaken)
 		if !behind || time.Now().After(deadline) {
 			if source == FromRedis {
 				return rows, Answer{index, FromRedis}, err

@@ -11,7 +11,9 @@ import (
 // be filled beside the old answer and take its place in one step.
 
 // metaKey is a hash: cluster, generation and index (the watermark) of what the
-// other keys hold. Without it there is nothing to read.
+// other keys hold, and seen, when the cluster last said that it keeps them, in
+// milliseconds of Redis's own clock. Without the first three there is nothing to
+// read.
 func metaKey(prefix string) string { return prefix + "meta" }
 
 // buildingKey holds the generation that is being filled.

@@ -30,6 +30,18 @@ const (
 // board: empty, flushed, or another cluster's.
 var ErrNotThere = errors.New("redis holds no board of this cluster")
 
+// OtherError is ErrNotThere of a Redis that holds the board of another cluster.
+type OtherError struct {
+	Cluster string
+	Prefix  string
+}
+
+func (e *OtherError) Error() string {
+	return fmt.Sprintf("redis prefix %q holds the board of cluster %s: if that cluster runs, start the coordinators of this one with a --redis-prefix of its own", e.Prefix, e.Cluster)
+}
+
+func (e *OtherError) Unwrap() error { return ErrNotThere }
+
 // ErrOvertaken is returned to a writer that did not find what it expected:
 // another writer was faster, or Redis was flushed or set back.
 var ErrOvertaken = errors.New("redis was changed by another hand")
@@ -46,17 +58,30 @@ type Redis struct {
 	downErr    error
 }
 
-// Open prepares connections to a Redis at addr (HOST:PORT or a redis:// URL).
-// It does not connect: Redis may come later.
-func Open(addr, prefix string) (*Redis, error) {
+// Options of Open.
+type Options struct {
+	// Addr is HOST:PORT or a URL: redis://USER@HOST:PORT/DB, rediss:// with TLS.
+	Addr string
+	// Password is that of the user the URL names, of the default user without one.
+	Password string
+	Prefix   string // of all keys
+}
+
+// Open prepares connections to a Redis. It does not connect: Redis may come
+// later. No error of this room holds a password.
+func Open(opts Options) (*Redis, error) {
 	logging.Disable() // the library's lines of its own say nothing that our errors do not
-	o := &redis.Options{Addr: addr}
-	if len(addr) > 8 && (addr[:8] == "redis://" || addr[:8] == "rediss:/") {
-		var err error
-		if o, err = redis.ParseURL(addr); err != nil {
-			return nil, fmt.Errorf("redis address %q: %w", addr, err)
-		}
+	o, err := parse(opts.Addr)
+	if err != nil {
+		return nil, err
 	}
+	if opts.Password != "" {
+		if o.Password != "" && o.Password != opts.Password {
+			return nil, fmt.Errorf("the address %s and the password file (or environment) give different passwords: take the one out of the address", Mask(opts.Addr))
+		}
+		o.Password = opts.Password
+	}
+	prefix := opts.Prefix
 	o.ContextTimeoutEnabled = true
 	o.MaxRetries = 1
 	o.DialerRetries = 1
@@ -129,6 +154,7 @@ func (r *Redis) read(ctx context.Context, cluster string, s *redis.Script, keys 
 	for range 3 {
 		out, err := s.Run(ctx, r.reads, append([]string{metaKey(r.prefix)}, keys(gen)...), append([]any{cluster, gen}, args...)...).StringSlice()
 		if err != nil {
+			err = explain(err)
 			if ctx.Err() == nil {
 				r.setDown(err)
 			}
@@ -144,6 +170,8 @@ func (r *Redis) read(ctx context.Context, cluster string, s *redis.Script, keys 
 		case len(out) == 2 && out[0] == "moved":
 			gen = out[1]
 			r.generation.Store(&gen)
+		case len(out) == 2 && out[0] == "other":
+			return nil, 0, &OtherError{Cluster: out[1], Prefix: r.prefix}
 		default:
 			return nil, 0, ErrNotThere
 		}

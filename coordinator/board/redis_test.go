@@ -29,7 +29,7 @@ func row(trial int64, value float64) *atelierv1.LeaderboardRow {
 
 func open(t *testing.T, addr string) *board.Redis {
 	t.Helper()
-	r, err := board.Open(addr, "t:")
+	r, err := board.Open(board.Options{Addr: addr, Prefix: "t:"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,14 +40,14 @@ func open(t *testing.T, addr string) *board.Redis {
 func build(t *testing.T, r *board.Redis, generation string, index uint64, rows ...board.TrialRows) board.Mark {
 	t.Helper()
 	ctx := context.Background()
-	b, err := r.Begin(ctx, generation)
+	b, err := r.Begin(ctx, cluster, generation)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Fill(ctx, rows); err != nil {
 		t.Fatal(err)
 	}
-	m, err := b.Publish(ctx, cluster, index)
+	m, err := b.Publish(ctx, index)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 	}
 
 	// A rebuild is not seen until it is published, and only one can be.
-	slow, err := r.Begin(ctx, "g2")
+	slow, err := r.Begin(ctx, cluster, "g2")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,14 +163,14 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 	if got, _, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:1=1" {
 		t.Errorf("half a rebuild is read: %s", trials(got))
 	}
-	quick, err := r.Begin(ctx, "g3")
+	quick, err := r.Begin(ctx, cluster, "g3")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := slow.Fill(ctx, []board.TrialRows{other}); !errors.Is(err, board.ErrOvertaken) {
 		t.Errorf("fill of an overtaken rebuild: %v", err)
 	}
-	if _, err := slow.Publish(ctx, cluster, 99); !errors.Is(err, board.ErrOvertaken) {
+	if _, err := slow.Publish(ctx, 99); !errors.Is(err, board.ErrOvertaken) {
 		t.Errorf("publish of an overtaken rebuild: %v", err)
 	}
 	if err := quick.Fill(ctx, []board.TrialRows{first, other}); err != nil {
@@ -179,7 +179,7 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 	if mark, err = r.Advance(ctx, mark, 6, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := quick.Publish(ctx, cluster, 7); !errors.Is(err, board.ErrOvertaken) {
+	if _, err := quick.Publish(ctx, 7); !errors.Is(err, board.ErrOvertaken) {
 		t.Errorf("publish over a board that moved meanwhile: %v", err)
 	}
 	build(t, r, "g4", 8, first, other)
@@ -318,4 +318,50 @@ func (s *server) do(t *testing.T, args ...string) []string {
 		out = append(out, in.Text())
 	}
 	return out
+}
+
+// A prefix has one living cluster: another one gets nothing written there until
+// the word of the first has run out.
+func TestOneClusterAPrefix(t *testing.T) {
+	ctx := context.Background()
+	srv := startRedis(t)
+	r := open(t, srv.addr)
+	build(t, r, "g1", 5)
+	var held *board.HeldError
+	if _, err := r.Begin(ctx, "c-two", "h1"); !errors.As(err, &held) || held.Cluster != cluster {
+		t.Errorf("a rebuild over the board of a living cluster: %v", err)
+	}
+	if found, err := r.Look(ctx, "c-two"); !errors.As(err, &held) || found.Cluster != cluster || found.Mute {
+		t.Errorf("look: %+v, %v", found, err)
+	}
+	var other *board.OtherError
+	if _, _, err := r.Leaderboard(ctx, "c-two", "s", 0); !errors.As(err, &other) || !errors.Is(err, board.ErrNotThere) {
+		t.Errorf("read: %v", err)
+	}
+	if found, err := r.Look(ctx, cluster); err != nil || found.Index != 5 {
+		t.Errorf("its own board: %+v, %v", found, err)
+	}
+	// Begun while the first was away, published after it came back.
+	srv.do(t, "EVAL", "redis.call('HSET', 't:meta', 'seen', 1) return {'ok'}", "0")
+	b, err := r.Begin(ctx, "c-two", "h2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Look(ctx, cluster); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Publish(ctx, 1); !errors.Is(err, board.ErrOvertaken) {
+		t.Errorf("publish over a cluster that came back: %v", err)
+	}
+	// A program that gave no word.
+	srv.do(t, "EVAL", "redis.call('HDEL', 't:meta', 'seen') return {'ok'}", "0")
+	if found, err := r.Look(ctx, "c-two"); err != nil || !found.Mute {
+		t.Errorf("a board without a word: %+v, %v", found, err)
+	}
+	if b, err = r.Begin(ctx, "c-two", "h3"); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := b.Publish(ctx, 1); err != nil || m.Cluster != "c-two" {
+		t.Errorf("an abandoned prefix was not taken: %+v, %v", m, err)
+	}
 }

@@ -40,18 +40,62 @@ local function write(k, a)
 end
 `
 
+// luaHeld defines held(own cluster, milliseconds): the cluster that keeps the
+// board of KEYS[1], if it is another one and has said so lately, else nil; and
+// now(), in milliseconds. A board without that word is of a program that wrote
+// none: whoever asks has to watch it.
+const luaHeld = `
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function held(own, lately)
+  local m = redis.call('HMGET', KEYS[1], 'cluster', 'seen')
+  if not m[1] or m[1] == own or not tonumber(m[2] or '') then return nil end
+  local age = now() - tonumber(m[2])
+  if age >= 0 and age < tonumber(lately) then return m[1] end
+  return nil
+end
+`
+
+// beginScript starts the rebuild of a board that no other living cluster keeps.
+//
+// KEYS: meta, building.
+// ARGV: cluster, generation to build, milliseconds that a word holds.
+// Answers {cluster, generation, index} as found, or {holder}.
+var beginScript = redis.NewScript(luaHeld + `
+local holder = held(ARGV[1], ARGV[3])
+if holder then return {holder} end
+redis.call('SET', KEYS[2], ARGV[2])
+local m = redis.call('HMGET', KEYS[1], 'cluster', 'generation', 'index')
+return {m[1] or '', m[2] or '', m[3] or ''}
+`)
+
+// lookScript reads the watermark, and says on the way that its cluster keeps the
+// board.
+//
+// KEYS: meta.
+// ARGV: cluster, milliseconds that a word holds.
+// Answers {cluster, generation, index, holder, seen}, each empty where there is
+// none.
+var lookScript = redis.NewScript(luaHeld + `
+local m = redis.call('HMGET', KEYS[1], 'cluster', 'generation', 'index', 'seen')
+if m[1] and m[1] == ARGV[1] then redis.call('HSET', KEYS[1], 'seen', now()) end
+return {m[1] or '', m[2] or '', m[3] or '', held(ARGV[1], ARGV[2]) or '', m[4] or ''}
+`)
+
 // advanceScript writes rows and moves the watermark.
 //
 // KEYS: meta, then the sweeps' as luaWrite says.
 // ARGV: cluster, generation, index expected, index after, then rows.
 // Answers {1}, or {0, cluster, generation, index} as found.
-var advanceScript = redis.NewScript(luaWrite + `
+var advanceScript = redis.NewScript(luaHeld + luaWrite + `
 local m = redis.call('HMGET', KEYS[1], 'cluster', 'generation', 'index')
 if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] or m[3] ~= ARGV[3] then
   return {0, m[1] or '', m[2] or '', m[3] or ''}
 end
 write(2, 5)
-redis.call('HSET', KEYS[1], 'index', ARGV[4])
+redis.call('HSET', KEYS[1], 'index', ARGV[4], 'seen', now())
 return {1}
 `)
 
@@ -71,14 +115,15 @@ return 1
 //
 // KEYS: meta, building.
 // ARGV: cluster, generation, index, then cluster, generation and index
-// expected in meta (empty = no meta).
+// expected in meta (empty = no meta), milliseconds that a word holds.
 // Answers 1, or 0 when another writer was faster.
-var publishScript = redis.NewScript(`
+var publishScript = redis.NewScript(luaHeld + `
+if held(ARGV[1], ARGV[7]) then return 0 end
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
 local m = redis.call('HMGET', KEYS[1], 'cluster', 'generation', 'index')
 if (m[1] or '') ~= ARGV[4] or (m[2] or '') ~= ARGV[5] or (m[3] or '') ~= ARGV[6] then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('HSET', KEYS[1], 'cluster', ARGV[1], 'generation', ARGV[2], 'index', ARGV[3])
+redis.call('HSET', KEYS[1], 'cluster', ARGV[1], 'generation', ARGV[2], 'index', ARGV[3], 'seen', now())
 return 1
 `)
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -30,17 +31,63 @@ type TrialRows struct {
 	Checkpoints []*atelierv1.Checkpoint
 }
 
+// HeldFor is how long a cluster's word that it keeps a board holds: longer than
+// an election, shorter than a person waits who has replaced a cluster.
+const HeldFor = 10 * time.Second
+
+// HeldError says that the keys are another living cluster's.
+type HeldError struct {
+	Cluster string
+	Prefix  string
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("redis prefix %q is in use by cluster %s: start the coordinators of this cluster with a --redis-prefix of its own", e.Prefix, e.Cluster)
+}
+
 // Mark reads what Redis holds.
 func (r *Redis) Mark(ctx context.Context) (Mark, error) {
-	m, err := r.writes.HMGet(ctx, metaKey(r.prefix), "cluster", "generation", "index").Result()
+	found, err := r.look(ctx, "")
+	return found.Mark, err
+}
+
+// Found is what Look finds.
+type Found struct {
+	Mark
+	// Mute says that a board is there whose cluster never says that it keeps it,
+	// as programs before this rule did not. It is abandoned when it stands still
+	// for HeldFor.
+	Mute bool
+}
+
+// Look reads what Redis holds and says, where that is the board of cluster, that
+// the cluster keeps it. Where it is another one's that has said so within the last
+// 10 s by Redis's clock, the error is a HeldError.
+func (r *Redis) Look(ctx context.Context, cluster string) (Found, error) {
+	found, err := r.look(ctx, cluster)
+	if err == nil && found.holder != "" {
+		err = &HeldError{Cluster: found.holder, Prefix: r.prefix}
+	}
+	return found.Found, err
+}
+
+// Held is the error of a board that is another cluster's.
+func (r *Redis) Held(cluster string) error { return &HeldError{Cluster: cluster, Prefix: r.prefix} }
+
+type looked struct {
+	Found
+	holder string
+}
+
+func (r *Redis) look(ctx context.Context, cluster string) (looked, error) {
+	text, err := lookScript.Run(ctx, r.writes, []string{metaKey(r.prefix)}, cluster, HeldFor.Milliseconds()).StringSlice()
+	if err == nil && len(text) != 5 {
+		err = fmt.Errorf("%d values", len(text))
+	}
 	if err != nil {
-		return Mark{}, fmt.Errorf("read watermark: %w", err)
+		return looked{}, fmt.Errorf("read watermark: %w", explain(err))
 	}
-	text := make([]string, 3)
-	for i := range text {
-		text[i], _ = m[i].(string)
-	}
-	return parseMark(text), nil
+	return looked{Found{parseMark(text), text[0] != "" && text[0] != cluster && text[4] == ""}, text[3]}, nil
 }
 
 func parseMark(text []string) Mark {
@@ -78,28 +125,29 @@ func (r *Redis) Advance(ctx context.Context, from Mark, to uint64, rows []TrialR
 // Build is a generation being filled beside the one that is read.
 type Build struct {
 	r          *Redis
+	cluster    string
 	before     []string // meta as found at the start
 	generation string
 }
 
 // Begin starts a rebuild under a generation name never used before. A rebuild
-// begun earlier, by whomever, cannot be filled further.
-func (r *Redis) Begin(ctx context.Context, generation string) (*Build, error) {
+// begun earlier, by whomever, cannot be filled further. HeldError: another living
+// cluster keeps a board here.
+func (r *Redis) Begin(ctx context.Context, cluster, generation string) (*Build, error) {
 	if generation == "" || strings.ContainsAny(generation, ":*?[]\\") {
 		return nil, fmt.Errorf("board generation %q: letters and digits only", generation)
 	}
-	m, err := r.writes.HMGet(ctx, metaKey(r.prefix), "cluster", "generation", "index").Result()
+	before, err := beginScript.Run(ctx, r.writes, []string{metaKey(r.prefix), buildingKey(r.prefix)}, cluster, generation, HeldFor.Milliseconds()).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("begin a rebuild of the board: %w", err)
 	}
-	b := &Build{r: r, generation: generation, before: make([]string, 3)}
-	for i := range b.before {
-		b.before[i], _ = m[i].(string)
+	if len(before) == 1 {
+		return nil, &HeldError{Cluster: before[0], Prefix: r.prefix}
 	}
-	if err := r.writes.Set(ctx, buildingKey(r.prefix), generation, 0).Err(); err != nil {
-		return nil, fmt.Errorf("begin a rebuild of the board: %w", err)
+	if len(before) != 3 {
+		return nil, fmt.Errorf("begin a rebuild of the board: %d values", len(before))
 	}
-	return b, nil
+	return &Build{r: r, cluster: cluster, generation: generation, before: before}, nil
 }
 
 // Fill writes rows into the rebuild.
@@ -119,16 +167,16 @@ func (b *Build) Fill(ctx context.Context, rows []TrialRows) error {
 }
 
 // Publish makes the rebuild the board that is read, as of index.
-func (b *Build) Publish(ctx context.Context, cluster string, index uint64) (Mark, error) {
+func (b *Build) Publish(ctx context.Context, index uint64) (Mark, error) {
 	n, err := publishScript.Run(ctx, b.r.writes, []string{metaKey(b.r.prefix), buildingKey(b.r.prefix)},
-		cluster, b.generation, index, b.before[0], b.before[1], b.before[2]).Int()
+		b.cluster, b.generation, index, b.before[0], b.before[1], b.before[2], HeldFor.Milliseconds()).Int()
 	if err != nil {
 		return Mark{}, fmt.Errorf("publish the board: %w", err)
 	}
 	if n != 1 {
 		return Mark{}, ErrOvertaken
 	}
-	return Mark{Cluster: cluster, Generation: b.generation, Index: index}, nil
+	return Mark{Cluster: b.cluster, Generation: b.generation, Index: index}, nil
 }
 
 // Clear deletes what earlier generations left.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/stdio"
 	"atelier/common/version"
 	"atelier/tuner/hint"
 
@@ -46,7 +47,7 @@ func Process() *Env {
 		dir = "/"
 	}
 	live := term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb"
-	return &Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Dir: dir, Now: time.Now, Environ: os.Environ(),
+	return &Env{In: os.Stdin, Out: stdio.Output(), Err: stdio.Err(), Dir: dir, Now: time.Now, Environ: os.Environ(),
 		Live: live, Ask: term.IsTerminal(int(os.Stderr.Fd())) && term.IsTerminal(int(os.Stdin.Fd())),
 		Width: func() int {
 			w, _, err := term.GetSize(int(os.Stderr.Fd()))
@@ -317,6 +318,14 @@ func (e *Env) path(p string) string {
 		return filepath.Clean(p)
 	}
 	return filepath.Join(e.Dir, p)
+}
+
+// goOn is for verbs with work to do: it does not end when nobody reads what they
+// print any more.
+func (e *Env) goOn() {
+	if o, ok := e.Out.(*stdio.Out); ok {
+		o.GoOn()
+	}
 }
 
 func (e *Env) say(format string, a ...any) { fmt.Fprintf(e.Err, format+"\n", a...) }

@@ -20,8 +20,9 @@ func (e *Env) clusterCommands() *ucli.Command {
 			Description: "FILE carries a SHA-256 and appears whole and checked or not at all; - is standard output.", Action: e.saveSnapshot}, 1, 1,
 			"atelier cluster snapshot backup.snap", "atelier cluster snapshot - | zstd > backup.zst"),
 		verb(&ucli.Command{Name: "restore", Usage: "replace the cluster's state by a snapshot", ArgsUsage: "FILE",
-			Description: "Everything the cluster knows now is lost, on every coordinator at once or not at all. The file is checked before anything is touched. All leases end: trials that ran wait again, and go on from a checkpoint that is there.",
-			Flags:       []ucli.Flag{&ucli.BoolFlag{Name: "yes", Usage: "yes, replace it"}}, Action: e.restoreSnapshot}, 1, 1,
+			Description: "Everything the cluster knows now is lost, on every coordinator at once or not at all. The file is checked before anything is touched. All leases end: trials that ran wait again, and go on from a checkpoint that is there.\n" +
+				"Of several addresses the first that knows a leader gets the file; it goes to another as long as it is known that nothing was done.",
+			Flags: []ucli.Flag{&ucli.BoolFlag{Name: "yes", Usage: "yes, replace it"}}, Action: e.restoreSnapshot}, 1, 1,
 			"atelier cluster restore backup.snap --yes"),
 		verb(&ucli.Command{Name: "remove", Usage: "take a coordinator out of the cluster", ArgsUsage: "ID",
 			Description: "For one that will not come back. Its data must not be started again.", Action: e.removeMember}, 1, 1,
@@ -95,7 +96,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 		m.GetWorkers(), m.GetSlots(), m.GetRedis(), m.GetRedisIndex(), m.GetVersion(), membersOf(m.GetMembers(), m.GetLeaderId()), m.GetRefusing()}
 	if err := e.print(c, s, func() table {
 		redis := s.Redis
-		if redis != "" && redis != "off" {
+		if redis != "" && redis != "off" && s.RedisIndex > 0 {
 			redis += ", at index " + strconv.FormatUint(s.RedisIndex, 10)
 		}
 		return table{head: []string{"", ""}, rows: [][]string{

@@ -75,6 +75,7 @@ func (e *Env) inferCommand() *ucli.Command {
 }
 
 func (e *Env) infer(c *ucli.Context) error {
+	e.goOn()
 	conf, err := e.inferConfig(c)
 	if err != nil {
 		if train.FromFlags(err) {

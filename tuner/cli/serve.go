@@ -55,6 +55,7 @@ func (e *Env) serveCommand() *ucli.Command {
 const defaultServe = "127.0.0.1:8501"
 
 func (e *Env) serve(c *ucli.Context) error {
+	e.goOn()
 	limits := serve.Limits{Bytes: c.Int64("max-bytes"), Pixels: c.Int64("max-pixels"), Concurrency: c.Int("concurrency"), Timeout: c.Duration("request-timeout")}
 	for name, ok := range map[string]bool{"max-bytes": limits.Bytes > 0, "max-pixels": limits.Pixels > 0, "concurrency": limits.Concurrency > 0, "request-timeout": limits.Timeout > 0, "batch": c.Int("batch") > 0} {
 		if !ok {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,8 +18,6 @@ import (
 )
 
 const (
-	// snapshotChunk keeps messages well below what a server takes at once.
-	snapshotChunk = 256 << 10
 	// outcomeWait is how long it is asked what became of a restore that got no
 	// answer: a new leader must have been elected meanwhile.
 	outcomeWait = 20 * time.Second
@@ -46,11 +43,6 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 		defer tmp.Close()
 		out = tmp
 	}
-	s, err := api.Cluster.SaveSnapshot(c.Context, connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
-	if err != nil {
-		return err
-	}
-	defer s.Close()
 	// What comes is checked while it passes; the file once more as the disk gives it
 	// back.
 	passing, check := io.Pipe()
@@ -60,21 +52,22 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 		passing.CloseWithError(err)
 		checked <- err
 	}()
-	var n int64
-	for s.Receive() {
-		data := s.Msg().GetData()
-		if _, err := out.Write(data); err != nil {
-			check.CloseWithError(err)
-			return fmt.Errorf("write the snapshot: %w", err)
+	sofar := int64(0)
+	n, err := api.SaveSnapshot(c.Context, writer(func(data []byte) (int, error) {
+		n, err := out.Write(data)
+		if err == nil {
+			check.Write(data) // its error comes below
+			sofar += int64(n)
+			e.progress("saved %s", bytesOf(sofar))
 		}
-		check.Write(data) // its error comes below
-		n += int64(len(data))
-		e.progress("saved %s", bytesOf(n))
-	}
+		return n, err
+	}))
 	e.progress("")
-	check.CloseWithError(s.Err())
-	if err := errors.Join(s.Err(), <-checked); err != nil {
-		return fmt.Errorf("the snapshot did not come whole: %w", errors.Join(s.Err(), err))
+	check.CloseWithError(err)
+	if found := <-checked; err != nil {
+		return err
+	} else if found != nil {
+		return fmt.Errorf("the snapshot did not come whole: %w", found)
 	}
 	if tmp != nil {
 		if err := tmp.Sync(); err != nil {
@@ -97,6 +90,10 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 	e.say("snapshot of %s saved", bytesOf(n))
 	return nil
 }
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 // checkSnapshot reads a file from its start and goes back there.
 func checkSnapshot(f *os.File) (snapshot.Info, error) {
@@ -143,8 +140,18 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	}
 	defer api.Close()
 	id := requestID()
-	r, err := e.sendSnapshot(c.Context, api, id, in, total)
-	if unsure(err) {
+	r, err := api.RestoreSnapshot(c.Context, id, in, func(sent int64) {
+		switch {
+		case total > sent:
+			e.progress("sent %s of %s", bytesOf(sent), bytesOf(total))
+		case total > 0:
+			e.progress("sent %s; the cluster checks it and brings it to every coordinator", bytesOf(sent))
+		default:
+			e.progress("sent %s", bytesOf(sent))
+		}
+	})
+	e.progress("")
+	if errors.Is(err, client.ErrUncertain) {
 		r, err = e.whatBecame(c.Context, api, id, err)
 	}
 	if err != nil {
@@ -163,82 +170,21 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	return nil
 }
 
-// sendSnapshot sends the file and waits for the answer.
-func (e *Env) sendSnapshot(ctx context.Context, api *client.Client, id string, in io.Reader, total int64) (*atelierv1.RestoreSnapshotResponse, error) {
-	defer e.progress("")
-	s := api.Cluster.RestoreSnapshot(ctx)
-	buf := make([]byte, snapshotChunk)
-	name := id // in the first message
-	var sent int64
-	for {
-		n, err := io.ReadFull(in, buf)
-		if n > 0 {
-			if err := s.Send(&atelierv1.SnapshotChunk{Data: buf[:n], RestoreId: name}); err != nil {
-				break // the answer says why
-			}
-			name = ""
-			sent += int64(n)
-			if total > 0 {
-				e.progress("sent %s of %s", bytesOf(sent), bytesOf(total))
-			} else {
-				e.progress("sent %s", bytesOf(sent))
-			}
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the snapshot: %w; nothing was changed", err)
-		}
-	}
-	e.progress("sent %s; the cluster checks it and brings it to every coordinator", bytesOf(sent))
-	r, err := s.CloseAndReceive()
-	if err != nil {
-		return nil, err
-	}
-	return r.Msg, nil
-}
-
-// unsure reports errors that leave open whether the restore took place.
-func unsure(err error) bool {
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		return false // nobody got anything
-	}
-	switch connect.CodeOf(err) {
-	case connect.CodeUnavailable, connect.CodeUnknown, connect.CodeInternal, connect.CodeCanceled, connect.CodeDeadlineExceeded:
-		var answered *connect.Error
-		return errors.As(err, &answered)
-	}
-	return false
-}
-
-// whatBecame asks whichever leader there is what became of a restore.
+// whatBecame asks the leader there is now what became of a restore.
 func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cause error) (*atelierv1.RestoreSnapshotResponse, error) {
 	e.say("no answer to the restore (%s); asking what became of it", client.Message(cause))
 	// An interrupted person wants to know, too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeWait)
 	defer cancel()
-	addrs := api.Addrs()
-	for i := 0; ; i++ {
-		// One coordinator after the other: the one that was asked first may be gone.
-		one, done := context.WithTimeout(ctx, outcomeWait/4)
-		s := api.Node(addrs[i%len(addrs)]).RestoreSnapshot(one)
-		s.Send(&atelierv1.SnapshotChunk{RestoreId: id, Inquire: true}) // the answer has its error
-		r, answer := s.CloseAndReceive()
-		done()
-		switch {
-		case answer == nil:
-			e.say("it took place")
-			return r.Msg, nil
-		case connect.CodeOf(answer) == connect.CodeAborted:
-			return nil, fmt.Errorf("%w: run the command again", answer)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("it is not known whether the restore took place (%s): see which sweeps `atelier sweep list` names, and run the command again where they are not those of the file",
-				client.Message(answer))
-		case <-time.After(300 * time.Millisecond):
-		}
+	r, err := api.RestoreOutcome(ctx, id)
+	switch {
+	case err == nil:
+		e.say("it took place")
+	case connect.CodeOf(err) == connect.CodeAborted:
+		err = fmt.Errorf("%w: run the command again", err)
+	default:
+		err = fmt.Errorf("it is not known whether the restore took place (%s): see which sweeps `atelier sweep list` names, and run the command again where they are not those of the file",
+			client.Message(err))
 	}
+	return r, err
 }

@@ -93,6 +93,7 @@ func (e *Env) readSpec(path string) (string, []byte, error) {
 }
 
 func (e *Env) submit(c *ucli.Context) error {
+	e.goOn()
 	tracks := c.Bool("mlflow") || c.IsSet("mlflow-uri")
 	if tracks && !c.Bool("follow") {
 		return usage("sweep submit: --mlflow goes with --follow; a sweep that nobody follows is shown by: atelier sweep export-mlflow ID")

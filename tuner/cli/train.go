@@ -66,6 +66,7 @@ func (e *Env) trainCommand() *ucli.Command {
 }
 
 func (e *Env) train(c *ucli.Context) error {
+	e.goOn()
 	conf, resumed, err := e.trainConfig(c)
 	if err != nil {
 		return e.trainFault(err)

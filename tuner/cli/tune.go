@@ -67,6 +67,7 @@ func (e *Env) tuneCommand() *ucli.Command {
 }
 
 func (e *Env) tune(c *ucli.Context) error {
+	e.goOn()
 	conf := tune.New()
 	var resumed *tune.Resumption
 	var err error

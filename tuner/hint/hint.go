@@ -59,8 +59,15 @@ var cases = []Case{
 	{Name: "tracking server", signs: signs(`(mlflow|tracking)[^\n]*(refused|no such host|timeout|unreachable|does not answer|deadline|answered \d)`), Advice: []string{
 		"is the server up? mlflow server --port 5000, then --set mlflow.tracking_uri=http://127.0.0.1:5000",
 		"without a server: --set mlflow.tracking_uri=mlruns writes files, --no-mlflow tracks nothing; trainings wait for neither"}},
+	{Name: "no leader", signs: signs(`answers and has no leader`), Advice: []string{
+		"more than half of a cluster's coordinators have to run: start the missing ones again, each on the data folder it had",
+		"name them all with --addr HOST:PORT,HOST:PORT or ATELIER_ADDR, and the message says what each of them does"}},
+	{Name: "frozen coordinator", signs: signs(`listens and does not answer`), Advice: []string{
+		"that process is stopped, starved or waits for its disk (ps: state T or D), or another program listens there; the cluster goes on without it while most of the others run",
+		"name the others with --addr HOST:PORT,HOST:PORT or ATELIER_ADDR"}},
 	{Name: "no coordinator", signs: signs(`no coordinator answers`), Advice: []string{
-		"start one: atelier-coordinator --bootstrap --data run/c1; name others with --addr HOST:PORT or ATELIER_ADDR",
+		"start it again on its data folder: atelier-coordinator --data DIR; name others with --addr HOST:PORT or ATELIER_ADDR",
+		"where there never was a cluster: atelier-coordinator --bootstrap --data run/c1",
 		"without a cluster: atelier train and atelier infer run here when neither is given"}},
 	{Name: "permission", signs: signs(`permission denied|read-only file system`), Advice: []string{
 		"write elsewhere (--out, --output-dir, --cache), or give this user the right: ls -ld shows who has it"}},

@@ -20,6 +20,7 @@ import (
 	"os"
 	"runtime"
 
+	"atelier/common/stdio"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -33,6 +34,7 @@ a worker or atelier train starts it. infer does the same for atelier infer. shee
 the job's training would see. evaluate, bench and logits list their flags with -h.`
 
 func main() {
+	stdio.Guard()
 	// Thread count, gradient mode and OpenMP's pool belong to this thread.
 	runtime.LockOSThread()
 	err := settleWaiting()
@@ -43,14 +45,14 @@ func main() {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 	case errors.As(err, &wrong):
-		fmt.Fprintln(os.Stderr, "atelier-trainer:", err)
+		fmt.Fprintln(stdio.Err(), "atelier-trainer:", err)
 		os.Exit(2)
 	case errors.Is(err, errTerminated):
-		fmt.Fprintln(os.Stderr, "atelier-trainer:", err)
+		fmt.Fprintln(stdio.Err(), "atelier-trainer:", err)
 		os.Exit(exitTerminated)
 	default:
 		if !errors.Is(err, errReported) {
-			fmt.Fprintln(os.Stderr, "atelier-trainer:", err)
+			fmt.Fprintln(stdio.Err(), "atelier-trainer:", err)
 		}
 		os.Exit(1)
 	}
@@ -65,19 +67,19 @@ func run(args []string) error {
 	}
 	switch args[0] {
 	case "train":
-		return trainCommand(os.Stdin, os.Stderr)
+		return trainCommand(os.Stdin, stdio.Err())
 	case "infer":
-		return inferCommand(os.Stdin, os.Stderr)
+		return inferCommand(os.Stdin, stdio.Err())
 	case "serve":
-		return serveCommand(args[1:], os.Stdin, os.Stderr)
+		return serveCommand(args[1:], os.Stdin, stdio.Err())
 	case "evaluate":
-		return evaluate(args[1:], os.Stdout, os.Stderr)
+		return evaluate(args[1:], stdio.Output(), stdio.Err())
 	case "sheets":
-		return sheets(os.Stdin, os.Stderr)
+		return sheets(os.Stdin, stdio.Err())
 	case "logits":
-		return logits(args[1:], os.Stdout)
+		return logits(args[1:], stdio.Output())
 	case "bench":
-		return bench(args[1:], os.Stdout)
+		return bench(args[1:], stdio.Output())
 	case "version":
 		fmt.Println("atelier-trainer, libtorch", torchx.Version())
 		return nil

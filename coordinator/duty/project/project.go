@@ -4,8 +4,9 @@
 // What a watermark says is exact: the board equals what would be computed from
 // the state at that index. The package refuses to guess: where Redis holds
 // anything but what this projector can go on from (it was flushed, set back,
-// another cluster's, or changes were missed), the board is rebuilt beside the
-// old one and takes its place in one step. Redis may be away for any time; the
+// left behind by another cluster, or changes were missed), the board is rebuilt
+// beside the old one and takes its place in one step. The board of another
+// cluster that runs is left alone. Redis may be away for any time; the
 // cluster does not wait for it.
 package project
 
@@ -201,6 +202,7 @@ func (p *Projector) write(ctx context.Context) {
 	known := false
 	down := false
 	retry := retryLow
+	var others stranger
 	for {
 		began := time.Now()
 		err := func() (err error) {
@@ -211,7 +213,7 @@ func (p *Projector) write(ctx context.Context) {
 				}
 			}()
 			if !known {
-				if mark, err = p.cfg.Redis.Mark(ctx); err != nil {
+				if mark, err = p.look(ctx, &others); err != nil {
 					return err
 				}
 				known = true
@@ -223,14 +225,23 @@ func (p *Projector) write(ctx context.Context) {
 			return
 		}
 		pause := min(max(10*time.Since(began), minPause), maxPause)
+		var held *board.HeldError
 		switch {
 		case err == nil:
 			retry = retryLow
-			if down {
+			if down || others.told != "" {
 				p.cfg.Logger.Info("redis is written again", "index", mark.Index)
 			}
-			down = false
+			down, others.told = false, ""
 			p.set(Status{Index: mark.Index})
+		case errors.As(err, &held):
+			known = false
+			pause = lookEvery
+			if others.told != held.Cluster {
+				p.cfg.Logger.Warn("redis is left alone; the state answers", "error", err)
+			}
+			others.told = held.Cluster
+			p.set(Status{Err: err})
 		case errors.Is(err, board.ErrOvertaken):
 			known = false // look again what is there
 			pause = minPause
@@ -260,6 +271,31 @@ func (p *Projector) write(ctx context.Context) {
 			known = false // nothing to write: see whether Redis still holds it
 		}
 	}
+}
+
+// stranger is what was seen of another cluster's board.
+type stranger struct {
+	told  string     // the cluster that was named in the log
+	mark  board.Mark // of one that does not say whether it is kept
+	since time.Time  // that it has stood at mark
+}
+
+// look reads what Redis holds. The error is a board.HeldError as long as that is,
+// or may be, the board of another cluster that runs.
+func (p *Projector) look(ctx context.Context, others *stranger) (board.Mark, error) {
+	cluster := p.cfg.View().ClusterID()
+	found, err := p.cfg.Redis.Look(ctx, cluster)
+	if err != nil || !found.Mute || cluster == "" {
+		*others = stranger{told: others.told}
+		return found.Mark, err
+	}
+	if found.Mark != others.mark || others.since.IsZero() {
+		others.mark, others.since = found.Mark, time.Now()
+	}
+	if time.Since(others.since) < board.HeldFor {
+		return found.Mark, p.cfg.Redis.Held(found.Cluster)
+	}
+	return found.Mark, nil
 }
 
 func (p *Projector) set(s Status) {
@@ -352,7 +388,7 @@ func (p *Projector) await(ctx context.Context, view *state.View) error {
 // rebuild writes the whole board beside the old one and publishes it.
 func (p *Projector) rebuild(ctx context.Context, view *state.View, mark board.Mark) (board.Mark, error) {
 	began := time.Now()
-	b, err := p.cfg.Redis.Begin(ctx, p.cfg.Generation())
+	b, err := p.cfg.Redis.Begin(ctx, view.ClusterID(), p.cfg.Generation())
 	if err != nil {
 		return mark, err
 	}
@@ -389,7 +425,7 @@ func (p *Projector) rebuild(ctx context.Context, view *state.View, mark board.Ma
 			return mark, err
 		}
 	}
-	fresh, err := b.Publish(ctx, view.ClusterID(), view.Index())
+	fresh, err := b.Publish(ctx, view.Index())
 	if err != nil {
 		return mark, err
 	}

@@ -21,12 +21,16 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/stdio"
 	"atelier/deploy/local"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	m := &Main{Out: os.Stdout, Err: os.Stderr}
+	stdio.Guard()
+	out := stdio.Output()
+	out.GoOn()
+	m := &Main{Out: out, Err: stdio.Err()}
 	err := m.ParseFlags(os.Args[1:])
 	if err == nil {
 		err = m.Run(ctx)
