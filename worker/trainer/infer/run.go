@@ -65,6 +65,8 @@ type run struct {
 	log  *slog.Logger
 	out  Outcome
 	skip []string
+
+	turned int // images turned as their EXIF orientation says
 }
 
 // Run carries out one mode. Errors that are the asker's are *Fault.
@@ -117,6 +119,9 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 		r.log.Error("inference failed", "error", err)
 		return nil, err
 	}
+	if r.turned > 0 {
+		r.log.Info("images turned as their EXIF orientation says, as in training and in viewers", "images", r.turned)
+	}
 	r.out.Files = append(r.out.Files, inference.LogFile)
 	r.log.Info("done", "images", r.out.Images, "skipped", r.out.Skipped, "suspicious", r.out.Suspicious, "pictures", r.out.Pictures, "seconds", r.out.Seconds)
 	return &r.out, nil
@@ -143,6 +148,9 @@ func (r *run) usable(batch []loaded) (good []loaded, pixels [][]byte) {
 			r.skip = append(r.skip, fmt.Sprintf("%s: %v", l.Name, l.err))
 			r.log.Warn(fmt.Sprintf("skipped %s: %v", l.Name, l.err))
 			continue
+		}
+		if l.turned {
+			r.turned++
 		}
 		good, pixels = append(good, l), append(pixels, l.pixels)
 	}
@@ -259,7 +267,7 @@ func (r *run) explainWrong(ctx context.Context) error {
 		if err := r.evaluate(ctx); err != nil {
 			return err
 		}
-		r.out.Skipped, r.skip, r.out.Images = 0, nil, 0
+		r.out.Skipped, r.skip, r.turned, r.out.Images = 0, nil, 0, 0
 	}
 	in, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -335,7 +343,7 @@ func (r *run) production(ctx context.Context) error {
 		if err := r.evaluate(ctx); err != nil {
 			return err
 		}
-		r.out.Skipped, r.skip, r.out.Images = 0, nil, 0 // they are met again
+		r.out.Skipped, r.skip, r.turned, r.out.Images = 0, nil, 0, 0 // they are met again
 	}
 	files, _, err := r.files()
 	if err != nil {

@@ -91,6 +91,7 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 	for _, k := range report.Skipped {
 		log.Warn("image skipped", "folder", e.Folder, "file", k.Path, "reason", k.Reason)
 	}
+	tellTurned(log, e.Folder, report.Turned)
 	if d.validation, err = dataset.OpenPack(path); err != nil {
 		return result, err
 	}
