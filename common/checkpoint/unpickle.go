@@ -96,7 +96,7 @@ func (m *machine) step(op byte) error {
 		return m.push(false)
 	case opInt1, opInt2, opInt4, opLong1, opFloat:
 		return m.number(op)
-	case opUnicode, opString, opShortString, opBytes, opShortBytes:
+	case opUnicode, opShortUnicode, opLongUnicode, opString, opShortString, opBytes, opShortBytes, opLongBytes, opByteArray:
 		return m.text(op)
 	case opEmptyTuple:
 		return m.push(&Tuple{})
@@ -118,6 +118,43 @@ func (m *machine) step(op byte) error {
 		return m.push(NewDict())
 	case opEmptySet:
 		return m.push(&Set{})
+	case opFrame:
+		b, err := m.take(8)
+		if err == nil && binary.LittleEndian.Uint64(b) > uint64(m.in.Len()) {
+			err = fmt.Errorf("pickle is cut off: a frame of %d bytes is announced, %d are left", binary.LittleEndian.Uint64(b), m.in.Len())
+		}
+		return err
+	case opMemoize:
+		v, err := m.top()
+		if err != nil {
+			return err
+		}
+		return m.keep(uint32(len(m.memo)), v)
+	case opAddItems:
+		return m.addItems()
+	case opFrozenSet:
+		items, err := m.popMark()
+		if err != nil {
+			return err
+		}
+		return m.push(&Set{Items: items})
+	case opStackGlobal:
+		return m.stackGlobal()
+	case opNewObjectEx:
+		items, err := m.popN(3)
+		if err != nil {
+			return err
+		}
+		if d, ok := items[2].(*Dict); !ok || d.Len() > 0 {
+			if _, ok := items[0].(*foreign); !ok {
+				return fmt.Errorf("%w: a %s is called with named arguments", ErrRefused, kindOf(items[0]))
+			}
+		}
+		v, err := m.call(items[0], items[1])
+		if err != nil {
+			return err
+		}
+		return m.push(v)
 	case opAppend, opAppends:
 		return m.extend(op)
 	case opSetItem, opSetItems:
@@ -254,21 +291,32 @@ func twosComplement(b []byte) *big.Int {
 
 func (m *machine) text(op byte) error {
 	width := int64(4)
-	if op == opShortString || op == opShortBytes {
+	switch op {
+	case opShortString, opShortBytes, opShortUnicode:
 		width = 1
+	case opLongUnicode, opLongBytes, opByteArray:
+		width = 8
 	}
 	b, err := m.take(width)
 	if err != nil {
 		return err
 	}
 	n := int64(b[0])
-	if width == 4 {
+	switch width {
+	case 4:
 		n = int64(binary.LittleEndian.Uint32(b))
+	case 8:
+		long := binary.LittleEndian.Uint64(b)
+		if long > maxPickle {
+			return fmt.Errorf("pickle is cut off: %d bytes are announced, %d are left", long, m.in.Len())
+		}
+		n = int64(long)
 	}
 	if b, err = m.take(n); err != nil {
 		return err
 	}
-	if op == opBytes || op == opShortBytes {
+	switch op {
+	case opBytes, opShortBytes, opLongBytes, opByteArray:
 		return m.push(b)
 	}
 	// Python 2's strings (opString) are taken as text, as Python 3 takes them, when they are.
@@ -293,6 +341,9 @@ func (m *machine) extend(op byte) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := v.(*foreign); ok {
+		return nil // an object's parts go where it goes
+	}
 	list, ok := v.(*List)
 	if !ok {
 		return fmt.Errorf("items are appended to a %s", kindOf(v))
@@ -316,6 +367,9 @@ func (m *machine) assign(op byte) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := v.(*foreign); ok {
+		return nil
+	}
 	d, ok := v.(*Dict)
 	if !ok {
 		return fmt.Errorf("entries are set in a %s", kindOf(v))
@@ -328,6 +382,10 @@ func (d *Dict) setPairs(items []Value) error {
 		return fmt.Errorf("a key without a value")
 	}
 	for i := 0; i < len(items); i += 2 {
+		if f, ok := items[i].(*foreign); ok { // an object as a key: its entry will be left out
+			d.Set("a "+f.class, f)
+			continue
+		}
 		if !keyable(items[i]) {
 			return fmt.Errorf("a %s as a key", kindOf(items[i]))
 		}
@@ -360,11 +418,53 @@ func (m *machine) remember(op byte) error {
 	if err != nil {
 		return err
 	}
+	return m.keep(n, v)
+}
+
+func (m *machine) keep(n uint32, v Value) error {
 	if len(m.memo) >= maxMemo {
 		return fmt.Errorf("%w: more than %d values are remembered", ErrRefused, maxMemo)
 	}
 	m.memo[n] = v
 	return nil
+}
+
+func (m *machine) addItems() error {
+	items, err := m.popMark()
+	if err != nil {
+		return err
+	}
+	v, err := m.top()
+	if err != nil {
+		return err
+	}
+	if _, ok := v.(*foreign); ok {
+		return nil
+	}
+	set, ok := v.(*Set)
+	if !ok {
+		return fmt.Errorf("members are added to a %s", kindOf(v))
+	}
+	set.Items = append(set.Items, items...)
+	return nil
+}
+
+// stackGlobal takes a module and a name off the stack; a dot in the name reaches into a class.
+func (m *machine) stackGlobal() error {
+	items, err := m.popN(2)
+	if err != nil {
+		return err
+	}
+	module, ok1 := items[0].(string)
+	name, ok2 := items[1].(string)
+	if !ok1 || !ok2 || len(module) > 512 || len(name) > 512 {
+		return fmt.Errorf("%w: a name made of a %s and a %s", ErrRefused, kindOf(items[0]), kindOf(items[1]))
+	}
+	g, err := lookupName(module, name)
+	if err != nil {
+		return err
+	}
+	return m.push(g)
 }
 
 func (m *machine) line() (string, error) {
@@ -408,6 +508,9 @@ func (m *machine) build() error {
 	v, err := m.top()
 	if err != nil {
 		return err
+	}
+	if _, ok := v.(*foreign); ok {
+		return nil
 	}
 	d, ok := v.(*Dict)
 	attrs, isDict := items[0].(*Dict)
