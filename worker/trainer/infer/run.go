@@ -127,6 +127,15 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 	return &r.out, nil
 }
 
+// first names the first of many classes.
+func first(names []string) string {
+	const most = 20
+	if n := len(names); n > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", n-most)
+	}
+	return strings.Join(names, ", ")
+}
+
 // files lists the images asked for.
 func (r *run) files() ([]File, []string, error) {
 	files, unknown, err := list(r.Images, r.Extensions, r.p.About.Classes)
@@ -165,7 +174,7 @@ func (r *run) evaluate(ctx context.Context) error {
 	}
 	classes := r.p.About.Classes
 	if len(unknown) > 0 {
-		return fault("%s has folders that are no classes of the model: %s; its classes are %s", r.Images, strings.Join(unknown, ", "), strings.Join(classes, ", "))
+		return fault("%s has folders that are no classes of the model: %s; its classes are %s", r.Images, first(unknown), first(classes))
 	}
 	labelled := files[:0:0]
 	for _, f := range files {
@@ -174,7 +183,7 @@ func (r *run) evaluate(ctx context.Context) error {
 		}
 	}
 	if len(labelled) == 0 {
-		return fault("%s has %d images but no folder named as a class; evaluation needs one folder a class: %s", r.Images, len(files), strings.Join(classes, ", "))
+		return fault("%s has %d images but no folder named as a class; evaluation needs one folder a class: %s", r.Images, len(files), first(classes))
 	}
 	if n := len(files) - len(labelled); n > 0 {
 		r.log.Warn("images outside of class folders are left out", "images", n)
@@ -232,7 +241,7 @@ func (r *run) explainSingle(ctx context.Context) error {
 	}
 	if c := r.TrueClass; c != nil && *c != "" {
 		if f.True = slices.Index(r.p.About.Classes, *c); f.True < 0 {
-			return fault("explain_single_mode.true_class: %q is no class of the model; there are %s%s", *c, strings.Join(r.p.About.Classes, ", "), meant(*c, r.p.About.Classes))
+			return fault("explain_single_mode.true_class: %q is no class of the model; there are %s%s", *c, first(r.p.About.Classes), meant(*c, r.p.About.Classes))
 		}
 	}
 	l := load(f, r.p.About.ImageSize, true)
@@ -283,7 +292,7 @@ func (r *run) explainWrong(ctx context.Context) error {
 	}
 	classes := r.p.About.Classes
 	if !slices.Equal(doc.Classes, classes) {
-		return fault("%s is of a model with other classes (%s); evaluate this checkpoint first", path, strings.Join(doc.Classes, ", "))
+		return fault("%s is of a model with other classes (%s); evaluate this checkpoint first", path, first(doc.Classes))
 	}
 	var wrong []score.Row
 	for _, row := range doc.Predictions {

@@ -17,6 +17,7 @@ import (
 	"atelier/common/metadata"
 	"atelier/worker/trainer/explain/cam"
 	"atelier/worker/trainer/explain/picture"
+	"atelier/worker/trainer/score"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -138,10 +139,40 @@ func newWriter(r *run, o writerOptions) *writer {
 	if o.table {
 		if f := w.open(inference.PredictionsCSV); f != nil {
 			w.csv = csv.NewWriter(f)
-			w.csv.Write(append([]string{"image_path", "true_class", "predicted_class", "confidence"}, r.p.About.Classes...))
+			w.csv.Write(append([]string{"image_path", "true_class", "predicted_class", "confidence"}, shareColumns(r.p.About.Classes)...))
 		}
 	}
 	return w
+}
+
+// bestColumns is how many classes of an image predictions.csv holds where it
+// cannot hold all.
+const bestColumns = 10
+
+// shareColumns are the columns of an image's shares: a class each, or, beyond
+// score.DenseClasses, the best classes with theirs.
+func shareColumns(classes []string) []string {
+	if len(classes) <= score.DenseClasses {
+		return classes
+	}
+	var columns []string
+	for i := range bestColumns {
+		columns = append(columns, fmt.Sprintf("class_%d", i+1), fmt.Sprintf("share_%d", i+1))
+	}
+	return columns
+}
+
+func shareCells(classes []string, probs []float64) (cells []string) {
+	if len(classes) <= score.DenseClasses {
+		for _, p := range probs {
+			cells = append(cells, strconv.FormatFloat(p, 'g', -1, 64))
+		}
+		return cells
+	}
+	for _, c := range topOf(probs, bestColumns) {
+		cells = append(cells, classes[c], strconv.FormatFloat(probs[c], 'g', -1, 64))
+	}
+	return cells
 }
 
 // open begins a file that gets its name when all is done: a run that fails
@@ -230,9 +261,7 @@ func (w *writer) add(l looked) error {
 	}
 	if w.csv != nil {
 		cells := []string{record.Image, record.True, record.Predicted, strconv.FormatFloat(record.Confidence, 'g', -1, 64)}
-		for _, p := range l.probs {
-			cells = append(cells, strconv.FormatFloat(p, 'g', -1, 64))
-		}
+		cells = append(cells, shareCells(classes, l.probs)...)
 		if err := w.csv.Write(cells); err != nil {
 			return err
 		}
