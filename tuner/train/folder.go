@@ -9,12 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"atelier/common/checkpoint"
 	"atelier/common/config"
+	"atelier/tuner/aside"
 )
 
 // Files of a training's folder.
@@ -94,8 +96,30 @@ func (e *ExistsError) Error() string {
 	return fmt.Sprintf("%s holds %s: --resume %s goes on with it, --overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, what, e.Dir)
 }
 
+// earlier is the training that --overwrite replaces: it stays until the new one
+// has a checkpoint.
+func (f *folder) earlier() aside.Folder {
+	return aside.Folder{Path: f.dir, Own: func() ([]string, error) {
+		own := f.results()
+		entries, err := os.ReadDir(f.resume())
+		for _, e := range entries {
+			if name := filepath.Join(resumeDir, e.Name()); e.Name() != lockFile && !slices.Contains(own, name) {
+				own = append(own, name)
+			}
+		}
+		return own, err
+	}, Stands: func() (bool, error) {
+		all, err := f.checkpoints()
+		_, best := os.Stat(f.resume(bestLink)) // what a cluster's training is left with
+		return len(all) > 0 || best == nil, err
+	}}
+}
+
 // begin prepares the folder for a new training.
 func (f *folder) begin(overwrite bool) error {
+	if err := f.earlier().Recover(); err != nil {
+		return err
+	}
 	found := f.results()
 	if len(found) > 0 && !overwrite {
 		e := &ExistsError{Dir: f.dir}
@@ -104,8 +128,8 @@ func (f *folder) begin(overwrite bool) error {
 		}
 		return e
 	}
-	for _, name := range found {
-		if err := os.RemoveAll(f.path(name)); err != nil {
+	if len(found) > 0 {
+		if err := f.earlier().Set(); err != nil {
 			return fmt.Errorf("overwrite: %w", err)
 		}
 	}
