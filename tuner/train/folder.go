@@ -9,14 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"atelier/common/checkpoint"
 	"atelier/common/config"
-	"atelier/tuner/aside"
 )
 
 // Files of a training's folder.
@@ -94,25 +92,6 @@ func (e *ExistsError) Error() string {
 		}
 	}
 	return fmt.Sprintf("%s holds %s: --resume %s goes on with it, --overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, what, e.Dir)
-}
-
-// earlier is the training that --overwrite replaces: it stays until the new one
-// has a checkpoint.
-func (f *folder) earlier() aside.Folder {
-	return aside.Folder{Path: f.dir, Own: func() ([]string, error) {
-		own := f.results()
-		entries, err := os.ReadDir(f.resume())
-		for _, e := range entries {
-			if name := filepath.Join(resumeDir, e.Name()); e.Name() != lockFile && !slices.Contains(own, name) {
-				own = append(own, name)
-			}
-		}
-		return own, err
-	}, Stands: func() (bool, error) {
-		all, err := f.checkpoints()
-		_, best := os.Stat(f.resume(bestLink)) // what a cluster's training is left with
-		return len(all) > 0 || best == nil, err
-	}}
 }
 
 // begin prepares the folder for a new training.

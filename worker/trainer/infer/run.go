@@ -127,15 +127,6 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 	return &r.out, nil
 }
 
-// first names the first of many classes.
-func first(names []string) string {
-	const most = 20
-	if n := len(names); n > most {
-		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", n-most)
-	}
-	return strings.Join(names, ", ")
-}
-
 // files lists the images asked for.
 func (r *run) files() ([]File, []string, error) {
 	files, unknown, err := list(r.Images, r.Extensions, r.p.About.Classes)
