@@ -249,7 +249,8 @@ func TestStateDict(t *testing.T) {
 	}{
 		{checkpoint.NewOrderedDict().Set("fc.bias", one), "fc.bias"},
 		{checkpoint.NewOrderedDict().Set("module.fc.bias", one).Set("module.x", one), "fc.bias"},
-		{checkpoint.NewOrderedDict().Set("module.fc.bias", one).Set("x", one), "module.fc.bias"},
+		{checkpoint.NewOrderedDict().Set("module.fc.bias", one).Set("x", one), "fc.bias"},
+		{checkpoint.NewOrderedDict().Set("module.fc.bias", one).Set("fc.bias", one), "one name without what wraps"},
 		{checkpoint.NewDict().Set("model", checkpoint.NewDict().Set("_orig_mod.module.w", one)), "w"},
 		{checkpoint.NewDict().Set("state_dict", checkpoint.NewDict().Set("w", one)), "w"},
 		{checkpoint.NewDict().Set("state_dict", checkpoint.NewDict().Set("w", "text")), `"w" is a string`},

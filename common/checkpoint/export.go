@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"atelier/common/checkpoint/arch"
 )
 
 // Exported says what Export wrote.
@@ -16,6 +18,8 @@ type Exported struct {
 	Tensors  int
 	Values   int64 // of all tensors
 	Info     Info
+	// Told says what was done to the state on the way: see State.
+	Told []string
 	// Dropped are the keys of the input that the new file does not have, such as the optimiser's state.
 	Dropped []string
 }
@@ -65,7 +69,10 @@ func Export(in, out string, bare bool) (Exported, error) {
 		return Exported{}, err
 	}
 	defer from.Close()
-	e := Exported{From: from.Format, To: to, Tensors: len(from.Tensors)}
+	if len(from.Missing) > 0 {
+		return Exported{}, fmt.Errorf("%s: it is a %s without %s: neither torchvision nor atelier would load it", in, from.Arch, arch.Some(from.Missing))
+	}
+	e := Exported{From: from.Format, To: to, Tensors: len(from.Tensors), Told: from.Told}
 	for i := range from.Tensors {
 		e.Values += from.Tensors[i].Numel()
 	}

@@ -51,7 +51,15 @@ func TestHostilePickles(t *testing.T) {
 		{"getattr", "\x80\x02cbuiltins\ngetattr\n.", `"builtins.getattr"`, true},
 		{"attribute of a module", "\x80\x02ctorch\nload\n.", `"torch.load"`, true},
 		{"INST", "(S'id'\nios\nsystem\n.", "opcode 0x53", true},
-		{"STACK_GLOBAL", "\x80\x04\x8c\x02os\x8c\x06system\x93.", "opcode 0x8c", true},
+		{"STACK_GLOBAL", "\x80\x04\x8c\x02os\x8c\x06system\x93.", `"os.system"`, true},
+		{"NEWOBJ_EX", "\x80\x04\x8c\x02os\x8c\x06system\x93)}\x92.", `"os.system"`, true},
+		{"named arguments", "\x80\x04ctorch\nSize\n)}\x8c\x01aNs\x92.", "named arguments", true},
+		{"a frame beyond the end", "\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7fN.", "a frame of", false},
+		{"huge bytes", "\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xffN.", "are announced", false},
+		{"a number as a name", "\x80\x04K\x01K\x02\x93.", "a name made of", true},
+		{"nothing but an object", "\x80\x02cargparse\nNamespace\n)\x81.", `"argparse.Namespace"`, true},
+		{"a dictionary of objects", "\x80\x02}U\x01acargparse\nNamespace\n)\x81s.", `"argparse.Namespace"`, true},
+		{"an object under state_dict", "\x80\x02}(U\x0astate_dict}U\x01acargparse\nNamespace\n)\x81sU\x01bNu.", "in the state, under state_dict", true},
 		{"calling a string", "\x80\x02X\x01\x00\x00\x00a)R.", "is called", true},
 		{"a name as the value", "\x80\x02ctorch\nSize\n.", "bare name (torch.Size)", true},
 		{"state of a list", "\x80\x02]}b.", "state of a list", true},
@@ -148,8 +156,16 @@ func TestDamagedArchives(t *testing.T) {
 		b    []byte
 		want string
 	}{
-		"empty":         {nil, "neither a zip"},
-		"text":          {[]byte("<html>not found</html>"), "neither a zip"},
+		"empty":         {nil, "it is empty"},
+		"text":          {[]byte("not found"), "neither a zip"},
+		"web page":      {[]byte("\n <!DOCTYPE html><html>not found</html>"), "a web page"},
+		"gzip":          {[]byte("\x1f\x8b\x08\x00abcdefghi"), "gunzip"},
+		"tar":           {append(make([]byte, 257), "ustar\x0000"...), "a tar archive"},
+		"lfs":           {[]byte("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n"), "Git LFS pointer"},
+		"index":         {[]byte(`{"metadata": {"total_size": 3}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}`), "several files"},
+		"json":          {[]byte(`{"architectures": ["ResNet"]}`), "JSON"},
+		"onnx":          {[]byte("\x08\x07\x12\x07pytorch\x1a\x051.13."), "ONNX"},
+		"hdf5":          {[]byte("\x89HDF\r\n\x1a\n\x00\x00"), "HDF5"},
 		"cut off":       {good[:len(good)*2/3], "cut off"},
 		"flipped bit":   {flip(payload), "damaged"},
 		"compressed":    {deflated.Bytes(), "compressed"},
@@ -206,11 +222,25 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) { tryRead(t, b) })
 }
 
+// FuzzOtherForms: whatever a file is, words for it are found without a fault.
+func FuzzOtherForms(f *testing.F) {
+	for _, s := range []string{"", "\x1f\x8b", "{\"weight_map\"", "\x08\x07\x12", "<html", "\x80\x02", "PK\x03\x04", "version https://git-lfs.github.com/spec/"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if v, err := checkpoint.Read(bytes.NewReader(b), int64(len(b))); err == nil && v == nil && len(b) < 8 {
+			t.Errorf("%q was read", b)
+		}
+	})
+}
+
 // FuzzPickle puts the bytes where the checksums of the archive do not guard them.
 func FuzzPickle(f *testing.F) {
 	f.Add("\x80\x02}(X\x01\x00\x00\x00aK\x01X\x01\x00\x00\x00bG?\xf0\x00\x00\x00\x00\x00\x00u.")
 	f.Add(tensorPickle("K\x04", "K\x01", "K\x03\x85", "K\x01\x85"))
 	f.Add(tensorPickle("K\x04", "K\x00", "K\x02K\x02\x86", "K\x01K\x02\x86"))
+	f.Add("\x80\x04\x95\x04\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01a\x94\x8c\x05numpy\x8c\x05dtype\x93\x94)}\x92}bs\x8c\x01b]s\x8f(K\x01\x90(K\x02\x91\x86.")
+	f.Add("\x80\x02}(U\x01acargparse\nNamespace\n)\x81}U\x02lrNsbU\x01bcpathlib\nPosixPath\nU\x01x\x85RcFoo\nBar\nNU\x05state}U\x01wNsu.")
 	f.Add("\x80\x02ccollections\nOrderedDict\n)R(U\x01a]q\x00(K\x01h\x00e\x89u}U\x09_metadataNsb.")
 	f.Fuzz(func(t *testing.T, pickle string) {
 		tryRead(t, pth(pickle, map[string]string{"0": "0123456789abcdef"}))

@@ -17,68 +17,70 @@ const legacyProtocol = 1001
 
 var legacyMagic, _ = new(big.Int).SetString("1950a86a20f9469cfc6c", 16)
 
-func readLegacy(size int64, src bytesAt) (Value, error) {
+func readLegacy(size int64, src bytesAt) (root Value, leftOut []string, err error) {
 	// Only the head is taken as pickles; its length is not written anywhere.
 	head, err := src.bytesAt(0, min(size, maxPickle))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	in := bytes.NewReader(head)
 	m := newMachine(in)
 	magic, err := m.load()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if n, ok := magic.(*big.Int); !ok || n.Cmp(legacyMagic) != 0 {
-		return nil, errors.New("a pickle, but not one of torch.save (no magic number)")
+		return nil, nil, errors.New("a pickle, but not one of torch.save (no magic number)")
 	}
 	if version, err := m.load(); err != nil {
-		return nil, err
+		return nil, nil, err
 	} else if version != int64(legacyProtocol) {
-		return nil, fmt.Errorf("stream form of version %v, only %d is read", version, legacyProtocol)
+		return nil, nil, fmt.Errorf("stream form of version %v, only %d is read", version, legacyProtocol)
 	}
 	system, err := m.load()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if d, ok := system.(*Dict); ok {
 		if little, ok := Lookup[bool](d, "little_endian"); ok && !little {
-			return nil, fmt.Errorf("%w: written on a big-endian machine", ErrRefused)
+			return nil, nil, fmt.Errorf("%w: written on a big-endian machine", ErrRefused)
 		}
 	}
-	root, err := m.load()
-	if err != nil {
-		return nil, err
+	if root, err = m.load(); err != nil {
+		return nil, nil, err
+	}
+	if leftOut, err = withoutForeign(root); err != nil {
+		return nil, nil, err
 	}
 	keys, err := m.load()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	list, ok := keys.(*List)
 	if !ok {
-		return nil, fmt.Errorf("the list of storages is a %s", kindOf(keys))
+		return nil, nil, fmt.Errorf("the list of storages is a %s", kindOf(keys))
 	}
 	at, err := in.Seek(0, io.SeekCurrent)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, k := range list.Items {
 		key, _ := k.(string)
 		s, ok := m.storages[key]
 		if !ok || s.data != nil {
-			return nil, fmt.Errorf("storage %v is listed, but no tensor has it, or twice", k)
+			return nil, nil, fmt.Errorf("storage %v is listed, but no tensor has it, or twice", k)
 		}
 		count, err := src.bytesAt(at, 8)
 		if err != nil {
-			return nil, fmt.Errorf("storage %q: %w", key, err)
+			return nil, nil, fmt.Errorf("storage %q: %w", key, err)
 		}
 		if n := int64(binary.LittleEndian.Uint64(count)); n != s.numel {
-			return nil, fmt.Errorf("storage %q holds %d elements, %d are announced", key, n, s.numel)
+			return nil, nil, fmt.Errorf("storage %q holds %d elements, %d are announced", key, n, s.numel)
 		}
 		at += 8
 		bytes := s.numel * int64(s.dtype.Size())
 		if s.data, err = src.bytesAt(at, bytes); err != nil {
-			return nil, fmt.Errorf("storage %q: %w", key, err)
+			return nil, nil, fmt.Errorf("storage %q: %w", key, err)
 		}
 		at += bytes
 	}
@@ -88,5 +90,5 @@ func readLegacy(size int64, src bytesAt) (Value, error) {
 		}
 		return nil, fmt.Errorf("storage %q is missing from the file", s.key)
 	})
-	return root, err
+	return root, leftOut, err
 }

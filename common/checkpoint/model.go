@@ -59,6 +59,22 @@ func (f *Mapped) Model() (Model, error) {
 	return m, err
 }
 
+// Lacks names what a file does not say of its model, by the keys that would: what is needed to ask it (architecture
+// and classes), and with all also what it takes to feed it images as its training did.
+func (f *Mapped) Lacks(all bool) (keys []string) {
+	m, _ := f.Model()
+	for _, k := range []struct {
+		key          string
+		there, asked bool
+	}{{"architecture (arch)", m.Arch != "", true}, {"classes (" + classesKey + ")", len(m.Classes) > 0, true},
+		{sizeKey, m.ImageSize > 0, all}, {normKey + " (" + meanKey + ", " + stdKey + ")", len(m.Mean) == 3, all}} {
+		if k.asked && !k.there {
+			keys = append(keys, k.key)
+		}
+	}
+	return keys
+}
+
 // describe also names the keys that went into the Model.
 func (f *Mapped) describe() (m Model, used []string, err error) {
 	if f.Format == Safetensors {

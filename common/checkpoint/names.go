@@ -65,11 +65,14 @@ func lookupName(module, id string) (Value, error) {
 			return t, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: the file names %q, which is not on the list of what a checkpoint may hold (tensors, numbers, strings, lists, dictionaries): save a state_dict", ErrRefused, full)
+	return standIn(module, id)
 }
 
 // call is what REDUCE and NEWOBJ do for the names above.
 func (m *machine) call(callee, arguments Value) (Value, error) {
+	if f, ok := callee.(*foreign); ok {
+		return f.made(arguments), nil
+	}
 	f, ok := callee.(*name)
 	if !ok {
 		return nil, fmt.Errorf("%w: a %s is called", ErrRefused, kindOf(callee))
@@ -350,6 +353,8 @@ func kindOf(v Value) string {
 		return "set"
 	case *Tensor:
 		return "tensor"
+	case *foreign:
+		return "object (" + v.class + ")"
 	}
 	return fmt.Sprintf("%T", v)
 }

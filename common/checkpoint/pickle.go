@@ -50,6 +50,16 @@ const (
 	opLongGet         = 'j'
 	opPut             = 'q'
 	opLongPut         = 'r'
+	opFrame           = 0x95 // from here on of protocol 4 and 5, which are read only
+	opMemoize         = 0x94
+	opStackGlobal     = 0x93
+	opNewObjectEx     = 0x92
+	opFrozenSet       = 0x91
+	opAddItems        = 0x90
+	opShortUnicode    = 0x8c
+	opLongUnicode     = 0x8d
+	opLongBytes       = 0x8e
+	opByteArray       = 0x96
 	maxDepth          = 64   // nesting of values, written or read
 	batch             = 1000 // items a SETITEMS or APPENDS takes, as Python's pickler has it
 	writtenStorageDev = "cpu"

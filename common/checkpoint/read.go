@@ -26,11 +26,11 @@ type bytesAt interface {
 // Errors wrap ErrRefused when the file holds what a checkpoint may not (a name outside the list, too much of
 // something); other errors speak of damage.
 func Read(r io.ReaderAt, size int64) (Value, error) {
-	v, _, _, err := read(r, size, reading{r, size})
+	f, err := read(r, size, reading{r, size})
 	if err != nil {
 		return nil, fmt.Errorf("read checkpoint: %w", err)
 	}
-	return v, nil
+	return f.root, nil
 }
 
 type reading struct {
@@ -57,6 +57,8 @@ type Mapped struct {
 	Metadata map[string]string
 	// Format is the form of the file.
 	Format Format
+	// LeftOut names the entries of the file's dictionary that held objects of other kinds: "args (argparse.Namespace)".
+	LeftOut []string
 
 	b []byte
 }
@@ -87,12 +89,11 @@ func mapFile(f *os.File) (*Mapped, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map: %w", err)
 	}
-	m := &Mapped{b: b}
-	if m.Root, m.Metadata, m.Format, err = read(bytes.NewReader(b), int64(len(b)), mapping(b)); err != nil {
-		m.Close()
-		return nil, err
+	f2, err := read(bytes.NewReader(b), int64(len(b)), mapping(b))
+	if err != nil {
+		return nil, errors.Join(err, unix.Munmap(b))
 	}
-	return m, nil
+	return &Mapped{Root: f2.root, Metadata: f2.metadata, Format: f2.format, LeftOut: f2.leftOut, b: b}, nil
 }
 
 // Close unmaps the file.
@@ -125,43 +126,53 @@ const (
 	Safetensors Format = "safetensors" // tensors and words only
 )
 
-func read(r io.ReaderAt, size int64, src bytesAt) (root Value, metadata map[string]string, format Format, err error) {
-	magic := make([]byte, min(size, headerAt+1))
+// content is what a file holds.
+type content struct {
+	root     Value
+	metadata map[string]string
+	format   Format
+	leftOut  []string
+}
+
+func read(r io.ReaderAt, size int64, src bytesAt) (c content, err error) {
+	magic := make([]byte, min(size, magicBytes))
 	if _, err := r.ReadAt(magic, 0); err != nil && err != io.EOF {
-		return nil, nil, "", err
+		return c, err
 	}
 	switch {
-	case looksLikeSafetensors(magic):
+	case looksLikeSafetensors(magic[:min(len(magic), headerAt+1)]):
 		tensors, metadata, err := readSafetensors(size, src)
 		if err != nil {
-			return nil, nil, "", err
+			return c, err
 		}
-		return FromStateDict(tensors), metadata, Safetensors, nil
+		return content{root: FromStateDict(tensors), metadata: metadata, format: Safetensors}, nil
 	case bytes.HasPrefix(magic, []byte("PK\x03\x04")):
-		root, err = readZip(r, size, src)
-		return root, nil, Zip, err
+		c.format = Zip
+		c.root, c.leftOut, err = readZip(r, size, src)
+		return c, err
 	case len(magic) > 2 && magic[0] == opProto:
-		root, err = readLegacy(size, src)
-		return root, nil, Legacy, err
+		c.format = Legacy
+		c.root, c.leftOut, err = readLegacy(size, src)
+		return c, err
 	}
-	return nil, nil, "", errors.New("neither a zip archive nor a pickle nor safetensors: not a checkpoint (or the download is cut off)")
+	return c, otherForm(magic)
 }
 
 const maxEntries = 1 << 20
 
-func readZip(r io.ReaderAt, size int64, src bytesAt) (Value, error) {
+func readZip(r io.ReaderAt, size int64, src bytesAt) (root Value, leftOut []string, err error) {
 	z, err := zip.NewReader(r, size)
 	if err != nil {
-		return nil, fmt.Errorf("zip archive: %w (cut off while it was written or copied?)", err)
+		return nil, nil, fmt.Errorf("zip archive: %w (cut off while it was written or copied?)", err)
 	}
 	if len(z.File) > maxEntries {
-		return nil, fmt.Errorf("%w: %d entries", ErrRefused, len(z.File))
+		return nil, nil, fmt.Errorf("%w: %d entries", ErrRefused, len(z.File))
 	}
 	entries := make(map[string]*zip.File, len(z.File))
 	folder, found := "", false
 	for _, f := range z.File {
 		if _, twice := entries[f.Name]; twice {
-			return nil, fmt.Errorf("%w: entry %q stands twice", ErrRefused, f.Name)
+			return nil, nil, fmt.Errorf("%w: entry %q stands twice", ErrRefused, f.Name)
 		}
 		entries[f.Name] = f
 		if dir, ok := strings.CutSuffix(f.Name, "/data.pkl"); ok && !strings.Contains(dir, "/") && !found {
@@ -169,28 +180,30 @@ func readZip(r io.ReaderAt, size int64, src bytesAt) (Value, error) {
 		}
 	}
 	if !found {
-		return nil, errors.New("the archive has no data.pkl: not a PyTorch checkpoint")
+		return nil, nil, errors.New("the archive has no data.pkl: not a PyTorch checkpoint")
 	}
 	if _, ok := entries[folder+"/constants.pkl"]; ok {
-		return nil, fmt.Errorf("%w: a TorchScript program (it has constants.pkl): save the model's state_dict instead", ErrRefused)
+		return nil, nil, fmt.Errorf("%w: a TorchScript program (it has constants.pkl): save the model's state_dict instead", ErrRefused)
 	}
 	if f, ok := entries[folder+"/byteorder"]; ok {
 		order, err := stored(src, f, 16)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if string(order) != "little" {
-			return nil, fmt.Errorf("%w: byte order %q, only little is read", ErrRefused, order)
+			return nil, nil, fmt.Errorf("%w: byte order %q, only little is read", ErrRefused, order)
 		}
 	}
 	pickled, err := stored(src, entries[folder+"/data.pkl"], maxPickle)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m := newMachine(bytes.NewReader(pickled))
-	root, err := m.load()
-	if err != nil {
-		return nil, err
+	if root, err = m.load(); err != nil {
+		return nil, nil, err
+	}
+	if leftOut, err = withoutForeign(root); err != nil {
+		return nil, nil, err
 	}
 	err = m.materialise(size, func(s *storage) ([]byte, error) {
 		f, ok := entries[folder+"/data/"+s.key]
@@ -199,7 +212,7 @@ func readZip(r io.ReaderAt, size int64, src bytesAt) (Value, error) {
 		}
 		return stored(src, f, size)
 	})
-	return root, err
+	return root, leftOut, err
 }
 
 // stored returns an entry's bytes after checking their sum. Only entries that are not compressed are read, as

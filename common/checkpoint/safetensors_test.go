@@ -150,7 +150,7 @@ func TestAnyFormIsOpened(t *testing.T) {
 	if _, err := checkpoint.OpenState(old); err == nil || !strings.Contains(err.Error(), old) {
 		t.Errorf("a bare tensor is no state: %v", err)
 	}
-	if _, err := checkpoint.OpenState(put("page", []byte("<html>not found</html>"))); err == nil || !strings.Contains(err.Error(), "nor safetensors") {
+	if _, err := checkpoint.OpenState(put("page", []byte("<html>not found</html>"))); err == nil || !strings.Contains(err.Error(), "a web page") {
 		t.Errorf("a web page: %v", err)
 	}
 }

@@ -20,7 +20,7 @@ func checkTree(root Value) error {
 		}
 		var children []Value
 		switch v := v.(type) {
-		case nil, bool, int64, *big.Int, float64, complex128, string, []byte, DType, Size, Device, *Tensor:
+		case nil, bool, int64, *big.Int, float64, complex128, string, []byte, DType, Size, Device, *Tensor, *foreign:
 			return 1, 0, nil
 		case *List:
 			children = v.Items

@@ -5,9 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
-	"math/big"
-	"unicode/utf8"
 )
 
 const (
@@ -96,7 +93,7 @@ func (m *machine) step(op byte) error {
 		return m.push(false)
 	case opInt1, opInt2, opInt4, opLong1, opFloat:
 		return m.number(op)
-	case opUnicode, opString, opShortString, opBytes, opShortBytes:
+	case opUnicode, opShortUnicode, opLongUnicode, opString, opShortString, opBytes, opShortBytes, opLongBytes, opByteArray:
 		return m.text(op)
 	case opEmptyTuple:
 		return m.push(&Tuple{})
@@ -118,6 +115,43 @@ func (m *machine) step(op byte) error {
 		return m.push(NewDict())
 	case opEmptySet:
 		return m.push(&Set{})
+	case opFrame:
+		b, err := m.take(8)
+		if err == nil && binary.LittleEndian.Uint64(b) > uint64(m.in.Len()) {
+			err = fmt.Errorf("pickle is cut off: a frame of %d bytes is announced, %d are left", binary.LittleEndian.Uint64(b), m.in.Len())
+		}
+		return err
+	case opMemoize:
+		v, err := m.top()
+		if err != nil {
+			return err
+		}
+		return m.keep(uint32(len(m.memo)), v)
+	case opAddItems:
+		return m.addItems()
+	case opFrozenSet:
+		items, err := m.popMark()
+		if err != nil {
+			return err
+		}
+		return m.push(&Set{Items: items})
+	case opStackGlobal:
+		return m.stackGlobal()
+	case opNewObjectEx:
+		items, err := m.popN(3)
+		if err != nil {
+			return err
+		}
+		if d, ok := items[2].(*Dict); !ok || d.Len() > 0 {
+			if _, ok := items[0].(*foreign); !ok {
+				return fmt.Errorf("%w: a %s is called with named arguments", ErrRefused, kindOf(items[0]))
+			}
+		}
+		v, err := m.call(items[0], items[1])
+		if err != nil {
+			return err
+		}
+		return m.push(v)
 	case opAppend, opAppends:
 		return m.extend(op)
 	case opSetItem, opSetItems:
@@ -212,72 +246,6 @@ func (m *machine) take(n int64) ([]byte, error) {
 	return b, err
 }
 
-func (m *machine) number(op byte) error {
-	n := map[byte]int64{opInt1: 1, opInt2: 2, opInt4: 4, opLong1: 1, opFloat: 8}[op]
-	b, err := m.take(n)
-	if err != nil {
-		return err
-	}
-	switch op {
-	case opInt1:
-		return m.push(int64(b[0]))
-	case opInt2:
-		return m.push(int64(binary.LittleEndian.Uint16(b)))
-	case opInt4:
-		return m.push(int64(int32(binary.LittleEndian.Uint32(b))))
-	case opFloat:
-		return m.push(math.Float64frombits(binary.BigEndian.Uint64(b)))
-	}
-	digits, err := m.take(int64(b[0]))
-	if err != nil {
-		return err
-	}
-	v := twosComplement(digits)
-	if v.IsInt64() {
-		return m.push(v.Int64())
-	}
-	return m.push(v)
-}
-
-// twosComplement reads a little-endian signed integer.
-func twosComplement(b []byte) *big.Int {
-	be := make([]byte, len(b))
-	for i, c := range b {
-		be[len(b)-1-i] = c
-	}
-	v := new(big.Int).SetBytes(be)
-	if len(be) > 0 && be[0]&0x80 != 0 {
-		v.Sub(v, new(big.Int).Lsh(big.NewInt(1), uint(8*len(be))))
-	}
-	return v
-}
-
-func (m *machine) text(op byte) error {
-	width := int64(4)
-	if op == opShortString || op == opShortBytes {
-		width = 1
-	}
-	b, err := m.take(width)
-	if err != nil {
-		return err
-	}
-	n := int64(b[0])
-	if width == 4 {
-		n = int64(binary.LittleEndian.Uint32(b))
-	}
-	if b, err = m.take(n); err != nil {
-		return err
-	}
-	if op == opBytes || op == opShortBytes {
-		return m.push(b)
-	}
-	// Python 2's strings (opString) are taken as text, as Python 3 takes them, when they are.
-	if !utf8.Valid(b) {
-		return fmt.Errorf("%w: a string that is not UTF-8", ErrRefused)
-	}
-	return m.push(string(b))
-}
-
 func (m *machine) extend(op byte) error {
 	var items []Value
 	var err error
@@ -292,6 +260,9 @@ func (m *machine) extend(op byte) error {
 	v, err := m.top()
 	if err != nil {
 		return err
+	}
+	if _, ok := v.(*foreign); ok {
+		return nil // an object's parts go where it goes
 	}
 	list, ok := v.(*List)
 	if !ok {
@@ -316,6 +287,9 @@ func (m *machine) assign(op byte) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := v.(*foreign); ok {
+		return nil
+	}
 	d, ok := v.(*Dict)
 	if !ok {
 		return fmt.Errorf("entries are set in a %s", kindOf(v))
@@ -328,6 +302,10 @@ func (d *Dict) setPairs(items []Value) error {
 		return fmt.Errorf("a key without a value")
 	}
 	for i := 0; i < len(items); i += 2 {
+		if f, ok := items[i].(*foreign); ok { // an object as a key: its entry will be left out
+			d.Set("a "+f.class, f)
+			continue
+		}
 		if !keyable(items[i]) {
 			return fmt.Errorf("a %s as a key", kindOf(items[i]))
 		}
@@ -360,6 +338,10 @@ func (m *machine) remember(op byte) error {
 	if err != nil {
 		return err
 	}
+	return m.keep(n, v)
+}
+
+func (m *machine) keep(n uint32, v Value) error {
 	if len(m.memo) >= maxMemo {
 		return fmt.Errorf("%w: more than %d values are remembered", ErrRefused, maxMemo)
 	}
@@ -408,6 +390,9 @@ func (m *machine) build() error {
 	v, err := m.top()
 	if err != nil {
 		return err
+	}
+	if _, ok := v.(*foreign); ok {
+		return nil
 	}
 	d, ok := v.(*Dict)
 	attrs, isDict := items[0].(*Dict)

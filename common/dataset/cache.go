@@ -35,6 +35,7 @@ func cacheKey(f *Folder, o PackOptions) ([]stat, [32]byte, error) {
 	number := func(v int64) { b = binary.LittleEndian.AppendUint64(b, uint64(v)) }
 	text := func(s string) { number(int64(len(s))); b = append(b, s...) }
 	number(packVersion)
+	text("turned by EXIF") // how pictures are decoded: packs made in another way are not taken
 	for _, v := range []int{o.Size, o.ResizeTo, int(o.Mode), int(o.Filter), o.MaxPixels, int(o.MaxFileBytes), len(f.Classes)} {
 		number(int64(v))
 	}
@@ -76,7 +77,7 @@ func cached(path string, key [32]byte) (Report, bool) {
 	if s.h.key != key {
 		return Report{}, false
 	}
-	return Report{Images: s.Len(), Skipped: s.Skipped(), Cached: true, Bytes: s.h.fileLen()}, true
+	return Report{Images: s.Len(), Skipped: s.Skipped(), Turned: s.h.turned, Cached: true, Bytes: s.h.fileLen()}, true
 }
 
 // plainName makes the folder's last two names part of the pack's, for people who look into the cache.

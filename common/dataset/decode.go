@@ -43,7 +43,7 @@ func Format(b []byte) string {
 
 // Decode decodes a picture held in memory: JPEG, PNG, GIF (first frame), BMP, TIFF, WebP, PPM or PGM. The
 // number of pixels is read from the header and checked against maxPixels (0: DefaultMaxPixels) before any
-// memory is taken for them. No EXIF rotation is applied. A truncated or damaged picture is an error.
+// memory is taken for them. It comes as its EXIF orientation wants it seen. A truncated or damaged picture is an error.
 func Decode(b []byte, maxPixels int) (img image.Image, format string, err error) {
 	img, _, format, err = DecodeReduced(b, maxPixels, 0)
 	return img, format, err
@@ -86,13 +86,24 @@ func DecodeReduced(b []byte, maxPixels, least int) (img image.Image, full image.
 	if img.Bounds().Empty() {
 		return nil, full, format, fmt.Errorf("%s: no pixels", format)
 	}
+	if o := orientation(format, b); o != upright {
+		lying := img
+		img = turned(lying, format, o)
+		Free(lying)
+		if o >= transposedFrom {
+			full.X, full.Y = full.Y, full.X
+		}
+	}
 	return img, full, format, nil
 }
+
+// Turned says whether Decode turns or mirrors a picture because its EXIF orientation says so.
+func Turned(b []byte) bool { return orientation(Format(b), b) != upright }
 
 // Free gives a decoded picture's memory to the next one. Nobody may look at it any more.
 func Free(img image.Image) { jpeg.Free(img) }
 
-// Header reads what a picture says of itself: its sides in pixels and its format, by the first bytes and not by a
+// Header reads what a picture says of itself: its sides in pixels, as it is seen, and its format, by the first bytes and not by a
 // name. b may be the beginning of a file only; the error is Decode's.
 func Header(b []byte) (width, height int, format string, err error) {
 	if format = Format(b); format == "" {
@@ -104,6 +115,9 @@ func Header(b []byte) (width, height int, format string, err error) {
 	}
 	if cfg.Width < 1 || cfg.Height < 1 {
 		return 0, 0, format, fmt.Errorf("%s: no pixels (%d x %d)", format, cfg.Width, cfg.Height)
+	}
+	if orientation(format, b) >= transposedFrom {
+		return cfg.Height, cfg.Width, format, nil
 	}
 	return cfg.Width, cfg.Height, format, nil
 }
@@ -161,7 +175,11 @@ func decodeBody(format string, b []byte, cfg image.Config) (image.Image, error) 
 	case "bmp":
 		return bmp.Decode(r)
 	case "tiff":
-		return tiff.Decode(r)
+		img, err := tiff.Decode(r)
+		if err == nil {
+			faxMeaning(img, b)
+		}
+		return img, err
 	case "webp":
 		return webp.Decode(r)
 	}

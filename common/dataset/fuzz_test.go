@@ -134,7 +134,7 @@ func BenchmarkOpenPack(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	if _, err := w.finish(nil, [32]byte{}); err != nil {
+	if _, err := w.finish(nil, 0, [32]byte{}); err != nil {
 		b.Fatal(err)
 	}
 	out.Close()

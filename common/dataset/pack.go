@@ -51,6 +51,7 @@ type Skip struct {
 type Report struct {
 	Images  int    // pictures in the pack
 	Skipped []Skip // pictures left out
+	Turned  int    // pictures turned or mirrored as their EXIF orientation says
 	Cached  bool   // the pack existed already
 	Bytes   int64  // size of the packed file
 	Elapsed time.Duration
@@ -161,14 +162,14 @@ func write(ctx context.Context, path string, f *Folder, stats []stat, key [32]by
 		return Report{}, fmt.Errorf("%s: no room for %d MiB of packed images: free some space or choose another cache folder: %w", o.CacheDir, expected>>20, err)
 	}
 	w := newPackWriter(out, o.Size, f.Classes)
-	skipped, err := decodeAll(ctx, w, f, stats, o)
+	skipped, turned, err := decodeAll(ctx, w, f, stats, o)
 	if err != nil {
 		return Report{}, err
 	}
 	if err := checkClasses(f, skipped); err != nil {
 		return Report{}, err
 	}
-	h, err := w.finish(skipped, key)
+	h, err := w.finish(skipped, turned, key)
 	if err != nil {
 		return Report{}, fmt.Errorf("write packed images: %w", err)
 	}
@@ -187,7 +188,7 @@ func write(ctx context.Context, path string, f *Folder, stats []stat, key [32]by
 	if err := syncDir(o.CacheDir); err != nil {
 		return Report{}, err
 	}
-	return Report{Images: int(h.count), Skipped: skipped, Bytes: h.fileLen()}, nil
+	return Report{Images: int(h.count), Skipped: skipped, Turned: turned, Bytes: h.fileLen()}, nil
 }
 
 func syncDir(dir string) error {
@@ -202,13 +203,14 @@ func syncDir(dir string) error {
 // decoded is one picture's outcome: pixels, or a reason, or an error that ends everything.
 type decoded struct {
 	pixels []byte
+	turned bool
 	reason string
 	err    error
 }
 
 // decodeAll decodes with o.Workers goroutines and hands the squares to w in the folder's order. A window of
 // pictures is under way at a time, so memory does not grow with the folder.
-func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o PackOptions) ([]Skip, error) {
+func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o PackOptions) (skipped []Skip, turned int, err error) {
 	// Each picture under way holds one slot and at most one buffer, so nobody waits for a buffer for ever.
 	window := 4 * o.Workers
 	slots := make(chan chan decoded, window)
@@ -257,7 +259,6 @@ func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o Pa
 			return nil
 		})
 	}
-	var skipped []Skip
 	g.Go(func() error {
 		done := 0
 		for slot := range slots {
@@ -278,6 +279,9 @@ func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o Pa
 					return fmt.Errorf("write packed images: %w", err)
 				}
 				free <- d.pixels
+				if d.turned {
+					turned++
+				}
 			}
 			done++
 			o.Progress(done, len(f.Files))
@@ -287,8 +291,8 @@ func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o Pa
 		}
 		return nil
 	})
-	err := g.Wait()
-	return skipped, err
+	err = g.Wait()
+	return skipped, turned, err
 }
 
 func decodeFile(ctx context.Context, dst []byte, path string, want stat, o PackOptions, budget *semaphore.Weighted) decoded {
@@ -324,7 +328,7 @@ func decodeFile(ctx context.Context, dst []byte, path string, want stat, o PackO
 	}
 	Square(dst, img, format, o.Size, o.ResizeTo, o.Mode, o.Filter)
 	Free(img)
-	return decoded{pixels: dst}
+	return decoded{pixels: dst, turned: Turned(b)}
 }
 
 // fileBytes takes files, one after the other.

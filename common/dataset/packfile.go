@@ -51,6 +51,7 @@ type header struct {
 	names    [32]byte // SHA-256 of the names section
 	content  [32]byte // SHA-256 of size, count, pixels, labels and names
 	key      [32]byte // what the pack was made from: see cacheKey
+	turned   int      // pictures turned by their EXIF orientation
 }
 
 func (h *header) pixelsLen() int64 { return h.count * int64(h.size) * int64(h.size) * channels }
@@ -72,6 +73,7 @@ func (h *header) encode() []byte {
 	b = append(b, h.names[:]...)
 	b = append(b, h.content[:]...)
 	b = append(b, h.key[:]...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.turned)) // 0 in packs of programs that did not turn any
 	b = b[:headerSize-sha256.Size]
 	sum := sha256.Sum256(b)
 	return append(b, sum[:]...)
@@ -99,8 +101,9 @@ func decodeHeader(b []byte, fileLen int64) (header, error) {
 	h.pixelCRC, h.labelCRC = u32(), u32()
 	r = r[copy(h.names[:], r):]
 	r = r[copy(h.content[:], r):]
-	copy(h.key[:], r)
-	if size < 1 || size > maxSide || count < 1 || count > maxImages || classes < 1 || classes > maxClasses || namesLen > maxNames {
+	r = r[copy(h.key[:], r):]
+	turned := u64()
+	if size < 1 || size > maxSide || count < 1 || count > maxImages || classes < 1 || classes > maxClasses || namesLen > maxNames || turned > count {
 		return header{}, fmt.Errorf("impossible header: size %d, %d pictures, %d classes, %d bytes of names", size, count, classes, namesLen)
 	}
 	perImage := uint64(size) * uint64(size) * channels // at most 2^30 or so
@@ -112,7 +115,7 @@ func decodeHeader(b []byte, fileLen int64) (header, error) {
 		namesAt != labelsAt+8*count || int64(namesAt+namesLen) != fileLen {
 		return header{}, fmt.Errorf("header and file length (%d bytes) disagree: the file is cut off or damaged", fileLen)
 	}
-	h.size, h.count, h.classes, h.skipped = int(size), int64(count), int(classes), int(skipped)
+	h.size, h.count, h.classes, h.skipped, h.turned = int(size), int64(count), int(classes), int(skipped), int(turned)
 	h.labelsAt, h.namesAt, h.namesLen = int64(labelsAt), int64(namesAt), int64(namesLen)
 	return h, nil
 }
@@ -220,7 +223,7 @@ func (w *packWriter) flush() error {
 }
 
 // finish writes labels, names and header and returns the header.
-func (w *packWriter) finish(skipped []Skip, key [32]byte) (header, error) {
+func (w *packWriter) finish(skipped []Skip, turned int, key [32]byte) (header, error) {
 	if err := w.flush(); err != nil {
 		return header{}, err
 	}
@@ -230,7 +233,7 @@ func (w *packWriter) finish(skipped []Skip, key [32]byte) (header, error) {
 		size: w.size, count: w.count, classes: len(w.names.classes), skipped: len(skipped),
 		labelsAt: (w.at + 63) / 64 * 64, namesLen: int64(len(table)),
 		pixelCRC: w.crc, labelCRC: crc32.Checksum(w.labels, castagnoli),
-		names: sha256.Sum256(table), key: key,
+		names: sha256.Sum256(table), key: key, turned: turned,
 	}
 	h.namesAt = h.labelsAt + int64(len(w.labels))
 	w.content.Write(w.labels)

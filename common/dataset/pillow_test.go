@@ -29,7 +29,7 @@ func TestAgainstPillow(t *testing.T) {
 	dir := t.TempDir()
 	pillow(t, `
 import sys, random
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 d = sys.argv[1] + '/'
 random.seed(3)
 def noise(mode, w, h):
@@ -44,7 +44,7 @@ def square(im, size, to, resample):
     return im.crop((left, top, left + size, top + size))
 def put(name, im, **kw):
     im.save(d + name, **kw)
-    rgb = Image.open(d + name).convert('RGB')
+    rgb = ImageOps.exif_transpose(Image.open(d + name)).convert('RGB')
     open(d + name + '.full', 'wb').write(b'%d %d\n' % rgb.size + rgb.tobytes())
     for tag, r in (('bilinear', Image.BILINEAR), ('bicubic', Image.BICUBIC)):
         open(d + name + '.' + tag, 'wb').write(square(rgb, 21, 27, r).tobytes())

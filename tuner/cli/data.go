@@ -95,6 +95,9 @@ func (e *Env) pack(c *ucli.Context) error {
 	for _, s := range report.Skipped {
 		e.say("skipped %s: %s", s.Path, s.Reason)
 	}
+	if report.Turned > 0 {
+		e.say("turned %d pictures as their EXIF orientation says (torchvision's ImageFolder would leave them lying)", report.Turned)
+	}
 	how := "packed"
 	if report.Cached {
 		how = "packed earlier"

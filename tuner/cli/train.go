@@ -266,6 +266,9 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 		e.advise(w)
 	}
 	var f *train.Failure
+	if r.GaveBack && ctx.Err() == nil {
+		e.say("the new training kept no checkpoint; the one before is in %s as it was", e.relative(r.Folder))
+	}
 	switch {
 	case err == nil:
 		bar.say("%s", r.Summary())
@@ -276,6 +279,9 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 		return err
 	case errors.Is(err, train.ErrGoesOn):
 		e.say("the training goes on as sweep %s; to watch it and fetch its results: %s", r.Sweep, again)
+		return &exitError{code: client.ExitInterrupted}
+	case r.GaveBack && errors.Is(err, train.ErrInterrupted) && ctx.Err() != nil:
+		e.say("interrupted before the first checkpoint; the training that was there before is in %s as it was", e.relative(r.Folder))
 		return &exitError{code: client.ExitInterrupted}
 	case errors.Is(err, train.ErrInterrupted) && ctx.Err() != nil:
 		e.say("%s; go on with: %s", r.Summary(), again)

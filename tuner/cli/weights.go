@@ -151,6 +151,9 @@ func (e *Env) convertWeights(c *ucli.Context) error {
 		return fmt.Errorf("weights convert: %w", err)
 	}
 	e.say("%s to %s: %d tensors, %d values, %s", got.From, got.To, got.Tensors, got.Values, bytesOf(got.Info.Bytes))
+	for _, text := range got.Told {
+		e.say("%s", text)
+	}
 	if len(got.Dropped) > 0 {
 		e.say("left out: %s", strings.Join(got.Dropped, ", "))
 	}

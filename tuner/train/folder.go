@@ -96,6 +96,9 @@ func (e *ExistsError) Error() string {
 
 // begin prepares the folder for a new training.
 func (f *folder) begin(overwrite bool) error {
+	if err := f.earlier().Recover(); err != nil {
+		return err
+	}
 	found := f.results()
 	if len(found) > 0 && !overwrite {
 		e := &ExistsError{Dir: f.dir}
@@ -104,8 +107,8 @@ func (f *folder) begin(overwrite bool) error {
 		}
 		return e
 	}
-	for _, name := range found {
-		if err := os.RemoveAll(f.path(name)); err != nil {
+	if len(found) > 0 {
+		if err := f.earlier().Set(); err != nil {
 			return fmt.Errorf("overwrite: %w", err)
 		}
 	}

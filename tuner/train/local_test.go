@@ -16,6 +16,7 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/config"
+	"atelier/tuner/aside"
 	"atelier/tuner/train"
 )
 
@@ -231,6 +232,85 @@ func TestResultsAreNotLostSilently(t *testing.T) {
 	}
 	if _, err := os.Stat(other); err != nil {
 		t.Errorf("a file that is none of ours: %v", err)
+	}
+}
+
+// What --overwrite replaces stays until the new training has a checkpoint: no
+// trainer, no device, no weights, a first epoch that fails, an interruption
+// before its end and a kill leave the earlier one as it was.
+func TestOverwriteKeepsTheGoodModel(t *testing.T) {
+	base := folders(t)
+	if _, err := local(t, t.Context(), plan(t, base), "", nil); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(base, "checkpoints/vanilla_ep5_bs32_lr0.001")
+	files := []string{"best_model.pth", "final_model.pth", "training_history.json", "training_diagnostics.txt", "image_batches/gothic.png", "resume/run.json", "resume/best.pth", "resume/epoch-0005-run-1.pth"}
+	holds := func() (all []string) {
+		for _, name := range files {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Error(err)
+			}
+			all = append(all, string(b))
+		}
+		return all
+	}
+	before := holds()
+	self, _ := os.Executable()
+	over := func(ctx context.Context, fake string) (*train.Result, error) {
+		t.Setenv("FAKE", fake)
+		return train.Local(ctx, plan(t, base, "seed=7"), train.Options{Trainer: self, Overwrite: true, Watch: &watcher{}, Now: time.Now})
+	}
+	check := func(what string, r *train.Result, err error) {
+		t.Helper()
+		if err == nil || r == nil || !r.GaveBack {
+			t.Errorf("%s: %+v %v", what, r, err)
+		}
+		if !slices.Equal(holds(), before) {
+			t.Errorf("%s: the earlier training is not as it was", what)
+		}
+		if _, err := os.Stat(filepath.Join(dir, aside.Dir)); err == nil {
+			t.Errorf("%s: something is left aside", what)
+		}
+	}
+	for _, fake := range []string{"mute", "device_fault@1", "bad_spec@1", "killed@1", "abort@1"} {
+		r, err := over(t.Context(), fake)
+		check(fake, r, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, err := over(ctx, "")
+	check("interrupted", r, err)
+
+	// A process killed before the first checkpoint: the next one puts things right, whatever it does.
+	entries := append(names(t, dir), "resume")
+	for _, name := range entries {
+		if name != "resume" {
+			if err := errors.Join(os.MkdirAll(filepath.Join(dir, aside.Dir), 0o755), os.Rename(filepath.Join(dir, name), filepath.Join(dir, aside.Dir, name))); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, aside.Dir, "resume"), 0o755), os.WriteFile(filepath.Join(dir, aside.Dir, ".stage"), []byte("kept"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"run.json", "best.pth", "epoch-0005-run-1.pth", "trainer.log"} {
+		if err := os.Rename(filepath.Join(dir, "resume", name), filepath.Join(dir, aside.Dir, "resume", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	os.WriteFile(filepath.Join(dir, "training_history.json"), []byte("{}"), 0o644)
+	var exists *train.ExistsError
+	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Epochs != 5 || !slices.Equal(holds(), before) {
+		t.Errorf("after a kill: %v", err)
+	}
+
+	// One that fails after its first checkpoint has replaced it.
+	if r, err := over(t.Context(), "diverged@3"); err == nil || r.GaveBack || r.History.Status != train.Diverged || len(r.History.Epochs) != 2 {
+		t.Errorf("diverged: %+v %v", r, err)
+	}
+	if got := names(t, dir); slices.Contains(got, aside.Dir) || slices.Contains(got, "final_model.pth") || !slices.Contains(got, "best_model.pth") {
+		t.Errorf("files %v", got)
 	}
 }
 

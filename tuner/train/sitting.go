@@ -61,7 +61,9 @@ type Result struct {
 	Hint    []string // how to look at what was tracked
 	Sweep   string   // that trained it; "" = this machine did
 	Workers []string // of the cluster, a run each
-	machine []fact
+	// GaveBack says that it ended without a checkpoint, and the training that it was to overwrite is in its place again.
+	GaveBack bool
+	machine  []fact
 
 	mu     sync.Mutex
 	warned []string
@@ -206,7 +208,8 @@ func (s *sitting) take(e trainerproto.Event) error {
 				return err
 			}
 		}
-		return s.folder.keepFrom(e.Epoch)
+		// Device, data and weights are good and a checkpoint stands: what it replaces may go.
+		return errors.Join(s.folder.keepFrom(e.Epoch), s.folder.earlier().Drop())
 	}
 	return nil
 }
@@ -272,6 +275,16 @@ func (s *sitting) close(ctx context.Context, err error) error {
 	if f != nil {
 		f.Hints = failureHints(f, s.plan, s.folder.dir)
 	}
+	away := s.plan.sweep != "" && err != nil && f == nil // it goes on in a cluster, and its results can still be fetched
+	if was := s.folder.earlier(); was.Held() && !away {
+		stands, e := was.Stands()
+		if e == nil && stands {
+			e = was.Drop()
+		} else if e == nil {
+			return s.giveBack(ctx, err)
+		}
+		err = errors.Join(err, e)
+	}
 	if e := s.folder.export(err == nil, h.last()); e != nil {
 		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))
 		h.Status = Failed
@@ -296,6 +309,15 @@ func (s *sitting) close(ctx context.Context, err error) error {
 	}
 	s.result.Hint = s.track.end(h, s.folder)
 	return err
+}
+
+// giveBack ends a training of which nothing came with the earlier one in its
+// place.
+func (s *sitting) giveBack(ctx context.Context, err error) error {
+	s.result.Sitting = s.o.Now().Sub(s.began).Seconds()
+	s.result.Hint = s.track.end(s.history, s.folder)
+	s.result.GaveBack = true
+	return errors.Join(err, s.folder.earlier().PutBack())
 }
 
 var nan = math.NaN()

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"atelier/common/config"
+	v1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/aside"
 	"atelier/tuner/tune/report"
 )
 
@@ -99,15 +101,49 @@ func (e *ExistsError) Error() string {
 
 const statusRunning = "running"
 
-// begin prepares the folder for a new tuning: what an earlier one left is
-// removed by its names.
-func (f *folder) begin(overwrite bool) error {
-	var found []string
-	for _, name := range append(report.Files(), report.TrialsDir, filepath.Join(resumeDir, runFile)) {
+// results lists by name what a tuning left that is worth having.
+func (f *folder) results() []string {
+	return f.there(append(report.Files(), report.TrialsDir, filepath.Join(resumeDir, runFile)))
+}
+
+func (f *folder) there(names []string) (found []string) {
+	for _, name := range names {
 		if _, err := os.Stat(f.path(name)); err == nil {
 			found = append(found, name)
 		}
 	}
+	return found
+}
+
+// earlier is the tuning that --overwrite replaces: it stays until a trial of the
+// new one has a value, which settle says.
+func (f *folder) earlier() aside.Folder {
+	return aside.Folder{Path: f.dir, Own: func() ([]string, error) {
+		return append(f.results(), f.there([]string{filepath.Join(resumeDir, clusterDir), filepath.Join(resumeDir, subsetName), filepath.Join(resumeDir, specFile)})...), nil
+	}, Stands: func() (bool, error) { return false, nil }}
+}
+
+// settle removes the earlier tuning once a trial of the new one has a value.
+func (f *folder) settle(s *v1.Sweep) error {
+	if s.GetBest() == nil || !f.earlier().Held() {
+		return nil
+	}
+	return f.earlier().Drop()
+}
+
+// begin prepares the folder for a new tuning: what an earlier one left is set
+// aside by its names.
+func (f *folder) begin(overwrite bool) error {
+	goesOn := false // a tuning that replaces another and has no value yet may be resumed
+	if s, err := readSaved(f.dir); err == nil {
+		goesOn = s.Status == statusRunning && s.Sweep != ""
+	}
+	if overwrite || !goesOn {
+		if err := f.earlier().Recover(); err != nil {
+			return err
+		}
+	}
+	found := f.results()
 	if len(found) > 0 && !overwrite {
 		e := &ExistsError{Dir: f.dir}
 		if s, err := readSaved(f.dir); err == nil {
@@ -115,9 +151,14 @@ func (f *folder) begin(overwrite bool) error {
 		}
 		return e
 	}
-	for _, name := range append(found, filepath.Join(resumeDir, clusterDir), filepath.Join(resumeDir, subsetName), filepath.Join(resumeDir, specFile)) {
-		if err := os.RemoveAll(f.path(name)); err != nil {
+	if len(found) > 0 {
+		if err := f.earlier().Set(); err != nil {
 			return fmt.Errorf("overwrite: %w", err)
+		}
+	}
+	for _, name := range []string{clusterDir, subsetName, specFile} {
+		if err := os.RemoveAll(f.resume(name)); err != nil {
+			return err
 		}
 	}
 	return nil

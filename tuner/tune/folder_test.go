@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	v1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/aside"
 	"time"
 
 	"atelier/common/dataset"
@@ -129,6 +132,36 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	}
 	if _, err := os.Stat(f.resume(runFile)); err == nil {
 		t.Error("the old tuning is still there")
+	}
+	// It is kept until a trial of the new one has a value, and back where nothing came of that.
+	old := filepath.Join(f.dir, aside.Dir, resumeDir, runFile)
+	if _, err := os.Stat(old); err != nil {
+		t.Error(err)
+	}
+	if err := f.settle(&v1.Sweep{}); err != nil {
+		t.Error(err)
+	}
+	(&sitting{folder: f, result: &Result{}}).giveBack()
+	if s, err := readSaved(f.dir); err != nil || s.Sweep != "s-0" {
+		t.Errorf("not given back: %+v %v", s, err)
+	}
+	if err := f.begin(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.resume(specFile), []byte("new"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.begin(true); err != nil { // killed before anything came of it
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); err != nil {
+		t.Error("lost by a second --overwrite:", err)
+	}
+	if err := f.settle(&v1.Sweep{Best: &v1.Trial{}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(f.dir, aside.Dir)); err == nil {
+		t.Error("the earlier tuning is still kept though the new one has a value")
 	}
 	if _, err := os.Stat(f.path("notes.txt")); err != nil {
 		t.Error("what is not ours was removed:", err)

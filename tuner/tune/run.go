@@ -12,6 +12,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/tuner/aside"
 	"atelier/tuner/tune/report"
 
 	"connectrpc.com/connect"
@@ -80,6 +81,7 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 	}
 	defer f.release()
 	s := &sitting{plan: p, o: o, folder: f, saved: p.again, result: &Result{Folder: p.Folder, Local: o.API == nil}}
+	defer s.giveBack()
 	if s.saved == nil {
 		if err := f.begin(o.Overwrite); err != nil {
 			return nil, err
@@ -117,6 +119,24 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		return s.result, err
 	}
 	return s.result, s.sit(ctx, api, shared, nil)
+}
+
+// giveBack puts an earlier tuning back that was to be replaced where no sweep
+// was asked for. Of a sweep without a value the logs may say why: it stays, and the
+// earlier tuning beside it.
+func (s *sitting) giveBack() {
+	was := s.folder.earlier()
+	switch {
+	case !was.Held():
+	case s.saved == nil: // nothing was asked of a cluster
+		if err := was.PutBack(); err != nil {
+			s.result.warn("the earlier tuning is still in " + s.folder.path(aside.Dir) + ": " + err.Error())
+			return
+		}
+		s.result.warn("nothing came of the new tuning; the earlier one is in its folder as it was")
+	default:
+		s.result.warn("no trial of the new tuning has a value yet: the earlier one is kept in " + s.folder.path(aside.Dir))
+	}
 }
 
 func (s *sitting) sit(ctx context.Context, api *client.Client, shared string, cluster *local.Cluster) error {
@@ -176,6 +196,9 @@ func (s *sitting) follow(ctx context.Context, api *client.Client) error {
 			return err
 		}
 		s.result.Sweep = r.Msg.GetSweep()
+		if err := s.folder.settle(s.result.Sweep); err != nil {
+			return err
+		}
 		s.o.Watch.Sweep(s.result.Sweep)
 		if over(s.result.Sweep.GetStatus()) {
 			return nil

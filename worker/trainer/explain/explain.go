@@ -180,7 +180,16 @@ func floats(t torchx.Tensor) ([]float32, error) {
 	return (&checkpoint.Tensor{DType: narrow, Shape: info.Shape, Data: raw}).Float32s()
 }
 
+// NotANumber says that a model's output has no meaning. Broken weights make it
+// so, and float16 where the model needs more range.
+type NotANumber struct{ Class int }
+
+func (e *NotANumber) Error() string {
+	return fmt.Sprintf("the model's output for class %d is not a number", e.Class)
+}
+
 // softmax of each row, in float64 so that confidences close to 1 keep apart.
+// The error is a *NotANumber where a row has none.
 func softmax(logits torchx.Tensor, classes int) ([][]float64, error) {
 	values, err := floats(logits)
 	if err != nil {
@@ -190,7 +199,10 @@ func softmax(logits torchx.Tensor, classes int) ([][]float64, error) {
 	for i := range out {
 		row := values[i*classes : (i+1)*classes]
 		top := float32(math.Inf(-1))
-		for _, v := range row {
+		for k, v := range row {
+			if v != v || math.IsInf(float64(v), 1) {
+				return nil, &NotANumber{k}
+			}
 			top = max(top, v)
 		}
 		out[i] = make([]float64, classes)
@@ -200,7 +212,9 @@ func softmax(logits torchx.Tensor, classes int) ([][]float64, error) {
 			sum += out[i][k]
 		}
 		for k := range row {
-			out[i][k] /= sum
+			if out[i][k] /= sum; math.IsNaN(out[i][k]) {
+				return nil, &NotANumber{k}
+			}
 		}
 	}
 	return out, nil

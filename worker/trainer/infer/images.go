@@ -163,6 +163,7 @@ type loaded struct {
 	File
 	pixels []byte      // size*size*3, as training saw its images
 	shown  *image.RGBA // the same part at picture.Side; nil when no picture is wanted
+	turned bool        // as its EXIF orientation says
 	err    error
 }
 
@@ -183,6 +184,7 @@ func load(f File, size int, show bool) loaded {
 		l.err = err
 		return l
 	}
+	l.turned = dataset.Turned(b)
 	l.pixels, l.shown, l.err = prepare(b, size, show)
 	return l
 }

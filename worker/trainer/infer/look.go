@@ -3,6 +3,7 @@
 package infer
 
 import (
+	"errors"
 	"image"
 
 	"atelier/worker/trainer/explain"
@@ -66,6 +67,11 @@ func inParts[T any](p *Predictor, pixels [][]byte, f func(x torchx.Tensor, from,
 		defer torchx.Free(x)
 		part, err := f(x, from, to)
 		copy(out[from:to], part)
+		var broken *explain.NotANumber
+		if errors.As(err, &broken) {
+			return fault("%s: the model's output for class %q is not a number; are its weights sound? (In precision fp16: does fp32 do better?)",
+				p.Path, p.About.Classes[broken.Class])
+		}
 		return err
 	})
 	return out, err

@@ -59,8 +59,12 @@ func Open(path string, device torchx.Device, p torchx.Precision, threads int, lo
 	if err != nil {
 		return nil, fault("model.checkpoint %s: %w", path, err)
 	}
-	if about.Arch == "" || len(about.Classes) == 0 {
-		return nil, fault("model.checkpoint %s holds weights alone: it does not say its architecture and classes; take a best_model.pth of `atelier train`, or a dictionary with arch and class_to_idx", path)
+	for _, text := range state.Told {
+		log.Warn(text, "checkpoint", path)
+	}
+	if missing := state.Lacks(false); len(missing) > 0 {
+		return nil, fault("model.checkpoint %s does not say its %s; take a best_model.pth of `atelier train`, or a dictionary with arch (its name) and class_to_idx (a dictionary of class names and numbers) beside the state%s",
+			path, strings.Join(missing, " and "), itsNames(state, about.Arch))
 	}
 	if about.ImageSize == 0 {
 		var config struct {
@@ -103,6 +107,14 @@ func Open(path string, device torchx.Device, p torchx.Precision, threads int, lo
 	}
 	ok = true
 	return out, nil
+}
+
+// itsNames says which architecture a file is likely of that does not say so.
+func itsNames(state *checkpoint.State, said string) string {
+	if said != "" || state.Arch == "" {
+		return ""
+	}
+	return "; its tensors are " + state.Arch + "'s"
 }
 
 // Close gives the model's memory up.

@@ -65,6 +65,8 @@ type run struct {
 	log  *slog.Logger
 	out  Outcome
 	skip []string
+
+	turned int // images turned as their EXIF orientation says
 }
 
 // Run carries out one mode. Errors that are the asker's are *Fault.
@@ -117,6 +119,9 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 		r.log.Error("inference failed", "error", err)
 		return nil, err
 	}
+	if r.turned > 0 {
+		r.log.Info("images turned as their EXIF orientation says, as in training and in viewers", "images", r.turned)
+	}
 	r.out.Files = append(r.out.Files, inference.LogFile)
 	r.log.Info("done", "images", r.out.Images, "skipped", r.out.Skipped, "suspicious", r.out.Suspicious, "pictures", r.out.Pictures, "seconds", r.out.Seconds)
 	return &r.out, nil
@@ -144,6 +149,9 @@ func (r *run) usable(batch []loaded) (good []loaded, pixels [][]byte) {
 			r.log.Warn(fmt.Sprintf("skipped %s: %v", l.Name, l.err))
 			continue
 		}
+		if l.turned {
+			r.turned++
+		}
 		good, pixels = append(good, l), append(pixels, l.pixels)
 	}
 	return good, pixels
@@ -157,7 +165,7 @@ func (r *run) evaluate(ctx context.Context) error {
 	}
 	classes := r.p.About.Classes
 	if len(unknown) > 0 {
-		return fault("%s has folders that are no classes of the model: %s; its classes are %s", r.Images, strings.Join(unknown, ", "), strings.Join(classes, ", "))
+		return fault("%s has folders that are no classes of the model: %s; its classes are %s", r.Images, first(unknown), first(classes))
 	}
 	labelled := files[:0:0]
 	for _, f := range files {
@@ -166,7 +174,7 @@ func (r *run) evaluate(ctx context.Context) error {
 		}
 	}
 	if len(labelled) == 0 {
-		return fault("%s has %d images but no folder named as a class; evaluation needs one folder a class: %s", r.Images, len(files), strings.Join(classes, ", "))
+		return fault("%s has %d images but no folder named as a class; evaluation needs one folder a class: %s", r.Images, len(files), first(classes))
 	}
 	if n := len(files) - len(labelled); n > 0 {
 		r.log.Warn("images outside of class folders are left out", "images", n)
@@ -224,7 +232,7 @@ func (r *run) explainSingle(ctx context.Context) error {
 	}
 	if c := r.TrueClass; c != nil && *c != "" {
 		if f.True = slices.Index(r.p.About.Classes, *c); f.True < 0 {
-			return fault("explain_single_mode.true_class: %q is no class of the model; there are %s%s", *c, strings.Join(r.p.About.Classes, ", "), meant(*c, r.p.About.Classes))
+			return fault("explain_single_mode.true_class: %q is no class of the model; there are %s%s", *c, first(r.p.About.Classes), meant(*c, r.p.About.Classes))
 		}
 	}
 	l := load(f, r.p.About.ImageSize, true)
@@ -259,7 +267,7 @@ func (r *run) explainWrong(ctx context.Context) error {
 		if err := r.evaluate(ctx); err != nil {
 			return err
 		}
-		r.out.Skipped, r.skip, r.out.Images = 0, nil, 0
+		r.out.Skipped, r.skip, r.turned, r.out.Images = 0, nil, 0, 0
 	}
 	in, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -275,7 +283,7 @@ func (r *run) explainWrong(ctx context.Context) error {
 	}
 	classes := r.p.About.Classes
 	if !slices.Equal(doc.Classes, classes) {
-		return fault("%s is of a model with other classes (%s); evaluate this checkpoint first", path, strings.Join(doc.Classes, ", "))
+		return fault("%s is of a model with other classes (%s); evaluate this checkpoint first", path, first(doc.Classes))
 	}
 	var wrong []score.Row
 	for _, row := range doc.Predictions {
@@ -335,7 +343,7 @@ func (r *run) production(ctx context.Context) error {
 		if err := r.evaluate(ctx); err != nil {
 			return err
 		}
-		r.out.Skipped, r.skip, r.out.Images = 0, nil, 0 // they are met again
+		r.out.Skipped, r.skip, r.turned, r.out.Images = 0, nil, 0, 0 // they are met again
 	}
 	files, _, err := r.files()
 	if err != nil {

@@ -138,7 +138,7 @@ func newWriter(r *run, o writerOptions) *writer {
 	if o.table {
 		if f := w.open(inference.PredictionsCSV); f != nil {
 			w.csv = csv.NewWriter(f)
-			w.csv.Write(append([]string{"image_path", "true_class", "predicted_class", "confidence"}, r.p.About.Classes...))
+			w.csv.Write(append([]string{"image_path", "true_class", "predicted_class", "confidence"}, shareColumns(r.p.About.Classes)...))
 		}
 	}
 	return w
@@ -230,9 +230,7 @@ func (w *writer) add(l looked) error {
 	}
 	if w.csv != nil {
 		cells := []string{record.Image, record.True, record.Predicted, strconv.FormatFloat(record.Confidence, 'g', -1, 64)}
-		for _, p := range l.probs {
-			cells = append(cells, strconv.FormatFloat(p, 'g', -1, 64))
-		}
+		cells = append(cells, shareCells(classes, l.probs)...)
 		if err := w.csv.Write(cells); err != nil {
 			return err
 		}

@@ -73,8 +73,8 @@ func (m *Model) Export(s *Stage) ([]checkpoint.Tensor, error) {
 }
 
 // Load takes a whole state, whatever its order. Nothing is changed unless
-// everything fits; the error names what is missing, unexpected or of another
-// shape.
+// everything fits and every number is finite; the error names what is missing,
+// unexpected or of another shape, or wraps a *checkpoint.NotFinite.
 func (m *Model) Load(tensors []checkpoint.Tensor) error {
 	given := make(map[string]*checkpoint.Tensor, len(tensors))
 	for i := range tensors {
@@ -105,6 +105,9 @@ func (m *Model) Load(tensors []checkpoint.Tensor) error {
 			faults = append(faults[:5], fmt.Errorf("and %d more", n-5))
 		}
 		return fmt.Errorf("state is not one of %s with %d classes: %w", m.Arch, m.Classes, errors.Join(faults...))
+	}
+	if err := checkpoint.Finite(tensors); err != nil {
+		return fmt.Errorf("the weights are broken: %w", err)
 	}
 	for _, e := range m.state {
 		i := slices.IndexFunc(tensors, func(t checkpoint.Tensor) bool { return t.Name == e.Name })

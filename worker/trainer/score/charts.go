@@ -21,26 +21,14 @@ type History struct {
 // WriteCharts writes the evaluation's PNG files into dir and returns their
 // names. h may be nil: then train_history.png is left out.
 func (r *Result) WriteCharts(dir string, h *History) ([]string, error) {
-	confusion := plot.Cells{Rows: r.Classes, Columns: r.Classes, Counts: true, Values: make([][]float64, len(r.Classes))}
-	shares := plot.Cells{Rows: r.Classes, Columns: r.Classes, Counts: true, Values: make([][]float64, len(r.Classes))}
-	var recall, precision, f1 []float64
-	for i, c := range r.PerClass {
-		for k := range r.Classes {
-			confusion.Values[i] = append(confusion.Values[i], float64(r.Confusion[i][k]))
-			shares.Values[i] = append(shares.Values[i], ratio(float64(r.Confusion[i][k]), float64(c.Support)))
-		}
-		recall, precision, f1 = append(recall, c.Recall), append(precision, c.Precision), append(f1, c.F1)
-	}
-	matrix := plot.Matrix(plot.Axes{Title: fmt.Sprintf("Confusion matrix, %d images", r.Samples), X: "predicted", Y: "true"}, confusion)
-	accuracy := r.ranked("Accuracy by class", recall)
-	scores := plot.Bars(plot.Axes{Title: "Precision, recall, F1", Low: plot.At(0), High: plot.At(1)}, r.Classes,
-		plot.Series{Name: "precision", Y: precision}, plot.Series{Name: "recall", Y: recall}, plot.Series{Name: "F1", Y: f1})
+	matrix, shares := r.matrices()
+	accuracy, scores := r.classCharts()
 	files := []struct {
 		name   string
 		figure plot.Figure
 		panels []*plot.Panel
 	}{
-		{"confusion_matrix.png", plot.Figure{Columns: 2}, []*plot.Panel{matrix, plot.Matrix(plot.Axes{Title: "Shares of the true class", X: "predicted", Y: "true"}, shares)}},
+		{"confusion_matrix.png", plot.Figure{Columns: 2}, []*plot.Panel{matrix, shares}},
 		{"class_accuracy.png", plot.Figure{}, []*plot.Panel{accuracy}},
 		{"per_class_metrics.png", plot.Figure{}, []*plot.Panel{scores}},
 		{"comprehensive_analysis.png", plot.Figure{Title: fmt.Sprintf("%d images, accuracy %.1f %%", r.Samples, 100*r.Accuracy), Columns: 3},
@@ -65,9 +53,68 @@ func (r *Result) WriteCharts(dir string, h *History) ([]string, error) {
 	return names, nil
 }
 
+// chartClasses is how many classes a chart shows: more and nobody can read their
+// names, and some thousand make a picture that no viewer opens.
+const chartClasses = 60
+
+// shown are the classes that charts show, in their order: all, or those with
+// the most mistakes, of or for them. note says so in a title.
+func (r *Result) shown() (classes []int, note string) {
+	for i := range r.Classes {
+		classes = append(classes, i)
+	}
+	if len(classes) <= chartClasses {
+		return classes, ""
+	}
+	mistakes := make([]int, len(r.Classes))
+	for c, n := range r.cells {
+		if c[0] != c[1] {
+			mistakes[c[0]] += n
+			mistakes[c[1]] += n
+		}
+	}
+	slices.SortStableFunc(classes, func(a, b int) int { return mistakes[b] - mistakes[a] })
+	classes = classes[:chartClasses]
+	slices.Sort(classes)
+	return classes, fmt.Sprintf(", the %d of %d classes with most mistakes", chartClasses, len(r.Classes))
+}
+
+// matrices are the confusion matrix in images and in shares of the true class.
+func (r *Result) matrices() (counts, shares *plot.Panel) {
+	classes, note := r.shown()
+	var names []string
+	images, parts := make([][]float64, len(classes)), make([][]float64, len(classes))
+	for i, c := range classes {
+		names = append(names, r.Classes[c])
+		for _, k := range classes {
+			n := float64(r.cells[[2]int{c, k}])
+			images[i] = append(images[i], n)
+			parts[i] = append(parts[i], ratio(n, float64(r.PerClass[c].Support)))
+		}
+	}
+	draw := func(title string, values [][]float64) *plot.Panel {
+		return plot.Matrix(plot.Axes{Title: title, X: "predicted", Y: "true"}, plot.Cells{Rows: names, Columns: names, Counts: true, Values: values})
+	}
+	return draw(fmt.Sprintf("Confusion matrix, %d images%s", r.Samples, note), images), draw("Shares of the true class", parts)
+}
+
+// classCharts are the accuracy of each class and its three scores.
+func (r *Result) classCharts() (accuracy, scores *plot.Panel) {
+	classes, note := r.shown()
+	var names []string
+	var recall, precision, f1 []float64
+	for _, c := range classes {
+		s := r.PerClass[c]
+		names, recall, precision, f1 = append(names, s.Class), append(recall, s.Recall), append(precision, s.Precision), append(f1, s.F1)
+	}
+	return ranked("Accuracy by class"+note, names, recall),
+		plot.Bars(plot.Axes{Title: "Precision, recall, F1" + note, Low: plot.At(0), High: plot.At(1)}, names,
+			plot.Series{Name: "precision", Y: precision}, plot.Series{Name: "recall", Y: recall}, plot.Series{Name: "F1", Y: f1})
+}
+
 // ranked draws a figure of each class, best first.
-func (r *Result) ranked(title string, values []float64) *plot.Panel {
-	order := make([]int, len(r.Classes))
+func ranked(title string, classes []string, values []float64) *plot.Panel {
+	order := make([]int, len(classes))
 	for i := range order {
 		order[i] = i
 	}
@@ -83,7 +130,7 @@ func (r *Result) ranked(title string, values []float64) *plot.Panel {
 	var names []string
 	var sorted []float64
 	for _, i := range order {
-		names, sorted = append(names, r.Classes[i]), append(sorted, values[i])
+		names, sorted = append(names, classes[i]), append(sorted, values[i])
 	}
 	return plot.Ranked(plot.Axes{Title: title, High: plot.At(1)}, names, sorted)
 }

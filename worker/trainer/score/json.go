@@ -20,7 +20,8 @@ type Document struct {
 	PerClass    []ClassScore       `json:"per_class_metrics,omitempty"`
 	Macro       Average            `json:"macro_avg"`
 	Weighted    Average            `json:"weighted_avg"`
-	Confusion   [][]int            `json:"confusion_matrix,omitempty"` // [true][predicted]
+	Confusion   [][]int            `json:"confusion_matrix,omitempty"` // [true][predicted]; up to DenseClasses
+	Confused    []Confused         `json:"most_confused,omitempty"`
 	Calibration Calibration        `json:"calibration"`
 	Predictions []Row              `json:"predictions"`
 }
@@ -32,7 +33,7 @@ type Row struct {
 	Predicted  string             `json:"predicted_class"`
 	Correct    bool               `json:"correct"`
 	Confidence float64            `json:"confidence"`
-	Probs      map[string]float64 `json:"probabilities"`
+	Probs      map[string]float64 `json:"probabilities"` // beyond DenseClasses of the best and the true class
 }
 
 // Document puts the evaluation into its file's form. model and data describe
@@ -40,20 +41,31 @@ type Row struct {
 func (r *Result) Document(model, data map[string]any) Document {
 	d := Document{Model: model, Data: data, Samples: r.Samples, Correct: r.Correct, Accuracy: r.Accuracy, Balanced: r.Balanced,
 		TopK: map[string]float64{}, Classes: r.Classes, PerClass: r.PerClass, Macro: r.Macro, Weighted: r.Weighted,
-		Confusion: r.Confusion, Calibration: r.Calibration, Predictions: make([]Row, 0, r.Samples)}
+		Confusion: r.Confusion, Confused: r.Confusions(mostConfused), Calibration: r.Calibration, Predictions: make([]Row, 0, r.Samples)}
 	for k, v := range r.TopK {
 		d.TopK["top_"+strconv.Itoa(k)] = v
 	}
 	for _, p := range r.Predictions {
 		row := Row{Path: p.Path, True: r.Classes[p.True], Predicted: r.Classes[p.Predicted()], Correct: p.True == p.Predicted(),
 			Confidence: p.Confidence(), Probs: map[string]float64{}}
-		for i, v := range p.Probs {
-			row.Probs[r.Classes[i]] = v
+		if len(r.Classes) <= DenseClasses {
+			for i, v := range p.Probs {
+				row.Probs[r.Classes[i]] = v
+			}
+		} else {
+			for _, i := range append(p.Top(bestWritten), p.True) {
+				row.Probs[r.Classes[i]] = p.Probs[i]
+			}
 		}
 		d.Predictions = append(d.Predictions, row)
 	}
 	return d
 }
+
+const (
+	mostConfused = 100 // pairs
+	bestWritten  = 10  // classes of an image, where not all are
+)
 
 const maxDocument = 2 << 30
 

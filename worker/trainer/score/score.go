@@ -100,10 +100,18 @@ type Result struct {
 	PerClass    []ClassScore
 	Macro       Average
 	Weighted    Average
-	Confusion   [][]int // [true][predicted]
+	Confusion   [][]int // [true][predicted]; nil for more than DenseClasses
 	Calibration Calibration
 	Predictions []Prediction // with a known class, in the order given
+
+	cells map[[2]int]int // images by true and predicted class: as many as there are images at most
 }
+
+// DenseClasses is up to how many classes there is a whole confusion matrix and
+// every image's shares are written in full. Both grow with the square of the
+// classes, or with classes times images; beyond it files hold the most confused
+// pairs and each image's best classes.
+const DenseClasses = 100
 
 const bins = 15
 
@@ -113,10 +121,7 @@ func Score(classes []string, predictions []Prediction, top []int) (*Result, erro
 	if len(classes) == 0 {
 		return nil, fmt.Errorf("score: no classes")
 	}
-	r := &Result{Classes: classes, TopK: map[int]float64{}, Confusion: make([][]int, len(classes))}
-	for i := range r.Confusion {
-		r.Confusion[i] = make([]int, len(classes))
-	}
+	r := &Result{Classes: classes, TopK: map[int]float64{}, cells: map[[2]int]int{}}
 	for _, p := range predictions {
 		if len(p.Probs) != len(classes) {
 			return nil, fmt.Errorf("score %s: %d shares for %d classes", p.Path, len(p.Probs), len(classes))
@@ -129,7 +134,16 @@ func Score(classes []string, predictions []Prediction, top []int) (*Result, erro
 		}
 		if p.True >= 0 {
 			r.Predictions = append(r.Predictions, p)
-			r.Confusion[p.True][p.Predicted()]++
+			r.cells[[2]int{p.True, p.Predicted()}]++
+		}
+	}
+	if len(classes) <= DenseClasses {
+		r.Confusion = make([][]int, len(classes))
+		for i := range r.Confusion {
+			r.Confusion[i] = make([]int, len(classes))
+		}
+		for c, n := range r.cells {
+			r.Confusion[c[0]][c[1]] = n
 		}
 	}
 	r.Samples = len(r.Predictions)
@@ -173,13 +187,14 @@ func ratio(a, b float64) float64 {
 
 func (r *Result) classes() {
 	present := 0
+	support, predicted := make([]int, len(r.Classes)), make([]int, len(r.Classes))
+	for c, n := range r.cells {
+		support[c[0]] += n
+		predicted[c[1]] += n
+	}
 	for i, name := range r.Classes {
-		c := ClassScore{Class: name}
-		for k := range r.Classes {
-			c.Support += r.Confusion[i][k]
-			c.Predicted += r.Confusion[k][i]
-		}
-		hit := r.Confusion[i][i]
+		c := ClassScore{Class: name, Support: support[i], Predicted: predicted[i]}
+		hit := r.cells[[2]int{i, i}]
 		r.Correct += hit
 		c.Precision = ratio(float64(hit), float64(c.Predicted))
 		c.Recall = ratio(float64(hit), float64(c.Support))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"atelier/worker/trainer/score"
 )
@@ -217,6 +218,71 @@ func TestFiles(t *testing.T) {
 	if m := r.Mistakes(); len(m) != r.Samples-r.Correct || m[0].Confidence() < m[len(m)-1].Confidence() {
 		t.Errorf("%d mistakes of %d images, %d right", len(m), r.Samples, r.Correct)
 	}
+}
+
+// Many classes: the work and the files go with the images, not with the square
+// of the classes, and every chart is one that a viewer opens.
+func TestManyClasses(t *testing.T) {
+	const classes, images = 1500, 1600
+	all := make([]string, classes)
+	for i := range all {
+		all[i] = fmt.Sprintf("class_%04d", i)
+	}
+	predictions := draw(4, classes, images, false)
+	for i := range predictions {
+		predictions[i].True = i % classes
+		if i < 60 { // most images of the first two classes are taken for one another
+			predictions[i].True = i % 2
+			clear(predictions[i].Probs)
+			predictions[i].Probs[1-i%2] = 1
+		}
+	}
+	began := time.Now()
+	r, err := score.Score(all, predictions, []int{1, 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.MarshalIndent(r.Document(nil, nil), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > 4<<20 {
+		t.Errorf("evaluation_results.json has %d bytes for %d images", len(b), images)
+	}
+	d, err := score.ReadDocument(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d.PerClass) != classes || len(d.Predictions) != images || d.Confusion != nil || len(d.Confused) != 100 ||
+		d.Confused[0] != (score.Confused{True: all[0], Predicted: all[1], Images: 30}) {
+		t.Errorf("%d classes, %d predictions, most confused %v", len(d.PerClass), len(d.Predictions), d.Confused[:min(2, len(d.Confused))])
+	}
+	for i, row := range d.Predictions {
+		p := predictions[i]
+		if len(row.Probs) < 10 || len(row.Probs) > 11 || row.Probs[all[p.True]] != p.Probs[p.True] || row.Probs[row.Predicted] != row.Confidence {
+			t.Fatalf("row %d: %d shares", i, len(row.Probs))
+		}
+	}
+	dir := t.TempDir()
+	files, err := r.WriteCharts(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := png.DecodeConfig(f)
+		f.Close()
+		if err != nil || c.Width > 6000 || c.Height > 6000 {
+			t.Errorf("%s: %d x %d pixels (%v)", name, c.Width, c.Height, err)
+		}
+	}
+	if s := r.Summary(nil); !strings.Contains(s, "30 x  class_0000 taken for class_0001") {
+		t.Error("the summary lacks the most confused classes")
+	}
+	t.Logf("%s, %d bytes of JSON", time.Since(began), len(b))
 }
 
 func FuzzReadDocument(f *testing.F) {

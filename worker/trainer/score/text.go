@@ -1,6 +1,7 @@
 package score
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,10 +80,10 @@ func (r *Result) Summary(facts [][2]string) string {
 	for _, c := range order {
 		fmt.Fprintf(&b, "%s %10.4f %10.4f %10.4f %8d\n", pad(c.Class), c.Precision, c.Recall, c.F1, c.Support)
 	}
-	if pairs := r.confusions(10); len(pairs) > 0 {
+	if pairs := r.Confusions(10); len(pairs) > 0 {
 		b.WriteString("\nMost frequent confusions\n")
 		for _, p := range pairs {
-			fmt.Fprintf(&b, "%5d x  %s taken for %s\n", r.Confusion[p[0]][p[1]], r.Classes[p[0]], r.Classes[p[1]])
+			fmt.Fprintf(&b, "%5d x  %s taken for %s\n", p.Images, p.True, p.Predicted)
 		}
 	}
 	if wrong := r.Mistakes(); len(wrong) > 0 {
@@ -103,16 +104,29 @@ func (r *Result) tops() []int {
 	return ks
 }
 
-// confusions lists pairs (true, predicted) that differ, most frequent first.
-func (r *Result) confusions(limit int) [][2]int {
+// Confused is a pair of classes and how many images of the one were taken for
+// the other.
+type Confused struct {
+	True      string `json:"true_class"`
+	Predicted string `json:"predicted_class"`
+	Images    int    `json:"images"`
+}
+
+// Confusions lists the pairs that were confused, most frequent first, at most
+// limit of them.
+func (r *Result) Confusions(limit int) []Confused {
 	var pairs [][2]int
-	for i := range r.Classes {
-		for k := range r.Classes {
-			if i != k && r.Confusion[i][k] > 0 {
-				pairs = append(pairs, [2]int{i, k})
-			}
+	for c := range r.cells {
+		if c[0] != c[1] {
+			pairs = append(pairs, c)
 		}
 	}
-	slices.SortStableFunc(pairs, func(a, b [2]int) int { return r.Confusion[b[0]][b[1]] - r.Confusion[a[0]][a[1]] })
-	return pairs[:min(limit, len(pairs))]
+	slices.SortFunc(pairs, func(a, b [2]int) int {
+		return cmp.Or(r.cells[b]-r.cells[a], a[0]-b[0], a[1]-b[1])
+	})
+	var out []Confused
+	for _, p := range pairs[:min(limit, len(pairs))] {
+		out = append(out, Confused{r.Classes[p[0]], r.Classes[p[1]], r.cells[p]})
+	}
+	return out
 }

@@ -28,6 +28,10 @@ type scene struct {
 	dtype torchx.DType // of the activations: F32 or BF16Type
 	plain bool         // channels apart (PyTorch's layout), not side by side
 	draw  *rand.Rand
+
+	by    *pair                                      // gradient that compare sends back, drawn where nil
+	judge func(what string, got, want torchx.Tensor) // of compare; agree where nil
+	loose bool                                       // see kinds
 }
 
 // pair is a tensor in both forms; both are leaves.
@@ -153,13 +157,22 @@ func (s *scene) agree(what string, got, want torchx.Tensor) {
 // its product with fixed numbers at every leaf.
 func (s *scene) compare(leaves map[string]pair, f func(i int) (torchx.Tensor, error)) {
 	s.t.Helper()
+	judge := s.agree
+	if s.judge != nil {
+		judge = s.judge
+	}
 	outs := pair{s.made(f(0)), s.made(f(1))}
-	s.agree("result", outs[0], outs[1])
+	judge("result", outs[0], outs[1])
 	info, err := torchx.Describe(outs[1])
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	by := s.activation(1, 0, info.Shape...)
+	var by pair
+	if s.by != nil {
+		by = *s.by
+	} else {
+		by = s.activation(1, 0, info.Shape...)
+	}
 	var scores pair
 	for i := range scores {
 		product := torchx.Own(torch.Mul(outs[i], by[i]))
@@ -168,7 +181,7 @@ func (s *scene) compare(leaves map[string]pair, f func(i int) (torchx.Tensor, er
 		s.t.Cleanup(func() { torchx.Free(scores[i]) })
 	}
 	for name, p := range leaves {
-		s.agree("gradient of "+name, s.made(torchx.GradOf(scores[0], p[0])), s.made(torchx.GradOf(scores[1], p[1])))
+		judge("gradient of "+name, s.made(torchx.GradOf(scores[0], p[0])), s.made(torchx.GradOf(scores[1], p[1])))
 	}
 }
 

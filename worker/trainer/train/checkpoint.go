@@ -80,14 +80,24 @@ func openVault(dir string, run int32) (*vault, error) {
 	return &vault{dir: dir, run: run, files: map[int]string{}}, nil
 }
 
-// begin copies the run's state out as it stands after the epoch in p, and
-// writes it in the background. The one before must have been told of.
-func (v *vault) begin(r *run, p progress, metrics trainerproto.Metrics) error {
+// collect copies the run's state out as it stands after the epoch in p. The
+// checkpoint before must have been told of. A state that is not finite is a run
+// that diverged, whatever its losses: it is neither reported nor kept.
+func (v *vault) collect(r *run, p progress) (*checkpoint.Dict, error) {
 	v.stage.Reset()
 	root, err := r.export(&v.stage, p)
-	if err != nil {
-		return fmt.Errorf("collect checkpoint of epoch %d: %w", p.Epoch, err)
+	var broken *checkpoint.NotFinite
+	switch {
+	case errors.As(err, &broken):
+		return nil, diverged(p.Epoch, "%v", broken)
+	case err != nil:
+		return nil, fmt.Errorf("collect checkpoint of epoch %d: %w", p.Epoch, err)
 	}
+	return root, nil
+}
+
+// begin writes what was collected, in the background.
+func (v *vault) begin(root *checkpoint.Dict, p progress, metrics trainerproto.Metrics) {
 	path := filepath.Join(v.dir, fmt.Sprintf("epoch-%04d-run-%d.pth", p.Epoch, v.run))
 	done := make(chan written, 1)
 	v.writing = done
@@ -95,7 +105,6 @@ func (v *vault) begin(r *run, p progress, metrics trainerproto.Metrics) error {
 		info, err := checkpoint.Save(path, root)
 		done <- written{p, metrics, path, info, err}
 	}()
-	return nil
 }
 
 // kept tells of the checkpoint begun last once it is whole, synced and hashed;
@@ -159,6 +168,9 @@ func (r *run) export(stage *model.Stage, p progress) (*checkpoint.Dict, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkpoint.Finite(weights); err != nil {
+		return nil, err
+	}
 	opt, err := r.exportOptimizer(stage)
 	if err != nil {
 		return nil, err
@@ -198,6 +210,9 @@ func (r *run) export(stage *model.Stage, p progress) (*checkpoint.Dict, error) {
 	if r.average != nil {
 		trained, err := r.model.Export(stage)
 		if err != nil {
+			return nil, err
+		}
+		if err := checkpoint.Finite(trained); err != nil {
 			return nil, err
 		}
 		own.Set("average_updates", r.average.Updates).Set("trained_state_dict", checkpoint.FromStateDict(trained))

@@ -87,6 +87,7 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 		for _, k := range report.Skipped {
 			log.Warn("image skipped", "folder", part.dir, "file", k.Path, "reason", k.Reason)
 		}
+		tellTurned(log, part.dir, report.Turned)
 		d.skipped += len(report.Skipped)
 		if *part.set, err = dataset.OpenPack(path); err != nil {
 			d.close()
@@ -106,6 +107,14 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 	d.recipe = recipe(s)
 	d.balanced = s.Sampling == "balanced"
 	return d, nil
+}
+
+// tellTurned says that pictures are not as torchvision's ImageFolder would show
+// them.
+func tellTurned(log *slog.Logger, folder string, n int) {
+	if n > 0 {
+		log.Warn("images turned as their EXIF orientation says, as viewers show them; torchvision's ImageFolder would leave them lying", "folder", folder, "images", n)
+	}
 }
 
 // recipe is what the settings ask to be done to training images.

@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"runtime"
+	"strings"
 
 	"atelier/common/checkpoint"
 	"atelier/common/dataset"
@@ -61,6 +63,9 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 		return result, badSpec("%w", err)
 	}
 	defer state.Close()
+	for _, text := range state.Told {
+		log.Warn(text, "from", e.Checkpoint)
+	}
 	stored, err := describe(state)
 	if err != nil {
 		return result, badSpec("%s: %w", e.Checkpoint, err)
@@ -91,6 +96,7 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 	for _, k := range report.Skipped {
 		log.Warn("image skipped", "folder", e.Folder, "file", k.Path, "reason", k.Reason)
 	}
+	tellTurned(log, e.Folder, report.Turned)
 	if d.validation, err = dataset.OpenPack(path); err != nil {
 		return result, err
 	}
@@ -179,8 +185,8 @@ func describe(state *checkpoint.State) (s stored, err error) {
 	if s.Model, err = state.Model(); err != nil {
 		return s, err
 	}
-	if s.Arch == "" || s.ImageSize < 1 || len(s.Classes) == 0 || len(s.Mean) != 3 {
-		return s, errors.New("it does not say of which architecture, classes, image size and colour statistics it is: it was not written by this trainer")
+	if missing := state.Lacks(true); len(missing) > 0 {
+		return s, fmt.Errorf("it does not say its %s: it was not written by this trainer; add that to its dictionary in Python, or measure it with atelier infer, which takes ImageNet's image size and statistics where a file says none", strings.Join(missing, ", "))
 	}
 	s.norm = norm{[3]float64(s.Mean), [3]float64(s.Std)}
 	s.weights = state.Tensors

@@ -50,8 +50,8 @@ func Classify(err error) error {
 			return &Failure{trainerproto.FailedOutOfMemory, fmt.Errorf("out of memory: reduce batch_size or image_size (%w)", err)}
 		case torch.Class == torchx.DeviceFault:
 			return &Failure{trainerproto.FailedDeviceFault, err}
-		case strings.Contains(torch.Text, "more than 1 value per channel"):
-			return badSpec("batch_size 1 leaves batch normalisation nothing to average at this image_size: take batch_size 2 or more (%w)", err)
+		case strings.Contains(torch.Text, "more than one value a channel"):
+			return badSpec("%s (%w)", noVariance, err)
 		}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return &Failure{trainerproto.FailedDiskFull, fmt.Errorf("disk full: %w", err)}

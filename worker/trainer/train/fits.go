@@ -74,15 +74,14 @@ type stepMemory struct{ fixed, image float64 }
 // measureStep takes two steps on a model of its own, the second with twice the
 // images. Generators are left as they were.
 func (r *run) measureStep() (m stepMemory, err error) {
-	state, err := torchx.RandomState(torchx.CPU)
-	if err != nil {
-		return m, err
-	}
-	defer func() {
-		if restore := torchx.SetRandomState(torchx.CPU, state); err == nil {
-			err = restore
-		}
-	}()
+	err = r.drawingNothing(func() error {
+		m, err = r.measure()
+		return err
+	})
+	return m, err
+}
+
+func (r *run) measure() (m stepMemory, err error) {
 	s := r.settings
 	like, err := model.New(s.Model, model.Options{Classes: len(r.data.classes), Dropout: s.DropoutRate, Freeze: s.FreezeFeatures})
 	if err != nil {

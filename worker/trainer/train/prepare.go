@@ -90,6 +90,9 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	if err := r.fits(); err != nil {
 		return err
 	}
+	if err := r.varies(); err != nil {
+		return err
+	}
 	if err := r.prepareLearning(); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/dataset"
+	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/optim/schedule"
 	"atelier/worker/trainer/torchx"
@@ -48,6 +49,10 @@ func (r *run) resume(path string) (progress, error) {
 		return p, badSpec("resume from %s: %w", path, err)
 	}
 	if err := r.resumeWeights(root, own); err != nil {
+		var broken *checkpoint.NotFinite
+		if errors.As(err, &broken) { // to go on would give the same again
+			return p, &Failure{trainerproto.FailedDiverged, fmt.Errorf("resume from %s: %w: the run diverged; a lower lr may help", path, err)}
+		}
 		return fail(err)
 	}
 	if err := r.resumeOptimizer(root, own); err != nil {

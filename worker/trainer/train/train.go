@@ -120,12 +120,14 @@ func (r *run) carryOut(ctx context.Context) error {
 		}
 		last.BestLoss = min(last.BestLoss, val.loss)
 		last.Plateau = r.schedule.Observe(last.Plateau, epoch, value, r.job.Maximize)
+		root, err := r.vault.collect(r, last)
+		if err != nil {
+			return err
+		}
 		if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: epoch, Metrics: metrics, Seconds: time.Since(started).Seconds()}); err != nil {
 			return fmt.Errorf("report epoch %d: %w", epoch, err)
 		}
-		if err := r.vault.begin(r, last, metrics); err != nil {
-			return err
-		}
+		r.vault.begin(root, last, metrics)
 		r.log.Info("epoch", "epoch", epoch, "train_loss", round(trained.loss), "train_acc", round(trained.accuracy), "val_loss", round(val.loss), "val_acc", round(val.accuracy), "lr", trained.lr, "images_per_s", math.Round(trained.rate))
 	}
 	if last.Epoch < s.Epochs && !r.patienceOver(last) {

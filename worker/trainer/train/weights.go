@@ -16,7 +16,7 @@ import (
 // another class count stays as drawn; what the file lacks or has too much is
 // told. A file of another model is the spec's fault.
 func (r *run) startFrom(path string) error {
-	file, err := checkpoint.Open(path)
+	file, err := checkpoint.OpenState(path)
 	if err != nil {
 		return refuse(err, "training: weights: %w", err)
 	}
@@ -25,10 +25,7 @@ func (r *run) startFrom(path string) error {
 	if said, _ := file.Model(); said.Arch != r.model.Arch && slices.Contains(model.Names(), said.Arch) {
 		return badSpec("training: weights: %s is of model %q, the run trains %q", path, said.Arch, r.model.Arch)
 	}
-	given, err := checkpoint.StateDict(file.Root)
-	if err != nil {
-		return badSpec("training: weights: %s: %w", path, err)
-	}
+	given := file.Tensors
 	state, err := r.model.Export(&model.Stage{})
 	if err != nil {
 		return err
@@ -43,6 +40,9 @@ func (r *run) startFrom(path string) error {
 		return badSpec("training: weights: %s: %w", path, err)
 	}
 	r.log.Info("weights loaded", "from", path, "tensors", m.found)
+	for _, text := range file.Told {
+		r.log.Warn(text, "from", path)
+	}
 	for _, told := range []struct {
 		what  string
 		names []string

@@ -64,12 +64,15 @@ TX_IN void store(Bf16 *p, Lanes v, int64_t n) {
   __builtin_memcpy(p, &h, n * sizeof(Bf16));
 }
 
-TX_IN Lanes smaller(Lanes a, Lanes b) { return a < b ? a : b; }
-TX_IN Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
+// v held below or above a bound. A comparison with NaN is false, so the bound stands first: a NaN in v stays one. The other
+// way round it would become the bound, and a network that broke down would go on looking well.
+TX_IN Lanes at_most(float bound, Lanes v) { return splat(bound) < v ? splat(bound) : v; }
+TX_IN Lanes at_least(float bound, Lanes v) { return splat(bound) > v ? splat(bound) : v; }
 
-// exp within 2 units in the last place; beyond +-87 it stays at the ends, which no logistic function tells apart.
-TX_IN Lanes exponential(Lanes x) {
-  x = larger(smaller(x, splat(87.f)), splat(-87.f));
+// exp within 2 units in the last place; below -87 it stays at the end, which no logistic function tells apart, and above 88
+// it is infinite, so that a logistic function of minus infinity is 0.
+TX_IN Lanes exponential(Lanes v) {
+  Lanes x = at_least(-87.f, at_most(88.f, v));
   const float magic = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
   Lanes n = (x * 1.44269504f + magic) - magic;
   Lanes r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -80,32 +83,34 @@ TX_IN Lanes exponential(Lanes x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.f;
-  return (Lanes)((Ints)p + (__builtin_convertvector(n, Ints) << 23));
+  p = (Lanes)((Ints)p + (__builtin_convertvector(n, Ints) << 23));
+  return v > splat(88.f) ? splat(__builtin_inff()) : p;
 }
 
 TX_IN Lanes logistic(Lanes x) { return 1.f / (1.f + exponential(-x)); }
 
-// act and slope are an activation and its derivative at z, as libtorch has them.
+// act is an activation at z, and through what reaches z of a gradient d behind it, as libtorch has them: NaN stays NaN, and
+// where the activation is flat nothing passes, of an infinite gradient neither (a product with 0 would be NaN).
 template <int A>
 TX_IN Lanes act(Lanes z) {
-  if constexpr (A == kReLU) return larger(z, splat(0));
-  if constexpr (A == kReLU6) return smaller(larger(z, splat(0)), splat(6));
+  if constexpr (A == kReLU) return at_least(0, z);
+  if constexpr (A == kReLU6) return at_most(6, at_least(0, z));
   if constexpr (A == kSiLU) return z * logistic(z);
-  if constexpr (A == kHardSwish) return z * smaller(larger(z + 3.f, splat(0)), splat(6)) / 6.f;
+  if constexpr (A == kHardSwish) return z * at_most(6, at_least(0, z + 3.f)) / 6.f;
   return z;
 }
 
 template <int A>
-TX_IN Lanes slope(Lanes z) {
-  const Lanes zero = {}, one = splat(1);
-  if constexpr (A == kReLU) return z > zero ? one : zero;
-  if constexpr (A == kReLU6) return z > zero ? (z < splat(6) ? one : zero) : zero;
+TX_IN Lanes through(Lanes z, Lanes d) {
+  const Lanes zero = {};
+  if constexpr (A == kReLU) return z <= zero ? zero : d;
+  if constexpr (A == kReLU6) return z > zero ? (z < splat(6) ? d : zero) : zero;
   if constexpr (A == kSiLU) {
     Lanes s = logistic(z);
-    return s * (1.f + z * (1.f - s));
+    return d * (s * (1.f + z * (1.f - s)));
   }
-  if constexpr (A == kHardSwish) return z < splat(-3) ? zero : (z <= splat(3) ? z / 3.f + 0.5f : one);
-  return one;
+  if constexpr (A == kHardSwish) return z < splat(-3) ? zero : (z > splat(3) ? d : d * (z / 3.f + 0.5f));
+  return d;
 }
 
 // All sixteen lanes, or the first n: how a stretch of channels is read and written.

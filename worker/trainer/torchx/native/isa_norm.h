@@ -47,7 +47,7 @@ void norm_apply_as(const T *x, const T *other, T *y, int64_t rows, int64_t c, co
     });
 }
 
-// One pass of backward: dz = dy * act'(x*scale + shift), or where y is given (ReLU after a sum) dz = dy where y > 0. dz
+// One pass of backward: dz = dy * act'(x*scale + shift), or where y is given (ReLU after a sum) dz = dy unless y <= 0. dz
 // is written if asked for: where the second pass would pay for the derivative again, or a sum's other part wants it.
 // sum += factor * dz, product += factor * dz * (x - mean).
 template <typename T, int A, bool FromOutput, bool Write>
@@ -67,8 +67,8 @@ void norm_back_sums_as(const T *dy, const T *x, const T *y, T *dz, int64_t rows,
         for (int64_t b = 0; b < W; b++) {
           int64_t i = row + b * kLanes;
           Lanes v = at.get(x + i), d = at.get(dy + i);
-          if constexpr (FromOutput) d = at.get(y + i) > Lanes{} ? d : Lanes{};
-          else if constexpr (A != kNone) d *= slope<A>(v * scale[b] + shift[b]);
+          if constexpr (FromOutput) d = through<kReLU>(at.get(y + i), d);
+          else if constexpr (A != kNone) d = through<A>(v * scale[b] + shift[b], d);
           if constexpr (Write) at.put(dz + i, d);
           d *= o.factor;
           s[b] += d;
@@ -91,8 +91,9 @@ template <typename T, int A>
 void norm_back_apply_as(const T *dy, const T *x, T *dx, int64_t rows, int64_t c, const NormRows &o) {
   for (int64_t i = 0; i < rows * c; i += c)
     channels(c, [&](int64_t k, auto at) TX_BODY {
-      Lanes v = at.get(x + i + k), d = at.get(dy + i + k) * o.factor;
-      if constexpr (A != kNone) d *= slope<A>(v * at.get(o.scale + k) + at.get(o.shift + k));
+      Lanes v = at.get(x + i + k), d = at.get(dy + i + k);
+      if constexpr (A != kNone) d = through<A>(v * at.get(o.scale + k) + at.get(o.shift + k), d);
+      d *= o.factor;
       at.put(dx + i + k, d * at.get(o.a + k) + (v - at.get(o.mean + k)) * at.get(o.b + k) + at.get(o.d + k));
     });
 }

@@ -46,8 +46,8 @@ void plane_back_sums_as(const T *dy, const T *x, const T *y, T *dz, int64_t imag
     channels(area, [&](int64_t at0, auto at) TX_BODY {
       int64_t i = from + at0;
       Lanes v = at.get(x + i), d = at.get(dy + i);  // zero beyond the end, and so are both terms
-      if constexpr (FromOutput) d = at.get(y + i) > Lanes{} ? d : Lanes{};
-      else if constexpr (A != kNone) d *= slope<A>(v * scale + shift);
+      if constexpr (FromOutput) d = through<kReLU>(at.get(y + i), d);
+      else if constexpr (A != kNone) d = through<A>(v * scale + shift, d);
       if constexpr (Write) at.put(dz + i, d);
       d *= o.factor;
       s += d;
@@ -65,8 +65,9 @@ void plane_back_apply_as(const T *dy, const T *x, T *dx, int64_t images, int64_t
     float mean = o.mean[k], scale = o.scale[k], shift = o.shift[k], a = o.a[k], b = o.b[k], e = o.d[k];
     channels(area, [&](int64_t at0, auto at) TX_BODY {
       int64_t i = from + at0;
-      Lanes v = at.get(x + i), d = at.get(dy + i) * o.factor;
-      if constexpr (A != kNone) d *= slope<A>(v * scale + shift);
+      Lanes v = at.get(x + i), d = at.get(dy + i);
+      if constexpr (A != kNone) d = through<A>(v * scale + shift, d);
+      d *= o.factor;
       at.put(dx + i, d * a + (v - mean) * b + e);
     });
   }

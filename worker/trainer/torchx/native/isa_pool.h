@@ -8,15 +8,17 @@ TX_IN Ints places(const uint8_t *p, int64_t n) {
   return __builtin_convertvector(b, Ints);
 }
 
-// Rows [from, to) of the output; where is the place of the maximum in its window, the first of equals.
+// Rows [from, to) of the output; where is the place of the maximum in its window, the first of equals; a NaN is
+// the maximum, the last of them.
 template <typename T>
 void max_pool(const Window &g, const T *x, T *y, uint8_t *where, int64_t from, int64_t to) {
   for (int64_t oy = from; oy < to; oy++)
     for (int64_t ox = 0; ox < g.ow; ox++) {
       int64_t top = oy * g.stride - g.padding, left = ox * g.stride - g.padding, out = (oy * g.ow + ox) * g.c;
+      int64_t inside = (top < 0 ? -top : 0) * g.kernel + (left < 0 ? -left : 0);  // the first place that is not padding
       channels(g.c, [&](int64_t k, auto at) TX_BODY {
         Lanes best = splat(-__builtin_inff());
-        Ints place = {};
+        Ints place = Ints{} + static_cast<int32_t>(inside);  // of a window that holds nothing above minus infinity
         for (int64_t ky = 0; ky < g.kernel; ky++) {
           if (top + ky < 0 || top + ky >= g.h) continue;
           for (int64_t kx = 0; kx < g.kernel; kx++) {

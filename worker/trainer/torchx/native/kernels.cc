@@ -1,6 +1,8 @@
 // The loops of isa_*.h, compiled for AVX-512, for AVX2 and plainly; the CPU chooses at the first call.
 #include "native/kernels.h"
 
+#include <cstdlib>
+#include <string_view>
 #include <type_traits>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -81,7 +83,11 @@ const Kernels &kernels() {
 #ifdef TX_WIDE
   static const Kernels &chosen = [&]() -> const Kernels & {
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    // libtorch's own variable, so that one word holds both halves back: default, avx2, avx512.
+    const char *most = getenv("ATEN_CPU_CAPABILITY");
+    std::string_view upto = most ? most : "avx512";
+    if (upto == "default") return plain::table;
+    if (upto != "avx2" && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
       return avx512::table;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::table;
     return plain::table;

@@ -6,6 +6,7 @@
 // Tensors the loops do not take (rows.h) go through libtorch's operators.
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <cmath>
 #include <vector>
 
 #include "native/rows.h"
@@ -70,14 +71,16 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
         std::vector<double> sums;
         // A value of each channel as pivot keeps squares from cancelling where the mean is far from zero.
         auto first = x.detach()[0].select(1, 0).select(1, 0).to(at::kFloat).contiguous();
-        memcpy(mean, first.data_ptr<float>(), c * sizeof(float));
+        const float *pivot = first.data_ptr<float>();
+        for (int64_t k = 0; k < c; k++) mean[k] = std::isfinite(pivot[k]) ? pivot[k] : 0;
         sum_units(walk.units, walk.grain, c, sums, [&](int64_t from, int64_t to, double *s, double *q) {
           const T *at = in + from * walk.size;
           if (walk.planes) loops<T>().plane_sums(at, to - from, c, walk.area, mean, s, q);
           else loops<T>().norm_sums(at, to - from, c, mean, s, q);
         });
         for (int64_t k = 0; k < c; k++) {
-          double off = sums[k] / rows, var = std::max(0., sums[c + k] / rows - off * off);
+          double off = sums[k] / rows, var = sums[c + k] / rows - off * off;
+          if (var < 0) var = 0;  // of rounding; a NaN stays one
           double m = mean[k] + off;
           mean[k] = static_cast<float>(m);
           inverse[k] = static_cast<float>(1 / std::sqrt(var + o.eps));
@@ -134,7 +137,8 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     auto dparams = at::empty({2, c}, stats.options());
     at::Tensor dother;
     if (sum) dother = follow == kReLU ? walk.like(x) : dy;  // without an activation the gradient goes on as it is
-    auto dz = follow == kSiLU ? dx : (sum && follow == kReLU ? dother : at::Tensor());
+    // By the running statistics the second pass is a product with scale, for which dz must be there.
+    auto dz = sum && follow == kReLU ? dother : (follow == kSiLU || (!training && follow != kNone) ? dx : at::Tensor());
     auto table = at::empty({3, c}, stats.options());  // a, b, d of NormRows
     float *a = table.data_ptr<float>(), *b = a + c, *d = b + c;
     const float *mean = stats.data_ptr<float>(), *inverse = mean + c, *scale = inverse + c, *shift = scale + c;
@@ -168,15 +172,23 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
         dbias[k] = static_cast<float>(sums[k]);
         dweight[k] = static_cast<float>(sums[c + k] * inverse[k]);
         a[k] = scale[k];
-        b[k] = training ? static_cast<float>(-scale[k] * sums[c + k] * inverse[k] * inverse[k] / rows) : 0;
-        d[k] = training ? static_cast<float>(-scale[k] * sums[k] / rows) : 0;
+        b[k] = static_cast<float>(-scale[k] * sums[c + k] * inverse[k] * inverse[k] / rows);
+        d[k] = static_cast<float>(-scale[k] * sums[k] / rows);
       }
       const T *second = part ? part : g;
       int left = part ? kNone : follow;
       at::parallel_for(0, walk.units, walk.grain, [&](int64_t from, int64_t to) {
         stretches(from, to, [&](int64_t first, int64_t end, float by) {
-          NormRows o{mean, scale, shift, a, b, d, by};
           int64_t i = first * walk.size;
+          if (!training) {
+            // dx = factor*dz*scale, whatever the input held: with b = 0 a NaN in it would still come through.
+            std::vector<float> own(2 * c, 0);
+            for (int64_t k = 0; k < c; k++) own[k] = scale[k] * by;
+            if (walk.planes) loops<T>().plane_apply(kNone, second + i, nullptr, to_x + i, end - first, c, walk.area, own.data(), own.data() + c);
+            else loops<T>().norm_apply(kNone, second + i, nullptr, to_x + i, end - first, c, own.data(), own.data() + c);
+            return;
+          }
+          NormRows o{mean, scale, shift, a, b, d, by};
           if (walk.planes) loops<T>().plane_back_apply(left, second + i, in + i, to_x + i, end - first, c, walk.area, o);
           else loops<T>().norm_back_apply(left, second + i, in + i, to_x + i, end - first, c, o);
         });
@@ -215,8 +227,8 @@ tx_error tx_norm(tx_tensor t, tx_tensor weight, tx_tensor bias, tx_tensor mean, 
     bool sum_known = !add.defined() || (bare && add.scalar_type() == x.scalar_type() &&
                                         (rows_of_channels(x) ? rows_of_channels(add) : planes_of_channels(add)));
     bool factor_known = !by.defined() || (bare && by.scalar_type() == at::kFloat && by.is_contiguous() && by.numel() == x.size(0));
-    bool several = !training || x.numel() > x.size(1);
-    if (known && sum_known && factor_known && several && w.scalar_type() == at::kFloat) {
+    TORCH_CHECK(!training || x.numel() > x.size(1), "batch normalisation needs more than one value a channel in training, and has ", x.sizes());
+    if (known && sum_known && factor_known && w.scalar_type() == at::kFloat) {
       c10::optional<at::Tensor> shortcut;
       if (add.defined()) shortcut = add;
       give(out, NormFunction::apply(x, w, in(bias), shortcut, Norm{momentum, eps, training != 0, follow, in(mean), in(var), by}));
