@@ -42,7 +42,7 @@ const (
 	// 0.5 ± 0.3 on an axis.
 	sigma0 = 0.3
 
-	cmaWhole = 40  // axes up to which one optimizer searches them all
+	cmaWhole = 20  // axes up to which one optimizer searches them all
 	cmaBlock = 10  // axes of a block beyond, at most
 	cmaTries = 100 // draws for a point within the bounds, before it is folded back
 

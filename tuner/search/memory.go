@@ -1,8 +1,6 @@
 package search
 
 import (
-	"math"
-
 	"atelier/common/space"
 )
 
@@ -22,32 +20,13 @@ func newMemory(p Problem) *memory {
 		if p.Space.Check(t.Point) != nil {
 			continue
 		}
-		if o := bounded(p.observe(t)); o.result == scored || o.result == bad {
+		if o := p.observe(t); o.result == scored || o.result == bad {
 			m.place(&o, t.Point)
 			m.seen = append(m.seen, o)
 		}
 	}
 	m.warm = len(m.seen)
 	return m
-}
-
-// utmost bounds the values that methods reckon with, so that differences and
-// squares of them are numbers.
-const utmost = 1e150
-
-// bounded keeps values within utmost; the order of results of use is the same.
-func bounded(o observation) observation {
-	clip := func(v float64) float64 { return math.Max(-utmost, math.Min(utmost, v)) } // NaN stays
-	o.value = clip(o.value)
-	for k := range o.values {
-		o.values[k] = clip(o.values[k])
-	}
-	for k := range o.over {
-		if !math.IsInf(o.over[k], 0) {
-			o.over[k] = clip(o.over[k])
-		}
-	}
-	return o
 }
 
 // place writes where an observation stands.
@@ -68,7 +47,7 @@ func (m *memory) follow(l *ledger) []observation {
 		m.seen = m.seen[:m.warm+l.len()]
 	}
 	for i := 0; i < l.len(); i++ {
-		o := bounded(l.observe(i, &m.problem))
+		o := l.observe(i, &m.problem)
 		if i < len(m.points) {
 			kept := &m.seen[m.warm+i]
 			if same(m.points[i], l.points[i]) {
