@@ -164,6 +164,25 @@ func TestThousandAxes(t *testing.T) {
 	}
 }
 
+// A proposal of gp does not look at every cell of every one of many axes.
+func TestGPOfManyFiniteAxes(t *testing.T) {
+	s := &space.Space{}
+	for i := range 1000 {
+		s.Params = append(s.Params, integer(fmt.Sprint("x", i), 1, 50))
+	}
+	m := newMethod(t, search.Bayesian, search.GP, search.Problem{Space: s, Seed: 1, Budget: 100})
+	history := ended(t, s, 40)
+	spent := processorTime(t)
+	if got, err := m.Propose(ctx, history, 1); err != nil || len(got.Points) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if took := (processorTime(t) - spent).Seconds(); took > 5 {
+		t.Errorf("%.1f s of processor time for a proposal of 1000 integers after 40 trials", took)
+	} else {
+		t.Logf("%.2f s", took)
+	}
+}
+
 // Parameters of one value among others, and values at the ends of what a float
 // holds, teach little and break nothing.
 func TestDegenerateAxesAndValues(t *testing.T) {
