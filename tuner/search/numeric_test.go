@@ -10,7 +10,7 @@ import (
 )
 
 // grown asks one at a time until there are so many trials.
-func grown(t *testing.T, m search.Method, trials int, result func(space.Point) float64) []search.Trial {
+func grown(t testing.TB, m search.Method, trials int, result func(space.Point) float64) []search.Trial {
 	t.Helper()
 	var history []search.Trial
 	for len(history) < trials {
