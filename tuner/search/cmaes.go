@@ -50,11 +50,11 @@ const (
 )
 
 func newCMA(p Problem) (*cma, error) {
-	// An axis of one value is none: nothing that is told there differs, and the
-	// step size would wait for it.
+	// An axis of one value does no harm among others; a block of such axes would
+	// have every result on its mean.
 	var axes []int
 	for j := range p.Space.Params {
-		if n, finite := p.Space.Params[j].Cells(); !finite || n > 1 {
+		if n, finite := p.Space.Params[j].Cells(); len(p.Space.Params) <= cmaWhole || !finite || n > 1 {
 			axes = append(axes, j)
 		}
 	}

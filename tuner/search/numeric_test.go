@@ -3,6 +3,7 @@ package search_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"atelier/common/space"
@@ -187,9 +188,13 @@ func TestGPOfManyFiniteAxes(t *testing.T) {
 // holds, teach little and break nothing.
 func TestDegenerateAxesAndValues(t *testing.T) {
 	for name, s := range map[string]*space.Space{
-		"single values": {Params: []space.Parameter{choice("only", "x"), integer("a", 1, 6), {Name: "b", Kind: space.KindFloat, Low: 1, High: 1}, integer("c", 3, 3), integer("d", 1, 6)}},
-		"one axis":      {Params: []space.Parameter{integer("a", 1, 40)}},
+		"single values":       {Params: []space.Parameter{choice("only", "x"), integer("a", 1, 6), {Name: "b", Kind: space.KindFloat, Low: 1, High: 1}, integer("c", 3, 3), integer("d", 1, 6)}},
+		"single values, many": {Params: append(slices.Repeat([]space.Parameter{integer("c", 3, 3)}, 30), integer("a", 1, 40))},
+		"one axis":            {Params: []space.Parameter{integer("a", 1, 40)}},
 	} {
+		for i := range s.Params {
+			s.Params[i].Name = fmt.Sprint(s.Params[i].Name, i)
+		}
 		forEvery(t, func(t *testing.T, method, algorithm string) {
 			for values, value := range map[string]func(int, space.Point) float64{
 				"extreme":   func(i int, _ space.Point) float64 { return []float64{math.MaxFloat64, -math.MaxFloat64, 1, 1e300}[i%4] },
