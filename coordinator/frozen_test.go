@@ -169,14 +169,14 @@ func TestSnapshotAndRestoreGoRound(t *testing.T) {
 		}
 		f.Seek(0, io.SeekStart)
 		c = client.New([]string{before, p.at.API}, client.WithRetryFor(20*time.Second))
-		if r, err := c.RestoreSnapshot(background(t), f); err != nil || r.Sweeps != 1 {
+		if r, err := c.RestoreSnapshot(background(t), "r-"+name, f, nil); err != nil || r.Sweeps != 1 {
 			t.Fatalf("%s: restore: %v, %v", name, r, err)
 		}
 		f.Close()
 	}
 	get(t, client.New([]string{p.at.API}), sw.Id)
 
-	_, err = client.New([]string{dead}, client.WithRetryFor(100*time.Millisecond)).RestoreSnapshot(background(t), strings.NewReader("x"))
+	_, err = client.New([]string{dead}, client.WithRetryFor(100*time.Millisecond)).RestoreSnapshot(background(t), "r-x", strings.NewReader("x"), nil)
 	if client.ExitCode(err) != client.ExitNoLeader || !strings.Contains(err.Error(), "nobody listens at "+dead) {
 		t.Errorf("nobody there: exit %d, %v", client.ExitCode(err), err)
 	}

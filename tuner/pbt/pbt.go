@@ -65,7 +65,7 @@ func (m *population) Propose(ctx context.Context, history []search.Trial, n int)
 	members := m.problem.Parallelism
 	known := int64(len(history))
 	if known < members {
-		return m.random.Propose(ctx, history, int(min(int64(n), members-known)))
+		return m.begin(ctx, history, int(min(int64(n), members-known)))
 	}
 	var out search.Proposal
 	total := members * m.set.Segments()
@@ -81,24 +81,50 @@ func (m *population) Propose(ctx context.Context, history []search.Trial, n int)
 	return out, nil
 }
 
+// begin proposes first segments: points of random search, and where the space
+// has fewer than there are members, the same again.
+func (m *population) begin(ctx context.Context, history []search.Trial, n int) (search.Proposal, error) {
+	out, err := m.random.Propose(ctx, history, n)
+	if err != nil {
+		return out, err
+	}
+	for k := len(history) + len(out.Points) + 1; len(out.Points) < n; k++ {
+		out.Points = append(out.Points, m.anywhere(m.stream(int64(k))))
+	}
+	out.Exhausted = false
+	return out, nil
+}
+
+// stream is trial k's own source of randomness.
+func (m *population) stream(k int64) *rand.Rand {
+	return rand.New(rand.NewPCG(m.problem.Seed, uint64(k)*0x9e3779b97f4a7c15))
+}
+
+// anywhere draws a point of the space.
+func (m *population) anywhere(r *rand.Rand) space.Point {
+	u := make([]float64, len(m.problem.Space.Params))
+	for i := range u {
+		u[i] = r.Float64()
+	}
+	return m.problem.Space.FromUnit(u)
+}
+
 // follow makes trial k out of those before it.
 func (m *population) follow(history []search.Trial, k int64) (space.Point, search.Origin) {
 	before := &history[k-m.problem.Parallelism-1]
 	ranked := m.ranked(history, before.Number)
 	some := max(1, int(float64(len(ranked))*m.set.Share))
 	at := slices.Index(ranked, before)
-	if valued(before) && (at == 0 || at < len(ranked)-some) {
+	// One that is as good as the best is none of the worst, though equal members
+	// have to stand in some order.
+	if valued(before) && (at < len(ranked)-some || m.compare(before, ranked[some-1]) <= 0) {
 		return before.Point.Clone(), m.origin(before)
 	}
-	r := rand.New(rand.NewPCG(m.problem.Seed, uint64(k)*0x9e3779b97f4a7c15))
+	r := m.stream(k)
 	best := ranked[r.IntN(some)]
 	if !valued(best) {
 		// No member has a value yet: begin anew elsewhere.
-		u := make([]float64, len(m.problem.Space.Params))
-		for i := range u {
-			u[i] = r.Float64()
-		}
-		return m.problem.Space.FromUnit(u), search.Origin{}
+		return m.anywhere(r), search.Origin{}
 	}
 	return m.explore(best.Point, r), m.origin(best)
 }

@@ -159,6 +159,51 @@ func TestToTheEnd(t *testing.T) {
 	}
 }
 
+// A space of fewer points than there are members: points repeat, and the
+// population is as large as it was asked to be.
+func TestSmallSpaces(t *testing.T) {
+	for name, params := range map[string][]space.Parameter{
+		"one point":  {{Name: "optimizer", Kind: space.KindCategorical, Choices: []space.Value{space.String("sgd")}}},
+		"two points": {{Name: "depth", Kind: space.KindInt, Low: 1, High: 2}},
+	} {
+		p := problem(4)
+		p.Space = &space.Space{Params: params}
+		m := method(t, p)
+		var history []search.Trial
+		for len(history) < 16 {
+			got, whole := ask(t, m, history, 1), ask(t, method(t, p), history, 4)
+			if len(got.Points) != 1 || got.Exhausted || !got.Points[0].Equal(whole.Points[0]) {
+				t.Fatalf("%s: after %d trials %+v, and %+v when asked for four", name, len(history), got, whole)
+			}
+			n := int64(len(history)) + 1
+			history = append(history, search.Trial{Number: n, Point: got.Points[0], Status: search.Complete, HasValue: true, Value: float64(n % 3), Epoch: 3 * int((n+3)/4)})
+		}
+		if got := ask(t, m, history, 4); len(got.Points) != 0 || !got.Exhausted {
+			t.Errorf("%s: at its end %+v", name, got)
+		}
+	}
+}
+
+// Members that are all as good go on with what they have.
+func TestEqualMembersGoOn(t *testing.T) {
+	p := problem(4)
+	m := method(t, p)
+	var history []search.Trial
+	for i, pt := range ask(t, m, nil, 4).Points {
+		history = append(history, search.Trial{Number: int64(i + 1), Point: pt, Status: search.Complete, HasValue: true, Value: 0.5, Epoch: 3})
+	}
+	for i, o := range ask(t, m, history, 4).Origins {
+		if want := (search.Origin{Trial: int64(i + 1), Epoch: 3}); o != want {
+			t.Errorf("trial %d begins at %+v, want %+v", 5+i, o, want)
+		}
+	}
+	// Of equal ones the first by number is the better, and is what is taken over.
+	history[3].Value = 0.9
+	if o := ask(t, m, history, 4).Origins[3]; o.Trial != 1 {
+		t.Errorf("the worst takes over trial %d", o.Trial)
+	}
+}
+
 func TestSettingsAreChecked(t *testing.T) {
 	good := pbt.Settings{Interval: 3, Epochs: 12, Share: 0.25, Perturb: 0.1}
 	for name, change := range map[string]func(*pbt.Settings, *search.Problem){

@@ -1,8 +1,10 @@
 package search
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sort"
 
 	"gonum.org/v1/gonum/stat/distuv"
@@ -24,6 +26,8 @@ type searcher struct {
 	low    []float64     // of the box that is searched, by axis
 	high   []float64
 	centre []float64 // of the box, where it is not the whole cube
+
+	stepped []int // finite axes that candidates are moved along
 }
 
 // limit is a constraint as the model sees it: met where g is at most bound.
@@ -334,13 +338,30 @@ func (s *searcher) slide(c candidate) candidate {
 	return c
 }
 
-// step tries other cells on every finite axis, near ones first.
+// steps lists the finite axes that candidates are moved along, a cell at a time:
+// all, or where there are very many, those that matter most to the model.
+func (s *searcher) steps() []int {
+	var axes []int
+	for j := range s.problem.Space.Params {
+		if n, finite := s.problem.Space.Params[j].Cells(); finite && n > 1 {
+			axes = append(axes, j)
+		}
+	}
+	if len(axes) > maxSteps {
+		slices.SortStableFunc(axes, func(i, j int) int { return cmp.Compare(s.g.weight[j], s.g.weight[i]) })
+		axes = axes[:maxSteps]
+		slices.Sort(axes)
+	}
+	return axes
+}
+
+// step tries other cells on finite axes, near ones first.
 func (s *searcher) step(c candidate) candidate {
-	for j := range c.unit {
+	for _, j := range s.stepped {
 		a := &s.problem.Space.Params[j]
-		n, finite := a.Cells()
+		n, _ := a.Cells()
 		p := s.problem.Space.FromUnit(c.unit)
-		if !finite || n < 2 || p[j].IsAbsent() {
+		if p[j].IsAbsent() {
 			continue
 		}
 		at, _ := a.Index(p[j])

@@ -48,7 +48,7 @@ func Resolve(searchMethod, algorithm string, p Problem) string {
 // How many trials and axes auto leaves to gp.
 const (
 	maxGPTrials = 500
-	maxGPAxes   = 30
+	maxGPAxes   = 100
 )
 
 // New returns the named method for a problem.

@@ -29,7 +29,7 @@ func TestCatalogRefuses(t *testing.T) {
 }
 
 func TestResolve(t *testing.T) {
-	few, many := floats(5, 0, 1), floats(40, 0, 1)
+	few, many := floats(5, 0, 1), floats(140, 0, 1)
 	for _, c := range []struct {
 		method, algorithm string
 		space             *space.Space

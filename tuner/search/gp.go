@@ -17,6 +17,7 @@ const (
 	nearby     = 24   // candidates round each of the best points
 	bestPoints = 5    // points that nearby candidates surround
 	listed     = 1024 // points up to which a finite space is tried whole
+	maxSteps   = 40   // finite axes that a candidate is moved along
 	apart      = 1e-6 // least distance from a tried point on some axis
 )
 
@@ -98,6 +99,7 @@ func (g *gp) searcher(number int64, seen []observation) (*searcher, bool) {
 			s.limits = append(s.limits, l)
 		}
 	}
+	s.stepped = s.steps()
 	s.incumbent(model, done)
 	s.confine(done)
 	return s, true

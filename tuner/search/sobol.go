@@ -8,9 +8,10 @@ import (
 	"atelier/common/space"
 )
 
-// maxSobolDim is how many direction numbers goptuna's engine holds; a space of
-// more parameters is drawn from at random.
-const maxSobolDim = 21201
+// maxSobolDim is how many axes goptuna's engine takes; beyond, it panics, though
+// its table of direction numbers (new-joe-kuo-6.21201) goes to 21201. More are
+// drawn at random. A space of a spec has far fewer (space.Validate).
+const maxSobolDim = 21201 - 2
 
 // design is the initial design of a sweep: goptuna's Sobol sequence with a
 // digital shift drawn from the seed, so that sweeps differ and every prefix is

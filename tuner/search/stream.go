@@ -9,6 +9,7 @@ const (
 	saltPoint    = 0x9e3779b97f4a7c15 // the method's own draws
 	saltDistinct = 0xd1b54a32d192ed03 // looking for an untried point
 	saltWeights  = 0xa0761d6478bd642f // of several objectives
+	saltNudge    = 0xe7037ed1a0b428db // moving results apart
 	saltDesign   = 0x8cb92ba72f3d8dd7 // the initial design; keyed by the sweep alone
 )
 

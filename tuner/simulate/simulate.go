@@ -239,7 +239,10 @@ func (r *run) rate(t *search.Trial, out *row) {
 		out.Front = search.Front(*p, r.history)
 		return
 	}
-	if feasible && (r.best == nil || value != *r.best && (value > *r.best) == r.options.Spec.Objective.Maximize) {
+	switch {
+	case !feasible:
+	case r.best == nil, value != *r.best && (value > *r.best) == r.options.Spec.Objective.Maximize,
+		value == *r.best && t.Number < r.bestTrial: // of equal trials the first by number, as a sweep's leaderboard has it
 		r.best, r.bestTrial = &value, t.Number
 	}
 }

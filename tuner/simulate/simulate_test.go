@@ -65,6 +65,12 @@ func answer(mode string) int {
 			line = fmt.Sprintf(`{"trial":%d}`, q.Trial)
 		case mode == "silent":
 			continue
+		case mode == "equal": // second of each pair first, all of one value
+			if late = append(late, fmt.Sprintf(`{"trial":%d,"value":1}`, q.Trial)); len(late) == 2 {
+				fmt.Println(late[1] + "\n" + late[0])
+				late = nil
+			}
+			continue
 		case mode == "pairs": // second of each pair first
 			if late = append(late, line); len(late) == 2 {
 				fmt.Println(late[1] + "\n" + late[0])
@@ -150,6 +156,21 @@ func TestEveryMethodRunsToItsBudget(t *testing.T) {
 				t.Errorf("%s with %d open: a second run differs", method, parallel)
 			}
 		}
+	}
+}
+
+// Of equal trials the best is the first by number, whichever answered first.
+func TestBestOfEqualTrials(t *testing.T) {
+	_, out, err := run(t, "equal", "random", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	var last struct {
+		BestTrial int64 `json:"best_trial"`
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.BestTrial != 1 {
+		t.Errorf("trial %d is the best of equal ones: %v", last.BestTrial, err)
 	}
 }
 

@@ -215,3 +215,18 @@ func TestHyperbandBrackets(t *testing.T) {
 		}
 	}
 }
+
+// Of equal trials the first by number goes on, in whatever order they were told.
+func TestEqualTrialsGoOnByNumber(t *testing.T) {
+	for _, order := range [][]int64{{1, 2, 3, 4}, {4, 3, 2, 1}, {3, 1, 4, 2}} {
+		b := settings(t, `{"rule":"asha","min_epochs":1,"max_epochs":4,"reduction":4,"spend":0}`).Book(stop.Problem{Metric: "loss"})
+		for _, n := range order {
+			b.Put(stop.Trial{Number: n, Status: stop.Paused, Reports: []stop.Report{{Epoch: 1, Value: 0.5}}})
+		}
+		for _, d := range b.Decide(0) {
+			if (d.Action == stop.Resume) != (d.Trial == 1) {
+				t.Errorf("told in order %v: %s trial %d: %s", order, d.Action, d.Trial, d.Reason)
+			}
+		}
+	}
+}
