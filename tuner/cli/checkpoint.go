@@ -110,7 +110,7 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		}
 		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, trial, ck.GetEpoch(), ext))
 	}
-	if err := pull(c.Context, ck, c.String("shared"), to); err != nil {
+	if err := pull(c.Context, ck, e.folder(c, "shared"), to); err != nil {
 		return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", trial, ck.GetEpoch(), err)
 	}
 	if !c.Bool("quiet") {

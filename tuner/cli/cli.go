@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	"atelier/common/version"
 	"atelier/tuner/hint"
 
@@ -80,7 +81,7 @@ func notFound(format string, a ...any) error {
 // the exit code.
 func (e *Env) Run(ctx context.Context, args []string) int {
 	app := e.app()
-	argv, err := arrange(app, args)
+	argv, err := arrange(app, args, e.home())
 	var cut *timeLimit
 	if err == nil {
 		ctx, cut = withLimit(ctx)
@@ -187,6 +188,7 @@ func (e *Env) app() *ucli.App {
 			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.completionCommand(),
 		},
 	}
+	verbatim(app.Commands)
 	app.CustomAppHelpTemplate = ucli.AppHelpTemplate + `
 EXAMPLES:
    atelier data synth run/facades
@@ -195,6 +197,19 @@ EXAMPLES:
    atelier sweep submit deploy/conf/facades.yaml --follow
 `
 	return app
+}
+
+// verbatim keeps the library from trimming the blanks of a flag's value: a
+// file's name may begin with one.
+func verbatim(commands []*ucli.Command) {
+	for _, c := range commands {
+		for _, f := range c.Flags {
+			if list, ok := f.(*ucli.StringSliceFlag); ok {
+				list.KeepSpace = true
+			}
+		}
+		verbatim(c.Subcommands)
+	}
 }
 
 func globalFlags() []ucli.Flag {
@@ -311,12 +326,28 @@ func (e *Env) clientFor(c *ucli.Context, retry time.Duration) (*client.Client, e
 	return client.New(addrs, client.WithRetryFor(max(retry, time.Millisecond))), nil
 }
 
+// home is the person's home folder; "" where nobody says it.
+func (e *Env) home() string { return e.environ("HOME") }
+
 // path makes a path of the command line absolute.
 func (e *Env) path(p string) string {
+	if in, err := config.Expand(p, e.home()); err == nil {
+		p = in
+	}
 	if filepath.IsAbs(p) {
 		return filepath.Clean(p)
 	}
 	return filepath.Join(e.Dir, p)
+}
+
+// folder is a flag's path that may come from the environment, where no shell
+// has read ~/; unlike path it leaves a relative one as it is.
+func (e *Env) folder(c *ucli.Context, flag string) string {
+	p, err := config.Expand(c.String(flag), e.home())
+	if err != nil {
+		return c.String(flag)
+	}
+	return p
 }
 
 func (e *Env) say(format string, a ...any) { fmt.Fprintf(e.Err, format+"\n", a...) }

@@ -107,9 +107,9 @@ func (e *Env) split(c *ucli.Context) error {
 		return usage("data split: --ratios %s: want three shares, such as 0.7,0.15,0.15", c.String("ratios"))
 	}
 	for i, s := range shares {
-		v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+		v, err := metric(strings.TrimSpace(s))
 		if err != nil {
-			return usage("data split: --ratios %s: %q is no number", c.String("ratios"), s)
+			return usage("data split: --ratios %s: %s", c.String("ratios"), err)
 		}
 		o.Ratios[i] = v
 	}

@@ -187,7 +187,7 @@ func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) 
 			return nil, usage("infer: %s is a checkpoint of a cluster: address it with --addr, or fetch it first: atelier checkpoint pull %s", name, strings.ReplaceAll(name, "/", " "))
 		}
 		var err error
-		if o.Trainer, err = train.FindTrainer(c.String("trainer-bin")); err != nil {
+		if o.Trainer, err = train.FindTrainer(e.folder(c, "trainer-bin")); err != nil {
 			return nil, err
 		}
 		return func(ctx context.Context) (*inference.Outcome, error) { return infer.Local(ctx, conf, o) }, nil
@@ -197,7 +197,7 @@ func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) 
 		return nil, err
 	}
 	cl := infer.Cluster{API: api, Pull: func(ctx context.Context, k *atelierv1.Checkpoint, to string) error {
-		return pull(ctx, k, c.String("shared"), to)
+		return pull(ctx, k, e.folder(c, "shared"), to)
 	}}
 	if stored != nil {
 		if cl.Model, err = findStored(c.Context, api, stored[1], stored[2], stored[3]); err != nil {
@@ -309,6 +309,7 @@ func counted(n int, what string) string {
 // inferConfig lays the layers of the configuration over one another.
 func (e *Env) inferConfig(c *ucli.Context) (*config.Config, error) {
 	conf := infer.New()
+	conf.Home = e.home()
 	name := c.String("config")
 	path := name
 	if path == "" {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	atelierv1 "atelier/common/proto/atelier/v1"
 
 	"connectrpc.com/connect"
@@ -67,7 +68,7 @@ func trialStatus(s string) (atelierv1.TrialStatus, error) {
 
 // trialArg reads the two arguments SWEEP TRIAL.
 func trialArg(c *ucli.Context) (string, int64, error) {
-	n, err := strconv.ParseInt(c.Args().Get(1), 10, 64)
+	n, err := config.Whole(c.Args().Get(1))
 	if err != nil || n < 1 {
 		return "", 0, usage("%s: trial %q: want a number from 1", c.Command.HelpName, c.Args().Get(1))
 	}

@@ -68,6 +68,7 @@ func (e *Env) tuneCommand() *ucli.Command {
 
 func (e *Env) tune(c *ucli.Context) error {
 	conf := tune.New()
+	conf.Home = e.home()
 	var resumed *tune.Resumption
 	var err error
 	if c.Bool("resume") {
@@ -117,12 +118,12 @@ func (e *Env) tune(c *ucli.Context) error {
 	}
 	trainer := ""
 	if api == nil && conf.String("trainer") == "torch" {
-		if trainer, err = train.FindTrainer(c.String("trainer-bin")); err != nil {
+		if trainer, err = train.FindTrainer(e.folder(c, "trainer-bin")); err != nil {
 			return err
 		}
 	}
 	bar := &tuneBar{progress: progress{e: e, quiet: c.Bool("quiet")}}
-	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Shared: c.String("shared"), Overwrite: c.Bool("overwrite"), Watch: bar, Pull: pull}
+	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Shared: e.folder(c, "shared"), Overwrite: c.Bool("overwrite"), Watch: bar, Pull: pull}
 	if conf.Bool(tune.KeyTracking) {
 		store, err := mlflow.Open(conf.String(tune.KeyTrackingURI), mlflow.Options{Dir: plan.Base(), Source: "atelier tune", Notify: e.note})
 		if err != nil {

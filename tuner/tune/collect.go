@@ -23,7 +23,7 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 		return nil, err
 	}
 	s := r.Msg.GetSweep()
-	spec, err := sweep.Parse("sweep "+s.GetId(), []byte(s.GetSpecYaml()))
+	spec, err := sweep.Stored("sweep "+s.GetId(), []byte(s.GetSpecYaml()))
 	if err != nil {
 		return nil, fmt.Errorf("read the spec of sweep %s: %w", s.GetId(), err)
 	}
