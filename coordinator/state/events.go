@@ -6,6 +6,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 )
 
 const (
@@ -305,15 +306,10 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 	m.press(s)
 }
 
-// bestCheckpoint returns the place of the best by objective in rows, newest
-// first: of equals the oldest, as with a trial's value, and the newest when none
-// has a metric.
+// bestCheckpoint is the place of the best of a trial's checkpoints, of which
+// there is one.
 func bestCheckpoint(o Objective, rows []Checkpoint) int {
-	best := 0
-	for i, c := range rows {
-		if c.HasMetric && (!rows[best].HasMetric || !o.Better(rows[best].Metric, c.Metric)) {
-			best = i
-		}
-	}
-	return best
+	return trial.Best(rows, o.Maximize, func(c *Checkpoint) trial.Mark {
+		return trial.Mark{HasMetric: c.HasMetric, Metric: c.Metric, Token: c.Token, Epoch: c.Epoch}
+	})
 }

@@ -88,7 +88,7 @@ func (e *Env) serve(c *ucli.Context) error {
 	}
 	sources := []serve.Source{files}
 	if c.IsSet("addr") {
-		api, err := e.reader(c)
+		api, err := e.client(c)
 		if err != nil {
 			return err
 		}

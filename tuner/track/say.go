@@ -17,6 +17,7 @@ import (
 
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 func (m *Mirror) openParent(ctx context.Context, s *atelierv1.Sweep) error {
@@ -104,7 +105,7 @@ func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Tri
 			}
 		}
 	}
-	if err := tag(x.run, tagsOf(t)); err != nil {
+	if err := tag(x.run, tagsOf(t, s.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE)); err != nil {
 		return err
 	}
 	x.last = signature
@@ -166,7 +167,7 @@ func (m *Mirror) sayParent(ctx context.Context, s *atelierv1.Sweep, signature st
 	key := mlflow.Key("best_" + s.GetObjective().GetMetric())
 	var best end
 	for i, e := range sortedEnds(m.ends) {
-		if i == 0 || better(s.GetObjective().GetDirection(), e.value, best.value) {
+		if i == 0 || better(s.GetObjective().GetDirection(), e.value, best.value) || e.value == best.value && e.trial < best.trial { // as on the leaderboard
 			best = e
 		}
 		fresh, err := m.step(ctx, x, key, int64(i+1))
@@ -235,7 +236,7 @@ func sweepStatus(s atelierv1.SweepStatus) mlflow.Status {
 	return mlflow.Failed
 }
 
-func tagsOf(t *atelierv1.Trial) map[string]string {
+func tagsOf(t *atelierv1.Trial, maximize bool) map[string]string {
 	tags := map[string]string{TagStatus: strings.ToLower(strings.TrimPrefix(t.Status.String(), "TRIAL_STATUS_")), "atelier.runs": strconv.Itoa(len(t.Runs))}
 	last := t.Runs[len(t.Runs)-1]
 	for k, v := range map[string]string{"atelier.worker": last.Worker, "atelier.slot": last.Slot, "atelier.failure": t.Failure, "atelier.stop_reason": t.StopReason} {
@@ -243,13 +244,7 @@ func tagsOf(t *atelierv1.Trial) map[string]string {
 			tags[k] = v
 		}
 	}
-	var best *atelierv1.Checkpoint
-	for _, c := range t.Checkpoints {
-		if best == nil || c.Epoch == t.ValueEpoch {
-			best = c
-		}
-	}
-	if best != nil {
+	if best := trial.BestOf(t.Checkpoints, maximize); best != nil {
 		tags["atelier.checkpoint"] = best.Location
 	}
 	return tags
