@@ -326,6 +326,13 @@ func (e *Env) clientFor(c *ucli.Context, retry time.Duration) (*client.Client, e
 	return client.New(addrs, client.WithRetryFor(max(retry, time.Millisecond))), nil
 }
 
+// warn says warnings, one a line.
+func (e *Env) warn(notes []string) {
+	for _, n := range notes {
+		e.say("warning: %s", n)
+	}
+}
+
 // home is the person's home folder; "" where nobody says it.
 func (e *Env) home() string { return e.environ("HOME") }
 

@@ -79,10 +79,11 @@ func (e *Env) synth(c *ucli.Context) error {
 }
 
 func (e *Env) pack(c *ucli.Context) error {
-	folder, err := dataset.List(e.path(c.Args().First()))
+	folder, err := dataset.ListHeldOut(e.path(c.Args().First()))
 	if err != nil {
 		return err
 	}
+	e.warn(folder.Notes())
 	cache := c.String("cache")
 	if cache != "" {
 		cache = e.path(cache)

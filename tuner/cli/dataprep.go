@@ -101,7 +101,7 @@ func (e *Env) split(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
 	}
-	o := split.Options{Seed: c.Uint64("seed"), Link: c.Bool("link"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures()}
+	o := split.Options{Seed: c.Uint64("seed"), Link: c.Bool("link"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures(), Say: e.warn}
 	shares := strings.Split(c.String("ratios"), ",")
 	if len(shares) != len(o.Ratios) {
 		return usage("data split: --ratios %s: want three shares, such as 0.7,0.15,0.15", c.String("ratios"))
@@ -133,6 +133,17 @@ func (e *Env) split(c *ucli.Context) error {
 		return t
 	}); err != nil {
 		return err
+	}
+	for i, x := range records {
+		var none []string
+		for p, part := range split.Parts {
+			if o.Ratios[p] > 0 && r.Counts[part][i] == 0 {
+				none = append(none, part)
+			}
+		}
+		if len(none) > 0 {
+			e.say("warning: %s has too few pictures for %s: training takes it, and nothing there tells how well it is recognised", x.Class, strings.Join(none, " and "))
+		}
 	}
 	for _, s := range r.Skipped {
 		e.say("left out, no picture: %s", s)

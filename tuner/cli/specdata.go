@@ -55,7 +55,11 @@ func checkData(name string, text []byte, base string) error {
 		case !st.IsDir():
 			continue
 		}
-		f, err := dataset.List(path)
+		list := dataset.List
+		if key != "train" {
+			list = dataset.ListHeldOut
+		}
+		f, err := list(path)
 		if err != nil {
 			fail(err.Error())
 			continue

@@ -124,9 +124,12 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 
 // files lists the images asked for.
 func (r *run) files() ([]File, []string, error) {
-	files, unknown, err := list(r.Images, r.Extensions, r.p.About.Classes)
+	files, unknown, left, err := list(r.Images, r.Extensions, r.p.About.Classes)
 	if err != nil {
 		return nil, nil, &Fault{err}
+	}
+	if text := left.String(); text != "" {
+		r.log.Warn("left out of " + r.Images + ": " + text)
 	}
 	if r.Limit != nil && len(files) > *r.Limit {
 		files = files[:*r.Limit]

@@ -73,10 +73,17 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 		key, dir string
 		set      **dataset.Set
 	}{{"data.train", s.Train, &d.train}, {"data.validation", s.Validation, &d.validation}} {
-		folder, err := dataset.List(part.dir)
+		list := dataset.List
+		if part.set == &d.validation {
+			list = dataset.ListHeldOut
+		}
+		folder, err := list(part.dir)
 		if err != nil {
 			d.close()
 			return nil, badSpec("%s: %w", part.key, err)
+		}
+		for _, note := range folder.Notes() {
+			log.Warn("images", "data", part.key, "note", note)
 		}
 		path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: s.ImageSize, CacheDir: cache, Workers: s.NumWorkers,
 			Progress: func(done, total int) { progress(fmt.Sprintf("packing %s: %d of %d images", part.key, done, total)) }})
