@@ -21,6 +21,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/config"
+	"atelier/common/terminal"
 	"atelier/common/version"
 	"atelier/tuner/hint"
 
@@ -357,7 +358,13 @@ func (e *Env) folder(c *ucli.Context, flag string) string {
 	return p
 }
 
-func (e *Env) say(format string, a ...any) { fmt.Fprintf(e.Err, format+"\n", a...) }
+// say writes a message. Whoever wrote the names in it, the terminal shows them.
+func (e *Env) say(format string, a ...any) {
+	io.WriteString(e.Err, terminal.Text(fmt.Sprintf(format, a...))+"\n")
+}
+
+// redraw writes a line over the one the cursor stands in.
+func (e *Env) redraw(text string) { io.WriteString(e.Err, "\r\x1b[K"+terminal.Line(text)) }
 
 // requestID names one wish of the person, however often it has to be sent.
 func requestID() string {

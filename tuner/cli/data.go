@@ -48,9 +48,9 @@ func (e *Env) pictures() func(done, total int) {
 			return
 		}
 		last = e.Now()
-		fmt.Fprintf(e.Err, "\r\x1b[K%d/%d pictures", done, total)
+		e.redraw(fmt.Sprintf("%d/%d pictures", done, total))
 		if done == total {
-			fmt.Fprint(e.Err, "\r\x1b[K")
+			e.redraw("")
 		}
 	}
 }

@@ -403,7 +403,7 @@ func (b *inferBar) show(what string, done, total int64) {
 	if w := b.e.Width() - 1; len(text) > w {
 		text = text[:max(w, 0)]
 	}
-	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
+	b.e.redraw(text)
 	b.drawn = true
 }
 
@@ -416,7 +416,7 @@ func (b *inferBar) say(text string) {
 
 func (b *inferBar) clear() {
 	if b.drawn {
-		fmt.Fprint(b.e.Err, "\r\x1b[K")
+		b.e.redraw("")
 		b.drawn = false
 	}
 }

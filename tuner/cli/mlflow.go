@@ -76,7 +76,7 @@ func (e *Env) environ(name string) string {
 // note says something while a bar may stand on the terminal's line.
 func (e *Env) note(text string) {
 	if e.Live {
-		text = "\r\x1b[K" + text
+		e.redraw("")
 	}
 	e.say("%s", text)
 }
