@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // List lists an image folder that is learned from: every subfolder is a class, classes stand in code point
@@ -77,6 +78,8 @@ func Survey(dir string) (*Folder, error) {
 		switch {
 		case Hidden(e.Name()):
 			f.LeftOut.hide(e.Name(), isDir)
+		case isDir && !utf8.ValidString(e.Name()):
+			return nil, fmt.Errorf("image folder %s: the class folder %q has a name that is not UTF-8, which no model file can hold: rename it (convmv -f latin1 -t utf8 --notest)", dir, e.Name())
 		case isDir:
 			f.Classes = append(f.Classes, e.Name())
 		case IsPicture(e.Name()):

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"atelier/common/filename"
 )
 
 // Moved is a line of the quarantine's manifest.
@@ -151,6 +153,7 @@ func parseRecord(b []byte) (lines []Moved, err error) {
 		if json.Unmarshal([]byte(text), &m) != nil {
 			continue
 		}
+		m.Path, m.To, m.From = filename.Decode(m.Path), filename.Decode(m.To), filename.Decode(m.From)
 		if !filepath.IsLocal(filepath.FromSlash(m.Path)) || !filepath.IsLocal(filepath.FromSlash(m.To)) {
 			return nil, fmt.Errorf("line %d: %q moved to %q leads out of the folders", n+1, m.Path, m.To)
 		}
@@ -178,6 +181,7 @@ func openRecord(quarantine string) (record, error) {
 }
 
 func (r record) add(m Moved) error {
+	m.Path, m.To, m.From = filename.Encode(m.Path), filename.Encode(m.To), filename.Encode(m.From)
 	line, err := json.Marshal(m)
 	if err == nil {
 		_, err = r.Write(append(line, '\n'))
@@ -189,16 +193,18 @@ func (r record) add(m Moved) error {
 }
 
 // free is a name in the quarantine that nothing has yet.
-func free(quarantine, path string) string {
-	ext := filepath.Ext(path)
-	stem := strings.TrimSuffix(path, ext)
+func free(quarantine, file string) string {
+	ext := path.Ext(file)
+	stem := strings.TrimSuffix(file, ext)
 	for n := 1; ; n++ {
-		to := path
+		to := file
 		if n > 1 {
 			to = fmt.Sprintf("%s~%d%s", stem, n, ext)
 		}
-		if _, err := os.Lstat(filepath.Join(quarantine, filepath.FromSlash(to))); errors.Is(err, fs.ErrNotExist) {
-			return to
+		dir, name := path.Split(to)
+		to = dir + filename.Cut(name, filename.Max)
+		if _, err := os.Lstat(filepath.Join(quarantine, filepath.FromSlash(to))); err != nil {
+			return to // there is none; another fault shows when the file is moved
 		}
 	}
 }

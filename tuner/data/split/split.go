@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"atelier/common/dataset"
+	"atelier/common/filename"
 	"atelier/tuner/data/likeness"
 )
 
@@ -339,16 +340,25 @@ func parseManifest(b []byte) (*manifest, error) {
 	if m.Version != 1 || m.Files == nil {
 		return nil, fmt.Errorf("version %d of a split is not known here", m.Version)
 	}
-	for name, part := range m.Files {
+	files := make(map[string]string, len(m.Files))
+	for text, part := range m.Files {
+		name := filename.Decode(text)
+		files[name] = part
 		if !slices.Contains(Parts, part) || !filepath.IsLocal(filepath.FromSlash(name)) {
 			return nil, fmt.Errorf("%q in %q cannot be", name, part)
 		}
 	}
+	m.Files = files
 	return &m, nil
 }
 
 func (m *manifest) write(path string) error {
-	b, err := json.MarshalIndent(m, "", " ")
+	out := *m
+	out.Source, out.Files = filename.Encode(m.Source), make(map[string]string, len(m.Files))
+	for name, part := range m.Files {
+		out.Files[filename.Encode(name)] = part
+	}
+	b, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
 		return err
 	}

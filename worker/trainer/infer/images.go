@@ -15,7 +15,9 @@ import (
 	"sync"
 
 	"atelier/common/dataset"
+	"atelier/common/filename"
 	"atelier/common/nearest"
+	"atelier/common/terminal"
 	"atelier/worker/trainer/explain/picture"
 )
 
@@ -27,7 +29,7 @@ const (
 // File is one image to look at.
 type File struct {
 	Path string // as opened
-	Name string // relative to the folder that was listed, with slashes
+	Name string // relative to the folder that was listed, with slashes; as terminal.Line shows it
 	True int    // class by its folder; -1 = unknown
 }
 
@@ -100,10 +102,12 @@ func list(dir string, extensions, classes []string) (files []File, unknown []str
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	for i := range files {
 		folder, _, below := strings.Cut(files[i].Name, "/")
+		files[i].Name = terminal.Line(files[i].Name) // it goes into tables, which are UTF-8
 		if !below {
 			continue
 		}
 		files[i].True = slices.Index(classes, folder)
+		folder = terminal.Line(folder)
 		if files[i].True < 0 && !slices.Contains(unknown, folder) {
 			unknown = append(unknown, folder)
 		}
@@ -268,8 +272,5 @@ func stem(name string) string {
 	if clean == "" {
 		return "image"
 	}
-	if r := []rune(clean); len(r) > 80 {
-		clean = string(r[:80])
-	}
-	return clean
+	return filename.Cut(clean, 80)
 }
