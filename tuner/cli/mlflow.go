@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/track"
@@ -59,6 +60,9 @@ func (e *Env) openTracking(c *ucli.Context) (mlflow.Store, error) {
 	d, err := mlflow.Choice{Flag: &on, FlagURI: c.String("mlflow-uri"), Getenv: e.environ}.Decide()
 	if err != nil {
 		return nil, usage("%s", err)
+	}
+	if d.URI, err = config.Expand(d.URI, e.home()); err != nil {
+		return nil, usage("MLflow: %s", err)
 	}
 	return mlflow.Open(d.URI, mlflow.Options{Dir: e.Dir, Source: c.Command.HelpName, Notify: e.note})
 }
