@@ -103,6 +103,9 @@ func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *atelierv1.EventResult
 }
 
 func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *atelierv1.EventResult) {
+	if p.GetData() != "" && len(p.GetData()) <= maxName {
+		s, t = m.learnData(s, t, p.GetData())
+	}
 	switch {
 	case p.GetEpoch() < 1:
 		a.Outcome, a.Message = refused, "epochs count from 1"
@@ -145,6 +148,24 @@ func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *
 	m.spendEpochs(now, s, t, t.Trained()-before)
 	a.Outcome = recorded
 	m.note(Change{Kind: ReportRecorded, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
+}
+
+// learnData keeps what the present run trains and validates on, the first word
+// of it, and of the first run of a sweep for the sweep.
+func (m *Machine) learnData(s *Sweep, t *Trial, data string) (*Sweep, *Trial) {
+	if run := t.run(t.Lease.Token); run == nil || run.Data != "" {
+		return s, t
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	data = m.intern(data)
+	t.Runs = slices.Clone(t.Runs) // Views keep the old ones
+	t.run(t.Lease.Token).Data = data
+	if s.Data == "" {
+		s.Data = data
+	}
+	s.ModifiedIndex = m.live.index
+	return s, t
 }
 
 // layoutOf finds or makes the layout that holds what the trial has and what the

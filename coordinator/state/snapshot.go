@@ -96,7 +96,7 @@ func (rw *recordWriter) trial(t *Trial) {
 func (s *Sweep) record() *logv1.SweepRecord {
 	return &logv1.SweepRecord{Spec: s.spec(), Status: s.Status, Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Trials: s.Len(), Metrics: s.metrics, ModifiedIndex: s.ModifiedIndex,
-		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending}
+		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending, Data: s.Data}
 }
 
 // record fills r, whose slices it uses again.

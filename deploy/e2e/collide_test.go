@@ -73,7 +73,7 @@ space:
 		if len(metrics) != 4 { // val_loss, val, val/loss, best_val_loss
 			t.Errorf("metrics %v", metrics)
 		}
-		if _, err := os.Stat(filepath.Join(filepath.Dir(dir), "tags", "atelier.mirrored")); err != nil {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(dir), "tags", "atelier.seen")); err != nil {
 			t.Error("a run that has everything is not called complete:", err)
 		}
 	}

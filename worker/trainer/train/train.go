@@ -85,6 +85,7 @@ func (r *run) carryOut(ctx context.Context) error {
 		return err
 	}
 	s := r.settings
+	digest := r.data.digest // goes with the first report
 	for epoch := last.Epoch + 1; epoch <= s.Epochs && !r.patienceOver(last); epoch++ {
 		started := time.Now()
 
@@ -116,9 +117,10 @@ func (r *run) carryOut(ctx context.Context) error {
 		}
 		last.BestLoss = min(last.BestLoss, val.loss)
 		last.Plateau = r.schedule.Observe(last.Plateau, epoch, value, r.job.Maximize)
-		if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: epoch, Metrics: metrics, Seconds: time.Since(started).Seconds()}); err != nil {
+		if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: epoch, Metrics: metrics, Seconds: time.Since(started).Seconds(), Data: digest}); err != nil {
 			return fmt.Errorf("report epoch %d: %w", epoch, err)
 		}
+		digest = ""
 		if err := r.vault.begin(r, last, metrics); err != nil {
 			return err
 		}

@@ -1996,6 +1996,7 @@ type SweepRecord struct {
 	SpentMs        int64                  `protobuf:"varint,12,opt,name=spent_ms,json=spentMs,proto3" json:"spent_ms,omitempty"`                        // ran for so long before running_since_ms
 	RunningSinceMs int64                  `protobuf:"varint,13,opt,name=running_since_ms,json=runningSinceMs,proto3" json:"running_since_ms,omitempty"` // 0 while it does not run
 	Ending         string                 `protobuf:"bytes,14,opt,name=ending,proto3" json:"ending,omitempty"`                                          // why it ended, where that is no failure
+	Data           string                 `protobuf:"bytes,50,opt,name=data,proto3" json:"data,omitempty"`                                              // Run.data of the first run that told one
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2124,6 +2125,13 @@ func (x *SweepRecord) GetRunningSinceMs() int64 {
 func (x *SweepRecord) GetEnding() string {
 	if x != nil {
 		return x.Ending
+	}
+	return ""
+}
+
+func (x *SweepRecord) GetData() string {
+	if x != nil {
+		return x.Data
 	}
 	return ""
 }
@@ -2699,7 +2707,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\amembers\x18\x04 \x03(\v2\x19.atelier.log.v1.SetMemberR\amembers\x12\x18\n" +
 	"\adrained\x18\x05 \x03(\tR\adrained\x12\x1a\n" +
 	"\brequests\x18\x06 \x03(\tR\brequests\x12'\n" +
-	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\"\xda\x03\n" +
+	"\x0frequest_results\x18\a \x03(\tR\x0erequestResults\"\xee\x03\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -2716,7 +2724,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0eenqueued_taken\x18\v \x01(\x03R\renqueuedTaken\x12\x19\n" +
 	"\bspent_ms\x18\f \x01(\x03R\aspentMs\x12(\n" +
 	"\x10running_since_ms\x18\r \x01(\x03R\x0erunningSinceMs\x12\x16\n" +
-	"\x06ending\x18\x0e \x01(\tR\x06ending\"\xd2\a\n" +
+	"\x06ending\x18\x0e \x01(\tR\x06ending\x12\x12\n" +
+	"\x04data\x182 \x01(\tR\x04data\"\xd2\a\n" +
 	"\vTrialRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1f\n" +
