@@ -43,7 +43,7 @@ func (e *Env) tuneCommand() *ucli.Command {
 		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints_tuning/<model>/<search_method>)"},
 		&ucli.BoolFlag{Name: "resume", Usage: "go on with the tuning in DIR (longer: --trials N); without DIR, with the newest that has not ended"},
-		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier tuning in the folder"},
+		&ucli.BoolFlag{Name: "overwrite", Usage: "begin anew in a folder with an earlier tuning, whose results are put aside"},
 		&ucli.BoolFlag{Name: "local", Usage: "tune on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
 		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},

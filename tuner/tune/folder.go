@@ -94,14 +94,15 @@ func (e *ExistsError) Error() string {
 	default:
 		what = fmt.Sprintf("a tuning already (%s)", e.Status)
 	}
-	return fmt.Sprintf("%s holds %s: %s--overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, what, more)
+	return fmt.Sprintf("%s holds %s: %s--overwrite puts it aside, --out DIR puts this one elsewhere", e.Dir, what, more)
 }
 
 const statusRunning = "running"
 
-// begin prepares the folder for a new tuning: what an earlier one left is
-// removed by its names.
-func (f *folder) begin(overwrite bool) error {
+// begin prepares the folder for a new tuning: what an earlier one left is put
+// aside, by its names, into a folder beside this one, which it names. Its models
+// took hours, and the new tuning may yet fail.
+func (f *folder) begin(overwrite bool) (aside string, moved []string, err error) {
 	var found []string
 	for _, name := range append(report.Files(), report.TrialsDir, filepath.Join(resumeDir, runFile)) {
 		if _, err := os.Stat(f.path(name)); err == nil {
@@ -113,14 +114,37 @@ func (f *folder) begin(overwrite bool) error {
 		if s, err := readSaved(f.dir); err == nil {
 			e.Status = s.Status
 		}
-		return e
+		return "", nil, e
 	}
-	for _, name := range append(found, filepath.Join(resumeDir, clusterDir), filepath.Join(resumeDir, subsetName), filepath.Join(resumeDir, specFile)) {
-		if err := os.RemoveAll(f.path(name)); err != nil {
-			return fmt.Errorf("overwrite: %w", err)
+	if len(found) > 0 {
+		for n := 1; ; n++ {
+			aside = fmt.Sprintf("%s.old-%d", f.dir, n)
+			if err := os.Mkdir(aside, 0o755); err == nil {
+				break
+			} else if !errors.Is(err, os.ErrExist) {
+				return "", nil, fmt.Errorf("overwrite: %w", err)
+			}
 		}
 	}
-	return nil
+	for _, name := range found {
+		if strings.HasPrefix(name, resumeDir) {
+			continue // an earlier tuning that stands aside is not one to go on with
+		}
+		to := filepath.Join(aside, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.Rename(f.path(name), to)); err != nil {
+			return aside, moved, fmt.Errorf("overwrite: %w", err)
+		}
+		moved = append(moved, name)
+	}
+	if aside != "" && len(moved) == 0 {
+		os.Remove(aside)
+	}
+	for _, name := range []string{filepath.Join(resumeDir, runFile), filepath.Join(resumeDir, clusterDir), filepath.Join(resumeDir, subsetName), filepath.Join(resumeDir, specFile)} {
+		if err := os.RemoveAll(f.path(name)); err != nil {
+			return aside, moved, fmt.Errorf("overwrite: %w", err)
+		}
+	}
+	return aside, moved, nil
 }
 
 // save writes run.json and the spec, durably: what is asked of the cluster next

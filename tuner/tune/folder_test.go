@@ -2,6 +2,7 @@ package tune
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"atelier/common/dataset"
+	"atelier/tuner/tune/report"
 )
 
 // A part of the images is the same each time, another with another seed, and
@@ -121,11 +123,19 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if err := os.WriteFile(f.path("notes.txt"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.begin(false); err == nil || !strings.Contains(err.Error(), "has not ended: --resume") {
+	if _, _, err := f.begin(false); err == nil || !strings.Contains(err.Error(), "has not ended: --resume") {
 		t.Error(err)
 	}
-	if err := f.begin(true); err != nil {
+	best := filepath.Join(report.TrialsDir, "trial_0001", ModelFile)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(f.path(best)), 0o755), os.WriteFile(f.path(best), []byte("a good model"), 0o644)); err != nil {
 		t.Fatal(err)
+	}
+	aside, moved, err := f.begin(true)
+	if err != nil || len(moved) != 1 || moved[0] != report.TrialsDir {
+		t.Fatalf("%q, %v", moved, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(aside, best)); err != nil || string(b) != "a good model" {
+		t.Errorf("the earlier tuning's model: %q, %v", b, err)
 	}
 	if _, err := os.Stat(f.resume(runFile)); err == nil {
 		t.Error("the old tuning is still there")

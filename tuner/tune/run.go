@@ -81,8 +81,12 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 	defer f.release()
 	s := &sitting{plan: p, o: o, folder: f, saved: p.again, result: &Result{Folder: p.Folder, Local: o.API == nil}}
 	if s.saved == nil {
-		if err := f.begin(o.Overwrite); err != nil {
+		aside, moved, err := f.begin(o.Overwrite)
+		if err != nil {
 			return nil, err
+		}
+		if len(moved) > 0 {
+			p.Notes = append(p.Notes, fmt.Sprintf("the earlier tuning is put aside in %s, which can be removed when it is not needed: %s", aside, strings.Join(moved, ", ")))
 		}
 		if err := p.makeSubsets(); err != nil {
 			return nil, err
