@@ -181,7 +181,7 @@ func TestSnapshotAndRestoreGoRound(t *testing.T) {
 		t.Errorf("nobody there: exit %d, %v", client.ExitCode(err), err)
 	}
 	// What is no snapshot is refused by the node, and not carried elsewhere.
-	_, err = client.New([]string{p.at.API, p.at.API}).RestoreSnapshot(background(t), strings.NewReader("no snapshot"))
+	_, err = client.New([]string{p.at.API, p.at.API}).RestoreSnapshot(background(t), "r-y", strings.NewReader("no snapshot"), nil)
 	if err == nil || client.ExitCode(err) == client.ExitNoLeader {
 		t.Errorf("no snapshot: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	"atelier/common/version"
 )
 
@@ -56,7 +57,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("join", "", "gossip addresses HOST:PORT[,..] of any node of the cluster"),
 			str("addr", "", "API addresses HOST:PORT[,..] of coordinators; found through --join when not given"),
 			str("slots", "auto", "runs at once: auto (one a GPU, else one a core up to eight, beyond that one for every four), N, gpu:N or cpu:N"),
-			&cli.IntFlag{Name: "threads-per-slot", Usage: "CPU threads of one run; 0 shares the cores evenly", EnvVars: []string{envName("threads-per-slot")}},
+			&cli.StringFlag{Name: "threads-per-slot", Value: "0", Usage: "CPU threads of one run; 0 shares the cores evenly", EnvVars: []string{envName("threads-per-slot")}},
 			str("shared", "", "folder that all workers share, for checkpoints"),
 			str("cache", "", "folder for packed image sets (default: cache in the data folder)"),
 			str("trainers", "", "YAML file that names further trainers"),
@@ -75,10 +76,14 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 				return fmt.Errorf("%q is not a flag; see --help", c.Args().First())
 			}
 			m.Config = Config{Name: c.String("name"), Data: c.String("data"), Listen: c.String("listen"), Gossip: c.String("gossip"), Advertise: c.String("advertise"),
-				Join: list(c.String("join")), Slots: c.String("slots"), ThreadsPerSlot: c.Int("threads-per-slot"), Shared: c.String("shared"), Cache: c.String("cache"),
+				Join: list(c.String("join")), Slots: c.String("slots"), Shared: c.String("shared"), Cache: c.String("cache"),
 				TrainersFile: c.String("trainers"), TrainerBin: c.String("trainer-bin"), Insecure: c.Bool("insecure"), AddressFile: c.String("address-file"),
 				LogLevel: c.String("log-level"), Warm: list(c.String("warm")), DrainGrace: c.Duration("drain-grace"), GossipKeyFile: c.String("gossip-key-file")}
-			var err error
+			threads, err := config.Whole(c.String("threads-per-slot")) // the library's numbers are octal where they begin with a zero
+			if err != nil {
+				return fmt.Errorf("--threads-per-slot: %w", err)
+			}
+			m.Config.ThreadsPerSlot = int(threads)
 			if s := c.String("addr"); s != "" {
 				if m.Config.Addrs, err = client.ParseAddrs(s); err != nil {
 					return fmt.Errorf("--addr: %w", err)

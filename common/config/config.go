@@ -15,8 +15,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Origin is the layer a value comes from. A higher one wins.
@@ -123,6 +121,10 @@ type Config struct {
 	at      map[string]int
 	values  []Value
 	nearest func(unknown string, known []string) string
+
+	// Home is the folder that ~/ at the start of a value stands for; without
+	// it such a value is refused.
+	Home string
 }
 
 // New makes a Config of defaults. nearest picks the known key that an unknown
@@ -188,6 +190,9 @@ func (c *Config) Set(key string, data any, o Origin, where string) error {
 		return Fault{Where: where, Key: key, Message: message, Origin: o}
 	}
 	data, err := plain(data)
+	if text, ok := data.(string); ok && err == nil {
+		data, err = Expand(text, c.Home)
+	}
 	if err == nil {
 		err = c.check(c.keys[i], data)
 	}
@@ -212,31 +217,6 @@ func (c *Config) check(k Key, data any) error {
 		return err
 	}
 	return k.Check(b)
-}
-
-// SetText gives a key the value of a text as one would write it in the file:
-// 0.1, true, [1, 2, 3], some text.
-func (c *Config) SetText(key, text string, o Origin, where string) error {
-	var n yaml.Node
-	var data any = text
-	if err := decode([]byte(text), &n); err == nil && n.Kind != 0 {
-		if d, err := scalarOrList(&n); err == nil {
-			data = d
-		}
-	}
-	if _, ok := data.(string); !ok && c.wantsText(key) {
-		data = text // a folder may well be called 2026
-	}
-	return c.Set(key, data, o, where)
-}
-
-// wantsText tells whether a key's check takes texts and no numbers.
-func (c *Config) wantsText(key string) bool {
-	i, ok := c.at[key]
-	if !ok || c.keys[i].Check == nil {
-		return false
-	}
-	return c.keys[i].Check([]byte("0")) != nil && c.keys[i].Check([]byte("true")) != nil && c.keys[i].Check([]byte(`"x"`)) == nil
 }
 
 // ReadEnvironment takes PREFIX_KEY variables from a list of NAME=value.
@@ -346,7 +326,7 @@ func plain(v any) (any, error) {
 		if math.IsNaN(x) || math.IsInf(x, 0) {
 			return nil, fmt.Errorf("%v is no finite number", x)
 		}
-		return x, nil
+		return normal(x), nil
 	case []any:
 		out := make([]any, len(x))
 		for i := range x {

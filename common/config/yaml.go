@@ -119,6 +119,9 @@ func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
 			continue // an object whose keys are all commented out
 		}
 		data, err := scalarOrList(v)
+		if v.Kind == yaml.ScalarNode && r.c.wantsText(key) && (v.ShortTag() == "!!int" || v.ShortTag() == "!!float") {
+			data, err = v.Value, nil // a folder may well be called 2026 or 010
+		}
 		if err != nil {
 			r.fail(v, key, "%s", err)
 			continue
@@ -175,6 +178,9 @@ func scalar(n *yaml.Node) (any, error) {
 		err := n.Decode(&b)
 		return b, err
 	case "!!int":
+		if leadingZeros.MatchString(n.Value) {
+			return nil, zerosError(n.Value)
+		}
 		var i int64
 		if n.Decode(&i) == nil {
 			return i, nil
@@ -185,6 +191,9 @@ func scalar(n *yaml.Node) (any, error) {
 		}
 		return nil, fmt.Errorf("%s is beyond 64 bits", n.Value)
 	case "!!float":
+		if leadingZeros.MatchString(n.Value) {
+			return nil, zerosError(n.Value)
+		}
 		var f float64
 		if err := n.Decode(&f); err != nil {
 			return nil, shorten(err)

@@ -1,6 +1,6 @@
 // Package dataset turns a folder of pictures into something a training loop can read at memory speed.
 //
-// List walks an image folder by the rules of torchvision's ImageFolder. Pack decodes and resizes every
+// List walks an image folder as torchvision's ImageFolder does, without what is hidden. Pack decodes and resizes every
 // picture once into one packed file of uint8 RGB squares, kept in a cache. OpenPack maps that file into
 // memory; any number of processes share its pages.
 //
@@ -10,7 +10,11 @@
 package dataset
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -30,6 +34,8 @@ type Folder struct {
 	Classes []string
 	// Files are the pictures, class by class, in the order ImageFolder has them.
 	Files []File
+	// LeftOut is what else lies in the folder.
+	LeftOut LeftOut
 }
 
 // Counts returns the number of files of each class.
@@ -41,11 +47,28 @@ func (f *Folder) Counts() []int {
 	return counts
 }
 
+// Digest tells by the names, classes and sizes of the files, not by when or where they were written, whether
+// two listings are of one set of pictures. Hexadecimal.
+func (f *Folder) Digest() string {
+	h := sha256.New()
+	for _, c := range f.Classes {
+		fmt.Fprintf(h, "%q\n", c)
+	}
+	for _, file := range f.Files {
+		size := int64(-1)
+		if info, err := os.Stat(filepath.Join(f.Dir, file.Path)); err == nil {
+			size = info.Size()
+		}
+		fmt.Fprintf(h, "%d %q %d\n", file.Class, filepath.ToSlash(file.Path), size)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
 // SameClasses reports, as an error that names the difference, whether two sets of class names disagree. The
 // names say where each came from ("train folder", "checkpoint"). Order counts: the index is the label.
 func SameClasses(aName string, a []string, bName string, b []string) error {
 	if missing := without(a, b); len(missing) > 0 {
-		return fmt.Errorf("classes differ: %s has %s, %s has not: use the same class folders in both",
+		return fmt.Errorf("classes differ: %s has %s, %s has not: use the same class folders in both (a class of which none is held out may have an empty one)",
 			aName, strings.Join(missing, ", "), bName)
 	}
 	if missing := without(b, a); len(missing) > 0 {

@@ -85,8 +85,8 @@ func list(t testing.TB, dir string) *dataset.Folder {
 func TestListFollowsImageFolder(t *testing.T) {
 	dir := t.TempDir()
 	for _, p := range []string{
-		"b/2.JPG", "b/10.jpeg", "b/a/z.webp", "b/a-x/q.tiff", "b/notes.txt", "b/pic.gif", "b/Z.Png",
-		"B/1.ppm", "ä/1.bmp", ".hidden/x.pgm", "loose.jpg",
+		"b/2.JPG", "b/10.jpeg", "b/a/z.webp", "b/a-x/q.tiff", "b/notes.txt", "b/pic.heic", "b/Z.Png", "b/._2.JPG", "b/.ipynb_checkpoints/2-checkpoint.jpg",
+		"B/1.ppm", "B/2.jfif", "ä/1.bmp", ".hidden/x.pgm", "__MACOSX/b/2.jpg", "loose.jpg",
 	} {
 		put(t, filepath.Join(dir, p), nil)
 	}
@@ -97,19 +97,60 @@ func TestListFollowsImageFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := list(t, dir)
-	if want := []string{".hidden", "B", "b", "linked", "ä"}; !reflect.DeepEqual(f.Classes, want) {
+	if want := []string{"B", "b", "linked", "ä"}; !reflect.DeepEqual(f.Classes, want) {
 		t.Errorf("classes %q, want %q", f.Classes, want)
 	}
 	var got []string
 	for _, file := range f.Files {
 		got = append(got, fmt.Sprintf("%d %s", file.Class, file.Path))
 	}
-	want := []string{"0 .hidden/x.pgm", "1 B/1.ppm", "2 b/10.jpeg", "2 b/2.JPG", "2 b/Z.Png", "2 b/a/z.webp", "2 b/a-x/q.tiff", "3 linked/1.ppm", "4 ä/1.bmp"}
+	want := []string{"0 B/1.ppm", "0 B/2.jfif", "1 b/10.jpeg", "1 b/2.JPG", "1 b/Z.Png", "1 b/a/z.webp", "1 b/a-x/q.tiff", "2 linked/1.ppm", "2 linked/2.jfif", "3 ä/1.bmp"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("files\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if n := f.Counts(); !reflect.DeepEqual(n, []int{1, 1, 5, 1, 1}) {
+	if n := f.Counts(); !reflect.DeepEqual(n, []int{2, 5, 2, 1}) {
 		t.Errorf("counts %v", n)
+	}
+	if got, want := f.LeftOut.String(), "3 hidden or system folders (.hidden, __MACOSX, b/.ipynb_checkpoints), 1 hidden file, 2 files with no picture's ending (1 .heic, 1 .txt), 1 picture beside the class folders"; got != want {
+		t.Errorf("left out: %s", got)
+	}
+}
+
+// What is held out may lack a class; what is learned from may not.
+func TestListHeldOut(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "gothic", "a.jpg"), asJPEG(picture(40, 40, 1)))
+	if err := os.MkdirAll(filepath.Join(dir, "rare"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dataset.List(dir); err == nil || !strings.Contains(err.Error(), `class "rare"`) {
+		t.Error(err)
+	}
+	f, err := dataset.ListHeldOut(dir)
+	if err != nil || len(f.Classes) != 2 || len(f.Notes()) != 1 || !strings.Contains(f.Notes()[0], "no pictures of rare") {
+		t.Fatalf("%v, %v", f, err)
+	}
+	path, _, err := dataset.Pack(f, dataset.PackOptions{Size: 32, CacheDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := dataset.OpenPack(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	if len(set.Classes()) != 2 || set.Len() != 1 {
+		t.Errorf("%q, %d pictures", set.Classes(), set.Len())
+	}
+	put(t, filepath.Join(dir, "rare", "a.heic"), nil)
+	os.Remove(filepath.Join(dir, "gothic", "a.jpg"))
+	if _, err := dataset.ListHeldOut(dir); err == nil || !strings.Contains(err.Error(), "1 .heic") {
+		t.Error(err)
+	}
+	one := t.TempDir()
+	put(t, filepath.Join(one, "gothic", "a.jpg"), nil)
+	if notes := list(t, one).Notes(); len(notes) != 1 || !strings.Contains(notes[0], "has one class (gothic)") {
+		t.Errorf("%q", notes)
 	}
 }
 

@@ -9,15 +9,14 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 )
 
-// Extensions are the file name endings, in any case, that count as pictures.
-var Extensions = []string{".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-
-// List lists an image folder by the rules of torchvision's ImageFolder: every subfolder is a class (hidden
-// ones too), classes stand in code point order, and a class's pictures are all files below its folder with a
-// known extension, symbolic links followed, ordered by folder and then by name. What a file holds is not
-// looked at.
+// List lists an image folder that is learned from: every subfolder is a class, classes stand in code point
+// order, and a class's pictures are all files below its folder with a known ending (IsPicture), symbolic links
+// followed, ordered by folder and then by name, as torchvision's ImageFolder has them. Hidden files and folders
+// and those of systems (Hidden), which it takes for classes and pictures, are left out, and so are other
+// endings; Folder.LeftOut tells of them. What a file holds is not looked at.
 //
 // Errors: the folder is missing or unreadable, has no subfolders, or has classes without pictures (each named).
 func List(dir string) (*Folder, error) {
@@ -25,19 +24,30 @@ func List(dir string) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	var empty []string
-	for class, n := range f.Counts() {
-		if n == 0 {
-			empty = append(empty, fmt.Sprintf("%q", f.Classes[class]))
-		}
-	}
-	if len(empty) > 0 {
+	if empty := f.Empty(); len(empty) > 0 {
 		noun := "class"
 		if len(empty) > 1 {
 			noun = "classes"
 		}
-		return nil, fmt.Errorf("image folder %s: no pictures in %s %s: add pictures (%s) or remove the folder",
-			dir, noun, strings.Join(empty, ", "), strings.Join(Extensions, " "))
+		for i := range empty {
+			empty[i] = fmt.Sprintf("%q", empty[i])
+		}
+		return nil, fmt.Errorf("image folder %s: no pictures in %s %s: add pictures (%s) or remove the folder%s",
+			dir, noun, strings.Join(empty, ", "), strings.Join(Extensions, " "), f.LeftOut.behind("; left out: "))
+	}
+	return f, nil
+}
+
+// ListHeldOut is List for pictures to validate or test on: of a class too small to be divided there may be
+// none, if there are any of another.
+func ListHeldOut(dir string) (*Folder, error) {
+	f, err := Survey(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(f.Files) == 0 {
+		return nil, fmt.Errorf("image folder %s: no pictures in any of its %d class folders: add pictures (%s)%s",
+			dir, len(f.Classes), strings.Join(Extensions, " "), f.LeftOut.behind("; left out: "))
 	}
 	return f, nil
 }
@@ -82,9 +92,13 @@ func Survey(dir string) (*Folder, error) {
 			isDir = err == nil && target.IsDir()
 		}
 		switch {
+		case Hidden(e.Name()):
+			f.LeftOut.hide(e.Name(), isDir)
+		case isDir && !utf8.ValidString(e.Name()):
+			return nil, fmt.Errorf("image folder %s: the class folder %q has a name that is not UTF-8, which no model file can hold: rename it (convmv -f latin1 -t utf8 --notest)", dir, e.Name())
 		case isDir:
 			f.Classes = append(f.Classes, e.Name())
-		case hasImageExtension(e.Name()):
+		case IsPicture(e.Name()):
 			loose++
 		}
 	}
@@ -99,24 +113,15 @@ func Survey(dir string) (*Folder, error) {
 	}
 	slices.Sort(f.Classes)
 	for class, name := range f.Classes {
-		w := walker{root: dir, class: class}
+		w := walker{root: dir, class: class, left: &f.LeftOut}
 		if err := w.walk(name, nil); err != nil {
 			return nil, fmt.Errorf("image folder %s: class %q: %w", dir, name, err)
 		}
 		w.sort()
 		f.Files = append(f.Files, w.files...)
 	}
+	f.LeftOut.Loose = loose
 	return f, nil
-}
-
-func hasImageExtension(name string) bool {
-	lower := strings.ToLower(name)
-	for _, ext := range Extensions {
-		if strings.HasSuffix(lower, ext) {
-			return true
-		}
-	}
-	return false
 }
 
 // walker collects the pictures below one class folder.
@@ -124,6 +129,7 @@ type walker struct {
 	root  string
 	class int
 	files []File
+	left  *LeftOut
 }
 
 // walk descends into rel. above are the folders on the way down: a symbolic link that leads back to one of
@@ -151,12 +157,17 @@ func (w *walker) walk(rel string, above []fs.FileInfo) error {
 			target, err := os.Stat(filepath.Join(w.root, child))
 			isDir = err == nil && target.IsDir()
 		}
-		if isDir {
+		switch {
+		case Hidden(e.Name()):
+			w.left.hide(child, isDir)
+		case isDir:
 			if err := w.walk(child, above); err != nil {
 				return err
 			}
-		} else if hasImageExtension(e.Name()) {
+		case IsPicture(e.Name()):
 			w.files = append(w.files, File{Path: child, Class: w.class})
+		default:
+			w.left.other(e.Name())
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -365,6 +366,7 @@ func plainReason(err error) string {
 // checkClasses refuses a folder of which a class has nothing left.
 func checkClasses(f *Folder, skipped []Skip) error {
 	left := f.Counts()
+	listed := slices.Clone(left)
 	class := make(map[string]int, len(f.Files))
 	for _, file := range f.Files {
 		class[file.Path] = file.Class
@@ -379,7 +381,7 @@ func checkClasses(f *Folder, skipped []Skip) error {
 	}
 	var bad []string
 	for c, n := range left {
-		if n == 0 {
+		if n == 0 && listed[c] > 0 {
 			bad = append(bad, fmt.Sprintf("class %q (for example %s: %s)", f.Classes[c], example[c].Path, example[c].Reason))
 		}
 	}

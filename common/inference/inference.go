@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"atelier/common/dataset"
 	"atelier/common/metadata"
 	"atelier/common/nearest"
 )
@@ -99,7 +100,7 @@ type Thresholds struct {
 // Default settings: the runbook's.
 func Default() Settings {
 	return Settings{Mode: Evaluate, Images: "architectural_style_images/test", Batch: 32,
-		Extensions: []string{".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}, Precision: "fp32", Seed: 42,
+		Extensions: slices.Clone(dataset.Extensions), Precision: "fp32", Seed: 42,
 		Accuracy: true, PerClass: true, Confusion: true, TopK: true, TopKs: []int{1, 3, 5},
 		WrongLimit: 20, WrongSort: ByConfidence, GradCAM: true, GradCAMTop: 5, RunQuality: true, Report: true,
 		Quality: true, Flag: true, Semantics: Runbook,

@@ -158,6 +158,9 @@ func (w *sender) body(entries []entry) any {
 		for _, p := range e.Params {
 			in.Params = append(in.Params, apiPair(p))
 		}
+		if e.Seal && w.incomplete() {
+			continue
+		}
 		for _, t := range e.Tags {
 			if i, ok := at[t.Key]; ok {
 				in.Tags[i].Value = t.Value // the last word counts
@@ -168,6 +171,13 @@ func (w *sender) body(entries []entry) any {
 		}
 	}
 	return in
+}
+
+// incomplete tells whether something of the run was refused or dropped.
+func (w *sender) incomplete() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost > 0
 }
 
 // refused finds the entry at fault in a batch that the server calls wrong.

@@ -80,6 +80,9 @@ func (f *fileRun) write(entries []entry) {
 		for _, p := range e.Params {
 			f.check("parameter "+p.Key, f.param(p))
 		}
+		if e.Seal && (f.lost > 0 || len(f.left) > 0) {
+			continue
+		}
 		for _, t := range e.Tags {
 			err := f.put("tags", t.Key, t.Value)
 			if err == nil && t.Key == TagName {

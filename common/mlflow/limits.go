@@ -1,8 +1,10 @@
 package mlflow
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -61,6 +63,36 @@ func Key(text string) string {
 		return "_"
 	}
 	return cut(k, maxKey)
+}
+
+// Names gives each of some names that are used together (all parameters, or all
+// metrics, of runs that are compared) a name that MLflow takes and no other of
+// them has: where Key makes two alike, or one would be a file and the other a
+// folder of that name, a digest is put behind. It depends on the set alone, not
+// on its order.
+func Names(all []string) map[string]string {
+	all = slices.Compact(slices.Sorted(slices.Values(all)))
+	count := map[string]int{}
+	for _, name := range all {
+		count[Key(name)]++
+	}
+	out := make(map[string]string, len(all))
+	for _, name := range all {
+		key := Key(name)
+		long := false
+		for at, r := range key {
+			long = long || r == '/' && count[key[:at]] > 0
+		}
+		if long {
+			key = strings.ReplaceAll(key, "/", "_")
+		}
+		if long || count[Key(name)] > 1 && key != name {
+			key = fmt.Sprintf("%s-%x", cut(key, maxKey-9), sha256.Sum256([]byte(name)))
+			key = key[:len(key)-56] // 4 bytes of it
+		}
+		out[name] = key
+	}
+	return out
 }
 
 // cut keeps the first n characters.

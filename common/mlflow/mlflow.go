@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -192,8 +193,15 @@ func loginName() string {
 	return "unknown"
 }
 
+// address is a server's without the http:// in front, which would become a folder.
+var address = regexp.MustCompile(`^(//)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(/.*)?$`)
+
 // place tells what kind of store a URI names, and the folder of a file store.
 func place(uri, dir string) (kind, path string, err error) {
+	if address.MatchString(uri) {
+		server := strings.TrimPrefix(uri, "//")
+		return "", "", fmt.Errorf("MLflow: tracking URI %q: did you mean http://%s? (a folder of that name is ./%s)", uri, server, server)
+	}
 	scheme, _, found := strings.Cut(uri, ":")
 	if !found || strings.ContainsAny(scheme, "/.\\") {
 		scheme = ""

@@ -25,6 +25,7 @@ type entry struct {
 
 	Params []pair `json:"p,omitempty"` // sorted by key
 	Tags   []pair `json:"g,omitempty"`
+	Seal   bool   `json:"l,omitempty"` // write the tags only if nothing of the run was lost
 
 	File   string `json:"f,omitempty"` // absolute path of an artifact
 	Folder string `json:"d,omitempty"` // among the artifacts, "" = top
@@ -130,6 +131,12 @@ func (r *Run) Params(values map[string]string) error {
 // Tag sets a tag. A value of more than 5,000 characters is cut and told.
 func (r *Run) Tag(key, value string) error {
 	return r.pairs("tag", map[string]string{key: value}, maxTag, func(p []pair) entry { return entry{Tags: p} })
+}
+
+// Seal is Tag for a tag that says that the run is complete: it is left out when
+// something that was said before could not be written.
+func (r *Run) Seal(key, value string) error {
+	return r.pairs("tag", map[string]string{key: value}, maxTag, func(p []pair) entry { return entry{Tags: p, Seal: true} })
 }
 
 func (r *Run) pairs(what string, values map[string]string, limit int, make func([]pair) entry) error {

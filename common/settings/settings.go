@@ -130,7 +130,7 @@ var fields = []field{
 	{"accumulate", whole(1, 1<<20, func(s *Settings) *int { return &s.Accumulate })},
 	{"ema_decay", number("from 0 to below 1", below1, func(s *Settings) *float64 { return &s.EMADecay })},
 	{"freeze_features", truth(func(s *Settings) *bool { return &s.FreezeFeatures })},
-	{"weights", text(func(s *Settings) *string { return &s.Weights })},
+	{"weights", file(func(s *Settings) *string { return &s.Weights })},
 	{"patience", whole(0, 100_000, func(s *Settings) *int { return &s.Patience })},
 	{"image_size", whole(32, 1024, func(s *Settings) *int { return &s.ImageSize })},
 	{"augment", truth(func(s *Settings) *bool { return &s.Augment })},
@@ -151,9 +151,9 @@ var fields = []field{
 	{"augmentation.jitter.hue", within(0, 0.5, func(s *Settings) *float64 { return &s.JitterHue })},
 	{"augmentation.cutmix.enabled", truth(func(s *Settings) *bool { return &s.CutMix })},
 	{"augmentation.cutmix.alpha", number("above 0 and at most 1000", func(x float64) bool { return x > 0 && x <= 1000 }, func(s *Settings) *float64 { return &s.CutMixAlpha })},
-	{"data.train", text(func(s *Settings) *string { return &s.Train })},
-	{"data.validation", text(func(s *Settings) *string { return &s.Validation })},
-	{"data.test", text(func(s *Settings) *string { return &s.Test })},
+	{"data.train", file(func(s *Settings) *string { return &s.Train })},
+	{"data.validation", file(func(s *Settings) *string { return &s.Validation })},
+	{"data.test", file(func(s *Settings) *string { return &s.Test })},
 	{"seed", seed},
 	{"num_workers", whole(0, 1024, func(s *Settings) *int { return &s.NumWorkers })},
 }
@@ -358,6 +358,18 @@ func text(at func(*Settings) *string) func(*Settings, any) error {
 		}
 		*at(s) = t
 		return nil
+	}
+}
+
+// file is a text that leads somewhere. Who is at home depends on the machine
+// and the user that trains, so ~/ is for the command to read, not for a spec.
+func file(at func(*Settings) *string) func(*Settings, any) error {
+	read := text(at)
+	return func(s *Settings, v any) error {
+		if t, _ := v.(string); t == "~" || strings.HasPrefix(t, "~/") {
+			return errors.New("want a whole path: ~ stands for nobody's home folder here")
+		}
+		return read(s, v)
 	}
 }
 

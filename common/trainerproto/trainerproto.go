@@ -118,6 +118,10 @@ type Event struct {
 	Metrics Metrics `json:"metrics,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"` // wall time of the epoch
 
+	// epoch, the first of a process: what it trains and validates on, one word
+	// that is another where the data is (common/trial). May be left out.
+	Data string `json:"data,omitempty"`
+
 	// checkpoint: written, synced and renamed before the event
 	Path   string `json:"path,omitempty"`
 	Size   int64  `json:"size,omitempty"`

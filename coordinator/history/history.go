@@ -21,7 +21,7 @@ import (
 
 // Spec reads a sweep's spec again.
 func Spec(sw *state.Sweep) (*sweep.Spec, error) {
-	spec, err := sweep.Parse("spec", []byte(sw.SpecYAML))
+	spec, err := sweep.Stored("spec", []byte(sw.SpecYAML))
 	if err != nil {
 		return nil, fmt.Errorf("read the spec again: %w", err)
 	}

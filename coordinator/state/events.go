@@ -7,6 +7,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 )
 
 const (
@@ -109,6 +110,9 @@ func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *atelierv1.EventResult
 }
 
 func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *atelierv1.EventResult) {
+	if p.GetData() != "" && len(p.GetData()) <= maxName {
+		s, t = m.learnData(s, t, p.GetData())
+	}
 	switch {
 	case p.GetEpoch() < 1:
 		a.Outcome, a.Message = refused, "epochs count from 1"
@@ -169,6 +173,24 @@ func (m *Machine) known(class atelierv1.ExitClass) bool {
 		return m.rules >= 1
 	}
 	return class > atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED && class <= atelierv1.ExitClass_EXIT_CLASS_LOST
+}
+
+// learnData keeps what the present run trains and validates on, the first word
+// of it, and of the first run of a sweep for the sweep.
+func (m *Machine) learnData(s *Sweep, t *Trial, data string) (*Sweep, *Trial) {
+	if run := t.run(t.Lease.Token); run == nil || run.Data != "" {
+		return s, t
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	data = m.intern(data)
+	t.Runs = slices.Clone(t.Runs) // Views keep the old ones
+	t.run(t.Lease.Token).Data = data
+	if s.Data == "" {
+		s.Data = data
+	}
+	s.ModifiedIndex = m.live.index
+	return s, t
 }
 
 // layoutOf finds or makes the layout that holds what the trial has and what the
@@ -353,15 +375,10 @@ func (m *Machine) checkpointLost(s *Sweep, t *Trial, token uint64, gone *atelier
 	a.Outcome = recorded
 }
 
-// bestCheckpoint returns the place of the best by objective in rows, newest
-// first: of equals the oldest, as with a trial's value, and the newest when none
-// has a metric.
+// bestCheckpoint is the place of the best of a trial's checkpoints, of which
+// there is one.
 func bestCheckpoint(o Objective, rows []Checkpoint) int {
-	best := 0
-	for i, c := range rows {
-		if c.HasMetric && (!rows[best].HasMetric || !o.Better(rows[best].Metric, c.Metric)) {
-			best = i
-		}
-	}
-	return best
+	return trial.Best(rows, o.Maximize, func(c *Checkpoint) trial.Mark {
+		return trial.Mark{HasMetric: c.HasMetric, Metric: c.Metric, Token: c.Token, Epoch: c.Epoch}
+	})
 }

@@ -96,7 +96,8 @@ type Sweep struct {
 	Epochs                 int64 // reported by all trials together
 	SpentMS, RunningSince  int64 // it ran SpentMS before RunningSince, which is 0 while it does not run
 	Ending                 string
-	Priority               int32 // a higher one gets free slots first
+	Data                   string // of the first run that told what it trains and validates on
+	Priority               int32  // a higher one gets free slots first
 
 	CheckpointBytes int64 // of all checkpoints kept; 0 = no limit
 	StoredBytes     int64 // of those kept now
@@ -264,7 +265,8 @@ func (t *Trial) Known(seen int64) (Finding, bool) {
 // Run is one attempt at a trial.
 type Run struct {
 	Number       int32
-	ResumedEpoch int32 // epoch of the newest checkpoint when it was granted; 0 = from scratch
+	Data         string // what it trains and validates on (common/trial); "" = not told
+	ResumedEpoch int32  // epoch of the newest checkpoint when it was granted; 0 = from scratch
 	Token        uint64
 	Worker, Slot string
 	StartedMS    int64

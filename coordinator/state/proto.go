@@ -1,9 +1,11 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // Proto returns the objective as the API speaks of it.
@@ -78,6 +80,8 @@ func (t *Trial) Proto(s *Sweep) *atelierv1.Trial {
 	}
 	for i := range t.Runs {
 		p.Runs = append(p.Runs, t.Runs[i].Proto())
+		p.Data = cmp.Or(t.Runs[i].Data, p.Data)
+		p.OtherData = p.OtherData || !trial.SameData(s.Data, t.Runs[i].Data)
 	}
 	for i := range t.Checkpoints {
 		p.Checkpoints = append(p.Checkpoints, t.Checkpoints[i].Proto(s.ID, t.Number))
@@ -100,7 +104,7 @@ func (f *Finding) Proto() *atelierv1.Finding {
 
 // Proto returns the run as the API speaks of it.
 func (r *Run) Proto() *atelierv1.Run {
-	return &atelierv1.Run{Number: r.Number, Token: r.Token, Worker: r.Worker, Slot: r.Slot, StartedMs: r.StartedMS, EndedMs: r.EndedMS, Exit: r.Exit, Message: r.Message, ResumedEpoch: r.ResumedEpoch}
+	return &atelierv1.Run{Number: r.Number, Token: r.Token, Worker: r.Worker, Slot: r.Slot, StartedMs: r.StartedMS, EndedMs: r.EndedMS, Exit: r.Exit, Message: r.Message, ResumedEpoch: r.ResumedEpoch, Data: r.Data}
 }
 
 // Proto returns the checkpoint as the API speaks of it.

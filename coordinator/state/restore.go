@@ -237,7 +237,7 @@ func (m *Machine) loadSweep(r *logv1.SweepRecord) (*Sweep, error) {
 	s.Status, s.Failure, s.Exhausted = r.GetStatus(), r.GetFailure(), r.GetExhausted()
 	s.CreatedMS, s.EndedMS, s.ModifiedIndex = r.GetCreatedMs(), r.GetEndedMs(), r.GetModifiedIndex()
 	s.metrics = slices.Clone(r.GetMetrics())
-	s.Findings, s.EnqueuedTaken, s.Ending = r.GetFindings(), r.GetEnqueuedTaken(), r.GetEnding()
+	s.Findings, s.EnqueuedTaken, s.Ending, s.Data = r.GetFindings(), r.GetEnqueuedTaken(), r.GetEnding(), m.intern(r.GetData())
 	s.SpentMS, s.RunningSince = r.GetSpentMs(), r.GetRunningSinceMs()
 	if s.Status == sweepRunning && s.RunningSince == 0 {
 		s.RunningSince = max(s.CreatedMS, 1) // from before its time was kept
@@ -314,7 +314,7 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 			return fmt.Errorf("run %d: its token does not grow", i+1)
 		}
 		t.Runs = append(t.Runs, Run{Number: run.GetNumber(), ResumedEpoch: run.GetResumedEpoch(), Token: run.GetToken(), Worker: m.intern(run.GetWorker()), Slot: m.intern(run.GetSlot()),
-			StartedMS: run.GetStartedMs(), EndedMS: run.GetEndedMs(), Exit: run.GetExit(), Message: m.intern(run.GetMessage())})
+			StartedMS: run.GetStartedMs(), EndedMS: run.GetEndedMs(), Exit: run.GetExit(), Message: m.intern(run.GetMessage()), Data: m.intern(run.GetData())})
 	}
 	for _, c := range r.GetCheckpoints() {
 		t.Checkpoints = append(t.Checkpoints, Checkpoint{Epoch: c.GetEpoch(), HasMetric: c.GetHasMetric(), Metric: c.GetMetric(), Size: c.GetSize(), SHA256: c.GetSha256(),

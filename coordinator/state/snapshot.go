@@ -112,7 +112,7 @@ func (s *Sweep) record() *logv1.SweepRecord {
 	return &logv1.SweepRecord{Spec: s.spec(), Status: s.Status, Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Trials: s.Len(), Metrics: s.metrics, ModifiedIndex: s.ModifiedIndex,
 		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending,
-		CreateRequest: s.CreateRequest, CreatedIndex: s.CreatedIndex, Requests: s.requests.ids, RequestResults: s.requests.results}
+		CreateRequest: s.CreateRequest, CreatedIndex: s.CreatedIndex, Requests: s.requests.ids, RequestResults: s.requests.results, Data: s.Data}
 }
 
 // record fills r, whose slices it uses again.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,12 +24,13 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"atelier/common/inference"
+	"atelier/common/local"
 )
 
-// served starts `atelier serve` and returns its address.
-func served(t *testing.T, trainer, model string) string {
+// served starts `atelier serve` and returns its address; global are flags before the verb.
+func served(t *testing.T, trainer, model string, global ...string) string {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--trainer-bin", trainer, "--checkpoint", model, "--threads", "1")
+	cmd := exec.Command(filepath.Join(bin, "atelier"), append(slices.Clone(global), "serve", "--listen", "127.0.0.1:0", "--trainer-bin", trainer, "--checkpoint", model, "--threads", "1")...)
 	errs, err := cmd.StderrPipe()
 	must(t, err)
 	must(t, cmd.Start())
@@ -75,6 +77,38 @@ func ask(addr, query, name string, picture []byte) (int, []byte, error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return resp.StatusCode, b, err
+}
+
+// With a cluster's address the page lists the best of its leaderboards; without
+// an answer from there it says so and still serves the files.
+func TestWebAppOfACluster(t *testing.T) {
+	trainer := torch(t)[1]
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 1})
+	id := submit(t, ctx, cluster.Client(), "search_method: random\nseed: 1\nobjective: {metric: val_loss, direction: minimize}\nbudget: {trials: 1}\ntrainer: sim\n"+
+		"space: {lr: {type: float, low: 0.001, high: 0.1}}\ntraining: {epochs: 2}\n")
+	await(t, ctx, cluster.Client(), id, "the sweep has ended", ended)
+	list := func(addr string) (names []string, problems []string) {
+		resp, err := http.Get("http://" + addr + "/api/checkpoints")
+		must(t, err)
+		defer resp.Body.Close()
+		var answer struct {
+			Checkpoints []struct{ ID string }
+			Problems    []string
+		}
+		must(t, json.NewDecoder(resp.Body).Decode(&answer))
+		for _, c := range answer.Checkpoints {
+			names = append(names, c.ID)
+		}
+		return names, answer.Problems
+	}
+	if names, problems := list(served(t, trainer, t.TempDir(), "--addr", strings.Join(cluster.APIAddrs(), ","))); !slices.Contains(names, id+"/1") || problems != nil {
+		t.Errorf("checkpoints %q, problems %q", names, problems)
+	}
+	if names, problems := list(served(t, trainer, t.TempDir(), "--addr", "127.0.0.1:1", "--retry-for", "10ms")); names != nil || len(problems) != 1 {
+		t.Errorf("no cluster there: checkpoints %q, problems %q", names, problems)
+	}
 }
 
 // The web app in a real browser: a picture dropped, its result, the slider, the

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"atelier/common/config"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -11,8 +14,8 @@ import (
 // global flags, verbs, the verb's flags, arguments. The library stops reading
 // flags at the first argument and then ignores the rest silently; here a flag
 // counts wherever it stands before a "--". Unknown verbs and flags are refused
-// with the nearest known one.
-func arrange(app *ucli.App, args []string) ([]string, error) {
+// with the nearest known one. Values are looked at here too, see typed.
+func arrange(app *ucli.App, args []string, home string) ([]string, error) {
 	var global, path, own, rest []string
 	level := app.Commands // commands of this level; nil once a verb is reached
 	var leaf *ucli.Command
@@ -54,6 +57,11 @@ func arrange(app *ucli.App, args []string) ([]string, error) {
 			}
 			word := "--" + f.Names()[0]
 			if joined {
+				var err error
+				if value, err = typed(f, value, home); err != nil {
+					said, _, _ := strings.Cut(a, "=")
+					return nil, usage("%s: %s: %s", where(), said, err)
+				}
 				word += "=" + value
 			}
 			*to = append(*to, word)
@@ -89,6 +97,39 @@ func arrange(app *ucli.App, args []string) ([]string, error) {
 		out = append(append(out, "--"), rest...)
 	}
 	return out, nil
+}
+
+// typed is a flag's value as the library may read it. It takes 010 for eight
+// and 0x10 for sixteen, and hands ~/x on as a folder that is called ~ (a shell
+// leaves --out=~/x alone): numbers are decimal and span the whole text, ~/ is
+// the home folder wherever the help speaks of a file or a folder.
+func typed(f ucli.Flag, value, home string) (string, error) {
+	switch f.(type) {
+	case *ucli.IntFlag, *ucli.Int64Flag, *ucli.UintFlag, *ucli.Uint64Flag:
+		if v, ok, err := config.Number(value); err != nil {
+			return "", err
+		} else if _, float := v.(float64); !ok || float {
+			return "", fmt.Errorf("%q is no whole number", value)
+		}
+	case *ucli.Float64Flag:
+		if _, ok, err := config.Number(value); err != nil {
+			return "", err
+		} else if !ok {
+			return "", fmt.Errorf("%q is no number", value)
+		}
+	default:
+		if d, ok := f.(ucli.DocGenerationFlag); ok && isPath(d.GetUsage()) {
+			return config.Expand(value, home)
+		}
+	}
+	return value, nil
+}
+
+// isPath tells by a flag's usage whether its value is a path: `FILE` or so.
+func isPath(usage string) bool {
+	_, rest, _ := strings.Cut(usage, "`")
+	what, _, ok := strings.Cut(rest, "`")
+	return ok && slices.Contains([]string{"FILE", "DIR", "FOLDER", "PATH"}, what)
 }
 
 // flagNamed finds a flag; words may be joined by _ as well as by -.

@@ -17,6 +17,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -110,7 +111,7 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		}
 		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, trial, ck.GetEpoch(), ext))
 	}
-	if err := pull(c.Context, ck, c.String("shared"), to); err != nil {
+	if err := pull(c.Context, ck, e.folder(c, "shared"), to); err != nil {
 		return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", trial, ck.GetEpoch(), err)
 	}
 	if !c.Bool("quiet") {
@@ -127,26 +128,19 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 // choose picks the checkpoint of an epoch, the newest, or the best; nil if
 // there is none.
 func choose(all []*atelierv1.Checkpoint, epoch int, newest, maximize bool) *atelierv1.Checkpoint {
-	var best *atelierv1.Checkpoint
+	if epoch == 0 && !newest {
+		return trial.BestOf(all, maximize)
+	}
+	var found *atelierv1.Checkpoint
 	for _, c := range all {
-		switch {
-		case epoch > 0:
-			if int(c.GetEpoch()) == epoch {
-				return c
-			}
-		case best == nil:
-			best = c
-		case newest || c.GetHasMetric() == best.GetHasMetric() && c.GetMetric() == best.GetMetric() || !c.GetHasMetric() && !best.GetHasMetric():
-			if c.GetEpoch() > best.GetEpoch() {
-				best = c
-			}
-		case c.GetHasMetric() && !best.GetHasMetric():
-			best = c
-		case c.GetHasMetric() && (c.GetMetric() > best.GetMetric()) == maximize:
-			best = c
+		if epoch > 0 && int(c.GetEpoch()) != epoch {
+			continue
+		}
+		if found == nil || c.GetEpoch() > found.GetEpoch() || c.GetEpoch() == found.GetEpoch() && c.GetToken() > found.GetToken() {
+			found = c
 		}
 	}
-	return best
+	return found
 }
 
 // pull writes a checkpoint to a file: whole and verified, or not at all.

@@ -20,7 +20,9 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	"atelier/common/stdio"
+	"atelier/common/terminal"
 	"atelier/common/version"
 	"atelier/tuner/hint"
 
@@ -81,7 +83,7 @@ func notFound(format string, a ...any) error {
 // the exit code.
 func (e *Env) Run(ctx context.Context, args []string) int {
 	app := e.app()
-	argv, err := arrange(app, args)
+	argv, err := arrange(app, args, e.home())
 	var cut *timeLimit
 	if err == nil {
 		ctx, cut = withLimit(ctx)
@@ -188,6 +190,7 @@ func (e *Env) app() *ucli.App {
 			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.completionCommand(),
 		},
 	}
+	verbatim(app.Commands)
 	app.CustomAppHelpTemplate = ucli.AppHelpTemplate + `
 EXAMPLES:
    atelier data synth run/facades
@@ -196,6 +199,19 @@ EXAMPLES:
    atelier sweep submit deploy/conf/facades.yaml --follow
 `
 	return app
+}
+
+// verbatim keeps the library from trimming the blanks of a flag's value: a
+// file's name may begin with one.
+func verbatim(commands []*ucli.Command) {
+	for _, c := range commands {
+		for _, f := range c.Flags {
+			if list, ok := f.(*ucli.StringSliceFlag); ok {
+				list.KeepSpace = true
+			}
+		}
+		verbatim(c.Subcommands)
+	}
 }
 
 func globalFlags() []ucli.Flag {
@@ -312,8 +328,21 @@ func (e *Env) clientFor(c *ucli.Context, retry time.Duration) (*client.Client, e
 	return client.New(addrs, client.WithRetryFor(max(retry, time.Millisecond))), nil
 }
 
+// warn says warnings, one a line.
+func (e *Env) warn(notes []string) {
+	for _, n := range notes {
+		e.say("warning: %s", n)
+	}
+}
+
+// home is the person's home folder; "" where nobody says it.
+func (e *Env) home() string { return e.environ("HOME") }
+
 // path makes a path of the command line absolute.
 func (e *Env) path(p string) string {
+	if in, err := config.Expand(p, e.home()); err == nil {
+		p = in
+	}
 	if filepath.IsAbs(p) {
 		return filepath.Clean(p)
 	}
@@ -328,7 +357,23 @@ func (e *Env) goOn() {
 	}
 }
 
-func (e *Env) say(format string, a ...any) { fmt.Fprintf(e.Err, format+"\n", a...) }
+// folder is a flag's path that may come from the environment, where no shell
+// has read ~/; unlike path it leaves a relative one as it is.
+func (e *Env) folder(c *ucli.Context, flag string) string {
+	p, err := config.Expand(c.String(flag), e.home())
+	if err != nil {
+		return c.String(flag)
+	}
+	return p
+}
+
+// say writes a message. Whoever wrote the names in it, the terminal shows them.
+func (e *Env) say(format string, a ...any) {
+	io.WriteString(e.Err, terminal.Text(fmt.Sprintf(format, a...))+"\n")
+}
+
+// redraw writes a line over the one the cursor stands in.
+func (e *Env) redraw(text string) { io.WriteString(e.Err, "\r\x1b[K"+terminal.Line(text)) }
 
 // requestID names one wish of the person, however often it has to be sent.
 func requestID() string {

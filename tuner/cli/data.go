@@ -48,9 +48,9 @@ func (e *Env) pictures() func(done, total int) {
 			return
 		}
 		last = e.Now()
-		fmt.Fprintf(e.Err, "\r\x1b[K%d/%d pictures", done, total)
+		e.redraw(fmt.Sprintf("%d/%d pictures", done, total))
 		if done == total {
-			fmt.Fprint(e.Err, "\r\x1b[K")
+			e.redraw("")
 		}
 	}
 }
@@ -79,10 +79,11 @@ func (e *Env) synth(c *ucli.Context) error {
 }
 
 func (e *Env) pack(c *ucli.Context) error {
-	folder, err := dataset.List(e.path(c.Args().First()))
+	folder, err := dataset.ListHeldOut(e.path(c.Args().First()))
 	if err != nil {
 		return err
 	}
+	e.warn(folder.Notes())
 	cache := c.String("cache")
 	if cache != "" {
 		cache = e.path(cache)

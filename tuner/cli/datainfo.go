@@ -140,6 +140,7 @@ func (e *Env) sayInfo(n *info.Info) {
 	if n.Digest != "" {
 		e.say("SHA-256 %s", n.Digest)
 	}
+	e.warn(n.Notes)
 	for _, p := range n.Parts {
 		e.say("%s: %d pictures, %.1f %%", p.Part, p.Images, 100*p.Share)
 	}

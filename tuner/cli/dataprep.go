@@ -1,12 +1,18 @@
 package cli
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
+	"atelier/common/client"
+	"atelier/common/terminal"
 	"atelier/tuner/data/cleanup"
 	"atelier/tuner/data/split"
 
@@ -14,20 +20,27 @@ import (
 )
 
 func (e *Env) dataCleanup() *ucli.Command {
-	return verb(&ucli.Command{Name: "cleanup", Usage: "move broken, small and duplicate pictures into a quarantine", ArgsUsage: "FOLDER",
-		Description: "FOLDER has one subfolder of pictures for each class. Files that are no pictures, broken ones, small ones,\n" +
-			"byte copies and the same picture encoded anew or at another size go to a quarantine beside it, each\n" +
-			"with its reason in quarantine.jsonl; the largest of a set stays. Mirrored and cropped pictures are\n" +
-			"told, and go too with --near. The same picture under two classes is told and never moved. Nothing\n" +
-			"is deleted. The report goes to standard output.",
+	return verb(&ucli.Command{Name: "cleanup", Usage: "move broken, small and duplicate pictures into a quarantine", ArgsUsage: "FOLDER [PICTURE...]",
+		Description: "FOLDER has one subfolder of pictures for each class. Files that are called pictures and are none, broken\n" +
+			"ones, small ones, byte copies and the same picture encoded anew or at another size go to a quarantine\n" +
+			"beside it, each with its reason in quarantine.jsonl; the largest of a set stays. Mirrored and cropped\n" +
+			"pictures are reported, and go too with --near. The same picture under two classes is reported and never\n" +
+			"moved. Files with other endings and hidden ones stay. Nothing is deleted, and --undo brings back what was\n" +
+			"moved: all of it, or the PICTUREs and folders named as the report names them. A folder that holds\n" +
+			"something else (a cluster's data, models, a repository), no picture, or many other files is refused.\n" +
+			"The report goes to standard output.",
 		Flags: []ucli.Flag{
 			&ucli.BoolFlag{Name: "dry-run", Usage: "report and move nothing"},
 			&ucli.StringFlag{Name: "quarantine", Usage: "`FOLDER` for what goes (default: FOLDER_quarantine)"},
 			&ucli.IntFlag{Name: "min-side", Value: 32, Usage: "a shorter side below `PIXELS` is too small"},
 			&ucli.BoolFlag{Name: "near", Usage: "mirrored and cropped pictures go too"},
+			&ucli.BoolFlag{Name: "other-files", Usage: "files without a picture's ending are looked at too, and go unless they are pictures"},
+			&ucli.BoolFlag{Name: "force", Usage: "it is an image folder although more than a third of its files are no pictures"},
+			&ucli.BoolFlag{Name: "undo", Usage: "move back what was moved to the quarantine"},
 			outputFlag(),
-		}, Action: e.cleanup}, 1, 1,
-		"atelier data cleanup images --dry-run", "atelier data cleanup images", "atelier data cleanup images --near -o json")
+		}, Action: e.cleanup}, 1, -1,
+		"atelier data cleanup images --dry-run", "atelier data cleanup images", "atelier data cleanup images --near -o json",
+		"atelier data cleanup images --undo", "atelier data cleanup images --undo gothic/012.jpg tudor")
 }
 
 func (e *Env) dataSplit() *ucli.Command {
@@ -52,7 +65,23 @@ func (e *Env) cleanup(c *ucli.Context) error {
 		return usage("data cleanup: --min-side %d: want at least 1", c.Int("min-side"))
 	}
 	dir := e.path(c.Args().First())
-	r, err := cleanup.Look(c.Context, dir, cleanup.Options{MinSide: c.Int("min-side"), Near: c.Bool("near"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures()})
+	quarantine := dir + "_quarantine"
+	if q := c.String("quarantine"); q != "" {
+		quarantine = e.path(q)
+	}
+	if c.Command.Name == "cleanup" {
+		if c.Bool("undo") {
+			return e.undoCleanup(c, dir, quarantine)
+		}
+		if c.NArg() > 1 {
+			return usage("data cleanup: %q: single pictures are named with --undo only", c.Args().Get(1))
+		}
+	}
+	r, err := cleanup.Look(c.Context, dir, cleanup.Options{MinSide: c.Int("min-side"), Near: c.Bool("near"), Others: c.Bool("other-files"), Force: c.Bool("force"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures()})
+	var refused *cleanup.RefusedError
+	if errors.As(err, &refused) {
+		return usage("data cleanup: %s", refused)
+	}
 	if err != nil {
 		return err
 	}
@@ -75,18 +104,63 @@ func (e *Env) cleanup(c *ucli.Context) error {
 		return err
 	}
 	e.say("%d files, %d pictures; %d to go, %d similar, %d under two classes", r.Files, r.Pictures, len(r.Go), len(r.Similar), len(r.Conflicts))
+	for _, text := range r.LeftOut {
+		e.say("left alone: %s", text)
+	}
 	if c.Bool("dry-run") || len(r.Go) == 0 {
 		return nil
 	}
-	quarantine := dir + "_quarantine"
-	if q := c.String("quarantine"); q != "" {
-		quarantine = e.path(q)
-	}
+	e.say("moving %s to %s: %s", counted(len(r.Go), "file"), e.relative(quarantine), reasons(r.Go))
 	moved, err := r.Move(c.Context, quarantine, e.Now())
 	if err != nil {
 		return fmt.Errorf("data cleanup: %d of %d moved: %w", moved, len(r.Go), err)
 	}
-	e.say("%d files moved to %s; %s there says why", moved, e.relative(quarantine), cleanup.Manifest)
+	e.say("%s moved; %s there says why; back with: atelier data cleanup %s --undo", counted(moved, "file"), cleanup.Manifest, e.relative(dir))
+	return nil
+}
+
+// reasons counts findings by reason, the most frequent first.
+func reasons(all []cleanup.Finding) string {
+	n := map[string]int{}
+	for _, f := range all {
+		n[f.Reason]++
+	}
+	order := slices.SortedFunc(maps.Keys(n), func(a, b string) int { return cmp.Or(cmp.Compare(n[b], n[a]), strings.Compare(a, b)) })
+	for i, r := range order {
+		order[i] = fmt.Sprintf("%d %s", n[r], r)
+	}
+	return strings.Join(order, ", ")
+}
+
+// undoCleanup moves pictures back from a quarantine.
+func (e *Env) undoCleanup(c *ucli.Context, dir, quarantine string) error {
+	for _, f := range []string{"dry-run", "near", "other-files", "force"} {
+		if c.IsSet(f) {
+			return usage("data cleanup: --undo looks at nothing; it does not take --%s", f)
+		}
+	}
+	u, err := cleanup.Undo(c.Context, dir, quarantine, c.Args().Tail(), e.Now())
+	if u != nil {
+		for _, name := range u.Back {
+			fmt.Fprintln(e.Out, terminal.Line(name))
+		}
+		for _, name := range u.Taken {
+			e.say("%s stays in the quarantine: there is another file of that name", name)
+		}
+		for _, name := range u.Unknown {
+			e.say("%s is not in the quarantine's record", name)
+		}
+		e.say("%s moved back from %s", counted(len(u.Back), "file"), e.relative(quarantine))
+	}
+	if err != nil {
+		return fmt.Errorf("data cleanup: %w", err)
+	}
+	if len(u.Unknown) > 0 {
+		return &exitError{code: client.ExitNotFound}
+	}
+	if len(u.Taken) > 0 {
+		return &exitError{code: client.ExitError}
+	}
 	return nil
 }
 
@@ -101,15 +175,15 @@ func (e *Env) split(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
 	}
-	o := split.Options{Seed: c.Uint64("seed"), Link: c.Bool("link"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures()}
+	o := split.Options{Seed: c.Uint64("seed"), Link: c.Bool("link"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures(), Say: e.warn}
 	shares := strings.Split(c.String("ratios"), ",")
 	if len(shares) != len(o.Ratios) {
 		return usage("data split: --ratios %s: want three shares, such as 0.7,0.15,0.15", c.String("ratios"))
 	}
 	for i, s := range shares {
-		v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+		v, err := metric(strings.TrimSpace(s))
 		if err != nil {
-			return usage("data split: --ratios %s: %q is no number", c.String("ratios"), s)
+			return usage("data split: --ratios %s: %s", c.String("ratios"), err)
 		}
 		o.Ratios[i] = v
 	}
@@ -133,6 +207,17 @@ func (e *Env) split(c *ucli.Context) error {
 		return t
 	}); err != nil {
 		return err
+	}
+	for i, x := range records {
+		var none []string
+		for p, part := range split.Parts {
+			if o.Ratios[p] > 0 && r.Counts[part][i] == 0 {
+				none = append(none, part)
+			}
+		}
+		if len(none) > 0 {
+			e.say("warning: %s has too few pictures for %s: training takes it, and nothing there tells how well it is recognised", x.Class, strings.Join(none, " and "))
+		}
 	}
 	for _, s := range r.Skipped {
 		e.say("left out, no picture: %s", s)

@@ -8,7 +8,7 @@ import (
 )
 
 // Arrange orders a command line for the tree of verbs.
-func Arrange(args []string) ([]string, error) { return arrange((&Env{}).app(), args) }
+func Arrange(args []string) ([]string, error) { return arrange((&Env{}).app(), args, "/home/ada") }
 
 // Verbs calls f for each verb with its whole name and the path to it.
 func Verbs(f func(path []string, c *ucli.Command)) { walk((&Env{}).app().Commands, nil, f) }
@@ -27,7 +27,7 @@ func walk(level []*ucli.Command, path []string, f func(path []string, c *ucli.Co
 func Parse(args []string) error {
 	e := &Env{Out: io.Discard, Err: io.Discard}
 	app := e.app()
-	argv, err := arrange(app, args)
+	argv, err := arrange(app, args, "/home/ada")
 	if err != nil {
 		return err
 	}

@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	atelierv1 "atelier/common/proto/atelier/v1"
 
 	"connectrpc.com/connect"
@@ -199,10 +202,28 @@ func (e *Env) tell(c *ucli.Context) error {
 	})
 }
 
+// metric reads a number of a trial's, which may be none: a training that
+// diverged says NaN.
+func metric(text string) (float64, error) {
+	v, ok, err := config.Number(text)
+	switch x := v.(type) {
+	case int64:
+		return float64(x), nil
+	case uint64:
+		return float64(x), nil
+	case float64:
+		return x, nil
+	}
+	if f, e := strconv.ParseFloat(text, 64); err == nil && !ok && e == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
+		return f, nil
+	}
+	return 0, cmp.Or(err, fmt.Errorf("%q is no number", text))
+}
+
 // metricsOf reads --value, first and without a name, and --metric.
 func metricsOf(c *ucli.Context) (out []*atelierv1.Metric, err error) {
 	if c.IsSet("value") {
-		v, err := strconv.ParseFloat(c.String("value"), 64)
+		v, err := metric(c.String("value"))
 		if err != nil {
 			return nil, usage("trial tell: --value %q is no number", c.String("value"))
 		}
@@ -210,7 +231,7 @@ func metricsOf(c *ucli.Context) (out []*atelierv1.Metric, err error) {
 	}
 	for _, text := range c.StringSlice("metric") {
 		name, number, ok := strings.Cut(text, "=")
-		v, err := strconv.ParseFloat(number, 64)
+		v, err := metric(number)
 		if !ok || name == "" || err != nil {
 			return nil, usage("trial tell: --metric %q: want NAME=NUMBER", text)
 		}

@@ -188,7 +188,7 @@ func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) 
 			return nil, usage("infer: %s is a checkpoint of a cluster: address it with --addr, or fetch it first: atelier checkpoint pull %s", name, strings.ReplaceAll(name, "/", " "))
 		}
 		var err error
-		if o.Trainer, err = train.FindTrainer(c.String("trainer-bin")); err != nil {
+		if o.Trainer, err = train.FindTrainer(e.folder(c, "trainer-bin")); err != nil {
 			return nil, err
 		}
 		return func(ctx context.Context) (*inference.Outcome, error) { return infer.Local(ctx, conf, o) }, nil
@@ -198,7 +198,7 @@ func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) 
 		return nil, err
 	}
 	cl := infer.Cluster{API: api, Pull: func(ctx context.Context, k *atelierv1.Checkpoint, to string) error {
-		return pull(ctx, k, c.String("shared"), to)
+		return pull(ctx, k, e.folder(c, "shared"), to)
 	}}
 	if stored != nil {
 		if cl.Model, err = findStored(c.Context, api, stored[1], stored[2], stored[3]); err != nil {
@@ -310,6 +310,7 @@ func counted(n int, what string) string {
 // inferConfig lays the layers of the configuration over one another.
 func (e *Env) inferConfig(c *ucli.Context) (*config.Config, error) {
 	conf := infer.New()
+	conf.Home = e.home()
 	name := c.String("config")
 	path := name
 	if path == "" {
@@ -403,7 +404,7 @@ func (b *inferBar) show(what string, done, total int64) {
 	if w := b.e.Width() - 1; len(text) > w {
 		text = text[:max(w, 0)]
 	}
-	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
+	b.e.redraw(text)
 	b.drawn = true
 }
 
@@ -416,7 +417,7 @@ func (b *inferBar) say(text string) {
 
 func (b *inferBar) clear() {
 	if b.drawn {
-		fmt.Fprint(b.e.Err, "\r\x1b[K")
+		b.e.redraw("")
 		b.drawn = false
 	}
 }

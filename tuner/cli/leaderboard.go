@@ -55,6 +55,9 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 		records = append(records, rowOf(row))
 	}
 	e.say("%s %s, from %s at index %d", o.Direction, o.Metric, r.Msg.GetSource(), r.Msg.GetIndex())
+	if err := e.sayOtherData(c.Context, api, c.Args().First()); err != nil {
+		return err
+	}
 	return e.print(c, records, func() table {
 		t := table{head: []string{"RANK", "TRIAL", "STATE", strings.ToUpper(dash(o.Metric))}}
 		for _, other := range others {

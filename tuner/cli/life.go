@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/sweep"
 
@@ -129,8 +130,8 @@ func (e *Env) enqueue(c *ucli.Context) error {
 }
 
 func (e *Env) priority(c *ucli.Context) error {
-	n, err := strconv.ParseInt(c.Args().Get(1), 10, 32)
-	if err != nil {
+	n, err := config.Whole(c.Args().Get(1))
+	if err != nil || n != int64(int32(n)) {
 		return usage("sweep priority: %q: want a whole number", c.Args().Get(1))
 	}
 	api, err := e.client(c)

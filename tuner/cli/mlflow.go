@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/track"
@@ -60,6 +61,9 @@ func (e *Env) openTracking(c *ucli.Context) (mlflow.Store, error) {
 	if err != nil {
 		return nil, usage("%s", err)
 	}
+	if d.URI, err = config.Expand(d.URI, e.home()); err != nil {
+		return nil, usage("MLflow: %s", err)
+	}
 	return mlflow.Open(d.URI, mlflow.Options{Dir: e.Dir, Source: c.Command.HelpName, Notify: e.note})
 }
 
@@ -76,7 +80,7 @@ func (e *Env) environ(name string) string {
 // note says something while a bar may stand on the terminal's line.
 func (e *Env) note(text string) {
 	if e.Live {
-		text = "\r\x1b[K" + text
+		e.redraw("")
 	}
 	e.say("%s", text)
 }

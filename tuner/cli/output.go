@@ -12,6 +12,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"atelier/common/terminal"
+
 	ucli "github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
 )
@@ -102,11 +104,40 @@ func encodeJSON(v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	return escaped(b.Bytes()), nil
+}
+
+// escaped writes out what encoding/json leaves as it is and a terminal may obey:
+// DEL, the controls of U+0080 to U+009F, changes of direction. They stand in
+// strings only, where JSON has \u for them.
+func escaped(doc []byte) []byte {
+	acts := func(r rune) bool { return r >= 0x7f && r <= 0x9f || terminal.Turns(r) }
+	if bytes.IndexFunc(doc, acts) < 0 {
+		return doc
+	}
+	var b bytes.Buffer
+	for _, r := range string(doc) {
+		if acts(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.Bytes()
 }
 
 // writeTable sets columns two spaces apart; columns of numbers are set right.
 func writeTable(w io.Writer, t table) {
+	t = table{slices.Clone(t.head), slices.Clone(t.rows)}
+	for i := range t.head {
+		t.head[i] = terminal.Line(t.head[i])
+	}
+	for i := range t.rows {
+		t.rows[i] = slices.Clone(t.rows[i])
+		for j := range t.rows[i] {
+			t.rows[i][j] = terminal.Line(t.rows[i][j])
+		}
+	}
 	width := make([]int, len(t.head))
 	right := make([]bool, len(t.head))
 	for i, h := range t.head {
@@ -236,14 +267,18 @@ func writeCSV(w io.Writer, doc []byte) error {
 		return slices.ContainsFunc(columns, func(o string) bool { return strings.HasPrefix(o, k+".") })
 	})
 	cw := csv.NewWriter(w)
-	if err := cw.Write(columns); err != nil {
+	head := slices.Clone(columns)
+	for i := range head {
+		head[i] = terminal.Line(head[i])
+	}
+	if err := cw.Write(head); err != nil {
 		return err
 	}
 	for _, row := range rows {
 		line := make([]string, len(columns))
 		for _, f := range row {
 			if i := slices.Index(columns, f.key); i >= 0 {
-				line[i] = f.value
+				line[i] = terminal.Text(f.value) // no program reads control characters from CSV, and a terminal obeys them
 			}
 		}
 		if err := cw.Write(line); err != nil {

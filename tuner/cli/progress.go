@@ -132,7 +132,7 @@ func (p *progress) show(s *atelierv1.Sweep) {
 		if w := p.e.Width() - 1; len(text) > w {
 			text = text[:max(w, 0)]
 		}
-		fmt.Fprintf(p.e.Err, "\r\x1b[K%s", text)
+		p.e.redraw(text)
 		p.drawn = true
 		return
 	}
@@ -168,7 +168,7 @@ func (p *progress) line(s *atelierv1.Sweep, now time.Time, bar bool) string {
 
 func (p *progress) clear() {
 	if p.drawn {
-		fmt.Fprint(p.e.Err, "\r\x1b[K")
+		p.e.redraw("")
 		p.drawn = false
 	}
 }

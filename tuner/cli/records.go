@@ -205,7 +205,9 @@ type trialRecord struct {
 	Pauses      int32          `json:"pauses"`
 	Metrics     map[string]num `json:"metrics"` // of several objectives and of constraints, at value_epoch
 	Infeasible  bool           `json:"infeasible"`
-	Note        string         `json:"note"` // why it waits, where a worker gave it back
+	Note        string         `json:"note"`       // why it waits, where a worker gave it back
+	Data        string         `json:"data"`       // digest of what it trains and validates on; empty: not told
+	OtherData   bool           `json:"other_data"` // other data than the sweep's first run had
 }
 
 func trialOf(t *atelierv1.Trial) trialRecord {
@@ -215,6 +217,7 @@ func trialOf(t *atelierv1.Trial) trialRecord {
 		Verdict: word(t.GetVerdict()), StopReason: t.GetStopReason(),
 		Runs: []runRecord{}, Checkpoints: []checkpointRecord{}}
 	r.Source, r.Seen, r.Pauses, r.Infeasible, r.Note = word(t.GetSource()), t.GetProposedSeen(), t.GetPauses(), t.GetInfeasible(), t.GetNote()
+	r.Data, r.OtherData = t.GetData(), t.GetOtherData()
 	r.OriginTrial, r.OriginEpoch, r.Metrics = t.GetOrigin().GetTrial(), t.GetOrigin().GetEpoch(), map[string]num{}
 	for _, x := range t.GetMetrics() {
 		r.Metrics[x.GetName()] = num(x.GetValue())

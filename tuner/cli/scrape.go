@@ -90,7 +90,7 @@ func (e *Env) scrapeOptions(c *ucli.Context, out string) (scrape.Options, error)
 		Log: slog.New(slog.NewTextHandler(e.Err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Progress: func(class string, saved, wanted int) {
 			if e.Live {
-				fmt.Fprintf(e.Err, "\r\x1b[K%s: %d of %d pictures", class, saved, wanted)
+				e.redraw(fmt.Sprintf("%s: %d of %d pictures", class, saved, wanted))
 			}
 		}}, nil
 }
@@ -110,7 +110,7 @@ func (e *Env) scrape(c *ucli.Context) error {
 	}
 	r, err := run(c.Context, o)
 	if e.Live {
-		fmt.Fprint(e.Err, "\r\x1b[K")
+		e.redraw("")
 	}
 	if r != nil && len(r.Classes) > 0 {
 		if err := e.print(c, r, func() table {

@@ -89,14 +89,14 @@ func (e *Env) serve(c *ucli.Context) error {
 	}
 	sources := []serve.Source{files}
 	if c.IsSet("addr") {
-		api, err := e.reader(c)
+		api, err := e.client(c)
 		if err != nil {
 			return err
 		}
 		defer api.Close()
-		sources = append(sources, &boards{api: api, shared: c.String("shared"), files: map[string]string{}})
+		sources = append(sources, &boards{api: api, shared: e.folder(c, "shared"), files: map[string]string{}})
 	}
-	trainer, err := train.FindTrainer(c.String("trainer-bin"))
+	trainer, err := train.FindTrainer(e.folder(c, "trainer-bin"))
 	if err != nil {
 		return err
 	}

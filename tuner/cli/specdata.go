@@ -34,6 +34,10 @@ func checkData(name string, text []byte, base string) error {
 			continue
 		}
 		path := v.Value
+		if path == "~" || strings.HasPrefix(path, "~/") {
+			faults = append(faults, sweep.Error{File: name, Line: v.Line, Key: "training.data." + key, Message: path + ": write the whole path: ~ is nobody's home folder in a spec, whose workers have homes of their own"})
+			continue
+		}
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(base, path)
 		}
@@ -51,7 +55,11 @@ func checkData(name string, text []byte, base string) error {
 		case !st.IsDir():
 			continue
 		}
-		f, err := dataset.List(path)
+		list := dataset.List
+		if key != "train" {
+			list = dataset.ListHeldOut
+		}
+		f, err := list(path)
 		if err != nil {
 			fail(err.Error())
 			continue

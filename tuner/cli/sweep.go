@@ -188,6 +188,9 @@ func (e *Env) waitSweep(c *ucli.Context) error {
 		return err
 	}
 	if c.IsSet("output") {
+		if err := e.sayOtherData(c.Context, api, s.GetId()); err != nil {
+			return err
+		}
 		if err := e.printSweep(c, s); err != nil {
 			return err
 		}
@@ -207,6 +210,9 @@ func (e *Env) showSweep(c *ucli.Context) error {
 	}
 	if c.Bool("spec") {
 		_, err := io.WriteString(e.Out, r.Msg.GetSweep().GetSpecYaml())
+		return err
+	}
+	if err := e.sayOtherData(c.Context, api, r.Msg.GetSweep().GetId()); err != nil {
 		return err
 	}
 	return e.printSweep(c, r.Msg.GetSweep())

@@ -122,6 +122,7 @@ func (e *Env) trainCluster(c *ucli.Context, conf *config.Config, resumed *train.
 // trainConfig lays the layers of the configuration over one another.
 func (e *Env) trainConfig(c *ucli.Context) (*config.Config, *train.Resumption, error) {
 	conf := train.New()
+	conf.Home = e.home()
 	var resumed *train.Resumption
 	if path := c.String("resume"); path != "" {
 		for _, f := range []string{"overwrite", "config"} {
@@ -229,7 +230,7 @@ func (e *Env) trainFault(err error) error {
 
 // carryOut trains on this machine, or in the cluster behind api.
 func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) error {
-	trainer, err := train.FindTrainer(c.String("trainer-bin"))
+	trainer, err := train.FindTrainer(e.folder(c, "trainer-bin"))
 	if err != nil && (api == nil || c.IsSet("trainer-bin")) {
 		return err
 	}
@@ -240,7 +241,7 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 		r, err = train.Local(c.Context, plan, o)
 	} else {
 		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Pull: func(ctx context.Context, k *atelierv1.Checkpoint, to string) error {
-			return pull(ctx, k, c.String("shared"), to)
+			return pull(ctx, k, e.folder(c, "shared"), to)
 		}})
 	}
 	bar.clear()

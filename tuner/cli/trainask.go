@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"atelier/common/config"
@@ -79,8 +78,8 @@ func (q *questions) model(ctx context.Context, standing string) (string, error) 
 		if answer == "" {
 			return standing, nil
 		}
-		if n, err := strconv.Atoi(answer); err == nil {
-			if n >= 1 && n <= len(models) {
+		if n, err := config.Whole(answer); err == nil {
+			if n >= 1 && n <= int64(len(models)) {
 				return models[n-1], nil
 			}
 			q.e.say("There is no number %d: give 1 to %d.", n, len(models))

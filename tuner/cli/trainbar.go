@@ -65,7 +65,7 @@ func (b *trainBar) Progress(p train.Progress) {
 	if w := b.e.Width() - 1; len(text) > w {
 		text = text[:max(w, 0)]
 	}
-	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
+	b.e.redraw(text)
 	b.drawn = true
 }
 
@@ -85,7 +85,7 @@ func (b *trainBar) Epoch(x train.Epoch) {
 
 func (b *trainBar) clear() {
 	if b.drawn {
-		fmt.Fprint(b.e.Err, "\r\x1b[K")
+		b.e.redraw("")
 		b.drawn = false
 	}
 }

@@ -12,7 +12,9 @@ import (
 	"strings"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -67,7 +69,7 @@ func trialStatus(s string) (atelierv1.TrialStatus, error) {
 
 // trialArg reads the two arguments SWEEP TRIAL.
 func trialArg(c *ucli.Context) (string, int64, error) {
-	n, err := strconv.ParseInt(c.Args().Get(1), 10, 64)
+	n, err := config.Whole(c.Args().Get(1))
 	if err != nil || n < 1 {
 		return "", 0, usage("%s: trial %q: want a number from 1", c.Command.HelpName, c.Args().Get(1))
 	}
@@ -115,6 +117,15 @@ func (e *Env) listTrials(c *ucli.Context) error {
 		}
 		req.After = got[len(got)-1].GetNumber()
 	}
+	var other []int64
+	for _, x := range records {
+		if x.OtherData {
+			other = append(other, x.Trial)
+		}
+	}
+	if text := trial.OtherDataText(other); text != "" {
+		e.say("warning: %s", text)
+	}
 	return e.print(c, records, func() table {
 		t := table{head: []string{"TRIAL", "STATE", "VALUE", "EPOCH", "RUNS", "WORKER", "TOOK", "PARAMS"}}
 		for _, x := range records {
@@ -125,7 +136,13 @@ func (e *Env) listTrials(c *ucli.Context) error {
 			t.rows = append(t.rows, []string{count(x.Trial), x.State, shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
 				e.span(x.StartedMS, x.EndedMS), pairs(x.Params)})
 		}
-		why := func(x trialRecord) string { return cmp.Or(x.Failure, x.Note, x.StopReason) }
+		why := func(x trialRecord) string {
+			text := cmp.Or(x.Failure, x.Note, x.StopReason)
+			if x.OtherData {
+				text = strings.TrimPrefix(text+"; other data", "; ")
+			}
+			return text
+		}
 		if slices.ContainsFunc(records, func(x trialRecord) bool { return why(x) != "" }) {
 			t.head = append(t.head, "WHY")
 			for i, x := range records {
@@ -182,6 +199,12 @@ func (e *Env) showTrial(c *ucli.Context) error {
 		}
 		if r.Infeasible {
 			add("", "meets the constraints at no epoch")
+		}
+		if r.Data != "" {
+			add("data", r.Data)
+		}
+		if r.OtherData {
+			add("", "other data than the sweep's first run had: its value is not comparable")
 		}
 		add("epochs", count(int64(r.Epoch)))
 		if r.Source != "" {

@@ -43,7 +43,7 @@ func (e *Env) tuneCommand() *ucli.Command {
 		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints_tuning/<model>/<search_method>)"},
 		&ucli.BoolFlag{Name: "resume", Usage: "go on with the tuning in DIR (longer: --trials N); without DIR, with the newest that has not ended"},
-		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier tuning in the folder"},
+		&ucli.BoolFlag{Name: "overwrite", Usage: "begin anew in a folder with an earlier tuning, whose results are put aside"},
 		&ucli.BoolFlag{Name: "local", Usage: "tune on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
 		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
@@ -69,6 +69,7 @@ func (e *Env) tuneCommand() *ucli.Command {
 func (e *Env) tune(c *ucli.Context) error {
 	e.goOn()
 	conf := tune.New()
+	conf.Home = e.home()
 	var resumed *tune.Resumption
 	var err error
 	if c.Bool("resume") {
@@ -118,12 +119,12 @@ func (e *Env) tune(c *ucli.Context) error {
 	}
 	trainer := ""
 	if api == nil && conf.String("trainer") == "torch" {
-		if trainer, err = train.FindTrainer(c.String("trainer-bin")); err != nil {
+		if trainer, err = train.FindTrainer(e.folder(c, "trainer-bin")); err != nil {
 			return err
 		}
 	}
 	bar := &tuneBar{progress: progress{e: e, quiet: c.Bool("quiet")}}
-	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Shared: c.String("shared"), Overwrite: c.Bool("overwrite"), Watch: bar, Pull: pull}
+	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Shared: e.folder(c, "shared"), Overwrite: c.Bool("overwrite"), Watch: bar, Pull: pull}
 	if conf.Bool(tune.KeyTracking) {
 		store, err := mlflow.Open(conf.String(tune.KeyTrackingURI), mlflow.Options{Dir: plan.Base(), Source: "atelier tune", Notify: e.note})
 		if err != nil {

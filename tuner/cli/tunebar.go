@@ -49,7 +49,7 @@ func (b *tuneBar) Doing(text string) {
 	if w := b.e.Width() - 1; len(text) > w {
 		text = text[:max(w, 0)]
 	}
-	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
+	b.e.redraw(text)
 	b.drawn = true
 }
 

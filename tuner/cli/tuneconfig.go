@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"atelier/common/config"
@@ -30,6 +29,7 @@ func (e *Env) tuneConfig(c *ucli.Context, conf *tune.Config) error {
 	}
 	shown := cmp.Or(name, tune.ConfigFile)
 	first := tune.New()
+	first.Home = e.home()
 	if err := first.ReadFile(shown, text); err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption
 	trials := int64(0)
 	if text := c.String("trials"); text != "" {
 		var err error
-		if trials, err = strconv.ParseInt(text, 10, 64); err != nil || trials < 1 {
+		if trials, err = config.Whole(text); err != nil || trials < 1 {
 			return nil, usage("tune: --trials %s: want a whole number from 1 on, all trials together", text)
 		}
 		if dir == "" {

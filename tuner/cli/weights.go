@@ -202,13 +202,13 @@ func (b *bytesBar) show(done, total int64) {
 	if w := b.e.Width() - 1; len(text) > w {
 		text = text[:max(w, 0)]
 	}
-	fmt.Fprintf(b.e.Err, "\r\x1b[K%s", text)
+	b.e.redraw(text)
 	b.drawn = true
 }
 
 func (b *bytesBar) clear() {
 	if b.drawn {
-		fmt.Fprint(b.e.Err, "\r\x1b[K")
+		b.e.redraw("")
 		b.drawn = false
 	}
 }

@@ -35,10 +35,17 @@ var (
 	objectiveKeys = []string{"metric", "direction"}
 )
 
-// Parse reads a spec. The error, when there is one, is of type Errors and
-// lists every fault; file is the name shown in it.
+// Parse reads a spec that a person hands in. The error, when there is one, is of
+// type Errors and lists every fault; file is the name shown in it.
 func Parse(file string, text []byte) (*Spec, error) {
-	r := &reader{file: file}
+	return parse(&reader{file: file, fresh: true}, text)
+}
+
+// Stored reads a spec that a cluster took earlier: rules of taste that came
+// later (fresh.go) do not hold for it, or its sweep could not go on.
+func Stored(file string, text []byte) (*Spec, error) { return parse(&reader{file: file}, text) }
+
+func parse(r *reader, text []byte) (*Spec, error) {
 	spec := r.parse(text)
 	if len(r.errs) > 0 {
 		sort.SliceStable(r.errs, func(i, j int) bool { return r.errs[i].Line < r.errs[j].Line })
@@ -82,6 +89,9 @@ func (r *reader) parse(text []byte) *Spec {
 	root := r.follow(doc.Content[0], "")
 	if root == nil || !r.mapping(root, "", "search_method: random") {
 		return nil
+	}
+	if r.fresh {
+		r.unclear(root, "", 0)
 	}
 	return r.spec(root)
 }

@@ -17,6 +17,8 @@ import (
 
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/tuner/sweep"
 )
 
 func (m *Mirror) openParent(ctx context.Context, s *atelierv1.Sweep) error {
@@ -78,7 +80,7 @@ func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Tri
 		return err
 	}
 	if !x.params {
-		values, err := flat(t.ParamsJson)
+		values, err := flat(t.ParamsJson, m.paramNames(s))
 		if err == nil {
 			err = m.params(ctx, x, values)
 		}
@@ -95,7 +97,7 @@ func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Tri
 		return nil
 	}
 	if t.HasValue {
-		key := mlflow.Key("best_" + s.GetObjective().GetMetric())
+		key := m.bestKey(s)
 		if fresh, err := m.step(ctx, x, key, int64(t.ValueEpoch)); err != nil {
 			return err
 		} else if fresh {
@@ -104,7 +106,7 @@ func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Tri
 			}
 		}
 	}
-	if err := tag(x.run, tagsOf(t)); err != nil {
+	if err := tag(x.run, tagsOf(t, s.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE)); err != nil {
 		return err
 	}
 	x.last = signature
@@ -132,6 +134,7 @@ func (m *Mirror) curve(ctx context.Context, x *mirrored, t *atelierv1.Trial) err
 	if err != nil {
 		return err
 	}
+	names := m.metricNames(r.Msg.Reports)
 	said := 0
 	for _, rep := range r.Msg.Reports {
 		if said >= waitEvery { // a run's queue is bounded
@@ -141,10 +144,7 @@ func (m *Mirror) curve(ctx context.Context, x *mirrored, t *atelierv1.Trial) err
 			said = 0
 		}
 		for _, v := range rep.Metrics {
-			key := v.Name
-			if mlflow.CheckKey("metric", key) != nil {
-				key = mlflow.Key(key)
-			}
+			key := names[v.Name]
 			fresh, err := m.step(ctx, x, key, int64(rep.Epoch))
 			if err != nil {
 				return err
@@ -163,10 +163,10 @@ func (m *Mirror) curve(ctx context.Context, x *mirrored, t *atelierv1.Trial) err
 // sayParent says how the best value came, and the end.
 func (m *Mirror) sayParent(ctx context.Context, s *atelierv1.Sweep, signature string) error {
 	x := m.parent
-	key := mlflow.Key("best_" + s.GetObjective().GetMetric())
+	key := m.bestKey(s)
 	var best end
 	for i, e := range sortedEnds(m.ends) {
-		if i == 0 || better(s.GetObjective().GetDirection(), e.value, best.value) {
+		if i == 0 || better(s.GetObjective().GetDirection(), e.value, best.value) || e.value == best.value && e.trial < best.trial { // as on the leaderboard
 			best = e
 		}
 		fresh, err := m.step(ctx, x, key, int64(i+1))
@@ -235,7 +235,7 @@ func sweepStatus(s atelierv1.SweepStatus) mlflow.Status {
 	return mlflow.Failed
 }
 
-func tagsOf(t *atelierv1.Trial) map[string]string {
+func tagsOf(t *atelierv1.Trial, maximize bool) map[string]string {
 	tags := map[string]string{TagStatus: strings.ToLower(strings.TrimPrefix(t.Status.String(), "TRIAL_STATUS_")), "atelier.runs": strconv.Itoa(len(t.Runs))}
 	last := t.Runs[len(t.Runs)-1]
 	for k, v := range map[string]string{"atelier.worker": last.Worker, "atelier.slot": last.Slot, "atelier.failure": t.Failure, "atelier.stop_reason": t.StopReason} {
@@ -243,20 +243,57 @@ func tagsOf(t *atelierv1.Trial) map[string]string {
 			tags[k] = v
 		}
 	}
-	var best *atelierv1.Checkpoint
-	for _, c := range t.Checkpoints {
-		if best == nil || c.Epoch == t.ValueEpoch {
-			best = c
-		}
-	}
-	if best != nil {
+	if best := trial.BestOf(t.Checkpoints, maximize); best != nil {
 		tags["atelier.checkpoint"] = best.Location
 	}
 	return tags
 }
 
+// paramNames are the names of a sweep's parameters in MLflow: of all of them,
+// since a trial need not have every one and the names are the same in all.
+func (m *Mirror) paramNames(s *atelierv1.Sweep) map[string]string {
+	if m.space == nil {
+		var all []string
+		if spec, err := sweep.Stored(s.Id, []byte(s.SpecYaml)); err == nil {
+			for _, p := range spec.Space.Params {
+				all = append(all, p.Name)
+			}
+		}
+		m.space = mlflow.Names(all)
+	}
+	return m.space
+}
+
+// metricNames are the names in MLflow of the metrics seen so far.
+func (m *Mirror) metricNames(reports []*atelierv1.Report) map[string]string {
+	known := len(m.metrics)
+	for _, rep := range reports {
+		for _, v := range rep.Metrics {
+			if _, ok := m.metrics[v.Name]; !ok {
+				m.metrics[v.Name] = ""
+			}
+		}
+	}
+	if len(m.metrics) > known {
+		m.metrics = mlflow.Names(slices.Collect(maps.Keys(m.metrics)))
+	}
+	return m.metrics
+}
+
+// bestKey is the metric that says the best value; one of that name that a
+// trainer reports keeps it.
+func (m *Mirror) bestKey(s *atelierv1.Sweep) string {
+	key := mlflow.Key("best_" + s.GetObjective().GetMetric())
+	for _, taken := range m.metrics {
+		if taken == key {
+			return mlflow.Key(key + "-objective")
+		}
+	}
+	return key
+}
+
 // flat is a JSON object as parameters: strings bare, all else as JSON has it.
-func flat(object string) (map[string]string, error) {
+func flat(object string, names map[string]string) (map[string]string, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(object), &raw); err != nil {
 		return nil, fmt.Errorf("parameters: %w", err)
@@ -267,7 +304,11 @@ func flat(object string) (map[string]string, error) {
 		if json.Unmarshal(v, &text) != nil || bytes.Equal(v, []byte("null")) {
 			text = string(v)
 		}
-		out[mlflow.Key(k)] = text
+		key, ok := names[k]
+		if !ok {
+			key = mlflow.Key(k)
+		}
+		out[key] = text
 	}
 	return out, nil
 }

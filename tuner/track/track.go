@@ -54,6 +54,9 @@ type Mirror struct {
 	trials map[int64]*mirrored
 	ends   map[int64]end
 	open   []*mirrored // ended, and perhaps still on their way
+
+	space   map[string]string // names of the parameters in MLflow; nil: not known yet
+	metrics map[string]string // and of the metrics seen so far
 }
 
 // mirrored is one run of the mirror.
@@ -75,7 +78,7 @@ type end struct {
 
 // New mirrors one sweep into an experiment of a store.
 func New(store mlflow.Store, experiment, sweepID string, sweeps Cluster, trials Trials) *Mirror {
-	return &Mirror{store: store, experiment: experiment, sweepID: sweepID, sweeps: sweeps, trialsOf: trials, trials: map[int64]*mirrored{}, ends: map[int64]end{}}
+	return &Mirror{store: store, experiment: experiment, sweepID: sweepID, sweeps: sweeps, trialsOf: trials, trials: map[int64]*mirrored{}, ends: map[int64]end{}, metrics: map[string]string{}}
 }
 
 // Sync makes one pass and returns the sweep as it was then. After an error the
@@ -243,7 +246,7 @@ func (m *Mirror) step(ctx context.Context, x *mirrored, key string, step int64) 
 // finish ends a run that is complete, and lets it go once it is delivered. Only
 // the signature, which comes last, says that nothing is missing.
 func (m *Mirror) finish(ctx context.Context, x *mirrored, signature string, status mlflow.Status, ms int64) error {
-	if err := x.run.Tag(tagSeen, signature); err != nil {
+	if err := x.run.Seal(tagSeen, signature); err != nil {
 		return err
 	}
 	if err := x.run.End(status, time.UnixMilli(ms)); err != nil {

@@ -125,7 +125,11 @@ func (p *Plan) lookAtData() error {
 		part := &p.Data[i]
 		key := "data." + part.Name
 		source := p.Config.Get(key).Source()
-		f, err := dataset.List(part.Dir)
+		list := dataset.List
+		if i > 0 {
+			list = dataset.ListHeldOut
+		}
+		f, err := list(part.Dir)
 		if err != nil {
 			text := err.Error()
 			if _, stat := os.Stat(part.Dir); errors.Is(stat, os.ErrNotExist) {
@@ -135,6 +139,7 @@ func (p *Plan) lookAtData() error {
 			continue
 		}
 		part.Folder = f
+		p.Notes = append(p.Notes, f.Notes()...)
 		if first := p.Data[0].Folder; first != nil && i > 0 {
 			if err := dataset.SameClasses(p.Data[0].Dir, first.Classes, part.Dir, f.Classes); err != nil {
 				faults = append(faults, fmt.Errorf("%s (%s): %w", key, source, err))

@@ -23,7 +23,7 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 		return nil, err
 	}
 	s := r.Msg.GetSweep()
-	spec, err := sweep.Parse("sweep "+s.GetId(), []byte(s.GetSpecYaml()))
+	spec, err := sweep.Stored("sweep "+s.GetId(), []byte(s.GetSpecYaml()))
 	if err != nil {
 		return nil, fmt.Errorf("read the spec of sweep %s: %w", s.GetId(), err)
 	}
@@ -63,7 +63,7 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 
 func trialOf(ctx context.Context, api *client.Client, s *report.Sweep, t *v1.Trial) (report.Trial, error) {
 	out := report.Trial{Number: t.GetNumber(), Status: word(t.GetStatus().String(), "TRIAL_STATUS_"), HasValue: t.GetHasValue(), Value: t.GetValue(), ValueEpoch: int(t.GetValueEpoch()),
-		Epochs: int(t.GetEpoch()), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(), StopReason: t.GetStopReason()}
+		Epochs: int(t.GetEpoch()), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(), StopReason: t.GetStopReason(), OtherData: t.GetOtherData()}
 	var err error
 	if out.Point, err = s.Space.Decode(t.GetParamsJson()); err != nil {
 		return out, err

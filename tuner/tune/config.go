@@ -54,6 +54,7 @@ func parsed(text string) *yaml.Node {
 // it says is the ground that the tuning's own file stands on.
 func (c *Config) ReadTraining(name string, text []byte) error {
 	t := train.New()
+	t.Home = c.Home
 	if err := t.ReadFile(name, text); err != nil {
 		return err
 	}
@@ -205,12 +206,34 @@ func (c *Config) Override(key, text string) error {
 	return c.SetText(key, text, config.Flag, where)
 }
 
-func (c *Config) overrideBlock(name, path, text, where string) error {
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
-		return config.Fault{Where: where, Message: fmt.Sprintf("%.60q is no YAML value", text), Origin: config.Flag}
+// typedNode is what a person typed for a part of a block: {keys: with values},
+// or a value as every --set takes it.
+func typedNode(text string) (*yaml.Node, error) {
+	if !strings.HasPrefix(text, "{") {
+		v, err := config.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		value := &yaml.Node{}
+		return value, value.Encode(v)
 	}
-	value := doc.Content[0]
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 || commented(&doc) {
+		return nil, fmt.Errorf("%.60q is no YAML value", text)
+	}
+	return doc.Content[0], nil
+}
+
+// commented tells whether YAML has cut a comment off.
+func commented(n *yaml.Node) bool {
+	return n.HeadComment != "" || n.LineComment != "" || n.FootComment != "" || slices.ContainsFunc(n.Content, commented)
+}
+
+func (c *Config) overrideBlock(name, path, text, where string) error {
+	value, err := typedNode(text)
+	if err != nil {
+		return config.Fault{Where: where, Message: err.Error(), Origin: config.Flag}
+	}
 	at := c.blocks[name]
 	if at == nil || at.Kind != yaml.MappingNode {
 		at = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}

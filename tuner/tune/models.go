@@ -9,6 +9,7 @@ import (
 	"atelier/common/checkpoint"
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/tuner/tune/report"
 
 	"connectrpc.com/connect"
@@ -47,13 +48,8 @@ func (s *sitting) fetchModel(ctx context.Context, api *client.Client, shared str
 	if err != nil {
 		return err
 	}
-	var from *v1.Checkpoint
-	for _, k := range list.Msg.GetCheckpoints() {
-		if int(k.GetEpoch()) == t.ValueEpoch {
-			from = k
-		}
-	}
-	if from == nil {
+	from := trial.BestOf(list.Msg.GetCheckpoints(), r.Maximize)
+	if from == nil || int(from.GetEpoch()) != t.ValueEpoch {
 		return fmt.Errorf("the checkpoint of its best epoch, %d, is not kept", t.ValueEpoch)
 	}
 	dir := s.folder.path(report.TrialDir(t.Number))

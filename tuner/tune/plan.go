@@ -138,7 +138,11 @@ func (p *Plan) checkTraining(distant bool) error {
 		to        **dataset.Folder
 	}{{KeyTrain, "train", &p.train}, {KeyValidation, "validation", &p.valid}} {
 		dir := absolute(p.base, p.Config.images(x.key).Text())
-		f, err := dataset.List(dir)
+		list := dataset.List
+		if x.key == KeyValidation {
+			list = dataset.ListHeldOut
+		}
+		f, err := list(dir)
 		if err != nil {
 			text := err.Error()
 			if _, stat := os.Stat(dir); errors.Is(stat, os.ErrNotExist) {
@@ -148,6 +152,7 @@ func (p *Plan) checkTraining(distant bool) error {
 			continue
 		}
 		*x.to = f
+		p.Notes = append(p.Notes, f.Notes()...)
 	}
 	if p.train != nil && p.valid != nil {
 		faults = append(faults, dataset.SameClasses(KeyTrain, p.train.Classes, KeyValidation, p.valid.Classes))

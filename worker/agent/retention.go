@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,14 +14,14 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/worker/store"
 )
 
 // retention decides which of a trial's checkpoint files may go, from what the
-// coordinators acknowledged. Their index keeps the newest and the best. What
-// "newest" and "best of equals" mean is theirs to say, so a file goes only
-// when no reading of those words could keep it. The index keeps the same rows of an
-// ended trial, and so does this. It works in the relay's goroutine.
+// coordinators acknowledged. Their index keeps the newest and the best (of
+// common/trial, as here); of an ended trial it keeps the same rows, and so does
+// this. It works in the relay's goroutine.
 type retention struct {
 	store *store.Store
 	log   *slog.Logger
@@ -61,43 +60,10 @@ func (r *retention) acknowledged(c *atelierv1.Checkpoint, o atelierv1.Outcome) {
 	r.rows = kept
 }
 
-// needed: the last acknowledged, the highest epoch, the first or last of the best.
+// needed: the last acknowledged, the highest epoch, the best.
 func (r *retention) needed(i int) bool {
-	c := r.rows[i]
-	if i == len(r.rows)-1 {
-		return true
-	}
-	highest, better, equalBefore, equalAfter := true, false, false, false
-	for j, d := range r.rows {
-		if j == i {
-			continue
-		}
-		if d.Epoch > c.Epoch {
-			highest = false
-		}
-		switch {
-		case r.better(d, c):
-			better = true
-		case !r.better(c, d) && j < i:
-			equalBefore = true
-		case !r.better(c, d):
-			equalAfter = true
-		}
-	}
-	return highest || (!better && !(equalBefore && equalAfter))
-}
-
-func (r *retention) better(a, b *atelierv1.Checkpoint) bool {
-	if !a.HasMetric || math.IsNaN(a.Metric) {
-		return false
-	}
-	if !b.HasMetric || math.IsNaN(b.Metric) {
-		return true
-	}
-	if r.max {
-		return a.Metric > b.Metric
-	}
-	return a.Metric < b.Metric
+	return i == len(r.rows)-1 || r.rows[i] == trial.BestOf(r.rows, r.max) ||
+		!slices.ContainsFunc(r.rows, func(d *atelierv1.Checkpoint) bool { return d.Epoch > r.rows[i].Epoch })
 }
 
 const (

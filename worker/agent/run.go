@@ -298,7 +298,7 @@ func (r *run) event(e trainerproto.Event) {
 			return // of a trainer that knows of no end
 		}
 		r.last.Store(int64(e.Epoch))
-		rep := &atelierv1.Report{Epoch: int32(e.Epoch), TimeMs: time.Now().UnixMilli()}
+		rep := &atelierv1.Report{Epoch: int32(e.Epoch), TimeMs: time.Now().UnixMilli(), Data: e.Data}
 		for _, m := range e.Metrics {
 			rep.Metrics = append(rep.Metrics, &atelierv1.Metric{Name: m.Name, Value: m.Value})
 		}

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"atelier/common/config"
 	"atelier/common/nvml"
 )
 
@@ -172,8 +173,8 @@ func parseWant(want string) (kind string, count int, err error) {
 	if k, n, ok := strings.Cut(want, ":"); ok && (k == "gpu" || k == "cpu") {
 		kind, number = k, n
 	}
-	count, err = strconv.Atoi(number)
-	if err != nil || count < 1 || count > maxSlots {
+	n, err := config.Whole(number)
+	if count = int(n); err != nil || n < 1 || n > maxSlots {
 		return "", 0, fmt.Errorf("slots %q: give auto, a number from 1 to %d, gpu:N or cpu:N", want, maxSlots)
 	}
 	return kind, count, nil

@@ -37,7 +37,7 @@ func faults(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		r, err := cleanup.Look(ctx, dir, cleanup.Options{MinSide: 16, Near: true, Workers: runtime.GOMAXPROCS(0)})
+		r, err := cleanup.Look(ctx, dir, cleanup.Options{MinSide: 16, Near: true, Force: true, Workers: runtime.GOMAXPROCS(0)})
 		if err != nil {
 			return err
 		}

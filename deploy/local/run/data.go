@@ -54,7 +54,7 @@ func (m *Main) describe(s split) (split, error) {
 	if err != nil {
 		return split{}, err
 	}
-	validation, err := dataset.List(s.validation)
+	validation, err := dataset.ListHeldOut(s.validation)
 	if err != nil {
 		return split{}, err
 	}

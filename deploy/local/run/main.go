@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/config"
 	"atelier/common/stdio"
 	"atelier/deploy/local"
 )
@@ -75,17 +76,17 @@ func (m *Main) ParseFlags(args []string) error {
 	f.BoolVar(&m.Keep, "keep", false, "keep the cluster up until Ctrl-C")
 	f.StringVar(&methods, "methods", "grid_search,bayesian,genetic", "search `METHODS`, one sweep each")
 	f.StringVar(&m.Recipe.Trainer, "trainer", "torch", "torch, or sim for learning curves without training")
-	f.IntVar(&m.Recipe.Trials, "trials", 8, "trials of each sweep")
-	f.IntVar(&m.Recipe.Epochs, "epochs", 10, "epochs of each trial")
+	whole(f, &m.Recipe.Trials, "trials", 8, "trials of each sweep")
+	whole(f, &m.Recipe.Epochs, "epochs", 10, "epochs of each trial")
 	f.StringVar(&m.Recipe.Model, "model", "vanilla", "vanilla or resnet18")
-	f.IntVar(&m.Recipe.ImageSize, "image-size", 48, "side of the pictures, in `PIXELS`")
-	f.Uint64Var(&m.Recipe.Seed, "seed", 42, "seed of the sweeps, the drawing and the split")
-	f.IntVar(&m.PerClass, "per-class", 60, "facades of each style to train on; a third as many validate")
+	whole(f, &m.Recipe.ImageSize, "image-size", 48, "side of the pictures, in `PIXELS`")
+	whole(f, &m.Recipe.Seed, "seed", 42, "seed of the sweeps, the drawing and the split")
+	whole(f, &m.PerClass, "per-class", 60, "facades of each style to train on; a third as many validate")
 	f.Float64Var(&m.Share, "validation", 0.25, "share of a folder without split that validates")
-	f.IntVar(&m.Coordinators, "coordinators", 3, "coordinators: 1, 3 or 5")
-	f.IntVar(&m.Workers, "workers", 2, "workers")
-	f.IntVar(&m.Slots, "slots", 1, "slots of each worker")
-	f.IntVar(&m.Threads, "threads", 1, "threads of each slot")
+	whole(f, &m.Coordinators, "coordinators", 3, "coordinators: 1, 3 or 5")
+	whole(f, &m.Workers, "workers", 2, "workers")
+	whole(f, &m.Slots, "slots", 1, "slots of each worker")
+	whole(f, &m.Threads, "threads", 1, "threads of each slot")
 	f.DurationVar(&m.Limit, "timeout", 15*time.Minute, "give up after this long")
 	f.Usage = func() {
 		fmt.Fprintf(m.Err, "atelier-local starts a cluster on this machine and runs sweeps on it.\n\n")
@@ -117,6 +118,21 @@ func (m *Main) ParseFlags(args []string) error {
 		return errUsage
 	}
 	return nil
+}
+
+// whole is a flag for a whole number. The library reads 010 as eight.
+func whole[T int | uint64](f *flag.FlagSet, to *T, name string, value T, usage string) {
+	*to = value
+	f.Func(name, fmt.Sprintf("%s (default %d)", usage, value), func(text string) error {
+		n, err := config.Whole(text)
+		if err == nil && n < 0 {
+			err = fmt.Errorf("%d is below 0", n)
+		}
+		if err == nil {
+			*to = T(n)
+		}
+		return err
+	})
 }
 
 // Run does everything and leaves nothing running.

@@ -1,23 +1,17 @@
 // Package cleanup finds what does not belong into an image folder: files that
-// are no pictures or broken ones, pictures too small to learn from, and
-// pictures that are there twice. It moves them into a quarantine with the
-// reason written down; it deletes nothing.
+// are called pictures and are none or broken, pictures too small to learn from,
+// and pictures that are there twice. It moves them into a quarantine with the
+// reason written down, and back again; it deletes nothing. It refuses folders
+// that are no image folders (guard.go) and leaves other files alone.
 package cleanup
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"atelier/tuner/data/likeness"
 )
@@ -55,12 +49,15 @@ type Report struct {
 	Similar   []Finding  `json:"similar,omitempty"`    // mirrored and cropped ones, where they stay
 	Conflicts []Conflict `json:"label_conflicts"`      // across classes: reported, never moved
 	WrongName []Finding  `json:"wrong_name,omitempty"` // pictures whose name says another type: harmless, they stay
+	LeftOut   []string   `json:"left_out,omitempty"`   // what was not looked at, in words
 }
 
 // Options of a look.
 type Options struct {
 	MinSide  int  // shorter sides are too small; 0 = 32
 	Near     bool // mirrored and cropped pictures go too
+	Others   bool // files whose ending is no picture's are looked at too, and go unless they are pictures
+	Force    bool // a folder of few pictures among many files is taken for an image folder
 	Workers  int
 	Progress func(done, total int)
 }
@@ -89,33 +86,25 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 		o.Progress = func(int, int) {}
 	}
 	r := &Report{Dir: dir, Go: []Finding{}, Conflicts: []Conflict{}}
-	var names, paths []string
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if strings.HasPrefix(d.Name(), ".") && path != dir {
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if d.Type().IsRegular() {
-			rel, err := filepath.Rel(dir, path)
-			if err != nil {
-				return err
-			}
-			if name := filepath.ToSlash(rel); strings.Contains(name, "/") { // manifests lie beside the class folders
-				names, paths = append(names, name), append(paths, path)
-			}
-		}
-		return nil
-	})
+	all, err := walk(dir)
 	if err != nil {
 		return nil, fmt.Errorf("clean up %s: %w", dir, err)
 	}
-	if len(paths) == 0 {
-		return nil, fmt.Errorf("clean up %s: there are no files in subfolders; give a folder with one subfolder of pictures for each class", dir)
+	if err := all.refuse(dir, o.Force); err != nil {
+		return nil, err
+	}
+	names := slices.Clone(all.pictures)
+	if o.Others {
+		names = append(names, all.others...)
+		all.left.Endings = nil
+		slices.Sort(names)
+	}
+	if text := all.left.String(); text != "" {
+		r.LeftOut = append(r.LeftOut, text)
+	}
+	paths := make([]string, len(names))
+	for i, name := range names {
+		paths[i] = filepath.Join(dir, filepath.FromSlash(name))
 	}
 	r.Files = len(paths)
 	prints, faults, err := likeness.Read(ctx, paths, o.Workers, o.Progress)
@@ -139,6 +128,9 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 				r.WrongName = append(r.WrongName, Finding{Path: name, Reason: "wrong name", Detail: fmt.Sprintf("a %s named %s", p.Format, ext)})
 			}
 		}
+	}
+	if err := r.mostlyPictures(all, o.Force); err != nil {
+		return nil, err
 	}
 	r.duplicates(names, prints, likeness.Pairs(prints), o)
 	slices.SortFunc(r.Go, func(a, b Finding) int { return strings.Compare(a.Path, b.Path) })
@@ -200,94 +192,4 @@ func (r *Report) duplicates(names []string, prints []*likeness.Print, pairs []li
 			r.Similar = append(r.Similar, Finding{Path: names[p.B], Reason: Duplicate, Of: names[p.A], Kind: string(p.Kind), Score: p.Score, Detail: fmt.Sprintf("%s, %s", p.Kind, names[p.A])})
 		}
 	}
-}
-
-// Moved is a line of the quarantine's manifest.
-type Moved struct {
-	Finding
-	To   string `json:"to"` // relative to the quarantine
-	Time string `json:"time"`
-}
-
-// Manifest is the file in a quarantine that says what came from where and why.
-const Manifest = "quarantine.jsonl"
-
-// Move puts what should go into the quarantine and writes each move down
-// before it is made. What cannot be moved stays and is told.
-func (r *Report) Move(ctx context.Context, quarantine string, now time.Time) (moved int, err error) {
-	if len(r.Go) == 0 {
-		return 0, nil
-	}
-	if rel, err := filepath.Rel(r.Dir, quarantine); err == nil && filepath.IsLocal(rel) && rel != "." && !strings.HasPrefix(rel, ".") {
-		return 0, fmt.Errorf("quarantine %s lies inside %s, where its files would be pictures again; name a folder beside it", quarantine, r.Dir)
-	}
-	if err := os.MkdirAll(quarantine, 0o755); err != nil {
-		return 0, err
-	}
-	manifest, err := os.OpenFile(filepath.Join(quarantine, Manifest), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return 0, err
-	}
-	defer manifest.Close()
-	var failed error
-	for _, f := range r.Go {
-		if err := ctx.Err(); err != nil {
-			return moved, err
-		}
-		to := free(quarantine, f.Path)
-		line, err := json.Marshal(Moved{f, to, now.UTC().Format(time.RFC3339)})
-		if err == nil {
-			_, err = manifest.Write(append(line, '\n'))
-		}
-		if err != nil {
-			return moved, fmt.Errorf("write %s: %w", manifest.Name(), err)
-		}
-		if err := move(filepath.Join(r.Dir, filepath.FromSlash(f.Path)), filepath.Join(quarantine, filepath.FromSlash(to))); err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		moved++
-	}
-	return moved, failed
-}
-
-// free is a name in the quarantine that nothing has yet.
-func free(quarantine, path string) string {
-	ext := filepath.Ext(path)
-	stem := strings.TrimSuffix(path, ext)
-	for n := 1; ; n++ {
-		to := path
-		if n > 1 {
-			to = fmt.Sprintf("%s~%d%s", stem, n, ext)
-		}
-		if _, err := os.Lstat(filepath.Join(quarantine, filepath.FromSlash(to))); errors.Is(err, fs.ErrNotExist) {
-			return to
-		}
-	}
-}
-
-// move renames, or copies and then removes where the quarantine is on another disk.
-func move(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	err := os.Rename(from, to)
-	if !errors.Is(err, syscall.EXDEV) {
-		return err
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-		os.Remove(to)
-		return err
-	}
-	return os.Remove(from)
 }

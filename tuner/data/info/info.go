@@ -87,6 +87,7 @@ type Info struct {
 	Classes []Class        `json:"classes"`
 	Faults  []Fault        `json:"faults"` // files that are no pictures; of a pack: what was left out when it was made
 	Digest  string         `json:"sha256"` // of a pack's content
+	Notes   []string       `json:"notes"`  // what lies there besides, and what training would mind
 	set     *dataset.Set
 }
 
@@ -116,7 +117,7 @@ func Look(ctx context.Context, path string, progress func(done, total int)) (*In
 	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
 		return lookPack(path)
 	}
-	n := &Info{Path: path, Kind: Folder, Formats: map[string]int{}, Parts: []Part{}, Classes: []Class{}, Faults: []Fault{}}
+	n := &Info{Path: path, Kind: Folder, Formats: map[string]int{}, Parts: []Part{}, Classes: []Class{}, Faults: []Fault{}, Notes: []string{}}
 	files, err := n.list(path)
 	if err != nil {
 		return nil, err
@@ -159,10 +160,17 @@ func (n *Info) list(path string) (files []file, err error) {
 	}
 	var classes []string
 	for _, l := range all {
+		if text := l.folder.LeftOut.String(); text != "" {
+			n.Notes = append(n.Notes, "left out of "+l.folder.Dir+": "+text)
+		}
 		classes = append(classes, l.folder.Classes...)
 	}
 	slices.Sort(classes)
-	for i, name := range slices.Compact(classes) {
+	classes = slices.Compact(classes)
+	if len(classes) == 1 {
+		n.Notes = append(n.Notes, "one class: a classifier has nothing to tell apart")
+	}
+	for i, name := range classes {
 		n.Classes = append(n.Classes, Class{Class: name, Index: i, Parts: map[string]int{}, Format: map[string]int{}})
 	}
 	for _, l := range all {
@@ -353,7 +361,7 @@ func lookPack(path string) (*Info, error) {
 	side := int64(set.Size())
 	same := Spread{Min: side, Median: side, Max: side}
 	n := &Info{Path: path, Kind: Pack, Images: set.Len(), Bytes: st.Size(), Width: same, Height: same, Formats: map[string]int{}, Parts: []Part{},
-		Faults: []Fault{}, Digest: set.Digest(), set: set}
+		Faults: []Fault{}, Notes: []string{}, Digest: set.Digest(), set: set}
 	each := 3 * side * side
 	n.File = Spread{Min: each, Median: each, Max: each}
 	for i, name := range set.Classes() {

@@ -131,15 +131,18 @@ type Pair struct {
 }
 
 const (
-	nearBits  = 10    // of 64, between pictures that may be the same
-	cropBits  = 24    // that may be crops of one another
-	sameScore = 0.985 // correlation from which they are
-	cropScore = 0.975
-	walkScore = cropScore - 0.12 // from which the fine walk may get there
-	sameTint  = 13               // largest difference of a colour anywhere, of 255: houses that differ in their roof alone are two
-	cropGain  = 0.01             // over frame on frame
-	nearColor = 14               // largest difference of mean colours
-	cropTint  = 40               // where the place of the crop is known to a pixel or so
+	nearBits   = 10    // of 64, between pictures that may be the same
+	cropBits   = 24    // that may be crops of one another
+	sameScore  = 0.985 // correlation from which they are
+	cropScore  = 0.975
+	walkScore  = cropScore - 0.12 // from which the fine walk may get there
+	sameTint   = 13               // largest difference of a colour anywhere, of 255: houses that differ in their roof alone are two
+	sharpScore = 0.992            // correlation from which colours may be smeared
+	smear      = 12               // percent of the contrast by which they may be
+	smearTint  = 50               // as sameTint, where they are
+	cropGain   = 0.01             // over frame on frame
+	nearColor  = 14               // largest difference of mean colours
+	cropTint   = 40               // where the place of the crop is known to a pixel or so
 )
 
 // Compare tells how two pictures are one; an empty Kind is that they are not.
@@ -158,13 +161,13 @@ func compare(a, b *Print, bInA, aInB bool) (Kind, float64) {
 		return "", 0
 	}
 	if plain <= nearBits {
-		if s := correlation(&a.grey, &b.grey); s >= sameScore && apart(&a.tint, &b.tint) <= sameTint {
+		if s := correlation(&a.grey, &b.grey); s >= sameScore && sameColours(&a.tint, &b.tint, s) {
 			return Same, s
 		}
 	}
 	if mirrored <= nearBits {
 		m := flip(&b.grey)
-		if s := correlation(&a.grey, &m); s >= sameScore && apart(&a.tint, b.tint.flipped()) <= sameTint {
+		if s := correlation(&a.grey, &m); s >= sameScore && sameColours(&a.tint, b.tint.flipped(), s) {
 			return Mirrored, s
 		}
 	}
@@ -225,6 +228,45 @@ func apart(a, b *tints) (worst int) {
 		}
 	}
 	return worst
+}
+
+// sameColours tells whether the colours of two pictures, whose greys correlate
+// by so much, differ by no more than encoding and resampling make them.
+func sameColours(a, b *tints, score float64) bool {
+	worst := apart(a, b)
+	return worst <= sameTint || score >= sharpScore && worst <= smearTint && smeared(a, b)
+}
+
+// smeared tells whether two small pictures differ as one does from itself when
+// its colours were smeared: JPEG keeps colours at half the size, resampling
+// softens edges. That moves colours across edges, a share of what lies on either
+// side, and leaves the mean over a larger part. So means over 4 x 4 are compared,
+// and may differ by a share of the contrast that both pictures have thereabouts: where
+// one is flat, the other has a detail that this one has not.
+func smeared(a, b *tints) bool {
+	const n, around = 4, 2
+	for y := range small - n + 1 {
+		for x := range small - n + 1 {
+			for c := range 3 {
+				d := 0
+				lowA, highA, lowB, highB := 255, 0, 255, 0
+				for i := max(y-around, 0); i < min(y+n+around, small); i++ {
+					for k := max(x-around, 0); k < min(x+n+around, small); k++ {
+						at := 3*(i*small+k) + c
+						v, w := int(a[at]), int(b[at])
+						if i >= y && i < y+n && k >= x && k < x+n {
+							d += v - w
+						}
+						lowA, highA, lowB, highB = min(lowA, v), max(highA, v), min(lowB, w), max(highB, w)
+					}
+				}
+				if max(d, -d) > n*n*(sameTint+smear*min(highA-lowA, highB-lowB)/100) {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // mean is the mean colour.

@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"atelier/common/dataset"
+	"atelier/common/filename"
 	"atelier/tuner/data/likeness"
 )
 
@@ -37,6 +38,7 @@ type Options struct {
 	Link     bool // hard links in place of copies
 	Workers  int
 	Progress func(done, total int)
+	Say      func(notes []string) // told what was left out of the folder, before anything is written
 }
 
 // Report says what a split did.
@@ -84,10 +86,14 @@ func Split(ctx context.Context, from, to string, o Options) (*Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(int, int) {}
 	}
+	if o.Say == nil {
+		o.Say = func([]string) {}
+	}
 	folder, err := dataset.List(from)
 	if err != nil {
 		return nil, err
 	}
+	o.Say(folder.Notes())
 	if !slices.ContainsFunc(folder.Classes, func(c string) bool { return !slices.Contains(Parts, c) }) {
 		return nil, fmt.Errorf("split %s: its folders are %s, so it is split already; give the folder with one subfolder a class", from, strings.Join(folder.Classes, ", "))
 	}
@@ -153,6 +159,18 @@ func Split(ctx context.Context, from, to string, o Options) (*Report, error) {
 	}
 	if err := m.write(filepath.Join(to, Manifest)); err != nil {
 		return nil, err
+	}
+	// Every part has every class, be it an empty one: a training wants the same
+	// classes in all.
+	for p, part := range Parts {
+		for _, class := range folder.Classes {
+			if o.Ratios[p] == 0 {
+				continue
+			}
+			if err := os.MkdirAll(filepath.Join(to, part, class), 0o755); err != nil {
+				return nil, fmt.Errorf("split: %w", err)
+			}
+		}
 	}
 	for i, f := range folder.Files {
 		if err := ctx.Err(); err != nil {
@@ -254,6 +272,9 @@ func assign(folder *dataset.Folder, prints []*likeness.Print, m *manifest, o Opt
 		}
 		return bytes.Compare(a.key[:], b.key[:])
 	})
+	single := func(b bundle) bool {
+		return !slices.ContainsFunc(b.of, func(k int) bool { return folder.Files[k].Class != b.class })
+	}
 	for _, b := range waiting {
 		best, most := 0, math.Inf(-1)
 		for p := range Parts {
@@ -266,6 +287,31 @@ func assign(folder *dataset.Folder, prints []*likeness.Print, m *manifest, o Opt
 		}
 		for _, k := range b.of {
 			settle(k, Parts[best])
+		}
+	}
+	// A small class lacks less than one picture everywhere but in train. Where it
+	// has enough to be in every part, it is: of what was dealt now, the last goes
+	// from where there are two at least.
+	for p, part := range Parts {
+		if o.Ratios[p] == 0 {
+			continue
+		}
+		for class := range folder.Classes {
+			if have[class][p] > 0 {
+				continue
+			}
+			for i := len(waiting) - 1; i >= 0; i-- {
+				b := waiting[i]
+				from := slices.Index(Parts, place[b.of[0]])
+				if b.class != class || !single(b) || have[class][from] <= float64(len(b.of)) {
+					continue
+				}
+				have[class][from] -= float64(len(b.of))
+				for _, k := range b.of {
+					settle(k, part)
+				}
+				break
+			}
 		}
 	}
 	return place
@@ -294,16 +340,25 @@ func parseManifest(b []byte) (*manifest, error) {
 	if m.Version != 1 || m.Files == nil {
 		return nil, fmt.Errorf("version %d of a split is not known here", m.Version)
 	}
-	for name, part := range m.Files {
+	files := make(map[string]string, len(m.Files))
+	for text, part := range m.Files {
+		name := filename.Decode(text)
+		files[name] = part
 		if !slices.Contains(Parts, part) || !filepath.IsLocal(filepath.FromSlash(name)) {
 			return nil, fmt.Errorf("%q in %q cannot be", name, part)
 		}
 	}
+	m.Files = files
 	return &m, nil
 }
 
 func (m *manifest) write(path string) error {
-	b, err := json.MarshalIndent(m, "", " ")
+	out := *m
+	out.Source, out.Files = filename.Encode(m.Source), make(map[string]string, len(m.Files))
+	for name, part := range m.Files {
+		out.Files[filename.Encode(name)] = part
+	}
+	b, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,7 @@ type Trial struct {
 	Runs                []Run
 	Curve               []Epoch
 	Model               string // file of the best model, from the report's folder on; "" = none
+	OtherData           bool   // it was trained or validated on other data than the first
 }
 
 // Run is one attempt at a trial.

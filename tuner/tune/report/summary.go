@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 )
 
 const (
@@ -15,6 +16,16 @@ const (
 	topColumns   = 8 // parameters beside one another
 	faultsListed = 10
 )
+
+// otherData lists the trials whose data was not that of the first.
+func (v *view) otherData() (numbers []int64) {
+	for _, t := range v.Trials {
+		if t.OtherData {
+			numbers = append(numbers, t.Number)
+		}
+	}
+	return numbers
+}
 
 // summary is diagnostics_summary.txt.
 func (v *view) summary(w *Written, o Options) string {
@@ -86,6 +97,10 @@ func (v *view) summary(w *Written, o Options) string {
 		}
 		head(fmt.Sprintf("The best %d of %d trials with a value", min(topListed, len(v.ranked)), len(v.ranked)))
 		b.WriteString(v.topTable())
+	}
+	if text := trial.OtherDataText(v.otherData()); text != "" {
+		head("Not comparable")
+		line("%s", text)
 	}
 
 	head("Importance of parameters (PED-ANOVA)")

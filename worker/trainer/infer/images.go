@@ -15,7 +15,9 @@ import (
 	"sync"
 
 	"atelier/common/dataset"
+	"atelier/common/filename"
 	"atelier/common/nearest"
+	"atelier/common/terminal"
 	"atelier/worker/trainer/explain/picture"
 )
 
@@ -27,29 +29,31 @@ const (
 // File is one image to look at.
 type File struct {
 	Path string // as opened
-	Name string // relative to the folder that was listed, with slashes
+	Name string // relative to the folder that was listed, with slashes; as terminal.Line shows it
 	True int    // class by its folder; -1 = unknown
 }
 
 // list finds the images below dir, in the order of their names. An image in a
 // folder named as a class (the first below dir) is of that class. unknown are
-// folders with images whose names are no classes.
-func list(dir string, extensions, classes []string) (files []File, unknown []string, err error) {
+// folders with images whose names are no classes; left tells what is neither
+// image nor class, as in training.
+func list(dir string, extensions, classes []string) (files []File, unknown []string, left dataset.LeftOut, err error) {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("paths.image_dir (--image-dir): there is no %s%s", dir, nearby(dir))
+		return nil, nil, left, fmt.Errorf("paths.image_dir (--image-dir): there is no %s%s", dir, nearby(dir))
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("paths.image_dir: %w", err)
+		return nil, nil, left, fmt.Errorf("paths.image_dir: %w", err)
 	}
 	if !info.IsDir() {
-		return nil, nil, fmt.Errorf("paths.image_dir: %s is a file; for one image: --mode explain_single --image FILE", dir)
+		return nil, nil, left, fmt.Errorf("paths.image_dir: %s is a file; for one image: --mode explain_single --image FILE", dir)
 	}
 	endings := map[string]bool{}
 	for _, x := range extensions {
 		endings[strings.ToLower(x)] = true
 	}
 	seen := map[string]int{}
+	left.Endings = map[string]int{}
 	var walk func(rel string, depth int) error
 	walk = func(rel string, depth int) error {
 		entries, err := os.ReadDir(filepath.Join(dir, rel))
@@ -67,6 +71,10 @@ func list(dir string, extensions, classes []string) (files []File, unknown []str
 				isDir = target.IsDir()
 			}
 			switch {
+			case dataset.Hidden(e.Name()) && isDir:
+				left.Folders = append(left.Folders, name)
+			case dataset.Hidden(e.Name()):
+				left.Hidden++
 			case isDir && depth < 32:
 				if err := walk(name, depth+1); err != nil {
 					return err
@@ -76,7 +84,9 @@ func list(dir string, extensions, classes []string) (files []File, unknown []str
 			default:
 				ext := strings.ToLower(filepath.Ext(name))
 				seen[ext]++
-				if endings[ext] {
+				if !endings[ext] {
+					left.Endings[ext]++
+				} else {
 					files = append(files, File{Path: filepath.Join(dir, name), Name: filepath.ToSlash(name), True: -1})
 				}
 			}
@@ -84,23 +94,25 @@ func list(dir string, extensions, classes []string) (files []File, unknown []str
 		return nil
 	}
 	if err := walk("", 0); err != nil {
-		return nil, nil, err
+		return nil, nil, left, err
 	}
 	if len(files) == 0 {
-		return nil, nil, fmt.Errorf("no images in %s: %s; processing.extensions are %s", dir, said(seen), strings.Join(extensions, " "))
+		return nil, nil, left, fmt.Errorf("no images in %s: %s; processing.extensions are %s", dir, said(seen), strings.Join(extensions, " "))
 	}
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
 	for i := range files {
 		folder, _, below := strings.Cut(files[i].Name, "/")
+		files[i].Name = terminal.Line(files[i].Name) // it goes into tables, which are UTF-8
 		if !below {
 			continue
 		}
 		files[i].True = slices.Index(classes, folder)
+		folder = terminal.Line(folder)
 		if files[i].True < 0 && !slices.Contains(unknown, folder) {
 			unknown = append(unknown, folder)
 		}
 	}
-	return files, unknown, nil
+	return files, unknown, left, nil
 }
 
 // said lists the extensions that were found instead.
@@ -262,8 +274,5 @@ func stem(name string) string {
 	if clean == "" {
 		return "image"
 	}
-	if r := []rune(clean); len(r) > 80 {
-		clean = string(r[:80])
-	}
-	return clean
+	return filename.Cut(clean, 80)
 }

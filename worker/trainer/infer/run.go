@@ -7,6 +7,7 @@
 package infer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,9 @@ import (
 	"strings"
 	"time"
 
+	"atelier/common/filename"
 	"atelier/common/inference"
+	"atelier/common/terminal"
 	"atelier/worker/trainer/explain/picture"
 	"atelier/worker/trainer/score"
 	"atelier/worker/trainer/torchx"
@@ -129,9 +132,12 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 
 // files lists the images asked for.
 func (r *run) files() ([]File, []string, error) {
-	files, unknown, err := list(r.Images, r.Extensions, r.p.About.Classes)
+	files, unknown, left, err := list(r.Images, r.Extensions, r.p.About.Classes)
 	if err != nil {
 		return nil, nil, &Fault{err}
+	}
+	if text := left.String(); text != "" {
+		r.log.Warn("left out of " + r.Images + ": " + text)
 	}
 	if r.Limit != nil && len(files) > *r.Limit {
 		files = files[:*r.Limit]
@@ -224,7 +230,7 @@ func (r *run) explainSingle(ctx context.Context) error {
 	if r.Image == "" {
 		return fault("paths.image_path: mode explain_single needs an image: --image FILE")
 	}
-	f := File{Path: r.Image, Name: filepath.Base(r.Image), True: -1}
+	f := File{Path: r.Image, Name: terminal.Line(filepath.Base(r.Image)), True: -1}
 	if _, err := os.Stat(r.Image); errors.Is(err, fs.ErrNotExist) {
 		return fault("paths.image_path: there is no %s%s", r.Image, nearby(r.Image))
 	} else if err != nil {
@@ -311,17 +317,30 @@ func (r *run) explainWrong(ctx context.Context) error {
 		root = dir
 	}
 	var files []File
+	var raw map[string]string // paths by name as shown
 	for _, row := range wrong {
 		if !filepath.IsLocal(filepath.FromSlash(row.Path)) {
 			return fault("%s names an image outside of its folder: %s", path, row.Path)
 		}
-		files = append(files, File{Path: filepath.Join(root, filepath.FromSlash(row.Path)), Name: row.Path, True: slices.Index(classes, row.True)})
+		at := filepath.Join(root, filepath.FromSlash(row.Path))
+		if _, err := os.Lstat(at); err != nil && strings.Contains(row.Path, `\`) { // a name that was written out
+			if raw == nil {
+				raw = map[string]string{}
+				if all, _, _, err := list(root, r.Extensions, classes); err == nil {
+					for _, f := range all {
+						raw[f.Name] = f.Path
+					}
+				}
+			}
+			at = cmp.Or(raw[row.Path], at)
+		}
+		files = append(files, File{Path: at, Name: row.Path, True: slices.Index(classes, row.True)})
 	}
 	if len(files) == 0 {
 		r.log.Info("the evaluation has no mistakes", "images", doc.Samples)
 	}
 	w := newWriter(r, writerOptions{folder: "misclassifications", metadata: r.Metadata, beside: "misclassifications", name: func(i int, l looked) string {
-		return fmt.Sprintf("%04d_%s_as_%s_%s", i+1, stem(classes[l.True]), stem(classes[l.class]), stem(l.Name))
+		return filename.Cut(fmt.Sprintf("%04d_%s_as_%s_%s", i+1, stem(classes[l.True]), stem(classes[l.class]), stem(l.Name)), 200)
 	}})
 	return r.lookAll(ctx, files, w)
 }

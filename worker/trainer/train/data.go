@@ -4,6 +4,7 @@ package train
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"atelier/common/dataset"
 	"atelier/common/settings"
+	"atelier/common/trial"
 	"atelier/worker/trainer/augment"
 	"atelier/worker/trainer/torchx"
 )
@@ -56,6 +58,7 @@ type data struct {
 	train, validation *dataset.Set
 	classes           []string
 	skipped           int
+	digest            string // of both folders and what was made of them
 	norm              norm
 
 	recipe       augment.Recipe // of training
@@ -69,14 +72,22 @@ type data struct {
 // openData packs both folders, or finds them packed, and maps them.
 func openData(ctx context.Context, s settings.Settings, cache string, log *slog.Logger, progress func(string)) (*data, error) {
 	d := &data{norm: norm{s.Mean, s.Std}}
+	var listed, packed []string
 	for _, part := range []struct {
 		key, dir string
 		set      **dataset.Set
 	}{{"data.train", s.Train, &d.train}, {"data.validation", s.Validation, &d.validation}} {
-		folder, err := dataset.List(part.dir)
+		list := dataset.List
+		if part.set == &d.validation {
+			list = dataset.ListHeldOut
+		}
+		folder, err := list(part.dir)
 		if err != nil {
 			d.close()
 			return nil, refuse(err, "%s: %w", part.key, err)
+		}
+		for _, note := range folder.Notes() {
+			log.Warn("images", "data", part.key, "note", note)
 		}
 		path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: s.ImageSize, CacheDir: cache, Workers: s.NumWorkers,
 			Progress: func(done, total int) { progress(fmt.Sprintf("packing %s: %d of %d images", part.key, done, total)) }})
@@ -93,8 +104,10 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 			d.close()
 			return nil, fmt.Errorf("%s: %w", part.key, err)
 		}
+		listed, packed = append(listed, folder.Digest()), append(packed, (*part.set).Digest())
 		log.Info("images ready", "data", part.key, "images", report.Images, "skipped", len(report.Skipped), "cached", report.Cached, "seconds", report.Elapsed.Seconds())
 	}
+	d.digest = trial.Data(listed[0], listed[1], s.ImageSize, fmt.Sprintf("%x", sha256.Sum256([]byte(packed[0]+packed[1]))))
 	d.classes = d.train.Classes()
 	if err := dataset.SameClasses("data.train", d.classes, "data.validation", d.validation.Classes()); err != nil {
 		d.close()

@@ -82,7 +82,7 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 		return result, err
 	}
 	d.scale, d.shift = stored.norm.scale()
-	folder, err := dataset.List(e.Folder)
+	folder, err := dataset.ListHeldOut(e.Folder)
 	if err != nil {
 		return result, badSpec("%w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"atelier/common/filename"
 	"atelier/common/settings"
 	"atelier/worker/trainer/augment"
 	"atelier/worker/trainer/torchx"
@@ -32,7 +33,7 @@ func Sheets(ctx context.Context, s settings.Settings, seed uint64, cache, dir st
 	return Classify(d.sheets(dir, s.BatchSize, each))
 }
 
-// sheets writes dir/<class>.png: augmented training images of each class, each
+// sheets writes dir/<class>.png (a very long class cut): augmented training images of each class, each
 // times as many, just as the first epochs see them. What CutMix put into an
 // image is outlined, and the caption says of which class it is and which share
 // of the area it has.
@@ -53,7 +54,7 @@ func (d *data) sheets(dir string, batchSize, each int) error {
 		if len(tiles[c]) == 0 {
 			continue // a class that balanced draws happened to miss
 		}
-		if err := augment.WriteSheet(filepath.Join(dir, name+".png"), d.train.Size(), tiles[c]); err != nil {
+		if err := augment.WriteSheet(filepath.Join(dir, filename.Cut(name, filename.Max-20)+".png"), d.train.Size(), tiles[c]); err != nil {
 			return err
 		}
 	}

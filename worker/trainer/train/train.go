@@ -89,6 +89,7 @@ func (r *run) carryOut(ctx context.Context) error {
 	if r.job.EndEpoch > 0 {
 		end = min(end, r.job.EndEpoch)
 	}
+	digest := r.data.digest // goes with the first report
 	for epoch := last.Epoch + 1; epoch <= end && !r.patienceOver(last); epoch++ {
 		started := time.Now()
 
@@ -124,9 +125,10 @@ func (r *run) carryOut(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: epoch, Metrics: metrics, Seconds: time.Since(started).Seconds()}); err != nil {
+		if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: epoch, Metrics: metrics, Seconds: time.Since(started).Seconds(), Data: digest}); err != nil {
 			return fmt.Errorf("report epoch %d: %w", epoch, err)
 		}
+		digest = ""
 		r.vault.begin(root, last, metrics)
 		r.log.Info("epoch", "epoch", epoch, "train_loss", round(trained.loss), "train_acc", round(trained.accuracy), "val_loss", round(val.loss), "val_acc", round(val.accuracy), "lr", trained.lr, "images_per_s", math.Round(trained.rate))
 	}

@@ -1135,9 +1135,11 @@ type Trial struct {
 	Origin        *Origin                `protobuf:"bytes,19,opt,name=origin,proto3" json:"origin,omitempty"`                                  // absent: from scratch
 	Findings      []*Finding             `protobuf:"bytes,20,rep,name=findings,proto3" json:"findings,omitempty"`
 	Pauses        int32                  `protobuf:"varint,21,opt,name=pauses,proto3" json:"pauses,omitempty"`
-	Metrics       []*Metric              `protobuf:"bytes,22,rep,name=metrics,proto3" json:"metrics,omitempty"`        // of objectives and constraints, at value_epoch
-	Infeasible    bool                   `protobuf:"varint,23,opt,name=infeasible,proto3" json:"infeasible,omitempty"` // it has reported and met the constraints at no epoch
-	Note          string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`              // for people: why it waits, where a worker gave it back
+	Metrics       []*Metric              `protobuf:"bytes,22,rep,name=metrics,proto3" json:"metrics,omitempty"`                       // of objectives and constraints, at value_epoch
+	Infeasible    bool                   `protobuf:"varint,23,opt,name=infeasible,proto3" json:"infeasible,omitempty"`                // it has reported and met the constraints at no epoch
+	Note          string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`                             // for people: why it waits, where a worker gave it back
+	Data          string                 `protobuf:"bytes,50,opt,name=data,proto3" json:"data,omitempty"`                             // of its newest run that told one: see Run.data
+	OtherData     bool                   `protobuf:"varint,51,opt,name=other_data,json=otherData,proto3" json:"other_data,omitempty"` // a run of it had other data than the sweep's first: its value is not comparable
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1340,6 +1342,20 @@ func (x *Trial) GetNote() string {
 	return ""
 }
 
+func (x *Trial) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *Trial) GetOtherData() bool {
+	if x != nil {
+		return x.OtherData
+	}
+	return false
+}
+
 type Run struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // from 1 in its trial
@@ -1351,6 +1367,7 @@ type Run struct {
 	Exit          ExitClass              `protobuf:"varint,7,opt,name=exit,proto3,enum=atelier.v1.ExitClass" json:"exit,omitempty"` // UNSPECIFIED while it goes on
 	Message       string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
 	ResumedEpoch  int32                  `protobuf:"varint,9,opt,name=resumed_epoch,json=resumedEpoch,proto3" json:"resumed_epoch,omitempty"` // epoch of the checkpoint it went on from; 0 = from scratch
+	Data          string                 `protobuf:"bytes,50,opt,name=data,proto3" json:"data,omitempty"`                                     // digest of what it trains and validates on (common/trial); empty: not told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1446,6 +1463,13 @@ func (x *Run) GetResumedEpoch() int32 {
 		return x.ResumedEpoch
 	}
 	return 0
+}
+
+func (x *Run) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
 }
 
 type Checkpoint struct {
@@ -1630,6 +1654,7 @@ type Report struct {
 	Epoch         int32                  `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // from 1
 	Metrics       []*Metric              `protobuf:"bytes,2,rep,name=metrics,proto3" json:"metrics,omitempty"`
 	TimeMs        int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Data          string                 `protobuf:"bytes,50,opt,name=data,proto3" json:"data,omitempty"` // in a run's first: as Run.data
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1683,6 +1708,13 @@ func (x *Report) GetTimeMs() int64 {
 		return x.TimeMs
 	}
 	return 0
+}
+
+func (x *Report) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
 }
 
 type LeaderboardRow struct {
@@ -2479,7 +2511,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\tcancelled\x18\t \x01(\x03R\tcancelled\x12\x12\n" +
 	"\x04runs\x18\n" +
 	" \x01(\x03R\x04runs\x12\x18\n" +
-	"\areports\x18\v \x01(\x03R\areports\"\xc8\x06\n" +
+	"\areports\x18\v \x01(\x03R\areports\"\xfb\x06\n" +
 	"\x05Trial\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\x12/\n" +
@@ -2512,7 +2544,10 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\n" +
 	"infeasible\x18\x17 \x01(\bR\n" +
 	"infeasible\x12\x12\n" +
-	"\x04note\x18( \x01(\tR\x04note\"\x83\x02\n" +
+	"\x04note\x18( \x01(\tR\x04note\x12\x12\n" +
+	"\x04data\x182 \x01(\tR\x04data\x12\x1d\n" +
+	"\n" +
+	"other_data\x183 \x01(\bR\totherData\"\x97\x02\n" +
 	"\x03Run\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n" +
@@ -2523,7 +2558,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\bended_ms\x18\x06 \x01(\x03R\aendedMs\x12)\n" +
 	"\x04exit\x18\a \x01(\x0e2\x15.atelier.v1.ExitClassR\x04exit\x12\x18\n" +
 	"\amessage\x18\b \x01(\tR\amessage\x12#\n" +
-	"\rresumed_epoch\x18\t \x01(\x05R\fresumedEpoch\"\x9f\x02\n" +
+	"\rresumed_epoch\x18\t \x01(\x05R\fresumedEpoch\x12\x12\n" +
+	"\x04data\x182 \x01(\tR\x04data\"\x9f\x02\n" +
 	"\n" +
 	"Checkpoint\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
@@ -2542,11 +2578,12 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05token\x18\v \x01(\x04R\x05token\"2\n" +
 	"\x06Metric\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value\"e\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\"y\n" +
 	"\x06Report\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12,\n" +
 	"\ametrics\x18\x02 \x03(\v2\x12.atelier.v1.MetricR\ametrics\x12\x17\n" +
-	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\"\x86\x02\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x12\n" +
+	"\x04data\x182 \x01(\tR\x04data\"\x86\x02\n" +
 	"\x0eLeaderboardRow\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x03R\x04rank\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12/\n" +

@@ -2765,6 +2765,7 @@ type SweepRecord struct {
 	CreatedIndex   uint64                 `protobuf:"varint,41,opt,name=created_index,json=createdIndex,proto3" json:"created_index,omitempty"`         // of the entry that made it; 0 = from before it was kept
 	Requests       []string               `protobuf:"bytes,42,rep,name=requests,proto3" json:"requests,omitempty"`                                      // remembered request ids of commands about it, oldest first
 	RequestResults []string               `protobuf:"bytes,43,rep,name=request_results,json=requestResults,proto3" json:"request_results,omitempty"`
+	Data           string                 `protobuf:"bytes,50,opt,name=data,proto3" json:"data,omitempty"` // Run.data of the first run that told one
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2923,6 +2924,13 @@ func (x *SweepRecord) GetRequestResults() []string {
 		return x.RequestResults
 	}
 	return nil
+}
+
+func (x *SweepRecord) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
 }
 
 type TrialRecord struct {
@@ -3584,7 +3592,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x05parts\x18\x02 \x01(\x03R\x05parts\" \n" +
 	"\n" +
 	"StagedPart\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\xeb\x04\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xff\x04\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -3605,7 +3613,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0ecreate_request\x18( \x01(\tR\rcreateRequest\x12#\n" +
 	"\rcreated_index\x18) \x01(\x04R\fcreatedIndex\x12\x1a\n" +
 	"\brequests\x18* \x03(\tR\brequests\x12'\n" +
-	"\x0frequest_results\x18+ \x03(\tR\x0erequestResults\"\xee\a\n" +
+	"\x0frequest_results\x18+ \x03(\tR\x0erequestResults\x12\x12\n" +
+	"\x04data\x182 \x01(\tR\x04data\"\xee\a\n" +
 	"\vTrialRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1f\n" +

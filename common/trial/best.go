@@ -1,0 +1,44 @@
+// Package trial answers what several rooms ask of a trial's records and must
+// answer alike: today, which of its checkpoints is the best.
+package trial
+
+import "math"
+
+// Mark is what decides between checkpoints of a trial.
+type Mark struct {
+	HasMetric bool
+	Metric    float64 // of the sweep's objective; NaN counts as none
+	Token     uint64  // of the lease that wrote it; later leases have higher ones
+	Epoch     int32
+}
+
+// Best is the place of the best of a trial's checkpoints, in whatever order they
+// stand; -1 where there is none. Of equal metrics it is the one written first,
+// as a trial's value is that of the first epoch that reached it; where none has
+// a metric it is the one written last.
+func Best[T any](all []T, maximize bool, mark func(*T) Mark) int {
+	best := -1
+	var top Mark
+	for i := range all {
+		m := mark(&all[i])
+		m.HasMetric = m.HasMetric && !math.IsNaN(m.Metric)
+		if best < 0 || before(m, top, maximize) {
+			best, top = i, m
+		}
+	}
+	return best
+}
+
+func before(a, b Mark, maximize bool) bool {
+	switch {
+	case a.HasMetric != b.HasMetric:
+		return a.HasMetric
+	case a.HasMetric && a.Metric != b.Metric:
+		return a.Metric > b.Metric == maximize
+	}
+	older := a.Token < b.Token || a.Token == b.Token && a.Epoch < b.Epoch
+	if a.HasMetric {
+		return older
+	}
+	return !older && (a.Token != b.Token || a.Epoch != b.Epoch)
+}
