@@ -302,7 +302,7 @@ func TestFailures(t *testing.T) {
 		{"wrong type", base, map[string]any{"lr": "fast"}, nil, "bad_spec", `lr: want a number`},
 		{"unknown model", base, map[string]any{"model": "resnet81"}, nil, "bad_spec", `did you mean "resnet18"?`},
 		{"unknown metric", base, nil, func(j *trainerproto.Job) { j.Metric = "f1" }, "bad_spec", `"f1" is not reported`},
-		{"missing folder", base, map[string]any{"data": map[string]any{"train": "nowhere", "validation": "validation"}}, nil, "bad_spec", "nowhere"},
+		{"missing folder", base, map[string]any{"data": map[string]any{"train": "nowhere", "validation": "validation"}}, nil, "data_missing", "nowhere"},
 		{"class without images", empty, nil, nil, "bad_spec", "stone"},
 		{"classes differ", other, nil, nil, "bad_spec", `data.train has "glass", data.validation has not`},
 		{"no such device", base, nil, func(j *trainerproto.Job) { j.Device = "cuda:63" }, "device_fault", "cuda:63"},
