@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,18 @@ type Identity struct {
 
 const identityFile = "identity.json"
 
+// sealedIdentity is what the file holds: one changed letter of an id would make
+// the folder another cluster's or another member's, or a removed one come back.
+type sealedIdentity struct {
+	Identity
+	Sum string `json:"crc32c"` // of Identity in JSON
+}
+
+func (id Identity) sum() (string, error) {
+	b, err := json.Marshal(id)
+	return fmt.Sprintf("%08x", crc32.Checksum(b, castagnoli)), err
+}
+
 // ReadIdentity reads whose the folder of a node is; the zero Identity when that
 // was not written yet.
 func ReadIdentity(dir string) (Identity, error) {
@@ -33,17 +46,23 @@ func ReadIdentity(dir string) (Identity, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return Identity{}, nil
 	}
-	var id Identity
+	var id sealedIdentity
 	if err == nil {
 		err = json.Unmarshal(b, &id)
 	}
 	if err == nil && (id.ClusterID == "" || id.FolderID == "") {
 		err = errors.New("it names no cluster or no folder")
 	}
-	if err != nil {
-		return Identity{}, fmt.Errorf("%s is damaged (%w): put it back from a copy; without it nobody can tell whose votes the folder holds. `atelier cluster remove` of this node, an emptied folder and --join make a new member instead", path, err)
+	if err == nil {
+		var sum string
+		if sum, err = id.Identity.sum(); err == nil && sum != id.Sum {
+			err = errors.New("its CRC32C is not the one it was written with")
+		}
 	}
-	return id, nil
+	if err != nil {
+		return Identity{}, fmt.Errorf("data folder %s: %s is damaged (%w): put it back from a copy; without it nobody can tell whose votes the folder holds. `atelier cluster remove` of this node, an emptied folder and --join make a new member instead", dir, identityFile, err)
+	}
+	return id.Identity, nil
 }
 
 // WriteIdentity makes the folder where it is absent and writes whose it is. It
@@ -52,7 +71,11 @@ func WriteIdentity(dir string, id Identity) error {
 	if id.ClusterID == "" || id.FolderID == "" {
 		return fmt.Errorf("write identity of %s: cluster %q, folder %q: both are needed", dir, id.ClusterID, id.FolderID)
 	}
-	b, err := json.Marshal(id)
+	sum, err := id.sum()
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(sealedIdentity{id, sum})
 	if err != nil {
 		return err
 	}

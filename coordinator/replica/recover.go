@@ -71,7 +71,11 @@ func (s *Stopped) open() error {
 		return err
 	}
 	s.node.store = newGuard(store, func(error) {}) // its errors are returned
-	if _, err := s.node.inspect(raftLogger(s.logger)); err != nil {
+	snapshots, err := s.node.inspect(raftLogger(s.logger))
+	if err == nil {
+		err = s.node.finishInstall(s.node.store, snapshots)
+	}
+	if err != nil {
 		s.node.store.Close()
 		return err
 	}

@@ -117,8 +117,9 @@ type guard struct {
 	durable
 	fatal func(error)
 
-	began    atomic.Int64 // Unix nanoseconds of the append under way, 0 = none
-	appended atomic.Int64 // Unix nanoseconds when the last one ended
+	began    atomic.Int64 // nanoseconds since opened of the append under way, 0 = none
+	appended atomic.Int64 // nanoseconds since opened when the last one ended
+	opened   time.Time    // the wall clock may be set meanwhile, this is not moved by it
 	slowest  atomic.Int64 // nanoseconds of the slowest so far
 	appends  atomic.Uint64
 	broken   atomic.Pointer[error]
@@ -133,7 +134,7 @@ type guard struct {
 }
 
 func newGuard(store durable, fatal func(error)) *guard {
-	return &guard{durable: store, fatal: fatal, checkedFrom: 1}
+	return &guard{durable: store, fatal: fatal, checkedFrom: 1, opened: time.Now()}
 }
 
 func (g *guard) write(what string, do func() error) error {
@@ -141,14 +142,14 @@ func (g *guard) write(what string, do func() error) error {
 		return *err
 	}
 	start := time.Now()
-	g.began.Store(start.UnixNano())
+	g.began.Store(max(1, int64(start.Sub(g.opened))))
 	err := do()
 	took := time.Since(start)
 	g.began.Store(0)
 	if err != nil {
 		return g.giveUp(fmt.Errorf("%s: %w", what, err))
 	}
-	g.appended.Store(time.Now().UnixNano())
+	g.appended.Store(int64(time.Since(g.opened)))
 	g.appends.Add(1)
 	if int64(took) > g.slowest.Load() {
 		g.slowest.Store(int64(took))

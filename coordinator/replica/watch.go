@@ -14,6 +14,9 @@ import (
 //
 // An idle leader appends nothing, so a hung disk would go unseen: when nothing
 // was appended for half the time-out, a canary goes through the log.
+//
+// What stood still may be this process (SIGSTOP, a machine that is suspended or
+// moved) and not the disk: then nothing is held against the disk that began before.
 func (n *Node) watch() {
 	defer n.loops.Done()
 	timeout := n.cfg.DiskTimeout
@@ -21,6 +24,7 @@ func (n *Node) watch() {
 	defer tick.Stop()
 	var canary chan error
 	var canarySince, warned time.Time
+	ran := running{longest: timeout / 2, last: time.Now()}
 	for {
 		select {
 		case <-n.stop:
@@ -34,21 +38,22 @@ func (n *Node) watch() {
 		case <-tick.C:
 		}
 		now := time.Now()
+		since := ran.since(now)
 		leads := n.raft.State() == raft.Leader
 		hung := ""
 		began := n.store.began.Load()
-		if began != 0 && now.Sub(time.Unix(0, began)) > timeout {
+		if began != 0 && now.Sub(later(n.store.opened.Add(time.Duration(began)), since)) > timeout {
 			hung = fmt.Sprintf("an append to the log in %s takes longer than %s: the disk hangs", n.cfg.DataDir, timeout)
 		}
 		switch {
 		case hung != "" || !leads:
 		case canary != nil && began != 0: // the append has a time-out of its own
-		case canary == nil && now.Sub(time.Unix(0, n.store.appended.Load())) > timeout/2:
+		case canary == nil && now.Sub(n.store.opened.Add(time.Duration(n.store.appended.Load()))) > timeout/2:
 			canary, canarySince = make(chan error, 1), now
 			go func(to chan error) { to <- n.raft.Barrier(timeout).Error() }(canary)
-		case canary != nil && now.Sub(canarySince) > timeout && n.raft.AppliedIndex() < n.raft.CommitIndex():
+		case canary != nil && now.Sub(later(canarySince, since)) > timeout && n.raft.AppliedIndex() < n.raft.CommitIndex():
 			hung = fmt.Sprintf("a canary was committed and not applied within %s", timeout)
-		case canary != nil && now.Sub(canarySince) > timeout && n.raft.LastIndex() == n.raft.CommitIndex():
+		case canary != nil && now.Sub(later(canarySince, since)) > timeout && n.raft.LastIndex() == n.raft.CommitIndex():
 			hung = fmt.Sprintf("a canary did not reach the log within %s", timeout)
 		}
 		if hung != "" && leads {
@@ -66,6 +71,28 @@ func (n *Node) watch() {
 			warned = now
 		}
 	}
+}
+
+// running tells since when this process has run without standing still.
+type running struct {
+	longest  time.Duration // between two looks; after more the process stood still
+	last     time.Time
+	standing time.Time // until then it did
+}
+
+func (r *running) since(now time.Time) time.Time {
+	if now.Sub(r.last) > r.longest {
+		r.standing = now
+	}
+	r.last = now
+	return r.standing
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // giveUp hands leadership over if that is still possible, and ends the process.

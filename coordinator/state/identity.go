@@ -10,6 +10,10 @@ const (
 	maxRemoved = 1024
 	// maxFormer bounds the ids of clusters that this one was recovered from.
 	maxFormer = 16
+	// recoverLift lifts tokens beyond all that the lost members may have granted
+	// behind the last entry that is left: the indexes there are given out again, and
+	// workers of then still hold leases.
+	recoverLift = 1 << 30
 )
 
 // removed is a member that was taken off the cluster. Its folder holds votes
@@ -62,6 +66,7 @@ func (m *Machine) Recover(clusterID string, only Member) error {
 		m.live.former = append(slices.Clone(kept), m.live.clusterID)
 	}
 	m.live.clusterID = clusterID
+	m.live.tokenOffset = min(m.live.tokenOffset+recoverLift, maxIndex)
 	for _, b := range m.live.members {
 		if b.ID != only.ID {
 			m.live.remember(b)

@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// maxRequests bounds how many request ids are remembered beside the sweeps.
+	// maxRequests bounds how many request ids commands of rules 0 leave beside the
+	// sweeps. What later ones remember there comes on top.
 	maxRequests = 4096
 	// maxOfKind bounds those of one kind of command, of a sweep or beside them.
 	maxOfKind = 256
@@ -95,13 +96,15 @@ func (l *requestLog) load(ids, results []string, most int) error {
 	if len(ids) != len(results) || len(ids) > most {
 		return fmt.Errorf("%d requests and %d results", len(ids), len(results))
 	}
+	seen := make(map[string]bool, len(ids))
 	for i, key := range ids {
 		if _, _, ok := parseRemembered(results[i]); !ok {
 			return fmt.Errorf("result %q of request %q", results[i], key)
 		}
-		if _, twice := l.of(key); twice {
+		if seen[key] {
 			return fmt.Errorf("request %q twice", key)
 		}
+		seen[key] = true
 		l.ids = append(l.ids, key)
 		l.results = append(l.results, results[i])
 	}

@@ -209,19 +209,12 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 		return fmt.Errorf("header: tokens from %d on, restored at %d", h.GetTokenOffset(), h.GetRestoredIndex())
 	case !sortedUnique(m.live.drained):
 		return errors.New("header: drained workers are not in order")
-	case len(h.GetRequests()) != len(h.GetRequestResults()) || len(h.GetRequests()) > maxRequests:
-		return fmt.Errorf("header: %d requests and %d results", len(h.GetRequests()), len(h.GetRequestResults()))
 	}
-	for i, key := range h.GetRequests() {
-		result := h.GetRequestResults()[i]
-		if _, _, ok := parseRemembered(result); !ok {
-			return fmt.Errorf("header: result %q of request %q", result, key)
-		}
-		if _, twice := m.requests[key]; twice {
-			return fmt.Errorf("header: request %q twice", key)
-		}
-		m.live.requests.remember(key, result)
-		m.requests[key] = result
+	if err := m.live.requests.load(h.GetRequests(), h.GetRequestResults(), maxRequests+maxKinds*maxOfKind); err != nil {
+		return fmt.Errorf("header: %w", err)
+	}
+	for i, key := range m.live.requests.ids {
+		m.requests[key] = m.live.requests.results[i]
 	}
 	return nil
 }
