@@ -28,6 +28,9 @@ func (m *Machine) recordEvents(now int64, c *logv1.RecordEvents, r *Result) {
 	for i, e := range events {
 		r.Events[i] = &answers[i]
 		m.event(now, e, &answers[i])
+		if e.GetCheckpoint() != nil && (answers[i].Outcome == recorded || answers[i].Outcome == already) {
+			answers[i].Kept = m.kept(e.GetSweepId(), e.GetTrial())
+		}
 	}
 }
 
@@ -354,6 +357,24 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 	m.note(Change{Kind: CheckpointRecorded, Sweep: s.ID, Trial: t.Number, Worker: c.Worker, Token: token})
 	m.keep(s, t, kept, false)
 	m.press(s)
+}
+
+// kept are the locations of a trial's checkpoints, for the worker: which may go
+// depends on constraints, budgets and reports that are known here.
+func (m *Machine) kept(sweep string, number int64) []string {
+	s, ok := m.peek(sweep)
+	if !ok {
+		return nil
+	}
+	t := s.Trial(number)
+	if t == nil {
+		return nil
+	}
+	locations := make([]string, len(t.Checkpoints))
+	for i := range t.Checkpoints {
+		locations[i] = t.Checkpoints[i].Location
+	}
+	return locations
 }
 
 // checkpointLost gives up a checkpoint whose file is gone, as who has it, or who

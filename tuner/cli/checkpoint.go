@@ -37,6 +37,7 @@ func (e *Env) checkpointCommands() *ucli.Command {
 				"shared folder needs that folder here too (--shared).",
 			Flags: []ucli.Flag{
 				&ucli.StringFlag{Name: "to", Usage: "`FILE` or folder to write (default: SWEEP-TRIAL-eEPOCH.pth here)"},
+				overwriteFlag(),
 				&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`"},
 				&ucli.BoolFlag{Name: "newest", Usage: "the one of the highest epoch"},
 				&ucli.IntFlag{Name: "epoch", Usage: "the one of epoch `N`"},
@@ -103,21 +104,33 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 	if ck == nil {
 		return notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", trial, sweep, len(r.Msg.GetCheckpoints()))
 	}
-	to := e.path(c.String("to"))
+	to, named := e.path(c.String("to")), true
 	if st, err := os.Stat(to); err == nil && st.IsDir() {
+		named = false // the name says what it is of: an earlier one may go
 		ext := path.Ext(ck.GetLocation())
 		if ext == "" || len(ext) > 8 {
 			ext = ".pth"
 		}
 		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, trial, ck.GetEpoch(), ext))
 	}
-	if err := pull(c.Context, ck, e.folder(c, "shared"), to); err != nil {
-		return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", trial, ck.GetEpoch(), err)
+	there := sameFile(to, ck.GetSize(), ck.GetSha256())
+	if !there {
+		replaces, err := e.place(c, to, func() bool { return !named })
+		if err != nil {
+			return err
+		}
+		if err := pull(c.Context, ck, e.folder(c, "shared"), to); err != nil {
+			return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", trial, ck.GetEpoch(), err)
+		}
+		e.replaced(c, to, replaces)
 	}
 	if !c.Bool("quiet") {
 		text := fmt.Sprintf("trial %d, epoch %d, %s, SHA-256 verified", trial, ck.GetEpoch(), bytesOf(ck.GetSize()))
 		if ck.GetHasMetric() {
 			text += fmt.Sprintf(", %s %s", got.Msg.GetSweep().GetObjective().GetMetric(), short(ck.GetMetric()))
+		}
+		if there {
+			text += "; it was there already"
 		}
 		e.say("%s", text)
 	}

@@ -17,7 +17,8 @@ func (e *Env) clusterCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "members", Usage: "list the coordinators", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterMembers}, 0, 0,
 			"atelier cluster members"),
 		verb(&ucli.Command{Name: "snapshot", Usage: "save the cluster's state to a file", ArgsUsage: "FILE",
-			Description: "FILE carries a SHA-256 and appears whole and checked or not at all; - is standard output.", Action: e.saveSnapshot}, 1, 1,
+			Description: "FILE carries a SHA-256 and appears whole and checked or not at all; an earlier snapshot there is replaced. - is standard output.",
+			Flags:       []ucli.Flag{overwriteFlag()}, Action: e.saveSnapshot}, 1, 1,
 			"atelier cluster snapshot backup.snap", "atelier cluster snapshot - | zstd > backup.zst"),
 		verb(&ucli.Command{Name: "restore", Usage: "replace the cluster's state by a snapshot", ArgsUsage: "FILE",
 			Description: "Everything the cluster knows now is lost, on every coordinator at once or not at all. The file is checked before anything is touched. All leases end: trials that ran wait again, and go on from a checkpoint that is there.\n" +

@@ -19,6 +19,7 @@ func (e *Env) dataInfo() *ucli.Command {
 			"Headers alone are read: broken pictures are found by `atelier data cleanup`.",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "sheet", Usage: "write a contact sheet to `FILE` (PNG)"},
+			overwriteFlag(),
 			&ucli.IntFlag{Name: "per-class", Value: 8, Usage: "`N` pictures of each class on the sheet, 1 to 100"},
 			outputFlag(),
 		}, Action: e.info}, 1, 1,
@@ -46,6 +47,13 @@ func (e *Env) info(c *ucli.Context) error {
 	if n := c.Int("per-class"); n < 1 || n > 100 {
 		return usage("data info: --per-class %d: want 1 to 100", n)
 	}
+	sheet, replaces := c.String("sheet"), false
+	if sheet != "" {
+		var err error
+		if replaces, err = e.place(c, e.path(sheet), nil); err != nil {
+			return err
+		}
+	}
 	n, err := info.Look(c.Context, e.path(c.Args().First()), e.pictures())
 	if err != nil {
 		return err
@@ -63,7 +71,7 @@ func (e *Env) info(c *ucli.Context) error {
 		return err
 	}
 	e.sayInfo(n)
-	if sheet := c.String("sheet"); sheet != "" {
+	if sheet != "" {
 		img, err := n.Sheet(c.Context, c.Int("per-class"))
 		if err != nil {
 			return err
@@ -71,6 +79,7 @@ func (e *Env) info(c *ucli.Context) error {
 		if err := info.Save(e.path(sheet), img); err != nil {
 			return fmt.Errorf("data info: write the contact sheet: %w", err)
 		}
+		e.replaced(c, e.path(sheet), replaces)
 		e.say("contact sheet: %s", e.relative(e.path(sheet)))
 	}
 	return nil

@@ -50,6 +50,7 @@ func (e *Env) inferCommand() *ucli.Command {
 		&ucli.StringSliceFlag{Name: "set", Usage: "`KEY=VALUE`: any setting of the configuration file (may be given again)"},
 		&ucli.BoolFlag{Name: "mlflow", Usage: "track this run with MLflow"},
 		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
+		&ucli.BoolFlag{Name: "overwrite", Usage: "replace files in the results' folder that no earlier inference wrote"},
 		&ucli.BoolFlag{Name: "local", Usage: "work on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
 		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
@@ -63,7 +64,8 @@ func (e *Env) inferCommand() *ucli.Command {
 			"production                 predictions, quality checks, suspicious ones apart, a report\n\n" +
 			"Architecture, classes and normalisation come from the checkpoint. A value is taken from its\n" +
 			"flag, else from the environment (ATELIER_INFER_MODE=production), else from the configuration\n" +
-			"file. The folder of the results goes to standard output.\n\n" +
+			"file. The folder of the results goes to standard output. Results of an earlier inference in it\n" +
+			"are replaced, file by file, and named.\n\n" +
 			"With --addr or ATELIER_ADDR a worker of that cluster does the work and the results come here;\n" +
 			"checkpoint and images are paths that the worker can read. --checkpoint may also be a\n" +
 			"checkpoint of the cluster: SWEEP (its best), SWEEP/TRIAL or SWEEP/TRIAL/EPOCH.",
@@ -92,9 +94,13 @@ func (e *Env) infer(c *ucli.Context) error {
 	bar := &inferBar{e: e, quiet: c.Bool("quiet")}
 	warn := e.warner(bar.clear)
 	o := infer.Options{Dir: e.Dir, Log: io.Discard, Progress: bar.show, Warn: warn, Say: bar.say}
-	carry, err := e.inferPlace(c, conf, o)
+	carry, model, err := e.inferPlace(c, conf, o)
 	if err != nil {
 		return err
+	}
+	there, err := infer.Earlier(conf, e.Dir, model)
+	if err != nil && !c.Bool("overwrite") {
+		return usage("infer: %s", err)
 	}
 	tracking, err := infer.Track(c.Context, conf, e.Dir, warn)
 	if err != nil {
@@ -120,6 +126,9 @@ func (e *Env) infer(c *ucli.Context) error {
 		return err
 	}
 	if !c.Bool("quiet") {
+		if names := infer.Replaced(there, out); len(names) > 0 {
+			e.say("replaced %s", strings.Join(names, ", "))
+		}
 		e.inferred(out, conf.String("mode"))
 		for _, h := range hints {
 			e.say("MLflow: %s", h)
@@ -177,7 +186,7 @@ func (e *Env) trainedHere() string {
 
 // inferPlace finds who does the work: a trainer of this machine, or a worker of
 // the cluster that was addressed.
-func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) (func(context.Context) (*inference.Outcome, error), error) {
+func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) (carry func(context.Context) (*inference.Outcome, error), model *inference.Stored, err error) {
 	name := conf.String("model.checkpoint")
 	stored := storedName.FindStringSubmatch(name)
 	if _, err := os.Stat(e.path(name)); err == nil {
@@ -185,17 +194,16 @@ func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) 
 	}
 	if c.Bool("local") || !c.IsSet("addr") {
 		if stored != nil {
-			return nil, usage("infer: %s is a checkpoint of a cluster: address it with --addr, or fetch it first: atelier checkpoint pull %s", name, strings.ReplaceAll(name, "/", " "))
+			return nil, nil, usage("infer: %s is a checkpoint of a cluster: address it with --addr, or fetch it first: atelier checkpoint pull %s", name, strings.ReplaceAll(name, "/", " "))
 		}
-		var err error
 		if o.Trainer, err = train.FindTrainer(e.folder(c, "trainer-bin")); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return func(ctx context.Context) (*inference.Outcome, error) { return infer.Local(ctx, conf, o) }, nil
+		return func(ctx context.Context) (*inference.Outcome, error) { return infer.Local(ctx, conf, o) }, nil, nil
 	}
 	api, err := e.patient(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cl := infer.Cluster{API: api, Pull: func(ctx context.Context, k *atelierv1.Checkpoint, to string) error {
 		return pull(ctx, k, e.folder(c, "shared"), to)
@@ -203,13 +211,13 @@ func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) 
 	if stored != nil {
 		if cl.Model, err = findStored(c.Context, api, stored[1], stored[2], stored[3]); err != nil {
 			api.Close()
-			return nil, fmt.Errorf("infer: --checkpoint %s: %w", name, err)
+			return nil, nil, fmt.Errorf("infer: --checkpoint %s: %w", name, err)
 		}
 	}
 	return func(ctx context.Context) (*inference.Outcome, error) {
 		defer api.Close()
 		return infer.Remote(ctx, conf, o, cl)
-	}, nil
+	}, cl.Model, nil
 }
 
 // storedName is a checkpoint of the cluster: SWEEP, SWEEP/TRIAL or

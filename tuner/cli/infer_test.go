@@ -29,6 +29,7 @@ case "$job" in *'"bad"'*)
 esac
 base=$(echo "$job" | sed 's/.*"base_dir":"\([^"]*\)".*/\1/')
 mkdir -p "$base/m/results/heatmaps"
+echo pretended >> "$base/m/results/inference.log"
 echo '{}' > "$base/m/results/evaluation_results.json"
 echo picture > "$base/m/results/heatmaps/0001_a.png"
 echo "{\"event\":\"done\",\"reason\":\"finished\",\"message\":\"{\\\"output_dir\\\":\\\"$base/m/results\\\",\\\"files\\\":[\\\"evaluation_results.json\\\",\\\"not_there.png\\\"],\\\"images\\\":3,\\\"pictures\\\":1,\\\"seconds\\\":1,\\\"architecture\\\":\\\"vgg11\\\",\\\"figures\\\":{\\\"accuracy\\\":0.75,\\\"flagged_share\\\":0.5},\\\"drawn\\\":[\\\"heatmaps/0001_a.png\\\",\\\"../outside.png\\\"]}\"}" >&3
@@ -217,5 +218,29 @@ func TestServeWantsAModel(t *testing.T) {
 	}
 	if r := run(t, dir, "serve", "--checkpoint", "notes.txt", "--listen", "127.0.0.1:0"); r.code != 1 || !strings.Contains(r.err, "not a checkpoint") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Results of an earlier inference are replaced and named; files of those names
+// that a person put there stay.
+func TestInferNamesWhatItReplaces(t *testing.T) {
+	seer(t)
+	dir := t.TempDir()
+	results := filepath.Join(dir, "m/results/evaluation_results.json")
+	write(t, filepath.Join(dir, "m/best_model.pth"), nil)
+	write(t, results, []byte("a person's"))
+	args := []string{"infer", "--checkpoint", "m/best_model.pth", "--no-mlflow"}
+	r := run(t, dir, args...)
+	if b, _ := os.ReadFile(results); r.code != 2 || string(b) != "a person's" || !strings.Contains(r.err, "holds evaluation_results.json") || !strings.Contains(r.err, "--overwrite") {
+		t.Errorf("%q, %+v", b, r)
+	}
+	if r := run(t, dir, append(args, "--mode", "explain_single")...); r.code != 0 {
+		t.Errorf("a mode that writes no such file: %+v", r)
+	}
+	os.Remove(filepath.Join(dir, "m/results/inference.log"))
+	for _, more := range [][]string{{"--overwrite"}, nil} { // told to; its own
+		if r := run(t, dir, append(args, more...)...); r.code != 0 || !strings.Contains(r.err, "replaced evaluation_results.json") {
+			t.Errorf("%v: %+v", more, r)
+		}
 	}
 }

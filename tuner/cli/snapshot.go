@@ -34,8 +34,12 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 	to := c.Args().First()
 	out := e.Out
 	var tmp *os.File
+	replaces := false
 	if to != "-" {
 		to = e.path(to)
+		if replaces, err = e.place(c, to, func() bool { return isSnapshot(to) }); err != nil {
+			return err
+		}
 		if tmp, err = os.CreateTemp(filepath.Dir(to), ".snapshot-*"); err != nil {
 			return err
 		}
@@ -86,9 +90,21 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 		if err := os.Rename(tmp.Name(), to); err != nil {
 			return err
 		}
+		e.replaced(c, to, replaces)
 	}
 	e.say("snapshot of %s saved", bytesOf(n))
 	return nil
+}
+
+// isSnapshot tells an earlier snapshot, perhaps a damaged one, from other files.
+func isSnapshot(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := snapshot.Copy(io.Discard, f)
+	return err == nil && info.Checked || errors.Is(err, snapshot.ErrDamaged)
 }
 
 type writer func([]byte) (int, error)

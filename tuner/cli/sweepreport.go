@@ -13,10 +13,11 @@ func (e *Env) reportCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "report", Usage: "write what came of a sweep: results, summary, pictures", ArgsUsage: "ID",
 		Description: "Writes tuning_results.json, diagnostics_summary.txt, trials/ and PNG pictures into a folder, whose\n" +
 			"path goes to standard output. A sweep that goes on gives a report of what is known now; doing it again\n" +
-			"replaces the files. What cannot be drawn is told in the summary.",
+			"replaces the files; those of another sweep are left. What cannot be drawn is told in the summary.",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`DIR` of the report (default: report-ID)"},
 			&ucli.BoolFlag{Name: "no-plots", Usage: "no pictures"},
+			&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of another sweep or tuning in the folder"},
 		}, Action: e.sweepReport}, 1, 1,
 		"atelier sweep report s-k3v9q2ma", "atelier sweep report s-k3v9q2ma -o reports/facades --no-plots")
 }
@@ -34,6 +35,11 @@ func (e *Env) sweepReport(c *ucli.Context) error {
 	dir := c.String("out")
 	if dir == "" {
 		dir = "report-" + s.ID
+	}
+	if other, err := report.Other(e.path(dir), s); err != nil {
+		return err
+	} else if other != "" && !c.Bool("overwrite") {
+		return usage("sweep report: %s holds %s: name another folder with --out, or replace it with --overwrite", dir, other)
 	}
 	w, err := report.Write(e.path(dir), s, report.Options{NoPlots: c.Bool("no-plots")})
 	if err != nil {

@@ -29,6 +29,7 @@ func (e *Env) weightsCommands() *ucli.Command {
 				"The path goes to standard output.",
 			Flags: []ucli.Flag{
 				&ucli.StringFlag{Name: "to", Usage: "`FILE` or folder that gets a copy"},
+				overwriteFlag(),
 				&ucli.StringFlag{Name: "from", EnvVars: []string{"ATELIER_WEIGHTS_URL"}, Value: weights.Server, Usage: "`URL` of the folder that has the files"},
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print only the path"},
 			}, Action: e.pullWeights}, 1, 1,
@@ -39,7 +40,7 @@ func (e *Env) weightsCommands() *ucli.Command {
 				"bytes of the model's tensors stay, and so does what says which model it is: arch, class_to_idx,\n" +
 				"image size, normalisation, epoch, best loss, settings. What only a training needs to go on is\n" +
 				"left out and named. Python opens the .pth with torch.load(f, weights_only=True).",
-			Flags:  []ucli.Flag{&ucli.BoolFlag{Name: "bare", Usage: "the model's tensors only, as load_state_dict takes them"}},
+			Flags:  []ucli.Flag{&ucli.BoolFlag{Name: "bare", Usage: "the model's tensors only, as load_state_dict takes them"}, overwriteFlag()},
 			Action: e.convertWeights}, 2, 2,
 			"atelier weights convert s-k3v9q2ma-7-e20.pth best_model.pth", "atelier weights convert best_model.pth best_model.safetensors",
 			"atelier weights convert --bare best_model.pth state.pth"),
@@ -82,6 +83,16 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 	if _, err := weights.ParseServer(c.String("from")); err != nil {
 		return usage("weights pull: --from %s", err)
 	}
+	to, named := c.String("to"), true
+	if to != "" {
+		to = e.path(to)
+		if st, err := os.Stat(to); err == nil && st.IsDir() {
+			to, named = filepath.Join(to, file.File), false // the name says what it is
+		} else if err == nil && !st.Mode().IsRegular() {
+			_, err := e.place(c, to, nil)
+			return err
+		}
+	}
 	folder, err := weights.DefaultFolder()
 	if err != nil {
 		return err
@@ -100,9 +111,17 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 		return err
 	}
 	path := got.Path
-	if to := c.String("to"); to != "" {
-		if path, err = e.copyTo(c.Context, got, file.File, e.path(to)); err != nil {
-			return err
+	if to != "" {
+		path = to
+		if !sameFile(to, got.Bytes, got.SHA256) {
+			replaces, err := e.place(c, to, func() bool { return !named })
+			if err != nil {
+				return fmt.Errorf("%w (the weights are in the cache: %s)", err, got.Path)
+			}
+			if err := copyTo(c.Context, got, to); err != nil {
+				return err
+			}
+			e.replaced(c, to, replaces)
 		}
 	}
 	if !c.Bool("quiet") {
@@ -116,29 +135,26 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 	return err
 }
 
-// copyTo copies a file of the cache to a file or into a folder: whole, or not at all.
-func (e *Env) copyTo(ctx context.Context, got weights.Pulled, name, to string) (string, error) {
-	if st, err := os.Stat(to); err == nil && st.IsDir() {
-		to = filepath.Join(to, name)
-	}
+// copyTo copies a file of the cache: whole, or not at all.
+func copyTo(ctx context.Context, got weights.Pulled, to string) error {
 	from, err := os.Open(got.Path)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer from.Close()
 	tmp, err := os.CreateTemp(filepath.Dir(to), ".pull-*")
 	if err != nil {
-		return "", fmt.Errorf("%w (the file is in the cache: %s)", err, got.Path)
+		return fmt.Errorf("%w (the file is in the cache: %s)", err, got.Path)
 	}
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
 	if _, err := io.Copy(tmp, from); err != nil {
-		return "", fmt.Errorf("%w (the file is in the cache: %s)", err, got.Path)
+		return fmt.Errorf("%w (the file is in the cache: %s)", err, got.Path)
 	}
 	if err := errors.Join(ctx.Err(), tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return "", err
+		return err
 	}
-	return to, os.Rename(tmp.Name(), to)
+	return os.Rename(tmp.Name(), to)
 }
 
 func (e *Env) convertWeights(c *ucli.Context) error {
@@ -146,10 +162,19 @@ func (e *Env) convertWeights(c *ucli.Context) error {
 	if _, err := checkpoint.FormatOf(out); err != nil {
 		return usage("weights convert: %s", err)
 	}
+	replaces := false
+	if from, err := os.Stat(in); err == nil {
+		if to, err := os.Stat(out); err != nil || !os.SameFile(from, to) { // Export says so of one and the same
+			if replaces, err = e.place(c, out, nil); err != nil {
+				return err
+			}
+		}
+	}
 	got, err := checkpoint.Export(in, out, c.Bool("bare"))
 	if err != nil {
 		return fmt.Errorf("weights convert: %w", err)
 	}
+	e.replaced(c, out, replaces)
 	e.say("%s to %s: %d tensors, %d values, %s", got.From, got.To, got.Tensors, got.Values, bytesOf(got.Info.Bytes))
 	for _, text := range got.Told {
 		e.say("%s", text)

@@ -7,8 +7,9 @@ import (
 	"atelier/common/trainerproto"
 )
 
-// failureHints are what a person can do after a failure (runbook 7.1).
-func failureHints(f *Failure, p *Plan, dir string) []string {
+// failureHints are what a person can do after a failure (runbook 7.1). kept
+// tells that the training left a checkpoint.
+func failureHints(f *Failure, p *Plan, dir string, kept bool) []string {
 	s := p.Settings
 	if f.Remote && f.Class != trainerproto.FailedOutOfMemory && f.Class != trainerproto.FailedDiverged {
 		return []string{"what the worker logged: atelier trial logs " + p.sweep + " 1"}
@@ -37,6 +38,9 @@ func failureHints(f *Failure, p *Plan, dir string) []string {
 		hints := []string{fmt.Sprintf("try a lower learning rate: --lr %g (it is %g)", s.LR/10, s.LR)}
 		if s.ClipNorm == 0 {
 			hints = append(hints, "or bound the gradients: --set clip_norm=1")
+		}
+		if !kept {
+			return append(hints, "no epoch ended, so there is no model; begin anew with other settings (--out DIR or --overwrite)")
 		}
 		return append(hints, "the last good checkpoint is kept; a training with other settings begins anew (--out DIR or --overwrite)")
 	case trainerproto.FailedDiskFull:

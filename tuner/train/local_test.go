@@ -434,6 +434,11 @@ func TestFailures(t *testing.T) {
 			}
 		})
 	}
+	var f *train.Failure
+	if _, err := local(t, t.Context(), plan(t, base, "checkpoints_dir=first"), "diverged@1", nil); !errors.As(err, &f) ||
+		strings.Contains(strings.Join(f.Hints, "\n"), "is kept") || !strings.Contains(strings.Join(f.Hints, "\n"), "no model") {
+		t.Errorf("in the first epoch: %+v", f)
+	}
 	if r, err := local(t, t.Context(), plan(t, base, "checkpoints_dir=mute"), "mute", nil); err == nil || !strings.Contains(err.Error(), "libtorch.so") || r == nil {
 		t.Errorf("a trainer that cannot start: %v", err)
 	}

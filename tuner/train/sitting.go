@@ -273,7 +273,7 @@ func (s *sitting) close(ctx context.Context, err error) error {
 		h.Status, h.Message = Failed, err.Error()
 	}
 	if f != nil {
-		f.Hints = failureHints(f, s.plan, s.folder.dir)
+		f.Hints = failureHints(f, s.plan, s.folder.dir, h.last() > 0)
 	}
 	away := s.plan.sweep != "" && err != nil && f == nil // it goes on in a cluster, and its results can still be fetched
 	if was := s.folder.earlier(); was.Held() && !away {
@@ -326,7 +326,7 @@ var nan = math.NaN()
 func asDiskFull(err error, p *Plan, dir string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		f := &Failure{Class: trainerproto.FailedDiskFull, Message: "disk full: " + err.Error()}
-		f.Hints = failureHints(f, p, dir)
+		f.Hints = failureHints(f, p, dir, true) // of no matter for this class
 		return f
 	}
 	return err

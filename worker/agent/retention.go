@@ -18,10 +18,11 @@ import (
 	"atelier/worker/store"
 )
 
-// retention decides which of a trial's checkpoint files may go, from what the
-// coordinators acknowledged. Their index keeps the newest and the best (of
-// common/trial, as here); of an ended trial it keeps the same rows, and so does
-// this. It works in the relay's goroutine.
+// retention deletes the checkpoint files of a trial that the index names no
+// more, as the answer to each checkpoint tells. It does not judge for itself:
+// which is the best depends on the sweep's constraints and on reports of earlier
+// runs. Coordinators that do not tell keep the newest and the best (of
+// common/trial), and so does this then. It works in the relay's goroutine.
 type retention struct {
 	store *store.Store
 	log   *slog.Logger
@@ -40,14 +41,14 @@ func newRetention(s *store.Store, l *atelierv1.Lease, log *slog.Logger) *retenti
 }
 
 // acknowledged takes a checkpoint's answer and deletes what it displaced.
-func (r *retention) acknowledged(c *atelierv1.Checkpoint, o atelierv1.Outcome) {
-	if o != atelierv1.Outcome_OUTCOME_RECORDED && o != atelierv1.Outcome_OUTCOME_ALREADY {
+func (r *retention) acknowledged(c *atelierv1.Checkpoint, res *atelierv1.EventResult) {
+	if res.Outcome != atelierv1.Outcome_OUTCOME_RECORDED && res.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
 		return // not indexed; swept with the other leftovers
 	}
 	r.rows = append(r.rows, c)
 	kept := r.rows[:0:0]
 	for i, row := range r.rows {
-		if r.needed(i) {
+		if r.needed(i, res.Kept) {
 			kept = append(kept, row)
 			continue
 		}
@@ -60,8 +61,12 @@ func (r *retention) acknowledged(c *atelierv1.Checkpoint, o atelierv1.Outcome) {
 	r.rows = kept
 }
 
-// needed: the last acknowledged, the highest epoch, the best.
-func (r *retention) needed(i int) bool {
+// needed: what the index names. Where it does not tell: the last acknowledged,
+// the highest epoch, the best.
+func (r *retention) needed(i int, named []string) bool {
+	if len(named) > 0 {
+		return slices.Contains(named, r.rows[i].Location)
+	}
 	return i == len(r.rows)-1 || r.rows[i] == trial.BestOf(r.rows, r.max) ||
 		!slices.ContainsFunc(r.rows, func(d *atelierv1.Checkpoint) bool { return d.Epoch > r.rows[i].Epoch })
 }

@@ -318,7 +318,7 @@ func (r *run) event(e trainerproto.Event) {
 			return
 		}
 		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: c}},
-			func(o atelierv1.Outcome) { r.keep.acknowledged(c, o) })
+			func(res *atelierv1.EventResult) { r.keep.acknowledged(c, res) })
 	}
 }
 
@@ -329,7 +329,7 @@ func (r *run) over() bool {
 	return end > 0 && r.last.Load() >= end
 }
 
-func (r *run) push(e *atelierv1.RunEvent, then func(atelierv1.Outcome)) {
+func (r *run) push(e *atelierv1.RunEvent, then func(*atelierv1.EventResult)) {
 	h, a := r.h, r.s.a
 	if cause, _ := h.isLost(); cause != "" {
 		a.metrics.dropped.Inc()
@@ -338,7 +338,7 @@ func (r *run) push(e *atelierv1.RunEvent, then func(atelierv1.Outcome)) {
 	if !a.relay.push(e, h.lost, func(res *atelierv1.EventResult) {
 		a.answered(h, res)
 		if then != nil {
-			then(res.Outcome)
+			then(res)
 		}
 	}) {
 		a.metrics.dropped.Inc()

@@ -351,3 +351,29 @@ func TestNoPlots(t *testing.T) {
 		t.Error("wrote below a file")
 	}
 }
+
+// What Write would replace is told, unless it is an earlier report of the sweep.
+func TestOther(t *testing.T) {
+	dir := t.TempDir()
+	s := cases()["usual"].sweep
+	if got, err := report.Other(filepath.Join(dir, "none"), s); got != "" || err != nil {
+		t.Errorf("no folder: %q, %v", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "slice_plots.png"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := report.Other(dir, s); !strings.Contains(got, "slice_plots.png") || err != nil {
+		t.Errorf("a picture: %q, %v", got, err)
+	}
+	if _, err := report.Write(dir, s, report.Options{NoPlots: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := report.Other(dir, s); got != "" || err != nil {
+		t.Errorf("its own: %q, %v", got, err)
+	}
+	other := *s
+	other.ID = "s-other"
+	if got, err := report.Other(dir, &other); got != "the results of sweep "+s.ID || err != nil {
+		t.Errorf("another sweep's: %q, %v", got, err)
+	}
+}

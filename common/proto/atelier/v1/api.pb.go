@@ -3737,10 +3737,14 @@ func (x *RelayResponse) GetIndex() uint64 {
 }
 
 type EventResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Outcome       Outcome                `protobuf:"varint,1,opt,name=outcome,proto3,enum=atelier.v1.Outcome" json:"outcome,omitempty"`
-	Verdict       Verdict                `protobuf:"varint,2,opt,name=verdict,proto3,enum=atelier.v1.Verdict" json:"verdict,omitempty"`
-	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Outcome Outcome                `protobuf:"varint,1,opt,name=outcome,proto3,enum=atelier.v1.Outcome" json:"outcome,omitempty"`
+	Verdict Verdict                `protobuf:"varint,2,opt,name=verdict,proto3,enum=atelier.v1.Verdict" json:"verdict,omitempty"`
+	Message string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// Of a checkpoint that is in the index or was: locations of the trial's
+	// checkpoints that the index names now. The files of its others may go. Empty
+	// from coordinators that do not tell.
+	Kept          []string `protobuf:"bytes,19,rep,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3794,6 +3798,13 @@ func (x *EventResult) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *EventResult) GetKept() []string {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
 }
 
 type ListWorkersRequest struct {
@@ -5226,11 +5237,12 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\"X\n" +
 	"\rRelayResponse\x121\n" +
 	"\aresults\x18\x01 \x03(\v2\x17.atelier.v1.EventResultR\aresults\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\x85\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\x99\x01\n" +
 	"\vEventResult\x12-\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x13.atelier.v1.OutcomeR\aoutcome\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\x14\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x12\n" +
+	"\x04kept\x18\x13 \x03(\tR\x04kept\"\x14\n" +
 	"\x12ListWorkersRequest\"C\n" +
 	"\x13ListWorkersResponse\x12,\n" +
 	"\aworkers\x18\x01 \x03(\v2\x12.atelier.v1.WorkerR\aworkers\"[\n" +

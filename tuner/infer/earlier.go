@@ -1,0 +1,49 @@
+package infer
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"atelier/common/config"
+	"atelier/common/inference"
+)
+
+// written are the files that a mode may write, by names that a person may have
+// given a file as well. Pictures carry the name of their image.
+var written = map[string][]string{
+	inference.Evaluate:     evaluation,
+	inference.ExplainBatch: {inference.MetadataFile},
+	inference.Plain:        {inference.PredictionsCSV, inference.MetadataFile, inference.ReportFile},
+	inference.Production:   append([]string{inference.MetadataFile, inference.ReportFile}, evaluation...),
+}
+
+var evaluation = []string{inference.ResultsFile, "evaluation_summary.txt", "classification_report.txt", "confusion_matrix.png", "class_accuracy.png",
+	"per_class_metrics.png", "comprehensive_analysis.png", "train_history.png"}
+
+// Earlier are files in the folder of the results that a run may replace: those
+// of an earlier inference, which leaves its log. Files of these names without
+// one are somebody else's, and an error.
+func Earlier(c *config.Config, base string, model *inference.Stored) (there []string, err error) {
+	dir, err := OutputDir(c, base, model)
+	if err != nil {
+		return nil, nil // said when it is needed
+	}
+	for _, name := range written[c.String("mode")] {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			there = append(there, name)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, inference.LogFile)); err == nil || len(there) == 0 {
+		return there, nil
+	}
+	return there, fmt.Errorf("%s holds %s, and no %s tells that an inference wrote it: nothing was done; give the results another folder with --output-dir, or replace it with --overwrite",
+		dir, strings.Join(there, ", "), inference.LogFile)
+}
+
+// Replaced are those of the files that a run wrote.
+func Replaced(there []string, out *inference.Outcome) []string {
+	return slices.DeleteFunc(slices.Clone(there), func(name string) bool { return !slices.Contains(out.Files, name) })
+}

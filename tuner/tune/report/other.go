@@ -1,0 +1,39 @@
+package report
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Other says what a folder holds that Write would replace and that is no earlier
+// report of this sweep; "" for nothing.
+func Other(dir string, s *Sweep) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, ResultsFile))
+	if err == nil {
+		var r results
+		if json.Unmarshal(b, &r) != nil || r.Sweep == "" {
+			return "a " + ResultsFile + " that tells of no sweep", nil
+		}
+		if r.Sweep != s.ID {
+			return "the results of sweep " + r.Sweep, nil
+		}
+		return "", nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	names := []string{SummaryFile, TrialsDir}
+	for _, p := range pictures {
+		names = append(names, p.name)
+	}
+	for _, name := range names {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return fmt.Sprintf("%s, and no %s tells that it is this sweep's", name, ResultsFile), nil
+		}
+	}
+	return "", nil
+}
