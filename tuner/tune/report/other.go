@@ -14,7 +14,9 @@ import (
 func Other(dir string, s *Sweep) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, ResultsFile))
 	if err == nil {
-		var r results
+		var r struct { // results are written, not read: some of their values have no way back
+			Sweep string `json:"sweep"`
+		}
 		if json.Unmarshal(b, &r) != nil || r.Sweep == "" {
 			return "a " + ResultsFile + " that tells of no sweep", nil
 		}

@@ -355,7 +355,9 @@ func TestNoPlots(t *testing.T) {
 // What Write would replace is told, unless it is an earlier report of the sweep.
 func TestOther(t *testing.T) {
 	dir := t.TempDir()
-	s := cases()["usual"].sweep
+	mine := *cases()["usual"].sweep
+	mine.ID = "s-mine"
+	s := &mine
 	if got, err := report.Other(filepath.Join(dir, "none"), s); got != "" || err != nil {
 		t.Errorf("no folder: %q, %v", got, err)
 	}
