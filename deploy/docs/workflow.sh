@@ -56,7 +56,7 @@ step "1b. Clean up: a report first, then broken files and copies go to images_qu
 
 step "1c. Split into train, validation and test, with a look at what came out"
 "$atelier" data split images pictures --ratios 0.7,0.15,0.15 --seed 42
-"$atelier" data info pictures --sheet pictures.png
+"$atelier" data info pictures --sheet pictures.png --overwrite
 "$atelier" data info pictures -o json > pictures.json
 
 step "2. Configure"
