@@ -266,6 +266,7 @@ func (n *Node) Shutdown(ctx context.Context) error {
 	n.stopped.Do(func() {
 		close(n.stop)
 		n.batcher.close()
+		n.transport.stream.leave()
 		err = await(ctx, n.raft.Shutdown())
 		n.transport.Close()
 		n.cfg.Listener.Close()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -28,6 +29,7 @@ type stream struct {
 	greeting chan struct{} // a place for each connection in its handshake
 	done     chan struct{}
 	closed   sync.Once
+	leaving  atomic.Bool
 
 	mu    sync.Mutex
 	met   map[*met]struct{}
@@ -138,7 +140,7 @@ func (s *stream) welcome(c net.Conn) {
 		c.Close()
 		return
 	}
-	if err != nil {
+	if err != nil || s.leaving.Load() {
 		m.Close()
 		return
 	}
@@ -151,17 +153,30 @@ func (s *stream) welcome(c net.Conn) {
 
 // recheck cuts off whoever would not be welcome any more.
 func (s *stream) recheck() {
-	s.mu.Lock()
-	all := make([]*met, 0, len(s.met))
-	for m := range s.met {
-		all = append(all, m)
-	}
-	s.mu.Unlock()
-	for _, m := range all {
+	for _, m := range s.visitors() {
 		if v, _ := s.node.meet(m.with); v != welcome {
 			m.Close()
 		}
 	}
+}
+
+// leave cuts off everybody and takes in nobody from now on. raft cannot end while
+// it reads a snapshot from a leader that says nothing more.
+func (s *stream) leave() {
+	s.leaving.Store(true)
+	for _, m := range s.visitors() {
+		m.Close()
+	}
+}
+
+func (s *stream) visitors() []*met {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*met, 0, len(s.met))
+	for m := range s.met {
+		all = append(all, m)
+	}
+	return all
 }
 
 // aim remembers where raft's configuration has a node, and gives the target
