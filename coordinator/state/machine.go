@@ -10,7 +10,7 @@ import (
 )
 
 // MaxCommands bounds an entry: a token is the entry's index (plus an offset that
-// only a restore moves) times this, plus the command's place in it. Commands beyond are refused.
+// only a restore or a recovery moves) times this, plus the command's place in it. Commands beyond are refused.
 const MaxCommands = 1024
 
 // Machine is the state machine. Apply and Restore are for one goroutine, the log
