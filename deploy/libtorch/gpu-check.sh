@@ -10,12 +10,11 @@
 # installed; here a library of the same name stands in for it, whose functions all fail: without a device none
 # is called.
 #
-# Needs root, debootstrap and Go. CHECK=folder keeps the Debian elsewhere, MIRROR=address takes another mirror.
+# Needs root, debootstrap and Go. CHECK=folder keeps the Debian elsewhere, MIRROR=address takes another mirror than debootstrap does.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source=$(pwd)
 check=${CHECK:-$source/build/gpu-check}
-mirror=${MIRROR:-http://deb.debian.org/debian}
 say() { echo "gpu-check: $*" >&2; }
 die() { say "$*"; exit 1; }
 
@@ -31,7 +30,7 @@ if [ ! -e "$check/installed" ]; then
     mkdir -p "$check"
     say "making a Debian 13 in $root"
     rm -rf --one-file-system "$root"
-    debootstrap --variant=minbase --components=main,contrib,non-free trixie "$root" "$mirror" >"$check/debootstrap.log" 2>&1 ||
+    debootstrap --variant=minbase --components=main,contrib,non-free trixie "$root" ${MIRROR:+"$MIRROR"} >"$check/debootstrap.log" 2>&1 ||
         { tail -5 "$check/debootstrap.log" >&2; die "debootstrap failed; $check/debootstrap.log"; }
     cp /etc/resolv.conf "$root/etc/" 2>/dev/null || true
     mkdir -p "$root/standin/DEBIAN"
