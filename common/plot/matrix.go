@@ -83,7 +83,8 @@ func Matrix(a Axes, m Cells) *Panel {
 				clr := colors.at(share(v))
 				fill(c, clr, x, y, x+w, y+h)
 				label := ""
-				if finite(v) {
+				// Of many classes a matrix is nearly empty: noughts would hide what is there.
+				if finite(v) && (v != 0 || !m.Counts || len(m.Rows) <= 20) {
 					label = Number(math.Round(v*1000) / 1000)
 				}
 				if m.Labels != nil && i < len(m.Labels) && k < len(m.Labels[i]) {

@@ -268,6 +268,13 @@ func TestManyClasses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if to := os.Getenv("ATELIER_PLOTS"); to != "" {
+		to = filepath.Join(to, "many")
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r.WriteCharts(to, nil)
+	}
 	for _, name := range files {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
