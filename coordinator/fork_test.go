@@ -47,22 +47,19 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 				}
 				return len(seen) == 1
 			})
-			ps["p3"].cmd.Process.Kill()
-			ps["p3"].cmd.Wait()
+			ps["p3"].kill()
 			forge(t, filepath.Join(dir, "p3", "raft", "log"), "before-the-fork", "beside-the-fork")
 			p3 := startProcess(t, dir, "p3", flag)
-			ended := make(chan error, 1)
-			go func() { ended <- p3.cmd.Wait() }()
 			if leads {
 				until(t, "the forked one leads, or has ended", func() bool {
 					ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 					defer cancel()
 					resp, err := c.Cluster.TransferLeadership(ctx, connect.NewRequest(&atelierv1.TransferLeadershipRequest{Id: "p3"}))
-					return err == nil && resp.Msg.LeaderId == "p3" || len(ended) > 0
+					return err == nil && resp.Msg.LeaderId == "p3" || p3.gone()
 				})
 			}
 			give := time.Now().Add(60 * time.Second)
-			for n := 0; len(ended) == 0; n++ {
+			for n := 0; !p3.gone(); n++ {
 				if time.Now().After(give) {
 					t.Fatalf("a node with another state goes on\n%s", p3.log)
 				}
@@ -71,7 +68,7 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 				cancel()
 				time.Sleep(50 * time.Millisecond)
 			}
-			if err := <-ended; err == nil {
+			if p3.err == nil {
 				t.Error("it ended with status 0")
 			}
 			for _, words := range []string{"p3 cannot go on", "is another than that of p1, p2", "its SHA-256 is", "cluster remove p3"} {
@@ -82,10 +79,9 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 			if got := get(t, c, sw.Id); got.Name != "before-the-fork" {
 				t.Errorf("the others answer %q", got.Name)
 			}
-			var said syncBuffer
-			if code := run([]string{"atelier-coordinator", "--id", "p3", "--data", filepath.Join(dir, "p3"), "--api", "127.0.0.1:0", "--raft", "127.0.0.1:0",
-				"--gossip", "127.0.0.1:0"}, &said); code == 0 || !strings.Contains(said.String(), "is another than that of p1, p2") {
-				t.Errorf("started again it ends with %d and says\n%s", code, &said)
+			again := launchProcess(t, dir, "p3", "p3")
+			if code := again.ends(t, "started again"); code == 0 || !strings.Contains(again.log.String(), "is another than that of p1, p2") {
+				t.Errorf("started again it ends with %d and says\n%s", code, again.log)
 			}
 		})
 	}

@@ -191,8 +191,7 @@ func TestSnapshotAndRestoreGoRound(t *testing.T) {
 func TestWordsForEachAddress(t *testing.T) {
 	ps, addrs := threeProcesses(t)
 	// p1 alone answers, and has no leader: p2 is gone, p3 is frozen.
-	ps[1].cmd.Process.Kill()
-	ps[1].cmd.Wait()
+	ps[1].kill()
 	freeze(t, ps[2])
 	until(t, "p1 has no leader", func() bool { return leads(t, addrs[0]) == "" })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

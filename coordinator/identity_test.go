@@ -1,17 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,39 +21,9 @@ import (
 // launchProcess starts a coordinator process and does not wait for anything.
 func launchProcess(t *testing.T, dir, id, folder string, flags ...string) *process {
 	t.Helper()
-	p := &process{log: &syncBuffer{}}
-	p.cmd = exec.Command(os.Args[0], append([]string{"--id", id, "--data", filepath.Join(dir, folder),
+	return launch(t, append([]string{"--id", id, "--data", filepath.Join(dir, folder),
 		"--api", "127.0.0.1:0", "--raft", "127.0.0.1:0", "--gossip", "127.0.0.1:0"}, flags...)...)
-	p.cmd.Env = append(os.Environ(), "COORDINATOR_PROCESS=1")
-	p.cmd.Stderr = p.log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.cmd.Process.Kill(); p.cmd.Wait() })
-	return p
 }
-
-// ends waits until a process has ended and returns its exit code.
-func (p *process) ends(t *testing.T, what string) int {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() { done <- p.cmd.Wait() }()
-	select {
-	case err := <-done:
-		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) {
-			t.Fatal(err)
-		}
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(60 * time.Second):
-		t.Fatalf("%s: it does not end\n%s", what, p.log)
-	}
-	return 0
-}
-
-func (p *process) kill() { p.cmd.Process.Kill(); p.cmd.Wait() }
-
-func (p *process) term() { p.cmd.Process.Signal(syscall.SIGTERM); p.cmd.Wait() }
 
 // direct speaks to one coordinator alone.
 func direct(api string) *client.Client {
@@ -276,7 +243,7 @@ func TestTwoNewCoordinatorsOfOneName(t *testing.T) {
 	twins := []*process{launchProcess(t, dir, "a2", "x", "--join", a.at.Gossip), launchProcess(t, dir, "a2", "y", "--join", a.at.Gossip)}
 	gone := make(chan *process, 2)
 	for _, p := range twins {
-		go func() { p.cmd.Wait(); gone <- p }()
+		go func() { p.wait(); gone <- p }()
 	}
 	var lost *process
 	select {

@@ -187,7 +187,7 @@ func TestFolderOfBeforeAsksItsOwnLog(t *testing.T) {
 		if s := get(t, direct(p.at.API), "s-ixdbsq24"); s.Name != "before" {
 			t.Errorf("sweep %v", s)
 		}
-		p.term()
+		p.term(t)
 	}
 }
 

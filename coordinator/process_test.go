@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,9 +18,63 @@ import (
 )
 
 type process struct {
-	cmd *exec.Cmd
-	at  Addresses
-	log *syncBuffer
+	cmd   *exec.Cmd
+	at    Addresses
+	log   *syncBuffer
+	ended chan struct{} // closed once it has; err is set by then
+	err   error
+}
+
+// launch starts this program as a process of its own. It alone waits for its end:
+// of two calls of exec.Cmd.Wait at once one may never return.
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{log: &syncBuffer{}, ended: make(chan struct{})}
+	p.cmd = exec.Command(os.Args[0], args...)
+	p.cmd.Env = append(os.Environ(), "COORDINATOR_PROCESS=1")
+	p.cmd.Stderr = p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.err = p.cmd.Wait(); close(p.ended) }()
+	t.Cleanup(p.kill)
+	return p
+}
+
+// wait returns how the process ended.
+func (p *process) wait() error { <-p.ended; return p.err }
+
+func (p *process) kill() { p.cmd.Process.Kill(); p.wait() }
+
+// term asks it to end and gives it a minute.
+func (p *process) term(t *testing.T) {
+	t.Helper()
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.ends(t, "asked to end")
+}
+
+func (p *process) gone() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// ends waits until it has ended and returns its exit code.
+func (p *process) ends(t *testing.T, what string) int {
+	t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(60 * time.Second):
+		t.Fatalf("%s: it does not end\n%s", what, p.log)
+	}
+	var exit *exec.ExitError
+	if p.err != nil && !errors.As(p.err, &exit) {
+		t.Fatal(p.err)
+	}
+	return p.cmd.ProcessState.ExitCode()
 }
 
 // startProcess starts this program as a process of its own and waits for its
@@ -28,15 +83,8 @@ func startProcess(t *testing.T, dir, id string, flags ...string) *process {
 	t.Helper()
 	file := filepath.Join(dir, id+".json")
 	os.Remove(file)
-	p := &process{log: &syncBuffer{}}
-	p.cmd = exec.Command(os.Args[0], append([]string{"--id", id, "--data", filepath.Join(dir, id), "--api", "127.0.0.1:0", "--raft", "127.0.0.1:0",
+	p := launch(t, append([]string{"--id", id, "--data", filepath.Join(dir, id), "--api", "127.0.0.1:0", "--raft", "127.0.0.1:0",
 		"--gossip", "127.0.0.1:0", "--address-file", file}, flags...)...)
-	p.cmd.Env = append(os.Environ(), "COORDINATOR_PROCESS=1")
-	p.cmd.Stderr = p.log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.cmd.Process.Kill(); p.cmd.Wait() })
 	until(t, id+" writes its address file", func() bool {
 		b, err := os.ReadFile(file)
 		return err == nil && json.Unmarshal(b, &p.at) == nil
@@ -81,7 +129,7 @@ func TestProcessesTermAndKill(t *testing.T) {
 	began := time.Now()
 	get(t, c, sw.Id)
 	handed := time.Since(began)
-	if err := ps[first].cmd.Wait(); err != nil {
+	if err := ps[first].wait(); err != nil {
 		t.Errorf("SIGTERM ended %s with %v\n%s", first, err, ps[first].log)
 	}
 	t.Logf("leader asked to end: next answer after %v, gone after %v", handed, time.Since(began))
@@ -99,8 +147,7 @@ func TestProcessesTermAndKill(t *testing.T) {
 
 	// SIGKILL: the others elect; the killed one comes back with its state.
 	second := leader()
-	ps[second].cmd.Process.Kill()
-	ps[second].cmd.Wait()
+	ps[second].kill()
 	began = time.Now()
 	a := newAgent(t, c, "w1")
 	t.Logf("leader killed: next heartbeat answered after %v", time.Since(began))

@@ -263,8 +263,7 @@ func TestTwoClustersOnOnePrefix(t *testing.T) {
 		t.Errorf("the second cluster wrote, or spoke more than once:\n%s", text)
 	}
 
-	first.cmd.Process.Kill()
-	first.cmd.Wait()
+	first.kill()
 	agree(t, two, other.Id, 2) // what the first left behind is taken over
 }
 
@@ -288,17 +287,13 @@ func TestRedisPassword(t *testing.T) {
 		return resp.Msg.Redis
 	}
 	const warning = "stands on the command line"
-	ends := func(p *process) {
-		p.cmd.Process.Kill()
-		p.cmd.Wait()
-	}
 	check := func(name string, p *process, want string, warns bool) {
 		t.Helper()
 		until(t, name+": "+want, func() bool { return strings.Contains(status(p), want) })
 		if text := p.log.String() + status(p); strings.Contains(text, "s3cret") || strings.Contains(text, "p@ss") || strings.Contains(text, warning) != warns {
 			t.Errorf("%s: warns %v, or the password shows:\n%s", name, warns, text)
 		}
-		ends(p)
+		p.kill()
 	}
 	check("file", startProcess(t, dir, "c1", "--bootstrap", "--redis", user, "--redis-password-file", file), "ok", false)
 	check("none", startProcess(t, dir, "c1", "--redis", user), "--redis-password-file", false)

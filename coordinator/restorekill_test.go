@@ -117,8 +117,7 @@ func (x *processes) leader() string {
 }
 
 func (x *processes) kill(id string) {
-	x.ps[id].cmd.Process.Kill()
-	x.ps[id].cmd.Wait()
+	x.ps[id].kill()
 }
 
 func (x *processes) restart(id string) { x.ps[id] = startProcess(x.t, x.dir, id) }

@@ -51,7 +51,7 @@ func TestDamagedLogEndsWithWords(t *testing.T) {
 			if err := p.cmd.Process.Signal(c.end); err != nil {
 				t.Fatal(err)
 			}
-			p.cmd.Wait()
+			p.wait()
 			files, _ := filepath.Glob(filepath.Join(dir, "p1", "raft", "log", "*.wal"))
 			if len(files) != 1 {
 				t.Fatalf("segments %v", files)

@@ -87,8 +87,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 
 	// All of them start again: the cluster elects and reads, and refuses writes.
 	for id, p := range ps {
-		p.cmd.Process.Kill()
-		p.cmd.Wait()
+		p.kill()
 		ps[id] = startProcess(t, dir, id)
 	}
 	c = connectAll()

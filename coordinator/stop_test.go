@@ -84,7 +84,7 @@ func TestStopUnderLoad(t *testing.T) {
 		if err := asked.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		if err := asked.cmd.Wait(); err != nil {
+		if err := asked.wait(); err != nil {
 			t.Errorf("it ended with %v\n%s", err, asked.log)
 		}
 		took := time.Since(began)

@@ -213,6 +213,8 @@ func TestWorkerServesItsOwnCluster(t *testing.T) {
 			t.Errorf("it ended with %v\n%s", err, w.log)
 		}
 	case <-ctx.Done():
+		w.cmd.Process.Kill()
+		<-done // two calls of Wait at once may not return
 		t.Fatal("it serves another cluster")
 	}
 	if known(at[3]) {

@@ -135,6 +135,8 @@ func (p *process) code() int {
 		}
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(time.Minute):
+		p.cmd.Process.Kill()
+		<-ended // two calls of Wait at once may not return
 		p.t.Fatalf("did not end; standard error:\n%s", p.stderr)
 		return -1
 	}
