@@ -73,7 +73,7 @@ func New(searchMethod, algorithm string, p Problem) (Method, error) {
 	case Genetic:
 		return newAsker(p, newGenetic(p)), nil
 	case Bayesian:
-		s, err := newBayesian(settled(algorithm, p), p)
+		s, err := newAlgorithm(settled(algorithm, p), p)
 		if err != nil {
 			return nil, err
 		}
@@ -82,9 +82,8 @@ func New(searchMethod, algorithm string, p Problem) (Method, error) {
 	return nil, fmt.Errorf("search method %q is not known; choose one of %s", searchMethod, strings.Join(Methods, ", "))
 }
 
-func newBayesian(algorithm string, p Problem) (strategy, error) {
-	var s *sampler
-	switch algorithm {
+func newAlgorithm(name string, p Problem) (strategy, error) {
+	switch name {
 	case CMAES:
 		if p.goals() > 1 {
 			return nil, fmt.Errorf("algorithm cmaes takes one objective, not %d; use gp or tpe, or search method genetic", p.goals())
@@ -93,17 +92,15 @@ func newBayesian(algorithm string, p Problem) (strategy, error) {
 		if err != nil {
 			return nil, err
 		}
-		s = newSampler(p, 0, c)
+		return newBayesian(p, 0, c), nil
 	case TPE:
-		s = newSampler(p, startup(p), newTPE(p))
+		return newBayesian(p, startup(p), newTPE(p)), nil
 	case GP:
-		s = newSampler(p, startup(p), newGP(p))
+		return newBayesian(p, startup(p), newGP(p)), nil
 	case Both:
-		s = newSampler(p, startup(p), relay{newGP(p), newTPE(p)})
-	default:
-		return nil, fmt.Errorf("algorithm %q is not known; choose one of %s", algorithm, strings.Join(Algorithms, ", "))
+		return newBayesian(p, startup(p), relay{newGP(p), newTPE(p)}), nil
 	}
-	return newStudy(p, s)
+	return nil, fmt.Errorf("algorithm %q is not known; choose one of %s", name, strings.Join(Algorithms, ", "))
 }
 
 // settled is Resolve without the budget: proposals are the same before and

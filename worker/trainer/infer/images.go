@@ -1,3 +1,5 @@
+//go:build libtorch
+
 package infer
 
 import (
