@@ -230,6 +230,7 @@ type agent struct {
 	name        string
 	incarnation string
 	asked       int
+	labels      map[string]string
 }
 
 func newAgent(t *testing.T, c *client.Client, name string) *agent {
@@ -241,7 +242,7 @@ func newAgent(t *testing.T, c *client.Client, name string) *agent {
 func (a *agent) beat(leases ...*atelierv1.Lease) *atelierv1.HeartbeatResponse {
 	a.t.Helper()
 	req := &atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{
-		Name: a.name, Incarnation: a.incarnation, Trainers: []string{"sim"}, Slots: []*atelierv1.Slot{{Name: "cpu0", Kind: "cpu"}},
+		Name: a.name, Incarnation: a.incarnation, Trainers: []string{"sim"}, Labels: a.labels, Slots: []*atelierv1.Slot{{Name: "cpu0", Kind: "cpu"}},
 	}}
 	for _, l := range leases {
 		req.Leases = append(req.Leases, &atelierv1.LeaseRef{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token})
@@ -257,7 +258,7 @@ func (a *agent) request(slot string, wait time.Duration) *atelierv1.AcquireReque
 	a.asked++
 	return &atelierv1.AcquireRequest{
 		RequestId: fmt.Sprintf("%s-%d", a.incarnation, a.asked), Worker: a.name, Incarnation: a.incarnation, Slot: slot,
-		Trainers: []string{"sim"}, WaitMs: wait.Milliseconds(),
+		Trainers: []string{"sim"}, WaitMs: wait.Milliseconds(), Labels: a.labels,
 	}
 }
 
