@@ -183,11 +183,10 @@ func (m *Main) join(ctx context.Context, needless func() bool) error {
 			Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip,
 			ClusterId: m.node.Identity().ClusterID, FolderId: m.node.Identity().FolderID, HasState: m.node.HasState(),
 		}))
-		var refusal *connect.Error
-		if errors.As(err, &refusal) && refusal.Meta().Get(atelierv1.ClusterHeader) == m.node.Identity().ClusterID && refusal.Code() == connect.CodeFailedPrecondition {
-			if refusal.Meta().Get(atelierv1.RemovedHeader) != "" {
-				m.removed(refusal.Message())
-				return true, &replica.RemovedError{Why: refusal.Message()}
+		if refusal := client.RefusalOf(err); refusal.Cluster != "" && refusal.Cluster == m.node.Identity().ClusterID && connect.CodeOf(err) == connect.CodeFailedPrecondition {
+			if refusal.Reason == client.ReasonRemoved {
+				m.removed(client.Message(err))
+				return true, &replica.RemovedError{Why: client.Message(err)}
 			}
 			return true, fmt.Errorf("refused by the cluster: %w", err)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 )
@@ -235,6 +237,28 @@ func TestNoLeaderIsSaid(t *testing.T) {
 	plain := atelierv1connect.NewSweepServiceClient(http.DefaultClient, "http://"+f.Addresses().API)
 	_, err := plain.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
 	wantCode(t, "a lone follower", err, connect.CodeUnavailable, "no leader")
+	if r := client.RefusalOf(err); r.Reason != client.ReasonNoLeader || !r.NothingDone {
+		t.Errorf("refused with %+v", r)
+	}
+	// Programs without the schema find the reason in JSON.
+	said, err := http.Post("http://"+f.Addresses().API+"/atelier.v1.SweepService/ListSweeps", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var problem struct {
+		Details []struct {
+			Type  string
+			Debug struct {
+				Reason      string
+				NothingDone bool
+			}
+		}
+	}
+	err = json.NewDecoder(said.Body).Decode(&problem)
+	said.Body.Close()
+	if err != nil || len(problem.Details) != 1 || problem.Details[0].Type != "atelier.v1.Refusal" || problem.Details[0].Debug.Reason != "REASON_NO_LEADER" || !problem.Details[0].Debug.NothingDone {
+		t.Errorf("in JSON: %v, %+v", err, problem)
+	}
 	if d := time.Since(began); d < 2*time.Second || d > 30*time.Second {
 		t.Errorf("it said so after %v", d)
 	}

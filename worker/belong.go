@@ -15,6 +15,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"atelier/common/client"
 	"atelier/common/gossip"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/worker/agent"
@@ -104,8 +105,8 @@ func (b *belonging) Heartbeat(ctx context.Context, req *connect.Request[atelierv
 	req.Msg.ClusterId = mine
 	resp, err := b.Coordinator.Heartbeat(ctx, req)
 	if err != nil {
-		if r := refusedBy(err); r != nil && mine != "" && r.Meta().Get(atelierv1.ClusterHeader) != mine {
-			return nil, b.strange(errors.New(r.Message()))
+		if r := client.RefusalOf(err); r.Reason == client.ReasonOtherCluster && mine != "" && r.Cluster != mine {
+			return nil, b.strange(errors.New(r.Text))
 		}
 		return nil, err
 	}
@@ -123,19 +124,6 @@ func (b *belonging) Heartbeat(ctx context.Context, req *connect.Request[atelierv
 	b.joined(theirs.GetId())
 	b.served.Store(true)
 	return resp, nil
-}
-
-// refusedBy finds the refusal of a cluster in an error, below what the client
-// makes of it when its time is up.
-func refusedBy(err error) *connect.Error {
-	var e *connect.Error
-	for errors.As(err, &e) {
-		if e.Meta().Get(atelierv1.ClusterHeader) != "" {
-			return e
-		}
-		err = e.Unwrap()
-	}
-	return nil
 }
 
 // strange is what another cluster's answer comes to. At the start the worker was

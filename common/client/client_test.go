@@ -107,7 +107,10 @@ func closed(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func noLeader() error { return connect.NewError(connect.CodeUnavailable, errors.New("no leader")) }
+// noLeader is said in words that no program looks at.
+func noLeader() error {
+	return client.Refusal{Reason: client.ReasonNoLeader}.Error(connect.CodeUnavailable, errors.New("an election is on"))
+}
 
 func get(ctx context.Context, c *client.Client) (string, error) {
 	r, err := c.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-1"}))
@@ -166,6 +169,7 @@ func TestErrorsAndExitCodes(t *testing.T) {
 		{name: "no leader", err: noLeader(), code: client.ExitNoLeader, text: "has no leader"},
 		{name: "nobody listens", addr: closed(t), code: client.ExitNoLeader, text: "no coordinator answers at 127.0.0.1:"},
 		{name: "unavailable for another reason", err: connect.NewError(connect.CodeUnavailable, errors.New("Redis is down")), code: client.ExitError, text: "Redis is down"},
+		{name: "only the words of a reason", err: connect.NewError(connect.CodeUnavailable, errors.New("no leader of the orchestra")), code: client.ExitError, text: "orchestra"},
 		{name: "frozen", hang: 5 * time.Second, code: client.ExitNoLeader, text: "no answer within 100ms"},
 		{name: "not found", err: connect.NewError(connect.CodeNotFound, errors.New("sweep s-1 does not exist")), code: client.ExitNotFound, text: "sweep s-1 does not exist", tries: 1},
 		{name: "refused", err: connect.NewError(connect.CodePermissionDenied, errors.New("not yours")), code: client.ExitRefused, text: "not yours", tries: 1},

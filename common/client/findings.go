@@ -181,6 +181,5 @@ func unavailable(err error) bool {
 }
 
 func noLeader(err error) bool {
-	return connect.CodeOf(err) == connect.CodeUnavailable && connect.IsWireError(err) &&
-		strings.Contains(err.Error(), "no leader")
+	return connect.IsWireError(err) && RefusalOf(err).Reason == ReasonNoLeader
 }

@@ -16,20 +16,8 @@ import (
 // snapshotChunk keeps messages well below what a server takes at once.
 const snapshotChunk = 256 << 10
 
-// NothingDoneHeader marks an error that says that nothing came of the request:
-// it may be sent again, to any node.
-const NothingDoneHeader = "Atelier-Nothing-Done"
-
-// notLeaderHeader says the same of a node that does not lead any more.
-const notLeaderHeader = "Atelier-Not-Leader"
-
-func nothingDone(f Finding) bool {
-	if f.Kind == Gone {
-		return true
-	}
-	var e *connect.Error
-	return errors.As(f.Err, &e) && (e.Meta().Get(NothingDoneHeader) != "" || e.Meta().Get(notLeaderHeader) != "")
-}
+// nothingDone reports whether a request may be sent again, to any node.
+func nothingDone(f Finding) bool { return f.Kind == Gone || RefusalOf(f.Err).NothingDone }
 
 // A stream cannot be repeated by the client below it, whose bytes are gone. So
 // it goes to an address that has just said that it knows a leader.

@@ -17,6 +17,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
@@ -201,7 +202,7 @@ func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRe
 	case view.Removed(m.FolderId), m.HasState && !member && !s.votes(m.Id):
 		// Members of earlier versions that were removed are known by their state
 		// alone: who joins has none before it stands in the list.
-		return nil, signed(wasRemoved(m.Id, view.ClusterID()), view.ClusterID())
+		return nil, wasRemoved(m.Id, view.ClusterID())
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
@@ -209,7 +210,10 @@ func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRe
 	if _, err := s.write(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
 		Id: m.Id, RaftAddress: m.RaftAddress, ApiAddress: m.ApiAddress, GossipAddress: m.GossipAddress, FolderId: m.FolderId,
 	}}}); err != nil {
-		return nil, signed(err, view.ClusterID())
+		if connect.CodeOf(err) == connect.CodeFailedPrecondition {
+			err = client.Refusal{Cluster: view.ClusterID()}.Error(connect.CodeFailedPrecondition, errors.New(client.Message(err)))
+		}
+		return nil, err
 	}
 	if err := s.cfg.Cluster.AddMember(ctx, m.Id, m.RaftAddress); err != nil {
 		return nil, unavailable(err)
@@ -271,7 +275,7 @@ func (s cluster) removeSelf(ctx context.Context, m *atelierv1.RemoveMemberReques
 		}
 		select {
 		case <-ctx.Done():
-			return nil, unavailable(fmt.Errorf("no leader yet that could remove %s: %w", m.Id, ctx.Err()))
+			return nil, noLeader(perhapsDone, "no leader yet that could remove %s: %w", m.Id, ctx.Err())
 		case <-time.After(lookAgain):
 		}
 	}
@@ -304,7 +308,7 @@ func (s cluster) TransferLeadership(ctx context.Context, req *connect.Request[at
 		}
 		select {
 		case <-ctx.Done():
-			return nil, unavailable(fmt.Errorf("no leader yet after the transfer: %w", ctx.Err()))
+			return nil, noLeader(perhapsDone, "no leader yet after the transfer: %w", ctx.Err())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"atelier/common/client"
 	"atelier/coordinator/board"
 	"atelier/coordinator/duty/assign"
 	"atelier/coordinator/replica"
@@ -38,17 +39,15 @@ func failure(err error) error {
 	case errors.Is(err, state.ErrConflict), errors.Is(err, board.ErrOff):
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	case errors.As(err, &notLeader), errors.Is(err, assign.ErrNotLeading):
-		e := connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader here any more, nothing was written: ask again (%w)", err))
-		e.Meta().Set(notLeaderHeader, "1") // a follower that handed this on asks again by itself
-		return e
+		return noLeader(nothingDone, "no leader here any more, nothing was written: ask again (%w)", err)
 	case errors.Is(err, replica.ErrUnknown):
-		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader confirmed the write, it may be recorded or not: repeat it with the same request id (%w)", err))
+		return noLeader(perhapsDone, "no leader confirmed the write, it may be recorded or not: repeat it with the same request id (%w)", err)
 	case errors.Is(err, board.ErrNotThere), errors.Is(err, board.ErrOvertaken):
 		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("redis is being filled: ask again, or ask for source state (%w)", err))
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader confirmed it in time: ask again (%w)", err))
+		return noLeader(perhapsDone, "no leader confirmed it in time: ask again (%w)", err)
 	}
 	return connect.NewError(connect.CodeInternal, err)
 }
@@ -60,7 +59,7 @@ func invalid(format string, a ...any) error {
 // prefixed puts a word on where before the text of an error with a code.
 func prefixed(where string, err error) error {
 	var known *connect.Error
-	if errors.As(err, &known) && known.Meta().Get(notLeaderHeader) == "" {
+	if errors.As(err, &known) && client.RefusalOf(err) == (client.Refusal{}) {
 		return connect.NewError(known.Code(), fmt.Errorf("%s: %s", where, known.Message()))
 	}
 	return err

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-
-	"atelier/common/client"
 )
 
 const (
@@ -22,10 +20,9 @@ const (
 	// handed on again: two nodes that take each other for the leader would play
 	// ball with it.
 	forwardedHeader = "Atelier-Forwarded-By"
-	// notLeaderHeader marks an answer that says: not the leader, nothing done.
+	// notLeaderHeader marks an answer that says: not the leader, nothing done. A
+	// follower that handed the request on asks again by itself.
 	notLeaderHeader = "Atelier-Not-Leader"
-	// nothingDoneHeader marks an error of a request that no node has begun.
-	nothingDoneHeader = client.NothingDoneHeader
 	// leaderWait is how long a request waits for a leader.
 	leaderWait = 3 * time.Second
 	// forwardedWait is the same for a request that was handed on: the node asked
@@ -111,7 +108,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 						return
 					}
 					if sent != nil && sent.begun.Load() {
-						s.refuse(w, r, s.nobody())
+						s.refuse(w, r, s.nobody(perhapsDone))
 						return
 					}
 				}
@@ -121,24 +118,15 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 		case <-changed:
 		case <-time.After(lookAgain):
 		case <-deadline.C:
-			if forwarded {
-				w.Header().Set(notLeaderHeader, "1")
-			}
-			s.refuse(w, r, nothingDone(s.nobody()))
+			s.refuse(w, r, s.nobody(nothingDone))
 			return
 		case <-s.done:
-			s.refuse(w, r, nothingDone(connect.NewError(connect.CodeUnavailable, errors.New("no leader here: this coordinator is stopping"))))
+			s.refuse(w, r, noLeader(nothingDone, "no leader here: this coordinator is stopping"))
 			return
 		case <-r.Context().Done():
 			return
 		}
 	}
-}
-
-// nothingDone marks an error of a request that no node has begun to carry out.
-func nothingDone(err *connect.Error) *connect.Error {
-	err.Meta().Set(nothingDoneHeader, "1")
-	return err
 }
 
 // try hands a request to the leader, id at addr, and its answer back. It returns
@@ -183,8 +171,7 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, bo
 		if errors.Is(context.Cause(ctx), errStopping) {
 			s.refuse(w, r, connect.NewError(connect.CodeUnavailable, errStopping))
 		} else if r.Context().Err() == nil {
-			s.refuse(w, r, connect.NewError(connect.CodeUnavailable,
-				fmt.Errorf("no leader any more: it went away before it answered; repeat the request with the same id (%v)", err)))
+			s.refuse(w, r, noLeader(perhapsDone, "no leader any more: it went away before it answered; repeat the request with the same id (%v)", err))
 		}
 		return true
 	}
@@ -311,6 +298,10 @@ func hop(name string) bool {
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) {
+	if v := err.Meta().Get(notLeaderHeader); v != "" {
+		err.Meta().Del(notLeaderHeader)
+		w.Header().Set(notLeaderHeader, v)
+	}
 	if !errWriter.IsSupported(r) {
 		http.Error(w, err.Message(), http.StatusServiceUnavailable)
 		return

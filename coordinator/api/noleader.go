@@ -1,20 +1,36 @@
 package api
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"connectrpc.com/connect"
 
+	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
 )
 
+// Whether a request that no leader answered was carried out.
+const (
+	nothingDone = true  // no node has begun it
+	perhapsDone = false // it is not known
+)
+
+// noLeader is the one error of a request that no leader answered. Clients know
+// it by its detail, other coordinators by a header: they hand bodies on unread.
+func noLeader(nothing bool, format string, a ...any) *connect.Error {
+	e := client.Refusal{Reason: client.ReasonNoLeader, NothingDone: nothing}.Error(connect.CodeUnavailable, fmt.Errorf(format, a...))
+	if nothing {
+		e.Meta().Set(notLeaderHeader, "1")
+	}
+	return e
+}
+
 // nobody says why there is no leader, as far as this node can tell.
-func (s *Server) nobody() *connect.Error {
-	return connect.NewError(connect.CodeUnavailable, fmt.Errorf("no leader: %s", absence(s.cfg.ID, s.cfg.Cluster.Stats())))
+func (s *Server) nobody(nothing bool) *connect.Error {
+	return noLeader(nothing, "no leader: %s", absence(s.cfg.ID, s.cfg.Cluster.Stats()))
 }
 
 // absence is the reason for people: which members are not reached, and how many
@@ -63,16 +79,6 @@ func ofCluster(view *state.View) *atelierv1.ClusterIdentity {
 // wasRemoved refuses a node that was taken off the cluster in words that it
 // understands, too.
 func wasRemoved(id, cluster string) error {
-	e := connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s was removed from cluster %s: to take the machine back, empty its --data folder and --join anew", id, cluster))
-	e.Meta().Set(atelierv1.RemovedHeader, "1")
-	return e
-}
-
-// signed puts the cluster's id on a refusal.
-func signed(err error, cluster string) error {
-	var e *connect.Error
-	if errors.As(err, &e) {
-		e.Meta().Set(atelierv1.ClusterHeader, cluster)
-	}
-	return err
+	return client.Refusal{Reason: client.ReasonRemoved, Cluster: cluster}.Error(connect.CodeFailedPrecondition,
+		fmt.Errorf("%s was removed from cluster %s: to take the machine back, empty its --data folder and --join anew", id, cluster))
 }

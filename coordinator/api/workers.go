@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/state"
@@ -27,7 +28,8 @@ func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.H
 	}
 	if theirs := req.Msg.ClusterId; theirs != "" && theirs != view.ClusterID() && !slices.Contains(view.Former(), theirs) {
 		// Unavailable: the next of its addresses may be its own cluster's.
-		return nil, signed(connect.NewError(connect.CodeUnavailable, fmt.Errorf("worker %s belongs to cluster %s, this is cluster %s: give it the addresses of its own cluster, or an empty --data folder", req.Msg.GetWorker().GetName(), theirs, view.ClusterID())), view.ClusterID())
+		return nil, client.Refusal{Reason: client.ReasonOtherCluster, Cluster: view.ClusterID()}.Error(connect.CodeUnavailable,
+			fmt.Errorf("worker %s belongs to cluster %s, this is cluster %s: give it the addresses of its own cluster, or an empty --data folder", req.Msg.GetWorker().GetName(), theirs, view.ClusterID()))
 	}
 	resp, err := s.cfg.Assign.Heartbeat(req.Msg)
 	if err != nil {

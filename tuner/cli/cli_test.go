@@ -232,7 +232,7 @@ func TestExitCodesOfTheCluster(t *testing.T) {
 		err  error
 		code int
 	}{
-		{connect.NewError(connect.CodeUnavailable, errors.New("no leader")), 5},
+		{connect.NewError(connect.CodeUnavailable, errors.New("x")), 5},
 		{connect.NewError(connect.CodeNotFound, errors.New("sweep x does not exist")), 3},
 		{connect.NewError(connect.CodePermissionDenied, errors.New("no")), 4},
 		{connect.NewError(connect.CodeInternal, errors.New("boom")), 1},

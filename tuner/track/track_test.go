@@ -281,7 +281,7 @@ func TestMirrorOfFailingCluster(t *testing.T) {
 			c.fail = func() error {
 				if random.IntN(3) == 0 {
 					failures++
-					return connect.NewError(connect.CodeUnavailable, errors.New("no leader"))
+					return connect.NewError(connect.CodeUnavailable, errors.New("an election is on"))
 				}
 				return nil
 			}

@@ -133,7 +133,7 @@ func (c *cluster) until(what string, limit time.Duration, f func() bool) {
 
 func (c *cluster) fail(call string) error {
 	if c.away {
-		return connect.NewError(connect.CodeUnavailable, errors.New("no leader"))
+		return connect.NewError(connect.CodeUnavailable, errors.New("an election is on"))
 	}
 	if c.loseReply[call] > 0 {
 		c.loseReply[call]--

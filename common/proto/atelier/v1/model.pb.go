@@ -395,6 +395,60 @@ func (ProposalSource) EnumDescriptor() ([]byte, []int) {
 	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
+// Reason is why a coordinator refuses what it was asked, where programs branch
+// on it.
+type Reason int32
+
+const (
+	Reason_REASON_UNSPECIFIED   Reason = 0
+	Reason_REASON_NO_LEADER     Reason = 1 // none is known, or it did not confirm in time: repeat the request
+	Reason_REASON_REMOVED       Reason = 2 // the node that asks was taken off the cluster: asking again changes nothing
+	Reason_REASON_OTHER_CLUSTER Reason = 3 // the node that asks belongs to another cluster
+)
+
+// Enum value maps for Reason.
+var (
+	Reason_name = map[int32]string{
+		0: "REASON_UNSPECIFIED",
+		1: "REASON_NO_LEADER",
+		2: "REASON_REMOVED",
+		3: "REASON_OTHER_CLUSTER",
+	}
+	Reason_value = map[string]int32{
+		"REASON_UNSPECIFIED":   0,
+		"REASON_NO_LEADER":     1,
+		"REASON_REMOVED":       2,
+		"REASON_OTHER_CLUSTER": 3,
+	}
+)
+
+func (x Reason) Enum() *Reason {
+	p := new(Reason)
+	*p = x
+	return p
+}
+
+func (x Reason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Reason) Descriptor() protoreflect.EnumDescriptor {
+	return file_atelier_v1_model_proto_enumTypes[6].Descriptor()
+}
+
+func (Reason) Type() protoreflect.EnumType {
+	return &file_atelier_v1_model_proto_enumTypes[6]
+}
+
+func (x Reason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Reason.Descriptor instead.
+func (Reason) EnumDescriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
+}
+
 type Objective struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Metric        string                 `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
@@ -2423,6 +2477,67 @@ func (x *Member) GetNoRoom() string {
 	return ""
 }
 
+// Refusal is a detail of an error.
+type Refusal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reason        Reason                 `protobuf:"varint,1,opt,name=reason,proto3,enum=atelier.v1.Reason" json:"reason,omitempty"`
+	NothingDone   bool                   `protobuf:"varint,2,opt,name=nothing_done,json=nothingDone,proto3" json:"nothing_done,omitempty"` // no node has begun to carry the request out
+	ClusterId     string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`        // the cluster that refuses; an address may have gone to another one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Refusal) GetReason() Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *Refusal) GetNothingDone() bool {
+	if x != nil {
+		return x.NothingDone
+	}
+	return false
+}
+
+func (x *Refusal) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
 var File_atelier_v1_model_proto protoreflect.FileDescriptor
 
 const file_atelier_v1_model_proto_rawDesc = "" +
@@ -2664,7 +2779,12 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05alive\x18\x06 \x01(\bR\x05alive\x12#\n" +
 	"\rapplied_index\x18\a \x01(\x04R\fappliedIndex\x12%\n" +
 	"\x0egossip_address\x18\b \x01(\tR\rgossipAddress\x12\x17\n" +
-	"\ano_room\x18\x1e \x01(\tR\x06noRoom*\xe3\x01\n" +
+	"\ano_room\x18\x1e \x01(\tR\x06noRoom\"w\n" +
+	"\aRefusal\x12*\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x12.atelier.v1.ReasonR\x06reason\x12!\n" +
+	"\fnothing_done\x18\x02 \x01(\bR\vnothingDone\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId*\xe3\x01\n" +
 	"\vSweepStatus\x12\x1c\n" +
 	"\x18SWEEP_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SWEEP_STATUS_RUNNING\x10\x01\x12\x17\n" +
@@ -2714,7 +2834,12 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x1bPROPOSAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16PROPOSAL_SOURCE_SEARCH\x10\x01\x12\x1c\n" +
 	"\x18PROPOSAL_SOURCE_ENQUEUED\x10\x02\x12\x1e\n" +
-	"\x1aPROPOSAL_SOURCE_POPULATION\x10\x03B+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
+	"\x1aPROPOSAL_SOURCE_POPULATION\x10\x03*d\n" +
+	"\x06Reason\x12\x16\n" +
+	"\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10REASON_NO_LEADER\x10\x01\x12\x12\n" +
+	"\x0eREASON_REMOVED\x10\x02\x12\x18\n" +
+	"\x14REASON_OTHER_CLUSTER\x10\x03B+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
 
 var (
 	file_atelier_v1_model_proto_rawDescOnce sync.Once
@@ -2728,8 +2853,8 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 	return file_atelier_v1_model_proto_rawDescData
 }
 
-var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(TrialStatus)(0),       // 1: atelier.v1.TrialStatus
@@ -2737,56 +2862,59 @@ var file_atelier_v1_model_proto_goTypes = []any{
 	(Verdict)(0),           // 3: atelier.v1.Verdict
 	(Direction)(0),         // 4: atelier.v1.Direction
 	(ProposalSource)(0),    // 5: atelier.v1.ProposalSource
-	(*Objective)(nil),      // 6: atelier.v1.Objective
-	(*Constraint)(nil),     // 7: atelier.v1.Constraint
-	(*Origin)(nil),         // 8: atelier.v1.Origin
-	(*Finding)(nil),        // 9: atelier.v1.Finding
-	(*Sweep)(nil),          // 10: atelier.v1.Sweep
-	(*SweepCounts)(nil),    // 11: atelier.v1.SweepCounts
-	(*Trial)(nil),          // 12: atelier.v1.Trial
-	(*Run)(nil),            // 13: atelier.v1.Run
-	(*Checkpoint)(nil),     // 14: atelier.v1.Checkpoint
-	(*Metric)(nil),         // 15: atelier.v1.Metric
-	(*Report)(nil),         // 16: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 17: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 18: atelier.v1.Worker
-	(*Usage)(nil),          // 19: atelier.v1.Usage
-	(*GpuUsage)(nil),       // 20: atelier.v1.GpuUsage
-	(*Slot)(nil),           // 21: atelier.v1.Slot
-	(*Member)(nil),         // 22: atelier.v1.Member
-	nil,                    // 23: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 24: atelier.v1.Worker.LabelsEntry
+	(Reason)(0),            // 6: atelier.v1.Reason
+	(*Objective)(nil),      // 7: atelier.v1.Objective
+	(*Constraint)(nil),     // 8: atelier.v1.Constraint
+	(*Origin)(nil),         // 9: atelier.v1.Origin
+	(*Finding)(nil),        // 10: atelier.v1.Finding
+	(*Sweep)(nil),          // 11: atelier.v1.Sweep
+	(*SweepCounts)(nil),    // 12: atelier.v1.SweepCounts
+	(*Trial)(nil),          // 13: atelier.v1.Trial
+	(*Run)(nil),            // 14: atelier.v1.Run
+	(*Checkpoint)(nil),     // 15: atelier.v1.Checkpoint
+	(*Metric)(nil),         // 16: atelier.v1.Metric
+	(*Report)(nil),         // 17: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 18: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 19: atelier.v1.Worker
+	(*Usage)(nil),          // 20: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 21: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 22: atelier.v1.Slot
+	(*Member)(nil),         // 23: atelier.v1.Member
+	(*Refusal)(nil),        // 24: atelier.v1.Refusal
+	nil,                    // 25: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 26: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	4,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
 	1,  // 1: atelier.v1.Finding.status:type_name -> atelier.v1.TrialStatus
 	0,  // 2: atelier.v1.Sweep.status:type_name -> atelier.v1.SweepStatus
-	6,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
-	11, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
-	12, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
-	6,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
-	7,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	23, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	7,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
+	12, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
+	13, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
+	7,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
+	8,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
+	25, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
 	1,  // 9: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
-	13, // 10: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
-	14, // 11: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
+	14, // 10: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
+	15, // 11: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
 	3,  // 12: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
 	5,  // 13: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
-	8,  // 14: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
-	9,  // 15: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
-	15, // 16: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	9,  // 14: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
+	10, // 15: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
+	16, // 16: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
 	2,  // 17: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
-	15, // 18: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	16, // 18: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
 	1,  // 19: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	21, // 20: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	24, // 21: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	19, // 22: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	20, // 23: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	22, // 20: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	26, // 21: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	20, // 22: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	21, // 23: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	6,  // 24: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -2799,8 +2927,8 @@ func file_atelier_v1_model_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   19,
+			NumEnums:      7,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
