@@ -13,7 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"atelier/common/client"
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/common/version"
 )
 
@@ -79,7 +79,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 				Join: list(c.String("join")), Slots: c.String("slots"), Shared: c.String("shared"), Cache: c.String("cache"),
 				TrainersFile: c.String("trainers"), TrainerBin: c.String("trainer-bin"), Insecure: c.Bool("insecure"), AddressFile: c.String("address-file"),
 				LogLevel: c.String("log-level"), Warm: list(c.String("warm")), DrainGrace: c.Duration("drain-grace"), GossipKeyFile: c.String("gossip-key-file")}
-			threads, err := config.Whole(c.String("threads-per-slot")) // the library's numbers are octal where they begin with a zero
+			threads, err := setting.Whole(c.String("threads-per-slot")) // the library's numbers are octal where they begin with a zero
 			if err != nil {
 				return fmt.Errorf("--threads-per-slot: %w", err)
 			}

@@ -1,23 +1,48 @@
 // Package nearest finds the known word that an unknown one most likely stands
-// for, so that an error can name it.
+// for, so that an error can name it. It is the house's one measure of how far
+// two words are apart.
 package nearest
 
 import "strings"
 
+// longest is how much of a word is looked at, in bytes.
+const longest = 200
+
 // Word is the known word closest to an unknown one; the first of equals, ""
-// where none is known. A shared beginning counts more than single letters.
+// where none is known; capitals make no difference. One slip of the hand decides; else a shared beginning
+// counts more than single letters.
 func Word(unknown string, known []string) string {
-	lower := strings.ToLower(unknown)
-	best, least := "", 0
-	for _, n := range known {
-		d := Distance(lower, n) - 2*shared(lower, n)
-		if best == "" || d < least {
-			best, least = n, d
-		}
-	}
-	return best
+	word, _ := find(unknown, known)
+	return word
 }
 
+// Close is Word, where that is likely to be meant: an edit distance of at most
+// a third of what was typed and one, or a word that begins with it.
+func Close(typed string, known []string) (word string, close bool) {
+	word, d := find(typed, known)
+	close = word != "" && (d <= 1+len(typed)/3 || len(typed) >= 2 && strings.HasPrefix(word, typed))
+	if !close {
+		word = ""
+	}
+	return word, close
+}
+
+func find(unknown string, known []string) (best string, distance int) {
+	unknown = strings.ToLower(unknown[:min(len(unknown), longest)])
+	least := 0
+	for _, n := range known {
+		lower := strings.ToLower(n)
+		d := Distance(unknown, lower)
+		rank := d - 2*shared(unknown, lower)
+		if d <= 1 {
+			rank = d - 2*longest
+		}
+		if best == "" || rank < least {
+			best, least, distance = n, rank, d
+		}
+	}
+	return best, distance
+}
 func shared(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

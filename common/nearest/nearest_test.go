@@ -1,6 +1,7 @@
 package nearest_test
 
 import (
+	"strings"
 	"testing"
 
 	"atelier/common/nearest"
@@ -15,6 +16,20 @@ func TestWord(t *testing.T) {
 	}
 	if got := nearest.Word("x", nil); got != "" {
 		t.Errorf("nothing is known: %q", got)
+	}
+}
+
+// One tie rule for keys, verbs, flags, models, classes: a slip of the hand, then a
+// shared beginning, then the first; and nothing is meant by what is like nothing.
+func TestClose(t *testing.T) {
+	known := []string{"training.epochs", "trials", "submit", "show", "simulate", "stop", "min_epochs", "max_epochs"}
+	for typed, want := range map[string]string{"trails": "trials", "submti": "submit", "SHOW": "show", "sim": "simulate", "max_epoch": "max_epochs", "x": "", "": "", "qqqqqqqq": "", "stopp": "stop"} {
+		if got, ok := nearest.Close(typed, known); got != want || ok != (want != "") {
+			t.Errorf("%s: %q, want %q", typed, got, want)
+		}
+	}
+	if got := nearest.Word(strings.Repeat("trials", 100_000), known); got != "trials" {
+		t.Errorf("a very long word: %q", got)
 	}
 }
 

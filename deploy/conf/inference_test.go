@@ -5,7 +5,7 @@ import (
 	"reflect"
 	"testing"
 
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/tuner/infer"
 )
 
@@ -24,7 +24,7 @@ func TestInferenceConfigIsTheDefaults(t *testing.T) {
 		t.Error(err)
 	}
 	for _, v := range c.All() {
-		if v.Origin != config.File {
+		if v.Origin != setting.File {
 			t.Errorf("%s is not in the file", v.Key)
 		}
 		want := plain.Get(v.Key).Data

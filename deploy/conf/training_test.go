@@ -5,7 +5,7 @@ import (
 	"reflect"
 	"testing"
 
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/tuner/train"
 )
 
@@ -24,7 +24,7 @@ func TestTrainingConfigIsTheDefaults(t *testing.T) {
 		t.Fatalf("only %d keys", len(c.All()))
 	}
 	for _, v := range c.All() {
-		if v.Origin != config.File {
+		if v.Origin != setting.File {
 			t.Errorf("%s is not in the file", v.Key)
 		}
 		want := plain.Get(v.Key).Data

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/tuner/tune"
 )
 
@@ -25,7 +25,7 @@ func TestTuningConfigIsTheDefaults(t *testing.T) {
 		if strings.HasPrefix(v.Key, "training.") && v.Key != tune.KeyEpochs {
 			continue // they stand in training_config.yaml
 		}
-		if v.Origin != config.File {
+		if v.Origin != setting.File {
 			t.Errorf("%s is not in the file", v.Key)
 		}
 		if want := plain.Get(v.Key).Data; !reflect.DeepEqual(v.Data, want) {

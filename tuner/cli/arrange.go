@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"atelier/common/config"
+	"atelier/common/nearest"
+	"atelier/common/setting"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -106,20 +107,20 @@ func arrange(app *ucli.App, args []string, home string) ([]string, error) {
 func typed(f ucli.Flag, value, home string) (string, error) {
 	switch f.(type) {
 	case *ucli.IntFlag, *ucli.Int64Flag, *ucli.UintFlag, *ucli.Uint64Flag:
-		if v, ok, err := config.Number(value); err != nil {
+		if v, ok, err := setting.Number(value); err != nil {
 			return "", err
 		} else if _, float := v.(float64); !ok || float {
 			return "", fmt.Errorf("%q is no whole number", value)
 		}
 	case *ucli.Float64Flag:
-		if _, ok, err := config.Number(value); err != nil {
+		if _, ok, err := setting.Number(value); err != nil {
 			return "", err
 		} else if !ok {
 			return "", fmt.Errorf("%q is no number", value)
 		}
 	default:
 		if d, ok := f.(ucli.DocGenerationFlag); ok && isPath(d.GetUsage()) {
-			return config.Expand(value, home)
+			return setting.Expand(value, home)
 		}
 	}
 	return value, nil
@@ -165,7 +166,7 @@ func names(level []*ucli.Command) []string {
 func unknownVerb(where, verb string, level []*ucli.Command) error {
 	known := names(level)
 	text := fmt.Sprintf("%s: unknown verb %q", where, verb)
-	if n, ok := nearest(verb, known); ok {
+	if n, ok := nearest.Close(verb, known); ok {
 		return usage("%s; did you mean %q?", text, n)
 	}
 	return usage("%s; known are %s", text, strings.Join(known, ", "))
@@ -188,51 +189,8 @@ func unknownFlag(where, given, name string, leaf *ucli.Command, app *ucli.App) e
 	if leaf == nil {
 		text += " (flags of a verb stand after it)"
 	}
-	if n, ok := nearest(name, known); ok {
+	if n, ok := nearest.Close(name, known); ok {
 		return usage("%s; did you mean --%s?", text, n)
 	}
 	return usage("%s; see %s --help", text, where)
-}
-
-// nearest finds the word closest to what was typed, if any is close: an edit
-// distance (with swaps of neighbours) of at most a third of its length, or a
-// common beginning.
-func nearest(typed string, words []string) (string, bool) {
-	best, limit := "", 1+len(typed)/3
-	for _, w := range words {
-		d := distance(typed, w)
-		if len(typed) >= 2 && strings.HasPrefix(w, typed) {
-			d = min(d, 1)
-		}
-		if d < limit || d == limit && best == "" {
-			best, limit = w, d
-		}
-	}
-	return best, best != ""
-}
-
-// distance counts insertions, deletions, replacements and swaps of neighbours.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				d = min(d, rows[i-2][j-2]+1)
-			}
-			rows[i][j] = d
-		}
-	}
-	return rows[len(a)][len(b)]
 }

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"atelier/common/client"
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/common/stdio"
 	"atelier/common/terminal"
 	"atelier/common/version"
@@ -340,7 +340,7 @@ func (e *Env) home() string { return e.environ("HOME") }
 
 // path makes a path of the command line absolute.
 func (e *Env) path(p string) string {
-	if in, err := config.Expand(p, e.home()); err == nil {
+	if in, err := setting.Expand(p, e.home()); err == nil {
 		p = in
 	}
 	if filepath.IsAbs(p) {
@@ -360,7 +360,7 @@ func (e *Env) goOn() {
 // folder is a flag's path that may come from the environment, where no shell
 // has read ~/; unlike path it leaves a relative one as it is.
 func (e *Env) folder(c *ucli.Context, flag string) string {
-	p, err := config.Expand(c.String(flag), e.home())
+	p, err := setting.Expand(c.String(flag), e.home())
 	if err != nil {
 		return c.String(flag)
 	}

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"atelier/common/client"
-	"atelier/common/config"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -205,7 +205,7 @@ func (e *Env) tell(c *ucli.Context) error {
 // metric reads a number of a trial's, which may be none: a training that
 // diverged says NaN.
 func metric(text string) (float64, error) {
-	v, ok, err := config.Number(text)
+	v, ok, err := setting.Number(text)
 	switch x := v.(type) {
 	case int64:
 		return float64(x), nil

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"atelier/common/client"
-	"atelier/common/config"
 	"atelier/common/inference"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 	"atelier/tuner/hint"
 	"atelier/tuner/infer"
 	"atelier/tuner/train"
@@ -186,7 +186,7 @@ func (e *Env) trainedHere() string {
 
 // inferPlace finds who does the work: a trainer of this machine, or a worker of
 // the cluster that was addressed.
-func (e *Env) inferPlace(c *ucli.Context, conf *config.Config, o infer.Options) (carry func(context.Context) (*inference.Outcome, error), model *inference.Stored, err error) {
+func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options) (carry func(context.Context) (*inference.Outcome, error), model *inference.Stored, err error) {
 	name := conf.String("model.checkpoint")
 	stored := storedName.FindStringSubmatch(name)
 	if _, err := os.Stat(e.path(name)); err == nil {
@@ -261,8 +261,8 @@ func findStored(ctx context.Context, api *client.Client, sweep, trialText, epoch
 
 // askTracking asks whether to track where the file says so and nobody has
 // answered: flag, then answer, then file.
-func (e *Env) askTracking(c *ucli.Context, conf *config.Config) error {
-	if v := conf.Get(infer.KeyTracking); !e.Ask || c.Bool("quiet") || v.Origin >= config.Prompt || v.Data != true {
+func (e *Env) askTracking(c *ucli.Context, conf *setting.Config) error {
+	if v := conf.Get(infer.KeyTracking); !e.Ask || c.Bool("quiet") || v.Origin >= setting.Prompt || v.Data != true {
 		return nil
 	}
 	q := &questions{e: e, in: bufio.NewReader(e.In), verb: "infer", such: "--no-mlflow"}
@@ -270,7 +270,7 @@ func (e *Env) askTracking(c *ucli.Context, conf *config.Config) error {
 	if err != nil {
 		return err
 	}
-	return conf.Set(infer.KeyTracking, yes, config.Prompt, "prompt")
+	return conf.Set(infer.KeyTracking, yes, setting.Prompt, "prompt")
 }
 
 // inferred says in a few lines what came of it.
@@ -316,7 +316,7 @@ func counted(n int, what string) string {
 }
 
 // inferConfig lays the layers of the configuration over one another.
-func (e *Env) inferConfig(c *ucli.Context) (*config.Config, error) {
+func (e *Env) inferConfig(c *ucli.Context) (*setting.Config, error) {
 	conf := infer.New()
 	conf.Home = e.home()
 	name := c.String("config")
@@ -336,9 +336,9 @@ func (e *Env) inferConfig(c *ucli.Context) (*config.Config, error) {
 	if err := conf.ReadEnvironment(infer.EnvironmentPrefix, e.Environ); err != nil {
 		return nil, err
 	}
-	var faults config.Faults
+	var faults setting.Faults
 	take := func(err error) {
-		var f config.Fault
+		var f setting.Fault
 		if errors.As(err, &f) {
 			faults = append(faults, f)
 		}
@@ -348,26 +348,26 @@ func (e *Env) inferConfig(c *ucli.Context) (*config.Config, error) {
 		if !ok {
 			return nil, usage("infer: --set %s: want KEY=VALUE, such as --set gradcam.top_k=3", pair)
 		}
-		take(conf.SetText(strings.TrimSpace(key), text, config.Flag, "--set "+strings.TrimSpace(key)))
+		take(conf.SetText(strings.TrimSpace(key), text, setting.Flag, "--set "+strings.TrimSpace(key)))
 	}
 	for _, f := range inferFlags {
 		if c.IsSet(f.flag) {
-			take(conf.SetText(f.key, c.String(f.flag), config.Flag, "--"+f.flag))
+			take(conf.SetText(f.key, c.String(f.flag), setting.Flag, "--"+f.flag))
 		}
 	}
 	switch yes, no := c.Bool("mlflow"), c.Bool("no-mlflow"); {
 	case yes && no:
 		return nil, usage("infer: --mlflow and --no-mlflow exclude one another")
 	case yes:
-		take(conf.Set(infer.KeyTracking, true, config.Flag, "--mlflow"))
+		take(conf.Set(infer.KeyTracking, true, setting.Flag, "--mlflow"))
 	case no:
-		take(conf.Set(infer.KeyTracking, false, config.Flag, "--no-mlflow"))
+		take(conf.Set(infer.KeyTracking, false, setting.Flag, "--no-mlflow"))
 	}
 	if len(faults) > 0 {
 		return nil, faults
 	}
 	if uri := e.environ("MLFLOW_TRACKING_URI"); uri != "" && conf.Get(infer.KeyURI).Data == nil {
-		return conf, conf.Set(infer.KeyURI, uri, config.Environment, "MLFLOW_TRACKING_URI")
+		return conf, conf.Set(infer.KeyURI, uri, setting.Environment, "MLFLOW_TRACKING_URI")
 	}
 	return conf, nil
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"atelier/common/client"
-	"atelier/common/config"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 	"atelier/tuner/sweep"
 
 	"connectrpc.com/connect"
@@ -130,7 +130,7 @@ func (e *Env) enqueue(c *ucli.Context) error {
 }
 
 func (e *Env) priority(c *ucli.Context) error {
-	n, err := config.Whole(c.Args().Get(1))
+	n, err := setting.Whole(c.Args().Get(1))
 	if err != nil || n != int64(int32(n)) {
 		return usage("sweep priority: %q: want a whole number", c.Args().Get(1))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/metadata"
+	"atelier/common/nearest"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -80,7 +81,7 @@ func (e *Env) queryMetadata(c *ucli.Context) error {
 	if q.Class != "" && len(s.Classes) < metadata.MaxClasses && !slices.ContainsFunc(s.Classes, known) {
 		slices.Sort(s.Classes)
 		text := fmt.Sprintf("no image was predicted as %s; there are %s", q.Class, strings.Join(s.Classes, ", "))
-		if n, ok := nearest(strings.ToLower(q.Class), s.Classes); ok {
+		if n, ok := nearest.Close(strings.ToLower(q.Class), s.Classes); ok {
 			text += "; did you mean " + n + "?"
 		}
 		e.say("%s", text)

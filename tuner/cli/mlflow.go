@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"atelier/common/client"
-	"atelier/common/config"
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 	"atelier/tuner/track"
 
 	"connectrpc.com/connect"
@@ -61,7 +61,7 @@ func (e *Env) openTracking(c *ucli.Context) (mlflow.Store, error) {
 	if err != nil {
 		return nil, usage("%s", err)
 	}
-	if d.URI, err = config.Expand(d.URI, e.home()); err != nil {
+	if d.URI, err = setting.Expand(d.URI, e.home()); err != nil {
 		return nil, usage("MLflow: %s", err)
 	}
 	return mlflow.Open(d.URI, mlflow.Options{Dir: e.Dir, Source: c.Command.HelpName, Notify: e.note})

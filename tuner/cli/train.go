@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"atelier/common/client"
-	"atelier/common/config"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 	"atelier/tuner/train"
 
 	ucli "github.com/urfave/cli/v2"
@@ -102,14 +102,14 @@ func (e *Env) train(c *ucli.Context) error {
 
 // trainCluster connects to the cluster that was addressed, if one was: nil
 // means this machine. A training goes on where it began.
-func (e *Env) trainCluster(c *ucli.Context, conf *config.Config, resumed *train.Resumption) (*client.Client, error) {
+func (e *Env) trainCluster(c *ucli.Context, conf *setting.Config, resumed *train.Resumption) (*client.Client, error) {
 	switch {
 	case resumed != nil && resumed.Sweep != "":
 		if c.Bool("local") {
 			return nil, usage("train: this training goes on in a cluster, as sweep %s; --local cannot take it over", resumed.Sweep)
 		}
 		for _, v := range conf.All() {
-			if v.Origin > config.Resumed && train.IsTraining(v.Key) && v.Key != "data.test" {
+			if v.Origin > setting.Resumed && train.IsTraining(v.Key) && v.Key != "data.test" {
 				return nil, usage("train: %s: sweep %s trains with the settings it was submitted with; begin another training (--out DIR)", v.Source(), resumed.Sweep)
 			}
 		}
@@ -120,7 +120,7 @@ func (e *Env) trainCluster(c *ucli.Context, conf *config.Config, resumed *train.
 }
 
 // trainConfig lays the layers of the configuration over one another.
-func (e *Env) trainConfig(c *ucli.Context) (*config.Config, *train.Resumption, error) {
+func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, error) {
 	conf := train.New()
 	conf.Home = e.home()
 	var resumed *train.Resumption
@@ -149,7 +149,7 @@ func (e *Env) trainConfig(c *ucli.Context) (*config.Config, *train.Resumption, e
 	if conf.Get(train.KeyTrackingURI).Data == nil {
 		for _, line := range e.Environ {
 			if uri, ok := strings.CutPrefix(line, "MLFLOW_TRACKING_URI="); ok && uri != "" {
-				return conf, resumed, conf.Set(train.KeyTrackingURI, uri, config.Environment, "MLFLOW_TRACKING_URI")
+				return conf, resumed, conf.Set(train.KeyTrackingURI, uri, setting.Environment, "MLFLOW_TRACKING_URI")
 			}
 		}
 	}
@@ -158,7 +158,7 @@ func (e *Env) trainConfig(c *ucli.Context) (*config.Config, *train.Resumption, e
 
 // readTrainConfig reads the file that was named, or the one that lies where it
 // is looked for.
-func (e *Env) readTrainConfig(name string, conf *config.Config) error {
+func (e *Env) readTrainConfig(name string, conf *setting.Config) error {
 	path := name
 	if path == "" {
 		path = train.ConfigFile
@@ -174,10 +174,10 @@ func (e *Env) readTrainConfig(name string, conf *config.Config) error {
 }
 
 // trainOverrides takes the flags.
-func (e *Env) trainOverrides(c *ucli.Context, conf *config.Config) error {
-	var faults config.Faults
+func (e *Env) trainOverrides(c *ucli.Context, conf *setting.Config) error {
+	var faults setting.Faults
 	take := func(err error) {
-		var f config.Fault
+		var f setting.Fault
 		if errors.As(err, &f) {
 			faults = append(faults, f)
 		}
@@ -188,7 +188,7 @@ func (e *Env) trainOverrides(c *ucli.Context, conf *config.Config) error {
 			if _, err := os.Stat(e.path(v.(string))); err != nil && part == "test" {
 				v = nil
 			}
-			take(conf.Set("data."+part, v, config.Flag, "--data"))
+			take(conf.Set("data."+part, v, setting.Flag, "--data"))
 		}
 	}
 	for _, pair := range c.StringSlice("set") {
@@ -196,23 +196,23 @@ func (e *Env) trainOverrides(c *ucli.Context, conf *config.Config) error {
 		if !ok {
 			return usage("train: --set %s: want KEY=VALUE, such as --set image_size=96", pair)
 		}
-		take(conf.SetText(strings.TrimSpace(key), text, config.Flag, "--set "+strings.TrimSpace(key)))
+		take(conf.SetText(strings.TrimSpace(key), text, setting.Flag, "--set "+strings.TrimSpace(key)))
 	}
 	for _, f := range trainFlags {
 		if c.IsSet(f.flag) {
-			take(conf.SetText(f.key, c.String(f.flag), config.Flag, "--"+f.flag))
+			take(conf.SetText(f.key, c.String(f.flag), setting.Flag, "--"+f.flag))
 		}
 	}
 	if c.IsSet("freeze-features") {
-		take(conf.Set("freeze_features", c.Bool("freeze-features"), config.Flag, "--freeze-features"))
+		take(conf.Set("freeze_features", c.Bool("freeze-features"), setting.Flag, "--freeze-features"))
 	}
 	switch yes, no := c.Bool("mlflow"), c.Bool("no-mlflow"); {
 	case yes && no:
 		return usage("train: --mlflow and --no-mlflow exclude one another")
 	case yes:
-		take(conf.Set(train.KeyTracking, true, config.Flag, "--mlflow"))
+		take(conf.Set(train.KeyTracking, true, setting.Flag, "--mlflow"))
 	case no:
-		take(conf.Set(train.KeyTracking, false, config.Flag, "--no-mlflow"))
+		take(conf.Set(train.KeyTracking, false, setting.Flag, "--no-mlflow"))
 	}
 	if len(faults) > 0 {
 		return faults

@@ -9,8 +9,8 @@ import (
 	"io"
 	"strings"
 
-	"atelier/common/config"
-	spelling "atelier/common/nearest"
+	"atelier/common/nearest"
+	"atelier/common/setting"
 	"atelier/common/settings"
 	"atelier/tuner/train"
 )
@@ -26,24 +26,24 @@ var aboutModels = map[string]string{
 }
 
 // askTraining asks for what neither flag nor environment has said.
-func (e *Env) askTraining(ctx context.Context, conf *config.Config) error {
+func (e *Env) askTraining(ctx context.Context, conf *setting.Config) error {
 	q := &questions{e: e, in: bufio.NewReader(e.In), verb: "train"}
-	if v := conf.Get(train.KeyModel); v.Origin < config.Prompt {
+	if v := conf.Get(train.KeyModel); v.Origin < setting.Prompt {
 		name, err := q.model(ctx, v.Text())
 		if err != nil {
 			return err
 		}
-		if err := conf.Set(train.KeyModel, name, config.Prompt, "prompt"); err != nil {
+		if err := conf.Set(train.KeyModel, name, setting.Prompt, "prompt"); err != nil {
 			return err
 		}
 	}
 	// A file that switches tracking off has answered.
-	if v := conf.Get(train.KeyTracking); v.Origin < config.Prompt && v.Data == true {
+	if v := conf.Get(train.KeyTracking); v.Origin < setting.Prompt && v.Data == true {
 		yes, err := q.yes(ctx, "Track this training with MLflow?")
 		if err != nil {
 			return err
 		}
-		return conf.Set(train.KeyTracking, yes, config.Prompt, "prompt")
+		return conf.Set(train.KeyTracking, yes, setting.Prompt, "prompt")
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func (q *questions) model(ctx context.Context, standing string) (string, error) 
 		if answer == "" {
 			return standing, nil
 		}
-		if n, err := config.Whole(answer); err == nil {
+		if n, err := setting.Whole(answer); err == nil {
 			if n >= 1 && n <= int64(len(models)) {
 				return models[n-1], nil
 			}
@@ -90,7 +90,7 @@ func (q *questions) model(ctx context.Context, standing string) (string, error) 
 				return m, nil
 			}
 		}
-		q.e.say("There is no model %q; did you mean %s?", answer, spelling.Word(answer, models))
+		q.e.say("There is no model %q; did you mean %s?", answer, nearest.Word(answer, models))
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 	"strings"
 
 	"atelier/common/client"
-	"atelier/common/config"
+	"atelier/common/nearest"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 	"atelier/common/trial"
 
 	"connectrpc.com/connect"
@@ -61,7 +62,7 @@ func trialStatus(s string) (atelierv1.TrialStatus, error) {
 		return atelierv1.TrialStatus(i + 1), nil
 	}
 	text := fmt.Sprintf("--state %s: want one of %s", s, strings.Join(trialStates(), ", "))
-	if n, ok := nearest(s, trialStates()); ok {
+	if n, ok := nearest.Close(s, trialStates()); ok {
 		text += fmt.Sprintf("; did you mean %q?", n)
 	}
 	return 0, usage("%s", text)
@@ -69,7 +70,7 @@ func trialStatus(s string) (atelierv1.TrialStatus, error) {
 
 // trialArg reads the two arguments SWEEP TRIAL.
 func trialArg(c *ucli.Context) (string, int64, error) {
-	n, err := config.Whole(c.Args().Get(1))
+	n, err := setting.Whole(c.Args().Get(1))
 	if err != nil || n < 1 {
 		return "", 0, usage("%s: trial %q: want a number from 1", c.Command.HelpName, c.Args().Get(1))
 	}

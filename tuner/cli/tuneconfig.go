@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/tuner/train"
 	"atelier/tuner/tune"
 
@@ -59,23 +59,23 @@ func (e *Env) tuneConfig(c *ucli.Context, conf *tune.Config) error {
 // trackingAddress takes MLflow's own variable where nothing else was said.
 func (e *Env) trackingAddress(conf *tune.Config) error {
 	if uri := e.environ("MLFLOW_TRACKING_URI"); uri != "" && conf.Get(tune.KeyTrackingURI).Data == nil {
-		return conf.Set(tune.KeyTrackingURI, uri, config.Environment, "MLFLOW_TRACKING_URI")
+		return conf.Set(tune.KeyTrackingURI, uri, setting.Environment, "MLFLOW_TRACKING_URI")
 	}
 	return nil
 }
 
 // tuneOverrides takes the flags.
 func (e *Env) tuneOverrides(c *ucli.Context, conf *tune.Config) error {
-	var faults config.Faults
+	var faults setting.Faults
 	take := func(err error) {
-		var f config.Fault
+		var f setting.Fault
 		if errors.As(err, &f) {
 			faults = append(faults, f)
 		}
 	}
 	if dir := c.String("data"); dir != "" {
-		take(conf.Set(tune.KeyTrain, filepath.Join(dir, "train"), config.Flag, "--data"))
-		take(conf.Set(tune.KeyValidation, filepath.Join(dir, "validation"), config.Flag, "--data"))
+		take(conf.Set(tune.KeyTrain, filepath.Join(dir, "train"), setting.Flag, "--data"))
+		take(conf.Set(tune.KeyValidation, filepath.Join(dir, "validation"), setting.Flag, "--data"))
 	}
 	for _, pair := range c.StringSlice("set") {
 		key, text, ok := strings.Cut(pair, "=")
@@ -86,7 +86,7 @@ func (e *Env) tuneOverrides(c *ucli.Context, conf *tune.Config) error {
 	}
 	for _, f := range tuneFlags {
 		if c.IsSet(f.flag) {
-			take(conf.SetText(f.key, c.String(f.flag), config.Flag, "--"+f.flag))
+			take(conf.SetText(f.key, c.String(f.flag), setting.Flag, "--"+f.flag))
 		}
 	}
 	take(e.tuneSwitches(c, conf))
@@ -103,13 +103,13 @@ func (e *Env) tuneOverrides(c *ucli.Context, conf *tune.Config) error {
 func (e *Env) tuneSwitches(c *ucli.Context, conf *tune.Config) error {
 	var faults []error
 	if c.Bool("no-plots") {
-		faults = append(faults, conf.Set(tune.KeyPlots, false, config.Flag, "--no-plots"))
+		faults = append(faults, conf.Set(tune.KeyPlots, false, setting.Flag, "--no-plots"))
 	}
 	if c.Bool("mlflow") {
-		faults = append(faults, conf.Set(tune.KeyTracking, true, config.Flag, "--mlflow"))
+		faults = append(faults, conf.Set(tune.KeyTracking, true, setting.Flag, "--mlflow"))
 	}
 	if c.Bool("no-mlflow") {
-		faults = append(faults, conf.Set(tune.KeyTracking, false, config.Flag, "--no-mlflow"))
+		faults = append(faults, conf.Set(tune.KeyTracking, false, setting.Flag, "--no-mlflow"))
 	}
 	return errors.Join(faults...)
 }
@@ -129,7 +129,7 @@ func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption
 	trials := int64(0)
 	if text := c.String("trials"); text != "" {
 		var err error
-		if trials, err = config.Whole(text); err != nil || trials < 1 {
+		if trials, err = setting.Whole(text); err != nil || trials < 1 {
 			return nil, usage("tune: --trials %s: want a whole number from 1 on, all trials together", text)
 		}
 		if dir == "" {
@@ -149,22 +149,22 @@ func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption
 // askTuning asks for what neither flag nor environment has said.
 func (e *Env) askTuning(ctx context.Context, conf *tune.Config) error {
 	q := &questions{e: e, in: bufio.NewReader(e.In), verb: "tune"}
-	if v := conf.Get(tune.KeyModel); v.Origin < config.Prompt {
+	if v := conf.Get(tune.KeyModel); v.Origin < setting.Prompt {
 		name, err := q.model(ctx, v.Text())
 		if err != nil {
 			return err
 		}
-		if err := conf.Set(tune.KeyModel, name, config.Prompt, "prompt"); err != nil {
+		if err := conf.Set(tune.KeyModel, name, setting.Prompt, "prompt"); err != nil {
 			return err
 		}
 	}
 	// A file that switches tracking off has answered.
-	if v := conf.Get(tune.KeyTracking); v.Origin < config.Prompt && v.Data == true {
+	if v := conf.Get(tune.KeyTracking); v.Origin < setting.Prompt && v.Data == true {
 		yes, err := q.yes(ctx, "Track this tuning with MLflow?")
 		if err != nil {
 			return err
 		}
-		return conf.Set(tune.KeyTracking, yes, config.Prompt, "prompt")
+		return conf.Set(tune.KeyTracking, yes, setting.Prompt, "prompt")
 	}
 	return nil
 }

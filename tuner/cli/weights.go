@@ -12,6 +12,7 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/client"
+	"atelier/common/nearest"
 	"atelier/tuner/weights"
 
 	ucli "github.com/urfave/cli/v2"
@@ -75,7 +76,7 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 	name := c.Args().First()
 	file, err := weights.Find(name)
 	if err != nil {
-		if n, ok := nearest(name, weights.Names()); ok {
+		if n, ok := nearest.Close(name, weights.Names()); ok {
 			return usage("weights pull: %s; did you mean %q?", err, n)
 		}
 		return usage("weights pull: %s; known are %s", err, strings.Join(weights.Names(), ", "))

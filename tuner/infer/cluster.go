@@ -14,9 +14,9 @@ import (
 
 	"atelier/common/bundle"
 	"atelier/common/client"
-	"atelier/common/config"
 	"atelier/common/inference"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 	"atelier/tuner/train"
 
 	"connectrpc.com/connect"
@@ -36,7 +36,7 @@ const trialNumber = 1
 
 // Spec is a configuration as a sweep of one trial. JSON is YAML. model is nil
 // where the configuration names a file.
-func Spec(c *config.Config, model *inference.Stored) ([]byte, error) {
+func Spec(c *setting.Config, model *inference.Stored) ([]byte, error) {
 	s, doc, err := Settings(c)
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func short(text string, n int) string {
 // OutputDir is where a configuration's results go: paths.output_dir, else
 // results/ beside the model file, else results/SWEEP-TRIAL for a checkpoint of
 // the cluster.
-func OutputDir(c *config.Config, base string, model *inference.Stored) (string, error) {
+func OutputDir(c *setting.Config, base string, model *inference.Stored) (string, error) {
 	out := c.String("paths.output_dir")
 	switch {
 	case out != "":
@@ -100,7 +100,7 @@ func absolute(base, path string) string {
 
 // Remote carries a configuration out on a worker of the cluster and brings the
 // results here. When ctx ends first the run is cancelled there.
-func Remote(ctx context.Context, c *config.Config, o Options, cl Cluster) (*inference.Outcome, error) {
+func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inference.Outcome, error) {
 	dir, err := OutputDir(c, o.Dir, cl.Model)
 	if err != nil {
 		return nil, err

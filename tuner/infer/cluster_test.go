@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"atelier/common/config"
 	"atelier/common/inference"
+	"atelier/common/setting"
 	"atelier/tuner/infer"
 	"atelier/tuner/sweep"
 )
@@ -17,7 +17,7 @@ import (
 func TestSpecCarriesTheTask(t *testing.T) {
 	c := infer.New()
 	for key, value := range map[string]string{"mode": "production", "model.checkpoint": "a \"strange\": name/#1/best.pth", "processing.limit": "7", "quality_metrics.thresholds.min_concentration": "0.5", "processing.seed": "9"} {
-		if err := c.SetText(key, value, config.Flag, "test"); err != nil {
+		if err := c.SetText(key, value, setting.Flag, "test"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,7 +66,7 @@ func TestOutputDir(t *testing.T) {
 			if value == "" {
 				continue
 			}
-			if err := c.SetText(key, value, config.Flag, "test"); err != nil {
+			if err := c.SetText(key, value, setting.Flag, "test"); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"atelier/common/config"
 	"atelier/common/inference"
+	"atelier/common/setting"
 )
 
 // written are the files that a mode may write, by names that a person may have
@@ -26,7 +26,7 @@ var evaluation = []string{inference.ResultsFile, "evaluation_summary.txt", "clas
 // Earlier are files in the folder of the results that a run may replace: those
 // of an earlier inference, which leaves its log. Files of these names without
 // one are somebody else's, and an error.
-func Earlier(c *config.Config, base string, model *inference.Stored) (there []string, err error) {
+func Earlier(c *setting.Config, base string, model *inference.Stored) (there []string, err error) {
 	dir, err := OutputDir(c, base, model)
 	if err != nil {
 		return nil, nil // said when it is needed

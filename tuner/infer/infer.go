@@ -15,9 +15,9 @@ import (
 	"strconv"
 	"strings"
 
-	"atelier/common/config"
 	"atelier/common/inference"
 	"atelier/common/nearest"
+	"atelier/common/setting"
 	"atelier/common/trainerproto"
 	"atelier/tuner/train"
 )
@@ -41,7 +41,7 @@ const (
 var optional = []string{"processing.limit", "explain_single_mode.true_class", "paths.output_dir", "paths.image_path", "model.checkpoint"}
 
 // Keys are all settings of `atelier infer`, in the order of the file.
-func Keys() []config.Key {
+func Keys() []setting.Key {
 	b, err := json.Marshal(inference.Default())
 	if err != nil {
 		panic(err) // plain values only
@@ -52,9 +52,9 @@ func Keys() []config.Key {
 	if err := d.Decode(&defaults); err != nil {
 		panic(err)
 	}
-	var keys []config.Key
+	var keys []setting.Key
 	for _, name := range inference.Keys() {
-		k := config.Key{Name: name, Default: plain(defaults[name]), Optional: slices.Contains(optional, name), Check: func(v []byte) error {
+		k := setting.Key{Name: name, Default: plain(defaults[name]), Optional: slices.Contains(optional, name), Check: func(v []byte) error {
 			if err := inference.Check(name, v); err != nil {
 				return fmt.Errorf("%s", strings.TrimPrefix(err.Error(), name+": "))
 			}
@@ -75,23 +75,23 @@ func Keys() []config.Key {
 		}
 	}
 	return append(keys,
-		config.Key{Name: KeyDevice, Default: "auto", Check: text("auto, cpu, or a GPU such as cuda:0", func(s string) bool {
+		setting.Key{Name: KeyDevice, Default: "auto", Check: text("auto, cpu, or a GPU such as cuda:0", func(s string) bool {
 			return s == "auto" || s == "cpu" || s == "cuda" || strings.HasPrefix(s, "cuda:")
 		})},
-		config.Key{Name: KeyThreads, Default: int64(0), Check: func(v []byte) error {
+		setting.Key{Name: KeyThreads, Default: int64(0), Check: func(v []byte) error {
 			if n, err := strconv.Atoi(string(v)); err != nil || n < 0 || n > 4096 {
 				return fmt.Errorf("want a whole number from 0 (all cores) to 4096, got %.60s", v)
 			}
 			return nil
 		}},
-		config.Key{Name: KeyTracking, Default: false, Check: func(v []byte) error {
+		setting.Key{Name: KeyTracking, Default: false, Check: func(v []byte) error {
 			if s := string(v); s != "true" && s != "false" {
 				return fmt.Errorf("want true or false, got %.60s", v)
 			}
 			return nil
 		}},
-		config.Key{Name: KeyURI, Optional: true, Check: text("an address such as http://127.0.0.1:5000, or a folder", func(s string) bool { return s != "" })},
-		config.Key{Name: KeyExperiment, Optional: true, Check: text("a name", func(s string) bool { return s != "" })})
+		setting.Key{Name: KeyURI, Optional: true, Check: text("an address such as http://127.0.0.1:5000, or a folder", func(s string) bool { return s != "" })},
+		setting.Key{Name: KeyExperiment, Optional: true, Check: text("a name", func(s string) bool { return s != "" })})
 }
 
 func plain(v any) any {
@@ -113,10 +113,10 @@ func plain(v any) any {
 }
 
 // New is a configuration of defaults.
-func New() *config.Config { return config.New(Keys(), nearest.Word) }
+func New() *setting.Config { return setting.New(Keys(), nearest.Word) }
 
 // Settings are what a configuration asks of the trainer.
-func Settings(c *config.Config) (inference.Settings, []byte, error) {
+func Settings(c *setting.Config) (inference.Settings, []byte, error) {
 	known := inference.Keys()
 	doc := c.JSON(func(key string) bool { return slices.Contains(known, key) && c.Get(key).Data != nil })
 	s, err := inference.Parse(doc)
@@ -142,7 +142,7 @@ func (o Options) say(format string, a ...any) {
 }
 
 // Local carries a configuration out on this machine.
-func Local(ctx context.Context, c *config.Config, o Options) (*inference.Outcome, error) {
+func Local(ctx context.Context, c *setting.Config, o Options) (*inference.Outcome, error) {
 	_, doc, err := Settings(c)
 	if err != nil {
 		return nil, err

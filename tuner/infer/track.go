@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"atelier/common/config"
 	"atelier/common/inference"
 	"atelier/common/mlflow"
+	"atelier/common/setting"
 	"atelier/tuner/train"
 )
 
@@ -50,7 +50,7 @@ func RunName(mode, checkpoint string) string {
 // Track begins the MLflow run of a configuration, nil where it switches
 // tracking off or the run cannot be made. An error means that nothing can be
 // written at the place it names. base is where relative paths start.
-func Track(ctx context.Context, c *config.Config, base string, warn func(string)) (*Tracking, error) {
+func Track(ctx context.Context, c *setting.Config, base string, warn func(string)) (*Tracking, error) {
 	if !c.Bool(KeyTracking) {
 		return nil, nil
 	}

@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"atelier/common/nearest"
 )
 
 // Rules, by the names of the spec.
@@ -281,35 +283,8 @@ func listed(names []string) string {
 
 // meant names the word that was probably meant; "" when none is near.
 func meant(typed string, words []string) string {
-	best, least := "", 3
-	for _, w := range words {
-		if d := edits(typed, w); d < least {
-			best, least = w, d
-		}
+	if near, ok := nearest.Close(typed, words); ok {
+		return fmt.Sprintf(" (did you mean %s?)", near)
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %s?)", best)
-}
-
-// edits is Levenshtein's distance, in bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(d, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"atelier/common/nearest"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -232,7 +233,7 @@ func (r *reader) whole(n *yaml.Node, key string, low, high int64) (int64, bool) 
 
 // unknown reports a key that nothing here knows.
 func (r *reader) unknown(e entry, path string, known []string) {
-	r.fail(e.key, join(path, e.name), "unknown key; nearest known key: %s (known: %s)", Nearest(e.name, known), strings.Join(known, ", "))
+	r.fail(e.key, join(path, e.name), "unknown key; nearest known key: %s (known: %s)", nearest.Word(e.name, known), strings.Join(known, ", "))
 }
 
 // oneOf reports a word that is not in the list.
@@ -246,41 +247,6 @@ func (r *reader) oneOf(n *yaml.Node, key string, known []string) (string, bool) 
 			return k, true
 		}
 	}
-	r.fail(n, key, "%s is not known; did you mean %s? (known: %s)", shown(n), Nearest(word, known), strings.Join(known, ", "))
+	r.fail(n, key, "%s is not known; did you mean %s? (known: %s)", shown(n), nearest.Word(word, known), strings.Join(known, ", "))
 	return "", false
-}
-
-// Nearest returns the known word with the fewest edits from word; the first of
-// them on a tie.
-func Nearest(word string, known []string) string {
-	if len(word) > 200 {
-		word = word[:200]
-	}
-	best, fewest := "", int(^uint(0)>>1)
-	for _, k := range known {
-		if d := edits(word, k); d < fewest {
-			best, fewest = k, d
-		}
-	}
-	return best
-}
-
-// edits is the Levenshtein distance in bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			diagonal, row[j] = row[j], min(row[j]+1, row[j-1]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -14,7 +14,7 @@ import (
 	"syscall"
 
 	"atelier/common/checkpoint"
-	"atelier/common/config"
+	"atelier/common/setting"
 )
 
 // Files of a training's folder.
@@ -255,7 +255,7 @@ type Resumption struct {
 // Resume reads what --resume names, a training's folder, a file in it, or a
 // training checkpoint from anywhere, and lays the settings of that training
 // into c.
-func Resume(path string, c *config.Config) (*Resumption, error) {
+func Resume(path string, c *setting.Config) (*Resumption, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
@@ -301,7 +301,7 @@ func Resume(path string, c *config.Config) (*Resumption, error) {
 	return r, nil
 }
 
-func (r *Resumption) settle(run []byte, c *config.Config) error {
+func (r *Resumption) settle(run []byte, c *setting.Config) error {
 	var s saved
 	d := json.NewDecoder(strings.NewReader(string(run)))
 	d.UseNumber()
@@ -313,7 +313,7 @@ func (r *Resumption) settle(run []byte, c *config.Config) error {
 	}
 	r.Base, r.Threads, r.Tracked, r.Sweep = s.Base, s.Threads, s.Tracked, s.Sweep
 	for _, v := range s.Values {
-		if err := c.Set(v.Key, number(v.Value), config.Resumed, "resumed run, "+strings.TrimPrefix(v.Source, "resumed run, ")); err != nil {
+		if err := c.Set(v.Key, number(v.Value), setting.Resumed, "resumed run, "+strings.TrimPrefix(v.Source, "resumed run, ")); err != nil {
 			return err
 		}
 	}
@@ -321,7 +321,7 @@ func (r *Resumption) settle(run []byte, c *config.Config) error {
 }
 
 // fromCheckpoint takes the settings a training checkpoint carries.
-func fromCheckpoint(path string, c *config.Config) (*Resumption, error) {
+func fromCheckpoint(path string, c *setting.Config) (*Resumption, error) {
 	fail := func(err error) (*Resumption, error) { return nil, fmt.Errorf("--resume: %s: %w", path, err) }
 	file, err := checkpoint.Open(path)
 	if err != nil {
@@ -348,7 +348,7 @@ func fromCheckpoint(path string, c *config.Config) (*Resumption, error) {
 		if text, isText := v.(string); !ok || isText && text == "" || strings.HasPrefix(fmt.Sprint(v), "-") { // not given
 			continue
 		}
-		if err := c.Set(name, number(v), config.Resumed, filepath.Base(path)); err != nil {
+		if err := c.Set(name, number(v), setting.Resumed, filepath.Base(path)); err != nil {
 			return fail(err)
 		}
 	}
@@ -358,7 +358,7 @@ func fromCheckpoint(path string, c *config.Config) (*Resumption, error) {
 		if err != nil {
 			return fail(fmt.Errorf("seed %q: %w", text, err))
 		}
-		if err := c.Set(keySeed, seed, config.Resumed, filepath.Base(path)); err != nil {
+		if err := c.Set(keySeed, seed, setting.Resumed, filepath.Base(path)); err != nil {
 			return fail(err)
 		}
 	}
@@ -374,7 +374,7 @@ func (p *Plan) From(r *Resumption) {
 	if r.Folder != "" {
 		p.Folder, p.again = r.Folder, true
 	}
-	if r.Threads > 0 && p.Config.Get(keyThreads).Origin <= config.Resumed {
+	if r.Threads > 0 && p.Config.Get(keyThreads).Origin <= setting.Resumed {
 		p.Threads = r.Threads // rounding depends on it
 	}
 }

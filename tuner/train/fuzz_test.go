@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/tuner/train"
 )
 
@@ -36,7 +36,7 @@ func FuzzFolder(f *testing.F) {
 		}
 		fresh := train.New()
 		for _, v := range c.All() {
-			if err := fresh.Set(v.Key, v.Data, config.File, ""); err != nil {
+			if err := fresh.Set(v.Key, v.Data, setting.File, ""); err != nil {
 				t.Errorf("took %v: %v", v, err)
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/common/settings"
 )
 
@@ -35,30 +35,30 @@ var defaultData = map[string]string{
 
 // Keys are all settings of `atelier train`: those of the trainer with its
 // defaults, and the command's own.
-func Keys() []config.Key {
-	var keys []config.Key
+func Keys() []setting.Key {
+	var keys []setting.Key
 	defaults := trainerDefaults()
 	for _, name := range settings.Keys() {
 		if name == keySeed {
 			continue // ours is never left to chance, and may be any of 64 bits
 		}
-		k := config.Key{Name: name, Default: defaults[name], Check: func(v []byte) error { return settings.Check(name, v) }}
+		k := setting.Key{Name: name, Default: defaults[name], Check: func(v []byte) error { return settings.Check(name, v) }}
 		if dir, ok := defaultData[name]; ok {
 			k.Default, k.Optional = dir, name == "data.test"
 		}
 		keys = append(keys, k)
 	}
 	return append(keys,
-		config.Key{Name: keySeed, Default: int64(42), Check: check(func(x uint64) bool { return true }, "a whole number from 0 on")},
-		config.Key{Name: keyDevice, Default: "auto", Check: check(func(s string) bool {
+		setting.Key{Name: keySeed, Default: int64(42), Check: check(func(x uint64) bool { return true }, "a whole number from 0 on")},
+		setting.Key{Name: keyDevice, Default: "auto", Check: check(func(s string) bool {
 			return s == "auto" || s == "cpu" || s == "cuda" || strings.HasPrefix(s, "cuda:") && strings.Trim(s[5:], "0123456789") == "" && len(s) > 5
 		}, "auto, cpu, or a GPU such as cuda:0")},
-		config.Key{Name: keyThreads, Default: int64(0), Check: check(func(n int) bool { return n >= 0 && n <= 4096 }, "a whole number from 0 (all cores) to 4096")},
-		config.Key{Name: keyCheckpoints, Default: "checkpoints", Check: check(notEmpty, "a folder")},
-		config.Key{Name: keyCache, Check: check(notEmpty, "a folder")},
-		config.Key{Name: KeyTracking, Default: true, Check: check(func(bool) bool { return true }, "true or false")},
-		config.Key{Name: KeyTrackingURI, Check: check(notEmpty, "an address such as http://127.0.0.1:5000, or a folder")},
-		config.Key{Name: keyExperiment, Default: "architectural-style-training", Check: check(notEmpty, "a name")})
+		setting.Key{Name: keyThreads, Default: int64(0), Check: check(func(n int) bool { return n >= 0 && n <= 4096 }, "a whole number from 0 (all cores) to 4096")},
+		setting.Key{Name: keyCheckpoints, Default: "checkpoints", Check: check(notEmpty, "a folder")},
+		setting.Key{Name: keyCache, Check: check(notEmpty, "a folder")},
+		setting.Key{Name: KeyTracking, Default: true, Check: check(func(bool) bool { return true }, "true or false")},
+		setting.Key{Name: KeyTrackingURI, Check: check(notEmpty, "an address such as http://127.0.0.1:5000, or a folder")},
+		setting.Key{Name: keyExperiment, Default: "architectural-style-training", Check: check(notEmpty, "a name")})
 }
 
 func notEmpty(s string) bool { return s != "" }
@@ -133,7 +133,7 @@ func IsTraining(key string) bool { return slices.Contains(settings.Keys(), key) 
 func Nearest(unknown string, known []string) string { return settings.Nearest(unknown, known) }
 
 // New is the configuration of one training, all defaults.
-func New() *config.Config { return config.New(Keys(), Nearest) }
+func New() *setting.Config { return setting.New(Keys(), Nearest) }
 
 // ConfigFile is where a configuration is looked for when none is named.
 const ConfigFile = "conf/training_config.yaml"
@@ -143,10 +143,10 @@ const EnvironmentPrefix = "ATELIER_TRAIN_"
 
 // FromFlags tells whether a fault was made on the command line.
 func FromFlags(err error) bool {
-	var f config.Fault
+	var f setting.Fault
 	if errors.As(err, &f) {
-		return f.Origin == config.Flag
+		return f.Origin == setting.Flag
 	}
-	var all config.Faults
-	return errors.As(err, &all) && slices.ContainsFunc(all, func(f config.Fault) bool { return f.Origin == config.Flag })
+	var all setting.Faults
+	return errors.As(err, &all) && slices.ContainsFunc(all, func(f setting.Fault) bool { return f.Origin == setting.Flag })
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"atelier/common/checkpoint"
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/tuner/aside"
 	"atelier/tuner/train"
 )
@@ -66,12 +66,12 @@ func folders(t *testing.T) string {
 }
 
 // settings of a small training in base, with further ones.
-func configure(t *testing.T, pairs ...string) *config.Config {
+func configure(t *testing.T, pairs ...string) *setting.Config {
 	t.Helper()
 	c := train.New()
 	for _, pair := range append([]string{"model=vanilla", "epochs=5", "data.train=data/train", "data.validation=data/validation", "data.test=data/test", "threads=1", "mlflow.enabled=false"}, pairs...) {
 		k, v, _ := strings.Cut(pair, "=")
-		if err := c.SetText(k, v, config.Flag, "--set "+k); err != nil {
+		if err := c.SetText(k, v, setting.Flag, "--set "+k); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,7 +97,7 @@ func resume(t *testing.T, base, path string, pairs ...string) *train.Plan {
 	}
 	for _, pair := range pairs {
 		k, v, _ := strings.Cut(pair, "=")
-		if err := c.SetText(k, v, config.Flag, "--"+k); err != nil {
+		if err := c.SetText(k, v, setting.Flag, "--"+k); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,14 +9,14 @@ import (
 	"strconv"
 	"strings"
 
-	"atelier/common/config"
 	"atelier/common/dataset"
+	"atelier/common/setting"
 	"atelier/common/settings"
 )
 
 // Plan is a training that is ready to begin.
 type Plan struct {
-	Config   *config.Config
+	Config   *setting.Config
 	Settings settings.Settings
 	Training []byte // the trainer's settings, JSON
 	Seed     uint64
@@ -46,7 +46,7 @@ type Part struct {
 // NewPlan checks a configuration as a whole. base is the folder relative paths
 // start from, out the folder for the results, "" for checkpoints_dir/<name>.
 // Unless remote is said the data folders must be there.
-func NewPlan(c *config.Config, base, out string, remote bool) (*Plan, error) {
+func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 	p := &Plan{Config: c, BaseDir: base, Device: c.String(keyDevice), Threads: int(c.Float(keyThreads)), Seed: seedOf(c.Get(keySeed).Data)}
 	if p.Threads == 0 {
 		p.Threads = runtime.NumCPU()
@@ -108,10 +108,10 @@ func (p *Plan) chooseTest(remote bool) error {
 		return nil
 	}
 	dir := absolute(p.BaseDir, v.Text())
-	if _, err := os.Stat(dir); err == nil || v.Origin > config.Resumed && !remote {
+	if _, err := os.Stat(dir); err == nil || v.Origin > setting.Resumed && !remote {
 		return nil // lookAtData says what is wrong with it
 	}
-	if v.Origin != config.Default {
+	if v.Origin != setting.Default {
 		p.Notes = append(p.Notes, fmt.Sprintf("%s: data.test: there is no folder %s: the model is not tested", v.Source(), dir))
 	}
 	return p.Config.Set("data.test", nil, v.Origin, v.Where)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/common/settings"
 	"atelier/tuner/train"
 )
@@ -16,7 +16,7 @@ func TestKeysAreTheTrainers(t *testing.T) {
 	base := folders(t)
 	c := train.New()
 	for part, dir := range map[string]string{"train": "data/train", "validation": "data/validation"} {
-		if err := c.Set("data."+part, dir, config.Flag, "--"+part); err != nil {
+		if err := c.Set("data."+part, dir, setting.Flag, "--"+part); err != nil {
 			t.Fatal(err)
 		}
 	}

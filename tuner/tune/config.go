@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/tuner/sweep"
 	"atelier/tuner/train"
 
@@ -29,14 +29,14 @@ weight_decay: {type: float, low: 1.0e-6, high: 1.0e-2, log: true}
 
 // Config is the configuration of a tuning.
 type Config struct {
-	*config.Config
-	blocks map[string]*yaml.Node   // by name; looked up only
-	below  map[string]config.Value // image folders of the training configuration, by key
+	*setting.Config
+	blocks map[string]*yaml.Node    // by name; looked up only
+	below  map[string]setting.Value // image folders of the training configuration, by key
 }
 
 // New is a configuration of all defaults.
 func New() *Config {
-	c := &Config{Config: config.New(Keys(), near), blocks: map[string]*yaml.Node{}, below: map[string]config.Value{}}
+	c := &Config{Config: setting.New(Keys(), near), blocks: map[string]*yaml.Node{}, below: map[string]setting.Value{}}
 	c.blocks["space"] = parsed(DefaultSpace)
 	return c
 }
@@ -61,7 +61,7 @@ func (c *Config) ReadTraining(name string, text []byte) error {
 	for _, v := range t.All() {
 		key := v.Key
 		switch {
-		case v.Origin != config.File || key == KeySeed:
+		case v.Origin != setting.File || key == KeySeed:
 			continue
 		case settingOfTrials(key):
 			key = trainingPrefix + key
@@ -71,7 +71,7 @@ func (c *Config) ReadTraining(name string, text []byte) error {
 		case key != KeyModel:
 			continue
 		}
-		if err := c.Set(key, v.Data, config.File, v.Where); err != nil {
+		if err := c.Set(key, v.Data, setting.File, v.Where); err != nil {
 			return err
 		}
 	}
@@ -80,7 +80,7 @@ func (c *Config) ReadTraining(name string, text []byte) error {
 
 // images is an image folder: the tuning's own, else that of the training
 // configuration, else where data preparation puts them.
-func (c *Config) images(key string) config.Value {
+func (c *Config) images(key string) setting.Value {
 	if v := c.Get(key); v.Data != nil {
 		return v
 	}
@@ -103,7 +103,7 @@ func (c *Config) ReadFile(name string, text []byte) error {
 	}
 	if n := found["trainer_settings"].value; n != nil {
 		if clone(n).Kind != yaml.MappingNode {
-			faults = append(faults, config.Faults{{Where: fmt.Sprintf("%s:%d", name, n.Line), Key: "trainer_settings", Message: "want keys with values, such as {epoch_seconds: 0.5}", Origin: config.File}})
+			faults = append(faults, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, n.Line), Key: "trainer_settings", Message: "want keys with values, such as {epoch_seconds: 0.5}", Origin: setting.File}})
 		}
 		c.blocks["trainer_settings"] = n
 		delete(found, "trainer_settings")
@@ -140,7 +140,7 @@ type block struct {
 func cutBlocks(name string, text []byte) (rest []byte, found map[string]block, err error) {
 	defer func() {
 		if p := recover(); p != nil { // the library, on hostile text
-			err = config.Faults{{Where: name, Message: "not YAML", Origin: config.File}}
+			err = setting.Faults{{Where: name, Message: "not YAML", Origin: setting.File}}
 		}
 	}()
 	found = map[string]block{}
@@ -153,7 +153,7 @@ func cutBlocks(name string, text []byte) (rest []byte, found map[string]block, e
 	for i := 0; i+1 < len(root); i += 2 {
 		key := root[i]
 		if known, ok := aliases[key.Value]; ok && known != key.Value && !slices.Contains(blockNames, key.Value) && root[i+1].Kind == yaml.MappingNode && key.Value != "objective" {
-			return nil, nil, config.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: fmt.Sprintf("unknown key; did you mean %q?", known), Origin: config.File}}
+			return nil, nil, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: fmt.Sprintf("unknown key; did you mean %q?", known), Origin: setting.File}}
 		}
 		if !slices.Contains(blockNames, key.Value) {
 			continue
@@ -163,10 +163,10 @@ func cutBlocks(name string, text []byte) (rest []byte, found map[string]block, e
 			b.last = root[i+2].Line - 1
 		}
 		if b.last < b.first || i > 0 && root[i-2].Line == key.Line {
-			return nil, nil, config.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: "write it on lines of its own", Origin: config.File}}
+			return nil, nil, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: "write it on lines of its own", Origin: setting.File}}
 		}
 		if _, twice := found[key.Value]; twice {
-			return nil, nil, config.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: "stands twice; keep one", Origin: config.File}}
+			return nil, nil, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: "stands twice; keep one", Origin: setting.File}}
 		}
 		found[key.Value] = b
 	}
@@ -203,14 +203,14 @@ func (c *Config) Override(key, text string) error {
 	if !slices.Contains(c.Names(), key) && slices.Contains(c.Names(), trainingPrefix+key) {
 		key = trainingPrefix + key
 	}
-	return c.SetText(key, text, config.Flag, where)
+	return c.SetText(key, text, setting.Flag, where)
 }
 
 // typedNode is what a person typed for a part of a block: {keys: with values},
 // or a value as every --set takes it.
 func typedNode(text string) (*yaml.Node, error) {
 	if !strings.HasPrefix(text, "{") {
-		v, err := config.Parse(text)
+		v, err := setting.Parse(text)
 		if err != nil {
 			return nil, err
 		}
@@ -232,7 +232,7 @@ func commented(n *yaml.Node) bool {
 func (c *Config) overrideBlock(name, path, text, where string) error {
 	value, err := typedNode(text)
 	if err != nil {
-		return config.Fault{Where: where, Message: err.Error(), Origin: config.Flag}
+		return setting.Fault{Where: where, Message: err.Error(), Origin: setting.Flag}
 	}
 	at := c.blocks[name]
 	if at == nil || at.Kind != yaml.MappingNode {
@@ -254,7 +254,7 @@ func (c *Config) overrideBlock(name, path, text, where string) error {
 }
 
 // given tells whether a key was said anywhere.
-func (c *Config) given(key string) bool { return c.Get(key).Origin > config.Default }
+func (c *Config) given(key string) bool { return c.Get(key).Origin > setting.Default }
 
 // Environ is a variable of an environment given as NAME=value lines.
 func Environ(lines []string, name string) string {

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"syscall"
 
-	"atelier/common/config"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 	"atelier/tuner/aside"
 	"atelier/tuner/tune/report"
 )
@@ -267,12 +267,12 @@ func Resume(dir, base string, trials int64, c *Config) (*Resumption, error) {
 				v = f
 			}
 		}
-		if err := c.Set(key, v, config.Resumed, "resumed tuning"); err != nil {
+		if err := c.Set(key, v, setting.Resumed, "resumed tuning"); err != nil {
 			return nil, fmt.Errorf("--resume: %s: %w", dir, err)
 		}
 	}
 	if trials > 0 {
-		if err := c.Set(KeyTrials, trials, config.Flag, "--trials"); err != nil {
+		if err := c.Set(KeyTrials, trials, setting.Flag, "--trials"); err != nil {
 			return nil, err
 		}
 	}

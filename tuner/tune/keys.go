@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"atelier/common/config"
 	"atelier/common/mlflow"
 	"atelier/common/nearest"
+	"atelier/common/setting"
 	"atelier/common/settings"
 	"atelier/tuner/train"
 )
@@ -56,13 +56,13 @@ var (
 
 // Keys are all settings of `atelier tune` but the free blocks: its own, and the
 // trainer's below training.
-func Keys() []config.Key {
+func Keys() []setting.Key {
 	positive := func(least int64, want string) func([]byte) error {
 		return check(func(n int64) bool { return n >= least && n <= 100_000_000 }, want)
 	}
 	yes := check(func(bool) bool { return true }, "true or false")
 	text := func(want string) func([]byte) error { return check(func(s string) bool { return s != "" }, want) }
-	keys := []config.Key{
+	keys := []setting.Key{
 		{Name: KeyModel, Default: "resnet18", Check: func(v []byte) error { return settings.Check("model", v) }},
 		{Name: KeyMethod, Default: "bayesian", Check: oneOf(append([]string{"grid"}, methods...)...)},
 		{Name: keyAlgorithm, Default: "auto", Check: oneOf(algorithms...)},
@@ -171,12 +171,6 @@ func near(unknown string, known []string) string {
 	}
 	setting := settings.Nearest(bare, of)
 	own := nearest.Word(unknown, known)
-	for _, k := range known { // one slip of the hand counts more than a shared beginning
-		if nearest.Distance(unknown, k) == 1 {
-			own = k
-			break
-		}
-	}
 	if strings.HasPrefix(unknown, trainingPrefix) || nearest.Distance(setting, bare) < nearest.Distance(own, unknown) {
 		return trainingPrefix + setting
 	}

@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"atelier/common/config"
 	"atelier/common/dataset"
 	"atelier/common/nearest"
+	"atelier/common/setting"
 	"atelier/common/settings"
 	"atelier/tuner/sweep"
 
@@ -93,7 +93,7 @@ func (c *Config) quicken() error {
 	for _, x := range [][2]string{{KeyTrials, "quick.trials"}, {KeyEpochs, "quick.epochs"}, {keyGridPoints, "quick.grid_points"},
 		{"subset.train", "quick.subset.train"}, {"subset.validation", "quick.subset.validation"}} {
 		if v := c.Get(x[1]); v.Data != nil {
-			if err := c.Set(x[0], v.Data, config.Prompt, "--quick"); err != nil {
+			if err := c.Set(x[0], v.Data, setting.Prompt, "--quick"); err != nil {
 				return err
 			}
 		}
@@ -102,7 +102,7 @@ func (c *Config) quicken() error {
 }
 
 // spoken tells whether a key was set by environment or flag.
-func (c *Config) spoken(key string) bool { return c.Get(key).Origin > config.Prompt }
+func (c *Config) spoken(key string) bool { return c.Get(key).Origin > setting.Prompt }
 
 func (c *Config) source(keys ...string) string {
 	for _, k := range keys {

@@ -18,8 +18,8 @@ import (
 	"syscall"
 	"time"
 
-	"atelier/common/config"
 	"atelier/common/nvml"
+	"atelier/common/setting"
 )
 
 // Slot is a place for one run at a time.
@@ -173,7 +173,7 @@ func parseWant(want string) (kind string, count int, err error) {
 	if k, n, ok := strings.Cut(want, ":"); ok && (k == "gpu" || k == "cpu") {
 		kind, number = k, n
 	}
-	n, err := config.Whole(number)
+	n, err := setting.Whole(number)
 	if count = int(n); err != nil || n < 1 || n > maxSlots {
 		return "", 0, fmt.Errorf("slots %q: give auto, a number from 1 to %d, gpu:N or cpu:N", want, maxSlots)
 	}

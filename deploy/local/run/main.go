@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"atelier/common/client"
-	"atelier/common/config"
+	"atelier/common/setting"
 	"atelier/common/stdio"
 	"atelier/deploy/local"
 )
@@ -124,7 +124,7 @@ func (m *Main) ParseFlags(args []string) error {
 func whole[T int | uint64](f *flag.FlagSet, to *T, name string, value T, usage string) {
 	*to = value
 	f.Func(name, fmt.Sprintf("%s (default %d)", usage, value), func(text string) error {
-		n, err := config.Whole(text)
+		n, err := setting.Whole(text)
 		if err == nil && n < 0 {
 			err = fmt.Errorf("%d is below 0", n)
 		}

@@ -165,8 +165,7 @@ func nearby(path string) string {
 // meant asks whether the nearest of some names was meant; it asks nothing where
 // none is near.
 func meant(name string, names []string) string {
-	near := nearest.Word(name, names)
-	if near != "" && nearest.Distance(strings.ToLower(name), strings.ToLower(near)) <= max(len(name)/3, 1) {
+	if near, ok := nearest.Close(name, names); ok {
 		return "; did you mean " + near + "?"
 	}
 	return ""

@@ -1,11 +1,11 @@
-// Package config holds the settings of a command in layers (defaults, a YAML
+// Package setting holds the settings of a command in layers (defaults, a YAML
 // file, answers to prompts, the environment, flags) and knows for each value
 // where it was said.
 //
 // It refuses keys it does not know, naming the nearest one, values that their
 // key's check refuses, and YAML that is more than plain settings. It knows no
 // key by itself.
-package config
+package setting
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package config_test
+package setting_test
 
 import (
 	"encoding/json"
@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"atelier/common/config"
 	"atelier/common/nearest"
+	"atelier/common/setting"
 )
 
-func typed() *config.Config {
+func typed() *setting.Config {
 	is := func(into func() any, what string) func([]byte) error {
 		return func(v []byte) error {
 			if json.Unmarshal(v, into()) != nil {
@@ -19,7 +19,7 @@ func typed() *config.Config {
 			return nil
 		}
 	}
-	return config.New([]config.Key{
+	return setting.New([]setting.Key{
 		{Name: "folder", Check: is(func() any { return new(string) }, "a text")},
 		{Name: "seed", Default: int64(42), Check: is(func() any { return new(uint64) }, "a whole number")},
 		{Name: "lr", Default: 0.1, Check: is(func() any { return new(float64) }, "a number")},
@@ -39,7 +39,7 @@ func TestTextsAreVerbatim(t *testing.T) {
 		if text == "~" {
 			want = "/home/ada"
 		}
-		if err := c.SetText("folder", text, config.Flag, "--folder"); err != nil || c.String("folder") != want {
+		if err := c.SetText("folder", text, setting.Flag, "--folder"); err != nil || c.String("folder") != want {
 			t.Errorf("--folder %q is taken as %q (%v)", text, c.String("folder"), err)
 		}
 		if err := c.ReadEnvironment("X_", []string{"X_FOLDER=" + text}); err != nil {
@@ -51,7 +51,7 @@ func TestTextsAreVerbatim(t *testing.T) {
 func TestHome(t *testing.T) {
 	c := typed()
 	c.Home = "/home/ada"
-	if err := c.SetText("folder", "~/pics", config.Flag, "--folder"); err != nil || c.String("folder") != "/home/ada/pics" {
+	if err := c.SetText("folder", "~/pics", setting.Flag, "--folder"); err != nil || c.String("folder") != "/home/ada/pics" {
 		t.Errorf("%q, %v", c.String("folder"), err)
 	}
 	c = typed()
@@ -59,7 +59,7 @@ func TestHome(t *testing.T) {
 	if err := c.ReadFile("f.yaml", []byte("folder: ~/pics\n")); err != nil || c.String("folder") != "/home/ada/pics" {
 		t.Errorf("%q, %v", c.String("folder"), err)
 	}
-	if err := typed().SetText("folder", "~/pics", config.Flag, "--folder"); err == nil || !strings.Contains(err.Error(), "HOME is not set") {
+	if err := typed().SetText("folder", "~/pics", setting.Flag, "--folder"); err == nil || !strings.Contains(err.Error(), "HOME is not set") {
 		t.Errorf("without HOME: %v", err)
 	}
 }
@@ -100,7 +100,7 @@ func TestValuesSpanTheText(t *testing.T) {
 		{key: "mean", text: "[[1]]", fault: "numbers and words only"},
 	} {
 		c := typed()
-		err := c.SetText(x.key, x.text, config.Flag, "--"+x.key)
+		err := c.SetText(x.key, x.text, setting.Flag, "--"+x.key)
 		switch {
 		case x.fault == "" && (err != nil || c.Get(x.key).Text() != x.want):
 			t.Errorf("%s=%q: %s, %v; want %s", x.key, x.text, c.Get(x.key).Text(), err, x.want)
@@ -128,7 +128,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		v, err := config.Parse(text)
+		v, err := setting.Parse(text)
 		if err != nil {
 			return
 		}

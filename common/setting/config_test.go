@@ -1,4 +1,4 @@
-package config_test
+package setting_test
 
 import (
 	"encoding/json"
@@ -7,12 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"atelier/common/config"
 	"atelier/common/nearest"
+	"atelier/common/setting"
 )
 
-func fresh() *config.Config {
-	return config.New([]config.Key{
+func fresh() *setting.Config {
+	return setting.New([]setting.Key{
 		{Name: "model", Default: "resnet18", Check: func(v []byte) error {
 			var s string
 			if json.Unmarshal(v, &s) != nil || s == "bad" {
@@ -39,13 +39,13 @@ func all(string) bool { return true }
 
 func TestLayers(t *testing.T) {
 	c := fresh()
-	if err := c.SetText("lr", "0.5", config.Flag, "--lr"); err != nil {
+	if err := c.SetText("lr", "0.5", setting.Flag, "--lr"); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.ReadEnvironment("ATELIER_TRAIN_", []string{"HOME=/root", "ATELIER_TRAIN_EPOCHS=30", "ATELIER_TRAIN_AUGMENTATION_CUTMIX_ALPHA=0.4"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Set("model", "vanilla", config.Prompt, "prompt"); err != nil {
+	if err := c.Set("model", "vanilla", setting.Prompt, "prompt"); err != nil {
 		t.Fatal(err)
 	}
 	// The weakest comes last and moves only what nobody else has said.
@@ -82,7 +82,7 @@ func TestSetText(t *testing.T) {
 		{"model", "2026", "2026"}, {"lr", "3", "3"}, {"lr", "1e-3", "0.001"}, {"normalization.mean", "[1, 2, 3]", "[1,2,3]"},
 		{"data.train", "a: b", "a: b"}, {"data.train", "{a}", "{a}"}, {"augmentation.cutmix.enabled", "false", "false"}, {"data.train", "null", "null"},
 	} {
-		if err := c.SetText(x.key, x.text, config.Flag, "--x"); err != nil || c.Get(x.key).Text() != x.want {
+		if err := c.SetText(x.key, x.text, setting.Flag, "--x"); err != nil || c.Get(x.key).Text() != x.want {
 			t.Errorf("%s=%s: %v, %s", x.key, x.text, err, c.Get(x.key).Text())
 		}
 	}
@@ -113,8 +113,8 @@ func TestFaultsOfAFile(t *testing.T) {
 		}
 	}
 	c := fresh()
-	var faults config.Faults
-	if err := c.ReadFile("f.yaml", []byte("epochs: 0\nmodel: bad\nlr: 0.1\n")); !errors.As(err, &faults) || len(faults) != 2 || faults[0].Origin != config.File {
+	var faults setting.Faults
+	if err := c.ReadFile("f.yaml", []byte("epochs: 0\nmodel: bad\nlr: 0.1\n")); !errors.As(err, &faults) || len(faults) != 2 || faults[0].Origin != setting.File {
 		t.Errorf("two faults: %v", err)
 	}
 	if c.Float("lr") != 0.1 || c.Float("epochs") != 10 {
@@ -149,7 +149,7 @@ func FuzzReadFile(f *testing.F) {
 		if c.Float("epochs") < 1 || c.String("model") == "bad" {
 			t.Fatalf("took %v although its check refuses it", c.All())
 		}
-		var faults config.Faults
+		var faults setting.Faults
 		if err != nil && (!errors.As(err, &faults) || len(faults) == 0) {
 			t.Fatalf("error without faults: %v", err)
 		}
