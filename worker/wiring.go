@@ -25,6 +25,7 @@ import (
 	"atelier/common/gossip"
 	"atelier/common/stdio"
 	"atelier/common/sysmetrics"
+	"atelier/common/trial"
 	"atelier/common/version"
 	"atelier/worker/agent"
 	"atelier/worker/runner"
@@ -224,7 +225,7 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *promethe
 	}
 	m.closer = append(m.closer, root.Close)
 	mux := http.NewServeMux()
-	mux.Handle(store.URLPath, files.Handler(16))
+	mux.Handle(trial.FilesPath, files.Handler(16))
 	mux.Handle("/logs/", store.ServeRoot(root, "/logs/", 16))
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -1,5 +1,8 @@
-// Package trial answers what several rooms ask of a trial's records and must
-// answer alike: today, which of its checkpoints is the best.
+// Package trial holds the nouns that every room speaks of (the states of a trial
+// and a sweep, how a run ends, verdicts, objectives, where a checkpoint lies) and
+// what several rooms ask of a trial's records and must answer alike: is it over,
+// which checkpoint is the best, was the data the same. It knows nothing of the
+// schema that carries them (see wire) and does no I/O.
 package trial
 
 import "math"

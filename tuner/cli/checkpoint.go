@@ -17,7 +17,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -142,7 +142,7 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 // there is none.
 func choose(all []*atelierv1.Checkpoint, epoch int, newest, maximize bool) *atelierv1.Checkpoint {
 	if epoch == 0 && !newest {
-		return trial.BestOf(all, maximize)
+		return wire.Best(all, maximize)
 	}
 	var found *atelierv1.Checkpoint
 	for _, c := range all {

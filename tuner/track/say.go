@@ -17,7 +17,7 @@ import (
 
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/sweep"
 )
 
@@ -243,7 +243,7 @@ func tagsOf(t *atelierv1.Trial, maximize bool) map[string]string {
 			tags[k] = v
 		}
 	}
-	if best := trial.BestOf(t.Checkpoints, maximize); best != nil {
+	if best := wire.Best(t.Checkpoints, maximize); best != nil {
 		tags["atelier.checkpoint"] = best.Location
 	}
 	return tags

@@ -9,7 +9,7 @@ import (
 	"atelier/common/checkpoint"
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/tune/report"
 
 	"connectrpc.com/connect"
@@ -48,7 +48,7 @@ func (s *sitting) fetchModel(ctx context.Context, api *client.Client, shared str
 	if err != nil {
 		return err
 	}
-	from := trial.BestOf(list.Msg.GetCheckpoints(), r.Maximize)
+	from := wire.Best(list.Msg.GetCheckpoints(), r.Maximize)
 	if from == nil || int(from.GetEpoch()) != t.ValueEpoch {
 		return fmt.Errorf("the checkpoint of its best epoch, %d, is not kept", t.ValueEpoch)
 	}

@@ -14,7 +14,7 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/worker/store"
 )
 
@@ -67,7 +67,7 @@ func (r *retention) needed(i int, named []string) bool {
 	if len(named) > 0 {
 		return slices.Contains(named, r.rows[i].Location)
 	}
-	return i == len(r.rows)-1 || r.rows[i] == trial.BestOf(r.rows, r.max) ||
+	return i == len(r.rows)-1 || r.rows[i] == wire.Best(r.rows, r.max) ||
 		!slices.ContainsFunc(r.rows, func(d *atelierv1.Checkpoint) bool { return d.Epoch > r.rows[i].Epoch })
 }
 

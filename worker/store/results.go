@@ -12,6 +12,7 @@ import (
 
 	"atelier/common/bundle"
 	"atelier/common/inference"
+	"atelier/common/trial"
 )
 
 // Results of inference lie among the checkpoints, as the bundle that the command
@@ -80,7 +81,7 @@ func (s *Store) isBundle(rel string) bool {
 // noting remembers bundles of results that were given out whole.
 func (s *Store) noting(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rel, _ := strings.CutPrefix(r.URL.Path, URLPath)
+		rel, _ := strings.CutPrefix(r.URL.Path, trial.FilesPath)
 		if path.Base(rel) != inference.BundleFile || r.Method != http.MethodGet {
 			h.ServeHTTP(w, r)
 			return

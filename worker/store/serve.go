@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"atelier/common/trial"
 )
 
 // Handler serves the files below the root for GET and HEAD, ranges included.
@@ -13,7 +15,7 @@ import (
 // temporary file, no link that leads out. At most limit requests are answered at
 // a time; the others are told to come back.
 func (s *Store) Handler(limit int) http.Handler {
-	files := s.noting(ServeRoot(s.root, URLPath, limit))
+	files := s.noting(ServeRoot(s.root, trial.FilesPath, limit))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(workerHeader, s.cfg.Worker)
 		files.ServeHTTP(w, r)

@@ -19,7 +19,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -32,12 +31,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
-
-const sharedPrefix = "shared:"
-
-// URLPath is where Handler serves checkpoints.
-const URLPath = "/checkpoints/"
 
 // workerHeader says whose file server answers: only from the worker that the
 // index names does "no such file" mean that the file is gone. Its address may have
@@ -159,9 +154,9 @@ func (s *Store) Location(file string) (string, error) {
 		return "", err
 	}
 	if s.cfg.Shared {
-		return sharedPrefix + rel, nil
+		return string(trial.SharedAt(rel)), nil
 	}
-	return s.base + (&url.URL{Path: URLPath + rel}).EscapedPath(), nil
+	return string(trial.ServedAt(s.base, rel)), nil
 }
 
 // relative checks that file is a regular file below the root, links resolved.
@@ -188,23 +183,15 @@ func (s *Store) relative(file string) (string, error) {
 // empty when it lies elsewhere. Another worker's former address may have become
 // ours: the hash decides in the end.
 func (s *Store) local(location string) string {
-	rel, ok := strings.CutPrefix(location, sharedPrefix)
-	if ok && !s.cfg.Shared {
+	of := trial.Location(location).Served
+	if s.cfg.Shared {
+		of = trial.Location(location).Shared
+	}
+	rel, ok := of()
+	if !ok || !filepath.IsLocal(rel) {
 		return ""
 	}
-	if !ok {
-		u, err := url.Parse(location)
-		if err != nil || s.cfg.Shared {
-			return ""
-		}
-		if rel, ok = strings.CutPrefix(u.Path, URLPath); !ok {
-			return ""
-		}
-	}
-	if !filepath.IsLocal(filepath.FromSlash(rel)) {
-		return ""
-	}
-	return filepath.FromSlash(rel)
+	return rel
 }
 
 // Fetch returns the path of a file with the checkpoint's bytes: the one that
@@ -235,7 +222,7 @@ func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, err
 			return "", fmt.Errorf("checkpoint of epoch %d: %s: %w", c.Epoch, file, err)
 		}
 	}
-	if !strings.HasPrefix(c.Location, "http://") && !strings.HasPrefix(c.Location, "https://") {
+	if !trial.Location(c.Location).Fetchable() {
 		return "", fmt.Errorf("checkpoint of epoch %d is at %s, which this worker cannot reach; give it the same --shared folder as the others", c.Epoch, c.Location)
 	}
 	return s.download(ctx, c)

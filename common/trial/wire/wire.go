@@ -1,0 +1,78 @@
+// Package wire is the table between the nouns of common/trial and the schema's
+// words for them. It is the one place that names the schema's enums; a noun's
+// number is the enum's, which its test holds.
+package wire
+
+import (
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+)
+
+// From the schema.
+
+func Status(s atelierv1.TrialStatus) trial.Status           { return trial.Status(s) }
+func SweepStatus(s atelierv1.SweepStatus) trial.SweepStatus { return trial.SweepStatus(s) }
+func Exit(c atelierv1.ExitClass) trial.Exit                 { return trial.Exit(c) }
+func Verdict(v atelierv1.Verdict) trial.Verdict             { return trial.Verdict(v) }
+func Outcome(o atelierv1.Outcome) trial.Outcome             { return trial.Outcome(o) }
+func Source(s atelierv1.ProposalSource) trial.Source        { return trial.Source(s) }
+func Action(a atelierv1.SweepAction) trial.Action           { return trial.Action(a) }
+
+// Objective is to be minimized where the schema's names no direction; Directed
+// reports whether it does.
+func Objective(o *atelierv1.Objective) trial.Objective {
+	return trial.Objective{Metric: o.GetMetric(), Maximize: o.GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE}
+}
+
+func Directed(o *atelierv1.Objective) bool {
+	return o.GetDirection() == atelierv1.Direction_DIRECTION_MINIMIZE || o.GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE
+}
+
+func Constraint(c *atelierv1.Constraint) trial.Constraint {
+	return trial.Constraint{Metric: c.GetMetric(), HasMax: c.GetHasMax(), Max: c.GetMax(), HasMin: c.GetHasMin(), Min: c.GetMin()}
+}
+
+func Origin(o *atelierv1.Origin) trial.Origin {
+	return trial.Origin{Trial: o.GetTrial(), Epoch: o.GetEpoch()}
+}
+
+// Best is trial.Best of checkpoints as the API has them; nil where there is none.
+func Best(all []*atelierv1.Checkpoint, maximize bool) *atelierv1.Checkpoint {
+	at := trial.Best(all, maximize, func(c **atelierv1.Checkpoint) trial.Mark {
+		return trial.Mark{HasMetric: (*c).GetHasMetric(), Metric: (*c).GetMetric(), Token: (*c).GetToken(), Epoch: (*c).GetEpoch()}
+	})
+	if at < 0 {
+		return nil
+	}
+	return all[at]
+}
+
+// To the schema.
+
+func ToStatus(s trial.Status) atelierv1.TrialStatus           { return atelierv1.TrialStatus(s) }
+func ToSweepStatus(s trial.SweepStatus) atelierv1.SweepStatus { return atelierv1.SweepStatus(s) }
+func ToExit(e trial.Exit) atelierv1.ExitClass                 { return atelierv1.ExitClass(e) }
+func ToVerdict(v trial.Verdict) atelierv1.Verdict             { return atelierv1.Verdict(v) }
+func ToOutcome(o trial.Outcome) atelierv1.Outcome             { return atelierv1.Outcome(o) }
+func ToSource(s trial.Source) atelierv1.ProposalSource        { return atelierv1.ProposalSource(s) }
+func ToAction(a trial.Action) atelierv1.SweepAction           { return atelierv1.SweepAction(a) }
+
+func ToObjective(o trial.Objective) *atelierv1.Objective {
+	p := &atelierv1.Objective{Metric: o.Metric, Direction: atelierv1.Direction_DIRECTION_MINIMIZE}
+	if o.Maximize {
+		p.Direction = atelierv1.Direction_DIRECTION_MAXIMIZE
+	}
+	return p
+}
+
+func ToConstraint(c trial.Constraint) *atelierv1.Constraint {
+	return &atelierv1.Constraint{Metric: c.Metric, HasMax: c.HasMax, Max: c.Max, HasMin: c.HasMin, Min: c.Min}
+}
+
+// ToOrigin is nil for a trial that starts from scratch.
+func ToOrigin(o trial.Origin) *atelierv1.Origin {
+	if o.Trial == 0 {
+		return nil
+	}
+	return &atelierv1.Origin{Trial: o.Trial, Epoch: o.Epoch}
+}
