@@ -15,6 +15,8 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // node is a coordinator in this process: real raft, real HTTP, real gossip, all
@@ -300,9 +302,9 @@ func checkpointed(l *atelierv1.Lease, epoch int32, value float64) *atelierv1.Run
 	}}
 }
 
-func ended(l *atelierv1.Lease, class atelierv1.ExitClass) *atelierv1.RunEvent {
+func ended(l *atelierv1.Lease, class trial.Exit) *atelierv1.RunEvent {
 	return &atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Ended{
-		Ended: &atelierv1.RunEnded{Exit: class, TimeMs: 2000},
+		Ended: &atelierv1.RunEnded{Exit: wire.ToExit(class), TimeMs: 2000},
 	}}
 }
 
@@ -313,8 +315,8 @@ func (a *agent) work(sweep string) {
 		l := a.acquire(200 * time.Millisecond)
 		if l != nil {
 			v := 1 / float64(l.Trial)
-			for i, r := range a.relay(report(l, 1, v), checkpointed(l, 1, v), ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED)) {
-				if r.Outcome != atelierv1.Outcome_OUTCOME_RECORDED && r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
+			for i, r := range a.relay(report(l, 1, v), checkpointed(l, 1, v), ended(l, trial.ExitFinished)) {
+				if wire.Outcome(r.Outcome) != trial.OutcomeRecorded && wire.Outcome(r.Outcome) != trial.OutcomeAlready {
 					a.t.Errorf("event %d of trial %d: %v %s", i, l.Trial, r.Outcome, r.Message)
 				}
 			}

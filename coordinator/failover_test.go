@@ -17,6 +17,8 @@ import (
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 func hash(t *testing.T, n *node) (uint64, string) {
@@ -55,7 +57,7 @@ func TestFollowersForward(t *testing.T) {
 	sw := create(t, c, spec(6, 3))
 	a := newAgent(t, c, "w1")
 	a.work(sw.Id)
-	if s := get(t, c, sw.Id); s.Counts.Finished != 6 || s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED {
+	if s := get(t, c, sw.Id); s.Counts.Finished != 6 || wire.SweepStatus(s.Status) != trial.SweepFinished {
 		t.Errorf("sweep %v", s)
 	}
 	_, err := c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-none"}))
@@ -110,7 +112,7 @@ func TestFailoverOfTheDuties(t *testing.T) {
 	a := newAgent(t, c, "w1")
 	req := a.request("cpu0", 5*time.Second)
 	held := a.send(req)
-	if r := a.relay(report(held, 1, 0.5)); r[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+	if r := a.relay(report(held, 1, 0.5)); wire.Outcome(r[0].Outcome) != trial.OutcomeRecorded {
 		t.Fatal(r)
 	}
 	gone := cl.waitLeader()
@@ -118,7 +120,7 @@ func TestFailoverOfTheDuties(t *testing.T) {
 	gone.crash(t)
 	r := a.relay(report(held, 2, 0.25))
 	t.Logf("leader lost to the next acknowledged report: %v", time.Since(began))
-	if r[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+	if wire.Outcome(r[0].Outcome) != trial.OutcomeRecorded {
 		t.Fatalf("the report after the failover: %v", r)
 	}
 	if b := a.beat(held); len(b.Lost) != 0 {
@@ -132,7 +134,7 @@ func TestFailoverOfTheDuties(t *testing.T) {
 	if b := a.beat(held); len(b.Lost) != 0 {
 		t.Errorf("less than its term after the election: %v", b)
 	}
-	a.relay(ended(held, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	a.relay(ended(held, trial.ExitFinished))
 
 	var wg sync.WaitGroup
 	for i := range 3 {
@@ -201,7 +203,7 @@ space:
 					continue
 				}
 				time.Sleep(30 * time.Millisecond)
-				a.relay(report(l, 1, float64(l.Trial)), ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+				a.relay(report(l, 1, float64(l.Trial)), ended(l, trial.ExitFinished))
 			}
 		}()
 	}
@@ -215,7 +217,7 @@ space:
 	points := map[string]int{}
 	for _, tr := range page.Msg.Trials {
 		points[tr.ParamsJson]++
-		if tr.Status != atelierv1.TrialStatus_TRIAL_STATUS_FINISHED || len(tr.Runs) != 1 {
+		if wire.Status(tr.Status) != trial.Finished || len(tr.Runs) != 1 {
 			t.Errorf("trial %v", tr)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // The reply to a grant is lost: the repeat of the request gets the same lease,
@@ -83,8 +85,8 @@ func TestLeaseRunsOutAndIsFenced(t *testing.T) {
 	if took < time.Second || took > 9*time.Second {
 		t.Errorf("the lease was taken back after %v", took)
 	}
-	for _, r := range a.relay(report(first, 2, 0.1), ended(first, atelierv1.ExitClass_EXIT_CLASS_FINISHED)) {
-		if r.Outcome != atelierv1.Outcome_OUTCOME_FENCED {
+	for _, r := range a.relay(report(first, 2, 0.1), ended(first, trial.ExitFinished)) {
+		if wire.Outcome(r.Outcome) != trial.OutcomeFenced {
 			t.Errorf("a stale event was %v", r.Outcome)
 		}
 	}
@@ -92,7 +94,7 @@ func TestLeaseRunsOutAndIsFenced(t *testing.T) {
 		t.Errorf("w1 is not told of its loss: %v", r)
 	}
 	tr := getTrial(t, c, sw.Id, first.Trial)
-	if tr.Value != 0.5 || len(tr.Runs) != 2 || tr.Runs[0].Exit != atelierv1.ExitClass_EXIT_CLASS_LOST {
+	if tr.Value != 0.5 || len(tr.Runs) != 2 || wire.Exit(tr.Runs[0].Exit) != trial.ExitLost {
 		t.Errorf("trial %v", tr)
 	}
 	// A renewal that does not name the lease does not renew it.
@@ -121,7 +123,7 @@ func TestNewIncarnationEndsOldLeasesAtOnce(t *testing.T) {
 	if d := time.Since(began); d > 7*time.Second {
 		t.Errorf("that took %v", d)
 	}
-	if r := getTrial(t, c, sw.Id, first.Trial).Runs[0]; r.Exit != atelierv1.ExitClass_EXIT_CLASS_LOST {
+	if r := getTrial(t, c, sw.Id, first.Trial).Runs[0]; wire.Exit(r.Exit) != trial.ExitLost {
 		t.Errorf("old run %v", r)
 	}
 	// A late word of the old incarnation does no harm to the new one.
@@ -178,14 +180,14 @@ func TestDeviceFaultLooksForAnotherSlot(t *testing.T) {
 	create(t, c, spec(1, 1))
 	a := newAgent(t, c, "w1")
 	first := a.acquire(5 * time.Second)
-	a.relay(ended(first, atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT))
+	a.relay(ended(first, trial.ExitDeviceFault))
 	if l := a.acquire(300 * time.Millisecond); l != nil {
 		t.Errorf("the same slot got it at once: %v", l)
 	}
 	if l := a.send(a.request("cpu1", 5*time.Second)); l == nil || l.Trial != first.Trial {
 		t.Fatalf("another slot got %v", l)
 	} else {
-		a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT))
+		a.relay(ended(l, trial.ExitDeviceFault))
 	}
 	began := time.Now()
 	if l := a.send(a.request("cpu1", 10*time.Second)); l == nil {
@@ -210,14 +212,14 @@ func TestTrainersAndVerdicts(t *testing.T) {
 	if _, err := c.Trials.StopTrial(background(t), connect.NewRequest(&atelierv1.StopTrialRequest{RequestId: "s", SweepId: sw.Id, Trial: l.Trial})); err != nil {
 		t.Fatal(err)
 	}
-	if r := a.beat(l); len(r.Verdicts) != 1 || r.Verdicts[0].Verdict != atelierv1.Verdict_VERDICT_STOP || r.Verdicts[0].Reason == "" {
+	if r := a.beat(l); len(r.Verdicts) != 1 || wire.Verdict(r.Verdicts[0].Verdict) != trial.VerdictStop || r.Verdicts[0].Reason == "" {
 		t.Errorf("heartbeat says %v", r)
 	}
-	if r := a.relay(report(l, 1, 0.5)); r[0].Verdict != atelierv1.Verdict_VERDICT_STOP {
+	if r := a.relay(report(l, 1, 0.5)); wire.Verdict(r[0].Verdict) != trial.VerdictStop {
 		t.Errorf("relay says %v", r)
 	}
-	a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_STOPPED))
-	if tr := getTrial(t, c, sw.Id, l.Trial); tr.Status != atelierv1.TrialStatus_TRIAL_STATUS_STOPPED {
+	a.relay(ended(l, trial.ExitStopped))
+	if tr := getTrial(t, c, sw.Id, l.Trial); wire.Status(tr.Status) != trial.Stopped {
 		t.Errorf("trial %v", tr)
 	}
 }
@@ -253,7 +255,7 @@ func refuse(t *testing.T, a *agent, times int) {
 		if l == nil {
 			t.Fatal("no trial")
 		}
-		a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC))
+		a.relay(ended(l, trial.ExitBadSpec))
 	}
 }
 
@@ -280,10 +282,10 @@ func TestBrokenWorkerBesideHealthyOne(t *testing.T) {
 	if l := broken.acquire(300 * time.Millisecond); l != nil {
 		t.Errorf("it was asked a third time after its restart: %v", l)
 	}
-	healthy.relay(report(l, 1, 0.5), ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	healthy.relay(report(l, 1, 0.5), ended(l, trial.ExitFinished))
 	healthy.beat()
 	healthy.work(sw.Id)
-	if s := get(t, c, sw.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Failed != 0 || s.Counts.Finished != 6 {
+	if s := get(t, c, sw.Id); wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Failed != 0 || s.Counts.Finished != 6 {
 		t.Errorf("%v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 }
@@ -295,7 +297,7 @@ func TestEveryWorkerRefuses(t *testing.T) {
 	alone := create(t, c, spec(20, 4))
 	one := newAgent(t, c, "w1")
 	refuse(t, one, 3)
-	if s := get(t, c, alone.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FAILED || s.Counts.Failed != 3 {
+	if s := get(t, c, alone.Id); wire.SweepStatus(s.Status) != trial.SweepFailed || s.Counts.Failed != 3 {
 		t.Errorf("refused by the only worker: %v with %v", s.Status, s.Counts)
 	}
 	both := create(t, c, spec(20, 4))
@@ -306,7 +308,7 @@ func TestEveryWorkerRefuses(t *testing.T) {
 		t.Errorf("refused by one of two workers: %v", s.Counts)
 	}
 	refuse(t, two, 3)
-	if s := get(t, c, both.Id); s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FAILED || s.Counts.Failed != 3 || !strings.Contains(s.Failure, "refused") {
+	if s := get(t, c, both.Id); wire.SweepStatus(s.Status) != trial.SweepFailed || s.Counts.Failed != 3 || !strings.Contains(s.Failure, "refused") {
 		t.Errorf("refused by both workers: %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 }

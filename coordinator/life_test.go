@@ -11,6 +11,8 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 const externalSpec = `
@@ -27,24 +29,24 @@ space:
   k: {type: categorical, choices: [a, b, c]}
 `
 
-func ask(t *testing.T, c *client.Client, sweep, request string, wait time.Duration) (*atelierv1.Lease, atelierv1.SweepStatus) {
+func ask(t *testing.T, c *client.Client, sweep, request string, wait time.Duration) (*atelierv1.Lease, trial.SweepStatus) {
 	t.Helper()
 	r, err := c.Trials.AskTrial(background(t), connect.NewRequest(&atelierv1.AskTrialRequest{RequestId: request, SweepId: sweep, Name: "ada",
 		TermMs: 60_000, WaitMs: wait.Milliseconds()}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.Msg.Lease, r.Msg.Status
+	return r.Msg.Lease, wire.SweepStatus(r.Msg.Status)
 }
 
-func tell(t *testing.T, c *client.Client, l *atelierv1.Lease, epoch int32, value float64, class atelierv1.ExitClass) *atelierv1.TellTrialResponse {
+func tell(t *testing.T, c *client.Client, l *atelierv1.Lease, epoch int32, value float64, class trial.Exit) *atelierv1.TellTrialResponse {
 	t.Helper()
 	req := &atelierv1.TellTrialRequest{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token}
 	if epoch > 0 {
 		req.Report = report(l, epoch, value).GetReport()
 	}
 	if class != 0 {
-		req.Ended = &atelierv1.RunEnded{Exit: class}
+		req.Ended = &atelierv1.RunEnded{Exit: wire.ToExit(class)}
 	}
 	r, err := c.Trials.TellTrial(background(t), connect.NewRequest(req))
 	if err != nil {
@@ -53,7 +55,7 @@ func tell(t *testing.T, c *client.Client, l *atelierv1.Lease, epoch int32, value
 	return r.Msg
 }
 
-const finished = atelierv1.ExitClass_EXIT_CLASS_FINISHED
+const finished = trial.ExitFinished
 
 // quality is what the programs of these tests measure: a function of the point.
 func quality(t *testing.T, params string) float64 {
@@ -181,11 +183,11 @@ priority: 3
 		t.Errorf("ended %v", s)
 	}
 	list := trialsOf(t, c, first.Id)
-	if list[0].ParamsJson != `{"x":0.25,"y":-0.25,"k":"b"}` || list[0].Source != atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED {
+	if list[0].ParamsJson != `{"x":0.25,"y":-0.25,"k":"b"}` || wire.Source(list[0].Source) != trial.SourceEnqueued {
 		t.Errorf("first trial %v", list[0])
 	}
 	at := slices.IndexFunc(list, func(tr *atelierv1.Trial) bool { return tr.ParamsJson == `{"x":0,"y":0,"k":"c"}` })
-	if at < 1 || list[at].Source != atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED {
+	if at < 1 || wire.Source(list[at].Source) != trial.SourceEnqueued {
 		t.Errorf("the point given later is trial %d of %v", at+1, list)
 	}
 	if v := verify(t, c, first.Id); v.Checked != 4 || len(v.Differences) != 0 {
@@ -246,19 +248,19 @@ func TestAskAndTell(t *testing.T) {
 	if l := newAgent(t, c, "w1").acquire(0); l != nil {
 		t.Errorf("a worker got %v", l)
 	}
-	if r := tell(t, c, a, 1, 0.5, 0); r.Outcome != atelierv1.Outcome_OUTCOME_RECORDED || r.Verdict != atelierv1.Verdict_VERDICT_CONTINUE || r.Trial.Epoch != 1 {
+	if r := tell(t, c, a, 1, 0.5, 0); wire.Outcome(r.Outcome) != trial.OutcomeRecorded || wire.Verdict(r.Verdict) != trial.VerdictContinue || r.Trial.Epoch != 1 {
 		t.Errorf("told %v", r)
 	}
-	if r := tell(t, c, a, 1, 0.5, 0); r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
+	if r := tell(t, c, a, 1, 0.5, 0); wire.Outcome(r.Outcome) != trial.OutcomeAlready {
 		t.Errorf("told twice %v", r)
 	}
 	if _, err := c.Trials.StopTrial(ctx, connect.NewRequest(&atelierv1.StopTrialRequest{SweepId: sw.Id, Trial: a.Trial})); err != nil {
 		t.Fatal(err)
 	}
-	if r := tell(t, c, a, 0, 0, 0); r.Verdict != atelierv1.Verdict_VERDICT_STOP || r.Reason != "stopped by hand" {
+	if r := tell(t, c, a, 0, 0, 0); wire.Verdict(r.Verdict) != trial.VerdictStop || r.Reason != "stopped by hand" {
 		t.Errorf("after the stop %v", r)
 	}
-	if r := tell(t, c, a, 0, 0, atelierv1.ExitClass_EXIT_CLASS_STOPPED); r.Trial.Status != atelierv1.TrialStatus_TRIAL_STATUS_STOPPED {
+	if r := tell(t, c, a, 0, 0, trial.ExitStopped); wire.Status(r.Trial.Status) != trial.Stopped {
 		t.Errorf("ended %v", r)
 	}
 
@@ -269,7 +271,7 @@ func TestAskAndTell(t *testing.T) {
 	}
 	b := r.Msg.Lease
 	until(t, "the lease ran out", func() bool {
-		return getTrial(t, c, sw.Id, b.Trial).Status == atelierv1.TrialStatus_TRIAL_STATUS_WAITING
+		return wire.Status(getTrial(t, c, sw.Id, b.Trial).Status) == trial.Waiting
 	})
 	_, err = c.Trials.TellTrial(ctx, connect.NewRequest(&atelierv1.TellTrialRequest{SweepId: sw.Id, Trial: b.Trial, Token: b.Token, Report: &atelierv1.Report{Epoch: 1}}))
 	wantCode(t, "a tell that comes late", err, connect.CodeFailedPrecondition, "the lease is over")
@@ -292,10 +294,10 @@ func TestAskAndTell(t *testing.T) {
 		waiting <- r.Msg.Status
 	}()
 	tell(t, c, d, 1, 0.25, finished)
-	if s := <-waiting; s != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED {
+	if s := <-waiting; wire.SweepStatus(s) != trial.SweepFinished {
 		t.Errorf("who waited for a trial was told %v", s)
 	}
-	if l, s := ask(t, c, sw.Id, "five", 0); l != nil || s != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED {
+	if l, s := ask(t, c, sw.Id, "five", 0); l != nil || s != trial.SweepFinished {
 		t.Errorf("after the end %v, %v", l, s)
 	}
 	other := create(t, c, spec(1, 1))
@@ -346,7 +348,7 @@ func TestTimeIsUsed(t *testing.T) {
 	tell(t, c, l, 1, 0.5, 0)
 	until(t, "the end", func() bool { return get(t, c, sw.Id).EndedMs != 0 })
 	s := get(t, c, sw.Id)
-	if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED || s.SpentMs < 2000 || s.Ending != "its time of 2s is used" || s.Best == nil || s.Counts.Stopped != 1 {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.SpentMs < 2000 || s.Ending != "its time of 2s is used" || s.Best == nil || s.Counts.Stopped != 1 {
 		t.Errorf("ended %v", s)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // The same spec and seed give the same points, whatever the parallelism was and
@@ -57,13 +59,13 @@ func TestBudgetParallelismPauseExtend(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	control(atelierv1.SweepAction_SWEEP_ACTION_PAUSE)
-	a.relay(report(x, 1, 1), ended(x, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	control(wire.ToAction(trial.ActionPause))
+	a.relay(report(x, 1, 1), ended(x, trial.ExitFinished))
 	if l := a.acquire(200 * time.Millisecond); l != nil {
 		t.Errorf("a paused sweep gave %v", l)
 	}
-	control(atelierv1.SweepAction_SWEEP_ACTION_RESUME)
-	a.relay(report(y, 1, 1), ended(y, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	control(wire.ToAction(trial.ActionResume))
+	a.relay(report(y, 1, 1), ended(y, trial.ExitFinished))
 	a.work(sw.Id)
 	if s := get(t, c, sw.Id); s.Counts.Proposed != 6 || s.Counts.Finished != 6 {
 		t.Errorf("%v", s.Counts)
@@ -74,7 +76,7 @@ func TestBudgetParallelismPauseExtend(t *testing.T) {
 		}
 	}
 	a.work(sw.Id)
-	if s := get(t, c, sw.Id); s.BudgetTrials != 9 || s.Counts.Finished != 9 || s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED {
+	if s := get(t, c, sw.Id); s.BudgetTrials != 9 || s.Counts.Finished != 9 || wire.SweepStatus(s.Status) != trial.SweepFinished {
 		t.Errorf("extended: %v %v", s.Status, s.Counts)
 	}
 }

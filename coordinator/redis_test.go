@@ -17,6 +17,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // redisServer is a real redis-server on a free loopback port.
@@ -151,7 +152,7 @@ func TestRedisIsDisposable(t *testing.T) {
 			if l == nil {
 				t.Fatal("no lease")
 			}
-			a.relay(report(l, 1, float64(done%7)), checkpointed(l, 1, float64(done%7)), ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+			a.relay(report(l, 1, float64(done%7)), checkpointed(l, 1, float64(done%7)), ended(l, trial.ExitFinished))
 			done++
 		}
 		return time.Since(began)

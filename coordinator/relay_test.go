@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // Relay has a short way for plain protobuf and a long one for the rest; they
@@ -44,7 +46,7 @@ func TestRelayAnswersAlikeOnBothWays(t *testing.T) {
 	body, _ := proto.Marshal(msg)
 	text, _ := protojson.Marshal(msg)
 
-	if r := a.relay(msg.Events...); r[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED || r[1].Outcome != atelierv1.Outcome_OUTCOME_FENCED {
+	if r := a.relay(msg.Events...); wire.Outcome(r[0].Outcome) != trial.OutcomeRecorded || wire.Outcome(r[1].Outcome) != trial.OutcomeFenced {
 		t.Fatal(r)
 	}
 	for name, try := range map[string]func() (int, string, []byte){
@@ -60,8 +62,8 @@ func TestRelayAnswersAlikeOnBothWays(t *testing.T) {
 		} else {
 			err = proto.Unmarshal(out, &r)
 		}
-		if code != 200 || err != nil || len(r.Results) != 2 || r.Results[0].Outcome != atelierv1.Outcome_OUTCOME_ALREADY ||
-			r.Results[1].Outcome != atelierv1.Outcome_OUTCOME_FENCED || r.Index == 0 {
+		if code != 200 || err != nil || len(r.Results) != 2 || wire.Outcome(r.Results[0].Outcome) != trial.OutcomeAlready ||
+			wire.Outcome(r.Results[1].Outcome) != trial.OutcomeFenced || r.Index == 0 {
 			t.Errorf("%s: %d %s %v %v", name, code, kind, &r, err)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // The schema promises that the same request id never creates a second sweep:
@@ -41,7 +43,7 @@ func TestARepeatedSubmitIsKnownForGood(t *testing.T) {
 			for i := range 135 {
 				// Both sweeps: what changes nothing any more pushes nothing out either.
 				id := []string{first, other}[i%2]
-				action := []atelierv1.SweepAction{atelierv1.SweepAction_SWEEP_ACTION_PAUSE, atelierv1.SweepAction_SWEEP_ACTION_RESUME}[caller%2]
+				action := []atelierv1.SweepAction{wire.ToAction(trial.ActionPause), wire.ToAction(trial.ActionResume)}[caller%2]
 				_, err := c.Sweeps.ControlSweep(background(t), connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: fmt.Sprint(caller, "-", i), Id: id, Action: action}))
 				if err != nil && !strings.Contains(err.Error(), "sweep") {
 					t.Error(err)

@@ -12,6 +12,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
@@ -27,16 +29,16 @@ func (a *agent) drive(epochs int32, enough func() bool) {
 		if l == nil {
 			continue
 		}
-		exit := atelierv1.ExitClass_EXIT_CLASS_FINISHED
+		exit := trial.ExitFinished
 		for e := l.LastEpoch + 1; e <= epochs; e++ {
 			r := a.relay(report(l, e, float64((l.Trial*7)%13)+1/float64(e)))[0]
-			if r.Verdict == atelierv1.Verdict_VERDICT_PAUSE {
-				exit = atelierv1.ExitClass_EXIT_CLASS_PAUSED
+			if wire.Verdict(r.Verdict) == trial.VerdictPause {
+				exit = trial.ExitPaused
 			}
-			if r.Verdict == atelierv1.Verdict_VERDICT_STOP {
-				exit = atelierv1.ExitClass_EXIT_CLASS_STOPPED
+			if wire.Verdict(r.Verdict) == trial.VerdictStop {
+				exit = trial.ExitStopped
 			}
-			if exit != atelierv1.ExitClass_EXIT_CLASS_FINISHED {
+			if exit != trial.ExitFinished {
 				break
 			}
 		}
@@ -69,7 +71,7 @@ func TestRestoreUnderAStoppingRule(t *testing.T) {
 			}
 			a.drive(9, func() bool { return get(t, x.c, sw.Id).EndedMs != 0 })
 			s := get(t, x.c, sw.Id)
-			if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Proposed != 60 || s.Counts.Stopped == 0 || s.Counts.Failed != 0 {
+			if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Proposed != 60 || s.Counts.Stopped == 0 || s.Counts.Failed != 0 {
 				t.Errorf("the sweep is %v: %s, %v", s.Status, s.Failure, s.Counts)
 			}
 			if strings.Contains(x.ps["p1"].log.String(), "panic") {
@@ -139,23 +141,23 @@ func TestRestoreFences(t *testing.T) {
 	if lost := a.beat(old, l).Lost; len(lost) != 1 || lost[0].Token != old.Token {
 		t.Errorf("lost is %v, want the old lease", lost)
 	}
-	for _, e := range []*atelierv1.RunEvent{report(old, 1, 5), report(old, 6, 5), checkpointed(old, 6, 5), ended(old, atelierv1.ExitClass_EXIT_CLASS_FINISHED)} {
-		if r := a.relay(e)[0]; r.Outcome != atelierv1.Outcome_OUTCOME_FENCED || r.Verdict != atelierv1.Verdict_VERDICT_STOP {
+	for _, e := range []*atelierv1.RunEvent{report(old, 1, 5), report(old, 6, 5), checkpointed(old, 6, 5), ended(old, trial.ExitFinished)} {
+		if r := a.relay(e)[0]; wire.Outcome(r.Outcome) != trial.OutcomeFenced || wire.Verdict(r.Verdict) != trial.VerdictStop {
 			t.Errorf("an event under the old lease: %v", r)
 		}
 	}
 	gone := &atelierv1.Lease{SweepId: later.Id, Trial: 1, Token: old.Token}
-	if r := a.relay(report(gone, 1, 5))[0]; r.Verdict != atelierv1.Verdict_VERDICT_STOP {
+	if r := a.relay(report(gone, 1, 5))[0]; wire.Verdict(r.Verdict) != trial.VerdictStop {
 		t.Errorf("a report to a sweep that is gone is answered %v: its run must end", r)
 	}
 	tr := getTrial(t, x.c, sw.Id, old.Trial)
-	if len(tr.Runs) != 2 || tr.Runs[0].Exit != atelierv1.ExitClass_EXIT_CLASS_RESTORED || !strings.Contains(tr.Runs[0].Message, "restored") || tr.Runs[1].ResumedEpoch != 1 {
+	if len(tr.Runs) != 2 || wire.Exit(tr.Runs[0].Exit) != trial.ExitRestored || !strings.Contains(tr.Runs[0].Message, "restored") || tr.Runs[1].ResumedEpoch != 1 {
 		t.Errorf("runs %v", tr.Runs)
 	}
 	// The file that the restored index names is gone: who is told so gives it up.
 	lost := l.Checkpoints[0]
 	if r := a.relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: lost.Token, Event: &atelierv1.RunEvent_CheckpointLost{
-		CheckpointLost: &atelierv1.CheckpointLost{Epoch: lost.Epoch, Location: lost.Location, Worker: "w1"}}})[0]; r.Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+		CheckpointLost: &atelierv1.CheckpointLost{Epoch: lost.Epoch, Location: lost.Location, Worker: "w1"}}})[0]; wire.Outcome(r.Outcome) != trial.OutcomeRecorded {
 		t.Errorf("a lost checkpoint: %v", r)
 	}
 	if tr := getTrial(t, x.c, sw.Id, old.Trial); len(tr.Checkpoints) != 0 {
@@ -164,7 +166,7 @@ func TestRestoreFences(t *testing.T) {
 	for e := int32(1); e <= 8; e++ {
 		a.relay(report(l, e, 5))
 	}
-	a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	a.relay(ended(l, trial.ExitFinished))
 	curve, err := x.c.Trials.GetCurve(background(t), connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: sw.Id, Trial: old.Trial}))
 	if err != nil {
 		t.Fatal(err)

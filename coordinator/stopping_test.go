@@ -5,7 +5,8 @@ import (
 	"testing"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // The answer to a report carries the stopping rule's verdict on it, so that a
@@ -19,17 +20,17 @@ func TestStoppingRuleThroughTheAPI(t *testing.T) {
 		t.Fatalf("the sweep's rule is %s", sw.StoppingJson)
 	}
 	a := newAgent(t, c, "w1")
-	toRung := func(trial int64, value float64) {
+	toRung := func(number int64, value float64) {
 		t.Helper()
 		l := a.acquire(30 * time.Second)
-		if l == nil || l.Trial != trial || l.Run != 1 {
-			t.Fatalf("the lease is %v, want the first run of trial %d", l, trial)
+		if l == nil || l.Trial != number || l.Run != 1 {
+			t.Fatalf("the lease is %v, want the first run of trial %d", l, number)
 		}
 		answers := a.relay(report(l, 1, value), checkpointed(l, 1, value))
-		if v := answers[0]; v.Verdict != atelierv1.Verdict_VERDICT_PAUSE || !strings.Contains(v.Message, "epoch 1 is a rung") {
+		if v := answers[0]; wire.Verdict(v.Verdict) != trial.VerdictPause || !strings.Contains(v.Message, "epoch 1 is a rung") {
 			t.Fatalf("the answer to the report of the rung is %v", v)
 		}
-		a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_PAUSED))
+		a.relay(ended(l, trial.ExitPaused))
 	}
 	toRung(1, 0.5)
 	toRung(2, 0.3) // the better of two: goes on at once
@@ -37,15 +38,15 @@ func TestStoppingRuleThroughTheAPI(t *testing.T) {
 	if l == nil || l.Trial != 2 || l.Run != 2 || l.LastEpoch != 1 || len(l.Checkpoints) != 1 || l.Checkpoints[0].Epoch != 1 {
 		t.Fatalf("the lease is %v, want trial 2 from its checkpoint", l)
 	}
-	if answers := a.relay(report(l, 2, 0.2)); answers[0].Verdict != atelierv1.Verdict_VERDICT_CONTINUE {
+	if answers := a.relay(report(l, 2, 0.2)); wire.Verdict(answers[0].Verdict) != trial.VerdictContinue {
 		t.Errorf("the answer to the last report is %v", answers[0])
 	}
-	a.relay(ended(l, atelierv1.ExitClass_EXIT_CLASS_FINISHED))
+	a.relay(ended(l, trial.ExitFinished))
 	toRung(3, 0.4)
-	until(t, "the sweep ends", func() bool { return get(t, c, sw.Id).Status == atelierv1.SweepStatus_SWEEP_STATUS_FINISHED })
+	until(t, "the sweep ends", func() bool { return wire.SweepStatus(get(t, c, sw.Id).Status) == trial.SweepFinished })
 	for n, want := range map[int64]string{1: "2nd of 2", 3: "2nd of 3"} {
 		tr := getTrial(t, c, sw.Id, n)
-		if tr.Status != atelierv1.TrialStatus_TRIAL_STATUS_STOPPED || !strings.Contains(tr.StopReason, want) {
+		if wire.Status(tr.Status) != trial.Stopped || !strings.Contains(tr.StopReason, want) {
 			t.Errorf("trial %d is %v: %q, want it stopped as the %s", n, tr.Status, tr.StopReason, want)
 		}
 	}

@@ -12,13 +12,15 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 func TestSweepOnOneNode(t *testing.T) {
 	cl := startCluster(t, 1)
 	c := cl.client()
 	sw := create(t, c, spec(20, 4))
-	if sw.Id == "" || sw.BudgetTrials != 20 || sw.Seed != 7 || sw.DefaultDir != "/data" || sw.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
+	if sw.Id == "" || sw.BudgetTrials != 20 || sw.Seed != 7 || sw.DefaultDir != "/data" || wire.SweepStatus(sw.Status) != trial.SweepRunning {
 		t.Errorf("created %v", sw)
 	}
 	waited := make(chan *atelierv1.WaitSweepResponse, 1)
@@ -67,7 +69,7 @@ func TestSweepOnOneNode(t *testing.T) {
 	var seen []int64
 	for after := int64(0); ; {
 		page, err := c.Trials.ListTrials(background(t), connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: sw.Id, After: after, Limit: 7,
-			Status: []atelierv1.TrialStatus{atelierv1.TrialStatus_TRIAL_STATUS_FINISHED}}))
+			Status: []atelierv1.TrialStatus{wire.ToStatus(trial.Finished)}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +106,7 @@ func TestErrorsHaveCodes(t *testing.T) {
 	wantCode(t, "unknown sweep", err, connect.CodeNotFound, `no sweep "s-none"`)
 	_, err = c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{SpecName: "bad.yaml", SpecYaml: strings.Replace(spec(5, 2), "low: 1.0e-4", "low: -1", 1)}))
 	wantCode(t, "bad spec", err, connect.CodeInvalidArgument, "bad.yaml:10: space.lr.low")
-	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{Id: "s-none", Action: atelierv1.SweepAction_SWEEP_ACTION_STOP}))
+	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{Id: "s-none", Action: wire.ToAction(trial.ActionStop)}))
 	wantCode(t, "control of no sweep", err, connect.CodeNotFound, "s-none")
 
 	sw := create(t, c, spec(5, 2))
@@ -117,10 +119,10 @@ func TestErrorsHaveCodes(t *testing.T) {
 	_, err = c.Workers.Acquire(ctx, connect.NewRequest(&atelierv1.AcquireRequest{Worker: "w"}))
 	wantCode(t, "acquire without ids", err, connect.CodeInvalidArgument, "incarnation")
 
-	if _, err := c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "x", Id: sw.Id, Action: atelierv1.SweepAction_SWEEP_ACTION_CANCEL})); err != nil {
+	if _, err := c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "x", Id: sw.Id, Action: wire.ToAction(trial.ActionCancel)})); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "y", Id: sw.Id, Action: atelierv1.SweepAction_SWEEP_ACTION_PAUSE}))
+	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "y", Id: sw.Id, Action: wire.ToAction(trial.ActionPause)}))
 	wantCode(t, "pause of a cancelled sweep", err, connect.CodeFailedPrecondition, sw.Id)
 	_, err = c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "c1"}))
 	wantCode(t, "removing the last member", err, connect.CodeFailedPrecondition, "last voting member")
@@ -206,14 +208,14 @@ func TestSweepsWithoutAnAnswer(t *testing.T) {
 				for _, n := range slices.Sorted(maps.Keys(x.metrics)) {
 					r.Metrics = append(r.Metrics, &atelierv1.Metric{Name: n, Value: x.metrics[n]})
 				}
-				class := atelierv1.ExitClass_EXIT_CLASS_FINISHED
-				if a.relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: r}})[0].Verdict == atelierv1.Verdict_VERDICT_STOP {
-					class = atelierv1.ExitClass_EXIT_CLASS_STOPPED
+				class := trial.ExitFinished
+				if wire.Verdict(a.relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: r}})[0].Verdict) == trial.VerdictStop {
+					class = trial.ExitStopped
 				}
 				a.relay(ended(l, class))
 			}
 			s := get(t, c, sw.Id)
-			if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FAILED || s.Counts.Runs != x.trials {
+			if wire.SweepStatus(s.Status) != trial.SweepFailed || s.Counts.Runs != x.trials {
 				t.Errorf("%v with %v", s.Status, s.Counts)
 			}
 			for _, says := range x.says {

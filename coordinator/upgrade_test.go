@@ -14,6 +14,8 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // testdata/b48f715.tar.gz.gz is the data folder of a coordinator of that commit
@@ -61,9 +63,9 @@ func sameBoards(t *testing.T, c *client.Client, want map[string]*atelierv1.GetLe
 		}
 		for i, was := range w.Rows {
 			is := r.Msg.Rows[i]
-			if was.Status == atelierv1.TrialStatus_TRIAL_STATUS_RUNNING && restored {
+			if wire.Status(was.Status) == trial.Running && restored {
 				was = proto.CloneOf(was)
-				was.Status = atelierv1.TrialStatus_TRIAL_STATUS_WAITING
+				was.Status = wire.ToStatus(trial.Waiting)
 			}
 			if !proto.Equal(is, was) {
 				t.Errorf("leaderboard of %s, row %d:\n got %v\nwant %v", id, i+1, is, was)
@@ -109,7 +111,7 @@ func (a *agent) train(enough func() bool) {
 		if set.Epochs == 0 {
 			a.t.Fatalf("trial %d of %s: no epochs in %s", l.Trial, l.SweepId, l.TrainingJson)
 		}
-		exit := atelierv1.ExitClass_EXIT_CLASS_FINISHED
+		exit := trial.ExitFinished
 		if l.EndEpoch > 0 && l.EndEpoch < set.Epochs {
 			set.Epochs, exit = l.EndEpoch, exitOf(l.EndVerdict)
 		}
@@ -119,7 +121,7 @@ func (a *agent) train(enough func() bool) {
 				Report: &atelierv1.Report{Epoch: e, TimeMs: 1000 + int64(e), Metrics: []*atelierv1.Metric{
 					{Name: "val_loss", Value: loss}, {Name: "val_acc", Value: math.Exp(-loss / 2)}, {Name: "train_loss", Value: loss * 0.8}}}}},
 				checkpointed(l, e, loss))[0]
-			if end := exitOf(r.Verdict); end != exit && end != atelierv1.ExitClass_EXIT_CLASS_FINISHED {
+			if end := exitOf(r.Verdict); end != exit && end != trial.ExitFinished {
 				exit = end
 				break
 			}
@@ -128,14 +130,14 @@ func (a *agent) train(enough func() bool) {
 	}
 }
 
-func exitOf(v atelierv1.Verdict) atelierv1.ExitClass {
-	switch v {
-	case atelierv1.Verdict_VERDICT_PAUSE:
-		return atelierv1.ExitClass_EXIT_CLASS_PAUSED
-	case atelierv1.Verdict_VERDICT_STOP:
-		return atelierv1.ExitClass_EXIT_CLASS_STOPPED
+func exitOf(v atelierv1.Verdict) trial.Exit {
+	switch wire.Verdict(v) {
+	case trial.VerdictPause:
+		return trial.ExitPaused
+	case trial.VerdictStop:
+		return trial.ExitStopped
 	}
-	return atelierv1.ExitClass_EXIT_CLASS_FINISHED
+	return trial.ExitFinished
 }
 
 // goOn works on all sweeps for so many findings more; 0 = to their end.
@@ -169,7 +171,7 @@ func theirEnd(t *testing.T, c *client.Client, ids map[string]*atelierv1.GetLeade
 	t.Helper()
 	for id := range ids {
 		s := get(t, c, id)
-		if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED || s.Best == nil {
+		if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Best == nil {
 			t.Errorf("%s (%s) is %v: %s", id, s.Name, s.Status, s.Failure)
 		}
 		if s.BudgetTrials > 0 && s.Counts.Proposed != s.BudgetTrials {
@@ -184,7 +186,7 @@ func theirEnd(t *testing.T, c *client.Client, ids map[string]*atelierv1.GetLeade
 func resume(t *testing.T, c *client.Client, id string) {
 	t.Helper()
 	if _, err := c.Sweeps.ControlSweep(background(t), connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "resume-" + t.Name(), Id: id,
-		Action: atelierv1.SweepAction_SWEEP_ACTION_RESUME})); err != nil {
+		Action: wire.ToAction(trial.ActionResume)})); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -195,7 +197,7 @@ func finishExternal(t *testing.T, c *client.Client, id string, held *atelierv1.L
 	t.Helper()
 	for held == nil || tell(t, c, held, held.LastEpoch+1, 0.25, finished) != nil {
 		l, status := ask(t, c, id, time.Now().String(), 200*time.Millisecond)
-		if status == atelierv1.SweepStatus_SWEEP_STATUS_FINISHED {
+		if status == trial.SweepFinished {
 			return
 		}
 		held = l
@@ -230,7 +232,7 @@ func TestSweepsOfAnEarlierBuildGoOn(t *testing.T) {
 	outside := ofName(t, c, "elsewhere")
 	runs := getTrial(t, c, outside.Id, 1).Runs
 	held := &atelierv1.Lease{SweepId: outside.Id, Trial: 1, Token: runs[len(runs)-1].Token, LastEpoch: 1}
-	if r := tell(t, c, held, 2, 0.3, 0); r.Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+	if r := tell(t, c, held, 2, 0.3, 0); wire.Outcome(r.Outcome) != trial.OutcomeRecorded {
 		t.Errorf("the outside program's trial is not its own any more: %v", r)
 	}
 	held.LastEpoch = 2

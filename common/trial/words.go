@@ -168,6 +168,7 @@ func ParseVerdict(text string) (Verdict, error) {
 func ParseOutcome(text string) (Outcome, error) {
 	return parse[Outcome]("outcome", outcomeWords, text)
 }
+func ParseAction(text string) (Action, error) { return parse[Action]("action", actionWords, text) }
 func ParseSource(text string) (Source, error) { return parse[Source]("source", sourceWords, text) }
 
 // StatusWords are all states of a trial, for people to choose from.

@@ -13,6 +13,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
 	"atelier/tuner/sweep"
@@ -88,7 +90,7 @@ func command(spec *sweep.Spec) *logv1.CreateSweep {
 		c.Objectives = append(c.Objectives, objective(o))
 	}
 	for _, n := range spec.Constraints {
-		c.Constraints = append(c.Constraints, &atelierv1.Constraint{Metric: n.Metric, HasMax: n.HasMax, Max: n.Max, HasMin: n.HasMin, Min: n.Min})
+		c.Constraints = append(c.Constraints, wire.ToConstraint(trial.Constraint(n)))
 	}
 	for _, l := range spec.Requires {
 		c.Requires = append(c.Requires, &logv1.Requirement{Key: l.Key, Value: l.Value})
@@ -97,7 +99,7 @@ func command(spec *sweep.Spec) *logv1.CreateSweep {
 }
 
 func objective(o sweep.Objective) *atelierv1.Objective {
-	return state.Objective{Metric: o.Metric, Maximize: o.Maximize}.Proto()
+	return wire.ToObjective(trial.Objective(o))
 }
 
 func (s *Server) newID() string {

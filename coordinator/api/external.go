@@ -3,12 +3,13 @@ package api
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/assign"
 	"atelier/coordinator/state"
 )
@@ -49,13 +50,13 @@ func (s trials) AskTrial(ctx context.Context, req *connect.Request[atelierv1.Ask
 			return nil, failure(err)
 		}
 		if lease != nil {
-			return connect.NewResponse(&atelierv1.AskTrialResponse{Lease: lease, Status: sw.Status}), nil
+			return connect.NewResponse(&atelierv1.AskTrialResponse{Lease: lease, Status: wire.ToSweepStatus(sw.Status)}), nil
 		}
 		if _, sw, err = s.sweep(ctx, m.SweepId); err != nil {
 			return nil, err
 		}
 	}
-	return connect.NewResponse(&atelierv1.AskTrialResponse{Status: sw.Status}), nil
+	return connect.NewResponse(&atelierv1.AskTrialResponse{Status: wire.ToSweepStatus(sw.Status)}), nil
 }
 
 // over reports whether a sweep has ended, and what is closed when that may have
@@ -88,9 +89,9 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 	case sw.Trainer != External:
 		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: its trainer is %s, so workers report; only those of `trainer: %s` are told", state.ErrConflict, t.Number, sw.ID, sw.Trainer, External))
 	case token == 0:
-		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: it is %s and nobody's; ask for a trial first", state.ErrConflict, t.Number, sw.ID, strings.ToLower(strings.TrimPrefix(t.Status.String(), "TRIAL_STATUS_"))))
+		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: it is %s and nobody's; ask for a trial first", state.ErrConflict, t.Number, sw.ID, t.Status))
 	}
-	resp := &atelierv1.TellTrialResponse{Verdict: max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE), Reason: t.StopReason}
+	resp := &atelierv1.TellTrialResponse{Verdict: wire.ToVerdict(max(t.Verdict, trial.VerdictContinue)), Reason: t.StopReason}
 	events := told(m, token)
 	if len(events) > 0 {
 		// As a worker's events, so that the answer carries the stopping rule's verdict.
@@ -100,12 +101,12 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 		}
 		for i, r := range res.Results {
 			resp.Outcome, resp.Verdict, resp.Reason = r.Outcome, r.Verdict, r.Message
-			switch r.Outcome {
-			case atelierv1.Outcome_OUTCOME_REFUSED:
-				if r.Verdict <= atelierv1.Verdict_VERDICT_CONTINUE { // else it comes too late: the run is to end
+			switch wire.Outcome(r.Outcome) {
+			case trial.OutcomeRefused:
+				if wire.Verdict(r.Verdict) <= trial.VerdictContinue { // else it comes too late: the run is to end
 					return nil, invalid("tell trial %d of sweep %s: part %d: %s", t.Number, sw.ID, i+1, r.Message)
 				}
-			case atelierv1.Outcome_OUTCOME_FENCED:
+			case trial.OutcomeFenced:
 				return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: the lease is over: it ran out, or the trial was given to somebody else or ended", state.ErrConflict, t.Number, sw.ID))
 			}
 		}

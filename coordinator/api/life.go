@@ -9,6 +9,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
 	"atelier/tuner/importance"
@@ -81,7 +82,7 @@ func (s sweeps) VerifySweep(ctx context.Context, req *connect.Request[atelierv1.
 	resp := &atelierv1.VerifySweepResponse{Checked: v.Checked, Unchecked: v.Unchecked, Index: view.Index(), Through: v.Through, Trials: sw.Len()}
 	for _, d := range v.Differences {
 		resp.Differences = append(resp.Differences, &atelierv1.ProposalDifference{
-			Trial: d.Trial, RecordedJson: d.Recorded.Params, ComputedJson: d.Computed.Params, Seen: d.Seen, Source: d.Source,
+			Trial: d.Trial, RecordedJson: d.Recorded.Params, ComputedJson: d.Computed.Params, Seen: d.Seen, Source: wire.ToSource(d.Source),
 			RecordedOrigin: originOf(d.Recorded), ComputedOrigin: originOf(d.Computed)})
 	}
 	return connect.NewResponse(resp), nil
@@ -108,7 +109,7 @@ func (s sweeps) GetProgress(ctx context.Context, req *connect.Request[atelierv1.
 			last[t.Findings[n-1].Ordinal] = t
 		}
 	}
-	resp := &atelierv1.GetProgressResponse{Objective: sw.Objective.Proto(), Index: view.Index()}
+	resp := &atelierv1.GetProgressResponse{Objective: wire.ToObjective(sw.Objective), Index: view.Index()}
 	var ended, epochs int64
 	var best *state.Trial
 	for _, t := range last {

@@ -10,6 +10,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
@@ -139,9 +140,9 @@ func (s sweeps) GetLeaderboard(ctx context.Context, req *connect.Request[atelier
 	if err != nil {
 		return nil, redisFailure(err)
 	}
-	resp := &atelierv1.GetLeaderboardResponse{Rows: rows, Index: answer.Index, Source: answer.Source, Objective: sw.Objective.Proto()}
+	resp := &atelierv1.GetLeaderboardResponse{Rows: rows, Index: answer.Index, Source: answer.Source, Objective: wire.ToObjective(sw.Objective)}
 	for _, o := range sw.Objectives {
-		resp.Objectives = append(resp.Objectives, o.Proto())
+		resp.Objectives = append(resp.Objectives, wire.ToObjective(o))
 	}
 	if several {
 		if err := markFront(sw, rows); err != nil {

@@ -7,6 +7,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
@@ -30,9 +32,9 @@ func (s trials) ListTrials(ctx context.Context, req *connect.Request[atelierv1.L
 		limit = pageSize
 	}
 	limit = min(limit, maxPageSize)
-	wanted := map[atelierv1.TrialStatus]bool{}
+	wanted := map[trial.Status]bool{}
 	for _, status := range req.Msg.Status {
-		wanted[status] = true
+		wanted[wire.Status(status)] = true
 	}
 	resp := &atelierv1.ListTrialsResponse{Index: view.Index(), Total: count(sw, wanted)}
 	for t := range sw.Trials(max(req.Msg.After, 0) + 1) {
@@ -46,21 +48,13 @@ func (s trials) ListTrials(ctx context.Context, req *connect.Request[atelierv1.L
 	return connect.NewResponse(resp), nil
 }
 
-func count(s *state.Sweep, wanted map[atelierv1.TrialStatus]bool) int64 {
+func count(s *state.Sweep, wanted map[trial.Status]bool) int64 {
 	if len(wanted) == 0 {
 		return s.Len()
 	}
-	c := s.Counts
 	var n int64
-	for status, of := range map[atelierv1.TrialStatus]int64{
-		atelierv1.TrialStatus_TRIAL_STATUS_WAITING: c.Waiting, atelierv1.TrialStatus_TRIAL_STATUS_RUNNING: c.Running,
-		atelierv1.TrialStatus_TRIAL_STATUS_PAUSED: c.Paused, atelierv1.TrialStatus_TRIAL_STATUS_FINISHED: c.Finished,
-		atelierv1.TrialStatus_TRIAL_STATUS_STOPPED: c.Stopped, atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED: c.Diverged,
-		atelierv1.TrialStatus_TRIAL_STATUS_FAILED: c.Failed, atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED: c.Cancelled,
-	} {
-		if wanted[status] {
-			n += of
-		}
+	for status := range wanted {
+		n += s.Counts.In(status)
 	}
 	return n
 }
@@ -102,7 +96,7 @@ func (s trials) StopTrial(ctx context.Context, req *connect.Request[atelierv1.St
 	t, err := s.change(ctx, req.Msg.SweepId, req.Msg.Trial, &logv1.Command{
 		RequestId: req.Msg.RequestId,
 		Op: &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{
-			Id: req.Msg.SweepId, Trial: req.Msg.Trial, Verdict: atelierv1.Verdict_VERDICT_STOP, Reason: "stopped by hand",
+			Id: req.Msg.SweepId, Trial: req.Msg.Trial, Verdict: wire.ToVerdict(trial.VerdictStop), Reason: "stopped by hand",
 		}},
 	})
 	if err != nil {

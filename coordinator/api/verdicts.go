@@ -5,6 +5,7 @@ import (
 	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -23,14 +24,14 @@ type Judge interface {
 // verdicts adds to the answers what stopping rules make of the reports just
 // recorded: a run that is to pause at an epoch must not begin the next. Where no
 // rule has a say it costs no look at the state.
-func (s *Server) verdicts(ctx context.Context, events []*atelierv1.RunEvent, answers []*atelierv1.EventResult, index uint64) {
+func (s *Server) verdicts(ctx context.Context, events []*atelierv1.RunEvent, answers []state.EventResult, index uint64) {
 	if s.cfg.Judge == nil {
 		return
 	}
 	var view *state.View // one that shows the decisions on the sweep awaited last
 	awaited := ""
 	for i, e := range events {
-		if e.GetReport() == nil || answers[i].GetOutcome() != atelierv1.Outcome_OUTCOME_RECORDED || answers[i].Verdict != atelierv1.Verdict_VERDICT_CONTINUE || !s.cfg.Judge.Judges(e.SweepId) {
+		if e.GetReport() == nil || answers[i].Outcome != trial.OutcomeRecorded || answers[i].Verdict != trial.VerdictContinue || !s.cfg.Judge.Judges(e.SweepId) {
 			continue
 		}
 		if awaited != e.SweepId {
@@ -44,7 +45,7 @@ func (s *Server) verdicts(ctx context.Context, events []*atelierv1.RunEvent, ans
 		if !ok {
 			continue
 		}
-		if t := sw.Trial(e.Trial); t != nil && t.Lease != nil && t.Lease.Token == e.Token && t.Verdict > atelierv1.Verdict_VERDICT_CONTINUE {
+		if t := sw.Trial(e.Trial); t != nil && t.Lease != nil && t.Lease.Token == e.Token && t.Verdict > trial.VerdictContinue {
 			answers[i].Verdict, answers[i].Message = t.Verdict, t.StopReason
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/space"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
 	"atelier/tuner/sweep"
@@ -35,7 +37,7 @@ func warmStart(from *state.Sweep, spec *sweep.Spec) (warm []*logv1.WarmTrial, wa
 	valued := valuer(spec)
 	outside, ended := 0, 0
 	for t := range from.Trials(1) {
-		if !t.Ended() && t.Status != atelierv1.TrialStatus_TRIAL_STATUS_PAUSED {
+		if !t.Ended() && t.Status != trial.Paused {
 			continue
 		}
 		w := valued(t)
@@ -69,18 +71,18 @@ func warmStart(from *state.Sweep, spec *sweep.Spec) (warm []*logv1.WarmTrial, wa
 // valuer returns what values a trial by the new objectives and constraints; nil
 // for a trial that says nothing about them.
 func valuer(spec *sweep.Spec) func(*state.Trial) *logv1.WarmTrial {
-	lens := &state.Sweep{Objective: state.Objective(spec.Objective)}
+	lens := &state.Sweep{Objective: trial.Objective(spec.Objective)}
 	for _, o := range spec.Objectives {
-		lens.Objectives = append(lens.Objectives, state.Objective(o))
+		lens.Objectives = append(lens.Objectives, trial.Objective(o))
 	}
 	for _, c := range spec.Constraints {
-		lens.Constraints = append(lens.Constraints, state.Constraint{Metric: c.Metric, HasMax: c.HasMax, Max: c.Max, HasMin: c.HasMin, Min: c.Min})
+		lens.Constraints = append(lens.Constraints, trial.Constraint{Metric: c.Metric, HasMax: c.HasMax, Max: c.Max, HasMin: c.HasMin, Min: c.Min})
 	}
 	return func(t *state.Trial) *logv1.WarmTrial {
-		w := &logv1.WarmTrial{Trial: t.Number, Status: t.Status, Epoch: t.Epoch()}
+		w := &logv1.WarmTrial{Trial: t.Number, Status: wire.ToStatus(t.Status), Epoch: t.Epoch()}
 		metrics := lens.Measured(t, t.Epoch())
 		if metrics == nil {
-			if t.Status == atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED {
+			if t.Status == trial.Diverged {
 				return w
 			}
 			return nil

@@ -70,7 +70,11 @@ func (s workers) record(ctx context.Context, m *atelierv1.RelayRequest) (*atelie
 		return nil, err
 	}
 	s.verdicts(ctx, m.Events, res.Events, res.Index)
-	return &atelierv1.RelayResponse{Results: res.Events, Index: res.Index}, nil
+	resp := &atelierv1.RelayResponse{Results: make([]*atelierv1.EventResult, len(res.Events)), Index: res.Index}
+	for i := range res.Events {
+		resp.Results[i] = res.Events[i].Proto()
+	}
+	return resp, nil
 }
 
 func (s workers) ListWorkers(ctx context.Context, req *connect.Request[atelierv1.ListWorkersRequest]) (*connect.Response[atelierv1.ListWorkersResponse], error) {

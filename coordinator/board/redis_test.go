@@ -14,16 +14,18 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"atelier/common/proto/atelier/v1"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/board"
 )
 
 const cluster = "c-one"
 
-func row(trial int64, value float64) *atelierv1.LeaderboardRow {
+func row(number int64, value float64) *atelierv1.LeaderboardRow {
 	return &atelierv1.LeaderboardRow{
-		Trial: trial, Status: atelierv1.TrialStatus_TRIAL_STATUS_FINISHED, Value: value,
-		ParamsJson: fmt.Sprintf(`{"lr":0.1,"name":"<%d>"}`, trial), Epoch: 3, Checkpoint: "shared:x",
+		Trial: number, Status: wire.ToStatus(trial.Finished), Value: value,
+		ParamsJson: fmt.Sprintf(`{"lr":0.1,"name":"<%d>"}`, number), Epoch: 3, Checkpoint: "shared:x",
 	}
 }
 

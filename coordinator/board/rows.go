@@ -5,20 +5,21 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // row is a leaderboard row as it stands in Redis. Values are text: JSON has no
 // infinity, and a reader in another language must not round them.
 type row struct {
-	Trial      int64  `json:"trial"`
-	Status     string `json:"status"`
-	Value      string `json:"value"`
-	Params     string `json:"params"`
-	Epoch      int32  `json:"epoch"`
-	Checkpoint string `json:"checkpoint,omitempty"`
+	Trial      int64        `json:"trial"`
+	Status     trial.Status `json:"status"`
+	Value      string       `json:"value"`
+	Params     string       `json:"params"`
+	Epoch      int32        `json:"epoch"`
+	Checkpoint string       `json:"checkpoint,omitempty"`
 }
 
 type checkpointRow struct {
@@ -33,23 +34,9 @@ type checkpointRow struct {
 	Token     uint64 `json:"token"`
 }
 
-const statusPrefix = "TRIAL_STATUS_"
-
-func statusName(s atelierv1.TrialStatus) string {
-	return strings.ToLower(strings.TrimPrefix(s.String(), statusPrefix))
-}
-
-func statusOf(name string) (atelierv1.TrialStatus, error) {
-	v, ok := atelierv1.TrialStatus_value[statusPrefix+strings.ToUpper(name)]
-	if !ok || v == 0 {
-		return 0, fmt.Errorf("unknown trial status %q", name)
-	}
-	return atelierv1.TrialStatus(v), nil
-}
-
 func encodeRow(r *atelierv1.LeaderboardRow) (string, error) {
 	b, err := json.Marshal(row{
-		Trial: r.Trial, Status: statusName(r.Status), Value: formatValue(r.Value),
+		Trial: r.Trial, Status: wire.Status(r.Status), Value: formatValue(r.Value),
 		Params: r.ParamsJson, Epoch: r.Epoch, Checkpoint: r.Checkpoint,
 	})
 	return string(b), err
@@ -60,19 +47,15 @@ func decodeRow(text string) (*atelierv1.LeaderboardRow, error) {
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return nil, fmt.Errorf("leaderboard row: %w", err)
 	}
-	status, err := statusOf(r.Status)
-	if err != nil {
-		return nil, fmt.Errorf("leaderboard row: %w", err)
-	}
 	value, err := parseValue(r.Value)
 	if err != nil {
 		return nil, fmt.Errorf("leaderboard row: value %q: %w", r.Value, err)
 	}
-	if r.Trial < 1 {
-		return nil, fmt.Errorf("leaderboard row: trial %d", r.Trial)
+	if r.Trial < 1 || r.Status == 0 {
+		return nil, fmt.Errorf("leaderboard row: trial %d, status %q", r.Trial, r.Status)
 	}
 	return &atelierv1.LeaderboardRow{
-		Trial: r.Trial, Status: status, Value: value, ParamsJson: r.Params, Epoch: r.Epoch, Checkpoint: r.Checkpoint,
+		Trial: r.Trial, Status: wire.ToStatus(r.Status), Value: value, ParamsJson: r.Params, Epoch: r.Epoch, Checkpoint: r.Checkpoint,
 	}, nil
 }
 

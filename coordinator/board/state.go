@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
@@ -19,7 +20,7 @@ func RowsOf(s *state.Sweep, t *state.Trial) TrialRows {
 
 func rowOf(s *state.Sweep, t *state.Trial) *atelierv1.LeaderboardRow {
 	r := &atelierv1.LeaderboardRow{
-		Trial: t.Number, Status: t.Status, Value: t.Value, ParamsJson: t.ParamsJSON, Epoch: t.ValueEpoch,
+		Trial: t.Number, Status: wire.ToStatus(t.Status), Value: t.Value, ParamsJson: t.ParamsJSON, Epoch: t.ValueEpoch,
 	}
 	if c := t.BestCheckpoint(s.Objective); c != nil {
 		r.Checkpoint = c.Location

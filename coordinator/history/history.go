@@ -12,7 +12,8 @@ import (
 	"fmt"
 	"math"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 	"atelier/tuner/pbt"
 	"atelier/tuner/search"
@@ -43,7 +44,7 @@ func Problem(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Problem, e
 		if err != nil {
 			return p, fmt.Errorf("read trial %d of %s, the warm start: %w", w.Trial, sw.WarmStart, err)
 		}
-		t := search.Trial{Number: int64(i) + 1, Point: point, Status: statusOf(w.Status, w.HasValue), HasValue: w.HasValue, Value: w.Value, Epoch: int(w.Epoch)}
+		t := search.Trial{Number: int64(i) + 1, Point: point, Status: statusOf(wire.Status(w.Status), w.HasValue), HasValue: w.HasValue, Value: w.Value, Epoch: int(w.Epoch)}
 		var metrics []state.Metric
 		for _, m := range w.Metrics {
 			metrics = append(metrics, state.Metric{Name: m.Name, Value: m.Value})
@@ -175,20 +176,20 @@ func measure(h *search.Trial, sw *state.Sweep, metrics []state.Metric) {
 
 // statusOf is a status in search's words. A paused trial counts as one that was
 // stopped: its value is known, and it may never go on.
-func statusOf(s atelierv1.TrialStatus, hasValue bool) search.Status {
+func statusOf(s trial.Status, hasValue bool) search.Status {
 	switch s {
-	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED:
+	case trial.Finished:
 		return search.Complete
-	case atelierv1.TrialStatus_TRIAL_STATUS_STOPPED, atelierv1.TrialStatus_TRIAL_STATUS_PAUSED:
+	case trial.Stopped, trial.Paused:
 		if hasValue {
 			return search.Complete
 		}
 		return search.Cancelled
-	case atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED:
+	case trial.Diverged:
 		return search.Diverged
-	case atelierv1.TrialStatus_TRIAL_STATUS_FAILED:
+	case trial.Failed:
 		return search.Failed
-	case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+	case trial.Cancelled:
 		return search.Cancelled
 	}
 	return search.Open

@@ -15,6 +15,8 @@ import (
 
 	v1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/propose"
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
@@ -73,9 +75,9 @@ func run(t *testing.T, method string) *log {
 	p.Start()
 	defer p.Stop()
 	l.do(t, &logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-a", SpecYaml: fmt.Sprintf(spec, method, 12), Seed: 3,
-		Objective:    &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+		Objective:    wire.ToObjective(trial.Objective{Metric: "loss"}),
 		SearchMethod: method, Algorithm: "tpe", Trainer: "sim", BudgetTrials: 12, Parallelism: 3, EnqueuedJson: []string{`{"x":0.5,"y":5}`},
-		WarmStart: "s-old", WarmTrials: []*logv1.WarmTrial{{Trial: 1, ParamsJson: `{"x":0.25,"y":2}`, Status: v1.TrialStatus_TRIAL_STATUS_FINISHED, HasValue: true, Value: 0.4, Epoch: 2}}}}})
+		WarmStart: "s-old", WarmTrials: []*logv1.WarmTrial{{Trial: 1, ParamsJson: `{"x":0.25,"y":2}`, Status: wire.ToStatus(trial.Finished), HasValue: true, Value: 0.4, Epoch: 2}}}}})
 	sweep := func() *state.Sweep { s, _ := l.m.View().Sweep("s-a"); return s }
 	event := func(n int64, token uint64, e *v1.RunEvent) {
 		e.SweepId, e.Trial, e.Token = "s-a", n, token
@@ -111,18 +113,18 @@ func run(t *testing.T, method string) *log {
 		tr := s.Trial(n)
 		epoch := tr.Epoch() + 1
 		value := math.Mod(float64(n)*0.37, 1) / float64(epoch)
-		exit := v1.ExitClass_EXIT_CLASS_FINISHED
+		exit := wire.ToExit(trial.ExitFinished)
 		switch {
 		case n%5 == 2 && epoch == 1:
-			exit = v1.ExitClass_EXIT_CLASS_PAUSED
+			exit = wire.ToExit(trial.ExitPaused)
 		case n%7 == 3:
-			exit = v1.ExitClass_EXIT_CLASS_DIVERGED
+			exit = wire.ToExit(trial.ExitDiverged)
 		case n == 8 && len(tr.Runs) == 0:
-			exit = v1.ExitClass_EXIT_CLASS_BAD_SPEC
+			exit = wire.ToExit(trial.ExitBadSpec)
 		}
 		event(n, token, &v1.RunEvent{Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: epoch, Metrics: []*v1.Metric{{Name: "loss", Value: value}}}}})
 		event(n, token, &v1.RunEvent{Event: &v1.RunEvent_Ended{Ended: &v1.RunEnded{Exit: exit}}})
-		if exit == v1.ExitClass_EXIT_CLASS_BAD_SPEC {
+		if wire.Exit(exit) == trial.ExitBadSpec {
 			l.do(t, &logv1.Command{Op: &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: "s-a", Trial: n}}})
 		}
 	}
@@ -162,14 +164,14 @@ func TestPlantedProposalIsFound(t *testing.T) {
 						p.ParamsJson[planted-p.First] = `{"x":0.0625,"y":3}`
 					}
 					r := again.Apply(uint64(i)+1, e)[0]
-					if altered && p.Source == v1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED {
+					if altered && wire.Source(p.Source) == trial.SourceEnqueued {
 						if r.Err == nil { // it is taken from the queue: the state itself refuses another point
 							t.Fatalf("a given point that nobody gave: %+v", r)
 						}
 						break
 					}
 					// One that came too late for its place changed nothing.
-					found = found || altered && r.Outcome == v1.Outcome_OUTCOME_RECORDED
+					found = found || altered && r.Outcome == trial.OutcomeRecorded
 				}
 				if !found {
 					continue
@@ -207,7 +209,7 @@ func TestPlantedOriginIsFound(t *testing.T) {
 	p.Start()
 	defer p.Stop()
 	l.do(t, &logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-a", SpecYaml: population, Seed: 3,
-		Objective:    &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+		Objective:    wire.ToObjective(trial.Objective{Metric: "loss"}),
 		SearchMethod: "pbt", Trainer: "sim", BudgetTrials: 9, Parallelism: 3}}})
 	for n := int64(1); n <= 9; n++ {
 		var tr *state.Trial
@@ -220,7 +222,7 @@ func TestPlantedOriginIsFound(t *testing.T) {
 		token := l.do(t, &logv1.Command{Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: "s-a", Trial: n, Worker: "w", Incarnation: "i", Slot: "c", Request: fmt.Sprint(n)}}}).Token
 		for _, e := range []*v1.RunEvent{
 			{Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: tr.Origin.Epoch + 2, Metrics: []*v1.Metric{{Name: "loss", Value: 1 / float64(n%3+1)}}}}},
-			{Event: &v1.RunEvent_Ended{Ended: &v1.RunEnded{Exit: v1.ExitClass_EXIT_CLASS_FINISHED}}},
+			{Event: &v1.RunEvent_Ended{Ended: &v1.RunEnded{Exit: wire.ToExit(trial.ExitFinished)}}},
 		} {
 			e.SweepId, e.Trial, e.Token = "s-a", n, token
 			l.do(t, &logv1.Command{Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*v1.RunEvent{e}}}})
@@ -262,7 +264,7 @@ func TestOvershotOriginIsNoDifference(t *testing.T) {
 		return r
 	}
 	do(&logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-a", SpecYaml: population, Seed: 3,
-		Objective:    &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+		Objective:    wire.ToObjective(trial.Objective{Metric: "loss"}),
 		SearchMethod: "pbt", Trainer: "sim", BudgetTrials: 9, Parallelism: 3}}})
 	propose := func(first int64, from ...*v1.Origin) {
 		t.Helper()
@@ -283,7 +285,7 @@ func TestOvershotOriginIsNoDifference(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &logv1.ProposeTrials{Id: "s-a", First: first, Seen: s.Findings, Budget: s.Budget, Source: v1.ProposalSource_PROPOSAL_SOURCE_SEARCH}
+		c := &logv1.ProposeTrials{Id: "s-a", First: first, Seen: s.Findings, Budget: s.Budget, Source: wire.ToSource(trial.SourceSearch)}
 		for i, pt := range p.Points {
 			c.ParamsJson = append(c.ParamsJson, spec.Space.Encode(pt))
 			if i < len(p.Origins) {
@@ -307,7 +309,7 @@ func TestOvershotOriginIsNoDifference(t *testing.T) {
 		for _, e := range []*v1.RunEvent{
 			{Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: 2, Metrics: []*v1.Metric{{Name: "loss", Value: float64(n)}}}}},
 			{Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: 5, Metrics: []*v1.Metric{{Name: "loss", Value: float64(n) / 2}}}}},
-			{Event: &v1.RunEvent_Ended{Ended: &v1.RunEnded{Exit: v1.ExitClass_EXIT_CLASS_FINISHED}}},
+			{Event: &v1.RunEvent_Ended{Ended: &v1.RunEnded{Exit: wire.ToExit(trial.ExitFinished)}}},
 		} {
 			e.SweepId, e.Trial, e.Token = "s-a", n, token
 			do(&logv1.Command{Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*v1.RunEvent{e}}}})
@@ -344,7 +346,7 @@ func TestOldProposalsAreNotChecked(t *testing.T) {
 	again := state.New()
 	for i, e := range l.entries {
 		e = proto.CloneOf(e)
-		if p := e.Commands[0].GetProposeTrials(); p != nil && p.First < 8 && p.Source == v1.ProposalSource_PROPOSAL_SOURCE_SEARCH {
+		if p := e.Commands[0].GetProposeTrials(); p != nil && p.First < 8 && wire.Source(p.Source) == trial.SourceSearch {
 			p.Source, p.Seen, p.Budget = 0, 0, 0
 		}
 		again.Apply(uint64(i)+1, e)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
 	"atelier/tuner/sweep"
@@ -17,7 +17,7 @@ type Difference struct {
 	Recorded Proposed // as it stands in the state
 	Computed Proposed // as it comes out; no parameters: nothing comes
 	Seen     int64
-	Source   atelierv1.ProposalSource
+	Source   trial.Source
 }
 
 // Proposed is what a proposal says of one trial.
@@ -35,8 +35,8 @@ type Verification struct {
 }
 
 const (
-	fromSearch = atelierv1.ProposalSource_PROPOSAL_SOURCE_SEARCH
-	fromQueue  = atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED
+	fromSearch = trial.SourceSearch
+	fromQueue  = trial.SourceEnqueued
 )
 
 // portion is how many proposals are computed between two looks at the time.

@@ -14,6 +14,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
 )
@@ -175,7 +177,7 @@ func (c *cluster) agree() {
 }
 
 func createSweep(id string) *logv1.Command {
-	return &logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: id, Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE},
+	return &logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: id, Objective: wire.ToObjective(trial.Objective{Metric: "loss"}),
 		BudgetTrials: 1000, Parallelism: 1000, MaxRetries: 3}}}
 }
 

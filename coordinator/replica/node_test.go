@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
 )
@@ -73,7 +73,7 @@ func TestLeaderKilled(t *testing.T) {
 						continue
 					}
 					// A repeat after ErrUnknown may find the first one written.
-					if o := r.Events[0].Outcome; o != atelierv1.Outcome_OUTCOME_RECORDED && o != atelierv1.Outcome_OUTCOME_ALREADY {
+					if o := r.Events[0].Outcome; o != trial.OutcomeRecorded && o != trial.OutcomeAlready {
 						t.Errorf("trial %d epoch %d: %v", n, epoch, r.Events[0])
 					}
 					acked[n].Store(epoch)

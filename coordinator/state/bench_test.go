@@ -9,6 +9,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 
 	"google.golang.org/protobuf/proto"
@@ -38,7 +40,7 @@ func fill(tb testing.TB, m *state.Machine, trials, reports int) {
 		}
 		return results
 	}
-	apply(&logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-big", Objective: &atelierv1.Objective{Metric: "val_loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE},
+	apply(&logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-big", Objective: wire.ToObjective(trial.Objective{Metric: "val_loss"}),
 		BudgetTrials: int64(trials) + 10, Parallelism: 64, MaxRetries: 3}}})
 	for first := 1; first <= trials; first += 32 {
 		p := &logv1.ProposeTrials{Id: "s-big", First: int64(first)}
@@ -61,7 +63,7 @@ func fill(tb testing.TB, m *state.Machine, trials, reports int) {
 			}
 			add(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: &atelierv1.Checkpoint{Epoch: int32(reports), Size: 1 << 20, Location: fmt.Sprintf("shared:s-big/%d/%d.pth", r.Trial, reports), Worker: "worker-1",
 				Sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}})
-			add(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: atelierv1.ExitClass_EXIT_CLASS_FINISHED}}})
+			add(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(trial.ExitFinished)}}})
 			commands = append(commands, &logv1.Command{TimeMs: 1e12, Op: &logv1.Command_RecordEvents{RecordEvents: events}})
 		}
 		apply(commands...)
@@ -172,7 +174,7 @@ func BenchmarkApplyReport(b *testing.B) {
 				epoch++
 				index++
 				report.Epoch = int32(epoch)
-				if r := m.Apply(index, e); epoch < 1_000_000 && r[0].Events[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+				if r := m.Apply(index, e); epoch < 1_000_000 && r[0].Events[0].Outcome != trial.OutcomeRecorded {
 					b.Fatal(r[0].Events[0])
 				}
 			}

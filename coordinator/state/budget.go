@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 )
 
 // Epochs. Every running trial holds one epoch of the budget in reserve, the one
@@ -41,7 +41,7 @@ func (s *Sweep) reserved() int64 {
 	}
 	n := int64(0)
 	for _, number := range s.open.list {
-		if t := s.Trial(number); t.Lease != nil && t.Verdict != verdictStop {
+		if t := s.Trial(number); t.Lease != nil && t.Verdict != trial.VerdictStop {
 			n++
 		}
 	}
@@ -52,7 +52,7 @@ func (s *Sweep) reserved() int64 {
 // told to stop does not use up what others hold in reserve.
 func (s *Sweep) affords(t *Trial, epochs int64) bool {
 	others := s.reserved()
-	if t.Verdict != verdictStop {
+	if t.Verdict != trial.VerdictStop {
 		others--
 	}
 	return s.Epochs+epochs+others <= s.BudgetEpochs
@@ -82,7 +82,7 @@ func (s *Sweep) Wanted() int64 {
 // too.
 func (m *Machine) spendEpochs(now int64, s *Sweep, t *Trial, epochs int64) {
 	s.Epochs += epochs
-	if s.BudgetEpochs > 0 && t.Verdict != verdictStop && s.Epochs+s.reserved() > s.BudgetEpochs {
+	if s.BudgetEpochs > 0 && t.Verdict != trial.VerdictStop && s.Epochs+s.reserved() > s.BudgetEpochs {
 		m.stopTrial(now, s, t, fmt.Sprintf("the sweep's budget of %d epochs is used", s.BudgetEpochs))
 	}
 }
@@ -117,7 +117,7 @@ func span(ms int64) string {
 
 // Overdue reports whether the sweep's time is used at now, in Unix milliseconds.
 func (s *Sweep) Overdue(now int64) bool {
-	return s.BudgetMS > 0 && s.Status == sweepRunning && s.Spent(now) >= s.BudgetMS
+	return s.BudgetMS > 0 && s.Status == trial.SweepRunning && s.Spent(now) >= s.BudgetMS
 }
 
 // endOverdue ends a sweep whose time is used. A report that comes later finds its
@@ -127,7 +127,7 @@ func (m *Machine) endOverdue(now int64, c *logv1.EndOverdue, r *Result) {
 	switch {
 	case s == nil:
 	case s.Ended():
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 	case !s.Overdue(now):
 		r.Err = conflict("end sweep %s: its time is not used", s.ID)
 	default:
@@ -236,5 +236,5 @@ func (s *Sweep) worse(a, b *Trial) bool {
 	case !a.HasValue:
 		return a.Number > b.Number
 	}
-	return s.Objective.before(score{b.Value, b.Number}, score{a.Value, a.Number})
+	return outranks(s.Objective, score{b.Value, b.Number}, score{a.Value, a.Number})
 }

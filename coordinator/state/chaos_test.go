@@ -10,6 +10,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
@@ -20,7 +22,7 @@ type chaos struct {
 	tokens []grant
 	top    uint64 // greatest token so far
 	acked  map[reportKey]float64
-	ended  map[trialKey]atelierv1.TrialStatus
+	ended  map[trialKey]trial.Status
 	grants int
 }
 
@@ -39,7 +41,7 @@ type reportKey struct {
 }
 
 func newChaos(seed uint64) *chaos {
-	return &chaos{rng: rand.New(rand.NewPCG(seed, 7)), acked: map[reportKey]float64{}, ended: map[trialKey]atelierv1.TrialStatus{}}
+	return &chaos{rng: rand.New(rand.NewPCG(seed, 7)), acked: map[reportKey]float64{}, ended: map[trialKey]trial.Status{}}
 }
 
 func (c *chaos) sweep() string { return fmt.Sprintf("s-%d", c.rng.IntN(8)) }
@@ -69,7 +71,7 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 	n := c.rng.Int64N(known+2) + c.rng.Int64N(2)
 	switch p := c.rng.IntN(100); {
 	case p < 3:
-		create := &logv1.CreateSweep{Id: id, Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction(1 + id[2]%2)},
+		create := &logv1.CreateSweep{Id: id, Objective: &atelierv1.Objective{Metric: "loss", Direction: wire.ToObjective(trial.Objective{Maximize: id[2]%2 == 1}).Direction},
 			BudgetTrials: int64(id[2]-'0')*60 + 60, Parallelism: int64(id[2]-'0') + 3, MaxRetries: 2}
 		switch id[2] {
 		case '2':
@@ -90,9 +92,9 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 		}
 		op.Exhausted = c.rng.IntN(200) == 0
 		if s, ok := v.Sweep(id); ok {
-			op.Seen, op.Source, op.Budget = c.rng.Int64N(s.Findings+2), atelierv1.ProposalSource_PROPOSAL_SOURCE_SEARCH, s.Budget
+			op.Seen, op.Source, op.Budget = c.rng.Int64N(s.Findings+2), wire.ToSource(trial.SourceSearch), s.Budget
 			if q := s.Queue(); len(q) > 0 && c.rng.IntN(3) > 0 {
-				op.ParamsJson, op.Source = q[:1+c.rng.IntN(len(q))], atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED
+				op.ParamsJson, op.Source = q[:1+c.rng.IntN(len(q))], wire.ToSource(trial.SourceEnqueued)
 			} else if c.rng.IntN(5) == 0 {
 				for range op.ParamsJson {
 					op.Origins = append(op.Origins, &atelierv1.Origin{Trial: c.rng.Int64N(known + 1), Epoch: int32(c.rng.IntN(4))})
@@ -108,7 +110,7 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 		}
 		cmd.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: n, Worker: fmt.Sprintf("w%d", c.rng.IntN(3)), Incarnation: "i", Slot: "cpu0", Request: fmt.Sprintf("r%d", c.rng.IntN(40)), Final: n%2 == 0}}
 		if end := c.rng.IntN(12); end > 0 && end < 8 {
-			cmd.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(end), Verdict: atelierv1.Verdict(2 + end%2), Reason: "end"}
+			cmd.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(end), Verdict: wire.ToVerdict(trial.Verdict(2 + end%2)), Reason: "end"}
 		}
 	case p < 85:
 		cmd.Op = &logv1.Command_RecordEvents{RecordEvents: c.events()}
@@ -118,7 +120,7 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 	case p < 92:
 		if s, ok := v.Sweep(id); ok && c.rng.IntN(3) > 0 {
 			for _, open := range s.Open() {
-				if s.Trial(open).Status == atelierv1.TrialStatus_TRIAL_STATUS_PAUSED {
+				if s.Trial(open).Status == trial.Paused {
 					n = open
 				}
 			}
@@ -134,7 +136,7 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 			cmd.Op = &logv1.Command_ResumeTrial{ResumeTrial: &logv1.ResumeTrial{Id: id, Trial: n, Reason: "r"}}
 		}
 	case p < 94:
-		cmd.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: n, Verdict: atelierv1.Verdict(c.rng.IntN(4))}}
+		cmd.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: n, Verdict: wire.ToVerdict(trial.Verdict(c.rng.IntN(4)))}}
 	case p < 96:
 		actions := []atelierv1.SweepAction{1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3}
 		if c.rng.IntN(60) == 0 {
@@ -178,9 +180,9 @@ func (c *chaos) events() *logv1.RecordEvents {
 		case p < 93:
 			event.Event = &atelierv1.RunEvent_Checkpoint{Checkpoint: &atelierv1.Checkpoint{Epoch: int32(c.rng.IntN(10)), Location: "shared:x", Sha256: "0", Size: int64(c.rng.IntN(9))}}
 		default:
-			event.Event = &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: atelierv1.ExitClass(max(c.rng.IntN(28)-14, c.rng.IntN(2))), Message: "m"}}
+			event.Event = &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(trial.Exit(max(c.rng.IntN(28)-14, c.rng.IntN(2)))), Message: "m"}}
 			if g.trial%4 == 0 && c.rng.IntN(3) == 0 {
-				event.GetEnded().Exit = atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING
+				event.GetEnded().Exit = wire.ToExit(trial.ExitDataMissing)
 			}
 		}
 		e.Events = append(e.Events, event)
@@ -197,7 +199,7 @@ func (c *chaos) learn(t *testing.T, before *state.View, e *logv1.Entry, results 
 			if r.Err != nil {
 				break
 			}
-			if r.Outcome == atelierv1.Outcome_OUTCOME_RECORDED {
+			if r.Outcome == trial.OutcomeRecorded {
 				if r.Token <= c.top {
 					t.Fatalf("token %d after %d", r.Token, c.top)
 				}
@@ -209,7 +211,7 @@ func (c *chaos) learn(t *testing.T, before *state.View, e *logv1.Entry, results 
 			}
 		case *logv1.Command_RecordEvents:
 			for j, event := range op.RecordEvents.Events {
-				if r.Events[j].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+				if r.Events[j].Outcome != trial.OutcomeRecorded {
 					continue
 				}
 				if !slices.Contains(c.tokens, grant{event.SweepId, event.Trial, event.Token}) {
@@ -254,32 +256,32 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 			counts.Runs += int64(len(tr.Runs))
 			counts.Reports += int64(tr.ReportCount())
 			switch tr.Status {
-			case atelierv1.TrialStatus_TRIAL_STATUS_WAITING:
+			case trial.Waiting:
 				counts.Waiting++
 				if len(tr.Runs) > 0 {
 					retries = append(retries, tr.Number)
 				} else {
 					fresh = append(fresh, tr.Number)
 				}
-			case atelierv1.TrialStatus_TRIAL_STATUS_RUNNING:
+			case trial.Running:
 				counts.Running++
-			case atelierv1.TrialStatus_TRIAL_STATUS_PAUSED:
+			case trial.Paused:
 				counts.Paused++
-			case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED:
+			case trial.Finished:
 				counts.Finished++
-			case atelierv1.TrialStatus_TRIAL_STATUS_STOPPED:
+			case trial.Stopped:
 				counts.Stopped++
-			case atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED:
+			case trial.Diverged:
 				counts.Diverged++
-			case atelierv1.TrialStatus_TRIAL_STATUS_FAILED:
+			case trial.Failed:
 				counts.Failed++
-			case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+			case trial.Cancelled:
 				counts.Cancelled++
 			}
 			if !tr.Ended() {
 				open = append(open, tr.Number)
 			}
-			if (tr.Lease != nil) != (tr.Status == atelierv1.TrialStatus_TRIAL_STATUS_RUNNING) {
+			if (tr.Lease != nil) != (tr.Status == trial.Running) {
 				t.Fatalf("%s trial %d: %v with lease %v", s.ID, tr.Number, tr.Status, tr.Lease)
 			}
 			if tr.Lease != nil {
@@ -290,7 +292,7 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 				held[key] = true
 			}
 			key := trialKey{s.ID, tr.Number}
-			if was, ok := c.ended[key]; ok && was != tr.Status && was != atelierv1.TrialStatus_TRIAL_STATUS_FAILED {
+			if was, ok := c.ended[key]; ok && was != tr.Status && was != trial.Failed {
 				t.Fatalf("%v went from %v to %v", key, was, tr.Status)
 			}
 			if tr.Ended() {

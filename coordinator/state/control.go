@@ -3,8 +3,9 @@ package state
 import (
 	"math"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // find returns the sweep of a command to look at, or sets the result's error.
@@ -37,59 +38,59 @@ func (m *Machine) controlSweep(now int64, c *logv1.ControlSweep, r *Result) {
 	if s == nil {
 		return
 	}
-	refuse := func(what string) { r.Err = conflict("%s sweep %s: it is %s", what, s.ID, statusName(s.Status)) }
-	already := func() { r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY }
-	switch c.GetAction() {
-	case atelierv1.SweepAction_SWEEP_ACTION_PAUSE:
+	refuse := func(what string) { r.Err = conflict("%s sweep %s: it is %s", what, s.ID, s.Status) }
+	already := func() { r.Outcome = trial.OutcomeAlready }
+	switch wire.Action(c.GetAction()) {
+	case trial.ActionPause:
 		switch s.Status {
-		case sweepRunning:
+		case trial.SweepRunning:
 			s, _ = m.sweep(s.ID)
-			m.setSweep(now, s, sweepPaused)
-		case sweepPaused:
+			m.setSweep(now, s, trial.SweepPaused)
+		case trial.SweepPaused:
 			already()
 		default:
 			refuse("pause")
 		}
-	case atelierv1.SweepAction_SWEEP_ACTION_RESUME:
+	case trial.ActionResume:
 		switch {
-		case s.Status == sweepPaused || s.Status == sweepRunning && s.Counts.Paused > 0 && s.StoppingJSON == "":
+		case s.Status == trial.SweepPaused || s.Status == trial.SweepRunning && s.Counts.Paused > 0 && s.StoppingJSON == "":
 			s, _ = m.sweep(s.ID)
-			m.setSweep(now, s, sweepRunning)
+			m.setSweep(now, s, trial.SweepRunning)
 			if s.StoppingJSON != "" {
 				break // which paused trials go on is the rule's to say
 			}
 			for _, n := range s.Open() {
-				if s.Trial(n).Status == trialPaused {
+				if s.Trial(n).Status == trial.Paused {
 					m.reopen(s, m.trial(s, n))
 				}
 			}
-		case s.Status == sweepRunning:
+		case s.Status == trial.SweepRunning:
 			already()
 		default:
 			refuse("resume")
 		}
-	case atelierv1.SweepAction_SWEEP_ACTION_STOP:
+	case trial.ActionStop:
 		switch s.Status {
-		case sweepRunning, sweepPaused:
+		case trial.SweepRunning, trial.SweepPaused:
 			s, _ = m.sweep(s.ID)
-			m.setSweep(now, s, sweepStopping)
+			m.setSweep(now, s, trial.SweepStopping)
 			for _, n := range s.Open() {
 				m.stopTrial(now, s, m.trial(s, n), "sweep stopped")
 			}
 			m.settle(now, s)
-		case sweepStopping, sweepStopped:
+		case trial.SweepStopping, trial.SweepStopped:
 			already()
 		default:
 			refuse("stop")
 		}
-	case atelierv1.SweepAction_SWEEP_ACTION_CANCEL:
+	case trial.ActionCancel:
 		switch s.Status {
-		case sweepRunning, sweepPaused, sweepStopping:
+		case trial.SweepRunning, trial.SweepPaused, trial.SweepStopping:
 			s, _ = m.sweep(s.ID)
 			m.cancelOpen(now, s, "sweep cancelled")
 			s.EndedMS = now
-			m.setSweep(now, s, sweepCancelled)
-		case sweepCancelled:
+			m.setSweep(now, s, trial.SweepCancelled)
+		case trial.SweepCancelled:
 			already()
 		default:
 			refuse("cancel")
@@ -101,11 +102,11 @@ func (m *Machine) controlSweep(now int64, c *logv1.ControlSweep, r *Result) {
 
 // setSweep gives a sweep a status and keeps its clock: time counts while it is
 // RUNNING.
-func (m *Machine) setSweep(now int64, s *Sweep, to atelierv1.SweepStatus) {
+func (m *Machine) setSweep(now int64, s *Sweep, to trial.SweepStatus) {
 	switch {
-	case to == sweepRunning && s.RunningSince == 0:
+	case to == trial.SweepRunning && s.RunningSince == 0:
 		s.RunningSince = max(now, 1)
-	case to != sweepRunning && s.RunningSince != 0:
+	case to != trial.SweepRunning && s.RunningSince != 0:
 		s.SpentMS = s.Spent(now)
 		s.RunningSince = 0
 	}
@@ -134,8 +135,8 @@ func (m *Machine) extendSweep(now int64, c *logv1.ExtendSweep, r *Result) {
 		refuse("it has no budget of time")
 	case s.Exhausted:
 		refuse("its space is used up after %d trials", s.Len())
-	case s.Status == sweepStopping || s.Status == sweepCancelled || s.Status == sweepFailed:
-		refuse("it is %s", statusName(s.Status))
+	case s.Status == trial.SweepStopping || s.Status == trial.SweepCancelled || s.Status == trial.SweepFailed:
+		refuse("it is %s", s.Status)
 	case s.Ended() && s.Budget > 0 && s.Len() >= s.Budget+trials:
 		refuse("its %d trials are used: add trials too", s.Budget)
 	case s.Ended() && s.BudgetEpochs > 0 && s.Epochs >= s.BudgetEpochs+epochs:
@@ -151,7 +152,7 @@ func (m *Machine) extendSweep(now int64, c *logv1.ExtendSweep, r *Result) {
 		if s.Ended() {
 			s.EndedMS = 0
 			s.Ending = ""
-			to = sweepRunning
+			to = trial.SweepRunning
 		}
 		m.setSweep(now, s, to)
 	}
@@ -164,9 +165,9 @@ func (m *Machine) prioritizeSweep(now int64, c *logv1.PrioritizeSweep, r *Result
 	case p < -maxPriority || p > maxPriority:
 		r.Err = invalid("priority %d of sweep %s: -%d to %d", p, s.ID, maxPriority, maxPriority)
 	case s.Ended():
-		r.Err = conflict("priority of sweep %s: it is %s", s.ID, statusName(s.Status))
+		r.Err = conflict("priority of sweep %s: it is %s", s.ID, s.Status)
 	case s.Priority == p:
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 	default:
 		s, _ = m.sweep(s.ID)
 		s.Priority = p
@@ -180,10 +181,10 @@ func (m *Machine) failSweep(now int64, c *logv1.FailSweep, r *Result) {
 		return
 	}
 	if s.Ended() {
-		if s.Status == sweepFailed {
-			r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		if s.Status == trial.SweepFailed {
+			r.Outcome = trial.OutcomeAlready
 		} else {
-			r.Err = conflict("fail sweep %s: it is %s", s.ID, statusName(s.Status))
+			r.Err = conflict("fail sweep %s: it is %s", s.ID, s.Status)
 		}
 		return
 	}
@@ -196,5 +197,5 @@ func (m *Machine) failNow(now int64, s *Sweep, why string) {
 	s.Failure = why
 	s.Ending = ""
 	s.EndedMS = now
-	m.setSweep(now, s, sweepFailed)
+	m.setSweep(now, s, trial.SweepFailed)
 }

@@ -8,13 +8,7 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
-)
-
-const (
-	recorded = atelierv1.Outcome_OUTCOME_RECORDED
-	already  = atelierv1.Outcome_OUTCOME_ALREADY
-	fenced   = atelierv1.Outcome_OUTCOME_FENCED
-	refused  = atelierv1.Outcome_OUTCOME_REFUSED
+	"atelier/common/trial/wire"
 )
 
 func (m *Machine) recordEvents(now int64, c *logv1.RecordEvents, r *Result) {
@@ -23,23 +17,22 @@ func (m *Machine) recordEvents(now int64, c *logv1.RecordEvents, r *Result) {
 		r.Err = invalid("%d events in one command: at most %d", len(events), maxEvents)
 		return
 	}
-	answers := make([]atelierv1.EventResult, len(events))
-	r.Events = make([]*atelierv1.EventResult, len(events))
+	r.Events = make([]EventResult, len(events))
 	for i, e := range events {
-		r.Events[i] = &answers[i]
-		m.event(now, e, &answers[i])
-		if e.GetCheckpoint() != nil && (answers[i].Outcome == recorded || answers[i].Outcome == already) {
-			answers[i].Kept = m.kept(e.GetSweepId(), e.GetTrial())
+		a := &r.Events[i]
+		m.event(now, e, a)
+		if e.GetCheckpoint() != nil && (a.Outcome == trial.OutcomeRecorded || a.Outcome == trial.OutcomeAlready) {
+			a.Kept = m.kept(e.GetSweepId(), e.GetTrial())
 		}
 	}
 }
 
-func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResult) {
-	refuse := func(why string) { a.Outcome, a.Message = refused, why }
+func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *EventResult) {
+	refuse := func(why string) { a.Outcome, a.Message = trial.OutcomeRefused, why }
 	s, ok := m.peek(e.GetSweepId())
 	if !ok { // made after the state that was restored
 		refuse("unknown sweep")
-		a.Verdict = verdictStop
+		a.Verdict = trial.VerdictStop
 		return
 	}
 	if s.Overdue(now) {
@@ -49,7 +42,7 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 	t := s.Trial(e.GetTrial())
 	if t == nil {
 		refuse("unknown trial")
-		a.Verdict = verdictStop
+		a.Verdict = trial.VerdictStop
 		return
 	}
 	if gone := e.GetCheckpointLost(); gone != nil {
@@ -66,13 +59,13 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 	case *atelierv1.RunEvent_Checkpoint:
 		m.checkpoint(now, s, t, event.Checkpoint, a)
 	case *atelierv1.RunEvent_Ended:
-		class := event.Ended.GetExit()
+		class := wire.Exit(event.Ended.GetExit())
 		if !m.known(class) {
 			refuse("unknown exit class")
 			return
 		}
 		s, _ = m.sweep(s.ID)
-		a.Outcome = recorded
+		a.Outcome = trial.OutcomeRecorded
 		m.endRun(now, s, m.trial(s, t.Number), class, event.Ended.GetMessage())
 		return
 	default:
@@ -82,8 +75,8 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 	if a.Verdict == 0 {
 		s, _ = m.peek(s.ID)
 		t = s.Trial(t.Number)
-		a.Verdict = max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE)
-		if a.Verdict != atelierv1.Verdict_VERDICT_CONTINUE && a.Message == "" {
+		a.Verdict = max(t.Verdict, trial.VerdictContinue)
+		if a.Verdict != trial.VerdictContinue && a.Message == "" {
 			a.Message = t.StopReason
 		}
 	}
@@ -92,10 +85,10 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *atelierv1.EventResu
 // late answers an event whose token is not the trial's lease. What a run said
 // before it ended itself may come again when the answer was lost; all else is
 // from a run that lost its lease and must stop.
-func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *atelierv1.EventResult) {
-	a.Outcome, a.Verdict, a.Message = fenced, verdictStop, "the lease is over"
+func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *EventResult) {
+	a.Outcome, a.Verdict, a.Message = trial.OutcomeFenced, trial.VerdictStop, "the lease is over"
 	run := t.run(e.GetToken())
-	if run == nil || t.Status == trialCancelled || run.Exit == atelierv1.ExitClass_EXIT_CLASS_LOST || run.Exit == atelierv1.ExitClass_EXIT_CLASS_RESTORED {
+	if run == nil || t.Status == trial.Cancelled || run.Exit == trial.ExitLost || run.Exit == trial.ExitRestored {
 		return
 	}
 	known := false
@@ -105,48 +98,48 @@ func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *atelierv1.EventResult
 	case *atelierv1.RunEvent_Checkpoint:
 		_, known = t.curve.row(event.Checkpoint.GetEpoch())
 	case *atelierv1.RunEvent_Ended:
-		known = event.Ended.GetExit() == run.Exit
+		known = wire.Exit(event.Ended.GetExit()) == run.Exit
 	}
 	if known {
-		a.Outcome, a.Message = already, ""
+		a.Outcome, a.Message = trial.OutcomeAlready, ""
 	}
 }
 
-func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *atelierv1.EventResult) {
+func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *EventResult) {
 	if p.GetData() != "" && len(p.GetData()) <= maxName {
 		s, t = m.learnData(s, t, p.GetData())
 	}
 	switch {
 	case p.GetEpoch() < 1:
-		a.Outcome, a.Message = refused, "epochs count from 1"
+		a.Outcome, a.Message = trial.OutcomeRefused, "epochs count from 1"
 		return
 	case p.GetEpoch() <= t.Epoch():
-		a.Outcome = already
+		a.Outcome = trial.OutcomeAlready
 		return
 	case t.ReportCount() >= maxReports:
-		a.Outcome, a.Message = refused, "the trial has a million reports"
+		a.Outcome, a.Message = trial.OutcomeRefused, "the trial has a million reports"
 		return
 	case len(t.curve.values)+max(len(p.GetMetrics()), t.curve.width()) > maxValues:
-		a.Outcome, a.Message = refused, "the trial has four million metric values"
+		a.Outcome, a.Message = trial.OutcomeRefused, "the trial has four million metric values"
 		return
 	}
 	if t.atEnd() {
 		// Nothing that a run trains beyond its end counts: others go on from there.
-		a.Outcome, a.Verdict, a.Message = refused, max(t.Verdict, t.Lease.End.Verdict), fmt.Sprintf("the run's last epoch is %d: %s", t.Lease.End.Epoch, t.Lease.End.Reason)
+		a.Outcome, a.Verdict, a.Message = trial.OutcomeRefused, max(t.Verdict, t.Lease.End.Verdict), fmt.Sprintf("the run's last epoch is %d: %s", t.Lease.End.Epoch, t.Lease.End.Reason)
 		return
 	}
 	before := t.Trained()
 	if s.BudgetEpochs > 0 && !s.affords(t, t.with(p.GetEpoch())-before) {
-		a.Outcome, a.Verdict, a.Message = refused, verdictStop, "the sweep's budget of epochs is used"
+		a.Outcome, a.Verdict, a.Message = trial.OutcomeRefused, trial.VerdictStop, "the sweep's budget of epochs is used"
 		return
 	}
 	l, why := m.layoutOf(s, t, p.GetMetrics())
 	if why != "" {
-		a.Outcome, a.Message = refused, why
+		a.Outcome, a.Message = trial.OutcomeRefused, why
 		return
 	}
 	if t.curve.layout != nil && l != t.curve.layout && (t.ReportCount()+1)*len(l.names) > maxValues {
-		a.Outcome, a.Message = refused, "the trial has four million metric values"
+		a.Outcome, a.Message = trial.OutcomeRefused, "the trial has four million metric values"
 		return
 	}
 	s, _ = m.sweep(s.ID)
@@ -161,9 +154,9 @@ func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *
 		}
 	}
 	m.spendEpochs(now, s, t, t.Trained()-before)
-	a.Outcome = recorded
+	a.Outcome = trial.OutcomeRecorded
 	m.note(Change{Kind: ReportRecorded, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
-	if t.atEnd() && t.Verdict != verdictStop {
+	if t.atEnd() && t.Verdict != trial.VerdictStop {
 		// The run knows; whoever looks at the state should, too.
 		t.Verdict, t.StopReason = t.Lease.End.Verdict, t.Lease.End.Reason
 		m.note(Change{Kind: VerdictSet, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
@@ -171,11 +164,11 @@ func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *
 }
 
 // known reports whether a run may end so, under the rules of the command.
-func (m *Machine) known(class atelierv1.ExitClass) bool {
-	if class == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING {
+func (m *Machine) known(class trial.Exit) bool {
+	if class == trial.ExitDataMissing {
 		return m.rules >= 1
 	}
-	return class > atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED && class <= atelierv1.ExitClass_EXIT_CLASS_LOST
+	return class > 0 && class <= trial.ExitLost
 }
 
 // learnData keeps what the present run trains and validates on, the first word
@@ -306,18 +299,18 @@ func (m *Machine) addRow(t *Trial, l *layout, p *atelierv1.Report, now int64) {
 	}
 }
 
-func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpoint, a *atelierv1.EventResult) {
+func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpoint, a *EventResult) {
 	if p.GetEpoch() < 1 || p.GetLocation() == "" || len(p.GetLocation()) > maxMessage || len(p.GetSha256()) > maxName || len(p.GetWorker()) > maxName || p.GetSize() < 0 {
-		a.Outcome, a.Message = refused, "a checkpoint needs an epoch from 1, a size and a location"
+		a.Outcome, a.Message = trial.OutcomeRefused, "a checkpoint needs an epoch from 1, a size and a location"
 		return
 	}
-	if over := t.atEnd() || m.rules >= 1 && s.BudgetEpochs > 0 && t.Verdict == verdictStop; over && p.GetEpoch() > t.Epoch() {
-		a.Outcome, a.Message = refused, "the run's last epoch is over: a checkpoint of a later one does not count"
+	if over := t.atEnd() || m.rules >= 1 && s.BudgetEpochs > 0 && t.Verdict == trial.VerdictStop; over && p.GetEpoch() > t.Epoch() {
+		a.Outcome, a.Message = trial.OutcomeRefused, "the run's last epoch is over: a checkpoint of a later one does not count"
 		return
 	}
 	token := t.Lease.Token
 	if newest := t.Checkpoints; len(newest) > 0 && newest[0].Token == token && p.GetEpoch() <= newest[0].Epoch {
-		a.Outcome = already
+		a.Outcome = trial.OutcomeAlready
 		return
 	}
 	c := Checkpoint{Epoch: p.GetEpoch(), HasMetric: p.GetHasMetric(), Metric: p.GetMetric(), Size: p.GetSize(), SHA256: p.GetSha256(),
@@ -353,7 +346,7 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 		kept = append(kept, rows[best])
 	}
 	s.ModifiedIndex = m.live.index
-	a.Outcome = recorded
+	a.Outcome = trial.OutcomeRecorded
 	m.note(Change{Kind: CheckpointRecorded, Sweep: s.ID, Trial: t.Number, Worker: c.Worker, Token: token})
 	m.keep(s, t, kept, false)
 	m.press(s)
@@ -380,12 +373,12 @@ func (m *Machine) kept(sweep string, number int64) []string {
 // checkpointLost gives up a checkpoint whose file is gone, as who has it, or who
 // asked for it there, found out. It must be that very file: the statement may
 // come late.
-func (m *Machine) checkpointLost(s *Sweep, t *Trial, token uint64, gone *atelierv1.CheckpointLost, a *atelierv1.EventResult) {
+func (m *Machine) checkpointLost(s *Sweep, t *Trial, token uint64, gone *atelierv1.CheckpointLost, a *EventResult) {
 	at := slices.IndexFunc(t.Checkpoints, func(c Checkpoint) bool {
 		return c.Token == token && c.Epoch == gone.GetEpoch() && c.Location == gone.GetLocation()
 	})
 	if at < 0 {
-		a.Outcome = already
+		a.Outcome = trial.OutcomeAlready
 		return
 	}
 	s, _ = m.sweep(s.ID)
@@ -393,12 +386,12 @@ func (m *Machine) checkpointLost(s *Sweep, t *Trial, token uint64, gone *atelier
 	kept := append(make([]Checkpoint, 0, 1), t.Checkpoints[:at]...)
 	m.keep(s, t, append(kept, t.Checkpoints[at+1:]...), false)
 	s.ModifiedIndex = m.live.index
-	a.Outcome = recorded
+	a.Outcome = trial.OutcomeRecorded
 }
 
 // bestCheckpoint is the place of the best of a trial's checkpoints, of which
 // there is one.
-func bestCheckpoint(o Objective, rows []Checkpoint) int {
+func bestCheckpoint(o trial.Objective, rows []Checkpoint) int {
 	return trial.Best(rows, o.Maximize, func(c *Checkpoint) trial.Mark {
 		return trial.Mark{HasMetric: c.HasMetric, Metric: c.Metric, Token: c.Token, Epoch: c.Epoch}
 	})

@@ -79,18 +79,6 @@ func (s *Sweep) Measured(t *Trial, last int32) []Metric {
 	return out
 }
 
-// String is the constraint as people write it.
-func (c Constraint) String() string {
-	var parts []string
-	if c.HasMin {
-		parts = append(parts, fmt.Sprintf("%s >= %g", c.Metric, c.Min))
-	}
-	if c.HasMax {
-		parts = append(parts, fmt.Sprintf("%s <= %g", c.Metric, c.Max))
-	}
-	return strings.Join(parts, " and ")
-}
-
 // nearest says why no trial is acceptable: what the constraints are, and for
 // each that was never met how near any report came. It is "" where no trial
 // reported its objective.
@@ -98,7 +86,7 @@ func (s *Sweep) nearest() string {
 	names := make([]string, len(s.Constraints))
 	gap := make([]float64, len(s.Constraints))
 	reached := make([]float64, len(s.Constraints))
-	trial := make([]int64, len(s.Constraints))
+	of := make([]int64, len(s.Constraints))
 	for i, c := range s.Constraints {
 		names[i] = c.String()
 		gap[i] = math.Inf(1)
@@ -120,7 +108,7 @@ func (s *Sweep) nearest() string {
 					g = max(g, c.Min-v)
 				}
 				if g < gap[i] {
-					gap[i], reached[i], trial[i] = g, v, t.Number
+					gap[i], reached[i], of[i] = g, v, t.Number
 				}
 			}
 		}
@@ -135,7 +123,7 @@ func (s *Sweep) nearest() string {
 		case math.IsInf(gap[i], 1):
 			fmt.Fprintf(&b, "; %s was never reported", c.Metric)
 		case gap[i] > 0:
-			fmt.Fprintf(&b, "; the nearest %s was %g, of trial %d", c.Metric, reached[i], trial[i])
+			fmt.Fprintf(&b, "; the nearest %s was %g, of trial %d", c.Metric, reached[i], of[i])
 		}
 	}
 	return cut(b.String())

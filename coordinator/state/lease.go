@@ -1,8 +1,9 @@
 package state
 
 import (
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Result) {
@@ -16,7 +17,7 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	if held, ok := m.leases[key]; ok {
 		s, _ := m.peek(held.sweep)
 		r.Sweep, r.Trial, r.Token = held.sweep, held.trial, s.Trial(held.trial).Lease.Token
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
@@ -26,12 +27,12 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 		r.Err = invalid("grant lease for trial %d of sweep %s: a term of %d ms", t.Number, s.ID, c.GetTermMs())
 	case c.GetEnd() != nil && !validEnd(endOf(c.GetEnd())) || len(c.GetFolder()) > maxName:
 		r.Err = invalid("grant lease for trial %d of sweep %s: it ends at epoch %d with verdict %d, folder of %d bytes", t.Number, s.ID, c.GetEnd().GetEpoch(), c.GetEnd().GetVerdict(), len(c.GetFolder()))
-	case s.Status != sweepRunning:
-		r.Err = conflict("grant lease for trial %d of sweep %s: the sweep is %s", t.Number, s.ID, statusName(s.Status))
+	case s.Status != trial.SweepRunning:
+		r.Err = conflict("grant lease for trial %d of sweep %s: the sweep is %s", t.Number, s.ID, s.Status)
 	case s.Overdue(now):
 		r.Err = conflict("grant lease for trial %d of sweep %s: its time of %v is used", t.Number, s.ID, span(s.BudgetMS))
-	case t.Status != trialWaiting:
-		r.Err = conflict("grant lease for trial %d of sweep %s: it is %s", t.Number, s.ID, trialStatusName(t.Status))
+	case t.Status != trial.Waiting:
+		r.Err = conflict("grant lease for trial %d of sweep %s: it is %s", t.Number, s.ID, t.Status)
 	case s.Counts.Running >= s.Parallelism:
 		r.Err = conflict("grant lease for trial %d of sweep %s: %d trials run, as many as its parallelism", t.Number, s.ID, s.Counts.Running)
 	case s.Room() == 0:
@@ -44,7 +45,7 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	}
 	s, _ = m.sweep(s.ID)
 	t = m.trial(s, t.Number)
-	m.move(s, t, trialRunning)
+	m.move(s, t, trial.Running)
 	lease := &Lease{Token: token, Worker: m.intern(c.GetWorker()), Incarnation: m.intern(c.GetIncarnation()), Slot: m.intern(c.GetSlot()), Request: c.GetRequest(), GrantedMS: now, TermMS: c.GetTermMs(),
 		End: endOf(c.GetEnd()), Final: c.GetFinal(), Folder: m.intern(c.GetFolder())}
 	run := Run{Number: int32(len(t.Runs) + 1), Token: token, Worker: lease.Worker, Slot: lease.Slot, StartedMS: now}
@@ -65,11 +66,11 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 }
 
 func endOf(e *logv1.LeaseEnd) End {
-	return End{Epoch: e.GetEpoch(), Verdict: e.GetVerdict(), Reason: cut(e.GetReason())}
+	return End{Epoch: e.GetEpoch(), Verdict: wire.Verdict(e.GetVerdict()), Reason: cut(e.GetReason())}
 }
 
 func validEnd(e End) bool {
-	return e.Epoch >= 1 && (e.Verdict == verdictPause || e.Verdict == verdictStop)
+	return e.Epoch >= 1 && (e.Verdict == trial.VerdictPause || e.Verdict == trial.VerdictStop)
 }
 
 // Proto returns the end as the log has it; nil for none.
@@ -77,7 +78,7 @@ func (e End) Proto() *logv1.LeaseEnd {
 	if e.Epoch == 0 {
 		return nil
 	}
-	return &logv1.LeaseEnd{Epoch: e.Epoch, Verdict: e.Verdict, Reason: e.Reason}
+	return &logv1.LeaseEnd{Epoch: e.Epoch, Verdict: wire.ToVerdict(e.Verdict), Reason: e.Reason}
 }
 
 // atEnd reports whether the trial's run has reported its last epoch.
@@ -87,7 +88,7 @@ func (t *Trial) atEnd() bool {
 
 // endLease ends the run that holds the lease. The trial stays RUNNING: the
 // caller says what becomes of it.
-func (m *Machine) endLease(now int64, s *Sweep, t *Trial, class atelierv1.ExitClass, message string) {
+func (m *Machine) endLease(now int64, s *Sweep, t *Trial, class trial.Exit, message string) {
 	l := t.Lease
 	delete(m.leases, leaseKey{l.Worker, l.Incarnation, l.Request})
 	runs := append(make([]Run, 0, len(t.Runs)), t.Runs...)
@@ -108,19 +109,19 @@ func (m *Machine) expireLease(now int64, c *logv1.ExpireLease, r *Result) {
 	r.Token = c.GetToken()
 	if t.Lease == nil || t.Lease.Token != c.GetToken() {
 		if t.run(c.GetToken()) == nil {
-			r.Outcome = atelierv1.Outcome_OUTCOME_FENCED
+			r.Outcome = trial.OutcomeFenced
 			r.Err = conflict("expire lease %d of trial %d of sweep %s: it never had that lease", c.GetToken(), t.Number, s.ID)
 			return
 		}
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	s, _ = m.sweep(s.ID)
-	m.endRun(now, s, m.trial(s, t.Number), atelierv1.ExitClass_EXIT_CLASS_LOST, c.GetCause())
+	m.endRun(now, s, m.trial(s, t.Number), trial.ExitLost, c.GetCause())
 }
 
 // endRun ends the present run and decides what becomes of the trial.
-func (m *Machine) endRun(now int64, s *Sweep, t *Trial, class atelierv1.ExitClass, message string) {
+func (m *Machine) endRun(now int64, s *Sweep, t *Trial, class trial.Exit, message string) {
 	verdict, lease := t.Verdict, t.Lease
 	m.endLease(now, s, t, class, message)
 	m.afterRun(now, s, t, lease, verdict, class, message)

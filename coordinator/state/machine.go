@@ -5,8 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 )
 
 // MaxCommands bounds an entry: a token is the entry's index (plus an offset that
@@ -77,7 +77,7 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 	results := make([]Result, len(commands))
 	if index <= m.live.index {
 		for i := range results {
-			results[i] = Result{Index: index, Err: conflict("entry %d comes after entry %d", index, m.live.index), Outcome: atelierv1.Outcome_OUTCOME_REFUSED}
+			results[i] = Result{Index: index, Err: conflict("entry %d comes after entry %d", index, m.live.index), Outcome: trial.OutcomeRefused}
 		}
 		return results
 	}
@@ -88,15 +88,15 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 		from := len(m.changes)
 		r := &results[i]
 		r.Index = index
-		r.Outcome = atelierv1.Outcome_OUTCOME_RECORDED
+		r.Outcome = trial.OutcomeRecorded
 		if i >= MaxCommands {
 			r.Err = invalid("command %d of entry %d: an entry holds at most %d", i, index, MaxCommands)
 		} else {
 			m.do((index+m.live.tokenOffset)<<10|uint64(i), c, r)
 		}
 		if r.Err != nil {
-			if r.Outcome == atelierv1.Outcome_OUTCOME_RECORDED {
-				r.Outcome = atelierv1.Outcome_OUTCOME_REFUSED
+			if r.Outcome == trial.OutcomeRecorded {
+				r.Outcome = trial.OutcomeRefused
 			}
 			continue
 		}
@@ -189,7 +189,7 @@ func (m *Machine) once(kind, request, sweep string, r *Result, run func()) {
 	}
 	if known {
 		r.Index, r.Sweep, _ = parseRemembered(first)
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	run()
@@ -222,7 +222,7 @@ func (m *Machine) rememberAt(kind, request, sweep, result string, r *Result) {
 	switch {
 	case kind != "create":
 		s.requests.rememberOfKind(kind, key, result)
-	case r.Outcome == atelierv1.Outcome_OUTCOME_RECORDED:
+	case r.Outcome == trial.OutcomeRecorded:
 		s.CreateRequest, s.CreatedIndex = request, m.live.index
 		m.requests[key] = result
 	}

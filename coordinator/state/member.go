@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"slices"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 )
 
 // setMember writes a coordinator's addresses. An empty address leaves the one
@@ -41,7 +41,7 @@ func (m *Machine) setMember(c *logv1.SetMember, r *Result) {
 	next.APIAddress = cmp.Or(c.GetApiAddress(), next.APIAddress)
 	next.GossipAddress = cmp.Or(c.GetGossipAddress(), next.GossipAddress)
 	if found && next == m.live.members[at] && (c.GetClusterId() == "" || m.live.clusterID != "") {
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	m.live.clusterID = cmp.Or(m.live.clusterID, c.GetClusterId())
@@ -58,7 +58,7 @@ func (m *Machine) setMember(c *logv1.SetMember, r *Result) {
 func (m *Machine) dropMember(c *logv1.DropMember, r *Result) {
 	at, found := m.member(c.GetId())
 	if !found {
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	m.live.remember(m.live.members[at])
@@ -77,7 +77,7 @@ func (m *Machine) setDrain(c *logv1.SetDrain, r *Result) {
 	}
 	at, found := slices.BinarySearch(m.live.drained, c.GetWorker())
 	if found == c.GetDrain() {
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	if !found && len(m.live.drained) >= maxDrained {

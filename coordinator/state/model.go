@@ -2,38 +2,10 @@ package state
 
 import (
 	"iter"
-	"math"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 )
-
-// Objective is the metric that ranks trials, and which way.
-type Objective struct {
-	Metric   string
-	Maximize bool
-}
-
-// Better reports whether value a beats b; ties do not.
-func (o Objective) Better(a, b float64) bool {
-	if o.Maximize {
-		return a > b
-	}
-	return a < b
-}
-
-// Constraint bounds a metric: a trial is acceptable at an epoch where every
-// constraint of its sweep holds.
-type Constraint struct {
-	Metric         string
-	Max, Min       float64
-	HasMax, HasMin bool
-}
-
-// Holds reports whether a value meets the constraint; NaN meets none.
-func (c Constraint) Holds(v float64) bool {
-	return !math.IsNaN(v) && (!c.HasMax || v <= c.Max) && (!c.HasMin || v >= c.Min)
-}
 
 // Requirement is a label that a worker must carry.
 type Requirement struct{ Key, Value string }
@@ -50,24 +22,32 @@ func (c Counts) Open() int64 { return c.Waiting + c.Running + c.Paused }
 // Ended is the number of trials that have.
 func (c Counts) Ended() int64 { return c.Proposed - c.Open() }
 
+// In is the number of trials with a status.
+func (c Counts) In(s trial.Status) int64 {
+	if n := c.of(s); n != nil {
+		return *n
+	}
+	return 0
+}
+
 // of returns the counter of a status; nil for no status.
-func (c *Counts) of(s atelierv1.TrialStatus) *int64 {
+func (c *Counts) of(s trial.Status) *int64 {
 	switch s {
-	case atelierv1.TrialStatus_TRIAL_STATUS_WAITING:
+	case trial.Waiting:
 		return &c.Waiting
-	case atelierv1.TrialStatus_TRIAL_STATUS_RUNNING:
+	case trial.Running:
 		return &c.Running
-	case atelierv1.TrialStatus_TRIAL_STATUS_PAUSED:
+	case trial.Paused:
 		return &c.Paused
-	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED:
+	case trial.Finished:
 		return &c.Finished
-	case atelierv1.TrialStatus_TRIAL_STATUS_STOPPED:
+	case trial.Stopped:
 		return &c.Stopped
-	case atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED:
+	case trial.Diverged:
 		return &c.Diverged
-	case atelierv1.TrialStatus_TRIAL_STATUS_FAILED:
+	case trial.Failed:
 		return &c.Failed
-	case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+	case trial.Cancelled:
 		return &c.Cancelled
 	}
 	return nil
@@ -77,11 +57,11 @@ func (c *Counts) of(s atelierv1.TrialStatus) *int64 {
 // changes. Times are Unix milliseconds.
 type Sweep struct {
 	ID, Name                         string
-	Status                           atelierv1.SweepStatus
+	Status                           trial.SweepStatus
 	Failure                          string
 	SpecYAML, TrainingJSON, BaseDir  string
 	Seed                             uint64
-	Objective                        Objective
+	Objective                        trial.Objective
 	SearchMethod, Algorithm, Trainer string
 	Budget, Parallelism              int64
 	MaxRetries                       int32
@@ -103,8 +83,8 @@ type Sweep struct {
 	StoredBytes     int64 // of those kept now
 
 	StoppingJSON  string             // the stopping rule; empty = none
-	Objectives    []Objective        // all of them, Objective first
-	Constraints   []Constraint       // all must hold
+	Objectives    []trial.Objective  // all of them, Objective first
+	Constraints   []trial.Constraint // all must hold
 	Requires      []Requirement      // by key
 	Enqueued      []string           // given points, parameters as JSON, taken ones too
 	EnqueuedTaken int64              // how many of them have become trials, from the front
@@ -175,8 +155,8 @@ func (s *Sweep) Metrics() []string { return append([]string(nil), s.metrics...) 
 type Trial struct {
 	Number                        int64
 	ParamsJSON                    string
-	Status                        atelierv1.TrialStatus
-	Verdict                       atelierv1.Verdict // of the present lease
+	Status                        trial.Status
+	Verdict                       trial.Verdict // of the present lease
 	HasValue                      bool
 	ValueEpoch                    int32
 	Value                         float64 // best finite objective value; meaningful when HasValue
@@ -191,9 +171,9 @@ type Trial struct {
 
 	// Where the point came from, and what its proposer knew: how many findings
 	// of the sweep, and how many trials it reckoned with.
-	Source                       atelierv1.ProposalSource
+	Source                       trial.Source
 	ProposedSeen, ProposedBudget int64
-	Origin                       Origin
+	Origin                       trial.Origin
 	Findings                     []Finding // in the order they were made
 
 	gen   uint64
@@ -220,7 +200,7 @@ func (t *Trial) MetricAt(epoch int32, name string) (float64, bool) {
 
 // BestCheckpoint returns the kept checkpoint with the best objective value, nil
 // when none is kept. Without any value it is the newest.
-func (t *Trial) BestCheckpoint(o Objective) *Checkpoint {
+func (t *Trial) BestCheckpoint(o trial.Objective) *Checkpoint {
 	if len(t.Checkpoints) == 0 {
 		return nil
 	}
@@ -228,16 +208,7 @@ func (t *Trial) BestCheckpoint(o Objective) *Checkpoint {
 }
 
 // Ended reports whether the trial has reached its last status.
-func (t *Trial) Ended() bool { return ended(t.Status) }
-
-func ended(s atelierv1.TrialStatus) bool { return s >= atelierv1.TrialStatus_TRIAL_STATUS_FINISHED }
-
-// Origin names the checkpoint of another trial that a trial starts from; Trial
-// is 0 for one that starts from scratch.
-type Origin struct {
-	Trial int64
-	Epoch int32
-}
+func (t *Trial) Ended() bool { return t.Status.Over() }
 
 // Finding is what search learned of a trial, at its end and at each pause.
 // Ordinals count a sweep's findings from 1 in the order of the log; a trial's
@@ -245,7 +216,7 @@ type Origin struct {
 // seen n findings is thus a function of the state for every n up to now.
 type Finding struct {
 	Ordinal           int64
-	Status            atelierv1.TrialStatus
+	Status            trial.Status
 	HasValue          bool
 	ValueEpoch, Epoch int32
 	Value             float64
@@ -271,7 +242,7 @@ type Run struct {
 	Worker, Slot string
 	StartedMS    int64
 	EndedMS      int64
-	Exit         atelierv1.ExitClass // UNSPECIFIED while it goes on
+	Exit         trial.Exit // 0 while it goes on
 	Message      string
 }
 
@@ -290,7 +261,7 @@ type Lease struct {
 // Epoch is the last one, 0 for the spec's own; Verdict is PAUSE or STOP.
 type End struct {
 	Epoch   int32
-	Verdict atelierv1.Verdict
+	Verdict trial.Verdict
 	Reason  string
 }
 

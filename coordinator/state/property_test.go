@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -141,10 +141,10 @@ func TestRequestsAreForgottenInOrder(t *testing.T) {
 		drain(i)
 	}
 	m = restored(t, m.View())
-	if r := drain(4); r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY || r.Index != 5 {
+	if r := drain(4); r.Outcome != trial.OutcomeAlready || r.Index != 5 {
 		t.Errorf("request 4 is still remembered: %+v", r)
 	}
-	if r := drain(0); r.Outcome == atelierv1.Outcome_OUTCOME_ALREADY || !m.View().Drained("w") {
+	if r := drain(0); r.Outcome == trial.OutcomeAlready || !m.View().Drained("w") {
 		t.Errorf("request 0 is forgotten and counts anew: %+v", r)
 	}
 }

@@ -4,8 +4,9 @@ import (
 	"math"
 	"slices"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // proposeTrials appends trials. A proposal that comes twice or late is a no-op.
@@ -22,11 +23,11 @@ func (m *Machine) proposeTrials(now int64, c *logv1.ProposeTrials, r *Result) {
 	if room := s.Unproposed(); int64(len(points)) > room {
 		points = points[:max(room, 0)]
 	}
-	given := c.GetSource() == atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED
+	given := wire.Source(c.GetSource()) == trial.SourceEnqueued
 	// Points that were given meanwhile come first; search is asked again then.
 	early := !given && len(s.Queue()) > 0
-	if c.GetFirst() != s.Len()+1 || s.Exhausted || s.Status != sweepRunning && s.Status != sweepPaused || len(points) == 0 && !c.GetExhausted() || early || s.Overdue(now) {
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+	if c.GetFirst() != s.Len()+1 || s.Exhausted || s.Status != trial.SweepRunning && s.Status != trial.SweepPaused || len(points) == 0 && !c.GetExhausted() || early || s.Overdue(now) {
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	if given && !slices.Equal(points, s.Queue()[:min(len(points), len(s.Queue()))]) {
@@ -35,10 +36,10 @@ func (m *Machine) proposeTrials(now int64, c *logv1.ProposeTrials, r *Result) {
 	}
 	s, _ = m.sweep(s.ID)
 	for i, p := range points {
-		t := &Trial{Number: s.Len() + 1, ParamsJSON: p, Status: trialWaiting, CreatedMS: now,
-			Source: c.GetSource(), ProposedSeen: c.GetSeen(), ProposedBudget: c.GetBudget()}
+		t := &Trial{Number: s.Len() + 1, ParamsJSON: p, Status: trial.Waiting, CreatedMS: now,
+			Source: wire.Source(c.GetSource()), ProposedSeen: c.GetSeen(), ProposedBudget: c.GetBudget()}
 		if o := c.GetOrigins(); len(o) > 0 && o[i].GetTrial() != 0 {
-			t.Origin = Origin{Trial: o[i].GetTrial(), Epoch: o[i].GetEpoch()}
+			t.Origin = wire.Origin(o[i])
 		}
 		m.addTrial(s, t)
 	}
@@ -70,7 +71,7 @@ func validProposal(s *Sweep, c *logv1.ProposeTrials) error {
 			return invalid("propose trial %d of sweep %s: its origin, trial %d, is none of %d", c.GetFirst(), s.ID, o.GetTrial(), s.Len())
 		}
 	}
-	if c.GetSeen() < 0 || c.GetSeen() > s.Findings || c.GetBudget() < 0 || c.GetSource() < 0 || c.GetSource() > atelierv1.ProposalSource_PROPOSAL_SOURCE_POPULATION {
+	if c.GetSeen() < 0 || c.GetSeen() > s.Findings || c.GetBudget() < 0 || c.GetSource() < 0 || wire.Source(c.GetSource()) > trial.SourcePopulation {
 		return invalid("propose trial %d of sweep %s: %d findings seen of %d, budget %d, source %d", c.GetFirst(), s.ID, c.GetSeen(), s.Findings, c.GetBudget(), c.GetSource())
 	}
 	return nil
@@ -107,8 +108,8 @@ func (m *Machine) enqueueTrials(now int64, c *logv1.EnqueueTrials, r *Result) {
 	case r.Err != nil:
 	case len(points) == 0:
 		r.Err = invalid("give points to sweep %s: there is none", s.ID)
-	case s.Status != sweepRunning && s.Status != sweepPaused:
-		r.Err = conflict("give points to sweep %s: it is %s", s.ID, statusName(s.Status))
+	case s.Status != trial.SweepRunning && s.Status != trial.SweepPaused:
+		r.Err = conflict("give points to sweep %s: it is %s", s.ID, s.Status)
 	case s.Exhausted:
 		r.Err = conflict("give points to sweep %s: every point of its space is a trial already", s.ID)
 	case int64(len(points)) > room:
@@ -131,7 +132,7 @@ func (m *Machine) addTrial(s *Sweep, t *Trial) {
 	if !t.Ended() {
 		s.open.add(m.gen, t.Number)
 	}
-	if t.Status == trialWaiting {
+	if t.Status == trial.Waiting {
 		s.queue(t).add(m.gen, t.Number)
 	}
 	s.Counts.Runs += int64(len(t.Runs))
@@ -146,7 +147,7 @@ func (m *Machine) addTrial(s *Sweep, t *Trial) {
 	if t.HasValue {
 		m.rank(s, t)
 	}
-	if t.Status == trialFailed && t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
+	if t.Status == trial.Failed && t.lastExit() == trial.ExitBadSpec {
 		s.badSpec++
 	}
 }
@@ -155,7 +156,7 @@ func (m *Machine) addTrial(s *Sweep, t *Trial) {
 func (m *Machine) rank(s *Sweep, t *Trial) {
 	*s.scores.slot(m.gen, int(t.Number-1)) = t.Value
 	best := s.Best()
-	if best == nil || best.Number == t.Number || s.Objective.before(score{t.Value, t.Number}, score{best.Value, best.Number}) {
+	if best == nil || best.Number == t.Number || outranks(s.Objective, score{t.Value, t.Number}, score{best.Value, best.Number}) {
 		s.best = t.Number
 	}
 }

@@ -6,28 +6,15 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
-
-// Proto returns the objective as the API speaks of it.
-func (o Objective) Proto() *atelierv1.Objective {
-	p := &atelierv1.Objective{Metric: o.Metric, Direction: atelierv1.Direction_DIRECTION_MINIMIZE}
-	if o.Maximize {
-		p.Direction = atelierv1.Direction_DIRECTION_MAXIMIZE
-	}
-	return p
-}
-
-// Proto returns the constraint as the API speaks of it.
-func (c Constraint) Proto() *atelierv1.Constraint {
-	return &atelierv1.Constraint{Metric: c.Metric, HasMax: c.HasMax, Max: c.Max, HasMin: c.HasMin, Min: c.Min}
-}
 
 // Proto returns the sweep as the API speaks of it; now, in Unix milliseconds,
 // is for how long it has run.
 func (s *Sweep) Proto(now int64) *atelierv1.Sweep {
 	p := &atelierv1.Sweep{
-		Id: s.ID, Name: s.Name, Status: s.Status, Failure: s.Failure, SpecYaml: s.SpecYAML, Seed: s.Seed,
-		Objective: s.Objective.Proto(), SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer,
+		Id: s.ID, Name: s.Name, Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, SpecYaml: s.SpecYAML, Seed: s.Seed,
+		Objective: wire.ToObjective(s.Objective), SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer,
 		BudgetTrials: s.Budget, Parallelism: s.Parallelism, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Counts: s.Counts.Proto(), DefaultDir: s.BaseDir, MaxRetries: s.MaxRetries,
 		BudgetEpochs: s.BudgetEpochs, BudgetMs: s.BudgetMS, CheckpointBytes: s.CheckpointBytes, Priority: s.Priority,
@@ -35,10 +22,10 @@ func (s *Sweep) Proto(now int64) *atelierv1.Sweep {
 		Epochs: s.Epochs, SpentMs: s.Spent(now), Ending: s.Ending, StoredBytes: s.StoredBytes, Findings: s.Findings,
 	}
 	for _, o := range s.Objectives {
-		p.Objectives = append(p.Objectives, o.Proto())
+		p.Objectives = append(p.Objectives, wire.ToObjective(o))
 	}
 	for _, c := range s.Constraints {
-		p.Constraints = append(p.Constraints, c.Proto())
+		p.Constraints = append(p.Constraints, wire.ToConstraint(c))
 	}
 	for _, q := range s.Requires {
 		if p.Requires == nil {
@@ -61,11 +48,11 @@ func (c Counts) Proto() *atelierv1.SweepCounts {
 // Proto returns the trial as the API speaks of it, without its curve.
 func (t *Trial) Proto(s *Sweep) *atelierv1.Trial {
 	p := &atelierv1.Trial{
-		SweepId: s.ID, Number: t.Number, Status: t.Status, ParamsJson: t.ParamsJSON, HasValue: t.HasValue, Value: t.Value, ValueEpoch: t.ValueEpoch, Epoch: t.Epoch(),
-		CreatedMs: t.CreatedMS, StartedMs: t.StartedMS, EndedMs: t.EndedMS, Failure: t.Failure, Verdict: t.Verdict, StopReason: t.StopReason,
-		Source: t.Source, ProposedSeen: t.ProposedSeen, Pauses: t.Pauses, Origin: t.Origin.Proto(),
+		SweepId: s.ID, Number: t.Number, Status: wire.ToStatus(t.Status), ParamsJson: t.ParamsJSON, HasValue: t.HasValue, Value: t.Value, ValueEpoch: t.ValueEpoch, Epoch: t.Epoch(),
+		CreatedMs: t.CreatedMS, StartedMs: t.StartedMS, EndedMs: t.EndedMS, Failure: t.Failure, Verdict: wire.ToVerdict(t.Verdict), StopReason: t.StopReason,
+		Source: wire.ToSource(t.Source), ProposedSeen: t.ProposedSeen, Pauses: t.Pauses, Origin: wire.ToOrigin(t.Origin),
 	}
-	if t.Status == trialWaiting && (t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING || t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC) {
+	if t.Status == trial.Waiting && (t.lastExit() == trial.ExitDataMissing || t.lastExit() == trial.ExitBadSpec) {
 		last := &t.Runs[len(t.Runs)-1]
 		p.Note = cut(fmt.Sprintf("waits for another worker: %s gave it back: %s", last.Worker, last.Message))
 	}
@@ -89,27 +76,24 @@ func (t *Trial) Proto(s *Sweep) *atelierv1.Trial {
 	return p
 }
 
-// Proto returns the origin as the API speaks of it; nil for none.
-func (o Origin) Proto() *atelierv1.Origin {
-	if o.Trial == 0 {
-		return nil
-	}
-	return &atelierv1.Origin{Trial: o.Trial, Epoch: o.Epoch}
-}
-
 // Proto returns the finding as the API speaks of it.
 func (f *Finding) Proto() *atelierv1.Finding {
-	return &atelierv1.Finding{Ordinal: f.Ordinal, Status: f.Status, HasValue: f.HasValue, Value: f.Value, ValueEpoch: f.ValueEpoch, Epoch: f.Epoch}
+	return &atelierv1.Finding{Ordinal: f.Ordinal, Status: wire.ToStatus(f.Status), HasValue: f.HasValue, Value: f.Value, ValueEpoch: f.ValueEpoch, Epoch: f.Epoch}
 }
 
 // Proto returns the run as the API speaks of it.
 func (r *Run) Proto() *atelierv1.Run {
-	return &atelierv1.Run{Number: r.Number, Token: r.Token, Worker: r.Worker, Slot: r.Slot, StartedMs: r.StartedMS, EndedMs: r.EndedMS, Exit: r.Exit, Message: r.Message, ResumedEpoch: r.ResumedEpoch, Data: r.Data}
+	return &atelierv1.Run{Number: r.Number, Token: r.Token, Worker: r.Worker, Slot: r.Slot, StartedMs: r.StartedMS, EndedMs: r.EndedMS, Exit: wire.ToExit(r.Exit), Message: r.Message, ResumedEpoch: r.ResumedEpoch, Data: r.Data}
 }
 
 // Proto returns the checkpoint as the API speaks of it.
-func (c *Checkpoint) Proto(sweep string, trial int64) *atelierv1.Checkpoint {
-	return &atelierv1.Checkpoint{SweepId: sweep, Trial: trial, Epoch: c.Epoch, Metric: c.Metric, HasMetric: c.HasMetric, Size: c.Size, Sha256: c.SHA256, Location: c.Location, Worker: c.Worker, CreatedMs: c.CreatedMS, Token: c.Token}
+func (c *Checkpoint) Proto(sweep string, number int64) *atelierv1.Checkpoint {
+	return &atelierv1.Checkpoint{SweepId: sweep, Trial: number, Epoch: c.Epoch, Metric: c.Metric, HasMetric: c.HasMetric, Size: c.Size, Sha256: c.SHA256, Location: c.Location, Worker: c.Worker, CreatedMs: c.CreatedMS, Token: c.Token}
+}
+
+// Proto returns what became of an event as the API speaks of it.
+func (r *EventResult) Proto() *atelierv1.EventResult {
+	return &atelierv1.EventResult{Outcome: wire.ToOutcome(r.Outcome), Verdict: wire.ToVerdict(r.Verdict), Message: r.Message, Kept: r.Kept}
 }
 
 // Proto returns the report as the API speaks of it.

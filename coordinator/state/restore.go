@@ -11,8 +11,9 @@ import (
 	"math"
 	"slices"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -227,17 +228,17 @@ func (m *Machine) loadSweep(r *logv1.SweepRecord) (*Sweep, error) {
 	if _, twice := m.live.byID[s.ID]; twice {
 		return nil, fmt.Errorf("sweep %s twice", s.ID)
 	}
-	s.Status, s.Failure, s.Exhausted = r.GetStatus(), r.GetFailure(), r.GetExhausted()
+	s.Status, s.Failure, s.Exhausted = wire.SweepStatus(r.GetStatus()), r.GetFailure(), r.GetExhausted()
 	s.CreatedMS, s.EndedMS, s.ModifiedIndex = r.GetCreatedMs(), r.GetEndedMs(), r.GetModifiedIndex()
 	s.metrics = slices.Clone(r.GetMetrics())
 	s.Findings, s.EnqueuedTaken, s.Ending, s.Data = r.GetFindings(), r.GetEnqueuedTaken(), r.GetEnding(), m.intern(r.GetData())
 	s.SpentMS, s.RunningSince = r.GetSpentMs(), r.GetRunningSinceMs()
-	if s.Status == sweepRunning && s.RunningSince == 0 {
+	if s.Status == trial.SweepRunning && s.RunningSince == 0 {
 		s.RunningSince = max(s.CreatedMS, 1) // from before its time was kept
 	}
 	trials := r.GetTrials()
 	switch {
-	case s.Status < sweepRunning || s.Status > sweepFailed:
+	case s.Status < trial.SweepRunning || s.Status > trial.SweepFailed:
 		return nil, fmt.Errorf("sweep %s: status %d", s.ID, s.Status)
 	case len(s.metrics) > maxMetrics || !unique(s.metrics):
 		return nil, fmt.Errorf("sweep %s: %d metrics, not all different or too many", s.ID, len(s.metrics))
@@ -276,16 +277,16 @@ func (m *Machine) numberFindings(s *Sweep) {
 }
 
 func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
-	t := &Trial{Number: r.GetNumber(), ParamsJSON: r.GetParamsJson(), Status: r.GetStatus(), Verdict: r.GetVerdict(),
+	t := &Trial{Number: r.GetNumber(), ParamsJSON: r.GetParamsJson(), Status: wire.Status(r.GetStatus()), Verdict: wire.Verdict(r.GetVerdict()),
 		HasValue: r.GetHasValue(), Value: r.GetValue(), ValueEpoch: r.GetValueEpoch(),
 		StopReason: m.intern(r.GetStopReason()), Failure: m.intern(r.GetFailure()),
 		CreatedMS: r.GetCreatedMs(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(), FailedRuns: r.GetFailedRuns(), LostRuns: r.GetLostRuns(), Refusals: r.GetRefusals(), Pauses: r.GetPauses(),
-		Source: r.GetSource(), ProposedSeen: r.GetProposedSeen(), ProposedBudget: r.GetProposedBudget(),
-		Origin: Origin{Trial: r.GetOrigin().GetTrial(), Epoch: r.GetOrigin().GetEpoch()}}
+		Source: wire.Source(r.GetSource()), ProposedSeen: r.GetProposedSeen(), ProposedBudget: r.GetProposedBudget(),
+		Origin: wire.Origin(r.GetOrigin())}
 	switch {
 	case s.Counts.of(t.Status) == nil:
 		return fmt.Errorf("status %d", t.Status)
-	case t.Verdict < 0 || t.Verdict > verdictStop:
+	case t.Verdict < 0 || t.Verdict > trial.VerdictStop:
 		return fmt.Errorf("verdict %d", t.Verdict)
 	case t.HasValue && (math.IsNaN(t.Value) || math.IsInf(t.Value, 0)):
 		return errors.New("its value is not finite")
@@ -299,7 +300,7 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 		if f.GetOrdinal() < 1 || f.GetOrdinal() > s.Findings || i > 0 && f.GetOrdinal() <= t.Findings[i-1].Ordinal {
 			return fmt.Errorf("finding %d has number %d of %d", i+1, f.GetOrdinal(), s.Findings)
 		}
-		t.Findings = append(t.Findings, Finding{Ordinal: f.GetOrdinal(), Status: f.GetStatus(), HasValue: f.GetHasValue(), Value: f.GetValue(), ValueEpoch: f.GetValueEpoch(), Epoch: f.GetEpoch()})
+		t.Findings = append(t.Findings, Finding{Ordinal: f.GetOrdinal(), Status: wire.Status(f.GetStatus()), HasValue: f.GetHasValue(), Value: f.GetValue(), ValueEpoch: f.GetValueEpoch(), Epoch: f.GetEpoch()})
 	}
 	t.Runs = make([]Run, 0, len(r.GetRuns()))
 	for i, run := range r.GetRuns() {
@@ -307,7 +308,7 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 			return fmt.Errorf("run %d: its token does not grow", i+1)
 		}
 		t.Runs = append(t.Runs, Run{Number: run.GetNumber(), ResumedEpoch: run.GetResumedEpoch(), Token: run.GetToken(), Worker: m.intern(run.GetWorker()), Slot: m.intern(run.GetSlot()),
-			StartedMS: run.GetStartedMs(), EndedMS: run.GetEndedMs(), Exit: run.GetExit(), Message: m.intern(run.GetMessage()), Data: m.intern(run.GetData())})
+			StartedMS: run.GetStartedMs(), EndedMS: run.GetEndedMs(), Exit: wire.Exit(run.GetExit()), Message: m.intern(run.GetMessage()), Data: m.intern(run.GetData())})
 	}
 	for _, c := range r.GetCheckpoints() {
 		t.Checkpoints = append(t.Checkpoints, Checkpoint{Epoch: c.GetEpoch(), HasMetric: c.GetHasMetric(), Metric: c.GetMetric(), Size: c.GetSize(), SHA256: c.GetSha256(),
@@ -324,13 +325,13 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 }
 
 func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
-	if (l == nil) != (t.Status != trialRunning) {
-		return fmt.Errorf("%s, lease %d", trialStatusName(t.Status), l.GetToken())
+	if (l == nil) != (t.Status != trial.Running) {
+		return fmt.Errorf("%s, lease %d", t.Status, l.GetToken())
 	}
 	if l == nil {
 		return nil
 	}
-	if len(t.Runs) == 0 || t.Runs[len(t.Runs)-1].Token != l.GetToken() || t.lastExit() != atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED {
+	if len(t.Runs) == 0 || t.Runs[len(t.Runs)-1].Token != l.GetToken() || t.lastExit() != 0 {
 		return fmt.Errorf("lease %d has no run", l.GetToken())
 	}
 	if l.GetEnd() != nil && !validEnd(endOf(l.GetEnd())) {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // What callers branch on; each comes wrapped with what and why.
@@ -16,9 +16,9 @@ var (
 
 // Result is what one command did.
 type Result struct {
-	Index   uint64 // of the entry; of the first one where Outcome is ALREADY and the request was remembered
+	Index   uint64 // of the entry; of the first one where Outcome says so and the request was remembered
 	Err     error  // nil, or wraps ErrNotFound, ErrConflict or ErrInvalid; nothing was changed then
-	Outcome atelierv1.Outcome
+	Outcome trial.Outcome
 
 	// Sweep and Trial say what the command was about. They matter where a repeat
 	// answers with the first time's choice: a GrantLease whose request already
@@ -28,8 +28,16 @@ type Result struct {
 	Trial int64
 	Token uint64 // of GrantLease
 
-	Events  []*atelierv1.EventResult // of RecordEvents, one an event
+	Events  []EventResult // of RecordEvents, one an event
 	Changes []Change
+}
+
+// EventResult is what became of one event of a run, and what the run is to do.
+type EventResult struct {
+	Outcome trial.Outcome
+	Verdict trial.Verdict
+	Message string
+	Kept    []string // of a checkpoint: locations of the trial's that the index names now
 }
 
 // ChangeKind says what happened.

@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // settle ends a sweep whose time has come. Every command that ends a trial, or
@@ -16,13 +16,13 @@ func (m *Machine) settle(now int64, s *Sweep) {
 	if s.Ended() {
 		return
 	}
-	if s.Status != sweepStopping {
+	if s.Status != trial.SweepStopping {
 		if why := s.hopeless(); why != "" {
 			m.failNow(now, s, why)
 			return
 		}
 	}
-	if s.BudgetEpochs > 0 && c.Running == 0 && s.Epochs >= s.BudgetEpochs && s.Status != sweepStopping {
+	if s.BudgetEpochs > 0 && c.Running == 0 && s.Epochs >= s.BudgetEpochs && s.Status != trial.SweepStopping {
 		m.endNow(now, s, fmt.Sprintf("its budget of %d epochs is used", s.BudgetEpochs))
 		return
 	}
@@ -30,9 +30,9 @@ func (m *Machine) settle(now int64, s *Sweep) {
 		return
 	}
 	switch {
-	case s.Status == sweepStopping:
+	case s.Status == trial.SweepStopping:
 		s.EndedMS = now
-		m.setSweep(now, s, sweepStopped)
+		m.setSweep(now, s, trial.SweepStopped)
 	case s.Exhausted:
 		m.endNow(now, s, fmt.Sprintf("every point of its space was tried, %d trials", c.Proposed))
 	case s.Unproposed() <= 0:
@@ -46,12 +46,12 @@ func (m *Machine) endNow(now int64, s *Sweep, why string) {
 	for _, n := range s.Open() {
 		t := m.trial(s, n)
 		if t.Lease != nil {
-			m.endLease(now, s, t, atelierv1.ExitClass_EXIT_CLASS_STOPPED, why)
+			m.endLease(now, s, t, trial.ExitStopped, why)
 		}
 		t.StopReason = why
-		to := trialStopped
+		to := trial.Stopped
 		if len(t.Runs) == 0 {
-			to = trialCancelled
+			to = trial.Cancelled
 		}
 		m.end(now, s, t, to, "")
 	}
@@ -61,7 +61,7 @@ func (m *Machine) endNow(now int64, s *Sweep, why string) {
 	}
 	s.Ending = why
 	s.EndedMS = now
-	m.setSweep(now, s, sweepFinished)
+	m.setSweep(now, s, trial.SweepFinished)
 }
 
 // How many trials without a value, of those that ended first, end their sweep.
@@ -100,7 +100,7 @@ func (s *Sweep) refused() bool {
 	var runs []Run
 	for t := range s.Trials(1) {
 		for _, r := range t.Runs {
-			if r.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
+			if r.Exit == trial.ExitBadSpec {
 				runs = append(runs, r)
 			}
 		}
@@ -122,7 +122,7 @@ func (s *Sweep) refused() bool {
 // reported the objective.
 func (s *Sweep) silent() bool {
 	for t := range s.Trials(1) {
-		if t.Status == trialFailed && (t.lastExit() != atelierv1.ExitClass_EXIT_CLASS_FINISHED || t.ReportCount() == 0) {
+		if t.Status == trial.Failed && (t.lastExit() != trial.ExitFinished || t.ReportCount() == 0) {
 			return false
 		}
 	}
@@ -133,7 +133,7 @@ func (s *Sweep) silent() bool {
 // finite: not a value that only constraints keep from counting.
 func (s *Sweep) blank() bool {
 	for t := range s.Trials(1) {
-		if t.Status == trialStopped && (t.ReportCount() == 0 || s.Infeasible(t)) {
+		if t.Status == trial.Stopped && (t.ReportCount() == 0 || s.Infeasible(t)) {
 			return false
 		}
 	}
@@ -188,13 +188,13 @@ func (s *Sweep) commonFailure() string {
 	for t := range s.Trials(1) {
 		text := t.Failure
 		switch {
-		case t.Status == trialDiverged:
+		case t.Status == trial.Diverged:
 			text = "diverged (the loss became NaN or infinite)"
-		case t.Status == trialStopped && t.ReportCount() > 0 && !t.HasValue && s.reported(t):
+		case t.Status == trial.Stopped && t.ReportCount() > 0 && !t.HasValue && s.reported(t):
 			text = "was stopped without a finite value"
-		case t.Status == trialStopped && t.ReportCount() > 0 && !t.HasValue:
+		case t.Status == trial.Stopped && t.ReportCount() > 0 && !t.HasValue:
 			text = s.noObjective(t)
-		case t.Status != trialFailed:
+		case t.Status != trial.Failed:
 			continue
 		}
 		i, seen := at[text]

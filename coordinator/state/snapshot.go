@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial/wire"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -109,7 +110,7 @@ func (rw *recordWriter) trial(t *Trial) {
 }
 
 func (s *Sweep) record() *logv1.SweepRecord {
-	return &logv1.SweepRecord{Spec: s.spec(), Status: s.Status, Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
+	return &logv1.SweepRecord{Spec: s.spec(), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Trials: s.Len(), Metrics: s.metrics, ModifiedIndex: s.ModifiedIndex,
 		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending,
 		CreateRequest: s.CreateRequest, CreatedIndex: s.CreatedIndex, Requests: s.requests.ids, RequestResults: s.requests.results, Data: s.Data}
@@ -119,12 +120,12 @@ func (s *Sweep) record() *logv1.SweepRecord {
 func (t *Trial) record(r *logv1.TrialRecord) {
 	epochs, times := r.Epochs[:0], r.TimesMs[:0]
 	proto.Reset(r)
-	r.Number, r.Status, r.ParamsJson = t.Number, t.Status, t.ParamsJSON
+	r.Number, r.Status, r.ParamsJson = t.Number, wire.ToStatus(t.Status), t.ParamsJSON
 	r.HasValue, r.Value, r.ValueEpoch = t.HasValue, t.Value, t.ValueEpoch
 	r.CreatedMs, r.StartedMs, r.EndedMs = t.CreatedMS, t.StartedMS, t.EndedMS
-	r.Failure, r.Verdict, r.StopReason = t.Failure, t.Verdict, t.StopReason
+	r.Failure, r.Verdict, r.StopReason = t.Failure, wire.ToVerdict(t.Verdict), t.StopReason
 	r.FailedRuns, r.LostRuns, r.Refusals, r.Pauses = t.FailedRuns, t.LostRuns, t.Refusals, t.Pauses
-	r.Source, r.ProposedSeen, r.ProposedBudget, r.Origin = t.Source, t.ProposedSeen, t.ProposedBudget, t.Origin.Proto()
+	r.Source, r.ProposedSeen, r.ProposedBudget, r.Origin = wire.ToSource(t.Source), t.ProposedSeen, t.ProposedBudget, wire.ToOrigin(t.Origin)
 	for i := range t.Findings {
 		r.Findings = append(r.Findings, t.Findings[i].Proto())
 	}

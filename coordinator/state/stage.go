@@ -9,8 +9,8 @@ import (
 	"hash"
 	"slices"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -97,7 +97,7 @@ func (m *Machine) beginRestore(c *logv1.BeginRestore, r *Result) {
 		return
 	}
 	if m.live.restoredID == c.GetId() {
-		r.Index, r.Outcome = m.live.restoredIndex, already
+		r.Index, r.Outcome = m.live.restoredIndex, trial.OutcomeAlready
 		return
 	}
 	m.live.staged = &staged{begin: proto.CloneOf(c)}
@@ -130,7 +130,7 @@ func (m *Machine) stageRestore(c *logv1.StageRestore, r *Result) {
 	data := c.GetData()
 	end := c.GetOffset() + int64(len(data))
 	if c.GetOffset() >= 0 && len(data) > 0 && end <= g.received {
-		r.Outcome = already
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	err := func() error {
@@ -154,7 +154,7 @@ func (m *Machine) stageRestore(c *logv1.StageRestore, r *Result) {
 
 func (m *Machine) abortRestore(c *logv1.AbortRestore, r *Result) {
 	if g := m.live.staged; g == nil || c.GetId() != "" && c.GetId() != g.begin.GetId() {
-		r.Outcome = already
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	m.dropStaged()
@@ -166,7 +166,7 @@ func (m *Machine) abortRestore(c *logv1.AbortRestore, r *Result) {
 // that ran wait again.
 func (m *Machine) commitRestore(now int64, c *logv1.CommitRestore, r *Result) {
 	if c.GetId() != "" && m.live.restoredID == c.GetId() {
-		r.Index, r.Outcome = m.live.restoredIndex, already
+		r.Index, r.Outcome = m.live.restoredIndex, trial.OutcomeAlready
 		return
 	}
 	g := m.stagedUnder("commit", c.GetId(), r)
@@ -265,7 +265,7 @@ func (m *Machine) fence(now, taken int64) {
 			if s.Trial(n).Lease == nil {
 				continue // also: the end of another one ended the sweep
 			}
-			m.endRun(now, s, m.trial(s, n), atelierv1.ExitClass_EXIT_CLASS_RESTORED, "the cluster's state was restored")
+			m.endRun(now, s, m.trial(s, n), trial.ExitRestored, "the cluster's state was restored")
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
@@ -136,7 +138,7 @@ func TestRestoreThroughTheLog(t *testing.T) {
 				}
 				if n := len(tr.Runs); n > 0 && slices.Contains(running, tr.Runs[n-1].Token) {
 					ended++
-					if r := tr.Runs[n-1]; r.Exit != atelierv1.ExitClass_EXIT_CLASS_RESTORED || r.EndedMS != 1_000_000 {
+					if r := tr.Runs[n-1]; r.Exit != trial.ExitRestored || r.EndedMS != 1_000_000 {
 						t.Errorf("%s trial %d: its run ended %v at %d", s.ID, tr.Number, r.Exit, r.EndedMS)
 					}
 				}
@@ -151,7 +153,7 @@ func TestRestoreThroughTheLog(t *testing.T) {
 			at++
 			e := &logv1.Entry{Commands: []*logv1.Command{next.command(plain.View()), next.command(plain.View())}}
 			for i, r := range plain.Apply(uint64(at), e) {
-				if e.Commands[i].GetGrantLease() != nil && r.Err == nil && r.Outcome == atelierv1.Outcome_OUTCOME_RECORDED && r.Token <= newest {
+				if e.Commands[i].GetGrantLease() != nil && r.Err == nil && r.Outcome == trial.OutcomeRecorded && r.Token <= newest {
 					t.Fatalf("token %d after %d", r.Token, newest)
 				}
 			}
@@ -212,7 +214,7 @@ func TestRestoreIntoAnotherCluster(t *testing.T) {
 				t.Errorf("%s was modified at %d, this is %d", s.ID, s.ModifiedIndex, index)
 			}
 		}
-		if r := apply(m, index+1, drain("bad-gpu", "d-1"))[0]; r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY || r.Index > index+1 {
+		if r := apply(m, index+1, drain("bad-gpu", "d-1"))[0]; r.Outcome != trial.OutcomeAlready || r.Index > index+1 {
 			t.Errorf("a request remembered by the saved state: %v at %d", r.Outcome, r.Index)
 		}
 		granted := false
@@ -310,12 +312,12 @@ func TestRestoreIsRepeatable(t *testing.T) {
 		for again := range 2 {
 			at++
 			r := m.Apply(at, &logv1.Entry{Commands: []*logv1.Command{cmd}})[0]
-			if r.Err != nil || again == 1 && i > 0 && r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
+			if r.Err != nil || again == 1 && i > 0 && r.Outcome != trial.OutcomeAlready {
 				t.Fatalf("command %d, time %d: %v %v", i, again, r.Outcome, r.Err)
 			}
 		}
 	}
-	if r := m.Apply(at+1, &logv1.Entry{Commands: []*logv1.Command{commands[0]}})[0]; r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY || m.View().Staging() != "" {
+	if r := m.Apply(at+1, &logv1.Entry{Commands: []*logv1.Command{commands[0]}})[0]; r.Outcome != trial.OutcomeAlready || m.View().Staging() != "" {
 		t.Errorf("a restore that is done was begun again: %v", r)
 	}
 }
@@ -329,7 +331,7 @@ func TestRestoreDoesNotUseTime(t *testing.T) {
 			t.Fatal(r.Err)
 		}
 	}
-	apply(1, &logv1.Command{TimeMs: 1000, Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s", Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE},
+	apply(1, &logv1.Command{TimeMs: 1000, Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s", Objective: wire.ToObjective(trial.Objective{Metric: "loss"}),
 		BudgetMs: 60_000, Parallelism: 1}}})
 	for i, cmd := range restoring("r", saved(t, m.View()), 100, 11_000) { // committed at 1,000,000
 		apply(uint64(i)+2, cmd)
@@ -354,17 +356,17 @@ func TestLostCheckpointIsGivenUp(t *testing.T) {
 		}
 		return r
 	}
-	event := func(e *atelierv1.RunEvent) *atelierv1.EventResult {
+	event := func(e *atelierv1.RunEvent) state.EventResult {
 		return apply(&logv1.Command{TimeMs: 1, Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}}).Events[0]
 	}
-	apply(&logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s", Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}, BudgetTrials: 1, Parallelism: 1}}})
+	apply(&logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s", Objective: wire.ToObjective(trial.Objective{Metric: "loss"}), BudgetTrials: 1, Parallelism: 1}}})
 	apply(&logv1.Command{TimeMs: 1, Op: &logv1.Command_ProposeTrials{ProposeTrials: &logv1.ProposeTrials{Id: "s", First: 1, ParamsJson: []string{"{}"}}}})
 	token := apply(&logv1.Command{TimeMs: 1, Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: "s", Trial: 1, Worker: "w", Incarnation: "i", Slot: "0", Request: "r"}}}).Token
 	for epoch := int32(1); epoch <= 2; epoch++ {
 		event(&atelierv1.RunEvent{SweepId: "s", Trial: 1, Token: token, Event: &atelierv1.RunEvent_Report{Report: oneReport(int(epoch), float64(epoch))}})
 		event(&atelierv1.RunEvent{SweepId: "s", Trial: 1, Token: token, Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: &atelierv1.Checkpoint{Epoch: epoch, Size: 10, Location: fmt.Sprint("l", epoch), HasMetric: true, Metric: float64(epoch)}}})
 	}
-	lost := func(epoch int32, location string, token uint64) *atelierv1.EventResult {
+	lost := func(epoch int32, location string, token uint64) state.EventResult {
 		return event(&atelierv1.RunEvent{SweepId: "s", Trial: 1, Token: token, Event: &atelierv1.RunEvent_CheckpointLost{CheckpointLost: &atelierv1.CheckpointLost{Epoch: epoch, Location: location, Worker: "other"}}})
 	}
 	epochs := func() (out []int32) {
@@ -377,18 +379,18 @@ func TestLostCheckpointIsGivenUp(t *testing.T) {
 		}
 		return out
 	}
-	for _, r := range []*atelierv1.EventResult{lost(2, "l1", token), lost(2, "l2", token+1), lost(3, "l3", token)} {
-		if r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
+	for _, r := range []state.EventResult{lost(2, "l1", token), lost(2, "l2", token+1), lost(3, "l3", token)} {
+		if r.Outcome != trial.OutcomeAlready {
 			t.Errorf("another file is said to be gone: %v", r)
 		}
 	}
 	if got := epochs(); !slices.Equal(got, []int32{2, 1}) {
 		t.Fatalf("checkpoints of epochs %v", got)
 	}
-	if r := lost(2, "l2", token); r.Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+	if r := lost(2, "l2", token); r.Outcome != trial.OutcomeRecorded {
 		t.Errorf("%v", r)
 	}
-	if r := lost(2, "l2", token); r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
+	if r := lost(2, "l2", token); r.Outcome != trial.OutcomeAlready {
 		t.Errorf("a second time: %v", r)
 	}
 	if got := epochs(); !slices.Equal(got, []int32{1}) {

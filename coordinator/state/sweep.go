@@ -6,28 +6,14 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
-)
-
-const (
-	sweepRunning   = atelierv1.SweepStatus_SWEEP_STATUS_RUNNING
-	sweepPaused    = atelierv1.SweepStatus_SWEEP_STATUS_PAUSED
-	sweepStopping  = atelierv1.SweepStatus_SWEEP_STATUS_STOPPING
-	sweepFinished  = atelierv1.SweepStatus_SWEEP_STATUS_FINISHED
-	sweepStopped   = atelierv1.SweepStatus_SWEEP_STATUS_STOPPED
-	sweepCancelled = atelierv1.SweepStatus_SWEEP_STATUS_CANCELLED
-	sweepFailed    = atelierv1.SweepStatus_SWEEP_STATUS_FAILED
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // Ended reports whether the sweep has ended; an extension or a retry may yet
 // make it run again.
-func (s *Sweep) Ended() bool { return s.Status >= sweepFinished }
-
-func statusName(s atelierv1.SweepStatus) string {
-	const prefix = len("SWEEP_STATUS_")
-	return s.String()[min(prefix, len(s.String())):]
-}
+func (s *Sweep) Ended() bool { return s.Status.Over() }
 
 // validID holds for what CreateSweep takes: [a-z0-9][a-z0-9-]{0,63}.
 func validID(id string) bool {
@@ -48,7 +34,7 @@ func validSweep(c *logv1.CreateSweep) error {
 		return invalid("sweep id %q: 1 to 64 of a-z, 0-9 and -, not beginning with -", c.GetId())
 	case o.GetMetric() == "" || len(o.GetMetric()) > maxName:
 		return invalid("sweep %s: objective metric of %d bytes: 1 to %d", c.GetId(), len(o.GetMetric()), maxName)
-	case o.GetDirection() != atelierv1.Direction_DIRECTION_MINIMIZE && o.GetDirection() != atelierv1.Direction_DIRECTION_MAXIMIZE:
+	case !wire.Directed(o):
 		return invalid("sweep %s: objective direction must be minimize or maximize", c.GetId())
 	case c.GetBudgetEpochs() < 0 || c.GetBudgetMs() < 0 || c.GetBudgetMs() > maxTime || c.GetCheckpointBytes() < 0:
 		return invalid("sweep %s: a budget of %d epochs, %d ms and %d bytes: none is below 0, time at most %d ms", c.GetId(), c.GetBudgetEpochs(), c.GetBudgetMs(), c.GetCheckpointBytes(), int64(maxTime))
@@ -74,8 +60,7 @@ func validExtras(c *logv1.CreateSweep) error {
 		return invalid("sweep %s: %d objectives, constraints and required labels: at most %d", c.GetId(), n, maxMetrics)
 	}
 	for i, o := range c.GetObjectives() {
-		known := o.GetDirection() == atelierv1.Direction_DIRECTION_MINIMIZE || o.GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE
-		if o.GetMetric() == "" || len(o.GetMetric()) > maxName || !known {
+		if o.GetMetric() == "" || len(o.GetMetric()) > maxName || !wire.Directed(o) {
 			return invalid("sweep %s: objective %d needs a metric and a direction", c.GetId(), i+1)
 		}
 		if first := c.GetObjective(); i == 0 && (o.GetMetric() != first.GetMetric() || o.GetDirection() != first.GetDirection()) {
@@ -98,7 +83,7 @@ func validExtras(c *logv1.CreateSweep) error {
 	bytes := 0
 	for _, w := range c.GetWarmTrials() {
 		bytes += proto.Size(w)
-		if len(w.GetParamsJson()) < 2 || w.GetParamsJson()[0] != '{' || !ended(w.GetStatus()) && w.GetStatus() != trialPaused || w.GetHasValue() && (math.IsNaN(w.GetValue()) || math.IsInf(w.GetValue(), 0)) {
+		if len(w.GetParamsJson()) < 2 || w.GetParamsJson()[0] != '{' || !wire.Status(w.GetStatus()).Over() && wire.Status(w.GetStatus()) != trial.Paused || w.GetHasValue() && (math.IsNaN(w.GetValue()) || math.IsInf(w.GetValue(), 0)) {
 			return invalid("sweep %s: trial %d of %s, its warm start, has no parameters, status or finite value", c.GetId(), w.GetTrial(), c.GetWarmStart())
 		}
 	}
@@ -124,9 +109,9 @@ func validPoints(sweep string, have int, points []string) error {
 
 func newSweep(c *logv1.CreateSweep) *Sweep {
 	s := &Sweep{
-		ID: c.GetId(), Name: c.GetName(), Status: sweepRunning,
+		ID: c.GetId(), Name: c.GetName(), Status: trial.SweepRunning,
 		SpecYAML: c.GetSpecYaml(), TrainingJSON: c.GetTrainingJson(), BaseDir: c.GetBaseDir(), Seed: c.GetSeed(),
-		Objective:    objectiveOf(c.GetObjective()),
+		Objective:    wire.Objective(c.GetObjective()),
 		SearchMethod: c.GetSearchMethod(), Algorithm: c.GetAlgorithm(), Trainer: c.GetTrainer(),
 		Budget: c.GetBudgetTrials(), Parallelism: c.GetParallelism(), MaxRetries: c.GetMaxRetries(),
 		BudgetEpochs: c.GetBudgetEpochs(), BudgetMS: c.GetBudgetMs(), CheckpointBytes: c.GetCheckpointBytes(), Priority: c.GetPriority(),
@@ -134,13 +119,13 @@ func newSweep(c *logv1.CreateSweep) *Sweep {
 		WarmStart: c.GetWarmStart(), WarmTrials: slices.Clone(c.GetWarmTrials()),
 	}
 	for _, o := range c.GetObjectives() {
-		s.Objectives = append(s.Objectives, objectiveOf(o))
+		s.Objectives = append(s.Objectives, wire.Objective(o))
 	}
 	if len(s.Objectives) == 0 {
-		s.Objectives = []Objective{s.Objective}
+		s.Objectives = []trial.Objective{s.Objective}
 	}
 	for _, n := range c.GetConstraints() {
-		s.Constraints = append(s.Constraints, Constraint{Metric: n.GetMetric(), HasMax: n.GetHasMax(), Max: n.GetMax(), HasMin: n.GetHasMin(), Min: n.GetMin()})
+		s.Constraints = append(s.Constraints, wire.Constraint(n))
 	}
 	for _, q := range c.GetRequires() {
 		s.Requires = append(s.Requires, Requirement{Key: q.GetKey(), Value: q.GetValue()})
@@ -148,16 +133,12 @@ func newSweep(c *logv1.CreateSweep) *Sweep {
 	return s
 }
 
-func objectiveOf(o *atelierv1.Objective) Objective {
-	return Objective{Metric: o.GetMetric(), Maximize: o.GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE}
-}
-
 // spec is the inverse of newSweep, with the budget as extended and all points
 // given since.
 func (s *Sweep) spec() *logv1.CreateSweep {
 	c := &logv1.CreateSweep{
 		Id: s.ID, Name: s.Name, SpecYaml: s.SpecYAML, TrainingJson: s.TrainingJSON, BaseDir: s.BaseDir, Seed: s.Seed,
-		Objective:    s.Objective.Proto(),
+		Objective:    wire.ToObjective(s.Objective),
 		SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer,
 		BudgetTrials: s.Budget, Parallelism: s.Parallelism, MaxRetries: s.MaxRetries,
 		BudgetEpochs: s.BudgetEpochs, BudgetMs: s.BudgetMS, CheckpointBytes: s.CheckpointBytes, Priority: s.Priority,
@@ -165,11 +146,11 @@ func (s *Sweep) spec() *logv1.CreateSweep {
 	}
 	if len(s.Objectives) > 1 {
 		for _, o := range s.Objectives {
-			c.Objectives = append(c.Objectives, o.Proto())
+			c.Objectives = append(c.Objectives, wire.ToObjective(o))
 		}
 	}
 	for _, n := range s.Constraints {
-		c.Constraints = append(c.Constraints, n.Proto())
+		c.Constraints = append(c.Constraints, wire.ToConstraint(n))
 	}
 	for _, q := range s.Requires {
 		c.Requires = append(c.Requires, &logv1.Requirement{Key: q.Key, Value: q.Value})
@@ -187,7 +168,7 @@ func (m *Machine) createSweep(now int64, c *logv1.CreateSweep, r *Result) {
 			r.Err = conflict("sweep %s exists with another spec", c.GetId())
 			return
 		}
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
 	s := newSweep(c)

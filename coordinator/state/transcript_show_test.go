@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -13,13 +14,13 @@ func (s *stage) show(args map[string]string) string {
 	if id, ok := args["_0"]; !ok {
 		fmt.Fprintf(&b, "  index %d cluster %q members %v drained %v\n", v.Index(), v.ClusterID(), v.Members(), v.DrainedWorkers())
 		for _, sweep := range v.Sweeps() {
-			fmt.Fprintf(&b, "  %s %s\n", sweep.ID, short(sweep.Status.String()))
+			fmt.Fprintf(&b, "  %s %s\n", sweep.ID, short(sweep.Status))
 		}
 	} else if sweep, ok := v.Sweep(id); !ok {
 		fmt.Fprintf(&b, "  no sweep %s\n", id)
 	} else {
 		c := sweep.Counts
-		fmt.Fprintf(&b, "  %s budget=%d proposed=%d waiting=%v open=%v running=%d runs=%d reports=%d", short(sweep.Status.String()), sweep.Budget, c.Proposed, sweep.Waiting(), sweep.Open(), c.Running, c.Runs, c.Reports)
+		fmt.Fprintf(&b, "  %s budget=%d proposed=%d waiting=%v open=%v running=%d runs=%d reports=%d", short(sweep.Status), sweep.Budget, c.Proposed, sweep.Waiting(), sweep.Open(), c.Running, c.Runs, c.Reports)
 		if best := sweep.Best(); best != nil {
 			fmt.Fprintf(&b, " best=%d", best.Number)
 		}
@@ -46,7 +47,7 @@ func (s *stage) show(args map[string]string) string {
 		}
 		b.WriteString("\n")
 		for tr := range sweep.Trials(1) {
-			fmt.Fprintf(&b, "  %d %s", tr.Number, short(tr.Status.String()))
+			fmt.Fprintf(&b, "  %d %s", tr.Number, short(tr.Status))
 			if tr.HasValue {
 				fmt.Fprintf(&b, " value=%g@%d", tr.Value, tr.ValueEpoch)
 			}
@@ -55,13 +56,13 @@ func (s *stage) show(args map[string]string) string {
 			}
 			if args["findings"] != "" {
 				for _, f := range tr.Findings {
-					fmt.Fprintf(&b, " #%d(%s", f.Ordinal, short(f.Status.String()))
+					fmt.Fprintf(&b, " #%d(%s", f.Ordinal, short(f.Status))
 					if f.HasValue {
 						fmt.Fprintf(&b, " %g@%d", f.Value, f.ValueEpoch)
 					}
 					b.WriteString(")")
 				}
-				fmt.Fprintf(&b, " from %s seen=%d", strings.ToLower(strings.TrimPrefix(tr.Source.String(), "PROPOSAL_SOURCE_")), tr.ProposedSeen)
+				fmt.Fprintf(&b, " from %s seen=%d", word(tr.Source), tr.ProposedSeen)
 			}
 			if tr.Origin.Trial != 0 {
 				fmt.Fprintf(&b, " origin=%d@%d", tr.Origin.Trial, tr.Origin.Epoch)
@@ -70,7 +71,7 @@ func (s *stage) show(args map[string]string) string {
 				fmt.Fprintf(&b, " stop=%q", tr.StopReason)
 			}
 			for _, run := range tr.Runs {
-				fmt.Fprintf(&b, " run%d(%s %s", run.Number, run.Worker, strings.ToLower(strings.TrimPrefix(run.Exit.String(), "EXIT_CLASS_")))
+				fmt.Fprintf(&b, " run%d(%s %s", run.Number, run.Worker, word(run.Exit))
 				if run.ResumedEpoch > 0 {
 					fmt.Fprintf(&b, " from epoch %d", run.ResumedEpoch)
 				}
@@ -99,9 +100,6 @@ func (s *stage) show(args map[string]string) string {
 	return b.String()
 }
 
-func short(s string) string {
-	for _, prefix := range []string{"SWEEP_STATUS_", "TRIAL_STATUS_"} {
-		s = strings.TrimPrefix(s, prefix)
-	}
-	return s
-}
+func short(s fmt.Stringer) string { return strings.ToUpper(s.String()) }
+
+func word(s fmt.Stringer) string { return cmp.Or(s.String(), "unspecified") }

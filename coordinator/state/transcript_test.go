@@ -12,6 +12,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
@@ -144,7 +146,7 @@ func (s *stage) answer(line string) string {
 		if aliases[i] != "" {
 			s.named[aliases[i]] = r.Token
 		}
-		fmt.Fprintf(&b, "  %s", strings.ToLower(strings.TrimPrefix(r.Outcome.String(), "OUTCOME_")))
+		fmt.Fprintf(&b, "  %s", word(r.Outcome))
 		if r.Err != nil {
 			fmt.Fprintf(&b, ": %v", r.Err)
 		}
@@ -152,7 +154,7 @@ func (s *stage) answer(line string) string {
 			fmt.Fprintf(&b, " token=%s trial=%d", s.tokenName(r.Token), r.Trial)
 		}
 		for _, e := range r.Events {
-			fmt.Fprintf(&b, " [%s %s", strings.ToLower(strings.TrimPrefix(e.Outcome.String(), "OUTCOME_")), strings.ToLower(strings.TrimPrefix(e.Verdict.String(), "VERDICT_")))
+			fmt.Fprintf(&b, " [%s %s", word(e.Outcome), word(e.Verdict))
 			if e.Message != "" {
 				fmt.Fprintf(&b, ": %s", e.Message)
 			}
@@ -224,13 +226,6 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		}
 		return n
 	}
-	enum := func(values map[string]int32, prefix, word string) int32 {
-		v, ok := values[prefix+strings.ToUpper(word)]
-		if !ok {
-			s.t.Fatalf("unknown %s%s", prefix, word)
-		}
-		return v
-	}
 	token := func() uint64 {
 		if text := args["token"]; text != "" {
 			if t, ok := s.named[text]; ok {
@@ -240,23 +235,22 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		}
 		return 0
 	}
-	id, trial := args["_0"], int64(0)
+	id, at := args["_0"], int64(0)
 	if verb != "control" {
-		trial = number("_1", 0)
+		at = number("_1", 0)
 	}
 	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"], Rules: uint32(number("rules", state.Rules))}
 	event := func(e *atelierv1.RunEvent) {
-		e.SweepId, e.Trial, e.Token = id, trial, token()
+		e.SweepId, e.Trial, e.Token = id, at, token()
 		c.Op = &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}
 	}
 	switch verb {
 	case "create":
-		direction := atelierv1.Direction_DIRECTION_MINIMIZE
-		if args["goal"] == "maximize" {
-			direction = atelierv1.Direction_DIRECTION_MAXIMIZE
+		objective := func(metric string) *atelierv1.Objective {
+			return wire.ToObjective(trial.Objective{Metric: metric, Maximize: args["goal"] == "maximize"})
 		}
 		c.Op = &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: id, Name: args["name"], SpecYaml: "name: " + args["name"], Seed: uint64(number("seed", 0)),
-			Objective: &atelierv1.Objective{Metric: args["metric"], Direction: direction}, BudgetTrials: number("budget", 3), Parallelism: number("parallelism", 2), MaxRetries: int32(number("retries", 1)),
+			Objective: objective(args["metric"]), BudgetTrials: number("budget", 3), Parallelism: number("parallelism", 2), MaxRetries: int32(number("retries", 1)),
 			BudgetEpochs: number("epochs", 0), BudgetMs: number("time", 0), CheckpointBytes: number("bytes", 0), Priority: int32(number("priority", 0)), StoppingJson: args["stopping"]}}
 		create := c.Op.(*logv1.Command_CreateSweep).CreateSweep
 		if points, ok := args["enqueue"]; ok {
@@ -271,12 +265,12 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 			create.Constraints = append(create.Constraints, &atelierv1.Constraint{Metric: metric, HasMax: true, Max: v})
 		}
 		for _, text := range strings.Fields(args["objectives"]) {
-			create.Objectives = append(create.Objectives, &atelierv1.Objective{Metric: text, Direction: direction})
+			create.Objectives = append(create.Objectives, objective(text))
 		}
 	case "propose":
 		p := &logv1.ProposeTrials{Id: id, First: number("first", 1), Exhausted: args["exhausted"] == "true", Seen: number("seen", 0), Budget: number("reckoned", 0)}
 		if source, ok := args["source"]; ok {
-			p.Source = atelierv1.ProposalSource(enum(atelierv1.ProposalSource_value, "PROPOSAL_SOURCE_", source))
+			p.Source = wire.ToSource(noun(s.t, trial.ParseSource, source))
 		}
 		if origin, ok := args["from"]; ok {
 			o := &atelierv1.Origin{}
@@ -294,17 +288,17 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		c.Op = &logv1.Command_ProposeTrials{ProposeTrials: p}
 	case "grant":
 		c.RequestId = ""
-		c.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: trial, Worker: args["worker"], Incarnation: "i1", Slot: "cpu0", Request: args["request"], TermMs: number("term", 0), Final: args["final"] == "true"}}
+		c.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: at, Worker: args["worker"], Incarnation: "i1", Slot: "cpu0", Request: args["request"], TermMs: number("term", 0), Final: args["final"] == "true"}}
 		if text, ok := args["end"]; ok {
 			epoch, what, _ := strings.Cut(text, ":")
 			n, err := strconv.ParseInt(epoch, 10, 32)
 			if err != nil {
 				s.t.Fatal(err)
 			}
-			c.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(n), Verdict: atelierv1.Verdict(enum(atelierv1.Verdict_value, "VERDICT_", what)), Reason: "epoch " + epoch + " is its last"}
+			c.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(n), Verdict: wire.ToVerdict(noun(s.t, trial.ParseVerdict, what)), Reason: "epoch " + epoch + " is its last"}
 		}
 	case "expire":
-		c.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: id, Trial: trial, Token: token(), Cause: args["cause"]}}
+		c.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: id, Trial: at, Token: token(), Cause: args["cause"]}}
 	case "report":
 		r := &atelierv1.Report{Epoch: int32(number("epoch", 0))}
 		for _, pair := range strings.Split(args["metrics"], ",") {
@@ -321,23 +315,23 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		p := &atelierv1.Checkpoint{Epoch: int32(number("epoch", 0)), Location: args["at"], Sha256: "00", Size: number("size", 9)}
 		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: p}})
 	case "end":
-		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: atelierv1.ExitClass(enum(atelierv1.ExitClass_value, "EXIT_CLASS_", args["_2"])), Message: args["message"]}}})
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(noun(s.t, trial.ParseExit, args["_2"])), Message: args["message"]}}})
 	case "verdict":
-		c.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: trial, Token: token(), Verdict: atelierv1.Verdict(enum(atelierv1.Verdict_value, "VERDICT_", args["_2"])), Reason: args["reason"]}}
+		c.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: at, Token: token(), Verdict: wire.ToVerdict(noun(s.t, trial.ParseVerdict, args["_2"])), Reason: args["reason"]}}
 	case "control":
-		c.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: atelierv1.SweepAction(enum(atelierv1.SweepAction_value, "SWEEP_ACTION_", args["_1"]))}}
+		c.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(noun(s.t, trial.ParseAction, args["_1"]))}}
 	case "extend":
 		c.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: number("add", 0), AddEpochs: number("epochs", 0), AddMs: number("time", 0)}}
 	case "fail":
 		c.Op = &logv1.Command_FailSweep{FailSweep: &logv1.FailSweep{Id: id, Reason: args["reason"]}}
 	case "retry":
-		c.Op = &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: id, Trial: trial}}
+		c.Op = &logv1.Command_RetryTrial{RetryTrial: &logv1.RetryTrial{Id: id, Trial: at}}
 	case "resume":
-		c.Op = &logv1.Command_ResumeTrial{ResumeTrial: &logv1.ResumeTrial{Id: id, Trial: trial, Reason: args["reason"]}}
+		c.Op = &logv1.Command_ResumeTrial{ResumeTrial: &logv1.ResumeTrial{Id: id, Trial: at, Reason: args["reason"]}}
 	case "enqueue":
 		c.Op = &logv1.Command_EnqueueTrials{EnqueueTrials: &logv1.EnqueueTrials{Id: id, ParamsJson: strings.Split(args["points"], ";")}}
 	case "priority":
-		c.Op = &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(trial)}}
+		c.Op = &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(at)}}
 	case "overdue":
 		c.Op = &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: id}}
 	case "drain", "undrain":
@@ -351,4 +345,16 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		s.t.Fatalf("unknown verb %q", verb)
 	}
 	return c
+}
+
+// noun reads a word; "unspecified" is zero.
+func noun[T ~int32](t *testing.T, parse func(string) (T, error), word string) T {
+	if word == "unspecified" {
+		return 0
+	}
+	v, err := parse(word)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }

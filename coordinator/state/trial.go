@@ -6,22 +6,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
-)
-
-const (
-	trialWaiting   = atelierv1.TrialStatus_TRIAL_STATUS_WAITING
-	trialRunning   = atelierv1.TrialStatus_TRIAL_STATUS_RUNNING
-	trialPaused    = atelierv1.TrialStatus_TRIAL_STATUS_PAUSED
-	trialFinished  = atelierv1.TrialStatus_TRIAL_STATUS_FINISHED
-	trialStopped   = atelierv1.TrialStatus_TRIAL_STATUS_STOPPED
-	trialDiverged  = atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED
-	trialFailed    = atelierv1.TrialStatus_TRIAL_STATUS_FAILED
-	trialCancelled = atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED
-
-	verdictPause = atelierv1.Verdict_VERDICT_PAUSE
-	verdictStop  = atelierv1.Verdict_VERDICT_STOP
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // cut bounds a message, on a rune's edge.
@@ -44,43 +31,43 @@ func (s *Sweep) queue(t *Trial) *numbers {
 	return &s.fresh
 }
 
-func (t *Trial) lastExit() atelierv1.ExitClass {
+func (t *Trial) lastExit() trial.Exit {
 	if len(t.Runs) == 0 {
-		return atelierv1.ExitClass_EXIT_CLASS_UNSPECIFIED
+		return 0
 	}
 	return t.Runs[len(t.Runs)-1].Exit
 }
 
 // move gives a trial another status. Call it before the trial's runs change.
-func (m *Machine) move(s *Sweep, t *Trial, to atelierv1.TrialStatus) {
+func (m *Machine) move(s *Sweep, t *Trial, to trial.Status) {
 	from := t.Status
 	*s.Counts.of(from)--
 	*s.Counts.of(to)++
-	if from == trialWaiting {
+	if from == trial.Waiting {
 		s.queue(t).drop(m.gen, t.Number)
 	}
 	t.Status = to
-	if to == trialWaiting {
+	if to == trial.Waiting {
 		s.queue(t).add(m.gen, t.Number)
 	}
 	switch {
-	case ended(from) && !ended(to):
+	case from.Over() && !to.Over():
 		s.open.add(m.gen, t.Number)
-	case !ended(from) && ended(to):
+	case !from.Over() && to.Over():
 		s.open.drop(m.gen, t.Number)
 	}
 	s.ModifiedIndex = m.live.index
 }
 
 // end gives a trial its last status. The lease must be gone.
-func (m *Machine) end(now int64, s *Sweep, t *Trial, to atelierv1.TrialStatus, failure string) {
+func (m *Machine) end(now int64, s *Sweep, t *Trial, to trial.Status, failure string) {
 	m.move(s, t, to)
 	t.EndedMS = now
 	t.Failure = failure
 	t.Verdict = 0
 	t.curve.compact()
 	m.learn(s, t)
-	if to == trialFailed && t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
+	if to == trial.Failed && t.lastExit() == trial.ExitBadSpec {
 		s.badSpec++
 	}
 	m.note(Change{Kind: TrialEnded, Sweep: s.ID, Trial: t.Number})
@@ -90,7 +77,7 @@ func (m *Machine) end(now int64, s *Sweep, t *Trial, to atelierv1.TrialStatus, f
 // pause lets a trial stand until it is resumed; what it reported counts for
 // search meanwhile.
 func (m *Machine) pause(s *Sweep, t *Trial) {
-	m.move(s, t, trialPaused)
+	m.move(s, t, trial.Paused)
 	t.Pauses++
 	if t.ReportCount() > 0 {
 		m.learn(s, t)
@@ -105,8 +92,8 @@ func (m *Machine) resumeTrial(c *logv1.ResumeTrial, r *Result) {
 	case t == nil:
 	case t.Ended():
 		r.Err = conflict("resume trial %d of sweep %s: it has ended", t.Number, s.ID)
-	case t.Status != trialPaused:
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+	case t.Status != trial.Paused:
+		r.Outcome = trial.OutcomeAlready
 	default: // a sweep that is ended or stopping has no paused trial
 		s, _ = m.sweep(s.ID)
 		t = m.trial(s, t.Number)
@@ -117,7 +104,7 @@ func (m *Machine) resumeTrial(c *logv1.ResumeTrial, r *Result) {
 
 // reopen makes a trial wait for a lease again.
 func (m *Machine) reopen(s *Sweep, t *Trial) {
-	m.move(s, t, trialWaiting)
+	m.move(s, t, trial.Waiting)
 	m.note(Change{Kind: TrialReopened, Sweep: s.ID, Trial: t.Number})
 }
 
@@ -125,10 +112,10 @@ func (m *Machine) reopen(s *Sweep, t *Trial) {
 func (m *Machine) stopTrial(now int64, s *Sweep, t *Trial, why string) {
 	t.StopReason = why
 	if t.Lease == nil {
-		m.end(now, s, t, trialStopped, "")
+		m.end(now, s, t, trial.Stopped, "")
 		return
 	}
-	t.Verdict = verdictStop
+	t.Verdict = trial.VerdictStop
 	s.ModifiedIndex = m.live.index
 	m.note(Change{Kind: VerdictSet, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token})
 }
@@ -138,10 +125,10 @@ func (m *Machine) cancelOpen(now int64, s *Sweep, why string) {
 	for _, n := range s.Open() {
 		t := m.trial(s, n)
 		if t.Lease != nil {
-			m.endLease(now, s, t, atelierv1.ExitClass_EXIT_CLASS_STOPPED, why)
+			m.endLease(now, s, t, trial.ExitStopped, why)
 		}
 		t.StopReason = why
-		m.end(now, s, t, trialCancelled, "")
+		m.end(now, s, t, trial.Cancelled, "")
 	}
 }
 
@@ -150,13 +137,13 @@ func (m *Machine) setVerdict(now int64, c *logv1.SetVerdict, r *Result) {
 	if t == nil {
 		return
 	}
-	verdict := c.GetVerdict()
-	if verdict < atelierv1.Verdict_VERDICT_CONTINUE || verdict > verdictStop {
+	verdict := wire.Verdict(c.GetVerdict())
+	if verdict < trial.VerdictContinue || verdict > trial.VerdictStop {
 		r.Err = invalid("verdict %d for trial %d of sweep %s", verdict, t.Number, s.ID)
 		return
 	}
 	if token := c.GetToken(); token != 0 && (t.Lease == nil || t.Lease.Token != token) {
-		r.Outcome = atelierv1.Outcome_OUTCOME_FENCED
+		r.Outcome = trial.OutcomeFenced
 		r.Err = conflict("verdict for trial %d of sweep %s: lease %d is not its lease", t.Number, s.ID, token)
 		return
 	}
@@ -164,15 +151,15 @@ func (m *Machine) setVerdict(now int64, c *logv1.SetVerdict, r *Result) {
 		r.Err = conflict("verdict for trial %d of sweep %s: it has ended", t.Number, s.ID)
 		return
 	}
-	present := max(t.Verdict, atelierv1.Verdict_VERDICT_CONTINUE)
-	if t.Status == trialPaused {
-		present = verdictPause
+	present := max(t.Verdict, trial.VerdictContinue)
+	if t.Status == trial.Paused {
+		present = trial.VerdictPause
 	}
 	if verdict == present {
-		r.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+		r.Outcome = trial.OutcomeAlready
 		return
 	}
-	if t.Verdict == verdictStop {
+	if t.Verdict == trial.VerdictStop {
 		// A stop is never taken back: the run may have obeyed it already.
 		r.Err = conflict("verdict for trial %d of sweep %s: it is being stopped", t.Number, s.ID)
 		return
@@ -181,10 +168,10 @@ func (m *Machine) setVerdict(now int64, c *logv1.SetVerdict, r *Result) {
 	t = m.trial(s, t.Number)
 	why := cut(c.GetReason())
 	switch {
-	case verdict == verdictStop:
+	case verdict == trial.VerdictStop:
 		m.stopTrial(now, s, t, why)
 		m.settle(now, s)
-	case t.Lease == nil && verdict == verdictPause:
+	case t.Lease == nil && verdict == trial.VerdictPause:
 		t.StopReason = why
 		m.pause(s, t)
 	case t.Lease == nil: // continue, paused
@@ -204,16 +191,16 @@ func (m *Machine) retryTrial(now int64, c *logv1.RetryTrial, r *Result) {
 		return
 	}
 	switch {
-	case t.Status != trialFailed:
-		r.Err = conflict("retry trial %d of sweep %s: only a failed trial is retried, it is %s", t.Number, s.ID, trialStatusName(t.Status))
+	case t.Status != trial.Failed:
+		r.Err = conflict("retry trial %d of sweep %s: only a failed trial is retried, it is %s", t.Number, s.ID, t.Status)
 		return
-	case s.Status == sweepStopping || s.Status == sweepCancelled:
-		r.Err = conflict("retry trial %d of sweep %s: the sweep is %s", t.Number, s.ID, statusName(s.Status))
+	case s.Status == trial.SweepStopping || s.Status == trial.SweepCancelled:
+		r.Err = conflict("retry trial %d of sweep %s: the sweep is %s", t.Number, s.ID, s.Status)
 		return
 	}
 	s, _ = m.sweep(s.ID)
 	t = m.trial(s, t.Number)
-	if t.lastExit() == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC {
+	if t.lastExit() == trial.ExitBadSpec {
 		s.badSpec--
 	}
 	t.FailedRuns, t.LostRuns, t.Refusals, t.Failure, t.StopReason, t.EndedMS = 0, 0, 0, "", "", 0
@@ -221,33 +208,29 @@ func (m *Machine) retryTrial(now int64, c *logv1.RetryTrial, r *Result) {
 	if s.Ended() {
 		s.EndedMS = 0
 		s.Failure, s.Ending = "", ""
-		m.setSweep(now, s, sweepRunning)
+		m.setSweep(now, s, trial.SweepRunning)
 	}
-}
-
-func trialStatusName(s atelierv1.TrialStatus) string {
-	return strings.TrimPrefix(s.String(), "TRIAL_STATUS_")
 }
 
 // afterRun decides what becomes of a trial whose run has ended; the lease is
 // gone and the trial still RUNNING. verdict is what the run had been told: who was
 // to pause or stop does so, however the run ended.
-func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, lease *Lease, verdict atelierv1.Verdict, class atelierv1.ExitClass, message string) {
-	stopping := verdict == verdictStop || s.Status == sweepStopping
+func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, lease *Lease, verdict trial.Verdict, class trial.Exit, message string) {
+	stopping := verdict == trial.VerdictStop || s.Status == trial.SweepStopping
 	again := func() {
 		switch {
 		case stopping:
-			m.end(now, s, t, trialStopped, "")
+			m.end(now, s, t, trial.Stopped, "")
 		case len(t.Runs) >= maxRuns:
-			m.end(now, s, t, trialFailed, fmt.Sprintf("%d runs and no end", len(t.Runs)))
-		case verdict == verdictPause:
+			m.end(now, s, t, trial.Failed, fmt.Sprintf("%d runs and no end", len(t.Runs)))
+		case verdict == trial.VerdictPause:
 			m.pause(s, t)
 		default:
 			m.reopen(s, t)
 		}
 	}
 	switch class {
-	case atelierv1.ExitClass_EXIT_CLASS_FINISHED:
+	case trial.ExitFinished:
 		why := t.StopReason
 		t.StopReason = ""
 		switch {
@@ -255,31 +238,31 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, lease *Lease, verdict 
 			t.StopReason = "it met the constraints at no epoch"
 			fallthrough
 		case t.HasValue:
-			m.end(now, s, t, trialFinished, "")
+			m.end(now, s, t, trial.Finished, "")
 		case s.reported(t):
-			m.end(now, s, t, trialDiverged, "")
+			m.end(now, s, t, trial.Diverged, "")
 		case m.rules >= 1 && t.ReportCount() == 0 && stopping:
 			t.StopReason = why
-			m.end(now, s, t, trialStopped, "") // what it reported came too late
+			m.end(now, s, t, trial.Stopped, "") // what it reported came too late
 		case m.rules >= 1 && t.ReportCount() == 0 && t.Origin.Trial != 0:
 			t.StopReason = fmt.Sprintf("nothing was left to train from epoch %d of trial %d", t.Origin.Epoch, t.Origin.Trial)
-			m.end(now, s, t, trialStopped, "")
+			m.end(now, s, t, trial.Stopped, "")
 		default:
-			m.end(now, s, t, trialFailed, s.noObjective(t))
+			m.end(now, s, t, trial.Failed, s.noObjective(t))
 		}
-	case atelierv1.ExitClass_EXIT_CLASS_STOPPED:
-		m.end(now, s, t, trialStopped, "")
-	case atelierv1.ExitClass_EXIT_CLASS_PAUSED:
+	case trial.ExitStopped:
+		m.end(now, s, t, trial.Stopped, "")
+	case trial.ExitPaused:
 		if stopping {
-			m.end(now, s, t, trialStopped, "")
+			m.end(now, s, t, trial.Stopped, "")
 		} else {
 			m.pause(s, t)
 		}
-	case atelierv1.ExitClass_EXIT_CLASS_DIVERGED:
-		m.end(now, s, t, trialDiverged, "")
-	case atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY:
-		m.end(now, s, t, trialFailed, reason("out of memory", message))
-	case atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
+	case trial.ExitDiverged:
+		m.end(now, s, t, trial.Diverged, "")
+	case trial.ExitOutOfMemory:
+		m.end(now, s, t, trial.Failed, reason("out of memory", message))
+	case trial.ExitBadSpec:
 		if m.rules >= 1 {
 			t.Refusals++
 			if !lease.Final && t.Refusals < triers {
@@ -287,28 +270,27 @@ func (m *Machine) afterRun(now int64, s *Sweep, t *Trial, lease *Lease, verdict 
 				break
 			}
 		}
-		m.end(now, s, t, trialFailed, reason("bad spec", message))
-	case atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING:
-		if lease.Final && s.Counts.Reports == 0 && !s.heldBeside(lease.Worker) && s.Status != sweepStopping {
-			m.end(now, s, t, trialFailed, reason("data missing", message))
+		m.end(now, s, t, trial.Failed, reason("bad spec", message))
+	case trial.ExitDataMissing:
+		if lease.Final && s.Counts.Reports == 0 && !s.heldBeside(lease.Worker) && s.Status != trial.SweepStopping {
+			m.end(now, s, t, trial.Failed, reason("data missing", message))
 			m.failNow(now, s, s.dataMissing(message))
 			return
 		}
 		again()
-	case atelierv1.ExitClass_EXIT_CLASS_RELEASED, atelierv1.ExitClass_EXIT_CLASS_RESTORED:
+	case trial.ExitReleased, trial.ExitRestored:
 		again()
-	case atelierv1.ExitClass_EXIT_CLASS_LOST:
+	case trial.ExitLost:
 		t.LostRuns++
 		if t.LostRuns >= maxLosses && !stopping {
-			m.end(now, s, t, trialFailed, reason(fmt.Sprintf("lost %d times", t.LostRuns), message))
+			m.end(now, s, t, trial.Failed, reason(fmt.Sprintf("lost %d times", t.LostRuns), message))
 			break
 		}
 		again()
 	default: // device fault, disk full, killed, crashed
 		t.FailedRuns++
 		if t.FailedRuns > s.MaxRetries && !stopping {
-			what := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(class.String(), "EXIT_CLASS_")), "_", " ")
-			m.end(now, s, t, trialFailed, reason(fmt.Sprintf("%s, run %d", what, len(t.Runs)), message))
+			m.end(now, s, t, trial.Failed, reason(fmt.Sprintf("%s, run %d", class.Text(), len(t.Runs)), message))
 			break
 		}
 		again()
@@ -335,7 +317,7 @@ func (s *Sweep) dataMissing(message string) string {
 	var workers []string
 	for t := range s.Trials(1) {
 		for _, r := range t.Runs {
-			if r.Exit == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING && !slices.Contains(workers, r.Worker) {
+			if r.Exit == trial.ExitDataMissing && !slices.Contains(workers, r.Worker) {
 				workers = append(workers, r.Worker)
 			}
 		}

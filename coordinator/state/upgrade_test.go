@@ -6,12 +6,14 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
 func sweepOfOne() *logv1.Command {
 	return &logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-1", BudgetTrials: 1, Parallelism: 1,
-		Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}}}}
+		Objective: wire.ToObjective(trial.Objective{Metric: "loss"})}}}
 }
 
 // A state that earlier versions filled with as many requests as they remember is
@@ -35,13 +37,13 @@ func TestRequestsOfBeforeAndOfToday(t *testing.T) {
 	}
 	m = again(t, m)
 	for i := range 300 {
-		if r := apply(m, drain(i)); r.Err != nil || r.Outcome == atelierv1.Outcome_OUTCOME_ALREADY {
+		if r := apply(m, drain(i)); r.Err != nil || r.Outcome == trial.OutcomeAlready {
 			t.Fatalf("drain %d: %v, %v", i, r.Outcome, r.Err)
 		}
 	}
 	m = again(t, m)
 	for name, c := range map[string]*logv1.Command{"the last of before": prioritize(4999), "the last of today": drain(299)} {
-		if r := apply(m, c); r.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
+		if r := apply(m, c); r.Outcome != trial.OutcomeAlready {
 			t.Errorf("%s: %v, %v", name, r.Outcome, r.Err)
 		}
 	}
@@ -73,10 +75,10 @@ func TestRecoverFencesWhatIsLost(t *testing.T) {
 	if old.Err != nil || now.Err != nil || now.Token <= old.Token {
 		t.Fatalf("tokens %d then %d: %v, %v", old.Token, now.Token, old.Err, now.Err)
 	}
-	if r := apply(left, report(old.Token)); r.Events[0].Outcome != atelierv1.Outcome_OUTCOME_FENCED {
+	if r := apply(left, report(old.Token)); r.Events[0].Outcome != trial.OutcomeFenced {
 		t.Errorf("a report of the lost grant: %v", r.Events[0])
 	}
-	if r := apply(left, report(now.Token)); r.Events[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+	if r := apply(left, report(now.Token)); r.Events[0].Outcome != trial.OutcomeRecorded {
 		t.Errorf("a report of today's grant: %v", r.Events[0])
 	}
 }

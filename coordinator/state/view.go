@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"sort"
+
+	"atelier/common/trial"
 )
 
 // View is the state at one index. It never changes; any goroutine may read it.
@@ -106,14 +108,14 @@ func (s *Sweep) Leaderboard(top int) []*Trial {
 				h.list = append(h.list, c)
 			case len(h.list) < top:
 				heap.Push(&h, c)
-			case s.Objective.before(c, h.list[0]):
+			case outranks(s.Objective, c, h.list[0]):
 				h.list[0] = c
 				heap.Fix(&h, 0)
 			}
 		}
 		return true
 	})
-	sort.Slice(h.list, func(i, j int) bool { return s.Objective.before(h.list[i], h.list[j]) })
+	sort.Slice(h.list, func(i, j int) bool { return outranks(s.Objective, h.list[i], h.list[j]) })
 	board := make([]*Trial, len(h.list))
 	for i, c := range h.list {
 		board[i] = s.Trial(c.number)
@@ -127,7 +129,8 @@ type score struct {
 	number int64
 }
 
-func (o Objective) before(a, b score) bool {
+// outranks reports whether a stands before b; of equals the earlier trial does.
+func outranks(o trial.Objective, a, b score) bool {
 	if a.value != b.value {
 		return o.Better(a.value, b.value)
 	}
@@ -137,11 +140,11 @@ func (o Objective) before(a, b score) bool {
 // worstFirst is a heap of the best scores so far, the worst of them on top.
 type worstFirst struct {
 	list []score
-	o    Objective
+	o    trial.Objective
 }
 
 func (h *worstFirst) Len() int           { return len(h.list) }
-func (h *worstFirst) Less(i, j int) bool { return h.o.before(h.list[j], h.list[i]) }
+func (h *worstFirst) Less(i, j int) bool { return outranks(h.o, h.list[j], h.list[i]) }
 func (h *worstFirst) Swap(i, j int)      { h.list[i], h.list[j] = h.list[j], h.list[i] }
 func (h *worstFirst) Push(x any)         { h.list = append(h.list, x.(score)) }
 func (h *worstFirst) Pop() any {

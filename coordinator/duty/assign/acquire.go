@@ -10,6 +10,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -169,7 +170,7 @@ func (a *Assigner) candidates(t *term, view *state.View) []*candidate {
 	var out []*candidate
 	now := a.cfg.Now().UnixMilli()
 	for _, s := range view.Sweeps() {
-		if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING || s.Counts.Waiting == 0 || s.Overdue(now) {
+		if s.Status != trial.SweepRunning || s.Counts.Waiting == 0 || s.Overdue(now) {
 			continue
 		}
 		c := &candidate{sweep: s, running: s.Counts.Running, room: s.Room()}
@@ -256,18 +257,18 @@ func (a *Assigner) pick(t *term, view *state.View, c *candidate, w *waiter) int 
 		}
 		last := &runs[len(runs)-1]
 		same := last.Worker == w.worker && w.sweep == ""
-		if last.Exit == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING {
+		if last.Exit == trial.ExitDataMissing {
 			t.miss(refusalKey{c.sweep.ID, last.Worker}, last, a.cfg.Now())
 		}
 		switch {
-		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC && same:
+		case last.Exit == trial.ExitBadSpec && same:
 			// What one worker refused another tries, if there is one.
 			if (t.fresh || a.settled(t)) && !a.others(t, view, c.sweep, w) {
 				return i
 			}
 			continue
-		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_DISK_FULL && same && a.others(t, view, c.sweep, w):
-		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT && last.Worker == w.worker && last.Slot == w.slot:
+		case last.Exit == trial.ExitDiskFull && same && a.others(t, view, c.sweep, w):
+		case last.Exit == trial.ExitDeviceFault && last.Worker == w.worker && last.Slot == w.slot:
 		default:
 			return i
 		}

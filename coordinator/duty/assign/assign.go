@@ -17,8 +17,8 @@ import (
 	"sync"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -344,7 +344,7 @@ func (a *Assigner) end(t *term, l *lease, cause string) {
 			return
 		}
 		t.drop(l.token)
-		if res.Err == nil && res.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
+		if res.Err == nil && res.Outcome != trial.OutcomeAlready {
 			a.cfg.Logger.Info("lease ended", "sweep", l.sweep, "trial", l.trial, "token", l.token, "worker", l.worker, "cause", cause)
 		}
 	}()

@@ -6,6 +6,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 	"atelier/tuner/stop"
 )
@@ -22,8 +24,8 @@ func (a *Assigner) message(view *state.View, sweep string, trial int64, token ui
 	m := &atelierv1.Lease{
 		SweepId: sweep, Trial: trial, Token: token, Trainer: s.Trainer,
 		ParamsJson: t.ParamsJSON, TrainingJson: s.TrainingJSON, Seed: TrialSeed(s.Seed, trial),
-		Objective: s.Objective.Proto(), TtlMs: a.span(l).Milliseconds(), BaseDir: s.BaseDir, LastEpoch: t.Epoch(), Slot: l.Slot,
-		Origin: t.Origin.Proto(), EndEpoch: l.End.Epoch, EndVerdict: l.End.Verdict, EndReason: l.End.Reason,
+		Objective: wire.ToObjective(s.Objective), TtlMs: a.span(l).Milliseconds(), BaseDir: s.BaseDir, LastEpoch: t.Epoch(), Slot: l.Slot,
+		Origin: wire.ToOrigin(t.Origin), EndEpoch: l.End.Epoch, EndVerdict: wire.ToVerdict(l.End.Verdict), EndReason: l.End.Reason,
 	}
 	for _, r := range t.Runs {
 		if r.Token == token {
@@ -64,9 +66,9 @@ func endOf(s *state.Sweep, t *state.Trial) *logv1.LeaseEnd {
 	if !ok {
 		return nil
 	}
-	e := &logv1.LeaseEnd{Epoch: int32(end.Epoch), Verdict: atelierv1.Verdict_VERDICT_PAUSE, Reason: end.Reason}
+	e := &logv1.LeaseEnd{Epoch: int32(end.Epoch), Verdict: wire.ToVerdict(trial.VerdictPause), Reason: end.Reason}
 	if end.Action == stop.Stop {
-		e.Verdict = atelierv1.Verdict_VERDICT_STOP
+		e.Verdict = wire.ToVerdict(trial.VerdictStop)
 	}
 	return e
 }

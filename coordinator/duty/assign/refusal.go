@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -48,13 +48,13 @@ func (t *term) judge(view *state.View, c *state.Change, now time.Time) {
 	k := refusalKey{c.Sweep, c.Worker}
 	r := t.refusals[k]
 	switch runs[i].Exit {
-	case atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
+	case trial.ExitBadSpec:
 		t.refuse(k, c.Token)
 		return
-	case atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING:
+	case trial.ExitDataMissing:
 		t.miss(k, &runs[i], now)
 		return
-	case atelierv1.ExitClass_EXIT_CLASS_FINISHED, atelierv1.ExitClass_EXIT_CLASS_STOPPED, atelierv1.ExitClass_EXIT_CLASS_PAUSED, atelierv1.ExitClass_EXIT_CLASS_DIVERGED:
+	case trial.ExitFinished, trial.ExitStopped, trial.ExitPaused, trial.ExitDiverged:
 		r.sound, r.lacks, r.pause, r.again = true, "", 0, time.Time{}
 	default:
 		return
@@ -95,9 +95,9 @@ func (t *term) learn(s *state.Sweep, worker string, now time.Time) {
 		last := &runs[len(runs)-1]
 		switch {
 		case last.Worker != worker:
-		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING:
+		case last.Exit == trial.ExitDataMissing:
 			t.miss(refusalKey{s.ID, worker}, last, now)
-		case last.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC:
+		case last.Exit == trial.ExitBadSpec:
 			t.refuse(refusalKey{s.ID, worker}, last.Token)
 		}
 	}

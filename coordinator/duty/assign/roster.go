@@ -9,6 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 )
 
@@ -91,8 +93,8 @@ func (a *Assigner) Heartbeat(req *atelierv1.HeartbeatRequest) (*atelierv1.Heartb
 		held.deadline = now.Add(held.term)
 		s, _ := view.Sweep(ref.SweepId)
 		tr := s.Trial(ref.Trial)
-		if tr.Verdict == atelierv1.Verdict_VERDICT_STOP || tr.Verdict == atelierv1.Verdict_VERDICT_PAUSE {
-			resp.Verdicts = append(resp.Verdicts, &atelierv1.LeaseVerdict{Lease: ref, Verdict: tr.Verdict, Reason: tr.StopReason})
+		if tr.Verdict == trial.VerdictStop || tr.Verdict == trial.VerdictPause {
+			resp.Verdicts = append(resp.Verdicts, &atelierv1.LeaseVerdict{Lease: ref, Verdict: wire.ToVerdict(tr.Verdict), Reason: tr.StopReason})
 		}
 	}
 	return resp, nil

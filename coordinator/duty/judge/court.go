@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/attend"
 	"atelier/coordinator/state"
 	"atelier/tuner/stop"
@@ -189,7 +190,7 @@ func (c *court) propose(cmd *logv1.Command) (news bool, err error) {
 	if err == nil {
 		err = res.Err
 	}
-	return err == nil && res.Outcome != atelierv1.Outcome_OUTCOME_ALREADY, err
+	return err == nil && res.Outcome != trial.OutcomeAlready, err
 }
 
 // fail ends a sweep whose rule cannot be read, which only another version's
@@ -218,9 +219,9 @@ func command(s *state.Sweep, d stop.Decision) *logv1.Command {
 	if d.Action == stop.Resume {
 		return &logv1.Command{Op: &logv1.Command_ResumeTrial{ResumeTrial: &logv1.ResumeTrial{Id: s.ID, Trial: d.Trial, Reason: d.Reason}}}
 	}
-	v := &logv1.SetVerdict{Id: s.ID, Trial: d.Trial, Verdict: atelierv1.Verdict_VERDICT_PAUSE, Reason: d.Reason}
+	v := &logv1.SetVerdict{Id: s.ID, Trial: d.Trial, Verdict: wire.ToVerdict(trial.VerdictPause), Reason: d.Reason}
 	if d.Action == stop.Stop {
-		v.Verdict = atelierv1.Verdict_VERDICT_STOP
+		v.Verdict = wire.ToVerdict(trial.VerdictStop)
 	}
 	if l := s.Trial(d.Trial).Lease; l != nil {
 		v.Token = l.Token
@@ -234,23 +235,23 @@ func command(s *state.Sweep, d stop.Decision) *logv1.Command {
 func standing(s *state.Sweep, t *state.Trial) stop.Trial {
 	out := stop.Trial{Number: t.Number, Status: stop.Ended, Level: int(t.Pauses), From: int(t.Origin.Epoch)}
 	switch t.Status {
-	case atelierv1.TrialStatus_TRIAL_STATUS_WAITING:
+	case trial.Waiting:
 		out.Status = stop.Waiting
-	case atelierv1.TrialStatus_TRIAL_STATUS_RUNNING:
+	case trial.Running:
 		out.Status = stop.Running
-	case atelierv1.TrialStatus_TRIAL_STATUS_PAUSED:
+	case trial.Paused:
 		out.Status = stop.Paused
 		out.Level--
 	default:
 		// One that was stopped while it was paused has not gone on from there.
-		if n := len(t.Runs); n > 0 && t.Runs[n-1].Exit == atelierv1.ExitClass_EXIT_CLASS_PAUSED {
+		if n := len(t.Runs); n > 0 && t.Runs[n-1].Exit == trial.ExitPaused {
 			out.Level--
 		}
 	}
 	switch t.Verdict {
-	case atelierv1.Verdict_VERDICT_PAUSE:
+	case trial.VerdictPause:
 		out.Asked = stop.Pause
-	case atelierv1.Verdict_VERDICT_STOP:
+	case trial.VerdictStop:
 		out.Asked = stop.Stop
 	}
 	out.Reports = make([]stop.Report, 0, t.ReportCount())

@@ -11,8 +11,8 @@ import (
 	"context"
 	"log/slog"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/duty/attend"
 	"atelier/coordinator/state"
 )
@@ -57,7 +57,7 @@ func (j *Judge) Stop() { j.courts.Stop() }
 
 // judged reports whether a rule has a say in a sweep now.
 func judged(s *state.Sweep) bool {
-	return s.StoppingJSON != "" && (s.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING || s.Status == atelierv1.SweepStatus_SWEEP_STATUS_PAUSED)
+	return s.StoppingJSON != "" && (s.Status == trial.SweepRunning || s.Status == trial.SweepPaused)
 }
 
 func (j *Judge) adopt(courts attend.Roll[*court]) {

@@ -14,6 +14,8 @@ import (
 
 	v1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/judge"
 	"atelier/coordinator/state"
 )
@@ -43,7 +45,7 @@ func (l *memory) Propose(ctx context.Context, c *logv1.Command) (state.Result, e
 	l.index++
 	r := l.m.Apply(l.index, &logv1.Entry{Commands: []*logv1.Command{c}})[0]
 	r.Index = l.index
-	if r.Err == nil && r.Outcome != v1.Outcome_OUTCOME_ALREADY {
+	if r.Err == nil && r.Outcome != trial.OutcomeAlready {
 		switch {
 		case verdict:
 			l.orders = append(l.orders, fmt.Sprintf("%v %d", c.GetSetVerdict().Verdict, r.Trial))
@@ -85,7 +87,7 @@ func newWorld(rule string, budget int64, epochs int32, seed uint64) *world {
 		return floor + 2*math.Exp(-rate*float64(e))
 	}
 	w.log.Propose(context.Background(), &logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{
-		Id: "s", Name: "s", SpecYaml: "s", Objective: &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+		Id: "s", Name: "s", SpecYaml: "s", Objective: wire.ToObjective(trial.Objective{Metric: "loss"}),
 		SearchMethod: "random", Trainer: "sim", BudgetTrials: budget, Parallelism: 1000, StoppingJson: rule}}})
 	return w
 }
@@ -151,13 +153,13 @@ func (w *world) run(t *testing.T, slots int) {
 			}
 		}
 		// Whoever was told ends; then slots are filled; then somebody reports.
-		told := slices.IndexFunc(running, func(tr *state.Trial) bool { return tr.Verdict > v1.Verdict_VERDICT_CONTINUE })
+		told := slices.IndexFunc(running, func(tr *state.Trial) bool { return tr.Verdict > trial.VerdictContinue })
 		switch {
 		case told >= 0:
 			tr := running[told]
-			class := v1.ExitClass_EXIT_CLASS_PAUSED
-			if tr.Verdict == v1.Verdict_VERDICT_STOP {
-				class = v1.ExitClass_EXIT_CLASS_STOPPED
+			class := wire.ToExit(trial.ExitPaused)
+			if tr.Verdict == trial.VerdictStop {
+				class = wire.ToExit(trial.ExitStopped)
 			}
 			w.events(t, w.ended(tr, class))
 		case len(running) < slots && len(s.Waiting()) > 0:
@@ -175,7 +177,7 @@ func (w *world) run(t *testing.T, slots int) {
 			}
 			w.settle(t)
 			if now := w.sweep().Trial(tr.Number); e == w.epochs && now.Lease != nil {
-				w.events(t, w.ended(now, v1.ExitClass_EXIT_CLASS_FINISHED))
+				w.events(t, w.ended(now, wire.ToExit(trial.ExitFinished)))
 			}
 		}
 	}
@@ -199,11 +201,11 @@ func TestSweepsEnd(t *testing.T) {
 		w := newWorld(rule, 20, 9, 1)
 		w.run(t, 4)
 		s := w.sweep()
-		if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Finished == 0 || s.Counts.Stopped == 0 || s.Counts.Open() != 0 || s.Len() != 20 {
+		if s.Status != trial.SweepFinished || s.Counts.Finished == 0 || s.Counts.Stopped == 0 || s.Counts.Open() != 0 || s.Len() != 20 {
 			t.Errorf("%s: sweep is %v with %+v", rule, s.Status, s.Counts)
 		}
 		for tr := range s.Trials(1) {
-			if tr.Status == v1.TrialStatus_TRIAL_STATUS_STOPPED && tr.StopReason == "" {
+			if tr.Status == trial.Stopped && tr.StopReason == "" {
 				t.Errorf("%s: trial %d was stopped without a reason", rule, tr.Number)
 			}
 		}
@@ -250,12 +252,12 @@ func TestCrashAtARungIsAPause(t *testing.T) {
 	r := w.log.apply(t, &logv1.Command{TimeMs: 1, Op: &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: "s", Trial: 1, Worker: "w", Incarnation: "i", Slot: "0", Request: "r"}}})
 	w.events(t, &v1.RunEvent{SweepId: "s", Trial: 1, Token: r.Token, Event: &v1.RunEvent_Report{Report: &v1.Report{Epoch: 1, Metrics: []*v1.Metric{{Name: "loss", Value: 1}}}}})
 	w.settle(t)
-	if v := w.sweep().Trial(1).Verdict; v != v1.Verdict_VERDICT_PAUSE {
+	if v := w.sweep().Trial(1).Verdict; v != trial.VerdictPause {
 		t.Fatalf("verdict %v at the rung", v)
 	}
 	w.log.apply(t, &logv1.Command{TimeMs: 1, Op: &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: "s", Trial: 1, Token: r.Token, Cause: "its worker died"}}})
 	w.settle(t)
-	if tr := w.sweep().Trial(1); tr.Status != v1.TrialStatus_TRIAL_STATUS_PAUSED {
+	if tr := w.sweep().Trial(1); tr.Status != trial.Paused {
 		t.Errorf("trial is %v", tr.Status)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"context"
 	"log/slog"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/duty/attend"
 	"atelier/coordinator/state"
 )
@@ -63,7 +63,7 @@ func (p *Proposer) Stop() { p.searches.Stop() }
 
 func (p *Proposer) adopt(searches attend.Roll[*searcher]) {
 	for _, s := range p.cfg.View().Sweeps() {
-		if s.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
+		if s.Status == trial.SweepRunning {
 			searches.Call(s.ID).missed = true
 		}
 	}

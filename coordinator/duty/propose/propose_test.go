@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	v1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/propose"
 	"atelier/coordinator/state"
 )
@@ -54,7 +55,7 @@ func TestEndedSweepCostsNothing(t *testing.T) {
 	log.tell = p.Changed
 	p.Start()
 	defer p.Stop()
-	create := &logv1.CreateSweep{Id: "s-a", Name: "s", SpecYaml: spec, Objective: &v1.Objective{Metric: "loss", Direction: v1.Direction_DIRECTION_MINIMIZE},
+	create := &logv1.CreateSweep{Id: "s-a", Name: "s", SpecYaml: spec, Objective: wire.ToObjective(trial.Objective{Metric: "loss"}),
 		SearchMethod: "random", Trainer: "sim", BudgetTrials: 3, Parallelism: 3, Seed: 1}
 	if r, _ := log.Propose(t.Context(), &logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: create}}); r.Err != nil {
 		t.Fatal(r.Err)
@@ -67,7 +68,7 @@ func TestEndedSweepCostsNothing(t *testing.T) {
 			t.Fatal("no trials were proposed")
 		}
 	}
-	cancel := &logv1.ControlSweep{Id: "s-a", Action: v1.SweepAction_SWEEP_ACTION_CANCEL}
+	cancel := &logv1.ControlSweep{Id: "s-a", Action: wire.ToAction(trial.ActionCancel)}
 	if r, _ := log.Propose(t.Context(), &logv1.Command{TimeMs: 1, RequestId: "r", Op: &logv1.Command_ControlSweep{ControlSweep: cancel}}); r.Err != nil {
 		t.Fatal(r.Err)
 	}

@@ -9,6 +9,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/attend"
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
@@ -86,7 +88,7 @@ func (s *searcher) await() bool {
 	if !ok {
 		return false
 	}
-	if sw, ok := view.Sweep(s.Sweep); ok && sw.BudgetMS > 0 && sw.Status == atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
+	if sw, ok := view.Sweep(s.Sweep); ok && sw.BudgetMS > 0 && sw.Status == trial.SweepRunning {
 		left := time.Duration(sw.BudgetMS-sw.Spent(s.cfg.NowMS())) * time.Millisecond
 		timer := time.NewTimer(max(left, time.Millisecond))
 		defer timer.Stop()
@@ -140,7 +142,7 @@ func (s *searcher) step() (wait bool, err error) {
 		return false, errReplaced
 	}
 	sw, ok := view.Sweep(s.Sweep)
-	if !ok || sw.Status != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
+	if !ok || sw.Status != trial.SweepRunning {
 		s.Locked(func() { s.missed = true }) // marks were taken and not used
 		return false, errOver
 	}
@@ -164,7 +166,7 @@ func (s *searcher) step() (wait bool, err error) {
 	if queue := sw.Queue(); len(queue) > 0 {
 		queue = queue[:min(room, int64(len(queue)))]
 		s.record(&logv1.ProposeTrials{Id: s.Sweep, First: sw.Len() + 1, ParamsJson: queue, Seen: sw.Findings, Budget: sw.Budget,
-			Source: atelierv1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED})
+			Source: wire.ToSource(trial.SourceEnqueued)})
 		return false, nil
 	}
 	proposal, err := s.ask(known, int(room))
@@ -182,7 +184,7 @@ func (s *searcher) step() (wait bool, err error) {
 		return true, nil
 	}
 	c := &logv1.ProposeTrials{Id: s.Sweep, First: sw.Len() + 1, Exhausted: proposal.Exhausted && len(points) == len(proposal.Points),
-		Seen: sw.Findings, Budget: sw.Budget, Source: atelierv1.ProposalSource_PROPOSAL_SOURCE_SEARCH}
+		Seen: sw.Findings, Budget: sw.Budget, Source: wire.ToSource(trial.SourceSearch)}
 	for _, pt := range points {
 		c.ParamsJson = append(c.ParamsJson, s.spec.Space.Encode(pt))
 	}

@@ -10,6 +10,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
 
@@ -96,7 +97,7 @@ func startReplica(dir, store string, clients, inFlight, bytes int) (*target, int
 		}
 		writes[i] = func() error {
 			r, err := leader.Propose(context.Background(), command())
-			if err == nil && r.Events[0].Outcome != atelierv1.Outcome_OUTCOME_RECORDED {
+			if err == nil && r.Events[0].Outcome != trial.OutcomeRecorded {
 				err = fmt.Errorf("a report was not recorded: %v", r.Events[0])
 			}
 			return err
