@@ -11,7 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"atelier/common/files"
 )
 
 // folder is the data folder, held by this process alone.
@@ -34,17 +35,9 @@ func openFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	path := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := files.Lock(filepath.Join(dir, "lock"), fmt.Errorf("data folder %s is in use by another coordinator: end it or give this one its own --data", dir))
 	if err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data folder %s is in use by another coordinator: give this one its own --data", dir)
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, err
 	}
 	return &folder{dir: dir, lock: f}, nil
 }
@@ -81,21 +74,7 @@ func writeJSON(path string, v any) error {
 	if now, err := os.ReadFile(path); err == nil && string(now) == string(b)+"\n" {
 		return nil // a full disk is no reason not to start
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	if _, err = tmp.Write(append(b, '\n')); err == nil {
-		err = tmp.Sync()
-	}
-	if e := tmp.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(tmp.Name(), path)
+	return files.Write(path, append(b, '\n'), 0o600)
 }
 
 // listen binds addr. With port 0 it takes the port it had before, if that is

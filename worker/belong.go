@@ -16,6 +16,7 @@ import (
 	"connectrpc.com/connect"
 
 	"atelier/common/client"
+	"atelier/common/files"
 	"atelier/common/gossip"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/worker/agent"
@@ -70,21 +71,8 @@ func (h *home) change(f func(*homeRecord)) error {
 	if err != nil {
 		return err
 	}
-	temp, err := os.OpenFile(h.path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
+	if err := files.Write(h.path, append(b, '\n'), 0o644); err != nil {
 		return err
-	}
-	if _, err = temp.Write(append(b, '\n')); err == nil {
-		err = temp.Sync()
-	}
-	if e := temp.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(h.path+".new", h.path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", h.path, err)
 	}
 	h.homeRecord = next
 	return nil

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"atelier/common/files"
 )
 
 // folderID returns the id of a data folder, which is drawn at its first use: the
@@ -31,11 +33,7 @@ func folderID(data string) (string, error) {
 		return "", fmt.Errorf("--data %s: draw an id: %w", data, err)
 	}
 	text := hex.EncodeToString(id[:])
-	tmp := file + ".tmp"
-	if err := writeSynced(tmp, text+"\n"); err != nil {
-		return "", fmt.Errorf("--data: %w", err)
-	}
-	if err := os.Rename(tmp, file); err != nil {
+	if err := files.Write(file, []byte(text+"\n"), 0o644); err != nil {
 		return "", fmt.Errorf("--data: %w", err)
 	}
 	return text, nil
@@ -44,13 +42,4 @@ func folderID(data string) (string, error) {
 func validFolderID(id string) bool {
 	b, err := hex.DecodeString(id)
 	return err == nil && len(b) == 16
-}
-
-func writeSynced(file, text string) error {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Sync(), f.Close())
 }

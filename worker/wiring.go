@@ -19,9 +19,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/sys/unix"
 
 	"atelier/common/client"
+	"atelier/common/files"
 	"atelier/common/gossip"
 	"atelier/common/stdio"
 	"atelier/common/sysmetrics"
@@ -179,23 +179,15 @@ func (m *Main) lockData() error {
 	if err := os.MkdirAll(m.Config.Cache, 0o755); err != nil {
 		return fmt.Errorf("--cache: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(m.Config.Data, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	// An agent that was just killed may still hold it for a moment.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	f, err := files.WaitLock(ctx, filepath.Join(m.Config.Data, "lock"))
+	if errors.Is(err, files.ErrLocked) {
+		return fmt.Errorf("--data %s: another worker uses this folder; give each its own", m.Config.Data)
+	}
 	if err != nil {
 		return fmt.Errorf("--data: %w", err)
-	}
-	// An agent that was just killed may still hold it for a moment.
-	for range 20 {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	if err != nil {
-		f.Close()
-		if err == unix.EWOULDBLOCK {
-			return fmt.Errorf("--data %s: another worker uses this folder; give each its own", m.Config.Data)
-		}
-		return fmt.Errorf("--data %s: lock: %w", m.Config.Data, err)
 	}
 	m.closer = append(m.closer, f.Close)
 	return nil
@@ -315,11 +307,7 @@ func (m *Main) writeAddresses(listen, gossip string) error {
 	if err != nil {
 		return err
 	}
-	tmp := m.Config.AddressFile + ".tmp"
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil {
-		return fmt.Errorf("--address-file: %w", err)
-	}
-	if err := os.Rename(tmp, m.Config.AddressFile); err != nil {
+	if err := files.WriteUnsynced(m.Config.AddressFile, append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("--address-file: %w", err)
 	}
 	return nil

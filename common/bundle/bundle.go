@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"atelier/common/files"
 )
 
 // noteName is the entry of what a bundle says about itself.
@@ -56,12 +58,11 @@ func Pack(dir, file string, note []byte) (p Packed, err error) {
 	if len(note) > MaxNote {
 		return p, fmt.Errorf("the note has %d bytes, more than %d", len(note), MaxNote)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".pack-*")
+	tmp, err := files.Create(file, 0o644)
 	if err != nil {
 		return p, err
 	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
+	defer tmp.Abort()
 	hash := sha256.New()
 	buffered := bufio.NewWriterSize(io.MultiWriter(tmp, hash), 1<<18)
 	out := tar.NewWriter(buffered)
@@ -99,18 +100,15 @@ func Pack(dir, file string, note []byte) (p Packed, err error) {
 	if err != nil {
 		return p, err
 	}
-	if err := errors.Join(out.Close(), buffered.Flush(), tmp.Chmod(0o644), tmp.Sync()); err != nil {
+	if err := errors.Join(out.Close(), buffered.Flush()); err != nil {
 		return p, err
 	}
 	info, err := tmp.Stat()
 	if err != nil {
 		return p, err
 	}
-	if err := errors.Join(tmp.Close(), os.Rename(tmp.Name(), file)); err != nil {
-		return p, err
-	}
 	p.Size, p.SHA256 = info.Size(), hex.EncodeToString(hash.Sum(nil))
-	return p, syncDir(filepath.Dir(file))
+	return p, tmp.Commit()
 }
 
 func put(out *tar.Writer, name string, size int64, written time.Time, in io.Reader) error {
@@ -124,15 +122,6 @@ func put(out *tar.Writer, name string, size int64, written time.Time, in io.Read
 		return fmt.Errorf("%s changed while it was read", name)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Unpack reads a bundle of size bytes and puts its files below dir, which is

@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
+
+	"atelier/common/files"
 )
 
 const (
@@ -91,17 +91,16 @@ func Save(path string, root Value) (Info, error) {
 }
 
 func saveFile(path string, write func(io.Writer) error) (info Info, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
-	if err != nil {
-		return Info{}, fmt.Errorf("save checkpoint %s: %w", path, err)
-	}
 	defer func() {
 		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
 			err = fmt.Errorf("save checkpoint %s: %w", path, err)
 		}
 	}()
+	f, err := files.Create(path, 0o644)
+	if err != nil {
+		return Info{}, err
+	}
+	defer f.Abort()
 	sum := sha256.New()
 	count := &counter{w: io.MultiWriter(f, sum)}
 	buffered := bufio.NewWriterSize(count, 1<<20)
@@ -111,24 +110,7 @@ func saveFile(path string, write func(io.Writer) error) (info Info, err error) {
 	if err := buffered.Flush(); err != nil {
 		return Info{}, err
 	}
-	if err := f.Chmod(0o644); err != nil {
-		return Info{}, err
-	}
-	if err := f.Sync(); err != nil {
-		return Info{}, err
-	}
-	if err := f.Close(); err != nil {
-		return Info{}, err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return Info{}, err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return Info{}, err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
+	if err := f.Commit(); err != nil {
 		return Info{}, err
 	}
 	return Info{Bytes: count.n, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
+
+	"atelier/common/files"
 )
 
 // PackOptions say how a folder is packed. The zero value of each field but Size is a default.
@@ -92,11 +94,11 @@ func PackContext(ctx context.Context, f *Folder, o PackOptions) (string, Report,
 		o.Progress(r.Images+len(r.Skipped), r.Images+len(r.Skipped))
 		return path, r, nil
 	}
-	unlock, err := lock(ctx, path+".lock")
+	lock, err := files.WaitLock(ctx, path+".lock")
 	if err != nil {
 		return "", Report{}, fmt.Errorf("pack %s: %w", f.Dir, err)
 	}
-	defer unlock()
+	defer lock.Close()
 	// Another process may have made it while this one waited.
 	r, ok := cached(path, key)
 	if ok {
@@ -183,22 +185,10 @@ func write(ctx context.Context, path string, f *Folder, stats []stat, key [32]by
 	if err := out.Close(); err != nil {
 		return Report{}, fmt.Errorf("write packed images: %w", err)
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return Report{}, err
-	}
-	if err := syncDir(o.CacheDir); err != nil {
+	if err := files.Rename(tmp, path); err != nil {
 		return Report{}, err
 	}
 	return Report{Images: int(h.count), Skipped: skipped, Turned: turned, Bytes: h.fileLen()}, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // decoded is one picture's outcome: pixels, or a reason, or an error that ends everything.

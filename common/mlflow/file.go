@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"atelier/common/files"
 )
 
 // Folders that are no experiments.
@@ -78,26 +78,14 @@ func (s *fileStore) prepare() error {
 
 // locked runs f while no other process of ours makes an experiment.
 func (s *fileStore) locked(ctx context.Context, f func() error) error {
-	lock, err := os.Open(filepath.Join(s.root, trashFolder))
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	lock, err := files.WaitLock(ctx, filepath.Join(s.root, trashFolder))
 	if err != nil {
-		return fmt.Errorf("MLflow: %w", err)
+		return fmt.Errorf("MLflow: lock %s: %w", filepath.Join(s.root, trashFolder), err)
 	}
-	defer lock.Close() // releases
-	limit := time.Now().Add(30 * time.Second)
-	for {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f()
-		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR || time.Now().After(limit) {
-			return fmt.Errorf("MLflow: lock %s: %w", lock.Name(), err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("MLflow: lock %s: %w", lock.Name(), ctx.Err())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	defer lock.Close()
+	return f()
 }
 
 func (s *fileStore) Experiment(ctx context.Context, name string) (string, error) {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
+
+	"atelier/common/files"
 )
 
 // fileRun is a run's folder.
@@ -222,27 +222,5 @@ func copyFile(file, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	in, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.CreateTemp(dir, ".*"+strconv.Itoa(os.Getpid())+".tmp")
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	if e := out.Chmod(0o644); err == nil {
-		err = e
-	}
-	if e := out.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(out.Name(), filepath.Join(dir, filepath.Base(file)))
-	}
-	if err != nil {
-		os.Remove(out.Name())
-	}
-	return err
+	return files.CopyUnsynced(file, filepath.Join(dir, filepath.Base(file)), 0o644)
 }

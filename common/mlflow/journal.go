@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"atelier/common/files"
 )
 
 // record is one line of a journal: "CRC32-in-hex JSON\n". The first line is a
@@ -115,7 +115,7 @@ func createJournal(dir string, h head, limit int64) (*journal, error) {
 		j.f, err = os.OpenFile(j.file, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	}
 	if err == nil {
-		err = unix.Flock(int(j.f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = files.TryLock(j.f)
 	}
 	if err == nil {
 		err = j.append(record{Head: &h})
@@ -136,21 +136,15 @@ func adoptJournal(file string, limit int64) (*journal, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if err == unix.EWOULDBLOCK {
-			return nil, nil
-		}
-		return nil, err
-	}
-	// Its owner may have delivered and removed it between the two calls.
-	mine, err := f.Stat()
+	err = files.TryLock(f)
+	named := false
 	if err == nil {
-		var there os.FileInfo
-		if there, err = os.Stat(file); err == nil && !os.SameFile(mine, there) || errors.Is(err, os.ErrNotExist) {
-			f.Close()
-			return nil, nil
-		}
+		// Its owner may have delivered and removed it between the two calls.
+		named, err = files.Named(f)
+	}
+	if errors.Is(err, files.ErrLocked) || err == nil && !named {
+		f.Close()
+		return nil, nil
 	}
 	j := &journal{file: file, limit: limit, f: f, more: make(chan struct{}, 1)}
 	if err == nil {

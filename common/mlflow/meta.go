@@ -10,6 +10,8 @@ import (
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
+
+	"atelier/common/files"
 )
 
 // A meta.yaml is a flat map. It is written here as PyYAML's safe_dump writes it
@@ -185,22 +187,13 @@ func writeMeta(dir string, m map[string]any) error {
 // replace writes a file by way of another in the folder tmp, where MLflow does
 // not take it for something.
 func replace(tmp, file string, b []byte) error {
-	f, err := os.CreateTemp(tmp, ".*.tmp")
+	f, err := files.CreateIn(tmp, file, 0o644)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
-	if e := f.Chmod(0o644); err == nil {
-		err = e
+	defer f.Abort()
+	if _, err := f.Write(b); err != nil {
+		return err
 	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return f.CommitUnsynced()
 }

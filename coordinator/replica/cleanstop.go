@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"atelier/common/files"
 )
 
 // The file clean-stop says that a node was shut down whole, and what every file
@@ -81,14 +83,7 @@ func markClean(folder string) error {
 		fmt.Fprintln(&b, line)
 	}
 	fmt.Fprintf(&b, "%08x\n", crc32.Checksum(b.Bytes(), castagnoli))
-	name := filepath.Join(folder, cleanStop)
-	if err := writeSynced(name+".new", b.Bytes()); err != nil {
-		return err
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return err
-	}
-	return syncDir(folder)
+	return files.Write(filepath.Join(folder, cleanStop), b.Bytes(), 0o600)
 }
 
 // readClean reads clean-stop; nil when there is none.
@@ -136,7 +131,7 @@ func checkClean(folder string) (clean bool, err error) {
 	if err := os.Remove(name); err != nil {
 		return false, err
 	}
-	return true, syncDir(folder)
+	return true, files.SyncDir(folder)
 }
 
 func sameFiles(want, have []string) error {

@@ -6,7 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"atelier/common/files"
 )
 
 // folder is a node's data folder, held by this process alone.
@@ -27,16 +28,9 @@ func claim(path, id string, kind LogStore) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := files.Lock(filepath.Join(path, "lock"), fmt.Errorf("data folder %s is in use by another coordinator: end it or give this one a folder of its own", path))
 	if err != nil {
 		return nil, err
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data folder %s is in use by another coordinator: end it or give this one a folder of its own", path)
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	f := &folder{path: path, lock: lock}
 	if err := f.identify(id, kind); err != nil {
@@ -64,11 +58,7 @@ func (f *folder) identify(id string, kind LogStore) error {
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	temp := name + ".new"
-	if err := os.WriteFile(temp, []byte(mine), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temp, name)
+	return files.Write(name, []byte(mine), 0o600)
 }
 
 func (f *folder) release() { f.lock.Close() }

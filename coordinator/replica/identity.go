@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"atelier/common/files"
 )
 
 // Identity says whose a data folder is. It stands beside the log and the votes,
@@ -82,38 +84,10 @@ func WriteIdentity(dir string, id Identity) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	temp := filepath.Join(dir, identityFile+".new")
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := files.Write(filepath.Join(dir, identityFile), append(b, '\n'), 0o600); err != nil {
 		return err
 	}
-	if _, err = f.Write(append(b, '\n')); err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(temp, filepath.Join(dir, identityFile))
-	}
-	for _, d := range []string{dir, filepath.Dir(dir)} {
-		if err == nil {
-			err = syncFolder(d)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("write identity of %s: %w", dir, err)
-	}
-	return nil
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return files.SyncDir(filepath.Dir(dir)) // the folder may be new
 }
 
 // settleIdentity makes sure that the folder is the configured cluster's, and

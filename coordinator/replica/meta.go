@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/types"
+
+	"atelier/common/files"
 )
 
 // metaFile keeps what is small and must never be wrong: term and vote, the log's
@@ -118,7 +120,7 @@ func openMeta(dir string, older func(key []byte) ([]byte, error)) (*metaFile, er
 			return nil, err
 		}
 	}
-	return m, syncDir(dir)
+	return m, files.SyncDir(dir)
 }
 
 // create makes the first file; it is there whole or not at all.
@@ -135,15 +137,11 @@ func (m *metaFile) create(older func(key []byte) ([]byte, error)) error {
 	} else if names, _ := filepath.Glob(filepath.Join(m.dir, "*.wal")); len(names) > 0 {
 		return fmt.Errorf("%s and %s are gone, and %d segments of a log are there", twinNames[0], twinNames[1], len(names))
 	}
-	temp := filepath.Join(m.dir, twinNames[0]+".new")
 	body, err := encodeMeta(m.now)
 	if err != nil {
 		return err
 	}
-	if err := writeSynced(temp, body); err != nil {
-		return err
-	}
-	return os.Rename(temp, filepath.Join(m.dir, twinNames[0]))
+	return files.Write(filepath.Join(m.dir, twinNames[0]), body, 0o600)
 }
 
 // adopt reads a bbolt file of raft-wal. A damaged one may make bbolt panic.
@@ -181,10 +179,7 @@ func (m *metaFile) bury() error {
 	if info, err := os.Stat(name); err == nil && info.Size() == int64(len(boltTombstone)) {
 		return nil
 	}
-	if err := writeSynced(name+".new", []byte(boltTombstone)); err != nil {
-		return err
-	}
-	return os.Rename(name+".new", name)
+	return files.Write(name, []byte(boltTombstone), 0o600)
 }
 
 func encodeMeta(r metaRecord) ([]byte, error) {
@@ -299,28 +294,4 @@ func (m *metaFile) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func writeSynced(name string, b []byte) error {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"atelier/common/files"
 )
 
 // tailNote is the file log/tail: the last entry that is known to be on disk. A
@@ -80,13 +82,7 @@ func (t *tailNote) begin(dir string, index, term uint64) error {
 	name := filepath.Join(dir, tailName)
 	if _, err := os.Stat(name); err != nil {
 		b := encodeTail(index, term)
-		if err := writeSynced(name+".new", b[:]); err != nil {
-			return err
-		}
-		if err := os.Rename(name+".new", name); err != nil {
-			return err
-		}
-		if err := syncDir(dir); err != nil {
+		if err := files.Write(name, b[:], 0o600); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"atelier/common/files"
 )
 
 // Dir is the folder in a results folder that takes what is replaced.
@@ -50,11 +52,7 @@ func (f Folder) stage() (string, error) {
 
 // mark writes a stage down before it begins.
 func (f Folder) mark(stage string) error {
-	tmp := f.at(Dir, stageFile+".new")
-	if err := os.WriteFile(tmp, []byte(stage), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, f.at(Dir, stageFile))
+	return files.Write(f.at(Dir, stageFile), []byte(stage), 0o644)
 }
 
 // Set moves what the folder has aside. Recover must have been called before.
@@ -121,7 +119,10 @@ func (f Folder) back() error {
 	if err != nil {
 		return err
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return n == stageFile || n == stageFile+".new" })
+	names = slices.DeleteFunc(names, func(n string) bool {
+		half, _ := filepath.Match(files.Unfinished(stageFile), n)
+		return half || n == stageFile || n == stageFile+".new" // an earlier build's name
+	})
 	for _, name := range names {
 		if err := move(f.at(Dir, name), f.at(name)); err != nil {
 			return err

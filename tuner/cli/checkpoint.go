@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/files"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial/wire"
 
@@ -167,12 +168,11 @@ func pull(ctx context.Context, c *atelierv1.Checkpoint, shared, to string) error
 		return err
 	}
 	defer from.Close()
-	tmp, err := os.CreateTemp(filepath.Dir(to), ".pull-*")
+	tmp, err := files.Create(to, 0o644)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
+	defer tmp.Abort()
 	h := sha256.New()
 	// One byte more than promised tells a file that is too long.
 	n, err := io.Copy(io.MultiWriter(tmp, h), io.LimitReader(from, c.GetSize()+1))
@@ -185,10 +185,7 @@ func pull(ctx context.Context, c *atelierv1.Checkpoint, shared, to string) error
 	if sum := h.Sum(nil); string(sum) != string(want) {
 		return fmt.Errorf("%s has SHA-256 %x, the index says %s: nothing was written", c.GetLocation(), sum, c.GetSha256())
 	}
-	if err := errors.Join(tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), to)
+	return tmp.Commit()
 }
 
 func openLocation(ctx context.Context, location, shared string) (io.ReadCloser, error) {
@@ -215,7 +212,7 @@ func openLocation(ctx context.Context, location, shared string) (io.ReadCloser, 
 	return body, err
 }
 
-var files = &http.Client{Transport: &http.Transport{Proxy: nil, ResponseHeaderTimeout: 15 * time.Second, DisableCompression: true}}
+var patient = &http.Client{Transport: &http.Transport{Proxy: nil, ResponseHeaderTimeout: 15 * time.Second, DisableCompression: true}}
 
 // fetch reads a file of a worker.
 func fetch(ctx context.Context, location string) (io.ReadCloser, int64, error) {
@@ -223,7 +220,7 @@ func fetch(ctx context.Context, location string) (io.ReadCloser, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	resp, err := files.Do(req)
+	resp, err := patient.Do(req)
 	if err != nil {
 		return nil, 0, err
 	}

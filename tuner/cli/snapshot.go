@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/files"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/snapshot"
 
@@ -33,18 +33,17 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 	defer api.Close()
 	to := c.Args().First()
 	out := e.Out
-	var tmp *os.File
+	var tmp *files.Pending
 	replaces := false
 	if to != "-" {
 		to = e.path(to)
 		if replaces, err = e.place(c, to, func() bool { return isSnapshot(to) }); err != nil {
 			return err
 		}
-		if tmp, err = os.CreateTemp(filepath.Dir(to), ".snapshot-*"); err != nil {
+		if tmp, err = files.Create(to, 0o600); err != nil {
 			return err
 		}
-		defer os.Remove(tmp.Name())
-		defer tmp.Close()
+		defer tmp.Abort()
 		out = tmp
 	}
 	// What comes is checked while it passes; the file once more as the disk gives it
@@ -77,18 +76,15 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 		if err := tmp.Sync(); err != nil {
 			return fmt.Errorf("write the snapshot: %w", err)
 		}
-		info, err := checkSnapshot(tmp)
+		info, err := checkSnapshot(tmp.File)
 		if err != nil {
 			return fmt.Errorf("read the snapshot again: %w", err)
 		}
 		if !info.Checked {
 			e.say("warning: this cluster's version writes no checksum into snapshots: damage to the file will not show")
 		}
-		if err := tmp.Close(); err != nil {
+		if err := tmp.Commit(); err != nil {
 			return fmt.Errorf("write the snapshot: %w", err)
-		}
-		if err := os.Rename(tmp.Name(), to); err != nil {
-			return err
 		}
 		e.replaced(c, to, replaces)
 	}

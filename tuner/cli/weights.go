@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/client"
+	"atelier/common/files"
 	"atelier/common/nearest"
 	"atelier/tuner/weights"
 
@@ -138,24 +138,13 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 
 // copyTo copies a file of the cache: whole, or not at all.
 func copyTo(ctx context.Context, got weights.Pulled, to string) error {
-	from, err := os.Open(got.Path)
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	defer from.Close()
-	tmp, err := os.CreateTemp(filepath.Dir(to), ".pull-*")
-	if err != nil {
+	if err := files.Copy(got.Path, to, 0o644); err != nil {
 		return fmt.Errorf("%w (the file is in the cache: %s)", err, got.Path)
 	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
-	if _, err := io.Copy(tmp, from); err != nil {
-		return fmt.Errorf("%w (the file is in the cache: %s)", err, got.Path)
-	}
-	if err := errors.Join(ctx.Err(), tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), to)
+	return nil
 }
 
 func (e *Env) convertWeights(c *ucli.Context) error {

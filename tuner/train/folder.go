@@ -4,16 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"atelier/common/checkpoint"
+	"atelier/common/files"
 	"atelier/common/setting"
 )
 
@@ -51,15 +50,11 @@ func hold(dir string) (*folder, error) {
 	if err := os.MkdirAll(f.resume(), 0o755); err != nil {
 		return nil, fmt.Errorf("folder for the results: %w", err)
 	}
-	lock, err := os.OpenFile(f.resume(lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	var err error
+	f.lock, err = files.Lock(f.resume(lockFile), fmt.Errorf("another training is writing to %s: wait for it, or name another folder with --out", dir))
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("another training is writing to %s: wait for it, or name another folder with --out", dir)
-	}
-	f.lock = lock
 	return f, nil
 }
 
@@ -181,26 +176,12 @@ func (f *folder) markBest(path string) error {
 	os.Remove(tmp)
 	if err := os.Link(path, tmp); err != nil {
 		// Not every file system has links.
-		if err := copyFile(path, tmp); err != nil {
-			os.Remove(tmp)
+		if err := files.Copy(path, f.resume(bestLink), 0o644); err != nil {
 			return fmt.Errorf("keep the best checkpoint: %w", err)
 		}
+		return nil
 	}
 	return os.Rename(tmp, f.resume(bestLink))
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
 }
 
 // export makes model files, which anybody can open, of the training
@@ -238,7 +219,7 @@ func (f *folder) save(p *Plan) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(f.resume(runFile), append(b, '\n'))
+	return files.Write(f.resume(runFile), append(b, '\n'), 0o644)
 }
 
 // Resumption is a training to go on with.

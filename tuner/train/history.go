@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"math"
 	"os"
-	"path/filepath"
 
+	"atelier/common/files"
 	"atelier/common/trainerproto"
 )
 
@@ -153,7 +153,7 @@ func (h *History) write(path string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	return writeFile(path, append(b, '\n'))
+	return files.Write(path, append(b, '\n'), 0o644)
 }
 
 // ReadHistory reads a training_history.json. A missing file is an empty
@@ -180,19 +180,4 @@ func ReadHistory(path string) (*History, error) {
 		return nil, fmt.Errorf("%s: %d epochs and %d values of epoch_seconds", path, len(h.Epochs), len(h.Seconds))
 	}
 	return h, nil
-}
-
-// writeFile writes a whole file or leaves the old one.
-func writeFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already when all went well
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return err
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"atelier/common/files"
 	"atelier/common/trainerproto"
 )
 
@@ -302,7 +303,7 @@ func (s *sitting) close(ctx context.Context, err error) error {
 	s.result.Sitting = s.o.Now().Sub(s.began).Seconds()
 	e := s.note()
 	if e == nil {
-		e = writeFile(s.folder.path(DiagnosticsFile), s.result.diagnostics(s.o.Now()))
+		e = files.Write(s.folder.path(DiagnosticsFile), s.result.diagnostics(s.o.Now()), 0o644)
 	}
 	if e != nil {
 		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))

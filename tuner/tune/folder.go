@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
+	"atelier/common/files"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
 	"atelier/tuner/aside"
@@ -67,15 +67,11 @@ func hold(dir string) (*folder, error) {
 	if err := os.MkdirAll(f.resume(), 0o755); err != nil {
 		return nil, fmt.Errorf("folder for the results: %w", err)
 	}
-	lock, err := os.OpenFile(f.resume(lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	var err error
+	f.lock, err = files.Lock(f.resume(lockFile), fmt.Errorf("another tuning is writing to %s: wait for it, or name another folder with --out", dir))
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("another tuning is writing to %s: wait for it, or name another folder with --out", dir)
-	}
-	f.lock = lock
 	return f, nil
 }
 
@@ -171,23 +167,10 @@ func (f *folder) save(s *saved) error {
 	if err != nil {
 		return err
 	}
-	if err := durable(f.resume(specFile), s.spec); err != nil {
+	if err := files.Write(f.resume(specFile), s.spec, 0o644); err != nil {
 		return err
 	}
-	return durable(f.resume(runFile), append(b, '\n'))
-}
-
-func durable(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(tmp.Name(), path)
+	return files.Write(f.resume(runFile), append(b, '\n'), 0o644)
 }
 
 func readSaved(dir string) (*saved, error) {

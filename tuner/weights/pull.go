@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"atelier/common/files"
 )
 
 var (
@@ -124,10 +124,10 @@ func (p Puller) pull(ctx context.Context, f Published) (Pulled, error) {
 	}
 	defer part.Close()
 	// The lock goes with the process, however it ends.
-	if err := unix.Flock(int(part.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := files.TryLock(part); err != nil {
 		return Pulled{}, fmt.Errorf("another process is downloading it into %s: wait for it", p.Folder)
 	}
-	if same, err := stillNamed(part); err != nil {
+	if same, err := files.Named(part); err != nil {
 		return Pulled{}, err
 	} else if !same {
 		return Pulled{}, errors.New("another process finished it just now: pull again")
@@ -154,27 +154,10 @@ func (p Puller) pull(ctx context.Context, f Published) (Pulled, error) {
 	if err := part.Sync(); err != nil {
 		return Pulled{}, err
 	}
-	if err := os.Rename(part.Name(), final); err != nil {
-		return Pulled{}, err
-	}
-	if err := syncFolder(p.Folder); err != nil {
+	if err := files.Rename(part.Name(), final); err != nil {
 		return Pulled{}, err
 	}
 	return Pulled{final, n, sum, false}, nil
-}
-
-// stillNamed says whether the open file is the one that its name leads to: another process may have renamed it
-// between opening and locking.
-func stillNamed(f *os.File) (bool, error) {
-	mine, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	named, err := os.Stat(f.Name())
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && os.SameFile(mine, named), err
 }
 
 func hashOf(path string) (sum string, n int64, err error) {
@@ -186,15 +169,6 @@ func hashOf(path string) (sum string, n int64, err error) {
 	h := sha256.New()
 	n, err = io.Copy(h, f)
 	return hex.EncodeToString(h.Sum(nil)), n, err
-}
-
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }
 
 var patient = &http.Client{Transport: &http.Transport{

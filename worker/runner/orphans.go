@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"atelier/common/files"
 )
 
 // pidRecord is what a pid file holds. Pid and start time together name a
@@ -34,11 +36,7 @@ func (c *Child) writePIDFile(dir, trainer string) error {
 		return err
 	}
 	c.pidFile = filepath.Join(dir, fmt.Sprintf("%d-%s.json", c.pid, c.marker))
-	tmp := c.pidFile + ".tmp"
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil {
-		return fmt.Errorf("pid file: %w", err)
-	}
-	if err := os.Rename(tmp, c.pidFile); err != nil {
+	if err := files.WriteUnsynced(c.pidFile, append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("pid file: %w", err)
 	}
 	return nil
@@ -50,13 +48,13 @@ func (c *Child) writePIDFile(dir, trainer string) error {
 // not die in wait. To be called under the data folder's lock, before the first
 // word to a coordinator.
 func KillOrphans(dir string, wait time.Duration, logger *slog.Logger) (int, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	recorded, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
 		return 0, err
 	}
 	boot := bootID()
 	var records []pidRecord
-	for _, f := range files {
+	for _, f := range recorded {
 		var r pidRecord
 		b, err := os.ReadFile(f)
 		if err == nil {
@@ -88,10 +86,10 @@ func KillOrphans(dir string, wait time.Duration, logger *slog.Logger) (int, erro
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	for _, f := range files {
+	for _, f := range recorded {
 		os.Remove(f)
 	}
-	tmps, _ := filepath.Glob(filepath.Join(dir, "*.json.tmp"))
+	tmps, _ := filepath.Glob(filepath.Join(dir, files.Unfinished("*.json")))
 	for _, f := range tmps {
 		os.Remove(f)
 	}

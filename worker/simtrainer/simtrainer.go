@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"atelier/common/files"
 	"atelier/common/trainerproto"
 )
 
@@ -208,7 +209,7 @@ func (t *training) fail(epoch int) error {
 func (t *training) checkpoint(epoch int) error {
 	path := filepath.Join(t.job.Dir, fmt.Sprintf("epoch-%04d.sim", epoch))
 	b := encodeCheckpoint(epoch, t.set.CheckpointBytes)
-	if err := writeDurably(path, b); err != nil {
+	if err := files.Write(path, b, 0o644); err != nil {
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			return &fault{trainerproto.FailedDiskFull, fmt.Sprintf("checkpoint of epoch %d (%d bytes): %v; free space there or move the worker's --data or --shared folder", epoch, len(b), err)}
 		}

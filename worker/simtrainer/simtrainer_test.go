@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"atelier/common/files"
 	"atelier/common/trainerproto"
 	"atelier/worker/simtrainer"
 )
@@ -216,7 +217,7 @@ func TestFullDisk(t *testing.T) {
 	if code != 1 || last.Class != "disk_full" || !strings.Contains(last.Message, "no space left") {
 		t.Errorf("code %d, last event %+v", code, last)
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, ".tmp-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, files.Unfinished("*"))); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }

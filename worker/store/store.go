@@ -30,6 +30,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"atelier/common/files"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 )
@@ -305,24 +306,17 @@ func (s *Store) download(ctx context.Context, c *atelierv1.Checkpoint) (_ string
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("answer %s", resp.Status)
 	}
-	tmp, err := os.CreateTemp(s.cfg.Cache, ".fetch-*")
+	tmp, err := files.Create(final, 0o600)
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
+	defer tmp.Abort()
 	// One byte more than the index allows shows a file that is too long.
 	body := io.LimitReader(&watched{resp.Body, watchdog}, c.Size+1)
 	if err := verify(io.TeeReader(body, tmp), c); err != nil {
 		return "", err
 	}
-	if err := tmp.Sync(); err != nil {
-		return "", err
-	}
-	if err := os.Rename(tmp.Name(), final); err != nil {
-		return "", err
-	}
-	return final, syncDir(s.cfg.Cache)
+	return final, tmp.Commit()
 }
 
 type watched struct {
@@ -336,15 +330,6 @@ func (w *watched) Read(b []byte) (int, error) {
 		w.t.Reset(stall)
 	}
 	return n, err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // DropCopy removes a fetched copy once the run that needed it is over. Files

@@ -23,6 +23,7 @@ import (
 	"strings"
 	"syscall"
 
+	"atelier/common/files"
 	"atelier/deploy/local"
 )
 
@@ -163,11 +164,7 @@ func (j *journal) add(f figures) error {
 	if err != nil {
 		return err
 	}
-	next := j.path + ".next"
-	if err := os.WriteFile(next, b, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(next, j.path)
+	return files.Write(j.path, b, 0o644)
 }
 
 // complete runs what the journal lacks, one sweep after the other on one

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"atelier/common/dataset"
+	"atelier/common/files"
 
 	"golang.org/x/image/draw"
 	"golang.org/x/image/font"
@@ -233,21 +234,13 @@ func (w *writer) text(face font.Face, c color.Color, x, y, room int, s string) {
 
 // Save writes a sheet as PNG: whole or not at all.
 func Save(path string, img image.Image) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	tmp, err := files.Create(path, 0o644)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer tmp.Abort()
 	if err := png.Encode(tmp, img); err != nil {
-		tmp.Close()
 		return err
 	}
-	if err := tmp.Chmod(0o644); err != nil {
-		tmp.Close()
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return tmp.CommitUnsynced()
 }

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"atelier/common/files"
 )
 
 // Manifest is the file beside the class folders; a line for every address tried.
@@ -357,16 +359,7 @@ func (m *manifest) save(dir string, l *Line, p *picture) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".scrape-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(p.b)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
+	if err := files.WriteUnsynced(path, p.b, 0o644); err != nil {
 		return err
 	}
 	l.Status = "saved"

@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -22,6 +21,7 @@ import (
 
 	"atelier/common/dataset"
 	"atelier/common/filename"
+	"atelier/common/files"
 	"atelier/tuner/data/likeness"
 )
 
@@ -365,21 +365,7 @@ func (m *manifest) write(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return whole(path, bytes.NewReader(append(b, '\n')))
-}
-
-// whole writes a file under a temporary name first.
-func whole(path string, in io.Reader) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".split-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = io.Copy(tmp, in)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(tmp.Name(), path)
+	return files.WriteUnsynced(path, append(b, '\n'), 0o644)
 }
 
 // put copies or links a picture unless it is there.
@@ -393,12 +379,7 @@ func put(from, to string, link bool) error {
 	if link {
 		return os.Link(from, to)
 	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	return whole(to, in)
+	return files.CopyUnsynced(from, to, 0o644)
 }
 
 func sameContent(a, b string) (bool, error) {

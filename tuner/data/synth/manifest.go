@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"atelier/common/files"
 )
 
 // manifestName stands beside train, validation and test, so no class folder ever contains it.
@@ -48,7 +50,7 @@ func (m manifest) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return write(filepath.Join(dir, manifestName), append(b, '\n'))
+	return files.WriteUnsynced(filepath.Join(dir, manifestName), append(b, '\n'), 0o644)
 }
 
 // claim makes dir this data set's, or finds that it is, and says whether it was complete.

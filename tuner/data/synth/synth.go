@@ -27,6 +27,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"atelier/common/files"
 )
 
 // Version changes whenever the same options would give other pictures.
@@ -216,7 +218,7 @@ func drawMissing(ctx context.Context, dir string, o Options, trust bool) (int, e
 				}
 				path := filepath.Join(dir, jobs[i].path())
 				if info, err := os.Stat(path); !trust || err != nil || info.Size() == 0 {
-					if err := write(path, jobs[i].draw(o)); err != nil {
+					if err := files.WriteUnsynced(path, jobs[i].draw(o), 0o644); err != nil {
 						return err
 					}
 					drawn.Add(1)
@@ -263,15 +265,6 @@ func (j job) draw(o Options) []byte {
 func (j job) source(seed uint64) *rand.PCG {
 	sum := sha256.Sum256(fmt.Appendf(nil, "atelier façade %d/%d/%s/%s/%d", Version, seed, j.style.name, j.part, j.number))
 	return rand.NewPCG(binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:]))
-}
-
-func write(path string, b []byte) error {
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
-		os.Remove(tmp)
-		return err
-	}
-	return os.Rename(tmp, path)
 }
 
 // occupied says whether a folder is there and has anything in it.

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"atelier/common/files"
 	"atelier/common/space"
 	"atelier/tuner/importance"
 	"atelier/tuner/search"
@@ -150,24 +151,10 @@ func Write(dir string, s *Sweep, o Options) (*Written, error) {
 	if err := v.writeTrials(dir); err != nil {
 		return nil, err
 	}
-	if err := save(filepath.Join(dir, ResultsFile), results); err != nil {
+	if err := files.WriteUnsynced(filepath.Join(dir, ResultsFile), results, 0o644); err != nil {
 		return nil, err
 	}
-	return w, save(filepath.Join(dir, SummaryFile), []byte(v.summary(w, o)))
-}
-
-// save writes a file whole or not at all.
-func save(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".report-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(tmp.Name(), path)
+	return w, files.WriteUnsynced(filepath.Join(dir, SummaryFile), []byte(v.summary(w, o)), 0o644)
 }
 
 // view is a sweep with what several parts of a report need.

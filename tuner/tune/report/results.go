@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"atelier/common/files"
 	"atelier/common/space"
 )
 
@@ -268,7 +269,7 @@ func (v *view) writeTrials(dir string) error {
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			return err
 		}
-		if err := save(filepath.Join(to, trialFile), b); err != nil {
+		if err := files.WriteUnsynced(filepath.Join(to, trialFile), b, 0o644); err != nil {
 			return err
 		}
 	}

@@ -2,18 +2,19 @@ package augment
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
 	"image/png"
 	"math"
-	"os"
-	"path/filepath"
 
 	"golang.org/x/image/font"
 	"golang.org/x/image/font/basicfont"
 	"golang.org/x/image/math/fixed"
+
+	"atelier/common/files"
 )
 
 // Tile is one augmented image to look at.
@@ -36,24 +37,13 @@ func WriteSheet(path string, size int, tiles []Tile) error {
 		return fmt.Errorf("sample sheet %s: no images", path)
 	}
 	m := sheet(size, tiles)
-	f, err := os.CreateTemp(filepath.Dir(path), ".sheet-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already when all went well
-	w := bufio.NewWriter(f)
-	err = png.Encode(w, m)
+	f, err := files.Create(path, 0o644)
 	if err == nil {
-		err = w.Flush()
-	}
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+		defer f.Abort()
+		w := bufio.NewWriter(f)
+		if err = errors.Join(png.Encode(w, m), w.Flush()); err == nil {
+			err = f.CommitUnsynced()
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("sample sheet %s: %w", path, err)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"atelier/common/files"
 	"atelier/common/inference"
 	"atelier/common/metadata"
 	"atelier/worker/trainer/score"
@@ -200,7 +201,7 @@ func (r *run) writeEvaluation(result *score.Result) error {
 		name string
 		b    []byte
 	}{{inference.ResultsFile, append(b, '\n')}, {"evaluation_summary.txt", []byte(result.Summary(facts))}, {"classification_report.txt", []byte(result.Report())}} {
-		if err := writeFile(filepath.Join(r.Output, f.name), f.b); err != nil {
+		if err := files.WriteUnsynced(filepath.Join(r.Output, f.name), f.b, 0o644); err != nil {
 			return err
 		}
 		r.out.Files = append(r.out.Files, f.name)

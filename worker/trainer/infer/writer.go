@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"atelier/common/files"
 	"atelier/common/inference"
 	"atelier/common/metadata"
 	"atelier/worker/trainer/explain/cam"
@@ -111,10 +112,10 @@ type writer struct {
 
 	earlier map[string]bool // pictures of an earlier run that this one has not replaced
 
-	files []*os.File
-	temp  []string // under their final names at close
-	csv   *csv.Writer
-	tally tally
+	pending []*files.Pending
+	names   []string // of the pending files, below the output folder
+	csv     *csv.Writer
+	tally   tally
 }
 
 func newWriter(r *run, o writerOptions) *writer {
@@ -146,23 +147,19 @@ func newWriter(r *run, o writerOptions) *writer {
 
 // open begins a file that gets its name when all is done: a run that fails
 // leaves an earlier run's results as they were.
-func (w *writer) open(name string) *os.File {
-	f, err := create(filepath.Join(w.r.Output, name))
+func (w *writer) open(name string) *files.Pending {
+	path := filepath.Join(w.r.Output, name)
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	var f *files.Pending
+	if err == nil {
+		f, err = files.Create(path, 0o644)
+	}
 	if err != nil {
 		w.fail(err)
 		return nil
 	}
-	f.Chmod(0o644)
-	w.files, w.temp = append(w.files, f), append(w.temp, name)
+	w.pending, w.names = append(w.pending, f), append(w.names, name)
 	return f
-}
-
-// create makes a hidden file beside a path, and the folder.
-func create(path string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	return os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 }
 
 // earlierPictures are those that the metadata of an earlier run names.
@@ -319,9 +316,8 @@ func (w *writer) drain() {
 // abandon ends a run that failed.
 func (w *writer) abandon() {
 	w.drain()
-	for _, f := range w.files {
-		f.Close()
-		os.Remove(f.Name())
+	for _, f := range w.pending {
+		f.Abort()
 	}
 }
 
@@ -340,16 +336,14 @@ func (w *writer) close() error {
 			w.fail(err)
 		}
 	}
-	for i, f := range w.files {
-		err := f.Close()
-		if w.failed() == nil && err == nil {
-			err = os.Rename(f.Name(), filepath.Join(w.r.Output, w.temp[i]))
+	for i, f := range w.pending {
+		if w.failed() == nil {
+			if err := f.CommitUnsynced(); err != nil {
+				w.fail(err)
+			}
 		}
-		if err != nil {
-			w.fail(err)
-		}
-		os.Remove(f.Name())
-		w.r.out.Files = append(w.r.out.Files, filepath.ToSlash(w.temp[i]))
+		f.Abort()
+		w.r.out.Files = append(w.r.out.Files, filepath.ToSlash(w.names[i]))
 	}
 	if err := w.failed(); err != nil {
 		return fmt.Errorf("write results to %s: %w", w.r.Output, err)
@@ -362,24 +356,10 @@ func (w *writer) close() error {
 		os.Remove(strings.TrimSuffix(path, ".png") + ".npy")
 	}
 	if w.report {
-		if err := writeFile(filepath.Join(w.r.Output, inference.ReportFile), []byte(w.tally.report(w.r))); err != nil {
+		if err := files.WriteUnsynced(filepath.Join(w.r.Output, inference.ReportFile), []byte(w.tally.report(w.r)), 0o644); err != nil {
 			return err
 		}
 		w.r.out.Files = append(w.r.out.Files, inference.ReportFile)
 	}
 	return nil
-}
-
-// writeFile writes a small file, whole or not at all.
-func writeFile(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".out-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(tmp.Name(), path)
 }

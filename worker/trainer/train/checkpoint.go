@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"atelier/common/checkpoint"
+	"atelier/common/files"
 	"atelier/common/settings"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
@@ -70,7 +71,7 @@ func openVault(dir string, run int32) (*vault, error) {
 		return nil, fmt.Errorf("checkpoint folder %q of the job is not there: %w", dir, errors.Join(err, fs.ErrNotExist))
 	}
 	// What a killed process of this run left half written.
-	left, err := filepath.Glob(filepath.Join(dir, fmt.Sprintf(".epoch-*-run-%d.pth.tmp-*", run)))
+	left, err := filepath.Glob(filepath.Join(dir, files.Unfinished(fmt.Sprintf("epoch-*-run-%d.pth", run))))
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/image/font/opentype"
 	"golang.org/x/image/math/fixed"
 
+	"atelier/common/files"
 	"atelier/worker/trainer/explain/cam"
 )
 
@@ -257,25 +258,21 @@ func empty(m cam.Map) bool {
 // Save writes an opaque picture as PNG, whole or not at all; missing folders are
 // made.
 func Save(path string, img *image.RGBA) error {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".picture-*")
+	tmp, err := files.Create(path, 0o644)
 	if os.IsNotExist(err) {
-		if err = os.MkdirAll(dir, 0o755); err == nil {
-			tmp, err = os.CreateTemp(dir, ".picture-*")
+		if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+			tmp, err = files.Create(path, 0o644)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer tmp.Abort()
 	if err = encode(tmp, img); err == nil {
-		err = tmp.Chmod(0o644)
-	}
-	if e := tmp.Close(); err == nil {
-		err = e
+		err = tmp.CommitUnsynced()
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return os.Rename(tmp.Name(), path)
+	return nil
 }
