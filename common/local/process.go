@@ -11,11 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"atelier/common/child"
 )
 
 // Process is one server of the cluster: a real process with its own group,
@@ -35,30 +36,8 @@ type Process struct {
 	addressFile string
 	started     bool // once
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
-	err  error         // how
-}
-
-// launches carries starts to one goroutine that never leaves its thread: the
-// kernel sends a child its death signal when the thread that made it ends, and
-// Go ends threads whenever it likes.
-var launches = sync.OnceValue(func() chan<- func() {
-	c := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range c {
-			f()
-		}
-	}()
-	return c
-})
-
-func launch(cmd *exec.Cmd) error {
-	errc := make(chan error)
-	launches() <- func() { errc <- cmd.Start() }
-	return <-errc
+	mu    sync.Mutex
+	child *child.Process
 }
 
 // Start starts a process that has ended, with the same data and ports, and
@@ -95,7 +74,7 @@ func (p *Process) startOnce(ctx context.Context) error {
 	p.mu.Lock()
 	if p.alive() {
 		p.mu.Unlock()
-		return fmt.Errorf("start %s: it runs already (pid %d)", p.Name, p.cmd.Process.Pid)
+		return fmt.Errorf("start %s: it runs already (pid %d)", p.Name, p.child.PID())
 	}
 	if err := os.MkdirAll(p.Dir, 0o755); err != nil {
 		p.mu.Unlock()
@@ -116,23 +95,14 @@ func (p *Process) startOnce(ctx context.Context) error {
 	cmd := exec.Command(p.bin, args...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	err = launch(cmd)
+	running, err := child.Start(cmd, child.Options{})
 	out.Close()
 	if err != nil {
 		p.mu.Unlock()
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	done := make(chan struct{})
-	p.cmd, p.done, p.err = cmd, done, nil
+	p.child = running
 	p.mu.Unlock()
-	go func() {
-		err := cmd.Wait()
-		p.mu.Lock()
-		p.err = err
-		p.mu.Unlock()
-		close(done)
-	}()
 
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -145,7 +115,7 @@ func (p *Process) startOnce(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-done:
+		case <-running.Exited():
 			return &earlyExit{p.Name, tail(p.Log, from), p.Wait()}
 		case <-ctx.Done():
 			p.Kill()
@@ -205,11 +175,11 @@ func (p *Process) addresses() (addr, gossip string) {
 }
 
 func (p *Process) alive() bool {
-	if p.cmd == nil {
+	if p.child == nil {
 		return false
 	}
 	select {
-	case <-p.done:
+	case <-p.child.Exited():
 		return false
 	default:
 		return true
@@ -223,10 +193,10 @@ func (p *Process) Alive() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.aliv
 func (p *Process) PID() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd == nil {
+	if p.child == nil {
 		return 0
 	}
-	return p.cmd.Process.Pid
+	return p.child.PID()
 }
 
 // Signal sends a signal to the process alone. Its children are not told.
@@ -236,7 +206,10 @@ func (p *Process) Signal(sig os.Signal) error {
 	if !p.alive() {
 		return fmt.Errorf("signal %s: %w", p.Name, os.ErrProcessDone)
 	}
-	return p.cmd.Process.Signal(sig)
+	if err := p.child.SignalLeader(sig.(syscall.Signal)); err != nil {
+		return fmt.Errorf("signal %s: %w", p.Name, err)
+	}
+	return nil
 }
 
 // Pause freezes the process (SIGSTOP) until Continue, and returns when it
@@ -280,7 +253,6 @@ func (p *Process) Kill() error {
 		return err
 	}
 	p.Wait()
-	p.sweepGroup()
 	return nil
 }
 
@@ -296,25 +268,16 @@ func (p *Process) Stop(grace time.Duration) error {
 	// A frozen process hears the request when it goes on.
 	p.Signal(syscall.SIGCONT)
 	p.mu.Lock()
-	done := p.done
+	running := p.child
 	p.mu.Unlock()
 	select {
-	case <-done:
-		p.sweepGroup()
+	case <-running.Exited():
 		return nil
 	case <-time.After(grace):
 		if err := p.Kill(); err != nil {
 			return err
 		}
 		return fmt.Errorf("stop %s: it did not end within %s and was killed; see %s", p.Name, grace, p.Log)
-	}
-}
-
-// sweepGroup ends what the process left in its group. Its own group: the id
-// was its pid, and stays taken while a member lives.
-func (p *Process) sweepGroup() {
-	if pid := p.PID(); pid > 0 && !p.Alive() {
-		syscall.Kill(-pid, syscall.SIGKILL)
 	}
 }
 
@@ -330,15 +293,12 @@ func (p *Process) Restart(ctx context.Context) error {
 // it exited with 0.
 func (p *Process) Wait() error {
 	p.mu.Lock()
-	done := p.done
+	running := p.child
 	p.mu.Unlock()
-	if done == nil {
+	if running == nil {
 		return nil
 	}
-	<-done
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
+	return running.Wait()
 }
 
 // tail returns the last lines that a log took since an offset.

@@ -15,9 +15,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
+	"atelier/common/child"
 	"atelier/common/openmp"
 )
 
@@ -107,31 +107,26 @@ func (o *Oracle) keep(ctx context.Context, first chan<- error) {
 func (o *Oracle) run(ctx context.Context) error {
 	cmd := exec.Command(o.trainer, o.args...)
 	cmd.Env = openmp.Environ()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to handle
-	stdin, err := cmd.StdinPipe()                         // its end is the child's
+	stdin, err := cmd.StdinPipe() // its end is the child's
 	if err != nil {
 		return err
 	}
 	cmd.Stderr = (*words)(o)
-	if err := cmd.Start(); err != nil {
+	running, err := child.Start(cmd, child.Options{})
+	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
 	select {
-	case err := <-ended:
-		if err == nil {
-			err = errors.New("exit status 0")
-		}
-		return err
+	case <-running.Exited():
+		return errors.New(running.State().String())
 	case <-ctx.Done():
 	}
 	stdin.Close()
 	select {
-	case <-ended:
+	case <-running.Exited():
 	case <-time.After(10 * time.Second):
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-ended
+		running.Kill()
+		<-running.Exited()
 	}
 	return ctx.Err()
 }

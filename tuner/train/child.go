@@ -9,13 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"atelier/common/child"
 	"atelier/common/openmp"
 	"atelier/common/trainerproto"
 )
@@ -52,118 +52,52 @@ func FindTrainer(said string) (string, error) {
 	return "", fmt.Errorf("%s is not there (looked for %s, then on the PATH): build it with `make trainer`, name it with --trainer-bin, or train on a cluster with --addr", TrainerName, beside)
 }
 
-// child is one trainer process and all it starts, in a process group of its
-// own that ends with this program, however that ends.
-type child struct {
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
-	events *os.File
-	reader *trainerproto.Reader
-	log    *tail
-
-	mu       sync.Mutex
-	signaled bool // by us
-	gone     bool // reaped
-	exited   chan struct{}
-}
-
-// starts runs on one thread that never ends: the kernel sends a child its
-// parent-death signal when the thread that made it ends.
-var starts = sync.OnceValue(func() chan<- func() {
-	c := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range c {
-			f()
-		}
-	}()
-	return c
-})
-
 // command prepares a trainer's process; it is not started yet.
 func command(trainer string, log io.Writer, args ...string) *exec.Cmd {
 	cmd := exec.Command(trainer, args...)
 	cmd.Env = openmp.Environ()
 	cmd.Stderr = log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
-func start(cmd *exec.Cmd) error {
-	started := make(chan error, 1)
-	starts() <- func() { started <- cmd.Start() }
-	return <-started
-}
-
 // startTrainer starts `atelier-trainer VERB` and waits for its hello.
-func startTrainer(ctx context.Context, trainer, verb string, log *tail) (*child, string, error) {
-	r, w, err := os.Pipe()
+func startTrainer(ctx context.Context, trainer, verb string, log *tail) (*child.Trainer, string, error) {
+	c, err := child.StartTrainer(command(trainer, log, verb), child.Options{})
 	if err != nil {
-		return nil, "", err
-	}
-	cmd := command(trainer, log, verb)
-	cmd.ExtraFiles = []*os.File{w} // descriptor 3
-	c := &child{cmd: cmd, events: r, reader: trainerproto.NewReader(r), log: log, exited: make(chan struct{})}
-	if c.stdin, err = cmd.StdinPipe(); err == nil {
-		err = start(cmd)
-	}
-	w.Close()
-	if err != nil {
-		r.Close()
 		return nil, "", fmt.Errorf("start %s: %w", trainer, err)
 	}
-	go func() {
-		cmd.Wait()
-		c.mu.Lock()
-		c.gone = true
-		c.mu.Unlock()
-		close(c.exited)
-	}()
-	defer context.AfterFunc(ctx, c.kill)()
-	r.SetReadDeadline(time.Now().Add(helloTimeout))
-	e, err := c.reader.Event()
-	if err == nil && (e.Kind != trainerproto.EventHello || e.Protocol != trainerproto.Version) {
-		err = fmt.Errorf("it speaks another protocol (%s %d, not hello %d): build both programs anew with `make build`", e.Kind, e.Protocol, trainerproto.Version)
+	defer context.AfterFunc(ctx, c.Kill)()
+	said, err := c.Hello(helloTimeout)
+	if err == nil {
+		return c, said, nil
 	}
-	if err != nil {
-		c.kill()
-		<-c.exited
-		r.Close()
-		switch {
-		case ctx.Err() != nil:
-			return nil, "", ctx.Err()
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			err = fmt.Errorf("no word from it within %s", helloTimeout)
-		case errors.Is(err, io.EOF):
-			err = fmt.Errorf("it ended (%s) before it could say hello", cmd.ProcessState)
-		}
-		return nil, "", fmt.Errorf("start %s: %w%s", trainer, err, log.quote())
+	c.Kill()
+	<-c.Exited()
+	c.Close()
+	switch {
+	case ctx.Err() != nil:
+		return nil, "", ctx.Err()
+	case errors.Is(err, child.ErrEndedEarly):
+		err = fmt.Errorf("%w (%s)", err, c.State())
+	case errors.Is(err, child.ErrOtherProtocol):
+		err = fmt.Errorf("%w: build both programs anew with `make build`", err)
 	}
-	r.SetReadDeadline(time.Time{})
-	return c, e.Message, nil
+	return nil, "", fmt.Errorf("start %s: %w%s", trainer, err, log.quote())
 }
 
-// run sends a job and passes events on until the process has ended. It returns
-// the done or failed event, if there was one. When ctx ends the trainer gets a
-// SIGTERM, later a SIGKILL.
-func (c *child) run(ctx context.Context, job trainerproto.Job, on func(trainerproto.Event) error) (last trainerproto.Event, err error) {
-	defer c.events.Close()
-	stop := context.AfterFunc(ctx, func() {
-		c.signal(syscall.SIGTERM)
-		select {
-		case <-c.exited:
-		case <-time.After(grace):
-			c.kill()
-		}
-	})
-	defer stop()
-	if err := trainerproto.NewWriter(c.stdin).Send(job); err != nil && !errors.Is(err, syscall.EPIPE) {
-		c.kill()
-		<-c.exited
+// carryOut sends a job and passes events on until the process has ended. It
+// returns the done or failed event, if there was one. When ctx ends the trainer
+// gets a SIGTERM, later a SIGKILL.
+func carryOut(ctx context.Context, c *child.Trainer, job trainerproto.Job, on func(trainerproto.Event) error) (last trainerproto.Event, err error) {
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Stop(grace) })()
+	if err := c.Send(job); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, os.ErrClosed) { // one that ended may have said why
+		c.Kill()
+		<-c.Exited()
 		return last, fmt.Errorf("send the job: %w", err)
 	}
 	for {
-		e, err := c.reader.Event()
+		e, err := c.Event()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -176,39 +110,19 @@ func (c *child) run(ctx context.Context, job trainerproto.Job, on func(trainerpr
 			}
 		}
 		if err != nil {
-			c.kill()
-			<-c.exited
+			c.Kill()
+			<-c.Exited()
 			return last, err
 		}
 	}
-	c.stdin.Close()
+	c.CloseInput()
 	select {
-	case <-c.exited:
+	case <-c.Exited():
 	case <-time.After(grace):
-		c.kill()
-		<-c.exited
+		c.Kill()
+		<-c.Exited()
 	}
 	return last, nil
-}
-
-// signal reaches the whole group, unless its number may be another's by now.
-func (c *child) signal(s syscall.Signal) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.gone {
-		c.signaled = true
-		syscall.Kill(-c.cmd.Process.Pid, s)
-	}
-}
-
-func (c *child) kill() { c.signal(syscall.SIGKILL) }
-
-// killed tells whether a SIGKILL ended it that we did not send.
-func (c *child) killed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return !c.signaled && ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // tail passes a trainer's standard error on to a file, calls warn for lines

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"atelier/common/child"
 	"atelier/common/trainerproto"
 )
 
@@ -18,7 +19,8 @@ func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
 			return err
 		}
 		defer log.Close()
-		c, said, err := startTrainer(ctx, o.Trainer, "train", &tail{to: log, warn: s.result.warn})
+		words := &tail{to: log, warn: s.result.warn}
+		c, said, err := startTrainer(ctx, o.Trainer, "train", words)
 		if err != nil && ctx.Err() != nil {
 			return ErrInterrupted
 		}
@@ -27,16 +29,16 @@ func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		}
 		s.result.machine = machine(p, said)
 		defer s.track.machine(ctx, s.folder.dir)()
-		return s.train(ctx, c)
+		return s.train(ctx, c, words)
 	})
 }
 
-func (s *sitting) train(ctx context.Context, c *child) error {
+func (s *sitting) train(ctx context.Context, c *child.Trainer, words *tail) error {
 	p := s.plan
 	job := trainerproto.Job{Protocol: trainerproto.Version, Sweep: "atelier-train", Trial: 1, Run: 1, Seed: p.Seed, Params: []byte("{}"), Training: p.Training,
 		Metric: "val_loss", Device: p.Device, Threads: p.Threads, Dir: s.folder.resume(), BaseDir: p.BaseDir, CacheDir: p.CacheDir,
 		Resume: p.resumeFile, ResumeEpoch: p.resumeEpoch, SheetsDir: s.folder.path(SheetsDir)}
-	last, err := c.run(ctx, job, s.take)
+	last, err := carryOut(ctx, c, job, s.take)
 	switch {
 	case err != nil:
 		return err
@@ -49,8 +51,8 @@ func (s *sitting) train(ctx context.Context, c *child) error {
 		return &Failure{Class: last.Class, Message: last.Message}
 	case last.Kind == trainerproto.EventDone:
 		return fmt.Errorf("the trainer ended as %s, which nobody asked for", last.Reason)
-	case c.killed():
+	case c.Killed():
 		return &Failure{Class: trainerproto.FailedOutOfMemory, Message: "the trainer was killed (SIGKILL) and nobody here did it: most likely by the kernel, which was out of memory"}
 	}
-	return &Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + c.cmd.ProcessState.String() + ") without a word" + c.log.quote()}
+	return &Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + c.State().String() + ") without a word" + words.quote()}
 }

@@ -6,7 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"syscall"
+
+	"atelier/common/child"
 )
 
 // measured is what `atelier-trainer evaluate` prints.
@@ -60,11 +61,12 @@ func ask(ctx context.Context, trainer string, stdin []byte, args ...string) ([]b
 	cmd := command(trainer, words, args...)
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout = bytes.NewReader(stdin), &out
-	if err := start(cmd); err != nil {
+	p, err := child.Start(cmd, child.Options{})
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", trainer, err)
 	}
-	stop := context.AfterFunc(ctx, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	err := cmd.Wait()
+	stop := context.AfterFunc(ctx, p.Kill)
+	err = p.Wait()
 	stop()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()

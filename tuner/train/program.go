@@ -21,7 +21,7 @@ func RunJob(ctx context.Context, trainer, verb string, job trainerproto.Job, log
 		}
 		return trainerproto.Event{}, err
 	}
-	last, err := c.run(ctx, job, on)
+	last, err := carryOut(ctx, c, job, on)
 	switch {
 	case err != nil:
 		return last, err
@@ -31,8 +31,8 @@ func RunJob(ctx context.Context, trainer, verb string, job trainerproto.Job, log
 		return last, ErrInterrupted
 	case last.Kind == trainerproto.EventFailed:
 		return last, &Failure{Class: last.Class, Message: last.Message}
-	case c.killed():
+	case c.Killed():
 		return last, &Failure{Class: trainerproto.FailedOutOfMemory, Message: "the trainer was killed, most likely for want of memory: reduce the batch size"}
 	}
-	return last, fmt.Errorf("the trainer ended (%s) without a word%s", c.cmd.ProcessState, words.quote())
+	return last, fmt.Errorf("the trainer ended (%s) without a word%s", c.State(), words.quote())
 }

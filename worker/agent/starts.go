@@ -6,7 +6,7 @@ import (
 	"sync"
 	"syscall"
 
-	"atelier/worker/runner"
+	"atelier/common/child"
 )
 
 // hopeless is how many times in a row a trainer that never started here may
@@ -43,5 +43,5 @@ func (s *starts) never(name string) bool {
 
 // cannotStart tells an installation's fault from a slow or crowded machine's.
 func cannotStart(err error) bool {
-	return errors.Is(err, runner.ErrEndedEarly) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOEXEC)
+	return errors.Is(err, child.ErrEndedEarly) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOEXEC)
 }

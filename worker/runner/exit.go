@@ -22,8 +22,8 @@ type Exit struct {
 // classify reads the evidence from the best down: what the trainer said, what
 // the kernel counted, how the process ended, what it wrote last.
 func (c *Child) classify(last trainerproto.Event, broken error, oom string) Exit {
-	status, _ := c.state.Sys().(syscall.WaitStatus)
-	signaled := c.wasSignaled()
+	status, _ := c.proc.State().Sys().(syscall.WaitStatus)
+	signaled := c.proc.Signaled()
 	tail := c.log.tailText()
 
 	switch last.Kind {
@@ -51,12 +51,12 @@ func (c *Child) classify(last trainerproto.Event, broken error, oom string) Exit
 		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_KILLED, Message: "ended by its agent", Terminated: true}
 	}
 	if class, ok := tailClass(tail); ok {
-		return Exit{Class: class, Message: withTail("ended with "+c.state.String(), tail)}
+		return Exit{Class: class, Message: withTail("ended with "+c.proc.State().String(), tail)}
 	}
 	if status.Signaled() {
 		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_KILLED, Message: withTail("ended by signal "+status.Signal().String(), tail)}
 	}
-	return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_CRASHED, Message: withTail("ended with "+c.state.String()+" and no done event", tail)}
+	return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_CRASHED, Message: withTail("ended with "+c.proc.State().String()+" and no done event", tail)}
 }
 
 func withTail(message, tail string) string {

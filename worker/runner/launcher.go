@@ -18,13 +18,11 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
-	"atelier/common/trainerproto"
+	"atelier/common/child"
 )
 
 // Trainer is a command that speaks the trainer protocol.
@@ -51,20 +49,16 @@ type Config struct {
 	Logger       *slog.Logger
 }
 
-// Launcher starts children. All of them are created by one OS thread that
-// lives as long as the Launcher: the kernel sends a child its parent-death
-// signal when the creating thread ends, not when the process does.
+// Launcher starts children and knows those that live.
 type Launcher struct {
-	cfg    Config
-	starts chan func()
-	quit   chan struct{}
+	cfg Config
 
 	mu       sync.Mutex
 	closed   bool
 	children map[*Child]struct{}
 }
 
-// New makes the pid folder and the thread that starts children.
+// New makes the pid folder.
 func New(cfg Config) (*Launcher, error) {
 	if cfg.Grace == 0 {
 		cfg.Grace = 10 * time.Second
@@ -84,22 +78,10 @@ func New(cfg Config) (*Launcher, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("folder for pid files: %w", err)
 	}
-	l := &Launcher{cfg: cfg, starts: make(chan func()), quit: make(chan struct{}), children: map[*Child]struct{}{}}
-	go func() {
-		runtime.LockOSThread() // never unlocked: see Launcher
-		for {
-			select {
-			case f := <-l.starts:
-				f()
-			case <-l.quit:
-				return
-			}
-		}
-	}()
-	return l, nil
+	return &Launcher{cfg: cfg, children: map[*Child]struct{}{}}, nil
 }
 
-// Close kills what still lives, waits for it and ends the starting thread.
+// Close kills what still lives and waits for it.
 func (l *Launcher) Close() {
 	l.mu.Lock()
 	if l.closed {
@@ -117,11 +99,10 @@ func (l *Launcher) Close() {
 	}
 	for _, c := range live {
 		select {
-		case <-c.exited:
+		case <-c.Exited():
 		case <-time.After(10 * time.Second): // stuck in the kernel: the pid file stays for the next start
 		}
 	}
-	close(l.quit)
 }
 
 // Start starts a trainer and waits for its hello, so that a job given later
@@ -135,13 +116,13 @@ func (l *Launcher) Start(ctx context.Context, t Trainer, seat Seat) (*Child, err
 		return nil, fmt.Errorf("start trainer %q (%s): %w", t.Name, t.Command[0], err)
 	}
 	stop := context.AfterFunc(ctx, c.Kill)
-	err = c.hello(l.cfg.HelloTimeout)
+	_, err = c.proc.Hello(l.cfg.HelloTimeout)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		c.Kill()
-		<-c.exited
+		<-c.Exited()
 		if tail := c.log.tailText(); tail != "" {
 			err = fmt.Errorf("%w; its last words: %s", err, tail)
 		}
@@ -160,64 +141,37 @@ func (l *Launcher) spawn(t Trainer, seat Seat) (*Child, error) {
 		marker: hex.EncodeToString(nonce[:]),
 		log:    &runLog{max: l.cfg.LogBytes},
 		told:   make(chan struct{}),
-		exited: make(chan struct{}),
-	}
-	inR, inW, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	evR, evW, err := os.Pipe()
-	if err != nil {
-		inR.Close()
-		inW.Close()
-		return nil, err
 	}
 	cmd := exec.Command(t.Command[0], t.Command[1:]...)
 	cmd.Env = environment(t.Env, seat.Env, c.marker)
-	cmd.Stdin = inR
 	cmd.Stdout, cmd.Stderr = c.log, c.log // not used by the protocol; prints belong in the log
-	cmd.ExtraFiles = []*os.File{evW}      // descriptor 3
-	cmd.WaitDelay = l.cfg.Linger
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	c.cmd, c.stdin = cmd, inW
-	c.events = &eventPipe{f: evR, exited: c.exited, leaderGone: make(chan struct{}), linger: l.cfg.Linger}
-	c.control = trainerproto.NewWriter(deadlineWriter{inW})
-	c.reader = trainerproto.NewReader(c.events)
 	c.oom = readOOM()
-
-	started := make(chan error, 1)
-	select {
-	case l.starts <- func() { started <- cmd.Start() }:
-		err = <-started
-	case <-l.quit:
-		err = errors.New("the launcher is closed")
-	}
-	inR.Close()
-	evW.Close()
-	if err != nil {
-		inW.Close()
-		evR.Close()
-		return nil, err
-	}
-	c.pid = cmd.Process.Pid
-	firstToGo(c.pid)
-	if err := c.writePIDFile(l.cfg.Dir, t.Name); err != nil {
-		// Without it an agent crash could leave a trainer nobody knows of.
-		syscall.Kill(-c.pid, syscall.SIGKILL)
-		cmd.Wait()
-		inW.Close()
-		evR.Close()
-		return nil, err
-	}
-	l.mu.Lock()
-	l.children[c] = struct{}{}
-	closed := l.closed
-	l.mu.Unlock()
-	go c.reap()
-	if closed {
-		c.Kill()
-	}
-	return c, nil
+	var err error
+	c.proc, err = child.StartTrainer(cmd, child.Options{
+		Linger: l.cfg.Linger,
+		Started: func(pid int) error {
+			firstToGo(pid)
+			// Without it an agent crash could leave a trainer nobody knows of.
+			if err := c.writePIDFile(pid, l.cfg.Dir, t.Name); err != nil {
+				return err
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.closed {
+				return errors.New("the launcher is closed")
+			}
+			l.children[c] = struct{}{}
+			return nil
+		},
+		Held: c.killEscaped,
+		Ended: func() {
+			os.Remove(c.pidFile)
+			l.mu.Lock()
+			delete(l.children, c)
+			l.mu.Unlock()
+		},
+	})
+	return c, err
 }
 
 // markerVariable is set in each child's environment, so that whatever a

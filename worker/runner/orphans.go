@@ -26,16 +26,16 @@ type pidRecord struct {
 	Trainer string `json:"trainer"`
 }
 
-func (c *Child) writePIDFile(dir, trainer string) error {
-	stat, err := readStat(c.pid)
+func (c *Child) writePIDFile(pid int, dir, trainer string) error {
+	stat, err := readStat(pid)
 	if err != nil {
 		return fmt.Errorf("pid file: %w", err)
 	}
-	b, err := json.Marshal(pidRecord{PID: c.pid, Start: stat.start, Boot: bootID(), Marker: c.marker, Slot: c.slot, Trainer: trainer})
+	b, err := json.Marshal(pidRecord{PID: pid, Start: stat.start, Boot: bootID(), Marker: c.marker, Slot: c.slot, Trainer: trainer})
 	if err != nil {
 		return err
 	}
-	c.pidFile = filepath.Join(dir, fmt.Sprintf("%d-%s.json", c.pid, c.marker))
+	c.pidFile = filepath.Join(dir, fmt.Sprintf("%d-%s.json", pid, c.marker))
 	if err := files.WriteUnsynced(c.pidFile, append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("pid file: %w", err)
 	}

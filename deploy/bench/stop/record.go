@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"atelier/common/child"
+	"atelier/common/files"
 	"atelier/common/trainerproto"
 )
 
@@ -46,7 +47,7 @@ func record(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(*out, append(b, '\n'), 0o644); err != nil {
+		if err := files.Write(*out, append(b, '\n'), 0o644); err != nil {
 			return err
 		}
 		fmt.Fprintf(os.Stderr, "%2d of %d: %+v: %d epochs, val_acc %.3f\n", n, *trials, at, len(c.Acc), c.Acc[len(c.Acc)-1])
@@ -73,36 +74,23 @@ func trainOne(ctx context.Context, trainer, data string, n, epochs int, at point
 	if err != nil {
 		return curve{}, err
 	}
-	events, childEvents, err := os.Pipe()
+	running, err := child.StartTrainer(exec.Command(abs(trainer), "train"), child.Options{})
 	if err != nil {
 		return curve{}, err
 	}
-	defer events.Close()
-	cmd := exec.CommandContext(ctx, abs(trainer), "train")
-	cmd.ExtraFiles = []*os.File{childEvents}
-	cmd.Stderr = io.Discard
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return curve{}, err
-	}
-	if err := cmd.Start(); err != nil {
-		return curve{}, err
-	}
-	childEvents.Close()
-	defer cmd.Wait()
-	defer in.Close()
+	defer func() { running.CloseInput(); <-running.Exited(); running.Close() }()
+	defer context.AfterFunc(ctx, running.Kill)()
 	job := trainerproto.Job{Protocol: trainerproto.Version, Sweep: "record", Trial: int64(n), Run: 1, Seed: uint64(n), Params: params, Training: training,
 		Metric: "val_acc", Maximize: true, Device: "cpu", Threads: 1, Dir: dir, BaseDir: dir, CacheDir: abs(filepath.Join(data, "packed"))}
 	if err := os.MkdirAll(job.CacheDir, 0o755); err != nil {
 		return curve{}, err
 	}
-	if err := trainerproto.NewWriter(in).Send(job); err != nil {
+	if err := running.Send(job); err != nil {
 		return curve{}, err
 	}
 	c := curve{Point: at}
-	r := trainerproto.NewReader(bufio.NewReader(events))
 	for {
-		e, err := r.Event()
+		e, err := running.Event()
 		if errors.Is(err, io.EOF) {
 			return c, errors.New("the trainer ended without a word")
 		}

@@ -1,0 +1,232 @@
+package child_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"atelier/common/child"
+	"atelier/common/trainerproto"
+)
+
+// TestMain lets this test program stand in for a host that is killed and for
+// trainers.
+func TestMain(m *testing.M) {
+	switch mode := os.Getenv("CHILD_TEST"); mode {
+	case "":
+		os.Exit(m.Run())
+	case "host": // starts a child that would live long, and says its number
+		p, err := child.Start(exec.Command("sleep", "300"), child.Options{})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(p.PID())
+		time.Sleep(time.Minute)
+	default:
+		trainer(mode)
+	}
+}
+
+func trainer(mode string) {
+	events := trainerproto.NewWriter(os.NewFile(trainerproto.EventsFD, "events"))
+	switch mode {
+	case "mute":
+		time.Sleep(time.Minute)
+	case "stillborn":
+		os.Exit(3)
+	case "old":
+		events.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: 99})
+	case "failed":
+		events.Send(trainerproto.Event{Kind: trainerproto.EventFailed, Message: "no device"})
+	case "echo": // answers its input, then leaves a grandchild that holds every descriptor
+		events.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: trainerproto.Version, Message: "ready"})
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		cmd := exec.Command("sleep", "300")
+		cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, []*os.File{os.NewFile(trainerproto.EventsFD, "events")}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it leaves the group
+		cmd.Start()
+		events.Send(trainerproto.Event{Kind: trainerproto.EventFailed, Class: strconv.Itoa(cmd.Process.Pid), Message: strings.TrimSpace(line)})
+	}
+}
+
+func self(mode string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "CHILD_TEST="+mode)
+	return cmd
+}
+
+// alive tells a process that lives from one that is gone or a zombie.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(b), ") Z ")
+}
+
+func waitGone(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); alive(pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatalf("process %d lives on", pid)
+		}
+	}
+}
+
+func TestChildDiesWithItsHost(t *testing.T) {
+	host := self("host")
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil || !alive(pid) {
+		t.Fatalf("its child %d: %v", pid, err)
+	}
+	host.Process.Kill()
+	host.Wait()
+	waitGone(t, pid)
+}
+
+// TestGroupDiesWithItsLeader: what a child starts goes with it.
+func TestGroupDiesWithItsLeader(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "sleep 300 & echo $!; read line")
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	ended := make(chan bool, 1)
+	p, err := child.Start(cmd, child.Options{Ended: func() { ended <- true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	<-p.Exited()
+	waitGone(t, pid)
+	if len(ended) != 1 {
+		t.Error("Exited was closed before Ended was called")
+	}
+	if err := p.Signal(syscall.SIGTERM); !errors.Is(err, os.ErrProcessDone) || p.Signaled() {
+		t.Errorf("a signal to a process that is gone: %v, %v", err, p.Signaled())
+	}
+}
+
+func TestStopGivesTime(t *testing.T) {
+	for name, x := range map[string]struct {
+		trap string
+		want string
+	}{
+		"obeys":   {"trap 'exit 7' TERM", "exit status 7"},
+		"ignores": {"trap '' TERM", "signal: killed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command("sh", "-c", x.trap+"; echo; while :; do sleep 0.05; done")
+			out, _ := cmd.StdoutPipe()
+			p, err := child.Start(cmd, child.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.Read(make([]byte, 1))
+			p.SignalLeader(syscall.SIGSTOP)
+			p.Stop(2 * time.Second)
+			<-p.Exited()
+			if got := p.State().String(); got != x.want || !p.Signaled() || p.Killed() {
+				t.Errorf("%s, signaled %v, killed by others %v", got, p.Signaled(), p.Killed())
+			}
+		})
+	}
+}
+
+func TestKilledByOthers(t *testing.T) {
+	p, err := child.Start(exec.Command("sleep", "300"), child.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(p.PID(), syscall.SIGKILL)
+	var exit *exec.ExitError
+	if err := p.Wait(); !errors.As(err, &exit) || !p.Killed() || p.Signaled() {
+		t.Errorf("%v, killed %v, signaled %v", err, p.Killed(), p.Signaled())
+	}
+}
+
+func TestRefusedStartsLeaveNothing(t *testing.T) {
+	if _, err := child.Start(exec.Command("/no/such/program"), child.Options{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a program that is not there: %v", err)
+	}
+	no := errors.New("no")
+	var pid int
+	if _, err := child.StartTrainer(self("mute"), child.Options{Started: func(n int) error { pid = n; return no }}); err != no {
+		t.Errorf("%v", err)
+	}
+	if alive(pid) {
+		t.Errorf("process %d lives", pid)
+	}
+}
+
+func TestHello(t *testing.T) {
+	for mode, want := range map[string]string{
+		"mute":      "no hello event on descriptor 3 within 200ms",
+		"stillborn": child.ErrEndedEarly.Error(),
+		"old":       "version 99, this program version",
+		"failed":    "it failed before its job: no device",
+	} {
+		t.Run(mode, func(t *testing.T) {
+			c, err := child.StartTrainer(self(mode), child.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			timeout := time.Minute
+			if mode == "mute" {
+				timeout = 200 * time.Millisecond
+			}
+			if _, err := c.Hello(timeout); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %s", err, want)
+			}
+			c.Kill()
+			<-c.Exited()
+			c.Close()
+		})
+	}
+}
+
+// TestTrainer: what it said is read to the end, though a grandchild that left the
+// group holds its descriptors.
+func TestTrainer(t *testing.T) {
+	held := make(chan bool, 1)
+	cmd := self("echo")
+	cmd.Stderr = io.MultiWriter() // a pipe, which the grandchild holds
+	c, err := child.StartTrainer(cmd, child.Options{Linger: 100 * time.Millisecond, Held: func() { held <- true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if said, err := c.Hello(time.Minute); err != nil || said != "ready" {
+		t.Fatalf("%q, %v", said, err)
+	}
+	if err := c.Send(map[string]int{"a": 1}); err != nil {
+		t.Fatal(err)
+	}
+	<-c.Exited()
+	e, err := c.Event()
+	if err != nil || e.Message != `{"a":1}` {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if _, err := c.Event(); err != io.EOF || !c.Held() || len(held) != 1 {
+		t.Errorf("the end: %v, held %v, told %d", err, c.Held(), len(held))
+	}
+	if pid, _ := strconv.Atoi(e.Class); pid > 1 {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}

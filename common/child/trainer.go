@@ -1,0 +1,173 @@
+package child
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+
+	"atelier/common/trainerproto"
+)
+
+// ErrEndedEarly is of a trainer that ended before it said hello.
+var ErrEndedEarly = errors.New("it ended without a hello event")
+
+// ErrOtherProtocol is of a trainer that speaks another version of the protocol.
+var ErrOtherProtocol = errors.New("it speaks another protocol")
+
+// Trainer is a process that takes its job on standard input and says events on
+// descriptor 3.
+type Trainer struct {
+	*Process
+	stdin   *os.File
+	control *trainerproto.Writer
+	events  *eventPipe
+	reader  *trainerproto.Reader
+}
+
+// StartTrainer starts a trainer. It owns the command's standard input and extra
+// files. Events are read with Hello and Event, and Close ends the reading.
+func StartTrainer(cmd *exec.Cmd, o Options) (*Trainer, error) {
+	if o.Linger == 0 {
+		o.Linger = linger
+	}
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	evR, evW, err := os.Pipe()
+	if err != nil {
+		inR.Close()
+		inW.Close()
+		return nil, err
+	}
+	cmd.Stdin = inR
+	cmd.ExtraFiles = []*os.File{evW} // descriptor 3
+	t := &Trainer{stdin: inW, events: &eventPipe{f: evR, leaderGone: make(chan struct{}), linger: o.Linger}}
+	t.control = trainerproto.NewWriter(deadlineWriter{inW})
+	t.reader = trainerproto.NewReader(t.events)
+	gone, ended := o.Gone, o.Ended
+	o.Gone = func() {
+		t.events.leaderExited()
+		if gone != nil {
+			gone()
+		}
+	}
+	o.Ended = func() {
+		inW.Close()
+		if ended != nil {
+			ended()
+		}
+	}
+	t.Process, err = Start(cmd, o)
+	inR.Close()
+	evW.Close()
+	if err != nil {
+		inW.Close()
+		evR.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// Hello waits for a trainer's first event and returns what it says of itself.
+func (t *Trainer) Hello(timeout time.Duration) (string, error) {
+	t.events.f.SetReadDeadline(time.Now().Add(timeout))
+	e, err := t.reader.Event()
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "", fmt.Errorf("no hello event on descriptor %d within %s", trainerproto.EventsFD, timeout)
+	case errors.Is(err, io.EOF):
+		return "", ErrEndedEarly
+	case err != nil:
+		return "", err
+	case e.Kind == trainerproto.EventFailed:
+		return "", fmt.Errorf("it failed before its job: %s", e.Message)
+	case e.Kind != trainerproto.EventHello:
+		return "", fmt.Errorf("%w: its first event is %q, not hello", ErrOtherProtocol, e.Kind)
+	case e.Protocol != trainerproto.Version:
+		return "", fmt.Errorf("%w: version %d, this program version %d", ErrOtherProtocol, e.Protocol, trainerproto.Version)
+	}
+	t.events.f.SetReadDeadline(time.Time{})
+	return e.Message, nil
+}
+
+// Event is the trainer's next; io.EOF when there is none any more. An event that
+// it wrote is read, however late.
+func (t *Trainer) Event() (trainerproto.Event, error) { return t.reader.Event() }
+
+// Send sends the job, or a control line. A trainer that does not read it within
+// 5 s is reported as an error.
+func (t *Trainer) Send(line any) error { return t.control.Send(line) }
+
+// Held reports whether something held descriptor 3 open when the trainer was gone.
+// It is for who reads the events.
+func (t *Trainer) Held() bool { return t.events.held }
+
+// GiveUp ends a trainer that broke the protocol. One that was just dying, and left
+// half a line behind, gets a moment to do so: its exit state says more.
+func (t *Trainer) GiveUp() {
+	select {
+	case <-t.events.leaderGone:
+	case <-time.After(100 * time.Millisecond):
+		t.Kill()
+	}
+}
+
+// CloseInput tells a trainer that no control line will come.
+func (t *Trainer) CloseInput() { t.stdin.Close() }
+
+// Close ends the reading of events; the trainer must be gone.
+func (t *Trainer) Close() { t.events.f.Close() }
+
+// deadlineWriter bounds each write to a trainer's standard input.
+type deadlineWriter struct{ f *os.File }
+
+func (w deadlineWriter) Write(b []byte) (int, error) {
+	w.f.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	return w.f.Write(b)
+}
+
+// eventPipe is descriptor 3. While the trainer lives a read waits as long as it
+// takes. Once it is gone everything already written is still read, but a
+// descriptor held open by an escaped grandchild does not keep the run alive
+// for longer than linger.
+type eventPipe struct {
+	f          *os.File
+	leaderGone chan struct{}
+	linger     time.Duration
+	held       bool // for the reader: still open a linger after the trainer's end
+}
+
+func (p *eventPipe) leaderExited() {
+	close(p.leaderGone)
+	p.f.SetReadDeadline(time.Now()) // wakes a reader that waits without a limit
+}
+
+func (p *eventPipe) Read(b []byte) (int, error) {
+	for {
+		gone := false
+		var until time.Time
+		select {
+		case <-p.leaderGone:
+			gone, until = true, time.Now().Add(p.linger)
+			p.f.SetReadDeadline(until)
+		default:
+		}
+		n, err := p.f.Read(b)
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		if gone && !time.Now().Before(until) {
+			p.held = true
+			return 0, io.EOF
+		}
+		select {
+		case <-p.leaderGone: // woken by leaderExited: read on with a limit
+		default:
+			return 0, err // the hello time-out
+		}
+	}
+}
