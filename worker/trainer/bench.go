@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"atelier/common/kernels"
 	"atelier/common/settings"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
@@ -31,6 +32,7 @@ type benchResult struct {
 	Threads   int     `json:"threads"`
 	Layout    string  `json:"layout"`
 	Precision string  `json:"precision"`
+	Kernels   string  `json:"kernels"` // of ours that were on
 	Device    string  `json:"device"`
 	Torch     string  `json:"torch"`
 	Rate      float64 `json:"images_per_s"`
@@ -52,6 +54,8 @@ func bench(args []string, out io.Writer) error {
 	fs.StringVar(&r.Layout, "layout", "channels_last", "default, channels_last or auto (what a training takes)")
 	fs.StringVar(&r.Precision, "precision", "fp32", "fp32 or bf16")
 	fs.StringVar(&r.Device, "device", "cpu", "cpu or cuda")
+	fs.StringVar(&r.Kernels, "kernels", "", "kernels of our own: all, none or a list (-dense,-norm); empty = "+kernels.Environment+", else all")
+	augmented := fs.Bool("augmented", false, "change images anew each step, as a training with all of augmentation does")
 	warmup := fs.Int("warmup", 2, "steps before the first timed block")
 	paced := fs.Bool("paced", false, "wait for a line with a number of steps before each timed block, print a line after it; --steps and --repeats do not count")
 	if err := fs.Parse(args); err != nil {
@@ -68,6 +72,16 @@ func bench(args []string, out io.Writer) error {
 	if !ok || (r.Layout != "default" && r.Layout != "channels_last") {
 		return usageError{fmt.Errorf("bench: precision is fp32 or bf16, layout default, channels_last or auto")}
 	}
+	choose := kernels.Chosen
+	if r.Kernels != "" {
+		choose = kernels.Parse
+	}
+	on, err := choose(r.Kernels)
+	if err != nil {
+		return usageError{err}
+	}
+	torchx.UseKernels(on)
+	r.Kernels = on.String()
 	device, last := torchx.NewDevice(r.Device), r.Layout == "channels_last"
 	if err := torchx.DeviceReady(device); err != nil {
 		return err
@@ -105,11 +119,34 @@ func bench(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	block, err := torchx.NewBlock(r.Batch, r.Size, device)
+	if err != nil {
+		return err
+	}
+	defer block.Free()
+	copy(block.Pixels, pixels)
+	for i := range r.Batch {
+		part := max(1, r.Size*7/8)
+		block.SetWarp(i, 0, 0, part, part, i%2 == 0, float64(i%21-10))
+		block.SetColour(i, 1.1, 0.9, 1.1, 0.02)
+	}
 	pass := &nn.Pass{Training: true}
+	input := func() torchx.Tensor {
+		if !*augmented {
+			return x
+		}
+		images, labels, others, err := block.Send([]float32{k, k, k}, []float32{-2, -2, -2},
+			torchx.Changes{Warp: true, Colour: true, Order: [4]int32{0, 1, 2, 3}, ChannelsLast: last})
+		torchx.Must(err)
+		pass.Keep(labels)
+		pass.Keep(others)
+		return pass.Keep(images)
+	}
 	steps := func(n int) error {
 		for range n {
 			err := torchx.Catch(func() error {
 				defer pass.Close()
+				x := input()
 				var loss torchx.Tensor
 				if err := torchx.Autocast(device, precision, func() error {
 					logits := m.Forward(pass, x)

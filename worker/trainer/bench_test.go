@@ -5,6 +5,7 @@ package main_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -42,5 +43,50 @@ func TestBenchTakesTurns(t *testing.T) {
 	wrong.Stdin = strings.NewReader("many\n")
 	if text, err := wrong.CombinedOutput(); err == nil || !strings.Contains(string(text), `number of steps a line, got "many"`) {
 		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+// Kernels are turned off by flag, which goes before the environment, and the
+// result says which were on.
+func TestBenchWithoutKernels(t *testing.T) {
+	bench := func(environment string, args ...string) (kernels string, text []byte, err error) {
+		cmd := exec.Command(trainer, append([]string{"bench", "--model", "efficientnet_b0", "--size", "32", "--batch", "2", "--threads", "1", "--steps", "1", "--repeats", "1", "--warmup", "1"}, args...)...)
+		cmd.Env = append(os.Environ(), "ATELIER_KERNELS="+environment)
+		if text, err = cmd.CombinedOutput(); err != nil {
+			return "", text, err
+		}
+		var r struct{ Kernels string }
+		err = json.Unmarshal(text, &r)
+		return r.Kernels, text, err
+	}
+	for _, c := range []struct {
+		environment string
+		args        []string
+		want        string
+	}{
+		{"", nil, "all"},
+		{"none", []string{"--augmented"}, "none"},
+		{"none", []string{"--kernels", "norm,squeeze"}, "norm,squeeze"},
+	} {
+		if got, text, err := bench(c.environment, c.args...); err != nil || got != c.want {
+			t.Errorf("%+v: %q, %v\n%s", c, got, err, text)
+		}
+	}
+	if _, text, err := bench("", "--kernels", "fast"); err == nil || !strings.Contains(string(text), "dense, depthwise") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if _, text, err := bench("fast"); err == nil || !strings.Contains(string(text), "ATELIER_KERNELS") {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+func TestKernelsAreListed(t *testing.T) {
+	cmd := exec.Command(trainer, "kernels")
+	cmd.Env = append(os.Environ(), "ATELIER_KERNELS=-norm")
+	out, err := cmd.CombinedOutput()
+	for _, want := range []string{"norm       no ", "dense      yes ", "gotorch's BatchNorm", "compiled for "} {
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%v, no %q in\n%s", err, want, out)
+		}
 	}
 }

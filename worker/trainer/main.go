@@ -8,6 +8,7 @@
 //	atelier-trainer evaluate [flags]      loss and accuracy of a stored model on a folder of images
 //	atelier-trainer sheets                a job line on standard input, a picture a class of augmented images in its folder
 //	atelier-trainer logits [flags]        logits of a stored model for raw input
+//	atelier-trainer kernels               the table of our own kernels, and which are on
 //	atelier-trainer version
 //
 // It opens no network connection and refuses to train without descriptor 3.
@@ -27,11 +28,12 @@ import (
 // usageError ends the process with code 2.
 type usageError struct{ error }
 
-const usage = `usage: atelier-trainer train|infer|serve|evaluate|sheets|bench|logits|version [flags]
+const usage = `usage: atelier-trainer train|infer|serve|evaluate|sheets|bench|logits|kernels|version [flags]
 
 train takes one job line on standard input and writes events to file descriptor 3;
 a worker or atelier train starts it. infer does the same for atelier infer. sheets takes a job line too and draws what
-the job's training would see. evaluate, bench and logits list their flags with -h.`
+the job's training would see. evaluate, bench and logits list their flags with -h. kernels tells which of our own
+kernels are on: ATELIER_KERNELS=none or a list (-dense,-norm) turns them off, and libtorch's operators run.`
 
 func main() {
 	stdio.Guard()
@@ -65,6 +67,9 @@ func run(args []string) error {
 	if err := torchx.Init(); err != nil {
 		return err
 	}
+	if err := chooseKernels(""); err != nil {
+		return usageError{err}
+	}
 	switch args[0] {
 	case "train":
 		return trainCommand(os.Stdin, stdio.Err())
@@ -80,6 +85,8 @@ func run(args []string) error {
 		return logits(args[1:], stdio.Output())
 	case "bench":
 		return bench(args[1:], stdio.Output())
+	case "kernels":
+		return listKernels(stdio.Output())
 	case "version":
 		fmt.Println("atelier-trainer, libtorch", torchx.Version())
 		return nil

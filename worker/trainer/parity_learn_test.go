@@ -82,10 +82,13 @@ func (c *comparison) moving() (weights []torchx.Tensor, restore func()) {
 
 // learning is what our side came to.
 type learning struct {
-	steps  map[bool]map[string][]float32 // by layout: gradients and statistics of one step
-	loss   map[bool]float64
-	losses map[string][]float64 // by optimiser
+	steps  map[way]map[string][]float32 // gradients and statistics of one step
+	loss   map[way]float64
+	losses map[twenty][]float64
 }
+
+// twenty is 20 steps of an optimiser.
+type twenty struct{ optimiser, kernels string }
 
 func (c *comparison) askLearning() {
 	c.t.Helper()
@@ -94,48 +97,53 @@ func (c *comparison) askLearning() {
 		"rates": rates, "rest": resting(c.row.arch)})
 }
 
-// learn takes the steps Python takes: one in each layout, then 20 with each
-// optimiser in the layout that runs have by default.
+// learn takes the steps Python takes: one in each way, then 20 with each
+// optimiser in the layout that runs have by default, and with sgd 20 without any
+// kernel.
 func (c *comparison) learn() {
 	c.t.Helper()
 	start := tensors(c.t, filepath.Join(c.dir, "start.pth"))
 	pixels := floats(c.t, filepath.Join(c.dir, "batches.f32"))
-	c.ours = learning{map[bool]map[string][]float32{}, map[bool]float64{}, map[string][]float64{}}
-	for _, channelsLast := range []bool{false, true} {
+	c.ours = learning{map[way]map[string][]float32{}, map[way]float64{}, map[twenty][]float64{}}
+	for _, w := range ways {
 		c.load(start)
-		c.layout(channelsLast)
+		c.take(w)
 		c.seed()
-		c.ours.loss[channelsLast] = c.loss(pixels, 0)
+		c.ours.loss[w] = c.loss(pixels, 0)
 		step := map[string][]float32{}
 		for _, e := range c.m.State() {
 			if e.Kind != nn.Counter {
 				step[e.Name] = c.moved(e)
 			}
 		}
-		c.ours.steps[channelsLast] = step
+		c.ours.steps[w] = step
 		if err := torchx.DropGrads(c.m.Weights()); err != nil {
 			c.t.Fatal(err)
 		}
 	}
 	// Networks without norms amplify the last bit in which layouts differ: they follow in PyTorch's.
-	c.layout(!strings.HasPrefix(c.row.arch, "vgg"))
+	channelsLast := !strings.HasPrefix(c.row.arch, "vgg")
 	weights, restore := c.moving()
 	defer restore()
 	for _, o := range []struct {
 		optim.Config
-		lr float64
+		lr      float64
+		kernels string
 	}{
-		{optim.Config{Name: "sgd", Momentum: 0.9, WeightDecay: 1e-4}, c.row.rates.SGD},
-		{optim.Config{Name: "adamw", WeightDecay: 1e-2}, c.row.rates.AdamW},
+		{optim.Config{Name: "sgd", Momentum: 0.9, WeightDecay: 1e-4}, c.row.rates.SGD, "all"},
+		{optim.Config{Name: "adamw", WeightDecay: 1e-2}, c.row.rates.AdamW, "all"},
+		{optim.Config{Name: "sgd", Momentum: 0.9, WeightDecay: 1e-4}, c.row.rates.SGD, "none"},
 	} {
 		c.load(start)
+		c.take(way{channelsLast, o.kernels})
+		ours := twenty{o.Name, o.kernels}
 		c.seed()
 		opt, err := optim.New(o.Config, weights)
 		if err != nil {
 			c.t.Fatal(err)
 		}
 		for i := range learnSteps {
-			c.ours.losses[o.Name] = append(c.ours.losses[o.Name], c.loss(pixels, i%learnBatches))
+			c.ours.losses[ours] = append(c.ours.losses[ours], c.loss(pixels, i%learnBatches))
 			if err := opt.Step(o.lr); err != nil {
 				c.t.Fatal(err)
 			}
@@ -219,34 +227,36 @@ func (c *comparison) compareLearning() {
 	}
 	c.python.answer(&theirs)
 	c.row.spread = theirs.Spread
-	for layout, got := range c.ours.steps {
-		want := tensors(c.t, filepath.Join(c.dir, []string{"step-default.pth", "step-channels_last.pth"}[index(layout)]))
-		if d := math.Abs(c.ours.loss[layout] - theirs.Loss); !(d <= 1e-4) {
-			c.t.Errorf("channels_last %v: loss %g, PyTorch's %g", layout, c.ours.loss[layout], theirs.Loss)
+	for k, w := range ways {
+		got := c.ours.steps[w]
+		want := tensors(c.t, filepath.Join(c.dir, map[bool]string{false: "step-default.pth", true: "step-channels_last.pth"}[w.channelsLast]))
+		if d := math.Abs(c.ours.loss[w] - theirs.Loss); !(d <= 1e-4) {
+			c.t.Errorf("%+v: loss %g, PyTorch's %g", w, c.ours.loss[w], theirs.Loss)
 		}
 		if len(got) != len(want) {
 			c.t.Errorf("%d gradients and statistics, PyTorch has %d", len(got), len(want))
 		}
 		for i := range want {
-			w := &want[i]
-			ref, err := w.Float32s()
-			if err != nil || len(ref) != len(got[w.Name]) {
-				c.t.Fatalf("%s: %d values, PyTorch has %d (%v)", w.Name, len(got[w.Name]), len(ref), err)
+			entry := &want[i]
+			ref, err := entry.Float32s()
+			if err != nil || len(ref) != len(got[entry.Name]) {
+				c.t.Fatalf("%s: %d values, PyTorch has %d (%v)", entry.Name, len(got[entry.Name]), len(ref), err)
 			}
-			d, norm := distance(got[w.Name], ref)
-			if !strings.Contains(w.Name, "running_") {
+			d, norm := distance(got[entry.Name], ref)
+			if !strings.Contains(entry.Name, "running_") {
 				norm = max(norm, 1e-3*theirs.Norm)
 			}
 			if d > 0 {
 				d /= norm
 			}
-			c.row.gradients[index(layout)] = max(c.row.gradients[index(layout)], d)
+			c.row.gradients[k] = max(c.row.gradients[k], d)
 			if !(d <= 1e-3) {
-				c.t.Errorf("channels_last %v: %s differs by %.2g of %.2g", layout, w.Name, d, norm)
+				c.t.Errorf("%+v: %s differs by %.2g of %.2g", w, entry.Name, d, norm)
 			}
 		}
 	}
-	for name, got := range c.ours.losses {
+	for ours, got := range c.ours.losses {
+		name := ours.optimiser
 		ref := theirs.Losses[name]
 		if len(ref) != learnSteps {
 			c.t.Fatalf("PyTorch took %d steps of %s", len(ref), name)
@@ -256,7 +266,7 @@ func (c *comparison) compareLearning() {
 			worst = max(worst, math.Abs(got[i]-ref[i]))
 		}
 		if !(worst <= 1e-3) {
-			c.t.Errorf("%s: losses differ by up to %.2g", name, worst)
+			c.t.Errorf("%+v: losses differ by up to %.2g", ours, worst)
 		}
 		// Following somebody who stands still shows nothing: the first batch is seen again in step 17.
 		// The figure shown is how far the first batch's loss fell; that weights moved at all
@@ -268,19 +278,15 @@ func (c *comparison) compareLearning() {
 		if !(moved > 0.02) {
 			c.t.Errorf("%s at %g: PyTorch's losses moved by %.2g only", name, map[string]float64{"sgd": c.row.rates.SGD, "adamw": c.row.rates.AdamW}[name], moved)
 		}
-		if name == "sgd" {
+		switch ours {
+		case twenty{"sgd", "none"}:
+			c.row.sgdWithout = worst
+		case twenty{"sgd", "all"}:
 			c.row.sgd, c.row.sgdFell = worst, fell
-		} else {
+		default:
 			c.row.adamw, c.row.adamwFell = worst, fell
 		}
 	}
-}
-
-func index(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // distance between two vectors, and the norm of the second.
@@ -296,8 +302,9 @@ func distance(a, b []float32) (d, norm float64) {
 type finding struct {
 	arch               string
 	rates              followed
-	logits             float64    // absolute, either layout
-	gradients          [2]float64 // relative: default, channels_last
+	logits             float64    // absolute, any way
+	gradients          [3]float64 // relative, by way
+	sgdWithout         float64    // as sgd, without kernels
 	sgd, adamw         float64    // greatest difference of 20 losses
 	sgdFell, adamwFell float64    // PyTorch's loss of the first batch, from step 1 to 17
 	spread             map[string]float64
@@ -308,14 +315,14 @@ type findings []finding
 func (f findings) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "architecture\tlogits\tgradients, default\tgradients, channels_last\tsgd, 20 losses\t(lr, fell by)\tadamw, 20 losses\t(lr, fell by)\t")
+	fmt.Fprint(w, "architecture\tlogits\tgradients, default\tgradients, channels_last\tno kernels\tsgd, 20 losses\t(lr, fell by)\tno kernels\tadamw, 20 losses\t(lr, fell by)\t")
 	if len(f) > 0 && f[0].spread != nil {
 		fmt.Fprint(w, "PyTorch and itself, a last bit off: gradient\tsgd\tadamw\t")
 	}
 	fmt.Fprintln(w)
 	for _, r := range f {
-		fmt.Fprintf(w, "%s\t%.1e\t%.1e\t%.1e\t", r.arch, r.logits, r.gradients[0], r.gradients[1])
-		fmt.Fprintf(w, "%.1e\t(%.0e, %.2f)\t%.1e\t(%.0e, %.2f)\t", r.sgd, r.rates.SGD, r.sgdFell, r.adamw, r.rates.AdamW, r.adamwFell)
+		fmt.Fprintf(w, "%s\t%.1e\t%.1e\t%.1e\t%.1e\t", r.arch, r.logits, r.gradients[0], r.gradients[1], r.gradients[2])
+		fmt.Fprintf(w, "%.1e\t(%.0e, %.2f)\t%.1e\t%.1e\t(%.0e, %.2f)\t", r.sgd, r.rates.SGD, r.sgdFell, r.sgdWithout, r.adamw, r.rates.AdamW, r.adamwFell)
 		if r.spread != nil {
 			fmt.Fprintf(w, "%.1e\t%.1e\t%.1e\t", r.spread["gradient"], r.spread["sgd"], r.spread["adamw"])
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"atelier/common/checkpoint"
+	"atelier/common/kernels"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/torchx"
@@ -80,6 +81,7 @@ func (c *comparison) whole(arch string) {
 		c.t.Fatal(err)
 	}
 	defer c.m.Free()
+	defer torchx.UseKernels(kernels.Every)
 	c.initial(drawn.Initial)
 	c.count(architectures[arch])
 
@@ -90,9 +92,9 @@ func (c *comparison) whole(arch string) {
 		c.back()
 	}
 	c.askLearning()
-	for _, channelsLast := range []bool{true, false} {
+	for _, w := range ways {
 		c.load(weights)
-		c.layout(channelsLast)
+		c.take(w)
 		c.logits()
 	}
 	c.learn()
@@ -113,6 +115,29 @@ type comparison struct {
 	m      *model.Model
 	row    finding
 	ours   learning
+	way    way // in which the model runs
+}
+
+// way is how a model runs: its layout, and which kernels of ours are on. Without
+// kernels every operation is libtorch's, through gotorch where gotorch has it. In
+// the default layout none but the optimiser's takes float32.
+type way struct {
+	channelsLast bool
+	kernels      string
+}
+
+var ways = []way{{false, "all"}, {true, "all"}, {true, "none"}}
+
+// take puts the model into a layout and turns kernels on or off.
+func (c *comparison) take(w way) {
+	c.t.Helper()
+	on, err := kernels.Parse(w.kernels)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	torchx.UseKernels(on)
+	c.layout(w.channelsLast)
+	c.way = w
 }
 
 func (c *comparison) load(weights []checkpoint.Tensor) {
@@ -185,14 +210,6 @@ func (c *comparison) back() {
 	c.python.ask(map[string]any{"do": "strict", "file": path, "dir": c.dir})
 }
 
-// layoutName of the model, for messages.
-func (c *comparison) layoutName() string {
-	if c.m.ChannelsLast() {
-		return "channels_last"
-	}
-	return "default"
-}
-
 // logits of evaluation mode.
 func (c *comparison) logits() {
 	want := floats(c.t, filepath.Join(c.dir, "logits.f32"))
@@ -218,7 +235,7 @@ func (c *comparison) logits() {
 	c.row.logits = max(c.row.logits, worst)
 	// Of small logits the first three digits have to agree as well.
 	if !(worst <= min(1e-4, 1e-3*size)) || len(got) != parityImages*parityClasses || len(want) != len(got) {
-		c.t.Errorf("%s: %d logits of up to %g differ by up to %g", c.layoutName(), len(got), size, worst)
+		c.t.Errorf("%+v: %d logits of up to %g differ by up to %g", c.way, len(got), size, worst)
 	}
 }
 

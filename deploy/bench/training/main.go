@@ -36,14 +36,16 @@ var peer embed.FS
 type part struct {
 	name string
 	what string
+	peer bool // needs PyTorch
 	run  func(ctx context.Context, b *bench) error
 }
 
 var parts = []part{
-	{"steps", "training steps and peak memory, ours and PyTorch in turn", throughputPart},
-	{"slots", "images a second of all slots together, by how the cores are split", slotsPart},
-	{"end", "files on disk to trained and validated, start-up included", endPart},
-	{"seeds", "test accuracy over seeds, with CutMix and without (needs --images)", seedsPart},
+	{"steps", "training steps and peak memory, ours and PyTorch in turn", true, throughputPart},
+	{"slots", "images a second of all slots together, by how the cores are split", false, slotsPart},
+	{"kernels", "training steps with each kernel of ours and without it, in turn", false, kernelsPart},
+	{"end", "files on disk to trained and validated, start-up included", true, endPart},
+	{"seeds", "test accuracy over seeds, with CutMix and without (needs --images)", false, seedsPart},
 }
 
 type bench struct {
@@ -106,7 +108,7 @@ func main() {
 
 func run() error {
 	b := &bench{out: os.Stdout}
-	only := flag.String("parts", "steps,slots,end", "what to measure, a comma list of steps, slots, end, seeds")
+	only := flag.String("parts", "steps,slots,end", "what to measure, a comma list of steps, slots, kernels, end, seeds")
 	bin := flag.String("bin", "bin", "folder of the programs")
 	path := flag.String("journal", "run/bench/training.jsonl", "file that takes every measurement")
 	printOnly := flag.Bool("print", false, "print the tables of what the journal holds; measure nothing")
@@ -129,7 +131,7 @@ func run() error {
 	wanted := split(*only)
 	for _, w := range wanted {
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == w }) {
-			return fmt.Errorf("no part %q; there are steps, slots, end, seeds", w)
+			return fmt.Errorf("no part %q; there are steps, slots, kernels, end, seeds", w)
 		}
 	}
 	b.models, b.precisions = split(*models), split(*precisionList)
@@ -164,9 +166,10 @@ func run() error {
 	}
 	defer b.journal.close()
 	if *printOnly {
-		return b.print(throughputTables(b.journal) + slotsTable(b.journal) + endTable(b.journal) + seedsTable(b.journal))
+		return b.print(throughputTables(b.journal) + slotsTable(b.journal) + kernelsTable(b.journal) + endTable(b.journal) + seedsTable(b.journal))
 	}
-	if err := exec.CommandContext(ctx, b.python, "-c", "import torch, torchvision").Run(); err != nil {
+	needsPeer := slices.ContainsFunc(parts, func(p part) bool { return p.peer && slices.Contains(wanted, p.name) })
+	if err := exec.CommandContext(ctx, b.python, "-c", "import torch, torchvision").Run(); needsPeer && err != nil {
 		return fmt.Errorf("%s cannot import torch and torchvision (%w); name another with --python, or install python3-torch and python3-torchvision", b.python, err)
 	}
 	for _, p := range parts {

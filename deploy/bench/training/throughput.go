@@ -66,8 +66,7 @@ func throughputPart(ctx context.Context, b *bench) error {
 	return b.print(throughputTables(b.journal))
 }
 
-// takeTurns starts all sides and lets each do a block of steps a round, in
-// an order that turns round each time.
+// takeTurns starts all sides and lets them take turns.
 func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
 	s = steps{Rates: map[string][]float64{}, Peak: map[string]float64{}, Fault: map[string]string{}}
 	var all []*paced
@@ -97,12 +96,18 @@ func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
 			}
 		}
 	}
+	return s, b.blocks(all, p, &s)
+}
+
+// blocks lets each side that is ready do a block of steps a round, in an order
+// that turns round each time, and ends them.
+func (b *bench) blocks(all []*paced, p point, s *steps) (err error) {
 	// The first block, of one step, tells how many make a block; it does not count.
 	slowest := math.Inf(1)
 	for _, side := range all {
 		rate, err := side.block(1)
 		if err != nil {
-			return s, err
+			return err
 		}
 		slowest = min(slowest, rate)
 	}
@@ -111,7 +116,7 @@ func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
 		for _, side := range all {
 			rate, err := side.block(n)
 			if err != nil {
-				return s, err
+				return err
 			}
 			s.Rates[side.name] = append(s.Rates[side.name], rate)
 		}
@@ -119,10 +124,10 @@ func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
 	}
 	for _, side := range all {
 		if s.Peak[side.name], err = side.close(); err != nil {
-			return s, err
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // lastLine is where Python says what went wrong.

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"atelier/common/kernels"
 )
 
 func TestStatistics(t *testing.T) {
@@ -184,6 +186,35 @@ func TestTables(t *testing.T) {
 	}
 	if got := endTable(j); !strings.Contains(got, "| ours | 10.5 (10.0 11.0) | 1.00 | 4.50 | 0.50 | 18.0 | 300 |") || !strings.Contains(got, "PyTorch / ours: **2.50** (bar 2.0)") {
 		t.Error(got)
+	}
+}
+
+// Each kernel of the table has a row, which names what it stands in for.
+func TestKernelsTable(t *testing.T) {
+	j, err := openJournal(filepath.Join(t.TempDir(), "j"), "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	if got := kernelsTable(j); got != "" {
+		t.Errorf("of nothing: %q", got)
+	}
+	for i, size := range []int{224, 64} {
+		s := steps{Rates: map[string][]float64{"with": {120, 130, 140}, "without": {60, 65, 70 + 10*float64(i)}}}
+		if err := j.add(kernelsKey("max_pool", point{"vanilla", size, 32, 2, "bf16", ""}), time.Unix(0, 0), 0.25, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := kernelsTable(j)
+	for _, want := range []string{"### Kernels, 2 threads, batch 32,", "| max_pool | gotorch's MaxPool2d | vanilla | - | 130 / 65.0 = **2.00** | - | 130 / 65.0 = **2.00** |", "| all | libtorch's operators | resnet18 | - | - | - | - |"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	for _, k := range kernels.All {
+		if !strings.Contains(got, "| "+k.Name+" | "+k.Replaces+" |") {
+			t.Errorf("no row for %s", k.Name)
+		}
 	}
 }
 

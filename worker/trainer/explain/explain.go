@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math"
 
+	torch "github.com/wangkuiyi/gotorch"
+
 	"atelier/common/checkpoint"
 	"atelier/worker/trainer/explain/cam"
 	"atelier/worker/trainer/model"
@@ -159,7 +161,7 @@ func (e *Explainer) gradient(p *nn.Pass, logits, at torchx.Tensor, wanted [][]in
 	if err := torchx.Move(mask, e.model.Device(), false); err != nil {
 		return nil, err
 	}
-	score := p.Keep(p.KeepOr(torchx.Multiply(logits, mask)).Sum())
+	score := p.Keep(p.Keep(torch.Mul(logits, mask)).Sum())
 	return floats(p.KeepOr(torchx.GradOf(score, at)))
 }
 
@@ -241,7 +243,12 @@ func (e *Explainer) Masked(x torchx.Tensor, maps []cam.Map, hidden bool) (torchx
 	if err := torchx.Move(mask, e.model.Device(), false); err != nil {
 		return torchx.Tensor{}, err
 	}
-	return torchx.Multiply(x, mask)
+	var out torchx.Tensor
+	err = torchx.Catch(func() error {
+		out = torchx.Own(torch.Mul(x, mask))
+		return nil
+	})
+	return out, err
 }
 
 // Quality holds the three probabilities of one image's class and what they and

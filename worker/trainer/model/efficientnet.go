@@ -60,7 +60,7 @@ func newEfficientNet(width, depth, dropout float64, classes int) Net {
 			}
 			block = append(block,
 				nn.ConvNorm{In: expanded, Out: expanded, Kernel: s.kernel, Stride: s.stride, Groups: expanded, Activation: silu}.New(),
-				nn.NewSqueezeExcitation(expanded, max(1, s.in/4), silu, &nn.Activate{Function: torchx.Sigmoid}),
+				nn.NewSqueezeExcitation(expanded, max(1, s.in/4), silu, &nn.Sigmoid{}),
 				nn.ConvNorm{In: expanded, Out: s.out, Kernel: 1}.New())
 			stage = append(stage, &inverted{name: "block", block: nn.NewSequential(block...), shortcut: s.stride == 1 && s.in == s.out,
 				depth: &nn.StochasticDepth{P: efficientNetDepthRate * float64(id) / float64(blocks)}})

@@ -4,24 +4,14 @@ package nn
 
 import "atelier/worker/trainer/torchx"
 
-// Activate is an activation layer; see torchx.Activation for which of them
-// overwrite their input.
+// Activate is an activation layer; see Pass.Activate.
 type Activate struct {
 	leaf
 	Function torchx.Activation
 }
 
 // Forward applies the function to each element.
-func (a *Activate) Forward(p *Pass, x Tensor) Tensor {
-	return p.KeepOr(torchx.Activate(x, a.Function))
-}
-
-// follows tells how the activation is asked for behind a normalisation.
-func (a *Activate) follows() (torchx.Follow, bool) {
-	f, ok := map[torchx.Activation]torchx.Follow{torchx.SiLU: torchx.FollowSiLU, torchx.HardSwish: torchx.FollowHardSwish,
-		torchx.ReLU6: torchx.FollowReLU6}[a.Function]
-	return f, ok
-}
+func (a *Activate) Forward(p *Pass, x Tensor) Tensor { return p.Activate(x, a.Function) }
 
 // StochasticDepth drops whole rows of a batch while training (torchvision's
 // mode "row"). It has no Forward of its own: the normalisation before it takes
@@ -47,7 +37,7 @@ func (s *StochasticDepth) Forward(p *Pass, x Tensor) Tensor {
 	if factors.T == nil {
 		return x
 	}
-	return p.KeepOr(torchx.ScaleRows(x, factors))
+	return p.ScaleRows(x, factors)
 }
 
 // ConvNorm describes torchvision's Conv2dNormActivation: a convolution
@@ -102,14 +92,13 @@ func (s *SqueezeExcitation) Children() []Child {
 
 // Forward maps [n, c, h, w] to the same shape.
 func (s *SqueezeExcitation) Forward(p *Pass, x Tensor) Tensor {
-	pooled, same, err := torchx.PoolBeside(x)
-	torchx.Must(err)
-	p.Keep(pooled)
-	p.Keep(same)
+	pooled, same := p.PoolBeside(x)
 	scale := p.Chain(pooled, s.fc1, s.delta, s.fc2, s.sigma)
 	p.Drop(pooled)
-	out := p.KeepOr(torchx.ScaleChannels(same, scale))
+	out := p.ScaleChannels(same, scale)
 	p.Drop(scale)
-	p.Drop(same)
+	if same.T != x.T {
+		p.Drop(same)
+	}
 	return out
 }

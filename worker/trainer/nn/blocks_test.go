@@ -32,16 +32,16 @@ func TestActivations(t *testing.T) {
 	x := []float32{-7, -3, -1.5, -0.25, 0, 0.5, 2, 3, 6, 9}
 	clamp := func(v float64) float64 { return min(max(v, 0), 6) }
 	for name, c := range map[string]struct {
-		function torchx.Activation
-		want     func(float64) float64
+		layer nn.Module
+		want  func(float64) float64
 	}{
-		"silu":        {torchx.SiLU, func(v float64) float64 { return v / (1 + math.Exp(-v)) }},
-		"hardswish":   {torchx.HardSwish, func(v float64) float64 { return v * clamp(v+3) / 6 }},
-		"relu6":       {torchx.ReLU6, clamp},
-		"sigmoid":     {torchx.Sigmoid, func(v float64) float64 { return 1 / (1 + math.Exp(-v)) }},
-		"hardsigmoid": {torchx.HardSigmoid, func(v float64) float64 { return clamp(v+3) / 6 }},
+		"silu":        {&nn.Activate{Function: torchx.SiLU}, func(v float64) float64 { return v / (1 + math.Exp(-v)) }},
+		"hardswish":   {&nn.Activate{Function: torchx.HardSwish}, func(v float64) float64 { return v * clamp(v+3) / 6 }},
+		"relu6":       {&nn.Activate{Function: torchx.ReLU6}, clamp},
+		"sigmoid":     {&nn.Sigmoid{}, func(v float64) float64 { return 1 / (1 + math.Exp(-v)) }},
+		"hardsigmoid": {&nn.Activate{Function: torchx.HardSigmoid}, func(v float64) float64 { return clamp(v+3) / 6 }},
 	} {
-		got := forward(t, &nn.Activate{Function: c.function}, true, x, int64(len(x)))
+		got := forward(t, c.layer, true, x, int64(len(x)))
 		for i, v := range x {
 			if want := c.want(float64(v)); math.Abs(float64(got[i])-want) > 1e-6 {
 				t.Errorf("%s(%g) = %g, want %g", name, v, got[i], want)

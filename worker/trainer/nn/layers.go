@@ -80,7 +80,7 @@ func (c *Conv2d) Entries() []Entry {
 
 // Forward convolves [n, in, h, w].
 func (c *Conv2d) Forward(p *Pass, x Tensor) Tensor {
-	return p.KeepOr(torchx.Convolve(x, c.Weight, c.Bias, c.stride, c.padding, c.groups))
+	return p.Convolve(x, c.Weight, c.Bias, c.stride, c.padding, c.groups)
 }
 
 // BatchNorm2d is torch.nn.BatchNorm2d with momentum 0.1 and eps 1e-5 unless
@@ -121,7 +121,7 @@ func (b *BatchNorm2d) Forward(p *Pass, x Tensor) Tensor {
 type Behind struct {
 	Other      Tensor // a shortcut of the same shape
 	Factors    Tensor // [n], of stochastic depth
-	Activation Module // one that can follow (followed), nil for none
+	Activation Module // one that follows, nil for none
 }
 
 // ForwardInto normalises and does what is behind.
@@ -131,25 +131,26 @@ func (b *BatchNorm2d) ForwardInto(p *Pass, x Tensor, behind Behind) Tensor {
 		b.Batches++
 	}
 	n := torchx.Norm{Weight: b.Weight, Bias: b.Bias, Mean: b.Mean, Var: b.Var, Momentum: b.Momentum, Eps: b.Eps, Training: training}
-	follow := torchx.FollowNone
-	if f, ok := behind.Activation.(follower); ok {
-		follow, _ = f.follows()
-	}
-	return p.KeepOr(torchx.Normalise(x, n, behind.Other, behind.Factors, follow))
+	follow, _ := follows(behind.Activation)
+	return p.Normalise(x, n, behind.Other, behind.Factors, follow)
 }
 
-// follower is an activation that a normalisation can take along.
-type follower interface {
-	follows() (torchx.Follow, bool)
+// follows tells which activation a module is, if a normalisation can take it
+// along.
+func follows(m Module) (torchx.Activation, bool) {
+	switch m := m.(type) {
+	case *ReLU:
+		return torchx.ReLU, true
+	case *Activate:
+		if m.Function.Follows() {
+			return m.Function, true
+		}
+	}
+	return torchx.None, false
 }
 
-// followed tells whether a module is one.
-func followed(m Module) bool {
-	f, ok := m.(follower)
-	if !ok {
-		return false
-	}
-	_, ok = f.follows()
+func follower(m Module) bool {
+	_, ok := follows(m)
 	return ok
 }
 
@@ -198,10 +199,14 @@ func (l *Linear) Forward(p *Pass, x Tensor) Tensor { return p.Keep(F.Linear(x, l
 // ReLU overwrites its input, as torchvision's does.
 type ReLU struct{ leaf }
 
-func (*ReLU) follows() (torchx.Follow, bool) { return torchx.FollowReLU, true }
-
 // Forward clamps at zero in place.
-func (*ReLU) Forward(p *Pass, x Tensor) Tensor { return p.Keep(F.Relu(x, true)) }
+func (*ReLU) Forward(p *Pass, x Tensor) Tensor { return p.Activate(x, torchx.ReLU) }
+
+// Sigmoid is 1/(1+exp(-x)).
+type Sigmoid struct{ leaf }
+
+// Forward applies it to each element.
+func (*Sigmoid) Forward(p *Pass, x Tensor) Tensor { return p.Keep(torch.Sigmoid(x)) }
 
 // MaxPool2d is torch.nn.MaxPool2d with square windows.
 type MaxPool2d struct {
@@ -211,7 +216,7 @@ type MaxPool2d struct {
 
 // Forward takes the maximum of each window.
 func (m *MaxPool2d) Forward(p *Pass, x Tensor) Tensor {
-	return p.KeepOr(torchx.MaxPool(x, m.Kernel, m.Stride, m.Padding))
+	return p.MaxPool(x, m.Kernel, m.Stride, m.Padding)
 }
 
 // AvgPool averages each channel over side x side windows of equal share and

@@ -162,7 +162,7 @@ func (p *Pass) Chain(x Tensor, ms ...Module) Tensor {
 	first := x
 	for i := 0; i < len(ms); i++ {
 		var y Tensor
-		if norm, ok := ms[i].(*BatchNorm2d); ok && i+1 < len(ms) && followed(ms[i+1]) && !p.watches(norm) {
+		if norm, ok := ms[i].(*BatchNorm2d); ok && i+1 < len(ms) && follower(ms[i+1]) && !p.watches(norm) {
 			i++
 			y = p.note(ms[i], norm.ForwardInto(p, x, Behind{Activation: ms[i]}))
 		} else {

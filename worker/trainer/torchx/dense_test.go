@@ -10,6 +10,7 @@ import (
 
 	torch "github.com/wangkuiyi/gotorch"
 
+	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -47,9 +48,19 @@ func (c dense) tensors(s *scene) (x, w, b pair) {
 	return x, w, b
 }
 
+// needsBF16 skips a case in bfloat16 where no kernel of ours takes it and libtorch
+// has no instructions for it: its own convolution is then up to 14 % off in the
+// gradient of the weights.
+func (s *scene) needsBF16() {
+	if s.dtype == torchx.BF16Type && !torchx.HasBF16() {
+		s.t.Skip("bfloat16 without AVX512-BF16 is libtorch's alone")
+	}
+}
+
 func TestConvolveAgreesWithOperators(t *testing.T) {
 	for _, c := range denses {
 		each(t, fmt.Sprintf("%+v", c), false, func(s *scene) {
+			s.needsBF16()
 			x, w, b := c.tensors(s)
 			leaves := map[string]pair{"input": x, "weight": w}
 			if c.bias {
@@ -59,7 +70,7 @@ func TestConvolveAgreesWithOperators(t *testing.T) {
 				s.learn(p)
 			}
 			s.compare(leaves, func(i int) (torchx.Tensor, error) {
-				return torchx.Convolve(x[i], w[i], b[i], c.stride, c.padding, c.groups)
+				return s.op(i, func(p *nn.Pass) torchx.Tensor { return p.Convolve(x[i], w[i], b[i], c.stride, c.padding, c.groups) })
 			})
 		})
 	}
@@ -69,12 +80,13 @@ func TestConvolveAgreesWithOperators(t *testing.T) {
 func TestConvolveWithFrozenParts(t *testing.T) {
 	for _, learns := range []string{"input", "weight", "bias"} {
 		each(t, learns, false, func(s *scene) {
+			s.needsBF16()
 			c := denses[2]
 			x, w, b := c.tensors(s)
 			p := map[string]pair{"input": x, "weight": w, "bias": b}[learns]
 			s.learn(p)
 			s.compare(map[string]pair{learns: p}, func(i int) (torchx.Tensor, error) {
-				return torchx.Convolve(x[i], w[i], b[i], c.stride, c.padding, 1)
+				return s.op(i, func(p *nn.Pass) torchx.Tensor { return p.Convolve(x[i], w[i], b[i], c.stride, c.padding, 1) })
 			})
 		})
 	}
@@ -93,9 +105,13 @@ func TestConvolveRepeatsItsBits(t *testing.T) {
 				}
 				s := &scene{t: t, dtype: dtype, draw: rand.New(rand.NewPCG(7, 7))}
 				x, w, _ := c.tensors(s)
-				plain := s.made(torchx.Convolve(x[0], w[0], torchx.Tensor{}, c.stride, c.padding, 1))
+				if ours := s.made(torchx.FasterConvolve(x[0], w[0], torchx.Tensor{}, c.stride, c.padding, 1)); ours.T == nil {
+					t.Skip("the kernel is not for this CPU")
+				}
+				convolve := func(p *nn.Pass) torchx.Tensor { return p.Convolve(x[0], w[0], torchx.Tensor{}, c.stride, c.padding, 1) }
+				plain := s.made(s.op(0, convolve))
 				s.learn(x, w)
-				y := s.made(torchx.Convolve(x[0], w[0], torchx.Tensor{}, c.stride, c.padding, 1))
+				y := s.made(s.op(0, convolve))
 				score := torchx.Own(torch.Sum(torchx.Own(torch.Mul(y, y))))
 				var all []byte
 				for _, v := range []torchx.Tensor{y, s.made(torchx.GradOf(score, x[0])), s.made(torchx.GradOf(score, w[0]))} {

@@ -30,7 +30,6 @@ type Changes struct {
 	Colour       bool     // as SetColour said
 	Order        [4]int32 // of colour changes: 0 brightness, 1 contrast, 2 saturation, 3 hue
 	ChannelsLast bool
-	Operators    bool // use on the CPU too the operators a GPU would run (for tests)
 }
 
 // NewBlock takes memory for n square images.
@@ -75,7 +74,7 @@ func (b *Block) Send(scale, shift []float32, ch Changes) (images, labels, others
 	copy(b.shades, scale[:3])
 	copy(b.shades[3:], shift[:3])
 	bits := 0
-	for bit, on := range map[int]bool{C.TX_WARP: ch.Warp, C.TX_COLOUR: ch.Colour, C.TX_OPERATORS: ch.Operators} {
+	for bit, on := range map[int]bool{C.TX_WARP: ch.Warp, C.TX_COLOUR: ch.Colour} {
 		if on {
 			bits |= bit
 		}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"testing"
 
+	"atelier/common/kernels"
 	"atelier/worker/trainer/augment"
 	"atelier/worker/trainer/torchx"
 )
@@ -153,6 +154,28 @@ func apart(a, b []float32) float64 {
 	return worst
 }
 
+// withOperators takes the kernel of images away for a test: the CPU then runs
+// the operators that a GPU would.
+func withOperators(t *testing.T, yes bool) {
+	t.Helper()
+	choice := "all"
+	if yes {
+		choice = "-augment"
+	}
+	useKernels(t, choice)
+}
+
+// useKernels chooses for a test.
+func useKernels(t *testing.T, choice string) {
+	t.Helper()
+	on, err := kernels.Parse(choice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	torchx.UseKernels(on)
+	t.Cleanup(func() { torchx.UseKernels(kernels.Every) })
+}
+
 func TestBlockIsNormalised(t *testing.T) {
 	lock(t)
 	const n, size = 3, 17
@@ -162,14 +185,15 @@ func TestBlockIsNormalised(t *testing.T) {
 	for i, p := range pixels {
 		want = append(want, float32(p)*scale[i%3]+shift[i%3])
 	}
-	for _, ch := range []torchx.Changes{{}, {ChannelsLast: true}, {Operators: true}, {Operators: true, ChannelsLast: true}} {
+	for _, ch := range []torchx.Changes{{}, {ChannelsLast: true}} {
 		if got := send(t, pixels, n, size, scale, shift, ch, nil); !slices.Equal(got, want) {
 			t.Errorf("%+v: values differ by %g levels", ch, apart(got, want))
 		}
 	}
 	// Colours and warps that change nothing: the same but for rounding.
 	for _, operators := range []bool{false, true} {
-		ch := torchx.Changes{Warp: true, Colour: true, Order: plain, Operators: operators}
+		withOperators(t, operators)
+		ch := torchx.Changes{Warp: true, Colour: true, Order: plain}
 		got := send(t, pixels, n, size, scale, shift, ch, func(b *torchx.Block) {
 			for i := range n {
 				b.SetWarp(i, 0, 0, size, size, false, 0)
@@ -197,7 +221,8 @@ func TestColoursAgainstTorchvision(t *testing.T) {
 		want := toFloats(answer.Colour[i])
 		for _, operators := range []bool{false, true} {
 			t.Run(fmt.Sprintf("order %v, operators %v", order, operators), func(t *testing.T) {
-				got := send(t, pixels, n, size, unit, zero, torchx.Changes{Colour: true, Order: order, Operators: operators}, func(b *torchx.Block) {
+				withOperators(t, operators)
+				got := send(t, pixels, n, size, unit, zero, torchx.Changes{Colour: true, Order: order}, func(b *torchx.Block) {
 					for i, f := range factors {
 						b.SetColour(i, f[0], f[1], f[2], f[3])
 					}
@@ -229,7 +254,8 @@ func TestWarpAgainstTorchvision(t *testing.T) {
 		})}}, &answer)
 	want := toFloats(answer.Warp)
 	for _, operators := range []bool{false, true} {
-		got := send(t, pixels, n, size, unit, zero, torchx.Changes{Warp: true, Operators: operators}, func(b *torchx.Block) {
+		withOperators(t, operators)
+		got := send(t, pixels, n, size, unit, zero, torchx.Changes{Warp: true}, func(b *torchx.Block) {
 			for i, c := range boxes {
 				b.SetWarp(i, int(c[0]), int(c[1]), int(c[2]), int(c[3]), c[4] == 1, c[5])
 			}
@@ -265,7 +291,8 @@ func TestWarpedPadding(t *testing.T) {
 		want = append(want, float32(b)/255)
 	}
 	for _, operators := range []bool{false, true} {
-		got := send(t, pixels, n, size, unit, zero, torchx.Changes{Warp: true, Operators: operators}, func(b *torchx.Block) {
+		withOperators(t, operators)
+		got := send(t, pixels, n, size, unit, zero, torchx.Changes{Warp: true}, func(b *torchx.Block) {
 			for i, c := range plan.Images {
 				b.SetWarp(i, c.Left, c.Top, c.Width, c.Height, c.Flip, 0)
 			}
@@ -285,7 +312,8 @@ func TestLoopsAndOperatorsAgree(t *testing.T) {
 		plan := recipe.Draw(size, n, 2, 1, batch)
 		var both [2][]float32
 		for i := range both {
-			ch := torchx.Changes{Warp: true, Colour: true, Operators: i == 1, ChannelsLast: batch%2 == 0}
+			withOperators(t, i == 1)
+			ch := torchx.Changes{Warp: true, Colour: true, ChannelsLast: batch%2 == 0}
 			for k, c := range plan.Order {
 				ch.Order[k] = int32(c)
 			}

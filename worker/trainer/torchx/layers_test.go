@@ -14,6 +14,7 @@ import (
 
 	torch "github.com/wangkuiyi/gotorch"
 
+	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -185,6 +186,24 @@ func (s *scene) compare(leaves map[string]pair, f func(i int) (torchx.Tensor, er
 	}
 }
 
+// op runs one of nn's operations, on the loops' type (i 0) under autocast in
+// bfloat16, as a training does. What it makes lives as long as the test.
+func (s *scene) op(i int, f func(p *nn.Pass) torchx.Tensor) (out torchx.Tensor, err error) {
+	p := &nn.Pass{Training: true}
+	s.t.Cleanup(p.Close)
+	precision := torchx.FP32
+	if i == 0 && s.dtype == torchx.BF16Type {
+		precision = torchx.BF16
+	}
+	err = torchx.Autocast(torchx.CPU, precision, func() error {
+		return torchx.Catch(func() error {
+			out = f(p)
+			return nil
+		})
+	})
+	return out, err
+}
+
 // each runs a case for both types and both layouts, with one thread and two;
 // bfloat16 in PyTorch's layout only where there are loops over planes.
 func each(t *testing.T, name string, planes bool, f func(s *scene)) {
@@ -208,9 +227,9 @@ func each(t *testing.T, name string, planes bool, f func(s *scene)) {
 }
 
 func TestNormaliseAgreesWithOperators(t *testing.T) {
-	t.Logf("loops for %s", torchx.Kernels())
-	follows := map[string]torchx.Follow{"none": torchx.FollowNone, "relu": torchx.FollowReLU, "relu6": torchx.FollowReLU6,
-		"silu": torchx.FollowSiLU, "hardswish": torchx.FollowHardSwish}
+	t.Logf("loops for %s", torchx.Instructions())
+	follows := map[string]torchx.Activation{"none": torchx.None, "relu": torchx.ReLU, "relu6": torchx.ReLU6,
+		"silu": torchx.SiLU, "hardswish": torchx.HardSwish}
 	for name, follow := range follows {
 		for _, c := range []struct {
 			shape                      []int64
@@ -225,7 +244,7 @@ func TestNormaliseAgreesWithOperators(t *testing.T) {
 			{[]int64{5, 8, 9, 11}, true, true, true},
 		} {
 			each(t, fmt.Sprintf("%s %v shortcut=%v factor=%v training=%v", name, c.shape, c.shortcut, c.factor, c.training), c.shape[2]*c.shape[3] >= 16, func(s *scene) {
-				if bare := follow == torchx.FollowNone || follow == torchx.FollowReLU; !bare && (c.shortcut || c.factor) && s.dtype == torchx.BF16Type {
+				if bare := follow == torchx.None || follow == torchx.ReLU; !bare && (c.shortcut || c.factor) && s.dtype == torchx.BF16Type {
 					s.t.Skip("operators throughout, which round to bfloat16 at each step")
 				}
 				k := c.shape[1]
@@ -248,7 +267,7 @@ func TestNormaliseAgreesWithOperators(t *testing.T) {
 				}
 				s.compare(leaves, func(i int) (torchx.Tensor, error) {
 					n := torchx.Norm{Weight: w[i], Bias: b[i], Mean: mean[i], Var: variance[i], Momentum: 0.1, Eps: 1e-5, Training: c.training}
-					return torchx.Normalise(x[i], n, shortcut[i], factor[i], follow)
+					return s.op(i, func(p *nn.Pass) torchx.Tensor { return p.Normalise(x[i], n, shortcut[i], factor[i], follow) })
 				})
 				s.agree("running mean", mean[0], mean[1])
 				s.agree("running variance", variance[0], variance[1])
@@ -266,7 +285,9 @@ func TestDepthwiseAgreesWithOperators(t *testing.T) {
 			w := s.parameter(s.numbers(1, 0, c.channels, 1, c.kernel, c.kernel), c.channels, 1, c.kernel, c.kernel)
 			s.learn(x, w)
 			s.compare(map[string]pair{"input": x, "weight": w}, func(i int) (torchx.Tensor, error) {
-				return torchx.Convolve(x[i], w[i], torchx.Tensor{}, c.stride, c.kernel/2, c.channels)
+				return s.op(i, func(p *nn.Pass) torchx.Tensor {
+					return p.Convolve(x[i], w[i], torchx.Tensor{}, c.stride, c.kernel/2, c.channels)
+				})
 			})
 		})
 	}
@@ -279,12 +300,10 @@ func TestSqueezeAgreesWithOperators(t *testing.T) {
 			w := s.activation(1, 0, shape[0], shape[1], 1, 1)
 			s.learn(x, w)
 			s.compare(map[string]pair{"input": x, "factors": w}, func(i int) (torchx.Tensor, error) {
-				pooled, same, err := torchx.PoolBeside(x[i])
-				s.made(pooled, err)
-				s.made(same, err)
-				f := torchx.Own(torch.Mul(pooled, w[i]))
-				s.t.Cleanup(func() { torchx.Free(f) })
-				return torchx.ScaleChannels(same, f)
+				return s.op(i, func(p *nn.Pass) torchx.Tensor {
+					pooled, same := p.PoolBeside(x[i])
+					return p.ScaleChannels(same, p.Keep(torch.Mul(pooled, w[i])))
+				})
 			})
 		})
 	}
@@ -297,7 +316,7 @@ func TestMaxPoolAgreesWithOperators(t *testing.T) {
 				x := s.activation(1, 0.5, 3, channels, c.height, c.width)
 				s.learn(x)
 				s.compare(map[string]pair{"input": x}, func(i int) (torchx.Tensor, error) {
-					return torchx.MaxPool(x[i], c.kernel, c.stride, c.padding)
+					return s.op(i, func(p *nn.Pass) torchx.Tensor { return p.MaxPool(x[i], c.kernel, c.stride, c.padding) })
 				})
 			})
 		}
@@ -307,17 +326,19 @@ func TestMaxPoolAgreesWithOperators(t *testing.T) {
 func TestLayersRefuse(t *testing.T) {
 	lock(t)
 	x, one := tensor(t, make([]float32, 2*4*3*3), 2, 4, 3, 3), tensor(t, make([]float32, 3), 3)
-	if _, err := torchx.Normalise(x, torchx.Norm{Weight: one, Bias: one, Mean: one, Var: one}, torchx.Tensor{}, torchx.Tensor{}, torchx.FollowNone); err == nil {
-		t.Error("three parameters for four channels")
-	}
-	if _, err := torchx.ScaleChannels(x, one); err == nil {
-		t.Error("three factors for two images of four channels")
-	}
-	if _, err := torchx.Convolve(x, tensor(t, make([]float32, 4*9), 4, 1, 3, 3), torchx.Tensor{}, 1, 1, 2); err == nil {
-		t.Error("two groups of one channel each for four channels")
-	}
-	if _, err := torchx.MaxPool(x, 2, 2, 2); err == nil {
-		t.Error("padding as wide as the window")
+	for what, f := range map[string]func(p *nn.Pass) torchx.Tensor{
+		"three parameters for four channels": func(p *nn.Pass) torchx.Tensor {
+			return p.Normalise(x, torchx.Norm{Weight: one, Bias: one, Mean: one, Var: one}, torchx.Tensor{}, torchx.Tensor{}, torchx.None)
+		},
+		"three factors for two images of four channels": func(p *nn.Pass) torchx.Tensor { return p.ScaleChannels(x, one) },
+		"two groups of one channel each for four channels": func(p *nn.Pass) torchx.Tensor {
+			return p.Convolve(x, tensor(t, make([]float32, 4*9), 4, 1, 3, 3), torchx.Tensor{}, 1, 1, 2)
+		},
+		"padding as wide as the window": func(p *nn.Pass) torchx.Tensor { return p.MaxPool(x, 2, 2, 2) },
+	} {
+		if _, err := (&scene{t: t}).op(1, f); err == nil {
+			t.Error(what)
+		}
 	}
 	if _, err := torchx.DepthFactors(x, 1.5); err == nil {
 		t.Error("a probability of 1.5")
@@ -340,18 +361,13 @@ func TestLayersDoNotLeak(t *testing.T) {
 		}
 	}
 	step := func() {
-		y, err := torchx.Convolve(x, kernel, torchx.Tensor{}, 1, 1, k)
-		torchx.Must(err)
-		z, err := torchx.Normalise(y, torchx.Norm{Weight: w, Bias: b, Mean: mean, Var: variance, Momentum: 0.1, Eps: 1e-5, Training: true}, x, torchx.Tensor{}, torchx.FollowReLU)
-		torchx.Must(err)
-		pooled, same, err := torchx.PoolBeside(z)
-		torchx.Must(err)
-		out, err := torchx.ScaleChannels(same, pooled)
-		torchx.Must(err)
-		sum := torchx.Own(torch.Sum(out))
-		torchx.Must(torchx.Backward(sum))
+		p := &nn.Pass{Training: true}
+		defer p.Close()
+		y := p.Convolve(x, kernel, torchx.Tensor{}, 1, 1, k)
+		z := p.Normalise(y, torchx.Norm{Weight: w, Bias: b, Mean: mean, Var: variance, Momentum: 0.1, Eps: 1e-5, Training: true}, x, torchx.Tensor{}, torchx.ReLU)
+		pooled, same := p.PoolBeside(z)
+		torchx.Must(torchx.Backward(p.Keep(torch.Sum(p.ScaleChannels(same, pooled)))))
 		torchx.Must(torchx.DropGrads(params))
-		torchx.Free(y, z, pooled, same, out, sum)
 	}
 	resident := func() int {
 		b, err := os.ReadFile("/proc/self/statm")

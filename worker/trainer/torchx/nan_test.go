@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	torch "github.com/wangkuiyi/gotorch"
+
+	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -96,14 +99,14 @@ func (s *scene) compareKinds(leaves map[string]pair, by pair, f func(i int) (tor
 }
 
 func TestNormaliseKeepsNaN(t *testing.T) {
-	follows := map[string]torchx.Follow{"none": torchx.FollowNone, "relu": torchx.FollowReLU, "relu6": torchx.FollowReLU6,
-		"silu": torchx.FollowSiLU, "hardswish": torchx.FollowHardSwish}
+	follows := map[string]torchx.Activation{"none": torchx.None, "relu": torchx.ReLU, "relu6": torchx.ReLU6,
+		"silu": torchx.SiLU, "hardswish": torchx.HardSwish}
 	// Numbers of values that libtorch's vectors divide: what is left over goes another way there, with other rules for NaN.
 	shape, k := []int64{4, 32, 4, 8}, int64(32)
 	for name, follow := range follows {
 		for _, where := range []string{"input", "gradient", "shortcut", "factor", "weight", "statistics"} {
 			for _, training := range []bool{false, true} {
-				bare := follow == torchx.FollowNone || follow == torchx.FollowReLU
+				bare := follow == torchx.None || follow == torchx.ReLU
 				if (where == "shortcut" || where == "factor") && !bare || where == "statistics" && training {
 					continue
 				}
@@ -136,7 +139,7 @@ func TestNormaliseKeepsNaN(t *testing.T) {
 					}
 					s.compareKinds(leaves, by, func(i int) (torchx.Tensor, error) {
 						n := torchx.Norm{Weight: w[i], Bias: b[i], Mean: mean[i], Var: variance[i], Momentum: 0.1, Eps: 1e-5, Training: training}
-						return torchx.Normalise(x[i], n, shortcut[i], factor[i], follow)
+						return s.op(i, func(p *nn.Pass) torchx.Tensor { return p.Normalise(x[i], n, shortcut[i], factor[i], follow) })
 					})
 					s.kinds("running mean", mean[0], mean[1])
 					s.kinds("running variance", variance[0], variance[1])
@@ -153,7 +156,7 @@ func TestMaxPoolKeepsNaN(t *testing.T) {
 			s.learn(x)
 			by := s.poison(s.activation(1, 0, 3, 24, (c.height+2*c.padding-c.kernel)/c.stride+1, (c.width+2*c.padding-c.kernel)/c.stride+1), 1, 41)
 			s.compareKinds(map[string]pair{"input": x}, by, func(i int) (torchx.Tensor, error) {
-				return torchx.MaxPool(x[i], c.kernel, c.stride, c.padding)
+				return s.op(i, func(p *nn.Pass) torchx.Tensor { return p.MaxPool(x[i], c.kernel, c.stride, c.padding) })
 			})
 		})
 	}
@@ -166,24 +169,23 @@ func TestMaxPoolKeepsNaN(t *testing.T) {
 		x := s.parameter(v, 2, 16, 4, 4)
 		s.learn(x)
 		s.compareKinds(map[string]pair{"input": x}, s.parameter(s.numbers(1, 0, 2*16*2*2), 2, 16, 2, 2), func(i int) (torchx.Tensor, error) {
-			return torchx.MaxPool(x[i], 3, 2, 1)
+			return s.op(i, func(p *nn.Pass) torchx.Tensor { return p.MaxPool(x[i], 3, 2, 1) })
 		})
 	})
 }
 
 func TestSqueezeKeepsNaN(t *testing.T) {
 	for _, where := range []string{"input", "factors", "gradient"} {
-		for _, sigmoid := range []torchx.Activation{torchx.Sigmoid, torchx.HardSigmoid} {
-			each(t, fmt.Sprintf("in %s, %v", where, sigmoid), false, func(s *scene) {
+		for name, sigmoid := range map[string]nn.Module{"sigmoid": &nn.Sigmoid{}, "hardsigmoid": &nn.Activate{Function: torchx.HardSigmoid}} {
+			each(t, fmt.Sprintf("in %s, %s", where, name), false, func(s *scene) {
 				x, w, by := s.activation(1, 0.5, 4, 16, 4, 4), s.activation(1, 0, 4, 16, 1, 1), s.activation(1, 0, 4, 16, 4, 4)
 				s.poison(map[string]pair{"input": x, "factors": w, "gradient": by}[where], 1, 29)
 				s.learn(x, w)
 				s.compareKinds(map[string]pair{"input": x, "factors": w}, by, func(i int) (torchx.Tensor, error) {
-					pooled, same, err := torchx.PoolBeside(x[i])
-					s.made(pooled, err)
-					s.made(same, err)
-					product := s.made(torchx.Multiply(pooled, w[i]))
-					return torchx.ScaleChannels(same, s.made(torchx.Activate(product, sigmoid)))
+					return s.op(i, func(p *nn.Pass) torchx.Tensor {
+						pooled, same := p.PoolBeside(x[i])
+						return p.ScaleChannels(same, p.Forward(sigmoid, p.Keep(torch.Mul(pooled, w[i]))))
+					})
 				})
 			})
 		}
@@ -212,7 +214,7 @@ func TestConvolutionsKeepNaN(t *testing.T) {
 					delete(leaves, "weight")
 				}
 				s.compareKinds(leaves, by, func(i int) (torchx.Tensor, error) {
-					return torchx.Convolve(x[i], w[i], b[i], c.stride, c.padding, c.groups)
+					return s.op(i, func(p *nn.Pass) torchx.Tensor { return p.Convolve(x[i], w[i], b[i], c.stride, c.padding, c.groups) })
 				})
 			})
 		}
@@ -222,8 +224,8 @@ func TestConvolutionsKeepNaN(t *testing.T) {
 // Every instruction set passes the tests of the layers, not only the best one
 // of the machine at hand.
 func TestLayersOfEveryInstructionSet(t *testing.T) {
-	if want := map[string]string{"default": "plain", "avx2": "avx2"}[os.Getenv("ATEN_CPU_CAPABILITY")]; want != "" && torchx.Kernels() != want {
-		t.Skipf("the loops are %s: this CPU has no %s", torchx.Kernels(), want)
+	if want := map[string]string{"default": "plain", "avx2": "avx2"}[os.Getenv("ATEN_CPU_CAPABILITY")]; want != "" && torchx.Instructions() != want {
+		t.Skipf("the loops are %s: this CPU has no %s", torchx.Instructions(), want)
 	} else if want != "" {
 		return // started by the test below
 	}
@@ -256,7 +258,10 @@ func TestNormaliseRefusesOneValue(t *testing.T) {
 		mean, variance := s.parameter(s.numbers(1, 1, 16), 16), s.parameter(s.numbers(0.2, 4, 16), 16)
 		for i := range x {
 			n := torchx.Norm{Weight: w[i], Bias: b[i], Mean: mean[i], Var: variance[i], Momentum: 0.1, Eps: 1e-5, Training: true}
-			if _, err := torchx.Normalise(x[i], n, torchx.Tensor{}, torchx.Tensor{}, torchx.FollowReLU); err == nil || !strings.Contains(err.Error(), "more than one value a channel") {
+			_, err := s.op(i, func(p *nn.Pass) torchx.Tensor {
+				return p.Normalise(x[i], n, torchx.Tensor{}, torchx.Tensor{}, torchx.ReLU)
+			})
+			if err == nil || !strings.Contains(err.Error(), "more than one value a channel") {
 				t.Errorf("%v", err)
 			}
 			if v := doubles(t, variance[i]); math.IsNaN(v[0]) {

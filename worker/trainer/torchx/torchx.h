@@ -71,7 +71,7 @@ tx_error tx_tally(tx_tensor tally, tx_tensor logits, tx_tensor labels, tx_tensor
 /* A block of host memory (pinned if asked), for n images of size x size: int64 labels [n], int64 others [n],
  * float scale [3], shift [3], warp [n][7] (left, top, width, height of the part taken; -1 mirrored or 1; cos, sin),
  * colour [n][4] (factors of brightness, contrast, saturation; turn of hue), uint8 pixels [n][size][size][3]. */
-enum { TX_WARP = 1, TX_COLOUR = 2, TX_OPERATORS = 4 /* no loops of our own on the CPU */ };
+enum { TX_WARP = 1, TX_COLOUR = 2 };
 tx_error tx_block(int64_t n, int64_t size, int pinned, tx_tensor *out, void **data);
 /* -> float [n,3,size,size], byte*scale + shift, and both rows of labels; order: of the four colour changes */
 tx_error tx_block_images(tx_tensor block, int64_t n, int64_t size, int changes, const int32_t *order, const char *device,
@@ -79,25 +79,27 @@ tx_error tx_block_images(tx_tensor block, int64_t n, int64_t size, int changes, 
 /* in place: image i takes the box of image i-1 */
 tx_error tx_cut_mix(tx_tensor images, int64_t x1, int64_t y1, int64_t x2, int64_t y2);
 
-/* --- layers ----------------------------------------------------------------- */
-enum { TX_SILU, TX_HARDSWISH, TX_RELU6, TX_SIGMOID, TX_HARDSIGMOID }; /* the last three in place */
-tx_error tx_activate(tx_tensor t, int kind, tx_tensor *out);
-tx_error tx_multiply(tx_tensor a, tx_tensor b, tx_tensor *out); /* element by element, b broadcast */
+/* --- layers that gotorch lacks ---------------------------------------------- */
+enum { TX_NONE, TX_RELU, TX_RELU6, TX_SILU, TX_HARDSWISH, TX_HARDSIGMOID }; /* relu6 and hardsigmoid in place */
+tx_error tx_activate(tx_tensor t, int kind, tx_tensor *out); /* not TX_NONE, TX_RELU */
 /* a factor for each row of a batch, float [n]: 0 with probability p, else 1/(1-p) */
 tx_error tx_depth_factors(tx_tensor t, double p, tx_tensor *out);
-tx_error tx_scale_rows(tx_tensor t, tx_tensor factors, tx_tensor *out);
-/* [n,c,h,w], square kernels; bias may be NULL; depthwise ones have loops of ours on the CPU */
+
+/* --- kernels of ours --------------------------------------------------------- */
+/* Each call gives NULL where its kernel is off or does not take these tensors: then gotorch's function is the way. */
+enum { TX_DENSE, TX_DEPTHWISE, TX_NORM, TX_MAX_POOL, TX_SQUEEZE, TX_OPTIMIZER, TX_AUGMENT }; /* as common/kernels lists them */
+void tx_use_kernels(uint32_t on); /* bit TX_*: 1 is on; at first all are. Of the process. */
+const char *tx_instructions(void); /* that our loops are compiled for on this CPU: avx512, avx2, plain */
+/* [n,c,h,w], square kernels; bias may be NULL */
 tx_error tx_convolve(tx_tensor t, tx_tensor weight, tx_tensor bias, int64_t stride, int64_t padding, int64_t groups, tx_tensor *out);
 /* follow(norm(t)*factor[n] + other): batch normalisation of [n,c,h,w] and what comes after it; other [n,c,h,w] and
- * factor, float [n], may be NULL. Training moves the running statistics. */
-enum { TX_FOLLOW_NONE, TX_FOLLOW_RELU, TX_FOLLOW_RELU6, TX_FOLLOW_SILU, TX_FOLLOW_HARDSWISH };
+ * factor, float [n], may be NULL; follow up to TX_HARDSWISH. Training moves the running statistics. */
 tx_error tx_norm(tx_tensor t, tx_tensor weight, tx_tensor bias, tx_tensor mean, tx_tensor var, tx_tensor other, tx_tensor factor,
                  int training, double momentum, double eps, int follow, tx_tensor *out);
 tx_error tx_max_pool(tx_tensor t, int64_t kernel, int64_t stride, int64_t padding, tx_tensor *out); /* square windows */
 /* pooled [n,c,1,1], and the input for those who use it as well: one sum in backward */
 tx_error tx_pool_beside(tx_tensor t, tx_tensor *pooled, tx_tensor *same);
 tx_error tx_scale_channels(tx_tensor t, tx_tensor factors, tx_tensor *out); /* t * factors[n,c,1,1] */
-const char *tx_kernels(void); /* the instruction set of our loops: avx512, avx2, plain */
 
 /* --- gradients and optimisers ---------------------------------------------- */
 tx_error tx_backward(tx_tensor loss);

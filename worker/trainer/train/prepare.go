@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"atelier/common/kernels"
 	"atelier/common/settings"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
@@ -24,6 +25,12 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 		return badSpec("%w", err)
 	}
 	s := r.settings
+	on, err := kernels.Chosen("")
+	if err != nil {
+		return badSpec("%w", err)
+	}
+	torchx.UseKernels(on)
+	r.log.Info("kernels of our own", "on", on, "instructions", torchx.Instructions())
 	if s.Seed >= 0 {
 		r.job.Seed = uint64(s.Seed)
 	}

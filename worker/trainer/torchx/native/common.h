@@ -36,6 +36,9 @@ inline at::Tensor &in(tx_tensor t) {
   return *static_cast<at::Tensor *>(t);
 }
 
+// Whether a kernel, TX_DENSE.. of torchx.h, is on.
+bool kernel_on(int kernel);
+
 inline void give(tx_tensor *out, at::Tensor t) { *out = new at::Tensor(std::move(t)); }
 
 }  // namespace torchx

@@ -1,4 +1,4 @@
-// Which convolutions are ours and which libtorch's.
+// Which convolutions are ours.
 #include <ATen/autocast_mode.h>
 #include <torch/version.h>
 
@@ -31,16 +31,11 @@ tx_error tx_convolve(tx_tensor t, tx_tensor weight, tx_tensor bias, int64_t stri
                   x.size(2) + 2 * padding >= k && x.size(3) + 2 * padding >= k;
     // Under autocast a float32 input would become bfloat16: libtorch's way then.
     bool cast = x.scalar_type() == at::kFloat && autocasts();
-    if (square && !cast) {
-      bool depthwise = !bias && groups > 1 && w.size(0) == groups && w.size(1) == 1 && (k == 3 || k == 5 || k == 7) && x.size(1) == groups;
-      if (depthwise) return give(out, depthwise_convolution(x, w, stride, padding));
-      if (groups == 1 && dense_fits(x, w, b, stride, padding)) return give(out, dense_convolution(x, w, b, stride, padding));
-    }
-    // bfloat16 values meet float32 parameters as they do under autocast.
-    bool narrow = x.scalar_type() == at::kBFloat16 && w.scalar_type() == at::kFloat && !autocasts();
-    c10::optional<at::Tensor> maybe;
-    if (bias) maybe = narrow ? b.to(at::kBFloat16) : b;
-    give(out, at::conv2d(x, narrow ? w.to(at::kBFloat16) : w, maybe, {stride, stride}, {padding, padding}, {1, 1}, groups));
+    *out = nullptr;
+    if (!square || cast) return;
+    bool depthwise = !bias && groups > 1 && w.size(0) == groups && w.size(1) == 1 && (k == 3 || k == 5 || k == 7) && x.size(1) == groups;
+    if (depthwise && kernel_on(TX_DEPTHWISE)) return give(out, depthwise_convolution(x, w, stride, padding));
+    if (groups == 1 && kernel_on(TX_DENSE) && dense_fits(x, w, b, stride, padding)) give(out, dense_convolution(x, w, b, stride, padding));
   });
 }
 

@@ -236,7 +236,7 @@ tx_error tx_block_images(tx_tensor block, int64_t n, int64_t size, int changes, 
     bool coloured = changes & TX_COLOUR, warped = changes & TX_WARP;
 
     at::Tensor x;  // [N,S,S,3]
-    if (d.is_cpu() && !(changes & TX_OPERATORS)) {
+    if (d.is_cpu() && kernel_on(TX_AUGMENT)) {
       x = at::empty({n, size, size, 3}, at::kFloat);
       auto count = size * size;
       const auto *bytes = static_cast<const uint8_t *>(pixels.data_ptr());

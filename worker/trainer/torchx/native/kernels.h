@@ -7,7 +7,7 @@
 
 namespace torchx {
 
-enum { kNone, kReLU, kReLU6, kSiLU, kHardSwish };  // what follows a normalisation; TX_FOLLOW_* of torchx.h
+enum { kNone, kReLU, kReLU6, kSiLU, kHardSwish };  // what follows a normalisation; TX_NONE.. of torchx.h
 
 struct Bf16 {
   uint16_t bits;

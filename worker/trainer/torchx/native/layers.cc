@@ -1,6 +1,4 @@
 // Layers that gotorch lacks: activations, stochastic depth.
-#include <vector>
-
 #include "native/common.h"
 
 using namespace torchx;
@@ -18,15 +16,10 @@ tx_error tx_activate(tx_tensor t, int kind, tx_tensor *out) {
       // These need their output only, or are tiny.
       // libtorch 1.13 has no backward of relu6 in bfloat16 on the CPU.
       case TX_RELU6: return give(out, x.is_cpu() && x.scalar_type() == at::kBFloat16 ? at::clamp(x, 0, 6) : at::relu6_(x));
-      case TX_SIGMOID: return give(out, at::sigmoid_(x));
       case TX_HARDSIGMOID: return give(out, at::hardsigmoid_(x));
     }
     TORCH_CHECK(false, "torchx: no activation ", kind);
   });
-}
-
-tx_error tx_multiply(tx_tensor a, tx_tensor b, tx_tensor *out) {
-  return guard([&] { give(out, in(a).mul(in(b))); });
 }
 
 tx_error tx_depth_factors(tx_tensor t, double p, tx_tensor *out) {
@@ -36,15 +29,6 @@ tx_error tx_depth_factors(tx_tensor t, double p, tx_tensor *out) {
     auto kept = at::empty({x.size(0)}, x.options().dtype(at::kFloat).requires_grad(false)).bernoulli_(1 - p);
     if (p < 1) kept.div_(1 - p);
     give(out, kept);
-  });
-}
-
-tx_error tx_scale_rows(tx_tensor t, tx_tensor factors, tx_tensor *out) {
-  return guard([&] {
-    auto &x = in(t);
-    std::vector<int64_t> rows(x.dim(), 1);
-    rows[0] = x.size(0);
-    give(out, x.mul(in(factors).to(x.scalar_type()).view(rows)));
   });
 }
 

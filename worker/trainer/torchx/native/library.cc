@@ -6,6 +6,7 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "native/common.h"
@@ -16,6 +17,8 @@ using namespace torchx;
 
 namespace {
 
+std::atomic<uint32_t> kernels_on{~0u};
+
 at::Generator generator(const torch::Device &d) {
   if (d.is_cuda()) return at::globalContext().defaultGenerator(d);
   return at::detail::getDefaultCPUGenerator();
@@ -23,11 +26,15 @@ at::Generator generator(const torch::Device &d) {
 
 }  // namespace
 
+bool torchx::kernel_on(int kernel) { return kernels_on >> kernel & 1; }
+
 extern "C" {
 
 const char *tx_version(void) { return TORCH_VERSION; }
 
-const char *tx_kernels(void) { return kernels().name; }
+const char *tx_instructions(void) { return kernels().name; }
+
+void tx_use_kernels(uint32_t on) { kernels_on = on; }
 
 void tx_free_text(char *text) { free(text); }
 

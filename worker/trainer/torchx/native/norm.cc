@@ -3,7 +3,6 @@
 // Apart, libtorch walks the tensor two to three times for the statistics and the result and once for each follower,
 // and keeps an intermediate for each. Here forward reads it twice and writes once; backward reads input and gradient
 // twice and writes once; kept are the convolution's output and, behind a sum, what the next layer keeps anyway.
-// Tensors the loops do not take (rows.h) go through libtorch's operators.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -198,17 +197,6 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
   }
 };
 
-at::Tensor follow_with(at::Tensor z, int follow) {
-  switch (follow) {
-    case kReLU: return at::relu_(z);
-    // libtorch 1.13 has no backward of relu6 in bfloat16 on the CPU.
-    case kReLU6: return z.is_cpu() && z.scalar_type() == at::kBFloat16 ? at::clamp(z, 0, 6) : at::relu6_(z);
-    case kSiLU: return at::silu(z);
-    case kHardSwish: return at::hardswish(z);
-  }
-  return z;
-}
-
 }  // namespace
 
 extern "C" {
@@ -220,6 +208,7 @@ tx_error tx_norm(tx_tensor t, tx_tensor weight, tx_tensor bias, tx_tensor mean, 
     auto &w = in(weight);
     at::Tensor add = other ? in(other) : at::Tensor(), by = factor ? in(factor) : at::Tensor();
     TORCH_CHECK(x.dim() == 4 && w.dim() == 1 && x.size(1) == w.size(0), "torchx: normalisation of ", w.sizes(), " channels does not fit ", x.sizes());
+    TORCH_CHECK(follow >= kNone && follow <= kHardSwish, "torchx: activation ", follow, " does not follow a normalisation");
     TORCH_CHECK(!add.defined() || add.sizes() == x.sizes(), "torchx: ", add.sizes(), " cannot be added to ", x.sizes());
     bool known = rows_of_channels(x) || planes_of_channels(x);
     // Behind a sum or a factor the loops know no other activation: nobody asks for one.
@@ -228,16 +217,12 @@ tx_error tx_norm(tx_tensor t, tx_tensor weight, tx_tensor bias, tx_tensor mean, 
                                         (rows_of_channels(x) ? rows_of_channels(add) : planes_of_channels(add)));
     bool factor_known = !by.defined() || (bare && by.scalar_type() == at::kFloat && by.is_contiguous() && by.numel() == x.size(0));
     TORCH_CHECK(!training || x.numel() > x.size(1), "batch normalisation needs more than one value a channel in training, and has ", x.sizes());
-    if (known && sum_known && factor_known && w.scalar_type() == at::kFloat) {
+    *out = nullptr;
+    if (kernel_on(TX_NORM) && known && sum_known && factor_known && w.scalar_type() == at::kFloat) {
       c10::optional<at::Tensor> shortcut;
       if (add.defined()) shortcut = add;
       give(out, NormFunction::apply(x, w, in(bias), shortcut, Norm{momentum, eps, training != 0, follow, in(mean), in(var), by}));
-      return;
     }
-    auto z = at::batch_norm(x, w, in(bias), in(mean), in(var), training != 0, momentum, eps, true);
-    if (by.defined()) z = z.mul(by.to(z.scalar_type()).view({-1, 1, 1, 1}));
-    if (add.defined()) z = z.add_(add);
-    give(out, follow_with(z, follow));
   });
 }
 

@@ -2,7 +2,8 @@
 //
 // PyTorch's eager SGD walks weight, gradient and momentum in three to four passes and Adam in about ten. Here one loop
 // reads and writes each value once; libtorch's TensorIterator splits it over libtorch's own threads and follows any
-// layout, so that channels_last weights need no copy. Tensors that are not float32 on the CPU take the operator path.
+// layout, so that channels_last weights need no copy. Tensors that are not float32 on the CPU take the operator path, as all
+// do where the kernel is off.
 #include <ATen/TensorIterator.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -114,7 +115,7 @@ void each(at::TensorIterator iter, int operands, F loop) {
 }
 
 bool plain(const at::Tensor &p, const at::Tensor &g) {
-  return p.is_cpu() && p.scalar_type() == at::kFloat && g.scalar_type() == at::kFloat && !g.is_sparse();
+  return kernel_on(TX_OPTIMIZER) && p.is_cpu() && p.scalar_type() == at::kFloat && g.scalar_type() == at::kFloat && !g.is_sparse();
 }
 
 float *f(char *p) { return reinterpret_cast<float *>(p); }

@@ -56,11 +56,8 @@ tx_error tx_max_pool(tx_tensor t, int64_t kernel, int64_t stride, int64_t paddin
     TORCH_CHECK(kernel > 0 && stride > 0 && padding >= 0 && 2 * padding <= kernel, "torchx: no pooling with a window of ", kernel, ", stride ",
                 stride, " and padding ", padding);
     bool fits = kernel <= 15 && x.dim() == 4 && x.size(2) + 2 * padding >= kernel && x.size(3) + 2 * padding >= kernel;
-    if (fits && rows_of_channels(x)) {
-      give(out, MaxPoolFunction::apply(x, kernel, stride, padding));
-      return;
-    }
-    give(out, at::max_pool2d(x, {kernel, kernel}, {stride, stride}, {padding, padding}));
+    *out = nullptr;
+    if (kernel_on(TX_MAX_POOL) && fits && rows_of_channels(x)) give(out, MaxPoolFunction::apply(x, kernel, stride, padding));
   });
 }
 

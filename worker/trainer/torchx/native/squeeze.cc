@@ -93,14 +93,11 @@ extern "C" {
 tx_error tx_pool_beside(tx_tensor t, tx_tensor *pooled, tx_tensor *same) {
   return guard([&] {
     auto &x = in(t);
-    if (rows_of_channels(x)) {
-      auto both = PoolFunction::apply(x);
-      give(pooled, both[0]);
-      give(same, both[1]);
-      return;
-    }
-    give(pooled, at::adaptive_avg_pool2d(x, {1, 1}));
-    give(same, x);
+    *pooled = *same = nullptr;
+    if (!kernel_on(TX_SQUEEZE) || !rows_of_channels(x)) return;
+    auto both = PoolFunction::apply(x);
+    give(pooled, both[0]);
+    give(same, both[1]);
   });
 }
 
@@ -110,7 +107,8 @@ tx_error tx_scale_channels(tx_tensor t, tx_tensor factors, tx_tensor *out) {
     auto &s = in(factors);
     TORCH_CHECK(x.dim() == 4 && s.dim() == 4 && s.size(0) == x.size(0) && s.size(1) == x.size(1) && s.size(2) == 1 && s.size(3) == 1,
                 "torchx: factors ", s.sizes(), " are not one for each channel of ", x.sizes());
-    give(out, rows_of_channels(x) ? ScaleFunction::apply(x, s) : x.mul(s));
+    *out = nullptr;
+    if (kernel_on(TX_SQUEEZE) && rows_of_channels(x)) give(out, ScaleFunction::apply(x, s));
   });
 }
 

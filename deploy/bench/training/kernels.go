@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"atelier/common/kernels"
+)
+
+// shown are the models that show a kernel, those in which it has most to do.
+// "all" is the whole table against libtorch's operators.
+var shown = []struct {
+	kernel string
+	models []string
+}{
+	{"dense", []string{"resnet18"}},
+	{"depthwise", []string{"mobilenet_v2"}},
+	{"norm", []string{"resnet18", "efficientnet_b0"}},
+	{"max_pool", []string{"vanilla"}},
+	{"squeeze", []string{"efficientnet_b0"}},
+	{"optimizer", []string{"resnet18"}},
+	{"augment", []string{"vanilla"}}, // its steps change their images anew
+	{"all", []string{"resnet18", "efficientnet_b0"}},
+}
+
+func kernelsKey(kernel string, p point) string {
+	return "kernels kernel=" + kernel + " " + strings.TrimPrefix(p.key(), "steps ")
+}
+
+// kernelsPart measures steps with all kernels beside steps with all but one, and
+// beside steps with none.
+func kernelsPart(ctx context.Context, b *bench) error {
+	for _, threads := range b.threads {
+		for _, size := range b.sizes {
+			for _, row := range shown {
+				for _, model := range row.models {
+					for _, precision := range b.precisions {
+						p := point{Model: model, Size: size, Batch: b.batch, Threads: threads, Precision: precision}
+						err := measure(b, kernelsKey(row.kernel, p), func() (steps, error) { return b.without(ctx, row.kernel, p) })
+						if err != nil {
+							return err
+						}
+					}
+				}
+			}
+		}
+	}
+	return b.print(kernelsTable(b.journal))
+}
+
+// without lets two processes take turns, one without the kernel.
+func (b *bench) without(ctx context.Context, kernel string, p point) (s steps, err error) {
+	s = steps{Rates: map[string][]float64{}, Peak: map[string]float64{}}
+	off := "-" + kernel
+	if kernel == "all" {
+		off = "none"
+	}
+	var both []*paced
+	defer func() {
+		for _, side := range both {
+			side.kill()
+		}
+	}()
+	for _, side := range [][2]string{{"with", "all"}, {"without", off}} {
+		name := side[0]
+		args := append(b.stepsCommand("ours", "channels_last", p), "--kernels", side[1])
+		if kernel == "augment" {
+			args = append(args, "--augmented")
+		}
+		side, err := startPaced(ctx, name, args)
+		if err != nil {
+			return s, err
+		}
+		both = append(both, side)
+		if err := side.ready(); err != nil {
+			return s, err
+		}
+	}
+	return s, b.blocks(both, p, &s)
+}
+
+// kernelsTable is Markdown, a row for each kernel and model, in the order of the
+// table of kernels.
+func kernelsTable(j *journal) string {
+	found, sizes := map[string]steps{}, []int{64, 224}
+	threads, batch := 0, 0
+	for _, key := range j.keys("kernels") {
+		kernel, rest, _ := strings.Cut(strings.TrimPrefix(key, "kernels kernel="), " ")
+		var p point
+		var s steps
+		if parseKey("steps "+rest, &p) && j.newest(key, &s) {
+			threads, batch = p.Threads, p.Batch
+			found[fmt.Sprint(kernel, p.Model, p.Size, p.Precision)] = s
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "### Kernels, %d threads, batch %d, channels_last: images a second, with / without = ratio\n\n", threads, batch)
+	out.WriteString("| kernel | in place of | model | 64 px, fp32 | 64 px, bf16 | 224 px, fp32 | 224 px, bf16 |\n|---|---|---|---|---|---|---|\n")
+	for _, row := range shown {
+		replaces := "libtorch's operators"
+		for _, k := range kernels.All {
+			if k.Name == row.kernel {
+				replaces = k.Replaces
+			}
+		}
+		for _, model := range row.models {
+			fmt.Fprintf(&out, "| %s | %s | %s |", row.kernel, replaces, model)
+			for _, size := range sizes {
+				for _, precision := range precisions {
+					s, ok := found[fmt.Sprint(row.kernel, model, size, precision)]
+					if !ok {
+						out.WriteString(" - |")
+						continue
+					}
+					with, without := s.Rates["with"], s.Rates["without"]
+					fmt.Fprintf(&out, " %s / %s = %s |", figure(median(with)), figure(median(without)), bold(ratio(with, without), barSame))
+				}
+			}
+			out.WriteString("\n")
+		}
+	}
+	return out.String() + "\n" + j.conditions("kernels")
+}
