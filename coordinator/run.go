@@ -23,7 +23,7 @@ import (
 	"atelier/coordinator/api"
 	"atelier/coordinator/board"
 	"atelier/coordinator/duty"
-	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/duty/audit"
 	"atelier/coordinator/duty/judge"
 	"atelier/coordinator/duty/project"
@@ -248,7 +248,7 @@ func (m *Main) open(ctx, life context.Context) error {
 func (m *Main) wire(life context.Context) error {
 	c := &m.Config
 	feed := &source{sub: m.node.Subscribe(feedBuffer)}
-	a := assign.New(assign.Config{Log: m.node, View: m.machine.View, TTL: c.LeaseTTL, Logger: m.logger})
+	a := assigner.New(assigner.Config{Log: m.node, View: m.machine.View, TTL: c.LeaseTTL, Logger: m.logger})
 	nowMS := func() int64 { return time.Now().UnixMilli() }
 	j := judge.New(judge.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger})
 	p := propose.New(propose.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger, Settle: j.Await})

@@ -21,7 +21,7 @@ import (
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/board"
-	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/duty/project"
 	"atelier/coordinator/state"
 )
@@ -63,7 +63,7 @@ type Config struct {
 	View       func() *state.View
 	Lead       Leadership
 	Peers      Peers
-	Assign     *assign.Assigner
+	Assign     *assigner.Duty
 	Judge      Judge
 	Board      *board.Board
 	Projection *project.Projector

@@ -11,6 +11,7 @@ import (
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/state"
 )
 
@@ -44,7 +45,7 @@ func (s trials) AskTrial(ctx context.Context, req *connect.Request[atelierv1.Ask
 		return nil, failure(fmt.Errorf("%w: ask of sweep %s: its trainer is %s, so its trials are for workers; only those of `trainer: %s` are asked for", state.ErrConflict, sw.ID, sw.Trainer, External))
 	}
 	if !sw.Ended() {
-		lease, err := s.cfg.Assign.Ask(ctx, assign.Asking{Sweep: sw.ID, Name: m.Name, Request: m.RequestId, Term: term, Wait: time.Duration(m.WaitMs) * time.Millisecond,
+		lease, err := s.cfg.Assign.Ask(ctx, assigner.Asking{Sweep: sw.ID, Name: m.Name, Request: m.RequestId, Term: term, Wait: time.Duration(m.WaitMs) * time.Millisecond,
 			Over: s.over(sw.ID)})
 		if err != nil {
 			return nil, failure(err)

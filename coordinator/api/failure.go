@@ -9,7 +9,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/coordinator/board"
-	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
 )
@@ -38,7 +38,7 @@ func failure(err error) error {
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	case errors.Is(err, state.ErrConflict), errors.Is(err, board.ErrOff):
 		return connect.NewError(connect.CodeFailedPrecondition, err)
-	case errors.As(err, &notLeader), errors.Is(err, assign.ErrNotLeading):
+	case errors.As(err, &notLeader), errors.Is(err, assigner.ErrNotLeading):
 		return noLeader(nothingDone, "no leader here any more, nothing was written: ask again (%w)", err)
 	case errors.Is(err, replica.ErrUnknown):
 		return noLeader(perhapsDone, "no leader confirmed the write, it may be recorded or not: repeat it with the same request id (%w)", err)

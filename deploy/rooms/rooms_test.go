@@ -6,9 +6,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -54,7 +58,12 @@ var pure = map[string][]string{
 	"coordinator/state": {"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
 	"common/space":      {"os", "net", "net/http", "time", "crypto/rand", "log", "log/slog"},
 	"tuner/stop":        {"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
+	// Durations and times it may name; TestSteppedRoomsHaveNoClock holds the rest.
+	"coordinator/duty/assign": {"os", "net", "net/http", "context", "sync", "sync/atomic", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
 }
+
+// stepped packages are functions of events and times: nothing in them runs by itself.
+var stepped = []string{"coordinator/duty/assign"}
 
 func load(t *testing.T) []pkg {
 	t.Helper()
@@ -132,6 +141,52 @@ func TestImportRules(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// clocked names what a file does that a stepped package must not: read the clock,
+// wait, or begin a goroutine.
+func clocked(f *ast.File) (found []string) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			found = append(found, "go")
+		case *ast.SelectStmt:
+			found = append(found, "select")
+		case *ast.ChanType:
+			found = append(found, "chan")
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" {
+				switch n.Sel.Name {
+				case "Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker":
+					found = append(found, "time."+n.Sel.Name)
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+func TestSteppedRoomsHaveNoClock(t *testing.T) {
+	for _, room := range stepped {
+		files, err := filepath.Glob("../../" + room + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", room, len(files), err)
+		}
+		for _, file := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := clocked(f); len(found) > 0 {
+				t.Errorf("%s: %v: time and what happens come in through parameters", file, found)
+			}
+		}
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), "breach.go", "package p; func f(c chan int) { go f(c); select {}; time.Now() }", 0)
+	if found := clocked(f); err != nil || len(found) != 4 {
+		t.Errorf("of four breaches %v are seen: %v", found, err)
 	}
 }
 

@@ -1,69 +1,133 @@
-// Package assign gives waiting trials to waiting workers, and takes them back
-// from workers that are no longer heard of.
+// Package assign decides which waiting worker gets which waiting trial, and when a
+// lease is taken back.
 //
-// What counts is in the log: the grant of a lease and its end. Who waits, who
-// was heard of when, and when a lease runs out is in the leader's memory and
-// begins anew with each leader, every lease with its full term. The package
-// refuses to hand out a lease before its grant is durable, and to end one by
-// any other way than the log.
+// It is a function of events and times: Step takes one event, the state and the
+// time, and returns commands. Package assigner carries them out. What counts is in
+// the log: the grant of a lease and its end. Who waits, who was heard of when, and
+// when a lease runs out is known here and begins anew with each leader, every lease
+// with its full term. The package refuses to have a clock, a goroutine or a lock; to
+// hand out a lease before its grant is durable; and to end one by any other way
+// than the log.
 package assign
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
-	"sync"
 	"time"
 
+	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
-	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
 const (
-	// maxWait bounds one long poll.
-	maxWait = 60 * time.Second
 	// otherSlotFor is how long a trial that met a device fault waits for
 	// another slot than the one it met it on.
 	otherSlotFor = 5 * time.Second
 	// forgetAfter is how long a silent worker is listed.
 	forgetAfter = time.Hour
-	// logTimeout bounds one command; a leader that takes longer is none.
-	logTimeout = 10 * time.Second
 )
 
-// ErrNotLeading is returned while this node does not lead.
-var ErrNotLeading = errors.New("no leader: this coordinator does not lead")
+// An Event is something that happened. It is one of the types below.
+type Event interface{ happened() }
 
-// Log is where grants and ends of leases are made durable.
-type Log interface {
-	Propose(ctx context.Context, c *logv1.Command) (state.Result, error)
-}
+type (
+	// Asked: a slot waits for a trial, under a number that no other waiter has.
+	Asked struct {
+		Waiter uint64
+		Slot   Slot
+	}
+	// Left: a waiter's time is over. Where a grant is on its way to it, it is still
+	// answered; else it is at once.
+	Left struct{ Waiter uint64 }
+	// Granted: what became of a Grant.
+	Granted struct {
+		Grant  Grant
+		Result state.Result
+		Err    error // the log's, or the result's
+	}
+	// Ended: what became of an End.
+	Ended struct {
+		End    End
+		Result state.Result
+		Err    error // the log's
+	}
+	// Heard: a heartbeat came.
+	Heard struct{ Heartbeat *atelierv1.HeartbeatRequest }
+	// Renewed: the holder of a lease of the external trainer was heard of.
+	Renewed struct {
+		Sweep string
+		Trial int64
+		Token uint64
+	}
+	// Changed: the state changed.
+	Changed struct{ Changes []state.Change }
+	// Resynced: changes were missed, or the state was replaced.
+	Resynced struct{}
+	// Ticked: time passed. It comes every Tick.
+	Ticked struct{}
+)
 
-// Config of an Assigner.
-type Config struct {
-	Log    Log
-	View   func() *state.View
-	TTL    time.Duration // term of a lease
-	Now    func() time.Time
-	Logger *slog.Logger
-}
+func (Asked) happened()    {}
+func (Left) happened()     {}
+func (Granted) happened()  {}
+func (Ended) happened()    {}
+func (Heard) happened()    {}
+func (Renewed) happened()  {}
+func (Changed) happened()  {}
+func (Resynced) happened() {}
+func (Ticked) happened()   {}
 
-// Assigner is the duty.
-type Assigner struct {
-	cfg  Config
-	tick time.Duration
+// A Command is something to be done. It is one of the types below.
+type Command interface{ wanted() }
 
-	mu   sync.Mutex
-	term *term // nil while not leading
-}
+type (
+	// Grant puts a lease into the log. A Granted follows.
+	Grant struct {
+		Sweep string
+		Trial int64
+		Log   *logv1.Command
+	}
+	// End puts the end of a lease into the log. An Ended follows.
+	End struct {
+		Token  uint64
+		Worker string
+		Log    *logv1.Command
+	}
+	// Answer is the last word to a waiter: a lease, an error, or neither.
+	Answer struct {
+		Waiter uint64
+		Lease  *atelierv1.Lease
+		Err    error
+	}
+	// Reply answers a Heard or a Renewed, in the same step.
+	Reply struct {
+		Heartbeat *atelierv1.HeartbeatResponse
+		Err       error
+	}
+	// Say tells the operator.
+	Say struct {
+		Warning bool
+		Text    string
+		Args    []any
+	}
+	// Fail says that the step panicked. What came before it is to be done all the same.
+	Fail struct {
+		Panic any
+		Stack []byte
+	}
+)
 
-// term is what one leadership remembers. All of it is guarded by Assigner.mu.
-type term struct {
-	ctx    context.Context
-	cancel context.CancelFunc
+func (Grant) wanted()  {}
+func (End) wanted()    {}
+func (Answer) wanted() {}
+func (Reply) wanted()  {}
+func (Say) wanted()    {}
+func (Fail) wanted()   {}
+
+// Scheduler is what one leadership knows. It is for one goroutine at a time.
+type Scheduler struct {
+	ttl time.Duration // term of a lease
 
 	leases   map[uint64]*lease
 	requests map[request]*lease
@@ -77,7 +141,14 @@ type term struct {
 	refusals map[refusalKey]refusal // looked up, and walked to forget
 	claims   map[claimKey]time.Time // names refused to a second folder, since
 	began    time.Time
+	ticked   time.Time
 	fresh    bool // it began without a sweep: a new cluster, where nobody is missed
+
+	// Of the present step.
+	view     *state.View
+	now      time.Time
+	free     bool // a slot or a trial became free: match
+	commands []Command
 }
 
 type trialKey struct {
@@ -85,267 +156,141 @@ type trialKey struct {
 	trial int64
 }
 
-// request names an Acquire, so that its repeat gets the same lease.
+// request names an Asked, so that its repeat gets the same lease.
 type request struct{ worker, incarnation, id string }
 
-type lease struct {
-	trialKey
-	request
-	token    uint64
-	folder   string
-	deadline time.Time
-	term     time.Duration
-	ending   bool // its end is on its way through the log
+// New begins a leadership: every lease of the state gets its full term from now.
+func New(ttl time.Duration, view *state.View, now time.Time) *Scheduler {
+	s := &Scheduler{
+		ttl: ttl, leases: map[uint64]*lease{}, requests: map[request]*lease{},
+		granting: map[trialKey]*waiter{}, promised: map[request]*waiter{}, workers: map[string]*worker{},
+		claims: map[claimKey]time.Time{}, began: now, ticked: now, fresh: len(view.Sweeps()) == 0,
+	}
+	s.forgetState()
+	s.view, s.now = view, now
+	s.adopt()
+	return s
 }
 
-// New returns the duty, not started.
-func New(cfg Config) *Assigner {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+// Tick is how often a Ticked is to come.
+func Tick(ttl time.Duration) time.Duration { return min(200*time.Millisecond, ttl/8) }
+
+// Matters reports whether a change means anything here.
+func Matters(c state.Change) bool {
+	switch c.Kind {
+	case state.LeaseGranted, state.CheckpointDropped, state.LeaseEnded, state.SweepChanged, state.SweepCreated,
+		state.TrialsProposed, state.TrialReopened, state.TrialEnded, state.DrainChanged:
+		return true
 	}
-	return &Assigner{cfg: cfg, tick: min(200*time.Millisecond, cfg.TTL/8)}
+	return false
 }
 
-// TTL is the term of a lease.
-func (a *Assigner) TTL() time.Duration { return a.cfg.TTL }
-
-// Start begins a leadership: every lease of the state gets its full term.
-func (a *Assigner) Start() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	a.term = &term{
-		ctx: ctx, cancel: cancel,
-		leases: map[uint64]*lease{}, requests: map[request]*lease{},
-		granting: map[trialKey]*waiter{}, promised: map[request]*waiter{},
-		workers: map[string]*worker{}, faults: map[trialKey]time.Time{},
-		dropped: map[string][]string{}, told: map[string]int{}, refusals: map[refusalKey]refusal{},
-		claims: map[claimKey]time.Time{}, began: a.cfg.Now(),
+// Step takes in what happened and returns what is to be done, in order. The view
+// shows at least what the event tells of; now carries the monotonic clock and
+// never runs backwards.
+func (s *Scheduler) Step(e Event, view *state.View, now time.Time) (commands []Command) {
+	s.view, s.now, s.free, s.commands = view, now, false, nil
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.want(Fail{fault, debug.Stack()})
+		}
+		commands, s.commands = s.commands, nil
+	}()
+	switch e := e.(type) {
+	case Asked:
+		s.enqueue(e)
+	case Left:
+		s.leave(e.Waiter)
+	case Granted:
+		s.granted(e)
+	case Ended:
+		s.ended(e)
+	case Heard:
+		resp, err := s.hear(e.Heartbeat)
+		s.want(Reply{resp, err})
+	case Renewed:
+		s.want(Reply{Err: s.renew(e)})
+	case Changed:
+		s.changed(e.Changes)
+	case Resynced:
+		s.forgetState()
+		s.adopt()
+		s.free = true
+	case Ticked:
+		s.tick()
 	}
-	if len(a.cfg.View().Sweeps()) == 0 {
-		a.term.fresh = true
+	if s.free {
+		s.match()
 	}
-	a.adopt(a.term)
-	go a.watch(a.term)
+	return nil
 }
 
-// Stop ends it. Whoever waits is told that there is no leader.
-func (a *Assigner) Stop() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.term != nil {
-		a.term.cancel()
-		a.term = nil
-	}
-}
+func (s *Scheduler) want(c Command) { s.commands = append(s.commands, c) }
 
-// Changed implements duty.Watcher.
-func (a *Assigner) Changed(changes []state.Change) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	t := a.term
-	if t == nil {
-		return
-	}
-	work := false
-	var view *state.View
+func (s *Scheduler) changed(changes []state.Change) {
 	for i := range changes {
 		switch c := &changes[i]; c.Kind {
 		case state.LeaseGranted:
-			if t.leases[c.Token] == nil {
-				if view == nil {
-					view = a.cfg.View()
-				}
-				a.arm(t, view, c.Sweep, c.Trial, c.Token)
-			}
+			s.arm(c.Sweep, c.Trial, c.Token)
 		case state.CheckpointDropped:
-			t.discard(c)
+			s.discard(c)
 		case state.LeaseEnded:
-			t.drop(c.Token)
-			if view == nil {
-				view = a.cfg.View()
-			}
-			t.judge(view, c, a.cfg.Now())
-			work = true
+			s.drop(c.Token)
+			s.judge(c)
+			s.free = true
 		case state.SweepChanged:
-			if len(t.refusals) > 0 {
-				if s, ok := a.cfg.View().Sweep(c.Sweep); ok && s.Ended() {
-					t.forgive(c.Sweep)
-				}
+			if sw, ok := s.view.Sweep(c.Sweep); ok && sw.Ended() {
+				s.forgive(c.Sweep)
 			}
-			work = true
+			s.free = true
 		case state.SweepCreated, state.TrialsProposed, state.TrialReopened, state.TrialEnded, state.DrainChanged:
-			work = true
-		}
-	}
-	if work {
-		a.match(t)
-	}
-}
-
-// Resync implements duty.Watcher.
-func (a *Assigner) Resync() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if t := a.term; t != nil {
-		// Which files nobody needs, which worker refused what: of a state that may be
-		// gone. A file that was to be deleted may be needed again.
-		t.faults, t.refusals = map[trialKey]time.Time{}, map[refusalKey]refusal{}
-		t.dropped, t.told = map[string][]string{}, map[string]int{}
-		a.adopt(t)
-		a.match(t)
-	}
-}
-
-// adopt makes the table of leases that of the state. Leases known already keep
-// their deadlines.
-func (a *Assigner) adopt(t *term) {
-	view := a.cfg.View()
-	live := map[uint64]bool{}
-	for _, s := range view.Sweeps() {
-		if s.Counts.Running == 0 {
-			continue
-		}
-		for _, n := range s.Open() {
-			if l := s.Trial(n).Lease; l != nil {
-				live[l.Token] = true
-				if t.leases[l.Token] == nil {
-					a.arm(t, view, s.ID, n, l.Token)
-				}
-			}
-		}
-	}
-	for token := range t.leases {
-		if !live[token] {
-			t.drop(token)
+			s.free = true
 		}
 	}
 }
 
-// arm gives a lease its full term from now, if the view holds it.
-func (a *Assigner) arm(t *term, view *state.View, sweep string, trial int64, token uint64) *lease {
-	l := current(view, sweep, trial, token)
-	if l == nil {
-		return nil
-	}
-	held := &lease{
-		trialKey: trialKey{sweep, trial}, request: request{l.Worker, l.Incarnation, l.Request},
-		token: token, folder: l.Folder, deadline: a.cfg.Now().Add(a.span(l)), term: a.span(l),
-	}
-	t.leases[token] = held
-	t.requests[held.request] = held
-	return held
+// forgetState forgets what is known of a state that may be gone: which files nobody
+// needs, which worker refused what. A file that was to be deleted may be needed again.
+func (s *Scheduler) forgetState() {
+	s.faults, s.refusals = map[trialKey]time.Time{}, map[refusalKey]refusal{}
+	s.dropped, s.told = map[string][]string{}, map[string]int{}
 }
 
-func (t *term) drop(token uint64) {
-	if l := t.leases[token]; l != nil {
-		delete(t.leases, token)
-		if t.requests[l.request] == l {
-			delete(t.requests, l.request)
-		}
-	}
-}
-
-// current returns a trial's lease if it has this token.
-func current(view *state.View, sweep string, trial int64, token uint64) *state.Lease {
-	s, ok := view.Sweep(sweep)
-	if !ok {
-		return nil
-	}
-	t := s.Trial(trial)
-	if t == nil || t.Lease == nil || t.Lease.Token != token {
-		return nil
-	}
-	return t.Lease
-}
-
-// watch ends leases that ran out, until the leadership ends.
-func (a *Assigner) watch(t *term) {
-	ticker := time.NewTicker(a.tick)
-	defer ticker.Stop()
-	last := a.cfg.Now()
-	for {
-		select {
-		case <-t.ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now := a.cfg.Now()
-		a.look(t, now, now.Sub(last))
-		last = now
-	}
-}
-
-// look ends what ran out by now; gap is the time since the last look.
-func (a *Assigner) look(t *term, now time.Time, gap time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	defer func() { // whatever one sweep brings about, the leases of the others are looked after
-		if fault := recover(); fault != nil {
-			a.cfg.Logger.Error("panic in the look at leases", "panic", fault, "stack", string(debug.Stack()))
-		}
-	}()
+// tick ends the leases that ran out and forgets what is old.
+func (s *Scheduler) tick() {
+	gap := s.now.Sub(s.ticked)
+	s.ticked = s.now
 	// A process that stood still (stopped, swapped, a slow machine) has heard
 	// nobody in that time: it is not the workers that were silent.
-	if gap > 10*a.tick {
-		for _, l := range t.leases {
+	if gap > 10*Tick(s.ttl) {
+		for _, l := range s.leases {
 			l.deadline = l.deadline.Add(gap)
 		}
-		for _, w := range t.workers {
+		for _, w := range s.workers {
 			w.seen = w.seen.Add(gap)
 		}
-		for k, since := range t.claims {
-			t.claims[k] = since.Add(gap)
+		for k, since := range s.claims {
+			s.claims[k] = since.Add(gap)
 		}
-		t.began = t.began.Add(gap)
+		s.began = s.began.Add(gap)
 	}
-	for _, l := range t.leases {
-		if !l.ending && now.After(l.deadline) {
-			a.end(t, l, fmt.Sprintf("nothing was heard of it for %v", l.term))
-		}
+	for _, l := range s.held(func(l *lease) bool { return !l.ending && s.now.After(l.deadline) }) {
+		s.end(l, fmt.Sprintf("nothing was heard of it for %v", l.term))
 	}
-	for name, w := range t.workers {
-		if now.Sub(w.seen) > forgetAfter {
-			delete(t.workers, name)
+	for name, w := range s.workers {
+		if s.now.Sub(w.seen) > forgetAfter {
+			delete(s.workers, name)
 		}
 	}
-	for k, since := range t.faults {
-		if now.Sub(since) > 10*otherSlotFor {
-			delete(t.faults, k)
+	for k, since := range s.faults {
+		if s.now.Sub(since) > 10*otherSlotFor {
+			delete(s.faults, k)
 		}
 	}
-	for k, since := range t.claims {
-		if now.Sub(since) > forgetAfter {
-			delete(t.claims, k)
+	for k, since := range s.claims {
+		if s.now.Sub(since) > forgetAfter {
+			delete(s.claims, k)
 		}
 	}
-	if len(t.faults)+len(t.refusals) > 0 {
-		a.match(t)
-	}
-}
-
-// end ends a lease through the log. Should that fail, the next tick tries
-// again.
-func (a *Assigner) end(t *term, l *lease, cause string) {
-	l.ending = true
-	go func() {
-		ctx, cancel := context.WithTimeout(t.ctx, logTimeout)
-		defer cancel()
-		res, err := a.cfg.Log.Propose(ctx, &logv1.Command{
-			TimeMs: a.cfg.Now().UnixMilli(),
-			Op: &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{
-				Id: l.sweep, Trial: l.trial, Token: l.token, Cause: cause,
-			}},
-		})
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if err != nil {
-			l.ending = false
-			return
-		}
-		t.drop(l.token)
-		if res.Err == nil && res.Outcome != trial.OutcomeAlready {
-			a.cfg.Logger.Info("lease ended", "sweep", l.sweep, "trial", l.trial, "token", l.token, "worker", l.worker, "cause", cause)
-		}
-	}()
+	s.free = len(s.faults)+len(s.refusals) > 0
 }

@@ -11,22 +11,22 @@ import (
 const maxDropped = 10_000
 
 // discard remembers a file that its worker is to delete.
-func (t *term) discard(c *state.Change) {
-	if c.Location == "" || len(t.dropped[c.Worker]) >= maxDropped {
+func (s *Scheduler) discard(c *state.Change) {
+	if c.Location == "" || len(s.dropped[c.Worker]) >= maxDropped {
 		return
 	}
-	t.dropped[c.Worker] = append(t.dropped[c.Worker], c.Location)
+	s.dropped[c.Worker] = append(s.dropped[c.Worker], c.Location)
 }
 
 // files returns what a worker is to delete. Each file is named in two answers,
 // so that one that is lost does no harm.
-func (t *term) files(worker string) []string {
-	list, once := t.dropped[worker], t.told[worker]
+func (s *Scheduler) files(worker string) []string {
+	list, once := s.dropped[worker], s.told[worker]
 	if len(list) == 0 {
-		delete(t.dropped, worker)
-		delete(t.told, worker)
+		delete(s.dropped, worker)
+		delete(s.told, worker)
 		return nil
 	}
-	t.dropped[worker], t.told[worker] = list[once:], len(list)-once
+	s.dropped[worker], s.told[worker] = list[once:], len(list)-once
 	return slices.Clone(list)
 }

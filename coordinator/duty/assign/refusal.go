@@ -3,6 +3,7 @@ package assign
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,135 +36,130 @@ type refusal struct {
 type refusalKey struct{ sweep, worker string }
 
 // judge takes the end of a run into account.
-func (t *term) judge(view *state.View, c *state.Change, now time.Time) {
-	s, ok := view.Sweep(c.Sweep)
-	if !ok || s.Ended() || s.Trial(c.Trial) == nil {
+func (s *Scheduler) judge(c *state.Change) {
+	sw, ok := s.view.Sweep(c.Sweep)
+	if !ok || sw.Ended() || sw.Trial(c.Trial) == nil {
 		return
 	}
-	runs := s.Trial(c.Trial).Runs
+	runs := sw.Trial(c.Trial).Runs
 	i := slices.IndexFunc(runs, func(r state.Run) bool { return r.Token == c.Token })
 	if i < 0 {
 		return
 	}
 	k := refusalKey{c.Sweep, c.Worker}
-	r := t.refusals[k]
 	switch runs[i].Exit {
 	case trial.ExitBadSpec:
-		t.refuse(k, c.Token)
-		return
+		s.refuse(k, c.Token)
 	case trial.ExitDataMissing:
-		t.miss(k, &runs[i], now)
-		return
+		s.miss(k, &runs[i])
 	case trial.ExitFinished, trial.ExitStopped, trial.ExitPaused, trial.ExitDiverged:
+		r := s.refusals[k]
 		r.sound, r.lacks, r.pause, r.again = true, "", 0, time.Time{}
-	default:
-		return
+		s.refusals[k] = r
 	}
-	t.refusals[k] = r
 }
 
 // refuse takes it in that a worker refused a trial of a sweep.
-func (t *term) refuse(k refusalKey, token uint64) {
-	r := t.refusals[k]
+func (s *Scheduler) refuse(k refusalKey, token uint64) {
+	r := s.refusals[k]
 	if token <= r.since || len(r.bad) >= patience || slices.Contains(r.bad, token) {
 		return
 	}
 	r.bad = append(r.bad, token)
-	t.refusals[k] = r
+	s.refusals[k] = r
 }
 
 // miss takes it in that a worker does not have a sweep's data.
-func (t *term) miss(k refusalKey, run *state.Run, now time.Time) {
-	r := t.refusals[k]
+func (s *Scheduler) miss(k refusalKey, run *state.Run) {
+	r := s.refusals[k]
 	if run.Token <= r.token || run.Token <= r.since {
 		return
 	}
 	r.token = run.Token
-	if !now.Before(r.again) { // else of a run that began before it was known
+	if !s.now.Before(r.again) { // else of a run that began before it was known
 		r.lacks = cmp.Or(run.Message, "it does not say what")
 		r.pause = min(max(2*r.pause, lackPause), lackLimit)
-		r.again = now.Add(r.pause)
+		r.again = s.now.Add(r.pause)
 	}
-	t.refusals[k] = r
+	s.refusals[k] = r
 }
 
-// learn takes in what the state shows of trials that a worker gave back: a change may not have been told here yet, and a new leader was told
-// none.
-func (t *term) learn(s *state.Sweep, worker string, now time.Time) {
-	for _, n := range s.WaitingAgain() {
-		runs := s.Trial(n).Runs
+// learn takes in what the state shows of trials that were given back: a change may
+// not have been told here yet, and a new leader was told none. A trial that looks for
+// another slot does so from now on.
+func (s *Scheduler) learn(sw *state.Sweep) {
+	for _, n := range sw.WaitingAgain() {
+		runs := sw.Trial(n).Runs
 		last := &runs[len(runs)-1]
-		switch {
-		case last.Worker != worker:
-		case last.Exit == trial.ExitDataMissing:
-			t.miss(refusalKey{s.ID, worker}, last, now)
-		case last.Exit == trial.ExitBadSpec:
-			t.refuse(refusalKey{s.ID, worker}, last.Token)
+		switch last.Exit {
+		case trial.ExitDataMissing:
+			s.miss(refusalKey{sw.ID, last.Worker}, last)
+		case trial.ExitBadSpec:
+			s.refuse(refusalKey{sw.ID, last.Worker}, last.Token)
+		case trial.ExitDiskFull, trial.ExitDeviceFault:
+			if k := (trialKey{sw.ID, n}); s.faults[k].IsZero() {
+				s.faults[k] = s.now
+			}
 		}
 	}
 }
 
 // excuse forgets what a worker refused: it was started again, and may have been
 // mended. forgive does so for a sweep that has ended.
-func (t *term) excuse(worker string) {
-	for k, r := range t.refusals {
+func (s *Scheduler) excuse(worker string) {
+	for k, r := range s.refusals {
 		if k.worker == worker {
 			since := max(r.since, r.token)
 			for _, token := range r.bad {
 				since = max(since, token)
 			}
-			t.refusals[k] = refusal{since: since}
+			s.refusals[k] = refusal{since: since}
 		}
 	}
 }
 
-func (t *term) forgive(sweep string) {
-	for k := range t.refusals {
-		if k.sweep == sweep {
-			delete(t.refusals, k)
-		}
-	}
+func (s *Scheduler) forgive(sweep string) {
+	maps.DeleteFunc(s.refusals, func(k refusalKey, _ refusal) bool { return k.sweep == sweep })
 }
 
 // refuses reports whether a worker takes none of a sweep's trials, as far as is
 // known.
-func (t *term) refuses(sweep, worker string) bool {
-	r := t.refusals[refusalKey{sweep, worker}]
+func (s *Scheduler) refuses(sweep, worker string) bool {
+	r := s.refusals[refusalKey{sweep, worker}]
 	return len(r.bad) >= patience && !r.sound
 }
 
 // lacks reports whether a worker is known not to have a sweep's data.
-func (t *term) lacks(sweep, worker string, now time.Time) bool {
-	r := t.refusals[refusalKey{sweep, worker}]
-	return r.lacks != "" && now.Before(r.again)
+func (s *Scheduler) lacks(sweep, worker string) bool {
+	r := s.refusals[refusalKey{sweep, worker}]
+	return r.lacks != "" && s.now.Before(r.again)
 }
 
 // others reports whether a worker beside the waiter's could train the sweep's
 // trials, now or when it is through with what it does.
-func (a *Assigner) others(t *term, view *state.View, s *state.Sweep, w *waiter) bool {
-	if w.sweep != "" { // programs are known by what they ask for, and have
-		asks := func(o *waiter) bool { return o != w && o.sweep == s.ID }
-		if slices.ContainsFunc(t.waiters, asks) {
+func (s *Scheduler) others(sw *state.Sweep, w *waiter) bool {
+	if w.Sweep != "" { // programs are known by what they ask for, and have
+		asks := func(o *waiter) bool { return o != w && o.Sweep == sw.ID }
+		if slices.ContainsFunc(s.waiters, asks) {
 			return true
 		}
-		for _, o := range t.granting {
+		for _, o := range s.granting {
 			if asks(o) {
 				return true
 			}
 		}
-		for _, l := range t.leases {
-			if l.sweep == s.ID {
+		for _, l := range s.leases {
+			if l.sweep == sw.ID {
 				return true
 			}
 		}
 		return false
 	}
-	now := a.cfg.Now()
-	for name, other := range t.workers {
-		if name == w.worker || now.Sub(other.seen) > a.cfg.TTL || other.told.GetDraining() || view.Drained(name) || t.refuses(s.ID, name) || t.lacks(s.ID, name, now) {
+	for name, other := range s.workers {
+		if name == w.Worker || s.now.Sub(other.seen) > s.ttl || other.told.GetDraining() || s.view.Drained(name) || s.refuses(sw.ID, name) || s.lacks(sw.ID, name) {
 			continue
 		}
-		if slices.Contains(other.told.GetTrainers(), s.Trainer) && labelled(other.told.GetLabels(), s) {
+		if slices.Contains(other.told.GetTrainers(), sw.Trainer) && labelled(other.told.GetLabels(), sw) {
 			return true
 		}
 	}
@@ -173,12 +169,14 @@ func (a *Assigner) others(t *term, view *state.View, s *state.Sweep, w *waiter) 
 // settled reports whether every worker has had time to be heard of: a new leader
 // knows none, and must not take a worker for the only one. A cluster that never had
 // a sweep is new: whoever is there is all there is.
-func (a *Assigner) settled(t *term) bool { return a.cfg.Now().Sub(t.began) >= a.cfg.TTL }
+func (s *Scheduler) settled() bool { return s.fresh || s.termPassed() }
+
+func (s *Scheduler) termPassed() bool { return s.now.Sub(s.began) >= s.ttl }
 
 // final reports whether what the waiter says of a trial of the sweep is the last
 // word on it: no other worker could try.
-func (a *Assigner) final(t *term, view *state.View, s *state.Sweep, w *waiter) bool {
-	return (t.fresh || a.settled(t) || w.sweep != "") && !a.others(t, view, s, w)
+func (s *Scheduler) final(sw *state.Sweep, w *waiter) bool {
+	return (s.settled() || w.Sweep != "") && !s.others(sw, w)
 }
 
 // shunned reports whether a waiter's worker gets no more of a sweep for now. One
@@ -187,21 +185,19 @@ func (a *Assigner) final(t *term, view *state.View, s *state.Sweep, w *waiter) b
 // other, faster than they train. One that lacks the data gets none either way,
 // until it is asked again; save that a sweep of which nothing was ever trained
 // ends with the last of those who could.
-func (a *Assigner) shunned(t *term, view *state.View, s *state.Sweep, w *waiter) bool {
-	if w.sweep != "" {
+func (s *Scheduler) shunned(sw *state.Sweep, w *waiter) bool {
+	if w.Sweep != "" {
 		return false
 	}
-	now := a.cfg.Now()
-	t.learn(s, w.worker, now)
-	if t.lacks(s.ID, w.worker, now) {
-		return s.Counts.Reports > 0 || !t.fresh && !a.settled(t) || t.heldBeside(s.ID, w.worker) || a.others(t, view, s, w)
+	if s.lacks(sw.ID, w.Worker) {
+		return sw.Counts.Reports > 0 || !s.settled() || s.heldBeside(sw.ID, w.Worker) || s.others(sw, w)
 	}
-	return t.refuses(s.ID, w.worker) && a.others(t, view, s, w)
+	return s.refuses(sw.ID, w.Worker) && s.others(sw, w)
 }
 
 // heldBeside reports whether another worker has a run of the sweep: it will tell.
-func (t *term) heldBeside(sweep, worker string) bool {
-	for _, l := range t.leases {
+func (s *Scheduler) heldBeside(sweep, worker string) bool {
+	for _, l := range s.leases {
 		if l.sweep == sweep && l.worker != worker {
 			return true
 		}
@@ -210,9 +206,9 @@ func (t *term) heldBeside(sweep, worker string) bool {
 }
 
 // lacking says which sweeps' data a worker does not have, for people.
-func (t *term) lacking(worker string) string {
+func (s *Scheduler) lacking(worker string) string {
 	var words []string
-	for k, r := range t.refusals {
+	for k, r := range s.refusals {
 		if k.worker == worker && r.lacks != "" {
 			words = append(words, fmt.Sprintf("lacks the data of %s: %s", k.sweep, r.lacks))
 		}
@@ -223,16 +219,13 @@ func (t *term) lacking(worker string) string {
 
 // Note says, for people, which workers do not have the data of a sweep; "" where
 // none is known.
-func (a *Assigner) Note(s *state.Sweep) string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	t := a.term
-	if t == nil || s.Ended() {
+func (s *Scheduler) Note(sw *state.Sweep) string {
+	if sw.Ended() {
 		return ""
 	}
 	var names []string
-	for k, r := range t.refusals {
-		if k.sweep == s.ID && r.lacks != "" {
+	for k, r := range s.refusals {
+		if k.sweep == sw.ID && r.lacks != "" {
 			names = append(names, k.worker)
 		}
 	}
@@ -241,7 +234,7 @@ func (a *Assigner) Note(s *state.Sweep) string {
 	case 0:
 		return ""
 	case 1:
-		return fmt.Sprintf("worker %s does not have its data and leaves its trials to others: %s", names[0], t.refusals[refusalKey{s.ID, names[0]}].lacks)
+		return fmt.Sprintf("worker %s does not have its data and leaves its trials to others: %s", names[0], s.refusals[refusalKey{sw.ID, names[0]}].lacks)
 	}
-	return fmt.Sprintf("workers %s do not have its data and leave its trials to others: %s", strings.Join(names, ", "), t.refusals[refusalKey{s.ID, names[0]}].lacks)
+	return fmt.Sprintf("workers %s do not have its data and leave its trials to others: %s", strings.Join(names, ", "), s.refusals[refusalKey{sw.ID, names[0]}].lacks)
 }

@@ -1,0 +1,287 @@
+package assign_test
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
+	"atelier/coordinator/duty/assign"
+	"atelier/coordinator/state"
+)
+
+const ttl = 8 * time.Second
+
+// stage is a scheduler over a real state machine, with a log that may be slow,
+// refuse, or tell of its changes before it answers.
+type stage struct {
+	m      *state.Machine
+	s      *assign.Scheduler
+	twin   *assign.Scheduler // gets the same events, and must want the same
+	index  uint64
+	epoch  time.Time
+	at     time.Duration
+	out    *strings.Builder
+	broken []string // what should never be
+
+	hold    bool             // the log keeps what is given to it
+	failing bool             // it is out of reach
+	early   bool             // changes are told before the answers
+	pending []assign.Command // Grant, End
+
+	live     []string // workers that are heard of each second, with all that they have
+	waiter   uint64
+	answered map[uint64]int
+	granting map[string]bool // trials and requests of grants under way
+}
+
+func newStage() *stage {
+	st := &stage{m: state.New(), epoch: time.Unix(1_700_000_000, 0), out: &strings.Builder{}, answered: map[uint64]int{}}
+	st.elect()
+	return st
+}
+
+// elect begins another leadership, on the state as it is.
+func (st *stage) elect() {
+	st.s = assign.New(ttl, st.m.View(), st.now())
+	st.twin = assign.New(ttl, st.m.View(), st.now())
+	st.pending, st.granting = nil, map[string]bool{}
+}
+
+func (st *stage) now() time.Time { return st.epoch.Add(st.at) }
+
+func (st *stage) fault(format string, a ...any) {
+	st.broken = append(st.broken, fmt.Sprintf(format, a...))
+}
+
+func (st *stage) sayf(format string, a ...any) {
+	fmt.Fprintf(st.out, "  %5.1fs %s\n", st.at.Seconds(), fmt.Sprintf(format, a...))
+}
+
+// apply carries a command out in the state and tells of its changes.
+func (st *stage) apply(c *logv1.Command) state.Result {
+	st.index++
+	c.TimeMs, c.Rules = cmp.Or(c.TimeMs, st.now().UnixMilli()), state.Rules
+	return st.m.Apply(st.index, &logv1.Entry{Commands: []*logv1.Command{c}})[0]
+}
+
+func (st *stage) do(c *logv1.Command) {
+	res := st.apply(c)
+	if res.Err != nil {
+		st.sayf("refused: %v", res.Err)
+	}
+	for _, e := range res.Events {
+		if e.Outcome != trial.OutcomeRecorded {
+			st.sayf("event %s: %s", e.Outcome, e.Message)
+		}
+	}
+	st.step(assign.Changed{Changes: res.Changes})
+}
+
+func text(commands []assign.Command) string {
+	var b strings.Builder
+	for _, c := range commands {
+		fmt.Fprintf(&b, "%T %+v\n", c, c)
+	}
+	return b.String()
+}
+
+// step takes a step and carries out what is wanted.
+func (st *stage) step(e assign.Event) {
+	view := st.m.View()
+	commands := st.s.Step(e, view, st.now())
+	if x, y := text(commands), text(st.twin.Step(e, view, st.now())); x != y {
+		st.fault("two schedulers that saw the same want\n%sand\n%s", x, y)
+	}
+	for _, c := range commands {
+		switch c := c.(type) {
+		case assign.Grant:
+			st.checkGrant(view, c)
+			st.pending = append(st.pending, c)
+		case assign.End:
+			st.pending = append(st.pending, c)
+			st.sayf("end %s/%d: %s", c.Log.GetExpireLease().Id, c.Log.GetExpireLease().Trial, c.Log.GetExpireLease().Cause)
+		case assign.Answer:
+			if st.answered[c.Waiter]++; st.answered[c.Waiter] > 1 {
+				st.fault("waiter %d is answered twice", c.Waiter)
+			}
+			switch {
+			case c.Err != nil:
+				st.sayf("answer %d: %v", c.Waiter, c.Err)
+			case c.Lease == nil:
+				st.sayf("answer %d: nothing", c.Waiter)
+			default:
+				st.sayf("answer %d: %s", c.Waiter, lease(c.Lease))
+			}
+		case assign.Reply:
+			if text := reply(c); len(st.live) == 0 || text != " ok" {
+				st.sayf("reply%s", text)
+			}
+		case assign.Say:
+			st.sayf("say %s %v", c.Text, c.Args)
+		case assign.Fail:
+			st.sayf("panic %v", c.Panic)
+			st.fault("panic: %v\n%s", c.Panic, c.Stack)
+		}
+	}
+	if !st.hold {
+		st.release(len(st.pending))
+	}
+}
+
+// checkGrant holds a grant against what must never be.
+func (st *stage) checkGrant(view *state.View, c assign.Grant) {
+	g := c.Log.GetGrantLease()
+	var notes string
+	if g.Final {
+		notes += " final"
+	}
+	if g.End != nil {
+		notes += fmt.Sprintf(" to epoch %d", g.End.Epoch)
+	}
+	if g.TermMs != 0 {
+		notes += fmt.Sprintf(" for %v", time.Duration(g.TermMs)*time.Millisecond)
+	}
+	st.sayf("grant %s/%d to %s/%s%s", c.Sweep, c.Trial, g.Worker, g.Slot, notes)
+	what, request := fmt.Sprintf("%s/%d", c.Sweep, c.Trial), fmt.Sprintf("%s %s %s", g.Worker, g.Incarnation, g.Request)
+	if st.granting[what] || st.granting[request] {
+		st.fault("%s to %s, and a grant of one of them is under way", what, request)
+	}
+	st.granting[what], st.granting[request] = true, true
+	sw, _ := view.Sweep(c.Sweep)
+	var running int64 = 1
+	for _, p := range st.pending {
+		if other, ok := p.(assign.Grant); ok && other.Sweep == c.Sweep {
+			running++
+		}
+	}
+	if t := sw.Trial(c.Trial); t.Lease != nil || sw.Counts.Running+running > sw.Parallelism || view.Drained(g.Worker) {
+		st.fault("%s to %s: lease %v, %d of %d run, drained %v", what, request, t.Lease, sw.Counts.Running, sw.Parallelism, view.Drained(g.Worker))
+	}
+}
+
+// release lets the log carry out the first n of what it keeps.
+func (st *stage) release(n int) {
+	for ; n > 0 && len(st.pending) > 0; n-- {
+		c := st.pending[0]
+		st.pending = slices.Delete(st.pending, 0, 1)
+		var log *logv1.Command
+		if g, ok := c.(assign.Grant); ok {
+			log = g.Log
+			delete(st.granting, fmt.Sprintf("%s/%d", g.Sweep, g.Trial))
+			delete(st.granting, fmt.Sprintf("%s %s %s", log.GetGrantLease().Worker, log.GetGrantLease().Incarnation, log.GetGrantLease().Request))
+		} else {
+			log = c.(assign.End).Log
+		}
+		var res state.Result
+		var err error
+		if st.failing {
+			err = fmt.Errorf("the log is out of reach")
+		} else if res = st.apply(log); res.Err != nil {
+			st.sayf("refused: %v", res.Err)
+		}
+		if st.early {
+			st.step(assign.Changed{Changes: res.Changes})
+		}
+		switch c := c.(type) {
+		case assign.Grant:
+			st.step(assign.Granted{Grant: c, Result: res, Err: cmp.Or(err, res.Err)})
+		case assign.End:
+			st.step(assign.Ended{End: c, Result: res, Err: err})
+		}
+		if !st.early {
+			st.step(assign.Changed{Changes: res.Changes})
+		}
+	}
+}
+
+// pass lets time pass, with its ticks; stall lets it pass unnoticed.
+func (st *stage) pass(d time.Duration) {
+	tick := assign.Tick(ttl)
+	for end := st.at + d; st.at < end; {
+		st.at = min(st.at+tick, end)
+		if st.at%time.Second == 0 {
+			for _, name := range st.live {
+				st.step(assign.Heard{Heartbeat: &atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{Name: name, Incarnation: "i1", Trainers: []string{"sim"}}, Leases: st.leases(name)}})
+			}
+		}
+		st.step(assign.Ticked{})
+	}
+}
+
+// leases are those that a worker has.
+func (st *stage) leases(worker string) (refs []*atelierv1.LeaseRef) {
+	for _, sw := range st.m.View().Sweeps() {
+		for _, n := range sw.Open() {
+			if l := sw.Trial(n).Lease; l != nil && l.Worker == worker {
+				refs = append(refs, &atelierv1.LeaseRef{SweepId: sw.ID, Trial: n, Token: l.Token})
+			}
+		}
+	}
+	return refs
+}
+
+func (st *stage) stall(d time.Duration) {
+	st.at += d
+	st.step(assign.Ticked{})
+}
+
+func (st *stage) ask(s assign.Slot) uint64 {
+	st.waiter++
+	st.step(assign.Asked{Waiter: st.waiter, Slot: s})
+	return st.waiter
+}
+
+// ref names the present lease of a trial.
+func (st *stage) ref(sweep string, number int64) *atelierv1.LeaseRef {
+	r := &atelierv1.LeaseRef{SweepId: sweep, Trial: number}
+	if sw, ok := st.m.View().Sweep(sweep); ok {
+		if t := sw.Trial(number); t != nil && t.Lease != nil {
+			r.Token = t.Lease.Token
+		}
+	}
+	return r
+}
+
+func lease(l *atelierv1.Lease) string {
+	text := fmt.Sprintf("%s/%d run %d on %s", l.SweepId, l.Trial, l.Run, l.Slot)
+	if l.LastEpoch > 0 {
+		text += fmt.Sprintf(" after epoch %d", l.LastEpoch)
+	}
+	for _, c := range l.Checkpoints {
+		text += fmt.Sprintf(" from %d@%d", c.Trial, c.Epoch)
+	}
+	return text
+}
+
+func reply(r assign.Reply) string {
+	if r.Err != nil {
+		return ": " + r.Err.Error()
+	}
+	h := r.Heartbeat
+	if h == nil {
+		return " ok"
+	}
+	var text string
+	if h.Refused != "" {
+		text += fmt.Sprintf(" refused (final %v): %s;", h.Final, h.Refused)
+	}
+	if h.Drain {
+		text += " drain"
+	}
+	for _, l := range h.Lost {
+		text += fmt.Sprintf(" lost %s/%d", l.SweepId, l.Trial)
+	}
+	for _, v := range h.Verdicts {
+		text += fmt.Sprintf(" %s %s/%d", wire.Verdict(v.Verdict), v.Lease.SweepId, v.Lease.Trial)
+	}
+	if len(h.Dropped) > 0 {
+		text += fmt.Sprintf(" delete %v", h.Dropped)
+	}
+	return cmp.Or(text, " ok")
+}

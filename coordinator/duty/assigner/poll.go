@@ -1,0 +1,109 @@
+package assigner
+
+import (
+	"context"
+	"time"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/duty/assign"
+)
+
+// Acquire waits for a lease. It returns nil without error when there was
+// nothing to do, ErrNotLeading when leadership ended meanwhile. The repeat of a
+// request that holds a lease returns that lease.
+func (d *Duty) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (*atelierv1.Lease, error) {
+	slot := assign.Slot{
+		Worker: req.Worker, Incarnation: req.Incarnation, Request: req.RequestId, Name: req.Slot,
+		Trainers: req.Trainers, Labels: req.Labels, Folder: req.Folder,
+	}
+	return d.await(ctx, slot, time.Duration(max(req.WaitMs, 0))*time.Millisecond)
+}
+
+// await is one long poll.
+func (d *Duty) await(ctx context.Context, slot assign.Slot, wait time.Duration) (*atelierv1.Lease, error) {
+	t, waiter, answer, err := d.enqueue(slot)
+	if err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(min(wait, maxWait))
+	defer timer.Stop()
+	for {
+		select {
+		case a := <-answer:
+			return a.Lease, a.Err
+		case <-ctx.Done():
+			d.tell(t, assign.Left{Waiter: waiter})
+			return nil, ctx.Err()
+		case <-t.ctx.Done():
+			return nil, ErrNotLeading
+		case <-timer.C: // the answer comes at once, or after a grant that is on its way
+			d.tell(t, assign.Left{Waiter: waiter})
+		}
+	}
+}
+
+func (d *Duty) enqueue(slot assign.Slot) (t *term, waiter uint64, answer chan assign.Answer, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t = d.term
+	if t == nil {
+		return nil, 0, nil, ErrNotLeading
+	}
+	t.last++
+	answer = make(chan assign.Answer, 1)
+	t.polls[t.last] = answer
+	waiter = t.last
+	if _, fault := d.step(t, assign.Asked{Waiter: waiter, Slot: slot}); fault != nil {
+		d.step(t, assign.Left{Waiter: waiter})
+		return nil, 0, nil, errorOf(fault)
+	}
+	return t, waiter, answer, nil
+}
+
+// Asking is a program's wish for one trial of a sweep.
+type Asking struct {
+	Sweep   string
+	Name    string // who asks, for people; may be empty
+	Request string // the same one gets the same trial again
+	Term    time.Duration
+	Wait    time.Duration
+	// Over says whether the sweep has ended, and gives what is closed when that
+	// may have changed; the last one ends the watching.
+	Over func() (bool, <-chan struct{}, func())
+}
+
+// Ask waits for a trial of a sweep with the external trainer. It returns nil
+// without error when there was none in time, or when the sweep has ended.
+func (d *Duty) Ask(ctx context.Context, q Asking) (*atelierv1.Lease, error) {
+	name := assign.External // no worker's name has a slash: askers are nobody's incarnation
+	if q.Name != "" {
+		name += "/" + q.Name
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answered := make(chan struct{})
+	var lease *atelierv1.Lease
+	var err error
+	go func() {
+		defer close(answered)
+		lease, err = d.await(ctx, assign.Slot{
+			Worker: name, Incarnation: assign.External, Request: q.Request, Name: assign.External, Trainers: []string{assign.External}, Sweep: q.Sweep, Term: q.Term,
+		}, q.Wait)
+	}()
+	for {
+		over, changed, leave := q.Over()
+		if over {
+			cancel()
+		}
+		select {
+		case <-answered:
+			leave()
+			if over && lease == nil {
+				return nil, nil
+			}
+			return lease, err
+		case <-changed:
+		}
+		leave()
+	}
+}
