@@ -23,7 +23,6 @@ import (
 // on loopback.
 type node struct {
 	*Main
-	cfg    Config
 	cancel context.CancelFunc
 	ended  chan error
 	log    *syncBuffer

@@ -32,7 +32,7 @@ type library struct {
 }
 
 type memory struct{ total, free, used uint64 } // nvmlMemory_t
-type utilisation struct{ gpu, memory uint32 }  // nvmlUtilization_t, per cent
+type utilisation struct{ gpu, _ uint32 }       // nvmlUtilization_t, per cent; the other is the memory's
 
 // GPU is one device of this machine.
 type GPU struct {

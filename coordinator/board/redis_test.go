@@ -178,7 +178,7 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 	if err := quick.Fill(ctx, []board.TrialRows{first, other}); err != nil {
 		t.Fatal(err)
 	}
-	if mark, err = r.Advance(ctx, mark, 6, nil); err != nil {
+	if _, err = r.Advance(ctx, mark, 6, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := quick.Publish(ctx, 7); !errors.Is(err, board.ErrOvertaken) {

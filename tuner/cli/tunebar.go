@@ -11,7 +11,6 @@ import (
 // tuneBar shows a tuning: the sweep's progress, and what is done beside it.
 type tuneBar struct {
 	progress
-	doing string
 }
 
 func (b *tuneBar) say(format string, a ...any) {

@@ -3,7 +3,6 @@ package tune
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -265,6 +264,3 @@ func Environ(lines []string, name string) string {
 	}
 	return ""
 }
-
-// fileThere tells whether there is such a file.
-func fileThere(path string) bool { _, err := os.Stat(path); return err == nil }

@@ -30,10 +30,6 @@ func (p point) key() string {
 
 var layouts = []string{"default", "channels_last"}
 
-// sides are the processes that take turns at a point, ours and PyTorch's in
-// each layout.
-var sides = []string{"ours default", "pytorch default", "ours channels_last", "pytorch channels_last"}
-
 // steps is what was measured at a point, by side.
 type steps struct {
 	Auto  string               `json:"auto"`         // the layout ours takes by itself

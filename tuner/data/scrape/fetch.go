@@ -95,7 +95,7 @@ func newFetcher(o Options) *fetcher {
 					return fmt.Errorf("more than %d redirects", redirects)
 				}
 				if r.URL.Scheme != "http" && r.URL.Scheme != "https" {
-					return fmt.Errorf("redirect to %s:", r.URL.Scheme)
+					return fmt.Errorf("redirect to the scheme %s", r.URL.Scheme)
 				}
 				return nil
 			}}}
