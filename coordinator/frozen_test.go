@@ -19,12 +19,12 @@ import (
 )
 
 // three starts a cluster of three processes and waits until all of them vote.
-func threeProcesses(t *testing.T) (ps []*process, addrs []string) {
+func threeProcesses(t *testing.T, flags ...string) (ps []*process, addrs []string) {
 	t.Helper()
 	dir := t.TempDir()
-	ps = []*process{startProcess(t, dir, "p1", "--bootstrap")}
+	ps = []*process{startProcess(t, dir, "p1", append(flags, "--bootstrap")...)}
 	for _, id := range []string{"p2", "p3"} {
-		ps = append(ps, startProcess(t, dir, id, "--join", ps[0].at.Gossip))
+		ps = append(ps, startProcess(t, dir, id, append(flags, "--join", ps[0].at.Gossip)...))
 	}
 	for _, p := range ps {
 		addrs = append(addrs, p.at.API)

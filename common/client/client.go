@@ -40,6 +40,7 @@ type Client struct {
 	http     *http.Client
 	follower *follower
 	pulses   pulses
+	session  session
 }
 
 type options struct {
@@ -86,7 +87,7 @@ func New(addrs []string, opts ...Option) *Client {
 	}
 	c := &Client{set: newAddresses(addrs), opts: o, http: newHTTPClient()}
 	c.follower = &follower{c: c, born: time.Now()}
-	common := []connect.ClientOption{connect.WithInterceptors(&retrier{c: c}),
+	common := []connect.ClientOption{connect.WithInterceptors(connect.UnaryInterceptorFunc(c.session.wrap), &retrier{c: c}),
 		// A cluster's machines are near one another: packing small answers
 		// costs more than it saves.
 		connect.WithAcceptCompression("gzip", nil, nil)}

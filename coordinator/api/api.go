@@ -5,9 +5,11 @@
 // The leader answers; a follower hands the request on to it and the answer
 // back, waiting a while for a leader when there is none. Reads are
 // linearizable: they are answered by a node that has just made sure that it
-// leads. The package refuses to answer reads from a follower's own state,
-// except GetNode, which is about that node, and it never writes but through the
-// log.
+// leads. Leaderboards and lists of checkpoints are the exception: where Redis is
+// configured any node answers them from there, also while there is no leader, and
+// says which index they reflect. The package refuses to answer reads from a
+// follower's own state, except GetNode, which is about that node, and it never
+// writes but through the log.
 package api
 
 import (
@@ -78,7 +80,8 @@ type Server struct {
 	cfg    Config
 	hub    *hub
 	verify *verifier
-	peers  *http.Transport // to other coordinators
+	peers  *http.Transport                     // to other coordinators
+	leader atelierv1connect.SweepServiceClient // whoever leads, this node or another
 	mux    *http.ServeMux
 	done   chan struct{}
 }
@@ -91,9 +94,17 @@ func New(cfg Config) *Server {
 	}
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom), gzipped()}
 	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(limited(h))) }
-	add(atelierv1connect.NewSweepServiceHandler(sweeps{s}, opts...))
-	add(atelierv1connect.NewTrialServiceHandler(trials{s}, opts...))
-	path, h := atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...)
+	indexed := append(opts, s.indexed())
+	path, h := atelierv1connect.NewSweepServiceHandler(sweeps{s}, indexed...)
+	add(path, h)
+	s.leader = atelierv1connect.NewSweepServiceClient(&http.Client{Transport: inside{s.lead(limited(h))}}, "http://leader")
+	if cfg.Board.On() {
+		_, h = atelierv1connect.NewSweepServiceHandler(boards{sweeps{s}}, indexed...)
+		s.mux.Handle(atelierv1connect.SweepServiceGetLeaderboardProcedure, limited(h))
+		s.mux.Handle(atelierv1connect.SweepServiceListCheckpointsProcedure, limited(h))
+	}
+	add(atelierv1connect.NewTrialServiceHandler(trials{s}, indexed...))
+	path, h = atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...)
 	add(path, h)
 	add(atelierv1connect.WorkerServiceRelayProcedure, s.relay(h))
 	path, h = atelierv1connect.NewClusterServiceHandler(cluster{s}, opts...)

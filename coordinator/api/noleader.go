@@ -28,9 +28,10 @@ func noLeader(nothing bool, format string, a ...any) *connect.Error {
 	return e
 }
 
-// nobody says why there is no leader, as far as this node can tell.
-func (s *Server) nobody(nothing bool) *connect.Error {
-	return noLeader(nothing, "no leader: %s", absence(s.cfg.ID, s.cfg.Cluster.Stats()))
+// nobody says why there is no leader, as far as this node can tell, and more.
+func (s *Server) nobody(nothing bool, more ...string) *connect.Error {
+	why := append([]string{absence(s.cfg.ID, s.cfg.Cluster.Stats())}, more...)
+	return noLeader(nothing, "no leader: %s", strings.Join(why, "; "))
 }
 
 // absence is the reason for people: which members are not reached, and how many

@@ -11,6 +11,7 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/board"
 	"atelier/coordinator/state"
 )
 
@@ -114,52 +115,52 @@ func (s sweeps) WaitSweep(ctx context.Context, req *connect.Request[atelierv1.Wa
 	}
 }
 
+// GetLeaderboard answers from the state. Redis has been asked by boards.
 func (s sweeps) GetLeaderboard(ctx context.Context, req *connect.Request[atelierv1.GetLeaderboardRequest]) (*connect.Response[atelierv1.GetLeaderboardResponse], error) {
-	if req.Msg.Top < 0 {
-		return nil, invalid("top %d: give 0 for all rows, or how many", req.Msg.Top)
-	}
-	view, sw, err := s.sweep(ctx, req.Msg.Id)
+	view, sw, err := s.reached(ctx, req.Msg.Id, req.Msg.Source, req.Msg.AtLeast)
 	if err != nil {
 		return nil, err
 	}
-	several := len(sw.Objectives) > 1
-	if req.Msg.Pareto && !several {
-		return nil, failure(fmt.Errorf("%w: sweep %s has one objective: its Pareto front is its best trial", state.ErrConflict, sw.ID))
-	}
-	top, source := int(req.Msg.Top), req.Msg.Source
-	if several {
-		if source == "redis" && req.Msg.Pareto {
-			return nil, invalid("a Pareto front is read from state, not from redis")
-		}
-		source = "state"
-	}
-	if req.Msg.Pareto {
-		top = 0
-	}
-	rows, answer, err := s.cfg.Board.Leaderboard(ctx, view, sw, top, source)
+	top, err := depth(sw, req.Msg)
 	if err != nil {
-		return nil, redisFailure(err)
+		return nil, err
 	}
-	resp := &atelierv1.GetLeaderboardResponse{Rows: rows, Index: answer.Index, Source: answer.Source, Objective: wire.ToObjective(sw.Objective)}
-	for _, o := range sw.Objectives {
-		resp.Objectives = append(resp.Objectives, wire.ToObjective(o))
-	}
-	if several {
-		if err := markFront(sw, rows); err != nil {
-			return nil, failure(err)
-		}
-	}
-	if req.Msg.Pareto {
-		resp.Rows = slices.DeleteFunc(rows, func(r *atelierv1.LeaderboardRow) bool { return !r.Front })
-		if n := int(req.Msg.Top); n > 0 {
-			resp.Rows = resp.Rows[:min(n, len(resp.Rows))]
-		}
-	}
+	resp := leaderboard(sw, req.Msg, board.LeaderboardOf(sw, top))
+	resp.Index, resp.Source = view.Index(), board.FromState
 	return connect.NewResponse(resp), nil
 }
 
+// depth is how many of the best rows a request is answered from, 0 = all.
+func depth(sw *state.Sweep, m *atelierv1.GetLeaderboardRequest) (int, error) {
+	switch {
+	case m.Top < 0:
+		return 0, invalid("top %d: give 0 for all rows, or how many", m.Top)
+	case m.Pareto && len(sw.Objectives) < 2:
+		return 0, failure(fmt.Errorf("%w: sweep %s has one objective: its Pareto front is its best trial", state.ErrConflict, sw.ID))
+	case m.Pareto:
+		return 0, nil
+	}
+	return int(m.Top), nil
+}
+
+// leaderboard is an answer of these rows.
+func leaderboard(sw *state.Sweep, m *atelierv1.GetLeaderboardRequest, rows []*atelierv1.LeaderboardRow) *atelierv1.GetLeaderboardResponse {
+	if m.Pareto {
+		rows = slices.DeleteFunc(rows, func(r *atelierv1.LeaderboardRow) bool { return !r.Front })
+		if n := int(m.Top); n > 0 {
+			rows = rows[:min(n, len(rows))]
+		}
+	}
+	resp := &atelierv1.GetLeaderboardResponse{Rows: rows, Objective: wire.ToObjective(sw.Objective)}
+	for _, o := range sw.Objectives {
+		resp.Objectives = append(resp.Objectives, wire.ToObjective(o))
+	}
+	return resp
+}
+
+// ListCheckpoints answers from the state. Redis has been asked by boards.
 func (s sweeps) ListCheckpoints(ctx context.Context, req *connect.Request[atelierv1.ListCheckpointsRequest]) (*connect.Response[atelierv1.ListCheckpointsResponse], error) {
-	view, sw, err := s.sweep(ctx, req.Msg.Id)
+	view, sw, err := s.reached(ctx, req.Msg.Id, req.Msg.Source, req.Msg.AtLeast)
 	if err != nil {
 		return nil, err
 	}
@@ -168,11 +169,29 @@ func (s sweeps) ListCheckpoints(ctx context.Context, req *connect.Request[atelie
 			return nil, err
 		}
 	}
-	list, answer, err := s.cfg.Board.Checkpoints(ctx, view, sw, req.Msg.Trial, req.Msg.Source)
-	if err != nil {
-		return nil, redisFailure(err)
+	return connect.NewResponse(&atelierv1.ListCheckpointsResponse{Checkpoints: board.CheckpointsOf(sw, req.Msg.Trial), Index: view.Index(), Source: board.FromState}), nil
+}
+
+// reached reads one sweep once the state has an index.
+func (s sweeps) reached(ctx context.Context, id, source string, atLeast uint64) (*state.View, *state.Sweep, error) {
+	err := board.CheckSource(source)
+	if source == board.FromRedis {
+		err = board.ErrOff
 	}
-	return connect.NewResponse(&atelierv1.ListCheckpointsResponse{Checkpoints: list, Index: answer.Index, Source: answer.Source}), nil
+	if err != nil {
+		return nil, nil, failure(err)
+	}
+	for giveUp := time.Now().Add(atLeastWait); s.cfg.View().Index() < atLeast; {
+		if time.Now().After(giveUp) {
+			return nil, nil, failure(fmt.Errorf("%w: the state is at index %d after %s, and at least %d was asked for", state.ErrConflict, s.cfg.View().Index(), atLeastWait, atLeast))
+		}
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			return nil, nil, failure(ctx.Err())
+		}
+	}
+	return s.sweep(ctx, id)
 }
 
 // redisFailure is for answers that were asked of Redis alone.

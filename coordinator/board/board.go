@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
@@ -16,9 +17,9 @@ const (
 	FromState = "state"
 )
 
-// patience is how long a reader waits for Redis to catch up with what the
-// reader may already have seen, before the state answers.
-const patience = 400 * time.Millisecond
+// Fresh is how old a board may be that is shown as it is: longer than the leader
+// is silent while all is well.
+const Fresh = 2 * time.Second
 
 var (
 	// ErrSource is returned for a source other than "", "redis" and "state".
@@ -27,72 +28,76 @@ var (
 	ErrOff = errors.New("this cluster runs without redis: start coordinators with --redis HOST:PORT, or ask for source state")
 )
 
-// Board answers from Redis where it can and from the state where it must.
+// Board is Redis as one coordinator reads it, leader or not.
 type Board struct {
 	redis *Redis // nil = off
+	// highest is the newest index that this node has seen there: a board that goes
+	// back behind it was set back.
+	highest atomic.Uint64
 }
 
-// New returns a board. Without Redis (nil) the state answers everything.
+// New returns a board; r is nil without Redis.
 func New(r *Redis) *Board { return &Board{redis: r} }
 
-// Answer says what an answer reflects and where it came from.
+// On reports whether Redis is configured.
+func (b *Board) On() bool { return b.redis != nil }
+
+// Answer says what an answer of Redis reflects. Its index is that of the view where
+// the sweep has not changed since the watermark.
 type Answer struct {
-	Index  uint64
-	Source string
+	Found
+	// SetBack: an earlier answer had a higher index.
+	SetBack bool
 }
 
-// Leaderboard returns the top rows of a sweep, all with top 0. With an empty
-// source the answer is never older than view.
-func (b *Board) Leaderboard(ctx context.Context, view *state.View, s *state.Sweep, top int, source string) ([]*atelierv1.LeaderboardRow, Answer, error) {
-	return ask(ctx, b, view, s, source, func(ctx context.Context) ([]*atelierv1.LeaderboardRow, uint64, error) {
-		return b.redis.Leaderboard(ctx, view.ClusterID(), s.ID, top)
-	}, func() []*atelierv1.LeaderboardRow { return LeaderboardOf(s, top) })
-}
+// Fresh reports whether the answer may be shown without asking the leader.
+func (a Answer) Fresh() bool { return a.Age >= 0 && a.Age <= Fresh && !a.SetBack }
 
-// Checkpoints returns the checkpoints of a trial, of all trials with trial 0.
-func (b *Board) Checkpoints(ctx context.Context, view *state.View, s *state.Sweep, trial int64, source string) ([]*atelierv1.Checkpoint, Answer, error) {
-	return ask(ctx, b, view, s, source, func(ctx context.Context) ([]*atelierv1.Checkpoint, uint64, error) {
-		return b.redis.Checkpoints(ctx, view.ClusterID(), s.ID, trial)
-	}, func() []*atelierv1.Checkpoint { return CheckpointsOf(s, trial) })
-}
-
-func ask[T any](ctx context.Context, b *Board, view *state.View, s *state.Sweep, source string,
-	redis func(context.Context) ([]T, uint64, error), fromState func() []T) ([]T, Answer, error) {
+// CheckSource refuses a source that there is not.
+func CheckSource(source string) error {
 	switch source {
-	case FromState:
-		return fromState(), Answer{view.Index(), FromState}, nil
-	case "":
-		if b.redis == nil {
-			return fromState(), Answer{view.Index(), FromState}, nil
-		}
-	case FromRedis:
-		if b.redis == nil {
-			return nil, Answer{}, ErrOff
-		}
-	default:
-		return nil, Answer{}, fmt.Errorf("%w, not %q", ErrSource, source)
+	case "", FromRedis, FromState:
+		return nil
 	}
-	// The sweep as this reader may know it: an older board would take back what
-	// somebody has already seen.
-	for deadline := time.Now().Add(patience); ; {
-		rows, index, err := redis(ctx)
-		if err == nil && index >= s.ModifiedIndex {
-			return rows, Answer{index, FromRedis}, nil
-		}
-		if ctx.Err() != nil {
-			return nil, Answer{}, ctx.Err()
-		}
-		var other *OtherError
-		behind := err == nil || errors.Is(err, ErrNotThere) && !errors.As(err, &other) || errors.Is(err, ErrOvertaken)
-		if !behind || time.Now().After(deadline) {
-			if source == FromRedis {
-				return rows, Answer{index, FromRedis}, err
-			}
-			return fromState(), Answer{view.Index(), FromState}, nil
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(10 * time.Millisecond):
+	return fmt.Errorf("%w, not %q", ErrSource, source)
+}
+
+// Leaderboard reads the top rows of a sweep from Redis, all with top 0.
+func (b *Board) Leaderboard(ctx context.Context, view *state.View, s *state.Sweep, top int) ([]*atelierv1.LeaderboardRow, Answer, error) {
+	return read(b, view, s, func(r *Redis) ([]*atelierv1.LeaderboardRow, Found, error) {
+		return r.Leaderboard(ctx, view.ClusterID(), s, top)
+	})
+}
+
+// Checkpoints reads the checkpoints of a trial from Redis, of all trials with
+// trial 0.
+func (b *Board) Checkpoints(ctx context.Context, view *state.View, s *state.Sweep, trial int64) ([]*atelierv1.Checkpoint, Answer, error) {
+	return read(b, view, s, func(r *Redis) ([]*atelierv1.Checkpoint, Found, error) {
+		return r.Checkpoints(ctx, view.ClusterID(), s, trial)
+	})
+}
+
+func read[T any](b *Board, view *state.View, s *state.Sweep, ask func(*Redis) ([]T, Found, error)) ([]T, Answer, error) {
+	if b.redis == nil {
+		return nil, Answer{}, ErrOff
+	}
+	rows, found, err := ask(b.redis)
+	if err != nil {
+		return nil, Answer{}, err
+	}
+	if _, restored := view.Restored(); found.Index < restored {
+		return nil, Answer{}, fmt.Errorf("%w: what is there is of index %d, and a snapshot was restored at index %d", ErrNotThere, found.Index, restored)
+	}
+	answer := Answer{Found: found}
+	for {
+		highest := b.highest.Load()
+		answer.SetBack = found.Index < highest
+		if answer.SetBack || b.highest.CompareAndSwap(highest, found.Index) {
+			break
 		}
 	}
+	if found.Index >= s.ModifiedIndex {
+		answer.Index = max(found.Index, view.Index())
+	}
+	return rows, answer, nil
 }

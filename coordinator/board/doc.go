@@ -1,6 +1,6 @@
 // Package board is the leaderboard and the checkpoint index: as Redis holds
-// them, and the same answers from the replicated state when Redis is away or
-// not wanted.
+// them, read by any coordinator, and the same answers from the replicated state
+// when Redis is away, behind or not wanted.
 //
 // Redis is disposable here. Everything in it can be computed from the state;
 // what it holds is named by cluster, generation and watermark (the raft index

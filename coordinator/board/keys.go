@@ -11,8 +11,8 @@ import (
 // be filled beside the old answer and take its place in one step.
 
 // metaKey is a hash: cluster, generation and index (the watermark) of what the
-// other keys hold, and seen, when the cluster last said that it keeps them, in
-// milliseconds of Redis's own clock. Without the first three there is nothing to
+// other keys hold, seen, when the cluster last said that it keeps them, and
+// current, when they lacked nothing, in milliseconds of Redis's own clock. Without the first three there is nothing to
 // read.
 func metaKey(prefix string) string { return prefix + "meta" }
 

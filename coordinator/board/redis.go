@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/state"
 )
 
 const (
@@ -103,52 +104,58 @@ func Open(opts Options) (*Redis, error) {
 // Close ends the connections.
 func (r *Redis) Close() error { return errors.Join(r.reads.Close(), r.writes.Close()) }
 
-// Leaderboard reads the top rows of a sweep, all with top 0, and the index they
-// reflect.
-func (r *Redis) Leaderboard(ctx context.Context, cluster, sweep string, top int) ([]*atelierv1.LeaderboardRow, uint64, error) {
-	texts, index, err := r.read(ctx, cluster, leaderboardScript, func(gen string) []string {
-		return []string{boardKey(r.prefix, gen, sweep), rowsKey(r.prefix, gen, sweep)}
-	}, top-1)
+// Found says how an answer of Redis stands to what there is.
+type Found struct {
+	Index uint64
+	// Age is how long ago the board was known to lack nothing; negative where
+	// that is not known.
+	Age time.Duration
+}
+
+// Leaderboard reads the top rows of a sweep, all with top 0.
+func (r *Redis) Leaderboard(ctx context.Context, cluster string, s *state.Sweep, top int) ([]*atelierv1.LeaderboardRow, Found, error) {
+	texts, found, err := r.read(ctx, cluster, leaderboardScript, func(gen string) []string {
+		return []string{boardKey(r.prefix, gen, s.ID), rowsKey(r.prefix, gen, s.ID)}
+	}, depth(s, top)-1)
 	if err != nil {
-		return nil, 0, fmt.Errorf("leaderboard of %s from redis: %w", sweep, err)
+		return nil, Found{}, fmt.Errorf("leaderboard of %s from redis: %w", s.ID, err)
 	}
-	rows := make([]*atelierv1.LeaderboardRow, len(texts))
+	rows := make([]Row, len(texts))
 	for i, text := range texts {
-		if rows[i], err = decodeRow(text); err != nil {
-			return nil, 0, fmt.Errorf("leaderboard of %s from redis: %w", sweep, err)
+		if rows[i], err = decodeRow(text, len(s.Objectives)); err != nil {
+			return nil, Found{}, fmt.Errorf("leaderboard of %s from redis: %w", s.ID, err)
 		}
-		rows[i].Rank = int64(i) + 1
 	}
-	return rows, index, nil
+	return ranked(s, rows, top), found, nil
 }
 
 // Checkpoints reads the checkpoints of a trial, of all trials with trial 0, by
 // trial and epoch.
-func (r *Redis) Checkpoints(ctx context.Context, cluster, sweep string, trial int64) ([]*atelierv1.Checkpoint, uint64, error) {
+func (r *Redis) Checkpoints(ctx context.Context, cluster string, s *state.Sweep, trial int64) ([]*atelierv1.Checkpoint, Found, error) {
 	low, high := "-inf", "+inf"
 	if trial != 0 {
 		low = strconv.FormatInt(trial, 10)
 		high = low
 	}
-	texts, index, err := r.read(ctx, cluster, checkpointsScript, func(gen string) []string {
-		return []string{checkpointsKey(r.prefix, gen, sweep), checkpointRowsKey(r.prefix, gen, sweep)}
+	texts, found, err := r.read(ctx, cluster, checkpointsScript, func(gen string) []string {
+		return []string{checkpointsKey(r.prefix, gen, s.ID), checkpointRowsKey(r.prefix, gen, s.ID)}
 	}, low, high)
 	if err != nil {
-		return nil, 0, fmt.Errorf("checkpoints of %s from redis: %w", sweep, err)
+		return nil, Found{}, fmt.Errorf("checkpoints of %s from redis: %w", s.ID, err)
 	}
 	out := make([]*atelierv1.Checkpoint, len(texts))
 	for i, text := range texts {
-		if out[i], err = decodeCheckpoint(sweep, text); err != nil {
-			return nil, 0, fmt.Errorf("checkpoints of %s from redis: %w", sweep, err)
+		if out[i], err = decodeCheckpoint(s.ID, text); err != nil {
+			return nil, Found{}, fmt.Errorf("checkpoints of %s from redis: %w", s.ID, err)
 		}
 	}
-	return out, index, nil
+	return out, found, nil
 }
 
 // read runs a reading script against the generation that is current.
-func (r *Redis) read(ctx context.Context, cluster string, s *redis.Script, keys func(gen string) []string, args ...any) ([]string, uint64, error) {
+func (r *Redis) read(ctx context.Context, cluster string, s *redis.Script, keys func(gen string) []string, args ...any) ([]string, Found, error) {
 	if err := r.down(); err != nil {
-		return nil, 0, err
+		return nil, Found{}, err
 	}
 	gen := *r.generation.Load()
 	for range 3 {
@@ -158,25 +165,28 @@ func (r *Redis) read(ctx context.Context, cluster string, s *redis.Script, keys 
 			if ctx.Err() == nil {
 				r.setDown(err)
 			}
-			return nil, 0, err
+			return nil, Found{}, err
 		}
 		switch {
-		case len(out) >= 2 && out[0] == "ok":
-			index, err := strconv.ParseUint(out[1], 10, 64)
-			if err != nil {
-				return nil, 0, fmt.Errorf("watermark %q is no number: %w", out[1], ErrNotThere)
+		case len(out) >= 3 && out[0] == "ok":
+			found := Found{Age: -1}
+			if found.Index, err = strconv.ParseUint(out[1], 10, 64); err != nil {
+				return nil, Found{}, fmt.Errorf("watermark %q is no number: %w", out[1], ErrNotThere)
 			}
-			return out[2:], index, nil
+			if ms, err := strconv.ParseInt(out[2], 10, 64); err == nil {
+				found.Age = time.Duration(ms) * time.Millisecond
+			}
+			return out[3:], found, nil
 		case len(out) == 2 && out[0] == "moved":
 			gen = out[1]
 			r.generation.Store(&gen)
 		case len(out) == 2 && out[0] == "other":
-			return nil, 0, &OtherError{Cluster: out[1], Prefix: r.prefix}
+			return nil, Found{}, &OtherError{Cluster: out[1], Prefix: r.prefix}
 		default:
-			return nil, 0, ErrNotThere
+			return nil, Found{}, ErrNotThere
 		}
 	}
-	return nil, 0, ErrOvertaken
+	return nil, Found{}, ErrOvertaken
 }
 
 func (r *Redis) down() error {

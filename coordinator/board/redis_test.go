@@ -15,19 +15,23 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/board"
+	"atelier/coordinator/state"
 )
 
 const cluster = "c-one"
 
-func row(number int64, value float64) *atelierv1.LeaderboardRow {
-	return &atelierv1.LeaderboardRow{
+func row(number int64, value float64) *board.Row {
+	return &board.Row{LeaderboardRow: &atelierv1.LeaderboardRow{
 		Trial: number, Status: wire.ToStatus(trial.Finished), Value: value,
 		ParamsJson: fmt.Sprintf(`{"lr":0.1,"name":"<%d>"}`, number), Epoch: 3, Checkpoint: "shared:x",
-	}
+	}}
 }
+
+func sweep(id string) *state.Sweep { return &state.Sweep{ID: id} }
 
 func open(t *testing.T, addr string) *board.Redis {
 	t.Helper()
@@ -49,7 +53,7 @@ func build(t *testing.T, r *board.Redis, generation string, index uint64, rows .
 	if err := b.Fill(ctx, rows); err != nil {
 		t.Fatal(err)
 	}
-	m, err := b.Publish(ctx, index)
+	m, err := b.Publish(ctx, index, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,33 +86,33 @@ func TestBoardOrderAndExactness(t *testing.T) {
 		board.TrialRows{Sweep: "s-b", Trial: 1, Maximize: true, Row: row(1, 0.5)},
 		board.TrialRows{Sweep: "s-b", Trial: 2, Maximize: true, Row: row(2, 0.75)},
 	)
-	got, index, err := r.Leaderboard(ctx, cluster, "s-a", 0)
-	if err != nil || index != 10 {
-		t.Fatalf("index %d, %v", index, err)
+	got, found, err := r.Leaderboard(ctx, cluster, sweep("s-a"), 0)
+	if err != nil || found.Index != 10 || found.Age < 0 {
+		t.Fatalf("%+v, %v", found, err)
 	}
 	if s, want := trials(got), fmt.Sprintf("1:4=-Inf 2:9=0.3 3:10=0.3 4:2=%v 5:3=+Inf", tiny); s != want {
 		t.Errorf("less is better: %s, want %s", s, want)
 	}
 	want.Rank = 4
-	if !proto.Equal(got[3], want) {
+	if !proto.Equal(got[3], want.LeaderboardRow) {
 		t.Errorf("row came back as %v, was %v", got[3], want)
 	}
-	if got, _, _ := r.Leaderboard(ctx, cluster, "s-b", 1); trials(got) != "1:2=0.75" {
+	if got, _, _ := r.Leaderboard(ctx, cluster, sweep("s-b"), 1); trials(got) != "1:2=0.75" {
 		t.Errorf("more is better, top 1: %s", trials(got))
 	}
-	if got, _, err := r.Leaderboard(ctx, cluster, "s-none", 0); err != nil || len(got) != 0 {
+	if got, _, err := r.Leaderboard(ctx, cluster, sweep("s-none"), 0); err != nil || len(got) != 0 {
 		t.Errorf("unknown sweep: %v, %v", got, err)
 	}
-	points, _, err := r.Checkpoints(ctx, cluster, "s-a", 2)
+	points, _, err := r.Checkpoints(ctx, cluster, sweep("s-a"), 2)
 	if err != nil || len(points) != 2 || !proto.Equal(points[0], checkpoint) || !proto.Equal(points[1], later) {
 		t.Errorf("checkpoints %v, %v", points, err)
 	}
-	if points, _, _ := r.Checkpoints(ctx, cluster, "s-a", 9); len(points) != 0 {
+	if points, _, _ := r.Checkpoints(ctx, cluster, sweep("s-a"), 9); len(points) != 0 {
 		t.Errorf("checkpoints of a trial without: %v", points)
 	}
 
 	// Writing a trial again replaces all that stood there.
-	mark, err = r.Advance(ctx, mark, 11, []board.TrialRows{
+	mark, err = r.Advance(ctx, mark, 11, 0, []board.TrialRows{
 		{Sweep: "s-a", Trial: 2, Row: row(2, -1), Checkpoints: []*atelierv1.Checkpoint{later}},
 		{Sweep: "s-a", Trial: 4},
 		{Sweep: "s-c", Trial: 1, Row: row(1, 1)},
@@ -116,13 +120,13 @@ func TestBoardOrderAndExactness(t *testing.T) {
 	if err != nil || mark.Index != 11 {
 		t.Fatal(mark, err)
 	}
-	if got, index, _ := r.Leaderboard(ctx, cluster, "s-a", 2); trials(got) != "1:2=-1 2:9=0.3" || index != 11 {
-		t.Errorf("after an advance: %s at %d", trials(got), index)
+	if got, found, _ := r.Leaderboard(ctx, cluster, sweep("s-a"), 2); trials(got) != "1:2=-1 2:9=0.3" || found.Index != 11 {
+		t.Errorf("after an advance: %s at %d", trials(got), found.Index)
 	}
-	if points, _, _ := r.Checkpoints(ctx, cluster, "s-a", 0); len(points) != 1 || points[0].Epoch != 10 {
+	if points, _, _ := r.Checkpoints(ctx, cluster, sweep("s-a"), 0); len(points) != 1 || points[0].Epoch != 10 {
 		t.Errorf("checkpoints after an advance: %v", points)
 	}
-	if got, _, _ := r.Leaderboard(ctx, cluster, "s-c", 0); len(got) != 1 {
+	if got, _, _ := r.Leaderboard(ctx, cluster, sweep("s-c"), 0); len(got) != 1 {
 		t.Errorf("new sweep: %v", got)
 	}
 }
@@ -136,21 +140,21 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 	mark := build(t, r, "g1", 5, first)
 
 	for name, from := range map[string]board.Mark{
-		"older index":        {Cluster: cluster, Generation: "g1", Index: 4},
-		"newer index":        {Cluster: cluster, Generation: "g1", Index: 6},
-		"other generation":   {Cluster: cluster, Generation: "g0", Index: 5},
-		"other cluster":      {Cluster: "c-two", Generation: "g1", Index: 5},
+		"older index":        {Cluster: cluster, Generation: "2-g1", Index: 4},
+		"newer index":        {Cluster: cluster, Generation: "2-g1", Index: 6},
+		"other generation":   {Cluster: cluster, Generation: "2-g0", Index: 5},
+		"other cluster":      {Cluster: "c-two", Generation: "2-g1", Index: 5},
 		"nothing (all zero)": {},
 	} {
-		found, err := r.Advance(ctx, from, 9, []board.TrialRows{other})
+		found, err := r.Advance(ctx, from, 9, 0, []board.TrialRows{other})
 		if !errors.Is(err, board.ErrOvertaken) || found != mark {
 			t.Errorf("%s: found %+v, %v", name, found, err)
 		}
 	}
-	if got, index, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:1=1" || index != 5 {
-		t.Errorf("a refused write left %s at %d", trials(got), index)
+	if got, found, _ := r.Leaderboard(ctx, cluster, sweep("s"), 0); trials(got) != "1:1=1" || found.Index != 5 {
+		t.Errorf("a refused write left %s at %d", trials(got), found.Index)
 	}
-	if _, _, err := r.Leaderboard(ctx, "c-two", "s", 0); !errors.Is(err, board.ErrNotThere) {
+	if _, _, err := r.Leaderboard(ctx, "c-two", sweep("s"), 0); !errors.Is(err, board.ErrNotThere) {
 		t.Errorf("another cluster read this one's board: %v", err)
 	}
 
@@ -162,7 +166,7 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 	if err := slow.Fill(ctx, []board.TrialRows{other}); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:1=1" {
+	if got, _, _ := r.Leaderboard(ctx, cluster, sweep("s"), 0); trials(got) != "1:1=1" {
 		t.Errorf("half a rebuild is read: %s", trials(got))
 	}
 	quick, err := r.Begin(ctx, cluster, "g3")
@@ -172,35 +176,35 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 	if err := slow.Fill(ctx, []board.TrialRows{other}); !errors.Is(err, board.ErrOvertaken) {
 		t.Errorf("fill of an overtaken rebuild: %v", err)
 	}
-	if _, err := slow.Publish(ctx, 99); !errors.Is(err, board.ErrOvertaken) {
+	if _, err := slow.Publish(ctx, 99, 0); !errors.Is(err, board.ErrOvertaken) {
 		t.Errorf("publish of an overtaken rebuild: %v", err)
 	}
 	if err := quick.Fill(ctx, []board.TrialRows{first, other}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = r.Advance(ctx, mark, 6, nil); err != nil {
+	if _, err = r.Advance(ctx, mark, 6, 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := quick.Publish(ctx, 7); !errors.Is(err, board.ErrOvertaken) {
+	if _, err := quick.Publish(ctx, 7, 0); !errors.Is(err, board.ErrOvertaken) {
 		t.Errorf("publish over a board that moved meanwhile: %v", err)
 	}
 	build(t, r, "g4", 8, first, other)
-	if got, index, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:2=0 2:1=1" || index != 8 {
-		t.Errorf("after a rebuild: %s at %d", trials(got), index)
+	if got, found, _ := r.Leaderboard(ctx, cluster, sweep("s"), 0); trials(got) != "1:2=0 2:1=1" || found.Index != 8 {
+		t.Errorf("after a rebuild: %s at %d", trials(got), found.Index)
 	}
 	if err := r.Clear(ctx); err != nil {
 		t.Fatal(err)
 	}
 	keys := server.do(t, "KEYS", "*")
 	for _, k := range keys {
-		if strings.Contains(k, ":g1:") || strings.Contains(k, ":g2:") || strings.Contains(k, ":g3:") {
+		if strings.Contains(k, ":2-g1:") || strings.Contains(k, ":2-g2:") || strings.Contains(k, ":2-g3:") {
 			t.Errorf("left behind: %s", k)
 		}
 	}
 	if len(keys) != 3 { // meta, board, rows
 		t.Errorf("keys %v", keys)
 	}
-	if got, _, _ := r.Leaderboard(ctx, cluster, "s", 0); trials(got) != "1:2=0 2:1=1" {
+	if got, _, _ := r.Leaderboard(ctx, cluster, sweep("s"), 0); trials(got) != "1:2=0 2:1=1" {
 		t.Errorf("after clearing: %s", trials(got))
 	}
 }
@@ -212,7 +216,7 @@ func TestManyRows(t *testing.T) {
 		rows = append(rows, board.TrialRows{Sweep: "s", Trial: n, Row: row(n, float64(-n))})
 	}
 	build(t, r, "g1", 1, rows...)
-	got, _, err := r.Leaderboard(context.Background(), cluster, "s", 0)
+	got, _, err := r.Leaderboard(context.Background(), cluster, sweep("s"), 0)
 	if err != nil || len(got) != 5000 || got[0].Trial != 5000 || got[4999].Trial != 1 {
 		t.Fatalf("%d rows, %v", len(got), err)
 	}
@@ -225,7 +229,7 @@ func TestRedisAwayIsQuick(t *testing.T) {
 	server.stop(t)
 	began := time.Now()
 	for range 50 {
-		if _, _, err := r.Leaderboard(context.Background(), cluster, "s", 0); err == nil {
+		if _, _, err := r.Leaderboard(context.Background(), cluster, sweep("s"), 0); err == nil {
 			t.Fatal("a stopped redis answered")
 		}
 	}
@@ -235,7 +239,7 @@ func TestRedisAwayIsQuick(t *testing.T) {
 	server.start(t)
 	// It is asked again after a while, and has nothing any more.
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		_, _, err := r.Leaderboard(context.Background(), cluster, "s", 0)
+		_, _, err := r.Leaderboard(context.Background(), cluster, sweep("s"), 0)
 		if errors.Is(err, board.ErrNotThere) {
 			break
 		}
@@ -337,7 +341,7 @@ func TestOneClusterAPrefix(t *testing.T) {
 		t.Errorf("look: %+v, %v", found, err)
 	}
 	var other *board.OtherError
-	if _, _, err := r.Leaderboard(ctx, "c-two", "s", 0); !errors.As(err, &other) || !errors.Is(err, board.ErrNotThere) {
+	if _, _, err := r.Leaderboard(ctx, "c-two", sweep("s"), 0); !errors.As(err, &other) || !errors.Is(err, board.ErrNotThere) {
 		t.Errorf("read: %v", err)
 	}
 	if found, err := r.Look(ctx, cluster); err != nil || found.Index != 5 {
@@ -352,7 +356,7 @@ func TestOneClusterAPrefix(t *testing.T) {
 	if _, err := r.Look(ctx, cluster); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Publish(ctx, 1); !errors.Is(err, board.ErrOvertaken) {
+	if _, err := b.Publish(ctx, 1, 0); !errors.Is(err, board.ErrOvertaken) {
 		t.Errorf("publish over a cluster that came back: %v", err)
 	}
 	// A program that gave no word.
@@ -363,7 +367,75 @@ func TestOneClusterAPrefix(t *testing.T) {
 	if b, err = r.Begin(ctx, "c-two", "h3"); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := b.Publish(ctx, 1); err != nil || m.Cluster != "c-two" {
+	if m, err := b.Publish(ctx, 1, 0); err != nil || m.Cluster != "c-two" {
 		t.Errorf("an abandoned prefix was not taken: %+v, %v", m, err)
+	}
+}
+
+// An answer says how long ago the board lacked nothing: since the last write that
+// was told so, not since a look at it.
+func TestAge(t *testing.T) {
+	ctx := context.Background()
+	srv := startRedis(t)
+	r := open(t, srv.addr)
+	mark := build(t, r, "g1", 5)
+	age := func() time.Duration {
+		t.Helper()
+		_, found, err := r.Leaderboard(ctx, cluster, sweep("s"), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found.Age
+	}
+	mark, err := r.Advance(ctx, mark, 6, 10*time.Second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Look(ctx, cluster); err != nil {
+		t.Fatal(err)
+	}
+	if got := age(); got < 10*time.Second || got > 60*time.Second {
+		t.Errorf("10 s old when it was written, %v when read", got)
+	}
+	if _, err = r.Advance(ctx, mark, 6, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := age(); got < 0 || got > 9*time.Second {
+		t.Errorf("nothing new was written, and the board is %v old", got)
+	}
+	srv.do(t, "EVAL", "redis.call('HDEL', 't:meta', 'current') return {'ok'}", "0") // of an older program
+	if got := age(); got >= 0 {
+		t.Errorf("a board that does not say so is %v old", got)
+	}
+}
+
+// A board that goes back behind what was shown is not shown as it is, and one
+// from before a restore not at all.
+func TestSetBack(t *testing.T) {
+	ctx := context.Background()
+	r := open(t, startRedis(t).addr)
+	build(t, r, "g1", 9)
+	b := board.New(r)
+	m := state.New()
+	m.Apply(1, &logv1.Entry{Commands: []*logv1.Command{{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: "c1", ClusterId: cluster}}}}})
+	view := m.View()
+	read := func() board.Answer {
+		t.Helper()
+		_, answer, err := b.Leaderboard(ctx, view, sweep("s"), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	if a := read(); !a.Fresh() || a.Index != 9 {
+		t.Errorf("%+v", a)
+	}
+	build(t, r, "g2", 8)
+	if a := read(); a.Fresh() || !a.SetBack || a.Index != 8 {
+		t.Errorf("a board that was set back: %+v", a)
+	}
+	build(t, r, "g3", 9)
+	if a := read(); !a.Fresh() {
+		t.Errorf("it is where it was: %+v", a)
 	}
 }

@@ -11,8 +11,16 @@ import (
 	"atelier/common/trial/wire"
 )
 
-// row is a leaderboard row as it stands in Redis. Values are text: JSON has no
-// infinity, and a reader in another language must not round them.
+// Row is a trial's row of a leaderboard.
+type Row struct {
+	*atelierv1.LeaderboardRow
+	// Goals are the values with which the trial is a candidate for the Pareto
+	// front, of a sweep of several objectives; nil while it is none.
+	Goals []float64
+}
+
+// row is a Row as it stands in Redis. Values are text: JSON has no infinity, and
+// a reader in another language must not round them.
 type row struct {
 	Trial      int64        `json:"trial"`
 	Status     trial.Status `json:"status"`
@@ -20,6 +28,9 @@ type row struct {
 	Params     string       `json:"params"`
 	Epoch      int32        `json:"epoch"`
 	Checkpoint string       `json:"checkpoint,omitempty"`
+	Values     []string     `json:"values,omitempty"`
+	Goals      []string     `json:"goals,omitempty"`
+	OtherData  bool         `json:"other_data,omitempty"`
 }
 
 type checkpointRow struct {
@@ -34,29 +45,68 @@ type checkpointRow struct {
 	Token     uint64 `json:"token"`
 }
 
-func encodeRow(r *atelierv1.LeaderboardRow) (string, error) {
+func encodeRow(r Row) (string, error) {
 	b, err := json.Marshal(row{
 		Trial: r.Trial, Status: wire.Status(r.Status), Value: formatValue(r.Value),
 		Params: r.ParamsJson, Epoch: r.Epoch, Checkpoint: r.Checkpoint,
+		Values: formatValues(r.Values), Goals: formatValues(r.Goals), OtherData: r.OtherData,
 	})
 	return string(b), err
 }
 
-func decodeRow(text string) (*atelierv1.LeaderboardRow, error) {
+// decodeRow reads a row of a sweep of so many objectives.
+func decodeRow(text string, objectives int) (Row, error) {
 	var r row
+	fail := func(err error) (Row, error) { return Row{}, fmt.Errorf("leaderboard row: %w", err) }
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return nil, fmt.Errorf("leaderboard row: %w", err)
+		return fail(err)
 	}
 	value, err := parseValue(r.Value)
 	if err != nil {
-		return nil, fmt.Errorf("leaderboard row: value %q: %w", r.Value, err)
+		return fail(fmt.Errorf("value %q: %w", r.Value, err))
 	}
-	if r.Trial < 1 || r.Status == 0 {
-		return nil, fmt.Errorf("leaderboard row: trial %d, status %q", r.Trial, r.Status)
+	values, err := parseValues(r.Values)
+	if err != nil {
+		return fail(err)
 	}
-	return &atelierv1.LeaderboardRow{
+	goals, err := parseValues(r.Goals)
+	if err != nil {
+		return fail(err)
+	}
+	switch {
+	case r.Trial < 1 || r.Status == 0:
+		return fail(fmt.Errorf("trial %d, status %q", r.Trial, r.Status))
+	case objectives > 1 && len(values) != objectives: // of a program that wrote the first one alone
+		return fail(fmt.Errorf("%d values of %d objectives: %w", len(values), objectives, ErrNotThere))
+	case len(goals) != 0 && len(goals) != objectives:
+		return fail(fmt.Errorf("%d goals of %d objectives", len(goals), objectives))
+	}
+	return Row{&atelierv1.LeaderboardRow{
 		Trial: r.Trial, Status: wire.ToStatus(r.Status), Value: value, ParamsJson: r.Params, Epoch: r.Epoch, Checkpoint: r.Checkpoint,
-	}, nil
+		Values: values, OtherData: r.OtherData,
+	}, goals}, nil
+}
+
+func formatValues(values []float64) []string {
+	var out []string
+	for _, v := range values {
+		out = append(out, formatValue(v))
+	}
+	return out
+}
+
+// parseValues reads what formatValues writes; a value that was not reported is
+// NaN.
+func parseValues(texts []string) ([]float64, error) {
+	var out []float64
+	for _, text := range texts {
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return nil, fmt.Errorf("value %q: %w", text, err)
+		}
+		out = append(out, v)
+	}
+	return out, nil
 }
 
 func encodeCheckpoint(c *atelierv1.Checkpoint) (string, error) {

@@ -1,14 +1,20 @@
 package board
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 func FuzzDecodeRow(f *testing.F) {
 	f.Add(`{"trial":3,"status":"finished","value":"-0.25","params":"{\"lr\":1}","epoch":2,"checkpoint":"shared:a"}`)
 	f.Add(`{"trial":3,"status":"running","value":"+inf","params":"{}","epoch":2}`)
 	f.Add(`{"trial":3,"status":"unspecified","value":"NaN"}`)
 	f.Add(`[]`)
+	f.Add(`{"trial":3,"status":"finished","value":"1","epoch":2,"values":["1","NaN"],"goals":["1","-2e9"],"other_data":true}`)
+	f.Add(`{"trial":3,"status":"finished","value":"1","epoch":2,"values":["1"]}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		r, err := decodeRow(text)
+		const objectives = 2
+		r, err := decodeRow(text, objectives)
 		if err != nil {
 			return
 		}
@@ -16,8 +22,8 @@ func FuzzDecodeRow(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := decodeRow(again)
-		if err != nil || back.String() != r.String() {
+		back, err := decodeRow(again, objectives)
+		if err != nil || back.String() != r.String() || fmt.Sprint(back.Goals) != fmt.Sprint(r.Goals) {
 			t.Errorf("%q became %v, then %v (%v)", text, r, back, err)
 		}
 	})

@@ -40,15 +40,18 @@ local function write(k, a)
 end
 `
 
-// luaHeld defines held(own cluster, milliseconds): the cluster that keeps the
-// board of KEYS[1], if it is another one and has said so lately, else nil; and
-// now(), in milliseconds. A board without that word is of a program that wrote
-// none: whoever asks has to watch it.
-const luaHeld = `
+// luaNow defines now(), in milliseconds of Redis's own clock.
+const luaNow = `
 local function now()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
+`
+
+// luaHeld defines held(own cluster, milliseconds): the cluster that keeps the
+// board of KEYS[1], if it is another one and has said so lately, else nil. A board
+// without that word is of a program that wrote none: whoever asks has to watch it.
+const luaHeld = luaNow + `
 local function held(own, lately)
   local m = redis.call('HMGET', KEYS[1], 'cluster', 'seen')
   if not m[1] or m[1] == own or not tonumber(m[2] or '') then return nil end
@@ -87,15 +90,16 @@ return {m[1] or '', m[2] or '', m[3] or '', held(ARGV[1], ARGV[2]) or '', m[4] o
 // advanceScript writes rows and moves the watermark.
 //
 // KEYS: meta, then the sweeps' as luaWrite says.
-// ARGV: cluster, generation, index expected, index after, then rows.
+// ARGV: cluster, generation, index expected, index after, how many milliseconds
+// ago the rows were all there is, then rows.
 // Answers {1}, or {0, cluster, generation, index} as found.
 var advanceScript = redis.NewScript(luaHeld + luaWrite + `
 local m = redis.call('HMGET', KEYS[1], 'cluster', 'generation', 'index')
 if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] or m[3] ~= ARGV[3] then
   return {0, m[1] or '', m[2] or '', m[3] or ''}
 end
-write(2, 5)
-redis.call('HSET', KEYS[1], 'index', ARGV[4], 'seen', now())
+write(2, 6)
+redis.call('HSET', KEYS[1], 'index', ARGV[4], 'seen', now(), 'current', now() - tonumber(ARGV[5]))
 return {1}
 `)
 
@@ -115,7 +119,8 @@ return 1
 //
 // KEYS: meta, building.
 // ARGV: cluster, generation, index, then cluster, generation and index
-// expected in meta (empty = no meta), milliseconds that a word holds.
+// expected in meta (empty = no meta), milliseconds that a word holds, how many
+// milliseconds ago the rows were all there is.
 // Answers 1, or 0 when another writer was faster.
 var publishScript = redis.NewScript(luaHeld + `
 if held(ARGV[1], ARGV[7]) then return 0 end
@@ -123,19 +128,23 @@ if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
 local m = redis.call('HMGET', KEYS[1], 'cluster', 'generation', 'index')
 if (m[1] or '') ~= ARGV[4] or (m[2] or '') ~= ARGV[5] or (m[3] or '') ~= ARGV[6] then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('HSET', KEYS[1], 'cluster', ARGV[1], 'generation', ARGV[2], 'index', ARGV[3], 'seen', now())
+redis.call('HSET', KEYS[1], 'cluster', ARGV[1], 'generation', ARGV[2], 'index', ARGV[3], 'seen', now(), 'current', now() - tonumber(ARGV[8]))
 return 1
 `)
 
 // luaMeta opens every reading script. KEYS[1]: meta. ARGV: cluster and
 // generation the other keys were named for. It answers {'absent'},
-// {'other', cluster} or {'moved', generation} where they no longer are right.
-const luaMeta = `
-local m = redis.call('HMGET', KEYS[1], 'cluster', 'generation', 'index')
+// {'other', cluster} or {'moved', generation} where they no longer are right. Age
+// is how many milliseconds ago the board was known to lack nothing, ” where
+// that is not known.
+const luaMeta = luaNow + `
+local m = redis.call('HMGET', KEYS[1], 'cluster', 'generation', 'index', 'current')
 if not (m[1] and m[2] and m[3]) then return {'absent'} end
 if m[1] ~= ARGV[1] then return {'other', m[1]} end
 if m[2] ~= ARGV[2] then return {'moved', m[2]} end
-local out = {'ok', m[3]}
+local age = ''
+if tonumber(m[4] or '') then age = tostring(now() - tonumber(m[4])) end
+local out = {'ok', m[3], age}
 local function append(names, rows)
   for i = 1, #names, 1000 do
     local got = redis.call('HMGET', rows, unpack(names, i, math.min(i + 999, #names)))
@@ -147,7 +156,7 @@ end
 // leaderboardScript reads the best rows.
 //
 // KEYS: meta, board, rows. ARGV: cluster, generation, last rank (-1 = all).
-// Answers {'ok', index, row JSON ...}, best first.
+// Answers {'ok', index, age, row JSON ...}, best first.
 var leaderboardScript = redis.NewScript(luaMeta + `
 append(redis.call('ZRANGE', KEYS[2], 0, ARGV[3]), KEYS[3])
 return out
@@ -157,7 +166,7 @@ return out
 //
 // KEYS: meta, checkpoints, checkpoint rows. ARGV: cluster, generation, lowest
 // and highest trial.
-// Answers {'ok', index, checkpoint JSON ...}.
+// Answers {'ok', index, age, checkpoint JSON ...}.
 var checkpointsScript = redis.NewScript(luaMeta + `
 append(redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[3], ARGV[4]), KEYS[3])
 return out

@@ -5,7 +5,9 @@ import (
 	"slices"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/history"
 	"atelier/coordinator/state"
 )
 
@@ -13,19 +15,67 @@ import (
 func RowsOf(s *state.Sweep, t *state.Trial) TrialRows {
 	r := TrialRows{Sweep: s.ID, Trial: t.Number, Maximize: s.Objective.Maximize, Checkpoints: checkpointsOf(s, t)}
 	if t.HasValue {
-		r.Row = rowOf(s, t)
+		row := rowOf(s, t)
+		r.Row = &row
 	}
 	return r
 }
 
-func rowOf(s *state.Sweep, t *state.Trial) *atelierv1.LeaderboardRow {
-	r := &atelierv1.LeaderboardRow{
+func rowOf(s *state.Sweep, t *state.Trial) Row {
+	r := Row{LeaderboardRow: &atelierv1.LeaderboardRow{
 		Trial: t.Number, Status: wire.ToStatus(t.Status), Value: t.Value, ParamsJson: t.ParamsJSON, Epoch: t.ValueEpoch,
-	}
+	}}
 	if c := t.BestCheckpoint(s.Objective); c != nil {
 		r.Checkpoint = c.Location
 	}
+	for i := range t.Runs {
+		r.OtherData = r.OtherData || !trial.SameData(s.Data, t.Runs[i].Data)
+	}
+	if len(s.Objectives) > 1 {
+		measured := s.Measured(t, t.Epoch())
+		for _, o := range s.Objectives {
+			for _, m := range measured {
+				if m.Name == o.Metric {
+					r.Values = append(r.Values, m.Value)
+				}
+			}
+		}
+		r.Goals = history.Goals(s, t)
+	}
 	return r
+}
+
+// ranked numbers all rows of a sweep, best first, marks the Pareto front where it
+// has several objectives, and leaves the first top of them, all with top 0.
+func ranked(s *state.Sweep, all []Row, top int) []*atelierv1.LeaderboardRow {
+	var front map[int64]bool
+	if len(s.Objectives) > 1 {
+		goals := map[int64][]float64{}
+		for _, r := range all {
+			if r.Goals != nil {
+				goals[r.Trial] = r.Goals
+			}
+		}
+		front = history.Front(s, goals)
+	}
+	if top > 0 {
+		all = all[:min(top, len(all))]
+	}
+	rows := make([]*atelierv1.LeaderboardRow, len(all))
+	for i, r := range all {
+		rows[i] = r.LeaderboardRow
+		rows[i].Rank, rows[i].Front = int64(i)+1, front[r.Trial]
+	}
+	return rows
+}
+
+// depth is how many of the best rows have to be looked at for the first top: the
+// Pareto front is one of all.
+func depth(s *state.Sweep, top int) int {
+	if len(s.Objectives) > 1 {
+		return 0
+	}
+	return top
 }
 
 // checkpointsOf lists by epoch, then token, as the sorted set in Redis does.
@@ -44,29 +94,28 @@ func checkpointsOf(s *state.Sweep, t *state.Trial) []*atelierv1.Checkpoint {
 }
 
 // Checkpoint is a checkpoint of the state as the API speaks it.
-func Checkpoint(sweep string, trial int64, c *state.Checkpoint) *atelierv1.Checkpoint {
+func Checkpoint(sweep string, number int64, c *state.Checkpoint) *atelierv1.Checkpoint {
 	return &atelierv1.Checkpoint{
-		SweepId: sweep, Trial: trial, Epoch: c.Epoch, Metric: c.Metric, HasMetric: c.HasMetric, Size: c.Size,
+		SweepId: sweep, Trial: number, Epoch: c.Epoch, Metric: c.Metric, HasMetric: c.HasMetric, Size: c.Size,
 		Sha256: c.SHA256, Location: c.Location, Worker: c.Worker, CreatedMs: c.CreatedMS, Token: c.Token,
 	}
 }
 
 // LeaderboardOf answers from the state what Redis.Leaderboard answers.
 func LeaderboardOf(s *state.Sweep, top int) []*atelierv1.LeaderboardRow {
-	ranked := s.Leaderboard(top)
-	rows := make([]*atelierv1.LeaderboardRow, len(ranked))
-	for i, t := range ranked {
+	trials := s.Leaderboard(depth(s, top))
+	rows := make([]Row, len(trials))
+	for i, t := range trials {
 		rows[i] = rowOf(s, t)
-		rows[i].Rank = int64(i) + 1
 	}
-	return rows
+	return ranked(s, rows, top)
 }
 
 // CheckpointsOf answers from the state what Redis.Checkpoints answers.
-func CheckpointsOf(s *state.Sweep, trial int64) []*atelierv1.Checkpoint {
+func CheckpointsOf(s *state.Sweep, number int64) []*atelierv1.Checkpoint {
 	var out []*atelierv1.Checkpoint
-	if trial != 0 {
-		if t := s.Trial(trial); t != nil {
+	if number != 0 {
+		if t := s.Trial(number); t != nil {
 			out = checkpointsOf(s, t)
 		}
 		return out

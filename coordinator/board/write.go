@@ -27,7 +27,7 @@ type TrialRows struct {
 	Sweep       string
 	Trial       int64
 	Maximize    bool
-	Row         *atelierv1.LeaderboardRow // nil = not on the board
+	Row         *Row // nil = not on the board
 	Checkpoints []*atelierv1.Checkpoint
 }
 
@@ -51,8 +51,8 @@ func (r *Redis) Mark(ctx context.Context) (Mark, error) {
 	return found.Mark, err
 }
 
-// Found is what Look finds.
-type Found struct {
+// Holding is what Look finds.
+type Holding struct {
 	Mark
 	// Mute says that a board is there whose cluster never says that it keeps it,
 	// as programs before this rule did not. It is abandoned when it stands still
@@ -63,19 +63,19 @@ type Found struct {
 // Look reads what Redis holds and says, where that is the board of cluster, that
 // the cluster keeps it. Where it is another one's that has said so within the last
 // 10 s by Redis's clock, the error is a HeldError.
-func (r *Redis) Look(ctx context.Context, cluster string) (Found, error) {
+func (r *Redis) Look(ctx context.Context, cluster string) (Holding, error) {
 	found, err := r.look(ctx, cluster)
 	if err == nil && found.holder != "" {
 		err = &HeldError{Cluster: found.holder, Prefix: r.prefix}
 	}
-	return found.Found, err
+	return found.Holding, err
 }
 
 // Held is the error of a board that is another cluster's.
 func (r *Redis) Held(cluster string) error { return &HeldError{Cluster: cluster, Prefix: r.prefix} }
 
 type looked struct {
-	Found
+	Holding
 	holder string
 }
 
@@ -87,7 +87,7 @@ func (r *Redis) look(ctx context.Context, cluster string) (looked, error) {
 	if err != nil {
 		return looked{}, fmt.Errorf("read watermark: %w", explain(err))
 	}
-	return looked{Found{parseMark(text), text[0] != "" && text[0] != cluster && text[4] == ""}, text[3]}, nil
+	return looked{Holding{parseMark(text), text[0] != "" && text[0] != cluster && text[4] == ""}, text[3]}, nil
 }
 
 func parseMark(text []string) Mark {
@@ -100,11 +100,11 @@ func parseMark(text []string) Mark {
 }
 
 // Advance writes rows and moves the watermark from mark to index, in one step.
-// ErrOvertaken: Redis does not hold mark; nothing was written, and the Mark
-// returned is what was found.
-func (r *Redis) Advance(ctx context.Context, from Mark, to uint64, rows []TrialRows) (Mark, error) {
+// The board lacks nothing that there was so long ago. ErrOvertaken: Redis does
+// not hold mark; nothing was written, and the Mark returned is what was found.
+func (r *Redis) Advance(ctx context.Context, from Mark, to uint64, ago time.Duration, rows []TrialRows) (Mark, error) {
 	keys, args, err := r.writeArgs(from.Generation, []string{metaKey(r.prefix)},
-		[]any{from.Cluster, from.Generation, from.Index, to}, rows)
+		[]any{from.Cluster, from.Generation, from.Index, to, ago.Milliseconds()}, rows)
 	if err != nil {
 		return Mark{}, err
 	}
@@ -130,6 +130,13 @@ type Build struct {
 	generation string
 }
 
+// format begins the names of generations whose rows are as this program writes
+// them.
+const format = "2-"
+
+// Usable reports whether the board's rows are as this program writes them.
+func (m Mark) Usable() bool { return strings.HasPrefix(m.Generation, format) }
+
 // Begin starts a rebuild under a generation name never used before. A rebuild
 // begun earlier, by whomever, cannot be filled further. HeldError: another living
 // cluster keeps a board here.
@@ -137,6 +144,7 @@ func (r *Redis) Begin(ctx context.Context, cluster, generation string) (*Build, 
 	if generation == "" || strings.ContainsAny(generation, ":*?[]\\") {
 		return nil, fmt.Errorf("board generation %q: letters and digits only", generation)
 	}
+	generation = format + generation
 	before, err := beginScript.Run(ctx, r.writes, []string{metaKey(r.prefix), buildingKey(r.prefix)}, cluster, generation, HeldFor.Milliseconds()).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("begin a rebuild of the board: %w", err)
@@ -166,10 +174,11 @@ func (b *Build) Fill(ctx context.Context, rows []TrialRows) error {
 	return nil
 }
 
-// Publish makes the rebuild the board that is read, as of index.
-func (b *Build) Publish(ctx context.Context, index uint64) (Mark, error) {
+// Publish makes the rebuild the board that is read, as of index. It lacks nothing
+// that there was so long ago.
+func (b *Build) Publish(ctx context.Context, index uint64, ago time.Duration) (Mark, error) {
 	n, err := publishScript.Run(ctx, b.r.writes, []string{metaKey(b.r.prefix), buildingKey(b.r.prefix)},
-		b.cluster, b.generation, index, b.before[0], b.before[1], b.before[2], HeldFor.Milliseconds()).Int()
+		b.cluster, b.generation, index, b.before[0], b.before[1], b.before[2], HeldFor.Milliseconds(), ago.Milliseconds()).Int()
 	if err != nil {
 		return Mark{}, fmt.Errorf("publish the board: %w", err)
 	}
@@ -232,7 +241,7 @@ func (r *Redis) writeArgs(generation string, keys []string, args []any, rows []T
 		if t.Row == nil {
 			args = append(args, "", "")
 		} else {
-			text, err := encodeRow(t.Row)
+			text, err := encodeRow(*t.Row)
 			if err != nil {
 				return nil, nil, fmt.Errorf("row of trial %d of %s: %w", t.Trial, t.Sweep, err)
 			}

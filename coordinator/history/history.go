@@ -32,13 +32,8 @@ func Spec(sw *state.Sweep) (*sweep.Spec, error) {
 // Problem is what search is asked to solve, with a budget of trials; 0 = no
 // limit.
 func Problem(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Problem, error) {
-	p := search.Problem{Space: &spec.Space, Maximize: sw.Objective.Maximize, Seed: sw.Seed, Budget: budget, Parallelism: sw.Parallelism}
-	for _, o := range sw.Objectives {
-		p.Objectives = append(p.Objectives, search.Objective(o))
-	}
-	for _, c := range sw.Constraints {
-		p.Constraints = append(p.Constraints, search.Constraint{Metric: c.Metric, HasMax: c.HasMax, HasMin: c.HasMin, Max: c.Max, Min: c.Min})
-	}
+	p := goal(sw)
+	p.Space, p.Seed, p.Budget, p.Parallelism = &spec.Space, sw.Seed, budget, sw.Parallelism
 	for i, w := range sw.WarmTrials {
 		point, err := spec.Space.Decode(w.ParamsJson)
 		if err != nil {
@@ -53,6 +48,18 @@ func Problem(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Problem, e
 		p.Warm = append(p.Warm, t)
 	}
 	return p, nil
+}
+
+// goal is the part of a Problem that says what is wanted.
+func goal(sw *state.Sweep) search.Problem {
+	p := search.Problem{Maximize: sw.Objective.Maximize}
+	for _, o := range sw.Objectives {
+		p.Objectives = append(p.Objectives, search.Objective(o))
+	}
+	for _, c := range sw.Constraints {
+		p.Constraints = append(p.Constraints, search.Constraint{Metric: c.Metric, HasMax: c.HasMax, HasMin: c.HasMin, Max: c.Max, Min: c.Min})
+	}
+	return p
 }
 
 // Method makes the search method of a sweep for a budget.
@@ -172,6 +179,33 @@ func measure(h *search.Trial, sw *state.Sweep, metrics []state.Metric) {
 	for _, c := range sw.Constraints {
 		h.Constraints = append(h.Constraints, of(c.Metric))
 	}
+}
+
+// Goals returns what a trial stands for among those of which a Pareto front is
+// made: its values of the sweep's objectives as search knows them now; nil while it
+// is no candidate.
+func Goals(sw *state.Sweep, t *state.Trial) []float64 {
+	h := search.Trial{Number: t.Number}
+	know(&h, sw, t, sw.Findings)
+	if len(search.Front(goal(sw), []search.Trial{h})) == 0 {
+		return nil
+	}
+	return h.Values
+}
+
+// Front reports, by trial number, which of the goals no others improve upon.
+func Front(sw *state.Sweep, goals map[int64][]float64) map[int64]bool {
+	p := goal(sw)
+	p.Constraints = nil // candidates meet them
+	trials := make([]search.Trial, 0, len(goals))
+	for n, values := range goals {
+		trials = append(trials, search.Trial{Number: n, Status: search.Complete, HasValue: true, Values: values})
+	}
+	front := map[int64]bool{}
+	for _, n := range search.Front(p, trials) {
+		front[n] = true
+	}
+	return front
 }
 
 // statusOf is a status in search's words. A paused trial counts as one that was

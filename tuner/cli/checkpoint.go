@@ -27,9 +27,10 @@ import (
 func (e *Env) checkpointCommands() *ucli.Command {
 	return group("checkpoint", "find and fetch stored models",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list a sweep's checkpoints", ArgsUsage: "SWEEP",
-			Flags: []ucli.Flag{outputFlag(),
-				&ucli.Int64Flag{Name: "trial", Usage: "only of trial `N`"},
-				&ucli.StringFlag{Name: "source", Usage: "`WHERE` to read: redis or state"}},
+			Description: "Read as `atelier leaderboard` does: from Redis when the cluster has one, also while there is\n" +
+				"no leader, else from its state.",
+			Flags: append([]ucli.Flag{outputFlag(),
+				&ucli.Int64Flag{Name: "trial", Usage: "only of trial `N`"}}, sourceFlags()...),
 			Action: e.listCheckpoints}, 1, 1,
 			"atelier checkpoint list s-k3v9q2ma", "atelier checkpoint list s-k3v9q2ma --trial 7 -o json"),
 		verb(&ucli.Command{Name: "pull", Usage: "fetch a checkpoint and verify its SHA-256", ArgsUsage: "SWEEP [TRIAL]",
@@ -50,13 +51,13 @@ func (e *Env) checkpointCommands() *ucli.Command {
 }
 
 func (e *Env) listCheckpoints(c *ucli.Context) error {
-	api, err := e.reader(c)
+	api, source, err := e.boardReader(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
 	r, err := api.Sweeps.ListCheckpoints(c.Context, connect.NewRequest(&atelierv1.ListCheckpointsRequest{
-		Id: c.Args().First(), Trial: c.Int64("trial"), Source: c.String("source")}))
+		Id: c.Args().First(), Trial: c.Int64("trial"), Source: source, AtLeast: c.Uint64("at-least")}))
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (e *Env) listCheckpoints(c *ucli.Context) error {
 	for _, x := range r.Msg.GetCheckpoints() {
 		records = append(records, checkpointOf(x))
 	}
-	e.say("from %s at index %d", r.Msg.GetSource(), r.Msg.GetIndex())
+	e.sayOrigin("", r.Msg)
 	return e.print(c, records, func() table {
 		t := table{head: []string{"TRIAL", "EPOCH", "METRIC", "SIZE", "SHA-256", "WORKER", "AGE", "LOCATION"}}
 		for _, x := range records {

@@ -2,9 +2,13 @@ package cli
 
 import (
 	"math"
+	"slices"
 	"strings"
+	"time"
 
+	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -13,35 +17,28 @@ import (
 func (e *Env) leaderboardCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "leaderboard", Aliases: []string{"lb"}, Usage: "a sweep's trials by best objective value", ArgsUsage: "ID",
 		Description: "Read from Redis when the cluster has one, else from its state; which of them, and the\n" +
-			"log index the answer reflects, is said on standard error. Both give the same rows.",
-		Flags: []ucli.Flag{outputFlag(),
+			"log index the answer reflects, is said on standard error. Redis may be some moments behind,\n" +
+			"and answers while there is no leader, too; --source state asks the leader for what is true now.",
+		Flags: append([]ucli.Flag{outputFlag(),
 			&ucli.IntFlag{Name: "top", Aliases: []string{"n"}, Usage: "the best `N`; 0 = all"},
-			&ucli.StringFlag{Name: "source", Usage: "`WHERE` to read: redis or state"},
-			&ucli.BoolFlag{Name: "pareto", Usage: "only trials that no other improves upon in all objectives; read from state"},
-		}, Action: e.leaderboard}, 1, 1,
+			&ucli.BoolFlag{Name: "pareto", Usage: "only trials that no other improves upon in all objectives"},
+		}, sourceFlags()...), Action: e.leaderboard}, 1, 1,
 		"atelier leaderboard s-k3v9q2ma --top 10",
 		"atelier leaderboard s-k3v9q2ma -o json | jq -r '.[0].checkpoint'",
 		"atelier leaderboard s-k3v9q2ma -o csv > trials.csv")
 }
 
 func (e *Env) leaderboard(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
-		return err
-	}
-	source := c.String("source")
-	if source != "" && source != "redis" && source != "state" {
-		return usage("--source %s: want redis or state", source)
-	}
 	if c.Int("top") < 0 {
 		return usage("--top %d: want 0 (all) or more", c.Int("top"))
 	}
-	api, err := e.client(c)
+	api, source, err := e.boardReader(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
 	r, err := api.Sweeps.GetLeaderboard(c.Context, connect.NewRequest(&atelierv1.GetLeaderboardRequest{
-		Id: c.Args().First(), Top: int32(c.Int("top")), Source: source, Pareto: c.Bool("pareto")}))
+		Id: c.Args().First(), Top: int32(c.Int("top")), Source: source, Pareto: c.Bool("pareto"), AtLeast: c.Uint64("at-least")}))
 	if err != nil {
 		return err
 	}
@@ -54,9 +51,16 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 	for _, row := range r.Msg.GetRows() {
 		records = append(records, rowOf(row))
 	}
-	e.say("%s %s, from %s at index %d", o.Direction, o.Metric, r.Msg.GetSource(), r.Msg.GetIndex())
-	if err := e.sayOtherData(c.Context, api, c.Args().First()); err != nil {
-		return err
+	e.sayOrigin(o.Direction+" "+o.Metric+", ", r.Msg)
+	var other []int64
+	for _, row := range r.Msg.GetRows() {
+		if row.GetOtherData() {
+			other = append(other, row.GetTrial())
+		}
+	}
+	slices.Sort(other)
+	if text := trial.OtherDataText(other); text != "" {
+		e.say("warning: %s", text)
 	}
 	return e.print(c, records, func() table {
 		t := table{head: []string{"RANK", "TRIAL", "STATE", strings.ToUpper(dash(o.Metric))}}
@@ -83,4 +87,45 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 		}
 		return t
 	})
+}
+
+// sourceFlags are those of verbs that read Redis.
+func sourceFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.StringFlag{Name: "source", Usage: "`WHERE` to read: redis or state"},
+		&ucli.Uint64Flag{Name: "at-least", Usage: "answer only what reflects log index `N` or a later one; waits 3 s for it"},
+	}
+}
+
+// boardReader connects for a verb with sourceFlags.
+func (e *Env) boardReader(c *ucli.Context) (api *client.Client, source string, err error) {
+	if source = c.String("source"); source != "" && source != "redis" && source != "state" {
+		return nil, "", usage("--source %s: want redis or state", source)
+	}
+	api, err = e.reader(c)
+	return api, source, err
+}
+
+// stale is the age from which an answer of Redis is told.
+const stale = 2 * time.Second
+
+// sayOrigin says where an answer comes from, what it reflects, and that there is
+// no leader.
+func (e *Env) sayOrigin(of string, r interface {
+	GetSource() string
+	GetIndex() uint64
+	GetAgeMs() int64
+	GetNoLeader() string
+}) {
+	old := ""
+	switch age := time.Duration(r.GetAgeMs()) * time.Millisecond; {
+	case age < 0:
+		old = ", of unknown age"
+	case age > stale:
+		old = ", " + roundly(age) + " old"
+	}
+	e.say("%sfrom %s at index %d%s", of, r.GetSource(), r.GetIndex(), old)
+	if why := r.GetNoLeader(); why != "" {
+		e.say("warning: %s; what happened since is missing here", why)
+	}
 }

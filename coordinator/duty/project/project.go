@@ -307,6 +307,7 @@ func (p *Projector) set(s Status) {
 // advance brings Redis from mark to the state of now: by the trials that
 // changed where they are all known, else by a rebuild.
 func (p *Projector) advance(ctx context.Context, mark board.Mark) (board.Mark, error) {
+	began := time.Now()
 	view := p.cfg.View()
 	if view.ClusterID() == "" {
 		return mark, nil // nothing has been written to this cluster yet
@@ -317,7 +318,7 @@ func (p *Projector) advance(ctx context.Context, mark board.Mark) (board.Mark, e
 	// A board from before a restore tells of what may never have been.
 	_, restored := view.Restored()
 	p.mu.Lock()
-	fits := mark.Index >= restored && mark.Cluster == view.ClusterID() && mark.Generation != "" && mark.Index != 0 &&
+	fits := mark.Index >= restored && mark.Cluster == view.ClusterID() && mark.Usable() && mark.Index != 0 &&
 		mark.Index >= p.since && mark.Index <= view.Index() && len(p.changed) <= maxBatch
 	var keys []trialKey
 	if fits {
@@ -328,14 +329,11 @@ func (p *Projector) advance(ctx context.Context, mark board.Mark) (board.Mark, e
 	p.mu.Unlock()
 
 	if !fits {
-		fresh, err := p.rebuild(ctx, view, mark)
+		fresh, err := p.rebuild(ctx, began, view, mark)
 		if err == nil {
 			p.done(view.Index())
 		}
 		return fresh, err
-	}
-	if view.Index() == mark.Index {
-		return mark, nil
 	}
 	rows := make([]board.TrialRows, 0, len(keys))
 	for _, k := range keys {
@@ -347,7 +345,8 @@ func (p *Projector) advance(ctx context.Context, mark board.Mark) (board.Mark, e
 			rows = append(rows, board.RowsOf(s, t))
 		}
 	}
-	fresh, err := p.cfg.Redis.Advance(ctx, mark, view.Index(), rows)
+	// Nothing new is news as well: readers hear that the board lacks nothing.
+	fresh, err := p.cfg.Redis.Advance(ctx, mark, view.Index(), time.Since(began), rows)
 	if err == nil {
 		p.done(view.Index())
 	}
@@ -385,9 +384,9 @@ func (p *Projector) await(ctx context.Context, view *state.View) error {
 	}
 }
 
-// rebuild writes the whole board beside the old one and publishes it.
-func (p *Projector) rebuild(ctx context.Context, view *state.View, mark board.Mark) (board.Mark, error) {
-	began := time.Now()
+// rebuild writes the whole board of a view beside the old one and publishes it. It
+// began when the view was taken.
+func (p *Projector) rebuild(ctx context.Context, began time.Time, view *state.View, mark board.Mark) (board.Mark, error) {
 	b, err := p.cfg.Redis.Begin(ctx, view.ClusterID(), p.cfg.Generation())
 	if err != nil {
 		return mark, err
@@ -425,7 +424,7 @@ func (p *Projector) rebuild(ctx context.Context, view *state.View, mark board.Ma
 			return mark, err
 		}
 	}
-	fresh, err := b.Publish(ctx, view.Index())
+	fresh, err := b.Publish(ctx, view.Index(), time.Since(began))
 	if err != nil {
 		return mark, err
 	}

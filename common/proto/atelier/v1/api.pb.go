@@ -785,9 +785,10 @@ func (x *WaitSweepResponse) GetIndex() uint64 {
 type GetLeaderboardRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Top           int32                  `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`       // 0 = all
-	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`  // "" = Redis when configured, else state; or "redis" | "state"
-	Pareto        bool                   `protobuf:"varint,4,opt,name=pareto,proto3" json:"pareto,omitempty"` // only trials on the Pareto front of all objectives; from state
+	Top           int32                  `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`                         // 0 = all
+	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`                    // "" = Redis when configured and up to date, else state; or "redis" | "state"
+	Pareto        bool                   `protobuf:"varint,4,opt,name=pareto,proto3" json:"pareto,omitempty"`                   // only trials on the Pareto front of all objectives
+	AtLeast       uint64                 `protobuf:"varint,70,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"` // raft index that the answer has to reflect; waited for, a while
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -850,6 +851,13 @@ func (x *GetLeaderboardRequest) GetPareto() bool {
 	return false
 }
 
+func (x *GetLeaderboardRequest) GetAtLeast() uint64 {
+	if x != nil {
+		return x.AtLeast
+	}
+	return 0
+}
+
 type GetLeaderboardResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rows          []*LeaderboardRow      `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
@@ -857,6 +865,8 @@ type GetLeaderboardResponse struct {
 	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"` // redis | state
 	Objective     *Objective             `protobuf:"bytes,4,opt,name=objective,proto3" json:"objective,omitempty"`
 	Objectives    []*Objective           `protobuf:"bytes,5,rep,name=objectives,proto3" json:"objectives,omitempty"`
+	AgeMs         int64                  `protobuf:"varint,70,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`         // how long ago Redis was known to lack nothing, -1 = unknown; 0 from state
+	NoLeader      string                 `protobuf:"bytes,71,opt,name=no_leader,json=noLeader,proto3" json:"no_leader,omitempty"` // why there is no leader, where the node that answers knows of none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -926,11 +936,27 @@ func (x *GetLeaderboardResponse) GetObjectives() []*Objective {
 	return nil
 }
 
+func (x *GetLeaderboardResponse) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *GetLeaderboardResponse) GetNoLeader() string {
+	if x != nil {
+		return x.NoLeader
+	}
+	return ""
+}
+
+// Fields are as in GetLeaderboardRequest and its response.
 type ListCheckpointsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Trial         int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
 	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	AtLeast       uint64                 `protobuf:"varint,70,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -986,11 +1012,20 @@ func (x *ListCheckpointsRequest) GetSource() string {
 	return ""
 }
 
+func (x *ListCheckpointsRequest) GetAtLeast() uint64 {
+	if x != nil {
+		return x.AtLeast
+	}
+	return 0
+}
+
 type ListCheckpointsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Checkpoints   []*Checkpoint          `protobuf:"bytes,1,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	AgeMs         int64                  `protobuf:"varint,70,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	NoLeader      string                 `protobuf:"bytes,71,opt,name=no_leader,json=noLeader,proto3" json:"no_leader,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1042,6 +1077,20 @@ func (x *ListCheckpointsResponse) GetIndex() uint64 {
 func (x *ListCheckpointsResponse) GetSource() string {
 	if x != nil {
 		return x.Source
+	}
+	return ""
+}
+
+func (x *ListCheckpointsResponse) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *ListCheckpointsResponse) GetNoLeader() string {
+	if x != nil {
+		return x.NoLeader
 	}
 	return ""
 }
@@ -4997,12 +5046,13 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\"R\n" +
 	"\x11WaitSweepResponse\x12'\n" +
 	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"i\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\x84\x01\n" +
 	"\x15GetLeaderboardRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03top\x18\x02 \x01(\x05R\x03top\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x12\x16\n" +
-	"\x06pareto\x18\x04 \x01(\bR\x06pareto\"\xe2\x01\n" +
+	"\x06pareto\x18\x04 \x01(\bR\x06pareto\x12\x19\n" +
+	"\bat_least\x18F \x01(\x04R\aatLeast\"\x96\x02\n" +
 	"\x16GetLeaderboardResponse\x12.\n" +
 	"\x04rows\x18\x01 \x03(\v2\x1a.atelier.v1.LeaderboardRowR\x04rows\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x16\n" +
@@ -5010,15 +5060,20 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\tobjective\x18\x04 \x01(\v2\x15.atelier.v1.ObjectiveR\tobjective\x125\n" +
 	"\n" +
 	"objectives\x18\x05 \x03(\v2\x15.atelier.v1.ObjectiveR\n" +
-	"objectives\"V\n" +
+	"objectives\x12\x15\n" +
+	"\x06age_ms\x18F \x01(\x03R\x05ageMs\x12\x1b\n" +
+	"\tno_leader\x18G \x01(\tR\bnoLeader\"q\n" +
 	"\x16ListCheckpointsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"\x81\x01\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x19\n" +
+	"\bat_least\x18F \x01(\x04R\aatLeast\"\xb5\x01\n" +
 	"\x17ListCheckpointsResponse\x128\n" +
 	"\vcheckpoints\x18\x01 \x03(\v2\x16.atelier.v1.CheckpointR\vcheckpoints\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"f\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x15\n" +
+	"\x06age_ms\x18F \x01(\x03R\x05ageMs\x12\x1b\n" +
+	"\tno_leader\x18G \x01(\tR\bnoLeader\"f\n" +
 	"\x14EnqueueTrialsRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +

@@ -1778,10 +1778,11 @@ type LeaderboardRow struct {
 	Status        TrialStatus            `protobuf:"varint,3,opt,name=status,proto3,enum=atelier.v1.TrialStatus" json:"status,omitempty"`
 	Value         float64                `protobuf:"fixed64,4,opt,name=value,proto3" json:"value,omitempty"`
 	ParamsJson    string                 `protobuf:"bytes,5,opt,name=params_json,json=paramsJson,proto3" json:"params_json,omitempty"`
-	Epoch         int32                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`           // epoch of the value
-	Checkpoint    string                 `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`  // location of the best checkpoint; empty when none is kept
-	Values        []float64              `protobuf:"fixed64,8,rep,packed,name=values,proto3" json:"values,omitempty"` // of all objectives, in their order, at epoch; NaN where not reported. Only where a sweep has several
-	Front         bool                   `protobuf:"varint,9,opt,name=front,proto3" json:"front,omitempty"`           // no other trial is better in one objective and as good in all
+	Epoch         int32                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`                           // epoch of the value
+	Checkpoint    string                 `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`                  // location of the best checkpoint; empty when none is kept
+	Values        []float64              `protobuf:"fixed64,8,rep,packed,name=values,proto3" json:"values,omitempty"`                 // of all objectives, in their order, at epoch; NaN where not reported. Only where a sweep has several
+	Front         bool                   `protobuf:"varint,9,opt,name=front,proto3" json:"front,omitempty"`                           // no other trial is better in one objective and as good in all
+	OtherData     bool                   `protobuf:"varint,70,opt,name=other_data,json=otherData,proto3" json:"other_data,omitempty"` // a run of it had other data than the sweep's first run
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1875,6 +1876,13 @@ func (x *LeaderboardRow) GetValues() []float64 {
 func (x *LeaderboardRow) GetFront() bool {
 	if x != nil {
 		return x.Front
+	}
+	return false
+}
+
+func (x *LeaderboardRow) GetOtherData() bool {
+	if x != nil {
+		return x.OtherData
 	}
 	return false
 }
@@ -2698,7 +2706,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12,\n" +
 	"\ametrics\x18\x02 \x03(\v2\x12.atelier.v1.MetricR\ametrics\x12\x17\n" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x12\n" +
-	"\x04data\x182 \x01(\tR\x04data\"\x86\x02\n" +
+	"\x04data\x182 \x01(\tR\x04data\"\xa5\x02\n" +
 	"\x0eLeaderboardRow\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x03R\x04rank\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12/\n" +
@@ -2711,7 +2719,9 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"checkpoint\x18\a \x01(\tR\n" +
 	"checkpoint\x12\x16\n" +
 	"\x06values\x18\b \x03(\x01R\x06values\x12\x14\n" +
-	"\x05front\x18\t \x01(\bR\x05front\"\xba\x03\n" +
+	"\x05front\x18\t \x01(\bR\x05front\x12\x1d\n" +
+	"\n" +
+	"other_data\x18F \x01(\bR\totherData\"\xba\x03\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12 \n" +
