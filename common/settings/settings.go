@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"atelier/common/kernels"
 	"atelier/common/nearest"
 )
 
@@ -57,6 +58,10 @@ type Settings struct {
 	DropoutRate float64 `json:"dropout_rate"` // before the head; negative = the architecture's own
 	Layout      string  `json:"layout"`       // auto, channels_last, default
 	Precision   string  `json:"precision"`    // fp32, bf16, fp16 (on a GPU)
+
+	// Kernels of our own that are on (common/kernels); "" = all, unless the
+	// trainer's environment says otherwise.
+	Kernels string `json:"kernels,omitempty"`
 
 	Crop             string  `json:"augmentation.crop"`           // none, pad (and crop back), resized (random area and shape)
 	CropScaleMin     float64 `json:"augmentation.crop_scale_min"` // of resized: least share of the area
@@ -140,6 +145,7 @@ var fields = []field{
 	{"dropout_rate", number("from 0 to below 1", below1, func(s *Settings) *float64 { return &s.DropoutRate })},
 	{"layout", oneOf(func(s *Settings) *string { return &s.Layout }, "auto", "channels_last", "default")},
 	{"precision", oneOf(func(s *Settings) *string { return &s.Precision }, "fp32", "bf16", "fp16")},
+	{"kernels", choiceOfKernels},
 	{"sampling", oneOf(func(s *Settings) *string { return &s.Sampling }, "shuffle", "balanced")},
 	{"augmentation.crop", oneOf(func(s *Settings) *string { return &s.Crop }, "none", "pad", "resized")},
 	{"augmentation.crop_scale_min", within(0.08, 1, func(s *Settings) *float64 { return &s.CropScaleMin })},
@@ -316,6 +322,18 @@ func architecture(s *Settings, v any) error {
 		return unknownName(fmt.Sprintf("no model %q; did you mean %q? There are %s", fmt.Sprint(v), nearest.Word(t, Models()), strings.Join(Models(), ", ")))
 	}
 	s.Model = t
+	return nil
+}
+
+func choiceOfKernels(s *Settings, v any) error {
+	t, _ := v.(string)
+	if t == "" {
+		return errors.New("want all, none or a list of kernels")
+	}
+	if _, err := kernels.Parse(t); err != nil {
+		return unknownName(err.Error())
+	}
+	s.Kernels = t
 	return nil
 }
 

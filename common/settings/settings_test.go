@@ -1,6 +1,7 @@
 package settings_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -111,4 +112,22 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted %+v", s)
 		}
 	})
+}
+
+// A choice of kernels is checked by name, and settings without one read as
+// they did before there was the key.
+func TestKernels(t *testing.T) {
+	s, err := settings.Parse([]byte(`{"kernels":"-dense,-norm",`+folders+`}`), []byte(`{"kernels":"none"}`), "/")
+	if err != nil || s.Kernels != "none" {
+		t.Errorf("%q, %v", s.Kernels, err)
+	}
+	for _, wrong := range []string{`"fast"`, `""`, `true`, `["norm"]`} {
+		if err := settings.Check("kernels", []byte(wrong)); err == nil {
+			t.Errorf("%s was taken", wrong)
+		}
+	}
+	text, err := json.Marshal(settings.Default())
+	if err != nil || strings.Contains(string(text), "kernels") {
+		t.Errorf("%s, %v", text, err)
+	}
 }

@@ -25,7 +25,7 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 		return badSpec("%w", err)
 	}
 	s := r.settings
-	on, err := kernels.Chosen("")
+	on, err := kernels.Chosen(s.Kernels)
 	if err != nil {
 		return badSpec("%w", err)
 	}
