@@ -4,16 +4,8 @@
 package inference
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
-
-	"atelier/common/dataset"
 	"atelier/common/metadata"
-	"atelier/common/nearest"
+	"atelier/common/setting"
 )
 
 // Modes.
@@ -99,160 +91,18 @@ type Thresholds struct {
 
 // Default settings: the runbook's.
 func Default() Settings {
-	return Settings{Mode: Evaluate, Images: "architectural_style_images/test", Batch: 32,
-		Extensions: slices.Clone(dataset.Extensions), Precision: "fp32", Seed: 42,
-		Accuracy: true, PerClass: true, Confusion: true, TopK: true, TopKs: []int{1, 3, 5},
-		WrongLimit: 20, WrongSort: ByConfidence, GradCAM: true, GradCAMTop: 5, RunQuality: true, Report: true,
-		Quality: true, Flag: true, Semantics: Runbook,
-		Thresholds: Thresholds{MinDrop: 10, MaxDrop: 50, MinConcentration: 0.25, MaxCoverage: 0.75, MinCoverage: 0.05},
-		Heatmaps:   true, SeparateDirs: true, Comparison: true, Metadata: true, Predictions: true}
+	var s Settings
+	setting.Fill(&s, Table.Defaults())
+	return s
 }
 
-// Keys lists all keys, in order.
-func Keys() []string {
-	b, err := json.Marshal(Default())
-	if err != nil {
-		panic(err) // plain values only
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	var keys []string
-	for depth := 0; ; {
-		t, err := dec.Token()
-		if err != nil {
-			return keys
-		}
-		switch t := t.(type) {
-		case json.Delim:
-			if t == '{' || t == '[' {
-				depth++
-			} else {
-				depth--
-			}
-		case string:
-			if depth == 1 {
-				keys = append(keys, t)
-				var skip json.RawMessage
-				if dec.Decode(&skip) != nil {
-					return keys
-				}
-			}
-		}
-	}
-}
-
-// Parse lays a JSON object, flat or nested, over the defaults and checks everything; the
-// error lists all faults.
+// Parse lays a JSON object, flat or nested, over the defaults; the error is
+// setting.Faults, all of them.
 func Parse(doc []byte) (Settings, error) {
 	s := Default()
-	raw := map[string]json.RawMessage{}
-	if err := flatten(raw, "", doc, 0); err != nil {
-		return s, fmt.Errorf("inference settings: %w", err)
-	}
-	var faults []error
-	names := make([]string, 0, len(raw))
-	for name := range raw {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	known := Keys()
-	for _, name := range names {
-		if !slices.Contains(known, name) {
-			faults = append(faults, fmt.Errorf("%s: unknown key; did you mean %s?", name, nearest.Word(name, known)))
-			continue
-		}
-		one, err := json.Marshal(map[string]json.RawMessage{name: raw[name]})
-		if err == nil {
-			err = json.Unmarshal(one, &s)
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %s does not fit: %w", name, raw[name], err))
-		}
-	}
-	if err := s.check(); err != nil {
-		faults = append(faults, err)
-	}
-	return s, errors.Join(faults...)
-}
-
-// flatten writes nested objects as dotted keys.
-func flatten(into map[string]json.RawMessage, prefix string, doc []byte, depth int) error {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(doc, &raw); err != nil {
-		return err
-	}
-	for name, value := range raw {
-		if key := prefix + name; bytes.HasPrefix(bytes.TrimSpace(value), []byte("{")) && depth < 8 {
-			if err := flatten(into, key+".", value, depth+1); err != nil {
-				return err
-			}
-		} else if _, twice := into[key]; twice {
-			return fmt.Errorf("%s stands twice", key)
-		} else {
-			into[key] = value
-		}
-	}
-	return nil
-}
-
-// Check tells whether a value fits a key, all others being at their defaults.
-func Check(key string, value []byte) error {
-	doc, err := json.Marshal(map[string]json.RawMessage{key: value})
-	if err != nil {
-		return err
-	}
-	_, err = Parse(doc)
-	return err
-}
-
-func (s Settings) check() error {
-	var faults []error
-	bad := func(key, format string, a ...any) {
-		faults = append(faults, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, a...)))
-	}
-	one := func(key, value string, of ...string) {
-		if !slices.Contains(of, value) {
-			bad(key, "%q is none of %s; did you mean %s?", value, strings.Join(of, ", "), nearest.Word(value, of))
-		}
-	}
-	one("mode", s.Mode, Modes()...)
-	one("quality_metrics.semantics", s.Semantics, Runbook, Literature)
-	one("explain_misclassifications_mode.sort_by", s.WrongSort, ByConfidence, AtRandom)
-	one("processing.precision", s.Precision, "fp32", "bf16", "fp16")
-	if s.Limit != nil && *s.Limit < 1 {
-		bad("processing.limit", "%d: want at least 1, or null for all", *s.Limit)
-	}
-	if s.Batch < 1 || s.Batch > 4096 {
-		bad("processing.batch_size", "%d: want 1 to 4096", s.Batch)
-	}
-	if s.WrongLimit < 1 {
-		bad("explain_misclassifications_mode.limit", "%d: want at least 1", s.WrongLimit)
-	}
-	if s.GradCAMTop < 1 || s.GradCAMTop > 100 {
-		bad("gradcam.top_k", "%d: want 1 to 100", s.GradCAMTop)
-	}
-	for _, k := range s.TopKs {
-		if k < 1 {
-			bad("evaluation.top_k", "%d: want numbers from 1 on", k)
-		}
-	}
-	if len(s.Extensions) == 0 {
-		bad("processing.extensions", "want at least one, such as .jpg")
-	}
-	for _, x := range s.Extensions {
-		if len(x) < 2 || x[0] != '.' {
-			bad("processing.extensions", "%q: want endings with their dot, such as .jpg", x)
-		}
-	}
-	for _, t := range []struct {
-		key   string
-		value float64
-		high  float64
-	}{{"min_confidence_drop", s.MinDrop, 100}, {"max_average_drop", s.MaxDrop, 100}, {"min_concentration", s.MinConcentration, 1}, {"max_coverage", s.MaxCoverage, 1}, {"min_coverage", s.MinCoverage, 1}} {
-		if !(t.value >= -t.high && t.value <= t.high) {
-			bad("quality_metrics.thresholds."+t.key, "%v: want a number up to %v", t.value, t.high)
-		}
-	}
-	return errors.Join(faults...)
+	given, faults := Table.ReadJSON("", doc)
+	setting.Fill(&s, given)
+	return s, faults.OrNil()
 }
 
 // Judge fills a quality record's per cents and returns why the prediction is

@@ -11,7 +11,7 @@ import (
 )
 
 func TestKeysAndDefaults(t *testing.T) {
-	keys := inference.Keys()
+	keys := inference.Table.Names()
 	for _, want := range []string{"mode", "model.checkpoint", "paths.image_dir", "processing.limit", "quality_metrics.thresholds.min_coverage", "outputs.gradcam_heatmaps.raw", "explain_single_mode.true_class"} {
 		if !slices.Contains(keys, want) {
 			t.Errorf("no key %s in %v", want, keys)
@@ -32,14 +32,16 @@ func TestKeysAndDefaults(t *testing.T) {
 	}
 }
 
+func justErr(_ inference.Settings, err error) error { return err }
+
 func TestFaultsAreAllTold(t *testing.T) {
 	_, err := inference.Parse([]byte(`{"mod":"evaluate","mode":"evalute","processing.limit":0,"processing.batch_size":"many","gradcam.top_k":0,"quality_metrics.semantics":"book","explain_misclassifications_mode.sort_by":"size","processing.extensions":["jpg"]}`))
-	for _, want := range []string{"did you mean mode?", "did you mean evaluate?", "processing.limit", "processing.batch_size", "gradcam.top_k", "did you mean runbook?", "sort_by", "with their dot"} {
+	for _, want := range []string{`did you mean "mode"?`, "did you mean evaluate?", "processing.limit", "processing.batch_size", "gradcam.top_k", "did you mean runbook?", "sort_by", "with their dot"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in: %v", want, err)
 		}
 	}
-	if err := inference.Check("processing.limit", []byte("null")); err != nil {
+	if err := justErr(inference.Parse([]byte(`{"processing.limit":null}`))); err != nil {
 		t.Error(err)
 	}
 	if _, err := inference.Parse([]byte("[1]")); err == nil {

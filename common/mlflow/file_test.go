@@ -120,12 +120,12 @@ func TestFileStoreGolden(t *testing.T) {
 	must(t, os.WriteFile(picture, []byte("PNG\n"), 0o600))
 	said := &notes{}
 	s := open(t, root, mlflow.Options{Notify: said.tell})
-	parent, child := story(t, s, mlflow.TuningExperiment, picture)
+	parent, child := story(t, s, "architectural-style-tuning", picture)
 	closeStore(t, s)
 	if said.String() != "" {
 		t.Errorf("told: %s", said)
 	}
-	id, err := s.Experiment(context.Background(), mlflow.TuningExperiment)
+	id, err := s.Experiment(context.Background(), "architectural-style-tuning")
 	must(t, err)
 	b, err := os.ReadFile(filepath.Join(root, id, "meta.yaml"))
 	must(t, err)

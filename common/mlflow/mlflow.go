@@ -19,14 +19,6 @@ import (
 	"time"
 )
 
-// Names of the experiments, one for each stage.
-const (
-	TrainingExperiment       = "architectural-style-training"
-	TuningExperiment         = "architectural-style-tuning"
-	EvaluationExperiment     = "architectural-style-evaluation"
-	ExplainabilityExperiment = "architectural-style-explainability"
-)
-
 // Status of a run, as MLflow's files number it.
 type Status int
 

@@ -42,9 +42,9 @@ func TestRESTStory(t *testing.T) {
 	picture := filepath.Join(t.TempDir(), "a curve.png")
 	must(t, os.WriteFile(picture, []byte("PNG"), 0o644))
 	s := open(t, server.URL, o)
-	parent, child := story(t, s, mlflow.TuningExperiment, picture)
+	parent, child := story(t, s, "architectural-style-tuning", picture)
 	closeStore(t, s)
-	runs := server.Runs(mlflow.TuningExperiment)
+	runs := server.Runs("architectural-style-tuning")
 	if len(runs) != 2 {
 		t.Fatalf("%d runs; told: %s", len(runs), said)
 	}
@@ -71,7 +71,7 @@ func TestRESTStory(t *testing.T) {
 	if err != nil || len(h) != 11 || h[3].Value != 123456.789 || h[3].Step != 4 || !math.IsNaN(h[6].Value) || h[0].TimeMS != noon.UnixMilli() {
 		t.Errorf("%v, %v", h, err)
 	}
-	nested, err := s.FindRuns(ctx, mlflow.TuningExperiment, map[string]string{mlflow.TagParent: p.ID})
+	nested, err := s.FindRuns(ctx, "architectural-style-tuning", map[string]string{mlflow.TagParent: p.ID})
 	if err != nil || len(nested) != 1 || nested[0].Status != mlflow.Failed || nested[0].EndMS != c.End {
 		t.Errorf("%+v, %v", nested, err)
 	}
@@ -93,7 +93,7 @@ func TestRESTStory(t *testing.T) {
 	must(t, err)
 	must(t, again.Metric("best", 1, 1, noon))
 	closeStore(t, s)
-	if r := server.Runs(mlflow.TuningExperiment)[0]; r.Status != "RUNNING" || r.End != 0 || len(r.Metrics) != 1 {
+	if r := server.Runs("architectural-style-tuning")[0]; r.Status != "RUNNING" || r.End != 0 || len(r.Metrics) != 1 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -17,10 +17,10 @@ func Word(unknown string, known []string) string {
 }
 
 // Close is Word, where that is likely to be meant: an edit distance of at most
-// a third of what was typed and one, or a word that begins with it.
+// a third of what was typed and one, or a word that begins with it, or holds it.
 func Close(typed string, known []string) (word string, close bool) {
 	word, d := find(typed, known)
-	close = word != "" && (d <= 1+len(typed)/3 || len(typed) >= 2 && strings.HasPrefix(word, typed))
+	close = word != "" && (d <= 1+len(typed)/3 || len(typed) >= 2 && strings.HasPrefix(word, typed) || len(typed) >= 4 && strings.Contains(word, typed))
 	if !close {
 		word = ""
 	}

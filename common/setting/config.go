@@ -1,10 +1,3 @@
-// Package setting holds the settings of a command in layers (defaults, a YAML
-// file, answers to prompts, the environment, flags) and knows for each value
-// where it was said.
-//
-// It refuses keys it does not know, naming the nearest one, values that their
-// key's check refuses, and YAML that is more than plain settings. It knows no
-// key by itself.
 package setting
 
 import (
@@ -15,6 +8,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Origin is the layer a value comes from. A higher one wins.
@@ -34,22 +29,14 @@ var origins = [...]string{"default", "file", "resumed run", "prompt", "environme
 
 func (o Origin) String() string { return origins[o] }
 
-// Key is one setting.
-type Key struct {
-	Name    string // dotted inside objects: augmentation.cutmix.alpha
-	Default any    // nil = unset unless given
-	// Optional keys may be set to null although they have a default.
-	Optional bool
-	// Check, when set, says what is wrong with a value, given as JSON.
-	Check func(value []byte) error
-}
-
 // Value is what a key is set to.
 type Value struct {
 	Key    string
 	Data   any // nil (unset), bool, int64, uint64, float64, string or []any of these
 	Origin Origin
 	Where  string // conf/training_config.yaml:12, --lr, ATELIER_TRAIN_LR
+
+	Block *yaml.Node // of a key that has keys of its own; Data is nil
 }
 
 // Source tells where a value was said.
@@ -75,76 +62,36 @@ func (v Value) Text() string {
 	return string(b)
 }
 
-// Fault is one thing wrong with a layer.
-type Fault struct {
-	Where   string
-	Key     string
-	Message string
-	Origin  Origin
-}
-
-func (f Fault) Error() string {
-	key := f.Key
-	if said := strings.ReplaceAll(strings.TrimPrefix(f.Where, "--"), "-", "_"); f.Origin == Environment || f.Origin == Flag && (said == key || f.Where == "--set "+key) {
-		key = "" // the flag or the variable says it
-	}
-	var parts []string
-	for _, p := range []string{f.Where, key, f.Message} {
-		if p != "" {
-			parts = append(parts, p)
-		}
-	}
-	return strings.Join(parts, ": ")
-}
-
-// Faults is all that is wrong with a layer.
-type Faults []Fault
-
-func (f Faults) Error() string {
-	lines := make([]string, len(f))
-	for i, x := range f {
-		lines[i] = x.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-func (f Faults) orNil() error {
-	if len(f) == 0 {
-		return nil
-	}
-	return f
-}
-
-// Config is a set of keys with their values.
+// Config is a table with what its keys are set to.
 type Config struct {
-	keys    []Key
-	at      map[string]int
-	values  []Value
-	nearest func(unknown string, known []string) string
+	Table  Table
+	at     map[string]int
+	values []Value
 
 	// Home is the folder that ~/ at the start of a value stands for; without
 	// it such a value is refused.
 	Home string
 }
 
-// New makes a Config of defaults. nearest picks the known key that an unknown
-// one most likely stands for.
-func New(keys []Key, nearest func(unknown string, known []string) string) *Config {
-	c := &Config{keys: slices.Clone(keys), at: make(map[string]int, len(keys)), values: make([]Value, len(keys)), nearest: nearest}
-	for i, k := range c.keys {
-		c.at[k.Name] = i
-		c.values[i] = Value{Key: k.Name, Data: k.Default}
+// New makes a Config of defaults.
+func New(t Table) *Config {
+	c := &Config{Table: t, at: make(map[string]int, len(t)), values: make([]Value, len(t))}
+	for i, s := range t {
+		c.at[s.Name] = i
+		c.values[i] = Value{Key: s.Name, Data: s.Default}
+		var doc yaml.Node
+		if s.Block != "" && yaml.Unmarshal([]byte(s.Block), &doc) == nil {
+			c.values[i].Block = doc.Content[0]
+		}
 	}
 	return c
 }
 
-// Names lists the keys in their order.
-func (c *Config) Names() []string {
-	names := make([]string, len(c.keys))
-	for i, k := range c.keys {
-		names[i] = k.Name
+// SetBlock gives a key that has keys of its own what stands there.
+func (c *Config) SetBlock(key string, n *yaml.Node, o Origin, where string) {
+	if i, ok := c.at[key]; ok && o >= c.values[i].Origin {
+		c.values[i] = Value{Key: key, Origin: o, Where: where, Block: n}
 	}
-	return names
 }
 
 // Get returns a key's value; an unknown key is unset.
@@ -183,18 +130,17 @@ func (c *Config) Float(key string) float64 {
 func (c *Config) Set(key string, data any, o Origin, where string) error {
 	i, ok := c.at[key]
 	if !ok {
-		message := "unknown key"
-		if near := c.nearest(key, c.Names()); near != "" {
-			message += fmt.Sprintf("; did you mean %q?", near)
-		}
-		return Fault{Where: where, Key: key, Message: message, Origin: o}
+		return Fault{Where: where, Key: key, Message: "unknown key" + c.Table.meant(key), Origin: o}
+	}
+	if c.Table[i].Block != "" {
+		return Fault{Where: where, Key: key, Message: "want keys with values", Origin: o}
 	}
 	data, err := plain(data)
 	if text, ok := data.(string); ok && err == nil {
 		data, err = Expand(text, c.Home)
 	}
 	if err == nil {
-		err = c.check(c.keys[i], data)
+		err = check(c.Table[i], data)
 	}
 	if err != nil {
 		return Fault{Where: where, Key: key, Message: err.Error(), Origin: o}
@@ -205,26 +151,22 @@ func (c *Config) Set(key string, data any, o Origin, where string) error {
 	return nil
 }
 
-func (c *Config) check(k Key, data any) error {
+func check(s Setting, data any) error {
 	if data == nil {
-		if k.Default != nil && !k.Optional {
-			return fmt.Errorf("it has no value; its default is %s: leave the key out for that", Value{Data: k.Default}.Text())
+		if s.Default != nil && !s.Null {
+			return fmt.Errorf("it has no value; its default is %s: leave the key out for that", Value{Data: s.Default}.Text())
 		}
 		return nil
 	}
-	b, err := encode(data)
-	if err != nil || k.Check == nil {
-		return err
-	}
-	return k.Check(b)
+	return s.Type.Check(data)
 }
 
 // ReadEnvironment takes PREFIX_KEY variables from a list of NAME=value.
 func (c *Config) ReadEnvironment(prefix string, environ []string) error {
 	variable := func(key string) string { return prefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_")) }
 	byName := map[string]string{}
-	for _, k := range c.keys {
-		byName[variable(k.Name)] = k.Name
+	for _, s := range c.Table {
+		byName[variable(s.Name)] = s.Name
 	}
 	var faults Faults
 	for _, line := range environ {
@@ -234,7 +176,7 @@ func (c *Config) ReadEnvironment(prefix string, environ []string) error {
 		}
 		key, ok := byName[name]
 		if !ok {
-			faults = append(faults, Fault{Where: name, Message: fmt.Sprintf("no setting; did you mean %s?", variable(c.nearest(strings.ToLower(name[len(prefix):]), c.Names()))), Origin: Environment})
+			faults = append(faults, Fault{Where: name, Message: fmt.Sprintf("no setting; did you mean %s?", variable(c.Table.Near(strings.ToLower(name[len(prefix):])))), Origin: Environment})
 			continue
 		}
 		var f Fault
@@ -242,7 +184,7 @@ func (c *Config) ReadEnvironment(prefix string, environ []string) error {
 			faults = append(faults, f)
 		}
 	}
-	return faults.orNil()
+	return faults.OrNil()
 }
 
 // JSON writes the values of some keys as one object, nested by their dots, in
@@ -320,6 +262,11 @@ func plain(v any) (any, error) {
 	switch x := v.(type) {
 	case nil, bool, int64, uint64, string:
 		return v, nil
+	case json.Number:
+		if p, ok := plainJSON(x); ok {
+			return p, nil
+		}
+		return nil, fmt.Errorf("%s is beyond what a 64-bit number can hold", x)
 	case int:
 		return int64(x), nil
 	case float64:

@@ -7,32 +7,21 @@ import (
 	"strings"
 	"testing"
 
-	"atelier/common/nearest"
 	"atelier/common/setting"
 )
 
 func fresh() *setting.Config {
-	return setting.New([]setting.Key{
-		{Name: "model", Default: "resnet18", Check: func(v []byte) error {
-			var s string
-			if json.Unmarshal(v, &s) != nil || s == "bad" {
-				return fmt.Errorf("want a text, got %s", v)
-			}
-			return nil
-		}},
-		{Name: "epochs", Default: int64(10), Check: func(v []byte) error {
-			var n int
-			if json.Unmarshal(v, &n) != nil || n < 1 {
-				return fmt.Errorf("want a whole number from 1 on, got %s", v)
-			}
-			return nil
-		}},
-		{Name: "lr", Default: 0.001},
-		{Name: "data.train"},
-		{Name: "augmentation.cutmix.enabled", Default: false},
-		{Name: "augmentation.cutmix.alpha", Default: 1.0},
-		{Name: "normalization.mean", Default: []any{0.5, 0.5, 0.5}},
-	}, nearest.Word)
+	model := setting.Is("a text", func(v any) bool { s, ok := v.(string); return ok && s != "bad" })
+	model.Text = true
+	return setting.New(setting.Table{
+		{Name: "model", Default: "resnet18", Type: model},
+		{Name: "epochs", Default: int64(10), Type: setting.Integer(1, 0)},
+		{Name: "lr", Default: 0.001, Type: setting.Above(0, 1000)},
+		{Name: "data.train", Type: setting.Text("a folder")},
+		{Name: "augmentation.cutmix.enabled", Default: false, Type: setting.Truth()},
+		{Name: "augmentation.cutmix.alpha", Default: 1.0, Type: setting.Above(0, 1000)},
+		{Name: "normalization.mean", Default: []any{0.5, 0.5, 0.5}, Type: setting.List("three numbers", 3, setting.Within(-10, 10).Fits)},
+	})
 }
 
 func all(string) bool { return true }

@@ -28,13 +28,15 @@ func (c *Config) SetText(key, text string, o Origin, where string) error {
 	return c.Set(key, data, o, where)
 }
 
-// wantsText tells whether a key's check takes texts and no numbers.
+// Override takes KEY=VALUE of a command line.
+func (c *Config) Override(key, text string) error {
+	return c.SetText(key, text, Flag, "--set "+key)
+}
+
+// wantsText reports whether a key takes any text.
 func (c *Config) wantsText(key string) bool {
 	i, ok := c.at[key]
-	if !ok || c.keys[i].Check == nil {
-		return false
-	}
-	return c.keys[i].Check([]byte("0")) != nil && c.keys[i].Check([]byte("true")) != nil && c.keys[i].Check([]byte(`"x"`)) == nil
+	return ok && c.Table[i].Type.Text
 }
 
 // number is all that a person may write for one.

@@ -2,31 +2,22 @@ package setting_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 
-	"atelier/common/nearest"
 	"atelier/common/setting"
 )
 
 func typed() *setting.Config {
-	is := func(into func() any, what string) func([]byte) error {
-		return func(v []byte) error {
-			if json.Unmarshal(v, into()) != nil {
-				return fmt.Errorf("want %s, got %s", what, v)
-			}
-			return nil
-		}
-	}
-	return setting.New([]setting.Key{
-		{Name: "folder", Check: is(func() any { return new(string) }, "a text")},
-		{Name: "seed", Default: int64(42), Check: is(func() any { return new(uint64) }, "a whole number")},
-		{Name: "lr", Default: 0.1, Check: is(func() any { return new(float64) }, "a number")},
-		{Name: "augment", Default: true, Check: is(func() any { return new(bool) }, "true or false")},
-		{Name: "endings", Default: []any{".jpg"}, Check: is(func() any { return new([]string) }, "a list")},
-		{Name: "mean", Default: []any{0.5}, Check: is(func() any { return new([]float64) }, "numbers")},
-	}, nearest.Word)
+	is := func(what string, fits func(v any) bool) setting.Type { return setting.Is(what, fits) }
+	return setting.New(setting.Table{
+		{Name: "folder", Type: setting.Text("a text")},
+		{Name: "seed", Default: int64(42), Type: setting.Unsigned()},
+		{Name: "lr", Default: 0.1, Type: setting.Within(0, 1)},
+		{Name: "augment", Default: true, Type: setting.Truth()},
+		{Name: "endings", Default: []any{".jpg"}, Type: is("a list", func(v any) bool { _, ok := v.([]any); return ok })},
+		{Name: "mean", Default: []any{0.5}, Type: setting.List("numbers", 0, setting.Within(0, 1).Fits)},
+	})
 }
 
 // A text is taken as it was typed, every byte; what YAML would make of it is

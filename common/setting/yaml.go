@@ -37,7 +37,7 @@ func (c *Config) ReadFile(name string, text []byte) error {
 	} else {
 		r.object(&root, "", 0)
 	}
-	return r.faults.orNil()
+	return r.faults.OrNil()
 }
 
 // decode parses one document and unwraps it. The library may panic on hostile
@@ -105,17 +105,26 @@ func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
 			continue
 		}
 		r.seen[key] = k.Line
+		s := r.c.Table.Find(key)
+		if s != nil && s.Block != "" {
+			r.c.SetBlock(key, v, File, r.where(k))
+			continue
+		}
 		if v.Kind == yaml.MappingNode {
-			if _, known := r.c.at[key]; known {
+			if s != nil {
 				r.fail(v, key, "want a value, not keys of its own")
 				continue
 			}
-			if len(v.Content) > 0 || r.isGroup(key) {
+			if alias := r.c.Table.Alias(key); alias != nil && alias.Block != "" {
+				r.fail(k, key, "unknown key%s", r.c.Table.meant(key))
+				continue
+			}
+			if len(v.Content) > 0 || r.c.Table.group(key) {
 				r.object(v, key, depth+1)
 				continue
 			}
 		}
-		if v.Kind == yaml.ScalarNode && v.ShortTag() == "!!null" && r.isGroup(key) {
+		if v.Kind == yaml.ScalarNode && v.ShortTag() == "!!null" && r.c.Table.group(key) {
 			continue // an object whose keys are all commented out
 		}
 		data, err := scalarOrList(v)
@@ -131,16 +140,6 @@ func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
 			r.faults = append(r.faults, f)
 		}
 	}
-}
-
-// isGroup tells whether keys lie below a name.
-func (r *fileReader) isGroup(name string) bool {
-	for _, k := range r.c.keys {
-		if len(k.Name) > len(name) && k.Name[:len(name)] == name && k.Name[len(name)] == '.' {
-			return true
-		}
-	}
-	return false
 }
 
 func scalarOrList(n *yaml.Node) (any, error) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"atelier/common/setting"
 	"atelier/common/settings"
 )
 
@@ -40,12 +41,12 @@ func TestKeysInsideObjects(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	for key, v := range map[string]string{"lr": "0.1", "model": `"vgg11"`, "normalization.std": "[0.1,0.2,0.3]", "augment": "false"} {
-		if err := settings.Check(key, []byte(v)); err != nil {
+		if err := settings.Table.Check(key, setting.Plain([]byte(v))); err != nil {
 			t.Errorf("%s %s: %v", key, v, err)
 		}
 	}
 	for key, want := range map[string]string{"lr": "want a number above 0", "model": "no model", "nosuch": `unknown key; did you mean`, "epochs": "want a whole number"} {
-		if err := settings.Check(key, []byte(`"0x"`)); err == nil || !strings.Contains(err.Error(), want) {
+		if err := settings.Table.Check(key, "0x"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", key, err, want)
 		}
 	}
@@ -122,7 +123,7 @@ func TestKernels(t *testing.T) {
 		t.Errorf("%q, %v", s.Kernels, err)
 	}
 	for _, wrong := range []string{`"fast"`, `""`, `true`, `["norm"]`} {
-		if err := settings.Check("kernels", []byte(wrong)); err == nil {
+		if err := settings.Table.Check("kernels", setting.Plain([]byte(wrong))); err == nil {
 			t.Errorf("%s was taken", wrong)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/setting"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -60,8 +61,6 @@ var shellFiles = []candidate{{":files", ""}}
 var choices = map[string][]string{
 	"output": {"table", "json", "yaml", "csv"},
 	"source": {"redis", "state"},
-
-	"search-method": {"grid_search", "bayesian", "genetic", "random", "sobol"},
 }
 
 // complete tells what the last word may become after those before it. It reads
@@ -98,7 +97,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 			}
 			if !joined {
 				if i++; i == len(words)-1 {
-					return values(f, last, "")
+					return values(leaf, f, last, "")
 				}
 				value = words[i]
 			}
@@ -122,7 +121,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 	}
 	if strings.HasPrefix(last, "-") {
 		if name, value, joined := strings.Cut(last, "="); joined {
-			return values(find(strings.TrimLeft(name, "-")), value, name+"=")
+			return values(leaf, find(strings.TrimLeft(name, "-")), value, name+"=")
 		}
 		return flags(leaf, app, last)
 	}
@@ -190,11 +189,19 @@ func flags(leaf *ucli.Command, app *ucli.App, last string) []candidate {
 }
 
 // values completes what a flag takes; before stands before it in the same word.
-func values(f ucli.Flag, last, before string) []candidate {
+func values(leaf *ucli.Command, f ucli.Flag, last, before string) []candidate {
 	if f == nil {
 		return nil
 	}
-	all, ok := choices[f.Names()[0]]
+	name := f.Names()[0]
+	all, ok := choices[name]
+	if d := documentOf(leaf); d != nil && name == "set" {
+		return keyValues(d.Table, last, before)
+	} else if d != nil {
+		if row := slices.IndexFunc(d.Table, func(s setting.Setting) bool { return s.Flag == name }); row >= 0 && d.Table[row].Type.Choices != nil {
+			all, ok = d.Table[row].Type.Choices, true
+		}
+	}
 	d, documented := f.(ucli.DocGenerationFlag)
 	if !ok && documented && pathLike(placeholder(d.GetUsage())) {
 		return shellFiles
@@ -203,6 +210,25 @@ func values(f ucli.Flag, last, before string) []candidate {
 	for _, v := range all {
 		if strings.HasPrefix(v, last) {
 			out = append(out, candidate{before + v, ""})
+		}
+	}
+	return out
+}
+
+// keyValues completes KEY=VALUE: the keys, then what one takes.
+func keyValues(t setting.Table, last, before string) (out []candidate) {
+	key, value, joined := strings.Cut(last, "=")
+	for _, s := range t {
+		switch {
+		case s.Block != "":
+		case !joined && strings.HasPrefix(s.Name, key):
+			out = append(out, candidate{before + s.Name + "=", strings.ReplaceAll(s.Help, "\n", " ")})
+		case joined && s.Name == key:
+			for _, v := range s.Type.Choices {
+				if strings.HasPrefix(v, value) {
+					out = append(out, candidate{before + key + "=" + v, ""})
+				}
+			}
 		}
 	}
 	return out

@@ -27,29 +27,8 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
-// inferFlags set one key of the configuration each.
-var inferFlags = []struct{ flag, key, usage string }{
-	{"mode", "mode", "`MODE`: " + strings.Join(inference.Modes(), ", ")},
-	{"checkpoint", "model.checkpoint", "model `FILE`, such as best_model.pth"},
-	{"image", "paths.image_path", "`FILE` for mode explain_single"},
-	{"image-dir", "paths.image_dir", "`DIR` of images; with one folder a class their classes are known"},
-	{"output-dir", "paths.output_dir", "`DIR` for the results (default: results/ beside the checkpoint)"},
-	{"true-class", "explain_single_mode.true_class", "`CLASS` of the image of explain_single"},
-	{"limit", "processing.limit", "look at the first `N` images only"},
-	{"batch-size", "processing.batch_size", "`N` images at a time"},
-	{"device", infer.KeyDevice, "`DEVICE`: auto, cpu, cuda:0"},
-}
-
 func (e *Env) inferCommand() *ucli.Command {
-	var flags []ucli.Flag
-	for _, f := range inferFlags {
-		flags = append(flags, &ucli.StringFlag{Name: f.flag, Usage: f.usage})
-	}
-	flags = append(flags,
-		&ucli.StringFlag{Name: "config", Usage: "configuration `FILE` (default: " + infer.ConfigFile + " if it is there)"},
-		&ucli.StringSliceFlag{Name: "set", Usage: "`KEY=VALUE`: any setting of the configuration file (may be given again)"},
-		&ucli.BoolFlag{Name: "mlflow", Usage: "track this run with MLflow"},
-		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
+	flags := append(settingFlags(infer.Document),
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace files in the results' folder that no earlier inference wrote"},
 		&ucli.BoolFlag{Name: "local", Usage: "work on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
@@ -80,16 +59,16 @@ func (e *Env) infer(c *ucli.Context) error {
 	e.goOn()
 	conf, err := e.inferConfig(c)
 	if err != nil {
-		if train.FromFlags(err) {
-			return usage("infer: %s", err)
-		}
-		return err
+		return settingFault(infer.Document, err)
 	}
 	if conf.String("model.checkpoint") == "" {
-		return usage("infer: name a model with --checkpoint, or model.checkpoint in %s%s", infer.ConfigFile, e.trainedHere())
+		return usage("infer: name a model with --checkpoint, or model.checkpoint in %s%s", infer.Document.File, e.trainedHere())
 	}
-	if err := e.askTracking(c, conf); err != nil {
-		return err
+	if e.Ask && !c.Bool("quiet") {
+		q := &questions{e: e, in: bufio.NewReader(e.In), verb: "infer", such: "--no-mlflow"}
+		if err := q.tracking(c.Context, conf, "Track this run with MLflow?"); err != nil {
+			return err
+		}
 	}
 	bar := &inferBar{e: e, quiet: c.Bool("quiet")}
 	warn := e.warner(bar.clear)
@@ -259,20 +238,6 @@ func findStored(ctx context.Context, api *client.Client, sweep, trialText, epoch
 	return &inference.Stored{Sweep: sweep, Trial: trial, Epoch: int(k.GetEpoch())}, nil
 }
 
-// askTracking asks whether to track where the file says so and nobody has
-// answered: flag, then answer, then file.
-func (e *Env) askTracking(c *ucli.Context, conf *setting.Config) error {
-	if v := conf.Get(infer.KeyTracking); !e.Ask || c.Bool("quiet") || v.Origin >= setting.Prompt || v.Data != true {
-		return nil
-	}
-	q := &questions{e: e, in: bufio.NewReader(e.In), verb: "infer", such: "--no-mlflow"}
-	yes, err := q.yes(c.Context, "Track this run with MLflow?")
-	if err != nil {
-		return err
-	}
-	return conf.Set(infer.KeyTracking, yes, setting.Prompt, "prompt")
-}
-
 // inferred says in a few lines what came of it.
 func (e *Env) inferred(o *inference.Outcome, mode string) {
 	if mode == inference.ExplainWrong && o.Images == 0 && o.Skipped == 0 {
@@ -319,57 +284,14 @@ func counted(n int, what string) string {
 func (e *Env) inferConfig(c *ucli.Context) (*setting.Config, error) {
 	conf := infer.New()
 	conf.Home = e.home()
-	name := c.String("config")
-	path := name
-	if path == "" {
-		path = infer.ConfigFile
+	name, text, err := e.readConfig(c, infer.Document)
+	if err == nil {
+		err = conf.ReadFile(name, text)
 	}
-	b, err := os.ReadFile(e.path(path))
-	switch {
-	case err == nil:
-		if err := conf.ReadFile(path, b); err != nil {
-			return nil, err
-		}
-	case !os.IsNotExist(err) || name != "":
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	if err := conf.ReadEnvironment(infer.EnvironmentPrefix, e.Environ); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	var faults setting.Faults
-	take := func(err error) {
-		var f setting.Fault
-		if errors.As(err, &f) {
-			faults = append(faults, f)
-		}
-	}
-	for _, pair := range c.StringSlice("set") {
-		key, text, ok := strings.Cut(pair, "=")
-		if !ok {
-			return nil, usage("infer: --set %s: want KEY=VALUE, such as --set gradcam.top_k=3", pair)
-		}
-		take(conf.SetText(strings.TrimSpace(key), text, setting.Flag, "--set "+strings.TrimSpace(key)))
-	}
-	for _, f := range inferFlags {
-		if c.IsSet(f.flag) {
-			take(conf.SetText(f.key, c.String(f.flag), setting.Flag, "--"+f.flag))
-		}
-	}
-	switch yes, no := c.Bool("mlflow"), c.Bool("no-mlflow"); {
-	case yes && no:
-		return nil, usage("infer: --mlflow and --no-mlflow exclude one another")
-	case yes:
-		take(conf.Set(infer.KeyTracking, true, setting.Flag, "--mlflow"))
-	case no:
-		take(conf.Set(infer.KeyTracking, false, setting.Flag, "--no-mlflow"))
-	}
-	if len(faults) > 0 {
-		return nil, faults
-	}
-	if uri := e.environ("MLFLOW_TRACKING_URI"); uri != "" && conf.Get(infer.KeyURI).Data == nil {
-		return conf, conf.Set(infer.KeyURI, uri, setting.Environment, "MLFLOW_TRACKING_URI")
-	}
-	return conf, nil
+	return conf, e.layers(c, infer.Document, conf, nil)
 }
 
 // inferBar shows how many images are done: on a terminal a bar, elsewhere a

@@ -22,7 +22,7 @@ const trackEvery = 2 * time.Second
 func trackFlags() []ucli.Flag {
 	return []ucli.Flag{
 		&ucli.StringFlag{Name: "mlflow-uri", Usage: "`URI` of MLflow: a server's address or a folder (default: MLFLOW_TRACKING_URI, then ./mlruns)"},
-		&ucli.StringFlag{Name: "mlflow-experiment", Value: mlflow.TuningExperiment, Usage: "`NAME` of the experiment"},
+		&ucli.StringFlag{Name: "mlflow-experiment", Value: track.TuningExperiment, Usage: "`NAME` of the experiment"},
 	}
 }
 

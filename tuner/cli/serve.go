@@ -62,7 +62,7 @@ func (e *Env) serve(c *ucli.Context) error {
 			return usage("serve: --%s: want more than 0", name)
 		}
 	}
-	if err := inference.Check("processing.precision", []byte(strconv.Quote(c.String("precision")))); err != nil {
+	if err := inference.Table.Check("processing.precision", c.String("precision")); err != nil {
 		return usage("serve: --precision: %s", strings.TrimPrefix(err.Error(), "processing.precision: "))
 	}
 	host, _, err := net.SplitHostPort(c.String("listen"))

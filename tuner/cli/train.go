@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,31 +17,9 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
-// trainFlags set one key of the configuration each.
-var trainFlags = []struct{ flag, key, usage string }{
-	{"model", train.KeyModel, "`ARCHITECTURE`: vanilla, resnet18, resnet34, resnet50, efficientnet_b0, mobilenet_v2 and more"},
-	{"epochs", "epochs", "train for at most `N` epochs"},
-	{"batch-size", "batch_size", "`N` images a batch"},
-	{"lr", "lr", "learning `RATE`"},
-	{"patience", "patience", "end after `N` epochs without a lower validation loss; 0 = never"},
-	{"seed", "seed", "`SEED` of weights, order and augmentation"},
-	{"train", "data.train", "`DIR` of training images, one subfolder a class"},
-	{"validation", "data.validation", "`DIR` of validation images"},
-	{"test", "data.test", "`DIR` of test images: the best model is measured on them at the end"},
-}
-
 func (e *Env) trainCommand() *ucli.Command {
-	var flags []ucli.Flag
-	for _, f := range trainFlags {
-		flags = append(flags, &ucli.StringFlag{Name: f.flag, Usage: f.usage})
-	}
-	flags = append(flags,
+	flags := append(settingFlags(train.Document),
 		&ucli.StringFlag{Name: "data", Usage: "`DIR` with train/ and validation/ in it, perhaps test/"},
-		&ucli.BoolFlag{Name: "freeze-features", Usage: "train the classifier head only"},
-		&ucli.StringSliceFlag{Name: "set", Usage: "`KEY=VALUE`: any setting of the configuration file (may be given again)"},
-		&ucli.BoolFlag{Name: "mlflow", Usage: "track the training with MLflow"},
-		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
-		&ucli.StringFlag{Name: "config", Usage: "configuration `FILE` (default: " + train.ConfigFile + " if it is there)"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints/<model>_ep<epochs>_bs<batch>_lr<lr>)"},
 		&ucli.StringFlag{Name: "resume", Usage: "go on with the training in `PATH`, its folder or a checkpoint of it"},
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier training in the folder"},
@@ -69,10 +46,10 @@ func (e *Env) train(c *ucli.Context) error {
 	e.goOn()
 	conf, resumed, err := e.trainConfig(c)
 	if err != nil {
-		return e.trainFault(err)
+		return settingFault(train.Document, err)
 	}
 	if c.NumFlags() == 0 && e.Ask {
-		if err := e.askTraining(c.Context, conf); err != nil {
+		if err := e.askSettings(c.Context, conf, "train", "Track this training with MLflow?"); err != nil {
 			return err
 		}
 	}
@@ -92,7 +69,7 @@ func (e *Env) train(c *ucli.Context) error {
 	}
 	plan, err := train.NewPlan(conf, base, out, api != nil && !client.Loopback(api.Addrs()))
 	if err != nil {
-		return e.trainFault(err)
+		return settingFault(train.Document, err)
 	}
 	if resumed != nil {
 		plan.From(resumed)
@@ -137,95 +114,35 @@ func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, 
 		if resumed.Folder != "" && c.IsSet("out") && e.path(c.String("out")) != resumed.Folder {
 			return nil, nil, usage("train: --resume goes on in %s; it does not take --out", resumed.Folder)
 		}
-	} else if err := e.readTrainConfig(c.String("config"), conf); err != nil {
-		return nil, nil, err
-	}
-	if err := conf.ReadEnvironment(train.EnvironmentPrefix, e.Environ); err != nil {
-		return nil, nil, err
-	}
-	if err := e.trainOverrides(c, conf); err != nil {
-		return nil, nil, err
-	}
-	if conf.Get(train.KeyTrackingURI).Data == nil {
-		for _, line := range e.Environ {
-			if uri, ok := strings.CutPrefix(line, "MLFLOW_TRACKING_URI="); ok && uri != "" {
-				return conf, resumed, conf.Set(train.KeyTrackingURI, uri, setting.Environment, "MLFLOW_TRACKING_URI")
-			}
+	} else {
+		name, text, err := e.readConfig(c, train.Document)
+		if err == nil {
+			err = conf.ReadFile(name, text)
+		}
+		if err != nil {
+			return nil, nil, err
 		}
 	}
-	return conf, resumed, nil
+	return conf, resumed, e.layers(c, train.Document, conf, func() error { return e.dataFolders(c, conf, "train", "validation", "test") })
 }
 
-// readTrainConfig reads the file that was named, or the one that lies where it
-// is looked for.
-func (e *Env) readTrainConfig(name string, conf *setting.Config) error {
-	path := name
-	if path == "" {
-		path = train.ConfigFile
-	}
-	b, err := os.ReadFile(e.path(path))
-	if errors.Is(err, fs.ErrNotExist) && name == "" {
+// dataFolders takes --data: a folder with the parts in it. A test folder need
+// not be there.
+func (e *Env) dataFolders(c *ucli.Context, conf configuration, parts ...string) error {
+	dir := c.String("data")
+	if dir == "" {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
-	}
-	return conf.ReadFile(path, b)
-}
-
-// trainOverrides takes the flags.
-func (e *Env) trainOverrides(c *ucli.Context, conf *setting.Config) error {
-	var faults setting.Faults
-	take := func(err error) {
-		var f setting.Fault
-		if errors.As(err, &f) {
-			faults = append(faults, f)
+	for _, part := range parts {
+		var v any = filepath.Join(dir, part)
+		if _, err := os.Stat(e.path(v.(string))); err != nil && part == "test" {
+			v = nil
 		}
-	}
-	if dir := c.String("data"); dir != "" {
-		for _, part := range []string{"train", "validation", "test"} {
-			var v any = filepath.Join(dir, part)
-			if _, err := os.Stat(e.path(v.(string))); err != nil && part == "test" {
-				v = nil
-			}
-			take(conf.Set("data."+part, v, setting.Flag, "--data"))
+		if err := conf.Set("data."+part, v, setting.Flag, "--data"); err != nil {
+			return err
 		}
-	}
-	for _, pair := range c.StringSlice("set") {
-		key, text, ok := strings.Cut(pair, "=")
-		if !ok {
-			return usage("train: --set %s: want KEY=VALUE, such as --set image_size=96", pair)
-		}
-		take(conf.SetText(strings.TrimSpace(key), text, setting.Flag, "--set "+strings.TrimSpace(key)))
-	}
-	for _, f := range trainFlags {
-		if c.IsSet(f.flag) {
-			take(conf.SetText(f.key, c.String(f.flag), setting.Flag, "--"+f.flag))
-		}
-	}
-	if c.IsSet("freeze-features") {
-		take(conf.Set("freeze_features", c.Bool("freeze-features"), setting.Flag, "--freeze-features"))
-	}
-	switch yes, no := c.Bool("mlflow"), c.Bool("no-mlflow"); {
-	case yes && no:
-		return usage("train: --mlflow and --no-mlflow exclude one another")
-	case yes:
-		take(conf.Set(train.KeyTracking, true, setting.Flag, "--mlflow"))
-	case no:
-		take(conf.Set(train.KeyTracking, false, setting.Flag, "--no-mlflow"))
-	}
-	if len(faults) > 0 {
-		return faults
 	}
 	return nil
-}
-
-// trainFault is a usage error if the command line is at fault.
-func (e *Env) trainFault(err error) error {
-	if train.FromFlags(err) {
-		return usage("train: %s", err)
-	}
-	return err
 }
 
 // carryOut trains on this machine, or in the cluster behind api.

@@ -12,6 +12,7 @@ import (
 	"atelier/common/nearest"
 	"atelier/common/setting"
 	"atelier/common/settings"
+	"atelier/tuner/track"
 	"atelier/tuner/train"
 )
 
@@ -25,9 +26,10 @@ var aboutModels = map[string]string{
 	"mobilenet_v2":    "MobileNet-V2 (lightweight)",
 }
 
-// askTraining asks for what neither flag nor environment has said.
-func (e *Env) askTraining(ctx context.Context, conf *setting.Config) error {
-	q := &questions{e: e, in: bufio.NewReader(e.In), verb: "train"}
+// askSettings asks for the model and whether to track, where neither flag nor
+// environment has said.
+func (e *Env) askSettings(ctx context.Context, conf configuration, verb, whether string) error {
+	q := &questions{e: e, in: bufio.NewReader(e.In), verb: verb}
 	if v := conf.Get(train.KeyModel); v.Origin < setting.Prompt {
 		name, err := q.model(ctx, v.Text())
 		if err != nil {
@@ -37,15 +39,20 @@ func (e *Env) askTraining(ctx context.Context, conf *setting.Config) error {
 			return err
 		}
 	}
-	// A file that switches tracking off has answered.
-	if v := conf.Get(train.KeyTracking); v.Origin < setting.Prompt && v.Data == true {
-		yes, err := q.yes(ctx, "Track this training with MLflow?")
-		if err != nil {
-			return err
-		}
-		return conf.Set(train.KeyTracking, yes, setting.Prompt, "prompt")
+	return q.tracking(ctx, conf, whether)
+}
+
+// tracking asks whether to track, where the file says so and nobody has
+// answered: flag, then answer, then file.
+func (q *questions) tracking(ctx context.Context, conf configuration, whether string) error {
+	if v := conf.Get(track.KeyEnabled); v.Origin >= setting.Prompt || v.Data != true {
+		return nil
 	}
-	return nil
+	yes, err := q.yes(ctx, whether)
+	if err != nil {
+		return err
+	}
+	return conf.Set(track.KeyEnabled, yes, setting.Prompt, "prompt")
 }
 
 // questions go to standard error, answers come from standard input.

@@ -16,31 +16,10 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
-// tuneFlags set one key of the configuration each.
-var tuneFlags = []struct{ flag, key, usage string }{
-	{"model", tune.KeyModel, "`ARCHITECTURE`: vanilla, resnet18, resnet34, resnet50, efficientnet_b0, mobilenet_v2 and more"},
-	{"search-method", tune.KeyMethod, "`METHOD`: grid_search, bayesian, genetic, random or sobol"},
-	{"trials", tune.KeyTrials, "try `N` points"},
-	{"epochs", tune.KeyEpochs, "train each trial for at most `N` epochs"},
-	{"parallelism", tune.KeyParallelism, "`N` trials open at once (default: one a slot)"},
-	{"seed", tune.KeySeed, "`SEED` of the search and of every trial"},
-	{"train", tune.KeyTrain, "`DIR` of training images, one subfolder a class"},
-	{"validation", tune.KeyValidation, "`DIR` of validation images"},
-}
-
 func (e *Env) tuneCommand() *ucli.Command {
-	var flags []ucli.Flag
-	for _, f := range tuneFlags {
-		flags = append(flags, &ucli.StringFlag{Name: f.flag, Usage: f.usage})
-	}
-	flags = append(flags,
+	flags := append(settingFlags(tune.Document),
 		&ucli.StringFlag{Name: "data", Usage: "`DIR` with train/ and validation/ in it"},
-		&ucli.StringSliceFlag{Name: "set", Usage: "`KEY=VALUE`: any setting of the file, also image_size=96 or space.lr.high=0.01 (may be given again)"},
-		&ucli.StringFlag{Name: "config", Usage: "configuration `FILE` (default: " + tune.ConfigFile + " if it is there)"},
 		&ucli.BoolFlag{Name: "quick", Usage: "a small tuning to try out: few trials, epochs and images (quick.* in the file)"},
-		&ucli.BoolFlag{Name: "no-plots", Usage: "no pictures"},
-		&ucli.BoolFlag{Name: "mlflow", Usage: "track the tuning with MLflow"},
-		&ucli.BoolFlag{Name: "no-mlflow", Usage: "do not track it"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints_tuning/<model>/<search_method>)"},
 		&ucli.BoolFlag{Name: "resume", Usage: "go on with the tuning in DIR (longer: --trials N); without DIR, with the newest that has not ended"},
 		&ucli.BoolFlag{Name: "overwrite", Usage: "begin anew in a folder with an earlier tuning, whose results are put aside"},
@@ -55,7 +34,7 @@ func (e *Env) tuneCommand() *ucli.Command {
 			"folder, whose path goes to standard output. Without any flag, on a terminal, it asks for model and\n" +
 			"tracking. A value is taken from its flag, else from the environment (ATELIER_TUNE_TRIALS=30), else\n" +
 			"from the answers, else from the configuration file, else (data folders and training settings) from\n" +
-			train.ConfigFile + ", else it is the default. An interrupt, or a kill, loses nothing that was\n" +
+			train.Document.File + ", else it is the default. An interrupt, or a kill, loses nothing that was\n" +
 			"trained: --resume goes on. In a cluster an interrupt ends the watching; --resume watches again.\n" +
 			"--resume DIR --trials N gives a tuning, also one that has ended, N trials in all.",
 		Flags: flags, Action: e.tune}, 0, 1,
@@ -80,10 +59,10 @@ func (e *Env) tune(c *ucli.Context) error {
 		err = e.tuneConfig(c, conf)
 	}
 	if err != nil {
-		return e.tuneFault(err)
+		return settingFault(tune.Document, err)
 	}
 	if c.NumFlags() == 0 && e.Ask {
-		if err := e.askTuning(c.Context, conf); err != nil {
+		if err := e.askSettings(c.Context, conf, "tune", "Track this tuning with MLflow?"); err != nil {
 			return err
 		}
 	}
@@ -114,7 +93,7 @@ func (e *Env) tune(c *ucli.Context) error {
 		}
 		plan, err = tune.NewPlan(conf, tune.Wishes{Base: e.Dir, Out: out, Quick: c.Bool("quick"), Distant: api != nil && !client.Loopback(api.Addrs())})
 		if err != nil {
-			return e.tuneFault(err)
+			return settingFault(tune.Document, err)
 		}
 	}
 	trainer := ""
@@ -125,12 +104,12 @@ func (e *Env) tune(c *ucli.Context) error {
 	}
 	bar := &tuneBar{progress: progress{e: e, quiet: c.Bool("quiet")}}
 	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Shared: e.folder(c, "shared"), Overwrite: c.Bool("overwrite"), Watch: bar, Pull: pull}
-	if conf.Bool(tune.KeyTracking) {
-		store, err := mlflow.Open(conf.String(tune.KeyTrackingURI), mlflow.Options{Dir: plan.Base(), Source: "atelier tune", Notify: e.note})
+	if conf.Bool(track.KeyEnabled) {
+		store, err := mlflow.Open(conf.String(track.KeyURI), mlflow.Options{Dir: plan.Base(), Source: "atelier tune", Notify: e.note})
 		if err != nil {
-			return fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", tune.KeyTrackingURI, conf.Get(tune.KeyTrackingURI).Source(), err)
+			return fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", track.KeyURI, conf.Get(track.KeyURI).Source(), err)
 		}
-		o.Track = e.trackTuning(store, conf.String(tune.KeyExperiment), bar)
+		o.Track = e.trackTuning(store, conf.String(track.KeyExperiment), bar)
 	}
 	r, err := tune.Run(c.Context, plan, o)
 	bar.clear()

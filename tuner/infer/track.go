@@ -14,6 +14,7 @@ import (
 	"atelier/common/inference"
 	"atelier/common/mlflow"
 	"atelier/common/setting"
+	"atelier/tuner/track"
 	"atelier/tuner/train"
 )
 
@@ -33,9 +34,9 @@ type Tracking struct {
 // Experiment is the name of the experiment a mode's runs belong to.
 func Experiment(mode string) string {
 	if strings.HasPrefix(mode, "explain_") {
-		return mlflow.ExplainabilityExperiment
+		return track.ExplainabilityExperiment
 	}
-	return mlflow.EvaluationExperiment
+	return track.EvaluationExperiment
 }
 
 // RunName names a run by its mode and the folder of its checkpoint.
@@ -51,20 +52,20 @@ func RunName(mode, checkpoint string) string {
 // tracking off or the run cannot be made. An error means that nothing can be
 // written at the place it names. base is where relative paths start.
 func Track(ctx context.Context, c *setting.Config, base string, warn func(string)) (*Tracking, error) {
-	if !c.Bool(KeyTracking) {
+	if !c.Bool(track.KeyEnabled) {
 		return nil, nil
 	}
-	store, err := mlflow.Open(c.String(KeyURI), mlflow.Options{Dir: base, Source: "atelier infer", Notify: warn})
+	store, err := mlflow.Open(c.String(track.KeyURI), mlflow.Options{Dir: base, Source: "atelier infer", Notify: warn})
 	if err != nil {
-		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", KeyURI, c.Get(KeyURI).Source(), err)
+		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", track.KeyURI, c.Get(track.KeyURI).Source(), err)
 	}
 	mode, checkpoint := c.String("mode"), c.String("model.checkpoint")
-	experiment := c.String(KeyExperiment)
+	experiment := c.String(track.KeyExperiment)
 	if experiment == "" {
 		experiment = Experiment(mode)
 	}
 	stage := "evaluation"
-	if Experiment(mode) == mlflow.ExplainabilityExperiment {
+	if Experiment(mode) == track.ExplainabilityExperiment {
 		stage = "explainability"
 	}
 	t := &Tracking{store: store, tell: warn, began: time.Now()}

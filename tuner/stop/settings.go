@@ -1,16 +1,13 @@
 package stop
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"math"
 	"slices"
 	"strings"
 
 	"atelier/common/nearest"
+	"atelier/common/setting"
 )
 
 // Rules, by the names of the spec.
@@ -34,52 +31,66 @@ type Settings struct {
 	Rule string
 
 	// asha, hyperband
-	MinEpochs int // the first rung
-	MaxEpochs int // epochs of a whole training
-	Reduction int // one in so many goes on from a rung
+	MinEpochs int `json:"min_epochs"` // the first rung
+	MaxEpochs int `json:"max_epochs"` // epochs of a whole training
+	Reduction int `json:"reduction"`  // one in so many goes on from a rung
 
 	// asha: the share of all epochs, trials times MaxEpochs, that a sweep may take.
 	// What promotions leave of it goes to the best paused trials at the end; 0 =
 	// nothing does.
-	Spend float64
+	Spend float64 `json:"spend"`
 
-	Interval int // segment: epochs that a trial trains; MaxEpochs counts too
+	Interval int `json:"interval"` // segment: epochs that a trial trains; MaxEpochs counts too
 
 	// median, percentile, patience
-	WarmupEpochs int // nothing is decided up to this epoch
-	WarmupTrials int // nor against fewer trials than this: median, percentile
+	WarmupEpochs int `json:"warmup_epochs"` // nothing is decided up to this epoch
+	WarmupTrials int `json:"warmup_trials"` // nor against fewer trials than this: median, percentile
 
-	Percentile float64 // 0 to 100: the share that may go on
-	Patience   int     // epochs without a better value
-	MinDelta   float64 // what counts as better, in the objective's unit
-}
-
-// key is one of the spec's, and the rules it belongs to.
-type key struct {
-	name  string
-	rules []string
-	value
-}
-
-// value is how a key's number is read into the settings and written from them.
-type value struct {
-	set func(s *Settings, v json.Number) error
-	get func(s *Settings) any
+	Percentile float64 `json:"percentile"` // 0 to 100: the share that may go on
+	Patience   int     `json:"patience"`   // epochs without a better value
+	MinDelta   float64 `json:"min_delta"`  // what counts as better, in the objective's unit
 }
 
 const maxEpochs = 1 << 30
 
-var keys = []key{
-	{"min_epochs", []string{ASHA, Hyperband}, whole(1, maxEpochs, func(s *Settings) *int { return &s.MinEpochs })},
-	{"max_epochs", []string{ASHA, Hyperband, Segment}, whole(1, maxEpochs, func(s *Settings) *int { return &s.MaxEpochs })},
-	{"reduction", []string{ASHA, Hyperband}, whole(2, 1000, func(s *Settings) *int { return &s.Reduction })},
-	{"spend", []string{ASHA}, number(func(x float64) bool { return x >= 0 && x <= 1 }, "from 0 to 1", func(s *Settings) *float64 { return &s.Spend })},
-	{"interval", []string{Segment}, whole(1, maxEpochs, func(s *Settings) *int { return &s.Interval })},
-	{"warmup_epochs", []string{Median, Percentile, Patience}, whole(0, maxEpochs, func(s *Settings) *int { return &s.WarmupEpochs })},
-	{"warmup_trials", []string{Median, Percentile}, whole(1, 1_000_000, func(s *Settings) *int { return &s.WarmupTrials })},
-	{"percentile", []string{Percentile}, number(func(x float64) bool { return x > 0 && x < 100 }, "above 0 and below 100", func(s *Settings) *float64 { return &s.Percentile })},
-	{"patience", []string{Patience}, whole(1, maxEpochs, func(s *Settings) *int { return &s.Patience })},
-	{"min_delta", []string{Patience}, number(func(x float64) bool { return x >= 0 && x <= math.MaxFloat64 }, "0 or above", func(s *Settings) *float64 { return &s.MinDelta })},
+// table has every key, in the order of the canonical form.
+var table = setting.Table{
+	{Name: "min_epochs", Type: setting.Integer(1, maxEpochs)},
+	{Name: "max_epochs", Type: setting.Integer(1, maxEpochs)},
+	{Name: "reduction", Type: setting.Integer(2, 1000)},
+	{Name: "spend", Type: setting.Within(0, 1)},
+	{Name: "interval", Type: setting.Integer(1, maxEpochs)},
+	{Name: "warmup_epochs", Type: setting.Integer(0, maxEpochs)},
+	{Name: "warmup_trials", Type: setting.Integer(1, 1_000_000)},
+	{Name: "percentile", Type: setting.Real("above 0 and below 100", func(x float64) bool { return x > 0 && x < 100 })},
+	{Name: "patience", Type: setting.Integer(1, maxEpochs)},
+	{Name: "min_delta", Type: setting.Real("0 or above", func(x float64) bool { return x >= 0 })},
+}
+
+// takes are the keys of each rule with their defaults; 0 where it has none or it
+// follows from another key.
+var takes = []struct {
+	rule     string
+	keys     []string
+	defaults Settings
+}{
+	{ASHA, []string{"min_epochs", "max_epochs", "reduction", "spend"}, Settings{Rule: ASHA, Reduction: 4, Spend: 0.25}},
+	{Hyperband, []string{"min_epochs", "max_epochs", "reduction"}, Settings{Rule: Hyperband, MinEpochs: 1, Reduction: 3}},
+	{Median, []string{"warmup_epochs", "warmup_trials"}, Settings{Rule: Median, WarmupEpochs: 1, WarmupTrials: 5}},
+	{Percentile, []string{"warmup_epochs", "warmup_trials", "percentile"}, Settings{Rule: Percentile, WarmupEpochs: 1, WarmupTrials: 5, Percentile: 25}},
+	{Patience, []string{"warmup_epochs", "patience", "min_delta"}, Settings{Rule: Patience, Patience: 5}},
+	{None, nil, Settings{Rule: None}},
+	{Segment, []string{"max_epochs", "interval"}, Settings{Rule: Segment}},
+}
+
+// rulesOf are the rules that a key belongs to.
+func rulesOf(key string) (rules []string) {
+	for _, t := range takes {
+		if slices.Contains(t.keys, key) {
+			rules = append(rules, t.rule)
+		}
+	}
+	return rules
 }
 
 // Error is a fault of the settings. Key is where, relative to `stopping`; ""
@@ -101,32 +112,35 @@ func fault(key, format string, a ...any) error {
 // max_epochs, which asha and hyperband need: whoever writes the JSON knows how
 // long a trial trains. Errors are of type *Error.
 func Parse(text []byte) (Settings, error) {
-	given, err := object(text)
+	given, err := setting.Members(text)
 	if err != nil {
-		return Settings{}, err
+		return Settings{}, fault("", "want a JSON object such as {\"rule\": \"asha\", \"max_epochs\": 27}, not %.60q", text)
+	}
+	for i, m := range given {
+		if slices.ContainsFunc(given[:i], func(x setting.Member) bool { return x.Key == m.Key }) {
+			return Settings{}, fault(m.Key, "stands twice")
+		}
 	}
 	s, err := readRule(given)
 	if err != nil {
 		return Settings{}, err
 	}
-	for _, e := range given {
-		if e.name == "rule" {
+	for _, m := range given {
+		if m.Key == "rule" {
 			continue
 		}
-		i := slices.IndexFunc(keys, func(k key) bool { return k.name == e.name })
-		if i < 0 {
-			return s, fault(e.name, "no such key%s; %s takes %s", meant(e.name, KeysOf(s.Rule)), s.Rule, listed(KeysOf(s.Rule)))
+		row, rules, v := table.Find(m.Key), rulesOf(m.Key), setting.Plain(m.Raw)
+		switch {
+		case row == nil:
+			return s, fault(m.Key, "no such key%s; %s takes %s", meant(m.Key, KeysOf(s.Rule)), s.Rule, listed(KeysOf(s.Rule)))
+		case !slices.Contains(rules, s.Rule):
+			return s, fault(m.Key, "belongs to rule %s, not %s; drop it", strings.Join(rules, " and "), s.Rule)
+		case m.Raw[0] != '-' && (m.Raw[0] < '0' || m.Raw[0] > '9'):
+			return s, fault(m.Key, "want a number, not %s", setting.Shown(m.Raw))
+		case !row.Type.Fits(v):
+			return s, fault(m.Key, "want %s, not %s", row.Type.Want, setting.Shown(m.Raw))
 		}
-		if !slices.Contains(keys[i].rules, s.Rule) {
-			return s, fault(e.name, "belongs to rule %s, not %s; drop it", strings.Join(keys[i].rules, " and "), s.Rule)
-		}
-		n, ok := e.value.(json.Number)
-		if !ok {
-			return s, fault(e.name, "want a number, not %s", shown(e.value))
-		}
-		if err := keys[i].set(&s, n); err != nil {
-			return s, fault(e.name, "%v", err)
-		}
+		setting.Fill(&s, []setting.Given{{Key: m.Key, Data: v}})
 	}
 	if s.Rule == ASHA && s.MinEpochs == 0 {
 		// Rungs at an eighth and a half, a quarter going on from each: 1/8 + 1/4 *
@@ -136,29 +150,18 @@ func Parse(text []byte) (Settings, error) {
 	return s, s.check()
 }
 
-func readRule(given []entry) (Settings, error) {
-	i := slices.IndexFunc(given, func(e entry) bool { return e.name == "rule" })
+func readRule(given []setting.Member) (Settings, error) {
+	i := slices.IndexFunc(given, func(m setting.Member) bool { return m.Key == "rule" })
 	if i < 0 {
 		return Settings{}, fault("rule", "is missing; choose one of %s", strings.Join(Rules, ", "))
 	}
-	name, ok := given[i].value.(string)
-	if !ok || !slices.Contains(Rules, name) && name != Segment {
-		return Settings{}, fault("rule", "%s is no rule%s; choose one of %s", shown(given[i].value), meant(name, Rules), strings.Join(Rules, ", "))
+	name, _ := setting.Plain(given[i].Raw).(string)
+	for _, t := range takes {
+		if t.rule == name {
+			return t.defaults, nil
+		}
 	}
-	s := Settings{Rule: name}
-	switch name {
-	case ASHA:
-		s.Reduction, s.Spend = 4, 0.25 // MinEpochs follows from MaxEpochs
-	case Hyperband:
-		s.MinEpochs, s.Reduction = 1, 3
-	case Median:
-		s.WarmupEpochs, s.WarmupTrials = 1, 5
-	case Percentile:
-		s.WarmupEpochs, s.WarmupTrials, s.Percentile = 1, 5, 25
-	case Patience:
-		s.Patience = 5
-	}
-	return s, nil
+	return Settings{}, fault("rule", "%s is no rule%s; choose one of %s", setting.Shown(given[i].Raw), meant(name, Rules), strings.Join(Rules, ", "))
 }
 
 func (s Settings) check() error {
@@ -179,99 +182,25 @@ func (s Settings) check() error {
 
 // KeysOf lists the keys a rule takes, without rule itself.
 func KeysOf(rule string) []string {
-	var out []string
-	for _, k := range keys {
-		if slices.Contains(k.rules, rule) {
-			out = append(out, k.name)
+	for _, t := range takes {
+		if t.rule == rule {
+			return t.keys
 		}
 	}
-	return out
+	return nil
 }
 
 // JSON is the canonical form: every key of the rule, in a fixed order.
 func (s Settings) JSON() string {
 	b := fmt.Appendf(nil, `{"rule":%q`, s.Rule)
-	for _, k := range keys {
-		if slices.Contains(k.rules, s.Rule) {
-			v, err := json.Marshal(k.get(&s))
-			if err != nil { // a number that JSON cannot hold, which Parse refuses
-				panic(err)
-			}
-			b = fmt.Appendf(b, `,%q:%s`, k.name, v)
+	for _, k := range KeysOf(s.Rule) {
+		v, err := json.Marshal(setting.Field(&s, k))
+		if err != nil { // a number that JSON cannot hold, which Parse refuses
+			panic(err)
 		}
+		b = fmt.Appendf(b, `,%q:%s`, k, v)
 	}
 	return string(append(b, '}'))
-}
-
-func whole(low, high int, at func(*Settings) *int) value {
-	return value{func(s *Settings, v json.Number) error {
-		x, err := v.Float64()
-		if err != nil || x != math.Trunc(x) || x < float64(low) || x > float64(high) {
-			return fmt.Errorf("want a whole number from %d to %d, not %s", low, high, v)
-		}
-		*at(s) = int(x)
-		return nil
-	}, func(s *Settings) any { return *at(s) }}
-}
-
-func number(ok func(float64) bool, want string, at func(*Settings) *float64) value {
-	return value{func(s *Settings, v json.Number) error {
-		x, err := v.Float64()
-		if err != nil || !ok(x) {
-			return fmt.Errorf("want a number %s, not %s", want, v)
-		}
-		*at(s) = x
-		return nil
-	}, func(s *Settings) any { return *at(s) }}
-}
-
-// entry is a key and its value as encoding/json decodes it.
-type entry struct {
-	name  string
-	value any
-}
-
-// object reads a JSON object in the order it is written; a key may stand once.
-func object(text []byte) ([]entry, error) {
-	wrong := func() error {
-		return fault("", "want a JSON object such as {\"rule\": \"asha\", \"max_epochs\": 27}, not %.60q", text)
-	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, wrong()
-	}
-	var out []entry
-	for dec.More() {
-		t, err := dec.Token()
-		name, ok := t.(string)
-		if err != nil || !ok {
-			return nil, wrong()
-		}
-		var v any
-		if err := dec.Decode(&v); err != nil {
-			return nil, wrong()
-		}
-		if slices.ContainsFunc(out, func(e entry) bool { return e.name == name }) {
-			return nil, fault(name, "stands twice")
-		}
-		out = append(out, entry{name, v})
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, wrong()
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, wrong()
-	}
-	return out, nil
-}
-
-func shown(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return "this"
-	}
-	return fmt.Sprintf("%.60s", b)
 }
 
 func listed(names []string) string {

@@ -294,7 +294,7 @@ func (r *Resumption) settle(run []byte, c *setting.Config) error {
 	}
 	r.Base, r.Threads, r.Tracked, r.Sweep = s.Base, s.Threads, s.Tracked, s.Sweep
 	for _, v := range s.Values {
-		if err := c.Set(v.Key, number(v.Value), setting.Resumed, "resumed run, "+strings.TrimPrefix(v.Source, "resumed run, ")); err != nil {
+		if err := c.Set(v.Key, v.Value, setting.Resumed, "resumed run, "+strings.TrimPrefix(v.Source, "resumed run, ")); err != nil {
 			return err
 		}
 	}
@@ -324,12 +324,12 @@ func fromCheckpoint(path string, c *setting.Config) (*Resumption, error) {
 	if err := d.Decode(&values); err != nil {
 		return fail(err)
 	}
-	for _, name := range c.Names() {
+	for _, name := range c.Table.Names() {
 		v, ok := values[name]
 		if text, isText := v.(string); !ok || isText && text == "" || strings.HasPrefix(fmt.Sprint(v), "-") { // not given
 			continue
 		}
-		if err := c.Set(name, number(v), setting.Resumed, filepath.Base(path)); err != nil {
+		if err := c.Set(name, v, setting.Resumed, filepath.Base(path)); err != nil {
 			return fail(err)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 
 	"atelier/common/dataset"
 	"atelier/common/setting"
@@ -60,7 +59,7 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 	p.Training = c.JSON(func(key string) bool { return IsTraining(key) && (key != keySeed || p.Seed <= settings.MaxSeed) })
 	var err error
 	if p.Settings, err = settings.Parse(p.Training, nil, base); err != nil {
-		return nil, errors.New(strings.ReplaceAll(err.Error(), "training: ", ""))
+		return nil, setting.Nowhere(err)
 	}
 	if out == "" {
 		out = filepath.Join(c.String(keyCheckpoints), FolderName(p.Settings))

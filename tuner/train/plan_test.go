@@ -29,8 +29,8 @@ func TestKeysAreTheTrainers(t *testing.T) {
 	if err != nil || p.Settings != want {
 		t.Errorf("defaults %+v\nthe trainer's %+v, %v", p.Settings, want, err)
 	}
-	for _, key := range settings.Keys() {
-		if c.Get(key).Key == "" || len(c.Names()) < 40 {
+	for _, key := range settings.Table.Names() {
+		if c.Get(key).Key == "" || len(c.Table) < 40 {
 			t.Errorf("no key %s", key)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"atelier/common/mlflow"
 	"atelier/common/sysmetrics"
 	"atelier/common/trainerproto"
+	"atelier/tuner/track"
 )
 
 // tracker writes a training into MLflow: settings as parameters, reports and
@@ -38,12 +39,12 @@ const flushFor = 20 * time.Second
 // openStore opens what the configuration names for tracking; nil where it
 // switches it off. An error means that nothing can be written there.
 func openStore(p *Plan, warn func(string)) (mlflow.Store, error) {
-	if !p.Config.Bool(KeyTracking) {
+	if !p.Config.Bool(track.KeyEnabled) {
 		return nil, nil
 	}
-	store, err := mlflow.Open(p.Config.String(KeyTrackingURI), mlflow.Options{Dir: p.BaseDir, Source: "atelier train", Notify: warn})
+	store, err := mlflow.Open(p.Config.String(track.KeyURI), mlflow.Options{Dir: p.BaseDir, Source: "atelier train", Notify: warn})
 	if err != nil {
-		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", KeyTrackingURI, p.Config.Get(KeyTrackingURI).Source(), err)
+		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", track.KeyURI, p.Config.Get(track.KeyURI).Source(), err)
 	}
 	return store, nil
 }
@@ -58,7 +59,7 @@ func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder strin
 	var err error
 	id := p.trackedRun
 	t := &tracker{store: store, tell: warn, known: map[int64]bool{}}
-	spec := mlflow.RunSpec{Experiment: p.Config.String(keyExperiment), Name: filepath.Base(folder), Start: began, RunID: id,
+	spec := mlflow.RunSpec{Experiment: p.Config.String(track.KeyExperiment), Name: filepath.Base(folder), Start: began, RunID: id,
 		Tags: map[string]string{"model": p.Settings.Model, "stage": "training", "folder": folder}}
 	if t.run, err = store.StartRun(ctx, spec); err != nil && id != "" {
 		warn(fmt.Sprintf("MLflow run %s cannot be gone on with, a new one is made: %v", id, err))

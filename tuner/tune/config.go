@@ -13,41 +13,19 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// blockNames are the parts of a file that hold what keys cannot: they are
-// replaced as a whole, not merged.
-var blockNames = []string{"space", "stopping", "trainer_settings"}
-
-// DefaultSpace is searched where the file has none.
-const DefaultSpace = `
-lr:           {type: float, low: 1.0e-4, high: 1.0e-1, log: true}
-batch_size:   {type: categorical, choices: [16, 32, 64]}
-optimizer:    {type: categorical, choices: [adam, sgd]}
-momentum:     {type: float, low: 0.5, high: 0.99, when: {optimizer: [sgd]}}
-weight_decay: {type: float, low: 1.0e-6, high: 1.0e-2, log: true}
-`
-
 // Config is the configuration of a tuning.
 type Config struct {
 	*setting.Config
-	blocks map[string]*yaml.Node    // by name; looked up only
-	below  map[string]setting.Value // image folders of the training configuration, by key
+	below map[string]setting.Value // image folders of the training configuration, by key
 }
 
 // New is a configuration of all defaults.
 func New() *Config {
-	c := &Config{Config: setting.New(Keys(), near), blocks: map[string]*yaml.Node{}, below: map[string]setting.Value{}}
-	c.blocks["space"] = parsed(DefaultSpace)
-	return c
+	return &Config{Config: setting.New(Document.Table), below: map[string]setting.Value{}}
 }
 
-// parsed is a mapping that is known to be good.
-func parsed(text string) *yaml.Node {
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
-		panic(err)
-	}
-	return doc.Content[0]
-}
+// block is a part of the configuration that is no value.
+func (c *Config) block(name string) *yaml.Node { return c.Get(name).Block }
 
 // ReadTraining takes the trainer's settings of a training configuration: what
 // it says is the ground that the tuning's own file stands on.
@@ -92,114 +70,86 @@ func (c *Config) images(key string) setting.Value {
 // ReadFile takes a tuning configuration. The error lists every fault with its
 // line.
 func (c *Config) ReadFile(name string, text []byte) error {
-	rest, found, err := cutBlocks(name, text)
-	if err != nil {
-		return err
-	}
 	var faults []error
-	if err := c.Config.ReadFile(name, rest); err != nil {
+	if err := c.Config.ReadFile(name, text); err != nil {
 		faults = append(faults, err)
 	}
-	if n := found["trainer_settings"].value; n != nil {
-		if clone(n).Kind != yaml.MappingNode {
-			faults = append(faults, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, n.Line), Key: "trainer_settings", Message: "want keys with values, such as {epoch_seconds: 0.5}", Origin: setting.File}})
-		}
-		c.blocks["trainer_settings"] = n
-		delete(found, "trainer_settings")
+	bad := func(n *yaml.Node, key, message string) {
+		faults = append(faults, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, n.Line), Key: key, Message: message, Origin: setting.File}})
 	}
-	if len(found) > 0 {
-		// The blocks alone, on their own lines, as a spec of any method.
-		only := keep(text, found)
-		if _, spaced := found["space"]; !spaced {
+	if v := c.Get(blockTrainer); v.Origin > setting.Default && clone(v.Block).Kind != yaml.MappingNode {
+		bad(v.Block, blockTrainer, "want keys with values, such as {epoch_seconds: 0.5}")
+	}
+	// The space and the stopping rule alone, on their own lines, as a spec of any
+	// method.
+	only, spaced, key := onlyBlocks(text)
+	if key != nil {
+		bad(key, key.Value, "write it on lines of its own")
+	} else if only != "" {
+		if !spaced {
 			only += "\nspace: {lr: {type: float, low: 0, high: 1}}"
 		}
 		epochs := c.Get(KeyEpochs).Text()
-		if n := child(found["stopping"].value, "max_epochs"); n != nil {
+		if n := child(c.block(blockStopping), "max_epochs"); n != nil {
 			epochs = n.Value // the plan compares them
 		}
 		only += "\nsearch_method: random\nobjective: {metric: val_loss, direction: minimize}\nbudget: {trials: 1}\ntraining: {epochs: " + epochs + "}\n"
 		if _, err := sweep.Parse(name, []byte(only)); err != nil {
 			faults = append(faults, err)
-		} else {
-			for b, at := range found {
-				c.blocks[b] = at.value
-			}
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// block is one of blockNames in a file: its lines, from 1, and what it holds.
-type block struct {
-	first, last int
-	value       *yaml.Node
-}
-
-// cutBlocks blanks the blocks of a file, so that the rest keeps its lines.
-func cutBlocks(name string, text []byte) (rest []byte, found map[string]block, err error) {
-	defer func() {
-		if p := recover(); p != nil { // the library, on hostile text
-			err = setting.Faults{{Where: name, Message: "not YAML", Origin: setting.File}}
-		}
-	}()
-	found = map[string]block{}
+// onlyBlocks blanks all lines of a file but those of space and stopping; "" if
+// it has neither. Where one shares its line with another key, that is returned.
+func onlyBlocks(text []byte) (only string, spaced bool, shared *yaml.Node) {
 	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return text, found, nil // the reader of keys says what is wrong
+	if !parsed(text, &doc) || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
+		return "", false, nil // the reader of keys says what is wrong
 	}
 	lines := strings.Split(string(text), "\n")
+	kept := make([]string, len(lines))
+	any := false
 	root := doc.Content[0].Content
 	for i := 0; i+1 < len(root); i += 2 {
-		key := root[i]
-		if known, ok := aliases[key.Value]; ok && known != key.Value && !slices.Contains(blockNames, key.Value) && root[i+1].Kind == yaml.MappingNode && key.Value != "objective" {
-			return nil, nil, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: fmt.Sprintf("unknown key; did you mean %q?", known), Origin: setting.File}}
-		}
-		if !slices.Contains(blockNames, key.Value) {
+		key, last := root[i], len(lines)
+		if key.Value != blockSpace && key.Value != blockStopping {
 			continue
 		}
-		b := block{key.Line, len(lines), root[i+1]}
 		if i+2 < len(root) {
-			b.last = root[i+2].Line - 1
+			last = root[i+2].Line - 1
 		}
-		if b.last < b.first || i > 0 && root[i-2].Line == key.Line {
-			return nil, nil, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: "write it on lines of its own", Origin: setting.File}}
+		if last < key.Line || i > 0 && root[i-2].Line == key.Line || doc.Content[0].Style == yaml.FlowStyle {
+			return "", false, key
 		}
-		if _, twice := found[key.Value]; twice {
-			return nil, nil, setting.Faults{{Where: fmt.Sprintf("%s:%d", name, key.Line), Key: key.Value, Message: "stands twice; keep one", Origin: setting.File}}
-		}
-		found[key.Value] = b
+		any, spaced = true, spaced || key.Value == blockSpace
+		copy(kept[key.Line-1:last], lines[key.Line-1:last])
 	}
-	for _, b := range found {
-		for i := b.first - 1; i < b.last; i++ {
-			lines[i] = ""
-		}
+	if !any {
+		return "", false, nil
 	}
-	return []byte(strings.Join(lines, "\n")), found, nil
+	return strings.Join(kept, "\n"), spaced, nil
 }
 
-// keep blanks all but the blocks.
-func keep(text []byte, found map[string]block) string {
-	lines := strings.Split(string(text), "\n")
-	for i := range lines {
-		inside := false
-		for _, b := range found {
-			inside = inside || i >= b.first-1 && i < b.last
+// parsed reads YAML. The library may panic on hostile text.
+func parsed(text []byte, doc *yaml.Node) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
 		}
-		if !inside {
-			lines[i] = ""
-		}
-	}
-	return strings.Join(lines, "\n")
+	}()
+	return yaml.Unmarshal(text, doc) == nil
 }
 
 // Override takes KEY=VALUE of the command line: a key, a training setting by
 // its bare name, or a part of a block such as space.lr.high.
 func (c *Config) Override(key, text string) error {
 	where := "--set " + key
-	if name, path, ok := strings.Cut(key, "."); ok && slices.Contains(blockNames, name) {
+	if name, path, ok := strings.Cut(key, "."); ok && c.block(name) != nil {
 		return c.overrideBlock(name, path, text, where)
 	}
-	if !slices.Contains(c.Names(), key) && slices.Contains(c.Names(), trainingPrefix+key) {
+	if !c.Table.Has(key) && c.Table.Has(trainingPrefix+key) {
 		key = trainingPrefix + key
 	}
 	return c.SetText(key, text, setting.Flag, where)
@@ -233,16 +183,14 @@ func (c *Config) overrideBlock(name, path, text, where string) error {
 	if err != nil {
 		return setting.Fault{Where: where, Message: err.Error(), Origin: setting.Flag}
 	}
-	at := c.blocks[name]
-	if at == nil || at.Kind != yaml.MappingNode {
+	at := clone(c.block(name))
+	if at.Kind != yaml.MappingNode {
 		at = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	} else {
-		at = clone(at)
 	}
-	c.blocks[name] = at
+	c.SetBlock(name, at, setting.Flag, where)
 	// Names of parameters may hold dots: the longest that is there counts, and
 	// one field may follow.
-	if i := strings.LastIndexByte(path, '.'); i > 0 && name == "space" {
+	if i := strings.LastIndexByte(path, '.'); i > 0 && name == blockSpace {
 		if inner := child(at, path[:i]); inner != nil && inner.Kind == yaml.MappingNode {
 			put(inner, path[i+1:], value)
 			return nil
@@ -254,13 +202,3 @@ func (c *Config) overrideBlock(name, path, text, where string) error {
 
 // given tells whether a key was said anywhere.
 func (c *Config) given(key string) bool { return c.Get(key).Origin > setting.Default }
-
-// Environ is a variable of an environment given as NAME=value lines.
-func Environ(lines []string, name string) string {
-	for _, l := range lines {
-		if v, ok := strings.CutPrefix(l, name+"="); ok {
-			return v
-		}
-	}
-	return ""
-}

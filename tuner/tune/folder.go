@@ -243,13 +243,6 @@ func Resume(dir, base string, trials int64, c *Config) (*Resumption, error) {
 		}
 	}
 	for key, v := range s.Values {
-		if n, ok := v.(json.Number); ok {
-			if i, err := n.Int64(); err == nil {
-				v = i
-			} else if f, err := n.Float64(); err == nil {
-				v = f
-			}
-		}
 		if err := c.Set(key, v, setting.Resumed, "resumed tuning"); err != nil {
 			return nil, fmt.Errorf("--resume: %s: %w", dir, err)
 		}

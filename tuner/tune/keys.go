@@ -1,16 +1,12 @@
 package tune
 
 import (
-	"encoding/json"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	"atelier/common/mlflow"
-	"atelier/common/nearest"
 	"atelier/common/setting"
 	"atelier/common/settings"
+	"atelier/tuner/track"
 	"atelier/tuner/train"
 )
 
@@ -24,9 +20,6 @@ const (
 	KeySeed        = "seed"
 	KeyPlots       = "plots"
 	KeyBase        = "training_config"
-	KeyTracking    = "mlflow.enabled"
-	KeyTrackingURI = "mlflow.tracking_uri"
-	KeyExperiment  = "mlflow.experiment_name"
 	KeyTrain       = "data.train"
 	KeyValidation  = "data.validation"
 
@@ -40,68 +33,109 @@ const (
 	keySave       = "save_models"
 	keyFolder     = "checkpoints_dir"
 
+	// Parts of the file that hold what keys cannot: they are replaced as a
+	// whole, not merged.
+	blockSpace    = "space"
+	blockStopping = "stopping"
+	blockTrainer  = "trainer_settings"
+
 	trainingPrefix = "training."
 )
-
-// ConfigFile is where a configuration is looked for when none is named.
-const ConfigFile = "conf/tuning_config.yaml"
-
-// EnvironmentPrefix of variables that set keys: ATELIER_TUNE_TRIALS=30.
-const EnvironmentPrefix = "ATELIER_TUNE_"
 
 var (
 	methods    = []string{"grid_search", "bayesian", "genetic", "random", "sobol"}
 	algorithms = []string{"auto", "gp", "tpe", "cmaes"}
 )
 
-// Keys are all settings of `atelier tune` but the free blocks: its own, and the
-// trainer's below training.
-func Keys() []setting.Key {
-	positive := func(least int64, want string) func([]byte) error {
-		return check(func(n int64) bool { return n >= least && n <= 100_000_000 }, want)
+// DefaultSpace is searched where the file has none.
+const DefaultSpace = `
+lr:           {type: float, low: 1.0e-4, high: 1.0e-1, log: true}
+batch_size:   {type: categorical, choices: [16, 32, 64]}
+optimizer:    {type: categorical, choices: [adam, sgd]}
+momentum:     {type: float, low: 0.5, high: 0.99, when: {optimizer: [sgd]}}
+weight_decay: {type: float, low: 1.0e-6, high: 1.0e-2, log: true}
+`
+
+const aboutSpace = `parameters are settings of training_config.yaml, nested ones with dots
+(augmentation.cutmix.alpha). float and int take low, high, log, step, steps or values;
+categorical takes choices. when: active only where another one has one of these values.
+The space is replaced as a whole, not merged with this one`
+
+// Document declares what `atelier tune` may be told.
+var Document = setting.Document{
+	Command: "tune", File: "conf/tuning_config.yaml", Prefix: "ATELIER_TUNE_", Such: "image_size=96",
+	Flags: "--trials 60, --set space.lr.high=0.01", Variable: "ATELIER_TUNE_TRIALS=60", Table: table(),
+}
+
+func table() setting.Table {
+	from1, images := count("a whole number from 1 on"), count("how many images a class, from 1 on")
+	model, folder := settings.Table.Find(KeyModel), setting.Text("a folder")
+	t := setting.Table{
+		{Name: KeyModel, Type: model.Type, Default: model.Default, Aliases: model.Aliases, Help: model.Help, Flag: "model", Usage: model.Usage},
+
+		{Name: KeyMethod, Section: "Search", Type: setting.OneOf(append([]string{"grid"}, methods...)...), Default: "bayesian", Aliases: []string{"method"},
+			Help: "grid_search: all combinations; bayesian: Gaussian process; genetic; random; sobol",
+			Flag: "search-method", Usage: "`METHOD`: grid_search, bayesian, genetic, random or sobol"},
+		{Name: keyAlgorithm, Type: setting.OneOf(algorithms...), Default: "auto", Help: "of bayesian: auto, gp, tpe, cmaes"},
+		{Name: KeySeed, Type: setting.Unsigned(), Default: int64(42), Help: "of the search and of every trial", Flag: "seed", Usage: "`SEED` of the search and of every trial"},
+		{Name: keyMetric, Type: setting.Text("the name of a metric, such as val_loss or val_acc"), Default: "val_loss", Aliases: []string{"metric", "objective"},
+			Help: "what is made small or large: val_loss, val_acc, ..."},
+		{Name: keyDirection, Type: setting.OneOf("minimize", "maximize"), Aliases: []string{"direction"}, Help: "minimize, maximize; null = maximize for accuracies, else minimize"},
+		{Name: KeyTrials, Type: from1, Default: int64(30), Null: true, Aliases: []string{"n_trials", "num_trials", "max_trials", "budget"},
+			Help: "points to try, of a grid too; null = of a grid all, else as many as max_time allows", Flag: "trials", Usage: "try `N` points"},
+		{Name: keyTime, Type: setting.Is("a length of time such as 90m or 2h", aWhile), Help: "such as 2h: no trial begins later"},
+		{Name: KeyParallelism, Type: from1, Aliases: []string{"n_jobs"}, Help: "trials open at once; null = one a slot",
+			Flag: "parallelism", Usage: "`N` trials open at once (default: one a slot)"},
+		{Name: keyGridPoints, Type: from1, Default: int64(4), Help: "of grid_search: values of a float that has neither steps nor step nor values"},
+		{Name: blockSpace, Block: DefaultSpace, Aliases: []string{"search_space", "param_grid", "parameters"}, Help: aboutSpace},
+		{Name: blockStopping, Block: "{rule: none}", Aliases: []string{"early_stopping", "pruner"},
+			Help: "ends poor trials early: asha, hyperband, median, percentile, patience, none\n(tuner/stop/DESIGN.md)"},
+
+		{Name: KeyBase, Section: "Training of every trial", Type: setting.Text("a file"), Default: train.Document.File, Null: true,
+			Help: "what it says of training holds here too,\nwhere it is there; null = nothing"},
+		{Name: KeyTrain, Type: folder, Help: "one subfolder of images a class; null = as the training configuration says",
+			Flag: "train", Usage: "`DIR` of training images, one subfolder a class"},
+		{Name: KeyValidation, Type: folder, Help: "the same subfolders", Flag: "validation", Usage: "`DIR` of validation images"},
+		{Name: "subset.train", Type: images, Help: "images a class that are taken; null = all"},
+		{Name: "subset.validation", Type: images},
 	}
-	yes := check(func(bool) bool { return true }, "true or false")
-	text := func(want string) func([]byte) error { return check(func(s string) bool { return s != "" }, want) }
-	keys := []setting.Key{
-		{Name: KeyModel, Default: "resnet18", Check: func(v []byte) error { return settings.Check("model", v) }},
-		{Name: KeyMethod, Default: "bayesian", Check: oneOf(append([]string{"grid"}, methods...)...)},
-		{Name: keyAlgorithm, Default: "auto", Check: oneOf(algorithms...)},
-		{Name: KeySeed, Default: int64(42), Check: check(func(uint64) bool { return true }, "a whole number from 0 on")},
-		{Name: keyMetric, Default: "val_loss", Check: text("the name of a metric, such as val_loss or val_acc")},
-		{Name: keyDirection, Check: oneOf("minimize", "maximize")},
-		{Name: KeyTrials, Default: int64(30), Optional: true, Check: positive(1, "a whole number from 1 on")},
-		{Name: keyTime, Check: check(func(s string) bool { d, err := time.ParseDuration(s); return err == nil && d >= time.Second }, "a length of time such as 90m or 2h")},
-		{Name: KeyParallelism, Check: positive(1, "a whole number from 1 on")},
-		{Name: keyGridPoints, Default: int64(4), Check: positive(1, "a whole number from 1 on")},
-		{Name: keyTrainer, Default: "torch", Check: text("a trainer that the workers offer, such as torch or sim")},
-		{Name: KeyBase, Default: train.ConfigFile, Optional: true, Check: text("a file")},
-		{Name: KeyTrain, Check: text("a folder")},
-		{Name: KeyValidation, Check: text("a folder")},
-		{Name: "subset.train", Check: positive(1, "how many images a class, from 1 on")},
-		{Name: "subset.validation", Check: positive(1, "how many images a class, from 1 on")},
-		{Name: "quick.trials", Default: int64(6), Check: positive(1, "a whole number from 1 on")},
-		{Name: "quick.epochs", Default: int64(2), Check: positive(1, "a whole number from 1 on")},
-		{Name: "quick.grid_points", Default: int64(2), Check: positive(1, "a whole number from 1 on")},
-		{Name: "quick.subset.train", Default: int64(40), Optional: true, Check: positive(1, "how many images a class, from 1 on")},
-		{Name: "quick.subset.validation", Default: int64(20), Optional: true, Check: positive(1, "how many images a class, from 1 on")},
-		{Name: keySave, Default: "all", Check: oneOf("all", "best", "none")},
-		{Name: KeyPlots, Default: true, Check: yes},
-		{Name: keyFolder, Default: "checkpoints_tuning", Check: text("a folder")},
-		{Name: "local.slots", Default: "auto", Check: slots},
-		{Name: "local.threads", Default: int64(0), Check: positive(0, "a whole number from 0 (shared evenly) on")},
-		{Name: "local.redis", Default: "auto", Check: oneOf("auto", "on", "off")},
-		{Name: keyKeep, Default: true, Check: yes},
-		{Name: KeyTracking, Default: true, Check: yes},
-		{Name: KeyTrackingURI, Check: text("an address such as http://127.0.0.1:5000, or a folder")},
-		{Name: KeyExperiment, Default: mlflow.TuningExperiment, Check: text("a name")},
+	t = t.With(train.Document.Table.Only(func(s setting.Setting) bool { return settingOfTrials(s.Name) }).Set(ofTrials)...)
+	return t.With(
+		setting.Setting{Name: keyTrainer, Section: "Training of every trial", Type: setting.Text("a trainer that the workers offer, such as torch or sim"), Default: "torch",
+			Help: "or sim (curves without training), or a name that the workers offer"},
+		setting.Setting{Name: blockTrainer, Block: "{}", Help: "of another trainer than torch, handed through unread"},
+
+		setting.Setting{Name: "quick.trials", Section: "--quick: instead of the values above", Type: from1, Default: int64(6)},
+		setting.Setting{Name: "quick.epochs", Type: from1, Default: int64(2)},
+		setting.Setting{Name: "quick.grid_points", Type: from1, Default: int64(2), Help: "of every parameter"},
+		setting.Setting{Name: "quick.subset.train", Type: images, Default: int64(40), Null: true},
+		setting.Setting{Name: "quick.subset.validation", Type: images, Default: int64(20), Null: true},
+
+		setting.Setting{Name: keyFolder, Section: "Results", Type: folder, Default: "checkpoints_tuning", Aliases: []string{"output_dir"},
+			Help: "results go to checkpoints_tuning/<model>/<search_method>/"},
+		setting.Setting{Name: keySave, Type: setting.OneOf("all", "best", "none"), Default: "all", Help: "all: the best model of every trial; best: of the best trial; none"},
+		setting.Setting{Name: KeyPlots, Type: setting.Truth(), Default: true, Help: "pictures", Off: "no-plots", No: "no pictures"},
+
+		setting.Setting{Name: "local.slots", Section: "Where no cluster is addressed: this machine", Type: setting.Is("auto, a number, gpu:N or cpu:N", slots), Default: "auto",
+			Help: "trials at once: auto (one a GPU, else one a core up to eight), N, gpu:N, cpu:N"},
+		setting.Setting{Name: "local.threads", Type: setting.Integer(0, 100_000_000), Default: int64(0), Help: "of the CPU for a trial; 0 = the cores shared evenly"},
+		setting.Setting{Name: "local.redis", Type: setting.OneOf("auto", "on", "off"), Default: "auto", Help: "leaderboards in Redis: auto (where it is installed), on, off"},
+		setting.Setting{Name: keyKeep, Type: setting.Truth(), Default: true,
+			Help: "the cluster's data and checkpoints after the end, for --resume DIR --trials N;\nfalse: removed"},
+	).With(track.Settings("the tuning", true, "--mlflow and --no-mlflow win, then the answer to the question", track.TuningExperiment, "")...)
+}
+
+// ofTrials makes a row of a training one of all trials. Those but epochs stand
+// in the training configuration.
+func ofTrials(s *setting.Setting) {
+	s.Aliases = append([]string{}, s.Aliases...)
+	for _, a := range s.Aliases {
+		s.Aliases = append(s.Aliases, trainingPrefix+a)
 	}
-	for _, k := range train.Keys() {
-		if settingOfTrials(k.Name) {
-			k.Name = trainingPrefix + k.Name
-			keys = append(keys, k)
-		}
+	s.Name, s.Section, s.Flag, s.Usage = trainingPrefix+s.Name, "Training of every trial", "", ""
+	if s.Elsewhere = s.Name != KeyEpochs; !s.Elsewhere {
+		s.Flag, s.Usage, s.Help = "epochs", "train each trial for at most `N` epochs", "and any other key of training_config.yaml but model, seed and data"
 	}
-	return keys
 }
 
 // settingOfTrials tells the training settings that a tuning hands through from
@@ -110,73 +144,26 @@ func settingOfTrials(name string) bool {
 	return train.IsTraining(name) && name != KeyModel && name != KeySeed && !strings.HasPrefix(name, "data.")
 }
 
-func check[T any](ok func(T) bool, want string) func([]byte) error {
-	return func(v []byte) error {
-		var x T
-		if json.Unmarshal(v, &x) != nil || !ok(x) {
-			return fmt.Errorf("want %s, got %.60s", want, v)
-		}
-		return nil
-	}
+func count(want string) setting.Type {
+	t := setting.Integer(1, 100_000_000)
+	t.Want = want
+	return t
 }
 
-func oneOf(words ...string) func([]byte) error {
-	return func(v []byte) error {
-		var s string
-		if json.Unmarshal(v, &s) == nil && slices.Contains(words, s) {
-			return nil
-		}
-		near := ""
-		if s != "" {
-			near = fmt.Sprintf("; did you mean %s?", nearest.Word(s, words))
-		}
-		return fmt.Errorf("want %s, got %.60s%s", strings.Join(words, ", "), v, near)
-	}
+func aWhile(v any) bool {
+	s, _ := v.(string)
+	d, err := time.ParseDuration(s)
+	return err == nil && d >= time.Second
 }
 
 // slots is what a worker takes: auto, N, gpu:N, cpu:N.
-func slots(v []byte) error {
-	var n int
-	if json.Unmarshal(v, &n) == nil && n >= 1 && n <= 4096 {
-		return nil
+func slots(v any) bool {
+	if n, ok := v.(int64); ok {
+		return n >= 1 && n <= 4096
 	}
-	var s string
-	if json.Unmarshal(v, &s) == nil {
-		if _, number, ok := strings.Cut(s, ":"); ok && (strings.HasPrefix(s, "gpu:") || strings.HasPrefix(s, "cpu:")) {
-			s = number
-		}
-		if s == "auto" || s != "" && len(s) < 5 && strings.Trim(s, "0123456789") == "" {
-			return nil
-		}
+	s, _ := v.(string)
+	if device, number, ok := strings.Cut(s, ":"); ok && (device == "gpu" || device == "cpu") {
+		s = number
 	}
-	return fmt.Errorf("want auto, a number, gpu:N or cpu:N, got %.60s", v)
+	return s == "auto" || s != "" && len(s) < 5 && strings.Trim(s, "0123456789") == ""
 }
-
-// near picks the key that an unknown one most likely stands for: a training
-// setting is found by its bare name too.
-func near(unknown string, known []string) string {
-	known = append(slices.Clone(known), blockNames...)
-	if alias, ok := aliases[unknown]; ok {
-		return alias
-	}
-	if slices.Contains(known, trainingPrefix+unknown) {
-		return trainingPrefix + unknown
-	}
-	bare := strings.TrimPrefix(unknown, trainingPrefix)
-	var of []string
-	for _, k := range settings.Keys() {
-		if settingOfTrials(k) {
-			of = append(of, k)
-		}
-	}
-	setting := settings.Nearest(bare, of)
-	own := nearest.Word(unknown, known)
-	if strings.HasPrefix(unknown, trainingPrefix) || nearest.Distance(setting, bare) < nearest.Distance(own, unknown) {
-		return trainingPrefix + setting
-	}
-	return own
-}
-
-// aliases are what other tools call our keys.
-var aliases = map[string]string{"search_space": "space", "param_grid": "space", "parameters": "space", "method": KeyMethod, "n_trials": KeyTrials, "num_trials": KeyTrials, "max_trials": KeyTrials,
-	"budget": KeyTrials, "n_jobs": KeyParallelism, "output_dir": keyFolder, "metric": keyMetric, "objective": keyMetric, "direction": keyDirection, "early_stopping": "stopping", "pruner": "stopping"}

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"atelier/common/dataset"
-	"atelier/common/nearest"
 	"atelier/common/setting"
 	"atelier/common/settings"
 	"atelier/tuner/sweep"
@@ -51,7 +49,7 @@ func NewPlan(c *Config, w Wishes) (*Plan, error) {
 			return nil, err
 		}
 	}
-	p := &Plan{Config: c, Model: c.String(KeyModel), Method: c.String(KeyMethod), base: w.Base, space: clone(c.blocks["space"])}
+	p := &Plan{Config: c, Model: c.String(KeyModel), Method: c.String(KeyMethod), base: w.Base, space: clone(c.block(blockSpace))}
 	if p.Method == "grid" {
 		p.Method = "grid_search"
 	}
@@ -117,10 +115,9 @@ func (c *Config) source(keys ...string) string {
 // of parameters, settings that contradict one another, image folders.
 func (p *Plan) checkTraining(distant bool) error {
 	var faults []error
-	known := settings.Keys()
 	for i := 0; i+1 < len(p.space.Content); i += 2 {
-		if name := p.space.Content[i].Value; !slices.Contains(known, name) {
-			faults = append(faults, fmt.Errorf("space.%s: the trainer has no such setting; did you mean %q?", name, nearest.Word(name, known)))
+		if name := p.space.Content[i].Value; !settings.Table.Has(name) {
+			faults = append(faults, fmt.Errorf("space.%s: the trainer has no such setting; did you mean %q?", name, settings.Table.Near(name)))
 		}
 	}
 	training, err := p.training(p.Config.images(KeyTrain).Text(), p.Config.images(KeyValidation).Text())
@@ -128,7 +125,7 @@ func (p *Plan) checkTraining(distant bool) error {
 		return err
 	}
 	if _, err := settings.Parse(training, nil, p.base); err != nil {
-		faults = append(faults, errors.New(strings.ReplaceAll(err.Error(), "training: ", "")))
+		faults = append(faults, setting.Nowhere(err))
 	}
 	if distant || len(faults) > 0 {
 		return errors.Join(faults...)
@@ -166,7 +163,7 @@ func (p *Plan) training(train, validation string) ([]byte, error) {
 	c := p.Config
 	if c.String(keyTrainer) != "torch" {
 		out := map[string]any{"model": p.Model, "epochs": c.Get(KeyEpochs).Data}
-		if n := c.blocks["trainer_settings"]; n != nil {
+		if n := c.block(blockTrainer); n != nil {
 			if err := n.Decode(&out); err != nil {
 				return nil, fmt.Errorf("trainer_settings: %w", err)
 			}
@@ -243,8 +240,8 @@ func (p *Plan) Spec(parallelism int64) ([]byte, *sweep.Spec, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if n := c.blocks["stopping"]; n != nil {
-		put(doc, "stopping", clone(n))
+	if c.given(blockStopping) {
+		put(doc, "stopping", clone(c.block(blockStopping)))
 	}
 	put(doc, "space", p.space)
 	var t yaml.Node

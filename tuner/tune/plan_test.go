@@ -49,7 +49,7 @@ func TestLayers(t *testing.T) {
 	must(t, c.ReadTraining("conf/training_config.yaml", []byte("model: resnet34\nepochs: 50\nlr: 0.01\nimage_size: 96\nseed: 7\nmlflow: {enabled: false}\naugmentation: {cutmix: {enabled: true}}\ndata: {train: "+data+"/train, validation: "+data+"/validation, test: nowhere}\n")))
 	must(t, c.ReadFile("conf/tuning_config.yaml", []byte("# a comment\nsearch_method: genetic\ntrials: 12\ntraining: {epochs: 5, patience: 2}\n\nspace:\n  lr: {type: float, low: 0.001, high: 0.1, log: true}\n  # of both\n  batch_size: {type: categorical, choices: [8, 16]}\nobjective: {metric: val_acc}\nstopping: {rule: asha, min_epochs: 1, reduction: 3}\n")))
 	must(t, c.Set(tune.KeyModel, "vanilla", setting.Prompt, "prompt"))
-	must(t, c.ReadEnvironment(tune.EnvironmentPrefix, []string{"ATELIER_TUNE_TRIALS=9", "ATELIER_TUNE_TRAINING_LABEL_SMOOTHING=0.1", "HOME=/root"}))
+	must(t, c.ReadEnvironment(tune.Document.Prefix, []string{"ATELIER_TUNE_TRIALS=9", "ATELIER_TUNE_TRAINING_LABEL_SMOOTHING=0.1", "HOME=/root"}))
 	for _, pair := range [][2]string{{"image_size", "48"}, {"training.optimizer", "sgd"}, {"space.lr.high", "0.05"}, {"space.augmentation.rotation", "{type: int, low: 0, high: 20}"}, {"space.batch_size", "null"}, {"stopping.reduction", "2"}} {
 		must(t, c.Override(pair[0], pair[1]))
 	}

@@ -4,9 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
+	"math"
 	"strings"
 
+	"atelier/common/setting"
 	"atelier/common/trainerproto"
 )
 
@@ -14,7 +15,7 @@ import (
 // overridden by parameters of the same name. Keys it does not know are passed
 // over, so that a spec written for another trainer can be tried here first.
 type settings struct {
-	Epochs          int     `json:"epochs"`           // default 5
+	Epochs          int     `json:"epochs"`
 	EpochSeconds    float64 `json:"epoch_seconds"`    // default 0.05
 	Curve           string  `json:"curve"`            // quadratic (default) or crossing
 	Landscape       uint64  `json:"landscape"`        // seed of the optimum's place: the same for all trials of a sweep
@@ -32,42 +33,50 @@ type settings struct {
 	StderrBytes int    `json:"stderr_bytes"`  // noise on standard error before the first epoch
 }
 
-const maxCheckpointBytes = 1 << 30
-
-var classes = []string{trainerproto.FailedOutOfMemory, trainerproto.FailedDeviceFault, trainerproto.FailedBadSpec, trainerproto.FailedDataMissing,
-	trainerproto.FailedDiverged, trainerproto.FailedDiskFull, trainerproto.FailedCrashed}
+var table = setting.Table{
+	{Name: "epochs", Type: setting.Integer(1, 1_000_000), Default: int64(5)},
+	{Name: "epoch_seconds", Type: setting.Within(0, 86400), Default: 0.05},
+	{Name: "curve", Type: setting.OneOf(quadratic, crossing), Default: quadratic},
+	{Name: "landscape", Type: setting.Unsigned()},
+	{Name: "checkpoint_every", Type: setting.Integer(0, -1), Default: int64(1)},
+	{Name: "checkpoint_bytes", Type: setting.Integer(0, 1<<30), Default: int64(256)},
+	{Name: "fail_class", Type: setting.OneOf(trainerproto.FailedOutOfMemory, trainerproto.FailedDeviceFault, trainerproto.FailedBadSpec, trainerproto.FailedDataMissing,
+		trainerproto.FailedDiverged, trainerproto.FailedDiskFull, trainerproto.FailedCrashed)},
+	{Name: "crash_signal", Type: setting.Integer(0, 64)},
+	{Name: "fail_at_epoch", Type: setting.Integer(0, 1_000_000)},
+	{Name: "fail_runs", Type: setting.Integer(0, math.MaxInt32)},
+	{Name: "nan_at_epoch", Type: setting.Integer(0, 1_000_000)},
+	{Name: "ignore_stop", Type: setting.Truth()},
+	{Name: "needs_file", Type: setting.Text("a file")},
+	{Name: "stderr_bytes", Type: setting.Integer(0, 1<<30)},
+}
 
 func readSettings(training, params json.RawMessage) (settings, error) {
-	s := settings{Epochs: 5, EpochSeconds: 0.05, Curve: quadratic, CheckpointEvery: 1, CheckpointBytes: 256}
+	var s settings
+	setting.Fill(&s, table.Defaults())
 	for _, part := range []struct {
 		name string
 		json json.RawMessage
 	}{{"training", training}, {"params", params}} {
-		if len(part.json) == 0 {
+		if len(part.json) == 0 || string(part.json) == "null" {
 			continue
 		}
-		if err := json.Unmarshal(part.json, &s); err != nil {
+		members, err := setting.Members(part.json)
+		if err != nil {
 			return s, fmt.Errorf("%s: %w", part.name, err)
+		}
+		for _, m := range members {
+			if row := table.Find(m.Key); row != nil {
+				v := setting.Plain(m.Raw)
+				if err := row.Type.Check(v); err != nil {
+					return s, fmt.Errorf("%s: %s: %w", part.name, m.Key, err)
+				}
+				setting.Fill(&s, []setting.Given{{Key: m.Key, Data: v}})
+			}
 		}
 	}
 	if s.FailAtEpoch == 0 && (s.FailClass != "" || s.CrashSignal != 0) {
 		s.FailAtEpoch = 1
-	}
-	switch {
-	case s.Epochs < 1 || s.Epochs > 1_000_000:
-		return s, fmt.Errorf("epochs: %d; give 1 to 1000000", s.Epochs)
-	case !(s.EpochSeconds >= 0 && s.EpochSeconds <= 86400):
-		return s, fmt.Errorf("epoch_seconds: %g; give 0 to 86400", s.EpochSeconds)
-	case s.Curve != quadratic && s.Curve != crossing:
-		return s, fmt.Errorf("curve: %q is not known; give %s or %s", s.Curve, quadratic, crossing)
-	case s.CheckpointEvery < 0:
-		return s, fmt.Errorf("checkpoint_every: %d; give 0 (never) or a number of epochs", s.CheckpointEvery)
-	case s.CheckpointBytes < 0 || s.CheckpointBytes > maxCheckpointBytes:
-		return s, fmt.Errorf("checkpoint_bytes: %d; give 0 to %d", s.CheckpointBytes, maxCheckpointBytes)
-	case s.FailClass != "" && !slices.Contains(classes, s.FailClass):
-		return s, fmt.Errorf("fail_class: %q is not known; give one of %s", s.FailClass, strings.Join(classes, ", "))
-	case s.CrashSignal < 0 || s.CrashSignal > 64:
-		return s, fmt.Errorf("crash_signal: %d is not a signal", s.CrashSignal)
 	}
 	return s, nil
 }

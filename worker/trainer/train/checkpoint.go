@@ -285,7 +285,7 @@ func configDict(s settings.Settings) (*checkpoint.Dict, error) {
 		return nil, err
 	}
 	d := checkpoint.NewDict()
-	for _, k := range settings.Keys() {
+	for _, k := range settings.Table.Names() {
 		v := m[k]
 		if list, ok := v.([]any); ok {
 			items := &checkpoint.List{}
