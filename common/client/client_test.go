@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,8 @@ import (
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -32,6 +35,7 @@ type node struct {
 	mu      sync.Mutex
 	err     error
 	hang    time.Duration
+	path    []trial.SweepStatus // of the sweep that is waited for
 	members []*atelierv1.Member
 	leader  string
 }
@@ -55,6 +59,12 @@ func (n *node) GetSweep(ctx context.Context, r *connect.Request[atelierv1.GetSwe
 }
 
 func (n *node) WaitSweep(ctx context.Context, r *connect.Request[atelierv1.WaitSweepRequest]) (*connect.Response[atelierv1.WaitSweepResponse], error) {
+	n.mu.Lock()
+	path := n.path
+	n.mu.Unlock()
+	if at := int(r.Msg.AfterIndex); at < len(path) {
+		return connect.NewResponse(&atelierv1.WaitSweepResponse{Sweep: &atelierv1.Sweep{Status: wire.ToSweepStatus(path[at])}, Index: uint64(at) + 1}), nil
+	}
 	time.Sleep(time.Duration(r.Msg.WaitMs) * time.Millisecond)
 	return connect.NewResponse(&atelierv1.WaitSweepResponse{Sweep: &atelierv1.Sweep{Name: n.id}}), nil
 }
@@ -376,5 +386,35 @@ func TestBrokenConnectionIsTriedElsewhere(t *testing.T) {
 				t.Error("the broken node was never asked: the test shows nothing")
 			}
 		})
+	}
+}
+
+// A sweep is followed to its end, whichever that is, and no further; on hears of
+// each state, the last one too.
+func TestFollow(t *testing.T) {
+	a := serve(t, "a")
+	c := client.New([]string{a.addr}, client.WithoutFollowing())
+	defer c.Close()
+	for _, end := range []trial.SweepStatus{trial.SweepFinished, trial.SweepStopped, trial.SweepCancelled, trial.SweepFailed} {
+		path := []trial.SweepStatus{trial.SweepRunning, trial.SweepPaused, trial.SweepStopping, end, trial.SweepRunning}
+		a.set(func(n *node) { n.path = path })
+		var heard []trial.SweepStatus
+		s, err := c.Follow(t.Context(), "s-1", func(s *atelierv1.Sweep) error {
+			heard = append(heard, wire.SweepStatus(s.Status))
+			return nil
+		})
+		if err != nil || wire.SweepStatus(s.GetStatus()) != end || !slices.Equal(heard, path[:4]) {
+			t.Errorf("%s: %v %v, heard %s", end, s, err, heard)
+		}
+	}
+	a.set(func(n *node) { n.path = []trial.SweepStatus{trial.SweepRunning} })
+	enough := errors.New("enough")
+	if _, err := c.Follow(t.Context(), "s-1", func(*atelierv1.Sweep) error { return enough }); err != enough {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := c.Follow(ctx, "s-1", func(*atelierv1.Sweep) error { return nil }); client.ExitCode(err) != client.ExitTimeout {
+		t.Error(err)
 	}
 }

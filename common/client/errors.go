@@ -79,6 +79,10 @@ func ExitCode(err error) int {
 	if err == nil {
 		return ExitOK
 	}
+	var shared *SharedError
+	if errors.As(err, &shared) {
+		return ExitUsage
+	}
 	switch connect.CodeOf(err) {
 	case connect.CodeNotFound:
 		return ExitNotFound

@@ -36,28 +36,24 @@ const (
 	BundleFile  = "results.tar"  // the checkpoint of the last epoch: the output folder (common/bundle); its note is the Outcome
 )
 
-// TaskOf tells whether training settings are a task of inference, and which.
-// Settings of a training have no key task.
-func TaskOf(training []byte) (t Task, is bool, err error) {
+// ParseTask reads the settings of a run of inference (trial.Inference).
+func ParseTask(training []byte) (t Task, err error) {
 	var kind struct {
-		Kind *string `json:"task"`
+		Kind string `json:"task"`
 	}
-	if json.Unmarshal(training, &kind) != nil || kind.Kind == nil {
-		return t, false, nil // settings of a training, good or bad: the trainer says
-	}
-	if *kind.Kind != TaskInfer {
-		return t, true, fmt.Errorf("training.task: %.60q is none of %s; leave it out for a training", *kind.Kind, TaskInfer)
+	if json.Unmarshal(training, &kind); kind.Kind != TaskInfer { // a fault shows below
+		return t, fmt.Errorf("training.task: %.60q is none of %s; leave it out for a training", kind.Kind, TaskInfer)
 	}
 	d := json.NewDecoder(bytes.NewReader(training))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&t); err != nil {
-		return t, true, fmt.Errorf("training: a task of inference has task, settings and perhaps checkpoint: %w", err)
+		return t, fmt.Errorf("training: a task of inference has task, settings and perhaps checkpoint: %w", err)
 	}
 	if len(t.Settings) == 0 {
 		t.Settings = json.RawMessage("{}")
 	}
 	if k := t.Checkpoint; k != nil && (k.Sweep == "" || k.Trial < 1 || k.Epoch < 1) {
-		return t, true, errors.New("training.checkpoint: want sweep, trial and epoch of a checkpoint of the cluster")
+		return t, errors.New("training.checkpoint: want sweep, trial and epoch of a checkpoint of the cluster")
 	}
-	return t, true, nil
+	return t, nil
 }

@@ -44,8 +44,9 @@ type Job struct {
 	Trial    int64           `json:"trial"`
 	Run      int32           `json:"run"`
 	Seed     uint64          `json:"seed"`
-	Params   json.RawMessage `json:"params"`   // JSON object: the trial's point; overrides Training
-	Training json.RawMessage `json:"training"` // JSON object: the sweep's training settings
+	Params   json.RawMessage `json:"params"`         // JSON object: the trial's point; overrides Training
+	Training json.RawMessage `json:"training"`       // JSON object: the sweep's training settings
+	Kind     string          `json:"kind,omitempty"` // "inference" where Training is a task of inference; "training" or empty else
 
 	Metric   string `json:"metric"`   // objective metric: decides which checkpoint is best
 	Maximize bool   `json:"maximize"` // direction of the objective

@@ -78,7 +78,7 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 // that no later budget changes it.
 func command(spec *sweep.Spec) *logv1.CreateSweep {
 	c := &logv1.CreateSweep{
-		Name: spec.Name, TrainingJson: spec.TrainingJSON, Seed: spec.Seed, Objective: objective(spec.Objective),
+		Name: spec.Name, Kind: wire.ToKind(trial.KindOf([]byte(spec.TrainingJSON))), TrainingJson: spec.TrainingJSON, Seed: spec.Seed, Objective: objective(spec.Objective),
 		SearchMethod: spec.SearchMethod, Trainer: spec.Trainer,
 		Algorithm: search.Resolve(spec.SearchMethod, spec.Algorithm, search.Problem{
 			Space: &spec.Space, Maximize: spec.Objective.Maximize, Seed: spec.Seed, Budget: spec.Budget.Trials, Parallelism: spec.Parallelism}),

@@ -88,6 +88,9 @@ func (s sweeps) ExtendSweep(ctx context.Context, req *connect.Request[atelierv1.
 func (s sweeps) WaitSweep(ctx context.Context, req *connect.Request[atelierv1.WaitSweepRequest]) (*connect.Response[atelierv1.WaitSweepResponse], error) {
 	timer := time.NewTimer(min(time.Duration(max(req.Msg.WaitMs, 0))*time.Millisecond, maxWaitSweep))
 	defer timer.Stop()
+	if req.Msg.AfterIndex > 0 {
+		s.rest(ctx, req.Msg.Id, min(time.Duration(req.Msg.RestMs)*time.Millisecond, maxWaitSweep))
+	}
 	for over := false; ; {
 		changed, leave := s.hub.watch(req.Msg.Id)
 		lead := s.cfg.Lead.Changed()
@@ -112,6 +115,32 @@ func (s sweeps) WaitSweep(ctx context.Context, req *connect.Request[atelierv1.Wa
 			return nil, failure(ctx.Err())
 		}
 		leave()
+	}
+}
+
+// rest lets so much time pass, or what there is until the sweep is over.
+func (s sweeps) rest(ctx context.Context, id string, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	passed := time.NewTimer(d)
+	defer passed.Stop()
+	for {
+		changed, leave := s.hub.watch(id)
+		if sw, ok := s.cfg.View().Sweep(id); !ok || sw.Status.Over() {
+			leave()
+			return
+		}
+		select {
+		case <-changed:
+			leave()
+			continue
+		case <-passed.C:
+		case <-s.done:
+		case <-ctx.Done():
+		}
+		leave()
+		return
 	}
 }
 

@@ -59,6 +59,7 @@ type Sweep struct {
 	ID, Name                         string
 	Status                           trial.SweepStatus
 	Failure                          string
+	Kind                             trial.Kind
 	SpecYAML, TrainingJSON, BaseDir  string
 	Seed                             uint64
 	Objective                        trial.Objective

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -110,6 +111,7 @@ func validPoints(sweep string, have int, points []string) error {
 func newSweep(c *logv1.CreateSweep) *Sweep {
 	s := &Sweep{
 		ID: c.GetId(), Name: c.GetName(), Status: trial.SweepRunning,
+		Kind:     cmp.Or(wire.Kind(c.GetKind()), trial.KindOf([]byte(c.GetTrainingJson()))), // earlier versions wrote none
 		SpecYAML: c.GetSpecYaml(), TrainingJSON: c.GetTrainingJson(), BaseDir: c.GetBaseDir(), Seed: c.GetSeed(),
 		Objective:    wire.Objective(c.GetObjective()),
 		SearchMethod: c.GetSearchMethod(), Algorithm: c.GetAlgorithm(), Trainer: c.GetTrainer(),
@@ -137,7 +139,7 @@ func newSweep(c *logv1.CreateSweep) *Sweep {
 // given since.
 func (s *Sweep) spec() *logv1.CreateSweep {
 	c := &logv1.CreateSweep{
-		Id: s.ID, Name: s.Name, SpecYaml: s.SpecYAML, TrainingJson: s.TrainingJSON, BaseDir: s.BaseDir, Seed: s.Seed,
+		Id: s.ID, Name: s.Name, Kind: wire.ToKind(s.Kind), SpecYaml: s.SpecYAML, TrainingJson: s.TrainingJSON, BaseDir: s.BaseDir, Seed: s.Seed,
 		Objective:    wire.ToObjective(s.Objective),
 		SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer,
 		BudgetTrials: s.Budget, Parallelism: s.Parallelism, MaxRetries: s.MaxRetries,

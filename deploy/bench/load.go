@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -10,6 +9,8 @@ import (
 
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -29,13 +30,8 @@ func newLoad(addrs []string, name string) *load {
 }
 
 func createSweep(ctx context.Context, c *client.Client, yaml string) (string, error) {
-	r, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{
-		RequestId: fmt.Sprintf("bench-%d", time.Now().UnixNano()), SpecYaml: yaml, SpecName: "bench.yaml",
-	}))
-	if err != nil {
-		return "", err
-	}
-	return r.Msg.Sweep.Id, nil
+	s, _, err := c.Submit(ctx, client.Submission{Spec: yaml, Name: "bench.yaml"})
+	return s.GetId(), err
 }
 
 // openSweep makes a sweep whose trials only this load takes.
@@ -158,30 +154,16 @@ func (l *load) relay(ctx context.Context, events ...*v1.RunEvent) error {
 
 // waitSweep waits until the sweep ended and returns it.
 func waitSweep(ctx context.Context, c *client.Client, id string, each func(*v1.Sweep)) (*v1.Sweep, error) {
-	var after uint64
-	for {
-		r, err := c.Sweeps.WaitSweep(ctx, connect.NewRequest(&v1.WaitSweepRequest{Id: id, AfterIndex: after, WaitMs: 2000}))
-		if err != nil {
-			return nil, err
-		}
-		s := r.Msg.Sweep
+	s, err := c.Follow(ctx, id, func(s *v1.Sweep) error {
 		if each != nil {
 			each(s)
 		}
-		switch s.Status {
-		case v1.SweepStatus_SWEEP_STATUS_FINISHED:
-			return s, nil
-		case v1.SweepStatus_SWEEP_STATUS_FAILED, v1.SweepStatus_SWEEP_STATUS_STOPPED, v1.SweepStatus_SWEEP_STATUS_CANCELLED:
-			return s, errors.New("sweep ended as " + s.Status.String() + ": " + s.Failure)
-		}
-		after = r.Msg.Index
-		// A sweep changes with each report: look now and then, not each time.
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
+		return nil
+	})
+	if end := wire.SweepStatus(s.GetStatus()); err == nil && end != trial.SweepFinished {
+		err = fmt.Errorf("sweep ended as %s: %s", end, s.GetFailure())
 	}
+	return s, err
 }
 
 // percentile of sorted durations, in ms.

@@ -1,22 +1,12 @@
 package cli
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"atelier/common/client"
-	"atelier/common/files"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial/wire"
 
@@ -121,7 +111,7 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := pull(c.Context, ck, e.folder(c, "shared"), to); err != nil {
+		if err := e.files(c).Pull(c.Context, ck, to); err != nil {
 			return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", trial, ck.GetEpoch(), err)
 		}
 		e.replaced(c, to, replaces)
@@ -158,80 +148,5 @@ func choose(all []*atelierv1.Checkpoint, epoch int, newest, maximize bool) *atel
 	return found
 }
 
-// pull writes a checkpoint to a file: whole and verified, or not at all.
-func pull(ctx context.Context, c *atelierv1.Checkpoint, shared, to string) error {
-	want, err := hex.DecodeString(c.GetSha256())
-	if err != nil || len(want) != sha256.Size {
-		return fmt.Errorf("the index holds no usable SHA-256 (%q)", c.GetSha256())
-	}
-	from, err := openLocation(ctx, c.GetLocation(), shared)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	tmp, err := files.Create(to, 0o644)
-	if err != nil {
-		return err
-	}
-	defer tmp.Abort()
-	h := sha256.New()
-	// One byte more than promised tells a file that is too long.
-	n, err := io.Copy(io.MultiWriter(tmp, h), io.LimitReader(from, c.GetSize()+1))
-	if err != nil {
-		return fmt.Errorf("read %s after %s: %w", c.GetLocation(), bytesOf(n), err)
-	}
-	if n != c.GetSize() {
-		return fmt.Errorf("%s has %s%d bytes, the index says %d: nothing was written", c.GetLocation(), map[bool]string{true: "more than ", false: ""}[n > c.GetSize()], min(n, c.GetSize()), c.GetSize())
-	}
-	if sum := h.Sum(nil); string(sum) != string(want) {
-		return fmt.Errorf("%s has SHA-256 %x, the index says %s: nothing was written", c.GetLocation(), sum, c.GetSha256())
-	}
-	return tmp.Commit()
-}
-
-func openLocation(ctx context.Context, location, shared string) (io.ReadCloser, error) {
-	if rel, ok := strings.CutPrefix(location, "shared:"); ok {
-		if shared == "" {
-			return nil, &exitError{client.ExitUsage, fmt.Sprintf("it lies in the workers' shared folder (%s): say where that is here with --shared FOLDER", rel)}
-		}
-		root, err := os.OpenRoot(shared)
-		if err != nil {
-			return nil, err
-		}
-		defer root.Close()
-		f, err := root.Open(filepath.FromSlash(rel)) // refuses to leave the folder
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, notFound("%s does not exist", filepath.Join(shared, rel))
-		}
-		return f, err
-	}
-	u, err := url.Parse(location)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("cannot fetch from location %q", location)
-	}
-	body, _, err := fetch(ctx, location)
-	return body, err
-}
-
-var patient = &http.Client{Transport: &http.Transport{Proxy: nil, ResponseHeaderTimeout: 15 * time.Second, DisableCompression: true}}
-
-// fetch reads a file of a worker.
-func fetch(ctx context.Context, location string) (io.ReadCloser, int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
-	if err != nil {
-		return nil, 0, err
-	}
-	resp, err := patient.Do(req)
-	if err != nil {
-		return nil, 0, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
-		resp.Body.Close()
-		if resp.StatusCode == http.StatusNotFound {
-			return nil, 0, notFound("%s: no such file on that worker", location)
-		}
-		return nil, 0, fmt.Errorf("%s: %s: %s", location, resp.Status, strings.TrimSpace(string(text)))
-	}
-	return resp.Body, resp.ContentLength, nil
-}
+// files reads what workers keep.
+func (e *Env) files(c *ucli.Context) client.Files { return client.Files{Shared: e.folder(c, "shared")} }

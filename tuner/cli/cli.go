@@ -9,8 +9,6 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -374,10 +372,3 @@ func (e *Env) say(format string, a ...any) {
 
 // redraw writes a line over the one the cursor stands in.
 func (e *Env) redraw(text string) { io.WriteString(e.Err, "\r\x1b[K"+terminal.Line(text)) }
-
-// requestID names one wish of the person, however often it has to be sent.
-func requestID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/cli"
 
@@ -232,7 +233,7 @@ func TestExitCodesOfTheCluster(t *testing.T) {
 		err  error
 		code int
 	}{
-		{connect.NewError(connect.CodeUnavailable, errors.New("x")), 5},
+		{client.Refusal{Reason: client.ReasonNoLeader}.Error(connect.CodeUnavailable, errors.New("an election is on")), 5},
 		{connect.NewError(connect.CodeNotFound, errors.New("sweep x does not exist")), 3},
 		{connect.NewError(connect.CodePermissionDenied, errors.New("no")), 4},
 		{connect.NewError(connect.CodeInternal, errors.New("boom")), 1},

@@ -91,7 +91,7 @@ func (e *Env) ask(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	req := &atelierv1.AskTrialRequest{RequestId: requestID(), SweepId: c.Args().First(), Name: c.String("name"), TermMs: term.Milliseconds()}
+	req := &atelierv1.AskTrialRequest{RequestId: client.NewRequestID(), SweepId: c.Args().First(), Name: c.String("name"), TermMs: term.Milliseconds()}
 	began := time.Now()
 	for {
 		left := max(wait-time.Since(began), 0)

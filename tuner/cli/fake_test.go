@@ -63,12 +63,12 @@ func objective() *v1.Objective {
 func (f *fake) sweep(id string) *v1.Sweep {
 	switch id {
 	case "s-aaaaaaaa":
-		return &v1.Sweep{Id: id, Name: "facades", Status: v1.SweepStatus_SWEEP_STATUS_RUNNING, SpecYaml: "name: facades\n", Seed: 18446744073709551615,
+		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "facades", Status: v1.SweepStatus_SWEEP_STATUS_RUNNING, SpecYaml: "name: facades\n", Seed: 18446744073709551615,
 			Objective: objective(), SearchMethod: "bayesian", Algorithm: "tpe", Trainer: "torch", BudgetTrials: 40, Parallelism: 8, CreatedMs: ms(95 * time.Second),
 			Counts: &v1.SweepCounts{Proposed: 12, Waiting: 2, Running: 4, Finished: 4, Diverged: 1, Failed: 1, Runs: 13, Reports: 77},
 			Best:   f.trials()[1], DefaultDir: "/home/ada", MaxRetries: 3}
 	case "s-bbbbbbbb":
-		return &v1.Sweep{Id: id, Name: "broken, \"quoted\"", Status: v1.SweepStatus_SWEEP_STATUS_FAILED, Failure: "all trials ended and none has a value",
+		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "broken, \"quoted\"", Status: v1.SweepStatus_SWEEP_STATUS_FAILED, Failure: "all trials ended and none has a value",
 			Objective: &v1.Objective{Metric: "val_acc", Direction: v1.Direction_DIRECTION_MAXIMIZE}, SearchMethod: "grid_search", Trainer: "sim",
 			BudgetTrials: 4, Parallelism: 2, Exhausted: true, CreatedMs: ms(26 * time.Hour), EndedMs: ms(25*time.Hour + 30*time.Minute),
 			Counts: &v1.SweepCounts{Proposed: 4, Failed: 4, Runs: 4}}

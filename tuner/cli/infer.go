@@ -19,6 +19,8 @@ import (
 	"atelier/common/inference"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/hint"
 	"atelier/tuner/infer"
 	"atelier/tuner/train"
@@ -184,9 +186,7 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 	if err != nil {
 		return nil, nil, err
 	}
-	cl := infer.Cluster{API: api, Pull: func(ctx context.Context, k *atelierv1.Checkpoint, to string) error {
-		return pull(ctx, k, e.folder(c, "shared"), to)
-	}}
+	cl := infer.Cluster{API: api, Files: e.files(c)}
 	if stored != nil {
 		if cl.Model, err = findStored(c.Context, api, stored[1], stored[2], stored[3]); err != nil {
 			api.Close()
@@ -203,11 +203,6 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 // SWEEP/TRIAL/EPOCH.
 var storedName = regexp.MustCompile(`^(s-[a-z0-9]{4,16})(?:/([1-9][0-9]{0,17}))?(?:/([1-9][0-9]{0,8}))?$`)
 
-// ofInference tells a sweep that was made by infer.Remote from one that trains.
-func ofInference(s *atelierv1.Sweep) bool {
-	return s.GetObjective().GetMetric() == inference.MetricDone
-}
-
 // findStored looks a checkpoint up as `checkpoint pull` does: the best trial's
 // best, unless said otherwise.
 func findStored(ctx context.Context, api *client.Client, sweep, trialText, epochText string) (*inference.Stored, error) {
@@ -215,7 +210,7 @@ func findStored(ctx context.Context, api *client.Client, sweep, trialText, epoch
 	if err != nil {
 		return nil, err
 	}
-	if ofInference(s) {
+	if wire.Kind(s.GetKind()) == trial.Inference {
 		return nil, fmt.Errorf("sweep %s was a run of inference: its checkpoints are results, not models", sweep)
 	}
 	trial, epoch := s.GetBest().GetNumber(), 0

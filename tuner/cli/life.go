@@ -61,7 +61,7 @@ func (e *Env) extendSweep(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.ExtendSweep(c.Context, connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: requestID(), Id: c.Args().First(),
+	r, err := api.Sweeps.ExtendSweep(c.Context, connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: client.NewRequestID(), Id: c.Args().First(),
 		AddTrials: n, AddEpochs: epochs, AddMs: d.Milliseconds()}))
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (e *Env) enqueue(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.EnqueueTrials(c.Context, connect.NewRequest(&atelierv1.EnqueueTrialsRequest{RequestId: requestID(), Id: c.Args().First(), ParamsJson: points}))
+	r, err := api.Sweeps.EnqueueTrials(c.Context, connect.NewRequest(&atelierv1.EnqueueTrialsRequest{RequestId: client.NewRequestID(), Id: c.Args().First(), ParamsJson: points}))
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (e *Env) priority(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.PrioritizeSweep(c.Context, connect.NewRequest(&atelierv1.PrioritizeSweepRequest{RequestId: requestID(), Id: c.Args().First(), Priority: int32(n)}))
+	r, err := api.Sweeps.PrioritizeSweep(c.Context, connect.NewRequest(&atelierv1.PrioritizeSweepRequest{RequestId: client.NewRequestID(), Id: c.Args().First(), Priority: int32(n)}))
 	if err != nil {
 		return err
 	}

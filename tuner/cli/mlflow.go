@@ -10,6 +10,7 @@ import (
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
+	"atelier/common/trial/wire"
 	"atelier/tuner/track"
 
 	"connectrpc.com/connect"
@@ -93,7 +94,7 @@ func (e *Env) track(c *ucli.Context, store mlflow.Store, api *client.Client, id 
 func (t *tracking) pass(ctx context.Context) error {
 	s, err := t.mirror.Sync(ctx)
 	if err == nil {
-		t.whole = ended(s.GetStatus())
+		t.whole = wire.SweepStatus(s.GetStatus()).Over()
 		return nil
 	}
 	if text := client.Message(err); ctx.Err() == nil && !t.said[text] {

@@ -8,8 +8,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
-
-	"connectrpc.com/connect"
+	"atelier/common/trial/wire"
 )
 
 // follow waits for a sweep's end and shows how it goes on: a bar that is
@@ -18,36 +17,12 @@ import (
 func (e *Env) follow(ctx context.Context, c *client.Client, id string, quiet bool) (*atelierv1.Sweep, error) {
 	p := &progress{e: e, quiet: quiet}
 	defer p.clear()
-	var after uint64
-	for {
-		started := time.Now()
-		r, err := c.Sweeps.WaitSweep(ctx, connect.NewRequest(&atelierv1.WaitSweepRequest{Id: id, AfterIndex: after, WaitMs: 2000}))
-		if err != nil {
-			return nil, err
+	return c.Follow(ctx, id, func(s *atelierv1.Sweep) error {
+		if !wire.SweepStatus(s.GetStatus()).Over() {
+			p.show(s)
 		}
-		s := r.Msg.GetSweep()
-		if ended(s.GetStatus()) {
-			p.clear()
-			return s, nil
-		}
-		p.show(s)
-		after = r.Msg.GetIndex()
-		// A busy sweep changes hundreds of times a second.
-		select {
-		case <-time.After(200*time.Millisecond - time.Since(started)):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func ended(s atelierv1.SweepStatus) bool {
-	switch s {
-	case atelierv1.SweepStatus_SWEEP_STATUS_FINISHED, atelierv1.SweepStatus_SWEEP_STATUS_STOPPED,
-		atelierv1.SweepStatus_SWEEP_STATUS_CANCELLED, atelierv1.SweepStatus_SWEEP_STATUS_FAILED:
-		return true
-	}
-	return false
+		return nil
+	})
 }
 
 func done(c *atelierv1.SweepCounts) int64 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial/wire"
 )
 
 // The records are what -o json prints. Their keys are a promise: they may be
@@ -43,6 +44,7 @@ type bestRecord struct {
 type sweepRecord struct {
 	ID           string          `json:"id"`
 	Name         string          `json:"name"`
+	Kind         string          `json:"kind"` // training | inference
 	State        string          `json:"state"`
 	Failure      string          `json:"failure"`
 	SearchMethod string          `json:"search_method"`
@@ -98,7 +100,7 @@ func (c constraintRecord) text() string {
 
 func sweepOf(s *atelierv1.Sweep) sweepRecord {
 	c := s.GetCounts()
-	r := sweepRecord{ID: s.GetId(), Name: s.GetName(), State: word(s.GetStatus()), Failure: s.GetFailure(),
+	r := sweepRecord{ID: s.GetId(), Name: s.GetName(), Kind: wire.Kind(s.GetKind()).String(), State: word(s.GetStatus()), Failure: s.GetFailure(),
 		SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(),
 		Objective:    objectiveOf(s.GetObjective()),
 		BudgetTrials: s.GetBudgetTrials(), Parallelism: s.GetParallelism(), MaxRetries: s.GetMaxRetries(), Exhausted: s.GetExhausted(),

@@ -19,6 +19,8 @@ import (
 	"atelier/common/client"
 	"atelier/common/inference"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/serve"
 	"atelier/tuner/train"
 
@@ -94,7 +96,7 @@ func (e *Env) serve(c *ucli.Context) error {
 			return err
 		}
 		defer api.Close()
-		sources = append(sources, &boards{api: api, shared: e.folder(c, "shared"), files: map[string]string{}})
+		sources = append(sources, &boards{api: api, stored: e.files(c), files: map[string]string{}})
 	}
 	trainer, err := train.FindTrainer(e.folder(c, "trainer-bin"))
 	if err != nil {
@@ -151,7 +153,7 @@ func (e *Env) servable(name string) error {
 // boards finds the best checkpoints of a cluster's leaderboards.
 type boards struct {
 	api    *client.Client
-	shared string
+	stored client.Files
 
 	mu    sync.Mutex
 	files map[string]string // id -> fetched file
@@ -173,7 +175,7 @@ func (b *boards) List(ctx context.Context) ([]serve.Entry, error) {
 	looked := 0
 	for i := len(sweeps) - 1; i >= 0 && looked < boardSweeps; i-- {
 		s := sweeps[i]
-		if ofInference(s) {
+		if wire.Kind(s.Kind) == trial.Inference {
 			continue // its checkpoints are results
 		}
 		looked++
@@ -235,7 +237,7 @@ func (b *boards) Path(ctx context.Context, id string) (string, error) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return "", err
 		}
-		if err := pull(ctx, best, b.shared, path); err != nil {
+		if err := b.stored.Pull(ctx, best, path); err != nil {
 			return "", fmt.Errorf("fetch the checkpoint of trial %s: %w", id, err)
 		}
 	}

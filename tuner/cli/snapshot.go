@@ -151,7 +151,7 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id := requestID()
+	id := client.NewRequestID()
 	r, err := api.RestoreSnapshot(c.Context, id, in, func(sent int64) {
 		switch {
 		case total > sent:

@@ -12,6 +12,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/tuner/simulate"
 	"atelier/tuner/sweep"
 
@@ -130,15 +131,11 @@ func (e *Env) submit(c *ucli.Context) error {
 		return err
 	}
 	defer once.Close()
-	r, err := once.Sweeps.CreateSweep(c.Context, connect.NewRequest(&atelierv1.CreateSweepRequest{
-		RequestId: requestID(), SpecYaml: string(text), SpecName: name, BaseDir: base}))
+	s, warnings, err := once.Submit(c.Context, client.Submission{Spec: string(text), Name: name, BaseDir: base})
 	if err != nil {
 		return err
 	}
-	s := r.Msg.GetSweep()
-	for _, w := range r.Msg.GetWarnings() {
-		e.say("warning: %s", w)
-	}
+	e.warn(warnings)
 	if _, err := fmt.Fprintln(e.Out, s.GetId()); err != nil {
 		return err
 	}
@@ -246,7 +243,7 @@ func (e *Env) listSweeps(c *ucli.Context) error {
 				value = short(float64(r.Best.Value))
 			}
 			n := r.Counts
-			t.rows = append(t.rows, []string{r.ID, r.Name, r.State, r.SearchMethod,
+			t.rows = append(t.rows, []string{r.ID, r.Name, r.State, searchOf(r),
 				of(n.Finished+n.Stopped+n.Diverged+n.Failed+n.Cancelled, r.BudgetTrials), count(n.Running), value, e.age(r.CreatedMS)})
 		}
 		return t
@@ -259,7 +256,7 @@ func (e *Env) controlSweep(c *ucli.Context, a atelierv1.SweepAction) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.ControlSweep(c.Context, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: requestID(), Id: c.Args().First(), Action: a}))
+	r, err := api.Sweeps.ControlSweep(c.Context, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: client.NewRequestID(), Id: c.Args().First(), Action: a}))
 	if err != nil {
 		return err
 	}
@@ -287,4 +284,12 @@ func (e *Env) simulate(c *ucli.Context) error {
 	}
 	return simulate.Run(c.Context, simulate.Options{Spec: spec, Command: []string{"/bin/sh", "-c", c.String("exec")},
 		Parallel: c.Int("parallel"), Out: e.Out, Stderr: e.Err})
+}
+
+// searchOf is how a sweep's points are found; one of inference searches nothing.
+func searchOf(r sweepRecord) string {
+	if r.Kind == trial.Inference.String() {
+		return r.Kind
+	}
+	return r.SearchMethod
 }

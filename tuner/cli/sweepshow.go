@@ -9,6 +9,7 @@ import (
 	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -20,6 +21,9 @@ func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
 		t := table{head: []string{"", ""}, rows: [][]string{
 			{"id", r.ID}, {"name", r.Name}, {"state", r.State}}}
 		add := func(k, v string) { t.rows = append(t.rows, []string{k, v}) }
+		if r.Kind == trial.Inference.String() {
+			add("kind", r.Kind)
+		}
 		if r.Failure != "" {
 			add("failure", r.Failure)
 		}

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
 	"atelier/tuner/train"
 
@@ -157,9 +156,7 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 	if api == nil {
 		r, err = train.Local(c.Context, plan, o)
 	} else {
-		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Pull: func(ctx context.Context, k *atelierv1.Checkpoint, to string) error {
-			return pull(ctx, k, e.folder(c, "shared"), to)
-		}})
+		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Files: e.files(c)})
 	}
 	bar.clear()
 	if r == nil {

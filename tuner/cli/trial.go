@@ -336,7 +336,7 @@ func (e *Env) logs(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	body, _, err := fetch(c.Context, fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.GetAddress(), c.Args().First(), t.GetNumber(), run.GetNumber()))
+	body, err := client.Files{}.Open(c.Context, trial.Location(fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.GetAddress(), c.Args().First(), t.GetNumber(), run.GetNumber())))
 	if exitCode(err) == client.ExitNotFound {
 		return notFound("worker %s holds no log of run %d: the trainer wrote nothing, or the log has been dropped since", w.GetName(), run.GetNumber())
 	}
@@ -371,7 +371,7 @@ func (e *Env) stopTrial(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Trials.StopTrial(c.Context, connect.NewRequest(&atelierv1.StopTrialRequest{RequestId: requestID(), SweepId: sweep, Trial: n}))
+	r, err := api.Trials.StopTrial(c.Context, connect.NewRequest(&atelierv1.StopTrialRequest{RequestId: client.NewRequestID(), SweepId: sweep, Trial: n}))
 	if err != nil {
 		return err
 	}
@@ -393,7 +393,7 @@ func (e *Env) retryTrial(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Trials.RetryTrial(c.Context, connect.NewRequest(&atelierv1.RetryTrialRequest{RequestId: requestID(), SweepId: sweep, Trial: n}))
+	r, err := api.Trials.RetryTrial(c.Context, connect.NewRequest(&atelierv1.RetryTrialRequest{RequestId: client.NewRequestID(), SweepId: sweep, Trial: n}))
 	if err != nil {
 		return err
 	}

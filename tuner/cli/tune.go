@@ -103,7 +103,7 @@ func (e *Env) tune(c *ucli.Context) error {
 		}
 	}
 	bar := &tuneBar{progress: progress{e: e, quiet: c.Bool("quiet")}}
-	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Shared: e.folder(c, "shared"), Overwrite: c.Bool("overwrite"), Watch: bar, Pull: pull}
+	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Files: e.files(c), Overwrite: c.Bool("overwrite"), Watch: bar}
 	if conf.Bool(track.KeyEnabled) {
 		store, err := mlflow.Open(conf.String(track.KeyURI), mlflow.Options{Dir: plan.Base(), Source: "atelier tune", Notify: e.note})
 		if err != nil {

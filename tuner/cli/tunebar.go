@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial/wire"
 	"atelier/tuner/tune"
 	"atelier/tuner/tune/report"
 )
@@ -35,7 +36,7 @@ func (b *tuneBar) Begin(p *tune.Plan, s *atelierv1.Sweep) {
 
 // Sweep redraws the progress.
 func (b *tuneBar) Sweep(s *atelierv1.Sweep) {
-	if !ended(s.GetStatus()) {
+	if !wire.SweepStatus(s.GetStatus()).Over() {
 		b.show(s)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 
 	"connectrpc.com/connect"
@@ -204,7 +205,7 @@ func (e *Env) drainWorker(c *ucli.Context) error {
 	}
 	defer api.Close()
 	name := c.Args().First()
-	if _, err := api.Workers.DrainWorker(c.Context, connect.NewRequest(&atelierv1.DrainWorkerRequest{RequestId: requestID(), Name: name, Undo: c.Bool("undo")})); err != nil {
+	if _, err := api.Workers.DrainWorker(c.Context, connect.NewRequest(&atelierv1.DrainWorkerRequest{RequestId: client.NewRequestID(), Name: name, Undo: c.Bool("undo")})); err != nil {
 		return err
 	}
 	if c.Bool("undo") {

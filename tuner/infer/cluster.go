@@ -2,14 +2,11 @@ package infer
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"atelier/common/bundle"
@@ -17,6 +14,7 @@ import (
 	"atelier/common/inference"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
+	"atelier/common/trial/wire"
 	"atelier/tuner/train"
 
 	"connectrpc.com/connect"
@@ -24,9 +22,8 @@ import (
 
 // Cluster is where and how a run of inference is sent away.
 type Cluster struct {
-	API *client.Client
-	// Pull writes a checkpoint into a file, size and hash verified.
-	Pull func(ctx context.Context, c *v1.Checkpoint, to string) error
+	API   *client.Client
+	Files client.Files
 	// Model is a checkpoint of the cluster to ask, instead of a file.
 	Model *inference.Stored
 }
@@ -112,16 +109,12 @@ func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inf
 	if err != nil {
 		return nil, err
 	}
-	var id [16]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		return nil, err
-	}
-	r, err := cl.API.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: hex.EncodeToString(id[:]), SpecYaml: string(spec), SpecName: "inference", BaseDir: o.Dir}))
+	made, warnings, err := cl.API.Submit(ctx, client.Submission{Spec: string(spec), Name: "inference", BaseDir: o.Dir})
 	if err != nil {
 		return nil, err
 	}
-	sweep := r.Msg.GetSweep().GetId()
-	for _, w := range r.Msg.GetWarnings() {
+	sweep := made.GetId()
+	for _, w := range warnings {
 		o.Warn(w)
 	}
 	o.say("sweep %s: waiting for a worker", sweep)
@@ -142,15 +135,9 @@ func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inf
 
 // follow shows how far the trial is until its sweep has ended.
 func follow(ctx context.Context, sweep string, o Options, api *client.Client) error {
-	var after uint64
 	var shown int32
 	where := ""
-	for {
-		began := time.Now()
-		r, err := api.Sweeps.WaitSweep(ctx, connect.NewRequest(&v1.WaitSweepRequest{Id: sweep, AfterIndex: after, WaitMs: 2000}))
-		if err != nil {
-			return err
-		}
+	_, err := api.Follow(ctx, sweep, func(*v1.Sweep) error {
 		trial, err := api.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: sweep, Trial: trialNumber}))
 		if err != nil && connect.CodeOf(err) != connect.CodeNotFound {
 			return err
@@ -173,18 +160,9 @@ func follow(ctx context.Context, sweep string, o Options, api *client.Client) er
 				o.progress(ctx, sweep, api)
 			}
 		}
-		switch r.Msg.GetSweep().GetStatus() {
-		case v1.SweepStatus_SWEEP_STATUS_RUNNING, v1.SweepStatus_SWEEP_STATUS_PAUSED, v1.SweepStatus_SWEEP_STATUS_STOPPING:
-		default:
-			return nil
-		}
-		after = r.Msg.GetIndex()
-		select {
-		case <-time.After(200*time.Millisecond - time.Since(began)):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return nil
+	})
+	return err
 }
 
 // progress shows the newest report.
@@ -241,7 +219,7 @@ func failure(sweep string, t *v1.Trial) error {
 	f := &train.Failure{Class: "crashed", Message: t.GetFailure(), Remote: true}
 	if runs := t.GetRuns(); len(runs) > 0 {
 		end := runs[len(runs)-1]
-		f.Class = strings.ToLower(strings.TrimPrefix(end.GetExit().String(), "EXIT_CLASS_"))
+		f.Class = wire.Exit(end.GetExit()).String()
 		if end.GetMessage() != "" {
 			f.Message = end.GetMessage()
 		}
@@ -264,7 +242,7 @@ func fetch(ctx context.Context, k *v1.Checkpoint, dir string, o Options, cl Clus
 	}
 	defer os.RemoveAll(tmp)
 	file := filepath.Join(tmp, inference.BundleFile)
-	if err := cl.Pull(ctx, k, file); err != nil {
+	if err := cl.Files.Pull(ctx, k, file); err != nil {
 		return nil, err
 	}
 	in, err := os.Open(file)

@@ -8,6 +8,7 @@ import (
 
 	"atelier/common/inference"
 	"atelier/common/setting"
+	"atelier/common/trial"
 	"atelier/tuner/infer"
 	"atelier/tuner/sweep"
 )
@@ -34,9 +35,9 @@ func TestSpecCarriesTheTask(t *testing.T) {
 		if spec.Trainer != "torch" || spec.Budget.Trials != 1 || spec.Seed != 9 || !strings.HasPrefix(spec.Name, "infer production of ") {
 			t.Errorf("%+v", spec)
 		}
-		task, is, err := inference.TaskOf([]byte(spec.TrainingJSON))
-		if err != nil || !is || (task.Checkpoint == nil) != (model == nil) || model != nil && *task.Checkpoint != *model {
-			t.Fatalf("%+v %v %v", task, is, err)
+		task, err := inference.ParseTask([]byte(spec.TrainingJSON))
+		if err != nil || trial.KindOf([]byte(spec.TrainingJSON)) != trial.Inference || (task.Checkpoint == nil) != (model == nil) || model != nil && *task.Checkpoint != *model {
+			t.Fatalf("%+v %v", task, err)
 		}
 		s, err := inference.Parse(task.Settings)
 		if err != nil || s.Mode != "production" || s.Checkpoint != c.String("model.checkpoint") || *s.Limit != 7 || s.MinConcentration != 0.5 {

@@ -14,6 +14,7 @@ import (
 
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial/wire"
 )
 
 // Cluster is what is asked of a coordinator.
@@ -176,14 +177,7 @@ func (m *Mirror) find(ctx context.Context) error {
 	return nil
 }
 
-func ended(s atelierv1.SweepStatus) bool {
-	switch s {
-	case atelierv1.SweepStatus_SWEEP_STATUS_FINISHED, atelierv1.SweepStatus_SWEEP_STATUS_STOPPED,
-		atelierv1.SweepStatus_SWEEP_STATUS_CANCELLED, atelierv1.SweepStatus_SWEEP_STATUS_FAILED:
-		return true
-	}
-	return false
-}
+func ended(s atelierv1.SweepStatus) bool { return wire.SweepStatus(s).Over() }
 
 // begin opens a run: the one that is there, or a new one. A run that was ended
 // here, of a trial that is tried again, is waited for first.

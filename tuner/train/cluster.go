@@ -2,17 +2,14 @@ package train
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -22,9 +19,8 @@ var ErrGoesOn = errors.New("the training goes on in the cluster")
 
 // Cluster is where and how a training is sent away.
 type Cluster struct {
-	API *client.Client
-	// Pull writes a checkpoint into a file, verified.
-	Pull func(ctx context.Context, c *v1.Checkpoint, to string) error
+	API   *client.Client
+	Files client.Files
 }
 
 // trialNumber is the only trial of a training's sweep.
@@ -65,7 +61,7 @@ func Remote(ctx context.Context, p *Plan, o Options, c Cluster) (*Result, error)
 		s.result.Sweep = p.sweep
 		s.o.Watch.Progress(Progress{Message: "sweep " + p.sweep + ": waiting for a worker"})
 		s.drawSheets(ctx)
-		if err := s.follow(ctx, c); err != nil {
+		if _, err := c.API.Follow(ctx, p.sweep, func(*v1.Sweep) error { return s.reports(ctx, c) }); err != nil {
 			if ctx.Err() != nil {
 				return ErrGoesOn
 			}
@@ -80,43 +76,12 @@ func (s *sitting) submit(ctx context.Context, c Cluster) error {
 	if err != nil {
 		return err
 	}
-	var id [16]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		return err
-	}
-	r, err := c.API.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: hex.EncodeToString(id[:]),
-		SpecYaml: string(spec), SpecName: "training", BaseDir: s.plan.BaseDir}))
+	made, _, err := c.API.Submit(ctx, client.Submission{Spec: string(spec), Name: "training", BaseDir: s.plan.BaseDir})
 	if err != nil {
 		return err
 	}
-	s.plan.sweep = r.Msg.GetSweep().GetId()
+	s.plan.sweep = made.GetId()
 	return s.folder.save(s.plan)
-}
-
-// follow shows the trial's reports until its sweep has ended.
-func (s *sitting) follow(ctx context.Context, c Cluster) error {
-	var after uint64
-	for {
-		began := time.Now()
-		r, err := c.API.Sweeps.WaitSweep(ctx, connect.NewRequest(&v1.WaitSweepRequest{Id: s.plan.sweep, AfterIndex: after, WaitMs: 2000}))
-		if err != nil {
-			return err
-		}
-		if err := s.reports(ctx, c); err != nil {
-			return err
-		}
-		switch r.Msg.GetSweep().GetStatus() {
-		case v1.SweepStatus_SWEEP_STATUS_RUNNING, v1.SweepStatus_SWEEP_STATUS_PAUSED, v1.SweepStatus_SWEEP_STATUS_STOPPING:
-		default:
-			return nil
-		}
-		after = r.Msg.GetIndex()
-		select {
-		case <-time.After(200*time.Millisecond - time.Since(began)):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // reports takes the reports that are new.
@@ -183,7 +148,7 @@ func (s *sitting) collect(ctx context.Context, c Cluster) error {
 		}
 		path := s.folder.resume(fmt.Sprintf("epoch-%04d-run-1.pth", k.GetEpoch()))
 		s.o.Watch.Progress(Progress{Message: fmt.Sprintf("fetching the checkpoint of epoch %d", k.GetEpoch())})
-		if err := c.Pull(ctx, k, path); err != nil {
+		if err := c.Files.Pull(ctx, k, path); err != nil {
 			return fmt.Errorf("checkpoint of epoch %d: %w; once that is mended: atelier train --resume %s", k.GetEpoch(), err, s.folder.dir)
 		}
 		if k == best {
@@ -208,7 +173,7 @@ func (s *sitting) collect(ctx context.Context, c Cluster) error {
 	f := &Failure{Class: trainerproto.FailedCrashed, Message: trial.GetFailure(), Remote: true}
 	if runs := trial.GetRuns(); len(runs) > 0 {
 		end := runs[len(runs)-1]
-		f.Class = strings.ToLower(strings.TrimPrefix(end.GetExit().String(), "EXIT_CLASS_"))
+		f.Class = wire.Exit(end.GetExit()).String()
 		if f.Message == "" {
 			f.Message = end.GetMessage()
 		}
@@ -221,12 +186,12 @@ func (s *sitting) collect(ctx context.Context, c Cluster) error {
 
 // ended tells of a sweep that ended before its trial began.
 func (s *sitting) ended(ctx context.Context, c Cluster) error {
-	r, err := c.API.Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: s.plan.sweep}))
+	sweep, err := c.API.Sweep(ctx, s.plan.sweep)
 	if err != nil {
 		return err
 	}
-	status := strings.ToLower(strings.TrimPrefix(r.Msg.GetSweep().GetStatus().String(), "SWEEP_STATUS_"))
-	return &Failure{Class: status, Message: fmt.Sprintf("sweep %s ended before its trial began: %s %s", s.plan.sweep, status, r.Msg.GetSweep().GetFailure()), Remote: true}
+	status := wire.SweepStatus(sweep.GetStatus()).String()
+	return &Failure{Class: status, Message: fmt.Sprintf("sweep %s ended before its trial began: %s %s", s.plan.sweep, status, sweep.GetFailure()), Remote: true}
 }
 
 // drawSheets draws the sample sheets here, if a trainer and the images are at

@@ -4,32 +4,29 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial/wire"
 	"atelier/tuner/sweep"
 	"atelier/tuner/tune/report"
 
 	"connectrpc.com/connect"
 )
 
-const pageTrials = 500
-
 // Collect reads a sweep with all its trials and their curves from a cluster.
 func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep, error) {
-	r, err := api.Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: id}))
+	s, err := api.Sweep(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	s := r.Msg.GetSweep()
 	spec, err := sweep.Stored("sweep "+s.GetId(), []byte(s.GetSpecYaml()))
 	if err != nil {
 		return nil, fmt.Errorf("read the spec of sweep %s: %w", s.GetId(), err)
 	}
 	out := &report.Sweep{ID: s.GetId(), Name: s.GetName(), SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(),
 		Metric: s.GetObjective().GetMetric(), Maximize: s.GetObjective().GetDirection() == v1.Direction_DIRECTION_MAXIMIZE, Objectives: max(1, len(s.GetObjectives())),
-		Status: word(s.GetStatus().String(), "SWEEP_STATUS_"), Ending: s.GetEnding(), Space: spec.Space, Training: json.RawMessage(spec.TrainingJSON), Budget: s.GetBudgetTrials(),
+		Status: wire.SweepStatus(s.GetStatus()).String(), Ending: s.GetEnding(), Space: spec.Space, Training: json.RawMessage(spec.TrainingJSON), Budget: s.GetBudgetTrials(),
 		Parallelism: s.GetParallelism(), CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs()}
 	if f := s.GetFailure(); f != "" {
 		out.Ending = f
@@ -42,38 +39,25 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 			out.Model = t.Model
 		}
 	}
-	for after := int64(0); ; {
-		page, err := api.Trials.ListTrials(ctx, connect.NewRequest(&v1.ListTrialsRequest{SweepId: id, After: after, Limit: pageTrials}))
+	return out, api.EachTrial(ctx, id, func(t *v1.Trial) error {
+		x, err := trialOf(ctx, api, out, t)
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("trial %d: %w", t.GetNumber(), err)
 		}
-		for _, t := range page.Msg.GetTrials() {
-			after = t.GetNumber()
-			x, err := trialOf(ctx, api, out, t)
-			if err != nil {
-				return nil, fmt.Errorf("trial %d: %w", t.GetNumber(), err)
-			}
-			out.Trials = append(out.Trials, x)
-		}
-		if len(page.Msg.GetTrials()) < pageTrials {
-			return out, nil
-		}
-	}
+		out.Trials = append(out.Trials, x)
+		return nil
+	})
 }
 
 func trialOf(ctx context.Context, api *client.Client, s *report.Sweep, t *v1.Trial) (report.Trial, error) {
-	out := report.Trial{Number: t.GetNumber(), Status: word(t.GetStatus().String(), "TRIAL_STATUS_"), HasValue: t.GetHasValue(), Value: t.GetValue(), ValueEpoch: int(t.GetValueEpoch()),
+	out := report.Trial{Number: t.GetNumber(), Status: wire.Status(t.GetStatus()).String(), HasValue: t.GetHasValue(), Value: t.GetValue(), ValueEpoch: int(t.GetValueEpoch()),
 		Epochs: int(t.GetEpoch()), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(), StopReason: t.GetStopReason(), OtherData: t.GetOtherData()}
 	var err error
 	if out.Point, err = s.Space.Decode(t.GetParamsJson()); err != nil {
 		return out, err
 	}
 	for _, r := range t.GetRuns() {
-		x := report.Run{Worker: r.GetWorker(), Slot: r.GetSlot(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs()}
-		if r.GetExit() != v1.ExitClass_EXIT_CLASS_UNSPECIFIED {
-			x.Exit = word(r.GetExit().String(), "EXIT_CLASS_")
-		}
-		out.Runs = append(out.Runs, x)
+		out.Runs = append(out.Runs, report.Run{Worker: r.GetWorker(), Slot: r.GetSlot(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(), Exit: wire.Exit(r.GetExit()).String()})
 	}
 	if out.Epochs == 0 {
 		return out, nil
@@ -91,6 +75,3 @@ func trialOf(ctx context.Context, api *client.Client, s *report.Sweep, t *v1.Tri
 	}
 	return out, nil
 }
-
-// word is an enumeration's value as people read it.
-func word(name, prefix string) string { return strings.ToLower(strings.TrimPrefix(name, prefix)) }

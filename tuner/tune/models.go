@@ -24,7 +24,7 @@ const otherModel = "best_checkpoint"
 
 // fetchModels puts the best model of trials beside their records. One that
 // cannot be had is a warning.
-func (s *sitting) fetchModels(ctx context.Context, api *client.Client, shared string, r *report.Sweep) error {
+func (s *sitting) fetchModels(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep) error {
 	which := s.plan.Config.String(keySave)
 	best := bestOf(r)
 	for i := range r.Trials {
@@ -33,7 +33,7 @@ func (s *sitting) fetchModels(ctx context.Context, api *client.Client, shared st
 			continue
 		}
 		s.o.Watch.Doing(fmt.Sprintf("fetching models: trial %d", t.Number))
-		if err := s.fetchModel(ctx, api, shared, r, t); err != nil {
+		if err := s.fetchModel(ctx, api, files, r, t); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -43,7 +43,7 @@ func (s *sitting) fetchModels(ctx context.Context, api *client.Client, shared st
 	return nil
 }
 
-func (s *sitting) fetchModel(ctx context.Context, api *client.Client, shared string, r *report.Sweep, t *report.Trial) error {
+func (s *sitting) fetchModel(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep, t *report.Trial) error {
 	list, err := api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: r.ID, Trial: t.Number}))
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (s *sitting) fetchModel(ctx context.Context, api *client.Client, shared str
 	}
 	if r.Trainer != "torch" {
 		t.Model = filepath.Join(report.TrialDir(t.Number), otherModel)
-		err := s.o.Pull(ctx, from, shared, s.folder.path(t.Model))
+		err := files.Pull(ctx, from, s.folder.path(t.Model))
 		if err != nil {
 			t.Model = ""
 		}
@@ -66,7 +66,7 @@ func (s *sitting) fetchModel(ctx context.Context, api *client.Client, shared str
 	}
 	whole := s.folder.resume("fetched.pth")
 	defer os.Remove(whole)
-	if err := s.o.Pull(ctx, from, shared, whole); err != nil {
+	if err := files.Pull(ctx, from, whole); err != nil {
 		return err
 	}
 	to := filepath.Join(report.TrialDir(t.Number), ModelFile)

@@ -2,8 +2,6 @@ package tune
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,11 +28,9 @@ type Options struct {
 	Trainer   string         // file of atelier-trainer for a local worker; "" = its own search
 	API       *client.Client // cluster that is addressed; nil = one on this machine
 	Addresses string         // as it was addressed
-	Shared    string         // the addressed cluster's shared folder here; "" = none
+	Files     client.Files   // of the addressed cluster
 	Overwrite bool
 	Watch     Watcher
-	// Pull writes a checkpoint into a file, verified.
-	Pull func(ctx context.Context, k *v1.Checkpoint, shared, to string) error
 	// Track is called once the sweep has an id; what it returns is called with
 	// the report's folder and files once they are written.
 	Track func(ctx context.Context, api *client.Client, id string) (done func(ctx context.Context, dir string, files []string))
@@ -91,7 +87,7 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		}
 	}
 	defer func() { s.result.Begun = s.saved != nil }()
-	api, shared := o.API, o.Shared
+	api, files := o.API, o.Files
 	if api == nil {
 		o.Watch.Doing("starting a cluster on this machine")
 		cluster, err := s.startLocal(ctx)
@@ -112,13 +108,13 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 				}
 			}
 		}()
-		api, shared = cluster.Client(), cluster.SharedDir
-		err = s.sit(ctx, api, shared, cluster)
+		api, files = cluster.Client(), client.Files{Shared: cluster.SharedDir}
+		err = s.sit(ctx, api, files, cluster)
 		// Of a sweep that failed everything stays: the trainers' logs say why.
 		whole = s.saved != nil && s.saved.Status != statusRunning && s.saved.Status != "failed" && !s.plan.Config.Bool(keyKeep)
 		return s.result, err
 	}
-	return s.result, s.sit(ctx, api, shared, nil)
+	return s.result, s.sit(ctx, api, files, nil)
 }
 
 // giveBack puts an earlier tuning back that was to be replaced where no sweep
@@ -139,7 +135,7 @@ func (s *sitting) giveBack() {
 	}
 }
 
-func (s *sitting) sit(ctx context.Context, api *client.Client, shared string, cluster *local.Cluster) error {
+func (s *sitting) sit(ctx context.Context, api *client.Client, files client.Files, cluster *local.Cluster) error {
 	// A server that dies takes the sitting along, not the data.
 	watched, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -164,7 +160,7 @@ func (s *sitting) sit(ctx context.Context, api *client.Client, shared string, cl
 		s.leave(ctx)
 		return err
 	}
-	return s.report(watched, api, shared)
+	return s.report(watched, api, files)
 }
 
 // follow submits the sweep and waits for its end.
@@ -174,11 +170,10 @@ func (s *sitting) follow(ctx context.Context, api *client.Client) error {
 			return err
 		}
 	} else {
-		r, err := api.Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: s.saved.Sweep}))
-		if err != nil {
+		var err error
+		if s.result.Sweep, err = api.Sweep(ctx, s.saved.Sweep); err != nil {
 			return err
 		}
-		s.result.Sweep = r.Msg.GetSweep()
 		if err := s.extend(ctx, api); err != nil {
 			return err
 		}
@@ -188,37 +183,15 @@ func (s *sitting) follow(ctx context.Context, api *client.Client) error {
 	if s.o.Track != nil {
 		s.tracked = s.o.Track(ctx, api, s.saved.Sweep)
 	}
-	var after uint64
-	for {
-		began := time.Now()
-		r, err := api.Sweeps.WaitSweep(ctx, connect.NewRequest(&v1.WaitSweepRequest{Id: s.saved.Sweep, AfterIndex: after, WaitMs: 2000}))
-		if err != nil {
+	_, err := api.Follow(ctx, s.saved.Sweep, func(now *v1.Sweep) error {
+		s.result.Sweep = now
+		if err := s.folder.settle(now); err != nil {
 			return err
 		}
-		s.result.Sweep = r.Msg.GetSweep()
-		if err := s.folder.settle(s.result.Sweep); err != nil {
-			return err
-		}
-		s.o.Watch.Sweep(s.result.Sweep)
-		if over(s.result.Sweep.GetStatus()) {
-			return nil
-		}
-		after = r.Msg.GetIndex()
-		// A busy sweep changes hundreds of times a second.
-		select {
-		case <-time.After(200*time.Millisecond - time.Since(began)):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func over(s v1.SweepStatus) bool {
-	switch s {
-	case v1.SweepStatus_SWEEP_STATUS_FINISHED, v1.SweepStatus_SWEEP_STATUS_STOPPED, v1.SweepStatus_SWEEP_STATUS_CANCELLED, v1.SweepStatus_SWEEP_STATUS_FAILED:
-		return true
-	}
-	return false
+		s.o.Watch.Sweep(now)
+		return nil
+	})
+	return err
 }
 
 // submit makes the sweep. What is asked for is written down first, under the id
@@ -237,11 +210,7 @@ func (s *sitting) submit(ctx context.Context, api *client.Client) error {
 		if err != nil {
 			return err
 		}
-		var id [16]byte
-		if _, err := rand.Read(id[:]); err != nil {
-			return err
-		}
-		s.saved = &saved{Format: savedFormat, Base: s.plan.base, RequestID: hex.EncodeToString(id[:]), Addresses: s.o.Addresses, Status: statusRunning, Values: map[string]any{}, spec: spec}
+		s.saved = &saved{Format: savedFormat, Base: s.plan.base, RequestID: client.NewRequestID(), Addresses: s.o.Addresses, Status: statusRunning, Values: map[string]any{}, spec: spec}
 		for _, v := range s.plan.Config.All() {
 			if kept(v.Key) && v.Data != nil {
 				s.saved.Values[v.Key] = v.Data
@@ -251,14 +220,14 @@ func (s *sitting) submit(ctx context.Context, api *client.Client) error {
 			return err
 		}
 	}
-	r, err := api.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: s.saved.RequestID, SpecYaml: string(s.saved.spec), SpecName: "tuning", BaseDir: s.saved.Base}))
+	made, warnings, err := api.Submit(ctx, client.Submission{RequestID: s.saved.RequestID, Spec: string(s.saved.spec), Name: "tuning", BaseDir: s.saved.Base})
 	if err != nil {
 		return err
 	}
-	for _, w := range r.Msg.GetWarnings() {
+	for _, w := range warnings {
 		s.result.warn(w)
 	}
-	s.result.Sweep = r.Msg.GetSweep()
+	s.result.Sweep = made
 	s.saved.Sweep = s.result.Sweep.GetId()
 	return s.folder.save(s.saved)
 }
@@ -308,13 +277,13 @@ func slotsOf(ctx context.Context, api *client.Client) (n int64, err error) {
 }
 
 // report writes all that came of the sweep.
-func (s *sitting) report(ctx context.Context, api *client.Client, shared string) error {
+func (s *sitting) report(ctx context.Context, api *client.Client, files client.Files) error {
 	s.o.Watch.Doing("reading the trials")
 	r, err := Collect(ctx, api, s.saved.Sweep)
 	if err != nil {
 		return err
 	}
-	if err := s.fetchModels(ctx, api, shared, r); err != nil {
+	if err := s.fetchModels(ctx, api, files, r); err != nil {
 		return err
 	}
 	if err := s.write(r); err != nil {

@@ -19,6 +19,8 @@ import (
 	"atelier/common/inference"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/worker/runner"
 	"atelier/worker/store"
 )
@@ -217,12 +219,12 @@ func (r *run) prepare(ctx context.Context) (job trainerproto.Job, copied string,
 		return job, "", err
 	}
 	r.keep = newRetention(a.cfg.Store, l, a.log)
-	job = trainerproto.Job{Sweep: l.SweepId, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.ParamsJson), Training: object(l.TrainingJson),
+	job = trainerproto.Job{Sweep: l.SweepId, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.ParamsJson), Training: object(l.TrainingJson), Kind: wire.Kind(l.Kind).String(),
 		Metric: l.GetObjective().GetMetric(), Maximize: l.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE,
 		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir, EndEpoch: int(l.EndEpoch)}
-	if task, is, err := inference.TaskOf(job.Training); is {
+	if wire.Kind(l.Kind) == trial.Inference {
 		// Its own checkpoints are results: it begins anew. What is wrong with the task the trainer says.
-		if err == nil && task.Checkpoint != nil {
+		if task, err := inference.ParseTask(job.Training); err == nil && task.Checkpoint != nil {
 			job.Resume, err = a.model(ctx, task.Checkpoint)
 			return job, job.Resume, err
 		}

@@ -16,6 +16,7 @@ import (
 
 	"atelier/common/inference"
 	"atelier/common/trainerproto"
+	"atelier/common/trial"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/optim"
@@ -83,13 +84,12 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 
 	log.Info("run", "sweep", got.job.Sweep, "trial", got.job.Trial, "run", got.job.Run, "device", got.job.Device, "threads", got.job.Threads, "pid", os.Getpid())
 	asked := func() string { return verdict.Load().(string) }
-	switch task, is, fault := inference.TaskOf(got.job.Training); {
-	case fault != nil:
-		err = &train.Failure{Class: trainerproto.FailedBadSpec, Err: fault}
-	case is:
-		err = inferTask(ctx, got.job, task, out, asked, told, logs)
-	default:
+	if got.job.Kind != trial.Inference.String() {
 		err = train.Run(ctx, got.job, out, asked, log)
+	} else if task, fault := inference.ParseTask(got.job.Training); fault != nil {
+		err = &train.Failure{Class: trainerproto.FailedBadSpec, Err: fault}
+	} else {
+		err = inferTask(ctx, got.job, task, out, asked, told, logs)
 	}
 	switch {
 	case err == nil:

@@ -16,6 +16,7 @@ func Exit(c atelierv1.ExitClass) trial.Exit                 { return trial.Exit(
 func Verdict(v atelierv1.Verdict) trial.Verdict             { return trial.Verdict(v) }
 func Outcome(o atelierv1.Outcome) trial.Outcome             { return trial.Outcome(o) }
 func Source(s atelierv1.ProposalSource) trial.Source        { return trial.Source(s) }
+func Kind(k atelierv1.Kind) trial.Kind                      { return trial.Kind(k) }
 func Action(a atelierv1.SweepAction) trial.Action           { return trial.Action(a) }
 
 // Objective is to be minimized where the schema's names no direction; Directed
@@ -55,6 +56,7 @@ func ToExit(e trial.Exit) atelierv1.ExitClass                 { return atelierv1
 func ToVerdict(v trial.Verdict) atelierv1.Verdict             { return atelierv1.Verdict(v) }
 func ToOutcome(o trial.Outcome) atelierv1.Outcome             { return atelierv1.Outcome(o) }
 func ToSource(s trial.Source) atelierv1.ProposalSource        { return atelierv1.ProposalSource(s) }
+func ToKind(k trial.Kind) atelierv1.Kind                      { return atelierv1.Kind(k) }
 func ToAction(a trial.Action) atelierv1.SweepAction           { return atelierv1.SweepAction(a) }
 
 func ToObjective(o trial.Objective) *atelierv1.Objective {

@@ -145,7 +145,7 @@ func (s *Scheduler) message(sweep string, number int64, token uint64) *atelierv1
 	sw, _ := s.view.Sweep(sweep)
 	t := sw.Trial(number)
 	m := &atelierv1.Lease{
-		SweepId: sweep, Trial: number, Token: token, Trainer: sw.Trainer,
+		SweepId: sweep, Trial: number, Token: token, Kind: wire.ToKind(sw.Kind), Trainer: sw.Trainer,
 		ParamsJson: t.ParamsJSON, TrainingJson: sw.TrainingJSON, Seed: trialSeed(sw.Seed, number),
 		Objective: wire.ToObjective(sw.Objective), TtlMs: s.span(l).Milliseconds(), BaseDir: sw.BaseDir, LastEpoch: t.Epoch(), Slot: l.Slot,
 		Origin: wire.ToOrigin(t.Origin), EndEpoch: l.End.Epoch, EndVerdict: wire.ToVerdict(l.End.Verdict), EndReason: l.End.Reason,

@@ -11,9 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
+	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial/wire"
 	"atelier/deploy/local"
 
 	"connectrpc.com/connect"
@@ -87,19 +88,17 @@ type bench struct {
 func (b *bench) sweep(ctx context.Context, t task, r recipe) (figures, error) {
 	f := figures{task: t, Recipe: r}
 	c := b.cluster.Client()
-	made, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{
-		RequestId: fmt.Sprintf("%s-%d-%d", t.Method, t.Seed, time.Now().UnixNano()), SpecYaml: spec(t, r), SpecName: t.Method + ".yaml",
-	}))
+	made, _, err := c.Submit(ctx, client.Submission{Spec: spec(t, r), Name: t.Method + ".yaml"})
 	if err != nil {
 		return f, err
 	}
-	id := made.Msg.Sweep.Id
+	id := made.Id
 	fmt.Fprintf(os.Stderr, "%s, seed %d: sweep %s at %s\n", t.Method, t.Seed, id, strings.Join(b.cluster.APIAddrs(), ","))
 	s, err := b.follow(ctx, id)
 	if err != nil {
 		return f, err
 	}
-	f.Status = strings.ToLower(strings.TrimPrefix(s.Status.String(), "SWEEP_STATUS_"))
+	f.Status = wire.SweepStatus(s.Status).String()
 	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Best == nil {
 		return f, fmt.Errorf("sweep %s is %s: %s", id, f.Status, s.Failure)
 	}
@@ -118,26 +117,14 @@ func (b *bench) sweep(ctx context.Context, t task, r recipe) (figures, error) {
 // follow waits for the end of a sweep.
 func (b *bench) follow(ctx context.Context, id string) (*v1.Sweep, error) {
 	said := int64(-1)
-	for {
-		got, err := b.cluster.Client().Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: id}))
-		if err != nil {
-			return nil, err
-		}
-		s := got.Msg.Sweep
+	return b.cluster.Client().Follow(ctx, id, func(s *v1.Sweep) error {
 		ended := s.Counts.Finished + s.Counts.Stopped + s.Counts.Failed + s.Counts.Diverged
 		if ended/5 != said/5 || said < 0 {
 			said = ended
 			fmt.Fprintf(os.Stderr, "  %4.0f s: %d of %d trials, %d epochs, best %.4f\n", float64(s.SpentMs)/1000, ended, s.BudgetTrials, s.Epochs, s.GetBest().GetValue())
 		}
-		if s.Status >= v1.SweepStatus_SWEEP_STATUS_FINISHED {
-			return s, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
+		return nil
+	})
 }
 
 // trials lists what each trial came to, in their order.

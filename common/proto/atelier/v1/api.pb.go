@@ -675,6 +675,7 @@ type WaitSweepRequest struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	AfterIndex    uint64                 `protobuf:"varint,2,opt,name=after_index,json=afterIndex,proto3" json:"after_index,omitempty"`
 	WaitMs        int64                  `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	RestMs        int64                  `protobuf:"varint,60,opt,name=rest_ms,json=restMs,proto3" json:"rest_ms,omitempty"` // changes are told after so long at the soonest, together; the sweep's end at once
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -726,6 +727,13 @@ func (x *WaitSweepRequest) GetAfterIndex() uint64 {
 func (x *WaitSweepRequest) GetWaitMs() int64 {
 	if x != nil {
 		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *WaitSweepRequest) GetRestMs() int64 {
+	if x != nil {
+		return x.RestMs
 	}
 	return 0
 }
@@ -3232,6 +3240,7 @@ func (x *AcquireResponse) GetLease() *Lease {
 // The right to carry out a run, with all a worker needs to know for it.
 type Lease struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
+	Kind         Kind                   `protobuf:"varint,60,opt,name=kind,proto3,enum=atelier.v1.Kind" json:"kind,omitempty"`
 	SweepId      string                 `protobuf:"bytes,1,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
 	Trial        int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
 	Token        uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
@@ -3285,6 +3294,13 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
 	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Lease) GetKind() Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Kind_KIND_UNSPECIFIED
 }
 
 func (x *Lease) GetSweepId() string {
@@ -5038,12 +5054,13 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"add_epochs\x18\x04 \x01(\x03R\taddEpochs\x12\x15\n" +
 	"\x06add_ms\x18\x05 \x01(\x03R\x05addMs\">\n" +
 	"\x13ExtendSweepResponse\x12'\n" +
-	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\\\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"u\n" +
 	"\x10WaitSweepRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vafter_index\x18\x02 \x01(\x04R\n" +
 	"afterIndex\x12\x17\n" +
-	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\"R\n" +
+	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\x12\x17\n" +
+	"\arest_ms\x18< \x01(\x03R\x06restMs\"R\n" +
 	"\x11WaitSweepResponse\x12'\n" +
 	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\"\x84\x01\n" +
@@ -5242,8 +5259,9 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\":\n" +
 	"\x0fAcquireResponse\x12'\n" +
-	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\"\xc6\x04\n" +
-	"\x05Lease\x12\x19\n" +
+	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\"\xec\x04\n" +
+	"\x05Lease\x12$\n" +
+	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\x04R\x05token\x12\x10\n" +
@@ -5551,8 +5569,9 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepStatus)(0),                   // 88: atelier.v1.SweepStatus
 	(Verdict)(0),                       // 89: atelier.v1.Verdict
 	(*Worker)(nil),                     // 90: atelier.v1.Worker
-	(ExitClass)(0),                     // 91: atelier.v1.ExitClass
-	(*Member)(nil),                     // 92: atelier.v1.Member
+	(Kind)(0),                          // 91: atelier.v1.Kind
+	(ExitClass)(0),                     // 92: atelier.v1.ExitClass
+	(*Member)(nil),                     // 93: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
 	79, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
@@ -5598,93 +5617,94 @@ var file_atelier_v1_api_proto_depIdxs = []int32{
 	89, // 40: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
 	78, // 41: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
 	52, // 42: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	81, // 43: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	82, // 44: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	84, // 45: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	89, // 46: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
-	54, // 47: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	87, // 48: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	82, // 49: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	56, // 50: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	55, // 51: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
-	91, // 52: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	58, // 53: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 54: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	89, // 55: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	90, // 56: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	92, // 57: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	92, // 58: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 59: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 60: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 61: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 62: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	10, // 63: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	12, // 64: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	14, // 65: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	16, // 66: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	18, // 67: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	20, // 68: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	22, // 69: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	25, // 70: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	28, // 71: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	31, // 72: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	33, // 73: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	35, // 74: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	37, // 75: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	39, // 76: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	41, // 77: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	43, // 78: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	46, // 79: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	50, // 80: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	53, // 81: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	59, // 82: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	61, // 83: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	63, // 84: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	65, // 85: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	67, // 86: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	69, // 87: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	71, // 88: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	73, // 89: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	74, // 90: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	76, // 91: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 92: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 93: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 94: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 95: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	11, // 96: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	13, // 97: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	15, // 98: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	17, // 99: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	19, // 100: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	21, // 101: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	23, // 102: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	26, // 103: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	29, // 104: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	32, // 105: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	34, // 106: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	36, // 107: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	38, // 108: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	40, // 109: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	42, // 110: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	44, // 111: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	47, // 112: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	51, // 113: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	57, // 114: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	60, // 115: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	62, // 116: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	64, // 117: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	66, // 118: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	68, // 119: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	70, // 120: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	72, // 121: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	74, // 122: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	75, // 123: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	77, // 124: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	92, // [92:125] is the sub-list for method output_type
-	59, // [59:92] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	91, // 43: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
+	81, // 44: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	82, // 45: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	84, // 46: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	89, // 47: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	54, // 48: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	87, // 49: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	82, // 50: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	56, // 51: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	55, // 52: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
+	92, // 53: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	58, // 54: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,  // 55: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	89, // 56: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	90, // 57: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	93, // 58: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	93, // 59: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	2,  // 60: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 61: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 62: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 63: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	10, // 64: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	12, // 65: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	14, // 66: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	16, // 67: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	18, // 68: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	20, // 69: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	22, // 70: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	25, // 71: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	28, // 72: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	31, // 73: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	33, // 74: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	35, // 75: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	37, // 76: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	39, // 77: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	41, // 78: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	43, // 79: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	46, // 80: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	50, // 81: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	53, // 82: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	59, // 83: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	61, // 84: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	63, // 85: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	65, // 86: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	67, // 87: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	69, // 88: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	71, // 89: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	73, // 90: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	74, // 91: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	76, // 92: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 93: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 94: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 95: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 96: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	11, // 97: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	13, // 98: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	15, // 99: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	17, // 100: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	19, // 101: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	21, // 102: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	23, // 103: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	26, // 104: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	29, // 105: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	32, // 106: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	34, // 107: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	36, // 108: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	38, // 109: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	40, // 110: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	42, // 111: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	44, // 112: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	47, // 113: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	51, // 114: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	57, // 115: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	60, // 116: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	62, // 117: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	64, // 118: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	66, // 119: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	68, // 120: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	70, // 121: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	72, // 122: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	74, // 123: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	75, // 124: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	77, // 125: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	93, // [93:126] is the sub-list for method output_type
+	60, // [60:93] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }

@@ -88,6 +88,57 @@ func (SweepStatus) EnumDescriptor() ([]byte, []int) {
 	return file_atelier_v1_model_proto_rawDescGZIP(), []int{0}
 }
 
+// Kind is what a sweep's runs are, and the runs of its leases. It is set once,
+// when the sweep is made.
+type Kind int32
+
+const (
+	Kind_KIND_UNSPECIFIED Kind = 0 // of records before there was a kind: its training settings tell
+	Kind_KIND_TRAINING    Kind = 1
+	Kind_KIND_INFERENCE   Kind = 2 // one trial; its only checkpoint is a bundle of results
+)
+
+// Enum value maps for Kind.
+var (
+	Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_TRAINING",
+		2: "KIND_INFERENCE",
+	}
+	Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_TRAINING":    1,
+		"KIND_INFERENCE":   2,
+	}
+)
+
+func (x Kind) Enum() *Kind {
+	p := new(Kind)
+	*p = x
+	return p
+}
+
+func (x Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_atelier_v1_model_proto_enumTypes[1].Descriptor()
+}
+
+func (Kind) Type() protoreflect.EnumType {
+	return &file_atelier_v1_model_proto_enumTypes[1]
+}
+
+func (x Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Kind.Descriptor instead.
+func (Kind) EnumDescriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{1}
+}
+
 type TrialStatus int32
 
 const (
@@ -139,11 +190,11 @@ func (x TrialStatus) String() string {
 }
 
 func (TrialStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_model_proto_enumTypes[1].Descriptor()
+	return file_atelier_v1_model_proto_enumTypes[2].Descriptor()
 }
 
 func (TrialStatus) Type() protoreflect.EnumType {
-	return &file_atelier_v1_model_proto_enumTypes[1]
+	return &file_atelier_v1_model_proto_enumTypes[2]
 }
 
 func (x TrialStatus) Number() protoreflect.EnumNumber {
@@ -152,7 +203,7 @@ func (x TrialStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TrialStatus.Descriptor instead.
 func (TrialStatus) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{1}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{2}
 }
 
 // How a run ended. Retries depend on it; see coordinator/state/DESIGN.md.
@@ -225,11 +276,11 @@ func (x ExitClass) String() string {
 }
 
 func (ExitClass) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_model_proto_enumTypes[2].Descriptor()
+	return file_atelier_v1_model_proto_enumTypes[3].Descriptor()
 }
 
 func (ExitClass) Type() protoreflect.EnumType {
-	return &file_atelier_v1_model_proto_enumTypes[2]
+	return &file_atelier_v1_model_proto_enumTypes[3]
 }
 
 func (x ExitClass) Number() protoreflect.EnumNumber {
@@ -238,7 +289,7 @@ func (x ExitClass) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ExitClass.Descriptor instead.
 func (ExitClass) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{2}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{3}
 }
 
 type Verdict int32
@@ -277,11 +328,11 @@ func (x Verdict) String() string {
 }
 
 func (Verdict) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_model_proto_enumTypes[3].Descriptor()
+	return file_atelier_v1_model_proto_enumTypes[4].Descriptor()
 }
 
 func (Verdict) Type() protoreflect.EnumType {
-	return &file_atelier_v1_model_proto_enumTypes[3]
+	return &file_atelier_v1_model_proto_enumTypes[4]
 }
 
 func (x Verdict) Number() protoreflect.EnumNumber {
@@ -290,7 +341,7 @@ func (x Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Verdict.Descriptor instead.
 func (Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{3}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{4}
 }
 
 type Direction int32
@@ -326,11 +377,11 @@ func (x Direction) String() string {
 }
 
 func (Direction) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_model_proto_enumTypes[4].Descriptor()
+	return file_atelier_v1_model_proto_enumTypes[5].Descriptor()
 }
 
 func (Direction) Type() protoreflect.EnumType {
-	return &file_atelier_v1_model_proto_enumTypes[4]
+	return &file_atelier_v1_model_proto_enumTypes[5]
 }
 
 func (x Direction) Number() protoreflect.EnumNumber {
@@ -339,7 +390,7 @@ func (x Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Direction.Descriptor instead.
 func (Direction) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{4}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
 // Where a trial's point came from.
@@ -379,11 +430,11 @@ func (x ProposalSource) String() string {
 }
 
 func (ProposalSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_model_proto_enumTypes[5].Descriptor()
+	return file_atelier_v1_model_proto_enumTypes[6].Descriptor()
 }
 
 func (ProposalSource) Type() protoreflect.EnumType {
-	return &file_atelier_v1_model_proto_enumTypes[5]
+	return &file_atelier_v1_model_proto_enumTypes[6]
 }
 
 func (x ProposalSource) Number() protoreflect.EnumNumber {
@@ -392,7 +443,7 @@ func (x ProposalSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ProposalSource.Descriptor instead.
 func (ProposalSource) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
 }
 
 // Reason is why a coordinator refuses what it was asked, where programs branch
@@ -433,11 +484,11 @@ func (x Reason) String() string {
 }
 
 func (Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_atelier_v1_model_proto_enumTypes[6].Descriptor()
+	return file_atelier_v1_model_proto_enumTypes[7].Descriptor()
 }
 
 func (Reason) Type() protoreflect.EnumType {
-	return &file_atelier_v1_model_proto_enumTypes[6]
+	return &file_atelier_v1_model_proto_enumTypes[7]
 }
 
 func (x Reason) Number() protoreflect.EnumNumber {
@@ -446,7 +497,7 @@ func (x Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Reason.Descriptor instead.
 func (Reason) EnumDescriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{7}
 }
 
 type Objective struct {
@@ -755,7 +806,8 @@ type Sweep struct {
 	Ending          string                 `protobuf:"bytes,33,opt,name=ending,proto3" json:"ending,omitempty"`                                                                               // why it ended, where that is no failure
 	StoredBytes     int64                  `protobuf:"varint,34,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`                                                 // of its checkpoints in the index
 	Findings        int64                  `protobuf:"varint,35,opt,name=findings,proto3" json:"findings,omitempty"`                                                                          // how many there have been
-	Note            string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`                                                                                   // for people: what keeps its trials waiting, where that is no matter of course
+	Kind            Kind                   `protobuf:"varint,60,opt,name=kind,proto3,enum=atelier.v1.Kind" json:"kind,omitempty"`
+	Note            string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"` // for people: what keeps its trials waiting, where that is no matter of course
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1033,6 +1085,13 @@ func (x *Sweep) GetFindings() int64 {
 		return x.Findings
 	}
 	return 0
+}
+
+func (x *Sweep) GetKind() Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Kind_KIND_UNSPECIFIED
 }
 
 func (x *Sweep) GetNote() string {
@@ -2572,7 +2631,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\x01R\x05value\x12\x1f\n" +
 	"\vvalue_epoch\x18\x05 \x01(\x05R\n" +
 	"valueEpoch\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\x85\n" +
+	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\xab\n" +
 	"\n" +
 	"\x05Sweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2617,7 +2676,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\bspent_ms\x18  \x01(\x03R\aspentMs\x12\x16\n" +
 	"\x06ending\x18! \x01(\tR\x06ending\x12!\n" +
 	"\fstored_bytes\x18\" \x01(\x03R\vstoredBytes\x12\x1a\n" +
-	"\bfindings\x18# \x01(\x03R\bfindings\x12\x12\n" +
+	"\bfindings\x18# \x01(\x03R\bfindings\x12$\n" +
+	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\x12\x12\n" +
 	"\x04note\x18( \x01(\tR\x04note\x1a;\n" +
 	"\rRequiresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -2803,7 +2863,11 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x15SWEEP_STATUS_FINISHED\x10\x04\x12\x18\n" +
 	"\x14SWEEP_STATUS_STOPPED\x10\x05\x12\x1a\n" +
 	"\x16SWEEP_STATUS_CANCELLED\x10\x06\x12\x17\n" +
-	"\x13SWEEP_STATUS_FAILED\x10\a*\xfd\x01\n" +
+	"\x13SWEEP_STATUS_FAILED\x10\a*C\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rKIND_TRAINING\x10\x01\x12\x12\n" +
+	"\x0eKIND_INFERENCE\x10\x02*\xfd\x01\n" +
 	"\vTrialStatus\x12\x1c\n" +
 	"\x18TRIAL_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14TRIAL_STATUS_WAITING\x10\x01\x12\x18\n" +
@@ -2863,68 +2927,70 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 	return file_atelier_v1_model_proto_rawDescData
 }
 
-var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
 var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
-	(TrialStatus)(0),       // 1: atelier.v1.TrialStatus
-	(ExitClass)(0),         // 2: atelier.v1.ExitClass
-	(Verdict)(0),           // 3: atelier.v1.Verdict
-	(Direction)(0),         // 4: atelier.v1.Direction
-	(ProposalSource)(0),    // 5: atelier.v1.ProposalSource
-	(Reason)(0),            // 6: atelier.v1.Reason
-	(*Objective)(nil),      // 7: atelier.v1.Objective
-	(*Constraint)(nil),     // 8: atelier.v1.Constraint
-	(*Origin)(nil),         // 9: atelier.v1.Origin
-	(*Finding)(nil),        // 10: atelier.v1.Finding
-	(*Sweep)(nil),          // 11: atelier.v1.Sweep
-	(*SweepCounts)(nil),    // 12: atelier.v1.SweepCounts
-	(*Trial)(nil),          // 13: atelier.v1.Trial
-	(*Run)(nil),            // 14: atelier.v1.Run
-	(*Checkpoint)(nil),     // 15: atelier.v1.Checkpoint
-	(*Metric)(nil),         // 16: atelier.v1.Metric
-	(*Report)(nil),         // 17: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 18: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 19: atelier.v1.Worker
-	(*Usage)(nil),          // 20: atelier.v1.Usage
-	(*GpuUsage)(nil),       // 21: atelier.v1.GpuUsage
-	(*Slot)(nil),           // 22: atelier.v1.Slot
-	(*Member)(nil),         // 23: atelier.v1.Member
-	(*Refusal)(nil),        // 24: atelier.v1.Refusal
-	nil,                    // 25: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 26: atelier.v1.Worker.LabelsEntry
+	(Kind)(0),              // 1: atelier.v1.Kind
+	(TrialStatus)(0),       // 2: atelier.v1.TrialStatus
+	(ExitClass)(0),         // 3: atelier.v1.ExitClass
+	(Verdict)(0),           // 4: atelier.v1.Verdict
+	(Direction)(0),         // 5: atelier.v1.Direction
+	(ProposalSource)(0),    // 6: atelier.v1.ProposalSource
+	(Reason)(0),            // 7: atelier.v1.Reason
+	(*Objective)(nil),      // 8: atelier.v1.Objective
+	(*Constraint)(nil),     // 9: atelier.v1.Constraint
+	(*Origin)(nil),         // 10: atelier.v1.Origin
+	(*Finding)(nil),        // 11: atelier.v1.Finding
+	(*Sweep)(nil),          // 12: atelier.v1.Sweep
+	(*SweepCounts)(nil),    // 13: atelier.v1.SweepCounts
+	(*Trial)(nil),          // 14: atelier.v1.Trial
+	(*Run)(nil),            // 15: atelier.v1.Run
+	(*Checkpoint)(nil),     // 16: atelier.v1.Checkpoint
+	(*Metric)(nil),         // 17: atelier.v1.Metric
+	(*Report)(nil),         // 18: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 19: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 20: atelier.v1.Worker
+	(*Usage)(nil),          // 21: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 22: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 23: atelier.v1.Slot
+	(*Member)(nil),         // 24: atelier.v1.Member
+	(*Refusal)(nil),        // 25: atelier.v1.Refusal
+	nil,                    // 26: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 27: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
-	4,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
-	1,  // 1: atelier.v1.Finding.status:type_name -> atelier.v1.TrialStatus
+	5,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
+	2,  // 1: atelier.v1.Finding.status:type_name -> atelier.v1.TrialStatus
 	0,  // 2: atelier.v1.Sweep.status:type_name -> atelier.v1.SweepStatus
-	7,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
-	12, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
-	13, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
-	7,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
-	8,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	25, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
-	1,  // 9: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
-	14, // 10: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
-	15, // 11: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
-	3,  // 12: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
-	5,  // 13: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
-	9,  // 14: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
-	10, // 15: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
-	16, // 16: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
-	2,  // 17: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
-	16, // 18: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
-	1,  // 19: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	22, // 20: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	26, // 21: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	20, // 22: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	21, // 23: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	6,  // 24: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	8,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
+	13, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
+	14, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
+	8,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
+	9,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
+	26, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	1,  // 9: atelier.v1.Sweep.kind:type_name -> atelier.v1.Kind
+	2,  // 10: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
+	15, // 11: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
+	16, // 12: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
+	4,  // 13: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
+	6,  // 14: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
+	10, // 15: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
+	11, // 16: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
+	17, // 17: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	3,  // 18: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
+	17, // 19: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	2,  // 20: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
+	23, // 21: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	27, // 22: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	21, // 23: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	22, // 24: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	7,  // 25: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -2937,7 +3003,7 @@ func file_atelier_v1_model_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
-			NumEnums:      7,
+			NumEnums:      8,
 			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,

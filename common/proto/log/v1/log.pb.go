@@ -542,7 +542,8 @@ type CreateSweep struct {
 	WarmTrials      []*WarmTrial           `protobuf:"bytes,21,rep,name=warm_trials,json=warmTrials,proto3" json:"warm_trials,omitempty"`
 	Objectives      []*v1.Objective        `protobuf:"bytes,22,rep,name=objectives,proto3" json:"objectives,omitempty"` // all of them, objective first; empty = objective alone
 	Constraints     []*v1.Constraint       `protobuf:"bytes,23,rep,name=constraints,proto3" json:"constraints,omitempty"`
-	Requires        []*Requirement         `protobuf:"bytes,24,rep,name=requires,proto3" json:"requires,omitempty"` // labels a worker must carry, by key
+	Requires        []*Requirement         `protobuf:"bytes,24,rep,name=requires,proto3" json:"requires,omitempty"`               // labels a worker must carry, by key
+	Kind            v1.Kind                `protobuf:"varint,60,opt,name=kind,proto3,enum=atelier.v1.Kind" json:"kind,omitempty"` // unspecified in records of earlier versions
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -743,6 +744,13 @@ func (x *CreateSweep) GetRequires() []*Requirement {
 		return x.Requires
 	}
 	return nil
+}
+
+func (x *CreateSweep) GetKind() v1.Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return v1.Kind(0)
 }
 
 // What another sweep found out about a point of this sweep's space.
@@ -3407,7 +3415,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\tmark_hash\x18\x18 \x01(\v2\x18.atelier.log.v1.MarkHashH\x00R\bmarkHash\x12@\n" +
 	"\fcompare_hash\x18\x19 \x01(\v2\x1b.atelier.log.v1.CompareHashH\x00R\vcompareHash\x12\x14\n" +
 	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
-	"\x02op\"\xf4\x06\n" +
+	"\x02op\"\x9a\a\n" +
 	"\vCreateSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -3438,7 +3446,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"objectives\x18\x16 \x03(\v2\x15.atelier.v1.ObjectiveR\n" +
 	"objectives\x128\n" +
 	"\vconstraints\x18\x17 \x03(\v2\x16.atelier.v1.ConstraintR\vconstraints\x127\n" +
-	"\brequires\x18\x18 \x03(\v2\x1b.atelier.log.v1.RequirementR\brequires\"\xea\x01\n" +
+	"\brequires\x18\x18 \x03(\v2\x1b.atelier.log.v1.RequirementR\brequires\x12$\n" +
+	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\"\xea\x01\n" +
 	"\tWarmTrial\x12\x14\n" +
 	"\x05trial\x18\x01 \x01(\x03R\x05trial\x12\x1f\n" +
 	"\vparams_json\x18\x02 \x01(\tR\n" +
@@ -3721,17 +3730,18 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*Footer)(nil),          // 36: atelier.log.v1.Footer
 	(*v1.Objective)(nil),    // 37: atelier.v1.Objective
 	(*v1.Constraint)(nil),   // 38: atelier.v1.Constraint
-	(v1.TrialStatus)(0),     // 39: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),       // 40: atelier.v1.Metric
-	(v1.SweepAction)(0),     // 41: atelier.v1.SweepAction
-	(*v1.Origin)(nil),       // 42: atelier.v1.Origin
-	(v1.ProposalSource)(0),  // 43: atelier.v1.ProposalSource
-	(v1.Verdict)(0),         // 44: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),     // 45: atelier.v1.RunEvent
-	(v1.SweepStatus)(0),     // 46: atelier.v1.SweepStatus
-	(*v1.Run)(nil),          // 47: atelier.v1.Run
-	(*v1.Checkpoint)(nil),   // 48: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),      // 49: atelier.v1.Finding
+	(v1.Kind)(0),            // 39: atelier.v1.Kind
+	(v1.TrialStatus)(0),     // 40: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),       // 41: atelier.v1.Metric
+	(v1.SweepAction)(0),     // 42: atelier.v1.SweepAction
+	(*v1.Origin)(nil),       // 43: atelier.v1.Origin
+	(v1.ProposalSource)(0),  // 44: atelier.v1.ProposalSource
+	(v1.Verdict)(0),         // 45: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),     // 46: atelier.v1.RunEvent
+	(v1.SweepStatus)(0),     // 47: atelier.v1.SweepStatus
+	(*v1.Run)(nil),          // 48: atelier.v1.Run
+	(*v1.Checkpoint)(nil),   // 49: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),      // 50: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
@@ -3763,40 +3773,41 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	37, // 26: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
 	38, // 27: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
 	4,  // 28: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	39, // 29: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	40, // 30: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	41, // 31: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	42, // 32: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	43, // 33: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	13, // 34: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	44, // 35: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	45, // 36: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	44, // 37: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	29, // 38: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	33, // 39: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	34, // 40: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	36, // 41: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	31, // 42: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
-	32, // 43: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
-	20, // 44: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	30, // 45: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
-	24, // 46: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
-	2,  // 47: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	46, // 48: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	39, // 49: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	47, // 50: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	48, // 51: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	44, // 52: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	35, // 53: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	49, // 54: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	43, // 55: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	42, // 56: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	13, // 57: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	39, // 29: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
+	40, // 30: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	41, // 31: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	42, // 32: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	43, // 33: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	44, // 34: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	13, // 35: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	45, // 36: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	46, // 37: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	45, // 38: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	29, // 39: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	33, // 40: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	34, // 41: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	36, // 42: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	31, // 43: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
+	32, // 44: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
+	20, // 45: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	30, // 46: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	24, // 47: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
+	2,  // 48: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	47, // 49: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	40, // 50: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	48, // 51: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	49, // 52: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	45, // 53: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	35, // 54: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	50, // 55: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	44, // 56: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	43, // 57: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	13, // 58: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	59, // [59:59] is the sub-list for method output_type
+	59, // [59:59] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
