@@ -31,13 +31,15 @@ var parts = []part{
 	{"reports", "96 runs, 10 reports/s each, for 100 s; Ray Tune published 169 s", reportsPart},
 	{"relay", "durable reports/s over the API beside the bare raft library", relayPart},
 	{"failover", "leader killed to next acknowledged report", failoverPart},
+	{"boards", "a leaderboard from Redis on a follower, beside another build (--base)", boardsPart},
 	{"history", "100,000 trials with 1,000,000 reports: memory, restart, leaderboard", historyPart},
 }
 
 type bench struct {
 	dir   string // below which each part makes its cluster
 	bin   string
-	quick bool // smaller sizes, to see that all works
+	base  string // another build's programs, "" = none
+	quick bool   // smaller sizes, to see that all works
 	out   *json.Encoder
 	log   *os.File
 }
@@ -71,7 +73,9 @@ func run() error {
 	for i, p := range parts {
 		names[i] = p.name
 	}
-	only := flag.String("parts", strings.Join(names, ","), "what to measure, a comma list")
+	alone := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "boards" })
+	only := flag.String("parts", strings.Join(alone, ","), "what to measure, a comma list; beside these: boards")
+	base := flag.String("base", "", "folder of another build's programs, for boards")
 	bin := flag.String("bin", "bin", "folder of the programs")
 	quick := flag.Bool("quick", false, "small sizes: shows that it works, measures nothing")
 	keep := flag.Bool("keep", false, "keep the clusters' folders")
@@ -92,7 +96,12 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	b := &bench{dir: dir, bin: abs, quick: *quick, out: json.NewEncoder(os.Stdout), log: os.Stderr}
+	if *base != "" {
+		if *base, err = filepath.Abs(*base); err != nil {
+			return err
+		}
+	}
+	b := &bench{dir: dir, bin: abs, base: *base, quick: *quick, out: json.NewEncoder(os.Stdout), log: os.Stderr}
 	wanted := strings.Split(*only, ",")
 	for _, w := range wanted {
 		if !slices.Contains(names, w) {
