@@ -65,10 +65,12 @@ test-trainer: libtorch ## the trainer against libtorch, parity with torchvision
 test-cluster: programs ## real processes, killed and stopped
 	set -o pipefail; CGO_ENABLED=0 $(GO) test -json -count=1 -timeout 30m ./deploy/e2e/... | $(SHOW)
 
-lint: ## gofmt, go vet, a tidy go.mod
+lint: libtorch ## gofmt, a tidy go.mod, go vet and staticcheck with and without libtorch
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
-	CGO_ENABLED=0 $(GO) vet ./...
 	$(GO) mod tidy -diff
+	CGO_ENABLED=0 $(GO) build -modfile deploy/lint.mod -o build/staticcheck honnef.co/go/tools/cmd/staticcheck
+	CGO_ENABLED=0 $(GO) vet ./... && CGO_ENABLED=0 build/staticcheck ./...
+	eval "$$(deploy/libtorch/build.sh --env)" && export CGO_ENABLED=1 && $(GO) vet -tags libtorch ./worker/trainer/... && build/staticcheck -tags libtorch ./worker/trainer/...
 
 parity: test-deps libtorch ## numbers beside torchvision's
 	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -timeout 25m -tags libtorch -run 'Parity' -v ./worker/trainer/...

@@ -58,7 +58,7 @@ func TestConditionsHoldTogether(t *testing.T) {
 			if !met[r.Predicted] || len(met) != len(s.Classes) {
 				t.Fatalf("classes met: %v, without %s or one twice", s.Classes, r.Predicted)
 			}
-			if (!q.Suspicious || i%10 == 0) && (q.Below == 0 || float64(i%100)/100 < q.Below) && (q.Class == "" || strings.ToLower(r.Predicted) == strings.ToLower(q.Class)) &&
+			if (!q.Suspicious || i%10 == 0) && (q.Below == 0 || float64(i%100)/100 < q.Below) && (q.Class == "" || strings.EqualFold(r.Predicted, q.Class)) &&
 				(!q.Wrong || i%4 == 0 && r.Predicted != "Gothic") {
 				want = append(want, r)
 			}

@@ -31,8 +31,8 @@ type library struct {
 	powerLimit  func(uintptr, *uint32) int32
 }
 
-type memory struct{ total, free, used uint64 } // nvmlMemory_t
-type utilisation struct{ gpu, _ uint32 }       // nvmlUtilization_t, per cent; the other is the memory's
+type memory struct{ total, _, used uint64 } // nvmlMemory_t
+type utilisation struct{ gpu, _ uint32 }    // nvmlUtilization_t, per cent; the other is the memory's
 
 // GPU is one device of this machine.
 type GPU struct {

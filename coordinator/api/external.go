@@ -96,7 +96,7 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 	events := told(m, token)
 	if len(events) > 0 {
 		// As a worker's events, so that the answer carries the stopping rule's verdict.
-		res, err := workers{s.Server}.record(ctx, &atelierv1.RelayRequest{Worker: External, Events: events})
+		res, err := workers(s).record(ctx, &atelierv1.RelayRequest{Worker: External, Events: events})
 		if err != nil {
 			return nil, err
 		}

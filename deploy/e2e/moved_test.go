@@ -146,7 +146,7 @@ func TestEverythingComesBackElsewhere(t *testing.T) {
 	began := time.Now()
 	for _, i := range rand.Perm(4) {
 		if i == 3 {
-			worker = runProgram(t, "atelier-worker", workerArgs(dir, "w1", wat, "--join", of(rand.IntN(3))[2])...)
+			runProgram(t, "atelier-worker", workerArgs(dir, "w1", wat, "--join", of(rand.IntN(3))[2])...)
 			continue
 		}
 		coordinators[i] = runProgram(t, "atelier-coordinator", coordinatorArgs(dir, ids[i], of(i), "--join", of((i + 1) % 3)[2])...)
