@@ -53,7 +53,6 @@ type ask struct {
 	ctx    context.Context
 	path   string // of the checkpoint
 	top    int
-	body   []byte
 	pixels []byte
 	shown  *image.RGBA
 	size   int // of the model that pixels were made for

@@ -173,15 +173,6 @@ func (d *data) close() {
 	}
 }
 
-// classToIdx maps names to labels.
-func (d *data) classToIdx() map[string]int {
-	m := make(map[string]int, len(d.classes))
-	for i, c := range d.classes {
-		m[c] = i
-	}
-	return m
-}
-
 // cut divides n images into batches. A last batch of one image would leave
 // batch normalisation nothing to average: it joins the one before.
 func cut(n, size int) []int {
