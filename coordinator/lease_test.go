@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -174,29 +173,6 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-func TestDeviceFaultLooksForAnotherSlot(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.client()
-	create(t, c, spec(1, 1))
-	a := newAgent(t, c, "w1")
-	first := a.acquire(5 * time.Second)
-	a.relay(ended(first, trial.ExitDeviceFault))
-	if l := a.acquire(300 * time.Millisecond); l != nil {
-		t.Errorf("the same slot got it at once: %v", l)
-	}
-	if l := a.send(a.request("cpu1", 5*time.Second)); l == nil || l.Trial != first.Trial {
-		t.Fatalf("another slot got %v", l)
-	} else {
-		a.relay(ended(l, trial.ExitDeviceFault))
-	}
-	began := time.Now()
-	if l := a.send(a.request("cpu1", 10*time.Second)); l == nil {
-		t.Error("no slot but the faulty one: it must get it in the end")
-	} else if d := time.Since(began); d < 4*time.Second {
-		t.Errorf("the faulty slot got it again after %v", d)
-	}
-}
-
 // Only a worker that offers the trainer gets a trial; verdicts reach the worker.
 func TestTrainersAndVerdicts(t *testing.T) {
 	cl := startCluster(t, 1)
@@ -221,122 +197,5 @@ func TestTrainersAndVerdicts(t *testing.T) {
 	a.relay(ended(l, trial.ExitStopped))
 	if tr := getTrial(t, c, sw.Id, l.Trial); wire.Status(tr.Status) != trial.Stopped {
 		t.Errorf("trial %v", tr)
-	}
-}
-
-// Two sweeps share the slots: the one with fewer trials running comes first.
-func TestSweepsShare(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.client()
-	one, two := create(t, c, spec(10, 10)), create(t, c, spec(10, 10))
-	until(t, "both have trials", func() bool {
-		return get(t, c, one.Id).Counts.Waiting == 10 && get(t, c, two.Id).Counts.Waiting == 10
-	})
-	a := newAgent(t, c, "w1")
-	got := map[string]int{}
-	for i := range 6 {
-		l := a.acquire(5 * time.Second)
-		if i == 0 && l.SweepId != one.Id {
-			t.Error("the oldest sweep does not come first")
-		}
-		got[l.SweepId]++
-	}
-	if got[one.Id] != 3 || got[two.Id] != 3 {
-		t.Errorf("shared as %v", got)
-	}
-}
-
-// refuse has a worker take trials and refuse them.
-func refuse(t *testing.T, a *agent, times int) {
-	t.Helper()
-	for range times {
-		a.beat()
-		l := a.acquire(10 * time.Second)
-		if l == nil {
-			t.Fatal("no trial")
-		}
-		a.relay(ended(l, trial.ExitBadSpec))
-	}
-}
-
-// A broken worker refuses what others can train: each of its trials is tried by
-// another, and after two refusals others are asked first, so that it can neither
-// end the sweep nor use its trials up.
-// Started again it is given another chance.
-func TestBrokenWorkerBesideHealthyOne(t *testing.T) {
-	c := startCluster(t, 1).client()
-	sw := create(t, c, spec(6, 4))
-	broken, healthy := newAgent(t, c, "w1"), newAgent(t, c, "w2")
-	refuse(t, broken, 2)
-	healthy.beat()
-	if l := broken.acquire(300 * time.Millisecond); l != nil {
-		t.Errorf("it was asked a third time while another worker stands by: %v", l)
-	}
-	l := healthy.acquire(10 * time.Second)
-	if l == nil {
-		t.Fatal("the healthy worker got nothing")
-	}
-	broken.incarnation = "w1-2" // and still broken
-	refuse(t, broken, 2)
-	healthy.beat(l)
-	if l := broken.acquire(300 * time.Millisecond); l != nil {
-		t.Errorf("it was asked a third time after its restart: %v", l)
-	}
-	healthy.relay(report(l, 1, 0.5), ended(l, trial.ExitFinished))
-	healthy.beat()
-	healthy.work(sw.Id)
-	if s := get(t, c, sw.Id); wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Failed != 0 || s.Counts.Finished != 6 {
-		t.Errorf("%v (%s) with %v", s.Status, s.Failure, s.Counts)
-	}
-}
-
-// Where every worker refuses, or the only one does again and again, the spec is
-// at fault.
-func TestEveryWorkerRefuses(t *testing.T) {
-	c := startCluster(t, 1).client()
-	alone := create(t, c, spec(20, 4))
-	one := newAgent(t, c, "w1")
-	refuse(t, one, 3)
-	if s := get(t, c, alone.Id); wire.SweepStatus(s.Status) != trial.SweepFailed || s.Counts.Failed != 3 {
-		t.Errorf("refused by the only worker: %v with %v", s.Status, s.Counts)
-	}
-	both := create(t, c, spec(20, 4))
-	two := newAgent(t, c, "w2")
-	two.beat()
-	refuse(t, one, 2)
-	if s := get(t, c, both.Id); s.Counts.Failed != 0 {
-		t.Errorf("refused by one of two workers: %v", s.Counts)
-	}
-	refuse(t, two, 3)
-	if s := get(t, c, both.Id); wire.SweepStatus(s.Status) != trial.SweepFailed || s.Counts.Failed != 3 || !strings.Contains(s.Failure, "refused") {
-		t.Errorf("refused by both workers: %v (%s) with %v", s.Status, s.Failure, s.Counts)
-	}
-}
-
-// A worker that fell silent is listed as lost, and its slots as doing nothing.
-func TestSilentWorkerIsLost(t *testing.T) {
-	c := startCluster(t, 1, "--lease-ttl", "1s").client()
-	list := func() *atelierv1.Worker {
-		t.Helper()
-		resp, err := c.Workers.ListWorkers(background(t), connect.NewRequest(&atelierv1.ListWorkersRequest{}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(resp.Msg.Workers) != 1 || len(resp.Msg.Workers[0].Slots) != 1 {
-			t.Fatalf("workers: %v", resp.Msg.Workers)
-		}
-		return resp.Msg.Workers[0]
-	}
-	if _, err := c.Workers.Heartbeat(background(t), connect.NewRequest(&atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{
-		Name: "w1", Incarnation: "i", Address: "127.0.0.1:1", Slots: []*atelierv1.Slot{{Name: "cpu0", State: "busy", SweepId: "s-a", Trial: 3}},
-	}})); err != nil {
-		t.Fatal(err)
-	}
-	if w := list(); w.State != "ready" || w.Slots[0].Trial != 3 {
-		t.Errorf("just heard of: %v", w)
-	}
-	until(t, "the worker to be lost", func() bool { return list().State == "lost" })
-	if s := list().Slots[0]; s.Trial != 0 || s.SweepId != "" || s.State != "" {
-		t.Errorf("a lost worker's slot still does something: %v", s)
 	}
 }

@@ -207,7 +207,7 @@ func (st *stage) pass(d time.Duration) {
 		st.at = min(st.at+tick, end)
 		if st.at%time.Second == 0 {
 			for _, name := range st.live {
-				st.step(assign.Heard{Heartbeat: &atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{Name: name, Incarnation: "i1", Trainers: []string{"sim"}}, Leases: st.leases(name)}})
+				st.step(assign.Heard{Heartbeat: &atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{Name: name, Incarnation: "i1", Trainers: []string{"sim"}, Slots: []*atelierv1.Slot{{Name: "cpu0"}}}, Leases: st.leases(name)}})
 			}
 		}
 		st.step(assign.Ticked{})

@@ -29,12 +29,12 @@ var update = flag.Bool("update", false, "write the transcripts' answers anew")
 //	pause|resume|cancel S; priority S N; drain|undrain WORKER
 //	ask WORKER/SLOT request= incarnation=i1 trainers=sim labels=k:v folder= sweep= term=
 //	leave N                              waiter N's time is over
-//	beat WORKER incarnation=i1 leases=S/N,S/N folder= admitted draining trainers=sim labels=k:v
+//	beat WORKER incarnation=i1 leases=S/N,S/N folder= busy=S/N admitted draining trainers=sim labels=k:v
 //	live WORKER,WORKER                   each is heard of once a second from now on, with all its leases
 //	report|checkpoint S/N epoch=1 value=1; exit S/N CLASS message=; stop S/N; renew S/N
 //	log hold|release|fail|heal|early     what becomes of grants and ends
 //	wait 5s; stall 30s                   time passes with its ticks, or at once
-//	resync; workers; note S
+//	resync; workers; note S; sweep S
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 20 {
@@ -200,6 +200,9 @@ func (st *stage) happen(line string) error {
 			Name: id, Incarnation: a.or("incarnation", "i1"), Address: id + ":1", Draining: a.has("draining"), Trainers: strings.Split(a.or("trainers", "sim"), ","), Labels: a.labels(),
 			Slots: []*atelierv1.Slot{{Name: "cpu0"}},
 		}}
+		if sweep, n := trialOf(a["busy"]); n > 0 {
+			h.Worker.Slots[0].State, h.Worker.Slots[0].SweepId, h.Worker.Slots[0].Trial = "busy", sweep, n
+		}
 		for _, l := range strings.Split(a["leases"], ",") {
 			if l != "" {
 				h.Leases = append(h.Leases, st.ref(trialOf(l)))
@@ -252,11 +255,21 @@ func (st *stage) happen(line string) error {
 	case "workers":
 		for _, w := range st.s.Workers(st.m.View(), st.now()) {
 			text := fmt.Sprintf("%s %s, seen %v ago", w.Name, w.State, st.now().Sub(time.UnixMilli(w.LastSeenMs)))
+			if s := w.Slots[0]; s.State != "" {
+				text += fmt.Sprintf(", %s with %s/%d", s.State, s.SweepId, s.Trial)
+			}
 			if w.Note != "" {
 				text += ": " + w.Note
 			}
 			st.sayf("%s", text)
 		}
+	case "sweep":
+		sw, _ := st.m.View().Sweep(id)
+		text := fmt.Sprintf("%s %s: %d waiting, %d running, %d finished, %d failed", id, sw.Status, sw.Counts.Waiting, sw.Counts.Running, sw.Counts.Finished, sw.Counts.Failed)
+		if sw.Failure != "" {
+			text += "; " + sw.Failure
+		}
+		st.sayf("%s", text)
 	case "note":
 		sw, _ := st.m.View().Sweep(id)
 		st.sayf("%s", st.s.Note(sw))
