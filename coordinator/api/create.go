@@ -13,6 +13,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
@@ -23,34 +24,36 @@ import (
 func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.CreateSweepRequest]) (*connect.Response[atelierv1.CreateSweepResponse], error) {
 	m := req.Msg
 	file := cmp.Or(m.SpecName, "spec")
-	spec, err := sweep.Parse(file, []byte(m.SpecYaml))
+	parsed, err := sweep.Parse(file, []byte(m.SpecYaml))
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	resp := &atelierv1.CreateSweepResponse{}
-	if !spec.SeedSet {
+	if !parsed.SeedSet {
 		var b [8]byte
 		s.cfg.Random(b[:])
-		spec.Seed = binary.LittleEndian.Uint64(b[:]) >> 11 // exact in any JSON reader
-		resp.Warnings = append(resp.Warnings, fmt.Sprintf("the spec has no seed: %d was drawn; write `seed: %d` to repeat this sweep", spec.Seed, spec.Seed))
+		parsed.Seed = binary.LittleEndian.Uint64(b[:]) >> 11 // exact in any JSON reader
+		resp.Warnings = append(resp.Warnings, fmt.Sprintf("the spec has no seed: %d was drawn; write `seed: %d` to repeat this sweep", parsed.Seed, parsed.Seed))
 	}
-	if w := s.offers(spec); w != "" {
+	if w := s.offers(parsed); w != "" {
 		resp.Warnings = append(resp.Warnings, w)
 	}
-	c := command(spec)
-	c.SpecYaml, c.BaseDir = m.SpecYaml, m.BaseDir
-	if spec.WarmStart != "" {
+	// An algorithm left open is settled here, so that no later budget changes it.
+	parsed.Algorithm = search.Resolve(parsed.SearchMethod, parsed.Algorithm, search.Problem{Space: &parsed.Space, Maximize: parsed.Objective.Maximize,
+		Seed: parsed.Seed, Budget: parsed.Budget.Trials, Parallelism: parsed.Parallelism})
+	c := &logv1.CreateSweep{Kind: wire.ToKind(trial.KindOf([]byte(parsed.TrainingJSON))), SpecYaml: m.SpecYaml, SpecJson: spec.Encode(parsed), BaseDir: m.BaseDir}
+	if parsed.WarmStart != "" {
 		// Taken here and kept in the new sweep: what becomes of the old one later
 		// does not matter.
-		_, from, err := s.sweep(ctx, spec.WarmStart)
+		_, from, err := s.sweep(ctx, parsed.WarmStart)
 		if err != nil {
 			return nil, prefixed(file+": warm_start", err)
 		}
-		warm, warnings, err := warmStart(from, spec)
+		warm, warnings, err := warmStart(from, parsed)
 		if err != nil {
 			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s: warm_start: %w", file, err))
 		}
-		c.WarmStart, c.WarmTrials = spec.WarmStart, warm
+		c.WarmTrials = warm
 		resp.Warnings = append(resp.Warnings, warnings...)
 	}
 	for attempt := 0; ; attempt++ {
@@ -66,40 +69,12 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 		if err != nil {
 			return nil, err
 		}
-		if made.Seed != spec.Seed {
+		if made.Seed != parsed.Seed {
 			resp.Warnings = nil // a repeat: the first answer's seed counts
 		}
 		resp.Sweep = made.Proto(s.now())
 		return connect.NewResponse(resp), nil
 	}
-}
-
-// command is the log's form of a spec. An algorithm left open is settled here, so
-// that no later budget changes it.
-func command(spec *sweep.Spec) *logv1.CreateSweep {
-	c := &logv1.CreateSweep{
-		Name: spec.Name, Kind: wire.ToKind(trial.KindOf([]byte(spec.TrainingJSON))), TrainingJson: spec.TrainingJSON, Seed: spec.Seed, Objective: objective(spec.Objective),
-		SearchMethod: spec.SearchMethod, Trainer: spec.Trainer,
-		Algorithm: search.Resolve(spec.SearchMethod, spec.Algorithm, search.Problem{
-			Space: &spec.Space, Maximize: spec.Objective.Maximize, Seed: spec.Seed, Budget: spec.Budget.Trials, Parallelism: spec.Parallelism}),
-		BudgetTrials: spec.Budget.Trials, BudgetEpochs: spec.Budget.Epochs, BudgetMs: spec.Budget.Time.Milliseconds(),
-		Parallelism: spec.Parallelism, MaxRetries: spec.MaxRetries, CheckpointBytes: spec.CheckpointBytes, Priority: spec.Priority,
-		EnqueuedJson: spec.Enqueue, StoppingJson: spec.StoppingJSON,
-	}
-	for _, o := range spec.Objectives {
-		c.Objectives = append(c.Objectives, objective(o))
-	}
-	for _, n := range spec.Constraints {
-		c.Constraints = append(c.Constraints, wire.ToConstraint(trial.Constraint(n)))
-	}
-	for _, l := range spec.Requires {
-		c.Requires = append(c.Requires, &logv1.Requirement{Key: l.Key, Value: l.Value})
-	}
-	return c
-}
-
-func objective(o sweep.Objective) *atelierv1.Objective {
-	return wire.ToObjective(trial.Objective(o))
 }
 
 func (s *Server) newID() string {
@@ -109,7 +84,7 @@ func (s *Server) newID() string {
 }
 
 // offers warns when workers are there and none may have the sweep's trials.
-func (s *Server) offers(spec *sweep.Spec) string {
+func (s *Server) offers(spec *spec.Spec) string {
 	if spec.Trainer == External {
 		return ""
 	}
@@ -135,7 +110,7 @@ func (s *Server) offers(spec *sweep.Spec) string {
 	return fmt.Sprintf("no worker offers the trainer %q now: trials wait until one does", spec.Trainer)
 }
 
-func carries(labels map[string]string, required []sweep.Label) bool {
+func carries(labels map[string]string, required []spec.Label) bool {
 	for _, l := range required {
 		if v, ok := labels[l.Key]; !ok || v != l.Value {
 			return false

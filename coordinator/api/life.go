@@ -22,13 +22,9 @@ func (s sweeps) EnqueueTrials(ctx context.Context, req *connect.Request[atelierv
 	if err != nil {
 		return nil, err
 	}
-	spec, err := history.Spec(sw)
-	if err != nil {
-		return nil, err
-	}
 	c := &logv1.EnqueueTrials{Id: sw.ID}
 	for i, text := range req.Msg.ParamsJson {
-		p, err := sweep.GivenPoint(&spec.Space, text)
+		p, err := sweep.GivenPoint(&sw.Space, text)
 		if err != nil {
 			return nil, invalid("point %d for sweep %s: %w", i+1, sw.ID, err)
 		}

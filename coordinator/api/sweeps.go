@@ -49,7 +49,7 @@ func (s sweeps) ListSweeps(ctx context.Context, req *connect.Request[atelierv1.L
 	}
 	for i := range limit {
 		m := all[len(all)-1-i].Proto(s.now())
-		m.SpecYaml = "" // a list is not the place for it; GetSweep tells
+		m.SpecYaml, m.SpecJson = "", "" // a list is not the place for it; GetSweep tells
 		resp.Sweeps = append(resp.Sweeps, m)
 	}
 	return connect.NewResponse(resp), nil

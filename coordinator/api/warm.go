@@ -9,11 +9,10 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/space"
+	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
-	"atelier/coordinator/history"
 	"atelier/coordinator/state"
-	"atelier/tuner/sweep"
 )
 
 // maxWarm bounds how many trials a warm start takes over: the best half of them
@@ -24,14 +23,10 @@ const maxWarm = 1000
 // the new space, valued by the new objectives. Parameters that are gone are
 // left out; points with a value outside the new space are passed over, with a
 // warning; a parameter that is new is an error, since nothing is known of it.
-func warmStart(from *state.Sweep, spec *sweep.Spec) (warm []*logv1.WarmTrial, warnings []string, err error) {
-	old, err := history.Spec(from)
-	if err != nil {
-		return nil, nil, err
-	}
+func warmStart(from *state.Sweep, spec *spec.Spec) (warm []*logv1.WarmTrial, warnings []string, err error) {
 	for _, p := range spec.Space.Params {
-		if _, ok := old.Space.Lookup(p.Name); !ok {
-			return nil, nil, fmt.Errorf("sweep %s has no parameter %q (it has %s): its trials say nothing about it; start without, or drop the parameter", from.ID, p.Name, names(&old.Space))
+		if _, ok := from.Space.Lookup(p.Name); !ok {
+			return nil, nil, fmt.Errorf("sweep %s has no parameter %q (it has %s): its trials say nothing about it; start without, or drop the parameter", from.ID, p.Name, names(&from.Space))
 		}
 	}
 	valued := valuer(spec)
@@ -45,11 +40,11 @@ func warmStart(from *state.Sweep, spec *sweep.Spec) (warm []*logv1.WarmTrial, wa
 			continue
 		}
 		ended++
-		point, err := old.Space.Decode(t.ParamsJSON)
+		point, err := from.Space.Decode(t.ParamsJSON)
 		if err != nil {
 			return nil, nil, fmt.Errorf("read trial %d of sweep %s again: %w", t.Number, from.ID, err)
 		}
-		moved, ok := translate(&old.Space, point, &spec.Space)
+		moved, ok := translate(&from.Space, point, &spec.Space)
 		if !ok {
 			outside++
 			continue
@@ -70,14 +65,8 @@ func warmStart(from *state.Sweep, spec *sweep.Spec) (warm []*logv1.WarmTrial, wa
 
 // valuer returns what values a trial by the new objectives and constraints; nil
 // for a trial that says nothing about them.
-func valuer(spec *sweep.Spec) func(*state.Trial) *logv1.WarmTrial {
-	lens := &state.Sweep{Objective: trial.Objective(spec.Objective)}
-	for _, o := range spec.Objectives {
-		lens.Objectives = append(lens.Objectives, trial.Objective(o))
-	}
-	for _, c := range spec.Constraints {
-		lens.Constraints = append(lens.Constraints, trial.Constraint{Metric: c.Metric, HasMax: c.HasMax, Max: c.Max, HasMin: c.HasMin, Min: c.Min})
-	}
+func valuer(spec *spec.Spec) func(*state.Trial) *logv1.WarmTrial {
+	lens := &state.Sweep{Spec: spec}
 	return func(t *state.Trial) *logv1.WarmTrial {
 		w := &logv1.WarmTrial{Trial: t.Number, Status: wire.ToStatus(t.Status), Epoch: t.Epoch()}
 		metrics := lens.Measured(t, t.Epoch())

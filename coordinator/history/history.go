@@ -12,30 +12,21 @@ import (
 	"fmt"
 	"math"
 
+	"atelier/common/space"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
 	"atelier/tuner/pbt"
 	"atelier/tuner/search"
-	"atelier/tuner/sweep"
 )
-
-// Spec reads a sweep's spec again.
-func Spec(sw *state.Sweep) (*sweep.Spec, error) {
-	spec, err := sweep.Stored("spec", []byte(sw.SpecYAML))
-	if err != nil {
-		return nil, fmt.Errorf("read the spec again: %w", err)
-	}
-	return spec, nil
-}
 
 // Problem is what search is asked to solve, with a budget of trials; 0 = no
 // limit.
-func Problem(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Problem, error) {
+func Problem(sw *state.Sweep, budget int64) (search.Problem, error) {
 	p := goal(sw)
-	p.Space, p.Seed, p.Budget, p.Parallelism = &spec.Space, sw.Seed, budget, sw.Parallelism
+	p.Space, p.Seed, p.Budget, p.Parallelism = &sw.Space, sw.Seed, budget, sw.Parallelism
 	for i, w := range sw.WarmTrials {
-		point, err := spec.Space.Decode(w.ParamsJson)
+		point, err := sw.Space.Decode(w.ParamsJson)
 		if err != nil {
 			return p, fmt.Errorf("read trial %d of %s, the warm start: %w", w.Trial, sw.WarmStart, err)
 		}
@@ -63,13 +54,13 @@ func goal(sw *state.Sweep) search.Problem {
 }
 
 // Method makes the search method of a sweep for a budget.
-func Method(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Method, error) {
-	p, err := Problem(sw, spec, budget)
+func Method(sw *state.Sweep, budget int64) (search.Method, error) {
+	p, err := Problem(sw, budget)
 	if err != nil {
 		return nil, err
 	}
-	if spec.Population != nil {
-		return pbt.New(p, *spec.Population)
+	if sw.Population != nil {
+		return pbt.New(p, pbt.Settings(*sw.Population))
 	}
 	return search.New(sw.SearchMethod, sw.Algorithm, p)
 }
@@ -77,13 +68,13 @@ func Method(sw *state.Sweep, spec *sweep.Spec, budget int64) (search.Method, err
 // Reader reads the history of one sweep and keeps what it has read. It is for
 // one goroutine.
 type Reader struct {
-	spec   *sweep.Spec
+	space  *space.Space
 	trials []search.Trial
 	open   []int64 // numbers that were open at the last look
 }
 
-// NewReader returns a reader for a sweep with this spec.
-func NewReader(spec *sweep.Spec) *Reader { return &Reader{spec: spec} }
+// NewReader returns a reader for a sweep with this space.
+func NewReader(s *space.Space) *Reader { return &Reader{space: s} }
 
 // Forget drops all that was read.
 func (r *Reader) Forget() { r.trials, r.open = nil, nil }
@@ -130,7 +121,7 @@ func (r *Reader) grow(sw *state.Sweep, last, seen int64) error {
 		if t.Number > last {
 			break
 		}
-		point, err := r.spec.Space.Decode(t.ParamsJSON)
+		point, err := r.space.Decode(t.ParamsJSON)
 		if err != nil {
 			return fmt.Errorf("read trial %d again: %w", t.Number, err)
 		}
@@ -231,14 +222,10 @@ func statusOf(s trial.Status, hasValue bool) search.Status {
 
 // Now returns the problem and the whole history as they stand.
 func Now(sw *state.Sweep) (search.Problem, []search.Trial, error) {
-	spec, err := Spec(sw)
-	if err != nil {
-		return search.Problem{}, nil, err
-	}
-	p, err := Problem(sw, spec, sw.Budget)
+	p, err := Problem(sw, sw.Budget)
 	if err != nil {
 		return p, nil, err
 	}
-	trials, err := NewReader(spec).Read(sw, nil)
+	trials, err := NewReader(&sw.Space).Read(sw, nil)
 	return p, trials, err
 }

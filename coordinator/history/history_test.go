@@ -200,6 +200,9 @@ population: {interval: 2}
 training: {epochs: 6}
 `
 
+// segments is what the parser made of population as its stopping rule.
+const segments = `{"rule":"segment","max_epochs":6,"interval":2}`
+
 // A segment that went on from another checkpoint than search said is found, be
 // it another trial's or that of another epoch, though its settings are right.
 func TestPlantedOriginIsFound(t *testing.T) {
@@ -210,7 +213,7 @@ func TestPlantedOriginIsFound(t *testing.T) {
 	defer p.Stop()
 	l.do(t, &logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-a", SpecYaml: population, Seed: 3,
 		Objective:    wire.ToObjective(trial.Objective{Metric: "loss"}),
-		SearchMethod: "pbt", Trainer: "sim", BudgetTrials: 9, Parallelism: 3}}})
+		SearchMethod: "pbt", Trainer: "sim", BudgetTrials: 9, Parallelism: 3, StoppingJson: segments}}})
 	for n := int64(1); n <= 9; n++ {
 		var tr *state.Trial
 		for deadline := time.Now().Add(time.Minute); tr == nil; time.Sleep(time.Millisecond) {
@@ -265,15 +268,11 @@ func TestOvershotOriginIsNoDifference(t *testing.T) {
 	}
 	do(&logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s-a", SpecYaml: population, Seed: 3,
 		Objective:    wire.ToObjective(trial.Objective{Metric: "loss"}),
-		SearchMethod: "pbt", Trainer: "sim", BudgetTrials: 9, Parallelism: 3}}})
+		SearchMethod: "pbt", Trainer: "sim", BudgetTrials: 9, Parallelism: 3, StoppingJson: segments}}})
 	propose := func(first int64, from ...*v1.Origin) {
 		t.Helper()
 		s, _ := m.View().Sweep("s-a")
-		spec, err := history.Spec(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		method, err := history.Method(s, spec, s.Budget)
+		method, err := history.Method(s, s.Budget)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +286,7 @@ func TestOvershotOriginIsNoDifference(t *testing.T) {
 		}
 		c := &logv1.ProposeTrials{Id: "s-a", First: first, Seen: s.Findings, Budget: s.Budget, Source: wire.ToSource(trial.SourceSearch)}
 		for i, pt := range p.Points {
-			c.ParamsJson = append(c.ParamsJson, spec.Space.Encode(pt))
+			c.ParamsJson = append(c.ParamsJson, s.Space.Encode(pt))
 			if i < len(p.Origins) {
 				o := &v1.Origin{Trial: p.Origins[i].Trial, Epoch: int32(p.Origins[i].Epoch)}
 				if o.Epoch != 2 {
@@ -380,12 +379,8 @@ func TestPrefixesAreWhatWasRead(t *testing.T) {
 		if !ok {
 			t.Fatal("no sweep")
 		}
-		spec, err := history.Spec(s)
-		if err != nil {
-			t.Fatal(err)
-		}
 		if reader == nil {
-			reader = history.NewReader(spec)
+			reader = history.NewReader(&s.Space)
 		}
 		var stale []int64
 		for _, c := range r.Changes {
@@ -398,7 +393,7 @@ func TestPrefixesAreWhatWasRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fresh, err := history.NewReader(spec).Read(s, nil)
+		fresh, err := history.NewReader(&s.Space).Read(s, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -408,9 +403,8 @@ func TestPrefixesAreWhatWasRead(t *testing.T) {
 		looks = append(looks, look{s.Len(), s.Findings, show(fresh)})
 	}
 	end, _ := m.View().Sweep("s-a")
-	spec, _ := history.Spec(end)
 	for _, x := range slices.Backward(looks) {
-		back, err := history.NewReader(spec).As(end, x.trials, x.seen, nil)
+		back, err := history.NewReader(&end.Space).As(end, x.trials, x.seen, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,6 @@ import (
 	"atelier/common/trial"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
-	"atelier/tuner/sweep"
 )
 
 // Difference is a proposal that is not what its prefix of the history gives.
@@ -47,11 +46,7 @@ const portion = 32
 // does not hide later ones: each prefix is of what the state holds.
 func Verify(ctx context.Context, sw *state.Sweep, after int64, enough func() bool) (Verification, error) {
 	v := Verification{Through: min(max(after, 0), sw.Len())}
-	spec, err := Spec(sw)
-	if err != nil {
-		return v, err
-	}
-	w := verifier{sw: sw, spec: spec, methods: map[int64]search.Method{}, found: make([]int64, sw.Findings+1)}
+	w := verifier{sw: sw, methods: map[int64]search.Method{}, found: make([]int64, sw.Findings+1)}
 	for t := range sw.Trials(1) {
 		for _, f := range t.Findings {
 			w.found[f.Ordinal] = t.Number
@@ -89,7 +84,6 @@ func Verify(ctx context.Context, sw *state.Sweep, after int64, enough func() boo
 
 type verifier struct {
 	sw      *state.Sweep
-	spec    *sweep.Spec
 	found   []int64                 // trial of each finding
 	methods map[int64]search.Method // by budget; looked up only
 	reader  *Reader
@@ -113,7 +107,7 @@ func (w *verifier) compute(ctx context.Context, first *state.Trial, n int) ([]Pr
 	m := w.methods[first.ProposedBudget]
 	if m == nil {
 		var err error
-		if m, err = Method(w.sw, w.spec, first.ProposedBudget); err != nil {
+		if m, err = Method(w.sw, first.ProposedBudget); err != nil {
 			return nil, err
 		}
 		w.methods[first.ProposedBudget] = m
@@ -122,7 +116,7 @@ func (w *verifier) compute(ctx context.Context, first *state.Trial, n int) ([]Pr
 	if w.reader != nil && first.ProposedSeen >= w.seen {
 		changed = w.found[w.seen+1 : first.ProposedSeen+1]
 	} else { // the first look; only an altered record goes back
-		w.reader = NewReader(w.spec)
+		w.reader = NewReader(&w.sw.Space)
 	}
 	w.seen = first.ProposedSeen
 	prefix, err := w.reader.As(w.sw, first.Number-1, w.seen, changed)
@@ -134,7 +128,7 @@ func (w *verifier) compute(ctx context.Context, first *state.Trial, n int) ([]Pr
 		return nil, fmt.Errorf("compute trial %d again: %w", first.Number, err)
 	}
 	for i, point := range p.Points {
-		out[i].Params = w.spec.Space.Encode(point)
+		out[i].Params = w.sw.Space.Encode(point)
 		if i < len(p.Origins) {
 			out[i].Origin = p.Origins[i]
 		}

@@ -4,11 +4,9 @@ import (
 	"iter"
 
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/spec"
 	"atelier/common/trial"
 )
-
-// Requirement is a label that a worker must carry.
-type Requirement struct{ Key, Value string }
 
 // Counts sums up a sweep.
 type Counts struct {
@@ -53,44 +51,37 @@ func (c *Counts) of(s trial.Status) *int64 {
 	return nil
 }
 
-// Sweep is what a person asked for and how far it got. Through a View it never
-// changes. Times are Unix milliseconds.
+// Sweep is what a person asked for, its spec, and how far it got. Through a View
+// it never changes. Times are Unix milliseconds.
 type Sweep struct {
-	ID, Name                         string
-	Status                           trial.SweepStatus
-	Failure                          string
-	Kind                             trial.Kind
-	SpecYAML, TrainingJSON, BaseDir  string
-	Seed                             uint64
-	Objective                        trial.Objective
-	SearchMethod, Algorithm, Trainer string
-	Budget, Parallelism              int64
-	MaxRetries                       int32
-	Exhausted                        bool
-	CreatedMS, EndedMS               int64
-	ModifiedIndex                    uint64 // raft index of the last change to the sweep or a trial of it
-	Counts                           Counts
+	*spec.Spec        // as it was taken, shared by all Views; what may change since stands below under a name of its own
+	SpecJSON   string // its document, as it came in the log or was made of what did
+	SpecYAML   string // the person's text, which nothing here reads
+	BaseDir    string // relative data paths are read from it
 
-	// Budget is trials; 0 where epochs or time alone bound the sweep. An epoch is
-	// one that a trial reported; time is that in which the sweep runs.
-	BudgetEpochs, BudgetMS int64 // 0 = no limit
-	Epochs                 int64 // reported by all trials together
-	SpentMS, RunningSince  int64 // it ran SpentMS before RunningSince, which is 0 while it does not run
-	Ending                 string
-	Data                   string // of the first run that told what it trains and validates on
-	Priority               int32  // a higher one gets free slots first
+	ID                 string
+	Kind               trial.Kind
+	Status             trial.SweepStatus
+	Failure            string
+	Exhausted          bool
+	CreatedMS, EndedMS int64
+	ModifiedIndex      uint64 // raft index of the last change to the sweep or a trial of it
+	Counts             Counts
 
-	CheckpointBytes int64 // of all checkpoints kept; 0 = no limit
-	StoredBytes     int64 // of those kept now
+	// The budget as extended. Trials are 0 where epochs or time alone bound the
+	// sweep. An epoch is one that a trial reported; time is that in which the sweep
+	// runs.
+	Budget, BudgetEpochs, BudgetMS int64  // 0 = no limit
+	Epochs                         int64  // reported by all trials together
+	SpentMS, RunningSince          int64  // it ran SpentMS before RunningSince, which is 0 while it does not run
+	Ending                         string // why it ended, where that is no failure
+	Data                           string // of the first run that told what it trains and validates on
+	Priority                       int32  // of today: a higher one gets free slots first
+	StoredBytes                    int64  // of the checkpoints kept now
 
-	StoppingJSON  string             // the stopping rule; empty = none
-	Objectives    []trial.Objective  // all of them, Objective first
-	Constraints   []trial.Constraint // all must hold
-	Requires      []Requirement      // by key
-	Enqueued      []string           // given points, parameters as JSON, taken ones too
+	Enqueued      []string           // given points, parameters as JSON, taken ones and later ones too
 	EnqueuedTaken int64              // how many of them have become trials, from the front
-	WarmStart     string             // the sweep that WarmTrials were taken from
-	WarmTrials    []*logv1.WarmTrial // never changed
+	WarmTrials    []*logv1.WarmTrial // of the sweep WarmStart; never changed
 	Findings      int64              // how many there have been; see Finding
 
 	CreateRequest string // request id that made it; empty where none was given, or from before it was kept

@@ -13,7 +13,7 @@ import (
 // is for how long it has run.
 func (s *Sweep) Proto(now int64) *atelierv1.Sweep {
 	p := &atelierv1.Sweep{
-		Id: s.ID, Name: s.Name, Kind: wire.ToKind(s.Kind), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, SpecYaml: s.SpecYAML, Seed: s.Seed,
+		Id: s.ID, Name: s.Name, Kind: wire.ToKind(s.Kind), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, SpecYaml: s.SpecYAML, SpecJson: s.SpecJSON, Seed: s.Seed,
 		Objective: wire.ToObjective(s.Objective), SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer,
 		BudgetTrials: s.Budget, Parallelism: s.Parallelism, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Counts: s.Counts.Proto(), DefaultDir: s.BaseDir, MaxRetries: s.MaxRetries,

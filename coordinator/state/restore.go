@@ -108,8 +108,8 @@ func (l *loader) take(r *logv1.Record) error {
 		switch {
 		case header == nil:
 			return errors.New("it does not begin with a header: no snapshot of Atelier")
-		case header.GetVersion() != snapshotVersion:
-			return fmt.Errorf("version %d: this program reads version %d", header.GetVersion(), snapshotVersion)
+		case header.GetVersion() < 1 || header.GetVersion() > SnapshotVersion:
+			return fmt.Errorf("version %d: this program reads versions 1 to %d", header.GetVersion(), SnapshotVersion)
 		}
 		return l.m.loadHeader(header)
 	}
@@ -221,10 +221,10 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 }
 
 func (m *Machine) loadSweep(r *logv1.SweepRecord) (*Sweep, error) {
-	if err := validSweep(r.GetSpec()); err != nil {
+	s, err := newSweep(r.GetSpec(), false)
+	if err != nil {
 		return nil, err
 	}
-	s := newSweep(r.GetSpec())
 	if _, twice := m.live.byID[s.ID]; twice {
 		return nil, fmt.Errorf("sweep %s twice", s.ID)
 	}

@@ -16,14 +16,14 @@ import (
 // The stream of a snapshot: a Header, then each sweep in order of creation, each
 // followed by its trials in order of number, then what a restore under way has
 // staged, then a Footer that counts what came before it. Every Record goes behind its length, a varint.
-const (
-	snapshotVersion = SnapshotVersion
-	maxRecord       = 128 << 20 // bytes; no state that Apply lets come about needs more
-)
+const maxRecord = 128 << 20 // bytes; no state that Apply lets come about needs more
 
 // SnapshotVersion is that of the stream's form. It grows when the same state is
-// written otherwise than before.
-const SnapshotVersion = 1
+// written otherwise than before; older forms are read.
+//
+//	1  a sweep's spec field by field
+//	2  a sweep's spec as spec_json
+const SnapshotVersion = 2
 
 // Hash is the SHA-256 of the stream that WriteTo writes. Replicas that applied
 // the same entries up to the same index have the same hash.
@@ -40,7 +40,7 @@ func (v *View) Hash() [32]byte {
 // WriteTo writes the state as a snapshot. The writer should be buffered.
 func (v *View) WriteTo(w io.Writer) (int64, error) {
 	rw := recordWriter{w: w}
-	header := &logv1.Header{Version: snapshotVersion, Index: v.index, ClusterId: v.clusterID, Drained: v.drained,
+	header := &logv1.Header{Version: SnapshotVersion, Index: v.index, ClusterId: v.clusterID, Drained: v.drained,
 		Requests: v.requests.ids, RequestResults: v.requests.results,
 		TokenOffset: v.tokenOffset, RestoredId: v.restoredID, RestoredIndex: v.restoredIndex}
 	for _, b := range v.members {
@@ -110,7 +110,7 @@ func (rw *recordWriter) trial(t *Trial) {
 }
 
 func (s *Sweep) record() *logv1.SweepRecord {
-	return &logv1.SweepRecord{Spec: s.spec(), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
+	return &logv1.SweepRecord{Spec: s.created(), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Trials: s.Len(), Metrics: s.metrics, ModifiedIndex: s.ModifiedIndex,
 		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending,
 		CreateRequest: s.CreateRequest, CreatedIndex: s.CreatedIndex, Requests: s.requests.ids, RequestResults: s.requests.results, Data: s.Data}

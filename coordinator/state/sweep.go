@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 )
@@ -29,67 +30,134 @@ func validID(id string) bool {
 	return true
 }
 
-func validSweep(c *logv1.CreateSweep) error {
-	switch o := c.GetObjective(); {
-	case !validID(c.GetId()):
-		return invalid("sweep id %q: 1 to 64 of a-z, 0-9 and -, not beginning with -", c.GetId())
-	case o.GetMetric() == "" || len(o.GetMetric()) > maxName:
-		return invalid("sweep %s: objective metric of %d bytes: 1 to %d", c.GetId(), len(o.GetMetric()), maxName)
-	case !wire.Directed(o):
-		return invalid("sweep %s: objective direction must be minimize or maximize", c.GetId())
-	case c.GetBudgetEpochs() < 0 || c.GetBudgetMs() < 0 || c.GetBudgetMs() > maxTime || c.GetCheckpointBytes() < 0:
-		return invalid("sweep %s: a budget of %d epochs, %d ms and %d bytes: none is below 0, time at most %d ms", c.GetId(), c.GetBudgetEpochs(), c.GetBudgetMs(), c.GetCheckpointBytes(), int64(maxTime))
-	case c.GetBudgetTrials() < 1 && (c.GetBudgetTrials() < 0 || c.GetBudgetEpochs() == 0 && c.GetBudgetMs() == 0) || c.GetBudgetTrials() > maxBudget:
-		return invalid("sweep %s: budget of %d trials: 1 to %d", c.GetId(), c.GetBudgetTrials(), maxBudget)
-	case c.GetParallelism() < 1 || c.GetParallelism() > maxParallelism:
-		return invalid("sweep %s: parallelism %d: 1 to %d", c.GetId(), c.GetParallelism(), maxParallelism)
-	case c.GetMaxRetries() < 0:
-		return invalid("sweep %s: max_retries %d is below 0", c.GetId(), c.GetMaxRetries())
-	case len(c.GetSpecYaml()) > maxText || len(c.GetTrainingJson()) > maxText:
-		return invalid("sweep %s: spec of %d and training settings of %d bytes: at most %d each", c.GetId(), len(c.GetSpecYaml()), len(c.GetTrainingJson()), maxText)
-	case len(c.GetName()) > maxName || len(c.GetSearchMethod()) > maxName || len(c.GetAlgorithm()) > maxName || len(c.GetTrainer()) > maxName || len(c.GetBaseDir()) > maxMessage:
-		return invalid("sweep %s: a name is longer than %d bytes or the folder than %d", c.GetId(), maxName, maxMessage)
-	case len(c.GetStoppingJson()) > maxParams || c.GetPriority() < -maxPriority || c.GetPriority() > maxPriority:
-		return invalid("sweep %s: stopping rule of %d bytes, at most %d; priority %d, -%d to %d", c.GetId(), len(c.GetStoppingJson()), maxParams, c.GetPriority(), maxPriority, maxPriority)
+// taken reads the spec that a command carries, or of a command from before there
+// was spec_json what it was checked to be, and the document of it. Of such a
+// command budgets, priority and given points stay out of both: in a snapshot they
+// are those of that day, and the document must be the same on all replicas.
+func taken(c *logv1.CreateSweep) (*spec.Spec, string, error) {
+	if text := c.GetSpecJson(); text != "" {
+		s, err := spec.Decode(text)
+		if err != nil {
+			return nil, "", invalid("sweep %s: %v", c.GetId(), err)
+		}
+		return s, text, nil
 	}
-	return validExtras(c)
+	s := &spec.Spec{Name: c.GetName(), SearchMethod: c.GetSearchMethod(), Algorithm: c.GetAlgorithm(), Trainer: c.GetTrainer(), Seed: c.GetSeed(),
+		Parallelism: c.GetParallelism(), MaxRetries: c.GetMaxRetries(), CheckpointBytes: c.GetCheckpointBytes(), WarmStart: c.GetWarmStart(),
+		TrainingJSON: c.GetTrainingJson(), StoppingJSON: c.GetStoppingJson()}
+	objectives := c.GetObjectives()
+	if len(objectives) == 0 {
+		objectives = append(objectives, c.GetObjective())
+	}
+	for i, o := range objectives {
+		if !wire.Directed(o) {
+			return nil, "", invalid("sweep %s: objective %d: the direction must be minimize or maximize", c.GetId(), i+1)
+		}
+		s.Objectives = append(s.Objectives, wire.Objective(o))
+	}
+	if s.Objective = s.Objectives[0]; s.Objective != wire.Objective(c.GetObjective()) || !wire.Directed(c.GetObjective()) {
+		return nil, "", invalid("sweep %s: the first of its objectives is %s, its objective %s", c.GetId(), s.Objective.Metric, c.GetObjective().GetMetric())
+	}
+	for _, n := range c.GetConstraints() {
+		s.Constraints = append(s.Constraints, wire.Constraint(n))
+	}
+	for _, q := range c.GetRequires() {
+		s.Requires = append(s.Requires, spec.Label{Key: q.GetKey(), Value: q.GetValue()})
+	}
+	spec.ReadYAML(s, c.GetSpecYaml())
+	if err := validSpec(c.GetId(), s); err != nil {
+		return nil, "", err
+	}
+	return s, spec.Encode(s), nil
 }
 
-// validExtras checks the lists of a sweep.
-func validExtras(c *logv1.CreateSweep) error {
-	if n := len(c.GetObjectives()) + len(c.GetConstraints()) + len(c.GetRequires()); n > maxMetrics {
-		return invalid("sweep %s: %d objectives, constraints and required labels: at most %d", c.GetId(), n, maxMetrics)
+// validSpec checks what Apply reads of a spec: that it keeps to the bounds below
+// which a state can be kept. What a good spec is, is not asked here.
+func validSpec(id string, s *spec.Spec) error {
+	name := func(text string) bool { return len(text) <= maxName }
+	switch {
+	case s.CheckpointBytes < 0:
+		return invalid("sweep %s: room for %d bytes of checkpoints", id, s.CheckpointBytes)
+	case s.Parallelism < 1 || s.Parallelism > maxParallelism:
+		return invalid("sweep %s: parallelism %d: 1 to %d", id, s.Parallelism, maxParallelism)
+	case s.MaxRetries < 0:
+		return invalid("sweep %s: max_retries %d is below 0", id, s.MaxRetries)
+	case len(s.TrainingJSON) > maxText:
+		return invalid("sweep %s: training settings of %d bytes: at most %d", id, len(s.TrainingJSON), maxText)
+	case !name(s.Name) || !name(s.SearchMethod) || !name(s.Algorithm) || !name(s.Trainer) || !name(s.WarmStart):
+		return invalid("sweep %s: a name is longer than %d bytes", id, maxName)
+	case len(s.StoppingJSON) > maxParams:
+		return invalid("sweep %s: stopping rule of %d bytes, at most %d", id, len(s.StoppingJSON), maxParams)
+	case len(s.Objectives)+len(s.Constraints)+len(s.Requires) > maxMetrics:
+		return invalid("sweep %s: %d objectives, constraints and required labels: at most %d", id, len(s.Objectives)+len(s.Constraints)+len(s.Requires), maxMetrics)
 	}
-	for i, o := range c.GetObjectives() {
-		if o.GetMetric() == "" || len(o.GetMetric()) > maxName || !wire.Directed(o) {
-			return invalid("sweep %s: objective %d needs a metric and a direction", c.GetId(), i+1)
-		}
-		if first := c.GetObjective(); i == 0 && (o.GetMetric() != first.GetMetric() || o.GetDirection() != first.GetDirection()) {
-			return invalid("sweep %s: the first of its objectives is %s, its objective %s", c.GetId(), o.GetMetric(), first.GetMetric())
+	for _, o := range s.Objectives {
+		if o.Metric == "" || !name(o.Metric) {
+			return invalid("sweep %s: objective metric of %d bytes: 1 to %d", id, len(o.Metric), maxName)
 		}
 	}
-	for i, n := range c.GetConstraints() {
-		if n.GetMetric() == "" || len(n.GetMetric()) > maxName || !n.GetHasMax() && !n.GetHasMin() || math.IsNaN(n.GetMax()) || math.IsNaN(n.GetMin()) {
-			return invalid("sweep %s: constraint %d needs a metric and a bound", c.GetId(), i+1)
+	for i, n := range s.Constraints {
+		if n.Metric == "" || !name(n.Metric) || !n.HasMax && !n.HasMin || !finite(n.Max) || !finite(n.Min) {
+			return invalid("sweep %s: constraint %d needs a metric and a bound", id, i+1)
 		}
 	}
-	for i, q := range c.GetRequires() {
-		if q.GetKey() == "" || len(q.GetKey()) > maxName || len(q.GetValue()) > maxName || i > 0 && q.GetKey() <= c.GetRequires()[i-1].GetKey() {
-			return invalid("sweep %s: required label %d: keys are of 1 to %d bytes, in order, each once", c.GetId(), i+1, maxName)
+	for i, q := range s.Requires {
+		if q.Key == "" || !name(q.Key) || !name(q.Value) || i > 0 && q.Key <= s.Requires[i-1].Key {
+			return invalid("sweep %s: required label %d: keys are of 1 to %d bytes, in order, each once", id, i+1, maxName)
 		}
 	}
-	if err := validPoints(c.GetId(), 0, c.GetEnqueuedJson()); err != nil {
+	return nil
+}
+
+// newSweep makes the sweep of a command, or of a snapshot's record of it: fresh
+// says that budgets, priority and given points are those of the spec.
+func newSweep(c *logv1.CreateSweep, fresh bool) (*Sweep, error) {
+	if !validID(c.GetId()) {
+		return nil, invalid("sweep id %q: 1 to 64 of a-z, 0-9 and -, not beginning with -", c.GetId())
+	}
+	if len(c.GetSpecYaml()) > maxText || len(c.GetSpecJson()) > spec.MaxSize || len(c.GetBaseDir()) > maxMessage {
+		return nil, invalid("sweep %s: text of %d, spec of %d and folder of %d bytes: at most %d, %d and %d", c.GetId(),
+			len(c.GetSpecYaml()), len(c.GetSpecJson()), len(c.GetBaseDir()), maxText, spec.MaxSize, maxMessage)
+	}
+	sp, text, err := taken(c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sweep{Spec: sp, SpecJSON: text, SpecYAML: c.GetSpecYaml(), BaseDir: c.GetBaseDir(), ID: c.GetId(), Status: trial.SweepRunning,
+		Kind:   cmp.Or(wire.Kind(c.GetKind()), trial.KindOf([]byte(sp.TrainingJSON))), // earlier versions wrote none
+		Budget: c.GetBudgetTrials(), BudgetEpochs: c.GetBudgetEpochs(), BudgetMS: c.GetBudgetMs(), Priority: c.GetPriority(),
+		Enqueued: slices.Clone(c.GetEnqueuedJson()), WarmTrials: slices.Clone(c.GetWarmTrials())}
+	if fresh && c.GetSpecJson() != "" {
+		s.Budget, s.BudgetEpochs, s.BudgetMS, s.Priority, s.Enqueued = sp.Budget.Trials, sp.Budget.Epochs, sp.Budget.TimeMS, sp.Priority, slices.Clone(sp.Enqueue)
+	}
+	if err := validSpec(s.ID, sp); err != nil {
+		return nil, err
+	}
+	return s, s.valid()
+}
+
+// valid checks what may change in a sweep's life, and what came with its spec.
+func (s *Sweep) valid() error {
+	switch {
+	case s.BudgetEpochs < 0 || s.BudgetMS < 0 || s.BudgetMS > maxTime:
+		return invalid("sweep %s: a budget of %d epochs and %d ms: none is below 0, time at most %d ms", s.ID, s.BudgetEpochs, s.BudgetMS, int64(maxTime))
+	case s.Budget < 1 && (s.Budget < 0 || s.BudgetEpochs == 0 && s.BudgetMS == 0) || s.Budget > maxBudget:
+		return invalid("sweep %s: budget of %d trials: 1 to %d", s.ID, s.Budget, maxBudget)
+	case s.Priority < -maxPriority || s.Priority > maxPriority:
+		return invalid("sweep %s: priority %d, -%d to %d", s.ID, s.Priority, maxPriority, maxPriority)
+	}
+	if err := validPoints(s.ID, 0, s.Enqueued); err != nil {
 		return err
 	}
 	bytes := 0
-	for _, w := range c.GetWarmTrials() {
+	for _, w := range s.WarmTrials {
 		bytes += proto.Size(w)
 		if len(w.GetParamsJson()) < 2 || w.GetParamsJson()[0] != '{' || !wire.Status(w.GetStatus()).Over() && wire.Status(w.GetStatus()) != trial.Paused || w.GetHasValue() && (math.IsNaN(w.GetValue()) || math.IsInf(w.GetValue(), 0)) {
-			return invalid("sweep %s: trial %d of %s, its warm start, has no parameters, status or finite value", c.GetId(), w.GetTrial(), c.GetWarmStart())
+			return invalid("sweep %s: trial %d of %s, its warm start, has no parameters, status or finite value", s.ID, w.GetTrial(), s.WarmStart)
 		}
 	}
-	if bytes > maxPoints || len(c.GetWarmStart()) > maxName {
-		return invalid("sweep %s: a warm start of %d trials, %d bytes: at most %d bytes", c.GetId(), len(c.GetWarmTrials()), bytes, maxPoints)
+	if bytes > maxPoints {
+		return invalid("sweep %s: a warm start of %d trials, %d bytes: at most %d bytes", s.ID, len(s.WarmTrials), bytes, maxPoints)
 	}
 	return nil
 }
@@ -108,72 +176,27 @@ func validPoints(sweep string, have int, points []string) error {
 	return nil
 }
 
-func newSweep(c *logv1.CreateSweep) *Sweep {
-	s := &Sweep{
-		ID: c.GetId(), Name: c.GetName(), Status: trial.SweepRunning,
-		Kind:     cmp.Or(wire.Kind(c.GetKind()), trial.KindOf([]byte(c.GetTrainingJson()))), // earlier versions wrote none
-		SpecYAML: c.GetSpecYaml(), TrainingJSON: c.GetTrainingJson(), BaseDir: c.GetBaseDir(), Seed: c.GetSeed(),
-		Objective:    wire.Objective(c.GetObjective()),
-		SearchMethod: c.GetSearchMethod(), Algorithm: c.GetAlgorithm(), Trainer: c.GetTrainer(),
-		Budget: c.GetBudgetTrials(), Parallelism: c.GetParallelism(), MaxRetries: c.GetMaxRetries(),
-		BudgetEpochs: c.GetBudgetEpochs(), BudgetMS: c.GetBudgetMs(), CheckpointBytes: c.GetCheckpointBytes(), Priority: c.GetPriority(),
-		StoppingJSON: c.GetStoppingJson(), Enqueued: slices.Clone(c.GetEnqueuedJson()),
-		WarmStart: c.GetWarmStart(), WarmTrials: slices.Clone(c.GetWarmTrials()),
-	}
-	for _, o := range c.GetObjectives() {
-		s.Objectives = append(s.Objectives, wire.Objective(o))
-	}
-	if len(s.Objectives) == 0 {
-		s.Objectives = []trial.Objective{s.Objective}
-	}
-	for _, n := range c.GetConstraints() {
-		s.Constraints = append(s.Constraints, wire.Constraint(n))
-	}
-	for _, q := range c.GetRequires() {
-		s.Requires = append(s.Requires, Requirement{Key: q.GetKey(), Value: q.GetValue()})
-	}
-	return s
-}
-
-// spec is the inverse of newSweep, with the budget as extended and all points
+// created is the inverse of newSweep, with the budget as extended and all points
 // given since.
-func (s *Sweep) spec() *logv1.CreateSweep {
-	c := &logv1.CreateSweep{
-		Id: s.ID, Name: s.Name, Kind: wire.ToKind(s.Kind), SpecYaml: s.SpecYAML, TrainingJson: s.TrainingJSON, BaseDir: s.BaseDir, Seed: s.Seed,
-		Objective:    wire.ToObjective(s.Objective),
-		SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer,
-		BudgetTrials: s.Budget, Parallelism: s.Parallelism, MaxRetries: s.MaxRetries,
-		BudgetEpochs: s.BudgetEpochs, BudgetMs: s.BudgetMS, CheckpointBytes: s.CheckpointBytes, Priority: s.Priority,
-		StoppingJson: s.StoppingJSON, EnqueuedJson: s.Enqueued, WarmStart: s.WarmStart, WarmTrials: s.WarmTrials,
-	}
-	if len(s.Objectives) > 1 {
-		for _, o := range s.Objectives {
-			c.Objectives = append(c.Objectives, wire.ToObjective(o))
-		}
-	}
-	for _, n := range s.Constraints {
-		c.Constraints = append(c.Constraints, wire.ToConstraint(n))
-	}
-	for _, q := range s.Requires {
-		c.Requires = append(c.Requires, &logv1.Requirement{Key: q.Key, Value: q.Value})
-	}
-	return c
+func (s *Sweep) created() *logv1.CreateSweep {
+	return &logv1.CreateSweep{Id: s.ID, Kind: wire.ToKind(s.Kind), SpecYaml: s.SpecYAML, SpecJson: s.SpecJSON, BaseDir: s.BaseDir, WarmTrials: s.WarmTrials,
+		BudgetTrials: s.Budget, BudgetEpochs: s.BudgetEpochs, BudgetMs: s.BudgetMS, Priority: s.Priority, EnqueuedJson: s.Enqueued}
 }
 
 func (m *Machine) createSweep(now int64, c *logv1.CreateSweep, r *Result) {
 	r.Sweep = c.GetId()
-	if r.Err = validSweep(c); r.Err != nil {
+	s, err := newSweep(c, true)
+	if r.Err = err; err != nil {
 		return
 	}
-	if s, exists := m.peek(c.GetId()); exists {
-		if s.SpecYAML != c.GetSpecYaml() || s.Seed != c.GetSeed() || s.TrainingJSON != c.GetTrainingJson() || s.Name != c.GetName() {
+	if known, exists := m.peek(c.GetId()); exists {
+		if known.SpecYAML != s.SpecYAML || known.Seed != s.Seed || known.TrainingJSON != s.TrainingJSON || known.Name != s.Name {
 			r.Err = conflict("sweep %s exists with another spec", c.GetId())
 			return
 		}
 		r.Outcome = trial.OutcomeAlready
 		return
 	}
-	s := newSweep(c)
 	s.CreatedMS = now
 	s.RunningSince = max(now, 1)
 	s.ModifiedIndex = m.live.index

@@ -56,6 +56,7 @@ var may = []struct {
 // pure packages take time, randomness and files through parameters.
 var pure = map[string][]string{
 	"coordinator/state": {"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
+	"common/spec":       {"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
 	"common/space":      {"os", "net", "net/http", "time", "crypto/rand", "log", "log/slog"},
 	"tuner/stop":        {"os", "net", "net/http", "time", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"},
 	// Durations and times it may name; TestSteppedRoomsHaveNoClock holds the rest.

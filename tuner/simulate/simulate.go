@@ -16,13 +16,13 @@ import (
 	"io"
 	"math"
 
+	"atelier/common/spec"
 	"atelier/tuner/search"
-	"atelier/tuner/sweep"
 )
 
 // Options of a simulation.
 type Options struct {
-	Spec     *sweep.Spec
+	Spec     *spec.Spec
 	Command  []string  // program and arguments; it stays up for the whole run
 	Parallel int       // trials open at once; 0 = 1
 	Out      io.Writer // receives one JSON object a trial, as it ends

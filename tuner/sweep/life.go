@@ -12,6 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"atelier/common/space"
+	"atelier/common/spec"
+	"atelier/tuner/search"
 )
 
 const (
@@ -28,18 +30,8 @@ var (
 	checkpointKeys = []string{"budget"}
 )
 
-// Budget bounds a sweep; what comes first ends it.
-type Budget struct {
-	Trials int64         // 0 = as many as epochs or time allow; of a grid without budget: its number of points
-	Epochs int64         // that all trials report together; 0 = no limit
-	Time   time.Duration // that the sweep runs, pauses not counted, in whole milliseconds; 0 = no limit
-}
-
-// Label is what a worker must carry to get trials of a sweep.
-type Label struct{ Key, Value string }
-
 // life reads the keys that say how the sweep lives beside others.
-func (r *reader) life(given map[string]*yaml.Node, s *Spec) {
+func (r *reader) life(given map[string]*yaml.Node, s *spec.Spec) {
 	if n := given["enqueue"]; n != nil && given["space"] != nil && s.Space.Validate() == nil {
 		s.Enqueue = r.enqueue(n, s)
 	}
@@ -62,7 +54,7 @@ func (r *reader) life(given map[string]*yaml.Node, s *Spec) {
 	}
 }
 
-func (r *reader) budget(n *yaml.Node, method string) (b Budget) {
+func (r *reader) budget(n *yaml.Node, method string) (b spec.Budget) {
 	if !r.mapping(n, "budget", "{trials: 40}") {
 		return b
 	}
@@ -75,12 +67,12 @@ func (r *reader) budget(n *yaml.Node, method string) (b Budget) {
 		case "epochs":
 			b.Epochs, _ = r.whole(e.value, "budget.epochs", 1, maxEpochs)
 		case "time":
-			b.Time = r.span(e.value, "budget.time")
+			b.TimeMS = r.span(e.value, "budget.time").Milliseconds()
 		default:
 			r.unknown(e, "budget", budgetKeys)
 		}
 	}
-	if !any && method != gridSearch {
+	if !any && method != search.Grid {
 		r.fail(n, "budget", "is empty; give trials, epochs or time, such as {trials: 40} or {time: 2h}")
 	}
 	return b
@@ -101,7 +93,7 @@ func (r *reader) span(n *yaml.Node, key string) time.Duration {
 	case d > maxTime:
 		r.fail(n, key, "%s is too long; give at most %s", t, maxTime)
 	default:
-		return d.Truncate(time.Millisecond)
+		return d
 	}
 	return 0
 }
@@ -158,7 +150,7 @@ func (r *reader) checkpoints(n *yaml.Node) (bytes int64) {
 }
 
 // requires reads the labels that a worker must carry.
-func (r *reader) requires(n *yaml.Node) (out []Label) {
+func (r *reader) requires(n *yaml.Node) (out []spec.Label) {
 	if !r.mapping(n, "requires", "{gpu: a100}") {
 		return nil
 	}
@@ -175,7 +167,7 @@ func (r *reader) requires(n *yaml.Node) (out []Label) {
 		case e.name == "" || len(e.name) > maxLabelText || len(e.value.Value) > maxLabelText:
 			r.fail(e.value, key, "a label has a name and a value of at most %d bytes", maxLabelText)
 		default:
-			out = append(out, Label{e.name, e.value.Value})
+			out = append(out, spec.Label{Key: e.name, Value: e.value.Value})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Key < out[j].Key })
@@ -184,7 +176,7 @@ func (r *reader) requires(n *yaml.Node) (out []Label) {
 
 // enqueue reads the points to be tried first, as canonical JSON. It comes after
 // the space.
-func (r *reader) enqueue(n *yaml.Node, s *Spec) (out []string) {
+func (r *reader) enqueue(n *yaml.Node, s *spec.Spec) (out []string) {
 	if n.Kind != yaml.SequenceNode {
 		r.fail(n, "enqueue", "want a list of points, such as [{lr: 0.01, optimizer: sgd}], not %s", shown(n))
 		return nil

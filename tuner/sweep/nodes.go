@@ -20,7 +20,6 @@ const (
 type reader struct {
 	file   string
 	errs   Errors
-	fresh  bool // nobody has taken this spec yet
 	visits int
 	spent  bool
 }

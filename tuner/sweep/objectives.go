@@ -6,43 +6,27 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"atelier/common/spec"
+	"atelier/common/trial"
+	"atelier/tuner/search"
 )
 
 const (
 	maxObjectives  = 8
 	maxConstraints = 32
-	cmaes          = "cmaes"
 )
 
 var constraintKeys = []string{"metric", "max", "min"}
 
-// Constraint bounds a metric that the trainer reports. A trial that breaks one,
-// or does not report the metric, is no answer to the sweep.
-type Constraint struct {
-	Metric         string
-	HasMax, HasMin bool
-	Max, Min       float64 // included; meaningful when Has says so
-}
-
-func (c Constraint) String() string {
-	var bounds []string
-	if c.HasMin {
-		bounds = append(bounds, fmt.Sprintf("at least %g", c.Min))
-	}
-	if c.HasMax {
-		bounds = append(bounds, fmt.Sprintf("at most %g", c.Max))
-	}
-	return c.Metric + " " + strings.Join(bounds, " and ")
-}
-
 // goals reads `objective` or `objectives`; root is where a missing one is
 // reported.
-func (r *reader) goals(root, one, many *yaml.Node, s *Spec) {
+func (r *reader) goals(root, one, many *yaml.Node, s *spec.Spec) {
 	switch {
 	case one != nil && many != nil:
 		r.fail(many, "objectives", "stands beside objective, on line %d; keep one of the two", one.Line)
 	case one != nil:
-		s.Objectives = []Objective{r.objective(one, "objective")}
+		s.Objectives = []trial.Objective{r.objective(one, "objective")}
 	case many == nil:
 		r.fail(root, "objective", "is missing; give {metric: val_loss, direction: minimize}")
 	case many.Kind != yaml.SequenceNode || len(many.Content) == 0:
@@ -63,7 +47,7 @@ func (r *reader) goals(root, one, many *yaml.Node, s *Spec) {
 			lines[o.Metric] = n.Line
 			s.Objectives = append(s.Objectives, o)
 		}
-		if len(s.Objectives) > 1 && s.Algorithm == cmaes {
+		if len(s.Objectives) > 1 && s.Algorithm == search.CMAES {
 			r.fail(many, "objectives", "algorithm cmaes takes one objective; use gp or tpe, or search_method genetic")
 		}
 	}
@@ -72,7 +56,7 @@ func (r *reader) goals(root, one, many *yaml.Node, s *Spec) {
 	}
 }
 
-func (r *reader) constraints(n *yaml.Node) (out []Constraint) {
+func (r *reader) constraints(n *yaml.Node) (out []trial.Constraint) {
 	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
 		r.fail(n, "constraints", "want a list such as [{metric: latency_ms, max: 20}]; drop the key if there are none")
 		return nil
@@ -97,7 +81,7 @@ func (r *reader) constraints(n *yaml.Node) (out []Constraint) {
 	return out
 }
 
-func (r *reader) constraint(n *yaml.Node, key string) (c Constraint) {
+func (r *reader) constraint(n *yaml.Node, key string) (c trial.Constraint) {
 	if !r.mapping(n, key, "{metric: latency_ms, max: 20}") {
 		return c
 	}
@@ -145,7 +129,7 @@ func (r *reader) metric(n *yaml.Node, key string) string {
 	return t
 }
 
-func (r *reader) objective(n *yaml.Node, path string) (o Objective) {
+func (r *reader) objective(n *yaml.Node, path string) (o trial.Objective) {
 	if !r.mapping(n, path, "{metric: val_loss, direction: minimize}") {
 		return o
 	}

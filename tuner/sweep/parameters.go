@@ -8,6 +8,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"atelier/common/space"
+	"atelier/common/spec"
+	"atelier/tuner/search"
 )
 
 // maxListed bounds how many values or choices one parameter lists.
@@ -27,7 +29,7 @@ type place struct {
 	faulty bool                  // a fault is on record already
 }
 
-func (r *reader) space(n *yaml.Node, s *Spec) {
+func (r *reader) space(n *yaml.Node, s *spec.Spec) {
 	const example = "lr: {type: float, low: 1.0e-5, high: 0.1, log: true}"
 	if !r.mapping(n, "space", example) {
 		return
@@ -63,12 +65,12 @@ func (r *reader) space(n *yaml.Node, s *Spec) {
 		}
 		r.fail(at, key, "%s", f.Message)
 	}
-	if len(r.errs) == before && s.SearchMethod == gridSearch {
+	if len(r.errs) == before && s.SearchMethod == search.Grid {
 		r.grid(n, s, places)
 	}
 }
 
-func (r *reader) grid(n *yaml.Node, s *Spec, places map[string]place) {
+func (r *reader) grid(n *yaml.Node, s *spec.Spec, places map[string]place) {
 	size, finite := s.Space.Size()
 	if !finite {
 		for i := range s.Space.Params {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -14,20 +15,18 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"atelier/common/spec"
 	"atelier/tuner/pbt"
+	"atelier/tuner/search"
 )
 
 const (
-	gridSearch = "grid_search"
-	bayesian   = "bayesian"
-
 	maxParallelism = 1 << 16
 	maxRetries     = 1000
 )
 
 var (
-	searchMethods = []string{gridSearch, bayesian, "genetic", "random", "sobol", pbt.Name}
-	algorithms    = []string{"auto", "gp", "tpe", "cmaes"}
+	searchMethods = append(slices.Clip(search.Methods), pbt.Name)
 	directions    = []string{"minimize", "maximize"}
 
 	topKeys = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training",
@@ -37,26 +36,19 @@ var (
 
 // Parse reads a spec that a person hands in. The error, when there is one, is of
 // type Errors and lists every fault; file is the name shown in it.
-func Parse(file string, text []byte) (*Spec, error) {
-	return parse(&reader{file: file, fresh: true}, text)
-}
-
-// Stored reads a spec that a cluster took earlier: rules of taste that came
-// later (fresh.go) do not hold for it, or its sweep could not go on.
-func Stored(file string, text []byte) (*Spec, error) { return parse(&reader{file: file}, text) }
-
-func parse(r *reader, text []byte) (*Spec, error) {
-	spec := r.parse(text)
+func Parse(file string, text []byte) (*spec.Spec, error) {
+	r := &reader{file: file}
+	s := r.parse(text)
 	if len(r.errs) > 0 {
 		sort.SliceStable(r.errs, func(i, j int) bool { return r.errs[i].Line < r.errs[j].Line })
 		return nil, r.errs
 	}
-	return spec, nil
+	return s, nil
 }
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-func (r *reader) parse(text []byte) *Spec {
+func (r *reader) parse(text []byte) *spec.Spec {
 	if len(text) > MaxSize {
 		r.fail(nil, "", "%d bytes; a spec has at most %d", len(text), MaxSize)
 		return nil
@@ -90,9 +82,7 @@ func (r *reader) parse(text []byte) *Spec {
 	if root == nil || !r.mapping(root, "", "search_method: random") {
 		return nil
 	}
-	if r.fresh {
-		r.unclear(root, "", 0)
-	}
+	r.unclear(root, "", 0)
 	return r.spec(root)
 }
 
@@ -106,10 +96,10 @@ func decode(dec *yaml.Decoder, n *yaml.Node) (err error) {
 	return dec.Decode(n)
 }
 
-func (r *reader) spec(root *yaml.Node) *Spec {
-	s := &Spec{
+func (r *reader) spec(root *yaml.Node) *spec.Spec {
+	s := &spec.Spec{
 		Name:         defaultName(r.file),
-		Algorithm:    "auto",
+		Algorithm:    search.Auto,
 		Trainer:      DefaultTrainer,
 		Parallelism:  DefaultParallelism,
 		MaxRetries:   DefaultMaxRetries,
@@ -142,12 +132,12 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 		s.SearchMethod, _ = r.oneOf(n, "search_method", searchMethods)
 	}
 	if n := given["algorithm"]; n != nil {
-		s.Algorithm, _ = r.oneOf(n, "algorithm", algorithms)
-		if s.SearchMethod != "" && s.SearchMethod != bayesian && s.Algorithm != "" && s.Algorithm != "auto" {
+		s.Algorithm, _ = r.oneOf(n, "algorithm", search.Algorithms)
+		if s.SearchMethod != "" && s.SearchMethod != search.Bayesian && s.Algorithm != "" && s.Algorithm != search.Auto {
 			r.fail(n, "algorithm", "belongs to search_method bayesian, not %s; drop it", s.SearchMethod)
 		}
 	}
-	if s.SearchMethod != bayesian {
+	if s.SearchMethod != search.Bayesian {
 		s.Algorithm = ""
 	}
 	if n := given["seed"]; n != nil {
@@ -173,7 +163,7 @@ func (r *reader) spec(root *yaml.Node) *Spec {
 	}
 	if n := given["budget"]; n != nil {
 		s.Budget = r.budget(n, s.SearchMethod)
-	} else if s.SearchMethod != gridSearch && s.SearchMethod != pbt.Name {
+	} else if s.SearchMethod != search.Grid && s.SearchMethod != pbt.Name {
 		r.fail(root, "budget", "is missing; give {trials: 40} (grid_search alone may go without)")
 	}
 	if n := given["space"]; n != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"atelier/tuner/sweep"
 )
@@ -83,8 +84,8 @@ func TestValid(t *testing.T) {
 		for _, p := range s.Space.Params {
 			fmt.Fprintf(&b, "%s: %s [%v, %v] log %v step %v values %v choices %v when %v\n", p.Name, p.Kind, p.Low, p.High, p.Log, p.Step, p.Values, p.Choices, p.When)
 		}
-		if s.Budget.Epochs > 0 || s.Budget.Time > 0 || s.CheckpointBytes > 0 || s.Priority != 0 || s.WarmStart != "" || len(s.Enqueue)+len(s.Requires) > 0 {
-			fmt.Fprintf(&b, "epochs %d, time %v, checkpoints %d bytes, priority %d, warm start %q\nenqueue %q\nrequires %v\n", s.Budget.Epochs, s.Budget.Time, s.CheckpointBytes, s.Priority, s.WarmStart, s.Enqueue, s.Requires)
+		if s.Budget.Epochs > 0 || s.Budget.TimeMS > 0 || s.CheckpointBytes > 0 || s.Priority != 0 || s.WarmStart != "" || len(s.Enqueue)+len(s.Requires) > 0 {
+			fmt.Fprintf(&b, "epochs %d, time %v, checkpoints %d bytes, priority %d, warm start %q\nenqueue %q\nrequires %v\n", s.Budget.Epochs, time.Duration(s.Budget.TimeMS)*time.Millisecond, s.CheckpointBytes, s.Priority, s.WarmStart, s.Enqueue, s.Requires)
 		}
 		n, finite := s.Space.Size()
 		fmt.Fprintf(&b, "size %d %v\n", n, finite)
@@ -156,7 +157,7 @@ func FuzzParse(f *testing.F) {
 		if err := s.Space.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		if s.Budget.Trials < 1 && s.Budget.Epochs < 1 && s.Budget.Time < 1 || s.Parallelism < 1 {
+		if s.Budget.Trials < 1 && s.Budget.Epochs < 1 && s.Budget.TimeMS < 1 || s.Parallelism < 1 {
 			t.Fatalf("%+v", s)
 		}
 	})

@@ -3,6 +3,7 @@ package sweep
 import (
 	"go.yaml.in/yaml/v3"
 
+	"atelier/common/spec"
 	"atelier/tuner/pbt"
 	"atelier/tuner/stop"
 )
@@ -12,7 +13,7 @@ var populationKeys = []string{"interval", "share", "perturb"}
 // population reads what search_method pbt needs: its members are the sweep's
 // parallelism, its segments end by a rule of their own, and its budget is as
 // many trials as there are segments.
-func (r *reader) population(root *yaml.Node, given map[string]*yaml.Node, s *Spec) {
+func (r *reader) population(root *yaml.Node, given map[string]*yaml.Node, s *spec.Spec) {
 	n := given["population"]
 	if s.SearchMethod != pbt.Name {
 		if n != nil && s.SearchMethod != "" {
@@ -59,7 +60,7 @@ func (r *reader) population(root *yaml.Node, given map[string]*yaml.Node, s *Spe
 	if len(r.errs) > before {
 		return
 	}
-	s.Population = &p
+	s.Population = (*spec.Population)(&p)
 	s.StoppingJSON = stop.Settings{Rule: stop.Segment, Interval: p.Interval, MaxEpochs: p.Epochs}.JSON()
 	if all := s.Parallelism * p.Segments(); s.Budget.Trials == 0 || s.Budget.Trials > all {
 		s.Budget.Trials = all

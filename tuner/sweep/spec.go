@@ -9,9 +9,6 @@ package sweep
 import (
 	"fmt"
 	"strings"
-
-	"atelier/common/space"
-	"atelier/tuner/pbt"
 )
 
 const (
@@ -26,38 +23,6 @@ const (
 	// MaxSize is the largest spec, in bytes.
 	MaxSize = 1 << 20
 )
-
-// Objective is what a sweep optimises: a metric that the trainer reports.
-type Objective struct {
-	Metric   string
-	Maximize bool
-}
-
-// Spec is a checked sweep spec with its defaults filled in.
-type Spec struct {
-	Name         string
-	SearchMethod string // grid_search, bayesian, genetic, random or sobol
-	Algorithm    string // of bayesian: auto, gp, tpe or cmaes; else empty
-	Trainer      string
-	Seed         uint64
-	SeedSet      bool         // false: the spec has no seed; whoever submits it draws one
-	Objective    Objective    // the first of Objectives
-	Objectives   []Objective  // at least one; several make a Pareto front
-	Constraints  []Constraint // all must hold
-	Budget       Budget
-	Parallelism  int64 // trials open at once, at most
-	MaxRetries   int32 // failed runs of a trial that are tried again
-	Space        space.Space
-	TrainingJSON string        // JSON object, keys in the order of the spec; "{}" when absent
-	Population   *pbt.Settings // of search_method pbt; else nil
-	StoppingJSON string        // the rule that ends trials early, as package stop reads it; "" = none
-
-	Enqueue         []string // points to be tried before any that search proposes, canonical JSON
-	WarmStart       string   // id of the sweep whose results search begins with; empty = none
-	CheckpointBytes int64    // of all checkpoints kept; 0 = no limit
-	Priority        int32    // a higher one gets free slots first
-	Requires        []Label  // that a worker must carry, by key
-}
 
 // Error is one fault of a spec.
 type Error struct {

@@ -8,13 +8,14 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"atelier/common/spec"
 	"atelier/tuner/stop"
 )
 
 // stopping reads the rule that ends trials early, as canonical JSON; "" for
 // none. asha and hyperband take max_epochs from training.epochs unless it is
 // given.
-func (r *reader) stopping(n *yaml.Node, s *Spec) string {
+func (r *reader) stopping(n *yaml.Node, s *spec.Spec) string {
 	if !r.mapping(n, "stopping", "{rule: asha, min_epochs: 1, max_epochs: 27, reduction: 3}") {
 		return ""
 	}
@@ -62,7 +63,7 @@ func (r *reader) stopping(n *yaml.Node, s *Spec) string {
 
 // trainingEpochs is how long every trial trains, 0 where the spec does not say
 // or trials differ.
-func trainingEpochs(s *Spec) int {
+func trainingEpochs(s *spec.Spec) int {
 	for _, p := range s.Space.Params {
 		if p.Name == "epochs" {
 			return 0

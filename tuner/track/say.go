@@ -17,8 +17,8 @@ import (
 
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/spec"
 	"atelier/common/trial/wire"
-	"atelier/tuner/sweep"
 )
 
 func (m *Mirror) openParent(ctx context.Context, s *atelierv1.Sweep) error {
@@ -254,8 +254,8 @@ func tagsOf(t *atelierv1.Trial, maximize bool) map[string]string {
 func (m *Mirror) paramNames(s *atelierv1.Sweep) map[string]string {
 	if m.space == nil {
 		var all []string
-		if spec, err := sweep.Stored(s.Id, []byte(s.SpecYaml)); err == nil {
-			for _, p := range spec.Space.Params {
+		if asked, err := spec.Decode(s.SpecJson); err == nil {
+			for _, p := range asked.Space.Params {
 				all = append(all, p.Name)
 			}
 		}

@@ -7,8 +7,8 @@ import (
 
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/spec"
 	"atelier/common/trial/wire"
-	"atelier/tuner/sweep"
 	"atelier/tuner/tune/report"
 
 	"connectrpc.com/connect"
@@ -20,18 +20,18 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 	if err != nil {
 		return nil, err
 	}
-	spec, err := sweep.Stored("sweep "+s.GetId(), []byte(s.GetSpecYaml()))
+	asked, err := spec.Decode(s.GetSpecJson())
 	if err != nil {
-		return nil, fmt.Errorf("read the spec of sweep %s: %w", s.GetId(), err)
+		return nil, fmt.Errorf("sweep %s: %w", s.GetId(), err)
 	}
 	out := &report.Sweep{ID: s.GetId(), Name: s.GetName(), SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(),
 		Metric: s.GetObjective().GetMetric(), Maximize: s.GetObjective().GetDirection() == v1.Direction_DIRECTION_MAXIMIZE, Objectives: max(1, len(s.GetObjectives())),
-		Status: wire.SweepStatus(s.GetStatus()).String(), Ending: s.GetEnding(), Space: spec.Space, Training: json.RawMessage(spec.TrainingJSON), Budget: s.GetBudgetTrials(),
+		Status: wire.SweepStatus(s.GetStatus()).String(), Ending: s.GetEnding(), Space: asked.Space, Training: json.RawMessage(asked.TrainingJSON), Budget: s.GetBudgetTrials(),
 		Parallelism: s.GetParallelism(), CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs()}
 	if f := s.GetFailure(); f != "" {
 		out.Ending = f
 	}
-	if _, searched := spec.Space.Lookup("model"); !searched {
+	if _, searched := asked.Space.Lookup("model"); !searched {
 		var t struct {
 			Model string `json:"model"`
 		}

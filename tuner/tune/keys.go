@@ -6,6 +6,7 @@ import (
 
 	"atelier/common/setting"
 	"atelier/common/settings"
+	"atelier/tuner/search"
 	"atelier/tuner/track"
 	"atelier/tuner/train"
 )
@@ -42,11 +43,6 @@ const (
 	trainingPrefix = "training."
 )
 
-var (
-	methods    = []string{"grid_search", "bayesian", "genetic", "random", "sobol"}
-	algorithms = []string{"auto", "gp", "tpe", "cmaes"}
-)
-
 // DefaultSpace is searched where the file has none.
 const DefaultSpace = `
 lr:           {type: float, low: 1.0e-4, high: 1.0e-1, log: true}
@@ -73,10 +69,10 @@ func table() setting.Table {
 	t := setting.Table{
 		{Name: KeyModel, Type: model.Type, Default: model.Default, Aliases: model.Aliases, Help: model.Help, Flag: "model", Usage: model.Usage},
 
-		{Name: KeyMethod, Section: "Search", Type: setting.OneOf(append([]string{"grid"}, methods...)...), Default: "bayesian", Aliases: []string{"method"},
+		{Name: KeyMethod, Section: "Search", Type: setting.OneOf(append([]string{"grid"}, search.Methods...)...), Default: "bayesian", Aliases: []string{"method"},
 			Help: "grid_search: all combinations; bayesian: Gaussian process; genetic; random; sobol",
 			Flag: "search-method", Usage: "`METHOD`: grid_search, bayesian, genetic, random or sobol"},
-		{Name: keyAlgorithm, Type: setting.OneOf(algorithms...), Default: "auto", Help: "of bayesian: auto, gp, tpe, cmaes"},
+		{Name: keyAlgorithm, Type: setting.OneOf(search.Algorithms...), Default: "auto", Help: "of bayesian: auto, gp, tpe, cmaes"},
 		{Name: KeySeed, Type: setting.Unsigned(), Default: int64(42), Help: "of the search and of every trial", Flag: "seed", Usage: "`SEED` of the search and of every trial"},
 		{Name: keyMetric, Type: setting.Text("the name of a metric, such as val_loss or val_acc"), Default: "val_loss", Aliases: []string{"metric", "objective"},
 			Help: "what is made small or large: val_loss, val_acc, ..."},

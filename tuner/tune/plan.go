@@ -12,6 +12,7 @@ import (
 	"atelier/common/dataset"
 	"atelier/common/setting"
 	"atelier/common/settings"
+	"atelier/common/spec"
 	"atelier/tuner/sweep"
 
 	"go.yaml.in/yaml/v3"
@@ -189,7 +190,7 @@ func (p *Plan) training(train, validation string) ([]byte, error) {
 
 // Spec is the plan as a sweep, for people and the cluster alike, and as the
 // parser understood it.
-func (p *Plan) Spec(parallelism int64) ([]byte, *sweep.Spec, error) {
+func (p *Plan) Spec(parallelism int64) ([]byte, *spec.Spec, error) {
 	c := p.Config
 	train, validation := c.images(KeyTrain).Text(), c.images(KeyValidation).Text()
 	if p.subset[0] > 0 {

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"atelier/common/setting"
-	"atelier/tuner/sweep"
+	"atelier/common/spec"
 	"atelier/tuner/tune"
 )
 
@@ -34,7 +34,7 @@ func images(t *testing.T, perClass int, classes ...string) string {
 	return dir
 }
 
-func specOf(t *testing.T, p *tune.Plan, parallelism int64) (string, *sweep.Spec) {
+func specOf(t *testing.T, p *tune.Plan, parallelism int64) (string, *spec.Spec) {
 	t.Helper()
 	text, s, err := p.Spec(parallelism)
 	must(t, err)
@@ -144,7 +144,7 @@ func TestFaultsOfAPlan(t *testing.T) {
 // it.
 func TestGrid(t *testing.T) {
 	data := images(t, 2, "gothic", "tudor")
-	plan := func(quick bool, set ...string) (*tune.Plan, *sweep.Spec) {
+	plan := func(quick bool, set ...string) (*tune.Plan, *spec.Spec) {
 		c := tune.New()
 		for _, s := range append([]string{"data.train=" + data + "/train", "data.validation=" + data + "/validation", "search_method=grid", "space.momentum=null", "space.weight_decay=null"}, set...) {
 			key, value, _ := strings.Cut(s, "=")

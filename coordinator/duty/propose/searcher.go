@@ -15,7 +15,6 @@ import (
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
-	"atelier/tuner/sweep"
 )
 
 const (
@@ -42,7 +41,6 @@ type searcher struct {
 	missed bool    // look at all of them
 
 	// The goroutine's own.
-	spec   *sweep.Spec
 	past   *history.Reader
 	method search.Method
 	budget int64 // the method was made for
@@ -186,7 +184,7 @@ func (s *searcher) step() (wait bool, err error) {
 	c := &logv1.ProposeTrials{Id: s.Sweep, First: sw.Len() + 1, Exhausted: proposal.Exhausted && len(points) == len(proposal.Points),
 		Seen: sw.Findings, Budget: sw.Budget, Source: wire.ToSource(trial.SourceSearch)}
 	for _, pt := range points {
-		c.ParamsJson = append(c.ParamsJson, s.spec.Space.Encode(pt))
+		c.ParamsJson = append(c.ParamsJson, sw.Space.Encode(pt))
 	}
 	for _, o := range proposal.Origins[:min(len(points), len(proposal.Origins))] {
 		c.Origins = append(c.Origins, &atelierv1.Origin{Trial: o.Trial, Epoch: int32(o.Epoch)})
@@ -236,20 +234,15 @@ func (s *searcher) record(c *logv1.ProposeTrials) bool {
 	return err == nil
 }
 
-// prepare reads the spec and makes the search method, anew when the budget has
-// been extended.
+// prepare makes the search method, anew when the budget has been extended.
 func (s *searcher) prepare(sw *state.Sweep) error {
-	if s.spec == nil {
-		spec, err := history.Spec(sw)
-		if err != nil {
-			return err
-		}
-		s.spec, s.past = spec, history.NewReader(spec)
+	if s.past == nil {
+		s.past = history.NewReader(&sw.Space)
 	}
 	if s.method != nil && s.budget == sw.Budget {
 		return nil
 	}
-	m, err := history.Method(sw, s.spec, sw.Budget)
+	m, err := history.Method(sw, sw.Budget)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"atelier/common/settings"
+	checked "atelier/common/spec"
 	"atelier/tuner/sweep"
 )
 
@@ -15,7 +16,7 @@ import (
 // them are the trainer's.
 func TestSpecs(t *testing.T) {
 	r := recipe{Model: "resnet18", Trials: 40, Epochs: 15, ImageSize: 64, Slots: 2, Data: "/data/split"}
-	var first *sweep.Spec
+	var first *checked.Spec
 	for _, m := range names() {
 		s, err := sweep.Parse(m, []byte(spec(task{m, 7}, r)))
 		if err != nil {

@@ -807,7 +807,8 @@ type Sweep struct {
 	StoredBytes     int64                  `protobuf:"varint,34,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`                                                 // of its checkpoints in the index
 	Findings        int64                  `protobuf:"varint,35,opt,name=findings,proto3" json:"findings,omitempty"`                                                                          // how many there have been
 	Kind            Kind                   `protobuf:"varint,60,opt,name=kind,proto3,enum=atelier.v1.Kind" json:"kind,omitempty"`
-	Note            string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"` // for people: what keeps its trials waiting, where that is no matter of course
+	SpecJson        string                 `protobuf:"bytes,50,opt,name=spec_json,json=specJson,proto3" json:"spec_json,omitempty"` // the checked spec (common/spec) as it was submitted; not in lists
+	Note            string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`                         // for people: what keeps its trials waiting, where that is no matter of course
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1092,6 +1093,13 @@ func (x *Sweep) GetKind() Kind {
 		return x.Kind
 	}
 	return Kind_KIND_UNSPECIFIED
+}
+
+func (x *Sweep) GetSpecJson() string {
+	if x != nil {
+		return x.SpecJson
+	}
+	return ""
 }
 
 func (x *Sweep) GetNote() string {
@@ -2631,7 +2639,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\x01R\x05value\x12\x1f\n" +
 	"\vvalue_epoch\x18\x05 \x01(\x05R\n" +
 	"valueEpoch\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\xab\n" +
+	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\xc8\n" +
 	"\n" +
 	"\x05Sweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2677,7 +2685,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x06ending\x18! \x01(\tR\x06ending\x12!\n" +
 	"\fstored_bytes\x18\" \x01(\x03R\vstoredBytes\x12\x1a\n" +
 	"\bfindings\x18# \x01(\x03R\bfindings\x12$\n" +
-	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\x12\x12\n" +
+	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\x12\x1b\n" +
+	"\tspec_json\x182 \x01(\tR\bspecJson\x12\x12\n" +
 	"\x04note\x18( \x01(\tR\x04note\x1a;\n" +
 	"\rRequiresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -517,6 +517,11 @@ func (*Command_MarkHash) isCommand_Op() {}
 func (*Command_CompareHash) isCommand_Op() {}
 
 // Natural key: id.
+// What a person asked for. spec_json is the checked spec (common/spec), spec_yaml
+// the person's own text, which nothing here reads. Before there was spec_json its
+// fields stood here one by one, all but the space and the population, which stood
+// in the text alone; such a command is converted when it is read. In a
+// SweepRecord budgets, priority and enqueued_json are those of today.
 type CreateSweep struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -544,6 +549,7 @@ type CreateSweep struct {
 	Constraints     []*v1.Constraint       `protobuf:"bytes,23,rep,name=constraints,proto3" json:"constraints,omitempty"`
 	Requires        []*Requirement         `protobuf:"bytes,24,rep,name=requires,proto3" json:"requires,omitempty"`               // labels a worker must carry, by key
 	Kind            v1.Kind                `protobuf:"varint,60,opt,name=kind,proto3,enum=atelier.v1.Kind" json:"kind,omitempty"` // unspecified in records of earlier versions
+	SpecJson        string                 `protobuf:"bytes,50,opt,name=spec_json,json=specJson,proto3" json:"spec_json,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -751,6 +757,13 @@ func (x *CreateSweep) GetKind() v1.Kind {
 		return x.Kind
 	}
 	return v1.Kind(0)
+}
+
+func (x *CreateSweep) GetSpecJson() string {
+	if x != nil {
+		return x.SpecJson
+	}
+	return ""
 }
 
 // What another sweep found out about a point of this sweep's space.
@@ -3415,7 +3428,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\tmark_hash\x18\x18 \x01(\v2\x18.atelier.log.v1.MarkHashH\x00R\bmarkHash\x12@\n" +
 	"\fcompare_hash\x18\x19 \x01(\v2\x1b.atelier.log.v1.CompareHashH\x00R\vcompareHash\x12\x14\n" +
 	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
-	"\x02op\"\x9a\a\n" +
+	"\x02op\"\xb7\a\n" +
 	"\vCreateSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -3447,7 +3460,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"objectives\x128\n" +
 	"\vconstraints\x18\x17 \x03(\v2\x16.atelier.v1.ConstraintR\vconstraints\x127\n" +
 	"\brequires\x18\x18 \x03(\v2\x1b.atelier.log.v1.RequirementR\brequires\x12$\n" +
-	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\"\xea\x01\n" +
+	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\x12\x1b\n" +
+	"\tspec_json\x182 \x01(\tR\bspecJson\"\xea\x01\n" +
 	"\tWarmTrial\x12\x14\n" +
 	"\x05trial\x18\x01 \x01(\x03R\x05trial\x12\x1f\n" +
 	"\vparams_json\x18\x02 \x01(\tR\n" +
