@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"atelier/common/gossip"
 )
 
 func TestFlagsAreChecked(t *testing.T) {
@@ -72,7 +74,7 @@ func TestGossipKeyFile(t *testing.T) {
 		"short":                                          0,
 	} {
 		os.WriteFile(file, []byte(text), 0o600)
-		k, err := readKey(file)
+		k, err := gossip.ReadKey(file)
 		if len(k) != want || (err == nil) != (want > 0) {
 			t.Errorf("%q gave %d bytes, %v", text, len(k), err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/member"
 )
 
 // launchProcess starts a coordinator process and does not wait for anything.
@@ -83,7 +84,7 @@ func freePorts(t *testing.T, n int) []string {
 	return out
 }
 
-func at(p Addresses) []string {
+func at(p member.Addresses) []string {
 	return []string{"--api", p.API, "--raft", p.Raft, "--gossip", p.Gossip}
 }
 
@@ -201,7 +202,7 @@ func TestNewClusterAtADeadMembersAddresses(t *testing.T) {
 				}
 			}
 			// The member comes back elsewhere and is one again.
-			back := startProcess(t, dir, "a3", append([]string{"--join", a["a1"].at.Gossip}, at(Addresses{API: freePorts(t, 1)[0], Raft: freePorts(t, 1)[0], Gossip: freePorts(t, 1)[0]})...)...)
+			back := startProcess(t, dir, "a3", append([]string{"--join", a["a1"].at.Gossip}, at(member.Addresses{API: freePorts(t, 1)[0], Raft: freePorts(t, 1)[0], Gossip: freePorts(t, 1)[0]})...)...)
 			untilVoters(t, back.at.API, "a1", "a2", "a3")
 		})
 	}

@@ -20,6 +20,10 @@ import (
 	"atelier/coordinator/replica"
 )
 
+// exitRemoved is the exit code of a coordinator that was taken off its cluster:
+// starting it again changes nothing.
+const exitRemoved = 3
+
 func main() {
 	stdio.Guard()
 	os.Exit(run(os.Args, stdio.Err()))

@@ -17,6 +17,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/coordinator/member"
 )
 
 // All coordinators come back at other addresses, in any order, each knowing the
@@ -35,7 +36,7 @@ func TestAllCoordinatorsMove(t *testing.T) {
 		began := time.Now()
 		for i, id := range ids {
 			join := ports[3*((i+1+rand.IntN(2))%3)+2]
-			a[id] = startProcess(t, dir, id, append([]string{"--join", join}, at(Addresses{API: ports[3*i], Raft: ports[3*i+1], Gossip: ports[3*i+2]})...)...)
+			a[id] = startProcess(t, dir, id, append([]string{"--join", join}, at(member.Addresses{API: ports[3*i], Raft: ports[3*i+1], Gossip: ports[3*i+2]})...)...)
 		}
 		until(t, "a leader", func() bool { return voters(t, a["a1"].at.API) != nil })
 		t.Logf("a leader %v after the first was started, order %v", time.Since(began).Round(time.Millisecond), ids)

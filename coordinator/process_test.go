@@ -15,11 +15,12 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/member"
 )
 
 type process struct {
 	cmd   *exec.Cmd
-	at    Addresses
+	at    member.Addresses
 	log   *syncBuffer
 	ended chan struct{} // closed once it has; err is set by then
 	err   error

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"atelier/coordinator/member"
 	"atelier/coordinator/replica"
 )
 
@@ -47,40 +47,14 @@ func recoverCommand(args []string, stdin *os.File, out io.Writer) int {
 }
 
 func recoverFolder(data string, yes bool, stdin *os.File, out io.Writer) error {
-	dir := filepath.Join(data, "raft")
-	if _, err := os.Stat(dir); err != nil {
-		return fmt.Errorf("%s is no data folder of a coordinator: %w", data, err)
-	}
-	f, err := openFolder(data)
-	if err != nil {
-		return err
-	}
-	defer f.close()
-	self, err := f.identity()
-	if err != nil {
-		return err
-	}
-	s, err := replica.Examine(dir, nil)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	found, err := s.Read()
-	if err != nil {
-		return err
-	}
-	describe(out, data, found)
-	if !yes {
-		if err := agreed(stdin, out, found.ID); err != nil {
-			return err
+	found, id, err := member.Recover(data, func(found replica.Found) error {
+		describe(out, data, found)
+		if yes {
+			return nil
 		}
-	}
-	id := newClusterID()
-	if err := s.Recover(id); err != nil {
-		return err
-	}
-	self.ID, self.ClusterID = found.ID, id
-	if err := f.remember(self); err != nil {
+		return agreed(stdin, out, found.ID)
+	})
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "Coordinator %s is the only member of the new cluster %s. Start it as before, without --bootstrap;\nthen empty the --data folder of each other coordinator and start it with --join.\n", found.ID, id)

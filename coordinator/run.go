@@ -3,12 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base32"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"atelier/common/files"
 	"atelier/common/gossip"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/stdio"
@@ -28,6 +28,7 @@ import (
 	"atelier/coordinator/duty/judge"
 	"atelier/coordinator/duty/project"
 	"atelier/coordinator/duty/propose"
+	"atelier/coordinator/member"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
 )
@@ -50,17 +51,10 @@ type Main struct {
 	// OnFatal is called when the disk failed or hangs; nil = say so and exit 1.
 	OnFatal func(error)
 
-	logger    *slog.Logger
-	folder    *folder
-	recording sync.Mutex // guards closed, self and node.json
-	closed    bool
-	self      identity
-	known     gossip.Meta // what the others were told last
-	told      bool        // that this node is a member
-	gone      chan error  // takes why the node was removed
-	addresses Addresses
-	serving   chan struct{}
-	once      sync.Once
+	logger  *slog.Logger
+	member  *member.Member
+	serving chan struct{}
+	once    sync.Once
 
 	handler atomic.Pointer[http.Handler]
 	http    *http.Server
@@ -73,15 +67,6 @@ type Main struct {
 	lead    *duty.Leadership
 }
 
-// Addresses is where a node is reached, as the address file has it.
-type Addresses struct {
-	ID     string `json:"id"`
-	API    string `json:"api"`
-	Raft   string `json:"raft"`
-	Gossip string `json:"gossip"`
-	PID    int    `json:"pid"`
-}
-
 // Serving is closed once the API is served; Addresses are set by then.
 func (m *Main) Serving() <-chan struct{} {
 	m.once.Do(func() { m.serving = make(chan struct{}) })
@@ -89,7 +74,7 @@ func (m *Main) Serving() <-chan struct{} {
 }
 
 // Addresses of the node, once it serves.
-func (m *Main) Addresses() Addresses { return m.addresses }
+func (m *Main) Addresses() member.Addresses { return m.member.Addresses() }
 
 // Run is the node's life: it serves until ctx ends, then hands leadership over,
 // finishes requests and returns nil.
@@ -101,7 +86,6 @@ func (m *Main) Run(ctx context.Context) (err error) {
 		return err
 	}
 	m.logger = m.logger.With("node", m.Config.ID)
-	m.gone = make(chan error, 1)
 	steerGC(ctx)
 	// What serves must outlive ctx: leadership is handed over and requests are
 	// finished after its end.
@@ -121,17 +105,17 @@ func (m *Main) Run(ctx context.Context) (err error) {
 	background.Add(2)
 	go func() {
 		defer background.Done()
-		if err := m.stay(ctx); err != nil && ctx.Err() == nil {
+		if err := m.member.Stay(ctx); err != nil && ctx.Err() == nil {
 			fatal <- err
 		}
 	}()
-	go func() { defer background.Done(); m.followPeers(life) }()
+	go func() { defer background.Done(); m.member.Follow(life) }()
 	m.announce()
 	select {
 	case <-ctx.Done():
 	case err = <-fatal:
 		return err
-	case err = <-m.gone:
+	case err = <-m.member.Gone():
 		return err
 	}
 	m.stop(end)
@@ -142,36 +126,18 @@ func (m *Main) Run(ctx context.Context) (err error) {
 // leaves running ends with life.
 func (m *Main) open(ctx, life context.Context) error {
 	c := &m.Config
-	var err error
-	if m.folder, err = openFolder(c.Data); err != nil {
-		return err
+	key, err := gossip.ReadKey(c.GossipKeyFile)
+	if err != nil {
+		return fmt.Errorf("--gossip-key-file: %w", err)
 	}
-	if m.self, err = m.folder.identity(); err != nil {
-		return err
-	}
-	if m.self.ID != "" && m.self.ID != c.ID {
-		return fmt.Errorf("data folder %s belongs to coordinator %s, not %s: give each its own --data", c.Data, m.self.ID, c.ID)
-	}
-	clusterID, err := m.identify()
+	m.member, err = member.Open(member.Config{ID: c.ID, Data: c.Data, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Advertise: c.Advertise,
+		Bootstrap: c.Bootstrap, Join: c.Join, Key: key, Insecure: c.Insecure, Logger: m.logger})
 	if err != nil {
 		return err
 	}
-	fresh := clusterID == ""
-	bootstrap := fresh && c.Bootstrap
-	if fresh && !c.Bootstrap && len(c.Join) == 0 {
-		return fmt.Errorf("data folder %s holds no cluster: say --bootstrap to begin one, or --join HOST:PORT to join one", c.Data)
-	}
-	if bootstrap && len(c.Join) == 0 {
-		clusterID = newClusterID() // before the first word to anybody
-	}
-	key, err := readKey(c.GossipKeyFile)
+	listener, err := m.member.Listen()
 	if err != nil {
 		return err
-	}
-
-	apiListener, err := listen(c.API, m.self.API)
-	if err != nil {
-		return fmt.Errorf("--api: %w", err)
 	}
 	starting := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "this coordinator is starting", http.StatusServiceUnavailable)
@@ -185,60 +151,14 @@ func (m *Main) open(ctx, life context.Context) error {
 		ConnState:         m.unused.follow,
 		ErrorLog:          slog.NewLogLogger(m.logger.Handler(), slog.LevelDebug),
 	}
-	go m.http.Serve(apiListener)
-	raftListener, err := listen(c.Raft, m.self.Raft)
-	if err != nil {
-		return fmt.Errorf("--raft: %w", err)
-	}
-	m.addresses = Addresses{
-		ID: c.ID, API: reachable(apiListener, c.API, c.Advertise), Raft: reachable(raftListener, c.Raft, c.Advertise), PID: os.Getpid(),
-	}
-	m.pool, err = gossip.Start(gossip.Config{
-		Name: gossip.RoleCoordinator + "/" + c.ID, Bind: gossipBind(c.Gossip, m.self.Gossip), Advertise: c.Advertise,
-		Key: key, Insecure: c.Insecure, Meta: m.meta(clusterID), Join: append(append([]string{}, c.Join...), m.self.Seeds...), Logger: m.logger,
-	})
-	if err != nil {
-		raftListener.Close()
+	go m.http.Serve(listener)
+	if err := m.member.Find(ctx); err != nil {
 		return err
 	}
-	m.addresses.Gossip = m.pool.Addr()
-	if c.Advertise != "" {
-		_, port, _ := net.SplitHostPort(m.pool.Addr())
-		m.addresses.Gossip = net.JoinHostPort(c.Advertise, port)
-	}
-	switch {
-	case bootstrap && clusterID == "":
-		if err = m.mayBegin(ctx); err == nil {
-			clusterID = newClusterID()
-		}
-	case fresh && !bootstrap:
-		clusterID, err = m.mayJoin(ctx)
-	}
-	if err != nil {
-		raftListener.Close()
-		return err
-	}
-
-	m.self.ID, m.self.API, m.self.Raft, m.self.Gossip = c.ID, m.addresses.API, m.addresses.Raft, m.addresses.Gossip
-	m.self.ClusterID = clusterID
-	// From here on the others of another cluster are refused.
-	m.known = m.meta(clusterID)
-	if err := m.pool.SetMeta(m.known); err != nil {
-		m.logger.Debug("gossip", "error", err)
-	}
-	if err := m.folder.remember(m.self); err != nil {
-		raftListener.Close()
-		return err
-	}
+	m.pool = m.member.Pool()
 	m.machine = state.New()
-	m.node, err = replica.Open(replica.Config{
-		ID: c.ID, DataDir: m.raftDir(), Listener: raftListener, Advertise: m.addresses.Raft,
-		Bootstrap: bootstrap, ClusterID: clusterID, Machine: m.machine, Logger: m.logger, OnFatal: m.fatal,
-		OnRemoved: m.removed, Locate: m.locate,
-		MinFree: c.MinFree,
-	})
+	m.node, err = replica.Open(m.member.Replica(replica.Config{Machine: m.machine, Logger: m.logger, OnFatal: m.fatal, MinFree: c.MinFree}))
 	if err != nil {
-		raftListener.Close()
 		return err
 	}
 	return m.wire(life)
@@ -272,12 +192,13 @@ func (m *Main) wire(life context.Context) error {
 		Ask:     func(ctx context.Context, id string) (audit.Found, error) { return m.server.AskMark(ctx, id) },
 		Version: version.Version, Format: replica.HashFormat(), Every: c.CompareEvery, Entries: 1000, Logger: m.logger,
 	}))
-	m.lead = duty.NewLeadership(m.node, m.logger, m.introduce, duties...)
+	m.lead = duty.NewLeadership(m.node, m.logger, m.member.Introduce, duties...)
+	m.member.Serve(m.node, m.machine, m.lead)
 	m.server = api.New(api.Config{
-		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: peers{m.pool}, Assign: a, Judge: j,
+		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: member.Peers{Pool: m.pool}, Assign: a, Judge: j,
 		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, Logger: m.logger,
 	})
-	watchers = append(watchers, m.server, &keeper{m: m})
+	watchers = append(watchers, m.server, m.member)
 	go duty.Tell(context.Background(), feed, m.fault, watchers...) // ends with the node
 	if projector != nil {
 		go projector.Follow(life)
@@ -314,33 +235,19 @@ func (m *Main) fault(sweep string, panicked any, stack []byte) {
 	}()
 }
 
-// introduce gives up a restore that the leader before left half-way, and writes
-// the leader's own addresses and data folder, and the cluster's id where it has
-// none yet.
-func (m *Main) introduce(ctx context.Context) error {
-	var noSpace *replica.NoSpaceError
-	if err := m.node.DropStaged(ctx); err != nil && !errors.As(err, &noSpace) {
-		return err
-	}
-	id := m.node.Identity()
-	res, err := m.node.Propose(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{
-		Id: m.Config.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip, ClusterId: id.ClusterID, FolderId: id.FolderID,
-	}}})
-	if errors.As(err, &noSpace) { // it leads, and serves reads
-		m.logger.Warn("this node's addresses were not written", "error", err)
-		return nil
-	}
-	return errors.Join(err, res.Err)
-}
-
 // announce tells the world that the node serves.
 func (m *Main) announce() {
+	at := m.member.Addresses()
 	if m.Config.AddressFile != "" {
-		if err := writeJSON(m.Config.AddressFile, m.addresses); err != nil {
+		b, err := json.Marshal(at)
+		if err == nil {
+			err = files.WriteUnsynced(m.Config.AddressFile, append(b, '\n'), 0o600)
+		}
+		if err != nil {
 			m.logger.Error("address file not written", "error", err)
 		}
 	}
-	m.logger.Info("serving", "api", m.addresses.API, "raft", m.addresses.Raft, "gossip", m.addresses.Gossip)
+	m.logger.Info("serving", "api", at.API, "raft", at.Raft, "gossip", at.Gossip)
 	m.Serving() // makes it, should nobody have asked
 	close(m.serving)
 }
@@ -365,7 +272,7 @@ func (m *Main) stop(endDuties context.CancelFunc) {
 	m.logger.Info("stopping")
 	if m.Config.LeaveOnTerm {
 		ctx, cancel := context.WithTimeout(context.Background(), leaveGrace)
-		if err := m.leave(ctx); err != nil {
+		if err := m.member.Leave(ctx); err != nil {
 			m.logger.Warn("left without being taken off the cluster's list; remove it by hand", "error", err)
 		}
 		cancel()
@@ -398,28 +305,41 @@ func (m *Main) close() {
 	if m.pool != nil {
 		m.pool.Leave(0)
 	}
+	if m.pool != nil {
+		m.pool.Leave(0)
+	}
+	running := false
 	if m.node != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
 		if err := m.node.Shutdown(ctx); err != nil {
 			m.logger.Warn("shutdown", "error", err)
+			running = ctx.Err() != nil
 		}
 		cancel()
 	}
 	if m.redis != nil {
 		m.redis.Close()
 	}
-	m.recording.Lock()
-	defer m.recording.Unlock()
-	m.closed = true
-	if m.folder != nil {
-		m.folder.close()
+	if m.member != nil {
+		m.member.Close(running)
 	}
 }
 
 func random(b []byte) { rand.Read(b) }
 
-func randomName() string {
-	var b [5]byte
-	random(b[:])
-	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+func randomName() string { return strings.ToLower(rand.Text()[:8]) }
+
+// source hands a subscription's changes to duty.Tell.
+type source struct{ sub *replica.Subscription }
+
+func (s *source) Next(ctx context.Context) ([]state.Change, bool, error) {
+	select {
+	case changes, open := <-s.sub.C:
+		if !open {
+			return nil, false, errors.New("the node was shut down")
+		}
+		return changes, s.sub.Lost(), nil
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	}
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -234,9 +232,9 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *promethe
 
 func (m *Main) startGossip(address string, known homeRecord) (*gossip.Pool, error) {
 	c := m.Config
-	key, err := readKey(c.GossipKeyFile)
+	key, err := gossip.ReadKey(c.GossipKeyFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--gossip-key-file: %w", err)
 	}
 	pool, err := gossip.Start(gossip.Config{Name: c.Name, Bind: c.Gossip, Advertise: c.Advertise, Key: key, Insecure: c.Insecure,
 		Meta: m.meta(address, known.Cluster), Join: append(slices.Clone(c.Join), known.Seeds...), Logger: m.log})
@@ -323,28 +321,4 @@ func advertised(bound, host string) string {
 		return bound
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// readKey reads a gossip key as the coordinators do: 16, 24 or 32 bytes, raw or
-// in hexadecimal or base64.
-func readKey(file string) ([]byte, error) {
-	if file == "" {
-		return nil, nil
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("--gossip-key-file: %w", err)
-	}
-	text := strings.TrimSpace(string(b))
-	for _, decode := range []func(string) ([]byte, error){hex.DecodeString, base64.StdEncoding.DecodeString} {
-		if key, err := decode(text); err == nil && (len(key) == 16 || len(key) == 24 || len(key) == 32) {
-			return key, nil
-		}
-	}
-	for _, raw := range [][]byte{b, []byte(text)} {
-		if n := len(raw); n == 16 || n == 24 || n == 32 {
-			return raw, nil
-		}
-	}
-	return nil, fmt.Errorf("--gossip-key-file %s: want 16, 24 or 32 bytes, raw or in hex or base64; `openssl rand -base64 32` makes one", file)
 }

@@ -53,11 +53,10 @@ func openFaulty(t *testing.T, kind LogStore, tune func(*Config)) (*Node, *faulty
 	if err := cfg.fill(); err != nil {
 		t.Fatal(err)
 	}
-	folder, err := claim(cfg.DataDir, cfg.ID, kind)
-	if err != nil {
+	if err := claim(cfg.DataDir, cfg.ID, kind); err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{cfg: cfg, folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
+	n := &Node{cfg: cfg, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
 	store, err := openStore(kind, filepath.Join(cfg.DataDir, "log"), cfg.Logger)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +75,7 @@ func openFaulty(t *testing.T, kind LogStore, tune func(*Config)) (*Node, *faulty
 		n.Shutdown(ctx)
 	})
 	deadline := time.Now().Add(10 * time.Second)
-	for n.machine.View().ClusterID() == "" {
+	for n.VerifyLeader(t.Context()) != nil {
 		if time.Now().After(deadline) {
 			t.Fatal("no leader")
 		}

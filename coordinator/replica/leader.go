@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	logv1 "atelier/common/proto/log/v1"
-
 	"github.com/hashicorp/raft"
 )
 
@@ -102,7 +100,7 @@ func (n *Node) Transfer(ctx context.Context, id string) error {
 }
 
 // followLeadership passes raft's notices on and does what a new leader owes the
-// cluster: its name in the state and its present address in the configuration.
+// cluster: its present address in the configuration.
 func (n *Node) followLeadership(notify <-chan bool) {
 	defer n.loops.Done()
 	for {
@@ -130,12 +128,6 @@ func (n *Node) settleIn() {
 	defer cancel()
 	if err := n.VerifyLeader(ctx); err != nil {
 		return // not for long
-	}
-	if n.machine.View().ClusterID() == "" {
-		c := &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: n.cfg.ID, RaftAddress: n.cfg.Advertise, ClusterId: n.cfg.ClusterID, FolderId: n.cfg.folderID}}}
-		if r, err := n.Propose(ctx, c); err != nil || r.Err != nil {
-			n.log.Warn("the cluster's id was not written; the next leader will", "error", errors.Join(err, r.Err))
-		}
 	}
 	if me, ok := n.server(n.cfg.ID); ok && me.Suffrage == raft.Voter && string(me.Address) != n.cfg.Advertise {
 		n.log.Info("moving this node's address", "from", me.Address, "to", n.cfg.Advertise)

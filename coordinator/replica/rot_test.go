@@ -62,7 +62,7 @@ func child(dir, do string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	for n.VerifyLeader(ctx) != nil || machine.View().ClusterID() == "" {
+	for n.VerifyLeader(ctx) != nil {
 		if ctx.Err() != nil {
 			panic("no leader")
 		}

@@ -46,6 +46,7 @@ var may = []struct {
 	{"github.com/ebitengine/purego/...", []string{"common/nvml/..."}, "only nvml loads a library"},
 	{"github.com/shirou/gopsutil/...", []string{"common/sysmetrics/..."}, "only sysmetrics reads the machine"},
 	{"C", []string{"worker/trainer/..."}, "only the trainer uses cgo"},
+	{module + "/coordinator/member/...", []string{"coordinator", "coordinator/member/..."}, "membership is wired by the program; duties and the API ask raft"},
 	{module + "/coordinator/...", []string{"coordinator/..."}, "the coordinator's rooms are its own; others speak to its API"},
 	{module + "/worker/...", []string{"worker/..."}, "the worker's rooms are its own"},
 	{module + "/tuner/cli/...", []string{"tuner", "tuner/cli/..."}, "the command line is a rim"},
@@ -206,6 +207,7 @@ func TestRulesCatchABreach(t *testing.T) {
 		{"worker/slots", "github.com/wangkuiyi/gotorch/nn"},
 		{"coordinator/duty/propose", "github.com/c-bata/goptuna"},
 		{"coordinator/api", module + "/tuner/cli"},
+		{"coordinator/replica", module + "/coordinator/member"},
 	} {
 		if ok, _ := allowed(path.Join(module, breach[0]), breach[1]); ok {
 			t.Errorf("%s may import %s: the rule is gone", breach[0], breach[1])

@@ -1,0 +1,232 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"atelier/common/client"
+	"atelier/common/gossip"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/replica"
+)
+
+const (
+	// seedPatience bounds how long a node that is to begin a cluster listens for one
+	// that is there already.
+	seedPatience = 10 * time.Second
+
+	joinPause    = 200 * time.Millisecond
+	joinPauseMax = 2 * time.Second
+	joinTimeout  = 15 * time.Second
+)
+
+// mayBegin refuses to begin a cluster where --join leads to one: that would make
+// a second cluster of machines that are meant to be one.
+func (m *Member) mayBegin(ctx context.Context) error {
+	if len(m.cfg.Join) == 0 {
+		return nil
+	}
+	select {
+	case <-m.pool.Tried():
+	case <-time.After(seedPatience):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for id, addrs := range m.pool.Clusters() {
+		return fmt.Errorf("--bootstrap would begin a second cluster: --join leads to cluster %s (API %s): leave --bootstrap out to join it, or --join to begin one beside it", id, strings.Join(addrs, ", "))
+	}
+	return nil
+}
+
+// mayJoin finds out, before raft starts here, which cluster there is to join and
+// whether this node's id is free in it. A member with an empty folder has
+// forgotten its votes and may not act under its old name.
+func (m *Member) mayJoin(ctx context.Context) (clusterID string, err error) {
+	select {
+	case <-m.pool.Tried():
+	case <-time.After(seedPatience):
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	err = m.asking(ctx, "ask the cluster", func(ctx context.Context, c *client.Client) (bool, error) {
+		if seen := m.pool.Clusters(); len(seen) > 1 {
+			return true, &gossip.ErrTwoClusters{Clusters: seen}
+		}
+		resp, err := c.Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
+		if err != nil {
+			return false, err
+		}
+		clusterID = resp.Msg.ClusterId
+		if clusterID == "" {
+			return true, errors.New("the cluster does not say its id: its coordinators run an earlier version; stop them all and start them in this one first")
+		}
+		for _, b := range resp.Msg.Members {
+			if b.Id == m.cfg.ID && b.Suffrage == "voter" {
+				return true, fmt.Errorf("the cluster has a member %s already and %s holds no state of it: if its disk was lost, `atelier cluster remove %s` first; else choose another --id", b.Id, m.cfg.Data, b.Id)
+			}
+		}
+		return true, nil
+	})
+	return clusterID, err
+}
+
+// Stay makes the cluster know this node's present addresses, now and whenever no
+// leader was heard of for a while: this node may have been removed meanwhile, or
+// all others have moved.
+func (m *Member) Stay(ctx context.Context) error {
+	if err := m.join(ctx, m.lead.Ready); err != nil {
+		return err
+	}
+	const silence = 2 * time.Second
+	tick := time.NewTicker(silence / 4)
+	defer tick.Stop()
+	heard := time.Now()
+	led := func() bool { id, _ := m.node.Leader(); return id != "" }
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if led() {
+			heard = time.Now()
+		}
+		if time.Since(heard) < silence {
+			continue
+		}
+		if err := m.join(ctx, led); err != nil {
+			return err
+		}
+		heard = time.Now()
+	}
+}
+
+// join tells the cluster where this node is, until a leader has taken it in or
+// needless says that nobody has to.
+func (m *Member) join(ctx context.Context, needless func() bool) error {
+	ask, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for ask.Err() == nil && !needless() {
+			select {
+			case <-ask.Done():
+			case <-m.lead.Changed():
+			case <-time.After(250 * time.Millisecond):
+			}
+		}
+		cancel()
+	}()
+	err := m.asking(ask, "find the leader", func(ctx context.Context, c *client.Client) (bool, error) {
+		resp, err := c.Cluster.Join(ctx, connect.NewRequest(&atelierv1.JoinRequest{
+			Id: m.cfg.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip,
+			ClusterId: m.node.Identity().ClusterID, FolderId: m.node.Identity().FolderID, HasState: m.node.HasState(),
+		}))
+		if refusal := client.RefusalOf(err); refusal.Cluster != "" && refusal.Cluster == m.node.Identity().ClusterID && connect.CodeOf(err) == connect.CodeFailedPrecondition {
+			if refusal.Reason == client.ReasonRemoved {
+				m.removed(client.Message(err))
+				return true, &replica.RemovedError{Why: client.Message(err)}
+			}
+			return true, fmt.Errorf("refused by the cluster: %w", err)
+		}
+		if err != nil {
+			return false, err
+		}
+		if !m.told {
+			m.told = true
+			m.log.Info("member of the cluster", "cluster", resp.Msg.ClusterId)
+		}
+		return true, nil
+	})
+	if ctx.Err() != nil || ask.Err() != nil && needless() {
+		return nil
+	}
+	return err
+}
+
+// others are the API addresses of the other coordinators, as gossip and the
+// state know them.
+func (m *Member) others() []string {
+	var out []string
+	add := func(addr string) {
+		if addr != "" && addr != m.addresses.API && !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
+	}
+	for _, p := range m.pool.Peers() {
+		if p.Meta.Role == gossip.RoleCoordinator && p.Alive {
+			add(p.Meta.API)
+		}
+	}
+	if m.machine != nil {
+		for _, b := range m.machine.View().Members() {
+			if b.ID != m.cfg.ID {
+				add(b.APIAddress)
+			}
+		}
+	}
+	return out
+}
+
+// asking repeats a question to the other coordinators until one answers it, the
+// question says that it is settled, or ctx ends.
+func (m *Member) asking(ctx context.Context, what string, ask func(context.Context, *client.Client) (settled bool, err error)) error {
+	pause := joinPause
+	said := time.Now()
+	for {
+		var err error
+		addrs := m.others()
+		for _, addr := range addrs {
+			c := client.New([]string{addr}, client.WithoutFollowing(), client.WithRetryFor(time.Millisecond), client.WithAttemptTimeout(joinTimeout))
+			var settled bool
+			if settled, err = ask(ctx, c); settled {
+				return err
+			}
+		}
+		if len(addrs) == 0 {
+			err = errors.New("gossip knows no other coordinator yet")
+		}
+		if time.Since(said) > 5*time.Second {
+			m.log.Info("still waiting to "+what, "tried", addrs, "error", err)
+			said = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w (last: %v)", what, ctx.Err(), err)
+		case <-m.pool.Changed():
+			if len(addrs) > 0 {
+				pause = joinPause
+			}
+		case <-time.After(pause):
+			pause = min(2*pause, joinPauseMax)
+		}
+	}
+}
+
+// Leave takes this node off the cluster's list.
+func (m *Member) Leave(ctx context.Context) error {
+	if m.node.IsLeader() {
+		if err := m.node.Transfer(ctx, ""); err != nil {
+			return err
+		}
+	}
+	err := m.asking(ctx, "leave the cluster", func(ctx context.Context, c *client.Client) (bool, error) {
+		_, err := c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: m.cfg.ID}))
+		switch connect.CodeOf(err) {
+		case connect.CodeNotFound:
+			return true, nil
+		case connect.CodeFailedPrecondition:
+			return true, err
+		}
+		return err == nil, err
+	})
+	if err == nil {
+		m.removed(m.cfg.ID + " left its cluster for good (--leave-on-term): to take the machine back, empty its --data folder and --join anew")
+	}
+	return err
+}
