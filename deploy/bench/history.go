@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/deploy/local"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sync/errgroup"

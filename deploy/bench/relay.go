@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/deploy/local"
 
 	"golang.org/x/sync/errgroup"
 )

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/deploy/local"
 )
 
 // sweepTime runs one sweep with the simulated trainer and returns its wall time.

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"atelier/common/checkpoint"
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/deploy/local"
 )
 
 // trainingSpec is a sweep of three trials of one model; more are lines of the

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/deploy/local"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"

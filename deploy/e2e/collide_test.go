@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"atelier/deploy/local"
+	"atelier/common/local"
 )
 
 // Parameters and metrics whose names are one in MLflow, or of which one would be

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/deploy/local"
 
 	"connectrpc.com/connect"
 )

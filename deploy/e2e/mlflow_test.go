@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"atelier/common/local"
 	"atelier/common/mlflow/mlflowtest"
-	"atelier/deploy/local"
 )
 
 // A sweep that is followed is shown in MLflow while it goes on, through the

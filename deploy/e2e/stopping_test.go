@@ -10,8 +10,8 @@ import (
 	"connectrpc.com/connect"
 
 	"atelier/common/client"
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/deploy/local"
 )
 
 const stoppingSpec = `

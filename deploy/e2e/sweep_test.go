@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"atelier/deploy/local"
+	"atelier/common/local"
 )
 
 // A grid of 24 points, 5 workers: each point once. Both leaderboards agree.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"atelier/common/checkpoint"
-	"atelier/deploy/local"
+	"atelier/common/local"
 )
 
 // history is what the tests read of a training_history.json.

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/local"
 	"atelier/common/mlflow/mlflowtest"
-	"atelier/deploy/local"
 )
 
 // tuningFile is a tuning without training: epochs of a third of a second.

@@ -24,7 +24,7 @@ import (
 	"syscall"
 
 	"atelier/common/files"
-	"atelier/deploy/local"
+	"atelier/common/local"
 )
 
 func main() {

@@ -13,9 +13,9 @@ import (
 	"strings"
 
 	"atelier/common/client"
+	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial/wire"
-	"atelier/deploy/local"
 
 	"connectrpc.com/connect"
 )

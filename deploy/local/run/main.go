@@ -21,9 +21,9 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/local"
 	"atelier/common/setting"
 	"atelier/common/stdio"
-	"atelier/deploy/local"
 )
 
 func main() {
