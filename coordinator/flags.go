@@ -18,30 +18,34 @@ import (
 	"atelier/tuner/sweep"
 )
 
-// Config is what flags and environment say.
+// Config is what flags and environment say. Addresses are HOST:PORT.
 type Config struct {
-	ID            string
-	Data          string
-	API           string
-	Raft          string
-	Gossip        string
-	Advertise     string
-	Bootstrap     bool
-	Join          []string
-	Redis         string
-	RedisPrefix   string
-	RedisPassword string // file
-	Insecure      bool
-	GossipKeyFile string
-	LogLevel      string
-	LeaseTTL      time.Duration
-	AddressFile   string
-	LeaveOnTerm   bool
-	MinFree       uint64 // bytes; 0 = from the log and the snapshots
-	CompareEvery  time.Duration
+	ID   string // name in the cluster; belongs to the data folder for good
+	Data string // folder of log, snapshots and identity; one process at a time
 
-	redisPassword string
-	redisShown    bool // it stands on the command line
+	API, Raft, Gossip string // listened on; API's port 0 takes a free one
+	Advertise         string // host that others reach this node at; "" = the one listened on
+	AddressFile       string // where the addresses are written once they are served; "" = nowhere
+	Insecure          bool   // addresses beyond loopback are allowed: nothing is encrypted or authenticated
+	GossipKeyFile     string // "" = gossip is not encrypted
+
+	// Counts only while the data folder holds no state: a restarted node goes on
+	// with the cluster that it belongs to.
+	Bootstrap bool
+	Join      []string // gossip addresses of any nodes of the cluster
+
+	Redis         string // address or URL; "" = leaderboards come from the state
+	RedisPrefix   string // of all keys; two clusters on one Redis need two
+	RedisPassword string // file
+
+	LeaseTTL     time.Duration // how long a run outlives the last sign of its worker
+	MinFree      uint64        // bytes of free disk below which no entry is taken; 0 = from the log and the snapshots
+	CompareEvery time.Duration // between comparisons of the nodes' states; 0 = never
+	LeaveOnTerm  bool          // SIGTERM leaves the cluster for good; else the node is missed until it is back
+	LogLevel     string        // debug, info, warn, error
+
+	redisPassword string // read from the file or the environment
+	redisShown    bool   // it stands on the command line
 }
 
 // errHelp says that the person asked for help and got it.

@@ -88,6 +88,8 @@ func (s *fileStore) locked(ctx context.Context, f func() error) error {
 	return f()
 }
 
+// Experiment holds the folder's lock while it makes one: processes that begin at once
+// make it once. MLflow itself does not lock.
 func (s *fileStore) Experiment(ctx context.Context, name string) (string, error) {
 	if err := checkExperiment(name); err != nil {
 		return "", err
@@ -181,6 +183,7 @@ func (s *fileStore) experiment(name string) (string, error) {
 	return found, nil
 }
 
+// StartRun makes the run's folder before it returns; what is logged is written behind.
 func (s *fileStore) StartRun(ctx context.Context, spec RunSpec) (*Run, error) {
 	var f *fileRun
 	var err error
@@ -321,6 +324,7 @@ func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
 }
 
+// Close writes what waits; a folder has no journal, so what fails now is lost.
 func (s *fileStore) Close(ctx context.Context) error {
 	s.mu.Lock()
 	runs := s.runs

@@ -15,6 +15,7 @@ import (
 	"strings"
 )
 
+// FindRuns reads the meta.yaml of every run of the experiment: there is no index.
 func (s *fileStore) FindRuns(_ context.Context, experiment string, tags map[string]string) ([]RunInfo, error) {
 	id, err := s.experiment(experiment)
 	if err != nil || id == "" {
@@ -91,6 +92,7 @@ func (s *fileStore) Params(_ context.Context, runID string) (map[string]string, 
 	return readTexts(filepath.Join(dir, "params"))
 }
 
+// History of a metric that was never logged is empty.
 func (s *fileStore) History(_ context.Context, runID, key string) ([]Point, error) {
 	if err := CheckKey("metric", key); err != nil {
 		return nil, err

@@ -148,6 +148,8 @@ func (e *callError) Error() string {
 	return fmt.Sprintf("%s: HTTP %d: %s", e.call, e.status, e.message)
 }
 
+// Unwrap tells callers whether the thing is missing or the server out of reach; other
+// refusals are neither.
 func (e *callError) Unwrap() error {
 	switch {
 	case e.code == "RESOURCE_DOES_NOT_EXIST":

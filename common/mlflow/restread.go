@@ -87,6 +87,7 @@ type (
 	}
 )
 
+// Experiment asks the server at once, once for each name.
 func (s *restStore) Experiment(ctx context.Context, name string) (string, error) {
 	id, err := s.experiment(ctx, name, s.ask)
 	if err != nil {
@@ -143,6 +144,7 @@ func (s *restStore) find(ctx context.Context, name string, call caller) (string,
 	return got.Experiment.ID, nil
 }
 
+// FindRuns follows the pages of the answer to their end.
 func (s *restStore) FindRuns(ctx context.Context, experiment string, tags map[string]string) ([]RunInfo, error) {
 	id, err := s.find(ctx, experiment, s.ask)
 	if errors.Is(err, ErrNotFound) {
@@ -204,6 +206,7 @@ func (s *restStore) search(ctx context.Context, experiment string, tags map[stri
 	}
 }
 
+// History follows the pages of the answer to their end.
 func (s *restStore) History(ctx context.Context, runID, key string) ([]Point, error) {
 	if err := CheckKey("metric", key); err != nil {
 		return nil, err

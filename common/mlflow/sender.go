@@ -41,6 +41,9 @@ type sender struct {
 	dead      error // the run cannot be delivered at all
 }
 
+// StartRun returns before the server has heard of the run: it gets its id in the
+// background, and an identity made here by which a creation whose answer was lost is
+// found again.
 func (s *restStore) StartRun(_ context.Context, spec RunSpec) (*Run, error) {
 	if spec.RunID == "" {
 		if err := checkExperiment(spec.Experiment); err != nil {
@@ -167,6 +170,8 @@ func (s *restStore) Ready(ctx context.Context) error {
 	return nil
 }
 
+// Close sends what waits until ctx ends; the rest stays in the journal, and the next
+// program that opens the store sends it.
 func (s *restStore) Close(ctx context.Context) error {
 	s.mu.Lock()
 	runs, adopted := s.runs, s.adopted

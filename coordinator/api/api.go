@@ -40,14 +40,18 @@ const (
 
 // Log is the way to write, and to make sure that this node leads.
 type Log interface {
+	// Propose returns once the command is durable on a majority and applied here.
+	// An error that is not the result's own may leave it open whether that happens.
 	Propose(ctx context.Context, c *logv1.Command) (state.Result, error)
+	// VerifyLeader costs a round to a majority: without it a deposed leader would
+	// answer from an old state.
 	VerifyLeader(ctx context.Context) error
 }
 
 // Leadership says whether this node answers for the cluster.
 type Leadership interface {
-	Ready() bool
-	Changed() <-chan struct{}
+	Ready() bool              // it leads and its duties run
+	Changed() <-chan struct{} // closed at the next change of Ready
 }
 
 // Peers says what is known of the other nodes beside the log.
@@ -59,20 +63,19 @@ type Peers interface {
 // Config of a Server. Projection is nil without Redis, Judge where no sweep is
 // judged.
 type Config struct {
-	ID         string
-	Log        Log
-	Cluster    Cluster
-	View       func() *state.View
+	ID         string             // of this node
+	Log        Log                // writes, and proof of leadership
+	Cluster    Cluster            // membership, snapshots, figures of raft
+	View       func() *state.View // the newest state applied here; cheap, takes no lock
 	Lead       Leadership
 	Peers      Peers
-	Assign     *assigner.Duty
-	Judge      Judge
-	Board      *board.Board
-	Projection *project.Projector
-	Now        func() time.Time
-	// Random fills b with random bytes, for ids and seeds.
-	Random func(b []byte)
-	Logger *slog.Logger
+	Assign     *assigner.Duty     // long polls for leases; answers on the leader alone
+	Judge      Judge              // verdicts in the answer to the reports that cause them
+	Board      *board.Board       // off without Redis
+	Projection *project.Projector // how far Redis is
+	Now        func() time.Time   // for what goes into the log
+	Random     func(b []byte)     // fills b with random bytes, for ids and seeds
+	Logger     *slog.Logger
 }
 
 // Server holds the handlers.

@@ -30,6 +30,7 @@ const (
 // state.
 type boards struct{ sweeps }
 
+// GetLeaderboard answers on any node; fromBoard says by whom.
 func (b boards) GetLeaderboard(ctx context.Context, req *connect.Request[atelierv1.GetLeaderboardRequest]) (*connect.Response[atelierv1.GetLeaderboardResponse], error) {
 	m := req.Msg
 	return fromBoard(ctx, b.Server, query{m.Id, m.Source, m.AtLeast, seen(req.Header())},
@@ -57,6 +58,7 @@ func (b boards) GetLeaderboard(ctx context.Context, req *connect.Request[atelier
 		})
 }
 
+// ListCheckpoints answers on any node; fromBoard says by whom. Trial 0 is all trials.
 func (b boards) ListCheckpoints(ctx context.Context, req *connect.Request[atelierv1.ListCheckpointsRequest]) (*connect.Response[atelierv1.ListCheckpointsResponse], error) {
 	m := req.Msg
 	return fromBoard(ctx, b.Server, query{m.Id, m.Source, m.AtLeast, seen(req.Header())},

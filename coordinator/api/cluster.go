@@ -61,6 +61,8 @@ const (
 	askTimeout = 400 * time.Millisecond
 )
 
+// GetStatus is the cluster as its leader sees it: members, counts, and how far Redis
+// is behind.
 func (s cluster) GetStatus(ctx context.Context, _ *connect.Request[atelierv1.GetStatusRequest]) (*connect.Response[atelierv1.GetStatusResponse], error) {
 	view, err := s.read(ctx)
 	if err != nil {
@@ -103,6 +105,8 @@ func (s cluster) GetStatus(ctx context.Context, _ *connect.Request[atelierv1.Get
 	return connect.NewResponse(resp), nil
 }
 
+// ListMembers is also what a joiner asks before its raft starts, to learn the
+// cluster's id.
 func (s cluster) ListMembers(ctx context.Context, _ *connect.Request[atelierv1.ListMembersRequest]) (*connect.Response[atelierv1.ListMembersResponse], error) {
 	view, err := s.read(ctx)
 	if err != nil {
@@ -182,6 +186,9 @@ func (s *Server) AskMark(ctx context.Context, id string) (audit.Found, error) {
 	return audit.Found{Index: got.MarkedIndex, Hash: got.MarkedHash, Version: got.Version}, nil
 }
 
+// Join takes a node in, or writes down that its addresses moved: every start of a
+// node calls it. It answers when the node has the log and votes. A node of another
+// cluster, or one that was removed, is refused for good.
 func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRequest]) (*connect.Response[atelierv1.JoinResponse], error) {
 	m := req.Msg
 	if m.Id == "" || m.RaftAddress == "" || m.ApiAddress == "" {
@@ -221,6 +228,8 @@ func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRe
 	return connect.NewResponse(&atelierv1.JoinResponse{ClusterId: view.ClusterID()}), nil
 }
 
+// RemoveMember takes a node off raft's list, then writes DropMember, from which on its
+// data folder is refused everywhere. The last voter stays; a leader hands over first.
 func (s cluster) RemoveMember(ctx context.Context, req *connect.Request[atelierv1.RemoveMemberRequest]) (*connect.Response[atelierv1.RemoveMemberResponse], error) {
 	view, err := s.read(ctx)
 	if err != nil {
@@ -286,6 +295,8 @@ func (s *Server) votes(id string) bool {
 	return slices.ContainsFunc(s.cfg.Cluster.Stats().Peers, func(p replica.PeerStats) bool { return p.ID == id })
 }
 
+// TransferLeadership answers when another node leads; an empty id leaves the choice to
+// raft.
 func (s cluster) TransferLeadership(ctx context.Context, req *connect.Request[atelierv1.TransferLeadershipRequest]) (*connect.Response[atelierv1.TransferLeadershipResponse], error) {
 	if id := req.Msg.Id; id != "" {
 		voter := false

@@ -21,6 +21,10 @@ import (
 	"atelier/tuner/sweep"
 )
 
+// CreateSweep is the one place where a spec is parsed: what the log gets is the checked
+// document, with seed and algorithm settled and the results of a warm start copied,
+// so that replicas and later versions need neither parser nor other sweeps. A repeat
+// under the same request id finds the sweep that was made.
 func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.CreateSweepRequest]) (*connect.Response[atelierv1.CreateSweepResponse], error) {
 	m := req.Msg
 	file := cmp.Or(m.SpecName, "spec")

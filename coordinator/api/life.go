@@ -37,6 +37,8 @@ func (s sweeps) EnqueueTrials(ctx context.Context, req *connect.Request[atelierv
 	return connect.NewResponse(&atelierv1.EnqueueTrialsResponse{Sweep: made}), nil
 }
 
+// PrioritizeSweep says which sweep gets free slots first. Leases that are granted
+// stay.
 func (s sweeps) PrioritizeSweep(ctx context.Context, req *connect.Request[atelierv1.PrioritizeSweepRequest]) (*connect.Response[atelierv1.PrioritizeSweepResponse], error) {
 	made, err := s.changed(ctx, req.Msg.Id, &logv1.Command{RequestId: req.Msg.RequestId,
 		Op: &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: req.Msg.Id, Priority: req.Msg.Priority}}})

@@ -16,6 +16,8 @@ import (
 
 const snapshotChunk = 256 << 10
 
+// SaveSnapshot streams the state in parts of snapshotChunk bytes, as one view has it:
+// the cluster goes on meanwhile.
 func (s cluster) SaveSnapshot(ctx context.Context, _ *connect.Request[atelierv1.SaveSnapshotRequest], out *connect.ServerStream[atelierv1.SnapshotChunk]) error {
 	w := bufio.NewWriterSize(chunks(func(b []byte) error { return out.Send(&atelierv1.SnapshotChunk{Data: b}) }), snapshotChunk)
 	if err := s.cfg.Cluster.SaveSnapshot(ctx, w); err != nil {

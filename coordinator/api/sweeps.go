@@ -20,6 +20,8 @@ type sweeps struct{ *Server }
 
 const maxWaitSweep = 60 * time.Second
 
+// GetSweep returns a sweep with its spec, and a note on why nothing of it runs where
+// the leader knows one.
 func (s sweeps) GetSweep(ctx context.Context, req *connect.Request[atelierv1.GetSweepRequest]) (*connect.Response[atelierv1.GetSweepResponse], error) {
 	view, sw, err := s.sweep(ctx, req.Msg.Id)
 	if err != nil {
@@ -55,6 +57,8 @@ func (s sweeps) ListSweeps(ctx context.Context, req *connect.Request[atelierv1.L
 	return connect.NewResponse(resp), nil
 }
 
+// ControlSweep pauses, resumes, stops or cancels. A stopped sweep's running trials
+// end first: the sweep that is returned may still be stopping.
 func (s sweeps) ControlSweep(ctx context.Context, req *connect.Request[atelierv1.ControlSweepRequest]) (*connect.Response[atelierv1.ControlSweepResponse], error) {
 	_, err := s.write(ctx, &logv1.Command{
 		RequestId: req.Msg.RequestId,
@@ -70,6 +74,8 @@ func (s sweeps) ControlSweep(ctx context.Context, req *connect.Request[atelierv1
 	return connect.NewResponse(&atelierv1.ControlSweepResponse{Sweep: sw.Proto(s.now())}), nil
 }
 
+// ExtendSweep adds to budgets that the sweep has. One that ended by its budget runs
+// again; one whose space is used up, or that was cancelled or failed, refuses.
 func (s sweeps) ExtendSweep(ctx context.Context, req *connect.Request[atelierv1.ExtendSweepRequest]) (*connect.Response[atelierv1.ExtendSweepResponse], error) {
 	_, err := s.write(ctx, &logv1.Command{
 		RequestId: req.Msg.RequestId,
@@ -85,6 +91,9 @@ func (s sweeps) ExtendSweep(ctx context.Context, req *connect.Request[atelierv1.
 	return connect.NewResponse(&atelierv1.ExtendSweepResponse{Sweep: sw.Proto(s.now())}), nil
 }
 
+// WaitSweep is a long poll: it answers once the sweep has changed after an index,
+// or as it is when the time is over. With a rest, changes of so long are told
+// together, so that a busy sweep costs a follower few calls; its end is told at once.
 func (s sweeps) WaitSweep(ctx context.Context, req *connect.Request[atelierv1.WaitSweepRequest]) (*connect.Response[atelierv1.WaitSweepResponse], error) {
 	timer := time.NewTimer(min(time.Duration(max(req.Msg.WaitMs, 0))*time.Millisecond, maxWaitSweep))
 	defer timer.Stop()

@@ -59,6 +59,7 @@ func count(s *state.Sweep, wanted map[trial.Status]bool) int64 {
 	return n
 }
 
+// GetTrial returns one trial with its runs and checkpoints, without its curve.
 func (s trials) GetTrial(ctx context.Context, req *connect.Request[atelierv1.GetTrialRequest]) (*connect.Response[atelierv1.GetTrialResponse], error) {
 	view, sw, err := s.sweep(ctx, req.Msg.SweepId)
 	if err != nil {
@@ -71,6 +72,8 @@ func (s trials) GetTrial(ctx context.Context, req *connect.Request[atelierv1.Get
 	return connect.NewResponse(&atelierv1.GetTrialResponse{Trial: t.Proto(sw), Index: view.Index()}), nil
 }
 
+// GetCurve returns the reports of a trial in the order of their epochs, over all its
+// runs.
 func (s trials) GetCurve(ctx context.Context, req *connect.Request[atelierv1.GetCurveRequest]) (*connect.Response[atelierv1.GetCurveResponse], error) {
 	view, sw, err := s.sweep(ctx, req.Msg.SweepId)
 	if err != nil {
@@ -92,6 +95,8 @@ func (s trials) GetCurve(ctx context.Context, req *connect.Request[atelierv1.Get
 	return connect.NewResponse(resp), nil
 }
 
+// StopTrial writes a stop verdict. A waiting or paused trial ends at once, a running
+// one when its run has heard of it; what it reported counts.
 func (s trials) StopTrial(ctx context.Context, req *connect.Request[atelierv1.StopTrialRequest]) (*connect.Response[atelierv1.StopTrialResponse], error) {
 	t, err := s.change(ctx, req.Msg.SweepId, req.Msg.Trial, &logv1.Command{
 		RequestId: req.Msg.RequestId,
@@ -105,6 +110,8 @@ func (s trials) StopTrial(ctx context.Context, req *connect.Request[atelierv1.St
 	return connect.NewResponse(&atelierv1.StopTrialResponse{Trial: t}), nil
 }
 
+// RetryTrial lets a failed trial wait for a lease again, with all its retries. A sweep
+// that had ended runs again.
 func (s trials) RetryTrial(ctx context.Context, req *connect.Request[atelierv1.RetryTrialRequest]) (*connect.Response[atelierv1.RetryTrialResponse], error) {
 	t, err := s.change(ctx, req.Msg.SweepId, req.Msg.Trial, &logv1.Command{
 		RequestId: req.Msg.RequestId,

@@ -19,6 +19,9 @@ type workers struct{ *Server }
 // maxEvents bounds one Relay, so that a log entry stays small.
 const maxEvents = 4096
 
+// Heartbeat renews the leases that a worker names, in the leader's memory alone, and
+// answers which of them it holds no more, verdicts, and files to delete. A worker of
+// another cluster is refused: its leases mean nothing here.
 func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
 	// A worker counts on what is renewed here: a leader that was deposed without
 	// knowing must not renew.
@@ -39,6 +42,9 @@ func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.H
 	return connect.NewResponse(resp), nil
 }
 
+// Acquire is a long poll: it waits until a trial is granted to the slot, or answers
+// without a lease when the caller's time is over. A repeat under the same request id
+// gets the same lease.
 func (s workers) Acquire(ctx context.Context, req *connect.Request[atelierv1.AcquireRequest]) (*connect.Response[atelierv1.AcquireResponse], error) {
 	lease, err := s.cfg.Assign.Acquire(ctx, req.Msg)
 	if err != nil {
@@ -47,6 +53,9 @@ func (s workers) Acquire(ctx context.Context, req *connect.Request[atelierv1.Acq
 	return connect.NewResponse(&atelierv1.AcquireResponse{Lease: lease}), nil
 }
 
+// Relay records what runs report. Each event has a result of its own, in the order
+// of the request: a fenced or refused one does not fail the others. All of it is
+// durable on a majority when the answer comes.
 func (s workers) Relay(ctx context.Context, req *connect.Request[atelierv1.RelayRequest]) (*connect.Response[atelierv1.RelayResponse], error) {
 	resp, err := s.record(ctx, req.Msg)
 	if err != nil {
@@ -77,6 +86,8 @@ func (s workers) record(ctx context.Context, m *atelierv1.RelayRequest) (*atelie
 	return resp, nil
 }
 
+// ListWorkers tells of the workers that this leader has heard of: after an election
+// those that have not spoken since are missing.
 func (s workers) ListWorkers(ctx context.Context, req *connect.Request[atelierv1.ListWorkersRequest]) (*connect.Response[atelierv1.ListWorkersResponse], error) {
 	if _, err := s.read(ctx); err != nil {
 		return nil, err
@@ -88,6 +99,9 @@ func (s workers) ListWorkers(ctx context.Context, req *connect.Request[atelierv1
 	return connect.NewResponse(&atelierv1.ListWorkersResponse{Workers: list}), nil
 }
 
+// DrainWorker lets a worker get no more leases; its running trials are asked for a
+// checkpoint and given back. It outlasts restarts of the worker and the leader, until
+// it is undone.
 func (s workers) DrainWorker(ctx context.Context, req *connect.Request[atelierv1.DrainWorkerRequest]) (*connect.Response[atelierv1.DrainWorkerResponse], error) {
 	if req.Msg.Name == "" {
 		return nil, invalid("no worker named")

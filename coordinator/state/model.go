@@ -8,7 +8,8 @@ import (
 	"atelier/common/trial"
 )
 
-// Counts sums up a sweep.
+// Counts sums up a sweep's trials, by status; Proposed is all of them. Runs and Reports
+// count those of all trials. They are kept up with every change, never recounted.
 type Counts struct {
 	Proposed, Waiting, Running, Paused, Finished, Stopped, Diverged, Failed, Cancelled int64
 	Runs, Reports                                                                      int64
@@ -62,15 +63,15 @@ type Sweep struct {
 	ID                 string
 	Kind               trial.Kind
 	Status             trial.SweepStatus
-	Failure            string
-	Exhausted          bool
-	CreatedMS, EndedMS int64
+	Failure            string // why it failed; "" unless SweepFailed
+	Exhausted          bool   // the search method has no further point
+	CreatedMS, EndedMS int64  // EndedMS is 0 while it has not ended
 	ModifiedIndex      uint64 // raft index of the last change to the sweep or a trial of it
 	Counts             Counts
 
-	// The budget as extended. Trials are 0 where epochs or time alone bound the
-	// sweep. An epoch is one that a trial reported; time is that in which the sweep
-	// runs.
+	// The budget as extended, of trials, of epochs that trials report, and of
+	// milliseconds in which the sweep runs. Trials are 0 where one of the others
+	// alone bounds the sweep.
 	Budget, BudgetEpochs, BudgetMS int64  // 0 = no limit
 	Epochs                         int64  // reported by all trials together
 	SpentMS, RunningSince          int64  // it ran SpentMS before RunningSince, which is 0 while it does not run
@@ -87,17 +88,19 @@ type Sweep struct {
 	CreateRequest string // request id that made it; empty where none was given, or from before it was kept
 	CreatedIndex  uint64 // raft index of that
 
+	// Kept up with every change, so that no View has to count. Whoever writes copies
+	// the sweep first unless gen is the machine's: then no View has it.
 	gen     uint64
-	trials  vector[*Trial]
+	trials  vector[*Trial]  // trial i+1
 	scores  vector[float64] // value of trial i+1, NaN while it has none
 	best    int64           // number, 0 while none
-	open    numbers
-	retries numbers // waiting, has had a run
-	fresh   numbers // waiting, has had none
-	metrics []string
-	layouts []*layout // the last few in use, so that trials share them
-	badSpec int64     // failed trials whose last run ended BAD_SPEC
-	stored  numbers   // trials with a checkpoint, where CheckpointBytes bounds them
+	open    numbers         // waiting, running or paused
+	retries numbers         // waiting, has had a run
+	fresh   numbers         // waiting, has had none
+	metrics []string        // names reported, in order of first appearance
+	layouts []*layout       // the last few in use, so that trials share them
+	badSpec int64           // failed trials whose last run ended BAD_SPEC
+	stored  numbers         // trials with a checkpoint, where CheckpointBytes bounds them
 
 	requests requestLog // of commands about it, but for the one that made it
 }
@@ -145,21 +148,21 @@ func (s *Sweep) Metrics() []string { return append([]string(nil), s.metrics...) 
 
 // Trial is one point of the space. Through a View it never changes.
 type Trial struct {
-	Number                        int64
-	ParamsJSON                    string
+	Number                        int64  // from 1 in its sweep
+	ParamsJSON                    string // the point, canonical JSON; never changed
 	Status                        trial.Status
 	Verdict                       trial.Verdict // of the present lease
 	HasValue                      bool
-	ValueEpoch                    int32
-	Value                         float64 // best finite objective value; meaningful when HasValue
-	Runs                          []Run
+	ValueEpoch                    int32        // at which Value was reported
+	Value                         float64      // best finite objective value; meaningful when HasValue
+	Runs                          []Run        // in order; the last one holds the lease, if there is one
 	Checkpoints                   []Checkpoint // newest first: the newest, and the best where that is another
 	Lease                         *Lease       // nil unless RUNNING
-	StopReason, Failure           string
-	CreatedMS, StartedMS, EndedMS int64
-	FailedRuns, LostRuns          int32
-	Refusals                      int32 // runs that ended BAD_SPEC, since it was last retried
-	Pauses                        int32
+	StopReason, Failure           string       // for people: why it was stopped, paused or cancelled; why it failed
+	CreatedMS, StartedMS, EndedMS int64        // StartedMS is that of the first run; 0 = not yet
+	FailedRuns, LostRuns          int32        // against MaxRetries and maxLosses, since it was last retried by hand
+	Refusals                      int32        // runs that ended BAD_SPEC, since it was last retried
+	Pauses                        int32        // how often a rule paused it: its level
 
 	// Where the point came from, and what its proposer knew: how many findings
 	// of the sweep, and how many trials it reckoned with.
@@ -238,10 +241,11 @@ type Run struct {
 	Message      string
 }
 
-// Lease is the right to carry out a run.
+// Lease is the right to carry out a run. When it runs out is not here: the leader
+// knows, and writes the end into the log.
 type Lease struct {
-	Token                              uint64
-	Worker, Incarnation, Slot, Request string
+	Token                              uint64 // of the grant; greater than that of every lease before
+	Worker, Incarnation, Slot, Request string // who asked, in which start of the agent, under which request id
 	GrantedMS                          int64
 	TermMS                             int64 // chosen by the holder; 0 = the cluster's
 	End                                End

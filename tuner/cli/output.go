@@ -22,6 +22,8 @@ import (
 // string "NaN", "Infinity" or "-Infinity".
 type num float64
 
+// MarshalJSON writes what JSON has no number for as a string, as the trainer protocol
+// does.
 func (n num) MarshalJSON() ([]byte, error) {
 	f := float64(n)
 	switch {

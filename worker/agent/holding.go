@@ -47,6 +47,7 @@ func (h *holding) lose(cause string, local bool) bool {
 	return !h.ended
 }
 
+// isLost returns why the lease is no longer this agent's; "" while it is.
 func (h *holding) isLost() (cause string, local bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -57,6 +57,8 @@ func newMetrics(a *Agent, reg prometheus.Registerer) *metrics {
 	return m
 }
 
+// slotStates counts slots by state when it is asked, so that no change of a slot has to
+// tell it.
 type slotStates struct {
 	a *Agent
 	d *prometheus.Desc
@@ -74,6 +76,7 @@ func (c *slotStates) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// outcomes shows the relay's own counts.
 type outcomes struct {
 	a *Agent
 	d *prometheus.Desc
