@@ -14,6 +14,7 @@ import (
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
 )
 
 // What no leader has to be asked for is answered by Redis on any node; these tests
@@ -64,8 +65,8 @@ func split(t *testing.T, ps []*process) (leader *process, followers []*process) 
 }
 
 // readOnly lets Redis answer and take no writes, or take them again.
-func (s *redisServer) readOnly(on bool) {
-	s.do(fmt.Sprintf("CONFIG SET min-replicas-to-write %d", map[bool]int{true: 1}[on]))
+func readOnly(r *coordinatortest.Redis, on bool) {
+	r.Do("CONFIG", "SET", "min-replicas-to-write", map[bool]string{true: "1", false: "0"}[on])
 }
 
 const severalSpec = `
@@ -106,8 +107,8 @@ func equal(t *testing.T, what string, got, want *atelierv1.GetLeaderboardRespons
 // Two of three coordinators are gone: the third answers from Redis within a
 // second what there was, says so, and says for what else a leader is missing.
 func TestBoardsWithoutAQuorum(t *testing.T) {
-	r := startRedis(t)
-	ps, addrs := threeProcesses(t, "--redis", r.addr)
+	r := coordinatortest.StartRedis(t)
+	ps, addrs := threeProcesses(t, "--redis", r.Addr)
 	c := client.New(addrs)
 	a := newAgent(t, c, "w1")
 	sw := create(t, c, spec(6, 3))
@@ -214,15 +215,15 @@ func TestBoardsWithoutAQuorum(t *testing.T) {
 	if err != nil || old.AgeMs < 3000 || old.Index < index {
 		t.Errorf("after all that: %d ms old at %d, %v", old.GetAgeMs(), old.GetIndex(), err)
 	}
-	r.do("FLUSHALL")
+	r.Do("FLUSHALL")
 	fails("redis was emptied", &atelierv1.GetLeaderboardRequest{Id: sw.Id}, "redis holds no board of this cluster")
 }
 
 // Redis takes no writes and falls behind: a client that wrote sees what it wrote,
 // everybody else what is at most two seconds old, until nobody leads.
 func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
-	r := startRedis(t)
-	ps, addrs := threeProcesses(t, "--redis", r.addr)
+	r := coordinatortest.StartRedis(t)
+	ps, addrs := threeProcesses(t, "--redis", r.Addr)
 	c := client.New(addrs)
 	a := newAgent(t, c, "w1")
 	sw := create(t, c, spec(40, 10))
@@ -244,8 +245,8 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 		t.Errorf("from %s: %d rows, %d ms old, %q", b.Source, len(b.Rows), b.AgeMs, b.NoLeader)
 	}
 	saved := saveState(t, c)
-	r.do("SAVE")
-	dump, err := os.ReadFile(filepath.Join(r.dir, "dump.rdb"))
+	r.Do("SAVE")
+	dump, err := os.ReadFile(filepath.Join(r.Dir, "dump.rdb"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +254,7 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 	agree(t, c, sw.Id, 5)
 	index := leaderboard(t, near, sw.Id, "").Index
 
-	r.readOnly(true)
+	readOnly(r, true)
 	work(3)
 	// One client that has seen the new state, by whatever answer.
 	get(t, near, sw.Id)
@@ -280,12 +281,12 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 	wantCode(t, "no such sweep", err, connect.CodeNotFound, "s-nobody")
 
 	// Redis goes back to an older dump, which nobody may put right.
-	r.stop()
-	if err := os.WriteFile(filepath.Join(r.dir, "dump.rdb"), dump, 0o600); err != nil {
+	r.Stop()
+	if err := os.WriteFile(filepath.Join(r.Dir, "dump.rdb"), dump, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.args = append(r.args, "--min-replicas-to-write", "1")
-	r.start()
+	r.Args = append(r.Args, "--min-replicas-to-write", "1")
+	r.Start()
 	time.Sleep(1100 * time.Millisecond) // readers leave a Redis alone that was away
 	if b := leaderboard(t, only(followers[0]), sw.Id, ""); b.Source != "state" || len(b.Rows) != 8 {
 		t.Errorf("redis was set back: %d rows from %s", len(b.Rows), b.Source)
@@ -303,11 +304,11 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 	if b := leaderboard(t, only(followers[0]), sw.Id, ""); b.Source != "state" || len(b.Rows) != 3 {
 		t.Errorf("after a restore: %d rows from %s", len(b.Rows), b.Source)
 	}
-	r.readOnly(false)
+	readOnly(r, false)
 	agree(t, c, sw.Id, 3)
 
 	// Without a leader a Redis that is behind answers, and says how old it is.
-	r.readOnly(true)
+	readOnly(r, true)
 	work(2)
 	index = leaderboard(t, near, sw.Id, "redis").Index
 	leader, followers = split(t, ps)
@@ -322,8 +323,8 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 
 // The leader is frozen and nobody has noticed: a follower answers at once.
 func TestBoardsBesideAFrozenLeader(t *testing.T) {
-	r := startRedis(t)
-	ps, addrs := threeProcesses(t, "--redis", r.addr)
+	r := coordinatortest.StartRedis(t)
+	ps, addrs := threeProcesses(t, "--redis", r.Addr)
 	c := client.New(addrs)
 	sw := create(t, c, spec(2, 2))
 	newAgent(t, c, "w1").work(sw.Id)

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bufio"
-	"fmt"
-	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,74 +14,8 @@ import (
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
+	"atelier/coordinator/coordinatortest"
 )
-
-// redisServer is a real redis-server on a free loopback port.
-type redisServer struct {
-	t    *testing.T
-	addr string
-	dir  string
-	cmd  *exec.Cmd
-	args []string
-}
-
-func startRedis(t *testing.T, args ...string) *redisServer {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &redisServer{t: t, addr: l.Addr().String(), dir: t.TempDir(), args: args}
-	l.Close()
-	s.start()
-	t.Cleanup(func() {
-		if s.cmd != nil {
-			s.cmd.Process.Kill()
-			s.cmd.Wait()
-		}
-	})
-	return s
-}
-
-func (s *redisServer) start() {
-	s.t.Helper()
-	_, port, _ := net.SplitHostPort(s.addr)
-	s.cmd = exec.Command("redis-server", append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}, s.args...)...)
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatalf("start redis-server (Debian package redis-server): %v", err)
-	}
-	until(s.t, "redis answers", func() bool {
-		c, err := net.Dial("tcp", s.addr)
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		fmt.Fprint(c, "PING\r\n")
-		line, _ := bufio.NewReader(c).ReadString('\n')
-		return line == "+PONG\r\n" || strings.HasPrefix(line, "-NOAUTH")
-	})
-}
-
-func (s *redisServer) stop() {
-	s.cmd.Process.Kill()
-	s.cmd.Wait()
-	s.cmd = nil
-}
-
-func (s *redisServer) do(command string) string {
-	s.t.Helper()
-	c, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer c.Close()
-	fmt.Fprint(c, command+"\r\n")
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err != nil || line[0] == '-' {
-		s.t.Fatalf("redis: %s: %q %v", command, line, err)
-	}
-	return line
-}
 
 func leaderboard(t *testing.T, c *client.Client, sweep, source string) *atelierv1.GetLeaderboardResponse {
 	t.Helper()
@@ -138,8 +68,8 @@ func agree(t *testing.T, c *client.Client, sweep string, rows int) {
 // Whatever happens to Redis, it ends up equal to the state, and the cluster goes
 // on at its pace meanwhile.
 func TestRedisIsDisposable(t *testing.T) {
-	r := startRedis(t)
-	cl := startCluster(t, 3, "--redis", r.addr)
+	r := coordinatortest.StartRedis(t)
+	cl := startCluster(t, 3, "--redis", r.Addr)
 	c := cl.client()
 	a := newAgent(t, c, "w1")
 	done := 0
@@ -163,29 +93,29 @@ func TestRedisIsDisposable(t *testing.T) {
 		t.Errorf("with redis there, %s answers", b.Source)
 	}
 
-	r.do("FLUSHALL")
+	r.Do("FLUSHALL")
 	agree(t, c, sw.Id, done) // an idle projector finds out by itself
 	finish(10)
-	r.do("FLUSHALL")
+	r.Do("FLUSHALL")
 	finish(10)
 	agree(t, c, sw.Id, done)
 
-	r.do("SAVE")
-	dump, err := os.ReadFile(filepath.Join(r.dir, "dump.rdb"))
+	r.Do("SAVE")
+	dump, err := os.ReadFile(filepath.Join(r.Dir, "dump.rdb"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	finish(20)
 	agree(t, c, sw.Id, done)
-	r.stop()
-	if err := os.WriteFile(filepath.Join(r.dir, "dump.rdb"), dump, 0o600); err != nil {
+	r.Stop()
+	if err := os.WriteFile(filepath.Join(r.Dir, "dump.rdb"), dump, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.start() // as it was 20 trials ago
+	r.Start() // as it was 20 trials ago
 	agree(t, c, sw.Id, done)
 
-	r.stop()
-	os.Remove(filepath.Join(r.dir, "dump.rdb"))
+	r.Stop()
+	os.Remove(filepath.Join(r.Dir, "dump.rdb"))
 	without := finish(60)
 	t.Logf("60 trials with redis %v, without %v", withRedis, without)
 	if without > 2*withRedis+10*time.Second {
@@ -202,7 +132,7 @@ func TestRedisIsDisposable(t *testing.T) {
 	if err == nil {
 		t.Error("a redis that is away answered")
 	}
-	r.start()
+	r.Start()
 	agree(t, c, sw.Id, done)
 
 	// Another leader goes on from what the last one wrote.
@@ -212,7 +142,7 @@ func TestRedisIsDisposable(t *testing.T) {
 	agree(t, c, sw.Id, done)
 
 	// The board of another cluster, long gone, in its place.
-	r.do("HSET atelier:meta cluster c-stranger seen 1")
+	r.Do("HSET", "atelier:meta", "cluster", "c-stranger", "seen", "1")
 	agree(t, c, sw.Id, done)
 	status, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 	if err != nil || status.Msg.Redis == "off" || status.Msg.RedisIndex == 0 {
@@ -223,8 +153,8 @@ func TestRedisIsDisposable(t *testing.T) {
 // Two clusters on one prefix: the first keeps its board, the second says whose it
 // is and answers from its state, until the first is gone.
 func TestTwoClustersOnOnePrefix(t *testing.T) {
-	r := startRedis(t)
-	first := startProcess(t, t.TempDir(), "a", "--bootstrap", "--redis", r.addr)
+	r := coordinatortest.StartRedis(t)
+	first := startProcess(t, t.TempDir(), "a", "--bootstrap", "--redis", r.Addr)
 	one := client.New([]string{first.at.API})
 	a := newAgent(t, one, "w1")
 	sw := create(t, one, spec(2, 2))
@@ -239,7 +169,7 @@ func TestTwoClustersOnOnePrefix(t *testing.T) {
 	}
 	holder := status(one).ClusterId
 
-	second := startProcess(t, t.TempDir(), "b", "--bootstrap", "--redis", r.addr)
+	second := startProcess(t, t.TempDir(), "b", "--bootstrap", "--redis", r.Addr)
 	two := client.New([]string{second.at.API})
 	until(t, "the second cluster says whose the prefix is", func() bool {
 		return strings.Contains(status(two).Redis, "in use by cluster "+holder)
@@ -273,13 +203,13 @@ func TestTwoClustersOnOnePrefix(t *testing.T) {
 // the refusal says what to do.
 func TestRedisPassword(t *testing.T) {
 	const secret = "s3cret/p@ss"
-	r := startRedis(t, "--requirepass", "other", "--user", "board", "on", ">"+secret, "~atelier:*", "+@all")
+	r := coordinatortest.StartRedis(t, "--requirepass", "other", "--user", "board", "on", ">"+secret, "~atelier:*", "+@all")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "password")
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	user := "redis://board@" + r.addr + "/0"
+	user := "redis://board@" + r.Addr + "/0"
 	status := func(p *process) string {
 		resp, err := client.New([]string{p.at.API}).Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 		if err != nil {
@@ -298,11 +228,11 @@ func TestRedisPassword(t *testing.T) {
 	}
 	check("file", startProcess(t, dir, "c1", "--bootstrap", "--redis", user, "--redis-password-file", file), "ok", false)
 	check("none", startProcess(t, dir, "c1", "--redis", user), "--redis-password-file", false)
-	check("wrong", startProcess(t, dir, "c1", "--redis", "redis://:wrong@"+r.addr), "WRONGPASS", true)
-	check("address", startProcess(t, dir, "c1", "--redis", "redis://board:"+url.QueryEscape(secret)+"@"+r.addr+"/0"), "ok", true)
+	check("wrong", startProcess(t, dir, "c1", "--redis", "redis://:wrong@"+r.Addr), "WRONGPASS", true)
+	check("address", startProcess(t, dir, "c1", "--redis", "redis://board:"+url.QueryEscape(secret)+"@"+r.Addr+"/0"), "ok", true)
 	t.Setenv("ATELIER_REDIS_PASSWORD", secret)
 	check("environment", startProcess(t, dir, "c1", "--redis", user), "ok", false)
 	t.Setenv("ATELIER_REDIS_PASSWORD", "")
-	t.Setenv("ATELIER_COORDINATOR_REDIS", "redis://board:"+url.QueryEscape(secret)+"@"+r.addr+"/0")
+	t.Setenv("ATELIER_COORDINATOR_REDIS", "redis://board:"+url.QueryEscape(secret)+"@"+r.Addr+"/0")
 	check("address from the environment", startProcess(t, dir, "c1"), "ok", false)
 }

@@ -1,13 +1,10 @@
 package board_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"net"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +16,7 @@ import (
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/board"
+	"atelier/coordinator/coordinatortest"
 	"atelier/coordinator/state"
 )
 
@@ -69,7 +67,7 @@ func trials(rows []*atelierv1.LeaderboardRow) string {
 }
 
 func TestBoardOrderAndExactness(t *testing.T) {
-	r := open(t, startRedis(t).addr)
+	r := open(t, coordinatortest.StartRedis(t).Addr)
 	ctx := context.Background()
 	tiny := math.Nextafter(0.3, 1)
 	checkpoint := &atelierv1.Checkpoint{SweepId: "s-a", Trial: 2, Epoch: 7, Metric: math.Inf(1), HasMetric: true,
@@ -132,8 +130,8 @@ func TestBoardOrderAndExactness(t *testing.T) {
 }
 
 func TestWatermarkGuardsEveryWrite(t *testing.T) {
-	server := startRedis(t)
-	r := open(t, server.addr)
+	server := coordinatortest.StartRedis(t)
+	r := open(t, server.Addr)
 	ctx := context.Background()
 	first := board.TrialRows{Sweep: "s", Trial: 1, Row: row(1, 1)}
 	other := board.TrialRows{Sweep: "s", Trial: 2, Row: row(2, 0)}
@@ -195,7 +193,7 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 	if err := r.Clear(ctx); err != nil {
 		t.Fatal(err)
 	}
-	keys := server.do(t, "KEYS", "*")
+	keys := server.Do("KEYS", "*")
 	for _, k := range keys {
 		if strings.Contains(k, ":2-g1:") || strings.Contains(k, ":2-g2:") || strings.Contains(k, ":2-g3:") {
 			t.Errorf("left behind: %s", k)
@@ -210,7 +208,7 @@ func TestWatermarkGuardsEveryWrite(t *testing.T) {
 }
 
 func TestManyRows(t *testing.T) {
-	r := open(t, startRedis(t).addr)
+	r := open(t, coordinatortest.StartRedis(t).Addr)
 	var rows []board.TrialRows
 	for n := int64(1); n <= 5000; n++ {
 		rows = append(rows, board.TrialRows{Sweep: "s", Trial: n, Row: row(n, float64(-n))})
@@ -223,10 +221,10 @@ func TestManyRows(t *testing.T) {
 }
 
 func TestRedisAwayIsQuick(t *testing.T) {
-	server := startRedis(t)
-	r := open(t, server.addr)
+	server := coordinatortest.StartRedis(t)
+	r := open(t, server.Addr)
 	build(t, r, "g1", 1)
-	server.stop(t)
+	server.Stop()
 	began := time.Now()
 	for range 50 {
 		if _, _, err := r.Leaderboard(context.Background(), cluster, sweep("s"), 0); err == nil {
@@ -236,7 +234,7 @@ func TestRedisAwayIsQuick(t *testing.T) {
 	if d := time.Since(began); d > 20*time.Second {
 		t.Errorf("50 readers of a stopped redis waited %v", d)
 	}
-	server.start(t)
+	server.Start()
 	// It is asked again after a while, and has nothing any more.
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		_, _, err := r.Leaderboard(context.Background(), cluster, sweep("s"), 0)
@@ -249,89 +247,12 @@ func TestRedisAwayIsQuick(t *testing.T) {
 	}
 }
 
-// server is a real redis-server on a free loopback port.
-type server struct {
-	addr string
-	dir  string
-	cmd  *exec.Cmd
-}
-
-func startRedis(t *testing.T) *server {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{addr: l.Addr().String(), dir: t.TempDir()}
-	l.Close()
-	s.start(t)
-	t.Cleanup(func() {
-		if s.cmd != nil {
-			s.cmd.Process.Kill()
-			s.cmd.Wait()
-		}
-	})
-	return s
-}
-
-func (s *server) start(t *testing.T) {
-	t.Helper()
-	_, port, _ := net.SplitHostPort(s.addr)
-	s.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir)
-	if err := s.cmd.Start(); err != nil {
-		t.Fatalf("start redis-server (Debian package redis-server): %v", err)
-	}
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", s.addr); err == nil {
-			c.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("redis-server does not listen")
-		}
-	}
-}
-
-func (s *server) stop(t *testing.T) {
-	t.Helper()
-	s.cmd.Process.Kill()
-	s.cmd.Wait()
-	s.cmd = nil
-}
-
-// do sends one command that answers a list of strings.
-func (s *server) do(t *testing.T, args ...string) []string {
-	t.Helper()
-	c, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	fmt.Fprintf(c, "*%d\r\n", len(args))
-	for _, a := range args {
-		fmt.Fprintf(c, "$%d\r\n%s\r\n", len(a), a)
-	}
-	in := bufio.NewScanner(c)
-	in.Scan()
-	var n int
-	if _, err := fmt.Sscanf(in.Text(), "*%d", &n); err != nil {
-		t.Fatalf("%v answered %q", args, in.Text())
-	}
-	var out []string
-	for range n {
-		in.Scan()
-		in.Scan()
-		out = append(out, in.Text())
-	}
-	return out
-}
-
 // A prefix has one living cluster: another one gets nothing written there until
 // the word of the first has run out.
 func TestOneClusterAPrefix(t *testing.T) {
 	ctx := context.Background()
-	srv := startRedis(t)
-	r := open(t, srv.addr)
+	srv := coordinatortest.StartRedis(t)
+	r := open(t, srv.Addr)
 	build(t, r, "g1", 5)
 	var held *board.HeldError
 	if _, err := r.Begin(ctx, "c-two", "h1"); !errors.As(err, &held) || held.Cluster != cluster {
@@ -348,7 +269,7 @@ func TestOneClusterAPrefix(t *testing.T) {
 		t.Errorf("its own board: %+v, %v", found, err)
 	}
 	// Begun while the first was away, published after it came back.
-	srv.do(t, "EVAL", "redis.call('HSET', 't:meta', 'seen', 1) return {'ok'}", "0")
+	srv.Do("EVAL", "redis.call('HSET', 't:meta', 'seen', 1) return {'ok'}", "0")
 	b, err := r.Begin(ctx, "c-two", "h2")
 	if err != nil {
 		t.Fatal(err)
@@ -360,7 +281,7 @@ func TestOneClusterAPrefix(t *testing.T) {
 		t.Errorf("publish over a cluster that came back: %v", err)
 	}
 	// A program that gave no word.
-	srv.do(t, "EVAL", "redis.call('HDEL', 't:meta', 'seen') return {'ok'}", "0")
+	srv.Do("EVAL", "redis.call('HDEL', 't:meta', 'seen') return {'ok'}", "0")
 	if found, err := r.Look(ctx, "c-two"); err != nil || !found.Mute {
 		t.Errorf("a board without a word: %+v, %v", found, err)
 	}
@@ -376,8 +297,8 @@ func TestOneClusterAPrefix(t *testing.T) {
 // was told so, not since a look at it.
 func TestAge(t *testing.T) {
 	ctx := context.Background()
-	srv := startRedis(t)
-	r := open(t, srv.addr)
+	srv := coordinatortest.StartRedis(t)
+	r := open(t, srv.Addr)
 	mark := build(t, r, "g1", 5)
 	age := func() time.Duration {
 		t.Helper()
@@ -403,7 +324,7 @@ func TestAge(t *testing.T) {
 	if got := age(); got < 0 || got > 9*time.Second {
 		t.Errorf("nothing new was written, and the board is %v old", got)
 	}
-	srv.do(t, "EVAL", "redis.call('HDEL', 't:meta', 'current') return {'ok'}", "0") // of an older program
+	srv.Do("EVAL", "redis.call('HDEL', 't:meta', 'current') return {'ok'}", "0") // of an older program
 	if got := age(); got >= 0 {
 		t.Errorf("a board that does not say so is %v old", got)
 	}
@@ -413,7 +334,7 @@ func TestAge(t *testing.T) {
 // from before a restore not at all.
 func TestSetBack(t *testing.T) {
 	ctx := context.Background()
-	r := open(t, startRedis(t).addr)
+	r := open(t, coordinatortest.StartRedis(t).Addr)
 	build(t, r, "g1", 9)
 	b := board.New(r)
 	m := state.New()
