@@ -108,8 +108,8 @@ func reports(t *testing.T, ctx context.Context, folder string, ended <-chan erro
 	}
 }
 
-// A tuning on this machine is interrupted, gone on with, killed, and gone on
-// with again: no trial and no report is lost, and nothing outlives it.
+// A tuning on this machine is interrupted, resumed, killed, and resumed
+// again: no trial and no report is lost, and nothing outlives it.
 func TestTuneHere(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -127,7 +127,7 @@ func TestTuneHere(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		if !reports(t, ctx, folder, ended, x.after) {
-			t.Fatalf("sitting %d ended too early: %s\n%s", i, cmd.ProcessState, errs.String())
+			t.Fatalf("session %d ended too early: %s\n%s", i, cmd.ProcessState, errs.String())
 		}
 		if i == 0 { // nobody else may write there
 			var second strings.Builder
@@ -188,7 +188,7 @@ func TestTuneHere(t *testing.T) {
 		t.Errorf("%s, %d of %d trials complete, %d runs beyond the first", r.Status, r.Completed, len(r.Trials), again)
 	}
 	if _, stderr, code := atelier(t, ctx, nil, "tune", "--resume", folder); code != 1 || !strings.Contains(stderr, "has ended (finished)") {
-		t.Errorf("gone on with at the end: exit %d:\n%s", code, stderr)
+		t.Errorf("resumed at the end: exit %d:\n%s", code, stderr)
 	}
 
 	// With more trials it goes on after its end, with what it knows.

@@ -43,7 +43,7 @@ func (e *Env) tuneConfig(c *ucli.Context, conf *tune.Config) error {
 	return e.layers(c, tune.Document, conf, func() error { return e.dataFolders(c, conf, "train", "validation") })
 }
 
-// resumeTuning reads the tuning that is gone on with.
+// resumeTuning reads the tuning that is resumed.
 func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption, error) {
 	takes := []string{"resume", "trials", "no-plots", "mlflow", "no-mlflow", "shared", "trainer-bin", "quiet", "q", "addr", "timeout", "retry-for"}
 	for _, f := range c.LocalFlagNames() {

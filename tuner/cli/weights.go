@@ -26,7 +26,7 @@ func (e *Env) weightsCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "pull", Usage: "download published weights and verify their hash", ArgsUsage: "NAME",
 			Description: "NAME is one of the list, or the name of a file that carries its SHA-256's first digits\n" +
 				"(resnet18-f37072fd.pth). The file goes to $ATELIER_CACHE/weights, or to atelier/weights in the\n" +
-				"user's cache folder, and is downloaded once; a download that was interrupted is gone on with.\n" +
+				"user's cache folder, and is downloaded once; a download that was interrupted is resumed.\n" +
 				"The path goes to standard output.",
 			Flags: []ucli.Flag{
 				&ucli.StringFlag{Name: "to", Usage: "`FILE` or folder that gets a copy"},

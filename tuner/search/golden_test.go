@@ -16,7 +16,7 @@ import (
 var rewrite = flag.Bool("rewrite", false, "write testdata/proposals.txt anew")
 
 // Every method proposes the points it proposed when testdata/proposals.txt was
-// written: a sweep that began under an earlier build is gone on with, and
+// written: a sweep that began under an earlier build is resumed, and
 // `sweep verify` finds no difference. A method that is changed on purpose
 // changes its lines (go test -run Golden -rewrite).
 func TestGoldenProposals(t *testing.T) {

@@ -25,12 +25,12 @@ type play struct {
 	finished map[int64]bool
 	trained  int
 	log      []stop.Decision
-	renew    func() bool // true: go on with a new Book, as a new leader does
+	renew    func() bool // true: go on with a new RuleState, as a new leader does
 	delay    bool        // decisions reach a run only after another epoch, sometimes
 }
 
-func (p *play) book() stop.Book {
-	b := p.rule.Book(p.problem)
+func (p *play) newState() stop.RuleState {
+	b := p.rule.NewState(p.problem)
 	for _, i := range p.rng.Perm(len(p.trials)) {
 		b.Put(*p.trials[i])
 	}
@@ -43,18 +43,18 @@ func (p *play) left() int64 { return p.budget - int64(len(p.trials)) }
 func (p *play) run(t *testing.T) {
 	t.Helper()
 	p.paused, p.finished = map[int64][]int{}, map[int64]bool{}
-	b := p.book()
+	b := p.newState()
 	for step := 0; ; step++ {
 		if step > 1_000_000 {
 			t.Fatal("the sweep does not end")
 		}
 		if p.renew != nil && p.renew() {
-			b = p.book()
+			b = p.newState()
 		}
 		for settled := 0; ; settled++ {
 			again := b.Decide(p.left())
-			if other := p.book().Decide(p.left()); !slices.Equal(again, other) {
-				t.Fatalf("a new book decides %v, the old one %v", other, again)
+			if other := p.newState().Decide(p.left()); !slices.Equal(again, other) {
+				t.Fatalf("a new state decides %v, the old one %v", other, again)
 			}
 			if len(again) == 0 {
 				break

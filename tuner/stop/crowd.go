@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// crowd is the Book of median and percentile: a trial is compared with what
+// crowd is the RuleState of median and percentile: a trial is compared with what
 // the others had reported at the same epoch.
 type crowd struct {
 	set     Settings
@@ -41,7 +41,7 @@ func (c *crowd) before(a, b mark) int {
 	return cmp.Or(c.problem.compare(a.value, b.value), cmp.Compare(a.number, b.number))
 }
 
-// Put implements Book. A curve only grows: reports that came earlier are not
+// Put implements RuleState. A curve only grows: reports that came earlier are not
 // looked at again.
 func (c *crowd) Put(t Trial) {
 	w := c.trials[t.Number]
@@ -67,7 +67,7 @@ func (c *crowd) Put(t Trial) {
 	}
 }
 
-// Decide implements Book.
+// Decide implements RuleState.
 func (c *crowd) Decide(int64) []Decision {
 	w := wishes{}
 	for n, t := range c.trials {

@@ -26,13 +26,13 @@ func TestEndIsWhatTheRuleWillSay(t *testing.T) {
 					last = end.Epoch
 					known++
 				}
-				book := s.Book(stop.Problem{Metric: "loss"})
+				state := s.NewState(stop.Problem{Metric: "loss"})
 				tr := stop.Trial{Number: number, Status: stop.Running, Level: level, From: from}
 				for epoch := from + 1; epoch <= last; epoch++ {
 					tr.Reports = append(tr.Reports, stop.Report{Epoch: epoch, Value: 1})
-					book.Put(tr)
+					state.Put(tr)
 					said := ""
-					for _, d := range book.Decide(0) {
+					for _, d := range state.Decide(0) {
 						if d.Trial == number {
 							said = fmt.Sprint(d.Action, ": ", d.Reason)
 						}

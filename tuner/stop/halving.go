@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// halving is the Book of asha and hyperband: successive halving without
+// halving is the RuleState of asha and hyperband: successive halving without
 // barriers, in one bracket or several.
 type halving struct {
 	problem  Problem
@@ -15,7 +15,7 @@ type halving struct {
 	spend    float64 // share of all epochs that the sweep may take
 	brackets []*bracket
 	shares   []uint64 // upper edges of the brackets' shares of [0, 2^64); the last reaches to its end
-	trials   map[int64]*standing
+	trials   map[int64]*entrant
 	last     int64 // highest number
 }
 
@@ -30,11 +30,11 @@ type bracket struct {
 // place is a trial's on a rung, best first.
 type place struct {
 	value float64
-	trial *standing
+	trial *entrant
 }
 
-// standing is a trial on its bracket's ladder.
-type standing struct {
+// entrant is a trial on its bracket's ladder.
+type entrant struct {
 	number  int64
 	bracket *bracket
 	status  Status
@@ -45,7 +45,7 @@ type standing struct {
 }
 
 func newHalving(s Settings, p Problem) *halving {
-	h := &halving{problem: p, eta: s.Reduction, spend: s.Spend, trials: map[int64]*standing{}}
+	h := &halving{problem: p, eta: s.Reduction, spend: s.Spend, trials: map[int64]*entrant{}}
 	ladder := func(first int) {
 		b := &bracket{top: s.MaxEpochs}
 		for e := first; e < s.MaxEpochs; e *= s.Reduction { // max_epochs is below 2^30, reduction at most 1000: no overflow
@@ -108,11 +108,11 @@ func (h *halving) ahead(b *bracket, n int64) int64 {
 	return count
 }
 
-// Put implements Book.
+// Put implements RuleState.
 func (h *halving) Put(t Trial) {
 	s := h.trials[t.Number]
 	if s == nil {
-		s = &standing{number: t.Number, bracket: h.of(t.Number)}
+		s = &entrant{number: t.Number, bracket: h.of(t.Number)}
 		h.trials[t.Number] = s
 		h.last = max(h.last, t.Number)
 	} else {
@@ -140,12 +140,12 @@ func (h *halving) before(a, b place) int {
 }
 
 // arrived reports whether a trial stands at the rung of its level.
-func (s *standing) arrived() bool { return len(s.values) > s.level }
+func (s *entrant) arrived() bool { return len(s.values) > s.level }
 
 // coming reports whether a trial may yet arrive there.
-func (s *standing) coming() bool { return s.status != Ended && !s.arrived() }
+func (s *entrant) coming() bool { return s.status != Ended && !s.arrived() }
 
-func (h *halving) enter(s *standing) {
+func (h *halving) enter(s *entrant) {
 	for k, v := range s.values {
 		p := place{v, s}
 		i, _ := slices.BinarySearchFunc(s.bracket.rungs[k], p, h.before)
@@ -156,7 +156,7 @@ func (h *halving) enter(s *standing) {
 	}
 }
 
-func (h *halving) leave(s *standing) {
+func (h *halving) leave(s *entrant) {
 	for k, v := range s.values {
 		i, _ := slices.BinarySearchFunc(s.bracket.rungs[k], place{v, s}, h.before)
 		s.bracket.rungs[k] = slices.Delete(s.bracket.rungs[k], i, i+1)
@@ -166,7 +166,7 @@ func (h *halving) leave(s *standing) {
 	}
 }
 
-// Decide implements Book.
+// Decide implements RuleState.
 func (h *halving) Decide(unproposed int64) []Decision {
 	var out []Decision
 	for _, b := range h.brackets {

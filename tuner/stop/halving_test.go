@@ -116,7 +116,7 @@ func TestDefaultsTakeAQuarter(t *testing.T) {
 
 // The transcript of a small sweep, by hand.
 func TestAshaByHand(t *testing.T) {
-	b := settings(t, `{"rule":"asha","min_epochs":1,"max_epochs":9,"reduction":3}`).Book(stop.Problem{Metric: "loss"})
+	b := settings(t, `{"rule":"asha","min_epochs":1,"max_epochs":9,"reduction":3}`).NewState(stop.Problem{Metric: "loss"})
 	put := func(n int64, s stop.Status, level int, values ...float64) {
 		tr := stop.Trial{Number: n, Status: s, Level: level}
 		for i, v := range values {
@@ -159,7 +159,7 @@ func TestAshaByHand(t *testing.T) {
 // Four trials may take 22 of 32 epochs: two at the rung each, six for the one
 // that the quota lets on, six for the next best, and no third time six.
 func TestLapsByHand(t *testing.T) {
-	b := settings(t, `{"rule":"asha","min_epochs":2,"max_epochs":8,"reduction":4,"spend":0.7}`).Book(stop.Problem{Metric: "loss"})
+	b := settings(t, `{"rule":"asha","min_epochs":2,"max_epochs":8,"reduction":4,"spend":0.7}`).NewState(stop.Problem{Metric: "loss"})
 	put := func(n int64, s stop.Status, level int, value float64) {
 		b.Put(stop.Trial{Number: n, Status: s, Level: level, Reports: []stop.Report{{Epoch: 1, Value: 1}, {Epoch: 2, Value: value}}})
 	}
@@ -189,7 +189,7 @@ func TestLapsByHand(t *testing.T) {
 // Brackets share the trials as hyperband starts them, in any prefix.
 func TestHyperbandBrackets(t *testing.T) {
 	rule := settings(t, `{"rule":"hyperband","max_epochs":27}`)
-	b := rule.Book(stop.Problem{Metric: "loss"})
+	b := rule.NewState(stop.Problem{Metric: "loss"})
 	const n = 490
 	for i := int64(1); i <= n; i++ {
 		tr := stop.Trial{Number: i, Status: stop.Running}
@@ -219,7 +219,7 @@ func TestHyperbandBrackets(t *testing.T) {
 // Of equal trials the first by number goes on, in whatever order they were told.
 func TestEqualTrialsGoOnByNumber(t *testing.T) {
 	for _, order := range [][]int64{{1, 2, 3, 4}, {4, 3, 2, 1}, {3, 1, 4, 2}} {
-		b := settings(t, `{"rule":"asha","min_epochs":1,"max_epochs":4,"reduction":4,"spend":0}`).Book(stop.Problem{Metric: "loss"})
+		b := settings(t, `{"rule":"asha","min_epochs":1,"max_epochs":4,"reduction":4,"spend":0}`).NewState(stop.Problem{Metric: "loss"})
 		for _, n := range order {
 			b.Put(stop.Trial{Number: n, Status: stop.Paused, Reports: []stop.Report{{Epoch: 1, Value: 0.5}}})
 		}

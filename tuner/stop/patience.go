@@ -5,14 +5,14 @@ import (
 	"math"
 )
 
-// patience is the Book of the rule of that name: a trial alone.
+// patience is the RuleState of the rule of that name: a trial alone.
 type patience struct {
 	set     Settings
 	problem Problem
 	wish    wishes
 }
 
-// Put implements Book.
+// Put implements RuleState.
 func (p *patience) Put(t Trial) {
 	delete(p.wish, t.Number)
 	if t.Status == Paused || t.Status == Ended || t.Asked == Stop || len(t.Reports) == 0 {
@@ -41,5 +41,5 @@ func (p *patience) Put(t Trial) {
 	p.wish[t.Number] = Decision{t.Number, Stop, why}
 }
 
-// Decide implements Book.
+// Decide implements RuleState.
 func (p *patience) Decide(int64) []Decision { return p.wish.list() }

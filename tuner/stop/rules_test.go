@@ -44,7 +44,7 @@ func TestRulesByHand(t *testing.T) {
 		{"segment, the last", `{"rule":"segment","interval":2,"max_epochs":4}`, []stop.Trial{curveOf(1, 3, 2, 1, 1)}, ""},
 		{"asha, NaN", `{"rule":"asha","max_epochs":9}`, []stop.Trial{curveOf(1, nan)}, "stop 1: loss has no finite value up to epoch 1"},
 	} {
-		b := settings(t, c.rule).Book(stop.Problem{Metric: "loss"})
+		b := settings(t, c.rule).NewState(stop.Problem{Metric: "loss"})
 		for _, tr := range c.trials {
 			b.Put(tr)
 		}
@@ -108,6 +108,6 @@ func FuzzParse(f *testing.F) {
 		if err != nil || again != s {
 			t.Fatalf("%s reads back as %+v, %v", s.JSON(), again, err)
 		}
-		s.Book(stop.Problem{Metric: "m"})
+		s.NewState(stop.Problem{Metric: "m"})
 	})
 }

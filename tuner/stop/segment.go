@@ -2,7 +2,7 @@ package stop
 
 import "fmt"
 
-// segment is the Book of the rule of that name: every trial trains so many
+// segment is the RuleState of the rule of that name: every trial trains so many
 // epochs from where it began and leaves the rest to others that go on from its
 // checkpoint.
 type segment struct {
@@ -10,7 +10,7 @@ type segment struct {
 	wish wishes
 }
 
-// Put implements Book. A trial at the last epoch ends by itself.
+// Put implements RuleState. A trial at the last epoch ends by itself.
 func (s *segment) Put(t Trial) {
 	delete(s.wish, t.Number)
 	if t.Status == Paused || t.Status == Ended || t.Asked == Stop || len(t.Reports) == 0 {
@@ -25,5 +25,5 @@ func (s Settings) trained(epoch int) string {
 	return fmt.Sprintf("its segment of %d epochs is trained, up to epoch %d", s.Interval, epoch)
 }
 
-// Decide implements Book.
+// Decide implements RuleState.
 func (s *segment) Decide(int64) []Decision { return s.wish.list() }

@@ -36,7 +36,7 @@ type Trial struct {
 	Asked   Action   // of its running run: Pause or Stop, or 0
 	Level   int      // how often the rule has let it go on
 	From    int      // the epoch of another trial's checkpoint that it began from; 0 = from scratch
-	Reports []Report // in epoch order, epochs from 1; the Book does not keep the slice
+	Reports []Report // in epoch order, epochs from 1; the RuleState does not keep the slice
 }
 
 // Action is what a Decision asks for.
@@ -100,9 +100,9 @@ func (p Problem) compare(a, b float64) int {
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
-// Book is what a rule has been told of a sweep. It is not safe for use from
+// RuleState is what a rule has been told of a sweep. It is not safe for use from
 // several goroutines at once.
-type Book interface {
+type RuleState interface {
 	// Put tells how a trial stands now.
 	Put(t Trial)
 	// Decide returns all that is to be done as the trials stand, in order of
@@ -110,8 +110,8 @@ type Book interface {
 	Decide(unproposed int64) []Decision
 }
 
-// Book opens an empty one. The settings must be valid.
-func (s Settings) Book(p Problem) Book {
+// NewState returns an empty one. The settings must be valid.
+func (s Settings) NewState(p Problem) RuleState {
 	switch s.Rule {
 	case ASHA, Hyperband:
 		return newHalving(s, p)

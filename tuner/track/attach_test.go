@@ -13,7 +13,7 @@ import (
 )
 
 // The files of a report become the sweep's artifacts once it has ended, in the
-// sitting that mirrored it and in a later one, and the run is complete again.
+// session that mirrored it and in a later one, and the run is complete again.
 func TestAttach(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "diagnostics_summary.txt")
 	if err := os.WriteFile(file, []byte("the best trial is 4\n"), 0o644); err != nil {

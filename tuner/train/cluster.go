@@ -52,7 +52,7 @@ func (p *Plan) Spec() ([]byte, error) {
 // checkpoints fetched at the end. With a trainer on this machine (o.Trainer)
 // sample sheets are drawn and the model is tested here.
 func Remote(ctx context.Context, p *Plan, o Options, c Cluster) (*Result, error) {
-	return sit(ctx, p, o, func(s *sitting) error {
+	return runSession(ctx, p, o, func(s *session) error {
 		if p.sweep == "" {
 			if err := s.submit(ctx, c); err != nil {
 				return err
@@ -71,7 +71,7 @@ func Remote(ctx context.Context, p *Plan, o Options, c Cluster) (*Result, error)
 	})
 }
 
-func (s *sitting) submit(ctx context.Context, c Cluster) error {
+func (s *session) submit(ctx context.Context, c Cluster) error {
 	spec, err := s.plan.Spec()
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (s *sitting) submit(ctx context.Context, c Cluster) error {
 }
 
 // reports takes the reports that are new.
-func (s *sitting) reports(ctx context.Context, c Cluster) error {
+func (s *session) reports(ctx context.Context, c Cluster) error {
 	trial, err := c.API.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.plan.sweep, Trial: trialNumber}))
 	if connect.CodeOf(err) == connect.CodeNotFound {
 		return nil // not proposed yet
@@ -117,7 +117,7 @@ func (s *sitting) reports(ctx context.Context, c Cluster) error {
 
 // collect fetches the best and the newest checkpoint of a trial that has ended,
 // and says how it did.
-func (s *sitting) collect(ctx context.Context, c Cluster) error {
+func (s *session) collect(ctx context.Context, c Cluster) error {
 	got, err := c.API.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.plan.sweep, Trial: trialNumber}))
 	if connect.CodeOf(err) == connect.CodeNotFound {
 		return s.ended(ctx, c)
@@ -185,7 +185,7 @@ func (s *sitting) collect(ctx context.Context, c Cluster) error {
 }
 
 // ended tells of a sweep that ended before its trial began.
-func (s *sitting) ended(ctx context.Context, c Cluster) error {
+func (s *session) ended(ctx context.Context, c Cluster) error {
 	sweep, err := c.API.Sweep(ctx, s.plan.sweep)
 	if err != nil {
 		return err
@@ -196,7 +196,7 @@ func (s *sitting) ended(ctx context.Context, c Cluster) error {
 
 // drawSheets draws the sample sheets here, if a trainer and the images are at
 // hand.
-func (s *sitting) drawSheets(ctx context.Context) {
+func (s *session) drawSheets(ctx context.Context) {
 	p := s.plan
 	if p.again || s.o.Trainer == "" || p.Data[0].Folder == nil {
 		if !p.again {

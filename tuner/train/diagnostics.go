@@ -39,8 +39,8 @@ func (r *Result) diagnostics(now time.Time) []byte {
 	head("Runtime")
 	facts = []fact{{"started", time.UnixMilli(h.Started).UTC().Format(time.RFC3339)}, {"ended", now.UTC().Format(time.RFC3339)},
 		{"seconds", fmt.Sprintf("%.1f", h.Runtime)}}
-	if r.Sitting < h.Runtime-0.05 {
-		facts = append(facts, fact{"this sitting", fmt.Sprintf("%.1f seconds, resumed after epoch %d", r.Sitting, p.resumeEpoch)})
+	if r.SessionSeconds < h.Runtime-0.05 {
+		facts = append(facts, fact{"this session", fmt.Sprintf("%.1f seconds, resumed after epoch %d", r.SessionSeconds, p.resumeEpoch)})
 	}
 	if n := len(h.Epochs); n > 0 {
 		facts = append(facts, fact{"per epoch", fmt.Sprintf("%.2f seconds, median", median(h.Seconds))},

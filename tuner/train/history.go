@@ -67,7 +67,7 @@ type History struct {
 
 	Seed    uint64  `json:"seed"`
 	Device  string  `json:"device"`
-	Runtime float64 `json:"runtime_seconds"` // of all sittings
+	Runtime float64 `json:"runtime_seconds"` // of all sessions
 	Started int64   `json:"started_ms"`      // Unix time
 }
 

@@ -13,7 +13,7 @@ import (
 // and written down, and the folder holds the results at the end. The Result is
 // there with an error too, once the folder is: what was reached until then.
 func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
-	return sit(ctx, p, o, func(s *sitting) error {
+	return runSession(ctx, p, o, func(s *session) error {
 		log, err := os.OpenFile(s.folder.resume(logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {
 			return err
@@ -33,7 +33,7 @@ func Local(ctx context.Context, p *Plan, o Options) (*Result, error) {
 	})
 }
 
-func (s *sitting) train(ctx context.Context, c *child.Trainer, words *tail) error {
+func (s *session) train(ctx context.Context, c *child.Trainer, words *tail) error {
 	p := s.plan
 	job := trainerproto.Job{Protocol: trainerproto.Version, Sweep: "atelier-train", Trial: 1, Run: 1, Seed: p.Seed, Params: []byte("{}"), Training: p.Training,
 		Metric: "val_loss", Device: p.Device, Threads: p.Threads, Dir: s.folder.resume(), BaseDir: p.BaseDir, CacheDir: p.CacheDir,

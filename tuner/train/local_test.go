@@ -375,7 +375,7 @@ func TestGoingOn(t *testing.T) {
 		if err != nil || os.WriteFile(ahead, b, 0o644) != nil {
 			t.Fatal(err)
 		}
-		os.Remove(filepath.Join(r.Folder, "resume/best.pth")) // the last sitting ended before it was marked
+		os.Remove(filepath.Join(r.Folder, "resume/best.pth")) // the last session ended before it was marked
 		if _, err := local(t, t.Context(), resume(t, base, r.Folder), "", nil); err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ type measured struct {
 }
 
 // test measures the best model on the test images.
-func (s *sitting) test(ctx context.Context) error {
+func (s *session) test(ctx context.Context) error {
 	s.o.Watch.Progress(Progress{Message: "testing " + BestFile})
 	m, err := evaluate(ctx, s.o.Trainer, s.plan, s.folder.path(BestFile))
 	if err != nil {

@@ -23,14 +23,14 @@ type tracker struct {
 	store mlflow.Store
 	run   *mlflow.Run
 	tell  func(string)
-	known map[int64]bool // epochs an earlier sitting has written
+	known map[int64]bool // epochs an earlier session has written
 	step  int64          // of the machine's next reading
 
 	mu      sync.Mutex
 	summary sysmetrics.Summary
 }
 
-// machineMetric tells which readings of the machine an earlier sitting has written.
+// machineMetric tells which readings of the machine an earlier session has written.
 const machineMetric = "system/system_memory_usage_megabytes"
 
 // flushFor is how long the end of a training waits for a tracking server.
@@ -50,7 +50,7 @@ func openStore(p *Plan, warn func(string)) (mlflow.Store, error) {
 }
 
 // startTracker starts the MLflow run of a training, or takes an earlier
-// sitting's up again. Without a store, or where the run cannot be made, it is
+// session's up again. Without a store, or where the run cannot be made, it is
 // nil.
 func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder string, began time.Time, warn func(string)) *tracker {
 	if store == nil {
@@ -62,7 +62,7 @@ func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder strin
 	spec := mlflow.RunSpec{Experiment: p.Config.String(track.KeyExperiment), Name: filepath.Base(folder), Start: began, RunID: id,
 		Tags: map[string]string{"model": p.Settings.Model, "stage": "training", "folder": folder}}
 	if t.run, err = store.StartRun(ctx, spec); err != nil && id != "" {
-		warn(fmt.Sprintf("MLflow run %s cannot be gone on with, a new one is made: %v", id, err))
+		warn(fmt.Sprintf("MLflow run %s cannot be resumed, a new one is made: %v", id, err))
 		spec.RunID, id = "", ""
 		t.run, err = store.StartRun(ctx, spec)
 	}
@@ -81,7 +81,7 @@ func startTracker(ctx context.Context, store mlflow.Store, p *Plan, folder strin
 		t.note(t.run.Params(params))
 	} else {
 		asking, cancel := context.WithTimeout(ctx, flushFor)
-		// What a killed sitting left for a server counts too.
+		// What a killed session left for a server counts too.
 		var points, load []mlflow.Point
 		if err = store.Ready(asking); err == nil {
 			points, err = store.History(asking, id, "val_loss")

@@ -42,7 +42,7 @@ func TestTracking(t *testing.T) {
 	if first.Status != mlflow.Failed || first.Name != filepath.Base(r.Folder) {
 		t.Errorf("after a crash: %+v", first)
 	}
-	// As if epoch 3 had been tracked by a sitting that was killed before its
+	// As if epoch 3 had been tracked by a session that was killed before its
 	// checkpoint was there: it is done again, and not written again.
 	if err := os.Rename(filepath.Join(r.Folder, "resume/epoch-0003-run-1.pth"), filepath.Join(r.Folder, "resume/epoch-0002-run-1.pth")); err != nil {
 		t.Fatal(err)

@@ -41,7 +41,7 @@ type saved struct {
 	dir  string
 }
 
-// kept are the keys that a tuning is gone on with; what it searches is in the
+// kept are the keys that a tuning is resumed; what it searches is in the
 // spec.
 func kept(key string) bool {
 	return !strings.HasPrefix(key, trainingPrefix) && !strings.HasPrefix(key, "quick.") && !strings.HasPrefix(key, "subset.") && key != KeyBase
@@ -206,7 +206,7 @@ func decodeSaved(b []byte) (*saved, error) {
 	return &s, nil
 }
 
-// Resumption is a tuning that is gone on with.
+// Resumption is a tuning that is resumed.
 type Resumption struct {
 	Folder    string
 	Sweep     string
@@ -216,7 +216,7 @@ type Resumption struct {
 	trials    int64 // wanted in all; 0 = as many as it has
 }
 
-// Resume reads what an earlier sitting left in a folder and sets the keys it
+// Resume reads what an earlier session left in a folder and sets the keys it
 // was run with. Without a folder it is the newest tuning below base that has
 // not ended. With trials, the tuning gets so many in all, also one that has
 // ended.
@@ -273,7 +273,7 @@ func newest(root string) (string, error) {
 		}
 	}
 	if best == "" {
-		return "", fmt.Errorf("--resume: no tuning below %s waits to be gone on with; name its folder: --resume DIR", root)
+		return "", fmt.Errorf("--resume: no unfinished tuning below %s; name its folder: --resume DIR", root)
 	}
 	return best, nil
 }

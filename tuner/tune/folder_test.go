@@ -71,7 +71,7 @@ func TestSubset(t *testing.T) {
 	}
 }
 
-// The newest tuning that has not ended is gone on with, with its settings.
+// The newest tuning that has not ended is resumed, with its settings.
 func TestResumeFindsTheNewest(t *testing.T) {
 	base := t.TempDir()
 	if _, err := Resume("", base, 0, New()); err == nil || !strings.Contains(err.Error(), "no tuning below") {
@@ -141,7 +141,7 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if err := f.settle(&v1.Sweep{}); err != nil {
 		t.Error(err)
 	}
-	(&sitting{folder: f, result: &Result{}}).giveBack()
+	(&session{folder: f, result: &Result{}}).giveBack()
 	if s, err := readSaved(f.dir); err != nil || s.Sweep != "s-0" {
 		t.Errorf("not given back: %+v %v", s, err)
 	}

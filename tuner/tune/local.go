@@ -45,8 +45,8 @@ func hasPrograms(dir string) bool {
 }
 
 // startLocal starts the cluster of one machine, or starts it again on the data
-// of an earlier sitting.
-func (s *sitting) startLocal(ctx context.Context) (*local.Cluster, error) {
+// of an earlier session.
+func (s *session) startLocal(ctx context.Context) (*local.Cluster, error) {
 	c := s.plan.Config
 	dir, err := findPrograms()
 	if err != nil {

@@ -24,7 +24,7 @@ const otherModel = "best_checkpoint"
 
 // fetchModels puts the best model of trials beside their records. One that
 // cannot be had is a warning.
-func (s *sitting) fetchModels(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep) error {
+func (s *session) fetchModels(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep) error {
 	which := s.plan.Config.String(keySave)
 	best := bestOf(r)
 	for i := range r.Trials {
@@ -43,7 +43,7 @@ func (s *sitting) fetchModels(ctx context.Context, api *client.Client, files cli
 	return nil
 }
 
-func (s *sitting) fetchModel(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep, t *report.Trial) error {
+func (s *session) fetchModel(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep, t *report.Trial) error {
 	list, err := api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: r.ID, Trial: t.Number}))
 	if err != nil {
 		return err

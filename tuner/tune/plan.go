@@ -31,7 +31,7 @@ type Plan struct {
 	valid  *dataset.Folder
 	space  *yaml.Node
 	subset [2]int // images a class for training and validation; 0 = all
-	again  *saved // of a tuning that is gone on with
+	again  *saved // of a tuning that is resumed
 	trials int64  // that it shall have in all; 0 = as many as it has
 }
 

@@ -36,14 +36,14 @@ type Options struct {
 	Track func(ctx context.Context, api *client.Client, id string) (done func(ctx context.Context, dir string, files []string))
 }
 
-// Result is what came of a sitting.
+// Result is what came of a session.
 type Result struct {
 	Folder   string
 	Sweep    *v1.Sweep     // as it was last seen; nil before it was made
 	Report   *report.Sweep // what was written; nil if nothing was
 	Written  *report.Written
 	Local    bool
-	Begun    bool // it can be gone on with
+	Begun    bool // it can be resumed
 	Warnings []string
 }
 
@@ -52,13 +52,13 @@ func (r *Result) warn(text string) { r.Warnings = append(r.Warnings, text) }
 // ErrGoesOn ends the watching of a sweep that goes on in its cluster.
 var ErrGoesOn = errors.New("the sweep goes on in the cluster")
 
-// ErrInterrupted ends a tuning on this machine, which can be gone on with.
+// ErrInterrupted ends a tuning on this machine, which can be resumed.
 var ErrInterrupted = errors.New("interrupted")
 
 // lastWords is how long an interrupted tuning may take to write what is known.
 const lastWords = 30 * time.Second
 
-type sitting struct {
+type session struct {
 	tracked func(ctx context.Context, dir string, files []string) // of Options.Track; nil before
 	plan    *Plan
 	o       Options
@@ -76,7 +76,7 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer f.release()
-	s := &sitting{plan: p, o: o, folder: f, saved: p.again, result: &Result{Folder: p.Folder, Local: o.API == nil}}
+	s := &session{plan: p, o: o, folder: f, saved: p.again, result: &Result{Folder: p.Folder, Local: o.API == nil}}
 	defer s.giveBack()
 	if s.saved == nil {
 		if err := f.begin(o.Overwrite); err != nil {
@@ -109,18 +109,18 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 			}
 		}()
 		api, files = cluster.Client(), client.Files{Shared: cluster.SharedDir}
-		err = s.sit(ctx, api, files, cluster)
+		err = s.run(ctx, api, files, cluster)
 		// Of a sweep that failed everything stays: the trainers' logs say why.
 		whole = s.saved != nil && s.saved.Status != statusRunning && s.saved.Status != "failed" && !s.plan.Config.Bool(keyKeep)
 		return s.result, err
 	}
-	return s.result, s.sit(ctx, api, files, nil)
+	return s.result, s.run(ctx, api, files, nil)
 }
 
 // giveBack puts an earlier tuning back that was to be replaced where no sweep
 // was asked for. Of a sweep without a value the logs may say why: it stays, and the
 // earlier tuning beside it.
-func (s *sitting) giveBack() {
+func (s *session) giveBack() {
 	was := s.folder.earlier()
 	switch {
 	case !was.Held():
@@ -135,8 +135,8 @@ func (s *sitting) giveBack() {
 	}
 }
 
-func (s *sitting) sit(ctx context.Context, api *client.Client, files client.Files, cluster *local.Cluster) error {
-	// A server that dies takes the sitting along, not the data.
+func (s *session) run(ctx context.Context, api *client.Client, files client.Files, cluster *local.Cluster) error {
+	// A server that dies takes the session along, not the data.
 	watched, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if cluster != nil {
@@ -164,7 +164,7 @@ func (s *sitting) sit(ctx context.Context, api *client.Client, files client.File
 }
 
 // follow submits the sweep and waits for its end.
-func (s *sitting) follow(ctx context.Context, api *client.Client) error {
+func (s *session) follow(ctx context.Context, api *client.Client) error {
 	if s.saved == nil || s.saved.Sweep == "" {
 		if err := s.submit(ctx, api); err != nil {
 			return err
@@ -196,7 +196,7 @@ func (s *sitting) follow(ctx context.Context, api *client.Client) error {
 
 // submit makes the sweep. What is asked for is written down first, under the id
 // that keeps it from being made twice.
-func (s *sitting) submit(ctx context.Context, api *client.Client) error {
+func (s *session) submit(ctx context.Context, api *client.Client) error {
 	if s.saved == nil {
 		parallelism := int64(s.plan.Config.Float(KeyParallelism))
 		if parallelism == 0 {
@@ -232,8 +232,8 @@ func (s *sitting) submit(ctx context.Context, api *client.Client) error {
 	return s.folder.save(s.saved)
 }
 
-// extend gives a sweep that is gone on with as many trials as were asked for.
-func (s *sitting) extend(ctx context.Context, api *client.Client) error {
+// extend gives a sweep that is resumed as many trials as were asked for.
+func (s *session) extend(ctx context.Context, api *client.Client) error {
 	had := s.result.Sweep.GetBudgetTrials()
 	more := s.plan.trials - had
 	switch {
@@ -244,7 +244,7 @@ func (s *sitting) extend(ctx context.Context, api *client.Client) error {
 	case more <= 0:
 		return fmt.Errorf("--trials %d: the tuning has a budget of %d trials in all: name more", s.plan.trials, had)
 	}
-	// It is to be gone on with from now on, also if this ends before the cluster answers.
+	// It is to be resumed from now on, also if this ends before the cluster answers.
 	was := *s.saved
 	s.saved.Status, s.saved.Values[KeyTrials] = statusRunning, s.plan.Config.Get(KeyTrials).Data
 	if err := s.folder.save(s.saved); err != nil {
@@ -277,7 +277,7 @@ func slotsOf(ctx context.Context, api *client.Client) (n int64, err error) {
 }
 
 // report writes all that came of the sweep.
-func (s *sitting) report(ctx context.Context, api *client.Client, files client.Files) error {
+func (s *session) report(ctx context.Context, api *client.Client, files client.Files) error {
 	s.o.Watch.Doing("reading the trials")
 	r, err := Collect(ctx, api, s.saved.Sweep)
 	if err != nil {
@@ -294,7 +294,7 @@ func (s *sitting) report(ctx context.Context, api *client.Client, files client.F
 	return s.folder.save(s.saved)
 }
 
-func (s *sitting) write(r *report.Sweep) (err error) {
+func (s *session) write(r *report.Sweep) (err error) {
 	s.o.Watch.Doing("writing the report")
 	s.result.Written, err = report.Write(s.folder.dir, r, report.Options{NoPlots: !s.plan.Config.Bool(KeyPlots)})
 	if err == nil {
@@ -304,7 +304,7 @@ func (s *sitting) write(r *report.Sweep) (err error) {
 }
 
 // sayWhatIsKnown writes the report of an interrupted tuning.
-func (s *sitting) sayWhatIsKnown(ctx context.Context, api *client.Client) error {
+func (s *session) sayWhatIsKnown(ctx context.Context, api *client.Client) error {
 	if s.saved == nil || s.saved.Sweep == "" {
 		return nil
 	}
@@ -322,7 +322,7 @@ func (s *sitting) sayWhatIsKnown(ctx context.Context, api *client.Client) error 
 }
 
 // leave ends the tracking of a sweep that goes on.
-func (s *sitting) leave(ctx context.Context) {
+func (s *session) leave(ctx context.Context) {
 	if s.tracked != nil {
 		s.tracked(context.WithoutCancel(ctx), "", nil)
 	}

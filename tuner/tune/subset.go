@@ -19,7 +19,7 @@ func (p *Plan) subsetDir(part string) string {
 }
 
 // makeSubsets links a part of the images into folders of their own. Which
-// images depends on the seed and their names alone, so a sitting that goes on
+// images depends on the seed and their names alone, so a session that goes on
 // finds the same.
 func (p *Plan) makeSubsets() error {
 	for i, x := range []struct {

@@ -76,7 +76,7 @@ type Pulled struct {
 }
 
 // Pull returns the file from the cache, or downloads it there. What an interrupted download has got stays in the
-// folder as FILE.part and is gone on with the next time. A file that is whole and has another hash is removed.
+// folder as FILE.part and is resumed the next time. A file that is whole and has another hash is removed.
 func (p Puller) Pull(ctx context.Context, f Published) (Pulled, error) {
 	got, err := p.pull(ctx, f)
 	if err != nil {

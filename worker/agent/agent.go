@@ -136,8 +136,8 @@ func New(cfg Config) (*Agent, error) {
 			return nil, fmt.Errorf("agent: no trainer %q to keep warm; there are %s", name, strings.Join(a.offered, ", "))
 		}
 	}
-	if len(cfg.Warm) > benchNames {
-		return nil, fmt.Errorf("agent: %d trainers to keep warm; a slot has places for %d", len(cfg.Warm), benchNames)
+	if len(cfg.Warm) > standbyNames {
+		return nil, fmt.Errorf("agent: %d trainers to keep warm; at most %d stand by in a slot", len(cfg.Warm), standbyNames)
 	}
 	a.ttl.Store(int64(8 * time.Second)) // until the first heartbeat says
 	a.held = &holdings{byToken: map[uint64]*holding{}}
@@ -202,7 +202,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stopServing()
 	for _, s := range a.slots {
 		serving.Go(func() { s.serve(serve) })
-		background.Go(func() { s.bench.warm(serve) })
+		background.Go(func() { s.standby.warm(serve) })
 	}
 	ended := make(chan struct{})
 	go func() { serving.Wait(); close(ended) }()
@@ -230,7 +230,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stopServing()
 	<-ended
 	for _, s := range a.slots {
-		s.bench.close()
+		s.standby.close()
 	}
 	patience := 10 * time.Second
 	if ctx.Err() != nil || a.isOut() {

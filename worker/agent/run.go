@@ -42,7 +42,7 @@ type run struct {
 	last   atomic.Int64 // epoch last reported
 	value  float64      // objective at that epoch; used by the event reader only
 	valued bool
-	fault  error // the trainer broke a rule of the house
+	fault  error // protocol violation by the trainer
 }
 
 // carryOut runs one lease to its end: prepares, starts, watches, reports.
@@ -76,8 +76,8 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 		if _, ok := s.a.trainers[l.Trainer]; !ok {
 			err = fmt.Errorf("this worker has no trainer %q", l.Trainer)
 		} else {
-			r.child, err = s.bench.take(prep, l.Trainer)
-			refused = err != nil && cannotStart(err) && s.a.starts.never(l.Trainer)
+			r.child, err = s.standby.take(prep, l.Trainer)
+			refused = err != nil && cannotStart(err) && s.a.starts.unstartable(l.Trainer)
 		}
 	}
 	if copied != "" {
@@ -112,7 +112,7 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 		delay := min(s.past.longest(l.SweepId)/10, 50*time.Millisecond)
 		go func() {
 			if sleep(ctx, delay) {
-				s.bench.refill(ctx, l.Trainer)
+				s.standby.refill(ctx, l.Trainer)
 			}
 		}()
 	}

@@ -24,10 +24,10 @@ const (
 // slot takes one run at a time. One goroutine serves it; the fields below mu are
 // read by others.
 type slot struct {
-	a     *Agent
-	spec  *slots.Slot
-	bench *bench
-	polls int // numbers its requests
+	a       *Agent
+	spec    *slots.Slot
+	standby *standby
+	polls   int // numbers its requests
 
 	past durations // how long runs of a sweep took here
 
@@ -38,7 +38,7 @@ type slot struct {
 
 func newSlot(a *Agent, spec *slots.Slot) *slot {
 	s := &slot{a: a, spec: spec, state: "idle", past: durations{}}
-	s.bench = newBench(a, spec)
+	s.standby = newStandby(a, spec)
 	return s
 }
 

@@ -9,9 +9,9 @@ import (
 	"atelier/common/child"
 )
 
-// hopeless is how many times in a row a trainer that never started here may
+// maxFailedStarts is how many times in a row a trainer that never started here may
 // fail to start before its runs are refused instead of tried again.
-const hopeless = 4
+const maxFailedStarts = 4
 
 // starts remembers of each trainer whether it ever started on this machine. One
 // that did and then does not may be out of luck (memory, processes); one that
@@ -34,11 +34,11 @@ func (s *starts) note(name string, err error) {
 	}
 }
 
-// never tells whether the trainer cannot be started here at all.
-func (s *starts) never(name string) bool {
+// unstartable reports whether the trainer cannot be started here at all.
+func (s *starts) unstartable(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed[name] >= hopeless
+	return s.failed[name] >= maxFailedStarts
 }
 
 // cannotStart tells an installation's fault from a slow or crowded machine's.

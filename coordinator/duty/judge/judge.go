@@ -13,7 +13,7 @@ import (
 
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
-	"atelier/coordinator/duty/attend"
+	"atelier/coordinator/duty/persweep"
 	"atelier/coordinator/state"
 )
 
@@ -33,15 +33,17 @@ type Config struct {
 // Judge is the duty: an attendant for each open sweep that has a rule.
 type Judge struct {
 	cfg    Config
-	courts *attend.Group[*court]
+	judges *persweep.Group[*sweepJudge]
 }
 
 // New returns the duty, not started.
 func New(cfg Config) *Judge {
 	j := &Judge{cfg: cfg}
-	j.courts = attend.New(attend.Config[*court]{
-		View: cfg.View, Logger: cfg.Logger, Run: (*court).run,
-		Begin: func(s *attend.Seat) *court { return &court{Seat: s, cfg: cfg, looked: make(chan struct{})} },
+	j.judges = persweep.New(persweep.Config[*sweepJudge]{
+		View: cfg.View, Logger: cfg.Logger, Run: (*sweepJudge).run,
+		Begin: func(s *persweep.Handle) *sweepJudge {
+			return &sweepJudge{Handle: s, cfg: cfg, decided: make(chan struct{})}
+		},
 		Fail: func(ctx context.Context, sweep, reason string) error {
 			return failSweep(ctx, cfg, sweep, "stopping rule: "+reason)
 		},
@@ -50,31 +52,31 @@ func New(cfg Config) *Judge {
 }
 
 // Start begins to judge every open sweep.
-func (j *Judge) Start() { j.courts.Start(j.adopt) }
+func (j *Judge) Start() { j.judges.Start(j.adopt) }
 
 // Stop ends it.
-func (j *Judge) Stop() { j.courts.Stop() }
+func (j *Judge) Stop() { j.judges.Stop() }
 
 // judged reports whether a rule has a say in a sweep now.
 func judged(s *state.Sweep) bool {
 	return s.StoppingJSON != "" && (s.Status == trial.SweepRunning || s.Status == trial.SweepPaused)
 }
 
-func (j *Judge) adopt(courts attend.Roll[*court]) {
+func (j *Judge) adopt(judges persweep.Registry[*sweepJudge]) {
 	for _, s := range j.cfg.View().Sweeps() {
 		if judged(s) {
-			courts.Call(s.ID)
+			judges.Ensure(s.ID)
 		}
 	}
 }
 
 // Changed implements duty.Watcher.
 func (j *Judge) Changed(changes []state.Change) {
-	j.courts.Do(func(courts attend.Roll[*court]) {
+	j.judges.Do(func(judges persweep.Registry[*sweepJudge]) {
 		var view *state.View
 		for i := range changes {
 			c := &changes[i]
-			if _, open := courts.Find(c.Sweep); !open {
+			if _, open := judges.Find(c.Sweep); !open {
 				if c.Kind != state.SweepCreated && c.Kind != state.SweepChanged {
 					continue
 				}
@@ -82,25 +84,25 @@ func (j *Judge) Changed(changes []state.Change) {
 					view = j.cfg.View()
 				}
 				if s, ok := view.Sweep(c.Sweep); ok && judged(s) {
-					courts.Call(c.Sweep)
+					judges.Ensure(c.Sweep)
 				}
 				continue
 			}
 			switch c.Kind {
 			case state.ReportRecorded, state.TrialPaused, state.TrialEnded, state.TrialReopened, state.LeaseEnded, state.SweepChanged, state.TrialsProposed:
-				courts.Wake(c.Sweep)
+				judges.Wake(c.Sweep)
 			}
 		}
 	})
 }
 
 // Resync implements duty.Watcher.
-func (j *Judge) Resync() { j.courts.Restart(j.adopt) }
+func (j *Judge) Resync() { j.judges.Restart(j.adopt) }
 
 // Judges reports whether a rule has a say in a sweep here, without a look at the
 // state.
 func (j *Judge) Judges(sweep string) (is bool) {
-	j.courts.Do(func(courts attend.Roll[*court]) { _, is = courts.Find(sweep) })
+	j.judges.Do(func(judges persweep.Registry[*sweepJudge]) { _, is = judges.Find(sweep) })
 	return is
 }
 
@@ -109,20 +111,20 @@ func (j *Judge) Judges(sweep string) (is bool) {
 // answer to a report can carry the verdict on it.
 func (j *Judge) Await(ctx context.Context, sweep string, index uint64) {
 	for {
-		var looked, over <-chan struct{}
-		j.courts.Do(func(courts attend.Roll[*court]) {
-			c, open := courts.Find(sweep)
+		var decided, over <-chan struct{}
+		j.judges.Do(func(judges persweep.Registry[*sweepJudge]) {
+			c, open := judges.Find(sweep)
 			if !open || c.closed || c.settled >= index {
 				return
 			}
-			looked, over = c.looked, courts.Context().Done()
-			courts.Wake(sweep) // the change may not have come here yet
+			decided, over = c.decided, judges.Context().Done()
+			judges.Wake(sweep) // the change may not have come here yet
 		})
-		if looked == nil {
+		if decided == nil {
 			return
 		}
 		select {
-		case <-looked:
+		case <-decided:
 		case <-ctx.Done():
 			return
 		case <-over:

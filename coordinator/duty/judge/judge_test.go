@@ -230,7 +230,7 @@ func TestNextLeaderDecidesTheSame(t *testing.T) {
 			}
 		}
 		broken.run(t, 4)
-		// Decisions of one look go side by side: their order is the log's affair.
+		// Decisions of one round go side by side: their order is the log's affair.
 		want, got := slices.Clone(whole.log.orders), slices.Clone(broken.log.orders)
 		slices.Sort(want)
 		slices.Sort(got)

@@ -14,7 +14,7 @@ import (
 
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
-	"atelier/coordinator/duty/attend"
+	"atelier/coordinator/duty/persweep"
 	"atelier/coordinator/state"
 )
 
@@ -38,15 +38,15 @@ type Config struct {
 // Proposer is the duty: an attendant for each running sweep.
 type Proposer struct {
 	cfg      Config
-	searches *attend.Group[*searcher]
+	searches *persweep.Group[*searcher]
 }
 
 // New returns the duty, not started.
 func New(cfg Config) *Proposer {
 	p := &Proposer{cfg: cfg}
-	p.searches = attend.New(attend.Config[*searcher]{
+	p.searches = persweep.New(persweep.Config[*searcher]{
 		View: cfg.View, Logger: cfg.Logger, Run: (*searcher).run,
-		Begin: func(s *attend.Seat) *searcher { return &searcher{Seat: s, cfg: cfg} },
+		Begin: func(s *persweep.Handle) *searcher { return &searcher{Handle: s, cfg: cfg} },
 		Fail: func(ctx context.Context, sweep, reason string) error {
 			return failSweep(ctx, cfg, sweep, reason)
 		},
@@ -57,25 +57,25 @@ func New(cfg Config) *Proposer {
 // Start begins to search for every running sweep.
 func (p *Proposer) Start() { p.searches.Start(p.adopt) }
 
-// Stop ends the searches. One that is deep in thought is not waited for: what
-// it finds then goes nowhere.
+// Stop ends the searches. One that is still running is not waited for: its
+// result is dropped.
 func (p *Proposer) Stop() { p.searches.Stop() }
 
-func (p *Proposer) adopt(searches attend.Roll[*searcher]) {
+func (p *Proposer) adopt(searches persweep.Registry[*searcher]) {
 	for _, s := range p.cfg.View().Sweeps() {
 		if s.Status == trial.SweepRunning {
-			searches.Call(s.ID).missed = true
+			searches.Ensure(s.ID).missed = true
 		}
 	}
 }
 
 // Changed implements duty.Watcher.
 func (p *Proposer) Changed(changes []state.Change) {
-	p.searches.Do(func(searches attend.Roll[*searcher]) {
+	p.searches.Do(func(searches persweep.Registry[*searcher]) {
 		for i := range changes {
 			switch c := &changes[i]; c.Kind {
 			case state.SweepCreated, state.SweepChanged:
-				searches.Call(c.Sweep)
+				searches.Ensure(c.Sweep)
 			case state.TrialEnded, state.TrialPaused, state.TrialReopened:
 				if s, ok := searches.Wake(c.Sweep); ok {
 					s.stale = append(s.stale, c.Trial)

@@ -11,7 +11,7 @@ import (
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
-	"atelier/coordinator/duty/attend"
+	"atelier/coordinator/duty/persweep"
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
@@ -33,7 +33,7 @@ const (
 
 // searcher proposes for one sweep, in one goroutine.
 type searcher struct {
-	*attend.Seat
+	*persweep.Handle
 	cfg Config
 
 	// Guarded by the lock of the Proposer's searches.

@@ -72,7 +72,7 @@ const change = 0.5
 // sweep runs trials on workers under a rule, as a cluster does: a trial that
 // waits again goes before a new one.
 func sweep(rule stop.Settings, p stop.Problem, trials []*trial, workers int) outcome {
-	book := rule.Book(p)
+	book := rule.NewState(p)
 	var now float64
 	var busy agenda
 	var waiting []*trial

@@ -55,13 +55,13 @@ type Epoch struct {
 
 // Result is what came of a training.
 type Result struct {
-	Folder  string
-	History *History
-	Plan    *Plan
-	Sitting float64  // seconds this call took
-	Hint    []string // how to look at what was tracked
-	Sweep   string   // that trained it; "" = this machine did
-	Workers []string // of the cluster, a run each
+	Folder         string
+	History        *History
+	Plan           *Plan
+	SessionSeconds float64  // seconds this call took
+	Hint           []string // how to look at what was tracked
+	Sweep          string   // that trained it; "" = this machine did
+	Workers        []string // of the cluster, a run each
 	// GaveBack says that it ended without a checkpoint, and the training that it was to overwrite is in its place again.
 	GaveBack bool
 	machine  []fact
@@ -91,15 +91,15 @@ type Options struct {
 	Now       func() time.Time
 }
 
-// sitting is one call of Local or Remote.
-type sitting struct {
+// session is one call of Local or Remote.
+type session struct {
 	o       Options
 	plan    *Plan
 	folder  *folder
 	history *History
 	result  *Result
 	began   time.Time
-	before  float64  // seconds of earlier sittings
+	before  float64  // seconds of earlier sessions
 	track   *tracker // nil: not tracked
 
 	pace struct { // of the epoch under way
@@ -109,9 +109,9 @@ type sitting struct {
 	}
 }
 
-// sit holds the folder while body trains, and makes it say how that ended.
-func sit(ctx context.Context, p *Plan, o Options, body func(*sitting) error) (*Result, error) {
-	s := &sitting{o: o, plan: p, began: o.Now(), result: &Result{Folder: p.Folder, Plan: p}}
+// runSession holds the folder while body trains, and records how that ended.
+func runSession(ctx context.Context, p *Plan, o Options, body func(*session) error) (*Result, error) {
+	s := &session{o: o, plan: p, began: o.Now(), result: &Result{Folder: p.Folder, Plan: p}}
 	store, err := openStore(p, s.result.warn)
 	if err != nil {
 		return nil, err
@@ -138,8 +138,8 @@ func sit(ctx context.Context, p *Plan, o Options, body func(*sitting) error) (*R
 }
 
 // rememberRun keeps the id of the tracked run, which a server gives in its own
-// time, for a sitting that goes on with it.
-func (s *sitting) rememberRun() error {
+// time, for a session that goes on with it.
+func (s *session) rememberRun() error {
 	id := s.track.id()
 	if id == "" || id == s.plan.trackedRun {
 		return nil
@@ -149,7 +149,7 @@ func (s *sitting) rememberRun() error {
 }
 
 // open settles history and folder: a new training, or one to go on with.
-func (s *sitting) open() (err error) {
+func (s *session) open() (err error) {
 	p := s.plan
 	if !p.again {
 		if err := s.folder.begin(s.o.Overwrite); err != nil {
@@ -167,7 +167,7 @@ func (s *sitting) open() (err error) {
 			return err
 		}
 		if p.resumeFile != "" && h.BestEpoch == p.resumeEpoch {
-			// The sitting before may have ended between report and checkpoint.
+			// The session before may have ended between report and checkpoint.
 			if err := s.folder.markBest(p.resumeFile); err != nil {
 				return err
 			}
@@ -186,13 +186,13 @@ func (s *sitting) open() (err error) {
 }
 
 // note writes the history down.
-func (s *sitting) note() error {
+func (s *session) note() error {
 	s.history.Runtime = s.before + s.o.Now().Sub(s.began).Seconds()
 	return s.history.write(s.folder.path(HistoryFile))
 }
 
 // take is called for each event, in order.
-func (s *sitting) take(e trainerproto.Event) error {
+func (s *session) take(e trainerproto.Event) error {
 	switch e.Kind {
 	case trainerproto.EventProgress:
 		s.o.Watch.Progress(s.progress(e))
@@ -216,7 +216,7 @@ func (s *sitting) take(e trainerproto.Event) error {
 }
 
 // left is the time of so many epochs at the pace of the last ones.
-func (s *sitting) left(epochs int) time.Duration {
+func (s *session) left(epochs int) time.Duration {
 	seconds := s.history.Seconds
 	seconds = seconds[max(0, len(seconds)-5):]
 	if len(seconds) == 0 {
@@ -229,7 +229,7 @@ func (s *sitting) left(epochs int) time.Duration {
 	return time.Duration(sum / float64(len(seconds)) * float64(epochs) * float64(time.Second))
 }
 
-func (s *sitting) progress(e trainerproto.Event) Progress {
+func (s *session) progress(e trainerproto.Event) Progress {
 	epochs := s.plan.Settings.Epochs
 	out := Progress{Message: e.Message, Epoch: e.Epoch, Epochs: epochs}
 	if e.Epoch == 0 || e.Steps < int64(epochs) {
@@ -255,7 +255,7 @@ func (s *sitting) progress(e trainerproto.Event) Progress {
 }
 
 // close makes the folder say how it ended, whatever did.
-func (s *sitting) close(ctx context.Context, err error) error {
+func (s *session) close(ctx context.Context, err error) error {
 	h := s.history
 	err = asDiskFull(err, s.plan, s.folder.dir)
 	var f *Failure
@@ -300,7 +300,7 @@ func (s *sitting) close(ctx context.Context, err error) error {
 			}
 		}
 	}
-	s.result.Sitting = s.o.Now().Sub(s.began).Seconds()
+	s.result.SessionSeconds = s.o.Now().Sub(s.began).Seconds()
 	e := s.note()
 	if e == nil {
 		e = files.Write(s.folder.path(DiagnosticsFile), s.result.diagnostics(s.o.Now()), 0o644)
@@ -314,8 +314,8 @@ func (s *sitting) close(ctx context.Context, err error) error {
 
 // giveBack ends a training of which nothing came with the earlier one in its
 // place.
-func (s *sitting) giveBack(ctx context.Context, err error) error {
-	s.result.Sitting = s.o.Now().Sub(s.began).Seconds()
+func (s *session) giveBack(ctx context.Context, err error) error {
+	s.result.SessionSeconds = s.o.Now().Sub(s.began).Seconds()
 	s.result.Hint = s.track.end(s.history, s.folder)
 	s.result.GaveBack = true
 	return errors.Join(err, s.folder.earlier().PutBack())

@@ -1,4 +1,4 @@
-package attend_test
+package persweep_test
 
 import (
 	"bytes"
@@ -13,18 +13,18 @@ import (
 	"time"
 
 	logv1 "atelier/common/proto/log/v1"
-	"atelier/coordinator/duty/attend"
+	"atelier/coordinator/duty/persweep"
 	"atelier/coordinator/state"
 )
 
 type clerk struct {
-	*attend.Seat
+	*persweep.Handle
 	marks int // guarded by the group
 	work  *office
 }
 
 type office struct {
-	group *attend.Group[*clerk]
+	group *persweep.Group[*clerk]
 	begun atomic.Int64
 	done  atomic.Int64 // marks that were worked off
 	left  atomic.Int64
@@ -34,8 +34,8 @@ type office struct {
 func newOffice() *office {
 	o := &office{}
 	m := state.New()
-	o.group = attend.New(attend.Config[*clerk]{View: m.View, Run: (*clerk).run, Logger: slog.New(slog.DiscardHandler),
-		Begin: func(s *attend.Seat) *clerk { o.begun.Add(1); return &clerk{Seat: s, work: o} }})
+	o.group = persweep.New(persweep.Config[*clerk]{View: m.View, Run: (*clerk).run, Logger: slog.New(slog.DiscardHandler),
+		Begin: func(s *persweep.Handle) *clerk { o.begun.Add(1); return &clerk{Handle: s, work: o} }})
 	return o
 }
 
@@ -60,7 +60,7 @@ func (c *clerk) run() {
 }
 
 func (o *office) call(sweep string) {
-	o.group.Do(func(r attend.Roll[*clerk]) { r.Call(sweep).marks++ })
+	o.group.Do(func(r persweep.Registry[*clerk]) { r.Ensure(sweep).marks++ })
 }
 
 func until(t *testing.T, what string, is func() bool) {
@@ -75,7 +75,7 @@ func until(t *testing.T, what string, is func() bool) {
 // No mark is lost, however often attendants leave and are called again.
 func TestNoMarkIsLost(t *testing.T) {
 	o := newOffice()
-	o.group.Start(func(r attend.Roll[*clerk]) { r.Call("s-0").marks++ })
+	o.group.Start(func(r persweep.Registry[*clerk]) { r.Ensure("s-0").marks++ })
 	defer o.group.Stop()
 	const callers, calls = 4, 2000
 	for k := range callers {
@@ -87,7 +87,7 @@ func TestNoMarkIsLost(t *testing.T) {
 	}
 	until(t, "marks are lost", func() bool { return o.done.Load() == callers*calls+1 })
 	until(t, "somebody stays with nothing to do", func() bool { return o.left.Load() == o.begun.Load() })
-	o.group.Do(func(r attend.Roll[*clerk]) {
+	o.group.Do(func(r persweep.Registry[*clerk]) {
 		r.Each(func(sweep string, _ *clerk) { t.Errorf("%s is still on the roll", sweep) })
 		if _, ok := r.Find("s-0"); ok {
 			t.Error("s-0 is found")
@@ -103,14 +103,14 @@ func TestLeadershipsAreApart(t *testing.T) {
 	o := newOffice()
 	o.stay.Store(true)
 	o.call("early")
-	o.group.Start(func(attend.Roll[*clerk]) {})
+	o.group.Start(func(persweep.Registry[*clerk]) {})
 	var first *clerk
-	o.group.Do(func(r attend.Roll[*clerk]) { first = r.Call("s-a") })
-	o.group.Do(func(r attend.Roll[*clerk]) {
-		if again := r.Call("s-a"); again != first {
+	o.group.Do(func(r persweep.Registry[*clerk]) { first = r.Ensure("s-a") })
+	o.group.Do(func(r persweep.Registry[*clerk]) {
+		if again := r.Ensure("s-a"); again != first {
 			t.Error("a second attendant for the same sweep")
 		}
-		if who, ok := r.Find("s-a"); !ok || who != first || r.Context() != first.Context {
+		if attendant, ok := r.Find("s-a"); !ok || attendant != first || r.Context() != first.Context {
 			t.Error("the roll does not hold who was called")
 		}
 	})
@@ -120,9 +120,9 @@ func TestLeadershipsAreApart(t *testing.T) {
 	if n := o.begun.Load(); n != 1 {
 		t.Errorf("%d were called, one of them within a leadership", n)
 	}
-	o.group.Start(func(r attend.Roll[*clerk]) { r.Call("s-a") })
-	o.group.Do(func(r attend.Roll[*clerk]) {
-		if who, _ := r.Find("s-a"); who == first {
+	o.group.Start(func(r persweep.Registry[*clerk]) { r.Ensure("s-a") })
+	o.group.Do(func(r persweep.Registry[*clerk]) {
+		if attendant, _ := r.Find("s-a"); attendant == first {
 			t.Error("an attendant outlived its leadership")
 		}
 	})
@@ -130,7 +130,7 @@ func TestLeadershipsAreApart(t *testing.T) {
 	o.group.Stop()
 }
 
-// replace puts a restored state, an empty one, in the place of the present one.
+// replace puts a restored state, an empty one, in the entry of the present one.
 func replace(t *testing.T, m *state.Machine) {
 	t.Helper()
 	var stream bytes.Buffer
@@ -149,15 +149,15 @@ func replace(t *testing.T, m *state.Machine) {
 	}
 }
 
-// A seat shows no state but that of its own past: from the moment of a restore
+// A handle shows no state but that of its own past: from the moment of a restore
 // on, before anybody is told, its attendant sees nothing. After Restart new ones
-// sit there.
+// be there.
 func TestARestoreEndsAttendants(t *testing.T) {
 	m := state.New()
 	var begun, gone atomic.Int64
-	g := attend.New(attend.Config[*attend.Seat]{View: m.View, Logger: slog.New(slog.DiscardHandler),
-		Begin: func(s *attend.Seat) *attend.Seat { begun.Add(1); return s },
-		Run: func(s *attend.Seat) {
+	g := persweep.New(persweep.Config[*persweep.Handle]{View: m.View, Logger: slog.New(slog.DiscardHandler),
+		Begin: func(s *persweep.Handle) *persweep.Handle { begun.Add(1); return s },
+		Run: func(s *persweep.Handle) {
 			for s.Context.Err() == nil {
 				if _, ok := s.View(); !ok {
 					gone.Add(1)
@@ -166,12 +166,12 @@ func TestARestoreEndsAttendants(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}})
-	adopt := func(r attend.Roll[*attend.Seat]) { r.Call("s-a") }
+	adopt := func(r persweep.Registry[*persweep.Handle]) { r.Ensure("s-a") }
 	g.Start(adopt)
 	defer g.Stop()
 	time.Sleep(5 * time.Millisecond)
 	if gone.Load() != 0 {
-		t.Fatal("a seat shows nothing though nothing was restored")
+		t.Fatal("a handle shows nothing though nothing was restored")
 	}
 	replace(t, m)
 	until(t, "an attendant goes on with a state that was replaced", func() bool { return gone.Load() == 1 })
@@ -186,15 +186,15 @@ func TestARestoreEndsAttendants(t *testing.T) {
 }
 
 // A panic ends the sweep it came from, with the reason, as soon as that can be
-// written; nobody sits there until then, and the others do not notice.
+// written; none is begun until then, and the others do not notice.
 func TestAPanicFailsItsSweep(t *testing.T) {
 	m := state.New()
 	var failed atomic.Pointer[string]
 	var refusals, worked, begun atomic.Int64
 	refusals.Store(2)
-	g := attend.New(attend.Config[*attend.Seat]{View: m.View, Logger: slog.New(slog.DiscardHandler),
-		Begin: func(s *attend.Seat) *attend.Seat { begun.Add(1); return s },
-		Run: func(s *attend.Seat) {
+	g := persweep.New(persweep.Config[*persweep.Handle]{View: m.View, Logger: slog.New(slog.DiscardHandler),
+		Begin: func(s *persweep.Handle) *persweep.Handle { begun.Add(1); return s },
+		Run: func(s *persweep.Handle) {
 			if s.Sweep == "s-bad" {
 				var nobody *state.Trial
 				_ = nobody.Status
@@ -216,9 +216,9 @@ func TestAPanicFailsItsSweep(t *testing.T) {
 			failed.Store(&what)
 			return nil
 		}})
-	g.Start(func(r attend.Roll[*attend.Seat]) { r.Call("s-bad"); r.Call("s-good") })
+	g.Start(func(r persweep.Registry[*persweep.Handle]) { r.Ensure("s-bad"); r.Ensure("s-good") })
 	defer g.Stop()
-	g.Do(func(r attend.Roll[*attend.Seat]) { r.Call("s-bad") })
+	g.Do(func(r persweep.Registry[*persweep.Handle]) { r.Ensure("s-bad") })
 	if begun.Load() != 2 {
 		t.Errorf("%d began: the next one would have met the same", begun.Load())
 	}
@@ -226,11 +226,11 @@ func TestAPanicFailsItsSweep(t *testing.T) {
 	if got := *failed.Load(); !strings.HasPrefix(got, "s-bad: ") || !strings.Contains(got, "nil pointer") {
 		t.Errorf("failed with %q", got)
 	}
-	until(t, "its seat stays taken", func() (free bool) {
-		g.Do(func(r attend.Roll[*attend.Seat]) { _, taken := r.Find("s-bad"); free = !taken })
+	until(t, "its entry stays", func() (free bool) {
+		g.Do(func(r persweep.Registry[*persweep.Handle]) { _, taken := r.Find("s-bad"); free = !taken })
 		return free
 	})
 	before := worked.Load()
-	g.Do(func(r attend.Roll[*attend.Seat]) { r.Wake("s-good") })
+	g.Do(func(r persweep.Registry[*persweep.Handle]) { r.Wake("s-good") })
 	until(t, "the other sweep is not attended any more", func() bool { return worked.Load() > before })
 }

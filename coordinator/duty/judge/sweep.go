@@ -10,7 +10,7 @@ import (
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
-	"atelier/coordinator/duty/attend"
+	"atelier/coordinator/duty/persweep"
 	"atelier/coordinator/state"
 	"atelier/tuner/stop"
 )
@@ -19,38 +19,38 @@ const (
 	// chunk is how many decisions go through the log side by side.
 	chunk      = 64
 	logTimeout = 10 * time.Second
-	// refusedPause is how long a court rests after a decision that could not be
+	// refusedPause is how long a sweepJudge backs off after a decision that could not be
 	// recorded: the state moved on, or there is no leader.
 	refusedPause = 20 * time.Millisecond
 )
 
-// court judges one sweep, in one goroutine.
-type court struct {
-	*attend.Seat
+// sweepJudge judges one sweep, in one goroutine.
+type sweepJudge struct {
+	*persweep.Handle
 	cfg Config
 
-	// Guarded by the lock of the Judge's courts.
+	// Guarded by the lock of the group.
 	settled uint64        // decisions on the state at this index are in the log
-	looked  chan struct{} // closed and replaced after every look
+	decided chan struct{} // closed and replaced after every round
 	closed  bool
 
 	// The goroutine's own.
-	book stop.Book
-	put  int64                  // trials 1 to put are in the book
-	open []int64                // those of them that had not ended at the last look
-	seen map[int64]*state.Trial // the open ones as they were put
+	rule stop.RuleState
+	fed  int64                  // trials 1 to fed are in the rule state
+	open []int64                // those of them that had not ended at the last round
+	seen map[int64]*state.Trial // the open ones as they were fed
 }
 
 var (
-	// errClosed ends a court: nothing is to be judged in its sweep now.
+	// errClosed ends a sweepJudge: nothing is to be judged in its sweep now.
 	errClosed = errors.New("the sweep is not judged now")
-	// errReplaced ends one whose book is of a state that was replaced.
+	// errReplaced ends one whose rule state is of a replicated state that was replaced.
 	errReplaced = errors.New("the state was replaced by a restored one")
 )
 
-func (c *court) run() {
+func (c *sweepJudge) run() {
 	for {
-		again, err := c.look()
+		again, err := c.decide()
 		switch {
 		case c.Context.Err() != nil, errors.Is(err, errReplaced):
 			return
@@ -60,7 +60,7 @@ func (c *court) run() {
 			}
 		case err != nil:
 			c.cfg.Logger.Warn("stopping rule: no decision recorded", "sweep", c.Sweep, "error", err)
-			c.rest()
+			c.backoff()
 			continue
 		case again:
 			continue
@@ -73,25 +73,25 @@ func (c *court) run() {
 	}
 }
 
-// close gives the seat up, unless it was called for meanwhile. Who waits for the
-// court is let go.
-func (c *court) close() bool {
+// close gives the handle up, unless it was called for meanwhile. Who waits for the
+// sweepJudge is let go.
+func (c *sweepJudge) close() bool {
 	return c.Leave(func() {
 		c.closed = true
-		close(c.looked)
+		close(c.decided)
 	})
 }
 
-func (c *court) rest() {
+func (c *sweepJudge) backoff() {
 	select {
 	case <-time.After(refusedPause):
 	case <-c.Context.Done():
 	}
 }
 
-// look decides on the present state once. again says that decisions were made:
+// decide takes one round of decisions on the present state. again reports that decisions were made:
 // what they changed may call for more.
-func (c *court) look() (again bool, err error) {
+func (c *sweepJudge) decide() (again bool, err error) {
 	view, ok := c.View()
 	if !ok {
 		return false, errReplaced
@@ -100,38 +100,38 @@ func (c *court) look() (again bool, err error) {
 	if !ok || !judged(s) {
 		return false, errClosed
 	}
-	if c.book == nil {
+	if c.rule == nil {
 		set, err := stop.Parse([]byte(s.StoppingJSON))
 		if err != nil {
 			return false, c.fail(err)
 		}
-		c.book, c.seen = set.Book(stop.Problem{Metric: s.Objective.Metric, Maximize: s.Objective.Maximize}), map[int64]*state.Trial{}
+		c.rule, c.seen = set.NewState(stop.Problem{Metric: s.Objective.Metric, Maximize: s.Objective.Maximize}), map[int64]*state.Trial{}
 	}
 	c.read(s)
 	unproposed := s.Unproposed()
 	if s.Exhausted {
 		unproposed = 0
 	}
-	again, err = c.carryOut(s, c.book.Decide(unproposed))
+	again, err = c.carryOut(s, c.rule.Decide(unproposed))
 	if err != nil {
 		return false, err
 	}
 	c.Locked(func() {
 		c.settled = view.Index()
-		close(c.looked)
-		c.looked = make(chan struct{})
+		close(c.decided)
+		c.decided = make(chan struct{})
 	})
 	return again, nil
 }
 
-// read puts into the book what differs from the last look. A trial that no
+// read puts into the rule state what differs from the last round. A trial that no
 // command has touched is the same one in every view.
-func (c *court) read(s *state.Sweep) {
+func (c *sweepJudge) read(s *state.Sweep) {
 	put := func(t *state.Trial) {
 		if c.seen[t.Number] == t {
 			return
 		}
-		c.book.Put(standing(s, t))
+		c.rule.Put(trialView(s, t))
 		if t.Ended() {
 			delete(c.seen, t.Number)
 		} else {
@@ -143,20 +143,20 @@ func (c *court) read(s *state.Sweep) {
 	}
 	c.open = s.Open()
 	for _, n := range c.open { // a failed one may be tried again
-		if n <= c.put {
+		if n <= c.fed {
 			put(s.Trial(n))
 		}
 	}
-	for t := range s.Trials(c.put + 1) {
+	for t := range s.Trials(c.fed + 1) {
 		put(t)
-		c.put = t.Number
+		c.fed = t.Number
 	}
 }
 
 // carryOut puts decisions through the log, side by side, and tells whether any
 // changed the state. It returns the first error; the others are made all the
 // same.
-func (c *court) carryOut(s *state.Sweep, decisions []stop.Decision) (changed bool, err error) {
+func (c *sweepJudge) carryOut(s *state.Sweep, decisions []stop.Decision) (changed bool, err error) {
 	var mu sync.Mutex
 	for len(decisions) > 0 {
 		var wait sync.WaitGroup
@@ -182,7 +182,7 @@ func (c *court) carryOut(s *state.Sweep, decisions []stop.Decision) (changed boo
 }
 
 // propose puts one command through the log; news says that it was not known.
-func (c *court) propose(cmd *logv1.Command) (news bool, err error) {
+func (c *sweepJudge) propose(cmd *logv1.Command) (news bool, err error) {
 	ctx, cancel := context.WithTimeout(c.Context, logTimeout)
 	defer cancel()
 	cmd.TimeMs = c.cfg.NowMS()
@@ -195,7 +195,7 @@ func (c *court) propose(cmd *logv1.Command) (news bool, err error) {
 
 // fail ends a sweep whose rule cannot be read, which only another version's
 // spec can bring about.
-func (c *court) fail(reason error) error {
+func (c *sweepJudge) fail(reason error) error {
 	err := failSweep(c.Context, c.cfg, c.Sweep, reason.Error())
 	if err == nil {
 		err = errClosed
@@ -229,10 +229,10 @@ func command(s *state.Sweep, d stop.Decision) *logv1.Command {
 	return &logv1.Command{Op: &logv1.Command_SetVerdict{SetVerdict: v}}
 }
 
-// standing is a trial as rules see it. Its level is how often it was paused and
+// trialView is a trial as rules see it. Its level is how often it was paused and
 // let go on. Reports without the objective say nothing: who never reports it
 // trains to the end and fails there with the metrics seen.
-func standing(s *state.Sweep, t *state.Trial) stop.Trial {
+func trialView(s *state.Sweep, t *state.Trial) stop.Trial {
 	out := stop.Trial{Number: t.Number, Status: stop.Ended, Level: int(t.Pauses), From: int(t.Origin.Epoch)}
 	switch t.Status {
 	case trial.Waiting:

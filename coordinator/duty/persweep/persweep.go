@@ -1,13 +1,13 @@
-// Package attend keeps a goroutine for each sweep that a duty looks after, while
+// Package persweep keeps a goroutine for each sweep that a duty looks after, while
 // this node leads: begun when a sweep calls for one, woken by changes, gone when
 // there is nothing left to do.
 //
 // Duties say what is done for a sweep and when one calls for it. The package
 // refuses to know either, and keeps nothing over a change of leader, nor over a
-// restore of the state: an attendant looks at the state through its seat, which
+// restore of the state: an attendant looks at the state through its handle, which
 // shows it no other past than the one it began in. A panic of an attendant fails
 // its sweep, not the process.
-package attend
+package persweep
 
 import (
 	"context"
@@ -29,9 +29,9 @@ const failPause = 200 * time.Millisecond
 type Config[T any] struct {
 	View func() *state.View
 	// Begin makes the attendant of a sweep, under the group's lock.
-	Begin func(*Seat) T
-	// Run is its goroutine's work, which ends once the seat is left, its context has
-	// ended or its seat shows no state any more.
+	Begin func(*Handle) T
+	// Run is its goroutine's work, which ends once the handle is left, its context has
+	// ended or its handle shows no state any more.
 	Run func(T)
 	// Fail ends a sweep with a reason, through the log.
 	Fail   func(ctx context.Context, sweep, reason string) error
@@ -48,36 +48,36 @@ type Group[T any] struct {
 
 // term is one leadership.
 type term[T any] struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	seats  map[string]*place[T]
+	ctx     context.Context
+	cancel  context.CancelFunc
+	entries map[string]*entry[T]
 }
 
-type place[T any] struct {
-	wake chan struct{}
-	who  T
+type entry[T any] struct {
+	wake      chan struct{}
+	attendant T
 }
 
 // New returns a group without a leadership.
 func New[T any](cfg Config[T]) *Group[T] { return &Group[T]{cfg: cfg} }
 
 // Start begins a leadership; adopt calls for the sweeps that are there.
-func (g *Group[T]) Start(adopt func(Roll[T])) {
+func (g *Group[T]) Start(adopt func(Registry[T])) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.begin(adopt)
 }
 
-func (g *Group[T]) begin(adopt func(Roll[T])) {
+func (g *Group[T]) begin(adopt func(Registry[T])) {
 	ctx, cancel := context.WithCancel(context.Background())
-	g.term = &term[T]{ctx: ctx, cancel: cancel, seats: map[string]*place[T]{}}
-	adopt(Roll[T]{g, g.term})
+	g.term = &term[T]{ctx: ctx, cancel: cancel, entries: map[string]*entry[T]{}}
+	adopt(Registry[T]{g, g.term})
 }
 
 // Restart has all attendants go and begins anew, as with a new leadership: what
 // they remember may be of no state there is. Nothing happens without a
 // leadership.
-func (g *Group[T]) Restart(adopt func(Roll[T])) {
+func (g *Group[T]) Restart(adopt func(Registry[T])) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.term != nil {
@@ -86,8 +86,8 @@ func (g *Group[T]) Restart(adopt func(Roll[T])) {
 	}
 }
 
-// Stop ends it. Who is deep in thought is not waited for: what comes of it then
-// goes nowhere.
+// Stop ends it. Work still running is not waited for: its result
+// is dropped.
 func (g *Group[T]) Stop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -97,139 +97,139 @@ func (g *Group[T]) Stop() {
 	}
 }
 
-// Do calls f with the roll of the present leadership, under the group's lock;
+// Do calls f with the registry of the present leadership, under the group's lock;
 // not at all where there is none.
-func (g *Group[T]) Do(f func(Roll[T])) {
+func (g *Group[T]) Do(f func(Registry[T])) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.term != nil {
-		f(Roll[T]{g, g.term})
+		f(Registry[T]{g, g.term})
 	}
 }
 
-// Roll is who attends in one leadership. It is good while the group's lock is
+// Registry holds the attendants of one leadership. It is valid while the group's lock is
 // held.
-type Roll[T any] struct {
+type Registry[T any] struct {
 	group *Group[T]
 	term  *term[T]
 }
 
 // Context ends with the leadership.
-func (r Roll[T]) Context() context.Context { return r.term.ctx }
+func (r Registry[T]) Context() context.Context { return r.term.ctx }
 
 // Find returns a sweep's attendant; false where there is none.
-func (r Roll[T]) Find(sweep string) (who T, ok bool) {
-	p := r.term.seats[sweep]
+func (r Registry[T]) Find(sweep string) (attendant T, ok bool) {
+	p := r.term.entries[sweep]
 	if p == nil {
-		return who, false
+		return attendant, false
 	}
-	return p.who, true
+	return p.attendant, true
 }
 
 // Wake has a sweep's attendant look again; false where there is none.
-func (r Roll[T]) Wake(sweep string) (who T, ok bool) {
-	p := r.term.seats[sweep]
+func (r Registry[T]) Wake(sweep string) (attendant T, ok bool) {
+	p := r.term.entries[sweep]
 	if p == nil {
-		return who, false
+		return attendant, false
 	}
 	select {
 	case p.wake <- struct{}{}:
 	default: // it has a mark already
 	}
-	return p.who, true
+	return p.attendant, true
 }
 
-// Call is Wake, and begins where there is nobody.
-func (r Roll[T]) Call(sweep string) T {
-	if r.term.seats[sweep] == nil {
-		p := &place[T]{wake: make(chan struct{}, 1)}
-		_, era := r.group.cfg.View().Restored()
-		seat := &Seat{Sweep: sweep, Context: r.term.ctx, Woken: p.wake, view: r.group.cfg.View, era: era, lock: &r.group.mu, leave: func() {
-			if r.term.seats[sweep] == p {
-				delete(r.term.seats, sweep)
+// Ensure is Wake, and begins an attendant where there is none.
+func (r Registry[T]) Ensure(sweep string) T {
+	if r.term.entries[sweep] == nil {
+		p := &entry[T]{wake: make(chan struct{}, 1)}
+		_, restored := r.group.cfg.View().Restored()
+		handle := &Handle{Sweep: sweep, Context: r.term.ctx, Woken: p.wake, view: r.group.cfg.View, restored: restored, lock: &r.group.mu, leave: func() {
+			if r.term.entries[sweep] == p {
+				delete(r.term.entries, sweep)
 			}
 		}}
-		p.who = r.group.cfg.Begin(seat)
-		r.term.seats[sweep] = p
-		go r.group.attend(seat, p.who)
+		p.attendant = r.group.cfg.Begin(handle)
+		r.term.entries[sweep] = p
+		go r.group.attend(handle, p.attendant)
 	}
-	who, _ := r.Wake(sweep)
-	return who
+	attendant, _ := r.Wake(sweep)
+	return attendant
 }
 
 // attend is the goroutine of one attendant.
-func (g *Group[T]) attend(seat *Seat, who T) {
+func (g *Group[T]) attend(handle *Handle, attendant T) {
 	defer func() {
 		fault := recover()
 		if fault == nil {
 			return
 		}
-		g.cfg.Logger.Error("panic in the work for a sweep: it fails", "sweep", seat.Sweep, "panic", fault, "stack", string(debug.Stack()))
-		g.giveUp(seat, fmt.Sprintf("a fault of the coordinator, please report it: panic: %v", fault))
+		g.cfg.Logger.Error("panic in the work for a sweep: it fails", "sweep", handle.Sweep, "panic", fault, "stack", string(debug.Stack()))
+		g.giveUp(handle, fmt.Sprintf("a fault of the coordinator, please report it: panic: %v", fault))
 	}()
-	g.cfg.Run(who)
+	g.cfg.Run(attendant)
 }
 
-// giveUp fails the sweep of an attendant that panicked, and frees its seat only
+// giveUp fails the sweep of an attendant that panicked, and frees its handle only
 // then: the next one would meet the same.
-func (g *Group[T]) giveUp(seat *Seat, reason string) {
+func (g *Group[T]) giveUp(handle *Handle, reason string) {
 	for {
-		if _, ok := seat.View(); !ok || seat.Context.Err() != nil {
+		if _, ok := handle.View(); !ok || handle.Context.Err() != nil {
 			return // what it met may be of a state that is gone
 		}
-		err := g.cfg.Fail(seat.Context, seat.Sweep, reason)
+		err := g.cfg.Fail(handle.Context, handle.Sweep, reason)
 		if err == nil {
-			seat.Locked(seat.leave)
+			handle.Locked(handle.leave)
 			return
 		}
-		g.cfg.Logger.Warn("failed sweep not recorded", "sweep", seat.Sweep, "error", err)
+		g.cfg.Logger.Warn("failed sweep not recorded", "sweep", handle.Sweep, "error", err)
 		select {
-		case <-seat.Context.Done():
+		case <-handle.Context.Done():
 		case <-time.After(failPause):
 		}
 	}
 }
 
 // Each calls f with every attendant, in no order.
-func (r Roll[T]) Each(f func(sweep string, who T)) {
-	for sweep, p := range r.term.seats {
-		f(sweep, p.who)
+func (r Registry[T]) Each(f func(sweep string, attendant T)) {
+	for sweep, p := range r.term.entries {
+		f(sweep, p.attendant)
 	}
 }
 
-// Seat is an attendant's side of it.
-type Seat struct {
+// Handle is an attendant's side of it.
+type Handle struct {
 	Sweep   string
 	Context context.Context // ends with the leadership
 	Woken   <-chan struct{} // holds a mark when there is something new
 
-	view  func() *state.View
-	era   uint64 // index of the restore after which it began
-	lock  *sync.Mutex
-	leave func()
+	view     func() *state.View
+	restored uint64 // index of the restore after which it began
+	lock     *sync.Mutex
+	leave    func()
 }
 
 // View returns the state. It is false once the state has been replaced by a
 // restored one: then nothing that the attendant remembers holds, and it goes.
-func (s *Seat) View() (*state.View, bool) {
+func (s *Handle) View() (*state.View, bool) {
 	v := s.view()
-	if _, era := v.Restored(); era != s.era {
+	if _, restored := v.Restored(); restored != s.restored {
 		return nil, false
 	}
 	return v, true
 }
 
 // Locked calls f under the group's lock.
-func (s *Seat) Locked(f func()) {
+func (s *Handle) Locked(f func()) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	f()
 }
 
-// Leave gives the seat up for good, unless it has been woken meanwhile: then it
+// Leave gives the handle up for good, unless it has been woken meanwhile: then it
 // is false and the attendant stays. last, when not nil, is called under the
 // group's lock.
-func (s *Seat) Leave(last func()) bool {
+func (s *Handle) Leave(last func()) bool {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	if len(s.Woken) > 0 {

@@ -11,30 +11,30 @@ import (
 )
 
 const (
-	benchNames = 2                // trainers of this many names stand by in a slot
-	benchIdle  = 10 * time.Minute // and leave when none was asked for so long, but for Config.Warm
+	standbyNames = 2                // trainers of this many names stand by in a slot
+	standbyIdle  = 10 * time.Minute // and leave when none was asked for so long, but for Config.Warm
 )
 
-// bench holds the trainers that stand by in one slot: started, hello said, no
+// standby holds the trainers that stand by in one slot: started, hello said, no
 // job. They hold no device memory; that comes with a job.
-type bench struct {
+type standby struct {
 	a    *Agent
 	spec *slots.Slot
 
-	mu     sync.Mutex
-	places []*place // most recently used first
-	closed bool
+	mu      sync.Mutex
+	entries []*entry // most recently used first
+	closed  bool
 }
 
-type place struct {
+type entry struct {
 	name  string
 	child *runner.Child // nil while it starts
 	timer *time.Timer
 }
 
-func newBench(a *Agent, spec *slots.Slot) *bench { return &bench{a: a, spec: spec} }
+func newStandby(a *Agent, spec *slots.Slot) *standby { return &standby{a: a, spec: spec} }
 
-func (b *bench) start(ctx context.Context, name string) (*runner.Child, error) {
+func (b *standby) start(ctx context.Context, name string) (*runner.Child, error) {
 	c, err := b.a.cfg.Launcher.Start(ctx, b.a.trainers[name], runner.Seat{Slot: b.spec.Name, Env: b.spec.Env()})
 	if ctx.Err() == nil { // else it was ended by us
 		b.a.starts.note(name, err)
@@ -43,10 +43,10 @@ func (b *bench) start(ctx context.Context, name string) (*runner.Child, error) {
 }
 
 // take returns a trainer that waits for its job: the one standing by, else a new one.
-func (b *bench) take(ctx context.Context, name string) (*runner.Child, error) {
+func (b *standby) take(ctx context.Context, name string) (*runner.Child, error) {
 	b.mu.Lock()
 	var c *runner.Child
-	for _, p := range b.places {
+	for _, p := range b.entries {
 		if p.name == name && p.child != nil {
 			c, p.child = p.child, nil
 			p.timer.Stop()
@@ -68,10 +68,10 @@ func (b *bench) take(ctx context.Context, name string) (*runner.Child, error) {
 }
 
 // warm lets the first trainers stand by before any lease has come.
-func (b *bench) warm(ctx context.Context) {
+func (b *standby) warm(ctx context.Context) {
 	for _, name := range b.a.cfg.Warm {
 		b.mu.Lock()
-		there := slices.ContainsFunc(b.places, func(p *place) bool { return p.name == name && p.child != nil })
+		there := slices.ContainsFunc(b.entries, func(p *entry) bool { return p.name == name && p.child != nil })
 		b.mu.Unlock()
 		if !there {
 			b.refill(ctx, name)
@@ -80,7 +80,7 @@ func (b *bench) warm(ctx context.Context) {
 }
 
 // refill starts the next trainer of a name, in the background of a run.
-func (b *bench) refill(ctx context.Context, name string) {
+func (b *standby) refill(ctx context.Context, name string) {
 	c, err := b.start(ctx, name)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -93,15 +93,15 @@ func (b *bench) refill(ctx context.Context, name string) {
 	if b.closed {
 		out = append(out, c)
 	} else {
-		fresh := &place{name: name, child: c}
-		fresh.timer = time.AfterFunc(benchIdle, func() {
+		fresh := &entry{name: name, child: c}
+		fresh.timer = time.AfterFunc(standbyIdle, func() {
 			if !slices.Contains(b.a.cfg.Warm, name) {
 				b.retire(fresh)
 			}
 		})
-		kept := []*place{fresh}
-		for _, p := range b.places {
-			if p.name != name && len(kept) < benchNames {
+		kept := []*entry{fresh}
+		for _, p := range b.entries {
+			if p.name != name && len(kept) < standbyNames {
 				kept = append(kept, p)
 				continue
 			}
@@ -111,7 +111,7 @@ func (b *bench) refill(ctx context.Context, name string) {
 				p.child = nil
 			}
 		}
-		b.places = kept
+		b.entries = kept
 	}
 	b.mu.Unlock()
 	for _, c := range out {
@@ -119,7 +119,7 @@ func (b *bench) refill(ctx context.Context, name string) {
 	}
 }
 
-func (b *bench) retire(p *place) {
+func (b *standby) retire(p *entry) {
 	b.mu.Lock()
 	c := p.child
 	p.child = nil
@@ -129,13 +129,13 @@ func (b *bench) retire(p *place) {
 	}
 }
 
-func (b *bench) close() {
+func (b *standby) close() {
 	b.mu.Lock()
 	b.closed = true
-	places := b.places
-	b.places = nil
+	entries := b.entries
+	b.entries = nil
 	b.mu.Unlock()
-	for _, p := range places {
+	for _, p := range entries {
 		p.timer.Stop()
 		b.retire(p)
 	}
