@@ -152,12 +152,12 @@ func TestSnapshotAndRestoreGoRound(t *testing.T) {
 	dead := l.Addr().String()
 	l.Close()
 	// Silent: it takes connections and never answers.
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer mute.Close()
-	for name, before := range map[string]string{"dead": dead, "silent": mute.Addr().String()} {
+	defer listener.Close()
+	for name, before := range map[string]string{"dead": dead, "silent": listener.Addr().String()} {
 		c := client.New([]string{before, p.at.API}, client.WithRetryFor(20*time.Second))
 		file := filepath.Join(dir, name+".snap")
 		f, err := os.Create(file)

@@ -19,12 +19,12 @@ import (
 type Kind int
 
 const (
-	Gone      Kind = iota // no connection: nobody listens, or nothing is there
-	Silent                // connected, and the node does not even say how it is
-	Slow                  // connected, and no answer within the attempt's limit
-	Broken                // the connection broke before the answer was whole
-	NoLeader              // it answers, and knows no leader
-	Unwilling             // it answers that it cannot, for another reason
+	Gone         Kind = iota // no connection: nobody listens, or nothing is there
+	Unresponsive             // connected, and the node does not even say how it is
+	Slow                     // connected, and no answer within the attempt's limit
+	Broken                   // the connection broke before the answer was whole
+	NoLeader                 // it answers, and knows no leader
+	Unwilling                // it answers that it cannot, for another reason
 )
 
 // Finding is what an address did at the last attempt of a call.
@@ -60,8 +60,8 @@ func (f *findings) note(ctx context.Context, addr string, err error) (Finding, b
 	var kind Kind
 	var slow errSlow
 	switch {
-	case errors.Is(err, errSilent):
-		kind = Silent
+	case errors.Is(err, errUnresponsive):
+		kind = Unresponsive
 	case errors.As(err, &slow):
 		kind = Slow
 	case noLeader(err):
@@ -79,7 +79,7 @@ func (f *findings) note(ctx context.Context, addr string, err error) (Finding, b
 	if !f.connected.Load() && kind <= Broken {
 		kind = Gone
 	}
-	if kind == Silent || kind == Slow || connect.CodeOf(err) == connect.CodeUnknown && !connect.IsWireError(err) {
+	if kind == Unresponsive || kind == Slow || connect.CodeOf(err) == connect.CodeUnknown && !connect.IsWireError(err) {
 		err = connect.NewError(connect.CodeUnavailable, err)
 	}
 	one := Finding{addr, kind, err}
@@ -145,13 +145,13 @@ func (f Finding) what() string {
 		switch {
 		case errors.Is(f.Err, syscall.ECONNREFUSED):
 			return "nobody listens at ADDR (connection refused)"
-		case errors.Is(f.Err, errSilent), isSlow(f.Err), errors.As(f.Err, &op) && op.Timeout():
+		case errors.Is(f.Err, errUnresponsive), isSlow(f.Err), errors.As(f.Err, &op) && op.Timeout():
 			return "ADDR cannot be reached (nothing comes back from there)"
 		case errors.As(f.Err, &op) && op.Err != nil:
 			return "ADDR cannot be reached (" + op.Err.Error() + ")"
 		}
 		return "ADDR cannot be reached (" + Message(f.Err) + ")"
-	case Silent, Slow:
+	case Unresponsive, Slow:
 		return "ADDR listens and does not answer (" + Message(f.Err) + ")"
 	case Broken:
 		return "ADDR broke the connection off (" + Message(f.Err) + ")"

@@ -29,8 +29,8 @@ const (
 	streamSilence = 15 * time.Second
 )
 
-// errSilent ends an attempt at a node that does not answer at all.
-var errSilent = errors.New("no answer, not even to a question about the node itself")
+// errUnresponsive ends an attempt at a node that does not answer at all.
+var errUnresponsive = errors.New("no answer, not even to a question about the node itself")
 
 // pulses keeps, for each address, when it was last heard.
 type pulses struct {
@@ -46,8 +46,8 @@ type pulse struct {
 
 // inquest is one question, for all calls that wonder about the same node.
 type inquest struct {
-	over   chan struct{}
-	silent bool // set before over is closed
+	over         chan struct{}
+	unresponsive bool // set before over is closed
 }
 
 func (s *pulses) at(addr string) *pulse {
@@ -87,7 +87,7 @@ func (p *pulse) patience() (quiet, wait time.Duration, heard time.Time) {
 	return lookAfter, silence, p.heard
 }
 
-// watch ends an attempt at addr with errSilent once the node does not answer at
+// watch ends an attempt at addr with errUnresponsive once the node does not answer at
 // all, for the usual time and at least for that of least. It ends with ctx; stop it
 // first, most attempts are over before it begins.
 func (c *Client) watch(ctx context.Context, addr string, least time.Duration, cut context.CancelCauseFunc) (stop func() bool) {
@@ -98,8 +98,8 @@ func (c *Client) watch(ctx context.Context, addr string, least time.Duration, cu
 		for ctx.Err() == nil {
 			quiet, _, heard := p.patience()
 			if d := quiet - time.Since(heard); d <= 0 {
-				if c.silent(ctx, p, addr) && time.Since(began) >= least && time.Since(p.last()) >= least {
-					cut(errSilent)
+				if c.unresponsive(ctx, p, addr) && time.Since(began) >= least && time.Since(p.last()) >= least {
+					cut(errUnresponsive)
 					return
 				}
 				continue
@@ -110,8 +110,8 @@ func (c *Client) watch(ctx context.Context, addr string, least time.Duration, cu
 	}).Stop
 }
 
-// silent asks the node, or joins in a question under way.
-func (c *Client) silent(ctx context.Context, p *pulse, addr string) bool {
+// unresponsive asks the node, or joins in a question under way.
+func (c *Client) unresponsive(ctx context.Context, p *pulse, addr string) bool {
 	_, wait, _ := p.patience()
 	p.mu.Lock()
 	q := p.asked
@@ -123,10 +123,10 @@ func (c *Client) silent(ctx context.Context, p *pulse, addr string) bool {
 			defer stop()
 			_, err := c.Node(addr).GetNode(one, connect.NewRequest(&atelierv1.GetNodeRequest{}))
 			// A refusal is no silence: the attempt itself will hear of it.
-			q.silent = one.Err() != nil && err != nil
+			q.unresponsive = one.Err() != nil && err != nil
 			p.mu.Lock()
 			p.asked = nil
-			if !q.silent {
+			if !q.unresponsive {
 				p.heard = time.Now()
 			}
 			p.mu.Unlock()
@@ -136,7 +136,7 @@ func (c *Client) silent(ctx context.Context, p *pulse, addr string) bool {
 	p.mu.Unlock()
 	select {
 	case <-q.over:
-		return q.silent
+		return q.unresponsive
 	case <-ctx.Done():
 		return false
 	}

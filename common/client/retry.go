@@ -12,7 +12,7 @@ import (
 )
 
 // retrier repeats unary calls. An attempt that ended because the node was out
-// of reach, had no leader, or stayed silent is followed by one at the next
+// of reach, had no leader, or stayed unresponsive is followed by one at the next
 // address; after each full round it pauses, longer each time.
 type retrier struct{ c *Client }
 
@@ -59,7 +59,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			}
 			r.c.follower.suspect()
 			addr = r.c.set.next(addr)
-			// Nodes that are gone or silent say nothing of the others: try those
+			// Nodes that are gone or unresponsive say nothing of the others: try those
 			// first. A node that answers "no leader" speaks for the cluster.
 			if found.Kind != NoLeader && found.Kind != Slow && n%len(r.c.set.all()) != 0 {
 				if deadline.IsZero() || time.Now().Before(deadline) {
@@ -83,7 +83,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 
 // attempt makes one attempt at one address. It is cut off at the limit, and
 // earlier where the node does not answer at all while this call has not yet
-// found every other one gone or silent as well: then it waits as long as it
+// found every other one gone or unresponsive as well: then it waits as long as it
 // may, for perhaps it is this machine that is slow.
 func (r *retrier) attempt(ctx context.Context, addr string, limit time.Duration, seen *findings, call func(context.Context) (connect.AnyResponse, error)) (connect.AnyResponse, error) {
 	base, cut := context.WithCancelCause(withAddr(ctx, addr))

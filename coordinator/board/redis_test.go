@@ -258,7 +258,7 @@ func TestOneClusterAPrefix(t *testing.T) {
 	if _, err := r.Begin(ctx, "c-two", "h1"); !errors.As(err, &held) || held.Cluster != cluster {
 		t.Errorf("a rebuild over the board of a living cluster: %v", err)
 	}
-	if found, err := r.Look(ctx, "c-two"); !errors.As(err, &held) || found.Cluster != cluster || found.Mute {
+	if found, err := r.Look(ctx, "c-two"); !errors.As(err, &held) || found.Cluster != cluster || found.Unclaimed {
 		t.Errorf("look: %+v, %v", found, err)
 	}
 	var other *board.OtherError
@@ -282,7 +282,7 @@ func TestOneClusterAPrefix(t *testing.T) {
 	}
 	// A program that gave no word.
 	srv.Do("EVAL", "redis.call('HDEL', 't:meta', 'seen') return {'ok'}", "0")
-	if found, err := r.Look(ctx, "c-two"); err != nil || !found.Mute {
+	if found, err := r.Look(ctx, "c-two"); err != nil || !found.Unclaimed {
 		t.Errorf("a board without a word: %+v, %v", found, err)
 	}
 	if b, err = r.Begin(ctx, "c-two", "h3"); err != nil {

@@ -54,10 +54,10 @@ func (r *Redis) Mark(ctx context.Context) (Mark, error) {
 // Holding is what Look finds.
 type Holding struct {
 	Mark
-	// Mute says that a board is there whose cluster never says that it keeps it,
+	// Unclaimed says that a board is there whose cluster never says that it keeps it,
 	// as programs before this rule did not. It is abandoned when it stands still
 	// for HeldFor.
-	Mute bool
+	Unclaimed bool
 }
 
 // Look reads what Redis holds and says, where that is the board of cluster, that

@@ -17,7 +17,7 @@ func (m *Machine) settle(now int64, s *Sweep) {
 		return
 	}
 	if s.Status != trial.SweepStopping {
-		if why := s.hopeless(); why != "" {
+		if why := s.earlyFailure(); why != "" {
 			m.failNow(now, s, why)
 			return
 		}
@@ -55,7 +55,7 @@ func (m *Machine) endNow(now int64, s *Sweep, why string) {
 		}
 		m.end(now, s, t, to, "")
 	}
-	if failure := s.fruitless(); failure != "" {
+	if failure := s.noAnswer(); failure != "" {
 		m.failNow(now, s, failure)
 		return
 	}
@@ -66,27 +66,27 @@ func (m *Machine) endNow(now int64, s *Sweep, why string) {
 
 // How many trials without a value, of those that ended first, end their sweep.
 const (
-	refusals = 3  // refused by the trainer, or without a report of the objective
-	failures = 10 // failed for any reason
-	blanks   = 20 // failed, diverged or stopped without a finite value
+	maxRefusals  = 3  // refused by the trainer, or without a report of the objective
+	maxFailures  = 10 // failed for any reason
+	maxValueless = 20 // failed, diverged or stopped without a finite value
 )
 
-// hopeless says why a sweep need not go on: what its first trials met, all
-// others would. It is "" while there is hope.
-func (s *Sweep) hopeless() string {
+// earlyFailure returns why a sweep cannot succeed: what its first trials met, all
+// others would. It returns "" if the sweep may still succeed.
+func (s *Sweep) earlyFailure() string {
 	c := s.Counts
 	ended := c.Ended()
 	if c.Failed == ended {
 		switch {
-		case ended >= refusals && s.badSpec == c.Failed && s.refused():
+		case ended >= maxRefusals && s.badSpec == c.Failed && s.refused():
 			return fmt.Sprintf("the first %d trials were refused by the trainer: %s", c.Failed, s.commonFailure())
-		case ended >= refusals && s.silent():
+		case ended >= maxRefusals && s.neverReported():
 			return fmt.Sprintf("the first %d trials never reported the objective: %s", c.Failed, s.commonFailure())
-		case ended >= failures && s.badSpec < c.Failed:
+		case ended >= maxFailures && s.badSpec < c.Failed:
 			return fmt.Sprintf("the first %d trials failed: %s", c.Failed, s.commonFailure())
 		}
 	}
-	if s.best == 0 && ended >= blanks && c.Failed+c.Diverged+c.Stopped == ended && s.badSpec < ended && s.blank() {
+	if s.best == 0 && ended >= maxValueless && c.Failed+c.Diverged+c.Stopped == ended && s.badSpec < ended && s.neverFinite() {
 		return fmt.Sprintf("none of the first %d trials has a value of %s: %s", ended, s.Objective.Metric, s.commonFailure())
 	}
 	return ""
@@ -115,12 +115,12 @@ func (s *Sweep) refused() bool {
 			row, last = row+1, r.EndedMS
 		}
 	}
-	return row >= refusals && !s.heldBeside(runs[0].Worker)
+	return row >= maxRefusals && !s.heldBeside(runs[0].Worker)
 }
 
-// silent reports whether every failed trial trained to its end and never
+// neverReported reports whether every failed trial trained to its end and never
 // reported the objective.
-func (s *Sweep) silent() bool {
+func (s *Sweep) neverReported() bool {
 	for t := range s.Trials(1) {
 		if t.Status == trial.Failed && (t.lastExit() != trial.ExitFinished || t.ReportCount() == 0) {
 			return false
@@ -129,9 +129,9 @@ func (s *Sweep) silent() bool {
 	return true
 }
 
-// blank reports whether every trial that was stopped had reported, and nothing
+// neverFinite reports whether every trial that was stopped had reported, and nothing
 // finite: not a value that only constraints keep from counting.
-func (s *Sweep) blank() bool {
+func (s *Sweep) neverFinite() bool {
 	for t := range s.Trials(1) {
 		if t.Status == trial.Stopped && (t.ReportCount() == 0 || s.Infeasible(t)) {
 			return false
@@ -140,9 +140,9 @@ func (s *Sweep) blank() bool {
 	return true
 }
 
-// fruitless says why a sweep that has come to its end has no answer; "" if it
+// noAnswer returns why a sweep that has come to its end has no answer; "" if it
 // has one.
-func (s *Sweep) fruitless() string {
+func (s *Sweep) noAnswer() string {
 	switch {
 	case s.Counts.Proposed == 0:
 		return "no trial was proposed: the space has no point, or the budget ended before the first"

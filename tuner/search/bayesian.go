@@ -40,7 +40,7 @@ func (b *bayesian) next(ctx context.Context, l *ledger) (space.Point, error) {
 // answers counts observations that have ended.
 func answers(seen []observation) (n int) {
 	for i := range seen {
-		if seen[i].result == scored || seen[i].result == bad {
+		if seen[i].result == scored || seen[i].result == unscored {
 			n++
 		}
 	}

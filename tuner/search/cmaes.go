@@ -149,7 +149,7 @@ func (b *block) draw(seed uint64) ([]float64, error) {
 func (c *cma) drive(seen []observation) error {
 	var ended []observation
 	for _, o := range seen {
-		if o.result == scored || o.result == bad {
+		if o.result == scored || o.result == unscored {
 			ended = append(ended, o)
 		}
 	}
@@ -234,7 +234,7 @@ func (b *block) sound() bool {
 }
 
 // values gives every result of a group one value, by rank: those that break
-// constraints below the worst of the group, bad ones below them.
+// constraints below the worst of the group, unscored ones below them.
 func (c *cma) values(group []observation) []float64 {
 	far := violations(group)
 	worst := math.Inf(-1)
@@ -250,7 +250,7 @@ func (c *cma) values(group []observation) []float64 {
 	for i, o := range group {
 		values[i] = o.value
 		switch {
-		case o.result == bad:
+		case o.result == unscored:
 			values[i] = worst + (math.Abs(worst)+1)*(3+float64(len(c.problem.Constraints))*2)
 		case far != nil && far[i] > 0:
 			values[i] = worst + (math.Abs(worst)+1)*(1+far[i])

@@ -79,7 +79,7 @@ func (g *genetic) next(_ context.Context, l *ledger) (space.Point, error) {
 }
 
 // parents returns the best distinct observations, best first; those that break
-// constraints and bad ones stand last and only while there is room.
+// constraints and unscored ones stand last and only while there is room.
 func (g *genetic) parents(l *ledger, size int, rng *oldrand.Rand) eaopt.Individuals {
 	done, _ := split(g.memory.follow(l))
 	var out eaopt.Individuals

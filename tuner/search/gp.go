@@ -293,7 +293,7 @@ func standardise(done []observation) []float64 {
 		}
 	}
 	for i, o := range done {
-		if o.result == bad {
+		if o.result == unscored {
 			y[i] = worst
 		}
 	}

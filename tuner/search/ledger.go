@@ -204,14 +204,14 @@ func (l *ledger) len() int { return len(l.points) }
 // number is that of the next trial.
 func (l *ledger) number() int64 { return int64(len(l.points)) + 1 }
 
-// outcome is what a trial tells a method.
-type outcome uint8
+// resultKind is what a trial tells a method.
+type resultKind uint8
 
 const (
-	pending outcome = iota // no result yet
-	scored                 // has finite values
-	bad                    // diverged or failed: worse than anything scored
-	mute                   // says nothing: cancelled, or not of this space
+	pending       resultKind = iota // no result yet
+	scored                          // has finite values
+	unscored                        // diverged or failed: worse than anything scored
+	uninformative                   // says nothing: cancelled, or not of this space
 )
 
 // observation is a trial as methods see it.
@@ -221,7 +221,7 @@ type observation struct {
 	value  float64   // of the first objective, to be minimised; meaningful when scored
 	values []float64 // of every objective, to be minimised; nil when there is one
 	over   []float64 // by how much each constraint is broken; NaN = not reported
-	result outcome
+	result resultKind
 }
 
 // goals are the values of all objectives.
@@ -253,7 +253,7 @@ func alike(a, b []float64) bool {
 func (l *ledger) observe(i int, p *Problem) observation {
 	switch {
 	case !l.valid[i]:
-		return observation{result: mute}
+		return observation{result: uninformative}
 	case i >= len(l.trials):
 		return observation{result: pending}
 	}
@@ -263,19 +263,19 @@ func (l *ledger) observe(i int, p *Problem) observation {
 // observe reads what a trial says: its values, turned so that smaller is
 // better, and how its constraints stand.
 func (p *Problem) observe(t *Trial) observation {
-	silent := bad
+	valueless := unscored
 	switch t.Status {
 	case Open:
 		return observation{result: pending}
 	case Complete:
 	case Cancelled:
-		silent = mute
+		valueless = uninformative
 	default:
-		return observation{result: bad}
+		return observation{result: unscored}
 	}
 	var o observation
 	if !t.HasValue {
-		return observation{result: silent}
+		return observation{result: valueless}
 	}
 	for k := 0; k < p.goals(); k++ {
 		v := t.Value
@@ -285,7 +285,7 @@ func (p *Problem) observe(t *Trial) observation {
 			}
 		}
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return observation{result: silent}
+			return observation{result: valueless}
 		}
 		if p.maximize(k) {
 			v = -v

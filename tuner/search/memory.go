@@ -9,7 +9,7 @@ import (
 type memory struct {
 	problem Problem
 	warm    int           // observations that are not of this sweep
-	seen    []observation // warm ones, then trials; a trial's may be mute
+	seen    []observation // warm ones, then trials; a trial's may be uninformative
 	points  []space.Point // of trials, as last read
 }
 
@@ -20,7 +20,7 @@ func newMemory(p Problem) *memory {
 		if p.Space.Check(t.Point) != nil {
 			continue
 		}
-		if o := p.observe(t); o.result == scored || o.result == bad {
+		if o := p.observe(t); o.result == scored || o.result == unscored {
 			m.place(&o, t.Point)
 			m.seen = append(m.seen, o)
 		}
@@ -68,7 +68,7 @@ func (m *memory) follow(l *ledger) []observation {
 func split(seen []observation) (done, open []observation) {
 	for i := range seen {
 		switch seen[i].result {
-		case scored, bad:
+		case scored, unscored:
 			done = append(done, seen[i])
 		case pending:
 			open = append(open, seen[i])
@@ -84,7 +84,7 @@ func informed(seen []observation) bool {
 	failed := false
 	for i := range seen {
 		switch o := &seen[i]; o.result {
-		case bad:
+		case unscored:
 			failed = true
 		case scored:
 			if first == nil {

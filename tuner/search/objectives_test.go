@@ -207,32 +207,32 @@ func TestFront(t *testing.T) {
 	}
 }
 
-func TestFruitless(t *testing.T) {
+func TestNoAnswer(t *testing.T) {
 	p := search.Problem{Objectives: []search.Objective{{Metric: "acc"}}, Constraints: []search.Constraint{{Metric: "ms", HasMax: true, Max: 5}}}
 	history := []search.Trial{
 		{Number: 1, Status: search.Complete, HasValue: true, Value: 1, Constraints: []float64{9}},
 		{Number: 2, Status: search.Complete, HasValue: true, Value: 2, Constraints: []float64{6}},
 		{Number: 3, Status: search.Complete, HasValue: true, Value: 3},
 	}
-	if got := search.Fruitless(p, history); !strings.Contains(got, `none of 3 trials met the constraints; trial 2 came nearest: "ms" was 6, above max 5`) {
+	if got := search.NoAnswer(p, history); !strings.Contains(got, `none of 3 trials met the constraints; trial 2 came nearest: "ms" was 6, above max 5`) {
 		t.Error(got)
 	}
-	if got := search.Fruitless(search.Problem{}, history); got != "" {
+	if got := search.NoAnswer(search.Problem{}, history); got != "" {
 		t.Error(got)
 	}
 	for i := range history {
 		history[i].Value = math.NaN()
 	}
-	if got := search.Fruitless(p, history); !strings.Contains(got, `none of 3 trials reported a finite value of "acc"`) {
+	if got := search.NoAnswer(p, history); !strings.Contains(got, `none of 3 trials reported a finite value of "acc"`) {
 		t.Error(got)
 	}
 	for i := range history {
 		history[i].Status = search.Failed
 	}
-	if got := search.Fruitless(p, history); !strings.Contains(got, "all of 3 trials failed") {
+	if got := search.NoAnswer(p, history); !strings.Contains(got, "all of 3 trials failed") {
 		t.Error(got)
 	}
-	if got := search.Fruitless(p, nil); got != "" {
+	if got := search.NoAnswer(p, nil); got != "" {
 		t.Error(got)
 	}
 }

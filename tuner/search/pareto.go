@@ -172,7 +172,7 @@ func crowd(values [][]float64, members []int, room []float64) {
 
 // ranking orders ended observations, best first: feasible ones by value (with
 // several objectives by front and then by loneliness), then those that break
-// constraints by how far, then bad ones. Ties keep their order.
+// constraints by how far, then unscored ones. Ties keep their order.
 func ranking(done []observation) []int {
 	order := make([]int, len(done))
 	for i := range order {
@@ -245,10 +245,10 @@ func violations(done []observation) []float64 {
 	return out
 }
 
-// Fruitless says, for people, why a history has no answer: that no trial
+// NoAnswer says, for people, why a history has no answer: that no trial
 // reported finite values, or that none met the constraints, and which came
 // nearest. It is empty when there is an answer, or nothing has ended.
-func Fruitless(p Problem, history []Trial) string {
+func NoAnswer(p Problem, history []Trial) string {
 	ended, failed := 0, 0
 	var done []observation
 	var trials []*Trial

@@ -29,7 +29,7 @@ func TestRegionSize(t *testing.T) {
 		t.Errorf("%v after %d improvements, want %v", got, regionWins, regionFirst)
 	}
 	for i := 0; i < 8*d; i++ {
-		done = append(done, observation{result: bad})
+		done = append(done, observation{result: unscored})
 	}
 	if got := regionSize(done, d); got < regionLeast || got > regionFirst {
 		t.Errorf("%v: it neither collapsed nor began again", got)
@@ -97,7 +97,7 @@ func TestStalled(t *testing.T) {
 	} {
 		for i := range x.done {
 			if x.done[i].result != scored {
-				x.done[i].result = bad
+				x.done[i].result = unscored
 			}
 		}
 		if got := stalled(x.done); got != x.want {

@@ -115,7 +115,7 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		if r.ended == len(r.history) {
 			if r.exhausted || int64(r.ended) >= r.budget {
-				if why := search.Fruitless(r.problem, r.history); why != "" {
+				if why := search.NoAnswer(r.problem, r.history); why != "" {
 					return errors.New("simulate: no answer: " + why)
 				}
 				return nil

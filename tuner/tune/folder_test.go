@@ -74,7 +74,7 @@ func TestSubset(t *testing.T) {
 // The newest tuning that has not ended is resumed, with its settings.
 func TestResumeFindsTheNewest(t *testing.T) {
 	base := t.TempDir()
-	if _, err := Resume("", base, 0, New()); err == nil || !strings.Contains(err.Error(), "no tuning below") {
+	if _, err := Resume("", base, 0, New()); err == nil || !strings.Contains(err.Error(), "no unfinished tuning below") {
 		t.Error(err)
 	}
 	for i, x := range []struct{ name, status string }{{"vanilla/random", "running"}, {"resnet18/bayesian", "running"}, {"resnet18/genetic", "finished"}} {

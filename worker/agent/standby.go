@@ -35,7 +35,7 @@ type entry struct {
 func newStandby(a *Agent, spec *slots.Slot) *standby { return &standby{a: a, spec: spec} }
 
 func (b *standby) start(ctx context.Context, name string) (*runner.Child, error) {
-	c, err := b.a.cfg.Launcher.Start(ctx, b.a.trainers[name], runner.Seat{Slot: b.spec.Name, Env: b.spec.Env()})
+	c, err := b.a.cfg.Launcher.Start(ctx, b.a.trainers[name], runner.SlotEnv{Slot: b.spec.Name, Env: b.spec.Env()})
 	if ctx.Err() == nil { // else it was ended by us
 		b.a.starts.note(name, err)
 	}

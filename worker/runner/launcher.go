@@ -32,9 +32,9 @@ type Trainer struct {
 	Env     map[string]string // added to the agent's environment
 }
 
-// Seat is where a child runs: a slot's name and what the slot adds to the
+// SlotEnv is where a child runs: a slot's name and what the slot adds to the
 // environment (visible devices, thread counts).
-type Seat struct {
+type SlotEnv struct {
 	Slot string
 	Env  map[string]string
 }
@@ -107,11 +107,11 @@ func (l *Launcher) Close() {
 
 // Start starts a trainer and waits for its hello, so that a job given later
 // begins at once. The context bounds the wait only, not the child's life.
-func (l *Launcher) Start(ctx context.Context, t Trainer, seat Seat) (*Child, error) {
+func (l *Launcher) Start(ctx context.Context, t Trainer, slot SlotEnv) (*Child, error) {
 	if len(t.Command) == 0 {
 		return nil, fmt.Errorf("trainer %q has no command", t.Name)
 	}
-	c, err := l.spawn(t, seat)
+	c, err := l.spawn(t, slot)
 	if err != nil {
 		return nil, fmt.Errorf("start trainer %q (%s): %w", t.Name, t.Command[0], err)
 	}
@@ -131,19 +131,19 @@ func (l *Launcher) Start(ctx context.Context, t Trainer, seat Seat) (*Child, err
 	return c, nil
 }
 
-func (l *Launcher) spawn(t Trainer, seat Seat) (*Child, error) {
+func (l *Launcher) spawn(t Trainer, slot SlotEnv) (*Child, error) {
 	var nonce [12]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, err
 	}
 	c := &Child{
-		launcher: l, trainer: t.Name, slot: seat.Slot,
+		launcher: l, trainer: t.Name, slot: slot.Slot,
 		marker: hex.EncodeToString(nonce[:]),
 		log:    &runLog{max: l.cfg.LogBytes},
 		told:   make(chan struct{}),
 	}
 	cmd := exec.Command(t.Command[0], t.Command[1:]...)
-	cmd.Env = environment(t.Env, seat.Env, c.marker)
+	cmd.Env = environment(t.Env, slot.Env, c.marker)
 	cmd.Stdout, cmd.Stderr = c.log, c.log // not used by the protocol; prints belong in the log
 	c.oom = readOOM()
 	var err error
@@ -178,23 +178,23 @@ func (l *Launcher) spawn(t Trainer, seat Seat) (*Child, error) {
 // trainer starts can be recognised even after it left the process group.
 const markerVariable = "ATELIER_CHILD"
 
-func environment(trainer, seat map[string]string, marker string) []string {
+func environment(trainer, slot map[string]string, marker string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
 		_, a := trainer[name]
-		_, b := seat[name]
+		_, b := slot[name]
 		if a || b || name == markerVariable || strings.HasPrefix(name, "ATELIER_WORKER_") {
 			continue
 		}
 		env = append(env, kv)
 	}
 	for k, v := range trainer {
-		if _, over := seat[k]; !over {
+		if _, over := slot[k]; !over {
 			env = append(env, k+"="+v)
 		}
 	}
-	for k, v := range seat {
+	for k, v := range slot {
 		env = append(env, k+"="+v)
 	}
 	return append(env, markerVariable+"="+marker)

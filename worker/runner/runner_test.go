@@ -148,7 +148,7 @@ func runAgent() {
 	if err != nil {
 		panic(err)
 	}
-	c, err := l.Start(context.Background(), trainer("runaway-live"), runner.Seat{Slot: "cpu0"})
+	c, err := l.Start(context.Background(), trainer("runaway-live"), runner.SlotEnv{Slot: "cpu0"})
 	if err != nil {
 		panic(err)
 	}
@@ -180,7 +180,7 @@ func launcherIn(t *testing.T) (*runner.Launcher, string) {
 
 func start(t *testing.T, l *runner.Launcher, mode string) *runner.Child {
 	t.Helper()
-	c, err := l.Start(context.Background(), trainer(mode), runner.Seat{Slot: "cpu0", Env: map[string]string{"OMP_NUM_THREADS": "1"}})
+	c, err := l.Start(context.Background(), trainer(mode), runner.SlotEnv{Slot: "cpu0", Env: map[string]string{"OMP_NUM_THREADS": "1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,12 +266,12 @@ func TestStandbyThatFails(t *testing.T) {
 	}
 	defer l.Close()
 	for mode, words := range map[string]string{"mute": "no hello", "stillborn": "cannot open shared object", "old": "version 99"} {
-		_, err := l.Start(context.Background(), trainer(mode), runner.Seat{})
+		_, err := l.Start(context.Background(), trainer(mode), runner.SlotEnv{})
 		if err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%s: error %v, want %q", mode, err, words)
 		}
 	}
-	if _, err := l.Start(context.Background(), runner.Trainer{Name: "none", Command: []string{"/no/such/trainer"}}, runner.Seat{}); err == nil || !strings.Contains(err.Error(), "/no/such/trainer") {
+	if _, err := l.Start(context.Background(), runner.Trainer{Name: "none", Command: []string{"/no/such/trainer"}}, runner.SlotEnv{}); err == nil || !strings.Contains(err.Error(), "/no/such/trainer") {
 		t.Errorf("missing program: %v", err)
 	}
 }
@@ -511,7 +511,7 @@ func BenchmarkWarmRun(b *testing.B) {
 	var first, whole time.Duration
 	for range b.N {
 		b.StopTimer()
-		c, err := l.Start(context.Background(), trainer("done:finished"), runner.Seat{})
+		c, err := l.Start(context.Background(), trainer("done:finished"), runner.SlotEnv{})
 		if err != nil {
 			b.Fatal(err)
 		}

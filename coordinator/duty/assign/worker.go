@@ -92,12 +92,12 @@ func (s *Scheduler) Workers(view *state.View, now time.Time) []*atelierv1.Worker
 	out := make([]*atelierv1.Worker, 0, len(s.workers))
 	for name, w := range s.workers {
 		m := proto.CloneOf(w.told)
-		silent := now.Sub(w.seen)
-		m.LastSeenMs = now.Add(-silent).UnixMilli() // by the clock on the wall as it is now
+		unseen := now.Sub(w.seen)
+		m.LastSeenMs = now.Add(-unseen).UnixMilli() // by the clock on the wall as it is now
 		m.Note = s.lacking(name)
 		m.Draining = m.Draining || view.Drained(name)
 		switch {
-		case silent > s.ttl:
+		case unseen > s.ttl:
 			m.State = StateLost
 			for _, slot := range m.Slots { // what it did last is over
 				slot.SweepId, slot.Trial, slot.State = "", 0, ""

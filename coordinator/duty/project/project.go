@@ -285,7 +285,7 @@ type stranger struct {
 func (p *Projector) look(ctx context.Context, others *stranger) (board.Mark, error) {
 	cluster := p.cfg.View().ClusterID()
 	found, err := p.cfg.Redis.Look(ctx, cluster)
-	if err != nil || !found.Mute || cluster == "" {
+	if err != nil || !found.Unclaimed || cluster == "" {
 		*others = stranger{told: others.told}
 		return found.Mark, err
 	}
