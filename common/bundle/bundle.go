@@ -40,7 +40,7 @@ type Packed struct {
 	Files  int
 }
 
-// Is tells whether a file begins as a bundle does.
+// Is reports whether a file begins as a bundle does.
 func Is(r io.Reader) bool {
 	h, err := tar.NewReader(r).Next()
 	return err == nil && h.Name == noteName && h.Typeflag == tar.TypeReg

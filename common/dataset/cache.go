@@ -63,7 +63,7 @@ func cacheKey(f *Folder, o PackOptions) ([]stat, [32]byte, error) {
 	return stats, [32]byte(h.Sum(nil)), nil
 }
 
-// cached says whether path is a whole pack made from key.
+// cached reports whether path is a whole pack made from key.
 func cached(path string, key [32]byte) (Report, bool) {
 	s, err := OpenPack(path)
 	if err != nil {

@@ -97,7 +97,7 @@ func DecodeReduced(b []byte, maxPixels, least int) (img image.Image, full image.
 	return img, full, format, nil
 }
 
-// Turned says whether Decode turns or mirrors a picture because its EXIF orientation says so.
+// Turned reports whether Decode turns or mirrors a picture because its EXIF orientation says so.
 func Turned(b []byte) bool { return orientation(Format(b), b) != upright }
 
 // Free gives a decoded picture's memory to the next one. Nobody may look at it any more.

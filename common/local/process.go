@@ -226,7 +226,7 @@ func (p *Process) Pause() error {
 	return fmt.Errorf("pause %s: process %d did not stop within 5 s", p.Name, p.PID())
 }
 
-// frozen tells whether every thread of a process is stopped.
+// frozen reports whether every thread of a process is stopped.
 func frozen(pid int) (bool, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil || len(threads) == 0 {

@@ -84,7 +84,7 @@ type Query struct {
 	Wrong      bool    // the true class is known and another
 }
 
-// Match tells whether a record is chosen.
+// Match reports whether a record is chosen.
 func (q Query) Match(r Record) bool {
 	return (!q.Suspicious || r.Suspicious) && (q.Below == 0 || r.Confidence < q.Below) &&
 		(q.Class == "" || strings.EqualFold(q.Class, r.Predicted)) && (!q.Wrong || r.True != "" && r.True != r.Predicted)

@@ -173,7 +173,7 @@ func (w *sender) body(entries []entry) any {
 	return in
 }
 
-// incomplete tells whether something of the run was refused or dropped.
+// incomplete reports whether something of the run was refused or dropped.
 func (w *sender) incomplete() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

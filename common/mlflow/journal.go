@@ -363,7 +363,7 @@ func (j *journal) advance(n int, after int64) {
 	}
 }
 
-// ended tells whether the run's end is among the entries.
+// ended reports whether the run's end is among the entries.
 func (j *journal) ended() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()

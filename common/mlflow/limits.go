@@ -28,7 +28,7 @@ func keyRune(r rune) bool {
 	return r == '/' || r == '_' || r == '.' || r == '-' || r == ' ' || unicode.IsLetter(r) || unicode.IsDigit(r)
 }
 
-// CheckKey says whether MLflow takes key as the name of a metric, a parameter
+// CheckKey reports whether MLflow takes key as the name of a metric, a parameter
 // or a tag; what is the word for it in the message.
 func CheckKey(what, key string) error {
 	switch {

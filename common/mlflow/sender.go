@@ -25,7 +25,7 @@ type sender struct {
 
 	mu      sync.Mutex
 	runID   string
-	last    error // of the latest try, for the word at the end
+	last    error // of the latest try, for the last message
 	lost    int
 	reason  error
 	closing chan struct{}

@@ -99,7 +99,7 @@ func Default() Settings {
 	return s
 }
 
-// ChannelsLast tells whether layout means channels_last; auto does, on every
+// ChannelsLast reports whether layout means channels_last; auto does, on every
 // device: it is faster on CPUs and with tensor cores (BENCHMARKS.md).
 func (s Settings) ChannelsLast() bool { return s.Layout != "default" }
 

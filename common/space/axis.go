@@ -207,7 +207,7 @@ func (a *Parameter) ToUnit(v Value) float64 {
 	return (f - a.Low) / (a.High - a.Low)
 }
 
-// evenCells says whether the values share [0, 1] evenly; an int on a log scale
+// evenCells reports whether the values share [0, 1] evenly; an int on a log scale
 // gives small numbers more room.
 func (a *Parameter) evenCells() bool {
 	return !(a.Kind == KindInt && a.Log && len(a.Values) == 0 && a.Low != a.High)
@@ -242,7 +242,7 @@ func (s *Space) FromUnit(u []float64) Point {
 	return p
 }
 
-// Check says whether p is a canonical point of the space: every active
+// Check reports whether p is a canonical point of the space: every active
 // parameter has an allowed value of its type, every inactive one has none.
 func (s *Space) Check(p Point) error {
 	if len(p) != len(s.Params) {

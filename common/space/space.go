@@ -69,7 +69,7 @@ func (s *Space) Lookup(name string) (int, bool) {
 	return -1, false
 }
 
-// Active says whether parameter i is active at p; only values of earlier
+// Active reports whether parameter i is active at p; only values of earlier
 // parameters count.
 func (s *Space) Active(p Point, i int) bool {
 	for _, c := range s.Params[i].When {
@@ -94,7 +94,7 @@ func (s *Space) Canonical(p Point) Point {
 	return out
 }
 
-// Conditional says whether any parameter has a condition.
+// Conditional reports whether any parameter has a condition.
 func (s *Space) Conditional() bool {
 	for i := range s.Params {
 		if len(s.Params[i].When) > 0 {
@@ -116,7 +116,7 @@ func contains(values []Value, v Value) bool {
 	return false
 }
 
-// Equal says whether two points hold the same values.
+// Equal reports whether two points hold the same values.
 func (p Point) Equal(q Point) bool {
 	if len(p) != len(q) {
 		return false

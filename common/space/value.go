@@ -49,7 +49,7 @@ func Bool(b bool) Value {
 	return v
 }
 
-// IsAbsent says whether v is the zero Value, that of an inactive parameter.
+// IsAbsent reports whether v is the zero Value, that of an inactive parameter.
 func (v Value) IsAbsent() bool { return v.kind == absent }
 
 // Float returns the value if it is a float64.

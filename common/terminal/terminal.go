@@ -46,14 +46,14 @@ func shown(s, kept string) string {
 	return b.String()
 }
 
-// acts tells whether a terminal would do something else than show a character.
+// acts reports whether a terminal would do something else than show a character.
 // A byte that is no UTF-8 is RuneError here; a real U+FFFD is harmless and comes
 // out as it is.
 func acts(r rune) bool {
 	return r == utf8.RuneError || unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || Turns(r)
 }
 
-// Turns tells whether a character changes the direction of what follows.
+// Turns reports whether a character changes the direction of what follows.
 func Turns(r rune) bool {
 	return r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
 }

@@ -48,7 +48,7 @@ type Log interface {
 	VerifyLeader(ctx context.Context) error
 }
 
-// Leadership says whether this node answers for the cluster.
+// Leadership reports whether this node answers for the cluster.
 type Leadership interface {
 	Ready() bool              // it leads and its duties run
 	Changed() <-chan struct{} // closed at the next change of Ready

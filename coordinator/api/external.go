@@ -90,7 +90,7 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 	case sw.Trainer != External:
 		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: its trainer is %s, so workers report; only those of `trainer: %s` are told", state.ErrConflict, t.Number, sw.ID, sw.Trainer, External))
 	case token == 0:
-		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: it is %s and nobody's; ask for a trial first", state.ErrConflict, t.Number, sw.ID, t.Status))
+		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: it is %s and not leased; ask for a trial first", state.ErrConflict, t.Number, sw.ID, t.Status))
 	}
 	resp := &atelierv1.TellTrialResponse{Verdict: wire.ToVerdict(max(t.Verdict, trial.VerdictContinue)), Reason: t.StopReason}
 	events := told(m, token)

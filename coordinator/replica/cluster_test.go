@@ -198,7 +198,7 @@ func member1(id string) *logv1.Command {
 	return &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: id, ApiAddress: "127.0.0.1:1"}}}
 }
 
-// isNotLeader says whether err promises that nothing was written.
+// isNotLeader reports whether err promises that nothing was written.
 func isNotLeader(err error) bool {
 	var e *replica.NotLeaderError
 	return errors.As(err, &e)

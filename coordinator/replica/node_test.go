@@ -157,7 +157,7 @@ func TestTransfer(t *testing.T) {
 		return id == to.id && addr == to.addr
 	})
 	if err := to.Transfer(c.ctx(), "n9"); err == nil {
-		t.Error("leadership went to a node that is none")
+		t.Error("leadership went to no member")
 	}
 	if err := to.Transfer(c.ctx(), ""); err != nil {
 		t.Error(err)

@@ -176,6 +176,6 @@ func TestFolderBelongsToOneNode(t *testing.T) {
 		t.Errorf("its own folder: %v", err)
 	}
 	if err := open("n1", "sqlite"); err == nil {
-		t.Error("a log store that is none was taken")
+		t.Error("an invalid log store was accepted")
 	}
 }

@@ -174,7 +174,7 @@ func (n *Node) notRestored(err error) error {
 	return fmt.Errorf("restore snapshot: %w: %v", ErrNotRestored, err)
 }
 
-// RestoreOutcome says whether the restore of an id took place, and for certain:
+// RestoreOutcome reports whether the restore of an id took place, and for certain:
 // what of it is not committed by now is given up. On the leader only.
 func (n *Node) RestoreOutcome(ctx context.Context, id string) (Restored, error) {
 	result, err := n.Propose(ctx, &logv1.Command{Op: &logv1.Command_AbortRestore{AbortRestore: &logv1.AbortRestore{Id: id, Reason: "asked what became of it"}}})

@@ -337,7 +337,7 @@ func reason(what, message string) string {
 	return cut(what + ": " + message)
 }
 
-// reported says whether any report of the trial carried the objective.
+// reported reports whether any report of the trial carried the objective.
 func (s *Sweep) reported(t *Trial) bool {
 	for i := range t.curve.epochs {
 		if _, ok := t.curve.metric(i, s.Objective.Metric); ok {

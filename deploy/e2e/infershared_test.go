@@ -119,7 +119,7 @@ func braces(t *testing.T, pattern string) (files []string) {
 	return slices.Compact(files)
 }
 
-// shows tells whether a picture opens and has something on it.
+// shows reports whether a picture opens and has something on it.
 func shows(file string) error {
 	f, err := os.Open(file)
 	if err != nil {

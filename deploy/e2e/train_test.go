@@ -136,7 +136,7 @@ func TestTrainHere(t *testing.T) {
 }
 
 // killWhen starts the command and kills it (SIGKILL, it alone) once ready says
-// so; its trainer must be gone soon after. It tells whether there was
+// so; its trainer must be gone soon after. It reports whether there was
 // something to kill.
 func killWhen(t *testing.T, ctx context.Context, args []string, ready func() bool) bool {
 	t.Helper()

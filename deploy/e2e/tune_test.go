@@ -77,7 +77,7 @@ func tuneIn(ctx context.Context, dir string, errs *strings.Builder, args ...stri
 }
 
 // reports waits until the cluster of a tuning on this machine has taken so many
-// reports, and tells whether the tuning has not ended before.
+// reports, and reports whether the tuning has not ended before.
 func reports(t *testing.T, ctx context.Context, folder string, ended <-chan error, n int64) bool {
 	t.Helper()
 	for {

@@ -145,7 +145,7 @@ func TestWorkflow(t *testing.T) {
 	}))
 }
 
-// whole tells whether a file is there and opens as what its name says.
+// whole reports whether a file is there and opens as what its name says.
 func whole(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Open(path)

@@ -34,7 +34,7 @@ type Folder struct {
 	// Own lists what of a result lies in the folder, by names relative to it:
 	// what is moved aside, and what is removed before that comes back.
 	Own func() ([]string, error)
-	// Stands says whether what lies in the folder is worth having by itself.
+	// Stands reports whether what lies in the folder is worth having by itself.
 	Stands func() (bool, error)
 }
 
@@ -78,7 +78,7 @@ func (f Folder) Set() error {
 // Drop removes what was set aside, if anything was: the new results stand.
 func (f Folder) Drop() error { return os.RemoveAll(f.at(Dir)) }
 
-// Held tells whether results are aside.
+// Held reports whether results are aside.
 func (f Folder) Held() bool {
 	stage, err := f.stage()
 	return err == nil && stage == kept

@@ -201,7 +201,7 @@ func TestMetadataNamesItsClasses(t *testing.T) {
 	}
 }
 
-// The web app does not start with a checkpoint that is none.
+// The web app does not start with an invalid checkpoint.
 func TestServeWantsAModel(t *testing.T) {
 	dir := t.TempDir()
 	trained := filepath.Join(dir, "checkpoints", "resnet18_ep3", "best_model.pth")

@@ -42,7 +42,7 @@ func (e *Env) replaced(c *ucli.Context, path string, replaces bool) {
 	}
 }
 
-// sameFile tells whether a file has these bytes already.
+// sameFile reports whether a file has these bytes already.
 func sameFile(path string, size int64, sum string) bool {
 	st, err := os.Stat(path)
 	if err != nil || !st.Mode().IsRegular() || st.Size() != size {

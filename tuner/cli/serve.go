@@ -131,7 +131,7 @@ func (e *Env) serve(c *ucli.Context) error {
 }
 
 // servable refuses what can hold no model: a path that leads nowhere, a file
-// that is none.
+// that is invalid.
 func (e *Env) servable(name string) error {
 	info, err := os.Stat(e.path(name))
 	if errors.Is(err, fs.ErrNotExist) {

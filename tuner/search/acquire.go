@@ -224,7 +224,7 @@ func (s *searcher) best(rng *rand.Rand) []float64 {
 	return s.anywhere(rng)
 }
 
-// tried says whether u stands where a point was proposed before.
+// tried reports whether u stands where a point was proposed before.
 func (s *searcher) tried(u []float64) bool {
 	for i := range s.seen {
 		if s.seen[i].unit != nil && near(u, s.seen[i].unit, apart) {

@@ -227,7 +227,7 @@ func (c *cma) apart(b *block, x []float64, place int) error {
 	return nil
 }
 
-// sound says whether the optimizer still draws numbers.
+// sound reports whether the optimizer still draws numbers.
 func (b *block) sound() bool {
 	x, err := b.optimizer.Ask()
 	return err == nil && !slices.ContainsFunc(x, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })

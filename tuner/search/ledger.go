@@ -147,12 +147,12 @@ func (l *ledger) warmUp(history []Trial) {
 // warm counts distinct points of the warm start.
 func (l *ledger) warm() int { return len(l.before) }
 
-// seen says whether p has been proposed before, here or in the warm start.
+// seen reports whether p has been proposed before, here or in the warm start.
 func (l *ledger) seen(p space.Point) bool {
 	return l.tried(p) || l.before != nil && l.before[l.space.Key(p)]
 }
 
-// tried says whether p has been proposed before in this sweep.
+// tried reports whether p has been proposed before in this sweep.
 func (l *ledger) tried(p space.Point) bool {
 	if l.ranked() {
 		r, ok := l.enum.Rank(p)
@@ -161,7 +161,7 @@ func (l *ledger) tried(p space.Point) bool {
 	return l.keys[l.space.Key(p)] > 0
 }
 
-// crowded says whether p, of a space with continuous axes, stands all but on
+// crowded reports whether p, of a space with continuous axes, stands all but on
 // the point of a trial that is still open: a result there would teach nothing.
 func (l *ledger) crowded(p space.Point) bool {
 	if l.enum != nil {
@@ -182,7 +182,7 @@ func (l *ledger) crowded(p space.Point) bool {
 	return false
 }
 
-// near says whether two points of the unit cube differ by no more than within
+// near reports whether two points of the unit cube differ by no more than within
 // on any axis.
 func near(a, b []float64, within float64) bool {
 	for j := range a {
@@ -195,7 +195,7 @@ func near(a, b []float64, within float64) bool {
 
 func (l *ledger) seenRank(r uint64) bool { return l.bits[r/64]&(1<<(r%64)) != 0 }
 
-// exhausted says whether every point of the space has been proposed.
+// exhausted reports whether every point of the space has been proposed.
 func (l *ledger) exhausted() bool { return l.enum != nil && l.distinct >= l.enum.Size() }
 
 // len counts trials and points proposed in this ask.
@@ -232,7 +232,7 @@ func (o *observation) goals() []float64 {
 	return []float64{o.value}
 }
 
-// tells whether two observations of one point say the same.
+// same reports whether two observations of one point say the same.
 func (o *observation) same(p *observation) bool {
 	return o.result == p.result && o.value == p.value && alike(o.values, p.values) && alike(o.over, p.over)
 }

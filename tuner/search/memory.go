@@ -77,7 +77,7 @@ func split(seen []observation) (done, open []observation) {
 	return done, open
 }
 
-// informed says whether observations differ: without that there is nothing to
+// informed reports whether observations differ: without that there is nothing to
 // learn from.
 func informed(seen []observation) bool {
 	var first *observation

@@ -34,7 +34,7 @@ func (c *Constraint) over(metric float64) float64 {
 	return out
 }
 
-// Feasible says whether a trial reported every constrained metric and all are
+// Feasible reports whether a trial reported every constrained metric and all are
 // within their bounds. Without constraints every trial is.
 func (p *Problem) Feasible(t *Trial) bool {
 	for k := range p.Constraints {
@@ -67,7 +67,7 @@ func Front(p Problem, history []Trial) []int64 {
 	return out
 }
 
-// dominates says whether a is nowhere worse than b and somewhere better; both
+// dominates reports whether a is nowhere worse than b and somewhere better; both
 // are to be minimised.
 func dominates(a, b []float64) bool {
 	better := false

@@ -162,7 +162,7 @@ func (o *Oracle) answers(ctx context.Context) bool {
 	return true
 }
 
-// Ready tells whether the child answers.
+// Ready reports whether the child answers.
 func (o *Oracle) Ready() error {
 	if !o.answers(context.Background()) {
 		return errors.New("the trainer does not answer; it is being started anew")

@@ -213,7 +213,7 @@ func (m *Mirror) let(ctx context.Context, x *mirrored) error {
 	return nil
 }
 
-// step tells whether the step of a metric is still to be said, and notes it.
+// step reports whether the step of a metric is still to be said, and notes it.
 func (m *Mirror) step(ctx context.Context, x *mirrored, key string, step int64) (bool, error) {
 	last, ok := x.steps[key]
 	if !ok && x.id != "" {

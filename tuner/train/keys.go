@@ -69,7 +69,7 @@ func IsTraining(key string) bool { return settings.Table.Has(key) }
 // New is the configuration of one training, all defaults.
 func New() *setting.Config { return setting.New(Document.Table) }
 
-// FromFlags tells whether a fault was made on the command line.
+// FromFlags reports whether a fault was made on the command line.
 func FromFlags(err error) bool {
 	var f setting.Fault
 	if errors.As(err, &f) {

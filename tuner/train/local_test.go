@@ -231,7 +231,7 @@ func TestResultsAreNotLostSilently(t *testing.T) {
 		t.Errorf("overwrite: %v", err)
 	}
 	if _, err := os.Stat(other); err != nil {
-		t.Errorf("a file that is none of ours: %v", err)
+		t.Errorf("a foreign file: %v", err)
 	}
 }
 

@@ -83,7 +83,7 @@ func TestTracking(t *testing.T) {
 }
 
 // A server that is down, or refuses everything, costs a warning and no
-// training; a place that is none is said before anything starts.
+// training; an invalid place is refused before anything starts.
 func TestTrackingFailsNoTraining(t *testing.T) {
 	base := folders(t)
 	t.Setenv("XDG_STATE_HOME", t.TempDir())

@@ -109,7 +109,7 @@ func evenly(k, n, have int) int {
 	return int(math.Round(float64(k) * float64(have-1) / float64(n-1)))
 }
 
-// wider tells whether an int axis has more than n values.
+// wider reports whether an int axis has more than n values.
 func wider(p *yaml.Node, n int) bool {
 	var low, high float64
 	if l, h := child(p, "low"), child(p, "high"); l == nil || h == nil || l.Decode(&low) != nil || h.Decode(&high) != nil {

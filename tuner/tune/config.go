@@ -173,7 +173,7 @@ func typedNode(text string) (*yaml.Node, error) {
 	return doc.Content[0], nil
 }
 
-// commented tells whether YAML has cut a comment off.
+// commented reports whether YAML has cut a comment off.
 func commented(n *yaml.Node) bool {
 	return n.HeadComment != "" || n.LineComment != "" || n.FootComment != "" || slices.ContainsFunc(n.Content, commented)
 }
@@ -200,5 +200,5 @@ func (c *Config) overrideBlock(name, path, text, where string) error {
 	return nil
 }
 
-// given tells whether a key was said anywhere.
+// given reports whether a key was said anywhere.
 func (c *Config) given(key string) bool { return c.Get(key).Origin > setting.Default }

@@ -100,7 +100,7 @@ func (c *Config) quicken() error {
 	return nil
 }
 
-// spoken tells whether a key was set by environment or flag.
+// spoken reports whether a key was set by environment or flag.
 func (c *Config) spoken(key string) bool { return c.Get(key).Origin > setting.Prompt }
 
 func (c *Config) source(keys ...string) string {

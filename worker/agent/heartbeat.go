@@ -183,7 +183,7 @@ func (a *Agent) watchDeadlines(ctx context.Context) {
 	}
 }
 
-// sleep waits for d or the end of ctx, and tells whether ctx goes on.
+// sleep waits for d or the end of ctx, and reports whether ctx goes on.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

@@ -173,7 +173,7 @@ func (t *holdings) reopen() {
 	t.closing = false
 }
 
-// of tells whether a trial is in work here.
+// of reports whether a trial is in work here.
 func (t *holdings) of(sweep string, trial int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -156,7 +156,7 @@ func TestGPUTraining(t *testing.T) {
 
 // TestGPUResume: a training killed in mid-epoch on the device goes on from its
 // checkpoint and ends as one left alone, within what atomic additions on a GPU
-// leave open. It says whether the bits are the same.
+// leave open. It reports whether the bits are the same.
 func TestGPUResume(t *testing.T) {
 	d := device(t)
 	base := pictures(t, 30, 6)

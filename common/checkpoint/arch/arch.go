@@ -84,7 +84,7 @@ func Known(name string) []Part {
 	return nil
 }
 
-// IsRoot says whether a name's first component is one with which names of a
+// IsRoot reports whether a name's first component is one with which names of a
 // model here begin, such as layer1 or features.
 func IsRoot(component string) bool { return roots()[component] }
 

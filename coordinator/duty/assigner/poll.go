@@ -67,7 +67,7 @@ type Asking struct {
 	Request string // the same one gets the same trial again
 	Term    time.Duration
 	Wait    time.Duration
-	// Over says whether the sweep has ended, and gives what is closed when that
+	// Over reports whether the sweep has ended, and gives what is closed when that
 	// may have changed; the last one ends the watching.
 	Over func() (bool, <-chan struct{}, func())
 }

@@ -153,7 +153,7 @@ func (c *sweepJudge) read(s *state.Sweep) {
 	}
 }
 
-// carryOut puts decisions through the log, side by side, and tells whether any
+// carryOut puts decisions through the log, side by side, and reports whether any
 // changed the state. It returns the first error; the others are made all the
 // same.
 func (c *sweepJudge) carryOut(s *state.Sweep, decisions []stop.Decision) (changed bool, err error) {

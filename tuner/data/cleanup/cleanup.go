@@ -152,7 +152,7 @@ func agrees(format, ext string) bool {
 // duplicates decides what stays: from the largest to the smallest, of equal
 // ones in the order of names, a picture stays unless one that stays is the same
 // picture; it goes as a duplicate of the most alike. So whatever goes was itself
-// compared with what stays, and a likeness of a likeness is none. Pairs over two
+// compared with what stays, and similarity is not transitive. Pairs over two
 // classes are conflicts.
 func (r *Report) duplicates(names []string, prints []*likeness.Print, pairs []likeness.Pair, o Options) {
 	alike := map[int][]likeness.Pair{}

@@ -230,14 +230,14 @@ func apart(a, b *tints) (worst int) {
 	return worst
 }
 
-// sameColours tells whether the colours of two pictures, whose greys correlate
+// sameColours reports whether the colours of two pictures, whose greys correlate
 // by so much, differ by no more than encoding and resampling make them.
 func sameColours(a, b *tints, score float64) bool {
 	worst := apart(a, b)
 	return worst <= sameTint || score >= sharpScore && worst <= smearTint && smeared(a, b)
 }
 
-// smeared tells whether two small pictures differ as one does from itself when
+// smeared reports whether two small pictures differ as one does from itself when
 // its colours were smeared: JPEG keeps colours at half the size, resampling
 // softens edges. That moves colours across edges, a share of what lies on either
 // side, and leaves the mean over a larger part. So means over 4 x 4 are compared,

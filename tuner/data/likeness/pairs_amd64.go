@@ -15,7 +15,7 @@ func near(to []byte, hashes []uint64, hash, below uint64) {
 	nearGo(to, hashes, hash, below)
 }
 
-// anyLike tells whether one of the parts correlates with s by score or more.
+// anyLike reports whether one of the parts correlates with s by score or more.
 // parts lie one behind the other, each as long as s, a multiple of 32.
 func anyLike(parts, s squares, score float32) bool {
 	if n := len(parts) / len(s); avx2 && n > 0 {

@@ -156,7 +156,7 @@ func (w *walk) in(n int) squares {
 	return all
 }
 
-// mayHold tells whether a picture, of which s is the rough sketch, may be a
+// mayHold reports whether a picture, of which s is the rough sketch, may be a
 // part; false is sure as told at sketch.
 func (w *walk) mayHold(s *sketch, grey *[side * side]uint8) bool {
 	if !s.any && !(anyLike(w.middle, s.squares, w.within) && anyLike(w.parts, s.squares, walkScore)) {

@@ -53,7 +53,7 @@ func (m manifest) save(dir string) error {
 	return files.WriteUnsynced(filepath.Join(dir, manifestName), append(b, '\n'), 0o644)
 }
 
-// claim makes dir this data set's, or finds that it is, and says whether it was complete.
+// claim makes dir this data set's, or finds that it is, and reports whether it was complete.
 func claim(dir string, m manifest) (complete bool, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, manifestName))
 	if err == nil {

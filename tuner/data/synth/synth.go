@@ -267,7 +267,7 @@ func (j job) source(seed uint64) *rand.PCG {
 	return rand.NewPCG(binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:]))
 }
 
-// occupied says whether a folder is there and has anything in it.
+// occupied reports whether a folder is there and has anything in it.
 func occupied(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

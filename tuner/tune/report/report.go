@@ -283,7 +283,7 @@ func (v *view) at(t *Trial, k int) float64 {
 	return f
 }
 
-// varied tells whether trials with a value differ in parameter k.
+// varied reports whether trials with a value differ in parameter k.
 func (v *view) varied(k int) bool {
 	first := math.NaN()
 	for _, t := range v.ranked {

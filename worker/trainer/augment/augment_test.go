@@ -148,7 +148,7 @@ func TestPlansRepeatAndDiffer(t *testing.T) {
 	}
 }
 
-// evenly tells whether values look drawn evenly from low to high: the
+// evenly reports whether values look drawn evenly from low to high: the
 // Kolmogorov-Smirnov distance at a risk of 1 in 100,000.
 func evenly(t *testing.T, name string, values []float64, low, high float64) {
 	t.Helper()

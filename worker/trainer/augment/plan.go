@@ -43,7 +43,7 @@ type Box struct{ X1, Y1, X2, Y2 int }
 // Area of a box in pixels.
 func (b Box) Area() int { return (b.X2 - b.X1) * (b.Y2 - b.Y1) }
 
-// Coloured tells whether a recipe changes colours.
+// Coloured reports whether a recipe changes colours.
 func (r Recipe) Coloured() bool { return r.Jitter != Jitter{} }
 
 // Draw plans a batch of n images of size x size.

@@ -337,7 +337,7 @@ func TestEveryArchitecture(t *testing.T) {
 			t.Errorf("%s: %v %v", arch, looks, err)
 		}
 		if _, err := e.Explain(input(t, noise(3, 1), 1, false), func(int, []float64) []int { return []int{classes} }); err == nil {
-			t.Errorf("%s: a class that is none was explained", arch)
+			t.Errorf("%s: an unknown class was explained", arch)
 		}
 		m.Free()
 	}

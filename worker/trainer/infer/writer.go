@@ -193,7 +193,7 @@ func (w *writer) failed() error {
 	return w.err
 }
 
-// pictures tells whether any image will be drawn.
+// pictures reports whether any image will be drawn.
 func (w *writer) pictures() bool { return w.r.GradCAM && w.r.Heatmaps }
 
 // add writes one image's rows and queues its pictures.

@@ -114,7 +114,7 @@ func (o *Optimizer) Clip(maxNorm float64) error { return torchx.ClipGrads(o.para
 // State lists the per-parameter state; tensors are in the parameters' order.
 func (o *Optimizer) State() []Slot { return o.slots }
 
-// CountsSteps tells whether PyTorch keeps a step count a parameter.
+// CountsSteps reports whether PyTorch keeps a step count a parameter.
 func (o *Optimizer) CountsSteps() bool { return o.Config.Name != "sgd" }
 
 // Option is one of a parameter group's options, as torch.optim names them.

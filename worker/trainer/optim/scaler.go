@@ -21,7 +21,7 @@ const (
 // NewScaler starts as PyTorch's does.
 func NewScaler() *Scaler { return &Scaler{Scale: firstScale} }
 
-// Unscale takes the scale off the optimiser's gradients and says whether to
+// Unscale takes the scale off the optimiser's gradients and reports whether to
 // step; if not, the gradients are dropped. It waits for a GPU.
 func (s *Scaler) Unscale(o *Optimizer) (step bool, err error) {
 	finite, err := torchx.UnscaleGrads(o.params, 1/s.Scale)

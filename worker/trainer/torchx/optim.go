@@ -68,7 +68,7 @@ func ClipGrads(params []Tensor, maxNorm float64) error {
 	return check(C.tx_clip_grads(list(params), C.int(len(params)), C.double(maxNorm)))
 }
 
-// UnscaleGrads multiplies all gradients and tells whether they are finite. It
+// UnscaleGrads multiplies all gradients and reports whether they are finite. It
 // waits for a GPU.
 func UnscaleGrads(params []Tensor, by float64) (finite bool, err error) {
 	var ok C.int

@@ -163,7 +163,7 @@ func NewDevice(name string) Device { return Device{C.CString(name)} }
 
 func (d Device) String() string { return C.GoString(d.name) }
 
-// CUDA tells whether it is a GPU.
+// CUDA reports whether it is a GPU.
 func (d Device) CUDA() bool { return strings.HasPrefix(d.String(), "cuda") }
 
 func flag(b bool) C.int {

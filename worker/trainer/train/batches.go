@@ -22,7 +22,7 @@ type batch struct {
 	box    augment.Box   // what was mixed in; empty without CutMix
 }
 
-// mixed tells whether there is a y2.
+// mixed reports whether there is a y2.
 func (b *batch) mixed() bool { return b.y2.T != nil }
 
 // answers are the labels with the larger share, which accuracy counts.

@@ -39,7 +39,7 @@ type progress struct {
 	Plateau   schedule.State
 }
 
-// better tells whether value beats the best objective so far.
+// better reports whether value beats the best objective so far.
 func (p *progress) better(value float64, maximize bool) bool {
 	if math.IsNaN(value) {
 		return false

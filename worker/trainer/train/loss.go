@@ -75,7 +75,7 @@ func (g groups) len() int { return (len(g.mass) + g.size - 1) / g.size }
 // of is the update a batch belongs to.
 func (g groups) of(i int) int { return i / g.size }
 
-// ends tells whether a batch is its update's last.
+// ends reports whether a batch is its update's last.
 func (g groups) ends(i int) bool { return (i+1)%g.size == 0 || i == len(g.mass)-1 }
 
 // share is a batch's part of its update: shares weigh the batches' mean losses

@@ -308,7 +308,7 @@ func (r *run) averaged(f func() error) error {
 	return r.average.Show(f)
 }
 
-// patienceOver tells whether the run should end by itself.
+// patienceOver reports whether the run should end by itself.
 func (r *run) patienceOver(p progress) bool {
 	return r.settings.Patience > 0 && p.Epoch > 0 && p.Epoch-p.BestEpoch >= r.settings.Patience
 }
