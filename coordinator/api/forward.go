@@ -17,8 +17,8 @@ import (
 
 const (
 	// forwardedHeader marks a request that a follower has handed on. It is not
-	// handed on again: two nodes that take each other for the leader would play
-	// ball with it.
+	// handed on again: two nodes that each believe the other leads would forward it
+	// forever.
 	forwardedHeader = "Atelier-Forwarded-By"
 	// notLeaderHeader marks an answer that says: not the leader, nothing done. A
 	// follower that handed the request on asks again by itself.
