@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,10 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"atelier/deploy/bench/harness"
 )
 
 // What is trained end to end, on both sides.
@@ -48,52 +47,41 @@ func endKey(side string, round int) string {
 
 // training is one process from its start to its end.
 type training struct {
-	Seconds  float64   `json:"seconds"`
+	harness.Used
 	Epochs   []float64 `json:"epochs"` // what each took, training and validation, seconds
 	Accuracy float64   `json:"val_acc"`
-	CPU      float64   `json:"cpu_s"`    // user and system time of all its processes
-	Peak     float64   `json:"peak_mib"` // of the largest process
 }
 
-// endPart lets the sides take turns, in an order that turns round.
-func endPart(ctx context.Context, b *bench) error {
+// measureEnd lets the sides take turns, in an order that turns round.
+func (b *bench) measureEnd(ctx context.Context) error {
 	data, packed, err := b.drawImages(ctx)
 	if err != nil {
 		return err
 	}
-	order := make([]int, len(endSides))
-	for i := range order {
-		order[i] = i
-	}
-	for round := range b.rounds {
-		for _, i := range order {
-			side := endSides[i]
-			if err := measure(b, endKey(side.name, round+1), func() (one training, err error) {
-				dir, err := os.MkdirTemp(b.dir, "end-")
-				if err != nil {
-					return one, err
-				}
-				defer os.RemoveAll(dir)
-				if side.who == "pytorch" {
-					return b.trainPython(ctx, data, dir, side.layout, side.precision)
-				}
-				cache := filepath.Join(dir, "cache")
-				if side.packed {
-					cache = packed
-				}
-				return b.trainOurs(ctx, data, dir, cache, side.precision)
-			}); err != nil {
-				return err
+	return harness.Turns(b.Rounds, len(endSides), func(round, i int) error {
+		side := endSides[i]
+		_, err := harness.Measure(b.Session, endKey(side.name, round+1), func() (one training, err error) {
+			dir, err := os.MkdirTemp(b.Dir, "end-")
+			if err != nil {
+				return one, err
 			}
-		}
-		slices.Reverse(order)
-	}
-	return b.print(endTable(b.journal))
+			defer os.RemoveAll(dir)
+			if side.who == "pytorch" {
+				return b.trainPython(ctx, data, dir, side.layout, side.precision)
+			}
+			cache := filepath.Join(dir, "cache")
+			if side.packed {
+				cache = packed
+			}
+			return b.trainOurs(ctx, data, dir, cache, side.precision)
+		})
+		return err
+	})
 }
 
 // drawImages makes the folders to train from, and packs a copy of them.
 func (b *bench) drawImages(ctx context.Context) (data, packed string, err error) {
-	data, packed = filepath.Join(b.dir, "facades"), filepath.Join(b.dir, "packed")
+	data, packed = filepath.Join(b.Dir, "facades"), filepath.Join(b.Dir, "packed")
 	draw := []string{"data", "synth", data, "--train", strconv.Itoa(endImages / endStyles), "--validation", strconv.Itoa(endValidation / endStyles), "--test", "0", "--size", strconv.Itoa(endSize)}
 	for _, style := range []string{"american_craftsman", "gothic", "modernist", "tudor", "victorian"} {
 		draw = append(draw, "--style", style)
@@ -101,8 +89,8 @@ func (b *bench) drawImages(ctx context.Context) (data, packed string, err error)
 	for _, args := range [][]string{draw,
 		{"data", "pack", filepath.Join(data, "train"), "--size", strconv.Itoa(endSize), "--cache", packed},
 		{"data", "pack", filepath.Join(data, "validation"), "--size", strconv.Itoa(endSize), "--cache", packed}} {
-		if out, err := exec.CommandContext(ctx, b.atelier, args...).CombinedOutput(); err != nil {
-			return "", "", fmt.Errorf("atelier %s: %w\n%s", strings.Join(args, " "), err, tail(out))
+		if out, err := exec.CommandContext(ctx, b.atelier(), args...).CombinedOutput(); err != nil {
+			return "", "", fmt.Errorf("atelier %s: %w\n%s", strings.Join(args, " "), err, harness.Tail(out))
 		}
 	}
 	return data, packed, nil
@@ -112,19 +100,16 @@ func (b *bench) drawImages(ctx context.Context) (data, packed string, err error)
 // a history, and packs the images first unless cache holds them.
 func (b *bench) trainOurs(ctx context.Context, data, dir, cache, precision string) (one training, err error) {
 	out := filepath.Join(dir, "results")
-	args := []string{"train", "--data", data, "--out", out, "--no-mlflow", "--quiet", "--trainer-bin", b.trainer, "--seed", "1",
+	args := []string{"train", "--data", data, "--out", out, "--no-mlflow", "--quiet", "--trainer-bin", b.trainer(), "--seed", "1",
 		"--model", endModel, "--epochs", strconv.Itoa(endEpochs), "--batch-size", "32", "--lr", "0.01"}
 	for _, pair := range []string{"optimizer=sgd", "image_size=" + strconv.Itoa(endSize), "precision=" + precision, "cache_dir=" + cache,
 		"augmentation.crop=pad", "augmentation.flip=true", "augmentation.rotation=10",
 		"augmentation.jitter.brightness=0.2", "augmentation.jitter.contrast=0.2", "augmentation.jitter.saturation=0.2", "augmentation.jitter.hue=0.05"} {
 		args = append(args, "--set", pair)
 	}
-	cmd, text := b.trainCommand(ctx, args)
-	started := time.Now()
-	if err := cmd.Run(); err != nil {
-		return one, fmt.Errorf("%w\n%s", err, tail(text.Bytes()))
+	if _, one.Used, err = harness.Use(b.trainCommand(ctx, args)); err != nil {
+		return one, err
 	}
-	one.ended(started, cmd.ProcessState)
 	var h struct {
 		Seconds  []float64 `json:"epoch_seconds"`
 		Accuracy []float64 `json:"val_acc"`
@@ -143,42 +128,27 @@ func (b *bench) trainOurs(ctx context.Context, data, dir, cache, precision strin
 }
 
 func (b *bench) trainPython(ctx context.Context, data, dir, layout, precision string) (one training, err error) {
-	var fault bytes.Buffer
-	cmd := exec.CommandContext(ctx, b.python, b.peer("folder.py"), "--train", filepath.Join(data, "train"), "--validation", filepath.Join(data, "validation"), "--out", dir,
+	cmd := exec.CommandContext(ctx, b.Python, filepath.Join(b.Dir, "peer", "folder.py"), "--train", filepath.Join(data, "train"), "--validation", filepath.Join(data, "validation"), "--out", dir,
 		"--model", endModel, "--epochs", strconv.Itoa(endEpochs), "--size", strconv.Itoa(endSize), "--layout", layout, "--precision", precision)
-	cmd.Stderr = &fault
-	out, err := cmd.StdoutPipe()
-	if err != nil {
+	var out []byte
+	if out, one.Used, err = harness.Use(cmd); err != nil {
 		return one, err
 	}
-	started := time.Now()
-	if err := cmd.Start(); err != nil {
-		return one, err
-	}
-	for s := bufio.NewScanner(out); s.Scan(); {
+	for line := range bytes.Lines(out) {
 		var e struct {
 			Event    string  `json:"event"`
 			Seconds  float64 `json:"seconds"`
 			Accuracy float64 `json:"val_acc"`
 		}
-		if err := json.Unmarshal(s.Bytes(), &e); err != nil {
-			return one, fmt.Errorf("line %q: %w", s.Text(), err)
+		if err := json.Unmarshal(line, &e); err != nil {
+			return one, fmt.Errorf("line %q: %w", line, err)
 		}
 		if e.Event == "epoch" {
 			one.Epochs = append(one.Epochs, e.Seconds)
 			one.Accuracy = e.Accuracy
 		}
 	}
-	if err := cmd.Wait(); err != nil {
-		return one, fmt.Errorf("%w\n%s", err, tail(fault.Bytes()))
-	}
-	one.ended(started, cmd.ProcessState)
 	return one, one.whole()
-}
-
-// ended takes what the kernel accounts.
-func (t *training) ended(started time.Time, s *os.ProcessState) {
-	t.Seconds, t.CPU, t.Peak = time.Since(started).Seconds(), (s.UserTime() + s.SystemTime()).Seconds(), peak(s)
 }
 
 func (t training) whole() error {
@@ -189,31 +159,27 @@ func (t training) whole() error {
 }
 
 // endTable is Markdown: each side's median, and where the time goes.
-func endTable(j *journal) string {
-	if len(j.keys("end")) == 0 {
+func endTable(j *harness.Journal) string {
+	if len(j.Keys("end")) == 0 {
 		return ""
 	}
-	var out strings.Builder
-	fmt.Fprintf(&out, "### End to end: %s, %d images of %d px (and %d to validate on), %d epochs, files on disk to the end of the process\n\n", endModel, endImages, endSize, endValidation, endEpochs)
-	out.WriteString("| side | seconds (all rounds) | an epoch | all but epochs | accuracy | processor seconds | peak MiB, largest process |\n|---|---|---|---|---|---|---|\n")
+	table := harness.NewTable("side", "seconds (all rounds)", "an epoch", "all but epochs", "accuracy", "processor seconds", "peak MiB, largest process")
 	seconds := map[string][]float64{}
 	for _, side := range endSides {
-		var epoch, rest, accuracy, cpu, mib []float64
-		var each []string
-		var one training
-		for round := 1; j.newest(endKey(side.name, round), &one); round++ {
-			seconds[side.name] = append(seconds[side.name], one.Seconds)
-			each = append(each, fmt.Sprintf("%.1f", one.Seconds))
-			epoch, rest = append(epoch, median(one.Epochs)), append(rest, one.Seconds-sum(one.Epochs))
-			accuracy, cpu, mib = append(accuracy, one.Accuracy), append(cpu, one.CPU), append(mib, one.Peak)
+		var all []training
+		for one := (training{}); j.Newest(endKey(side.name, len(all)+1), &one); one = (training{}) {
+			all = append(all, one)
 		}
-		if len(each) == 0 {
+		if len(all) == 0 {
 			continue
 		}
-		fmt.Fprintf(&out, "| %s | %.1f (%s) | %.2f | %.2f | %.2f | %.1f | %.0f |\n", side.name, median(seconds[side.name]), strings.Join(each, " "), median(epoch), median(rest), median(accuracy), median(cpu), median(mib))
+		seconds[side.name] = harness.Of(all, func(t training) float64 { return t.Wall })
+		table.Row("%s | %.1f (%s) | %.2f | %.2f | %.2f | %.1f | %.0f", side.name, harness.Median(seconds[side.name]), each("%.1f", seconds[side.name]),
+			harness.MedianOf(all, func(t training) float64 { return harness.Median(t.Epochs) }), harness.MedianOf(all, func(t training) float64 { return t.Wall - harness.Sum(t.Epochs) }),
+			harness.MedianOf(all, func(t training) float64 { return t.Accuracy }), harness.MedianOf(all, func(t training) float64 { return t.CPU }), harness.MedianOf(all, func(t training) float64 { return t.Peak }))
 	}
-	q := ratio(seconds["PyTorch"], seconds["ours"])
-	fmt.Fprintf(&out, "\nPyTorch / ours: %s (bar %.1f); against PyTorch with channels_last %.2f; both in bf16 %.2f. ", bold(q, barEnd), barEnd,
-		ratio(seconds["PyTorch, channels_last"], seconds["ours"]), ratio(seconds["PyTorch, bf16"], seconds["ours, bf16"]))
-	return out.String() + j.conditions("end")
+	q := harness.Ratio(seconds["PyTorch"], seconds["ours"])
+	return fmt.Sprintf("### End to end: %s, %d images of %d px (and %d to validate on), %d epochs, files on disk to the end of the process\n\n%s\n"+
+		"PyTorch / ours: %s (bar %.1f); against PyTorch with channels_last %.2f; both in bf16 %.2f. %s", endModel, endImages, endSize, endValidation, endEpochs, table, bold(q, barEnd), barEnd,
+		harness.Ratio(seconds["PyTorch, channels_last"], seconds["ours"]), harness.Ratio(seconds["PyTorch, bf16"], seconds["ours, bf16"]), j.Conditions("end"))
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"atelier/common/kernels"
+	"atelier/deploy/bench/harness"
 )
 
 // shown are the models that show a kernel, those in which it has most to do.
@@ -28,16 +29,16 @@ func kernelsKey(kernel string, p point) string {
 	return "kernels kernel=" + kernel + " " + strings.TrimPrefix(p.key(), "steps ")
 }
 
-// kernelsPart measures steps with all kernels beside steps with all but one, and
+// measureKernels measures steps with all kernels beside steps with all but one, and
 // beside steps with none.
-func kernelsPart(ctx context.Context, b *bench) error {
+func (b *bench) measureKernels(ctx context.Context) error {
 	for _, threads := range b.threads {
 		for _, size := range b.sizes {
 			for _, row := range shown {
 				for _, model := range row.models {
 					for _, precision := range b.precisions {
 						p := point{Model: model, Size: size, Batch: b.batch, Threads: threads, Precision: precision}
-						err := measure(b, kernelsKey(row.kernel, p), func() (steps, error) { return b.without(ctx, row.kernel, p) })
+						_, err := harness.Measure(b.Session, kernelsKey(row.kernel, p), func() (steps, error) { return b.without(ctx, row.kernel, p) })
 						if err != nil {
 							return err
 						}
@@ -46,7 +47,7 @@ func kernelsPart(ctx context.Context, b *bench) error {
 			}
 		}
 	}
-	return b.print(kernelsTable(b.journal))
+	return nil
 }
 
 // without lets two processes take turns, one without the kernel.
@@ -82,14 +83,14 @@ func (b *bench) without(ctx context.Context, kernel string, p point) (s steps, e
 
 // kernelsTable is Markdown, a row for each kernel and model, in the order of the
 // table of kernels.
-func kernelsTable(j *journal) string {
+func kernelsTable(j *harness.Journal) string {
 	found, sizes := map[string]steps{}, []int{64, 224}
 	threads, batch := 0, 0
-	for _, key := range j.keys("kernels") {
+	for _, key := range j.Keys("kernels") {
 		kernel, rest, _ := strings.Cut(strings.TrimPrefix(key, "kernels kernel="), " ")
 		var p point
 		var s steps
-		if parseKey("steps "+rest, &p) && j.newest(key, &s) {
+		if parseKey("steps "+rest, &p) && j.Newest(key, &s) {
 			threads, batch = p.Threads, p.Batch
 			found[fmt.Sprint(kernel, p.Model, p.Size, p.Precision)] = s
 		}
@@ -97,9 +98,7 @@ func kernelsTable(j *journal) string {
 	if len(found) == 0 {
 		return ""
 	}
-	var out strings.Builder
-	fmt.Fprintf(&out, "### Kernels, %d threads, batch %d, channels_last: images a second, with / without = ratio\n\n", threads, batch)
-	out.WriteString("| kernel | in place of | model | 64 px, fp32 | 64 px, bf16 | 224 px, fp32 | 224 px, bf16 |\n|---|---|---|---|---|---|---|\n")
+	table := harness.NewTable("kernel", "in place of", "model", "64 px, fp32", "64 px, bf16", "224 px, fp32", "224 px, bf16")
 	for _, row := range shown {
 		replaces := "libtorch's operators"
 		for _, k := range kernels.All {
@@ -108,20 +107,15 @@ func kernelsTable(j *journal) string {
 			}
 		}
 		for _, model := range row.models {
-			fmt.Fprintf(&out, "| %s | %s | %s |", row.kernel, replaces, model)
+			cells := []string{row.kernel, replaces, model}
 			for _, size := range sizes {
 				for _, precision := range precisions {
-					s, ok := found[fmt.Sprint(row.kernel, model, size, precision)]
-					if !ok {
-						out.WriteString(" - |")
-						continue
-					}
-					with, without := s.Rates["with"], s.Rates["without"]
-					fmt.Fprintf(&out, " %s / %s = %s |", figure(median(with)), figure(median(without)), bold(ratio(with, without), barSame))
+					s := found[fmt.Sprint(row.kernel, model, size, precision)]
+					cells = append(cells, beside(s.Rates["with"], s.Rates["without"], barSame))
 				}
 			}
-			out.WriteString("\n")
+			table.Cells(cells...)
 		}
 	}
-	return out.String() + "\n" + j.conditions("kernels")
+	return fmt.Sprintf("### Kernels, %d threads, batch %d, channels_last: images a second, with / without = ratio\n\n%s\n%s", threads, batch, table, j.Conditions("kernels"))
 }

@@ -7,10 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
-	"syscall"
+
+	"atelier/deploy/bench/harness"
 )
 
 // paced is a process that carries out a block of training steps when told to.
@@ -48,7 +48,7 @@ func (p *paced) answer(into any) error {
 	if !p.lines.Scan() {
 		p.stdin.Close()
 		err := p.cmd.Wait()
-		return fmt.Errorf("%s ended (%v): %s\n%s", p.name, err, strings.Join(p.cmd.Args, " "), tail(p.fault.Bytes()))
+		return fmt.Errorf("%s ended (%v): %s\n%s", p.name, err, strings.Join(p.cmd.Args, " "), harness.Tail(p.fault.Bytes()))
 	}
 	if err := json.Unmarshal(p.lines.Bytes(), into); err != nil {
 		return fmt.Errorf("%s: line %q: %w", p.name, p.lines.Text(), err)
@@ -97,9 +97,9 @@ func (p *paced) close() (float64, error) {
 	for p.lines.Scan() { // nothing more is expected; the pipe must be empty before Wait
 	}
 	if err := p.cmd.Wait(); err != nil {
-		return 0, fmt.Errorf("%s: %w\n%s", p.name, err, tail(p.fault.Bytes()))
+		return 0, fmt.Errorf("%s: %w\n%s", p.name, err, harness.Tail(p.fault.Bytes()))
 	}
-	return peak(p.cmd.ProcessState), nil
+	return harness.Peak(p.cmd), nil
 }
 
 // kill ends what is still there after an error.
@@ -108,16 +108,4 @@ func (p *paced) kill() {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 	}
-}
-
-// peak is the largest resident memory of an ended process, MiB, or of the
-// largest of its children if that is more.
-func peak(s *os.ProcessState) float64 {
-	return float64(s.SysUsage().(*syscall.Rusage).Maxrss) / 1024
-}
-
-// tail is the end of what a process said for people.
-func tail(b []byte) []byte {
-	const most = 2000
-	return bytes.TrimSpace(b[max(0, len(b)-most):])
 }

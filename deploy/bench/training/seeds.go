@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -18,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"atelier/deploy/bench/harness"
 )
 
 // seedOptions say what is trained again and again.
@@ -40,10 +41,10 @@ func (l *settingList) Set(pair string) error {
 	return nil
 }
 
-func (s *seedOptions) flags(fs *flag.FlagSet) {
-	fs.StringVar(&s.images, "images", "", "seeds: folder with a subfolder of pictures a class; 60 % are trained on, 20 % validated on, 20 % tested on")
-	fs.IntVar(&s.runs, "seeds", 5, "seeds: train with seeds 1 to this number")
-	fs.Var(&s.set, "set", "seeds: a training setting KEY=VALUE over those of seedSettings (may be given again)")
+func (s *seedOptions) flags(flags *flag.FlagSet) {
+	flags.StringVar(&s.images, "images", "", "seeds: folder with a subfolder of pictures a class; 60 % are trained on, 20 % validated on, 20 % tested on")
+	flags.IntVar(&s.runs, "seeds", 5, "seeds: train with seeds 1 to this number")
+	flags.Var(&s.set, "set", "seeds: a training setting KEY=VALUE over those of seedSettings (may be given again)")
 }
 
 // seedSettings were chosen on the validation pictures of one seed.
@@ -74,9 +75,9 @@ func seedKey(images string, settings []string, cutmix bool, seed int) string {
 	return fmt.Sprintf("seeds images=%s cutmix=%t seed=%d %s", filepath.Base(images), cutmix, seed, strings.Join(settings, " "))
 }
 
-// seedsPart trains with each seed, with CutMix and without, one training a
+// measureSeeds trains with each seed, with CutMix and without, one training a
 // core.
-func seedsPart(ctx context.Context, b *bench) error {
+func (b *bench) measureSeeds(ctx context.Context) error {
 	if b.seeds.images == "" {
 		return errors.New("seeds: name a folder of pictures with --images, one subfolder a class")
 	}
@@ -84,19 +85,20 @@ func seedsPart(ctx context.Context, b *bench) error {
 		return errors.New("--seeds must be above 0")
 	}
 	settings := slices.Concat(seedSettings, b.seeds.set)
-	data := filepath.Join(b.dir, "split")
+	data := filepath.Join(b.Dir, "split")
 	if err := splitImages(b.seeds.images, data); err != nil {
 		return err
 	}
 	if err := atOnce(runtime.NumCPU(), b.seeds.runs*2, func(i int) error {
 		seed, cutmix := 1+i/2, i%2 == 1
-		return measure(b, seedKey(b.seeds.images, settings, cutmix, seed), func() (outcome, error) {
+		_, err := harness.Measure(b.Session, seedKey(b.seeds.images, settings, cutmix, seed), func() (outcome, error) {
 			return b.trainSeed(ctx, data, settings, cutmix, seed)
 		})
+		return err
 	}); err != nil {
 		return err
 	}
-	return b.print(seedsTable(b.journal))
+	return nil
 }
 
 // atOnce calls do with 0 to n-1, some at a time, until one fails; those under
@@ -133,19 +135,18 @@ func atOnce(some, n int, do func(i int) error) error {
 
 // trainSeed runs atelier train and reads its history.
 func (b *bench) trainSeed(ctx context.Context, data string, settings []string, cutmix bool, seed int) (o outcome, err error) {
-	out, err := os.MkdirTemp(b.dir, "seed-")
+	out, err := os.MkdirTemp(b.Dir, "seed-")
 	if err != nil {
 		return o, err
 	}
 	defer os.RemoveAll(out)
-	args := []string{"train", "--data", data, "--out", filepath.Join(out, "results"), "--seed", strconv.Itoa(seed), "--no-mlflow", "--quiet", "--trainer-bin", b.trainer,
+	args := []string{"train", "--data", data, "--out", filepath.Join(out, "results"), "--seed", strconv.Itoa(seed), "--no-mlflow", "--quiet", "--trainer-bin", b.trainer(),
 		"--set", "threads=1", "--set", "augmentation.cutmix.enabled=" + strconv.FormatBool(cutmix)}
 	for _, pair := range settings {
 		args = append(args, "--set", pair)
 	}
-	cmd, text := b.trainCommand(ctx, args)
-	if err := cmd.Run(); err != nil {
-		return o, fmt.Errorf("%w\n%s", err, tail(text.Bytes()))
+	if _, _, err := harness.Use(b.trainCommand(ctx, args)); err != nil {
+		return o, err
 	}
 	history, err := os.ReadFile(filepath.Join(out, "results", "training_history.json"))
 	if err != nil {
@@ -160,14 +161,12 @@ func (b *bench) trainSeed(ctx context.Context, data string, settings []string, c
 	return o, nil
 }
 
-// trainCommand is atelier outside any cluster and configuration, and what it
-// says.
-func (b *bench) trainCommand(ctx context.Context, args []string) (*exec.Cmd, *bytes.Buffer) {
-	text := &bytes.Buffer{}
-	cmd := exec.CommandContext(ctx, b.atelier, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, text, text
+// trainCommand is atelier outside any cluster and configuration.
+func (b *bench) trainCommand(ctx context.Context, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, b.atelier(), args...)
+	cmd.Dir = b.Dir
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ATELIER_") })
-	return cmd, text
+	return cmd
 }
 
 // splitImages copies the pictures of each class into train, validation and
@@ -225,19 +224,19 @@ func share60(n int) int { return int(math.Round(0.6 * float64(n))) }
 func share20(n int) int { return int(math.Round(0.2 * float64(n))) }
 
 // seedsTable is Markdown, two rows for each set of settings.
-func seedsTable(j *journal) string {
+func seedsTable(j *harness.Journal) string {
 	type group struct {
 		settings string
 		cutmix   bool
 	}
 	var groups []group
 	found := map[group][]outcome{}
-	for _, key := range slices.Sorted(slices.Values(j.keys("seeds"))) { // without CutMix first
+	for _, key := range slices.Sorted(slices.Values(j.Keys("seeds"))) { // without CutMix first
 		head, rest, _ := strings.Cut(key, " cutmix=")
 		cutmix, rest, _ := strings.Cut(rest, " ")
 		_, settings, _ := strings.Cut(rest, " ") // after seed=
 		var o outcome
-		if !j.newest(key, &o) {
+		if !j.Newest(key, &o) {
 			continue
 		}
 		g := group{strings.TrimPrefix(head, "seeds images=") + ": " + settings, cutmix == "true"}
@@ -249,26 +248,17 @@ func seedsTable(j *journal) string {
 	if len(groups) == 0 {
 		return ""
 	}
-	var out strings.Builder
-	out.WriteString("### Test accuracy over seeds\n\n| CutMix | seeds | test accuracy, mean | deviation | each | validation accuracy, mean | test pictures |\n|---|---|---|---|---|---|---|\n")
-	for _, g := range groups {
-		var test, val []float64
-		var each []string
-		for _, o := range found[g] {
-			test, val = append(test, o.TestAcc), append(val, o.BestValAcc)
-			each = append(each, fmt.Sprintf("%.3f", o.TestAcc))
-		}
-		mean, deviation := meanDeviation(test)
-		valMean, _ := meanDeviation(val)
-		onOff := map[bool]string{true: "on", false: "off"}[g.cutmix]
-		fmt.Fprintf(&out, "| %s | %d | **%.3f** | %.3f | %s | %.3f | %d |\n", onOff, len(test), mean, deviation, strings.Join(each, " "), valMean, found[g][0].TestImages)
-	}
+	table := harness.NewTable("CutMix", "seeds", "test accuracy, mean", "deviation", "each", "validation accuracy, mean", "test pictures")
 	var told []string
 	for _, g := range groups {
+		test := harness.Of(found[g], func(o outcome) float64 { return o.TestAcc })
+		mean, deviation := harness.MeanDeviation(test)
+		validation, _ := harness.MeanDeviation(harness.Of(found[g], func(o outcome) float64 { return o.BestValAcc }))
+		onOff := map[bool]string{true: "on", false: "off"}[g.cutmix]
+		table.Row("%s | %d | **%.3f** | %.3f | %s | %.3f | %d", onOff, len(test), mean, deviation, each("%.3f", test), validation, found[g][0].TestImages)
 		if !slices.Contains(told, g.settings) {
 			told = append(told, g.settings)
 		}
 	}
-	fmt.Fprintf(&out, "\nSettings: `%s`.\n\n", strings.Join(told, "`; `"))
-	return out.String()
+	return fmt.Sprintf("### Test accuracy over seeds\n\n%s\nSettings: `%s`.\n\n", table, strings.Join(told, "`; `"))
 }

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
+
+	"atelier/deploy/bench/harness"
 )
 
 // share is how a machine's cores are split: so many slots of so many threads.
@@ -41,20 +41,20 @@ func parseSlotsKey(key string, p *point, cores *int) bool {
 	return err == nil && n == 5 && slotsKey(*p, *cores) == key
 }
 
-// slotsPart lets each split of the cores train at full width in turn.
-func slotsPart(ctx context.Context, b *bench) error {
+// measureSlots lets each split of the cores train at full width in turn.
+func (b *bench) measureSlots(ctx context.Context) error {
 	cores := runtime.NumCPU()
 	for _, size := range b.sizes {
 		for _, model := range b.models {
 			for _, precision := range b.precisions {
 				p := point{Model: model, Size: size, Batch: b.batch, Precision: precision}
-				if err := measure(b, slotsKey(p, cores), func() (together, error) { return b.together(ctx, p, cores) }); err != nil {
+				if _, err := harness.Measure(b.Session, slotsKey(p, cores), func() (together, error) { return b.together(ctx, p, cores) }); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	return b.print(slotsTable(b.journal))
+	return nil
 }
 
 func (b *bench) together(ctx context.Context, p point, cores int) (t together, err error) {
@@ -92,19 +92,12 @@ func (b *bench) together(ctx context.Context, p point, cores int) (t together, e
 		}
 		steps[i] = stepsIn(b.block, rate/float64(p.Batch*len(g)))
 	}
-	order := make([]int, len(splits))
-	for i := range order {
-		order[i] = i
-	}
-	for range b.rounds {
-		for _, i := range order {
-			rate, err := all(groups[i], steps[i], p.Batch)
-			if err != nil {
-				return t, err
-			}
-			t.Rates[splits[i].String()] = append(t.Rates[splits[i].String()], rate)
-		}
-		slices.Reverse(order)
+	if err := harness.Turns(b.Rounds, len(splits), func(_, i int) error {
+		rate, err := all(groups[i], steps[i], p.Batch)
+		t.Rates[splits[i].String()] = append(t.Rates[splits[i].String()], rate)
+		return err
+	}); err != nil {
+		return t, err
 	}
 	for i, g := range groups {
 		for _, one := range g {
@@ -137,45 +130,42 @@ func all(g []*paced, steps, batch int) (float64, error) {
 
 // slotsTable is Markdown, a row for each model, size and precision, for the
 // machine of the newest measurement.
-func slotsTable(j *journal) string {
-	var rows strings.Builder
+func slotsTable(j *harness.Journal) string {
 	cores := 0
-	var gains []float64
-	keys := j.keys("slots")
+	keys := j.Keys("slots")
 	if len(keys) == 0 || !parseSlotsKey(keys[len(keys)-1], new(point), &cores) || cores < 2 {
 		return "" // one core cannot be split
 	}
 	splits := shares(cores)
+	columns := []string{"model", "px", "precision"}
+	for _, s := range splits {
+		columns = append(columns, s.String())
+	}
+	for _, s := range splits {
+		columns = append(columns, "MiB, "+s.String())
+	}
+	table := harness.NewTable(append(columns, "best split / "+splits[0].String())...)
+	var gains []float64
 	for _, key := range keys {
 		var p point
 		var t together
 		n := 0
-		if !parseSlotsKey(key, &p, &n) || n != cores || !j.newest(key, &t) {
+		if !parseSlotsKey(key, &p, &n) || n != cores || !j.Newest(key, &t) {
 			continue
 		}
-		fmt.Fprintf(&rows, "| %s | %d | %s |", p.Model, p.Size, p.Precision)
-		whole := t.Rates[splits[0].String()]
+		cells := []string{p.Model, strconv.Itoa(p.Size), p.Precision}
 		best := math.Inf(-1)
 		for _, s := range splits {
-			fmt.Fprintf(&rows, " %s |", figure(median(t.Rates[s.String()])))
+			cells = append(cells, figure(harness.Median(t.Rates[s.String()])))
 			if s != splits[0] {
-				best = max(best, ratio(t.Rates[s.String()], whole))
+				best = max(best, harness.Ratio(t.Rates[s.String()], t.Rates[splits[0].String()]))
 			}
 		}
 		for _, s := range splits {
-			fmt.Fprintf(&rows, " %.0f |", float64(s.Slots)*t.Peak[s.String()])
+			cells = append(cells, fmt.Sprintf("%.0f", float64(s.Slots)*t.Peak[s.String()]))
 		}
 		gains = append(gains, best)
-		fmt.Fprintf(&rows, " %s |\n", bold(best, 1))
+		table.Cells(append(cells, bold(best, 1))...)
 	}
-	var head strings.Builder
-	head.WriteString("### Slots: images a second of all slots together\n\n| model | px | precision |")
-	for _, s := range splits {
-		fmt.Fprintf(&head, " %s |", s)
-	}
-	for _, s := range splits {
-		fmt.Fprintf(&head, " MiB, %s |", s)
-	}
-	fmt.Fprintf(&head, " best split / %s |\n|%s\n", splits[0], strings.Repeat("---|", 4+2*len(splits)))
-	return head.String() + rows.String() + fmt.Sprintf("\nGeometric mean of the last column: **%.2f**. ", geometricMean(gains)) + j.conditions("slots")
+	return fmt.Sprintf("### Slots: images a second of all slots together\n\n%s\nGeometric mean of the last column: **%.2f**. %s", table, harness.GeometricMean(gains), j.Conditions("slots"))
 }

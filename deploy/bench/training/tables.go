@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
+
+	"atelier/deploy/bench/harness"
 )
 
 // What the tables are held to.
@@ -30,11 +33,11 @@ type row struct {
 
 // throughputTables is Markdown: for each number of threads images a second,
 // the own defaults, and memory. Points that were not measured are dashes.
-func throughputTables(j *journal) string {
+func throughputTables(j *harness.Journal) string {
 	var found []measured
-	for _, key := range j.keys("steps") {
+	for _, key := range j.Keys("steps") {
 		var m measured
-		if parseKey(key, &m.point) && j.newest(key, &m.steps) {
+		if parseKey(key, &m.point) && j.Newest(key, &m.steps) {
 			found = append(found, m)
 		}
 	}
@@ -51,7 +54,7 @@ func throughputTables(j *journal) string {
 			out.WriteString(threadTables(m.Threads, rowsOf(found, m.Threads, m.Device)))
 		}
 	}
-	return out.String() + j.conditions("steps")
+	return out.String() + j.Conditions("steps")
 }
 
 // parseKey reads what point.key wrote.
@@ -87,7 +90,6 @@ func rowsOf(found []measured, threads int, device string) (rows []row) {
 var precisions = []string{"fp32", "bf16"}
 
 func threadTables(threads int, rows []row) string {
-	var out strings.Builder
 	var misses, cannot []string
 	miss := func(r row, what string, got float64) {
 		misses = append(misses, fmt.Sprintf("%s %d px %s %.2f", r.Model, r.Size, what, got))
@@ -97,37 +99,8 @@ func threadTables(threads int, rows []row) string {
 	if threads == 1 {
 		unit = "thread"
 	}
-
 	if d := rows[0].Device; d != "" {
 		unit += " and " + d
-	}
-	fmt.Fprintf(&out, "### %d %s, batch %d: images a second, ours / PyTorch = ratio\n\n", threads, unit, rows[0].Batch)
-	out.WriteString("| model | px | fp32, default layout | fp32, channels_last | bf16, default layout | bf16, channels_last |\n|---|---|---|---|---|---|\n")
-	for _, r := range rows {
-		fmt.Fprintf(&out, "| %s | %d |", r.Model, r.Size)
-		for _, precision := range precisions {
-			for _, layout := range layouts {
-				s, ok := r.by[precision]
-				if !ok {
-					out.WriteString(" - |")
-					continue
-				}
-				ours, theirs := median(s.Rates["ours "+layout]), median(s.Rates["pytorch "+layout])
-				if why := s.Fault["pytorch "+layout]; why != "" {
-					cannot = append(cannot, fmt.Sprintf("%s in %s, %s (%s)", r.Model, precision, layout, why))
-					fmt.Fprintf(&out, " %s / - |", figure(ours))
-					continue
-				}
-				q := s.same(layout)
-				column := precision + " " + layout
-				ratios[column] = append(ratios[column], q)
-				if q < barSame {
-					miss(r, column, q)
-				}
-				fmt.Fprintf(&out, " %s / %s = %s |", figure(ours), figure(theirs), bold(q, barSame))
-			}
-		}
-		out.WriteString("\n")
 	}
 	var columns []string
 	for _, precision := range precisions {
@@ -135,17 +108,40 @@ func threadTables(threads int, rows []row) string {
 			columns = append(columns, precision+" "+layout)
 		}
 	}
-	summary(&out, "| geometric mean | |", columns, ratios, geometricMean)
-	summary(&out, "| least | |", columns, ratios, least)
 
-	out.WriteString("\nOur default over PyTorch's default (layout and precision as each has them unless told), and peak resident memory, MiB, ours / PyTorch:\n\n")
-	out.WriteString("| model | px | default, fp32 | default, bf16 | memory, fp32 default layout | fp32 channels_last | bf16 default layout | bf16 channels_last |\n|---|---|---|---|---|---|---|---|\n")
+	speed := harness.NewTable("model", "px", "fp32, default layout", "fp32, channels_last", "bf16, default layout", "bf16, channels_last")
 	for _, r := range rows {
-		fmt.Fprintf(&out, "| %s | %d |", r.Model, r.Size)
+		cells := []string{r.Model, strconv.Itoa(r.Size)}
+		for _, precision := range precisions {
+			for _, layout := range layouts {
+				s := r.by[precision]
+				if why := s.Fault["pytorch "+layout]; why != "" {
+					cannot = append(cannot, fmt.Sprintf("%s in %s, %s (%s)", r.Model, precision, layout, why))
+					cells = append(cells, figure(harness.Median(s.Rates["ours "+layout]))+" / -")
+					continue
+				}
+				if q := s.same(layout); !math.IsNaN(q) {
+					column := precision + " " + layout
+					ratios[column] = append(ratios[column], q)
+					if q < barSame {
+						miss(r, column, q)
+					}
+				}
+				cells = append(cells, beside(s.Rates["ours "+layout], s.Rates["pytorch "+layout], barSame))
+			}
+		}
+		speed.Cells(cells...)
+	}
+	speed.Cells(summary("geometric mean", columns, ratios, harness.GeometricMean)...)
+	speed.Cells(summary("least", columns, ratios, slices.Min)...)
+
+	memory := harness.NewTable("model", "px", "default, fp32", "default, bf16", "memory, fp32 default layout", "fp32 channels_last", "bf16 default layout", "bf16 channels_last")
+	for _, r := range rows {
+		cells := []string{r.Model, strconv.Itoa(r.Size)}
 		for _, precision := range precisions {
 			s, ok := r.by[precision]
 			if !ok || s.Fault["pytorch default"] != "" {
-				out.WriteString(" - |")
+				cells = append(cells, "-")
 				continue
 			}
 			q := s.own()
@@ -153,39 +149,45 @@ func threadTables(threads int, rows []row) string {
 			if q < barOwn {
 				miss(r, precision+" own default", q)
 			}
-			fmt.Fprintf(&out, " %s |", bold(q, barOwn))
+			cells = append(cells, bold(q, barOwn))
 		}
 		for _, precision := range precisions {
 			for _, layout := range layouts {
 				s, ok := r.by[precision]
 				if !ok || s.Fault["pytorch "+layout] != "" {
-					out.WriteString(" - |")
+					cells = append(cells, "-")
 					continue
 				}
 				ours, theirs := s.Peak["ours "+layout], s.Peak["pytorch "+layout]
-				q := ours / theirs
-				ratios["memory "+precision+" "+layout] = append(ratios["memory "+precision+" "+layout], q)
+				q, column := ours/theirs, "memory "+precision+" "+layout
+				ratios[column] = append(ratios[column], q)
 				if q > memoryFactor {
-					miss(r, "memory "+precision+" "+layout, q)
+					miss(r, column, q)
 				}
-				fmt.Fprintf(&out, " %.0f / %.0f = %.2f |", ours, theirs, q)
+				cells = append(cells, fmt.Sprintf("%.0f / %.0f = %.2f", ours, theirs, q))
 			}
 		}
-		out.WriteString("\n")
+		memory.Cells(cells...)
 	}
-	columns = []string{"own fp32", "own bf16", "memory fp32 default", "memory fp32 channels_last", "memory bf16 default", "memory bf16 channels_last"}
-	summary(&out, "| geometric mean | |", columns, ratios, geometricMean)
-	summary(&out, "| least | |", columns[:2], ratios, least)
-	summary(&out, "| most | | | |", columns[2:], ratios, most)
+	own, peaks := []string{"own fp32", "own bf16"}, []string{}
+	for _, c := range columns {
+		peaks = append(peaks, "memory "+c)
+	}
+	memory.Cells(summary("geometric mean", append(own, peaks...), ratios, harness.GeometricMean)...)
+	memory.Cells(summary("least", own, ratios, slices.Min)...)
+	memory.Cells(summary("most", append([]string{"", ""}, peaks...), ratios, slices.Max)...)
 	for i, bar := range []float64{barOwnFP32, barOwnBF16} {
-		if g := geometricMean(ratios["own "+precisions[i]]); g < bar {
+		if g := harness.GeometricMean(ratios[own[i]]); g < bar {
 			misses = append(misses, fmt.Sprintf("geometric mean of our %s default %.2f (bar %.1f)", precisions[i], g, bar))
 		}
 	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "### %d %s, batch %d: images a second, ours / PyTorch = ratio\n\n%s\n", threads, unit, rows[0].Batch, speed)
+	fmt.Fprintf(&out, "Our default over PyTorch's default (layout and precision as each has them unless told), and peak resident memory, MiB, ours / PyTorch:\n\n%s\n", memory)
 	if len(misses) == 0 {
-		out.WriteString("\nNo bar missed.\n\n")
+		out.WriteString("No bar missed.\n\n")
 	} else {
-		fmt.Fprintf(&out, "\nBars missed: %s.\n\n", strings.Join(misses, "; "))
+		fmt.Fprintf(&out, "Bars missed: %s.\n\n", strings.Join(misses, "; "))
 	}
 	if len(cannot) > 0 {
 		fmt.Fprintf(&out, "PyTorch cannot train %s.\n\n", strings.Join(cannot, "; "))
@@ -193,22 +195,38 @@ func threadTables(threads int, rows []row) string {
 	return out.String()
 }
 
-// summary is a last row over the columns.
-func summary(out *strings.Builder, head string, columns []string, ratios map[string][]float64, of func([]float64) float64) {
-	out.WriteString(head)
+// summary is a last row over the columns; one without a name stays empty.
+func summary(head string, columns []string, ratios map[string][]float64, of func([]float64) float64) []string {
+	cells := []string{head, ""}
 	for _, c := range columns {
-		if len(ratios[c]) == 0 {
-			out.WriteString(" - |")
-		} else {
-			fmt.Fprintf(out, " **%.2f** |", of(ratios[c]))
+		switch {
+		case c == "":
+			cells = append(cells, "")
+		case len(ratios[c]) == 0:
+			cells = append(cells, "-")
+		default:
+			cells = append(cells, fmt.Sprintf("**%.2f**", of(ratios[c])))
 		}
 	}
-	out.WriteString("\n")
+	return cells
 }
 
-func least(values []float64) float64 { return slices.Min(values) }
+// beside is ours / theirs = ratio, of rates round by round; a dash of none.
+func beside(ours, theirs []float64, bar float64) string {
+	if len(ours) == 0 || len(theirs) == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s / %s = %s", figure(harness.Median(ours)), figure(harness.Median(theirs)), bold(harness.Ratio(ours, theirs), bar))
+}
 
-func most(values []float64) float64 { return slices.Max(values) }
+// each is values one by one.
+func each(format string, values []float64) string {
+	var words []string
+	for _, v := range values {
+		words = append(words, fmt.Sprintf(format, v))
+	}
+	return strings.Join(words, " ")
+}
 
 // figure keeps three digits.
 func figure(v float64) string {

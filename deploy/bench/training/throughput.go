@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"atelier/deploy/bench/harness"
 )
 
 // point is one row of the tables in one precision.
@@ -40,26 +42,28 @@ type steps struct {
 
 // same is ours over PyTorch in the same layout, own default over PyTorch's.
 func (s steps) same(layout string) float64 {
-	return ratio(s.Rates["ours "+layout], s.Rates["pytorch "+layout])
+	return harness.Ratio(s.Rates["ours "+layout], s.Rates["pytorch "+layout])
 }
 
-func (s steps) own() float64 { return ratio(s.Rates["ours "+s.Auto], s.Rates["pytorch default"]) }
+func (s steps) own() float64 {
+	return harness.Ratio(s.Rates["ours "+s.Auto], s.Rates["pytorch default"])
+}
 
-// throughputPart measures every point that the journal lacks.
-func throughputPart(ctx context.Context, b *bench) error {
+// measureSteps measures every point that the journal lacks.
+func (b *bench) measureSteps(ctx context.Context) error {
 	for _, threads := range b.threads {
 		for _, size := range b.sizes {
 			for _, model := range b.models {
 				for _, precision := range b.precisions {
 					p := point{model, size, b.batch, threads, precision, b.device}
-					if err := measure(b, p.key(), func() (steps, error) { return b.takeTurns(ctx, p) }); err != nil {
+					if _, err := harness.Measure(b.Session, p.key(), func() (steps, error) { return b.takeTurns(ctx, p) }); err != nil {
 						return err
 					}
 				}
 			}
 		}
 	}
-	return b.print(throughputTables(b.journal))
+	return nil
 }
 
 // takeTurns starts all sides and lets them take turns.
@@ -80,7 +84,7 @@ func (b *bench) takeTurns(ctx context.Context, p point) (s steps, err error) {
 			// One after the other: a warm-up beside another's would measure neither's memory nor spare time.
 			if err := side.ready(); err != nil && who == "pytorch" && ctx.Err() == nil {
 				s.Fault[side.name] = lastLine(side.fault.String())
-				b.say("%s: %s: %s", p.key(), side.name, s.Fault[side.name])
+				b.Say("%s: %s: %s", p.key(), side.name, s.Fault[side.name])
 				continue
 			} else if err != nil {
 				side.kill()
@@ -108,15 +112,12 @@ func (b *bench) blocks(all []*paced, p point, s *steps) (err error) {
 		slowest = min(slowest, rate)
 	}
 	n := stepsIn(b.block, slowest/float64(p.Batch))
-	for range b.rounds {
-		for _, side := range all {
-			rate, err := side.block(n)
-			if err != nil {
-				return err
-			}
-			s.Rates[side.name] = append(s.Rates[side.name], rate)
-		}
-		slices.Reverse(all)
+	if err := harness.Turns(b.Rounds, len(all), func(_, i int) error {
+		rate, err := all[i].block(n)
+		s.Rates[all[i].name] = append(s.Rates[all[i].name], rate)
+		return err
+	}); err != nil {
+		return err
 	}
 	for _, side := range all {
 		if s.Peak[side.name], err = side.close(); err != nil {
@@ -146,9 +147,9 @@ func (p *paced) block(steps int) (float64, error) {
 
 // stepsCommand is the command line of a side.
 func (b *bench) stepsCommand(who, layout string, p point) []string {
-	args := []string{b.trainer, "bench", "--paced"}
+	args := []string{b.trainer(), "bench", "--paced"}
 	if who == "pytorch" {
-		args = []string{b.python, b.peer("steps.py")}
+		args = []string{b.Python, filepath.Join(b.Dir, "peer", "steps.py")}
 	}
 	if p.Device != "" {
 		args = append(args, "--device", p.Device)

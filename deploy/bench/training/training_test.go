@@ -3,38 +3,18 @@ package main
 import (
 	"context"
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"testing"
 	"time"
 
 	"atelier/common/kernels"
-)
+	"atelier/deploy/bench/harness"
 
-func TestStatistics(t *testing.T) {
-	for _, c := range []struct {
-		name      string
-		got, want float64
-	}{
-		{"median of odd", median([]float64{9, 1, 2}), 2},
-		{"median of even", median([]float64{4, 1, 2, 9}), 3},
-		{"geometric mean", geometricMean([]float64{1, 4, 16}), 4},
-		{"least", least([]float64{3, 1, 2}), 1},
-		// 2/1, 30/20, 4/4: rounds are compared with one another, not medians.
-		{"ratio", ratio([]float64{2, 30, 4}, []float64{1, 20, 4}), 1.5},
-	} {
-		if math.Abs(c.got-c.want) > 1e-12 {
-			t.Errorf("%s: %g, want %g", c.name, c.got, c.want)
-		}
-	}
-	if !math.IsNaN(median(nil)) || !math.IsNaN(geometricMean(nil)) {
-		t.Error("of nothing: want NaN")
-	}
-}
+	"sync/atomic"
+	"testing"
+)
 
 func TestStepsFillABlock(t *testing.T) {
 	for _, c := range []struct {
@@ -77,78 +57,27 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// A table that was interrupted, its last line cut off, goes on; what other
-// programs did is measured again.
-func TestJournalGoesOn(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "deep", "journal.jsonl")
-	taken := 0
-	session := func(programs string, keys ...string) *journal {
-		t.Helper()
-		j, err := openJournal(path, programs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := &bench{journal: j}
-		for _, k := range keys {
-			if err := measure(b, k, func() (int, error) { taken++; return taken, nil }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := j.close(); err != nil {
-			t.Fatal(err)
-		}
-		return j
-	}
-	session("one", "a", "b")
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.WriteString(`{"key":"c","programs":"one","resu`)
-	f.Close()
-	j := session("one", "a", "b", "c")
-	var c int
-	if taken != 3 || !j.newest("c", &c) || c != 3 {
-		t.Errorf("%d measurements, want 3; c is %d", taken, c)
-	}
-	if session("two", "a"); taken != 4 {
-		t.Errorf("%d measurements after a build, want 4", taken)
-	}
-	j = session("one", "a")
-	var a int
-	if taken != 4 || !j.newest("a", &a) || a != 4 {
-		t.Errorf("%d measurements, newest of a %d", taken, a)
-	}
-
-	if err := os.WriteFile(path, []byte("{}\n"+`{"key":"a"}`+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openJournal(path, "one"); err == nil || !strings.Contains(err.Error(), "line 1") {
-		t.Errorf("a broken line: %v", err)
-	}
-}
-
 // The tables say what was measured and which bars were missed.
 func TestTables(t *testing.T) {
-	j, err := openJournal(filepath.Join(t.TempDir(), "j"), "p")
+	j, err := harness.OpenJournal("", "p")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.close()
+	defer j.Close()
 	add := func(model string, size int, precision string, ours, peer float64) {
 		s := steps{Auto: "channels_last", Rates: map[string][]float64{}, Peak: map[string]float64{}}
 		for _, layout := range layouts {
 			s.Rates["ours "+layout], s.Rates["pytorch "+layout] = []float64{ours, ours, ours}, []float64{peer, peer, peer}
 			s.Peak["ours "+layout], s.Peak["pytorch "+layout] = 100, 400
 		}
-		if err := j.add(point{model, size, 32, 2, precision, ""}.key(), time.Unix(0, 0), 0.25, s); err != nil {
+		if err := j.Add(point{model, size, 32, 2, precision, ""}.key(), time.Unix(0, 0), 0.25, s); err != nil {
 			t.Fatal(err)
 		}
 	}
 	add("resnet18", 64, "fp32", 150, 100)
 	add("resnet18", 64, "bf16", 90, 100)
 	add("vanilla", 64, "fp32", 600, 400)
-	if err := j.add(point{"mobilenet_v2", 64, 32, 2, "bf16", ""}.key(), time.Unix(0, 0), 0.25, steps{Auto: "channels_last",
+	if err := j.Add(point{"mobilenet_v2", 64, 32, 2, "bf16", ""}.key(), time.Unix(0, 0), 0.25, steps{Auto: "channels_last",
 		Rates: map[string][]float64{"ours default": {300}, "ours channels_last": {310}}, Peak: map[string]float64{"ours default": 100, "ours channels_last": 100},
 		Fault: map[string]string{"pytorch default": "not implemented", "pytorch channels_last": "not implemented"}}); err != nil {
 		t.Fatal(err)
@@ -168,7 +97,7 @@ func TestTables(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	if err := j.add(slotsKey(point{Model: "vanilla", Size: 64, Batch: 32, Precision: "fp32"}, 2), time.Unix(0, 0), 0.1,
+	if err := j.Add(slotsKey(point{Model: "vanilla", Size: 64, Batch: 32, Precision: "fp32"}, 2), time.Unix(0, 0), 0.1,
 		together{map[string][]float64{"1x2": {100, 100}, "2x1": {130, 130}}, map[string]float64{"1x2": 300, "2x1": 200}}); err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +107,8 @@ func TestTables(t *testing.T) {
 	five := []float64{1, 1, 1, 1, 2}
 	for i, seconds := range []float64{10, 11} {
 		for side, factor := range map[string]float64{"ours": 1, "PyTorch": 2.5} {
-			one := training{seconds * factor, five, 0.5, 18, 300}
-			if err := j.add(endKey(side, i+1), time.Unix(0, 0), 0.1, one); err != nil {
+			one := training{harness.Used{Wall: seconds * factor, CPU: 18, Peak: 300}, five, 0.5}
+			if err := j.Add(endKey(side, i+1), time.Unix(0, 0), 0.1, one); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -191,17 +120,17 @@ func TestTables(t *testing.T) {
 
 // Each kernel of the table has a row, which names what it stands in for.
 func TestKernelsTable(t *testing.T) {
-	j, err := openJournal(filepath.Join(t.TempDir(), "j"), "p")
+	j, err := harness.OpenJournal("", "p")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.close()
+	defer j.Close()
 	if got := kernelsTable(j); got != "" {
 		t.Errorf("of nothing: %q", got)
 	}
 	for i, size := range []int{224, 64} {
 		s := steps{Rates: map[string][]float64{"with": {120, 130, 140}, "without": {60, 65, 70 + 10*float64(i)}}}
-		if err := j.add(kernelsKey("max_pool", point{"vanilla", size, 32, 2, "bf16", ""}), time.Unix(0, 0), 0.25, s); err != nil {
+		if err := j.Add(kernelsKey("max_pool", point{"vanilla", size, 32, 2, "bf16", ""}), time.Unix(0, 0), 0.25, s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -297,18 +226,18 @@ func TestSplitImages(t *testing.T) {
 }
 
 func TestSeedsTable(t *testing.T) {
-	j, err := openJournal(filepath.Join(t.TempDir(), "j"), "p")
+	j, err := harness.OpenJournal("", "p")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.close()
+	defer j.Close()
 	for seed, accuracy := range []float64{0.5, 0.6, 0.7} {
 		for _, cutmix := range []bool{false, true} {
 			o := outcome{TestAcc: accuracy, TestImages: 40, BestValAcc: 0.5, Status: "finished"}
 			if cutmix {
 				o.TestAcc += 0.1
 			}
-			if err := j.add(seedKey("/data/styles", []string{"lr=0.1", "epochs=2"}, cutmix, seed+1), time.Unix(0, 0), 0, o); err != nil {
+			if err := j.Add(seedKey("/data/styles", []string{"lr=0.1", "epochs=2"}, cutmix, seed+1), time.Unix(0, 0), 0, o); err != nil {
 				t.Fatal(err)
 			}
 		}
