@@ -22,6 +22,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // TestMain runs the program itself when the test binary is started as one.
@@ -111,7 +113,7 @@ func (c *coordinator) Relay(_ context.Context, r *connect.Request[atelierv1.Rela
 	for _, e := range r.Msg.Events {
 		if e.Token != c.token {
 			c.stale++
-			resp.Results = append(resp.Results, &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_FENCED})
+			resp.Results = append(resp.Results, &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeFenced)})
 			continue
 		}
 		if e.GetReport() != nil {
@@ -121,7 +123,7 @@ func (c *coordinator) Relay(_ context.Context, r *connect.Request[atelierv1.Rela
 			c.ends = append(c.ends, e.GetEnded())
 			c.token = 0
 		}
-		resp.Results = append(resp.Results, &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_RECORDED})
+		resp.Results = append(resp.Results, &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeRecorded)})
 	}
 	return connect.NewResponse(resp), nil
 }
@@ -321,7 +323,7 @@ func TestSignalsEndIt(t *testing.T) {
 	if err := p.wait(t, 5*time.Second); err != nil {
 		t.Errorf("exit: %v", err)
 	}
-	if n := len(c.ends); n != 1 || c.ends[0].Exit != atelierv1.ExitClass_EXIT_CLASS_RELEASED {
+	if n := len(c.ends); n != 1 || wire.Exit(c.ends[0].Exit) != trial.ExitReleased {
 		t.Errorf("ends %v", c.ends)
 	}
 }

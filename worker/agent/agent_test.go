@@ -10,6 +10,8 @@ import (
 	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/worker/agent"
 )
 
@@ -81,7 +83,7 @@ func TestRunEndsBeforeALeaseThatCannotBeRenewed(t *testing.T) {
 			t.Fatalf("epochs %v: %d is missing", c.trials[1].epochs, i+1)
 		}
 	}
-	if len(c.trials[1].ends) != 1 || c.trials[1].ends[0].Exit != atelierv1.ExitClass_EXIT_CLASS_LOST {
+	if len(c.trials[1].ends) != 1 || wire.Exit(c.trials[1].ends[0].Exit) != trial.ExitLost {
 		t.Errorf("ends %v, want LOST", c.trials[1].ends)
 	}
 }
@@ -111,11 +113,11 @@ func TestVerdicts(t *testing.T) {
 		verdict  atelierv1.Verdict
 		class    atelierv1.ExitClass
 	}{
-		"stop":                      {`{"epochs":1000,"epoch_seconds":0.02}`, atelierv1.Verdict_VERDICT_STOP, atelierv1.ExitClass_EXIT_CLASS_STOPPED},
-		"pause":                     {`{"epochs":1000,"epoch_seconds":0.02}`, atelierv1.Verdict_VERDICT_PAUSE, atelierv1.ExitClass_EXIT_CLASS_PAUSED},
-		"stop, and it does not":     {`{"epochs":1000,"epoch_seconds":0.02,"ignore_stop":true}`, atelierv1.Verdict_VERDICT_STOP, atelierv1.ExitClass_EXIT_CLASS_STOPPED},
-		"stop, by heartbeat":        {`{"epochs":1000,"epoch_seconds":10}`, atelierv1.Verdict_VERDICT_STOP, atelierv1.ExitClass_EXIT_CLASS_STOPPED},
-		"stop, too late to matter ": {`{"epochs":6,"epoch_seconds":0.02,"ignore_stop":true}`, atelierv1.Verdict_VERDICT_STOP, atelierv1.ExitClass_EXIT_CLASS_FINISHED},
+		"stop":                      {`{"epochs":1000,"epoch_seconds":0.02}`, wire.ToVerdict(trial.VerdictStop), wire.ToExit(trial.ExitStopped)},
+		"pause":                     {`{"epochs":1000,"epoch_seconds":0.02}`, wire.ToVerdict(trial.VerdictPause), wire.ToExit(trial.ExitPaused)},
+		"stop, and it does not":     {`{"epochs":1000,"epoch_seconds":0.02,"ignore_stop":true}`, wire.ToVerdict(trial.VerdictStop), wire.ToExit(trial.ExitStopped)},
+		"stop, by heartbeat":        {`{"epochs":1000,"epoch_seconds":10}`, wire.ToVerdict(trial.VerdictStop), wire.ToExit(trial.ExitStopped)},
+		"stop, too late to matter ": {`{"epochs":6,"epoch_seconds":0.02,"ignore_stop":true}`, wire.ToVerdict(trial.VerdictStop), wire.ToExit(trial.ExitFinished)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, mux := newCluster(t, 2*time.Second)
@@ -133,13 +135,13 @@ func TestVerdicts(t *testing.T) {
 
 func TestExitClassesReachTheCoordinators(t *testing.T) {
 	for training, class := range map[string]atelierv1.ExitClass{
-		`{"epoch_seconds":0,"fail_class":"out_of_memory"}`: atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY,
-		`{"epoch_seconds":0,"fail_class":"device_fault"}`:  atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT,
-		`{"epoch_seconds":0,"fail_class":"disk_full"}`:     atelierv1.ExitClass_EXIT_CLASS_DISK_FULL,
-		`{"epochs":-1}`:                        atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC,
-		`{"epoch_seconds":0,"nan_at_epoch":2}`: atelierv1.ExitClass_EXIT_CLASS_DIVERGED,
-		`not json`:                             atelierv1.ExitClass_EXIT_CLASS_CRASHED,
-		`{"epoch_seconds":0.01,"fail_runs":1,"crash_signal":9}`: atelierv1.ExitClass_EXIT_CLASS_KILLED,
+		`{"epoch_seconds":0,"fail_class":"out_of_memory"}`: wire.ToExit(trial.ExitOutOfMemory),
+		`{"epoch_seconds":0,"fail_class":"device_fault"}`:  wire.ToExit(trial.ExitDeviceFault),
+		`{"epoch_seconds":0,"fail_class":"disk_full"}`:     wire.ToExit(trial.ExitDiskFull),
+		`{"epochs":-1}`:                        wire.ToExit(trial.ExitBadSpec),
+		`{"epoch_seconds":0,"nan_at_epoch":2}`: wire.ToExit(trial.ExitDiverged),
+		`not json`:                             wire.ToExit(trial.ExitCrashed),
+		`{"epoch_seconds":0.01,"fail_runs":1,"crash_signal":9}`: wire.ToExit(trial.ExitKilled),
 	} {
 		c, mux := newCluster(t, 2*time.Second)
 		c.add(1, training)
@@ -167,7 +169,7 @@ func TestDrainReleasesWithACheckpoint(t *testing.T) {
 	defer c.mu.Unlock()
 	for n := int64(1); n <= 2; n++ {
 		tr := c.trials[n]
-		if len(tr.ends) != 1 || tr.ends[0].Exit != atelierv1.ExitClass_EXIT_CLASS_RELEASED {
+		if len(tr.ends) != 1 || wire.Exit(tr.ends[0].Exit) != trial.ExitReleased {
 			t.Errorf("trial %d: ends %v", n, tr.ends)
 		}
 		if k := len(tr.checkpoints); k != 1 || tr.checkpoints[0].Epoch != tr.epochs[len(tr.epochs)-1] {
@@ -191,7 +193,7 @@ func TestDrainDoesNotWaitForever(t *testing.T) {
 	if err := w.wait(t, 3*time.Second); err != nil {
 		t.Error(err)
 	}
-	if e := c.trials[1].ends; len(e) != 1 || e[0].Exit != atelierv1.ExitClass_EXIT_CLASS_RELEASED {
+	if e := c.trials[1].ends; len(e) != 1 || wire.Exit(e[0].Exit) != trial.ExitReleased {
 		t.Errorf("ends %v", e)
 	}
 }
@@ -206,7 +208,7 @@ func TestEndAtOnce(t *testing.T) {
 	if err := w.wait(t, 2*time.Second); err != nil {
 		t.Error(err)
 	}
-	if e := c.trials[1].ends; len(e) != 1 || e[0].Exit != atelierv1.ExitClass_EXIT_CLASS_RELEASED {
+	if e := c.trials[1].ends; len(e) != 1 || wire.Exit(e[0].Exit) != trial.ExitReleased {
 		t.Errorf("ends %v", e)
 	}
 }
@@ -299,12 +301,12 @@ func TestLeaseFetchedAheadIsGivenBack(t *testing.T) {
 	c.until("a second lease", 5*time.Second, func() bool { return c.trials[3].lease != 0 })
 	// Its slot stays busy: others should have it.
 	c.until("it was given back", 3*time.Second, func() bool { c.noGrant = true; return len(c.trials[3].ends) == 1 })
-	if e := c.trials[3].ends[0]; e.Exit != atelierv1.ExitClass_EXIT_CLASS_RELEASED {
+	if e := c.trials[3].ends[0]; wire.Exit(e.Exit) != trial.ExitReleased {
 		t.Errorf("%v", e)
 	}
 	w.Drain()
 	w.wait(t, 4*time.Second)
-	if e := c.trials[2].ends; len(e) != 1 || e[0].Exit != atelierv1.ExitClass_EXIT_CLASS_RELEASED {
+	if e := c.trials[2].ends; len(e) != 1 || wire.Exit(e[0].Exit) != trial.ExitReleased {
 		t.Errorf("%v", e)
 	}
 }
@@ -313,11 +315,11 @@ func TestTrainerThatCannotStartDoesNotBurnTrials(t *testing.T) {
 	c, mux := newCluster(t, 5*time.Second)
 	c.add(50, `{}`)
 	startWorker(t, c, mux, 1, func(cfg *agent.Config) { cfg.Trainers[0].Command = []string{"/bin/false"} })
-	c.until("one failed", 5*time.Second, func() bool { return c.ended(atelierv1.ExitClass_EXIT_CLASS_CRASHED) > 0 })
+	c.until("one failed", 5*time.Second, func() bool { return c.ended(wire.ToExit(trial.ExitCrashed)) > 0 })
 	time.Sleep(time.Second)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n := c.ended(atelierv1.ExitClass_EXIT_CLASS_CRASHED); n > 3 {
+	if n := c.ended(wire.ToExit(trial.ExitCrashed)); n > 3 {
 		t.Errorf("%d trials failed within a second", n)
 	}
 	if m := c.trials[1].ends[0].Message; !strings.Contains(m, "without a hello") {
@@ -333,15 +335,15 @@ func TestTrainerThatNeverStartedIsRefused(t *testing.T) {
 	startWorker(t, c, mux, 1, func(cfg *agent.Config) {
 		cfg.Trainers[0].Command = []string{"/bin/sh", "-c", "echo libnone.so: cannot open shared object file >&2; exit 127"}
 	})
-	c.until("one was refused", 30*time.Second, func() bool { return c.ended(atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC) > 0 })
+	c.until("one was refused", 30*time.Second, func() bool { return c.ended(wire.ToExit(trial.ExitBadSpec)) > 0 })
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n := c.ended(atelierv1.ExitClass_EXIT_CLASS_CRASHED); n != 3 {
+	if n := c.ended(wire.ToExit(trial.ExitCrashed)); n != 3 {
 		t.Errorf("%d crashed before", n)
 	}
 	for _, tr := range c.trials {
 		for _, e := range tr.ends {
-			refused := e.Exit == atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC
+			refused := wire.Exit(e.Exit) == trial.ExitBadSpec
 			if !strings.Contains(e.Message, "libnone.so: cannot open shared object file") || refused != strings.Contains(e.Message, `worker w has never been able to start trainer "sim"`) {
 				t.Errorf("%v", e)
 			}
@@ -363,9 +365,9 @@ func TestTrainerThatStartedOnceIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.add(50, `{"epochs":1,"epoch_seconds":0}`)
-	c.until("five crashed", 60*time.Second, func() bool { return c.ended(atelierv1.ExitClass_EXIT_CLASS_CRASHED) >= 5 })
+	c.until("five crashed", 60*time.Second, func() bool { return c.ended(wire.ToExit(trial.ExitCrashed)) >= 5 })
 	c.with(func() {
-		if n := c.ended(atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC); n > 0 {
+		if n := c.ended(wire.ToExit(trial.ExitBadSpec)); n > 0 {
 			t.Errorf("%d were refused", n)
 		}
 	})
@@ -437,7 +439,7 @@ func TestRunEndsAtItsLastEpochByItself(t *testing.T) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			tr := c.trials[1]
-			if tr.ends[0].Exit != atelierv1.ExitClass_EXIT_CLASS_PAUSED || len(tr.epochs) != 8 || tr.epochs[7] != 8 || tr.runs != 1 {
+			if wire.Exit(tr.ends[0].Exit) != trial.ExitPaused || len(tr.epochs) != 8 || tr.epochs[7] != 8 || tr.runs != 1 {
 				t.Errorf("ended %v with epochs %v in %d runs", tr.ends[0], tr.epochs, tr.runs)
 			}
 			if n := len(tr.checkpoints); n == 0 || tr.checkpoints[n-1].Epoch != 8 {

@@ -20,6 +20,8 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	"atelier/common/trainerproto"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/worker/agent"
 	"atelier/worker/runner"
 	"atelier/worker/simtrainer"
@@ -48,9 +50,9 @@ type cluster struct {
 	mu        sync.Mutex
 	changed   chan struct{}
 	token     uint64
-	waiting   []*trial
-	trials    map[int64]*trial
-	granted   map[string]*trial // by request id
+	waiting   []*leased
+	trials    map[int64]*leased
+	granted   map[string]*leased // by request id
 	beats     []*atelierv1.HeartbeatRequest
 	relays    int
 	away      bool // every call fails
@@ -63,7 +65,7 @@ type cluster struct {
 	final     bool
 }
 
-type trial struct {
+type leased struct {
 	n           int64
 	training    string
 	lease       uint64 // 0: waiting or ended
@@ -80,7 +82,7 @@ type trial struct {
 }
 
 func newCluster(t testing.TB, ttl time.Duration) (*cluster, *http.ServeMux) {
-	c := &cluster{ttl: ttl, t: t, changed: make(chan struct{}), trials: map[int64]*trial{}, granted: map[string]*trial{}, loseReply: map[string]int{}, known: map[string]bool{}}
+	c := &cluster{ttl: ttl, t: t, changed: make(chan struct{}), trials: map[int64]*leased{}, granted: map[string]*leased{}, loseReply: map[string]int{}, known: map[string]bool{}}
 	mux := http.NewServeMux()
 	mux.Handle(atelierv1connect.NewWorkerServiceHandler(c))
 	mux.Handle(atelierv1connect.NewSweepServiceHandler(c))
@@ -90,7 +92,7 @@ func newCluster(t testing.TB, ttl time.Duration) (*cluster, *http.ServeMux) {
 func (c *cluster) add(n int, training string) {
 	c.with(func() {
 		for range n {
-			tr := &trial{n: int64(len(c.trials) + 1), training: training}
+			tr := &leased{n: int64(len(c.trials) + 1), training: training}
 			c.trials[tr.n] = tr
 			c.waiting = append(c.waiting, tr)
 		}
@@ -203,7 +205,7 @@ func (c *cluster) Acquire(ctx context.Context, r *connect.Request[atelierv1.Acqu
 			l := &atelierv1.Lease{SweepId: "s-test", Trial: tr.n, Token: tr.lease, Run: tr.runs, Trainer: "sim", ParamsJson: `{"lr":0.01}`, TrainingJson: tr.training, Seed: uint64(tr.n),
 				Objective: &atelierv1.Objective{Metric: "val_loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}, TtlMs: c.ttl.Milliseconds(), Slot: r.Msg.Slot}
 			if tr.end > 0 {
-				l.EndEpoch, l.EndVerdict, l.EndReason = tr.end, atelierv1.Verdict_VERDICT_PAUSE, "a rung"
+				l.EndEpoch, l.EndVerdict, l.EndReason = tr.end, wire.ToVerdict(trial.VerdictPause), "a rung"
 			}
 			for _, cp := range slices.Backward(tr.checkpoints) {
 				l.Checkpoints = append(l.Checkpoints, cp)
@@ -252,22 +254,22 @@ func (c *cluster) Relay(_ context.Context, r *connect.Request[atelierv1.RelayReq
 func (c *cluster) record(e *atelierv1.RunEvent) *atelierv1.EventResult {
 	tr := c.trials[e.Trial]
 	if tr == nil {
-		return &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_REFUSED}
+		return &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeRefused)}
 	}
 	key := fmt.Sprint(e.Token, e.GetReport().GetEpoch(), e.GetCheckpoint().GetEpoch(), e.GetEnded() != nil)
 	if c.known[key] {
-		return &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_ALREADY}
+		return &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeAlready)}
 	}
 	if tr.lease != e.Token {
 		tr.fenced++
-		return &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_FENCED, Verdict: atelierv1.Verdict_VERDICT_STOP}
+		return &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeFenced), Verdict: wire.ToVerdict(trial.VerdictStop)}
 	}
 	c.known[key] = true
-	res := &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_RECORDED, Verdict: max(tr.verdict, atelierv1.Verdict_VERDICT_CONTINUE)}
+	res := &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeRecorded), Verdict: max(tr.verdict, wire.ToVerdict(trial.VerdictContinue))}
 	switch {
 	case e.GetReport() != nil:
 		if n := len(tr.epochs); n > 0 && e.GetReport().Epoch <= tr.epochs[n-1] {
-			res.Outcome = atelierv1.Outcome_OUTCOME_ALREADY
+			res.Outcome = wire.ToOutcome(trial.OutcomeAlready)
 			return res
 		}
 		tr.epochs = append(tr.epochs, e.GetReport().Epoch)
@@ -276,8 +278,8 @@ func (c *cluster) record(e *atelierv1.RunEvent) *atelierv1.EventResult {
 	case e.GetEnded() != nil:
 		tr.ends = append(tr.ends, e.GetEnded())
 		tr.lease = 0
-		switch e.GetEnded().Exit {
-		case atelierv1.ExitClass_EXIT_CLASS_RELEASED, atelierv1.ExitClass_EXIT_CLASS_LOST, atelierv1.ExitClass_EXIT_CLASS_KILLED:
+		switch wire.Exit(e.GetEnded().Exit) {
+		case trial.ExitReleased, trial.ExitLost, trial.ExitKilled:
 			c.waiting = append(c.waiting, tr)
 		}
 	}
@@ -306,7 +308,7 @@ func (c *cluster) ended(class atelierv1.ExitClass) int {
 	return n
 }
 
-const finished = atelierv1.ExitClass_EXIT_CLASS_FINISHED
+var finished = wire.ToExit(trial.ExitFinished)
 
 // worker is an agent with its surroundings.
 type worker struct {

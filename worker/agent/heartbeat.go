@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial/wire"
 )
 
 // heartbeatSpacing bounds how often new leases make the agent speak up.
@@ -103,7 +104,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	}
 	for _, v := range m.Verdicts {
 		if h := a.held.get(v.GetLease().GetToken()); h != nil {
-			h.judge(v.Verdict, v.Reason)
+			h.judge(wire.Verdict(v.Verdict), v.Reason)
 		}
 	}
 	if len(m.Dropped) > 0 {

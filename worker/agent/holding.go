@@ -5,6 +5,7 @@ import (
 	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // holding is one lease this agent has, from the grant until the run's end is
@@ -18,7 +19,7 @@ type holding struct {
 	ended    bool          // the run is over, its end is queued
 	cause    string        // why it is lost
 	local    bool          // lost by the agent's own clock, not by a coordinator's word
-	verdict  atelierv1.Verdict
+	verdict  trial.Verdict
 	reason   string
 	signal   chan struct{} // a verdict or a pause came; capacity 1
 	paused   bool          // drain: end with a checkpoint
@@ -55,13 +56,13 @@ func (h *holding) isLost() (cause string, local bool) {
 }
 
 // judge notes a verdict; stop outranks pause.
-func (h *holding) judge(v atelierv1.Verdict, reason string) {
-	if v != atelierv1.Verdict_VERDICT_STOP && v != atelierv1.Verdict_VERDICT_PAUSE {
+func (h *holding) judge(v trial.Verdict, reason string) {
+	if v != trial.VerdictStop && v != trial.VerdictPause {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.verdict == v || h.verdict == atelierv1.Verdict_VERDICT_STOP {
+	if h.verdict == v || h.verdict == trial.VerdictStop {
 		return
 	}
 	h.verdict, h.reason = v, reason
@@ -83,7 +84,7 @@ func (h *holding) wake() {
 }
 
 // wishes returns what is asked of the run: a verdict, or the end for a drain.
-func (h *holding) wishes() (v atelierv1.Verdict, reason string, drain bool) {
+func (h *holding) wishes() (v trial.Verdict, reason string, drain bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.verdict, h.reason, h.paused

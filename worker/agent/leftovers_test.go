@@ -11,6 +11,8 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/worker/store"
 )
 
@@ -98,7 +100,7 @@ func TestRetentionKeepsWhatTheIndexMayName(t *testing.T) {
 	l := &atelierv1.Lease{Objective: &atelierv1.Objective{Metric: "m", Direction: atelierv1.Direction_DIRECTION_MINIMIZE},
 		Checkpoints: []*atelierv1.Checkpoint{row(4, 3), row(2, 2)}} // newest first
 	r := newRetention(st, l, nil)
-	recorded := &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_RECORDED}
+	recorded := &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeRecorded)}
 	r.acknowledged(row(5, 2.5), recorded)
 	if got := epochs(r); !same(got, 2, 5) {
 		t.Errorf("best and newest: %v", got)
@@ -113,7 +115,7 @@ func TestRetentionKeepsWhatTheIndexMayName(t *testing.T) {
 	if got := epochs(r); !same(got, 2, 11, 3) {
 		t.Errorf("highest epoch and last acknowledged: %v", got)
 	}
-	r.acknowledged(row(12, 1), &atelierv1.EventResult{Outcome: atelierv1.Outcome_OUTCOME_FENCED})
+	r.acknowledged(row(12, 1), &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeFenced)})
 	if got := epochs(r); !same(got, 2, 11, 3) {
 		t.Errorf("a fenced one counts: %v", got)
 	}

@@ -1,11 +1,7 @@
 package agent
 
 import (
-	"strings"
-
 	"github.com/prometheus/client_golang/prometheus"
-
-	atelierv1 "atelier/common/proto/atelier/v1"
 )
 
 type metrics struct {
@@ -88,10 +84,6 @@ func (c *outcomes) Collect(ch chan<- prometheus.Metric) {
 	c.a.relay.mu.Lock()
 	defer c.a.relay.mu.Unlock()
 	for o, n := range c.a.relay.counts {
-		ch <- prometheus.MustNewConstMetric(c.d, prometheus.CounterValue, float64(n), strings.ToLower(strings.TrimPrefix(o.String(), "OUTCOME_")))
+		ch <- prometheus.MustNewConstMetric(c.d, prometheus.CounterValue, float64(n), o.String())
 	}
-}
-
-func exitName(c atelierv1.ExitClass) string {
-	return strings.ToLower(strings.TrimPrefix(c.String(), "EXIT_CLASS_"))
 }

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 const (
@@ -33,7 +35,7 @@ type relay struct {
 	open   bool          // no limit any more: the agent is ending
 	room   chan struct{} // closed and replaced when something left the queue
 	filled chan struct{} // capacity 1
-	counts map[atelierv1.Outcome]int64
+	counts map[trial.Outcome]int64
 
 	reports, checkpoints, checkpointBytes int64 // recorded
 }
@@ -47,7 +49,7 @@ type item struct {
 
 func newRelay(c Coordinator, worker, incarnation string, limit int, log *slog.Logger) *relay {
 	return &relay{coordinator: c, worker: worker, incarnation: incarnation, limit: limit, log: log,
-		room: make(chan struct{}), filled: make(chan struct{}, 1), counts: map[atelierv1.Outcome]int64{}}
+		room: make(chan struct{}), filled: make(chan struct{}, 1), counts: map[trial.Outcome]int64{}}
 }
 
 // push queues an event. While the queue is full it waits for room, or until
@@ -146,7 +148,7 @@ func (r *relay) send(ctx context.Context) {
 			continue
 		case refused(err):
 			r.log.Error("the coordinators refuse an event; dropped", "sweep", batch[0].event.SweepId, "trial", batch[0].event.Trial, "error", err)
-			results = []*atelierv1.EventResult{{Outcome: atelierv1.Outcome_OUTCOME_REFUSED, Message: err.Error()}}
+			results = []*atelierv1.EventResult{{Outcome: wire.ToOutcome(trial.OutcomeRefused), Message: err.Error()}}
 		default:
 			if backoff == 0 {
 				r.log.Warn("reports wait for a coordinator", "events", len(batch), "error", err)
@@ -156,7 +158,7 @@ func (r *relay) send(ctx context.Context) {
 			continue
 		}
 		for i, it := range batch {
-			r.count(it.event, results[i].Outcome)
+			r.count(it.event, wire.Outcome(results[i].Outcome))
 			it.answer(results[i])
 		}
 		r.remove(len(batch))
@@ -189,11 +191,11 @@ func refused(err error) bool {
 	return false
 }
 
-func (r *relay) count(e *atelierv1.RunEvent, o atelierv1.Outcome) {
+func (r *relay) count(e *atelierv1.RunEvent, o trial.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts[o]++
-	if o != atelierv1.Outcome_OUTCOME_RECORDED {
+	if o != trial.OutcomeRecorded {
 		return
 	}
 	switch e := e.Event.(type) {

@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/worker/store"
 )
@@ -31,7 +32,7 @@ type retention struct {
 }
 
 func newRetention(s *store.Store, l *atelierv1.Lease, log *slog.Logger) *retention {
-	r := &retention{store: s, log: log, max: l.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE}
+	r := &retention{store: s, log: log, max: wire.Objective(l.GetObjective()).Maximize}
 	for i := len(l.Checkpoints) - 1; i >= 0; i-- { // newest first there
 		if c := l.Checkpoints[i]; c.Trial == l.Trial { // another trial's files are not this one's to delete
 			r.rows = append(r.rows, c)
@@ -42,7 +43,7 @@ func newRetention(s *store.Store, l *atelierv1.Lease, log *slog.Logger) *retenti
 
 // acknowledged takes a checkpoint's answer and deletes what it displaced.
 func (r *retention) acknowledged(c *atelierv1.Checkpoint, res *atelierv1.EventResult) {
-	if res.Outcome != atelierv1.Outcome_OUTCOME_RECORDED && res.Outcome != atelierv1.Outcome_OUTCOME_ALREADY {
+	if wire.Outcome(res.Outcome) != trial.OutcomeRecorded && wire.Outcome(res.Outcome) != trial.OutcomeAlready {
 		return // not indexed; swept with the other leftovers
 	}
 	r.rows = append(r.rows, c)

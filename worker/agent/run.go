@@ -52,10 +52,10 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	defer s.set("idle", nil)
 	log := s.a.log.With("sweep", l.SweepId, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name)
 	if cause, _ := h.isLost(); cause != "" {
-		s.a.finish(h, atelierv1.ExitClass_EXIT_CLASS_LOST, cause)
+		s.a.finish(h, trial.ExitLost, cause)
 		return outcome{started: true}
 	}
-	if v, reason, drain := h.wishes(); v == atelierv1.Verdict_VERDICT_STOP || v == atelierv1.Verdict_VERDICT_PAUSE || drain {
+	if v, reason, drain := h.wishes(); v == trial.VerdictStop || v == trial.VerdictPause || drain {
 		s.handBack(h, cmp.Or(reason, "its worker is leaving"))
 		return outcome{started: true}
 	}
@@ -84,19 +84,19 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 		defer s.a.cfg.Store.DropCopy(copied)
 	}
 	if err != nil {
-		class, message, ours := atelierv1.ExitClass_EXIT_CLASS_CRASHED, err.Error(), false
+		class, message, ours := trial.ExitCrashed, err.Error(), false
 		switch {
 		case refused:
-			class, message = atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC, fmt.Sprintf("worker %s has never been able to %s", s.a.cfg.Name, message)
+			class, message = trial.ExitBadSpec, fmt.Sprintf("worker %s has never been able to %s", s.a.cfg.Name, message)
 		case errors.Is(err, errNoModel):
-			class = atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC
+			class = trial.ExitBadSpec
 		case isDiskFull(err):
-			class = atelierv1.ExitClass_EXIT_CLASS_DISK_FULL
+			class = trial.ExitDiskFull
 		}
 		if cause, _ := h.isLost(); cause != "" {
-			class, message, ours = atelierv1.ExitClass_EXIT_CLASS_LOST, cause, true
+			class, message, ours = trial.ExitLost, cause, true
 		} else if ctx.Err() != nil {
-			class, message, ours = atelierv1.ExitClass_EXIT_CLASS_RELEASED, "its worker is leaving", true
+			class, message, ours = trial.ExitReleased, "its worker is leaving", true
 		} else {
 			log.Error("run cannot start", "error", err)
 		}
@@ -120,7 +120,7 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	took := time.Since(r.began)
 
 	class, message := r.class(ctx, exit)
-	if class == atelierv1.ExitClass_EXIT_CLASS_FINISHED {
+	if class == trial.ExitFinished {
 		s.past.add(l.SweepId, took)
 	}
 	log.Info("run ended", "exit", class, "seconds", took.Seconds(), "epoch", r.last.Load(), "message", message)
@@ -190,12 +190,12 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 }
 
 // tell passes a wish on, once each, and returns the timer of its patience.
-func (r *run) tell(v atelierv1.Verdict, drain bool) *time.Timer {
+func (r *run) tell(v trial.Verdict, drain bool) *time.Timer {
 	verdict := ""
 	switch {
-	case v == atelierv1.Verdict_VERDICT_STOP:
+	case v == trial.VerdictStop:
 		verdict = "stop"
-	case v == atelierv1.Verdict_VERDICT_PAUSE || drain:
+	case v == trial.VerdictPause || drain:
 		verdict = "pause"
 	default:
 		return nil
@@ -205,7 +205,7 @@ func (r *run) tell(v atelierv1.Verdict, drain bool) *time.Timer {
 			r.s.a.log.Warn("trainer does not take a control line", "verdict", verdict, "error", err)
 		}
 	}()
-	if v == atelierv1.Verdict_VERDICT_STOP || v == atelierv1.Verdict_VERDICT_PAUSE {
+	if v == trial.VerdictStop || v == trial.VerdictPause {
 		return time.NewTimer(r.s.a.cfg.StopPatience)
 	}
 	return nil // the drain has its own grace time
@@ -220,7 +220,7 @@ func (r *run) prepare(ctx context.Context) (job trainerproto.Job, copied string,
 	}
 	r.keep = newRetention(a.cfg.Store, l, a.log)
 	job = trainerproto.Job{Sweep: l.SweepId, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.ParamsJson), Training: object(l.TrainingJson), Kind: wire.Kind(l.Kind).String(),
-		Metric: l.GetObjective().GetMetric(), Maximize: l.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE,
+		Metric: l.GetObjective().GetMetric(), Maximize: wire.Objective(l.GetObjective()).Maximize,
 		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir, EndEpoch: int(l.EndEpoch)}
 	if wire.Kind(l.Kind) == trial.Inference {
 		// Its own checkpoints are results: it begins anew. What is wrong with the task the trainer says.
@@ -307,7 +307,7 @@ func (r *run) event(e trainerproto.Event) {
 		r.value, r.valued = e.Metrics.Get(l.GetObjective().GetMetric())
 		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: rep}}, nil)
 		if r.over() {
-			r.h.judge(l.EndVerdict, cmp.Or(l.EndReason, "the run's last epoch is reported"))
+			r.h.judge(wire.Verdict(l.EndVerdict), cmp.Or(l.EndReason, "the run's last epoch is reported"))
 		}
 	case trainerproto.EventCheckpoint:
 		if r.over() && int64(e.Epoch) > r.last.Load() {
@@ -349,21 +349,21 @@ func (r *run) push(e *atelierv1.RunEvent, then func(*atelierv1.EventResult)) {
 
 // answered acts on what the coordinators say to an event.
 func (a *Agent) answered(h *holding, res *atelierv1.EventResult) {
-	switch res.Outcome {
-	case atelierv1.Outcome_OUTCOME_FENCED:
+	switch wire.Outcome(res.Outcome) {
+	case trial.OutcomeFenced:
 		a.auditSoon()
 		if h.lose("the coordinators refused its token", false) {
 			a.log.Warn("run fenced off", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
 		}
 		return
-	case atelierv1.Outcome_OUTCOME_REFUSED:
-		if res.Verdict > atelierv1.Verdict_VERDICT_CONTINUE { // it comes too late, as can be
+	case trial.OutcomeRefused:
+		if wire.Verdict(res.Verdict) > trial.VerdictContinue { // it comes too late, as can be
 			a.log.Info("an event does not count any more", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
 			break
 		}
 		a.log.Error("an event was refused", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
 	}
-	h.judge(res.Verdict, cmp.Or(res.Message, "verdict of the coordinators"))
+	h.judge(wire.Verdict(res.Verdict), cmp.Or(res.Message, "verdict of the coordinators"))
 }
 
 // checkpoint checks what the trainer says of its file; the bytes are checked
@@ -398,29 +398,29 @@ func (r *run) checkpoint(e trainerproto.Event) (*atelierv1.Checkpoint, error) {
 
 // class says what the end of the process means for the run: what was asked of
 // it comes before what the process looked like.
-func (r *run) class(ctx context.Context, exit runner.Exit) (atelierv1.ExitClass, string) {
+func (r *run) class(ctx context.Context, exit runner.Exit) (trial.Exit, string) {
 	if cause, _ := r.h.isLost(); cause != "" {
-		return atelierv1.ExitClass_EXIT_CLASS_LOST, cause
+		return trial.ExitLost, cause
 	}
 	v, reason, drain := r.h.wishes()
 	drain = drain || ctx.Err() != nil
 	switch {
-	case r.fault != nil && exit.Class != atelierv1.ExitClass_EXIT_CLASS_FINISHED:
-		return atelierv1.ExitClass_EXIT_CLASS_CRASHED, r.fault.Error()
-	case exit.Class == atelierv1.ExitClass_EXIT_CLASS_PAUSED || exit.Terminated:
+	case r.fault != nil && exit.Class != trial.ExitFinished:
+		return trial.ExitCrashed, r.fault.Error()
+	case exit.Class == trial.ExitPaused || exit.Terminated:
 		switch {
-		case v == atelierv1.Verdict_VERDICT_STOP:
-			return atelierv1.ExitClass_EXIT_CLASS_STOPPED, cmp.Or(exit.Message, reason)
-		case v == atelierv1.Verdict_VERDICT_PAUSE:
-			return atelierv1.ExitClass_EXIT_CLASS_PAUSED, cmp.Or(exit.Message, reason)
+		case v == trial.VerdictStop:
+			return trial.ExitStopped, cmp.Or(exit.Message, reason)
+		case v == trial.VerdictPause:
+			return trial.ExitPaused, cmp.Or(exit.Message, reason)
 		case drain:
-			return atelierv1.ExitClass_EXIT_CLASS_RELEASED, "its worker is leaving"
+			return trial.ExitReleased, "its worker is leaving"
 		case exit.Terminated:
 			return exit.Class, exit.Message
 		}
 		// It was asked by somebody else to end, and did so in good order.
-		return atelierv1.ExitClass_EXIT_CLASS_RELEASED, "the trainer ended with a checkpoint before it was done"
-	case exit.Class == atelierv1.ExitClass_EXIT_CLASS_STOPPED && exit.Message == "":
+		return trial.ExitReleased, "the trainer ended with a checkpoint before it was done"
+	case exit.Class == trial.ExitStopped && exit.Message == "":
 		return exit.Class, reason
 	}
 	return exit.Class, exit.Message
@@ -429,20 +429,20 @@ func (r *run) class(ctx context.Context, exit runner.Exit) (atelierv1.ExitClass,
 // finish queues a run's end. The lease stays held, and is renewed, until it is
 // acknowledged. An end the coordinators brought about is not told to them; one
 // by the agent's own clock is, since they may still wait for this run.
-func (a *Agent) finish(h *holding, class atelierv1.ExitClass, message string) {
+func (a *Agent) finish(h *holding, class trial.Exit, message string) {
 	h.end()
-	a.metrics.runs.WithLabelValues(exitName(class)).Inc()
+	a.metrics.runs.WithLabelValues(class.String()).Inc()
 	if cause, local := h.isLost(); cause != "" && !local {
 		a.held.drop(h)
 		return
 	}
 	l := h.lease
 	e := &atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token,
-		Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: class, Message: message, TimeMs: time.Now().UnixMilli()}}}
+		Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(class), Message: message, TimeMs: time.Now().UnixMilli()}}}
 	a.relay.push(e, nil, func(res *atelierv1.EventResult) {
 		a.held.drop(h)
 		close(h.acked)
-		if res.Outcome == atelierv1.Outcome_OUTCOME_REFUSED {
+		if wire.Outcome(res.Outcome) == trial.OutcomeRefused {
 			a.log.Error("the end of a run was refused", "sweep", l.SweepId, "trial", l.Trial, "message", res.Message)
 		}
 	})
@@ -450,8 +450,8 @@ func (a *Agent) finish(h *holding, class atelierv1.ExitClass, message string) {
 
 // awaitRefusal waits until the coordinators know that this worker refused a trial:
 // asked before, they would give it the next one of the same sweep.
-func (s *slot) awaitRefusal(ctx context.Context, h *holding, class atelierv1.ExitClass) {
-	if class != atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC && class != atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING {
+func (s *slot) awaitRefusal(ctx context.Context, h *holding, class trial.Exit) {
+	if class != trial.ExitBadSpec && class != trial.ExitDataMissing {
 		return
 	}
 	select {

@@ -11,6 +11,8 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/worker/slots"
 )
 
@@ -119,12 +121,12 @@ func (s *slot) pauseAfter(ctx context.Context, d time.Duration) {
 
 // handBack gives a lease that was never started back.
 func (s *slot) handBack(h *holding, why string) {
-	class := atelierv1.ExitClass_EXIT_CLASS_RELEASED
+	class := trial.ExitReleased
 	switch v, reason, _ := h.wishes(); v {
-	case atelierv1.Verdict_VERDICT_STOP:
-		class, why = atelierv1.ExitClass_EXIT_CLASS_STOPPED, reason
-	case atelierv1.Verdict_VERDICT_PAUSE:
-		class, why = atelierv1.ExitClass_EXIT_CLASS_PAUSED, reason
+	case trial.VerdictStop:
+		class, why = trial.ExitStopped, reason
+	case trial.VerdictPause:
+		class, why = trial.ExitPaused, reason
 	}
 	s.a.finish(h, class, why)
 }
@@ -210,7 +212,7 @@ func (s *slot) ask(ctx context.Context, req *atelierv1.AcquireRequest) (*holding
 	// on its way. Half a term is lent until a heartbeat confirms it, at once.
 	h := newHolding(l, now()+ttl/2)
 	if l.EndEpoch > 0 && l.LastEpoch >= l.EndEpoch {
-		h.judge(l.EndVerdict, l.EndReason) // nothing is left to train
+		h.judge(wire.Verdict(l.EndVerdict), l.EndReason) // nothing is left to train
 	}
 	if !s.a.held.add(h) {
 		return nil, fmt.Errorf("lease %d was granted twice", l.Token)

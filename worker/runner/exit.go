@@ -5,13 +5,13 @@ import (
 	"strings"
 	"syscall"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
+	"atelier/common/trial"
 )
 
 // Exit is how a run ended.
 type Exit struct {
-	Class   atelierv1.ExitClass
+	Class   trial.Exit
 	Message string // for people: why, with the last lines of standard error where they help
 
 	// Terminated: a signal of this agent ended it, and it had not said done or
@@ -34,7 +34,7 @@ func (c *Child) classify(last trainerproto.Event, broken error, oom string) Exit
 		// checkpoint and reports are already out.
 		class, ok := doneClass(last.Reason)
 		if !ok {
-			return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_CRASHED, Message: fmt.Sprintf("trainer protocol: done for an unknown reason %.40q", last.Reason)}
+			return Exit{Class: trial.ExitCrashed, Message: fmt.Sprintf("trainer protocol: done for an unknown reason %.40q", last.Reason)}
 		}
 		return Exit{Class: class, Message: last.Message}
 	}
@@ -42,21 +42,21 @@ func (c *Child) classify(last trainerproto.Event, broken error, oom string) Exit
 		oom = c.oom.since()
 	}
 	if status.Signaled() && status.Signal() == syscall.SIGKILL && oom != "" {
-		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, Message: "killed by the kernel, which was out of memory (" + oom + "); reduce batch_size, or the number of slots"}
+		return Exit{Class: trial.ExitOutOfMemory, Message: "killed by the kernel, which was out of memory (" + oom + "); reduce batch_size, or the number of slots"}
 	}
 	if broken != nil && !(status.Signaled() && !signaled) {
-		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_CRASHED, Message: withTail(broken.Error(), tail)}
+		return Exit{Class: trial.ExitCrashed, Message: withTail(broken.Error(), tail)}
 	}
 	if signaled {
-		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_KILLED, Message: "ended by its agent", Terminated: true}
+		return Exit{Class: trial.ExitKilled, Message: "ended by its agent", Terminated: true}
 	}
 	if class, ok := tailClass(tail); ok {
 		return Exit{Class: class, Message: withTail("ended with "+c.proc.State().String(), tail)}
 	}
 	if status.Signaled() {
-		return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_KILLED, Message: withTail("ended by signal "+status.Signal().String(), tail)}
+		return Exit{Class: trial.ExitKilled, Message: withTail("ended by signal "+status.Signal().String(), tail)}
 	}
-	return Exit{Class: atelierv1.ExitClass_EXIT_CLASS_CRASHED, Message: withTail("ended with "+c.proc.State().String()+" and no done event", tail)}
+	return Exit{Class: trial.ExitCrashed, Message: withTail("ended with "+c.proc.State().String()+" and no done event", tail)}
 }
 
 func withTail(message, tail string) string {
@@ -66,54 +66,54 @@ func withTail(message, tail string) string {
 	return message + "; last lines of its log:\n" + tail
 }
 
-func doneClass(reason string) (atelierv1.ExitClass, bool) {
+func doneClass(reason string) (trial.Exit, bool) {
 	switch reason {
 	case trainerproto.DoneFinished:
-		return atelierv1.ExitClass_EXIT_CLASS_FINISHED, true
+		return trial.ExitFinished, true
 	case trainerproto.DoneStopped:
-		return atelierv1.ExitClass_EXIT_CLASS_STOPPED, true
+		return trial.ExitStopped, true
 	case trainerproto.DonePaused:
-		return atelierv1.ExitClass_EXIT_CLASS_PAUSED, true
+		return trial.ExitPaused, true
 	}
 	return 0, false
 }
 
-func failedClass(class string) atelierv1.ExitClass {
+func failedClass(class string) trial.Exit {
 	switch class {
 	case trainerproto.FailedOutOfMemory:
-		return atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY
+		return trial.ExitOutOfMemory
 	case trainerproto.FailedDeviceFault:
-		return atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT
+		return trial.ExitDeviceFault
 	case trainerproto.FailedBadSpec:
-		return atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC
+		return trial.ExitBadSpec
 	case trainerproto.FailedDataMissing:
-		return atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING
+		return trial.ExitDataMissing
 	case trainerproto.FailedDiverged:
-		return atelierv1.ExitClass_EXIT_CLASS_DIVERGED
+		return trial.ExitDiverged
 	case trainerproto.FailedDiskFull:
-		return atelierv1.ExitClass_EXIT_CLASS_DISK_FULL
+		return trial.ExitDiskFull
 	}
-	return atelierv1.ExitClass_EXIT_CLASS_CRASHED
+	return trial.ExitCrashed
 }
 
 // tailClass recognises a few last words of trainers that could not say failed:
 // a C++ abort, a Python traceback. Only the last lines count.
-func tailClass(tail string) (atelierv1.ExitClass, bool) {
+func tailClass(tail string) (trial.Exit, bool) {
 	if len(tail) > 1024 {
 		tail = tail[len(tail)-1024:]
 	}
 	for _, w := range []struct {
 		words string
-		class atelierv1.ExitClass
+		class trial.Exit
 	}{
-		{"CUDA out of memory", atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY},
-		{"OutOfMemoryError", atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY},
-		{"can't allocate memory", atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY},
-		{"std::bad_alloc", atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY},
-		{"uncorrectable ECC", atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT},
-		{"illegal memory access", atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT},
-		{"unspecified launch failure", atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT},
-		{"No space left on device", atelierv1.ExitClass_EXIT_CLASS_DISK_FULL},
+		{"CUDA out of memory", trial.ExitOutOfMemory},
+		{"OutOfMemoryError", trial.ExitOutOfMemory},
+		{"can't allocate memory", trial.ExitOutOfMemory},
+		{"std::bad_alloc", trial.ExitOutOfMemory},
+		{"uncorrectable ECC", trial.ExitDeviceFault},
+		{"illegal memory access", trial.ExitDeviceFault},
+		{"unspecified launch failure", trial.ExitDeviceFault},
+		{"No space left on device", trial.ExitDiskFull},
 	} {
 		if strings.Contains(tail, w.words) {
 			return w.class, true

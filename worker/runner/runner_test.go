@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
+	"atelier/common/trial"
 	"atelier/worker/runner"
 )
 
@@ -212,29 +212,29 @@ func TestExitClasses(t *testing.T) {
 	l, dir := launcherIn(t)
 	for _, tc := range []struct {
 		mode  string
-		class atelierv1.ExitClass
+		class trial.Exit
 		words string
 	}{
-		{"done:finished", atelierv1.ExitClass_EXIT_CLASS_FINISHED, ""},
-		{"done:stopped", atelierv1.ExitClass_EXIT_CLASS_STOPPED, ""},
-		{"done:paused", atelierv1.ExitClass_EXIT_CLASS_PAUSED, ""},
-		{"done:whenever", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "unknown reason"},
-		{"failed:out_of_memory", atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, "because"},
-		{"failed:device_fault", atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT, "because"},
-		{"failed:bad_spec", atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC, "because"},
-		{"failed:diverged", atelierv1.ExitClass_EXIT_CLASS_DIVERGED, "because"},
-		{"failed:disk_full", atelierv1.ExitClass_EXIT_CLASS_DISK_FULL, "because"},
-		{"failed:crashed", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "because"},
-		{"failed:anything", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "because"},
-		{"exit", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "layer 3"},
-		{"signal:9", atelierv1.ExitClass_EXIT_CLASS_KILLED, "killed"},
-		{"signal:15", atelierv1.ExitClass_EXIT_CLASS_KILLED, "terminated"},
-		{"words:RuntimeError: CUDA out of memory. Tried to allocate", atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, "Tried to allocate"},
-		{"words:CUDA error: uncorrectable ECC error encountered", atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT, "ECC"},
-		{"words:OSError: No space left on device", atelierv1.ExitClass_EXIT_CLASS_DISK_FULL, "No space"},
-		{"garbage", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "epoch two"},
-		{"longline", atelierv1.ExitClass_EXIT_CLASS_CRASHED, "1 MiB"},
-		{"lingers", atelierv1.ExitClass_EXIT_CLASS_FINISHED, ""},
+		{"done:finished", trial.ExitFinished, ""},
+		{"done:stopped", trial.ExitStopped, ""},
+		{"done:paused", trial.ExitPaused, ""},
+		{"done:whenever", trial.ExitCrashed, "unknown reason"},
+		{"failed:out_of_memory", trial.ExitOutOfMemory, "because"},
+		{"failed:device_fault", trial.ExitDeviceFault, "because"},
+		{"failed:bad_spec", trial.ExitBadSpec, "because"},
+		{"failed:diverged", trial.ExitDiverged, "because"},
+		{"failed:disk_full", trial.ExitDiskFull, "because"},
+		{"failed:crashed", trial.ExitCrashed, "because"},
+		{"failed:anything", trial.ExitCrashed, "because"},
+		{"exit", trial.ExitCrashed, "layer 3"},
+		{"signal:9", trial.ExitKilled, "killed"},
+		{"signal:15", trial.ExitKilled, "terminated"},
+		{"words:RuntimeError: CUDA out of memory. Tried to allocate", trial.ExitOutOfMemory, "Tried to allocate"},
+		{"words:CUDA error: uncorrectable ECC error encountered", trial.ExitDeviceFault, "ECC"},
+		{"words:OSError: No space left on device", trial.ExitDiskFull, "No space"},
+		{"garbage", trial.ExitCrashed, "epoch two"},
+		{"longline", trial.ExitCrashed, "1 MiB"},
+		{"lingers", trial.ExitFinished, ""},
 	} {
 		t.Run(tc.mode, func(t *testing.T) {
 			c := start(t, l, tc.mode)
@@ -307,7 +307,7 @@ func TestStopTakesAStuckTrainer(t *testing.T) {
 
 func TestControl(t *testing.T) {
 	l := launcher(t)
-	for verdict, class := range map[string]atelierv1.ExitClass{"stop": atelierv1.ExitClass_EXIT_CLASS_STOPPED, "pause": atelierv1.ExitClass_EXIT_CLASS_PAUSED} {
+	for verdict, class := range map[string]trial.Exit{"stop": trial.ExitStopped, "pause": trial.ExitPaused} {
 		c := start(t, l, "control")
 		exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {
 			if err := c.Tell(verdict); err != nil {
@@ -325,7 +325,7 @@ func TestControlSentAheadOfTheJob(t *testing.T) {
 	told := make(chan error, 1)
 	go func() { told <- c.Tell("stop") }()
 	time.Sleep(50 * time.Millisecond)
-	if exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {}); exit.Class != atelierv1.ExitClass_EXIT_CLASS_STOPPED {
+	if exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {}); exit.Class != trial.ExitStopped {
 		t.Errorf("%+v", exit)
 	}
 	if err := <-told; err != nil {
@@ -335,7 +335,7 @@ func TestControlSentAheadOfTheJob(t *testing.T) {
 
 func TestDeathInTheMiddleOfALine(t *testing.T) {
 	exit := start(t, launcher(t), "halfline").Run(trainerproto.Job{}, "", func(trainerproto.Event) {})
-	if exit.Class != atelierv1.ExitClass_EXIT_CLASS_KILLED || exit.Terminated {
+	if exit.Class != trial.ExitKilled || exit.Terminated {
 		t.Errorf("%+v", exit)
 	}
 }
@@ -351,7 +351,7 @@ func TestGrandchildrenEndWithTheRun(t *testing.T) {
 				grandchild = int(e.Step)
 			}
 		})
-		if exit.Class != atelierv1.ExitClass_EXIT_CLASS_FINISHED || grandchild == 0 {
+		if exit.Class != trial.ExitFinished || grandchild == 0 {
 			t.Fatalf("%s: %+v, grandchild %d", mode, exit, grandchild)
 		}
 		if took := time.Since(began); took > 30*time.Second {
@@ -365,7 +365,7 @@ func TestHugeStandardError(t *testing.T) {
 	l := launcher(t)
 	log := filepath.Join(t.TempDir(), "runs", "1.log")
 	exit := start(t, l, "noise").Run(trainerproto.Job{}, log, func(trainerproto.Event) {})
-	if exit.Class != atelierv1.ExitClass_EXIT_CLASS_FINISHED {
+	if exit.Class != trial.ExitFinished {
 		t.Fatalf("%+v", exit)
 	}
 	var total int64
@@ -402,7 +402,7 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 			t.Fatalf("event %d is of epoch %d", n, e.Epoch)
 		}
 	})
-	if exit.Class != atelierv1.ExitClass_EXIT_CLASS_FINISHED || n != 5001 {
+	if exit.Class != trial.ExitFinished || n != 5001 {
 		t.Errorf("%d events, %+v", n, exit)
 	}
 }
@@ -497,7 +497,7 @@ func TestKernelOutOfMemoryKill(t *testing.T) {
 		t.Skipf("cannot move a process: %v", err)
 	}
 	exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {})
-	if exit.Class != atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY || !strings.Contains(exit.Message, "out of memory") {
+	if exit.Class != trial.ExitOutOfMemory || !strings.Contains(exit.Message, "out of memory") {
 		t.Errorf("%+v", exit)
 	}
 }
