@@ -46,14 +46,14 @@ func TestWaitingRests(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	control(atelierv1.SweepAction_SWEEP_ACTION_PAUSE)
+	control(wire.ToAction(trial.ActionPause))
 	paused, err := c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: first.Msg.Index, RestMs: 700, WaitMs: 20_000}))
 	if err != nil || wire.SweepStatus(paused.Msg.Sweep.Status) != trial.SweepPaused || time.Since(began) < 700*time.Millisecond {
 		t.Errorf("after %v: %v %v", time.Since(began), paused, err)
 	}
 	began = time.Now()
 	cancelled := make(chan struct{})
-	time.AfterFunc(100*time.Millisecond, func() { defer close(cancelled); control(atelierv1.SweepAction_SWEEP_ACTION_CANCEL) })
+	time.AfterFunc(100*time.Millisecond, func() { defer close(cancelled); control(wire.ToAction(trial.ActionCancel)) })
 	over, err := c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: paused.Msg.Index, RestMs: 20_000, WaitMs: 20_000}))
 	if err != nil || !wire.SweepStatus(over.Msg.Sweep.Status).Over() || time.Since(began) > 10*time.Second {
 		t.Errorf("after %v: %v %v", time.Since(began), over, err)

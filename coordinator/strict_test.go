@@ -4,9 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	checkedspec "atelier/common/spec"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/sweep"
 )
 
@@ -28,7 +29,7 @@ func TestRunningSweepOutlivesAStricterParser(t *testing.T) {
 	}
 	document := &logv1.CreateSweep{Id: "s-document", SpecYaml: text, SpecJson: checkedspec.Encode(checked), BaseDir: "/data"}
 	fields := &logv1.CreateSweep{Id: "s-fields", SpecYaml: text, BaseDir: "/data", Name: checked.Name, TrainingJson: checked.TrainingJSON, Seed: checked.Seed,
-		Objective:    &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE},
+		Objective:    wire.ToObjective(trial.Objective{Metric: "loss"}),
 		SearchMethod: checked.SearchMethod, Trainer: checked.Trainer, BudgetTrials: 9, Parallelism: checked.Parallelism, MaxRetries: checked.MaxRetries}
 	cl := startCluster(t, 3)
 	c := cl.client()
@@ -47,7 +48,7 @@ func TestRunningSweepOutlivesAStricterParser(t *testing.T) {
 	var params [2][]string
 	for i, id := range []string{"s-document", "s-fields"} {
 		s := get(t, c, id)
-		if s.Status != atelierv1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Finished != 9 {
+		if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 9 {
 			t.Errorf("%s is %v: %s, %v", id, s.Status, s.Failure, s.Counts)
 		}
 		if v := verify(t, c, id); v.Checked != 9 || len(v.Differences) > 0 {

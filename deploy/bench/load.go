@@ -132,7 +132,7 @@ func report(l *v1.Lease, epoch int) *v1.RunEvent {
 
 func ended(l *v1.Lease) *v1.RunEvent {
 	return &v1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &v1.RunEvent_Ended{
-		Ended: &v1.RunEnded{Exit: v1.ExitClass_EXIT_CLASS_FINISHED, TimeMs: time.Now().UnixMilli()}}}
+		Ended: &v1.RunEnded{Exit: wire.ToExit(trial.ExitFinished), TimeMs: time.Now().UnixMilli()}}}
 }
 
 // relay sends events and checks that each was recorded, now or before.
@@ -145,7 +145,7 @@ func (l *load) relay(ctx context.Context, events ...*v1.RunEvent) error {
 		return fmt.Errorf("%d answers to %d events", len(r.Msg.Results), len(events))
 	}
 	for i, x := range r.Msg.Results {
-		if x.Outcome != v1.Outcome_OUTCOME_RECORDED && x.Outcome != v1.Outcome_OUTCOME_ALREADY {
+		if wire.Outcome(x.Outcome) != trial.OutcomeRecorded && wire.Outcome(x.Outcome) != trial.OutcomeAlready {
 			return fmt.Errorf("event %d of trial %d: %v %s", i, events[i].Trial, x.Outcome, x.Message)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -88,7 +90,7 @@ func TestSweepSurvivesFaults(t *testing.T) {
 	killLeader()
 	s := await(t, ctx, c, id, "the end", ended)
 
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Finished != 40 || s.Counts.Proposed != 40 {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 40 || s.Counts.Proposed != 40 {
 		t.Errorf("sweep ended as %v (%s) with %v; want 40 trials proposed and finished", s.Status, s.Failure, s.Counts)
 	}
 	all := trials(t, ctx, c, id)
@@ -110,7 +112,7 @@ func awaitBusy(t *testing.T, ctx context.Context, c *client.Client, id, worker s
 	t.Helper()
 	await(t, ctx, c, id, worker+" busy", func(s *v1.Sweep) bool {
 		for _, tr := range trials(t, ctx, c, id) {
-			if n := len(tr.Runs); n > 0 && tr.Runs[n-1].Worker == worker && tr.Runs[n-1].Exit == v1.ExitClass_EXIT_CLASS_UNSPECIFIED && tr.Epoch > 0 {
+			if n := len(tr.Runs); n > 0 && tr.Runs[n-1].Worker == worker && wire.Exit(tr.Runs[n-1].Exit) == 0 && tr.Epoch > 0 {
 				return true
 			}
 		}
@@ -121,7 +123,7 @@ func awaitBusy(t *testing.T, ctx context.Context, c *client.Client, id, worker s
 func lostBy(t *testing.T, ctx context.Context, c *client.Client, id, worker string) bool {
 	for _, tr := range trials(t, ctx, c, id) {
 		for _, r := range tr.Runs {
-			if r.Worker == worker && r.Exit == v1.ExitClass_EXIT_CLASS_LOST {
+			if r.Worker == worker && wire.Exit(r.Exit) == trial.ExitLost {
 				return true
 			}
 		}
@@ -144,10 +146,10 @@ func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string,
 		var finished int
 		var token uint64
 		for j, r := range tr.Runs {
-			if r.Exit == v1.ExitClass_EXIT_CLASS_FINISHED {
+			if wire.Exit(r.Exit) == trial.ExitFinished {
 				finished++
 			}
-			if r.Exit == v1.ExitClass_EXIT_CLASS_LOST {
+			if wire.Exit(r.Exit) == trial.ExitLost {
 				lost++
 			}
 			if r.ResumedEpoch > 0 {
@@ -202,7 +204,7 @@ func checkFenced(t *testing.T, ctx context.Context, c *client.Client, all []*v1.
 	r, err := c.Workers.Relay(ctx, connect.NewRequest(&v1.RelayRequest{Worker: "w1", Incarnation: "long gone", Events: events}))
 	must(t, err)
 	for i, x := range r.Msg.Results {
-		if x.Outcome != v1.Outcome_OUTCOME_FENCED {
+		if wire.Outcome(x.Outcome) != trial.OutcomeFenced {
 			t.Errorf("a report under the old token %d of trial %d: %v, want fenced", events[i].Token, events[i].Trial, x.Outcome)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -116,8 +118,8 @@ func await(t *testing.T, ctx context.Context, c *client.Client, id, what string,
 }
 
 func ended(s *v1.Sweep) bool {
-	switch s.Status {
-	case v1.SweepStatus_SWEEP_STATUS_RUNNING, v1.SweepStatus_SWEEP_STATUS_PAUSED, v1.SweepStatus_SWEEP_STATUS_STOPPING:
+	switch wire.SweepStatus(s.Status) {
+	case trial.SweepRunning, trial.SweepPaused, trial.SweepStopping:
 		return false
 	}
 	return true

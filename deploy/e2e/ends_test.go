@@ -14,6 +14,8 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -44,8 +46,8 @@ func checkSegments(t *testing.T, ctx context.Context, cluster *local.Cluster, id
 		t.Errorf("%d segments, want %d", len(all), want)
 	}
 	for _, tr := range all {
-		switch tr.Status {
-		case v1.TrialStatus_TRIAL_STATUS_FINISHED, v1.TrialStatus_TRIAL_STATUS_STOPPED:
+		switch wire.Status(tr.Status) {
+		case trial.Finished, trial.Stopped:
 		default:
 			t.Errorf("segment %d is %v: %s", tr.Number, tr.Status, tr.Failure)
 		}
@@ -97,7 +99,7 @@ training: {epochs: 18, epoch_seconds: 0.4}
 	time.Sleep(4 * time.Second)
 	must(t, cluster.Coordinators[0].Continue())
 	for _, id := range []string{members, rungs} {
-		if s := await(t, ctx, c, id, "the end", ended); s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Failed > 0 {
+		if s := await(t, ctx, c, id, "the end", ended); wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Failed > 0 {
 			t.Errorf("%s ended as %v (%s) with %v", s.Name, s.Status, s.Failure, s.Counts)
 		}
 	}
@@ -144,7 +146,7 @@ func TestPopulationOutlivesItsLeaders(t *testing.T) {
 		must(t, leader.Start(ctx))
 		must(t, cluster.AwaitVoters(ctx, 3))
 	}
-	if s := await(t, ctx, c, id, "the end", ended); s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Failed > 0 {
+	if s := await(t, ctx, c, id, "the end", ended); wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Failed > 0 {
 		t.Errorf("it ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 	checkSegments(t, ctx, cluster, id, epochs)
@@ -183,13 +185,13 @@ training: {epochs: 3, epoch_seconds: 0.3, needs_file: pictures}
 		t.Errorf("sweep show does not tell:\n%s", stdout)
 	}
 	s := await(t, ctx, c, id, "the end", ended)
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Finished != 9 {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 9 {
 		t.Errorf("it ended as %v (%s) with %v: the grid has holes", s.Status, s.Failure, s.Counts)
 	}
 	missing := 0
 	for _, tr := range trials(t, ctx, c, id) {
 		for _, r := range tr.Runs {
-			if r.Exit == v1.ExitClass_EXIT_CLASS_DATA_MISSING {
+			if wire.Exit(r.Exit) == trial.ExitDataMissing {
 				missing++
 				if r.Worker != lacks.Name {
 					t.Errorf("trial %d: %v", tr.Number, r)
@@ -207,7 +209,7 @@ training: {epochs: 3, epoch_seconds: 0.3, needs_file: pictures}
 	// Nobody has it: the sweep ends at once, and names what and who.
 	id = submit(t, ctx, c, strings.Replace(spec, "needs_file: pictures", "needs_file: picturse", 1))
 	s = await(t, ctx, c, id, "the end", ended)
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FAILED || !strings.Contains(s.Failure, "picturse does not exist") || !strings.Contains(s.Failure, has.Name) || !strings.Contains(s.Failure, lacks.Name) {
+	if wire.SweepStatus(s.Status) != trial.SweepFailed || !strings.Contains(s.Failure, "picturse does not exist") || !strings.Contains(s.Failure, has.Name) || !strings.Contains(s.Failure, lacks.Name) {
 		t.Errorf("a sweep whose data nobody has ended as %v: %s", s.Status, s.Failure)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -112,7 +114,7 @@ func TestInferenceOnAWorker(t *testing.T) {
 				continue
 			}
 			g, err := c.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.Id, Trial: 1}))
-			if err == nil && g.Msg.Trial.Epoch > 0 && g.Msg.Trial.Status == v1.TrialStatus_TRIAL_STATUS_RUNNING {
+			if err == nil && g.Msg.Trial.Epoch > 0 && wire.Status(g.Msg.Trial.Status) == trial.Running {
 				victim = g.Msg.Trial.Runs[len(g.Msg.Trial.Runs)-1].Worker
 			}
 		}

@@ -14,6 +14,8 @@ import (
 
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 const lifeSpec = `name: life
@@ -73,7 +75,7 @@ func TestLifeOfASweep(t *testing.T) {
 
 	s, err := sweep(ctx, c, id)
 	must(t, err)
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Epochs > 60 || s.Counts.Proposed > 16 || s.Ending == "" || s.Algorithm != "tpe" {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Epochs > 60 || s.Counts.Proposed > 16 || s.Ending == "" || s.Algorithm != "tpe" {
 		t.Errorf("ended %v", s)
 	}
 	// Every trial trains four epochs: sixteen of them would be 64.
@@ -83,7 +85,7 @@ func TestLifeOfASweep(t *testing.T) {
 	all := trials(t, ctx, c, id)
 	given := 0
 	for _, tr := range all {
-		if tr.Source == v1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED {
+		if wire.Source(tr.Source) == trial.SourceEnqueued {
 			given++
 		}
 	}
@@ -229,7 +231,7 @@ for epoch in range(3):
 	}
 	s, err := sweep(ctx, cluster.Client(), id)
 	must(t, err)
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Finished+s.Counts.Stopped != 6 || s.Counts.Stopped == 0 {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished+s.Counts.Stopped != 6 || s.Counts.Stopped == 0 {
 		t.Errorf("ended %v %v", s.Status, s.Counts)
 	}
 	for _, tr := range trials(t, ctx, cluster.Client(), id) {

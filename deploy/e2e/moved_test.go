@@ -18,6 +18,8 @@ import (
 
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -180,7 +182,7 @@ func TestEverythingComesBackElsewhere(t *testing.T) {
 		t.Errorf("ended as %v", s.Counts)
 	}
 	for _, tr := range trials(t, ctx, c, id) {
-		if tr.Status != v1.TrialStatus_TRIAL_STATUS_FINISHED {
+		if wire.Status(tr.Status) != trial.Finished {
 			t.Errorf("trial %d is %v: %s", tr.Number, tr.Status, tr.Failure)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 // epochsOf returns the epochs of a trial's curve.
@@ -75,7 +77,7 @@ training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 		t.Errorf("a sweep later than the snapshot: %v", err)
 	}
 	s := await(t, ctx, c, id, "the end", ended)
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Finished != 4 {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 4 {
 		t.Fatalf("sweep ended as %v with %v: %s", s.Status, s.Counts, s.Failure)
 	}
 	fenced := 0
@@ -90,10 +92,10 @@ training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 			t.Errorf("trial %d has %d epochs of %d", tr.Number, len(got), epochs)
 		}
 		for i, run := range tr.Runs {
-			switch run.Exit {
-			case v1.ExitClass_EXIT_CLASS_RESTORED:
+			switch wire.Exit(run.Exit) {
+			case trial.ExitRestored:
 				fenced++
-			case v1.ExitClass_EXIT_CLASS_FINISHED:
+			case trial.ExitFinished:
 			default:
 				t.Errorf("trial %d: run %d ended %v: %s", tr.Number, i+1, run.Exit, run.Message)
 			}

@@ -12,6 +12,8 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 )
 
 const stoppingSpec = `
@@ -35,7 +37,7 @@ func promoted(trials []*v1.Trial) map[*v1.Trial][]int {
 	out := map[*v1.Trial][]int{}
 	for _, tr := range trials {
 		for i := 1; i < len(tr.Runs); i++ {
-			if tr.Runs[i-1].Exit == v1.ExitClass_EXIT_CLASS_PAUSED {
+			if wire.Exit(tr.Runs[i-1].Exit) == trial.ExitPaused {
 				out[tr] = append(out[tr], i)
 			}
 		}
@@ -71,7 +73,7 @@ func TestPausedTrialsAreResumedElsewhere(t *testing.T) {
 	s := await(t, ctx, c, id, "the end", ended)
 	must(t, leader.Start(ctx))
 
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Proposed != 16 || s.Counts.Paused != 0 {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Proposed != 16 || s.Counts.Paused != 0 {
 		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 	if moved(ctx, t, c, id, first) == nil {
@@ -88,10 +90,10 @@ func TestPausedTrialsAreResumedElsewhere(t *testing.T) {
 				t.Errorf("trial %d began again from scratch after a pause: %v", tr.Number, tr.Runs)
 			}
 		}
-		if tr.Status == v1.TrialStatus_TRIAL_STATUS_STOPPED && (tr.StopReason == "" || tr.Epoch == 8) {
+		if wire.Status(tr.Status) == trial.Stopped && (tr.StopReason == "" || tr.Epoch == 8) {
 			t.Errorf("trial %d stopped at epoch %d: %q", tr.Number, tr.Epoch, tr.StopReason)
 		}
-		if tr.Status == v1.TrialStatus_TRIAL_STATUS_FINISHED && (tr.Epoch != 8 || len(on[tr]) != 2) {
+		if wire.Status(tr.Status) == trial.Finished && (tr.Epoch != 8 || len(on[tr]) != 2) {
 			t.Errorf("trial %d finished at epoch %d after %d promotions", tr.Number, tr.Epoch, len(on[tr]))
 		}
 	}
@@ -203,7 +205,7 @@ training: {epochs: 6, epoch_seconds: 0.3, curve: crossing}
 population: {interval: 2}
 `)
 	s := await(t, ctx, c, id, "the end", ended)
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Proposed != 12 || s.Counts.Failed+s.Counts.Diverged != 0 {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Proposed != 12 || s.Counts.Failed+s.Counts.Diverged != 0 {
 		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 	exploited := 0
@@ -249,7 +251,7 @@ func TestPopulationWithRealTraining(t *testing.T) {
 	// Of this seed's two members the second, which ends last, hardly learns.
 	spec := strings.NewReplacer("low: 1.0e-3, high: 1.0e-2", "low: 1.0e-7, high: 3.0e-2", "seed: 5", "seed: 11").Replace(torchSpec(data, "pbt", "epochs: 4"))
 	id := submit(t, ctx, c, spec+"population: {interval: 2}\n")
-	if s := await(t, ctx, c, id, "the end", ended); s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Counts.Finished != 2 || s.Counts.Stopped != 2 {
+	if s := await(t, ctx, c, id, "the end", ended); wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 2 || s.Counts.Stopped != 2 {
 		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 	taken := 0

@@ -12,6 +12,8 @@ import (
 
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -94,7 +96,7 @@ func TestTrainingSurvivesLeaderAndWorker(t *testing.T) {
 	var moved int64
 	await(t, ctx, c, id, "a checkpoint of "+victim.Name, func(s *v1.Sweep) bool {
 		for _, tr := range trials(t, ctx, c, id) {
-			if n := len(tr.Runs); n > 0 && tr.Status == v1.TrialStatus_TRIAL_STATUS_RUNNING && tr.Runs[n-1].Worker == victim.Name && len(tr.Checkpoints) > 0 && tr.Epoch < 20 {
+			if n := len(tr.Runs); n > 0 && wire.Status(tr.Status) == trial.Running && tr.Runs[n-1].Worker == victim.Name && len(tr.Checkpoints) > 0 && tr.Epoch < 20 {
 				moved = tr.Number
 				return true
 			}

@@ -91,7 +91,7 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	maximize := got.Msg.GetSweep().GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE
+	maximize := wire.Objective(got.Msg.GetSweep().GetObjective()).Maximize
 	ck := choose(r.Msg.GetCheckpoints(), c.Int("epoch"), c.Bool("newest"), maximize)
 	if ck == nil {
 		return notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", trial, sweep, len(r.Msg.GetCheckpoints()))

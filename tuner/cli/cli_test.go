@@ -15,6 +15,8 @@ import (
 
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/cli"
 
 	"connectrpc.com/connect"
@@ -151,10 +153,10 @@ func TestFollowEndsWithTheSweep(t *testing.T) {
 	f := start(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "spec.yaml"), []byte(spec))
-	running := v1.SweepStatus_SWEEP_STATUS_RUNNING
+	running := wire.ToSweepStatus(trial.SweepRunning)
 	for status, code := range map[v1.SweepStatus]int{
-		v1.SweepStatus_SWEEP_STATUS_FINISHED: 0, v1.SweepStatus_SWEEP_STATUS_STOPPED: 0,
-		v1.SweepStatus_SWEEP_STATUS_CANCELLED: 6, v1.SweepStatus_SWEEP_STATUS_FAILED: 6,
+		wire.ToSweepStatus(trial.SweepFinished): 0, wire.ToSweepStatus(trial.SweepStopped): 0,
+		wire.ToSweepStatus(trial.SweepCancelled): 6, wire.ToSweepStatus(trial.SweepFailed): 6,
 	} {
 		f.will(f.at(4, running), f.at(30, running), f.at(38, status))
 		r := run(t, dir, "sweep", "submit", "spec.yaml", "--follow")
@@ -169,8 +171,8 @@ func TestFollowEndsWithTheSweep(t *testing.T) {
 
 func TestBarOnATerminal(t *testing.T) {
 	f := start(t)
-	running := v1.SweepStatus_SWEEP_STATUS_RUNNING
-	f.will(f.at(4, running), f.at(18, running), f.at(38, v1.SweepStatus_SWEEP_STATUS_FINISHED))
+	running := wire.ToSweepStatus(trial.SweepRunning)
+	f.will(f.at(4, running), f.at(18, running), f.at(38, wire.ToSweepStatus(trial.SweepFinished)))
 	var errs bytes.Buffer
 	clock := now
 	e := &cli.Env{Out: &bytes.Buffer{}, Err: &errs, Live: true, Dir: t.TempDir(), Width: func() int { return 70 },
@@ -195,8 +197,8 @@ func TestBarOnATerminal(t *testing.T) {
 // On a wide terminal the pace and the time left are told.
 func TestPaceAndTimeLeft(t *testing.T) {
 	f := start(t)
-	running := v1.SweepStatus_SWEEP_STATUS_RUNNING
-	f.will(f.at(4, running), f.at(18, running), f.at(38, v1.SweepStatus_SWEEP_STATUS_FINISHED))
+	running := wire.ToSweepStatus(trial.SweepRunning)
+	f.will(f.at(4, running), f.at(18, running), f.at(38, wire.ToSweepStatus(trial.SweepFinished)))
 	var errs bytes.Buffer
 	clock := now
 	e := &cli.Env{Out: &bytes.Buffer{}, Err: &errs, Live: true, Dir: t.TempDir(), Width: func() int { return 200 },

@@ -11,6 +11,7 @@ import (
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -299,7 +300,7 @@ func sweepIDs(ctx context.Context, api *client.Client) []candidate {
 	}
 	var out []candidate
 	for _, s := range r.Msg.GetSweeps() {
-		out = append(out, candidate{s.GetId(), s.GetName() + ", " + word(s.GetStatus())})
+		out = append(out, candidate{s.GetId(), s.GetName() + ", " + wire.SweepStatus(s.GetStatus()).String()})
 	}
 	return out
 }

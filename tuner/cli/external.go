@@ -13,6 +13,8 @@ import (
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -53,14 +55,13 @@ func (e *Env) externalCommands() []*ucli.Command {
 // failures lists the exit classes that a program may give for a failure.
 func failures() (out []string) {
 	for _, class := range failureClasses {
-		out = append(out, word(class))
+		out = append(out, class.String())
 	}
 	return out
 }
 
-var failureClasses = []atelierv1.ExitClass{atelierv1.ExitClass_EXIT_CLASS_DIVERGED, atelierv1.ExitClass_EXIT_CLASS_OUT_OF_MEMORY, atelierv1.ExitClass_EXIT_CLASS_BAD_SPEC,
-	atelierv1.ExitClass_EXIT_CLASS_DATA_MISSING, atelierv1.ExitClass_EXIT_CLASS_DEVICE_FAULT, atelierv1.ExitClass_EXIT_CLASS_DISK_FULL, atelierv1.ExitClass_EXIT_CLASS_KILLED,
-	atelierv1.ExitClass_EXIT_CLASS_CRASHED}
+var failureClasses = []trial.Exit{trial.ExitDiverged, trial.ExitOutOfMemory, trial.ExitBadSpec, trial.ExitDataMissing, trial.ExitDeviceFault, trial.ExitDiskFull,
+	trial.ExitKilled, trial.ExitCrashed}
 
 type askRecord struct {
 	Sweep     string            `json:"sweep"`
@@ -104,10 +105,10 @@ func (e *Env) ask(c *ucli.Context) error {
 		switch {
 		case l != nil:
 			return e.printAsked(c, l)
-		case r.Msg.GetStatus() >= atelierv1.SweepStatus_SWEEP_STATUS_FINISHED:
-			return notFound("sweep %s is %s: it has no trial to give", req.SweepId, word(r.Msg.GetStatus()))
+		case wire.SweepStatus(r.Msg.GetStatus()).Over():
+			return notFound("sweep %s is %s: it has no trial to give", req.SweepId, wire.SweepStatus(r.Msg.GetStatus()))
 		case left == 0:
-			return &exitError{client.ExitTimeout, fmt.Sprintf("sweep %s, which is %s, had no trial to give within %v", req.SweepId, word(r.Msg.GetStatus()), wait)}
+			return &exitError{client.ExitTimeout, fmt.Sprintf("sweep %s, which is %s, had no trial to give within %v", req.SweepId, wire.SweepStatus(r.Msg.GetStatus()), wait)}
 		}
 	}
 }
@@ -116,7 +117,7 @@ func (e *Env) printAsked(c *ucli.Context, l *atelierv1.Lease) error {
 	r := askRecord{l.GetSweepId(), l.GetTrial(), l.GetRun(), l.GetToken(), params(l.GetParamsJson()), params(l.GetTrainingJson()), l.GetSeed(),
 		objectiveOf(l.GetObjective()), l.GetTtlMs(), l.GetLastEpoch(), nil, l.GetEndEpoch(), ""}
 	if r.EndEpoch > 0 {
-		r.End = word(l.GetEndVerdict())
+		r.End = wire.Verdict(l.GetEndVerdict()).String()
 	}
 	if list := l.GetCheckpoints(); len(list) > 0 {
 		p := checkpointOf(list[0])
@@ -192,8 +193,8 @@ func (e *Env) tell(c *ucli.Context) error {
 		return err
 	}
 	m := r.Msg
-	out := tellRecord{id, n, word(m.GetTrial().GetStatus()), m.GetTrial().GetEpoch(), word(m.GetOutcome()), word(m.GetVerdict()), m.GetReason()}
-	if m.GetVerdict() == atelierv1.Verdict_VERDICT_CONTINUE || m.GetTrial().GetStatus() != atelierv1.TrialStatus_TRIAL_STATUS_RUNNING {
+	out := tellRecord{id, n, wire.Status(m.GetTrial().GetStatus()).String(), m.GetTrial().GetEpoch(), wire.Outcome(m.GetOutcome()).String(), wire.Verdict(m.GetVerdict()).String(), m.GetReason()}
+	if wire.Verdict(m.GetVerdict()) == trial.VerdictContinue || wire.Status(m.GetTrial().GetStatus()) != trial.Running {
 		out.Reason = ""
 	}
 	return e.print(c, out, func() table {
@@ -245,9 +246,8 @@ func metricsOf(c *ucli.Context) (out []*atelierv1.Metric, err error) {
 
 // endOf reads how the run ended; nil where it goes on.
 func endOf(c *ucli.Context) (*atelierv1.RunEnded, error) {
-	var classes []atelierv1.ExitClass
-	for flag, class := range map[string]atelierv1.ExitClass{"done": atelierv1.ExitClass_EXIT_CLASS_FINISHED,
-		"stopped": atelierv1.ExitClass_EXIT_CLASS_STOPPED, "paused": atelierv1.ExitClass_EXIT_CLASS_PAUSED} {
+	var classes []trial.Exit
+	for flag, class := range map[string]trial.Exit{"done": trial.ExitFinished, "stopped": trial.ExitStopped, "paused": trial.ExitPaused} {
 		if c.Bool(flag) {
 			classes = append(classes, class)
 		}
@@ -263,7 +263,7 @@ func endOf(c *ucli.Context) (*atelierv1.RunEnded, error) {
 	case 0:
 		return nil, nil
 	case 1:
-		return &atelierv1.RunEnded{Exit: classes[0], Message: c.String("message")}, nil
+		return &atelierv1.RunEnded{Exit: wire.ToExit(classes[0]), Message: c.String("message")}, nil
 	}
 	return nil, usage("trial tell: a run ends in one way: --done, --stopped, --paused or --failed")
 }

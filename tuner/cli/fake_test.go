@@ -18,6 +18,8 @@ import (
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	"atelier/common/snapshot"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/cli"
 
 	"connectrpc.com/connect"
@@ -57,19 +59,19 @@ var model = bytes.Repeat([]byte("weights "), 1000)
 func sum(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
 func objective() *v1.Objective {
-	return &v1.Objective{Metric: "val_loss", Direction: v1.Direction_DIRECTION_MINIMIZE}
+	return wire.ToObjective(trial.Objective{Metric: "val_loss"})
 }
 
 func (f *fake) sweep(id string) *v1.Sweep {
 	switch id {
 	case "s-aaaaaaaa":
-		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "facades", Status: v1.SweepStatus_SWEEP_STATUS_RUNNING, SpecYaml: "name: facades\n", Seed: 18446744073709551615,
+		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "facades", Status: wire.ToSweepStatus(trial.SweepRunning), SpecYaml: "name: facades\n", Seed: 18446744073709551615,
 			Objective: objective(), SearchMethod: "bayesian", Algorithm: "tpe", Trainer: "torch", BudgetTrials: 40, Parallelism: 8, CreatedMs: ms(95 * time.Second),
 			Counts: &v1.SweepCounts{Proposed: 12, Waiting: 2, Running: 4, Finished: 4, Diverged: 1, Failed: 1, Runs: 13, Reports: 77},
 			Best:   f.trials()[1], DefaultDir: "/home/ada", MaxRetries: 3}
 	case "s-bbbbbbbb":
-		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "broken, \"quoted\"", Status: v1.SweepStatus_SWEEP_STATUS_FAILED, Failure: "all trials ended and none has a value",
-			Objective: &v1.Objective{Metric: "val_acc", Direction: v1.Direction_DIRECTION_MAXIMIZE}, SearchMethod: "grid_search", Trainer: "sim",
+		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "broken, \"quoted\"", Status: wire.ToSweepStatus(trial.SweepFailed), Failure: "all trials ended and none has a value",
+			Objective: wire.ToObjective(trial.Objective{Metric: "val_acc", Maximize: true}), SearchMethod: "grid_search", Trainer: "sim",
 			BudgetTrials: 4, Parallelism: 2, Exhausted: true, CreatedMs: ms(26 * time.Hour), EndedMs: ms(25*time.Hour + 30*time.Minute),
 			Counts: &v1.SweepCounts{Proposed: 4, Failed: 4, Runs: 4}}
 	case "s-cccccccc":
@@ -80,14 +82,14 @@ func (f *fake) sweep(id string) *v1.Sweep {
 
 func (f *fake) trials() []*v1.Trial {
 	return []*v1.Trial{
-		{SweepId: "s-aaaaaaaa", Number: 3, Status: v1.TrialStatus_TRIAL_STATUS_DIVERGED, ParamsJson: params3, Epoch: 2, CreatedMs: ms(90 * time.Second), StartedMs: ms(89 * time.Second), EndedMs: ms(80 * time.Second)},
-		{SweepId: "s-aaaaaaaa", Number: 7, Status: v1.TrialStatus_TRIAL_STATUS_RUNNING, ParamsJson: params7, HasValue: true, Value: 0.12345678901234567, ValueEpoch: 2, Epoch: 3,
+		{SweepId: "s-aaaaaaaa", Number: 3, Status: wire.ToStatus(trial.Diverged), ParamsJson: params3, Epoch: 2, CreatedMs: ms(90 * time.Second), StartedMs: ms(89 * time.Second), EndedMs: ms(80 * time.Second)},
+		{SweepId: "s-aaaaaaaa", Number: 7, Status: wire.ToStatus(trial.Running), ParamsJson: params7, HasValue: true, Value: 0.12345678901234567, ValueEpoch: 2, Epoch: 3,
 			CreatedMs: ms(60 * time.Second), StartedMs: ms(59 * time.Second),
 			Runs: []*v1.Run{
-				{Number: 1, Token: 120, Worker: "w1", Slot: "gpu0", StartedMs: ms(59 * time.Second), EndedMs: ms(40 * time.Second), Exit: v1.ExitClass_EXIT_CLASS_LOST, Message: "lease expired"},
+				{Number: 1, Token: 120, Worker: "w1", Slot: "gpu0", StartedMs: ms(59 * time.Second), EndedMs: ms(40 * time.Second), Exit: wire.ToExit(trial.ExitLost), Message: "lease expired"},
 				{Number: 2, Token: 140, Worker: "w2", Slot: "cpu1", StartedMs: ms(39 * time.Second), ResumedEpoch: 1}},
 			Checkpoints: f.checkpoints()},
-		{SweepId: "s-aaaaaaaa", Number: 9, Status: v1.TrialStatus_TRIAL_STATUS_WAITING, ParamsJson: params3, CreatedMs: ms(time.Second)},
+		{SweepId: "s-aaaaaaaa", Number: 9, Status: wire.ToStatus(trial.Waiting), ParamsJson: params3, CreatedMs: ms(time.Second)},
 	}
 }
 
@@ -155,8 +157,8 @@ func (f *fake) ControlSweep(_ context.Context, r *connect.Request[v1.ControlSwee
 	s, err := f.find(r.Msg.Id)
 	if err == nil {
 		err = f.write(r.Msg.RequestId, r.Msg)
-		s.Status = map[v1.SweepAction]v1.SweepStatus{v1.SweepAction_SWEEP_ACTION_PAUSE: v1.SweepStatus_SWEEP_STATUS_PAUSED, v1.SweepAction_SWEEP_ACTION_RESUME: v1.SweepStatus_SWEEP_STATUS_RUNNING,
-			v1.SweepAction_SWEEP_ACTION_STOP: v1.SweepStatus_SWEEP_STATUS_STOPPING, v1.SweepAction_SWEEP_ACTION_CANCEL: v1.SweepStatus_SWEEP_STATUS_CANCELLED}[r.Msg.Action]
+		s.Status = map[v1.SweepAction]v1.SweepStatus{wire.ToAction(trial.ActionPause): wire.ToSweepStatus(trial.SweepPaused), wire.ToAction(trial.ActionResume): wire.ToSweepStatus(trial.SweepRunning),
+			wire.ToAction(trial.ActionStop): wire.ToSweepStatus(trial.SweepStopping), wire.ToAction(trial.ActionCancel): wire.ToSweepStatus(trial.SweepCancelled)}[r.Msg.Action]
 	}
 	return ok(&v1.ControlSweepResponse{Sweep: s}, err)
 }
@@ -193,9 +195,9 @@ func (f *fake) GetLeaderboard(_ context.Context, r *connect.Request[v1.GetLeader
 		return nil, err
 	}
 	rows := []*v1.LeaderboardRow{
-		{Rank: 1, Trial: 7, Status: v1.TrialStatus_TRIAL_STATUS_RUNNING, Value: 0.12345678901234567, ParamsJson: params7, Epoch: 2, Checkpoint: "http://w2:7610/checkpoints/s-aaaaaaaa/7/2.pth"},
-		{Rank: 2, Trial: 5, Status: v1.TrialStatus_TRIAL_STATUS_FINISHED, Value: 0.5, ParamsJson: params3, Epoch: 4},
-		{Rank: 3, Trial: 1, Status: v1.TrialStatus_TRIAL_STATUS_STOPPED, Value: math.Inf(1), ParamsJson: params3, Epoch: 1},
+		{Rank: 1, Trial: 7, Status: wire.ToStatus(trial.Running), Value: 0.12345678901234567, ParamsJson: params7, Epoch: 2, Checkpoint: "http://w2:7610/checkpoints/s-aaaaaaaa/7/2.pth"},
+		{Rank: 2, Trial: 5, Status: wire.ToStatus(trial.Finished), Value: 0.5, ParamsJson: params3, Epoch: 4},
+		{Rank: 3, Trial: 1, Status: wire.ToStatus(trial.Stopped), Value: math.Inf(1), ParamsJson: params3, Epoch: 1},
 	}
 	objectives := []*v1.Objective{objective()}
 	switch r.Msg.Id {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 )
@@ -18,9 +20,9 @@ func (f *fake) pareto() *v1.Sweep {
 	s.CheckpointBytes, s.StoredBytes, s.Priority, s.Enqueued = 10_000_000_000, 123_456_789, -5, 2
 	s.WarmStart, s.WarmTrials, s.StoppingJson = "s-bbbbbbbb", 31, `{"rule":"asha","min_epochs":1}`
 	s.Requires = map[string]string{"zone": "b", "gpu": "a100"}
-	s.Objectives = []*v1.Objective{objective(), {Metric: "latency_ms", Direction: v1.Direction_DIRECTION_MINIMIZE}}
+	s.Objectives = []*v1.Objective{objective(), wire.ToObjective(trial.Objective{Metric: "latency_ms"})}
 	s.Constraints = []*v1.Constraint{{Metric: "mb", HasMax: true, Max: 100}, {Metric: "fps", HasMin: true, Min: 30}}
-	s.Counts.Paused, s.Status, s.Ending, s.EndedMs = 3, v1.SweepStatus_SWEEP_STATUS_FINISHED, "its budget of 500 epochs is used", ms(0)
+	s.Counts.Paused, s.Status, s.Ending, s.EndedMs = 3, wire.ToSweepStatus(trial.SweepFinished), "its budget of 500 epochs is used", ms(0)
 	return s
 }
 
@@ -47,9 +49,9 @@ func (f *fake) VerifySweep(_ context.Context, r *connect.Request[v1.VerifySweepR
 	m := &v1.VerifySweepResponse{Checked: 6, Index: 4711, Through: r.Msg.After + 6, Trials: 12}
 	if r.Msg.Id == "s-bbbbbbbb" {
 		m.Checked, m.Unchecked, m.Through, m.Trials = 3, 1, 4, 4
-		m.Differences = []*v1.ProposalDifference{{Trial: 2, RecordedJson: params3, ComputedJson: params7, Seen: 1, Source: v1.ProposalSource_PROPOSAL_SOURCE_SEARCH,
+		m.Differences = []*v1.ProposalDifference{{Trial: 2, RecordedJson: params3, ComputedJson: params7, Seen: 1, Source: wire.ToSource(trial.SourceSearch),
 			RecordedOrigin: &v1.Origin{Trial: 1, Epoch: 4}},
-			{Trial: 3, RecordedJson: params3, Seen: 2, Source: v1.ProposalSource_PROPOSAL_SOURCE_ENQUEUED}}
+			{Trial: 3, RecordedJson: params3, Seen: 2, Source: wire.ToSource(trial.SourceEnqueued)}}
 	}
 	return ok(m, err)
 }
@@ -98,16 +100,16 @@ func (f *fake) TellTrial(_ context.Context, r *connect.Request[v1.TellTrialReque
 	if r.Msg.Token != 140 {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("tell trial %d: the lease is over", r.Msg.Trial))
 	}
-	m := &v1.TellTrialResponse{Trial: t, Verdict: v1.Verdict_VERDICT_CONTINUE}
+	m := &v1.TellTrialResponse{Trial: t, Verdict: wire.ToVerdict(trial.VerdictContinue)}
 	if r.Msg.Report != nil {
-		m.Outcome = v1.Outcome_OUTCOME_RECORDED
+		m.Outcome = wire.ToOutcome(trial.OutcomeRecorded)
 		t.Epoch = r.Msg.Report.Epoch
 		if r.Msg.Report.Epoch > 4 {
-			m.Verdict, m.Reason = v1.Verdict_VERDICT_PAUSE, "rung 2 of asha"
+			m.Verdict, m.Reason = wire.ToVerdict(trial.VerdictPause), "rung 2 of asha"
 		}
 	}
 	if r.Msg.Ended != nil {
-		m.Outcome, m.Verdict, t.Status = v1.Outcome_OUTCOME_RECORDED, 0, v1.TrialStatus_TRIAL_STATUS_FINISHED
+		m.Outcome, m.Verdict, t.Status = wire.ToOutcome(trial.OutcomeRecorded), 0, wire.ToStatus(trial.Finished)
 	}
 	return ok(m, nil)
 }

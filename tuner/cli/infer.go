@@ -226,7 +226,7 @@ func findStored(ctx context.Context, api *client.Client, sweep, trialText, epoch
 	if err != nil {
 		return nil, err
 	}
-	k := choose(r.Msg.GetCheckpoints(), epoch, false, s.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE)
+	k := choose(r.Msg.GetCheckpoints(), epoch, false, wire.Objective(s.GetObjective()).Maximize)
 	if k == nil {
 		return nil, notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", trial, sweep, len(r.Msg.GetCheckpoints()))
 	}

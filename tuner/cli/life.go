@@ -11,6 +11,8 @@ import (
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/sweep"
 
 	"connectrpc.com/connect"
@@ -67,7 +69,7 @@ func (e *Env) extendSweep(c *ucli.Context) error {
 		return err
 	}
 	s := r.Msg.GetSweep()
-	e.say("sweep %s is %s with a budget of %s", s.GetId(), word(s.GetStatus()), budgetOf(s))
+	e.say("sweep %s is %s with a budget of %s", s.GetId(), wire.SweepStatus(s.GetStatus()).String(), budgetOf(s))
 	return nil
 }
 
@@ -196,7 +198,7 @@ func (e *Env) verify(c *ucli.Context) error {
 			return err
 		}
 		for _, d := range r.Msg.GetDifferences() {
-			records = append(records, differenceRecord{d.GetTrial(), word(d.GetSource()), d.GetSeen(), params(d.GetRecordedJson()), params(d.GetComputedJson()),
+			records = append(records, differenceRecord{d.GetTrial(), wire.Source(d.GetSource()).String(), d.GetSeen(), params(d.GetRecordedJson()), params(d.GetComputedJson()),
 				originOf(d.GetRecordedOrigin()), originOf(d.GetComputedOrigin())})
 		}
 		checked, unchecked, index = checked+r.Msg.GetChecked(), unchecked+r.Msg.GetUnchecked(), r.Msg.GetIndex()
@@ -299,7 +301,7 @@ func (e *Env) resumeSweep(c *ucli.Context) error {
 			return err
 		}
 	}
-	return e.controlSweep(c, atelierv1.SweepAction_SWEEP_ACTION_RESUME)
+	return e.controlSweep(c, trial.ActionResume)
 }
 
 func (e *Env) sameSpec(c *ucli.Context) error {

@@ -8,6 +8,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 )
 
@@ -34,10 +35,10 @@ func (e *Env) outcome(s *atelierv1.Sweep, quiet bool) error {
 	if !quiet {
 		e.say("%s", summary(e, s))
 	}
-	switch s.GetStatus() {
-	case atelierv1.SweepStatus_SWEEP_STATUS_FAILED:
+	switch wire.SweepStatus(s.GetStatus()) {
+	case trial.SweepFailed:
 		return &exitError{client.ExitSweepFailed, fmt.Sprintf("sweep %s failed: %s", s.GetId(), dash(s.GetFailure()))}
-	case atelierv1.SweepStatus_SWEEP_STATUS_CANCELLED:
+	case trial.SweepCancelled:
 		return &exitError{client.ExitSweepFailed, fmt.Sprintf("sweep %s was cancelled", s.GetId())}
 	}
 	return nil
@@ -54,7 +55,7 @@ func summary(e *Env, s *atelierv1.Sweep) string {
 			parts = append(parts, fmt.Sprintf("%d %s", x.n, x.word))
 		}
 	}
-	text := fmt.Sprintf("sweep %s %s after %s: %d trials", s.GetId(), word(s.GetStatus()), e.span(s.GetCreatedMs(), s.GetEndedMs()), done(c))
+	text := fmt.Sprintf("sweep %s %s after %s: %d trials", s.GetId(), wire.SweepStatus(s.GetStatus()).String(), e.span(s.GetCreatedMs(), s.GetEndedMs()), done(c))
 	if len(parts) > 0 {
 		text += " (" + strings.Join(parts, ", ") + ")"
 	}
@@ -127,8 +128,8 @@ func (p *progress) line(s *atelierv1.Sweep, now time.Time, bar bool) string {
 		text += "[" + strings.Repeat("#", full) + strings.Repeat("-", cells-full) + "] "
 	}
 	text += fmt.Sprintf("%s trials, %d running", of(d, all), c.GetRunning())
-	if s.GetStatus() != atelierv1.SweepStatus_SWEEP_STATUS_RUNNING {
-		text += ", " + word(s.GetStatus())
+	if wire.SweepStatus(s.GetStatus()) != trial.SweepRunning {
+		text += ", " + wire.SweepStatus(s.GetStatus()).String()
 	}
 	text += best(s)
 	if p.perSecond > 0 {

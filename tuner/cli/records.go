@@ -100,7 +100,7 @@ func (c constraintRecord) text() string {
 
 func sweepOf(s *atelierv1.Sweep) sweepRecord {
 	c := s.GetCounts()
-	r := sweepRecord{ID: s.GetId(), Name: s.GetName(), Kind: wire.Kind(s.GetKind()).String(), State: word(s.GetStatus()), Failure: s.GetFailure(),
+	r := sweepRecord{ID: s.GetId(), Name: s.GetName(), Kind: wire.Kind(s.GetKind()).String(), State: wire.SweepStatus(s.GetStatus()).String(), Failure: s.GetFailure(),
 		SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(),
 		Objective:    objectiveOf(s.GetObjective()),
 		BudgetTrials: s.GetBudgetTrials(), Parallelism: s.GetParallelism(), MaxRetries: s.GetMaxRetries(), Exhausted: s.GetExhausted(),
@@ -131,7 +131,7 @@ func sweepOf(s *atelierv1.Sweep) sweepRecord {
 }
 
 func objectiveOf(o *atelierv1.Objective) objectiveRecord {
-	return objectiveRecord{o.GetMetric(), word(o.GetDirection())}
+	return objectiveRecord{o.GetMetric(), wire.Objective(o).Direction()}
 }
 
 type rowRecord struct {
@@ -147,7 +147,7 @@ type rowRecord struct {
 }
 
 func rowOf(r *atelierv1.LeaderboardRow) rowRecord {
-	row := rowRecord{r.GetRank(), r.GetTrial(), word(r.GetStatus()), num(r.GetValue()), params(r.GetParamsJson()), r.GetEpoch(), r.GetCheckpoint(), []num{}, r.GetFront()}
+	row := rowRecord{r.GetRank(), r.GetTrial(), wire.Status(r.GetStatus()).String(), num(r.GetValue()), params(r.GetParamsJson()), r.GetEpoch(), r.GetCheckpoint(), []num{}, r.GetFront()}
 	for _, v := range r.GetValues() {
 		row.Values = append(row.Values, num(v))
 	}
@@ -213,12 +213,12 @@ type trialRecord struct {
 }
 
 func trialOf(t *atelierv1.Trial) trialRecord {
-	r := trialRecord{Sweep: t.GetSweepId(), Trial: t.GetNumber(), State: word(t.GetStatus()), Params: params(t.GetParamsJson()),
+	r := trialRecord{Sweep: t.GetSweepId(), Trial: t.GetNumber(), State: wire.Status(t.GetStatus()).String(), Params: params(t.GetParamsJson()),
 		Value: value(t.GetHasValue(), t.GetValue()), ValueEpoch: t.GetValueEpoch(), Epoch: t.GetEpoch(),
 		CreatedMS: t.GetCreatedMs(), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(),
-		Verdict: word(t.GetVerdict()), StopReason: t.GetStopReason(),
+		Verdict: wire.Verdict(t.GetVerdict()).String(), StopReason: t.GetStopReason(),
 		Runs: []runRecord{}, Checkpoints: []checkpointRecord{}}
-	r.Source, r.Seen, r.Pauses, r.Infeasible, r.Note = word(t.GetSource()), t.GetProposedSeen(), t.GetPauses(), t.GetInfeasible(), t.GetNote()
+	r.Source, r.Seen, r.Pauses, r.Infeasible, r.Note = wire.Source(t.GetSource()).String(), t.GetProposedSeen(), t.GetPauses(), t.GetInfeasible(), t.GetNote()
 	r.Data, r.OtherData = t.GetData(), t.GetOtherData()
 	r.OriginTrial, r.OriginEpoch, r.Metrics = t.GetOrigin().GetTrial(), t.GetOrigin().GetEpoch(), map[string]num{}
 	for _, x := range t.GetMetrics() {
@@ -226,7 +226,7 @@ func trialOf(t *atelierv1.Trial) trialRecord {
 	}
 	for _, x := range t.GetRuns() {
 		r.Runs = append(r.Runs, runRecord{x.GetNumber(), x.GetToken(), x.GetWorker(), x.GetSlot(), x.GetStartedMs(), x.GetEndedMs(),
-			word(x.GetExit()), x.GetMessage(), x.GetResumedEpoch()})
+			wire.Exit(x.GetExit()).String(), x.GetMessage(), x.GetResumedEpoch()})
 	}
 	for _, x := range t.GetCheckpoints() {
 		r.Checkpoints = append(r.Checkpoints, checkpointOf(x))
@@ -248,22 +248,6 @@ func params(text string) json.RawMessage {
 		return json.RawMessage("null")
 	}
 	return json.RawMessage(text)
-}
-
-// word is an enum's name as people write it: "running" for
-// SWEEP_STATUS_RUNNING, "" for what is not set.
-func word(v fmt.Stringer) string {
-	s := v.String()
-	for _, p := range []string{"SWEEP_STATUS_", "TRIAL_STATUS_", "EXIT_CLASS_", "VERDICT_", "DIRECTION_", "PROPOSAL_SOURCE_", "OUTCOME_"} {
-		if rest, ok := strings.CutPrefix(s, p); ok {
-			s = rest
-			break
-		}
-	}
-	if s == "UNSPECIFIED" {
-		return ""
-	}
-	return strings.ToLower(s)
 }
 
 // ---- for tables ----------------------------------------------------------

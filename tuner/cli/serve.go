@@ -218,7 +218,7 @@ func (b *boards) Path(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", errors.New(client.Message(err))
 	}
-	best := choose(all.Msg.Checkpoints, 0, false, s.Msg.Sweep.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE)
+	best := choose(all.Msg.Checkpoints, 0, false, wire.Objective(s.Msg.Sweep.GetObjective()).Maximize)
 	if best == nil {
 		return "", fmt.Errorf("trial %s has no checkpoint any more", id)
 	}

@@ -13,6 +13,7 @@ import (
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/simulate"
 	"atelier/tuner/sweep"
 
@@ -21,7 +22,7 @@ import (
 )
 
 func (e *Env) sweepCommands() *ucli.Command {
-	action := func(name, what string, a atelierv1.SweepAction, description string) *ucli.Command {
+	action := func(name, what string, a trial.Action, description string) *ucli.Command {
 		return verb(&ucli.Command{Name: name, Usage: what, ArgsUsage: "ID", Description: description,
 			Action: func(c *ucli.Context) error { return e.controlSweep(c, a) }},
 			1, 1, "atelier sweep "+name+" s-k3v9q2ma")
@@ -55,13 +56,13 @@ func (e *Env) sweepCommands() *ucli.Command {
 			Flags: []ucli.Flag{outputFlag(), &ucli.IntFlag{Name: "limit", Usage: "the newest `N`; 0 = all"},
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}}, Action: e.listSweeps}, 0, 0,
 			"atelier sweep list", "atelier sweep list --limit 5 -o csv"),
-		action("pause", "start no further trials", atelierv1.SweepAction_SWEEP_ACTION_PAUSE, "Trials that run go on to their end."),
+		action("pause", "start no further trials", trial.ActionPause, "Trials that run go on to their end."),
 		verb(&ucli.Command{Name: "resume", Usage: "go on after a pause", ArgsUsage: "ID [SPEC]",
 			Description: "With SPEC: only if that file is still what was submitted.", Action: e.resumeSweep}, 1, 2,
 			"atelier sweep resume s-k3v9q2ma", "atelier sweep resume s-k3v9q2ma spec.yaml"),
-		action("stop", "end a sweep early and keep its results", atelierv1.SweepAction_SWEEP_ACTION_STOP,
+		action("stop", "end a sweep early and keep its results", trial.ActionStop,
 			"Running trials are told to stop at their next epoch; their values count."),
-		action("cancel", "end a sweep at once", atelierv1.SweepAction_SWEEP_ACTION_CANCEL, "Open trials are dropped; ended ones keep their values."),
+		action("cancel", "end a sweep at once", trial.ActionCancel, "Open trials are dropped; ended ones keep their values."),
 		e.exportCommand(), e.reportCommand(),
 		verb(&ucli.Command{Name: "simulate", Usage: "run a spec's search alone, without a cluster", ArgsUsage: "SPEC",
 			Description: "CMD stays up, reads one JSON object a line, {\"trial\":1,\"params\":{...}}, and answers\n" +
@@ -250,17 +251,17 @@ func (e *Env) listSweeps(c *ucli.Context) error {
 	})
 }
 
-func (e *Env) controlSweep(c *ucli.Context, a atelierv1.SweepAction) error {
+func (e *Env) controlSweep(c *ucli.Context, a trial.Action) error {
 	api, err := e.client(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.ControlSweep(c.Context, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: client.NewRequestID(), Id: c.Args().First(), Action: a}))
+	r, err := api.Sweeps.ControlSweep(c.Context, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: client.NewRequestID(), Id: c.Args().First(), Action: wire.ToAction(a)}))
 	if err != nil {
 		return err
 	}
-	e.say("sweep %s is %s", r.Msg.GetSweep().GetId(), word(r.Msg.GetSweep().GetStatus()))
+	e.say("sweep %s is %s", r.Msg.GetSweep().GetId(), wire.SweepStatus(r.Msg.GetSweep().GetStatus()).String())
 	return nil
 }
 

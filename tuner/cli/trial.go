@@ -16,6 +16,7 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
 	"atelier/common/trial"
+	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
@@ -25,7 +26,7 @@ func (e *Env) trialCommands() *ucli.Command {
 	g := group("trial", "look at the trials of a sweep",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list a sweep's trials by number", ArgsUsage: "SWEEP",
 			Flags: []ucli.Flag{outputFlag(),
-				&ucli.StringSliceFlag{Name: "state", Usage: "only trials in `STATE` (may be given again): " + strings.Join(trialStates(), ", ")},
+				&ucli.StringSliceFlag{Name: "state", Usage: "only trials in `STATE` (may be given again): " + strings.Join(trial.StatusWords(), ", ")},
 				&ucli.IntFlag{Name: "limit", Usage: "at most `N`; 0 = all"},
 				&ucli.Int64Flag{Name: "after", Usage: "only trials numbered above `N`"},
 			}, Action: e.listTrials}, 1, 1,
@@ -49,20 +50,13 @@ func (e *Env) trialCommands() *ucli.Command {
 	return g
 }
 
-func trialStates() []string {
-	var out []string
-	for i := 1; i < len(atelierv1.TrialStatus_name); i++ {
-		out = append(out, word(atelierv1.TrialStatus(i)))
-	}
-	return out
-}
-
 func trialStatus(s string) (atelierv1.TrialStatus, error) {
-	if i := slices.Index(trialStates(), s); i >= 0 {
-		return atelierv1.TrialStatus(i + 1), nil
+	status, err := trial.ParseStatus(s)
+	if err == nil {
+		return wire.ToStatus(status), nil
 	}
-	text := fmt.Sprintf("--state %s: want one of %s", s, strings.Join(trialStates(), ", "))
-	if n, ok := nearest.Close(s, trialStates()); ok {
+	text := fmt.Sprintf("--state %s: want one of %s", s, strings.Join(trial.StatusWords(), ", "))
+	if n, ok := nearest.Close(s, trial.StatusWords()); ok {
 		text += fmt.Sprintf("; did you mean %q?", n)
 	}
 	return 0, usage("%s", text)
@@ -375,10 +369,10 @@ func (e *Env) stopTrial(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	if t := r.Msg.GetTrial(); t.GetStatus() == atelierv1.TrialStatus_TRIAL_STATUS_RUNNING {
+	if t := r.Msg.GetTrial(); wire.Status(t.GetStatus()) == trial.Running {
 		e.say("trial %d of sweep %s is told to stop", n, sweep)
 	} else {
-		e.say("trial %d of sweep %s is %s", n, sweep, word(t.GetStatus()))
+		e.say("trial %d of sweep %s is %s", n, sweep, wire.Status(t.GetStatus()))
 	}
 	return nil
 }
@@ -397,6 +391,6 @@ func (e *Env) retryTrial(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	e.say("trial %d of sweep %s is %s", n, sweep, word(r.Msg.GetTrial().GetStatus()))
+	e.say("trial %d of sweep %s is %s", n, sweep, wire.Status(r.Msg.GetTrial().GetStatus()))
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"atelier/common/inference"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/tuner/train"
 
@@ -122,7 +123,7 @@ func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inf
 	if err != nil && ctx.Err() != nil {
 		cancelled, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer stop()
-		if _, err := cl.API.Sweeps.ControlSweep(cancelled, connect.NewRequest(&v1.ControlSweepRequest{RequestId: "cancel-" + sweep, Id: sweep, Action: v1.SweepAction_SWEEP_ACTION_CANCEL})); err != nil {
+		if _, err := cl.API.Sweeps.ControlSweep(cancelled, connect.NewRequest(&v1.ControlSweepRequest{RequestId: "cancel-" + sweep, Id: sweep, Action: wire.ToAction(trial.ActionCancel)})); err != nil {
 			o.Warn(fmt.Sprintf("sweep %s could not be cancelled and may go on: %s", sweep, client.Message(err)))
 		}
 		return nil, train.ErrInterrupted
@@ -196,7 +197,7 @@ func collect(ctx context.Context, sweep, dir string, o Options, cl Cluster) (*in
 	if err != nil {
 		return nil, err
 	}
-	if t := got.Msg.GetTrial(); t.GetStatus() != v1.TrialStatus_TRIAL_STATUS_FINISHED {
+	if t := got.Msg.GetTrial(); wire.Status(t.GetStatus()) != trial.Finished {
 		return nil, failure(sweep, t)
 	}
 	r, err := cl.API.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: sweep, Trial: trialNumber, Source: "state"}))
@@ -224,10 +225,10 @@ func failure(sweep string, t *v1.Trial) error {
 			f.Message = end.GetMessage()
 		}
 	}
-	switch t.GetStatus() {
-	case v1.TrialStatus_TRIAL_STATUS_CANCELLED:
+	switch wire.Status(t.GetStatus()) {
+	case trial.Cancelled:
 		f.Class, f.Message = "cancelled", "sweep "+sweep+" was cancelled"
-	case v1.TrialStatus_TRIAL_STATUS_STOPPED:
+	case trial.Stopped:
 		f.Class, f.Message = "stopped", "sweep "+sweep+" was stopped"
 	}
 	return f

@@ -8,7 +8,8 @@ import (
 
 	"atelier/common/mlflow"
 	"atelier/common/mlflow/mlflowtest"
-	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/track"
 )
 
@@ -55,7 +56,7 @@ func TestAttach(t *testing.T) {
 				if _, err := m.Sync(ctx); err != nil {
 					t.Fatal(err)
 				}
-				if c.sweep.Status == v1.SweepStatus_SWEEP_STATUS_RUNNING && early == nil {
+				if wire.SweepStatus(c.sweep.Status) == trial.SweepRunning && early == nil {
 					early = m.Attach(ctx, []string{file})
 				}
 			})

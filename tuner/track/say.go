@@ -10,7 +10,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -18,6 +17,7 @@ import (
 	"atelier/common/mlflow"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/spec"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 )
 
@@ -31,7 +31,7 @@ func (m *Mirror) openParent(ctx context.Context, s *atelierv1.Sweep) error {
 	x.params = true
 	return m.params(ctx, x, map[string]string{
 		"search_method": s.SearchMethod, "algorithm": s.Algorithm, "trainer": s.Trainer, "seed": strconv.FormatUint(s.Seed, 10),
-		"objective": s.GetObjective().GetMetric(), "direction": strings.ToLower(strings.TrimPrefix(s.GetObjective().GetDirection().String(), "DIRECTION_")),
+		"objective": s.GetObjective().GetMetric(), "direction": wire.Objective(s.GetObjective()).Direction(),
 		"budget_trials": strconv.FormatInt(s.BudgetTrials, 10), "parallelism": strconv.FormatInt(s.Parallelism, 10),
 	})
 }
@@ -56,7 +56,7 @@ func (m *Mirror) params(ctx context.Context, x *mirrored, values map[string]stri
 
 // trial mirrors one trial as far as it has come.
 func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Trial) error {
-	over := trialEnded(t.Status)
+	over := wire.Status(t.Status).Over()
 	if over && t.HasValue {
 		m.ends[t.Number] = end{t.Number, t.EndedMs, t.Value}
 	} else {
@@ -106,7 +106,7 @@ func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Tri
 			}
 		}
 	}
-	if err := tag(x.run, tagsOf(t, s.GetObjective().GetDirection() == atelierv1.Direction_DIRECTION_MAXIMIZE)); err != nil {
+	if err := tag(x.run, tagsOf(t, wire.Objective(s.GetObjective()).Maximize)); err != nil {
 		return err
 	}
 	x.last = signature
@@ -166,7 +166,7 @@ func (m *Mirror) sayParent(ctx context.Context, s *atelierv1.Sweep, signature st
 	key := m.bestKey(s)
 	var best end
 	for i, e := range sortedEnds(m.ends) {
-		if i == 0 || better(s.GetObjective().GetDirection(), e.value, best.value) || e.value == best.value && e.trial < best.trial { // as on the leaderboard
+		if i == 0 || better(wire.Objective(s.GetObjective()), e.value, best.value) || e.value == best.value && e.trial < best.trial { // as on the leaderboard
 			best = e
 		}
 		fresh, err := m.step(ctx, x, key, int64(i+1))
@@ -179,10 +179,10 @@ func (m *Mirror) sayParent(ctx context.Context, s *atelierv1.Sweep, signature st
 			}
 		}
 	}
-	if !ended(s.Status) {
+	if !wire.SweepStatus(s.Status).Over() {
 		return nil
 	}
-	tags := map[string]string{TagStatus: strings.ToLower(strings.TrimPrefix(s.Status.String(), "SWEEP_STATUS_")), "atelier.trials": strconv.FormatInt(s.GetCounts().GetProposed(), 10)}
+	tags := map[string]string{TagStatus: wire.SweepStatus(s.Status).String(), "atelier.trials": strconv.FormatInt(s.GetCounts().GetProposed(), 10)}
 	if s.Failure != "" {
 		tags["atelier.failure"] = s.Failure
 	}
@@ -196,47 +196,35 @@ func (m *Mirror) sayParent(ctx context.Context, s *atelierv1.Sweep, signature st
 	return m.finish(ctx, x, signature, sweepStatus(s.Status), s.EndedMs)
 }
 
-func better(d atelierv1.Direction, a, b float64) bool {
+func better(o trial.Objective, a, b float64) bool {
 	if math.IsNaN(b) {
 		return !math.IsNaN(a)
 	}
-	if d == atelierv1.Direction_DIRECTION_MAXIMIZE {
-		return a > b
-	}
-	return a < b
-}
-
-func trialEnded(s atelierv1.TrialStatus) bool {
-	switch s {
-	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED, atelierv1.TrialStatus_TRIAL_STATUS_STOPPED, atelierv1.TrialStatus_TRIAL_STATUS_DIVERGED,
-		atelierv1.TrialStatus_TRIAL_STATUS_FAILED, atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
-		return true
-	}
-	return false
+	return o.Better(a, b)
 }
 
 func runStatus(s atelierv1.TrialStatus) mlflow.Status {
-	switch s {
-	case atelierv1.TrialStatus_TRIAL_STATUS_FINISHED, atelierv1.TrialStatus_TRIAL_STATUS_STOPPED:
+	switch wire.Status(s) {
+	case trial.Finished, trial.Stopped:
 		return mlflow.Finished
-	case atelierv1.TrialStatus_TRIAL_STATUS_CANCELLED:
+	case trial.Cancelled:
 		return mlflow.Killed
 	}
 	return mlflow.Failed
 }
 
 func sweepStatus(s atelierv1.SweepStatus) mlflow.Status {
-	switch s {
-	case atelierv1.SweepStatus_SWEEP_STATUS_FINISHED, atelierv1.SweepStatus_SWEEP_STATUS_STOPPED:
+	switch wire.SweepStatus(s) {
+	case trial.SweepFinished, trial.SweepStopped:
 		return mlflow.Finished
-	case atelierv1.SweepStatus_SWEEP_STATUS_CANCELLED:
+	case trial.SweepCancelled:
 		return mlflow.Killed
 	}
 	return mlflow.Failed
 }
 
 func tagsOf(t *atelierv1.Trial, maximize bool) map[string]string {
-	tags := map[string]string{TagStatus: strings.ToLower(strings.TrimPrefix(t.Status.String(), "TRIAL_STATUS_")), "atelier.runs": strconv.Itoa(len(t.Runs))}
+	tags := map[string]string{TagStatus: wire.Status(t.Status).String(), "atelier.runs": strconv.Itoa(len(t.Runs))}
 	last := t.Runs[len(t.Runs)-1]
 	for k, v := range map[string]string{"atelier.worker": last.Worker, "atelier.slot": last.Slot, "atelier.failure": t.Failure, "atelier.stop_reason": t.StopReason} {
 		if v != "" {

@@ -126,7 +126,7 @@ func (m *Mirror) Attach(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
-	if !ended(s.Status) {
+	if !wire.SweepStatus(s.Status).Over() {
 		return fmt.Errorf("sweep %s has not ended: its report is no artifact yet", s.Id)
 	}
 	x := m.parent
@@ -176,8 +176,6 @@ func (m *Mirror) find(ctx context.Context) error {
 	m.ready = true
 	return nil
 }
-
-func ended(s atelierv1.SweepStatus) bool { return wire.SweepStatus(s).Over() }
 
 // begin opens a run: the one that is there, or a new one. A run that was ended
 // here, of a trial that is tried again, is waited for first.

@@ -17,6 +17,8 @@ import (
 	"atelier/common/mlflow"
 	"atelier/common/mlflow/mlflowtest"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/tuner/track"
 )
 
@@ -32,13 +34,13 @@ type cluster struct {
 const t0 = 1_700_000_000_000
 
 func newCluster() *cluster {
-	return &cluster{fail: func() error { return nil }, curves: map[int64][]*v1.Report{}, sweep: &v1.Sweep{Id: "s-1", Name: "facades", Status: v1.SweepStatus_SWEEP_STATUS_RUNNING, SpecYaml: "name: facades\n",
-		Seed: 7, Objective: &v1.Objective{Metric: "val_loss", Direction: v1.Direction_DIRECTION_MINIMIZE}, SearchMethod: "bayesian", Algorithm: "gp", Trainer: "sim", BudgetTrials: 12, Parallelism: 2,
+	return &cluster{fail: func() error { return nil }, curves: map[int64][]*v1.Report{}, sweep: &v1.Sweep{Id: "s-1", Name: "facades", Status: wire.ToSweepStatus(trial.SweepRunning), SpecYaml: "name: facades\n",
+		Seed: 7, Objective: wire.ToObjective(trial.Objective{Metric: "val_loss"}), SearchMethod: "bayesian", Algorithm: "gp", Trainer: "sim", BudgetTrials: 12, Parallelism: 2,
 		CreatedMs: t0, Counts: &v1.SweepCounts{}}}
 }
 
 func (c *cluster) start(n int64) {
-	c.trials = append(c.trials, &v1.Trial{SweepId: "s-1", Number: n, Status: v1.TrialStatus_TRIAL_STATUS_RUNNING, ParamsJson: fmt.Sprintf(`{"lr":0.00%d,"optimizer":"sgd","deep":true}`, n),
+	c.trials = append(c.trials, &v1.Trial{SweepId: "s-1", Number: n, Status: wire.ToStatus(trial.Running), ParamsJson: fmt.Sprintf(`{"lr":0.00%d,"optimizer":"sgd","deep":true}`, n),
 		CreatedMs: t0 + n*1000, StartedMs: t0 + n*1000 + 1, Runs: []*v1.Run{{Number: 1, Worker: "w1", Slot: "cpu0"}}})
 	c.sweep.Counts.Proposed, c.sweep.Counts.Runs = n, n
 }
@@ -87,27 +89,27 @@ func story(c *cluster, pass func()) {
 		c.report(2, 2/float64(e+1))
 		pass()
 	}
-	c.end(1, v1.TrialStatus_TRIAL_STATUS_FINISHED)
-	c.end(2, v1.TrialStatus_TRIAL_STATUS_STOPPED)
+	c.end(1, wire.ToStatus(trial.Finished))
+	c.end(2, wire.ToStatus(trial.Stopped))
 	c.trials[1].StopReason = "asha: rung 1"
 	c.start(3)
 	c.report(3, math.NaN())
-	c.end(3, v1.TrialStatus_TRIAL_STATUS_DIVERGED)
+	c.end(3, wire.ToStatus(trial.Diverged))
 	pass()
 	c.start(4)
-	c.end(4, v1.TrialStatus_TRIAL_STATUS_FAILED)
+	c.end(4, wire.ToStatus(trial.Failed))
 	c.trials[3].Failure = "out of memory"
 	pass()
 	// A person tries it again: it goes on.
-	c.trials[3].Status, c.trials[3].EndedMs, c.trials[3].Failure = v1.TrialStatus_TRIAL_STATUS_RUNNING, 0, ""
+	c.trials[3].Status, c.trials[3].EndedMs, c.trials[3].Failure = wire.ToStatus(trial.Running), 0, ""
 	c.trials[3].Runs = append(c.trials[3].Runs, &v1.Run{Number: 2, Worker: "w2"})
 	pass()
 	c.report(4, 0.1)
-	c.end(4, v1.TrialStatus_TRIAL_STATUS_FINISHED)
+	c.end(4, wire.ToStatus(trial.Finished))
 	c.trials[3].Checkpoints = []*v1.Checkpoint{{Epoch: 1, Location: "shared:s-1/4/x.pth"}}
-	c.trials = append(c.trials, &v1.Trial{SweepId: "s-1", Number: 5, Status: v1.TrialStatus_TRIAL_STATUS_CANCELLED, ParamsJson: "{}"}) // never ran
+	c.trials = append(c.trials, &v1.Trial{SweepId: "s-1", Number: 5, Status: wire.ToStatus(trial.Cancelled), ParamsJson: "{}"}) // never ran
 	c.sweep.Counts.Proposed = 5
-	c.over(v1.SweepStatus_SWEEP_STATUS_FINISHED)
+	c.over(wire.ToSweepStatus(trial.SweepFinished))
 	pass()
 }
 
@@ -287,7 +289,7 @@ func TestMirrorOfFailingCluster(t *testing.T) {
 			}
 			story(c, func() { m.Sync(context.Background()) })
 			for {
-				if s, err := m.Sync(context.Background()); err == nil && s.Status == v1.SweepStatus_SWEEP_STATUS_FINISHED {
+				if s, err := m.Sync(context.Background()); err == nil && wire.SweepStatus(s.Status) == trial.SweepFinished {
 					break
 				}
 			}
@@ -312,9 +314,9 @@ func TestMirrorOfManyTrials(t *testing.T) {
 	for i := int64(1); i <= n; i++ {
 		c.start(i)
 		c.report(i, 1/float64(i))
-		c.end(i, v1.TrialStatus_TRIAL_STATUS_FINISHED)
+		c.end(i, wire.ToStatus(trial.Finished))
 	}
-	c.over(v1.SweepStatus_SWEEP_STATUS_STOPPED)
+	c.over(wire.ToSweepStatus(trial.SweepStopped))
 	s, err := mlflow.Open(server.URL, mlflow.Options{Buffer: t.TempDir(), Flush: 2 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"atelier/common/client"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
@@ -125,8 +126,8 @@ func (s *session) collect(ctx context.Context, c Cluster) error {
 	if err != nil {
 		return err
 	}
-	trial := got.Msg.GetTrial()
-	for _, run := range trial.GetRuns() {
+	t := got.Msg.GetTrial()
+	for _, run := range t.GetRuns() {
 		s.result.Workers = append(s.result.Workers, fmt.Sprintf("%s/%s", run.GetWorker(), run.GetSlot()))
 	}
 	r, err := c.API.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: s.plan.sweep, Trial: trialNumber}))
@@ -163,22 +164,22 @@ func (s *session) collect(ctx context.Context, c Cluster) error {
 		}
 	}
 	s.history.Message = fmt.Sprintf("%d epochs in sweep %s", s.history.last(), s.plan.sweep)
-	switch trial.GetStatus() {
-	case v1.TrialStatus_TRIAL_STATUS_FINISHED:
+	switch wire.Status(t.GetStatus()) {
+	case trial.Finished:
 		return nil
-	case v1.TrialStatus_TRIAL_STATUS_STOPPED:
-		s.history.Message += ", stopped: " + trial.GetStopReason()
+	case trial.Stopped:
+		s.history.Message += ", stopped: " + t.GetStopReason()
 		return nil
 	}
-	f := &Failure{Class: trainerproto.FailedCrashed, Message: trial.GetFailure(), Remote: true}
-	if runs := trial.GetRuns(); len(runs) > 0 {
+	f := &Failure{Class: trainerproto.FailedCrashed, Message: t.GetFailure(), Remote: true}
+	if runs := t.GetRuns(); len(runs) > 0 {
 		end := runs[len(runs)-1]
 		f.Class = wire.Exit(end.GetExit()).String()
 		if f.Message == "" {
 			f.Message = end.GetMessage()
 		}
 	}
-	if trial.GetStatus() == v1.TrialStatus_TRIAL_STATUS_CANCELLED {
+	if wire.Status(t.GetStatus()) == trial.Cancelled {
 		f.Class, f.Message = "cancelled", "sweep "+s.plan.sweep+" was cancelled"
 	}
 	return f

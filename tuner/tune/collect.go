@@ -25,7 +25,7 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 		return nil, fmt.Errorf("sweep %s: %w", s.GetId(), err)
 	}
 	out := &report.Sweep{ID: s.GetId(), Name: s.GetName(), SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(),
-		Metric: s.GetObjective().GetMetric(), Maximize: s.GetObjective().GetDirection() == v1.Direction_DIRECTION_MAXIMIZE, Objectives: max(1, len(s.GetObjectives())),
+		Metric: s.GetObjective().GetMetric(), Maximize: wire.Objective(s.GetObjective()).Maximize, Objectives: max(1, len(s.GetObjectives())),
 		Status: wire.SweepStatus(s.GetStatus()).String(), Ending: s.GetEnding(), Space: asked.Space, Training: json.RawMessage(asked.TrainingJSON), Budget: s.GetBudgetTrials(),
 		Parallelism: s.GetParallelism(), CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs()}
 	if f := s.GetFailure(); f != "" {

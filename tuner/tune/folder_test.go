@@ -9,9 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"time"
+
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/tuner/aside"
-	"time"
 
 	"atelier/common/dataset"
 )

@@ -203,7 +203,7 @@ func (c *cluster) Acquire(ctx context.Context, r *connect.Request[atelierv1.Acqu
 		}
 		if tr != nil {
 			l := &atelierv1.Lease{SweepId: "s-test", Trial: tr.n, Token: tr.lease, Run: tr.runs, Trainer: "sim", ParamsJson: `{"lr":0.01}`, TrainingJson: tr.training, Seed: uint64(tr.n),
-				Objective: &atelierv1.Objective{Metric: "val_loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}, TtlMs: c.ttl.Milliseconds(), Slot: r.Msg.Slot}
+				Objective: wire.ToObjective(trial.Objective{Metric: "val_loss"}), TtlMs: c.ttl.Milliseconds(), Slot: r.Msg.Slot}
 			if tr.end > 0 {
 				l.EndEpoch, l.EndVerdict, l.EndReason = tr.end, wire.ToVerdict(trial.VerdictPause), "a rung"
 			}

@@ -97,7 +97,7 @@ func TestRetentionKeepsWhatTheIndexMayName(t *testing.T) {
 		}
 		return true
 	}
-	l := &atelierv1.Lease{Objective: &atelierv1.Objective{Metric: "m", Direction: atelierv1.Direction_DIRECTION_MINIMIZE},
+	l := &atelierv1.Lease{Objective: wire.ToObjective(trial.Objective{Metric: "m"}),
 		Checkpoints: []*atelierv1.Checkpoint{row(4, 3), row(2, 2)}} // newest first
 	r := newRetention(st, l, nil)
 	recorded := &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeRecorded)}

@@ -13,6 +13,8 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/state"
 )
@@ -54,7 +56,7 @@ func (l *log) create(t *testing.T, id, trainer string) {
 	t.Helper()
 	for _, c := range []*logv1.Command{
 		{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: id, Name: id, Trainer: trainer, BudgetTrials: 1, Parallelism: 1,
-			Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}}}},
+			Objective: wire.ToObjective(trial.Objective{Metric: "loss"})}}},
 		{Op: &logv1.Command_ProposeTrials{ProposeTrials: &logv1.ProposeTrials{Id: id, First: 1, ParamsJson: []string{`{"x":1}`}}}},
 	} {
 		if res := l.apply(c); res.Err != nil {

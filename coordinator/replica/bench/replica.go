@@ -11,6 +11,7 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
 
@@ -70,7 +71,7 @@ func startReplica(dir, store string, clients, inFlight, bytes int) (*target, int
 	n := int64(clients)
 	points := strings.Split(strings.Repeat("{} ", clients), " ")[:clients]
 	_, err := must(&logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: sweep, BudgetTrials: n, Parallelism: n,
-		Objective: &atelierv1.Objective{Metric: "val_loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}}}})
+		Objective: wire.ToObjective(trial.Objective{Metric: "val_loss"})}}})
 	if err == nil {
 		_, err = must(&logv1.Command{Op: &logv1.Command_ProposeTrials{ProposeTrials: &logv1.ProposeTrials{Id: sweep, First: 1, ParamsJson: points}}})
 	}

@@ -15,6 +15,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
@@ -99,7 +100,7 @@ func (b *bench) sweep(ctx context.Context, t task, r recipe) (figures, error) {
 		return f, err
 	}
 	f.Status = wire.SweepStatus(s.Status).String()
-	if s.Status != v1.SweepStatus_SWEEP_STATUS_FINISHED || s.Best == nil {
+	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Best == nil {
 		return f, fmt.Errorf("sweep %s is %s: %s", id, f.Status, s.Failure)
 	}
 	f.Best, f.BestAt, f.Epochs, f.Wall = s.Best.Value, s.Best.Number, s.Epochs, float64(s.SpentMs)/1000
