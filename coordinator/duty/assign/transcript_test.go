@@ -157,8 +157,8 @@ func (st *stage) happen(line string) error {
 		e.SweepId, e.Trial, e.Token = sweep, n, ref.Token
 		st.do(&logv1.Command{Op: &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}})
 	}
-	control := func(what atelierv1.SweepAction) {
-		st.do(&logv1.Command{Op: &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: what}}})
+	control := func(what trial.Action) {
+		st.do(&logv1.Command{Op: &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(what)}}})
 	}
 	switch verb {
 	case "elect":
@@ -177,11 +177,11 @@ func (st *stage) happen(line string) error {
 		}
 		st.do(&logv1.Command{Op: &logv1.Command_ProposeTrials{ProposeTrials: p}})
 	case "pause":
-		control(atelierv1.SweepAction_SWEEP_ACTION_PAUSE)
+		control(trial.ActionPause)
 	case "resume":
-		control(atelierv1.SweepAction_SWEEP_ACTION_RESUME)
+		control(trial.ActionResume)
 	case "cancel":
-		control(atelierv1.SweepAction_SWEEP_ACTION_CANCEL)
+		control(trial.ActionCancel)
 	case "priority":
 		st.do(&logv1.Command{Op: &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(a.number("1", 0))}}})
 	case "drain", "undrain":
