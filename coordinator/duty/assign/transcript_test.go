@@ -164,7 +164,7 @@ func (st *stage) happen(line string) error {
 	case "elect":
 		st.elect()
 	case "create":
-		c := &logv1.CreateSweep{Id: id, Name: id, Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}, Seed: 7,
+		c := &logv1.CreateSweep{Id: id, Name: id, Objective: wire.ToObjective(trial.Objective{Metric: "loss"}), Seed: 7,
 			BudgetTrials: a.number("trials", 3), Parallelism: a.number("parallelism", 3), MaxRetries: 2, Trainer: a.or("trainer", "sim"),
 			Priority: int32(a.number("priority", 0)), CheckpointBytes: a.number("bytes", 0), StoppingJson: a["stopping"]}
 		if key, value, ok := strings.Cut(a["requires"], ":"); ok {

@@ -44,7 +44,7 @@ func open(t *testing.T) *scene {
 	t.Cleanup(func() { s.redis.Close() })
 	s.do(&logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: "c1", RaftAddress: "127.0.0.1:1", ClusterId: "c-one"}}})
 	s.do(&logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s1", Name: "s1", BudgetTrials: 1000, Parallelism: 1000,
-		Objective: &atelierv1.Objective{Metric: "loss", Direction: atelierv1.Direction_DIRECTION_MINIMIZE}}}})
+		Objective: wire.ToObjective(trial.Objective{Metric: "loss"})}}})
 	return s
 }
 
