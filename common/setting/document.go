@@ -136,7 +136,7 @@ func (s Setting) written() string {
 // flag and what it means.
 func (d Document) Markdown() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "## atelier %s\n\n%s; variables %sKEY, such as %s; flags such as %s.\n", d.Command, d.File, d.Prefix, d.Variable, d.Flags)
+	fmt.Fprintf(&b, "## atelier %s\n\n%s; variables %sKEY, such as %s;\nflags such as %s.\n", d.Command, d.File, d.Prefix, d.Variable, d.Flags)
 	for _, s := range d.sections() {
 		if s.title != "" {
 			fmt.Fprintf(&b, "\n### %s\n", s.title)
