@@ -2,22 +2,22 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"time"
 
+	"atelier/deploy/bench/harness"
 	"atelier/tuner/data/cleanup"
 	"atelier/tuner/data/planted"
 )
 
 // faults plants each kind once beside every picture and asks cleanup.
-func faults(ctx context.Context, o options) error {
+func (o *options) faults(ctx context.Context) error {
 	from := o.pictures
 	if _, err := os.Stat(from); err != nil {
-		fmt.Fprintf(os.Stderr, "%s is not there: drawn pictures instead\n", from)
-		if from, err = drawn(ctx, filepath.Join(o.dir, "distinct"), 240, 176); err != nil {
+		o.Say("%s is not there: drawn pictures instead", from)
+		if from, err = drawn(ctx, filepath.Join(o.Dir, "distinct"), 240, 176); err != nil {
 			return err
 		}
 	}
@@ -25,11 +25,10 @@ func faults(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nEach of %d pictures of %s planted again, kind by kind; cleanup with --near and --min-side 16, %s\n\n", n, filepath.Base(from), time.Now().UTC().Format("2006-01-02"))
-	fmt.Println("| planted | found | recall | other pictures called duplicates or broken | precision | label conflicts |")
-	fmt.Println("|---|---|---|---|---|---|")
+	table := harness.NewTable("planted", "found", "recall", "other pictures called duplicates or broken", "precision", "label conflicts")
+	o.Printf("\nEach of %d pictures of %s planted again, kind by kind; cleanup with --near and --min-side 16, %s\n\n", n, filepath.Base(from), time.Now().UTC().Format("2006-01-02"))
 	for _, kind := range append(append([]planted.Kind{}, planted.Again...), planted.Faults...) {
-		dir := filepath.Join(o.dir, "faults")
+		dir := filepath.Join(o.Dir, "faults")
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
@@ -48,15 +47,16 @@ func faults(ctx context.Context, o options) error {
 				found++
 			default:
 				wrong++
-				fmt.Fprintf(os.Stderr, "%s: %s: %s\n", kind, f.Path, f.Detail)
+				o.Say("%s: %s: %s", kind, f.Path, f.Detail)
 			}
 		}
 		precision := 1.0
 		if found+wrong > 0 {
 			precision = float64(found) / float64(found+wrong)
 		}
-		fmt.Printf("| %s | %d of %d | %.3f | %d | %.3f | %d |\n", kind, found, len(plants), float64(found)/float64(len(plants)), wrong, precision, len(r.Conflicts))
+		table.Row("%s | %d of %d | %.3f | %d | %.3f | %d", kind, found, len(plants), float64(found)/float64(len(plants)), wrong, precision, len(r.Conflicts))
 	}
+	o.Printf("%s", table)
 	return nil
 }
 

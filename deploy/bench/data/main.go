@@ -7,73 +7,47 @@ package main
 
 import (
 	"context"
-	_ "embed"
-	"flag"
+	"embed"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"strings"
-	"syscall"
-	"time"
 
+	"atelier/deploy/bench/harness"
 	"atelier/tuner/data/synth"
 )
 
 //go:embed peer.py
-var peer []byte
+var peer embed.FS
 
 type options struct {
-	atelier, python, parts, folder, pictures string
-	images, size, rounds, processes          int
-	packs                                    string
-	dir                                      string // all that is written
+	*harness.Session
+	atelier, folder, pictures string
+	images, size, processes   int
+	packs                     []int
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.atelier, "atelier", "bin/atelier", "the command")
-	flag.StringVar(&o.python, "python", "/usr/bin/python3", "with Pillow, numpy and scipy")
-	flag.StringVar(&o.parts, "parts", "speed,faults", "what to measure")
-	flag.StringVar(&o.folder, "folder", "", "of speed: a folder of pictures by class, in place of drawing one")
-	flag.StringVar(&o.pictures, "pictures", "../shared/data/building-styles", "of faults: distinct pictures by class; drawn where there are none")
-	flag.IntVar(&o.images, "images", 10000, "of speed: pictures to draw")
-	flag.IntVar(&o.size, "size", 256, "of speed: their side, pixels")
-	flag.StringVar(&o.packs, "packs", "64,224", "of speed: sides of the packed squares")
-	flag.IntVar(&o.rounds, "rounds", 3, "of speed: times each side takes its turn")
-	flag.IntVar(&o.processes, "processes", 2, "of speed: cores of both sides")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "bench data:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, o options) (err error) {
-	if o.dir, err = os.MkdirTemp("", "atelier-bench-data-"); err != nil {
-		return err
-	}
-	defer os.RemoveAll(o.dir)
-	if o.atelier, err = filepath.Abs(o.atelier); err != nil {
-		return err
-	}
-	for part := range strings.SplitSeq(o.parts, ",") {
-		switch part {
-		case "speed":
-			err = speed(ctx, o)
-		case "faults":
-			err = faults(ctx, o)
-		default:
-			err = fmt.Errorf("-parts %s: want speed, faults", part)
-		}
-		if err != nil {
+	harness.Main("data", os.Args[1:], func(s *harness.Session) {
+		o := &options{Session: s}
+		s.PythonFlag("Pillow, numpy and scipy")
+		s.RoundsFlag(3, "of speed: times each side takes its turn")
+		s.Flags.StringVar(&o.atelier, "atelier", "bin/atelier", "the command")
+		s.Flags.StringVar(&o.folder, "folder", "", "of speed: a folder of pictures by class, in place of drawing one")
+		s.Flags.StringVar(&o.pictures, "pictures", "../shared/data/building-styles", "of faults: distinct pictures by class; drawn where there are none")
+		s.Flags.IntVar(&o.images, "images", 10000, "of speed: pictures to draw")
+		s.Flags.IntVar(&o.size, "size", 256, "of speed: their side, pixels")
+		s.Numbers(&o.packs, "packs", "of speed: sides of the packed squares", 64, 224)
+		s.Flags.IntVar(&o.processes, "processes", 2, "of speed: cores of both sides")
+		s.Scripts = peer
+		s.Check = func() (err error) {
+			o.atelier, err = filepath.Abs(o.atelier)
 			return err
 		}
-	}
-	return nil
+		s.Parts = []harness.Part{
+			{Name: "speed", What: "cleanup and packing, ours and Python in turn", Run: o.speed},
+			{Name: "faults", What: "what cleanup finds of planted faults", Run: o.faults},
+		}
+	})
 }
 
 // drawn is a folder of drawn houses, about n of them.
@@ -87,16 +61,4 @@ func drawn(ctx context.Context, dir string, n, size int) (string, error) {
 		}
 	}})
 	return filepath.Join(dir, "train"), err
-}
-
-// used runs a program and tells its seconds of the clock and of the processors.
-func used(cmd *exec.Cmd) (out string, wall, cpu float64, err error) {
-	var stdout, stderr strings.Builder
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	began := time.Now()
-	if err := cmd.Run(); err != nil {
-		return "", 0, 0, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, stderr.String())
-	}
-	wall = time.Since(began).Seconds()
-	return stdout.String(), wall, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"atelier/common/dataset"
+	"atelier/deploy/bench/harness"
 	"atelier/tuner/data/planted"
 )
 
@@ -25,20 +26,16 @@ type turn struct {
 	packed                  int
 }
 
-func speed(ctx context.Context, o options) error {
+func (o *options) speed(ctx context.Context) error {
 	source := o.folder
 	if source == "" {
 		var err error
-		if source, err = drawn(ctx, filepath.Join(o.dir, "drawn"), o.images, o.size); err != nil {
+		if source, err = drawn(ctx, filepath.Join(o.Dir, "drawn"), o.images, o.size); err != nil {
 			return err
 		}
 	}
-	script := filepath.Join(o.dir, "peer.py")
-	if err := os.WriteFile(script, peer, 0o644); err != nil {
-		return err
-	}
 	// One picture in 50 is planted again or is a broken file.
-	tree := filepath.Join(o.dir, "tree")
+	tree := filepath.Join(o.Dir, "tree")
 	kinds := []planted.Kind{planted.Copy, planted.JPEG, planted.Mirrored, planted.Truncated}
 	plants, err := planted.Into(source, tree, func(i int) planted.Kind {
 		if i%50 != 0 {
@@ -57,63 +54,48 @@ func speed(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%d files of %d px, %d of them byte copies, %d new encodings, %d mirrored, %d truncated; %d cores, %d rounds in turn, %s\n\n", files, o.size,
-		want[planted.Copy], want[planted.JPEG], want[planted.Mirrored], want[planted.Truncated], o.processes, o.rounds, time.Now().UTC().Format("2006-01-02"))
-	fmt.Println("| packed to | atelier, s (median) | Python, s (median) | **times as fast** (median) | smallest, largest | processor time: atelier, Python, ratio | gone: atelier | gone: Python |")
-	fmt.Println("|---|---|---|---|---|---|---|---|")
-	for pack := range strings.SplitSeq(o.packs, ",") {
-		side, err := strconv.Atoi(pack)
-		if err != nil {
-			return fmt.Errorf("-packs %s: %w", pack, err)
-		}
-		var ours, theirs []turn
-		for round := range o.rounds {
-			for _, first := range []bool{round%2 == 0, round%2 != 0} {
-				do, to := atelier, &ours
-				if !first {
-					do, to = python, &theirs
-				}
-				t, err := fresh(ctx, o, tree, script, side, do)
-				if err != nil {
-					return err
-				}
-				if t.broken != want[planted.Truncated] || t.copies != want[planted.Copy] || t.packed+t.broken+t.copies+t.similar != files {
-					return fmt.Errorf("%+v of %d files: the work was not done, want %v", t, files, want)
-				}
-				*to = append(*to, t)
-				fmt.Fprintf(os.Stderr, "round %d, %d px: %+v\n", round+1, side, t)
+	o.Printf("\n%d files of %d px, %d of them byte copies, %d new encodings, %d mirrored, %d truncated; %d cores, %d rounds in turn, %s\n\n", files, o.size,
+		want[planted.Copy], want[planted.JPEG], want[planted.Mirrored], want[planted.Truncated], o.processes, o.Rounds, time.Now().UTC().Format("2006-01-02"))
+	table := harness.NewTable("packed to", "atelier, s (median)", "Python, s (median)", "**times as fast** (median)", "smallest, largest", "processor time: atelier, Python, ratio", "gone: atelier", "gone: Python")
+	for _, pack := range o.packs {
+		var sides [2][]turn // ours, theirs
+		if err := harness.Turns(o.Rounds, 2, func(round, side int) error {
+			t, err := o.fresh(ctx, tree, pack, []work{o.ours, o.theirs}[side])
+			if err != nil {
+				return err
 			}
-		}
-		var wall, cpu []float64
-		for i := range ours {
-			wall, cpu = append(wall, theirs[i].wall/ours[i].wall), append(cpu, theirs[i].cpu/ours[i].cpu)
-		}
-		of := func(t []turn, f func(turn) float64) float64 {
-			var v []float64
-			for _, x := range t {
-				v = append(v, f(x))
+			if t.broken != want[planted.Truncated] || t.copies != want[planted.Copy] || t.packed+t.broken+t.copies+t.similar != files {
+				return fmt.Errorf("%+v of %d files: the work was not done, want %v", t, files, want)
 			}
-			return median(v)
+			sides[side] = append(sides[side], t)
+			o.Say("round %d, %d px: %+v", round+1, pack, t)
+			return nil
+		}); err != nil {
+			return err
 		}
+		ours, theirs := sides[0], sides[1]
 		wallOf, cpuOf := func(t turn) float64 { return t.wall }, func(t turn) float64 { return t.cpu }
+		var wall []float64
+		for i := range ours {
+			wall = append(wall, theirs[i].wall/ours[i].wall)
+		}
 		gone := func(t turn) string {
 			return fmt.Sprintf("%d broken, %d copies, %d alike", t.broken, t.copies, t.similar)
 		}
-		fmt.Printf("| %d px | %.1f | %.1f | **%.1f** | %.1f, %.1f | %.1f s, %.1f s, **%.1f** | %s | %s |\n", side, of(ours, wallOf), of(theirs, wallOf), median(wall), slices.Min(wall), slices.Max(wall),
-			of(ours, cpuOf), of(theirs, cpuOf), median(cpu), gone(ours[0]), gone(theirs[0]))
+		table.Row("%d px | %.1f | %.1f | **%.1f** | %.1f, %.1f | %.1f s, %.1f s, **%.1f** | %s | %s", pack, harness.MedianOf(ours, wallOf), harness.MedianOf(theirs, wallOf), harness.Median(wall), slices.Min(wall), slices.Max(wall),
+			harness.MedianOf(ours, cpuOf), harness.MedianOf(theirs, cpuOf), harness.Ratio(harness.Of(theirs, cpuOf), harness.Of(ours, cpuOf)), gone(ours[0]), gone(theirs[0]))
 	}
+	o.Printf("%s", table)
 	return nil
 }
 
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
-}
+// work is how a side cleans and packs the images below a folder into squares.
+type work func(ctx context.Context, dir string, side int) (turn, error)
 
 // fresh gives a side its own copy of the tree (of links: contents are only read).
-func fresh(ctx context.Context, o options, tree, script string, side int, do func(context.Context, options, string, string, int) (turn, error)) (turn, error) {
-	work := filepath.Join(o.dir, "turn")
-	defer os.RemoveAll(work)
+func (o *options) fresh(ctx context.Context, tree string, side int, do work) (turn, error) {
+	dir := filepath.Join(o.Dir, "turn")
+	defer os.RemoveAll(dir)
 	err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -123,29 +105,29 @@ func fresh(ctx context.Context, o options, tree, script string, side int, do fun
 			return err
 		}
 		if d.IsDir() {
-			return os.MkdirAll(filepath.Join(work, "images", rel), 0o755)
+			return os.MkdirAll(filepath.Join(dir, "images", rel), 0o755)
 		}
-		return os.Link(path, filepath.Join(work, "images", rel))
+		return os.Link(path, filepath.Join(dir, "images", rel))
 	})
 	if err != nil {
 		return turn{}, err
 	}
-	return do(ctx, o, work, script, side)
+	return do(ctx, dir, side)
 }
 
-func atelier(ctx context.Context, o options, work, _ string, side int) (t turn, err error) {
+func (o *options) ours(ctx context.Context, dir string, side int) (t turn, err error) {
 	env := append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(o.processes))
-	clean := exec.CommandContext(ctx, o.atelier, "data", "cleanup", filepath.Join(work, "images"), "--near", "--quarantine", filepath.Join(work, "quarantine"), "-o", "json")
-	pack := exec.CommandContext(ctx, o.atelier, "data", "pack", filepath.Join(work, "images"), "--size", strconv.Itoa(side), "--cache", filepath.Join(work, "cache"), "--workers", strconv.Itoa(o.processes))
+	clean := exec.CommandContext(ctx, o.atelier, "data", "cleanup", filepath.Join(dir, "images"), "--near", "--quarantine", filepath.Join(dir, "quarantine"), "-o", "json")
+	pack := exec.CommandContext(ctx, o.atelier, "data", "pack", filepath.Join(dir, "images"), "--size", strconv.Itoa(side), "--cache", filepath.Join(dir, "cache"), "--workers", strconv.Itoa(o.processes))
 	clean.Env, pack.Env = env, env
-	out, wall, cpu, err := used(clean)
+	out, cleaned, err := harness.Use(clean)
 	if err != nil {
 		return t, err
 	}
 	var report struct {
 		Go []struct{ Reason, Kind string } `json:"go"`
 	}
-	if err := json.Unmarshal([]byte(out), &report); err != nil {
+	if err := json.Unmarshal(out, &report); err != nil {
 		return t, err
 	}
 	for _, f := range report.Go {
@@ -158,12 +140,12 @@ func atelier(ctx context.Context, o options, work, _ string, side int) (t turn, 
 			t.broken++
 		}
 	}
-	out, wall2, cpu2, err := used(pack)
+	out, done, err := harness.Use(pack)
 	if err != nil {
 		return t, err
 	}
-	t.wall, t.cpu = wall+wall2, cpu+cpu2
-	set, err := dataset.OpenPack(strings.TrimSpace(out))
+	t.wall, t.cpu = cleaned.Wall+done.Wall, cleaned.CPU+done.CPU
+	set, err := dataset.OpenPack(strings.TrimSpace(string(out)))
 	if err != nil {
 		return t, err
 	}
@@ -175,16 +157,16 @@ func atelier(ctx context.Context, o options, work, _ string, side int) (t turn, 
 	return t, nil
 }
 
-func python(ctx context.Context, o options, work, script string, side int) (t turn, err error) {
-	packed := filepath.Join(work, "packed.npy")
-	cmd := exec.CommandContext(ctx, o.python, script, filepath.Join(work, "images"), filepath.Join(work, "quarantine"), packed, strconv.Itoa(side), strconv.Itoa(o.processes))
+func (o *options) theirs(ctx context.Context, dir string, side int) (t turn, err error) {
+	packed := filepath.Join(dir, "packed.npy")
+	cmd := exec.CommandContext(ctx, o.Python, filepath.Join(o.Dir, "peer.py"), filepath.Join(dir, "images"), filepath.Join(dir, "quarantine"), packed, strconv.Itoa(side), strconv.Itoa(o.processes))
 	cmd.Env = append(os.Environ(), "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1") // the processes share the cores already
-	out, wall, cpu, err := used(cmd)
+	out, u, err := harness.Use(cmd)
 	if err != nil {
 		return t, err
 	}
 	var r struct{ Broken, Copy, Near, Packed int }
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
+	if err := json.Unmarshal(out, &r); err != nil {
 		return t, fmt.Errorf("%q: %w", out, err)
 	}
 	st, err := os.Stat(packed)
@@ -194,7 +176,7 @@ func python(ctx context.Context, o options, work, script string, side int) (t tu
 	if st.Size() < int64(r.Packed)*int64(side)*int64(side)*3 {
 		return t, errors.New("the peer packed too little")
 	}
-	return turn{wall: wall, cpu: cpu, broken: r.Broken, copies: r.Copy, similar: r.Near, packed: r.Packed}, nil
+	return turn{wall: u.Wall, cpu: u.CPU, broken: r.Broken, copies: r.Copy, similar: r.Near, packed: r.Packed}, nil
 }
 
 func count(dir string) (n int, err error) {

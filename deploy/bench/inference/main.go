@@ -5,231 +5,177 @@
 // it with `make bench-inference`. One round of 500 pictures takes about five
 // minutes of a quiet machine of two cores: half a minute of preparation, half a
 // minute of ours, two and a half of PyTorch, one and a half of the web app;
-// -journal keeps each round, so that a measurement can be cut off and go on.
+// -journal keeps each turn, so that a measurement can be cut off and go on.
 package main
 
 import (
 	"bytes"
 	"context"
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"math"
-	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
+
+	"atelier/deploy/bench/harness"
+
+	"net/http"
 )
 
 //go:embed peer.py
-var peer []byte
+var peer embed.FS
 
 type options struct {
-	dir, bin, python              string
-	images, rounds, size, threads int
-	clients, requests             int
-	parts, precision              string
-	journal                       *journal
-	began                         time.Time
+	*harness.Session
+	images, size, threads int
+	clients, requests     int
+	precision             string
+	ready                 bool // pictures are drawn and a model is trained
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.bin, "bin", "bin", "folder of the programs")
-	flag.StringVar(&o.python, "python", "/usr/bin/python3", "with torch, torchvision, Pillow")
-	flag.IntVar(&o.images, "images", 500, "pictures of production mode")
-	flag.IntVar(&o.rounds, "rounds", 3, "times each side takes its turn")
-	flag.IntVar(&o.size, "size", 224, "image size of the model")
-	flag.IntVar(&o.threads, "threads", 2, "CPU threads of both sides")
-	flag.IntVar(&o.clients, "clients", 32, "at once, of the web app")
-	flag.IntVar(&o.requests, "requests", 320, "in a round of the web app")
-	flag.StringVar(&o.parts, "parts", "production,serve", "what to measure")
-	flag.StringVar(&o.precision, "precision", "fp32", "of our side; the peer works with fp32")
-	path := flag.String("journal", "", "keep each round in this `FILE` and go on from there; to be deleted when the programs have changed")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	var err error
-	if o.journal, err = openJournal(*path); err == nil {
-		err = errors.Join(run(ctx, o), o.journal.close())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench inference:", err)
-		os.Exit(1)
-	}
+	harness.Main("inference", os.Args[1:], func(s *harness.Session) {
+		o := &options{Session: s}
+		s.BinFlag()
+		s.PythonFlag("torch, torchvision, Pillow")
+		s.RoundsFlag(3, "times each side takes its turn")
+		s.JournalFlags("")
+		s.Flags.IntVar(&o.images, "images", 500, "pictures of production mode")
+		s.Flags.IntVar(&o.size, "size", 224, "image size of the model")
+		s.Flags.IntVar(&o.threads, "threads", 2, "CPU threads of both sides")
+		s.Flags.IntVar(&o.clients, "clients", 32, "at once, of the web app")
+		s.Flags.IntVar(&o.requests, "requests", 320, "in a round of the web app")
+		s.Flags.StringVar(&o.precision, "precision", "fp32", "of our side; the peer works with fp32")
+		s.Scripts = peer
+		s.Measured = func() (files []string) {
+			for _, name := range []string{"atelier", "atelier-trainer", "libcgotorch.so"} {
+				files = append(files, filepath.Join(s.Bin, name))
+			}
+			return files
+		}
+		s.Parts = []harness.Part{
+			{Name: "production", What: "a folder of pictures, ours and PyTorch one image at a time, in turn", Run: o.production, Table: o.productionTable},
+			{Name: "serve", What: "the web app under load, in batches and one by one, in turn", Run: o.served, Table: o.servedTable},
+		}
+	})
 }
 
-func run(ctx context.Context, o options) error {
-	dir, err := os.MkdirTemp("", "atelier-bench-inference-")
-	if err != nil {
-		return err
+// key names a turn of a side; rounds count from 0.
+func (o *options) key(part string, side, round int) string {
+	key := fmt.Sprintf("%s size=%d precision=%s threads=%d", part, o.size, o.precision, o.threads)
+	if part == "production" {
+		key += fmt.Sprintf(" images=%d", o.images)
+	} else {
+		key += fmt.Sprintf(" clients=%d requests=%d", o.clients, o.requests)
 	}
-	defer os.RemoveAll(dir)
-	o.dir, o.began = dir, time.Now()
-	if o.bin, err = filepath.Abs(o.bin); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "peer.py"), peer, 0o644); err != nil {
-		return err
-	}
-	production := setup{Part: "production", Size: o.size, Precision: o.precision, Threads: o.threads, Images: o.images}
-	serve := setup{Part: "serve", Size: o.size, Precision: o.precision, Threads: o.threads, Clients: o.clients, Requests: o.requests}
-	left := 0
-	for _, s := range []setup{production, serve} {
-		if contains(o.parts, s.Part) {
-			left += o.rounds - len(o.journal.of(s, o.rounds))
-		}
-	}
-	if left > 0 {
-		if err := o.prepare(ctx); err != nil {
-			return err
-		}
-	}
-	if contains(o.parts, "production") {
-		if err := o.production(ctx, production); err != nil {
-			return err
-		}
-		o.printProduction(o.journal.of(production, o.rounds))
-	}
-	if contains(o.parts, "serve") {
-		if err := o.served(ctx, serve); err != nil {
-			return err
-		}
-		o.printServed(o.journal.of(serve, o.rounds))
-	}
-	return nil
+	return fmt.Sprintf("%s side=%d round=%d", key, side, round+1)
 }
 
-func (o options) prepare(ctx context.Context) error {
-	o.say("drawing pictures, training a model of one epoch")
+// turns are those of a side that the journal holds.
+func turns[T any](o *options, part string, side int) (all []T) {
+	for round := range o.Rounds {
+		var one T
+		if o.Journal.Newest(o.key(part, side, round), &one) {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// prepare makes what is measured with, once and only where something is.
+func (o *options) prepare(ctx context.Context) error {
+	if o.ready {
+		return nil
+	}
+	o.Say("drawing pictures, training a model of one epoch")
 	per := (o.images + 5) / 6
-	if err := o.atelier(ctx, "data", "synth", filepath.Join(o.dir, "data"), "--train", "4", "--validation", "4", "--test", strconv.Itoa(per), "--size", strconv.Itoa(o.size+32)); err != nil {
+	if _, err := o.atelier(ctx, "data", "synth", filepath.Join(o.Dir, "data"), "--train", "4", "--validation", "4", "--test", strconv.Itoa(per), "--size", strconv.Itoa(o.size+32)); err != nil {
 		return err
 	}
-	return o.atelier(ctx, "train", "--model", "resnet18", "--data", filepath.Join(o.dir, "data"), "--epochs", "1", "--batch-size", "8", "--set", "image_size="+strconv.Itoa(o.size),
-		"--no-mlflow", "--local", "--out", filepath.Join(o.dir, "model"), "-q")
-}
-
-// missing are the numbers of the rounds that the journal lacks.
-func (o options) missing(s setup) (numbers []int) {
-	known := map[int]bool{}
-	for _, r := range o.journal.of(s, o.rounds) {
-		known[r.Number] = true
-	}
-	for n := 1; n <= o.rounds; n++ {
-		if !known[n] {
-			numbers = append(numbers, n)
-		}
-	}
-	return numbers
-}
-
-func contains(list, what string) bool {
-	return slices.Contains(regexp.MustCompile(`[, ]+`).Split(list, -1), what)
-}
-
-func (o options) checkpoint() string { return filepath.Join(o.dir, "model", "best_model.pth") }
-
-// say tells how far it is, since the start.
-func (o options) say(format string, a ...any) {
-	fmt.Fprintf(os.Stderr, "%5.0f s  %s\n", time.Since(o.began).Seconds(), fmt.Sprintf(format, a...))
-}
-
-func (o options) atelier(ctx context.Context, args ...string) error {
-	_, err := o.timed(ctx, args...)
+	_, err := o.atelier(ctx, "train", "--model", "resnet18", "--data", filepath.Join(o.Dir, "data"), "--epochs", "1", "--batch-size", "8", "--set", "image_size="+strconv.Itoa(o.size),
+		"--no-mlflow", "--local", "--out", filepath.Join(o.Dir, "model"), "-q")
+	o.ready = err == nil
 	return err
 }
 
-// timed runs atelier and returns what it and its children worked, in seconds of
-// all cores together.
-func (o options) timed(ctx context.Context, args ...string) (work float64, err error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "atelier"), args...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return 0, fmt.Errorf("atelier %s: %w: %s", args[0], err, out)
-	}
-	return worked(cmd), nil
+func (o *options) checkpoint() string { return filepath.Join(o.Dir, "model", "best_model.pth") }
+
+func (o *options) atelier(ctx context.Context, args ...string) (harness.Used, error) {
+	_, u, err := harness.Use(exec.CommandContext(ctx, filepath.Join(o.Bin, "atelier"), args...))
+	return u, err
 }
 
-func worked(cmd *exec.Cmd) float64 {
-	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
-}
-
-// quantile of sorted values: the smallest that a share q of them does not exceed.
-func quantile(sorted []float64, q float64) float64 {
-	return sorted[max(int(math.Ceil(q*float64(len(sorted))))-1, 0)]
-}
-
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+// turn is a side's of production mode, from the start of the process to its end.
+type turn struct {
+	harness.Used
+	Bare     float64 `json:"bare,omitempty"` // seconds of the peer after its imports
+	Pictures int     `json:"pictures,omitempty"`
 }
 
 // production takes turns: everything is timed from the start of the process to
 // its end, so imports and start-up count on both sides; the peer's own figure
 // without its imports is told beside it.
-func (o options) production(ctx context.Context, s setup) error {
-	images := filepath.Join(o.dir, "data", "test")
-	for _, number := range o.missing(s) {
-		o.say("production, round %d: ours, %d pictures", number, o.images)
-		began := time.Now()
-		work, err := o.timed(ctx, "infer", "--local", "--no-mlflow", "--mode", "production", "--checkpoint", o.checkpoint(), "--image-dir", images, "--output-dir", filepath.Join(o.dir, "ours"),
-			"--limit", strconv.Itoa(o.images), "--set", "processing.threads="+strconv.Itoa(o.threads), "--set", "processing.precision="+o.precision, "-q")
-		if err != nil {
-			return err
-		}
-		r := round{setup: s, Number: number, Ours: time.Since(began).Seconds(), OursWork: work}
-		o.say("production, round %d: ours took %.1f s; PyTorch", number, r.Ours)
-		began = time.Now()
-		cmd := exec.CommandContext(ctx, o.python, filepath.Join(o.dir, "peer.py"), o.checkpoint(), images, filepath.Join(o.dir, "theirs"), strconv.Itoa(o.threads), strconv.Itoa(o.images))
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil {
-			return fmt.Errorf("peer.py: %w", err)
-		}
-		r.Theirs, r.TheirsWork = time.Since(began).Seconds(), worked(cmd)
-		var said struct {
-			Seconds float64
-			Images  int
-		}
-		if err := json.Unmarshal(out, &said); err != nil {
-			return fmt.Errorf("peer.py said %q: %w", out, err)
-		}
-		r.Bare, r.Pictures = said.Seconds, said.Images
-		o.say("production, round %d: ours %.1f s, PyTorch %.1f s (%.1f s after its imports), %.2fx", number, r.Ours, r.Theirs, r.Bare, r.Theirs/r.Ours)
-		if err := o.journal.add(r); err != nil {
-			return err
-		}
-	}
-	return nil
+func (o *options) production(ctx context.Context) error {
+	images := filepath.Join(o.Dir, "data", "test")
+	return harness.Turns(o.Rounds, 2, func(round, side int) error {
+		_, err := harness.Measure(o.Session, o.key("production", side, round), func() (t turn, err error) {
+			if err := o.prepare(ctx); err != nil {
+				return t, err
+			}
+			if side == 0 {
+				t.Used, err = o.atelier(ctx, "infer", "--local", "--no-mlflow", "--mode", "production", "--checkpoint", o.checkpoint(), "--image-dir", images, "--output-dir", filepath.Join(o.Dir, "ours"),
+					"--limit", strconv.Itoa(o.images), "--set", "processing.threads="+strconv.Itoa(o.threads), "--set", "processing.precision="+o.precision, "-q")
+				return t, err
+			}
+			var out []byte
+			if out, t.Used, err = harness.Use(exec.CommandContext(ctx, o.Python, filepath.Join(o.Dir, "peer.py"), o.checkpoint(), images, filepath.Join(o.Dir, "theirs"),
+				strconv.Itoa(o.threads), strconv.Itoa(o.images))); err != nil {
+				return t, err
+			}
+			var said struct {
+				Seconds float64
+				Images  int
+			}
+			if err := json.Unmarshal(out, &said); err != nil {
+				return t, fmt.Errorf("peer.py said %q: %w", out, err)
+			}
+			t.Bare, t.Pictures = said.Seconds, said.Images
+			return t, nil
+		})
+		return err
+	})
 }
 
-func (o options) printProduction(rounds []round) {
-	var ours, theirs, bare, ratios, oursWork, theirsWork []float64
-	for _, r := range rounds {
-		ours, theirs, bare, ratios = append(ours, r.Ours), append(theirs, r.Theirs), append(bare, r.Bare), append(ratios, r.Theirs/r.Ours)
-		oursWork, theirsWork = append(oursWork, r.OursWork), append(theirsWork, r.TheirsWork)
+func (o *options) productionTable() string {
+	ours, theirs := turns[turn](o, "production", 0), turns[turn](o, "production", 1)
+	if len(ours) == 0 || len(theirs) == 0 {
+		return ""
 	}
-	n := float64(rounds[0].Pictures)
-	fmt.Printf("| production mode, resnet18, %d px, %s, %.0f pictures, %d threads | seconds | images/s | processor seconds |\n|---|---|---|---|\n", o.size, o.precision, n, o.threads)
-	fmt.Printf("| ours, start to end | %.1f | %.1f | %.1f |\n| PyTorch, batch 1, start to end | %.1f | %.1f | %.1f |\n| PyTorch, after its imports | %.1f | %.1f | |\n| ratio, median of %d rounds | %.2f | | %.2f |\n\n",
-		median(ours), n/median(ours), median(oursWork), median(theirs), n/median(theirs), median(theirsWork), median(bare), n/median(bare), len(rounds), median(ratios), median(theirsWork)/median(oursWork))
+	wall, work := func(t turn) float64 { return t.Wall }, func(t turn) float64 { return t.CPU }
+	n := float64(theirs[0].Pictures)
+	table := harness.NewTable(fmt.Sprintf("production mode, resnet18, %d px, %s, %.0f pictures, %d threads", o.size, o.precision, n, o.threads), "seconds", "images/s", "processor seconds")
+	row := func(name string, seconds, processor float64) {
+		table.Row("%s | %.1f | %.1f | %.1f", name, seconds, n/seconds, processor)
+	}
+	row("ours, start to end", harness.MedianOf(ours, wall), harness.MedianOf(ours, work))
+	row("PyTorch, batch 1, start to end", harness.MedianOf(theirs, wall), harness.MedianOf(theirs, work))
+	bare := harness.MedianOf(theirs, func(t turn) float64 { return t.Bare })
+	table.Row("PyTorch, after its imports | %.1f | %.1f | ", bare, n/bare)
+	table.Row("ratio, median of %d rounds | %.2f |  | %.2f", len(ours), harness.Ratio(harness.Of(theirs, wall), harness.Of(ours, wall)), harness.MedianOf(theirs, work)/harness.MedianOf(ours, work))
+	return table.String() + "\n"
 }
 
 // server is `atelier serve` with a batch limit.
-func (o options) server(ctx context.Context, batch int) (addr string, stop func() error, err error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--checkpoint", o.checkpoint(), "--batch", strconv.Itoa(batch),
+func (o *options) server(ctx context.Context, batch int) (addr string, stop func() error, err error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(o.Bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--checkpoint", o.checkpoint(), "--batch", strconv.Itoa(batch),
 		"--threads", strconv.Itoa(o.threads), "--precision", o.precision, "--concurrency", strconv.Itoa(4*o.clients), "--request-timeout", "5m")
 	r, w := io.Pipe()
 	cmd.Stderr = w
@@ -271,78 +217,92 @@ func (o options) server(ctx context.Context, batch int) (addr string, stop func(
 	}, nil
 }
 
-// served asks two servers in turn: one that answers in batches, one that takes
-// pictures one by one.
-func (o options) served(ctx context.Context, s setup) error {
-	missing := o.missing(s)
-	if len(missing) == 0 {
-		return nil
-	}
-	pictures, err := filepath.Glob(filepath.Join(o.dir, "data", "test", "*", "*"))
-	if err != nil || len(pictures) == 0 {
-		return fmt.Errorf("no pictures: %w", err)
-	}
+// burst is a server's turn under load.
+type burst struct {
+	Rate float64   `json:"rate"` // requests a second
+	Took []float64 `json:"took"` // seconds of each request
+}
+
+// batches are the limits of the two servers: one answers in batches, the other
+// takes pictures one by one.
+var batches = []int{32, 1}
+
+// served asks the two servers in turn. They come up with the first turn that
+// the journal lacks.
+func (o *options) served(ctx context.Context) error {
 	var bodies [][]byte
-	for i := range min(32, len(pictures)) {
-		b, err := os.ReadFile(pictures[i*len(pictures)/min(32, len(pictures))])
-		if err != nil {
-			return err
-		}
-		bodies = append(bodies, b)
-	}
-	o.say("web app: starting a server that answers in batches, and one that does not")
 	var addrs []string
-	for _, batch := range []int{32, 1} {
-		addr, stop, err := o.server(ctx, batch)
-		if err != nil {
+	var stops []func() error
+	defer func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}()
+	up := func() error {
+		if addrs != nil {
+			return nil
+		}
+		if err := o.prepare(ctx); err != nil {
 			return err
 		}
-		defer stop()
-		if _, err := o.load(ctx, addr, bodies, o.clients); err != nil { // the model is loaded
-			return err
+		pictures, err := filepath.Glob(filepath.Join(o.Dir, "data", "test", "*", "*"))
+		if err != nil || len(pictures) == 0 {
+			return fmt.Errorf("no pictures: %w", err)
 		}
-		addrs = append(addrs, addr)
-	}
-	o.say("web app: both servers are up and warm")
-	for _, number := range missing {
-		r := round{setup: s, Number: number}
-		for _, addr := range addrs {
-			began := time.Now()
-			took, err := o.load(ctx, addr, bodies, o.requests)
+		for i := range min(32, len(pictures)) {
+			b, err := os.ReadFile(pictures[i*len(pictures)/min(32, len(pictures))])
 			if err != nil {
 				return err
 			}
-			slices.Sort(took)
-			r.Sides = append(r.Sides, side{Rate: float64(o.requests) / time.Since(began).Seconds(), Took: took})
+			bodies = append(bodies, b)
 		}
-		o.say("web app, round %d: in batches %.1f requests/s, p50 %.0f ms, p99 %.0f ms; one by one %.1f requests/s, p50 %.0f ms, p99 %.0f ms", number,
-			r.Sides[0].Rate, 1000*quantile(r.Sides[0].Took, 0.5), 1000*quantile(r.Sides[0].Took, 0.99), r.Sides[1].Rate, 1000*quantile(r.Sides[1].Took, 0.5), 1000*quantile(r.Sides[1].Took, 0.99))
-		if err := o.journal.add(r); err != nil {
-			return err
+		for _, batch := range batches {
+			addr, stop, err := o.server(ctx, batch)
+			if err != nil {
+				return err
+			}
+			stops = append(stops, stop)
+			if _, err := o.load(ctx, addr, bodies, o.clients); err != nil { // the model is loaded
+				return err
+			}
+			addrs = append(addrs, addr)
 		}
+		return nil
 	}
-	return nil
+	return harness.Turns(o.Rounds, len(batches), func(round, side int) error {
+		_, err := harness.Measure(o.Session, o.key("serve", side, round), func() (burst, error) {
+			if err := up(); err != nil {
+				return burst{}, err
+			}
+			began := time.Now()
+			took, err := o.load(ctx, addrs[side], bodies, o.requests)
+			return burst{Rate: float64(o.requests) / time.Since(began).Seconds(), Took: took}, err
+		})
+		return err
+	})
 }
 
-func (o options) printServed(rounds []round) {
-	fmt.Printf("| web app, resnet18, %d px, %s, %d clients, %d threads | requests/s | p50 ms | p99 ms |\n|---|---|---|---|\n", o.size, o.precision, o.clients, o.threads)
-	for i, name := range []string{"batches of up to 32", "one by one"} {
-		var rates, took []float64
-		for _, r := range rounds {
-			rates, took = append(rates, r.Sides[i].Rate), append(took, r.Sides[i].Took...)
+func (o *options) servedTable() string {
+	table := harness.NewTable(fmt.Sprintf("web app, resnet18, %d px, %s, %d clients, %d threads", o.size, o.precision, o.clients, o.threads), "requests/s", "p50 ms", "p99 ms")
+	var rates [][]float64
+	for side, name := range []string{"batches of up to 32", "one by one"} {
+		all := turns[burst](o, "serve", side)
+		if len(all) == 0 {
+			return ""
 		}
-		slices.Sort(took)
-		fmt.Printf("| %s | %.1f | %.0f | %.0f |\n", name, median(rates), 1000*quantile(took, 0.5), 1000*quantile(took, 0.99))
+		var took []float64
+		for _, b := range all {
+			took = append(took, b.Took...)
+		}
+		rates = append(rates, harness.Of(all, func(b burst) float64 { return b.Rate }))
+		table.Row("%s | %.1f | %.0f | %.0f", name, harness.Median(rates[side]), 1000*harness.Quantile(took, 0.5), 1000*harness.Quantile(took, 0.99))
 	}
-	var ratios []float64
-	for _, r := range rounds {
-		ratios = append(ratios, r.Sides[0].Rate/r.Sides[1].Rate)
-	}
-	fmt.Printf("| ratio, median of %d rounds | %.2f | | |\n\n", len(rounds), median(ratios))
+	table.Row("ratio, median of %d rounds | %.2f |  | ", len(rates[0]), harness.Ratio(rates[0], rates[1]))
+	return table.String() + "\n"
 }
 
 // load sends requests from all clients and returns how long each took.
-func (o options) load(ctx context.Context, addr string, bodies [][]byte, requests int) ([]float64, error) {
+func (o *options) load(ctx context.Context, addr string, bodies [][]byte, requests int) ([]float64, error) {
 	jobs := make(chan int, requests)
 	for i := range requests {
 		jobs <- i
