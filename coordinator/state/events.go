@@ -11,6 +11,9 @@ import (
 	"atelier/common/trial/wire"
 )
 
+// recordEvents takes the events in their order, each with a result of its own. What is
+// kept of a trial's checkpoints is told with each of them, so that the worker deletes
+// no file that the index names.
 func (m *Machine) recordEvents(now int64, c *logv1.RecordEvents, r *Result) {
 	events := c.GetEvents()
 	if len(events) > maxEvents {
@@ -27,6 +30,8 @@ func (m *Machine) recordEvents(now int64, c *logv1.RecordEvents, r *Result) {
 	}
 }
 
+// event is the fence: only what comes under the token of the trial's present lease
+// changes anything, but for a checkpoint that is given up. Of late ones see late.
 func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *EventResult) {
 	refuse := func(why string) { a.Outcome, a.Message = trial.OutcomeRefused, why }
 	s, ok := m.peek(e.GetSweepId())
@@ -105,6 +110,8 @@ func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *EventResult) {
 	}
 }
 
+// report takes the metrics of an epoch. The first report of an epoch stands, and no
+// earlier epoch follows a later one: a run that went on from a checkpoint repeats some.
 func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *EventResult) {
 	if p.GetData() != "" && len(p.GetData()) <= maxName {
 		s, t = m.learnData(s, t, p.GetData())
@@ -299,6 +306,8 @@ func (m *Machine) addRow(t *Trial, l *layout, p *atelierv1.Report, now int64) {
 	}
 }
 
+// checkpoint takes a stored model into the index and drops what it displaces: kept are
+// the newest and the best.
 func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpoint, a *EventResult) {
 	if p.GetEpoch() < 1 || p.GetLocation() == "" || len(p.GetLocation()) > maxMessage || len(p.GetSha256()) > maxName || len(p.GetWorker()) > maxName || p.GetSize() < 0 {
 		a.Outcome, a.Message = trial.OutcomeRefused, "a checkpoint needs an epoch from 1, a size and a location"

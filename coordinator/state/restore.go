@@ -220,6 +220,8 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 	return nil
 }
 
+// loadSweep is the inverse of Sweep.record. Snapshots of earlier versions lack what is
+// newer: absence has to mean what was true then.
 func (m *Machine) loadSweep(r *logv1.SweepRecord) (*Sweep, error) {
 	s, err := newSweep(r.GetSpec(), false)
 	if err != nil {
@@ -276,6 +278,8 @@ func (m *Machine) numberFindings(s *Sweep) {
 	}
 }
 
+// loadTrial is the inverse of Trial.record. It checks what Apply takes for granted, since
+// a file may come from anywhere; counts, open trials and ranking follow in addTrial.
 func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 	t := &Trial{Number: r.GetNumber(), ParamsJSON: r.GetParamsJson(), Status: wire.Status(r.GetStatus()), Verdict: wire.Verdict(r.GetVerdict()),
 		HasValue: r.GetHasValue(), Value: r.GetValue(), ValueEpoch: r.GetValueEpoch(),
@@ -324,6 +328,7 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 	return nil
 }
 
+// loadLease wants a lease exactly where the trial runs, under the token of its last run.
 func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
 	if (l == nil) != (t.Status != trial.Running) {
 		return fmt.Errorf("%s, lease %d", t.Status, l.GetToken())
@@ -347,6 +352,8 @@ func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
 	return nil
 }
 
+// loadCurve wants epochs that ascend and a value for each epoch and column; absent ones
+// are listed by their place.
 func (t *Trial) loadCurve(m *Machine, s *Sweep, r *logv1.TrialRecord) error {
 	rows, columns := len(r.GetEpochs()), r.GetColumns()
 	switch {

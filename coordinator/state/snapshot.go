@@ -82,6 +82,8 @@ type recordWriter struct {
 	spare logv1.TrialRecord
 }
 
+// write writes one record behind its length. Marshalling is deterministic, for the hash is
+// taken over these bytes; the first error stays.
 func (rw *recordWriter) write(r *logv1.Record) {
 	if rw.err != nil {
 		return
@@ -109,6 +111,9 @@ func (rw *recordWriter) trial(t *Trial) {
 	rw.write(&logv1.Record{Record: &logv1.Record_Trial{Trial: &rw.spare}})
 }
 
+// record is a sweep as it stands in a snapshot: how it was made, and what cannot be
+// derived from its trials. loadSweep is its inverse: a field that only one of the two
+// knows is lost with every restart.
 func (s *Sweep) record() *logv1.SweepRecord {
 	return &logv1.SweepRecord{Spec: s.created(), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Trials: s.Len(), Metrics: s.metrics, ModifiedIndex: s.ModifiedIndex,

@@ -183,6 +183,8 @@ func (s *Sweep) created() *logv1.CreateSweep {
 		BudgetTrials: s.Budget, BudgetEpochs: s.BudgetEpochs, BudgetMs: s.BudgetMS, Priority: s.Priority, EnqueuedJson: s.Enqueued}
 }
 
+// createSweep makes a sweep. An id that exists is a repeat where the spec is the same,
+// else a conflict.
 func (m *Machine) createSweep(now int64, c *logv1.CreateSweep, r *Result) {
 	r.Sweep = c.GetId()
 	s, err := newSweep(c, true)
