@@ -81,7 +81,7 @@ bench-go: ## benchmarks of single rooms
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1s ./coordinator/state/... ./tuner/search/... ./common/...
 
 bench-cluster: programs ## the cluster's figures, beside bare raft in the same run
-	CGO_ENABLED=0 $(GO) run ./deploy/bench $(BENCH_FLAGS)
+	CGO_ENABLED=0 $(GO) run ./deploy/bench/cluster $(BENCH_FLAGS)
 
 bench-search: programs ## search methods beside Debian's Optuna: make bench-search SEARCH_FLAGS="-seeds 3 -methods gp"
 	@deploy/packages.sh $(BENCH_PACKAGES)

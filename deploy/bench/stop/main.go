@@ -8,28 +8,20 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 
+	"atelier/deploy/bench/harness"
 	"atelier/tuner/stop"
 )
 
 func main() {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	run := measure
-	args := os.Args[1:]
-	if len(args) > 0 && args[0] == "record" {
-		run, args = record, args[1:]
+	if len(os.Args) > 1 && os.Args[1] == "record" {
+		harness.Main("record", os.Args[2:], record)
+		return
 	}
-	if err := run(ctx, args); err != nil {
-		fmt.Fprintln(os.Stderr, "stop:", err)
-		os.Exit(1)
-	}
+	harness.Main("stop", os.Args[1:], measure)
 }
 
 // rules measured; max_epochs is the surrogate's.
@@ -62,28 +54,28 @@ type figure struct {
 	Resumed    float64 `json:"resumed"`         // mean
 }
 
-func measure(_ context.Context, args []string) error {
-	flags := flag.NewFlagSet("stop", flag.ContinueOnError)
-	trials := flags.Int("trials", 256, "trials of a sweep")
-	workers := flags.Int("workers", 32, "workers")
-	seeds := flags.Int("seeds", 50, "sweeps of each rule")
-	only := flags.String("rule", "", "this rule alone, as JSON")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
+func measure(h *harness.Session) {
+	trials := h.Flags.Int("trials", 256, "trials of a sweep")
+	workers := h.Flags.Int("workers", 32, "workers")
+	seeds := h.Flags.Int("seeds", 50, "sweeps of each rule")
+	only := h.Flags.String("rule", "", "this rule alone, as JSON")
+	h.Parts = []harness.Part{{Name: "rules", Run: func(context.Context) error { return measureRules(h, *only, *trials, *workers, *seeds) }}}
+}
+
+func measureRules(h *harness.Session, only string, trials, workers, seeds int) error {
 	out := json.NewEncoder(os.Stdout)
-	if *only != "" {
-		rules = []string{*only}
+	if only != "" {
+		rules = []string{only}
 	}
 	for _, metric := range []string{"val_acc", "val_loss"} {
 		s, err := newSurrogate(metric)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%s: %d recorded curves of %d epochs; order of pairs kept from epoch 1, 3, 9 to the last: %.2f, %.2f, %.2f\n",
+		h.Say("%s: %d recorded curves of %d epochs; order of pairs kept from epoch 1, 3, 9 to the last: %.2f, %.2f, %.2f",
 			metric, len(s.curves), s.epochs(), s.kept(1), s.kept(3), s.kept(9))
 		for _, text := range rules {
-			f, err := s.compare(metric, text, *trials, *workers, *seeds)
+			f, err := s.compare(metric, text, trials, workers, seeds)
 			if err != nil {
 				return err
 			}
@@ -123,8 +115,7 @@ func (s *surrogate) compare(metric, text string, trials, workers, seeds int) (fi
 		f.Whole += float64(got.whole) / n
 		f.Resumed += float64(got.resumed) / n
 	}
-	slices.Sort(losses)
-	f.LossMedian, f.LossP90, f.LossWorst = losses[len(losses)/2], losses[len(losses)*9/10], losses[len(losses)-1]
+	f.LossMedian, f.LossP90, f.LossWorst = harness.Median(losses), harness.Quantile(losses, 0.9), slices.Max(losses)
 	return f, nil
 }
 

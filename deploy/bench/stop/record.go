@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -15,30 +14,31 @@ import (
 	"atelier/common/child"
 	"atelier/common/files"
 	"atelier/common/trainerproto"
+	"atelier/deploy/bench/harness"
 )
 
 // record trains the surrogate's configurations with the real trainer, one
 // after the other, and writes their curves. A file that has some of them is
 // completed.
-func record(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("record", flag.ContinueOnError)
-	trainer := flags.String("trainer", "bin/atelier-trainer", "the trainer program")
-	data := flags.String("data", "run/stop-facades", "an image folder with train and validation")
-	out := flags.String("out", "deploy/bench/stop/testdata/curves.json", "the file to write")
-	trials := flags.Int("trials", 28, "configurations")
-	epochs := flags.Int("epochs", 27, "epochs of each")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
+func record(h *harness.Session) {
+	trainer := h.Flags.String("trainer", "bin/atelier-trainer", "the trainer program")
+	data := h.Flags.String("data", "run/stop-facades", "an image folder with train and validation")
+	out := h.Flags.String("out", "deploy/bench/stop/testdata/curves.json", "the file to write")
+	trials := h.Flags.Int("trials", 28, "configurations")
+	epochs := h.Flags.Int("epochs", 27, "epochs of each")
+	h.Parts = []harness.Part{{Name: "record", Run: func(ctx context.Context) error { return complete(ctx, *trainer, *data, *out, *trials, *epochs) }}}
+}
+
+func complete(ctx context.Context, trainer, data, out string, trials, epochs int) error {
 	var set recording
-	if b, err := os.ReadFile(*out); err == nil {
+	if b, err := os.ReadFile(out); err == nil {
 		if err := json.Unmarshal(b, &set); err != nil {
-			return fmt.Errorf("%s: %w", *out, err)
+			return fmt.Errorf("%s: %w", out, err)
 		}
 	}
-	for n := len(set.Curves) + 1; n <= *trials; n++ {
+	for n := len(set.Curves) + 1; n <= trials; n++ {
 		at := place(n)
-		c, err := trainOne(ctx, *trainer, *data, n, *epochs, at)
+		c, err := trainOne(ctx, trainer, data, n, epochs, at)
 		if err != nil {
 			return fmt.Errorf("configuration %d: %w", n, err)
 		}
@@ -47,10 +47,10 @@ func record(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		if err := files.Write(*out, append(b, '\n'), 0o644); err != nil {
+		if err := files.Write(out, append(b, '\n'), 0o644); err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%2d of %d: %+v: %d epochs, val_acc %.3f\n", n, *trials, at, len(c.Acc), c.Acc[len(c.Acc)-1])
+		fmt.Fprintf(os.Stderr, "%2d of %d: %+v: %d epochs, val_acc %.3f\n", n, trials, at, len(c.Acc), c.Acc[len(c.Acc)-1])
 	}
 	return nil
 }

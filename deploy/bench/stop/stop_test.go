@@ -3,9 +3,10 @@ package main
 import (
 	"math/rand/v2"
 	"slices"
-	"testing"
 
 	"atelier/tuner/stop"
+
+	"testing"
 )
 
 func accuracy(t *testing.T) *surrogate {

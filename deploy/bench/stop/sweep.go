@@ -2,11 +2,12 @@ package main
 
 import (
 	"cmp"
-	"container/heap"
 	"math"
 	"math/rand/v2"
 
 	"atelier/tuner/stop"
+
+	"container/heap"
 )
 
 // trial is one training of the surrogate.

@@ -11,6 +11,7 @@ import (
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/deploy/bench/harness"
 
 	"connectrpc.com/connect"
 )
@@ -166,11 +167,7 @@ func waitSweep(ctx context.Context, c *client.Client, id string, each func(*v1.S
 	return s, err
 }
 
-// percentile of sorted durations, in ms.
-func percentile(sorted []time.Duration, p float64) float64 {
-	if len(sorted) == 0 {
-		return math.NaN()
-	}
-	i := int(math.Ceil(p*float64(len(sorted)))) - 1
-	return float64(sorted[max(0, min(i, len(sorted)-1))].Microseconds()) / 1000
+// percentile of durations, in ms.
+func percentile(took []time.Duration, p float64) float64 {
+	return harness.Quantile(harness.Of(took, func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }), p)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"atelier/common/client"
@@ -25,16 +24,16 @@ type boardCluster struct {
 	redis   int // answers from Redis
 }
 
-// boardsPart: a leaderboard over the API of a follower with Redis, while four
+// boards: a leaderboard over the API of a follower with Redis, while four
 // trials report: this build beside another one, calls in turn.
-func boardsPart(ctx context.Context, b *bench) error {
+func (b *bench) boards(ctx context.Context) error {
 	if b.base == "" {
 		return errors.New("give the folder of another build's programs: --base FOLDER")
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var both []*boardCluster
-	for _, build := range []struct{ name, bin string }{{"this", b.bin}, {"base", b.base}} {
+	for _, build := range []struct{ name, bin string }{{"this", b.Bin}, {"base", b.base}} {
 		c, err := startBoards(ctx, b, build.name, build.bin)
 		if err != nil {
 			return fmt.Errorf("%s: %w", build.name, err)
@@ -56,7 +55,6 @@ func boardsPart(ctx context.Context, b *bench) error {
 		}
 	}
 	for _, c := range both {
-		slices.Sort(c.took)
 		b.figure("boards", map[string]any{"build": c.name, "calls": len(c.took), "from_redis": c.redis,
 			"p50_ms": percentile(c.took, 0.5), "p90_ms": percentile(c.took, 0.9), "max_ms": percentile(c.took, 1)})
 	}
@@ -67,7 +65,7 @@ func boardsPart(ctx context.Context, b *bench) error {
 // startBoards fills a sweep and leaves four trials of it reporting, ten times a
 // second each, until ctx ends.
 func startBoards(ctx context.Context, b *bench, name, bin string) (*boardCluster, error) {
-	cluster, err := local.Start(ctx, local.Config{Dir: filepath.Join(b.dir, "boards-"+name), BinDir: bin, Coordinators: 3, Redis: true})
+	cluster, err := local.Start(ctx, local.Config{Dir: filepath.Join(b.Dir, "boards-"+name), BinDir: bin, Coordinators: 3, Redis: true})
 	if err != nil {
 		return nil, err
 	}

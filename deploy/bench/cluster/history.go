@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -17,11 +16,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// historyPart: what a large history costs: memory of a coordinator, the time a
+// history: what a large history costs: memory of a coordinator, the time a
 // killed one needs to serve again from its disk, and a leaderboard query.
-func historyPart(ctx context.Context, b *bench) error {
+func (b *bench) history(ctx context.Context) error {
 	trials, reports := b.size(100_000, 2_000), 10
-	cluster, err := local.Start(ctx, local.Config{Dir: filepath.Join(b.dir, "history"), BinDir: b.bin, Coordinators: 3})
+	cluster, err := local.Start(ctx, local.Config{Dir: filepath.Join(b.Dir, "history"), BinDir: b.Bin, Coordinators: 3})
 	if err != nil {
 		return err
 	}
@@ -48,7 +47,6 @@ func historyPart(ctx context.Context, b *bench) error {
 		}
 		queries = append(queries, time.Since(t))
 	}
-	slices.Sort(queries)
 	leader, err := cluster.Leader(ctx)
 	if err != nil {
 		return err
@@ -98,7 +96,7 @@ func fill(ctx context.Context, b *bench, cluster *local.Cluster, trials, reports
 				}
 				h.drop(lease.Trial)
 				if i == 0 && n%(open*100) == 0 {
-					b.say("%d of %d trials filled", n, trials)
+					b.Say("%d of %d trials filled", n, trials)
 				}
 			}
 			return nil

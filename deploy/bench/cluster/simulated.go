@@ -13,7 +13,7 @@ import (
 // sweepTime runs one sweep with the simulated trainer and returns its wall time.
 func sweepTime(ctx context.Context, b *bench, name, spec string, slots int) (*local.Cluster, time.Duration, error) {
 	cluster, err := local.Start(ctx, local.Config{
-		Dir: filepath.Join(b.dir, name), BinDir: b.bin, Coordinators: 3, Workers: 2, SlotsPerWorker: slots / 2, Shared: true,
+		Dir: filepath.Join(b.Dir, name), BinDir: b.Bin, Coordinators: 3, Workers: 2, SlotsPerWorker: slots / 2, Shared: true,
 		ExtraArgs: map[string][]string{"worker": {"--warm", "sim"}},
 	})
 	if err != nil {
@@ -30,7 +30,7 @@ func sweepTime(ctx context.Context, b *bench, name, spec string, slots int) (*lo
 	_, err = waitSweep(ctx, c, id, func(s *v1.Sweep) {
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
-			b.say("%5.0f s: %d of %d trials, %d reports", time.Since(start).Seconds(), s.Counts.Finished, s.BudgetTrials, s.Counts.Reports)
+			b.Say("%5.0f s: %d of %d trials, %d reports", time.Since(start).Seconds(), s.Counts.Finished, s.BudgetTrials, s.Counts.Reports)
 		}
 	})
 	return cluster, time.Since(start), err
@@ -45,9 +45,9 @@ func memory(ps []*local.Process) (largest int64) {
 	return largest
 }
 
-// trialsPart: how close many short trials come to the ideal time. Every
+// trials: how close many short trials come to the ideal time. Every
 // proposal, grant, report and end is durable on three nodes.
-func trialsPart(ctx context.Context, b *bench) error {
+func (b *bench) trials(ctx context.Context) error {
 	n, slots := b.size(10_000, 160), 16
 	cluster, took, err := sweepTime(ctx, b, "trials", fmt.Sprintf(`
 name: many-short-trials
@@ -74,8 +74,8 @@ training: {epochs: 1, epoch_seconds: 1.0, checkpoint_every: 0}
 	return nil
 }
 
-// reportsPart: many runs that report often.
-func reportsPart(ctx context.Context, b *bench) error {
+// reports: many runs that report often.
+func (b *bench) reports(ctx context.Context) error {
 	runs, epochs := 96, b.size(1000, 50)
 	cluster, took, err := sweepTime(ctx, b, "reports", fmt.Sprintf(`
 name: frequent-reports

@@ -8,22 +8,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/deploy/bench/harness"
 
 	"golang.org/x/sync/errgroup"
+	"sync/atomic"
 )
 
-// relayPart: durable reports a second with one report a call, beside commits a
+// relay: durable reports a second with one report a call, beside commits a
 // second of the bare raft library, in turn.
-func relayPart(ctx context.Context, b *bench) error {
+func (b *bench) relay(ctx context.Context) error {
 	seconds := b.size(5, 1)
-	bare := filepath.Join(b.dir, "bare-raft")
+	bare := filepath.Join(b.Dir, "bare-raft")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bare, "./coordinator/replica/bench").CombinedOutput(); err != nil {
 		return fmt.Errorf("build of the bare raft program: %w: %s", err, out)
 	}
@@ -40,11 +40,9 @@ func relayPart(ctx context.Context, b *bench) error {
 				return err
 			}
 			ours, theirs, last = append(ours, f.perSecond), append(theirs, r), f
-			b.say("%4d clients: %.0f reports/s over the API, %.0f commits/s bare", clients, f.perSecond, r)
+			b.Say("%4d clients: %.0f reports/s over the API, %.0f commits/s bare", clients, f.perSecond, r)
 		}
-		slices.Sort(ours)
-		slices.Sort(theirs)
-		o, t := ours[len(ours)/2], theirs[len(theirs)/2]
+		o, t := harness.Median(ours), harness.Median(theirs)
 		b.figure("relay", map[string]any{"clients": clients, "reports_per_s": o, "p50_ms": last.p50, "p99_ms": last.p99,
 			"bare_raft_per_s": t, "ratio": o / t, "all_reports_per_s": ours, "all_bare_per_s": theirs})
 	}
@@ -54,11 +52,11 @@ func relayPart(ctx context.Context, b *bench) error {
 type relayFigure struct{ perSecond, p50, p99 float64 }
 
 func relayOnce(ctx context.Context, b *bench, clients int, d time.Duration) (relayFigure, error) {
-	dir, err := os.MkdirTemp(b.dir, "relay-")
+	dir, err := os.MkdirTemp(b.Dir, "relay-")
 	if err != nil {
 		return relayFigure{}, err
 	}
-	cluster, err := local.Start(ctx, local.Config{Dir: dir, BinDir: b.bin, Coordinators: 3})
+	cluster, err := local.Start(ctx, local.Config{Dir: dir, BinDir: b.Bin, Coordinators: 3})
 	if err != nil {
 		return relayFigure{}, err
 	}
@@ -96,7 +94,6 @@ func relayOnce(ctx context.Context, b *bench, clients int, d time.Duration) (rel
 	if err := g.Wait(); err != nil {
 		return relayFigure{}, err
 	}
-	slices.Sort(took)
 	return relayFigure{float64(len(took)) / d.Seconds(), percentile(took, 0.5), percentile(took, 0.99)}, nil
 }
 
@@ -143,10 +140,10 @@ func bareRaft(ctx context.Context, bin string, clients, seconds int) (float64, e
 	return f.CommitsPerS, nil
 }
 
-// failoverPart: the leader is killed while one client reports without pause;
+// failover: the leader is killed while one client reports without pause;
 // from the kill to the first report acknowledged after it.
-func failoverPart(ctx context.Context, b *bench) error {
-	cluster, err := local.Start(ctx, local.Config{Dir: filepath.Join(b.dir, "failover"), BinDir: b.bin, Coordinators: 3})
+func (b *bench) failover(ctx context.Context) error {
+	cluster, err := local.Start(ctx, local.Config{Dir: filepath.Join(b.Dir, "failover"), BinDir: b.Bin, Coordinators: 3})
 	if err != nil {
 		return err
 	}
@@ -188,7 +185,7 @@ func failoverPart(ctx context.Context, b *bench) error {
 			return err
 		}
 		gaps = append(gaps, gap)
-		b.say("killed %s: next acknowledged report after %.0f ms", leader.Name, float64(gap.Microseconds())/1000)
+		b.Say("killed %s: next acknowledged report after %.0f ms", leader.Name, float64(gap.Microseconds())/1000)
 		if err := leader.Start(ctx); err != nil {
 			stop()
 			return err
@@ -198,7 +195,6 @@ func failoverPart(ctx context.Context, b *bench) error {
 	if err := <-done; err != nil {
 		return err
 	}
-	slices.Sort(gaps)
 	b.figure("failover", map[string]any{"kills": len(gaps), "p50_ms": percentile(gaps, 0.5), "p99_ms": percentile(gaps, 0.99), "max_ms": percentile(gaps, 1)})
 	return nil
 }
