@@ -241,7 +241,7 @@ func TestEveryCaseOfTheWeb(t *testing.T) {
 	}
 	m := manifestOf(t, o.Out)
 	for at, want := range map[string]string{"same.png": "the same bytes", "html.jpg": "text/html", "small.png": "20 x 20", "cut.png": "broke off", "half.png": "", "slow.png": "", "endless.png": "more than 100000", "bomb.png": "65535",
-		"": "private", "file.png": "file:", "x.png": "robots.txt", "y.png": "private", "gone.png": "404", "abc": "no address"} {
+		"": "private", "file.png": "scheme file", "x.png": "robots.txt", "y.png": "private", "gone.png": "404", "abc": "no address"} {
 		l, ok := m[at]
 		if at == "" {
 			l, ok = m["inside.png"]
