@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const top = "../.."
@@ -216,4 +217,57 @@ func source(name string) (text []byte) {
 		text = append(text, part...)
 	}
 	return text
+}
+
+// widest is how many columns a line of prose takes, so that a change of a page can
+// be read as a difference of lines.
+const widest = 120
+
+// whole are what a line is not broken in: code, links, images.
+var whole = regexp.MustCompile("`[^`]+`|!?\\[[^\\]]*\\]\\([^)]*\\)")
+
+// long are the numbers of lines that are too wide. Tables, code, and lines that
+// cannot be broken may be.
+func long(page string) (numbers []int) {
+	fence, indented, blank := false, false, true
+	for i, line := range strings.Split(page, "\n") {
+		text := strings.TrimSpace(line)
+		indented = strings.HasPrefix(line, "    ") && (indented || blank)
+		blank = text == ""
+		switch {
+		case indented:
+		case strings.HasPrefix(text, "```"):
+			fence = !fence
+		case fence || strings.HasPrefix(text, "|") || strings.HasPrefix(text, "#") || utf8.RuneCountInString(line) <= widest:
+		case strings.Contains(strings.TrimLeft(whole.ReplaceAllString(text, "x"), "-0123456789. "), " "):
+			numbers = append(numbers, i+1)
+		}
+	}
+	return numbers
+}
+
+// Lines of pages are wrapped, CHANGELOG.md's apart, where a change is a line.
+func TestPagesAreWrapped(t *testing.T) {
+	pages := 0
+	walk(t, func(file string) {
+		if !strings.HasSuffix(file, ".md") || file == "CHANGELOG.md" {
+			return
+		}
+		pages++
+		text, err := os.ReadFile(filepath.Join(top, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range long(string(text)) {
+			t.Errorf("%s:%d: wider than %d columns: break it at a space", file, n, widest)
+		}
+	})
+	if pages < 50 {
+		t.Fatalf("%d pages: nothing was checked", pages)
+	}
+	wide := strings.Repeat("wide ", 30)
+	page := strings.Join([]string{wide, "| " + wide + "|", "```", wide, "```", "- `" + wide + "`", "- [" + wide + "](x) " + wide, "", "    " + wide}, "\n")
+	if got := long(page); !slices.Equal(got, []int{1, 7}) {
+		t.Errorf("of the lines 1 and 7 of seven these are found too wide: %v", got)
+	}
 }
