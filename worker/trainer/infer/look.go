@@ -59,7 +59,7 @@ func (p *Predictor) look(x torchx.Tensor, tops []int) ([]Seen, error) {
 // times at once, and puts together what it returns of each.
 func inParts[T any](p *Predictor, pixels [][]byte, f func(x torchx.Tensor, from, to int) ([]T, error)) ([]T, error) {
 	out := make([]T, len(pixels))
-	err := p.hands.each(len(pixels), func(from, to int) error {
+	err := p.pool.each(len(pixels), func(from, to int) error {
 		x, err := p.input(pixels[from:to])
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ type Predictor struct {
 
 	m            *model.Model
 	e            *explain.Explainer
-	hands        *hands
+	pool         *threadPool
 	scale, shift []float32
 }
 
@@ -100,7 +100,7 @@ func Open(path string, device torchx.Device, p torchx.Precision, threads int, lo
 	if err != nil {
 		return nil, err
 	}
-	out := &Predictor{About: about, Path: path, m: m, e: e, hands: newHands(threads, device)}
+	out := &Predictor{About: about, Path: path, m: m, e: e, pool: newThreadPool(threads, device)}
 	for c := range 3 {
 		out.scale = append(out.scale, float32(1/(255*about.Std[c])))
 		out.shift = append(out.shift, float32(-about.Mean[c]/about.Std[c]))
@@ -119,7 +119,7 @@ func itsNames(state *checkpoint.State, said string) string {
 
 // Close gives the model's memory up.
 func (p *Predictor) Close() {
-	p.hands.close()
+	p.pool.close()
 	p.m.Free()
 }
 

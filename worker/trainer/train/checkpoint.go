@@ -47,9 +47,9 @@ func (p *progress) better(value float64, maximize bool) bool {
 	return p.BestEpoch == 0 || (maximize && value > p.Best) || (!maximize && value < p.Best)
 }
 
-// vault writes a run's checkpoints into its folder, one at a time, beside the
+// checkpointWriter writes a run's checkpoints into its folder, one at a time, beside the
 // training that goes on.
-type vault struct {
+type checkpointWriter struct {
 	dir     string
 	run     int32
 	stage   model.Stage    // the state being written, apart from what is trained
@@ -66,7 +66,7 @@ type written struct {
 	err      error
 }
 
-func openVault(dir string, run int32) (*vault, error) {
+func openCheckpointWriter(dir string, run int32) (*checkpointWriter, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("checkpoint folder %q of the job is not there: %w", dir, errors.Join(err, fs.ErrNotExist))
 	}
@@ -78,13 +78,13 @@ func openVault(dir string, run int32) (*vault, error) {
 	for _, f := range left {
 		os.Remove(f)
 	}
-	return &vault{dir: dir, run: run, files: map[int]string{}}, nil
+	return &checkpointWriter{dir: dir, run: run, files: map[int]string{}}, nil
 }
 
 // collect copies the run's state out as it stands after the epoch in p. The
 // checkpoint before must have been told of. A state that is not finite is a run
 // that diverged, whatever its losses: it is neither reported nor kept.
-func (v *vault) collect(r *run, p progress) (*checkpoint.Dict, error) {
+func (v *checkpointWriter) collect(r *run, p progress) (*checkpoint.Dict, error) {
 	v.stage.Reset()
 	root, err := r.export(&v.stage, p)
 	var broken *checkpoint.NotFinite
@@ -98,7 +98,7 @@ func (v *vault) collect(r *run, p progress) (*checkpoint.Dict, error) {
 }
 
 // begin writes what was collected, in the background.
-func (v *vault) begin(root *checkpoint.Dict, p progress, metrics trainerproto.Metrics) {
+func (v *checkpointWriter) begin(root *checkpoint.Dict, p progress, metrics trainerproto.Metrics) {
 	path := filepath.Join(v.dir, fmt.Sprintf("epoch-%04d-run-%d.pth", p.Epoch, v.run))
 	done := make(chan written, 1)
 	v.writing = done
@@ -112,35 +112,35 @@ func (v *vault) begin(root *checkpoint.Dict, p progress, metrics trainerproto.Me
 // with wait it waits for that. It is called between batches, before the next
 // epoch is reported and before the run ends, however that does.
 func (r *run) kept(wait bool) error {
-	if r.vault == nil || r.vault.writing == nil {
+	if r.writer == nil || r.writer.writing == nil {
 		return nil
 	}
 	var w written
 	if wait {
-		w = <-r.vault.writing
+		w = <-r.writer.writing
 	} else {
 		select {
-		case w = <-r.vault.writing:
+		case w = <-r.writer.writing:
 		default:
 			return nil
 		}
 	}
-	r.vault.writing = nil
+	r.writer.writing = nil
 	if w.err != nil {
 		return w.err
 	}
 	epoch := w.progress.Epoch
-	r.vault.files[epoch] = w.path
+	r.writer.files[epoch] = w.path
 	if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventCheckpoint, Epoch: epoch, Path: w.path, Size: w.info.Bytes, SHA256: w.info.SHA256, Metrics: w.metrics}); err != nil {
 		return fmt.Errorf("tell checkpoint of epoch %d: %w", epoch, err)
 	}
-	r.vault.prune(w.progress, r.log)
+	r.writer.prune(w.progress, r.log)
 	return nil
 }
 
 // prune removes this process's files that are neither the best nor the newest
 // and old enough for everybody to know of a newer one.
-func (v *vault) prune(p progress, log *slog.Logger) {
+func (v *checkpointWriter) prune(p progress, log *slog.Logger) {
 	for epoch, path := range v.files {
 		if epoch == p.Epoch || epoch == p.BestEpoch {
 			continue

@@ -35,7 +35,7 @@ func TestBrokenStateIsNotCollected(t *testing.T) {
 		{"features.3.conv.0.1.running_mean", float32(math.Inf(-1)), true, 0.9}, {"", 0, false, 0.9}} {
 		d := open(t, set, augment.Recipe{}, false)
 		d.train, d.validation = set, set
-		r := &run{settings: settings.Settings{Model: "mobilenet_v2", Optimizer: "sgd", LR: 0.1, EMADecay: c.decay}, device: torchx.CPU, data: d, log: slog.Default(), vault: &vault{}}
+		r := &run{settings: settings.Settings{Model: "mobilenet_v2", Optimizer: "sgd", LR: 0.1, EMADecay: c.decay}, device: torchx.CPU, data: d, log: slog.Default(), writer: &checkpointWriter{}}
 		var err error
 		if r.model, err = model.New("mobilenet_v2", model.Options{Classes: 2, Dropout: -1}); err != nil {
 			t.Fatal(err)
@@ -78,7 +78,7 @@ func TestBrokenStateIsNotCollected(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = r.vault.collect(r, progress{Epoch: 3, Best: 0.5, BestEpoch: 3})
+		_, err = r.writer.collect(r, progress{Epoch: 3, Best: 0.5, BestEpoch: 3})
 		var f *Failure
 		switch {
 		case c.tensor == "" && err != nil:

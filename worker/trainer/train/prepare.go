@@ -61,7 +61,7 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	if err := torchx.SetDeterministic(true); err != nil {
 		return err
 	}
-	if r.vault, err = openVault(r.job.Dir, r.job.Run); err != nil {
+	if r.writer, err = openCheckpointWriter(r.job.Dir, r.job.Run); err != nil {
 		return err
 	}
 	r.data, err = openData(ctx, s, r.job.CacheDir, r.log, func(text string) {

@@ -54,7 +54,7 @@ type run struct {
 	scaler    *optim.Scaler  // nil unless losses need one
 	precision torchx.Precision
 	device    torchx.Device
-	vault     *vault
+	writer    *checkpointWriter
 	events    Sender
 	verdict   func() string
 	log       *slog.Logger
@@ -121,7 +121,7 @@ func (r *run) carryOut(ctx context.Context) error {
 		}
 		last.BestLoss = min(last.BestLoss, val.loss)
 		last.Plateau = r.schedule.Observe(last.Plateau, epoch, value, r.job.Maximize)
-		root, err := r.vault.collect(r, last)
+		root, err := r.writer.collect(r, last)
 		if err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func (r *run) carryOut(ctx context.Context) error {
 			return fmt.Errorf("report epoch %d: %w", epoch, err)
 		}
 		digest = ""
-		r.vault.begin(root, last, metrics)
+		r.writer.begin(root, last, metrics)
 		r.log.Info("epoch", "epoch", epoch, "train_loss", round(trained.loss), "train_acc", round(trained.accuracy), "val_loss", round(val.loss), "val_acc", round(val.accuracy), "lr", trained.lr, "images_per_s", math.Round(trained.rate))
 	}
 	if last.Epoch < s.Epochs && !r.patienceOver(last) {

@@ -13,11 +13,11 @@ import (
 // passes lay the weights out anew.
 const leastPart = 4
 
-// hands ask one model about parts of a batch at the same time, each on a thread
+// threadPool asks one model about parts of a batch at the same time, each on a thread
 // of its own. The threads inside an operation wait for one another at its end,
 // some sixty times a pass, and for whichever of them drawing or decoding has
-// kept off its core; hands wait once a batch.
-type hands struct {
+// kept off its core; these threads wait once a batch.
+type threadPool struct {
 	threads int // of all together
 	work    []chan task
 }
@@ -28,16 +28,16 @@ type task struct {
 }
 
 // newHands makes none yet: they are made as they are needed.
-func newHands(threads int, device torchx.Device) *hands {
+func newThreadPool(threads int, device torchx.Device) *threadPool {
 	if device.CUDA() {
 		threads = 1 // the device's work is one queue
 	}
-	return &hands{threads: max(threads, 1)}
+	return &threadPool{threads: max(threads, 1)}
 }
 
 // each calls f with ranges that make up n images, at the same time where there
 // are enough of them, and returns an error of one.
-func (h *hands) each(n int, f func(from, to int) error) error {
+func (h *threadPool) each(n int, f func(from, to int) error) error {
 	parts := min(h.threads, n/leastPart)
 	if parts < 2 {
 		return f(0, n) // with all threads of whoever calls
@@ -63,7 +63,7 @@ func (h *hands) each(n int, f func(from, to int) error) error {
 	return nil
 }
 
-// start makes a hand, which ends with its channel.
+// start begins a thread, which ends with its channel.
 func start() chan task {
 	work := make(chan task)
 	go func() {
@@ -80,7 +80,7 @@ func start() chan task {
 	return work
 }
 
-func (h *hands) close() {
+func (h *threadPool) close() {
 	for _, w := range h.work {
 		close(w)
 	}

@@ -41,7 +41,7 @@ func TestPartsAgreeWithOneByOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Predictor{About: checkpoint.Model{Arch: "resnet18", ImageSize: side}, m: m, e: e, hands: newHands(3, torchx.CPU),
+	p := &Predictor{About: checkpoint.Model{Arch: "resnet18", ImageSize: side}, m: m, e: e, pool: newThreadPool(3, torchx.CPU),
 		scale: []float32{1. / 64, 1. / 64, 1. / 64}, shift: []float32{-2, -2, -2}}
 	defer p.Close()
 	r := rand.New(rand.NewPCG(1, 9))
@@ -56,8 +56,8 @@ func TestPartsAgreeWithOneByOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.hands.work) != 3 {
-		t.Fatalf("%d hands were at work, want 3", len(p.hands.work))
+	if len(p.pool.work) != 3 {
+		t.Fatalf("%d threads were at work, want 3", len(p.pool.work))
 	}
 	near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-5*(1+math.Abs(b)) }
 	for i := range pixels {
@@ -89,7 +89,7 @@ func TestPartsAgreeWithOneByOne(t *testing.T) {
 // Parts make up the whole without gap or overlap, small batches stay with
 // whoever called, and a part's error is the batch's.
 func TestParts(t *testing.T) {
-	h := newHands(4, torchx.CPU)
+	h := newThreadPool(4, torchx.CPU)
 	defer h.close()
 	for _, n := range []int{1, leastPart, 2*leastPart - 1, 2 * leastPart, 17, 32, 99} {
 		var mu sync.Mutex
