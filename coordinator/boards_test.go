@@ -252,7 +252,6 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 	}
 	work(2)
 	agree(t, c, sw.Id, 5)
-	index := leaderboard(t, near, sw.Id, "").Index
 
 	readOnly(r, true)
 	work(3)
@@ -310,7 +309,7 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 	// Without a leader a Redis that is behind answers, and says how old it is.
 	readOnly(r, true)
 	work(2)
-	index = leaderboard(t, near, sw.Id, "redis").Index
+	index := leaderboard(t, near, sw.Id, "redis").Index
 	leader, followers = split(t, ps)
 	leader.kill()
 	followers[1].kill()
