@@ -73,10 +73,11 @@ func addrOf(n *memberlist.Node) string {
 type lines struct {
 	to     *slog.Logger
 	sparse *sparselog.Log
+	done   <-chan struct{} // closed when the pool ends
 }
 
-func newStdLogger(to *slog.Logger, sparse *sparselog.Log) *log.Logger {
-	return log.New(lines{to, sparse}, "", 0)
+func newStdLogger(to *slog.Logger, sparse *sparselog.Log, done <-chan struct{}) *log.Logger {
+	return log.New(lines{to, sparse, done}, "", 0)
 }
 
 func (l lines) Write(b []byte) (int, error) {
@@ -93,6 +94,11 @@ func (l lines) Write(b []byte) (int, error) {
 		if strings.HasPrefix(text, prefix) {
 			level = lv
 		}
+	}
+	select {
+	case <-l.done: // what fails now fails because the pool ends
+		level = slog.LevelDebug
+	default:
 	}
 	if i := strings.Index(text, "] "); i >= 0 {
 		text = text[i+2:]

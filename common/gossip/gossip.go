@@ -130,7 +130,7 @@ func Start(cfg Config) (*Pool, error) {
 	mc.DeadNodeReclaimTime = reclaimAfter
 	mc.TCPTimeout = 3 * time.Second
 	mc.Delegate, mc.Events, mc.Conflict, mc.Alive = (*delegate)(p), (*delegate)(p), (*delegate)(p), (*delegate)(p)
-	mc.Logger = newStdLogger(cfg.Logger, p.sparse)
+	mc.Logger = newStdLogger(cfg.Logger, p.sparse, p.done)
 	if p.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("start gossip on %s: %w", cfg.Bind, err)
 	}
