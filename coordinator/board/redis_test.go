@@ -13,6 +13,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/board"
@@ -29,7 +30,7 @@ func row(number int64, value float64) *board.Row {
 	}}
 }
 
-func sweep(id string) *state.Sweep { return &state.Sweep{ID: id} }
+func sweep(id string) *state.Sweep { return &state.Sweep{ID: id, Spec: &spec.Spec{}} }
 
 func open(t *testing.T, addr string) *board.Redis {
 	t.Helper()
