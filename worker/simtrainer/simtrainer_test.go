@@ -159,6 +159,7 @@ func TestCrossingCurves(t *testing.T) {
 	}
 }
 
+// Epochs last long enough that what is sent at the second one arrives before the third.
 func TestEnds(t *testing.T) {
 	for name, tc := range map[string]struct {
 		training string
@@ -169,10 +170,10 @@ func TestEnds(t *testing.T) {
 		code     int
 		epochs   int
 	}{
-		"stop":             {`{"epochs":50,"epoch_seconds":0.03}`, 1, map[int]string{2: "stop"}, "done", "stopped", 0, 2},
-		"pause":            {`{"epochs":50,"epoch_seconds":0.03,"checkpoint_every":10}`, 1, map[int]string{2: "pause"}, "done", "paused", 0, 2},
-		"sigterm":          {`{"epochs":50,"epoch_seconds":0.03}`, 1, map[int]string{2: "SIGTERM"}, "done", "paused", 0, 2},
-		"agent gone":       {`{"epochs":50,"epoch_seconds":0.03}`, 1, map[int]string{2: "EOF"}, "failed", "crashed", 1, 2},
+		"stop":             {`{"epochs":50,"epoch_seconds":0.5}`, 1, map[int]string{2: "stop"}, "done", "stopped", 0, 2},
+		"pause":            {`{"epochs":50,"epoch_seconds":0.5,"checkpoint_every":10}`, 1, map[int]string{2: "pause"}, "done", "paused", 0, 2},
+		"sigterm":          {`{"epochs":50,"epoch_seconds":0.5}`, 1, map[int]string{2: "SIGTERM"}, "done", "paused", 0, 2},
+		"agent gone":       {`{"epochs":50,"epoch_seconds":0.5}`, 1, map[int]string{2: "EOF"}, "failed", "crashed", 1, 2},
 		"ignores a stop":   {`{"epochs":4,"epoch_seconds":0.03,"ignore_stop":true}`, 1, map[int]string{2: "stop"}, "done", "finished", 0, 4},
 		"class":            {`{"epoch_seconds":0,"fail_class":"device_fault","fail_at_epoch":3}`, 1, nil, "failed", "device_fault", 1, 2},
 		"class, later run": {`{"epoch_seconds":0,"fail_class":"device_fault","fail_at_epoch":3,"fail_runs":1}`, 2, nil, "done", "finished", 0, 5},
