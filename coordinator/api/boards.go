@@ -118,7 +118,12 @@ func fromBoard[A any](ctx context.Context, s *Server, q query,
 		resp.Header().Set(atelierv1.IndexHeader, strconv.FormatUint(index, 10))
 		return resp, nil
 	}
-	for giveUp := time.Now().Add(atLeastWait); ; {
+	var last struct { // what the look before found
+		answer board.Answer
+		err    error
+		looked bool
+	}
+	for began := time.Now(); ; {
 		changed := s.cfg.Lead.Changed()
 		var a *A
 		var answer board.Answer
@@ -133,7 +138,11 @@ func fromBoard[A any](ctx context.Context, s *Server, q query,
 		if errors.As(err, &refused) {
 			return nil, refused
 		}
-		ok := err == nil && answer.Index >= q.atLeast
+		if ctx.Err() != nil && err != nil && last.looked { // this look was cut off, and says nothing
+			answer, err = last.answer, last.err
+		}
+		last.answer, last.err, last.looked = answer, err, true
+		ok := a != nil && err == nil && answer.Index >= q.atLeast
 		led := s.led()
 		if ok && !led {
 			alone(a, s.nobody(nothingDone).Message())
@@ -158,9 +167,11 @@ func fromBoard[A any](ctx context.Context, s *Server, q query,
 				alone(a, "the leader does not answer: "+connectMessage(silence))
 			}
 		}
-		late := time.Now().After(giveUp)
+		waited := time.Since(began)
+		// Whose time is up is told what was missing, as long as somebody listens.
+		late := waited > atLeastWait || errors.Is(ctx.Err(), context.DeadlineExceeded)
 		switch {
-		case ctx.Err() != nil:
+		case errors.Is(ctx.Err(), context.Canceled):
 			return nil, failure(ctx.Err())
 		case ok:
 			return shown(a, answer.Index)
@@ -171,9 +182,9 @@ func fromBoard[A any](ctx context.Context, s *Server, q query,
 		case late && err != nil:
 			return nil, s.nobody(nothingDone, err.Error())
 		case late && redisAlone:
-			return nil, failure(fmt.Errorf("%w: %s", state.ErrConflict, missing(answer.Index, q.atLeast)))
+			return nil, failure(fmt.Errorf("%w: %s", state.ErrConflict, missing(answer.Index, q.atLeast, waited)))
 		case late:
-			return nil, s.nobody(nothingDone, missing(answer.Index, q.atLeast))
+			return nil, s.nobody(nothingDone, missing(answer.Index, q.atLeast, waited))
 		}
 		select {
 		case <-changed:
@@ -205,8 +216,8 @@ func connectMessage(err error) string {
 }
 
 // missing says by how much Redis is behind what was asked for.
-func missing(index, atLeast uint64) string {
-	return fmt.Sprintf("redis reflects index %d after %s, and at least %d was asked for", index, atLeastWait, atLeast)
+func missing(index, atLeast uint64, waited time.Duration) string {
+	return fmt.Sprintf("redis reflects index %d after %s, and at least %d was asked for", index, waited.Round(100*time.Millisecond), atLeast)
 }
 
 // led reports whether there is a leader as far as this node knows.
