@@ -60,7 +60,7 @@ test-go: ## pure Go, fast, no libtorch
 	set -o pipefail; CGO_ENABLED=0 $(GO) test -json -timeout 20m $$($(GO) list ./... | grep -v atelier/deploy/e2e) | $(SHOW)
 
 test-trainer: libtorch ## the trainer against libtorch, parity with torchvision
-	set -o pipefail; eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -json -timeout 25m -tags libtorch ./worker/trainer/... | $(SHOW)
+	set -o pipefail; eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -json -timeout 40m -tags libtorch ./worker/trainer/... | $(SHOW)
 
 test-cluster: programs ## real processes, killed and stopped
 	set -o pipefail; CGO_ENABLED=0 $(GO) test -json -count=1 -timeout 30m ./deploy/e2e/... | $(SHOW)
