@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"atelier/common/kernels"
@@ -51,25 +52,32 @@ func (b *bench) measureKernels(ctx context.Context) error {
 }
 
 // without lets two processes take turns, one without the kernel.
-func (b *bench) without(ctx context.Context, kernel string, p point) (s steps, err error) {
-	s = steps{Rates: map[string][]float64{}, Peak: map[string]float64{}}
+func (b *bench) without(ctx context.Context, kernel string, p point) (steps, error) {
 	off := "-" + kernel
 	if kernel == "all" {
 		off = "none"
 	}
+	command := b.stepsCommand("ours", "channels_last", p)
+	if kernel == "augment" {
+		command = append(command, "--augmented")
+	}
+	return b.pair(ctx, p, [2]string{"with", "without"}, [2][]string{
+		append(slices.Clone(command), "--kernels", "all"),
+		append(slices.Clone(command), "--kernels", off),
+	})
+}
+
+// pair lets two command lines take turns.
+func (b *bench) pair(ctx context.Context, p point, names [2]string, commands [2][]string) (s steps, err error) {
+	s = steps{Rates: map[string][]float64{}, Peak: map[string]float64{}}
 	var both []*paced
 	defer func() {
 		for _, side := range both {
 			side.kill()
 		}
 	}()
-	for _, side := range [][2]string{{"with", "all"}, {"without", off}} {
-		name := side[0]
-		args := append(b.stepsCommand("ours", "channels_last", p), "--kernels", side[1])
-		if kernel == "augment" {
-			args = append(args, "--augmented")
-		}
-		side, err := startPaced(ctx, name, args)
+	for i, name := range names {
+		side, err := startPaced(ctx, name, commands[i])
 		if err != nil {
 			return s, err
 		}

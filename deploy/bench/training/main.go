@@ -32,6 +32,7 @@ type bench struct {
 	batch              int
 	device             string // of the steps; empty: the CPU
 	block              time.Duration
+	base               string // programs of another build, for builds
 	seeds              seedOptions
 }
 
@@ -53,6 +54,7 @@ func main() {
 		s.Flags.IntVar(&b.batch, "batch", 32, "images a step")
 		s.Flags.StringVar(&b.device, "device", "", "where the steps are done, e.g. cuda; the other parts choose as a training does")
 		s.Flags.DurationVar(&b.block, "block", time.Second, "how long a turn lasts, about; never less than a step")
+		s.Flags.StringVar(&b.base, "base", "", "`FOLDER` of another build's programs, for builds")
 		b.seeds.flags(s.Flags)
 		s.Check = b.check
 		s.Scripts = peer
@@ -61,6 +63,7 @@ func main() {
 			{Name: "steps", What: "training steps and peak memory, ours and PyTorch in turn", Run: b.besidePyTorch(b.measureSteps), Table: b.table(throughputTables)},
 			{Name: "slots", What: "images a second of all slots together, by how the cores are split", Run: b.measureSlots, Table: b.table(slotsTable)},
 			{Name: "kernels", What: "training steps with each kernel of ours and without it, in turn", Aside: true, Run: b.measureKernels, Table: b.table(kernelsTable)},
+			{Name: "builds", What: "training steps of this build and of another (--base), in turn", Aside: true, Run: b.measureBuilds, Table: b.table(buildsTable)},
 			{Name: "end", What: "files on disk to trained and validated, start-up included", Run: b.besidePyTorch(b.measureEnd), Table: b.table(endTable)},
 			{Name: "seeds", What: "test accuracy over seeds, with CutMix and without (needs --images)", Aside: true, Run: b.measureSeeds, Table: b.table(seedsTable)},
 		}

@@ -16,6 +16,7 @@ const (
 	barOwn       = 1.05 // own default over PyTorch's, each
 	barOwnFP32   = 1.2  // geometric mean of those in fp32
 	barOwnBF16   = 1.5  // and in bf16
+	barBuild     = 0.97 // this build over the one before
 	memoryFactor = 1.0  // peak memory over PyTorch's
 )
 
