@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trainerproto"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
+)
+
+// event takes one event of the trainer. It blocks while the queue is full, and
+// so does the trainer then.
+func (r *run) event(e trainerproto.Event) {
+	if r.first.CompareAndSwap(false, true) {
+		r.s.a.metrics.firstEvent.Observe(time.Since(r.began).Seconds())
+	}
+	if r.fault != nil {
+		return
+	}
+	l := r.h.lease
+	switch e.Kind {
+	case trainerproto.EventEpoch:
+		if r.over() {
+			return // of a trainer that knows of no end
+		}
+		r.last.Store(int64(e.Epoch))
+		rep := &atelierv1.Report{Epoch: int32(e.Epoch), TimeMs: time.Now().UnixMilli(), Data: e.Data}
+		for _, m := range e.Metrics {
+			rep.Metrics = append(rep.Metrics, &atelierv1.Metric{Name: m.Name, Value: m.Value})
+		}
+		r.value, r.valued = e.Metrics.Get(l.GetObjective().GetMetric())
+		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: rep}}, nil)
+		if r.over() {
+			r.h.judge(wire.Verdict(l.EndVerdict), cmp.Or(l.EndReason, "the run's last epoch is reported"))
+		}
+	case trainerproto.EventCheckpoint:
+		if r.over() && int64(e.Epoch) > r.last.Load() {
+			return
+		}
+		c, err := r.checkpoint(e)
+		if err != nil {
+			r.fault = err
+			r.child.Kill()
+			return
+		}
+		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: c}},
+			func(res *atelierv1.EventResult) { r.keep.acknowledged(c, res) })
+	}
+}
+
+// over reports whether the run has reported the last epoch its lease is for. It
+// ends by itself then, whether a coordinator can be reached or not.
+func (r *run) over() bool {
+	end := int64(r.h.lease.EndEpoch)
+	return end > 0 && r.last.Load() >= end
+}
+
+func (r *run) push(e *atelierv1.RunEvent, then func(*atelierv1.EventResult)) {
+	h, a := r.h, r.s.a
+	if cause, _ := h.isLost(); cause != "" {
+		a.metrics.dropped.Inc()
+		return
+	}
+	if !a.relay.push(e, h.lost, func(res *atelierv1.EventResult) {
+		a.answered(h, res)
+		if then != nil {
+			then(res)
+		}
+	}) {
+		a.metrics.dropped.Inc()
+	}
+}
+
+// answered acts on what the coordinators say to an event.
+func (a *Agent) answered(h *holding, res *atelierv1.EventResult) {
+	switch wire.Outcome(res.Outcome) {
+	case trial.OutcomeFenced:
+		a.auditSoon()
+		if h.lose("the coordinators refused its token", false) {
+			a.log.Warn("run fenced off", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
+		}
+		return
+	case trial.OutcomeRefused:
+		if wire.Verdict(res.Verdict) > trial.VerdictContinue { // it comes too late, as can be
+			a.log.Info("an event does not count any more", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
+			break
+		}
+		a.log.Error("an event was refused", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
+	}
+	h.judge(wire.Verdict(res.Verdict), cmp.Or(res.Message, "verdict of the coordinators"))
+}
+
+// checkpoint checks what the trainer says of its file; the bytes are checked
+// against the hash by whoever fetches them.
+func (r *run) checkpoint(e trainerproto.Event) (*atelierv1.Checkpoint, error) {
+	l := r.h.lease
+	location, err := r.s.a.cfg.Store.Location(e.Path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(e.Path)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint of epoch %d: %w", e.Epoch, err)
+	}
+	if info.Size() != e.Size {
+		return nil, fmt.Errorf("checkpoint of epoch %d: the trainer says %d bytes, the file has %d", e.Epoch, e.Size, info.Size())
+	}
+	if len(e.SHA256) != 64 {
+		return nil, fmt.Errorf("checkpoint of epoch %d: the trainer gives no SHA-256", e.Epoch)
+	}
+	c := &atelierv1.Checkpoint{SweepId: l.SweepId, Trial: l.Trial, Epoch: int32(e.Epoch), Size: e.Size, Sha256: e.SHA256, Location: location,
+		Worker: r.s.a.cfg.Name, CreatedMs: time.Now().UnixMilli(), Token: l.Token}
+	v, ok := e.Metrics.Get(l.GetObjective().GetMetric())
+	if !ok && r.valued && int64(e.Epoch) == r.last.Load() {
+		v, ok = r.value, true
+	}
+	if ok && !math.IsNaN(v) {
+		c.Metric, c.HasMetric = v, true
+	}
+	return c, nil
+}
