@@ -1,12 +1,14 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -33,39 +35,77 @@ type Files struct {
 	Shared string // the workers' shared folder as this machine sees it; "" = none
 }
 
-// Pull writes a checkpoint to a file, which appears whole and with the size and
-// SHA-256 of the index, or not at all.
-func (f Files) Pull(ctx context.Context, c *atelierv1.Checkpoint, to string) error {
-	want, err := hex.DecodeString(c.GetSha256())
-	if err != nil || len(want) != sha256.Size {
-		return fmt.Errorf("the index holds no usable SHA-256 (%q)", c.GetSha256())
+// Sum is what a file's bytes have to be.
+type Sum struct {
+	Size   int64
+	SHA256 string // hex
+}
+
+// Bytes is the SHA-256.
+func (s Sum) Bytes() ([]byte, error) {
+	sum, err := hex.DecodeString(s.SHA256)
+	if err != nil || len(sum) != sha256.Size {
+		return nil, fmt.Errorf("the index holds no usable SHA-256 (%q)", s.SHA256)
 	}
-	from, err := f.Open(ctx, trial.Location(c.GetLocation()))
+	return sum, nil
+}
+
+// Check reads r to its end, or to one byte beyond the size.
+func (s Sum) Check(r io.Reader) error {
+	want, err := s.Bytes()
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	n, err := io.Copy(h, io.LimitReader(r, s.Size+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("after %d of %d bytes: %w", n, s.Size, err)
+	case n > s.Size:
+		return fmt.Errorf("it has more than %d bytes, the index says %d", s.Size, s.Size)
+	case n < s.Size:
+		return fmt.Errorf("it has %d bytes, the index says %d", n, s.Size)
+	case !bytes.Equal(h.Sum(nil), want):
+		return fmt.Errorf("its SHA-256 is %x, the index says %s", h.Sum(nil), s.SHA256)
+	}
+	return nil
+}
+
+// Pull writes a checkpoint to a file, as Fetch does.
+func (f Files) Pull(ctx context.Context, c *atelierv1.Checkpoint, to string) error {
+	return f.Fetch(ctx, trial.Location(c.GetLocation()), Sum{c.GetSize(), c.GetSha256()}, to, 0o644)
+}
+
+// Fetch copies a file from where it lies. The copy appears whole and with these
+// bytes, or not at all.
+func (f Files) Fetch(ctx context.Context, at trial.Location, sum Sum, to string, perm fs.FileMode) error {
+	from, err := f.Open(ctx, at)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	tmp, err := files.Create(to, 0o644)
+	tmp, err := files.Create(to, perm)
 	if err != nil {
 		return err
 	}
 	defer tmp.Abort()
-	h := sha256.New()
-	// One byte more than promised tells a file that is too long.
-	n, err := io.Copy(io.MultiWriter(tmp, h), io.LimitReader(from, c.GetSize()+1))
-	switch {
-	case err != nil:
-		return fmt.Errorf("read %s after %d of %d bytes: %w", c.GetLocation(), n, c.GetSize(), err)
-	case n > c.GetSize():
-		return fmt.Errorf("%s has more than %d bytes, the index says %d: nothing was written", c.GetLocation(), c.GetSize(), c.GetSize())
-	case n < c.GetSize():
-		return fmt.Errorf("%s has %d bytes, the index says %d: nothing was written", c.GetLocation(), n, c.GetSize())
-	}
-	if sum := h.Sum(nil); string(sum) != string(want) {
-		return fmt.Errorf("%s has SHA-256 %x, the index says %s: nothing was written", c.GetLocation(), sum, c.GetSha256())
+	if err := sum.Check(io.TeeReader(from, tmp)); err != nil {
+		return fmt.Errorf("%s: %w; nothing was written", at, err)
 	}
 	return tmp.Commit()
 }
+
+// WorkerHeader says whose file server answers. A worker's address may have become
+// another's.
+const WorkerHeader = "Atelier-Worker"
+
+// MissingError is of a file that a worker does not have.
+type MissingError struct {
+	At     trial.Location
+	Worker string // that says so; "" = not known
+}
+
+func (e *MissingError) Error() string { return string(e.At) + ": no such file on that worker" }
 
 // Open opens a file for reading. One that is not there is of code NotFound.
 func (f Files) Open(ctx context.Context, at trial.Location) (io.ReadCloser, error) {
@@ -87,23 +127,73 @@ func (f Files) Open(ctx context.Context, at trial.Location) (io.ReadCloser, erro
 	case !at.Fetchable():
 		return nil, fmt.Errorf("cannot fetch from location %q", string(at))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, string(at), nil)
+	w := &watched{}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	w.timer = time.AfterFunc(stall, func() { w.cancel(errStalled) })
+	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, string(at), nil)
 	if err != nil {
+		w.cancel(nil)
 		return nil, err
 	}
 	resp, err := workers.Do(req)
+	w.timer.Stop()
 	if err != nil {
+		w.cancel(nil)
+		if err = w.why(err); err == errStalled {
+			err = fmt.Errorf("%s: %w", at, err)
+		}
 		return nil, err
 	}
+	w.body = resp.Body
 	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
+		return w, nil
 	}
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
-	resp.Body.Close()
+	defer w.Close()
 	if resp.StatusCode == http.StatusNotFound {
-		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("%s: no such file on that worker", at))
+		return nil, connect.NewError(connect.CodeNotFound, &MissingError{at, resp.Header.Get(WorkerHeader)})
 	}
+	text, _ := io.ReadAll(io.LimitReader(w, 300))
 	return nil, fmt.Errorf("%s: %s: %s", at, resp.Status, strings.TrimSpace(string(text)))
 }
 
-var workers = &http.Client{Transport: &http.Transport{Proxy: nil, ResponseHeaderTimeout: 15 * time.Second, DisableCompression: true}}
+var workers = &http.Client{
+	Transport:     &http.Transport{ResponseHeaderTimeout: 15 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, DisableCompression: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// stall is how long a worker may send nothing while its answer is waited for; a
+// variable for tests.
+var stall = 20 * time.Second
+
+var errStalled = errors.New("the worker stopped sending")
+
+// watched is an answer that ends where the worker stalls; a reader may take its
+// time.
+type watched struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	body   io.ReadCloser
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	w.timer.Reset(stall)
+	n, err := w.body.Read(b)
+	w.timer.Stop()
+	if err != nil {
+		err = w.why(err)
+	}
+	return n, err
+}
+
+func (w *watched) why(err error) error {
+	if context.Cause(w.ctx) == errStalled {
+		return errStalled
+	}
+	return err
+}
+
+func (w *watched) Close() error {
+	w.cancel(nil)
+	return w.body.Close()
+}

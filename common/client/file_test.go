@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
@@ -83,5 +84,28 @@ func TestPull(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// A worker that stops in the middle of a file ends the wait for it, and that is
+// no interrupt of ours.
+func TestPullFromAStalledWorker(t *testing.T) {
+	defer client.SetStall(50 * time.Millisecond)()
+	gone := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "wei")
+		w.(http.Flusher).Flush()
+		<-gone
+	}))
+	defer s.Close()
+	defer close(gone)
+	k := &atelierv1.Checkpoint{Location: s.URL + "/checkpoints/m.pth", Size: 7, Sha256: fmt.Sprintf("%x", sha256.Sum256([]byte("weights")))}
+	to := filepath.Join(t.TempDir(), "to.pth")
+	err := client.Files{}.Pull(t.Context(), k, to)
+	if client.ExitCode(err) != client.ExitError || !strings.Contains(err.Error(), "after 3 of 7 bytes: the worker stopped sending") {
+		t.Error(err)
+	}
+	if _, err := os.Stat(to); err == nil {
+		t.Error("half a file was left")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"atelier/common/client"
 	"atelier/common/trial"
 )
 
@@ -17,7 +18,7 @@ import (
 func (s *Store) Handler(limit int) http.Handler {
 	files := s.noting(ServeRoot(s.root, trial.FilesPath, limit))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set(workerHeader, s.cfg.Worker)
+		w.Header().Set(client.WorkerHeader, s.cfg.Worker)
 		files.ServeHTTP(w, r)
 	})
 }

@@ -11,14 +11,10 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -30,15 +26,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"atelier/common/files"
+	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 )
-
-// workerHeader says whose file server answers: only from the worker that the
-// index names does "no such file" mean that the file is gone. Its address may have
-// become another's.
-const workerHeader = "Atelier-Worker"
 
 // ErrGone is in the error of Fetch for a file that is no longer there, for
 // nobody: the index need not name it.
@@ -58,7 +49,6 @@ type Store struct {
 	cfg     Config
 	base    string // "http://host:port" this worker is reached at
 	root    *os.Root
-	http    *http.Client
 	maxSize int64
 
 	collected sync.Map // path below the root of a bundle of results -> when it was fetched whole
@@ -93,11 +83,7 @@ func Open(cfg Config, address string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint folder: %w", err)
 	}
-	return &Store{cfg: cfg, base: "http://" + address, root: root, maxSize: 64 << 30,
-		http: &http.Client{
-			Transport:     &http.Transport{ResponseHeaderTimeout: 10 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, DisableCompression: true},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}}, nil
+	return &Store{cfg: cfg, base: "http://" + address, root: root, maxSize: 64 << 30}, nil
 }
 
 // Close releases the root.
@@ -199,9 +185,8 @@ func (s *Store) local(location string) string {
 // lies here, or a copy got from the worker that holds it. Size and hash are
 // checked in both cases.
 func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, error) {
-	want, err := hex.DecodeString(c.Sha256)
-	if err != nil || len(want) != sha256.Size {
-		return "", fmt.Errorf("checkpoint of epoch %d: the index holds no SHA-256 for it", c.Epoch)
+	if _, err := sumOf(c).Bytes(); err != nil {
+		return "", fmt.Errorf("checkpoint of epoch %d: %w", c.Epoch, err)
 	}
 	if c.Size < 0 || c.Size > s.maxSize {
 		return "", fmt.Errorf("checkpoint of epoch %d: %d bytes is more than the limit of %d", c.Epoch, c.Size, s.maxSize)
@@ -210,7 +195,7 @@ func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, err
 		file := filepath.Join(s.cfg.Root, rel)
 		f, err := s.root.Open(rel)
 		if err == nil {
-			err = verify(f, c)
+			err = sumOf(c).Check(f)
 			f.Close()
 			if err == nil {
 				return file, nil
@@ -254,82 +239,31 @@ func (s *Store) Gone(c *atelierv1.Checkpoint) bool {
 	return s.gone(c, rel, err)
 }
 
-func verify(r io.Reader, c *atelierv1.Checkpoint) error {
-	h := sha256.New()
-	n, err := io.Copy(h, r)
-	if err != nil {
-		return err
-	}
-	if n != c.Size {
-		return fmt.Errorf("it has %d bytes, the index says %d", n, c.Size)
-	}
-	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, c.Sha256) {
-		return fmt.Errorf("its SHA-256 is %s, the index says %s", got, c.Sha256)
-	}
-	return nil
-}
+func sumOf(c *atelierv1.Checkpoint) client.Sum { return client.Sum{Size: c.Size, SHA256: c.Sha256} }
 
-// stall ends a download that gets no byte for this long.
-const stall = 20 * time.Second
-
-func (s *Store) download(ctx context.Context, c *atelierv1.Checkpoint) (_ string, err error) {
+func (s *Store) download(ctx context.Context, c *atelierv1.Checkpoint) (string, error) {
 	final := filepath.Join(s.cfg.Cache, strings.ToLower(c.Sha256)+path.Ext(c.Location))
 	if f, err := os.Open(final); err == nil {
-		err = verify(f, c)
+		err = sumOf(c).Check(f)
 		f.Close()
 		if err == nil {
 			return final, nil
 		}
 		os.Remove(final)
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("fetch checkpoint of epoch %d from %s: %w", c.Epoch, c.Location, err)
-		}
-	}()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Location, nil)
+	err := client.Files{}.Fetch(ctx, trial.Location(c.Location), sumOf(c), final, 0o600)
+	var missing *client.MissingError
+	switch {
+	case errors.As(err, &missing) && missing.Worker != "" && missing.Worker == c.Worker:
+		// Another worker that got its address says nothing of the file.
+		err = fmt.Errorf("%s: worker %s has it no more: %w", c.Location, missing.Worker, ErrGone)
+	case missing != nil:
+		err = missing // without its code
+	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("fetch checkpoint of epoch %d: %w", c.Epoch, err)
 	}
-	watchdog := time.AfterFunc(stall, cancel)
-	defer watchdog.Stop()
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	if name := resp.Header.Get(workerHeader); resp.StatusCode == http.StatusNotFound && name != "" && name == c.Worker {
-		return "", fmt.Errorf("worker %s has it no more: %w", name, ErrGone)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("answer %s", resp.Status)
-	}
-	tmp, err := files.Create(final, 0o600)
-	if err != nil {
-		return "", err
-	}
-	defer tmp.Abort()
-	// One byte more than the index allows shows a file that is too long.
-	body := io.LimitReader(&watched{resp.Body, watchdog}, c.Size+1)
-	if err := verify(io.TeeReader(body, tmp), c); err != nil {
-		return "", err
-	}
-	return final, tmp.Commit()
-}
-
-type watched struct {
-	r io.Reader
-	t *time.Timer
-}
-
-func (w *watched) Read(b []byte) (int, error) {
-	n, err := w.r.Read(b)
-	if n > 0 {
-		w.t.Reset(stall)
-	}
-	return n, err
+	return final, nil
 }
 
 // DropCopy removes a fetched copy once the run that needed it is over. Files

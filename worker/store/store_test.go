@@ -79,7 +79,7 @@ func TestFetchFromAnotherWorker(t *testing.T) {
 	}
 	// A copy that rotted is not used.
 	os.WriteFile(got, []byte("rot"), 0o644)
-	if _, err := b.Fetch(context.Background(), c); err == nil || !strings.Contains(err.Error(), "404") {
+	if _, err := b.Fetch(context.Background(), c); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("rotten copy, no source: %v", err)
 	}
 	if _, err := a.Fetch(context.Background(), c); err == nil {
