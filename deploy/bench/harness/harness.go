@@ -223,8 +223,10 @@ func Run(ctx context.Context, name string, args []string, out io.Writer, setup f
 			s.Say("== %s: %s", p.Name, p.What)
 		}
 		if p.Table == nil || !s.Print {
-			if err := p.Run(ctx); err != nil {
+			if err := p.Run(ctx); err != nil && len(s.Parts) > 1 {
 				return fmt.Errorf("%s: %w", p.Name, err)
+			} else if err != nil {
+				return err
 			}
 		}
 		if p.Table != nil {

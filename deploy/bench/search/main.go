@@ -7,116 +7,107 @@ package main
 
 import (
 	"context"
-	"flag"
+	"errors"
 	"fmt"
 	"math"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"sort"
 	"strings"
 	"time"
 
+	"atelier/deploy/bench/harness"
 	"atelier/deploy/bench/search/landscape"
 	"atelier/deploy/bench/search/suite"
 )
 
+type bench struct {
+	*harness.Session
+
+	methods []string
+	words   []string // of the problems
+	seeds   int
+	trials  int
+	opens   []int
+	detail  bool
+	peer    string
+	atelier string
+	serve   string // a problem, whose trials are answered on standard input
+	variant uint64
+	tables  string
+}
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "search:", err)
-		os.Exit(1)
-	}
+	harness.Main("search", os.Args[1:], func(s *harness.Session) {
+		b := &bench{Session: s}
+		s.PythonFlag("Optuna")
+		s.JournalFlags("")
+		s.Quiet = true
+		s.Strings(&b.methods, "methods", "methods, and optuna:SAMPLER, in this order", "genetic", "cmaes", "tpe", "gp", "sobol", "optuna:random", "optuna:nsga2", "optuna:cmaes", "optuna:tpe")
+		s.Strings(&b.words, "problems", "only problems whose name or kind holds one of these words")
+		s.Numbers(&b.opens, "open", "trials open at once, one table each", 1, 8)
+		s.Flags.IntVar(&b.seeds, "seeds", 20, "seeds a problem")
+		s.Flags.IntVar(&b.trials, "trials", 100, "trials a run")
+		s.Flags.BoolVar(&b.detail, "detail", false, "print every problem")
+		s.Flags.StringVar(&b.peer, "peer", "deploy/bench/search/peer.py", "the program that runs Optuna")
+		s.Flags.StringVar(&b.atelier, "atelier", "", "also run `PROGRAM` sweep simulate on some problems and hold its trials to ours")
+		s.Flags.StringVar(&b.serve, "serve", "", "answer trials of this `PROBLEM` on standard input, for sweep simulate --exec")
+		s.Flags.Uint64Var(&b.variant, "seed", 0, "the variant that -serve answers for")
+		s.Flags.StringVar(&b.tables, "tables", "", "train the landscapes anew and write their tables into this `FOLDER`")
+		s.Check = func() error {
+			if b.seeds < 1 || b.trials < 1 {
+				return fmt.Errorf("-seeds %d -trials %d: want at least 1 of each", b.seeds, b.trials)
+			}
+			return nil
+		}
+		s.Parts = []harness.Part{{Name: "search", What: "regret of search methods", Run: b.run}}
+	})
 }
 
-type settings struct {
-	methods  string
-	problems string
-	seeds    int
-	trials   int
-	opens    string
-	detail   bool
-	python   string
-	peer     string
-	atelier  string
-	journal  *journal
-	measured bool // print what the journal holds, measure nothing
-}
-
-func run(ctx context.Context, args []string) error {
-	var s settings
-	var serveName, tables, path string
-	var serveSeed uint64
-	f := flag.NewFlagSet("search", flag.ContinueOnError)
-	f.StringVar(&s.methods, "methods", "genetic,cmaes,tpe,gp,sobol,optuna:random,optuna:nsga2,optuna:cmaes,optuna:tpe", "methods, and optuna:`SAMPLER`, in this order")
-	f.StringVar(&s.problems, "problems", "", "only problems whose name or kind holds one of these words")
-	f.IntVar(&s.seeds, "seeds", 20, "seeds a problem")
-	f.IntVar(&s.trials, "trials", 100, "trials a run")
-	f.StringVar(&s.opens, "open", "1,8", "trials open at once, one table each")
-	f.BoolVar(&s.detail, "detail", false, "print every problem")
-	f.StringVar(&s.python, "python", "/usr/bin/python3", "Python that has Optuna")
-	f.StringVar(&s.peer, "peer", "deploy/bench/search/peer.py", "the program that runs Optuna")
-	f.StringVar(&path, "journal", "", "keep what was measured in this `FILE` and go on from there; to be deleted when a method has changed")
-	f.BoolVar(&s.measured, "measured", false, "print the seeds that the journal holds for all problems, and measure nothing")
-	f.StringVar(&s.atelier, "atelier", "", "also run `PROGRAM` sweep simulate on some problems and hold its trials to ours")
-	f.StringVar(&serveName, "serve", "", "answer trials of this `PROBLEM` on standard input, for sweep simulate --exec")
-	f.Uint64Var(&serveSeed, "seed", 0, "the variant that -serve answers for")
-	f.StringVar(&tables, "tables", "", "train the landscapes anew and write their tables into this `FOLDER`")
-	if err := f.Parse(args); err != nil {
-		return err
-	}
+func (b *bench) run(ctx context.Context) error {
 	switch {
-	case serveName != "":
-		return serve(os.Stdin, os.Stdout, serveName, serveSeed)
-	case tables != "":
-		return train(tables)
-	case s.seeds < 1 || s.trials < 1:
-		return fmt.Errorf("-seeds %d -trials %d: want at least 1 of each", s.seeds, s.trials)
+	case b.serve != "":
+		return serve(os.Stdin, os.Stdout, b.serve, b.variant)
+	case b.tables != "":
+		return train(b.tables)
 	}
-	problems := chosen(suite.All(), s.problems)
+	problems := chosen(suite.All(), b.words)
 	if len(problems) == 0 {
-		return fmt.Errorf("-problems %q: none of the suite", s.problems)
+		return fmt.Errorf("-problems %q: none of the suite", strings.Join(b.words, ","))
 	}
-	var err error
-	if s.journal, err = openJournal(path); err != nil {
-		return err
-	}
-	defer s.journal.close()
-	fmt.Printf("%d problems, %d seeds, %d trials\n", len(problems), s.seeds, s.trials)
-	standard := s
-	standard.seeds, standard.trials = max(s.seeds, 20), max(s.trials, 100)
-	random, err := measure(ctx, standard, problems, "random", 1)
+	b.Printf("%d problems, %d seeds, %d trials\n", len(problems), b.seeds, b.trials)
+	unit := *b
+	unit.seeds, unit.trials = max(b.seeds, 20), max(b.trials, 100)
+	random, err := unit.measure(ctx, problems, "random", 1)
 	if err != nil {
 		return err
 	}
 	if random.seeds == 0 {
-		return fmt.Errorf("-measured: the journal has no run of random on every problem, the unit of all others")
+		return errors.New("-print: the journal has no run of random on every problem, the unit of all others")
 	}
 	units := unitsOf(random.curves)
-	for _, open := range strings.Split(s.opens, ",") {
-		var n int
-		if _, err := fmt.Sscan(open, &n); err != nil || n < 1 {
-			return fmt.Errorf("-open %q: want numbers such as 1,8", s.opens)
-		}
-		fmt.Printf("\n| %d open | seeds | at 25 | at 50 | at 100 | ms a trial |\n|---|---|---|---|---|---|\n", n)
-		fmt.Println(line("random", random, units, s.trials))
-		for _, method := range strings.Split(s.methods, ",") {
-			f, err := measure(ctx, s, problems, method, n)
+	for _, open := range b.opens {
+		table := harness.NewTable(fmt.Sprintf("%d open", open), "seeds", "at 25", "at 50", "at 100", "ms a trial")
+		table.Row("%s", line("random", random, units, b.trials))
+		var details strings.Builder
+		for _, method := range b.methods {
+			f, err := b.measure(ctx, problems, method, open)
 			if err != nil {
 				return fmt.Errorf("%s: %w", method, err)
 			}
 			if f.seeds == 0 {
-				continue // of -measured alone
+				continue // of -print alone
 			}
-			fmt.Println(line(method, f, units, s.trials))
-			if s.detail {
-				detail(problems, f, units, s.trials)
+			row := line(method, f, units, b.trials)
+			b.Say("%s", row)
+			table.Row("%s", row)
+			if b.detail {
+				fmt.Fprintf(&details, "%s, %d open\n%s", method, open, detail(problems, f, units, b.trials))
 			}
 		}
+		b.Printf("\n%s%s", table, &details)
 	}
-	if s.atelier != "" {
-		return outward(ctx, s.atelier, problems)
+	if b.atelier != "" {
+		return b.outward(ctx, problems)
 	}
 	return nil
 }
@@ -131,14 +122,21 @@ type figures struct {
 // runner carries out one run and returns the best value after each trial.
 type runner func(p suite.Problem, seed uint64) ([]float64, error)
 
+// trace is one run: a method on one variant of one problem.
+type trace struct {
+	Millis float64   `json:"ms"`   // wall time of the whole run
+	Best   []float64 `json:"best"` // after each trial
+}
+
 // measure has a method run on every problem, seed by seed, where the journal
-// has no such run yet.
-func measure(ctx context.Context, s settings, problems []suite.Problem, method string, open int) (f figures, err error) {
+// has no such run yet. The journal knows nothing of the code that was measured:
+// after a change to a method, -again.
+func (b *bench) measure(ctx context.Context, problems []suite.Problem, method string, open int) (f figures, err error) {
 	do := func(p suite.Problem, seed uint64) ([]float64, error) {
-		return ours(ctx, p, method, seed, s.trials, open)
+		return ours(ctx, p, method, seed, b.trials, open)
 	}
 	if sampler, ok := strings.CutPrefix(method, "optuna:"); ok {
-		peer := &optuna{settings: s, sampler: sampler, open: open}
+		peer := &optuna{bench: b, sampler: sampler, open: open}
 		do = func(p suite.Problem, seed uint64) ([]float64, error) { return peer.run(ctx, p, seed) }
 		defer func() {
 			if e := peer.close(); err == nil {
@@ -146,29 +144,29 @@ func measure(ctx context.Context, s settings, problems []suite.Problem, method s
 			}
 		}()
 	}
-	return gather(s, problems, method, open, do)
+	return b.gather(problems, method, open, do)
 }
 
-func gather(s settings, problems []suite.Problem, method string, open int, do runner) (figures, error) {
+func (b *bench) gather(problems []suite.Problem, method string, open int, do runner) (figures, error) {
 	var f figures
 	runs := make([][][]float64, len(problems))
-	for seed := uint64(firstSeed); seed < uint64(firstSeed+s.seeds); seed++ {
+	for seed := uint64(firstSeed); seed < uint64(firstSeed+b.seeds); seed++ {
 		var these []trace
 		for _, p := range problems {
-			r, known := s.journal.runs[key{method, open, s.trials, seed, p.Name}]
-			if !known && s.measured {
-				break
-			}
-			if !known {
+			key := fmt.Sprintf("search method=%s open=%d trials=%d seed=%d problem=%s", method, open, b.trials, seed, p.Name)
+			var r trace
+			if b.Print {
+				if !b.Journal.Newest(key, &r) {
+					break
+				}
+			} else if _, err := harness.Measure(b.Session, key, func() (trace, error) {
 				began := time.Now()
 				best, err := do(p, seed)
-				if err != nil {
-					return f, fmt.Errorf("%s: %w", p.Name, err)
-				}
-				r = trace{Method: method, Open: open, Trials: s.trials, Seed: seed, Problem: p.Name, Millis: float64(time.Since(began).Microseconds()) / 1000, Best: best}
-				if err := s.journal.add(r); err != nil {
-					return f, err
-				}
+				return trace{float64(time.Since(began).Microseconds()) / 1000, best}, err
+			}); err != nil {
+				return f, err
+			} else if !b.Journal.Last(key, &r) || len(r.Best) != b.trials {
+				return f, fmt.Errorf("%s: %d values of %d trials; -again measures it anew", key, len(r.Best), b.trials)
 			}
 			these = append(these, r)
 		}
@@ -184,23 +182,26 @@ func gather(s settings, problems []suite.Problem, method string, open int, do ru
 	if f.seeds == 0 {
 		return f, nil
 	}
-	f.millis /= float64(len(problems) * f.seeds * s.trials)
+	f.millis /= float64(len(problems) * f.seeds * b.trials)
 	for i := range problems {
-		f.curves = append(f.curves, median(runs[i], s.trials))
+		f.curves = append(f.curves, medians(runs[i], b.trials))
 	}
 	return f, nil
 }
 
-func detail(problems []suite.Problem, f figures, units []float64, trials int) {
+// detail is a row for each problem, regret in units of random search.
+func detail(problems []suite.Problem, f figures, units []float64, trials int) string {
+	var b strings.Builder
 	for i, p := range problems {
-		fmt.Printf("    %-20s", p.Name)
+		fmt.Fprintf(&b, "    %-20s", p.Name)
 		for _, k := range []int{25, 50, 100} {
 			if k <= trials {
-				fmt.Printf(" %7.3f", f.curves[i][k-1]/units[i])
+				fmt.Fprintf(&b, " %7.3f", f.curves[i][k-1]/units[i])
 			}
 		}
-		fmt.Println()
+		b.WriteString("\n")
 	}
+	return b.String()
 }
 
 // unitsOf is random search's median after 100 trials, by problem.
@@ -212,29 +213,30 @@ func unitsOf(random [][]float64) []float64 {
 	return units
 }
 
+// line is a row of the table, its cells between " | ".
 func line(method string, f figures, units []float64, trials int) string {
-	out := fmt.Sprintf("| %s | %d", method, f.seeds)
+	out := fmt.Sprintf("%s | %d", method, f.seeds)
 	for _, k := range []int{25, 50, 100} {
 		if k > trials {
 			out += " | "
 			continue
 		}
-		sum := 0.0
+		var regrets []float64
 		for i := range f.curves {
-			sum += math.Log(math.Max(0.01, f.curves[i][k-1]/units[i]))
+			regrets = append(regrets, math.Max(0.01, f.curves[i][k-1]/units[i]))
 		}
-		out += fmt.Sprintf(" | %.3f", math.Exp(sum/float64(len(f.curves))))
+		out += fmt.Sprintf(" | %.3f", harness.GeometricMean(regrets))
 	}
-	return out + fmt.Sprintf(" | %.2f |", f.millis)
+	return out + fmt.Sprintf(" | %.2f", f.millis)
 }
 
-func chosen(all []suite.Problem, words string) []suite.Problem {
-	if words == "" {
+func chosen(all []suite.Problem, words []string) []suite.Problem {
+	if len(words) == 0 {
 		return all
 	}
 	var out []suite.Problem
 	for _, p := range all {
-		for _, w := range strings.Split(words, ",") {
+		for _, w := range words {
 			if strings.Contains(p.Name, w) || p.Kind == w {
 				out = append(out, p)
 				break
@@ -244,17 +246,15 @@ func chosen(all []suite.Problem, words string) []suite.Problem {
 	return out
 }
 
-// median of the runs' best values after each trial.
-func median(runs [][]float64, trials int) []float64 {
+// medians over the runs of the best value after each trial.
+func medians(runs [][]float64, trials int) []float64 {
 	curve := make([]float64, trials)
 	column := make([]float64, len(runs))
 	for k := range curve {
 		for r := range runs {
 			column[r] = runs[r][k]
 		}
-		sort.Float64s(column)
-		n := len(column)
-		curve[k] = (column[n/2] + column[(n-1)/2]) / 2
+		curve[k] = harness.Median(column)
 	}
 	return curve
 }

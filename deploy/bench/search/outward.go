@@ -19,7 +19,7 @@ import (
 
 // serve answers trials as `atelier sweep simulate --exec` asks them.
 func serve(in io.Reader, out io.Writer, name string, seed uint64) error {
-	problems := chosen(suite.All(), name)
+	problems := chosen(suite.All(), []string{name})
 	if len(problems) != 1 {
 		return fmt.Errorf("-serve %q: want the name of one problem", name)
 	}
@@ -46,17 +46,12 @@ func serve(in io.Reader, out io.Writer, name string, seed uint64) error {
 
 // outward runs the program that people run, on a problem of each kind, and
 // holds its trials to those measured in this process.
-func outward(ctx context.Context, program string, problems []suite.Problem) error {
+func (b *bench) outward(ctx context.Context, problems []suite.Problem) error {
 	const trials, seed = 40, firstSeed
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	folder, err := os.MkdirTemp("", "outward")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(folder)
 	compared, kinds := 0, map[string]bool{} // looked up only
 	for _, p := range problems {
 		if kinds[p.Kind] {
@@ -64,11 +59,11 @@ func outward(ctx context.Context, program string, problems []suite.Problem) erro
 		}
 		kinds[p.Kind] = true
 		for _, m := range []struct{ method, algorithm string }{{search.Random, ""}, {search.Sobol, ""}, {search.Genetic, ""}, {search.Bayesian, search.TPE}, {search.Bayesian, search.GP}, {search.Bayesian, search.CMAES}} {
-			file := filepath.Join(folder, "spec.yaml")
+			file := filepath.Join(b.Dir, "spec.yaml")
 			if err := os.WriteFile(file, []byte(spec(p.Space, m.method, m.algorithm, trials, seed)), 0o644); err != nil {
 				return err
 			}
-			cmd := exec.CommandContext(ctx, program, "sweep", "simulate", file, "--exec", fmt.Sprintf("%s -serve %s -seed %d", self, p.Name, seed))
+			cmd := exec.CommandContext(ctx, b.atelier, "sweep", "simulate", file, "--exec", fmt.Sprintf("%s -serve %s -seed %d", self, p.Name, seed))
 			var stderr bytes.Buffer
 			cmd.Stderr = &stderr
 			text, err := cmd.Output()
@@ -99,7 +94,7 @@ func outward(ctx context.Context, program string, problems []suite.Problem) erro
 			}
 		}
 	}
-	fmt.Printf("\n`sweep simulate` proposed the same points: %d trials compared\n", compared)
+	b.Printf("\n`sweep simulate` proposed the same points: %d trials compared\n", compared)
 	return nil
 }
 

@@ -74,7 +74,7 @@ func point(s *space.Space, params map[string]float64) (space.Point, error) {
 // optuna is Debian's Optuna: one Python process, begun with the first run, that
 // asks us for the values.
 type optuna struct {
-	settings
+	*bench
 	sampler string
 	open    int
 
@@ -85,7 +85,7 @@ type optuna struct {
 
 func (o *optuna) run(ctx context.Context, p suite.Problem, seed uint64) ([]float64, error) {
 	if o.cmd == nil {
-		cmd := exec.CommandContext(ctx, o.python, o.peer, o.sampler)
+		cmd := exec.CommandContext(ctx, o.Python, o.peer, o.sampler)
 		cmd.Stderr = os.Stderr
 		in, err := cmd.StdinPipe()
 		if err != nil {

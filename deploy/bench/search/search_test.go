@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
+	"atelier/deploy/bench/harness"
 	"atelier/deploy/bench/search/suite"
 	"atelier/tuner/search"
 	"atelier/tuner/sweep"
@@ -74,7 +74,7 @@ func TestLine(t *testing.T) {
 		random[0][k], random[1][k] = 200-float64(k), 0.5
 	}
 	units := unitsOf(random)
-	if got := line("random", figures{seeds: 3, curves: random}, units, 100); !strings.HasPrefix(got, "| random | 3 |") || !strings.Contains(got, "| 1.000 |") {
+	if got := line("random", figures{seeds: 3, curves: random}, units, 100); !strings.HasPrefix(got, "random | 3 |") || !strings.Contains(got, "| 1.000 |") {
 		t.Error(got)
 	}
 	half := [][]float64{make([]float64, 100), make([]float64, 100)}
@@ -82,58 +82,46 @@ func TestLine(t *testing.T) {
 	if got := line("half", figures{curves: half}, units, 100); !strings.Contains(got, fmt.Sprintf("| %.3f |", math.Sqrt(0.5*0.01))) {
 		t.Error(got)
 	}
-	if m := median([][]float64{{3, 1}, {2, 5}, {9, 4}, {4, 0}}, 2); m[0] != 3.5 || m[1] != 2.5 {
+	if m := medians([][]float64{{3, 1}, {2, 5}, {9, 4}, {4, 0}}, 2); m[0] != 3.5 || m[1] != 2.5 {
 		t.Error(m)
 	}
 }
 
 // A measurement that was cut off goes on, with the same figures as one that was
 // not, and without a run made twice.
-func TestJournal(t *testing.T) {
+func TestMeasurementGoesOn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "runs.jsonl")
 	problems := suite.All()[:2]
-	want, err := gather(settings{seeds: 3, trials: 4, journal: &journal{runs: map[key]trace{}}}, problems, "m", 2, invented(new(int), 100))
+	of := func(path string, seeds int, print bool) *bench {
+		j, err := harness.OpenJournal(path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { j.Close() })
+		return &bench{Session: &harness.Session{Journal: j, Print: print, Quiet: true}, seeds: seeds, trials: 4}
+	}
+	want, err := of("", 3, false).gather(problems, "m", 2, invented(new(int), 100))
 	if err != nil || want.seeds != 3 {
 		t.Fatal(want, err)
 	}
 	made := 0
 	for _, limit := range []int{1, 3, 6} { // runs until the interrupt
-		j, err := openJournal(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := gather(settings{seeds: 3, trials: 4, journal: j}, problems, "m", 2, invented(&made, limit))
+		got, err := of(path, 3, false).gather(problems, "m", 2, invented(&made, limit))
 		if limit < 6 && err == nil {
 			t.Fatal("no interrupt")
 		}
 		if limit == 6 && (err != nil || !reflect.DeepEqual(got.curves, want.curves) || got.seeds != 3) {
 			t.Errorf("%+v, want %+v, %v", got, want, err)
 		}
-		if err := j.close(); err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.WriteString(`{"method":"m","op`) // cut off in the middle of a line
-		f.Close()
 	}
 	if made != 6 {
 		t.Errorf("%d runs made, want 6", made)
 	}
-	j, err := openJournal(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer j.close()
-	if got, err := gather(settings{seeds: 9, trials: 4, journal: j, measured: true}, problems, "m", 2, nil); err != nil || got.seeds != 3 || !reflect.DeepEqual(got.curves, want.curves) {
+	if got, err := of(path, 9, true).gather(problems, "m", 2, nil); err != nil || got.seeds != 3 || !reflect.DeepEqual(got.curves, want.curves) {
 		t.Errorf("%+v of the journal alone, %v", got, err)
 	}
-	if err := os.WriteFile(path, []byte("{}\n{\"trials\":2,\"best\":[1]}\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openJournal(path); err == nil || !strings.Contains(err.Error(), "line 2") {
+	short := func(suite.Problem, uint64) ([]float64, error) { return []float64{1}, nil }
+	if _, err := of("", 1, false).gather(problems, "m", 2, short); err == nil || !strings.Contains(err.Error(), "1 values of 4 trials") {
 		t.Error(err)
 	}
 }

@@ -9,199 +9,163 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
-	"syscall"
 
-	"atelier/common/files"
 	"atelier/common/local"
+	"atelier/deploy/bench/harness"
 )
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "sweeps:", err)
-		os.Exit(1)
-	}
-}
 
 // recipe is what all sweeps of a measurement have in common.
 type recipe struct {
-	Model     string `json:"model"`
-	Trials    int    `json:"trials"`
-	Epochs    int    `json:"epochs"`
-	ImageSize int    `json:"image_size"`
-	Slots     int    `json:"slots"` // trials at once
-	Data      string `json:"data"`  // the split folder: train, validation, test
-}
-
-func run(ctx context.Context, args []string) error {
-	var r recipe
-	var dir, bin, pictures, ratios, methods, seeds string
-	var keep bool
-	f := flag.NewFlagSet("sweeps", flag.ContinueOnError)
-	f.StringVar(&pictures, "data", "", "`FOLDER` of pictures, one folder a class")
-	f.StringVar(&ratios, "ratios", "0.5,0.25,0.25", "shares of the pictures that train, validate and test")
-	f.StringVar(&dir, "dir", "run/bench-sweeps", "`FOLDER` for the split, the journal and the cluster")
-	f.StringVar(&bin, "bin", "bin", "`FOLDER` of the programs")
-	f.StringVar(&methods, "methods", strings.Join(names(), ","), "methods, a comma list")
-	f.StringVar(&seeds, "seeds", "1", "seeds, a comma list; every method has every seed")
-	f.IntVar(&r.Trials, "trials", 40, "trials of each sweep")
-	f.IntVar(&r.Epochs, "epochs", 15, "epochs of a whole training")
-	f.IntVar(&r.ImageSize, "image-size", 64, "side of the pictures, `PIXELS`")
-	f.IntVar(&r.Slots, "slots", 2, "slots of the worker, one thread each")
-	f.StringVar(&r.Model, "model", "resnet18", "what is trained")
-	f.BoolVar(&keep, "keep", false, "keep the cluster's folder: logs and checkpoints")
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	plan, err := planOf(methods, seeds)
-	if err != nil {
-		return err
-	}
-	if pictures == "" {
-		return errors.New("-data is missing: name a folder of pictures with one folder a class")
-	}
-	for _, p := range []*string{&dir, &bin} {
-		if *p, err = filepath.Abs(*p); err != nil {
-			return err
-		}
-	}
-	r.Data = filepath.Join(dir, "split")
-	if err := split(ctx, bin, pictures, r.Data, ratios); err != nil {
-		return err
-	}
-	j, err := openJournal(filepath.Join(dir, "sweeps.json"))
-	if err != nil {
-		return err
-	}
-	if err := j.complete(ctx, plan, r, filepath.Join(dir, "cluster"), bin, keep); err != nil {
-		return err
-	}
-	_, err = io.WriteString(os.Stdout, table(plan, r, j))
-	return err
+	Model     string
+	Trials    int
+	Epochs    int
+	ImageSize int
+	Slots     int    // trials at once
+	Data      string // the split folder: train, validation, test
 }
 
 // task is one sweep of the plan.
 type task struct {
-	Method string `json:"method"`
-	Seed   uint64 `json:"seed"`
+	Method string
+	Seed   int
 }
 
-// planOf lists the sweeps, seed by seed, so that a measurement cut short has
-// compared like with like.
-func planOf(methods, seeds string) ([]task, error) {
-	var out []task
-	for _, s := range strings.Split(seeds, ",") {
-		seed, err := strconv.ParseUint(strings.TrimSpace(s), 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("-seeds %q: want numbers such as 1,2", seeds)
+type bench struct {
+	*harness.Session
+	recipe
+
+	images, ratios string
+	folder         string // for the split, the journal and the cluster
+	methods        []string
+	seeds          []int
+	cluster        *local.Cluster // nil until a sweep has to run
+}
+
+func main() {
+	harness.Main("sweeps", os.Args[1:], func(s *harness.Session) {
+		b := &bench{Session: s}
+		s.BinFlag()
+		s.JournalFlags("run/bench-sweeps/sweeps.jsonl")
+		s.Strings(&b.methods, "methods", "methods", names()...)
+		s.Numbers(&b.seeds, "seeds", "seeds; every method has every seed", 1)
+		s.Flags.StringVar(&b.images, "data", "", "`FOLDER` of images, one folder a class")
+		s.Flags.StringVar(&b.ratios, "ratios", "0.5,0.25,0.25", "shares of the images that train, validate and test")
+		s.Flags.StringVar(&b.folder, "dir", "run/bench-sweeps", "`FOLDER` for the split and the cluster")
+		s.Flags.IntVar(&b.Trials, "trials", 40, "trials of each sweep")
+		s.Flags.IntVar(&b.Epochs, "epochs", 15, "epochs of a whole training")
+		s.Flags.IntVar(&b.ImageSize, "image-size", 64, "side of the images, `PIXELS`")
+		s.Flags.IntVar(&b.Slots, "slots", 2, "slots of the worker, one thread each")
+		s.Flags.StringVar(&b.Model, "model", "resnet18", "what is trained")
+		s.Flags.BoolVar(&s.Keep, "keep", false, "keep the cluster's folder: logs and checkpoints")
+		s.Check = b.check
+		s.Measured = func() []string {
+			return []string{filepath.Join(s.Bin, "atelier-trainer"), filepath.Join(s.Bin, "atelier-coordinator")}
 		}
-		for _, m := range strings.Split(methods, ",") {
-			if _, known := searches[m]; !known {
-				return nil, fmt.Errorf("-methods %q: there is %s", m, strings.Join(names(), ", "))
-			}
-			out = append(out, task{m, seed})
-		}
-	}
-	return out, nil
+		s.Parts = []harness.Part{{Name: "sweeps", What: "what search methods find", Run: b.run, Table: b.table}}
+	})
 }
 
-// split divides the pictures; a folder that was divided before stays as it is.
-func split(ctx context.Context, bin, from, to, ratios string) error {
-	if _, err := os.Stat(filepath.Join(to, "train")); err == nil {
-		return nil
-	}
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "atelier"), "data", "split", from, to, "--ratios", ratios)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	return cmd.Run()
-}
-
-// journal is what was measured, a file of JSON.
-type journal struct {
-	path  string
-	Sweep []figures `json:"sweeps"`
-}
-
-func openJournal(path string) (*journal, error) {
-	j := &journal{path: path}
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return j, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(b, j)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return j, nil
-}
-
-func (j *journal) find(t task, r recipe) *figures {
-	for i := range j.Sweep {
-		if f := &j.Sweep[i]; f.task == t && f.Recipe == r {
-			return f
+func (b *bench) check() (err error) {
+	for _, m := range b.methods {
+		if _, known := searches[m]; !known {
+			return fmt.Errorf("-methods: no %q; there are %s", m, strings.Join(names(), ", "))
 		}
 	}
+	if b.images == "" && !b.Print {
+		return errors.New("-data is missing: name a folder of images with one folder a class")
+	}
+	if b.folder, err = filepath.Abs(b.folder); err != nil {
+		return err
+	}
+	b.Data = filepath.Join(b.folder, "split")
 	return nil
 }
 
-func (j *journal) add(f figures) error {
-	j.Sweep = append(j.Sweep, f)
-	b, err := json.MarshalIndent(j, "", " ")
-	if err != nil {
-		return err
+// plan lists the sweeps, seed by seed, so that a measurement cut short has
+// compared like with like.
+func (b *bench) plan() (out []task) {
+	for _, seed := range b.seeds {
+		for _, m := range b.methods {
+			out = append(out, task{m, seed})
+		}
 	}
-	return files.Write(j.path, b, 0o644)
+	return out
 }
 
-// complete runs what the journal lacks, one sweep after the other on one
-// cluster.
-func (j *journal) complete(ctx context.Context, plan []task, r recipe, dir, bin string, keep bool) (err error) {
-	var b *bench
+func (b *bench) key(t task) string {
+	return fmt.Sprintf("sweeps method=%s seed=%d %+v", t.Method, t.Seed, b.recipe)
+}
+
+// run makes the sweeps that the journal lacks, one after the other on one cluster.
+func (b *bench) run(ctx context.Context) (err error) {
+	if err := b.split(ctx); err != nil {
+		return err
+	}
 	defer func() {
-		if b == nil {
-			return
-		}
-		err = errors.Join(err, b.cluster.Close())
-		if !keep {
-			err = errors.Join(err, os.RemoveAll(dir))
+		if b.cluster != nil {
+			err = errors.Join(err, b.cluster.Close())
 		}
 	}()
-	for _, t := range plan {
-		if j.find(t, r) != nil {
-			continue
-		}
-		if b == nil {
-			if err := os.RemoveAll(dir); err != nil { // of a measurement that was cut off
-				return err
-			}
-			cluster, err := local.Start(ctx, local.Config{Dir: dir, BinDir: bin, Workers: 1, SlotsPerWorker: r.Slots, ThreadsPerSlot: 1, Redis: true, Shared: true,
-				ExtraArgs: map[string][]string{"worker": {"--warm", "torch"}}, Log: os.Stderr})
-			if err != nil {
-				return err
-			}
-			b = &bench{cluster: cluster, bin: bin}
-		}
-		f, err := b.sweep(ctx, t, r)
-		if err != nil {
-			return fmt.Errorf("%s, seed %d: %w", t.Method, t.Seed, err)
-		}
-		if err := j.add(f); err != nil {
+	for _, t := range b.plan() {
+		if _, err := harness.Measure(b.Session, b.key(t), func() (figures, error) { return b.sweep(ctx, t) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// split divides the images; a folder that was divided before stays as it is.
+func (b *bench) split(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(b.Data, "train")); err == nil {
+		return nil
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(b.Bin, "atelier"), "data", "split", b.images, b.Data, "--ratios", b.ratios)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return cmd.Run()
+}
+
+// start begins the cluster, once.
+func (b *bench) start(ctx context.Context) (err error) {
+	if b.cluster != nil {
+		return nil
+	}
+	b.cluster, err = local.Start(ctx, local.Config{Dir: filepath.Join(b.Dir, "cluster"), BinDir: b.Bin, Workers: 1, SlotsPerWorker: b.Slots, ThreadsPerSlot: 1, Redis: true, Shared: true,
+		ExtraArgs: map[string][]string{"worker": {"--warm", "torch"}}, Log: os.Stderr})
+	return err
+}
+
+// table shows every sweep of the plan and, with several seeds, the mean of each
+// method.
+func (b *bench) table() string {
+	half := b.Trials / 2
+	t := harness.NewTable("method", "seed", "best val_acc", fmt.Sprintf("after %d trials", half), "test_acc of the best", "epochs", "training, s", "wall, s")
+	columns := map[string][][]float64{} // of a method, a row a seed
+	row := func(method, seed string, v []float64) {
+		t.Row("%s | %s | %.3f | %.3f | %.3f | %.0f | %.0f | %.0f", method, seed, v[0], v[1], v[2], v[3], v[4], v[5])
+	}
+	for _, x := range b.plan() {
+		var f figures
+		if b.Journal.Newest(b.key(x), &f) {
+			v := []float64{f.Best, f.bestAfter(half), f.Test, float64(f.Epochs), f.Training, f.Wall}
+			columns[x.Method] = append(columns[x.Method], v)
+			row(x.Method, fmt.Sprint(x.Seed), v)
+		}
+	}
+	for _, m := range slices.Compact(slices.Clone(b.methods)) {
+		if n := len(columns[m]); n > 1 {
+			var means []float64
+			for i := range 6 {
+				means = append(means, harness.Sum(harness.Of(columns[m], func(v []float64) float64 { return v[i] }))/float64(n))
+			}
+			row(m, fmt.Sprintf("mean of %d", n), means)
+		}
+	}
+	return t.String()
 }

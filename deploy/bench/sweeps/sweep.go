@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"atelier/common/client"
-	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
@@ -59,8 +58,6 @@ training:
 
 // figures of one sweep.
 type figures struct {
-	task
-	Recipe   recipe   `json:"recipe"`
 	Status   string   `json:"status"`
 	Best     float64  `json:"best"`     // validation accuracy
 	BestAt   int64    `json:"best_at"`  // its trial
@@ -80,21 +77,27 @@ type result struct {
 	Training float64 `json:"training"` // seconds
 }
 
-type bench struct {
-	cluster *local.Cluster
-	bin     string
+// bestAfter is the best value of the first n trials.
+func (f *figures) bestAfter(n int) float64 {
+	best := 0.0
+	for _, t := range f.Trials[:min(n, len(f.Trials))] {
+		best = max(best, t.Value)
+	}
+	return best
 }
 
 // sweep runs one and gathers its figures.
-func (b *bench) sweep(ctx context.Context, t task, r recipe) (figures, error) {
-	f := figures{task: t, Recipe: r}
+func (b *bench) sweep(ctx context.Context, t task) (f figures, err error) {
+	if err := b.start(ctx); err != nil {
+		return f, err
+	}
 	c := b.cluster.Client()
-	made, _, err := c.Submit(ctx, client.Submission{Spec: spec(t, r), Name: t.Method + ".yaml"})
+	made, _, err := c.Submit(ctx, client.Submission{Spec: spec(t, b.recipe), Name: t.Method + ".yaml"})
 	if err != nil {
 		return f, err
 	}
 	id := made.Id
-	fmt.Fprintf(os.Stderr, "%s, seed %d: sweep %s at %s\n", t.Method, t.Seed, id, strings.Join(b.cluster.APIAddrs(), ","))
+	b.Say("%s, seed %d: sweep %s at %s", t.Method, t.Seed, id, strings.Join(b.cluster.APIAddrs(), ","))
 	s, err := b.follow(ctx, id)
 	if err != nil {
 		return f, err
@@ -111,7 +114,7 @@ func (b *bench) sweep(ctx context.Context, t task, r recipe) (figures, error) {
 	for _, t := range f.Trials {
 		f.Training += t.Training
 	}
-	f.Test, err = b.test(ctx, id, r)
+	f.Test, err = b.test(ctx, id)
 	return f, err
 }
 
@@ -122,7 +125,7 @@ func (b *bench) follow(ctx context.Context, id string) (*v1.Sweep, error) {
 		ended := s.Counts.Finished + s.Counts.Stopped + s.Counts.Failed + s.Counts.Diverged
 		if ended/5 != said/5 || said < 0 {
 			said = ended
-			fmt.Fprintf(os.Stderr, "  %4.0f s: %d of %d trials, %d epochs, best %.4f\n", float64(s.SpentMs)/1000, ended, s.BudgetTrials, s.Epochs, s.GetBest().GetValue())
+			b.Say("  %4.0f s: %d of %d trials, %d epochs, best %.4f", float64(s.SpentMs)/1000, ended, s.BudgetTrials, s.Epochs, s.GetBest().GetValue())
 		}
 		return nil
 	})
@@ -149,15 +152,15 @@ func (b *bench) trials(ctx context.Context, id string) ([]result, error) {
 }
 
 // test measures the sweep's best checkpoint on the pictures set apart.
-func (b *bench) test(ctx context.Context, id string, r recipe) (float64, error) {
+func (b *bench) test(ctx context.Context, id string) (float64, error) {
 	model := filepath.Join(b.cluster.Dir, id+".pth")
 	defer os.Remove(model)
-	pull := exec.CommandContext(ctx, filepath.Join(b.bin, "atelier"), "checkpoint", "pull", id, "--to", model, "--shared", b.cluster.SharedDir)
+	pull := exec.CommandContext(ctx, filepath.Join(b.Bin, "atelier"), "checkpoint", "pull", id, "--to", model, "--shared", b.cluster.SharedDir)
 	pull.Env = append(os.Environ(), "ATELIER_ADDR="+strings.Join(b.cluster.APIAddrs(), ","))
 	if out, err := pull.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("checkpoint pull: %w: %s", err, out)
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "atelier-trainer"), "evaluate", "--checkpoint", model, "--data", filepath.Join(r.Data, "test"),
+	cmd := exec.CommandContext(ctx, filepath.Join(b.Bin, "atelier-trainer"), "evaluate", "--checkpoint", model, "--data", filepath.Join(b.Data, "test"),
 		"--cache", filepath.Join(b.cluster.Dir, "cache"), "--threads", "1", "--device", "cpu")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

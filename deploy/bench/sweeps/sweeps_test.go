@@ -1,14 +1,14 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"atelier/common/settings"
 	checked "atelier/common/spec"
+	"atelier/deploy/bench/harness"
 	"atelier/tuner/sweep"
 )
 
@@ -41,34 +41,27 @@ func TestSpecs(t *testing.T) {
 	}
 }
 
-// What stands in the journal is not measured again, whatever else was.
-func TestJournal(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sweeps.json")
-	j, err := openJournal(path)
+// The table shows what the journal holds of the plan, and means of several seeds.
+func TestTable(t *testing.T) {
+	j, err := harness.OpenJournal("", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := recipe{Trials: 4}
-	plan, err := planOf("random,tpe", "1,2")
-	if err != nil || len(plan) != 4 || plan[1] != (task{"tpe", 1}) {
-		t.Fatal(plan, err)
+	b := &bench{Session: &harness.Session{Journal: j}, recipe: recipe{Trials: 4}, methods: []string{"random", "tpe"}, seeds: []int{1, 2}}
+	plan := b.plan()
+	if len(plan) != 4 || plan[1] != (task{"tpe", 1}) {
+		t.Fatal(plan)
 	}
 	for _, x := range plan[:3] {
-		f := figures{task: x, Recipe: r, Best: 0.5, Test: 0.25, Epochs: 10, Training: 20, Wall: 11, Trials: []result{{Value: 0.1}, {Value: 0.4}, {Value: 0.5}, {}}}
+		f := figures{Best: 0.5, Test: 0.25, Epochs: 10, Training: 20, Wall: 11, Trials: []result{{Value: 0.1}, {Value: 0.4}, {Value: 0.5}, {}}}
 		if x.Seed == 2 {
 			f.Best = 0.75
 		}
-		if err := j.add(f); err != nil {
+		if err := j.Add(b.key(x), time.Now(), 0, f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if j, err = openJournal(path); err != nil {
-		t.Fatal(err)
-	}
-	if j.find(plan[2], r) == nil || j.find(plan[3], r) != nil || j.find(plan[0], recipe{Trials: 5}) != nil {
-		t.Error("the journal holds other sweeps than were measured")
-	}
-	text := table(plan, r, j)
+	text := b.table()
 	for _, want := range []string{"| random | 1 | 0.500 | 0.400 | 0.250 | 10 | 20 | 11 |", "| random | mean of 2 | 0.625 |", "| tpe | 1 |"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
@@ -77,15 +70,11 @@ func TestJournal(t *testing.T) {
 	if strings.Contains(text, "| tpe | mean") || strings.Contains(text, "| tpe | 2 |") {
 		t.Errorf("what was not measured is shown:\n%s", text)
 	}
-	if err := os.WriteFile(path, []byte("{"), 0o644); err != nil {
-		t.Fatal(err)
+	if b.Trials = 5; strings.Contains(b.table(), "| tpe | 1") {
+		t.Error("a sweep of another recipe is shown")
 	}
-	if _, err := openJournal(path); err == nil || !strings.Contains(err.Error(), path) {
+	b.methods = []string{"gpp"}
+	if err := b.check(); err == nil || !strings.Contains(err.Error(), `no "gpp"`) {
 		t.Error(err)
-	}
-	for _, bad := range [][2]string{{"gpp", "1"}, {"tpe", "one"}} {
-		if _, err := planOf(bad[0], bad[1]); err == nil {
-			t.Errorf("%v is no plan", bad)
-		}
 	}
 }
