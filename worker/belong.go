@@ -78,56 +78,57 @@ func (h *home) change(f func(*homeRecord)) error {
 	return nil
 }
 
-// belonging lets the agent serve the cluster of its data folder and no other.
-type belonging struct {
+// clusterGuard lets the agent serve the cluster of its data folder and no other.
+type clusterGuard struct {
 	agent.Coordinator
 	home   *home
 	joined func(cluster string) // a leader has said which cluster it is
 	refuse func(error)          // another cluster answers: ends the worker
 
-	served atomic.Bool // the own cluster has answered since the start
+	confirmed atomic.Bool // the own cluster has answered since the start
 }
 
-func (b *belonging) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
-	mine := b.home.cluster()
+func (g *clusterGuard) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
+	mine := g.home.cluster()
 	req.Msg.ClusterId = mine
-	resp, err := b.Coordinator.Heartbeat(ctx, req)
+	resp, err := g.Coordinator.Heartbeat(ctx, req)
 	if err != nil {
 		if r := client.RefusalOf(err); r.Reason == client.ReasonOtherCluster && mine != "" && r.Cluster != mine {
-			return nil, b.strange(errors.New(r.Text))
+			return nil, g.otherCluster(errors.New(r.Text))
 		}
 		return nil, err
 	}
 	theirs := resp.Msg.Cluster
 	switch {
 	case theirs.GetId() == "" || theirs.GetId() == mine:
-		b.served.Store(true)
+		g.confirmed.Store(true)
 		return resp, nil
 	case mine != "" && !slices.Contains(theirs.GetFormerIds(), mine):
-		return nil, b.strange(fmt.Errorf("data folder %s belongs to cluster %s, cluster %s answers: give the worker the addresses of its own cluster, or an empty --data folder", filepath.Dir(b.home.path), mine, theirs.GetId()))
+		return nil, g.otherCluster(fmt.Errorf("data folder %s belongs to cluster %s, cluster %s answers: give the worker the addresses of its own cluster, or an empty --data folder", filepath.Dir(g.home.path), mine, theirs.GetId()))
 	}
-	if err := b.home.change(func(r *homeRecord) { r.Cluster = theirs.GetId() }); err != nil {
+	if err := g.home.change(func(r *homeRecord) { r.Cluster = theirs.GetId() }); err != nil {
 		return nil, err
 	}
-	b.joined(theirs.GetId())
-	b.served.Store(true)
+	g.joined(theirs.GetId())
+	g.confirmed.Store(true)
 	return resp, nil
 }
 
-// strange is what another cluster's answer comes to. At the start the worker was
-// given wrong addresses; later one of them has gone to another cluster, and the
-// client asks the next.
-func (b *belonging) strange(err error) error {
-	if !b.served.Load() {
-		b.refuse(err)
+// otherCluster acts on the answer of another cluster and returns err. At the
+// start the worker was given wrong addresses, and ends; later one of them has
+// gone to another cluster, and the client asks the next.
+func (g *clusterGuard) otherCluster(err error) error {
+	if !g.confirmed.Load() {
+		g.refuse(err)
 	}
 	return err
 }
 
-// follow keeps what gossip shows: it teaches the client where the coordinators'
-// APIs are, should all have moved, and writes down where they were seen.
-func (h *home) follow(ctx context.Context, pool *gossip.Pool, learn func([]string)) {
-	var taught []string
+// trackGossip follows what gossip shows: it tells the client where the
+// coordinators' APIs are, should all have moved, and writes down where they were
+// seen.
+func (h *home) trackGossip(ctx context.Context, pool *gossip.Pool, learn func([]string)) {
+	var learned []string
 	for {
 		changed := pool.Changed()
 		var seeds, apis []string
@@ -141,8 +142,8 @@ func (h *home) follow(ctx context.Context, pool *gossip.Pool, learn func([]strin
 			}
 		}
 		slices.Sort(apis)
-		if len(apis) > 0 && !slices.Equal(apis, taught) {
-			taught = apis
+		if len(apis) > 0 && !slices.Equal(apis, learned) {
+			learned = apis
 			learn(apis)
 		}
 		if len(apis) > 0 && h.cluster() != "" {

@@ -131,8 +131,8 @@ func (m *Main) Run(ctx context.Context) error {
 	}
 	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second))
 	m.closer = append(m.closer, func() error { api.Close(); return nil })
-	served := &belonging{Coordinator: api.Workers, home: home, refuse: func(err error) { cancel(refusal{err}) }}
-	served.joined = func(cluster string) {
+	guard := &clusterGuard{Coordinator: api.Workers, home: home, refuse: func(err error) { cancel(refusal{err}) }}
+	guard.joined = func(cluster string) {
 		m.log.Info("serves a cluster", "cluster", cluster)
 		go func() { // it waits until a peer was told
 			if err := pool.SetMeta(m.meta(address, cluster)); err != nil {
@@ -140,12 +140,12 @@ func (m *Main) Run(ctx context.Context) error {
 			}
 		}()
 	}
-	go home.follow(ctx, pool, api.Learn)
+	go home.trackGossip(ctx, pool, api.Learn)
 	machine := newMachine(m.log, registry)
 	stop := sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: c.Data, Notify: func(s string) { m.log.Info(s) }}, machine.set)
 	defer stop()
 	a, err := agent.New(agent.Config{Name: c.Name, Folder: folder, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
-		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: served, Index: api.Sweeps,
+		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: guard, Index: api.Sweeps,
 		Learn: api.Learn, Usage: machine.usage, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ type Config struct {
 
 	DrainGrace   time.Duration // for running trials to write a checkpoint and end; 30 s
 	StopPatience time.Duration // between a stop verdict and a SIGTERM; 30 s
-	QueueBytes   int           // of reports waiting for a leader; 64 MiB
+	QueueBytes   int           // hasTrial reports waiting for a leader; 64 MiB
 	MemoryWait   time.Duration // for a GPU's memory to come back; 30 s
 	PrefetchHold time.Duration // how long a lease may wait for its slot; 5 s
 	Logger       *slog.Logger
@@ -87,19 +87,19 @@ type Agent struct {
 	metrics     *metrics
 	starts      *starts
 
-	kick     chan struct{} // heartbeat soon
-	audit    chan struct{} // look soon which files the index names
-	ttl      atomic.Int64  // nanoseconds
-	told     atomic.Bool   // the coordinators want no new work here
-	draining atomic.Bool
-	drain    chan struct{} // closed by Drain
-	known    chan struct{} // closed by the first answered heartbeat
-	knownOne sync.Once
-	once     sync.Once
-	out      chan struct{} // closed once the cluster refuses this agent for good
-	outOne   sync.Once
-	outCause error       // why, once out is closed
-	waits    atomic.Bool // the name is another's, and may become free
+	beatNow     chan struct{} // heartbeat soon
+	cleanUpNow  chan struct{} // look soon which files the index names
+	ttl         atomic.Int64  // nanoseconds
+	drainAsked  atomic.Bool   // the coordinators want no new work here
+	draining    atomic.Bool
+	drain       chan struct{} // closed by Drain
+	admitted    chan struct{} // closed by the first answered heartbeat
+	admitOnce   sync.Once
+	drainOnce   sync.Once
+	rejected    chan struct{} // closed once the cluster refuses this agent for good
+	rejectOnce  sync.Once
+	rejectCause error       // why, once rejected is closed
+	nameTaken   atomic.Bool // the name is another's, and may become free
 }
 
 // New checks the configuration and picks this start's incarnation.
@@ -123,7 +123,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: incarnation: %w", err)
 	}
 	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{}, starts: newStarts(),
-		kick: make(chan struct{}, 1), audit: make(chan struct{}, 1), drain: make(chan struct{}), known: make(chan struct{}), out: make(chan struct{})}
+		beatNow: make(chan struct{}, 1), cleanUpNow: make(chan struct{}, 1), drain: make(chan struct{}), admitted: make(chan struct{}), rejected: make(chan struct{})}
 	for _, t := range cfg.Trainers {
 		if _, twice := a.trainers[t.Name]; twice {
 			return nil, fmt.Errorf("agent: trainer %q is named twice", t.Name)
@@ -162,24 +162,24 @@ func (a *Agent) Incarnation() string { return a.incarnation }
 // Drain makes Run end in good order: no new leases, waiting ones handed back,
 // running trials asked for a checkpoint and released.
 func (a *Agent) Drain() {
-	a.once.Do(func() {
+	a.drainOnce.Do(func() {
 		a.draining.Store(true)
 		close(a.drain)
 	})
 }
 
-// leave makes Run end: the coordinators will have nothing more to do with this
+// reject makes Run end: the coordinators will have nothing more to do with this
 // agent.
-func (a *Agent) leave(cause error) {
-	a.outOne.Do(func() {
-		a.outCause = cause
-		close(a.out)
+func (a *Agent) reject(cause error) {
+	a.rejectOnce.Do(func() {
+		a.rejectCause = cause
+		close(a.rejected)
 	})
 }
 
-func (a *Agent) isOut() bool {
+func (a *Agent) isRejected() bool {
 	select {
-	case <-a.out:
+	case <-a.rejected:
 		return true
 	default:
 		return false
@@ -196,7 +196,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	background.Go(func() { a.heartbeats(work) })
 	background.Go(func() { a.watchDeadlines(work) })
 	if a.cfg.Index != nil {
-		background.Go(func() { a.sweepLeftovers(work) })
+		background.Go(func() { a.cleanUp(work) })
 	}
 	serve, stopServing := context.WithCancel(ctx)
 	defer stopServing()
@@ -222,25 +222,25 @@ func (a *Agent) Run(ctx context.Context) error {
 		grace.Stop()
 	case <-ctx.Done():
 		a.draining.Store(true)
-	case <-a.out:
+	case <-a.rejected:
 		a.draining.Store(true)
 		stopServing() // nothing that runs here counts any more
 	}
-	a.relay.unbound()
+	a.relay.liftLimit()
 	stopServing()
 	<-ended
 	for _, s := range a.slots {
 		s.standby.close()
 	}
 	patience := 10 * time.Second
-	if ctx.Err() != nil || a.isOut() {
+	if ctx.Err() != nil || a.isRejected() {
 		patience = time.Second
 	}
 	left := a.relay.flush(patience)
 	stopWork()
 	background.Wait()
-	if a.isOut() {
-		return a.outCause
+	if a.isRejected() {
+		return a.rejectCause
 	}
 	if left > 0 {
 		return fmt.Errorf("%d events could not be handed to a coordinator within %s; their leases run out by themselves", left, patience)
@@ -248,12 +248,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// refuses: no new lease is wanted.
-func (a *Agent) refuses() bool { return a.draining.Load() || a.told.Load() }
+// wantsNoWork reports whether no new lease is wanted.
+func (a *Agent) wantsNoWork() bool { return a.draining.Load() || a.drainAsked.Load() }
 
-// now is a clock that no person sets and that goes on while the process is
+// bootTime is a clock that no person sets and that goes on while the process is
 // stopped or the machine sleeps.
-func now() time.Duration {
+func bootTime() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		panic("CLOCK_BOOTTIME: " + err.Error()) // Linux has had it since 2.6.39

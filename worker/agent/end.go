@@ -11,13 +11,13 @@ import (
 	"atelier/worker/runner"
 )
 
-// class says what the end of the process means for the run: what was asked of
+// exitClass says what the end of the process means for the run: what was asked of
 // it comes before what the process looked like.
-func (r *run) class(ctx context.Context, exit runner.Exit) (trial.Exit, string) {
-	if cause, _ := r.h.isLost(); cause != "" {
+func (r *run) exitClass(ctx context.Context, exit runner.Exit) (trial.Exit, string) {
+	if cause, _ := r.h.lossCause(); cause != "" {
 		return trial.ExitLost, cause
 	}
-	v, reason, drain := r.h.wishes()
+	v, reason, drain := r.h.asked()
 	drain = drain || ctx.Err() != nil
 	switch {
 	case r.fault != nil && exit.Class != trial.ExitFinished:
@@ -47,7 +47,7 @@ func (r *run) class(ctx context.Context, exit runner.Exit) (trial.Exit, string) 
 func (a *Agent) finish(h *holding, class trial.Exit, message string) {
 	h.end()
 	a.metrics.runs.WithLabelValues(class.String()).Inc()
-	if cause, local := h.isLost(); cause != "" && !local {
+	if cause, local := h.lossCause(); cause != "" && !local {
 		a.held.drop(h)
 		return
 	}
@@ -83,7 +83,7 @@ func (s *slot) awaitMemory(ctx context.Context, before int64) {
 		return
 	}
 	s.a.log.Error("GPU memory of an ended run is not given back; slot quarantined until it is", "slot", s.spec.Name)
-	s.set("quarantined", nil)
+	s.setState("quarantined", nil)
 	s.a.heartbeatSoon()
 	for ctx.Err() == nil && !s.a.draining.Load() && !s.spec.WaitMemory(ctx, before, 10*time.Second) {
 	}

@@ -13,10 +13,10 @@ import (
 	"atelier/common/trial/wire"
 )
 
-// event takes one event of the trainer. It blocks while the queue is full, and
+// onEvent takes one event of the trainer. It blocks while the queue is full, and
 // so does the trainer then.
-func (r *run) event(e trainerproto.Event) {
-	if r.first.CompareAndSwap(false, true) {
+func (r *run) onEvent(e trainerproto.Event) {
+	if r.started.CompareAndSwap(false, true) {
 		r.s.a.metrics.firstEvent.Observe(time.Since(r.began).Seconds())
 	}
 	if r.fault != nil {
@@ -25,21 +25,21 @@ func (r *run) event(e trainerproto.Event) {
 	l := r.h.lease
 	switch e.Kind {
 	case trainerproto.EventEpoch:
-		if r.over() {
+		if r.reportedLast() {
 			return // of a trainer that knows of no end
 		}
-		r.last.Store(int64(e.Epoch))
+		r.epoch.Store(int64(e.Epoch))
 		rep := &atelierv1.Report{Epoch: int32(e.Epoch), TimeMs: time.Now().UnixMilli(), Data: e.Data}
 		for _, m := range e.Metrics {
 			rep.Metrics = append(rep.Metrics, &atelierv1.Metric{Name: m.Name, Value: m.Value})
 		}
 		r.value, r.valued = e.Metrics.Get(l.GetObjective().GetMetric())
 		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: rep}}, nil)
-		if r.over() {
-			r.h.judge(wire.Verdict(l.EndVerdict), cmp.Or(l.EndReason, "the run's last epoch is reported"))
+		if r.reportedLast() {
+			r.h.setVerdict(wire.Verdict(l.EndVerdict), cmp.Or(l.EndReason, "the run's last epoch is reported"))
 		}
 	case trainerproto.EventCheckpoint:
-		if r.over() && int64(e.Epoch) > r.last.Load() {
+		if r.reportedLast() && int64(e.Epoch) > r.epoch.Load() {
 			return
 		}
 		c, err := r.checkpoint(e)
@@ -49,20 +49,20 @@ func (r *run) event(e trainerproto.Event) {
 			return
 		}
 		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: c}},
-			func(res *atelierv1.EventResult) { r.keep.acknowledged(c, res) })
+			func(res *atelierv1.EventResult) { r.retention.acknowledged(c, res) })
 	}
 }
 
-// over reports whether the run has reported the last epoch its lease is for. It
-// ends by itself then, whether a coordinator can be reached or not.
-func (r *run) over() bool {
+// reportedLast reports whether the run has reported the last epoch that its lease
+// is for. It ends by itself then, whether a coordinator can be reached or not.
+func (r *run) reportedLast() bool {
 	end := int64(r.h.lease.EndEpoch)
-	return end > 0 && r.last.Load() >= end
+	return end > 0 && r.epoch.Load() >= end
 }
 
 func (r *run) push(e *atelierv1.RunEvent, then func(*atelierv1.EventResult)) {
 	h, a := r.h, r.s.a
-	if cause, _ := h.isLost(); cause != "" {
+	if cause, _ := h.lossCause(); cause != "" {
 		a.metrics.dropped.Inc()
 		return
 	}
@@ -80,7 +80,7 @@ func (r *run) push(e *atelierv1.RunEvent, then func(*atelierv1.EventResult)) {
 func (a *Agent) answered(h *holding, res *atelierv1.EventResult) {
 	switch wire.Outcome(res.Outcome) {
 	case trial.OutcomeFenced:
-		a.auditSoon()
+		a.cleanUpSoon()
 		if h.lose("the coordinators refused its token", false) {
 			a.log.Warn("run fenced off", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
 		}
@@ -92,7 +92,7 @@ func (a *Agent) answered(h *holding, res *atelierv1.EventResult) {
 		}
 		a.log.Error("an event was refused", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
 	}
-	h.judge(wire.Verdict(res.Verdict), cmp.Or(res.Message, "verdict of the coordinators"))
+	h.setVerdict(wire.Verdict(res.Verdict), cmp.Or(res.Message, "verdict of the coordinators"))
 }
 
 // checkpoint checks what the trainer says of its file; the bytes are checked
@@ -116,7 +116,7 @@ func (r *run) checkpoint(e trainerproto.Event) (*atelierv1.Checkpoint, error) {
 	c := &atelierv1.Checkpoint{SweepId: l.SweepId, Trial: l.Trial, Epoch: int32(e.Epoch), Size: e.Size, Sha256: e.SHA256, Location: location,
 		Worker: r.s.a.cfg.Name, CreatedMs: time.Now().UnixMilli(), Token: l.Token}
 	v, ok := e.Metrics.Get(l.GetObjective().GetMetric())
-	if !ok && r.valued && int64(e.Epoch) == r.last.Load() {
+	if !ok && r.valued && int64(e.Epoch) == r.epoch.Load() {
 		v, ok = r.value, true
 	}
 	if ok && !math.IsNaN(v) {

@@ -20,7 +20,7 @@ const heartbeatSpacing = 200 * time.Millisecond
 
 func (a *Agent) heartbeatSoon() {
 	select {
-	case a.kick <- struct{}{}:
+	case a.beatNow <- struct{}{}:
 	default:
 	}
 }
@@ -28,27 +28,27 @@ func (a *Agent) heartbeatSoon() {
 // heartbeats renews all leases every quarter of their term, and soon after a
 // new one came: only an answered heartbeat proves that a lease is still held.
 func (a *Agent) heartbeats(ctx context.Context) {
-	for ctx.Err() == nil && !a.isOut() {
+	for ctx.Err() == nil && !a.isRejected() {
 		began := time.Now()
 		pause := a.term() / 4
 		if err := a.heartbeat(ctx); err != nil && ctx.Err() == nil {
 			a.metrics.heartbeatFailures.Inc()
 			a.log.Warn("heartbeat not answered", "error", err)
 			pause = heartbeatSpacing
-		} else if a.waits.Load() {
+		} else if a.nameTaken.Load() {
 			pause = min(pause, time.Second)
 		}
 		timer := time.NewTimer(pause - min(pause, time.Since(began)))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-		case <-a.kick:
+		case <-a.beatNow:
 			sleep(ctx, heartbeatSpacing-time.Since(began))
 		}
 		timer.Stop()
 	}
 	<-ctx.Done()
-	if a.isOut() {
+	if a.isRejected() {
 		return
 	}
 	// A last word, so that the roster shows a worker that left and not one that died.
@@ -65,13 +65,13 @@ func margin(ttl time.Duration) time.Duration { return ttl / 8 }
 
 func (a *Agent) heartbeat(ctx context.Context) error {
 	live := a.held.live()
-	req := &atelierv1.HeartbeatRequest{Worker: a.describe(), Folder: a.cfg.Folder, Admitted: a.taken()}
+	req := &atelierv1.HeartbeatRequest{Worker: a.describe(), Folder: a.cfg.Folder, Admitted: a.isAdmitted()}
 	for _, h := range live {
 		req.Leases = append(req.Leases, h.ref())
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.term()/4)
 	defer cancel()
-	sent := now()
+	sent := bootTime()
 	resp, err := a.cfg.Coordinator.Heartbeat(ctx, connect.NewRequest(req))
 	if err != nil {
 		return err
@@ -84,8 +84,8 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		a.refused(m, live)
 		return nil
 	}
-	a.waits.Store(false)
-	a.knownOne.Do(func() { close(a.known) })
+	a.nameTaken.Store(false)
+	a.admitOnce.Do(func() { close(a.admitted) })
 	ttl := time.Duration(m.TtlMs) * time.Millisecond
 	if ttl > 0 {
 		a.ttl.Store(int64(ttl))
@@ -94,7 +94,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	}
 	for _, h := range live {
 		if slices.ContainsFunc(m.Lost, func(l *atelierv1.LeaseRef) bool { return l.Token == h.lease.Token }) {
-			a.auditSoon()
+			a.cleanUpSoon()
 			if h.lose("the coordinators hold the lease for lost", false) {
 				a.log.Warn("lease lost", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
 			}
@@ -104,13 +104,13 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	}
 	for _, v := range m.Verdicts {
 		if h := a.held.get(v.GetLease().GetToken()); h != nil {
-			h.judge(wire.Verdict(v.Verdict), v.Reason)
+			h.setVerdict(wire.Verdict(v.Verdict), v.Reason)
 		}
 	}
 	if len(m.Dropped) > 0 {
-		go a.discard(m.Dropped)
+		go a.deleteDropped(m.Dropped)
 	}
-	if was := a.told.Swap(m.Drain); was != m.Drain {
+	if was := a.drainAsked.Swap(m.Drain); was != m.Drain {
 		a.log.Info("told by the coordinators", "drain", m.Drain)
 		if m.Drain {
 			a.held.pauseAll()
@@ -121,10 +121,10 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	return nil
 }
 
-// taken reports whether a leader has taken this start of the agent in.
-func (a *Agent) taken() bool {
+// isAdmitted reports whether a leader has taken this start of the agent in.
+func (a *Agent) isAdmitted() bool {
 	select {
-	case <-a.known:
+	case <-a.admitted:
 		return true
 	default:
 		return false
@@ -140,8 +140,8 @@ func (a *Agent) refused(m *atelierv1.HeartbeatResponse, live []*holding) {
 	switch {
 	case m.Final:
 		a.log.Error("not taken in by the coordinators; ending", "reason", m.Refused)
-		a.leave(errors.New(m.Refused))
-	case !a.waits.Swap(true):
+		a.reject(errors.New(m.Refused))
+	case !a.nameTaken.Swap(true):
 		a.log.Warn("not taken in by the coordinators yet; waiting whether the name becomes free", "reason", m.Refused)
 	}
 }
@@ -174,7 +174,7 @@ func (a *Agent) watchDeadlines(ctx context.Context) {
 		case <-tick.C:
 		case <-continued:
 		}
-		t := now()
+		t := bootTime()
 		for _, h := range a.held.live() {
 			if h.expired(t) && h.lose("the lease could not be renewed in time", true) {
 				a.metrics.leasesRunOut.Inc()

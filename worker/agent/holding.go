@@ -48,15 +48,15 @@ func (h *holding) lose(cause string, local bool) bool {
 	return !h.ended
 }
 
-// isLost returns why the lease is no longer this agent's; "" while it is.
-func (h *holding) isLost() (cause string, local bool) {
+// lossCause returns why the lease is no longer this agent's; "" while it is.
+func (h *holding) lossCause() (cause string, local bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.cause, h.local
 }
 
-// judge notes a verdict; stop outranks pause.
-func (h *holding) judge(v trial.Verdict, reason string) {
+// setVerdict notes a verdict; stop outranks pause.
+func (h *holding) setVerdict(v trial.Verdict, reason string) {
 	if v != trial.VerdictStop && v != trial.VerdictPause {
 		return
 	}
@@ -66,25 +66,25 @@ func (h *holding) judge(v trial.Verdict, reason string) {
 		return
 	}
 	h.verdict, h.reason = v, reason
-	h.wake()
+	h.notify()
 }
 
 func (h *holding) pause() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.paused = true
-	h.wake()
+	h.notify()
 }
 
-func (h *holding) wake() {
+func (h *holding) notify() {
 	select {
 	case h.signal <- struct{}{}:
 	default:
 	}
 }
 
-// wishes returns what is asked of the run: a verdict, or the end for a drain.
-func (h *holding) wishes() (v trial.Verdict, reason string, drain bool) {
+// asked returns what is asked of the run: a verdict, or the end for a drain.
+func (h *holding) asked() (v trial.Verdict, reason string, drain bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.verdict, h.reason, h.paused
@@ -149,7 +149,7 @@ func (t *holdings) live() []*holding {
 	defer t.mu.Unlock()
 	out := make([]*holding, 0, len(t.byToken))
 	for _, h := range t.byToken {
-		if cause, _ := h.isLost(); cause == "" {
+		if cause, _ := h.lossCause(); cause == "" {
 			out = append(out, h)
 		}
 	}
@@ -174,8 +174,8 @@ func (t *holdings) reopen() {
 	t.closing = false
 }
 
-// of reports whether a trial is in work here.
-func (t *holdings) of(sweep string, trial int64) bool {
+// hasTrial reports whether a trial is in work here.
+func (t *holdings) hasTrial(sweep string, trial int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.byToken {

@@ -18,14 +18,14 @@ import (
 	"atelier/worker/store"
 )
 
-// prepare makes the job: folders, settings, the checkpoint to go on from.
-func (r *run) prepare(ctx context.Context) (job trainerproto.Job, copied string, err error) {
+// makeJob makes the job: folders, settings, the checkpoint to go on from.
+func (r *run) makeJob(ctx context.Context) (job trainerproto.Job, err error) {
 	a, l := r.s.a, r.h.lease
 	dir, err := a.cfg.Store.RunDir(l.SweepId, l.Trial, l.Token)
 	if err != nil {
-		return job, "", err
+		return job, err
 	}
-	r.keep = newRetention(a.cfg.Store, l, a.log)
+	r.retention = newRetention(a.cfg.Store, l, a.log)
 	job = trainerproto.Job{Sweep: l.SweepId, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.ParamsJson), Training: object(l.TrainingJson), Kind: wire.Kind(l.Kind).String(),
 		Metric: l.GetObjective().GetMetric(), Maximize: wire.Objective(l.GetObjective()).Maximize,
 		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir, EndEpoch: int(l.EndEpoch)}
@@ -33,25 +33,25 @@ func (r *run) prepare(ctx context.Context) (job trainerproto.Job, copied string,
 		// Its own checkpoints are results: it begins anew. What is wrong with the task the trainer says.
 		if task, err := inference.ParseTask(job.Training); err == nil && task.Checkpoint != nil {
 			job.Resume, err = a.model(ctx, task.Checkpoint)
-			return job, job.Resume, err
+			return job, err
 		}
-		return job, "", nil
+		return job, nil
 	}
 	for _, c := range l.Checkpoints {
 		file, err := a.cfg.Store.Fetch(ctx, c)
 		if err == nil {
 			job.Resume, job.ResumeEpoch = file, int(c.Epoch)
-			return job, file, nil
+			return job, nil
 		}
 		if ctx.Err() != nil {
-			return job, "", ctx.Err()
+			return job, ctx.Err()
 		}
 		a.log.Warn("a checkpoint cannot be used; trying an older one or from scratch", "sweep", l.SweepId, "trial", l.Trial, "error", err)
 		if errors.Is(err, store.ErrGone) {
-			a.tellGone(c)
+			a.reportLost(c)
 		}
 	}
-	return job, "", nil
+	return job, nil
 }
 
 // errNoModel is of a task that names a checkpoint which the index does not have.
@@ -71,7 +71,7 @@ func (a *Agent) model(ctx context.Context, k *inference.Stored) (file string, er
 			if int(c.Epoch) == k.Epoch {
 				file, err := a.cfg.Store.Fetch(ctx, c)
 				if errors.Is(err, store.ErrGone) {
-					a.tellGone(c)
+					a.reportLost(c)
 				}
 				return file, err
 			}

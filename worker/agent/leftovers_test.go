@@ -150,7 +150,7 @@ func TestGivenUpFilesGoAndOriginsStay(t *testing.T) {
 	gone, first := place(1)
 	kept, origin := place(2)
 	a := &Agent{cfg: Config{Store: st}, log: slog.New(slog.DiscardHandler)}
-	a.discard([]string{first, first, "http://elsewhere/checkpoints/s-a/1/x"})
+	a.deleteDropped([]string{first, first, "http://elsewhere/checkpoints/s-a/1/x"})
 	if _, err := os.Stat(gone); err == nil {
 		t.Error("a file that was given up is still there")
 	}

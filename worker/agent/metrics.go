@@ -42,8 +42,8 @@ func newMetrics(a *Agent, reg prometheus.Registerer) *metrics {
 		})
 	}
 	reg.MustRegister(m.runs, m.firstEvent, m.warmStarts, m.coldStarts, m.heartbeatFailures, m.leasesRunOut, m.dropped,
-		gauge("queue_events", "Events waiting for a coordinator.", func() float64 { n, _ := a.relay.load(); return float64(n) }),
-		gauge("queue_bytes", "Their size.", func() float64 { _, n := a.relay.load(); return float64(n) }),
+		gauge("queue_events", "Events waiting for a coordinator.", func() float64 { n, _ := a.relay.waiting(); return float64(n) }),
+		gauge("queue_bytes", "Their size.", func() float64 { _, n := a.relay.waiting(); return float64(n) }),
 		gauge("leases", "Leases held.", func() float64 { return float64(len(a.held.live())) }),
 		total("reports_total", "Reports recorded by the coordinators.", &a.relay.reports),
 		total("checkpoints_total", "Checkpoints recorded by the coordinators.", &a.relay.checkpoints),

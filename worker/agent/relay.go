@@ -29,13 +29,13 @@ type relay struct {
 	limit       int // bytes
 	log         *slog.Logger
 
-	mu     sync.Mutex
-	items  []item
-	bytes  int
-	open   bool          // no limit any more: the agent is ending
-	room   chan struct{} // closed and replaced when something left the queue
-	filled chan struct{} // capacity 1
-	counts map[trial.Outcome]int64
+	mu        sync.Mutex
+	items     []item
+	bytes     int
+	unlimited bool          // no limit any more: the agent is ending
+	freed     chan struct{} // closed and replaced when something left the queue
+	filled    chan struct{} // capacity 1
+	counts    map[trial.Outcome]int64
 
 	reports, checkpoints, checkpointBytes int64 // recorded
 }
@@ -49,7 +49,7 @@ type item struct {
 
 func newRelay(c Coordinator, worker, incarnation string, limit int, log *slog.Logger) *relay {
 	return &relay{coordinator: c, worker: worker, incarnation: incarnation, limit: limit, log: log,
-		room: make(chan struct{}), filled: make(chan struct{}, 1), counts: map[trial.Outcome]int64{}}
+		freed: make(chan struct{}), filled: make(chan struct{}, 1), counts: map[trial.Outcome]int64{}}
 }
 
 // push queues an event. While the queue is full it waits for room, or until
@@ -60,7 +60,7 @@ func (r *relay) push(e *atelierv1.RunEvent, lost <-chan struct{}, answer func(*a
 	it := item{event: e, size: proto.Size(e) + 64, answer: answer}
 	for {
 		r.mu.Lock()
-		if lost == nil || r.open || r.bytes == 0 || r.bytes+it.size <= r.limit {
+		if lost == nil || r.unlimited || r.bytes == 0 || r.bytes+it.size <= r.limit {
 			r.items = append(r.items, it)
 			r.bytes += it.size
 			r.mu.Unlock()
@@ -70,35 +70,35 @@ func (r *relay) push(e *atelierv1.RunEvent, lost <-chan struct{}, answer func(*a
 			}
 			return true
 		}
-		room := r.room
+		freed := r.freed
 		r.mu.Unlock()
 		select {
-		case <-room:
+		case <-freed:
 		case <-lost:
 			return false
 		}
 	}
 }
 
-// unbound lifts the limit, so that trainers which are being ended need not wait
+// liftLimit lifts the limit, so that trainers which are being ended need not wait
 // for a coordinator: what they still have to say is no more than a pipe holds.
-func (r *relay) unbound() {
+func (r *relay) liftLimit() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.open = true
-	close(r.room)
-	r.room = make(chan struct{})
+	r.unlimited = true
+	close(r.freed)
+	r.freed = make(chan struct{})
 }
 
-// load returns how much is waiting.
-func (r *relay) load() (events, bytes int) {
+// waiting returns how much is waiting.
+func (r *relay) waiting() (events, bytes int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.items), r.bytes
 }
 
-// head returns the next batch without taking it from the queue.
-func (r *relay) head(most int) []item {
+// nextBatch returns the next batch without taking it from the queue.
+func (r *relay) nextBatch(most int) []item {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n, size := 0, 0
@@ -120,15 +120,15 @@ func (r *relay) remove(n int) {
 	if len(r.items) == 0 {
 		r.items = nil // lets the array of a burst go
 	}
-	close(r.room)
-	r.room = make(chan struct{})
+	close(r.freed)
+	r.freed = make(chan struct{})
 }
 
 // send works the queue until ctx ends.
 func (r *relay) send(ctx context.Context) {
 	most, backoff := batchEvents, time.Duration(0)
 	for {
-		batch := r.head(most)
+		batch := r.nextBatch(most)
 		if len(batch) == 0 {
 			select {
 			case <-r.filled:
@@ -213,13 +213,13 @@ func (r *relay) flush(d time.Duration) int {
 	defer end.Stop()
 	for {
 		r.mu.Lock()
-		n, room := len(r.items), r.room
+		n, freed := len(r.items), r.freed
 		r.mu.Unlock()
 		if n == 0 {
 			return 0
 		}
 		select {
-		case <-room:
+		case <-freed:
 		case <-end.C:
 			return n
 		}

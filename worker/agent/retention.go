@@ -73,22 +73,22 @@ func (r *retention) needed(i int, named []string) bool {
 }
 
 const (
-	sweepEvery = 5 * time.Minute
-	logAge     = 14 * 24 * time.Hour
-	leftover   = 10 * time.Minute // files younger than this may be on their way into the index
-	auditAfter = 2 * time.Second  // a lease was lost, so the index may be another: time for the others to end
+	cleanUpEvery = 5 * time.Minute
+	logAge       = 14 * 24 * time.Hour
+	leftover     = 10 * time.Minute // files younger than this may be on their way into the index
+	cleanUpAfter = 2 * time.Second  // a lease was lost, so the index may be another: time for the others to end
 )
 
-// auditSoon has the index looked at before the five minutes are over.
-func (a *Agent) auditSoon() {
+// cleanUpSoon has the index looked at before the five minutes are over.
+func (a *Agent) cleanUpSoon() {
 	select {
-	case a.audit <- struct{}{}:
+	case a.cleanUpNow <- struct{}{}:
 	default:
 	}
 }
 
-// tellGone lets the index give up a checkpoint whose file is gone. Needs no lease.
-func (a *Agent) tellGone(c *atelierv1.Checkpoint) {
+// reportLost lets the index give up a checkpoint whose file is gone. Needs no lease.
+func (a *Agent) reportLost(c *atelierv1.Checkpoint) {
 	a.relay.push(&atelierv1.RunEvent{SweepId: c.SweepId, Trial: c.Trial, Token: c.Token, Event: &atelierv1.RunEvent_CheckpointLost{
 		CheckpointLost: &atelierv1.CheckpointLost{Epoch: c.Epoch, Location: c.Location, Worker: a.cfg.Name},
 	}}, nil, func(res *atelierv1.EventResult) {
@@ -96,20 +96,20 @@ func (a *Agent) tellGone(c *atelierv1.Checkpoint) {
 	})
 }
 
-// sweepLeftovers deletes checkpoint files the index does not name: of runs that
+// cleanUp deletes checkpoint files the index does not name: of runs that
 // were fenced or killed, of trials that went on elsewhere. When the
 // coordinators do not know the sweep, or do not answer, nothing goes. Where the
 // index names a file that this worker is to have and has no more, it is told.
-func (a *Agent) sweepLeftovers(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
+func (a *Agent) cleanUp(ctx context.Context) {
+	tick := time.NewTicker(cleanUpEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-a.audit:
-			if !sleep(ctx, auditAfter) {
+		case <-a.cleanUpNow:
+			if !sleep(ctx, cleanUpAfter) {
 				return
 			}
 		}
@@ -127,9 +127,9 @@ func (a *Agent) sweepLeftovers(ctx context.Context) {
 	}
 }
 
-// discard deletes checkpoint files that the index gave up: those of a trial that
+// deleteDropped deletes checkpoint files that the index gave up: those of a trial that
 // went on elsewhere, and what the sweep's budget has no room for.
-func (a *Agent) discard(locations []string) {
+func (a *Agent) deleteDropped(locations []string) {
 	for _, location := range locations {
 		if err := a.cfg.Store.Remove(location); err != nil {
 			a.log.Warn("a checkpoint that is no longer needed stays", "location", location, "error", err)
@@ -180,14 +180,14 @@ func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, er
 		for _, c := range resp.Msg.Checkpoints {
 			locations[c.Trial] = append(locations[c.Trial], c.Location)
 			if a.cfg.Store.Gone(c) {
-				a.tellGone(c)
+				a.reportLost(c)
 			}
 		}
 		for _, t := range trials {
-			if a.held.of(sweep, t) {
+			if a.held.hasTrial(sweep, t) {
 				continue
 			}
-			n, err := a.cfg.Store.Keep(sweep, t, locations[t], age)
+			n, err := a.cfg.Store.DeleteUnindexed(sweep, t, locations[t], age)
 			gone += n
 			if err != nil {
 				return gone, err

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"atelier/common/trainerproto"
 	"atelier/common/trial"
 	"atelier/worker/runner"
 )
@@ -22,83 +23,45 @@ type outcome struct {
 
 // run is one lease in work.
 type run struct {
-	s      *slot
-	h      *holding
-	child  *runner.Child
-	keep   *retention
-	began  time.Time
-	first  atomic.Bool  // an event came
-	last   atomic.Int64 // epoch last reported
-	value  float64      // objective at that epoch; used by the event reader only
-	valued bool
-	fault  error // protocol violation by the trainer
+	s         *slot
+	h         *holding
+	child     *runner.Child
+	retention *retention
+	began     time.Time
+	started   atomic.Bool  // its first event came
+	epoch     atomic.Int64 // last reported
+	value     float64      // objective at that epoch; used by the event reader only
+	valued    bool
+	fault     error // protocol violation by the trainer
 }
 
 // carryOut runs one lease to its end: prepares, starts, watches, reports.
 func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	l := h.lease
-	s.set("busy", l)
-	defer s.set("idle", nil)
-	log := s.a.log.With("sweep", l.SweepId, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name)
-	if cause, _ := h.isLost(); cause != "" {
+	s.setState("busy", l)
+	defer s.setState("idle", nil)
+	if cause, _ := h.lossCause(); cause != "" {
 		s.a.finish(h, trial.ExitLost, cause)
 		return outcome{started: true}
 	}
-	if v, reason, drain := h.wishes(); v == trial.VerdictStop || v == trial.VerdictPause || drain {
+	if v, reason, drain := h.asked(); v == trial.VerdictStop || v == trial.VerdictPause || drain {
 		s.handBack(h, cmp.Or(reason, "its worker is leaving"))
 		return outcome{started: true}
 	}
 	r := &run{s: s, h: h, began: time.Now()}
-	// What takes long here must end when the lease does.
-	prep, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-h.lost:
-			cancel()
-		case <-prep.Done():
-		}
-	}()
-	refused := false
-	job, copied, err := r.prepare(prep)
-	if err == nil {
-		if _, ok := s.a.trainers[l.Trainer]; !ok {
-			err = fmt.Errorf("this worker has no trainer %q", l.Trainer)
-		} else {
-			r.child, err = s.standby.take(prep, l.Trainer)
-			refused = err != nil && cannotStart(err) && s.a.starts.unstartable(l.Trainer)
-		}
-	}
-	if copied != "" {
-		defer s.a.cfg.Store.DropCopy(copied)
+	job, err := r.prepare(ctx)
+	if job.Resume != "" {
+		defer s.a.cfg.Store.DropCopy(job.Resume)
 	}
 	if err != nil {
-		class, message, ours := trial.ExitCrashed, err.Error(), false
-		switch {
-		case refused:
-			class, message = trial.ExitBadSpec, fmt.Sprintf("worker %s has never been able to %s", s.a.cfg.Name, message)
-		case errors.Is(err, errNoModel):
-			class = trial.ExitBadSpec
-		case isDiskFull(err):
-			class = trial.ExitDiskFull
-		}
-		if cause, _ := h.isLost(); cause != "" {
-			class, message, ours = trial.ExitLost, cause, true
-		} else if ctx.Err() != nil {
-			class, message, ours = trial.ExitReleased, "its worker is leaving", true
-		} else {
-			log.Error("run cannot start", "error", err)
-		}
-		s.a.finish(h, class, message)
-		s.awaitRefusal(ctx, h, class)
-		return outcome{started: ours}
+		return r.cannotBegin(ctx, err)
 	}
-	before, _ := s.spec.UsedBytes()
+	memory, _ := s.spec.UsedBytes()
 	exited := make(chan runner.Exit, 1)
-	go func() { exited <- r.child.Run(job, s.a.logFile(l), r.event) }()
-	if !s.a.refuses() {
+	go func() { exited <- r.child.Run(job, s.a.logFile(l), r.onEvent) }()
+	if !s.a.wantsNoWork() {
 		// The run that begins goes first where cores are short.
-		delay := min(s.past.longest(l.SweepId)/10, 50*time.Millisecond)
+		delay := min(s.durations.longest(l.SweepId)/10, 50*time.Millisecond)
 		go func() {
 			if sleep(ctx, delay) {
 				s.standby.refill(ctx, l.Trainer)
@@ -108,18 +71,84 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	exit, next := s.watch(ctx, r, exited)
 	took := time.Since(r.began)
 
-	class, message := r.class(ctx, exit)
+	class, message := r.exitClass(ctx, exit)
 	if class == trial.ExitFinished {
-		s.past.add(l.SweepId, took)
+		s.durations.add(l.SweepId, took)
 	}
-	log.Info("run ended", "exit", class, "seconds", took.Seconds(), "epoch", r.last.Load(), "message", message)
+	s.a.log.Info("run ended", "sweep", l.SweepId, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name,
+		"exit", class, "seconds", took.Seconds(), "epoch", r.epoch.Load(), "message", message)
 	s.a.cfg.Store.DropEmptyRun(l.SweepId, l.Trial, l.Token)
 	s.a.finish(h, class, message)
 	s.awaitRefusal(ctx, h, class)
 	if s.spec.Kind == "gpu" {
-		s.awaitMemory(ctx, before)
+		s.awaitMemory(ctx, memory)
 	}
 	return outcome{started: true, next: next}
+}
+
+// prepare makes the job and takes a trainer for it. It is given up when the
+// lease is lost: a checkpoint may take minutes to fetch.
+func (r *run) prepare(ctx context.Context) (trainerproto.Job, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-r.h.lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	job, err := r.makeJob(ctx)
+	if err != nil {
+		return job, err
+	}
+	name := r.h.lease.Trainer
+	if _, ok := r.s.a.trainers[name]; !ok {
+		return job, fmt.Errorf("this worker has no trainer %q", name)
+	}
+	r.child, err = r.s.standby.take(ctx, name)
+	if err != nil && cannotStart(err) && r.s.a.starts.unstartable(name) {
+		err = &refusedStart{worker: r.s.a.cfg.Name, err: err}
+	}
+	return job, err
+}
+
+// refusedStart is of a trainer that never started on this worker, time after
+// time: its runs are for others.
+type refusedStart struct {
+	worker string
+	err    error
+}
+
+func (e *refusedStart) Error() string {
+	return fmt.Sprintf("worker %s has never been able to %s", e.worker, e.err)
+}
+
+func (e *refusedStart) Unwrap() error { return e.err }
+
+// cannotBegin ends a run that has no job or no trainer. It counts as started
+// where neither the trial nor this machine is at fault.
+func (r *run) cannotBegin(ctx context.Context, err error) outcome {
+	s, l := r.s, r.h.lease
+	if cause, _ := r.h.lossCause(); cause != "" {
+		s.a.finish(r.h, trial.ExitLost, cause)
+		return outcome{started: true}
+	}
+	if ctx.Err() != nil {
+		s.a.finish(r.h, trial.ExitReleased, "its worker is leaving")
+		return outcome{started: true}
+	}
+	class := trial.ExitCrashed
+	switch refused := (*refusedStart)(nil); {
+	case errors.As(err, &refused), errors.Is(err, errNoModel):
+		class = trial.ExitBadSpec
+	case isDiskFull(err):
+		class = trial.ExitDiskFull
+	}
+	s.a.log.Error("run cannot start", "sweep", l.SweepId, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name, "error", err)
+	s.a.finish(r.h, class, err.Error())
+	s.awaitRefusal(ctx, r.h, class)
+	return outcome{}
 }
 
 // watch waits for the run's end, passes on what is asked of it, and asks for
@@ -129,7 +158,7 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 	var held <-chan struct{} // next has its lease
 	var tooLong <-chan time.Time
 	prefetch := make(<-chan time.Time)
-	if after, ok := prefetchAfter(s.past.longest(r.h.lease.SweepId)); ok {
+	if after, ok := prefetchAfter(s.durations.longest(r.h.lease.SweepId)); ok {
 		t := time.NewTimer(after)
 		defer t.Stop()
 		prefetch = t.C
@@ -147,8 +176,8 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 			done = nil
 			r.child.Kill()
 		case <-r.h.signal:
-			v, _, drain := r.h.wishes()
-			if t := r.tell(v, drain); t != nil {
+			v, _, drain := r.h.asked()
+			if t := r.sendVerdict(v, drain); t != nil {
 				defer t.Stop()
 				patience = t.C
 			}
@@ -156,7 +185,7 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 			s.a.log.Warn("trainer does not obey; ending it", "sweep", r.h.lease.SweepId, "trial", r.h.lease.Trial)
 			r.child.Stop()
 		case <-prefetch:
-			if next == nil && !s.a.refuses() {
+			if next == nil && !s.a.wantsNoWork() {
 				next = s.poll(ctx, time.Second)
 				held = next.done
 				hold := time.NewTimer(s.a.cfg.PrefetchHold)
@@ -171,15 +200,15 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 		case <-tooLong:
 			// This run is longer than the ones before: let others have the lease.
 			if next != nil {
-				go next.drop(s, "its slot stays busy longer than expected")
+				go next.giveUp(s, "its slot stays busy longer than expected")
 				next, held = nil, nil
 			}
 		}
 	}
 }
 
-// tell passes a wish on, once each, and returns the timer of its patience.
-func (r *run) tell(v trial.Verdict, drain bool) *time.Timer {
+// sendVerdict passes a wish on, once each, and returns the timer of its patience.
+func (r *run) sendVerdict(v trial.Verdict, drain bool) *time.Timer {
 	verdict := ""
 	switch {
 	case v == trial.VerdictStop:
@@ -190,7 +219,7 @@ func (r *run) tell(v trial.Verdict, drain bool) *time.Timer {
 		return nil
 	}
 	go func() {
-		if err := r.child.Tell(verdict); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.EPIPE) {
+		if err := r.child.SendVerdict(verdict); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.EPIPE) {
 			r.s.a.log.Warn("trainer does not take a control line", "verdict", verdict, "error", err)
 		}
 	}()

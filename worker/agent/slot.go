@@ -31,23 +31,23 @@ type slot struct {
 	standby *standby
 	polls   int // numbers its requests
 
-	past durations // how long runs of a sweep took here
+	durations durations // how long runs of a sweep took here
 
 	mu    sync.Mutex
 	state string // idle | busy | quarantined
-	now   *atelierv1.Lease
+	lease *atelierv1.Lease
 }
 
 func newSlot(a *Agent, spec *slots.Slot) *slot {
-	s := &slot{a: a, spec: spec, state: "idle", past: durations{}}
+	s := &slot{a: a, spec: spec, state: "idle", durations: durations{}}
 	s.standby = newStandby(a, spec)
 	return s
 }
 
-func (s *slot) set(state string, l *atelierv1.Lease) {
+func (s *slot) setState(state string, l *atelierv1.Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.now = state, l
+	s.state, s.lease = state, l
 }
 
 func (s *slot) describe() *atelierv1.Slot {
@@ -55,8 +55,8 @@ func (s *slot) describe() *atelierv1.Slot {
 	defer s.mu.Unlock()
 	p := &atelierv1.Slot{Name: s.spec.Name, Kind: s.spec.Kind, Device: s.spec.Device, Description: s.spec.Description,
 		Threads: int32(s.spec.Threads), MemoryBytes: s.spec.MemoryBytes, State: s.state}
-	if s.now != nil {
-		p.SweepId, p.Trial = s.now.SweepId, s.now.Trial
+	if s.lease != nil {
+		p.SweepId, p.Trial = s.lease.SweepId, s.lease.Trial
 	}
 	return p
 }
@@ -66,7 +66,7 @@ func (s *slot) serve(ctx context.Context) {
 	// A first heartbeat ends the leases of this worker's former start; one asked
 	// for before it could be taken for such a lease.
 	select {
-	case <-s.a.known:
+	case <-s.a.admitted:
 	case <-s.a.drain:
 		return
 	case <-ctx.Done():
@@ -81,7 +81,7 @@ func (s *slot) serve(ctx context.Context) {
 			}
 			next = s.poll(ctx, pollWait)
 		}
-		h := next.take()
+		h := next.wait()
 		next = nil
 		if h == nil {
 			continue
@@ -99,13 +99,13 @@ func (s *slot) serve(ctx context.Context) {
 		// A slot that cannot start anything must not burn through all trials.
 		failures++
 		if next != nil {
-			next.drop(s, "its worker cannot start a trainer")
+			next.giveUp(s, "its worker cannot start a trainer")
 			next = nil
 		}
 		s.pauseAfter(ctx, min(failurePause<<min(failures-1, 10), failureLimit))
 	}
 	if next != nil {
-		next.drop(s, "its worker is leaving")
+		next.giveUp(s, "its worker is leaving")
 	}
 }
 
@@ -122,7 +122,7 @@ func (s *slot) pauseAfter(ctx context.Context, d time.Duration) {
 // handBack gives a lease that was never started back.
 func (s *slot) handBack(h *holding, why string) {
 	class := trial.ExitReleased
-	switch v, reason, _ := h.wishes(); v {
+	switch v, reason, _ := h.asked(); v {
 	case trial.VerdictStop:
 		class, why = trial.ExitStopped, reason
 	case trial.VerdictPause:
@@ -150,14 +150,14 @@ func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
 	go func() {
 		defer close(p.done)
 		for !p.quit.Load() {
-			if s.a.told.Load() && !s.a.draining.Load() && ctx.Err() == nil {
+			if s.a.drainAsked.Load() && !s.a.draining.Load() && ctx.Err() == nil {
 				s.pauseAfter(ctx, failurePause) // drained by the coordinators; may be undone
 				continue
 			}
 			if s.a.draining.Load() || ctx.Err() != nil {
 				return
 			}
-			h, err := s.ask(ctx, req)
+			h, err := s.acquire(ctx, req)
 			if h != nil {
 				p.lease = h
 				return
@@ -171,9 +171,9 @@ func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
 	return p
 }
 
-// ask makes one call. When it has to be broken off, one short repeat of the
+// acquire makes one call. When it has to be broken off, one short repeat of the
 // same request finds out whether a lease was granted meanwhile.
-func (s *slot) ask(ctx context.Context, req *atelierv1.AcquireRequest) (*holding, error) {
+func (s *slot) acquire(ctx context.Context, req *atelierv1.AcquireRequest) (*holding, error) {
 	wait := time.Duration(req.WaitMs) * time.Millisecond
 	call, cancel := context.WithTimeout(ctx, wait+10*time.Second)
 	defer cancel()
@@ -210,9 +210,9 @@ func (s *slot) ask(ctx context.Context, req *atelierv1.AcquireRequest) (*holding
 	}
 	// When the grant was made is not known here: the answer may have been long
 	// on its way. Half a term is lent until a heartbeat confirms it, at once.
-	h := newHolding(l, now()+ttl/2)
+	h := newHolding(l, bootTime()+ttl/2)
 	if l.EndEpoch > 0 && l.LastEpoch >= l.EndEpoch {
-		h.judge(wire.Verdict(l.EndVerdict), l.EndReason) // nothing is left to train
+		h.setVerdict(wire.Verdict(l.EndVerdict), l.EndReason) // nothing is left to train
 	}
 	if !s.a.held.add(h) {
 		return nil, fmt.Errorf("lease %d was granted twice", l.Token)
@@ -221,16 +221,16 @@ func (s *slot) ask(ctx context.Context, req *atelierv1.AcquireRequest) (*holding
 	return h, nil
 }
 
-// take waits for the lease.
-func (p *poll) take() *holding {
+// wait returns the lease once there is one; nil: given up.
+func (p *poll) wait() *holding {
 	<-p.done
 	return p.lease
 }
 
-// drop gives up and hands back what comes all the same.
-func (p *poll) drop(s *slot, why string) {
+// giveUp asks no more and hands back what comes all the same.
+func (p *poll) giveUp(s *slot, why string) {
 	p.quit.Store(true)
-	if h := p.take(); h != nil {
+	if h := p.wait(); h != nil {
 		s.handBack(h, why)
 	}
 }

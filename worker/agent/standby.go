@@ -34,73 +34,73 @@ type entry struct {
 
 func newStandby(a *Agent, spec *slots.Slot) *standby { return &standby{a: a, spec: spec} }
 
-func (b *standby) start(ctx context.Context, name string) (*runner.Child, error) {
-	c, err := b.a.cfg.Launcher.Start(ctx, b.a.trainers[name], runner.SlotEnv{Slot: b.spec.Name, Env: b.spec.Env()})
+func (s *standby) start(ctx context.Context, name string) (*runner.Child, error) {
+	c, err := s.a.cfg.Launcher.Start(ctx, s.a.trainers[name], runner.SlotEnv{Slot: s.spec.Name, Env: s.spec.Env()})
 	if ctx.Err() == nil { // else it was ended by us
-		b.a.starts.note(name, err)
+		s.a.starts.note(name, err)
 	}
 	return c, err
 }
 
 // take returns a trainer that waits for its job: the one standing by, else a new one.
-func (b *standby) take(ctx context.Context, name string) (*runner.Child, error) {
-	b.mu.Lock()
+func (s *standby) take(ctx context.Context, name string) (*runner.Child, error) {
+	s.mu.Lock()
 	var c *runner.Child
-	for _, p := range b.entries {
+	for _, p := range s.entries {
 		if p.name == name && p.child != nil {
 			c, p.child = p.child, nil
 			p.timer.Stop()
 			break
 		}
 	}
-	b.mu.Unlock()
+	s.mu.Unlock()
 	if c != nil {
 		select {
 		case <-c.Exited(): // died while it stood by
 			c.Discard()
 		default:
-			b.a.metrics.warmStarts.Inc()
+			s.a.metrics.warmStarts.Inc()
 			return c, nil
 		}
 	}
-	b.a.metrics.coldStarts.Inc()
-	return b.start(ctx, name)
+	s.a.metrics.coldStarts.Inc()
+	return s.start(ctx, name)
 }
 
 // warm lets the first trainers stand by before any lease has come.
-func (b *standby) warm(ctx context.Context) {
-	for _, name := range b.a.cfg.Warm {
-		b.mu.Lock()
-		there := slices.ContainsFunc(b.entries, func(p *entry) bool { return p.name == name && p.child != nil })
-		b.mu.Unlock()
+func (s *standby) warm(ctx context.Context) {
+	for _, name := range s.a.cfg.Warm {
+		s.mu.Lock()
+		there := slices.ContainsFunc(s.entries, func(p *entry) bool { return p.name == name && p.child != nil })
+		s.mu.Unlock()
 		if !there {
-			b.refill(ctx, name)
+			s.refill(ctx, name)
 		}
 	}
 }
 
 // refill starts the next trainer of a name, in the background of a run.
-func (b *standby) refill(ctx context.Context, name string) {
-	c, err := b.start(ctx, name)
+func (s *standby) refill(ctx context.Context, name string) {
+	c, err := s.start(ctx, name)
 	if err != nil {
 		if ctx.Err() == nil {
-			b.a.log.Warn("no trainer stands by", "trainer", name, "slot", b.spec.Name, "error", err)
+			s.a.log.Warn("no trainer stands by", "trainer", name, "slot", s.spec.Name, "error", err)
 		}
 		return
 	}
-	b.mu.Lock()
+	s.mu.Lock()
 	var out []*runner.Child
-	if b.closed {
+	if s.closed {
 		out = append(out, c)
 	} else {
 		fresh := &entry{name: name, child: c}
 		fresh.timer = time.AfterFunc(standbyIdle, func() {
-			if !slices.Contains(b.a.cfg.Warm, name) {
-				b.retire(fresh)
+			if !slices.Contains(s.a.cfg.Warm, name) {
+				s.retire(fresh)
 			}
 		})
 		kept := []*entry{fresh}
-		for _, p := range b.entries {
+		for _, p := range s.entries {
 			if p.name != name && len(kept) < standbyNames {
 				kept = append(kept, p)
 				continue
@@ -111,32 +111,32 @@ func (b *standby) refill(ctx context.Context, name string) {
 				p.child = nil
 			}
 		}
-		b.entries = kept
+		s.entries = kept
 	}
-	b.mu.Unlock()
+	s.mu.Unlock()
 	for _, c := range out {
 		c.Discard()
 	}
 }
 
-func (b *standby) retire(p *entry) {
-	b.mu.Lock()
+func (s *standby) retire(p *entry) {
+	s.mu.Lock()
 	c := p.child
 	p.child = nil
-	b.mu.Unlock()
+	s.mu.Unlock()
 	if c != nil {
 		c.Discard()
 	}
 }
 
-func (b *standby) close() {
-	b.mu.Lock()
-	b.closed = true
-	entries := b.entries
-	b.entries = nil
-	b.mu.Unlock()
+func (s *standby) close() {
+	s.mu.Lock()
+	s.closed = true
+	entries := s.entries
+	s.entries = nil
+	s.mu.Unlock()
 	for _, p := range entries {
 		p.timer.Stop()
-		b.retire(p)
+		s.retire(p)
 	}
 }

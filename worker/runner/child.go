@@ -23,7 +23,7 @@ type Child struct {
 	log      *runLog
 	oom      oomCount
 
-	told chan struct{} // closed once the job is sent
+	jobSent chan struct{} // closed once the job is sent
 }
 
 // PID of the process; it leads a process group of the same number.
@@ -43,12 +43,12 @@ func (c *Child) Kill() { c.proc.Kill() }
 // It does not wait.
 func (c *Child) Stop() { c.proc.Stop(c.launcher.cfg.Grace) }
 
-// Tell sends a control line, after the job if that is still on its way. A
+// SendVerdict sends a control line, after the job if that is still on its way. A
 // trainer that does not read it within 5 s is reported as an error; what
 // follows is the caller's decision.
-func (c *Child) Tell(verdict string) error {
+func (c *Child) SendVerdict(verdict string) error {
 	select {
-	case <-c.told:
+	case <-c.jobSent:
 	case <-c.Exited():
 		return os.ErrProcessDone
 	}
@@ -82,7 +82,7 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 		broken = fmt.Errorf("send job: %w", err)
 		c.proc.GiveUp()
 	}
-	close(c.told)
+	close(c.jobSent)
 	for broken == nil {
 		e, err := c.proc.Event()
 		if errors.Is(err, io.EOF) {

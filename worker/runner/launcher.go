@@ -138,9 +138,9 @@ func (l *Launcher) spawn(t Trainer, slot SlotEnv) (*Child, error) {
 	}
 	c := &Child{
 		launcher: l, trainer: t.Name, slot: slot.Slot,
-		marker: hex.EncodeToString(nonce[:]),
-		log:    &runLog{max: l.cfg.LogBytes},
-		told:   make(chan struct{}),
+		marker:  hex.EncodeToString(nonce[:]),
+		log:     &runLog{max: l.cfg.LogBytes},
+		jobSent: make(chan struct{}),
 	}
 	cmd := exec.Command(t.Command[0], t.Command[1:]...)
 	cmd.Env = environment(t.Env, slot.Env, c.marker)

@@ -310,7 +310,7 @@ func TestControl(t *testing.T) {
 	for verdict, class := range map[string]trial.Exit{"stop": trial.ExitStopped, "pause": trial.ExitPaused} {
 		c := start(t, l, "control")
 		exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {
-			if err := c.Tell(verdict); err != nil {
+			if err := c.SendVerdict(verdict); err != nil {
 				t.Error(err)
 			}
 		})
@@ -323,7 +323,7 @@ func TestControl(t *testing.T) {
 func TestControlSentAheadOfTheJob(t *testing.T) {
 	c := start(t, launcher(t), "control")
 	told := make(chan error, 1)
-	go func() { told <- c.Tell("stop") }()
+	go func() { told <- c.SendVerdict("stop") }()
 	time.Sleep(50 * time.Millisecond)
 	if exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {}); exit.Class != trial.ExitStopped {
 		t.Errorf("%+v", exit)

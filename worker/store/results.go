@@ -78,8 +78,8 @@ func (s *Store) isBundle(rel string) bool {
 	return bundle.Is(f)
 }
 
-// noting remembers bundles of results that were given out whole.
-func (s *Store) noting(h http.Handler) http.Handler {
+// noteCollected remembers bundles of results that were given out whole.
+func (s *Store) noteCollected(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rel, _ := strings.CutPrefix(r.URL.Path, trial.FilesPath)
 		if path.Base(rel) != inference.BundleFile || r.Method != http.MethodGet {

@@ -16,7 +16,7 @@ import (
 // temporary file, no link that leads out. At most limit requests are answered at
 // a time; the others are told to come back.
 func (s *Store) Handler(limit int) http.Handler {
-	files := s.noting(ServeRoot(s.root, trial.FilesPath, limit))
+	files := s.noteCollected(ServeRoot(s.root, trial.FilesPath, limit))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(client.WorkerHeader, s.cfg.Worker)
 		files.ServeHTTP(w, r)

@@ -287,10 +287,10 @@ func (s *Store) FreeBytes() (int64, error) {
 // takes days.
 const folderAge = 7 * 24 * time.Hour
 
-// Keep deletes the files of a trial below this root that are not among the
+// DeleteUnindexed deletes the files of a trial below this root that are not among the
 // locations, are older than age, and returns how many went. Folders that have
 // been empty for a week go too.
-func (s *Store) Keep(sweep string, trial int64, locations []string, age time.Duration) (int, error) {
+func (s *Store) DeleteUnindexed(sweep string, trial int64, locations []string, age time.Duration) (int, error) {
 	dir, err := trialDir(sweep, trial)
 	if err != nil {
 		return 0, err

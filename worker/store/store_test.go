@@ -204,10 +204,10 @@ func TestKeep(t *testing.T) {
 	_, oldFile := put(t, s, 1, "2.pth", "two")
 	newest, newestFile := put(t, s, 2, "3.pth", "three")
 	_, deadRun := put(t, s, 3, "4.pth", "four")
-	if n, err := s.Keep("s-abc", 3, []string{best.Location, newest.Location}, time.Hour); err != nil || n != 0 {
+	if n, err := s.DeleteUnindexed("s-abc", 3, []string{best.Location, newest.Location}, time.Hour); err != nil || n != 0 {
 		t.Errorf("young files went: %d, %v", n, err)
 	}
-	if n, err := s.Keep("s-abc", 3, []string{best.Location, newest.Location, "http://elsewhere:1/checkpoints/s-abc/3/run-9/x"}, 0); err != nil || n != 2 {
+	if n, err := s.DeleteUnindexed("s-abc", 3, []string{best.Location, newest.Location, "http://elsewhere:1/checkpoints/s-abc/3/run-9/x"}, 0); err != nil || n != 2 {
 		t.Errorf("%d went, %v; want 2", n, err)
 	}
 	for f, want := range map[string]bool{bestFile: true, newestFile: true, oldFile: false, deadRun: false} {
@@ -219,7 +219,7 @@ func TestKeep(t *testing.T) {
 	if err != nil || !slices.Equal(trials["s-abc"], []int64{3}) {
 		t.Errorf("%v, %v", trials, err)
 	}
-	if _, err := s.Keep("s-none", 1, nil, 0); err != nil {
+	if _, err := s.DeleteUnindexed("s-none", 1, nil, 0); err != nil {
 		t.Errorf("a trial without a folder: %v", err)
 	}
 }
