@@ -1,13 +1,8 @@
 package main
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +12,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/coordinator/coordinatortest"
 	"atelier/coordinator/member"
 )
 
@@ -175,7 +171,7 @@ func TestRemovedCoordinatorIsTold(t *testing.T) {
 // is such a folder; a segment of its log is 64 MiB of zeros, packed twice.
 func TestFolderOfBeforeAsksItsOwnLog(t *testing.T) {
 	dir := t.TempDir()
-	unpack(t, "testdata/before.tar.gz.gz", dir)
+	coordinatortest.Unpack(t, "testdata/before.tar.gz.gz", dir)
 	b := startProcess(t, dir, "b1", "--bootstrap")
 	other := clusterID(t, b.at.API)
 	for range 2 {
@@ -189,42 +185,5 @@ func TestFolderOfBeforeAsksItsOwnLog(t *testing.T) {
 			t.Errorf("sweep %v", s)
 		}
 		p.term(t)
-	}
-}
-
-func unpack(t *testing.T, file, dir string) {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var r io.Reader = f
-	for range 2 {
-		if r, err = gzip.NewReader(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for in := tar.NewReader(r); ; {
-		h, err := in.Next()
-		if err == io.EOF {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(dir, h.Name)
-		if h.Typeflag == tar.TypeDir {
-			err = os.MkdirAll(path, 0o700)
-		} else {
-			var out *os.File
-			if out, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
-				_, err = io.Copy(out, in)
-				out.Close()
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
 }

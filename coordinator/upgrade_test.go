@@ -16,6 +16,7 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
 )
 
 // testdata/b48f715.tar.gz.gz is the data folder of a coordinator of that commit
@@ -208,7 +209,7 @@ func finishExternal(t *testing.T, c *client.Client, id string, held *atelierv1.L
 // sweeps go on over two restarts, a snapshot and a restore to their ends.
 func TestSweepsOfAnEarlierBuildGoOn(t *testing.T) {
 	cl := &testCluster{t: t, dir: t.TempDir()}
-	unpack(t, "testdata/b48f715.tar.gz.gz", cl.dir)
+	coordinatortest.Unpack(t, "testdata/b48f715.tar.gz.gz", cl.dir)
 	before := boards(t, cl.dir)
 	if len(before) != 8 {
 		t.Fatalf("%d leaderboards", len(before))
@@ -262,7 +263,7 @@ func TestSweepsOfAnEarlierBuildGoOn(t *testing.T) {
 // sweeps go on there.
 func TestSavedStateOfAnEarlierBuildGoesOn(t *testing.T) {
 	dir := t.TempDir()
-	unpack(t, "testdata/b48f715.tar.gz.gz", dir)
+	coordinatortest.Unpack(t, "testdata/b48f715.tar.gz.gz", dir)
 	before := boards(t, dir)
 	file, err := os.ReadFile(filepath.Join(dir, "snapshot"))
 	if err != nil {

@@ -54,7 +54,11 @@ func TestInvariants(t *testing.T) {
 					}
 				}
 				if i%97 == 50 {
-					moved = restored(t, moved.View())
+					before := moved.View()
+					moved = restored(t, before)
+					for _, d := range state.Differences(before, moved.View()) {
+						t.Errorf("entry %d, saved and restored: %s", index, d)
+					}
 				}
 				moved.Apply(index, e)
 				v := viewed.View()
