@@ -99,7 +99,7 @@ func (c *comparison) askLearning() {
 
 // learn takes the steps Python takes: one in each way, then 20 with each
 // optimiser in the layout that runs have by default, and with sgd 20 without any
-// kernel.
+// kernel, or 4 of the VGGs: the one kernel that their steps have is the optimiser's.
 func (c *comparison) learn() {
 	c.t.Helper()
 	start := tensors(c.t, filepath.Join(c.dir, "start.pth"))
@@ -142,7 +142,11 @@ func (c *comparison) learn() {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		for i := range learnSteps {
+		steps := learnSteps
+		if o.kernels == "none" && !channelsLast {
+			steps = learnBatches
+		}
+		for i := range steps {
 			c.ours.losses[ours] = append(c.ours.losses[ours], c.loss(pixels, i%learnBatches))
 			if err := opt.Step(o.lr); err != nil {
 				c.t.Fatal(err)

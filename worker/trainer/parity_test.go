@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"maps"
 	"math"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -43,20 +44,33 @@ const (
 
 // TestParityWithTorchvision holds each architecture against torchvision's: what
 // is drawn, files there and back, logits, a step's gradients, 20 steps of
-// learning. Python's steps and ours are taken at the same time.
+// learning. Python's steps and ours are taken at the same time, and Python makes
+// the next architecture while we are still at this one.
 func TestParityWithTorchvision(t *testing.T) {
 	python := askPython(t)
 	var found findings
-	for _, arch := range slices.Sorted(maps.Keys(architectures)) {
+	names, root := slices.Sorted(maps.Keys(architectures)), t.TempDir()
+	var ahead *making
+	for i, arch := range names {
 		t.Run(arch, func(t *testing.T) {
 			runtime.LockOSThread() // a subtest is a goroutine of its own; grad mode and threads belong to the thread
 			defer runtime.UnlockOSThread()
 			if err := torchx.SetThreads(1); err != nil {
 				t.Fatal(err)
 			}
-			python.serve(t)
-			c := &comparison{t: t, python: python, dir: t.TempDir(), row: finding{arch: arch, rates: ratesOf(arch)}}
-			c.whole(arch)
+			if ahead == nil || ahead.arch != arch || python.open != 1 { // else the one answer open is ours
+				python.serve(t)
+				ahead = python.make(t, root, arch)
+			}
+			python.t = t
+			c := &comparison{t: t, python: python, dir: ahead.dir, row: finding{arch: arch, rates: ratesOf(arch)}}
+			t.Cleanup(func() { os.RemoveAll(c.dir) }) // gigabytes
+			ahead = nil
+			c.whole(arch, func() {
+				if i+1 < len(names) {
+					ahead = python.make(t, root, names[i+1])
+				}
+			})
 			found = append(found, c.row)
 		})
 	}
@@ -66,11 +80,23 @@ func TestParityWithTorchvision(t *testing.T) {
 	}
 }
 
-// whole goes through one architecture, cheap things first; Python learns
-// while we do.
-func (c *comparison) whole(arch string) {
+// making is an architecture that Python has been asked to make.
+type making struct{ arch, dir string }
+
+func (p *peer) make(t *testing.T, root, arch string) *making {
+	t.Helper()
+	m := &making{arch, filepath.Join(root, arch)}
+	if err := os.MkdirAll(m.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.ask(map[string]any{"do": "make", "arch": arch, "dir": m.dir, "classes": parityClasses})
+	return m
+}
+
+// whole goes through one architecture that was asked for, cheap things first;
+// Python learns while we do. next is called once Python has all its work of this one.
+func (c *comparison) whole(arch string, next func()) {
 	c.t.Helper()
-	c.python.ask(map[string]any{"do": "make", "arch": arch, "dir": c.dir, "classes": parityClasses})
 	var drawn struct{ Initial [][4]any } // name, type, shape, SHA-256
 	c.python.answer(&drawn)
 	if err := torchx.Seed(5); err != nil {
@@ -92,6 +118,7 @@ func (c *comparison) whole(arch string) {
 		c.back()
 	}
 	c.askLearning()
+	next()
 	for _, w := range ways {
 		c.load(weights)
 		c.take(w)
