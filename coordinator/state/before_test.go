@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/coordinatortest/transcript"
 	"atelier/coordinator/state"
 
 	"google.golang.org/protobuf/encoding/protodelim"
@@ -73,7 +74,7 @@ func TestReadsWhatWasWrittenBefore(t *testing.T) {
 			}
 		}
 		if b.String() != string(want) {
-			t.Errorf("%s: %s", name, firstDifference(string(want), b.String()))
+			t.Errorf("%s: line %s", name, transcript.Difference(string(want), b.String()))
 		}
 	}
 }

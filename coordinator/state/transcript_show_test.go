@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"strings"
 
+	"atelier/coordinator/coordinatortest/transcript"
 	"atelier/coordinator/state"
 )
 
-func (s *stage) show(args map[string]string) string {
+func (s *stage) show(said transcript.Command) string {
 	v := s.m.View()
 	var b strings.Builder
-	if id, ok := args["_0"]; !ok {
+	if id := said.Word(0); id == "" {
 		fmt.Fprintf(&b, "  index %d cluster %q members %v drained %v\n", v.Index(), v.ClusterID(), v.Members(), v.DrainedWorkers())
 		for _, sweep := range v.Sweeps() {
 			fmt.Fprintf(&b, "  %s %s\n", sweep.ID, short(sweep.Status))
@@ -54,7 +55,7 @@ func (s *stage) show(args map[string]string) string {
 			if tr.Failure != "" {
 				fmt.Fprintf(&b, " failure=%q", tr.Failure)
 			}
-			if args["findings"] != "" {
+			if said.Args["findings"] != "" {
 				for _, f := range tr.Findings {
 					fmt.Fprintf(&b, " #%d(%s", f.Ordinal, short(f.Status))
 					if f.HasValue {

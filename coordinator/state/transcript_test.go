@@ -2,10 +2,7 @@ package state_test
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,54 +11,36 @@ import (
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest/transcript"
 	"atelier/coordinator/state"
 )
 
-var update = flag.Bool("update", false, "write the transcripts' answers anew")
-
-// TestTranscripts plays testdata/*.txt: lines that begin with "> " are commands
-// (several of one log entry apart by " ; "), the lines behind them what came of
-// it. Everything else stands for itself. Run with -update to write the answers.
+// TestTranscripts plays testdata/*.txt: the commands of a line are those of one log
+// entry. For their form see the package transcript. The verbs:
+//
+//	create S metric= goal=minimize budget=3 parallelism=2 retries=1 objectives='a b' constraints='m<=1' epochs= time= bytes= priority= enqueue=P;P
+//	propose S first=1 count=1 params=P;P source= from=TRIAL@EPOCH seen= reckoned= exhausted=true
+//	grant S N worker= request= term= end=EPOCH:VERDICT final=true; expire S N token= cause=
+//	report S N token= epoch= metrics=loss:1,acc:0.5; checkpoint S N token= epoch= at= size=9; end S N CLASS token= message=
+//	verdict S N VERDICT token= reason=; retry S N; resume S N reason=
+//	control S ACTION; extend S add= epochs= time=; fail S reason=; enqueue S points=P;P; priority S N; overdue S
+//	drain|undrain WORKER; member ID raft= api= cluster= folder=; drop ID; nothing
+//	show [S] findings=yes; leaderboard S top=; restart     what is there; from a snapshot
+//
+// Every command may have request= (its id), clock= (ms) and rules=; one that returns a
+// token, as= (a name for it in token=).
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			old, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(old))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
+	transcript.Run(t, "testdata/*.txt", func(t *testing.T) func([]transcript.Command) string {
+		s := &stage{t: t, m: state.New(), named: map[string]uint64{}}
+		t.Cleanup(func() {
+			for i, f := range s.views {
+				if f.view.Hash() != f.hash {
+					t.Errorf("view %d changed after it was taken", i)
 				}
-				return
-			}
-			if got != string(old) {
-				t.Errorf("%s: %s", file, firstDifference(string(old), got))
 			}
 		})
-	}
-}
-
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		a, b := "(end)", "(end)"
-		if i < len(w) {
-			a = w[i]
-		}
-		if i < len(g) {
-			b = g[i]
-		}
-		if a != b {
-			return fmt.Sprintf("line %d\nwant %s\ngot  %s", i+1, a, b)
-		}
-	}
-	return "no difference"
+		return s.answer
+	})
 }
 
 // stage is a machine, its next index and the tokens a transcript gave names to.
@@ -78,42 +57,15 @@ type frozenView struct {
 	hash [32]byte
 }
 
-func play(t *testing.T, script string) string {
-	s := &stage{t: t, m: state.New(), named: map[string]uint64{}}
-	var out strings.Builder
-	answering := false
-	lines := strings.Split(strings.TrimSuffix(script, "\n"), "\n")
-	for _, line := range lines {
-		switch {
-		case strings.HasPrefix(line, "> "):
-			out.WriteString(line + "\n")
-			out.WriteString(s.answer(strings.TrimPrefix(line, "> ")))
-			answering = true
-		case line == "" || strings.HasPrefix(line, "#"):
-			out.WriteString(line + "\n")
-			answering = false
-		case !answering:
-			t.Fatalf("neither a command nor an answer: %q", line)
-		}
-	}
-	for i, f := range s.views {
-		if f.view.Hash() != f.hash {
-			t.Errorf("view %d changed after it was taken", i)
-		}
-	}
-	return out.String()
-}
-
-func (s *stage) answer(line string) string {
-	verb, args := parse(strings.Split(line, " ; ")[0])
-	switch verb {
+func (s *stage) answer(line []transcript.Command) string {
+	first := line[0]
+	switch first.Verb {
 	case "show":
-		return s.show(args)
+		return s.show(first)
 	case "leaderboard":
 		var b strings.Builder
-		sweep, _ := s.m.View().Sweep(args["_0"])
-		top, _ := strconv.Atoi(args["top"])
-		for i, tr := range sweep.Leaderboard(top) {
+		sweep, _ := s.m.View().Sweep(first.Word(0))
+		for i, tr := range sweep.Leaderboard(int(first.Number("top", 0))) {
 			fmt.Fprintf(&b, "  %d. trial %d %g\n", i+1, tr.Number, tr.Value)
 		}
 		return b.String()
@@ -134,10 +86,9 @@ func (s *stage) answer(line string) string {
 	}
 	e := &logv1.Entry{}
 	var aliases []string
-	for _, part := range strings.Split(line, " ; ") {
-		verb, args := parse(part)
-		e.Commands = append(e.Commands, s.command(verb, args))
-		aliases = append(aliases, args["as"])
+	for _, c := range line {
+		e.Commands = append(e.Commands, s.command(c))
+		aliases = append(aliases, c.Args["as"])
 	}
 	s.index++
 	results := s.m.Apply(s.index, e)
@@ -183,68 +134,24 @@ func (s *stage) tokenName(token uint64) string {
 	return fmt.Sprintf("%d.%d", token/state.MaxCommands, token%state.MaxCommands)
 }
 
-// parse splits "verb word key=value ..."; plain words are _0, _1, ...; a value
-// may be quoted with '.
-func parse(line string) (verb string, args map[string]string) {
-	args = map[string]string{}
-	var words []string
-	for len(line) > 0 {
-		line = strings.TrimLeft(line, " ")
-		end, quoted := 0, false
-		for end < len(line) && (quoted || line[end] != ' ') {
-			if line[end] == '\'' {
-				quoted = !quoted
-			}
-			end++
-		}
-		if end > 0 {
-			words = append(words, strings.ReplaceAll(line[:end], "'", ""))
-		}
-		line = line[end:]
-	}
-	n := 0
-	for _, w := range words[1:] {
-		if key, value, ok := strings.Cut(w, "="); ok && !strings.HasPrefix(w, "{") {
-			args[key] = value
-			continue
-		}
-		args[fmt.Sprintf("_%d", n)] = w
-		n++
-	}
-	return words[0], args
-}
-
-func (s *stage) command(verb string, args map[string]string) *logv1.Command {
-	number := func(key string, otherwise int64) int64 {
-		text, ok := args[key]
-		if !ok {
-			return otherwise
-		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			s.t.Fatalf("%s=%s: %v", key, text, err)
-		}
-		return n
-	}
+func (s *stage) command(said transcript.Command) *logv1.Command {
+	args, number := said.Args, said.Number
 	token := func() uint64 {
-		if text := args["token"]; text != "" {
-			if t, ok := s.named[text]; ok {
-				return t
-			}
-			return uint64(number("token", 0))
+		if t, ok := s.named[args["token"]]; ok {
+			return t
 		}
-		return 0
+		return uint64(number("token", 0))
 	}
-	id, at := args["_0"], int64(0)
-	if verb != "control" {
-		at = number("_1", 0)
+	id, at := said.Word(0), int64(0)
+	if said.Verb != "control" {
+		at = said.WordNumber(1)
 	}
 	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"], Rules: uint32(number("rules", state.Rules))}
 	event := func(e *atelierv1.RunEvent) {
 		e.SweepId, e.Trial, e.Token = id, at, token()
 		c.Op = &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}
 	}
-	switch verb {
+	switch said.Verb {
 	case "create":
 		objective := func(metric string) *atelierv1.Objective {
 			return wire.ToObjective(trial.Objective{Metric: metric, Maximize: args["goal"] == "maximize"})
@@ -260,7 +167,7 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 			metric, bound, _ := strings.Cut(text, "<=")
 			v, err := strconv.ParseFloat(bound, 64)
 			if err != nil {
-				s.t.Fatal(err)
+				said.Fatalf("%v", err)
 			}
 			create.Constraints = append(create.Constraints, &atelierv1.Constraint{Metric: metric, HasMax: true, Max: v})
 		}
@@ -275,7 +182,7 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		if origin, ok := args["from"]; ok {
 			o := &atelierv1.Origin{}
 			if _, err := fmt.Sscanf(origin, "%d@%d", &o.Trial, &o.Epoch); err != nil {
-				s.t.Fatal(err)
+				said.Fatalf("%v", err)
 			}
 			p.Origins = []*atelierv1.Origin{o}
 		}
@@ -293,7 +200,7 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 			epoch, what, _ := strings.Cut(text, ":")
 			n, err := strconv.ParseInt(epoch, 10, 32)
 			if err != nil {
-				s.t.Fatal(err)
+				said.Fatalf("%v", err)
 			}
 			c.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(n), Verdict: wire.ToVerdict(noun(s.t, trial.ParseVerdict, what)), Reason: "epoch " + epoch + " is its last"}
 		}
@@ -305,7 +212,7 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 			if name, text, ok := strings.Cut(pair, ":"); ok {
 				v, err := strconv.ParseFloat(text, 64)
 				if err != nil {
-					s.t.Fatal(err)
+					said.Fatalf("%v", err)
 				}
 				r.Metrics = append(r.Metrics, &atelierv1.Metric{Name: name, Value: v})
 			}
@@ -315,11 +222,11 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 		p := &atelierv1.Checkpoint{Epoch: int32(number("epoch", 0)), Location: args["at"], Sha256: "00", Size: number("size", 9)}
 		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: p}})
 	case "end":
-		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(noun(s.t, trial.ParseExit, args["_2"])), Message: args["message"]}}})
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(noun(s.t, trial.ParseExit, said.Word(2))), Message: args["message"]}}})
 	case "verdict":
-		c.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: at, Token: token(), Verdict: wire.ToVerdict(noun(s.t, trial.ParseVerdict, args["_2"])), Reason: args["reason"]}}
+		c.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: at, Token: token(), Verdict: wire.ToVerdict(noun(s.t, trial.ParseVerdict, said.Word(2))), Reason: args["reason"]}}
 	case "control":
-		c.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(noun(s.t, trial.ParseAction, args["_1"]))}}
+		c.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(noun(s.t, trial.ParseAction, said.Word(1)))}}
 	case "extend":
 		c.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: number("add", 0), AddEpochs: number("epochs", 0), AddMs: number("time", 0)}}
 	case "fail":
@@ -335,14 +242,14 @@ func (s *stage) command(verb string, args map[string]string) *logv1.Command {
 	case "overdue":
 		c.Op = &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: id}}
 	case "drain", "undrain":
-		c.Op = &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: id, Drain: verb == "drain"}}
+		c.Op = &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: id, Drain: said.Verb == "drain"}}
 	case "member":
 		c.Op = &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: id, RaftAddress: args["raft"], ApiAddress: args["api"], ClusterId: args["cluster"], FolderId: args["folder"]}}
 	case "drop":
 		c.Op = &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: id}}
 	case "nothing":
 	default:
-		s.t.Fatalf("unknown verb %q", verb)
+		said.Fatalf("no such verb")
 	}
 	return c
 }

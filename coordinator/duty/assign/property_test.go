@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"atelier/common/trial"
+	"atelier/coordinator/coordinatortest/transcript"
 	"atelier/coordinator/duty/assign"
 	"atelier/coordinator/state"
 )
@@ -26,7 +27,7 @@ func (c *choices) of(n int) int {
 
 // live lets bytes decide what happens, and returns what should never be. What is
 // checked at each grant stands in stage.checkGrant.
-func live(c choices) []string {
+func live(t testing.TB, c choices) []string {
 	st := newStage()
 	began := map[uint64]string{} // waiters and their requests
 	sweeps, trials := 0, map[string]int64{}
@@ -38,9 +39,7 @@ func live(c choices) []string {
 		return s, 1 + int64(c.of(int(trials[s])))
 	}
 	happen := func(format string, a ...any) {
-		if err := st.happen(fmt.Sprintf(format, a...)); err != nil {
-			st.fault("%v", err)
-		}
+		st.happen(transcript.Parse(t, fmt.Sprintf(format, a...)))
 	}
 	incarnation := map[string]int{}
 	for len(c) > 0 {
@@ -142,7 +141,7 @@ func FuzzScheduler(f *testing.F) {
 		f.Add(random(seed, 200))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if broken := live(b[:min(len(b), 2000)]); len(broken) > 0 {
+		if broken := live(t, b[:min(len(b), 2000)]); len(broken) > 0 {
 			t.Error(broken[0])
 		}
 	})
@@ -154,7 +153,7 @@ func TestWhateverHappens(t *testing.T) {
 		seeds = 30
 	}
 	for seed := range seeds {
-		if broken := live(random(seed, 400)); len(broken) > 0 {
+		if broken := live(t, random(seed, 400)); len(broken) > 0 {
 			t.Fatalf("seed %d: %s", seed, broken[0])
 		}
 	}
@@ -175,7 +174,7 @@ func BenchmarkStep(b *testing.B) {
 	for _, slots := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprint(slots), func(b *testing.B) {
 			st := newStage()
-			st.happen("create s1 trials=1000 parallelism=1000")
+			st.happen(transcript.Parse(b, "create s1 trials=1000 parallelism=1000"))
 			s := assign.New(ttl, st.m.View(), st.now())
 			for i := range slots {
 				s.Step(assign.Asked{Waiter: uint64(i + 1), Slot: assign.Slot{Worker: "w", Incarnation: "i", Request: fmt.Sprint(i), Name: "s", Trainers: []string{"other"}}}, st.m.View(), st.now())

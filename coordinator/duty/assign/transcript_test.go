@@ -1,10 +1,8 @@
 package assign_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,15 +12,14 @@ import (
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest/transcript"
 	"atelier/coordinator/duty/assign"
 )
 
-var update = flag.Bool("update", false, "write the transcripts' answers anew")
-
-// TestTranscripts plays testdata/*.txt: lines that begin with "> " are what
-// happens, the lines behind them what the scheduler wants done, and when. What it
-// gives to the log is carried out at once, in a state machine, unless the log is
-// told to hold it. Run with -update to write the answers. The verbs:
+// TestTranscripts plays testdata/*.txt: a line is what happens, its answer what the
+// scheduler wants done, and when. What it gives to the log is carried out at once, in
+// a state machine, unless the log is told to hold it. For the form see the package
+// transcript. The verbs:
 //
 //	elect                                another leader, on the state as it is
 //	create S trials=3 parallelism=3 trainer=sim priority=0 requires=k:v bytes=0 stopping={}
@@ -36,105 +33,26 @@ var update = flag.Bool("update", false, "write the transcripts' answers anew")
 //	wait 5s; stall 30s                   time passes with its ticks, or at once
 //	resync; workers; note S; sweep S
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 20 {
-		t.Fatalf("%d transcripts: %v", len(files), err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			script, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(script))
-			switch {
-			case *update:
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			case got != string(script):
-				want, have := strings.Split(string(script), "\n"), strings.Split(got, "\n")
-				for i := range min(len(want), len(have)) {
-					if want[i] != have[i] {
-						t.Fatalf("%s:%d\nwant %s\ngot  %s", file, i+1, want[i], have[i])
-					}
-				}
-				t.Fatalf("%s has %d lines, the run %d", file, len(want), len(have))
+	transcript.Run(t, "testdata/*.txt", func(t *testing.T) func([]transcript.Command) string {
+		st := newStage()
+		t.Cleanup(func() {
+			for _, b := range st.broken {
+				t.Error(b)
 			}
 		})
-	}
-}
-
-func play(t *testing.T, script string) string {
-	st := newStage()
-	answering := false
-	for i, line := range strings.Split(strings.TrimSuffix(script, "\n"), "\n") {
-		command, is := strings.CutPrefix(line, "> ")
-		switch {
-		case is:
-			st.out.WriteString(line + "\n")
-			if err := st.happen(command); err != nil {
-				t.Fatalf("line %d: %s: %v", i+1, command, err)
+		return func(line []transcript.Command) string {
+			st.out.Reset()
+			for _, c := range line {
+				st.happen(c)
 			}
-			answering = true
-		case line == "" || strings.HasPrefix(line, "#"):
-			st.out.WriteString(line + "\n")
-			answering = false
-		case !answering:
-			t.Fatalf("line %d is neither an event nor an answer: %q", i+1, line)
+			return st.out.String()
 		}
-	}
-	for _, b := range st.broken {
-		t.Error(b)
-	}
-	return st.out.String()
+	})
 }
 
-// args are the words behind a verb: those with "=" by their key, others by place.
-type args map[string]string
-
-func parse(line string) (verb string, a args) {
-	words := strings.Fields(line)
-	a = args{}
-	n := 0
-	for _, w := range words[1:] {
-		if key, value, ok := strings.Cut(w, "="); ok {
-			a[key] = strings.ReplaceAll(value, "_", " ")
-		} else {
-			a[strconv.Itoa(n)] = w
-			n++
-		}
-	}
-	return words[0], a
-}
-
-func (a args) or(key, otherwise string) string {
-	if v, ok := a[key]; ok {
-		return v
-	}
-	return otherwise
-}
-
-func (a args) number(key string, otherwise int64) int64 {
-	if n, err := strconv.ParseInt(a[key], 10, 64); err == nil {
-		return n
-	}
-	return otherwise
-}
-
-// has reports whether one of the words is this.
-func (a args) has(word string) bool {
-	for i := range len(a) {
-		if a[strconv.Itoa(i)] == word {
-			return true
-		}
-	}
-	return false
-}
-
-func (a args) labels() map[string]string {
+func labels(text string) map[string]string {
 	m := map[string]string{}
-	for _, pair := range strings.Split(a["labels"], ",") {
+	for _, pair := range strings.Split(text, ",") {
 		if key, value, ok := strings.Cut(pair, ":"); ok {
 			m[key] = value
 		}
@@ -148,9 +66,8 @@ func trialOf(text string) (sweep string, n int64) {
 	return sweep, n
 }
 
-func (st *stage) happen(line string) error {
-	verb, a := parse(line)
-	id := a["0"]
+func (st *stage) happen(a transcript.Command) {
+	args, id := a.Args, a.Word(0)
 	sweep, n := trialOf(id)
 	event := func(e *atelierv1.RunEvent) {
 		ref := st.ref(sweep, n)
@@ -160,14 +77,14 @@ func (st *stage) happen(line string) error {
 	control := func(what trial.Action) {
 		st.do(&logv1.Command{Op: &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(what)}}})
 	}
-	switch verb {
+	switch a.Verb {
 	case "elect":
 		st.elect()
 	case "create":
 		c := &logv1.CreateSweep{Id: id, Name: id, Objective: wire.ToObjective(trial.Objective{Metric: "loss"}), Seed: 7,
-			BudgetTrials: a.number("trials", 3), Parallelism: a.number("parallelism", 3), MaxRetries: 2, Trainer: a.or("trainer", "sim"),
-			Priority: int32(a.number("priority", 0)), CheckpointBytes: a.number("bytes", 0), StoppingJson: a["stopping"]}
-		if key, value, ok := strings.Cut(a["requires"], ":"); ok {
+			BudgetTrials: a.Number("trials", 3), Parallelism: a.Number("parallelism", 3), MaxRetries: 2, Trainer: a.Or("trainer", "sim"),
+			Priority: int32(a.Number("priority", 0)), CheckpointBytes: a.Number("bytes", 0), StoppingJson: args["stopping"]}
+		if key, value, ok := strings.Cut(args["requires"], ":"); ok {
 			c.Requires = []*logv1.Requirement{{Key: key, Value: value}}
 		}
 		st.do(&logv1.Command{Op: &logv1.Command_CreateSweep{CreateSweep: c}})
@@ -183,27 +100,27 @@ func (st *stage) happen(line string) error {
 	case "cancel":
 		control(trial.ActionCancel)
 	case "priority":
-		st.do(&logv1.Command{Op: &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(a.number("1", 0))}}})
+		st.do(&logv1.Command{Op: &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(a.WordNumber(1))}}})
 	case "drain", "undrain":
-		st.do(&logv1.Command{Op: &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: id, Drain: verb == "drain"}}})
+		st.do(&logv1.Command{Op: &logv1.Command_SetDrain{SetDrain: &logv1.SetDrain{Worker: id, Drain: a.Verb == "drain"}}})
 	case "ask":
 		worker, slot, _ := strings.Cut(id, "/")
-		term, _ := time.ParseDuration(a["term"])
-		st.ask(assign.Slot{Worker: worker, Name: slot, Incarnation: a.or("incarnation", "i1"), Request: a.or("request", fmt.Sprintf("r%d", st.waiter+1)),
-			Trainers: strings.Split(a.or("trainers", "sim"), ","), Labels: a.labels(), Folder: a["folder"], Sweep: a["sweep"], Term: term})
+		term, _ := time.ParseDuration(args["term"])
+		st.ask(assign.Slot{Worker: worker, Name: slot, Incarnation: a.Or("incarnation", "i1"), Request: a.Or("request", fmt.Sprintf("r%d", st.waiter+1)),
+			Trainers: strings.Split(a.Or("trainers", "sim"), ","), Labels: labels(args["labels"]), Folder: args["folder"], Sweep: args["sweep"], Term: term})
 	case "live":
 		st.live = strings.Split(id, ",")
 	case "leave":
-		st.step(assign.Left{Waiter: uint64(a.number("0", 0))})
+		st.step(assign.Left{Waiter: uint64(a.WordNumber(0))})
 	case "beat":
-		h := &atelierv1.HeartbeatRequest{Folder: a["folder"], Admitted: a.has("admitted"), Worker: &atelierv1.Worker{
-			Name: id, Incarnation: a.or("incarnation", "i1"), Address: id + ":1", Draining: a.has("draining"), Trainers: strings.Split(a.or("trainers", "sim"), ","), Labels: a.labels(),
+		h := &atelierv1.HeartbeatRequest{Folder: args["folder"], Admitted: slices.Contains(a.Words, "admitted"), Worker: &atelierv1.Worker{
+			Name: id, Incarnation: a.Or("incarnation", "i1"), Address: id + ":1", Draining: slices.Contains(a.Words, "draining"), Trainers: strings.Split(a.Or("trainers", "sim"), ","), Labels: labels(args["labels"]),
 			Slots: []*atelierv1.Slot{{Name: "cpu0"}},
 		}}
-		if sweep, n := trialOf(a["busy"]); n > 0 {
+		if sweep, n := trialOf(args["busy"]); n > 0 {
 			h.Worker.Slots[0].State, h.Worker.Slots[0].SweepId, h.Worker.Slots[0].Trial = "busy", sweep, n
 		}
-		for _, l := range strings.Split(a["leases"], ",") {
+		for _, l := range strings.Split(args["leases"], ",") {
 			if l != "" {
 				h.Leases = append(h.Leases, st.ref(trialOf(l)))
 			}
@@ -212,18 +129,18 @@ func (st *stage) happen(line string) error {
 	case "renew":
 		st.step(assign.Renewed{Sweep: sweep, Trial: n, Token: st.ref(sweep, n).Token})
 	case "report":
-		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Report{Report: &atelierv1.Report{Epoch: int32(a.number("epoch", 1)), Metrics: []*atelierv1.Metric{{Name: "loss", Value: float64(a.number("value", 1))}}}}})
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Report{Report: &atelierv1.Report{Epoch: int32(a.Number("epoch", 1)), Metrics: []*atelierv1.Metric{{Name: "loss", Value: float64(a.Number("value", 1))}}}}})
 	case "checkpoint":
 		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: &atelierv1.Checkpoint{
-			Epoch: int32(a.number("epoch", 1)), Location: fmt.Sprintf("file-%s-%s", id, a["epoch"]), Sha256: "00", Size: 10, Worker: a["worker"],
-			HasMetric: a["value"] != "", Metric: float64(a.number("value", 0)),
+			Epoch: int32(a.Number("epoch", 1)), Location: fmt.Sprintf("file-%s-%s", id, args["epoch"]), Sha256: "00", Size: 10, Worker: args["worker"],
+			HasMetric: args["value"] != "", Metric: float64(a.Number("value", 0)),
 		}}})
 	case "exit":
-		class, err := trial.ParseExit(a["1"])
+		class, err := trial.ParseExit(a.Word(1))
 		if err != nil {
-			return err
+			a.Fatalf("%v", err)
 		}
-		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(class), Message: a["message"]}}})
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(class), Message: args["message"]}}})
 	case "stop":
 		st.do(&logv1.Command{Op: &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: sweep, Trial: n, Token: st.ref(sweep, n).Token, Verdict: wire.ToVerdict(trial.VerdictStop), Reason: "told to"}}})
 	case "log":
@@ -238,14 +155,14 @@ func (st *stage) happen(line string) error {
 		case "early":
 			st.early = true
 		default:
-			return fmt.Errorf("log does not %q", id)
+			a.Fatalf("the log does not do that")
 		}
 	case "wait", "stall":
 		d, err := time.ParseDuration(id)
 		if err != nil {
-			return err
+			a.Fatalf("%v", err)
 		}
-		if verb == "wait" {
+		if a.Verb == "wait" {
 			st.pass(d)
 		} else {
 			st.stall(d)
@@ -274,7 +191,6 @@ func (st *stage) happen(line string) error {
 		sw, _ := st.m.View().Sweep(id)
 		st.sayf("%s", st.s.Note(sw))
 	default:
-		return fmt.Errorf("no such verb")
+		a.Fatalf("no such verb")
 	}
-	return nil
 }
