@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,10 +13,30 @@ import (
 	"atelier/tuner/search"
 )
 
-// every method, as the catalog names it.
-var every = []struct{ method, algorithm string }{
-	{search.Grid, ""}, {search.Random, ""}, {search.Sobol, ""}, {search.Genetic, ""},
-	{search.Bayesian, search.GP}, {search.Bayesian, search.TPE}, {search.Bayesian, search.CMAES}, {search.Bayesian, search.Auto},
+type named struct{ method, algorithm string }
+
+// every method of the catalog, and of bayesian each algorithm.
+var every = func() (all []named) {
+	for _, m := range search.Methods {
+		if m != search.Bayesian {
+			all = append(all, named{m, ""})
+			continue
+		}
+		for _, a := range search.Algorithms {
+			all = append(all, named{m, a})
+		}
+	}
+	return all
+}()
+
+// but leaves out of every what has one of these names, as method or algorithm.
+func but(names ...string) (some []named) {
+	for _, m := range every {
+		if !slices.Contains(names, m.method) && !slices.Contains(names, m.algorithm) {
+			some = append(some, m)
+		}
+	}
+	return some
 }
 
 func title(method, algorithm string) string { return strings.TrimSpace(method + " " + algorithm) }
