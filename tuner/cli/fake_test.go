@@ -250,6 +250,9 @@ func (f *fake) trial(sweep string, n int64) (*v1.Trial, error) {
 	if _, err := f.find(sweep); err != nil {
 		return nil, err
 	}
+	if sweep == "s-cccccccc" && n == 11 {
+		return f.wholeTrial(), nil
+	}
 	for _, t := range f.trials() {
 		if t.Number == n {
 			return t, nil
