@@ -15,14 +15,14 @@ package trainerproto
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"strconv"
 	"sync"
+
+	"atelier/common/trial"
 )
 
 // Version of the protocol, said in hello and in the job.
@@ -142,125 +142,12 @@ type Event struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Metrics keeps the order in which a trainer lists them. Values may be NaN or
-// infinite; JSON has no such numbers, so they travel as the strings "NaN",
-// "Infinity" and "-Infinity".
-type Metrics []Metric
-
-// Metric is one named value.
-type Metric struct {
-	Name  string
-	Value float64
-}
-
-// Get returns the value of a metric.
-func (m Metrics) Get(name string) (float64, bool) {
-	for _, x := range m {
-		if x.Name == name {
-			return x.Value, true
-		}
-	}
-	return 0, false
-}
-
-// MarshalJSON writes an object in the metrics' order.
-func (m Metrics) MarshalJSON() ([]byte, error) {
-	b := []byte{'{'}
-	for i, x := range m {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		k, err := json.Marshal(x.Name)
-		if err != nil {
-			return nil, err
-		}
-		b = append(append(b, k...), ':')
-		switch {
-		case math.IsNaN(x.Value):
-			b = append(b, `"NaN"`...)
-		case math.IsInf(x.Value, 1):
-			b = append(b, `"Infinity"`...)
-		case math.IsInf(x.Value, -1):
-			b = append(b, `"-Infinity"`...)
-		default:
-			b = strconv.AppendFloat(b, x.Value, 'g', -1, 64)
-		}
-	}
-	return append(b, '}'), nil
-}
-
-// UnmarshalJSON reads an object and keeps its order; a repeated name is an error.
-func (m *Metrics) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" {
-		*m = nil
-		return nil
-	}
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
-	names, err := keysInOrder(data)
-	if err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
-	if len(names) != len(raw) {
-		return errors.New("metrics: a name stands twice")
-	}
-	out := make(Metrics, 0, len(names))
-	for _, n := range names {
-		v, err := parseValue(raw[n])
-		if err != nil {
-			return fmt.Errorf("metric %q: %w", n, err)
-		}
-		out = append(out, Metric{n, v})
-	}
-	*m = out
-	return nil
-}
-
-func parseValue(raw json.RawMessage) (float64, error) {
-	var v float64
-	if err := json.Unmarshal(raw, &v); err == nil && string(raw) != "null" {
-		return v, nil
-	}
-	var s string
-	if err := json.Unmarshal(raw, &s); err == nil {
-		switch s {
-		case "NaN":
-			return math.NaN(), nil
-		case "Infinity", "inf":
-			return math.Inf(1), nil
-		case "-Infinity", "-inf":
-			return math.Inf(-1), nil
-		}
-	}
-	return 0, fmt.Errorf("%.40s is not a number, NaN, Infinity or -Infinity", raw)
-}
-
-// keysInOrder lists the keys of a JSON object of scalars.
-func keysInOrder(data []byte) ([]string, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New("not an object")
-	}
-	var keys []string
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		k, ok := t.(string)
-		if !ok {
-			return nil, errors.New("key is not a string")
-		}
-		var skip json.RawMessage
-		if err := dec.Decode(&skip); err != nil {
-			return nil, err
-		}
-		keys = append(keys, k)
-	}
-	return keys, nil
-}
+// Metrics keep the order in which a trainer lists them. Values that JSON has no
+// number for travel as the strings "NaN", "Infinity" and "-Infinity".
+type (
+	Metrics = trial.Metrics
+	Metric  = trial.Metric
+)
 
 // Writer writes lines; safe for concurrent use.
 type Writer struct {

@@ -29,17 +29,17 @@ func TestBest(t *testing.T) {
 		for range len(x.all) {
 			x.all = append(x.all[1:], x.all[0])
 			for _, all := range [][]trial.Mark{x.all, reversed(x.all)} {
-				if at := trial.Best(all, x.maximize, func(m *trial.Mark) trial.Mark { return *m }); at < 0 || all[at] != x.want {
+				if at := trial.BestAt(all, x.maximize, func(m *trial.Mark) trial.Mark { return *m }); at < 0 || all[at] != x.want {
 					t.Errorf("%s: %d of %v, want %v", x.name, at, all, x.want)
 				}
 			}
 		}
 	}
-	if trial.Best(nil, true, func(m *trial.Mark) trial.Mark { return *m }) != -1 {
+	if trial.BestAt(nil, true, func(m *trial.Mark) trial.Mark { return *m }) != -1 {
 		t.Error("of none")
 	}
 	nan := []trial.Mark{mark(math.NaN(), 1, 1), mark(0.1, 1, 2)}
-	if trial.Best(nan, true, func(m *trial.Mark) trial.Mark { return *m }) != 1 {
+	if trial.BestAt(nan, true, func(m *trial.Mark) trial.Mark { return *m }) != 1 {
 		t.Error("NaN is no metric")
 	}
 }

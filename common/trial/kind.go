@@ -15,6 +15,8 @@ var kindWords = []string{"", "training", "inference"}
 // String is the kind's word.
 func (k Kind) String() string { return word(kindWords, k) }
 
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // KindOf is the kind that training settings say: those of a training have no key
 // "task". Records of before sweeps had a kind are read by it, too.
 func KindOf(training []byte) Kind {

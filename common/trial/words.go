@@ -1,6 +1,8 @@
 package trial
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -207,6 +209,23 @@ func (o Objective) Direction() string {
 	return "minimize"
 }
 
+// MarshalJSON writes the direction as its word.
+func (o Objective) MarshalJSON() ([]byte, error) {
+	return unescaped(struct {
+		Metric    string `json:"metric"`
+		Direction string `json:"direction"`
+	}{o.Metric, o.Direction()})
+}
+
+// unescaped leaves it to the encoder outside what it makes of <, > and &.
+func unescaped(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return b.Bytes(), err
+}
+
 // Constraint bounds a metric, bounds included: a trial is acceptable at an epoch
 // where every constraint of its sweep holds.
 type Constraint struct {
@@ -232,9 +251,24 @@ func (c Constraint) String() string {
 	return strings.Join(bounds, " and ")
 }
 
+// MarshalJSON writes null for a bound that there is not.
+func (c Constraint) MarshalJSON() ([]byte, error) {
+	bound := func(has bool, v float64) *Number {
+		if !has {
+			return nil
+		}
+		return new(Number(v))
+	}
+	return unescaped(struct {
+		Metric string  `json:"metric"`
+		Max    *Number `json:"max"`
+		Min    *Number `json:"min"`
+	}{c.Metric, bound(c.HasMax, c.Max), bound(c.HasMin, c.Min)})
+}
+
 // Origin names the checkpoint of another trial that a trial starts from; Trial
 // is 0 for one that starts from scratch.
 type Origin struct {
-	Trial int64
-	Epoch int32
+	Trial int64 `json:"trial"`
+	Epoch int32 `json:"epoch"`
 }

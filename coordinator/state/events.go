@@ -401,7 +401,7 @@ func (m *Machine) checkpointLost(s *Sweep, t *Trial, token uint64, gone *atelier
 // bestCheckpoint is the place of the best of a trial's checkpoints, of which
 // there is one.
 func bestCheckpoint(o trial.Objective, rows []Checkpoint) int {
-	return trial.Best(rows, o.Maximize, func(c *Checkpoint) trial.Mark {
+	return trial.BestAt(rows, o.Maximize, func(c *Checkpoint) trial.Mark {
 		return trial.Mark{HasMetric: c.HasMetric, Metric: c.Metric, Token: c.Token, Epoch: c.Epoch}
 	})
 }

@@ -39,7 +39,7 @@ func Origin(o *atelierv1.Origin) trial.Origin {
 
 // Best is trial.Best of checkpoints as the API has them; nil where there is none.
 func Best(all []*atelierv1.Checkpoint, maximize bool) *atelierv1.Checkpoint {
-	at := trial.Best(all, maximize, func(c **atelierv1.Checkpoint) trial.Mark {
+	at := trial.BestAt(all, maximize, func(c **atelierv1.Checkpoint) trial.Mark {
 		return trial.Mark{HasMetric: (*c).GetHasMetric(), Metric: (*c).GetMetric(), Token: (*c).GetToken(), Epoch: (*c).GetEpoch()}
 	})
 	if at < 0 {
