@@ -31,9 +31,9 @@ func (f *fake) pareto() *v1.Sweep {
 // wholeTrial is a trial with all that a trial may have.
 func (f *fake) wholeTrial() *v1.Trial {
 	return &v1.Trial{SweepId: "s-cccccccc", Number: 11, Status: wire.ToStatus(trial.Failed), ParamsJson: `{"lr":0.1,"note":"<a & b>"}`, HasValue: true, Value: math.NaN(), ValueEpoch: 2, Epoch: 3,
-		Runs: []*v1.Run{{Number: 1, Token: 9, Worker: "w1", Slot: "gpu0", StartedMs: ms(50 * time.Second), EndedMs: ms(40 * time.Second), Exit: wire.ToExit(trial.ExitOutOfMemory), Message: "batch of 512", ResumedEpoch: 1, Data: "a.b@64:c"}},
+		Runs:        []*v1.Run{{Number: 1, Token: 9, Worker: "w1", Slot: "gpu0", StartedMs: ms(50 * time.Second), EndedMs: ms(40 * time.Second), Exit: wire.ToExit(trial.ExitOutOfMemory), Message: "batch of 512", ResumedEpoch: 1, Data: "a.b@64:c"}},
 		Checkpoints: []*v1.Checkpoint{{SweepId: "s-cccccccc", Trial: 11, Epoch: 3, Metric: math.Inf(-1), HasMetric: true, Size: 5, Sha256: "ab", Location: "shared:s-cccccccc/11/3.pth", Worker: "w1", CreatedMs: ms(41 * time.Second), Token: 9}},
-		CreatedMs: ms(60 * time.Second), StartedMs: ms(50 * time.Second), EndedMs: ms(40 * time.Second), Failure: "out of memory", Verdict: wire.ToVerdict(trial.VerdictPause), StopReason: "rung 2 of asha",
+		CreatedMs:   ms(60 * time.Second), StartedMs: ms(50 * time.Second), EndedMs: ms(40 * time.Second), Failure: "out of memory", Verdict: wire.ToVerdict(trial.VerdictPause), StopReason: "rung 2 of asha",
 		Source: wire.ToSource(trial.SourcePopulation), ProposedSeen: 17, Origin: &v1.Origin{Trial: 4, Epoch: 6}, Findings: []*v1.Finding{{Ordinal: 1}}, Pauses: 2,
 		Metrics: []*v1.Metric{{Name: "mb", Value: 120}, {Name: "fps", Value: math.Inf(1)}}, Infeasible: true, Note: "no worker has the data", Data: "a.b@64:c", OtherData: true}
 }
