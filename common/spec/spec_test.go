@@ -36,8 +36,8 @@ func TestEveryDocumentIsReadForEver(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 			continue
 		}
-		if err := s.Space.Validate(); err != nil || s.Objective != s.Objectives[0] {
-			t.Errorf("%s: %v, objective %v", file, err, s.Objective)
+		if s.Objective != s.Objectives[0] {
+			t.Errorf("%s: objective %v", file, s.Objective)
 		}
 		again, err := spec.Decode(spec.Encode(s))
 		if err != nil || !reflect.DeepEqual(again, s) {

@@ -17,7 +17,7 @@ func TestCatalogRefuses(t *testing.T) {
 	}{
 		{"simplex", "", finite(), "grid_search, bayesian, genetic, random, sobol"},
 		{search.Bayesian, "forest", finite(), "auto, gp, tpe, cmaes"},
-		{search.Random, "", nil, "no space"},
+		{search.Random, "", nil, "no parameter"},
 		{search.Random, "", &space.Space{}, "no parameter"},
 		{search.Grid, "", wide(), "float without step"},
 	} {

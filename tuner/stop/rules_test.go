@@ -93,7 +93,7 @@ func TestParseNamesTheKey(t *testing.T) {
 	}
 }
 
-// What is written canonically reads back as the same.
+// What is written canonically reads back as the same, from a log too.
 func FuzzParse(f *testing.F) {
 	for _, text := range every {
 		f.Add([]byte(text))
@@ -107,6 +107,9 @@ func FuzzParse(f *testing.F) {
 		again, err := stop.Parse([]byte(s.JSON()))
 		if err != nil || again != s {
 			t.Fatalf("%s reads back as %+v, %v", s.JSON(), again, err)
+		}
+		if stored, err := stop.Read(s.JSON()); err != nil || stored != s {
+			t.Fatalf("%s reads back from a log as %+v, %v", s.JSON(), stored, err)
 		}
 		s.NewState(stop.Problem{Metric: "m"})
 	})

@@ -108,7 +108,7 @@ func fault(key, format string, a ...any) error {
 	return &Error{Key: key, Message: fmt.Sprintf(format, a...)}
 }
 
-// Parse reads a JSON object. Keys that are missing get their defaults, save
+// Parse reads what a person hands in, a JSON object, and checks all of it. Keys that are missing get their defaults, save
 // max_epochs, which asha and hyperband need: whoever writes the JSON knows how
 // long a trial trains. Errors are of type *Error.
 func Parse(text []byte) (Settings, error) {
@@ -142,12 +142,58 @@ func Parse(text []byte) (Settings, error) {
 		}
 		setting.Fill(&s, []setting.Given{{Key: m.Key, Data: v}})
 	}
+	s.derive()
+	return s, s.check()
+}
+
+// derive sets what follows from other keys.
+func (s *Settings) derive() {
 	if s.Rule == ASHA && s.MinEpochs == 0 {
 		// Rungs at an eighth and a half, a quarter going on from each: 1/8 + 1/4 *
 		// 3/8 + 1/16 * 1/2, a quarter of all epochs.
 		s.MinEpochs = max(1, s.MaxEpochs/8)
 	}
-	return s, s.check()
+}
+
+// Read reads what a log holds: settings that Parse took once, in the canonical form
+// of that day. However strict Parse becomes, a sweep that runs goes on; so Read asks
+// for no more than a rule needs to work at all. A key that was not there yet has the
+// default that it came with. testdata/stored.json has what must be read for ever.
+func Read(text string) (Settings, error) {
+	var named struct{ Rule string }
+	if err := json.Unmarshal([]byte(text), &named); err != nil {
+		return Settings{}, fault("", "%v", err)
+	}
+	s, known := defaults(named.Rule)
+	if !known {
+		return s, fault("rule", "%q is not known: a newer program wrote it; upgrade this one", named.Rule)
+	}
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&s); err != nil {
+		if key, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
+			return s, fault("", "key %s is not known: a newer program wrote it; upgrade this one", key)
+		}
+		return s, fault("", "%v", err)
+	}
+	s.derive()
+	switch {
+	case (s.Rule == ASHA || s.Rule == Hyperband) && (s.MinEpochs < 1 || s.Reduction < 2):
+		return s, fault("", "%s has no rungs from epoch %d on, one in %d of each", s.Rule, s.MinEpochs, s.Reduction)
+	case s.Rule == Segment && s.Interval < 1:
+		return s, fault("interval", "segments of %d epochs", s.Interval)
+	}
+	return s, nil
+}
+
+// defaults are the settings of a rule for which nothing else is given.
+func defaults(rule string) (Settings, bool) {
+	for _, t := range takes {
+		if t.rule == rule {
+			return t.defaults, true
+		}
+	}
+	return Settings{}, false
 }
 
 func readRule(given []setting.Member) (Settings, error) {
@@ -156,10 +202,8 @@ func readRule(given []setting.Member) (Settings, error) {
 		return Settings{}, fault("rule", "is missing; choose one of %s", strings.Join(Rules, ", "))
 	}
 	name, _ := setting.Plain(given[i].Raw).(string)
-	for _, t := range takes {
-		if t.rule == name {
-			return t.defaults, nil
-		}
+	if s, known := defaults(name); known {
+		return s, nil
 	}
 	return Settings{}, fault("rule", "%s is no rule%s; choose one of %s", setting.Shown(given[i].Raw), meant(name, Rules), strings.Join(Rules, ", "))
 }

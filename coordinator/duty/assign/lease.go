@@ -181,7 +181,7 @@ func endOf(s *state.Sweep, t *state.Trial) *logv1.LeaseEnd {
 	if s.StoppingJSON == "" {
 		return nil
 	}
-	set, err := stop.Parse([]byte(s.StoppingJSON))
+	set, err := stop.Read(s.StoppingJSON)
 	if err != nil {
 		return nil // judge fails the sweep
 	}

@@ -101,7 +101,7 @@ func (c *sweepJudge) decide() (again bool, err error) {
 		return false, errClosed
 	}
 	if c.rule == nil {
-		set, err := stop.Parse([]byte(s.StoppingJSON))
+		set, err := stop.Read(s.StoppingJSON)
 		if err != nil {
 			return false, c.fail(err)
 		}
