@@ -169,6 +169,14 @@ func Expand(path, home string) (string, error) {
 	return filepath.Join(home, strings.TrimPrefix(path, "~")), nil
 }
 
+// Absolute is a path that may be relative to base.
+func Absolute(base, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(base, path)
+}
+
 // normal turns a float that is a whole number into an integer, so that 1e3 and
 // 1000 are one value to whoever asks for a whole one.
 func normal(x float64) any {

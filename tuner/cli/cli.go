@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -341,10 +340,7 @@ func (e *Env) path(p string) string {
 	if in, err := setting.Expand(p, e.home()); err == nil {
 		p = in
 	}
-	if filepath.IsAbs(p) {
-		return filepath.Clean(p)
-	}
-	return filepath.Join(e.Dir, p)
+	return setting.Absolute(e.Dir, p)
 }
 
 // goOn is for verbs with work to do: it does not end when nobody reads what they

@@ -23,6 +23,7 @@ import (
 	"atelier/common/trial/wire"
 	"atelier/tuner/hint"
 	"atelier/tuner/infer"
+	"atelier/tuner/session"
 	"atelier/tuner/train"
 
 	"connectrpc.com/connect"
@@ -90,9 +91,9 @@ func (e *Env) infer(c *ucli.Context) error {
 	out, err := carry(c.Context)
 	bar.clear()
 	hints := tracking.End(out, err)
-	var f *train.Failure
+	var f *session.Failure
 	switch {
-	case errors.Is(err, train.ErrInterrupted) && c.Context.Err() != nil:
+	case errors.Is(err, session.ErrInterrupted) && c.Context.Err() != nil:
 		return &exitError{code: client.ExitInterrupted}
 	case errors.As(err, &f):
 		text := "infer: " + f.Message

@@ -11,6 +11,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/setting"
+	"atelier/tuner/session"
 	"atelier/tuner/train"
 
 	ucli "github.com/urfave/cli/v2"
@@ -80,13 +81,17 @@ func (e *Env) train(c *ucli.Context) error {
 // means this machine. A training goes on where it began.
 func (e *Env) trainCluster(c *ucli.Context, conf *setting.Config, resumed *train.Resumption) (*client.Client, error) {
 	switch {
-	case resumed != nil && resumed.Sweep != "":
+	case resumed != nil && resumed.Remote:
+		sweep := "sweep " + resumed.Sweep
+		if resumed.Sweep == "" {
+			sweep = "a sweep that was asked for"
+		}
 		if c.Bool("local") {
-			return nil, usage("train: this training goes on in a cluster, as sweep %s; --local cannot take it over", resumed.Sweep)
+			return nil, usage("train: this training goes on in a cluster, as %s; --local cannot take it over", sweep)
 		}
 		for _, v := range conf.All() {
 			if v.Origin > setting.Resumed && train.IsTraining(v.Key) && v.Key != "data.test" {
-				return nil, usage("train: %s: sweep %s trains with the settings it was submitted with; begin another training (--out DIR)", v.Source(), resumed.Sweep)
+				return nil, usage("train: %s: %s trains with the settings it was submitted with; begin another training (--out DIR)", v.Source(), sweep)
 			}
 		}
 	case resumed != nil || c.Bool("local") || !c.IsSet("addr"):
@@ -160,7 +165,7 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 	}
 	bar.clear()
 	if r == nil {
-		var exists *train.ExistsError
+		var exists *session.ExistsError
 		if errors.As(err, &exists) {
 			exists.Dir = e.relative(exists.Dir)
 			return fmt.Errorf("train: %w", exists)
@@ -180,7 +185,7 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 		bar.say("warning: %s", w)
 		e.advise(w)
 	}
-	var f *train.Failure
+	var f *session.Failure
 	if r.GaveBack && ctx.Err() == nil {
 		e.say("the new training kept no checkpoint; the one before is in %s as it was", e.relative(r.Folder))
 	}
@@ -192,13 +197,13 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 		}
 		_, err := fmt.Fprintln(e.Out, e.relative(r.Folder))
 		return err
-	case errors.Is(err, train.ErrGoesOn):
+	case errors.Is(err, session.ErrGoesOn):
 		e.say("the training goes on as sweep %s; to watch it and fetch its results: %s", r.Sweep, again)
 		return &exitError{code: client.ExitInterrupted}
-	case r.GaveBack && errors.Is(err, train.ErrInterrupted) && ctx.Err() != nil:
+	case r.GaveBack && errors.Is(err, session.ErrInterrupted) && ctx.Err() != nil:
 		e.say("interrupted before the first checkpoint; the training that was there before is in %s as it was", e.relative(r.Folder))
 		return &exitError{code: client.ExitInterrupted}
-	case errors.Is(err, train.ErrInterrupted) && ctx.Err() != nil:
+	case errors.Is(err, session.ErrInterrupted) && ctx.Err() != nil:
 		e.say("%s; go on with: %s", r.Summary(), again)
 		return &exitError{code: client.ExitInterrupted}
 	case errors.As(err, &f):

@@ -9,6 +9,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/mlflow"
+	"atelier/tuner/session"
 	"atelier/tuner/track"
 	"atelier/tuner/train"
 	"atelier/tuner/tune"
@@ -104,11 +105,11 @@ func (e *Env) tune(c *ucli.Context) error {
 	}
 	bar := &tuneBar{progress: progress{e: e, quiet: c.Bool("quiet")}}
 	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Files: e.files(c), Overwrite: c.Bool("overwrite"), Watch: bar}
-	if conf.Bool(track.KeyEnabled) {
-		store, err := mlflow.Open(conf.String(track.KeyURI), mlflow.Options{Dir: plan.Base(), Source: "atelier tune", Notify: e.note})
-		if err != nil {
-			return fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", track.KeyURI, conf.Get(track.KeyURI).Source(), err)
-		}
+	store, err := track.Open(conf.Config, plan.Base(), "atelier tune", e.note)
+	if err != nil {
+		return err
+	}
+	if store != nil {
 		o.Track = e.trackTuning(store, conf.String(track.KeyExperiment), bar)
 	}
 	r, err := tune.Run(c.Context, plan, o)
@@ -159,7 +160,7 @@ func failed(r *tune.Result) (out []string) {
 // tuned says how a tuning ended.
 func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) error {
 	if r == nil {
-		var exists *tune.ExistsError
+		var exists *session.ExistsError
 		if errors.As(err, &exists) {
 			exists.Dir = e.relative(exists.Dir)
 			return fmt.Errorf("tune: %w", exists)
@@ -181,10 +182,10 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) er
 	case !r.Begun && c.Context.Err() != nil:
 		e.say("interrupted before the sweep was made")
 		return &exitError{code: client.ExitInterrupted}
-	case errors.Is(err, tune.ErrGoesOn):
+	case errors.Is(err, session.ErrGoesOn):
 		e.say("the sweep goes on as %s; to watch it and write the report: %s", r.Sweep.GetId(), again)
 		return &exitError{code: client.ExitInterrupted}
-	case errors.Is(err, tune.ErrInterrupted):
+	case errors.Is(err, session.ErrInterrupted):
 		text := "interrupted"
 		if r.Report != nil {
 			text = fmt.Sprintf("interrupted after %d of %s trials; what is known is in %s", done(r.Sweep.GetCounts()), dash(fmt.Sprint(r.Sweep.GetBudgetTrials())), folder)

@@ -73,12 +73,12 @@ func Local(ctx context.Context, c *setting.Config, o Options) (*inference.Outcom
 	}
 	threads, _ := c.Get(KeyThreads).Data.(int64)
 	job := trainerproto.Job{Protocol: trainerproto.Version, Training: doc, Params: json.RawMessage("{}"), Device: c.String(KeyDevice), Threads: int(threads), BaseDir: o.Dir, Dir: os.TempDir()}
-	last, err := train.RunJob(ctx, o.Trainer, "infer", job, o.Log, o.Warn, func(e trainerproto.Event) error {
+	last, err := train.Call{Trainer: o.Trainer, Verb: "infer", Job: job, Log: o.Log, Warn: o.Warn, On: func(e trainerproto.Event) error {
 		if e.Kind == trainerproto.EventProgress {
 			o.Progress(e.Message, e.Step, e.Steps)
 		}
 		return nil
-	})
+	}}.Run(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,8 @@ import (
 	"atelier/common/inference"
 	"atelier/common/mlflow"
 	"atelier/common/setting"
+	"atelier/tuner/session"
 	"atelier/tuner/track"
-	"atelier/tuner/train"
 )
 
 // flushFor is how long the end of an inference waits for a tracking server.
@@ -52,12 +52,9 @@ func RunName(mode, checkpoint string) string {
 // tracking off or the run cannot be made. An error means that nothing can be
 // written at the place it names. base is where relative paths start.
 func Track(ctx context.Context, c *setting.Config, base string, warn func(string)) (*Tracking, error) {
-	if !c.Bool(track.KeyEnabled) {
-		return nil, nil
-	}
-	store, err := mlflow.Open(c.String(track.KeyURI), mlflow.Options{Dir: base, Source: "atelier infer", Notify: warn})
-	if err != nil {
-		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", track.KeyURI, c.Get(track.KeyURI).Source(), err)
+	store, err := track.Open(c, base, "atelier infer", warn)
+	if store == nil {
+		return nil, err
 	}
 	mode, checkpoint := c.String("mode"), c.String("model.checkpoint")
 	experiment := c.String(track.KeyExperiment)
@@ -69,7 +66,7 @@ func Track(ctx context.Context, c *setting.Config, base string, warn func(string
 		stage = "explainability"
 	}
 	t := &Tracking{store: store, tell: warn, began: time.Now()}
-	t.run, err = store.StartRun(ctx, mlflow.RunSpec{Experiment: experiment, Name: RunName(mode, absolute(base, checkpoint)), Start: t.began,
+	t.run, err = store.StartRun(ctx, mlflow.RunSpec{Experiment: experiment, Name: RunName(mode, setting.Absolute(base, checkpoint)), Start: t.began,
 		Tags: map[string]string{"mode": mode, "stage": stage, "checkpoint": checkpoint}})
 	if err != nil {
 		warn(fmt.Sprintf("this inference is not tracked: %v", err))
@@ -100,7 +97,7 @@ func (t *Tracking) End(out *inference.Outcome, failed error) (hint []string) {
 	}
 	status, word := mlflow.Finished, "finished"
 	switch {
-	case errors.Is(failed, train.ErrInterrupted):
+	case errors.Is(failed, session.ErrInterrupted):
 		status, word = mlflow.Killed, "interrupted"
 	case failed != nil:
 		status, word = mlflow.Failed, "failed"

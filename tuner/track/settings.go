@@ -1,6 +1,11 @@
 package track
 
-import "atelier/common/setting"
+import (
+	"fmt"
+
+	"atelier/common/mlflow"
+	"atelier/common/setting"
+)
 
 // Names of the experiments, one for each stage.
 const (
@@ -26,4 +31,18 @@ func Settings(what string, enabled bool, enabledHelp string, experiment any, exp
 			Variable: "MLFLOW_TRACKING_URI"},
 		{Name: KeyExperiment, Type: setting.Text("a name"), Default: experiment, Help: experimentHelp},
 	}
+}
+
+// Open opens what a configuration names for tracking; nil where it switches that
+// off. An error means that nothing can be written there. dir is where relative
+// paths start.
+func Open(c *setting.Config, dir, command string, notify func(string)) (mlflow.Store, error) {
+	if !c.Bool(KeyEnabled) {
+		return nil, nil
+	}
+	store, err := mlflow.Open(c.String(KeyURI), mlflow.Options{Dir: dir, Source: command, Notify: notify})
+	if err != nil {
+		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", KeyURI, c.Get(KeyURI).Source(), err)
+	}
+	return store, nil
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +13,7 @@ import (
 	"atelier/common/checkpoint"
 	"atelier/common/files"
 	"atelier/common/setting"
+	"atelier/tuner/session"
 )
 
 // Files of a training's folder.
@@ -23,96 +23,36 @@ const (
 	HistoryFile     = "training_history.json"
 	DiagnosticsFile = "training_diagnostics.txt"
 	SheetsDir       = "image_batches"
-	resumeDir       = "resume" // what --resume needs: run.json, the last training checkpoint, the best one, the trainer's log
-	runFile         = "run.json"
-	bestLink        = "best.pth"
+	bestLink        = "best.pth" // in resume/, beside the last training checkpoint and the trainer's log
 	logFile         = "trainer.log"
-	lockFile        = ".lock"
 )
 
-// folder is a training's folder while this process holds it.
-type folder struct {
-	dir  string
-	lock *os.File
-}
-
-func (f *folder) path(name ...string) string {
-	return filepath.Join(append([]string{f.dir}, name...)...)
-}
-
-func (f *folder) resume(name ...string) string {
-	return f.path(append([]string{resumeDir}, name...)...)
-}
-
-// hold makes a folder, if need be, and keeps others from training into it.
-func hold(dir string) (*folder, error) {
-	f := &folder{dir: dir}
-	if err := os.MkdirAll(f.resume(), 0o755); err != nil {
-		return nil, fmt.Errorf("folder for the results: %w", err)
-	}
-	var err error
-	f.lock, err = files.Lock(f.resume(lockFile), fmt.Errorf("another training is writing to %s: wait for it, or name another folder with --out", dir))
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
-func (f *folder) release() { f.lock.Close() }
-
-// results lists what an earlier training left.
-func (f *folder) results() []string {
-	var found []string
-	for _, name := range []string{BestFile, FinalFile, HistoryFile, DiagnosticsFile, SheetsDir, filepath.Join(resumeDir, runFile)} {
-		if _, err := os.Stat(f.path(name)); err == nil {
-			found = append(found, name)
+var kind = &session.Kind{Noun: "training", Results: []string{BestFile, FinalFile, HistoryFile, DiagnosticsFile, SheetsDir},
+	Keeps: func(name string) bool { return name == bestLink || name == logFile || checkpointName.MatchString(name) },
+	Holds: func(f *session.Folder) (string, bool) {
+		h, err := ReadHistory(f.Path(HistoryFile))
+		switch {
+		case err != nil || h.Status == "":
+			return "a training already", true
+		case h.Status == Running:
+			return fmt.Sprintf("a training that was cut off after %d epochs", len(h.Epochs)), true
 		}
-	}
-	return found
+		return fmt.Sprintf("a training already (%s, %d epochs)", h.Status, len(h.Epochs)), true
+	},
+	GoesOn: func(f *session.Folder) bool {
+		var s saved
+		h, err := ReadHistory(f.Path(HistoryFile))
+		return err == nil && h.Status == Running && f.Load(&s) == nil && s.Sweep != ""
+	},
+	Stands: func(f *session.Folder) (bool, error) {
+		all, err := folder{f}.checkpoints()
+		_, best := os.Stat(f.InResume(bestLink)) // what a cluster's training is left with
+		return len(all) > 0 || best == nil, err
+	},
 }
 
-// ExistsError refuses to train into a folder that holds another training.
-type ExistsError struct {
-	Dir    string
-	Status string // of the training in it
-	Epochs int
-}
-
-func (e *ExistsError) Error() string {
-	what := "a training already"
-	if e.Status != "" {
-		what = fmt.Sprintf("a training already (%s, %d epochs)", e.Status, e.Epochs)
-		if e.Status == Running {
-			what = fmt.Sprintf("a training that was cut off after %d epochs", e.Epochs)
-		}
-	}
-	return fmt.Sprintf("%s holds %s: --resume %s goes on with it, --overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, what, e.Dir)
-}
-
-// begin prepares the folder for a new training.
-func (f *folder) begin(overwrite bool) error {
-	if err := f.earlier().Recover(); err != nil {
-		return err
-	}
-	found := f.results()
-	if len(found) > 0 && !overwrite {
-		e := &ExistsError{Dir: f.dir}
-		if h, err := ReadHistory(f.path(HistoryFile)); err == nil {
-			e.Status, e.Epochs = h.Status, len(h.Epochs)
-		}
-		return e
-	}
-	if len(found) > 0 {
-		if err := f.earlier().Set(); err != nil {
-			return fmt.Errorf("overwrite: %w", err)
-		}
-	}
-	err := f.drop(func(int) bool { return true })
-	if e := os.Remove(f.resume(bestLink)); e != nil && !errors.Is(e, fs.ErrNotExist) {
-		err = errors.Join(err, e)
-	}
-	return err
-}
+// folder is a training's.
+type folder struct{ *session.Folder }
 
 // stored is a training checkpoint in the resume folder.
 type stored struct {
@@ -123,8 +63,8 @@ type stored struct {
 var checkpointName = regexp.MustCompile(`^epoch-(\d+)-run-\d+\.pth$`)
 
 // checkpoints lists the resume folder's, the oldest first.
-func (f *folder) checkpoints() ([]stored, error) {
-	entries, err := os.ReadDir(f.resume())
+func (f folder) checkpoints() ([]stored, error) {
+	entries, err := os.ReadDir(f.InResume())
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +73,7 @@ func (f *folder) checkpoints() ([]stored, error) {
 		if m := checkpointName.FindStringSubmatch(e.Name()); m != nil {
 			n, err := strconv.Atoi(m[1])
 			if err == nil {
-				all = append(all, stored{f.resume(e.Name()), n})
+				all = append(all, stored{f.InResume(e.Name()), n})
 			}
 		}
 	}
@@ -155,7 +95,7 @@ func newest(all []stored, h *History) *stored {
 }
 
 // drop removes the checkpoints of epochs that it is told to.
-func (f *folder) drop(which func(epoch int) bool) error {
+func (f folder) drop(which func(epoch int) bool) error {
 	all, err := f.checkpoints()
 	for _, c := range all {
 		if which(c.epoch) {
@@ -167,28 +107,28 @@ func (f *folder) drop(which func(epoch int) bool) error {
 
 // keepFrom removes the checkpoints before an epoch's. Later ones stay: the
 // trainer may be ahead of what it has been heard to say.
-func (f *folder) keepFrom(epoch int) error { return f.drop(func(e int) bool { return e < epoch }) }
+func (f folder) keepFrom(epoch int) error { return f.drop(func(e int) bool { return e < epoch }) }
 
 // markBest makes the best checkpoint findable under one name, without copying
 // it.
-func (f *folder) markBest(path string) error {
-	tmp := f.resume("." + bestLink + ".new")
+func (f folder) markBest(path string) error {
+	tmp := f.InResume("." + bestLink + ".new")
 	os.Remove(tmp)
 	if err := os.Link(path, tmp); err != nil {
 		// Not every file system has links.
-		if err := files.Copy(path, f.resume(bestLink), 0o644); err != nil {
+		if err := files.Copy(path, f.InResume(bestLink), 0o644); err != nil {
 			return fmt.Errorf("keep the best checkpoint: %w", err)
 		}
 		return nil
 	}
-	return os.Rename(tmp, f.resume(bestLink))
+	return os.Rename(tmp, f.InResume(bestLink))
 }
 
 // export makes model files, which anybody can open, of the training
 // checkpoints.
-func (f *folder) export(finished bool, last int) error {
-	if _, err := os.Stat(f.resume(bestLink)); err == nil {
-		if _, err := checkpoint.Export(f.resume(bestLink), f.path(BestFile), false); err != nil {
+func (f folder) export(finished bool, last int) error {
+	if _, err := os.Stat(f.InResume(bestLink)); err == nil {
+		if _, err := checkpoint.Export(f.InResume(bestLink), f.Path(BestFile), false); err != nil {
 			return fmt.Errorf("%s: %w", BestFile, err)
 		}
 	}
@@ -201,7 +141,7 @@ func (f *folder) export(finished bool, last int) error {
 	}
 	for _, c := range all {
 		if c.epoch == last {
-			if _, err := checkpoint.Export(c.path, f.path(FinalFile), false); err != nil {
+			if _, err := checkpoint.Export(c.path, f.Path(FinalFile), false); err != nil {
 				return fmt.Errorf("%s: %w", FinalFile, err)
 			}
 		}
@@ -210,16 +150,12 @@ func (f *folder) export(finished bool, last int) error {
 }
 
 // save writes run.json.
-func (f *folder) save(p *Plan) error {
-	s := saved{Format: savedFormat, Base: p.BaseDir, Threads: p.Threads, Tracked: p.trackedRun, Sweep: p.sweep}
+func (f folder) save(p *Plan) error {
+	s := saved{Head: session.NewHead(p.BaseDir), Threads: p.Threads, Tracked: p.trackedRun, Request: p.requestID, Sweep: p.sweep}
 	for _, v := range p.Config.All() {
 		s.Values = append(s.Values, savedValue{v.Key, v.Data, v.Source()})
 	}
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return err
-	}
-	return files.Write(f.resume(runFile), append(b, '\n'), 0o644)
+	return f.Save(s)
 }
 
 // Resumption is a training to go on with.
@@ -230,7 +166,9 @@ type Resumption struct {
 	Base    string // folder its relative paths start from
 	Threads int    // of the CPU; 0 = not known
 	Tracked string // the run of MLflow; "" = none
-	Sweep   string // that trains it on a cluster; "" = it is trained here
+	Remote  bool   // it was given to a cluster
+	Sweep   string // that trains it there; "" = it was asked for, and no answer came
+	request string
 }
 
 // Resume reads what --resume names, a training's folder, a file in it, or a
@@ -241,34 +179,20 @@ func Resume(path string, c *setting.Config) (*Resumption, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
-	dir := path
-	if !st.IsDir() {
-		dir = filepath.Dir(path)
-	}
-	if filepath.Base(dir) == resumeDir {
-		dir = filepath.Dir(dir)
-	}
-	f := &folder{dir: dir}
-	b, err := os.ReadFile(f.resume(runFile))
-	if errors.Is(err, fs.ErrNotExist) && !st.IsDir() {
+	f := folder{session.At(kind, session.DirOf(path))}
+	r := &Resumption{Folder: f.Dir}
+	var none *session.NoneError
+	if err := r.settle(f, c); errors.As(err, &none) && !st.IsDir() {
 		return fromCheckpoint(path, c)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("--resume: %s holds no training (no %s/%s in it)", path, resumeDir, runFile)
-	}
-	if err != nil {
+	} else if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
-	}
-	r := &Resumption{Folder: dir}
-	if err := r.settle(b, c); err != nil {
-		return nil, fmt.Errorf("--resume: %s: %w", f.resume(runFile), err)
 	}
 	if m := checkpointName.FindStringSubmatch(filepath.Base(path)); m != nil && !st.IsDir() {
 		r.File = path
 		r.Epoch, _ = strconv.Atoi(m[1])
 		return r, nil
 	}
-	h, err := ReadHistory(f.path(HistoryFile))
+	h, err := ReadHistory(f.Path(HistoryFile))
 	if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
@@ -282,20 +206,16 @@ func Resume(path string, c *setting.Config) (*Resumption, error) {
 	return r, nil
 }
 
-func (r *Resumption) settle(run []byte, c *setting.Config) error {
+// settle lays the settings of a training's run.json into c.
+func (r *Resumption) settle(f folder, c *setting.Config) error {
 	var s saved
-	d := json.NewDecoder(strings.NewReader(string(run)))
-	d.UseNumber()
-	if err := d.Decode(&s); err != nil {
+	if err := f.Load(&s); err != nil {
 		return err
 	}
-	if s.Format != savedFormat {
-		return fmt.Errorf("it is of format %d, this program reads %d", s.Format, savedFormat)
-	}
-	r.Base, r.Threads, r.Tracked, r.Sweep = s.Base, s.Threads, s.Tracked, s.Sweep
+	r.Base, r.Threads, r.Tracked, r.Sweep, r.request, r.Remote = s.Base, s.Threads, s.Tracked, s.Sweep, s.Request, s.Request+s.Sweep != ""
 	for _, v := range s.Values {
 		if err := c.Set(v.Key, v.Value, setting.Resumed, "resumed run, "+strings.TrimPrefix(v.Source, "resumed run, ")); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", f.InResume(session.RunFile), err)
 		}
 	}
 	return nil
@@ -351,7 +271,7 @@ func fromCheckpoint(path string, c *setting.Config) (*Resumption, error) {
 
 // From makes a plan go on where a resumption stands.
 func (p *Plan) From(r *Resumption) {
-	p.resumeFile, p.resumeEpoch, p.trackedRun, p.sweep = r.File, r.Epoch, r.Tracked, r.Sweep
+	p.resumeFile, p.resumeEpoch, p.trackedRun, p.requestID, p.sweep = r.File, r.Epoch, r.Tracked, r.request, r.Sweep
 	if r.Folder != "" {
 		p.Folder, p.again = r.Folder, true
 	}

@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	"atelier/common/trainerproto"
+	"atelier/tuner/session"
 )
 
 // failureHints are what a person can do after a failure (runbook 7.1). kept
 // tells that the training left a checkpoint.
-func failureHints(f *Failure, p *Plan, dir string, kept bool) []string {
+func failureHints(f *session.Failure, p *Plan, dir string, kept bool) []string {
 	s := p.Settings
 	if f.Remote && f.Class != trainerproto.FailedOutOfMemory && f.Class != trainerproto.FailedDiverged {
 		return []string{"what the worker logged: atelier trial logs " + p.sweep + " 1"}
@@ -48,7 +49,7 @@ func failureHints(f *Failure, p *Plan, dir string, kept bool) []string {
 	case trainerproto.FailedDeviceFault:
 		return []string{"train on another device (--set device=cpu), or look at the GPU's health (nvidia-smi), then go on: atelier train --resume " + dir}
 	case trainerproto.FailedCrashed:
-		return []string{"the trainer's log is " + dir + "/" + resumeDir + "/" + logFile}
+		return []string{"the trainer's log is " + dir + "/" + session.ResumeDir + "/" + logFile}
 	}
 	return nil
 }

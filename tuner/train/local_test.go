@@ -16,7 +16,7 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/setting"
-	"atelier/tuner/aside"
+	"atelier/tuner/session"
 	"atelier/tuner/train"
 )
 
@@ -218,8 +218,8 @@ func TestResultsAreNotLostSilently(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := weight(t, filepath.Join(dir, "final_model.pth"))
-	var exists *train.ExistsError
-	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Status != "finished" || exists.Epochs != 5 || !strings.Contains(err.Error(), "--overwrite") {
+	var exists *session.ExistsError
+	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Holds != "a training already (finished, 5 epochs)" || !exists.Resumable || !strings.Contains(err.Error(), "--overwrite") {
 		t.Fatalf("a second training: %v", err)
 	}
 	if weight(t, filepath.Join(dir, "final_model.pth")) != before {
@@ -269,7 +269,7 @@ func TestOverwriteKeepsTheGoodModel(t *testing.T) {
 		if !slices.Equal(holds(), before) {
 			t.Errorf("%s: the earlier training is not as it was", what)
 		}
-		if _, err := os.Stat(filepath.Join(dir, aside.Dir)); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, session.ReplacedDir)); err == nil {
 			t.Errorf("%s: something is left aside", what)
 		}
 	}
@@ -286,22 +286,22 @@ func TestOverwriteKeepsTheGoodModel(t *testing.T) {
 	entries := append(names(t, dir), "resume")
 	for _, name := range entries {
 		if name != "resume" {
-			if err := errors.Join(os.MkdirAll(filepath.Join(dir, aside.Dir), 0o755), os.Rename(filepath.Join(dir, name), filepath.Join(dir, aside.Dir, name))); err != nil && !os.IsNotExist(err) {
+			if err := errors.Join(os.MkdirAll(filepath.Join(dir, session.ReplacedDir), 0o755), os.Rename(filepath.Join(dir, name), filepath.Join(dir, session.ReplacedDir, name))); err != nil && !os.IsNotExist(err) {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := errors.Join(os.Mkdir(filepath.Join(dir, aside.Dir, "resume"), 0o755), os.WriteFile(filepath.Join(dir, aside.Dir, ".stage"), []byte("kept"), 0o644)); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, session.ReplacedDir, "resume"), 0o755), os.WriteFile(filepath.Join(dir, session.ReplacedDir, ".stage"), []byte("kept"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"run.json", "best.pth", "epoch-0005-run-1.pth", "trainer.log"} {
-		if err := os.Rename(filepath.Join(dir, "resume", name), filepath.Join(dir, aside.Dir, "resume", name)); err != nil {
+		if err := os.Rename(filepath.Join(dir, "resume", name), filepath.Join(dir, session.ReplacedDir, "resume", name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	os.WriteFile(filepath.Join(dir, "training_history.json"), []byte("{}"), 0o644)
-	var exists *train.ExistsError
-	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Epochs != 5 || !slices.Equal(holds(), before) {
+	var exists *session.ExistsError
+	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Holds != "a training already (finished, 5 epochs)" || !slices.Equal(holds(), before) {
 		t.Errorf("after a kill: %v", err)
 	}
 
@@ -309,7 +309,7 @@ func TestOverwriteKeepsTheGoodModel(t *testing.T) {
 	if r, err := over(t.Context(), "diverged@3"); err == nil || r.GaveBack || r.History.Status != train.Diverged || len(r.History.Epochs) != 2 {
 		t.Errorf("diverged: %+v %v", r, err)
 	}
-	if got := names(t, dir); slices.Contains(got, aside.Dir) || slices.Contains(got, "final_model.pth") || !slices.Contains(got, "best_model.pth") {
+	if got := names(t, dir); slices.Contains(got, session.ReplacedDir) || slices.Contains(got, "final_model.pth") || !slices.Contains(got, "best_model.pth") {
 		t.Errorf("files %v", got)
 	}
 }
@@ -357,7 +357,7 @@ func TestGoingOn(t *testing.T) {
 				cancel()
 			}
 		}})
-		if !errors.Is(err, train.ErrInterrupted) || r.History.Status != train.Interrupted || !strings.HasPrefix(r.Summary(), "interrupted after epoch ") {
+		if !errors.Is(err, session.ErrInterrupted) || r.History.Status != train.Interrupted || !strings.HasPrefix(r.Summary(), "interrupted after epoch ") {
 			t.Fatalf("%v, %s", err, r.Summary())
 		}
 		// By a file in the folder, too.
@@ -419,7 +419,7 @@ func TestFailures(t *testing.T) {
 	} {
 		t.Run(fake, func(t *testing.T) {
 			r, err := local(t, t.Context(), plan(t, base, "checkpoints_dir="+fake, "augmentation.cutmix.enabled=true"), fake, nil)
-			var f *train.Failure
+			var f *session.Failure
 			if !errors.As(err, &f) || f.Class != want.class || !strings.Contains(f.Message, want.text) || !strings.Contains(strings.Join(f.Hints, "\n"), want.hint) {
 				t.Fatalf("%+v", err)
 			}
@@ -434,7 +434,7 @@ func TestFailures(t *testing.T) {
 			}
 		})
 	}
-	var f *train.Failure
+	var f *session.Failure
 	if _, err := local(t, t.Context(), plan(t, base, "checkpoints_dir=first"), "diverged@1", nil); !errors.As(err, &f) ||
 		strings.Contains(strings.Join(f.Hints, "\n"), "is kept") || !strings.Contains(strings.Join(f.Hints, "\n"), "no model") {
 		t.Errorf("in the first epoch: %+v", f)

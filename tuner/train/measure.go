@@ -24,9 +24,9 @@ type measured struct {
 }
 
 // test measures the best model on the test images.
-func (s *session) test(ctx context.Context) error {
+func (s *training) test(ctx context.Context) error {
 	s.o.Watch.Progress(Progress{Message: "testing " + BestFile})
-	m, err := evaluate(ctx, s.o.Trainer, s.plan, s.folder.path(BestFile))
+	m, err := evaluate(ctx, s.o.Trainer, s.plan, s.folder.Path(BestFile))
 	if err != nil {
 		return fmt.Errorf("test on %s: %w", s.plan.Settings.Test, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"atelier/common/dataset"
 	"atelier/common/setting"
 	"atelier/common/settings"
+	"atelier/tuner/session"
 )
 
 // Plan is a training that is ready to begin.
@@ -32,6 +33,7 @@ type Plan struct {
 	resumeFile  string // checkpoint to go on from; "" = from the start
 	resumeEpoch int
 	trackedRun  string // of MLflow, to go on with
+	requestID   string // the sweep is asked for by it; "" = it is trained on this machine
 	sweep       string // that trains it on a cluster, once there is one
 }
 
@@ -51,7 +53,7 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 		p.Threads = runtime.NumCPU()
 	}
 	if dir := c.String(keyCache); dir != "" {
-		p.CacheDir = absolute(base, dir)
+		p.CacheDir = setting.Absolute(base, dir)
 	}
 	if err := p.chooseTest(remote); err != nil {
 		return nil, err
@@ -64,7 +66,7 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 	if out == "" {
 		out = filepath.Join(c.String(keyCheckpoints), FolderName(p.Settings))
 	}
-	p.Folder = absolute(base, out)
+	p.Folder = setting.Absolute(base, out)
 	p.Data = []Part{{Name: "train", Dir: p.Settings.Train}, {Name: "validation", Dir: p.Settings.Validation}}
 	if p.hasTest() {
 		p.Data = append(p.Data, Part{Name: "test", Dir: p.Settings.Test})
@@ -78,13 +80,6 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 // FolderName is the runbook's name of a training's folder.
 func FolderName(s settings.Settings) string {
 	return fmt.Sprintf("%s_ep%d_bs%d_lr%s", s.Model, s.Epochs, s.BatchSize, strconv.FormatFloat(s.LR, 'g', -1, 64))
-}
-
-func absolute(base, path string) string {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
-	}
-	return filepath.Join(base, path)
 }
 
 func seedOf(v any) uint64 {
@@ -106,7 +101,7 @@ func (p *Plan) chooseTest(remote bool) error {
 	if v.Data == nil {
 		return nil
 	}
-	dir := absolute(p.BaseDir, v.Text())
+	dir := setting.Absolute(p.BaseDir, v.Text())
 	if _, err := os.Stat(dir); err == nil || v.Origin > setting.Resumed && !remote {
 		return nil // lookAtData says what is wrong with it
 	}
@@ -122,39 +117,45 @@ func (p *Plan) lookAtData() error {
 	var faults []error
 	for i := range p.Data {
 		part := &p.Data[i]
-		key := "data." + part.Name
-		source := p.Config.Get(key).Source()
-		list := dataset.List
-		if i > 0 {
-			list = dataset.ListHeldOut
-		}
-		f, err := list(part.Dir)
+		f, err := ListImages(part.Name, part.Dir, p.Config.Get("data."+part.Name), p.Data[0].Folder)
 		if err != nil {
-			text := err.Error()
-			if _, stat := os.Stat(part.Dir); errors.Is(stat, os.ErrNotExist) {
-				text = fmt.Sprintf("folder %s does not exist: name it with --%s DIR, or --data DIR for a folder with train/ and validation/ in it (atelier data synth DIR draws one)", part.Dir, part.Name)
-			}
-			faults = append(faults, fmt.Errorf("%s (%s): %s", key, source, text))
+			faults = append(faults, err)
 			continue
 		}
 		part.Folder = f
 		p.Notes = append(p.Notes, f.Notes()...)
-		if first := p.Data[0].Folder; first != nil && i > 0 {
-			if err := dataset.SameClasses(p.Data[0].Dir, first.Classes, part.Dir, f.Classes); err != nil {
-				faults = append(faults, fmt.Errorf("%s (%s): %w", key, source, err))
-			}
-		}
 	}
 	return errors.Join(faults...)
 }
 
+// ListImages lists the images of a part, train, validation or test, in the folder
+// that v names; train are those of the training, nil while they are not known. An
+// error says what a person can do about it.
+func ListImages(part, dir string, v setting.Value, train *dataset.Folder) (*dataset.Folder, error) {
+	list := dataset.ListHeldOut
+	if part == "train" {
+		list = dataset.List
+	}
+	f, err := list(dir)
+	if _, stat := os.Stat(dir); err != nil && errors.Is(stat, os.ErrNotExist) {
+		err = fmt.Errorf("folder %s does not exist: name it with --%s DIR, or --data DIR for a folder with train/ and validation/ in it (atelier data synth DIR draws one)", dir, part)
+	}
+	if err == nil && train != nil {
+		err = dataset.SameClasses(train.Dir, train.Classes, dir, f.Classes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("data.%s (%s): %w", part, v.Source(), err)
+	}
+	return f, nil
+}
+
 // saved is resume/run.json: what a training was told, to go on with the same.
 type saved struct {
-	Format  int          `json:"format"`
-	Base    string       `json:"base_dir"`
+	session.Head
 	Threads int          `json:"threads"`
 	Values  []savedValue `json:"values"`
 	Tracked string       `json:"mlflow_run,omitempty"`
+	Request string       `json:"request_id,omitempty"`
 	Sweep   string       `json:"sweep,omitempty"`
 }
 
@@ -163,5 +164,3 @@ type savedValue struct {
 	Value  any    `json:"value"`
 	Source string `json:"source"`
 }
-
-const savedFormat = 1

@@ -6,33 +6,51 @@ import (
 	"io"
 
 	"atelier/common/trainerproto"
+	"atelier/tuner/session"
 )
 
-// RunJob starts the trainer with a verb, gives it one job and passes its events
-// on; it returns the done event. A failed event comes back as *Failure, the end
-// of ctx as ErrInterrupted. log takes the trainer's standard error and may be
-// nil; warn is called for its warnings.
-func RunJob(ctx context.Context, trainer, verb string, job trainerproto.Job, log io.Writer, warn func(string), on func(trainerproto.Event) error) (trainerproto.Event, error) {
-	words := &tail{to: log, warn: warn}
-	c, _, err := startTrainer(ctx, trainer, verb, words)
+// Call is a job for a trainer on this machine.
+type Call struct {
+	Trainer string // program; see FindTrainer
+	Verb    string // of the program
+	Job     trainerproto.Job
+	Log     io.Writer    // takes the trainer's standard error; may be nil
+	Warn    func(string) // for its warnings
+	// Hello is told what the trainer says of itself; may be nil. What it returns is
+	// called at the end.
+	Hello func(said string) (end func())
+	On    func(trainerproto.Event) error // for its events, in order, but for the last
+}
+
+// Run starts the trainer, gives it the job and passes its events on; it returns
+// the done event. A trainer that ends otherwise is a *session.Failure, the end of
+// ctx session.ErrInterrupted.
+func (c Call) Run(ctx context.Context) (trainerproto.Event, error) {
+	words := &tail{to: c.Log, warn: c.Warn}
+	t, said, err := startTrainer(ctx, c.Trainer, c.Verb, words)
 	if err != nil {
 		if ctx.Err() != nil {
-			err = ErrInterrupted
+			err = session.ErrInterrupted
 		}
 		return trainerproto.Event{}, err
 	}
-	last, err := carryOut(ctx, c, job, on)
+	if c.Hello != nil {
+		defer c.Hello(said)()
+	}
+	last, err := carryOut(ctx, t, c.Job, c.On)
 	switch {
 	case err != nil:
 		return last, err
-	case last.Kind == trainerproto.EventDone:
+	case last.Kind == trainerproto.EventDone && last.Reason == trainerproto.DoneFinished:
 		return last, nil
 	case ctx.Err() != nil:
-		return last, ErrInterrupted
+		return last, session.ErrInterrupted
+	case last.Kind == trainerproto.EventDone:
+		return last, fmt.Errorf("the trainer ended as %s, which nobody asked for", last.Reason)
 	case last.Kind == trainerproto.EventFailed:
-		return last, &Failure{Class: last.Class, Message: last.Message}
-	case c.Killed():
-		return last, &Failure{Class: trainerproto.FailedOutOfMemory, Message: "the trainer was killed, most likely for want of memory: reduce the batch size"}
+		return last, &session.Failure{Class: last.Class, Message: last.Message}
+	case t.Killed():
+		return last, session.Killed()
 	}
-	return last, fmt.Errorf("the trainer ended (%s) without a word%s", c.State(), words.quote())
+	return last, &session.Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + t.State().String() + ") without a word" + words.quote()}
 }

@@ -11,21 +11,9 @@ import (
 
 	"atelier/common/files"
 	"atelier/common/trainerproto"
+	"atelier/tuner/session"
+	"atelier/tuner/track"
 )
-
-// ErrInterrupted ends a training that was told to end; its last checkpoint
-// stands.
-var ErrInterrupted = errors.New("interrupted")
-
-// Failure is a training that ended by itself before its time.
-type Failure struct {
-	Class   string // of trainerproto
-	Message string
-	Hints   []string
-	Remote  bool // in a cluster
-}
-
-func (f *Failure) Error() string { return f.Message }
 
 // Watcher is shown how a training goes on.
 type Watcher interface {
@@ -91,11 +79,11 @@ type Options struct {
 	Now       func() time.Time
 }
 
-// session is one call of Local or Remote.
-type session struct {
+// training is one session of it: a call of Local or Remote.
+type training struct {
 	o       Options
 	plan    *Plan
-	folder  *folder
+	folder  folder
 	history *History
 	result  *Result
 	began   time.Time
@@ -110,16 +98,16 @@ type session struct {
 }
 
 // runSession holds the folder while body trains, and records how that ended.
-func runSession(ctx context.Context, p *Plan, o Options, body func(*session) error) (*Result, error) {
-	s := &session{o: o, plan: p, began: o.Now(), result: &Result{Folder: p.Folder, Plan: p}}
-	store, err := openStore(p, s.result.warn)
+func runSession(ctx context.Context, p *Plan, o Options, body func(*training) error) (*Result, error) {
+	s := &training{o: o, plan: p, began: o.Now(), result: &Result{Folder: p.Folder, Plan: p}}
+	store, err := track.Open(p.Config, p.BaseDir, "atelier train", s.result.warn)
 	if err != nil {
 		return nil, err
 	}
-	f, err := hold(p.Folder)
+	f, err := session.Hold(kind, p.Folder)
 	if err == nil {
-		defer f.release()
-		s.folder = f
+		defer f.Release()
+		s.folder = folder{f}
 		err = s.open()
 	}
 	if err != nil {
@@ -130,7 +118,7 @@ func runSession(ctx context.Context, p *Plan, o Options, body func(*session) err
 	}
 	o.Watch.Begin(p)
 	s.result.machine = machine(p, "")
-	s.track = startTracker(ctx, store, p, f.dir, s.began, s.result.warn)
+	s.track = startTracker(ctx, store, p, f.Dir, s.began, s.result.warn)
 	if err = s.rememberRun(); err == nil {
 		err = body(s)
 	}
@@ -139,7 +127,7 @@ func runSession(ctx context.Context, p *Plan, o Options, body func(*session) err
 
 // rememberRun keeps the id of the tracked run, which a server gives in its own
 // time, for a session that goes on with it.
-func (s *session) rememberRun() error {
+func (s *training) rememberRun() error {
 	id := s.track.id()
 	if id == "" || id == s.plan.trackedRun {
 		return nil
@@ -149,14 +137,14 @@ func (s *session) rememberRun() error {
 }
 
 // open settles history and folder: a new training, or one to go on with.
-func (s *session) open() (err error) {
+func (s *training) open() (err error) {
 	p := s.plan
 	if !p.again {
-		if err := s.folder.begin(s.o.Overwrite); err != nil {
+		if err := s.folder.Begin(s.o.Overwrite); err != nil {
 			return err
 		}
 	}
-	if s.history, err = ReadHistory(s.folder.path(HistoryFile)); err != nil {
+	if s.history, err = ReadHistory(s.folder.Path(HistoryFile)); err != nil {
 		return err
 	}
 	h := s.history
@@ -186,13 +174,13 @@ func (s *session) open() (err error) {
 }
 
 // note writes the history down.
-func (s *session) note() error {
+func (s *training) note() error {
 	s.history.Runtime = s.before + s.o.Now().Sub(s.began).Seconds()
-	return s.history.write(s.folder.path(HistoryFile))
+	return s.history.write(s.folder.Path(HistoryFile))
 }
 
 // take is called for each event, in order.
-func (s *session) take(e trainerproto.Event) error {
+func (s *training) take(e trainerproto.Event) error {
 	switch e.Kind {
 	case trainerproto.EventProgress:
 		s.o.Watch.Progress(s.progress(e))
@@ -210,13 +198,13 @@ func (s *session) take(e trainerproto.Event) error {
 			}
 		}
 		// Device, data and weights are good and a checkpoint stands: what it replaces may go.
-		return errors.Join(s.folder.keepFrom(e.Epoch), s.folder.earlier().Drop())
+		return errors.Join(s.folder.keepFrom(e.Epoch), s.folder.DropReplaced())
 	}
 	return nil
 }
 
 // left is the time of so many epochs at the pace of the last ones.
-func (s *session) left(epochs int) time.Duration {
+func (s *training) left(epochs int) time.Duration {
 	seconds := s.history.Seconds
 	seconds = seconds[max(0, len(seconds)-5):]
 	if len(seconds) == 0 {
@@ -229,7 +217,7 @@ func (s *session) left(epochs int) time.Duration {
 	return time.Duration(sum / float64(len(seconds)) * float64(epochs) * float64(time.Second))
 }
 
-func (s *session) progress(e trainerproto.Event) Progress {
+func (s *training) progress(e trainerproto.Event) Progress {
 	epochs := s.plan.Settings.Epochs
 	out := Progress{Message: e.Message, Epoch: e.Epoch, Epochs: epochs}
 	if e.Epoch == 0 || e.Steps < int64(epochs) {
@@ -255,16 +243,16 @@ func (s *session) progress(e trainerproto.Event) Progress {
 }
 
 // close makes the folder say how it ended, whatever did.
-func (s *session) close(ctx context.Context, err error) error {
+func (s *training) close(ctx context.Context, err error) error {
 	h := s.history
-	err = asDiskFull(err, s.plan, s.folder.dir)
-	var f *Failure
+	err = asDiskFull(err, s.plan, s.folder.Dir)
+	var f *session.Failure
 	switch {
 	case err == nil:
 		h.Status = Finished
-	case errors.Is(err, ErrInterrupted):
+	case errors.Is(err, session.ErrInterrupted):
 		h.Status, h.Message = Interrupted, "interrupted"
-	case errors.Is(err, ErrGoesOn):
+	case errors.Is(err, session.ErrGoesOn):
 		h.Message = "goes on as sweep " + s.plan.sweep
 		s.track.leave()
 		return errors.Join(err, s.note())
@@ -274,20 +262,20 @@ func (s *session) close(ctx context.Context, err error) error {
 		h.Status, h.Message = Failed, err.Error()
 	}
 	if f != nil {
-		f.Hints = failureHints(f, s.plan, s.folder.dir, h.last() > 0)
+		f.Hints = failureHints(f, s.plan, s.folder.Dir, h.last() > 0)
 	}
 	away := s.plan.sweep != "" && err != nil && f == nil // it goes on in a cluster, and its results can still be fetched
-	if was := s.folder.earlier(); was.Held() && !away {
-		stands, e := was.Stands()
+	if s.folder.Replaces() && !away {
+		stands, e := s.folder.Stands()
 		if e == nil && stands {
-			e = was.Drop()
+			e = s.folder.DropReplaced()
 		} else if e == nil {
 			return s.giveBack(ctx, err)
 		}
 		err = errors.Join(err, e)
 	}
 	if e := s.folder.export(err == nil, h.last()); e != nil {
-		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))
+		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.Dir))
 		h.Status = Failed
 	}
 	if err == nil && s.plan.hasTest() && s.o.Trainer == "" {
@@ -296,17 +284,17 @@ func (s *session) close(ctx context.Context, err error) error {
 		if err = s.test(ctx); err != nil {
 			h.Status, h.Message = Failed, err.Error()
 			if ctx.Err() != nil {
-				err, h.Status = ErrInterrupted, Interrupted
+				err, h.Status = session.ErrInterrupted, Interrupted
 			}
 		}
 	}
 	s.result.SessionSeconds = s.o.Now().Sub(s.began).Seconds()
 	e := s.note()
 	if e == nil {
-		e = files.Write(s.folder.path(DiagnosticsFile), s.result.diagnostics(s.o.Now()), 0o644)
+		e = files.Write(s.folder.Path(DiagnosticsFile), s.result.diagnostics(s.o.Now()), 0o644)
 	}
 	if e != nil {
-		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.dir))
+		err = errors.Join(err, asDiskFull(e, s.plan, s.folder.Dir))
 	}
 	s.result.Hint = s.track.end(h, s.folder)
 	return err
@@ -314,11 +302,11 @@ func (s *session) close(ctx context.Context, err error) error {
 
 // giveBack ends a training of which nothing came with the earlier one in its
 // place.
-func (s *session) giveBack(ctx context.Context, err error) error {
+func (s *training) giveBack(ctx context.Context, err error) error {
 	s.result.SessionSeconds = s.o.Now().Sub(s.began).Seconds()
 	s.result.Hint = s.track.end(s.history, s.folder)
 	s.result.GaveBack = true
-	return errors.Join(err, s.folder.earlier().PutBack())
+	return errors.Join(err, s.folder.PutBack())
 }
 
 var nan = math.NaN()
@@ -326,7 +314,7 @@ var nan = math.NaN()
 // asDiskFull names the cause people can do something about.
 func asDiskFull(err error, p *Plan, dir string) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		f := &Failure{Class: trainerproto.FailedDiskFull, Message: "disk full: " + err.Error()}
+		f := &session.Failure{Class: trainerproto.FailedDiskFull, Message: "disk full: " + err.Error()}
 		f.Hints = failureHints(f, p, dir, true) // of no matter for this class
 		return f
 	}

@@ -36,19 +36,6 @@ const machineMetric = "system/system_memory_usage_megabytes"
 // flushFor is how long the end of a training waits for a tracking server.
 const flushFor = 20 * time.Second
 
-// openStore opens what the configuration names for tracking; nil where it
-// switches it off. An error means that nothing can be written there.
-func openStore(p *Plan, warn func(string)) (mlflow.Store, error) {
-	if !p.Config.Bool(track.KeyEnabled) {
-		return nil, nil
-	}
-	store, err := mlflow.Open(p.Config.String(track.KeyURI), mlflow.Options{Dir: p.BaseDir, Source: "atelier train", Notify: warn})
-	if err != nil {
-		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", track.KeyURI, p.Config.Get(track.KeyURI).Source(), err)
-	}
-	return store, nil
-}
-
 // startTracker starts the MLflow run of a training, or takes an earlier
 // session's up again. Without a store, or where the run cannot be made, it is
 // nil.
@@ -152,7 +139,7 @@ func (t *tracker) epoch(epoch int, metrics trainerproto.Metrics, seconds float64
 }
 
 // end writes what a training came to and waits a while for a server.
-func (t *tracker) end(h *History, f *folder) (hint []string) {
+func (t *tracker) end(h *History, f folder) (hint []string) {
 	if t == nil {
 		return nil
 	}
@@ -175,17 +162,17 @@ func (t *tracker) end(h *History, f *folder) (hint []string) {
 	}
 	t.note(t.run.Tag("status", h.Status))
 	for _, name := range []string{HistoryFile, DiagnosticsFile} {
-		t.artifact(f.path(name), "")
+		t.artifact(f.Path(name), "")
 	}
 	for _, name := range []string{BestFile, FinalFile} {
-		t.artifact(f.path(name), "checkpoints")
+		t.artifact(f.Path(name), "checkpoints")
 	}
-	sheets, err := os.ReadDir(f.path(SheetsDir))
+	sheets, err := os.ReadDir(f.Path(SheetsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.note(err)
 	}
 	for _, e := range sheets {
-		t.artifact(f.path(SheetsDir, e.Name()), SheetsDir)
+		t.artifact(f.Path(SheetsDir, e.Name()), SheetsDir)
 	}
 	status := map[string]mlflow.Status{Finished: mlflow.Finished, Interrupted: mlflow.Killed}[h.Status]
 	if status == 0 {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/tuner/aside"
+	"atelier/tuner/session"
 
 	"atelier/common/dataset"
 )
@@ -72,6 +72,15 @@ func TestSubset(t *testing.T) {
 	}
 }
 
+func hold(t *testing.T, dir string) folder {
+	t.Helper()
+	f, err := session.Hold(kind, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folder{f}
+}
+
 // The newest tuning that has not ended is resumed, with its settings.
 func TestResumeFindsTheNewest(t *testing.T) {
 	base := t.TempDir()
@@ -79,20 +88,17 @@ func TestResumeFindsTheNewest(t *testing.T) {
 		t.Error(err)
 	}
 	for i, x := range []struct{ name, status string }{{"vanilla/random", "running"}, {"resnet18/bayesian", "running"}, {"resnet18/genetic", "finished"}} {
-		f, err := hold(filepath.Join(base, "checkpoints_tuning", x.name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &saved{Format: savedFormat, Base: base, RequestID: strings.Repeat("ab", 16), Sweep: fmt.Sprint("s-", i), Status: x.status, Values: map[string]any{KeyModel: "vanilla", KeyTrials: 7, "grid_points": 3, KeyPlots: false}, spec: []byte("name: x\n")}
+		f := hold(t, filepath.Join(base, "checkpoints_tuning", x.name))
+		s := &saved{Head: session.NewHead(base), RequestID: strings.Repeat("ab", 16), Sweep: fmt.Sprint("s-", i), Status: x.status, Values: map[string]any{KeyModel: "vanilla", KeyTrials: 7, "grid_points": 3, KeyPlots: false}, spec: []byte("name: x\n")}
 		if err := f.save(s); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := hold(f.dir); err == nil || !strings.Contains(err.Error(), "another tuning") {
+		if _, err := session.Hold(kind, f.Dir); err == nil || !strings.Contains(err.Error(), "another tuning") {
 			t.Error("held twice:", err)
 		}
-		f.release()
+		f.Release()
 		when := time.Unix(1_700_000_000+int64(i), 0)
-		if err := os.Chtimes(f.resume(runFile), when, when); err != nil {
+		if err := os.Chtimes(f.InResume(session.RunFile), when, when); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,42 +123,39 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if r, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/genetic"), base, 9, c); err != nil || r.Plan(c).trials != 9 || c.Float(KeyTrials) != 9 {
 		t.Error(r, err)
 	}
-	f, err := hold(filepath.Join(base, "checkpoints_tuning/vanilla/random"))
-	if err != nil {
+	f := hold(t, filepath.Join(base, "checkpoints_tuning/vanilla/random"))
+	defer f.Release()
+	if err := os.WriteFile(f.Path("notes.txt"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	defer f.release()
-	if err := os.WriteFile(f.path("notes.txt"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.begin(false); err == nil || !strings.Contains(err.Error(), "has not ended: --resume") {
+	if err := f.Begin(false); err == nil || !strings.Contains(err.Error(), "has not ended: --resume") {
 		t.Error(err)
 	}
-	if err := f.begin(true); err != nil {
+	if err := f.Begin(true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(f.resume(runFile)); err == nil {
+	if _, err := os.Stat(f.InResume(session.RunFile)); err == nil {
 		t.Error("the old tuning is still there")
 	}
 	// It is kept until a trial of the new one has a value, and back where nothing came of that.
-	old := filepath.Join(f.dir, aside.Dir, resumeDir, runFile)
+	old := filepath.Join(f.Dir, session.ReplacedDir, session.ResumeDir, session.RunFile)
 	if _, err := os.Stat(old); err != nil {
 		t.Error(err)
 	}
 	if err := f.settle(&v1.Sweep{}); err != nil {
 		t.Error(err)
 	}
-	(&session{folder: f, result: &Result{}}).giveBack()
-	if s, err := readSaved(f.dir); err != nil || s.Sweep != "s-0" {
+	(&tuning{folder: f, result: &Result{}}).giveBack()
+	if s, err := f.saved(); err != nil || s.Sweep != "s-0" {
 		t.Errorf("not given back: %+v %v", s, err)
 	}
-	if err := f.begin(true); err != nil {
+	if err := f.Begin(true); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(f.resume(specFile), []byte("new"), 0o644); err != nil {
+	if err := os.WriteFile(f.InResume(specFile), []byte("new"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.begin(true); err != nil { // killed before anything came of it
+	if err := f.Begin(true); err != nil { // killed before anything came of it
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(old); err != nil {
@@ -161,23 +164,46 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if err := f.settle(&v1.Sweep{Best: &v1.Trial{}}); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(filepath.Join(f.dir, aside.Dir)); err == nil {
+	if _, err := os.Stat(filepath.Join(f.Dir, session.ReplacedDir)); err == nil {
 		t.Error("the earlier tuning is still kept though the new one has a value")
 	}
-	if _, err := os.Stat(f.path("notes.txt")); err != nil {
+	if _, err := os.Stat(f.Path("notes.txt")); err != nil {
 		t.Error("what is not ours was removed:", err)
 	}
 }
 
+// A folder of a build of before is understood.
+func TestEarlierFolder(t *testing.T) {
+	dir := t.TempDir()
+	text := `{"format": 1, "base_dir": "/data", "request_id": "0123456789abcdef0123456789abcdef", "sweep": "s-k3v9q2ma", "addresses": "10.0.0.5:7600", "status": "running", "values": {"trials": 7, "plots": false}}`
+	if err := os.Mkdir(filepath.Join(dir, "resume"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]string{"run.json": text, "spec.yaml": "name: x\n"} {
+		if err := os.WriteFile(filepath.Join(dir, "resume", name), []byte(b), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := New()
+	r, err := Resume(filepath.Join(dir, "resume", "run.json"), "", 0, c)
+	if err != nil || r.Folder != dir || r.Base != "/data" || r.Sweep != "s-k3v9q2ma" || r.Addresses != "10.0.0.5:7600" || c.Float(KeyTrials) != 7 || c.Bool(KeyPlots) {
+		t.Fatalf("%+v %v", r, err)
+	}
+	if s := r.Plan(c).again; s.RequestID != "0123456789abcdef0123456789abcdef" || string(s.spec) != "name: x\n" {
+		t.Errorf("%+v", s)
+	}
+}
+
 func FuzzSaved(f *testing.F) {
-	b, err := json.Marshal(&saved{Format: savedFormat, RequestID: strings.Repeat("ab", 16), Values: map[string]any{KeyTrials: 3}})
+	b, err := json.Marshal(&saved{Head: session.NewHead(""), RequestID: strings.Repeat("ab", 16), Values: map[string]any{KeyTrials: 3}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
 	f.Add([]byte(`{"format":1,"request_id":"0123456789abcdef","values":{"trials":{}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := decodeSaved(b); err == nil && (s.Format != savedFormat || len(s.RequestID) < 16) {
+		var s saved
+		if err := session.Decode(b, &s); err == nil && s.check() == nil && (s.Format != 1 || len(s.RequestID) < 16) {
 			t.Errorf("taken: %+v", s)
 		}
 	})

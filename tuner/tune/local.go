@@ -46,7 +46,7 @@ func hasPrograms(dir string) bool {
 
 // startLocal starts the cluster of one machine, or starts it again on the data
 // of an earlier session.
-func (s *session) startLocal(ctx context.Context) (*local.Cluster, error) {
+func (s *tuning) startLocal(ctx context.Context) (*local.Cluster, error) {
 	c := s.plan.Config
 	dir, err := findPrograms()
 	if err != nil {
@@ -71,21 +71,21 @@ func (s *session) startLocal(ctx context.Context) (*local.Cluster, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startFor)
 	defer cancel()
-	return local.Start(ctx, local.Config{Dir: s.folder.resume(clusterDir), BinDir: dir, Workers: 1, Redis: redis, Shared: true,
+	return local.Start(ctx, local.Config{Dir: s.folder.InResume(clusterDir), BinDir: dir, Workers: 1, Redis: redis, Shared: true,
 		ExtraArgs: map[string][]string{"worker": args}})
 }
 
 // clearLocal removes the cluster's data once all that matters is written, where
 // nobody wants to go on with it. Logs stay.
-func (f *folder) clearLocal() error {
-	entries, err := os.ReadDir(f.resume(clusterDir))
+func (f folder) clearLocal() error {
+	entries, err := os.ReadDir(f.InResume(clusterDir))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
 		if e.Name() != "logs" {
-			err = errors.Join(err, os.RemoveAll(f.resume(clusterDir, e.Name())))
+			err = errors.Join(err, os.RemoveAll(f.InResume(clusterDir, e.Name())))
 		}
 	}
-	return errors.Join(err, os.RemoveAll(f.resume(subsetName)))
+	return errors.Join(err, os.RemoveAll(f.InResume(subsetName)))
 }

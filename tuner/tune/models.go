@@ -24,7 +24,7 @@ const otherModel = "best_checkpoint"
 
 // fetchModels puts the best model of trials beside their records. One that
 // cannot be had is a warning.
-func (s *session) fetchModels(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep) error {
+func (s *tuning) fetchModels(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep) error {
 	which := s.plan.Config.String(keySave)
 	best := bestOf(r)
 	for i := range r.Trials {
@@ -43,7 +43,7 @@ func (s *session) fetchModels(ctx context.Context, api *client.Client, files cli
 	return nil
 }
 
-func (s *session) fetchModel(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep, t *report.Trial) error {
+func (s *tuning) fetchModel(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep, t *report.Trial) error {
 	list, err := api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: r.ID, Trial: t.Number}))
 	if err != nil {
 		return err
@@ -52,25 +52,25 @@ func (s *session) fetchModel(ctx context.Context, api *client.Client, files clie
 	if from == nil || int(from.GetEpoch()) != t.ValueEpoch {
 		return fmt.Errorf("the checkpoint of its best epoch, %d, is not kept", t.ValueEpoch)
 	}
-	dir := s.folder.path(report.TrialDir(t.Number))
+	dir := s.folder.Path(report.TrialDir(t.Number))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	if r.Trainer != "torch" {
 		t.Model = filepath.Join(report.TrialDir(t.Number), otherModel)
-		err := files.Pull(ctx, from, s.folder.path(t.Model))
+		err := files.Pull(ctx, from, s.folder.Path(t.Model))
 		if err != nil {
 			t.Model = ""
 		}
 		return err
 	}
-	whole := s.folder.resume("fetched.pth")
+	whole := s.folder.InResume(fetchedFile)
 	defer os.Remove(whole)
 	if err := files.Pull(ctx, from, whole); err != nil {
 		return err
 	}
 	to := filepath.Join(report.TrialDir(t.Number), ModelFile)
-	if _, err := checkpoint.Export(whole, s.folder.path(to), false); err != nil {
+	if _, err := checkpoint.Export(whole, s.folder.Path(to), false); err != nil {
 		return err
 	}
 	t.Model = to

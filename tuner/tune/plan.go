@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"atelier/common/settings"
 	"atelier/common/spec"
 	"atelier/tuner/sweep"
+	"atelier/tuner/train"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -68,7 +68,7 @@ func NewPlan(c *Config, w Wishes) (*Plan, error) {
 	if out == "" {
 		out = filepath.Join(c.String(keyFolder), p.Model, p.Method)
 	}
-	p.Folder = absolute(w.Base, out)
+	p.Folder = setting.Absolute(w.Base, out)
 	if c.String(keyTrainer) == "torch" {
 		if err := p.checkTraining(w.Distant); err != nil {
 			return nil, err
@@ -132,28 +132,17 @@ func (p *Plan) checkTraining(distant bool) error {
 		return errors.Join(faults...)
 	}
 	for _, x := range []struct {
-		key, flag string
-		to        **dataset.Folder
-	}{{KeyTrain, "train", &p.train}, {KeyValidation, "validation", &p.valid}} {
-		dir := absolute(p.base, p.Config.images(x.key).Text())
-		list := dataset.List
-		if x.key == KeyValidation {
-			list = dataset.ListHeldOut
-		}
-		f, err := list(dir)
+		part string
+		to   **dataset.Folder
+	}{{"train", &p.train}, {"validation", &p.valid}} {
+		v := p.Config.images("data." + x.part)
+		f, err := train.ListImages(x.part, setting.Absolute(p.base, v.Text()), v, p.train)
 		if err != nil {
-			text := err.Error()
-			if _, stat := os.Stat(dir); errors.Is(stat, os.ErrNotExist) {
-				text = fmt.Sprintf("folder %s does not exist: name it with --%s DIR, or --data DIR for a folder with train/ and validation/ in it (atelier data synth DIR draws one)", dir, x.flag)
-			}
-			faults = append(faults, fmt.Errorf("%s (%s): %s", x.key, p.Config.images(x.key).Source(), text))
+			faults = append(faults, err)
 			continue
 		}
 		*x.to = f
 		p.Notes = append(p.Notes, f.Notes()...)
-	}
-	if p.train != nil && p.valid != nil {
-		faults = append(faults, dataset.SameClasses(KeyTrain, p.train.Classes, KeyValidation, p.valid.Classes))
 	}
 	return errors.Join(faults...)
 }
@@ -256,11 +245,4 @@ func (p *Plan) Spec(parallelism int64) ([]byte, *spec.Spec, error) {
 	}
 	spec, err := sweep.Parse("the tuning", text)
 	return text, spec, err
-}
-
-func absolute(base, path string) string {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
-	}
-	return filepath.Join(base, path)
 }

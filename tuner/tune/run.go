@@ -10,7 +10,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-	"atelier/tuner/aside"
+	"atelier/tuner/session"
 	"atelier/tuner/tune/report"
 
 	"connectrpc.com/connect"
@@ -49,20 +49,14 @@ type Result struct {
 
 func (r *Result) warn(text string) { r.Warnings = append(r.Warnings, text) }
 
-// ErrGoesOn ends the watching of a sweep that goes on in its cluster.
-var ErrGoesOn = errors.New("the sweep goes on in the cluster")
-
-// ErrInterrupted ends a tuning on this machine, which can be resumed.
-var ErrInterrupted = errors.New("interrupted")
-
 // lastWords is how long an interrupted tuning may take to write what is known.
 const lastWords = 30 * time.Second
 
-type session struct {
+type tuning struct {
 	tracked func(ctx context.Context, dir string, files []string) // of Options.Track; nil before
 	plan    *Plan
 	o       Options
-	folder  *folder
+	folder  folder
 	saved   *saved
 	result  *Result
 }
@@ -71,15 +65,16 @@ type session struct {
 // the end and writes the report. The Result is there with an error too, once
 // the folder is held.
 func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
-	f, err := hold(p.Folder)
+	held, err := session.Hold(kind, p.Folder)
 	if err != nil {
 		return nil, err
 	}
-	defer f.release()
-	s := &session{plan: p, o: o, folder: f, saved: p.again, result: &Result{Folder: p.Folder, Local: o.API == nil}}
+	defer held.Release()
+	f := folder{held}
+	s := &tuning{plan: p, o: o, folder: f, saved: p.again, result: &Result{Folder: p.Folder, Local: o.API == nil}}
 	defer s.giveBack()
 	if s.saved == nil {
-		if err := f.begin(o.Overwrite); err != nil {
+		if err := f.Begin(o.Overwrite); err != nil {
 			return nil, err
 		}
 		if err := p.makeSubsets(); err != nil {
@@ -93,7 +88,7 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 		cluster, err := s.startLocal(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				err = ErrInterrupted
+				err = session.ErrInterrupted
 			}
 			return s.result, err
 		}
@@ -120,22 +115,21 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 // giveBack puts an earlier tuning back that was to be replaced where no sweep
 // was asked for. Of a sweep without a value the logs may say why: it stays, and the
 // earlier tuning beside it.
-func (s *session) giveBack() {
-	was := s.folder.earlier()
+func (s *tuning) giveBack() {
 	switch {
-	case !was.Held():
+	case !s.folder.Replaces():
 	case s.saved == nil: // nothing was asked of a cluster
-		if err := was.PutBack(); err != nil {
-			s.result.warn("the earlier tuning is still in " + s.folder.path(aside.Dir) + ": " + err.Error())
+		if err := s.folder.PutBack(); err != nil {
+			s.result.warn("the earlier tuning is still in " + s.folder.Path(session.ReplacedDir) + ": " + err.Error())
 			return
 		}
 		s.result.warn("nothing came of the new tuning; the earlier one is in its folder as it was")
 	default:
-		s.result.warn("no trial of the new tuning has a value yet: the earlier one is kept in " + s.folder.path(aside.Dir))
+		s.result.warn("no trial of the new tuning has a value yet: the earlier one is kept in " + s.folder.Path(session.ReplacedDir))
 	}
 }
 
-func (s *session) run(ctx context.Context, api *client.Client, files client.Files, cluster *local.Cluster) error {
+func (s *tuning) run(ctx context.Context, api *client.Client, files client.Files, cluster *local.Cluster) error {
 	// A server that dies takes the session along, not the data.
 	watched, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -150,9 +144,9 @@ func (s *session) run(ctx context.Context, api *client.Client, files client.File
 	switch {
 	case ctx.Err() != nil && cluster == nil:
 		s.leave(ctx)
-		return ErrGoesOn
+		return session.ErrGoesOn
 	case ctx.Err() != nil:
-		return errors.Join(ErrInterrupted, s.sayWhatIsKnown(ctx, api))
+		return errors.Join(session.ErrInterrupted, s.sayWhatIsKnown(ctx, api))
 	case watched.Err() != nil:
 		s.leave(ctx)
 		return fmt.Errorf("the cluster on this machine broke down: %w; once that is mended, --resume goes on", context.Cause(watched))
@@ -164,7 +158,7 @@ func (s *session) run(ctx context.Context, api *client.Client, files client.File
 }
 
 // follow submits the sweep and waits for its end.
-func (s *session) follow(ctx context.Context, api *client.Client) error {
+func (s *tuning) follow(ctx context.Context, api *client.Client) error {
 	if s.saved == nil || s.saved.Sweep == "" {
 		if err := s.submit(ctx, api); err != nil {
 			return err
@@ -196,7 +190,7 @@ func (s *session) follow(ctx context.Context, api *client.Client) error {
 
 // submit makes the sweep. What is asked for is written down first, under the id
 // that keeps it from being made twice.
-func (s *session) submit(ctx context.Context, api *client.Client) error {
+func (s *tuning) submit(ctx context.Context, api *client.Client) error {
 	if s.saved == nil {
 		parallelism := int64(s.plan.Config.Float(KeyParallelism))
 		if parallelism == 0 {
@@ -210,7 +204,7 @@ func (s *session) submit(ctx context.Context, api *client.Client) error {
 		if err != nil {
 			return err
 		}
-		s.saved = &saved{Format: savedFormat, Base: s.plan.base, RequestID: client.NewRequestID(), Addresses: s.o.Addresses, Status: statusRunning, Values: map[string]any{}, spec: spec}
+		s.saved = &saved{Head: session.NewHead(s.plan.base), RequestID: client.NewRequestID(), Addresses: s.o.Addresses, Status: statusRunning, Values: map[string]any{}, spec: spec}
 		for _, v := range s.plan.Config.All() {
 			if kept(v.Key) && v.Data != nil {
 				s.saved.Values[v.Key] = v.Data
@@ -233,7 +227,7 @@ func (s *session) submit(ctx context.Context, api *client.Client) error {
 }
 
 // extend gives a sweep that is resumed as many trials as were asked for.
-func (s *session) extend(ctx context.Context, api *client.Client) error {
+func (s *tuning) extend(ctx context.Context, api *client.Client) error {
 	had := s.result.Sweep.GetBudgetTrials()
 	more := s.plan.trials - had
 	switch {
@@ -277,7 +271,7 @@ func slotsOf(ctx context.Context, api *client.Client) (n int64, err error) {
 }
 
 // report writes all that came of the sweep.
-func (s *session) report(ctx context.Context, api *client.Client, files client.Files) error {
+func (s *tuning) report(ctx context.Context, api *client.Client, files client.Files) error {
 	s.o.Watch.Doing("reading the trials")
 	r, err := Collect(ctx, api, s.saved.Sweep)
 	if err != nil {
@@ -289,14 +283,14 @@ func (s *session) report(ctx context.Context, api *client.Client, files client.F
 	if err := s.write(r); err != nil {
 		return err
 	}
-	s.tracked(ctx, s.folder.dir, s.result.Written.Files)
+	s.tracked(ctx, s.folder.Dir, s.result.Written.Files)
 	s.saved.Status = r.Status
 	return s.folder.save(s.saved)
 }
 
-func (s *session) write(r *report.Sweep) (err error) {
+func (s *tuning) write(r *report.Sweep) (err error) {
 	s.o.Watch.Doing("writing the report")
-	s.result.Written, err = report.Write(s.folder.dir, r, report.Options{NoPlots: !s.plan.Config.Bool(KeyPlots)})
+	s.result.Written, err = report.Write(s.folder.Dir, r, report.Options{NoPlots: !s.plan.Config.Bool(KeyPlots)})
 	if err == nil {
 		s.result.Report = r
 	}
@@ -304,7 +298,7 @@ func (s *session) write(r *report.Sweep) (err error) {
 }
 
 // sayWhatIsKnown writes the report of an interrupted tuning.
-func (s *session) sayWhatIsKnown(ctx context.Context, api *client.Client) error {
+func (s *tuning) sayWhatIsKnown(ctx context.Context, api *client.Client) error {
 	if s.saved == nil || s.saved.Sweep == "" {
 		return nil
 	}
@@ -322,7 +316,7 @@ func (s *session) sayWhatIsKnown(ctx context.Context, api *client.Client) error 
 }
 
 // leave ends the tracking of a sweep that goes on.
-func (s *session) leave(ctx context.Context) {
+func (s *tuning) leave(ctx context.Context) {
 	if s.tracked != nil {
 		s.tracked(context.WithoutCancel(ctx), "", nil)
 	}

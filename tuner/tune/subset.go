@@ -10,12 +10,13 @@ import (
 	"slices"
 
 	"atelier/common/dataset"
+	"atelier/tuner/session"
 )
 
 const subsetName = "subset"
 
 func (p *Plan) subsetDir(part string) string {
-	return filepath.Join(p.Folder, resumeDir, subsetName, part)
+	return filepath.Join(p.Folder, session.ResumeDir, subsetName, part)
 }
 
 // makeSubsets links a part of the images into folders of their own. Which

@@ -1,9 +1,4 @@
-// Package aside keeps the results that --overwrite replaces until new ones
-// stand in their place: they are moved into a folder beside them, and put back
-// if nothing comes of the new. A process killed at any moment leaves all of
-// them, here or there; Recover goes on from that. The caller holds the folder's
-// lock.
-package aside
+package session
 
 import (
 	"errors"
@@ -16,8 +11,13 @@ import (
 	"atelier/common/files"
 )
 
-// Dir is the folder in a results folder that takes what is replaced.
-const Dir = "replaced"
+// Results that --overwrite replaces stay until new ones stand in their place:
+// they are moved into a folder beside them, and put back if nothing comes of the
+// new. A process killed at any moment leaves all of them, here or there; the next
+// Begin puts things right.
+
+// ReplacedDir is the folder in a folder of results that takes what is replaced.
+const ReplacedDir = "replaced"
 
 // The file of this name in it says how far things are: what it takes to
 // recover.
@@ -28,22 +28,15 @@ const (
 	returning = "returning" // results are on their way back; nothing new is left
 )
 
-// Folder is a folder of results.
-type Folder struct {
-	Path string
-	// Own lists what of a result lies in the folder, by names relative to it:
-	// what is moved aside, and what is removed before that comes back.
-	Own func() ([]string, error)
-	// Stands reports whether what lies in the folder is worth having by itself.
-	Stands func() (bool, error)
+// own lists what of a session lies in the folder: what is moved aside, and what
+// is removed before that comes back.
+func (f *Folder) own() ([]string, error) {
+	left, err := f.leftovers()
+	return append(f.results(), left...), err
 }
 
-func (f Folder) at(name ...string) string {
-	return filepath.Join(append([]string{f.Path}, name...)...)
-}
-
-func (f Folder) stage() (string, error) {
-	b, err := os.ReadFile(f.at(Dir, stageFile))
+func (f *Folder) stage() (string, error) {
+	b, err := os.ReadFile(f.Path(ReplacedDir, stageFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -51,51 +44,51 @@ func (f Folder) stage() (string, error) {
 }
 
 // mark writes a stage down before it begins.
-func (f Folder) mark(stage string) error {
-	return files.Write(f.at(Dir, stageFile), []byte(stage), 0o644)
+func (f *Folder) mark(stage string) error {
+	return files.Write(f.Path(ReplacedDir, stageFile), []byte(stage), 0o644)
 }
 
-// Set moves what the folder has aside. Recover must have been called before.
-func (f Folder) Set() error {
-	names, err := f.Own()
+// setAside moves what the folder has aside.
+func (f *Folder) setAside() error {
+	names, err := f.own()
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(f.at(Dir), 0o755); err != nil {
+	if err := os.MkdirAll(f.Path(ReplacedDir), 0o755); err != nil {
 		return err
 	}
 	if err := f.mark(moving); err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := move(f.at(name), f.at(Dir, name)); err != nil {
+		if err := move(f.Path(name), f.Path(ReplacedDir, name)); err != nil {
 			return err
 		}
 	}
 	return f.mark(kept)
 }
 
-// Drop removes what was set aside, if anything was: the new results stand.
-func (f Folder) Drop() error { return os.RemoveAll(f.at(Dir)) }
+// DropReplaced removes what was set aside, if anything was: the new results stand.
+func (f *Folder) DropReplaced() error { return os.RemoveAll(f.Path(ReplacedDir)) }
 
-// Held reports whether results are aside.
-func (f Folder) Held() bool {
+// Replaces reports whether earlier results are aside.
+func (f *Folder) Replaces() bool {
 	stage, err := f.stage()
 	return err == nil && stage == kept
 }
 
 // PutBack removes what is new and puts back what was set aside. Nothing happens
 // where nothing is aside.
-func (f Folder) PutBack() error {
-	if !f.Held() {
+func (f *Folder) PutBack() error {
+	if !f.Replaces() {
 		return nil
 	}
-	names, err := f.Own()
+	names, err := f.own()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := os.RemoveAll(f.at(name)); err != nil {
+		if err := os.RemoveAll(f.Path(name)); err != nil {
 			return err
 		}
 	}
@@ -105,13 +98,21 @@ func (f Folder) PutBack() error {
 	return f.back()
 }
 
+// Stands reports whether what lies in the folder is worth having by itself.
+func (f *Folder) Stands() (bool, error) {
+	if f.kind.Stands == nil {
+		return false, nil
+	}
+	return f.kind.Stands(f)
+}
+
 // back moves whatever is aside to its place.
-func (f Folder) back() error {
+func (f *Folder) back() error {
 	var names []string
-	err := filepath.WalkDir(f.at(Dir), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(f.Path(ReplacedDir), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			var name string
-			name, err = filepath.Rel(f.at(Dir), path)
+			name, err = filepath.Rel(f.Path(ReplacedDir), path)
 			names = append(names, name)
 		}
 		return err
@@ -124,17 +125,17 @@ func (f Folder) back() error {
 		return half || n == stageFile || n == stageFile+".new" // an earlier build's name
 	})
 	for _, name := range names {
-		if err := move(f.at(Dir, name), f.at(name)); err != nil {
+		if err := move(f.Path(ReplacedDir, name), f.Path(name)); err != nil {
 			return err
 		}
 	}
-	return f.Drop()
+	return f.DropReplaced()
 }
 
-// Recover settles what a process left that was killed: results that were on
+// recover settles what a process left that was killed: results that were on
 // their way aside or back are put back, and so are those whose successor does
 // not stand; else they go.
-func (f Folder) Recover() error {
+func (f *Folder) recover() error {
 	stage, err := f.stage()
 	if err != nil {
 		return err
@@ -148,7 +149,7 @@ func (f Folder) Recover() error {
 			return err
 		}
 		if stands {
-			return f.Drop()
+			return f.DropReplaced()
 		}
 		return f.PutBack()
 	}

@@ -1,4 +1,4 @@
-package aside_test
+package session
 
 import (
 	"errors"
@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"atelier/tuner/aside"
 )
 
 // tree lists a folder's files with what they hold.
@@ -41,19 +39,12 @@ func write(t *testing.T, dir string, files ...string) {
 	}
 }
 
-func folder(dir string) aside.Folder {
-	return aside.Folder{Path: dir, Own: func() ([]string, error) {
-		var own []string
-		for _, name := range []string{"best.pth", "history.json", "sheets", "resume/a.pth", "resume/run.json"} {
-			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-				own = append(own, name)
-			}
-		}
-		return own, nil
-	}, Stands: func() (bool, error) {
-		_, err := os.Stat(filepath.Join(dir, "resume/a.pth"))
-		return err == nil, nil
-	}}
+func folder(dir string) *Folder {
+	return At(&Kind{Noun: "training", Results: []string{"best.pth", "history.json", "sheets"}, Keeps: func(name string) bool { return name == "a.pth" },
+		Stands: func(f *Folder) (bool, error) {
+			_, err := os.Stat(f.InResume("a.pth"))
+			return err == nil, nil
+		}}, dir)
 }
 
 var old = []string{"best.pth=old", "history.json=old", "notes.txt=mine", "resume/.lock=", "resume/a.pth=old", "sheets/1.png=old"}
@@ -61,29 +52,29 @@ var old = []string{"best.pth=old", "history.json=old", "notes.txt=mine", "resume
 func TestEarlierResultsStayUntilNewOnesStand(t *testing.T) {
 	for name, c := range map[string]struct {
 		fresh []string
-		end   func(aside.Folder) error
+		end   func(*Folder) error
 		want  []string
 	}{
-		"the new stands":        {[]string{"resume/a.pth=new", "history.json=new"}, aside.Folder.Drop, []string{"history.json=new", "notes.txt=mine", "resume/.lock=", "resume/a.pth=new"}},
-		"nothing came of it":    {[]string{"resume/run.json=new", "history.json=new", "sheets/2.png=new"}, aside.Folder.PutBack, old},
-		"killed with new":       {[]string{"resume/a.pth=new"}, aside.Folder.Recover, []string{"notes.txt=mine", "resume/.lock=", "resume/a.pth=new"}},
-		"killed with nothing":   {nil, aside.Folder.Recover, old},
-		"killed with a history": {[]string{"history.json=new"}, aside.Folder.Recover, old},
+		"the new stands":        {[]string{"resume/a.pth=new", "history.json=new"}, (*Folder).DropReplaced, []string{"history.json=new", "notes.txt=mine", "resume/.lock=", "resume/a.pth=new"}},
+		"nothing came of it":    {[]string{"resume/run.json=new", "history.json=new", "sheets/2.png=new"}, (*Folder).PutBack, old},
+		"killed with new":       {[]string{"resume/a.pth=new"}, (*Folder).recover, []string{"notes.txt=mine", "resume/.lock=", "resume/a.pth=new"}},
+		"killed with nothing":   {nil, (*Folder).recover, old},
+		"killed with a history": {[]string{"history.json=new"}, (*Folder).recover, old},
 	} {
 		dir := t.TempDir()
 		write(t, dir, old...)
 		f := folder(dir)
-		if err := errors.Join(f.Recover(), f.Set()); err != nil {
+		if err := errors.Join(f.recover(), f.setAside()); err != nil {
 			t.Fatal(err)
 		}
-		if own, _ := f.Own(); len(own) > 0 || !f.Held() {
+		if own, _ := f.own(); len(own) > 0 || !f.Replaces() {
 			t.Errorf("%s: %v is left in place", name, own)
 		}
 		write(t, dir, c.fresh...)
 		if err := c.end(f); err != nil {
 			t.Fatal(err)
 		}
-		if got := tree(t, dir); !slices.Equal(got, c.want) || f.Held() {
+		if got := tree(t, dir); !slices.Equal(got, c.want) || f.Replaces() {
 			t.Errorf("%s:\n%v\nwant\n%v", name, got, c.want)
 		}
 	}
@@ -103,7 +94,7 @@ func TestKilledOnTheWay(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := folder(dir).Recover(); err != nil {
+			if err := folder(dir).recover(); err != nil {
 				t.Fatal(err)
 			}
 			if got := tree(t, dir); !slices.Equal(got, old) {

@@ -1,0 +1,50 @@
+// Package session is what a training, a tuning and an inference of a person have
+// in common: the folder of results that one process at a time writes and a later
+// one resumes, what --overwrite replaces in it, a sweep of one trial as the way
+// into a cluster, and how such work ends. It trains and searches nothing, and
+// prints nothing. DESIGN.md tells what lies in a folder.
+package session
+
+import (
+	"errors"
+	"fmt"
+
+	"atelier/common/trainerproto"
+)
+
+// ErrInterrupted ends work that was told to end; what it reached stands, and it
+// can be resumed.
+var ErrInterrupted = errors.New("interrupted")
+
+// ErrGoesOn ends the watching of what goes on in a cluster.
+var ErrGoesOn = errors.New("it goes on in the cluster")
+
+// Failure is work that ended by itself before its time.
+type Failure struct {
+	Class   string // of trainerproto, or the word of common/trial for how a run, trial or sweep ended
+	Message string
+	Hints   []string
+	Remote  bool // in a cluster
+}
+
+func (f *Failure) Error() string { return f.Message }
+
+// Killed is the failure of a trainer that a signal ended which nobody here sent.
+func Killed() *Failure {
+	return &Failure{Class: trainerproto.FailedOutOfMemory, Message: "the trainer was killed (SIGKILL) and nobody here did it: most likely by the kernel, which was out of memory"}
+}
+
+// ExistsError refuses to write into a folder that holds other results.
+type ExistsError struct {
+	Dir       string
+	Holds     string // what lies in it
+	Resumable bool   // --resume goes on with that
+}
+
+func (e *ExistsError) Error() string {
+	resume := ""
+	if e.Resumable {
+		resume = fmt.Sprintf("--resume %s goes on with it, ", e.Dir)
+	}
+	return fmt.Sprintf("%s holds %s: %s--overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, e.Holds, resume)
+}
