@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// stat is what identifies a picture's content without reading it.
+// stat is what identifies an image's content without reading it.
 type stat struct {
 	size    int64
 	changed int64 // Unix nanoseconds
@@ -31,7 +31,7 @@ func cacheKey(f *Folder, o PackOptions) ([]stat, [32]byte, error) {
 	number := func(v int64) { b = binary.LittleEndian.AppendUint64(b, uint64(v)) }
 	text := func(s string) { number(int64(len(s))); b = append(b, s...) }
 	number(packVersion)
-	text("turned by EXIF") // how pictures are decoded: packs made in another way are not taken
+	text("turned by EXIF") // how images are decoded: packs made in another way are not taken
 	for _, v := range []int{o.Size, o.ResizeTo, int(o.Mode), int(o.Filter), o.MaxPixels, int(o.MaxFileBytes), len(f.Classes)} {
 		number(int64(v))
 	}

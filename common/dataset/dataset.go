@@ -1,10 +1,10 @@
-// Package dataset turns a folder of pictures into something a training loop can read at memory speed.
+// Package dataset turns a folder of images into something a training loop can read at memory speed.
 //
 // List walks an image folder as torchvision's ImageFolder does, without what is hidden. Pack decodes and resizes every
-// picture once into one packed file of uint8 RGB squares, kept in a cache. OpenPack maps that file into
+// image once into one packed file of uint8 RGB squares, kept in a cache. OpenPack maps that file into
 // memory; any number of processes share its pages.
 //
-// The package refuses to guess: a class without usable pictures is an error, a damaged picture is named,
+// The package refuses to guess: a class without usable images is an error, a damaged image is named,
 // skipped and counted, a packed file that does not verify is not opened. It knows nothing of augmentation,
 // of tensors or of the network.
 package dataset
@@ -18,7 +18,7 @@ import (
 	"strings"
 )
 
-// File is one picture of a Folder.
+// File is one image of a Folder.
 type File struct {
 	// Path is relative to Folder.Dir, with the class folder first.
 	Path string
@@ -32,7 +32,7 @@ type Folder struct {
 	Dir string
 	// Classes are the names of the subfolders in code point order; the position is the class index.
 	Classes []string
-	// Files are the pictures, class by class, in the order ImageFolder has them.
+	// Files are the images, class by class, in the order ImageFolder has them.
 	Files []File
 	// LeftOut is what else lies in the folder.
 	LeftOut LeftOut
@@ -48,7 +48,7 @@ func (f *Folder) Counts() []int {
 }
 
 // Digest tells by the names, classes and sizes of the files, not by when or where they were written, whether
-// two listings are of one set of pictures. Hexadecimal.
+// two listings are of one set of images. Hexadecimal.
 func (f *Folder) Digest() string {
 	h := sha256.New()
 	for _, c := range f.Classes {

@@ -28,8 +28,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// picture is a w x h picture that differs by seed and is not flat.
-func picture(w, h int, seed uint64) *image.NRGBA {
+// drawn is a w x h image that differs by seed and is not flat.
+func drawn(w, h int, seed uint64) *image.NRGBA {
 	r := rand.New(rand.NewPCG(seed, 1))
 	m := image.NewNRGBA(image.Rect(0, 0, w, h))
 	a, b, c := r.IntN(256), r.IntN(7)+1, r.IntN(5)+1
@@ -63,12 +63,12 @@ func asPNG(m image.Image) []byte {
 	return b.Bytes()
 }
 
-// folder makes a folder of two classes with n pictures each.
+// folder makes a folder of two classes with n images each.
 func folder(t testing.TB, n int) string {
 	dir := t.TempDir()
 	for i := range n {
-		put(t, filepath.Join(dir, "colonial", fmt.Sprintf("%03d.jpg", i)), asJPEG(picture(40+i, 30, uint64(i))))
-		put(t, filepath.Join(dir, "gothic", fmt.Sprintf("%03d.png", i)), asPNG(picture(30, 50+i, uint64(1000+i))))
+		put(t, filepath.Join(dir, "colonial", fmt.Sprintf("%03d.jpg", i)), asJPEG(drawn(40+i, 30, uint64(i))))
+		put(t, filepath.Join(dir, "gothic", fmt.Sprintf("%03d.png", i)), asPNG(drawn(30, 50+i, uint64(1000+i))))
 	}
 	return dir
 }
@@ -119,7 +119,7 @@ func TestListFollowsImageFolder(t *testing.T) {
 // What is held out may lack a class; what is learned from may not.
 func TestListHeldOut(t *testing.T) {
 	dir := t.TempDir()
-	put(t, filepath.Join(dir, "gothic", "a.jpg"), asJPEG(picture(40, 40, 1)))
+	put(t, filepath.Join(dir, "gothic", "a.jpg"), asJPEG(drawn(40, 40, 1)))
 	if err := os.MkdirAll(filepath.Join(dir, "rare"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestListErrors(t *testing.T) {
 		_, err := dataset.List(filepath.Join(dir, path))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			if path == "loose" && err != nil {
-				// its only entry is a picture
+				// its only entry is an image
 				t.Errorf("%s: %v", path, err)
 				continue
 			}
@@ -237,7 +237,7 @@ func TestPackAndOpen(t *testing.T) {
 		t.Errorf("other filter: %s %+v %v", path3, r3, err)
 	}
 	o.Filter = dataset.Bilinear
-	put(t, filepath.Join(dir, f.Files[0].Path), asJPEG(picture(50, 50, 77)))
+	put(t, filepath.Join(dir, f.Files[0].Path), asJPEG(drawn(50, 50, 77)))
 	path4, r4, err := dataset.Pack(f, o)
 	if err != nil || path4 == path || r4.Cached {
 		t.Errorf("changed file: %s %+v %v", path4, r4, err)
@@ -247,9 +247,9 @@ func TestPackAndOpen(t *testing.T) {
 	}
 }
 
-func TestDamagedPicturesAreNamedAndSkipped(t *testing.T) {
+func TestDamagedImagesAreNamedAndSkipped(t *testing.T) {
 	dir := folder(t, 4)
-	whole := asJPEG(picture(64, 64, 5))
+	whole := asJPEG(drawn(64, 64, 5))
 	put(t, filepath.Join(dir, "gothic", "cut.jpg"), whole[:len(whole)/2])
 	put(t, filepath.Join(dir, "gothic", "empty.png"), nil)
 	put(t, filepath.Join(dir, "gothic", "page.jpg"), []byte("<html><body>404</body></html>"))
@@ -456,7 +456,7 @@ func TestDigestIsOfContent(t *testing.T) {
 	if a != b {
 		t.Error("the number of workers changes the content")
 	}
-	put(t, filepath.Join(dir, "gothic", "000.png"), asPNG(picture(30, 50, 4242)))
+	put(t, filepath.Join(dir, "gothic", "000.png"), asPNG(drawn(30, 50, 4242)))
 	if c := digest(1); c == a {
 		t.Error("another picture, the same digest")
 	}
@@ -478,7 +478,7 @@ func TestSameClasses(t *testing.T) {
 	}
 }
 
-// TestGIFFrame: a first frame smaller than the picture lands where it belongs.
+// TestGIFFrame: a first frame smaller than the image lands where it belongs.
 func TestGIFFrame(t *testing.T) {
 	p := color.Palette{color.NRGBA{0, 0, 0, 255}, color.NRGBA{200, 10, 20, 255}}
 	frame := image.NewPaletted(image.Rect(2, 1, 4, 3), p)

@@ -19,7 +19,7 @@ import (
 // DefaultMaxPixels is where Pillow gives up with a decompression bomb error.
 const DefaultMaxPixels = 178_956_970
 
-// Format names what the first bytes of a picture say it is, or "" when they say nothing known. The file's
+// Format names what the first bytes of an image say it is, or "" when they say nothing known. The file's
 // extension plays no part, as with Pillow.
 func Format(b []byte) string {
 	switch {
@@ -41,15 +41,15 @@ func Format(b []byte) string {
 	return ""
 }
 
-// Decode decodes a picture held in memory: JPEG, PNG, GIF (first frame), BMP, TIFF, WebP, PPM or PGM. The
+// Decode decodes an image held in memory: JPEG, PNG, GIF (first frame), BMP, TIFF, WebP, PPM or PGM. The
 // number of pixels is read from the header and checked against maxPixels (0: DefaultMaxPixels) before any
-// memory is taken for them. It comes as its EXIF orientation wants it seen. A truncated or damaged picture is an error.
+// memory is taken for them. It comes as its EXIF orientation wants it seen. A truncated or damaged image is an error.
 func Decode(b []byte, maxPixels int) (img image.Image, format string, err error) {
 	img, _, format, err = DecodeReduced(b, maxPixels, 0)
 	return img, format, err
 }
 
-// DecodeReduced is Decode for somebody who looks at a picture from afar: where that is faster, the picture comes
+// DecodeReduced is Decode for somebody who looks at an image from afar: where that is faster, the image comes
 // at a half, a quarter or an eighth of its size, its shorter side still least pixels or more. full is its real
 // size. Whatever Decode refuses is refused here too; least = 0 wants all.
 func DecodeReduced(b []byte, maxPixels, least int) (img image.Image, full image.Point, format string, err error) {
@@ -59,7 +59,7 @@ func DecodeReduced(b []byte, maxPixels, least int) (img image.Image, full image.
 	if format = Format(b); format == "" {
 		return nil, full, "", unknown(b)
 	}
-	// The decoders are other people's code fed with other people's bytes: a panic there costs one picture.
+	// The decoders are other people's code fed with other people's bytes: a panic there costs one image.
 	defer func() {
 		if p := recover(); p != nil {
 			img, err = nil, fmt.Errorf("%s: the decoder failed: %v", format, p)
@@ -97,13 +97,13 @@ func DecodeReduced(b []byte, maxPixels, least int) (img image.Image, full image.
 	return img, full, format, nil
 }
 
-// Turned reports whether Decode turns or mirrors a picture because its EXIF orientation says so.
+// Turned reports whether Decode turns or mirrors an image because its EXIF orientation says so.
 func Turned(b []byte) bool { return orientation(Format(b), b) != upright }
 
-// Free gives a decoded picture's memory to the next one. Nobody may look at it any more.
+// Free gives a decoded image's memory to the next one. Nobody may look at it any more.
 func Free(img image.Image) { jpeg.Free(img) }
 
-// Header reads what a picture says of itself: its sides in pixels, as it is seen, and its format, by the first bytes and not by a
+// Header reads what an image says of itself: its sides in pixels, as it is seen, and its format, by the first bytes and not by a
 // name. b may be the beginning of a file only; the error is Decode's.
 func Header(b []byte) (width, height int, format string, err error) {
 	if format = Format(b); format == "" {
@@ -122,7 +122,7 @@ func Header(b []byte) (width, height int, format string, err error) {
 	return cfg.Width, cfg.Height, format, nil
 }
 
-// unknown says what is wrong with bytes that are no picture.
+// unknown says what is wrong with bytes that are no image.
 func unknown(b []byte) error {
 	switch {
 	case len(b) == 0:
@@ -186,7 +186,7 @@ func decodeBody(format string, b []byte, cfg image.Config) (image.Image, error) 
 	return decodePNM(b)
 }
 
-// decodeGIF lays the first frame on a canvas of the picture's size: a frame may cover only a part of it.
+// decodeGIF lays the first frame on a canvas of the image's size: a frame may cover only a part of it.
 func decodeGIF(r *bytes.Reader, cfg image.Config) (image.Image, error) {
 	first, err := gif.Decode(r)
 	if err != nil {

@@ -99,7 +99,7 @@ func BenchmarkPack(b *testing.B) {
 	for _, c := range []struct{ w, h, n, size int }{{96, 96, 400, 64}, {640, 480, 60, 224}, {2000, 1500, 6, 224}} {
 		b.Run(fmt.Sprintf("%dx%d-to-%d", c.w, c.h, c.size), func(b *testing.B) {
 			dir := b.TempDir()
-			pic := benchPicture(c.w, c.h)
+			pic := benchImage(c.w, c.h)
 			for i := range c.n {
 				p := filepath.Join(dir, "a", fmt.Sprintf("%d.jpg", i))
 				os.MkdirAll(filepath.Dir(p), 0o755)

@@ -13,12 +13,12 @@ import (
 )
 
 // List lists an image folder that is learned from: every subfolder is a class, classes stand in code point
-// order, and a class's pictures are all files below its folder with a known ending (IsPicture), symbolic links
+// order, and a class's images are all files below its folder with a known ending (IsImage), symbolic links
 // followed, ordered by folder and then by name, as torchvision's ImageFolder has them. Hidden files and folders
-// and those of systems (Hidden), which it takes for classes and pictures, are left out, and so are other
+// and those of systems (Hidden), which it takes for classes and images, are left out, and so are other
 // endings; Folder.LeftOut tells of them. What a file holds is not looked at.
 //
-// Errors: the folder is missing or unreadable, has no subfolders, or has classes without pictures (each named).
+// Errors: the folder is missing or unreadable, has no subfolders, or has classes without images (each named).
 func List(dir string) (*Folder, error) {
 	f, err := Survey(dir)
 	if err != nil {
@@ -38,7 +38,7 @@ func List(dir string) (*Folder, error) {
 	return f, nil
 }
 
-// ListHeldOut is List for pictures to validate or test on: of a class too small to be divided there may be
+// ListHeldOut is List for images to validate or test on: of a class too small to be divided there may be
 // none, if there are any of another.
 func ListHeldOut(dir string) (*Folder, error) {
 	f, err := Survey(dir)
@@ -56,7 +56,7 @@ func ListHeldOut(dir string) (*Folder, error) {
 var errEmpty = errors.New("it is empty")
 
 // Missing reports whether an error of List, Survey or PackContext says that the
-// pictures are not there, as where a shared folder is not mounted: another machine
+// images are not there, as where a shared folder is not mounted: another machine
 // may have them. A folder that is there and holds something else is not missing.
 func Missing(err error) bool {
 	for _, e := range []error{errEmpty, fs.ErrNotExist, fs.ErrPermission, syscall.ENOTCONN, syscall.ESTALE, syscall.EHOSTDOWN, syscall.ENODEV, syscall.ENXIO} {
@@ -67,7 +67,7 @@ func Missing(err error) bool {
 	return false
 }
 
-// Survey is List for somebody who looks and does not train: a class without pictures stands in it with none.
+// Survey is List for somebody who looks and does not train: a class without images stands in it with none.
 func Survey(dir string) (*Folder, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -98,7 +98,7 @@ func Survey(dir string) (*Folder, error) {
 			return nil, fmt.Errorf("image folder %s: the class folder %q has a name that is not UTF-8, which no model file can hold: rename it (convmv -f latin1 -t utf8 --notest)", dir, e.Name())
 		case isDir:
 			f.Classes = append(f.Classes, e.Name())
-		case IsPicture(e.Name()):
+		case IsImage(e.Name()):
 			loose++
 		}
 	}
@@ -124,7 +124,7 @@ func Survey(dir string) (*Folder, error) {
 	return f, nil
 }
 
-// walker collects the pictures below one class folder.
+// walker collects the images below one class folder.
 type walker struct {
 	root  string
 	class int
@@ -164,7 +164,7 @@ func (w *walker) walk(rel string, above []fs.FileInfo) error {
 			if err := w.walk(child, above); err != nil {
 				return err
 			}
-		case IsPicture(e.Name()):
+		case IsImage(e.Name()):
 			w.files = append(w.files, File{Path: child, Class: w.class})
 		default:
 			w.left.other(e.Name())

@@ -9,30 +9,30 @@ import (
 	"strings"
 )
 
-// Extensions are the file name endings, in any case, that count as pictures: those of the formats that Decode
+// Extensions are the file name endings, in any case, that count as images: those of the formats that Decode
 // reads. torchvision's ImageFolder has no .jfif, .jpe, .gif, .dib and .pnm.
 var Extensions = []string{".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
 
-// IsPicture tells by a file's name whether it counts as a picture.
-func IsPicture(name string) bool {
+// IsImage reports whether a file counts as an image: by the ending of its name, without opening it.
+func IsImage(name string) bool {
 	return slices.Contains(Extensions, strings.ToLower(filepath.Ext(name)))
 }
 
 // systems are folders that an operating system or a tool leaves in others.
 var systems = []string{"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
 
-// Hidden tells by its name whether a file or folder is no person's picture or class: hidden ones (.git,
+// Hidden tells by its name whether a file or folder is no person's image or class: hidden ones (.git,
 // .ipynb_checkpoints, ._photo.jpg) and those of systems.
 func Hidden(name string) bool {
 	return strings.HasPrefix(name, ".") || slices.Contains(systems, name)
 }
 
-// LeftOut is what lies in an image folder and is neither a class nor a picture of one.
+// LeftOut is what lies in an image folder and is neither a class nor an image of one.
 type LeftOut struct {
 	Folders []string       // hidden ones and those of systems, relative; not looked into
 	Hidden  int            // hidden files
-	Endings map[string]int // files by an ending that no picture has; "" is none
-	Loose   int            // pictures beside the class folders
+	Endings map[string]int // files by an ending that no image has; "" is none
+	Loose   int            // images beside the class folders
 }
 
 func (l *LeftOut) hide(path string, isDir bool) {
@@ -98,7 +98,7 @@ func (l LeftOut) behind(before string) string {
 	return ""
 }
 
-// Empty names the classes without pictures.
+// Empty names the classes without images.
 func (f *Folder) Empty() (names []string) {
 	for class, n := range f.Counts() {
 		if n == 0 {

@@ -22,7 +22,7 @@ const (
 	tagOrientation = 274
 )
 
-// orientation reads what a picture says of how it is to be turned; 1 where it says nothing that can be read. b may
+// orientation reads what an image says of how it is to be turned; 1 where it says nothing that can be read. b may
 // be the beginning of a file.
 func orientation(format string, b []byte) int {
 	var o int
@@ -143,7 +143,7 @@ func firstIFD(b []byte) map[uint16]int {
 	return tags
 }
 
-// turned is a picture as its orientation wants it seen.
+// turned is an image as its orientation wants it seen.
 func turned(img image.Image, format string, orientation int) image.Image {
 	w, h := img.Bounds().Dx(), img.Bounds().Dy()
 	outW, outH := w, h
@@ -151,7 +151,7 @@ func turned(img image.Image, format string, orientation int) image.Image {
 		outW, outH = h, w
 	}
 	out := &rgbImage{pix: make([]byte, 3*w*h), rect: image.Rect(0, 0, outW, outH)}
-	// A step to the right and a step down in the picture are so many pixels in out, which begins at origin.
+	// A step to the right and a step down in the image are so many pixels in out, which begins at origin.
 	var origin, right, down int
 	switch orientation {
 	case 2: // mirrored
@@ -194,7 +194,7 @@ func turned(img image.Image, format string, orientation int) image.Image {
 
 // faxMeaning puts right what golang.org/x/image/tiff makes of the fax compressions (group 3 and 4). There a run of
 // white is zeros and a run of black ones, as in libtiff, and the photometric interpretation says how zeros look;
-// the package takes white for white whatever that says, so that with BlackIsZero pictures come out negative.
+// the package takes white for white whatever that says, so that with BlackIsZero images come out negative.
 func faxMeaning(img image.Image, b []byte) {
 	tags := firstIFD(b)
 	compression, photometric := tags[tagCompression], tags[tagPhotometric]

@@ -27,7 +27,7 @@ func withExif(file []byte, orientation byte) []byte {
 	return bytes.Join([][]byte{file[:2], head, segment, file[2:]}, nil)
 }
 
-// TestOrientationAgainstPillow: every decoder turns a picture as
+// TestOrientationAgainstPillow: every decoder turns an image as
 // ImageOps.exif_transpose does, in every form that carries an orientation.
 func TestOrientationAgainstPillow(t *testing.T) {
 	dir := t.TempDir()
@@ -98,7 +98,7 @@ for o in range(1, 9):
 	}
 }
 
-// TestPackTurns: the pack holds the picture as it is seen, and says how many
+// TestPackTurns: the pack holds the image as it is seen, and says how many
 // were turned, from the cache too.
 func TestPackTurns(t *testing.T) {
 	dir := t.TempDir()
@@ -141,7 +141,7 @@ func TestPackTurns(t *testing.T) {
 	}
 }
 
-// TestFaxMeaning: one bilevel picture in every compression and both meanings
+// TestFaxMeaning: one bilevel image in every compression and both meanings
 // of 0 decodes to the same pixels.
 func TestFaxMeaning(t *testing.T) {
 	dir := t.TempDir()
@@ -194,7 +194,7 @@ for comp in ('group4', 'group3', 'raw', 'tiff_lzw', 'packbits'):
 }
 
 // FuzzOrientation: whatever stands where EXIF may stand, reading it ends and
-// a picture comes out with its sides or its sides changed.
+// an image comes out with its sides or its sides changed.
 func FuzzOrientation(f *testing.F) {
 	var file bytes.Buffer
 	if err := jpeg.Encode(&file, image.NewGray(image.Rect(0, 0, 5, 3)), nil); err != nil {

@@ -28,23 +28,23 @@ type PackOptions struct {
 	// ResizeTo is the length the shorter side gets before the crop; 0 means Size. 256 with Size 224 is the
 	// usual validation transform.
 	ResizeTo int
-	// Mode says how a picture becomes a square.
+	// Mode says how an image becomes a square.
 	Mode Mode
 	// Filter is the resampling kernel.
 	Filter Filter
 	// CacheDir takes the packed files; "" means atelier/packs in the user's cache folder.
 	CacheDir string
-	// Workers is the number of pictures decoded at a time; 0 means one a core.
+	// Workers is the number of images decoded at a time; 0 means one a core.
 	Workers int
-	// MaxPixels refuses larger pictures before they are decoded; 0 means DefaultMaxPixels.
+	// MaxPixels refuses larger images before they are decoded; 0 means DefaultMaxPixels.
 	MaxPixels int
 	// MaxFileBytes refuses larger files before they are read; 0 means 512 MiB.
 	MaxFileBytes int64
-	// Progress, when set, is called from one goroutine as pictures are finished, at the end with done == total.
+	// Progress, when set, is called from one goroutine as images are finished, at the end with done == total.
 	Progress func(done, total int)
 }
 
-// Skip is a picture that could not be used, and why.
+// Skip is an image that could not be used, and why.
 type Skip struct {
 	Path   string // relative to the folder
 	Reason string
@@ -52,15 +52,15 @@ type Skip struct {
 
 // Report says what Pack did. A pack taken from the cache reports what was skipped when it was made.
 type Report struct {
-	Images  int    // pictures in the pack
-	Skipped []Skip // pictures left out
-	Turned  int    // pictures turned or mirrored as their EXIF orientation says
+	Images  int    // images in the pack
+	Skipped []Skip // images left out
+	Turned  int    // images turned or mirrored as their EXIF orientation says
 	Cached  bool   // the pack existed already
 	Bytes   int64  // size of the packed file
 	Elapsed time.Duration
 }
 
-// inFlightPixels bounds the decoded pictures held at a time; a picture may take 4 to 8 bytes a pixel.
+// inFlightPixels bounds the decoded images held at a time; an image may take 4 to 8 bytes a pixel.
 const inFlightPixels = 128 << 20
 
 // Pack makes the packed file of a folder, or finds the one made earlier, and returns its path.
@@ -70,12 +70,12 @@ func Pack(f *Folder, o PackOptions) (string, Report, error) {
 
 // PackContext is Pack until ctx ends.
 //
-// The packed file's name holds a digest of every picture's path, size and time of change and of the options:
+// The packed file's name holds a digest of every image's path, size and time of change and of the options:
 // when any of them changes, another file is made. Processes that want the same pack at a time wait for one
 // another; a pack appears whole or not at all.
 //
-// A picture that cannot be read or decoded is left out and reported. Errors: nothing usable is left in a
-// class; a picture changed meanwhile; the cache folder cannot be written (a full disk); ctx ended.
+// An image that cannot be read or decoded is left out and reported. Errors: nothing usable is left in a
+// class; an image changed meanwhile; the cache folder cannot be written (a full disk); ctx ended.
 func PackContext(ctx context.Context, f *Folder, o PackOptions) (string, Report, error) {
 	started := time.Now()
 	if err := o.complete(); err != nil {
@@ -191,7 +191,7 @@ func write(ctx context.Context, path string, f *Folder, stats []stat, key [32]by
 	return Report{Images: int(h.count), Skipped: skipped, Turned: turned, Bytes: h.fileLen()}, nil
 }
 
-// decoded is one picture's outcome: pixels, or a reason, or an error that ends everything.
+// decoded is one image's outcome: pixels, or a reason, or an error that ends everything.
 type decoded struct {
 	pixels []byte
 	turned bool
@@ -200,9 +200,9 @@ type decoded struct {
 }
 
 // decodeAll decodes with o.Workers goroutines and hands the squares to w in the folder's order. A window of
-// pictures is under way at a time, so memory does not grow with the folder.
+// images is under way at a time, so memory does not grow with the folder.
 func decodeAll(ctx context.Context, w *packWriter, f *Folder, stats []stat, o PackOptions) (skipped []Skip, turned int, err error) {
-	// Each picture under way holds one slot and at most one buffer, so nobody waits for a buffer for ever.
+	// Each image under way holds one slot and at most one buffer, so nobody waits for a buffer for ever.
 	window := 4 * o.Workers
 	slots := make(chan chan decoded, window)
 	pixels := semaphore.NewWeighted(max(inFlightPixels, int64(o.MaxPixels)))
@@ -302,7 +302,7 @@ func decodeFile(ctx context.Context, dst []byte, path string, want stat, o PackO
 	if got != want {
 		return decoded{err: fmt.Errorf("%s changed while it was being packed: start again when nothing writes to the folder", path)}
 	}
-	// The memory a picture will take is claimed before it is decoded.
+	// The memory an image will take is claimed before it is decoded.
 	weight := int64(1)
 	if format := Format(b); format != "" {
 		if cfg, err := safeConfig(format, b); err == nil {

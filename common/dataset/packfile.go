@@ -16,7 +16,7 @@ import (
 //	0      header, headerSize bytes
 //	4096   pixels: count squares of size x size x 3 bytes (height, width, RGB), in the folder's order
 //	       labels: count int64, at a multiple of 64
-//	       names: classes, picture paths, skipped pictures, as length-prefixed strings
+//	       names: classes, image paths, skipped images, as length-prefixed strings
 //
 // The header carries the places of all three, CRC-32C of pixels and labels (checked at every opening, at the
 // speed of memory), SHA-256 of names and of the header itself, and the SHA-256 of everything together, which
@@ -40,7 +40,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // header is the fixed part of a packed file.
 type header struct {
 	size     int   // side of a square, pixels
-	count    int64 // pictures
+	count    int64 // images
 	classes  int
 	skipped  int
 	labelsAt int64
@@ -51,7 +51,7 @@ type header struct {
 	names    [32]byte // SHA-256 of the names section
 	content  [32]byte // SHA-256 of size, count, pixels, labels and names
 	key      [32]byte // what the pack was made from: see cacheKey
-	turned   int      // pictures turned by their EXIF orientation
+	turned   int      // images turned by their EXIF orientation
 }
 
 func (h *header) pixelsLen() int64 { return h.count * int64(h.size) * int64(h.size) * channels }
@@ -120,10 +120,10 @@ func decodeHeader(b []byte, fileLen int64) (header, error) {
 	return h, nil
 }
 
-// names is the variable part: what the pictures and classes are called.
+// names is the variable part: what the images and classes are called.
 type names struct {
 	classes []string
-	paths   []string // of the pictures, relative to the folder
+	paths   []string // of the images, relative to the folder
 	skipped []Skip
 }
 

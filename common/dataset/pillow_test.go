@@ -23,7 +23,7 @@ func pillow(t *testing.T, script string, args ...string) {
 	}
 }
 
-// TestAgainstPillow writes pictures of every kind with Pillow, and what Pillow makes of them: RGB, and a square
+// TestAgainstPillow writes images of every kind with Pillow, and what Pillow makes of them: RGB, and a square
 // by torchvision's Resize and CenterCrop. Lossless formats must agree to the bit, JPEG and WebP nearly.
 func TestAgainstPillow(t *testing.T) {
 	dir := t.TempDir()

@@ -87,7 +87,7 @@ func parsePNMHeader(b []byte) (pnmHeader, error) {
 	return h, nil
 }
 
-// decodePNM decodes a picture whose size the caller has already found acceptable.
+// decodePNM decodes an image whose size the caller has already found acceptable.
 func decodePNM(b []byte) (image.Image, error) {
 	h, err := parsePNMHeader(b)
 	if err != nil {
@@ -104,7 +104,7 @@ func decodePNM(b []byte) (image.Image, error) {
 	} else if h.maximum > 255 {
 		width = 2
 	}
-	// Checked before memory is taken for the picture: a small file cannot ask for a big one.
+	// Checked before memory is taken for the image: a small file cannot ask for a big one.
 	need := int64(h.width) * int64(h.height) * int64(samples) * int64(width)
 	if plain {
 		need--
@@ -151,7 +151,7 @@ func decodePNM(b []byte) (image.Image, error) {
 	return img, nil
 }
 
-// rgbImage is a picture of three bytes a pixel.
+// rgbImage is an image of three bytes a pixel.
 type rgbImage struct {
 	pix  []byte
 	rect image.Rectangle

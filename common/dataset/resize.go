@@ -49,7 +49,7 @@ func (f Filter) at(x float64) float64 {
 	return max(0, 1-x)
 }
 
-// Mode says how a picture of any shape becomes a square.
+// Mode says how an image of any shape becomes a square.
 type Mode uint8
 
 const (
@@ -69,7 +69,7 @@ func (m Mode) String() string {
 	return fmt.Sprintf("Mode(%d)", uint8(m))
 }
 
-// Square writes a picture as a size x size square of RGB bytes (height, width, channel) into dst, which must
+// Square writes an image as a size x size square of RGB bytes (height, width, channel) into dst, which must
 // hold 3*size*size bytes. With CenterCrop the shorter side first becomes resizeTo (at least size).
 //
 // The resampling is Pillow's, to the bit: a kernel widened by the scale (so that shrinking averages instead
@@ -98,7 +98,7 @@ func Square(dst []byte, img image.Image, format string, size, resizeTo int, mode
 	squarePlain(dst, img, format, xs, ys, firstRow, lastRow)
 }
 
-// scratch is what Square needs besides, kept for the next picture, which is mostly of the same size.
+// scratch is what Square needs besides, kept for the next image, which is mostly of the same size.
 type scratch struct {
 	made           [2][4]int // what the kernels were made from: in, out, from, to
 	filter         [2]Filter

@@ -5,10 +5,10 @@ import (
 	"image/color"
 )
 
-// rowReader writes row y (0 is the top) of a picture as RGB, three bytes a pixel, into dst.
+// rowReader writes row y (0 is the top) of an image as RGB, three bytes a pixel, into dst.
 type rowReader func(y int, dst []byte)
 
-// rgbRows converts a decoded picture to RGB row by row, as Pillow's convert("RGB") does: alpha is dropped
+// rgbRows converts a decoded image to RGB row by row, as Pillow's convert("RGB") does: alpha is dropped
 // (not blended), grey is repeated, a palette is looked up, CMYK goes through (255-c)(255-k)/255. Of 16-bit
 // samples the high byte is kept, also for grey, which Pillow cuts off at 255 and so shows all white.
 func rgbRows(img image.Image, format string) rowReader {
@@ -103,8 +103,8 @@ func straight(c color.Color) [3]byte {
 	return [3]byte{n.R, n.G, n.B}
 }
 
-// chroma returns row y of a picture's chroma planes, its luma, and how far a column is shifted to find its chroma.
-// (Pictures come from decoders: their bounds begin at 0, 0 or at least at an even column.)
+// chroma returns row y of an image's chroma planes, its luma, and how far a column is shifted to find its chroma.
+// (Images come from decoders: their bounds begin at 0, 0 or at least at an even column.)
 func chroma(m *image.YCbCr, y int) (luma, cb, cr []byte, shift uint) {
 	b := m.Rect
 	luma = m.Y[m.YOffset(b.Min.X, b.Min.Y+y):][:b.Dx()]
@@ -130,7 +130,7 @@ func fullRangeRow(m *image.YCbCr, y int, dst []byte) {
 
 func ycbcr(y, cb, cr byte) (r, g, b byte) { return color.YCbCrToRGB(y, cb, cr) }
 
-// studioRow converts WebP's lossy pictures, whose luma runs from 16 to 235, with libwebp's arithmetic;
+// studioRow converts WebP's lossy images, whose luma runs from 16 to 235, with libwebp's arithmetic;
 // image.YCbCr alone would take them for full range and show them washed out.
 func studioRow(m *image.YCbCr, y int, dst []byte) {
 	luma, cb, cr, shift := chroma(m, y)

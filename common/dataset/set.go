@@ -110,35 +110,35 @@ func (s *Set) Close() error {
 // Path is the packed file.
 func (s *Set) Path() string { return s.path }
 
-// Len is the number of pictures.
+// Len is the number of images.
 func (s *Set) Len() int { return int(s.h.count) }
 
-// Size is the side of a picture in pixels.
+// Size is the side of an image in pixels.
 func (s *Set) Size() int { return s.h.size }
 
 // Classes are the class names; the position is the label.
 func (s *Set) Classes() []string { return slices.Clone(s.n.classes) }
 
-// Label is the class index of picture i.
+// Label is the class index of image i.
 func (s *Set) Label(i int) int { return int(s.labels[i]) }
 
 // Labels are all labels. Read only.
 func (s *Set) Labels() []int64 { return s.labels }
 
-// Name is the path of picture i, relative to the folder it came from.
+// Name is the path of image i, relative to the folder it came from.
 func (s *Set) Name(i int) string { return s.n.paths[i] }
 
-// Skipped are the pictures that could not be used when the set was packed.
+// Skipped are the images that could not be used when the set was packed.
 func (s *Set) Skipped() []Skip { return slices.Clone(s.n.skipped) }
 
-// Pixels are picture i's bytes: height x width x RGB. Read only, valid until Close.
+// Pixels are image i's bytes: height x width x RGB. Read only, valid until Close.
 func (s *Set) Pixels(i int) []byte {
 	n := s.h.size * s.h.size * channels
 	at := pixelsStart + i*n
 	return s.mapped[at : at+n : at+n]
 }
 
-// PixelsRaw are the bytes of all pictures, one after the other. Read only, valid until Close.
+// PixelsRaw are the bytes of all images, one after the other. Read only, valid until Close.
 func (s *Set) PixelsRaw() []byte {
 	return s.mapped[pixelsStart : pixelsStart+s.h.pixelsLen()]
 }
@@ -148,10 +148,10 @@ func (s *Set) LabelsRaw() []byte {
 	return s.mapped[s.h.labelsAt : s.h.labelsAt+8*s.h.count]
 }
 
-// Digest identifies the content (pictures, order, labels, names): SHA-256 in hex, as written when packing.
+// Digest identifies the content (images, order, labels, names): SHA-256 in hex, as written when packing.
 func (s *Set) Digest() string { return hex.EncodeToString(s.h.content[:]) }
 
-// Counts are the numbers of pictures of each class.
+// Counts are the numbers of images of each class.
 func (s *Set) Counts() []int {
 	counts := make([]int, s.h.classes)
 	for _, l := range s.labels {

@@ -2,7 +2,7 @@ package inference
 
 import "atelier/common/metadata"
 
-// Answer is what a model says of one picture, as the web app and its JSON
+// Answer is what a model says of one image, as the web app and its JSON
 // endpoint give it.
 type Answer struct {
 	Model        Asked            `json:"model"`
@@ -25,7 +25,7 @@ type Asked struct {
 }
 
 // AnswerMap is an attention map in [0, 1], row by row from the top, of the
-// layer's size; it stretches over the picture.
+// layer's size; it stretches over the image.
 type AnswerMap struct {
 	Class  string    `json:"class"`
 	Width  int       `json:"width"`

@@ -154,7 +154,7 @@ func Formulas(semantics string) []string {
 // Outcome is what a run of inference found and wrote, as the trainer tells it.
 type Outcome struct {
 	Dir        string   `json:"output_dir"`
-	Files      []string `json:"files"`  // below Dir, pictures of single images not counted
+	Files      []string `json:"files"`  // below Dir, charts of single images not counted
 	Images     int      `json:"images"` // looked at
 	Skipped    int      `json:"skipped"`
 	Suspicious int      `json:"suspicious"`
@@ -166,8 +166,8 @@ type Outcome struct {
 
 	Architecture string             `json:"architecture"`
 	Figures      map[string]float64 `json:"figures,omitempty"` // accuracy, macro_f1, mean_confidence, flagged_share, ...; shares but for *_drop and *_increase, which are per cent
-	Drawn        []string           `json:"drawn,omitempty"`   // the first MaxDrawn pictures of single images, below Dir
+	Drawn        []string           `json:"drawn,omitempty"`   // the first MaxDrawn charts of single images, below Dir
 }
 
-// MaxDrawn is how many pictures an Outcome names.
+// MaxDrawn is how many charts an Outcome names.
 const MaxDrawn = 50

@@ -1,5 +1,5 @@
 // Package metadata is what inference keeps of each image: one JSON object a
-// line (inference_metadata.jsonl), without the pictures. Writing appends;
+// line (inference_metadata.jsonl), without the charts. Writing appends;
 // reading streams, so that a file of any length is asked in constant memory.
 //
 //	f, err := os.Open("results/inference_metadata.jsonl")
@@ -46,7 +46,7 @@ type Record struct {
 	Quality    *Quality `json:"quality_metrics,omitempty"`
 	Suspicious bool     `json:"suspicious"`
 	Flags      []string `json:"flags,omitempty"`        // why it is suspicious
-	Heatmap    string   `json:"heatmap_path,omitempty"` // of the picture, below the output folder; empty when none was kept
+	Heatmap    string   `json:"heatmap_path,omitempty"` // of the chart, below the output folder; empty when none was kept
 	Checkpoint string   `json:"checkpoint,omitempty"`
 	Time       string   `json:"timestamp,omitempty"` // RFC 3339
 }

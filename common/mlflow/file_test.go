@@ -116,11 +116,11 @@ func story(t *testing.T, s mlflow.Store, experiment string, artifact string) (pa
 
 func TestFileStoreGolden(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a b", "mlruns")
-	picture := filepath.Join(t.TempDir(), "curve.png")
-	must(t, os.WriteFile(picture, []byte("PNG\n"), 0o600))
+	artifact := filepath.Join(t.TempDir(), "curve.png")
+	must(t, os.WriteFile(artifact, []byte("PNG\n"), 0o600))
 	said := &notes{}
 	s := open(t, root, mlflow.Options{Notify: said.tell})
-	parent, child := story(t, s, "architectural-style-tuning", picture)
+	parent, child := story(t, s, "architectural-style-tuning", artifact)
 	closeStore(t, s)
 	if said.String() != "" {
 		t.Errorf("told: %s", said)

@@ -39,10 +39,10 @@ func TestRESTStory(t *testing.T) {
 	server := mlflowtest.New(t)
 	said := &notes{}
 	o := quick(t, said)
-	picture := filepath.Join(t.TempDir(), "a curve.png")
-	must(t, os.WriteFile(picture, []byte("PNG"), 0o644))
+	artifact := filepath.Join(t.TempDir(), "a curve.png")
+	must(t, os.WriteFile(artifact, []byte("PNG"), 0o644))
 	s := open(t, server.URL, o)
-	parent, child := story(t, s, "architectural-style-tuning", picture)
+	parent, child := story(t, s, "architectural-style-tuning", artifact)
 	closeStore(t, s)
 	runs := server.Runs("architectural-style-tuning")
 	if len(runs) != 2 {

@@ -47,9 +47,9 @@ func every() map[string]*plot.Panel {
 	for i := range 24 {
 		spans = append(spans, plot.Span{Row: fmt.Sprintf("w%d/cpu%d", i%2+1, i%4/2), Start: float64(i / 4 * 10), End: float64(i/4*10 + 6 + i%4), Kind: i % 3, Label: fmt.Sprint(i + 1)})
 	}
-	picture := image.NewNRGBA(image.Rect(0, 0, 64, 48))
+	img := image.NewNRGBA(image.Rect(0, 0, 64, 48))
 	for i := range 64 {
-		picture.Set(i, i*3/4, color.NRGBA{R: 255, A: 255})
+		img.Set(i, i*3/4, color.NRGBA{R: 255, A: 255})
 	}
 	return map[string]*plot.Panel{
 		"lines": plot.Lines(plot.Axes{Title: "Loss", X: "epoch", Y: "cross entropy", LogY: true},
@@ -70,11 +70,11 @@ func every() map[string]*plot.Panel {
 		"parallel": plot.Parallel(plot.Axes{Title: "Trials"}, []plot.Axis{{Name: "lr", Log: true}, {Name: "optimizer", Choices: []string{"sgd", "adam", "adamw"}}, {Name: "dropout_rate"}, {Name: "val_acc"}}, rows, level),
 		"timeline": plot.Timeline(plot.Axes{Title: "Slots", X: "seconds"}, []string{"w1/cpu0", "w1/cpu1", "w2/cpu0", "w2/cpu1"}, []string{"finished", "stopped", "lost"}, spans),
 		"text":     plot.Text("Summary", "accuracy 0.912", "top-3 0.99"),
-		"image":    plot.Image("original", picture, 120),
+		"image":    plot.Image("original", img, 120),
 	}
 }
 
-// The panels are drawn, not empty, and bounded: a picture of each kind, looked
+// The panels are drawn, not empty, and bounded: a chart of each kind, looked
 // at with ATELIER_PLOTS=folder.
 func TestEveryPanelDraws(t *testing.T) {
 	folder := os.Getenv("ATELIER_PLOTS")
@@ -117,7 +117,7 @@ func TestEveryPanelDraws(t *testing.T) {
 	}
 }
 
-// What has no data, or none that is finite, is said in the picture.
+// What has no data, or none that is finite, is said in the chart.
 func TestNothingToShow(t *testing.T) {
 	nan := math.NaN()
 	var b bytes.Buffer

@@ -68,7 +68,7 @@ func Timeline(a Axes, rows, kinds []string, spans []Span) *Panel {
 	}}
 }
 
-// Image shows a picture at its own proportions, as large as width points allow.
+// Image shows an image at its own proportions, as large as width points allow.
 func Image(heading string, img image.Image, width float64) *Panel {
 	b := img.Bounds()
 	if b.Dx() == 0 || b.Dy() == 0 {

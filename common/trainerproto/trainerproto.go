@@ -65,7 +65,7 @@ type Job struct {
 	// once it has reported that epoch, and nothing beyond counts.
 	EndEpoch int `json:"end_epoch,omitempty"`
 
-	// SheetsDir takes a picture a class, <class>.png, of augmented training
+	// SheetsDir takes an image a class, <class>.png, of augmented training
 	// images; empty = none. A trainer may leave it alone.
 	SheetsDir string `json:"sheets_dir,omitempty"`
 }

@@ -12,7 +12,7 @@ func Data(train, validation string, pixels int, packed string) string {
 	return fmt.Sprintf("%.16s.%.16s@%d:%.16s", train, validation, pixels, packed)
 }
 
-// SameData reports whether results on two Data can be ranked together. The pictures
+// SameData reports whether results on two Data can be ranked together. The images
 // themselves are compared where both were made at one size: trials may search
 // over it. A Data that is not told is no other.
 func SameData(a, b string) bool {

@@ -15,7 +15,7 @@ import (
 )
 
 // All six modes on a model trained here: every file the runbook lists is there
-// and opens, bad pictures are counted and named, mistakes of the asker are
+// and opens, bad images are counted and named, mistakes of the asker are
 // explained.
 func TestInferenceModes(t *testing.T) {
 	trainer := torch(t)[1]
@@ -64,7 +64,7 @@ func TestInferenceModes(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	pictures := func(pattern string) int {
+	charts := func(pattern string) int {
 		t.Helper()
 		files, _ := filepath.Glob(pattern)
 		for _, f := range files {
@@ -102,7 +102,7 @@ func TestInferenceModes(t *testing.T) {
 	}
 
 	ok("--mode", "explain_misclassifications", "--set", "explain_misclassifications_mode.limit=100")
-	if n := pictures(filepath.Join(results, "misclassifications", "*_as_*.png")); n != wrong {
+	if n := charts(filepath.Join(results, "misclassifications", "*_as_*.png")); n != wrong {
 		t.Errorf("%d pictures of %d mistakes", n, wrong)
 	}
 
@@ -112,12 +112,12 @@ func TestInferenceModes(t *testing.T) {
 	must(t, err)
 	ok("--mode", "explain_single", "--image", filepath.Join(house, files[0].Name()), "--true-class", "gothic", "--output_dir", single, "--set", "outputs.gradcam_heatmaps.raw=true")
 	for _, pattern := range []string{"gradcam_*.png", "class_comparison_*.png", "gradcam_*.npy"} {
-		if n := pictures(filepath.Join(single, pattern)); n != 1 {
+		if n := charts(filepath.Join(single, pattern)); n != 1 {
 			t.Errorf("%d files %s", n, pattern)
 		}
 	}
 
-	// A folder as people have them: pictures that are none among good ones, names
+	// A folder as people have them: files that are no images among good ones, names
 	// that lead out of folders, a bomb.
 	mixed := filepath.Join(dir, "mixed")
 	must(t, os.CopyFS(mixed, os.DirFS(house)))
@@ -136,7 +136,7 @@ func TestInferenceModes(t *testing.T) {
 			t.Errorf("%s is not named in the log:\n%s", name, log)
 		}
 	}
-	if n := pictures(filepath.Join(batch, "heatmaps", "*.png")); n != 8 {
+	if n := charts(filepath.Join(batch, "heatmaps", "*.png")); n != 8 {
 		t.Errorf("%d heat maps", n)
 	}
 
@@ -155,7 +155,7 @@ func TestInferenceModes(t *testing.T) {
 	for _, name := range []string{"inference_metadata.jsonl", "inference_report.txt", "inference.log", "evaluation_results.json"} {
 		opens(filepath.Join(prod, name))
 	}
-	if n := pictures(filepath.Join(prod, "suspicious", "*_FLAGGED.png")); n != 24 {
+	if n := charts(filepath.Join(prod, "suspicious", "*_FLAGGED.png")); n != 24 {
 		t.Errorf("%d flagged pictures", n)
 	}
 	f, err := os.Open(filepath.Join(prod, "inference_metadata.jsonl"))

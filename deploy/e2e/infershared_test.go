@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// styles are real pictures that lie beside the repository on some machines.
+// styles are real images that lie beside the repository on some machines.
 const styles = "../../../shared/data/building-styles"
 
-// Every mode on real pictures of buildings, split as people split them: each
+// Every mode on real images of buildings, split as people split them: each
 // file that a mode promises is there and opens. The model is small and hardly
 // trained; what it says does not matter here.
 func TestBuildingStyles(t *testing.T) {
@@ -119,7 +119,7 @@ func braces(t *testing.T, pattern string) (files []string) {
 	return slices.Compact(files)
 }
 
-// shows reports whether a picture opens and has something on it.
+// shows reports whether an image opens and has something on it.
 func shows(file string) error {
 	f, err := os.Open(file)
 	if err != nil {

@@ -61,14 +61,14 @@ func served(t *testing.T, trainer, model string, global ...string) string {
 	return addr
 }
 
-func ask(addr, query, name string, picture []byte) (int, []byte, error) {
+func ask(addr, query, name string, upload []byte) (int, []byte, error) {
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
 	part, err := w.CreateFormFile("image", name)
 	if err != nil {
 		return 0, nil, err
 	}
-	part.Write(picture)
+	part.Write(upload)
 	w.Close()
 	resp, err := http.Post("http://"+addr+"/api/predict"+query, w.FormDataContentType(), &body)
 	if err != nil {
@@ -111,8 +111,8 @@ func TestWebAppOfACluster(t *testing.T) {
 	}
 }
 
-// The web app in a real browser: a picture dropped, its result, the slider, the
-// classes compared, the history, and a text that is called a picture.
+// The web app in a real browser: an image dropped, its result, the slider, the
+// classes compared, the history, and a text that is called an image.
 func TestWebApp(t *testing.T) {
 	trainer := torch(t)[1]
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)

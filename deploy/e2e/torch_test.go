@@ -122,8 +122,8 @@ func TestTrainingSurvivesLeaderAndWorker(t *testing.T) {
 }
 
 // What is wrong with the data is said clearly and ends the sweep as failed;
-// a damaged picture is named and passed over.
-func TestBadPictures(t *testing.T) {
+// a damaged image is named and passed over.
+func TestBadImages(t *testing.T) {
 	flags := torch(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()

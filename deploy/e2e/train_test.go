@@ -50,7 +50,7 @@ func tensors(t *testing.T, path string) map[string][]byte {
 	return all
 }
 
-// here is a training on this machine: small pictures, everything on that
+// here is a training on this machine: small images, everything on that
 // draws random numbers.
 func here(trainer, data, out string, more ...string) []string {
 	return append([]string{"train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "6", "--batch_size", "16", "--lr", "0.002", "--no-mlflow",

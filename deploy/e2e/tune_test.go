@@ -316,8 +316,8 @@ func TestTuneInACluster(t *testing.T) {
 			t.Errorf("trial %d: %+v, of the tuning %+v", i+1, alone.Trials[i], r.Trials[i])
 		}
 	}
-	if pictures, _ := filepath.Glob(filepath.Join(dir, "alone/*.png")); len(pictures) != 0 {
-		t.Error(pictures)
+	if charts, _ := filepath.Glob(filepath.Join(dir, "alone/*.png")); len(charts) != 0 {
+		t.Error(charts)
 	}
 }
 
@@ -383,7 +383,7 @@ func TestTuneOnATerminal(t *testing.T) {
 	}
 }
 
-// The real trainer: two trials on a part of some pictures; their models open,
+// The real trainer: two trials on a part of some images; their models open,
 // and MLflow's folder has the report.
 func TestTuneTrains(t *testing.T) {
 	trainer := torch(t)[1]

@@ -20,7 +20,7 @@ import (
 )
 
 // The runbook's whole workflow, as deploy/docs/workflow.sh types it, on real
-// pictures where they lie beside the project, else on drawn ones, in small:
+// images where they lie beside the project, else on drawn ones, in small:
 // every file it promises is there and opens.
 func TestWorkflow(t *testing.T) {
 	trainer := torch(t)[1]

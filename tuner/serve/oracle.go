@@ -170,10 +170,10 @@ func (o *Oracle) Ready() error {
 	return nil
 }
 
-// Predict asks about one picture.
-func (o *Oracle) Predict(ctx context.Context, checkpoint string, top int, picture []byte) (int, []byte, error) {
+// Predict asks about one image.
+func (o *Oracle) Predict(ctx context.Context, checkpoint string, top int, upload []byte) (int, []byte, error) {
 	query := url.Values{"checkpoint": {checkpoint}, "top": {strconv.Itoa(top)}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://trainer/predict?"+query.Encode(), bytes.NewReader(picture))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://trainer/predict?"+query.Encode(), bytes.NewReader(upload))
 	if err != nil {
 		return 0, nil, err
 	}

@@ -1,6 +1,6 @@
-// Package serve is the web app: a page on which people drop a picture and see
+// Package serve is the web app: a page on which people drop an image and see
 // what a model makes of it, and the same as JSON. It keeps the limits and finds
-// the models; a trainer in a process of its own answers. It stores no pictures.
+// the models; a trainer in a process of its own answers. It stores no images.
 package serve
 
 import (
@@ -37,7 +37,7 @@ var page embed.FS
 
 // Limits of one server.
 type Limits struct {
-	Bytes       int64         // of a picture's file
+	Bytes       int64         // of an image's file
 	Pixels      int64         // that it claims to have
 	Concurrency int           // requests answered or waiting for the model
 	Timeout     time.Duration // of one request
@@ -50,7 +50,7 @@ func DefaultLimits() Limits {
 
 // Asker answers for a checkpoint on this machine; the Oracle does.
 type Asker interface {
-	Predict(ctx context.Context, checkpoint string, top int, picture []byte) (status int, answer []byte, err error)
+	Predict(ctx context.Context, checkpoint string, top int, upload []byte) (status int, answer []byte, err error)
 	Ready() error
 }
 
@@ -179,7 +179,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 		}
 		top = n
 	}
-	name, picture, err := s.picture(w, r)
+	name, upload, err := s.upload(w, r)
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
@@ -189,7 +189,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "%s", err)
 		return
 	}
-	if status, err := s.check(name, picture); err != nil {
+	if status, err := s.check(name, upload); err != nil {
 		refuse(w, status, "%s", err)
 		return
 	}
@@ -198,7 +198,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "%s", err)
 		return
 	}
-	status, answer, err := s.asker.Predict(ctx, file, top, picture)
+	status, answer, err := s.asker.Predict(ctx, file, top, upload)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		refuse(w, http.StatusGatewayTimeout, "the model did not answer within %s; the machine may be busy", s.limits.Timeout)
@@ -216,8 +216,8 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// picture reads the request's picture, whether it is the body or a form's field.
-func (s *Server) picture(w http.ResponseWriter, r *http.Request) (name string, b []byte, err error) {
+// upload reads the request's image, whether it is the body or a form's field.
+func (s *Server) upload(w http.ResponseWriter, r *http.Request) (name string, b []byte, err error) {
 	name = "the picture"
 	body := http.MaxBytesReader(w, r.Body, s.limits.Bytes+1<<16) // a form adds its own lines
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -257,7 +257,7 @@ func (s *Server) picture(w http.ResponseWriter, r *http.Request) (name string, b
 
 var accepted = []string{"png", "jpeg", "gif", "webp"}
 
-// check looks at a picture's first bytes only: nothing is decoded before its
+// check looks at an image's first bytes only: nothing is decoded before its
 // size is known to be sane.
 func (s *Server) check(name string, b []byte) (status int, err error) {
 	format := dataset.Format(b)

@@ -27,11 +27,11 @@ import (
 
 // asker answers as the test says.
 type asker struct {
-	f func(ctx context.Context, checkpoint string, top int, picture []byte) (int, []byte, error)
+	f func(ctx context.Context, checkpoint string, top int, encoded []byte) (int, []byte, error)
 }
 
-func (a asker) Predict(ctx context.Context, checkpoint string, top int, picture []byte) (int, []byte, error) {
-	return a.f(ctx, checkpoint, top, picture)
+func (a asker) Predict(ctx context.Context, checkpoint string, top int, encoded []byte) (int, []byte, error) {
+	return a.f(ctx, checkpoint, top, encoded)
 }
 func (a asker) Ready() error { return nil }
 
@@ -54,7 +54,7 @@ func start(t *testing.T, limits serve.Limits, f func(context.Context, string, in
 	return s, dir
 }
 
-func picture(encode func(io.Writer, image.Image) error) []byte {
+func encoded(encode func(io.Writer, image.Image) error) []byte {
 	var b bytes.Buffer
 	if err := encode(&b, image.NewRGBA(image.Rect(0, 0, 8, 8))); err != nil {
 		panic(err)
@@ -63,15 +63,15 @@ func picture(encode func(io.Writer, image.Image) error) []byte {
 }
 
 var (
-	aPNG  = picture(png.Encode)
-	aJPEG = picture(func(w io.Writer, i image.Image) error { return jpeg.Encode(w, i, nil) })
-	aGIF  = picture(func(w io.Writer, i image.Image) error { return gif.Encode(w, i, nil) })
+	aPNG  = encoded(png.Encode)
+	aJPEG = encoded(func(w io.Writer, i image.Image) error { return jpeg.Encode(w, i, nil) })
+	aGIF  = encoded(func(w io.Writer, i image.Image) error { return gif.Encode(w, i, nil) })
 	aWebP = []byte("RIFF\x24\x00\x00\x00WEBPVP8 \x18\x00\x00\x00\x30\x01\x00\x9d\x01\x2a\x01\x00\x01\x00\x02\x00\x34\x25\xa4\x00\x03\x70\x00\xfe\xfb\xfd\x50\x00")
 	// 34 bytes that claim 65535 x 65535 pixels.
 	bomb = []byte("GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;")
 )
 
-// claims is a PNG header of a size, without a picture behind it.
+// claims is a PNG header of a size, without an image behind it.
 func claims(width, height uint32) []byte {
 	b := []byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
 	b = binary.BigEndian.AppendUint32(b, width)
@@ -114,21 +114,21 @@ func TestWhatIsTakenAndWhatIsRefused(t *testing.T) {
 	var got struct {
 		checkpoint string
 		top        int
-		picture    []byte
+		encoded    []byte
 	}
 	limits := serve.DefaultLimits()
 	limits.Bytes, limits.Pixels = 1<<20, 1_000_000
 	s, dir := start(t, limits, func(_ context.Context, c string, top int, p []byte) (int, []byte, error) {
-		got.checkpoint, got.top, got.picture = c, top, p
+		got.checkpoint, got.top, got.encoded = c, top, p
 		return http.StatusOK, []byte(`{"ok":true}`), nil
 	})
 	url := s.URL + "/api/predict"
 	for name, b := range map[string][]byte{"png": aPNG, "jpeg": aJPEG, "gif": aGIF, "webp": aWebP} {
 		kind, body := form("image", "x."+name, b)
-		if status, said := post(t, url+"?top_k=3", kind, body); status != http.StatusOK || !bytes.Equal(got.picture, b) || got.top != 3 {
+		if status, said := post(t, url+"?top_k=3", kind, body); status != http.StatusOK || !bytes.Equal(got.encoded, b) || got.top != 3 {
 			t.Errorf("%s in a form: %d %s, top %d", name, status, said, got.top)
 		}
-		if status, said := post(t, url, "application/octet-stream", b); status != http.StatusOK || !bytes.Equal(got.picture, b) || got.top != 5 {
+		if status, said := post(t, url, "application/octet-stream", b); status != http.StatusOK || !bytes.Equal(got.encoded, b) || got.top != 5 {
 			t.Errorf("%s: %d %s", name, status, said)
 		}
 	}
@@ -256,7 +256,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 	}
 }
 
-func FuzzPicture(f *testing.F) {
+func FuzzUpload(f *testing.F) {
 	for _, b := range [][]byte{aPNG, aJPEG, aGIF, aWebP, bomb, claims(9, 9)} {
 		f.Add(b)
 	}

@@ -14,7 +14,7 @@ import (
 // With every kind of augmentation and balanced draws, a killed and resumed run
 // ends with the bits of one left alone, and the classes are learnt.
 func TestKilledRunResumesBitExactlyWithAllAugmentation(t *testing.T) {
-	base := pictures(t, 30, 6)
+	base := imageFolder(t, 30, 6)
 	training := map[string]any{"epochs": 4, "optimizer": "adam", "lr": 0.003, "sampling": "balanced",
 		"augmentation": map[string]any{"crop": "resized", "crop_scale_min": 0.4, "rotation": 20, "cutmix": map[string]any{"enabled": true, "alpha": 0.8},
 			"jitter": map[string]any{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.02}}}

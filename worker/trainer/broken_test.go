@@ -31,7 +31,7 @@ func failure(t *testing.T, job trainerproto.Job) (events []trainerproto.Event, l
 // A network whose weights become NaN behind fused activations is a run that
 // diverged: none of its epochs is reported and no checkpoint is kept of it.
 func TestBrokenNetworkDiverges(t *testing.T) {
-	base := pictures(t, 4, 4)
+	base := imageFolder(t, 4, 4)
 	for name, training := range map[string]map[string]any{
 		"mobilenet_v2": {"model": "mobilenet_v2", "epochs": 15, "batch_size": 4, "lr": 10, "optimizer": "sgd"},
 		"resnet18":     {"model": "resnet18", "epochs": 15, "batch_size": 4, "lr": 1000, "optimizer": "sgd"},
@@ -59,7 +59,7 @@ func TestBrokenNetworkDiverges(t *testing.T) {
 // Finite losses do not save weights that are not: what no image of the
 // validation set reaches may be broken, too.
 func TestBrokenStatisticsDiverge(t *testing.T) {
-	base := pictures(t, 4, 2)
+	base := imageFolder(t, 4, 2)
 	job := newJob(t, base, map[string]any{"model": "resnet18", "epochs": 2, "batch_size": 4, "lr": 1e-5})
 	first := of(finish(t, job), trainerproto.EventCheckpoint)[0]
 	job.Resume = spoil(t, first.Path, "bn1.running_var", math.NaN())
@@ -71,7 +71,7 @@ func TestBrokenStatisticsDiverge(t *testing.T) {
 // One value a channel has no variance: refused before the first epoch, with
 // both ways out, and only where a batch is of one image.
 func TestOneValueAChannelIsRefused(t *testing.T) {
-	base := pictures(t, 2, 1)
+	base := imageFolder(t, 2, 1)
 	events, last := failure(t, newJob(t, base, map[string]any{"model": "resnet18", "epochs": 1, "batch_size": 1}))
 	if last.Class != trainerproto.FailedBadSpec || !strings.Contains(last.Message, "batch_size 2 or more, or a larger image_size") || len(of(events, trainerproto.EventEpoch)) > 0 {
 		t.Errorf("failed as %s: %s", last.Class, last.Message)
@@ -133,7 +133,7 @@ func spoil(t *testing.T, path, name string, value float64) string {
 // Whoever loads weights that are not finite says so and names the tensor, in
 // the same words: starting from them, evaluating, all modes of inference.
 func TestBrokenWeightsAreNamed(t *testing.T) {
-	base := pictures(t, 4, 4)
+	base := imageFolder(t, 4, 4)
 	good := of(finish(t, newJob(t, base, map[string]any{"model": "resnet18", "epochs": 1})), trainerproto.EventCheckpoint)[0].Path
 	for i, c := range []struct {
 		tensor string

@@ -132,7 +132,7 @@ func wide(t torchx.Tensor) ([]float32, error) {
 // everything that works on whole batches there switched on.
 func TestGPUTraining(t *testing.T) {
 	d := device(t)
-	base := pictures(t, 40, 12)
+	base := imageFolder(t, 40, 12)
 	for _, precision := range []string{"fp32", "bf16", "fp16"} {
 		if precision == "fp16" && !d.CUDA() {
 			continue // refused there
@@ -159,7 +159,7 @@ func TestGPUTraining(t *testing.T) {
 // leave open. It reports whether the bits are the same.
 func TestGPUResume(t *testing.T) {
 	d := device(t)
-	base := pictures(t, 30, 6)
+	base := imageFolder(t, 30, 6)
 	training := map[string]any{"model": "resnet18", "optimizer": "adam", "lr": 0.001, "batch_size": 8, "epochs": 4}
 	whole := newJob(t, base, training)
 	whole.Device = d.String()
@@ -202,7 +202,7 @@ func TestGPUOutOfMemory(t *testing.T) {
 	if !d.CUDA() {
 		t.Skip("memory of a GPU")
 	}
-	base := pictures(t, 400, 6)
+	base := imageFolder(t, 400, 6)
 	job := newJob(t, base, map[string]any{"model": "vgg16", "batch_size": 1200, "image_size": 1024, "epochs": 1})
 	job.Device = d.String()
 	p := start(t)

@@ -12,7 +12,7 @@ import (
 // A training without kernels of ours says so, and computes otherwise: its losses
 // agree with the other's to some digits, not to the last.
 func TestTrainingWithoutKernels(t *testing.T) {
-	base := pictures(t, 8, 3)
+	base := imageFolder(t, 8, 3)
 	losses := func(training map[string]any, on string) (all []float64) {
 		p := start(t)
 		p.send(newJob(t, base, training))

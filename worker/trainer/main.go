@@ -6,7 +6,7 @@
 //	atelier-trainer train                 a job line on standard input, events on descriptor 3
 //	atelier-trainer bench [flags]         images a second of full training steps
 //	atelier-trainer evaluate [flags]      loss and accuracy of a stored model on a folder of images
-//	atelier-trainer sheets                a job line on standard input, a picture a class of augmented images in its folder
+//	atelier-trainer sheets                a job line on standard input, an image a class of augmented images in its folder
 //	atelier-trainer logits [flags]        logits of a stored model for raw input
 //	atelier-trainer kernels               the table of our own kernels, and which are on
 //	atelier-trainer version

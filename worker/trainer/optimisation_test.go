@@ -80,7 +80,7 @@ func remove(t *testing.T, dir string, keep int) {
 // not see one another (frozen batch normalisation), with unequal class weights
 // and a last update that is cut short.
 func TestAccumulationIsTheLargerBatch(t *testing.T) {
-	base := pictures(t, 16, 4)
+	base := imageFolder(t, 16, 4)
 	remove(t, filepath.Join(base, "train", "glass"), 5) // 37 images: 8 8, 8 8, 5
 	common := map[string]any{"optimizer": "sgd", "lr": 0.1, "freeze_features": true, "dropout_rate": 0, "augment": false,
 		"class_weights": "balanced", "label_smoothing": 0.1, "clip_norm": 0.5, "schedule": "cosine", "epochs": 2}
@@ -102,7 +102,7 @@ func TestAccumulationIsTheLargerBatch(t *testing.T) {
 }
 
 func TestAveragedWeightsAreWhatIsKept(t *testing.T) {
-	base := pictures(t, 16, 4)
+	base := imageFolder(t, 16, 4)
 	training := map[string]any{"epochs": 1, "batch_size": 8, "dropout_rate": 0}
 	alone := last(t, newJob(t, base, training))
 	training["ema_decay"] = 0.9
@@ -120,7 +120,7 @@ func TestAveragedWeightsAreWhatIsKept(t *testing.T) {
 
 // The rate reported is that of the epoch's last update.
 func TestScheduledRates(t *testing.T) {
-	base := pictures(t, 8, 3) // 24 images, 3 updates an epoch
+	base := imageFolder(t, 8, 3) // 24 images, 3 updates an epoch
 	for _, c := range []struct {
 		training map[string]any
 		want     []float64
@@ -147,7 +147,7 @@ func TestScheduledRates(t *testing.T) {
 }
 
 func TestStartFromWeights(t *testing.T) {
-	base := pictures(t, 8, 3)
+	base := imageFolder(t, 8, 3)
 	first := last(t, newJob(t, base, map[string]any{"epochs": 1}))
 	start3 := func(base string, training map[string]any) (trainerproto.Event, string) {
 		training["epochs"] = 1
@@ -170,7 +170,7 @@ func TestStartFromWeights(t *testing.T) {
 	}
 
 	// Two classes: the features are taken, the head is drawn.
-	two := pictures(t, 8, 3)
+	two := imageFolder(t, 8, 3)
 	for _, part := range []string{"train", "validation"} {
 		if err := os.RemoveAll(filepath.Join(two, part, "glass")); err != nil {
 			t.Fatal(err)
@@ -258,7 +258,7 @@ func TestStartFromWeights(t *testing.T) {
 // Python's optimisers take our state.
 func TestPythonGoesOnWithEachOptimizer(t *testing.T) {
 	python := askPython(t)
-	base := pictures(t, 8, 3)
+	base := imageFolder(t, 8, 3)
 	for class, training := range map[string]map[string]any{
 		"SGD":     {"optimizer": "sgd", "nesterov": true},
 		"AdamW":   {"optimizer": "adamw", "ema_decay": 0.9, "weight_decay": 0.01},

@@ -21,7 +21,7 @@ import (
 // answers as ours does.
 func TestModelFileParity(t *testing.T) {
 	python := askPython(t)
-	job := newJob(t, pictures(t, 8, 3), map[string]any{"model": "resnet18", "epochs": 2, "batch_size": 8, "image_size": 48, "normalize": "computed"})
+	job := newJob(t, imageFolder(t, 8, 3), map[string]any{"model": "resnet18", "epochs": 2, "batch_size": 8, "image_size": 48, "normalize": "computed"})
 	kept := of(finish(t, job), trainerproto.EventCheckpoint)
 	dir := t.TempDir()
 	file, input := filepath.Join(dir, "best_model.pth"), filepath.Join(dir, "input.f32")
@@ -117,7 +117,7 @@ func TestLogitsCommandParity(t *testing.T) {
 
 // A checkpoint of ours opens in Python: model strictly, optimiser and all.
 func TestPythonGoesOnFromOurCheckpoint(t *testing.T) {
-	job := newJob(t, pictures(t, 8, 3), map[string]any{"model": "resnet18", "epochs": 1, "optimizer": "adam", "batch_size": 8})
+	job := newJob(t, imageFolder(t, 8, 3), map[string]any{"model": "resnet18", "epochs": 1, "optimizer": "adam", "batch_size": 8})
 	kept := of(finish(t, job), trainerproto.EventCheckpoint)
 	var got struct {
 		Arch    string

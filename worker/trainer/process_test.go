@@ -167,9 +167,9 @@ func of(events []trainerproto.Event, kind string) (some []trainerproto.Event) {
 	return some
 }
 
-// pictures makes two image folders, train and validation, of three classes
+// imageFolder makes two image folders, train and validation, of three classes
 // that differ in colour and stripes, with noise.
-func pictures(t testing.TB, train, validation int) (dir string) {
+func imageFolder(t testing.TB, train, validation int) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	r := rand.New(rand.NewPCG(1, 2))
@@ -201,7 +201,7 @@ func pictures(t testing.TB, train, validation int) (dir string) {
 	return dir
 }
 
-// newJob is a short vanilla run on pictures in base.
+// newJob is a short vanilla run on images in base.
 func newJob(t testing.TB, base string, training map[string]any) trainerproto.Job {
 	t.Helper()
 	all := map[string]any{"model": "vanilla", "epochs": 3, "batch_size": 16, "image_size": 32, "lr": 0.01,

@@ -21,7 +21,7 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
-// serveCommand answers for single pictures on a Unix socket; atelier serve
+// serveCommand answers for single images on a Unix socket; atelier serve
 // starts it. It ends with its standard input, so it cannot outlive who started
 // it.
 func serveCommand(args []string, stdin io.Reader, logs io.Writer) error {

@@ -25,7 +25,7 @@ import (
 )
 
 func TestRunLearnsAndReports(t *testing.T) {
-	job := newJob(t, pictures(t, 40, 12), map[string]any{"epochs": 4, "optimizer": "adam", "lr": 0.003})
+	job := newJob(t, imageFolder(t, 40, 12), map[string]any{"epochs": 4, "optimizer": "adam", "lr": 0.003})
 	events := finish(t, job)
 	epochs, kept := of(events, trainerproto.EventEpoch), of(events, trainerproto.EventCheckpoint)
 	if len(epochs) != 4 || len(kept) != 4 {
@@ -91,7 +91,7 @@ func state(t *testing.T, path string) map[string][]byte {
 // A run killed with SIGKILL in mid-epoch and resumed from its last checkpoint
 // ends with the bits of one left alone: model, optimiser, random state.
 func TestKilledRunResumesBitExactly(t *testing.T) {
-	base := pictures(t, 30, 6)
+	base := imageFolder(t, 30, 6)
 	for _, c := range []struct {
 		name     string
 		metric   string
@@ -153,7 +153,7 @@ func TestKilledRunResumesBitExactly(t *testing.T) {
 }
 
 func TestVerdictsEndTheRun(t *testing.T) {
-	base := pictures(t, 40, 6)
+	base := imageFolder(t, 40, 6)
 	for verdict, reason := range map[string]string{"stop": trainerproto.DoneStopped, "pause": trainerproto.DonePaused} {
 		p := start(t)
 		p.send(newJob(t, base, map[string]any{"epochs": 10_000}))
@@ -175,7 +175,7 @@ func TestVerdictsEndTheRun(t *testing.T) {
 
 func TestSigtermEndsSoon(t *testing.T) {
 	p := start(t)
-	p.send(newJob(t, pictures(t, 40, 6), map[string]any{"epochs": 10_000}))
+	p.send(newJob(t, imageFolder(t, 40, 6), map[string]any{"epochs": 10_000}))
 	p.until(func(e trainerproto.Event) bool { return e.Kind == trainerproto.EventEpoch })
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	if c := p.code(); c != 143 {
@@ -201,7 +201,7 @@ func TestStandbyEndsQuietly(t *testing.T) {
 }
 
 func TestPatience(t *testing.T) {
-	job := newJob(t, pictures(t, 8, 4), map[string]any{"epochs": 500, "patience": 3, "lr": 1e-30})
+	job := newJob(t, imageFolder(t, 8, 4), map[string]any{"epochs": 500, "patience": 3, "lr": 1e-30})
 	job.Metric, job.Maximize = "val_acc", true
 	events := finish(t, job)
 	last := events[len(events)-1]
@@ -214,7 +214,7 @@ func TestPatience(t *testing.T) {
 // Go collector does.
 func TestMemoryIsFlat(t *testing.T) {
 	p := start(t)
-	p.send(newJob(t, pictures(t, 100, 4), map[string]any{"epochs": 40, "batch_size": 8, "augment": true}))
+	p.send(newJob(t, imageFolder(t, 100, 4), map[string]any{"epochs": 40, "batch_size": 8, "augment": true}))
 	var at []int64
 	for len(at) < 40 {
 		e := p.next()
@@ -247,7 +247,7 @@ func resident(t *testing.T, pid int) int64 {
 }
 
 func TestCorruptImageIsNamedAndCounted(t *testing.T) {
-	base := pictures(t, 6, 3)
+	base := imageFolder(t, 6, 3)
 	whole, err := os.ReadFile(filepath.Join(base, "train", "glass", "002.png"))
 	if err != nil {
 		t.Fatal(err)
@@ -269,16 +269,16 @@ func TestCorruptImageIsNamedAndCounted(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	base := pictures(t, 6, 3)
-	empty := pictures(t, 3, 3)
+	base := imageFolder(t, 6, 3)
+	empty := imageFolder(t, 3, 3)
 	if err := os.Mkdir(filepath.Join(empty, "train", "stone"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	other := pictures(t, 3, 3)
+	other := imageFolder(t, 3, 3)
 	if err := os.Rename(filepath.Join(other, "validation", "glass"), filepath.Join(other, "validation", "marble")); err != nil {
 		t.Fatal(err)
 	}
-	two := pictures(t, 3, 3)
+	two := imageFolder(t, 3, 3)
 	for _, part := range []string{"train", "validation"} {
 		if err := os.RemoveAll(filepath.Join(two, part, "timber")); err != nil {
 			t.Fatal(err)
@@ -339,7 +339,7 @@ func TestFailures(t *testing.T) {
 func TestBatchTooLargeForMemory(t *testing.T) {
 	under := func(batch int) trainerproto.Event {
 		p := start(t, "sh", "-c", `ulimit -v 4200000; exec "$@"`, "sh")
-		p.send(newJob(t, pictures(t, 40, 2), map[string]any{"batch_size": batch, "image_size": 256, "epochs": 1}))
+		p.send(newJob(t, imageFolder(t, 40, 2), map[string]any{"batch_size": batch, "image_size": 256, "epochs": 1}))
 		events := p.until(never)
 		last := events[len(events)-1]
 		t.Logf("batch_size %d: %s %s", batch, last.Kind, last.Message)
@@ -377,7 +377,7 @@ func TestFullDiskIsClassed(t *testing.T) {
 		t.Skipf("a small file system cannot be mounted here: %v", err)
 	}
 	defer syscall.Unmount(dir, 0)
-	job := newJob(t, pictures(t, 8, 3), map[string]any{"epochs": 50, "optimizer": "adam"})
+	job := newJob(t, imageFolder(t, 8, 3), map[string]any{"epochs": 50, "optimizer": "adam"})
 	job.Dir = dir
 	p := start(t)
 	p.send(job)
@@ -405,7 +405,7 @@ func TestFullDiskIsClassed(t *testing.T) {
 // Of the files old enough, the best and the newest stay.
 func TestOldCheckpointsGo(t *testing.T) {
 	p := start(t)
-	p.send(newJob(t, pictures(t, 20, 6), map[string]any{"epochs": 8, "optimizer": "adam", "lr": 0.003}))
+	p.send(newJob(t, imageFolder(t, 20, 6), map[string]any{"epochs": 8, "optimizer": "adam", "lr": 0.003}))
 	best, bestLoss, kept := 0, 0.0, map[int]string{}
 	for {
 		e := p.next()
@@ -436,7 +436,7 @@ func TestOldCheckpointsGo(t *testing.T) {
 // 33 images in batches of 16 leave one over: batch normalisation over a single
 // value would be an error.
 func TestLastImageIsNotAlone(t *testing.T) {
-	events := finish(t, newJob(t, pictures(t, 11, 3), map[string]any{"model": "resnet18", "epochs": 1}))
+	events := finish(t, newJob(t, imageFolder(t, 11, 3), map[string]any{"model": "resnet18", "epochs": 1}))
 	e := of(events, trainerproto.EventEpoch)[0]
 	if acc, _ := e.Metrics.Get("train_acc"); math.Abs(acc*33-math.Round(acc*33)) > 1e-9 {
 		t.Errorf("training accuracy %v is not of 33 images", acc)
@@ -446,7 +446,7 @@ func TestLastImageIsNotAlone(t *testing.T) {
 // A run that ends before its training does so by itself, paused, with a checkpoint
 // from which the next one comes to the same bits as one run would.
 func TestRunEndsWhereItsLeaseDoes(t *testing.T) {
-	base := pictures(t, 24, 6)
+	base := imageFolder(t, 24, 6)
 	training := map[string]any{"epochs": 3, "optimizer": "adam", "lr": 0.001}
 	alone := of(finish(t, newJob(t, base, training)), trainerproto.EventCheckpoint)
 	first := newJob(t, base, training)
@@ -474,7 +474,7 @@ func TestRunEndsWhereItsLeaseDoes(t *testing.T) {
 // What the settings name and this machine does not have is told apart from what
 // they ask for and no machine could do.
 func TestMissingDataIsNoBadSpec(t *testing.T) {
-	base := pictures(t, 6, 6)
+	base := imageFolder(t, 6, 6)
 	empty := t.TempDir()
 	for name, c := range map[string]struct {
 		training map[string]any

@@ -16,7 +16,7 @@ import (
 // A model in another tool's clothes is evaluated as itself, and what a file
 // does not say is named.
 func TestFilesOfOtherToolsAreTaken(t *testing.T) {
-	base := pictures(t, 4, 4)
+	base := imageFolder(t, 4, 4)
 	good := of(finish(t, newJob(t, base, map[string]any{"model": "mobilenet_v3_small", "epochs": 1})), trainerproto.EventCheckpoint)[0].Path
 	open := func() (*checkpoint.State, *checkpoint.Dict) {
 		s, err := checkpoint.OpenState(good)

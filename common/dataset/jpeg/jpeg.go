@@ -1,7 +1,7 @@
 // Package jpeg decodes the JPEG files that people have, baseline ones, several
 // times as fast as image/jpeg and to the same bytes; all others (progressive,
 // arithmetic, CMYK, RGB, odd sampling, damaged) it hands to image/jpeg, whose
-// picture or error is then the answer. It can also decode a picture at a half,
+// image or error is then the answer. It can also decode an image at a half,
 // a quarter or an eighth of its size for little more than reading its codes.
 //
 // The format is ITU-T T.81. What is fast: the whole file in memory, 64 bits at
@@ -16,7 +16,7 @@ import (
 	"sync"
 )
 
-// Decode is image/jpeg's Decode of a file in memory: the same picture, the same errors.
+// Decode is image/jpeg's Decode of a file in memory: the same image, the same errors.
 func Decode(b []byte) (image.Image, error) {
 	if img, _ := fast(b, 8, 0); img != nil {
 		return img, nil
@@ -24,11 +24,11 @@ func Decode(b []byte) (image.Image, error) {
 	return jpeg.Decode(bytes.NewReader(b))
 }
 
-// Reduced decodes a picture at a half, a quarter or an eighth of its size, the
+// Reduced decodes an image at a half, a quarter or an eighth of its size, the
 // least of them whose shorter side has at least so many pixels, and says how
 // large it really is. Each pixel is the mean of those that it stands for.
 // What only image/jpeg decodes comes whole. Errors are those of Decode: the
-// codes of the whole picture are read.
+// codes of the whole image are read.
 func Reduced(b []byte, least int) (img image.Image, full image.Point, err error) {
 	if img, full := fast(b, 0, least); img != nil {
 		return img, full, nil
@@ -50,7 +50,7 @@ func Config(b []byte) (image.Config, error) {
 	return jpeg.DecodeConfig(bytes.NewReader(b))
 }
 
-// Free gives the memory of a decoded picture to the next one. Nobody may look at it any more.
+// Free gives the memory of a decoded image to the next one. Nobody may look at it any more.
 func Free(img image.Image) {
 	var all []byte
 	switch m := img.(type) {
@@ -89,7 +89,7 @@ func fast(b []byte, each, least int) (image.Image, image.Point) {
 		for each = 1; each < 8 && min(d.width, d.height)*each < 8*least; each *= 2 {
 		}
 	}
-	img := d.picture(each)
+	img := d.allocate(each)
 	if !d.scan(each) {
 		Free(img)
 		img = nil
@@ -292,8 +292,8 @@ func (d *decoder) scanHeader(b []byte) bool {
 	return true
 }
 
-// picture makes the picture that the scan fills.
-func (d *decoder) picture(each int) image.Image {
+// allocate makes the image that the scan fills.
+func (d *decoder) allocate(each int) image.Image {
 	across, down := d.units()
 	reduced := func(n int) int { return (n*each + 7) / 8 }
 	size := image.Rect(0, 0, reduced(d.width), reduced(d.height))
@@ -323,7 +323,7 @@ func (d *decoder) picture(each int) image.Image {
 		SubsampleRatio: ratio, Rect: size}
 }
 
-// units are the scan's units across and down the picture.
+// units are the scan's units across and down the image.
 func (d *decoder) units() (across, down int) {
 	h, v := 8*d.comp[0].h, 8*d.comp[0].v
 	return (d.width + h - 1) / h, (d.height + v - 1) / v

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// scene is a picture with flat parts, edges and noise.
+// scene is an image with flat parts, edges and noise.
 func scene(w, h int, seed uint64) *image.RGBA {
 	r := rand.New(rand.NewPCG(seed, 1))
 	m := image.NewRGBA(image.Rect(0, 0, w, h))
@@ -43,7 +43,7 @@ func encode(t testing.TB, m image.Image, quality int) []byte {
 	return b.Bytes()
 }
 
-// same compares with image/jpeg's answer, picture or error.
+// same compares with image/jpeg's answer, image or error.
 func same(t testing.TB, b []byte) {
 	t.Helper()
 	want, wantErr := jpeg.Decode(bytes.NewReader(b))
@@ -131,7 +131,7 @@ func TestOtherEncoders(t *testing.T) {
 	}
 }
 
-// Every place a file may be cut at or a byte may be wrong in: the same picture or the same error.
+// Every place a file may be cut at or a byte may be wrong in: the same image or the same error.
 func TestDamage(t *testing.T) {
 	b := encode(t, scene(40, 24, 3), 60)
 	for n := range b {
@@ -186,7 +186,7 @@ func TestTransforms(t *testing.T) {
 	}
 }
 
-// A reduced picture is the whole one averaged over squares, to a level or so.
+// A reduced image is the whole one averaged over squares, to a level or so.
 func TestReduced(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 8))
 	m := image.NewGray(image.Rect(0, 0, 240, 160))

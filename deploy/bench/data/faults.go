@@ -12,9 +12,9 @@ import (
 	"atelier/tuner/data/planted"
 )
 
-// faults plants each kind once beside every picture and asks cleanup.
+// faults plants each kind once beside every image and asks cleanup.
 func (o *options) faults(ctx context.Context) error {
-	from := o.pictures
+	from := o.distinct
 	if _, err := os.Stat(from); err != nil {
 		o.Say("%s is not there: drawn pictures instead", from)
 		if from, err = drawn(ctx, filepath.Join(o.Dir, "distinct"), 240, 176); err != nil {
@@ -61,12 +61,12 @@ func (o *options) faults(ctx context.Context) error {
 }
 
 // right tells whether a finding is what was planted: the duplicate of its
-// original, whichever of the two stays, or a file that is no picture.
+// original, whichever of the two stays, or a file that is no image.
 func right(f cleanup.Finding, kind planted.Kind, plants map[string]planted.Plant) bool {
 	if f.Reason == cleanup.Duplicate {
 		return plants[f.Path].Of == f.Of || plants[f.Of].Of == f.Path
 	}
 	_, ok := plants[f.Path]
-	want := map[planted.Kind]string{planted.Truncated: cleanup.Broken, planted.Empty: cleanup.NoPicture, planted.Text: cleanup.NoPicture, planted.Page: cleanup.NoPicture, planted.Tiny: cleanup.Small}[kind]
+	want := map[planted.Kind]string{planted.Truncated: cleanup.Broken, planted.Empty: cleanup.NotAnImage, planted.Text: cleanup.NotAnImage, planted.Page: cleanup.NotAnImage, planted.Tiny: cleanup.Small}[kind]
 	return ok && f.Reason == want
 }

@@ -21,7 +21,7 @@ var peer embed.FS
 
 type options struct {
 	*harness.Session
-	atelier, folder, pictures string
+	atelier, folder, distinct string
 	images, size, processes   int
 	packs                     []int
 }
@@ -33,7 +33,7 @@ func main() {
 		s.RoundsFlag(3, "of speed: times each side takes its turn")
 		s.Flags.StringVar(&o.atelier, "atelier", "bin/atelier", "the command")
 		s.Flags.StringVar(&o.folder, "folder", "", "of speed: a folder of pictures by class, in place of drawing one")
-		s.Flags.StringVar(&o.pictures, "pictures", "../shared/data/building-styles", "of faults: distinct pictures by class; drawn where there are none")
+		s.Flags.StringVar(&o.distinct, "pictures", "../shared/data/building-styles", "of faults: distinct pictures by class; drawn where there are none")
 		s.Flags.IntVar(&o.images, "images", 10000, "of speed: pictures to draw")
 		s.Flags.IntVar(&o.size, "size", 256, "of speed: their side, pixels")
 		s.Numbers(&o.packs, "packs", "of speed: sides of the packed squares", 64, 224)

@@ -34,7 +34,7 @@ func (o *options) speed(ctx context.Context) error {
 			return err
 		}
 	}
-	// One picture in 50 is planted again or is a broken file.
+	// One image in 50 is planted again or is a broken file.
 	tree := filepath.Join(o.Dir, "tree")
 	kinds := []planted.Kind{planted.Copy, planted.JPEG, planted.Mirrored, planted.Truncated}
 	plants, err := planted.Into(source, tree, func(i int) planted.Kind {

@@ -2,7 +2,7 @@
 // the same work written in PyTorch one image at a time, in turn; and the web
 // app's endpoint under concurrent clients, answering in batches and one by one,
 // in turn. It prints Markdown tables, and on standard error how far it is. Start
-// it with `make bench-inference`. One round of 500 pictures takes about five
+// it with `make bench-inference`. One round of 500 images takes about five
 // minutes of a quiet machine of two cores: half a minute of preparation, half a
 // minute of ours, two and a half of PyTorch, one and a half of the web app;
 // -journal keeps each turn, so that a measurement can be cut off and go on.
@@ -38,7 +38,7 @@ type options struct {
 	images, size, threads int
 	clients, requests     int
 	precision             string
-	ready                 bool // pictures are drawn and a model is trained
+	ready                 bool // images are drawn and a model is trained
 }
 
 func main() {
@@ -116,8 +116,8 @@ func (o *options) atelier(ctx context.Context, args ...string) (harness.Used, er
 // turn is a side's of production mode, from the start of the process to its end.
 type turn struct {
 	harness.Used
-	Bare     float64 `json:"bare,omitempty"` // seconds of the peer after its imports
-	Pictures int     `json:"pictures,omitempty"`
+	Bare   float64 `json:"bare,omitempty"` // seconds of the peer after its imports
+	Images int     `json:"pictures,omitempty"`
 }
 
 // production takes turns: everything is timed from the start of the process to
@@ -147,7 +147,7 @@ func (o *options) production(ctx context.Context) error {
 			if err := json.Unmarshal(out, &said); err != nil {
 				return t, fmt.Errorf("peer.py said %q: %w", out, err)
 			}
-			t.Bare, t.Pictures = said.Seconds, said.Images
+			t.Bare, t.Images = said.Seconds, said.Images
 			return t, nil
 		})
 		return err
@@ -160,7 +160,7 @@ func (o *options) productionTable() string {
 		return ""
 	}
 	wall, work := func(t turn) float64 { return t.Wall }, func(t turn) float64 { return t.CPU }
-	n := float64(theirs[0].Pictures)
+	n := float64(theirs[0].Images)
 	table := harness.NewTable(fmt.Sprintf("production mode, resnet18, %d px, %s, %.0f pictures, %d threads", o.size, o.precision, n, o.threads), "seconds", "images/s", "processor seconds")
 	row := func(name string, seconds, processor float64) {
 		table.Row("%s | %.1f | %.1f | %.1f", name, seconds, n/seconds, processor)
@@ -224,7 +224,7 @@ type burst struct {
 }
 
 // batches are the limits of the two servers: one answers in batches, the other
-// takes pictures one by one.
+// takes images one by one.
 var batches = []int{32, 1}
 
 // served asks the two servers in turn. They come up with the first turn that
@@ -245,12 +245,12 @@ func (o *options) served(ctx context.Context) error {
 		if err := o.prepare(ctx); err != nil {
 			return err
 		}
-		pictures, err := filepath.Glob(filepath.Join(o.Dir, "data", "test", "*", "*"))
-		if err != nil || len(pictures) == 0 {
+		paths, err := filepath.Glob(filepath.Join(o.Dir, "data", "test", "*", "*"))
+		if err != nil || len(paths) == 0 {
 			return fmt.Errorf("no pictures: %w", err)
 		}
-		for i := range min(32, len(pictures)) {
-			b, err := os.ReadFile(pictures[i*len(pictures)/min(32, len(pictures))])
+		for i := range min(32, len(paths)) {
+			b, err := os.ReadFile(paths[i*len(paths)/min(32, len(paths))])
 			if err != nil {
 				return err
 			}

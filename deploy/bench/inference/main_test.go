@@ -26,7 +26,7 @@ func TestTables(t *testing.T) {
 	}
 	for round, seconds := range []float64{1, 2, 50} { // the third round is not asked for
 		add("production", 0, round, turn{Used: harness.Used{Wall: seconds, CPU: 2}})
-		add("production", 1, round, turn{Used: harness.Used{Wall: 5 * seconds, CPU: 8}, Bare: 4, Pictures: 100})
+		add("production", 1, round, turn{Used: harness.Used{Wall: 5 * seconds, CPU: 8}, Bare: 4, Images: 100})
 		add("serve", 0, round, burst{Rate: 3 * seconds, Took: []float64{0.1, 0.3}})
 		add("serve", 1, round, burst{Rate: seconds, Took: []float64{0.2}})
 	}

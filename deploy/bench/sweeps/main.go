@@ -1,4 +1,4 @@
-// Command sweeps measures what search methods find on pictures, with the real
+// Command sweeps measures what search methods find on images, with the real
 // trainer: the same sweep once for each method and seed, on a local cluster of
 // real processes. It prints a Markdown table.
 //

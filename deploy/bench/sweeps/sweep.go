@@ -61,7 +61,7 @@ type figures struct {
 	Status   string   `json:"status"`
 	Best     float64  `json:"best"`     // validation accuracy
 	BestAt   int64    `json:"best_at"`  // its trial
-	Test     float64  `json:"test"`     // accuracy of its checkpoint on pictures that no sweep saw
+	Test     float64  `json:"test"`     // accuracy of its checkpoint on images that no sweep saw
 	Epochs   int64    `json:"epochs"`   // of all trials
 	Training float64  `json:"training"` // seconds of all runs together
 	Wall     float64  `json:"wall"`     // seconds the sweep ran
@@ -151,7 +151,7 @@ func (b *bench) trials(ctx context.Context, id string) ([]result, error) {
 	return out, nil
 }
 
-// test measures the sweep's best checkpoint on the pictures set apart.
+// test measures the sweep's best checkpoint on the images set apart.
 func (b *bench) test(ctx context.Context, id string) (float64, error) {
 	model := filepath.Join(b.cluster.Dir, id+".pth")
 	defer os.Remove(model)

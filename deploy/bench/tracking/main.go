@@ -88,7 +88,7 @@ func (s *settings) measure(ctx context.Context) error {
 		{"mlruns folder", []string{"--mlflow", "--set", "mlflow.tracking_uri=" + filepath.Join(s.Dir, "mlruns")}},
 		{"tracking server", []string{"--mlflow", "--set", "mlflow.tracking_uri=" + server.URL}},
 	}
-	if _, err := train(ctx, s, data, sides[0].args); err != nil { // packs the pictures, warms the disk
+	if _, err := train(ctx, s, data, sides[0].args); err != nil { // packs the images, warms the disk
 		return err
 	}
 	next := func(i int) (one, error) {

@@ -23,7 +23,7 @@ import (
 
 // seedOptions say what is trained again and again.
 type seedOptions struct {
-	images string // folder with a subfolder of pictures a class
+	images string // folder with a subfolder of images a class
 	runs   int
 	set    settingList
 }
@@ -47,7 +47,7 @@ func (s *seedOptions) flags(flags *flag.FlagSet) {
 	flags.Var(&s.set, "set", "seeds: a training setting KEY=VALUE over those of seedSettings (may be given again)")
 }
 
-// seedSettings were chosen on the validation pictures of one seed.
+// seedSettings were chosen on the validation images of one seed.
 var seedSettings = []string{
 	"model=resnet18", "image_size=64", "precision=bf16", "batch_size=32", "epochs=40", "patience=0",
 	"optimizer=sgd", "lr=0.02", "weight_decay=0.0005", "schedule=cosine", "warmup_epochs=3", "label_smoothing=0.1",
@@ -55,7 +55,7 @@ var seedSettings = []string{
 	"augmentation.jitter.brightness=0.2", "augmentation.jitter.contrast=0.2", "augmentation.jitter.saturation=0.2", "augmentation.jitter.hue=0.02",
 }
 
-// splitSeed says which pictures are tested on: the same for every seed of a
+// splitSeed says which images are tested on: the same for every seed of a
 // training.
 const splitSeed = 1
 
@@ -169,7 +169,7 @@ func (b *bench) trainCommand(ctx context.Context, args []string) *exec.Cmd {
 	return cmd
 }
 
-// splitImages copies the pictures of each class into train, validation and
+// splitImages copies the images of each class into train, validation and
 // test below to: of each class 60, 20 and 20 in a hundred, drawn by splitSeed
 // from the sorted names.
 func splitImages(from, to string) error {

@@ -171,7 +171,7 @@ func TestAtOnce(t *testing.T) {
 	}
 }
 
-// Every picture goes to one part, shares by class, the same each time.
+// Every image goes to one part, shares by class, the same each time.
 func TestSplitImages(t *testing.T) {
 	from := t.TempDir()
 	for class, n := range map[string]int{"gothic": 10, "tudor": 5} {

@@ -73,7 +73,7 @@ func (m *Main) describe(s split) (split, error) {
 // splitFolder divides each class of an image folder by a share, in an order
 // that depends on the seed and the class alone, and puts hard links (copies,
 // on another file system) into the two folders. Every class gets at least one
-// picture on each side.
+// image on each side.
 func splitFolder(dir string, to split, share float64, seed uint64) error {
 	folder, err := dataset.List(dir)
 	if err != nil {

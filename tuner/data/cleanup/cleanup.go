@@ -1,6 +1,6 @@
 // Package cleanup finds what does not belong into an image folder: files that
-// are called pictures and are none or broken, pictures too small to learn from,
-// and pictures that are there twice. It moves them into a quarantine with the
+// are called images and are none or broken, images too small to learn from,
+// and images that are there twice. It moves them into a quarantine with the
 // reason written down, and back again; it deletes nothing. It refuses folders
 // that are no image folders (guard.go) and leaves other files alone.
 package cleanup
@@ -18,10 +18,10 @@ import (
 
 // Reasons a file goes.
 const (
-	Broken    = "broken" // begins as a picture, does not decode
-	NoPicture = "no picture"
-	Small     = "too small"
-	Duplicate = "duplicate"
+	Broken     = "broken" // begins as an image, does not decode
+	NotAnImage = "no picture"
+	Small      = "too small"
+	Duplicate  = "duplicate"
 )
 
 // Finding is one file that should go, and why.
@@ -29,12 +29,12 @@ type Finding struct {
 	Path   string  `json:"path"` // relative to the folder, with slashes
 	Reason string  `json:"reason"`
 	Detail string  `json:"detail"`
-	Of     string  `json:"of,omitempty"`   // the picture that stays, for duplicates
+	Of     string  `json:"of,omitempty"`   // the image that stays, for duplicates
 	Kind   string  `json:"kind,omitempty"` // of duplicate
 	Score  float64 `json:"score,omitempty"`
 }
 
-// Conflict is one picture under two classes: somebody has to decide.
+// Conflict is one image under two classes: somebody has to decide.
 type Conflict struct {
 	Paths []string `json:"paths"`
 	Kind  string   `json:"kind"`
@@ -48,16 +48,16 @@ type Report struct {
 	Go        []Finding  `json:"go"`                   // to be moved
 	Similar   []Finding  `json:"similar,omitempty"`    // mirrored and cropped ones, where they stay
 	Conflicts []Conflict `json:"label_conflicts"`      // across classes: reported, never moved
-	WrongName []Finding  `json:"wrong_name,omitempty"` // pictures whose name says another type: harmless, they stay
+	WrongName []Finding  `json:"wrong_name,omitempty"` // images whose name says another type: harmless, they stay
 	LeftOut   []string   `json:"left_out,omitempty"`   // what was not looked at, in words
 }
 
 // Options of a look.
 type Options struct {
 	MinSide  int  // shorter sides are too small; 0 = 32
-	Near     bool // mirrored and cropped pictures go too
-	Others   bool // files whose ending is no picture's are looked at too, and go unless they are pictures
-	Force    bool // a folder of few pictures among many files is taken for an image folder
+	Near     bool // mirrored and cropped images go too
+	Others   bool // files whose ending is no image's are looked at too, and go unless they are images
+	Force    bool // a folder of few images among many files is taken for an image folder
 	Workers  int
 	Progress func(done, total int)
 }
@@ -93,7 +93,7 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 	if err := all.refuse(dir, o.Force); err != nil {
 		return nil, err
 	}
-	names := slices.Clone(all.pictures)
+	names := slices.Clone(all.images)
 	if o.Others {
 		names = append(names, all.others...)
 		all.left.Endings = nil
@@ -116,7 +116,7 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 		case p == nil:
 			reason := Broken
 			if text := faults[i].Error(); strings.Contains(text, "not a picture") || strings.Contains(text, "text") || strings.Contains(text, "empty") || strings.Contains(text, "unknown") {
-				reason = NoPicture
+				reason = NotAnImage
 			}
 			r.Go = append(r.Go, Finding{Path: name, Reason: reason, Detail: faults[i].Error()})
 		case min(p.Width, p.Height) < o.MinSide:
@@ -129,7 +129,7 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 			}
 		}
 	}
-	if err := r.mostlyPictures(all, o.Force); err != nil {
+	if err := r.mostlyImages(all, o.Force); err != nil {
 		return nil, err
 	}
 	r.duplicates(names, prints, likeness.Pairs(prints), o)
@@ -150,8 +150,8 @@ func agrees(format, ext string) bool {
 }
 
 // duplicates decides what stays: from the largest to the smallest, of equal
-// ones in the order of names, a picture stays unless one that stays is the same
-// picture; it goes as a duplicate of the most alike. So whatever goes was itself
+// ones in the order of names, an image stays unless one that stays is the same
+// image; it goes as a duplicate of the most alike. So whatever goes was itself
 // compared with what stays, and similarity is not transitive. Pairs over two
 // classes are conflicts.
 func (r *Report) duplicates(names []string, prints []*likeness.Print, pairs []likeness.Pair, o Options) {

@@ -23,9 +23,9 @@ import (
 	"atelier/tuner/data/synth"
 )
 
-// pictures are folders of distinct pictures: drawn houses, and the real ones
+// imageFolders are folders of distinct images: drawn houses, and the real ones
 // where they lie beside the project.
-func pictures(t *testing.T) map[string]string {
+func imageFolders(t *testing.T) map[string]string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "drawn")
 	zero := 0.5
@@ -60,10 +60,10 @@ func write(t *testing.T, path string, b []byte) {
 	}
 }
 
-// Every picture is planted again in six ways, one a picture in turn; copies and
-// new encodings must all be found, and no picture be called another's duplicate.
+// Every image is planted again in six ways, one an image in turn; copies and
+// new encodings must all be found, and no image be called another's duplicate.
 func TestPlantedDuplicates(t *testing.T) {
-	for set, from := range pictures(t) {
+	for set, from := range imageFolders(t) {
 		dir := filepath.Join(t.TempDir(), "images")
 		plants, err := planted.Into(from, dir, func(i int) planted.Kind { return planted.Again[i%len(planted.Again)] })
 		if err != nil {
@@ -128,8 +128,8 @@ func scaled(img image.Image, by float64) image.Image {
 	return out
 }
 
-func TestWhatIsNoPicture(t *testing.T) {
-	dir := copyTree(t, pictures(t)["drawn"])
+func TestWhatIsNotAnImage(t *testing.T) {
+	dir := copyTree(t, imageFolders(t)["drawn"])
 	classes, _ := os.ReadDir(dir)
 	class := classes[0].Name()
 	files, _ := os.ReadDir(filepath.Join(dir, class))
@@ -143,7 +143,7 @@ func TestWhatIsNoPicture(t *testing.T) {
 		"page.jpg": []byte("<!DOCTYPE html><html><body>not found</body></html>"), "really.png": encoded(t, scaled(img, 0.97), 90)} {
 		write(t, filepath.Join(dir, class, name), b)
 	}
-	// The same picture in two classes.
+	// The same image in two classes.
 	write(t, filepath.Join(dir, classes[1].Name(), "other_label.jpg"), good)
 	r, err := cleanup.Look(t.Context(), dir, cleanup.Options{Workers: 2})
 	if err != nil {
@@ -153,12 +153,12 @@ func TestWhatIsNoPicture(t *testing.T) {
 	for _, f := range r.Go {
 		reasons[strings.TrimPrefix(f.Path, class+"/")] = f.Reason
 	}
-	for name, want := range map[string]string{"truncated.jpg": cleanup.Broken, "zero.jpg": cleanup.NoPicture, "text.png": cleanup.NoPicture, "tiny.png": cleanup.Small, "page.jpg": cleanup.NoPicture, "really.png": cleanup.Duplicate} {
+	for name, want := range map[string]string{"truncated.jpg": cleanup.Broken, "zero.jpg": cleanup.NotAnImage, "text.png": cleanup.NotAnImage, "tiny.png": cleanup.Small, "page.jpg": cleanup.NotAnImage, "really.png": cleanup.Duplicate} {
 		if reasons[name] != want {
 			t.Errorf("%s: %q, want %q", name, reasons[name], want)
 		}
 	}
-	if len(r.Conflicts) != 2 || len(r.Conflicts[0].Paths) != 2 { // with the picture and with its new encoding
+	if len(r.Conflicts) != 2 || len(r.Conflicts[0].Paths) != 2 { // with the image and with its new encoding
 		t.Errorf("conflicts %v", r.Conflicts)
 	}
 	if len(r.WrongName) != 1 || !strings.HasSuffix(r.WrongName[0].Path, "really.png") {

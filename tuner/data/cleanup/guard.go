@@ -28,11 +28,11 @@ var markedEndings = map[string]string{".pth": "models", ".pt": "models", ".safet
 
 // found are the files below a folder, relative, with slashes.
 type found struct {
-	pictures []string // by their ending, in class folders
-	others   []string // in class folders
-	left     dataset.LeftOut
-	mark     string // of another use; "" = none
-	use      string
+	images []string // by their ending, in class folders
+	others []string // in class folders
+	left   dataset.LeftOut
+	mark   string // of another use; "" = none
+	use    string
 }
 
 func walk(dir string) (*found, error) {
@@ -61,11 +61,11 @@ func walk(dir string) (*found, error) {
 		case dataset.Hidden(d.Name()):
 			f.left.Hidden++
 		case !strings.Contains(name, "/"): // manifests lie beside the class folders
-			if dataset.IsPicture(name) {
+			if dataset.IsImage(name) {
 				f.left.Loose++
 			}
-		case dataset.IsPicture(name):
-			f.pictures = append(f.pictures, name)
+		case dataset.IsImage(name):
+			f.images = append(f.images, name)
 		default:
 			f.others = append(f.others, name)
 			f.left.Endings[strings.ToLower(filepath.Ext(name))]++
@@ -77,13 +77,13 @@ func walk(dir string) (*found, error) {
 
 // refuse tells by the names alone that a folder is no image folder.
 func (f *found) refuse(dir string, force bool) error {
-	total := len(f.pictures) + len(f.others)
+	total := len(f.images) + len(f.others)
 	switch {
 	case f.use != "":
 		return &RefusedError{dir, fmt.Sprintf("it holds %s (%s), so it is no folder of pictures alone; give the folder with one subfolder of pictures for each class", f.use, f.mark)}
 	case total == 0:
 		return fmt.Errorf("clean up %s: there are no files in subfolders; give a folder with one subfolder of pictures for each class", dir)
-	case len(f.pictures) == 0 && !force:
+	case len(f.images) == 0 && !force:
 		return &RefusedError{dir, fmt.Sprintf("none of its %d files is called a picture, such as %s; give a folder with one subfolder of pictures for each class", total, examples(f.others))}
 	case tooMany(len(f.others), total) && !force:
 		return f.few(dir, f.others, total)
@@ -91,15 +91,15 @@ func (f *found) refuse(dir string, force bool) error {
 	return nil
 }
 
-// mostlyPictures tells, once the files were read, that too few are pictures.
-func (r *Report) mostlyPictures(f *found, force bool) error {
+// mostlyImages refuses a folder of which, once the files were read, too few are images.
+func (r *Report) mostlyImages(f *found, force bool) error {
 	none := slices.Clone(f.others)
 	for _, g := range r.Go {
-		if g.Reason == NoPicture && !slices.Contains(f.others, g.Path) {
+		if g.Reason == NotAnImage && !slices.Contains(f.others, g.Path) {
 			none = append(none, g.Path)
 		}
 	}
-	if total := len(f.pictures) + len(f.others); tooMany(len(none), total) && !force {
+	if total := len(f.images) + len(f.others); tooMany(len(none), total) && !force {
 		return f.few(r.Dir, none, total)
 	}
 	return nil

@@ -14,7 +14,7 @@ import (
 	"atelier/tuner/data/synth"
 )
 
-// drawn is a folder of two classes with six distinct pictures each.
+// drawn is a folder of two classes with six distinct images each.
 func drawn(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "images")

@@ -1,7 +1,7 @@
 // Package info looks at image folders and packed sets for a person: how many
-// pictures of what size and kind there are of each class and in each part of a
+// images of what size and kind there are of each class and in each part of a
 // split, how even the classes are, and what some of them look like. It reads
-// headers, not pixels, and changes nothing; broken pictures are cleanup's to find.
+// headers, not pixels, and changes nothing; broken images are cleanup's to find.
 package info
 
 import (
@@ -42,8 +42,8 @@ type Class struct {
 	Class  string         `json:"class"`
 	Index  int            `json:"index"`  // the label in training
 	Images int            `json:"images"` // in all parts
-	Share  float64        `json:"share"`  // of all pictures, 0 to 1
-	Parts  map[string]int `json:"parts"`  // pictures by part; empty where there are no parts
+	Share  float64        `json:"share"`  // of all images, 0 to 1
+	Parts  map[string]int `json:"parts"`  // images by part; empty where there are no parts
 	Bytes  int64          `json:"bytes"`
 	Width  Spread         `json:"width"`  // pixels
 	Height Spread         `json:"height"` // pixels
@@ -59,7 +59,7 @@ type Part struct {
 	Ratio  float64 `json:"ratio"` // largest class over smallest; 0 where a class has none
 }
 
-// Fault is a file that says of itself that it is no picture.
+// Fault is a file that says of itself that it is no image.
 type Fault struct {
 	Path   string `json:"path"`
 	Reason string `json:"reason"`
@@ -69,7 +69,7 @@ type Fault struct {
 type Balance struct {
 	Largest  string  `json:"largest"`
 	Smallest string  `json:"smallest"`
-	Ratio    float64 `json:"ratio"` // pictures of the largest over those of the smallest; 0 where that has none
+	Ratio    float64 `json:"ratio"` // images of the largest over those of the smallest; 0 where that has none
 }
 
 // Info is what a look found.
@@ -77,7 +77,7 @@ type Info struct {
 	Path    string         `json:"path"`
 	Kind    string         `json:"kind"`
 	Images  int            `json:"images"`
-	Bytes   int64          `json:"bytes"` // of the pictures' files; of the packed file
+	Bytes   int64          `json:"bytes"` // of the images' files; of the packed file
 	Width   Spread         `json:"width"` // pixels
 	Height  Spread         `json:"height"`
 	File    Spread         `json:"file_bytes"`
@@ -85,13 +85,13 @@ type Info struct {
 	Balance Balance        `json:"balance"`
 	Parts   []Part         `json:"parts"`
 	Classes []Class        `json:"classes"`
-	Faults  []Fault        `json:"faults"` // files that are no pictures; of a pack: what was left out when it was made
+	Faults  []Fault        `json:"faults"` // files that are no images; of a pack: what was left out when it was made
 	Digest  string         `json:"sha256"` // of a pack's content
 	Notes   []string       `json:"notes"`  // what lies there besides, and what training would mind
 	set     *dataset.Set
 }
 
-// file is one picture of a folder.
+// file is one image of a folder.
 type file struct {
 	path          string
 	part          int // of Parts; -1: there are none
@@ -111,7 +111,7 @@ func (n *Info) Close() error {
 	return n.set.Close()
 }
 
-// Look reads the header of every picture of a folder, or of a packed set the
+// Look reads the header of every image of a folder, or of a packed set the
 // tables. progress is called from one goroutine at a time.
 func Look(ctx context.Context, path string, progress func(done, total int)) (*Info, error) {
 	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
@@ -129,7 +129,7 @@ func Look(ctx context.Context, path string, progress func(done, total int)) (*In
 	return n, nil
 }
 
-// list finds the pictures and the classes of all parts.
+// list finds the images and the classes of all parts.
 func (n *Info) list(path string) (files []file, err error) {
 	type listed struct {
 		part   int

@@ -17,7 +17,7 @@ import (
 	"atelier/tuner/data/info"
 )
 
-// paint writes a picture of one colour.
+// paint writes an image of one colour.
 func paint(t *testing.T, path string, w, h int, c color.Color) {
 	t.Helper()
 	m := image.NewRGBA(image.Rect(0, 0, w, h))
@@ -103,7 +103,7 @@ func TestSplitFolder(t *testing.T) {
 	}
 }
 
-// A class may be called test, and a class may have no pictures.
+// A class may be called test, and a class may have no images.
 func TestPlainFolder(t *testing.T) {
 	dir := t.TempDir()
 	paint(t, filepath.Join(dir, "test/1.png"), 5, 5, red)

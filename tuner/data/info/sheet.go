@@ -43,8 +43,8 @@ var (
 )
 
 // Sheet draws a contact sheet: a row a class with its name, its figures and
-// columns of its pictures, taken evenly over the class and whole, not cropped.
-// After 60 classes it says how many are left out. Pictures that do not decode
+// columns of its images, taken evenly over the class and whole, not cropped.
+// After 60 classes it says how many are left out. Images that do not decode
 // are shown as such.
 func (n *Info) Sheet(ctx context.Context, columns int) (image.Image, error) {
 	if columns < 1 || columns > 100 {
@@ -69,8 +69,8 @@ func (n *Info) Sheet(ctx context.Context, columns int) (image.Image, error) {
 		most = max(most, c.Images)
 	}
 	type place struct {
-		class, picture int
-		at             image.Rectangle
+		class, load int
+		at          image.Rectangle
 	}
 	var places []place
 	for i := range rows {
@@ -89,14 +89,14 @@ func (n *Info) Sheet(ctx context.Context, columns int) (image.Image, error) {
 	if left := len(n.Classes) - rows; left > 0 {
 		w.text(w.plain, faint, margin, height-margin, room, fmt.Sprintf("and %d more classes", left))
 	}
-	// Every picture has its own cells of the sheet: they are drawn side by side.
+	// Every image has its own cells of the sheet: they are drawn side by side.
 	jobs := make(chan place)
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for p := range jobs {
 				draw.Draw(out, p.at, &image.Uniform{C: bed}, image.Point{}, draw.Src)
-				img, err := n.picture(n.Classes[p.class].files[p.picture])
+				img, err := n.load(n.Classes[p.class].files[p.load])
 				if err != nil {
 					cross(out, p.at)
 					continue
@@ -150,8 +150,8 @@ func (w *writer) class(c *Class, n *Info, y, most int) {
 	}
 }
 
-// picture reads one picture.
-func (n *Info) picture(f file) (image.Image, error) {
+// load reads and decodes one image, of a pack or of a file.
+func (n *Info) load(f file) (image.Image, error) {
 	if n.set != nil {
 		side := n.set.Size()
 		m := image.NewRGBA(image.Rect(0, 0, side, side))
@@ -173,7 +173,7 @@ func (n *Info) picture(f file) (image.Image, error) {
 	return img, err
 }
 
-// fit draws a picture whole into the middle of a cell; small ones are enlarged.
+// fit draws an image whole into the middle of a cell; small ones are enlarged.
 func fit(out *image.RGBA, at image.Rectangle, img image.Image) {
 	w, h := img.Bounds().Dx(), img.Bounds().Dy()
 	to := image.Pt(cell, max(1, h*cell/w))
@@ -184,7 +184,7 @@ func fit(out *image.RGBA, at image.Rectangle, img image.Image) {
 	draw.BiLinear.Scale(out, image.Rectangle{Min: corner, Max: corner.Add(to)}, img, img.Bounds(), draw.Over, nil)
 }
 
-// cross marks a picture that does not decode.
+// cross marks an image that does not decode.
 func cross(out *image.RGBA, at image.Rectangle) {
 	red := color.RGBA{0xd5, 0x5e, 0x00, 0xff}
 	for i := 24; i < cell-24; i++ {

@@ -13,7 +13,7 @@ import (
 	ximage "golang.org/x/image/draw"
 )
 
-// icon is a picture of 64 px on a common ground: shapes in saturated colours of
+// icon is an image of 64 px on a common ground: shapes in saturated colours of
 // its own, of which variant moves or colours one small detail.
 func icon(family uint64, variant int) *image.RGBA {
 	r := rand.New(rand.NewPCG(family, 1))

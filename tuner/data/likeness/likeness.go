@@ -1,6 +1,6 @@
-// Package likeness tells which pictures are the same picture: byte for byte,
+// Package likeness tells which images are the same image: byte for byte,
 // encoded anew, at another size, mirrored, or a little cropped. Perceptual
-// hashes find candidates, small pictures decide; a hash alone calls different
+// hashes find candidates, small images decide; a hash alone calls different
 // houses under the same sky duplicates. It moves nothing.
 package likeness
 
@@ -14,27 +14,27 @@ import (
 	"atelier/common/dataset"
 )
 
-// side of the small grey picture that decides.
+// side of the small grey image that decides.
 const side = 48
 
-// small is the side of the picture in colour.
+// small is the side of the image in colour.
 const small = 24
 
-// tints is a small picture in colour, row by row.
+// tints is a small image in colour, row by row.
 type tints [small * small * 3]uint8
 
-// Print is what is kept of a picture, about 4 KiB.
+// Print is what is kept of an image, about 4 KiB.
 type Print struct {
 	SHA           [32]byte // of the file
 	Width, Height int
 	Format        string
-	hash, mirror  uint64             // of the picture and of its mirror image
+	hash, mirror  uint64             // of the image and of its mirror image
 	grey          [side * side]uint8 // stretched to a square
 	tint          tints              // the same in colour, smaller
 	mean          [3]int             // of tint
 }
 
-// Of decodes a file's bytes. The error says what is wrong with the picture.
+// Of decodes a file's bytes. The error says what is wrong with the image.
 func Of(b []byte, maxPixels int) (*Print, error) {
 	img, full, format, err := dataset.DecodeReduced(b, maxPixels, 2*side)
 	if err != nil {
@@ -73,7 +73,7 @@ var basis = func() (c [side][8]float64) {
 
 // hashes is the perceptual hash by the discrete cosine transform (Zauner 2010,
 // "Implementation and Benchmarking of Perceptual Image Hash Functions"): 8 x 8
-// low frequencies against their median. Mirroring a picture flips the sign of
+// low frequencies against their median. Mirroring an image flips the sign of
 // its odd horizontal frequencies, so the mirror's hash costs nothing more.
 func hashes(grey *[side * side]uint8) (plain, mirror uint64) {
 	var f, flipped [64]float64
@@ -123,15 +123,15 @@ const (
 	Cropped  Kind = "cropped"
 )
 
-// Pair is two pictures that are one; A < B.
+// Pair is two images that are one; A < B.
 type Pair struct {
 	A, B  int
 	Kind  Kind
-	Score float64 // correlation of the small pictures, 1 for copies
+	Score float64 // correlation of the small images, 1 for copies
 }
 
 const (
-	nearBits   = 10    // of 64, between pictures that may be the same
+	nearBits   = 10    // of 64, between images that may be the same
 	cropBits   = 24    // that may be crops of one another
 	sameScore  = 0.985 // correlation from which they are
 	cropScore  = 0.975
@@ -145,7 +145,7 @@ const (
 	cropTint   = 40               // where the place of the crop is known to a pixel or so
 )
 
-// Compare tells how two pictures are one; an empty Kind is that they are not.
+// Compare tells how two images are one; an empty Kind is that they are not.
 func Compare(a, b *Print) (Kind, float64) { return compare(a, b, true, true) }
 
 // compare is Compare where it may be known that b is no part of a, or a none of b.
@@ -196,7 +196,7 @@ func flip(g *[side * side]uint8) (out [side * side]uint8) {
 	return out
 }
 
-// correlation of two grey pictures; flat ones correlate with nothing but their like.
+// correlation of two grey images; flat ones correlate with nothing but their like.
 func correlation(a, b *[side * side]uint8) float64 {
 	var sa, sb, saa, sbb, sab int64
 	for i := range a {
@@ -214,7 +214,7 @@ func correlation(a, b *[side * side]uint8) float64 {
 	return float64(n*sab-sa*sb) / math.Sqrt(float64(va)*float64(vb))
 }
 
-// apart is the largest difference between two small pictures over a block of 2 x 2.
+// apart is the largest difference between two small images over a block of 2 x 2.
 func apart(a, b *tints) (worst int) {
 	for y := 0; y < small; y += 2 {
 		for x := 0; x < small; x += 2 {
@@ -230,18 +230,18 @@ func apart(a, b *tints) (worst int) {
 	return worst
 }
 
-// sameColours reports whether the colours of two pictures, whose greys correlate
+// sameColours reports whether the colours of two images, whose greys correlate
 // by so much, differ by no more than encoding and resampling make them.
 func sameColours(a, b *tints, score float64) bool {
 	worst := apart(a, b)
 	return worst <= sameTint || score >= sharpScore && worst <= smearTint && smeared(a, b)
 }
 
-// smeared reports whether two small pictures differ as one does from itself when
+// smeared reports whether two small images differ as one does from itself when
 // its colours were smeared: JPEG keeps colours at half the size, resampling
 // softens edges. That moves colours across edges, a share of what lies on either
 // side, and leaves the mean over a larger part. So means over 4 x 4 are compared,
-// and may differ by a share of the contrast that both pictures have thereabouts: where
+// and may differ by a share of the contrast that both images have thereabouts: where
 // one is flat, the other has a detail that this one has not.
 func smeared(a, b *tints) bool {
 	const n, around = 4, 2
@@ -299,7 +299,7 @@ func (t *tints) flipped() *tints {
 	return &out
 }
 
-// part resamples a part of the picture, given in shares of its side.
+// part resamples a part of the image, given in shares of its side.
 func (t *tints) part(left, top, share float64) *tints {
 	var out tints
 	for y := range small {
@@ -323,7 +323,7 @@ func tap(from, share float64, i, n int) (a, b int, second float64) {
 	return a, min(a+1, n-1), v - float64(a)
 }
 
-// places are the parts of the coarse walk: left, top and side, in shares of the picture's.
+// places are the parts of the coarse walk: left, top and side, in shares of the image's.
 var places = func() (all [][3]float64) {
 	for _, s := range []float64{0.975, 0.95, 0.925, 0.9} {
 		for i := range 3 {
@@ -371,7 +371,7 @@ func inside(a, b *Print) float64 {
 	return best
 }
 
-// window resamples a part of a grey picture, given in shares of its side, to
+// window resamples a part of a grey image, given in shares of its side, to
 // the full side.
 func window(g *[side * side]uint8, left, top, share float64) (out [side * side]uint8) {
 	var x0, x1 [side]int
@@ -379,7 +379,7 @@ func window(g *[side * side]uint8, left, top, share float64) (out [side * side]u
 	for i := range side {
 		x0[i], x1[i], fx[i] = tap(left, share, i, side)
 	}
-	var row [2][side]float64 // rows of the picture, resampled across
+	var row [2][side]float64 // rows of the image, resampled across
 	in := [2]int{-1, -1}     // which
 	across := func(y int) *[side]float64 {
 		if in[y%2] != y {
@@ -401,7 +401,7 @@ func window(g *[side * side]uint8, left, top, share float64) (out [side * side]u
 	return out
 }
 
-// Groups joins pairs into sets of pictures that are one; single pictures are
+// Groups joins pairs into sets of images that are one; single images are
 // left out. Each group is ascending, groups stand by their first.
 func Groups(n int, pairs []Pair) [][]int {
 	parent := make([]int, n)

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-// Pairs finds all pairs that Compare would, in ascending order. Of pictures
+// Pairs finds all pairs that Compare would, in ascending order. Of images
 // whose mean greens are near, hashes are compared, four pairs at once where the
 // processor has AVX2; sketches then tell which of those may be crops; Compare
 // decides on the rest. See sketch for what that could overlook.
@@ -56,7 +56,7 @@ func each(n int, do func(worker, i int)) {
 	wg.Wait()
 }
 
-// field is the pictures in the order of their mean green, and what every pair
+// field is the images in the order of their mean green, and what every pair
 // is first told apart by.
 type field struct {
 	rows            []row

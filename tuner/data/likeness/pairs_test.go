@@ -19,7 +19,7 @@ import (
 	"atelier/tuner/data/synth"
 )
 
-// sets are pictures with their likenesses: drawn houses and, where they lie
+// sets are images with their likenesses: drawn houses and, where they lie
 // beside the project, real ones, each planted again in one of the ways or as a
 // crop of any place and size; among the drawn ones also patterns and flat colours.
 func sets(t *testing.T) map[string][]*likeness.Print {
@@ -105,7 +105,7 @@ func encoded(t *testing.T, img image.Image) []byte {
 	return b.Bytes()
 }
 
-// Pairs finds what comparing all with all finds, to the bit, in any order of the pictures.
+// Pairs finds what comparing all with all finds, to the bit, in any order of the images.
 func TestPairsAreThoseOfAllWithAll(t *testing.T) {
 	for name, prints := range sets(t) {
 		rand.New(rand.NewPCG(5, 6)).Shuffle(len(prints), func(i, k int) { prints[i], prints[k] = prints[k], prints[i] })

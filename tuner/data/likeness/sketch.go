@@ -9,16 +9,16 @@ const (
 	fine  = 16
 )
 
-// squares is a picture of n x n means, row by row.
+// squares is an image of n x n means, row by row.
 type squares []float32
 
-// sketch is a picture in squares, less their mean and of length 1, to ask
+// sketch is an image in squares, less their mean and of length 1, to ask
 // whether it may be a part of another: a part that correlates with it by
 // cropScore in full does so by walkScore or more in squares, if squares hold a
-// quarter of the picture's variance: the squared distance of two pictures of
+// quarter of the image's variance: the squared distance of two images of
 // length 1 is twice what their correlation lacks of 1, 0.05 in all, so 0.2 of a
 // quarter, and 0.29 is allowed. The remainder is for the walk's steps, which are
-// 3 % of a side or less. Of pictures with less in squares (fine patterns, flat
+// 3 % of a side or less. Of images with less in squares (fine patterns, flat
 // colours) the sketch tells nothing.
 type sketch struct {
 	squares
@@ -114,7 +114,7 @@ func (s squares) dot(o squares) float32 {
 	return a + b + c + d
 }
 
-// walk is the sketches of all parts of a picture that the coarse walk looks at,
+// walk is the sketches of all parts of an image that the coarse walk looks at,
 // and a ball around them: what is far from its middle is far from each.
 type walk struct {
 	whole  *sums
@@ -156,7 +156,7 @@ func (w *walk) in(n int) squares {
 	return all
 }
 
-// mayHold reports whether a picture, of which s is the rough sketch, may be a
+// mayHold reports whether an image, of which s is the rough sketch, may be a
 // part; false is sure as told at sketch.
 func (w *walk) mayHold(s *sketch, grey *[side * side]uint8) bool {
 	if !s.any && !(anyLike(w.middle, s.squares, w.within) && anyLike(w.parts, s.squares, walkScore)) {

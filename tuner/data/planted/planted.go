@@ -1,6 +1,6 @@
 // Package planted puts faults into a copy of an image folder, so that it is
-// known what a cleanup has to find: the same picture again in seven ways, and
-// files that are no pictures. It serves tests and measurements.
+// known what a cleanup has to find: the same image again in seven ways, and
+// files that are no images. It serves tests and measurements.
 package planted
 
 import (
@@ -23,7 +23,7 @@ import (
 // Kind of fault.
 type Kind string
 
-// The same picture again.
+// The same image again.
 const (
 	Copy     Kind = "byte copy"
 	JPEG     Kind = "JPEG of quality 60"
@@ -34,7 +34,7 @@ const (
 	Cropped  Kind = "cropped by 5 %"
 )
 
-// What is no picture, or too small a one.
+// What is no image, or too small a one.
 const (
 	Truncated Kind = "truncated"
 	Empty     Kind = "zero bytes"
@@ -43,7 +43,7 @@ const (
 	Tiny      Kind = "12 pixels"
 )
 
-// Again are the kinds of the same picture again, Faults the others.
+// Again are the kinds of the same image again, Faults the others.
 var (
 	Again  = []Kind{Copy, JPEG, PNG, Half, Larger, Mirrored, Cropped}
 	Faults = []Kind{Truncated, Empty, Text, Page, Tiny}
@@ -52,11 +52,11 @@ var (
 // Plant is one planted file.
 type Plant struct {
 	Kind Kind
-	Of   string // the picture it was made from, relative, with slashes
+	Of   string // the image it was made from, relative, with slashes
 }
 
 // Into copies the tree from to dir (which must not be there yet) and puts a
-// planted file beside each picture; kind says for the i-th picture, in the
+// planted file beside each image; kind says for the i-th image, in the
 // order of names, what it shall be, "" being nothing. The plants are by their
 // path, relative, with slashes.
 func Into(from, dir string, kind func(i int) Kind) (map[string]Plant, error) {

@@ -24,7 +24,7 @@ import (
 // agent is how downloads introduce themselves.
 const agent = "atelier-data/1 (+image collection for research; honours robots.txt)"
 
-// fetcher downloads pictures politely: it asks robots.txt, keeps to two at once
+// fetcher downloads images politely: it asks robots.txt, keeps to two at once
 // a host, waits when told to, and believes nothing a server says of size or type.
 type fetcher struct {
 	client    *http.Client
@@ -101,8 +101,8 @@ func newFetcher(o Options) *fetcher {
 			}}}
 }
 
-// picture is a downloaded and checked picture.
-type picture struct {
+// download is a downloaded and checked image.
+type download struct {
 	b             []byte
 	ext           string
 	width, height int
@@ -120,7 +120,7 @@ func (f *fetcher) host(u *url.URL) *host {
 }
 
 // fetch downloads one address. The error is the reason it is not kept.
-func (f *fetcher) fetch(ctx context.Context, address string) (*picture, error) {
+func (f *fetcher) fetch(ctx context.Context, address string) (*download, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, errors.New("no address that can be fetched")
@@ -221,7 +221,7 @@ var extensions = map[string]string{"jpeg": ".jpg", "png": ".png", "webp": ".webp
 
 // check looks at what came: the type by its first bytes, the size before it is
 // decoded, then the whole.
-func (f *fetcher) check(b []byte) (*picture, error) {
+func (f *fetcher) check(b []byte) (*download, error) {
 	format := dataset.Format(b)
 	ext := extensions[format]
 	if ext == "" {
@@ -239,5 +239,5 @@ func (f *fetcher) check(b []byte) (*picture, error) {
 	if min(w, h) < f.minSide {
 		return nil, fmt.Errorf("%d x %d pixels, less than %d", w, h, f.minSide)
 	}
-	return &picture{b, ext, w, h}, nil
+	return &download{b, ext, w, h}, nil
 }

@@ -1,8 +1,8 @@
 // Package scrape fills an image folder from image search (SerpAPI): one search
 // text a class, polite downloads, and a manifest by which an interrupted scrape
-// goes on. It refuses addresses of private networks, what is no picture, and to
+// goes on. It refuses addresses of private networks, what is no image, and to
 // show its key anywhere. Licences are the user's to check: the manifest keeps
-// each picture's source.
+// each image's source.
 package scrape
 
 import (
@@ -37,13 +37,13 @@ type Query struct {
 type Options struct {
 	Out      string
 	Queries  []Query
-	PerClass int // pictures wanted
+	PerClass int // images wanted
 	MaxPages int // of results, a class; 0 = 10
 	Key      string
 	Endpoint string // "" = SerpAPI's
 	Parallel int    // downloads at once; 0 = 8
 
-	MaxBytes, MaxPixels int64         // of a picture; 0 = 20 MB, 50 million
+	MaxBytes, MaxPixels int64         // of an image; 0 = 20 MB, 50 million
 	MinSide             int           // 0 = 100
 	Timeout             time.Duration // of a download; 0 = 30 s
 	Log                 *slog.Logger
@@ -228,7 +228,7 @@ func (o Options) class(ctx context.Context, s *serp, f *fetcher, m *manifest, q 
 	return ctx.Err()
 }
 
-// download fetches a page's pictures, several at once, and stops asking when
+// download fetches a page's images, several at once, and stops asking when
 // there are enough.
 func (o Options) download(ctx context.Context, f *fetcher, m *manifest, q Query, results []result, c *Count) error {
 	var mu sync.Mutex // of c and failed
@@ -315,7 +315,7 @@ func openManifest(dir string, write bool) (*manifest, error) {
 	return m, err
 }
 
-// read takes the lines that are lines. A saved picture that is not there any
+// read takes the lines that are lines. A saved image that is not there any
 // more was taken away by somebody: it is not fetched again.
 func (m *manifest) read(dir string, b []byte) {
 	s := bufio.NewScanner(strings.NewReader(string(b)))
@@ -344,8 +344,8 @@ func (m *manifest) known(class, address string) bool {
 	return was
 }
 
-// save writes a picture under the name of its bytes and completes its line.
-func (m *manifest) save(dir string, l *Line, p *picture) error {
+// save writes an image under the name of its bytes and completes its line.
+func (m *manifest) save(dir string, l *Line, p *download) error {
 	sum := sha256.Sum256(p.b)
 	l.SHA256, l.Width, l.Height = hex.EncodeToString(sum[:]), p.width, p.height
 	m.mu.Lock()

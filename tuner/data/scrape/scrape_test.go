@@ -24,7 +24,7 @@ import (
 
 const key = "s3cret/key+of=somebody"
 
-// web is SerpAPI and the hosts of pictures in one server; tests script it.
+// web is SerpAPI and the hosts of images in one server; tests script it.
 type web struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -33,15 +33,15 @@ type web struct {
 	said     map[string]string
 	left     int64
 	searches int
-	pictures map[string]http.HandlerFunc
+	images   map[string]http.HandlerFunc
 	asked    map[string]int
-	most     int // requests for pictures at once
+	most     int // requests for images at once
 	now      int
 }
 
 func start(t *testing.T) *web {
 	t.Helper()
-	w := &web{pages: map[string][]string{}, status: map[string][]int{}, said: map[string]string{}, left: 100, pictures: map[string]http.HandlerFunc{}, asked: map[string]int{}}
+	w := &web{pages: map[string][]string{}, status: map[string][]int{}, said: map[string]string{}, left: 100, images: map[string]http.HandlerFunc{}, asked: map[string]int{}}
 	w.Server = httptest.NewServer(w)
 	t.Cleanup(w.Close)
 	return w
@@ -84,7 +84,7 @@ func (w *web) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.asked[r.URL.Path]++
-	f := w.pictures[r.URL.Path]
+	f := w.images[r.URL.Path]
 	w.mu.Unlock()
 	if f == nil {
 		out.WriteHeader(404)
@@ -186,19 +186,19 @@ func noKey(t *testing.T, dir string, said ...string) {
 func TestEveryCaseOfTheWeb(t *testing.T) {
 	w := start(t)
 	for i := range 4 {
-		w.pictures[fmt.Sprintf("/good%d.png", i)] = w.counted(drawn(i, 80))
+		w.images[fmt.Sprintf("/good%d.png", i)] = w.counted(drawn(i, 80))
 	}
-	w.pictures["/same.png"] = w.counted(drawn(0, 80))
-	w.pictures["/html.jpg"] = w.counted([]byte("<!DOCTYPE html><html>login</html>"))
-	w.pictures["/small.png"] = w.counted(drawn(9, 20))
-	w.pictures["/cut.png"] = func(out http.ResponseWriter, _ *http.Request) {
+	w.images["/same.png"] = w.counted(drawn(0, 80))
+	w.images["/html.jpg"] = w.counted([]byte("<!DOCTYPE html><html>login</html>"))
+	w.images["/small.png"] = w.counted(drawn(9, 20))
+	w.images["/cut.png"] = func(out http.ResponseWriter, _ *http.Request) {
 		b := drawn(8, 80)
 		out.Header().Set("Content-Length", strconv.Itoa(len(b)))
 		out.Write(b[:len(b)/2])
 	}
-	w.pictures["/half.png"] = w.counted(drawn(8, 80)[:60])
-	w.pictures["/slow.png"] = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
-	w.pictures["/endless.png"] = func(out http.ResponseWriter, r *http.Request) {
+	w.images["/half.png"] = w.counted(drawn(8, 80)[:60])
+	w.images["/slow.png"] = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	w.images["/endless.png"] = func(out http.ResponseWriter, r *http.Request) {
 		out.Write(drawn(7, 80))
 		for b := make([]byte, 8192); ; {
 			if _, err := out.Write(b); err != nil {
@@ -206,15 +206,15 @@ func TestEveryCaseOfTheWeb(t *testing.T) {
 			}
 		}
 	}
-	w.pictures["/bomb.png"] = w.counted([]byte("GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;"))
-	w.pictures["/inside.png"] = func(out http.ResponseWriter, r *http.Request) {
+	w.images["/bomb.png"] = w.counted([]byte("GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;"))
+	w.images["/inside.png"] = func(out http.ResponseWriter, r *http.Request) {
 		http.Redirect(out, r, "http://169.254.169.254/latest/meta-data/", http.StatusFound)
 	}
-	w.pictures["/file.png"] = func(out http.ResponseWriter, r *http.Request) {
+	w.images["/file.png"] = func(out http.ResponseWriter, r *http.Request) {
 		http.Redirect(out, r, "file:///etc/passwd", http.StatusFound)
 	}
 	busy := 0
-	w.pictures["/busy.png"] = func(out http.ResponseWriter, r *http.Request) {
+	w.images["/busy.png"] = func(out http.ResponseWriter, r *http.Request) {
 		if busy++; busy < 3 {
 			out.Header().Set("Retry-After", "1")
 			out.WriteHeader(429)
@@ -222,8 +222,8 @@ func TestEveryCaseOfTheWeb(t *testing.T) {
 		}
 		out.Write(drawn(4, 80))
 	}
-	w.pictures["/robots.txt"] = gives([]byte("User-agent: *\nDisallow: /private/\n"))
-	w.pictures["/private/x.png"] = gives(drawn(6, 80))
+	w.images["/robots.txt"] = gives([]byte("User-agent: *\nDisallow: /private/\n"))
+	w.images["/private/x.png"] = gives(drawn(6, 80))
 	w.pages["gothic house"] = []string{
 		listed("/good0.png", "/same.png", "/html.jpg", "/small.png", "/cut.png", "/half.png", "/slow.png", "/endless.png", "/bomb.png", "/inside.png", "/file.png", "/private/x.png", "/gone.png", "x-raw-image:///abc", "http://10.0.0.7/y.png"),
 		`{"images_results":[{"position":1},{"thumbnail":"HOST/t.png"},{"original":"HOST/good1.png"}]}`,
@@ -307,7 +307,7 @@ func TestAnswersOfSerpAPI(t *testing.T) {
 		"what is no answer": {func(w *web, _ *Options) { w.pages["q"] = []string{"<html>"} }, nil, "no JSON", 0, 3},
 	} {
 		w := start(t)
-		w.pictures["/a.png"], w.pictures["/b.png"] = gives(drawn(1, 60)), gives(drawn(2, 60))
+		w.images["/a.png"], w.images["/b.png"] = gives(drawn(1, 60)), gives(drawn(2, 60))
 		w.pages["q"] = []string{listed("/a.png", "/b.png")}
 		var log bytes.Buffer
 		o := w.options(t, &log, Query{"c", "q"})
@@ -338,7 +338,7 @@ func TestInterruptedAndResumed(t *testing.T) {
 		p := fmt.Sprintf("/p%d.png", i)
 		paths = append(paths, p)
 		b := drawn(i+300, 64)
-		w.pictures[p] = func(out http.ResponseWriter, r *http.Request) {
+		w.images[p] = func(out http.ResponseWriter, r *http.Request) {
 			mu.Lock()
 			if n++; n == 9 {
 				cancel()

@@ -1,6 +1,6 @@
 // Package split copies an image folder into train, validation and test: by
-// ratio and seed, class by class, pictures that are one never apart, and stable:
-// what was put somewhere stays there when pictures are added. It changes
+// ratio and seed, class by class, images that are one never apart, and stable:
+// what was put somewhere stays there when images are added. It changes
 // nothing in the folder it reads.
 package split
 
@@ -44,12 +44,12 @@ type Options struct {
 // Report says what a split did.
 type Report struct {
 	Classes []string         `json:"classes"`
-	Counts  map[string][]int `json:"counts"` // part -> pictures by class
-	Groups  int              `json:"groups"` // sets of pictures that are one
+	Counts  map[string][]int `json:"counts"` // part -> images by class
+	Groups  int              `json:"groups"` // sets of images that are one
 	New     int              `json:"new"`
-	Skipped []string         `json:"skipped,omitempty"` // no pictures
+	Skipped []string         `json:"skipped,omitempty"` // no images
 	Gone    []string         `json:"gone,omitempty"`    // were split before and are not there any more; their copies stay
-	Apart   []string         `json:"apart,omitempty"`   // pictures that are one with a picture in another part, both placed before
+	Apart   []string         `json:"apart,omitempty"`   // images that are one with an image in another part, both placed before
 }
 
 type manifest struct {
@@ -57,7 +57,7 @@ type manifest struct {
 	Source  string            `json:"source"`
 	Seed    uint64            `json:"seed"`
 	Ratios  [3]float64        `json:"ratios"`
-	Files   map[string]string `json:"files"` // class/picture -> part
+	Files   map[string]string `json:"files"` // class/image -> part
 }
 
 // Check tells what is wrong with ratios.
@@ -188,9 +188,9 @@ func Split(ctx context.Context, from, to string, o Options) (*Report, error) {
 
 func target(to, part, name string) string { return filepath.Join(to, part, filepath.FromSlash(name)) }
 
-// assign gives each picture its part; "" is no picture. Groups of pictures that
+// assign gives each image its part; "" is no image. Groups of images that
 // are one go together. What the manifest knows stays; the rest is dealt out
-// class by class, in an order drawn from the seed and the pictures' bytes, each
+// class by class, in an order drawn from the seed and the images' bytes, each
 // to the part that lacks most.
 func assign(folder *dataset.Folder, prints []*likeness.Print, m *manifest, o Options, r *Report) []string {
 	place := make([]string, len(folder.Files))
@@ -289,7 +289,7 @@ func assign(folder *dataset.Folder, prints []*likeness.Print, m *manifest, o Opt
 			settle(k, Parts[best])
 		}
 	}
-	// A small class lacks less than one picture everywhere but in train. Where it
+	// A small class lacks less than one image everywhere but in train. Where it
 	// has enough to be in every part, it is: of what was dealt now, the last goes
 	// from where there are two at least.
 	for p, part := range Parts {
@@ -368,7 +368,7 @@ func (m *manifest) write(path string) error {
 	return files.WriteUnsynced(path, append(b, '\n'), 0o644)
 }
 
-// put copies or links a picture unless it is there.
+// put copies or links an image unless it is there.
 func put(from, to string, link bool) error {
 	if _, err := os.Lstat(to); err == nil {
 		return nil

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// draw writes a picture that is unlike all others: coarse blocks of chance.
+// draw writes an image that is unlike all others: coarse blocks of chance.
 func draw(t testing.TB, path string, seed uint64) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 9))
@@ -43,7 +43,7 @@ func draw(t testing.TB, path string, seed uint64) {
 	put(path)
 }
 
-// places lists what lies where: class/picture -> part.
+// places lists what lies where: class/image -> part.
 func places(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -63,9 +63,9 @@ func places(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// Over many folders: proportions in every class, every picture once, pictures
+// Over many folders: proportions in every class, every image once, images
 // that are one together, the same seed the same split, another seed another,
-// and adding pictures moves none.
+// and adding images moves none.
 func TestSplitProperties(t *testing.T) {
 	for round := range uint64(6) {
 		r := rand.New(rand.NewPCG(round, 1))
@@ -130,7 +130,7 @@ func TestSplitProperties(t *testing.T) {
 		if third := places(t, filepath.Join(base, "c")); fmt.Sprint(third) == fmt.Sprint(first) {
 			t.Error("another seed split the same")
 		}
-		// More pictures, one of them a twin of an old one.
+		// More images, one of them a twin of an old one.
 		add("class1", 17)
 		var old string
 		for name := range first {

@@ -36,7 +36,7 @@ func (c rgb) nrgba(alpha float64) color.NRGBA {
 	return color.NRGBA{b(c.r), b(c.g), b(c.b), b(alpha)}
 }
 
-// view maps the world to the picture: scale, shift, mirror, a wall that recedes to one side, a tilted camera.
+// view maps the world to the image: scale, shift, mirror, a wall that recedes to one side, a tilted camera.
 type view struct {
 	scale   float64 // pixels a metre
 	centerX float64 // pixel column of x = 0

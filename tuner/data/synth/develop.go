@@ -18,7 +18,7 @@ func (sc *scene) develop() {
 	if chance(r, 0.25*d) {
 		haze = between(r, 0.1, 0.35)
 	}
-	if chance(r, 0.3) { // a shadow across the picture
+	if chance(r, 0.3) { // a shadow across the image
 		a, w := between(r, 0, sc.size), between(r, 0.2, 0.6)*sc.size
 		lean := between(r, -0.5, 0.5) * sc.size
 		sc.pixels(func() {

@@ -16,7 +16,7 @@ import (
 // manifestName stands beside train, validation and test, so no class folder ever contains it.
 const manifestName = "synth.json"
 
-// manifest says what a folder was drawn with. It is written before the first picture and again, complete, after
+// manifest says what a folder was drawn with. It is written before the first image and again, complete, after
 // the last.
 type manifest struct {
 	Version    int      `json:"version"`

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 )
 
-// scene draws one picture: sky, what stands behind, the house, what stands in front, then light and camera.
+// scene draws one image: sky, what stands behind, the house, what stands in front, then light and camera.
 type scene struct {
 	c          *canvas
 	r          *rand.Rand
@@ -16,7 +16,7 @@ type scene struct {
 	leaf       rgb
 }
 
-// render draws a façade of a style. All of it follows from r: same stream, same picture. Difficulty acts by its
+// render draws a façade of a style. All of it follows from r: same stream, same image. Difficulty acts by its
 // square, which spreads the usable middle of the scale.
 func render(s style, size int, difficulty float64, r *rand.Rand) *image.RGBA {
 	sc := &scene{c: newCanvas(size), r: r, size: float64(size), difficulty: difficulty * difficulty}
@@ -40,7 +40,7 @@ func render(s style, size int, difficulty float64, r *rand.Rand) *image.RGBA {
 	return sc.c.img
 }
 
-// frame sets the camera so that the house fills most of the picture, from somewhere in front of it.
+// frame sets the camera so that the house fills most of the image, from somewhere in front of it.
 func (sc *scene) frame(h house) {
 	r, d := sc.r, sc.difficulty
 	fill := between(r, 0.98-0.36*d, 1.06)
@@ -198,7 +198,7 @@ func (sc *scene) foreground(h *house) {
 		sc.wires(half)
 	}
 	if chance(r, 0.15*d+0.05) {
-		// a branch that hangs into the picture
+		// a branch that hangs into the image
 		sc.pixels(func() {
 			x := pick(r, 0, sc.size)
 			for range 10 {

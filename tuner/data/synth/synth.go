@@ -1,8 +1,8 @@
 // Package synth draws house façades in architectural styles: a data set that anyone can make, of any size,
 // without a download, hard enough that a training's settings matter.
 //
-// A picture is a function of (version, seed, style, part, number): the same options give the same bytes, on any
-// number of workers, and adding pictures or styles leaves the others as they are.
+// An image is a function of (version, seed, style, part, number): the same options give the same bytes, on any
+// number of workers, and adding images or styles leaves the others as they are.
 //
 // The package refuses to write into a folder that holds anything it did not draw itself with the same options.
 package synth
@@ -31,7 +31,7 @@ import (
 	"atelier/common/files"
 )
 
-// Version changes whenever the same options would give other pictures.
+// Version changes whenever the same options would give other images.
 const Version = 1
 
 // DefaultStyles are the styles drawn when none are named.
@@ -40,14 +40,14 @@ var DefaultStyles = []string{"american_craftsman", "colonial", "gothic", "medite
 // Options say what is drawn. Zero values are defaults, except Seed, of which 0 is one like any other.
 type Options struct {
 	Styles []string // nil: DefaultStyles
-	// Pictures of each style. All three 0: 100, 30, 30. Else as given; a part of 0 is left out.
+	// Images of each style. All three 0: 100, 30, 30. Else as given; a part of 0 is left out.
 	Train, Validation, Test int
 	Size                    int // side in pixels, 32 to 1024; 0: 96
 	Seed                    uint64
 	// Difficulty from 0 to 1 says how far houses, colours, views, clutter and cameras vary; nil: 0.5.
 	Difficulty *float64
-	Workers    int // pictures drawn at a time; 0: one a core
-	// Progress, when set, is called after each picture, from one goroutine at a time.
+	Workers    int // images drawn at a time; 0: one a core
+	// Progress, when set, is called after each image, from one goroutine at a time.
 	Progress func(done, total int)
 }
 
@@ -56,7 +56,7 @@ type Summary struct {
 	Dir                     string
 	Styles                  []string
 	Train, Validation, Test string // the folders for training settings; "" where there is none
-	Images                  int    // pictures in the data set
+	Images                  int    // images in the data set
 	Drawn                   int    // of them drawn now; the others were there
 	Elapsed                 time.Duration
 }
@@ -115,7 +115,7 @@ func (o Options) complete() (Options, error) {
 	return o, nil
 }
 
-// job is one picture to draw.
+// job is one image to draw.
 type job struct {
 	style  style
 	part   string // train, validation or test
@@ -233,7 +233,7 @@ func drawMissing(ctx context.Context, dir string, o Options, trust bool) (int, e
 	return int(drawn.Load()), err
 }
 
-// Render draws one picture without writing it. number counts from 1.
+// Render draws one image without writing it. number counts from 1.
 func Render(name, part string, number int, o Options) (image.Image, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -252,7 +252,7 @@ func (j job) render(o Options) (*image.RGBA, *rand.Rand) {
 	return render(j.style, o.Size, *o.Difficulty, r), r
 }
 
-// draw returns the picture's file.
+// draw returns the image's file.
 func (j job) draw(o Options) []byte {
 	img, r := j.render(o)
 	var b bytes.Buffer
@@ -261,7 +261,7 @@ func (j job) draw(o Options) []byte {
 	return b.Bytes()
 }
 
-// source is the picture's own random stream.
+// source is the image's own random stream.
 func (j job) source(seed uint64) *rand.PCG {
 	sum := sha256.Sum256(fmt.Appendf(nil, "atelier façade %d/%d/%s/%s/%d", Version, seed, j.style.name, j.part, j.number))
 	return rand.NewPCG(binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:]))

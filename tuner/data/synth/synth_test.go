@@ -95,7 +95,7 @@ func TestSameSeedSameBytes(t *testing.T) {
 	mustDraw(t, b, o)
 	o.Seed = 8
 	mustDraw(t, c, o)
-	// More pictures and styles leave those there as they are.
+	// More images and styles leave those there as they are.
 	o.Seed, o.Train, o.Styles = 7, 6, append(o.Styles, "art_deco")
 	mustDraw(t, d, o)
 	ta, tb, tc, td := tree(t, a), tree(t, b), tree(t, c), tree(t, d)

@@ -13,8 +13,8 @@ import (
 	"atelier/worker/trainer/augment"
 )
 
-// picture numbers its pixels: (x, y, 7).
-func picture(size int) []byte {
+// numbered is an image whose pixels say where they are: (x, y, 7).
+func numbered(size int) []byte {
 	p := make([]byte, 0, size*size*3)
 	for y := range size {
 		for x := range size {
@@ -26,7 +26,7 @@ func picture(size int) []byte {
 
 func TestPlainCopy(t *testing.T) {
 	const size = 8
-	set := append(picture(size), bytes.Repeat([]byte{9}, size*size*3)...)
+	set := append(numbered(size), bytes.Repeat([]byte{9}, size*size*3)...)
 	got := make([]byte, 3*size*size*3)
 	augment.Recipe{}.Batch(got, set, size, []int{1, 0, 1}, 1, 1, 0)
 	want := slices.Concat(set[size*size*3:], set[:size*size*3], set[size*size*3:])
@@ -35,13 +35,13 @@ func TestPlainCopy(t *testing.T) {
 	}
 }
 
-// Every augmented image is a shifted, perhaps mirrored picture: that is
+// Every augmented image is a shifted, perhaps mirrored image: that is
 // checked pixel by pixel from what the pixels say of themselves.
 func TestCropAndFlip(t *testing.T) {
 	const size, n = 16, 400
 	r := augment.Standard(size)
 	got := make([]byte, n*size*size*3)
-	r.Batch(got, picture(size), size, make([]int, n), 42, 3, 7)
+	r.Batch(got, numbered(size), size, make([]int, n), 42, 3, 7)
 	shifts, flips := map[[2]int]bool{}, 0
 	for i := range n {
 		im := got[i*size*size*3 : (i+1)*size*size*3]
@@ -98,7 +98,7 @@ func TestDrawsRepeatAndDiffer(t *testing.T) {
 	const size = 16
 	draw := func(seed uint64, epoch, batch int) []byte {
 		b := make([]byte, 4*size*size*3)
-		augment.Standard(size).Batch(b, picture(size), size, make([]int, 4), seed, epoch, batch)
+		augment.Standard(size).Batch(b, numbered(size), size, make([]int, 4), seed, epoch, batch)
 		return b
 	}
 	if !bytes.Equal(draw(1, 2, 3), draw(1, 2, 3)) {

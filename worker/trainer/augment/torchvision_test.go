@@ -46,7 +46,7 @@ func moments(v []float64) (mean, variance float64) {
 }
 
 func TestAgainstTorchvision(t *testing.T) {
-	// A picture of noise, smooth in one colour; parts of all shapes of it.
+	// An image of noise, smooth in one colour; parts of all shapes of it.
 	const size = 40
 	noise := rand.New(rand.NewPCG(1, 2))
 	pixels := make([]byte, 0, size*size*3)

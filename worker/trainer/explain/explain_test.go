@@ -269,7 +269,7 @@ func TestIsTheClassActivationMap(t *testing.T) {
 	}
 }
 
-// bfloat16 gives the same picture with fewer digits: predictions, maps and
+// bfloat16 gives the same image with fewer digits: predictions, maps and
 // quality near those of float32, for a network with each kind of layer.
 func TestLowPrecision(t *testing.T) {
 	runtime.LockOSThread()

@@ -20,7 +20,7 @@ import (
 	"atelier/common/filename"
 	"atelier/common/nearest"
 	"atelier/common/terminal"
-	"atelier/worker/trainer/explain/picture"
+	"atelier/worker/trainer/explain/chart"
 )
 
 const (
@@ -175,7 +175,7 @@ func meant(name string, names []string) string {
 type loaded struct {
 	File
 	pixels []byte      // size*size*3, as training saw its images
-	shown  *image.RGBA // the same part at picture.Side; nil when no picture is wanted
+	shown  *image.RGBA // the same part at chart.Side; nil when no chart is wanted
 	turned bool        // as its EXIF orientation says
 	err    error
 }
@@ -211,7 +211,7 @@ func prepare(b []byte, size int, show bool) (pixels []byte, shown *image.RGBA, e
 	pixels = make([]byte, size*size*3)
 	dataset.Square(pixels, img, format, size, size, dataset.CenterCrop, dataset.Bilinear)
 	if show {
-		side := picture.Side
+		side := chart.Side
 		rgb := make([]byte, side*side*3)
 		dataset.Square(rgb, img, format, side, side, dataset.CenterCrop, dataset.Bilinear)
 		shown = image.NewRGBA(image.Rect(0, 0, side, side))

@@ -11,12 +11,12 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
-// Prepare decodes a picture for a model of an image size, and for the eye.
+// Prepare decodes an image for a model of an image size, and for the eye.
 func Prepare(b []byte, size int) (pixels []byte, shown *image.RGBA, err error) {
 	return prepare(b, size, true)
 }
 
-// Seen is what a model says of one picture.
+// Seen is what a model says of one image.
 type Seen struct {
 	Probs   []float64
 	Top     []int     // the best classes, best first
@@ -24,7 +24,7 @@ type Seen struct {
 	Quality explain.Quality
 }
 
-// Look asks about prepared pictures: the best tops[i] classes of the i-th, a map
+// Look asks about prepared images: the best tops[i] classes of the i-th, a map
 // of each, and the quality of the best one's.
 func (p *Predictor) Look(pixels [][]byte, tops []int) ([]Seen, error) {
 	return inParts(p, pixels, func(x torchx.Tensor, from, to int) ([]Seen, error) { return p.look(x, tops[from:to]) })
@@ -55,7 +55,7 @@ func (p *Predictor) look(x torchx.Tensor, tops []int) ([]Seen, error) {
 	return seen, nil
 }
 
-// inParts calls f with the normalised pictures from up to to, perhaps several
+// inParts calls f with the normalised images from up to to, perhaps several
 // times at once, and puts together what it returns of each.
 func inParts[T any](p *Predictor, pixels [][]byte, f func(x torchx.Tensor, from, to int) ([]T, error)) ([]T, error) {
 	out := make([]T, len(pixels))

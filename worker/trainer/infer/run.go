@@ -24,7 +24,7 @@ import (
 	"atelier/common/filename"
 	"atelier/common/inference"
 	"atelier/common/terminal"
-	"atelier/worker/trainer/explain/picture"
+	"atelier/worker/trainer/explain/chart"
 	"atelier/worker/trainer/score"
 	"atelier/worker/trainer/torchx"
 )
@@ -44,7 +44,7 @@ type Host struct {
 // Outcome is what a run found and wrote.
 type Outcome struct {
 	Dir        string
-	Files      []string // names below Dir, without the pictures of single images
+	Files      []string // names below Dir, without the charts of single images
 	Images     int
 	Skipped    int
 	Suspicious int
@@ -356,7 +356,7 @@ func (r *run) plain(ctx context.Context) error {
 }
 
 // production is the whole: evaluation where asked for, predictions, quality
-// checks, pictures, metadata, report.
+// checks, charts, metadata, report.
 func (r *run) production(ctx context.Context) error {
 	if r.RunEvaluation {
 		if err := r.evaluate(ctx); err != nil {
@@ -375,7 +375,7 @@ func (r *run) production(ctx context.Context) error {
 // lookAll runs files through the model, batch by batch.
 func (r *run) lookAll(ctx context.Context, files []File, w *writer) error {
 	done := 0
-	for batch := range batches(ctx, files, r.Batch, r.p.About.ImageSize, r.Threads, w.pictures()) {
+	for batch := range batches(ctx, files, r.Batch, r.p.About.ImageSize, r.Threads, w.charts()) {
 		done += len(batch)
 		if err := r.look(ctx, batch, w, done, len(files)); err != nil {
 			w.abandon()
@@ -413,10 +413,10 @@ func (r *run) look(ctx context.Context, batch []loaded, w *writer, done, total i
 }
 
 // shares are the best k classes by name.
-func (r *run) shares(probs []float64, k int) []picture.Share {
-	var out []picture.Share
+func (r *run) shares(probs []float64, k int) []chart.Share {
+	var out []chart.Share
 	for _, c := range (score.Prediction{Probs: probs}).Top(k) {
-		out = append(out, picture.Share{Class: r.p.About.Classes[c], Confidence: probs[c]})
+		out = append(out, chart.Share{Class: r.p.About.Classes[c], Confidence: probs[c]})
 	}
 	return out
 }

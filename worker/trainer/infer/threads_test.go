@@ -18,7 +18,7 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
-// Pictures answered in parts at the same time get what they get alone, each its
+// Images answered in parts at the same time get what they get alone, each its
 // own.
 func TestPartsAgreeWithOneByOne(t *testing.T) {
 	runtime.LockOSThread()

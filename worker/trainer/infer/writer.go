@@ -17,7 +17,7 @@ import (
 	"atelier/common/inference"
 	"atelier/common/metadata"
 	"atelier/worker/trainer/explain/cam"
-	"atelier/worker/trainer/explain/picture"
+	"atelier/worker/trainer/explain/chart"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -36,7 +36,7 @@ type looked struct {
 func (r *run) ask(x torchx.Tensor, good []loaded, w *writer) ([]looked, error) {
 	found := make([]looked, len(good))
 	compare := r.Mode == inference.ExplainSingle && r.Comparison
-	if !r.GradCAM || !w.pictures() && !w.quality && !r.Raw {
+	if !r.GradCAM || !w.charts() && !w.quality && !r.Raw {
 		pixels, err := r.p.e.Predict(x)
 		if err != nil {
 			return nil, err
@@ -89,7 +89,7 @@ func (r *run) best(probs []float64) int { return r.order(probs, 1)[0] }
 func (r *run) order(probs []float64, k int) []int { return topOf(probs, k) }
 
 type writerOptions struct {
-	folder   string // of pictures, below the output folder
+	folder   string // of charts, below the output folder
 	name     func(i int, l looked) string
 	metadata bool
 	beside   string // folder of the metadata, below the output folder
@@ -98,7 +98,7 @@ type writerOptions struct {
 	report   bool
 }
 
-// writer turns what was found into files. Pictures are drawn on goroutines of
+// writer turns what was found into files. Charts are drawn on goroutines of
 // their own while the model works on the next batch.
 type writer struct {
 	writerOptions
@@ -110,7 +110,7 @@ type writer struct {
 	err  error
 	rows *metadata.Writer
 
-	earlier map[string]bool // pictures of an earlier run that this one has not replaced
+	earlier map[string]bool // charts of an earlier run that this one has not replaced
 
 	pending []*files.Pending
 	names   []string // of the pending files, below the output folder
@@ -131,7 +131,7 @@ func newWriter(r *run, o writerOptions) *writer {
 	}
 	if o.metadata {
 		name := filepath.Join(o.beside, inference.MetadataFile)
-		w.earlier = earlierPictures(r.Output, name)
+		w.earlier = earlierCharts(r.Output, name)
 		if f := w.open(name); f != nil {
 			w.rows = metadata.NewWriter(f)
 		}
@@ -162,8 +162,8 @@ func (w *writer) open(name string) *files.Pending {
 	return f
 }
 
-// earlierPictures are those that the metadata of an earlier run names.
-func earlierPictures(dir, name string) map[string]bool {
+// earlierCharts are those that the metadata of an earlier run names.
+func earlierCharts(dir, name string) map[string]bool {
 	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return nil
@@ -193,10 +193,10 @@ func (w *writer) failed() error {
 	return w.err
 }
 
-// pictures reports whether any image will be drawn.
-func (w *writer) pictures() bool { return w.r.GradCAM && w.r.Heatmaps }
+// charts reports whether any image will be drawn.
+func (w *writer) charts() bool { return w.r.GradCAM && w.r.Heatmaps }
 
-// add writes one image's rows and queues its pictures.
+// add writes one image's rows and queues its charts.
 func (w *writer) add(l looked) error {
 	if err := w.failed(); err != nil {
 		return err
@@ -235,7 +235,7 @@ func (w *writer) add(l looked) error {
 	return nil
 }
 
-// place is where an image's pictures go, below the output folder and without
+// place is where an image's charts go, below the output folder and without
 // their ending.
 func (w *writer) place(i int, l looked) string {
 	folder, name := w.folder, w.name(i, l)
@@ -248,12 +248,12 @@ func (w *writer) place(i int, l looked) string {
 	return filepath.Join(folder, name)
 }
 
-// draw queues an image's pictures and returns the path of the first, below the
+// draw queues an image's charts and returns the path of the first, below the
 // output folder.
 func (w *writer) draw(i int, l looked) string {
 	place := w.place(i, l)
 	classes := w.r.p.About.Classes
-	subject := picture.Subject{Name: l.Name, Image: l.shown, Top: w.r.shares(l.probs, w.r.GradCAMTop), Flags: l.flags}
+	subject := chart.Subject{Name: l.Name, Image: l.shown, Top: w.r.shares(l.probs, w.r.GradCAMTop), Flags: l.flags}
 	if l.True >= 0 {
 		subject.True = classes[l.True]
 	}
@@ -261,19 +261,19 @@ func (w *writer) draw(i int, l looked) string {
 		subject.Notes = fmt.Sprintf("confidence drop %.1f %%   increase %.1f %%   concentration %.2f   coverage %.2f", q.Drop, q.Increase, q.Concentration, q.Coverage)
 	}
 	w.jobs <- func() error {
-		subject.Map = l.maps[0].Scaled().Resized(picture.Side, picture.Side)
-		return picture.Save(filepath.Join(w.r.Output, place+".png"), picture.Four(subject))
+		subject.Map = l.maps[0].Scaled().Resized(chart.Side, chart.Side)
+		return chart.Save(filepath.Join(w.r.Output, place+".png"), chart.Four(subject))
 	}
 	if l.top != nil {
 		comparison := "class_comparison_" + stem(l.Name) + ".png"
 		w.jobs <- func() error {
-			var shares []picture.Share
+			var shares []chart.Share
 			var maps []cam.Map
 			for k, c := range l.top {
-				shares = append(shares, picture.Share{Class: classes[c], Confidence: l.probs[c]})
-				maps = append(maps, l.maps[k].Scaled().Resized(picture.Side, picture.Side))
+				shares = append(shares, chart.Share{Class: classes[c], Confidence: l.probs[c]})
+				maps = append(maps, l.maps[k].Scaled().Resized(chart.Side, chart.Side))
 			}
-			return picture.Save(filepath.Join(w.r.Output, comparison), picture.Compare(subject, shares, maps))
+			return chart.Save(filepath.Join(w.r.Output, comparison), chart.Compare(subject, shares, maps))
 		}
 		w.drew(comparison)
 	}
@@ -283,7 +283,7 @@ func (w *writer) draw(i int, l looked) string {
 	return place + ".png"
 }
 
-// drew counts a picture and names it, unless many were named already.
+// drew counts a chart and names it, unless many were named already.
 func (w *writer) drew(path string) {
 	w.r.out.Pictures++
 	if len(w.r.out.Drawn) < inference.MaxDrawn {
@@ -307,7 +307,7 @@ func (w *writer) raw(place string, l looked) {
 	}
 }
 
-// drain waits for the pictures.
+// drain waits for the charts.
 func (w *writer) drain() {
 	close(w.jobs)
 	w.wg.Wait()
@@ -321,7 +321,7 @@ func (w *writer) abandon() {
 	}
 }
 
-// close waits for the pictures and puts the files under their names.
+// close waits for the charts and puts the files under their names.
 func (w *writer) close() error {
 	w.drain()
 	w.tally.into(w.r.out.Figures)
@@ -348,7 +348,7 @@ func (w *writer) close() error {
 	if err := w.failed(); err != nil {
 		return fmt.Errorf("write results to %s: %w", w.r.Output, err)
 	}
-	// The metadata names them no more: a picture that is flagged now would stand
+	// The metadata names them no more: a chart that is flagged now would stand
 	// in heatmaps/ as well.
 	for name := range w.earlier {
 		path := filepath.Join(w.r.Output, filepath.FromSlash(name))

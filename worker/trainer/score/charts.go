@@ -54,7 +54,7 @@ func (r *Result) WriteCharts(dir string, h *History) ([]string, error) {
 }
 
 // chartClasses is how many classes a chart shows: more and nobody can read their
-// names, and some thousand make a picture that no viewer opens.
+// names, and some thousand make a chart that no viewer opens.
 const chartClasses = 60
 
 // shown are the classes that charts show, in their order: all, or those with

@@ -1,6 +1,6 @@
 //go:build libtorch
 
-// Package serve answers for single pictures while others wait: what came in
+// Package serve answers for single images while others wait: what came in
 // while the model was at work is the next batch. It listens on a Unix socket
 // for the web app, which keeps the limits and speaks to people; DESIGN.md of
 // tuner/serve tells why there are two processes.
@@ -44,11 +44,11 @@ type Options struct {
 	Threads    int // of the thread that Run is called on
 	Thresholds inference.Thresholds
 	Semantics  string
-	Batch      int // pictures answered at once, at most; 0 = 32
+	Batch      int // images answered at once, at most; 0 = 32
 	Log        *slog.Logger
 }
 
-// ask is one picture that waits for its answer.
+// ask is one image that waits for its answer.
 type ask struct {
 	ctx    context.Context
 	path   string // of the checkpoint
@@ -80,10 +80,10 @@ type held struct {
 	written time.Time
 }
 
-// errChanged is told to who decoded a picture for a file that is another now.
+// errChanged is told to who decoded an image for a file that is another now.
 var errChanged = errors.New("the checkpoint was written anew meanwhile: send the picture again")
 
-// sizeAsk wants to know a model before its picture is decoded.
+// sizeAsk wants to know a model before its image is decoded.
 type sizeAsk struct {
 	path  string
 	reply chan sizeReply
@@ -134,7 +134,7 @@ func Run(ctx context.Context, l net.Listener, o Options) error {
 				waiting = append(waiting, a)
 			}
 		}
-		// What has come meanwhile joins; nobody is waited for, so one picture alone is answered at once.
+		// What has come meanwhile joins; nobody is waited for, so one image alone is answered at once.
 		for more := true; more; {
 			select {
 			case a := <-s.asks:
@@ -149,7 +149,7 @@ func Run(ctx context.Context, l net.Listener, o Options) error {
 	}
 }
 
-// answer takes the oldest picture and all that may share its batch, and
+// answer takes the oldest image and all that may share its batch, and
 // returns who still waits.
 func (s *server) answer(waiting []*ask) (left []*ask) {
 	var batch []*ask
@@ -292,7 +292,7 @@ func (s *server) askSize(ctx context.Context, path string) (inference.Asked, err
 	}
 }
 
-// predict decodes a picture on its own goroutine, then waits for the loop.
+// predict decodes an image on its own goroutine, then waits for the loop.
 func (s *server) predict(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	path := r.URL.Query().Get("checkpoint")

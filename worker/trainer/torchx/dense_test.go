@@ -14,7 +14,7 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
-// dense is one convolution: images, channels, picture, window.
+// dense is one convolution: images, channels, image, window.
 type dense struct {
 	images, in, out, height, width, kernel, stride, padding, groups int64
 	bias                                                            bool
@@ -33,7 +33,7 @@ var denses = []dense{
 	{8, 16, 16, 5, 5, 3, 3, 0, 1, false},   // strides that skip nothing
 	{11, 16, 48, 12, 16, 3, 1, 1, 1, true}, // only the weight's gradient is ours
 	{40, 32, 24, 16, 16, 3, 2, 1, 1, false},
-	{70, 16, 16, 16, 16, 3, 1, 1, 1, false}, // the picture in several parts
+	{70, 16, 16, 16, 16, 3, 1, 1, 1, false}, // the image in several parts
 	{4, 32, 32, 4, 4, 3, 1, 1, 1, true},     // libtorch's: few images
 	{8, 32, 32, 4, 4, 3, 1, 1, 2, false},    // libtorch's: groups
 	{8, 8, 32, 4, 4, 3, 1, 1, 1, false},     // libtorch's: few channels

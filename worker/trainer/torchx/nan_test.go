@@ -160,7 +160,7 @@ func TestMaxPoolKeepsNaN(t *testing.T) {
 			})
 		})
 	}
-	// A window that holds nothing but minus infinity has its maximum inside the picture, not in the padding.
+	// A window that holds nothing but minus infinity has its maximum inside the image, not in the padding.
 	each(t, "minus infinity", false, func(s *scene) {
 		v := make([]float32, 2*16*4*4)
 		for i := range v {

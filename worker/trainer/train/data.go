@@ -122,7 +122,7 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 	return d, nil
 }
 
-// tellTurned says that pictures are not as torchvision's ImageFolder would show
+// tellTurned says that images are not as torchvision's ImageFolder would show
 // them.
 func tellTurned(log *slog.Logger, folder string, n int) {
 	if n > 0 {

@@ -39,11 +39,11 @@ func (m Map) HeatMap() *image.RGBA {
 	return img
 }
 
-// Overlay lays the map over a picture of its size; share is the map's, 0.5 by
+// Overlay lays the map over an image of its size; share is the map's, 0.5 by
 // custom.
-func (m Map) Overlay(picture *image.RGBA, share float64) *image.RGBA {
+func (m Map) Overlay(original *image.RGBA, share float64) *image.RGBA {
 	img := image.NewRGBA(image.Rect(0, 0, m.Width, m.Height))
-	b := picture.Bounds()
+	b := original.Bounds()
 	var heat, below [256]float64 // what a byte of either adds
 	for v := range 256 {
 		heat[v], below[v] = float64(v)*share, float64(v)*(1-share)
@@ -53,7 +53,7 @@ func (m Map) Overlay(picture *image.RGBA, share float64) *image.RGBA {
 		for x := range min(m.Width, b.Dx()) {
 			i := y*m.Width + x
 			c := m.color(i)
-			p := picture.Pix[picture.PixOffset(b.Min.X+x, b.Min.Y+y):]
+			p := original.Pix[original.PixOffset(b.Min.X+x, b.Min.Y+y):]
 			to := img.Pix[4*i : 4*i+4 : 4*i+4]
 			to[0], to[1], to[2], to[3] = mix(c.R, p[0]), mix(c.G, p[1]), mix(c.B, p[2]), 255
 		}

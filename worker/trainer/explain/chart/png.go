@@ -1,4 +1,4 @@
-package picture
+package chart
 
 import (
 	"encoding/binary"
@@ -10,11 +10,11 @@ import (
 	"sync"
 )
 
-// The pictures' own PNG (RFC 2083) of eight bits a channel without alpha. Where
+// The charts' own PNG (RFC 2083) of eight bits a channel without alpha. Where
 // image/png tries five filters a row and searches for matches, here a row is
 // told by what differs from the row above, and the only matches are runs of one
 // pixel: white paper, bars and smooth colours shrink as well, in a fifth of the
-// time. One block of Huffman codes made for the picture (RFC 1951) holds all.
+// time. One block of Huffman codes made for the chart (RFC 1951) holds all.
 
 // maxRun is the longest run of one match: 258 bytes.
 const maxRun = 86
@@ -29,7 +29,7 @@ type page struct {
 
 var pages = sync.Pool{New: func() any { return new(page) }}
 
-// encode writes an opaque picture.
+// encode writes an opaque chart.
 func encode(w io.Writer, img *image.RGBA) error {
 	p := pages.Get().(*page)
 	defer pages.Put(p)

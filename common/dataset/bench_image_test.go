@@ -8,8 +8,8 @@ import (
 	"math"
 )
 
-// benchPicture is a JPEG with edges and texture, at the quality of the web.
-func benchPicture(w, h int) []byte {
+// benchImage is a JPEG with edges and texture, at the quality of the web.
+func benchImage(w, h int) []byte {
 	m := image.NewRGBA(image.Rect(0, 0, w, h))
 	for y := range h {
 		for x := range w {

@@ -1,8 +1,8 @@
-// Package picture draws what inference shows of one image: the four panels of
+// Package chart draws what inference shows of one image: the four panels of
 // Grad-CAM and the comparison of classes. It draws straight into pixels; a
 // charting library takes ten times as long an image, and production runs draw
 // thousands. It knows nothing of models.
-package picture
+package chart
 
 import (
 	"fmt"
@@ -68,7 +68,7 @@ var pool = sync.Pool{New: func() any {
 	return &faces{make(goregular.TTF, 12), make(goregular.TTF, 13), make(gobold.TTF, 16)}
 }}
 
-// canvas is a picture under way.
+// canvas is a chart under way.
 type canvas struct {
 	*image.RGBA
 	f *faces
@@ -109,7 +109,7 @@ func fit(f face, s string, room int) string {
 	return string(r) + "…"
 }
 
-// panel sets a picture into a square at x, y, as large as it fits.
+// panel sets an image into a square at x, y, as large as it fits.
 func (c canvas) panel(img image.Image, x, y, side int) {
 	b := img.Bounds()
 	w, h := side, side
@@ -255,7 +255,7 @@ func empty(m cam.Map) bool {
 	return true
 }
 
-// Save writes an opaque picture as PNG, whole or not at all; missing folders are
+// Save writes an opaque chart as PNG, whole or not at all; missing folders are
 // made.
 func Save(path string, img *image.RGBA) error {
 	tmp, err := files.Create(path, 0o644)

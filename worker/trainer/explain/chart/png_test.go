@@ -1,4 +1,4 @@
-package picture
+package chart
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 )
 
 // What is encoded here is what image/png reads: every length of run, noise,
-// even paper, a part of a larger picture, a picture without pixels.
+// even paper, a part of a larger drawing, a drawing without pixels.
 func TestEncode(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	paint := func(w, h int, f func(x, y int) color.RGBA) *image.RGBA {
@@ -33,7 +33,7 @@ func TestEncode(t *testing.T) {
 		}
 		return at
 	})
-	pictures := map[string]*image.RGBA{
+	drawings := map[string]*image.RGBA{
 		"noise":     noise,
 		"part":      noise.SubImage(image.Rect(10, 7, 50, 44)).(*image.RGBA),
 		"runs":      runs,
@@ -43,10 +43,10 @@ func TestEncode(t *testing.T) {
 		"gradient":  paint(256, 256, func(x, y int) color.RGBA { return color.RGBA{uint8(x), uint8(y), uint8(x * y), 0} }),
 	}
 	for run := 1; run <= 300; run++ { // a row of one run after two pixels of their own
-		pictures["run"] = paint(run+2, 1, func(x, _ int) color.RGBA { return color.RGBA{uint8(min(x, 1) * 9), 5, 7, 0} })
-		same(t, "run", pictures["run"])
+		drawings["run"] = paint(run+2, 1, func(x, _ int) color.RGBA { return color.RGBA{uint8(min(x, 1) * 9), 5, 7, 0} })
+		same(t, "run", drawings["run"])
 	}
-	for name, img := range pictures {
+	for name, img := range drawings {
 		same(t, name, img)
 	}
 }

@@ -1,4 +1,4 @@
-package picture_test
+package chart_test
 
 import (
 	"image"
@@ -10,10 +10,10 @@ import (
 	"testing"
 
 	"atelier/worker/trainer/explain/cam"
-	"atelier/worker/trainer/explain/picture"
+	"atelier/worker/trainer/explain/chart"
 )
 
-func subject(w, h int) picture.Subject {
+func subject(w, h int) chart.Subject {
 	img := image.NewRGBA(image.Rect(0, 0, w, h))
 	m := cam.Map{Width: w, Height: h, Values: make([]float32, w*h)}
 	for y := range h {
@@ -22,18 +22,18 @@ func subject(w, h int) picture.Subject {
 			m.Values[y*w+x] = float32(math.Exp(-(math.Pow(float64(x)/float64(w)-0.7, 2) + math.Pow(float64(y)/float64(h)-0.3, 2)) * 12))
 		}
 	}
-	return picture.Subject{Name: "test/queen_anne_architecture/a house with a rather long name 0001.jpg", True: "tudor", Image: img, Map: m,
-		Top:   []picture.Share{{"queen_anne_architecture", 0.812}, {"tudor", 0.1}, {"american_craftsman_and_more_than_fits_into_the_room_there_is", 0.05}, {"gothic", 0.03}, {"colonial", 0.008}},
+	return chart.Subject{Name: "test/queen_anne_architecture/a house with a rather long name 0001.jpg", True: "tudor", Image: img, Map: m,
+		Top:   []chart.Share{{"queen_anne_architecture", 0.812}, {"tudor", 0.1}, {"american_craftsman_and_more_than_fits_into_the_room_there_is", 0.05}, {"gothic", 0.03}, {"colonial", 0.008}},
 		Flags: []string{"low_confidence_drop", "high_coverage"}, Notes: "confidence drop 3.1 %, increase -2.0 %, concentration 0.41, coverage 0.78"}
 }
 
 func TestFourPanels(t *testing.T) {
 	s := subject(200, 200)
-	img := picture.Four(s)
+	img := chart.Four(s)
 	b := img.Bounds()
-	// Each quarter holds its own: the picture's colours, jet's red at the map's peak, a mix of both, bars.
+	// Each quarter holds its own: the image's colours, jet's red at the map's peak, a mix of both, bars.
 	at := func(panel int, x, y float64) color.RGBA {
-		return img.RGBAAt(16+panel*(picture.Side+16)+int(x*picture.Side), 58+int(y*picture.Side))
+		return img.RGBAAt(16+panel*(chart.Side+16)+int(x*chart.Side), 58+int(y*chart.Side))
 	}
 	if c := at(0, 0.7, 0.3); c.B < 70 || c.B > 110 || c.R < 150 {
 		t.Errorf("original %v", c)
@@ -59,11 +59,11 @@ func TestFourPanels(t *testing.T) {
 	}
 	dir := t.TempDir()
 	if to := os.Getenv("ATELIER_PLOTS"); to != "" {
-		picture.Save(filepath.Join(to, "four.png"), img)
-		picture.Save(filepath.Join(to, "compare.png"), picture.Compare(s, s.Top[:3], []cam.Map{s.Map, s.Map, s.Map}))
+		chart.Save(filepath.Join(to, "four.png"), img)
+		chart.Save(filepath.Join(to, "compare.png"), chart.Compare(s, s.Top[:3], []cam.Map{s.Map, s.Map, s.Map}))
 	}
 	path := filepath.Join(dir, "new", "folder", "x.png")
-	if err := picture.Save(path, img); err != nil {
+	if err := chart.Save(path, img); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Open(path)
@@ -79,21 +79,21 @@ func TestFourPanels(t *testing.T) {
 	}
 }
 
-// Odd pictures are drawn too.
+// Odd images are drawn too.
 func TestOddSubjects(t *testing.T) {
-	for _, s := range []picture.Subject{subject(300, 20), subject(1, 1), {Image: image.NewRGBA(image.Rect(0, 0, 4, 4)), Map: cam.Map{Width: 4, Height: 4, Values: make([]float32, 16)}}} {
-		if img := picture.Four(s); img.Bounds().Dx() < 4*picture.Side {
+	for _, s := range []chart.Subject{subject(300, 20), subject(1, 1), {Image: image.NewRGBA(image.Rect(0, 0, 4, 4)), Map: cam.Map{Width: 4, Height: 4, Values: make([]float32, 16)}}} {
+		if img := chart.Four(s); img.Bounds().Dx() < 4*chart.Side {
 			t.Error(img.Bounds())
 		}
-		picture.Compare(s, s.Top[:min(1, len(s.Top))], []cam.Map{s.Map})
+		chart.Compare(s, s.Top[:min(1, len(s.Top))], []cam.Map{s.Map})
 	}
 }
 
 func BenchmarkFourAndSave(b *testing.B) {
-	s := subject(picture.Side, picture.Side)
+	s := subject(chart.Side, chart.Side)
 	path := filepath.Join(b.TempDir(), "x.png")
 	for b.Loop() {
-		if err := picture.Save(path, picture.Four(s)); err != nil {
+		if err := chart.Save(path, chart.Four(s)); err != nil {
 			b.Fatal(err)
 		}
 	}
