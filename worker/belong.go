@@ -13,12 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"atelier/common/client"
 	"atelier/common/files"
 	"atelier/common/gossip"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/worker/agent"
 )
 
@@ -88,30 +85,31 @@ type clusterGuard struct {
 	confirmed atomic.Bool // the own cluster has answered since the start
 }
 
-func (g *clusterGuard) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
+// Heartbeat names the folder's cluster and refuses the answer of another one.
+func (g *clusterGuard) Heartbeat(ctx context.Context, req client.HeartbeatRequest) (client.HeartbeatAnswer, error) {
 	mine := g.home.cluster()
-	req.Msg.ClusterId = mine
-	resp, err := g.Coordinator.Heartbeat(ctx, req)
+	req.Cluster = mine
+	answer, err := g.Coordinator.Heartbeat(ctx, req)
 	if err != nil {
 		if r := client.RefusalOf(err); r.Reason == client.ReasonOtherCluster && mine != "" && r.Cluster != mine {
-			return nil, g.otherCluster(errors.New(r.Text))
+			err = g.otherCluster(errors.New(r.Text))
 		}
-		return nil, err
+		return answer, err
 	}
-	theirs := resp.Msg.Cluster
+	theirs := answer.Cluster
 	switch {
-	case theirs.GetId() == "" || theirs.GetId() == mine:
+	case theirs == "" || theirs == mine:
 		g.confirmed.Store(true)
-		return resp, nil
-	case mine != "" && !slices.Contains(theirs.GetFormerIds(), mine):
-		return nil, g.otherCluster(fmt.Errorf("data folder %s belongs to cluster %s, cluster %s answers: give the worker the addresses of its own cluster, or an empty --data folder", filepath.Dir(g.home.path), mine, theirs.GetId()))
+		return answer, nil
+	case mine != "" && !slices.Contains(answer.FormerClusters, mine):
+		return answer, g.otherCluster(fmt.Errorf("data folder %s belongs to cluster %s, cluster %s answers: give the worker the addresses of its own cluster, or an empty --data folder", filepath.Dir(g.home.path), mine, theirs))
 	}
-	if err := g.home.change(func(r *homeRecord) { r.Cluster = theirs.GetId() }); err != nil {
-		return nil, err
+	if err := g.home.change(func(r *homeRecord) { r.Cluster = theirs }); err != nil {
+		return answer, err
 	}
-	g.joined(theirs.GetId())
+	g.joined(theirs)
 	g.confirmed.Store(true)
-	return resp, nil
+	return answer, nil
 }
 
 // otherCluster acts on the answer of another cluster and returns err. At the

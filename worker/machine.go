@@ -9,8 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/sysmetrics"
+	"atelier/common/trial"
 )
 
 // machine keeps the newest reading of this machine, for heartbeats and /metrics.
@@ -29,16 +29,16 @@ func newMachine(log *slog.Logger, reg prometheus.Registerer) *machine {
 func (m *machine) set(s sysmetrics.Sample) { m.last.Store(&s) }
 
 // usage is the newest reading as a heartbeat carries it; nil before the first.
-func (m *machine) usage() *atelierv1.Usage {
+func (m *machine) usage() *trial.Usage {
 	s := m.last.Load()
 	if s == nil {
 		return nil
 	}
-	u := &atelierv1.Usage{TimeMs: s.Time.UnixMilli(), CpuPercent: s.CPU, Cores: int32(s.Cores), MemoryUsed: s.MemoryUsed, MemoryTotal: s.MemoryTotal, SwapUsed: s.SwapUsed, SwapTotal: s.SwapTotal,
+	u := &trial.Usage{TimeMS: s.Time.UnixMilli(), CPUPercent: trial.Number(s.CPU), Cores: int32(s.Cores), MemoryUsed: s.MemoryUsed, MemoryTotal: s.MemoryTotal, SwapUsed: s.SwapUsed, SwapTotal: s.SwapTotal,
 		DiskUsed: s.DiskUsed, DiskFree: s.DiskFree, DiskRead: s.DiskRead, DiskWritten: s.DiskWritten, NetReceived: s.NetReceived, NetSent: s.NetSent}
 	for _, g := range s.GPUs {
-		u.Gpus = append(u.Gpus, &atelierv1.GpuUsage{Index: int32(g.Index), Name: g.Name, BusyPercent: g.Busy, MemoryUsed: g.UsedBytes, MemoryTotal: g.TotalBytes,
-			Celsius: g.Celsius, Watts: g.Watts, WattsAtMost: g.WattsAtMost})
+		u.GPUs = append(u.GPUs, trial.GPUUsage{Index: int32(g.Index), Name: g.Name, BusyPercent: trial.Number(g.Busy), MemoryUsed: g.UsedBytes, MemoryTotal: g.TotalBytes,
+			Celsius: trial.Number(g.Celsius), Watts: trial.Number(g.Watts), WattsAtMost: trial.Number(g.WattsAtMost)})
 	}
 	return u
 }

@@ -131,7 +131,7 @@ func (m *Main) Run(ctx context.Context) error {
 	}
 	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second))
 	m.closer = append(m.closer, func() error { api.Close(); return nil })
-	guard := &clusterGuard{Coordinator: api.Workers, home: home, refuse: func(err error) { cancel(refusal{err}) }}
+	guard := &clusterGuard{Coordinator: api, home: home, refuse: func(err error) { cancel(refusal{err}) }}
 	guard.joined = func(cluster string) {
 		m.log.Info("serves a cluster", "cluster", cluster)
 		go func() { // it waits until a peer was told
@@ -145,7 +145,7 @@ func (m *Main) Run(ctx context.Context) error {
 	stop := sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: c.Data, Notify: func(s string) { m.log.Info(s) }}, machine.set)
 	defer stop()
 	a, err := agent.New(agent.Config{Name: c.Name, Folder: folder, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
-		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: guard, Index: api.Sweeps,
+		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: guard, Index: api,
 		Learn: api.Learn, Usage: machine.usage, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
 	if err != nil {
 		return err

@@ -40,12 +40,6 @@ type Packed struct {
 	Files  int
 }
 
-// Is reports whether a file begins as a bundle does.
-func Is(r io.Reader) bool {
-	h, err := tar.NewReader(r).Next()
-	return err == nil && h.Name == noteName && h.Typeflag == tar.TypeReg
-}
-
 // Pack writes the regular files below dir into one file, sorted by name; what
 // is hidden (a leading dot) is left out. note travels along. The file is whole and
 // on the disk when Pack returns, or not there. It must not lie below dir.

@@ -22,26 +22,26 @@ import (
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/client"
+	"atelier/common/trial"
 	"atelier/worker/runner"
 	"atelier/worker/slots"
 	"atelier/worker/store"
 )
 
-// Coordinator is what the agent says to the cluster.
+// Coordinator is what the agent says to the cluster: a client.Client's part.
 type Coordinator interface {
-	Heartbeat(context.Context, *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error)
-	Acquire(context.Context, *connect.Request[atelierv1.AcquireRequest]) (*connect.Response[atelierv1.AcquireResponse], error)
-	Relay(context.Context, *connect.Request[atelierv1.RelayRequest]) (*connect.Response[atelierv1.RelayResponse], error)
+	Heartbeat(context.Context, client.HeartbeatRequest) (client.HeartbeatAnswer, error)
+	Acquire(context.Context, client.AcquireRequest) (*trial.Lease, error)
+	Relay(ctx context.Context, worker, incarnation string, events []trial.Event) ([]trial.EventResult, error)
 }
 
 // Index answers which checkpoints count.
 type Index interface {
-	ListCheckpoints(context.Context, *connect.Request[atelierv1.ListCheckpointsRequest]) (*connect.Response[atelierv1.ListCheckpointsResponse], error)
+	IndexedCheckpoints(ctx context.Context, sweep string, trial int64) ([]trial.Checkpoint, error)
 }
 
 // Config of an Agent. Zero values take the defaults named.
@@ -63,7 +63,7 @@ type Config struct {
 	Index       Index                // nil: leftovers are not swept
 	Learn       func(addrs []string) // told the coordinators' addresses; may be nil
 
-	Usage func() *atelierv1.Usage // what the machine does, for heartbeats; nil: not told
+	Usage func() *trial.Usage // what the machine does, for heartbeats; nil: not told
 
 	DrainGrace   time.Duration // for running trials to write a checkpoint and end; 30 s
 	StopPatience time.Duration // between a stop verdict and a SIGTERM; 30 s

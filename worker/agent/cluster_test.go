@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/signal"
@@ -17,11 +16,9 @@ import (
 
 	"connectrpc.com/connect"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/common/client"
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/worker/agent"
 	"atelier/worker/runner"
 	"atelier/worker/simtrainer"
@@ -42,8 +39,6 @@ func TestMain(m *testing.M) {
 // cluster is a coordinator in this process: it keeps leases by the rules of the
 // API, and can be told to misbehave.
 type cluster struct {
-	atelierv1connect.UnimplementedWorkerServiceHandler
-	atelierv1connect.UnimplementedSweepServiceHandler
 	ttl time.Duration
 	t   testing.TB
 
@@ -53,7 +48,7 @@ type cluster struct {
 	waiting   []*leased
 	trials    map[int64]*leased
 	granted   map[string]*leased // by request id
-	beats     []*atelierv1.HeartbeatRequest
+	beats     []client.HeartbeatRequest
 	relays    int
 	away      bool // every call fails
 	loseReply map[string]int
@@ -73,20 +68,17 @@ type leased struct {
 	request     string
 	deadline    time.Time
 	epochs      []int32
-	checkpoints []*atelierv1.Checkpoint
-	ends        []*atelierv1.RunEnded
+	checkpoints []trial.Checkpoint
+	ends        []trial.Ended
+	endTimes    []time.Time
 	fenced      int
-	verdict     atelierv1.Verdict
+	verdict     trial.Verdict
 	end         int32 // epoch that its lease ends at; 0 = none
 	slot        string
 }
 
-func newCluster(t testing.TB, ttl time.Duration) (*cluster, *http.ServeMux) {
-	c := &cluster{ttl: ttl, t: t, changed: make(chan struct{}), trials: map[int64]*leased{}, granted: map[string]*leased{}, loseReply: map[string]int{}, known: map[string]bool{}}
-	mux := http.NewServeMux()
-	mux.Handle(atelierv1connect.NewWorkerServiceHandler(c))
-	mux.Handle(atelierv1connect.NewSweepServiceHandler(c))
-	return c, mux
+func newCluster(t testing.TB, ttl time.Duration) *cluster {
+	return &cluster{ttl: ttl, t: t, changed: make(chan struct{}), trials: map[int64]*leased{}, granted: map[string]*leased{}, loseReply: map[string]int{}, known: map[string]bool{}}
 }
 
 func (c *cluster) add(n int, training string) {
@@ -153,34 +145,36 @@ func (c *cluster) expire() {
 	}
 }
 
-func (c *cluster) Heartbeat(_ context.Context, r *connect.Request[atelierv1.HeartbeatRequest]) (*connect.Response[atelierv1.HeartbeatResponse], error) {
+func (c *cluster) Heartbeat(_ context.Context, r client.HeartbeatRequest) (a client.HeartbeatAnswer, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.away {
-		return nil, c.fail("")
+		return a, c.fail("")
 	}
-	c.beats = append(c.beats, r.Msg)
+	c.beats = append(c.beats, r)
+	a.TTL = c.ttl
 	if c.refuses != "" {
-		return connect.NewResponse(&atelierv1.HeartbeatResponse{TtlMs: c.ttl.Milliseconds(), Refused: c.refuses, Final: c.final, Lost: r.Msg.Leases}), nil
+		a.Refused, a.Final, a.Lost = c.refuses, c.final, r.Leases
+		return a, nil
 	}
 	c.expire()
-	resp := &atelierv1.HeartbeatResponse{TtlMs: c.ttl.Milliseconds(), Drain: c.drained}
-	for _, l := range r.Msg.Leases {
+	a.Drain = c.drained
+	for _, l := range r.Leases {
 		tr := c.trials[l.Trial]
 		if tr == nil || tr.lease != l.Token {
-			resp.Lost = append(resp.Lost, l)
+			a.Lost = append(a.Lost, l)
 			continue
 		}
 		tr.deadline = time.Now().Add(c.ttl)
 		if tr.verdict != 0 {
-			resp.Verdicts = append(resp.Verdicts, &atelierv1.LeaseVerdict{Lease: l, Verdict: tr.verdict, Reason: "a person"})
+			a.Verdicts = append(a.Verdicts, client.LeaseVerdict{Lease: l, Verdict: tr.verdict, Reason: "a person"})
 		}
 	}
-	return connect.NewResponse(resp), c.fail("heartbeat")
+	return a, c.fail("heartbeat")
 }
 
-func (c *cluster) Acquire(ctx context.Context, r *connect.Request[atelierv1.AcquireRequest]) (*connect.Response[atelierv1.AcquireResponse], error) {
-	end := time.After(time.Duration(r.Msg.WaitMs) * time.Millisecond)
+func (c *cluster) Acquire(ctx context.Context, r client.AcquireRequest) (*trial.Lease, error) {
+	end := time.After(r.Wait)
 	for {
 		c.mu.Lock()
 		if c.away {
@@ -189,30 +183,33 @@ func (c *cluster) Acquire(ctx context.Context, r *connect.Request[atelierv1.Acqu
 			return nil, err
 		}
 		c.expire()
-		tr := c.granted[r.Msg.RequestId]
-		if tr != nil && (tr.lease == 0 || tr.request != r.Msg.RequestId) {
+		tr := c.granted[r.RequestID]
+		if tr != nil && (tr.lease == 0 || tr.request != r.RequestID) {
 			tr = nil
 		}
 		if tr == nil && len(c.waiting) > 0 && !c.noGrant && !c.drained {
 			tr = c.waiting[0]
 			c.waiting = c.waiting[1:]
 			c.token++
-			tr.lease, tr.request, tr.slot, tr.deadline = c.token, r.Msg.RequestId, r.Msg.Slot, time.Now().Add(c.ttl)
+			tr.lease, tr.request, tr.slot, tr.deadline = c.token, r.RequestID, r.Slot, time.Now().Add(c.ttl)
 			tr.runs++
-			c.granted[r.Msg.RequestId] = tr
+			c.granted[r.RequestID] = tr
 		}
 		if tr != nil {
-			l := &atelierv1.Lease{SweepId: "s-test", Trial: tr.n, Token: tr.lease, Run: tr.runs, Trainer: "sim", ParamsJson: `{"lr":0.01}`, TrainingJson: tr.training, Seed: uint64(tr.n),
-				Objective: wire.ToObjective(trial.Objective{Metric: "val_loss"}), TtlMs: c.ttl.Milliseconds(), Slot: r.Msg.Slot}
+			l := &trial.Lease{LeaseRef: trial.LeaseRef{Sweep: "s-test", Trial: tr.n, Token: tr.lease}, Run: tr.runs, Trainer: "sim", Params: []byte(`{"lr":0.01}`), Training: []byte(tr.training), Seed: uint64(tr.n),
+				Objective: trial.Objective{Metric: "val_loss"}, TTL: c.ttl, Slot: r.Slot}
 			if tr.end > 0 {
-				l.EndEpoch, l.EndVerdict, l.EndReason = tr.end, wire.ToVerdict(trial.VerdictPause), "a rung"
+				l.EndEpoch, l.EndVerdict, l.EndReason = tr.end, trial.VerdictPause, "a rung"
 			}
 			for _, cp := range slices.Backward(tr.checkpoints) {
 				l.Checkpoints = append(l.Checkpoints, cp)
 			}
 			err := c.fail("acquire")
 			c.mu.Unlock()
-			return connect.NewResponse(&atelierv1.AcquireResponse{Lease: l}), err
+			if err != nil {
+				l = nil
+			}
+			return l, err
 		}
 		changed := c.changed
 		c.mu.Unlock()
@@ -220,22 +217,20 @@ func (c *cluster) Acquire(ctx context.Context, r *connect.Request[atelierv1.Acqu
 		case <-changed:
 		case <-time.After(50 * time.Millisecond): // leases run out
 		case <-end:
-			return connect.NewResponse(&atelierv1.AcquireResponse{}), nil
+			return nil, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 }
 
-func (c *cluster) Relay(_ context.Context, r *connect.Request[atelierv1.RelayRequest]) (*connect.Response[atelierv1.RelayResponse], error) {
+func (c *cluster) Relay(_ context.Context, _, _ string, events []trial.Event) (results []trial.EventResult, err error) {
 	c.mu.Lock()
 	gate := c.relayGate
 	c.mu.Unlock()
 	if gate != nil {
 		<-gate
 	}
-	resp := &atelierv1.RelayResponse{}
-	var err error
 	c.with(func() {
 		if c.away {
 			err = c.fail("")
@@ -243,42 +238,49 @@ func (c *cluster) Relay(_ context.Context, r *connect.Request[atelierv1.RelayReq
 		}
 		c.expire()
 		c.relays++
-		for _, e := range r.Msg.Events {
-			resp.Results = append(resp.Results, c.record(e))
+		for _, e := range events {
+			results = append(results, c.record(e))
 		}
 		err = c.fail("relay")
 	})
-	return connect.NewResponse(resp), err
+	return results, err
 }
 
-func (c *cluster) record(e *atelierv1.RunEvent) *atelierv1.EventResult {
+func (c *cluster) record(e trial.Event) trial.EventResult {
 	tr := c.trials[e.Trial]
 	if tr == nil {
-		return &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeRefused)}
+		return trial.EventResult{Outcome: trial.OutcomeRefused}
 	}
-	key := fmt.Sprint(e.Token, e.GetReport().GetEpoch(), e.GetCheckpoint().GetEpoch(), e.GetEnded() != nil)
+	key := fmt.Sprint(e.Token, e.Ended != nil)
+	switch {
+	case e.Report != nil:
+		key += fmt.Sprint(" report ", e.Report.Epoch)
+	case e.Checkpoint != nil:
+		key += fmt.Sprint(" checkpoint ", e.Checkpoint.Epoch)
+	}
 	if c.known[key] {
-		return &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeAlready)}
+		return trial.EventResult{Outcome: trial.OutcomeAlready}
 	}
 	if tr.lease != e.Token {
 		tr.fenced++
-		return &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeFenced), Verdict: wire.ToVerdict(trial.VerdictStop)}
+		return trial.EventResult{Outcome: trial.OutcomeFenced, Verdict: trial.VerdictStop}
 	}
 	c.known[key] = true
-	res := &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeRecorded), Verdict: max(tr.verdict, wire.ToVerdict(trial.VerdictContinue))}
+	res := trial.EventResult{Outcome: trial.OutcomeRecorded, Verdict: max(tr.verdict, trial.VerdictContinue)}
 	switch {
-	case e.GetReport() != nil:
-		if n := len(tr.epochs); n > 0 && e.GetReport().Epoch <= tr.epochs[n-1] {
-			res.Outcome = wire.ToOutcome(trial.OutcomeAlready)
+	case e.Report != nil:
+		if n := len(tr.epochs); n > 0 && e.Report.Epoch <= tr.epochs[n-1] {
+			res.Outcome = trial.OutcomeAlready
 			return res
 		}
-		tr.epochs = append(tr.epochs, e.GetReport().Epoch)
-	case e.GetCheckpoint() != nil:
-		tr.checkpoints = append(tr.checkpoints, e.GetCheckpoint())
-	case e.GetEnded() != nil:
-		tr.ends = append(tr.ends, e.GetEnded())
+		tr.epochs = append(tr.epochs, e.Report.Epoch)
+	case e.Checkpoint != nil:
+		tr.checkpoints = append(tr.checkpoints, *e.Checkpoint)
+	case e.Ended != nil:
+		tr.ends = append(tr.ends, *e.Ended)
+		tr.endTimes = append(tr.endTimes, time.Now())
 		tr.lease = 0
-		switch wire.Exit(e.GetEnded().Exit) {
+		switch e.Ended.Exit {
 		case trial.ExitReleased, trial.ExitLost, trial.ExitKilled:
 			c.waiting = append(c.waiting, tr)
 		}
@@ -286,17 +288,16 @@ func (c *cluster) record(e *atelierv1.RunEvent) *atelierv1.EventResult {
 	return res
 }
 
-func (c *cluster) ListCheckpoints(_ context.Context, r *connect.Request[atelierv1.ListCheckpointsRequest]) (*connect.Response[atelierv1.ListCheckpointsResponse], error) {
+func (c *cluster) IndexedCheckpoints(context.Context, string, int64) (all []trial.Checkpoint, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	resp := &atelierv1.ListCheckpointsResponse{}
 	for _, tr := range c.trials {
-		resp.Checkpoints = append(resp.Checkpoints, tr.checkpoints...)
+		all = append(all, tr.checkpoints...)
 	}
-	return connect.NewResponse(resp), nil
+	return all, nil
 }
 
-func (c *cluster) ended(class atelierv1.ExitClass) int {
+func (c *cluster) ended(class trial.Exit) int {
 	n := 0
 	for _, tr := range c.trials {
 		for _, e := range tr.ends {
@@ -308,8 +309,6 @@ func (c *cluster) ended(class atelierv1.ExitClass) int {
 	return n
 }
 
-var finished = wire.ToExit(trial.ExitFinished)
-
 // worker is an agent with its surroundings.
 type worker struct {
 	*agent.Agent
@@ -319,10 +318,8 @@ type worker struct {
 	dir    string
 }
 
-func startWorker(t testing.TB, c *cluster, mux *http.ServeMux, slotCount int, change func(*agent.Config)) *worker {
+func startWorker(t testing.TB, c *cluster, slotCount int, change func(*agent.Config)) *worker {
 	t.Helper()
-	srv := httptest.NewServer(mux)
-	t.Cleanup(srv.Close)
 	dir := t.TempDir()
 	files := httptest.NewUnstartedServer(nil)
 	st, err := store.Open(store.Config{Root: filepath.Join(dir, "checkpoints"), Cache: filepath.Join(dir, "fetched")}, files.Listener.Addr().String())
@@ -342,7 +339,7 @@ func startWorker(t testing.TB, c *cluster, mux *http.ServeMux, slotCount int, ch
 	self, _ := os.Executable()
 	cfg := agent.Config{Name: "w", Address: files.Listener.Addr().String(), Slots: places, Launcher: l, Store: st, LogDir: filepath.Join(dir, "logs"), CacheDir: dir,
 		Trainers:    []runner.Trainer{{Name: "sim", Command: []string{self}, Env: map[string]string{"SIMTRAINER": "1", "GOMAXPROCS": "1"}}},
-		Coordinator: atelierv1connect.NewWorkerServiceClient(srv.Client(), srv.URL), Index: atelierv1connect.NewSweepServiceClient(srv.Client(), srv.URL),
+		Coordinator: c, Index: c,
 		DrainGrace: 2 * time.Second, StopPatience: 500 * time.Millisecond}
 	if change != nil {
 		change(&cfg)

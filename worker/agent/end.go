@@ -5,9 +5,7 @@ import (
 	"context"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/worker/runner"
 )
 
@@ -52,13 +50,12 @@ func (a *Agent) finish(h *holding, class trial.Exit, message string) {
 		return
 	}
 	l := h.lease
-	e := &atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token,
-		Event: &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: wire.ToExit(class), Message: message, TimeMs: time.Now().UnixMilli()}}}
-	a.relay.push(e, nil, func(res *atelierv1.EventResult) {
+	e := trial.Event{LeaseRef: l.LeaseRef, Ended: &trial.Ended{Exit: class, Message: message, TimeMS: time.Now().UnixMilli()}}
+	a.relay.push(e, nil, func(res trial.EventResult) {
 		a.held.drop(h)
 		close(h.acked)
-		if wire.Outcome(res.Outcome) == trial.OutcomeRefused {
-			a.log.Error("the end of a run was refused", "sweep", l.SweepId, "trial", l.Trial, "message", res.Message)
+		if res.Outcome == trial.OutcomeRefused {
+			a.log.Error("the end of a run was refused", "sweep", l.Sweep, "trial", l.Trial, "message", res.Message)
 		}
 	})
 }

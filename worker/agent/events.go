@@ -7,10 +7,8 @@ import (
 	"os"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
 // onEvent takes one event of the trainer. It blocks while the queue is full, and
@@ -29,14 +27,10 @@ func (r *run) onEvent(e trainerproto.Event) {
 			return // of a trainer that knows of no end
 		}
 		r.epoch.Store(int64(e.Epoch))
-		rep := &atelierv1.Report{Epoch: int32(e.Epoch), TimeMs: time.Now().UnixMilli(), Data: e.Data}
-		for _, m := range e.Metrics {
-			rep.Metrics = append(rep.Metrics, &atelierv1.Metric{Name: m.Name, Value: m.Value})
-		}
-		r.value, r.valued = e.Metrics.Get(l.GetObjective().GetMetric())
-		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: rep}}, nil)
+		r.value, r.valued = e.Metrics.Get(l.Objective.Metric)
+		r.push(trial.Event{LeaseRef: l.LeaseRef, Report: &trial.Report{Epoch: int32(e.Epoch), TimeMS: time.Now().UnixMilli(), Metrics: e.Metrics, Data: e.Data}}, nil)
 		if r.reportedLast() {
-			r.h.setVerdict(wire.Verdict(l.EndVerdict), cmp.Or(l.EndReason, "the run's last epoch is reported"))
+			r.h.setVerdict(l.EndVerdict, cmp.Or(l.EndReason, "the run's last epoch is reported"))
 		}
 	case trainerproto.EventCheckpoint:
 		if r.reportedLast() && int64(e.Epoch) > r.epoch.Load() {
@@ -48,8 +42,7 @@ func (r *run) onEvent(e trainerproto.Event) {
 			r.child.Kill()
 			return
 		}
-		r.push(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: c}},
-			func(res *atelierv1.EventResult) { r.retention.acknowledged(c, res) })
+		r.push(trial.Event{LeaseRef: l.LeaseRef, Checkpoint: &c}, func(res trial.EventResult) { r.retention.acknowledged(c, res) })
 	}
 }
 
@@ -60,13 +53,13 @@ func (r *run) reportedLast() bool {
 	return end > 0 && r.epoch.Load() >= end
 }
 
-func (r *run) push(e *atelierv1.RunEvent, then func(*atelierv1.EventResult)) {
+func (r *run) push(e trial.Event, then func(trial.EventResult)) {
 	h, a := r.h, r.s.a
 	if cause, _ := h.lossCause(); cause != "" {
 		a.metrics.dropped.Inc()
 		return
 	}
-	if !a.relay.push(e, h.lost, func(res *atelierv1.EventResult) {
+	if !a.relay.push(e, h.lost, func(res trial.EventResult) {
 		a.answered(h, res)
 		if then != nil {
 			then(res)
@@ -77,50 +70,50 @@ func (r *run) push(e *atelierv1.RunEvent, then func(*atelierv1.EventResult)) {
 }
 
 // answered acts on what the coordinators say to an event.
-func (a *Agent) answered(h *holding, res *atelierv1.EventResult) {
-	switch wire.Outcome(res.Outcome) {
+func (a *Agent) answered(h *holding, res trial.EventResult) {
+	switch res.Outcome {
 	case trial.OutcomeFenced:
 		a.cleanUpSoon()
 		if h.lose("the coordinators refused its token", false) {
-			a.log.Warn("run fenced off", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
+			a.log.Warn("run fenced off", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token)
 		}
 		return
 	case trial.OutcomeRefused:
-		if wire.Verdict(res.Verdict) > trial.VerdictContinue { // it comes too late, as can be
-			a.log.Info("an event does not count any more", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
+		if res.Verdict > trial.VerdictContinue { // it comes too late, as can be
+			a.log.Info("an event does not count any more", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "message", res.Message)
 			break
 		}
-		a.log.Error("an event was refused", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "message", res.Message)
+		a.log.Error("an event was refused", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "message", res.Message)
 	}
-	h.setVerdict(wire.Verdict(res.Verdict), cmp.Or(res.Message, "verdict of the coordinators"))
+	h.setVerdict(res.Verdict, cmp.Or(res.Message, "verdict of the coordinators"))
 }
 
 // checkpoint checks what the trainer says of its file; the bytes are checked
 // against the hash by whoever fetches them.
-func (r *run) checkpoint(e trainerproto.Event) (*atelierv1.Checkpoint, error) {
+func (r *run) checkpoint(e trainerproto.Event) (trial.Checkpoint, error) {
 	l := r.h.lease
 	location, err := r.s.a.cfg.Store.Location(e.Path)
 	if err != nil {
-		return nil, err
+		return trial.Checkpoint{}, err
 	}
 	info, err := os.Stat(e.Path)
 	if err != nil {
-		return nil, fmt.Errorf("checkpoint of epoch %d: %w", e.Epoch, err)
+		return trial.Checkpoint{}, fmt.Errorf("checkpoint of epoch %d: %w", e.Epoch, err)
 	}
 	if info.Size() != e.Size {
-		return nil, fmt.Errorf("checkpoint of epoch %d: the trainer says %d bytes, the file has %d", e.Epoch, e.Size, info.Size())
+		return trial.Checkpoint{}, fmt.Errorf("checkpoint of epoch %d: the trainer says %d bytes, the file has %d", e.Epoch, e.Size, info.Size())
 	}
 	if len(e.SHA256) != 64 {
-		return nil, fmt.Errorf("checkpoint of epoch %d: the trainer gives no SHA-256", e.Epoch)
+		return trial.Checkpoint{}, fmt.Errorf("checkpoint of epoch %d: the trainer gives no SHA-256", e.Epoch)
 	}
-	c := &atelierv1.Checkpoint{SweepId: l.SweepId, Trial: l.Trial, Epoch: int32(e.Epoch), Size: e.Size, Sha256: e.SHA256, Location: location,
-		Worker: r.s.a.cfg.Name, CreatedMs: time.Now().UnixMilli(), Token: l.Token}
-	v, ok := e.Metrics.Get(l.GetObjective().GetMetric())
+	c := trial.Checkpoint{Sweep: l.Sweep, Trial: l.Trial, Epoch: int32(e.Epoch), Size: e.Size, SHA256: e.SHA256, Location: location,
+		Worker: r.s.a.cfg.Name, CreatedMS: time.Now().UnixMilli(), Token: l.Token}
+	v, ok := e.Metrics.Get(l.Objective.Metric)
 	if !ok && r.valued && int64(e.Epoch) == r.epoch.Load() {
 		v, ok = r.value, true
 	}
 	if ok && !math.IsNaN(v) {
-		c.Metric, c.HasMetric = v, true
+		c.Metric = new(trial.Number(v))
 	}
 	return c, nil
 }

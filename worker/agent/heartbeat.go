@@ -9,10 +9,8 @@ import (
 	"syscall"
 	"time"
 
-	"connectrpc.com/connect"
-
-	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial/wire"
+	"atelier/common/client"
+	"atelier/common/trial"
 )
 
 // heartbeatSpacing bounds how often new leases make the agent speak up.
@@ -65,18 +63,17 @@ func margin(ttl time.Duration) time.Duration { return ttl / 8 }
 
 func (a *Agent) heartbeat(ctx context.Context) error {
 	live := a.held.live()
-	req := &atelierv1.HeartbeatRequest{Worker: a.describe(), Folder: a.cfg.Folder, Admitted: a.isAdmitted()}
+	req := client.HeartbeatRequest{Worker: a.describe(), Folder: a.cfg.Folder, Admitted: a.isAdmitted()}
 	for _, h := range live {
-		req.Leases = append(req.Leases, h.ref())
+		req.Leases = append(req.Leases, h.lease.LeaseRef)
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.term()/4)
 	defer cancel()
 	sent := bootTime()
-	resp, err := a.cfg.Coordinator.Heartbeat(ctx, connect.NewRequest(req))
+	m, err := a.cfg.Coordinator.Heartbeat(ctx, req)
 	if err != nil {
 		return err
 	}
-	m := resp.Msg
 	if a.cfg.Learn != nil && len(m.Coordinators) > 0 {
 		a.cfg.Learn(m.Coordinators)
 	}
@@ -86,25 +83,23 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	}
 	a.nameTaken.Store(false)
 	a.admitOnce.Do(func() { close(a.admitted) })
-	ttl := time.Duration(m.TtlMs) * time.Millisecond
-	if ttl > 0 {
-		a.ttl.Store(int64(ttl))
-	} else {
-		ttl = a.term()
+	if m.TTL > 0 {
+		a.ttl.Store(int64(m.TTL))
 	}
+	ttl := a.term()
 	for _, h := range live {
-		if slices.ContainsFunc(m.Lost, func(l *atelierv1.LeaseRef) bool { return l.Token == h.lease.Token }) {
+		if slices.Contains(m.Lost, h.lease.LeaseRef) {
 			a.cleanUpSoon()
 			if h.lose("the coordinators hold the lease for lost", false) {
-				a.log.Warn("lease lost", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
+				a.log.Warn("lease lost", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token)
 			}
 			continue
 		}
 		h.renew(sent + ttl - margin(ttl))
 	}
 	for _, v := range m.Verdicts {
-		if h := a.held.get(v.GetLease().GetToken()); h != nil {
-			h.setVerdict(wire.Verdict(v.Verdict), v.Reason)
+		if h := a.held.get(v.Lease.Token); h != nil {
+			h.setVerdict(v.Verdict, v.Reason)
 		}
 	}
 	if len(m.Dropped) > 0 {
@@ -133,7 +128,7 @@ func (a *Agent) isAdmitted() bool {
 
 // refused gives up what this agent holds: its name is another's. Where that may
 // change soon it waits.
-func (a *Agent) refused(m *atelierv1.HeartbeatResponse, live []*holding) {
+func (a *Agent) refused(m client.HeartbeatAnswer, live []*holding) {
 	for _, h := range live {
 		h.lose("the coordinators hold the lease for lost", false)
 	}
@@ -146,8 +141,8 @@ func (a *Agent) refused(m *atelierv1.HeartbeatResponse, live []*holding) {
 	}
 }
 
-func (a *Agent) describe() *atelierv1.Worker {
-	w := &atelierv1.Worker{Name: a.cfg.Name, Address: a.cfg.Address, Incarnation: a.incarnation, Draining: a.draining.Load(),
+func (a *Agent) describe() trial.Worker {
+	w := trial.Worker{Name: a.cfg.Name, Address: a.cfg.Address, Incarnation: a.incarnation, Draining: a.draining.Load(),
 		Labels: a.cfg.Labels, Trainers: a.offered, Version: a.cfg.Version}
 	for _, s := range a.slots {
 		w.Slots = append(w.Slots, s.describe())
@@ -178,7 +173,7 @@ func (a *Agent) watchDeadlines(ctx context.Context) {
 		for _, h := range a.held.live() {
 			if h.expired(t) && h.lose("the lease could not be renewed in time", true) {
 				a.metrics.leasesRunOut.Inc()
-				a.log.Warn("lease not renewed in time; ending the run", "sweep", h.lease.SweepId, "trial", h.lease.Trial, "token", h.lease.Token)
+				a.log.Warn("lease not renewed in time; ending the run", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token)
 			}
 		}
 	}

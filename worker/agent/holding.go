@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 )
 
@@ -12,7 +11,7 @@ import (
 // acknowledged. It is named in heartbeats all that time: a lease whose last
 // report is still on its way must not run out.
 type holding struct {
-	lease *atelierv1.Lease
+	lease *trial.Lease
 
 	mu       sync.Mutex
 	deadline time.Duration // end the run then, unless renewed
@@ -27,12 +26,8 @@ type holding struct {
 	acked    chan struct{} // closed: the coordinators know of its end
 }
 
-func newHolding(l *atelierv1.Lease, deadline time.Duration) *holding {
+func newHolding(l *trial.Lease, deadline time.Duration) *holding {
 	return &holding{lease: l, deadline: deadline, signal: make(chan struct{}, 1), lost: make(chan struct{}), acked: make(chan struct{})}
-}
-
-func (h *holding) ref() *atelierv1.LeaseRef {
-	return &atelierv1.LeaseRef{SweepId: h.lease.SweepId, Trial: h.lease.Trial, Token: h.lease.Token}
 }
 
 // lose ends the run's right. The first cause stays.
@@ -175,11 +170,11 @@ func (t *holdings) reopen() {
 }
 
 // hasTrial reports whether a trial is in work here.
-func (t *holdings) hasTrial(sweep string, trial int64) bool {
+func (t *holdings) hasTrial(sweep string, number int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.byToken {
-		if h.lease.SweepId == sweep && h.lease.Trial == trial {
+		if h.lease.Sweep == sweep && h.lease.Trial == number {
 			return true
 		}
 	}

@@ -11,25 +11,23 @@ import (
 	"connectrpc.com/connect"
 
 	"atelier/common/inference"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/worker/store"
 )
 
 // makeJob makes the job: folders, settings, the checkpoint to go on from.
 func (r *run) makeJob(ctx context.Context) (job trainerproto.Job, err error) {
 	a, l := r.s.a, r.h.lease
-	dir, err := a.cfg.Store.RunDir(l.SweepId, l.Trial, l.Token)
+	dir, err := a.cfg.Store.RunDir(l)
 	if err != nil {
 		return job, err
 	}
 	r.retention = newRetention(a.cfg.Store, l, a.log)
-	job = trainerproto.Job{Sweep: l.SweepId, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.ParamsJson), Training: object(l.TrainingJson), Kind: wire.Kind(l.Kind).String(),
-		Metric: l.GetObjective().GetMetric(), Maximize: wire.Objective(l.GetObjective()).Maximize,
+	job = trainerproto.Job{Sweep: l.Sweep, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.Params), Training: object(l.Training), Kind: l.Kind.String(),
+		Metric: l.Objective.Metric, Maximize: l.Objective.Maximize,
 		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir, EndEpoch: int(l.EndEpoch)}
-	if wire.Kind(l.Kind) == trial.Inference {
+	if l.Kind == trial.Inference {
 		// Its own checkpoints are results: it begins anew. What is wrong with the task the trainer says.
 		if task, err := inference.ParseTask(job.Training); err == nil && task.Checkpoint != nil {
 			job.Resume, err = a.model(ctx, task.Checkpoint)
@@ -46,7 +44,7 @@ func (r *run) makeJob(ctx context.Context) (job trainerproto.Job, err error) {
 		if ctx.Err() != nil {
 			return job, ctx.Err()
 		}
-		a.log.Warn("a checkpoint cannot be used; trying an older one or from scratch", "sweep", l.SweepId, "trial", l.Trial, "error", err)
+		a.log.Warn("a checkpoint cannot be used; trying an older one or from scratch", "sweep", l.Sweep, "trial", l.Trial, "error", err)
 		if errors.Is(err, store.ErrGone) {
 			a.reportLost(c)
 		}
@@ -62,31 +60,30 @@ func (a *Agent) model(ctx context.Context, k *inference.Stored) (file string, er
 	if a.cfg.Index == nil {
 		return "", errors.New("this worker has no index to find checkpoints in")
 	}
-	resp, err := a.cfg.Index.ListCheckpoints(ctx, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: k.Sweep, Trial: k.Trial, Source: "state"}))
+	rows, err := a.cfg.Index.IndexedCheckpoints(ctx, k.Sweep, k.Trial)
 	if err != nil && connect.CodeOf(err) != connect.CodeNotFound {
 		return "", fmt.Errorf("find the checkpoint of sweep %s, trial %d: %w", k.Sweep, k.Trial, err)
 	}
-	if err == nil {
-		for _, c := range resp.Msg.Checkpoints {
-			if int(c.Epoch) == k.Epoch {
-				file, err := a.cfg.Store.Fetch(ctx, c)
-				if errors.Is(err, store.ErrGone) {
-					a.reportLost(c)
-				}
-				return file, err
+	for _, c := range rows {
+		if int(c.Epoch) == k.Epoch {
+			file, err := a.cfg.Store.Fetch(ctx, c)
+			if errors.Is(err, store.ErrGone) {
+				a.reportLost(c)
 			}
+			return file, err
 		}
 	}
 	return "", fmt.Errorf("%w: sweep %s, trial %d, epoch %d", errNoModel, k.Sweep, k.Trial, k.Epoch)
 }
 
-func object(s string) json.RawMessage {
-	if s == "" {
+// object is the JSON of settings; those that are not told are empty.
+func object(settings json.RawMessage) json.RawMessage {
+	if len(settings) == 0 {
 		return json.RawMessage("{}")
 	}
-	return json.RawMessage(s)
+	return settings
 }
 
-func (a *Agent) logFile(l *atelierv1.Lease) string {
-	return filepath.Join(a.cfg.LogDir, l.SweepId, strconv.FormatInt(l.Trial, 10), fmt.Sprintf("run-%d.log", l.Run))
+func (a *Agent) logFile(l *trial.Lease) string {
+	return filepath.Join(a.cfg.LogDir, l.Sweep, strconv.FormatInt(l.Trial, 10), fmt.Sprintf("run-%d.log", l.Run))
 }

@@ -10,21 +10,23 @@ import (
 
 	"connectrpc.com/connect"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/worker/store"
 )
 
 // Inside the package: the sweep works by the clock, five minutes apart.
 
+func lease(sweep string, number int64, token uint64) *trial.Lease {
+	return &trial.Lease{LeaseRef: trial.LeaseRef{Sweep: sweep, Trial: number, Token: token}}
+}
+
 type index struct {
-	rows []*atelierv1.Checkpoint
+	rows []trial.Checkpoint
 	err  error
 }
 
-func (x *index) ListCheckpoints(context.Context, *connect.Request[atelierv1.ListCheckpointsRequest]) (*connect.Response[atelierv1.ListCheckpointsResponse], error) {
-	return connect.NewResponse(&atelierv1.ListCheckpointsResponse{Checkpoints: x.rows}), x.err
+func (x *index) IndexedCheckpoints(context.Context, string, int64) ([]trial.Checkpoint, error) {
+	return x.rows, x.err
 }
 
 func TestLeftoversGoAndIndexedFilesStay(t *testing.T) {
@@ -33,8 +35,8 @@ func TestLeftoversGoAndIndexedFilesStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	write := func(trial int64, name string) (file, location string) {
-		dir, err := st.RunDir("s-a", trial, 1)
+	write := func(number int64, name string) (file string, location trial.Location) {
+		dir, err := st.RunDir(lease("s-a", number, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +54,7 @@ func TestLeftoversGoAndIndexedFilesStay(t *testing.T) {
 	busy, _ := write(2, "busy")
 	x := &index{err: connect.NewError(connect.CodeUnavailable, nil)}
 	a := &Agent{cfg: Config{Store: st, Index: x}, held: &holdings{byToken: map[uint64]*holding{}}}
-	a.held.add(newHolding(&atelierv1.Lease{SweepId: "s-a", Trial: 2, Token: 9}, 0))
+	a.held.add(newHolding(lease("s-a", 2, 9), 0))
 	there := func(f string) bool { _, err := os.Stat(f); return err == nil }
 
 	if n, err := a.removeLeftovers(t.Context(), leftover); err == nil || n != 0 {
@@ -62,7 +64,7 @@ func TestLeftoversGoAndIndexedFilesStay(t *testing.T) {
 	if n, err := a.removeLeftovers(t.Context(), leftover); err != nil || n != 0 {
 		t.Errorf("of a sweep nobody knows %d files went, %v", n, err)
 	}
-	x.err, x.rows = nil, []*atelierv1.Checkpoint{{Trial: 1, Location: location}}
+	x.err, x.rows = nil, []trial.Checkpoint{{Trial: 1, Location: location}}
 	if n, err := a.removeLeftovers(t.Context(), leftover); err != nil || n != 1 {
 		t.Errorf("%d files went, %v; want 1", n, err)
 	}
@@ -77,8 +79,8 @@ func TestRetentionKeepsWhatTheIndexMayName(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	row := func(epoch int32, metric float64) *atelierv1.Checkpoint {
-		return &atelierv1.Checkpoint{Epoch: epoch, Metric: metric, HasMetric: true, Location: "http://elsewhere/x"}
+	row := func(epoch int32, metric float64) trial.Checkpoint {
+		return trial.Checkpoint{Epoch: epoch, Metric: new(trial.Number(metric)), Location: "http://elsewhere/x"}
 	}
 	epochs := func(r *retention) (out []int32) {
 		for _, c := range r.rows {
@@ -97,10 +99,10 @@ func TestRetentionKeepsWhatTheIndexMayName(t *testing.T) {
 		}
 		return true
 	}
-	l := &atelierv1.Lease{Objective: wire.ToObjective(trial.Objective{Metric: "m"}),
-		Checkpoints: []*atelierv1.Checkpoint{row(4, 3), row(2, 2)}} // newest first
+	l := &trial.Lease{Objective: trial.Objective{Metric: "m"},
+		Checkpoints: []trial.Checkpoint{row(4, 3), row(2, 2)}} // newest first
 	r := newRetention(st, l, nil)
-	recorded := &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeRecorded)}
+	recorded := trial.EventResult{Outcome: trial.OutcomeRecorded}
 	r.acknowledged(row(5, 2.5), recorded)
 	if got := epochs(r); !same(got, 2, 5) {
 		t.Errorf("best and newest: %v", got)
@@ -115,7 +117,7 @@ func TestRetentionKeepsWhatTheIndexMayName(t *testing.T) {
 	if got := epochs(r); !same(got, 2, 11, 3) {
 		t.Errorf("highest epoch and last acknowledged: %v", got)
 	}
-	r.acknowledged(row(12, 1), &atelierv1.EventResult{Outcome: wire.ToOutcome(trial.OutcomeFenced)})
+	r.acknowledged(row(12, 1), trial.EventResult{Outcome: trial.OutcomeFenced})
 	if got := epochs(r); !same(got, 2, 11, 3) {
 		t.Errorf("a fenced one counts: %v", got)
 	}
@@ -133,8 +135,8 @@ func TestGivenUpFilesGoAndOriginsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	place := func(trial int64) (file, location string) {
-		dir, err := st.RunDir("s-a", trial, 1)
+	place := func(number int64) (file string, location trial.Location) {
+		dir, err := st.RunDir(lease("s-a", number, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,11 +152,11 @@ func TestGivenUpFilesGoAndOriginsStay(t *testing.T) {
 	gone, first := place(1)
 	kept, origin := place(2)
 	a := &Agent{cfg: Config{Store: st}, log: slog.New(slog.DiscardHandler)}
-	a.deleteDropped([]string{first, first, "http://elsewhere/checkpoints/s-a/1/x"})
+	a.deleteDropped([]trial.Location{first, first, "http://elsewhere/checkpoints/s-a/1/x"})
 	if _, err := os.Stat(gone); err == nil {
 		t.Error("a file that was given up is still there")
 	}
-	r := newRetention(st, &atelierv1.Lease{SweepId: "s-a", Trial: 3, Checkpoints: []*atelierv1.Checkpoint{{SweepId: "s-a", Trial: 2, Epoch: 1, Location: origin}}}, a.log)
+	r := newRetention(st, &trial.Lease{LeaseRef: trial.LeaseRef{Sweep: "s-a", Trial: 3}, Checkpoints: []trial.Checkpoint{{Sweep: "s-a", Trial: 2, Epoch: 1, Location: origin}}}, a.log)
 	if len(r.rows) != 0 {
 		t.Errorf("the trial holds %v for its own", r.rows)
 	}
@@ -171,7 +173,7 @@ func TestTheIndexIsToldOfGoneFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	dir, err := st.RunDir("s-a", 1, 7)
+	dir, err := st.RunDir(lease("s-a", 1, 7))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,10 +183,10 @@ func TestTheIndexIsToldOfGoneFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := func(worker string, epoch int32, location string) *atelierv1.Checkpoint {
-		return &atelierv1.Checkpoint{SweepId: "s-a", Trial: 1, Epoch: epoch, Token: 7, Location: location, Worker: worker}
+	row := func(worker string, epoch int32, location trial.Location) trial.Checkpoint {
+		return trial.Checkpoint{Sweep: "s-a", Trial: 1, Epoch: epoch, Token: 7, Location: location, Worker: worker}
 	}
-	x := &index{rows: []*atelierv1.Checkpoint{row("w1", 1, there+"-gone"), row("w1", 2, there), row("w2", 3, there+"-gone")}}
+	x := &index{rows: []trial.Checkpoint{row("w1", 1, there+"-gone"), row("w1", 2, there), row("w2", 3, there+"-gone")}}
 	a := &Agent{cfg: Config{Name: "w1", Store: st, Index: x}, log: slog.New(slog.DiscardHandler), held: &holdings{byToken: map[uint64]*holding{}},
 		relay: newRelay(nil, "w1", "i", 1<<20, slog.New(slog.DiscardHandler))}
 	if _, err := a.removeLeftovers(t.Context(), leftover); err != nil {
@@ -194,7 +196,7 @@ func TestTheIndexIsToldOfGoneFiles(t *testing.T) {
 		t.Fatalf("%d events", len(a.relay.items))
 	}
 	e := a.relay.items[0].event
-	if gone := e.GetCheckpointLost(); gone == nil || gone.Epoch != 1 || gone.Location != there+"-gone" || gone.Worker != "w1" || e.Token != 7 || e.SweepId != "s-a" || e.Trial != 1 {
+	if gone := e.Lost; gone == nil || gone.Epoch != 1 || gone.Location != there+"-gone" || gone.Worker != "w1" || e.Token != 7 || e.Sweep != "s-a" || e.Trial != 1 {
 		t.Errorf("%v", e)
 	}
 }

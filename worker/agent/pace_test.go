@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"atelier/common/trial"
 	"atelier/worker/agent"
 )
 
@@ -21,11 +22,11 @@ func TestPace(t *testing.T) {
 	}
 	const slotCount, rounds = 16, 4
 	reg := prometheus.NewRegistry()
-	c, mux := newCluster(t, 8*time.Second)
-	startWorker(t, c, mux, slotCount, func(cfg *agent.Config) { cfg.Registry = reg })
+	c := newCluster(t, 8*time.Second)
+	startWorker(t, c, slotCount, func(cfg *agent.Config) { cfg.Registry = reg })
 	c.add(slotCount*rounds, `{"epochs":10,"epoch_seconds":0.1,"checkpoint_every":0}`)
 	began := time.Now()
-	c.until("all finished", 30*time.Second, func() bool { return c.ended(finished) == slotCount*rounds })
+	c.until("all finished", 30*time.Second, func() bool { return c.ended(trial.ExitFinished) == slotCount*rounds })
 	took := time.Since(began)
 	t.Logf("%d trials of 1 s on %d slots: %.2f s, ideal %d s; this process %s", slotCount*rounds, slotCount, took.Seconds(), rounds, resident())
 	for _, name := range []string{"atelier_worker_warm_starts_total", "atelier_worker_cold_starts_total"} {
@@ -36,7 +37,8 @@ func TestPace(t *testing.T) {
 	}
 }
 
-func value(t *testing.T, reg *prometheus.Registry, name string) float64 {
+// value is that of a counter or gauge; of all labels together, 0 before the first.
+func value(t *testing.T, reg *prometheus.Registry, name string) (sum float64) {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
@@ -44,11 +46,12 @@ func value(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	}
 	for _, f := range families {
 		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
 		}
 	}
-	t.Fatalf("no metric %s", name)
-	return 0
+	return sum
 }
 
 func resident() string {
@@ -61,9 +64,9 @@ func resident() string {
 // report at the coordinator, one trial after the other.
 func BenchmarkLeaseToFirstEvent(b *testing.B) {
 	reg := prometheus.NewRegistry()
-	c, mux := newCluster(b, 8*time.Second)
+	c := newCluster(b, 8*time.Second)
 	var first time.Duration
-	startWorker(b, c, mux, 1, func(cfg *agent.Config) { cfg.Registry = reg })
+	startWorker(b, c, 1, func(cfg *agent.Config) { cfg.Registry = reg })
 	for i := range b.N {
 		c.add(1, `{"epochs":1,"epoch_seconds":0,"checkpoint_every":0}`)
 		began := time.Now()

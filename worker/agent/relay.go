@@ -2,17 +2,13 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
 const (
@@ -42,9 +38,9 @@ type relay struct {
 
 // item is one event; answer is called once, from the sending goroutine.
 type item struct {
-	event  *atelierv1.RunEvent
+	event  trial.Event
 	size   int
-	answer func(*atelierv1.EventResult)
+	answer func(trial.EventResult)
 }
 
 func newRelay(c Coordinator, worker, incarnation string, limit int, log *slog.Logger) *relay {
@@ -52,12 +48,33 @@ func newRelay(c Coordinator, worker, incarnation string, limit int, log *slog.Lo
 		freed: make(chan struct{}), filled: make(chan struct{}, 1), counts: map[trial.Outcome]int64{}}
 }
 
+// sizeOf is about what an event takes, here and in a request.
+func sizeOf(e *trial.Event) int {
+	n := 128 + len(e.Sweep)
+	if r := e.Report; r != nil {
+		n += len(r.Data)
+		for i := range r.Metrics {
+			n += 32 + len(r.Metrics[i].Name)
+		}
+	}
+	if c := e.Checkpoint; c != nil {
+		n += 64 + len(c.SHA256) + len(c.Location) + len(c.Worker)
+	}
+	if e.Ended != nil {
+		n += len(e.Ended.Message)
+	}
+	if e.Lost != nil {
+		n += len(e.Lost.Location) + len(e.Lost.Worker)
+	}
+	return n
+}
+
 // push queues an event. While the queue is full it waits for room, or until
 // lost is closed: then the event could only be fenced, and false is returned.
 // A nil channel means that the event is queued at once, full or not: the end of
 // a run is small and there is one for each.
-func (r *relay) push(e *atelierv1.RunEvent, lost <-chan struct{}, answer func(*atelierv1.EventResult)) bool {
-	it := item{event: e, size: proto.Size(e) + 64, answer: answer}
+func (r *relay) push(e trial.Event, lost <-chan struct{}, answer func(trial.EventResult)) bool {
+	it := item{event: e, size: sizeOf(&e), answer: answer}
 	for {
 		r.mu.Lock()
 		if lost == nil || r.unlimited || r.bytes == 0 || r.bytes+it.size <= r.limit {
@@ -147,8 +164,8 @@ func (r *relay) send(ctx context.Context) {
 			most = max(1, len(batch)/2) // one event of these cannot be taken: find it
 			continue
 		case refused(err):
-			r.log.Error("the coordinators refuse an event; dropped", "sweep", batch[0].event.SweepId, "trial", batch[0].event.Trial, "error", err)
-			results = []*atelierv1.EventResult{{Outcome: wire.ToOutcome(trial.OutcomeRefused), Message: err.Error()}}
+			r.log.Error("the coordinators refuse an event; dropped", "sweep", batch[0].event.Sweep, "trial", batch[0].event.Trial, "error", err)
+			results = []trial.EventResult{{Outcome: trial.OutcomeRefused, Message: err.Error()}}
 		default:
 			if backoff == 0 {
 				r.log.Warn("reports wait for a coordinator", "events", len(batch), "error", err)
@@ -158,28 +175,21 @@ func (r *relay) send(ctx context.Context) {
 			continue
 		}
 		for i, it := range batch {
-			r.count(it.event, wire.Outcome(results[i].Outcome))
+			r.count(&it.event, results[i].Outcome)
 			it.answer(results[i])
 		}
 		r.remove(len(batch))
 	}
 }
 
-func (r *relay) call(ctx context.Context, batch []item) ([]*atelierv1.EventResult, error) {
-	req := &atelierv1.RelayRequest{Worker: r.worker, Incarnation: r.incarnation, Events: make([]*atelierv1.RunEvent, len(batch))}
-	for i, it := range batch {
-		req.Events[i] = it.event
+func (r *relay) call(ctx context.Context, batch []item) ([]trial.EventResult, error) {
+	events := make([]trial.Event, len(batch))
+	for i := range batch {
+		events[i] = batch[i].event
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	resp, err := r.coordinator.Relay(ctx, connect.NewRequest(req))
-	if err != nil {
-		return nil, err
-	}
-	if n := len(resp.Msg.Results); n != len(batch) {
-		return nil, fmt.Errorf("%d answers to %d events", n, len(batch))
-	}
-	return resp.Msg.Results, nil
+	return r.coordinator.Relay(ctx, r.worker, r.incarnation, events)
 }
 
 // refused: the request itself is at fault, so that repeating it is useless.
@@ -191,19 +201,19 @@ func refused(err error) bool {
 	return false
 }
 
-func (r *relay) count(e *atelierv1.RunEvent, o trial.Outcome) {
+func (r *relay) count(e *trial.Event, o trial.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts[o]++
 	if o != trial.OutcomeRecorded {
 		return
 	}
-	switch e := e.Event.(type) {
-	case *atelierv1.RunEvent_Report:
+	switch {
+	case e.Report != nil:
 		r.reports++
-	case *atelierv1.RunEvent_Checkpoint:
+	case e.Checkpoint != nil:
 		r.checkpoints++
-		r.checkpointBytes += e.Checkpoint.GetSize()
+		r.checkpointBytes += e.Checkpoint.Size
 	}
 }
 

@@ -13,9 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/worker/store"
 )
 
@@ -28,13 +26,13 @@ type retention struct {
 	store *store.Store
 	log   *slog.Logger
 	max   bool
-	rows  []*atelierv1.Checkpoint // in the order they were acknowledged
+	rows  []trial.Checkpoint // in the order they were acknowledged
 }
 
-func newRetention(s *store.Store, l *atelierv1.Lease, log *slog.Logger) *retention {
-	r := &retention{store: s, log: log, max: wire.Objective(l.GetObjective()).Maximize}
-	for i := len(l.Checkpoints) - 1; i >= 0; i-- { // newest first there
-		if c := l.Checkpoints[i]; c.Trial == l.Trial { // another trial's files are not this one's to delete
+func newRetention(s *store.Store, l *trial.Lease, log *slog.Logger) *retention {
+	r := &retention{store: s, log: log, max: l.Objective.Maximize}
+	for _, c := range slices.Backward(l.Checkpoints) { // newest first there
+		if c.Trial == l.Trial { // another trial's files are not this one's to delete
 			r.rows = append(r.rows, c)
 		}
 	}
@@ -42,8 +40,8 @@ func newRetention(s *store.Store, l *atelierv1.Lease, log *slog.Logger) *retenti
 }
 
 // acknowledged takes a checkpoint's answer and deletes what it displaced.
-func (r *retention) acknowledged(c *atelierv1.Checkpoint, res *atelierv1.EventResult) {
-	if wire.Outcome(res.Outcome) != trial.OutcomeRecorded && wire.Outcome(res.Outcome) != trial.OutcomeAlready {
+func (r *retention) acknowledged(c trial.Checkpoint, res trial.EventResult) {
+	if res.Outcome != trial.OutcomeRecorded && res.Outcome != trial.OutcomeAlready {
 		return // not indexed; swept with the other leftovers
 	}
 	r.rows = append(r.rows, c)
@@ -64,12 +62,12 @@ func (r *retention) acknowledged(c *atelierv1.Checkpoint, res *atelierv1.EventRe
 
 // needed: what the index names. Where it does not tell: the last acknowledged,
 // the highest epoch, the best.
-func (r *retention) needed(i int, named []string) bool {
+func (r *retention) needed(i int, named []trial.Location) bool {
 	if len(named) > 0 {
 		return slices.Contains(named, r.rows[i].Location)
 	}
-	return i == len(r.rows)-1 || r.rows[i] == wire.Best(r.rows, r.max) ||
-		!slices.ContainsFunc(r.rows, func(d *atelierv1.Checkpoint) bool { return d.Epoch > r.rows[i].Epoch })
+	return i == len(r.rows)-1 || &r.rows[i] == trial.Best(r.rows, r.max) ||
+		!slices.ContainsFunc(r.rows, func(d trial.Checkpoint) bool { return d.Epoch > r.rows[i].Epoch })
 }
 
 const (
@@ -88,11 +86,10 @@ func (a *Agent) cleanUpSoon() {
 }
 
 // reportLost lets the index give up a checkpoint whose file is gone. Needs no lease.
-func (a *Agent) reportLost(c *atelierv1.Checkpoint) {
-	a.relay.push(&atelierv1.RunEvent{SweepId: c.SweepId, Trial: c.Trial, Token: c.Token, Event: &atelierv1.RunEvent_CheckpointLost{
-		CheckpointLost: &atelierv1.CheckpointLost{Epoch: c.Epoch, Location: c.Location, Worker: a.cfg.Name},
-	}}, nil, func(res *atelierv1.EventResult) {
-		a.log.Info("told the index that a checkpoint's file is gone", "sweep", c.SweepId, "trial", c.Trial, "epoch", c.Epoch, "location", c.Location, "outcome", res.Outcome)
+func (a *Agent) reportLost(c trial.Checkpoint) {
+	lost := &trial.LostCheckpoint{Epoch: c.Epoch, Location: c.Location, Worker: a.cfg.Name}
+	a.relay.push(trial.Event{LeaseRef: trial.LeaseRef{Sweep: c.Sweep, Trial: c.Trial, Token: c.Token}, Lost: lost}, nil, func(res trial.EventResult) {
+		a.log.Info("told the index that a checkpoint's file is gone", "sweep", c.Sweep, "trial", c.Trial, "epoch", c.Epoch, "location", c.Location, "outcome", res.Outcome)
 	})
 }
 
@@ -129,7 +126,7 @@ func (a *Agent) cleanUp(ctx context.Context) {
 
 // deleteDropped deletes checkpoint files that the index gave up: those of a trial that
 // went on elsewhere, and what the sweep's budget has no room for.
-func (a *Agent) deleteDropped(locations []string) {
+func (a *Agent) deleteDropped(locations []trial.Location) {
 	for _, location := range locations {
 		if err := a.cfg.Store.Remove(location); err != nil {
 			a.log.Warn("a checkpoint that is no longer needed stays", "location", location, "error", err)
@@ -168,7 +165,7 @@ func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, er
 	gone := 0
 	for sweep, trials := range sweeps {
 		call, cancel := context.WithTimeout(ctx, 10*time.Second)
-		resp, err := a.cfg.Index.ListCheckpoints(call, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Source: "state"}))
+		rows, err := a.cfg.Index.IndexedCheckpoints(call, sweep, 0)
 		cancel()
 		if connect.CodeOf(err) == connect.CodeNotFound {
 			continue
@@ -176,8 +173,8 @@ func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, er
 		if err != nil {
 			return gone, err
 		}
-		locations := map[int64][]string{}
-		for _, c := range resp.Msg.Checkpoints {
+		locations := map[int64][]trial.Location{}
+		for _, c := range rows {
 			locations[c.Trial] = append(locations[c.Trial], c.Location)
 			if a.cfg.Store.Gone(c) {
 				a.reportLost(c)

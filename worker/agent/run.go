@@ -61,7 +61,7 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	go func() { exited <- r.child.Run(job, s.a.logFile(l), r.onEvent) }()
 	if !s.a.wantsNoWork() {
 		// The run that begins goes first where cores are short.
-		delay := min(s.durations.longest(l.SweepId)/10, 50*time.Millisecond)
+		delay := min(s.durations.longest(l.Sweep)/10, 50*time.Millisecond)
 		go func() {
 			if sleep(ctx, delay) {
 				s.standby.refill(ctx, l.Trainer)
@@ -73,11 +73,11 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 
 	class, message := r.exitClass(ctx, exit)
 	if class == trial.ExitFinished {
-		s.durations.add(l.SweepId, took)
+		s.durations.add(l.Sweep, took)
 	}
-	s.a.log.Info("run ended", "sweep", l.SweepId, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name,
+	s.a.log.Info("run ended", "sweep", l.Sweep, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name,
 		"exit", class, "seconds", took.Seconds(), "epoch", r.epoch.Load(), "message", message)
-	s.a.cfg.Store.DropEmptyRun(l.SweepId, l.Trial, l.Token)
+	s.a.cfg.Store.DropEmptyRun(l)
 	s.a.finish(h, class, message)
 	s.awaitRefusal(ctx, h, class)
 	if s.spec.Kind == "gpu" {
@@ -145,7 +145,7 @@ func (r *run) cannotBegin(ctx context.Context, err error) outcome {
 	case isDiskFull(err):
 		class = trial.ExitDiskFull
 	}
-	s.a.log.Error("run cannot start", "sweep", l.SweepId, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name, "error", err)
+	s.a.log.Error("run cannot start", "sweep", l.Sweep, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name, "error", err)
 	s.a.finish(r.h, class, err.Error())
 	s.awaitRefusal(ctx, r.h, class)
 	return outcome{}
@@ -158,7 +158,7 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 	var held <-chan struct{} // next has its lease
 	var tooLong <-chan time.Time
 	prefetch := make(<-chan time.Time)
-	if after, ok := prefetchAfter(s.durations.longest(r.h.lease.SweepId)); ok {
+	if after, ok := prefetchAfter(s.durations.longest(r.h.lease.Sweep)); ok {
 		t := time.NewTimer(after)
 		defer t.Stop()
 		prefetch = t.C
@@ -182,7 +182,7 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 				patience = t.C
 			}
 		case <-patience:
-			s.a.log.Warn("trainer does not obey; ending it", "sweep", r.h.lease.SweepId, "trial", r.h.lease.Trial)
+			s.a.log.Warn("trainer does not obey; ending it", "sweep", r.h.lease.Sweep, "trial", r.h.lease.Trial)
 			r.child.Stop()
 		case <-prefetch:
 			if next == nil && !s.a.wantsNoWork() {

@@ -8,11 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
-
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/client"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/worker/slots"
 )
 
@@ -35,7 +32,7 @@ type slot struct {
 
 	mu    sync.Mutex
 	state string // idle | busy | quarantined
-	lease *atelierv1.Lease
+	lease *trial.Lease
 }
 
 func newSlot(a *Agent, spec *slots.Slot) *slot {
@@ -44,19 +41,19 @@ func newSlot(a *Agent, spec *slots.Slot) *slot {
 	return s
 }
 
-func (s *slot) setState(state string, l *atelierv1.Lease) {
+func (s *slot) setState(state string, l *trial.Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state, s.lease = state, l
 }
 
-func (s *slot) describe() *atelierv1.Slot {
+func (s *slot) describe() trial.Slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := &atelierv1.Slot{Name: s.spec.Name, Kind: s.spec.Kind, Device: s.spec.Device, Description: s.spec.Description,
+	p := trial.Slot{Name: s.spec.Name, Kind: s.spec.Kind, Device: s.spec.Device, Description: s.spec.Description,
 		Threads: int32(s.spec.Threads), MemoryBytes: s.spec.MemoryBytes, State: s.state}
 	if s.lease != nil {
-		p.SweepId, p.Trial = s.lease.SweepId, s.lease.Trial
+		p.Sweep, p.Trial = s.lease.Sweep, s.lease.Trial
 	}
 	return p
 }
@@ -145,8 +142,8 @@ type poll struct {
 func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
 	s.polls++
 	p := &poll{done: make(chan struct{})}
-	req := &atelierv1.AcquireRequest{RequestId: fmt.Sprintf("%s-%s-%d", s.a.incarnation, s.spec.Name, s.polls), Worker: s.a.cfg.Name,
-		Incarnation: s.a.incarnation, Slot: s.spec.Name, Trainers: s.a.offered, WaitMs: wait.Milliseconds(), Labels: s.a.cfg.Labels, Folder: s.a.cfg.Folder}
+	req := client.AcquireRequest{RequestID: fmt.Sprintf("%s-%s-%d", s.a.incarnation, s.spec.Name, s.polls), Worker: s.a.cfg.Name,
+		Incarnation: s.a.incarnation, Slot: s.spec.Name, Trainers: s.a.offered, Wait: wait, Labels: s.a.cfg.Labels, Folder: s.a.cfg.Folder}
 	go func() {
 		defer close(p.done)
 		for !p.quit.Load() {
@@ -173,9 +170,8 @@ func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
 
 // acquire makes one call. When it has to be broken off, one short repeat of the
 // same request finds out whether a lease was granted meanwhile.
-func (s *slot) acquire(ctx context.Context, req *atelierv1.AcquireRequest) (*holding, error) {
-	wait := time.Duration(req.WaitMs) * time.Millisecond
-	call, cancel := context.WithTimeout(ctx, wait+10*time.Second)
+func (s *slot) acquire(ctx context.Context, req client.AcquireRequest) (*holding, error) {
+	call, cancel := context.WithTimeout(ctx, req.Wait+10*time.Second)
 	defer cancel()
 	undrained := make(chan struct{})
 	defer close(undrained)
@@ -186,25 +182,20 @@ func (s *slot) acquire(ctx context.Context, req *atelierv1.AcquireRequest) (*hol
 		case <-undrained:
 		}
 	}()
-	resp, err := s.a.cfg.Coordinator.Acquire(call, connect.NewRequest(req))
+	l, err := s.a.cfg.Coordinator.Acquire(call, req)
 	if err != nil && (ctx.Err() != nil || s.a.draining.Load()) {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		short := &atelierv1.AcquireRequest{RequestId: req.RequestId, Worker: req.Worker, Incarnation: req.Incarnation, Slot: req.Slot,
-			Trainers: req.Trainers, WaitMs: 1, Labels: req.Labels, Folder: req.Folder}
-		resp, err = s.a.cfg.Coordinator.Acquire(last, connect.NewRequest(short))
+		req.Wait = time.Millisecond
+		l, err = s.a.cfg.Coordinator.Acquire(last, req)
 	}
-	if err != nil {
+	if l == nil || err != nil {
 		return nil, err
 	}
-	l := resp.Msg.Lease
-	if l == nil {
-		return nil, nil
-	}
-	if l.Token == 0 || l.SweepId == "" || l.Trial < 1 {
+	if l.Token == 0 || l.Sweep == "" || l.Trial < 1 {
 		return nil, errors.New("a lease without a token, sweep or trial")
 	}
-	ttl := time.Duration(l.TtlMs) * time.Millisecond
+	ttl := l.TTL
 	if ttl <= 0 {
 		ttl = s.a.term()
 	}
@@ -212,7 +203,7 @@ func (s *slot) acquire(ctx context.Context, req *atelierv1.AcquireRequest) (*hol
 	// on its way. Half a term is lent until a heartbeat confirms it, at once.
 	h := newHolding(l, bootTime()+ttl/2)
 	if l.EndEpoch > 0 && l.LastEpoch >= l.EndEpoch {
-		h.setVerdict(wire.Verdict(l.EndVerdict), l.EndReason) // nothing is left to train
+		h.setVerdict(l.EndVerdict, l.EndReason) // nothing is left to train
 	}
 	if !s.a.held.add(h) {
 		return nil, fmt.Errorf("lease %d was granted twice", l.Token)

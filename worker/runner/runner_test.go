@@ -452,7 +452,6 @@ func TestOrphansOfAKilledAgent(t *testing.T) {
 		go c.Wait()
 		defer c.Process.Kill()
 	}
-	time.Sleep(50 * time.Millisecond)
 	if n, err := runner.KillOrphans(pids, 5*time.Second, slog.New(slog.DiscardHandler)); err != nil || n != 1 {
 		t.Errorf("killed %d, %v; want 1", n, err)
 	}

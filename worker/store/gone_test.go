@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/worker/store"
 )
 
@@ -34,7 +34,7 @@ func TestGoneIsForItsOwnerToSay(t *testing.T) {
 	owner, other := openAs(t, "w1", ""), openAs(t, "w2", "")
 	c, file := put(t, owner, 7, "epoch-2.pth", "weights")
 	c.Worker = "w1"
-	fetch := func(s *store.Store, c *atelierv1.Checkpoint) error { _, err := s.Fetch(t.Context(), c); return err }
+	fetch := func(s *store.Store, c trial.Checkpoint) error { _, err := s.Fetch(t.Context(), c); return err }
 	if err := fetch(other, c); err != nil || owner.Gone(c) {
 		t.Fatalf("while it is there: %v", err)
 	}
@@ -54,7 +54,8 @@ func TestGoneIsForItsOwnerToSay(t *testing.T) {
 	if !owner.Gone(c) || third.Gone(c) {
 		t.Errorf("gone says the owner %v, another %v", owner.Gone(c), third.Gone(c))
 	}
-	elsewhere := &atelierv1.Checkpoint{SweepId: c.SweepId, Trial: c.Trial, Epoch: c.Epoch, Size: c.Size, Sha256: c.Sha256, Location: c.Location, Worker: "w9"}
+	elsewhere := c
+	elsewhere.Worker = "w9"
 	if err := fetch(third, elsewhere); err == nil || errors.Is(err, store.ErrGone) {
 		t.Errorf("a worker that has taken over the address: %v", err)
 	}

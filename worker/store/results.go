@@ -10,43 +10,36 @@ import (
 	"strings"
 	"time"
 
-	"atelier/common/bundle"
-	"atelier/common/inference"
 	"atelier/common/trial"
 )
 
-// Results of inference lie among the checkpoints, as the bundle that the command
+// Results of inference lie beside the checkpoints, as the bundle that the command
 // fetches. Nobody goes on from them, so they stay for a while only.
 const (
+	resultsPrefix    = "results-"       // of a run's folder; the lease's token follows
 	resultsCollected = 10 * time.Minute // after they were fetched whole; time to fetch once more
 	resultsAge       = 24 * time.Hour
 	ResultsBytes     = 1 << 30 // all together; the newest stay
 )
 
-// DropResults deletes bundles of results that were fetched, that are a day old,
+// DropResults deletes results of inference that were fetched, that are a day old,
 // or that make all of them more than most bytes, the oldest first. None goes
-// within ten minutes of being written, and no file that is no bundle.
+// within ten minutes of being written.
 func (s *Store) DropResults(now time.Time, most int64) (gone int, err error) {
 	type file struct {
 		rel     string
 		size    int64
 		written time.Time
 	}
-	var found []file
-	err = fs.WalkDir(s.root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) || err == nil && (d.Name() != inference.BundleFile || !d.Type().IsRegular()) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if info, err := d.Info(); err == nil && s.isBundle(p) {
-			found = append(found, file{p, info.Size(), info.ModTime()})
-		}
-		return nil
-	})
+	names, err := fs.Glob(s.root.FS(), "*/*/"+resultsPrefix+"*/*")
 	if err != nil {
 		return 0, err
+	}
+	var found []file
+	for _, rel := range names {
+		if info, err := s.root.Lstat(filepath.FromSlash(rel)); err == nil && info.Mode().IsRegular() {
+			found = append(found, file{rel, info.Size(), info.ModTime()})
+		}
 	}
 	slices.SortFunc(found, func(a, b file) int { return b.written.Compare(a.written) })
 	var kept int64
@@ -69,20 +62,11 @@ func (s *Store) DropResults(now time.Time, most int64) (gone int, err error) {
 	return gone, nil
 }
 
-func (s *Store) isBundle(rel string) bool {
-	f, err := s.root.Open(filepath.FromSlash(rel))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return bundle.Is(f)
-}
-
-// noteCollected remembers bundles of results that were given out whole.
+// noteCollected remembers results that were given out whole.
 func (s *Store) noteCollected(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rel, _ := strings.CutPrefix(r.URL.Path, trial.FilesPath)
-		if path.Base(rel) != inference.BundleFile || r.Method != http.MethodGet {
+		if !strings.HasPrefix(path.Base(path.Dir(rel)), resultsPrefix) || r.Method != http.MethodGet {
 			h.ServeHTTP(w, r)
 			return
 		}

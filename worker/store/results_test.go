@@ -8,42 +8,35 @@ import (
 	"testing"
 	"time"
 
-	"atelier/common/bundle"
+	"atelier/common/trial"
 )
 
 // Results of inference go once they were fetched, after a day, and where they
-// are more than they may be; what is no bundle stays.
+// are more than they may be; checkpoints stay, whatever their names.
 func TestDropResults(t *testing.T) {
 	s, root, srv := open(t, "")
 	now := time.Now()
-	folder := filepath.Join(t.TempDir(), "results")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, "report.txt"), make([]byte, 3000), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	size := int64(0)
-	make := func(token uint64, age time.Duration) string {
-		dir, err := s.RunDir("s-infer", 1, token)
+	const size = 3000
+	results := func(token uint64, age time.Duration) string {
+		l := lease("s-infer", 1, token)
+		l.Kind = trial.Inference
+		dir, err := s.RunDir(l)
 		if err != nil {
 			t.Fatal(err)
 		}
 		file := filepath.Join(dir, "results.tar")
-		p, err := bundle.Pack(folder, file, []byte("{}"))
-		if err != nil {
+		if err := os.WriteFile(file, make([]byte, size), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		size = p.Size
 		os.Chtimes(file, time.Time{}, now.Add(-age))
 		return file
 	}
-	young := make(1, time.Minute)
-	waiting := make(2, time.Hour)
-	fetched := make(3, 2*time.Hour)
-	partly := make(4, 3*time.Hour)
-	older := make(5, 4*time.Hour)
-	yesterday := make(6, 25*time.Hour)
+	young := results(1, time.Minute)
+	waiting := results(2, time.Hour)
+	fetched := results(3, 2*time.Hour)
+	partly := results(4, 3*time.Hour)
+	older := results(5, 4*time.Hour)
+	yesterday := results(6, 25*time.Hour)
 	_, model := put(t, s, 7, "results.tar", "a model of that name")
 	os.Chtimes(model, time.Time{}, now.Add(-100*time.Hour))
 	_, other := put(t, s, 8, "e100.pth", "a model")

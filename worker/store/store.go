@@ -2,9 +2,10 @@
 // gets them, and which files may go.
 //
 // Files live below one root, in the worker's data folder or in a folder all
-// workers share, as SWEEP/TRIAL/run-TOKEN/FILE. Each run has a folder of its
-// own, so that a run that lost its lease and goes on for a moment cannot write
-// over the files of its successor. Whether a checkpoint counts is decided by
+// workers share, as SWEEP/TRIAL/run-TOKEN/FILE, results of inference as
+// SWEEP/TRIAL/results-TOKEN/FILE. Each run has a folder of its own, so that a run
+// that lost its lease and goes on for a moment cannot write over the files of its
+// successor. Whether a checkpoint counts is decided by
 // the coordinators' index; the package refuses to guess that, and it never uses
 // a file whose hash is not the indexed one.
 package store
@@ -27,7 +28,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 )
 
@@ -90,11 +90,25 @@ func Open(cfg Config, address string) (*Store, error) {
 func (s *Store) Close() error { return s.root.Close() }
 
 // trialDir is relative to the root.
-func trialDir(sweep string, trial int64) (string, error) {
-	if !validSweep(sweep) || trial < 1 {
-		return "", fmt.Errorf("checkpoint folder for sweep %.80q, trial %d: not a sweep id or a trial number", sweep, trial)
+func trialDir(sweep string, number int64) (string, error) {
+	if !validSweep(sweep) || number < 1 {
+		return "", fmt.Errorf("checkpoint folder for sweep %.80q, trial %d: not a sweep id or a trial number", sweep, number)
 	}
-	return filepath.Join(sweep, strconv.FormatInt(trial, 10)), nil
+	return filepath.Join(sweep, strconv.FormatInt(number, 10)), nil
+}
+
+// runDir is relative to the root. Its name says whether the run writes
+// checkpoints or results of inference: they stay for different times.
+func runDir(l *trial.Lease) (string, error) {
+	dir, err := trialDir(l.Sweep, l.Trial)
+	if err != nil {
+		return "", err
+	}
+	prefix := "run-"
+	if l.Kind == trial.Inference {
+		prefix = resultsPrefix
+	}
+	return filepath.Join(dir, prefix+strconv.FormatUint(l.Token, 10)), nil
 }
 
 func validSweep(id string) bool {
@@ -110,40 +124,39 @@ func validSweep(id string) bool {
 }
 
 // RunDir makes the folder of one run and returns its absolute path.
-func (s *Store) RunDir(sweep string, trial int64, token uint64) (string, error) {
-	t, err := trialDir(sweep, trial)
+func (s *Store) RunDir(l *trial.Lease) (string, error) {
+	dir, err := runDir(l)
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(t, fmt.Sprintf("run-%d", token))
 	if err := s.root.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("folder for checkpoints: %w", err)
 	}
 	return filepath.Join(s.cfg.Root, dir), nil
 }
 
-// DropEmptyRun removes the folder of a run that wrote no checkpoint.
-func (s *Store) DropEmptyRun(sweep string, trial int64, token uint64) {
-	t, err := trialDir(sweep, trial)
+// DropEmptyRun removes the folder of a run that wrote nothing.
+func (s *Store) DropEmptyRun(l *trial.Lease) {
+	dir, err := runDir(l)
 	if err != nil {
 		return
 	}
 	// Each fails for a folder that holds something, as it should.
-	if s.root.Remove(filepath.Join(t, fmt.Sprintf("run-%d", token))) == nil && s.root.Remove(t) == nil {
-		s.root.Remove(sweep)
+	if t := filepath.Dir(dir); s.root.Remove(dir) == nil && s.root.Remove(t) == nil {
+		s.root.Remove(l.Sweep)
 	}
 }
 
 // Location is what the index is told of a file a run wrote below RunDir.
-func (s *Store) Location(file string) (string, error) {
+func (s *Store) Location(file string) (trial.Location, error) {
 	rel, err := s.relative(file)
 	if err != nil {
 		return "", err
 	}
 	if s.cfg.Shared {
-		return string(trial.SharedAt(rel)), nil
+		return trial.SharedAt(rel), nil
 	}
-	return string(trial.ServedAt(s.base, rel)), nil
+	return trial.ServedAt(s.base, rel), nil
 }
 
 // relative checks that file is a regular file below the root, links resolved.
@@ -169,10 +182,10 @@ func (s *Store) relative(file string) (string, error) {
 // local finds the file of a location of this worker or of the shared folder;
 // empty when it lies elsewhere. Another worker's former address may have become
 // ours: the hash decides in the end.
-func (s *Store) local(location string) string {
-	of := trial.Location(location).Served
+func (s *Store) local(location trial.Location) string {
+	of := location.Served
 	if s.cfg.Shared {
-		of = trial.Location(location).Shared
+		of = location.Shared
 	}
 	rel, ok := of()
 	if !ok || !filepath.IsLocal(rel) {
@@ -184,7 +197,7 @@ func (s *Store) local(location string) string {
 // Fetch returns the path of a file with the checkpoint's bytes: the one that
 // lies here, or a copy got from the worker that holds it. Size and hash are
 // checked in both cases.
-func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, error) {
+func (s *Store) Fetch(ctx context.Context, c trial.Checkpoint) (string, error) {
 	if _, err := sumOf(c).Bytes(); err != nil {
 		return "", fmt.Errorf("checkpoint of epoch %d: %w", c.Epoch, err)
 	}
@@ -204,11 +217,11 @@ func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, err
 		if s.gone(c, rel, err) {
 			return "", fmt.Errorf("checkpoint of epoch %d: %s: %w", c.Epoch, file, ErrGone)
 		}
-		if s.cfg.Shared || strings.HasPrefix(c.Location, s.base+"/") {
+		if s.cfg.Shared || strings.HasPrefix(string(c.Location), s.base+"/") {
 			return "", fmt.Errorf("checkpoint of epoch %d: %s: %w", c.Epoch, file, err)
 		}
 	}
-	if !trial.Location(c.Location).Fetchable() {
+	if !c.Location.Fetchable() {
 		return "", fmt.Errorf("checkpoint of epoch %d is at %s, which this worker cannot reach; give it the same --shared folder as the others", c.Epoch, c.Location)
 	}
 	return s.download(ctx, c)
@@ -217,7 +230,7 @@ func (s *Store) Fetch(ctx context.Context, c *atelierv1.Checkpoint) (string, err
 // gone reports whether an error to open a file here means that nobody has it: it
 // is this worker's own, or lies in the shared folder. Of that the trial's folder
 // must be there, lest one that is not mounted be taken for an empty one.
-func (s *Store) gone(c *atelierv1.Checkpoint, rel string, err error) bool {
+func (s *Store) gone(c trial.Checkpoint, rel string, err error) bool {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
@@ -230,7 +243,7 @@ func (s *Store) gone(c *atelierv1.Checkpoint, rel string, err error) bool {
 
 // Gone reports whether a checkpoint that this worker is to have is not here any
 // more.
-func (s *Store) Gone(c *atelierv1.Checkpoint) bool {
+func (s *Store) Gone(c trial.Checkpoint) bool {
 	rel := s.local(c.Location)
 	if rel == "" || c.Worker != s.cfg.Worker {
 		return false
@@ -239,10 +252,10 @@ func (s *Store) Gone(c *atelierv1.Checkpoint) bool {
 	return s.gone(c, rel, err)
 }
 
-func sumOf(c *atelierv1.Checkpoint) client.Sum { return client.Sum{Size: c.Size, SHA256: c.Sha256} }
+func sumOf(c trial.Checkpoint) client.Sum { return client.Sum{Size: c.Size, SHA256: c.SHA256} }
 
-func (s *Store) download(ctx context.Context, c *atelierv1.Checkpoint) (string, error) {
-	final := filepath.Join(s.cfg.Cache, strings.ToLower(c.Sha256)+path.Ext(c.Location))
+func (s *Store) download(ctx context.Context, c trial.Checkpoint) (string, error) {
+	final := filepath.Join(s.cfg.Cache, strings.ToLower(c.SHA256)+path.Ext(string(c.Location)))
 	if f, err := os.Open(final); err == nil {
 		err = sumOf(c).Check(f)
 		f.Close()
@@ -251,7 +264,7 @@ func (s *Store) download(ctx context.Context, c *atelierv1.Checkpoint) (string, 
 		}
 		os.Remove(final)
 	}
-	err := client.Files{}.Fetch(ctx, trial.Location(c.Location), sumOf(c), final, 0o600)
+	err := client.Files{}.Fetch(ctx, c.Location, sumOf(c), final, 0o600)
 	var missing *client.MissingError
 	switch {
 	case errors.As(err, &missing) && missing.Worker != "" && missing.Worker == c.Worker:
@@ -290,8 +303,8 @@ const folderAge = 7 * 24 * time.Hour
 // DeleteUnindexed deletes the files of a trial below this root that are not among the
 // locations, are older than age, and returns how many went. Folders that have
 // been empty for a week go too.
-func (s *Store) DeleteUnindexed(sweep string, trial int64, locations []string, age time.Duration) (int, error) {
-	dir, err := trialDir(sweep, trial)
+func (s *Store) DeleteUnindexed(sweep string, number int64, locations []trial.Location, age time.Duration) (int, error) {
+	dir, err := trialDir(sweep, number)
 	if err != nil {
 		return 0, err
 	}
@@ -334,7 +347,7 @@ func (s *Store) DeleteUnindexed(sweep string, trial int64, locations []string, a
 }
 
 // Remove deletes one file by its location, if it lies below this root.
-func (s *Store) Remove(location string) error {
+func (s *Store) Remove(location trial.Location) error {
 	rel := s.local(location)
 	if rel == "" {
 		return nil

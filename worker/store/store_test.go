@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/worker/store"
 )
 
@@ -37,9 +37,13 @@ func open(t *testing.T, shared string) (*store.Store, string, *httptest.Server) 
 	return s, root, srv
 }
 
-func put(t *testing.T, s *store.Store, token uint64, name, text string) (*atelierv1.Checkpoint, string) {
+func lease(sweep string, number int64, token uint64) *trial.Lease {
+	return &trial.Lease{LeaseRef: trial.LeaseRef{Sweep: sweep, Trial: number, Token: token}}
+}
+
+func put(t *testing.T, s *store.Store, token uint64, name, text string) (trial.Checkpoint, string) {
 	t.Helper()
-	dir, err := s.RunDir("s-abc", 3, token)
+	dir, err := s.RunDir(lease("s-abc", 3, token))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,14 +56,14 @@ func put(t *testing.T, s *store.Store, token uint64, name, text string) (*atelie
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256([]byte(text))
-	return &atelierv1.Checkpoint{SweepId: "s-abc", Trial: 3, Epoch: 2, Size: int64(len(text)), Sha256: hex.EncodeToString(sum[:]), Location: loc}, file
+	return trial.Checkpoint{Sweep: "s-abc", Trial: 3, Epoch: 2, Size: int64(len(text)), SHA256: hex.EncodeToString(sum[:]), Location: loc}, file
 }
 
 func TestFetchFromAnotherWorker(t *testing.T) {
 	a, _, _ := open(t, "")
 	b, _, _ := open(t, "")
 	c, file := put(t, a, 17, "epoch 2.pth", strings.Repeat("weights ", 1000))
-	if !strings.HasPrefix(c.Location, "http://127.0.0.1:") || !strings.HasSuffix(c.Location, "/checkpoints/s-abc/3/run-17/epoch%202.pth") {
+	if !strings.HasPrefix(string(c.Location), "http://127.0.0.1:") || !strings.HasSuffix(string(c.Location), "/checkpoints/s-abc/3/run-17/epoch%202.pth") {
 		t.Errorf("location %s", c.Location)
 	}
 	if got, err := a.Fetch(context.Background(), c); err != nil || got != file {
@@ -108,7 +112,7 @@ func TestWrongBytesAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			c := &atelierv1.Checkpoint{Epoch: 1, Size: 5000, Sha256: hex.EncodeToString(sum[:]), Location: srv.URL + "/checkpoints/s-abc/3/f"}
+			c := trial.Checkpoint{Epoch: 1, Size: 5000, SHA256: hex.EncodeToString(sum[:]), Location: trial.Location(srv.URL + "/checkpoints/s-abc/3/f")}
 			if f, err := s.Fetch(context.Background(), c); err == nil {
 				t.Errorf("took %s", f)
 			}
@@ -138,7 +142,7 @@ func TestSharedFolder(t *testing.T) {
 	if _, err := alone.Fetch(context.Background(), c); err == nil || !strings.Contains(err.Error(), "--shared") {
 		t.Errorf("worker without the folder: %v", err)
 	}
-	bad := &atelierv1.Checkpoint{Size: 3, Sha256: c.Sha256, Location: "shared:../../etc/passwd"}
+	bad := trial.Checkpoint{Size: 3, SHA256: c.SHA256, Location: "shared:../../etc/passwd"}
 	if _, err := b.Fetch(context.Background(), bad); err == nil {
 		t.Error("a location outside the folder was read")
 	}
@@ -182,7 +186,7 @@ func TestServesNothingElse(t *testing.T) {
 
 func TestFilesOutsideTheRunAreNoCheckpoints(t *testing.T) {
 	s, _, _ := open(t, "")
-	dir, _ := s.RunDir("s-abc", 3, 9)
+	dir, _ := s.RunDir(lease("s-abc", 3, 9))
 	outside := filepath.Join(t.TempDir(), "f")
 	os.WriteFile(outside, nil, 0o644)
 	os.Symlink(outside, filepath.Join(dir, "link"))
@@ -192,22 +196,22 @@ func TestFilesOutsideTheRunAreNoCheckpoints(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", "../x", "A", "a/b", "-a", strings.Repeat("a", 65)} {
-		if d, err := s.RunDir(id, 1, 1); err == nil {
+		if d, err := s.RunDir(lease(id, 1, 1)); err == nil {
 			t.Errorf("sweep %q has folder %s", id, d)
 		}
 	}
 }
 
-func TestKeep(t *testing.T) {
+func TestUnindexedFilesGo(t *testing.T) {
 	s, _, _ := open(t, "")
 	best, bestFile := put(t, s, 1, "1.pth", "one")
 	_, oldFile := put(t, s, 1, "2.pth", "two")
 	newest, newestFile := put(t, s, 2, "3.pth", "three")
 	_, deadRun := put(t, s, 3, "4.pth", "four")
-	if n, err := s.DeleteUnindexed("s-abc", 3, []string{best.Location, newest.Location}, time.Hour); err != nil || n != 0 {
+	if n, err := s.DeleteUnindexed("s-abc", 3, []trial.Location{best.Location, newest.Location}, time.Hour); err != nil || n != 0 {
 		t.Errorf("young files went: %d, %v", n, err)
 	}
-	if n, err := s.DeleteUnindexed("s-abc", 3, []string{best.Location, newest.Location, "http://elsewhere:1/checkpoints/s-abc/3/run-9/x"}, 0); err != nil || n != 2 {
+	if n, err := s.DeleteUnindexed("s-abc", 3, []trial.Location{best.Location, newest.Location, "http://elsewhere:1/checkpoints/s-abc/3/run-9/x"}, 0); err != nil || n != 2 {
 		t.Errorf("%d went, %v; want 2", n, err)
 	}
 	for f, want := range map[string]bool{bestFile: true, newestFile: true, oldFile: false, deadRun: false} {
@@ -240,7 +244,7 @@ func FuzzLocation(f *testing.F) {
 		if strings.HasPrefix(location, "http") {
 			return
 		}
-		if got, err := s.Fetch(context.Background(), &atelierv1.Checkpoint{Size: 6, Sha256: hex.EncodeToString(sum[:]), Location: location}); err == nil {
+		if got, err := s.Fetch(context.Background(), trial.Checkpoint{Size: 6, SHA256: hex.EncodeToString(sum[:]), Location: trial.Location(location)}); err == nil {
 			t.Errorf("%q gave %s", location, got)
 		}
 	})

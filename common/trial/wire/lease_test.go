@@ -1,0 +1,86 @@
+package wire_test
+
+import (
+	"slices"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
+)
+
+// filled sets every field of a message.
+func filled[M proto.Message](m M) M {
+	next := 0
+	fill(m.ProtoReflect(), &next)
+	return m
+}
+
+func TestEveryFieldOfALeaseIsCarried(t *testing.T) {
+	lease, ref, result := filled(&atelierv1.Lease{}), filled(&atelierv1.LeaseRef{}), filled(&atelierv1.EventResult{})
+	for _, x := range []struct {
+		m       proto.Message
+		convert func() any
+	}{
+		{lease, func() any { return wire.Lease(lease) }},
+		{ref, func() any { return wire.LeaseRef(ref) }},
+		{result, func() any { return wire.EventResult(result) }},
+	} {
+		if got := missing(x.m.ProtoReflect(), "", x.convert); len(got) > 0 {
+			t.Errorf("%s: %q are not carried", x.m.ProtoReflect().Descriptor().Name(), got)
+		}
+	}
+	if back := wire.ToLeaseRef(wire.LeaseRef(ref)); !proto.Equal(ref, back) {
+		t.Errorf("%v came back as %v", ref, back)
+	}
+}
+
+// Each kind of event, in one batch, with all that its message has.
+func TestEvents(t *testing.T) {
+	report, other := filled(&atelierv1.Report{}), &atelierv1.Report{Epoch: 9, Metrics: []*atelierv1.Metric{{Name: "a", Value: 1}, {Name: "b", Value: 2}}}
+	checkpoint, ended, lost := filled(&atelierv1.Checkpoint{}), filled(&atelierv1.RunEnded{}), filled(&atelierv1.CheckpointLost{})
+	want := []*atelierv1.RunEvent{
+		{Event: &atelierv1.RunEvent_Report{Report: other}},
+		{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: checkpoint}},
+		{Event: &atelierv1.RunEvent_Report{Report: report}},
+		{Event: &atelierv1.RunEvent_Ended{Ended: ended}},
+		{Event: &atelierv1.RunEvent_CheckpointLost{CheckpointLost: lost}},
+		{Event: &atelierv1.RunEvent_Report{Report: &atelierv1.Report{Epoch: 1}}},
+	}
+	kinds := (&atelierv1.RunEvent{}).ProtoReflect().Descriptor().Oneofs().Get(0).Fields().Len()
+	if kinds != 4 {
+		t.Errorf("there are %d kinds of events, this test has 4", kinds)
+	}
+	var batch []trial.Event
+	for i, p := range want {
+		p.SweepId, p.Trial, p.Token = "s-a", int64(i), uint64(100+i)
+		e := trial.Event{LeaseRef: trial.LeaseRef{Sweep: p.SweepId, Trial: p.Trial, Token: p.Token}}
+		switch {
+		case p.GetReport() != nil:
+			e.Report = new(wire.Report(p.GetReport()))
+		case p.GetCheckpoint() != nil:
+			e.Checkpoint = new(wire.Checkpoint(p.GetCheckpoint()))
+		case p.GetEnded() != nil:
+			e.Ended = &trial.Ended{Exit: wire.Exit(ended.Exit), Message: ended.Message, TimeMS: ended.TimeMs}
+		default:
+			e.Lost = &trial.LostCheckpoint{Epoch: lost.Epoch, Location: trial.Location(lost.Location), Worker: lost.Worker}
+		}
+		batch = append(batch, e)
+	}
+	if got := wire.ToEvents(batch); !slices.EqualFunc(got, want, func(a, b *atelierv1.RunEvent) bool { return proto.Equal(a, b) }) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// The way of all results is not paved with garbage.
+func TestReportsTakeFewAllocations(t *testing.T) {
+	batch := make([]trial.Event, 256)
+	for i := range batch {
+		batch[i].Report = &trial.Report{Epoch: 1, Metrics: trial.Metrics{{Name: "loss", Value: 1}, {Name: "val_loss", Value: 2}}}
+	}
+	if n := testing.AllocsPerRun(10, func() { wire.ToEvents(batch) }); n > 5 {
+		t.Errorf("%v allocations for a batch of reports, want 5", n)
+	}
+}
