@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -53,6 +54,13 @@ var may = []struct {
 	{module + "/tuner/...", []string{"tuner/...", "coordinator/...", "deploy/..."}, "search and specs serve the coordinator; data and reports serve the person"},
 	{module + "/deploy/...", []string{"deploy/..."}, "nothing depends on deployment"},
 }
+
+// generated are the API's types and calls, which only the coordinator,
+// common/client and common/trial/wire see, and tests.
+const generated = module + "/common/proto/atelier/..."
+
+// schemaFree trees speak to the API by common/client and in the nouns of common/trial.
+var schemaFree = []string{"worker/..."}
 
 // pure packages take time, randomness and files through parameters.
 var pure = map[string][]string{
@@ -112,6 +120,13 @@ func allowed(from, imported string) (bool, string) {
 	return true, ""
 }
 
+// seesSchema reports whether a package takes the API's generated types though it
+// speaks in nouns.
+func seesSchema(importer, imported string) bool {
+	room := strings.TrimPrefix(importer, module+"/")
+	return in(imported, generated) && slices.ContainsFunc(schemaFree, func(tree string) bool { return in(room, tree) })
+}
+
 func TestImportRules(t *testing.T) {
 	pkgs := load(t)
 	if len(pkgs) < 10 {
@@ -137,6 +152,9 @@ func TestImportRules(t *testing.T) {
 			}
 		}
 		for _, imported := range p.Imports {
+			if seesSchema(p.ImportPath, imported) {
+				t.Errorf("%s imports %s: it speaks to the API by common/client and common/trial", p.ImportPath, imported)
+			}
 			for _, not := range pure[strings.TrimPrefix(p.ImportPath, module+"/")] {
 				if imported == not {
 					t.Errorf("%s imports %s: it takes such things through parameters", p.ImportPath, imported)
@@ -212,5 +230,8 @@ func TestRulesCatchABreach(t *testing.T) {
 		if ok, _ := allowed(path.Join(module, breach[0]), breach[1]); ok {
 			t.Errorf("%s may import %s: the rule is gone", breach[0], breach[1])
 		}
+	}
+	if schema := module + "/common/proto/atelier/v1"; !seesSchema(module+"/worker/agent", schema+"/atelierv1connect") || !seesSchema(module+"/worker", schema) || seesSchema(module+"/common/client", schema) {
+		t.Error("the rule of generated types is gone")
 	}
 }
