@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"atelier/common/dataset"
 	"atelier/tuner/data/synth"
@@ -42,15 +41,10 @@ func (e *Env) dataCommands() *ucli.Command {
 
 // pictures shows how many of a number of pictures are done, on a terminal.
 func (e *Env) pictures() func(done, total int) {
-	var last time.Time
+	b := bar{e: e, quiet: !e.Live, every: redrawEvery}
 	return func(done, total int) {
-		if !e.Live || done < total && e.Now().Sub(last) < 100*time.Millisecond {
-			return
-		}
-		last = e.Now()
-		e.redraw(fmt.Sprintf("%d/%d pictures", done, total))
-		if done == total {
-			e.redraw("")
+		if b.draw(e.Now(), fmt.Sprintf("%d/%d pictures", done, total)); done == total {
+			b.clear()
 		}
 	}
 }

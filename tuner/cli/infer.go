@@ -73,9 +73,9 @@ func (e *Env) infer(c *ucli.Context) error {
 			return err
 		}
 	}
-	bar := &inferBar{e: e, quiet: c.Bool("quiet")}
+	bar := &inferBar{bar: bar{e: e, quiet: c.Bool("quiet")}}
 	warn := e.warner(bar.clear)
-	o := infer.Options{Dir: e.Dir, Log: io.Discard, Progress: bar.show, Warn: warn, Say: bar.say}
+	o := infer.Options{Dir: e.Dir, Log: io.Discard, Progress: bar.show, Warn: warn, Say: func(text string) { bar.say("%s", text) }}
 	carry, model, err := e.inferPlace(c, conf, o)
 	if err != nil {
 		return err
@@ -290,60 +290,27 @@ func (e *Env) inferConfig(c *ucli.Context) (*setting.Config, error) {
 	return conf, e.layers(c, infer.Document, conf, nil)
 }
 
-// inferBar shows how many images are done: on a terminal a bar, elsewhere a
-// line now and then.
+// inferBar shows how many images are done.
 type inferBar struct {
-	e     *Env
-	quiet bool
-	drawn bool
-	began time.Time // of what is shown
-	what  string
-	from  int64 // done when it began to be shown
-	last  time.Time
+	bar
+	images pace
+	what   string // is counted
 }
 
 func (b *inferBar) show(what string, done, total int64) {
-	if b.quiet || total == 0 {
+	if total == 0 || !b.e.Live && done >= total {
 		return
+	}
+	if what != b.what {
+		b.what, b.images = what, pace{}
 	}
 	now := b.e.Now()
-	if what != b.what || done < b.from {
-		b.what, b.began, b.from = what, now, done
-	}
 	text := fmt.Sprintf("%s %d of %d images", what, done, total)
-	if rate := float64(done-b.from) / max(now.Sub(b.began).Seconds(), 1e-3); done > b.from {
-		text += fmt.Sprintf(", %.3g a second", rate)
-		if done < total {
-			text += ", about " + roundly(time.Duration(float64(total-done)/rate*float64(time.Second))) + " left"
-		}
+	if rate, rest := b.images.at(now, done, total); rate > 0 {
+		text += fmt.Sprintf(", %.3g a second%s", rate, left(rest))
 	}
-	if !b.e.Live {
-		if now.Sub(b.last) >= lineEvery && done < total {
-			b.last = now
-			b.e.say("%s", text)
-		}
-		return
+	if b.e.Live {
+		text = cells(float64(done)/float64(total)) + " " + text
 	}
-	const cells = 20
-	full := int(done * cells / total)
-	text = fmt.Sprintf("[%s%s] %s", strings.Repeat("#", full), strings.Repeat("-", cells-full), text)
-	if w := b.e.Width() - 1; len(text) > w {
-		text = text[:max(w, 0)]
-	}
-	b.e.redraw(text)
-	b.drawn = true
-}
-
-func (b *inferBar) say(text string) {
-	if !b.quiet {
-		b.clear()
-		b.e.say("%s", text)
-	}
-}
-
-func (b *inferBar) clear() {
-	if b.drawn {
-		b.e.redraw("")
-		b.drawn = false
-	}
+	b.draw(now, text)
 }

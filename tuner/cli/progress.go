@@ -16,7 +16,7 @@ import (
 // redrawn on a terminal, else a line now and then. It returns the sweep as it
 // ended.
 func (e *Env) follow(ctx context.Context, c *client.Client, id string, quiet bool) (*atelierv1.Sweep, error) {
-	p := &progress{e: e, quiet: quiet}
+	p := &progress{bar: bar{e: e, quiet: quiet}}
 	defer p.clear()
 	return c.Follow(ctx, id, func(s *atelierv1.Sweep) error {
 		if !wire.SweepStatus(s.GetStatus()).Over() {
@@ -70,62 +70,38 @@ func best(s *atelierv1.Sweep) string {
 	return fmt.Sprintf(", best %s %s (trial %d)", s.GetObjective().GetMetric(), short(b.GetValue()), b.GetNumber())
 }
 
-// lineEvery is how often progress is written where no terminal redraws it.
-const lineEvery = 10 * time.Second
-
+// progress shows how a sweep goes on.
 type progress struct {
-	e     *Env
-	quiet bool
-	drawn bool // a bar stands on the terminal's line
+	bar
+	trials pace
 
-	first, last time.Time
-	firstDone   int64
-	lastReports int64
-	perSecond   float64 // smoothed
-	printed     time.Time
-	printedText string
+	counted   time.Time
+	reports   int64   // there were then
+	perSecond float64 // of them, smoothed
 }
 
 func (p *progress) show(s *atelierv1.Sweep) {
-	if p.quiet {
-		return
-	}
-	now := p.e.Now()
-	c := s.GetCounts()
-	if p.first.IsZero() {
-		p.first, p.last, p.firstDone, p.lastReports = now, now, done(c), c.GetReports()
-	} else if dt := now.Sub(p.last).Seconds(); dt >= 1 {
-		rate := float64(c.GetReports()-p.lastReports) / dt
+	now, reports := p.e.Now(), s.GetCounts().GetReports()
+	if p.counted.IsZero() {
+		p.counted, p.reports = now, reports
+	} else if dt := now.Sub(p.counted).Seconds(); dt >= 1 {
+		rate := float64(reports-p.reports) / dt
 		weight := min(1, dt/5) // about the last five seconds
 		if p.perSecond == 0 {
 			weight = 1
 		}
 		p.perSecond += weight * (rate - p.perSecond)
-		p.last, p.lastReports = now, c.GetReports()
+		p.counted, p.reports = now, reports
 	}
-	if p.e.Live {
-		text := p.line(s, now, true)
-		if w := p.e.Width() - 1; len(text) > w {
-			text = text[:max(w, 0)]
-		}
-		p.e.redraw(text)
-		p.drawn = true
-		return
-	}
-	if text := p.line(s, now, false); now.Sub(p.printed) >= lineEvery && text != p.printedText {
-		p.printed, p.printedText = now, text
-		p.e.say("%s", text)
-	}
+	p.draw(now, p.line(s, now))
 }
 
-func (p *progress) line(s *atelierv1.Sweep, now time.Time, bar bool) string {
+func (p *progress) line(s *atelierv1.Sweep, now time.Time) string {
 	c := s.GetCounts()
 	d, all := done(c), s.GetBudgetTrials()
 	text := s.GetId() + " "
-	if bar && all > 0 {
-		const cells = 20
-		full := int(min(d*cells/all, cells))
-		text += "[" + strings.Repeat("#", full) + strings.Repeat("-", cells-full) + "] "
+	if p.e.Live && all > 0 {
+		text += cells(float64(d)/float64(all)) + " "
 	}
 	text += fmt.Sprintf("%s trials, %d running", of(d, all), c.GetRunning())
 	if wire.SweepStatus(s.GetStatus()) != trial.SweepRunning {
@@ -135,16 +111,6 @@ func (p *progress) line(s *atelierv1.Sweep, now time.Time, bar bool) string {
 	if p.perSecond > 0 {
 		text += fmt.Sprintf(", %.1f reports/s", p.perSecond)
 	}
-	// Time left at the pace seen since the watching began.
-	if gained := d - p.firstDone; gained > 0 && all > d {
-		text += ", about " + roundly(time.Duration(float64(now.Sub(p.first))/float64(gained)*float64(all-d))) + " left"
-	}
-	return text
-}
-
-func (p *progress) clear() {
-	if p.drawn {
-		p.e.redraw("")
-		p.drawn = false
-	}
+	_, rest := p.trials.at(now, d, all)
+	return text + left(rest)
 }

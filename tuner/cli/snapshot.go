@@ -55,17 +55,17 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 		passing.CloseWithError(err)
 		checked <- err
 	}()
-	sofar := int64(0)
+	b, sofar := bar{e: e, quiet: !e.Live}, int64(0)
 	n, err := api.SaveSnapshot(c.Context, writer(func(data []byte) (int, error) {
 		n, err := out.Write(data)
 		if err == nil {
 			check.Write(data) // its error comes below
 			sofar += int64(n)
-			e.progress("saved %s", bytesOf(sofar))
+			b.draw(e.Now(), "saved "+bytesOf(sofar))
 		}
 		return n, err
 	}))
-	e.progress("")
+	b.clear()
 	check.CloseWithError(err)
 	if found := <-checked; err != nil {
 		return err
@@ -119,13 +119,6 @@ func checkSnapshot(f *os.File) (snapshot.Info, error) {
 	return info, err
 }
 
-// progress redraws a line on a terminal; an empty one takes it away.
-func (e *Env) progress(format string, a ...any) {
-	if e.Live {
-		fmt.Fprintf(e.Err, "\r\x1b[K"+format, a...)
-	}
-}
-
 func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	if !c.Bool("yes") {
 		return usage("cluster restore replaces all that the cluster knows; say --yes if that is meant")
@@ -151,18 +144,18 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id := client.NewRequestID()
+	id, b := client.NewRequestID(), bar{e: e, quiet: !e.Live}
 	r, err := api.RestoreSnapshot(c.Context, id, in, func(sent int64) {
 		switch {
 		case total > sent:
-			e.progress("sent %s of %s", bytesOf(sent), bytesOf(total))
+			b.draw(e.Now(), fmt.Sprintf("sent %s of %s", bytesOf(sent), bytesOf(total)))
 		case total > 0:
-			e.progress("sent %s; the cluster checks it and brings it to every coordinator", bytesOf(sent))
+			b.draw(e.Now(), fmt.Sprintf("sent %s; the cluster checks it and brings it to every coordinator", bytesOf(sent)))
 		default:
-			e.progress("sent %s", bytesOf(sent))
+			b.draw(e.Now(), "sent "+bytesOf(sent))
 		}
 	})
-	e.progress("")
+	b.clear()
 	if errors.Is(err, client.ErrUncertain) {
 		r, err = e.whatBecame(c.Context, api, id, err)
 	}

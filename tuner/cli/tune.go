@@ -103,7 +103,7 @@ func (e *Env) tune(c *ucli.Context) error {
 			return err
 		}
 	}
-	bar := &tuneBar{progress: progress{e: e, quiet: c.Bool("quiet")}}
+	bar := &tuneBar{progress{bar: bar{e: e, quiet: c.Bool("quiet")}}}
 	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Files: e.files(c), Overwrite: c.Bool("overwrite"), Watch: bar}
 	store, err := track.Open(conf.Config, plan.Base(), "atelier tune", e.note)
 	if err != nil {

@@ -14,13 +14,6 @@ type tuneBar struct {
 	progress
 }
 
-func (b *tuneBar) say(format string, a ...any) {
-	if !b.quiet {
-		b.clear()
-		b.e.say(format, a...)
-	}
-}
-
 // Begin tells what is going to be searched.
 func (b *tuneBar) Begin(p *tune.Plan, s *atelierv1.Sweep) {
 	for _, n := range p.Notes {
@@ -43,14 +36,9 @@ func (b *tuneBar) Sweep(s *atelierv1.Sweep) {
 
 // Doing shows what takes a while, on a terminal.
 func (b *tuneBar) Doing(text string) {
-	if b.quiet || !b.e.Live {
-		return
+	if b.e.Live {
+		b.draw(b.e.Now(), text)
 	}
-	if w := b.e.Width() - 1; len(text) > w {
-		text = text[:max(w, 0)]
-	}
-	b.e.redraw(text)
-	b.drawn = true
 }
 
 // bestText is the best trial in one line.

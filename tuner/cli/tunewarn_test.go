@@ -16,7 +16,7 @@ import (
 func TestTuningsWarningsComeWithAdvice(t *testing.T) {
 	var said strings.Builder
 	e := &Env{Err: &said}
-	bar := &tuneBar{progress: progress{e: e}}
+	bar := &tuneBar{progress{bar: bar{e: e}}}
 	c := ucli.NewContext(ucli.NewApp(), nil, nil)
 	c.Context = context.Background()
 	cuda := "CUDA out of memory. Tried to allocate 2.00 GiB"

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"atelier/common/checkpoint"
 	"atelier/common/client"
@@ -98,7 +97,7 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	progress := &bytesBar{e: e, what: file.File}
+	progress := &bytesBar{bar: bar{e: e, every: redrawEvery}, what: file.File}
 	p := weights.Puller{Server: c.String("from"), Folder: e.path(folder)}
 	if !c.Bool("quiet") {
 		p.Progress = progress.show
@@ -176,54 +175,24 @@ func (e *Env) convertWeights(c *ucli.Context) error {
 	return err
 }
 
-// bytesBar shows how a download goes on: a line that is redrawn on a terminal, else a line now and then.
+// bytesBar shows how a download goes on.
 type bytesBar struct {
-	e     *Env
-	what  string
-	first time.Time
-	from  int64 // bytes there were at first
-	last  time.Time
-	drawn bool
+	bar
+	bytes pace
+	what  string // is downloaded
 }
 
 func (b *bytesBar) show(done, total int64) {
 	now := b.e.Now()
-	if b.first.IsZero() {
-		b.first, b.last, b.from = now, now, done
-		return
+	if b.bytes.since.IsZero() {
+		b.begin(now)
 	}
-	every := lineEvery
-	if b.e.Live {
-		every = 100 * time.Millisecond
-	}
-	if now.Sub(b.last) < every {
-		return
-	}
-	b.last = now
 	text := b.what + " " + bytesOf(done)
 	if total > 0 {
 		text += fmt.Sprintf(" of %s, %d %%", bytesOf(total), done*100/total)
 	}
-	if rate := float64(done-b.from) / now.Sub(b.first).Seconds(); rate > 0 {
-		text += fmt.Sprintf(", %s/s", bytesOf(int64(rate)))
-		if total > done {
-			text += ", about " + roundly(time.Duration(float64(total-done)/rate*float64(time.Second))) + " left"
-		}
+	if rate, rest := b.bytes.at(now, done, total); rate > 0 {
+		text += fmt.Sprintf(", %s/s%s", bytesOf(int64(rate)), left(rest))
 	}
-	if !b.e.Live {
-		b.e.say("%s", text)
-		return
-	}
-	if w := b.e.Width() - 1; len(text) > w {
-		text = text[:max(w, 0)]
-	}
-	b.e.redraw(text)
-	b.drawn = true
-}
-
-func (b *bytesBar) clear() {
-	if b.drawn {
-		b.e.redraw("")
-		b.drawn = false
-	}
+	b.draw(now, text)
 }
