@@ -8,7 +8,9 @@ import (
 	"slices"
 )
 
-// step does the next thing; idle: there was nothing.
+// step does the next thing; idle: there was nothing. Until the run is made, or reopened, that is the next
+// thing. A batch is read, sent and marked done before the next is looked at: order is kept because there is
+// never more than one request of a run under way.
 func (w *sender) step(ctx context.Context) (idle bool, err error) {
 	if w.id() == "" {
 		return false, w.create(ctx)
@@ -37,7 +39,7 @@ func (w *sender) step(ctx context.Context) (idle bool, err error) {
 			return false, w.dead
 		}
 	}
-	w.j.mark(record{Done: w.j.read + int64(n)}, false)
+	w.j.mark(record{Done: w.j.read + int64(n)}, false) // not synced: see mark
 	w.j.advance(n, after)
 	return false, nil
 }
@@ -66,6 +68,7 @@ func (w *sender) fitting(entries []entry) int {
 	return len(entries)
 }
 
+// jsonSize is what pairs take in a request, with the names of their fields.
 func jsonSize(pairs []pair) int {
 	n := 0
 	for _, p := range pairs {
@@ -77,6 +80,10 @@ func jsonSize(pairs []pair) int {
 }
 
 // deliver brings entries to the server; nil means that they need nothing more.
+//
+// The order is what makes metrics arrive once: a mark on disk, then the request, and after any answer but
+// yes or "no connection" the batch is uncertain, until it is known entry by entry. A batch without metrics
+// needs none of this, since values are set and not appended.
 func (w *sender) deliver(ctx context.Context, entries []entry) error {
 	to := w.j.read + int64(len(entries))
 	switch e := entries[0]; {
@@ -117,7 +124,9 @@ func (w *sender) deliver(ctx context.Context, entries []entry) error {
 	return w.refused(ctx, entries, err)
 }
 
-// missing leaves out the metrics that the server has already.
+// missing leaves out the metrics that the server has already, by time and step: a key never has the same
+// time twice in a run (Run.Metric sees to it). Values are not compared, for servers keep infinities and
+// NaN in ways of their own. Each key costs one reading of its history, only for uncertain entries.
 func (w *sender) missing(ctx context.Context, entries []entry) ([]entry, error) {
 	there := map[string]map[Point]bool{}
 	var out []entry
@@ -143,6 +152,8 @@ func (w *sender) missing(ctx context.Context, entries []entry) ([]entry, error) 
 	return out, nil
 }
 
+// body is a runs/log-batch. Of a tag that comes twice only the last value is sent: a server need
+// not keep the order within a batch. A seal is left out where something was lost.
 func (w *sender) body(entries []entry) any {
 	in := struct {
 		RunID   string      `json:"run_id"`
@@ -180,7 +191,9 @@ func (w *sender) incomplete() bool {
 	return w.lost > 0
 }
 
-// refused finds the entry at fault in a batch that the server calls wrong.
+// refused finds the entry at fault in a batch that the server calls wrong: it is halved, step by step, until
+// it is one entry, which is dropped and told, or, with several parameters or tags, sent pair by pair. A
+// server also calls a batch wrong when the run is deleted: that is asked first, for nothing is at fault then.
 func (w *sender) refused(ctx context.Context, entries []entry, err error) error {
 	if len(entries) > 1 {
 		w.most = max(1, len(entries)/2)
@@ -218,6 +231,7 @@ func (w *sender) refused(ctx context.Context, entries []entry, err error) error 
 	return nil
 }
 
+// describe names an entry for people.
 func describe(e entry) string {
 	switch {
 	case e.Metric != "":
@@ -233,6 +247,8 @@ func describe(e entry) string {
 // errSmaller: the batch was too much at once; the next step takes less.
 var errSmaller = errors.New("the batch was refused")
 
+// single sends one parameter or tag by itself; the one that is refused is dropped and the others
+// stay.
 func (w *sender) single(ctx context.Context, e entry, what string) error {
 	err := w.s.call(ctx, "runs/log-batch", nil, w.body([]entry{e}), nil)
 	if refused(err) {

@@ -25,15 +25,26 @@ const (
 	modelsFolder = "models"
 )
 
-// fileStore is an mlruns folder.
+// fileStore is an mlruns folder, laid out as MLflow's own FileStore does:
+//
+//	.trash/                                    what was deleted; our lock for making experiments is on it
+//	EXPERIMENT/meta.yaml                       name, lifecycle stage, where artifacts lie
+//	EXPERIMENT/RUN/meta.yaml                   name, status, start, end, where artifacts lie
+//	EXPERIMENT/RUN/params/KEY, tags/KEY        the value, without a newline
+//	EXPERIMENT/RUN/metrics/KEY                 a line a value: time in ms, value, step
+//	EXPERIMENT/RUN/artifacts/
+//
+// A key with slashes is a path, so params, tags and metrics may hold folders. There is no index: to
+// find something by name or tag is to read every meta.yaml, which is what MLflow does too.
 type fileStore struct {
 	root string
 	o    Options
 
 	mu   sync.Mutex
-	runs []*Run
+	runs []*Run // begun and not closed yet
 }
 
+// openFiles makes nothing: a store that is only read, or never used, leaves no folder behind.
 func openFiles(root string, o Options) (*fileStore, error) {
 	if st, err := os.Stat(root); err == nil && !st.IsDir() {
 		return nil, fmt.Errorf("MLflow: %s is no folder", root)
@@ -41,11 +52,15 @@ func openFiles(root string, o Options) (*fileStore, error) {
 	return &fileStore{root: root, o: o}, nil
 }
 
+// String is the folder's absolute path.
 func (s *fileStore) String() string { return s.root }
 
 // Ready has nothing to wait for: a folder's runs leave nothing behind.
 func (s *fileStore) Ready(context.Context) error { return nil }
 
+// Hint gives the two ways to look at a folder of runs: MLflow 3 opens one only when it is told to,
+// and can move it into a database. The path is relative where the store lies below the working
+// folder, so that the line can be pasted where it is read.
 func (s *fileStore) Hint() []string {
 	dir := s.root
 	if rel, err := filepath.Rel(s.o.Dir, s.root); err == nil && filepath.IsLocal(rel) {
@@ -58,6 +73,7 @@ func (s *fileStore) Hint() []string {
 	}
 }
 
+// shell quotes a path for a POSIX shell where it needs quoting.
 func shell(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool {
 		return !strings.ContainsRune("/._-+,:@%", r) && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
@@ -67,8 +83,7 @@ func shell(s string) string {
 	return s
 }
 
-// prepare makes the folder as MLflow does: with its trash, and the experiment
-// Default when the folder is new.
+// prepare makes the folder with its trash, as MLflow does.
 func (s *fileStore) prepare() error {
 	if err := os.MkdirAll(filepath.Join(s.root, trashFolder), 0o755); err != nil {
 		return fmt.Errorf("MLflow: %w", err)
@@ -76,7 +91,8 @@ func (s *fileStore) prepare() error {
 	return nil
 }
 
-// locked runs f while no other process of ours makes an experiment.
+// locked runs f while no other process of ours makes an experiment. The lock is held for a few small
+// files; 30 s without it mean that a process hangs, and an error is better than a training that waits.
 func (s *fileStore) locked(ctx context.Context, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -104,7 +120,8 @@ func (s *fileStore) Experiment(ctx context.Context, name string) (string, error)
 	}
 	var id string
 	err = s.locked(ctx, func() (err error) {
-		// Another process may have come in between, and made its experiment.
+		// MLflow makes Default (id 0) when it makes the folder, and only then: a person who deletes it later
+		// does not get it back. Another process may have come in between, and made its experiment.
 		if fresh {
 			if other, err := s.experiment("Default"); err != nil {
 				return err
@@ -135,6 +152,7 @@ func newExperimentID() (string, error) {
 	return n.Add(n, low).String(), nil
 }
 
+// newRunID draws 32 hexadecimal digits, which is how MLflow spells a UUID.
 func newRunID() (string, error) {
 	var b [16]byte
 	if _, err := rand.Read(b[:]); err != nil {
@@ -143,8 +161,10 @@ func newRunID() (string, error) {
 	return hex.EncodeToString(b[:]), nil
 }
 
+// fileURI escapes what a path may hold and a URI may not, such as spaces.
 func fileURI(path string) string { return (&url.URL{Scheme: "file", Path: path}).String() }
 
+// makeExperiment fails where the id's folder is there already: two experiments never share one.
 func (s *fileStore) makeExperiment(id, name string) error {
 	dir := filepath.Join(s.root, id)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -202,6 +222,9 @@ func (s *fileStore) StartRun(ctx context.Context, spec RunSpec) (*Run, error) {
 	return r, nil
 }
 
+// create makes a run's folder. MLflow takes a folder for a run from the moment it has a meta.yaml,
+// so everything that a reader of a run expects is there before it; tags follow, as MLflow writes
+// them.
 func (s *fileStore) create(ctx context.Context, spec RunSpec) (*fileRun, error) {
 	experiment, err := s.Experiment(ctx, spec.Experiment)
 	if err != nil {
@@ -232,6 +255,8 @@ func (s *fileStore) create(ctx context.Context, spec RunSpec) (*fileRun, error) 
 		location = fileURI(filepath.Join(s.root, experiment))
 	}
 	f := &fileRun{dir: filepath.Join(s.root, experiment, id), run: id, name: tags[TagName], tell: s.o.Notify}
+	// All keys that MLflow's FileStore writes, also those that nobody reads any more (source_*,
+	// run_uuid): files from here and from there compare. source_type 4 is LOCAL.
 	f.meta = map[string]any{"artifact_uri": strings.TrimSuffix(location, "/") + "/" + id + "/artifacts", "deleted_time": nil, "end_time": nil, "entry_point_name": "",
 		"experiment_id": experiment, "lifecycle_stage": "active", "run_id": id, "run_name": f.name, "run_uuid": id, "source_name": "", "source_type": int64(4),
 		"source_version": "", "start_time": start.UnixMilli(), "status": int64(Running), "tags": []string{}, "user_id": s.o.User}
@@ -266,7 +291,8 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// tags of a new run: what the caller gave and what MLflow shows.
+// tags of a new run: what MLflow shows of every run, and what the caller gave, which counts where both
+// have a key. A run needs a name, for the web page of MLflow lists runs by it.
 func (spec RunSpec) tags(o Options, parent string) (map[string]string, error) {
 	all := map[string]string{TagUser: o.User, TagSource: o.Source, TagSourceType: "LOCAL", TagName: spec.Name}
 	if parent != "" {
@@ -284,7 +310,8 @@ func (spec RunSpec) tags(o Options, parent string) (map[string]string, error) {
 	return all, nil
 }
 
-// reopen finds a run that is there already.
+// reopen finds a run that is there already and makes it RUNNING again, its end forgotten. A run in the
+// trash is not taken out of it behind a person's back: ErrDeleted. No such run: ErrNotFound.
 func (s *fileStore) reopen(id string) (*fileRun, error) {
 	dir, err := s.runDir(id)
 	if err != nil {
@@ -309,6 +336,8 @@ func (s *fileStore) reopen(id string) (*fileRun, error) {
 	return f, nil
 }
 
+// runDir finds a run by its id alone, in whichever experiment it lies. The id is checked first: it
+// becomes part of a path.
 func (s *fileStore) runDir(id string) (string, error) {
 	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
 		return "", fmt.Errorf("MLflow: %q is no run id; it has 32 hexadecimal digits", cut(id, 40))
@@ -320,6 +349,7 @@ func (s *fileStore) runDir(id string) (string, error) {
 	return filepath.Dir(found[0]), nil
 }
 
+// escapeGlob makes a path of a person's choosing match itself in a pattern.
 func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
 }

@@ -31,6 +31,7 @@ func (s *fileStore) FindRuns(_ context.Context, experiment string, tags map[stri
 		if !d.IsDir() {
 			continue
 		}
+		// A folder that cannot be read as a run is one that is being made, or something else's.
 		m, err := readMeta(dir)
 		if err != nil || text(m["run_id"]) != d.Name() || text(m["lifecycle_stage"]) == "deleted" {
 			continue
@@ -47,6 +48,7 @@ func (s *fileStore) FindRuns(_ context.Context, experiment string, tags map[stri
 	return out, nil
 }
 
+// carries reports whether have holds every pair of want.
 func carries(have, want map[string]string) bool {
 	for k, v := range want {
 		if h, ok := have[k]; !ok || h != v {
@@ -56,11 +58,14 @@ func carries(have, want map[string]string) bool {
 	return true
 }
 
+// sortRuns puts the oldest first; the id decides between runs of one millisecond, so that the order
+// is the same at each call and in both stores.
 func sortRuns(r []RunInfo) {
 	slices.SortFunc(r, func(a, b RunInfo) int { return cmp.Or(cmp.Compare(a.StartMS, b.StartMS), strings.Compare(a.ID, b.ID)) })
 }
 
-// readTexts reads a folder of one file a key.
+// readTexts reads a folder of one file a key; the key is the path below it, for a key may have slashes.
+// A folder that is not there holds nothing.
 func readTexts(dir string) (map[string]string, error) {
 	out := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -84,6 +89,7 @@ func readTexts(dir string) (map[string]string, error) {
 	return out, nil
 }
 
+// Params gives the values as texts, as they were said. ErrNotFound: there is no such run.
 func (s *fileStore) Params(_ context.Context, runID string) (map[string]string, error) {
 	dir, err := s.runDir(runID)
 	if err != nil {
@@ -134,7 +140,7 @@ func parseHistory(b []byte) ([]Point, error) {
 		if p.Value, err = parsePython(f[1]); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
-		if len(f) > 2 {
+		if len(f) > 2 { // else step 0, as MLflow has it
 			if p.Step, err = strconv.ParseInt(f[2], 10, 64); err != nil {
 				return nil, fmt.Errorf("line %d: step %q is no integer", n, cut(f[2], 40))
 			}
@@ -144,6 +150,8 @@ func parseHistory(b []byte) ([]Point, error) {
 	return out, lines.Err()
 }
 
+// Artifacts gives the names of files and folders directly in folder; one that is not there has
+// none. folder may come from a request and cannot lead out of the artifacts.
 func (s *fileStore) Artifacts(_ context.Context, runID, folder string) ([]string, error) {
 	dir, err := s.runDir(runID)
 	if err != nil {

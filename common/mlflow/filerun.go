@@ -13,7 +13,10 @@ import (
 	"atelier/common/files"
 )
 
-// fileRun is a run's folder.
+// fileRun is a run's folder. It has no journal beside it, for the folder is on this machine: what the
+// disk refuses (full, a share that is gone) stays in memory, within bounds, and is tried again with the
+// next write and once more at the end. That holds for metrics and the end; a parameter, tag or artifact
+// that fails is counted as lost at once, for its errors are mostly for good.
 type fileRun struct {
 	dir       string
 	run, name string
@@ -55,6 +58,8 @@ func (f *fileRun) pending() (int64, error) {
 func (f *fileRun) write(entries []entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	// Metrics go first, each file opened once a write. A seal or an end that came with them is then
+	// written after every value said before it, and a seal knows whether one of them is missing.
 	lines := f.left
 	f.left = map[string][]byte{}
 	if f.ends != nil {
@@ -68,6 +73,7 @@ func (f *fileRun) write(entries []entry) {
 	}
 	for _, key := range sortedKeys(lines) {
 		if err := appendLines(f.dir, key, lines[key]); err != nil {
+			// A disk that stays full must not take the training's memory, too.
 			if len(lines[key]) < 1<<20 {
 				f.left[key] = lines[key]
 			} else {
@@ -105,6 +111,7 @@ func (f *fileRun) write(entries []entry) {
 	}
 }
 
+// check counts an entry that failed for good.
 func (f *fileRun) check(what string, err error) {
 	if err != nil {
 		f.lost++
@@ -112,7 +119,8 @@ func (f *fileRun) check(what string, err error) {
 	}
 }
 
-// fail tells a cause once.
+// fail tells a cause once. Errors name files and differ from one another; what is under them, such as
+// ENOSPC, does not, and is what a person has to hear of.
 func (f *fileRun) fail(what string, err error) {
 	if f.reason == nil {
 		f.reason = fmt.Errorf("%s: %w", what, err)
@@ -127,7 +135,7 @@ func (f *fileRun) fail(what string, err error) {
 	}
 }
 
-// finish tries once more what could not be written.
+// finish tries once more what could not be written, and says what is lost.
 func (f *fileRun) finish(context.Context) error {
 	if f.mu.Lock(); len(f.left) == 0 && f.ends == nil && f.lost == 0 {
 		f.mu.Unlock()
@@ -150,6 +158,7 @@ func (f *fileRun) finish(context.Context) error {
 	return fmt.Errorf("run %s: %d entries could not be written: %w", f.name, n, f.reason)
 }
 
+// path is a key's file; a key with slashes has folders, which are made.
 func (f *fileRun) path(kind, key string) (string, error) {
 	file := filepath.Join(f.dir, kind, filepath.FromSlash(key))
 	if strings.Contains(key, "/") {
@@ -160,6 +169,7 @@ func (f *fileRun) path(kind, key string) (string, error) {
 	return file, nil
 }
 
+// put writes a value, or replaces it, whole: MLflow may be reading.
 func (f *fileRun) put(kind, key, value string) error {
 	file, err := f.path(kind, key)
 	if err != nil {
@@ -168,7 +178,8 @@ func (f *fileRun) put(kind, key, value string) error {
 	return replace(f.dir, file, []byte(value))
 }
 
-// param keeps the first value of a parameter.
+// param keeps the first value of a parameter, as MLflow does: what a run was made with does not change.
+// The same value again is no error, so that a run which goes on may say its parameters anew.
 func (f *fileRun) param(p pair) error {
 	file, err := f.path("params", p.Key)
 	if err != nil {
@@ -213,11 +224,13 @@ func appendLines(dir, key string, lines []byte) error {
 	return nil
 }
 
+// copy puts an artifact where the run's artifacts are, which may be out of the run's folder.
 func (f *fileRun) copy(file, folder string) error {
 	return copyFile(file, filepath.Join(f.artifacts, filepath.FromSlash(folder)))
 }
 
-// copyFile copies a file into a folder, under its own name, at once.
+// copyFile copies a file into a folder, under its own name: it is there whole or not at all. It is not
+// synced, for the original stays where it is.
 func copyFile(file, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

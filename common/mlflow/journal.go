@@ -3,85 +3,23 @@ package mlflow
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 
 	"atelier/common/files"
 )
 
-// record is one line of a journal: "CRC32-in-hex JSON\n". The first line is a
-// head; entries and marks follow in the order in which they came.
-type record struct {
-	Head  *head  `json:"head,omitempty"`
-	Entry *entry `json:"entry,omitempty"`
-	Sent  int64  `json:"sent,omitempty"`  // entries up to this one may have gone out
-	Done  int64  `json:"done,omitempty"`  // entries up to this one need nothing more
-	Made  bool   `json:"made,omitempty"`  // runs/create may have gone out
-	Run   string `json:"run,omitempty"`   // the run's id is known
-	Where string `json:"where,omitempty"` // its artifact_uri
-}
-
-// head says whose journal it is.
-type head struct {
-	Version    int               `json:"version"` // 1
-	Store      string            `json:"store"`   // address without credentials
-	Identity   string            `json:"identity"`
-	Experiment string            `json:"experiment"`
-	Name       string            `json:"name"`
-	User       string            `json:"user"`
-	Start      int64             `json:"start"`
-	Tags       map[string]string `json:"tags"`
-	Parent     string            `json:"parent,omitempty"`     // identity of the parent, while its id was not known
-	ParentExp  string            `json:"parent_exp,omitempty"` // its experiment
-	RunID      string            `json:"run_id,omitempty"`     // a run that was there before
-}
-
-const journalVersion = 1
-
-// maxLine bounds a journal's line: parameters are cut to far less.
-const maxLine = 4 << 20
-
-func encodeRecord(r record) ([]byte, error) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	return fmt.Appendf(nil, "%08x %s\n", crc32.ChecksumIEEE(b), b), nil
-}
-
-var errTorn = errors.New("a line is torn")
-
-// decodeRecord reads one line, with its newline.
-func decodeRecord(line []byte) (record, error) {
-	var r record
-	if len(line) < 10 || line[8] != ' ' || line[len(line)-1] != '\n' {
-		return r, errTorn
-	}
-	sum, err := strconv.ParseUint(string(line[:8]), 16, 32)
-	body := line[9 : len(line)-1]
-	if err != nil || uint32(sum) != crc32.ChecksumIEEE(body) {
-		return r, errTorn
-	}
-	if err := json.Unmarshal(body, &r); err != nil {
-		return r, fmt.Errorf("%w: %w", errTorn, err)
-	}
-	if e := r.Entry; e != nil && e.Metric != "" {
-		if e.Value, err = parsePython(e.Text); err != nil {
-			return r, fmt.Errorf("%w: %w", errTorn, err)
-		}
-	}
-	return r, nil
-}
-
 // journal is the file of one run. One goroutine appends entries, another reads
 // them and appends marks.
+//
+// Its size is bounded by dropping new metrics, never by rewriting: a file that only grows has no moment
+// at which a crash leaves two versions of it. It is removed when all of it is delivered. When the disk
+// refuses it, it is given up for memory: delivery goes on, but what is not sent when the program ends
+// is lost, which the person is told at once.
 type journal struct {
 	file  string
 	limit int64
@@ -214,6 +152,7 @@ func (j *journal) scan() error {
 	if doneAt = offset; len(starts) > 0 {
 		doneAt = starts[0].at
 	}
+	// Reading goes on behind the last entry that needs nothing more.
 	j.size, j.onDisk, j.at, j.read = offset, j.entries, doneAt, j.done
 	return nil
 }
@@ -254,7 +193,9 @@ func (j *journal) append(r record) error {
 }
 
 // add appends entries. dropped counts the metrics for which there is no room; an
-// error says that from here on the entries are in memory alone.
+// error says that from here on the entries are in memory alone. Only metrics are dropped: parameters,
+// tags, artifacts and the end are few, and say what the run is. Entries are not synced here; a power cut
+// may take the last seconds of them, but not one that was sent, for mark syncs the file before that.
 func (j *journal) add(entries []entry, pending int) (dropped int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -268,7 +209,7 @@ func (j *journal) add(entries []entry, pending int) (dropped int, err error) {
 	var held []entry
 	for _, e := range entries {
 		if e.Metric != "" {
-			e.Text = python(e.Value)
+			e.Text = python(e.Value) // JSON has no NaN and no infinities
 			if j.f != nil && j.size+int64(block.Len()) > j.limit || j.f == nil && len(j.memory)+len(held) >= pending {
 				dropped++
 				continue
@@ -300,7 +241,9 @@ func (j *journal) add(entries []entry, pending int) (dropped int, err error) {
 	return dropped, err
 }
 
-// mark appends a mark and makes it last before what it says is done.
+// mark appends a mark. With sync it is on the disk, and all entries with it, before mark returns: so it
+// has to be for what is about to happen (sent, made), for without the mark a crash would make it happen
+// twice. A lost done mark costs only a look at the server, so it is not waited for.
 func (j *journal) mark(r record, sync bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -378,7 +321,7 @@ func (j *journal) left() int64 {
 }
 
 // release gives the file up: it goes away, for without further marks a later
-// start would send again what is sent from memory.
+// start would send again what is sent from memory. The caller holds mu or is alone.
 func (j *journal) release() {
 	f := j.f
 	j.f = nil
@@ -402,6 +345,7 @@ func (j *journal) release() {
 	j.onDisk = j.read
 }
 
+// giveUp goes on in memory alone.
 func (j *journal) giveUp() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -419,8 +363,9 @@ func (j *journal) remove() {
 	}
 }
 
-// keep closes the file and leaves it for a later start; aside: under a name
-// that no start takes.
+// keep closes the file and leaves it for a later start; aside: under a name that no start takes, for a
+// run that the server has deleted or refuses would be refused each time. It returns the file's name, ""
+// where there is none.
 func (j *journal) keep(aside bool) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()

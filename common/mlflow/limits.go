@@ -17,6 +17,7 @@ const (
 	maxTag        = 5000
 	maxExperiment = 500
 
+	// Of one runs/log-batch.
 	maxBatchMetrics = 1000
 	maxBatchParams  = 100
 	maxBatchTags    = 100
@@ -24,12 +25,15 @@ const (
 	maxBatchBytes   = 1_000_000
 )
 
+// keyRune reports whether a name may have the character; MLflow asks Python's \w, which takes
+// letters and digits of every script.
 func keyRune(r rune) bool {
 	return r == '/' || r == '_' || r == '.' || r == '-' || r == ' ' || unicode.IsLetter(r) || unicode.IsDigit(r)
 }
 
 // CheckKey reports whether MLflow takes key as the name of a metric, a parameter
-// or a tag; what is the word for it in the message.
+// or a tag; what is the word for it in the message. A file store makes a file of the name, which is why it
+// has to be its own normalised path, on a server too.
 func CheckKey(what, key string) error {
 	switch {
 	case key == "":
@@ -95,7 +99,7 @@ func Names(all []string) map[string]string {
 	return out
 }
 
-// cut keeps the first n characters.
+// cut keeps the first n characters, as MLflow counts them: a limit in bytes would split one.
 func cut(s string, n int) string {
 	i := 0
 	for at := range s {
@@ -107,6 +111,7 @@ func cut(s string, n int) string {
 	return s
 }
 
+// checkExperiment refuses a name that MLflow would; unlike keys it may hold any character.
 func checkExperiment(name string) error {
 	if strings.TrimSpace(name) == "" || !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxExperiment {
 		return fmt.Errorf("MLflow: experiment %q: give a name of 1 to %d characters", cut(name, 40), maxExperiment)

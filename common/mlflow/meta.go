@@ -55,6 +55,7 @@ func scalar(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }
 
+// double writes a string in double quotes, the only form of YAML with escapes.
 func double(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -110,7 +111,8 @@ func plain(s string) bool {
 const maxMeta = 1 << 20
 
 // decodeMeta reads a flat map; values are strings, int64, nil, or dropped when
-// they are of another kind.
+// they are of another kind. Files of older and newer MLflows are read alike: what is not known is left out,
+// and a number that MLflow once wrote where it now writes a string, or the other way round, is either.
 func decodeMeta(b []byte) (map[string]any, error) {
 	if len(b) > maxMeta {
 		return nil, fmt.Errorf("%d bytes are too many for a meta.yaml", len(b))
@@ -155,10 +157,12 @@ func text(v any) string {
 	return ""
 }
 
+// number is a value as an integer; 0 where it is none, which no time and no status is.
 func number(v any) int64 { n, _ := v.(int64); return n }
 
 const metaFile = "meta.yaml"
 
+// readMeta reads a folder's meta.yaml; the error wraps fs.ErrNotExist where the folder has none.
 func readMeta(dir string) (map[string]any, error) {
 	file := filepath.Join(dir, metaFile)
 	st, err := os.Stat(file)

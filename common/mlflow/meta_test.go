@@ -123,3 +123,13 @@ func FuzzKey(f *testing.F) {
 		}
 	})
 }
+
+// sameNumber: equal, or both no number, or one infinite where a server that
+// keeps none has the largest number in its place.
+func sameNumber(a, b float64) bool {
+	if a == b || math.IsNaN(a) && math.IsNaN(b) {
+		return true
+	}
+	return math.IsInf(a, 0) && math.Abs(b) == math.MaxFloat64 && math.Signbit(a) == math.Signbit(b) ||
+		math.IsInf(b, 0) && math.Abs(a) == math.MaxFloat64 && math.Signbit(a) == math.Signbit(b)
+}

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Status of a run, as MLflow's files number it.
+// Status of a run, as MLflow's files number it; the API has words.
 type Status int
 
 // The states a run can be in.
@@ -169,6 +169,7 @@ func Open(uri string, o Options) (Store, error) {
 	return openFiles(path, o)
 }
 
+// setDefault gives an option that was not set its value.
 func setDefault[T comparable](v *T, d T) {
 	var zero T
 	if *v == zero {
@@ -176,6 +177,7 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
+// loginName is who MLflow says has made a run.
 func loginName() string {
 	for _, k := range []string{"LOGNAME", "USER"} {
 		if u := os.Getenv(k); u != "" {
@@ -188,7 +190,8 @@ func loginName() string {
 // address is a server's without the http:// in front, which would become a folder.
 var address = regexp.MustCompile(`^(//)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(/.*)?$`)
 
-// place tells what kind of store a URI names, and the folder of a file store.
+// place tells what kind of store a URI names, and the folder of a file store. It refuses what MLflow would
+// take and this package cannot write (databases, databricks) rather than make a folder of that name.
 func place(uri, dir string) (kind, path string, err error) {
 	if address.MatchString(uri) {
 		server := strings.TrimPrefix(uri, "//")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,7 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// entry is one thing said about a run. Exactly one of the groups is used.
+// entry is one thing said about a run. Exactly one of the groups is used. Its JSON is the journal's: keys
+// are short, for a training writes some hundred thousand, and an old journal has to be read for ever.
 type entry struct {
 	Metric string  `json:"m,omitempty"`
 	Value  float64 `json:"-"`           // may be no number: encoded by hand
@@ -62,16 +62,18 @@ type Run struct {
 	metrics int              // of items
 	last    map[string]int64 // newest time of each metric
 	params  map[string]string
-	dropped int64
-	ended   bool
-	closed  bool
-	writing bool
+	dropped int64 // metrics
+	ended   bool  // End was said
+	closed  bool  // the store is being closed
+	writing bool  // what take returned is not in the sink yet
 
 	wake chan struct{} // capacity 1: something urgent is there
 	stop chan struct{} // closed by close
 	done chan struct{} // closed when the writing goroutine is gone
 }
 
+// startRun begins the goroutine that alone speaks to the sink: whoever says something about the run
+// never waits for a disk.
 func startRun(s sink, name string, o Options) *Run {
 	r := &Run{sink: s, name: name, limit: o.Pending, tell: o.Notify, now: o.now, last: map[string]int64{}, params: map[string]string{},
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
@@ -115,6 +117,7 @@ func (r *Run) Metric(key string, value float64, step int64, at time.Time) error 
 	r.last[key] = ms
 	r.items = append(r.items, entry{Metric: key, Value: value, Step: step, TimeMS: ms})
 	r.metrics++
+	// A full batch does not wait for the tick.
 	if r.metrics >= maxBatchMetrics && r.metrics%maxBatchMetrics == 0 {
 		r.rouse()
 	}
@@ -139,6 +142,8 @@ func (r *Run) Seal(key, value string) error {
 	return r.pairs("tag", map[string]string{key: value}, maxTag, func(p []pair) entry { return entry{Tags: p, Seal: true} })
 }
 
+// pairs says parameters or tags, each of which stands for itself: a wrong one is an error and the
+// others are said.
 func (r *Run) pairs(what string, values map[string]string, limit int, make func([]pair) entry) error {
 	var errs []error
 	r.mu.Lock()
@@ -170,6 +175,7 @@ func (r *Run) pairs(what string, values map[string]string, limit int, make func(
 	}
 	slices.SortFunc(all, func(a, b pair) int { return strings.Compare(a.Key, b.Key) })
 	for len(all) > 0 {
+		// An entry is never split again by the sender, so each is a quarter of a request at most.
 		n, size := 0, 0
 		for n < len(all) && n < maxBatchParams && (n == 0 || size+jsonSize(all[n:n+1]) < maxBatchBytes/4) {
 			size += jsonSize(all[n : n+1])
@@ -229,6 +235,7 @@ func (r *Run) End(status Status, at time.Time) error {
 	return nil
 }
 
+// open is an error once the run has ended. The caller holds mu.
 func (r *Run) open() error {
 	if r.ended || r.closed {
 		return fmt.Errorf("MLflow: run %s has ended", r.name)
@@ -236,6 +243,7 @@ func (r *Run) open() error {
 	return nil
 }
 
+// rouse has what waits written now, not at the next tick.
 func (r *Run) rouse() {
 	select {
 	case r.wake <- struct{}{}:
@@ -261,7 +269,9 @@ func (r *Run) wrote() (over bool) {
 	return r.ended && len(r.items) == 0
 }
 
-// Wait returns when the store has all that was said so far, or ctx ends.
+// Wait returns when the store has all that was said so far, or ctx ends. It polls, for
+// a store has no event for it. Callers wait before they forget a run, and when much comes at once, so that the
+// queue does not overflow.
 func (r *Run) Wait(ctx context.Context) error {
 	for {
 		r.rouse()
@@ -331,14 +341,4 @@ func (r *Run) close(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("run %s: %d metrics were dropped", r.name, dropped))
 	}
 	return err
-}
-
-// sameNumber: equal, or both no number, or one infinite where a server that
-// keeps none has the largest number in its place.
-func sameNumber(a, b float64) bool {
-	if a == b || math.IsNaN(a) && math.IsNaN(b) {
-		return true
-	}
-	return math.IsInf(a, 0) && math.Abs(b) == math.MaxFloat64 && math.Signbit(a) == math.Signbit(b) ||
-		math.IsInf(b, 0) && math.Abs(a) == math.MaxFloat64 && math.Signbit(a) == math.Signbit(b)
 }

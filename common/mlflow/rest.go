@@ -23,7 +23,17 @@ import (
 	"atelier/common/version"
 )
 
-// restStore is a tracking server.
+// restStore is a tracking server. What a call may do when it is sent twice decides who may repeat it:
+//
+//	get, search, get-history, list    read: repeated freely
+//	experiments/create                the second is answered RESOURCE_ALREADY_EXISTS, which is as good
+//	runs/update, artifact             set a value: repeated freely
+//	runs/log-batch                    parameters and tags are set; metrics are appended, so that after
+//	                                  an uncertain answer their history is read first (missing)
+//	runs/create                       makes another run, so that after an uncertain answer a run with
+//	                                  our identity is searched for first (create)
+//
+// The server has no request ids by which it could tell a repetition itself.
 type restStore struct {
 	base   *url.URL // without credentials
 	o      Options
@@ -40,6 +50,9 @@ type restStore struct {
 	experiments map[string]string // ids by name
 }
 
+// openREST asks nothing of the server: a training may begin while it is down. Credentials are taken
+// from where MLflow's own client takes them; in the address they count first, and are cut off it,
+// for it is shown and hashed. What ended programs left for this server begins to be sent.
 func openREST(uri string, o Options) (Store, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -80,6 +93,7 @@ func openREST(uri string, o Options) (Store, error) {
 	return s, nil
 }
 
+// tlsConfig obeys MLflow's variables for servers with certificates of their own.
 func tlsConfig() (*tls.Config, error) {
 	c := &tls.Config{InsecureSkipVerify: os.Getenv("MLFLOW_TRACKING_INSECURE_TLS") == "true"} // the person's own wish
 	if file := os.Getenv("MLFLOW_TRACKING_SERVER_CERT_PATH"); file != "" {
@@ -95,7 +109,9 @@ func tlsConfig() (*tls.Config, error) {
 	return c, nil
 }
 
-// bufferFolder is where this server's journals lie.
+// bufferFolder is where this server's journals lie: by a digest of its address, which is no file name. It
+// is in the person's state folder, not beside the results: whichever program speaks to the server next
+// finds what is left.
 func bufferFolder(o Options, store string) (string, error) {
 	dir := o.Buffer
 	if dir == "" {
@@ -115,8 +131,10 @@ func bufferFolder(o Options, store string) (string, error) {
 	return filepath.Join(dir, hex.EncodeToString(sum[:8])), nil
 }
 
+// String is the address without credentials.
 func (s *restStore) String() string { return s.base.String() }
 
+// Hint leads to the experiment's page where the program used one, else to the server's.
 func (s *restStore) Hint() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,6 +156,7 @@ type callError struct {
 	cause   error
 }
 
+// Error names the call, not the server: whoever adds the server's name does so once.
 func (e *callError) Error() string {
 	switch {
 	case e.cause != nil:
@@ -175,16 +194,20 @@ func (e *callError) refused() bool {
 	return false
 }
 
+// refused reports whether the server has said that the request itself is wrong.
 func refused(err error) bool {
 	var e *callError
 	return errors.As(err, &e) && e.refused()
 }
 
+// unsent reports whether the request cannot have reached the server. Only a connection that was
+// never made is proof: one that broke later may have broken after the server had acted.
 func unsent(err error) bool {
 	var e *callError
 	return errors.As(err, &e) && e.unsent
 }
 
+// code is MLflow's error_code, "" where the answer was not MLflow's.
 func code(err error) string {
 	var e *callError
 	if errors.As(err, &e) {
@@ -227,7 +250,8 @@ func (s *restStore) call(ctx context.Context, path string, query url.Values, in,
 	return s.do(req, path, true, out)
 }
 
-// do sends a request of ours; to the tracking server itself with credentials.
+// do sends a request of ours; to the tracking server itself with credentials, which are nobody else's: an
+// artifact may go to another host. Every error is a *callError.
 func (s *restStore) do(req *http.Request, call string, credentials bool, out any) error {
 	req.Header.Set("User-Agent", "atelier/"+version.Version)
 	if credentials {
@@ -259,6 +283,9 @@ func (s *restStore) do(req *http.Request, call string, credentials bool, out any
 	return s.failure(call, resp, b)
 }
 
+// failure makes an error of an answer that is not 200. Wrong credentials and redirects lose
+// MLflow's code on purpose: they are then no refusal of what was sent, and entries wait for the
+// person to put it right instead of being dropped one by one.
 func (s *restStore) failure(call string, resp *http.Response, b []byte) error {
 	e := &callError{call: call, status: resp.StatusCode}
 	var said struct {
@@ -281,7 +308,8 @@ func (s *restStore) failure(call string, resp *http.Response, b []byte) error {
 	return e
 }
 
-// ask repeats a call that changes nothing, or nothing twice.
+// ask repeats a call that changes nothing, or nothing twice: four tries, each wait twice the one before.
+// It serves people who ask and wait; a sender calls once and repeats whole steps.
 func (s *restStore) ask(ctx context.Context, path string, query url.Values, in, out any) error {
 	wait := s.o.Backoff
 	for try := 1; ; try++ {
@@ -296,6 +324,7 @@ func (s *restStore) ask(ctx context.Context, path string, query url.Values, in, 
 	}
 }
 
+// pause waits; false: ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

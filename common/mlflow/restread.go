@@ -15,6 +15,7 @@ import (
 // whole is an integer that may come as a string: protobuf's JSON does so.
 type whole int64
 
+// UnmarshalJSON takes 5, "5" and null, which is 0.
 func (w *whole) UnmarshalJSON(b []byte) error {
 	n, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 64)
 	if err != nil {
@@ -30,6 +31,7 @@ func (w *whole) UnmarshalJSON(b []byte) error {
 // real is a number that may be "NaN", "Infinity" or "-Infinity".
 type real float64
 
+// UnmarshalJSON takes a number or its text. One beyond float64 becomes infinite, as in Python.
 func (r *real) UnmarshalJSON(b []byte) error {
 	v, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
@@ -39,6 +41,7 @@ func (r *real) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// MarshalJSON writes what is no JSON number as protobuf does.
 func (r real) MarshalJSON() ([]byte, error) {
 	v := float64(r)
 	switch {
@@ -52,7 +55,8 @@ func (r real) MarshalJSON() ([]byte, error) {
 	return json.Marshal(v)
 }
 
-// The parts of the API's messages that are used here.
+// The parts of the API's messages that are used here. Everything else in an answer is passed over, so that
+// servers of other versions are understood.
 type (
 	apiPair struct {
 		Key   string `json:"key"`
@@ -96,6 +100,7 @@ func (s *restStore) Experiment(ctx context.Context, name string) (string, error)
 	return id, nil
 }
 
+// caller is call for a sender, which repeats by itself, and ask for everybody else.
 type caller func(ctx context.Context, path string, query url.Values, in, out any) error
 
 // experiment finds or makes an experiment. Made by somebody else at the same
@@ -128,6 +133,8 @@ func (s *restStore) experiment(ctx context.Context, name string, call caller) (s
 	}
 }
 
+// find asks for an experiment by name. ErrNotFound: make it. ErrDeleted: its name is taken by one
+// in the trash, and only a person can decide what becomes of that.
 func (s *restStore) find(ctx context.Context, name string, call caller) (string, error) {
 	var got struct {
 		Experiment apiExperiment `json:"experiment"`
@@ -161,7 +168,8 @@ func (s *restStore) FindRuns(ctx context.Context, experiment string, tags map[st
 }
 
 // search asks for runs with those of the tags that a filter can say, and looks
-// at all of them here.
+// at all of them here: MLflow's filters cannot quote every character, and older servers compare in other
+// ways. The filter saves pages, it does not decide.
 func (s *restStore) search(ctx context.Context, experiment string, tags map[string]string, call caller) ([]RunInfo, error) {
 	var filter []string
 	for _, k := range sortedKeys(tags) {
@@ -218,6 +226,8 @@ func (s *restStore) History(ctx context.Context, runID, key string) ([]Point, er
 	return out, nil
 }
 
+// history reads every value of a metric, page by page. That is the price of exactly once, and is
+// paid only after an uncertain answer, a metric of the batch at a time.
 func (s *restStore) history(ctx context.Context, runID, key string, call caller) ([]Point, error) {
 	var out []Point
 	for token := ""; ; {
@@ -241,6 +251,7 @@ func (s *restStore) history(ctx context.Context, runID, key string, call caller)
 	}
 }
 
+// run reads one run, a deleted one too.
 func (s *restStore) run(ctx context.Context, id string, call caller) (apiRun, error) {
 	var got struct {
 		Run apiRun `json:"run"`
@@ -249,6 +260,7 @@ func (s *restStore) run(ctx context.Context, id string, call caller) (apiRun, er
 	return got.Run, err
 }
 
+// Params is runs/get, which has all of them. ErrNotFound: there is no such run.
 func (s *restStore) Params(ctx context.Context, runID string) (map[string]string, error) {
 	r, err := s.run(ctx, runID, s.ask)
 	if err != nil {
@@ -261,6 +273,8 @@ func (s *restStore) Params(ctx context.Context, runID string) (map[string]string
 	return out, nil
 }
 
+// Artifacts follows the pages of the answer to their end. Paths come from the top; their last part
+// is the name.
 func (s *restStore) Artifacts(ctx context.Context, runID, folder string) ([]string, error) {
 	q := url.Values{"run_id": {runID}}
 	if folder != "" {

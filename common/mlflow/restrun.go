@@ -15,7 +15,9 @@ import (
 	"time"
 )
 
-// create makes the run. A creation whose answer was lost is looked for first.
+// create makes the run. A creation whose answer was lost is looked for first, by the identity in its
+// tags: that it may have gone out stands in the journal, synced, before it does, so that this holds after
+// a crash as well. Errors of the network leave everything as it was, and the step is taken again.
 func (w *sender) create(ctx context.Context) error {
 	h := w.j.head
 	experiment, err := w.s.experiment(ctx, h.Experiment, w.s.call)
@@ -76,12 +78,14 @@ func (w *sender) create(ctx context.Context) error {
 	return w.made(got.Run)
 }
 
+// forget drops the id of an experiment that was deleted meanwhile: the next step finds or makes it.
 func (s *restStore) forget(experiment string) {
 	s.mu.Lock()
 	delete(s.experiments, experiment)
 	s.mu.Unlock()
 }
 
+// made writes down the run's id, and where its artifacts go, before anything is sent to it.
 func (w *sender) made(run apiRun) error {
 	if run.Info.ID == "" {
 		return &callError{call: "runs/create", status: http.StatusOK, message: "the answer has no run_id"}
@@ -93,7 +97,8 @@ func (w *sender) made(run apiRun) error {
 	return nil
 }
 
-// parentID finds the parent's id: here, or on the server by its identity.
+// parentID finds the parent's id: here, or on the server by its identity, where the parent was a run of a
+// program that has ended. "" without an error: there is no such run any more.
 func (w *sender) parentID(ctx context.Context) (string, error) {
 	if w.parent != nil {
 		if id := w.parent.id(); id != "" {
@@ -112,7 +117,9 @@ func (w *sender) parentID(ctx context.Context) (string, error) {
 	return found[0].ID, nil
 }
 
-// reopen goes on with a run that was there before.
+// reopen goes on with a run that was there before, and makes it RUNNING. A deleted one, or one that was
+// never there, cannot be delivered to at all. Where the artifacts lie is also the mark that reopening is
+// done, so it is never empty.
 func (w *sender) reopen(ctx context.Context) error {
 	run, err := w.s.run(ctx, w.id(), w.s.call)
 	if err == nil && run.Info.Stage == "deleted" {
@@ -138,6 +145,7 @@ func (w *sender) reopen(ctx context.Context) error {
 	return nil
 }
 
+// end sets status and time; sent twice it is the same.
 func (w *sender) end(ctx context.Context, e entry) error {
 	err := w.s.call(ctx, "runs/update", nil, map[string]any{"run_id": w.id(), "status": e.End.String(), "end_time": e.TimeMS}, nil)
 	if refused(err) {
@@ -147,7 +155,9 @@ func (w *sender) end(ctx context.Context, e entry) error {
 	return err
 }
 
-// artifact brings a file to where the run's artifacts are. Sent twice it is the same.
+// artifact brings a file to where the run's artifacts are. Sent twice it is the same. The server says the
+// place when it makes the run: its own proxy, an address of a proxy, a folder, or a bucket, for which only
+// the server has keys. nil also where the file was dropped: the entries behind it must not wait for it.
 func (w *sender) artifact(ctx context.Context, e entry) error {
 	what := "artifact " + e.File
 	u, err := url.Parse(w.j.where)
@@ -176,7 +186,9 @@ func (w *sender) artifact(ctx context.Context, e entry) error {
 	return w.put(ctx, e, what, &target)
 }
 
-// copyArtifact serves a server on this machine, or one that shares a folder.
+// copyArtifact serves a server on this machine, or one that shares a folder: the experiment's folder, two
+// above, has to be here already. Else the path is one of the server's machine, and making it here would
+// hide the artifacts where nobody looks.
 func (w *sender) copyArtifact(e entry, dir string) error {
 	if _, err := os.Stat(filepath.Dir(filepath.Dir(dir))); err != nil {
 		w.drop("artifact "+e.File, fmt.Errorf("the server keeps artifacts in its folder %s, which is not on this machine; start it with --serve-artifacts and --default-artifact-root mlflow-artifacts:/", dir))
@@ -188,6 +200,8 @@ func (w *sender) copyArtifact(e entry, dir string) error {
 	return nil
 }
 
+// put uploads a file, with time for a slow line. What every file would be answered (no proxy, none
+// of that method, too large) drops the file; the rest is tried again.
 func (w *sender) put(ctx context.Context, e entry, what string, target *url.URL) error {
 	f, err := os.Open(e.File)
 	if err != nil {

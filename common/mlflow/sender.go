@@ -14,6 +14,10 @@ import (
 
 // sender delivers one run to a server: entries from its journal, in order, each
 // metric once. See DESIGN.md.
+//
+// Its goroutine, work, takes one step after the other: make the run, send a batch, read a history. A step
+// that fails changes nothing that the next try does not find again, so whatever fails is answered in one
+// way: wait, longer each time, and take the step again.
 type sender struct {
 	s    *restStore
 	j    *journal
@@ -34,6 +38,7 @@ type sender struct {
 	cancel  context.CancelFunc
 	once    sync.Once
 
+	// Of the goroutine work alone; dead may be read once done is closed.
 	uncertain int64 // entries up to this one may be there already
 	most      int   // entries a batch, less after a refusal
 	refusals  int   // one after another
@@ -100,6 +105,8 @@ func (s *restStore) StartRun(_ context.Context, spec RunSpec) (*Run, error) {
 	return r, nil
 }
 
+// newSender takes a journal, new or adopted. What is marked as sent and not as done is uncertain:
+// the process that sent it ended before it knew.
 func newSender(s *restStore, j *journal, parent *sender) *sender {
 	w := &sender{s: s, j: j, name: j.head.Name, parent: parent, uncertain: j.sent, most: maxBatchAll,
 		closing: make(chan struct{}), known: make(chan struct{}), done: make(chan struct{})}
@@ -109,6 +116,7 @@ func newSender(s *restStore, j *journal, parent *sender) *sender {
 	return w
 }
 
+// identify publishes the run's id, for which children may be waiting.
 func (w *sender) identify(run string) {
 	w.mu.Lock()
 	w.runID = run
@@ -116,13 +124,17 @@ func (w *sender) identify(run string) {
 	close(w.known)
 }
 
+// begin has the run delivered in the background. The sender's context is its own: what is said
+// about a run outlives the command that said it, until the store is closed.
 func (w *sender) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
 	go w.work(ctx)
 }
 
-// adopt takes over what ended processes left for this server.
+// adopt takes over what ended processes left for this server. A journal that somebody holds is passed over,
+// one that cannot be read stays where it is and is told. Senders begin once all are known, for a child's
+// parent may be among them.
 func (s *restStore) adopt() {
 	files, err := filepath.Glob(filepath.Join(escapeGlob(s.folder), "*.journal"))
 	if err != nil {
@@ -155,7 +167,8 @@ func (s *restStore) adopt() {
 	}
 }
 
-// Ready waits for the journals of ended processes.
+// Ready waits for the journals of ended processes: until then a search does not find all of their runs, and
+// a sweep that goes on would make them a second time.
 func (s *restStore) Ready(ctx context.Context) error {
 	s.mu.Lock()
 	adopted := s.adopted
@@ -196,6 +209,7 @@ func (w *sender) id() string {
 	return w.runID
 }
 
+// pending counts entries without an answer, and one more while the run has no id.
 func (w *sender) pending() (int64, error) {
 	n := w.j.left()
 	select {
@@ -212,6 +226,8 @@ func (w *sender) pending() (int64, error) {
 	return n, nil
 }
 
+// write puts entries into the journal. What goes wrong is told once: the first metric that is
+// dropped, the moment at which the disk is given up.
 func (w *sender) write(entries []entry) {
 	dropped, err := w.j.add(entries, w.s.o.Pending)
 	if err != nil {
@@ -229,8 +245,12 @@ func (w *sender) write(entries []entry) {
 	}
 }
 
+// close has the sender end when nothing is left, and shortens its waits.
 func (w *sender) close() { w.once.Do(func() { close(w.closing) }) }
 
+// finish waits for the sender until ctx ends, and says what became of the rest: it waits in the
+// journal for the next program, is put aside (the server will never take it), or is lost (there was
+// no journal).
 func (w *sender) finish(ctx context.Context) error {
 	w.close()
 	select {
@@ -263,6 +283,7 @@ func (w *sender) finish(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// cmpErr is the first error that is one.
 func cmpErr(errs ...error) error {
 	for _, e := range errs {
 		if e != nil {
@@ -279,6 +300,8 @@ func (w *sender) work(ctx context.Context) {
 	if w.before != nil {
 		before = w.before.done
 	}
+	// A child names its parent's id, and a run that goes on follows what its earlier process has
+	// said.
 	if w.parent != nil {
 		parent = w.parent.known
 		if !await(ctx, parent, w.parent.done) {
@@ -330,6 +353,8 @@ func (w *sender) work(ctx context.Context) {
 			return
 		}
 		d := backoff
+		// A request that may have arrived may still be acted upon: a look that comes too soon would
+		// miss it.
 		if !unsent(err) {
 			d = max(d, w.s.o.Settle)
 		}
@@ -349,7 +374,8 @@ func await(ctx context.Context, a, b <-chan struct{}) bool {
 	return true
 }
 
-// turn takes a step when it is this run's turn: a sweep has hundreds of runs.
+// turn takes a step when it is this run's turn: a sweep has hundreds of runs, and a server answers some at
+// a time. The turn is given back while the sender waits, so that a run which fails holds up no other.
 func (w *sender) turn(ctx context.Context) (idle bool, err error) {
 	select {
 	case w.s.turns <- struct{}{}:
@@ -360,6 +386,7 @@ func (w *sender) turn(ctx context.Context) (idle bool, err error) {
 	return w.step(ctx)
 }
 
+// isClosing reports whether close was called.
 func (w *sender) isClosing() bool {
 	select {
 	case <-w.closing:
@@ -398,6 +425,8 @@ func (w *sender) fail(err error) {
 	}
 }
 
+// drop leaves out what the server will never take, counts it and tells it: the entries behind it go
+// on.
 func (w *sender) drop(what string, err error) {
 	w.mu.Lock()
 	w.lost++
