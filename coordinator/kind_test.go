@@ -12,7 +12,8 @@ import (
 	"atelier/common/trial/wire"
 )
 
-// What a sweep's runs are is settled when it is made; its leases say so.
+// What a sweep's runs are is settled when it is made; its leases say so. A run of
+// inference ranks nothing: it has no leaderboard, wherever that is asked for.
 func TestKindOfASweep(t *testing.T) {
 	cl := startCluster(t, 1)
 	c := cl.client()
@@ -27,6 +28,12 @@ func TestKindOfASweep(t *testing.T) {
 		a := newAgent(t, c, "w-"+want.String())
 		if l := a.acquire(10 * time.Second); l == nil || l.SweepId != sw.Id || wire.Kind(l.Kind) != want {
 			t.Errorf("%q: lease %v", training, l)
+		}
+		for _, source := range []string{"", "state"} {
+			_, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: source}))
+			if inference := want == trial.Inference; inference != (err != nil) || inference && !strings.Contains(err.Error(), "is a run of inference, no tuning: it has no leaderboard") {
+				t.Errorf("%s: leaderboard from %q: %v", want, source, err)
+			}
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/board"
 	"atelier/coordinator/state"
@@ -171,6 +172,8 @@ func (s sweeps) GetLeaderboard(ctx context.Context, req *connect.Request[atelier
 // depth is how many of the best rows a request is answered from, 0 = all.
 func depth(sw *state.Sweep, m *atelierv1.GetLeaderboardRequest) (int, error) {
 	switch {
+	case sw.Kind == trial.Inference:
+		return 0, failure(fmt.Errorf("%w: sweep %s is a run of inference, no tuning: it has no leaderboard; `atelier trial show %s 1` tells of the run", state.ErrConflict, sw.ID, sw.ID))
 	case m.Top < 0:
 		return 0, invalid("top %d: give 0 for all rows, or how many", m.Top)
 	case m.Pareto && len(sw.Objectives) < 2:
