@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial/wire"
 	"atelier/coordinator/board"
 	"atelier/coordinator/state"
 )
@@ -67,7 +68,7 @@ func (b boards) ListCheckpoints(ctx context.Context, req *connect.Request[atelie
 				return nil, board.Answer{}, &unknownError{fmt.Sprintf("trial %d of sweep %s", m.Trial, sw.ID)}
 			}
 			list, answer, err := b.cfg.Board.Checkpoints(ctx, view, sw, m.Trial)
-			return &atelierv1.ListCheckpointsResponse{Checkpoints: list, Index: answer.Index, Source: board.FromRedis, AgeMs: ageMS(answer)}, answer, err
+			return &atelierv1.ListCheckpointsResponse{Checkpoints: wire.ToCheckpoints(list), Index: answer.Index, Source: board.FromRedis, AgeMs: ageMS(answer)}, answer, err
 		},
 		func(resp *atelierv1.ListCheckpointsResponse, why string) { resp.NoLeader = why },
 		func(ctx context.Context, source string) (*connect.Response[atelierv1.ListCheckpointsResponse], error) {

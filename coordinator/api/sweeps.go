@@ -185,14 +185,14 @@ func depth(sw *state.Sweep, m *atelierv1.GetLeaderboardRequest) (int, error) {
 }
 
 // leaderboard is an answer of these rows.
-func leaderboard(sw *state.Sweep, m *atelierv1.GetLeaderboardRequest, rows []*atelierv1.LeaderboardRow) *atelierv1.GetLeaderboardResponse {
+func leaderboard(sw *state.Sweep, m *atelierv1.GetLeaderboardRequest, rows []trial.Row) *atelierv1.GetLeaderboardResponse {
 	if m.Pareto {
-		rows = slices.DeleteFunc(rows, func(r *atelierv1.LeaderboardRow) bool { return !r.Front })
+		rows = slices.DeleteFunc(rows, func(r trial.Row) bool { return !r.Front })
 		if n := int(m.Top); n > 0 {
 			rows = rows[:min(n, len(rows))]
 		}
 	}
-	resp := &atelierv1.GetLeaderboardResponse{Rows: rows, Objective: wire.ToObjective(sw.Objective)}
+	resp := &atelierv1.GetLeaderboardResponse{Rows: wire.ToRows(rows), Objective: wire.ToObjective(sw.Objective)}
 	for _, o := range sw.Objectives {
 		resp.Objectives = append(resp.Objectives, wire.ToObjective(o))
 	}
@@ -210,7 +210,7 @@ func (s sweeps) ListCheckpoints(ctx context.Context, req *connect.Request[atelie
 			return nil, err
 		}
 	}
-	return connect.NewResponse(&atelierv1.ListCheckpointsResponse{Checkpoints: board.CheckpointsOf(sw, req.Msg.Trial), Index: view.Index(), Source: board.FromState}), nil
+	return connect.NewResponse(&atelierv1.ListCheckpointsResponse{Checkpoints: wire.ToCheckpoints(board.CheckpointsOf(sw, req.Msg.Trial)), Index: view.Index(), Source: board.FromState}), nil
 }
 
 // reached reads one sweep once the state has an index.

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -63,17 +63,17 @@ func CheckSource(source string) error {
 }
 
 // Leaderboard reads the top rows of a sweep from Redis, all with top 0.
-func (b *Board) Leaderboard(ctx context.Context, view *state.View, s *state.Sweep, top int) ([]*atelierv1.LeaderboardRow, Answer, error) {
-	return read(b, view, s, func(r *Redis) ([]*atelierv1.LeaderboardRow, Found, error) {
+func (b *Board) Leaderboard(ctx context.Context, view *state.View, s *state.Sweep, top int) ([]trial.Row, Answer, error) {
+	return read(b, view, s, func(r *Redis) ([]trial.Row, Found, error) {
 		return r.Leaderboard(ctx, view.ClusterID(), s, top)
 	})
 }
 
 // Checkpoints reads the checkpoints of a trial from Redis, of all trials with
 // trial 0.
-func (b *Board) Checkpoints(ctx context.Context, view *state.View, s *state.Sweep, trial int64) ([]*atelierv1.Checkpoint, Answer, error) {
-	return read(b, view, s, func(r *Redis) ([]*atelierv1.Checkpoint, Found, error) {
-		return r.Checkpoints(ctx, view.ClusterID(), s, trial)
+func (b *Board) Checkpoints(ctx context.Context, view *state.View, s *state.Sweep, number int64) ([]trial.Checkpoint, Answer, error) {
+	return read(b, view, s, func(r *Redis) ([]trial.Checkpoint, Found, error) {
+		return r.Checkpoints(ctx, view.ClusterID(), s, number)
 	})
 }
 

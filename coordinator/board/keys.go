@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // Everything of one rebuild stands under its generation, so that a rebuild can
@@ -53,6 +53,6 @@ func checkpointRowsKey(prefix, generation, sweep string) string {
 // of numbers.
 func memberOf(trial int64) string { return fmt.Sprintf("%019d", trial) }
 
-func checkpointMember(c *atelierv1.Checkpoint) string {
+func checkpointMember(c trial.Checkpoint) string {
 	return fmt.Sprintf("%019d:%010d:%020d", c.Trial, c.Epoch, c.Token)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -113,7 +113,7 @@ type Found struct {
 }
 
 // Leaderboard reads the top rows of a sweep, all with top 0.
-func (r *Redis) Leaderboard(ctx context.Context, cluster string, s *state.Sweep, top int) ([]*atelierv1.LeaderboardRow, Found, error) {
+func (r *Redis) Leaderboard(ctx context.Context, cluster string, s *state.Sweep, top int) ([]trial.Row, Found, error) {
 	texts, found, err := r.read(ctx, cluster, leaderboardScript, func(gen string) []string {
 		return []string{boardKey(r.prefix, gen, s.ID), rowsKey(r.prefix, gen, s.ID)}
 	}, depth(s, top)-1)
@@ -131,10 +131,10 @@ func (r *Redis) Leaderboard(ctx context.Context, cluster string, s *state.Sweep,
 
 // Checkpoints reads the checkpoints of a trial, of all trials with trial 0, by
 // trial and epoch.
-func (r *Redis) Checkpoints(ctx context.Context, cluster string, s *state.Sweep, trial int64) ([]*atelierv1.Checkpoint, Found, error) {
+func (r *Redis) Checkpoints(ctx context.Context, cluster string, s *state.Sweep, number int64) ([]trial.Checkpoint, Found, error) {
 	low, high := "-inf", "+inf"
-	if trial != 0 {
-		low = strconv.FormatInt(trial, 10)
+	if number != 0 {
+		low = strconv.FormatInt(number, 10)
 		high = low
 	}
 	texts, found, err := r.read(ctx, cluster, checkpointsScript, func(gen string) []string {
@@ -143,7 +143,7 @@ func (r *Redis) Checkpoints(ctx context.Context, cluster string, s *state.Sweep,
 	if err != nil {
 		return nil, Found{}, fmt.Errorf("checkpoints of %s from redis: %w", s.ID, err)
 	}
-	out := make([]*atelierv1.Checkpoint, len(texts))
+	out := make([]trial.Checkpoint, len(texts))
 	for i, text := range texts {
 		if out[i], err = decodeCheckpoint(s.ID, text); err != nil {
 			return nil, Found{}, fmt.Errorf("checkpoints of %s from redis: %w", s.ID, err)

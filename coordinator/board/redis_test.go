@@ -5,17 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/spec"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/coordinator/board"
 	"atelier/coordinator/coordinatortest"
 	"atelier/coordinator/state"
@@ -24,9 +21,9 @@ import (
 const cluster = "c-one"
 
 func row(number int64, value float64) *board.Row {
-	return &board.Row{LeaderboardRow: &atelierv1.LeaderboardRow{
-		Trial: number, Status: wire.ToStatus(trial.Finished), Value: value,
-		ParamsJson: fmt.Sprintf(`{"lr":0.1,"name":"<%d>"}`, number), Epoch: 3, Checkpoint: "shared:x",
+	return &board.Row{Row: trial.Row{
+		Trial: number, Status: trial.Finished, Value: trial.Number(value),
+		Params: fmt.Appendf(nil, `{"lr":0.1,"name":"<%d>"}`, number), Epoch: 3, Checkpoint: "shared:x",
 	}}
 }
 
@@ -59,10 +56,10 @@ func build(t *testing.T, r *board.Redis, generation string, index uint64, rows .
 	return m
 }
 
-func trials(rows []*atelierv1.LeaderboardRow) string {
+func trials(rows []trial.Row) string {
 	var b strings.Builder
 	for _, r := range rows {
-		fmt.Fprintf(&b, "%d:%d=%v ", r.Rank, r.Trial, r.Value)
+		fmt.Fprintf(&b, "%d:%d=%v ", r.Rank, r.Trial, float64(r.Value))
 	}
 	return strings.TrimSpace(b.String())
 }
@@ -71,14 +68,15 @@ func TestBoardOrderAndExactness(t *testing.T) {
 	r := open(t, coordinatortest.StartRedis(t).Addr)
 	ctx := context.Background()
 	tiny := math.Nextafter(0.3, 1)
-	checkpoint := &atelierv1.Checkpoint{SweepId: "s-a", Trial: 2, Epoch: 7, Metric: math.Inf(1), HasMetric: true,
-		Size: 9, Sha256: "ab", Location: "http://w/x", Worker: "w", CreatedMs: 5, Token: 77}
-	later := &atelierv1.Checkpoint{SweepId: "s-a", Trial: 2, Epoch: 10, Size: 9, Sha256: "cd", Location: "http://w/y", Worker: "w", Token: 77}
+	endless := trial.Number(math.Inf(1))
+	checkpoint := trial.Checkpoint{Sweep: "s-a", Trial: 2, Epoch: 7, Metric: &endless,
+		Size: 9, SHA256: "ab", Location: "http://w/x", Worker: "w", CreatedMS: 5, Token: 77}
+	later := trial.Checkpoint{Sweep: "s-a", Trial: 2, Epoch: 10, Size: 9, SHA256: "cd", Location: "http://w/y", Worker: "w", Token: 77}
 	want := row(2, tiny)
 	mark := build(t, r, "g1", 10,
 		board.TrialRows{Sweep: "s-a", Trial: 10, Row: row(10, 0.3)},
 		board.TrialRows{Sweep: "s-a", Trial: 9, Row: row(9, 0.3)},
-		board.TrialRows{Sweep: "s-a", Trial: 2, Row: want, Checkpoints: []*atelierv1.Checkpoint{later, checkpoint}},
+		board.TrialRows{Sweep: "s-a", Trial: 2, Row: want, Checkpoints: []trial.Checkpoint{later, checkpoint}},
 		board.TrialRows{Sweep: "s-a", Trial: 3, Row: row(3, math.Inf(1))},
 		board.TrialRows{Sweep: "s-a", Trial: 4, Row: row(4, math.Inf(-1))},
 		board.TrialRows{Sweep: "s-a", Trial: 5},
@@ -93,7 +91,7 @@ func TestBoardOrderAndExactness(t *testing.T) {
 		t.Errorf("less is better: %s, want %s", s, want)
 	}
 	want.Rank = 4
-	if !proto.Equal(got[3], want.LeaderboardRow) {
+	if !reflect.DeepEqual(got[3], want.Row) {
 		t.Errorf("row came back as %v, was %v", got[3], want)
 	}
 	if got, _, _ := r.Leaderboard(ctx, cluster, sweep("s-b"), 1); trials(got) != "1:2=0.75" {
@@ -103,7 +101,7 @@ func TestBoardOrderAndExactness(t *testing.T) {
 		t.Errorf("unknown sweep: %v, %v", got, err)
 	}
 	points, _, err := r.Checkpoints(ctx, cluster, sweep("s-a"), 2)
-	if err != nil || len(points) != 2 || !proto.Equal(points[0], checkpoint) || !proto.Equal(points[1], later) {
+	if err != nil || len(points) != 2 || !reflect.DeepEqual(points, []trial.Checkpoint{checkpoint, later}) {
 		t.Errorf("checkpoints %v, %v", points, err)
 	}
 	if points, _, _ := r.Checkpoints(ctx, cluster, sweep("s-a"), 9); len(points) != 0 {
@@ -112,7 +110,7 @@ func TestBoardOrderAndExactness(t *testing.T) {
 
 	// Writing a trial again replaces all that stood there.
 	mark, err = r.Advance(ctx, mark, 11, 0, []board.TrialRows{
-		{Sweep: "s-a", Trial: 2, Row: row(2, -1), Checkpoints: []*atelierv1.Checkpoint{later}},
+		{Sweep: "s-a", Trial: 2, Row: row(2, -1), Checkpoints: []trial.Checkpoint{later}},
 		{Sweep: "s-a", Trial: 4},
 		{Sweep: "s-c", Trial: 1, Row: row(1, 1)},
 	})

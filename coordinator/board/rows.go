@@ -6,14 +6,12 @@ import (
 	"math"
 	"strconv"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
 // Row is a trial's row of a leaderboard.
 type Row struct {
-	*atelierv1.LeaderboardRow
+	trial.Row
 	// Goals are the values with which the trial is a candidate for the Pareto
 	// front, of a sweep of several objectives; nil while it is none.
 	Goals []float64
@@ -22,33 +20,33 @@ type Row struct {
 // row is a Row as it stands in Redis. Values are text: JSON has no infinity, and
 // a reader in another language must not round them.
 type row struct {
-	Trial      int64        `json:"trial"`
-	Status     trial.Status `json:"status"`
-	Value      string       `json:"value"`
-	Params     string       `json:"params"`
-	Epoch      int32        `json:"epoch"`
-	Checkpoint string       `json:"checkpoint,omitempty"`
-	Values     []string     `json:"values,omitempty"`
-	Goals      []string     `json:"goals,omitempty"`
-	OtherData  bool         `json:"other_data,omitempty"`
+	Trial      int64          `json:"trial"`
+	Status     trial.Status   `json:"status"`
+	Value      string         `json:"value"`
+	Params     string         `json:"params"`
+	Epoch      int32          `json:"epoch"`
+	Checkpoint trial.Location `json:"checkpoint,omitempty"`
+	Values     []string       `json:"values,omitempty"`
+	Goals      []string       `json:"goals,omitempty"`
+	OtherData  bool           `json:"other_data,omitempty"`
 }
 
 type checkpointRow struct {
-	Trial     int64  `json:"trial"`
-	Epoch     int32  `json:"epoch"`
-	Metric    string `json:"metric,omitempty"`
-	Size      int64  `json:"size"`
-	SHA256    string `json:"sha256"`
-	Location  string `json:"location"`
-	Worker    string `json:"worker"`
-	CreatedMS int64  `json:"created_ms"`
-	Token     uint64 `json:"token"`
+	Trial     int64          `json:"trial"`
+	Epoch     int32          `json:"epoch"`
+	Metric    string         `json:"metric,omitempty"`
+	Size      int64          `json:"size"`
+	SHA256    string         `json:"sha256"`
+	Location  trial.Location `json:"location"`
+	Worker    string         `json:"worker"`
+	CreatedMS int64          `json:"created_ms"`
+	Token     uint64         `json:"token"`
 }
 
 func encodeRow(r Row) (string, error) {
 	b, err := json.Marshal(row{
-		Trial: r.Trial, Status: wire.Status(r.Status), Value: formatValue(r.Value),
-		Params: r.ParamsJson, Epoch: r.Epoch, Checkpoint: r.Checkpoint,
+		Trial: r.Trial, Status: r.Status, Value: formatValue(float64(r.Value)),
+		Params: string(r.Params), Epoch: r.Epoch, Checkpoint: r.Checkpoint,
 		Values: formatValues(r.Values), Goals: formatValues(r.Goals), OtherData: r.OtherData,
 	})
 	return string(b), err
@@ -65,11 +63,11 @@ func decodeRow(text string, objectives int) (Row, error) {
 	if err != nil {
 		return fail(fmt.Errorf("value %q: %w", r.Value, err))
 	}
-	values, err := parseValues(r.Values)
+	values, err := parseValues[trial.Number](r.Values)
 	if err != nil {
 		return fail(err)
 	}
-	goals, err := parseValues(r.Goals)
+	goals, err := parseValues[float64](r.Goals)
 	if err != nil {
 		return fail(err)
 	}
@@ -81,64 +79,65 @@ func decodeRow(text string, objectives int) (Row, error) {
 	case len(goals) != 0 && len(goals) != objectives:
 		return fail(fmt.Errorf("%d goals of %d objectives", len(goals), objectives))
 	}
-	return Row{&atelierv1.LeaderboardRow{
-		Trial: r.Trial, Status: wire.ToStatus(r.Status), Value: value, ParamsJson: r.Params, Epoch: r.Epoch, Checkpoint: r.Checkpoint,
+	return Row{trial.Row{
+		Trial: r.Trial, Status: r.Status, Value: trial.Number(value), Params: json.RawMessage(r.Params), Epoch: r.Epoch, Checkpoint: r.Checkpoint,
 		Values: values, OtherData: r.OtherData,
 	}, goals}, nil
 }
 
-func formatValues(values []float64) []string {
+func formatValues[T ~float64](values []T) []string {
 	var out []string
 	for _, v := range values {
-		out = append(out, formatValue(v))
+		out = append(out, formatValue(float64(v)))
 	}
 	return out
 }
 
 // parseValues reads what formatValues writes; a value that was not reported is
 // NaN.
-func parseValues(texts []string) ([]float64, error) {
-	var out []float64
+func parseValues[T ~float64](texts []string) ([]T, error) {
+	var out []T
 	for _, text := range texts {
 		v, err := strconv.ParseFloat(text, 64)
 		if err != nil {
 			return nil, fmt.Errorf("value %q: %w", text, err)
 		}
-		out = append(out, v)
+		out = append(out, T(v))
 	}
 	return out, nil
 }
 
-func encodeCheckpoint(c *atelierv1.Checkpoint) (string, error) {
+func encodeCheckpoint(c trial.Checkpoint) (string, error) {
 	r := checkpointRow{
-		Trial: c.Trial, Epoch: c.Epoch, Size: c.Size, SHA256: c.Sha256, Location: c.Location,
-		Worker: c.Worker, CreatedMS: c.CreatedMs, Token: c.Token,
+		Trial: c.Trial, Epoch: c.Epoch, Size: c.Size, SHA256: c.SHA256, Location: c.Location,
+		Worker: c.Worker, CreatedMS: c.CreatedMS, Token: c.Token,
 	}
-	if c.HasMetric {
-		r.Metric = strconv.FormatFloat(c.Metric, 'g', -1, 64)
+	if c.Metric != nil {
+		r.Metric = strconv.FormatFloat(float64(*c.Metric), 'g', -1, 64)
 	}
 	b, err := json.Marshal(r)
 	return string(b), err
 }
 
-func decodeCheckpoint(sweep, text string) (*atelierv1.Checkpoint, error) {
+func decodeCheckpoint(sweep, text string) (c trial.Checkpoint, err error) {
 	var r checkpointRow
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return nil, fmt.Errorf("checkpoint row: %w", err)
+		return c, fmt.Errorf("checkpoint row: %w", err)
 	}
 	if r.Trial < 1 {
-		return nil, fmt.Errorf("checkpoint row: trial %d", r.Trial)
+		return c, fmt.Errorf("checkpoint row: trial %d", r.Trial)
 	}
-	c := &atelierv1.Checkpoint{
-		SweepId: sweep, Trial: r.Trial, Epoch: r.Epoch, Size: r.Size, Sha256: r.SHA256, Location: r.Location,
-		Worker: r.Worker, CreatedMs: r.CreatedMS, Token: r.Token,
+	c = trial.Checkpoint{
+		Sweep: sweep, Trial: r.Trial, Epoch: r.Epoch, Size: r.Size, SHA256: r.SHA256, Location: r.Location,
+		Worker: r.Worker, CreatedMS: r.CreatedMS, Token: r.Token,
 	}
 	if r.Metric != "" {
 		v, err := strconv.ParseFloat(r.Metric, 64)
 		if err != nil {
-			return nil, fmt.Errorf("checkpoint row: metric %q: %w", r.Metric, err)
+			return c, fmt.Errorf("checkpoint row: metric %q: %w", r.Metric, err)
 		}
-		c.Metric, c.HasMetric = v, true
+		n := trial.Number(v)
+		c.Metric = &n
 	}
 	return c, nil
 }

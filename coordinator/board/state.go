@@ -2,11 +2,10 @@ package board
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/coordinator/history"
 	"atelier/coordinator/state"
 )
@@ -22,11 +21,11 @@ func RowsOf(s *state.Sweep, t *state.Trial) TrialRows {
 }
 
 func rowOf(s *state.Sweep, t *state.Trial) Row {
-	r := Row{LeaderboardRow: &atelierv1.LeaderboardRow{
-		Trial: t.Number, Status: wire.ToStatus(t.Status), Value: t.Value, ParamsJson: t.ParamsJSON, Epoch: t.ValueEpoch,
+	r := Row{Row: trial.Row{
+		Trial: t.Number, Status: t.Status, Value: trial.Number(t.Value), Params: json.RawMessage(t.ParamsJSON), Epoch: t.ValueEpoch,
 	}}
 	if c := t.BestCheckpoint(s.Objective); c != nil {
-		r.Checkpoint = c.Location
+		r.Checkpoint = trial.Location(c.Location)
 	}
 	for i := range t.Runs {
 		r.OtherData = r.OtherData || !trial.SameData(s.Data, t.Runs[i].Data)
@@ -36,7 +35,7 @@ func rowOf(s *state.Sweep, t *state.Trial) Row {
 		for _, o := range s.Objectives {
 			for _, m := range measured {
 				if m.Name == o.Metric {
-					r.Values = append(r.Values, m.Value)
+					r.Values = append(r.Values, trial.Number(m.Value))
 				}
 			}
 		}
@@ -47,7 +46,7 @@ func rowOf(s *state.Sweep, t *state.Trial) Row {
 
 // ranked numbers all rows of a sweep, best first, marks the Pareto front where it
 // has several objectives, and leaves the first top of them, all with top 0.
-func ranked(s *state.Sweep, all []Row, top int) []*atelierv1.LeaderboardRow {
+func ranked(s *state.Sweep, all []Row, top int) []trial.Row {
 	var front map[int64]bool
 	if len(s.Objectives) > 1 {
 		goals := map[int64][]float64{}
@@ -61,9 +60,9 @@ func ranked(s *state.Sweep, all []Row, top int) []*atelierv1.LeaderboardRow {
 	if top > 0 {
 		all = all[:min(top, len(all))]
 	}
-	rows := make([]*atelierv1.LeaderboardRow, len(all))
+	rows := make([]trial.Row, len(all))
 	for i, r := range all {
-		rows[i] = r.LeaderboardRow
+		rows[i] = r.Row
 		rows[i].Rank, rows[i].Front = int64(i)+1, front[r.Trial]
 	}
 	return rows
@@ -79,30 +78,34 @@ func depth(s *state.Sweep, top int) int {
 }
 
 // checkpointsOf lists by epoch, then token, as the sorted set in Redis does.
-func checkpointsOf(s *state.Sweep, t *state.Trial) []*atelierv1.Checkpoint {
+func checkpointsOf(s *state.Sweep, t *state.Trial) []trial.Checkpoint {
 	if len(t.Checkpoints) == 0 {
 		return nil
 	}
-	out := make([]*atelierv1.Checkpoint, len(t.Checkpoints))
+	out := make([]trial.Checkpoint, len(t.Checkpoints))
 	for i := range t.Checkpoints {
-		out[i] = Checkpoint(s.ID, t.Number, &t.Checkpoints[i])
+		out[i] = checkpointOf(s.ID, t.Number, &t.Checkpoints[i])
 	}
-	slices.SortFunc(out, func(a, b *atelierv1.Checkpoint) int {
+	slices.SortFunc(out, func(a, b trial.Checkpoint) int {
 		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Token, b.Token))
 	})
 	return out
 }
 
-// Checkpoint is a checkpoint of the state as the API speaks it.
-func Checkpoint(sweep string, number int64, c *state.Checkpoint) *atelierv1.Checkpoint {
-	return &atelierv1.Checkpoint{
-		SweepId: sweep, Trial: number, Epoch: c.Epoch, Metric: c.Metric, HasMetric: c.HasMetric, Size: c.Size,
-		Sha256: c.SHA256, Location: c.Location, Worker: c.Worker, CreatedMs: c.CreatedMS, Token: c.Token,
+func checkpointOf(sweep string, number int64, c *state.Checkpoint) trial.Checkpoint {
+	out := trial.Checkpoint{
+		Sweep: sweep, Trial: number, Epoch: c.Epoch, Size: c.Size, SHA256: c.SHA256, Location: trial.Location(c.Location),
+		Worker: c.Worker, CreatedMS: c.CreatedMS, Token: c.Token,
 	}
+	if c.HasMetric {
+		m := trial.Number(c.Metric)
+		out.Metric = &m
+	}
+	return out
 }
 
 // LeaderboardOf answers from the state what Redis.Leaderboard answers.
-func LeaderboardOf(s *state.Sweep, top int) []*atelierv1.LeaderboardRow {
+func LeaderboardOf(s *state.Sweep, top int) []trial.Row {
 	trials := s.Leaderboard(depth(s, top))
 	rows := make([]Row, len(trials))
 	for i, t := range trials {
@@ -112,8 +115,8 @@ func LeaderboardOf(s *state.Sweep, top int) []*atelierv1.LeaderboardRow {
 }
 
 // CheckpointsOf answers from the state what Redis.Checkpoints answers.
-func CheckpointsOf(s *state.Sweep, number int64) []*atelierv1.Checkpoint {
-	var out []*atelierv1.Checkpoint
+func CheckpointsOf(s *state.Sweep, number int64) []trial.Checkpoint {
+	var out []trial.Checkpoint
 	if number != 0 {
 		if t := s.Trial(number); t != nil {
 			out = checkpointsOf(s, t)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // Mark says what a Redis holds: whose board, which rebuild of it, and the raft
@@ -28,7 +28,7 @@ type TrialRows struct {
 	Trial       int64
 	Maximize    bool
 	Row         *Row // nil = not on the board
-	Checkpoints []*atelierv1.Checkpoint
+	Checkpoints []trial.Checkpoint
 }
 
 // HeldFor is how long a cluster's word that it keeps a board holds: longer than
@@ -245,7 +245,7 @@ func (r *Redis) writeArgs(generation string, keys []string, args []any, rows []T
 			if err != nil {
 				return nil, nil, fmt.Errorf("row of trial %d of %s: %w", t.Trial, t.Sweep, err)
 			}
-			args = append(args, score(t.Row.Value, t.Maximize), text)
+			args = append(args, score(float64(t.Row.Value), t.Maximize), text)
 		}
 		args = append(args, len(t.Checkpoints))
 		for _, c := range t.Checkpoints {

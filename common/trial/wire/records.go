@@ -105,6 +105,16 @@ func ToCheckpoint(c trial.Checkpoint) *atelierv1.Checkpoint {
 	return p
 }
 
+func ToCheckpoints(all []trial.Checkpoint) []*atelierv1.Checkpoint { return list(all, ToCheckpoint) }
+
+// ToRows are the rows of a leaderboard.
+func ToRows(all []trial.Row) []*atelierv1.LeaderboardRow {
+	return list(all, func(r trial.Row) *atelierv1.LeaderboardRow {
+		return &atelierv1.LeaderboardRow{Rank: r.Rank, Trial: r.Trial, Status: ToStatus(r.Status), Value: float64(r.Value), ParamsJson: string(r.Params), Epoch: r.Epoch,
+			Checkpoint: string(r.Checkpoint), Values: list(r.Values, func(v trial.Number) float64 { return float64(v) }), Front: r.Front, OtherData: r.OtherData}
+	})
+}
+
 func ToReport(r trial.Report) *atelierv1.Report {
 	return &atelierv1.Report{Epoch: r.Epoch, TimeMs: r.TimeMS, Data: r.Data,
 		Metrics: list(r.Metrics, func(m trial.Metric) *atelierv1.Metric { return &atelierv1.Metric{Name: m.Name, Value: m.Value} })}

@@ -7,11 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
@@ -103,14 +102,7 @@ func (s *scene) agrees(what string) {
 		rows, a, err := b.Leaderboard(ctx, s.m.View(), sw, 0)
 		list, _, err2 := b.Checkpoints(ctx, s.m.View(), sw, 0)
 		if err == nil && err2 == nil && a.Found.Index >= s.index {
-			same := len(rows) == len(want) && len(list) == len(checkpoints) && int64(len(rows)) == s.trials
-			for i := range rows {
-				same = same && proto.Equal(rows[i], want[i])
-			}
-			for i := range list {
-				same = same && proto.Equal(list[i], checkpoints[i])
-			}
-			if !same {
+			if !reflect.DeepEqual(rows, want) || !reflect.DeepEqual(list, checkpoints) || int64(len(rows)) != s.trials {
 				s.t.Fatalf("%s: Redis has %v, the state %v", what, rows, want)
 			}
 			return
