@@ -90,6 +90,15 @@ type Server struct {
 }
 
 // New returns a server. It must hear of changes (it is a duty.Watcher).
+//
+// Who answers what:
+//
+//	SweepService, TrialService,     the leader; another node hands the request on (lead)
+//	WorkerService, ClusterService
+//	GetLeaderboard, ListCheckpoints the node asked, from Redis where that will do (boards.go), else the leader
+//	GetNode, /healthz, /metrics     the node asked, of itself
+//
+// Every request is bounded before it is read, on whichever node it arrives.
 func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, hub: newHub(), verify: &verifier{log: cfg.Log},
@@ -97,11 +106,13 @@ func New(cfg Config) *Server {
 	}
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom), gzipped()}
 	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(limited(h))) }
+	// Workers and members have nothing to read back, so only the services that people use carry
+	// indexes.
 	indexed := append(opts, s.indexed())
 	path, h := atelierv1connect.NewSweepServiceHandler(sweeps{s}, indexed...)
 	add(path, h)
 	s.leader = atelierv1connect.NewSweepServiceClient(&http.Client{Transport: inside{s.lead(limited(h))}}, "http://leader")
-	if cfg.Board.On() {
+	if cfg.Board.On() { // a longer pattern counts for more than the service's
 		_, h = atelierv1connect.NewSweepServiceHandler(boards{sweeps{s}}, indexed...)
 		s.mux.Handle(atelierv1connect.SweepServiceGetLeaderboardProcedure, limited(h))
 		s.mux.Handle(atelierv1connect.SweepServiceListCheckpointsProcedure, limited(h))
@@ -124,10 +135,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 // Mount adds a handler, such as the page's, at a path of its own.
 func (s *Server) Mount(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
-// Changed implements duty.Watcher.
+// Changed implements duty.Watcher: long polls on the sweeps of these changes look again.
 func (s *Server) Changed(changes []state.Change) { s.hub.changed(changes) }
 
-// Resync implements duty.Watcher.
+// Resync implements duty.Watcher: the state was replaced, so everybody looks again.
 func (s *Server) Resync() { s.hub.all() }
 
 // Close answers whoever still waits, so that the HTTP server can end.
@@ -144,7 +155,8 @@ func (s *Server) read(ctx context.Context) (*state.View, error) {
 	return s.cfg.View(), nil
 }
 
-// sweep reads one sweep.
+// sweep reads one sweep, linearizably. The view is the one it was found in: what is read besides belongs to
+// the same index.
 func (s *Server) sweep(ctx context.Context, id string) (*state.View, *state.Sweep, error) {
 	view, err := s.read(ctx)
 	if err != nil {
@@ -154,10 +166,14 @@ func (s *Server) sweep(ctx context.Context, id string) (*state.View, *state.Swee
 	return view, sw, err
 }
 
-// write puts a command through the log.
+// write puts a command through the log. The result is of this very command, or, under a request id that the
+// state knows, of the first one that carried it: that is what makes a repeat safe. An error with the code
+// unavailable may leave it open whether the command is in the log.
 func (s *Server) write(ctx context.Context, c *logv1.Command) (state.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
+	// Commands carry the time at which they were proposed: replicas that apply them later, or
+	// replay them, have no clock of their own.
 	if c.TimeMs == 0 {
 		c.TimeMs = s.cfg.Now().UnixMilli()
 	}

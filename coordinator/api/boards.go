@@ -92,6 +92,7 @@ type query struct {
 // may only be behind.
 type unknownError struct{ what string }
 
+// Error says who knows nothing of it: another coordinator may.
 func (e *unknownError) Error() string { return "this coordinator knows no " + e.what }
 
 // fromBoard answers a query by Redis at this node, or by the leader.
@@ -100,6 +101,10 @@ func (e *unknownError) Error() string { return "this coordinator knows no " + e.
 // it is not behind what this node has shown before, and not behind what the caller
 // has seen. Otherwise the leader's state answers, and where there is no leader,
 // Redis all the same, with its index and age.
+//
+// redis asks Redis at this node; alone notes in an answer why there is no leader to answer instead; leader asks the
+// leader, this node or another. It looks again every few milliseconds, and at once when leadership changes, for as
+// long as atLeastWait: an election, or a projection that is about to catch up, is over by then.
 func fromBoard[A any](ctx context.Context, s *Server, q query,
 	redis func(*state.View, *state.Sweep) (*A, board.Answer, error),
 	alone func(*A, string),
@@ -169,7 +174,8 @@ func fromBoard[A any](ctx context.Context, s *Server, q query,
 			}
 		}
 		waited := time.Since(began)
-		// Whose time is up is told what was missing, as long as somebody listens.
+		// Whose time is up is told what was missing, as long as somebody listens. Before that an error of Redis
+		// or a leader's silence is a reason to look again, unless Redis alone was asked for.
 		late := waited > atLeastWait || errors.Is(ctx.Err(), context.DeadlineExceeded)
 		switch {
 		case errors.Is(ctx.Err(), context.Canceled):
@@ -208,6 +214,7 @@ func askLeader[A any](ctx context.Context, spare bool, ask func(context.Context)
 	return ask(ctx)
 }
 
+// connectMessage is an error's text without the word for its code.
 func connectMessage(err error) string {
 	var known *connect.Error
 	if errors.As(err, &known) {
@@ -227,6 +234,7 @@ func (s *Server) led() bool {
 	return id != "" || s.cfg.Lead.Ready()
 }
 
+// ageMS is how old the answer may be, in milliseconds; -1 where nobody can say.
 func ageMS(a board.Answer) int64 {
 	if a.Age < 0 {
 		return -1
@@ -279,9 +287,11 @@ func (s *Server) indexed() connect.HandlerOption {
 	}))
 }
 
-// inside carries requests to a handler of this process.
+// inside carries requests to a handler of this process, so that a board's question to the leader goes the way
+// of every request (wait, hand on, repeat) and there is one such way.
 type inside struct{ http.Handler }
 
+// RoundTrip implements http.RoundTripper. Whoever gave up hears so, even if the handler went on.
 func (h inside) RoundTrip(r *http.Request) (_ *http.Response, err error) {
 	w := &kept{header: http.Header{}, code: http.StatusOK}
 	defer func() { // a handler breaks off half an answer with a panic
@@ -312,6 +322,11 @@ type kept struct {
 	body   bytes.Buffer
 }
 
-func (k *kept) Header() http.Header         { return k.header }
-func (k *kept) WriteHeader(code int)        { k.code = code }
+// Header implements http.ResponseWriter.
+func (k *kept) Header() http.Header { return k.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (k *kept) WriteHeader(code int) { k.code = code }
+
+// Write implements http.ResponseWriter.
 func (k *kept) Write(b []byte) (int, error) { return k.body.Write(b) }

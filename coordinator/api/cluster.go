@@ -28,7 +28,7 @@ import (
 	"atelier/coordinator/state"
 )
 
-// Cluster is what the ClusterService needs of raft.
+// Cluster is what the ClusterService needs of raft. Stats and MarkedState are cheap and of this node.
 type Cluster interface {
 	Membership
 	Snapshots
@@ -48,6 +48,7 @@ type Membership interface {
 type Snapshots interface {
 	SaveSnapshot(ctx context.Context, w io.Writer) error
 	RestoreSnapshot(ctx context.Context, id string, r io.Reader) (replica.Restored, error)
+	// RestoreOutcome says whether a named restore took place; an unfinished one is given up.
 	RestoreOutcome(ctx context.Context, id string) (replica.Restored, error)
 }
 

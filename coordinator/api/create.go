@@ -60,6 +60,9 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 		c.WarmTrials = warm
 		resp.Warnings = append(resp.Warnings, warnings...)
 	}
+	// The id is drawn here, outside the log, and may be taken (40 bits): then another is drawn. A
+	// repeat under a known request id never comes to that: it finds the first sweep, whatever id
+	// this attempt has.
 	for attempt := 0; ; attempt++ {
 		c.Id = s.newID()
 		res, err := s.write(ctx, &logv1.Command{RequestId: m.RequestId, Op: &logv1.Command_CreateSweep{CreateSweep: c}})
@@ -81,13 +84,15 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 	}
 }
 
+// newID draws s- and eight letters or digits: short enough to be typed.
 func (s *Server) newID() string {
 	var b [5]byte
 	s.cfg.Random(b[:])
 	return "s-" + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }
 
-// offers warns when workers are there and none may have the sweep's trials.
+// offers warns when workers are there and none may have the sweep's trials. It is no error, for workers come and
+// go; without any worker the person knows.
 func (s *Server) offers(spec *spec.Spec) string {
 	if spec.Trainer == External {
 		return ""
@@ -114,6 +119,7 @@ func (s *Server) offers(spec *spec.Spec) string {
 	return fmt.Sprintf("no worker offers the trainer %q now: trials wait until one does", spec.Trainer)
 }
 
+// carries reports whether a worker has every label that is required.
 func carries(labels map[string]string, required []spec.Label) bool {
 	for _, l := range required {
 		if v, ok := labels[l.Key]; !ok || v != l.Value {

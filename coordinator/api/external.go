@@ -20,12 +20,16 @@ import (
 const External = assign.External
 
 const (
+	// A program that asks by hand may train for days between two words: the term is its own to
+	// choose. It is the time after which the trial is given to somebody else.
 	defaultTerm = 10 * time.Minute
 	minTerm     = time.Second
 	maxTerm     = 30 * 24 * time.Hour
 )
 
-// AskTrial hands out one trial under a lease whose term the asker chooses.
+// AskTrial hands out one trial under a lease whose term the asker chooses. It waits for one up to wait_ms, or
+// until the sweep ends; an answer without a lease says by its status which. A repeat under the same request id
+// gets the same lease, so that an answer which was lost costs no trial.
 func (s trials) AskTrial(ctx context.Context, req *connect.Request[atelierv1.AskTrialRequest]) (*connect.Response[atelierv1.AskTrialResponse], error) {
 	m := req.Msg
 	_, sw, err := s.sweep(ctx, m.SweepId)
@@ -71,7 +75,9 @@ func (s *Server) over(id string) func() (bool, <-chan struct{}, func()) {
 }
 
 // TellTrial records what a program measured: a report, a checkpoint, the end, in
-// this order, each known by its epoch and token when it comes twice.
+// this order, each known by its epoch and token when it comes twice. It also renews the lease, so that a program
+// which reports needs no heartbeat. Without a token it speaks for whoever holds the lease, for people at a
+// keyboard; a program should give its own, and is then told when the lease went to somebody else.
 func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.TellTrialRequest]) (*connect.Response[atelierv1.TellTrialResponse], error) {
 	m := req.Msg
 	_, sw, err := s.sweep(ctx, m.SweepId)
@@ -112,6 +118,7 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 			}
 		}
 	}
+	// Last, so that the term begins when the answer leaves. Of a trial that has just ended there is no lease.
 	if err := s.cfg.Assign.Renew(sw.ID, t.Number, token); err != nil && m.Ended == nil {
 		return nil, failure(err)
 	}
@@ -123,6 +130,7 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 	return connect.NewResponse(resp), nil
 }
 
+// told makes the events that a worker's agent would send.
 func told(m *atelierv1.TellTrialRequest, token uint64) (events []*atelierv1.RunEvent) {
 	add := func(e *atelierv1.RunEvent) {
 		e.SweepId, e.Trial, e.Token = m.SweepId, m.Trial, token

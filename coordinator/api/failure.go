@@ -16,6 +16,10 @@ import (
 
 // failure gives an error the code that clients branch on. The text is for
 // people and stays whole.
+//
+// What a client may conclude: not_found, invalid_argument and failed_precondition are the state's own answers, and
+// repeating changes nothing; unavailable may be repeated with the same request id, at another node, too;
+// resource_exhausted is a full disk, and repeating only adds load.
 func failure(err error) error {
 	if err == nil {
 		return nil
@@ -52,11 +56,13 @@ func failure(err error) error {
 	return connect.NewError(connect.CodeInternal, err)
 }
 
+// invalid is a request that is wrong whatever the state is.
 func invalid(format string, a ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, a...))
 }
 
-// prefixed puts a word on where before the text of an error with a code.
+// prefixed puts a word on where before the text of an error with a code. A refusal with a detail stays as it is:
+// clients read the detail.
 func prefixed(where string, err error) error {
 	var known *connect.Error
 	if errors.As(err, &known) && client.RefusalOf(err) == (client.Refusal{}) {
@@ -65,6 +71,7 @@ func prefixed(where string, err error) error {
 	return err
 }
 
+// find looks a sweep up in a view.
 func find(view *state.View, id string) (*state.Sweep, error) {
 	if id == "" {
 		return nil, invalid("no sweep id given")
@@ -76,6 +83,8 @@ func find(view *state.View, id string) (*state.Sweep, error) {
 	return s, nil
 }
 
+// findTrial looks a trial up; they are numbered from 1 without gaps, so the count says which there
+// are.
 func findTrial(s *state.Sweep, n int64) (*state.Trial, error) {
 	t := s.Trial(n)
 	if t == nil {

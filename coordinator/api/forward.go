@@ -40,6 +40,9 @@ const (
 // errDeposed ends the wait for the answer of a node that leads no more.
 var errDeposed = errors.New("it leads no more and does not answer")
 
+// newTransport connects coordinators: many requests at once to few addresses, so connections are
+// kept. A peer that cannot be reached within a second is not waited for, since the request can
+// still be sent to the next leader.
 func newTransport() *http.Transport {
 	return &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}).DialContext,
@@ -64,12 +67,16 @@ func (s *Server) lead(h http.Handler) http.Handler {
 	})
 }
 
-// streams reports whether a request may be a stream of messages of any length.
+// streams reports whether a request may be a stream of messages of any length. Such a body is neither kept nor
+// bounded, and so can be sent only once.
 func streams(r *http.Request) bool {
 	kind := r.Header.Get("Content-Type")
 	return strings.HasPrefix(kind, "application/connect+") || strings.HasPrefix(kind, "application/grpc")
 }
 
+// handOn waits for a leader, this node or another, and has it answer. A request is sent again only
+// where nothing can have come of it, or where repeating it is safe (see try); when the patience is
+// over, the refusal says nothing_done, so that a client may repeat even what is not safe to repeat.
 func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handler) {
 	streams := streams(r)
 	forwarded := r.Header.Get(forwardedHeader) != ""
@@ -95,6 +102,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 	for {
 		changed := s.cfg.Lead.Changed()
 		if s.cfg.Lead.Ready() {
+			// This node has become the leader while the request waited.
 			if body != nil {
 				r.Body = io.NopCloser(bytes.NewReader(body))
 			}
@@ -107,7 +115,7 @@ func (s *Server) handOn(w http.ResponseWriter, r *http.Request, local http.Handl
 					if s.try(w, r, id, addr, body, sent) {
 						return
 					}
-					if sent != nil && sent.begun.Load() {
+					if sent != nil && sent.begun.Load() { // a part of the stream is gone
 						s.refuse(w, r, s.nobody(perhapsDone))
 						return
 					}
@@ -161,10 +169,12 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, bo
 	}
 	resp, err := s.peers.RoundTrip(out)
 	if err != nil {
+		// No connection: the request did not leave.
 		var dial *net.OpError
 		if errors.As(err, &dial) && dial.Op == "dial" {
 			return false
 		}
+		// Another leads by now. The one asked may have done it or not: the next one knows by the request's id.
 		if r.Context().Err() == nil && sent == nil && errors.Is(context.Cause(ctx), errDeposed) {
 			return false
 		}
@@ -176,6 +186,7 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, bo
 		return true
 	}
 	defer resp.Body.Close()
+	// Read to its end, so that the connection can be used again.
 	if resp.Header.Get(notLeaderHeader) != "" {
 		io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 		return false
@@ -261,12 +272,16 @@ type once struct {
 	moved *atomic.Int64
 }
 
+// Read notes that the body is no longer whole, and that it moves.
 func (o *once) Read(b []byte) (int, error) {
 	o.begun.Store(true)
 	o.moved.Store(time.Now().UnixMilli())
 	return o.body.Read(b)
 }
 
+// stream passes an answer on piece by piece, each at once: a snapshot has no end to wait for. An
+// answer that breaks off breaks the connection, for headers are long out and half of it must not
+// look whole.
 func stream(w http.ResponseWriter, from io.Reader, moved *atomic.Int64) {
 	flush := http.NewResponseController(w)
 	b := make([]byte, 64<<10)
@@ -288,7 +303,7 @@ func stream(w http.ResponseWriter, from io.Reader, moved *atomic.Int64) {
 	}
 }
 
-// hop reports headers that belong to one connection.
+// hop reports whether a header belongs to one connection and is not handed on.
 func hop(name string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length":
@@ -297,6 +312,9 @@ func hop(name string) bool {
 	return false
 }
 
+// refuse answers with an error in the protocol of the request, which no handler has seen. What tells other
+// coordinators that nothing was done becomes a header here: connect writes an error's metadata as headers in some
+// protocols only.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err *connect.Error) {
 	if v := err.Meta().Get(notLeaderHeader); v != "" {
 		err.Meta().Del(notLeaderHeader)
@@ -309,7 +327,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err *connect.Err
 	errWriter.Write(w, r, err)
 }
 
-// apiOf is where a member's API is: as the log says, else as gossip does.
+// apiOf is where a member's API is: as the log says, which is decided, else as gossip does, which is a hint.
+// "" is unknown.
 func (s *Server) apiOf(id string) string {
 	if id == "" {
 		return ""

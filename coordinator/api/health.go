@@ -9,7 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// health answers for this node: 200 while it knows a leader, else 503.
+// health answers for this node: 200 while it knows a leader, else 503. A full disk is told and is no 503: a
+// supervisor that restarts the node, or a balancer that avoids it, would only make it worse.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	id, _ := s.cfg.Cluster.Leader()
 	if id == "" {
@@ -23,6 +24,8 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, "ok, leader %s\n", id)
 }
 
+// metrics are gauges read when they are asked for, from what the node keeps anyway: nothing is
+// counted on the way of a request.
 func (s *Server) metrics() http.Handler {
 	r := prometheus.NewRegistry()
 	gauge := func(name, help string, of func() float64) {

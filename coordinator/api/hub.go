@@ -6,12 +6,14 @@ import (
 	"atelier/coordinator/state"
 )
 
-// hub wakes those who wait for a sweep to change.
+// hub wakes those who wait for a sweep to change. A channel a sweep, closed at its next change, serves any number of
+// waiters at the price of one, and nobody has to keep up with a queue: who wakes looks at the newest state.
 type hub struct {
 	mu    sync.Mutex
 	waits map[string]*wait
 }
 
+// wait is what the waiters of one sweep share until its next change.
 type wait struct {
 	ch    chan struct{} // closed at the next change
 	users int
@@ -39,6 +41,7 @@ func (h *hub) watch(sweep string) (<-chan struct{}, func()) {
 	}
 }
 
+// changed runs on the way of every applied entry, so it is nothing where nobody waits.
 func (h *hub) changed(changes []state.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -53,6 +56,7 @@ func (h *hub) changed(changes []state.Change) {
 	}
 }
 
+// all wakes everybody.
 func (h *hub) all() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -16,7 +16,8 @@ import (
 	"atelier/tuner/sweep"
 )
 
-// EnqueueTrials takes given points, checked against the sweep's space.
+// EnqueueTrials takes given points, checked against the sweep's space; all of them or, if one is wrong, none. A
+// repeat under the same request id enqueues them once.
 func (s sweeps) EnqueueTrials(ctx context.Context, req *connect.Request[atelierv1.EnqueueTrialsRequest]) (*connect.Response[atelierv1.EnqueueTrialsResponse], error) {
 	_, sw, err := s.sweep(ctx, req.Msg.Id)
 	if err != nil {
@@ -101,6 +102,8 @@ func (s sweeps) GetProgress(ctx context.Context, req *connect.Request[atelierv1.
 	if err != nil {
 		return nil, err
 	}
+	// Findings are numbered through the sweep as trials end or pause, so they are the order of the
+	// ends without sorting by clocks. A trial that paused has several: its last counts.
 	last := make([]*state.Trial, sw.Findings+1) // trial by its last finding
 	for t := range sw.Trials(1) {
 		if n := len(t.Findings); n > 0 && t.Ended() {

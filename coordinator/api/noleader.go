@@ -28,7 +28,8 @@ func noLeader(nothing bool, format string, a ...any) *connect.Error {
 	return e
 }
 
-// nobody says why there is no leader, as far as this node can tell, and more.
+// nobody says why there is no leader, as far as this node can tell, and more. A node that has lost its leader is
+// mostly one that is alone: which members it cannot reach is what a person has to know.
 func (s *Server) nobody(nothing bool, more ...string) *connect.Error {
 	why := append([]string{absence(s.cfg.ID, s.cfg.Cluster.Stats())}, more...)
 	return noLeader(nothing, "no leader: %s", strings.Join(why, "; "))

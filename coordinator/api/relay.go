@@ -21,6 +21,8 @@ import (
 func (s *Server) relay(long http.Handler) http.Handler {
 	h := workers{s}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A timeout of the caller's own, a packed body, an unknown length: connect knows what to do
+		// with them.
 		if r.Method != http.MethodPost || !is(r.Header, "Content-Type", "application/proto") || r.Header["Content-Encoding"] != nil ||
 			r.Header["Connect-Timeout-Ms"] != nil || r.ContentLength < 0 || r.ContentLength > maxRequest {
 			long.ServeHTTP(w, r)
@@ -55,11 +57,13 @@ func (s *Server) relay(long http.Handler) http.Handler {
 	})
 }
 
+// protoType is shared by all answers; nobody writes to it.
 var protoType = []string{"application/proto"}
 
 // buffers holds bodies of requests and answers for reuse.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
 
+// is reports whether a header has exactly this one value, without the allocations of Get.
 func is(h http.Header, name, value string) bool {
 	v := h[name]
 	return len(v) == 1 && v[0] == value

@@ -14,6 +14,8 @@ import (
 	"atelier/coordinator/replica"
 )
 
+// snapshotChunk is the size of a part, far below maxRequest: the receiver needs memory for one
+// part.
 const snapshotChunk = 256 << 10
 
 // SaveSnapshot streams the state in parts of snapshotChunk bytes, as one view has it:
@@ -26,8 +28,10 @@ func (s cluster) SaveSnapshot(ctx context.Context, _ *connect.Request[atelierv1.
 	return w.Flush()
 }
 
+// chunks sends what is written to it as messages.
 type chunks func([]byte) error
 
+// Write implements io.Writer.
 func (c chunks) Write(b []byte) (int, error) {
 	for at := 0; at < len(b); at += snapshotChunk {
 		if err := c(b[at:min(at+snapshotChunk, len(b))]); err != nil {
@@ -38,7 +42,8 @@ func (c chunks) Write(b []byte) (int, error) {
 }
 
 // RestoreSnapshot replaces the state. The first message may name the restore, so
-// that whoever loses the answer can ask what became of it.
+// that whoever loses the answer can ask what became of it (inquire). It must not simply be sent again: what was
+// written after a restore that did take place would be lost to the second.
 func (s cluster) RestoreSnapshot(ctx context.Context, in *connect.ClientStream[atelierv1.SnapshotChunk]) (*connect.Response[atelierv1.RestoreSnapshotResponse], error) {
 	body := &unchunk{in: in}
 	id := ""
@@ -62,6 +67,7 @@ func (s cluster) RestoreSnapshot(ctx context.Context, in *connect.ClientStream[a
 	return connect.NewResponse(s.restored(done)), nil
 }
 
+// restored is the answer about a restore that took place.
 func (s cluster) restored(done replica.Restored) *atelierv1.RestoreSnapshotResponse {
 	view := s.cfg.View()
 	return &atelierv1.RestoreSnapshotResponse{
@@ -70,6 +76,8 @@ func (s cluster) restored(done replica.Restored) *atelierv1.RestoreSnapshotRespo
 	}
 }
 
+// inquire says for certain what became of a named restore, at whichever node leads now: what of it is not
+// committed by now is given up.
 func (s cluster) inquire(ctx context.Context, id string) (*connect.Response[atelierv1.RestoreSnapshotResponse], error) {
 	if id == "" {
 		return nil, invalid("no restore named")
@@ -102,6 +110,7 @@ type unchunk struct {
 	rest []byte
 }
 
+// Read implements io.Reader.
 func (u *unchunk) Read(b []byte) (int, error) {
 	for len(u.rest) == 0 {
 		if !u.in.Receive() {

@@ -15,6 +15,7 @@ import (
 // trials is the TrialService.
 type trials struct{ *Server }
 
+// Trials of a page: where none are asked for, and at most.
 const (
 	pageSize    = 1000
 	maxPageSize = 10_000
@@ -48,6 +49,7 @@ func (s trials) ListTrials(ctx context.Context, req *connect.Request[atelierv1.L
 	return connect.NewResponse(resp), nil
 }
 
+// count is from the sweep's counters where it can be: a page must not cost a walk over all trials.
 func count(s *state.Sweep, wanted map[trial.Status]bool) int64 {
 	if len(wanted) == 0 {
 		return s.Len()
@@ -95,7 +97,7 @@ func (s trials) GetCurve(ctx context.Context, req *connect.Request[atelierv1.Get
 	return connect.NewResponse(resp), nil
 }
 
-// StopTrial writes a stop verdict. A waiting or paused trial ends at once, a running
+// StopTrial writes a stop verdict, as a stopping rule would. A waiting or paused trial ends at once, a running
 // one when its run has heard of it; what it reported counts.
 func (s trials) StopTrial(ctx context.Context, req *connect.Request[atelierv1.StopTrialRequest]) (*connect.Response[atelierv1.StopTrialResponse], error) {
 	t, err := s.change(ctx, req.Msg.SweepId, req.Msg.Trial, &logv1.Command{

@@ -28,6 +28,7 @@ func (b *bounded) Reset(r io.Reader) error {
 	return b.Reader.Reset(r)
 }
 
+// Read implements io.Reader; errTooLarge once more than the limit has come out.
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.rest <= 0 {
 		return 0, errTooLarge
@@ -45,7 +46,8 @@ func gzipped() connect.HandlerOption {
 		func() connect.Compressor { return gzip.NewWriter(io.Discard) })
 }
 
-// limited bounds what is read of a request that is no stream, as it comes.
+// limited bounds what is read of a request that is no stream, as it comes, packed or not. The KiB above is for
+// connect's own framing, so that the message's limit is the one that is told.
 func limited(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !streams(r) {

@@ -17,11 +17,13 @@ type verifier struct {
 	running bool
 }
 
+// round is one VerifyLeader and those who wait for it.
 type round struct {
 	done chan struct{}
 	err  error
 }
 
+// do returns once a round that began after the call has ended well.
 func (v *verifier) do(ctx context.Context) error {
 	v.mu.Lock()
 	if v.next == nil {
@@ -41,6 +43,8 @@ func (v *verifier) do(ctx context.Context) error {
 	}
 }
 
+// run takes one round after the other until nobody waits. A round has a context of its own: the
+// first who asked may leave, the others have not.
 func (v *verifier) run() {
 	for {
 		v.mu.Lock()

@@ -64,8 +64,11 @@ func warmStart(from *state.Sweep, spec *spec.Spec) (warm []*logv1.WarmTrial, war
 }
 
 // valuer returns what values a trial by the new objectives and constraints; nil
-// for a trial that says nothing about them.
+// for a trial that says nothing about them. A trial that diverged says something without a value: search learns to
+// keep away from its point.
 func valuer(spec *spec.Spec) func(*state.Trial) *logv1.WarmTrial {
+	// An empty sweep of the new spec: its rule for a trial's values is the one that its own trials
+	// will have.
 	lens := &state.Sweep{Spec: spec}
 	return func(t *state.Trial) *logv1.WarmTrial {
 		w := &logv1.WarmTrial{Trial: t.Number, Status: wire.ToStatus(t.Status), Epoch: t.Epoch()}
@@ -84,7 +87,8 @@ func valuer(spec *spec.Spec) func(*state.Trial) *logv1.WarmTrial {
 	}
 }
 
-// translate carries a point over to another space: by name, numbers as numbers.
+// translate carries a point over to another space: by name, numbers as numbers. false: a value is missing there,
+// would have to be rounded, or is out of range; a point is never bent to fit, for its value was measured elsewhere.
 func translate(from *space.Space, p space.Point, to *space.Space) (space.Point, bool) {
 	out := make(space.Point, len(to.Params))
 	for i := range to.Params {
@@ -111,7 +115,8 @@ func translate(from *space.Space, p space.Point, to *space.Space) (space.Point, 
 	return out, to.Check(out) == nil
 }
 
-// thin keeps at most maxWarm trials, in their order.
+// thin keeps at most maxWarm trials, in their order. The ranking is stable and the choice even, so the same sweep
+// gives the same warm start.
 func thin(warm []*logv1.WarmTrial, maximize bool) []*logv1.WarmTrial {
 	if len(warm) <= maxWarm {
 		return warm
@@ -133,6 +138,7 @@ func thin(warm []*logv1.WarmTrial, maximize bool) []*logv1.WarmTrial {
 	return kept
 }
 
+// names lists a space's parameters for a message.
 func names(s *space.Space) string {
 	var list []string
 	for i := range s.Params {

@@ -64,7 +64,9 @@ func (s workers) Relay(ctx context.Context, req *connect.Request[atelierv1.Relay
 	return connect.NewResponse(resp), nil
 }
 
-// record puts events through the log: one command a request.
+// record puts events through the log: one command a request. There is no request id: an event is known by its
+// lease's token and its epoch, so a relay that is sent again finds each of its events recorded already. The answer
+// waits for the stopping rules, where they have a say (verdicts).
 func (s workers) record(ctx context.Context, m *atelierv1.RelayRequest) (*atelierv1.RelayResponse, error) {
 	if len(m.Events) == 0 {
 		return &atelierv1.RelayResponse{}, nil

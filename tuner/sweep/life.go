@@ -17,6 +17,8 @@ import (
 )
 
 const (
+	// Points, priorities and labels lie in the state of every coordinator for as long as the sweep
+	// does.
 	maxEnqueued  = 10_000
 	maxPriority  = 1000
 	maxEpochs    = 1_000_000_000_000
@@ -30,7 +32,8 @@ var (
 	checkpointKeys = []string{"budget"}
 )
 
-// life reads the keys that say how the sweep lives beside others.
+// life reads the keys that say how the sweep lives beside others. Enqueued points are checked against the space,
+// so they are left alone where the space itself is at fault: its faults are on record.
 func (r *reader) life(given map[string]*yaml.Node, s *spec.Spec) {
 	if n := given["enqueue"]; n != nil && given["space"] != nil && s.Space.Validate() == nil {
 		s.Enqueue = r.enqueue(n, s)
@@ -54,6 +57,7 @@ func (r *reader) life(given map[string]*yaml.Node, s *spec.Spec) {
 	}
 }
 
+// budget reads what ends the sweep; a grid alone may have an empty one, for it ends by itself.
 func (r *reader) budget(n *yaml.Node, method string) (b spec.Budget) {
 	if !r.mapping(n, "budget", "{trials: 40}") {
 		return b
@@ -98,6 +102,7 @@ func (r *reader) span(n *yaml.Node, key string) time.Duration {
 	return 0
 }
 
+// units are of decimal (kB) and binary (KiB) thousands, in any case.
 var units = []struct {
 	name  string
 	bytes float64
@@ -106,7 +111,8 @@ var units = []struct {
 	{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12}, {"b", 1}, // longer names first
 }
 
-// Bytes reads a size such as 10GB, 512 MiB or 4096.
+// Bytes reads a size such as 10GB, 512 MiB or 4096, in bytes; fractions of a byte are cut off. Flags that are
+// sizes take the same words.
 func Bytes(text string) (int64, error) {
 	s, factor := strings.ToLower(strings.TrimSpace(text)), 1.0
 	for _, u := range units {
@@ -149,7 +155,8 @@ func (r *reader) checkpoints(n *yaml.Node) (bytes int64) {
 	return bytes
 }
 
-// requires reads the labels that a worker must carry.
+// requires reads the labels that a worker must carry. They are sorted by key: the order of the file means nothing,
+// and equal requirements have equal documents.
 func (r *reader) requires(n *yaml.Node) (out []spec.Label) {
 	if !r.mapping(n, "requires", "{gpu: a100}") {
 		return nil
@@ -175,7 +182,7 @@ func (r *reader) requires(n *yaml.Node) (out []spec.Label) {
 }
 
 // enqueue reads the points to be tried first, as canonical JSON. It comes after
-// the space.
+// the space. The order of the list is the order of the trials.
 func (r *reader) enqueue(n *yaml.Node, s *spec.Spec) (out []string) {
 	if n.Kind != yaml.SequenceNode {
 		r.fail(n, "enqueue", "want a list of points, such as [{lr: 0.01, optimizer: sgd}], not %s", shown(n))
@@ -214,7 +221,8 @@ func (r *reader) enqueue(n *yaml.Node, s *spec.Spec) (out []string) {
 }
 
 // GivenPoint checks a point that a person gave, a JSON object of parameters, and
-// returns its canonical form.
+// returns its canonical form. The error names the parameter that is missing, unknown, inactive or out of range. A
+// point enqueued later (sweep enqueue) is checked by the same rule.
 func GivenPoint(s *space.Space, params string) (string, error) {
 	p, err := s.Decode(params)
 	if err != nil {

@@ -24,6 +24,8 @@ type reader struct {
 	spent  bool
 }
 
+// fail records a fault. n is where it stands, nil for the whole file. Keys come from the file and
+// are cut, lest a hostile one fills a terminal.
 func (r *reader) fail(n *yaml.Node, key, format string, args ...any) {
 	if r.spent {
 		return // what the walk did not reach is not missing
@@ -56,6 +58,7 @@ func (r *reader) follow(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
+// entry is a pair of a mapping.
 type entry struct {
 	key   *yaml.Node
 	name  string
@@ -89,6 +92,9 @@ func (r *reader) entries(n *yaml.Node, path string) []entry {
 		seen[key.Value] = n.Content[i].Line
 		out = append(out, entry{n.Content[i], key.Value, value})
 	}
+	// Merges come last: what stands beside << counts, and of several merges the first. They are a
+	// queue, not a recursion, and each hop is charged, so that merges which refer to one another
+	// end.
 	for depth := 0; len(merged) > 0; depth++ {
 		m := merged[0]
 		merged = merged[1:]
@@ -119,6 +125,7 @@ func (r *reader) entries(n *yaml.Node, path string) []entry {
 	return out
 }
 
+// join is a key path, with dots.
 func join(path, key string) string {
 	if path == "" {
 		return key
@@ -126,6 +133,7 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
+// nodeKind is what a person calls a node.
 func nodeKind(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -146,6 +154,7 @@ func nodeKind(n *yaml.Node) string {
 	return "value"
 }
 
+// article puts a or an before it.
 func article(what string) string {
 	switch {
 	case what == "text":
@@ -156,7 +165,7 @@ func article(what string) string {
 	return "a " + what
 }
 
-// shown is a scalar as a message cites it.
+// shown is a node as a message cites it: a scalar quoted and cut, control characters escaped; else what it is.
 func shown(n *yaml.Node) string {
 	if n.Kind != yaml.ScalarNode {
 		return article(nodeKind(n))
@@ -171,6 +180,7 @@ func shown(n *yaml.Node) string {
 	return strconv.Quote(v)
 }
 
+// mapping reports whether n is a mapping; if not, the fault shows an example of one.
 func (r *reader) mapping(n *yaml.Node, key, example string) bool {
 	if n.Kind == yaml.MappingNode {
 		return true
@@ -179,6 +189,8 @@ func (r *reader) mapping(n *yaml.Node, key, example string) bool {
 	return false
 }
 
+// text reads a string. A number or a truth value is not taken for one: `trainer: 1e3` was meant
+// otherwise, or needs quotes to survive the next program that reads the file.
 func (r *reader) text(n *yaml.Node, key string) (string, bool) {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" {
 		return n.Value, true
@@ -191,6 +203,7 @@ func (r *reader) text(n *yaml.Node, key string) (string, bool) {
 	return "", false
 }
 
+// truth reads true or false; the words yes, no, on and off are texts in YAML 1.2.
 func (r *reader) truth(n *yaml.Node, key string) bool {
 	var b bool
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" || n.Decode(&b) != nil {
@@ -199,6 +212,8 @@ func (r *reader) truth(n *yaml.Node, key string) bool {
 	return b
 }
 
+// number reads a number, whole or not; it may be infinite or no number (.inf, .nan), which the
+// caller judges.
 func (r *reader) number(n *yaml.Node, key string) (float64, bool) {
 	var f float64
 	tag := n.ShortTag()
@@ -213,6 +228,8 @@ func (r *reader) number(n *yaml.Node, key string) (float64, bool) {
 	return 0, false
 }
 
+// whole reads an integer from low to high. 1e3 and 5.0 are none: where a count is meant, a float is
+// mostly a mistake.
 func (r *reader) whole(n *yaml.Node, key string, low, high int64) (int64, bool) {
 	var i int64
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || n.Decode(&i) != nil {
@@ -230,12 +247,13 @@ func (r *reader) whole(n *yaml.Node, key string, low, high int64) (int64, bool) 
 	return i, true
 }
 
-// unknown reports a key that nothing here knows.
+// unknown records a key that nothing here knows. Such a key is never passed over: a misspelt one would leave the
+// default in its place, and a night of training would show it.
 func (r *reader) unknown(e entry, path string, known []string) {
 	r.fail(e.key, join(path, e.name), "unknown key; nearest known key: %s (known: %s)", nearest.Word(e.name, known), strings.Join(known, ", "))
 }
 
-// oneOf reports a word that is not in the list.
+// oneOf reads a word of a list; another one is a fault that names the nearest.
 func (r *reader) oneOf(n *yaml.Node, key string, known []string) (string, bool) {
 	word, ok := r.text(n, key)
 	if !ok {

@@ -13,6 +13,7 @@ import (
 )
 
 const (
+	// Every trial carries a value for each, and a front of many objectives holds nearly all trials.
 	maxObjectives  = 8
 	maxConstraints = 32
 )
@@ -20,7 +21,7 @@ const (
 var constraintKeys = []string{"metric", "max", "min"}
 
 // goals reads `objective` or `objectives`; root is where a missing one is
-// reported.
+// reported. The first of a list is the sweep's primary objective: by it trials are ranked and stopped.
 func (r *reader) goals(root, one, many *yaml.Node, s *spec.Spec) {
 	switch {
 	case one != nil && many != nil:
@@ -56,6 +57,8 @@ func (r *reader) goals(root, one, many *yaml.Node, s *spec.Spec) {
 	}
 }
 
+// constraints reads bounds, one entry a metric: two of one metric could contradict each other
+// unseen.
 func (r *reader) constraints(n *yaml.Node) (out []trial.Constraint) {
 	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
 		r.fail(n, "constraints", "want a list such as [{metric: latency_ms, max: 20}]; drop the key if there are none")
@@ -81,6 +84,8 @@ func (r *reader) constraints(n *yaml.Node) (out []trial.Constraint) {
 	return out
 }
 
+// constraint reads {metric, max, min}. That it has no bound is a fault of its own only where none
+// was tried.
 func (r *reader) constraint(n *yaml.Node, key string) (c trial.Constraint) {
 	if !r.mapping(n, key, "{metric: latency_ms, max: 20}") {
 		return c
@@ -121,6 +126,7 @@ func (r *reader) constraint(n *yaml.Node, key string) (c trial.Constraint) {
 	return c
 }
 
+// metric reads a metric's name. Which metrics there are only the trainer knows.
 func (r *reader) metric(n *yaml.Node, key string) string {
 	t, ok := r.text(n, key)
 	if ok && strings.TrimSpace(t) == "" {
@@ -129,6 +135,8 @@ func (r *reader) metric(n *yaml.Node, key string) string {
 	return t
 }
 
+// objective reads {metric, direction}. A direction is never guessed from the metric's name: the
+// wrong one would tune for the worst model.
 func (r *reader) objective(n *yaml.Node, path string) (o trial.Objective) {
 	if !r.mapping(n, path, "{metric: val_loss, direction: minimize}") {
 		return o

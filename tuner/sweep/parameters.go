@@ -22,13 +22,17 @@ var (
 	allKeys    = []string{"type", "low", "high", "log", "step", "steps", "values", "choices", "when"}
 )
 
-// place is where a parameter's fields stand in the file.
+// place is where a parameter's fields stand in the file: space.Faults knows parameters by name, a person wants the
+// line.
 type place struct {
 	whole  *yaml.Node
 	fields map[string]*yaml.Node // looked up only
 	faulty bool                  // a fault is on record already
 }
 
+// space reads the parameters in the order of the file, which is the order of grids and tables. What
+// a parameter alone can have wrong is found here, the rest (bounds, conditions, cycles) by the
+// space itself.
 func (r *reader) space(n *yaml.Node, s *spec.Spec) {
 	const example = "lr: {type: float, low: 1.0e-5, high: 0.1, log: true}"
 	if !r.mapping(n, "space", example) {
@@ -70,6 +74,8 @@ func (r *reader) space(n *yaml.Node, s *spec.Spec) {
 	}
 }
 
+// grid sees to it that a grid can be counted, before anything lists it, and makes its size the
+// budget.
 func (r *reader) grid(n *yaml.Node, s *spec.Spec, places map[string]place) {
 	size, finite := s.Space.Size()
 	if !finite {
@@ -93,6 +99,7 @@ func (r *reader) grid(n *yaml.Node, s *spec.Spec, places map[string]place) {
 	}
 }
 
+// tenth is a power of ten that cuts the range into 5 to 50 pieces: the example in a message.
 func tenth(p *space.Parameter) float64 {
 	t := math.Pow(10, math.Floor(math.Log10((p.High-p.Low)/5)))
 	if t <= 0 || math.IsInf(t, 0) || math.IsNaN(t) {
@@ -101,6 +108,8 @@ func tenth(p *space.Parameter) float64 {
 	return t
 }
 
+// parameter reads one parameter. Which fields it may have depends on its type, so a missing or
+// wrong type is the only fault told of it, besides words that no type has.
 func (r *reader) parameter(e entry) (space.Parameter, place) {
 	p := space.Parameter{Name: e.name}
 	where := place{whole: e.key, fields: map[string]*yaml.Node{}}
@@ -144,6 +153,7 @@ func (r *reader) parameter(e entry) (space.Parameter, place) {
 	return p, where
 }
 
+// strangers records the fields that are not known.
 func (r *reader) strangers(fields []entry, key string, known []string) {
 	for _, f := range fields {
 		found := false
@@ -156,6 +166,7 @@ func (r *reader) strangers(fields []entry, key string, known []string) {
 	}
 }
 
+// choices reads what a categorical parameter chooses from, in the order of the file.
 func (r *reader) choices(p *space.Parameter, where place, key string) {
 	n := where.fields["choices"]
 	if n == nil {
@@ -190,6 +201,8 @@ func (r *reader) values(n *yaml.Node, key string) []space.Value {
 	return out
 }
 
+// value reads one number, text or truth value and keeps its kind: a choice of 16 reaches the
+// trainer as 16 and not as 16.0 or "16".
 func (r *reader) value(n *yaml.Node, key string) (space.Value, bool) {
 	if n.Kind == yaml.ScalarNode {
 		switch n.ShortTag() {
@@ -218,6 +231,8 @@ func (r *reader) value(n *yaml.Node, key string) (space.Value, bool) {
 	return space.Value{}, false
 }
 
+// numbers reads an axis of floats or ints: low and high, or values, which give both where they are
+// left out.
 func (r *reader) numbers(p *space.Parameter, where place, key string) {
 	var ok bool
 	get := func(field string, into *float64) bool {
@@ -264,7 +279,8 @@ func (r *reader) numbers(p *space.Parameter, where place, key string) {
 	}
 }
 
-// listed takes explicit values, in any order.
+// listed takes explicit values, in any order; they are kept sorted, so that a grid's order does not hang on how
+// a person listed them.
 func (r *reader) listed(p *space.Parameter, n *yaml.Node, key string, low, high bool) {
 	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
 		r.fail(n, key, "want a list of numbers such as [0.1, 0.01], not %s", shown(n))
@@ -296,7 +312,7 @@ func (r *reader) listed(p *space.Parameter, n *yaml.Node, key string, low, high 
 }
 
 // spread turns a number of points into a step or, on a log scale and for ints,
-// into values.
+// into values: even on the parameter's scale. Ints that round to the same number are one point.
 func (r *reader) spread(p *space.Parameter, n *yaml.Node, key string, count int64) {
 	valid := p.Low <= p.High && !(p.Log && p.Low <= 0) && !math.IsInf(p.High-p.Low, 0)
 	switch {
@@ -312,6 +328,7 @@ func (r *reader) spread(p *space.Parameter, n *yaml.Node, key string, count int6
 		r.fail(n, key, "%d points are beyond the limit of %d on one axis", count, maxListed)
 		return
 	}
+	// The ends are exact, for they are what the person wrote; what lies between is rounded.
 	for i := int64(0); i < count; i++ {
 		t := float64(i) / float64(count-1)
 		f := p.Low + t*(p.High-p.Low)
@@ -345,6 +362,8 @@ func round12(f float64) float64 {
 	return f
 }
 
+// when reads the condition under which a parameter is active: for each named parent one value, or a
+// list of which any will do. All parents must agree.
 func (r *reader) when(n *yaml.Node, key string) []space.Condition {
 	if !r.mapping(n, key, "{optimizer: [sgd]}") {
 		return nil

@@ -21,6 +21,7 @@ import (
 )
 
 const (
+	// Bounds that only a mistake passes: they keep a typing error from becoming the state's size.
 	maxParallelism = 1 << 16
 	maxRetries     = 1000
 )
@@ -29,13 +30,18 @@ var (
 	searchMethods = append(slices.Clip(search.Methods), pbt.Name)
 	directions    = []string{"minimize", "maximize"}
 
+	// Known keys, in the order in which messages list them.
 	topKeys = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training",
 		"stopping", "population", "enqueue", "warm_start", "checkpoints", "priority", "requires"}
 	objectiveKeys = []string{"metric", "direction"}
 )
 
 // Parse reads a spec that a person hands in. The error, when there is one, is of
-// type Errors and lists every fault; file is the name shown in it.
+// type Errors and lists every fault, sorted by line; file is the name shown in it.
+//
+// A reader method that finds a fault records it and goes on with a value that does no harm, so that one look
+// finds all of them; whoever builds on what was read asks first whether faults came in between. A spec with
+// any fault is never returned.
 func Parse(file string, text []byte) (*spec.Spec, error) {
 	r := &reader{file: file}
 	s := r.parse(text)
@@ -46,8 +52,11 @@ func Parse(file string, text []byte) (*spec.Spec, error) {
 	return s, nil
 }
 
+// yamlLine is how the YAML library begins a message; the line goes into Error.Line.
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
+// parse checks the file as a whole (size, encoding, one document) before anything in it is looked
+// at.
 func (r *reader) parse(text []byte) *spec.Spec {
 	if len(text) > MaxSize {
 		r.fail(nil, "", "%d bytes; a spec has at most %d", len(text), MaxSize)
@@ -71,6 +80,8 @@ func (r *reader) parse(text []byte) *spec.Spec {
 		r.errs = append(r.errs, e)
 		return nil
 	}
+	// A second document would be ignored without a word, and with it perhaps half of what was
+	// meant.
 	if err := decode(dec, &next); err == nil {
 		r.fail(&next, "", "a second document follows; a file holds one spec")
 	}
@@ -96,6 +107,8 @@ func decode(dec *yaml.Decoder, n *yaml.Node) (err error) {
 	return dec.Decode(n)
 }
 
+// spec reads the keys in an order of its own, not the file's, since some need others: budget and space need the
+// method, stopping and population need training's epochs, enqueued points need the space.
 func (r *reader) spec(root *yaml.Node) *spec.Spec {
 	s := &spec.Spec{
 		Name:         defaultName(r.file),
@@ -137,6 +150,7 @@ func (r *reader) spec(root *yaml.Node) *spec.Spec {
 			r.fail(n, "algorithm", "belongs to search_method bayesian, not %s; drop it", s.SearchMethod)
 		}
 	}
+	// The default above was for bayesian; elsewhere the document has no algorithm.
 	if s.SearchMethod != search.Bayesian {
 		s.Algorithm = ""
 	}
@@ -180,6 +194,7 @@ func (r *reader) spec(root *yaml.Node) *spec.Spec {
 	return s
 }
 
+// defaultName names a sweep after its file, and one from standard input plainly.
 func defaultName(file string) string {
 	base := filepath.Base(file)
 	base = strings.TrimSuffix(base, filepath.Ext(base))
@@ -189,6 +204,7 @@ func defaultName(file string) string {
 	return base
 }
 
+// name takes any scalar: `name: 2024` is a name, though YAML says it is a number.
 func (r *reader) name(n *yaml.Node) string {
 	name := n.Value
 	if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" {
@@ -206,6 +222,8 @@ func (r *reader) name(n *yaml.Node) string {
 	return name
 }
 
+// seed reads all of 64 bits. 0 is a seed like any other; that none was given is told by the second
+// result.
 func (r *reader) seed(n *yaml.Node) (uint64, bool) {
 	var seed uint64
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || n.Decode(&seed) != nil || strings.HasPrefix(n.Value, "-") {

@@ -67,7 +67,7 @@ func (r *reader) population(root *yaml.Node, given map[string]*yaml.Node, s *spe
 	}
 }
 
-// part reads a number above 0 and at most high.
+// part reads a number above 0 and at most high. The comparison is turned so that NaN is refused.
 func (r *reader) part(n *yaml.Node, key string, high float64) float64 {
 	var f float64
 	if n.Kind != yaml.ScalarNode || n.Decode(&f) != nil || !(f > 0 && f <= high) {

@@ -11,12 +11,15 @@ import (
 	"strings"
 )
 
+// Defaults of keys that a spec may leave out. They are filled in when it is read and stand in the log from then
+// on: a default that changes here changes new sweeps and no other.
 const (
-	DefaultParallelism = 8
-	DefaultMaxRetries  = 3
+	DefaultParallelism = 8 // trials open at once
+	DefaultMaxRetries  = 3 // failed runs of a trial
 	DefaultTrainer     = "torch"
 
-	// MaxGrid is the largest grid, in points, that is run without a budget.
+	// MaxGrid is the largest grid, in points, that is run without a budget. A larger one is
+	// a slip in a step rather than a wish; with a budget a grid may have any size.
 	MaxGrid = 10_000_000
 	// MaxTrials is the largest budget.
 	MaxTrials = 100_000_000
@@ -32,6 +35,7 @@ type Error struct {
 	Message string // what is wrong and what to do
 }
 
+// Error is FILE:LINE: KEY: MESSAGE, the form that editors jump by.
 func (e Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -50,6 +54,7 @@ func (e Error) Error() string {
 // Errors is every fault of a spec, in the order of the file.
 type Errors []Error
 
+// Error is a line a fault.
 func (e Errors) Error() string {
 	lines := make([]string, len(e))
 	for i := range e {

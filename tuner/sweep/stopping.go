@@ -14,7 +14,7 @@ import (
 
 // stopping reads the rule that ends trials early, as canonical JSON; "" for
 // none. asha and hyperband take max_epochs from training.epochs unless it is
-// given.
+// given. What a rule may be told is package stop's to know; only its faults get their lines here.
 func (r *reader) stopping(n *yaml.Node, s *spec.Spec) string {
 	if !r.mapping(n, "stopping", "{rule: asha, min_epochs: 1, max_epochs: 27, reduction: 3}") {
 		return ""
@@ -62,7 +62,7 @@ func (r *reader) stopping(n *yaml.Node, s *spec.Spec) string {
 }
 
 // trainingEpochs is how long every trial trains, 0 where the spec does not say
-// or trials differ.
+// or trials differ (epochs is searched). Rules that compare trials at fractions of the whole need it.
 func trainingEpochs(s *spec.Spec) int {
 	for _, p := range s.Space.Params {
 		if p.Name == "epochs" {

@@ -12,7 +12,8 @@ import (
 )
 
 // training turns the training settings into canonical JSON: keys in the order
-// of the file, no white space, numbers in their shortest form.
+// of the file, no white space, numbers in their shortest form. Nothing is checked but that JSON can hold it: the sweep
+// names its trainer, which may be a program in another language with keys of its own.
 func (r *reader) training(n *yaml.Node) string {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
 		return "{}"
@@ -28,6 +29,8 @@ func (r *reader) training(n *yaml.Node) string {
 	return b.String()
 }
 
+// json writes a node, aliases unfolded. It stops writing once it is beyond the limit, so that a
+// small file with nested anchors costs no memory.
 func (r *reader) json(b *bytes.Buffer, n *yaml.Node, key string, depth int) {
 	if depth > maxDepth {
 		r.fail(n, key, "is nested more than %d levels deep", maxDepth)
@@ -66,6 +69,7 @@ func (r *reader) json(b *bytes.Buffer, n *yaml.Node, key string, depth int) {
 	}
 }
 
+// scalar writes a value as YAML understood it, and refuses what JSON would not give back the same.
 func (r *reader) scalar(b *bytes.Buffer, n *yaml.Node, key string) {
 	switch n.ShortTag() {
 	case "!!null":
@@ -95,6 +99,8 @@ func (r *reader) scalar(b *bytes.Buffer, n *yaml.Node, key string) {
 	}
 }
 
+// quoted is a JSON string with <, > and & as they are: the text is read by programs, not by
+// browsers.
 func quoted(s string) string {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
