@@ -37,6 +37,10 @@ const EventsFD = 3
 // ErrLineTooLong is returned for a line beyond MaxLine.
 var ErrLineTooLong = errors.New("trainer protocol: line longer than 1 MiB")
 
+// LogSkipped is the name of an attribute of a warning on standard error (slog's
+// text): it says that the warning is of one image, which is left out.
+const LogSkipped = "skipped_image"
+
 // Job is what a trainer is told: one run of one trial.
 type Job struct {
 	Protocol int             `json:"protocol"`

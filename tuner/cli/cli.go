@@ -66,14 +66,17 @@ func usage(format string, a ...any) error { return &usageError{fmt.Sprintf(forma
 
 // exitError carries an exit code of its own; an empty text prints nothing.
 type exitError struct {
-	code int
-	text string
+	code  int
+	text  string
+	cause error // may be nil
 }
 
 func (e *exitError) Error() string { return e.text }
 
+func (e *exitError) Unwrap() error { return e.cause }
+
 func notFound(format string, a ...any) error {
-	return &exitError{client.ExitNotFound, fmt.Sprintf(format, a...)}
+	return &exitError{code: client.ExitNotFound, text: fmt.Sprintf(format, a...)}
 }
 
 // Run carries out one command line, without the program's name, and returns
@@ -107,16 +110,16 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 			}
 			e.say("%s", text)
 			if code == client.ExitError || code == client.ExitSweepFailed || code == client.ExitRefused || code == client.ExitNoLeader {
-				e.advise(text)
+				e.advise(err)
 			}
 		}
 	}
 	return code
 }
 
-// advise says what can be done about a message.
-func (e *Env) advise(text string) {
-	for _, h := range hint.For(text) {
+// advise says what can be done about an error.
+func (e *Env) advise(err error) {
+	for _, h := range hint.For(err) {
 		e.say("  - %s", h)
 	}
 }

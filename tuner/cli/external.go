@@ -108,7 +108,7 @@ func (e *Env) ask(c *ucli.Context) error {
 		case wire.SweepStatus(r.Msg.GetStatus()).Over():
 			return notFound("sweep %s is %s: it has no trial to give", req.SweepId, wire.SweepStatus(r.Msg.GetStatus()))
 		case left == 0:
-			return &exitError{client.ExitTimeout, fmt.Sprintf("sweep %s, which is %s, had no trial to give within %v", req.SweepId, wire.SweepStatus(r.Msg.GetStatus()), wait)}
+			return &exitError{code: client.ExitTimeout, text: fmt.Sprintf("sweep %s, which is %s, had no trial to give within %v", req.SweepId, wire.SweepStatus(r.Msg.GetStatus()), wait)}
 		}
 	}
 }

@@ -74,8 +74,8 @@ func (e *Env) infer(c *ucli.Context) error {
 		}
 	}
 	bar := &inferBar{bar: bar{e: e, quiet: c.Bool("quiet")}}
-	warn := e.warner(bar.clear)
-	o := infer.Options{Dir: e.Dir, Log: io.Discard, Progress: bar.show, Warn: warn, Say: func(text string) { bar.say("%s", text) }}
+	w := &warner{e: e, clear: bar.clear}
+	o := infer.Options{Dir: e.Dir, Log: io.Discard, Progress: bar.show, Warn: w.warn, Skipped: w.skip, Say: func(text string) { bar.say("%s", text) }}
 	carry, model, err := e.inferPlace(c, conf, o)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (e *Env) infer(c *ucli.Context) error {
 	if err != nil && !c.Bool("overwrite") {
 		return usage("infer: %s", err)
 	}
-	tracking, err := infer.Track(c.Context, conf, e.Dir, warn)
+	tracking, err := infer.Track(c.Context, conf, e.Dir, w.warn)
 	if err != nil {
 		return err
 	}
@@ -96,14 +96,11 @@ func (e *Env) infer(c *ucli.Context) error {
 	case errors.Is(err, session.ErrInterrupted) && c.Context.Err() != nil:
 		return &exitError{code: client.ExitInterrupted}
 	case errors.As(err, &f):
-		text := "infer: " + f.Message
-		if strings.Contains(f.Message, "out of memory") {
-			text += "\n  - take a smaller --batch-size"
-		}
+		code := client.ExitError
 		if f.Remote {
-			return &exitError{client.ExitSweepFailed, text}
+			code = client.ExitSweepFailed
 		}
-		return &exitError{client.ExitError, text}
+		return &exitError{code, "infer: " + f.Message, f}
 	case err != nil:
 		return err
 	}
@@ -124,26 +121,32 @@ func (e *Env) infer(c *ucli.Context) error {
 // screen; the log and the report name all.
 const mostSkipped = 10
 
-// warner says warnings and each piece of advice once.
-func (e *Env) warner(clear func()) func(text string) {
-	skipped, advised := 0, map[string]bool{}
-	return func(text string) {
-		if strings.HasPrefix(text, "skipped ") {
-			if skipped++; skipped > mostSkipped+1 {
-				return
-			}
-			if skipped > mostSkipped {
-				text = "more images are skipped: " + inference.LogFile + " names them all"
-			}
+// warner says warnings, and each piece of advice once.
+type warner struct {
+	e       *Env
+	clear   func() // takes away what stands on the terminal's line
+	skipped int
+	advised []string
+}
+
+func (w *warner) warn(text string) {
+	w.clear()
+	w.e.say("warning: %s", text)
+	for _, h := range hint.For(errors.New(text)) {
+		if !slices.Contains(w.advised, h) {
+			w.advised = append(w.advised, h)
+			w.e.say("  - %s", h)
 		}
-		clear()
-		e.say("warning: %s", text)
-		for _, h := range hint.For(text) {
-			if !advised[h] {
-				advised[h] = true
-				e.say("  - %s", h)
-			}
-		}
+	}
+}
+
+// skip warns of an image that is left out.
+func (w *warner) skip(text string) {
+	switch w.skipped++; {
+	case w.skipped <= mostSkipped:
+		w.warn(text)
+	case w.skipped == mostSkipped+1:
+		w.warn("more images are skipped: " + inference.LogFile + " names them all")
 	}
 }
 

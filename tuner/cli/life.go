@@ -224,7 +224,7 @@ func (e *Env) verify(c *ucli.Context) error {
 		text += fmt.Sprintf(", %d not (made by other means than search, or before this was recorded)", n)
 	}
 	if n := len(records); n > 0 {
-		return &exitError{client.ExitError, fmt.Sprintf("%s: %d differ, the first is trial %d", text, n, records[0].Trial)}
+		return &exitError{code: client.ExitError, text: fmt.Sprintf("%s: %d differ, the first is trial %d", text, n, records[0].Trial)}
 	}
 	e.say("%s: no difference", text)
 	return nil

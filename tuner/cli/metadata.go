@@ -74,7 +74,7 @@ func (e *Env) queryMetadata(c *ucli.Context) error {
 		e.say("%s: %d lines are no records and were passed over; the first is %s", name, s.Bad, s.First)
 	}
 	if s.Lines == 0 {
-		return &exitError{client.ExitError, fmt.Sprintf("metadata query: %s holds no records", name)}
+		return &exitError{code: client.ExitError, text: fmt.Sprintf("metadata query: %s holds no records", name)}
 	}
 	e.say("%d of %d images", s.Matched, s.Lines)
 	known := func(class string) bool { return strings.EqualFold(class, q.Class) }

@@ -37,9 +37,9 @@ func (e *Env) outcome(s *atelierv1.Sweep, quiet bool) error {
 	}
 	switch wire.SweepStatus(s.GetStatus()) {
 	case trial.SweepFailed:
-		return &exitError{client.ExitSweepFailed, fmt.Sprintf("sweep %s failed: %s", s.GetId(), dash(s.GetFailure()))}
+		return &exitError{code: client.ExitSweepFailed, text: fmt.Sprintf("sweep %s failed: %s", s.GetId(), dash(s.GetFailure()))}
 	case trial.SweepCancelled:
-		return &exitError{client.ExitSweepFailed, fmt.Sprintf("sweep %s was cancelled", s.GetId())}
+		return &exitError{code: client.ExitSweepFailed, text: fmt.Sprintf("sweep %s was cancelled", s.GetId())}
 	}
 	return nil
 }

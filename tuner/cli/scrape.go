@@ -125,7 +125,7 @@ func (e *Env) scrape(c *ucli.Context) error {
 	}
 	switch {
 	case errors.Is(err, scrape.ErrKey):
-		return &exitError{client.ExitRefused, "data scrape: " + err.Error()}
+		return &exitError{client.ExitRefused, "data scrape: " + err.Error(), err}
 	case err != nil:
 		return fmt.Errorf("data scrape: %w", err)
 	}

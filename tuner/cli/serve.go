@@ -65,7 +65,7 @@ func (e *Env) serve(c *ucli.Context) error {
 		}
 	}
 	if err := inference.Table.Check("processing.precision", c.String("precision")); err != nil {
-		return usage("serve: --precision: %s", strings.TrimPrefix(err.Error(), "processing.precision: "))
+		return usage("serve: --precision: %s", err)
 	}
 	host, _, err := net.SplitHostPort(c.String("listen"))
 	if err != nil {

@@ -183,7 +183,7 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again string, err error) error {
 	for _, w := range r.Warnings() {
 		bar.say("warning: %s", w)
-		e.advise(w)
+		e.advise(errors.New(w))
 	}
 	var f *session.Failure
 	if r.GaveBack && ctx.Err() == nil {

@@ -131,7 +131,7 @@ func (e *Env) trackTuning(store mlflow.Store, experiment string, bar *tuneBar) f
 			err := t.finish(ctx, time.Minute, true)
 			bar.clear()
 			if err != nil {
-				e.warner(bar.clear)(fmt.Sprintf("MLflow: %s", err))
+				(&warner{e: e, clear: bar.clear}).warn(fmt.Sprintf("MLflow: %s", err))
 			} else if !bar.quiet {
 				for _, line := range store.Hint() {
 					e.say("MLflow: %s", line)
@@ -168,12 +168,12 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) er
 		return err
 	}
 	if !bar.quiet {
-		warn := e.warner(bar.clear)
-		for _, w := range r.Warnings {
-			warn(w)
+		w := &warner{e: e, clear: bar.clear}
+		for _, text := range r.Warnings {
+			w.warn(text)
 		}
 		for _, text := range failed(r) {
-			warn(text)
+			w.warn(text)
 		}
 	}
 	folder := e.relative(r.Folder)

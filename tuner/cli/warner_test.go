@@ -13,12 +13,12 @@ func TestWarningsOfManyImages(t *testing.T) {
 	var said strings.Builder
 	e := &Env{Err: &said}
 	cleared := 0
-	warn := e.warner(func() { cleared++ })
-	warn("the checkpoint does not say its image size (checkpoint m.pth)")
+	w := &warner{e: e, clear: func() { cleared++ }}
+	w.warn("the checkpoint does not say its image size (checkpoint m.pth)")
 	for i := range 25 {
-		warn(fmt.Sprintf("skipped %d.jpg: not a picture, but text", i))
+		w.skip(fmt.Sprintf("skipped %d.jpg: not a picture, but text", i))
 	}
-	warn("the disk is nearly full")
+	w.warn("the disk is nearly full")
 	text := said.String()
 	if n := strings.Count(text, "warning: skipped"); n != mostSkipped || cleared != mostSkipped+3 {
 		t.Errorf("%d skipped images named, %d lines:\n%s", n, cleared, text)

@@ -105,7 +105,7 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 	got, err := p.Pull(c.Context, file)
 	progress.clear()
 	if errors.Is(err, weights.ErrNotFound) {
-		return &exitError{client.ExitNotFound, err.Error()}
+		return &exitError{client.ExitNotFound, err.Error(), err}
 	}
 	if err != nil {
 		return err

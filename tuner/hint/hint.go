@@ -1,36 +1,61 @@
-// Package hint knows what a person can do about a failure: each class of
-// failure is told by the words of its message, and has its advice. It is the
-// one place for such advice (runbook section 7); whoever prints an error asks
-// it, whatever program the message came from. Where more is known than a
-// message says, as after a training, the advice with numbers stands there.
+// Package hint knows what a person can do about a failure. It is the one place
+// for such advice (runbook section 7); whoever prints an error asks it. A failure
+// of this program is told by its type, one of a run by its exit class. What other
+// programs said (libtorch, the kernel, a loader, SerpAPI, a tracking server, a
+// trainer here or on a worker) is a text, and told by its words. Where more is
+// known than that, as after a training, the advice with numbers stands there.
 package hint
 
-import "regexp"
+import (
+	"errors"
+	"regexp"
+	"slices"
+
+	"atelier/common/client"
+	"atelier/common/trainerproto"
+	"atelier/tuner/data/scrape"
+	"atelier/tuner/session"
+)
 
 // Case is a class of failure.
 type Case struct {
 	Name   string
-	signs  *regexp.Regexp // of the message
-	unless *regexp.Regexp // words that say the advice already
+	is     func(error) bool // may be nil
+	class  string           // of a session.Failure; "" = of none
+	signs  *regexp.Regexp   // of the message; may be nil
+	unless *regexp.Regexp   // words that say the advice already
 	Advice []string
+}
+
+// unreachable tells a cluster that does not answer by what its addresses did.
+func unreachable(kinds ...client.Kind) func(error) bool {
+	return func(err error) bool {
+		var u *client.UnreachableError
+		return errors.As(err, &u) && (len(kinds) == 0 || slices.ContainsFunc(u.Found, func(f client.Finding) bool { return slices.Contains(kinds, f.Kind) }))
+	}
+}
+
+func isKeyError(err error) bool {
+	var k *scrape.KeyError
+	return errors.As(err, &k)
 }
 
 func signs(expr string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + expr) }
 
 // cases, the most telling first; a message gets the advice of the first that fits.
 var cases = []Case{
-	{Name: "no space left", signs: signs(`no space left|disk quota exceeded|no room for \d+ MiB`), Advice: []string{
+	{Name: "no space left", signs: signs(`no space left|disk quota exceeded`), class: trainerproto.FailedDiskFull, Advice: []string{
 		"make room; packed pictures are only a cache and may be deleted (~/.cache/atelier/packs, or the folder of --cache)",
 		"a sweep's checkpoints have a budget: keep in its spec, atelier checkpoint list SWEEP"}},
 	{Name: "out of GPU memory", signs: signs(`cuda[^\n]*out of memory|out of memory[^\n]*(gpu|cuda)`), Advice: []string{
 		"reduce the batch: --batch-size 16 or 8 (inference: --set processing.batch_size=8)",
 		"switch CutMix off for a while: --set augmentation.cutmix.enabled=false; take smaller images (--set image_size=N) or a smaller model (mobilenet_v2)",
 		"see what else uses the GPU: nvidia-smi"}},
-	{Name: "out of memory", signs: signs(`out of memory|can't allocate memory|cannot allocate memory|bad_alloc|signal: killed`), Advice: []string{
+	{Name: "out of memory", class: trainerproto.FailedOutOfMemory, signs: signs(`out of memory|can't allocate memory|cannot allocate memory|bad_alloc|signal: killed`), Advice: []string{
 		"the machine's memory did not suffice (dmesg | tail says so where the system ended a program)",
 		"reduce the batch: --batch-size 16 or 8 (inference: --set processing.batch_size=8), or take smaller images (--set image_size=N)",
 		"fewer at a time: --set num_workers=1, fewer slots of a worker"}},
-	{Name: "GPU", signs: signs(`no kernel image|cuda (driver|error)|cuda is not|no cuda|cublas|cudnn`), Advice: []string{
+	{Name: "GPU", class: trainerproto.FailedDeviceFault, signs: signs(`no kernel image|cuda (driver|error)|cuda is not|no cuda|cublas|cudnn`), Advice: []string{
 		"train on the CPU for now: --set device=cpu; look at the GPU with nvidia-smi and atelier worker list"}},
 	{Name: "missing library", signs: signs(`cannot open shared object|libcgotorch|libtorch[^\n]*not found`), Advice: []string{
 		"the trainer needs libtorch: make trainer builds it and names what is missing; bin/ holds both files"}},
@@ -47,10 +72,10 @@ var cases = []Case{
 		"a sweep's stored models: atelier checkpoint list SWEEP, then atelier checkpoint pull SWEEP"}},
 	{Name: "no such folder", signs: signs(`(image folder|folder|clean up)[^\n]*(does not exist|no such file)`), unless: signs(`data synth`), Advice: []string{
 		"paths are as seen from the working folder; atelier data synth FOLDER draws a data set, atelier data split IMAGES FOLDER makes one of your pictures"}},
-	{Name: "no key", signs: signs(`no serpapi key|refuses the key|key file`), Advice: []string{
+	{Name: "no key", is: isKeyError, Advice: []string{
 		"keys: https://serpapi.com/manage-api-key; then export SERPAPI_API_KEY=..., or --key-file FILE with a file of mode 0600",
 		"no key is needed for pictures you have (atelier data cleanup, split) or for drawn ones (atelier data synth)"}},
-	{Name: "quota", signs: signs(`no serpapi searches are left|answered 429|hourly`), Advice: []string{
+	{Name: "quota", is: func(err error) bool { return errors.Is(err, scrape.ErrNoQuota) }, signs: signs(`answered 429|hourly`), Advice: []string{
 		"what was downloaded stays and is known to scrape.jsonl: the same command goes on where this one ended",
 		"--dry-run says how many searches a download would take"}},
 	{Name: "port in use", signs: signs(`address already in use`), Advice: []string{
@@ -59,13 +84,13 @@ var cases = []Case{
 	{Name: "tracking server", signs: signs(`(mlflow|tracking)[^\n]*(refused|no such host|timeout|unreachable|does not answer|deadline|answered \d)`), Advice: []string{
 		"is the server up? mlflow server --port 5000, then --set mlflow.tracking_uri=http://127.0.0.1:5000",
 		"without a server: --set mlflow.tracking_uri=mlruns writes files, --no-mlflow tracks nothing; trainings wait for neither"}},
-	{Name: "no leader", signs: signs(`answers and has no leader`), Advice: []string{
+	{Name: "no leader", is: unreachable(client.NoLeader), Advice: []string{
 		"more than half of a cluster's coordinators have to run: start the missing ones again, each on the data folder it had",
 		"name them all with --addr HOST:PORT,HOST:PORT or ATELIER_ADDR, and the message says what each of them does"}},
-	{Name: "frozen coordinator", signs: signs(`listens and does not answer`), Advice: []string{
+	{Name: "frozen coordinator", is: unreachable(client.Unresponsive, client.Slow), Advice: []string{
 		"that process is stopped, starved or waits for its disk (ps: state T or D), or another program listens there; the cluster goes on without it while most of the others run",
 		"name the others with --addr HOST:PORT,HOST:PORT or ATELIER_ADDR"}},
-	{Name: "no coordinator", signs: signs(`no coordinator answers`), Advice: []string{
+	{Name: "no coordinator", is: func(err error) bool { return unreachable()(err) && !unreachable(client.Unwilling)(err) }, Advice: []string{
 		"start it again on its data folder: atelier-coordinator --data DIR; name others with --addr HOST:PORT or ATELIER_ADDR",
 		"where there never was a cluster: atelier-coordinator --bootstrap --data run/c1",
 		"without a cluster: atelier train and atelier infer run here when neither is given"}},
@@ -73,18 +98,24 @@ var cases = []Case{
 		"write elsewhere (--out, --output-dir, --cache), or give this user the right: ls -ld shows who has it"}},
 }
 
-// For is what to do about a message; empty where nothing is known.
-func For(message string) []string {
-	if c := find(message); c != nil {
+// For is what to do about an error; empty where nothing is known.
+func For(err error) []string {
+	if c := find(err); c != nil {
 		return c.Advice
 	}
 	return nil
 }
 
-func find(message string) *Case {
+func find(err error) *Case {
+	var f *session.Failure
+	class, message := "", client.Message(err)
+	if errors.As(err, &f) {
+		class = f.Class
+	}
 	for i := range cases {
 		c := &cases[i]
-		if c.signs.MatchString(message) && (c.unless == nil || !c.unless.MatchString(message)) {
+		fits := c.is != nil && c.is(err) || class != "" && c.class == class || c.signs != nil && c.signs.MatchString(message)
+		if fits && (c.unless == nil || !c.unless.MatchString(message)) {
 			return c
 		}
 	}

@@ -53,6 +53,7 @@ type Options struct {
 	Dir     string // relative paths start here
 	Log     io.Writer
 	Warn    func(string)
+	Skipped func(string) // a warning of an image that is left out
 	// Progress is called as images are done.
 	Progress func(what string, done, total int64)
 	// Say is told what happens besides; may be nil.
@@ -73,7 +74,7 @@ func Local(ctx context.Context, c *setting.Config, o Options) (*inference.Outcom
 	}
 	threads, _ := c.Get(KeyThreads).Data.(int64)
 	job := trainerproto.Job{Protocol: trainerproto.Version, Training: doc, Params: json.RawMessage("{}"), Device: c.String(KeyDevice), Threads: int(threads), BaseDir: o.Dir, Dir: os.TempDir()}
-	last, err := train.Call{Trainer: o.Trainer, Verb: "infer", Job: job, Log: o.Log, Warn: o.Warn, On: func(e trainerproto.Event) error {
+	last, err := train.Call{Trainer: o.Trainer, Verb: "infer", Job: job, Log: o.Log, Warn: o.Warn, Skipped: o.Skipped, On: func(e trainerproto.Event) error {
 		if e.Kind == trainerproto.EventProgress {
 			o.Progress(e.Message, e.Step, e.Steps)
 		}

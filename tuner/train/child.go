@@ -126,13 +126,15 @@ func carryOut(ctx context.Context, c *child.Trainer, job trainerproto.Job, on fu
 }
 
 // tail passes a trainer's standard error on to a file, calls warn for lines
-// that warn, and keeps the last lines.
+// that warn, skipped for those of an image that is left out, and keeps the last
+// lines.
 type tail struct {
-	mu   sync.Mutex
-	to   io.Writer
-	warn func(string)
-	part []byte
-	last []string
+	mu      sync.Mutex
+	to      io.Writer
+	warn    func(string)
+	skipped func(string) // nil = warn
+	part    []byte
+	last    []string
 }
 
 const tailLines = 12
@@ -155,7 +157,12 @@ func (t *tail) Write(b []byte) (int, error) {
 			t.last = t.last[1:]
 		}
 		if _, message, ok := strings.Cut(text, "level=WARN msg="); ok && t.warn != nil {
-			t.warn(spoken(message))
+			text, ofImage := spoken(message)
+			if ofImage && t.skipped != nil {
+				t.skipped(text)
+			} else {
+				t.warn(text)
+			}
 		}
 	}
 	if len(t.part) > 1<<16 {
@@ -165,22 +172,27 @@ func (t *tail) Write(b []byte) (int, error) {
 }
 
 // spoken is what a structured log line's message and attributes say, for
-// people: `"image skipped" file=a.png` becomes "image skipped (file a.png)".
-func spoken(line string) string {
+// people: `"no weights" file=a.pth` becomes "no weights (file a.pth)". ofImage
+// reports whether it is of an image that is left out.
+func spoken(line string) (text string, ofImage bool) {
 	message, rest := word(line)
 	var about []string
 	for rest != "" {
 		name, value, ok := strings.Cut(rest, "=")
 		if !ok {
-			return line // not of that kind
+			return line, false // not of that kind
 		}
 		value, rest = word(value)
+		if name == trainerproto.LogSkipped {
+			ofImage = true
+			continue
+		}
 		about = append(about, name+" "+value)
 	}
 	if len(about) == 0 {
-		return message
+		return message, ofImage
 	}
-	return message + " (" + strings.Join(about, "; ") + ")"
+	return message + " (" + strings.Join(about, "; ") + ")", ofImage
 }
 
 // word takes a word off the front of a line, or text in quotes.

@@ -16,6 +16,7 @@ type Call struct {
 	Job     trainerproto.Job
 	Log     io.Writer    // takes the trainer's standard error; may be nil
 	Warn    func(string) // for its warnings
+	Skipped func(string) // for those of an image that is left out; nil = Warn
 	// Hello is told what the trainer says of itself; may be nil. What it returns is
 	// called at the end.
 	Hello func(said string) (end func())
@@ -26,7 +27,7 @@ type Call struct {
 // the done event. A trainer that ends otherwise is a *session.Failure, the end of
 // ctx session.ErrInterrupted.
 func (c Call) Run(ctx context.Context) (trainerproto.Event, error) {
-	words := &tail{to: c.Log, warn: c.Warn}
+	words := &tail{to: c.Log, warn: c.Warn, skipped: c.Skipped}
 	t, said, err := startTrainer(ctx, c.Trainer, c.Verb, words)
 	if err != nil {
 		if ctx.Err() != nil {

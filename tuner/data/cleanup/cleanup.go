@@ -7,12 +7,14 @@ package cleanup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"atelier/common/dataset"
 	"atelier/tuner/data/likeness"
 )
 
@@ -115,7 +117,7 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 		switch p := prints[i]; {
 		case p == nil:
 			reason := Broken
-			if text := faults[i].Error(); strings.Contains(text, "not a picture") || strings.Contains(text, "text") || strings.Contains(text, "empty") || strings.Contains(text, "unknown") {
+			if foreign := (*dataset.NotPictureError)(nil); errors.As(faults[i], &foreign) {
 				reason = NotAnImage
 			}
 			r.Go = append(r.Go, Finding{Path: name, Reason: reason, Detail: faults[i].Error()})

@@ -19,14 +19,30 @@ const Endpoint = "https://serpapi.com"
 
 // Errors that end a scrape.
 var (
-	ErrKey      = errors.New("SerpAPI refuses the key: take a valid one from https://serpapi.com/manage-api-key")
+	ErrKey      = &KeyError{errors.New("SerpAPI refuses the key: take a valid one from https://serpapi.com/manage-api-key")}
 	ErrNoQuota  = errors.New("no SerpAPI searches are left this month: what was downloaded stays, run the same command later to go on")
 	errNoResult = errors.New("no results")
 )
 
+// KeyError says what is wrong with the key.
+type KeyError struct{ err error }
+
+func (e *KeyError) Error() string { return e.err.Error() }
+
+// Unwrap is what stood in the way of reading it.
+func (e *KeyError) Unwrap() error { return e.err }
+
 // ReadKey takes the key from a file that only its owner can read, else from the
 // environment. It is in no flag: command lines are seen by others.
 func ReadKey(file string, env func(string) string) (string, error) {
+	key, err := readKey(file, env)
+	if err != nil {
+		return "", &KeyError{err}
+	}
+	return key, nil
+}
+
+func readKey(file string, env func(string) string) (string, error) {
 	if file != "" {
 		info, err := os.Stat(file)
 		if err != nil {

@@ -24,6 +24,7 @@ import (
 	"atelier/common/filename"
 	"atelier/common/inference"
 	"atelier/common/terminal"
+	"atelier/common/trainerproto"
 	"atelier/worker/trainer/explain/chart"
 	"atelier/worker/trainer/score"
 	"atelier/worker/trainer/torchx"
@@ -152,7 +153,7 @@ func (r *run) usable(batch []loaded) (good []loaded, pixels [][]byte) {
 		if l.err != nil {
 			r.out.Skipped++
 			r.skip = append(r.skip, fmt.Sprintf("%s: %v", l.Name, l.err))
-			r.log.Warn(fmt.Sprintf("skipped %s: %v", l.Name, l.err))
+			r.log.Warn(fmt.Sprintf("skipped %s: %v", l.Name, l.err), trainerproto.LogSkipped, true)
 			continue
 		}
 		if l.turned {
