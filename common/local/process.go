@@ -245,6 +245,7 @@ func frozen(pid int) (bool, error) {
 	return true, nil
 }
 
+// Continue lets a process go on that Pause has frozen (SIGCONT): a machine that hung and came back.
 func (p *Process) Continue() error { return p.Signal(syscall.SIGCONT) }
 
 // Kill ends the process at once (SIGKILL) and returns when it has ended.

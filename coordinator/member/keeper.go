@@ -40,8 +40,12 @@ func (p Peers) find(id string) (gossip.Peer, bool) {
 	return gossip.Peer{}, false
 }
 
+// Alive reports whether gossip sees the coordinator id. It is a hint: a dead node is believed alive
+// for some seconds, and a slow one dead.
 func (p Peers) Alive(id string) bool { q, ok := p.find(id); return ok && q.Alive }
 
+// API is where the coordinator id says its API is, HOST:PORT; "" where gossip has not heard of it.
+// A node that was last seen dead counts: it may be back there.
 func (p Peers) API(id string) string { q, _ := p.find(id); return q.Meta.API }
 
 // Follow writes down where the others gossip when that changes, so that
@@ -94,10 +98,11 @@ func (m *Member) seeds() []string {
 	return out
 }
 
-// Resync and Changed make a Member a watcher of changes: where the others gossip
-// is written down whenever the members change.
+// Resync makes a Member a watcher of changes, with Changed: where the others gossip is written down after the
+// state was replaced.
 func (m *Member) Resync() { m.keep() }
 
+// Changed writes down where the others gossip whenever the members have changed.
 func (m *Member) Changed(changes []state.Change) {
 	for i := range changes {
 		if changes[i].Kind == state.MembersChanged {

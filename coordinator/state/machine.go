@@ -18,15 +18,18 @@ const MaxCommands = 1024
 type Machine struct {
 	mu        sync.Mutex // Apply, Restore and the making of a View
 	published atomic.Pointer[View]
-	gen       uint64 // nodes stamped with it are in no View
-	live      View
-	shared    bool // live.byID is in a View
+	// A View is a copy of live: everything below it is shared, and copied when it is next changed. Making a View
+	// moves gen on, so that a node stamped with an older one may be in some View and is copied first; one with
+	// the present stamp was made since and is changed where it lies.
+	gen    uint64
+	live   View
+	shared bool // live.byID is in a View
 
 	// Indexes over live; none of them is part of a View, a snapshot or the hash.
-	leases   map[leaseKey]leaseAt
-	requests map[string]string
-	interned map[string]string
-	staging  *staging // of live.staged
+	leases   map[leaseKey]leaseAt // present ones, by who asked for them: a repeated Acquire finds its lease
+	requests map[string]string    // results by request id, of what is not kept with a sweep, and of each sweep's making
+	interned map[string]string    // texts that many trials have, such as workers' names, kept once
+	staging  *staging             // of live.staged
 
 	changes []Change // of the present command
 	rules   uint32   // of the present command
@@ -119,6 +122,21 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 const Rules = 1
 
 // do carries out one command. token is unique to it and greater than all before.
+//
+// It is the map from the log to the state. Each command checks all it was given, then changes the state, or nothing:
+// an error leaves everything as it was. What makes a repeat harmless differs:
+//
+//	RecordEvents                    the run's token and the epoch of each event (events.go)
+//	GrantLease                      worker, incarnation and request of who asked (lease.go)
+//	ExpireLease, SetVerdict,        the token or the status they find: what is over does not end twice
+//	ResumeTrial, EndOverdue,        (lease.go, trial.go, budget.go, control.go)
+//	FailSweep
+//	ProposeTrials                   the number of the first trial, which has to be the next (propose.go)
+//	what a person asks for          the request id, remembered with the result (once)
+//	SetMember, DropMember, SetDrain what they say, which stays true when it is said again (member.go)
+//	BeginRestore to AbortRestore    the restore's id and the offset of each part (stage.go)
+//
+// MarkHash and CompareHash are read by the audit; here they only move the index.
 func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 	now := c.GetTimeMs()
 	m.rules = c.GetRules()

@@ -60,13 +60,13 @@ type Sweep struct {
 	SpecYAML   string // the person's text, which nothing here reads
 	BaseDir    string // relative data paths are read from it
 
-	ID                 string
-	Kind               trial.Kind
-	Status             trial.SweepStatus
-	Failure            string // why it failed; "" unless SweepFailed
-	Exhausted          bool   // the search method has no further point
-	CreatedMS, EndedMS int64  // EndedMS is 0 while it has not ended
-	ModifiedIndex      uint64 // raft index of the last change to the sweep or a trial of it
+	ID                 string            // s- and eight letters or digits, drawn by the API
+	Kind               trial.Kind        // what its runs do; settled when it was made
+	Status             trial.SweepStatus // stopping until the last open trial of a stopped sweep has ended
+	Failure            string            // why it failed; "" unless SweepFailed
+	Exhausted          bool              // the search method has no further point
+	CreatedMS, EndedMS int64             // EndedMS is 0 while it has not ended
+	ModifiedIndex      uint64            // raft index of the last change to the sweep or a trial of it; long polls wait for it
 	Counts             Counts
 
 	// The budget as extended, of trials, of epochs that trials report, and of
@@ -85,12 +85,13 @@ type Sweep struct {
 	WarmTrials    []*logv1.WarmTrial // of the sweep WarmStart; never changed
 	Findings      int64              // how many there have been; see Finding
 
+	// By these a repeated CreateSweep finds the sweep, for as long as there is the sweep.
 	CreateRequest string // request id that made it; empty where none was given, or from before it was kept
 	CreatedIndex  uint64 // raft index of that
 
 	// Kept up with every change, so that no View has to count. Whoever writes copies
 	// the sweep first unless gen is the machine's: then no View has it.
-	gen     uint64
+	gen     uint64          // of the Machine's generations; see Machine.gen
 	trials  vector[*Trial]  // trial i+1
 	scores  vector[float64] // value of trial i+1, NaN while it has none
 	best    int64           // number, 0 while none
@@ -152,27 +153,27 @@ type Trial struct {
 	ParamsJSON                    string // the point, canonical JSON; never changed
 	Status                        trial.Status
 	Verdict                       trial.Verdict // of the present lease
-	HasValue                      bool
-	ValueEpoch                    int32        // at which Value was reported
-	Value                         float64      // best finite objective value; meaningful when HasValue
-	Runs                          []Run        // in order; the last one holds the lease, if there is one
-	Checkpoints                   []Checkpoint // newest first: the newest, and the best where that is another
-	Lease                         *Lease       // nil unless RUNNING
-	StopReason, Failure           string       // for people: why it was stopped, paused or cancelled; why it failed
-	CreatedMS, StartedMS, EndedMS int64        // StartedMS is that of the first run; 0 = not yet
-	FailedRuns, LostRuns          int32        // against MaxRetries and maxLosses, since it was last retried by hand
-	Refusals                      int32        // runs that ended BAD_SPEC, since it was last retried
-	Pauses                        int32        // how often a rule paused it: its level
+	HasValue                      bool          // an epoch that meets the constraints was reported with a finite value
+	ValueEpoch                    int32         // at which Value was reported
+	Value                         float64       // best finite objective value; meaningful when HasValue
+	Runs                          []Run         // in order; the last one holds the lease, if there is one
+	Checkpoints                   []Checkpoint  // newest first: the newest, and the best where that is another
+	Lease                         *Lease        // nil unless RUNNING
+	StopReason, Failure           string        // for people: why it was stopped, paused or cancelled; why it failed
+	CreatedMS, StartedMS, EndedMS int64         // StartedMS is that of the first run; 0 = not yet
+	FailedRuns, LostRuns          int32         // against MaxRetries and maxLosses, since it was last retried by hand
+	Refusals                      int32         // runs that ended BAD_SPEC, since it was last retried
+	Pauses                        int32         // how often a rule paused it: its level
 
 	// Where the point came from, and what its proposer knew: how many findings
 	// of the sweep, and how many trials it reckoned with.
 	Source                       trial.Source
-	ProposedSeen, ProposedBudget int64
-	Origin                       trial.Origin
-	Findings                     []Finding // in the order they were made
+	ProposedSeen, ProposedBudget int64        // sweep verify computes the proposal again from these
+	Origin                       trial.Origin // the checkpoint it starts from; zero = from scratch
+	Findings                     []Finding    // in the order they were made
 
 	gen   uint64
-	curve curve
+	curve curve // all reports, over all runs
 }
 
 // Epoch is the last one reported, 0 before the first.
@@ -210,11 +211,11 @@ func (t *Trial) Ended() bool { return t.Status.Over() }
 // later finding takes the place of the one before. What search knew when it had
 // seen n findings is thus a function of the state for every n up to now.
 type Finding struct {
-	Ordinal           int64
-	Status            trial.Status
+	Ordinal           int64        // from 1 in the sweep
+	Status            trial.Status // at that moment: its last one, or paused
 	HasValue          bool
-	ValueEpoch, Epoch int32
-	Value             float64
+	ValueEpoch, Epoch int32   // at which Value was reported; the last one reported
+	Value             float64 // best so far; meaningful when HasValue
 }
 
 // Known returns what search knew of the trial after seen findings of the sweep;
@@ -230,15 +231,15 @@ func (t *Trial) Known(seen int64) (Finding, bool) {
 
 // Run is one attempt at a trial.
 type Run struct {
-	Number       int32
-	Data         string // what it trains and validates on (common/trial); "" = not told
-	ResumedEpoch int32  // epoch of the newest checkpoint when it was granted; 0 = from scratch
-	Token        uint64
-	Worker, Slot string
-	StartedMS    int64
-	EndedMS      int64
+	Number       int32      // from 1 in its trial
+	Data         string     // what it trains and validates on (common/trial); "" = not told
+	ResumedEpoch int32      // epoch of the newest checkpoint when it was granted; 0 = from scratch
+	Token        uint64     // of its lease: what carries it is the run's
+	Worker, Slot string     // who carries it out, and on what
+	StartedMS    int64      // when the lease was granted
+	EndedMS      int64      // 0 while it goes on
 	Exit         trial.Exit // 0 while it goes on
-	Message      string
+	Message      string     // about its end, for people
 }
 
 // Lease is the right to carry out a run. When it runs out is not here: the leader
@@ -247,8 +248,8 @@ type Lease struct {
 	Token                              uint64 // of the grant; greater than that of every lease before
 	Worker, Incarnation, Slot, Request string // who asked, in which start of the agent, under which request id
 	GrantedMS                          int64
-	TermMS                             int64 // chosen by the holder; 0 = the cluster's
-	End                                End
+	TermMS                             int64  // chosen by the holder; 0 = the cluster's
+	End                                End    // known when it was granted, so that the run ends there by itself
 	Final                              bool   // no other worker could try: a refusal is the trial's own
 	Folder                             string // id of the worker's data folder; may be empty
 }
@@ -261,15 +262,16 @@ type End struct {
 	Reason  string
 }
 
-// Checkpoint is a stored model state.
+// Checkpoint is a stored model state. The file is the worker's; the state is the index of what is kept, and a
+// worker deletes what is not in it.
 type Checkpoint struct {
 	Epoch                    int32
-	HasMetric                bool
+	HasMetric                bool    // the epoch has an objective value
 	Metric                   float64 // objective value at that epoch
-	Size                     int64
-	SHA256, Location, Worker string
+	Size                     int64   // bytes
+	SHA256, Location, Worker string  // in hex; where it is fetched; whose disk it lies on
 	CreatedMS                int64
-	Token                    uint64
+	Token                    uint64 // of the run that wrote it
 }
 
 // Member is a coordinator as the cluster remembers it: where to find it. Which

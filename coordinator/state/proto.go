@@ -39,7 +39,7 @@ func (s *Sweep) Proto(now int64) *atelierv1.Sweep {
 	return p
 }
 
-// Proto returns the counts as the API speaks of them.
+// Proto returns the counts as the API speaks of them: those kept up with each change, not counted now.
 func (c Counts) Proto() *atelierv1.SweepCounts {
 	return &atelierv1.SweepCounts{Proposed: c.Proposed, Waiting: c.Waiting, Running: c.Running, Paused: c.Paused, Finished: c.Finished,
 		Stopped: c.Stopped, Diverged: c.Diverged, Failed: c.Failed, Cancelled: c.Cancelled, Runs: c.Runs, Reports: c.Reports}

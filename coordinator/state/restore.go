@@ -35,6 +35,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	return nil
 }
 
+// recordReader reads a stream record by record, with one buffer: its size is checked before memory is taken.
 type recordReader struct {
 	r      *bufio.Reader
 	body   bytes.Buffer

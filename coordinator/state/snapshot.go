@@ -97,6 +97,7 @@ func (rw *recordWriter) write(r *logv1.Record) {
 	rw.records++
 }
 
+// put writes bytes unless something failed before.
 func (rw *recordWriter) put(b []byte) {
 	if rw.err != nil {
 		return
@@ -106,6 +107,8 @@ func (rw *recordWriter) put(b []byte) {
 	rw.err = err
 }
 
+// trial writes a trial by way of the one spare record, so that a snapshot of many trials makes
+// little garbage.
 func (rw *recordWriter) trial(t *Trial) {
 	t.record(&rw.spare)
 	rw.write(&logv1.Record{Record: &logv1.Record_Trial{Trial: &rw.spare}})
@@ -149,6 +152,7 @@ func (t *Trial) record(r *logv1.TrialRecord) {
 		return
 	}
 	r.Epochs = append(epochs, c.epochs...)
+	// Times are written as differences, which are small numbers and so short ones.
 	before := int64(0)
 	for _, ms := range c.times {
 		times = append(times, ms-before)
@@ -168,6 +172,7 @@ func sortedUnique[T string | uint32 | int32](list []T) bool {
 	return true
 }
 
+// unique reports whether nothing is in list twice; most lists are too short for a map to pay.
 func unique[T comparable](list []T) bool {
 	if len(list) <= 8 {
 		for i, a := range list {

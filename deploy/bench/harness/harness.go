@@ -100,6 +100,7 @@ type list[T any] struct {
 	parse func(string) (T, error)
 }
 
+// String implements flag.Value: the list as it is typed.
 func (l *list[T]) String() string {
 	if l.to == nil { // the flag package asks a zero value
 		return ""
@@ -111,6 +112,8 @@ func (l *list[T]) String() string {
 	return strings.Join(items, ",")
 }
 
+// Set implements flag.Value. A list that is given replaces the default; empty items are passed
+// over. The error is that of the first item that is wrong, and nothing is taken then.
 func (l *list[T]) Set(text string) error {
 	var values []T
 	for item := range strings.SplitSeq(text, ",") {
