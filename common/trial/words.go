@@ -239,6 +239,19 @@ func (c Constraint) Holds(v float64) bool {
 	return !math.IsNaN(v) && (!c.HasMax || v <= c.Max) && (!c.HasMin || v >= c.Min)
 }
 
+// Excess is by how much a value is beyond the bounds: 0 or less within them, NaN
+// for NaN.
+func (c Constraint) Excess(v float64) float64 {
+	out := math.Inf(-1)
+	if c.HasMax {
+		out = math.Max(out, v-c.Max)
+	}
+	if c.HasMin {
+		out = math.Max(out, c.Min-v)
+	}
+	return out
+}
+
 // String is the constraint as people write it.
 func (c Constraint) String() string {
 	var bounds []string

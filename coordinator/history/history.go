@@ -43,14 +43,7 @@ func Problem(sw *state.Sweep, budget int64) (search.Problem, error) {
 
 // goal is the part of a Problem that says what is wanted.
 func goal(sw *state.Sweep) search.Problem {
-	p := search.Problem{Maximize: sw.Objective.Maximize}
-	for _, o := range sw.Objectives {
-		p.Objectives = append(p.Objectives, search.Objective(o))
-	}
-	for _, c := range sw.Constraints {
-		p.Constraints = append(p.Constraints, search.Constraint{Metric: c.Metric, HasMax: c.HasMax, HasMin: c.HasMin, Max: c.Max, Min: c.Min})
-	}
-	return p
+	return search.Problem{Maximize: sw.Objective.Maximize, Objectives: sw.Objectives, Constraints: sw.Constraints}
 }
 
 // Method makes the search method of a sweep for a budget.

@@ -244,7 +244,7 @@ func TestPlantedOriginIsFound(t *testing.T) {
 			again.Apply(uint64(i)+1, e)
 		}
 		v := verify(t, again)
-		want := search.Origin{Trial: origin.Trial, Epoch: int(origin.Epoch)}
+		want := wire.Origin(origin)
 		if len(v.Differences) != 1 || v.Differences[0].Trial != planted || v.Differences[0].Recorded.Origin != want || v.Differences[0].Computed.Origin.Trial == 0 ||
 			v.Differences[0].Computed.Params != v.Differences[0].Recorded.Params {
 			t.Errorf("the origin of trial %d was altered: %+v", planted, v.Differences)

@@ -22,7 +22,7 @@ type Difference struct {
 // Proposed is what a proposal says of one trial.
 type Proposed struct {
 	Params string // canonical JSON
-	Origin search.Origin
+	Origin trial.Origin
 }
 
 // Verification is what came of computing a sweep's proposals again.
@@ -74,7 +74,7 @@ func Verify(ctx context.Context, sw *state.Sweep, after int64, enough func() boo
 			v.Through++
 			v.Checked++
 			t := sw.Trial(v.Through)
-			if is := (Proposed{t.ParamsJSON, search.Origin{Trial: t.Origin.Trial, Epoch: int(t.Origin.Epoch)}}); is != want && !overshot(sw, t, is, want) {
+			if is := (Proposed{t.ParamsJSON, t.Origin}); is != want && !overshot(sw, t, is, want) {
 				v.Differences = append(v.Differences, Difference{Trial: t.Number, Recorded: is, Computed: want, Seen: t.ProposedSeen, Source: t.Source})
 			}
 		}
@@ -145,7 +145,7 @@ func overshot(sw *state.Sweep, t *state.Trial, is, want Proposed) bool {
 		return false
 	}
 	f, ok := of.Known(t.ProposedSeen)
-	return ok && int(f.Epoch) == is.Origin.Epoch
+	return ok && f.Epoch == is.Origin.Epoch
 }
 
 // sameProposal reports whether b may have come in the same ask as a. Asked in

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 	"atelier/tuner/importance"
 	"atelier/tuner/search"
 )
@@ -115,7 +116,7 @@ func TestLikeOptuna(t *testing.T) {
 		z, _ := history[i].Point[4].Number()
 		history[i].Values = []float64{history[i].Value, z}
 	}
-	got, err = importance.Of(search.Problem{Space: s, Objectives: []search.Objective{{Metric: "v"}, {Metric: "z", Maximize: true}}}, history, 1)
+	got, err = importance.Of(search.Problem{Space: s, Objectives: []trial.Objective{{Metric: "v"}, {Metric: "z", Maximize: true}}}, history, 1)
 	if err != nil || got[0].Parameter != "z" || got[0].Share < 0.8 {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 	"atelier/tuner/search"
 )
 
@@ -110,7 +111,7 @@ func (m *population) anywhere(r *rand.Rand) space.Point {
 }
 
 // follow makes trial k out of those before it.
-func (m *population) follow(history []search.Trial, k int64) (space.Point, search.Origin) {
+func (m *population) follow(history []search.Trial, k int64) (space.Point, trial.Origin) {
 	before := &history[k-m.problem.Parallelism-1]
 	ranked := m.ranked(history, before.Number)
 	some := max(1, int(float64(len(ranked))*m.set.Share))
@@ -124,7 +125,7 @@ func (m *population) follow(history []search.Trial, k int64) (space.Point, searc
 	best := ranked[r.IntN(some)]
 	if !valued(best) {
 		// No member has a value yet: begin anew elsewhere.
-		return m.anywhere(r), search.Origin{}
+		return m.anywhere(r), trial.Origin{}
 	}
 	return m.explore(best.Point, r), m.origin(best)
 }
@@ -132,10 +133,10 @@ func (m *population) follow(history []search.Trial, k int64) (space.Point, searc
 // origin is the checkpoint at the end of a segment. A run ends there by itself;
 // one of a version that had to be told in time may have trained on, and who goes
 // on from there would have nothing left to train.
-func (m *population) origin(t *search.Trial) search.Origin {
+func (m *population) origin(t *search.Trial) trial.Origin {
 	round := (t.Number - 1) / m.problem.Parallelism
 	end := min((round+1)*int64(m.set.Interval), int64(m.set.Epochs))
-	return search.Origin{Trial: t.Number, Epoch: min(t.Epoch, int(end))}
+	return trial.Origin{Trial: t.Number, Epoch: int32(min(t.Epoch, int(end)))}
 }
 
 // ranked lists the members' last ended segments, best first, none of a later

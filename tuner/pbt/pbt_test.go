@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 	"atelier/tuner/pbt"
 	"atelier/tuner/search"
 )
@@ -62,7 +63,7 @@ func TestExploitAndExplore(t *testing.T) {
 		end(int64(n+1), v, 3)
 	}
 	next := ask(t, m, history, 4)
-	want := []search.Origin{{Trial: 1, Epoch: 3}, {Trial: 2, Epoch: 3}, {Trial: 2, Epoch: 3}, {Trial: 4, Epoch: 3}}
+	want := []trial.Origin{{Trial: 1, Epoch: 3}, {Trial: 2, Epoch: 3}, {Trial: 2, Epoch: 3}, {Trial: 4, Epoch: 3}}
 	if !reflect.DeepEqual(next.Origins, want) {
 		t.Errorf("origins %+v, want %+v", next.Origins, want)
 	}
@@ -85,13 +86,13 @@ func TestExploitAndExplore(t *testing.T) {
 		history = append(history, search.Trial{Number: int64(5 + i), Point: pt})
 	}
 	end(5, 0.3, 6)
-	if got := ask(t, m, history, 4); len(got.Points) != 1 || got.Origins[0] != (search.Origin{Trial: 5, Epoch: 6}) {
+	if got := ask(t, m, history, 4); len(got.Points) != 1 || got.Origins[0] != (trial.Origin{Trial: 5, Epoch: 6}) {
 		t.Errorf("proposed %+v", got)
 	}
 	// A segment that overshot its end, as could be before runs ended by themselves:
 	// who goes on from it begins at its end.
 	end(5, 0.3, 12)
-	if got := ask(t, m, history, 4); len(got.Points) != 1 || got.Origins[0] != (search.Origin{Trial: 5, Epoch: 6}) {
+	if got := ask(t, m, history, 4); len(got.Points) != 1 || got.Origins[0] != (trial.Origin{Trial: 5, Epoch: 6}) {
 		t.Errorf("proposed %+v from a segment that overshot", got)
 	}
 	// The same history, another instance: the same proposal.
@@ -131,7 +132,7 @@ func TestToTheEnd(t *testing.T) {
 					}
 					if got.Origins != nil {
 						o := got.Origins[i]
-						if o.Trial >= n || o.Epoch > 3*int((n-1)/5) || o.Trial != 0 && history[o.Trial-1].Status != search.Complete {
+						if o.Trial >= n || o.Epoch > 3*int32((n-1)/5) || o.Trial != 0 && history[o.Trial-1].Status != search.Complete {
 							t.Fatalf("%s: trial %d begins at %+v", name, n, o)
 						}
 					}
@@ -193,7 +194,7 @@ func TestEqualMembersGoOn(t *testing.T) {
 		history = append(history, search.Trial{Number: int64(i + 1), Point: pt, Status: search.Complete, HasValue: true, Value: 0.5, Epoch: 3})
 	}
 	for i, o := range ask(t, m, history, 4).Origins {
-		if want := (search.Origin{Trial: int64(i + 1), Epoch: 3}); o != want {
+		if want := (trial.Origin{Trial: int64(i + 1), Epoch: 3}); o != want {
 			t.Errorf("trial %d begins at %+v, want %+v", 5+i, o, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 	"atelier/tuner/search"
 )
 
@@ -42,7 +43,7 @@ func TestGoldenProposals(t *testing.T) {
 	}
 	for _, m := range several {
 		s := floats(2, 0, 1)
-		p := search.Problem{Space: &s, Seed: 79, Budget: 30, Objectives: pulled, Constraints: []search.Constraint{{Metric: "b", HasMax: true, Max: 0.5}}}
+		p := search.Problem{Space: &s, Seed: 79, Budget: 30, Objectives: pulled, Constraints: []trial.Constraint{{Metric: "b", HasMax: true, Max: 0.5}}}
 		method := newMethod(t, m.method, m.algorithm, p)
 		var history []search.Trial
 		for len(history) < 30 {

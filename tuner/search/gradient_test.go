@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 )
 
 func sample(n, d int) *gaussian {
@@ -99,7 +100,7 @@ func TestAcquisitionGradient(t *testing.T) {
 		s := &space.Space{Params: []space.Parameter{{Name: "a", Kind: space.KindFloat, High: 1}, {Name: "b", Kind: space.KindFloat, High: 1}}}
 		p := Problem{Space: s, Seed: 1}
 		if constrained {
-			p.Constraints = []Constraint{{Metric: "c", HasMax: true, Max: 0.3}}
+			p.Constraints = []trial.Constraint{{Metric: "c", HasMax: true, Max: 0.3}}
 		}
 		g := newGP(p)
 		var seen []observation

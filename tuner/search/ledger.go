@@ -302,7 +302,7 @@ func (p *Problem) observe(t *Trial) observation {
 		if k < len(t.Constraints) {
 			m = t.Constraints[k]
 		}
-		o.over = append(o.over, p.Constraints[k].over(m))
+		o.over = append(o.over, p.Constraints[k].Excess(m))
 	}
 	o.result = scored
 	return o

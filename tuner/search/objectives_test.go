@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 	"atelier/tuner/search"
 )
 
@@ -16,7 +17,7 @@ func pull(p space.Point) []float64 {
 	return []float64{x[0]*x[0] + math.Abs(x[1]-0.3), -(1 - (x[0]-1)*(x[0]-1) - math.Abs(x[1]-0.3))}
 }
 
-var pulled = []search.Objective{{Metric: "a"}, {Metric: "b"}}
+var pulled = []trial.Objective{{Metric: "a"}, {Metric: "b"}}
 
 // several names the methods that learn from several objectives.
 var several = []named{
@@ -85,7 +86,7 @@ func TestFrontsAreFound(t *testing.T) {
 func TestConstraintsAreKept(t *testing.T) {
 	// The best point is beyond the limit; what is allowed is a quarter of the space.
 	s := floats(3, 0, 1)
-	p := search.Problem{Space: &s, Budget: 45, Constraints: []search.Constraint{{Metric: "size", HasMax: true, Max: 0.5}, {Metric: "speed", HasMin: true, Min: 0.5}}}
+	p := search.Problem{Space: &s, Budget: 45, Constraints: []trial.Constraint{{Metric: "size", HasMax: true, Max: 0.5}, {Metric: "speed", HasMin: true, Min: 0.5}}}
 	result := func(at space.Point) search.Trial {
 		x := numbers(at)
 		return search.Trial{Value: (1-x[0])*(1-x[0]) + x[1]*x[1] + (x[2]-0.4)*(x[2]-0.4), Constraints: []float64{x[0], x[1]}}
@@ -129,7 +130,7 @@ func TestObjectivesAndConstraintsConform(t *testing.T) {
 		t.Run(title(m.method, m.algorithm), func(t *testing.T) {
 			s := spaceFor(m.method)
 			p := search.Problem{Space: s, Seed: 4, Budget: 40, Parallelism: 4, Objectives: pulled,
-				Constraints: []search.Constraint{{Metric: "c", HasMax: true, Max: 1, HasMin: true, Min: -1}}}
+				Constraints: []trial.Constraint{{Metric: "c", HasMax: true, Max: 1, HasMin: true, Min: -1}}}
 			run := func(chunk int, fresh bool) []string {
 				method := newMethod(t, m.method, m.algorithm, p)
 				var history []search.Trial
@@ -179,20 +180,20 @@ func TestObjectivesAndConstraintsConform(t *testing.T) {
 }
 
 func TestFront(t *testing.T) {
-	trial := func(n int64, values ...float64) search.Trial {
+	one := func(n int64, values ...float64) search.Trial {
 		return search.Trial{Number: n, Status: search.Complete, HasValue: true, Values: values, Value: values[0]}
 	}
-	history := []search.Trial{trial(1, 3, 3), trial(2, 1, 5), trial(3, 5, 1), trial(4, 3, 3), trial(5, 4, 4), trial(6, math.NaN(), 0), trial(7, 0, 0), trial(8, 1, 6)}
+	history := []search.Trial{one(1, 3, 3), one(2, 1, 5), one(3, 5, 1), one(4, 3, 3), one(5, 4, 4), one(6, math.NaN(), 0), one(7, 0, 0), one(8, 1, 6)}
 	history[6].Status = search.Failed
 	p := search.Problem{Objectives: pulled}
 	if got := search.Front(p, history); !slices.Equal(got, []int64{1, 2, 3, 4}) {
 		t.Error(got)
 	}
-	p.Objectives = []search.Objective{{Metric: "a"}, {Metric: "b", Maximize: true}}
+	p.Objectives = []trial.Objective{{Metric: "a"}, {Metric: "b", Maximize: true}}
 	if got := search.Front(p, history); !slices.Equal(got, []int64{8}) {
 		t.Error(got)
 	}
-	p = search.Problem{Constraints: []search.Constraint{{HasMin: true, Min: 2}}}
+	p = search.Problem{Constraints: []trial.Constraint{{HasMin: true, Min: 2}}}
 	for i := range history {
 		history[i].Constraints = []float64{float64(i)}
 	}
@@ -205,7 +206,7 @@ func TestFront(t *testing.T) {
 }
 
 func TestNoAnswer(t *testing.T) {
-	p := search.Problem{Objectives: []search.Objective{{Metric: "acc"}}, Constraints: []search.Constraint{{Metric: "ms", HasMax: true, Max: 5}}}
+	p := search.Problem{Objectives: []trial.Objective{{Metric: "acc"}}, Constraints: []trial.Constraint{{Metric: "ms", HasMax: true, Max: 5}}}
 	history := []search.Trial{
 		{Number: 1, Status: search.Complete, HasValue: true, Value: 1, Constraints: []float64{9}},
 		{Number: 2, Status: search.Complete, HasValue: true, Value: 2, Constraints: []float64{6}},

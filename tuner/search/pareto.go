@@ -21,24 +21,11 @@ func (p *Problem) maximize(k int) bool {
 	return p.Maximize
 }
 
-// over says by how much a measured metric is beyond the bounds: 0 or less
-// within them, NaN when it was not reported.
-func (c *Constraint) over(metric float64) float64 {
-	out := math.Inf(-1)
-	if c.HasMax {
-		out = math.Max(out, metric-c.Max)
-	}
-	if c.HasMin {
-		out = math.Max(out, c.Min-metric)
-	}
-	return out
-}
-
 // Feasible reports whether a trial reported every constrained metric and all are
 // within their bounds. Without constraints every trial is.
 func (p *Problem) Feasible(t *Trial) bool {
 	for k := range p.Constraints {
-		if k >= len(t.Constraints) || !(p.Constraints[k].over(t.Constraints[k]) <= 0) {
+		if k >= len(t.Constraints) || !(p.Constraints[k].Excess(t.Constraints[k]) <= 0) {
 			return false
 		}
 	}
@@ -299,7 +286,7 @@ func NoAnswer(p Problem, history []Trial) string {
 		if k < len(t.Constraints) {
 			m = t.Constraints[k]
 		}
-		switch over := c.over(m); {
+		switch over := c.Excess(m); {
 		case math.IsNaN(over):
 			broken = append(broken, fmt.Sprintf("%s was not reported", name(c.Metric)))
 		case over > 0 && c.HasMax && m > c.Max:

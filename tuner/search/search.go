@@ -12,6 +12,7 @@ import (
 	"context"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 )
 
 // Status is what search needs to know of a trial's life.
@@ -42,19 +43,6 @@ type Trial struct {
 	Constraints []float64
 }
 
-// Objective is a metric that is to be made small or large.
-type Objective struct {
-	Metric   string
-	Maximize bool
-}
-
-// Constraint bounds a metric; bounds are included.
-type Constraint struct {
-	Metric         string
-	HasMax, HasMin bool
-	Max, Min       float64 // meaningful when Has says so
-}
-
 // Problem is what is searched, and how far.
 type Problem struct {
 	Space       *space.Space
@@ -63,8 +51,8 @@ type Problem struct {
 	Budget      int64 // trials in all; 0 or less = no limit
 	Parallelism int64 // trials open at once, at most
 
-	Objectives  []Objective  // several make a Pareto front; none or one: Trial.Value counts
-	Constraints []Constraint // all must hold
+	Objectives  []trial.Objective  // several make a Pareto front; none or one: Trial.Value counts
+	Constraints []trial.Constraint // all must hold
 
 	// Warm is the history of another sweep: its results teach, its points are
 	// proposed again only when nothing else is left, its trials do not count
@@ -73,18 +61,11 @@ type Problem struct {
 	Warm []Trial
 }
 
-// Origin names another trial's checkpoint, which a trial starts from; Trial is
-// 0 for one that starts from scratch.
-type Origin struct {
-	Trial int64
-	Epoch int
-}
-
 // Proposal answers an ask.
 type Proposal struct {
-	Points    []space.Point // canonical; the first belongs to trial len(history)+1
-	Origins   []Origin      // one a point, or none at all
-	Exhausted bool          // every point of the space has been proposed
+	Points    []space.Point  // canonical; the first belongs to trial len(history)+1
+	Origins   []trial.Origin // one a point, or none at all
+	Exhausted bool           // every point of the space has been proposed
 }
 
 // Method proposes points. Fewer than asked without Exhausted means that the

@@ -72,12 +72,7 @@ func Run(ctx context.Context, o Options) error {
 	var err error
 	r.problem = search.Problem{
 		Space: &s.Space, Maximize: s.Objective.Maximize, Seed: s.Seed, Budget: s.Budget.Trials, Parallelism: int64(r.open),
-	}
-	for _, o := range s.Objectives {
-		r.problem.Objectives = append(r.problem.Objectives, search.Objective(o))
-	}
-	for _, c := range s.Constraints {
-		r.problem.Constraints = append(r.problem.Constraints, search.Constraint(c))
+		Objectives: s.Objectives, Constraints: s.Constraints,
 	}
 	r.method, err = search.New(s.SearchMethod, s.Algorithm, r.problem)
 	if err != nil {

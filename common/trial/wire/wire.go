@@ -71,6 +71,12 @@ func ToConstraint(c trial.Constraint) *atelierv1.Constraint {
 	return &atelierv1.Constraint{Metric: c.Metric, HasMax: c.HasMax, Max: c.Max, HasMin: c.HasMin, Min: c.Min}
 }
 
+// ToOrigins has one for each of a proposal's points, an empty one where it starts
+// from scratch.
+func ToOrigins(all []trial.Origin) []*atelierv1.Origin {
+	return list(all, func(o trial.Origin) *atelierv1.Origin { return &atelierv1.Origin{Trial: o.Trial, Epoch: o.Epoch} })
+}
+
 // ToOrigin is nil for a trial that starts from scratch.
 func ToOrigin(o trial.Origin) *atelierv1.Origin {
 	if o.Trial == 0 {

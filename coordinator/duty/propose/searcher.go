@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
@@ -186,9 +185,7 @@ func (s *searcher) step() (wait bool, err error) {
 	for _, pt := range points {
 		c.ParamsJson = append(c.ParamsJson, sw.Space.Encode(pt))
 	}
-	for _, o := range proposal.Origins[:min(len(points), len(proposal.Origins))] {
-		c.Origins = append(c.Origins, &atelierv1.Origin{Trial: o.Trial, Epoch: int32(o.Epoch)})
-	}
+	c.Origins = wire.ToOrigins(proposal.Origins[:min(len(points), len(proposal.Origins))])
 	return s.record(c) && int64(len(points)) < room && !proposal.Exhausted, nil
 }
 
