@@ -16,6 +16,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/files"
 	"atelier/common/gossip"
+	"atelier/common/trial"
 	"atelier/worker/agent"
 )
 
@@ -86,7 +87,7 @@ type clusterGuard struct {
 }
 
 // Heartbeat names the folder's cluster and refuses the answer of another one.
-func (g *clusterGuard) Heartbeat(ctx context.Context, req client.HeartbeatRequest) (client.HeartbeatAnswer, error) {
+func (g *clusterGuard) Heartbeat(ctx context.Context, req trial.Heartbeat) (trial.HeartbeatAnswer, error) {
 	mine := g.home.cluster()
 	req.Cluster = mine
 	answer, err := g.Coordinator.Heartbeat(ctx, req)

@@ -55,7 +55,7 @@ func (s trials) AskTrial(ctx context.Context, req *connect.Request[atelierv1.Ask
 			return nil, failure(err)
 		}
 		if lease != nil {
-			return connect.NewResponse(&atelierv1.AskTrialResponse{Lease: lease, Status: wire.ToSweepStatus(sw.Status)}), nil
+			return connect.NewResponse(&atelierv1.AskTrialResponse{Lease: wire.ToLease(lease), Status: wire.ToSweepStatus(sw.Status)}), nil
 		}
 		if _, sw, err = s.sweep(ctx, m.SweepId); err != nil {
 			return nil, err

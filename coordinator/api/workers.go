@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"connectrpc.com/connect"
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
+	"atelier/coordinator/duty/assign"
 	"atelier/coordinator/state"
 )
 
@@ -34,10 +38,11 @@ func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.H
 		return nil, client.Refusal{Reason: client.ReasonOtherCluster, Cluster: view.ClusterID()}.Error(connect.CodeUnavailable,
 			fmt.Errorf("worker %s belongs to cluster %s, this is cluster %s: give it the addresses of its own cluster, or an empty --data folder", req.Msg.GetWorker().GetName(), theirs, view.ClusterID()))
 	}
-	resp, err := s.cfg.Assign.Heartbeat(req.Msg)
+	answer, err := s.cfg.Assign.Heartbeat(wire.Heartbeat(req.Msg))
 	if err != nil {
 		return nil, failure(err)
 	}
+	resp := wire.ToHeartbeatAnswer(answer)
 	resp.Cluster = ofCluster(view)
 	return connect.NewResponse(resp), nil
 }
@@ -46,11 +51,13 @@ func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.H
 // without a lease when the caller's time is over. A repeat under the same request id
 // gets the same lease.
 func (s workers) Acquire(ctx context.Context, req *connect.Request[atelierv1.AcquireRequest]) (*connect.Response[atelierv1.AcquireResponse], error) {
-	lease, err := s.cfg.Assign.Acquire(ctx, req.Msg)
+	m := req.Msg
+	slot := assign.Slot{Worker: m.Worker, Incarnation: m.Incarnation, Request: m.RequestId, Name: m.Slot, Trainers: m.Trainers, Labels: m.Labels, Folder: m.Folder}
+	lease, err := s.cfg.Assign.Acquire(ctx, slot, time.Duration(max(m.WaitMs, 0))*time.Millisecond)
 	if err != nil {
 		return nil, failure(err)
 	}
-	return connect.NewResponse(&atelierv1.AcquireResponse{Lease: lease}), nil
+	return connect.NewResponse(&atelierv1.AcquireResponse{Lease: wire.ToLease(lease)}), nil
 }
 
 // Relay records what runs report. Each event has a result of its own, in the order
@@ -98,7 +105,11 @@ func (s workers) ListWorkers(ctx context.Context, req *connect.Request[atelierv1
 	if err != nil {
 		return nil, failure(err)
 	}
-	return connect.NewResponse(&atelierv1.ListWorkersResponse{Workers: list}), nil
+	resp := &atelierv1.ListWorkersResponse{Workers: make([]*atelierv1.Worker, len(list))}
+	for i, w := range list {
+		resp.Workers[i] = wire.ToWorker(w)
+	}
+	return connect.NewResponse(resp), nil
 }
 
 // DrainWorker lets a worker get no more leases; its running trials are asked for a
@@ -113,7 +124,7 @@ func (s workers) DrainWorker(ctx context.Context, req *connect.Request[atelierv1
 		if err != nil {
 			return nil, failure(err)
 		}
-		if !slices.ContainsFunc(known, func(w *atelierv1.Worker) bool { return w.Name == req.Msg.Name }) {
+		if !slices.ContainsFunc(known, func(w trial.Worker) bool { return w.Name == req.Msg.Name }) {
 			return nil, failure(fmt.Errorf("%w: worker %q has not been heard of; `atelier worker list` names those that have", state.ErrNotFound, req.Msg.Name))
 		}
 	}

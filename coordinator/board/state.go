@@ -84,23 +84,11 @@ func checkpointsOf(s *state.Sweep, t *state.Trial) []trial.Checkpoint {
 	}
 	out := make([]trial.Checkpoint, len(t.Checkpoints))
 	for i := range t.Checkpoints {
-		out[i] = checkpointOf(s.ID, t.Number, &t.Checkpoints[i])
+		out[i] = t.Checkpoints[i].Record(s.ID, t.Number)
 	}
 	slices.SortFunc(out, func(a, b trial.Checkpoint) int {
 		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Token, b.Token))
 	})
-	return out
-}
-
-func checkpointOf(sweep string, number int64, c *state.Checkpoint) trial.Checkpoint {
-	out := trial.Checkpoint{
-		Sweep: sweep, Trial: number, Epoch: c.Epoch, Size: c.Size, SHA256: c.SHA256, Location: trial.Location(c.Location),
-		Worker: c.Worker, CreatedMS: c.CreatedMS, Token: c.Token,
-	}
-	if c.HasMetric {
-		m := trial.Number(c.Metric)
-		out.Metric = &m
-	}
 	return out
 }
 

@@ -86,9 +86,18 @@ func (r *Run) Proto() *atelierv1.Run {
 	return &atelierv1.Run{Number: r.Number, Token: r.Token, Worker: r.Worker, Slot: r.Slot, StartedMs: r.StartedMS, EndedMs: r.EndedMS, Exit: wire.ToExit(r.Exit), Message: r.Message, ResumedEpoch: r.ResumedEpoch, Data: r.Data}
 }
 
+// Record is a checkpoint as those outside speak of it.
+func (c *Checkpoint) Record(sweep string, number int64) trial.Checkpoint {
+	r := trial.Checkpoint{Sweep: sweep, Trial: number, Epoch: c.Epoch, Size: c.Size, SHA256: c.SHA256, Location: trial.Location(c.Location), Worker: c.Worker, CreatedMS: c.CreatedMS, Token: c.Token}
+	if c.HasMetric {
+		r.Metric = new(trial.Number(c.Metric))
+	}
+	return r
+}
+
 // Proto returns the checkpoint as the API speaks of it.
 func (c *Checkpoint) Proto(sweep string, number int64) *atelierv1.Checkpoint {
-	return &atelierv1.Checkpoint{SweepId: sweep, Trial: number, Epoch: c.Epoch, Metric: c.Metric, HasMetric: c.HasMetric, Size: c.Size, Sha256: c.SHA256, Location: c.Location, Worker: c.Worker, CreatedMs: c.CreatedMS, Token: c.Token}
+	return wire.ToCheckpoint(c.Record(sweep, number))
 }
 
 // Proto returns what became of an event as the API speaks of it.

@@ -34,7 +34,7 @@ import (
 
 // Coordinator is what the agent says to the cluster: a client.Client's part.
 type Coordinator interface {
-	Heartbeat(context.Context, client.HeartbeatRequest) (client.HeartbeatAnswer, error)
+	Heartbeat(context.Context, trial.Heartbeat) (trial.HeartbeatAnswer, error)
 	Acquire(context.Context, client.AcquireRequest) (*trial.Lease, error)
 	Relay(ctx context.Context, worker, incarnation string, events []trial.Event) ([]trial.EventResult, error)
 }

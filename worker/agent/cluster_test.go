@@ -48,7 +48,7 @@ type cluster struct {
 	waiting   []*leased
 	trials    map[int64]*leased
 	granted   map[string]*leased // by request id
-	beats     []client.HeartbeatRequest
+	beats     []trial.Heartbeat
 	relays    int
 	away      bool // every call fails
 	loseReply map[string]int
@@ -145,7 +145,7 @@ func (c *cluster) expire() {
 	}
 }
 
-func (c *cluster) Heartbeat(_ context.Context, r client.HeartbeatRequest) (a client.HeartbeatAnswer, err error) {
+func (c *cluster) Heartbeat(_ context.Context, r trial.Heartbeat) (a trial.HeartbeatAnswer, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.away {
@@ -167,7 +167,7 @@ func (c *cluster) Heartbeat(_ context.Context, r client.HeartbeatRequest) (a cli
 		}
 		tr.deadline = time.Now().Add(c.ttl)
 		if tr.verdict != 0 {
-			a.Verdicts = append(a.Verdicts, client.LeaseVerdict{Lease: l, Verdict: tr.verdict, Reason: "a person"})
+			a.Verdicts = append(a.Verdicts, trial.LeaseVerdict{Lease: l, Verdict: tr.verdict, Reason: "a person"})
 		}
 	}
 	return a, c.fail("heartbeat")

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"atelier/common/client"
 	"atelier/common/trial"
 )
 
@@ -63,7 +62,7 @@ func margin(ttl time.Duration) time.Duration { return ttl / 8 }
 
 func (a *Agent) heartbeat(ctx context.Context) error {
 	live := a.held.live()
-	req := client.HeartbeatRequest{Worker: a.describe(), Folder: a.cfg.Folder, Admitted: a.isAdmitted()}
+	req := trial.Heartbeat{Worker: a.describe(), Folder: a.cfg.Folder, Admitted: a.isAdmitted()}
 	for _, h := range live {
 		req.Leases = append(req.Leases, h.lease.LeaseRef)
 	}
@@ -128,7 +127,7 @@ func (a *Agent) isAdmitted() bool {
 
 // refused gives up what this agent holds: its name is another's. Where that may
 // change soon it waits.
-func (a *Agent) refused(m client.HeartbeatAnswer, live []*holding) {
+func (a *Agent) refused(m trial.HeartbeatAnswer, live []*holding) {
 	for _, h := range live {
 		h.lose("the coordinators hold the lease for lost", false)
 	}

@@ -21,18 +21,65 @@ func LeaseRef(l *atelierv1.LeaseRef) trial.LeaseRef {
 	return trial.LeaseRef{Sweep: l.GetSweepId(), Trial: l.GetTrial(), Token: l.GetToken()}
 }
 
+func HeartbeatAnswer(a *atelierv1.HeartbeatResponse) trial.HeartbeatAnswer {
+	return trial.HeartbeatAnswer{TTL: time.Duration(a.GetTtlMs()) * time.Millisecond, Lost: each(a.GetLost(), LeaseRef), Verdicts: each(a.GetVerdicts(), leaseVerdict),
+		Drain: a.GetDrain(), Coordinators: a.GetCoordinators(), Dropped: each(a.GetDropped(), location), Refused: a.GetRefused(), Final: a.GetFinal(),
+		Cluster: a.GetCluster().GetId(), FormerClusters: a.GetCluster().GetFormerIds()}
+}
+
+func leaseVerdict(v *atelierv1.LeaseVerdict) trial.LeaseVerdict {
+	return trial.LeaseVerdict{Lease: LeaseRef(v.GetLease()), Verdict: Verdict(v.GetVerdict()), Reason: v.GetReason()}
+}
+
+func location(text string) trial.Location { return trial.Location(text) }
+
 func EventResult(r *atelierv1.EventResult) trial.EventResult {
-	out := trial.EventResult{Outcome: Outcome(r.GetOutcome()), Verdict: Verdict(r.GetVerdict()), Message: r.GetMessage()}
-	for _, location := range r.GetKept() {
-		out.Kept = append(out.Kept, trial.Location(location))
+	return trial.EventResult{Outcome: Outcome(r.GetOutcome()), Verdict: Verdict(r.GetVerdict()), Message: r.GetMessage(), Kept: each(r.GetKept(), location)}
+}
+
+// each is nil for what is empty: what workers and coordinators say to one another
+// is not printed.
+func each[A, B any](all []A, one func(A) B) []B {
+	if len(all) == 0 {
+		return nil
 	}
-	return out
+	return list(all, one)
+}
+
+// And what a coordinator hears and answers.
+
+func Heartbeat(h *atelierv1.HeartbeatRequest) trial.Heartbeat {
+	return trial.Heartbeat{Worker: Worker(h.GetWorker()), Leases: each(h.GetLeases(), LeaseRef), Folder: h.GetFolder(), Admitted: h.GetAdmitted(), Cluster: h.GetClusterId()}
+}
+
+func ToHeartbeatAnswer(a trial.HeartbeatAnswer) *atelierv1.HeartbeatResponse {
+	return &atelierv1.HeartbeatResponse{TtlMs: a.TTL.Milliseconds(), Lost: each(a.Lost, ToLeaseRef), Verdicts: each(a.Verdicts, toLeaseVerdict), Drain: a.Drain,
+		Coordinators: a.Coordinators, Dropped: each(a.Dropped, func(l trial.Location) string { return string(l) }), Refused: a.Refused, Final: a.Final,
+		Cluster: &atelierv1.ClusterIdentity{Id: a.Cluster, FormerIds: a.FormerClusters}}
+}
+
+func toLeaseVerdict(v trial.LeaseVerdict) *atelierv1.LeaseVerdict {
+	return &atelierv1.LeaseVerdict{Lease: ToLeaseRef(v.Lease), Verdict: ToVerdict(v.Verdict), Reason: v.Reason}
+}
+
+// ToLease is nil where there is none.
+func ToLease(l *trial.Lease) *atelierv1.Lease {
+	if l == nil {
+		return nil
+	}
+	return &atelierv1.Lease{SweepId: l.Sweep, Trial: l.Trial, Token: l.Token, Kind: ToKind(l.Kind), Run: l.Run, Slot: l.Slot, Trainer: l.Trainer,
+		ParamsJson: string(l.Params), TrainingJson: string(l.Training), Seed: l.Seed, Objective: ToObjective(l.Objective), Checkpoints: each(l.Checkpoints, ToCheckpoint),
+		Origin: ToOrigin(l.Origin), BaseDir: l.BaseDir, LastEpoch: l.LastEpoch, TtlMs: l.TTL.Milliseconds(), EndEpoch: l.EndEpoch, EndVerdict: ToVerdict(l.EndVerdict), EndReason: l.EndReason}
 }
 
 // To the schema: what a worker says.
 
 func ToLeaseRef(l trial.LeaseRef) *atelierv1.LeaseRef {
 	return &atelierv1.LeaseRef{SweepId: l.Sweep, Trial: l.Trial, Token: l.Token}
+}
+
+func ToHeartbeat(h trial.Heartbeat) *atelierv1.HeartbeatRequest {
+	return &atelierv1.HeartbeatRequest{Worker: ToWorker(h.Worker), Leases: each(h.Leases, ToLeaseRef), Folder: h.Folder, Admitted: h.Admitted, ClusterId: h.Cluster}
 }
 
 // ToEvents makes the events of a batch. All results of a cluster go this way, up

@@ -20,6 +20,7 @@ func filled[M proto.Message](m M) M {
 
 func TestEveryFieldOfALeaseIsCarried(t *testing.T) {
 	lease, ref, result := filled(&atelierv1.Lease{}), filled(&atelierv1.LeaseRef{}), filled(&atelierv1.EventResult{})
+	heartbeat, answer := filled(&atelierv1.HeartbeatRequest{}), filled(&atelierv1.HeartbeatResponse{})
 	for _, x := range []struct {
 		m       proto.Message
 		convert func() any
@@ -27,13 +28,21 @@ func TestEveryFieldOfALeaseIsCarried(t *testing.T) {
 		{lease, func() any { return wire.Lease(lease) }},
 		{ref, func() any { return wire.LeaseRef(ref) }},
 		{result, func() any { return wire.EventResult(result) }},
+		{heartbeat, func() any { return wire.Heartbeat(heartbeat) }},
+		{answer, func() any { return wire.HeartbeatAnswer(answer) }},
 	} {
 		if got := missing(x.m.ProtoReflect(), "", x.convert); len(got) > 0 {
 			t.Errorf("%s: %q are not carried", x.m.ProtoReflect().Descriptor().Name(), got)
 		}
 	}
-	if back := wire.ToLeaseRef(wire.LeaseRef(ref)); !proto.Equal(ref, back) {
-		t.Errorf("%v came back as %v", ref, back)
+	for _, x := range [][2]proto.Message{{ref, wire.ToLeaseRef(wire.LeaseRef(ref))}, {lease, wire.ToLease(new(wire.Lease(lease)))},
+		{heartbeat, wire.ToHeartbeat(wire.Heartbeat(heartbeat))}, {answer, wire.ToHeartbeatAnswer(wire.HeartbeatAnswer(answer))}} {
+		if !proto.Equal(x[0], x[1]) {
+			t.Errorf("%v came back as %v", x[0], x[1])
+		}
+	}
+	if wire.ToLease(nil) != nil {
+		t.Error("a lease that there is not")
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"runtime/debug"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -53,7 +53,7 @@ type (
 		Err    error // the log's
 	}
 	// Heard: a heartbeat came.
-	Heard struct{ Heartbeat *atelierv1.HeartbeatRequest }
+	Heard struct{ Heartbeat trial.Heartbeat }
 	// Renewed: the holder of a lease of the external trainer was heard of.
 	Renewed struct {
 		Sweep string
@@ -97,12 +97,12 @@ type (
 	// Answer is the last word to a waiter: a lease, an error, or neither.
 	Answer struct {
 		Waiter uint64
-		Lease  *atelierv1.Lease
+		Lease  *trial.Lease
 		Err    error
 	}
-	// Reply answers a Heard or a Renewed, in the same step.
+	// Reply answers a Heard or a Renewed, in the same step; Heartbeat is of the former.
 	Reply struct {
-		Heartbeat *atelierv1.HeartbeatResponse
+		Heartbeat trial.HeartbeatAnswer
 		Err       error
 	}
 	// Say tells the operator.
@@ -135,11 +135,11 @@ type Scheduler struct {
 	promised map[request]*waiter  // the same, by request
 	waiters  []*waiter            // in order of arrival
 	workers  map[string]*worker
-	faults   map[trialKey]time.Time // trials that look for another slot, since
-	dropped  map[string][]string    // by worker: files that nobody needs, until it has been told twice
-	told     map[string]int         // by worker: how many of them it was told once
-	refusals map[refusalKey]refusal // looked up, and walked to forget
-	claims   map[claimKey]time.Time // names refused to a second folder, since
+	faults   map[trialKey]time.Time      // trials that look for another slot, since
+	dropped  map[string][]trial.Location // by worker: files that nobody needs, until it has been told twice
+	told     map[string]int              // by worker: how many of them it was told once
+	refusals map[refusalKey]refusal      // looked up, and walked to forget
+	claims   map[claimKey]time.Time      // names refused to a second folder, since
 	began    time.Time
 	ticked   time.Time
 	fresh    bool // it began without a sweep: a new cluster, where nobody is missed
@@ -253,7 +253,7 @@ func (s *Scheduler) changed(changes []state.Change) {
 // needs, which worker refused what. A file that was to be deleted may be needed again.
 func (s *Scheduler) forgetState() {
 	s.faults, s.refusals = map[trialKey]time.Time{}, map[refusalKey]refusal{}
-	s.dropped, s.told = map[string][]string{}, map[string]int{}
+	s.dropped, s.told = map[string][]trial.Location{}, map[string]int{}
 }
 
 // tick ends the leases that ran out and forgets what is old.

@@ -3,6 +3,7 @@ package assign
 import (
 	"slices"
 
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -15,12 +16,12 @@ func (s *Scheduler) discard(c *state.Change) {
 	if c.Location == "" || len(s.dropped[c.Worker]) >= maxDropped {
 		return
 	}
-	s.dropped[c.Worker] = append(s.dropped[c.Worker], c.Location)
+	s.dropped[c.Worker] = append(s.dropped[c.Worker], trial.Location(c.Location))
 }
 
 // files returns what a worker is to delete. Each file is named in two answers,
 // so that one that is lost does no harm.
-func (s *Scheduler) files(worker string) []string {
+func (s *Scheduler) files(worker string) []trial.Location {
 	list, once := s.dropped[worker], s.told[worker]
 	if len(list) == 0 {
 		delete(s.dropped, worker)

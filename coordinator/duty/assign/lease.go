@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
@@ -137,18 +136,18 @@ func (s *Scheduler) renew(e Renewed) error {
 
 // message is a lease with all that a worker needs for the run; nil if the state
 // no longer holds it.
-func (s *Scheduler) message(sweep string, number int64, token uint64) *atelierv1.Lease {
+func (s *Scheduler) message(sweep string, number int64, token uint64) *trial.Lease {
 	l := s.current(sweep, number, token)
 	if l == nil {
 		return nil
 	}
 	sw, _ := s.view.Sweep(sweep)
 	t := sw.Trial(number)
-	m := &atelierv1.Lease{
-		SweepId: sweep, Trial: number, Token: token, Kind: wire.ToKind(sw.Kind), Trainer: sw.Trainer,
-		ParamsJson: t.ParamsJSON, TrainingJson: sw.TrainingJSON, Seed: trialSeed(sw.Seed, number),
-		Objective: wire.ToObjective(sw.Objective), TtlMs: s.span(l).Milliseconds(), BaseDir: sw.BaseDir, LastEpoch: t.Epoch(), Slot: l.Slot,
-		Origin: wire.ToOrigin(t.Origin), EndEpoch: l.End.Epoch, EndVerdict: wire.ToVerdict(l.End.Verdict), EndReason: l.End.Reason,
+	m := &trial.Lease{
+		LeaseRef: trial.LeaseRef{Sweep: sweep, Trial: number, Token: token}, Kind: sw.Kind, Trainer: sw.Trainer,
+		Params: []byte(t.ParamsJSON), Training: []byte(sw.TrainingJSON), Seed: trialSeed(sw.Seed, number),
+		Objective: sw.Objective, TTL: s.span(l), BaseDir: sw.BaseDir, LastEpoch: t.Epoch(), Slot: l.Slot,
+		Origin: t.Origin, EndEpoch: l.End.Epoch, EndVerdict: l.End.Verdict, EndReason: l.End.Reason,
 	}
 	for _, r := range t.Runs {
 		if r.Token == token {
@@ -163,9 +162,9 @@ func (s *Scheduler) message(sweep string, number int64, token uint64) *atelierv1
 		if of != t && of.Checkpoints[i].Epoch > t.Origin.Epoch {
 			continue // of a run that went on beyond its end: nothing would be left to train
 		}
-		m.Checkpoints = append(m.Checkpoints, of.Checkpoints[i].Proto(sweep, of.Number))
+		m.Checkpoints = append(m.Checkpoints, of.Checkpoints[i].Record(sweep, of.Number))
 	}
-	slices.SortStableFunc(m.Checkpoints, func(x, y *atelierv1.Checkpoint) int {
+	slices.SortStableFunc(m.Checkpoints, func(x, y trial.Checkpoint) int {
 		if of != t && (x.Epoch == t.Origin.Epoch) != (y.Epoch == t.Origin.Epoch) {
 			return map[bool]int{true: -1, false: 1}[x.Epoch == t.Origin.Epoch]
 		}

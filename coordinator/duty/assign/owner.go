@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // A worker's name belongs to one data folder at a time: that of the agent which
@@ -17,30 +17,30 @@ type claimKey struct{ name, folder string }
 
 // refused says why an agent may not speak for the name it gives; "" where it
 // may. final says that waiting would be of no use.
-func (s *Scheduler) refused(req *atelierv1.HeartbeatRequest) (why string, final bool) {
-	name, incarnation := req.GetWorker().GetName(), req.GetWorker().GetIncarnation()
+func (s *Scheduler) refused(h trial.Heartbeat) (why string, final bool) {
+	name, incarnation := h.Worker.Name, h.Worker.Incarnation
 	w := s.workers[name]
 	if w != nil && w.superseded[incarnation] {
-		if req.Folder != "" && req.Folder == w.folder {
+		if h.Folder != "" && h.Folder == w.folder {
 			return fmt.Sprintf("worker %s was started again at %s from the same data folder, or from a copy of it (id %s); to run both, give the copy another --name and delete folder-id in its data folder",
-				name, w.told.GetAddress(), w.folder), true
+				name, w.told.Address, w.folder), true
 		}
-		return fmt.Sprintf("the name %s has gone to another worker, at %s, data folder %s, while this one was not heard of; start it with another --name", name, w.told.GetAddress(), w.folder), true
+		return fmt.Sprintf("the name %s has gone to another worker, at %s, data folder %s, while this one was not heard of; start it with another --name", name, w.told.Address, w.folder), true
 	}
-	if req.Folder == "" { // from before folders had ids
+	if h.Folder == "" { // from before folders had ids
 		return "", false
 	}
-	k := claimKey{name, req.Folder}
+	k := claimKey{name, h.Folder}
 	holder, heard := "", time.Time{}
 	switch {
-	case w != nil && w.folder == req.Folder:
-	case w != nil && w.folder != "" && s.now.Sub(w.seen) <= s.ttl && !(req.Admitted && !w.admitted && !s.termPassed()):
+	case w != nil && w.folder == h.Folder:
+	case w != nil && w.folder != "" && s.now.Sub(w.seen) <= s.ttl && !(h.Admitted && !w.admitted && !s.termPassed()):
 		// The exception: who was the cluster's under the leader before goes first
 		// where a newcomer was heard of earlier.
-		holder = fmt.Sprintf("at %s, data folder %s, heard of %v ago", w.told.GetAddress(), w.folder, s.now.Sub(w.seen).Round(100*time.Millisecond))
+		holder = fmt.Sprintf("at %s, data folder %s, heard of %v ago", w.told.Address, w.folder, s.now.Sub(w.seen).Round(100*time.Millisecond))
 		heard = w.seen
 	case w == nil || s.now.Sub(w.seen) > s.ttl:
-		if held := s.held(func(l *lease) bool { return l.worker == name && l.folder != "" && l.folder != req.Folder }); len(held) > 0 {
+		if held := s.held(func(l *lease) bool { return l.worker == name && l.folder != "" && l.folder != h.Folder }); len(held) > 0 {
 			holder = fmt.Sprintf("data folder %s, which has trials", held[0].folder)
 		}
 	}
@@ -52,7 +52,7 @@ func (s *Scheduler) refused(req *atelierv1.HeartbeatRequest) (why string, final 
 	if !known {
 		since = s.now
 		s.claims[k] = s.now
-		s.want(Say{true, "a second worker of a name was refused", []any{"worker", name, "address", req.GetWorker().GetAddress(), "folder", req.Folder, "holder", holder}})
+		s.want(Say{true, "a second worker of a name was refused", []any{"worker", name, "address", h.Worker.Address, "folder", h.Folder, "holder", holder}})
 	}
 	return fmt.Sprintf("the name %s is held by another worker, %s; start this one with another --name, or end that one: the name is free %v after its last word", name, holder, s.ttl), heard.After(since)
 }
@@ -60,7 +60,7 @@ func (s *Scheduler) refused(req *atelierv1.HeartbeatRequest) (why string, final 
 // supersede ends all that an earlier agent of a name had: a later start of its
 // folder has come, or another folder's, to which the name has gone.
 func (s *Scheduler) supersede(w *worker, name, incarnation string) {
-	old := w.told.GetIncarnation()
+	old := w.told.Incarnation
 	if old == "" || old == incarnation {
 		return
 	}

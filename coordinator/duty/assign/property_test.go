@@ -69,7 +69,7 @@ func live(t testing.TB, c choices) []string {
 			var held []string
 			for _, l := range st.leases(worker) {
 				if c.of(4) > 0 {
-					held = append(held, fmt.Sprintf("%s/%d", l.SweepId, l.Trial))
+					held = append(held, fmt.Sprintf("%s/%d", l.Sweep, l.Trial))
 				}
 			}
 			happen("beat %s incarnation=i%d folder=%s leases=%s", worker, incarnation[worker], []string{"", "f1", "f2"}[c.of(3)], strings.Join(held, ","))

@@ -156,10 +156,10 @@ func (s *Scheduler) others(sw *state.Sweep, w *waiter) bool {
 		return false
 	}
 	for name, other := range s.workers {
-		if name == w.Worker || s.now.Sub(other.seen) > s.ttl || other.told.GetDraining() || s.view.Drained(name) || s.refuses(sw.ID, name) || s.lacks(sw.ID, name) {
+		if name == w.Worker || s.now.Sub(other.seen) > s.ttl || other.told.Draining || s.view.Drained(name) || s.refuses(sw.ID, name) || s.lacks(sw.ID, name) {
 			continue
 		}
-		if slices.Contains(other.told.GetTrainers(), sw.Trainer) && labelled(other.told.GetLabels(), sw) {
+		if slices.Contains(other.told.Trainers, sw.Trainer) && labelled(other.told.Labels, sw) {
 			return true
 		}
 	}

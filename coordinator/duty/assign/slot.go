@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
@@ -36,7 +36,7 @@ type waiter struct {
 func (w *waiter) request() request { return request{w.Worker, w.Incarnation, w.Request} }
 
 // answer is the last word to all who wait for it.
-func (s *Scheduler) answer(w *waiter, l *atelierv1.Lease, err error) {
+func (s *Scheduler) answer(w *waiter, l *trial.Lease, err error) {
 	for _, n := range w.numbers {
 		s.want(Answer{n, l, err})
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
@@ -86,6 +85,11 @@ func (st *stage) do(c *logv1.Command) {
 func text(commands []assign.Command) string {
 	var b strings.Builder
 	for _, c := range commands {
+		if a, ok := c.(assign.Answer); ok && a.Lease != nil { // what it is, not where
+			fmt.Fprintf(&b, "lease %v ", wire.ToLease(a.Lease))
+			a.Lease = nil
+			c = a
+		}
 		fmt.Fprintf(&b, "%T %+v\n", c, c)
 	}
 	return b.String()
@@ -207,7 +211,7 @@ func (st *stage) pass(d time.Duration) {
 		st.at = min(st.at+tick, end)
 		if st.at%time.Second == 0 {
 			for _, name := range st.live {
-				st.step(assign.Heard{Heartbeat: &atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{Name: name, Incarnation: "i1", Trainers: []string{"sim"}, Slots: []*atelierv1.Slot{{Name: "cpu0"}}}, Leases: st.leases(name)}})
+				st.step(assign.Heard{Heartbeat: trial.Heartbeat{Worker: trial.Worker{Name: name, Incarnation: "i1", Trainers: []string{"sim"}, Slots: []trial.Slot{{Name: "cpu0"}}}, Leases: st.leases(name)}})
 			}
 		}
 		st.step(assign.Ticked{})
@@ -215,11 +219,11 @@ func (st *stage) pass(d time.Duration) {
 }
 
 // leases are those that a worker has.
-func (st *stage) leases(worker string) (refs []*atelierv1.LeaseRef) {
+func (st *stage) leases(worker string) (refs []trial.LeaseRef) {
 	for _, sw := range st.m.View().Sweeps() {
 		for _, n := range sw.Open() {
 			if l := sw.Trial(n).Lease; l != nil && l.Worker == worker {
-				refs = append(refs, &atelierv1.LeaseRef{SweepId: sw.ID, Trial: n, Token: l.Token})
+				refs = append(refs, trial.LeaseRef{Sweep: sw.ID, Trial: n, Token: l.Token})
 			}
 		}
 	}
@@ -238,8 +242,8 @@ func (st *stage) ask(s assign.Slot) uint64 {
 }
 
 // ref names the present lease of a trial.
-func (st *stage) ref(sweep string, number int64) *atelierv1.LeaseRef {
-	r := &atelierv1.LeaseRef{SweepId: sweep, Trial: number}
+func (st *stage) ref(sweep string, number int64) trial.LeaseRef {
+	r := trial.LeaseRef{Sweep: sweep, Trial: number}
 	if sw, ok := st.m.View().Sweep(sweep); ok {
 		if t := sw.Trial(number); t != nil && t.Lease != nil {
 			r.Token = t.Lease.Token
@@ -248,8 +252,8 @@ func (st *stage) ref(sweep string, number int64) *atelierv1.LeaseRef {
 	return r
 }
 
-func lease(l *atelierv1.Lease) string {
-	text := fmt.Sprintf("%s/%d run %d on %s", l.SweepId, l.Trial, l.Run, l.Slot)
+func lease(l *trial.Lease) string {
+	text := fmt.Sprintf("%s/%d run %d on %s", l.Sweep, l.Trial, l.Run, l.Slot)
 	if l.LastEpoch > 0 {
 		text += fmt.Sprintf(" after epoch %d", l.LastEpoch)
 	}
@@ -264,9 +268,6 @@ func reply(r assign.Reply) string {
 		return ": " + r.Err.Error()
 	}
 	h := r.Heartbeat
-	if h == nil {
-		return " ok"
-	}
 	var text string
 	if h.Refused != "" {
 		text += fmt.Sprintf(" refused (final %v): %s;", h.Final, h.Refused)
@@ -275,10 +276,10 @@ func reply(r assign.Reply) string {
 		text += " drain"
 	}
 	for _, l := range h.Lost {
-		text += fmt.Sprintf(" lost %s/%d", l.SweepId, l.Trial)
+		text += fmt.Sprintf(" lost %s/%d", l.Sweep, l.Trial)
 	}
 	for _, v := range h.Verdicts {
-		text += fmt.Sprintf(" %s %s/%d", wire.Verdict(v.Verdict), v.Lease.SweepId, v.Lease.Trial)
+		text += fmt.Sprintf(" %s %s/%d", v.Verdict, v.Lease.Sweep, v.Lease.Trial)
 	}
 	if len(h.Dropped) > 0 {
 		text += fmt.Sprintf(" delete %v", h.Dropped)

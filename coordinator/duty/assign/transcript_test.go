@@ -113,12 +113,12 @@ func (st *stage) happen(a transcript.Command) {
 	case "leave":
 		st.step(assign.Left{Waiter: uint64(a.WordNumber(0))})
 	case "beat":
-		h := &atelierv1.HeartbeatRequest{Folder: args["folder"], Admitted: slices.Contains(a.Words, "admitted"), Worker: &atelierv1.Worker{
+		h := trial.Heartbeat{Folder: args["folder"], Admitted: slices.Contains(a.Words, "admitted"), Worker: trial.Worker{
 			Name: id, Incarnation: a.Or("incarnation", "i1"), Address: id + ":1", Draining: slices.Contains(a.Words, "draining"), Trainers: strings.Split(a.Or("trainers", "sim"), ","), Labels: labels(args["labels"]),
-			Slots: []*atelierv1.Slot{{Name: "cpu0"}},
+			Slots: []trial.Slot{{Name: "cpu0"}},
 		}}
 		if sweep, n := trialOf(args["busy"]); n > 0 {
-			h.Worker.Slots[0].State, h.Worker.Slots[0].SweepId, h.Worker.Slots[0].Trial = "busy", sweep, n
+			h.Worker.Slots[0].State, h.Worker.Slots[0].Sweep, h.Worker.Slots[0].Trial = "busy", sweep, n
 		}
 		for _, l := range strings.Split(args["leases"], ",") {
 			if l != "" {
@@ -171,9 +171,9 @@ func (st *stage) happen(a transcript.Command) {
 		st.step(assign.Resynced{})
 	case "workers":
 		for _, w := range st.s.Workers(st.m.View(), st.now()) {
-			text := fmt.Sprintf("%s %s, seen %v ago", w.Name, w.State, st.now().Sub(time.UnixMilli(w.LastSeenMs)))
+			text := fmt.Sprintf("%s %s, seen %v ago", w.Name, w.State, st.now().Sub(time.UnixMilli(w.LastSeenMS)))
 			if s := w.Slots[0]; s.State != "" {
-				text += fmt.Sprintf(", %s with %s/%d", s.State, s.SweepId, s.Trial)
+				text += fmt.Sprintf(", %s with %s/%d", s.State, s.Sweep, s.Trial)
 			}
 			if w.Note != "" {
 				text += ": " + w.Note

@@ -16,8 +16,8 @@ import (
 	"sync"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/duty/assign"
 	"atelier/coordinator/state"
 )
@@ -138,15 +138,15 @@ func (d *Duty) tell(t *term, e assign.Event) {
 }
 
 // ask tells the scheduler of an event that it replies to.
-func (d *Duty) ask(e assign.Event) (*atelierv1.HeartbeatResponse, error) {
+func (d *Duty) ask(e assign.Event) (answer trial.HeartbeatAnswer, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.term == nil {
-		return nil, ErrNotLeading
+		return answer, ErrNotLeading
 	}
 	reply, fault := d.step(d.term, e)
 	if reply == nil {
-		return nil, errorOf(fault)
+		return answer, errorOf(fault)
 	}
 	return reply.Heartbeat, reply.Err
 }
@@ -206,18 +206,18 @@ func (d *Duty) end(t *term, e assign.End) {
 
 // Heartbeat renews the leases named and ends those of earlier incarnations.
 // The caller has made sure that this node leads still.
-func (d *Duty) Heartbeat(req *atelierv1.HeartbeatRequest) (*atelierv1.HeartbeatResponse, error) {
-	return d.ask(assign.Heard{Heartbeat: req})
+func (d *Duty) Heartbeat(h trial.Heartbeat) (trial.HeartbeatAnswer, error) {
+	return d.ask(assign.Heard{Heartbeat: h})
 }
 
 // Renew gives a lease of the external trainer its full term again.
-func (d *Duty) Renew(sweep string, trial int64, token uint64) error {
-	_, err := d.ask(assign.Renewed{Sweep: sweep, Trial: trial, Token: token})
+func (d *Duty) Renew(sweep string, number int64, token uint64) error {
+	_, err := d.ask(assign.Renewed{Sweep: sweep, Trial: number, Token: token})
 	return err
 }
 
 // Workers lists the workers heard of under this leader, by name.
-func (d *Duty) Workers() ([]*atelierv1.Worker, error) {
+func (d *Duty) Workers() ([]trial.Worker, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.term == nil {

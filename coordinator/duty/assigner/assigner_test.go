@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/duty/assign"
 	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/state"
 )
@@ -74,19 +74,19 @@ func start(t *testing.T, ttl time.Duration, gate chan struct{}) (*assigner.Duty,
 	return l.duty, l
 }
 
-func request(id string, wait time.Duration) *atelierv1.AcquireRequest {
-	return &atelierv1.AcquireRequest{RequestId: id, Worker: "w1", Incarnation: "i1", Slot: "cpu0", Trainers: []string{"sim"}, WaitMs: wait.Milliseconds()}
+func slot(request string) assign.Slot {
+	return assign.Slot{Request: request, Worker: "w1", Incarnation: "i1", Name: "cpu0", Trainers: []string{"sim"}}
 }
 
 type answer struct {
-	lease *atelierv1.Lease
+	lease *trial.Lease
 	err   error
 }
 
 func acquire(ctx context.Context, d *assigner.Duty, id string, wait time.Duration) chan answer {
 	got := make(chan answer, 1)
 	go func() {
-		lease, err := d.Acquire(ctx, request(id, wait))
+		lease, err := d.Acquire(ctx, slot(id), wait)
 		got <- answer{lease, err}
 	}()
 	return got
@@ -116,11 +116,11 @@ func TestPollsWaitForTheLog(t *testing.T) {
 	if a := <-short; a.err != nil || a.lease == nil {
 		t.Errorf("the poll whose time is over: %v", a)
 	}
-	again, err := d.Acquire(t.Context(), request("left", time.Minute))
+	again, err := d.Acquire(t.Context(), slot("left"), time.Minute)
 	if err != nil || again == nil {
 		t.Errorf("the repeat: %v, %v", again, err)
 	}
-	if none, err := d.Acquire(t.Context(), request("none", 0)); err != nil || none != nil {
+	if none, err := d.Acquire(t.Context(), slot("none"), 0); err != nil || none != nil {
 		t.Errorf("nothing to do: %v, %v", none, err)
 	}
 }
@@ -137,7 +137,7 @@ func TestStopAnswersAll(t *testing.T) {
 			t.Errorf("%v", a)
 		}
 	}
-	if _, err := d.Heartbeat(&atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{Name: "w1", Incarnation: "i1"}}); !errors.Is(err, assigner.ErrNotLeading) {
+	if _, err := d.Heartbeat(trial.Heartbeat{Worker: trial.Worker{Name: "w1", Incarnation: "i1"}}); !errors.Is(err, assigner.ErrNotLeading) {
 		t.Errorf("heartbeat: %v", err)
 	}
 	if _, err := d.Workers(); !errors.Is(err, assigner.ErrNotLeading) {
@@ -149,11 +149,11 @@ func TestStopAnswersAll(t *testing.T) {
 func TestClockEndsLeases(t *testing.T) {
 	d, l := start(t, 200*time.Millisecond, nil)
 	l.create(t, "s1", "sim")
-	first, err := d.Acquire(t.Context(), request("a", time.Minute))
+	first, err := d.Acquire(t.Context(), slot("a"), time.Minute)
 	if err != nil || first == nil {
 		t.Fatal(first, err)
 	}
-	second, err := d.Acquire(t.Context(), request("b", time.Minute))
+	second, err := d.Acquire(t.Context(), slot("b"), time.Minute)
 	if err != nil || second == nil || second.Trial != first.Trial || second.Run != 2 {
 		t.Errorf("%v, %v", second, err)
 	}
@@ -205,11 +205,11 @@ func TestPanicIsPassedOn(t *testing.T) {
 		}()
 		d.Changed([]state.Change{{Kind: state.LeaseGranted, Sweep: "s1", Trial: 1, Token: 1}})
 	}()
-	if _, err := d.Heartbeat(&atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{Name: "w1", Incarnation: "i1"}}); err == nil || !strings.Contains(err.Error(), "please report it") {
+	if _, err := d.Heartbeat(trial.Heartbeat{Worker: trial.Worker{Name: "w1", Incarnation: "i1"}}); err == nil || !strings.Contains(err.Error(), "please report it") {
 		t.Errorf("heartbeat: %v", err)
 	}
 	broken = false
-	if _, err := d.Heartbeat(&atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{Name: "w1", Incarnation: "i1"}}); err != nil {
+	if _, err := d.Heartbeat(trial.Heartbeat{Worker: trial.Worker{Name: "w1", Incarnation: "i1"}}); err != nil {
 		t.Errorf("heartbeat after it: %v", err)
 	}
 	if !strings.Contains(said.String(), "panic in the assignment of trials") {

@@ -4,23 +4,14 @@ import (
 	"context"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/duty/assign"
 )
 
-// Acquire waits for a lease. It returns nil without error when there was
+// Acquire waits for a lease, as long as a long poll does. It returns nil without error when there was
 // nothing to do, ErrNotLeading when leadership ended meanwhile. The repeat of a
 // request that holds a lease returns that lease.
-func (d *Duty) Acquire(ctx context.Context, req *atelierv1.AcquireRequest) (*atelierv1.Lease, error) {
-	slot := assign.Slot{
-		Worker: req.Worker, Incarnation: req.Incarnation, Request: req.RequestId, Name: req.Slot,
-		Trainers: req.Trainers, Labels: req.Labels, Folder: req.Folder,
-	}
-	return d.await(ctx, slot, time.Duration(max(req.WaitMs, 0))*time.Millisecond)
-}
-
-// await is one long poll.
-func (d *Duty) await(ctx context.Context, slot assign.Slot, wait time.Duration) (*atelierv1.Lease, error) {
+func (d *Duty) Acquire(ctx context.Context, slot assign.Slot, wait time.Duration) (*trial.Lease, error) {
 	t, waiter, answer, err := d.enqueue(slot)
 	if err != nil {
 		return nil, err
@@ -74,7 +65,7 @@ type Asking struct {
 
 // Ask waits for a trial of a sweep with the external trainer. It returns nil
 // without error when there was none in time, or when the sweep has ended.
-func (d *Duty) Ask(ctx context.Context, q Asking) (*atelierv1.Lease, error) {
+func (d *Duty) Ask(ctx context.Context, q Asking) (*trial.Lease, error) {
 	name := assign.External // no worker's name has a slash: askers are nobody's incarnation
 	if q.Name != "" {
 		name += "/" + q.Name
@@ -82,11 +73,11 @@ func (d *Duty) Ask(ctx context.Context, q Asking) (*atelierv1.Lease, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answered := make(chan struct{})
-	var lease *atelierv1.Lease
+	var lease *trial.Lease
 	var err error
 	go func() {
 		defer close(answered)
-		lease, err = d.await(ctx, assign.Slot{
+		lease, err = d.Acquire(ctx, assign.Slot{
 			Worker: name, Incarnation: assign.External, Request: q.Request, Name: assign.External, Trainers: []string{assign.External}, Sweep: q.Sweep, Term: q.Term,
 		}, q.Wait)
 	}()
