@@ -97,7 +97,7 @@ func newAlgorithm(name string, p Problem) (strategy, error) {
 	case GP:
 		return newBayesian(p, startup(p), newGP(p)), nil
 	case Both:
-		return newBayesian(p, startup(p), relay{newGP(p), newTPE(p)}), nil
+		return newBayesian(p, startup(p), gpThenTPE{newGP(p), newTPE(p)}), nil
 	}
 	return nil, fmt.Errorf("algorithm %q is not known; choose one of %s", name, strings.Join(Algorithms, ", "))
 }
@@ -109,10 +109,11 @@ func settled(algorithm string, p Problem) string {
 	return Resolve(Bayesian, algorithm, p)
 }
 
-// relay hands over from gp to tpe.
-type relay struct{ gp, tpe algorithm }
+// gpThenTPE is both, one after the other: gp models every trial with every other, whose price grows with the cube of
+// their number; tpe goes on from maxGPTrials.
+type gpThenTPE struct{ gp, tpe algorithm }
 
-func (r relay) suggest(number int64, seen []observation) ([]float64, error) {
+func (r gpThenTPE) suggest(number int64, seen []observation) ([]float64, error) {
 	if number <= maxGPTrials {
 		return r.gp.suggest(number, seen)
 	}

@@ -97,7 +97,7 @@ func inferSettings(job trainerproto.Job, doc []byte) (inference.Settings, error)
 }
 
 // carryOut runs inference with the job's threads and device.
-func carryOut(ctx context.Context, job trainerproto.Job, s inference.Settings, h infer.Host) (*infer.Outcome, error) {
+func carryOut(ctx context.Context, job trainerproto.Job, s inference.Settings, h infer.Host) (*infer.Result, error) {
 	h.Threads = job.Threads
 	if h.Threads <= 0 {
 		h.Threads = runtime.NumCPU()
@@ -113,8 +113,8 @@ func carryOut(ctx context.Context, job trainerproto.Job, s inference.Settings, h
 }
 
 // inferred is the outcome as the command shows it.
-func inferred(o *infer.Outcome) inference.Outcome {
-	x := inference.Outcome{Dir: o.Dir, Files: o.Files, Images: o.Images, Skipped: o.Skipped, Suspicious: o.Suspicious, Pictures: o.Pictures, Seconds: o.Seconds,
+func inferred(o *infer.Result) inference.Outcome {
+	x := inference.Outcome{Dir: o.Dir, Files: o.Files, Images: o.Images, Skipped: o.Skipped, Suspicious: o.Suspicious, Pictures: o.Charts, Seconds: o.Seconds,
 		Architecture: o.Architecture, Figures: o.Figures, Drawn: o.Drawn}
 	if e := o.Evaluation; e != nil {
 		x.Accuracy, x.Evaluated, x.MacroF1 = &e.Accuracy, e.Samples, &e.Macro.F1

@@ -83,7 +83,7 @@ func badTask(err error) error {
 
 // deliver packs the results and tells of them: the figures, then the bundle,
 // then the end.
-func deliver(job trainerproto.Job, outcome *infer.Outcome, out *trainerproto.Writer) error {
+func deliver(job trainerproto.Job, outcome *infer.Result, out *trainerproto.Writer) error {
 	note, err := json.Marshal(inferred(outcome))
 	if err != nil {
 		return err

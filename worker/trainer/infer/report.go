@@ -89,7 +89,7 @@ func (t *tally) into(f map[string]float64) {
 // figures adds the evaluation's to those of the tally, and the counts.
 func (r *run) figures() {
 	f := r.out.Figures
-	for name, n := range map[string]int{"images": r.out.Images, "skipped": r.out.Skipped, "suspicious": r.out.Suspicious, "pictures": r.out.Pictures} {
+	for name, n := range map[string]int{"images": r.out.Images, "skipped": r.out.Skipped, "suspicious": r.out.Suspicious, "pictures": r.out.Charts} {
 		f[name] = float64(n)
 	}
 	f["seconds"] = r.out.Seconds

@@ -42,14 +42,14 @@ type Host struct {
 	Progress func(what string, done, total int)
 }
 
-// Outcome is what a run found and wrote.
-type Outcome struct {
+// Result is what a run found and wrote; inference.Outcome is what the trainer tells of it.
+type Result struct {
 	Dir        string
 	Files      []string // names below Dir, without the charts of single images
 	Images     int
 	Skipped    int
 	Suspicious int
-	Pictures   int
+	Charts     int
 	Evaluation *score.Result // nil unless evaluated
 	Seconds    float64
 
@@ -67,14 +67,14 @@ type run struct {
 	Host
 	p    *Predictor
 	log  *slog.Logger
-	out  Outcome
+	out  Result
 	skip []string
 
 	turned int // images turned as their EXIF orientation says
 }
 
 // Run carries out one mode. Errors that are the asker's are *Fault.
-func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
+func Run(ctx context.Context, s inference.Settings, h Host) (*Result, error) {
 	began := time.Now()
 	if s.Checkpoint == "" {
 		return nil, fault("model.checkpoint: name the model to ask, such as checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth")
@@ -99,7 +99,7 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 		return nil, fmt.Errorf("paths.output_dir: %w", err)
 	}
 	defer logFile.Close()
-	r := &run{Settings: s, Host: h, p: p, log: slog.New(slog.NewTextHandler(io.MultiWriter(h.Log, logFile), nil)), out: Outcome{Dir: s.Output, Architecture: p.About.Arch, Figures: map[string]float64{}}}
+	r := &run{Settings: s, Host: h, p: p, log: slog.New(slog.NewTextHandler(io.MultiWriter(h.Log, logFile), nil)), out: Result{Dir: s.Output, Architecture: p.About.Arch, Figures: map[string]float64{}}}
 	r.log.Info("inference", "mode", s.Mode, "checkpoint", s.Checkpoint, "architecture", p.About.Arch, "classes", len(p.About.Classes), "image_size", p.About.ImageSize, "device", h.Device.String())
 	switch s.Mode {
 	case inference.Evaluate:
@@ -127,7 +127,7 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Outcome, error) {
 		r.log.Info("images turned as their EXIF orientation says, as in training and in viewers", "images", r.turned)
 	}
 	r.out.Files = append(r.out.Files, inference.LogFile)
-	r.log.Info("done", "images", r.out.Images, "skipped", r.out.Skipped, "suspicious", r.out.Suspicious, "pictures", r.out.Pictures, "seconds", r.out.Seconds)
+	r.log.Info("done", "images", r.out.Images, "skipped", r.out.Skipped, "suspicious", r.out.Suspicious, "pictures", r.out.Charts, "seconds", r.out.Seconds)
 	return &r.out, nil
 }
 

@@ -285,7 +285,7 @@ func (w *writer) draw(i int, l looked) string {
 
 // drew counts a chart and names it, unless many were named already.
 func (w *writer) drew(path string) {
-	w.r.out.Pictures++
+	w.r.out.Charts++
 	if len(w.r.out.Drawn) < inference.MaxDrawn {
 		w.r.out.Drawn = append(w.r.out.Drawn, path)
 	}

@@ -35,7 +35,7 @@ func TestThreadsShareAStep(t *testing.T) {
 			if err := torchx.SetThreads(threads); err != nil {
 				t.Fatal(err)
 			}
-			if n, err := torchx.Hands(); err != nil || n != threads {
+			if n, err := torchx.LoopThreads(); err != nil || n != threads {
 				t.Fatalf("%d threads share a loop, want %d (%v)", n, threads, err)
 			}
 			got := gradients(t, c.arch, c.precision)

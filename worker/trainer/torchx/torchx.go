@@ -132,12 +132,12 @@ func MemoryFromHere() { C.tx_memory_from_here() }
 // SetThreads sets how many threads an operation called from here may use.
 func SetThreads(n int) error { return check(C.tx_set_threads(C.int(n))) }
 
-// Hands tells how many threads share a loop of this library's own that is called
+// LoopThreads is how many threads share a loop of this library's own that is called
 // from here: what SetThreads set, if it was built with OpenMP as libtorch was.
-func Hands() (n int, err error) {
-	var hands C.int64_t
-	err = check(C.tx_hands(&hands))
-	return int(hands), err
+func LoopThreads() (n int, err error) {
+	var threads C.int64_t
+	err = check(C.tx_hands(&threads))
+	return int(threads), err
 }
 
 // HasBF16 tells whether this CPU multiplies bfloat16 in hardware.

@@ -35,7 +35,7 @@ func (b *batch) answers() torchx.Tensor {
 
 func (b *batch) free() { torchx.Free(b.x, b.y, b.y2) }
 
-// feed hands out batches in order; the bytes of the next one are laid out on
+// loader hands out batches in order; the bytes of the next one are laid out on
 // a goroutine of their own while the caller works on this one. The loop over
 // an epoch is
 //
@@ -46,7 +46,7 @@ func (b *batch) free() { torchx.Free(b.x, b.y, b.y2) }
 //		...
 //		b.free()
 //	}
-type feed struct {
+type loader struct {
 	d      *data
 	set    *dataset.Set
 	recipe augment.Recipe
@@ -67,19 +67,19 @@ type laid struct {
 
 // epoch is one pass of training: every image once, or as many draws with
 // classes in balance, in the order of (seed, epoch).
-func (d *data) epoch(epoch, batchSize int) *feed {
+func (d *data) epoch(epoch, batchSize int) *loader {
 	var order []int
 	if d.balanced {
 		order = augment.Balanced(d.seed, epoch, d.train.Labels())
 	} else {
 		order = augment.Order(d.seed, epoch, d.train.Len())
 	}
-	return &feed{d: d, set: d.train, recipe: d.recipe, order: order, ends: cut(len(order), batchSize), epoch: epoch}
+	return &loader{d: d, set: d.train, recipe: d.recipe, order: order, ends: cut(len(order), batchSize), epoch: epoch}
 }
 
 // whole is a set from its first image to its last, as it is.
-func (d *data) whole(set *dataset.Set, batchSize int) *feed {
-	f := &feed{d: d, set: set, order: make([]int, set.Len())}
+func (d *data) whole(set *dataset.Set, batchSize int) *loader {
+	f := &loader{d: d, set: set, order: make([]int, set.Len())}
 	for i := range f.order {
 		f.order[i] = i
 	}
@@ -90,13 +90,13 @@ func (d *data) whole(set *dataset.Set, batchSize int) *feed {
 }
 
 // len is the number of batches in all.
-func (f *feed) len() int { return len(f.ends) }
+func (f *loader) len() int { return len(f.ends) }
 
 // images is the number of images in all.
-func (f *feed) images() int { return len(f.order) }
+func (f *loader) images() int { return len(f.order) }
 
 // next makes the next batch; there are len of them.
-func (f *feed) next() (batch, error) {
+func (f *loader) next() (batch, error) {
 	if f.ahead == nil {
 		f.begin()
 	}
@@ -110,7 +110,7 @@ func (f *feed) next() (batch, error) {
 }
 
 // begin starts laying the next batch out.
-func (f *feed) begin() {
+func (f *loader) begin() {
 	from := 0
 	if f.step > 0 {
 		from = f.ends[f.step-1]
@@ -120,9 +120,9 @@ func (f *feed) begin() {
 	go func() { ahead <- f.d.lay(f.set, indices, f.recipe, f.epoch, step) }()
 }
 
-// close ends a feed, early too: the set may be closed afterwards. Closing
+// close ends a loader, early too: the set may be closed afterwards. Closing
 // twice is harmless.
-func (f *feed) close() {
+func (f *loader) close() {
 	if f.ahead != nil {
 		l := <-f.ahead
 		l.block.Free()

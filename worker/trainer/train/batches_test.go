@@ -110,7 +110,7 @@ func read(t testing.TB, b batch, err error) seen {
 	return s
 }
 
-func all(t testing.TB, f *feed) (batches []seen) {
+func all(t testing.TB, f *loader) (batches []seen) {
 	t.Helper()
 	defer f.close()
 	for range f.len() {
@@ -148,9 +148,9 @@ func TestResumedRunSeesTheSameImages(t *testing.T) {
 	}
 }
 
-// What is laid out ahead is what would be laid out in time, also after a feed
+// What is laid out ahead is what would be laid out in time, also after a loader
 // that was given up early.
-func TestFeedLooksAhead(t *testing.T) {
+func TestLoaderLooksAhead(t *testing.T) {
 	set := pack(t, 32, 6, 6)
 	d := open(t, set, everything, false)
 	early := d.epoch(1, 5)

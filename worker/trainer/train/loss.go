@@ -53,7 +53,7 @@ type groups struct {
 	mass []float64 // of each batch: what its mean loss was divided by
 }
 
-func newGroups(f *feed, size int, c criterion) groups {
+func newGroups(f *loader, size int, c criterion) groups {
 	g := groups{size: size, mass: make([]float64, f.len())}
 	labels, from := f.set.Labels(), 0
 	for i, end := range f.ends {
