@@ -1,12 +1,11 @@
 package cli
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
+
+	"atelier/common/client"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -53,7 +52,5 @@ func sameFile(path string, size int64, sum string) bool {
 		return false
 	}
 	defer f.Close()
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return err == nil && hex.EncodeToString(h.Sum(nil)) == sum
+	return client.Sum{Size: size, SHA256: sum}.Check(f) == nil
 }

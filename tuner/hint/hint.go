@@ -67,7 +67,7 @@ var cases = []Case{
 	{Name: "no pictures", signs: signs(`no images|no pictures in class|has no class folders|there are no files in subfolders`), Advice: []string{
 		"atelier data info FOLDER shows what is there; paths are as seen from the working folder",
 		"inference reads the endings of processing.extensions (--set processing.extensions=[.jpg,.png])"}},
-	{Name: "no such checkpoint", signs: signs(`(checkpoint|best_model|final_model|\.pth|\.safetensors)[^\n]*(no such file|does not exist|is not there|not found|there is no)|(no such file|does not exist|there is no)[^\n]*(\.pth|\.safetensors|checkpoint)`), Advice: []string{
+	{Name: "no such checkpoint", signs: signs(`(checkpoint\b|best_model|final_model|\.pth|\.safetensors)[^\n]*(no such file|does not exist|is not there|not found|there is no)|(no such file|does not exist|there is no)[^\n;]*(\.pth|\.safetensors|checkpoint\b)`), Advice: []string{
 		"paths are as seen from the working folder: ls checkpoints/*/best_model.pth",
 		"a sweep's stored models: atelier checkpoint list SWEEP, then atelier checkpoint pull SWEEP"}},
 	{Name: "no such folder", signs: signs(`(image folder|folder|clean up)[^\n]*(does not exist|no such file)`), unless: signs(`data synth`), Advice: []string{

@@ -8,8 +8,6 @@ package session
 import (
 	"errors"
 	"fmt"
-
-	"atelier/common/trainerproto"
 )
 
 // ErrInterrupted ends work that was told to end; what it reached stands, and it
@@ -28,11 +26,6 @@ type Failure struct {
 }
 
 func (f *Failure) Error() string { return f.Message }
-
-// Killed is the failure of a trainer that a signal ended which nobody here sent.
-func Killed() *Failure {
-	return &Failure{Class: trainerproto.FailedOutOfMemory, Message: "the trainer was killed (SIGKILL) and nobody here did it: most likely by the kernel, which was out of memory"}
-}
 
 // ExistsError refuses to write into a folder that holds other results.
 type ExistsError struct {
