@@ -60,7 +60,7 @@ var may = []struct {
 const generated = module + "/common/proto/atelier/..."
 
 // schemaFree trees speak in the nouns of common/trial, and to the API by common/client.
-var schemaFree = []string{"worker/...", "coordinator/duty/assign", "coordinator/duty/assigner"}
+var schemaFree = []string{"worker/...", "coordinator/board", "coordinator/duty/assign", "coordinator/duty/assigner"}
 
 // pure packages take time, randomness and files through parameters.
 var pure = map[string][]string{

@@ -18,9 +18,11 @@ func (r *run) exitClass(ctx context.Context, exit runner.Exit) (trial.Exit, stri
 	v, reason, drain := r.h.asked()
 	drain = drain || ctx.Err() != nil
 	switch {
+	// What was done in spite of a fault is done.
 	case r.fault != nil && exit.Class != trial.ExitFinished:
 		return trial.ExitCrashed, r.fault.Error()
 	case exit.Class == trial.ExitPaused || exit.Terminated:
+		// It obeyed, or was ended for not obeying: that comes to the same.
 		switch {
 		case v == trial.VerdictStop:
 			return trial.ExitStopped, cmp.Or(exit.Message, reason)

@@ -21,23 +21,24 @@ func (r *run) onEvent(e trainerproto.Event) {
 		return
 	}
 	l := r.h.lease
-	switch e.Kind {
+	switch e.Kind { // progress within an epoch is for the command that trains here
 	case trainerproto.EventEpoch:
 		if r.reportedLast() {
 			return // of a trainer that knows of no end
 		}
 		r.epoch.Store(int64(e.Epoch))
 		r.value, r.valued = e.Metrics.Get(l.Objective.Metric)
-		r.push(trial.Event{LeaseRef: l.LeaseRef, Report: &trial.Report{Epoch: int32(e.Epoch), TimeMS: time.Now().UnixMilli(), Metrics: e.Metrics, Data: e.Data}}, nil)
+		report := &trial.Report{Epoch: int32(e.Epoch), TimeMS: time.Now().UnixMilli(), Metrics: e.Metrics, Data: e.Data}
+		r.push(trial.Event{LeaseRef: l.LeaseRef, Report: report}, nil)
 		if r.reportedLast() {
 			r.h.setVerdict(l.EndVerdict, cmp.Or(l.EndReason, "the run's last epoch is reported"))
 		}
 	case trainerproto.EventCheckpoint:
 		if r.reportedLast() && int64(e.Epoch) > r.epoch.Load() {
-			return
+			return // of an epoch beyond the last, which is not reported
 		}
 		c, err := r.checkpoint(e)
-		if err != nil {
+		if err != nil { // a trainer that says what is not so is not believed further
 			r.fault = err
 			r.child.Kill()
 			return
@@ -53,6 +54,8 @@ func (r *run) reportedLast() bool {
 	return end > 0 && r.epoch.Load() >= end
 }
 
+// push queues an event, which is answered later by a.answered and then. What a run
+// says that has lost its lease would only be fenced: it is dropped, and counted.
 func (r *run) push(e trial.Event, then func(trial.EventResult)) {
 	h, a := r.h, r.s.a
 	if cause, _ := h.lossCause(); cause != "" {
@@ -88,8 +91,9 @@ func (a *Agent) answered(h *holding, res trial.EventResult) {
 	h.setVerdict(res.Verdict, cmp.Or(res.Message, "verdict of the coordinators"))
 }
 
-// checkpoint checks what the trainer says of its file; the bytes are checked
-// against the hash by whoever fetches them.
+// checkpoint is what the index is told of a file that the trainer wrote: a
+// checkpoint, or the results of a run of inference. It checks what the trainer says
+// of it; the bytes are checked against the hash by whoever fetches them.
 func (r *run) checkpoint(e trainerproto.Event) (trial.Checkpoint, error) {
 	l := r.h.lease
 	location, err := r.s.a.cfg.Store.Location(e.Path)
@@ -108,6 +112,7 @@ func (r *run) checkpoint(e trainerproto.Event) (trial.Checkpoint, error) {
 	}
 	c := trial.Checkpoint{Sweep: l.Sweep, Trial: l.Trial, Epoch: int32(e.Epoch), Size: e.Size, SHA256: e.SHA256, Location: location,
 		Worker: r.s.a.cfg.Name, CreatedMS: time.Now().UnixMilli(), Token: l.Token}
+	// The objective's value at that epoch: said with the file, else with the report.
 	v, ok := e.Metrics.Get(l.Objective.Metric)
 	if !ok && r.valued && int64(e.Epoch) == r.epoch.Load() {
 		v, ok = r.value, true

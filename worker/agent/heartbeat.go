@@ -15,6 +15,7 @@ import (
 // heartbeatSpacing bounds how often new leases make the agent speak up.
 const heartbeatSpacing = 200 * time.Millisecond
 
+// heartbeatSoon has the next heartbeat sent without waiting for its turn.
 func (a *Agent) heartbeatSoon() {
 	select {
 	case a.beatNow <- struct{}{}:
@@ -60,6 +61,8 @@ func (a *Agent) term() time.Duration { return time.Duration(a.ttl.Load()) }
 // margin is how long before the end of its lease a run is ended.
 func margin(ttl time.Duration) time.Duration { return ttl / 8 }
 
+// heartbeat names the leases held, also those of runs that have ended and whose
+// end is not acknowledged, and acts on the answer.
 func (a *Agent) heartbeat(ctx context.Context) error {
 	live := a.held.live()
 	req := trial.Heartbeat{Worker: a.describe(), Folder: a.cfg.Folder, Admitted: a.isAdmitted()}
@@ -68,6 +71,8 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.term()/4)
 	defer cancel()
+	// The coordinators count the new term from when they got this, which is later:
+	// here it has run out first.
 	sent := bootTime()
 	m, err := a.cfg.Coordinator.Heartbeat(ctx, req)
 	if err != nil {
@@ -82,13 +87,19 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	}
 	a.nameTaken.Store(false)
 	a.admitOnce.Do(func() { close(a.admitted) })
+	a.obey(m, live, sent)
+	return nil
+}
+
+// obey acts on the answer to a heartbeat that was sent then and named these leases.
+func (a *Agent) obey(m trial.HeartbeatAnswer, live []*holding, sent time.Duration) {
 	if m.TTL > 0 {
 		a.ttl.Store(int64(m.TTL))
 	}
 	ttl := a.term()
 	for _, h := range live {
 		if slices.Contains(m.Lost, h.lease.LeaseRef) {
-			a.cleanUpSoon()
+			a.cleanUpSoon() // by a restore all are lost, and the index is another
 			if h.lose("the coordinators hold the lease for lost", false) {
 				a.log.Warn("lease lost", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token)
 			}
@@ -102,7 +113,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		}
 	}
 	if len(m.Dropped) > 0 {
-		go a.deleteDropped(m.Dropped)
+		go a.deleteDropped(m.Dropped) // large files take a while to go
 	}
 	if was := a.drainAsked.Swap(m.Drain); was != m.Drain {
 		a.log.Info("told by the coordinators", "drain", m.Drain)
@@ -112,7 +123,6 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 			a.held.reopen()
 		}
 	}
-	return nil
 }
 
 // isAdmitted reports whether a leader has taken this start of the agent in.
@@ -140,6 +150,7 @@ func (a *Agent) refused(m trial.HeartbeatAnswer, live []*holding) {
 	}
 }
 
+// describe is this worker as heartbeats tell of it, with what its slots do now.
 func (a *Agent) describe() trial.Worker {
 	w := trial.Worker{Name: a.cfg.Name, Address: a.cfg.Address, Incarnation: a.incarnation, Draining: a.draining.Load(),
 		Labels: a.cfg.Labels, Trainers: a.offered, Version: a.cfg.Version}

@@ -30,8 +30,8 @@ func newHolding(l *trial.Lease, deadline time.Duration) *holding {
 	return &holding{lease: l, deadline: deadline, signal: make(chan struct{}, 1), lost: make(chan struct{}), acked: make(chan struct{})}
 }
 
-// lose ends the run's right. The first cause stays.
-// True means that a run in work has to end now.
+// lose ends the run's right. The first cause stays. It reports whether a run in
+// work has to end now.
 func (h *holding) lose(cause string, local bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -64,6 +64,7 @@ func (h *holding) setVerdict(v trial.Verdict, reason string) {
 	h.notify()
 }
 
+// pause asks for the run's end with a checkpoint, for a drain.
 func (h *holding) pause() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -71,6 +72,7 @@ func (h *holding) pause() {
 	h.notify()
 }
 
+// notify wakes who watches the run, once for all that came since it looked.
 func (h *holding) notify() {
 	select {
 	case h.signal <- struct{}{}:
@@ -85,18 +87,22 @@ func (h *holding) asked() (v trial.Verdict, reason string, drain bool) {
 	return h.verdict, h.reason, h.paused
 }
 
+// renew moves the deadline on; never back, as answers may overtake one another.
 func (h *holding) renew(until time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.deadline = max(h.deadline, until)
 }
 
+// expired reports whether a run in work has to end for want of a renewal.
 func (h *holding) expired(t time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return !h.ended && h.cause == "" && t >= h.deadline
 }
 
+// end notes that the run is over: its lease is kept until that is acknowledged, and
+// losing it ends nothing any more.
 func (h *holding) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

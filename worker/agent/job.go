@@ -16,7 +16,9 @@ import (
 	"atelier/worker/store"
 )
 
-// makeJob makes the job: folders, settings, the checkpoint to go on from.
+// makeJob is what the trainer is told: folders, settings, the file to begin with.
+// A run of inference begins with the model that its task names, a training with
+// the newest of the trial's checkpoints that can be had.
 func (r *run) makeJob(ctx context.Context) (job trainerproto.Job, err error) {
 	a, l := r.s.a, r.h.lease
 	dir, err := a.cfg.Store.RunDir(l)
@@ -24,11 +26,14 @@ func (r *run) makeJob(ctx context.Context) (job trainerproto.Job, err error) {
 		return job, err
 	}
 	r.retention = newRetention(a.cfg.Store, l, a.log)
-	job = trainerproto.Job{Sweep: l.Sweep, Trial: l.Trial, Run: l.Run, Seed: l.Seed, Params: object(l.Params), Training: object(l.Training), Kind: l.Kind.String(),
-		Metric: l.Objective.Metric, Maximize: l.Objective.Maximize,
-		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir, EndEpoch: int(l.EndEpoch)}
+	job = trainerproto.Job{
+		Kind: l.Kind.String(), Sweep: l.Sweep, Trial: l.Trial, Run: l.Run, Seed: l.Seed,
+		Params: object(l.Params), Training: object(l.Training), Metric: l.Objective.Metric, Maximize: l.Objective.Maximize, EndEpoch: int(l.EndEpoch),
+		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir,
+	}
 	if l.Kind == trial.Inference {
-		// Its own checkpoints are results: it begins anew. What is wrong with the task the trainer says.
+		// What earlier runs left are results: it begins anew. The trainer says what is
+		// wrong with a task that cannot be read.
 		if task, err := inference.ParseTask(job.Training); err == nil && task.Checkpoint != nil {
 			job.Resume, err = a.model(ctx, task.Checkpoint)
 			return job, err

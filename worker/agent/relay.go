@@ -11,6 +11,8 @@ import (
 	"atelier/common/trial"
 )
 
+// A request has this much at most: coordinators take up to 4,096 events in one,
+// but what is sent together is answered together.
 const (
 	batchEvents = 256
 	batchBytes  = 1 << 20
@@ -114,7 +116,8 @@ func (r *relay) waiting() (events, bytes int) {
 	return len(r.items), r.bytes
 }
 
-// nextBatch returns the next batch without taking it from the queue.
+// nextBatch returns the next batch without taking it from the queue: it goes when
+// it is answered. An event that is larger than a batch goes alone.
 func (r *relay) nextBatch(most int) []item {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,6 +129,7 @@ func (r *relay) nextBatch(most int) []item {
 	return r.items[:n:n]
 }
 
+// remove takes answered events from the queue and wakes those who wait for room.
 func (r *relay) remove(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,7 +145,9 @@ func (r *relay) remove(n int) {
 	r.freed = make(chan struct{})
 }
 
-// send works the queue until ctx ends.
+// send works the queue until ctx ends. A request that failed for want of a leader is
+// repeated, with pauses; one that is refused as it stands is halved until the event
+// at fault is alone, which is dropped.
 func (r *relay) send(ctx context.Context) {
 	most, backoff := batchEvents, time.Duration(0)
 	for {
@@ -161,7 +167,7 @@ func (r *relay) send(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case refused(err) && len(batch) > 1:
-			most = max(1, len(batch)/2) // one event of these cannot be taken: find it
+			most = max(1, len(batch)/2)
 			continue
 		case refused(err):
 			r.log.Error("the coordinators refuse an event; dropped", "sweep", batch[0].event.Sweep, "trial", batch[0].event.Trial, "error", err)
@@ -192,7 +198,8 @@ func (r *relay) call(ctx context.Context, batch []item) ([]trial.EventResult, er
 	return r.coordinator.Relay(ctx, r.worker, r.incarnation, events)
 }
 
-// refused: the request itself is at fault, so that repeating it is useless.
+// refused reports whether the request itself is at fault, so that repeating it is
+// useless.
 func refused(err error) bool {
 	switch connect.CodeOf(err) {
 	case connect.CodeInvalidArgument, connect.CodeOutOfRange:
@@ -201,6 +208,7 @@ func refused(err error) bool {
 	return false
 }
 
+// count is for the metrics.
 func (r *relay) count(e *trial.Event, o trial.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

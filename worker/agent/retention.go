@@ -60,8 +60,9 @@ func (r *retention) acknowledged(c trial.Checkpoint, res trial.EventResult) {
 	r.rows = kept
 }
 
-// needed: what the index names. Where it does not tell: the last acknowledged,
-// the highest epoch, the best.
+// needed reports whether a row's file stays: the index names it. Where the index
+// does not tell, those stay that are the last acknowledged, of the highest epoch, or
+// the best.
 func (r *retention) needed(i int, named []trial.Location) bool {
 	if len(named) > 0 {
 		return slices.Contains(named, r.rows[i].Location)
@@ -88,8 +89,10 @@ func (a *Agent) cleanUpSoon() {
 // reportLost lets the index give up a checkpoint whose file is gone. Needs no lease.
 func (a *Agent) reportLost(c trial.Checkpoint) {
 	lost := &trial.LostCheckpoint{Epoch: c.Epoch, Location: c.Location, Worker: a.cfg.Name}
-	a.relay.push(trial.Event{LeaseRef: trial.LeaseRef{Sweep: c.Sweep, Trial: c.Trial, Token: c.Token}, Lost: lost}, nil, func(res trial.EventResult) {
-		a.log.Info("told the index that a checkpoint's file is gone", "sweep", c.Sweep, "trial", c.Trial, "epoch", c.Epoch, "location", c.Location, "outcome", res.Outcome)
+	by := trial.LeaseRef{Sweep: c.Sweep, Trial: c.Trial, Token: c.Token} // that wrote it
+	a.relay.push(trial.Event{LeaseRef: by, Lost: lost}, nil, func(res trial.EventResult) {
+		a.log.Info("told the index that a checkpoint's file is gone",
+			"sweep", c.Sweep, "trial", c.Trial, "epoch", c.Epoch, "location", c.Location, "outcome", res.Outcome)
 	})
 }
 
@@ -157,6 +160,8 @@ func removeOldLogs(dir string, since time.Time) {
 	}
 }
 
+// removeLeftovers asks the index of each sweep that has files here, and deletes those
+// which are older than age and not named, but for trials in work.
 func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, error) {
 	sweeps, err := a.cfg.Store.Trials()
 	if err != nil {
@@ -194,6 +199,7 @@ func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, er
 	return gone, nil
 }
 
+// isDiskFull reports whether there is no room, or no quota, to write.
 func isDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -56,8 +56,8 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	if err != nil {
 		return r.cannotBegin(ctx, err)
 	}
-	memory, _ := s.spec.UsedBytes()
-	exited := make(chan runner.Exit, 1)
+	memory, _ := s.spec.UsedBytes()     // of the GPU, before the run takes its own
+	exited := make(chan runner.Exit, 1) // read once, by watch, which may be busy
 	go func() { exited <- r.child.Run(job, s.a.logFile(l), r.onEvent) }()
 	if !s.a.wantsNoWork() {
 		// The run that begins goes first where cores are short.
@@ -154,25 +154,24 @@ func (r *run) cannotBegin(ctx context.Context, err error) outcome {
 // watch waits for the run's end, passes on what is asked of it, and asks for
 // the next lease shortly before the end it expects.
 func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (runner.Exit, *poll) {
+	// A nil channel is never ready: what has been dealt with is set to nil.
 	var next *poll
 	var held <-chan struct{} // next has its lease
-	var tooLong <-chan time.Time
-	prefetch := make(<-chan time.Time)
+	var prefetch, tooLong, patience <-chan time.Time
 	if after, ok := prefetchAfter(s.durations.longest(r.h.lease.Sweep)); ok {
 		t := time.NewTimer(after)
 		defer t.Stop()
 		prefetch = t.C
 	}
-	patience := make(<-chan time.Time)
 	lost, done := r.h.lost, ctx.Done()
 	for {
 		select {
 		case exit := <-exited:
 			return exit, next
-		case <-lost:
+		case <-lost: // nothing that it does counts any more
 			lost = nil
 			r.child.Kill()
-		case <-done:
+		case <-done: // the grace time of a drain is over, or this program has to end
 			done = nil
 			r.child.Kill()
 		case <-r.h.signal:
@@ -194,7 +193,7 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 			}
 		case <-held:
 			held = nil
-			if next.lease == nil {
+			if next.lease == nil { // given up: there was none
 				next = nil
 			}
 		case <-tooLong:
@@ -207,7 +206,8 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 	}
 }
 
-// sendVerdict passes a wish on, once each, and returns the timer of its patience.
+// sendVerdict tells the trainer to stop or to pause, and returns the timer after
+// which it is ended all the same; nil where there is none.
 func (r *run) sendVerdict(v trial.Verdict, drain bool) *time.Timer {
 	verdict := ""
 	switch {
@@ -218,7 +218,7 @@ func (r *run) sendVerdict(v trial.Verdict, drain bool) *time.Timer {
 	default:
 		return nil
 	}
-	go func() {
+	go func() { // a trainer that does not read would hold up the watch
 		if err := r.child.SendVerdict(verdict); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.EPIPE) {
 			r.s.a.log.Warn("trainer does not take a control line", "verdict", verdict, "error", err)
 		}

@@ -41,6 +41,7 @@ func newSlot(a *Agent, spec *slots.Slot) *slot {
 	return s
 }
 
+// setState is what heartbeats and metrics tell of the slot.
 func (s *slot) setState(state string, l *trial.Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,14 +100,15 @@ func (s *slot) serve(ctx context.Context) {
 			next.giveUp(s, "its worker cannot start a trainer")
 			next = nil
 		}
-		s.pauseAfter(ctx, min(failurePause<<min(failures-1, 10), failureLimit))
+		s.pauseFor(ctx, min(failurePause<<min(failures-1, 10), failureLimit))
 	}
 	if next != nil {
 		next.giveUp(s, "its worker is leaving")
 	}
 }
 
-func (s *slot) pauseAfter(ctx context.Context, d time.Duration) {
+// pauseFor waits after a failure; a drain and the end of ctx cut it short.
+func (s *slot) pauseFor(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -148,7 +150,7 @@ func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
 		defer close(p.done)
 		for !p.quit.Load() {
 			if s.a.drainAsked.Load() && !s.a.draining.Load() && ctx.Err() == nil {
-				s.pauseAfter(ctx, failurePause) // drained by the coordinators; may be undone
+				s.pauseFor(ctx, failurePause) // drained by the coordinators; may be undone
 				continue
 			}
 			if s.a.draining.Load() || ctx.Err() != nil {
@@ -161,7 +163,7 @@ func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
 			}
 			if err != nil && ctx.Err() == nil && !s.a.draining.Load() {
 				s.a.log.Debug("no answer to a request for work", "slot", s.spec.Name, "error", err)
-				s.pauseAfter(ctx, failurePause)
+				s.pauseFor(ctx, failurePause)
 			}
 		}
 	}()

@@ -29,11 +29,12 @@ type standby struct {
 type entry struct {
 	name  string
 	child *runner.Child // nil while it starts
-	timer *time.Timer
+	timer *time.Timer   // ends it when nobody has asked for it
 }
 
 func newStandby(a *Agent, spec *slots.Slot) *standby { return &standby{a: a, spec: spec} }
 
+// start starts a trainer and notes whether it could be.
 func (s *standby) start(ctx context.Context, name string) (*runner.Child, error) {
 	c, err := s.a.cfg.Launcher.Start(ctx, s.a.trainers[name], runner.SlotEnv{Slot: s.spec.Name, Env: s.spec.Env()})
 	if ctx.Err() == nil { // else it was ended by us
@@ -79,7 +80,8 @@ func (s *standby) warm(ctx context.Context) {
 	}
 }
 
-// refill starts the next trainer of a name, in the background of a run.
+// refill starts the next trainer of a name, in the background of a run. Of the
+// others the most recently used stay, as many as may stand by.
 func (s *standby) refill(ctx context.Context, name string) {
 	c, err := s.start(ctx, name)
 	if err != nil {
@@ -119,6 +121,7 @@ func (s *standby) refill(ctx context.Context, name string) {
 	}
 }
 
+// retire ends a trainer that stands by, unless it was taken meanwhile.
 func (s *standby) retire(p *entry) {
 	s.mu.Lock()
 	c := p.child
@@ -129,6 +132,7 @@ func (s *standby) retire(p *entry) {
 	}
 }
 
+// close ends all that stand by; one that starts yet is ended by refill.
 func (s *standby) close() {
 	s.mu.Lock()
 	s.closed = true

@@ -41,7 +41,8 @@ func (s *starts) unstartable(name string) bool {
 	return s.failed[name] >= maxFailedStarts
 }
 
-// cannotStart tells an installation's fault from a slow or crowded machine's.
+// cannotStart reports whether an error is an installation's fault, not that of a
+// slow or crowded machine.
 func cannotStart(err error) bool {
 	return errors.Is(err, child.ErrEndedEarly) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOEXEC)
 }
