@@ -64,12 +64,13 @@ func TestRunsGoOnWhileThereIsNoLeader(t *testing.T) {
 func TestRunEndsBeforeALeaseThatCannotBeRenewed(t *testing.T) {
 	c := newCluster(t, 4*time.Second)
 	c.add(1, `{"epochs":1000,"epoch_seconds":0.05}`)
-	w := startWorker(t, c, 1, nil)
+	reg := prometheus.NewRegistry()
+	startWorker(t, c, 1, func(cfg *agent.Config) { cfg.Registry = reg })
 	c.until("the trial reports", 5*time.Second, func() bool { return len(c.trials[1].epochs) > 2 })
 	var runsOut time.Time // by the coordinators' clock
 	c.with(func() { c.away = true; runsOut = c.trials[1].deadline })
-	// Only the standby is left when the run is dead.
-	c.until("the run is dead", time.Minute, func() bool { return w.trainers() <= 1 })
+	// A run counts when its processes are gone.
+	c.until("the run is dead", time.Minute, func() bool { return value(t, reg, "atelier_worker_runs_total") == 1 })
 	// The agent ends it half a second before; a loaded machine kills slowly.
 	if late := time.Since(runsOut); late > time.Second {
 		t.Errorf("it went on for %s after its lease had run out", late)
@@ -96,10 +97,11 @@ func TestRunEndsBeforeALeaseThatCannotBeRenewed(t *testing.T) {
 func TestFencedRunIsKilled(t *testing.T) {
 	c := newCluster(t, term) // so that a heartbeat is not what ends it
 	c.add(1, `{"epochs":1000,"epoch_seconds":0.02}`)
-	w := startWorker(t, c, 1, nil)
+	reg := prometheus.NewRegistry()
+	w := startWorker(t, c, 1, func(cfg *agent.Config) { cfg.Registry = reg })
 	c.until("the trial reports", 5*time.Second, func() bool { return len(c.trials[1].epochs) > 2 })
 	c.with(func() { c.noGrant = true; c.trials[1].lease = 0 })
-	c.until("the fenced run is dead", time.Minute, func() bool { return w.trainers() <= 1 })
+	c.until("the fenced run is dead", time.Minute, func() bool { return value(t, reg, "atelier_worker_runs_total") == 1 })
 	// The coordinators know: when all that waits is sent, its end is not told.
 	w.Drain()
 	if err := w.wait(t, 5*time.Second); err != nil {
