@@ -282,6 +282,7 @@ func (s *fileStore) create(ctx context.Context, spec RunSpec) (*fileRun, error) 
 	return f, nil
 }
 
+// sortedKeys are a map's keys, in one order for files and requests.
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

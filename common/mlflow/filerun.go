@@ -49,12 +49,16 @@ func (f *fileRun) open() error {
 
 func (f *fileRun) id() string { return f.run }
 
+// pending counts the metrics that wait for the disk; nothing of a folder is given up before the
+// end.
 func (f *fileRun) pending() (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return int64(len(f.left)), nil
 }
 
+// write takes entries in order. What fails is kept or counted, and told; it never stops those
+// behind it.
 func (f *fileRun) write(entries []entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -194,6 +198,8 @@ func (f *fileRun) param(p pair) error {
 	return replace(f.dir, file, []byte(p.Value))
 }
 
+// appendPoint adds a line as MLflow writes it. Times may stand in any order there; Run.Metric sees
+// to it that they ascend.
 func appendPoint(b []byte, e entry) []byte {
 	return fmt.Appendf(b, "%d %s %d\n", e.TimeMS, python(e.Value), e.Step)
 }

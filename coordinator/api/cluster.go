@@ -163,6 +163,7 @@ func (s *Server) members(ctx context.Context, view *state.View, stats replica.St
 	return out
 }
 
+// askNode asks one coordinator about itself, for as long as ctx lasts.
 func (s *Server) askNode(ctx context.Context, api string) (*atelierv1.GetNodeResponse, error) {
 	peer := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, "http://"+api)
 	got, err := peer.GetNode(ctx, connect.NewRequest(&atelierv1.GetNodeRequest{}))

@@ -62,6 +62,7 @@ func (r *reader) budget(n *yaml.Node, method string) (b spec.Budget) {
 	if !r.mapping(n, "budget", "{trials: 40}") {
 		return b
 	}
+	// An empty mapping is a fault, one with a fault of its own is not told a second one.
 	any := false
 	for _, e := range r.entries(n, "budget") {
 		any = true
@@ -92,6 +93,7 @@ func (r *reader) span(n *yaml.Node, key string) time.Duration {
 	switch {
 	case err != nil:
 		r.fail(n, key, "%q is no length of time; write it as 90m, 2h or 1h30m", t)
+	// A sweep that is over before its first trial is a slip in the unit.
 	case d < time.Second:
 		r.fail(n, key, "%s is too short; give at least 1s", t)
 	case d > maxTime:

@@ -69,6 +69,7 @@ type entry struct {
 // keys (<<) bring in what is not given beside them.
 func (r *reader) entries(n *yaml.Node, path string) []entry {
 	var out []entry
+	// The first of two keys counts, so that what is read fits the message.
 	seen := map[string]int{} // name to line; looked up only
 	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {

@@ -48,6 +48,7 @@ func (r *reader) goals(root, one, many *yaml.Node, s *spec.Spec) {
 			lines[o.Metric] = n.Line
 			s.Objectives = append(s.Objectives, o)
 		}
+		// What depends on the method is checked where the list is, for that is the line to mend.
 		if len(s.Objectives) > 1 && s.Algorithm == search.CMAES {
 			r.fail(many, "objectives", "algorithm cmaes takes one objective; use gp or tpe, or search_method genetic")
 		}
@@ -91,6 +92,7 @@ func (r *reader) constraint(n *yaml.Node, key string) (c trial.Constraint) {
 		return c
 	}
 	metric, faulty := false, false
+	// An infinite bound would never or always hold, and JSON has no such number.
 	bound := func(e entry) (float64, bool) {
 		f, ok := r.number(e.value, key+"."+e.name)
 		if ok && (math.IsNaN(f) || math.IsInf(f, 0)) {

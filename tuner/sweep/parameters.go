@@ -69,6 +69,7 @@ func (r *reader) space(n *yaml.Node, s *spec.Spec) {
 		}
 		r.fail(at, key, "%s", f.Message)
 	}
+	// A space with faults has no size.
 	if len(r.errs) == before && s.SearchMethod == search.Grid {
 		r.grid(n, s, places)
 	}
@@ -79,6 +80,7 @@ func (r *reader) space(n *yaml.Node, s *spec.Spec) {
 func (r *reader) grid(n *yaml.Node, s *spec.Spec, places map[string]place) {
 	size, finite := s.Space.Size()
 	if !finite {
+		// Each axis without an end is named, not the first alone.
 		for i := range s.Space.Params {
 			p := &s.Space.Params[i]
 			if _, ok := p.Cells(); !ok {
@@ -247,6 +249,7 @@ func (r *reader) numbers(p *space.Parameter, where place, key string) {
 		}
 		return true
 	}
+	// Whether a bound was given, right or wrong, decides whether it is missing.
 	low, high := get("low", &p.Low), get("high", &p.High)
 	get("step", &p.Step)
 	if n := where.fields["step"]; n != nil && ok && p.Step == 0 {
@@ -301,6 +304,8 @@ func (r *reader) listed(p *space.Parameter, n *yaml.Node, key string, low, high 
 	if len(p.Values) == 0 {
 		return
 	}
+	// Given bounds stay, even where the values do not reach them: they are the axis on which other
+	// methods draw.
 	number := func(i int) float64 { f, _ := p.Values[i].Number(); return f }
 	sort.SliceStable(p.Values, func(i, j int) bool { return number(i) < number(j) })
 	if !low {
@@ -321,6 +326,7 @@ func (r *reader) spread(p *space.Parameter, n *yaml.Node, key string, count int6
 	case count == 1:
 		r.fail(n, key, "is 1 although low and high differ; give at least 2 points")
 		return
+	// An even axis of floats needs no list: any number of steps costs nothing.
 	case p.Kind == space.KindFloat && !p.Log:
 		p.Step = (p.High - p.Low) / float64(count-1)
 		return

@@ -118,7 +118,7 @@ func (r *reader) spec(root *yaml.Node) *spec.Spec {
 		MaxRetries:   DefaultMaxRetries,
 		TrainingJSON: "{}",
 	}
-	given := map[string]*yaml.Node{} // looked up only
+	given := map[string]*yaml.Node{} // looked up only: an order of a map must not reach the faults
 	for _, e := range r.entries(root, "") {
 		known := false
 		for _, k := range topKeys {
@@ -130,6 +130,8 @@ func (r *reader) spec(root *yaml.Node) *spec.Spec {
 		}
 		given[e.name] = e.value
 	}
+	// What is missing is reported at the head of the file. objective, budget and parameters have
+	// their own words for it.
 	for _, need := range []struct{ key, hint string }{
 		{"search_method", strings.Join(searchMethods, ", ")},
 		{"space", "a mapping of parameters, such as lr: {type: float, low: 1.0e-5, high: 0.1, log: true}"},

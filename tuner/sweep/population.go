@@ -36,6 +36,7 @@ func (r *reader) population(root *yaml.Node, given map[string]*yaml.Node, s *spe
 		r.fail(root, "objectives", "search_method pbt compares its members by one objective; give objective")
 	}
 	p := pbt.Default()
+	// Segments are counted in epochs of the whole training, which all members share.
 	if p.Epochs = trainingEpochs(s); p.Epochs == 0 {
 		r.fail(root, "training.epochs", "is missing or differs from trial to trial; search_method pbt needs to know how far its members train")
 		return
@@ -62,6 +63,7 @@ func (r *reader) population(root *yaml.Node, given map[string]*yaml.Node, s *spe
 	}
 	s.Population = (*spec.Population)(&p)
 	s.StoppingJSON = stop.Settings{Rule: stop.Segment, Interval: p.Interval, MaxEpochs: p.Epochs}.JSON()
+	// More trials than segments could never be made; fewer end the sweep earlier.
 	if all := s.Parallelism * p.Segments(); s.Budget.Trials == 0 || s.Budget.Trials > all {
 		s.Budget.Trials = all
 	}

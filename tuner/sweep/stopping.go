@@ -32,6 +32,8 @@ func (r *reader) stopping(n *yaml.Node, s *spec.Spec) string {
 		return ""
 	}
 	epochs := trainingEpochs(s)
+	// asha and hyperband need to know how far a trial would train; a person has said so already,
+	// under training.
 	text := b.Bytes()
 	if rule := lines["rule"]; epochs > 0 && lines["max_epochs"] == nil && rule != nil && (rule.Value == stop.ASHA || rule.Value == stop.Hyperband) {
 		text = fmt.Appendf(text[:len(text)-1], `,"max_epochs":%d}`, epochs)
@@ -54,6 +56,7 @@ func (r *reader) stopping(n *yaml.Node, s *spec.Spec) string {
 		return ""
 	case set.Rule == stop.None:
 		return ""
+	// Neither number is the obvious one to follow.
 	case set.MaxEpochs > 0 && epochs > 0 && set.MaxEpochs != epochs:
 		r.fail(lines["max_epochs"], "stopping.max_epochs", "%d is not training.epochs %d, which is how far a trial trains that is never stopped; make them one, or drop this key", set.MaxEpochs, epochs)
 		return ""

@@ -76,6 +76,8 @@ func (r *reader) scalar(b *bytes.Buffer, n *yaml.Node, key string) {
 		b.WriteString("null")
 	case "!!bool":
 		b.WriteString(strconv.FormatBool(r.truth(n, key)))
+	// Seeds and hashes may need all 64 bits of an unsigned number; a float of that size would lose
+	// digits unseen.
 	case "!!int":
 		var i int64
 		var u uint64

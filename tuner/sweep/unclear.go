@@ -40,4 +40,5 @@ func (r *reader) unclear(n *yaml.Node, key string, depth int) {
 	}
 }
 
+// leadingZero leaves 0, 0.5 and 0x10 alone.
 var leadingZero = regexp.MustCompile(`^[-+]?0[0-9_]`)

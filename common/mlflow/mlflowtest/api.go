@@ -14,8 +14,10 @@ import (
 	"unicode/utf8"
 )
 
+// methods are the calls that there are. A wrong method or content type is refused as MLflow does,
+// before anything of the body is read.
 var methods = map[string]string{"experiments/get-by-name": "GET", "experiments/create": "POST", "runs/create": "POST", "runs/get": "GET", "runs/update": "POST",
-	"runs/log-batch": "POST", "runs/set-tag": "POST", "runs/search": "POST", "metrics/get-history": "GET", "artifacts/list": "GET"}
+	"runs/log-batch": "POST", "runs/search": "POST", "metrics/get-history": "GET", "artifacts/list": "GET"}
 
 // api answers one call, or says what MLflow would say against it.
 func (s *Server) api(name string, r *http.Request, body []byte, half bool) (any, *apiError) {
@@ -43,8 +45,6 @@ func (s *Server) api(name string, r *http.Request, body []byte, half bool) (any,
 		return map[string]any{"run": s.show(run)}, nil
 	case "runs/update":
 		return s.update(body)
-	case "runs/set-tag":
-		return s.setTag(body)
 	case "runs/log-batch":
 		return s.logBatch(body, half)
 	case "runs/search":
@@ -66,6 +66,7 @@ func decode(body []byte, into any) *apiError {
 	return nil
 }
 
+// pair has pointers, so that a key that is missing differs from one that is empty.
 type pair struct {
 	Key   *string `json:"key"`
 	Value *string `json:"value"`
@@ -78,8 +79,11 @@ type metric struct {
 	Step      json.Number `json:"step"`
 }
 
+// keyRule is MLflow's rule for names (mlflow/utils/validation.py), in Go's words for Python's \w.
 var keyRule = regexp.MustCompile(`^[/\pL\pN_.\- ]*$`)
 
+// checkKey is independent of package mlflow's CheckKey on purpose: a mistake there must not be made
+// here, too.
 func checkKey(what string, key *string) *apiError {
 	switch {
 	case key == nil || *key == "":
@@ -94,6 +98,7 @@ func checkKey(what string, key *string) *apiError {
 	return nil
 }
 
+// checkPairs checks parameters or tags; limit is in characters.
 func checkPairs(what string, pairs []pair, limit int) *apiError {
 	for _, p := range pairs {
 		if bad := checkKey(what, p.Key); bad != nil {
@@ -128,6 +133,7 @@ func number(v any) (float64, bool) {
 	return 0, false
 }
 
+// getByName finds deleted experiments as well, as MLflow does: their names are taken.
 func (s *Server) getByName(name string) (any, *apiError) {
 	for _, e := range s.experiments {
 		if e.Name == name {
@@ -137,6 +143,7 @@ func (s *Server) getByName(name string) (any, *apiError) {
 	return nil, missing("Could not find experiment with name '%s'", name)
 }
 
+// createExperiment refuses a name that is there, living or deleted.
 func (s *Server) createExperiment(body []byte) (any, *apiError) {
 	var in struct {
 		Name     *string `json:"name"`
@@ -159,6 +166,8 @@ func (s *Server) createExperiment(body []byte) (any, *apiError) {
 	return map[string]string{"experiment_id": e.ID}, nil
 }
 
+// createRun makes a run each time it is called: there are no request ids, which is what the client
+// has to live with.
 func (s *Server) createRun(body []byte) (any, *apiError) {
 	var in struct {
 		Experiment *string     `json:"experiment_id"`
@@ -203,6 +212,7 @@ func (s *Server) createRun(body []byte) (any, *apiError) {
 	return map[string]any{"run": s.show(r)}, nil
 }
 
+// find looks a run up. Calls that read take deleted runs, those that write do not.
 func (s *Server) find(id string, deletedToo bool) (*Run, *apiError) {
 	for _, r := range s.runs {
 		if r.ID == id {
@@ -234,6 +244,7 @@ func (s *Server) show(r *Run) any {
 	return map[string]any{"info": info, "data": map[string]any{"params": list(r.Params), "tags": list(r.Tags)}, "inputs": map[string]any{}}
 }
 
+// update sets status and end, whatever they were: it is the same when it is done twice.
 func (s *Server) update(body []byte) (any, *apiError) {
 	var in struct {
 		ID     string      `json:"run_id"`
@@ -264,24 +275,9 @@ func (s *Server) update(body []byte) (any, *apiError) {
 	return map[string]any{"run_info": s.show(r).(map[string]any)["info"]}, nil
 }
 
-func (s *Server) setTag(body []byte) (any, *apiError) {
-	var in struct {
-		ID string `json:"run_id"`
-		pair
-	}
-	if bad := decode(body, &in); bad != nil {
-		return nil, bad
-	}
-	if bad := checkPairs("Tag", []pair{in.pair}, 5000); bad != nil {
-		return nil, bad
-	}
-	r, bad := s.find(in.ID, false)
-	if bad == nil {
-		r.Tags[*in.Key] = *in.Value
-	}
-	return nil, bad
-}
-
+// logBatch checks all of a batch and then takes it, or, with half, takes half of its metrics and
+// fails: what a server with a file store does when its disk is full. Metrics are appended, so a
+// batch that comes twice is there twice.
 func (s *Server) logBatch(body []byte, half bool) (any, *apiError) {
 	var in struct {
 		ID      string   `json:"run_id"`
@@ -347,8 +343,10 @@ func (s *Server) logBatch(body []byte, half bool) (any, *apiError) {
 	return nil, nil
 }
 
+// filterRule is the only kind of clause that the client sends.
 var filterRule = regexp.MustCompile("^tags\\.`([^`]+)` = '([^']*)'$")
 
+// search answers in the order of creation, page by page.
 func (s *Server) search(body []byte) (any, *apiError) {
 	var in struct {
 		Experiments []string `json:"experiment_ids"`
@@ -386,6 +384,7 @@ func (s *Server) search(body []byte) (any, *apiError) {
 	return page("runs", out, in.Token, min(in.Max, s.PageSize))
 }
 
+// page cuts a list; a token is the number of what came before.
 func page(name string, all []any, token string, size int) (any, *apiError) {
 	from := 0
 	if token != "" {
@@ -402,6 +401,8 @@ func page(name string, all []any, token string, size int) (any, *apiError) {
 	return out, nil
 }
 
+// history answers numbers as a database behind MLflow has them: infinities have become the largest
+// number, steps come as texts.
 func (s *Server) history(id, key, token string) (any, *apiError) {
 	if bad := checkKey("Metric", &key); bad != nil {
 		return nil, bad
@@ -426,6 +427,7 @@ func (s *Server) history(id, key, token string) (any, *apiError) {
 	return page("metrics", out, token, s.PageSize)
 }
 
+// list answers one level of a run's artifacts.
 func (s *Server) list(id, folder string) (any, *apiError) {
 	r, bad := s.find(id, true)
 	if bad != nil {

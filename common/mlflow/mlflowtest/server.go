@@ -170,6 +170,7 @@ func (s *Server) Runs(experiment string) []Run {
 	return out
 }
 
+// clone keeps a test's copy from changing while calls go on.
 func clone(m map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range m {
@@ -236,10 +237,12 @@ type apiError struct {
 	Code, Message string
 }
 
+// invalid is what the client must not cause: the server counts it as a problem of the test.
 func invalid(format string, a ...any) *apiError {
 	return &apiError{http.StatusBadRequest, "INVALID_PARAMETER_VALUE", fmt.Sprintf(format, a...)}
 }
 
+// missing is an answer that a client has to reckon with.
 func missing(format string, a ...any) *apiError {
 	return &apiError{http.StatusNotFound, "RESOURCE_DOES_NOT_EXIST", fmt.Sprintf(format, a...)}
 }
@@ -307,6 +310,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// artifact takes an upload, and replaces an earlier one.
 func (s *Server) artifact(r *http.Request, body []byte) *apiError {
 	where, ok := strings.CutPrefix(r.URL.Path, "/api/2.0/mlflow-artifacts/artifacts/")
 	if !ok || r.Method != http.MethodPut {
