@@ -13,6 +13,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/coordinatortest"
 )
@@ -110,19 +111,19 @@ func TestBoardsWithoutAQuorum(t *testing.T) {
 	r := coordinatortest.StartRedis(t)
 	ps, addrs := threeProcesses(t, "--redis", r.Addr)
 	c := client.New(addrs)
-	a := newAgent(t, c, "w1")
-	sw := create(t, c, spec(6, 3))
-	a.work(sw.Id)
-	inference := create(t, c, inferenceSpec)
-	l := a.acquire(5 * time.Second)
+	a := coordinatortest.NewAgent(t, raw(c), "w1")
+	sw := raw(c).Create(t, spec(6, 3))
+	a.Work(sw.Id)
+	inference := raw(c).Create(t, inferenceSpec)
+	l := a.Acquire(5 * time.Second)
 	done := report(l, 100, 17)
 	done.GetReport().Metrics[0].Name = "images_done"
 	results := checkpointed(l, 100, 17)
-	a.relay(done, results, ended(l, finished))
-	several := create(t, c, severalSpec)
+	a.Relay(done, results, ended(l, trial.ExitFinished))
+	several := raw(c).Create(t, severalSpec)
 	for n, values := range [][2]float64{{0.5, 10}, {0.4, 12}, {0.6, 11}, {0.7, 9}} {
-		l, _ := ask(t, c, several.Id, fmt.Sprint("several-", n), 5*time.Second)
-		req := &atelierv1.TellTrialRequest{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Ended: &atelierv1.RunEnded{Exit: wire.ToExit(finished)},
+		l, _ := raw(c).Ask(t, several.Id, fmt.Sprint("several-", n), 5*time.Second)
+		req := &atelierv1.TellTrialRequest{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Ended: &atelierv1.RunEnded{Exit: wire.ToExit(trial.ExitFinished)},
 			Report: &atelierv1.Report{Epoch: 1, Metrics: []*atelierv1.Metric{{Name: "loss", Value: values[0]}, {Name: "ms", Value: values[1]}}}}
 		if _, err := c.Trials.TellTrial(background(t), connect.NewRequest(req)); err != nil {
 			t.Fatal(err)
@@ -238,16 +239,16 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 	r := coordinatortest.StartRedis(t)
 	ps, addrs := threeProcesses(t, "--redis", r.Addr)
 	c := client.New(addrs)
-	a := newAgent(t, c, "w1")
-	sw := create(t, c, spec(40, 10))
+	a := coordinatortest.NewAgent(t, raw(c), "w1")
+	sw := raw(c).Create(t, spec(40, 10))
 	work := func(n int) {
 		t.Helper()
 		for range n {
-			l := a.acquire(5 * time.Second)
+			l := a.Acquire(5 * time.Second)
 			if l == nil {
 				t.Fatal("no lease")
 			}
-			a.relay(report(l, 1, float64(l.Trial)), checkpointed(l, 1, 1), ended(l, finished))
+			a.Relay(report(l, 1, float64(l.Trial)), checkpointed(l, 1, 1), ended(l, trial.ExitFinished))
 		}
 	}
 	work(3)
@@ -257,7 +258,7 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 	if b := leaderboard(t, near, sw.Id, ""); b.Source != "redis" || len(b.Rows) != 3 || b.NoLeader != "" || b.AgeMs > 2000 {
 		t.Errorf("from %s: %d rows, %d ms old, %q", b.Source, len(b.Rows), b.AgeMs, b.NoLeader)
 	}
-	saved := saveState(t, c)
+	saved := raw(c).SaveState(t)
 	r.Do("SAVE")
 	dump, err := os.ReadFile(filepath.Join(r.Dir, "dump.rdb"))
 	if err != nil {
@@ -269,7 +270,7 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 	readOnly(r, true)
 	work(3)
 	// One client that has seen the new state, by whatever answer.
-	get(t, near, sw.Id)
+	raw(near).Sweep(t, sw.Id)
 	fromState(t, "after its own write", near, sw.Id, 8)
 	newest := leaderboard(t, near, sw.Id, "state").Index
 	if b, err := boardOf(t, only(followers[0]), &atelierv1.GetLeaderboardRequest{Id: sw.Id, AtLeast: newest}); err != nil || b.Source != "state" || b.Index < newest {
@@ -300,7 +301,7 @@ func TestBoardsOfARedisThatFallsBehind(t *testing.T) {
 
 	// The cluster's state is replaced by an older one: what Redis has is of
 	// another history.
-	if _, err := restoreState(t, client.New([]string{leader.at.API}), saved); err != nil {
+	if _, err := raw(client.New([]string{leader.at.API})).RestoreState(t, saved); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the follower has the restored state", func() bool {
@@ -332,8 +333,8 @@ func TestBoardsBesideAFrozenLeader(t *testing.T) {
 	r := coordinatortest.StartRedis(t)
 	ps, addrs := threeProcesses(t, "--redis", r.Addr)
 	c := client.New(addrs)
-	sw := create(t, c, spec(2, 2))
-	newAgent(t, c, "w1").work(sw.Id)
+	sw := raw(c).Create(t, spec(2, 2))
+	coordinatortest.NewAgent(t, raw(c), "w1").Work(sw.Id)
 	agree(t, c, sw.Id, 2)
 	leader, followers := split(t, ps)
 	near := only(followers[0])

@@ -6,17 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial"
-	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
 )
 
 // node is a coordinator in this process: real raft, real HTTP, real gossip, all
@@ -182,175 +177,17 @@ func (c *testCluster) client() *client.Client {
 	return client.New(addrs, client.WithRetryFor(15*time.Second))
 }
 
-func until(t *testing.T, what string, want func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !want(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
+// raw are the generated clients of a client that follows the leader.
+func raw(c *client.Client) coordinatortest.API {
+	return coordinatortest.API{Sweeps: c.Sweeps, Trials: c.Trials, Workers: c.Workers, Cluster: c.Cluster}
 }
 
-func background(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-const randomSpec = `
-name: test
-search_method: random
-seed: 7
-objective: {metric: loss, direction: minimize}
-budget: {trials: %d}
-parallelism: %d
-trainer: sim
-space:
-  lr: {type: float, low: 1.0e-4, high: 1.0, log: true}
-  depth: {type: int, low: 1, high: 5}
-training: {epochs: 2}
-`
-
-func spec(trials, parallelism int) string { return fmt.Sprintf(randomSpec, trials, parallelism) }
-
-func create(t *testing.T, c *client.Client, text string) *atelierv1.Sweep {
-	t.Helper()
-	resp, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{
-		RequestId: "create-" + t.Name() + fmt.Sprint(time.Now().UnixNano()), SpecYaml: text, SpecName: "test.yaml", BaseDir: "/data",
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Msg.Sweep
-}
-
-// agent is a worker as the API sees one.
-type agent struct {
-	t           *testing.T
-	c           *client.Client
-	name        string
-	incarnation string
-	asked       int
-	labels      map[string]string
-}
-
-func newAgent(t *testing.T, c *client.Client, name string) *agent {
-	a := &agent{t: t, c: c, name: name, incarnation: name + "-1"}
-	a.beat()
-	return a
-}
-
-func (a *agent) beat(leases ...*atelierv1.Lease) *atelierv1.HeartbeatResponse {
-	a.t.Helper()
-	req := &atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{
-		Name: a.name, Incarnation: a.incarnation, Trainers: []string{"sim"}, Labels: a.labels, Slots: []*atelierv1.Slot{{Name: "cpu0", Kind: "cpu"}},
-	}}
-	for _, l := range leases {
-		req.Leases = append(req.Leases, &atelierv1.LeaseRef{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token})
-	}
-	resp, err := a.c.Workers.Heartbeat(background(a.t), connect.NewRequest(req))
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return resp.Msg
-}
-
-func (a *agent) request(slot string, wait time.Duration) *atelierv1.AcquireRequest {
-	a.asked++
-	return &atelierv1.AcquireRequest{
-		RequestId: fmt.Sprintf("%s-%d", a.incarnation, a.asked), Worker: a.name, Incarnation: a.incarnation, Slot: slot,
-		Trainers: []string{"sim"}, WaitMs: wait.Milliseconds(), Labels: a.labels,
-	}
-}
-
-func (a *agent) send(req *atelierv1.AcquireRequest) *atelierv1.Lease {
-	a.t.Helper()
-	resp, err := a.c.Workers.Acquire(background(a.t), connect.NewRequest(req))
-	if err != nil {
-		a.t.Fatalf("acquire: %v", err)
-	}
-	return resp.Msg.Lease
-}
-
-func (a *agent) acquire(wait time.Duration) *atelierv1.Lease {
-	a.t.Helper()
-	return a.send(a.request("cpu0", wait))
-}
-
-func (a *agent) relay(events ...*atelierv1.RunEvent) []*atelierv1.EventResult {
-	a.t.Helper()
-	resp, err := a.c.Workers.Relay(background(a.t), connect.NewRequest(&atelierv1.RelayRequest{Worker: a.name, Incarnation: a.incarnation, Events: events}))
-	if err != nil {
-		a.t.Fatalf("relay: %v", err)
-	}
-	return resp.Msg.Results
-}
-
-func report(l *atelierv1.Lease, epoch int32, value float64) *atelierv1.RunEvent {
-	return &atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{
-		Report: &atelierv1.Report{Epoch: epoch, TimeMs: 1000 + int64(epoch), Metrics: []*atelierv1.Metric{{Name: "loss", Value: value}}},
-	}}
-}
-
-func checkpointed(l *atelierv1.Lease, epoch int32, value float64) *atelierv1.RunEvent {
-	return &atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Checkpoint{
-		Checkpoint: &atelierv1.Checkpoint{
-			SweepId: l.SweepId, Trial: l.Trial, Epoch: epoch, Metric: value, HasMetric: true, Size: 10,
-			Sha256: strings.Repeat("ab", 32), Location: fmt.Sprintf("shared:%s/%d/%d", l.SweepId, l.Trial, epoch), Worker: "w", Token: l.Token, CreatedMs: 5,
-		},
-	}}
-}
-
-func ended(l *atelierv1.Lease, class trial.Exit) *atelierv1.RunEvent {
-	return &atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Ended{
-		Ended: &atelierv1.RunEnded{Exit: wire.ToExit(class), TimeMs: 2000},
-	}}
-}
-
-// work carries leases out until the sweep has ended: one report, one
-// checkpoint, done.
-func (a *agent) work(sweep string) {
-	for {
-		l := a.acquire(200 * time.Millisecond)
-		if l != nil {
-			v := 1 / float64(l.Trial)
-			for i, r := range a.relay(report(l, 1, v), checkpointed(l, 1, v), ended(l, trial.ExitFinished)) {
-				if wire.Outcome(r.Outcome) != trial.OutcomeRecorded && wire.Outcome(r.Outcome) != trial.OutcomeAlready {
-					a.t.Errorf("event %d of trial %d: %v %s", i, l.Trial, r.Outcome, r.Message)
-				}
-			}
-			continue
-		}
-		if s := get(a.t, a.c, sweep); s.EndedMs != 0 {
-			return
-		}
-	}
-}
-
-func get(t *testing.T, c *client.Client, id string) *atelierv1.Sweep {
-	t.Helper()
-	resp, err := c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Msg.Sweep
-}
-
-func getTrial(t *testing.T, c *client.Client, id string, n int64) *atelierv1.Trial {
-	t.Helper()
-	resp, err := c.Trials.GetTrial(background(t), connect.NewRequest(&atelierv1.GetTrialRequest{SweepId: id, Trial: n}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.Msg.Trial
-}
-
-func wantCode(t *testing.T, what string, err error, code connect.Code, text string) {
-	t.Helper()
-	if connect.CodeOf(err) != code || !strings.Contains(err.Error(), text) {
-		t.Errorf("%s: got %v, want code %v and %q", what, err, code, text)
-	}
-}
+// Short names for what these tests do again and again.
+var (
+	until, background, wantCode = coordinatortest.Until, coordinatortest.Context, coordinatortest.WantCode
+	spec                        = coordinatortest.Spec
+	report, checkpointed, ended = coordinatortest.Report, coordinatortest.Checkpointed, coordinatortest.Ended
+)
 
 // TestMain is the program itself when a test starts this binary as a process.
 func TestMain(m *testing.M) {

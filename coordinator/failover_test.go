@@ -19,6 +19,7 @@ import (
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
 )
 
 func hash(t *testing.T, n *node) (uint64, string) {
@@ -54,10 +55,10 @@ func TestFollowersForward(t *testing.T) {
 	cl := startCluster(t, 3)
 	f := cl.follower()
 	c := f.client()
-	sw := create(t, c, spec(6, 3))
-	a := newAgent(t, c, "w1")
-	a.work(sw.Id)
-	if s := get(t, c, sw.Id); s.Counts.Finished != 6 || wire.SweepStatus(s.Status) != trial.SweepFinished {
+	sw := raw(c).Create(t, spec(6, 3))
+	a := coordinatortest.NewAgent(t, raw(c), "w1")
+	a.Work(sw.Id)
+	if s := raw(c).Sweep(t, sw.Id); s.Counts.Finished != 6 || wire.SweepStatus(s.Status) != trial.SweepFinished {
 		t.Errorf("sweep %v", s)
 	}
 	_, err := c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-none"}))
@@ -108,42 +109,42 @@ func TestFollowersForward(t *testing.T) {
 func TestFailoverOfTheDuties(t *testing.T) {
 	cl := startCluster(t, 3, "--lease-ttl", "5s")
 	c := cl.client()
-	sw := create(t, c, spec(40, 8))
-	a := newAgent(t, c, "w1")
-	req := a.request("cpu0", 5*time.Second)
-	held := a.send(req)
-	if r := a.relay(report(held, 1, 0.5)); wire.Outcome(r[0].Outcome) != trial.OutcomeRecorded {
+	sw := raw(c).Create(t, spec(40, 8))
+	a := coordinatortest.NewAgent(t, raw(c), "w1")
+	req := a.Request("cpu0", 5*time.Second)
+	held := a.Send(req)
+	if r := a.Relay(report(held, 1, 0.5)); wire.Outcome(r[0].Outcome) != trial.OutcomeRecorded {
 		t.Fatal(r)
 	}
 	gone := cl.waitLeader()
 	began := time.Now()
 	gone.crash(t)
-	r := a.relay(report(held, 2, 0.25))
+	r := a.Relay(report(held, 2, 0.25))
 	t.Logf("leader lost to the next acknowledged report: %v", time.Since(began))
 	if wire.Outcome(r[0].Outcome) != trial.OutcomeRecorded {
 		t.Fatalf("the report after the failover: %v", r)
 	}
-	if b := a.beat(held); len(b.Lost) != 0 {
+	if b := a.Beat(held); len(b.Lost) != 0 {
 		t.Errorf("the lease did not survive the failover: %v", b)
 	}
-	if l := a.send(req); l == nil || l.Token != held.Token {
+	if l := a.Send(req); l == nil || l.Token != held.Token {
 		t.Errorf("a repeated acquire under the new leader got %v, want token %d", l, held.Token)
 	}
 	// The lease has its full term again, and ends when nobody renews it.
 	time.Sleep(2500 * time.Millisecond)
-	if b := a.beat(held); len(b.Lost) != 0 {
+	if b := a.Beat(held); len(b.Lost) != 0 {
 		t.Errorf("less than its term after the election: %v", b)
 	}
-	a.relay(ended(held, trial.ExitFinished))
+	a.Relay(ended(held, trial.ExitFinished))
 
 	var wg sync.WaitGroup
 	for i := range 3 {
 		wg.Add(1)
-		b := newAgent(t, c, fmt.Sprintf("x%d", i))
-		go func() { defer wg.Done(); b.work(sw.Id) }()
+		b := coordinatortest.NewAgent(t, raw(c), fmt.Sprintf("x%d", i))
+		go func() { defer wg.Done(); b.Work(sw.Id) }()
 	}
 	wg.Wait()
-	s := get(t, c, sw.Id)
+	s := raw(c).Sweep(t, sw.Id)
 	if s.Counts.Finished != 40 || s.Counts.Proposed != 40 || s.Counts.Runs != 40 {
 		t.Errorf("ended as %v", s.Counts)
 	}
@@ -161,7 +162,7 @@ func TestFailoverOfTheDuties(t *testing.T) {
 func TestProposalsSurviveTransfers(t *testing.T) {
 	cl := startCluster(t, 3)
 	c := cl.client()
-	sw := create(t, c, `
+	sw := raw(c).Create(t, `
 name: grid
 search_method: grid_search
 objective: {metric: loss, direction: minimize}
@@ -191,19 +192,19 @@ space:
 	var wg sync.WaitGroup
 	for i := range 3 {
 		wg.Add(1)
-		a := newAgent(t, c, fmt.Sprintf("w%d", i))
+		a := coordinatortest.NewAgent(t, raw(c), fmt.Sprintf("w%d", i))
 		go func() {
 			defer wg.Done()
 			for {
-				l := a.acquire(200 * time.Millisecond)
+				l := a.Acquire(200 * time.Millisecond)
 				if l == nil {
-					if get(t, c, sw.Id).EndedMs != 0 {
+					if raw(c).Sweep(t, sw.Id).EndedMs != 0 {
 						return
 					}
 					continue
 				}
 				time.Sleep(30 * time.Millisecond)
-				a.relay(report(l, 1, float64(l.Trial)), ended(l, trial.ExitFinished))
+				a.Relay(report(l, 1, float64(l.Trial)), ended(l, trial.ExitFinished))
 			}
 		}()
 	}
@@ -280,7 +281,7 @@ func TestNoLeaderIsSaid(t *testing.T) {
 // All nodes stop and come back, on whatever ports are free.
 func TestWholeClusterRestarts(t *testing.T) {
 	cl := startCluster(t, 3)
-	sw := create(t, cl.client(), spec(4, 2))
+	sw := raw(cl.client()).Create(t, spec(4, 2))
 	for _, n := range cl.nodes {
 		n.end(t)
 	}
@@ -288,7 +289,7 @@ func TestWholeClusterRestarts(t *testing.T) {
 	for i := range 3 {
 		cl.start(fmt.Sprintf("c%d", i+1))
 	}
-	if got := get(t, cl.client(), sw.Id); got.BudgetTrials != 4 {
+	if got := raw(cl.client()).Sweep(t, sw.Id); got.BudgetTrials != 4 {
 		t.Errorf("sweep after the restart %v", got)
 	}
 }
@@ -351,8 +352,8 @@ func TestMembersJoinLeaveAndAreRefused(t *testing.T) {
 func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	cl := startCluster(t, 3)
 	c := cl.follower().client() // through a follower: streams are handed on too
-	sw := create(t, c, spec(5, 2))
-	newAgent(t, c, "w1").work(sw.Id)
+	sw := raw(c).Create(t, spec(5, 2))
+	coordinatortest.NewAgent(t, raw(c), "w1").Work(sw.Id)
 	in, err := c.Cluster.SaveSnapshot(background(t), connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
 	if err != nil {
 		t.Fatal(err)
@@ -364,7 +365,7 @@ func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	if err := in.Err(); err != nil || saved.Len() == 0 {
 		t.Fatalf("%d bytes, %v", saved.Len(), err)
 	}
-	later := create(t, c, spec(5, 2))
+	later := raw(c).Create(t, spec(5, 2))
 	restore := func(b []byte) (*atelierv1.RestoreSnapshotResponse, error) {
 		out := c.Cluster.RestoreSnapshot(background(t))
 		for at := 0; at < len(b); at += 1000 {
@@ -389,10 +390,10 @@ func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	}
 	_, err = c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: later.Id}))
 	wantCode(t, "a sweep later than the snapshot", err, connect.CodeNotFound, later.Id)
-	if s := get(t, c, sw.Id); s.Counts.Finished != 5 {
+	if s := raw(c).Sweep(t, sw.Id); s.Counts.Finished != 5 {
 		t.Errorf("the sweep in the snapshot: %v", s)
 	}
-	again := create(t, c, spec(3, 2))
-	newAgent(t, c, "w2").work(again.Id)
+	again := raw(c).Create(t, spec(3, 2))
+	coordinatortest.NewAgent(t, raw(c), "w2").Work(again.Id)
 	cl.sameState(cl.nodes...)
 }

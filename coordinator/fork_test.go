@@ -35,7 +35,7 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 			}
 			c := client.New([]string{ps["p1"].at.API, ps["p2"].at.API})
 			until(t, "three voters", func() bool { return voterCount(t, c) == 3 })
-			sw := create(t, c, strings.Replace(spec(3, 3), "name: test", "name: before-the-fork", 1))
+			sw := raw(c).Create(t, strings.Replace(spec(3, 3), "name: test", "name: before-the-fork", 1))
 			until(t, "all have it", func() bool {
 				seen := map[string]bool{}
 				for _, p := range ps {
@@ -76,7 +76,7 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 					t.Errorf("it did not say %q:\n%s", words, p3.log)
 				}
 			}
-			if got := get(t, c, sw.Id); got.Name != "before-the-fork" {
+			if got := raw(c).Sweep(t, sw.Id); got.Name != "before-the-fork" {
 				t.Errorf("the others answer %q", got.Name)
 			}
 			again := launchProcess(t, dir, "p3", "p3")

@@ -79,7 +79,7 @@ func first(t *testing.T, ps []*process, want func(id string) bool) (chosen *proc
 // each attempt at it took the whole time that commands look for a leader.)
 func TestFrozenCoordinatorNamedFirst(t *testing.T) {
 	ps, addrs := threeProcesses(t)
-	sw := create(t, client.New(addrs), spec(3, 3))
+	sw := raw(client.New(addrs)).Create(t, spec(3, 3))
 	leader := leads(t, addrs[0])
 	follower, order := first(t, ps, func(id string) bool { return id != leader })
 	freeze(t, follower)
@@ -126,7 +126,7 @@ func TestFrozenCoordinatorNamedFirst(t *testing.T) {
 func TestSlowAnswerIsNotAskedTwice(t *testing.T) {
 	_, addrs := threeProcesses(t)
 	c := client.New(addrs, client.WithRetryFor(time.Minute))
-	sw := create(t, c, spec(3, 3))
+	sw := raw(c).Create(t, spec(3, 3))
 	resp, err := c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id}))
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestSlowAnswerIsNotAskedTwice(t *testing.T) {
 func TestSnapshotAndRestoreGoRound(t *testing.T) {
 	dir := t.TempDir()
 	p := startProcess(t, dir, "p1", "--bootstrap")
-	sw := create(t, client.New([]string{p.at.API}), spec(3, 3))
+	sw := raw(client.New([]string{p.at.API})).Create(t, spec(3, 3))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestSnapshotAndRestoreGoRound(t *testing.T) {
 		}
 		f.Close()
 	}
-	get(t, client.New([]string{p.at.API}), sw.Id)
+	raw(client.New([]string{p.at.API})).Sweep(t, sw.Id)
 
 	_, err = client.New([]string{dead}, client.WithRetryFor(100*time.Millisecond)).RestoreSnapshot(background(t), "r-x", strings.NewReader("x"), nil)
 	if client.ExitCode(err) != client.ExitNoLeader || !strings.Contains(err.Error(), "nobody listens at "+dead) {

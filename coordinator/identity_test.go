@@ -123,7 +123,7 @@ func TestRestartedCoordinatorsStayInTheirCluster(t *testing.T) {
 			api = c[id].at.API
 		}
 		ids = append(ids, clusterID(t, api))
-		sweeps = append(sweeps, create(t, direct(api), spec(2, 1)).Id)
+		sweeps = append(sweeps, raw(direct(api)).Create(t, spec(2, 1)).Id)
 	}
 	for range rounds(2) {
 		all := []string{"a1", "a2", "a3", "b1", "b2", "b3"}
@@ -140,7 +140,7 @@ func TestRestartedCoordinatorsStayInTheirCluster(t *testing.T) {
 				if got := clusterID(t, p.at.API); got != ids[i] {
 					t.Fatalf("%s is in cluster %s, was in %s\n%s", id, got, ids[i], p.log)
 				}
-				if got := get(t, direct(p.at.API), sweeps[i]); got.Id != sweeps[i] {
+				if got := raw(direct(p.at.API)).Sweep(t, sweeps[i]); got.Id != sweeps[i] {
 					t.Fatalf("%s has lost %s", id, sweeps[i])
 				}
 			}
@@ -174,13 +174,13 @@ func TestNewClusterAtADeadMembersAddresses(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			dir := t.TempDir()
 			a := three(t, dir, "a")
-			sw := create(t, direct(a["a1"].at.API), spec(2, 1))
+			sw := raw(direct(a["a1"].at.API)).Create(t, spec(2, 1))
 			before := clusterID(t, a["a1"].at.API)
 			a["a3"].kill()
 			os.Mkdir(filepath.Join(dir, "new"), 0o755)
 			x := startProcess(t, filepath.Join(dir, "new"), id, append([]string{"--bootstrap"}, at(a["a3"].at)...)...)
 			other := clusterID(t, x.at.API)
-			mine := create(t, direct(x.at.API), spec(3, 1))
+			mine := raw(direct(x.at.API)).Create(t, spec(3, 1))
 			until(t, "both clusters notice one another", func() bool {
 				said := a["a1"].log.String() + a["a2"].log.String()
 				return strings.Contains(said, "another cluster was refused") && strings.Contains(said, "a coordinator was not reached") && strings.Contains(x.log.String(), "a coordinator was refused")
@@ -194,8 +194,8 @@ func TestNewClusterAtADeadMembersAddresses(t *testing.T) {
 			if v := voters(t, a["a1"].at.API); !slices.Equal(v, []string{"a1", "a2", "a3"}) {
 				t.Errorf("voters of the old cluster: %v", v)
 			}
-			get(t, direct(x.at.API), mine.Id)
-			get(t, direct(a["a2"].at.API), sw.Id)
+			raw(direct(x.at.API)).Sweep(t, mine.Id)
+			raw(direct(a["a2"].at.API)).Sweep(t, sw.Id)
 			for name, p := range map[string]*process{"a1": a["a1"], "a2": a["a2"], "new": x} {
 				if n := strings.Count(p.log.String(), "\n"); n > 80 {
 					t.Errorf("%s wrote %d lines: a refusal is said once\n%s", name, n, p.log)

@@ -21,7 +21,7 @@ import (
 func TestAllCoordinatorsMove(t *testing.T) {
 	dir := t.TempDir()
 	a := three(t, dir, "a")
-	sw := create(t, direct(a["a1"].at.API), spec(2, 1))
+	sw := raw(direct(a["a1"].at.API)).Create(t, spec(2, 1))
 	for range rounds(2) {
 		for _, p := range a {
 			p.kill()
@@ -48,7 +48,7 @@ func TestAllCoordinatorsMove(t *testing.T) {
 			}
 			return len(resp.Msg.Members) == 3
 		})
-		get(t, direct(a["a3"].at.API), sw.Id)
+		raw(direct(a["a3"].at.API)).Sweep(t, sw.Id)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestFolderOfBeforeAsksItsOwnLog(t *testing.T) {
 		}
 		untilVoters(t, p.at.API, "c1")
 		untilVoters(t, b.at.API, "b1")
-		if s := get(t, direct(p.at.API), "s-ixdbsq24"); s.Name != "before" {
+		if s := raw(direct(p.at.API)).Sweep(t, "s-ixdbsq24"); s.Name != "before" {
 			t.Errorf("sweep %v", s)
 		}
 		p.term(t)

@@ -15,6 +15,7 @@ import (
 
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/coordinator/coordinatortest"
 	"atelier/coordinator/member"
 )
 
@@ -120,7 +121,7 @@ func TestProcessesTermAndKill(t *testing.T) {
 		return resp.Msg.LeaderId
 	}
 	until(t, "three voters", func() bool { return leader() != "" })
-	sw := create(t, c, spec(3, 3))
+	sw := raw(c).Create(t, spec(3, 3))
 
 	// SIGTERM: leadership is handed over, the process ends with 0.
 	first := leader()
@@ -128,7 +129,7 @@ func TestProcessesTermAndKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	get(t, c, sw.Id)
+	raw(c).Sweep(t, sw.Id)
 	handed := time.Since(began)
 	if err := ps[first].wait(); err != nil {
 		t.Errorf("SIGTERM ended %s with %v\n%s", first, err, ps[first].log)
@@ -150,9 +151,9 @@ func TestProcessesTermAndKill(t *testing.T) {
 	second := leader()
 	ps[second].kill()
 	began = time.Now()
-	a := newAgent(t, c, "w1")
+	a := coordinatortest.NewAgent(t, raw(c), "w1")
 	t.Logf("leader killed: next heartbeat answered after %v", time.Since(began))
-	a.work(sw.Id)
+	a.Work(sw.Id)
 	ps[second] = startProcess(t, dir, second)
 	until(t, "all processes have one state", func() bool {
 		seen := map[string]bool{}
@@ -165,7 +166,7 @@ func TestProcessesTermAndKill(t *testing.T) {
 		}
 		return len(seen) == 1
 	})
-	if s := get(t, c, sw.Id); s.Counts.Finished != 3 {
+	if s := raw(c).Sweep(t, sw.Id); s.Counts.Finished != 3 {
 		t.Errorf("sweep %v", s.Counts)
 	}
 }

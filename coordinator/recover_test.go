@@ -29,7 +29,7 @@ func recoverProcess(t *testing.T, args ...string) (string, int) {
 func TestRecoverOfALostMajority(t *testing.T) {
 	dir := t.TempDir()
 	a := three(t, dir, "a")
-	sw := create(t, direct(a["a2"].at.API), spec(2, 1))
+	sw := raw(direct(a["a2"].at.API)).Create(t, spec(2, 1))
 	before := clusterID(t, a["a1"].at.API)
 	data := filepath.Join(dir, "a2")
 	until(t, "a2 has the sweep", func() bool {
@@ -66,7 +66,7 @@ func TestRecoverOfALostMajority(t *testing.T) {
 	if after == before || !strings.Contains(out, after) {
 		t.Errorf("cluster %s, was %s\n%s", after, before, out)
 	}
-	get(t, direct(p.at.API), sw.Id)
+	raw(direct(p.at.API)).Sweep(t, sw.Id)
 
 	// A worker of the old cluster goes on; one of another is turned away.
 	beat := func(cluster string) (*atelierv1.HeartbeatResponse, error) {

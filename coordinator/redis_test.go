@@ -71,18 +71,18 @@ func TestRedisIsDisposable(t *testing.T) {
 	r := coordinatortest.StartRedis(t)
 	cl := startCluster(t, 3, "--redis", r.Addr)
 	c := cl.client()
-	a := newAgent(t, c, "w1")
+	a := coordinatortest.NewAgent(t, raw(c), "w1")
 	done := 0
-	sw := create(t, c, spec(1000, 50))
+	sw := raw(c).Create(t, spec(1000, 50))
 	finish := func(n int) time.Duration {
 		t.Helper()
 		began := time.Now()
 		for range n {
-			l := a.acquire(5 * time.Second)
+			l := a.Acquire(5 * time.Second)
 			if l == nil {
 				t.Fatal("no lease")
 			}
-			a.relay(report(l, 1, float64(done%7)), checkpointed(l, 1, float64(done%7)), ended(l, trial.ExitFinished))
+			a.Relay(report(l, 1, float64(done%7)), checkpointed(l, 1, float64(done%7)), ended(l, trial.ExitFinished))
 			done++
 		}
 		return time.Since(began)
@@ -156,9 +156,9 @@ func TestTwoClustersOnOnePrefix(t *testing.T) {
 	r := coordinatortest.StartRedis(t)
 	first := startProcess(t, t.TempDir(), "a", "--bootstrap", "--redis", r.Addr)
 	one := client.New([]string{first.at.API})
-	a := newAgent(t, one, "w1")
-	sw := create(t, one, spec(2, 2))
-	a.work(sw.Id)
+	a := coordinatortest.NewAgent(t, raw(one), "w1")
+	sw := raw(one).Create(t, spec(2, 2))
+	a.Work(sw.Id)
 	agree(t, one, sw.Id, 2)
 	status := func(c *client.Client) *atelierv1.GetStatusResponse {
 		resp, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
@@ -174,9 +174,9 @@ func TestTwoClustersOnOnePrefix(t *testing.T) {
 	until(t, "the second cluster says whose the prefix is", func() bool {
 		return strings.Contains(status(two).Redis, "in use by cluster "+holder)
 	})
-	b := newAgent(t, two, "w2")
-	other := create(t, two, spec(2, 2))
-	b.work(other.Id)
+	b := coordinatortest.NewAgent(t, raw(two), "w2")
+	other := raw(two).Create(t, spec(2, 2))
+	b.Work(other.Id)
 	if l := leaderboard(t, two, other.Id, ""); l.Source != "state" || len(l.Rows) != 2 {
 		t.Errorf("%d rows from %s", len(l.Rows), l.Source)
 	}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -14,24 +12,25 @@ import (
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
 	"atelier/coordinator/state"
 )
 
 // drive carries leases out as a worker does, epoch by epoch, obeying verdicts,
 // until enough says so.
-func (a *agent) drive(epochs int32, enough func() bool) {
-	a.t.Helper()
+func drive(a *coordinatortest.Agent, epochs int32, enough func() bool) {
+	a.T.Helper()
 	for deadline := time.Now().Add(time.Minute); !enough(); {
 		if time.Now().After(deadline) {
-			a.t.Fatal("a minute of work, and it is not enough")
+			a.T.Fatal("a minute of work, and it is not enough")
 		}
-		l := a.acquire(100 * time.Millisecond)
+		l := a.Acquire(100 * time.Millisecond)
 		if l == nil {
 			continue
 		}
 		exit := trial.ExitFinished
 		for e := l.LastEpoch + 1; e <= epochs; e++ {
-			r := a.relay(report(l, e, float64((l.Trial*7)%13)+1/float64(e)))[0]
+			r := a.Relay(report(l, e, float64((l.Trial*7)%13)+1/float64(e)))[0]
 			if wire.Verdict(r.Verdict) == trial.VerdictPause {
 				exit = trial.ExitPaused
 			}
@@ -42,7 +41,7 @@ func (a *agent) drive(epochs int32, enough func() bool) {
 				break
 			}
 		}
-		a.relay(ended(l, exit))
+		a.Relay(ended(l, exit))
 	}
 }
 
@@ -54,30 +53,30 @@ func TestRestoreUnderAStoppingRule(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			x := startProcesses(t, 1)
 			text := strings.Replace(spec(60, 3), "epochs: 2", "epochs: 9", 1) + "stopping: {rule: asha, min_epochs: 1, reduction: 3}\n"
-			sw := create(t, x.c, strings.Replace(text, "search_method: random", "search_method: "+method, 1))
-			a := newAgent(t, x.c, "w1")
+			sw := raw(x.c).Create(t, strings.Replace(text, "search_method: random", "search_method: "+method, 1))
+			a := coordinatortest.NewAgent(t, raw(x.c), "w1")
 			proposed := func(n int64) func() bool {
-				return func() bool { return get(t, x.c, sw.Id).Counts.Proposed >= n }
+				return func() bool { return raw(x.c).Sweep(t, sw.Id).Counts.Proposed >= n }
 			}
-			a.drive(9, proposed(8))
-			file := saveState(t, x.c)
-			then := get(t, x.c, sw.Id).Counts.Proposed
-			a.drive(9, proposed(25))
-			if _, err := restoreState(t, x.c, file); err != nil {
+			drive(a, 9, proposed(8))
+			file := raw(x.c).SaveState(t)
+			then := raw(x.c).Sweep(t, sw.Id).Counts.Proposed
+			drive(a, 9, proposed(25))
+			if _, err := raw(x.c).RestoreState(t, file); err != nil {
 				t.Fatalf("%v\n%s", err, x.ps["p1"].log)
 			}
-			if now := get(t, x.c, sw.Id).Counts.Proposed; now > then+3 {
+			if now := raw(x.c).Sweep(t, sw.Id).Counts.Proposed; now > then+3 {
 				t.Errorf("%d trials are proposed, at the snapshot there were %d", now, then)
 			}
-			a.drive(9, func() bool { return get(t, x.c, sw.Id).EndedMs != 0 })
-			s := get(t, x.c, sw.Id)
+			drive(a, 9, func() bool { return raw(x.c).Sweep(t, sw.Id).EndedMs != 0 })
+			s := raw(x.c).Sweep(t, sw.Id)
 			if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Proposed != 60 || s.Counts.Stopped == 0 || s.Counts.Failed != 0 {
 				t.Errorf("the sweep is %v: %s, %v", s.Status, s.Failure, s.Counts)
 			}
 			if strings.Contains(x.ps["p1"].log.String(), "panic") {
 				t.Errorf("%s", x.ps["p1"].log)
 			}
-			if v := verify(t, x.c, sw.Id); v.Checked == 0 || len(v.Differences) != 0 {
+			if v := raw(x.c).Verify(t, sw.Id); v.Checked == 0 || len(v.Differences) != 0 {
 				t.Errorf("proposals after the restore are not those of the restored history: %v", v)
 			}
 		})
@@ -91,20 +90,20 @@ func TestRestoreUnderAStoppingRule(t *testing.T) {
 func TestRestoreFences(t *testing.T) {
 	x := startProcesses(t, 1)
 	text := strings.Replace(spec(2, 1), "epochs: 2", "epochs: 8", 1)
-	sw := create(t, x.c, text)
-	a := newAgent(t, x.c, "w1")
-	old := a.acquire(30 * time.Second)
+	sw := raw(x.c).Create(t, text)
+	a := coordinatortest.NewAgent(t, raw(x.c), "w1")
+	old := a.Acquire(30 * time.Second)
 	if old == nil {
 		t.Fatal("no lease")
 	}
-	a.relay(report(old, 1, 5), checkpointed(old, 1, 5))
-	file := saveState(t, x.c)
+	a.Relay(report(old, 1, 5), checkpointed(old, 1, 5))
+	file := raw(x.c).SaveState(t)
 	for e := int32(2); e <= 5; e++ {
-		a.relay(report(old, e, 5), checkpointed(old, e, 5))
+		a.Relay(report(old, e, 5), checkpointed(old, e, 5))
 	}
-	later := create(t, x.c, text)
+	later := raw(x.c).Create(t, text)
 	woken := make(chan error, 1)
-	seen := get(t, x.c, sw.Id)
+	seen := raw(x.c).Sweep(t, sw.Id)
 	resp, err := x.c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: sw.Id}))
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +114,7 @@ func TestRestoreFences(t *testing.T) {
 	}()
 	time.Sleep(50 * time.Millisecond)
 	began := time.Now()
-	done, err := restoreState(t, x.c, file)
+	done, err := raw(x.c).RestoreState(t, file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,42 +130,42 @@ func TestRestoreFences(t *testing.T) {
 		t.Error("who waited for the sweep was not told of the restore")
 	}
 	// A grant comes at once: nothing waits for the old lease's term.
-	l := a.acquire(5 * time.Second)
+	l := a.Acquire(5 * time.Second)
 	if l == nil {
 		t.Fatalf("no lease %v after the restore: the old one's place is taken", time.Since(began))
 	}
 	if l.Trial != old.Trial || l.Token <= old.Token || l.LastEpoch != 1 || len(l.Checkpoints) != 1 || l.Checkpoints[0].Epoch != 1 {
 		t.Errorf("the lease is %v, want trial %d from epoch 1 under a later token", l, old.Trial)
 	}
-	if lost := a.beat(old, l).Lost; len(lost) != 1 || lost[0].Token != old.Token {
+	if lost := a.Beat(old, l).Lost; len(lost) != 1 || lost[0].Token != old.Token {
 		t.Errorf("lost is %v, want the old lease", lost)
 	}
 	for _, e := range []*atelierv1.RunEvent{report(old, 1, 5), report(old, 6, 5), checkpointed(old, 6, 5), ended(old, trial.ExitFinished)} {
-		if r := a.relay(e)[0]; wire.Outcome(r.Outcome) != trial.OutcomeFenced || wire.Verdict(r.Verdict) != trial.VerdictStop {
+		if r := a.Relay(e)[0]; wire.Outcome(r.Outcome) != trial.OutcomeFenced || wire.Verdict(r.Verdict) != trial.VerdictStop {
 			t.Errorf("an event under the old lease: %v", r)
 		}
 	}
 	gone := &atelierv1.Lease{SweepId: later.Id, Trial: 1, Token: old.Token}
-	if r := a.relay(report(gone, 1, 5))[0]; wire.Verdict(r.Verdict) != trial.VerdictStop {
+	if r := a.Relay(report(gone, 1, 5))[0]; wire.Verdict(r.Verdict) != trial.VerdictStop {
 		t.Errorf("a report to a sweep that is gone is answered %v: its run must end", r)
 	}
-	tr := getTrial(t, x.c, sw.Id, old.Trial)
+	tr := raw(x.c).Trial(t, sw.Id, old.Trial)
 	if len(tr.Runs) != 2 || wire.Exit(tr.Runs[0].Exit) != trial.ExitRestored || !strings.Contains(tr.Runs[0].Message, "restored") || tr.Runs[1].ResumedEpoch != 1 {
 		t.Errorf("runs %v", tr.Runs)
 	}
 	// The file that the restored index names is gone: who is told so gives it up.
 	lost := l.Checkpoints[0]
-	if r := a.relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: lost.Token, Event: &atelierv1.RunEvent_CheckpointLost{
+	if r := a.Relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: lost.Token, Event: &atelierv1.RunEvent_CheckpointLost{
 		CheckpointLost: &atelierv1.CheckpointLost{Epoch: lost.Epoch, Location: lost.Location, Worker: "w1"}}})[0]; wire.Outcome(r.Outcome) != trial.OutcomeRecorded {
 		t.Errorf("a lost checkpoint: %v", r)
 	}
-	if tr := getTrial(t, x.c, sw.Id, old.Trial); len(tr.Checkpoints) != 0 {
+	if tr := raw(x.c).Trial(t, sw.Id, old.Trial); len(tr.Checkpoints) != 0 {
 		t.Errorf("checkpoints %v", tr.Checkpoints)
 	}
 	for e := int32(1); e <= 8; e++ {
-		a.relay(report(l, e, 5))
+		a.Relay(report(l, e, 5))
 	}
-	a.relay(ended(l, trial.ExitFinished))
+	a.Relay(ended(l, trial.ExitFinished))
 	curve, err := x.c.Trials.GetCurve(background(t), connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: sw.Id, Trial: old.Trial}))
 	if err != nil {
 		t.Fatal(err)
@@ -178,45 +177,9 @@ func TestRestoreFences(t *testing.T) {
 	if !slices.Equal(epochs, []int32{1, 2, 3, 4, 5, 6, 7, 8}) {
 		t.Errorf("the curve has epochs %v", epochs)
 	}
-	a.drive(8, func() bool { return get(t, x.c, sw.Id).EndedMs != 0 })
-	if s := get(t, x.c, sw.Id); s.Counts.Finished != 2 || seen.Counts.Running != 1 {
+	drive(a, 8, func() bool { return raw(x.c).Sweep(t, sw.Id).EndedMs != 0 })
+	if s := raw(x.c).Sweep(t, sw.Id); s.Counts.Finished != 2 || seen.Counts.Running != 1 {
 		t.Errorf("%v", s.Counts)
-	}
-}
-
-// TestDamagedFileIsRefused changes one letter of a sweep's name, and every 97th
-// byte, of a saved state: nothing is restored, and the words say why.
-func TestDamagedFileIsRefused(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.client()
-	sw := create(t, c, strings.Replace(spec(2, 1), "name: test", "name: letters", 1))
-	file := saveState(t, c)
-	index := func() uint64 { id, at := cl.leader().machine.View().Restored(); return at + uint64(len(id)) }
-	at := bytes.Index(file, []byte("letters"))
-	if at < 0 {
-		t.Fatal("the sweep's name is not in the file")
-	}
-	places := []int{at + 2}
-	for i := 0; i < len(file); i += 97 {
-		places = append(places, i)
-	}
-	for _, i := range append(places, len(file)-1) {
-		bad := bytes.Clone(file)
-		bad[i] ^= 0x04
-		_, err := restoreState(t, c, bad)
-		wantCode(t, fmt.Sprint("byte ", i), err, connect.CodeInvalidArgument, "damaged")
-	}
-	if index() != 0 || cl.leader().machine.View().Staging() != "" {
-		t.Error("something was restored or staged")
-	}
-	// As version 1 wrote it, without a checksum: its form is checked, and it says so.
-	bare := file[24 : len(file)-40]
-	done, err := restoreState(t, c, bare)
-	if err != nil || !done.NoChecksum || done.Sweeps != 1 {
-		t.Errorf("a file without a checksum: %v, %v", done, err)
-	}
-	if s := get(t, c, sw.Id); s.Name != "letters" {
-		t.Errorf("the sweep's name is %q", s.Name)
 	}
 }
 

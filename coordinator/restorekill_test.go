@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,42 +15,6 @@ import (
 	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
 )
-
-// saveState is `atelier cluster snapshot`, restoreState `atelier cluster restore`.
-func saveState(t *testing.T, c *client.Client) []byte {
-	t.Helper()
-	in, err := c.Cluster.SaveSnapshot(background(t), connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	var file bytes.Buffer
-	for in.Receive() {
-		file.Write(in.Msg().Data)
-	}
-	if err := in.Err(); err != nil || file.Len() == 0 {
-		t.Fatalf("saved %d bytes: %v", file.Len(), err)
-	}
-	return file.Bytes()
-}
-
-func restoreState(t *testing.T, c *client.Client, file []byte) (*atelierv1.RestoreSnapshotResponse, error) {
-	return restoreNamed(t, c, file, "")
-}
-
-func restoreNamed(t *testing.T, c *client.Client, file []byte, id string) (*atelierv1.RestoreSnapshotResponse, error) {
-	out := c.Cluster.RestoreSnapshot(background(t))
-	for at := 0; at < len(file); at += 256 << 10 {
-		if err := out.Send(&atelierv1.SnapshotChunk{Data: file[at:min(at+256<<10, len(file))], RestoreId: id}); err != nil {
-			break
-		}
-	}
-	resp, err := out.CloseAndReceive()
-	if err != nil {
-		return nil, err
-	}
-	return resp.Msg, nil
-}
 
 // tookPlace asks what became of a restore.
 func (x *processes) tookPlace(id string) bool {
@@ -173,21 +136,21 @@ func TestKilledInARestore(t *testing.T) {
 			filler := strings.Repeat("# nothing but bytes, as of a state that has grown\n", 18_000)
 			var kept []string
 			for at := 0; at < megabytes*1_000_000; at += len(filler) {
-				kept = append(kept, create(t, x.c, spec(2, 1)+filler).Id)
+				kept = append(kept, raw(x.c).Create(t, spec(2, 1)+filler).Id)
 			}
-			file := saveState(t, x.c)
+			file := raw(x.c).SaveState(t)
 			if len(file) < megabytes*1_000_000 {
 				t.Fatalf("the state has %d bytes", len(file))
 			}
 			began := time.Now()
-			if _, err := restoreState(t, x.c, file); err != nil {
+			if _, err := raw(x.c).RestoreState(t, file); err != nil {
 				t.Fatal(err)
 			}
 			whole := time.Since(began)
 			t.Logf("a restore of %.1f MB takes %v", float64(len(file))/1e6, whole.Round(time.Millisecond))
 			outcomes := map[string]int{}
 			for i := range kills {
-				before := create(t, x.c, spec(2, 1)).Id
+				before := raw(x.c).Create(t, spec(2, 1)).Id
 				leader := ""
 				until(t, "a leader", func() bool { leader = x.leader(); return leader != "" })
 				target := leader
@@ -198,7 +161,7 @@ func TestKilledInARestore(t *testing.T) {
 				}
 				answered, name := make(chan error, 1), fmt.Sprint("moment-", i)
 				go func() {
-					_, err := restoreNamed(t, x.c, file, name)
+					_, err := raw(x.c).RestoreNamed(t, file, name)
 					answered <- err
 				}()
 				delay := time.Duration(rand.Int64N(int64(whole * 5 / 4)))
@@ -236,7 +199,7 @@ func TestKilledInARestore(t *testing.T) {
 						t.Errorf("moment %d, %v: sweep %s is in both states, and is gone", i, delay, id)
 					}
 				}
-				after := create(t, x.c, spec(2, 1)).Id
+				after := raw(x.c).Create(t, spec(2, 1)).Id
 				x.agree()
 				if !x.has(after) {
 					t.Errorf("moment %d, %v: sweep %s was acknowledged, and is gone", i, delay, after)

@@ -35,7 +35,7 @@ func TestDamagedLogEndsWithWords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			p := startProcess(t, dir, "p1", "--bootstrap")
-			create(t, client.New([]string{p.at.API}), strings.Replace(spec(3, 3), "name: test", "name: sound-name", 1))
+			raw(client.New([]string{p.at.API})).Create(t, strings.Replace(spec(3, 3), "name: test", "name: sound-name", 1))
 			// No write under way: one that nobody has heard of yet may go.
 			last, since := uint64(0), time.Now()
 			until(t, "the log stands still", func() bool {

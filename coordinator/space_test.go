@@ -47,7 +47,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 	}
 	c := connectAll()
 	until(t, "three voters", func() bool { return voterCount(t, c) == 3 })
-	kept := create(t, c, spec(3, 3))
+	kept := raw(c).Create(t, spec(3, 3))
 	for _, id := range []string{"p2", "p3"} { // 190 MiB, beside a segment of 64: some 6 are left
 		fill(t, filepath.Join(dir, id, "ballast"), 190<<20)
 	}
@@ -75,7 +75,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 				t.Fatalf("%s has ended: %v\n%s", id, err, p.log)
 			}
 		}
-		if s := get(t, c, kept.Id); s.Id != kept.Id {
+		if s := raw(c).Sweep(t, kept.Id); s.Id != kept.Id {
 			t.Errorf("read %v", s)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 func TestStoppedLeaderDoesNotBlameItsDisk(t *testing.T) {
 	p := startProcess(t, t.TempDir(), "p1", "--bootstrap")
 	c := client.New([]string{p.at.API}, client.WithRetryFor(time.Minute))
-	create(t, c, spec(1, 1))
+	raw(c).Create(t, spec(1, 1))
 	ctx, cancel := context.WithCancel(context.Background())
 	var writers sync.WaitGroup
 	defer func() { cancel(); writers.Wait() }()
@@ -43,7 +43,7 @@ func TestStoppedLeaderDoesNotBlameItsDisk(t *testing.T) {
 	time.Sleep(700 * time.Millisecond) // the watchdog looks twice a second
 	cancel()
 	writers.Wait()
-	create(t, c, spec(1, 1))
+	raw(c).Create(t, spec(1, 1))
 	if strings.Contains(p.log.String(), "the disk hangs") {
 		t.Errorf("it says\n%s", p.log)
 	}

@@ -28,7 +28,7 @@ func TestStopUnderLoad(t *testing.T) {
 	all := []string{ps["p1"].at.API, ps["p2"].at.API, ps["p3"].at.API}
 	c := client.New(all)
 	until(t, "three voters", func() bool { return voterCount(t, c) == 3 })
-	sw := create(t, c, spec(3, 3))
+	sw := raw(c).Create(t, spec(3, 3))
 	role := func(leads bool) (found string) {
 		until(t, "a leader", func() bool {
 			resp, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
@@ -96,7 +96,7 @@ func TestStopUnderLoad(t *testing.T) {
 		ps[id] = startProcess(t, dir, id)
 		until(t, "it is back", func() bool { return voterCount(t, c) == 3 })
 	}
-	if s := get(t, c, sw.Id); s.Id != sw.Id {
+	if s := raw(c).Sweep(t, sw.Id); s.Id != sw.Id {
 		t.Errorf("read %v", s)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	checkedspec "atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
 	"atelier/tuner/sweep"
 )
 
@@ -38,26 +39,28 @@ func TestRunningSweepOutlivesAStricterParser(t *testing.T) {
 			t.Fatal(err, r.Err)
 		}
 	}
-	a := newAgent(t, c, "w1")
-	a.drive(2, func() bool {
-		return get(t, c, "s-document").Counts.Finished >= 2 && get(t, c, "s-fields").Counts.Finished >= 2
+	a := coordinatortest.NewAgent(t, raw(c), "w1")
+	drive(a, 2, func() bool {
+		return raw(c).Sweep(t, "s-document").Counts.Finished >= 2 && raw(c).Sweep(t, "s-fields").Counts.Finished >= 2
 	})
 	cl.leader().crash(t)
 	until(t, "another leads", func() bool { return cl.leader() != nil })
-	a.drive(2, func() bool { return get(t, c, "s-document").EndedMs != 0 && get(t, c, "s-fields").EndedMs != 0 })
+	drive(a, 2, func() bool {
+		return raw(c).Sweep(t, "s-document").EndedMs != 0 && raw(c).Sweep(t, "s-fields").EndedMs != 0
+	})
 	var params [2][]string
 	for i, id := range []string{"s-document", "s-fields"} {
-		s := get(t, c, id)
+		s := raw(c).Sweep(t, id)
 		if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 9 {
 			t.Errorf("%s is %v: %s, %v", id, s.Status, s.Failure, s.Counts)
 		}
-		if v := verify(t, c, id); v.Checked != 9 || len(v.Differences) > 0 {
+		if v := raw(c).Verify(t, id); v.Checked != 9 || len(v.Differences) > 0 {
 			t.Errorf("%s: %v", id, v)
 		}
 		if s.SpecYaml != text || s.SpecJson == "" {
 			t.Errorf("%s is shown with the text %q and the document %q", id, s.SpecYaml, s.SpecJson)
 		}
-		for _, tr := range trialsOf(t, c, id) {
+		for _, tr := range raw(c).TrialsOf(t, id) {
 			params[i] = append(params[i], tr.ParamsJson)
 		}
 	}

@@ -93,24 +93,24 @@ func ofName(t *testing.T, c *client.Client, name string) *atelierv1.Sweep {
 
 // train carries leases out, all their epochs, until enough says so. What it
 // reports is a function of the trial and the epoch.
-func (a *agent) train(enough func() bool) {
-	a.t.Helper()
+func train(a *coordinatortest.Agent, enough func() bool) {
+	a.T.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !enough(); {
 		if time.Now().After(deadline) {
-			a.t.Fatal("two minutes of work, and it is not enough")
+			a.T.Fatal("two minutes of work, and it is not enough")
 		}
-		l := a.acquire(100 * time.Millisecond)
+		l := a.Acquire(100 * time.Millisecond)
 		if l == nil {
 			continue
 		}
 		var set struct{ Epochs int32 }
 		for _, text := range []string{l.TrainingJson, l.ParamsJson} {
 			if err := json.Unmarshal([]byte(text), &set); err != nil {
-				a.t.Fatalf("trial %d of %s: %v", l.Trial, l.SweepId, err)
+				a.T.Fatalf("trial %d of %s: %v", l.Trial, l.SweepId, err)
 			}
 		}
 		if set.Epochs == 0 {
-			a.t.Fatalf("trial %d of %s: no epochs in %s", l.Trial, l.SweepId, l.TrainingJson)
+			a.T.Fatalf("trial %d of %s: no epochs in %s", l.Trial, l.SweepId, l.TrainingJson)
 		}
 		exit := trial.ExitFinished
 		if l.EndEpoch > 0 && l.EndEpoch < set.Epochs {
@@ -118,7 +118,7 @@ func (a *agent) train(enough func() bool) {
 		}
 		for e := l.LastEpoch + 1; e <= set.Epochs; e++ {
 			loss := 0.3 + float64((l.Trial*7)%13)/20 + 1/float64(e)
-			r := a.relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{
+			r := a.Relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{
 				Report: &atelierv1.Report{Epoch: e, TimeMs: 1000 + int64(e), Metrics: []*atelierv1.Metric{
 					{Name: "val_loss", Value: loss}, {Name: "val_acc", Value: math.Exp(-loss / 2)}, {Name: "train_loss", Value: loss * 0.8}}}}},
 				checkpointed(l, e, loss))[0]
@@ -127,7 +127,7 @@ func (a *agent) train(enough func() bool) {
 				break
 			}
 		}
-		a.relay(ended(l, exit))
+		a.Relay(ended(l, exit))
 	}
 }
 
@@ -157,10 +157,10 @@ func goOn(t *testing.T, c *client.Client, more int64) {
 		}
 		return n, open
 	}
-	a := &agent{t: t, c: c, name: "w2", incarnation: "w2-" + time.Now().String(), labels: map[string]string{"site": "north", "gpu": "none"}}
-	a.beat()
+	a := &coordinatortest.Agent{T: t, API: raw(c), Name: "w2", Incarnation: "w2-" + time.Now().String(), Labels: map[string]string{"site": "north", "gpu": "none"}}
+	a.Beat()
 	before, _ := found()
-	a.train(func() bool {
+	train(a, func() bool {
 		n, open := found()
 		return open == 0 || more > 0 && n >= before+more
 	})
@@ -171,14 +171,14 @@ func goOn(t *testing.T, c *client.Client, more int64) {
 func theirEnd(t *testing.T, c *client.Client, ids map[string]*atelierv1.GetLeaderboardResponse) {
 	t.Helper()
 	for id := range ids {
-		s := get(t, c, id)
+		s := raw(c).Sweep(t, id)
 		if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Best == nil {
 			t.Errorf("%s (%s) is %v: %s", id, s.Name, s.Status, s.Failure)
 		}
 		if s.BudgetTrials > 0 && s.Counts.Proposed != s.BudgetTrials {
 			t.Errorf("%s (%s) has %d of %d trials", id, s.Name, s.Counts.Proposed, s.BudgetTrials)
 		}
-		if v := verify(t, c, id); v.Checked != s.Counts.Proposed || len(v.Differences) > 0 {
+		if v := raw(c).Verify(t, id); v.Checked != s.Counts.Proposed || len(v.Differences) > 0 {
 			t.Errorf("%s (%s): %d of %d proposals checked, %d come out otherwise: %v", id, s.Name, v.Checked, s.Counts.Proposed, len(v.Differences), v.Differences)
 		}
 	}
@@ -196,8 +196,8 @@ func resume(t *testing.T, c *client.Client, id string) {
 // the one it has.
 func finishExternal(t *testing.T, c *client.Client, id string, held *atelierv1.Lease) {
 	t.Helper()
-	for held == nil || tell(t, c, held, held.LastEpoch+1, 0.25, finished) != nil {
-		l, status := ask(t, c, id, time.Now().String(), 200*time.Millisecond)
+	for held == nil || raw(c).Tell(t, held, held.LastEpoch+1, 0.25, trial.ExitFinished) != nil {
+		l, status := raw(c).Ask(t, id, time.Now().String(), 200*time.Millisecond)
 		if status == trial.SweepFinished {
 			return
 		}
@@ -231,15 +231,15 @@ func TestSweepsOfAnEarlierBuildGoOn(t *testing.T) {
 
 	goOn(t, c, 12)
 	outside := ofName(t, c, "elsewhere")
-	runs := getTrial(t, c, outside.Id, 1).Runs
+	runs := raw(c).Trial(t, outside.Id, 1).Runs
 	held := &atelierv1.Lease{SweepId: outside.Id, Trial: 1, Token: runs[len(runs)-1].Token, LastEpoch: 1}
-	if r := tell(t, c, held, 2, 0.3, 0); wire.Outcome(r.Outcome) != trial.OutcomeRecorded {
+	if r := raw(c).Tell(t, held, 2, 0.3, 0); wire.Outcome(r.Outcome) != trial.OutcomeRecorded {
 		t.Errorf("the outside program's trial is not its own any more: %v", r)
 	}
 	held.LastEpoch = 2
 	c = restart()
 	goOn(t, c, 12)
-	file := saveState(t, c)
+	file := raw(c).SaveState(t)
 	then := map[string]*atelierv1.GetLeaderboardResponse{}
 	for id := range before {
 		r, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: id, Source: "state"}))
@@ -249,7 +249,7 @@ func TestSweepsOfAnEarlierBuildGoOn(t *testing.T) {
 		then[id] = r.Msg
 	}
 	goOn(t, c, 6)
-	if _, err := restoreState(t, c, file); err != nil {
+	if _, err := raw(c).RestoreState(t, file); err != nil {
 		t.Fatal(err)
 	}
 	sameBoards(t, c, then, true)
@@ -271,7 +271,7 @@ func TestSavedStateOfAnEarlierBuildGoesOn(t *testing.T) {
 	}
 	cl := startCluster(t, 1)
 	c := cl.client()
-	if r, err := restoreState(t, c, file); err != nil || r.Sweeps != 8 {
+	if r, err := raw(c).RestoreState(t, file); err != nil || r.Sweeps != 8 {
 		t.Fatal(r, err)
 	}
 	sameBoards(t, c, before, true)

@@ -1,4 +1,4 @@
-package main
+package api_test
 
 import (
 	"maps"
@@ -14,12 +14,13 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
+	"atelier/coordinator/coordinatortest/node"
 )
 
 func TestSweepOnOneNode(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.client()
-	sw := create(t, c, spec(20, 4))
+	c := node.Start(t, node.Options{})
+	sw := c.Create(t, coordinatortest.Spec(20, 4))
 	if sw.Id == "" || sw.BudgetTrials != 20 || sw.Seed != 7 || sw.DefaultDir != "/data" || wire.SweepStatus(sw.Status) != trial.SweepRunning {
 		t.Errorf("created %v", sw)
 	}
@@ -27,7 +28,7 @@ func TestSweepOnOneNode(t *testing.T) {
 	go func() {
 		var index uint64
 		for {
-			resp, err := c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: index, WaitMs: 20_000}))
+			resp, err := c.Sweeps.WaitSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: index, WaitMs: 20_000}))
 			if err != nil {
 				t.Error(err)
 				waited <- nil
@@ -43,15 +44,15 @@ func TestSweepOnOneNode(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, name := range []string{"w1", "w2"} {
 		wg.Add(1)
-		a := newAgent(t, c, name)
-		go func() { defer wg.Done(); a.work(sw.Id) }()
+		a := coordinatortest.NewAgent(t, c.API, name)
+		go func() { defer wg.Done(); a.Work(sw.Id) }()
 	}
 	wg.Wait()
 	if resp := <-waited; resp == nil || resp.Sweep.Counts.Finished != 20 || resp.Sweep.Counts.Proposed != 20 || resp.Sweep.Counts.Runs != 20 {
 		t.Errorf("waited for %v", resp)
 	}
 
-	board, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Top: 3}))
+	board, err := c.Sweeps.GetLeaderboard(coordinatortest.Context(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Top: 3}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,14 +62,14 @@ func TestSweepOnOneNode(t *testing.T) {
 	if board.Msg.Source != "state" || board.Msg.Objective.Metric != "loss" {
 		t.Errorf("leaderboard from %s by %v", board.Msg.Source, board.Msg.Objective)
 	}
-	list, err := c.Sweeps.ListCheckpoints(background(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sw.Id}))
+	list, err := c.Sweeps.ListCheckpoints(coordinatortest.Context(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sw.Id}))
 	if err != nil || len(list.Msg.Checkpoints) != 20 || list.Msg.Checkpoints[4].Trial != 5 {
 		t.Errorf("checkpoints %v, %v", list, err)
 	}
 
 	var seen []int64
 	for after := int64(0); ; {
-		page, err := c.Trials.ListTrials(background(t), connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: sw.Id, After: after, Limit: 7,
+		page, err := c.Trials.ListTrials(coordinatortest.Context(t), connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: sw.Id, After: after, Limit: 7,
 			Status: []atelierv1.TrialStatus{wire.ToStatus(trial.Finished)}}))
 		if err != nil {
 			t.Fatal(err)
@@ -87,11 +88,11 @@ func TestSweepOnOneNode(t *testing.T) {
 	if len(seen) != 20 || seen[0] != 1 || seen[19] != 20 {
 		t.Errorf("pages gave %v", seen)
 	}
-	curve, err := c.Trials.GetCurve(background(t), connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: sw.Id, Trial: 4}))
+	curve, err := c.Trials.GetCurve(coordinatortest.Context(t), connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: sw.Id, Trial: 4}))
 	if err != nil || len(curve.Msg.Reports) != 1 || curve.Msg.Reports[0].Metrics[0].Value != 0.25 {
 		t.Errorf("curve %v, %v", curve, err)
 	}
-	status, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+	status, err := c.Cluster.GetStatus(coordinatortest.Context(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 	if err != nil || status.Msg.Sweeps != 1 || status.Msg.Trials != 20 || status.Msg.Workers != 2 || status.Msg.Slots != 2 || status.Msg.Redis != "off" ||
 		!strings.HasPrefix(status.Msg.ClusterId, "c-") || len(status.Msg.Members) != 1 || !status.Msg.Members[0].Alive {
 		t.Errorf("status %v, %v", status, err)
@@ -99,46 +100,44 @@ func TestSweepOnOneNode(t *testing.T) {
 }
 
 func TestErrorsHaveCodes(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.nodes[0].client()
-	ctx := background(t)
+	c := node.Start(t, node.Options{})
+	ctx := coordinatortest.Context(t)
 	_, err := c.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-none"}))
-	wantCode(t, "unknown sweep", err, connect.CodeNotFound, `no sweep "s-none"`)
-	_, err = c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{SpecName: "bad.yaml", SpecYaml: strings.Replace(spec(5, 2), "low: 1.0e-4", "low: -1", 1)}))
-	wantCode(t, "bad spec", err, connect.CodeInvalidArgument, "bad.yaml:10: space.lr.low")
+	coordinatortest.WantCode(t, "unknown sweep", err, connect.CodeNotFound, `no sweep "s-none"`)
+	_, err = c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{SpecName: "bad.yaml", SpecYaml: strings.Replace(coordinatortest.Spec(5, 2), "low: 1.0e-4", "low: -1", 1)}))
+	coordinatortest.WantCode(t, "bad spec", err, connect.CodeInvalidArgument, "bad.yaml:10: space.lr.low")
 	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{Id: "s-none", Action: wire.ToAction(trial.ActionStop)}))
-	wantCode(t, "control of no sweep", err, connect.CodeNotFound, "s-none")
+	coordinatortest.WantCode(t, "control of no sweep", err, connect.CodeNotFound, "s-none")
 
-	sw := create(t, c, spec(5, 2))
+	sw := c.Create(t, coordinatortest.Spec(5, 2))
 	_, err = c.Trials.GetTrial(ctx, connect.NewRequest(&atelierv1.GetTrialRequest{SweepId: sw.Id, Trial: 99}))
-	wantCode(t, "unknown trial", err, connect.CodeNotFound, "no trial 99")
+	coordinatortest.WantCode(t, "unknown trial", err, connect.CodeNotFound, "no trial 99")
 	_, err = c.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: "oracle"}))
-	wantCode(t, "unknown source", err, connect.CodeInvalidArgument, "oracle")
+	coordinatortest.WantCode(t, "unknown source", err, connect.CodeInvalidArgument, "oracle")
 	_, err = c.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: "redis"}))
-	wantCode(t, "no redis", err, connect.CodeFailedPrecondition, "without redis")
+	coordinatortest.WantCode(t, "no redis", err, connect.CodeFailedPrecondition, "without redis")
 	_, err = c.Workers.Acquire(ctx, connect.NewRequest(&atelierv1.AcquireRequest{Worker: "w"}))
-	wantCode(t, "acquire without ids", err, connect.CodeInvalidArgument, "incarnation")
+	coordinatortest.WantCode(t, "acquire without ids", err, connect.CodeInvalidArgument, "incarnation")
 
 	if _, err := c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "x", Id: sw.Id, Action: wire.ToAction(trial.ActionCancel)})); err != nil {
 		t.Fatal(err)
 	}
 	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "y", Id: sw.Id, Action: wire.ToAction(trial.ActionPause)}))
-	wantCode(t, "pause of a cancelled sweep", err, connect.CodeFailedPrecondition, sw.Id)
-	_, err = c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "c1"}))
-	wantCode(t, "removing the last member", err, connect.CodeFailedPrecondition, "last voting member")
+	coordinatortest.WantCode(t, "pause of a cancelled sweep", err, connect.CodeFailedPrecondition, sw.Id)
+	_, err = c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: node.ID}))
+	coordinatortest.WantCode(t, "removing the last member", err, connect.CodeFailedPrecondition, "last voting member")
 	_, err = c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "c9"}))
-	wantCode(t, "removing a stranger", err, connect.CodeNotFound, "c9")
+	coordinatortest.WantCode(t, "removing a stranger", err, connect.CodeNotFound, "c9")
 }
 
 func TestCreateIsRepeatable(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.client()
-	req := &atelierv1.CreateSweepRequest{RequestId: "once", SpecYaml: strings.Replace(spec(3, 1), "seed: 7\n", "", 1)}
-	first, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(req))
+	c := node.Start(t, node.Options{})
+	req := &atelierv1.CreateSweepRequest{RequestId: "once", SpecYaml: strings.Replace(coordinatortest.Spec(3, 1), "seed: 7\n", "", 1)}
+	first, err := c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(req))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(req))
+	again, err := c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(req))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +147,7 @@ func TestCreateIsRepeatable(t *testing.T) {
 	if len(first.Msg.Warnings) == 0 || !strings.Contains(first.Msg.Warnings[0], "seed") {
 		t.Errorf("no word of the drawn seed: %v", first.Msg.Warnings)
 	}
-	list, err := c.Sweeps.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
+	list, err := c.Sweeps.ListSweeps(coordinatortest.Context(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
 	if err != nil || len(list.Msg.Sweeps) != 1 {
 		t.Errorf("sweeps %v, %v", list, err)
 	}
@@ -156,18 +155,17 @@ func TestCreateIsRepeatable(t *testing.T) {
 
 // A trial that becomes available reaches a waiting worker at once.
 func TestWakeUp(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.client()
-	a := newAgent(t, c, "w1")
+	c := node.Start(t, node.Options{})
+	a := coordinatortest.NewAgent(t, c.API, "w1")
 	got := make(chan time.Time, 1)
 	go func() {
-		if a.acquire(20*time.Second) == nil {
+		if a.Acquire(20*time.Second) == nil {
 			t.Error("no lease")
 		}
 		got <- time.Now()
 	}()
 	time.Sleep(200 * time.Millisecond)
-	create(t, c, spec(1, 1))
+	c.Create(t, coordinatortest.Spec(1, 1))
 	created := time.Now()
 	d := (<-got).Sub(created)
 	t.Logf("a lease %v after the sweep was acknowledged", d)
@@ -180,8 +178,8 @@ func TestWakeUp(t *testing.T) {
 // is always NaN, its objective or one of several is never reported, nothing
 // meets its constraints.
 func TestSweepsWithoutAnAnswer(t *testing.T) {
-	c := startCluster(t, 1).client()
-	a := newAgent(t, c, "w1")
+	c := node.Start(t, node.Options{})
+	a := coordinatortest.NewAgent(t, c.API, "w1")
 	const one = "objective: {metric: loss, direction: minimize}"
 	for name, x := range map[string]struct {
 		keys    string // in place of the objective
@@ -197,10 +195,10 @@ func TestSweepsWithoutAnAnswer(t *testing.T) {
 		"one objective of two": {"objectives: [{metric: loss, direction: minimize}, {metric: ms, direction: minimize}]", map[string]float64{"loss": 0.5}, 5, []string{"no trial reported a finite ms"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a.t = t
-			sw := create(t, c, strings.Replace(spec(5, 1), one, x.keys, 1))
-			for s := get(t, c, sw.Id); s.EndedMs == 0; s = get(t, c, sw.Id) {
-				l := a.acquire(200 * time.Millisecond)
+			a.T = t
+			sw := c.Create(t, strings.Replace(coordinatortest.Spec(5, 1), one, x.keys, 1))
+			for s := c.Sweep(t, sw.Id); s.EndedMs == 0; s = c.Sweep(t, sw.Id) {
+				l := a.Acquire(200 * time.Millisecond)
 				if l == nil {
 					continue
 				}
@@ -209,12 +207,12 @@ func TestSweepsWithoutAnAnswer(t *testing.T) {
 					r.Metrics = append(r.Metrics, &atelierv1.Metric{Name: n, Value: x.metrics[n]})
 				}
 				class := trial.ExitFinished
-				if wire.Verdict(a.relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: r}})[0].Verdict) == trial.VerdictStop {
+				if wire.Verdict(a.Relay(&atelierv1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &atelierv1.RunEvent_Report{Report: r}})[0].Verdict) == trial.VerdictStop {
 					class = trial.ExitStopped
 				}
-				a.relay(ended(l, class))
+				a.Relay(coordinatortest.Ended(l, class))
 			}
-			s := get(t, c, sw.Id)
+			s := c.Sweep(t, sw.Id)
 			if wire.SweepStatus(s.Status) != trial.SweepFailed || s.Counts.Runs != x.trials {
 				t.Errorf("%v with %v", s.Status, s.Counts)
 			}
@@ -225,6 +223,6 @@ func TestSweepsWithoutAnAnswer(t *testing.T) {
 			}
 		})
 	}
-	_, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "zero", SpecYaml: spec(0, 1), SpecName: "zero.yaml"}))
-	wantCode(t, "a budget of no trials", err, connect.CodeInvalidArgument, "zero.yaml:6: budget.trials")
+	_, err := c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "zero", SpecYaml: coordinatortest.Spec(0, 1), SpecName: "zero.yaml"}))
+	coordinatortest.WantCode(t, "a budget of no trials", err, connect.CodeInvalidArgument, "zero.yaml:6: budget.trials")
 }

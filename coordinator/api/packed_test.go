@@ -1,4 +1,4 @@
-package main
+package api_test
 
 import (
 	"bytes"
@@ -8,14 +8,15 @@ import (
 	"strings"
 	"testing"
 
-	"atelier/common/client"
+	"atelier/coordinator/coordinatortest"
+	"atelier/coordinator/coordinatortest/node"
 )
 
 // A packed request is unpacked up to what a message may have and no further: the
 // answer does not know how large it would have become.
 func TestPackedRequestsAreBounded(t *testing.T) {
-	p := startProcess(t, t.TempDir(), "p1", "--bootstrap")
-	sw := create(t, client.New([]string{p.at.API}), spec(1, 1))
+	n := node.Start(t, node.Options{})
+	sw := n.Create(t, coordinatortest.Spec(1, 1))
 	packed := func(text io.Reader) []byte {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
@@ -25,7 +26,7 @@ func TestPackedRequestsAreBounded(t *testing.T) {
 	}
 	post := func(method, kind string, body []byte) (int, string) {
 		t.Helper()
-		req, err := http.NewRequest("POST", "http://"+p.at.API+"/atelier.v1."+method, bytes.NewReader(body))
+		req, err := http.NewRequest("POST", "http://"+n.Addr+"/atelier.v1."+method, bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

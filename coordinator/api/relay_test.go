@@ -1,4 +1,4 @@
-package main
+package api_test
 
 import (
 	"bytes"
@@ -14,17 +14,18 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
+	"atelier/coordinator/coordinatortest/node"
 )
 
 // Relay has a short way for plain protobuf and a long one for the rest; they
 // answer alike.
 func TestRelayAnswersAlikeOnBothWays(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.client()
-	create(t, c, spec(3, 1))
-	a := newAgent(t, c, "w1")
-	l := a.acquire(5 * time.Second)
-	url := "http://" + cl.nodes[0].Addresses().API + "/atelier.v1.WorkerService/Relay"
+	c := node.Start(t, node.Options{})
+	c.Create(t, coordinatortest.Spec(3, 1))
+	a := coordinatortest.NewAgent(t, c.API, "w1")
+	l := a.Acquire(5 * time.Second)
+	url := "http://" + c.Addr + "/atelier.v1.WorkerService/Relay"
 	post := func(kind string, body []byte, header ...string) (int, string, []byte) {
 		t.Helper()
 		req, _ := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
@@ -40,13 +41,13 @@ func TestRelayAnswersAlikeOnBothWays(t *testing.T) {
 		out, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, resp.Header.Get("Content-Type"), out
 	}
-	stale := report(l, 1, 0.5)
+	stale := coordinatortest.Report(l, 1, 0.5)
 	stale.Token++
-	msg := &atelierv1.RelayRequest{Worker: "w1", Incarnation: a.incarnation, Events: []*atelierv1.RunEvent{report(l, 1, 0.5), stale}}
+	msg := &atelierv1.RelayRequest{Worker: "w1", Incarnation: a.Incarnation, Events: []*atelierv1.RunEvent{coordinatortest.Report(l, 1, 0.5), stale}}
 	body, _ := proto.Marshal(msg)
 	text, _ := protojson.Marshal(msg)
 
-	if r := a.relay(msg.Events...); wire.Outcome(r[0].Outcome) != trial.OutcomeRecorded || wire.Outcome(r[1].Outcome) != trial.OutcomeFenced {
+	if r := a.Relay(msg.Events...); wire.Outcome(r[0].Outcome) != trial.OutcomeRecorded || wire.Outcome(r[1].Outcome) != trial.OutcomeFenced {
 		t.Fatal(r)
 	}
 	for name, try := range map[string]func() (int, string, []byte){
@@ -79,8 +80,8 @@ func TestRelayAnswersAlikeOnBothWays(t *testing.T) {
 	}
 	many := &atelierv1.RelayRequest{Events: make([]*atelierv1.RunEvent, 5000)}
 	for i := range many.Events {
-		many.Events[i] = report(l, int32(i+2), 1)
+		many.Events[i] = coordinatortest.Report(l, int32(i+2), 1)
 	}
-	_, err := c.Workers.Relay(background(t), connect.NewRequest(many))
-	wantCode(t, "too many events", err, connect.CodeInvalidArgument, "5000 events")
+	_, err := c.Workers.Relay(coordinatortest.Context(t), connect.NewRequest(many))
+	coordinatortest.WantCode(t, "too many events", err, connect.CodeInvalidArgument, "5000 events")
 }

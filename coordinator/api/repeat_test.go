@@ -1,4 +1,4 @@
-package main
+package api_test
 
 import (
 	"fmt"
@@ -11,16 +11,17 @@ import (
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
+	"atelier/coordinator/coordinatortest/node"
 )
 
 // The schema promises that the same request id never creates a second sweep:
 // however much was asked for since, and after a restart from the state's snapshot.
 func TestARepeatedSubmitIsKnownForGood(t *testing.T) {
-	cl := startCluster(t, 1)
-	c := cl.client()
+	c := node.Start(t, node.Options{})
 	submit := func() string {
 		t.Helper()
-		resp, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "mine", SpecYaml: spec(3, 3), SpecName: "test.yaml"}))
+		resp, err := c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "mine", SpecYaml: coordinatortest.Spec(3, 3), SpecName: "test.yaml"}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +29,7 @@ func TestARepeatedSubmitIsKnownForGood(t *testing.T) {
 	}
 	extend := func(id string) int64 {
 		t.Helper()
-		resp, err := c.Sweeps.ExtendSweep(background(t), connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: "more", Id: id, AddTrials: 5}))
+		resp, err := c.Sweeps.ExtendSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: "more", Id: id, AddTrials: 5}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +37,7 @@ func TestARepeatedSubmitIsKnownForGood(t *testing.T) {
 	}
 	first := submit()
 	budget := extend(first)
-	other := create(t, c, spec(3, 3)).Id
+	other := c.Create(t, coordinatortest.Spec(3, 3)).Id
 	var callers sync.WaitGroup
 	for caller := range 32 {
 		callers.Go(func() {
@@ -44,7 +45,7 @@ func TestARepeatedSubmitIsKnownForGood(t *testing.T) {
 				// Both sweeps: what changes nothing any more pushes nothing out either.
 				id := []string{first, other}[i%2]
 				action := []atelierv1.SweepAction{wire.ToAction(trial.ActionPause), wire.ToAction(trial.ActionResume)}[caller%2]
-				_, err := c.Sweeps.ControlSweep(background(t), connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: fmt.Sprint(caller, "-", i), Id: id, Action: action}))
+				_, err := c.Sweeps.ControlSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: fmt.Sprint(caller, "-", i), Id: id, Action: action}))
 				if err != nil && !strings.Contains(err.Error(), "sweep") {
 					t.Error(err)
 					return
