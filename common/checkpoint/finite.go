@@ -69,7 +69,7 @@ func (t *Tensor) finite() error {
 	return e
 }
 
-// allFinite looks at the numbers of eight bytes at a time: where a number's exponent (mask) is all ones, adding one
+// allFinite reports whether no number is NaN or infinite. It looks at the numbers of eight bytes at a time: where a number's exponent (mask) is all ones, adding one
 // to it (carry) reaches the place of the sign (top), which the mask has emptied.
 func allFinite(b []byte, mask, carry, top uint64) bool {
 	var seen uint64

@@ -47,7 +47,7 @@ func otherForm(b []byte) error {
 	return errors.New("neither a zip archive nor a pickle nor safetensors: not a checkpoint (or the download is cut off)")
 }
 
-// looksLikeONNX tells a protobuf message that begins with ONNX's ir_version and goes on with the names of its
+// looksLikeONNX reports whether b is a protobuf message that begins with ONNX's ir_version and goes on with the names of its
 // producer, a domain, a graph or an opset.
 func looksLikeONNX(b []byte) bool {
 	if len(b) < 4 || b[0] != 0x08 || b[1] == 0 || b[1] > 0x20 {

@@ -135,8 +135,8 @@ func ReadSafetensors(r io.ReaderAt, size int64) ([]Tensor, map[string]string, er
 	return tensors, metadata, nil
 }
 
-// looksLikeSafetensors tells the form by its first nine bytes: a length that can be, and a brace. Neither a zip
-// archive nor a pickle can begin so.
+// looksLikeSafetensors reports whether a file has that form by its first nine bytes: a length that can be, and a
+// brace. Neither a zip archive nor a pickle can begin so.
 func looksLikeSafetensors(head []byte) bool {
 	return len(head) > headerAt && binary.LittleEndian.Uint64(head) <= maxHeader && head[headerAt] == '{'
 }

@@ -21,7 +21,7 @@ func IsImage(name string) bool {
 // systems are folders that an operating system or a tool leaves in others.
 var systems = []string{"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
 
-// Hidden tells by its name whether a file or folder is no person's image or class: hidden ones (.git,
+// Hidden reports whether a file or folder is, by its name, no person's image or class: hidden ones (.git,
 // .ipynb_checkpoints, ._photo.jpg) and those of systems.
 func Hidden(name string) bool {
 	return strings.HasPrefix(name, ".") || slices.Contains(systems, name)

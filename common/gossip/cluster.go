@@ -31,7 +31,7 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 // errOtherCluster stands in memberlist's log line, which is passed over.
 var errOtherCluster = fmt.Errorf("it is of another cluster")
 
-// belongs is called with the lock held.
+// belongs reports whether a node may be of this node's cluster, as far as both have one. The caller holds the lock.
 func (d *delegate) belongs(m Meta) bool {
 	switch {
 	case d.own.Cluster == "" || m.Cluster == "" || m.Cluster == d.own.Cluster:

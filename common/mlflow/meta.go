@@ -84,7 +84,7 @@ func double(s string) string {
 	return b.String()
 }
 
-// plain: needs no quotes. Wherever YAML 1.1 could read something else than a
+// plain reports whether s needs no quotes. Wherever YAML 1.1 could read something else than a
 // string (numbers, dates, booleans) it says no; a quote too many harms nobody.
 func plain(s string) bool {
 	if s == "" || s[0] == ' ' || s[len(s)-1] == ' ' || s[len(s)-1] == ':' ||

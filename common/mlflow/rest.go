@@ -181,7 +181,7 @@ func (e *callError) Unwrap() error {
 	return nil
 }
 
-// refused: the server understood the request and says it is wrong; sending it
+// refused reports whether the server understood the request and says it is wrong: sending it
 // again would not help.
 func (e *callError) refused() bool {
 	if e.code == "" {

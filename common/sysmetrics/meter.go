@@ -154,7 +154,7 @@ func load(before, after cpu.TimesStat) float64 {
 	return min(100, max(0, 100*(1-(i1-i0)/(a1-a0))))
 }
 
-// whole: a disk, not a part of one that is counted with it, nor a loop or a
+// whole reports whether name is a disk, not a part of one that is counted with it, nor a loop or a
 // device made of others.
 func whole(name string, all map[string]disk.IOCountersStat) bool {
 	for _, p := range []string{"loop", "ram", "dm-", "md", "zram", "sr"} {

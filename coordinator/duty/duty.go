@@ -195,7 +195,7 @@ func tell(w Watcher, changes []state.Change, lost bool, fault func(string, any, 
 	}
 }
 
-// safely calls do and tells of a panic in it.
+// safely calls do and reports whether it returned; a panic in it goes to fault.
 func safely(do func(), fault func(panicked any, stack []byte)) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -60,7 +60,7 @@ func (n *Node) newRaft(rc *raft.Config, logs raft.LogStore) (r *raft.Raft, err e
 	return raft.NewRaft(rc, machine, logs, n.store, n.snapshots, n.transport)
 }
 
-// isRot tells damage from a disk that cannot be read or written at all, which a
+// isRot reports whether an error is damage, and not a disk that cannot be read or written at all, which a
 // later start may find in order.
 func isRot(err error) bool {
 	var errno syscall.Errno

@@ -9,10 +9,10 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// IsLeader reports what this node believes; only VerifyLeader makes sure.
+// IsLeader reports whether this node believes that it leads; only VerifyLeader makes sure.
 func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
 
-// leadsIn is called by the transport, which is there before raft is.
+// leadsIn reports whether this node leads in a term. It is called by the transport, which is there before raft is.
 func (n *Node) leadsIn(term uint64) bool {
 	return n.opened.Load() && n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term
 }

@@ -202,7 +202,7 @@ func (g *guard) SetUint64(key []byte, value uint64) error {
 	return g.write("store the term", func() error { return g.durable.SetUint64(key, value) })
 }
 
-// IsMonotonic passes on whether the log may have gaps.
+// IsMonotonic reports whether the log may have gaps, as the store below says.
 func (g *guard) IsMonotonic() bool {
 	m, ok := g.durable.(raft.MonotonicLogStore)
 	return ok && m.IsMonotonic()

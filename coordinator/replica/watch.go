@@ -107,7 +107,7 @@ func (n *Node) giveUp(why string) {
 	n.fail(errors.New(why))
 }
 
-// warnStandstill names followers that are reached and yet confirm nothing new.
+// warnStandstill names followers that are reached and yet confirm nothing new, and reports whether there are any.
 func (n *Node) warnStandstill(now time.Time) bool {
 	last, found := n.raft.LastIndex(), false
 	for _, s := range n.Configuration() {

@@ -17,7 +17,7 @@ import (
 // make it run again.
 func (s *Sweep) Ended() bool { return s.Status.Over() }
 
-// validID holds for what CreateSweep takes: [a-z0-9][a-z0-9-]{0,63}.
+// validID reports whether CreateSweep takes an id: [a-z0-9][a-z0-9-]{0,63}.
 func validID(id string) bool {
 	if len(id) < 1 || len(id) > 64 || id[0] == '-' {
 		return false

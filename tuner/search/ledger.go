@@ -70,7 +70,7 @@ func (l *ledger) follow(history []Trial) error {
 	return nil
 }
 
-// same compares points, at the cost of a pointer where the history is the one
+// same reports whether two points are equal, at the cost of a pointer where the history is the one
 // seen before.
 func same(p, q space.Point) bool {
 	if len(p) == len(q) && len(p) > 0 && &p[0] == &q[0] {

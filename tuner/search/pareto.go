@@ -13,7 +13,7 @@ import (
 // goals counts objectives.
 func (p *Problem) goals() int { return max(1, len(p.Objectives)) }
 
-// maximize says which way objective k goes.
+// maximize reports whether objective k is to be maximized.
 func (p *Problem) maximize(k int) bool {
 	if k < len(p.Objectives) {
 		return p.Objectives[k].Maximize

@@ -190,7 +190,7 @@ func (k *known) nested(p Part, state []Part) (from string) {
 	return from
 }
 
-// fits compares shapes; 0 in the first is any number.
+// fits reports whether a shape is the one wanted; a 0 in the wanted one stands for any number.
 func fits(want, got []int64) bool {
 	return slices.EqualFunc(want, got, func(a, b int64) bool { return a == b || a == 0 })
 }

@@ -80,7 +80,7 @@ func (s *Scheduler) candidates() []*candidate {
 	return out
 }
 
-// before says which of two sweeps gets a free slot: the one of higher priority,
+// before reports whether the first of two sweeps gets a free slot before the second: the one of higher priority,
 // of equals the one with fewer trials running.
 func (c *candidate) before(o *candidate) bool {
 	if c.sweep.Priority != o.sweep.Priority {

@@ -30,7 +30,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Judge is the duty: an attendant for each open sweep that has a rule.
+// Judge is the duty: a sweepJudge for each open sweep that has a rule.
 type Judge struct {
 	cfg    Config
 	judges *persweep.Group[*sweepJudge]

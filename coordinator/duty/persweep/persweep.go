@@ -1,11 +1,11 @@
-// Package persweep keeps a goroutine for each sweep that a duty looks after, while
+// Package persweep keeps a goroutine, the actor, for each sweep that a duty looks after, while
 // this node leads: begun when a sweep calls for one, woken by changes, gone when
 // there is nothing left to do.
 //
 // Duties say what is done for a sweep and when one calls for it. The package
 // refuses to know either, and keeps nothing over a change of leader, nor over a
-// restore of the state: an attendant looks at the state through its handle, which
-// shows it no other past than the one it began in. A panic of an attendant fails
+// restore of the state: an actor looks at the state through its handle, which
+// shows it no other past than the one it began in. A panic of an actor fails
 // its sweep, not the process.
 package persweep
 
@@ -20,15 +20,15 @@ import (
 	"atelier/coordinator/state"
 )
 
-// failPause is how long it takes until the end of a sweep whose attendant
+// failPause is how long it takes until the end of a sweep whose actor
 // panicked is tried to be written again.
 const failPause = 200 * time.Millisecond
 
-// Config says what a group is for; T is what the duty makes of each attendant, a
+// Config says what a group is for; T is what the duty makes of each actor, a
 // pointer of its own.
 type Config[T any] struct {
 	View func() *state.View
-	// Begin makes the attendant of a sweep, under the group's lock.
+	// Begin makes the actor of a sweep, under the group's lock.
 	Begin func(*Handle) T
 	// Run is its goroutine's work, which ends once the handle is left, its context has
 	// ended or its handle shows no state any more.
@@ -38,7 +38,7 @@ type Config[T any] struct {
 	Logger *slog.Logger
 }
 
-// Group is a duty's attendants, one a sweep.
+// Group is a duty's actors, one a sweep.
 type Group[T any] struct {
 	cfg Config[T]
 
@@ -54,8 +54,8 @@ type term[T any] struct {
 }
 
 type entry[T any] struct {
-	wake      chan struct{}
-	attendant T
+	wake  chan struct{}
+	actor T
 }
 
 // New returns a group without a leadership.
@@ -74,7 +74,7 @@ func (g *Group[T]) begin(adopt func(Registry[T])) {
 	adopt(Registry[T]{g, g.term})
 }
 
-// Restart has all attendants go and begins anew, as with a new leadership: what
+// Restart has all actors go and begins anew, as with a new leadership: what
 // they remember may be of no state there is. Nothing happens without a
 // leadership.
 func (g *Group[T]) Restart(adopt func(Registry[T])) {
@@ -107,7 +107,7 @@ func (g *Group[T]) Do(f func(Registry[T])) {
 	}
 }
 
-// Registry holds the attendants of one leadership. It is valid while the group's lock is
+// Registry holds the actors of one leadership. It is valid while the group's lock is
 // held.
 type Registry[T any] struct {
 	group *Group[T]
@@ -117,29 +117,29 @@ type Registry[T any] struct {
 // Context ends with the leadership.
 func (r Registry[T]) Context() context.Context { return r.term.ctx }
 
-// Find returns a sweep's attendant; false where there is none.
-func (r Registry[T]) Find(sweep string) (attendant T, ok bool) {
+// Find returns a sweep's actor; false where there is none.
+func (r Registry[T]) Find(sweep string) (actor T, ok bool) {
 	p := r.term.entries[sweep]
 	if p == nil {
-		return attendant, false
+		return actor, false
 	}
-	return p.attendant, true
+	return p.actor, true
 }
 
-// Wake has a sweep's attendant look again; false where there is none.
-func (r Registry[T]) Wake(sweep string) (attendant T, ok bool) {
+// Wake has a sweep's actor look again; false where there is none.
+func (r Registry[T]) Wake(sweep string) (actor T, ok bool) {
 	p := r.term.entries[sweep]
 	if p == nil {
-		return attendant, false
+		return actor, false
 	}
 	select {
 	case p.wake <- struct{}{}:
 	default: // it has a mark already
 	}
-	return p.attendant, true
+	return p.actor, true
 }
 
-// Ensure is Wake, and begins an attendant where there is none.
+// Ensure is Wake, and begins an actor where there is none.
 func (r Registry[T]) Ensure(sweep string) T {
 	if r.term.entries[sweep] == nil {
 		p := &entry[T]{wake: make(chan struct{}, 1)}
@@ -149,16 +149,16 @@ func (r Registry[T]) Ensure(sweep string) T {
 				delete(r.term.entries, sweep)
 			}
 		}}
-		p.attendant = r.group.cfg.Begin(handle)
+		p.actor = r.group.cfg.Begin(handle)
 		r.term.entries[sweep] = p
-		go r.group.attend(handle, p.attendant)
+		go r.group.attend(handle, p.actor)
 	}
-	attendant, _ := r.Wake(sweep)
-	return attendant
+	actor, _ := r.Wake(sweep)
+	return actor
 }
 
-// attend is the goroutine of one attendant.
-func (g *Group[T]) attend(handle *Handle, attendant T) {
+// attend is the goroutine of one actor.
+func (g *Group[T]) attend(handle *Handle, actor T) {
 	defer func() {
 		fault := recover()
 		if fault == nil {
@@ -167,10 +167,10 @@ func (g *Group[T]) attend(handle *Handle, attendant T) {
 		g.cfg.Logger.Error("panic in the work for a sweep: it fails", "sweep", handle.Sweep, "panic", fault, "stack", string(debug.Stack()))
 		g.giveUp(handle, fmt.Sprintf("a fault of the coordinator, please report it: panic: %v", fault))
 	}()
-	g.cfg.Run(attendant)
+	g.cfg.Run(actor)
 }
 
-// giveUp fails the sweep of an attendant that panicked, and frees its handle only
+// giveUp fails the sweep of an actor that panicked, and frees its handle only
 // then: the next one would meet the same.
 func (g *Group[T]) giveUp(handle *Handle, reason string) {
 	for {
@@ -190,14 +190,14 @@ func (g *Group[T]) giveUp(handle *Handle, reason string) {
 	}
 }
 
-// Each calls f with every attendant, in no order.
-func (r Registry[T]) Each(f func(sweep string, attendant T)) {
+// Each calls f with every actor, in no order.
+func (r Registry[T]) Each(f func(sweep string, actor T)) {
 	for sweep, p := range r.term.entries {
-		f(sweep, p.attendant)
+		f(sweep, p.actor)
 	}
 }
 
-// Handle is an attendant's side of it.
+// Handle is an actor's side of it.
 type Handle struct {
 	Sweep   string
 	Context context.Context // ends with the leadership
@@ -210,7 +210,7 @@ type Handle struct {
 }
 
 // View returns the state. It is false once the state has been replaced by a
-// restored one: then nothing that the attendant remembers holds, and it goes.
+// restored one: then nothing that the actor remembers holds, and it goes.
 func (s *Handle) View() (*state.View, bool) {
 	v := s.view()
 	if _, restored := v.Restored(); restored != s.restored {
@@ -227,7 +227,7 @@ func (s *Handle) Locked(f func()) {
 }
 
 // Leave gives the handle up for good, unless it has been woken meanwhile: then it
-// is false and the attendant stays. last, when not nil, is called under the
+// is false and the actor stays. last, when not nil, is called under the
 // group's lock.
 func (s *Handle) Leave(last func()) bool {
 	s.lock.Lock()

@@ -72,7 +72,7 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// No mark is lost, however often attendants leave and are called again.
+// No mark is lost, however often actors leave and are called again.
 func TestNoMarkIsLost(t *testing.T) {
 	o := newOffice()
 	o.group.Start(func(r persweep.Registry[*clerk]) { r.Ensure("s-0").marks++ })
@@ -108,9 +108,9 @@ func TestLeadershipsAreApart(t *testing.T) {
 	o.group.Do(func(r persweep.Registry[*clerk]) { first = r.Ensure("s-a") })
 	o.group.Do(func(r persweep.Registry[*clerk]) {
 		if again := r.Ensure("s-a"); again != first {
-			t.Error("a second attendant for the same sweep")
+			t.Error("a second actor for the same sweep")
 		}
-		if attendant, ok := r.Find("s-a"); !ok || attendant != first || r.Context() != first.Context {
+		if actor, ok := r.Find("s-a"); !ok || actor != first || r.Context() != first.Context {
 			t.Error("the roll does not hold who was called")
 		}
 	})
@@ -122,8 +122,8 @@ func TestLeadershipsAreApart(t *testing.T) {
 	}
 	o.group.Start(func(r persweep.Registry[*clerk]) { r.Ensure("s-a") })
 	o.group.Do(func(r persweep.Registry[*clerk]) {
-		if attendant, _ := r.Find("s-a"); attendant == first {
-			t.Error("an attendant outlived its leadership")
+		if actor, _ := r.Find("s-a"); actor == first {
+			t.Error("an actor outlived its leadership")
 		}
 	})
 	o.group.Stop()
@@ -150,9 +150,9 @@ func replace(t *testing.T, m *state.Machine) {
 }
 
 // A handle shows no state but that of its own past: from the moment of a restore
-// on, before anybody is told, its attendant sees nothing. After Restart new ones
+// on, before anybody is told, its actor sees nothing. After Restart new ones
 // be there.
-func TestARestoreEndsAttendants(t *testing.T) {
+func TestARestoreEndsActors(t *testing.T) {
 	m := state.New()
 	var begun, gone atomic.Int64
 	g := persweep.New(persweep.Config[*persweep.Handle]{View: m.View, Logger: slog.New(slog.DiscardHandler),
@@ -174,14 +174,14 @@ func TestARestoreEndsAttendants(t *testing.T) {
 		t.Fatal("a handle shows nothing though nothing was restored")
 	}
 	replace(t, m)
-	until(t, "an attendant goes on with a state that was replaced", func() bool { return gone.Load() == 1 })
+	until(t, "an actor goes on with a state that was replaced", func() bool { return gone.Load() == 1 })
 	g.Restart(adopt)
 	if begun.Load() != 2 {
-		t.Errorf("%d attendants began", begun.Load())
+		t.Errorf("%d actors began", begun.Load())
 	}
 	time.Sleep(5 * time.Millisecond)
 	if gone.Load() != 1 {
-		t.Error("the next attendant sees nothing")
+		t.Error("the next actor sees nothing")
 	}
 }
 

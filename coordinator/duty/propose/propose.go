@@ -35,7 +35,7 @@ type Config struct {
 	Settle func(ctx context.Context, sweep string, index uint64)
 }
 
-// Proposer is the duty: an attendant for each running sweep.
+// Proposer is the duty: a searcher for each running sweep.
 type Proposer struct {
 	cfg      Config
 	searches *persweep.Group[*searcher]

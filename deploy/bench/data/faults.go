@@ -60,7 +60,7 @@ func (o *options) faults(ctx context.Context) error {
 	return nil
 }
 
-// right tells whether a finding is what was planted: the duplicate of its
+// right reports whether a finding is what was planted: the duplicate of its
 // original, whichever of the two stays, or a file that is no image.
 func right(f cleanup.Finding, kind planted.Kind, plants map[string]planted.Plant) bool {
 	if f.Reason == cleanup.Duplicate {

@@ -105,7 +105,7 @@ func (r *Report) mostlyImages(f *found, force bool) error {
 	return nil
 }
 
-// tooMany: more than a third.
+// tooMany reports whether more than a third are none.
 func tooMany(none, total int) bool { return 3*none > total }
 
 func (f *found) few(dir string, none []string, total int) error {

@@ -167,7 +167,7 @@ func (m *Model) Move(d torchx.Device, channelsLast bool) error {
 // Device the model is on.
 func (m *Model) Device() torchx.Device { return m.device }
 
-// ChannelsLast tells the layout its input should have.
+// ChannelsLast reports whether its input should lie channels last in memory.
 func (m *Model) ChannelsLast() bool { return m.channelsLast }
 
 // Forward returns logits [n, classes] for a batch [n, 3, h, w]. They live

@@ -38,6 +38,6 @@ func (s *Scaler) Unscale(o *Optimizer) (step bool, err error) {
 	return true, nil
 }
 
-// Lost tells that no scale helps any more: the gradients are not finite at
+// Lost reports whether no scale helps any more: the gradients are not finite at
 // all.
 func (s *Scaler) Lost() bool { return s.Scale < 1e-4 }

@@ -140,7 +140,7 @@ func LoopThreads() (n int, err error) {
 	return int(threads), err
 }
 
-// HasBF16 tells whether this CPU multiplies bfloat16 in hardware.
+// HasBF16 reports whether this CPU multiplies bfloat16 in hardware.
 func HasBF16() bool { return C.tx_has_bf16() != 0 }
 
 // DeviceReady returns an error that says why a device cannot be used.

@@ -346,7 +346,7 @@ func (r *run) tellBatch(epoch, n int, t *tally, rate float64) error {
 		Metrics: trainerproto.Metrics{{Name: "train_loss", Value: so.loss}, {Name: "train_acc", Value: so.accuracy}, {Name: "images_per_s", Value: rate}}})
 }
 
-// progressDue lets one event a second pass.
+// progressDue reports whether a second has passed since the last event of progress.
 func (r *run) progressDue() bool { return time.Since(r.lastProgress) >= time.Second }
 
 // tellProgress sends an event that is due. An error means that nobody listens
