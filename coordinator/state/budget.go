@@ -135,6 +135,8 @@ func (m *Machine) endOverdue(now int64, c *logv1.EndOverdue, r *Result) {
 	}
 }
 
+// overrun ends a sweep whose time is used. A report, too, may be what shows it: the time of its
+// command counts, so every replica ends the sweep at the same entry.
 func (m *Machine) overrun(now int64, s *Sweep) {
 	s, _ = m.sweep(s.ID)
 	m.endNow(now, s, fmt.Sprintf("its time of %v is used", span(s.BudgetMS)))
@@ -174,6 +176,7 @@ func (m *Machine) keep(s *Sweep, t *Trial, kept []Checkpoint, pressed bool) {
 	}
 }
 
+// size is the bytes of the checkpoints kept.
 func size(list []Checkpoint) (bytes int64) {
 	for i := range list {
 		bytes += list[i].Size

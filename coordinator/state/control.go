@@ -33,6 +33,10 @@ func (m *Machine) findTrial(id string, n int64, r *Result) (*Sweep, *Trial) {
 	return s, t
 }
 
+// controlSweep pauses, resumes, stops or cancels. What is so already is no error and changes
+// nothing, so that two people who press the same button agree; what cannot come about any more is a
+// conflict. Resuming a sweep also wakes trials that were paused by hand; of a sweep with a stopping
+// rule the rule says which go on.
 func (m *Machine) controlSweep(now int64, c *logv1.ControlSweep, r *Result) {
 	s := m.find(c.GetId(), r)
 	if s == nil {
@@ -115,6 +119,9 @@ func (m *Machine) setSweep(now int64, s *Sweep, to trial.SweepStatus) {
 	m.note(Change{Kind: SweepChanged, Sweep: s.ID})
 }
 
+// extendSweep adds to budgets that the sweep has, all that are asked or none. A sweep that ended by
+// its budget runs again, if what is added leaves it anything to do: else it would end at once, and
+// the person would wait.
 func (m *Machine) extendSweep(now int64, c *logv1.ExtendSweep, r *Result) {
 	s := m.find(c.GetId(), r)
 	if s == nil {
@@ -158,6 +165,7 @@ func (m *Machine) extendSweep(now int64, c *logv1.ExtendSweep, r *Result) {
 	}
 }
 
+// prioritizeSweep changes who gets the next free slot; leases stay as they are.
 func (m *Machine) prioritizeSweep(now int64, c *logv1.PrioritizeSweep, r *Result) {
 	s := m.find(c.GetId(), r)
 	switch p := c.GetPriority(); {
@@ -175,6 +183,8 @@ func (m *Machine) prioritizeSweep(now int64, c *logv1.PrioritizeSweep, r *Result
 	}
 }
 
+// failSweep ends a sweep that cannot go on, on the word of a duty: search has failed, or its
+// goroutine has.
 func (m *Machine) failSweep(now int64, c *logv1.FailSweep, r *Result) {
 	s := m.find(c.GetId(), r)
 	if s == nil {
@@ -192,6 +202,7 @@ func (m *Machine) failSweep(now int64, c *logv1.FailSweep, r *Result) {
 	m.failNow(now, s, cut(c.GetReason()))
 }
 
+// failNow fails a sweep and cancels its open trials; those that ended keep their values.
 func (m *Machine) failNow(now int64, s *Sweep, why string) {
 	m.cancelOpen(now, s, "sweep failed")
 	s.Failure = why

@@ -35,6 +35,7 @@ type Report struct {
 	Metrics []Metric // in the order the trial first reported them; valid until the callback returns
 }
 
+// lastEpoch is 0 before the first report.
 func (c *curve) lastEpoch() int32 {
 	if len(c.epochs) == 0 {
 		return 0
@@ -42,8 +43,10 @@ func (c *curve) lastEpoch() int32 {
 	return c.epochs[len(c.epochs)-1]
 }
 
+// row finds an epoch's row; epochs ascend.
 func (c *curve) row(epoch int32) (int, bool) { return slices.BinarySearch(c.epochs, epoch) }
 
+// width is the number of metrics in a row.
 func (c *curve) width() int {
 	if c.layout == nil {
 		return 0
@@ -97,6 +100,7 @@ func (c *curve) compact() {
 	c.values = exact(c.values)
 }
 
+// exact gives back room that a slice will not grow into.
 func exact[T any](s []T) []T {
 	if cap(s)-len(s) <= len(s)/8 {
 		return s
@@ -104,6 +108,7 @@ func exact[T any](s []T) []T {
 	return append(make([]T, 0, len(s)), s...)
 }
 
+// each calls fn with every row until it returns false; the row's metrics are valid until then.
 func (c *curve) each(fn func(Report) bool) {
 	w := c.width()
 	row := make([]Metric, 0, w)

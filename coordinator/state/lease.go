@@ -6,6 +6,11 @@ import (
 	"atelier/common/trial/wire"
 )
 
+// grantLease gives a waiting trial to whoever asked. All that the leader decided by is looked at
+// again here, since it may have decided on an older state: parallelism, budgets, drained workers. A
+// request that holds a lease gets that one, so an answer may be lost and asked for again. The token
+// is the command's own place in the log, and so greater than any before it: whatever comes under an
+// older one is late.
 func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Result) {
 	for _, name := range []string{c.GetWorker(), c.GetIncarnation(), c.GetRequest()} {
 		if name == "" || len(name) > maxName || len(c.GetSlot()) > maxName {
@@ -65,10 +70,12 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	m.note(Change{Kind: LeaseGranted, Sweep: s.ID, Trial: t.Number, Worker: lease.Worker, Token: token})
 }
 
+// endOf is the log's end; the zero End for none.
 func endOf(e *logv1.LeaseEnd) End {
 	return End{Epoch: e.GetEpoch(), Verdict: wire.Verdict(e.GetVerdict()), Reason: cut(e.GetReason())}
 }
 
+// validEnd reports whether a run can end so by itself.
 func validEnd(e End) bool {
 	return e.Epoch >= 1 && (e.Verdict == trial.VerdictPause || e.Verdict == trial.VerdictStop)
 }
@@ -101,6 +108,9 @@ func (m *Machine) endLease(now int64, s *Sweep, t *Trial, class trial.Exit, mess
 	m.note(Change{Kind: LeaseEnded, Sweep: s.ID, Trial: t.Number, Worker: l.Worker, Token: l.Token})
 }
 
+// expireLease ends a run that has not been heard of. The leader alone has clocks: it says so
+// through the log, and names the token, so that the end of a lease which was given to somebody else
+// meanwhile ends nothing.
 func (m *Machine) expireLease(now int64, c *logv1.ExpireLease, r *Result) {
 	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
 	if t == nil {

@@ -55,6 +55,8 @@ func (m *Machine) setMember(c *logv1.SetMember, r *Result) {
 	m.note(Change{Kind: MembersChanged, Worker: next.ID})
 }
 
+// dropMember forgets where a member is, and remembers its data folder as removed: it may not come
+// back with the votes it gave.
 func (m *Machine) dropMember(c *logv1.DropMember, r *Result) {
 	at, found := m.member(c.GetId())
 	if !found {
@@ -66,10 +68,13 @@ func (m *Machine) dropMember(c *logv1.DropMember, r *Result) {
 	m.note(Change{Kind: MembersChanged, Worker: c.GetId()})
 }
 
+// member finds a member; they are kept in the order of their ids.
 func (m *Machine) member(id string) (int, bool) {
 	return slices.BinarySearchFunc(m.live.members, id, func(b Member, id string) int { return cmp.Compare(b.ID, id) })
 }
 
+// setDrain keeps the names of drained workers, in order. A worker need not be there: it is drained
+// when it comes.
 func (m *Machine) setDrain(c *logv1.SetDrain, r *Result) {
 	if c.GetWorker() == "" || len(c.GetWorker()) > maxName {
 		r.Err = invalid("drain: a worker's name must be of 1 to %d bytes", maxName)

@@ -9,6 +9,7 @@ type numbers struct {
 	gen  uint64
 }
 
+// own copies the list once a generation: a View may have the old one.
 func (s *numbers) own(gen uint64) {
 	if s.gen != gen {
 		s.list = append(make([]int64, 0, len(s.list)+8), s.list...)
@@ -16,6 +17,7 @@ func (s *numbers) own(gen uint64) {
 	}
 }
 
+// add puts a number in; one that is there stays.
 func (s *numbers) add(gen uint64, n int64) {
 	at, found := s.find(n)
 	if found {
@@ -25,6 +27,7 @@ func (s *numbers) add(gen uint64, n int64) {
 	s.list = slices.Insert(s.list, at, n)
 }
 
+// drop takes a number out; one that is not there is no error.
 func (s *numbers) drop(gen uint64, n int64) {
 	at, found := s.find(n)
 	if !found {
@@ -34,6 +37,7 @@ func (s *numbers) drop(gen uint64, n int64) {
 	s.list = slices.Delete(s.list, at, at+1)
 }
 
+// find is a number's place; mostly behind the last, for trials are numbered as they come.
 func (s *numbers) find(n int64) (int, bool) {
 	if k := len(s.list); k == 0 || s.list[k-1] < n {
 		return k, false

@@ -30,12 +30,15 @@ type requestLog struct {
 	results []string // index of the first time, a blank, and the sweep it was about
 }
 
+// requestKey keeps the ids of different commands apart: a client may use one id for two calls.
 func requestKey(kind, id string) string { return kind + ":" + id }
 
+// rememberedResult is what a repeat is answered with: when it was done, and to which sweep.
 func rememberedResult(index uint64, sweep string) string {
 	return strconv.FormatUint(index, 10) + " " + sweep
 }
 
+// parseRemembered reads a result of a snapshot, and takes no other spelling of it.
 func parseRemembered(s string) (index uint64, sweep string, ok bool) {
 	number, sweep, ok := strings.Cut(s, " ")
 	if !ok {

@@ -71,6 +71,7 @@ func tooLong(n int64, size uint64) error {
 
 var errBehindFooter = errors.New("there is something behind the footer")
 
+// load reads a stream into an empty machine.
 func (m *Machine) load(r io.Reader) error {
 	rr := &recordReader{r: bufio.NewReaderSize(r, 1<<16)}
 	l := loader{m: m}
@@ -146,6 +147,7 @@ func (l *loader) take(r *logv1.Record) error {
 	return fmt.Errorf("record %d is neither a sweep nor the footer", l.records-1)
 }
 
+// trial takes the next trial of the sweep under way.
 func (l *loader) trial(t *logv1.TrialRecord) error {
 	s := l.sweep
 	if t == nil || t.GetNumber() != l.next {
@@ -189,6 +191,7 @@ func (l *loader) part(p *logv1.StagedPart) error {
 	return r.Err
 }
 
+// loadHeader takes what is about the cluster as a whole.
 func (m *Machine) loadHeader(h *logv1.Header) error {
 	m.live.index, m.live.clusterID = h.GetIndex(), h.GetClusterId()
 	m.live.tokenOffset, m.live.restoredID, m.live.restoredIndex = h.GetTokenOffset(), h.GetRestoredId(), h.GetRestoredIndex()

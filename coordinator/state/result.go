@@ -64,6 +64,7 @@ const (
 var changeNames = [...]string{"?", "SweepCreated", "SweepChanged", "TrialsProposed", "LeaseGranted", "LeaseEnded", "ReportRecorded",
 	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused", "Restored"}
 
+// String is the kind's name, for transcripts and logs.
 func (k ChangeKind) String() string {
 	if int(k) < len(changeNames) {
 		return changeNames[k]
@@ -73,16 +74,17 @@ func (k ChangeKind) String() string {
 
 // Change is one thing that happened. A View taken after it shows it.
 type Change struct {
-	Index  uint64
+	Index  uint64 // of the entry
 	Kind   ChangeKind
-	Sweep  string
-	Trial  int64
-	Worker string
-	Token  uint64
+	Sweep  string // "" where it is about none
+	Trial  int64  // 0 where it is about none
+	Worker string // of the lease or the file; the member or worker that changed
+	Token  uint64 // of the lease
 
-	Location string
+	Location string // of a checkpoint's file that nobody would delete unasked; else ""
 }
 
+// notFound, conflict and invalid are ErrNotFound, ErrConflict and ErrInvalid with words.
 func notFound(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrNotFound, fmt.Sprintf(format, a...))
 }

@@ -78,6 +78,7 @@ func (g *staging) feed(part []byte) error {
 	return nil
 }
 
+// validBegin looks at what a restore says of itself before any of it comes.
 func validBegin(c *logv1.BeginRestore) error {
 	switch {
 	case c.GetId() == "" || len(c.GetId()) > maxName:
@@ -92,6 +93,8 @@ func validBegin(c *logv1.BeginRestore) error {
 	return nil
 }
 
+// beginRestore begins to take parts, and drops those of another restore that was under way: its
+// sender is gone, or will be told so with its next part.
 func (m *Machine) beginRestore(c *logv1.BeginRestore, r *Result) {
 	if r.Err = validBegin(c); r.Err != nil {
 		return
@@ -152,6 +155,8 @@ func (m *Machine) stageRestore(c *logv1.StageRestore, r *Result) {
 	m.live.staged = &staged{begin: g.begin, received: end, parts: append(g.parts, data)}
 }
 
+// abortRestore gives up what is staged, under any id where none is named: a new leader does so with
+// what the one before left.
 func (m *Machine) abortRestore(c *logv1.AbortRestore, r *Result) {
 	if g := m.live.staged; g == nil || c.GetId() != "" && c.GetId() != g.begin.GetId() {
 		r.Outcome = trial.OutcomeAlready

@@ -31,6 +31,7 @@ func (s *Sweep) queue(t *Trial) *numbers {
 	return &s.fresh
 }
 
+// lastExit is how the latest run ended; 0 while it goes on, or before the first.
 func (t *Trial) lastExit() trial.Exit {
 	if len(t.Runs) == 0 {
 		return 0
@@ -132,6 +133,9 @@ func (m *Machine) cancelOpen(now int64, s *Sweep, why string) {
 	}
 }
 
+// setVerdict tells a trial to continue, pause or stop: a running one through its run, another at
+// once. A verdict that names a token is for that lease alone: a rule decided on what it had
+// reported. A stop is final, a pause may be taken back.
 func (m *Machine) setVerdict(now int64, c *logv1.SetVerdict, r *Result) {
 	s, t := m.findTrial(c.GetId(), c.GetTrial(), r)
 	if t == nil {
@@ -330,6 +334,7 @@ func (s *Sweep) dataMissing(message string) string {
 	return reason(who, message)
 }
 
+// reason is why a trial failed: our word, then the run's.
 func reason(what, message string) string {
 	if message == "" {
 		return what
@@ -347,6 +352,8 @@ func (s *Sweep) reported(t *Trial) bool {
 	return false
 }
 
+// noObjective says why a run that finished has no value: it names the metrics there were, for a
+// misspelt objective is the usual cause.
 func (s *Sweep) noObjective(t *Trial) string {
 	if t.ReportCount() == 0 {
 		return fmt.Sprintf("the run ended without a report; the objective is %s", s.Objective.Metric)
