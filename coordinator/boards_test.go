@@ -28,7 +28,7 @@ func only(p *process) *client.Client {
 
 func boardOf(t *testing.T, c *client.Client, req *atelierv1.GetLeaderboardRequest) (*atelierv1.GetLeaderboardResponse, error) {
 	t.Helper()
-	resp, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(req))
+	resp, err := c.Raw().Sweeps.GetLeaderboard(background(t), connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func boardOf(t *testing.T, c *client.Client, req *atelierv1.GetLeaderboardReques
 
 func checkpointsOf(t *testing.T, c *client.Client, req *atelierv1.ListCheckpointsRequest) (*atelierv1.ListCheckpointsResponse, error) {
 	t.Helper()
-	resp, err := c.Sweeps.ListCheckpoints(background(t), connect.NewRequest(req))
+	resp, err := c.Raw().Sweeps.ListCheckpoints(background(t), connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func TestBoardsWithoutAQuorum(t *testing.T) {
 		l, _ := raw(c).Ask(t, several.Id, fmt.Sprint("several-", n), 5*time.Second)
 		req := &atelierv1.TellTrialRequest{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Ended: &atelierv1.RunEnded{Exit: wire.ToExit(trial.ExitFinished)},
 			Report: &atelierv1.Report{Epoch: 1, Metrics: []*atelierv1.Metric{{Name: "loss", Value: values[0]}, {Name: "ms", Value: values[1]}}}}
-		if _, err := c.Trials.TellTrial(background(t), connect.NewRequest(req)); err != nil {
+		if _, err := c.Raw().Trials.TellTrial(background(t), connect.NewRequest(req)); err != nil {
 			t.Fatal(err)
 		}
 	}

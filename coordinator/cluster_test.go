@@ -179,7 +179,7 @@ func (c *testCluster) client() *client.Client {
 
 // raw are the generated clients of a client that follows the leader.
 func raw(c *client.Client) coordinatortest.API {
-	return coordinatortest.API{Sweeps: c.Sweeps, Trials: c.Trials, Workers: c.Workers, Cluster: c.Cluster}
+	return coordinatortest.API{Sweeps: c.Raw().Sweeps, Trials: c.Raw().Trials, Workers: c.Raw().Workers, Cluster: c.Raw().Cluster}
 }
 
 // Short names for what these tests do again and again.

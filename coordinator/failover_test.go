@@ -24,7 +24,7 @@ import (
 
 func hash(t *testing.T, n *node) (uint64, string) {
 	t.Helper()
-	resp, err := n.client().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
+	resp, err := n.client().Raw().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestFollowersForward(t *testing.T) {
 	if s := raw(c).Sweep(t, sw.Id); s.Counts.Finished != 6 || wire.SweepStatus(s.Status) != trial.SweepFinished {
 		t.Errorf("sweep %v", s)
 	}
-	_, err := c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-none"}))
+	_, err := c.Raw().Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-none"}))
 	wantCode(t, "an error through a follower", err, connect.CodeNotFound, "s-none")
 
 	// curl's way: JSON in and out.
@@ -76,7 +76,7 @@ func TestFollowersForward(t *testing.T) {
 		t.Errorf("JSON: %d %s", resp.StatusCode, body.String())
 	}
 
-	members, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	members, err := c.Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestFollowersForward(t *testing.T) {
 		}
 	}
 	until(t, "gossip sees all members", func() bool {
-		m, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+		m, err := c.Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 		if err != nil || len(m.Msg.Members) != 3 {
 			return false
 		}
@@ -98,7 +98,7 @@ func TestFollowersForward(t *testing.T) {
 		return true
 	})
 	cl.sameState(cl.nodes...)
-	node, err := c.Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
+	node, err := c.Raw().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
 	if err != nil || node.Msg.Id != f.Config.ID || node.Msg.Role != "follower" || node.Msg.LeaderApi != cl.leader().Addresses().API {
 		t.Errorf("node asked: %v, %v", node, err)
 	}
@@ -211,7 +211,7 @@ space:
 	wg.Wait()
 	stop()
 	t.Logf("leadership moved %d times", <-moved)
-	page, err := c.Trials.ListTrials(background(t), connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: sw.Id}))
+	page, err := c.Raw().Trials.ListTrials(background(t), connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: sw.Id}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestNoLeaderIsSaid(t *testing.T) {
 	if resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("healthz %d", resp.StatusCode)
 	}
-	if _, err := f.client().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true})); err != nil {
+	if _, err := f.client().Raw().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true})); err != nil {
 		t.Errorf("a node without a leader does not answer for itself: %v", err)
 	}
 }
@@ -324,14 +324,14 @@ func TestMembersJoinLeaveAndAreRefused(t *testing.T) {
 	x := other.start("z1", "--bootstrap")
 	until(t, "z1 leads", func() bool { return x.lead.Ready() })
 	id := x.machine.View().ClusterID()
-	_, err = c.Cluster.Join(background(t), connect.NewRequest(&atelierv1.JoinRequest{Id: "z1", RaftAddress: "127.0.0.1:1", ApiAddress: "127.0.0.1:2", ClusterId: id}))
+	_, err = c.Raw().Cluster.Join(background(t), connect.NewRequest(&atelierv1.JoinRequest{Id: "z1", RaftAddress: "127.0.0.1:1", ApiAddress: "127.0.0.1:2", ClusterId: id}))
 	wantCode(t, "join of another cluster's node", err, connect.CodeFailedPrecondition, id)
 
-	if _, err := c.Cluster.RemoveMember(background(t), connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "c9"})); err != nil {
+	if _, err := c.Raw().Cluster.RemoveMember(background(t), connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "c9"})); err != nil {
 		t.Fatal(err)
 	}
 	to := cl.follower()
-	moved, err := c.Cluster.TransferLeadership(background(t), connect.NewRequest(&atelierv1.TransferLeadershipRequest{Id: to.Config.ID}))
+	moved, err := c.Raw().Cluster.TransferLeadership(background(t), connect.NewRequest(&atelierv1.TransferLeadershipRequest{Id: to.Config.ID}))
 	if err != nil || moved.Msg.LeaderId != to.Config.ID {
 		t.Errorf("transfer to %s: %v, %v", to.Config.ID, moved, err)
 	}
@@ -354,7 +354,7 @@ func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	c := cl.follower().client() // through a follower: streams are handed on too
 	sw := raw(c).Create(t, spec(5, 2))
 	coordinatortest.NewAgent(t, raw(c), "w1").Work(sw.Id)
-	in, err := c.Cluster.SaveSnapshot(background(t), connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
+	in, err := c.Raw().Cluster.SaveSnapshot(background(t), connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +367,7 @@ func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	}
 	later := raw(c).Create(t, spec(5, 2))
 	restore := func(b []byte) (*atelierv1.RestoreSnapshotResponse, error) {
-		out := c.Cluster.RestoreSnapshot(background(t))
+		out := c.Raw().Cluster.RestoreSnapshot(background(t))
 		for at := 0; at < len(b); at += 1000 {
 			if err := out.Send(&atelierv1.SnapshotChunk{Data: b[at:min(at+1000, len(b))]}); err != nil {
 				break
@@ -381,14 +381,14 @@ func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	}
 	_, err = restore(saved.Bytes()[:saved.Len()/2])
 	wantCode(t, "half a snapshot", err, connect.CodeInvalidArgument, "cut short")
-	if _, err := c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: later.Id})); err != nil {
+	if _, err := c.Raw().Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: later.Id})); err != nil {
 		t.Errorf("half a snapshot changed something: %v", err)
 	}
 	resp, err := restore(saved.Bytes())
 	if err != nil || resp.Sweeps != 1 || resp.Trials != 5 {
 		t.Fatalf("restored %v, %v", resp, err)
 	}
-	_, err = c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: later.Id}))
+	_, err = c.Raw().Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: later.Id}))
 	wantCode(t, "a sweep later than the snapshot", err, connect.CodeNotFound, later.Id)
 	if s := raw(c).Sweep(t, sw.Id); s.Counts.Finished != 5 {
 		t.Errorf("the sweep in the snapshot: %v", s)

@@ -39,7 +39,7 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 			until(t, "all have it", func() bool {
 				seen := map[string]bool{}
 				for _, p := range ps {
-					resp, err := client.New(nil).Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
+					resp, err := client.New(nil).Raw().Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
 					if err != nil {
 						return false
 					}
@@ -54,7 +54,7 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 				until(t, "the forked one leads, or has ended", func() bool {
 					ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 					defer cancel()
-					resp, err := c.Cluster.TransferLeadership(ctx, connect.NewRequest(&atelierv1.TransferLeadershipRequest{Id: "p3"}))
+					resp, err := c.Raw().Cluster.TransferLeadership(ctx, connect.NewRequest(&atelierv1.TransferLeadershipRequest{Id: "p3"}))
 					return err == nil && resp.Msg.LeaderId == "p3" || p3.gone()
 				})
 			}
@@ -64,7 +64,7 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 					t.Fatalf("a node with another state goes on\n%s", p3.log)
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-				c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: fmt.Sprint("more-", n), SpecYaml: spec(1, 1)}))
+				c.Raw().Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: fmt.Sprint("more-", n), SpecYaml: spec(1, 1)}))
 				cancel()
 				time.Sleep(50 * time.Millisecond)
 			}

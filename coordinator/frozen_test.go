@@ -31,7 +31,7 @@ func threeProcesses(t *testing.T, flags ...string) (ps []*process, addrs []strin
 	}
 	c := client.New(addrs)
 	until(t, "three voters", func() bool {
-		resp, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+		resp, err := c.Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 		n := 0
 		if err == nil {
 			for _, m := range resp.Msg.Members {
@@ -54,7 +54,7 @@ func freeze(t *testing.T, p *process) {
 }
 
 func leads(t *testing.T, addr string) string {
-	resp, err := client.New(nil).Node(addr).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
+	resp, err := client.New(nil).Raw().Node(addr).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestFrozenCoordinatorNamedFirst(t *testing.T) {
 		c := client.New(addrs, client.WithRetryFor(15*time.Second), client.WithAttemptTimeout(time.Minute))
 		defer c.Close()
 		began := time.Now()
-		resp, err := c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, WaitMs: wait}))
+		resp, err := c.Raw().Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, WaitMs: wait}))
 		if err != nil || resp.Msg.Sweep.Id != sw.Id {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -127,12 +127,12 @@ func TestSlowAnswerIsNotAskedTwice(t *testing.T) {
 	_, addrs := threeProcesses(t)
 	c := client.New(addrs, client.WithRetryFor(time.Minute))
 	sw := raw(c).Create(t, spec(3, 3))
-	resp, err := c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id}))
+	resp, err := c.Raw().Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	if _, err := c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: resp.Msg.Index + 1000, WaitMs: 4000})); err != nil {
+	if _, err := c.Raw().Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: resp.Msg.Index + 1000, WaitMs: 4000})); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took < 4*time.Second {
@@ -197,7 +197,7 @@ func TestWordsForEachAddress(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := client.New([]string{addrs[2], addrs[1], addrs[0]}, client.WithRetryFor(8*time.Second))
-	_, err := c.Sweeps.ListSweeps(ctx, connect.NewRequest(&atelierv1.ListSweepsRequest{}))
+	_, err := c.Raw().Sweeps.ListSweeps(ctx, connect.NewRequest(&atelierv1.ListSweepsRequest{}))
 	if client.ExitCode(err) != client.ExitNoLeader {
 		t.Errorf("exit code %d", client.ExitCode(err))
 	}

@@ -34,7 +34,7 @@ func direct(api string) *client.Client {
 // voters are the ids of the voting members as the coordinator at api has them
 // from its leader; nil while it has none.
 func voters(t *testing.T, api string) []string {
-	resp, err := direct(api).Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	resp, err := direct(api).Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 	if err != nil {
 		return nil
 	}
@@ -57,7 +57,7 @@ func clusterID(t *testing.T, api string) string {
 	t.Helper()
 	var id string
 	until(t, "the cluster's id", func() bool {
-		resp, err := direct(api).Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+		resp, err := direct(api).Raw().Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 		if err == nil {
 			id = resp.Msg.ClusterId
 		}
@@ -224,7 +224,7 @@ func TestWipedFolderIsAnotherNode(t *testing.T) {
 	}
 	// Once it is removed its name is free, for another folder only.
 	c := client.New([]string{a["a1"].at.API, a["a2"].at.API})
-	if _, err := c.Cluster.RemoveMember(background(t), connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "a3"})); err != nil {
+	if _, err := c.Raw().Cluster.RemoveMember(background(t), connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: "a3"})); err != nil {
 		t.Fatal(err)
 	}
 	launchProcess(t, dir, "a3", "wiped", "--join", seed)

@@ -37,7 +37,7 @@ func TestAllCoordinatorsMove(t *testing.T) {
 		until(t, "a leader", func() bool { return voters(t, a["a1"].at.API) != nil })
 		t.Logf("a leader %v after the first was started, order %v", time.Since(began).Round(time.Millisecond), ids)
 		until(t, "the new addresses are written down", func() bool {
-			resp, err := direct(a["a2"].at.API).Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+			resp, err := direct(a["a2"].at.API).Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 			if err != nil {
 				return false
 			}
@@ -105,7 +105,7 @@ func TestRemovedCoordinatorIsTold(t *testing.T) {
 		var id string
 		until(t, "a leader", func() bool {
 			for _, p := range a {
-				resp, err := direct(p.at.API).Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+				resp, err := direct(p.at.API).Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 				if err == nil && a[resp.Msg.LeaderId] != nil {
 					id = resp.Msg.LeaderId
 					return true
@@ -126,7 +126,7 @@ func TestRemovedCoordinatorIsTold(t *testing.T) {
 	}
 	remove := func(id, at string) {
 		t.Helper()
-		if _, err := direct(at).Cluster.RemoveMember(background(t), connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: id})); err != nil {
+		if _, err := direct(at).Raw().Cluster.RemoveMember(background(t), connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: id})); err != nil {
 			t.Fatal(err)
 		}
 	}

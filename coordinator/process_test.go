@@ -106,7 +106,7 @@ func TestProcessesTermAndKill(t *testing.T) {
 	ps["p3"] = startProcess(t, dir, "p3", "--join", seed)
 	c := client.New([]string{ps["p1"].at.API, ps["p2"].at.API, ps["p3"].at.API})
 	leader := func() string {
-		resp, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+		resp, err := c.Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func TestProcessesTermAndKill(t *testing.T) {
 	until(t, "all processes have one state", func() bool {
 		seen := map[string]bool{}
 		for _, p := range ps {
-			resp, err := client.New(nil).Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
+			resp, err := client.New(nil).Raw().Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
 			if err != nil {
 				return false
 			}

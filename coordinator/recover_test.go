@@ -33,8 +33,8 @@ func TestRecoverOfALostMajority(t *testing.T) {
 	before := clusterID(t, a["a1"].at.API)
 	data := filepath.Join(dir, "a2")
 	until(t, "a2 has the sweep", func() bool {
-		resp, err := direct(a["a2"].at.API).Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
-		leader, err2 := direct(a["a2"].at.API).Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+		resp, err := direct(a["a2"].at.API).Raw().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
+		leader, err2 := direct(a["a2"].at.API).Raw().Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 		return err == nil && err2 == nil && resp.Msg.AppliedIndex > 0 && resp.Msg.LastLogIndex >= leader.Msg.CommitIndex
 	})
 	if out, code := recoverProcess(t, "--data", data, "--yes"); code != 1 || !strings.Contains(out, "in use") {
@@ -70,7 +70,7 @@ func TestRecoverOfALostMajority(t *testing.T) {
 
 	// A worker of the old cluster goes on; one of another is turned away.
 	beat := func(cluster string) (*atelierv1.HeartbeatResponse, error) {
-		resp, err := direct(p.at.API).Workers.Heartbeat(background(t), connect.NewRequest(&atelierv1.HeartbeatRequest{ClusterId: cluster,
+		resp, err := direct(p.at.API).Raw().Workers.Heartbeat(background(t), connect.NewRequest(&atelierv1.HeartbeatRequest{ClusterId: cluster,
 			Worker: &atelierv1.Worker{Name: "w1", Incarnation: "i", Trainers: []string{"sim"}}}))
 		if err != nil {
 			return nil, err

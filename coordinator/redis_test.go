@@ -19,7 +19,7 @@ import (
 
 func leaderboard(t *testing.T, c *client.Client, sweep, source string) *atelierv1.GetLeaderboardResponse {
 	t.Helper()
-	resp, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sweep, Source: source}))
+	resp, err := c.Raw().Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sweep, Source: source}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func agree(t *testing.T, c *client.Client, sweep string, rows int) {
 	}
 	var got *atelierv1.GetLeaderboardResponse
 	until(t, "redis has caught up", func() bool {
-		resp, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sweep, Source: "redis"}))
+		resp, err := c.Raw().Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sweep, Source: "redis"}))
 		if err != nil {
 			return false
 		}
@@ -50,11 +50,11 @@ func agree(t *testing.T, c *client.Client, sweep string, rows int) {
 			t.Fatalf("row %d: redis %v, state %v", i, got.Rows[i], want.Rows[i])
 		}
 	}
-	x, err := c.Sweeps.ListCheckpoints(background(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Source: "redis"}))
+	x, err := c.Raw().Sweeps.ListCheckpoints(background(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Source: "redis"}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	y, err := c.Sweeps.ListCheckpoints(background(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Source: "state"}))
+	y, err := c.Raw().Sweeps.ListCheckpoints(background(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Source: "state"}))
 	if err != nil || len(x.Msg.Checkpoints) != len(y.Msg.Checkpoints) {
 		t.Fatalf("checkpoints: redis %d, state %d, %v", len(x.Msg.Checkpoints), len(y.Msg.Checkpoints), err)
 	}
@@ -128,7 +128,7 @@ func TestRedisIsDisposable(t *testing.T) {
 	if d := time.Since(began); d > 10*time.Second {
 		t.Errorf("with redis away the leaderboard took %v", d)
 	}
-	_, err = c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: "redis"}))
+	_, err = c.Raw().Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: "redis"}))
 	if err == nil {
 		t.Error("a redis that is away answered")
 	}
@@ -144,7 +144,7 @@ func TestRedisIsDisposable(t *testing.T) {
 	// The board of another cluster, long gone, in its place.
 	r.Do("HSET", "atelier:meta", "cluster", "c-stranger", "seen", "1")
 	agree(t, c, sw.Id, done)
-	status, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+	status, err := c.Raw().Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 	if err != nil || status.Msg.Redis == "off" || status.Msg.RedisIndex == 0 {
 		t.Errorf("status says redis is %q at %d, %v", status.Msg.GetRedis(), status.Msg.GetRedisIndex(), err)
 	}
@@ -161,7 +161,7 @@ func TestTwoClustersOnOnePrefix(t *testing.T) {
 	a.Work(sw.Id)
 	agree(t, one, sw.Id, 2)
 	status := func(c *client.Client) *atelierv1.GetStatusResponse {
-		resp, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+		resp, err := c.Raw().Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestTwoClustersOnOnePrefix(t *testing.T) {
 	if l := leaderboard(t, two, other.Id, ""); l.Source != "state" || len(l.Rows) != 2 {
 		t.Errorf("%d rows from %s", len(l.Rows), l.Source)
 	}
-	_, err := client.New([]string{second.at.API}, client.WithRetryFor(time.Millisecond)).Sweeps.GetLeaderboard(background(t),
+	_, err := client.New([]string{second.at.API}, client.WithRetryFor(time.Millisecond)).Raw().Sweeps.GetLeaderboard(background(t),
 		connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: other.Id, Source: "redis"}))
 	if err == nil || !strings.Contains(err.Error(), holder) || !strings.Contains(err.Error(), "--redis-prefix") {
 		t.Errorf("source redis: %v", err)
@@ -211,7 +211,7 @@ func TestRedisPassword(t *testing.T) {
 	}
 	user := "redis://board@" + r.Addr + "/0"
 	status := func(p *process) string {
-		resp, err := client.New([]string{p.at.API}).Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+		resp, err := client.New([]string{p.at.API}).Raw().Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 		if err != nil {
 			return err.Error()
 		}

@@ -104,12 +104,12 @@ func TestRestoreFences(t *testing.T) {
 	later := raw(x.c).Create(t, text)
 	woken := make(chan error, 1)
 	seen := raw(x.c).Sweep(t, sw.Id)
-	resp, err := x.c.Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: sw.Id}))
+	resp, err := x.c.Raw().Sweeps.GetSweep(background(t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: sw.Id}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		_, err := x.c.Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: resp.Msg.Index, WaitMs: 50_000}))
+		_, err := x.c.Raw().Sweeps.WaitSweep(background(t), connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: resp.Msg.Index, WaitMs: 50_000}))
 		woken <- err
 	}()
 	time.Sleep(50 * time.Millisecond)
@@ -166,7 +166,7 @@ func TestRestoreFences(t *testing.T) {
 		a.Relay(report(l, e, 5))
 	}
 	a.Relay(ended(l, trial.ExitFinished))
-	curve, err := x.c.Trials.GetCurve(background(t), connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: sw.Id, Trial: old.Trial}))
+	curve, err := x.c.Raw().Trials.GetCurve(background(t), connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: sw.Id, Trial: old.Trial}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func (x *processes) tookPlace(id string) bool {
 	x.t.Helper()
 	var err error
 	until(x.t, "an answer on restore "+id, func() bool {
-		out := x.c.Cluster.RestoreSnapshot(background(x.t))
+		out := x.c.Raw().Cluster.RestoreSnapshot(background(x.t))
 		out.Send(&atelierv1.SnapshotChunk{RestoreId: id, Inquire: true})
 		_, err = out.CloseAndReceive()
 		return err == nil || connect.CodeOf(err) == connect.CodeAborted
@@ -67,7 +67,7 @@ func startProcesses(t *testing.T, n int) *processes {
 
 // leader returns the leader's id once every process has its vote.
 func (x *processes) leader() string {
-	resp, err := x.c.Cluster.ListMembers(background(x.t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	resp, err := x.c.Raw().Cluster.ListMembers(background(x.t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 	if err != nil || len(resp.Msg.Members) != len(x.ps) {
 		return ""
 	}
@@ -92,7 +92,7 @@ func (x *processes) agree() {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		seen = map[string][]string{}
 		for id, p := range x.ps {
-			resp, err := client.New(nil).Node(p.at.API).GetNode(background(x.t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
+			resp, err := client.New(nil).Raw().Node(p.at.API).GetNode(background(x.t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true}))
 			if err != nil {
 				seen[err.Error()] = append(seen[err.Error()], id)
 				continue
@@ -117,7 +117,7 @@ func (x *processes) has(sweep string) bool {
 	x.t.Helper()
 	var err error
 	until(x.t, "an answer on sweep "+sweep, func() bool {
-		_, err = x.c.Sweeps.GetSweep(background(x.t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: sweep}))
+		_, err = x.c.Raw().Sweeps.GetSweep(background(x.t), connect.NewRequest(&atelierv1.GetSweepRequest{Id: sweep}))
 		return err == nil || connect.CodeOf(err) == connect.CodeNotFound
 	})
 	return err == nil

@@ -39,7 +39,7 @@ func TestDamagedLogEndsWithWords(t *testing.T) {
 			// No write under way: one that nobody has heard of yet may go.
 			last, since := uint64(0), time.Now()
 			until(t, "the log stands still", func() bool {
-				n, err := client.New(nil).Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
+				n, err := client.New(nil).Raw().Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{}))
 				if err != nil || n.Msg.LastLogIndex != last {
 					if err == nil {
 						last = n.Msg.LastLogIndex

@@ -57,7 +57,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 	big := spec(1, 1) + "\n# " + strings.Repeat("x", 900<<10)
 	for n := 0; n < 90 && refusal == nil; n++ {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		_, refusal = c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: fmt.Sprint("big-", n), SpecYaml: big}))
+		_, refusal = c.Raw().Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: fmt.Sprint("big-", n), SpecYaml: big}))
 		cancel()
 	}
 	if connect.CodeOf(refusal) != connect.CodeResourceExhausted {
@@ -71,7 +71,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 	alive := func() {
 		t.Helper()
 		for id, p := range ps {
-			if _, err := client.New(nil).Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{})); err != nil {
+			if _, err := client.New(nil).Raw().Node(p.at.API).GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{})); err != nil {
 				t.Fatalf("%s has ended: %v\n%s", id, err, p.log)
 			}
 		}
@@ -80,7 +80,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 		}
 	}
 	alive()
-	status, err := c.Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+	status, err := c.Raw().Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
 	if err != nil || !strings.Contains(status.Msg.Refusing, "p2 has") {
 		t.Errorf("status: %v, %v", status, err)
 	}
@@ -93,7 +93,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 	c = connectAll()
 	alive()
 	until(t, "writes are refused again", func() bool {
-		_, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "again", SpecYaml: spec(1, 1)}))
+		_, err := c.Raw().Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "again", SpecYaml: spec(1, 1)}))
 		return connect.CodeOf(err) == connect.CodeResourceExhausted
 	})
 
@@ -103,14 +103,14 @@ func TestFullDisksOfAMajority(t *testing.T) {
 		}
 	}
 	until(t, "writes go on", func() bool {
-		_, err := c.Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "after", SpecYaml: spec(1, 1)}))
+		_, err := c.Raw().Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "after", SpecYaml: spec(1, 1)}))
 		return err == nil
 	})
 	alive()
 }
 
 func voterCount(t *testing.T, c *client.Client) (n int) {
-	resp, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	resp, err := c.Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 	if err != nil {
 		return 0
 	}

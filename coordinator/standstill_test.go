@@ -30,7 +30,7 @@ func TestStoppedLeaderDoesNotBlameItsDisk(t *testing.T) {
 		go func() {
 			defer writers.Done()
 			for n := 0; ctx.Err() == nil; n++ {
-				c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: fmt.Sprint(w, "-", n), SpecYaml: large}))
+				c.Raw().Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: fmt.Sprint(w, "-", n), SpecYaml: large}))
 			}
 		}()
 	}

@@ -31,7 +31,7 @@ func TestStopUnderLoad(t *testing.T) {
 	sw := raw(c).Create(t, spec(3, 3))
 	role := func(leads bool) (found string) {
 		until(t, "a leader", func() bool {
-			resp, err := c.Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
+			resp, err := c.Raw().Cluster.ListMembers(background(t), connect.NewRequest(&atelierv1.ListMembersRequest{}))
 			if err != nil || ps[resp.Msg.LeaderId] == nil {
 				return false
 			}
@@ -60,16 +60,16 @@ func TestStopUnderLoad(t *testing.T) {
 				defer load.Done()
 				name := fmt.Sprintf("idle-%s-%d", id, i)
 				for n := 0; ctx.Err() == nil; n++ {
-					one.Workers.Heartbeat(ctx, connect.NewRequest(&atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{
+					one.Raw().Workers.Heartbeat(ctx, connect.NewRequest(&atelierv1.HeartbeatRequest{Worker: &atelierv1.Worker{
 						Name: name, Incarnation: name, Trainers: []string{"none"}, Slots: []*atelierv1.Slot{{Name: "cpu0", Kind: "cpu"}}}}))
-					one.Workers.Acquire(ctx, connect.NewRequest(&atelierv1.AcquireRequest{RequestId: fmt.Sprint(n), Worker: name, Incarnation: name,
+					one.Raw().Workers.Acquire(ctx, connect.NewRequest(&atelierv1.AcquireRequest{RequestId: fmt.Sprint(n), Worker: name, Incarnation: name,
 						Slot: "cpu0", Trainers: []string{"none"}, WaitMs: 20_000}))
 				}
 			}()
 			go func() {
 				defer load.Done()
 				for ctx.Err() == nil {
-					one.Sweeps.WaitSweep(ctx, connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: 1 << 40, WaitMs: 20_000}))
+					one.Raw().Sweeps.WaitSweep(ctx, connect.NewRequest(&atelierv1.WaitSweepRequest{Id: sw.Id, AfterIndex: 1 << 40, WaitMs: 20_000}))
 				}
 			}()
 		}

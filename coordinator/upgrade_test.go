@@ -53,7 +53,7 @@ func boards(t *testing.T, dir string) map[string]*atelierv1.GetLeaderboardRespon
 func sameBoards(t *testing.T, c *client.Client, want map[string]*atelierv1.GetLeaderboardResponse, restored bool) {
 	t.Helper()
 	for id, w := range want {
-		r, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: id, Source: "state"}))
+		r, err := c.Raw().Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: id, Source: "state"}))
 		if err != nil {
 			t.Errorf("leaderboard of %s: %v", id, err)
 			continue
@@ -78,7 +78,7 @@ func sameBoards(t *testing.T, c *client.Client, want map[string]*atelierv1.GetLe
 // ofName returns the sweep of a name.
 func ofName(t *testing.T, c *client.Client, name string) *atelierv1.Sweep {
 	t.Helper()
-	r, err := c.Sweeps.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
+	r, err := c.Raw().Sweeps.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func exitOf(v atelierv1.Verdict) trial.Exit {
 func goOn(t *testing.T, c *client.Client, more int64) {
 	t.Helper()
 	found := func() (n, open int64) {
-		r, err := c.Sweeps.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
+		r, err := c.Raw().Sweeps.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func theirEnd(t *testing.T, c *client.Client, ids map[string]*atelierv1.GetLeade
 
 func resume(t *testing.T, c *client.Client, id string) {
 	t.Helper()
-	if _, err := c.Sweeps.ControlSweep(background(t), connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "resume-" + t.Name(), Id: id,
+	if _, err := c.Raw().Sweeps.ControlSweep(background(t), connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: "resume-" + t.Name(), Id: id,
 		Action: wire.ToAction(trial.ActionResume)})); err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestSweepsOfAnEarlierBuildGoOn(t *testing.T) {
 	file := raw(c).SaveState(t)
 	then := map[string]*atelierv1.GetLeaderboardResponse{}
 	for id := range before {
-		r, err := c.Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: id, Source: "state"}))
+		r, err := c.Raw().Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: id, Source: "state"}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,14 +27,11 @@ import (
 // DefaultAddr is where a coordinator listens unless told otherwise.
 const DefaultAddr = "127.0.0.1:7600"
 
-// Client holds typed clients of all services. It is safe for use by many
-// goroutines; one per process is enough, its connections are shared.
+// Client speaks of sweeps, trials and workers in the records of common/trial. It
+// is safe for use by many goroutines; one per process is enough, its connections
+// are shared.
 type Client struct {
-	Sweeps  atelierv1connect.SweepServiceClient
-	Trials  atelierv1connect.TrialServiceClient
-	Workers atelierv1connect.WorkerServiceClient
-	Cluster atelierv1connect.ClusterServiceClient
-
+	raw      Raw
 	set      *addresses
 	opts     options
 	http     *http.Client
@@ -42,6 +39,21 @@ type Client struct {
 	pulses   pulses
 	session  session
 }
+
+// Raw holds the generated clients of all services, which retry as the methods of
+// Client do. It is for the coordinator's own rooms and for tests: others may not
+// import the schema (deploy/rooms).
+type Raw struct {
+	Sweeps  atelierv1connect.SweepServiceClient
+	Trials  atelierv1connect.TrialServiceClient
+	Workers atelierv1connect.WorkerServiceClient
+	Cluster atelierv1connect.ClusterServiceClient
+
+	http *http.Client
+}
+
+// Raw returns the generated clients.
+func (c *Client) Raw() *Raw { return &c.raw }
 
 type options struct {
 	retryFor    time.Duration // 0: until the call's context ends
@@ -93,17 +105,15 @@ func New(addrs []string, opts ...Option) *Client {
 		connect.WithAcceptCompression("gzip", nil, nil)}
 	// The host is replaced for each attempt, see chosen.
 	const base = "http://cluster.invalid"
-	c.Sweeps = atelierv1connect.NewSweepServiceClient(c.http, base, common...)
-	c.Trials = atelierv1connect.NewTrialServiceClient(c.http, base, common...)
-	c.Workers = atelierv1connect.NewWorkerServiceClient(c.http, base, common...)
-	c.Cluster = atelierv1connect.NewClusterServiceClient(c.http, base, common...)
+	c.raw = Raw{atelierv1connect.NewSweepServiceClient(c.http, base, common...), atelierv1connect.NewTrialServiceClient(c.http, base, common...),
+		atelierv1connect.NewWorkerServiceClient(c.http, base, common...), atelierv1connect.NewClusterServiceClient(c.http, base, common...), c.http}
 	return c
 }
 
 // Node returns a client of the cluster service of one address, for GetNode:
 // no other node is asked, nothing is repeated.
-func (c *Client) Node(addr string) atelierv1connect.ClusterServiceClient {
-	return atelierv1connect.NewClusterServiceClient(c.http, baseURL(addr),
+func (r *Raw) Node(addr string) atelierv1connect.ClusterServiceClient {
+	return atelierv1connect.NewClusterServiceClient(r.http, baseURL(addr),
 		connect.WithAcceptCompression("gzip", nil, nil))
 }
 

@@ -123,7 +123,7 @@ func noLeader() error {
 }
 
 func get(ctx context.Context, c *client.Client) (string, error) {
-	r, err := c.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-1"}))
+	r, err := c.Raw().Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-1"}))
 	if err != nil {
 		return "", err
 	}
@@ -245,7 +245,7 @@ func TestFrozenNodeIsLeft(t *testing.T) {
 func TestLongPollOutlivesTheAttemptTimeout(t *testing.T) {
 	a := serve(t, "a")
 	c := client.New([]string{a.addr}, client.WithAttemptTimeout(200*time.Millisecond), client.WithRetryFor(200*time.Millisecond))
-	r, err := c.Sweeps.WaitSweep(t.Context(), connect.NewRequest(&atelierv1.WaitSweepRequest{WaitMs: 600}))
+	r, err := c.Raw().Sweeps.WaitSweep(t.Context(), connect.NewRequest(&atelierv1.WaitSweepRequest{WaitMs: 600}))
 	if err != nil || r.Msg.Sweep.Name != "a" {
 		t.Fatal(err)
 	}
@@ -379,7 +379,7 @@ func TestBrokenConnectionIsTriedElsewhere(t *testing.T) {
 			good := serve(t, "good")
 			c := client.New([]string{l.Addr().String(), good.addr}, client.WithRetryFor(5*time.Second), client.WithoutFollowing())
 			defer c.Close()
-			if _, err := c.Sweeps.GetSweep(t.Context(), connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-a"})); err != nil {
+			if _, err := c.Raw().Sweeps.GetSweep(t.Context(), connect.NewRequest(&atelierv1.GetSweepRequest{Id: "s-a"})); err != nil {
 				t.Fatalf("the good node was not asked: %v", err)
 			}
 			if broken.Load() == 0 {
@@ -399,22 +399,22 @@ func TestFollow(t *testing.T) {
 		path := []trial.SweepStatus{trial.SweepRunning, trial.SweepPaused, trial.SweepStopping, end, trial.SweepRunning}
 		a.set(func(n *node) { n.path = path })
 		var heard []trial.SweepStatus
-		s, err := c.Follow(t.Context(), "s-1", func(s *atelierv1.Sweep) error {
-			heard = append(heard, wire.SweepStatus(s.Status))
+		s, err := c.Follow(t.Context(), "s-1", func(s *trial.Sweep) error {
+			heard = append(heard, s.Status)
 			return nil
 		})
-		if err != nil || wire.SweepStatus(s.GetStatus()) != end || !slices.Equal(heard, path[:4]) {
+		if err != nil || s.Status != end || !slices.Equal(heard, path[:4]) {
 			t.Errorf("%s: %v %v, heard %s", end, s, err, heard)
 		}
 	}
 	a.set(func(n *node) { n.path = []trial.SweepStatus{trial.SweepRunning} })
 	enough := errors.New("enough")
-	if _, err := c.Follow(t.Context(), "s-1", func(*atelierv1.Sweep) error { return enough }); err != enough {
+	if _, err := c.Follow(t.Context(), "s-1", func(*trial.Sweep) error { return enough }); err != enough {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err := c.Follow(ctx, "s-1", func(*atelierv1.Sweep) error { return nil }); client.ExitCode(err) != client.ExitTimeout {
+	if _, err := c.Follow(ctx, "s-1", func(*trial.Sweep) error { return nil }); client.ExitCode(err) != client.ExitTimeout {
 		t.Error(err)
 	}
 }

@@ -61,6 +61,19 @@ func (e *UnreachableError) unwilling() bool { return !e.NoLeader && !e.silence()
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// Code is why a cluster refused a call, where programs branch on it; errors.go of
+// connect has all of them.
+type Code = connect.Code
+
+const (
+	CodeNotFound           = connect.CodeNotFound
+	CodeFailedPrecondition = connect.CodeFailedPrecondition // it is not in the state for that
+	CodeAborted            = connect.CodeAborted
+)
+
+// CodeOf is an error's code.
+func CodeOf(err error) Code { return connect.CodeOf(err) }
+
 // Message is an error's text for people, without the code's name before it.
 func Message(err error) string {
 	if err == nil {

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"atelier/common/files"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 
 	"connectrpc.com/connect"
@@ -72,8 +71,8 @@ func (s Sum) Check(r io.Reader) error {
 }
 
 // Pull writes a checkpoint to a file, as Fetch does.
-func (f Files) Pull(ctx context.Context, c *atelierv1.Checkpoint, to string) error {
-	return f.Fetch(ctx, trial.Location(c.GetLocation()), Sum{c.GetSize(), c.GetSha256()}, to, 0o644)
+func (f Files) Pull(ctx context.Context, c *trial.Checkpoint, to string) error {
+	return f.Fetch(ctx, c.Location, Sum{c.Size, c.SHA256}, to, 0o644)
 }
 
 // Fetch copies a file from where it lies. The copy appears whole and with these

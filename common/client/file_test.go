@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // A checkpoint comes whole and verified, or leaves what was there alone.
@@ -58,12 +58,12 @@ func TestPull(t *testing.T) {
 		"nothing is said yet": {location: "", code: client.ExitError, text: "cannot fetch"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := &atelierv1.Checkpoint{Location: c.location, Size: c.size, Sha256: c.sum}
+			k := &trial.Checkpoint{Location: trial.Location(c.location), Size: c.size, SHA256: c.sum}
 			if k.Size == 0 {
 				k.Size = int64(len(body))
 			}
-			if k.Sha256 == "" {
-				k.Sha256 = sum
+			if k.SHA256 == "" {
+				k.SHA256 = sum
 			}
 			to := filepath.Join(t.TempDir(), "to.pth")
 			if err := os.WriteFile(to, []byte("before"), 0o600); err != nil {
@@ -99,7 +99,7 @@ func TestPullFromAStalledWorker(t *testing.T) {
 	}))
 	defer s.Close()
 	defer close(gone)
-	k := &atelierv1.Checkpoint{Location: s.URL + "/checkpoints/m.pth", Size: 7, Sha256: fmt.Sprintf("%x", sha256.Sum256([]byte("weights")))}
+	k := &trial.Checkpoint{Location: trial.Location(s.URL + "/checkpoints/m.pth"), Size: 7, SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte("weights")))}
 	to := filepath.Join(t.TempDir(), "to.pth")
 	err := client.Files{}.Pull(t.Context(), k, to)
 	if client.ExitCode(err) != client.ExitError || !strings.Contains(err.Error(), "after 3 of 7 bytes: the worker stopped sending") {

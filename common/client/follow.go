@@ -66,7 +66,7 @@ func (f *follower) inquire() {
 	}()
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), inquiry{}, true), 5*time.Second)
 	defer cancel()
-	resp, err := f.c.Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	resp, err := f.c.raw.Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
 	if err != nil {
 		f.suspect()
 		return
@@ -85,7 +85,7 @@ func (f *follower) inquire() {
 	}
 	one, stop := context.WithTimeout(ctx, time.Second)
 	defer stop()
-	node, err := f.c.Node(leader).GetNode(one, connect.NewRequest(&atelierv1.GetNodeRequest{}))
+	node, err := f.c.raw.Node(leader).GetNode(one, connect.NewRequest(&atelierv1.GetNodeRequest{}))
 	if err == nil && node.Msg.Role == "leader" {
 		f.c.set.prefer(leader)
 	}

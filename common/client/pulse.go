@@ -121,7 +121,7 @@ func (c *Client) unresponsive(ctx context.Context, p *pulse, addr string) bool {
 		go func() {
 			one, stop := context.WithTimeout(context.Background(), wait)
 			defer stop()
-			_, err := c.Node(addr).GetNode(one, connect.NewRequest(&atelierv1.GetNodeRequest{}))
+			_, err := c.raw.Node(addr).GetNode(one, connect.NewRequest(&atelierv1.GetNodeRequest{}))
 			// A refusal is no silence: the attempt itself will hear of it.
 			q.unresponsive = one.Err() != nil && err != nil
 			p.mu.Lock()

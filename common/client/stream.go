@@ -58,7 +58,7 @@ func (c *Client) choose(ctx context.Context, seen *findings, end time.Time, n in
 		}
 		one, cancel := context.WithTimeoutCause(ctx, limit, errSlow{limit})
 		seen.connected.Store(false)
-		node, err := c.Node(addr).GetNode(httptrace.WithClientTrace(one, &seen.trace), connect.NewRequest(&atelierv1.GetNodeRequest{}))
+		node, err := c.raw.Node(addr).GetNode(httptrace.WithClientTrace(one, &seen.trace), connect.NewRequest(&atelierv1.GetNodeRequest{}))
 		if err != nil && one.Err() != nil && ctx.Err() == nil {
 			err = context.Cause(one)
 		}
@@ -142,7 +142,7 @@ func (c *Client) streaming(ctx context.Context, call func(context.Context, *puls
 func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) (n int64, err error) {
 	var writing error
 	err = c.streaming(ctx, func(ctx context.Context, p *pulse) error {
-		s, err := c.Cluster.SaveSnapshot(ctx, connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
+		s, err := c.raw.Cluster.SaveSnapshot(ctx, connect.NewRequest(&atelierv1.SaveSnapshotRequest{}))
 		if err != nil {
 			return err
 		}
@@ -168,13 +168,26 @@ func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) (n int64, err er
 // carried out or not.
 var ErrUncertain = errors.New("whether the state was replaced is not known: atelier cluster status and atelier sweep list show which one it is; the restore may be repeated")
 
+// Restored is what a restore made of the cluster.
+type Restored struct {
+	Index          uint64
+	Sweeps, Trials int64
+	LeasesEnded    int64 // of the restored state: their trials wait again
+	NoChecksum     bool  // the file was of a version that wrote none
+	TakenMS        int64 // when it was saved; 0 = not said by the file
+}
+
+func restored(m *atelierv1.RestoreSnapshotResponse) *Restored {
+	return &Restored{m.GetIndex(), m.GetSweeps(), m.GetTrials(), m.GetLeasesEnded(), m.GetNoChecksum(), m.GetTakenMs()}
+}
+
 // RestoreSnapshot replaces the cluster's state by a snapshot. As long as it is
 // known that nothing was done it goes on at another node, from the beginning of
 // the snapshot where in can be read again from there (io.Seeker). id names the
 // restore: after ErrUncertain RestoreOutcome tells what became of it. progress,
 // if any, is told how many bytes are sent.
-func (c *Client) RestoreSnapshot(ctx context.Context, id string, in io.Reader, progress func(sent int64)) (*atelierv1.RestoreSnapshotResponse, error) {
-	var resp *atelierv1.RestoreSnapshotResponse
+func (c *Client) RestoreSnapshot(ctx context.Context, id string, in io.Reader, progress func(sent int64)) (*Restored, error) {
+	var resp *Restored
 	var reading error
 	sent := false // since the beginning of the snapshot
 	uncertain := false
@@ -185,7 +198,7 @@ func (c *Client) RestoreSnapshot(ctx context.Context, id string, in io.Reader, p
 			}
 		}
 		// Of any end but an answer it is only known that the state was sent.
-		s := c.Cluster.RestoreSnapshot(ctx)
+		s := c.raw.Cluster.RestoreSnapshot(ctx)
 		buf := make([]byte, snapshotChunk)
 		name, total := id, int64(0) // the name goes with the first message
 		for {
@@ -211,7 +224,7 @@ func (c *Client) RestoreSnapshot(ctx context.Context, id string, in io.Reader, p
 		}
 		r, err := s.CloseAndReceive()
 		if err == nil {
-			resp = r.Msg
+			resp = restored(r.Msg)
 		}
 		return err
 	}, func(f Finding) bool {
@@ -232,19 +245,19 @@ func (c *Client) RestoreSnapshot(ctx context.Context, id string, in io.Reader, p
 
 // RestoreOutcome asks whichever leader there is what became of a restore, at one
 // node after the other until ctx ends. What is not committed when a leader is
-// asked is given up, so its answer is for certain: the response, or an error of
-// code Aborted. Any other error leaves it open.
-func (c *Client) RestoreOutcome(ctx context.Context, id string) (*atelierv1.RestoreSnapshotResponse, error) {
+// asked is given up, so its answer is for certain: what was restored, or an error
+// of CodeAborted. Any other error leaves it open.
+func (c *Client) RestoreOutcome(ctx context.Context, id string) (*Restored, error) {
 	const each, between = 5 * time.Second, 300 * time.Millisecond
 	addr := c.set.first()
 	for {
 		one, done := context.WithTimeout(ctx, each)
-		s := c.Node(addr).RestoreSnapshot(one)
+		s := c.raw.Node(addr).RestoreSnapshot(one)
 		s.Send(&atelierv1.SnapshotChunk{RestoreId: id, Inquire: true}) // the answer has its error
 		r, err := s.CloseAndReceive()
 		done()
 		if err == nil {
-			return r.Msg, nil
+			return restored(r.Msg), nil
 		}
 		if connect.CodeOf(err) == connect.CodeAborted || pause(ctx, between) != nil {
 			return nil, err

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
@@ -28,24 +30,41 @@ type Submission struct {
 }
 
 // Submit makes a sweep, once, and returns it with what there is to warn of.
-func (c *Client) Submit(ctx context.Context, s Submission) (*atelierv1.Sweep, []string, error) {
+func (c *Client) Submit(ctx context.Context, s Submission) (*trial.Sweep, []string, error) {
 	if s.RequestID == "" {
 		s.RequestID = NewRequestID()
 	}
-	r, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: s.RequestID, SpecYaml: s.Spec, SpecName: s.Name, BaseDir: s.BaseDir}))
-	if err != nil {
-		return nil, nil, err
-	}
-	return r.Msg.GetSweep(), r.Msg.GetWarnings(), nil
+	m, err := ask(ctx, c.raw.Sweeps.CreateSweep, &atelierv1.CreateSweepRequest{RequestId: s.RequestID, SpecYaml: s.Spec, SpecName: s.Name, BaseDir: s.BaseDir})
+	return sweepOf(m.GetSweep()), m.GetWarnings(), err
 }
 
-// Sweep asks for a sweep as it is now.
-func (c *Client) Sweep(ctx context.Context, id string) (*atelierv1.Sweep, error) {
-	r, err := c.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
+// ask makes one call; its answer is nil after an error, and a nil message has
+// empty fields.
+func ask[Q, A any](ctx context.Context, call func(context.Context, *connect.Request[Q]) (*connect.Response[A], error), q *Q) (*A, error) {
+	r, err := call(ctx, connect.NewRequest(q))
 	if err != nil {
 		return nil, err
 	}
-	return r.Msg.GetSweep(), nil
+	return r.Msg, nil
+}
+
+func sweepOf(s *atelierv1.Sweep) *trial.Sweep {
+	if s == nil {
+		return nil
+	}
+	return new(wire.Sweep(s))
+}
+
+// Sweep asks for a sweep as it is now.
+func (c *Client) Sweep(ctx context.Context, id string) (*trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.GetSweep, &atelierv1.GetSweepRequest{Id: id})
+	return sweepOf(m.GetSweep()), err
+}
+
+// Sweeps lists the newest sweeps, newest first; limit 0 = all.
+func (c *Client) Sweeps(ctx context.Context, limit int) ([]trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.ListSweeps, &atelierv1.ListSweepsRequest{Limit: int32(limit)})
+	return wire.List(m.GetSweeps(), wire.Sweep), err
 }
 
 // How often Follow looks: a busy sweep changes hundreds of times a second, an
@@ -59,39 +78,48 @@ const (
 // times a second at most and every two seconds at least. It returns the sweep
 // once it is over, of which on is told as well, at once. An error of on ends it,
 // too.
-func (c *Client) Follow(ctx context.Context, id string, on func(*atelierv1.Sweep) error) (*atelierv1.Sweep, error) {
+func (c *Client) Follow(ctx context.Context, id string, on func(*trial.Sweep) error) (*trial.Sweep, error) {
 	for after := uint64(0); ; {
-		r, err := c.Sweeps.WaitSweep(ctx, connect.NewRequest(&atelierv1.WaitSweepRequest{Id: id, AfterIndex: after, RestMs: followRestMs, WaitMs: followWaitMs}))
+		m, err := ask(ctx, c.raw.Sweeps.WaitSweep, &atelierv1.WaitSweepRequest{Id: id, AfterIndex: after, RestMs: followRestMs, WaitMs: followWaitMs})
 		if err != nil {
 			return nil, err
 		}
-		s := r.Msg.GetSweep()
-		if err := on(s); err != nil {
+		s := new(wire.Sweep(m.GetSweep()))
+		if err := on(s); err != nil || s.Status.Over() {
 			return s, err
 		}
-		if wire.SweepStatus(s.GetStatus()).Over() {
-			return s, nil
-		}
-		after = r.Msg.GetIndex()
+		after = m.GetIndex()
 	}
 }
 
-// EachTrial goes through a sweep's trials in the order of their numbers.
-func (c *Client) EachTrial(ctx context.Context, id string, on func(*atelierv1.Trial) error) error {
-	const page = 500
-	for after := int64(0); ; {
-		r, err := c.Trials.ListTrials(ctx, connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: id, After: after, Limit: page}))
-		if err != nil {
-			return err
-		}
-		for _, t := range r.Msg.GetTrials() {
-			if err := on(t); err != nil {
-				return err
-			}
-			after = t.GetNumber()
-		}
-		if len(r.Msg.GetTrials()) < page {
-			return nil
-		}
-	}
+// Control pauses, resumes, stops or cancels a sweep. A request id names the wish,
+// here and below: see NewRequestID.
+func (c *Client) Control(ctx context.Context, requestID, id string, a trial.Action) (*trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.ControlSweep, &atelierv1.ControlSweepRequest{RequestId: requestID, Id: id, Action: wire.ToAction(a)})
+	return sweepOf(m.GetSweep()), err
+}
+
+// Budget is what a sweep may use further; 0 = no more of it than before.
+type Budget struct {
+	Trials, Epochs int64
+	Time           time.Duration
+}
+
+// Extend adds to a sweep's budget. One that has finished goes on.
+func (c *Client) Extend(ctx context.Context, requestID, id string, more Budget) (*trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.ExtendSweep, &atelierv1.ExtendSweepRequest{RequestId: requestID, Id: id, AddTrials: more.Trials, AddEpochs: more.Epochs, AddMs: more.Time.Milliseconds()})
+	return sweepOf(m.GetSweep()), err
+}
+
+// Enqueue gives points, each a JSON object, to be tried before any that search
+// proposes.
+func (c *Client) Enqueue(ctx context.Context, requestID, id string, points []string) (*trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.EnqueueTrials, &atelierv1.EnqueueTrialsRequest{RequestId: requestID, Id: id, ParamsJson: points})
+	return sweepOf(m.GetSweep()), err
+}
+
+// Prioritize says which sweep gets free slots first: the one of the highest number.
+func (c *Client) Prioritize(ctx context.Context, requestID, id string, priority int32) (*trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.PrioritizeSweep, &atelierv1.PrioritizeSweepRequest{RequestId: requestID, Id: id, Priority: priority})
+	return sweepOf(m.GetSweep()), err
 }

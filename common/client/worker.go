@@ -14,7 +14,7 @@ import (
 
 // Heartbeat renews a worker's leases.
 func (c *Client) Heartbeat(ctx context.Context, h trial.Heartbeat) (trial.HeartbeatAnswer, error) {
-	resp, err := c.Workers.Heartbeat(ctx, connect.NewRequest(wire.ToHeartbeat(h)))
+	resp, err := c.raw.Workers.Heartbeat(ctx, connect.NewRequest(wire.ToHeartbeat(h)))
 	if err != nil {
 		return trial.HeartbeatAnswer{}, err
 	}
@@ -35,7 +35,7 @@ type AcquireRequest struct {
 
 // Acquire returns a lease; nil where there was none to give.
 func (c *Client) Acquire(ctx context.Context, r AcquireRequest) (*trial.Lease, error) {
-	resp, err := c.Workers.Acquire(ctx, connect.NewRequest(&atelierv1.AcquireRequest{RequestId: r.RequestID, Worker: r.Worker, Incarnation: r.Incarnation, Slot: r.Slot,
+	resp, err := c.raw.Workers.Acquire(ctx, connect.NewRequest(&atelierv1.AcquireRequest{RequestId: r.RequestID, Worker: r.Worker, Incarnation: r.Incarnation, Slot: r.Slot,
 		Trainers: r.Trainers, Labels: r.Labels, Folder: r.Folder, WaitMs: r.Wait.Milliseconds()}))
 	if err != nil || resp.Msg.Lease == nil {
 		return nil, err
@@ -46,7 +46,7 @@ func (c *Client) Acquire(ctx context.Context, r AcquireRequest) (*trial.Lease, e
 // Relay records events of runs, in order: they are durable on a majority when it
 // returns. Each has its result, in their order.
 func (c *Client) Relay(ctx context.Context, worker, incarnation string, events []trial.Event) ([]trial.EventResult, error) {
-	resp, err := c.Workers.Relay(ctx, connect.NewRequest(&atelierv1.RelayRequest{Worker: worker, Incarnation: incarnation, Events: wire.ToEvents(events)}))
+	resp, err := c.raw.Workers.Relay(ctx, connect.NewRequest(&atelierv1.RelayRequest{Worker: worker, Incarnation: incarnation, Events: wire.ToEvents(events)}))
 	if err != nil {
 		return nil, err
 	}
@@ -63,9 +63,6 @@ func (c *Client) Relay(ctx context.Context, worker, incarnation string, events [
 // IndexedCheckpoints are those of a sweep, or of one of its trials where that is
 // not 0, as the leader has them.
 func (c *Client) IndexedCheckpoints(ctx context.Context, sweep string, number int64) ([]trial.Checkpoint, error) {
-	resp, err := c.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Trial: number, Source: "state"}))
-	if err != nil {
-		return nil, err
-	}
-	return wire.Checkpoints(resp.Msg.Checkpoints), nil
+	list, _, err := c.Checkpoints(ctx, sweep, number, From{Source: "state"})
+	return list, err
 }

@@ -22,9 +22,6 @@ import (
 	"time"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
-
-	"connectrpc.com/connect"
 )
 
 // Config says what a cluster consists of.
@@ -188,7 +185,7 @@ func (c *Cluster) coordinator(i int) (*Process, error) {
 	p.ready = func(ctx context.Context, p *Process) error {
 		n := client.New([]string{p.Addr})
 		defer n.Close()
-		_, err := n.Node(p.Addr).GetNode(ctx, connect.NewRequest(&atelierv1.GetNodeRequest{}))
+		_, err := n.Node(ctx, p.Addr)
 		return err
 	}
 	return p, nil
@@ -217,11 +214,11 @@ func (c *Cluster) worker(i int) (*Process, error) {
 // workerKnown holds once the leader lists the worker under the address that
 // this process serves, and has heard from it.
 func (c *Cluster) workerKnown(ctx context.Context, p *Process) error {
-	r, err := c.client.Workers.ListWorkers(ctx, connect.NewRequest(&atelierv1.ListWorkersRequest{}))
+	workers, err := c.client.Workers(ctx)
 	if err != nil {
 		return err
 	}
-	for _, w := range r.Msg.Workers {
+	for _, w := range workers {
 		if w.Name == p.Name && w.Address == p.Addr && w.State != "lost" {
 			return nil
 		}
@@ -274,18 +271,21 @@ func (c *Cluster) gossipOfOthers(p *Process) string {
 func (c *Cluster) AwaitVoters(ctx context.Context, n int) error {
 	var last error
 	for {
-		r, err := c.client.Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
-		voters := 0
+		members, err := c.client.Members(ctx)
+		voters, leader := 0, ""
 		if err == nil {
-			for _, m := range r.Msg.Members {
+			for _, m := range members {
 				if m.Suffrage == "voter" {
 					voters++
 				}
+				if m.Leader {
+					leader = m.ID
+				}
 			}
-			if voters == n && r.Msg.LeaderId != "" {
+			if voters == n && leader != "" {
 				return nil
 			}
-			err = fmt.Errorf("%d of %d coordinators are voters, leader %q", voters, n, r.Msg.LeaderId)
+			err = fmt.Errorf("%d of %d coordinators are voters, leader %q", voters, n, leader)
 		}
 		if ctx.Err() == nil {
 			last = err
@@ -309,9 +309,9 @@ func (c *Cluster) Leader(ctx context.Context) (*Process, error) {
 			wg.Go(func() {
 				one, cancel := context.WithTimeout(ctx, time.Second)
 				defer cancel()
-				r, err := c.client.Node(p.Addr).GetNode(one, connect.NewRequest(&atelierv1.GetNodeRequest{}))
+				n, err := c.client.Node(one, p.Addr)
 				if err == nil {
-					votes[i], own[i] = r.Msg.LeaderId, r.Msg.Role == "leader"
+					votes[i], own[i] = n.LeaderID, n.Leads
 				}
 			})
 		}

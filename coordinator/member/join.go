@@ -58,7 +58,7 @@ func (m *Member) mayJoin(ctx context.Context) (clusterID string, err error) {
 		if seen := m.pool.Clusters(); len(seen) > 1 {
 			return true, &gossip.ErrTwoClusters{Clusters: seen}
 		}
-		resp, err := c.Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
+		resp, err := c.Raw().Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
 		if err != nil {
 			return false, err
 		}
@@ -123,7 +123,7 @@ func (m *Member) join(ctx context.Context, needless func() bool) error {
 		cancel()
 	}()
 	err := m.asking(ask, "find the leader", func(ctx context.Context, c *client.Client) (bool, error) {
-		resp, err := c.Cluster.Join(ctx, connect.NewRequest(&atelierv1.JoinRequest{
+		resp, err := c.Raw().Cluster.Join(ctx, connect.NewRequest(&atelierv1.JoinRequest{
 			Id: m.cfg.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip,
 			ClusterId: m.node.Identity().ClusterID, FolderId: m.node.Identity().FolderID, HasState: m.node.HasState(),
 		}))
@@ -216,7 +216,7 @@ func (m *Member) Leave(ctx context.Context) error {
 		}
 	}
 	err := m.asking(ctx, "leave the cluster", func(ctx context.Context, c *client.Client) (bool, error) {
-		_, err := c.Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: m.cfg.ID}))
+		_, err := c.Raw().Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: m.cfg.ID}))
 		switch connect.CodeOf(err) {
 		case connect.CodeNotFound:
 			return true, nil

@@ -36,7 +36,7 @@ func TestBoardsWithoutALeader(t *testing.T) {
 	must(t, cluster.Coordinators[1].Kill())
 	last := cluster.Coordinators[2]
 	for {
-		r, err := c.Node(last.Addr).GetNode(ctx, connect.NewRequest(&v1.GetNodeRequest{}))
+		r, err := c.Raw().Node(last.Addr).GetNode(ctx, connect.NewRequest(&v1.GetNodeRequest{}))
 		must(t, err)
 		if r.Msg.LeaderId == "" {
 			break

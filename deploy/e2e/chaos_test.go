@@ -166,7 +166,7 @@ func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string,
 		if finished != 1 {
 			t.Errorf("trial %d was finished by %d runs: %v", tr.Number, finished, tr.Runs)
 		}
-		curve, err := c.Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: tr.Number}))
+		curve, err := c.Raw().Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: tr.Number}))
 		must(t, err)
 		best := math.Inf(1)
 		for k, r := range curve.Msg.Reports {
@@ -201,7 +201,7 @@ func checkFenced(t *testing.T, ctx context.Context, c *client.Client, all []*v1.
 				Report: &v1.Report{Epoch: chaosEpochs + 1, Metrics: []*v1.Metric{{Name: "val_loss", Value: -1}}}}})
 		}
 	}
-	r, err := c.Workers.Relay(ctx, connect.NewRequest(&v1.RelayRequest{Worker: "w1", Incarnation: "long gone", Events: events}))
+	r, err := c.Raw().Workers.Relay(ctx, connect.NewRequest(&v1.RelayRequest{Worker: "w1", Incarnation: "long gone", Events: events}))
 	must(t, err)
 	for i, x := range r.Msg.Results {
 		if wire.Outcome(x.Outcome) != trial.OutcomeFenced {
@@ -214,7 +214,7 @@ func checkRedisEqualsState(t *testing.T, ctx context.Context, c *client.Client, 
 	t.Helper()
 	checkRedisEqualsStateRows(t, ctx, c, id, 40)
 	checkpoints := func(source string) *v1.ListCheckpointsResponse {
-		r, err := c.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id, Source: source}))
+		r, err := c.Raw().Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id, Source: source}))
 		must(t, err)
 		return r.Msg
 	}
@@ -234,7 +234,7 @@ func checkRedisEqualsState(t *testing.T, ctx context.Context, c *client.Client, 
 func checkRedisEqualsStateRows(t *testing.T, ctx context.Context, c *client.Client, id string, want int) {
 	t.Helper()
 	board := func(source string) *v1.GetLeaderboardResponse {
-		r, err := c.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&v1.GetLeaderboardRequest{Id: id, Source: source}))
+		r, err := c.Raw().Sweeps.GetLeaderboard(ctx, connect.NewRequest(&v1.GetLeaderboardRequest{Id: id, Source: source}))
 		must(t, err)
 		return r.Msg
 	}
@@ -260,7 +260,7 @@ func checkReplicasAgree(t *testing.T, ctx context.Context, cluster *local.Cluste
 		hashes, index := map[string]bool{}, map[uint64]bool{}
 		var lines []string
 		for _, p := range cluster.Coordinators {
-			r, err := cluster.Client().Node(p.Addr).GetNode(ctx, connect.NewRequest(&v1.GetNodeRequest{Hash: true}))
+			r, err := cluster.Client().Raw().Node(p.Addr).GetNode(ctx, connect.NewRequest(&v1.GetNodeRequest{Hash: true}))
 			must(t, err)
 			hashes[r.Msg.StateHash], index[r.Msg.AppliedIndex] = true, true
 			lines = append(lines, p.Name+" "+r.Msg.String())

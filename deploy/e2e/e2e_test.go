@@ -83,7 +83,7 @@ func showLogs(t *testing.T, c *local.Cluster) {
 
 func submit(t *testing.T, ctx context.Context, c *client.Client, yaml string) string {
 	t.Helper()
-	r, err := c.Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: fmt.Sprint(t.Name(), time.Now().UnixNano()), SpecYaml: yaml, SpecName: "spec.yaml"}))
+	r, err := c.Raw().Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: fmt.Sprint(t.Name(), time.Now().UnixNano()), SpecYaml: yaml, SpecName: "spec.yaml"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func submit(t *testing.T, ctx context.Context, c *client.Client, yaml string) st
 }
 
 func sweep(ctx context.Context, c *client.Client, id string) (*v1.Sweep, error) {
-	r, err := c.Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: id}))
+	r, err := c.Raw().Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: id}))
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func trials(t *testing.T, ctx context.Context, c *client.Client, id string) []*v
 		if len(all) > 0 {
 			after = all[len(all)-1].Number
 		}
-		r, err := c.Trials.ListTrials(ctx, connect.NewRequest(&v1.ListTrialsRequest{SweepId: id, After: after, Limit: 1000}))
+		r, err := c.Raw().Trials.ListTrials(ctx, connect.NewRequest(&v1.ListTrialsRequest{SweepId: id, After: after, Limit: 1000}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -63,7 +63,7 @@ func checkSegments(t *testing.T, ctx context.Context, cluster *local.Cluster, id
 
 func epochsOf(t *testing.T, ctx context.Context, c *client.Client, id string, trial int64) (out []int32) {
 	t.Helper()
-	r, err := c.Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: trial}))
+	r, err := c.Raw().Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: trial}))
 	must(t, err)
 	for _, p := range r.Msg.Reports {
 		out = append(out, p.Epoch)

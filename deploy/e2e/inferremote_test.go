@@ -107,13 +107,13 @@ func TestInferenceOnAWorker(t *testing.T) {
 	c := cluster.Client()
 	victim := ""
 	for victim == "" {
-		r, err := c.Sweeps.ListSweeps(ctx, connect.NewRequest(&v1.ListSweepsRequest{}))
+		r, err := c.Raw().Sweeps.ListSweeps(ctx, connect.NewRequest(&v1.ListSweepsRequest{}))
 		must(t, err)
 		for _, s := range r.Msg.Sweeps {
 			if !strings.Contains(s.Name, "explain_batch") {
 				continue
 			}
-			g, err := c.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.Id, Trial: 1}))
+			g, err := c.Raw().Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.Id, Trial: 1}))
 			if err == nil && g.Msg.Trial.Epoch > 0 && wire.Status(g.Msg.Trial.Status) == trial.Running {
 				victim = g.Msg.Trial.Runs[len(g.Msg.Trial.Runs)-1].Worker
 			}

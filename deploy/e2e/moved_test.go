@@ -93,7 +93,7 @@ func eventually(t *testing.T, ctx context.Context, what string, ok func() bool) 
 }
 
 func votersAt(ctx context.Context, c *client.Client) int {
-	r, err := c.Cluster.ListMembers(ctx, connect.NewRequest(&v1.ListMembersRequest{}))
+	r, err := c.Raw().Cluster.ListMembers(ctx, connect.NewRequest(&v1.ListMembersRequest{}))
 	n := 0
 	if err == nil {
 		for _, m := range r.Msg.Members {
@@ -198,7 +198,7 @@ func TestWorkerServesItsOwnCluster(t *testing.T) {
 	runProgram(t, "atelier-coordinator", coordinatorArgs(dir, "b1", at[3:6], "--bootstrap")...)
 	known := func(api string) bool {
 		c := client.New([]string{api})
-		r, err := c.Workers.ListWorkers(ctx, connect.NewRequest(&v1.ListWorkersRequest{}))
+		r, err := c.Raw().Workers.ListWorkers(ctx, connect.NewRequest(&v1.ListWorkersRequest{}))
 		return err == nil && len(r.Msg.Workers) == 1
 	}
 	w := runProgram(t, "atelier-worker", workerArgs(dir, "w1", at[6:], "--join", at[2])...)

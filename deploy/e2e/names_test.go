@@ -136,7 +136,7 @@ training: {epochs: 2000, epoch_seconds: 0.2}
 	second.kill()
 	third := startTwin(t, cluster, first.Name, t.TempDir())
 	busy(id, "on the replacement", 3)
-	r, err := c.Workers.ListWorkers(ctx, connect.NewRequest(&v1.ListWorkersRequest{}))
+	r, err := c.Raw().Workers.ListWorkers(ctx, connect.NewRequest(&v1.ListWorkersRequest{}))
 	must(t, err)
 	if len(r.Msg.Workers) != 1 || r.Msg.Workers[0].State != "ready" {
 		t.Errorf("workers %v", r.Msg.Workers)

@@ -104,7 +104,7 @@ training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 	if fenced == 0 {
 		t.Error("no run was ended by the restore")
 	}
-	rows, err := c.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id, Source: "state"}))
+	rows, err := c.Raw().Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id, Source: "state"}))
 	if err != nil || len(rows.Msg.Checkpoints) == 0 {
 		t.Fatalf("checkpoints %v, %v", rows, err)
 	}

@@ -47,7 +47,7 @@ func TestFilesOfIndexedCheckpointsStay(t *testing.T) {
 			id := submit(t, ctx, c, "search_method: random\nseed: 1\nobjective: {metric: val_acc, direction: maximize}\nbudget: {trials: 1}\ntrainer: scripted\n"+
 				"space: {lr: {type: float, low: 0.001, high: 0.1}}\n"+x.spec)
 			await(t, ctx, c, id, "the sweep has ended", ended)
-			list, err := c.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id}))
+			list, err := c.Raw().Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id}))
 			must(t, err)
 			rows := list.Msg.Checkpoints
 			if !slices.ContainsFunc(rows, func(r *v1.Checkpoint) bool { return r.Epoch == x.best }) {

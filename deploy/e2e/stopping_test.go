@@ -58,7 +58,7 @@ func TestPausedTrialsAreResumedElsewhere(t *testing.T) {
 	id := submit(t, ctx, c, fmt.Sprintf(stoppingSpec, 4, 16))
 	await(t, ctx, c, id, "three paused trials", func(s *v1.Sweep) bool { return s.Counts.Paused >= 3 || ended(s) })
 	first := cluster.Workers[0].Name
-	_, err := c.Workers.DrainWorker(ctx, connect.NewRequest(&v1.DrainWorkerRequest{RequestId: "drain", Name: first}))
+	_, err := c.Raw().Workers.DrainWorker(ctx, connect.NewRequest(&v1.DrainWorkerRequest{RequestId: "drain", Name: first}))
 	must(t, err)
 	for range 2 {
 		_, err := cluster.AddWorker(ctx)
@@ -169,7 +169,7 @@ func TestPausedTrainingGoesOnExactly(t *testing.T) {
 // epoch, numbers exact.
 func curve(t *testing.T, ctx context.Context, c *client.Client, id string, n int64) []string {
 	t.Helper()
-	r, err := c.Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: n}))
+	r, err := c.Raw().Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: n}))
 	must(t, err)
 	var out []string
 	for _, rep := range r.Msg.Reports {

@@ -111,7 +111,7 @@ func TestTrainingSurvivesLeaderAndWorker(t *testing.T) {
 	if s.Counts.Finished != 4 || s.Counts.Proposed != 4 {
 		t.Errorf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
-	r, err := c.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: id, Trial: moved}))
+	r, err := c.Raw().Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: id, Trial: moved}))
 	must(t, err)
 	last := r.Msg.Trial.Runs[len(r.Msg.Trial.Runs)-1]
 	if last.Worker != cluster.Workers[1].Name || last.ResumedEpoch == 0 || r.Msg.Trial.Epoch != 25 {

@@ -7,10 +7,8 @@ import (
 	"path/filepath"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial/wire"
+	"atelier/common/trial"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -41,25 +39,20 @@ func (e *Env) checkpointCommands() *ucli.Command {
 }
 
 func (e *Env) listCheckpoints(c *ucli.Context) error {
-	api, source, err := e.boardReader(c)
+	api, from, err := e.boardReader(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.ListCheckpoints(c.Context, connect.NewRequest(&atelierv1.ListCheckpointsRequest{
-		Id: c.Args().First(), Trial: c.Int64("trial"), Source: source, AtLeast: c.Uint64("at-least")}))
+	records, fresh, err := api.Checkpoints(c.Context, c.Args().First(), c.Int64("trial"), from)
 	if err != nil {
 		return err
 	}
-	records := []checkpointRecord{}
-	for _, x := range r.Msg.GetCheckpoints() {
-		records = append(records, checkpointOf(x))
-	}
-	e.sayOrigin("", r.Msg)
+	e.sayOrigin("", fresh)
 	return e.print(c, records, func() table {
 		t := table{head: []string{"TRIAL", "EPOCH", "METRIC", "SIZE", "SHA-256", "WORKER", "AGE", "LOCATION"}}
 		for _, x := range records {
-			t.rows = append(t.rows, []string{count(x.Trial), count(int64(x.Epoch)), shortValue(x.Metric), bytesOf(x.Size), x.SHA256[:min(12, len(x.SHA256))], x.Worker, e.age(x.CreatedMS), x.Location})
+			t.rows = append(t.rows, []string{count(x.Trial), count(int64(x.Epoch)), shortValue(x.Metric), bytesOf(x.Size), x.SHA256[:min(12, len(x.SHA256))], x.Worker, e.age(x.CreatedMS), string(x.Location)})
 		}
 		return t
 	})
@@ -75,51 +68,53 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 	}
 	defer api.Close()
 	sweep := c.Args().First()
-	got, err := api.Sweeps.GetSweep(c.Context, connect.NewRequest(&atelierv1.GetSweepRequest{Id: sweep}))
+	got, err := api.Sweep(c.Context, sweep)
 	if err != nil {
 		return err
 	}
-	trial := got.Msg.GetSweep().GetBest().GetNumber()
-	if c.NArg() == 2 {
-		if _, trial, err = trialArg(c); err != nil {
+	number := int64(0)
+	switch {
+	case c.NArg() == 2:
+		if _, number, err = trialArg(c); err != nil {
 			return err
 		}
-	} else if trial == 0 {
+	case got.Best == nil:
 		return notFound("sweep %s has no trial with a value yet", sweep)
+	default:
+		number = got.Best.Trial
 	}
-	r, err := api.Sweeps.ListCheckpoints(c.Context, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Trial: trial}))
+	list, _, err := api.Checkpoints(c.Context, sweep, number, client.From{})
 	if err != nil {
 		return err
 	}
-	maximize := wire.Objective(got.Msg.GetSweep().GetObjective()).Maximize
-	ck := choose(r.Msg.GetCheckpoints(), c.Int("epoch"), c.Bool("newest"), maximize)
+	ck := choose(list, c.Int("epoch"), c.Bool("newest"), got.Objective.Maximize)
 	if ck == nil {
-		return notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", trial, sweep, len(r.Msg.GetCheckpoints()))
+		return notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", number, sweep, len(list))
 	}
 	to, named := e.path(c.String("to")), true
 	if st, err := os.Stat(to); err == nil && st.IsDir() {
 		named = false // the name says what it is of: an earlier one may go
-		ext := path.Ext(ck.GetLocation())
+		ext := path.Ext(string(ck.Location))
 		if ext == "" || len(ext) > 8 {
 			ext = ".pth"
 		}
-		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, trial, ck.GetEpoch(), ext))
+		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, number, ck.Epoch, ext))
 	}
-	there := sameFile(to, ck.GetSize(), ck.GetSha256())
+	there := sameFile(to, ck.Size, ck.SHA256)
 	if !there {
 		replaces, err := e.place(c, to, func() bool { return !named })
 		if err != nil {
 			return err
 		}
 		if err := e.files(c).Pull(c.Context, ck, to); err != nil {
-			return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", trial, ck.GetEpoch(), err)
+			return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", number, ck.Epoch, err)
 		}
 		e.replaced(c, to, replaces)
 	}
 	if !c.Bool("quiet") {
-		text := fmt.Sprintf("trial %d, epoch %d, %s, SHA-256 verified", trial, ck.GetEpoch(), bytesOf(ck.GetSize()))
-		if ck.GetHasMetric() {
-			text += fmt.Sprintf(", %s %s", got.Msg.GetSweep().GetObjective().GetMetric(), short(ck.GetMetric()))
+		text := fmt.Sprintf("trial %d, epoch %d, %s, SHA-256 verified", number, ck.Epoch, bytesOf(ck.Size))
+		if ck.Metric != nil {
+			text += fmt.Sprintf(", %s %s", got.Objective.Metric, shortValue(ck.Metric))
 		}
 		if there {
 			text += "; it was there already"
@@ -132,17 +127,17 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 
 // choose picks the checkpoint of an epoch, the newest, or the best; nil if
 // there is none.
-func choose(all []*atelierv1.Checkpoint, epoch int, newest, maximize bool) *atelierv1.Checkpoint {
+func choose(all []trial.Checkpoint, epoch int, newest, maximize bool) *trial.Checkpoint {
 	if epoch == 0 && !newest {
-		return wire.Best(all, maximize)
+		return trial.Best(all, maximize)
 	}
-	var found *atelierv1.Checkpoint
-	for _, c := range all {
-		if epoch > 0 && int(c.GetEpoch()) != epoch {
+	var found *trial.Checkpoint
+	for i, c := range all {
+		if epoch > 0 && int(c.Epoch) != epoch {
 			continue
 		}
-		if found == nil || c.GetEpoch() > found.GetEpoch() || c.GetEpoch() == found.GetEpoch() && c.GetToken() > found.GetToken() {
-			found = c
+		if found == nil || c.Epoch > found.Epoch || c.Epoch == found.Epoch && c.Token > found.Token {
+			found = &all[i]
 		}
 	}
 	return found

@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"strconv"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/client"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -33,26 +32,7 @@ func (e *Env) clusterCommands() *ucli.Command {
 	)
 }
 
-type memberRecord struct {
-	ID            string `json:"id"`
-	Leader        bool   `json:"leader"`
-	Suffrage      string `json:"suffrage"`
-	Alive         bool   `json:"alive"`
-	APIAddress    string `json:"api_address"`
-	RaftAddress   string `json:"raft_address"`
-	GossipAddress string `json:"gossip_address"`
-	AppliedIndex  uint64 `json:"applied_index"`
-}
-
-func membersOf(ms []*atelierv1.Member, leader string) []memberRecord {
-	out := []memberRecord{}
-	for _, m := range ms {
-		out = append(out, memberRecord{m.GetId(), m.GetLeader() || m.GetId() == leader, m.GetSuffrage(), m.GetAlive(), m.GetApiAddress(), m.GetRaftAddress(), m.GetGossipAddress(), m.GetAppliedIndex()})
-	}
-	return out
-}
-
-func memberTable(ms []memberRecord) table {
+func memberTable(ms []client.Member) table {
 	t := table{head: []string{"ID", "ROLE", "ALIVE", "API", "RAFT", "GOSSIP"}}
 	for _, m := range ms {
 		role := m.Suffrage
@@ -64,37 +44,16 @@ func memberTable(ms []memberRecord) table {
 	return t
 }
 
-type statusRecord struct {
-	ClusterID     string         `json:"cluster_id"`
-	Leader        string         `json:"leader"`
-	Term          uint64         `json:"term"`
-	CommitIndex   uint64         `json:"commit_index"`
-	AppliedIndex  uint64         `json:"applied_index"`
-	Sweeps        int64          `json:"sweeps"`
-	Trials        int64          `json:"trials"`
-	RunningTrials int64          `json:"running_trials"`
-	Workers       int64          `json:"workers"`
-	Slots         int64          `json:"slots"`
-	Redis         string         `json:"redis"`
-	RedisIndex    uint64         `json:"redis_index"`
-	Version       string         `json:"version"`
-	Members       []memberRecord `json:"members"`
-	Refusing      string         `json:"refusing,omitempty"`
-}
-
 func (e *Env) clusterStatus(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Cluster.GetStatus(c.Context, connect.NewRequest(&atelierv1.GetStatusRequest{}))
+	s, err := api.Status(c.Context)
 	if err != nil {
 		return err
 	}
-	m := r.Msg
-	s := statusRecord{m.GetClusterId(), m.GetLeaderId(), m.GetTerm(), m.GetCommitIndex(), m.GetAppliedIndex(), m.GetSweeps(), m.GetTrials(), m.GetRunningTrials(),
-		m.GetWorkers(), m.GetSlots(), m.GetRedis(), m.GetRedisIndex(), m.GetVersion(), membersOf(m.GetMembers(), m.GetLeaderId()), m.GetRefusing()}
 	if err := e.print(c, s, func() table {
 		redis := s.Redis
 		if redis != "" && redis != "off" && s.RedisIndex > 0 {
@@ -117,9 +76,9 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 	if s.Refusing != "" {
 		fmt.Fprintln(e.Out, "\nwrites are refused: "+s.Refusing)
 	}
-	for _, p := range m.GetMembers() {
-		if p.GetNoRoom() != "" && s.Refusing == "" {
-			fmt.Fprintln(e.Out, "\nno room for new entries: "+p.GetNoRoom())
+	for _, p := range s.Members {
+		if p.NoRoom != "" && s.Refusing == "" {
+			fmt.Fprintln(e.Out, "\nno room for new entries: "+p.NoRoom)
 		}
 	}
 	return nil
@@ -131,11 +90,10 @@ func (e *Env) clusterMembers(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Cluster.ListMembers(c.Context, connect.NewRequest(&atelierv1.ListMembersRequest{}))
+	ms, err := api.Members(c.Context)
 	if err != nil {
 		return err
 	}
-	ms := membersOf(r.Msg.GetMembers(), r.Msg.GetLeaderId())
 	return e.print(c, ms, func() table { return memberTable(ms) })
 }
 
@@ -145,7 +103,7 @@ func (e *Env) removeMember(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	if _, err := api.Cluster.RemoveMember(c.Context, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: c.Args().First()})); err != nil {
+	if err := api.RemoveMember(c.Context, c.Args().First()); err != nil {
 		return err
 	}
 	e.say("coordinator %s is no member any more", c.Args().First())
@@ -158,10 +116,10 @@ func (e *Env) transfer(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Cluster.TransferLeadership(c.Context, connect.NewRequest(&atelierv1.TransferLeadershipRequest{Id: c.Args().First()}))
+	leader, err := api.Transfer(c.Context, c.Args().First())
 	if err != nil {
 		return err
 	}
-	e.say("%s leads", dash(r.Msg.GetLeaderId()))
+	e.say("%s leads", dash(leader))
 	return nil
 }

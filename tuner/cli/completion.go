@@ -9,11 +9,8 @@ import (
 	"time"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
-	"atelier/common/trial/wire"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -294,37 +291,28 @@ func fromCluster(ctx context.Context, addr, last string, ask func(context.Contex
 }
 
 func sweepIDs(ctx context.Context, api *client.Client) []candidate {
-	r, err := api.Sweeps.ListSweeps(ctx, connect.NewRequest(&atelierv1.ListSweepsRequest{Limit: 50}))
-	if err != nil {
-		return nil
-	}
+	all, _ := api.Sweeps(ctx, 50)
 	var out []candidate
-	for _, s := range r.Msg.GetSweeps() {
-		out = append(out, candidate{s.GetId(), s.GetName() + ", " + wire.SweepStatus(s.GetStatus()).String()})
+	for _, s := range all {
+		out = append(out, candidate{s.ID, s.Name + ", " + s.Status.String()})
 	}
 	return out
 }
 
 func memberIDs(ctx context.Context, api *client.Client) []candidate {
-	r, err := api.Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
-	if err != nil {
-		return nil
-	}
+	all, _ := api.Members(ctx)
 	var out []candidate
-	for _, m := range r.Msg.GetMembers() {
-		out = append(out, candidate{m.GetId(), m.GetApiAddress()})
+	for _, m := range all {
+		out = append(out, candidate{m.ID, m.APIAddress})
 	}
 	return out
 }
 
 func workerNames(ctx context.Context, api *client.Client) []candidate {
-	r, err := api.Workers.ListWorkers(ctx, connect.NewRequest(&atelierv1.ListWorkersRequest{}))
-	if err != nil {
-		return nil
-	}
+	all, _ := api.Workers(ctx)
 	var out []candidate
-	for _, w := range r.Msg.GetWorkers() {
-		out = append(out, candidate{w.GetName(), w.GetState()})
+	for _, w := range all {
+		out = append(out, candidate{w.Name, w.State})
 	}
 	return out
 }

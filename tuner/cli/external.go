@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -11,12 +10,9 @@ import (
 	"time"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -63,22 +59,6 @@ func failures() (out []string) {
 var failureClasses = []trial.Exit{trial.ExitDiverged, trial.ExitOutOfMemory, trial.ExitBadSpec, trial.ExitDataMissing, trial.ExitDeviceFault, trial.ExitDiskFull,
 	trial.ExitKilled, trial.ExitCrashed}
 
-type askRecord struct {
-	Sweep     string            `json:"sweep"`
-	Trial     int64             `json:"trial"`
-	Run       int32             `json:"run"`
-	Token     uint64            `json:"token"`
-	Params    json.RawMessage   `json:"params"`
-	Training  json.RawMessage   `json:"training"`
-	Seed      uint64            `json:"seed"`
-	Objective objectiveRecord   `json:"objective"`
-	TermMS    int64             `json:"term_ms"`
-	LastEpoch int32             `json:"last_epoch"` // already told; 0 = none
-	Resume    *checkpointRecord `json:"resume"`     // to go on from; null = from scratch
-	EndEpoch  int32             `json:"end_epoch"`  // the last one to train and tell; 0 = to the end of the training
-	End       string            `json:"end"`        // pause or stop: what to tell then; empty where end_epoch is 0
-}
-
 func (e *Env) ask(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -92,51 +72,36 @@ func (e *Env) ask(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	req := &atelierv1.AskTrialRequest{RequestId: client.NewRequestID(), SweepId: c.Args().First(), Name: c.String("name"), TermMs: term.Milliseconds()}
+	req := client.Ask{RequestID: client.NewRequestID(), Sweep: c.Args().First(), Name: c.String("name"), Term: term}
 	began := time.Now()
 	for {
 		left := max(wait-time.Since(began), 0)
-		req.WaitMs = min(left, 20*time.Second).Milliseconds()
-		r, err := api.Trials.AskTrial(c.Context, connect.NewRequest(req))
-		if err != nil {
-			return err
-		}
-		l := r.Msg.GetLease()
+		req.Wait = min(left, 20*time.Second)
+		got, status, err := api.AskTrial(c.Context, req)
 		switch {
-		case l != nil:
-			return e.printAsked(c, l)
-		case wire.SweepStatus(r.Msg.GetStatus()).Over():
-			return notFound("sweep %s is %s: it has no trial to give", req.SweepId, wire.SweepStatus(r.Msg.GetStatus()))
+		case err != nil:
+			return err
+		case got != nil:
+			return e.print(c, got, func() table {
+				return table{head: []string{"TRIAL", "RUN", "TOKEN", "TERM", "PARAMS"}, rows: [][]string{
+					{count(got.Trial), count(int64(got.Run)), strconv.FormatUint(got.Token, 10), roundly(time.Duration(got.TermMS) * time.Millisecond), pairs(got.Params)}}}
+			})
+		case status.Over():
+			return notFound("sweep %s is %s: it has no trial to give", req.Sweep, status)
 		case left == 0:
-			return &exitError{code: client.ExitTimeout, text: fmt.Sprintf("sweep %s, which is %s, had no trial to give within %v", req.SweepId, wire.SweepStatus(r.Msg.GetStatus()), wait)}
+			return &exitError{code: client.ExitTimeout, text: fmt.Sprintf("sweep %s, which is %s, had no trial to give within %v", req.Sweep, status, wait)}
 		}
 	}
-}
-
-func (e *Env) printAsked(c *ucli.Context, l *atelierv1.Lease) error {
-	r := askRecord{l.GetSweepId(), l.GetTrial(), l.GetRun(), l.GetToken(), params(l.GetParamsJson()), params(l.GetTrainingJson()), l.GetSeed(),
-		objectiveOf(l.GetObjective()), l.GetTtlMs(), l.GetLastEpoch(), nil, l.GetEndEpoch(), ""}
-	if r.EndEpoch > 0 {
-		r.End = wire.Verdict(l.GetEndVerdict()).String()
-	}
-	if list := l.GetCheckpoints(); len(list) > 0 {
-		p := checkpointOf(list[0])
-		r.Resume = &p
-	}
-	return e.print(c, r, func() table {
-		return table{head: []string{"TRIAL", "RUN", "TOKEN", "TERM", "PARAMS"}, rows: [][]string{
-			{count(r.Trial), count(int64(r.Run)), strconv.FormatUint(r.Token, 10), roundly(time.Duration(r.TermMS) * time.Millisecond), pairs(r.Params)}}}
-	})
 }
 
 type tellRecord struct {
-	Sweep   string `json:"sweep"`
-	Trial   int64  `json:"trial"`
-	State   string `json:"state"`
-	Epoch   int32  `json:"epoch"`
-	Outcome string `json:"outcome"` // recorded; already: known before; empty: nothing was said
-	Verdict string `json:"verdict"`
-	Reason  string `json:"reason"`
+	Sweep   string        `json:"sweep"`
+	Trial   int64         `json:"trial"`
+	Status  trial.Status  `json:"state"`
+	Epoch   int32         `json:"epoch"`
+	Outcome trial.Outcome `json:"outcome"` // recorded; already: known before; empty: nothing was said
+	Verdict trial.Verdict `json:"verdict"`
+	Reason  string        `json:"reason"`
 }
 
 func (e *Env) tell(c *ucli.Context) error {
@@ -151,11 +116,11 @@ func (e *Env) tell(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	req := &atelierv1.TellTrialRequest{SweepId: id, Trial: n, Token: c.Uint64("token")}
-	if req.Ended, err = endOf(c); err != nil {
+	req := client.Tell{Sweep: id, Trial: n, Token: c.Uint64("token"), Message: c.String("message")}
+	if req.Exit, err = endOf(c); err != nil {
 		return err
 	}
-	if req.Ended == nil && len(metrics) == 0 && (c.IsSet("epoch") || c.IsSet("message")) {
+	if req.Exit == 0 && len(metrics) == 0 && (c.IsSet("epoch") || c.IsSet("message")) {
 		return usage("trial tell: --epoch and --message go with --value, --metric or an end")
 	}
 	api, err := e.patient(c)
@@ -163,43 +128,42 @@ func (e *Env) tell(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	t, err := api.Trials.GetTrial(c.Context, connect.NewRequest(&atelierv1.GetTrialRequest{SweepId: id, Trial: n}))
+	t, err := api.Trial(c.Context, id, n)
 	if err != nil {
 		return err
 	}
-	if runs := t.Msg.GetTrial().GetRuns(); req.Token == 0 && len(runs) > 0 {
-		req.Token = runs[len(runs)-1].GetToken()
+	if run := t.LastRun(); req.Token == 0 && run != nil {
+		req.Token = run.Token
 	}
 	if c.IsSet("value") {
-		s, err := api.Sweeps.GetSweep(c.Context, connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
+		s, err := api.Sweep(c.Context, id)
 		if err != nil {
 			return err
 		}
-		name := s.Msg.GetSweep().GetObjective().GetMetric()
-		if slices.ContainsFunc(metrics[1:], func(m *atelierv1.Metric) bool { return m.Name == name }) {
+		name := s.Objective.Metric
+		if _, again := metrics[1:].Get(name); again {
 			return usage("trial tell: --value is %s, the objective, and --metric names it again", name)
 		}
 		metrics[0].Name = name
 	}
 	if len(metrics) > 0 {
 		// Named before it is sent: the same report sent twice counts once.
-		req.Report = &atelierv1.Report{Epoch: int32(c.Int("epoch")), Metrics: metrics, TimeMs: e.Now().UnixMilli()}
+		req.Report = &trial.Report{Epoch: int32(c.Int("epoch")), Metrics: metrics, TimeMS: e.Now().UnixMilli()}
 		if !c.IsSet("epoch") {
-			req.Report.Epoch = t.Msg.GetTrial().GetEpoch() + 1
+			req.Report.Epoch = t.Epoch + 1
 		}
 	}
-	r, err := api.Trials.TellTrial(c.Context, connect.NewRequest(req))
+	told, err := api.TellTrial(c.Context, req)
 	if err != nil {
 		return err
 	}
-	m := r.Msg
-	out := tellRecord{id, n, wire.Status(m.GetTrial().GetStatus()).String(), m.GetTrial().GetEpoch(), wire.Outcome(m.GetOutcome()).String(), wire.Verdict(m.GetVerdict()).String(), m.GetReason()}
-	if wire.Verdict(m.GetVerdict()) == trial.VerdictContinue || wire.Status(m.GetTrial().GetStatus()) != trial.Running {
+	out := tellRecord{id, n, told.Trial.Status, told.Trial.Epoch, told.Outcome, told.Verdict, told.Reason}
+	if told.Verdict == trial.VerdictContinue || told.Trial.Status != trial.Running {
 		out.Reason = ""
 	}
 	return e.print(c, out, func() table {
 		return table{head: []string{"TRIAL", "STATE", "EPOCH", "OUTCOME", "VERDICT", "REASON"}, rows: [][]string{
-			{count(out.Trial), out.State, count(int64(out.Epoch)), dash(out.Outcome), dash(out.Verdict), dash(out.Reason)}}}
+			{count(out.Trial), out.Status.String(), count(int64(out.Epoch)), dash(out.Outcome.String()), dash(out.Verdict.String()), dash(out.Reason)}}}
 	})
 }
 
@@ -222,13 +186,13 @@ func metric(text string) (float64, error) {
 }
 
 // metricsOf reads --value, first and without a name, and --metric.
-func metricsOf(c *ucli.Context) (out []*atelierv1.Metric, err error) {
+func metricsOf(c *ucli.Context) (out trial.Metrics, err error) {
 	if c.IsSet("value") {
 		v, err := metric(c.String("value"))
 		if err != nil {
 			return nil, usage("trial tell: --value %q is no number", c.String("value"))
 		}
-		out = append(out, &atelierv1.Metric{Value: v})
+		out = append(out, trial.Metric{Value: v})
 	}
 	for _, text := range c.StringSlice("metric") {
 		name, number, ok := strings.Cut(text, "=")
@@ -236,7 +200,7 @@ func metricsOf(c *ucli.Context) (out []*atelierv1.Metric, err error) {
 		if !ok || name == "" || err != nil {
 			return nil, usage("trial tell: --metric %q: want NAME=NUMBER", text)
 		}
-		out = append(out, &atelierv1.Metric{Name: name, Value: v})
+		out = append(out, trial.Metric{Name: name, Value: v})
 	}
 	if c.IsSet("epoch") && c.Int("epoch") < 1 {
 		return nil, usage("trial tell: --epoch %d: epochs count from 1", c.Int("epoch"))
@@ -244,8 +208,8 @@ func metricsOf(c *ucli.Context) (out []*atelierv1.Metric, err error) {
 	return out, nil
 }
 
-// endOf reads how the run ended; nil where it goes on.
-func endOf(c *ucli.Context) (*atelierv1.RunEnded, error) {
+// endOf reads how the run ended; 0 where it goes on.
+func endOf(c *ucli.Context) (trial.Exit, error) {
 	var classes []trial.Exit
 	for flag, class := range map[string]trial.Exit{"done": trial.ExitFinished, "stopped": trial.ExitStopped, "paused": trial.ExitPaused} {
 		if c.Bool(flag) {
@@ -255,15 +219,15 @@ func endOf(c *ucli.Context) (*atelierv1.RunEnded, error) {
 	if c.IsSet("failed") {
 		at := slices.Index(failures(), c.String("failed"))
 		if at < 0 {
-			return nil, usage("trial tell: --failed %s: want one of %s", c.String("failed"), strings.Join(failures(), ", "))
+			return 0, usage("trial tell: --failed %s: want one of %s", c.String("failed"), strings.Join(failures(), ", "))
 		}
 		classes = append(classes, failureClasses[at])
 	}
 	switch len(classes) {
 	case 0:
-		return nil, nil
+		return 0, nil
 	case 1:
-		return &atelierv1.RunEnded{Exit: wire.ToExit(classes[0]), Message: c.String("message")}, nil
+		return classes[0], nil
 	}
-	return nil, usage("trial tell: a run ends in one way: --done, --stopped, --paused or --failed")
+	return 0, usage("trial tell: a run ends in one way: --done, --stopped, --paused or --failed")
 }

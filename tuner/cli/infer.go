@@ -17,16 +17,13 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/inference"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/tuner/hint"
 	"atelier/tuner/infer"
 	"atelier/tuner/session"
 	"atelier/tuner/train"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -210,31 +207,34 @@ var storedName = regexp.MustCompile(`^(s-[a-z0-9]{4,16})(?:/([1-9][0-9]{0,17}))?
 // findStored looks a checkpoint up as `checkpoint pull` does: the best trial's
 // best, unless said otherwise.
 func findStored(ctx context.Context, api *client.Client, sweep, trialText, epochText string) (*inference.Stored, error) {
-	s, err := getSweep(ctx, api, sweep)
+	s, err := api.Sweep(ctx, sweep)
 	if err != nil {
 		return nil, err
 	}
-	if wire.Kind(s.GetKind()) == trial.Inference {
+	if s.Kind == trial.Inference {
 		return nil, fmt.Errorf("sweep %s was a run of inference: its checkpoints are results, not models", sweep)
 	}
-	trial, epoch := s.GetBest().GetNumber(), 0
-	if trialText != "" {
-		trial, _ = strconv.ParseInt(trialText, 10, 64)
-	} else if trial == 0 {
+	number, epoch := int64(0), 0
+	switch {
+	case trialText != "":
+		number, _ = strconv.ParseInt(trialText, 10, 64)
+	case s.Best == nil:
 		return nil, notFound("sweep %s has no trial with a value yet", sweep)
+	default:
+		number = s.Best.Trial
 	}
 	if epochText != "" {
 		epoch, _ = strconv.Atoi(epochText)
 	}
-	r, err := api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Trial: trial}))
+	list, _, err := api.Checkpoints(ctx, sweep, number, client.From{})
 	if err != nil {
 		return nil, err
 	}
-	k := choose(r.Msg.GetCheckpoints(), epoch, false, wire.Objective(s.GetObjective()).Maximize)
+	k := choose(list, epoch, false, s.Objective.Maximize)
 	if k == nil {
-		return nil, notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", trial, sweep, len(r.Msg.GetCheckpoints()))
+		return nil, notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", number, sweep, len(list))
 	}
-	return &inference.Stored{Sweep: sweep, Trial: trial, Epoch: int(k.GetEpoch())}, nil
+	return &inference.Stored{Sweep: sweep, Trial: number, Epoch: int(k.Epoch)}, nil
 }
 
 // inferred says in a few lines what came of it.

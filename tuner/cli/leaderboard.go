@@ -7,10 +7,8 @@ import (
 	"time"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -32,47 +30,38 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 	if c.Int("top") < 0 {
 		return usage("--top %d: want 0 (all) or more", c.Int("top"))
 	}
-	api, source, err := e.boardReader(c)
+	api, from, err := e.boardReader(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.GetLeaderboard(c.Context, connect.NewRequest(&atelierv1.GetLeaderboardRequest{
-		Id: c.Args().First(), Top: int32(c.Int("top")), Source: source, Pareto: c.Bool("pareto"), AtLeast: c.Uint64("at-least")}))
+	board, err := api.Leaderboard(c.Context, c.Args().First(), c.Int("top"), c.Bool("pareto"), from)
 	if err != nil {
 		return err
 	}
-	o := objectiveOf(r.Msg.GetObjective())
-	var others []*atelierv1.Objective // shown in columns of their own
-	if all := r.Msg.GetObjectives(); len(all) > 1 {
-		others = all[1:]
-	}
-	records := []rowRecord{}
-	for _, row := range r.Msg.GetRows() {
-		records = append(records, rowOf(row))
-	}
-	e.sayOrigin(o.Direction+" "+o.Metric+", ", r.Msg)
+	o, others := board.Objectives[0], board.Objectives[1:] // the latter are shown in columns of their own
+	e.sayOrigin(o.Direction()+" "+o.Metric+", ", board.Freshness)
 	var other []int64
-	for _, row := range r.Msg.GetRows() {
-		if row.GetOtherData() {
-			other = append(other, row.GetTrial())
+	for _, row := range board.Rows {
+		if row.OtherData {
+			other = append(other, row.Trial)
 		}
 	}
 	slices.Sort(other)
 	if text := trial.OtherDataText(other); text != "" {
 		e.say("warning: %s", text)
 	}
-	return e.print(c, records, func() table {
+	return e.print(c, board.Rows, func() table {
 		t := table{head: []string{"RANK", "TRIAL", "STATE", strings.ToUpper(dash(o.Metric))}}
 		for _, other := range others {
-			t.head = append(t.head, strings.ToUpper(other.GetMetric()))
+			t.head = append(t.head, strings.ToUpper(other.Metric))
 		}
 		if len(others) > 0 {
 			t.head = append(t.head, "FRONT")
 		}
 		t.head = append(t.head, "EPOCH", "PARAMS", "CHECKPOINT")
-		for _, x := range records {
-			row := []string{count(x.Rank), count(x.Trial), x.State, short(float64(x.Value))}
+		for _, x := range board.Rows {
+			row := []string{count(x.Rank), count(x.Trial), x.Status.String(), short(float64(x.Value))}
 			for i := range others {
 				cell := "-"
 				if i+1 < len(x.Values) && !math.IsNaN(float64(x.Values[i+1])) {
@@ -83,7 +72,7 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 			if len(others) > 0 {
 				row = append(row, map[bool]string{true: "*", false: "-"}[x.Front])
 			}
-			t.rows = append(t.rows, append(row, count(int64(x.Epoch)), pairs(x.Params), dash(x.Checkpoint)))
+			t.rows = append(t.rows, append(row, count(int64(x.Epoch)), pairs(x.Params), dash(string(x.Checkpoint))))
 		}
 		return t
 	})
@@ -98,12 +87,13 @@ func sourceFlags() []ucli.Flag {
 }
 
 // boardReader connects for a verb with sourceFlags.
-func (e *Env) boardReader(c *ucli.Context) (api *client.Client, source string, err error) {
-	if source = c.String("source"); source != "" && source != "redis" && source != "state" {
-		return nil, "", usage("--source %s: want redis or state", source)
+func (e *Env) boardReader(c *ucli.Context) (*client.Client, client.From, error) {
+	from := client.From{Source: c.String("source"), AtLeast: c.Uint64("at-least")}
+	if s := from.Source; s != "" && s != "redis" && s != "state" {
+		return nil, from, usage("--source %s: want redis or state", s)
 	}
-	api, err = e.reader(c)
-	return api, source, err
+	api, err := e.reader(c)
+	return api, from, err
 }
 
 // stale is the age from which an answer of Redis is told.
@@ -111,21 +101,16 @@ const stale = 2 * time.Second
 
 // sayOrigin says where an answer comes from, what it reflects, and that there is
 // no leader.
-func (e *Env) sayOrigin(of string, r interface {
-	GetSource() string
-	GetIndex() uint64
-	GetAgeMs() int64
-	GetNoLeader() string
-}) {
+func (e *Env) sayOrigin(of string, f client.Freshness) {
 	old := ""
-	switch age := time.Duration(r.GetAgeMs()) * time.Millisecond; {
-	case age < 0:
+	switch {
+	case f.Age < 0:
 		old = ", of unknown age"
-	case age > stale:
-		old = ", " + roundly(age) + " old"
+	case f.Age > stale:
+		old = ", " + roundly(f.Age) + " old"
 	}
-	e.say("%sfrom %s at index %d%s", of, r.GetSource(), r.GetIndex(), old)
-	if why := r.GetNoLeader(); why != "" {
-		e.say("warning: %s; what happened since is missing here", why)
+	e.say("%sfrom %s at index %d%s", of, f.Source, f.Index, old)
+	if f.NoLeader != "" {
+		e.say("warning: %s; what happened since is missing here", f.NoLeader)
 	}
 }

@@ -9,13 +9,10 @@ import (
 	"time"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/tuner/sweep"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -63,26 +60,24 @@ func (e *Env) extendSweep(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.ExtendSweep(c.Context, connect.NewRequest(&atelierv1.ExtendSweepRequest{RequestId: client.NewRequestID(), Id: c.Args().First(),
-		AddTrials: n, AddEpochs: epochs, AddMs: d.Milliseconds()}))
+	s, err := api.Extend(c.Context, client.NewRequestID(), c.Args().First(), client.Budget{Trials: n, Epochs: epochs, Time: d})
 	if err != nil {
 		return err
 	}
-	s := r.Msg.GetSweep()
-	e.say("sweep %s is %s with a budget of %s", s.GetId(), wire.SweepStatus(s.GetStatus()).String(), budgetOf(s))
+	e.say("sweep %s is %s with a budget of %s", s.ID, s.Status, budgetOf(s))
 	return nil
 }
 
 // budgetOf writes a budget as people do: 40 trials, 500 epochs, 2h.
-func budgetOf(s *atelierv1.Sweep) string {
+func budgetOf(s *trial.Sweep) string {
 	var parts []string
-	if n := s.GetBudgetTrials(); n > 0 {
+	if n := s.BudgetTrials; n > 0 {
 		parts = append(parts, fmt.Sprintf("%d trials", n))
 	}
-	if n := s.GetBudgetEpochs(); n > 0 {
+	if n := s.BudgetEpochs; n > 0 {
 		parts = append(parts, fmt.Sprintf("%d epochs", n))
 	}
-	if ms := s.GetBudgetMs(); ms > 0 {
+	if ms := s.BudgetMS; ms > 0 {
 		parts = append(parts, roundly(time.Duration(ms)*time.Millisecond))
 	}
 	return strings.Join(parts, ", ")
@@ -123,11 +118,11 @@ func (e *Env) enqueue(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.EnqueueTrials(c.Context, connect.NewRequest(&atelierv1.EnqueueTrialsRequest{RequestId: client.NewRequestID(), Id: c.Args().First(), ParamsJson: points}))
+	s, err := api.Enqueue(c.Context, client.NewRequestID(), c.Args().First(), points)
 	if err != nil {
 		return err
 	}
-	e.say("sweep %s: %d given points wait to be tried", r.Msg.GetSweep().GetId(), r.Msg.GetSweep().GetEnqueued())
+	e.say("sweep %s: %d given points wait to be tried", s.ID, s.Enqueued)
 	return nil
 }
 
@@ -141,41 +136,16 @@ func (e *Env) priority(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.PrioritizeSweep(c.Context, connect.NewRequest(&atelierv1.PrioritizeSweepRequest{RequestId: client.NewRequestID(), Id: c.Args().First(), Priority: int32(n)}))
+	s, err := api.Prioritize(c.Context, client.NewRequestID(), c.Args().First(), int32(n))
 	if err != nil {
 		return err
 	}
-	e.say("sweep %s has priority %d", r.Msg.GetSweep().GetId(), r.Msg.GetSweep().GetPriority())
+	e.say("sweep %s has priority %d", s.ID, s.Priority)
 	return nil
 }
 
-type differenceRecord struct {
-	Trial    int64           `json:"trial"`
-	Source   string          `json:"source"`
-	Seen     int64           `json:"seen"`
-	Recorded json.RawMessage `json:"recorded"`
-	Computed json.RawMessage `json:"computed"`
-
-	// The checkpoints that the trial starts from, of population-based training;
-	// null: from scratch.
-	RecordedOrigin *originRecord `json:"recorded_origin"`
-	ComputedOrigin *originRecord `json:"computed_origin"`
-}
-
-type originRecord struct {
-	Trial int64 `json:"trial"`
-	Epoch int32 `json:"epoch"`
-}
-
-func originOf(o *atelierv1.Origin) *originRecord {
-	if o.GetTrial() == 0 {
-		return nil
-	}
-	return &originRecord{o.Trial, o.Epoch}
-}
-
 // from says where a trial starts, behind its parameters.
-func (o *originRecord) from() string {
+func from(o *trial.Origin) string {
 	if o == nil {
 		return ""
 	}
@@ -188,30 +158,16 @@ func (e *Env) verify(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	req := &atelierv1.VerifySweepRequest{Id: c.Args().First(), WaitMs: 10_000}
-	records := []differenceRecord{}
-	var checked, unchecked int64
-	var index uint64
-	for {
-		r, err := api.Sweeps.VerifySweep(c.Context, connect.NewRequest(req))
-		if err != nil {
-			return err
-		}
-		for _, d := range r.Msg.GetDifferences() {
-			records = append(records, differenceRecord{d.GetTrial(), wire.Source(d.GetSource()).String(), d.GetSeen(), params(d.GetRecordedJson()), params(d.GetComputedJson()),
-				originOf(d.GetRecordedOrigin()), originOf(d.GetComputedOrigin())})
-		}
-		checked, unchecked, index = checked+r.Msg.GetChecked(), unchecked+r.Msg.GetUnchecked(), r.Msg.GetIndex()
-		if r.Msg.GetThrough() >= r.Msg.GetTrials() || r.Msg.GetThrough() <= req.After {
-			break
-		}
-		req.After = r.Msg.GetThrough()
+	v, err := api.Verify(c.Context, c.Args().First())
+	if err != nil {
+		return err
 	}
+	records := v.Differences
 	if len(records) > 0 || c.String("output") != "table" {
 		err = e.print(c, records, func() table {
 			t := table{head: []string{"TRIAL", "SOURCE", "SEEN", "RECORDED", "COMPUTED"}}
 			for _, x := range records {
-				t.rows = append(t.rows, []string{count(x.Trial), x.Source, count(x.Seen), pairs(x.Recorded) + x.RecordedOrigin.from(), pairs(x.Computed) + x.ComputedOrigin.from()})
+				t.rows = append(t.rows, []string{count(x.Trial), x.Source.String(), count(x.Seen), pairs(x.Recorded) + from(x.RecordedOrigin), pairs(x.Computed) + from(x.ComputedOrigin)})
 			}
 			return t
 		})
@@ -219,8 +175,8 @@ func (e *Env) verify(c *ucli.Context) error {
 			return err
 		}
 	}
-	text := fmt.Sprintf("%d proposals computed again at index %d", checked, index)
-	if n := unchecked; n > 0 {
+	text := fmt.Sprintf("%d proposals computed again at index %d", v.Checked, v.Index)
+	if n := v.Unchecked; n > 0 {
 		text += fmt.Sprintf(", %d not (made by other means than search, or before this was recorded)", n)
 	}
 	if n := len(records); n > 0 {
@@ -230,43 +186,24 @@ func (e *Env) verify(c *ucli.Context) error {
 	return nil
 }
 
-type importanceRecord struct {
-	Parameter  string `json:"parameter"`
-	Importance num    `json:"importance"`
-}
-
 func (e *Env) importance(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.GetImportance(c.Context, connect.NewRequest(&atelierv1.GetImportanceRequest{Id: c.Args().First()}))
+	found, err := api.Importance(c.Context, c.Args().First())
 	if err != nil {
 		return err
 	}
-	records := []importanceRecord{}
-	for _, p := range r.Msg.GetParameters() {
-		records = append(records, importanceRecord{p.GetName(), num(p.GetImportance())})
-	}
-	e.say("%s, from %d trials at index %d", r.Msg.GetMethod(), r.Msg.GetTrials(), r.Msg.GetIndex())
-	return e.print(c, records, func() table {
+	e.say("%s, from %d trials at index %d", found.Method, found.Trials, found.Index)
+	return e.print(c, found.Parameters, func() table {
 		t := table{head: []string{"PARAMETER", "IMPORTANCE"}}
-		for _, x := range records {
+		for _, x := range found.Parameters {
 			t.rows = append(t.rows, []string{x.Parameter, strconv.FormatFloat(float64(x.Importance), 'f', 3, 64)})
 		}
 		return t
 	})
-}
-
-type progressRecord struct {
-	Ended     int64 `json:"ended"`
-	Trial     int64 `json:"trial"`
-	Value     num   `json:"value"`
-	Best      num   `json:"best"`
-	BestTrial int64 `json:"best_trial"`
-	TimeMS    int64 `json:"time_ms"`
-	Epochs    int64 `json:"epochs"`
 }
 
 func (e *Env) bestSoFar(c *ucli.Context) error {
@@ -275,16 +212,12 @@ func (e *Env) bestSoFar(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.GetProgress(c.Context, connect.NewRequest(&atelierv1.GetProgressRequest{Id: c.Args().First()}))
+	records, objective, err := api.Progress(c.Context, c.Args().First())
 	if err != nil {
 		return err
 	}
-	records := []progressRecord{}
-	for _, p := range r.Msg.GetPoints() {
-		records = append(records, progressRecord{p.GetEnded(), p.GetTrial(), num(p.GetValue()), num(p.GetBest()), p.GetBestTrial(), p.GetTimeMs(), p.GetEpochs()})
-	}
 	return e.print(c, records, func() table {
-		t := table{head: []string{"ENDED", "TRIAL", strings.ToUpper(dash(r.Msg.GetObjective().GetMetric())), "BEST", "OF TRIAL", "AFTER", "EPOCHS"}}
+		t := table{head: []string{"ENDED", "TRIAL", strings.ToUpper(dash(objective.Metric)), "BEST", "OF TRIAL", "AFTER", "EPOCHS"}}
 		for _, x := range records {
 			t.rows = append(t.rows, []string{count(x.Ended), count(x.Trial), short(float64(x.Value)), short(float64(x.Best)), count(x.BestTrial),
 				roundly(time.Duration(x.TimeMS) * time.Millisecond), count(x.Epochs)})
@@ -318,11 +251,11 @@ func (e *Env) sameSpec(c *ucli.Context) error {
 	}
 	defer api.Close()
 	id := c.Args().First()
-	r, err := api.Sweeps.GetSweep(c.Context, connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
+	s, err := api.Sweep(c.Context, id)
 	if err != nil {
 		return err
 	}
-	line, was, is := firstChange(r.Msg.GetSweep().GetSpecYaml(), string(text))
+	line, was, is := firstChange(s.SpecYAML, string(text))
 	if line == 0 {
 		return nil
 	}

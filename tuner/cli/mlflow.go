@@ -8,12 +8,9 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/mlflow"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
-	"atelier/common/trial/wire"
 	"atelier/tuner/track"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -87,14 +84,14 @@ func (e *Env) note(text string) {
 }
 
 func (e *Env) track(c *ucli.Context, store mlflow.Store, api *client.Client, id string) *tracking {
-	return &tracking{e: e, id: id, store: store, mirror: track.New(store, c.String("mlflow-experiment"), id, api.Sweeps, api.Trials), said: map[string]bool{}, done: make(chan struct{})}
+	return &tracking{e: e, id: id, store: store, mirror: track.New(store, c.String("mlflow-experiment"), id, api), said: map[string]bool{}, done: make(chan struct{})}
 }
 
 // pass mirrors once; what goes wrong is said once, and is no fault of the sweep.
 func (t *tracking) pass(ctx context.Context) error {
 	s, err := t.mirror.Sync(ctx)
 	if err == nil {
-		t.whole = wire.SweepStatus(s.GetStatus()).Over()
+		t.whole = s.Status.Over()
 		return nil
 	}
 	if text := client.Message(err); ctx.Err() == nil && !t.said[text] {
@@ -163,7 +160,7 @@ func (e *Env) exportMLflow(c *ucli.Context) error {
 	}
 	defer api.Close()
 	id, quiet := c.Args().First(), c.Bool("quiet")
-	if _, err := getSweep(c.Context, api, id); err != nil {
+	if _, err := api.Sweep(c.Context, id); err != nil {
 		store.Close(c.Context)
 		return err
 	}
@@ -177,12 +174,4 @@ func (e *Env) exportMLflow(c *ucli.Context) error {
 		err = e
 	}
 	return err
-}
-
-func getSweep(ctx context.Context, api *client.Client, id string) (*atelierv1.Sweep, error) {
-	r, err := api.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: id}))
-	if err != nil {
-		return nil, err
-	}
-	return r.Msg.GetSweep(), nil
 }

@@ -4,31 +4,25 @@ import (
 	"context"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-
-	"connectrpc.com/connect"
 )
 
 // sayOtherData warns of a sweep whose trials did not all train and validate on
 // the same data. Trainers that tell of none are not asked further.
 func (e *Env) sayOtherData(ctx context.Context, api *client.Client, sweep string) error {
+	const enough = 1000
 	var numbers []int64
-	for after, told := int64(0), false; ; {
-		r, err := api.Trials.ListTrials(ctx, connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: sweep, After: after, Limit: trialPage}))
+	seen, told := 0, false
+	for t, err := range api.Trials(ctx, sweep, client.Which{}) {
 		if err != nil {
 			return err
 		}
-		page := r.Msg.GetTrials()
-		for _, t := range page {
-			told = told || t.GetData() != ""
-			if t.GetOtherData() {
-				numbers = append(numbers, t.GetNumber())
-			}
-			after = t.GetNumber()
-		}
-		if len(page) < trialPage || !told {
+		if seen == enough && !told {
 			break
+		}
+		seen, told = seen+1, told || t.Data != ""
+		if t.OtherData {
+			numbers = append(numbers, t.Number)
 		}
 	}
 	if text := trial.OtherDataText(numbers); text != "" {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,25 +16,6 @@ import (
 	ucli "github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
 )
-
-// num is a float64 that JSON can carry: what is no number travels as the
-// string "NaN", "Infinity" or "-Infinity".
-type num float64
-
-// MarshalJSON writes what JSON has no number for as a string, as the trainer protocol
-// does.
-func (n num) MarshalJSON() ([]byte, error) {
-	f := float64(n)
-	switch {
-	case math.IsNaN(f):
-		return []byte(`"NaN"`), nil
-	case math.IsInf(f, 1):
-		return []byte(`"Infinity"`), nil
-	case math.IsInf(f, -1):
-		return []byte(`"-Infinity"`), nil
-	}
-	return json.Marshal(f)
-}
 
 func outputFlag() ucli.Flag {
 	return &ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json, yaml or csv"}

@@ -7,67 +7,60 @@ import (
 	"time"
 
 	"atelier/common/client"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
 // follow waits for a sweep's end and shows how it goes on: a bar that is
 // redrawn on a terminal, else a line now and then. It returns the sweep as it
 // ended.
-func (e *Env) follow(ctx context.Context, c *client.Client, id string, quiet bool) (*atelierv1.Sweep, error) {
+func (e *Env) follow(ctx context.Context, c *client.Client, id string, quiet bool) (*trial.Sweep, error) {
 	p := &progress{bar: bar{e: e, quiet: quiet}}
 	defer p.clear()
-	return c.Follow(ctx, id, func(s *atelierv1.Sweep) error {
-		if !wire.SweepStatus(s.GetStatus()).Over() {
+	return c.Follow(ctx, id, func(s *trial.Sweep) error {
+		if !s.Status.Over() {
 			p.show(s)
 		}
 		return nil
 	})
 }
 
-func done(c *atelierv1.SweepCounts) int64 {
-	return c.GetFinished() + c.GetStopped() + c.GetDiverged() + c.GetFailed() + c.GetCancelled()
-}
-
 // outcome turns how a sweep ended into what the program says and exits with.
-func (e *Env) outcome(s *atelierv1.Sweep, quiet bool) error {
+func (e *Env) outcome(s *trial.Sweep, quiet bool) error {
 	if !quiet {
 		e.say("%s", summary(e, s))
 	}
-	switch wire.SweepStatus(s.GetStatus()) {
+	switch s.Status {
 	case trial.SweepFailed:
-		return &exitError{code: client.ExitSweepFailed, text: fmt.Sprintf("sweep %s failed: %s", s.GetId(), dash(s.GetFailure()))}
+		return &exitError{code: client.ExitSweepFailed, text: fmt.Sprintf("sweep %s failed: %s", s.ID, dash(s.Failure))}
 	case trial.SweepCancelled:
-		return &exitError{code: client.ExitSweepFailed, text: fmt.Sprintf("sweep %s was cancelled", s.GetId())}
+		return &exitError{code: client.ExitSweepFailed, text: fmt.Sprintf("sweep %s was cancelled", s.ID)}
 	}
 	return nil
 }
 
-func summary(e *Env, s *atelierv1.Sweep) string {
-	c := s.GetCounts()
+func summary(e *Env, s *trial.Sweep) string {
+	c := s.Counts
 	var parts []string
 	for _, x := range []struct {
 		n    int64
 		word string
-	}{{c.GetFinished(), "finished"}, {c.GetStopped(), "stopped"}, {c.GetDiverged(), "diverged"}, {c.GetFailed(), "failed"}, {c.GetCancelled(), "cancelled"}} {
+	}{{c.Finished, "finished"}, {c.Stopped, "stopped"}, {c.Diverged, "diverged"}, {c.Failed, "failed"}, {c.Cancelled, "cancelled"}} {
 		if x.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", x.n, x.word))
 		}
 	}
-	text := fmt.Sprintf("sweep %s %s after %s: %d trials", s.GetId(), wire.SweepStatus(s.GetStatus()).String(), e.span(s.GetCreatedMs(), s.GetEndedMs()), done(c))
+	text := fmt.Sprintf("sweep %s %s after %s: %d trials", s.ID, s.Status, e.span(s.CreatedMS, s.EndedMS), c.Over())
 	if len(parts) > 0 {
 		text += " (" + strings.Join(parts, ", ") + ")"
 	}
 	return text + best(s)
 }
 
-func best(s *atelierv1.Sweep) string {
-	b := s.GetBest()
-	if !b.GetHasValue() {
+func best(s *trial.Sweep) string {
+	if s.Best == nil {
 		return ""
 	}
-	return fmt.Sprintf(", best %s %s (trial %d)", s.GetObjective().GetMetric(), short(b.GetValue()), b.GetNumber())
+	return fmt.Sprintf(", best %s %s (trial %d)", s.Objective.Metric, short(float64(s.Best.Value)), s.Best.Trial)
 }
 
 // progress shows how a sweep goes on.
@@ -80,8 +73,8 @@ type progress struct {
 	perSecond float64 // of them, smoothed
 }
 
-func (p *progress) show(s *atelierv1.Sweep) {
-	now, reports := p.e.Now(), s.GetCounts().GetReports()
+func (p *progress) show(s *trial.Sweep) {
+	now, reports := p.e.Now(), s.Counts.Reports
 	if p.counted.IsZero() {
 		p.counted, p.reports = now, reports
 	} else if dt := now.Sub(p.counted).Seconds(); dt >= 1 {
@@ -96,16 +89,16 @@ func (p *progress) show(s *atelierv1.Sweep) {
 	p.draw(now, p.line(s, now))
 }
 
-func (p *progress) line(s *atelierv1.Sweep, now time.Time) string {
-	c := s.GetCounts()
-	d, all := done(c), s.GetBudgetTrials()
-	text := s.GetId() + " "
+func (p *progress) line(s *trial.Sweep, now time.Time) string {
+	c := s.Counts
+	d, all := c.Over(), s.BudgetTrials
+	text := s.ID + " "
 	if p.e.Live && all > 0 {
 		text += cells(float64(d)/float64(all)) + " "
 	}
-	text += fmt.Sprintf("%s trials, %d running", of(d, all), c.GetRunning())
-	if wire.SweepStatus(s.GetStatus()) != trial.SweepRunning {
-		text += ", " + wire.SweepStatus(s.GetStatus()).String()
+	text += fmt.Sprintf("%s trials, %d running", of(d, all), c.Running)
+	if s.Status != trial.SweepRunning {
+		text += ", " + s.Status.String()
 	}
 	text += best(s)
 	if p.perSecond > 0 {

@@ -18,13 +18,10 @@ import (
 	"atelier/common/checkpoint"
 	"atelier/common/client"
 	"atelier/common/inference"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/tuner/serve"
 	"atelier/tuner/train"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -166,29 +163,28 @@ const (
 
 // List names the best trials of the newest sweeps that have checkpoints.
 func (b *boards) List(ctx context.Context) ([]serve.Entry, error) {
-	r, err := b.api.Sweeps.ListSweeps(ctx, connect.NewRequest(&atelierv1.ListSweepsRequest{}))
+	sweeps, err := b.api.Sweeps(ctx, 0)
 	if err != nil {
 		return nil, fmt.Errorf("leaderboards: %s", client.Message(err))
 	}
-	sweeps := r.Msg.Sweeps
 	var entries []serve.Entry
 	looked := 0
 	for i := len(sweeps) - 1; i >= 0 && looked < boardSweeps; i-- {
 		s := sweeps[i]
-		if wire.Kind(s.Kind) == trial.Inference {
+		if s.Kind == trial.Inference {
 			continue // its checkpoints are results
 		}
 		looked++
-		board, err := b.api.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: s.Id, Top: boardTop}))
+		board, err := b.api.Leaderboard(ctx, s.ID, boardTop, false, client.From{})
 		if err != nil {
-			return entries, fmt.Errorf("leaderboard of %s: %s", s.Id, client.Message(err))
+			return entries, fmt.Errorf("leaderboard of %s: %s", s.ID, client.Message(err))
 		}
-		for _, row := range board.Msg.Rows {
+		for _, row := range board.Rows {
 			if row.Checkpoint == "" {
 				continue
 			}
-			entries = append(entries, serve.Entry{ID: fmt.Sprintf("%s/%d", s.Id, row.Trial), Name: fmt.Sprintf("%s, trial %d", firstOf(s.Name, s.Id), row.Trial), Source: "leaderboard",
-				Note: fmt.Sprintf("%s %.4g, epoch %d", s.Objective.GetMetric(), row.Value, row.Epoch)})
+			entries = append(entries, serve.Entry{ID: fmt.Sprintf("%s/%d", s.ID, row.Trial), Name: fmt.Sprintf("%s, trial %d", firstOf(s.Name, s.ID), row.Trial), Source: "leaderboard",
+				Note: fmt.Sprintf("%s %.4g, epoch %d", s.Objective.Metric, float64(row.Value), row.Epoch)})
 		}
 	}
 	return entries, nil
@@ -210,19 +206,19 @@ func (b *boards) Path(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q names no trial", id)
 	}
-	s, err := b.api.Sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: sweep}))
+	s, err := b.api.Sweep(ctx, sweep)
 	if err != nil {
 		return "", errors.New(client.Message(err))
 	}
-	all, err := b.api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: sweep, Trial: trial}))
+	all, _, err := b.api.Checkpoints(ctx, sweep, trial, client.From{})
 	if err != nil {
 		return "", errors.New(client.Message(err))
 	}
-	best := choose(all.Msg.Checkpoints, 0, false, wire.Objective(s.Msg.Sweep.GetObjective()).Maximize)
+	best := choose(all, 0, false, s.Objective.Maximize)
 	if best == nil {
 		return "", fmt.Errorf("trial %s has no checkpoint any more", id)
 	}
-	key := id + "@" + best.Sha256
+	key := id + "@" + best.SHA256
 	if path := b.files[key]; path != "" {
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
@@ -232,7 +228,7 @@ func (b *boards) Path(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(cache, "atelier", "served", best.Sha256+".pth")
+	path := filepath.Join(cache, "atelier", "served", best.SHA256+".pth")
 	if _, err := os.Stat(path); err != nil {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return "", err

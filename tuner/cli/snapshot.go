@@ -10,10 +10,8 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/files"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/snapshot"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -162,21 +160,21 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.GetNoChecksum() {
+	if r.NoChecksum {
 		e.say("warning: the file carries no checksum, it is of a version that wrote none: only its form was checked")
 	}
-	e.say("restored: %d sweeps, %d trials, at index %d", r.GetSweeps(), r.GetTrials(), r.GetIndex())
-	if ms := r.GetTakenMs(); ms > 0 {
+	e.say("restored: %d sweeps, %d trials, at index %d", r.Sweeps, r.Trials, r.Index)
+	if ms := r.TakenMS; ms > 0 {
 		e.say("the state is that of %s", time.UnixMilli(ms).Format("2006-01-02 15:04:05 -0700"))
 	}
-	if n := r.GetLeasesEnded(); n > 0 {
+	if n := r.LeasesEnded; n > 0 {
 		e.say("%d trials were running in it: their leases have ended and they wait again", n)
 	}
 	return nil
 }
 
 // whatBecame asks the leader there is now what became of a restore.
-func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cause error) (*atelierv1.RestoreSnapshotResponse, error) {
+func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cause error) (*client.Restored, error) {
 	e.say("no answer to the restore (%s); asking what became of it", client.Message(cause))
 	// An interrupted person wants to know, too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeWait)
@@ -185,7 +183,7 @@ func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cau
 	switch {
 	case err == nil:
 		e.say("it took place")
-	case connect.CodeOf(err) == connect.CodeAborted:
+	case client.CodeOf(err) == client.CodeAborted:
 		err = fmt.Errorf("%w: run the command again", err)
 	default:
 		err = fmt.Errorf("it is not known whether the restore took place (%s): see which sweeps `atelier sweep list` names, and run the command again where they are not those of the file",

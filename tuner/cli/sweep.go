@@ -11,13 +11,10 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/mlflow"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/tuner/simulate"
 	"atelier/tuner/sweep"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -137,25 +134,21 @@ func (e *Env) submit(c *ucli.Context) error {
 		return err
 	}
 	e.warn(warnings)
-	if _, err := fmt.Fprintln(e.Out, s.GetId()); err != nil {
+	if _, err := fmt.Fprintln(e.Out, s.ID); err != nil {
 		return err
 	}
 	if !quiet {
-		method := s.GetSearchMethod()
-		if a := s.GetAlgorithm(); a != "" {
-			method += " (" + a + ")"
-		}
-		e.say("submitted %s: %s, %s, %d at once, seed %d", s.GetName(), method, budgetOf(s), s.GetParallelism(), s.GetSeed())
+		e.say("submitted %s: %s, %s, %d at once, seed %d", s.Name, methodOf(s), budgetOf(s), s.Parallelism, s.Seed)
 	}
 	if !c.Bool("follow") {
 		return nil
 	}
 	var shown *tracking
 	if store != nil {
-		shown = e.track(c, store, api, s.GetId())
+		shown = e.track(c, store, api, s.ID)
 		shown.start(c.Context)
 	}
-	end, err := e.follow(c.Context, api, s.GetId(), quiet)
+	end, err := e.follow(c.Context, api, s.ID, quiet)
 	if shown != nil {
 		// The sweep's own outcome counts.
 		if e2 := shown.finish(c.Context, time.Minute, quiet); e2 != nil {
@@ -164,7 +157,7 @@ func (e *Env) submit(c *ucli.Context) error {
 	}
 	if err != nil {
 		if errors.Is(c.Context.Err(), context.Canceled) {
-			e.say("the sweep goes on: atelier sweep wait %s", s.GetId())
+			e.say("the sweep goes on: atelier sweep wait %s", s.ID)
 		}
 		return err
 	}
@@ -186,7 +179,7 @@ func (e *Env) waitSweep(c *ucli.Context) error {
 		return err
 	}
 	if c.IsSet("output") {
-		if err := e.sayOtherData(c.Context, api, s.GetId()); err != nil {
+		if err := e.sayOtherData(c.Context, api, s.ID); err != nil {
 			return err
 		}
 		if err := e.printSweep(c, s); err != nil {
@@ -202,18 +195,18 @@ func (e *Env) showSweep(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.GetSweep(c.Context, connect.NewRequest(&atelierv1.GetSweepRequest{Id: c.Args().First()}))
+	s, err := api.Sweep(c.Context, c.Args().First())
 	if err != nil {
 		return err
 	}
 	if c.Bool("spec") {
-		_, err := io.WriteString(e.Out, r.Msg.GetSweep().GetSpecYaml())
+		_, err := io.WriteString(e.Out, s.SpecYAML)
 		return err
 	}
-	if err := e.sayOtherData(c.Context, api, r.Msg.GetSweep().GetId()); err != nil {
+	if err := e.sayOtherData(c.Context, api, s.ID); err != nil {
 		return err
 	}
-	return e.printSweep(c, r.Msg.GetSweep())
+	return e.printSweep(c, s)
 }
 
 func (e *Env) listSweeps(c *ucli.Context) error {
@@ -222,18 +215,14 @@ func (e *Env) listSweeps(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.ListSweeps(c.Context, connect.NewRequest(&atelierv1.ListSweepsRequest{Limit: int32(c.Int("limit"))}))
+	records, err := api.Sweeps(c.Context, c.Int("limit"))
 	if err != nil {
 		return err
 	}
-	records := []sweepRecord{}
-	for _, s := range r.Msg.GetSweeps() {
-		records = append(records, sweepOf(s))
-		if c.Bool("quiet") {
-			fmt.Fprintln(e.Out, s.GetId())
-		}
-	}
 	if c.Bool("quiet") {
+		for _, s := range records {
+			fmt.Fprintln(e.Out, s.ID)
+		}
 		return nil
 	}
 	return e.print(c, records, func() table {
@@ -243,9 +232,8 @@ func (e *Env) listSweeps(c *ucli.Context) error {
 			if r.Best != nil {
 				value = short(float64(r.Best.Value))
 			}
-			n := r.Counts
-			t.rows = append(t.rows, []string{r.ID, r.Name, r.State, searchOf(r),
-				of(n.Finished+n.Stopped+n.Diverged+n.Failed+n.Cancelled, r.BudgetTrials), count(n.Running), value, e.age(r.CreatedMS)})
+			t.rows = append(t.rows, []string{r.ID, r.Name, r.Status.String(), searchOf(r),
+				of(r.Counts.Over(), r.BudgetTrials), count(r.Counts.Running), value, e.age(r.CreatedMS)})
 		}
 		return t
 	})
@@ -257,11 +245,11 @@ func (e *Env) controlSweep(c *ucli.Context, a trial.Action) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Sweeps.ControlSweep(c.Context, connect.NewRequest(&atelierv1.ControlSweepRequest{RequestId: client.NewRequestID(), Id: c.Args().First(), Action: wire.ToAction(a)}))
+	s, err := api.Control(c.Context, client.NewRequestID(), c.Args().First(), a)
 	if err != nil {
 		return err
 	}
-	e.say("sweep %s is %s", r.Msg.GetSweep().GetId(), wire.SweepStatus(r.Msg.GetSweep().GetStatus()).String())
+	e.say("sweep %s is %s", s.ID, s.Status)
 	return nil
 }
 
@@ -288,9 +276,17 @@ func (e *Env) simulate(c *ucli.Context) error {
 }
 
 // searchOf is how a sweep's points are found; one of inference searches nothing.
-func searchOf(r sweepRecord) string {
-	if r.Kind == trial.Inference.String() {
-		return r.Kind
+func searchOf(s trial.Sweep) string {
+	if s.Kind == trial.Inference {
+		return s.Kind.String()
 	}
-	return r.SearchMethod
+	return s.SearchMethod
+}
+
+// methodOf is the search method with its algorithm.
+func methodOf(s *trial.Sweep) string {
+	if s.Algorithm == "" {
+		return s.SearchMethod
+	}
+	return s.SearchMethod + " (" + s.Algorithm + ")"
 }

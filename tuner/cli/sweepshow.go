@@ -8,21 +8,19 @@ import (
 	"strings"
 	"time"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 
 	ucli "github.com/urfave/cli/v2"
 )
 
-func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
-	r := sweepOf(s)
+func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 	return e.print(c, r, func() table {
 		n := r.Counts
 		t := table{head: []string{"", ""}, rows: [][]string{
-			{"id", r.ID}, {"name", r.Name}, {"state", r.State}}}
+			{"id", r.ID}, {"name", r.Name}, {"state", r.Status.String()}}}
 		add := func(k, v string) { t.rows = append(t.rows, []string{k, v}) }
-		if r.Kind == trial.Inference.String() {
-			add("kind", r.Kind)
+		if r.Kind == trial.Inference {
+			add("kind", r.Kind.String())
 		}
 		if r.Failure != "" {
 			add("failure", r.Failure)
@@ -34,19 +32,15 @@ func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
 			add("because", r.Ending)
 		}
 		for i, o := range r.Objectives {
-			add(map[bool]string{true: "objective"}[i == 0], o.Direction+" "+o.Metric)
+			add(map[bool]string{true: "objective"}[i == 0], o.Direction()+" "+o.Metric)
 		}
 		for _, x := range r.Constraints {
-			add("constraint", x.text())
+			add("constraint", boundsOf(x))
 		}
-		method := r.SearchMethod
-		if r.Algorithm != "" {
-			method += " (" + r.Algorithm + ")"
-		}
-		add("search", method)
+		add("search", methodOf(r))
 		add("seed", strconv.FormatUint(r.Seed, 10))
 		add("trainer", r.Trainer)
-		trials := fmt.Sprintf("%s ended, %d running, %d waiting, at most %d at once", strings.Replace(of(done(s.GetCounts()), r.BudgetTrials), "/", " of ", 1), n.Running, n.Waiting, r.Parallelism)
+		trials := fmt.Sprintf("%s ended, %d running, %d waiting, at most %d at once", strings.Replace(of(n.Over(), r.BudgetTrials), "/", " of ", 1), n.Running, n.Waiting, r.Parallelism)
 		if n.Paused > 0 {
 			trials += fmt.Sprintf(", %d paused", n.Paused)
 		}
@@ -85,6 +79,18 @@ func (e *Env) printSweep(c *ucli.Context, s *atelierv1.Sweep) error {
 		}
 		return t
 	})
+}
+
+// boundsOf is a constraint as the table has it: 1 <= mb <= 100.
+func boundsOf(c trial.Constraint) string {
+	text := c.Metric
+	if c.HasMin {
+		text = short(c.Min) + " <= " + text
+	}
+	if c.HasMax {
+		text += " <= " + short(c.Max)
+	}
+	return text
 }
 
 // of writes how many of how many, where there is a limit.

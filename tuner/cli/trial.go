@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -13,12 +11,9 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/nearest"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 
-	"connectrpc.com/connect"
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -50,10 +45,10 @@ func (e *Env) trialCommands() *ucli.Command {
 	return g
 }
 
-func trialStatus(s string) (atelierv1.TrialStatus, error) {
+func trialStatus(s string) (trial.Status, error) {
 	status, err := trial.ParseStatus(s)
 	if err == nil {
-		return wire.ToStatus(status), nil
+		return status, nil
 	}
 	text := fmt.Sprintf("--state %s: want one of %s", s, strings.Join(trial.StatusWords(), ", "))
 	if n, ok := nearest.Close(s, trial.StatusWords()); ok {
@@ -71,51 +66,32 @@ func trialArg(c *ucli.Context) (string, int64, error) {
 	return c.Args().First(), n, nil
 }
 
-// trialPage is how many trials one request asks for.
-const trialPage = 1000
-
 func (e *Env) listTrials(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
 	}
-	req := &atelierv1.ListTrialsRequest{SweepId: c.Args().First(), After: c.Int64("after")}
+	which := client.Which{After: c.Int64("after"), Limit: c.Int("limit")}
 	for _, s := range c.StringSlice("state") {
 		st, err := trialStatus(s)
 		if err != nil {
 			return err
 		}
-		req.Status = append(req.Status, st)
+		which.Status = append(which.Status, st)
 	}
 	api, err := e.client(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	limit := c.Int("limit")
-	records := []trialRecord{}
-	for {
-		req.Limit = trialPage
-		if limit > 0 {
-			req.Limit = int32(min(trialPage, limit-len(records)))
-		}
-		r, err := api.Trials.ListTrials(c.Context, connect.NewRequest(req))
+	records := []trial.Trial{}
+	var other []int64
+	for t, err := range api.Trials(c.Context, c.Args().First(), which) {
 		if err != nil {
 			return err
 		}
-		got := r.Msg.GetTrials()
-		for _, t := range got {
-			records = append(records, trialOf(t))
-		}
-		// A page that is not full is the last one.
-		if len(got) < int(req.Limit) || limit > 0 && len(records) >= limit {
-			break
-		}
-		req.After = got[len(got)-1].GetNumber()
-	}
-	var other []int64
-	for _, x := range records {
-		if x.OtherData {
-			other = append(other, x.Trial)
+		records = append(records, *t)
+		if t.OtherData {
+			other = append(other, t.Number)
 		}
 	}
 	if text := trial.OtherDataText(other); text != "" {
@@ -125,20 +101,20 @@ func (e *Env) listTrials(c *ucli.Context) error {
 		t := table{head: []string{"TRIAL", "STATE", "VALUE", "EPOCH", "RUNS", "WORKER", "TOOK", "PARAMS"}}
 		for _, x := range records {
 			worker := "-"
-			if n := len(x.Runs); n > 0 {
-				worker = x.Runs[n-1].Worker
+			if run := x.LastRun(); run != nil {
+				worker = run.Worker
 			}
-			t.rows = append(t.rows, []string{count(x.Trial), x.State, shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
+			t.rows = append(t.rows, []string{count(x.Number), x.Status.String(), shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
 				e.span(x.StartedMS, x.EndedMS), pairs(x.Params)})
 		}
-		why := func(x trialRecord) string {
+		why := func(x trial.Trial) string {
 			text := cmp.Or(x.Failure, x.Note, x.StopReason)
 			if x.OtherData {
 				text = strings.TrimPrefix(text+"; other data", "; ")
 			}
 			return text
 		}
-		if slices.ContainsFunc(records, func(x trialRecord) bool { return why(x) != "" }) {
+		if slices.ContainsFunc(records, func(x trial.Trial) bool { return why(x) != "" }) {
 			t.head = append(t.head, "WHY")
 			for i, x := range records {
 				t.rows[i] = append(t.rows[i], why(x))
@@ -148,16 +124,12 @@ func (e *Env) listTrials(c *ucli.Context) error {
 	})
 }
 
-func (e *Env) getTrial(c *ucli.Context, api *client.Client) (*atelierv1.Trial, error) {
+func getTrial(c *ucli.Context, api *client.Client) (*trial.Trial, error) {
 	sweep, n, err := trialArg(c)
 	if err != nil {
 		return nil, err
 	}
-	r, err := api.Trials.GetTrial(c.Context, connect.NewRequest(&atelierv1.GetTrialRequest{SweepId: sweep, Trial: n}))
-	if err != nil {
-		return nil, err
-	}
-	return r.Msg.GetTrial(), nil
+	return api.Trial(c.Context, sweep, n)
 }
 
 func (e *Env) showTrial(c *ucli.Context) error {
@@ -166,16 +138,15 @@ func (e *Env) showTrial(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	t, err := e.getTrial(c, api)
+	r, err := getTrial(c, api)
 	if err != nil {
 		return err
 	}
-	r := trialOf(t)
 	return e.print(c, r, func() table {
 		out := table{head: []string{"", ""}}
 		add := func(k, v string) { out.rows = append(out.rows, []string{k, v}) }
-		add("trial", fmt.Sprintf("%d of sweep %s", r.Trial, r.Sweep))
-		add("state", r.State)
+		add("trial", fmt.Sprintf("%d of sweep %s", r.Number, r.Sweep))
+		add("state", r.Status.String())
 		if r.Failure != "" {
 			add("failure", r.Failure)
 		}
@@ -202,8 +173,9 @@ func (e *Env) showTrial(c *ucli.Context) error {
 			add("", "other data than the sweep's first run had: its value is not comparable")
 		}
 		add("epochs", count(int64(r.Epoch)))
-		if r.Source != "" {
-			add("proposed", fmt.Sprintf("by %s, knowing %d results", map[string]string{"search": "search", "enqueued": "a person", "population": "its population"}[r.Source], r.Seen))
+		if r.Source != 0 {
+			by := map[trial.Source]string{trial.SourceSearch: "search", trial.SourceEnqueued: "a person", trial.SourcePopulation: "its population"}[r.Source]
+			add("proposed", fmt.Sprintf("by %s, knowing %d results", by, r.Seen))
 		}
 		if r.OriginTrial != 0 {
 			add("began from", fmt.Sprintf("trial %d, epoch %d", r.OriginTrial, r.OriginEpoch))
@@ -214,8 +186,8 @@ func (e *Env) showTrial(c *ucli.Context) error {
 		add("took", e.span(r.StartedMS, r.EndedMS))
 		for _, x := range r.Runs {
 			text := fmt.Sprintf("%s %s, %s", x.Worker, x.Slot, e.span(x.StartedMS, x.EndedMS))
-			if x.Exit != "" {
-				text += ", " + x.Exit
+			if x.Exit != 0 {
+				text += ", " + x.Exit.String()
 			}
 			if x.ResumedEpoch > 0 {
 				text += fmt.Sprintf(", went on from epoch %d", x.ResumedEpoch)
@@ -232,36 +204,6 @@ func (e *Env) showTrial(c *ucli.Context) error {
 	})
 }
 
-// metrics keeps the order in which they were reported.
-type metrics []*atelierv1.Metric
-
-func (m metrics) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, x := range m {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		k, err := json.Marshal(x.GetName())
-		if err != nil {
-			return nil, err
-		}
-		v, err := num(x.GetValue()).MarshalJSON()
-		if err != nil {
-			return nil, err
-		}
-		b.Write(append(append(k, ':'), v...))
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
-}
-
-type reportRecord struct {
-	Epoch   int32   `json:"epoch"`
-	TimeMS  int64   `json:"time_ms"`
-	Metrics metrics `json:"metrics"`
-}
-
 func (e *Env) curve(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -275,17 +217,15 @@ func (e *Env) curve(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Trials.GetCurve(c.Context, connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: sweep, Trial: n}))
+	records, err := api.Curve(c.Context, sweep, n)
 	if err != nil {
 		return err
 	}
-	records := []reportRecord{}
 	var columns []string
-	for _, x := range r.Msg.GetReports() {
-		records = append(records, reportRecord{x.GetEpoch(), x.GetTimeMs(), x.GetMetrics()})
-		for _, m := range x.GetMetrics() {
-			if !slices.Contains(columns, m.GetName()) {
-				columns = append(columns, m.GetName())
+	for _, x := range records {
+		for _, m := range x.Metrics {
+			if !slices.Contains(columns, m.Name) {
+				columns = append(columns, m.Name)
 			}
 		}
 	}
@@ -295,7 +235,7 @@ func (e *Env) curve(c *ucli.Context) error {
 			row := make([]string, len(t.head))
 			row[0] = count(int64(x.Epoch))
 			for _, m := range x.Metrics {
-				row[1+slices.Index(columns, m.GetName())] = short(m.GetValue())
+				row[1+slices.Index(columns, m.Name)] = short(m.Value)
 			}
 			t.rows = append(t.rows, row)
 		}
@@ -310,47 +250,44 @@ func (e *Env) logs(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	t, err := e.getTrial(c, api)
+	t, err := getTrial(c, api)
 	if err != nil {
 		return err
 	}
-	runs := t.GetRuns()
-	if len(runs) == 0 {
-		return notFound("trial %d of sweep %s has not run yet", t.GetNumber(), c.Args().First())
+	run := t.LastRun()
+	if run == nil {
+		return notFound("trial %d of sweep %s has not run yet", t.Number, c.Args().First())
 	}
-	run := runs[len(runs)-1]
 	if n := c.Int("run"); n != 0 {
-		i := slices.IndexFunc(runs, func(r *atelierv1.Run) bool { return int(r.GetNumber()) == n })
+		i := slices.IndexFunc(t.Runs, func(r trial.Run) bool { return int(r.Number) == n })
 		if i < 0 {
-			return notFound("trial %d of sweep %s has no run %d; it has %d", t.GetNumber(), c.Args().First(), n, len(runs))
+			return notFound("trial %d of sweep %s has no run %d; it has %d", t.Number, c.Args().First(), n, len(t.Runs))
 		}
-		run = runs[i]
+		run = &t.Runs[i]
 	}
-	w, err := e.findWorker(c, api, run.GetWorker())
+	w, err := findWorker(c, api, run.Worker)
 	if err != nil {
 		return err
 	}
-	body, err := client.Files{}.Open(c.Context, trial.Location(fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.GetAddress(), c.Args().First(), t.GetNumber(), run.GetNumber())))
+	body, err := client.Files{}.Open(c.Context, trial.Location(fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.Address, c.Args().First(), t.Number, run.Number)))
 	if exitCode(err) == client.ExitNotFound {
-		return notFound("worker %s holds no log of run %d: the trainer wrote nothing, or the log has been dropped since", w.GetName(), run.GetNumber())
+		return notFound("worker %s holds no log of run %d: the trainer wrote nothing, or the log has been dropped since", w.Name, run.Number)
 	}
 	if err != nil {
-		return fmt.Errorf("log of run %d on worker %s: %w", run.GetNumber(), w.GetName(), err)
+		return fmt.Errorf("log of run %d on worker %s: %w", run.Number, w.Name, err)
 	}
 	defer body.Close()
 	_, err = io.Copy(e.Out, body)
 	return err
 }
 
-func (e *Env) findWorker(c *ucli.Context, api *client.Client, name string) (*atelierv1.Worker, error) {
-	r, err := api.Workers.ListWorkers(c.Context, connect.NewRequest(&atelierv1.ListWorkersRequest{}))
+func findWorker(c *ucli.Context, api *client.Client, name string) (*trial.Worker, error) {
+	all, err := api.Workers(c.Context)
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range r.Msg.GetWorkers() {
-		if w.GetName() == name {
-			return w, nil
-		}
+	if i := slices.IndexFunc(all, func(w trial.Worker) bool { return w.Name == name }); i >= 0 {
+		return &all[i], nil
 	}
 	return nil, notFound("worker %s is not in the cluster now", name)
 }
@@ -365,14 +302,14 @@ func (e *Env) stopTrial(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Trials.StopTrial(c.Context, connect.NewRequest(&atelierv1.StopTrialRequest{RequestId: client.NewRequestID(), SweepId: sweep, Trial: n}))
+	t, err := api.StopTrial(c.Context, client.NewRequestID(), sweep, n)
 	if err != nil {
 		return err
 	}
-	if t := r.Msg.GetTrial(); wire.Status(t.GetStatus()) == trial.Running {
+	if t.Status == trial.Running {
 		e.say("trial %d of sweep %s is told to stop", n, sweep)
 	} else {
-		e.say("trial %d of sweep %s is %s", n, sweep, wire.Status(t.GetStatus()))
+		e.say("trial %d of sweep %s is %s", n, sweep, t.Status)
 	}
 	return nil
 }
@@ -387,10 +324,10 @@ func (e *Env) retryTrial(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := api.Trials.RetryTrial(c.Context, connect.NewRequest(&atelierv1.RetryTrialRequest{RequestId: client.NewRequestID(), SweepId: sweep, Trial: n}))
+	t, err := api.RetryTrial(c.Context, client.NewRequestID(), sweep, n)
 	if err != nil {
 		return err
 	}
-	e.say("trial %d of sweep %s is %s", n, sweep, wire.Status(r.Msg.GetTrial().GetStatus()))
+	e.say("trial %d of sweep %s is %s", n, sweep, t.Status)
 	return nil
 }

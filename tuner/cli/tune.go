@@ -121,7 +121,7 @@ func (e *Env) tune(c *ucli.Context) error {
 // at the end.
 func (e *Env) trackTuning(store mlflow.Store, experiment string, bar *tuneBar) func(context.Context, *client.Client, string) func(context.Context, string, []string) {
 	return func(ctx context.Context, api *client.Client, id string) func(context.Context, string, []string) {
-		t := &tracking{e: e, id: id, store: store, mirror: track.New(store, experiment, id, api.Sweeps, api.Trials), said: map[string]bool{}, done: make(chan struct{})}
+		t := &tracking{e: e, id: id, store: store, mirror: track.New(store, experiment, id, api), said: map[string]bool{}, done: make(chan struct{})}
 		t.start(ctx)
 		return func(ctx context.Context, dir string, files []string) {
 			for _, f := range files {
@@ -183,12 +183,12 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) er
 		e.say("interrupted before the sweep was made")
 		return &exitError{code: client.ExitInterrupted}
 	case errors.Is(err, session.ErrGoesOn):
-		e.say("the sweep goes on as %s; to watch it and write the report: %s", r.Sweep.GetId(), again)
+		e.say("the sweep goes on as %s; to watch it and write the report: %s", r.Sweep.ID, again)
 		return &exitError{code: client.ExitInterrupted}
 	case errors.Is(err, session.ErrInterrupted):
 		text := "interrupted"
 		if r.Report != nil {
-			text = fmt.Sprintf("interrupted after %d of %s trials; what is known is in %s", done(r.Sweep.GetCounts()), dash(fmt.Sprint(r.Sweep.GetBudgetTrials())), folder)
+			text = fmt.Sprintf("interrupted after %d of %s trials; what is known is in %s", r.Sweep.Counts.Over(), dash(fmt.Sprint(r.Sweep.BudgetTrials)), folder)
 		}
 		e.say("%s; go on with: %s", text, again)
 		return &exitError{code: client.ExitInterrupted}
@@ -213,5 +213,5 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) er
 	if _, err := fmt.Fprintln(e.Out, folder); err != nil {
 		return err
 	}
-	return e.outcome(r.Sweep, bar.quiet)
+	return e.outcome(&r.Sweep, bar.quiet)
 }

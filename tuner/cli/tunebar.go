@@ -3,8 +3,7 @@ package cli
 import (
 	"fmt"
 
-	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial/wire"
+	"atelier/common/trial"
 	"atelier/tuner/tune"
 	"atelier/tuner/tune/report"
 )
@@ -15,21 +14,17 @@ type tuneBar struct {
 }
 
 // Begin tells what is going to be searched.
-func (b *tuneBar) Begin(p *tune.Plan, s *atelierv1.Sweep) {
+func (b *tuneBar) Begin(p *tune.Plan, s *trial.Sweep) {
 	for _, n := range p.Notes {
 		b.say("%s", n)
 	}
-	method := s.GetSearchMethod()
-	if a := s.GetAlgorithm(); a != "" {
-		method += " (" + a + ")"
-	}
-	b.say("%s of %s, %s: %s, %d at once, objective %s, seed %d", method, p.Model, s.GetId(), budgetOf(s), s.GetParallelism(), s.GetObjective().GetMetric(), s.GetSeed())
+	b.say("%s of %s, %s: %s, %d at once, objective %s, seed %d", methodOf(s), p.Model, s.ID, budgetOf(s), s.Parallelism, s.Objective.Metric, s.Seed)
 	b.say("results in %s", b.e.relative(p.Folder))
 }
 
 // Sweep redraws the progress.
-func (b *tuneBar) Sweep(s *atelierv1.Sweep) {
-	if !wire.SweepStatus(s.GetStatus()).Over() {
+func (b *tuneBar) Sweep(s *trial.Sweep) {
+	if !s.Status.Over() {
 		b.show(s)
 	}
 }

@@ -12,13 +12,9 @@ import (
 	"atelier/common/bundle"
 	"atelier/common/client"
 	"atelier/common/inference"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/tuner/session"
-
-	"connectrpc.com/connect"
 )
 
 // Cluster is where and how a run of inference is sent away.
@@ -90,7 +86,7 @@ func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inf
 	if err != nil {
 		return nil, err
 	}
-	sweep := made.GetId()
+	sweep := made.ID
 	for _, w := range warnings {
 		o.Warn(w)
 	}
@@ -100,7 +96,7 @@ func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inf
 	if err != nil && ctx.Err() != nil {
 		cancelled, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer stop()
-		if _, err := cl.API.Sweeps.ControlSweep(cancelled, connect.NewRequest(&v1.ControlSweepRequest{RequestId: "cancel-" + sweep, Id: sweep, Action: wire.ToAction(trial.ActionCancel)})); err != nil {
+		if _, err := cl.API.Control(cancelled, "cancel-"+sweep, sweep, trial.ActionCancel); err != nil {
 			o.Warn(fmt.Sprintf("sweep %s could not be cancelled and may go on: %s", sweep, client.Message(err)))
 		}
 		return nil, session.ErrInterrupted
@@ -112,17 +108,16 @@ func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inf
 }
 
 // follow shows how far the trial is until its sweep has ended.
-func follow(ctx context.Context, of session.Single, o Options) (*v1.Sweep, error) {
+func follow(ctx context.Context, of session.Single, o Options) (*trial.Sweep, error) {
 	var shown int32
 	where := ""
-	return of.API.Follow(ctx, of.ID, func(*v1.Sweep) error {
+	return of.API.Follow(ctx, of.ID, func(*trial.Sweep) error {
 		t, err := of.Trial(ctx)
 		if err != nil || t == nil {
 			return err
 		}
-		if runs := t.GetRuns(); len(runs) > 0 {
-			run := runs[len(runs)-1]
-			if now := fmt.Sprintf("%s/%s", run.GetWorker(), run.GetSlot()); now != where {
+		if run := t.LastRun(); run != nil {
+			if now := fmt.Sprintf("%s/%s", run.Worker, run.Slot); now != where {
 				if where != "" {
 					o.say("sweep %s: begins anew on %s", of.ID, now)
 				} else {
@@ -131,8 +126,8 @@ func follow(ctx context.Context, of session.Single, o Options) (*v1.Sweep, error
 				where = now
 			}
 		}
-		if t.GetEpoch() > shown {
-			shown = t.GetEpoch()
+		if t.Epoch > shown {
+			shown = t.Epoch
 			o.progress(ctx, of)
 		}
 		return nil
@@ -145,28 +140,21 @@ func (o Options) progress(ctx context.Context, of session.Single) {
 	if err != nil || len(reports) == 0 || o.Progress == nil {
 		return // the next one will be shown
 	}
-	var done, total float64
-	for _, m := range reports[len(reports)-1].GetMetrics() {
-		switch m.GetName() {
-		case inference.MetricDone:
-			done = m.GetValue()
-		case inference.MetricTotal:
-			total = m.GetValue()
-		}
-	}
-	if total > 0 {
+	newest := reports[len(reports)-1].Metrics
+	done, _ := newest.Get(inference.MetricDone)
+	if total, _ := newest.Get(inference.MetricTotal); total > 0 {
 		o.Progress("infer", int64(done), int64(total))
 	}
 }
 
 // collect fetches the results of a trial that has ended, or says why there are
 // none.
-func collect(ctx context.Context, of session.Single, ended *v1.Sweep, dir string, o Options, cl Cluster) (*inference.Outcome, error) {
+func collect(ctx context.Context, of session.Single, ended *trial.Sweep, dir string, o Options, cl Cluster) (*inference.Outcome, error) {
 	t, err := of.Trial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if wire.Status(t.GetStatus()) != trial.Finished {
+	if t == nil || t.Status != trial.Finished {
 		return nil, of.Failure(ended, t)
 	}
 	checkpoints, err := of.Checkpoints(ctx)
@@ -174,10 +162,10 @@ func collect(ctx context.Context, of session.Single, ended *v1.Sweep, dir string
 		return nil, err
 	}
 	for _, k := range checkpoints {
-		if k.GetEpoch() == inference.TaskEpochs {
-			out, err := fetch(ctx, k, dir, o, cl)
+		if k.Epoch == inference.TaskEpochs {
+			out, err := fetch(ctx, &k, dir, o, cl)
 			if err != nil {
-				return nil, fmt.Errorf("results of sweep %s: %w; they stay on worker %s: atelier checkpoint pull %s", of.ID, err, k.GetWorker(), of.ID)
+				return nil, fmt.Errorf("results of sweep %s: %w; they stay on worker %s: atelier checkpoint pull %s", of.ID, err, k.Worker, of.ID)
 			}
 			return out, nil
 		}
@@ -186,8 +174,8 @@ func collect(ctx context.Context, of session.Single, ended *v1.Sweep, dir string
 }
 
 // fetch gets a bundle and unpacks it into dir.
-func fetch(ctx context.Context, k *v1.Checkpoint, dir string, o Options, cl Cluster) (*inference.Outcome, error) {
-	o.say("fetching the results, %d KiB", (k.GetSize()+1023)/1024)
+func fetch(ctx context.Context, k *trial.Checkpoint, dir string, o Options, cl Cluster) (*inference.Outcome, error) {
+	o.say("fetching the results, %d KiB", (k.Size+1023)/1024)
 	tmp, err := os.MkdirTemp(dir, ".fetch-*")
 	if err != nil {
 		return nil, err
@@ -202,7 +190,7 @@ func fetch(ctx context.Context, k *v1.Checkpoint, dir string, o Options, cl Clus
 		return nil, err
 	}
 	defer in.Close()
-	note, _, err := bundle.Unpack(in, k.GetSize(), dir)
+	note, _, err := bundle.Unpack(in, k.Size, dir)
 	if err != nil {
 		return nil, err
 	}

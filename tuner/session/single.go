@@ -1,16 +1,13 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 
 	"atelier/common/client"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
-
-	"connectrpc.com/connect"
 )
 
 // Single is a sweep of one trial: how a training or an inference is sent to a
@@ -45,52 +42,36 @@ func SingleSpec(name string, seed uint64, metric, direction, parameter string, v
 }
 
 // Trial is nil until it was proposed.
-func (s Single) Trial(ctx context.Context) (*v1.Trial, error) {
-	r, err := s.API.Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.ID, Trial: trialNumber}))
-	if connect.CodeOf(err) == connect.CodeNotFound {
+func (s Single) Trial(ctx context.Context) (*trial.Trial, error) {
+	t, err := s.API.Trial(ctx, s.ID, trialNumber)
+	if client.CodeOf(err) == client.CodeNotFound {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return r.Msg.GetTrial(), nil
+	return t, err
 }
 
 // Reports are the trial's, in order.
-func (s Single) Reports(ctx context.Context) ([]*v1.Report, error) {
-	r, err := s.API.Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: s.ID, Trial: trialNumber}))
-	if err != nil {
-		return nil, err
-	}
-	return r.Msg.GetReports(), nil
+func (s Single) Reports(ctx context.Context) ([]trial.Report, error) {
+	return s.API.Curve(ctx, s.ID, trialNumber)
 }
 
 // Checkpoints are those that the leader knows of.
-func (s Single) Checkpoints(ctx context.Context) ([]*v1.Checkpoint, error) {
-	r, err := s.API.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: s.ID, Trial: trialNumber, Source: "state"}))
-	if err != nil {
-		return nil, err
-	}
-	return r.Msg.GetCheckpoints(), nil
+func (s Single) Checkpoints(ctx context.Context) ([]trial.Checkpoint, error) {
+	return s.API.IndexedCheckpoints(ctx, s.ID, trialNumber)
 }
 
 // Failure says why a trial has not finished, or did not even begin (t is nil),
 // once its sweep has ended.
-func (s Single) Failure(sweep *v1.Sweep, t *v1.Trial) *Failure {
+func (s Single) Failure(sweep *trial.Sweep, t *trial.Trial) *Failure {
 	if t == nil {
-		status := wire.SweepStatus(sweep.GetStatus()).String()
-		return &Failure{Class: status, Message: fmt.Sprintf("sweep %s ended before its trial began: %s %s", s.ID, status, sweep.GetFailure()), Remote: true}
+		return &Failure{Class: sweep.Status.String(), Message: fmt.Sprintf("sweep %s ended before its trial began: %s %s", s.ID, sweep.Status, sweep.Failure), Remote: true}
 	}
-	f := &Failure{Class: trial.ExitCrashed.String(), Message: t.GetFailure(), Remote: true}
-	if runs := t.GetRuns(); len(runs) > 0 {
-		end := runs[len(runs)-1]
-		f.Class = wire.Exit(end.GetExit()).String()
-		if f.Message == "" {
-			f.Message = end.GetMessage()
-		}
+	f := &Failure{Class: trial.ExitCrashed.String(), Message: t.Failure, Remote: true}
+	if end := t.LastRun(); end != nil {
+		f.Class, f.Message = end.Exit.String(), cmp.Or(f.Message, end.Message)
 	}
-	if status := wire.Status(t.GetStatus()); status == trial.Cancelled || status == trial.Stopped {
-		f.Class, f.Message = status.String(), fmt.Sprintf("sweep %s was %s", s.ID, status)
+	if t.Status == trial.Cancelled || t.Status == trial.Stopped {
+		f.Class, f.Message = t.Status.String(), fmt.Sprintf("sweep %s was %s", s.ID, t.Status)
 	}
 	return f
 }

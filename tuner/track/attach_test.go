@@ -9,7 +9,6 @@ import (
 	"atelier/common/mlflow"
 	"atelier/common/mlflow/mlflowtest"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/tuner/track"
 )
 
@@ -31,7 +30,7 @@ func TestAttach(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return track.New(s, "tuning", "s-1", c, c)
+				return track.New(s, "tuning", "s-1", c)
 			}
 			look := func(want ...string) {
 				t.Helper()
@@ -56,7 +55,7 @@ func TestAttach(t *testing.T) {
 				if _, err := m.Sync(ctx); err != nil {
 					t.Fatal(err)
 				}
-				if wire.SweepStatus(c.sweep.Status) == trial.SweepRunning && early == nil {
+				if c.sweep.Status == trial.SweepRunning && early == nil {
 					early = m.Attach(ctx, []string{file})
 				}
 			})

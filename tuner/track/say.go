@@ -12,26 +12,22 @@ import (
 	"strconv"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"atelier/common/mlflow"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/spec"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
-func (m *Mirror) openParent(ctx context.Context, s *atelierv1.Sweep) error {
+func (m *Mirror) openParent(ctx context.Context, s *trial.Sweep) error {
 	x := m.parent
-	err := m.begin(ctx, x, mlflow.RunSpec{Experiment: m.experiment, Name: cmp.Or(s.Name, s.Id), Start: time.UnixMilli(s.CreatedMs),
-		Tags: map[string]string{TagSweep: s.Id, mlflow.TagNote: "```yaml\n" + s.SpecYaml + "\n```"}})
+	err := m.begin(ctx, x, mlflow.RunSpec{Experiment: m.experiment, Name: cmp.Or(s.Name, s.ID), Start: time.UnixMilli(s.CreatedMS),
+		Tags: map[string]string{TagSweep: s.ID, mlflow.TagNote: "```yaml\n" + s.SpecYAML + "\n```"}})
 	if err != nil || x.params {
 		return err
 	}
 	x.params = true
 	return m.params(ctx, x, map[string]string{
 		"search_method": s.SearchMethod, "algorithm": s.Algorithm, "trainer": s.Trainer, "seed": strconv.FormatUint(s.Seed, 10),
-		"objective": s.GetObjective().GetMetric(), "direction": wire.Objective(s.GetObjective()).Direction(),
+		"objective": s.Objective.Metric, "direction": s.Objective.Direction(),
 		"budget_trials": strconv.FormatInt(s.BudgetTrials, 10), "parallelism": strconv.FormatInt(s.Parallelism, 10),
 	})
 }
@@ -55,17 +51,17 @@ func (m *Mirror) params(ctx context.Context, x *mirrored, values map[string]stri
 }
 
 // trial mirrors one trial as far as it has come.
-func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Trial) error {
-	over := wire.Status(t.Status).Over()
-	if over && t.HasValue {
-		m.ends[t.Number] = end{t.Number, t.EndedMs, t.Value}
+func (m *Mirror) trial(ctx context.Context, s *trial.Sweep, t *trial.Trial) error {
+	over := t.Status.Over()
+	if over && t.Value != nil {
+		m.ends[t.Number] = end{t.Number, t.EndedMS, float64(*t.Value)}
 	} else {
 		delete(m.ends, t.Number)
 	}
 	if len(t.Runs) == 0 {
 		return nil // it never began
 	}
-	signature := fmt.Sprintf("%d %d %d %d", t.Status, t.Epoch, len(t.Runs), t.EndedMs)
+	signature := fmt.Sprintf("%d %d %d %d", t.Status, t.Epoch, len(t.Runs), t.EndedMS)
 	x := m.trials[t.Number]
 	if x == nil {
 		x = &mirrored{}
@@ -74,13 +70,13 @@ func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Tri
 	if x.seen == signature || x.last == signature {
 		return nil
 	}
-	start := cmp.Or(t.StartedMs, t.CreatedMs)
+	start := cmp.Or(t.StartedMS, t.CreatedMS)
 	if err := m.begin(ctx, x, mlflow.RunSpec{Experiment: m.experiment, Name: fmt.Sprintf("trial %d", t.Number), Parent: m.parent.run, Start: time.UnixMilli(start),
-		Tags: map[string]string{TagSweep: s.Id, TagTrial: strconv.FormatInt(t.Number, 10)}}); err != nil {
+		Tags: map[string]string{TagSweep: s.ID, TagTrial: strconv.FormatInt(t.Number, 10)}}); err != nil {
 		return err
 	}
 	if !x.params {
-		values, err := flat(t.ParamsJson, m.paramNames(s))
+		values, err := flat(t.Params, m.paramNames(s))
 		if err == nil {
 			err = m.params(ctx, x, values)
 		}
@@ -96,21 +92,21 @@ func (m *Mirror) trial(ctx context.Context, s *atelierv1.Sweep, t *atelierv1.Tri
 		x.last = signature
 		return nil
 	}
-	if t.HasValue {
+	if t.Value != nil {
 		key := m.bestKey(s)
 		if fresh, err := m.step(ctx, x, key, int64(t.ValueEpoch)); err != nil {
 			return err
 		} else if fresh {
-			if err := x.run.Metric(key, t.Value, int64(t.ValueEpoch), time.UnixMilli(t.EndedMs)); err != nil {
+			if err := x.run.Metric(key, float64(*t.Value), int64(t.ValueEpoch), time.UnixMilli(t.EndedMS)); err != nil {
 				return err
 			}
 		}
 	}
-	if err := tag(x.run, tagsOf(t, wire.Objective(s.GetObjective()).Maximize)); err != nil {
+	if err := tag(x.run, tagsOf(t, s.Objective.Maximize)); err != nil {
 		return err
 	}
 	x.last = signature
-	return m.finish(ctx, x, signature, runStatus(t.Status), t.EndedMs)
+	return m.finish(ctx, x, signature, runStatus(t.Status), t.EndedMS)
 }
 
 func tag(run *mlflow.Run, tags map[string]string) error {
@@ -126,17 +122,17 @@ func tag(run *mlflow.Run, tags map[string]string) error {
 const waitEvery = 10_000
 
 // curve says the reports that are not said yet.
-func (m *Mirror) curve(ctx context.Context, x *mirrored, t *atelierv1.Trial) error {
+func (m *Mirror) curve(ctx context.Context, x *mirrored, t *trial.Trial) error {
 	if t.Epoch == 0 {
 		return nil
 	}
-	r, err := m.trialsOf.GetCurve(ctx, connect.NewRequest(&atelierv1.GetCurveRequest{SweepId: m.sweepID, Trial: t.Number}))
+	reports, err := m.cluster.Curve(ctx, m.sweepID, t.Number)
 	if err != nil {
 		return err
 	}
-	names := m.metricNames(r.Msg.Reports)
+	names := m.metricNames(reports)
 	said := 0
-	for _, rep := range r.Msg.Reports {
+	for _, rep := range reports {
 		if said >= waitEvery { // a run's queue is bounded
 			if err := x.run.Wait(ctx); err != nil {
 				return err
@@ -151,7 +147,7 @@ func (m *Mirror) curve(ctx context.Context, x *mirrored, t *atelierv1.Trial) err
 			}
 			if fresh {
 				said++
-				if err := x.run.Metric(key, v.Value, int64(rep.Epoch), time.UnixMilli(rep.TimeMs)); err != nil {
+				if err := x.run.Metric(key, v.Value, int64(rep.Epoch), time.UnixMilli(rep.TimeMS)); err != nil {
 					return err
 				}
 			}
@@ -161,12 +157,12 @@ func (m *Mirror) curve(ctx context.Context, x *mirrored, t *atelierv1.Trial) err
 }
 
 // sayParent says how the best value came, and the end.
-func (m *Mirror) sayParent(ctx context.Context, s *atelierv1.Sweep, signature string) error {
+func (m *Mirror) sayParent(ctx context.Context, s *trial.Sweep, signature string) error {
 	x := m.parent
 	key := m.bestKey(s)
 	var best end
 	for i, e := range sortedEnds(m.ends) {
-		if i == 0 || better(wire.Objective(s.GetObjective()), e.value, best.value) || e.value == best.value && e.trial < best.trial { // as on the leaderboard
+		if i == 0 || better(s.Objective, e.value, best.value) || e.value == best.value && e.trial < best.trial { // as on the leaderboard
 			best = e
 		}
 		fresh, err := m.step(ctx, x, key, int64(i+1))
@@ -179,21 +175,21 @@ func (m *Mirror) sayParent(ctx context.Context, s *atelierv1.Sweep, signature st
 			}
 		}
 	}
-	if !wire.SweepStatus(s.Status).Over() {
+	if !s.Status.Over() {
 		return nil
 	}
-	tags := map[string]string{TagStatus: wire.SweepStatus(s.Status).String(), "atelier.trials": strconv.FormatInt(s.GetCounts().GetProposed(), 10)}
+	tags := map[string]string{TagStatus: s.Status.String(), "atelier.trials": strconv.FormatInt(s.Counts.Proposed, 10)}
 	if s.Failure != "" {
 		tags["atelier.failure"] = s.Failure
 	}
-	if b := s.GetBest(); b.GetHasValue() {
-		tags["atelier.best_trial"] = strconv.FormatInt(b.Number, 10)
-		tags["atelier.best_params"] = b.ParamsJson
+	if b := s.Best; b != nil {
+		tags["atelier.best_trial"] = strconv.FormatInt(b.Trial, 10)
+		tags["atelier.best_params"] = string(b.Params)
 	}
 	if err := tag(x.run, tags); err != nil {
 		return err
 	}
-	return m.finish(ctx, x, signature, sweepStatus(s.Status), s.EndedMs)
+	return m.finish(ctx, x, signature, sweepStatus(s.Status), s.EndedMS)
 }
 
 func better(o trial.Objective, a, b float64) bool {
@@ -203,8 +199,8 @@ func better(o trial.Objective, a, b float64) bool {
 	return o.Better(a, b)
 }
 
-func runStatus(s atelierv1.TrialStatus) mlflow.Status {
-	switch wire.Status(s) {
+func runStatus(s trial.Status) mlflow.Status {
+	switch s {
 	case trial.Finished, trial.Stopped:
 		return mlflow.Finished
 	case trial.Cancelled:
@@ -213,8 +209,8 @@ func runStatus(s atelierv1.TrialStatus) mlflow.Status {
 	return mlflow.Failed
 }
 
-func sweepStatus(s atelierv1.SweepStatus) mlflow.Status {
-	switch wire.SweepStatus(s) {
+func sweepStatus(s trial.SweepStatus) mlflow.Status {
+	switch s {
 	case trial.SweepFinished, trial.SweepStopped:
 		return mlflow.Finished
 	case trial.SweepCancelled:
@@ -223,26 +219,26 @@ func sweepStatus(s atelierv1.SweepStatus) mlflow.Status {
 	return mlflow.Failed
 }
 
-func tagsOf(t *atelierv1.Trial, maximize bool) map[string]string {
-	tags := map[string]string{TagStatus: wire.Status(t.Status).String(), "atelier.runs": strconv.Itoa(len(t.Runs))}
-	last := t.Runs[len(t.Runs)-1]
+func tagsOf(t *trial.Trial, maximize bool) map[string]string {
+	tags := map[string]string{TagStatus: t.Status.String(), "atelier.runs": strconv.Itoa(len(t.Runs))}
+	last := t.LastRun()
 	for k, v := range map[string]string{"atelier.worker": last.Worker, "atelier.slot": last.Slot, "atelier.failure": t.Failure, "atelier.stop_reason": t.StopReason} {
 		if v != "" {
 			tags[k] = v
 		}
 	}
-	if best := wire.Best(t.Checkpoints, maximize); best != nil {
-		tags["atelier.checkpoint"] = best.Location
+	if best := trial.Best(t.Checkpoints, maximize); best != nil {
+		tags["atelier.checkpoint"] = string(best.Location)
 	}
 	return tags
 }
 
 // paramNames are the names of a sweep's parameters in MLflow: of all of them,
 // since a trial need not have every one and the names are the same in all.
-func (m *Mirror) paramNames(s *atelierv1.Sweep) map[string]string {
+func (m *Mirror) paramNames(s *trial.Sweep) map[string]string {
 	if m.space == nil {
 		var all []string
-		if asked, err := spec.Decode(s.SpecJson); err == nil {
+		if asked, err := spec.Decode(s.SpecJSON); err == nil {
 			for _, p := range asked.Space.Params {
 				all = append(all, p.Name)
 			}
@@ -253,7 +249,7 @@ func (m *Mirror) paramNames(s *atelierv1.Sweep) map[string]string {
 }
 
 // metricNames are the names in MLflow of the metrics seen so far.
-func (m *Mirror) metricNames(reports []*atelierv1.Report) map[string]string {
+func (m *Mirror) metricNames(reports []trial.Report) map[string]string {
 	known := len(m.metrics)
 	for _, rep := range reports {
 		for _, v := range rep.Metrics {
@@ -270,8 +266,8 @@ func (m *Mirror) metricNames(reports []*atelierv1.Report) map[string]string {
 
 // bestKey is the metric that says the best value; one of that name that a
 // trainer reports keeps it.
-func (m *Mirror) bestKey(s *atelierv1.Sweep) string {
-	key := mlflow.Key("best_" + s.GetObjective().GetMetric())
+func (m *Mirror) bestKey(s *trial.Sweep) string {
+	key := mlflow.Key("best_" + s.Objective.Metric)
 	for _, taken := range m.metrics {
 		if taken == key {
 			return mlflow.Key(key + "-objective")
@@ -281,9 +277,9 @@ func (m *Mirror) bestKey(s *atelierv1.Sweep) string {
 }
 
 // flat is a JSON object as parameters: strings bare, all else as JSON has it.
-func flat(object string, names map[string]string) (map[string]string, error) {
+func flat(object json.RawMessage, names map[string]string) (map[string]string, error) {
 	var raw map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(object), &raw); err != nil {
+	if err := json.Unmarshal(object, &raw); err != nil {
 		return nil, fmt.Errorf("parameters: %w", err)
 	}
 	out := map[string]string{}

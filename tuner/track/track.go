@@ -7,25 +7,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
-	"connectrpc.com/connect"
-
+	"atelier/common/client"
 	"atelier/common/mlflow"
-	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial/wire"
+	"atelier/common/trial"
 )
 
-// Cluster is what is asked of a coordinator.
+// Cluster is what is asked of one: a client.
 type Cluster interface {
-	GetSweep(context.Context, *connect.Request[atelierv1.GetSweepRequest]) (*connect.Response[atelierv1.GetSweepResponse], error)
-}
-
-// Trials is what is asked of it about trials.
-type Trials interface {
-	ListTrials(context.Context, *connect.Request[atelierv1.ListTrialsRequest]) (*connect.Response[atelierv1.ListTrialsResponse], error)
-	GetCurve(context.Context, *connect.Request[atelierv1.GetCurveRequest]) (*connect.Response[atelierv1.GetCurveResponse], error)
+	Sweep(ctx context.Context, id string) (*trial.Sweep, error)
+	Trials(ctx context.Context, id string, which client.Which) iter.Seq2[*trial.Trial, error]
+	Curve(ctx context.Context, id string, number int64) ([]trial.Report, error)
 }
 
 // Tags of the mirror's runs.
@@ -39,16 +34,12 @@ const (
 // openRuns bounds the runs on their way to a server; see DESIGN.md.
 const openRuns = 64
 
-// pageTrials is how many trials are asked for at once.
-const pageTrials = 500
-
 // Mirror is one sweep's. Make it with New; its methods are for one goroutine.
 type Mirror struct {
 	store      mlflow.Store
 	experiment string
 	sweepID    string
-	sweeps     Cluster
-	trialsOf   Trials
+	cluster    Cluster
 
 	ready  bool
 	parent *mirrored
@@ -78,42 +69,33 @@ type end struct {
 }
 
 // New mirrors one sweep into an experiment of a store.
-func New(store mlflow.Store, experiment, sweepID string, sweeps Cluster, trials Trials) *Mirror {
-	return &Mirror{store: store, experiment: experiment, sweepID: sweepID, sweeps: sweeps, trialsOf: trials, trials: map[int64]*mirrored{}, ends: map[int64]end{}, metrics: map[string]string{}}
+func New(store mlflow.Store, experiment, sweepID string, cluster Cluster) *Mirror {
+	return &Mirror{store: store, experiment: experiment, sweepID: sweepID, cluster: cluster, trials: map[int64]*mirrored{}, ends: map[int64]end{}, metrics: map[string]string{}}
 }
 
 // Sync makes one pass and returns the sweep as it was then. After an error the
 // next pass goes on where this one broke off.
-func (m *Mirror) Sync(ctx context.Context) (*atelierv1.Sweep, error) {
+func (m *Mirror) Sync(ctx context.Context) (*trial.Sweep, error) {
 	if err := m.find(ctx); err != nil {
 		return nil, err
 	}
-	r, err := m.sweeps.GetSweep(ctx, connect.NewRequest(&atelierv1.GetSweepRequest{Id: m.sweepID}))
+	s, err := m.cluster.Sweep(ctx, m.sweepID)
 	if err != nil {
 		return nil, err
 	}
-	s := r.Msg.GetSweep()
-	c := s.GetCounts()
-	signature := fmt.Sprintf("%d %d %d %d %d", s.Status, s.EndedMs, c.GetProposed(), c.GetRuns(), c.GetReports())
+	signature := fmt.Sprintf("%d %d %d %d %d", s.Status, s.EndedMS, s.Counts.Proposed, s.Counts.Runs, s.Counts.Reports)
 	if m.parent.seen == signature {
 		return s, nil
 	}
 	if err := m.openParent(ctx, s); err != nil {
 		return s, err
 	}
-	for after := int64(0); ; {
-		page, err := m.trialsOf.ListTrials(ctx, connect.NewRequest(&atelierv1.ListTrialsRequest{SweepId: m.sweepID, After: after, Limit: pageTrials}))
+	for t, err := range m.cluster.Trials(ctx, m.sweepID, client.Which{}) {
 		if err != nil {
 			return s, err
 		}
-		for _, t := range page.Msg.Trials {
-			if err := m.trial(ctx, s, t); err != nil {
-				return s, fmt.Errorf("trial %d: %w", t.Number, err)
-			}
-			after = t.Number
-		}
-		if len(page.Msg.Trials) < pageTrials {
-			break
+		if err := m.trial(ctx, s, t); err != nil {
+			return s, fmt.Errorf("trial %d: %w", t.Number, err)
 		}
 	}
 	return s, m.sayParent(ctx, s, signature)
@@ -126,8 +108,8 @@ func (m *Mirror) Attach(ctx context.Context, paths []string) error {
 	if err != nil {
 		return err
 	}
-	if !wire.SweepStatus(s.Status).Over() {
-		return fmt.Errorf("sweep %s has not ended: its report is no artifact yet", s.Id)
+	if !s.Status.Over() {
+		return fmt.Errorf("sweep %s has not ended: its report is no artifact yet", s.ID)
 	}
 	x := m.parent
 	signature := x.seen
@@ -139,7 +121,7 @@ func (m *Mirror) Attach(ctx context.Context, paths []string) error {
 			return err
 		}
 	}
-	return m.finish(ctx, x, signature, sweepStatus(s.Status), s.EndedMs)
+	return m.finish(ctx, x, signature, sweepStatus(s.Status), s.EndedMS)
 }
 
 // Close ends the mirror and its store: what waits is delivered until ctx ends.

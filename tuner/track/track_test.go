@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -12,21 +13,18 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
+	"atelier/common/client"
 	"atelier/common/mlflow"
 	"atelier/common/mlflow/mlflowtest"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/tuner/track"
 )
 
 // cluster is a sweep that the test moves along.
 type cluster struct {
-	sweep  *v1.Sweep
-	trials []*v1.Trial
-	curves map[int64][]*v1.Report
+	sweep  *trial.Sweep
+	trials []*trial.Trial
+	curves map[int64][]trial.Report
 	fail   func() error
 	curve  int // calls of GetCurve
 }
@@ -34,49 +32,54 @@ type cluster struct {
 const t0 = 1_700_000_000_000
 
 func newCluster() *cluster {
-	return &cluster{fail: func() error { return nil }, curves: map[int64][]*v1.Report{}, sweep: &v1.Sweep{Id: "s-1", Name: "facades", Status: wire.ToSweepStatus(trial.SweepRunning), SpecYaml: "name: facades\n",
-		Seed: 7, Objective: wire.ToObjective(trial.Objective{Metric: "val_loss"}), SearchMethod: "bayesian", Algorithm: "gp", Trainer: "sim", BudgetTrials: 12, Parallelism: 2,
-		CreatedMs: t0, Counts: &v1.SweepCounts{}}}
+	return &cluster{fail: func() error { return nil }, curves: map[int64][]trial.Report{}, sweep: &trial.Sweep{ID: "s-1", Name: "facades", Status: trial.SweepRunning, SpecYAML: "name: facades\n",
+		Seed: 7, Objective: trial.Objective{Metric: "val_loss"}, SearchMethod: "bayesian", Algorithm: "gp", Trainer: "sim", BudgetTrials: 12, Parallelism: 2,
+		CreatedMS: t0, Counts: trial.Counts{}}}
 }
 
 func (c *cluster) start(n int64) {
-	c.trials = append(c.trials, &v1.Trial{SweepId: "s-1", Number: n, Status: wire.ToStatus(trial.Running), ParamsJson: fmt.Sprintf(`{"lr":0.00%d,"optimizer":"sgd","deep":true}`, n),
-		CreatedMs: t0 + n*1000, StartedMs: t0 + n*1000 + 1, Runs: []*v1.Run{{Number: 1, Worker: "w1", Slot: "cpu0"}}})
+	c.trials = append(c.trials, &trial.Trial{Sweep: "s-1", Number: n, Status: trial.Running, Params: fmt.Appendf(nil, `{"lr":0.00%d,"optimizer":"sgd","deep":true}`, n),
+		CreatedMS: t0 + n*1000, StartedMS: t0 + n*1000 + 1, Runs: []trial.Run{{Number: 1, Worker: "w1", Slot: "cpu0"}}})
 	c.sweep.Counts.Proposed, c.sweep.Counts.Runs = n, n
 }
 
 func (c *cluster) report(n int64, v float64) {
 	t := c.trials[n-1]
 	t.Epoch++
-	c.curves[n] = append(c.curves[n], &v1.Report{Epoch: t.Epoch, TimeMs: t0 + n*1000 + int64(t.Epoch)*10, Metrics: []*v1.Metric{{Name: "val_loss", Value: v}, {Name: "acc:top1", Value: 1 - v}}})
-	if !math.IsNaN(v) && (!t.HasValue || v < t.Value) {
-		t.HasValue, t.Value, t.ValueEpoch = true, v, t.Epoch
+	c.curves[n] = append(c.curves[n], trial.Report{Epoch: t.Epoch, TimeMS: t0 + n*1000 + int64(t.Epoch)*10, Metrics: trial.Metrics{{Name: "val_loss", Value: v}, {Name: "acc:top1", Value: 1 - v}}})
+	if !math.IsNaN(v) && (t.Value == nil || v < float64(*t.Value)) {
+		t.Value, t.ValueEpoch = new(trial.Number(v)), t.Epoch
 	}
 	c.sweep.Counts.Reports++
 }
 
-func (c *cluster) end(n int64, s v1.TrialStatus) {
+func (c *cluster) end(n int64, s trial.Status) {
 	t := c.trials[n-1]
-	t.Status, t.EndedMs = s, t0+100_000+n
-	if t.HasValue && (c.sweep.Best == nil || t.Value < c.sweep.Best.Value) {
-		c.sweep.Best = t
+	t.Status, t.EndedMS = s, t0+100_000+n
+	if t.Value != nil && (c.sweep.Best == nil || *t.Value < c.sweep.Best.Value) {
+		c.sweep.Best = &trial.BestTrial{Trial: n, Value: *t.Value, Epoch: t.ValueEpoch, Params: t.Params}
 	}
 }
 
-func (c *cluster) over(s v1.SweepStatus) { c.sweep.Status, c.sweep.EndedMs = s, t0+500_000 }
+func (c *cluster) over(s trial.SweepStatus) { c.sweep.Status, c.sweep.EndedMS = s, t0+500_000 }
 
-func (c *cluster) GetSweep(context.Context, *connect.Request[v1.GetSweepRequest]) (*connect.Response[v1.GetSweepResponse], error) {
-	return connect.NewResponse(&v1.GetSweepResponse{Sweep: c.sweep}), c.fail()
+func (c *cluster) Sweep(context.Context, string) (*trial.Sweep, error) {
+	return new(*c.sweep), c.fail()
 }
 
-func (c *cluster) ListTrials(_ context.Context, r *connect.Request[v1.ListTrialsRequest]) (*connect.Response[v1.ListTrialsResponse], error) {
-	from := min(int(r.Msg.After), len(c.trials))
-	return connect.NewResponse(&v1.ListTrialsResponse{Trials: c.trials[from:min(from+int(r.Msg.Limit), len(c.trials))]}), c.fail()
+func (c *cluster) Trials(context.Context, string, client.Which) iter.Seq2[*trial.Trial, error] {
+	return func(yield func(*trial.Trial, error) bool) {
+		for _, t := range c.trials {
+			if !yield(new(*t), c.fail()) {
+				return
+			}
+		}
+	}
 }
 
-func (c *cluster) GetCurve(_ context.Context, r *connect.Request[v1.GetCurveRequest]) (*connect.Response[v1.GetCurveResponse], error) {
+func (c *cluster) Curve(_ context.Context, _ string, number int64) ([]trial.Report, error) {
 	c.curve++
-	return connect.NewResponse(&v1.GetCurveResponse{Reports: c.curves[r.Msg.Trial]}), c.fail()
+	return c.curves[number], c.fail()
 }
 
 // story moves the cluster along; between its scenes pass is called.
@@ -89,27 +92,27 @@ func story(c *cluster, pass func()) {
 		c.report(2, 2/float64(e+1))
 		pass()
 	}
-	c.end(1, wire.ToStatus(trial.Finished))
-	c.end(2, wire.ToStatus(trial.Stopped))
+	c.end(1, trial.Finished)
+	c.end(2, trial.Stopped)
 	c.trials[1].StopReason = "asha: rung 1"
 	c.start(3)
 	c.report(3, math.NaN())
-	c.end(3, wire.ToStatus(trial.Diverged))
+	c.end(3, trial.Diverged)
 	pass()
 	c.start(4)
-	c.end(4, wire.ToStatus(trial.Failed))
+	c.end(4, trial.Failed)
 	c.trials[3].Failure = "out of memory"
 	pass()
 	// A person tries it again: it goes on.
-	c.trials[3].Status, c.trials[3].EndedMs, c.trials[3].Failure = wire.ToStatus(trial.Running), 0, ""
-	c.trials[3].Runs = append(c.trials[3].Runs, &v1.Run{Number: 2, Worker: "w2"})
+	c.trials[3].Status, c.trials[3].EndedMS, c.trials[3].Failure = trial.Running, 0, ""
+	c.trials[3].Runs = append(c.trials[3].Runs, trial.Run{Number: 2, Worker: "w2"})
 	pass()
 	c.report(4, 0.1)
-	c.end(4, wire.ToStatus(trial.Finished))
-	c.trials[3].Checkpoints = []*v1.Checkpoint{{Epoch: 1, Location: "shared:s-1/4/x.pth"}}
-	c.trials = append(c.trials, &v1.Trial{SweepId: "s-1", Number: 5, Status: wire.ToStatus(trial.Cancelled), ParamsJson: "{}"}) // never ran
+	c.end(4, trial.Finished)
+	c.trials[3].Checkpoints = []trial.Checkpoint{{Epoch: 1, Location: "shared:s-1/4/x.pth"}}
+	c.trials = append(c.trials, &trial.Trial{Sweep: "s-1", Number: 5, Status: trial.Cancelled, Params: []byte("{}")}) // never ran
 	c.sweep.Counts.Proposed = 5
-	c.over(wire.ToSweepStatus(trial.SweepFinished))
+	c.over(trial.SweepFinished)
 	pass()
 }
 
@@ -216,7 +219,7 @@ func TestMirror(t *testing.T) {
 				ctx := context.Background()
 				c := newCluster()
 				var m *track.Mirror
-				begin := func() { m = track.New(open(t), "tuning", "s-1", c, c) }
+				begin := func() { m = track.New(open(t), "tuning", "s-1", c) }
 				sync := func() {
 					for try := 0; ; try++ { // faults may outlast the patience of one pass
 						_, err := m.Sync(ctx)
@@ -278,18 +281,18 @@ func TestMirrorOfFailingCluster(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			c := newCluster()
-			m := track.New(open(t), "tuning", "s-1", c, c)
+			m := track.New(open(t), "tuning", "s-1", c)
 			failures := 0
 			c.fail = func() error {
 				if random.IntN(3) == 0 {
 					failures++
-					return connect.NewError(connect.CodeUnavailable, errors.New("an election is on"))
+					return errors.New("an election is on")
 				}
 				return nil
 			}
 			story(c, func() { m.Sync(context.Background()) })
 			for {
-				if s, err := m.Sync(context.Background()); err == nil && wire.SweepStatus(s.Status) == trial.SweepFinished {
+				if s, err := m.Sync(context.Background()); err == nil && s.Status == trial.SweepFinished {
 					break
 				}
 			}
@@ -314,14 +317,14 @@ func TestMirrorOfManyTrials(t *testing.T) {
 	for i := int64(1); i <= n; i++ {
 		c.start(i)
 		c.report(i, 1/float64(i))
-		c.end(i, wire.ToStatus(trial.Finished))
+		c.end(i, trial.Finished)
 	}
-	c.over(wire.ToSweepStatus(trial.SweepStopped))
+	c.over(trial.SweepStopped)
 	s, err := mlflow.Open(server.URL, mlflow.Options{Buffer: t.TempDir(), Flush: 2 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := track.New(s, "tuning", "s-1", c, c)
+	m := track.New(s, "tuning", "s-1", c)
 	if _, err := m.Sync(context.Background()); err != nil {
 		t.Fatal(err)
 	}

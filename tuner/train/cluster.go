@@ -6,10 +6,8 @@ import (
 	"fmt"
 
 	"atelier/common/client"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/tuner/session"
 )
 
@@ -39,7 +37,7 @@ func Remote(ctx context.Context, p *Plan, o Options, c Cluster) (*Result, error)
 		s.o.Watch.Progress(Progress{Message: "sweep " + p.sweep + ": waiting for a worker"})
 		s.drawSheets(ctx)
 		of := session.Single{API: c.API, ID: p.sweep}
-		ended, err := c.API.Follow(ctx, p.sweep, func(*v1.Sweep) error { return s.reports(ctx, of) })
+		ended, err := c.API.Follow(ctx, p.sweep, func(*trial.Sweep) error { return s.reports(ctx, of) })
 		if err != nil && ctx.Err() != nil {
 			return session.ErrGoesOn
 		}
@@ -65,32 +63,28 @@ func (s *training) submit(ctx context.Context, c Cluster) error {
 	if err != nil {
 		return err
 	}
-	s.plan.sweep = made.GetId()
+	s.plan.sweep = made.ID
 	return s.folder.save(s.plan)
 }
 
 // reports takes the reports that are new.
 func (s *training) reports(ctx context.Context, of session.Single) error {
 	t, err := of.Trial(ctx)
-	if err != nil || int(t.GetEpoch()) <= s.history.last() {
+	if err != nil || t == nil || int(t.Epoch) <= s.history.last() {
 		return err
 	}
 	reports, err := of.Reports(ctx)
 	if err != nil {
 		return err
 	}
-	before := t.GetStartedMs()
+	before := t.StartedMS
 	for _, r := range reports {
-		seconds := float64(r.GetTimeMs()-before) / 1000
-		before = r.GetTimeMs()
-		if int(r.GetEpoch()) <= s.history.last() {
+		seconds := float64(r.TimeMS-before) / 1000
+		before = r.TimeMS
+		if int(r.Epoch) <= s.history.last() {
 			continue
 		}
-		e := trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: int(r.GetEpoch()), Seconds: max(seconds, 0)}
-		for _, m := range r.GetMetrics() {
-			e.Metrics = append(e.Metrics, trainerproto.Metric{Name: m.GetName(), Value: m.GetValue()})
-		}
-		if err := s.take(e); err != nil {
+		if err := s.take(trainerproto.Event{Kind: trainerproto.EventEpoch, Epoch: int(r.Epoch), Seconds: max(seconds, 0), Metrics: r.Metrics}); err != nil {
 			return err
 		}
 	}
@@ -99,7 +93,7 @@ func (s *training) reports(ctx context.Context, of session.Single) error {
 
 // collect fetches the best and the newest checkpoint of a trial that has ended,
 // and says how it did.
-func (s *training) collect(ctx context.Context, of session.Single, files client.Files, ended *v1.Sweep) error {
+func (s *training) collect(ctx context.Context, of session.Single, files client.Files, ended *trial.Sweep) error {
 	t, err := of.Trial(ctx)
 	if err != nil {
 		return err
@@ -107,30 +101,31 @@ func (s *training) collect(ctx context.Context, of session.Single, files client.
 	if t == nil {
 		return of.Failure(ended, nil)
 	}
-	for _, run := range t.GetRuns() {
-		s.result.Workers = append(s.result.Workers, fmt.Sprintf("%s/%s", run.GetWorker(), run.GetSlot()))
+	for _, run := range t.Runs {
+		s.result.Workers = append(s.result.Workers, fmt.Sprintf("%s/%s", run.Worker, run.Slot))
 	}
 	checkpoints, err := of.Checkpoints(ctx)
 	if err != nil {
 		return err
 	}
-	var best, last *v1.Checkpoint
-	for _, k := range checkpoints {
-		if last == nil || k.GetEpoch() > last.GetEpoch() {
+	var best, last *trial.Checkpoint
+	for i := range checkpoints {
+		k := &checkpoints[i]
+		if last == nil || k.Epoch > last.Epoch {
 			last = k
 		}
-		if int(k.GetEpoch()) == s.history.BestEpoch {
+		if int(k.Epoch) == s.history.BestEpoch {
 			best = k
 		}
 	}
-	for _, k := range []*v1.Checkpoint{best, last} {
+	for _, k := range []*trial.Checkpoint{best, last} {
 		if k == nil {
 			continue
 		}
-		path := s.folder.InResume(fmt.Sprintf("epoch-%04d-run-1.pth", k.GetEpoch()))
-		s.o.Watch.Progress(Progress{Message: fmt.Sprintf("fetching the checkpoint of epoch %d", k.GetEpoch())})
+		path := s.folder.InResume(fmt.Sprintf("epoch-%04d-run-1.pth", k.Epoch))
+		s.o.Watch.Progress(Progress{Message: fmt.Sprintf("fetching the checkpoint of epoch %d", k.Epoch)})
 		if err := files.Pull(ctx, k, path); err != nil {
-			return fmt.Errorf("checkpoint of epoch %d: %w; once that is mended: atelier train --resume %s", k.GetEpoch(), err, s.folder.Dir)
+			return fmt.Errorf("checkpoint of epoch %d: %w; once that is mended: atelier train --resume %s", k.Epoch, err, s.folder.Dir)
 		}
 		if k == best {
 			if err := s.folder.markBest(path); err != nil {
@@ -139,16 +134,16 @@ func (s *training) collect(ctx context.Context, of session.Single, files client.
 		}
 	}
 	if last != nil {
-		if err := s.folder.keepFrom(int(last.GetEpoch())); err != nil {
+		if err := s.folder.keepFrom(int(last.Epoch)); err != nil {
 			return err
 		}
 	}
 	s.history.Message = fmt.Sprintf("%d epochs in sweep %s", s.history.last(), s.plan.sweep)
-	switch wire.Status(t.GetStatus()) {
+	switch t.Status {
 	case trial.Finished:
 		return nil
 	case trial.Stopped:
-		s.history.Message += ", stopped: " + t.GetStopReason()
+		s.history.Message += ", stopped: " + t.StopReason
 		return nil
 	}
 	return of.Failure(ended, t)

@@ -6,12 +6,9 @@ import (
 	"fmt"
 
 	"atelier/common/client"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/spec"
-	"atelier/common/trial/wire"
+	"atelier/common/trial"
 	"atelier/tuner/tune/report"
-
-	"connectrpc.com/connect"
 )
 
 // Collect reads a sweep with all its trials and their curves from a cluster.
@@ -20,15 +17,15 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 	if err != nil {
 		return nil, err
 	}
-	asked, err := spec.Decode(s.GetSpecJson())
+	asked, err := spec.Decode(s.SpecJSON)
 	if err != nil {
-		return nil, fmt.Errorf("sweep %s: %w", s.GetId(), err)
+		return nil, fmt.Errorf("sweep %s: %w", s.ID, err)
 	}
-	out := &report.Sweep{ID: s.GetId(), Name: s.GetName(), SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(),
-		Metric: s.GetObjective().GetMetric(), Maximize: wire.Objective(s.GetObjective()).Maximize, Objectives: max(1, len(s.GetObjectives())),
-		Status: wire.SweepStatus(s.GetStatus()).String(), Ending: s.GetEnding(), Space: asked.Space, Training: json.RawMessage(asked.TrainingJSON), Budget: s.GetBudgetTrials(),
-		Parallelism: s.GetParallelism(), CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs()}
-	if f := s.GetFailure(); f != "" {
+	out := &report.Sweep{ID: s.ID, Name: s.Name, SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer, Seed: s.Seed,
+		Metric: s.Objective.Metric, Maximize: s.Objective.Maximize, Objectives: len(s.Objectives),
+		Status: s.Status.String(), Ending: s.Ending, Space: asked.Space, Training: json.RawMessage(asked.TrainingJSON), Budget: s.BudgetTrials,
+		Parallelism: s.Parallelism, CreatedMS: s.CreatedMS, EndedMS: s.EndedMS}
+	if f := s.Failure; f != "" {
 		out.Ending = f
 	}
 	if _, searched := asked.Space.Lookup("model"); !searched {
@@ -39,37 +36,43 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 			out.Model = t.Model
 		}
 	}
-	return out, api.EachTrial(ctx, id, func(t *v1.Trial) error {
+	for t, err := range api.Trials(ctx, id, client.Which{}) {
+		if err != nil {
+			return nil, err
+		}
 		x, err := trialOf(ctx, api, out, t)
 		if err != nil {
-			return fmt.Errorf("trial %d: %w", t.GetNumber(), err)
+			return nil, fmt.Errorf("trial %d: %w", t.Number, err)
 		}
 		out.Trials = append(out.Trials, x)
-		return nil
-	})
+	}
+	return out, nil
 }
 
-func trialOf(ctx context.Context, api *client.Client, s *report.Sweep, t *v1.Trial) (report.Trial, error) {
-	out := report.Trial{Number: t.GetNumber(), Status: wire.Status(t.GetStatus()).String(), HasValue: t.GetHasValue(), Value: t.GetValue(), ValueEpoch: int(t.GetValueEpoch()),
-		Epochs: int(t.GetEpoch()), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(), StopReason: t.GetStopReason(), OtherData: t.GetOtherData()}
+func trialOf(ctx context.Context, api *client.Client, s *report.Sweep, t *trial.Trial) (report.Trial, error) {
+	out := report.Trial{Number: t.Number, Status: t.Status.String(), HasValue: t.Value != nil, ValueEpoch: int(t.ValueEpoch),
+		Epochs: int(t.Epoch), StartedMS: t.StartedMS, EndedMS: t.EndedMS, Failure: t.Failure, StopReason: t.StopReason, OtherData: t.OtherData}
+	if t.Value != nil {
+		out.Value = float64(*t.Value)
+	}
 	var err error
-	if out.Point, err = s.Space.Decode(t.GetParamsJson()); err != nil {
+	if out.Point, err = s.Space.Decode(string(t.Params)); err != nil {
 		return out, err
 	}
-	for _, r := range t.GetRuns() {
-		out.Runs = append(out.Runs, report.Run{Worker: r.GetWorker(), Slot: r.GetSlot(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(), Exit: wire.Exit(r.GetExit()).String()})
+	for _, r := range t.Runs {
+		out.Runs = append(out.Runs, report.Run{Worker: r.Worker, Slot: r.Slot, StartedMS: r.StartedMS, EndedMS: r.EndedMS, Exit: r.Exit.String()})
 	}
 	if out.Epochs == 0 {
 		return out, nil
 	}
-	c, err := api.Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: s.ID, Trial: t.GetNumber()}))
+	curve, err := api.Curve(ctx, s.ID, t.Number)
 	if err != nil {
 		return out, err
 	}
-	for _, e := range c.Msg.GetReports() {
-		x := report.Epoch{Epoch: int(e.GetEpoch())}
-		for _, m := range e.GetMetrics() {
-			x.Metrics = append(x.Metrics, report.Metric{Name: m.GetName(), Value: m.GetValue()})
+	for _, e := range curve {
+		x := report.Epoch{Epoch: int(e.Epoch)}
+		for _, m := range e.Metrics {
+			x.Metrics = append(x.Metrics, report.Metric(m))
 		}
 		out.Curve = append(out.Curve, x)
 	}

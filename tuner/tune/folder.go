@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"atelier/common/files"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/setting"
+	"atelier/common/trial"
 	"atelier/tuner/session"
 	"atelier/tuner/tune/report"
 )
@@ -66,8 +66,8 @@ var kind = &session.Kind{Noun: "tuning", Results: append(report.Files(), report.
 type folder struct{ *session.Folder }
 
 // settle removes the earlier tuning once a trial of the new one has a value.
-func (f folder) settle(s *v1.Sweep) error {
-	if s.GetBest() == nil || !f.Replaces() {
+func (f folder) settle(s *trial.Sweep) error {
+	if s.Best == nil || !f.Replaces() {
 		return nil
 	}
 	return f.DropReplaced()

@@ -11,7 +11,7 @@ import (
 
 	"time"
 
-	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/tuner/session"
 
 	"atelier/common/dataset"
@@ -142,7 +142,7 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if _, err := os.Stat(old); err != nil {
 		t.Error(err)
 	}
-	if err := f.settle(&v1.Sweep{}); err != nil {
+	if err := f.settle(&trial.Sweep{}); err != nil {
 		t.Error(err)
 	}
 	(&tuning{folder: f, result: &Result{}}).giveBack()
@@ -161,7 +161,7 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if _, err := os.Stat(old); err != nil {
 		t.Error("lost by a second --overwrite:", err)
 	}
-	if err := f.settle(&v1.Sweep{Best: &v1.Trial{}}); err != nil {
+	if err := f.settle(&trial.Sweep{Best: &trial.BestTrial{}}); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(f.Dir, session.ReplacedDir)); err == nil {

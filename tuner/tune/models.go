@@ -8,11 +8,8 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/client"
-	v1 "atelier/common/proto/atelier/v1"
-	"atelier/common/trial/wire"
+	"atelier/common/trial"
 	"atelier/tuner/tune/report"
-
-	"connectrpc.com/connect"
 )
 
 // ModelFile is a trial's best model in its folder.
@@ -44,12 +41,12 @@ func (s *tuning) fetchModels(ctx context.Context, api *client.Client, files clie
 }
 
 func (s *tuning) fetchModel(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep, t *report.Trial) error {
-	list, err := api.Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: r.ID, Trial: t.Number}))
+	list, _, err := api.Checkpoints(ctx, r.ID, t.Number, client.From{})
 	if err != nil {
 		return err
 	}
-	from := wire.Best(list.Msg.GetCheckpoints(), r.Maximize)
-	if from == nil || int(from.GetEpoch()) != t.ValueEpoch {
+	from := trial.Best(list, r.Maximize)
+	if from == nil || int(from.Epoch) != t.ValueEpoch {
 		return fmt.Errorf("the checkpoint of its best epoch, %d, is not kept", t.ValueEpoch)
 	}
 	dir := s.folder.Path(report.TrialDir(t.Number))

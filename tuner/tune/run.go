@@ -9,18 +9,16 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/tuner/session"
 	"atelier/tuner/tune/report"
-
-	"connectrpc.com/connect"
 )
 
 // Watcher is shown how a tuning goes. Its methods are called one at a time.
 type Watcher interface {
-	Begin(p *Plan, s *v1.Sweep) // the sweep is submitted, or taken up again
-	Sweep(s *v1.Sweep)          // it has changed
-	Doing(text string)          // what takes a while beside it
+	Begin(p *Plan, s *trial.Sweep) // the sweep is submitted, or taken up again
+	Sweep(s *trial.Sweep)          // it has changed
+	Doing(text string)             // what takes a while beside it
 }
 
 // Options of Run.
@@ -39,7 +37,7 @@ type Options struct {
 // Result is what came of a session.
 type Result struct {
 	Folder   string
-	Sweep    *v1.Sweep     // as it was last seen; nil before it was made
+	Sweep    trial.Sweep   // as it was last seen; without an id before it was made
 	Report   *report.Sweep // what was written; nil if nothing was
 	Written  *report.Written
 	Local    bool
@@ -164,21 +162,22 @@ func (s *tuning) follow(ctx context.Context, api *client.Client) error {
 			return err
 		}
 	} else {
-		var err error
-		if s.result.Sweep, err = api.Sweep(ctx, s.saved.Sweep); err != nil {
+		now, err := api.Sweep(ctx, s.saved.Sweep)
+		if err != nil {
 			return err
 		}
+		s.result.Sweep = *now
 		if err := s.extend(ctx, api); err != nil {
 			return err
 		}
 	}
-	s.o.Watch.Begin(s.plan, s.result.Sweep)
+	s.o.Watch.Begin(s.plan, &s.result.Sweep)
 	s.tracked = func(context.Context, string, []string) {}
 	if s.o.Track != nil {
 		s.tracked = s.o.Track(ctx, api, s.saved.Sweep)
 	}
-	_, err := api.Follow(ctx, s.saved.Sweep, func(now *v1.Sweep) error {
-		s.result.Sweep = now
+	_, err := api.Follow(ctx, s.saved.Sweep, func(now *trial.Sweep) error {
+		s.result.Sweep = *now
 		if err := s.folder.settle(now); err != nil {
 			return err
 		}
@@ -221,14 +220,13 @@ func (s *tuning) submit(ctx context.Context, api *client.Client) error {
 	for _, w := range warnings {
 		s.result.warn(w)
 	}
-	s.result.Sweep = made
-	s.saved.Sweep = s.result.Sweep.GetId()
+	s.result.Sweep, s.saved.Sweep = *made, made.ID
 	return s.folder.save(s.saved)
 }
 
 // extend gives a sweep that is resumed as many trials as were asked for.
 func (s *tuning) extend(ctx context.Context, api *client.Client) error {
-	had := s.result.Sweep.GetBudgetTrials()
+	had := s.result.Sweep.BudgetTrials
 	more := s.plan.trials - had
 	switch {
 	case s.plan.trials == 0 || more == 0 && s.saved.Status == statusRunning:
@@ -244,27 +242,27 @@ func (s *tuning) extend(ctx context.Context, api *client.Client) error {
 	if err := s.folder.save(s.saved); err != nil {
 		return err
 	}
-	r, err := api.Sweeps.ExtendSweep(ctx, connect.NewRequest(&v1.ExtendSweepRequest{RequestId: fmt.Sprintf("%s-%d", s.saved.RequestID, s.plan.trials), Id: s.saved.Sweep, AddTrials: more}))
+	extended, err := api.Extend(ctx, fmt.Sprintf("%s-%d", s.saved.RequestID, s.plan.trials), s.saved.Sweep, client.Budget{Trials: more})
 	if err != nil {
-		if connect.CodeOf(err) == connect.CodeFailedPrecondition { // as ended as before
+		if client.CodeOf(err) == client.CodeFailedPrecondition { // as ended as before
 			s.saved.Status = was.Status
 			err = errors.Join(err, s.folder.save(s.saved))
 		}
 		return err
 	}
-	s.result.Sweep = r.Msg.GetSweep()
+	s.result.Sweep = *extended
 	return nil
 }
 
 // slotsOf counts the slots of workers that take trials.
 func slotsOf(ctx context.Context, api *client.Client) (n int64, err error) {
-	r, err := api.Workers.ListWorkers(ctx, connect.NewRequest(&v1.ListWorkersRequest{}))
+	workers, err := api.Workers(ctx)
 	if err != nil {
 		return 0, err
 	}
-	for _, w := range r.Msg.GetWorkers() {
-		if w.GetState() == "ready" {
-			n += int64(len(w.GetSlots()))
+	for _, w := range workers {
+		if w.State == "ready" {
+			n += int64(len(w.Slots))
 		}
 	}
 	return n, nil

@@ -13,7 +13,7 @@ import (
 func Lease(l *atelierv1.Lease) trial.Lease {
 	return trial.Lease{LeaseRef: trial.LeaseRef{Sweep: l.GetSweepId(), Trial: l.GetTrial(), Token: l.GetToken()}, Kind: Kind(l.GetKind()), Run: l.GetRun(), Slot: l.GetSlot(),
 		Trainer: l.GetTrainer(), Params: json.RawMessage(l.GetParamsJson()), Training: json.RawMessage(l.GetTrainingJson()), Seed: l.GetSeed(),
-		Objective: Objective(l.GetObjective()), Checkpoints: Checkpoints(l.GetCheckpoints()), Origin: Origin(l.GetOrigin()), BaseDir: l.GetBaseDir(), LastEpoch: l.GetLastEpoch(),
+		Objective: Objective(l.GetObjective()), Checkpoints: List(l.GetCheckpoints(), Checkpoint), Origin: Origin(l.GetOrigin()), BaseDir: l.GetBaseDir(), LastEpoch: l.GetLastEpoch(),
 		TTL: time.Duration(l.GetTtlMs()) * time.Millisecond, EndEpoch: l.GetEndEpoch(), EndVerdict: Verdict(l.GetEndVerdict()), EndReason: l.GetEndReason()}
 }
 
@@ -43,7 +43,7 @@ func each[A, B any](all []A, one func(A) B) []B {
 	if len(all) == 0 {
 		return nil
 	}
-	return list(all, one)
+	return List(all, one)
 }
 
 // And what a coordinator hears and answers.

@@ -13,8 +13,8 @@ func Sweep(s *atelierv1.Sweep) trial.Sweep {
 	r := trial.Sweep{ID: s.GetId(), Name: s.GetName(), Kind: Kind(s.GetKind()), Status: SweepStatus(s.GetStatus()), Failure: s.GetFailure(),
 		SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(), Objective: Objective(s.GetObjective()),
 		BudgetTrials: s.GetBudgetTrials(), Parallelism: s.GetParallelism(), MaxRetries: s.GetMaxRetries(), Exhausted: s.GetExhausted(),
-		CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs(), BaseDir: s.GetDefaultDir(), Stopping: object(s.GetStoppingJson()), Counts: counts(s.GetCounts()),
-		Objectives: list(s.GetObjectives(), Objective), Constraints: list(s.GetConstraints(), Constraint),
+		CreatedMS: s.GetCreatedMs(), EndedMS: s.GetEndedMs(), BaseDir: s.GetDefaultDir(), Stopping: Object(s.GetStoppingJson()), Counts: counts(s.GetCounts()),
+		Objectives: List(s.GetObjectives(), Objective), Constraints: List(s.GetConstraints(), Constraint),
 		BudgetEpochs: s.GetBudgetEpochs(), Epochs: s.GetEpochs(), BudgetMS: s.GetBudgetMs(), SpentMS: s.GetSpentMs(),
 		CheckpointBytes: s.GetCheckpointBytes(), StoredBytes: s.GetStoredBytes(), Priority: s.GetPriority(), Enqueued: s.GetEnqueued(),
 		WarmStart: s.GetWarmStart(), WarmTrials: s.GetWarmTrials(), Requires: texts(s.GetRequires()),
@@ -23,7 +23,7 @@ func Sweep(s *atelierv1.Sweep) trial.Sweep {
 		r.Objectives = append(r.Objectives, r.Objective)
 	}
 	if b := s.GetBest(); b.GetHasValue() {
-		r.Best = &trial.BestTrial{Trial: b.GetNumber(), Value: trial.Number(b.GetValue()), Epoch: b.GetValueEpoch(), Params: object(b.GetParamsJson())}
+		r.Best = &trial.BestTrial{Trial: b.GetNumber(), Value: trial.Number(b.GetValue()), Epoch: b.GetValueEpoch(), Params: Object(b.GetParamsJson())}
 	}
 	return r
 }
@@ -34,10 +34,10 @@ func counts(c *atelierv1.SweepCounts) trial.Counts {
 }
 
 func Trial(t *atelierv1.Trial) trial.Trial {
-	r := trial.Trial{Sweep: t.GetSweepId(), Number: t.GetNumber(), Status: Status(t.GetStatus()), Params: object(t.GetParamsJson()),
+	r := trial.Trial{Sweep: t.GetSweepId(), Number: t.GetNumber(), Status: Status(t.GetStatus()), Params: Object(t.GetParamsJson()),
 		Value: number(t.GetHasValue(), t.GetValue()), ValueEpoch: t.GetValueEpoch(), Epoch: t.GetEpoch(),
 		CreatedMS: t.GetCreatedMs(), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(),
-		Verdict: Verdict(t.GetVerdict()), StopReason: t.GetStopReason(), Runs: list(t.GetRuns(), run), Checkpoints: Checkpoints(t.GetCheckpoints()),
+		Verdict: Verdict(t.GetVerdict()), StopReason: t.GetStopReason(), Runs: List(t.GetRuns(), run), Checkpoints: List(t.GetCheckpoints(), Checkpoint),
 		Source: Source(t.GetSource()), Seen: t.GetProposedSeen(), OriginTrial: t.GetOrigin().GetTrial(), OriginEpoch: t.GetOrigin().GetEpoch(),
 		Pauses: t.GetPauses(), Metrics: map[string]trial.Number{}, Infeasible: t.GetInfeasible(), Note: t.GetNote(), Data: t.GetData(), OtherData: t.GetOtherData()}
 	for _, x := range t.GetMetrics() {
@@ -56,10 +56,8 @@ func Checkpoint(c *atelierv1.Checkpoint) trial.Checkpoint {
 		Location: trial.Location(c.GetLocation()), Worker: c.GetWorker(), CreatedMS: c.GetCreatedMs(), Token: c.GetToken()}
 }
 
-func Checkpoints(all []*atelierv1.Checkpoint) []trial.Checkpoint { return list(all, Checkpoint) }
-
 func Report(r *atelierv1.Report) trial.Report {
-	return trial.Report{Epoch: r.GetEpoch(), TimeMS: r.GetTimeMs(), Metrics: list(r.GetMetrics(), metric), Data: r.GetData()}
+	return trial.Report{Epoch: r.GetEpoch(), TimeMS: r.GetTimeMs(), Metrics: List(r.GetMetrics(), metric), Data: r.GetData()}
 }
 
 func metric(m *atelierv1.Metric) trial.Metric {
@@ -67,13 +65,13 @@ func metric(m *atelierv1.Metric) trial.Metric {
 }
 
 func Row(r *atelierv1.LeaderboardRow) trial.Row {
-	return trial.Row{Rank: r.GetRank(), Trial: r.GetTrial(), Status: Status(r.GetStatus()), Value: trial.Number(r.GetValue()), Params: object(r.GetParamsJson()), Epoch: r.GetEpoch(),
-		Checkpoint: trial.Location(r.GetCheckpoint()), Values: list(r.GetValues(), func(v float64) trial.Number { return trial.Number(v) }), Front: r.GetFront(), OtherData: r.GetOtherData()}
+	return trial.Row{Rank: r.GetRank(), Trial: r.GetTrial(), Status: Status(r.GetStatus()), Value: trial.Number(r.GetValue()), Params: Object(r.GetParamsJson()), Epoch: r.GetEpoch(),
+		Checkpoint: trial.Location(r.GetCheckpoint()), Values: List(r.GetValues(), func(v float64) trial.Number { return trial.Number(v) }), Front: r.GetFront(), OtherData: r.GetOtherData()}
 }
 
 func Worker(w *atelierv1.Worker) trial.Worker {
 	return trial.Worker{Name: w.GetName(), State: w.GetState(), Draining: w.GetDraining(), Address: w.GetAddress(), LastSeenMS: w.GetLastSeenMs(), Version: w.GetVersion(),
-		Trainers: append([]string{}, w.GetTrainers()...), Labels: texts(w.GetLabels()), Usage: usage(w.GetUsage()), Slots: list(w.GetSlots(), slot), Note: w.GetNote(), Incarnation: w.GetIncarnation()}
+		Trainers: append([]string{}, w.GetTrainers()...), Labels: texts(w.GetLabels()), Usage: usage(w.GetUsage()), Slots: List(w.GetSlots(), slot), Note: w.GetNote(), Incarnation: w.GetIncarnation()}
 }
 
 func slot(s *atelierv1.Slot) trial.Slot {
@@ -86,7 +84,7 @@ func usage(u *atelierv1.Usage) *trial.Usage {
 		return nil
 	}
 	return &trial.Usage{TimeMS: u.TimeMs, CPUPercent: trial.Number(u.CpuPercent), Cores: u.Cores, MemoryUsed: u.MemoryUsed, MemoryTotal: u.MemoryTotal, SwapUsed: u.SwapUsed, SwapTotal: u.SwapTotal,
-		DiskUsed: u.DiskUsed, DiskFree: u.DiskFree, DiskRead: u.DiskRead, DiskWritten: u.DiskWritten, NetReceived: u.NetReceived, NetSent: u.NetSent, GPUs: list(u.Gpus, gpu)}
+		DiskUsed: u.DiskUsed, DiskFree: u.DiskFree, DiskRead: u.DiskRead, DiskWritten: u.DiskWritten, NetReceived: u.NetReceived, NetSent: u.NetSent, GPUs: List(u.Gpus, gpu)}
 }
 
 func gpu(g *atelierv1.GpuUsage) trial.GPUUsage {
@@ -105,23 +103,23 @@ func ToCheckpoint(c trial.Checkpoint) *atelierv1.Checkpoint {
 	return p
 }
 
-func ToCheckpoints(all []trial.Checkpoint) []*atelierv1.Checkpoint { return list(all, ToCheckpoint) }
+func ToCheckpoints(all []trial.Checkpoint) []*atelierv1.Checkpoint { return List(all, ToCheckpoint) }
 
 // ToRows are the rows of a leaderboard.
 func ToRows(all []trial.Row) []*atelierv1.LeaderboardRow {
-	return list(all, func(r trial.Row) *atelierv1.LeaderboardRow {
+	return List(all, func(r trial.Row) *atelierv1.LeaderboardRow {
 		return &atelierv1.LeaderboardRow{Rank: r.Rank, Trial: r.Trial, Status: ToStatus(r.Status), Value: float64(r.Value), ParamsJson: string(r.Params), Epoch: r.Epoch,
-			Checkpoint: string(r.Checkpoint), Values: list(r.Values, func(v trial.Number) float64 { return float64(v) }), Front: r.Front, OtherData: r.OtherData}
+			Checkpoint: string(r.Checkpoint), Values: List(r.Values, func(v trial.Number) float64 { return float64(v) }), Front: r.Front, OtherData: r.OtherData}
 	})
 }
 
 func ToReport(r trial.Report) *atelierv1.Report {
 	return &atelierv1.Report{Epoch: r.Epoch, TimeMs: r.TimeMS, Data: r.Data,
-		Metrics: list(r.Metrics, func(m trial.Metric) *atelierv1.Metric { return &atelierv1.Metric{Name: m.Name, Value: m.Value} })}
+		Metrics: List(r.Metrics, func(m trial.Metric) *atelierv1.Metric { return &atelierv1.Metric{Name: m.Name, Value: m.Value} })}
 }
 
 func ToWorker(w trial.Worker) *atelierv1.Worker {
-	return &atelierv1.Worker{Name: w.Name, Address: w.Address, Incarnation: w.Incarnation, Draining: w.Draining, LastSeenMs: w.LastSeenMS, Slots: list(w.Slots, toSlot),
+	return &atelierv1.Worker{Name: w.Name, Address: w.Address, Incarnation: w.Incarnation, Draining: w.Draining, LastSeenMs: w.LastSeenMS, Slots: List(w.Slots, toSlot),
 		Labels: w.Labels, Trainers: w.Trainers, Version: w.Version, State: w.State, Usage: toUsage(w.Usage), Note: w.Note}
 }
 
@@ -134,7 +132,7 @@ func toUsage(u *trial.Usage) *atelierv1.Usage {
 		return nil
 	}
 	return &atelierv1.Usage{TimeMs: u.TimeMS, CpuPercent: float64(u.CPUPercent), Cores: u.Cores, MemoryUsed: u.MemoryUsed, MemoryTotal: u.MemoryTotal, SwapUsed: u.SwapUsed, SwapTotal: u.SwapTotal,
-		DiskUsed: u.DiskUsed, DiskFree: u.DiskFree, DiskRead: u.DiskRead, DiskWritten: u.DiskWritten, NetReceived: u.NetReceived, NetSent: u.NetSent, Gpus: list(u.GPUs, toGPU)}
+		DiskUsed: u.DiskUsed, DiskFree: u.DiskFree, DiskRead: u.DiskRead, DiskWritten: u.DiskWritten, NetReceived: u.NetReceived, NetSent: u.NetSent, Gpus: List(u.GPUs, toGPU)}
 }
 
 func toGPU(g trial.GPUUsage) *atelierv1.GpuUsage {
@@ -142,8 +140,8 @@ func toGPU(g trial.GPUUsage) *atelierv1.GpuUsage {
 		Watts: float64(g.Watts), WattsAtMost: float64(g.WattsAtMost)}
 }
 
-// list is never nil: JSON has [] for it.
-func list[A, B any](all []A, one func(A) B) []B {
+// List turns each of a list; it is never nil, JSON has [] for it.
+func List[A, B any](all []A, one func(A) B) []B {
 	out := make([]B, 0, len(all))
 	for _, x := range all {
 		out = append(out, one(x))
@@ -165,8 +163,8 @@ func number(has bool, v float64) *trial.Number {
 	return new(trial.Number(v))
 }
 
-// object passes a JSON object through as it is; what is none becomes null.
-func object(text string) json.RawMessage {
+// Object passes a JSON object through as it is; what is none becomes null.
+func Object(text string) json.RawMessage {
 	if !json.Valid([]byte(text)) {
 		return json.RawMessage("null")
 	}

@@ -37,17 +37,6 @@ func Origin(o *atelierv1.Origin) trial.Origin {
 	return trial.Origin{Trial: o.GetTrial(), Epoch: o.GetEpoch()}
 }
 
-// Best is trial.Best of checkpoints as the API has them; nil where there is none.
-func Best(all []*atelierv1.Checkpoint, maximize bool) *atelierv1.Checkpoint {
-	at := trial.BestAt(all, maximize, func(c **atelierv1.Checkpoint) trial.Mark {
-		return trial.Mark{HasMetric: (*c).GetHasMetric(), Metric: (*c).GetMetric(), Token: (*c).GetToken(), Epoch: (*c).GetEpoch()}
-	})
-	if at < 0 {
-		return nil
-	}
-	return all[at]
-}
-
 // To the schema.
 
 func ToStatus(s trial.Status) atelierv1.TrialStatus           { return atelierv1.TrialStatus(s) }
@@ -74,7 +63,7 @@ func ToConstraint(c trial.Constraint) *atelierv1.Constraint {
 // ToOrigins has one for each of a proposal's points, an empty one where it starts
 // from scratch.
 func ToOrigins(all []trial.Origin) []*atelierv1.Origin {
-	return list(all, func(o trial.Origin) *atelierv1.Origin { return &atelierv1.Origin{Trial: o.Trial, Epoch: o.Epoch} })
+	return List(all, func(o trial.Origin) *atelierv1.Origin { return &atelierv1.Origin{Trial: o.Trial, Epoch: o.Epoch} })
 }
 
 // ToOrigin is nil for a trial that starts from scratch.

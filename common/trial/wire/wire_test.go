@@ -91,7 +91,4 @@ func TestMessages(t *testing.T) {
 	if o := (trial.Origin{Trial: 3, Epoch: 4}); wire.Origin(wire.ToOrigin(o)) != o || wire.ToOrigin(trial.Origin{}) != nil {
 		t.Error("origins")
 	}
-	if wire.Best(nil, true) != nil {
-		t.Error("the best of none")
-	}
 }

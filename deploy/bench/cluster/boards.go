@@ -10,8 +10,6 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
-
-	"connectrpc.com/connect"
 )
 
 // boardCluster is one of the clusters whose leaderboard is asked for.
@@ -44,12 +42,12 @@ func (b *bench) boards(ctx context.Context) error {
 	for range b.size(500, 5) {
 		for _, c := range both {
 			began := time.Now()
-			r, err := c.near.Sweeps.GetLeaderboard(ctx, connect.NewRequest(&v1.GetLeaderboardRequest{Id: c.sweep, Top: 20}))
+			r, err := c.near.Leaderboard(ctx, c.sweep, 20, false, client.From{})
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 			c.took = append(c.took, time.Since(began))
-			if r.Msg.Source == "redis" {
+			if r.Source == "redis" {
 				c.redis++
 			}
 		}

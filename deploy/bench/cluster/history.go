@@ -9,10 +9,10 @@ import (
 	"strconv"
 	"time"
 
+	"atelier/common/client"
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
 
-	"connectrpc.com/connect"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -38,12 +38,12 @@ func (b *bench) history(ctx context.Context) error {
 	var queries []time.Duration
 	for range 50 {
 		t := time.Now()
-		r, err := cluster.Client().Sweeps.GetLeaderboard(ctx, connect.NewRequest(&v1.GetLeaderboardRequest{Id: id, Top: 20, Source: "state"}))
+		r, err := cluster.Client().Leaderboard(ctx, id, 20, false, client.From{Source: "state"})
 		if err != nil {
 			return err
 		}
-		if len(r.Msg.Rows) != 20 {
-			return fmt.Errorf("leaderboard of %d rows", len(r.Msg.Rows))
+		if len(r.Rows) != 20 {
+			return fmt.Errorf("leaderboard of %d rows", len(r.Rows))
 		}
 		queries = append(queries, time.Since(t))
 	}
@@ -108,7 +108,7 @@ func fill(ctx context.Context, b *bench, cluster *local.Cluster, trials, reports
 // restartTime kills a coordinator and returns how long it takes, from the start
 // of its process, to have applied what the cluster had committed by then.
 func restartTime(ctx context.Context, cluster *local.Cluster, p *local.Process) (time.Duration, error) {
-	before, err := cluster.Client().Node(p.Addr).GetNode(ctx, connect.NewRequest(&v1.GetNodeRequest{}))
+	before, err := cluster.Client().Node(ctx, p.Addr)
 	if err != nil {
 		return 0, err
 	}
@@ -120,8 +120,8 @@ func restartTime(ctx context.Context, cluster *local.Cluster, p *local.Process) 
 		return 0, err
 	}
 	for {
-		r, err := cluster.Client().Node(p.Addr).GetNode(ctx, connect.NewRequest(&v1.GetNodeRequest{}))
-		if err == nil && r.Msg.AppliedIndex >= before.Msg.AppliedIndex {
+		r, err := cluster.Client().Node(ctx, p.Addr)
+		if err == nil && r.AppliedIndex >= before.AppliedIndex {
 			return time.Since(start), nil
 		}
 		select {

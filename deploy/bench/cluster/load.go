@@ -32,7 +32,10 @@ func newLoad(addrs []string, name string) *load {
 
 func createSweep(ctx context.Context, c *client.Client, yaml string) (string, error) {
 	s, _, err := c.Submit(ctx, client.Submission{Spec: yaml, Name: "bench.yaml"})
-	return s.GetId(), err
+	if err != nil {
+		return "", err
+	}
+	return s.ID, nil
 }
 
 // openSweep makes a sweep whose trials only this load takes.
@@ -83,7 +86,7 @@ func (h *leases) refs() []*v1.LeaseRef {
 // once the first beat is answered.
 func (l *load) heartbeat(ctx context.Context, h *leases) error {
 	beat := func() error {
-		_, err := l.c.Workers.Heartbeat(ctx, connect.NewRequest(&v1.HeartbeatRequest{
+		_, err := l.c.Raw().Workers.Heartbeat(ctx, connect.NewRequest(&v1.HeartbeatRequest{
 			Worker: &v1.Worker{Name: l.name, Incarnation: l.inc, Trainers: []string{loadTrainer}, Address: "127.0.0.1:1"},
 			Leases: h.refs(),
 		}))
@@ -111,7 +114,7 @@ func (l *load) heartbeat(ctx context.Context, h *leases) error {
 func (l *load) acquire(ctx context.Context, slot string) (*v1.Lease, error) {
 	id := fmt.Sprintf("%s-%s-%d", l.inc, slot, time.Now().UnixNano())
 	for {
-		r, err := l.c.Workers.Acquire(ctx, connect.NewRequest(&v1.AcquireRequest{
+		r, err := l.c.Raw().Workers.Acquire(ctx, connect.NewRequest(&v1.AcquireRequest{
 			RequestId: id, Worker: l.name, Incarnation: l.inc, Slot: slot, Trainers: []string{loadTrainer}, WaitMs: 5000,
 		}))
 		if err != nil {
@@ -138,7 +141,7 @@ func ended(l *v1.Lease) *v1.RunEvent {
 
 // relay sends events and checks that each was recorded, now or before.
 func (l *load) relay(ctx context.Context, events ...*v1.RunEvent) error {
-	r, err := l.c.Workers.Relay(ctx, connect.NewRequest(&v1.RelayRequest{Worker: l.name, Incarnation: l.inc, Events: events}))
+	r, err := l.c.Raw().Workers.Relay(ctx, connect.NewRequest(&v1.RelayRequest{Worker: l.name, Incarnation: l.inc, Events: events}))
 	if err != nil {
 		return err
 	}
@@ -154,15 +157,15 @@ func (l *load) relay(ctx context.Context, events ...*v1.RunEvent) error {
 }
 
 // waitSweep waits until the sweep ended and returns it.
-func waitSweep(ctx context.Context, c *client.Client, id string, each func(*v1.Sweep)) (*v1.Sweep, error) {
-	s, err := c.Follow(ctx, id, func(s *v1.Sweep) error {
+func waitSweep(ctx context.Context, c *client.Client, id string, each func(*trial.Sweep)) (*trial.Sweep, error) {
+	s, err := c.Follow(ctx, id, func(s *trial.Sweep) error {
 		if each != nil {
 			each(s)
 		}
 		return nil
 	})
-	if end := wire.SweepStatus(s.GetStatus()); err == nil && end != trial.SweepFinished {
-		err = fmt.Errorf("sweep ended as %s: %s", end, s.GetFailure())
+	if err == nil && s.Status != trial.SweepFinished {
+		err = fmt.Errorf("sweep ended as %s: %s", s.Status, s.Failure)
 	}
 	return s, err
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // sweepTime runs one sweep with the simulated trainer and returns its wall time.
@@ -27,7 +27,7 @@ func sweepTime(ctx context.Context, b *bench, name, spec string, slots int) (*lo
 		return cluster, 0, err
 	}
 	said := start
-	_, err = waitSweep(ctx, c, id, func(s *v1.Sweep) {
+	_, err = waitSweep(ctx, c, id, func(s *trial.Sweep) {
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
 			b.Say("%5.0f s: %d of %d trials, %d reports", time.Since(start).Seconds(), s.Counts.Finished, s.BudgetTrials, s.Counts.Reports)

@@ -13,11 +13,7 @@ import (
 	"strings"
 
 	"atelier/common/client"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
-
-	"connectrpc.com/connect"
 )
 
 // searches holds the keys of a spec in which the methods differ.
@@ -96,17 +92,17 @@ func (b *bench) sweep(ctx context.Context, t task) (f figures, err error) {
 	if err != nil {
 		return f, err
 	}
-	id := made.Id
+	id := made.ID
 	b.Say("%s, seed %d: sweep %s at %s", t.Method, t.Seed, id, strings.Join(b.cluster.APIAddrs(), ","))
 	s, err := b.follow(ctx, id)
 	if err != nil {
 		return f, err
 	}
-	f.Status = wire.SweepStatus(s.Status).String()
-	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Best == nil {
+	f.Status = s.Status.String()
+	if s.Status != trial.SweepFinished || s.Best == nil {
 		return f, fmt.Errorf("sweep %s is %s: %s", id, f.Status, s.Failure)
 	}
-	f.Best, f.BestAt, f.Epochs, f.Wall = s.Best.Value, s.Best.Number, s.Epochs, float64(s.SpentMs)/1000
+	f.Best, f.BestAt, f.Epochs, f.Wall = float64(s.Best.Value), s.Best.Trial, s.Epochs, float64(s.SpentMS)/1000
 	f.Proposed, f.Failed = s.Counts.Proposed, s.Counts.Failed+s.Counts.Diverged
 	if f.Trials, err = b.trials(ctx, id); err != nil {
 		return f, err
@@ -119,13 +115,17 @@ func (b *bench) sweep(ctx context.Context, t task) (f figures, err error) {
 }
 
 // follow waits for the end of a sweep.
-func (b *bench) follow(ctx context.Context, id string) (*v1.Sweep, error) {
+func (b *bench) follow(ctx context.Context, id string) (*trial.Sweep, error) {
 	said := int64(-1)
-	return b.cluster.Client().Follow(ctx, id, func(s *v1.Sweep) error {
+	return b.cluster.Client().Follow(ctx, id, func(s *trial.Sweep) error {
 		ended := s.Counts.Finished + s.Counts.Stopped + s.Counts.Failed + s.Counts.Diverged
 		if ended/5 != said/5 || said < 0 {
 			said = ended
-			b.Say("  %4.0f s: %d of %d trials, %d epochs, best %.4f", float64(s.SpentMs)/1000, ended, s.BudgetTrials, s.Epochs, s.GetBest().GetValue())
+			best := 0.0
+			if s.Best != nil {
+				best = float64(s.Best.Value)
+			}
+			b.Say("  %4.0f s: %d of %d trials, %d epochs, best %.4f", float64(s.SpentMS)/1000, ended, s.BudgetTrials, s.Epochs, best)
 		}
 		return nil
 	})
@@ -133,18 +133,17 @@ func (b *bench) follow(ctx context.Context, id string) (*v1.Sweep, error) {
 
 // trials lists what each trial came to, in their order.
 func (b *bench) trials(ctx context.Context, id string) ([]result, error) {
-	got, err := b.cluster.Client().Trials.ListTrials(ctx, connect.NewRequest(&v1.ListTrialsRequest{SweepId: id}))
-	if err != nil {
-		return nil, err
-	}
 	var out []result
-	for _, t := range got.Msg.Trials {
+	for t, err := range b.cluster.Client().Trials(ctx, id, client.Which{}) {
+		if err != nil {
+			return nil, err
+		}
 		r := result{Epochs: t.Epoch}
-		if t.HasValue {
-			r.Value = t.Value
+		if t.Value != nil {
+			r.Value = float64(*t.Value)
 		}
 		for _, n := range t.Runs {
-			r.Training += float64(n.EndedMs-n.StartedMs) / 1000
+			r.Training += float64(n.EndedMS-n.StartedMS) / 1000
 		}
 		out = append(out, r)
 	}

@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"atelier/common/trial"
+)
+
+// What tables show of records.
+
+func short(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 6, 64)
+}
+
+func shortValue(n *trial.Number) string {
+	if n == nil {
+		return "-"
+	}
+	return short(float64(*n))
+}
+
+// pairs writes parameters as lr=0.01 depth=3, in the space's order.
+func pairs(raw json.RawMessage) string {
+	fields, err := flatten("", raw)
+	if err != nil {
+		return string(raw)
+	}
+	out := make([]string, 0, len(fields))
+	for _, f := range fields {
+		v := f.value
+		if x, err := strconv.ParseFloat(v, 64); err == nil && strings.ContainsAny(v, ".eE") {
+			v = short(x)
+		}
+		if f.key != "" {
+			out = append(out, f.key+"="+v)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func (e *Env) age(ms int64) string {
+	if ms == 0 {
+		return "-"
+	}
+	return roundly(e.Now().Sub(time.UnixMilli(ms)))
+}
+
+func (e *Env) span(fromMS, toMS int64) string {
+	if fromMS == 0 {
+		return "-"
+	}
+	if toMS == 0 {
+		return e.age(fromMS)
+	}
+	return roundly(time.Duration(toMS-fromMS) * time.Millisecond)
+}
+
+func clock(ms int64) string {
+	if ms == 0 {
+		return "-"
+	}
+	return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// roundly is a duration in its two largest units.
+func roundly(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return strconv.FormatFloat(d.Seconds(), 'f', map[bool]int{true: 1, false: 0}[d < 10*time.Second], 64) + "s"
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+}
+
+func bytesOf(n int64) string {
+	switch {
+	case n < 1<<10:
+		return strconv.FormatInt(n, 10) + " B"
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	case n < 1<<30:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func count(n int64) string { return strconv.FormatInt(n, 10) }
