@@ -371,9 +371,9 @@ func TestBrokenConnectionIsTriedElsewhere(t *testing.T) {
 						return
 					}
 					c.Read(make([]byte, 1<<10))
+					broken.Add(1)
 					breakIt(c)
 					c.Close()
-					broken.Add(1)
 				}
 			}()
 			good := serve(t, "good")

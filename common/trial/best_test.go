@@ -44,6 +44,19 @@ func TestBest(t *testing.T) {
 	}
 }
 
+func TestBestCheckpoint(t *testing.T) {
+	all := []trial.Checkpoint{{Epoch: 1, Token: 9}, {Epoch: 2, Token: 9, Metric: new(trial.Number(0.5))}, {Epoch: 3, Token: 9, Metric: new(trial.Number(math.NaN()))}, {Epoch: 4, Token: 9, Metric: new(trial.Number(0.25))}}
+	if got := trial.Best(all, true); got != &all[1] {
+		t.Error(got)
+	}
+	if got := trial.Best(all, false); got != &all[3] {
+		t.Error(got)
+	}
+	if got := trial.Best(all[:1], true); got != &all[0] || trial.Best(nil, true) != nil {
+		t.Error(got)
+	}
+}
+
 func reversed(all []trial.Mark) []trial.Mark {
 	out := slices.Clone(all)
 	slices.Reverse(out)

@@ -9,7 +9,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // boardCluster is one of the clusters whose leaderboard is asked for.
@@ -79,7 +79,7 @@ func startBoards(ctx context.Context, b *bench, name, bin string) (*boardCluster
 		}
 	}
 	l := newLoad(cluster.APIAddrs(), "load")
-	h := &leases{held: map[uint64]*v1.LeaseRef{}}
+	h := &leases{held: map[int64]trial.LeaseRef{}}
 	if err := l.heartbeat(ctx, h); err != nil {
 		return fail(err)
 	}
@@ -93,7 +93,7 @@ func startBoards(ctx context.Context, b *bench, name, bin string) (*boardCluster
 		if err != nil {
 			return fail(err)
 		}
-		events := []*v1.RunEvent{report(lease, 1)}
+		events := []trial.Event{report(lease, 1)}
 		if n < full {
 			events = append(events, ended(lease))
 		}

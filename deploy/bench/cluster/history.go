@@ -11,7 +11,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -69,7 +69,7 @@ func (b *bench) history(ctx context.Context) error {
 
 func fill(ctx context.Context, b *bench, cluster *local.Cluster, trials, reports int) (string, error) {
 	l := newLoad(cluster.APIAddrs(), "load")
-	h := &leases{held: map[uint64]*v1.LeaseRef{}}
+	h := &leases{held: map[int64]trial.LeaseRef{}}
 	if err := l.heartbeat(ctx, h); err != nil {
 		return "", err
 	}
@@ -87,7 +87,7 @@ func fill(ctx context.Context, b *bench, cluster *local.Cluster, trials, reports
 					return err
 				}
 				h.add(lease)
-				events := make([]*v1.RunEvent, 0, reports+1)
+				events := make([]trial.Event, 0, reports+1)
 				for e := 1; e <= reports; e++ {
 					events = append(events, report(lease, e))
 				}

@@ -3,17 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"atelier/common/client"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 	"atelier/deploy/bench/harness"
-
-	"connectrpc.com/connect"
 )
 
 // load plays a worker over the API: it takes leases and relays reports without
@@ -57,39 +55,32 @@ space:
 // leases keeps what the load holds alive until ctx ends.
 type leases struct {
 	mu   sync.Mutex
-	held map[uint64]*v1.LeaseRef
+	held map[int64]trial.LeaseRef
 }
 
-func (h *leases) add(l *v1.Lease) {
+func (h *leases) add(l *trial.Lease) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.held[uint64(l.Trial)] = &v1.LeaseRef{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token}
+	h.held[l.Trial] = l.LeaseRef
 }
 
 func (h *leases) drop(trial int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.held, uint64(trial))
+	delete(h.held, trial)
 }
 
-func (h *leases) refs() []*v1.LeaseRef {
+func (h *leases) refs() []trial.LeaseRef {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := make([]*v1.LeaseRef, 0, len(h.held))
-	for _, r := range h.held {
-		out = append(out, r)
-	}
-	return out
+	return slices.Collect(maps.Values(h.held))
 }
 
 // heartbeat registers the load as a worker and renews its leases. It returns
 // once the first beat is answered.
 func (l *load) heartbeat(ctx context.Context, h *leases) error {
 	beat := func() error {
-		_, err := l.c.Raw().Workers.Heartbeat(ctx, connect.NewRequest(&v1.HeartbeatRequest{
-			Worker: &v1.Worker{Name: l.name, Incarnation: l.inc, Trainers: []string{loadTrainer}, Address: "127.0.0.1:1"},
-			Leases: h.refs(),
-		}))
+		_, err := l.c.Heartbeat(ctx, client.HeartbeatRequest{Worker: trial.Worker{Name: l.name, Incarnation: l.inc, Trainers: []string{loadTrainer}, Address: "127.0.0.1:1"}, Leases: h.refs()})
 		return err
 	}
 	if err := beat(); err != nil {
@@ -111,45 +102,34 @@ func (l *load) heartbeat(ctx context.Context, h *leases) error {
 }
 
 // acquire takes one lease.
-func (l *load) acquire(ctx context.Context, slot string) (*v1.Lease, error) {
+func (l *load) acquire(ctx context.Context, slot string) (*trial.Lease, error) {
 	id := fmt.Sprintf("%s-%s-%d", l.inc, slot, time.Now().UnixNano())
 	for {
-		r, err := l.c.Raw().Workers.Acquire(ctx, connect.NewRequest(&v1.AcquireRequest{
-			RequestId: id, Worker: l.name, Incarnation: l.inc, Slot: slot, Trainers: []string{loadTrainer}, WaitMs: 5000,
-		}))
-		if err != nil {
-			return nil, err
-		}
-		if r.Msg.Lease != nil {
-			return r.Msg.Lease, nil
+		lease, err := l.c.Acquire(ctx, client.AcquireRequest{RequestID: id, Worker: l.name, Incarnation: l.inc, Slot: slot, Trainers: []string{loadTrainer}, Wait: 5 * time.Second})
+		if err != nil || lease != nil {
+			return lease, err
 		}
 	}
 }
 
-func report(l *v1.Lease, epoch int) *v1.RunEvent {
+func report(l *trial.Lease, epoch int) trial.Event {
 	x := 1/float64(epoch+1) + float64(l.Trial%997)/1000
-	return &v1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &v1.RunEvent_Report{Report: &v1.Report{
-		Epoch: int32(epoch), TimeMs: time.Now().UnixMilli(),
-		Metrics: []*v1.Metric{{Name: "val_loss", Value: x}, {Name: "val_acc", Value: 1 - x/2}, {Name: "train_loss", Value: math.Sqrt(x)}},
-	}}}
+	return trial.Event{LeaseRef: l.LeaseRef, Report: &trial.Report{Epoch: int32(epoch), TimeMS: time.Now().UnixMilli(),
+		Metrics: trial.Metrics{{Name: "val_loss", Value: x}, {Name: "val_acc", Value: 1 - x/2}, {Name: "train_loss", Value: math.Sqrt(x)}}}}
 }
 
-func ended(l *v1.Lease) *v1.RunEvent {
-	return &v1.RunEvent{SweepId: l.SweepId, Trial: l.Trial, Token: l.Token, Event: &v1.RunEvent_Ended{
-		Ended: &v1.RunEnded{Exit: wire.ToExit(trial.ExitFinished), TimeMs: time.Now().UnixMilli()}}}
+func ended(l *trial.Lease) trial.Event {
+	return trial.Event{LeaseRef: l.LeaseRef, Ended: &trial.Ended{Exit: trial.ExitFinished, TimeMS: time.Now().UnixMilli()}}
 }
 
 // relay sends events and checks that each was recorded, now or before.
-func (l *load) relay(ctx context.Context, events ...*v1.RunEvent) error {
-	r, err := l.c.Raw().Workers.Relay(ctx, connect.NewRequest(&v1.RelayRequest{Worker: l.name, Incarnation: l.inc, Events: events}))
+func (l *load) relay(ctx context.Context, events ...trial.Event) error {
+	results, err := l.c.Relay(ctx, l.name, l.inc, events)
 	if err != nil {
 		return err
 	}
-	if len(r.Msg.Results) != len(events) {
-		return fmt.Errorf("%d answers to %d events", len(r.Msg.Results), len(events))
-	}
-	for i, x := range r.Msg.Results {
-		if wire.Outcome(x.Outcome) != trial.OutcomeRecorded && wire.Outcome(x.Outcome) != trial.OutcomeAlready {
+	for i, x := range results {
+		if x.Outcome != trial.OutcomeRecorded && x.Outcome != trial.OutcomeAlready {
 			return fmt.Errorf("event %d of trial %d: %v %s", i, events[i].Trial, x.Outcome, x.Message)
 		}
 	}

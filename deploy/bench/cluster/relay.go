@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 	"atelier/deploy/bench/harness"
 
 	"golang.org/x/sync/errgroup"
@@ -98,16 +98,16 @@ func relayOnce(ctx context.Context, b *bench, clients int, d time.Duration) (rel
 }
 
 // newHolder makes a sweep and takes n of its leases.
-func newHolder(ctx context.Context, addrs []string, n, parallelism int) (*load, []*v1.Lease, error) {
+func newHolder(ctx context.Context, addrs []string, n, parallelism int) (*load, []*trial.Lease, error) {
 	l := newLoad(addrs, "load")
-	h := &leases{held: map[uint64]*v1.LeaseRef{}}
+	h := &leases{held: map[int64]trial.LeaseRef{}}
 	if err := l.heartbeat(ctx, h); err != nil {
 		return nil, nil, err
 	}
 	if _, err := l.openSweep(ctx, n, parallelism); err != nil {
 		return nil, nil, err
 	}
-	held := make([]*v1.Lease, n)
+	held := make([]*trial.Lease, n)
 	var g errgroup.Group
 	g.SetLimit(64)
 	for i := range held {
