@@ -80,7 +80,7 @@ func (h *leases) refs() []trial.LeaseRef {
 // once the first beat is answered.
 func (l *load) heartbeat(ctx context.Context, h *leases) error {
 	beat := func() error {
-		_, err := l.c.Heartbeat(ctx, client.HeartbeatRequest{Worker: trial.Worker{Name: l.name, Incarnation: l.inc, Trainers: []string{loadTrainer}, Address: "127.0.0.1:1"}, Leases: h.refs()})
+		_, err := l.c.Heartbeat(ctx, trial.Heartbeat{Worker: trial.Worker{Name: l.name, Incarnation: l.inc, Trainers: []string{loadTrainer}, Address: "127.0.0.1:1"}, Leases: h.refs()})
 		return err
 	}
 	if err := beat(); err != nil {
