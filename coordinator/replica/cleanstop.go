@@ -66,6 +66,7 @@ func sums(folder string) ([]string, error) {
 type onlyReader struct{ io.Reader }
 type onlyWriter struct{ io.Writer }
 
+// pathOf is the path of a line: sum, size, path.
 func pathOf(line string) string {
 	parts := strings.SplitN(line, " ", 3)
 	return parts[len(parts)-1]
@@ -134,6 +135,7 @@ func checkClean(folder string) (clean bool, err error) {
 	return true, files.SyncDir(folder)
 }
 
+// sameFiles names the first file that differs, is gone or is new.
 func sameFiles(want, have []string) error {
 	found := map[string]string{}
 	for _, line := range have {

@@ -62,6 +62,8 @@ func (n *Node) observe(e *logv1.Entry) {
 	}
 }
 
+// mark hashes the state as it is after this entry, beside Apply. A mark that comes while one is
+// hashed is passed over: the audit asks again.
 func (n *Node) mark(v *state.View) {
 	m := &n.marks
 	m.mu.Lock()
@@ -84,6 +86,8 @@ func (n *Node) mark(v *state.View) {
 	}()
 }
 
+// compare judges by what a majority found, now or when the hash is ready. What this node has not
+// hashed it does not compare: it got a snapshot since, or is of another version.
 func (n *Node) compare(c *logv1.CompareHash) {
 	m := &n.marks
 	m.mu.Lock()

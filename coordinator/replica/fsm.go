@@ -54,6 +54,8 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return frozen{f.machine.View()}, nil
 }
 
+// Restore takes a leader's snapshot, or the own one at a start. Whoever follows the changes has to
+// look at the whole state anew.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	if err := f.machine.Restore(r); err != nil {
@@ -64,8 +66,10 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	return nil
 }
 
+// frozen is a View for raft to write: it never changes, so Apply goes on meanwhile.
 type frozen struct{ view *state.View }
 
+// Persist writes the snapshot, or none.
 func (s frozen) Persist(sink raft.SnapshotSink) error {
 	if err := writeSnapshot(s.view, sink); err != nil {
 		sink.Cancel()
@@ -74,4 +78,5 @@ func (s frozen) Persist(sink raft.SnapshotSink) error {
 	return sink.Close()
 }
 
+// Release has nothing to give back.
 func (s frozen) Release() {}

@@ -17,6 +17,7 @@ func (g *guard) GetLog(index uint64, l *raft.Log) error {
 	return g.giveUp(g.rot(fmt.Sprintf("entry %d of the log", index), err))
 }
 
+// read reads and checks one entry; a panic of a library on damaged bytes is an error.
 func (g *guard) read(index uint64, l *raft.Log) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // the libraries trust what they read
@@ -40,6 +41,7 @@ func (g *guard) holds(index uint64) bool {
 	return first <= index && index <= last
 }
 
+// rot is damage found in this folder.
 func (g *guard) rot(what string, err error) *RotError {
 	return &RotError{Node: g.node, Folder: g.folder, What: what, Err: err}
 }
@@ -140,6 +142,7 @@ func (g *guard) inspect(dir string, snapshot uint64) error {
 	return nil
 }
 
+// Close ends the note of the log's end, too.
 func (g *guard) Close() error {
 	var err error
 	if g.tail != nil {

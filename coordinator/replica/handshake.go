@@ -57,12 +57,16 @@ type reply struct {
 	words    string
 }
 
+// frame is the hello as it is sent.
 func (h hello) frame() []byte { return frame(kindHello, h.cluster, h.id, h.folder, h.to) }
 
+// frame is the reply as it is sent.
 func (r reply) frame() []byte {
 	return frame(kindReply, string(r.standing), r.words, r.cluster, r.id, r.folder)
 }
 
+// frame is magic, version, kind, length, and fields behind their lengths. A field that is too long
+// is cut: it is text for people, and a handshake must not fail for it.
 func frame(kind byte, fields ...string) []byte {
 	var body []byte
 	for _, f := range fields {
@@ -120,6 +124,7 @@ func readFrame(r io.Reader, kind byte, n int) ([]string, error) {
 	return fields, nil
 }
 
+// readHello reads the dialing side's frame.
 func readHello(r io.Reader) (hello, error) {
 	f, err := readFrame(r, kindHello, 4)
 	if err != nil {
@@ -132,6 +137,7 @@ func readHello(r io.Reader) (hello, error) {
 	return h, nil
 }
 
+// readReply reads the answer.
 func readReply(r io.Reader) (reply, error) {
 	f, err := readFrame(r, kindReply, 5)
 	if err != nil {

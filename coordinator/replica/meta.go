@@ -31,8 +31,9 @@ type metaFile struct {
 	now   metaRecord
 }
 
+// metaRecord is what either of the two files holds.
 type metaRecord struct {
-	Seq    uint64
+	Seq    uint64 // grows with every write: of two files that can be read the higher counts
 	WAL    types.PersistentState
 	Stable map[string][]byte
 	// Entries from CheckedFrom on carry a checksum; 0 = the log's end is not noted
@@ -182,6 +183,7 @@ func (m *metaFile) bury() error {
 	return files.Write(name, []byte(boltTombstone), 0o600)
 }
 
+// encodeMeta writes a record in whole blocks of 4 KiB, so that the file seldom grows.
 func encodeMeta(r metaRecord) ([]byte, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -198,6 +200,7 @@ func encodeMeta(r metaRecord) ([]byte, error) {
 	return append(b, make([]byte, 4096-len(b)%4096)...), nil
 }
 
+// decodeMeta reads a record; whatever is not exactly what was written is an error.
 func decodeMeta(b []byte) (*metaRecord, error) {
 	if len(b) < metaHead || string(b[:len(metaMagic)]) != string(metaMagic) {
 		return nil, errors.New("no meta file")
@@ -252,6 +255,7 @@ func (m *metaFile) change(edit func(*metaRecord)) error {
 	return m.write(next)
 }
 
+// record is the present one; its parts are not changed in place.
 func (m *metaFile) record() metaRecord {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -261,10 +265,12 @@ func (m *metaFile) record() metaRecord {
 // Load, CommitState, GetStable, SetStable and Close are raft-wal's MetaStore.
 func (m *metaFile) Load(string) (types.PersistentState, error) { return m.record().WAL, nil }
 
+// CommitState replaces the list of the log's segments.
 func (m *metaFile) CommitState(s types.PersistentState) error {
 	return m.change(func(r *metaRecord) { r.WAL = s })
 }
 
+// GetStable gives nil without an error for what was never set.
 func (m *metaFile) GetStable(key []byte) ([]byte, error) {
 	value := m.record().Stable[string(key)]
 	if value == nil {
@@ -273,6 +279,7 @@ func (m *metaFile) GetStable(key []byte) ([]byte, error) {
 	return append([]byte{}, value...), nil
 }
 
+// SetStable replaces one of raft's values; nil takes it away.
 func (m *metaFile) SetStable(key, value []byte) error {
 	return m.change(func(r *metaRecord) {
 		if value == nil {
@@ -283,6 +290,7 @@ func (m *metaFile) SetStable(key, value []byte) error {
 	})
 }
 
+// Close closes both files; everything is on disk already.
 func (m *metaFile) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

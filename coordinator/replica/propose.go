@@ -61,6 +61,7 @@ func (n *Node) Propose(ctx context.Context, c *logv1.Command) (state.Result, err
 	return n.batcher.propose(ctx, body)
 }
 
+// notLeader names the leader as far as this node knows it.
 func (n *Node) notLeader() error {
 	id, addr := n.Leader()
 	if id == n.cfg.ID {
@@ -100,6 +101,8 @@ type verdict struct {
 	err    error
 }
 
+// newBatcher begins inFlight carriers: two let the leader's fsync overlap the followers', more only
+// make the entries smaller.
 func newBatcher(r *raft.Raft, inFlight int, leader func() (string, string)) *batcher {
 	b := &batcher{raft: r, leader: leader, done: make(chan struct{})}
 	b.arrived = sync.NewCond(&b.mu)
@@ -109,6 +112,9 @@ func newBatcher(r *raft.Raft, inFlight int, leader func() (string, string)) *bat
 	return b
 }
 
+// propose queues a command and waits for its fate. Whoever gives up first, caller or carrier, takes
+// the proposal: so a caller knows for certain whether it was written when it was not, and says
+// unknown only where it may have been.
 func (b *batcher) propose(ctx context.Context, body []byte) (state.Result, error) {
 	p := &proposal{body: body, done: make(chan verdict, 1)}
 	b.mu.Lock()
@@ -169,6 +175,7 @@ func (b *batcher) take(batch []*proposal) ([]*proposal, bool) {
 	}
 }
 
+// carry writes one entry after the other, and answers each caller.
 func (b *batcher) carry() {
 	batch := make([]*proposal, 0, maxBatchCommands)
 	for {
@@ -231,6 +238,8 @@ func (b *batcher) explain(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
+// close lets every waiting caller go: those whose command no carrier has taken know that nothing
+// was written.
 func (b *batcher) close() {
 	b.mu.Lock()
 	b.closed = true

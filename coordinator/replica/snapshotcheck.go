@@ -103,6 +103,8 @@ func (s *checkedSnapshots) hint(older snapshotDir, logFirst uint64) error {
 	return errors.New("the log holds everything since the snapshot before it: with that folder moved away the node can start")
 }
 
+// note keeps which snapshot is the newest, with the sum of its meta.json, where rot is told from an
+// older snapshot.
 func (s *checkedSnapshots) note(d snapshotDir) error {
 	return s.meta.change(func(r *metaRecord) {
 		r.Snapshot = snapshotNote{ID: d.ID, Index: d.Index, Term: d.Term, MetaSum: d.sum}
@@ -118,6 +120,8 @@ func (s *checkedSnapshots) List() ([]*raft.SnapshotMeta, error) {
 	return list, err
 }
 
+// Open reads a snapshot; one that cannot be read ends the node, for raft would go on with an older
+// one.
 func (s *checkedSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	meta, r, err := s.SnapshotStore.Open(id)
 	if err != nil && (!s.started.Load() || !errors.Is(err, os.ErrNotExist)) { // a newer one may have taken its place
@@ -126,6 +130,7 @@ func (s *checkedSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, e
 	return meta, r, err
 }
 
+// Create begins a snapshot, which counts once it is noted.
 func (s *checkedSnapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
 	sink, err := s.SnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
 	if err != nil {
@@ -141,6 +146,7 @@ type notedSink struct {
 	done  bool
 }
 
+// Close finishes the snapshot and notes it.
 func (s *notedSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil || s.done {
 		return err
@@ -153,6 +159,7 @@ func (s *notedSink) Close() error {
 	return s.store.note(d)
 }
 
+// Cancel gives it up; a Close that follows notes nothing.
 func (s *notedSink) Cancel() error {
 	s.done = true
 	return s.SnapshotSink.Cancel()

@@ -25,7 +25,7 @@ import (
 // the floor: by then the leader has heard of it, and what was under way is in.
 
 const (
-	segmentBytes = 64 << 20
+	segmentBytes = 64 << 20 // of the log, allocated whole
 	spaceEvery   = 250 * time.Millisecond
 )
 
@@ -43,6 +43,7 @@ func (r Room) Full() bool { return r.Free < r.Need }
 // hard reports whether it refuses those of the leader, too.
 func (r Room) hard() bool { return r.Free < r.Need/4*3 }
 
+// String says whose disk it is, and how much is free of how much that is kept free.
 func (r Room) String() string {
 	return fmt.Sprintf("%s has %s free in %s and keeps %s free", r.Node, megabytes(r.Free), r.Folder, megabytes(r.Need))
 }
@@ -68,6 +69,7 @@ type space struct {
 	room         atomic.Pointer[Room]
 }
 
+// newSpace has looked once before it returns: the first command is judged by a fact.
 func newSpace(node, folder string, floor uint64) *space {
 	s := &space{node: node, folder: folder, floor: floor}
 	s.look()
@@ -142,6 +144,7 @@ func (n *Node) watchSpace() {
 	}
 }
 
+// handOver is tried once; the next look tries again.
 func (n *Node) handOver(to string) {
 	defer n.loops.Done()
 	ctx, cancel := n.within(5 * time.Second)
@@ -157,6 +160,8 @@ type rooms struct {
 	better string // a voter that could lead in its place
 }
 
+// rooms counts a voter that is not heard of neither as full nor as having room: only those that
+// could carry a command are a majority.
 func (n *Node) rooms(own Room) rooms {
 	var r rooms
 	voters, withRoom := 0, 0

@@ -39,6 +39,7 @@ type walStore struct {
 	meta *metaFile
 }
 
+// Meta is what is kept beside the log.
 func (s walStore) Meta() *metaFile { return s.meta }
 
 // boltStore is raft-boltdb with its term and vote in a metaFile.
@@ -52,10 +53,12 @@ func (s boltStore) Set(key, value []byte) error    { return s.meta.SetStable(key
 func (s boltStore) Get(key []byte) ([]byte, error) { return s.meta.GetStable(key) }
 func (s boltStore) Close() error                   { return errors.Join(s.BoltStore.Close(), s.meta.Close()) }
 
+// SetUint64 is raft's for terms; the form is raft-boltdb's, which earlier versions wrote.
 func (s boltStore) SetUint64(key []byte, value uint64) error {
 	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))
 }
 
+// GetUint64 gives 0 for what was never set, as raft expects of a new folder.
 func (s boltStore) GetUint64(key []byte) (uint64, error) {
 	value, err := s.Get(key)
 	switch {
@@ -67,6 +70,8 @@ func (s boltStore) GetUint64(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(value), nil
 }
 
+// openStore opens or makes the log in a folder. The libraries trust what they read: a panic on
+// damage is an error here.
 func openStore(kind LogStore, dir string, log *slog.Logger) (store durable, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -133,10 +138,13 @@ type guard struct {
 	truncated    atomic.Bool // the log's end was deleted, and what takes its place is not there yet
 }
 
+// newGuard stands before a store; fatal ends the node.
 func newGuard(store durable, fatal func(error)) *guard {
 	return &guard{durable: store, fatal: fatal, checkedFrom: 1, opened: time.Now()}
 }
 
+// write does what changes the disk, timed for the watchdog. The first failure is the last write
+// there is.
 func (g *guard) write(what string, do func() error) error {
 	if err := g.broken.Load(); err != nil {
 		return *err
@@ -157,8 +165,11 @@ func (g *guard) write(what string, do func() error) error {
 	return nil
 }
 
+// StoreLog is StoreLogs for one.
 func (g *guard) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
+// StoreLogs puts checksums on entries, writes them and notes the log's end. It refuses commands on
+// a disk that is nearly full; raft's own entries always go in.
 func (g *guard) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
@@ -185,6 +196,8 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 	})
 }
 
+// DeleteRange takes the note of the end down first: a crash between the two must not look like lost
+// entries.
 func (g *guard) DeleteRange(min, max uint64) error {
 	return g.write("truncate the log", func() error {
 		if err := g.lower(min, max); err != nil {
@@ -194,10 +207,12 @@ func (g *guard) DeleteRange(min, max uint64) error {
 	})
 }
 
+// Set stores raft's vote.
 func (g *guard) Set(key, value []byte) error {
 	return g.write("store the vote", func() error { return g.durable.Set(key, value) })
 }
 
+// SetUint64 stores raft's term.
 func (g *guard) SetUint64(key []byte, value uint64) error {
 	return g.write("store the term", func() error { return g.durable.SetUint64(key, value) })
 }

@@ -44,6 +44,7 @@ type met struct {
 	stream *stream
 }
 
+// Close also takes the connection off the list of those to be cut when this node leaves.
 func (m *met) Close() error {
 	m.stream.mu.Lock()
 	delete(m.stream.met, m)
@@ -54,6 +55,7 @@ func (m *met) Close() error {
 // trouble is why a node is not reached.
 type trouble struct{ addr, why string }
 
+// newStream takes connections from here on; raft gets those whose handshake is done.
 func newStream(n *Node, l net.Listener) *stream {
 	s := &stream{
 		node: n, listener: l, ready: make(chan net.Conn), greeting: make(chan struct{}, maxGreeting), done: make(chan struct{}),
@@ -63,13 +65,16 @@ func newStream(n *Node, l net.Listener) *stream {
 	return s
 }
 
+// Addr is the address that others are told, not the one listened on.
 func (s *stream) Addr() net.Addr { return address(s.node.cfg.Advertise) }
 
+// Close ends Accept and the listening.
 func (s *stream) Close() error {
 	s.closed.Do(func() { close(s.done) })
 	return s.listener.Close()
 }
 
+// Accept gives raft the next connection of a node that was welcome.
 func (s *stream) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.ready:
@@ -169,6 +174,7 @@ func (s *stream) leave() {
 	}
 }
 
+// visitors are the connections of others to this node.
 func (s *stream) visitors() []*met {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,6 +246,9 @@ func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 	return nil, first
 }
 
+// dial reaches one address and makes sure that the node there is the one meant, of this cluster,
+// with the data folder it had, before raft says a word: a vote or an entry that goes to another
+// node is what no log survives.
 func (s *stream) dial(id, addr string, timeout time.Duration) (net.Conn, error) {
 	n := s.node
 	c, err := net.DialTimeout("tcp", addr, timeout)
@@ -292,12 +301,14 @@ func (s *stream) reached(id string) {
 	delete(s.lost, id)
 }
 
+// trouble is why a node is not reached; zero where it is.
 func (s *stream) trouble(id string) trouble {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lost[id]
 }
 
+// address is a net.Addr by name.
 type address string
 
 func (a address) Network() string { return "tcp" }

@@ -41,6 +41,7 @@ type feed struct {
 	closed bool
 }
 
+// add begins to deliver to s what is applied from here on.
 func (f *feed) add(s *Subscription) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,6 +52,7 @@ func (f *feed) add(s *Subscription) {
 	f.subs = append(f.subs, s)
 }
 
+// remove ends a subscription; twice is harmless.
 func (f *feed) remove(s *Subscription) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -63,6 +65,8 @@ func (f *feed) remove(s *Subscription) {
 	}
 }
 
+// publish delivers an entry's changes. A subscriber that is too slow loses them, and is told: Apply
+// waits for nobody.
 func (f *feed) publish(results []state.Result) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,6 +108,7 @@ func (f *feed) lose() {
 	}
 }
 
+// close ends all subscriptions.
 func (f *feed) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -35,6 +35,7 @@ type progress struct {
 	room    Room // as it last said; zero while it has room
 }
 
+// newTransport speaks over a stream that knows nodes by their ids.
 func newTransport(s *stream, logger hclog.Logger, own func() Room, leads func(term uint64) bool) *transport {
 	t := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -58,6 +59,8 @@ func (t *transport) Close() error {
 	return t.NetworkTransport.Close()
 }
 
+// append is AppendEntries, of which the answer is noted: how far the follower is, and whether its
+// disk has room.
 func (t *transport) append(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if err := t.ask(id, target, func(to raft.ServerAddress) error { return t.NetworkTransport.AppendEntries(id, to, args, resp) }); err != nil {
 		return err
@@ -108,6 +111,7 @@ func (t *transport) forgetAll() {
 	t.full.Store(0)
 }
 
+// progress is zero for a node that has confirmed nothing yet.
 func (t *transport) progress(id raft.ServerID) progress {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -128,6 +132,8 @@ func (t *transport) ask(id raft.ServerID, configured raft.ServerAddress, call fu
 	return err
 }
 
+// RequestVote, RequestPreVote, InstallSnapshot and TimeoutNow go to the node of that id, wherever
+// it is.
 func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
 	return t.ask(id, target, func(to raft.ServerAddress) error { return t.NetworkTransport.RequestVote(id, to, args, resp) })
 }

@@ -79,7 +79,7 @@ type metric struct {
 	Step      json.Number `json:"step"`
 }
 
-// keyRule is MLflow's rule for names (mlflow/utils/validation.py), in Go's words for Python's \w.
+// keyRule is MLflow's rule for names (mlflow/utils/validation.py).
 var keyRule = regexp.MustCompile(`^[/\pL\pN_.\- ]*$`)
 
 // checkKey is independent of package mlflow's CheckKey on purpose: a mistake there must not be made
@@ -401,8 +401,7 @@ func page(name string, all []any, token string, size int) (any, *apiError) {
 	return out, nil
 }
 
-// history answers numbers as a database behind MLflow has them: infinities have become the largest
-// number, steps come as texts.
+// history answers as a database behind MLflow: infinities are the largest number, steps are texts.
 func (s *Server) history(id, key, token string) (any, *apiError) {
 	if bad := checkKey("Metric", &key); bad != nil {
 		return nil, bad
