@@ -31,12 +31,15 @@ type home struct {
 	homeRecord
 }
 
+// homeRecord is the file.
 type homeRecord struct {
 	Cluster string   `json:"cluster_id,omitempty"` // "" until a leader has said it
 	Seeds   []string `json:"seeds,omitempty"`      // gossip addresses
 	APIs    []string `json:"coordinators,omitempty"`
 }
 
+// openHome reads the file; a folder without one is new and may serve any cluster. A damaged one is
+// an error: guessing could bring another cluster's trials into the folder.
 func openHome(dir string, log *slog.Logger) (*home, error) {
 	h := &home{path: filepath.Join(dir, "cluster.json"), log: log}
 	b, err := os.ReadFile(h.path)
@@ -52,8 +55,10 @@ func openHome(dir string, log *slog.Logger) (*home, error) {
 	return h, nil
 }
 
+// cluster is "" until a leader has said which it is.
 func (h *home) cluster() string { h.mu.Lock(); defer h.mu.Unlock(); return h.Cluster }
 
+// known is the record as it stands.
 func (h *home) known() homeRecord { h.mu.Lock(); defer h.mu.Unlock(); return h.homeRecord }
 
 // change writes down what f makes of the record.

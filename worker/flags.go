@@ -99,10 +99,12 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 	return !ran && err == nil, err
 }
 
+// envName is the variable that a flag may also be given by.
 func envName(flag string) string {
 	return "ATELIER_WORKER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
+// list reads a comma list without empty items.
 func list(s string) []string {
 	var out []string
 	for x := range strings.SplitSeq(s, ",") {
@@ -113,6 +115,7 @@ func list(s string) []string {
 	return out
 }
 
+// labels reads key=value,key=value.
 func labels(s string) (map[string]string, error) {
 	out := map[string]string{}
 	for _, kv := range list(s) {
@@ -125,6 +128,8 @@ func labels(s string) (map[string]string, error) {
 	return out, nil
 }
 
+// check looks at all that can be wrong before anything is opened, and makes paths absolute. An
+// address that others can reach wants --insecure, for nothing is encrypted there.
 func (c *Config) check() error {
 	if !workerName.MatchString(c.Name) {
 		return fmt.Errorf("--name %q: give 1 to 64 letters, digits, dots, dashes or underscores", c.Name)

@@ -18,6 +18,7 @@ type machine struct {
 	last atomic.Pointer[sysmetrics.Sample]
 }
 
+// newMachine also serves the readings as metrics; without them the worker works all the same.
 func newMachine(log *slog.Logger, reg prometheus.Registerer) *machine {
 	m := &machine{}
 	if err := reg.Register(m); err != nil {
@@ -26,6 +27,7 @@ func newMachine(log *slog.Logger, reg prometheus.Registerer) *machine {
 	return m
 }
 
+// set takes the newest reading.
 func (m *machine) set(s sysmetrics.Sample) { m.last.Store(&s) }
 
 // usage is the newest reading as a heartbeat carries it; nil before the first.

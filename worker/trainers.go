@@ -62,6 +62,7 @@ func warm(asked []string, offered []runner.Trainer) []string {
 	return nil
 }
 
+// findTrainer looks where it was told, else beside this program, else in the PATH.
 func findTrainer(bin, self string) (string, error) {
 	if bin != "" {
 		return exec.LookPath(bin)

@@ -191,6 +191,8 @@ func (m *Main) lockData() error {
 	return nil
 }
 
+// openStore keeps checkpoints in the shared folder where there is one, else in the worker's own,
+// from where it serves them at address.
 func (m *Main) openStore(address string) (*store.Store, error) {
 	cfg := store.Config{Worker: m.Config.Name, Root: filepath.Join(m.Config.Data, "checkpoints"), Cache: filepath.Join(m.Config.Data, "fetched"), Logger: m.log}
 	if m.Config.Shared != "" {
@@ -230,6 +232,8 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *promethe
 	return nil
 }
 
+// startGossip also asks the nodes that were seen at an earlier start: the ones that were named may
+// have moved meanwhile.
 func (m *Main) startGossip(address string, known homeRecord) (*gossip.Pool, error) {
 	c := m.Config
 	key, err := gossip.ReadKey(c.GossipKeyFile)
@@ -245,6 +249,7 @@ func (m *Main) startGossip(address string, known homeRecord) (*gossip.Pool, erro
 	return pool, nil
 }
 
+// meta is what gossip says of this worker.
 func (m *Main) meta(address, cluster string) gossip.Meta {
 	return gossip.Meta{Role: gossip.RoleWorker, ID: m.Config.Name, Files: address, Cluster: cluster}
 }

@@ -104,6 +104,8 @@ func (o *Oracle) keep(ctx context.Context, first chan<- error) {
 	}
 }
 
+// run is one life of the child: it returns why it ended. The pipe to its standard input ends it
+// when this process dies, however that happens.
 func (o *Oracle) run(ctx context.Context) error {
 	cmd := exec.Command(o.trainer, o.args...)
 	cmd.Env = openmp.Environ()
@@ -134,6 +136,7 @@ func (o *Oracle) run(ctx context.Context) error {
 // words keeps the child's last line for errors and passes warnings on.
 type words Oracle
 
+// Write implements io.Writer.
 func (w *words) Write(b []byte) (int, error) {
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	w.mu.Lock()
@@ -147,6 +150,8 @@ func (w *words) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// answers reports whether the child answers within 15 s, which a model that is being loaded may
+// take.
 func (o *Oracle) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()

@@ -99,6 +99,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
+// loopback reports whether an address is this machine's alone.
 func loopback(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
@@ -109,6 +110,7 @@ func loopback(hostport string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// health is 503 while the trainer starts.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	if err := s.asker.Ready(); err != nil {
 		refuse(w, http.StatusServiceUnavailable, "%s", err)
@@ -159,6 +161,8 @@ func (s *Server) find(ctx context.Context, id string) (string, error) {
 	return "", fmt.Errorf("there is no checkpoint %q; GET /api/checkpoints lists those there are", id)
 }
 
+// predict answers about one image. Places are limited and nobody queues here: whoever finds none is told at once
+// to come again. What costs little is checked before the model is asked.
 func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	select {
 	case s.slots <- struct{}{}:
@@ -283,10 +287,12 @@ func (s *Server) check(name string, b []byte) (status int, err error) {
 	return 0, nil
 }
 
+// refuse answers {"error": TEXT}.
 func refuse(w http.ResponseWriter, status int, format string, a ...any) {
 	send(w, status, map[string]string{"error": fmt.Sprintf(format, a...)})
 }
 
+// send answers JSON.
 func send(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {

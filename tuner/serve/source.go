@@ -109,6 +109,7 @@ func (f Files) List(context.Context) ([]Entry, error) {
 	return entries, nil
 }
 
+// isBest is 1 for a training's best model, which is listed before others.
 func isBest(id string) int {
 	if strings.HasPrefix(path.Base(id), "best") {
 		return 1

@@ -33,10 +33,13 @@ type mark struct {
 	number int64
 }
 
+// newCrowd has seen nothing.
 func newCrowd(s Settings, p Problem) *crowd {
 	return &crowd{set: s, problem: p, trials: map[int64]*walker{}, at: map[int][]mark{}}
 }
 
+// before puts the better mark first; the lower number decides between equals, so that the order is
+// the same wherever the rule is played.
 func (c *crowd) before(a, b mark) int {
 	return cmp.Or(c.problem.compare(a.value, b.value), cmp.Compare(a.number, b.number))
 }

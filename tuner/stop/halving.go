@@ -44,6 +44,8 @@ type entrant struct {
 	values  []float64 // at the rungs it has come to, up to its level
 }
 
+// newHalving lays the brackets' rungs out: one bracket from min_epochs up for asha, for hyperband
+// further ones that begin higher.
 func newHalving(s Settings, p Problem) *halving {
 	h := &halving{problem: p, eta: s.Reduction, spend: s.Spend, trials: map[int64]*entrant{}}
 	ladder := func(first int) {
@@ -135,6 +137,7 @@ func (h *halving) Put(t Trial) {
 	h.enter(s)
 }
 
+// before puts the better place first; of equals the trial that was proposed earlier.
 func (h *halving) before(a, b place) int {
 	return cmp.Or(h.problem.compare(a.value, b.value), cmp.Compare(a.trial.number, b.trial.number))
 }
@@ -145,6 +148,7 @@ func (s *entrant) arrived() bool { return len(s.values) > s.level }
 // coming reports whether a trial may yet arrive there.
 func (s *entrant) coming() bool { return s.status != Ended && !s.arrived() }
 
+// enter puts a trial on its rungs, where its place among the others follows from its values.
 func (h *halving) enter(s *entrant) {
 	for k, v := range s.values {
 		p := place{v, s}
@@ -156,6 +160,7 @@ func (h *halving) enter(s *entrant) {
 	}
 }
 
+// leave takes a trial off its rungs, before what it shows changes.
 func (h *halving) leave(s *entrant) {
 	for k, v := range s.values {
 		i, _ := slices.BinarySearchFunc(s.bracket.rungs[k], place{v, s}, h.before)
@@ -266,6 +271,7 @@ func (h *halving) rung(out []Decision, b *bracket, k int, coming, laps int64) ([
 	return out, max(0, min(ever-gone, alive+coming))
 }
 
+// isRung is why a trial is paused, for people.
 func isRung(epoch, eta int) string {
 	return fmt.Sprintf("epoch %d is a rung: 1 of %d goes on", epoch, eta)
 }
@@ -278,6 +284,7 @@ func (b *bracket) next(k int) int {
 	return b.top
 }
 
+// nth is 1st, 2nd, 3rd, 11th.
 func nth(n int64) string {
 	suffix := "th"
 	if n%100 < 11 || n%100 > 13 {

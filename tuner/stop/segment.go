@@ -21,6 +21,7 @@ func (s *segment) Put(t Trial) {
 	}
 }
 
+// trained is why a segment ends, for people.
 func (s Settings) trained(epoch int) string {
 	return fmt.Sprintf("its segment of %d epochs is trained, up to epoch %d", s.Interval, epoch)
 }

@@ -97,6 +97,7 @@ func rulesOf(key string) (rules []string) {
 // means the whole.
 type Error struct{ Key, Message string }
 
+// Error names the key as it stands in a spec.
 func (e *Error) Error() string {
 	if e.Key == "" {
 		return "stopping: " + e.Message
@@ -104,6 +105,7 @@ func (e *Error) Error() string {
 	return "stopping." + e.Key + ": " + e.Message
 }
 
+// fault is an Error of a key.
 func fault(key, format string, a ...any) error {
 	return &Error{Key: key, Message: fmt.Sprintf(format, a...)}
 }
@@ -196,6 +198,7 @@ func defaults(rule string) (Settings, bool) {
 	return Settings{}, false
 }
 
+// readRule finds the rule, and with it the defaults of all its keys.
 func readRule(given []setting.Member) (Settings, error) {
 	i := slices.IndexFunc(given, func(m setting.Member) bool { return m.Key == "rule" })
 	if i < 0 {
@@ -208,6 +211,7 @@ func readRule(given []setting.Member) (Settings, error) {
 	return Settings{}, fault("rule", "%s is no rule%s; choose one of %s", setting.Shown(given[i].Raw), meant(name, Rules), strings.Join(Rules, ", "))
 }
 
+// check looks at what keys say together; each by itself was checked when it was read.
 func (s Settings) check() error {
 	if s.Rule == Segment && (s.Interval == 0 || s.MaxEpochs == 0) {
 		return fault("interval", "segments need interval and max_epochs")
@@ -247,6 +251,7 @@ func (s Settings) JSON() string {
 	return string(append(b, '}'))
 }
 
+// listed are the keys that a rule takes.
 func listed(names []string) string {
 	if len(names) == 0 {
 		return "no further key"

@@ -85,6 +85,9 @@ func (p Puller) Pull(ctx context.Context, f Published) (Pulled, error) {
 	return got, nil
 }
 
+// pull takes the file of the cache if its hash is right, else downloads into FILE.part, goes on
+// where an earlier download broke off, and puts it under its name only when its hash is what the
+// name promises. The part is locked: two processes never write one.
 func (p Puller) pull(ctx context.Context, f Published) (Pulled, error) {
 	digits, err := f.digits()
 	if err != nil {
@@ -160,6 +163,7 @@ func (p Puller) pull(ctx context.Context, f Published) (Pulled, error) {
 	return Pulled{final, n, sum, false}, nil
 }
 
+// hashOf is a file's SHA-256 in hex, and its size in bytes.
 func hashOf(path string) (sum string, n int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {

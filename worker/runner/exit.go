@@ -59,6 +59,7 @@ func (c *Child) classify(last trainerproto.Event, broken error, oom string) Exit
 	return Exit{Class: trial.ExitCrashed, Message: withTail("ended with "+c.proc.State().String()+" and no done event", tail)}
 }
 
+// withTail adds the trainer's last words to a message: they are mostly the reason.
 func withTail(message, tail string) string {
 	if tail == "" {
 		return message
@@ -66,6 +67,8 @@ func withTail(message, tail string) string {
 	return message + "; last lines of its log:\n" + tail
 }
 
+// doneClass is how a run ended by the trainer's own word; false for one that this agent does not
+// know.
 func doneClass(reason string) (trial.Exit, bool) {
 	switch reason {
 	case trainerproto.DoneFinished:
@@ -78,6 +81,8 @@ func doneClass(reason string) (trial.Exit, bool) {
 	return 0, false
 }
 
+// failedClass is why a run failed by the trainer's own word; a word that is not known, of a later
+// trainer, counts as a crash, which is tried again.
 func failedClass(class string) trial.Exit {
 	switch class {
 	case trainerproto.FailedOutOfMemory:

@@ -131,6 +131,8 @@ func (l *Launcher) Start(ctx context.Context, t Trainer, slot SlotEnv) (*Child, 
 	return c, nil
 }
 
+// spawn starts a trainer, which waits for its job. Before it runs on, its process id and marker are
+// on disk: an agent that dies at any moment finds it at its next start and ends it.
 func (l *Launcher) spawn(t Trainer, slot SlotEnv) (*Child, error) {
 	var nonce [12]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
@@ -178,6 +180,8 @@ func (l *Launcher) spawn(t Trainer, slot SlotEnv) (*Child, error) {
 // trainer starts can be recognised even after it left the process group.
 const markerVariable = "ATELIER_CHILD"
 
+// environment is the agent's own, less its settings (ATELIER_WORKER_*), then the
+// trainer's, then the slot's, which counts most: it says which GPU is the run's.
 func environment(trainer, slot map[string]string, marker string) []string {
 	var env []string
 	for _, kv := range os.Environ() {

@@ -27,6 +27,7 @@ func firstToGo(pid int) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0)
 }
 
+// readOOM counts the kills so far; -1 where the kernel does not tell.
 func readOOM() oomCount {
 	return oomCount{group: groupOOM("/proc/self/cgroup", "/sys/fs/cgroup"), machine: counter("/proc/vmstat", "oom_kill")}
 }

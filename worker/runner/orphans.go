@@ -26,6 +26,8 @@ type pidRecord struct {
 	Trainer string `json:"trainer"`
 }
 
+// writePIDFile names the process in a way that another one with its number, or another boot, does
+// not fit.
 func (c *Child) writePIDFile(pid int, dir, trainer string) error {
 	stat, err := readStat(pid)
 	if err != nil {
@@ -133,6 +135,7 @@ func findMarked(records []pidRecord) []int {
 	return out
 }
 
+// markerOf is the marker in a process's environment; "" where it has none, or is not ours to read.
 func markerOf(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
@@ -173,6 +176,7 @@ func readStat(pid int) (procStat, error) {
 	return procStat{state: f[0][0], start: start}, nil
 }
 
+// bootID tells one start of the machine from the next; "" where it is not known.
 func bootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b))

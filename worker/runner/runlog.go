@@ -27,6 +27,8 @@ type runLog struct {
 	tail []byte
 }
 
+// attach says where the log goes: a trainer that stood by has no run, and so no file, until it gets
+// a job.
 func (l *runLog) attach(path string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,6 +78,8 @@ func (l *runLog) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// write appends, and begins a new file when the old one is full; one older one is kept. The caller
+// holds mu.
 func (l *runLog) write(b []byte) error {
 	if l.f == nil {
 		if err := l.open(); err != nil {
@@ -97,6 +101,7 @@ func (l *runLog) write(b []byte) error {
 	return err
 }
 
+// close ends the file. What still comes is kept as the tail alone.
 func (l *runLog) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -156,6 +156,7 @@ func machineMemory() int64 {
 	return int64(s.Totalram) * int64(s.Unit)
 }
 
+// threads of a slot: as told, else the cores shared out, at least one.
 func threads(o Options, slots int) int {
 	if o.ThreadsPerSlot > 0 {
 		return o.ThreadsPerSlot
@@ -165,6 +166,7 @@ func threads(o Options, slots int) int {
 
 const maxSlots = 1024
 
+// parseWant reads auto, N, gpu:N or cpu:N; count 0 is auto.
 func parseWant(want string) (kind string, count int, err error) {
 	if want == "" || want == "auto" {
 		return "", 0, nil

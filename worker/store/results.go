@@ -85,11 +85,14 @@ type counted struct {
 	bytes  int64
 }
 
+// WriteHeader implements http.ResponseWriter.
 func (c *counted) WriteHeader(status int) {
 	c.status = status
 	c.ResponseWriter.WriteHeader(status)
 }
 
+// Write implements http.ResponseWriter. Without a WriteHeader before it the status is 200, as
+// net/http has it.
 func (c *counted) Write(b []byte) (int, error) {
 	if c.status == 0 {
 		c.status = http.StatusOK

@@ -78,11 +78,14 @@ type steady struct {
 	c *http.ResponseController
 }
 
+// Write implements http.ResponseWriter.
 func (w *steady) Write(b []byte) (int, error) {
 	w.c.SetWriteDeadline(time.Now().Add(30 * time.Second)) // not every writer can: then there is no limit
 	return w.ResponseWriter.Write(b)
 }
 
+// servable reports whether a path may be asked for: below the root, and no part of it hidden, which
+// are files under way.
 func servable(rel string) bool {
 	if rel == "" || strings.ContainsAny(rel, "\\\x00") || !filepath.IsLocal(rel) {
 		return false

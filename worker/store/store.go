@@ -111,6 +111,7 @@ func runDir(l *trial.Lease) (string, error) {
 	return filepath.Join(dir, prefix+strconv.FormatUint(l.Token, 10)), nil
 }
 
+// validSweep reports whether a sweep's id may become a folder's name; it comes over the network.
 func validSweep(id string) bool {
 	if id == "" || len(id) > 64 || id[0] == '-' {
 		return false
@@ -252,8 +253,11 @@ func (s *Store) Gone(c trial.Checkpoint) bool {
 	return s.gone(c, rel, err)
 }
 
+// sumOf is what a checkpoint's file must be, by the cluster's index.
 func sumOf(c trial.Checkpoint) client.Sum { return client.Sum{Size: c.Size, SHA256: c.SHA256} }
 
+// download fetches a checkpoint of another worker into the cache, once: the name is its hash, and a
+// copy there is checked before it is taken. ErrGone: its worker answers and has it no more.
 func (s *Store) download(ctx context.Context, c trial.Checkpoint) (string, error) {
 	final := filepath.Join(s.cfg.Cache, strings.ToLower(c.SHA256)+path.Ext(string(c.Location)))
 	if f, err := os.Open(final); err == nil {

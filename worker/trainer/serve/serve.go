@@ -212,6 +212,7 @@ func (s *server) hold(path string) (*infer.Predictor, error) {
 	return p, nil
 }
 
+// size loads the model, in the loop that owns it, and says what it wants.
 func (s *server) size(path string) sizeReply {
 	p, err := s.hold(path)
 	if err != nil {
@@ -220,6 +221,7 @@ func (s *server) size(path string) sizeReply {
 	return sizeReply{about: about(p)}
 }
 
+// about is what an answer says of the model.
 func about(p *infer.Predictor) inference.Asked {
 	return inference.Asked{Checkpoint: p.Path, Architecture: p.About.Arch, Classes: p.About.Classes, ImageSize: p.About.ImageSize, Epoch: p.About.Epoch}
 }
@@ -269,6 +271,7 @@ func rounded(m cam.Map) []float32 {
 	return out
 }
 
+// model describes a checkpoint's model, and loads it.
 func (s *server) model(w http.ResponseWriter, r *http.Request) {
 	got, err := s.askSize(r.Context(), r.URL.Query().Get("checkpoint"))
 	if err != nil {
@@ -278,6 +281,7 @@ func (s *server) model(w http.ResponseWriter, r *http.Request) {
 	send(w, http.StatusOK, got)
 }
 
+// askSize asks the loop; what it has once said of a file is known without it.
 func (s *server) askSize(ctx context.Context, path string) (inference.Asked, error) {
 	if known, ok := s.known.Load(path); ok {
 		return known.(inference.Asked), nil
@@ -331,6 +335,7 @@ func (s *server) predict(w http.ResponseWriter, r *http.Request) {
 	send(w, http.StatusOK, got.answer)
 }
 
+// fail tells what the asker got wrong (400) from what broke here (500).
 func fail(w http.ResponseWriter, err error) {
 	var f *infer.Fault
 	status := http.StatusInternalServerError
@@ -340,6 +345,7 @@ func fail(w http.ResponseWriter, err error) {
 	send(w, status, map[string]string{"error": err.Error()})
 }
 
+// send answers JSON.
 func send(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {

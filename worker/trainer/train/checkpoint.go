@@ -66,6 +66,8 @@ type written struct {
 	err      error
 }
 
+// openCheckpointWriter removes what a killed process of this run left half written; finished files
+// of other runs stay.
 func openCheckpointWriter(dir string, run int32) (*checkpointWriter, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("checkpoint folder %q of the job is not there: %w", dir, errors.Join(err, fs.ErrNotExist))

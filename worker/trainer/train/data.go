@@ -165,6 +165,7 @@ func packFailure(ctx context.Context, key string, err error) error {
 	return badSpec("%s: %w", key, err)
 }
 
+// close unmaps the packed sets; no loader may be open.
 func (d *data) close() {
 	for _, s := range []*dataset.Set{d.train, d.validation} {
 		if s != nil {

@@ -57,6 +57,8 @@ func Evaluate(ctx context.Context, e Evaluation, log *slog.Logger) (Measured, er
 	return result, Classify(err)
 }
 
+// measure asks the checkpoint itself for architecture, classes and normalisation: nothing that the
+// caller could get wrong.
 func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measured, err error) {
 	state, err := checkpoint.OpenState(e.Checkpoint)
 	if err != nil {

@@ -53,6 +53,8 @@ type groups struct {
 	mass []float64 // of each batch: what its mean loss was divided by
 }
 
+// newGroups weighs each batch beforehand, from the labels that it will have: a group's mean is over
+// its images, not over its batches, whose last is smaller.
 func newGroups(f *loader, size int, c criterion) groups {
 	g := groups{size: size, mass: make([]float64, f.len())}
 	labels, from := f.set.Labels(), 0

@@ -183,6 +183,7 @@ func (r *run) generators() []torchx.Device {
 	return []torchx.Device{torchx.CPU}
 }
 
+// close frees whatever prepare came to.
 func (r *run) close() {
 	r.pass.Close()
 	r.criterion.free()

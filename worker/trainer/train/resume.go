@@ -129,6 +129,9 @@ func plateauState(own *checkpoint.Dict) (s schedule.State) {
 	return s
 }
 
+// resumeOptimizer puts the optimizer's state back, tensor by tensor; one that is missing or of
+// another shape is an error, for a run that began anew without saying so would not be the one that
+// was interrupted.
 func (r *run) resumeOptimizer(root, own *checkpoint.Dict) error {
 	steps, ok := checkpoint.Lookup[int64](own, "optimizer_steps")
 	if !ok || steps < 0 {

@@ -16,6 +16,7 @@ type tally struct{ counts torchx.Tensor }
 // score is a tally read: means over the images.
 type score struct{ loss, accuracy float64 }
 
+// newTally counts from zero: sum of losses, right answers, images.
 func (r *run) newTally() (*tally, error) {
 	zero, err := torchx.FromBytes(make([]byte, 3*8), torchx.F64, []int64{3})
 	if err != nil {
@@ -44,4 +45,5 @@ func (t *tally) peek() (score, error) {
 	return score{loss: at(0) / at(2), accuracy: at(1) / at(2)}, nil
 }
 
+// free gives the counters back.
 func (t *tally) free() { torchx.Free(t.counts) }

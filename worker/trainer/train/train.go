@@ -79,6 +79,7 @@ func Run(ctx context.Context, job trainerproto.Job, events Sender, verdict func(
 	return Classify(err)
 }
 
+// carryOut is the whole training: prepare, then epoch by epoch train, validate, judge, report, keep, obey.
 func (r *run) carryOut(ctx context.Context) error {
 	var last progress
 	if err := r.prepare(ctx, &last); err != nil {
@@ -363,6 +364,7 @@ func (r *run) tellProgress(e trainerproto.Event) error {
 	return nil
 }
 
+// diverged is an end that no repetition would change.
 func diverged(epoch int, format string, args ...any) error {
 	return &Failure{trainerproto.FailedDiverged, fmt.Errorf("epoch %d: %s: the run diverged; a lower lr may help", epoch, fmt.Sprintf(format, args...))}
 }
