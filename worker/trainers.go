@@ -6,11 +6,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 
+	"atelier/common/child"
 	"atelier/worker/runner"
 )
 
@@ -26,7 +26,7 @@ func trainers(bin, file string) (list []runner.Trainer, notes []string, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	path, err := findTrainer(bin, self)
+	path, _, err := child.Find("atelier-trainer", bin)
 	switch {
 	case err == nil:
 		list = append(list, runner.Trainer{Name: torchTrainer, Command: []string{path, "train"}})
@@ -60,17 +60,6 @@ func warm(asked []string, offered []runner.Trainer) []string {
 		return []string{torchTrainer}
 	}
 	return nil
-}
-
-// findTrainer looks where it was told, else beside this program, else in the PATH.
-func findTrainer(bin, self string) (string, error) {
-	if bin != "" {
-		return exec.LookPath(bin)
-	}
-	if p, err := exec.LookPath(filepath.Join(filepath.Dir(self), "atelier-trainer")); err == nil {
-		return p, nil
-	}
-	return exec.LookPath("atelier-trainer")
 }
 
 // readTrainers reads `trainers: {name: {command: [..], env: {..}}}`.

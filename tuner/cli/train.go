@@ -165,18 +165,22 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 	}
 	bar.clear()
 	if r == nil {
-		var exists *session.ExistsError
-		if errors.As(err, &exists) {
-			exists.Dir = e.relative(exists.Dir)
-			return fmt.Errorf("train: %w", exists)
-		}
-		return err
+		return e.notBegun("train", err)
 	}
 	again := "atelier train --resume " + e.relative(r.Folder)
 	if r.Sweep != "" && !slices.ContainsFunc(e.Environ, func(kv string) bool { return strings.HasPrefix(kv, "ATELIER_ADDR=") }) {
 		again += " --addr " + c.String("addr")
 	}
 	return e.trained(c.Context, bar, r, again, err)
+}
+
+// notBegun is the error of work that did not begin.
+func (e *Env) notBegun(verb string, err error) error {
+	if exists, ok := errors.AsType[*session.ExistsError](err); ok {
+		exists.Dir = e.relative(exists.Dir)
+		return fmt.Errorf("%s: %w", verb, exists)
+	}
+	return err
 }
 
 // trained says how a training ended; again is the command that goes on with it.

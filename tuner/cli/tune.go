@@ -160,12 +160,7 @@ func failed(r *tune.Result) (out []string) {
 // tuned says how a tuning ended.
 func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) error {
 	if r == nil {
-		var exists *session.ExistsError
-		if errors.As(err, &exists) {
-			exists.Dir = e.relative(exists.Dir)
-			return fmt.Errorf("tune: %w", exists)
-		}
-		return err
+		return e.notBegun("tune", err)
 	}
 	if !bar.quiet {
 		w := &warner{e: e, clear: bar.clear}

@@ -30,15 +30,12 @@ type Case struct {
 // unreachable tells a cluster that does not answer by what its addresses did.
 func unreachable(kinds ...client.Kind) func(error) bool {
 	return func(err error) bool {
-		var u *client.UnreachableError
-		return errors.As(err, &u) && (len(kinds) == 0 || slices.ContainsFunc(u.Found, func(f client.Finding) bool { return slices.Contains(kinds, f.Kind) }))
+		u, ok := errors.AsType[*client.UnreachableError](err)
+		return ok && (len(kinds) == 0 || slices.ContainsFunc(u.Found, func(f client.Finding) bool { return slices.Contains(kinds, f.Kind) }))
 	}
 }
 
-func isKeyError(err error) bool {
-	var k *scrape.KeyError
-	return errors.As(err, &k)
-}
+func is[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
 
 func signs(expr string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + expr) }
 
@@ -72,7 +69,7 @@ var cases = []Case{
 		"a sweep's stored models: atelier checkpoint list SWEEP, then atelier checkpoint pull SWEEP"}},
 	{Name: "no such folder", signs: signs(`(image folder|folder|clean up)[^\n]*(does not exist|no such file)`), unless: signs(`data synth`), Advice: []string{
 		"paths are as seen from the working folder; atelier data synth FOLDER draws a data set, atelier data split IMAGES FOLDER makes one of your pictures"}},
-	{Name: "no key", is: isKeyError, Advice: []string{
+	{Name: "no key", is: is[scrape.KeyError], Advice: []string{
 		"keys: https://serpapi.com/manage-api-key; then export SERPAPI_API_KEY=..., or --key-file FILE with a file of mode 0600",
 		"no key is needed for pictures you have (atelier data cleanup, split) or for drawn ones (atelier data synth)"}},
 	{Name: "quota", is: func(err error) bool { return errors.Is(err, scrape.ErrNoQuota) }, signs: signs(`answered 429|hourly`), Advice: []string{
@@ -107,9 +104,8 @@ func For(err error) []string {
 }
 
 func find(err error) *Case {
-	var f *session.Failure
 	class, message := "", client.Message(err)
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*session.Failure](err); ok {
 		class = f.Class
 	}
 	for i := range cases {

@@ -28,14 +28,17 @@ type Kind struct {
 	Noun    string                 // for people
 	Results []string               // what a session leaves that is worth having: names in the folder
 	Keeps   func(name string) bool // reports whether such a name in resume/ is of its making; run.json is
-	// Holds says for people what lies in a folder, and whether --resume goes on with it.
-	Holds func(*Folder) (text string, resumable bool)
-	// GoesOn reports whether what lies in a folder is still worked on in a cluster
-	// and may be resumed, although it has nothing to show yet.
-	GoesOn func(*Folder) bool
+	State   func(*Folder) State    // of what lies in a folder
 	// Stands reports whether what lies in a folder is worth having by itself,
 	// although nobody said so by DropReplaced; nil = it is not.
 	Stands func(*Folder) (bool, error)
+}
+
+// State is how the work stands whose results lie in a folder.
+type State struct {
+	Text      string // for people: "a training already"
+	Resumable bool   // --resume goes on with it
+	GoesOn    bool   // in a cluster, although it may have nothing to show yet
 }
 
 // Folder is a folder of results.
@@ -104,16 +107,14 @@ func (f *Folder) leftovers() (found []string, err error) {
 // Begin prepares a folder that is held for new work. Results in it are refused
 // with an ExistsError, or kept in replaced/ where they may be overwritten.
 func (f *Folder) Begin(overwrite bool) error {
-	if overwrite || !f.kind.GoesOn(f) {
+	if overwrite || !f.kind.State(f).GoesOn {
 		if err := f.recover(); err != nil {
 			return err
 		}
 	}
 	found := f.results()
 	if len(found) > 0 && !overwrite {
-		e := &ExistsError{Dir: f.Dir}
-		e.Holds, e.Resumable = f.kind.Holds(f)
-		return e
+		return &ExistsError{f.Dir, f.kind.State(f)}
 	}
 	if len(found) > 0 {
 		if err := f.setAside(); err != nil {
@@ -151,7 +152,7 @@ func (f *Folder) Save(run any) error {
 func (f *Folder) Load(run any) error {
 	b, err := os.ReadFile(f.InResume(RunFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return &NoneError{Dir: f.Dir, Noun: f.kind.Noun}
+		return fmt.Errorf("%s holds no %s (no %s/%s in it)", f.Dir, f.kind.Noun, ResumeDir, RunFile)
 	}
 	if err == nil {
 		if err = Decode(b, run); err != nil {
@@ -159,13 +160,6 @@ func (f *Folder) Load(run any) error {
 		}
 	}
 	return err
-}
-
-// NoneError is of a folder in which nothing was begun.
-type NoneError struct{ Dir, Noun string }
-
-func (e *NoneError) Error() string {
-	return fmt.Sprintf("%s holds no %s (no %s/%s in it)", e.Dir, e.Noun, ResumeDir, RunFile)
 }
 
 // Decode reads the text of a run.json.

@@ -29,9 +29,8 @@ func (f *Failure) Error() string { return f.Message }
 
 // ExistsError refuses to write into a folder that holds other results.
 type ExistsError struct {
-	Dir       string
-	Holds     string // what lies in it
-	Resumable bool   // --resume goes on with that
+	Dir string
+	State
 }
 
 func (e *ExistsError) Error() string {
@@ -39,5 +38,5 @@ func (e *ExistsError) Error() string {
 	if e.Resumable {
 		resume = fmt.Sprintf("--resume %s goes on with it, ", e.Dir)
 	}
-	return fmt.Sprintf("%s holds %s: %s--overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, e.Holds, resume)
+	return fmt.Sprintf("%s holds %s: %s--overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, e.Text, resume)
 }

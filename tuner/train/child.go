@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,24 +31,14 @@ const helloTimeout = 2 * time.Minute
 // FindTrainer looks for the trainer: where it was said, beside this program,
 // on the PATH.
 func FindTrainer(said string) (string, error) {
-	if said != "" {
-		path, err := exec.LookPath(said)
-		if err != nil {
-			return "", fmt.Errorf("no trainer at %s: %w", said, err)
-		}
-		return filepath.Abs(path)
+	path, beside, err := child.Find(TrainerName, said)
+	switch {
+	case err != nil && said != "":
+		return "", fmt.Errorf("no trainer at %s: %w", said, err)
+	case err != nil:
+		return "", fmt.Errorf("%s is not there (looked for %s, then on the PATH): build it with `make trainer`, name it with --trainer-bin, or train on a cluster with --addr", TrainerName, beside)
 	}
-	beside := ""
-	if self, err := os.Executable(); err == nil {
-		beside = filepath.Join(filepath.Dir(self), TrainerName)
-		if path, err := exec.LookPath(beside); err == nil {
-			return path, nil
-		}
-	}
-	if path, err := exec.LookPath(TrainerName); err == nil {
-		return filepath.Abs(path)
-	}
-	return "", fmt.Errorf("%s is not there (looked for %s, then on the PATH): build it with `make trainer`, name it with --trainer-bin, or train on a cluster with --addr", TrainerName, beside)
+	return path, nil
 }
 
 // command prepares a trainer's process; it is not started yet.

@@ -96,7 +96,7 @@ func TestEarlierFolders(t *testing.T) {
 	p := plan(t, folders(t))
 	p.Folder = dir
 	var exists *session.ExistsError
-	if _, err := train.Local(t.Context(), p, train.Options{Watch: &watcher{}, Now: time.Now}); !errors.As(err, &exists) || exists.Holds != "a training that was cut off after 1 epochs" {
+	if _, err := train.Local(t.Context(), p, train.Options{Watch: &watcher{}, Now: time.Now}); !errors.As(err, &exists) || exists.Text != "a training that was cut off after 1 epochs" {
 		t.Error(err)
 	}
 	for _, name := range []string{"resume/run.json", "replaced/best_model.pth"} {

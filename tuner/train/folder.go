@@ -29,20 +29,16 @@ const (
 
 var kind = &session.Kind{Noun: "training", Results: []string{BestFile, FinalFile, HistoryFile, DiagnosticsFile, SheetsDir},
 	Keeps: func(name string) bool { return name == bestLink || name == logFile || checkpointName.MatchString(name) },
-	Holds: func(f *session.Folder) (string, bool) {
+	State: func(f *session.Folder) session.State {
+		var s saved
 		h, err := ReadHistory(f.Path(HistoryFile))
 		switch {
 		case err != nil || h.Status == "":
-			return "a training already", true
+			return session.State{Text: "a training already", Resumable: true}
 		case h.Status == Running:
-			return fmt.Sprintf("a training that was cut off after %d epochs", len(h.Epochs)), true
+			return session.State{Text: fmt.Sprintf("a training that was cut off after %d epochs", len(h.Epochs)), Resumable: true, GoesOn: f.Load(&s) == nil && s.Sweep != ""}
 		}
-		return fmt.Sprintf("a training already (%s, %d epochs)", h.Status, len(h.Epochs)), true
-	},
-	GoesOn: func(f *session.Folder) bool {
-		var s saved
-		h, err := ReadHistory(f.Path(HistoryFile))
-		return err == nil && h.Status == Running && f.Load(&s) == nil && s.Sweep != ""
+		return session.State{Text: fmt.Sprintf("a training already (%s, %d epochs)", h.Status, len(h.Epochs)), Resumable: true}
 	},
 	Stands: func(f *session.Folder) (bool, error) {
 		all, err := folder{f}.checkpoints()
@@ -181,10 +177,10 @@ func Resume(path string, c *setting.Config) (*Resumption, error) {
 	}
 	f := folder{session.At(kind, session.DirOf(path))}
 	r := &Resumption{Folder: f.Dir}
-	var none *session.NoneError
-	if err := r.settle(f, c); errors.As(err, &none) && !st.IsDir() {
+	if _, err := os.Stat(f.InResume(session.RunFile)); err != nil && !st.IsDir() {
 		return fromCheckpoint(path, c)
-	} else if err != nil {
+	}
+	if err := r.settle(f, c); err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
 	if m := checkpointName.FindStringSubmatch(filepath.Base(path)); m != nil && !st.IsDir() {

@@ -219,7 +219,7 @@ func TestResultsAreNotLostSilently(t *testing.T) {
 	}
 	before := weight(t, filepath.Join(dir, "final_model.pth"))
 	var exists *session.ExistsError
-	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Holds != "a training already (finished, 5 epochs)" || !exists.Resumable || !strings.Contains(err.Error(), "--overwrite") {
+	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Text != "a training already (finished, 5 epochs)" || !exists.Resumable || !strings.Contains(err.Error(), "--overwrite") {
 		t.Fatalf("a second training: %v", err)
 	}
 	if weight(t, filepath.Join(dir, "final_model.pth")) != before {
@@ -301,7 +301,7 @@ func TestOverwriteKeepsTheGoodModel(t *testing.T) {
 	}
 	os.WriteFile(filepath.Join(dir, "training_history.json"), []byte("{}"), 0o644)
 	var exists *session.ExistsError
-	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Holds != "a training already (finished, 5 epochs)" || !slices.Equal(holds(), before) {
+	if _, err := local(t, t.Context(), plan(t, base, "seed=7"), "", nil); !errors.As(err, &exists) || exists.Text != "a training already (finished, 5 epochs)" || !slices.Equal(holds(), before) {
 		t.Errorf("after a kill: %v", err)
 	}
 

@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// child is the value of a mapping's key; nil where there is none.
-func child(n *yaml.Node, key string) *yaml.Node {
+// member is the value of a mapping's key; nil where there is none.
+func member(n *yaml.Node, key string) *yaml.Node {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
 	}
@@ -70,9 +70,9 @@ func onGrid(space *yaml.Node, n int, reduce bool) (notes []string) {
 		if p.Kind != yaml.MappingNode {
 			continue
 		}
-		list := child(p, "choices")
+		list := member(p, "choices")
 		if list == nil {
-			list = child(p, "values")
+			list = member(p, "values")
 		}
 		if list != nil {
 			if have := len(list.Content); reduce && list.Kind == yaml.SequenceNode && have > n {
@@ -85,8 +85,8 @@ func onGrid(space *yaml.Node, n int, reduce bool) (notes []string) {
 			}
 			continue
 		}
-		kind := child(p, "type")
-		fixed := child(p, "steps") != nil || child(p, "step") != nil
+		kind := member(p, "type")
+		fixed := member(p, "steps") != nil || member(p, "step") != nil
 		if kind == nil || !reduce && (fixed || kind.Value != "float") {
 			continue
 		}
@@ -112,7 +112,7 @@ func evenly(k, n, have int) int {
 // wider reports whether an int axis has more than n values.
 func wider(p *yaml.Node, n int) bool {
 	var low, high float64
-	if l, h := child(p, "low"), child(p, "high"); l == nil || h == nil || l.Decode(&low) != nil || h.Decode(&high) != nil {
+	if l, h := member(p, "low"), member(p, "high"); l == nil || h == nil || l.Decode(&low) != nil || h.Decode(&high) != nil {
 		return true
 	}
 	return high-low+1 > float64(n)

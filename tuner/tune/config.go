@@ -90,7 +90,7 @@ func (c *Config) ReadFile(name string, text []byte) error {
 			only += "\nspace: {lr: {type: float, low: 0, high: 1}}"
 		}
 		epochs := c.Get(KeyEpochs).Text()
-		if n := child(c.block(blockStopping), "max_epochs"); n != nil {
+		if n := member(c.block(blockStopping), "max_epochs"); n != nil {
 			epochs = n.Value // the plan compares them
 		}
 		only += "\nsearch_method: random\nobjective: {metric: val_loss, direction: minimize}\nbudget: {trials: 1}\ntraining: {epochs: " + epochs + "}\n"
@@ -191,7 +191,7 @@ func (c *Config) overrideBlock(name, path, text, where string) error {
 	// Names of parameters may hold dots: the longest that is there counts, and
 	// one field may follow.
 	if i := strings.LastIndexByte(path, '.'); i > 0 && name == blockSpace {
-		if inner := child(at, path[:i]); inner != nil && inner.Kind == yaml.MappingNode {
+		if inner := member(at, path[:i]); inner != nil && inner.Kind == yaml.MappingNode {
 			put(inner, path[i+1:], value)
 			return nil
 		}

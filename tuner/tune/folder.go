@@ -9,7 +9,6 @@ import (
 
 	"atelier/common/files"
 	"atelier/common/setting"
-	"atelier/common/trial"
 	"atelier/tuner/session"
 	"atelier/tuner/tune/report"
 )
@@ -46,32 +45,20 @@ var kind = &session.Kind{Noun: "tuning", Results: append(report.Files(), report.
 	Keeps: func(name string) bool {
 		return slices.Contains([]string{specFile, clusterDir, subsetName, fetchedFile}, name)
 	},
-	Holds: func(f *session.Folder) (string, bool) {
+	State: func(f *session.Folder) session.State {
 		switch s, err := (folder{f}).saved(); {
 		case err != nil || s.Status == "":
-			return "a tuning already", false
+			return session.State{Text: "a tuning already"}
 		case s.Status == statusRunning:
-			return "a tuning that has not ended", true
+			return session.State{Text: "a tuning that has not ended", Resumable: true, GoesOn: s.Sweep != ""}
 		default:
-			return fmt.Sprintf("a tuning already (%s)", s.Status), false
+			return session.State{Text: fmt.Sprintf("a tuning already (%s)", s.Status)}
 		}
-	},
-	GoesOn: func(f *session.Folder) bool {
-		s, err := folder{f}.saved()
-		return err == nil && s.Status == statusRunning && s.Sweep != ""
 	},
 }
 
 // folder is a tuning's.
 type folder struct{ *session.Folder }
-
-// settle removes the earlier tuning once a trial of the new one has a value.
-func (f folder) settle(s *trial.Sweep) error {
-	if s.Best == nil || !f.Replaces() {
-		return nil
-	}
-	return f.DropReplaced()
-}
 
 // save writes run.json and the spec.
 func (f folder) save(s *saved) error {

@@ -11,7 +11,6 @@ import (
 
 	"time"
 
-	"atelier/common/trial"
 	"atelier/tuner/session"
 
 	"atelier/common/dataset"
@@ -142,9 +141,6 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if _, err := os.Stat(old); err != nil {
 		t.Error(err)
 	}
-	if err := f.settle(&trial.Sweep{}); err != nil {
-		t.Error(err)
-	}
 	(&tuning{folder: f, result: &Result{}}).giveBack()
 	if s, err := f.saved(); err != nil || s.Sweep != "s-0" {
 		t.Errorf("not given back: %+v %v", s, err)
@@ -161,7 +157,7 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if _, err := os.Stat(old); err != nil {
 		t.Error("lost by a second --overwrite:", err)
 	}
-	if err := f.settle(&trial.Sweep{Best: &trial.BestTrial{}}); err != nil {
+	if err := f.DropReplaced(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(f.Dir, session.ReplacedDir)); err == nil {

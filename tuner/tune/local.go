@@ -9,39 +9,25 @@ import (
 	"path/filepath"
 	"time"
 
+	"atelier/common/child"
 	"atelier/common/local"
 )
 
 // startFor bounds the start of the cluster on this machine.
 const startFor = 2 * time.Minute
 
-var programs = []string{"atelier-coordinator", "atelier-worker"}
-
 // findPrograms looks for the folder of the servers: beside this program, then
 // on the PATH.
 func findPrograms() (string, error) {
-	beside := ""
-	if self, err := os.Executable(); err == nil {
-		beside = filepath.Dir(self)
-		if hasPrograms(beside) {
-			return beside, nil
-		}
+	const coordinator, worker = "atelier-coordinator", "atelier-worker"
+	path, beside, err := child.Find(coordinator, "")
+	if err == nil {
+		_, err = exec.LookPath(filepath.Join(filepath.Dir(path), worker))
 	}
-	if path, err := exec.LookPath(programs[0]); err == nil {
-		if path, err = filepath.Abs(path); err == nil && hasPrograms(filepath.Dir(path)) {
-			return filepath.Dir(path), nil
-		}
+	if err != nil {
+		return "", fmt.Errorf("a tuning on this machine takes %s and %s, in one folder, looked for in %s and on the PATH: build them with `make programs`, or name a cluster with --addr", coordinator, worker, filepath.Dir(beside))
 	}
-	return "", fmt.Errorf("a tuning on this machine takes %s and %s, looked for in %s and on the PATH: build them with `make programs`, or name a cluster with --addr", programs[0], programs[1], beside)
-}
-
-func hasPrograms(dir string) bool {
-	for _, p := range programs {
-		if st, err := os.Stat(filepath.Join(dir, p)); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
-			return false
-		}
-	}
-	return true
+	return filepath.Dir(path), nil
 }
 
 // startLocal starts the cluster of one machine, or starts it again on the data

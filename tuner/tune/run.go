@@ -178,10 +178,10 @@ func (s *tuning) follow(ctx context.Context, api *client.Client) error {
 	}
 	_, err := api.Follow(ctx, s.saved.Sweep, func(now *trial.Sweep) error {
 		s.result.Sweep = *now
-		if err := s.folder.settle(now); err != nil {
-			return err
-		}
 		s.o.Watch.Sweep(now)
+		if now.Best != nil { // it is worth having
+			return s.folder.DropReplaced()
+		}
 		return nil
 	})
 	return err

@@ -117,7 +117,7 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 		switch p := prints[i]; {
 		case p == nil:
 			reason := Broken
-			if foreign := (*dataset.NotPictureError)(nil); errors.As(faults[i], &foreign) {
+			if _, foreign := errors.AsType[dataset.NotPictureError](faults[i]); foreign {
 				reason = NotAnImage
 			}
 			r.Go = append(r.Go, Finding{Path: name, Reason: reason, Detail: faults[i].Error()})

@@ -19,53 +19,42 @@ const Endpoint = "https://serpapi.com"
 
 // Errors that end a scrape.
 var (
-	ErrKey      = &KeyError{errors.New("SerpAPI refuses the key: take a valid one from https://serpapi.com/manage-api-key")}
+	ErrKey      = KeyError("SerpAPI refuses the key: take a valid one from https://serpapi.com/manage-api-key")
 	ErrNoQuota  = errors.New("no SerpAPI searches are left this month: what was downloaded stays, run the same command later to go on")
 	errNoResult = errors.New("no results")
 )
 
 // KeyError says what is wrong with the key.
-type KeyError struct{ err error }
+type KeyError string
 
-func (e *KeyError) Error() string { return e.err.Error() }
-
-// Unwrap is what stood in the way of reading it.
-func (e *KeyError) Unwrap() error { return e.err }
+func (e KeyError) Error() string { return string(e) }
 
 // ReadKey takes the key from a file that only its owner can read, else from the
 // environment. It is in no flag: command lines are seen by others.
 func ReadKey(file string, env func(string) string) (string, error) {
-	key, err := readKey(file, env)
-	if err != nil {
-		return "", &KeyError{err}
-	}
-	return key, nil
-}
-
-func readKey(file string, env func(string) string) (string, error) {
 	if file != "" {
 		info, err := os.Stat(file)
 		if err != nil {
-			return "", fmt.Errorf("key file: %w", err)
+			return "", KeyError("key file: " + err.Error())
 		}
 		if mode := info.Mode().Perm(); mode&0o077 != 0 {
-			return "", fmt.Errorf("key file %s can be read by others (mode %04o): chmod 600 %s", file, mode, file)
+			return "", KeyError(fmt.Sprintf("key file %s can be read by others (mode %04o): chmod 600 %s", file, mode, file))
 		}
 		b, err := os.ReadFile(file)
 		if err != nil {
-			return "", fmt.Errorf("key file: %w", err)
+			return "", KeyError("key file: " + err.Error())
 		}
 		if key := strings.TrimSpace(string(b)); key != "" {
 			return key, nil
 		}
-		return "", fmt.Errorf("key file %s is empty", file)
+		return "", KeyError("key file " + file + " is empty")
 	}
 	for _, name := range []string{"SERPAPI_API_KEY", "SERPAPI_KEY"} {
 		if key := strings.TrimSpace(env(name)); key != "" {
 			return key, nil
 		}
 	}
-	return "", errors.New("no SerpAPI key: set SERPAPI_API_KEY, or put it into a file of mode 0600 and name that with --key-file")
+	return "", KeyError("no SerpAPI key: set SERPAPI_API_KEY, or put it into a file of mode 0600 and name that with --key-file")
 }
 
 // Quota is what an account may still ask.
