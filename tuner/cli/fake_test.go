@@ -76,6 +76,8 @@ func (f *fake) sweep(id string) *v1.Sweep {
 			Counts: &v1.SweepCounts{Proposed: 4, Failed: 4, Runs: 4}}
 	case "s-cccccccc":
 		return f.pareto()
+	case "s-dddddddd":
+		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_INFERENCE, Status: wire.ToSweepStatus(trial.SweepRunning), Objective: objective(), Counts: &v1.SweepCounts{}}
 	}
 	return nil
 }

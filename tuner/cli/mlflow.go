@@ -160,7 +160,11 @@ func (e *Env) exportMLflow(c *ucli.Context) error {
 	}
 	defer api.Close()
 	id, quiet := c.Args().First(), c.Bool("quiet")
-	if _, err := api.Sweep(c.Context, id); err != nil {
+	s, err := api.Sweep(c.Context, id)
+	if err == nil {
+		err = track.Mirrors(s)
+	}
+	if err != nil {
 		store.Close(c.Context)
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"atelier/common/trial"
 	"atelier/tuner/simulate"
 	"atelier/tuner/sweep"
+	"atelier/tuner/track"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -144,7 +145,10 @@ func (e *Env) submit(c *ucli.Context) error {
 		return nil
 	}
 	var shown *tracking
-	if store != nil {
+	if err := track.Mirrors(s); store != nil && err != nil {
+		e.say("MLflow: %s", err)
+		store.Close(c.Context)
+	} else if store != nil {
 		shown = e.track(c, store, api, s.ID)
 		shown.start(c.Context)
 	}

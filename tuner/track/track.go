@@ -73,6 +73,14 @@ func New(store mlflow.Store, experiment, sweepID string, cluster Cluster) *Mirro
 	return &Mirror{store: store, experiment: experiment, sweepID: sweepID, cluster: cluster, trials: map[int64]*mirrored{}, ends: map[int64]end{}, metrics: map[string]string{}}
 }
 
+// Mirrors returns why a sweep is not mirrored; nil where it can be.
+func Mirrors(s *trial.Sweep) error {
+	if s.Kind == trial.Inference {
+		return fmt.Errorf("sweep %s is a run of inference, no tuning; `atelier infer --mlflow` tracks one while it runs", s.ID)
+	}
+	return nil
+}
+
 // Sync makes one pass and returns the sweep as it was then. After an error the
 // next pass goes on where this one broke off.
 func (m *Mirror) Sync(ctx context.Context) (*trial.Sweep, error) {
