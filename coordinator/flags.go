@@ -53,6 +53,7 @@ var errHelp = errors.New("help was printed")
 
 var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
+// env is the variable that a flag may also be given by.
 func env(flag string) []string {
 	return []string{"ATELIER_COORDINATOR_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))}
 }
@@ -151,6 +152,8 @@ func (c *Config) secrets(args []string) error {
 	return nil
 }
 
+// check looks at all that can be wrong before anything is opened. An address that others can reach
+// wants --insecure: nothing is encrypted or authenticated there.
 func (c *Config) check() error {
 	switch {
 	case c.ID == "":

@@ -59,6 +59,7 @@ func run(args []string, stderr io.Writer) int {
 	return 0
 }
 
+// newLogger writes text lines from a level on.
 func newLogger(w io.Writer, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {

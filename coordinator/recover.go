@@ -46,6 +46,7 @@ func recoverCommand(args []string, stdin *os.File, out io.Writer) int {
 	return 0
 }
 
+// recoverFolder says what there is and what will be lost, asks, and does it.
 func recoverFolder(data string, yes bool, stdin *os.File, out io.Writer) error {
 	found, id, err := member.Recover(data, func(found replica.Found) error {
 		describe(out, data, found)

@@ -208,6 +208,7 @@ func (m *Main) wire(life context.Context) error {
 	return nil
 }
 
+// voters are the ids of raft's voting members.
 func (m *Main) voters() []string {
 	var ids []string
 	for _, s := range m.node.Configuration() {
@@ -325,13 +326,16 @@ func (m *Main) close() {
 	}
 }
 
+// random fills b from the system; it is handed on, so that tests can know what comes.
 func random(b []byte) { rand.Read(b) }
 
+// randomName is eight letters or digits.
 func randomName() string { return strings.ToLower(rand.Text()[:8]) }
 
 // source hands a subscription's changes to duty.Tell.
 type source struct{ sub *replica.Subscription }
 
+// Next waits for changes; true says that some were lost before them.
 func (s *source) Next(ctx context.Context) ([]state.Change, bool, error) {
 	select {
 	case changes, open := <-s.sub.C:

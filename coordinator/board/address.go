@@ -31,6 +31,7 @@ func Mask(addr string) string {
 	})
 }
 
+// parse reads HOST:PORT or a URL. Its errors name the address without what may be a password.
 func parse(addr string) (*redis.Options, error) {
 	if !strings.Contains(addr, "://") {
 		if _, _, err := net.SplitHostPort(addr); err != nil {

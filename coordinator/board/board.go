@@ -77,6 +77,9 @@ func (b *Board) Checkpoints(ctx context.Context, view *state.View, s *state.Swee
 	})
 }
 
+// read asks Redis and says what the answer reflects: the watermark, or, for a sweep that has not
+// changed since, what this node has applied. It refuses what is of before a restore, and notes what
+// is older than what was shown before.
 func read[T any](b *Board, view *state.View, s *state.Sweep, ask func(*Redis) ([]T, Found, error)) ([]T, Answer, error) {
 	if b.redis == nil {
 		return nil, Answer{}, ErrOff

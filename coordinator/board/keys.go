@@ -24,6 +24,8 @@ func generationPattern(prefix string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(prefix) + "g:*"
 }
 
+// generationPrefix is of one building of the board: a rebuild writes beside the one that is read,
+// and takes its place in one step.
 func generationPrefix(prefix, generation string) string { return prefix + "g:" + generation + ":" }
 
 // boardKey is a sorted set: member = memberOf(trial), score = the value, negated
@@ -53,6 +55,7 @@ func checkpointRowsKey(prefix, generation, sweep string) string {
 // of numbers.
 func memberOf(trial int64) string { return fmt.Sprintf("%019d", trial) }
 
+// checkpointMember pads, as memberOf does.
 func checkpointMember(c trial.Checkpoint) string {
 	return fmt.Sprintf("%019d:%010d:%020d", c.Trial, c.Epoch, c.Token)
 }

@@ -189,6 +189,7 @@ func (r *Redis) read(ctx context.Context, cluster string, s *redis.Script, keys 
 	return nil, Found{}, ErrOvertaken
 }
 
+// down is why readers leave Redis alone for now; nil when they may ask.
 func (r *Redis) down() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,6 +199,7 @@ func (r *Redis) down() error {
 	return nil
 }
 
+// setDown spares the readers of the next second their time-outs.
 func (r *Redis) setDown(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -43,6 +43,7 @@ type checkpointRow struct {
 	Token     uint64         `json:"token"`
 }
 
+// encodeRow writes values as texts: JSON has no infinities.
 func encodeRow(r Row) (string, error) {
 	b, err := json.Marshal(row{
 		Trial: r.Trial, Status: r.Status, Value: formatValue(float64(r.Value)),
@@ -85,6 +86,7 @@ func decodeRow(text string, objectives int) (Row, error) {
 	}, goals}, nil
 }
 
+// formatValues is formatValue for a list.
 func formatValues[T ~float64](values []T) []string {
 	var out []string
 	for _, v := range values {
@@ -107,6 +109,7 @@ func parseValues[T ~float64](texts []string) ([]T, error) {
 	return out, nil
 }
 
+// encodeCheckpoint leaves the sweep out: it is in the key.
 func encodeCheckpoint(c trial.Checkpoint) (string, error) {
 	r := checkpointRow{
 		Trial: c.Trial, Epoch: c.Epoch, Size: c.Size, SHA256: c.SHA256, Location: c.Location,
@@ -119,6 +122,7 @@ func encodeCheckpoint(c trial.Checkpoint) (string, error) {
 	return string(b), err
 }
 
+// decodeCheckpoint reads what encodeCheckpoint writes.
 func decodeCheckpoint(sweep, text string) (c trial.Checkpoint, err error) {
 	var r checkpointRow
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
@@ -153,6 +157,7 @@ func formatValue(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
+// parseValue reads what formatValue writes.
 func parseValue(s string) (float64, error) {
 	v, err := strconv.ParseFloat(s, 64)
 	if err == nil && math.IsNaN(v) {

@@ -20,6 +20,7 @@ func RowsOf(s *state.Sweep, t *state.Trial) TrialRows {
 	return r
 }
 
+// rowOf is a trial's row as the state has it; Redis holds the same.
 func rowOf(s *state.Sweep, t *state.Trial) Row {
 	r := Row{Row: trial.Row{
 		Trial: t.Number, Status: t.Status, Value: trial.Number(t.Value), Params: json.RawMessage(t.ParamsJSON), Epoch: t.ValueEpoch,

@@ -74,11 +74,13 @@ func (r *Redis) Look(ctx context.Context, cluster string) (Holding, error) {
 // Held is the error of a board that is another cluster's.
 func (r *Redis) Held(cluster string) error { return &HeldError{Cluster: cluster, Prefix: r.prefix} }
 
+// looked is what is there, and which cluster has said of late that it keeps it.
 type looked struct {
 	Holding
 	holder string
 }
 
+// look reads the watermark. For the cluster whose board it is it also says that it keeps it (see HeldFor).
 func (r *Redis) look(ctx context.Context, cluster string) (looked, error) {
 	text, err := lookScript.Run(ctx, r.writes, []string{metaKey(r.prefix)}, cluster, HeldFor.Milliseconds()).StringSlice()
 	if err == nil && len(text) != 5 {
@@ -90,6 +92,7 @@ func (r *Redis) look(ctx context.Context, cluster string) (looked, error) {
 	return looked{Holding{parseMark(text), text[0] != "" && text[0] != cluster && text[4] == ""}, text[3]}, nil
 }
 
+// parseMark reads cluster, generation and index.
 func parseMark(text []string) Mark {
 	index, err := strconv.ParseUint(text[2], 10, 64)
 	if err != nil || text[0] == "" || text[1] == "" {

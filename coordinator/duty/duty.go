@@ -72,6 +72,7 @@ func (l *Leadership) Changed() <-chan struct{} {
 	return l.changed
 }
 
+// set wakes whoever waits for a change, if it is one.
 func (l *Leadership) set(ready bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,6 +182,8 @@ func Tell(ctx context.Context, from Source, fault func(sweep string, panicked an
 	}
 }
 
+// tell tells one watcher. A panic in it is of one sweep's change, most likely: it is looked for, so
+// that the others' changes are heard.
 func tell(w Watcher, changes []state.Change, lost bool, fault func(string, any, []byte)) {
 	if lost {
 		safely(w.Resync, func(p any, stack []byte) { fault("", p, stack) })

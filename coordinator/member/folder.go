@@ -110,10 +110,12 @@ func (f *Folder) identify(node string) (string, error) {
 	return "", nil
 }
 
+// belongs is the refusal of a folder that is another node's.
 func (f *Folder) belongs(owner, node string) error {
 	return fmt.Errorf("data folder %s belongs to coordinator %s, not %s: give each its own --data", f.dir, owner, node)
 }
 
+// examine reads a folder of a node that does not run.
 func examine(dir string) (replica.Found, error) {
 	s, err := replica.Examine(dir, nil)
 	if err != nil {

@@ -31,6 +31,7 @@ func (m *Member) locate(id string) string {
 // Peers is gossip as the API asks it.
 type Peers struct{ Pool *gossip.Pool }
 
+// find is the coordinator as gossip last saw it, dead or alive.
 func (p Peers) find(id string) (gossip.Peer, bool) {
 	for _, q := range p.Pool.Peers() {
 		if q.Meta.Role == gossip.RoleCoordinator && q.Meta.ID == id {
@@ -124,6 +125,8 @@ func (m *Member) keep() {
 	})
 }
 
+// record writes down where the others gossip, if that has changed, and tells gossip of this node's
+// own.
 func (m *Member) record() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -89,6 +89,8 @@ func Open(cfg Config) (*Member, error) {
 	return m, nil
 }
 
+// identify finds out whose folder it is. A folder that holds a cluster belongs to that one,
+// whatever the flags say; one that holds none wants to be told which to begin or to join.
 func (m *Member) identify() (err error) {
 	if m.self, err = m.folder.Record(); err != nil {
 		return err

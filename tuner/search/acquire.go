@@ -191,11 +191,14 @@ func logImprovement(z float64) (value, slope float64) {
 		-z * (1 - 1/z2 + 3/(z2*z2)) / tail
 }
 
+// candidate is a point of the unit cube and what it promises.
 type candidate struct {
 	unit []float64
 	gain float64
 }
 
+// best takes the most promising candidates, climbs from those that lie apart, and gives the best of
+// what was reached. A space that is listed whole needs no climbing.
 func (s *searcher) best(rng *rand.Rand) []float64 {
 	candidates := s.candidates(rng)
 	sort.SliceStable(candidates, func(i, j int) bool { return candidates[i].gain > candidates[j].gain })
@@ -300,6 +303,7 @@ func (s *searcher) climb(c candidate) candidate {
 	return c
 }
 
+// slide moves a candidate's continuous axes up the gradient; the others stay.
 func (s *searcher) slide(c candidate) candidate {
 	d := len(c.unit)
 	p := s.problem.Space.FromUnit(c.unit)

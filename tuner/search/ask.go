@@ -26,12 +26,14 @@ type asker struct {
 	strategy strategy
 }
 
+// newAsker begins with the points of the warm start as known.
 func newAsker(p Problem, s strategy) *asker {
 	l := newLedger(p.Space)
 	l.warmUp(p.Warm)
 	return &asker{problem: p, ledger: l, strategy: s}
 }
 
+// Propose implements Method. It stops short at the budget, at the end of the space and at ctx.
 func (a *asker) Propose(ctx context.Context, history []Trial, n int) (Proposal, error) {
 	l := a.ledger
 	if err := l.follow(history); err != nil {

@@ -21,10 +21,13 @@ type algorithm interface {
 	suggest(number int64, seen []observation) ([]float64, error)
 }
 
+// newBayesian has the design propose until startup observations are there.
 func newBayesian(p Problem, startup int, a algorithm) *bayesian {
 	return &bayesian{problem: p, design: newDesign(p.Space, p.Seed), startup: startup, algorithm: a, memory: newMemory(p)}
 }
 
+// next goes on with the design for as long as there is too little to learn from: half of the
+// startup has to have ended, and not all alike.
 func (b *bayesian) next(ctx context.Context, l *ledger) (space.Point, error) {
 	seen := b.memory.follow(l)
 	if l.len()+b.memory.warm < b.startup || !informed(seen) || answers(seen) < b.startup/2 {

@@ -81,6 +81,7 @@ func New(searchMethod, algorithm string, p Problem) (Method, error) {
 	return nil, fmt.Errorf("search method %q is not known; choose one of %s", searchMethod, strings.Join(Methods, ", "))
 }
 
+// newAlgorithm makes bayesian with an algorithm whose name is settled.
 func newAlgorithm(name string, p Problem) (strategy, error) {
 	switch name {
 	case CMAES:
@@ -113,6 +114,7 @@ func settled(algorithm string, p Problem) string {
 // their number; tpe goes on from maxGPTrials.
 type gpThenTPE struct{ gp, tpe algorithm }
 
+// suggest implements algorithm.
 func (r gpThenTPE) suggest(number int64, seen []observation) ([]float64, error) {
 	if number <= maxGPTrials {
 		return r.gp.suggest(number, seen)

@@ -49,6 +49,8 @@ const (
 	nudge = 1e-6 // of the way to another draw: for a result on the very mean
 )
 
+// newCMA searches all axes together, or, where they are many, in blocks: the covariance of a
+// hundred axes could not be learned from a sweep's trials.
 func newCMA(p Problem) (*cma, error) {
 	// An axis of one value does no harm among others; a block of such axes would
 	// have every result on its mean.
@@ -96,6 +98,8 @@ func (c *cma) restart(draw func() float64) error {
 	return nil
 }
 
+// suggest implements algorithm: the optimizers are driven to where the history is, then asked with
+// the trial's own stream.
 func (c *cma) suggest(number int64, seen []observation) ([]float64, error) {
 	if err := c.drive(seen); err != nil {
 		return nil, err
@@ -259,6 +263,7 @@ func (c *cma) values(group []observation) []float64 {
 	return values
 }
 
+// goesOn reports whether ended begins with what the optimizers were told; if not, they begin anew.
 func (c *cma) goesOn(ended []observation) bool {
 	if len(ended) < len(c.told) {
 		return false

@@ -31,6 +31,7 @@ type genetic struct {
 	memory  *memory
 }
 
+// newGenetic has seen nothing.
 func newGenetic(p Problem) *genetic {
 	return &genetic{problem: p, design: newDesign(p.Space, p.Seed), memory: newMemory(p)}
 }
@@ -39,6 +40,7 @@ func newGenetic(p Problem) *genetic {
 // turns over often within the budgets people use, larger in long sweeps.
 func populationSize(number int64) int { return int(max(8, min(32, number/12))) }
 
+// next breeds a child of the best, or takes the design's next point while there are too few.
 func (g *genetic) next(_ context.Context, l *ledger) (space.Point, error) {
 	number := l.number()
 	size := populationSize(number)
@@ -136,6 +138,7 @@ func (g *genome) Evaluate() (float64, error) {
 	return 0, errors.New("a genome is evaluated by its trial, not by the search")
 }
 
+// Clone implements eaopt.Genome.
 func (g *genome) Clone() eaopt.Genome {
 	return &genome{g.space, append([]float64(nil), g.unit...), g.width}
 }
@@ -190,5 +193,6 @@ func (g *genome) Mutate(rng *oldrand.Rand) {
 // oldSource lends a PCG stream to libraries that want math/rand's source.
 type oldSource struct{ *rand.PCG }
 
+// Int63 implements math/rand.Source.
 func (s *oldSource) Int63() int64 { return int64(s.Uint64() >> 1) }
 func (s *oldSource) Seed(int64)   {} // streams are keyed when made

@@ -30,6 +30,7 @@ type effort struct {
 	climbCalls int // evaluations of the acquisition in each
 }
 
+// effortFor spends less the more observations there are, since each step then costs more.
 func effortFor(observations int) effort {
 	n := max(1, observations)
 	return effort{
@@ -55,6 +56,7 @@ type gp struct {
 	fitted []*gaussian // the last fit of the objective and of each constraint; a cache
 }
 
+// newGP lists small finite spaces whole: then every point is a candidate.
 func newGP(p Problem) *gp {
 	g := &gp{problem: p, fitted: make([]*gaussian, 1+len(p.Constraints))}
 	for i := range p.Space.Params {
@@ -71,6 +73,7 @@ func newGP(p Problem) *gp {
 	return g
 }
 
+// suggest implements algorithm; where nothing can be modelled it draws.
 func (g *gp) suggest(number int64, seen []observation) ([]float64, error) {
 	rng := stream(g.problem.Seed, number, saltPoint)
 	s, ok := g.searcher(number, seen)
@@ -186,6 +189,7 @@ func scalarise(done []observation, goals int, rng *rand.Rand) []observation {
 	return out
 }
 
+// anywhere draws evenly.
 func (g *gp) anywhere(rng *rand.Rand) []float64 {
 	return g.problem.Space.Unit(uniform(g.problem.Space, rng))
 }
@@ -220,6 +224,7 @@ func (g *gp) model(slot int, done []observation, y []float64) *gaussian {
 	return m
 }
 
+// sameData reports whether a fit was made of exactly these numbers.
 func sameData(x, otherX [][]float64, y, otherY []float64) bool {
 	if len(x) != len(otherX) {
 		return false
@@ -319,6 +324,7 @@ func centre(y []float64) (mean, deviation float64) {
 	return mean, deviation
 }
 
+// squash tames what is far from the median, so that one bad result does not flatten all others.
 func squash(t float64) float64 {
 	const far = 8 // spreads below the median up to which distance counts as it is
 	switch {

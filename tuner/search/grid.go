@@ -22,6 +22,7 @@ type grid struct {
 	drops  int
 }
 
+// newGrid refuses a grid whose points cannot be numbered.
 func newGrid(s *space.Space) (*grid, error) {
 	e, err := s.Enumerate()
 	if err != nil {
@@ -50,6 +51,7 @@ func stride(size uint64) uint64 {
 	}
 }
 
+// gcd is the greatest common divisor.
 func gcd(a, b uint64) uint64 {
 	for b > 0 {
 		a, b = b, a%b

@@ -46,6 +46,7 @@ func matern(r2 float64) (k, dk float64) {
 	return (1 + r + r*r/3) * e, -5.0 / 6 * (1 + r) * e
 }
 
+// distance is squared, weighted by axis.
 func (g *gaussian) distance(a, b []float64) float64 {
 	sum := 0.0
 	for j, w := range g.weight {
@@ -54,6 +55,7 @@ func (g *gaussian) distance(a, b []float64) float64 {
 	return sum
 }
 
+// jitter keeps the covariance of points that lie close positive definite.
 const jitter = 1e-8
 
 // condition factors the covariance of x under the present parameters.
@@ -179,6 +181,7 @@ type objective struct {
 	alpha        []float64
 }
 
+// newObjective keeps the differences between all points: they do not depend on the parameters.
 func newObjective(g *gaussian) *objective {
 	n := len(g.x)
 	o := &objective{g: g, k: newSquare(n), inv: newSquare(n), kInv: newSquare(n), slopes: newSquare(n), alpha: make([]float64, n)}
@@ -194,6 +197,7 @@ func newObjective(g *gaussian) *objective {
 	return o
 }
 
+// take sets the parameters, which are logarithms: all of them are above 0.
 func (o *objective) take(theta []float64) {
 	d := len(o.g.category)
 	o.g.weight = make([]float64, d)
@@ -203,6 +207,8 @@ func (o *objective) take(theta []float64) {
 	o.g.scale, o.g.noise = math.Exp(theta[d]), math.Exp(theta[d+1])
 }
 
+// evaluate is the negative log posterior of the parameters and its gradient; infinite where the
+// covariance has no factor.
 func (o *objective) evaluate(theta, gradient []float64) float64 {
 	o.take(theta)
 	g, n, d := o.g, len(o.g.x), len(o.g.category)

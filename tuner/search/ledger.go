@@ -31,6 +31,7 @@ type ledger struct {
 	before map[string]bool // keys of the warm start's points; looked up only
 }
 
+// newLedger keeps a bit a point of a small finite space, else the points' keys.
 func newLedger(s *space.Space) *ledger {
 	l := &ledger{space: s}
 	if e, err := s.Enumerate(); err == nil {
@@ -45,6 +46,7 @@ func newLedger(s *space.Space) *ledger {
 	return l
 }
 
+// ranked reports whether points are known by their number.
 func (l *ledger) ranked() bool { return l.enum != nil && l.enum.Size() <= maxRanked }
 
 // follow takes a history over. What it shares with the last one is kept.
@@ -85,6 +87,8 @@ func (l *ledger) add(p space.Point) {
 	l.push(p)
 }
 
+// push takes a point in. One that does not belong to the space (of a spec that was another) has a
+// place and no key.
 func (l *ledger) push(p space.Point) {
 	valid := l.space.Check(p) == nil
 	l.points = append(l.points, p)
@@ -108,6 +112,7 @@ func (l *ledger) push(p space.Point) {
 	}
 }
 
+// drop takes the latest point out again.
 func (l *ledger) drop(p space.Point, valid bool) {
 	l.drops++
 	if !valid {
@@ -193,6 +198,7 @@ func near(a, b []float64, within float64) bool {
 	return true
 }
 
+// seenRank reports whether the point of that number was proposed.
 func (l *ledger) seenRank(r uint64) bool { return l.bits[r/64]&(1<<(r%64)) != 0 }
 
 // exhausted reports whether every point of the space has been proposed.
@@ -237,6 +243,7 @@ func (o *observation) same(p *observation) bool {
 	return o.result == p.result && o.value == p.value && alike(o.values, p.values) && alike(o.over, p.over)
 }
 
+// alike reports whether two lists are equal, NaN being like NaN.
 func alike(a, b []float64) bool {
 	if len(a) != len(b) {
 		return false

@@ -14,8 +14,10 @@ type square struct {
 	data []float64
 }
 
+// newSquare is a matrix of zeros.
 func newSquare(n int) square { return square{n, make([]float64, n*n)} }
 
+// row is row i, not copied.
 func (m square) row(i int) []float64 { return m.data[i*m.n : (i+1)*m.n] }
 
 // cholesky overwrites the lower triangle of m with L, m = L Lᵀ. It reports

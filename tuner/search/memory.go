@@ -13,6 +13,7 @@ type memory struct {
 	points  []space.Point // of trials, as last read
 }
 
+// newMemory takes over what of a warm start lies in the space and says something.
 func newMemory(p Problem) *memory {
 	m := &memory{problem: p}
 	for i := range p.Warm {

@@ -93,6 +93,7 @@ func front(values [][]float64) []int {
 	return out
 }
 
+// lexical compares by the first number that differs.
 func lexical(a, b []float64) int {
 	for k := range a {
 		switch {

@@ -12,6 +12,7 @@ type random struct {
 	seed  uint64
 }
 
+// next implements strategy.
 func (r random) next(_ context.Context, l *ledger) (space.Point, error) {
 	return uniform(r.space, stream(r.seed, l.number(), saltPoint)), nil
 }

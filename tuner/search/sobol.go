@@ -24,6 +24,7 @@ type design struct {
 	draw  *sobol.Engine
 }
 
+// newDesign draws the shift.
 func newDesign(s *space.Space, seed uint64) *design {
 	rng := stream(seed, 0, saltDesign)
 	d := &design{space: s, seed: seed, shift: make([]uint32, len(s.Params))}

@@ -18,6 +18,8 @@ func stream(seed uint64, number int64, salt uint64) *rand.Rand {
 	return rand.New(source(seed, number, salt))
 }
 
+// source keys a generator by seed, trial and purpose: no draw depends on how many were made before,
+// by whom or for what.
 func source(seed uint64, number int64, salt uint64) *rand.PCG {
 	return rand.NewPCG(scramble(seed^salt), scramble(uint64(number)*0xff51afd7ed558ccd+salt))
 }

@@ -28,6 +28,7 @@ type tpe struct {
 	conditional, mixed bool // whether any axis has a condition, or is categorical
 }
 
+// newTPE looks at the axes once.
 func newTPE(p Problem) *tpe {
 	t := &tpe{problem: p, conditional: p.Space.Conditional()}
 	for i := range p.Space.Params {
@@ -43,6 +44,7 @@ func newTPE(p Problem) *tpe {
 	return t
 }
 
+// suggest implements algorithm.
 func (t *tpe) suggest(number int64, seen []observation) ([]float64, error) {
 	rng := stream(t.problem.Seed, number, saltPoint)
 	done, open := split(seen)
@@ -102,6 +104,7 @@ type density struct {
 	same    float64   // chance that a categorical kernel keeps its value
 }
 
+// density is a mixture of one kernel an observation and the even distribution.
 func (t *tpe) density(kernels []observation, good bool) *density {
 	n, d := len(kernels), len(t.cells)
 	e := &density{tpe: t, kernels: kernels, same: float64(n+1) / float64(n+2)}
@@ -156,6 +159,8 @@ func (t *tpe) density(kernels []observation, good bool) *density {
 	return e
 }
 
+// draw takes a kernel by its weight, then a point of it; an axis that is inactive in it is drawn
+// evenly.
 func (e *density) draw(rng *rand.Rand) []float64 {
 	at, r := 0, rng.Float64()
 	for at < len(e.weight)-1 && r >= e.weight[at] {
@@ -264,6 +269,7 @@ type masses struct {
 
 const massSteps = 512
 
+// newMasses fills its table as it is asked.
 func newMasses(width float64) *masses { return &masses{width: width} }
 
 // norm is minus the logarithm of a kernel's mass within [0, 1] times its width.
@@ -274,6 +280,7 @@ func (m *masses) norm(u float64) float64 {
 	return (1-t)*m.at(k) + t*m.at(k+1)
 }
 
+// at is an entry of the table, computed once.
 func (m *masses) at(k int) float64 {
 	if !m.known[k] {
 		u := float64(k) / massSteps

@@ -225,8 +225,11 @@ func (s *Scheduler) Step(e Event, view *state.View, now time.Time) (commands []C
 	return nil
 }
 
+// want has a command carried out after the step.
 func (s *Scheduler) want(c Command) { s.commands = append(s.commands, c) }
 
+// changed takes what the log brought: leases armed and dropped, files to delete, refusals judged;
+// and whether anything may be free now.
 func (s *Scheduler) changed(changes []state.Change) {
 	for i := range changes {
 		switch c := &changes[i]; c.Kind {

@@ -65,6 +65,7 @@ func (s *Scheduler) arm(sweep string, number int64, token uint64) *lease {
 	return held
 }
 
+// drop forgets a lease that has ended.
 func (s *Scheduler) drop(token uint64) {
 	if l := s.leases[token]; l != nil {
 		delete(s.leases, token)

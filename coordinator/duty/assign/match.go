@@ -57,6 +57,8 @@ type candidate struct {
 	room    int64 // how many more may run at once
 }
 
+// candidates are the sweeps that have a trial to give now. Grants that are on their way to the log
+// count as running: the state does not show them yet.
 func (s *Scheduler) candidates() []*candidate {
 	var out []*candidate
 	now := s.now.UnixMilli()

@@ -118,6 +118,7 @@ func (s *Scheduler) excuse(worker string) {
 	}
 }
 
+// forgive forgets the refusals of a sweep that has ended.
 func (s *Scheduler) forgive(sweep string) {
 	maps.DeleteFunc(s.refusals, func(k refusalKey, _ refusal) bool { return k.sweep == sweep })
 }
@@ -171,6 +172,8 @@ func (s *Scheduler) others(sw *state.Sweep, w *waiter) bool {
 // a sweep is new: whoever is there is all there is.
 func (s *Scheduler) settled() bool { return s.fresh || s.termPassed() }
 
+// termPassed reports whether this leadership is older than a lease's term: who has not been heard
+// of by then is gone.
 func (s *Scheduler) termPassed() bool { return s.now.Sub(s.began) >= s.ttl }
 
 // final reports whether what the waiter says of a trial of the sweep is the last

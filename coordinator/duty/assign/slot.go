@@ -33,6 +33,7 @@ type waiter struct {
 	left    []uint64 // those of them whose time is over
 }
 
+// request is what a repeated Acquire is known by.
 func (w *waiter) request() request { return request{w.Worker, w.Incarnation, w.Request} }
 
 // answer is the last word to all who wait for it.

@@ -151,6 +151,7 @@ func (d *Duty) ask(e assign.Event) (answer trial.HeartbeatAnswer, err error) {
 	return reply.Heartbeat, reply.Err
 }
 
+// errorOf is a panic for whoever was waiting.
 func errorOf(f *assign.Fail) error {
 	return fmt.Errorf("a fault of the coordinator, please report it: panic: %v", f.Panic)
 }
@@ -184,6 +185,8 @@ func (d *Duty) step(t *term, e assign.Event) (reply *assign.Reply, fault *assign
 	return reply, fault
 }
 
+// grant writes a grant and tells the scheduler what became of it. A conflict says that the decision
+// was made on an older state than the log's; a moment later this node has applied it.
 func (d *Duty) grant(t *term, g assign.Grant) {
 	ctx, cancel := context.WithTimeout(t.ctx, logTimeout)
 	defer cancel()
@@ -197,6 +200,7 @@ func (d *Duty) grant(t *term, g assign.Grant) {
 	d.tell(t, assign.Granted{Grant: g, Result: res, Err: err})
 }
 
+// end writes the end of a lease.
 func (d *Duty) end(t *term, e assign.End) {
 	ctx, cancel := context.WithTimeout(t.ctx, logTimeout)
 	defer cancel()

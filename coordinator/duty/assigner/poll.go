@@ -33,6 +33,8 @@ func (d *Duty) Acquire(ctx context.Context, slot assign.Slot, wait time.Duration
 	}
 }
 
+// enqueue makes a place for the answer before the scheduler hears of the slot, for it may answer
+// within the step.
 func (d *Duty) enqueue(slot assign.Slot) (t *term, waiter uint64, answer chan assign.Answer, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -73,6 +73,7 @@ func (a *Auditor) Stop() {
 	a.done.Wait()
 }
 
+// run marks and compares until ctx ends.
 func (a *Auditor) run(ctx context.Context) {
 	tick := time.NewTicker(max(a.cfg.Every/10, time.Millisecond))
 	defer tick.Stop()
@@ -178,6 +179,7 @@ func majority(found map[string]string, voters int) (hash string, agreed []string
 	return "", nil
 }
 
+// differ reports whether two nodes have found different hashes.
 func differ(found map[string]string) bool {
 	first := ""
 	for _, h := range found {

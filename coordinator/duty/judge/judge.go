@@ -62,6 +62,7 @@ func judged(s *state.Sweep) bool {
 	return s.StoppingJSON != "" && (s.Status == trial.SweepRunning || s.Status == trial.SweepPaused)
 }
 
+// adopt begins with the sweeps that are judged now.
 func (j *Judge) adopt(judges persweep.Registry[*sweepJudge]) {
 	for _, s := range j.cfg.View().Sweeps() {
 		if judged(s) {

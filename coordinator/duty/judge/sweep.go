@@ -48,6 +48,8 @@ var (
 	errReplaced = errors.New("the state was replaced by a restored one")
 )
 
+// run decides until nothing is left to decide, then waits for a change. A decision that could not
+// be written is made anew: the state may be another by then.
 func (c *sweepJudge) run() {
 	for {
 		again, err := c.decide()
@@ -82,6 +84,7 @@ func (c *sweepJudge) close() bool {
 	})
 }
 
+// backoff waits a moment after a refusal of the log.
 func (c *sweepJudge) backoff() {
 	select {
 	case <-time.After(refusedPause):
@@ -203,6 +206,7 @@ func (c *sweepJudge) fail(reason error) error {
 	return err
 }
 
+// failSweep ends a sweep whose rule has failed; one that has ended otherwise is as good.
 func failSweep(ctx context.Context, cfg Config, sweep, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, logTimeout)
 	defer cancel()

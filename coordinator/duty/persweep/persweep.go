@@ -68,6 +68,7 @@ func (g *Group[T]) Start(adopt func(Registry[T])) {
 	g.begin(adopt)
 }
 
+// begin is for the holder of mu.
 func (g *Group[T]) begin(adopt func(Registry[T])) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.term = &term[T]{ctx: ctx, cancel: cancel, entries: map[string]*entry[T]{}}

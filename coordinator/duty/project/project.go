@@ -149,6 +149,7 @@ func (p *Projector) Resync() {
 	p.forget(index)
 }
 
+// forget drops what was remembered up to an index: from there on alone the changes are known.
 func (p *Projector) forget(index uint64) {
 	clear(p.changed)
 	p.since = max(p.since, index)
@@ -298,6 +299,7 @@ func (p *Projector) look(ctx context.Context, others *stranger) (board.Mark, err
 	return found.Mark, nil
 }
 
+// set publishes how far Redis is.
 func (p *Projector) set(s Status) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -353,6 +355,7 @@ func (p *Projector) advance(ctx context.Context, mark board.Mark) (board.Mark, e
 	return fresh, err
 }
 
+// done forgets what Redis now has.
 func (p *Projector) done(index uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -61,6 +61,7 @@ func (p *Proposer) Start() { p.searches.Start(p.adopt) }
 // result is dropped.
 func (p *Proposer) Stop() { p.searches.Stop() }
 
+// adopt begins with the sweeps that run; what search was told before this leadership it has missed.
 func (p *Proposer) adopt(searches persweep.Registry[*searcher]) {
 	for _, s := range p.cfg.View().Sweeps() {
 		if s.Status == trial.SweepRunning {

@@ -47,6 +47,8 @@ type searcher struct {
 	unsettled int // looks in a row that the stopping rule overtook
 }
 
+// run takes steps until the sweep does not run or the leadership ends. Search that fails is tried
+// again some times, since a fault may be of the moment; then the sweep fails with the reason.
 func (s *searcher) run() {
 	failures := 0
 	for {
@@ -101,6 +103,7 @@ func (s *searcher) await() bool {
 	return true
 }
 
+// endOverdue writes down that the sweep's time is used.
 func (s *searcher) endOverdue() {
 	_, err := s.cfg.Log.Propose(s.Context, &logv1.Command{TimeMs: s.cfg.NowMS(), Op: &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: s.Sweep}}})
 	if err != nil && s.Context.Err() == nil {
@@ -109,6 +112,7 @@ func (s *searcher) endOverdue() {
 	}
 }
 
+// sleep ends early with the leadership.
 func (s *searcher) sleep(d time.Duration) {
 	select {
 	case <-s.Context.Done():
@@ -267,6 +271,7 @@ func (s *searcher) fail(reason error) {
 	}
 }
 
+// failSweep ends a sweep whose search has failed; one that has ended otherwise is as good.
 func failSweep(ctx context.Context, cfg Config, sweep, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
