@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
@@ -68,28 +69,15 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 	}
 	defer api.Close()
 	sweep := c.Args().First()
-	got, err := api.Sweep(c.Context, sweep)
-	if err != nil {
-		return err
-	}
 	number := int64(0)
-	switch {
-	case c.NArg() == 2:
+	if c.NArg() == 2 {
 		if _, number, err = trialArg(c); err != nil {
 			return err
 		}
-	case got.Best == nil:
-		return notFound("sweep %s has no trial with a value yet", sweep)
-	default:
-		number = got.Best.Trial
 	}
-	list, _, err := api.Checkpoints(c.Context, sweep, number, client.From{})
+	got, ck, err := findCheckpoint(c.Context, api, sweep, number, c.Int("epoch"), c.Bool("newest"))
 	if err != nil {
 		return err
-	}
-	ck := choose(list, c.Int("epoch"), c.Bool("newest"), got.Objective.Maximize)
-	if ck == nil {
-		return notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", number, sweep, len(list))
 	}
 	to, named := e.path(c.String("to")), true
 	if st, err := os.Stat(to); err == nil && st.IsDir() {
@@ -98,7 +86,7 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		if ext == "" || len(ext) > 8 {
 			ext = ".pth"
 		}
-		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, number, ck.Epoch, ext))
+		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, ck.Trial, ck.Epoch, ext))
 	}
 	there := sameFile(to, ck.Size, ck.SHA256)
 	if !there {
@@ -107,12 +95,12 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 			return err
 		}
 		if err := e.files(c).Pull(c.Context, ck, to); err != nil {
-			return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", number, ck.Epoch, err)
+			return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", ck.Trial, ck.Epoch, err)
 		}
 		e.replaced(c, to, replaces)
 	}
 	if !c.Bool("quiet") {
-		text := fmt.Sprintf("trial %d, epoch %d, %s, SHA-256 verified", number, ck.Epoch, bytesOf(ck.Size))
+		text := fmt.Sprintf("trial %d, epoch %d, %s, SHA-256 verified", ck.Trial, ck.Epoch, bytesOf(ck.Size))
 		if ck.Metric != nil {
 			text += fmt.Sprintf(", %s %s", got.Objective.Metric, shortValue(ck.Metric))
 		}
@@ -123,6 +111,31 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 	}
 	_, err = fmt.Fprintln(e.Out, to)
 	return err
+}
+
+// findCheckpoint is the checkpoint of an epoch, the newest, or the best (epoch 0)
+// of a trial; 0 = the sweep's best trial. The sweep comes with an error, too, once
+// it is known.
+func findCheckpoint(ctx context.Context, api *client.Client, sweep string, number int64, epoch int, newest bool) (*trial.Sweep, *trial.Checkpoint, error) {
+	s, err := api.Sweep(ctx, sweep)
+	if err != nil {
+		return nil, nil, err
+	}
+	if number == 0 {
+		if s.Best == nil {
+			return s, nil, notFound("sweep %s has no trial with a value yet", sweep)
+		}
+		number = s.Best.Trial
+	}
+	list, _, err := api.Checkpoints(ctx, sweep, number, client.From{})
+	if err != nil {
+		return s, nil, err
+	}
+	k := choose(list, epoch, newest, s.Objective.Maximize)
+	if k == nil {
+		return s, nil, notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", number, sweep, len(list))
+	}
+	return s, k, nil
 }
 
 // choose picks the checkpoint of an epoch, the newest, or the best; nil if

@@ -207,34 +207,16 @@ var storedName = regexp.MustCompile(`^(s-[a-z0-9]{4,16})(?:/([1-9][0-9]{0,17}))?
 // findStored looks a checkpoint up as `checkpoint pull` does: the best trial's
 // best, unless said otherwise.
 func findStored(ctx context.Context, api *client.Client, sweep, trialText, epochText string) (*inference.Stored, error) {
-	s, err := api.Sweep(ctx, sweep)
-	if err != nil {
-		return nil, err
-	}
-	if s.Kind == trial.Inference {
+	number, _ := strconv.ParseInt(trialText, 10, 64) // the name's form allows no other texts
+	epoch, _ := strconv.Atoi(epochText)
+	s, k, err := findCheckpoint(ctx, api, sweep, number, epoch, false)
+	if s != nil && s.Kind == trial.Inference {
 		return nil, fmt.Errorf("sweep %s was a run of inference: its checkpoints are results, not models", sweep)
 	}
-	number, epoch := int64(0), 0
-	switch {
-	case trialText != "":
-		number, _ = strconv.ParseInt(trialText, 10, 64)
-	case s.Best == nil:
-		return nil, notFound("sweep %s has no trial with a value yet", sweep)
-	default:
-		number = s.Best.Trial
-	}
-	if epochText != "" {
-		epoch, _ = strconv.Atoi(epochText)
-	}
-	list, _, err := api.Checkpoints(ctx, sweep, number, client.From{})
 	if err != nil {
 		return nil, err
 	}
-	k := choose(list, epoch, false, s.Objective.Maximize)
-	if k == nil {
-		return nil, notFound("trial %d of sweep %s has no such checkpoint (it keeps %d)", number, sweep, len(list))
-	}
-	return &inference.Stored{Sweep: sweep, Trial: number, Epoch: int(k.Epoch)}, nil
+	return &inference.Stored{Sweep: sweep, Trial: k.Trial, Epoch: int(k.Epoch)}, nil
 }
 
 // inferred says in a few lines what came of it.

@@ -206,17 +206,9 @@ func (b *boards) Path(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q names no trial", id)
 	}
-	s, err := b.api.Sweep(ctx, sweep)
+	_, best, err := findCheckpoint(ctx, b.api, sweep, trial, 0, false)
 	if err != nil {
 		return "", errors.New(client.Message(err))
-	}
-	all, _, err := b.api.Checkpoints(ctx, sweep, trial, client.From{})
-	if err != nil {
-		return "", errors.New(client.Message(err))
-	}
-	best := choose(all, 0, false, s.Objective.Maximize)
-	if best == nil {
-		return "", fmt.Errorf("trial %s has no checkpoint any more", id)
 	}
 	key := id + "@" + best.SHA256
 	if path := b.files[key]; path != "" {
