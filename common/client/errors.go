@@ -67,6 +67,8 @@ type Code = connect.Code
 
 const (
 	CodeNotFound           = connect.CodeNotFound
+	CodeInvalidArgument    = connect.CodeInvalidArgument
+	CodeOutOfRange         = connect.CodeOutOfRange
 	CodeFailedPrecondition = connect.CodeFailedPrecondition // it is not in the state for that
 	CodeAborted            = connect.CodeAborted
 )

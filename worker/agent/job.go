@@ -8,8 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"connectrpc.com/connect"
-
+	"atelier/common/client"
 	"atelier/common/inference"
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
@@ -66,7 +65,7 @@ func (a *Agent) model(ctx context.Context, k *inference.Stored) (file string, er
 		return "", errors.New("this worker has no index to find checkpoints in")
 	}
 	rows, err := a.cfg.Index.IndexedCheckpoints(ctx, k.Sweep, k.Trial)
-	if err != nil && connect.CodeOf(err) != connect.CodeNotFound {
+	if err != nil && client.CodeOf(err) != client.CodeNotFound {
 		return "", fmt.Errorf("find the checkpoint of sweep %s, trial %d: %w", k.Sweep, k.Trial, err)
 	}
 	for _, c := range rows {

@@ -6,8 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"connectrpc.com/connect"
-
+	"atelier/common/client"
 	"atelier/common/trial"
 )
 
@@ -201,8 +200,8 @@ func (r *relay) call(ctx context.Context, batch []item) ([]trial.EventResult, er
 // refused reports whether the request itself is at fault, so that repeating it is
 // useless.
 func refused(err error) bool {
-	switch connect.CodeOf(err) {
-	case connect.CodeInvalidArgument, connect.CodeOutOfRange:
+	switch client.CodeOf(err) {
+	case client.CodeInvalidArgument, client.CodeOutOfRange:
 		return true
 	}
 	return false

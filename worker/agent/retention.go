@@ -11,8 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"connectrpc.com/connect"
-
+	"atelier/common/client"
 	"atelier/common/trial"
 	"atelier/worker/store"
 )
@@ -172,7 +171,7 @@ func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, er
 		call, cancel := context.WithTimeout(ctx, 10*time.Second)
 		rows, err := a.cfg.Index.IndexedCheckpoints(call, sweep, 0)
 		cancel()
-		if connect.CodeOf(err) == connect.CodeNotFound {
+		if client.CodeOf(err) == client.CodeNotFound {
 			continue
 		}
 		if err != nil {
