@@ -4,6 +4,9 @@ import (
 	"context"
 	"io"
 
+	"atelier/common/client"
+	"atelier/tuner/serve"
+
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -21,6 +24,13 @@ func walk(level []*ucli.Command, path []string, f func(path []string, c *ucli.Co
 		}
 		walk(c.Subcommands, p, f)
 	}
+}
+
+// Boards lists what the web app offers of a cluster's leaderboards.
+func Boards(ctx context.Context, addr string) ([]serve.Entry, error) {
+	api := client.New([]string{addr})
+	defer api.Close()
+	return (&boards{api: api}).List(ctx)
 }
 
 // Parse reads a command line, counts its arguments and does nothing.

@@ -49,6 +49,7 @@ type fake struct {
 	tookPlace    bool        // whether it did
 	waits        []*v1.Sweep // what WaitSweep answers, one after another; the last one stays
 	files        string      // address of the file server
+	listed       []*v1.Sweep // what ListSweeps answers, newest first; nil = two of the fake's
 }
 
 const params7 = `{"lr":0.0031622776601683794,"batch_size":32,"optimizer":"sgd","momentum":0.9}`
@@ -152,6 +153,9 @@ func (f *fake) GetSweep(_ context.Context, r *connect.Request[v1.GetSweepRequest
 func (f *fake) ListSweeps(context.Context, *connect.Request[v1.ListSweepsRequest]) (*connect.Response[v1.ListSweepsResponse], error) {
 	a, err := f.find("s-aaaaaaaa")
 	b, _ := f.find("s-bbbbbbbb")
+	if len(f.listed) > 0 {
+		return ok(&v1.ListSweepsResponse{Sweeps: f.listed}, err)
+	}
 	return ok(&v1.ListSweepsResponse{Sweeps: []*v1.Sweep{b, a}}, err)
 }
 

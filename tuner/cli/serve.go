@@ -169,8 +169,10 @@ func (b *boards) List(ctx context.Context) ([]serve.Entry, error) {
 	}
 	var entries []serve.Entry
 	looked := 0
-	for i := len(sweeps) - 1; i >= 0 && looked < boardSweeps; i-- {
-		s := sweeps[i]
+	for _, s := range sweeps { // newest first
+		if looked == boardSweeps {
+			break
+		}
 		if s.Kind == trial.Inference {
 			continue // its checkpoints are results
 		}
