@@ -67,8 +67,29 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 
 // Members lists the coordinators.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
+	_, all, err := c.Identity(ctx)
+	return all, err
+}
+
+// Identity is which cluster answers, and its coordinators.
+func (c *Client) Identity(ctx context.Context) (clusterID string, all []Member, err error) {
 	m, err := ask(ctx, c.raw.Cluster.ListMembers, &atelierv1.ListMembersRequest{})
-	return members(m.GetMembers(), m.GetLeaderId()), err
+	return m.GetClusterId(), members(m.GetMembers(), m.GetLeaderId()), err
+}
+
+// Joining is what a coordinator says of itself when it joins, or comes back.
+type Joining struct {
+	ID, FolderID, ClusterID                string // ClusterID is that of its folder
+	RaftAddress, APIAddress, GossipAddress string
+	HasState                               bool // its folder holds a log or a snapshot
+}
+
+// Join tells the cluster where a coordinator is and returns the cluster's id. Who
+// is refused for good is told by RefusalOf.
+func (c *Client) Join(ctx context.Context, j Joining) (clusterID string, err error) {
+	m, err := ask(ctx, c.raw.Cluster.Join, &atelierv1.JoinRequest{Id: j.ID, FolderId: j.FolderID, ClusterId: j.ClusterID,
+		RaftAddress: j.RaftAddress, ApiAddress: j.APIAddress, GossipAddress: j.GossipAddress, HasState: j.HasState})
+	return m.GetClusterId(), err
 }
 
 // RemoveMember takes a coordinator that will not come back out of the cluster.

@@ -8,11 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"atelier/common/client"
 	"atelier/common/gossip"
-	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/coordinator/replica"
 )
 
@@ -58,17 +55,17 @@ func (m *Member) mayJoin(ctx context.Context) (clusterID string, err error) {
 		if seen := m.pool.Clusters(); len(seen) > 1 {
 			return true, &gossip.ErrTwoClusters{Clusters: seen}
 		}
-		resp, err := c.Raw().Cluster.ListMembers(ctx, connect.NewRequest(&atelierv1.ListMembersRequest{}))
+		id, members, err := c.Identity(ctx)
 		if err != nil {
 			return false, err
 		}
-		clusterID = resp.Msg.ClusterId
+		clusterID = id
 		if clusterID == "" {
 			return true, errors.New("the cluster does not say its id: its coordinators run an earlier version; stop them all and start them in this one first")
 		}
-		for _, b := range resp.Msg.Members {
-			if b.Id == m.cfg.ID && b.Suffrage == "voter" {
-				return true, fmt.Errorf("the cluster has a member %s already and %s holds no state of it: if its disk was lost, `atelier cluster remove %s` first; else choose another --id", b.Id, m.cfg.Data, b.Id)
+		for _, b := range members {
+			if b.ID == m.cfg.ID && b.Suffrage == "voter" {
+				return true, fmt.Errorf("the cluster has a member %s already and %s holds no state of it: if its disk was lost, `atelier cluster remove %s` first; else choose another --id", b.ID, m.cfg.Data, b.ID)
 			}
 		}
 		return true, nil
@@ -123,11 +120,11 @@ func (m *Member) join(ctx context.Context, needless func() bool) error {
 		cancel()
 	}()
 	err := m.asking(ask, "find the leader", func(ctx context.Context, c *client.Client) (bool, error) {
-		resp, err := c.Raw().Cluster.Join(ctx, connect.NewRequest(&atelierv1.JoinRequest{
-			Id: m.cfg.ID, RaftAddress: m.addresses.Raft, ApiAddress: m.addresses.API, GossipAddress: m.addresses.Gossip,
-			ClusterId: m.node.Identity().ClusterID, FolderId: m.node.Identity().FolderID, HasState: m.node.HasState(),
-		}))
-		if refusal := client.RefusalOf(err); refusal.Cluster != "" && refusal.Cluster == m.node.Identity().ClusterID && connect.CodeOf(err) == connect.CodeFailedPrecondition {
+		cluster, err := c.Join(ctx, client.Joining{
+			ID: m.cfg.ID, RaftAddress: m.addresses.Raft, APIAddress: m.addresses.API, GossipAddress: m.addresses.Gossip,
+			ClusterID: m.node.Identity().ClusterID, FolderID: m.node.Identity().FolderID, HasState: m.node.HasState(),
+		})
+		if refusal := client.RefusalOf(err); refusal.Cluster != "" && refusal.Cluster == m.node.Identity().ClusterID && client.CodeOf(err) == client.CodeFailedPrecondition {
 			if refusal.Reason == client.ReasonRemoved {
 				m.removed(client.Message(err))
 				return true, &replica.RemovedError{Why: client.Message(err)}
@@ -139,7 +136,7 @@ func (m *Member) join(ctx context.Context, needless func() bool) error {
 		}
 		if !m.told {
 			m.told = true
-			m.log.Info("member of the cluster", "cluster", resp.Msg.ClusterId)
+			m.log.Info("member of the cluster", "cluster", cluster)
 		}
 		return true, nil
 	})
@@ -216,11 +213,11 @@ func (m *Member) Leave(ctx context.Context) error {
 		}
 	}
 	err := m.asking(ctx, "leave the cluster", func(ctx context.Context, c *client.Client) (bool, error) {
-		_, err := c.Raw().Cluster.RemoveMember(ctx, connect.NewRequest(&atelierv1.RemoveMemberRequest{Id: m.cfg.ID}))
-		switch connect.CodeOf(err) {
-		case connect.CodeNotFound:
+		err := c.RemoveMember(ctx, m.cfg.ID)
+		switch client.CodeOf(err) {
+		case client.CodeNotFound:
 			return true, nil
-		case connect.CodeFailedPrecondition:
+		case client.CodeFailedPrecondition:
 			return true, err
 		}
 		return err == nil, err

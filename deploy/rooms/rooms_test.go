@@ -61,7 +61,7 @@ var may = []struct {
 var schema = []string{module + "/common/proto/atelier/...", "connectrpc.com/connect"}
 
 var schemaTrees = []string{"common/proto/...", "common/client", "common/trial/wire",
-	"coordinator/api", "coordinator/state", "coordinator/member", "coordinator/replica/bench", "coordinator/coordinatortest/..."}
+	"coordinator/api", "coordinator/state", "coordinator/replica/bench", "coordinator/coordinatortest/..."}
 
 // pure packages take time, randomness and files through parameters.
 var pure = map[string][]string{

@@ -10,6 +10,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/local"
 	"atelier/common/trial"
+	"atelier/deploy/bench/harness"
 )
 
 // boardCluster is one of the clusters whose leaderboard is asked for.
@@ -39,18 +40,20 @@ func (b *bench) boards(ctx context.Context) error {
 		defer c.cluster.Close()
 		both = append(both, c)
 	}
-	for range b.size(500, 5) {
-		for _, c := range both {
-			began := time.Now()
-			r, err := c.near.Leaderboard(ctx, c.sweep, 20, false, client.From{})
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
-			c.took = append(c.took, time.Since(began))
-			if r.Source == "redis" {
-				c.redis++
-			}
+	if err := harness.Turns(b.size(500, 5), len(both), func(_, side int) error {
+		c := both[side]
+		began := time.Now()
+		r, err := c.near.Leaderboard(ctx, c.sweep, 20, false, client.From{})
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
+		c.took = append(c.took, time.Since(began))
+		if r.Source == "redis" {
+			c.redis++
+		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	for _, c := range both {
 		b.figure("boards", map[string]any{"build": c.name, "calls": len(c.took), "from_redis": c.redis,
