@@ -14,7 +14,6 @@ import (
 	"atelier/common/checkpoint"
 	"atelier/common/local"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
 // trainingSpec is a sweep of three trials of one model; more are lines of the
@@ -103,15 +102,15 @@ func TestBadInputOfTrainings(t *testing.T) {
 			s := await(t, ctx, c, id, "its end", ended)
 			// What is not there may be elsewhere: the only worker says so once, and the
 			// sweep ends.
-			class, failed := wire.ToExit(trial.ExitBadSpec), int64(3)
+			class, failed := trial.ExitBadSpec, int64(3)
 			if bad.name == "weights that are not there" {
-				class, failed = wire.ToExit(trial.ExitDataMissing), 1
+				class, failed = trial.ExitDataMissing, 1
 			}
-			if wire.SweepStatus(s.Status) != trial.SweepFailed || s.Counts.Failed != failed {
+			if s.Status != trial.SweepFailed || s.Counts.Failed != failed {
 				t.Errorf("sweep ended as %v with %v", s.Status, s.Counts)
 			}
 			for _, tr := range trials(t, ctx, c, id) {
-				if wire.Status(tr.Status) == trial.Cancelled {
+				if tr.Status == trial.Cancelled {
 					continue
 				}
 				if len(tr.Runs) != 1 || tr.Runs[0].Exit != class {
@@ -157,7 +156,7 @@ func TestBadInputOfTrainings(t *testing.T) {
 		id := submit(t, ctx, c, strings.Replace(trainingSpec(data, "epochs: 30000", "warmup_epochs: 20000", "lr: 1000", "optimizer: sgd", "weight_decay: 10"), "trials: 3", "trials: 1", 1))
 		await(t, ctx, c, id, "its end", ended)
 		tr := trials(t, ctx, c, id)[0]
-		if last := tr.Runs[len(tr.Runs)-1]; len(tr.Runs) != 1 || wire.Exit(last.Exit) != trial.ExitDiverged || !strings.Contains(last.Message, "lower lr") {
+		if last := tr.Runs[len(tr.Runs)-1]; len(tr.Runs) != 1 || last.Exit != trial.ExitDiverged || !strings.Contains(last.Message, "lower lr") {
 			t.Fatalf("runs %v", tr.Runs)
 		}
 		list, stderr, code := atelier(t, ctx, cluster, "checkpoint", "list", id, "-o", "json")
@@ -204,7 +203,7 @@ func TestBatchTooLargeForMemory(t *testing.T) {
 	id := submit(t, ctx, c, strings.Replace(spec, "trials: 3", "trials: 1", 1))
 	await(t, ctx, c, id, "its end", ended)
 	tr := trials(t, ctx, c, id)[0]
-	if len(tr.Runs) != 1 || wire.Exit(tr.Runs[0].Exit) != trial.ExitOutOfMemory || !strings.Contains(tr.Failure, "reduce batch_size") {
+	if len(tr.Runs) != 1 || tr.Runs[0].Exit != trial.ExitOutOfMemory || !strings.Contains(tr.Failure, "reduce batch_size") {
 		t.Errorf("runs %v, failure %q", tr.Runs, tr.Failure)
 	}
 }
@@ -224,7 +223,7 @@ func TestTrainerThatCannotStart(t *testing.T) {
 	c := cluster.Client()
 	id := submit(t, ctx, c, strings.Replace(trainingSpec(data, "epochs: 1"), "trials: 3", "trials: 40", 1))
 	s := await(t, ctx, c, id, "its end", ended)
-	if wire.SweepStatus(s.Status) != trial.SweepFailed || s.Counts.Proposed > 10 {
+	if s.Status != trial.SweepFailed || s.Counts.Proposed > 10 {
 		t.Errorf("sweep ended as %v with %v", s.Status, s.Counts)
 	}
 	for _, says := range []string{"libcgotorch.so", "cannot open shared object file", `trainer "torch"`, s.Trainer} {

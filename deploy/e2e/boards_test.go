@@ -6,10 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
 )
 
 // Two of three coordinators are killed: the commands answer from Redis, within a
@@ -36,9 +33,9 @@ func TestBoardsWithoutALeader(t *testing.T) {
 	must(t, cluster.Coordinators[1].Kill())
 	last := cluster.Coordinators[2]
 	for {
-		r, err := c.Raw().Node(last.Addr).GetNode(ctx, connect.NewRequest(&v1.GetNodeRequest{}))
+		r, err := c.Node(ctx, last.Addr)
 		must(t, err)
-		if r.Msg.LeaderId == "" {
+		if r.LeaderID == "" {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -107,7 +107,7 @@ func TestNobodyReadsTheMessages(t *testing.T) {
 	id := strings.TrimSpace(string(b))
 	api := client.New([]string{c.API})
 	defer api.Close()
-	if s, err := sweep(ctx, api, id); err != nil || s.Counts.Finished != 3 {
+	if s, err := api.Sweep(ctx, id); err != nil || s.Counts.Finished != 3 {
 		t.Errorf("sweep %q: %v, %v", id, s, err)
 	}
 	// As `| head` leaves it.

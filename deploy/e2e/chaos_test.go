@@ -5,7 +5,7 @@ import (
 	"context"
 	"math"
 	"os"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +14,8 @@ import (
 	"atelier/common/local"
 	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 )
 
 const chaosEpochs = 12
@@ -48,8 +46,8 @@ func TestSweepSurvivesFaults(t *testing.T) {
 	id := submit(t, ctx, c, chaosSpec)
 	redis := cluster.Redis[0]
 
-	done := func(n int64) func(*v1.Sweep) bool {
-		return func(s *v1.Sweep) bool { return s.Counts.Finished >= n || ended(s) }
+	done := func(n int64) func(*trial.Sweep) bool {
+		return func(s *trial.Sweep) bool { return s.Counts.Finished >= n || ended(s) }
 	}
 	killLeader := func() {
 		leader, err := cluster.Leader(ctx)
@@ -58,7 +56,7 @@ func TestSweepSurvivesFaults(t *testing.T) {
 		}
 		t.Log("kill leader", leader.Name)
 		must(t, leader.Kill())
-		await(t, ctx, c, id, "a leader after the kill", func(*v1.Sweep) bool { return true })
+		await(t, ctx, c, id, "a leader after the kill", func(*trial.Sweep) bool { return true })
 		must(t, leader.Start(ctx))
 		must(t, cluster.AwaitVoters(ctx, 3))
 	}
@@ -79,7 +77,7 @@ func TestSweepSurvivesFaults(t *testing.T) {
 	t.Log("freeze", frozen.Name)
 	must(t, frozen.Pause())
 	killLeader()
-	await(t, ctx, c, id, "the frozen worker's lease lost", func(*v1.Sweep) bool { return lostBy(t, ctx, c, id, frozen.Name) })
+	await(t, ctx, c, id, "the frozen worker's lease lost", func(*trial.Sweep) bool { return lostBy(t, ctx, c, id, frozen.Name) })
 	must(t, frozen.Continue())
 	await(t, ctx, c, id, "18 trials", done(18))
 	t.Log("stop Redis")
@@ -90,7 +88,7 @@ func TestSweepSurvivesFaults(t *testing.T) {
 	killLeader()
 	s := await(t, ctx, c, id, "the end", ended)
 
-	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 40 || s.Counts.Proposed != 40 {
+	if s.Status != trial.SweepFinished || s.Counts.Finished != 40 || s.Counts.Proposed != 40 {
 		t.Errorf("sweep ended as %v (%s) with %v; want 40 trials proposed and finished", s.Status, s.Failure, s.Counts)
 	}
 	all := trials(t, ctx, c, id)
@@ -110,9 +108,9 @@ func must(t *testing.T, err error) {
 // awaitBusy returns when a run of the sweep is in progress on the worker.
 func awaitBusy(t *testing.T, ctx context.Context, c *client.Client, id, worker string) {
 	t.Helper()
-	await(t, ctx, c, id, worker+" busy", func(s *v1.Sweep) bool {
+	await(t, ctx, c, id, worker+" busy", func(s *trial.Sweep) bool {
 		for _, tr := range trials(t, ctx, c, id) {
-			if n := len(tr.Runs); n > 0 && tr.Runs[n-1].Worker == worker && wire.Exit(tr.Runs[n-1].Exit) == 0 && tr.Epoch > 0 {
+			if n := len(tr.Runs); n > 0 && tr.Runs[n-1].Worker == worker && tr.Runs[n-1].Exit == 0 && tr.Epoch > 0 {
 				return true
 			}
 		}
@@ -123,7 +121,7 @@ func awaitBusy(t *testing.T, ctx context.Context, c *client.Client, id, worker s
 func lostBy(t *testing.T, ctx context.Context, c *client.Client, id, worker string) bool {
 	for _, tr := range trials(t, ctx, c, id) {
 		for _, r := range tr.Runs {
-			if r.Worker == worker && wire.Exit(r.Exit) == trial.ExitLost {
+			if r.Worker == worker && r.Exit == trial.ExitLost {
 				return true
 			}
 		}
@@ -131,7 +129,7 @@ func lostBy(t *testing.T, ctx context.Context, c *client.Client, id, worker stri
 	return false
 }
 
-func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string, all []*v1.Trial) {
+func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string, all []*trial.Trial) {
 	t.Helper()
 	params := map[string]int64{}
 	var lost, resumed int
@@ -139,17 +137,17 @@ func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string,
 		if tr.Number != int64(i+1) {
 			t.Errorf("trial %d stands at place %d", tr.Number, i+1)
 		}
-		if other, ok := params[tr.ParamsJson]; ok {
-			t.Errorf("trials %d and %d have the same point %s", other, tr.Number, tr.ParamsJson)
+		if other, ok := params[string(tr.Params)]; ok {
+			t.Errorf("trials %d and %d have the same point %s", other, tr.Number, tr.Params)
 		}
-		params[tr.ParamsJson] = tr.Number
+		params[string(tr.Params)] = tr.Number
 		var finished int
 		var token uint64
 		for j, r := range tr.Runs {
-			if wire.Exit(r.Exit) == trial.ExitFinished {
+			if r.Exit == trial.ExitFinished {
 				finished++
 			}
-			if wire.Exit(r.Exit) == trial.ExitLost {
+			if r.Exit == trial.ExitLost {
 				lost++
 			}
 			if r.ResumedEpoch > 0 {
@@ -158,7 +156,7 @@ func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string,
 			if r.Token <= token {
 				t.Errorf("trial %d run %d: token %d does not grow past %d", tr.Number, r.Number, r.Token, token)
 			}
-			if j > 0 && tr.Runs[j-1].EndedMs == 0 {
+			if j > 0 && tr.Runs[j-1].EndedMS == 0 {
 				t.Errorf("trial %d: run %d began while run %d had not ended", tr.Number, r.Number, tr.Runs[j-1].Number)
 			}
 			token = r.Token
@@ -166,10 +164,10 @@ func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string,
 		if finished != 1 {
 			t.Errorf("trial %d was finished by %d runs: %v", tr.Number, finished, tr.Runs)
 		}
-		curve, err := c.Raw().Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: tr.Number}))
+		curve, err := c.Curve(ctx, id, tr.Number)
 		must(t, err)
 		best := math.Inf(1)
-		for k, r := range curve.Msg.Reports {
+		for k, r := range curve {
 			if r.Epoch != int32(k+1) {
 				t.Errorf("trial %d: report %d is of epoch %d", tr.Number, k+1, r.Epoch)
 			}
@@ -179,8 +177,10 @@ func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string,
 				}
 			}
 		}
-		if len(curve.Msg.Reports) != chaosEpochs || tr.Value != best {
-			t.Errorf("trial %d: %d reports, value %g, best of its curve %g; want %d reports", tr.Number, len(curve.Msg.Reports), tr.Value, best, chaosEpochs)
+		if len(curve) != chaosEpochs || tr.Value == nil {
+			t.Errorf("trial %d: %d reports, value %v; want %d reports", tr.Number, len(curve), tr.Value, chaosEpochs)
+		} else if float64(*tr.Value) != best {
+			t.Errorf("trial %d: value %g, best of its curve %g", tr.Number, *tr.Value, best)
 		}
 	}
 	if lost < 2 {
@@ -192,19 +192,19 @@ func checkTrials(t *testing.T, ctx context.Context, c *client.Client, id string,
 }
 
 // checkFenced sends reports under every token of the past: none may enter.
-func checkFenced(t *testing.T, ctx context.Context, c *client.Client, all []*v1.Trial) {
+func checkFenced(t *testing.T, ctx context.Context, c *client.Client, all []*trial.Trial) {
 	t.Helper()
-	var events []*v1.RunEvent
+	var events []trial.Event
 	for _, tr := range all {
 		for _, r := range tr.Runs {
-			events = append(events, &v1.RunEvent{SweepId: tr.SweepId, Trial: tr.Number, Token: r.Token, Event: &v1.RunEvent_Report{
-				Report: &v1.Report{Epoch: chaosEpochs + 1, Metrics: []*v1.Metric{{Name: "val_loss", Value: -1}}}}})
+			events = append(events, trial.Event{LeaseRef: trial.LeaseRef{Sweep: tr.Sweep, Trial: tr.Number, Token: r.Token},
+				Report: &trial.Report{Epoch: chaosEpochs + 1, Metrics: trial.Metrics{{Name: "val_loss", Value: -1}}}})
 		}
 	}
-	r, err := c.Raw().Workers.Relay(ctx, connect.NewRequest(&v1.RelayRequest{Worker: "w1", Incarnation: "long gone", Events: events}))
+	results, err := c.Relay(ctx, "w1", "long gone", events)
 	must(t, err)
-	for i, x := range r.Msg.Results {
-		if wire.Outcome(x.Outcome) != trial.OutcomeFenced {
+	for i, x := range results {
+		if x.Outcome != trial.OutcomeFenced {
 			t.Errorf("a report under the old token %d of trial %d: %v, want fenced", events[i].Token, events[i].Trial, x.Outcome)
 		}
 	}
@@ -213,18 +213,16 @@ func checkFenced(t *testing.T, ctx context.Context, c *client.Client, all []*v1.
 func checkRedisEqualsState(t *testing.T, ctx context.Context, c *client.Client, id string) {
 	t.Helper()
 	checkRedisEqualsStateRows(t, ctx, c, id, 40)
-	checkpoints := func(source string) *v1.ListCheckpointsResponse {
-		r, err := c.Raw().Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id, Source: source}))
-		must(t, err)
-		return r.Msg
+	redis, from, err := c.Checkpoints(ctx, id, 0, client.From{Source: "redis"})
+	must(t, err)
+	state, err := c.IndexedCheckpoints(ctx, id, 0)
+	must(t, err)
+	if from.Source != "redis" || len(redis) != len(state) || len(state) == 0 {
+		t.Fatalf("%d checkpoints in %s, %d in state", len(redis), from.Source, len(state))
 	}
-	r, s := checkpoints("redis"), checkpoints("state")
-	if r.Source != "redis" || len(r.Checkpoints) != len(s.Checkpoints) || len(s.Checkpoints) == 0 {
-		t.Fatalf("%d checkpoints in %s, %d in state", len(r.Checkpoints), r.Source, len(s.Checkpoints))
-	}
-	for i := range r.Checkpoints {
-		if !proto.Equal(r.Checkpoints[i], s.Checkpoints[i]) {
-			t.Errorf("checkpoint %d differs.\nredis: %v\nstate: %v", i, r.Checkpoints[i], s.Checkpoints[i])
+	for i := range redis {
+		if !reflect.DeepEqual(redis[i], state[i]) {
+			t.Errorf("checkpoint %d differs.\nredis: %v\nstate: %v", i, redis[i], state[i])
 		}
 	}
 }
@@ -233,15 +231,15 @@ func checkRedisEqualsState(t *testing.T, ctx context.Context, c *client.Client, 
 // Redis has caught up.
 func checkRedisEqualsStateRows(t *testing.T, ctx context.Context, c *client.Client, id string, want int) {
 	t.Helper()
-	board := func(source string) *v1.GetLeaderboardResponse {
-		r, err := c.Raw().Sweeps.GetLeaderboard(ctx, connect.NewRequest(&v1.GetLeaderboardRequest{Id: id, Source: source}))
+	board := func(source string) client.Board {
+		b, err := c.Leaderboard(ctx, id, 0, false, client.From{Source: source})
 		must(t, err)
-		return r.Msg
+		return b
 	}
-	var redis, state *v1.GetLeaderboardResponse
+	var redis, state client.Board
 	same := func() bool {
 		redis, state = board("redis"), board("state")
-		return redis.Source == "redis" && slices.EqualFunc(redis.Rows, state.Rows, func(a, b *v1.LeaderboardRow) bool { return proto.Equal(a, b) })
+		return redis.Source == "redis" && reflect.DeepEqual(redis.Rows, state.Rows)
 	}
 	for deadline := time.Now().Add(60 * time.Second); !same(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {

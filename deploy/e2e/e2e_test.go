@@ -14,11 +14,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
-
-	"connectrpc.com/connect"
 )
 
 var bin string // folder of the programs under test
@@ -83,26 +79,18 @@ func showLogs(t *testing.T, c *local.Cluster) {
 
 func submit(t *testing.T, ctx context.Context, c *client.Client, yaml string) string {
 	t.Helper()
-	r, err := c.Raw().Sweeps.CreateSweep(ctx, connect.NewRequest(&v1.CreateSweepRequest{RequestId: fmt.Sprint(t.Name(), time.Now().UnixNano()), SpecYaml: yaml, SpecName: "spec.yaml"}))
+	s, _, err := c.Submit(ctx, client.Submission{Spec: yaml, Name: "spec.yaml"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.Msg.Sweep.Id
-}
-
-func sweep(ctx context.Context, c *client.Client, id string) (*v1.Sweep, error) {
-	r, err := c.Raw().Sweeps.GetSweep(ctx, connect.NewRequest(&v1.GetSweepRequest{Id: id}))
-	if err != nil {
-		return nil, err
-	}
-	return r.Msg.Sweep, nil
+	return s.ID
 }
 
 // await polls the sweep until ok says so.
-func await(t *testing.T, ctx context.Context, c *client.Client, id, what string, ok func(*v1.Sweep) bool) *v1.Sweep {
+func await(t *testing.T, ctx context.Context, c *client.Client, id, what string, ok func(*trial.Sweep) bool) *trial.Sweep {
 	t.Helper()
 	for {
-		s, err := sweep(ctx, c, id)
+		s, err := c.Sweep(ctx, id)
 		if err != nil {
 			t.Fatalf("waiting until %s: %v", what, err)
 		}
@@ -117,31 +105,20 @@ func await(t *testing.T, ctx context.Context, c *client.Client, id, what string,
 	}
 }
 
-func ended(s *v1.Sweep) bool {
-	switch wire.SweepStatus(s.Status) {
-	case trial.SweepRunning, trial.SweepPaused, trial.SweepStopping:
-		return false
-	}
-	return true
+func ended(s *trial.Sweep) bool {
+	return s.Status.Over()
 }
 
-func trials(t *testing.T, ctx context.Context, c *client.Client, id string) []*v1.Trial {
+func trials(t *testing.T, ctx context.Context, c *client.Client, id string) []*trial.Trial {
 	t.Helper()
-	var all []*v1.Trial
-	for {
-		var after int64
-		if len(all) > 0 {
-			after = all[len(all)-1].Number
-		}
-		r, err := c.Raw().Trials.ListTrials(ctx, connect.NewRequest(&v1.ListTrialsRequest{SweepId: id, After: after, Limit: 1000}))
+	var all []*trial.Trial
+	for x, err := range c.Trials(ctx, id, client.Which{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, r.Msg.Trials...)
-		if len(r.Msg.Trials) == 0 || int64(len(all)) >= r.Msg.Total {
-			return all
-		}
+		all = append(all, x)
 	}
+	return all
 }
 
 // atelier runs the command and returns its output, messages and exit code.

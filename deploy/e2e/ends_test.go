@@ -13,11 +13,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
-
-	"connectrpc.com/connect"
 )
 
 // population is a sweep of 4 members that train in segments of 2 epochs.
@@ -46,14 +42,14 @@ func checkSegments(t *testing.T, ctx context.Context, cluster *local.Cluster, id
 		t.Errorf("%d segments, want %d", len(all), want)
 	}
 	for _, tr := range all {
-		switch wire.Status(tr.Status) {
+		switch tr.Status {
 		case trial.Finished, trial.Stopped:
 		default:
 			t.Errorf("segment %d is %v: %s", tr.Number, tr.Status, tr.Failure)
 		}
-		from := tr.GetOrigin().GetEpoch()
+		from := tr.OriginEpoch
 		if got := epochsOf(t, ctx, c, id, tr.Number); !slices.Equal(got, []int32{from + 1, from + 2}) {
-			t.Errorf("segment %d, from epoch %d of trial %d, trained epochs %v", tr.Number, from, tr.GetOrigin().GetTrial(), got)
+			t.Errorf("segment %d, from epoch %d of trial %d, trained epochs %v", tr.Number, from, tr.OriginTrial, got)
 		}
 	}
 	if stdout, stderr, code := atelier(t, ctx, cluster, "sweep", "verify", id); code != 0 {
@@ -61,11 +57,12 @@ func checkSegments(t *testing.T, ctx context.Context, cluster *local.Cluster, id
 	}
 }
 
+// epochsOf returns the epochs of a trial's curve.
 func epochsOf(t *testing.T, ctx context.Context, c *client.Client, id string, trial int64) (out []int32) {
 	t.Helper()
-	r, err := c.Raw().Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: trial}))
+	reports, err := c.Curve(ctx, id, trial)
 	must(t, err)
-	for _, p := range r.Msg.Reports {
+	for _, p := range reports {
 		out = append(out, p.Epoch)
 	}
 	return out
@@ -93,13 +90,13 @@ space:
 training: {epochs: 18, epoch_seconds: 0.4}
 `)
 	for _, id := range []string{members, rungs} {
-		await(t, ctx, c, id, "4 runs in work", func(s *v1.Sweep) bool { return s.Counts.Running == 4 })
+		await(t, ctx, c, id, "4 runs in work", func(s *trial.Sweep) bool { return s.Counts.Running == 4 })
 	}
 	must(t, cluster.Coordinators[0].Pause())
 	time.Sleep(4 * time.Second)
 	must(t, cluster.Coordinators[0].Continue())
 	for _, id := range []string{members, rungs} {
-		if s := await(t, ctx, c, id, "the end", ended); wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Failed > 0 {
+		if s := await(t, ctx, c, id, "the end", ended); s.Status != trial.SweepFinished || s.Counts.Failed > 0 {
 			t.Errorf("%s ended as %v (%s) with %v", s.Name, s.Status, s.Failure, s.Counts)
 		}
 	}
@@ -135,7 +132,7 @@ func TestPopulationOutlivesItsLeaders(t *testing.T) {
 	epochs := 8 + 4*kills
 	id := submit(t, ctx, c, population(epochs, 0.3))
 	for k := range kills {
-		s := await(t, ctx, c, id, "a segment in work", func(s *v1.Sweep) bool { return s.Counts.Running > 0 && s.Counts.Proposed > int64(2*k) || ended(s) })
+		s := await(t, ctx, c, id, "a segment in work", func(s *trial.Sweep) bool { return s.Counts.Running > 0 && s.Counts.Proposed > int64(2*k) || ended(s) })
 		if ended(s) {
 			t.Fatalf("the sweep ended as %v after %d kills, before it was tried enough: %v", s.Status, k, s.Counts)
 		}
@@ -146,7 +143,7 @@ func TestPopulationOutlivesItsLeaders(t *testing.T) {
 		must(t, leader.Start(ctx))
 		must(t, cluster.AwaitVoters(ctx, 3))
 	}
-	if s := await(t, ctx, c, id, "the end", ended); wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Failed > 0 {
+	if s := await(t, ctx, c, id, "the end", ended); s.Status != trial.SweepFinished || s.Counts.Failed > 0 {
 		t.Errorf("it ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 	checkSegments(t, ctx, cluster, id, epochs)
@@ -177,7 +174,7 @@ training: {epochs: 3, epoch_seconds: 0.3, needs_file: pictures}
 `
 	id := submit(t, ctx, c, spec)
 	// While it goes on, the worker's state is told in words.
-	await(t, ctx, c, id, "the note", func(s *v1.Sweep) bool { return strings.Contains(s.Note, lacks.Name) || ended(s) })
+	await(t, ctx, c, id, "the note", func(s *trial.Sweep) bool { return strings.Contains(s.Note, lacks.Name) || ended(s) })
 	if stdout, _, _ := atelier(t, ctx, cluster, "worker", "list"); !strings.Contains(stdout, "lacks the data of "+id) {
 		t.Errorf("worker list does not tell:\n%s", stdout)
 	}
@@ -185,13 +182,13 @@ training: {epochs: 3, epoch_seconds: 0.3, needs_file: pictures}
 		t.Errorf("sweep show does not tell:\n%s", stdout)
 	}
 	s := await(t, ctx, c, id, "the end", ended)
-	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 9 {
+	if s.Status != trial.SweepFinished || s.Counts.Finished != 9 {
 		t.Errorf("it ended as %v (%s) with %v: the grid has holes", s.Status, s.Failure, s.Counts)
 	}
 	missing := 0
 	for _, tr := range trials(t, ctx, c, id) {
 		for _, r := range tr.Runs {
-			if wire.Exit(r.Exit) == trial.ExitDataMissing {
+			if r.Exit == trial.ExitDataMissing {
 				missing++
 				if r.Worker != lacks.Name {
 					t.Errorf("trial %d: %v", tr.Number, r)
@@ -209,7 +206,7 @@ training: {epochs: 3, epoch_seconds: 0.3, needs_file: pictures}
 	// Nobody has it: the sweep ends at once, and names what and who.
 	id = submit(t, ctx, c, strings.Replace(spec, "needs_file: pictures", "needs_file: picturse", 1))
 	s = await(t, ctx, c, id, "the end", ended)
-	if wire.SweepStatus(s.Status) != trial.SweepFailed || !strings.Contains(s.Failure, "picturse does not exist") || !strings.Contains(s.Failure, has.Name) || !strings.Contains(s.Failure, lacks.Name) {
+	if s.Status != trial.SweepFailed || !strings.Contains(s.Failure, "picturse does not exist") || !strings.Contains(s.Failure, has.Name) || !strings.Contains(s.Failure, lacks.Name) {
 		t.Errorf("a sweep whose data nobody has ended as %v: %s", s.Status, s.Failure)
 	}
 }

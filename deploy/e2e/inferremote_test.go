@@ -10,11 +10,7 @@ import (
 	"time"
 
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
-
-	"connectrpc.com/connect"
 )
 
 // Inference on a cluster's workers: the output folder arrives here whole, equal
@@ -107,15 +103,15 @@ func TestInferenceOnAWorker(t *testing.T) {
 	c := cluster.Client()
 	victim := ""
 	for victim == "" {
-		r, err := c.Raw().Sweeps.ListSweeps(ctx, connect.NewRequest(&v1.ListSweepsRequest{}))
+		sweeps, err := c.Sweeps(ctx, 0)
 		must(t, err)
-		for _, s := range r.Msg.Sweeps {
+		for _, s := range sweeps {
 			if !strings.Contains(s.Name, "explain_batch") {
 				continue
 			}
-			g, err := c.Raw().Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: s.Id, Trial: 1}))
-			if err == nil && g.Msg.Trial.Epoch > 0 && wire.Status(g.Msg.Trial.Status) == trial.Running {
-				victim = g.Msg.Trial.Runs[len(g.Msg.Trial.Runs)-1].Worker
+			tr, err := c.Trial(ctx, s.ID, 1)
+			if err == nil && tr.Epoch > 0 && tr.Status == trial.Running {
+				victim = tr.LastRun().Worker
 			}
 		}
 		select {

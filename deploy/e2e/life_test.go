@@ -13,9 +13,7 @@ import (
 	"time"
 
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
 const lifeSpec = `name: life
@@ -55,10 +53,10 @@ func TestLifeOfASweep(t *testing.T) {
 	c := cluster.Client()
 	spec := write(t, "life.yaml", lifeSpec)
 	id := strings.TrimSpace(must0(t, ctx, cluster, "sweep", "submit", "-q", spec))
-	await(t, ctx, c, id, "two trials have ended", func(s *v1.Sweep) bool { return s.Counts.Finished >= 2 })
+	await(t, ctx, c, id, "two trials have ended", func(s *trial.Sweep) bool { return s.Counts.Finished >= 2 })
 	must0(t, ctx, cluster, "sweep", "pause", id)
 	must0(t, ctx, cluster, "sweep", "enqueue", id, "--params", `{"lr":0.001,"depth":2}`)
-	await(t, ctx, c, id, "the trials that ran have ended", func(s *v1.Sweep) bool { return s.Counts.Running == 0 })
+	await(t, ctx, c, id, "the trials that ran have ended", func(s *trial.Sweep) bool { return s.Counts.Running == 0 })
 
 	changed := write(t, "changed.yaml", strings.Replace(lifeSpec, "parallelism: 4", "parallelism: 8", 1))
 	if _, stderr, code := atelier(t, ctx, cluster, "sweep", "resume", id, changed); code != 1 || !strings.Contains(stderr, "changed.yaml:7") || !strings.Contains(stderr, "parallelism: 4") {
@@ -73,9 +71,9 @@ func TestLifeOfASweep(t *testing.T) {
 	must0(t, ctx, cluster, "sweep", "extend", id, "--trials", "4")
 	must0(t, ctx, cluster, "sweep", "wait", id, "-q")
 
-	s, err := sweep(ctx, c, id)
+	s, err := c.Sweep(ctx, id)
 	must(t, err)
-	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Epochs > 60 || s.Counts.Proposed > 16 || s.Ending == "" || s.Algorithm != "tpe" {
+	if s.Status != trial.SweepFinished || s.Epochs > 60 || s.Counts.Proposed > 16 || s.Ending == "" || s.Algorithm != "tpe" {
 		t.Errorf("ended %v", s)
 	}
 	// Every trial trains four epochs: sixteen of them would be 64.
@@ -85,11 +83,11 @@ func TestLifeOfASweep(t *testing.T) {
 	all := trials(t, ctx, c, id)
 	given := 0
 	for _, tr := range all {
-		if wire.Source(tr.Source) == trial.SourceEnqueued {
+		if tr.Source == trial.SourceEnqueued {
 			given++
 		}
 	}
-	if all[0].ParamsJson != `{"lr":0.003,"depth":3}` || given != 2 {
+	if string(all[0].Params) != `{"lr":0.003,"depth":3}` || given != 2 {
 		t.Errorf("%d given trials, the first of all %v", given, all[0])
 	}
 	if _, stderr, code := atelier(t, ctx, cluster, "sweep", "verify", id); code != 0 || !strings.Contains(stderr, fmt.Sprintf("%d proposals computed again", len(all))) {
@@ -97,7 +95,7 @@ func TestLifeOfASweep(t *testing.T) {
 	}
 	var progress []struct{ Best float64 }
 	must(t, json.Unmarshal([]byte(must0(t, ctx, cluster, "sweep", "progress", id, "-o", "json")), &progress))
-	if len(progress) == 0 || progress[len(progress)-1].Best != s.Best.Value {
+	if len(progress) == 0 || progress[len(progress)-1].Best != float64(s.Best.Value) {
 		t.Errorf("progress %v, best %v", progress, s.Best)
 	}
 	if out := must0(t, ctx, cluster, "sweep", "importance", id, "-o", "csv"); !strings.HasPrefix(out, "parameter,importance\n") || strings.Count(out, "\n") != 3 {
@@ -125,7 +123,7 @@ func TestLifeOfASweep(t *testing.T) {
 		"budget: {trials: 12, epochs: 60}", "budget: {trials: 3}").Replace(lifeSpec))
 	second := strings.TrimSpace(must0(t, ctx, cluster, "sweep", "submit", "-q", warm))
 	must0(t, ctx, cluster, "sweep", "wait", second, "-q")
-	if s, err = sweep(ctx, c, second); err != nil || s.WarmTrials == 0 || s.WarmStart != id {
+	if s, err = c.Sweep(ctx, second); err != nil || s.WarmTrials == 0 || s.WarmStart != id {
 		t.Errorf("the warm start took %v, %v", s, err)
 	}
 	must0(t, ctx, cluster, "sweep", "verify", second)
@@ -229,9 +227,9 @@ for epoch in range(3):
 			t.Fatal(err)
 		}
 	}
-	s, err := sweep(ctx, cluster.Client(), id)
+	s, err := cluster.Client().Sweep(ctx, id)
 	must(t, err)
-	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished+s.Counts.Stopped != 6 || s.Counts.Stopped == 0 {
+	if s.Status != trial.SweepFinished || s.Counts.Finished+s.Counts.Stopped != 6 || s.Counts.Stopped == 0 {
 		t.Errorf("ended %v %v", s.Status, s.Counts)
 	}
 	for _, tr := range trials(t, ctx, cluster.Client(), id) {

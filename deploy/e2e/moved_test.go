@@ -17,11 +17,7 @@ import (
 	"time"
 
 	"atelier/common/client"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
-
-	"connectrpc.com/connect"
 )
 
 // program is a process started with its flags as a person would.
@@ -93,10 +89,10 @@ func eventually(t *testing.T, ctx context.Context, what string, ok func() bool) 
 }
 
 func votersAt(ctx context.Context, c *client.Client) int {
-	r, err := c.Raw().Cluster.ListMembers(ctx, connect.NewRequest(&v1.ListMembersRequest{}))
+	members, err := c.Members(ctx)
 	n := 0
 	if err == nil {
-		for _, m := range r.Msg.Members {
+		for _, m := range members {
 			if m.Suffrage == "voter" {
 				n++
 			}
@@ -138,7 +134,7 @@ func TestEverythingComesBackElsewhere(t *testing.T) {
 	wat := ports(t, 2)
 	worker := runProgram(t, "atelier-worker", workerArgs(dir, "w1", wat, "--join", of(0)[2])...)
 	id := submit(t, ctx, c, longSweep)
-	await(t, ctx, c, id, "a trial is done", func(s *v1.Sweep) bool { return s.Counts.Finished >= 1 })
+	await(t, ctx, c, id, "a trial is done", func(s *trial.Sweep) bool { return s.Counts.Finished >= 1 })
 
 	// Everything at once.
 	for _, p := range append(slices.Clone(coordinators), worker) {
@@ -154,9 +150,9 @@ func TestEverythingComesBackElsewhere(t *testing.T) {
 		coordinators[i] = runProgram(t, "atelier-coordinator", coordinatorArgs(dir, ids[i], of(i), "--join", of((i + 1) % 3)[2])...)
 	}
 	c = client.New([]string{of(0)[0]})
-	before := await(t, ctx, c, id, "the sweep is there", func(*v1.Sweep) bool { return true })
+	before := await(t, ctx, c, id, "the sweep is there", func(*trial.Sweep) bool { return true })
 	t.Logf("the sweep was answered for %v after the first start", time.Since(began).Round(time.Millisecond))
-	await(t, ctx, c, id, "another trial is done", func(s *v1.Sweep) bool { return s.Counts.Finished > before.Counts.Finished })
+	await(t, ctx, c, id, "another trial is done", func(s *trial.Sweep) bool { return s.Counts.Finished > before.Counts.Finished })
 
 	// The coordinators alone, and nobody is told of the worker: its gossip
 	// address is among what they wrote down.
@@ -182,7 +178,7 @@ func TestEverythingComesBackElsewhere(t *testing.T) {
 		t.Errorf("ended as %v", s.Counts)
 	}
 	for _, tr := range trials(t, ctx, c, id) {
-		if wire.Status(tr.Status) != trial.Finished {
+		if tr.Status != trial.Finished {
 			t.Errorf("trial %d is %v: %s", tr.Number, tr.Status, tr.Failure)
 		}
 	}
@@ -198,8 +194,8 @@ func TestWorkerServesItsOwnCluster(t *testing.T) {
 	runProgram(t, "atelier-coordinator", coordinatorArgs(dir, "b1", at[3:6], "--bootstrap")...)
 	known := func(api string) bool {
 		c := client.New([]string{api})
-		r, err := c.Raw().Workers.ListWorkers(ctx, connect.NewRequest(&v1.ListWorkersRequest{}))
-		return err == nil && len(r.Msg.Workers) == 1
+		workers, err := c.Workers(ctx)
+		return err == nil && len(workers) == 1
 	}
 	w := runProgram(t, "atelier-worker", workerArgs(dir, "w1", at[6:], "--join", at[2])...)
 	eventually(t, ctx, "a1 knows the worker", func() bool { return known(at[0]) })

@@ -13,9 +13,7 @@ import (
 	"time"
 
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
-
-	"connectrpc.com/connect"
+	"atelier/common/trial"
 )
 
 // twin is a worker beside those of the cluster, with a name of the test's choice.
@@ -94,10 +92,10 @@ space: {lr: {type: float, low: 1.0e-5, high: 0.1, log: true}}
 training: {epochs: 2000, epoch_seconds: 0.2}
 `
 	first := cluster.Workers[0]
-	runsOf := func(id string) []*v1.Run { return trials(t, ctx, c, id)[0].Runs }
+	runsOf := func(id string) []trial.Run { return trials(t, ctx, c, id)[0].Runs }
 	busy := func(id, where string, runs int64) {
 		t.Helper()
-		await(t, ctx, c, id, "a run in work "+where, func(s *v1.Sweep) bool {
+		await(t, ctx, c, id, "a run in work "+where, func(s *trial.Sweep) bool {
 			return s.Counts.Runs == runs && s.Counts.Running == 1
 		})
 	}
@@ -136,10 +134,10 @@ training: {epochs: 2000, epoch_seconds: 0.2}
 	second.kill()
 	third := startTwin(t, cluster, first.Name, t.TempDir())
 	busy(id, "on the replacement", 3)
-	r, err := c.Raw().Workers.ListWorkers(ctx, connect.NewRequest(&v1.ListWorkersRequest{}))
+	workers, err := c.Workers(ctx)
 	must(t, err)
-	if len(r.Msg.Workers) != 1 || r.Msg.Workers[0].State != "ready" {
-		t.Errorf("workers %v", r.Msg.Workers)
+	if len(workers) != 1 || workers[0].State != "ready" {
+		t.Errorf("workers %v", workers)
 	}
 	select {
 	case <-third.gone:

@@ -10,15 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
+	"atelier/common/client"
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
-// epochsOf returns the epochs of a trial's curve.
 // A state is saved, trials train on so far that the files which it names are
 // gone, and it is restored: runs end and begin anew from what is there, curves
 // have no hole, the index names files that exist, Redis and all coordinators hold
@@ -41,8 +37,8 @@ space:
   lr: {type: float, low: 1.0e-5, high: 1.0e-1, log: true}
 training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 `)
-	reports := func(n int64) func(*v1.Sweep) bool {
-		return func(s *v1.Sweep) bool { return s.Counts.Reports >= n }
+	reports := func(n int64) func(*trial.Sweep) bool {
+		return func(s *trial.Sweep) bool { return s.Counts.Reports >= n }
 	}
 	await(t, ctx, c, id, "some reports", reports(12))
 	file := filepath.Join(t.TempDir(), "state.snap")
@@ -65,7 +61,7 @@ training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 	if _, stderr, code := atelier(t, ctx, cluster, "cluster", "restore", bad, "--yes"); code != 1 || !strings.Contains(stderr, "damaged") {
 		t.Errorf("a damaged file: exit %d: %s", code, stderr)
 	}
-	if _, err := sweep(ctx, c, later); err != nil {
+	if _, err := c.Sweep(ctx, later); err != nil {
 		t.Errorf("a damaged file changed something: %v", err)
 	}
 
@@ -73,11 +69,11 @@ training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 	if code != 0 || !strings.Contains(stderr, "restored: 1 sweeps") || !strings.Contains(stderr, "their leases have ended") {
 		t.Fatalf("restore: exit %d: %s", code, stderr)
 	}
-	if _, err := sweep(ctx, c, later); connect.CodeOf(err) != connect.CodeNotFound {
+	if _, err := c.Sweep(ctx, later); client.CodeOf(err) != client.CodeNotFound {
 		t.Errorf("a sweep later than the snapshot: %v", err)
 	}
 	s := await(t, ctx, c, id, "the end", ended)
-	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 4 {
+	if s.Status != trial.SweepFinished || s.Counts.Finished != 4 {
 		t.Fatalf("sweep ended as %v with %v: %s", s.Status, s.Counts, s.Failure)
 	}
 	fenced := 0
@@ -92,7 +88,7 @@ training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 			t.Errorf("trial %d has %d epochs of %d", tr.Number, len(got), epochs)
 		}
 		for i, run := range tr.Runs {
-			switch wire.Exit(run.Exit) {
+			switch run.Exit {
 			case trial.ExitRestored:
 				fenced++
 			case trial.ExitFinished:
@@ -104,12 +100,12 @@ training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 	if fenced == 0 {
 		t.Error("no run was ended by the restore")
 	}
-	rows, err := c.Raw().Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id, Source: "state"}))
-	if err != nil || len(rows.Msg.Checkpoints) == 0 {
+	rows, err := c.IndexedCheckpoints(ctx, id, 0)
+	if err != nil || len(rows) == 0 {
 		t.Fatalf("checkpoints %v, %v", rows, err)
 	}
-	for _, row := range rows.Msg.Checkpoints {
-		resp, err := http.Get(row.Location)
+	for _, row := range rows {
+		resp, err := http.Get(string(row.Location))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,10 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
+	"atelier/common/client"
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
 )
 
 // step of a scripted trainer: an epoch's metrics, then its checkpoint.
@@ -47,10 +46,9 @@ func TestFilesOfIndexedCheckpointsStay(t *testing.T) {
 			id := submit(t, ctx, c, "search_method: random\nseed: 1\nobjective: {metric: val_acc, direction: maximize}\nbudget: {trials: 1}\ntrainer: scripted\n"+
 				"space: {lr: {type: float, low: 0.001, high: 0.1}}\n"+x.spec)
 			await(t, ctx, c, id, "the sweep has ended", ended)
-			list, err := c.Raw().Sweeps.ListCheckpoints(ctx, connect.NewRequest(&v1.ListCheckpointsRequest{Id: id}))
+			rows, _, err := c.Checkpoints(ctx, id, 0, client.From{})
 			must(t, err)
-			rows := list.Msg.Checkpoints
-			if !slices.ContainsFunc(rows, func(r *v1.Checkpoint) bool { return r.Epoch == x.best }) {
+			if !slices.ContainsFunc(rows, func(r trial.Checkpoint) bool { return r.Epoch == x.best }) {
 				t.Fatalf("the index does not name epoch %d: %v", x.best, rows)
 			}
 			files := func() (all []string) {

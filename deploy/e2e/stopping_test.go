@@ -7,13 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"atelier/common/client"
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
 )
 
 const stoppingSpec = `
@@ -33,11 +29,11 @@ stopping: {rule: asha, min_epochs: 1, max_epochs: 8, reduction: 4}
 
 // promoted returns the trials that were paused and then let go on, with the
 // places of the runs that began there.
-func promoted(trials []*v1.Trial) map[*v1.Trial][]int {
-	out := map[*v1.Trial][]int{}
+func promoted(trials []*trial.Trial) map[*trial.Trial][]int {
+	out := map[*trial.Trial][]int{}
 	for _, tr := range trials {
 		for i := 1; i < len(tr.Runs); i++ {
-			if wire.Exit(tr.Runs[i-1].Exit) == trial.ExitPaused {
+			if tr.Runs[i-1].Exit == trial.ExitPaused {
 				out[tr] = append(out[tr], i)
 			}
 		}
@@ -56,15 +52,15 @@ func TestPausedTrialsAreResumedElsewhere(t *testing.T) {
 	c := cluster.Client()
 	// Three of this seed's four best trials at epoch 1 are among the first four.
 	id := submit(t, ctx, c, fmt.Sprintf(stoppingSpec, 4, 16))
-	await(t, ctx, c, id, "three paused trials", func(s *v1.Sweep) bool { return s.Counts.Paused >= 3 || ended(s) })
+	await(t, ctx, c, id, "three paused trials", func(s *trial.Sweep) bool { return s.Counts.Paused >= 3 || ended(s) })
 	first := cluster.Workers[0].Name
-	_, err := c.Raw().Workers.DrainWorker(ctx, connect.NewRequest(&v1.DrainWorkerRequest{RequestId: "drain", Name: first}))
+	err := c.Drain(ctx, "drain", first, false)
 	must(t, err)
 	for range 2 {
 		_, err := cluster.AddWorker(ctx)
 		must(t, err)
 	}
-	await(t, ctx, c, id, "a trial that goes on elsewhere", func(s *v1.Sweep) bool {
+	await(t, ctx, c, id, "a trial that goes on elsewhere", func(s *trial.Sweep) bool {
 		return moved(ctx, t, c, id, first) != nil || ended(s)
 	})
 	leader, err := cluster.Leader(ctx)
@@ -73,7 +69,7 @@ func TestPausedTrialsAreResumedElsewhere(t *testing.T) {
 	s := await(t, ctx, c, id, "the end", ended)
 	must(t, leader.Start(ctx))
 
-	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Proposed != 16 || s.Counts.Paused != 0 {
+	if s.Status != trial.SweepFinished || s.Counts.Proposed != 16 || s.Counts.Paused != 0 {
 		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 	if moved(ctx, t, c, id, first) == nil {
@@ -90,10 +86,10 @@ func TestPausedTrialsAreResumedElsewhere(t *testing.T) {
 				t.Errorf("trial %d began again from scratch after a pause: %v", tr.Number, tr.Runs)
 			}
 		}
-		if wire.Status(tr.Status) == trial.Stopped && (tr.StopReason == "" || tr.Epoch == 8) {
+		if tr.Status == trial.Stopped && (tr.StopReason == "" || tr.Epoch == 8) {
 			t.Errorf("trial %d stopped at epoch %d: %q", tr.Number, tr.Epoch, tr.StopReason)
 		}
-		if wire.Status(tr.Status) == trial.Finished && (tr.Epoch != 8 || len(on[tr]) != 2) {
+		if tr.Status == trial.Finished && (tr.Epoch != 8 || len(on[tr]) != 2) {
 			t.Errorf("trial %d finished at epoch %d after %d promotions", tr.Number, tr.Epoch, len(on[tr]))
 		}
 	}
@@ -115,7 +111,7 @@ func TestPausedTrialsAreResumedElsewhere(t *testing.T) {
 
 // moved returns a trial that was paused on a worker and went on at another from
 // its checkpoint.
-func moved(ctx context.Context, t *testing.T, c *client.Client, id, from string) *v1.Trial {
+func moved(ctx context.Context, t *testing.T, c *client.Client, id, from string) *trial.Trial {
 	for tr, runs := range promoted(trials(t, ctx, c, id)) {
 		for _, i := range runs {
 			if tr.Runs[i-1].Worker == from && tr.Runs[i].Worker != from && tr.Runs[i].ResumedEpoch > 0 {
@@ -169,10 +165,10 @@ func TestPausedTrainingGoesOnExactly(t *testing.T) {
 // epoch, numbers exact.
 func curve(t *testing.T, ctx context.Context, c *client.Client, id string, n int64) []string {
 	t.Helper()
-	r, err := c.Raw().Trials.GetCurve(ctx, connect.NewRequest(&v1.GetCurveRequest{SweepId: id, Trial: n}))
+	r, err := c.Curve(ctx, id, n)
 	must(t, err)
 	var out []string
-	for _, rep := range r.Msg.Reports {
+	for _, rep := range r {
 		line := fmt.Sprint(rep.Epoch)
 		for _, m := range rep.Metrics {
 			if m.Name != "images_per_s" {
@@ -205,31 +201,31 @@ training: {epochs: 6, epoch_seconds: 0.3, curve: crossing}
 population: {interval: 2}
 `)
 	s := await(t, ctx, c, id, "the end", ended)
-	if wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Proposed != 12 || s.Counts.Failed+s.Counts.Diverged != 0 {
+	if s.Status != trial.SweepFinished || s.Counts.Proposed != 12 || s.Counts.Failed+s.Counts.Diverged != 0 {
 		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 	exploited := 0
 	all := trials(t, ctx, c, id)
 	for _, tr := range all {
 		reports := curve(t, ctx, c, id, tr.Number)
-		o := tr.Origin
+		o := trial.Origin{Trial: tr.OriginTrial, Epoch: tr.OriginEpoch}
 		if tr.Number <= 4 {
-			if o.GetTrial() != 0 || !strings.HasPrefix(reports[0], "1 ") {
+			if o.Trial != 0 || !strings.HasPrefix(reports[0], "1 ") {
 				t.Errorf("trial %d begins at %v with %s", tr.Number, o, reports[0])
 			}
 			continue
 		}
-		if o.GetTrial() == 0 || !strings.HasPrefix(reports[0], fmt.Sprint(o.Epoch+1, " ")) {
+		if o.Trial == 0 || !strings.HasPrefix(reports[0], fmt.Sprint(o.Epoch+1, " ")) {
 			t.Errorf("trial %d begins at %v with %s", tr.Number, o, reports[0])
 			continue
 		}
 		if from := all[o.Trial-1]; o.Trial != tr.Number-4 {
 			exploited++
-			if from.ParamsJson == tr.ParamsJson {
-				t.Errorf("trial %d took over trial %d and its settings unchanged: %s", tr.Number, o.Trial, tr.ParamsJson)
+			if string(from.Params) == string(tr.Params) {
+				t.Errorf("trial %d took over trial %d and its settings unchanged: %s", tr.Number, o.Trial, tr.Params)
 			}
-		} else if from.ParamsJson != tr.ParamsJson {
-			t.Errorf("trial %d goes on from trial %d with %s instead of %s", tr.Number, o.Trial, tr.ParamsJson, from.ParamsJson)
+		} else if string(from.Params) != string(tr.Params) {
+			t.Errorf("trial %d goes on from trial %d with %s instead of %s", tr.Number, o.Trial, tr.Params, from.Params)
 		}
 	}
 	if exploited == 0 {
@@ -251,16 +247,16 @@ func TestPopulationWithRealTraining(t *testing.T) {
 	// Of this seed's two members the second, which ends last, hardly learns.
 	spec := strings.NewReplacer("low: 1.0e-3, high: 1.0e-2", "low: 1.0e-7, high: 3.0e-2", "seed: 5", "seed: 11").Replace(torchSpec(data, "pbt", "epochs: 4"))
 	id := submit(t, ctx, c, spec+"population: {interval: 2}\n")
-	if s := await(t, ctx, c, id, "the end", ended); wire.SweepStatus(s.Status) != trial.SweepFinished || s.Counts.Finished != 2 || s.Counts.Stopped != 2 {
+	if s := await(t, ctx, c, id, "the end", ended); s.Status != trial.SweepFinished || s.Counts.Finished != 2 || s.Counts.Stopped != 2 {
 		t.Fatalf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
 	taken := 0
 	for _, tr := range trials(t, ctx, c, id)[2:] {
-		if tr.Origin.GetTrial() != tr.Number-2 {
+		if tr.OriginTrial != tr.Number-2 {
 			taken++
 		}
-		if first := curve(t, ctx, c, id, tr.Number)[0]; !strings.HasPrefix(first, fmt.Sprint(tr.Origin.GetEpoch()+1, " ")) || tr.Epoch != 4 {
-			t.Errorf("trial %d from %v: first report %s, last epoch %d", tr.Number, tr.Origin, first, tr.Epoch)
+		if first := curve(t, ctx, c, id, tr.Number)[0]; !strings.HasPrefix(first, fmt.Sprint(tr.OriginEpoch+1, " ")) || tr.Epoch != 4 {
+			t.Errorf("trial %d from %d: first report %s, last epoch %d", tr.Number, tr.OriginTrial, first, tr.Epoch)
 		}
 	}
 	if taken != 1 {

@@ -41,7 +41,7 @@ training: {epochs: 3, epoch_seconds: 0.05}
 	}
 	seen := map[string]int{}
 	for _, tr := range trials(t, ctx, cluster.Client(), id) {
-		seen[tr.ParamsJson]++
+		seen[string(tr.Params)]++
 	}
 	if len(seen) != 24 {
 		t.Errorf("%d distinct points, want 24: %v", len(seen), seen)

@@ -11,11 +11,7 @@ import (
 	"time"
 
 	"atelier/common/local"
-	v1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
-	"atelier/common/trial/wire"
-
-	"connectrpc.com/connect"
 )
 
 // torch gives the flags that make a worker train with libtorch, or skips.
@@ -72,7 +68,7 @@ func TestTrainingSurvivesLeaderAndWorker(t *testing.T) {
 		ExtraArgs: map[string][]string{"worker": flags}})
 	c := cluster.Client()
 	id := submit(t, ctx, c, torchSpec(data, "bayesian", "epochs: 25"))
-	await(t, ctx, c, id, "reports of two trials", func(s *v1.Sweep) bool { return s.Counts.Running == 2 && s.Counts.Reports > 4 })
+	await(t, ctx, c, id, "reports of two trials", func(s *trial.Sweep) bool { return s.Counts.Running == 2 && s.Counts.Reports > 4 })
 
 	before := map[int64]int{}
 	for _, tr := range trials(t, ctx, c, id) {
@@ -81,10 +77,10 @@ func TestTrainingSurvivesLeaderAndWorker(t *testing.T) {
 	leader, err := cluster.Leader(ctx)
 	must(t, err)
 	must(t, leader.Kill())
-	s, err := sweep(ctx, c, id) // answered by the next leader
+	s, err := c.Sweep(ctx, id) // answered by the next leader
 	must(t, err)
 	reports := s.Counts.Reports
-	await(t, ctx, c, id, "reports under the next leader", func(s *v1.Sweep) bool { return s.Counts.Reports > reports })
+	await(t, ctx, c, id, "reports under the next leader", func(s *trial.Sweep) bool { return s.Counts.Reports > reports })
 	for _, tr := range trials(t, ctx, c, id) {
 		if n, ok := before[tr.Number]; ok && len(tr.Runs) != n {
 			t.Errorf("trial %d began run %d because the leader changed: %v", tr.Number, len(tr.Runs), tr.Runs)
@@ -94,9 +90,9 @@ func TestTrainingSurvivesLeaderAndWorker(t *testing.T) {
 
 	victim := cluster.Workers[0]
 	var moved int64
-	await(t, ctx, c, id, "a checkpoint of "+victim.Name, func(s *v1.Sweep) bool {
+	await(t, ctx, c, id, "a checkpoint of "+victim.Name, func(s *trial.Sweep) bool {
 		for _, tr := range trials(t, ctx, c, id) {
-			if n := len(tr.Runs); n > 0 && wire.Status(tr.Status) == trial.Running && tr.Runs[n-1].Worker == victim.Name && len(tr.Checkpoints) > 0 && tr.Epoch < 20 {
+			if n := len(tr.Runs); n > 0 && tr.Status == trial.Running && tr.Runs[n-1].Worker == victim.Name && len(tr.Checkpoints) > 0 && tr.Epoch < 20 {
 				moved = tr.Number
 				return true
 			}
@@ -111,11 +107,11 @@ func TestTrainingSurvivesLeaderAndWorker(t *testing.T) {
 	if s.Counts.Finished != 4 || s.Counts.Proposed != 4 {
 		t.Errorf("sweep ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
-	r, err := c.Raw().Trials.GetTrial(ctx, connect.NewRequest(&v1.GetTrialRequest{SweepId: id, Trial: moved}))
+	tr, err := c.Trial(ctx, id, moved)
 	must(t, err)
-	last := r.Msg.Trial.Runs[len(r.Msg.Trial.Runs)-1]
-	if last.Worker != cluster.Workers[1].Name || last.ResumedEpoch == 0 || r.Msg.Trial.Epoch != 25 {
-		t.Errorf("trial %d did not go on from its checkpoint on the other worker: %v", moved, r.Msg.Trial)
+	last := tr.LastRun()
+	if last.Worker != cluster.Workers[1].Name || last.ResumedEpoch == 0 || tr.Epoch != 25 {
+		t.Errorf("trial %d did not go on from its checkpoint on the other worker: %v", moved, tr)
 	}
 	checkRedisEqualsStateRows(t, ctx, c, id, 4)
 	checkReplicasAgree(t, ctx, cluster)

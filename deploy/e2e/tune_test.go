@@ -100,7 +100,7 @@ func reports(t *testing.T, ctx context.Context, folder string, ended <-chan erro
 			continue
 		}
 		api := client.New([]string{at.API}, client.WithRetryFor(time.Millisecond))
-		s, err := sweep(ctx, api, run.Sweep)
+		s, err := api.Sweep(ctx, run.Sweep)
 		api.Close()
 		if err == nil && s.Counts.Reports >= n {
 			return true
