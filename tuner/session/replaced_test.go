@@ -41,13 +41,14 @@ func write(t *testing.T, dir string, files ...string) {
 
 func folder(dir string) *Folder {
 	return At(&Kind{Noun: "training", Results: []string{"best.pth", "history.json", "sheets"}, Keeps: func(name string) bool { return name == "a.pth" },
+		State: func(*Folder) State { return State{Text: "a training", Resumable: true} },
 		Stands: func(f *Folder) (bool, error) {
 			_, err := os.Stat(f.InResume("a.pth"))
 			return err == nil, nil
 		}}, dir)
 }
 
-var old = []string{"best.pth=old", "history.json=old", "notes.txt=mine", "resume/.lock=", "resume/a.pth=old", "sheets/1.png=old"}
+var old = []string{"best.pth=old", "history.json=old", "notes.txt=mine", "resume/.lock=", "resume/a.pth=old", "resume/mine.txt=mine", "sheets/1.png=old"}
 
 func TestEarlierResultsStayUntilNewOnesStand(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -55,9 +56,9 @@ func TestEarlierResultsStayUntilNewOnesStand(t *testing.T) {
 		end   func(*Folder) error
 		want  []string
 	}{
-		"the new stands":        {[]string{"resume/a.pth=new", "history.json=new"}, (*Folder).DropReplaced, []string{"history.json=new", "notes.txt=mine", "resume/.lock=", "resume/a.pth=new"}},
+		"the new stands":        {[]string{"resume/a.pth=new", "history.json=new"}, (*Folder).DropReplaced, []string{"history.json=new", "notes.txt=mine", "resume/.lock=", "resume/a.pth=new", "resume/mine.txt=mine"}},
 		"nothing came of it":    {[]string{"resume/run.json=new", "history.json=new", "sheets/2.png=new"}, (*Folder).PutBack, old},
-		"killed with new":       {[]string{"resume/a.pth=new"}, (*Folder).recover, []string{"notes.txt=mine", "resume/.lock=", "resume/a.pth=new"}},
+		"killed with new":       {[]string{"resume/a.pth=new"}, (*Folder).recover, []string{"notes.txt=mine", "resume/.lock=", "resume/a.pth=new", "resume/mine.txt=mine"}},
 		"killed with nothing":   {nil, (*Folder).recover, old},
 		"killed with a history": {[]string{"history.json=new"}, (*Folder).recover, old},
 	} {
@@ -101,5 +102,42 @@ func TestKilledOnTheWay(t *testing.T) {
 				t.Errorf("%s, %d moved: %v", stage, moved, got)
 			}
 		}
+	}
+}
+
+// New work begins in an empty folder, or where it may replace what is there; what
+// is not of ours stays, and half-written files do not.
+func TestBegin(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, old...)
+	write(t, dir, "resume/.a.pth.tmp-1=half")
+	f := folder(dir)
+	var exists *ExistsError
+	if err := f.Begin(false); !errors.As(err, &exists) || err.Error() != dir+" holds a training: --resume "+dir+" goes on with it, --overwrite replaces it, --out DIR puts this one elsewhere" {
+		t.Error(err)
+	}
+	if got := tree(t, dir); len(got) != len(old)+1 {
+		t.Errorf("a refusal left %v", got)
+	}
+	if err := f.Begin(true); err != nil || !f.Replaces() {
+		t.Fatal(err)
+	}
+	want := []string{"notes.txt=mine", "replaced/.stage=kept", "replaced/best.pth=old", "replaced/history.json=old", "replaced/resume/.a.pth.tmp-1=half", "replaced/resume/a.pth=old",
+		"replaced/sheets/1.png=old", "resume/.lock=", "resume/mine.txt=mine"}
+	if got := tree(t, dir); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	// A process was killed here: the next one finds the earlier results, and may replace them again.
+	if err := f.Begin(true); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, dir); !slices.Equal(got, want) {
+		t.Errorf("again: %v, want %v", got, want)
+	}
+	// Work that goes on in a cluster is not displaced by what it replaces.
+	write(t, dir, "resume/run.json={}")
+	f.kind.State = func(*Folder) State { return State{Text: "work under way", Resumable: true, GoesOn: true} }
+	if err := f.Begin(false); !errors.As(err, &exists) || exists.Text != "work under way" || !f.Replaces() {
+		t.Error(err)
 	}
 }
