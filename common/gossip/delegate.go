@@ -19,6 +19,7 @@ import (
 // holds its own locks, so none of them may call back into it.
 type delegate Pool
 
+// NodeMeta is what others are told of this node.
 func (d *delegate) NodeMeta(limit int) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -28,6 +29,7 @@ func (d *delegate) NodeMeta(limit int) []byte {
 	return d.meta
 }
 
+// Nothing but who is there is gossiped: no messages, no state.
 func (d *delegate) NotifyMsg([]byte)                {}
 func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (d *delegate) LocalState(bool) []byte          { return nil }
@@ -37,11 +39,14 @@ func (d *delegate) NotifyJoin(n *memberlist.Node)   { d.see(n, true) }
 func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.see(n, true) }
 func (d *delegate) NotifyLeave(n *memberlist.Node)  { d.see(n, false) }
 
+// NotifyConflict warns now and then: a node that moved looks like two for some seconds.
 func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 	d.sparse.Warn("name/"+existing.Name, "gossip: two nodes use one name; give each its own, or wait if this one has just moved",
 		"name", existing.Name, "address", addrOf(existing), "other", addrOf(other))
 }
 
+// see notes a node, dead or alive, and wakes whoever follows. One whose metadata cannot be read, of
+// another program or version, is passed over.
 func (d *delegate) see(n *memberlist.Node, alive bool) {
 	if n.Name == d.name {
 		return
@@ -65,6 +70,7 @@ func (d *delegate) see(n *memberlist.Node, alive bool) {
 	d.moved = make(chan struct{})
 }
 
+// addrOf is a node's gossip address.
 func addrOf(n *memberlist.Node) string {
 	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
 }
@@ -76,10 +82,13 @@ type lines struct {
 	done   <-chan struct{} // closed when the pool ends
 }
 
+// newStdLogger is the logger that memberlist is given.
 func newStdLogger(to *slog.Logger, sparse *sparselog.Log, done <-chan struct{}) *log.Logger {
 	return log.New(lines{to, sparse, done}, "", 0)
 }
 
+// Write takes one line. What a person can do something about is said now and then, the rest at the
+// level that memberlist gives it, one lower.
 func (l lines) Write(b []byte) (int, error) {
 	text := string(bytes.TrimSpace(b))
 	if why := keyTrouble(text); why != "" {

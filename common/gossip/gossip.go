@@ -283,6 +283,7 @@ func (p *Pool) targets() []string {
 	return out
 }
 
+// alone reports whether no other node is seen alive: then the seeds are asked again.
 func (p *Pool) alone() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -294,6 +295,7 @@ func (p *Pool) alone() bool {
 	return true
 }
 
+// splitAddr reads HOST:PORT; an empty host is every address, a name is looked up.
 func splitAddr(addr string) (host string, port int, err error) {
 	host, ps, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -309,6 +311,7 @@ func splitAddr(addr string) (host string, port int, err error) {
 	return ip, port, err
 }
 
+// resolve prefers IPv4: memberlist tells others one address, and more of them can reach that.
 func resolve(host string) (string, error) {
 	if ip := net.ParseIP(host); ip != nil {
 		return ip.String(), nil
@@ -325,6 +328,7 @@ func resolve(host string) (string, error) {
 	return ips[0].String(), nil
 }
 
+// isLoopback reports whether only this machine can reach the host.
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()

@@ -26,6 +26,7 @@ type Meta struct {
 	Was     string `json:"was,omitempty"`     // id of the cluster that Cluster was recovered from
 }
 
+// encode is an error where it does not fit: gossip would cut it without a word.
 func (m Meta) encode() ([]byte, error) {
 	b, err := json.Marshal(m)
 	if err != nil {

@@ -92,6 +92,8 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
+// start brings everything up in the order in which each needs the others: Redis, coordinators until
+// all vote, workers until the leader knows them.
 func (c *Cluster) start(ctx context.Context) error {
 	cfg := c.cfg
 	if err := os.MkdirAll(filepath.Join(c.Dir, "logs"), 0o755); err != nil {
@@ -148,6 +150,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	return nil
 }
 
+// process is one that is not started yet; its folder, log and addresses are named after it.
 func (c *Cluster) process(name, program string) (*Process, error) {
 	bin, err := find(c.cfg.BinDir, program)
 	if err != nil {
@@ -157,10 +160,13 @@ func (c *Cluster) process(name, program string) (*Process, error) {
 		addressFile: filepath.Join(c.Dir, name+".address.json"), bin: bin, env: c.cfg.Env}, nil
 }
 
+// extra are the flags for all of a role, then those for one process.
 func (c *Cluster) extra(role, name string) []string {
 	return append(slices.Clone(c.cfg.ExtraArgs[role]), c.cfg.ExtraArgs[name]...)
 }
 
+// coordinator is c1, c2, ... A process that is started again gets the addresses it had, and joins
+// the others instead of beginning a cluster anew.
 func (c *Cluster) coordinator(i int) (*Process, error) {
 	p, err := c.process("c"+strconv.Itoa(i+1), "atelier-coordinator")
 	if err != nil {
@@ -191,6 +197,7 @@ func (c *Cluster) coordinator(i int) (*Process, error) {
 	return p, nil
 }
 
+// worker is w1, w2, ...; all share a cache of packed data.
 func (c *Cluster) worker(i int) (*Process, error) {
 	p, err := c.process("w"+strconv.Itoa(i+1), "atelier-worker")
 	if err != nil {
@@ -363,6 +370,7 @@ func (c *Cluster) Close() error {
 	return err
 }
 
+// each calls f for all at the same time and joins the errors.
 func each(ps []*Process, f func(*Process) error) error {
 	errs := make([]error, len(ps))
 	var wg sync.WaitGroup
@@ -373,6 +381,7 @@ func each(ps []*Process, f func(*Process) error) error {
 	return errors.Join(errs...)
 }
 
+// orAnyPort has the system choose a port at the first start.
 func orAnyPort(addr string) string {
 	if addr == "" {
 		return "127.0.0.1:0"

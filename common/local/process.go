@@ -58,15 +58,20 @@ func (p *Process) Start(ctx context.Context) error {
 	}
 }
 
+// earlyExit is the end of a process that never served; an address that was taken is one reason to
+// try again.
 type earlyExit struct {
 	name, tail string
 	err        error
 }
 
+// Error has the last lines of its log, where the reason is.
 func (e *earlyExit) Error() string {
 	return fmt.Sprintf("%s ended before it served (%v); its last lines:\n%s", e.name, e.err, e.tail)
 }
 
+// startOnce starts the process and returns when it serves. Its old address file goes first, so that
+// none of an earlier start is believed.
 func (p *Process) startOnce(ctx context.Context) error {
 	// Asks other processes for their addresses, and they may be starting too:
 	// before the lock.
@@ -125,6 +130,7 @@ func (p *Process) startOnce(ctx context.Context) error {
 	}
 }
 
+// check is nil once the process serves.
 func (p *Process) check(ctx context.Context) error {
 	if p.addressFile != "" {
 		if err := p.readAddresses(); err != nil {
@@ -174,6 +180,7 @@ func (p *Process) addresses() (addr, gossip string) {
 	return p.Addr, p.Gossip
 }
 
+// alive is for the holder of mu.
 func (p *Process) alive() bool {
 	if p.child == nil {
 		return false
@@ -331,6 +338,7 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
+// find is a program of the build, in dir.
 func find(dir, name string) (string, error) {
 	p := filepath.Join(dir, name)
 	st, err := os.Stat(p)

@@ -151,6 +151,8 @@ func (c *Config) Set(key string, data any, o Origin, where string) error {
 	return nil
 }
 
+// check asks the row whether it takes a value; none at all is taken only where the row has no
+// default, or says so.
 func check(s Setting, data any) error {
 	if data == nil {
 		if s.Default != nil && !s.Null {
@@ -214,6 +216,7 @@ type field struct {
 
 type object struct{ fields []field }
 
+// child is the object of a name, made where there is none: keys stay in the table's order.
 func (o *object) child(name string) *object {
 	for _, f := range o.fields {
 		if x, ok := f.value.(*object); ok && f.name == name {
@@ -225,6 +228,7 @@ func (o *object) child(name string) *object {
 	return x
 }
 
+// write writes the object without white space.
 func (o *object) write(b *bytes.Buffer) {
 	b.WriteByte('{')
 	for i, f := range o.fields {
@@ -247,6 +251,7 @@ func (o *object) write(b *bytes.Buffer) {
 	b.WriteByte('}')
 }
 
+// encode leaves <, > and & as they are: the text is for programs.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

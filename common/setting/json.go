@@ -59,6 +59,7 @@ func Plain(raw json.RawMessage) any {
 	return raw
 }
 
+// plainJSON keeps whole numbers whole; false: a number that no float64 holds.
 func plainJSON(v any) (any, bool) {
 	switch x := v.(type) {
 	case nil, bool, string:
@@ -101,6 +102,7 @@ func (t Table) ReadJSON(where string, doc []byte) ([]Given, Faults) {
 	return r.given, r.faults
 }
 
+// jsonReader collects what a document says, and all that is wrong with it.
 type jsonReader struct {
 	t      Table
 	where  string
@@ -113,6 +115,8 @@ func (r *jsonReader) fail(key, format string, a ...any) {
 	r.faults = append(r.faults, Fault{Where: r.where, Key: key, Message: fmt.Sprintf(format, a...)})
 }
 
+// object reads the members of one object; prefix is where it stands, with a dot behind. A key that
+// comes twice is a fault: which of the two was meant?
 func (r *jsonReader) object(prefix string, doc []byte) {
 	members, err := Members(doc)
 	for _, m := range members {
@@ -172,6 +176,7 @@ func Field(src any, key string) any {
 	return reflect.ValueOf(src).Elem().FieldByIndex(fieldsOf(reflect.TypeOf(src).Elem())[key]).Interface()
 }
 
+// fieldsOf finds the fields of a struct by their json keys.
 func fieldsOf(t reflect.Type) map[string][]int {
 	out := map[string][]int{}
 	for _, f := range reflect.VisibleFields(t) {
@@ -182,6 +187,7 @@ func fieldsOf(t reflect.Type) map[string][]int {
 	return out
 }
 
+// assign puts a value into a field of its kind; pointers are made, nil clears.
 func assign(to reflect.Value, v any, key string) {
 	switch x := v.(type) {
 	case nil:

@@ -131,6 +131,7 @@ func (t Table) Alias(name string) *Setting {
 	return nil
 }
 
+// meant is the end of a message about an unknown key.
 func (t Table) meant(unknown string) string {
 	if near := t.Near(unknown); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
@@ -151,6 +152,8 @@ type Fault struct {
 	Origin  Origin
 }
 
+// Error names the place and the key, each once: a flag that is the key, or a variable, says it
+// already.
 func (f Fault) Error() string {
 	key := f.Key
 	if said := strings.ReplaceAll(strings.TrimPrefix(f.Where, "--"), "-", "_"); f.Origin == Environment || f.Origin == Flag && (said == key || f.Where == "--set "+key) {
@@ -168,6 +171,7 @@ func (f Fault) Error() string {
 // Faults is all that is wrong, each with its place.
 type Faults []Fault
 
+// Error is a line a fault.
 func (f Faults) Error() string {
 	lines := make([]string, len(f))
 	for i, x := range f {

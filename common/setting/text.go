@@ -68,6 +68,7 @@ func Number(text string) (v any, ok bool, err error) {
 	return f, true, nil
 }
 
+// zerosError refuses 010: YAML 1.1 and C read eight, people ten.
 func zerosError(text string) error {
 	return fmt.Errorf("%s begins with a zero, which some read as an octal number: write it without", text)
 }

@@ -125,6 +125,7 @@ func Path(want string) Type {
 		}}
 }
 
+// atHome reports whether a path is in a home folder; where the program runs nobody's is meant.
 func atHome(path string) bool { return path == "~" || strings.HasPrefix(path, "~/") }
 
 // Is takes what fits; want says what that is.
@@ -144,6 +145,7 @@ func Three(span string, in func(x float64) bool) Type {
 	return List("three numbers "+span+", of red, green and blue", 3, func(v any) bool { x, ok := float(v); return ok && in(x) })
 }
 
+// float is any number as a float64.
 func float(v any) (float64, bool) {
 	switch n := v.(type) {
 	case float64:

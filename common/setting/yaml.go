@@ -70,8 +70,10 @@ func decode(text []byte, root *yaml.Node) (err error) {
 
 var yamlPrefix = regexp.MustCompile(`^yaml: `)
 
+// shorten takes the library's name off its errors.
 func shorten(err error) error { return errors.New(yamlPrefix.ReplaceAllString(err.Error(), "")) }
 
+// fileReader walks a file and collects its faults; a key with one keeps the value it had.
 type fileReader struct {
 	c      *Config
 	name   string
@@ -85,6 +87,7 @@ func (r *fileReader) fail(n *yaml.Node, key, format string, a ...any) {
 	r.faults = append(r.faults, Fault{Where: r.where(n), Key: key, Message: fmt.Sprintf(format, a...), Origin: File})
 }
 
+// object reads a mapping whose keys are below prefix, without a dot behind.
 func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
 	if depth > maxDepth {
 		r.fail(n, prefix, "is nested more than %d levels deep", maxDepth)
@@ -142,6 +145,8 @@ func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
 	}
 }
 
+// scalarOrList reads a value. Aliases are refused: configuration files are edited by hand, and a
+// value that changes two keys at once surprises.
 func scalarOrList(n *yaml.Node) (any, error) {
 	switch n.Kind {
 	case yaml.SequenceNode:
@@ -168,6 +173,7 @@ func scalarOrList(n *yaml.Node) (any, error) {
 	return nil, errors.New("want a value")
 }
 
+// scalar is a value in the kind that YAML says; a number with leading zeros is refused.
 func scalar(n *yaml.Node) (any, error) {
 	switch n.ShortTag() {
 	case "!!null":

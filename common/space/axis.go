@@ -28,6 +28,7 @@ func (a *Parameter) Cells() (n uint64, finite bool) {
 	return 0, false
 }
 
+// intStep is the distance of ints, 1 where none is given.
 func (a *Parameter) intStep() int64 {
 	if a.Step >= 1 {
 		return int64(a.Step)
@@ -131,6 +132,8 @@ func (a *Parameter) Nearest(f float64) Value {
 	return Float(math.Max(a.Low, math.Min(a.High, f)))
 }
 
+// nearestListed is the listed value next to f, on the parameter's scale; the lower of two that are
+// as near.
 func (a *Parameter) nearestListed(f float64) int {
 	at := func(i int) float64 { w, _ := a.Values[i].Number(); return w }
 	i := sort.Search(len(a.Values), func(i int) bool { return at(i) >= f })
@@ -213,6 +216,7 @@ func (a *Parameter) evenCells() bool {
 	return !(a.Kind == KindInt && a.Log && len(a.Values) == 0 && a.Low != a.High)
 }
 
+// logIntRange gives the first and last int as much room as the others: half a step beyond each end.
 func (a *Parameter) logIntRange() (low, width float64) {
 	low = math.Log(a.Low - 0.5)
 	return low, math.Log(a.High+0.5) - low
@@ -263,6 +267,8 @@ func (s *Space) Check(p Point) error {
 	return nil
 }
 
+// check refuses a value of another kind even if it is the same number: what a trainer gets must not
+// hang on how a point was written.
 func (a *Parameter) check(v Value) error {
 	if v.IsAbsent() {
 		return fmt.Errorf("has no value")

@@ -83,6 +83,8 @@ func (s *Space) Decode(text string) (Point, error) {
 	return p, nil
 }
 
+// decode reads a value in the parameter's kind: 3.0 is an int where ints are wanted, and a float
+// next to an allowed one is that one, since JSON of other programs rounds.
 func (a *Parameter) decode(t json.Token) (Value, error) {
 	var v Value
 	switch t := t.(type) {

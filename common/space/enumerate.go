@@ -108,6 +108,8 @@ func (s *Space) linked() [][]int {
 	return out
 }
 
+// part lists every choice of the parents among some parameters, and counts the points of each.
+// False: an axis has no end.
 func (s *Space) part(params []int) (part, bool, error) {
 	isParent := make(map[int]bool) // looked up only, never ranged over
 	for _, i := range params {
@@ -204,6 +206,7 @@ func (e *Enumeration) Rank(p Point) (uint64, bool) {
 	return k, true
 }
 
+// rank is the inverse of what At does for this part.
 func (t *part) rank(s *Space, p Point) (uint64, bool) {
 	// Branches stand in the order in which parents choose; compare by index.
 	order := func(b *branch) int {
@@ -248,6 +251,7 @@ func (t *part) rank(s *Space, p Point) (uint64, bool) {
 	return b.first + r, true
 }
 
+// fixes reports whether the branch settles a parameter.
 func (b *branch) fixes(param int) bool {
 	for _, f := range b.fixed {
 		if f.param == param {
@@ -257,6 +261,8 @@ func (b *branch) fixes(param int) bool {
 	return false
 }
 
+// mul and add stay at the largest number instead of wrapping: a count that is too large must not
+// look small.
 func mul(a, b uint64) uint64 {
 	high, low := bits.Mul64(a, b)
 	if high > 0 {

@@ -70,8 +70,10 @@ func (s *Space) Faults() []Fault {
 	return faults
 }
 
+// addFault records a fault of one field of a parameter.
 type addFault func(field, format string, args ...any)
 
+// validateNumber stops where a further fault would only follow from the first.
 func (a *Parameter) validateNumber(add addFault) {
 	finite := func(field string, f float64) bool {
 		if math.IsNaN(f) || math.IsInf(f, 0) {
@@ -122,6 +124,7 @@ func (a *Parameter) validateNumber(add addFault) {
 	a.validateValues(add)
 }
 
+// validateValues wants values in ascending order, so that a value's number is known by search.
 func (a *Parameter) validateValues(add addFault) {
 	before := math.Inf(-1)
 	for i, v := range a.Values {
@@ -147,6 +150,7 @@ func (a *Parameter) validateValues(add addFault) {
 	}
 }
 
+// validateChoices tells choices apart by how they are written, as points are.
 func (a *Parameter) validateChoices(add addFault) {
 	if len(a.Choices) == 0 {
 		add("choices", "is empty; give at least one choice")
@@ -171,6 +175,8 @@ func (a *Parameter) validateChoices(add addFault) {
 	}
 }
 
+// validateConditions wants parents before their children: then one pass decides what is active, and
+// no cycle can be.
 func (s *Space) validateConditions(i int, add addFault) {
 	for _, c := range s.Params[i].When {
 		parent, ok := s.Lookup(c.Parent)

@@ -96,6 +96,7 @@ func (v Value) Any() any {
 // shortest form that reads back the same.
 func (v Value) String() string { return string(v.append(nil)) }
 
+// append writes the JSON literal.
 func (v Value) append(b []byte) []byte {
 	switch v.kind {
 	case floatValue:
@@ -125,6 +126,7 @@ func appendFloat(b []byte, f float64) []byte {
 	return b
 }
 
+// appendString leaves <, > and & as they are.
 func appendString(b []byte, s string) []byte {
 	var out strings.Builder
 	enc := json.NewEncoder(&out)

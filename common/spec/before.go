@@ -70,6 +70,8 @@ type entry struct {
 	value *yaml.Node
 }
 
+// follow resolves aliases. Too many visits panic: the text came from a log, where a parser had
+// taken it.
 func (t *tree) follow(n *yaml.Node) *yaml.Node {
 	for n != nil && n.Kind == yaml.AliasNode && t.visits < 200_000 {
 		t.visits++
@@ -114,6 +116,8 @@ func (t *tree) entries(n *yaml.Node) (out []entry) {
 	return out
 }
 
+// parameter reads a parameter as the parser of its time did; what that would have refused is not
+// looked for.
 func (t *tree) parameter(e entry) space.Parameter {
 	p := space.Parameter{Name: e.name}
 	steps := 0

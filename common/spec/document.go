@@ -99,6 +99,7 @@ func raw(text string) json.RawMessage {
 	return json.RawMessage(text)
 }
 
+// written is a parameter as the document has it.
 func written(p *space.Parameter) parameter {
 	w := parameter{Name: p.Name, Type: p.Kind.String(), Log: p.Log, Step: p.Step, Values: literals(p.Values), Choices: literals(p.Choices)}
 	if p.Kind != space.KindCategorical {
@@ -110,6 +111,7 @@ func written(p *space.Parameter) parameter {
 	return w
 }
 
+// literals keep a float a float: 1.0 must not come back as the int 1.
 func literals(list []space.Value) (out []json.RawMessage) {
 	for _, v := range list {
 		text := v.String()
@@ -182,6 +184,7 @@ func Decode(text string) (*Spec, error) {
 	return s, nil
 }
 
+// compact takes white space out; "" for what is no JSON.
 func compact(text json.RawMessage) string {
 	var b bytes.Buffer
 	if json.Compact(&b, text) != nil {
@@ -190,6 +193,7 @@ func compact(text json.RawMessage) string {
 	return b.String()
 }
 
+// read is written's inverse.
 func read(w *parameter) (space.Parameter, error) {
 	p := space.Parameter{Name: w.Name, Log: w.Log, Step: w.Step}
 	for k := space.KindFloat; k <= space.KindCategorical; k++ {
@@ -223,6 +227,7 @@ func read(w *parameter) (space.Parameter, error) {
 	return p, nil
 }
 
+// values is literals' inverse.
 func values(list []json.RawMessage) (out []space.Value, err error) {
 	for _, text := range list {
 		var v any
