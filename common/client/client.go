@@ -41,7 +41,7 @@ type Client struct {
 }
 
 // Raw holds the generated clients of all services, which retry as the methods of
-// Client do. It is for the coordinator's own rooms and for tests: others may not
+// Client do. It is for tests that look at what the API itself says: programs may not
 // import the schema (deploy/rooms).
 type Raw struct {
 	Sweeps  atelierv1connect.SweepServiceClient

@@ -9,6 +9,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/mlflow"
+	"atelier/common/trial"
 	"atelier/tuner/session"
 	"atelier/tuner/track"
 	"atelier/tuner/train"
@@ -149,7 +150,7 @@ func failed(r *tune.Result) (out []string) {
 	}
 	said := map[string]bool{}
 	for _, t := range r.Report.Trials {
-		if t.Status == "failed" && !said[t.Failure] {
+		if t.Status == trial.Failed && !said[t.Failure] {
 			said[t.Failure] = true
 			out = append(out, fmt.Sprintf("trial %d failed: %s", t.Number, dash(t.Failure)))
 		}

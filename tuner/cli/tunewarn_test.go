@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"atelier/common/trial"
 	"atelier/tuner/tune"
 	"atelier/tuner/tune/report"
 
@@ -21,7 +22,7 @@ func TestTuningsWarningsComeWithAdvice(t *testing.T) {
 	c.Context = context.Background()
 	cuda := "CUDA out of memory. Tried to allocate 2.00 GiB"
 	r := &tune.Result{Folder: "/x", Begun: true, Warnings: []string{"no model of trial 2: write /x/best_model.pth: no space left on device"},
-		Report: &report.Sweep{Trials: []report.Trial{{Number: 1, Status: "failed", Failure: cuda}, {Number: 2, Status: "finished"}, {Number: 3, Status: "failed", Failure: cuda}}}}
+		Report: &report.Sweep{Trials: []report.Trial{{Number: 1, Status: trial.Failed, Failure: cuda}, {Number: 2, Status: trial.Finished}, {Number: 3, Status: trial.Failed, Failure: cuda}}}}
 	if err := e.tuned(c, bar, r, errors.New("broke down")); err == nil {
 		t.Fatal("no error")
 	}

@@ -23,7 +23,7 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 	}
 	out := &report.Sweep{ID: s.ID, Name: s.Name, SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer, Seed: s.Seed,
 		Metric: s.Objective.Metric, Maximize: s.Objective.Maximize, Objectives: len(s.Objectives),
-		Status: s.Status.String(), Ending: s.Ending, Space: asked.Space, Training: json.RawMessage(asked.TrainingJSON), Budget: s.BudgetTrials,
+		Status: s.Status, Ending: s.Ending, Space: asked.Space, Training: json.RawMessage(asked.TrainingJSON), Budget: s.BudgetTrials,
 		Parallelism: s.Parallelism, CreatedMS: s.CreatedMS, EndedMS: s.EndedMS}
 	if f := s.Failure; f != "" {
 		out.Ending = f
@@ -50,8 +50,8 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 }
 
 func trialOf(ctx context.Context, api *client.Client, s *report.Sweep, t *trial.Trial) (report.Trial, error) {
-	out := report.Trial{Number: t.Number, Status: t.Status.String(), HasValue: t.Value != nil, ValueEpoch: int(t.ValueEpoch),
-		Epochs: int(t.Epoch), StartedMS: t.StartedMS, EndedMS: t.EndedMS, Failure: t.Failure, StopReason: t.StopReason, OtherData: t.OtherData}
+	out := report.Trial{Number: t.Number, Status: t.Status, HasValue: t.Value != nil, ValueEpoch: int(t.ValueEpoch),
+		Epochs: int(t.Epoch), StartedMS: t.StartedMS, EndedMS: t.EndedMS, Failure: t.Failure, StopReason: t.StopReason, OtherData: t.OtherData, Runs: t.Runs}
 	if t.Value != nil {
 		out.Value = float64(*t.Value)
 	}
@@ -59,22 +59,9 @@ func trialOf(ctx context.Context, api *client.Client, s *report.Sweep, t *trial.
 	if out.Point, err = s.Space.Decode(string(t.Params)); err != nil {
 		return out, err
 	}
-	for _, r := range t.Runs {
-		out.Runs = append(out.Runs, report.Run{Worker: r.Worker, Slot: r.Slot, StartedMS: r.StartedMS, EndedMS: r.EndedMS, Exit: r.Exit.String()})
-	}
 	if out.Epochs == 0 {
 		return out, nil
 	}
-	curve, err := api.Curve(ctx, s.ID, t.Number)
-	if err != nil {
-		return out, err
-	}
-	for _, e := range curve {
-		x := report.Epoch{Epoch: int(e.Epoch)}
-		for _, m := range e.Metrics {
-			x.Metrics = append(x.Metrics, report.Metric(m))
-		}
-		out.Curve = append(out.Curve, x)
-	}
-	return out, nil
+	out.Curve, err = api.Curve(ctx, s.ID, t.Number)
+	return out, err
 }

@@ -282,7 +282,7 @@ func (s *tuning) report(ctx context.Context, api *client.Client, files client.Fi
 		return err
 	}
 	s.tracked(ctx, s.folder.Dir, s.result.Written.Files)
-	s.saved.Status = r.Status
+	s.saved.Status = r.Status.String()
 	return s.folder.save(s.saved)
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"atelier/common/files"
 	"atelier/common/space"
+	"atelier/common/trial"
 	"atelier/tuner/importance"
 	"atelier/tuner/search"
 )
@@ -32,8 +33,8 @@ type Sweep struct {
 	Seed         uint64
 	Metric       string // objective; the first where there are several
 	Maximize     bool
-	Objectives   int    // how many there are
-	Status       string // running, finished, stopped, cancelled, failed
+	Objectives   int // how many there are
+	Status       trial.SweepStatus
 	Ending       string // why it ended, or failed
 	Space        space.Space
 	Training     json.RawMessage // settings of every trial, a JSON object; nil = {}
@@ -47,7 +48,7 @@ type Sweep struct {
 // Trial is one point that was tried.
 type Trial struct {
 	Number     int64
-	Status     string // waiting, running, paused, finished, stopped, diverged, failed, cancelled
+	Status     trial.Status
 	Point      space.Point
 	HasValue   bool
 	Value      float64 // best of the objective
@@ -56,39 +57,10 @@ type Trial struct {
 
 	StartedMS, EndedMS  int64
 	Failure, StopReason string
-	Runs                []Run
-	Curve               []Epoch
+	Runs                []trial.Run
+	Curve               []trial.Report
 	Model               string // file of the best model, from the report's folder on; "" = none
 	OtherData           bool   // it was trained or validated on other data than the first
-}
-
-// Run is one attempt at a trial.
-type Run struct {
-	Worker, Slot       string
-	StartedMS, EndedMS int64
-	Exit               string // finished, stopped, paused, released, lost, ...; "" while it goes on
-}
-
-// Epoch is one report.
-type Epoch struct {
-	Epoch   int
-	Metrics []Metric
-}
-
-// Metric is one measured number; it may be NaN or infinite.
-type Metric struct {
-	Name  string
-	Value float64
-}
-
-// Get is a metric's value at this epoch.
-func (e Epoch) Get(name string) (float64, bool) {
-	for _, m := range e.Metrics {
-		if m.Name == name {
-			return m.Value, true
-		}
-	}
-	return math.NaN(), false
 }
 
 // Files of a report, beside the pictures.
@@ -171,7 +143,7 @@ func newView(s *Sweep) *view {
 	v := &view{Sweep: s, rank: map[int64]int{}}
 	for i := range s.Trials {
 		t := &s.Trials[i]
-		if ended(t.Status) && t.HasValue && finite(t.Value) {
+		if t.Status.Over() && t.HasValue && finite(t.Value) {
 			v.ranked = append(v.ranked, t)
 		}
 	}
@@ -202,19 +174,11 @@ func (v *view) better(a, b float64) bool {
 	return a < b
 }
 
-func ended(status string) bool {
-	switch status {
-	case "finished", "stopped", "diverged", "failed", "cancelled":
-		return true
-	}
-	return false
-}
-
 func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 
 // score asks which parameters mattered.
 func (v *view) score() {
-	known := map[string]search.Status{"finished": search.Complete, "stopped": search.Complete, "cancelled": search.Cancelled}
+	known := map[trial.Status]search.Status{trial.Finished: search.Complete, trial.Stopped: search.Complete, trial.Cancelled: search.Cancelled}
 	var history []search.Trial
 	for _, t := range v.ranked {
 		if status, ok := known[t.Status]; ok {

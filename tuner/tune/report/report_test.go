@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"atelier/common/space"
+	"atelier/common/trial"
 	"atelier/tuner/tune/report"
 )
 
@@ -46,7 +47,7 @@ func usual() []space.Parameter {
 // falls towards it.
 func made(n int, params []space.Parameter) *report.Sweep {
 	s := &report.Sweep{ID: "s-k3v9q2ma", Name: "facades", Model: "resnet18", SearchMethod: "bayesian", Algorithm: "gp", Trainer: "torch", Seed: 42, Metric: "val_loss", Objectives: 1,
-		Status: "finished", Ending: "budget used", Space: space.Space{Params: params}, Training: json.RawMessage(`{"model":"resnet18","epochs":6}`), Budget: int64(n), Parallelism: 2,
+		Status: trial.SweepFinished, Ending: "budget used", Space: space.Space{Params: params}, Training: json.RawMessage(`{"model":"resnet18","epochs":6}`), Budget: int64(n), Parallelism: 2,
 		CreatedMS: began}
 	rng := rand.New(rand.NewPCG(1, 2))
 	free := []int64{began + 700, began + 900}
@@ -55,7 +56,7 @@ func made(n int, params []space.Parameter) *report.Sweep {
 		for k := range u {
 			u[k] = rng.Float64()
 		}
-		t := report.Trial{Number: int64(i + 1), Status: "finished", Point: s.Space.FromUnit(u), HasValue: true, ValueEpoch: 5, Epochs: 6}
+		t := report.Trial{Number: int64(i + 1), Status: trial.Finished, Point: s.Space.FromUnit(u), HasValue: true, ValueEpoch: 5, Epochs: 6}
 		loss := 0.3
 		for k, p := range params {
 			if !t.Point[k].IsAbsent() {
@@ -68,13 +69,13 @@ func made(n int, params []space.Parameter) *report.Sweep {
 		t.StartedMS = free[slot]
 		free[slot] += int64(3000 + rng.IntN(4000))
 		t.EndedMS = free[slot]
-		t.Runs = []report.Run{{Worker: "w1", Slot: fmt.Sprintf("cpu%d", slot), StartedMS: t.StartedMS, EndedMS: t.EndedMS, Exit: "finished"}}
+		t.Runs = []trial.Run{{Worker: "w1", Slot: fmt.Sprintf("cpu%d", slot), StartedMS: t.StartedMS, EndedMS: t.EndedMS, Exit: trial.ExitFinished}}
 		for e := 1; e <= 6; e++ {
 			y := loss + 1.2*math.Exp(-float64(e)/1.5) - 1.2*math.Exp(-5/1.5)
 			if e == 6 {
 				y = loss + 0.01
 			}
-			t.Curve = append(t.Curve, report.Epoch{Epoch: e, Metrics: []report.Metric{{Name: "train_loss", Value: y * 0.8}, {Name: "val_loss", Value: y}, {Name: "val_acc", Value: math.Exp(-y)}, {Name: "lr", Value: 0.01}}})
+			t.Curve = append(t.Curve, trial.Report{Epoch: int32(e), Metrics: trial.Metrics{{Name: "train_loss", Value: y * 0.8}, {Name: "val_loss", Value: y}, {Name: "val_acc", Value: math.Exp(-y)}, {Name: "lr", Value: 0.01}}})
 		}
 		s.Trials = append(s.Trials, t)
 	}
@@ -82,9 +83,9 @@ func made(n int, params []space.Parameter) *report.Sweep {
 	return s
 }
 
-func fail(t *report.Trial, status, why string) {
+func fail(t *report.Trial, status trial.Status, exit trial.Exit, why string) {
 	t.Status, t.Failure, t.HasValue, t.Value, t.ValueEpoch = status, why, false, 0, 0
-	t.Runs[0].Exit = status
+	t.Runs[0].Exit = exit
 }
 
 // cases are sweeps as they come, and pictures that each lacks, with a word of
@@ -99,19 +100,18 @@ func cases() map[string]struct {
 	}
 	all := map[string]x{}
 	usually := made(40, usual())
-	fail(&usually.Trials[6], "diverged", "")
-	fail(&usually.Trials[11], "failed", "CUDA out of memory: 2.1 GiB asked for,\n1.0 GiB free")
-	usually.Trials[11].Runs[0].Exit = "out_of_memory"
+	fail(&usually.Trials[6], trial.Diverged, trial.ExitDiverged, "")
+	fail(&usually.Trials[11], trial.Failed, trial.ExitOutOfMemory, "CUDA out of memory: 2.1 GiB asked for,\n1.0 GiB free")
 	for i := range usually.Trials[6].Curve[3:] {
 		for k := range usually.Trials[6].Curve[3+i].Metrics {
 			usually.Trials[6].Curve[3+i].Metrics[k].Value = math.NaN()
 		}
 	}
-	usually.Trials[20].Status, usually.Trials[20].StopReason, usually.Trials[20].Runs[0].Exit = "stopped", "asha: not among the best third after 3 epochs", "stopped"
+	usually.Trials[20].Status, usually.Trials[20].StopReason, usually.Trials[20].Runs[0].Exit = trial.Stopped, "asha: not among the best third after 3 epochs", trial.ExitStopped
 	cut := usually.Trials[25].Runs[0]
-	cut.EndedMS, cut.Exit = cut.StartedMS+1000, "lost"
+	cut.EndedMS, cut.Exit = cut.StartedMS+1000, trial.ExitLost
 	usually.Trials[25].Runs[0].StartedMS += 1500
-	usually.Trials[25].Runs = []report.Run{cut, usually.Trials[25].Runs[0]}
+	usually.Trials[25].Runs = []trial.Run{cut, usually.Trials[25].Runs[0]}
 	usually.Trials[0].Model = "trials/trial_0001/best_model.pth"
 	all["usual"] = x{sweep: usually}
 
@@ -119,9 +119,9 @@ func cases() map[string]struct {
 	all["one-trial"] = x{one, map[string]string{"parameter_importance.png": "1 trial with a value", "pairwise_heatmaps.png": "fewer than two", "parallel_coordinates.png": "fewer than two", "slice_plots.png": "fewer than two"}}
 
 	dead := made(6, usual())
-	dead.Status, dead.Ending = "failed", "all trials ended and none has a value"
+	dead.Status, dead.Ending = trial.SweepFailed, "all trials ended and none has a value"
 	for i := range dead.Trials {
-		fail(&dead.Trials[i], "failed", "data.train: class gothic has no images")
+		fail(&dead.Trials[i], trial.Failed, trial.ExitBadSpec, "data.train: class gothic has no images")
 		dead.Trials[i].Curve, dead.Trials[i].Epochs = nil, 0
 	}
 	all["all-failed"] = x{dead, map[string]string{"optimization_history.png": "no trial has a value", "parameter_importance.png": "0 trials", "pairwise_heatmaps.png": "fewer", "parallel_coordinates.png": "fewer",
@@ -129,7 +129,7 @@ func cases() map[string]struct {
 
 	none := made(0, usual())
 	none.EndedMS = 0
-	none.Status = "running"
+	none.Status = trial.SweepRunning
 	all["no-trial"] = x{none, map[string]string{"optimization_history.png": "no trial has a value", "parameter_importance.png": "0 trials", "pairwise_heatmaps.png": "fewer", "parallel_coordinates.png": "fewer",
 		"slice_plots.png": "fewer", "learning_curves.png": "no trial reported", "slot_timeline.png": "no trial was started"}}
 
@@ -172,9 +172,9 @@ func cases() map[string]struct {
 	all["categorical"] = x{sweep: chosen}
 
 	running := made(8, usual())
-	running.Status, running.Ending, running.EndedMS = "running", "", 0
-	running.Trials[7].Status, running.Trials[7].EndedMS, running.Trials[7].Runs[0].EndedMS, running.Trials[7].Runs[0].Exit = "running", 0, 0, ""
-	running.Trials = append(running.Trials, report.Trial{Number: 9, Status: "waiting", Point: running.Trials[0].Point})
+	running.Status, running.Ending, running.EndedMS = trial.SweepRunning, "", 0
+	running.Trials[7].Status, running.Trials[7].EndedMS, running.Trials[7].Runs[0].EndedMS, running.Trials[7].Runs[0].Exit = trial.Running, 0, 0, 0
+	running.Trials = append(running.Trials, report.Trial{Number: 9, Status: trial.Waiting, Point: running.Trials[0].Point})
 	all["under-way"] = x{running, map[string]string{"parameter_importance.png": "7 trials"}}
 	return all
 }
@@ -282,7 +282,7 @@ func check(t *testing.T, dir string, s *report.Sweep) {
 		if n := len(h["epochs"].([]any)); n != len(want.Curve) {
 			t.Errorf("trial %d: %d epochs in its history, want %d", i+1, n, len(want.Curve))
 		}
-		over := want.Status != "running" && want.Status != "waiting"
+		over := want.Status.Over()
 		if has := over && want.HasValue && !math.IsNaN(want.Value) && !math.IsInf(want.Value, 0); has {
 			if m["rank"] == nil || m["value"] != want.Value {
 				t.Errorf("trial %d: rank %v, value %v, want %v", i+1, m["rank"], m["value"], want.Value)

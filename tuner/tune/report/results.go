@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"atelier/common/files"
 	"atelier/common/space"
+	"atelier/common/trial"
 )
 
 // number is a JSON number; what JSON lacks (NaN, infinities) is null.
@@ -25,19 +27,19 @@ func (n number) MarshalJSON() ([]byte, error) {
 // results is tuning_results.json. Keys may be added, not renamed; every key is
 // always there.
 type results struct {
-	Format       int             `json:"format"`
-	Sweep        string          `json:"sweep"`
-	Name         string          `json:"name"`
-	Model        string          `json:"model"`
-	SearchMethod string          `json:"search_method"`
-	Algorithm    string          `json:"algorithm"`
-	Trainer      string          `json:"trainer"`
-	Seed         uint64          `json:"seed"`
-	Objective    objective       `json:"objective"`
-	Status       string          `json:"status"`
-	Ending       string          `json:"ending"`
-	SearchSpace  json.RawMessage `json:"search_space"`
-	Training     json.RawMessage `json:"training"`
+	Format       int               `json:"format"`
+	Sweep        string            `json:"sweep"`
+	Name         string            `json:"name"`
+	Model        string            `json:"model"`
+	SearchMethod string            `json:"search_method"`
+	Algorithm    string            `json:"algorithm"`
+	Trainer      string            `json:"trainer"`
+	Seed         uint64            `json:"seed"`
+	Objective    objective         `json:"objective"`
+	Status       trial.SweepStatus `json:"status"`
+	Ending       string            `json:"ending"`
+	SearchSpace  json.RawMessage   `json:"search_space"`
+	Training     json.RawMessage   `json:"training"`
 
 	Budget    int64          `json:"budget_trials"`
 	Total     int            `json:"total_trials"`
@@ -72,7 +74,7 @@ type share struct {
 type trialRecord struct {
 	Trial     int64           `json:"trial"`
 	Rank      *int            `json:"rank"` // from 1; null without a value
-	Status    string          `json:"status"`
+	Status    trial.Status    `json:"status"`
 	Params    json.RawMessage `json:"params"`
 	Value     *number         `json:"value"`
 	BestEpoch *int            `json:"best_epoch"`
@@ -90,7 +92,7 @@ type trialRecord struct {
 }
 
 // metrics keeps the order of the report.
-type metrics []Metric
+type metrics trial.Metrics
 
 func (m metrics) MarshalJSON() ([]byte, error) {
 	var o object
@@ -103,11 +105,11 @@ func (m metrics) MarshalJSON() ([]byte, error) {
 }
 
 // history is a list for each metric, one entry an epoch.
-type history []Epoch
+type history []trial.Report
 
 func (h history) MarshalJSON() ([]byte, error) {
 	var o object
-	epochs := []int{}
+	epochs := []int32{}
 	var names []string
 	for _, e := range h {
 		epochs = append(epochs, e.Epoch)
@@ -123,8 +125,10 @@ func (h history) MarshalJSON() ([]byte, error) {
 	for _, n := range names {
 		ys := make([]number, len(h))
 		for i, e := range h {
-			y, _ := e.Get(n)
-			ys[i] = number(y)
+			ys[i] = number(math.NaN())
+			if y, ok := e.Metrics.Get(n); ok {
+				ys[i] = number(y)
+			}
 		}
 		if err := o.add(n, ys); err != nil {
 			return nil, err
@@ -193,7 +197,7 @@ func (v *view) results() ([]byte, error) {
 	}
 	for i := range v.Trials {
 		t := v.record(&v.Trials[i])
-		if t.Value != nil && (t.Status == "finished" || t.Status == "stopped") {
+		if t.Value != nil && (t.Status == trial.Finished || t.Status == trial.Stopped) {
 			r.Completed++
 		}
 		r.Epochs += t.Epochs
@@ -212,8 +216,8 @@ func (v *view) results() ([]byte, error) {
 func (v *view) counts() map[string]int {
 	n := map[string]int{"finished": 0, "stopped": 0, "diverged": 0, "failed": 0, "cancelled": 0, "open": 0}
 	for _, t := range v.Trials {
-		if ended(t.Status) {
-			n[t.Status]++
+		if t.Status.Over() {
+			n[t.Status.String()]++
 		} else {
 			n["open"]++
 		}
@@ -234,8 +238,8 @@ func (v *view) record(t *Trial) trialRecord {
 		x := number(t.Value)
 		r.Value, r.BestEpoch = &x, &t.ValueEpoch
 		for _, e := range t.Curve {
-			if e.Epoch == t.ValueEpoch {
-				r.Metrics = e.Metrics
+			if int(e.Epoch) == t.ValueEpoch {
+				r.Metrics = metrics(e.Metrics)
 			}
 		}
 	}
@@ -244,7 +248,7 @@ func (v *view) record(t *Trial) trialRecord {
 		if s := seconds(x.StartedMS, x.EndedMS); s != nil {
 			busy += float64(*s)
 		}
-		if slot := x.slot(); !slices.Contains(r.Slots, slot) {
+		if slot := slotOf(x); !slices.Contains(r.Slots, slot) {
 			r.Slots = append(r.Slots, slot)
 		}
 	}

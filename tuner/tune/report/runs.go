@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"atelier/common/plot"
+	"atelier/common/trial"
 )
 
 // curves shows metrics by epoch: the objective first, then what is reported
@@ -26,7 +27,7 @@ func (v *view) curves() (f plot.Figure, panels []*plot.Panel, reason string) {
 		var all []float64
 		curve := func(t *Trial) (xs, ys []float64) {
 			for _, e := range t.Curve {
-				if y, ok := e.Get(name); ok {
+				if y, ok := e.Metrics.Get(name); ok {
 					xs, ys = append(xs, float64(e.Epoch)), append(ys, y)
 				}
 			}
@@ -132,7 +133,7 @@ func (v *view) timeline() (f plot.Figure, panels []*plot.Panel, reason string) {
 	}
 	for _, t := range v.Trials {
 		for _, r := range t.Runs {
-			if row := r.slot(); r.StartedMS > 0 && !slices.Contains(rows, row) {
+			if row := slotOf(r); r.StartedMS > 0 && !slices.Contains(rows, row) {
 				rows = append(rows, row)
 			}
 		}
@@ -145,14 +146,14 @@ func (v *view) timeline() (f plot.Figure, panels []*plot.Panel, reason string) {
 			if r.StartedMS == 0 {
 				continue
 			}
-			kind, to := cmp.Or(r.Exit, "running"), r.EndedMS
+			kind, to := cmp.Or(r.Exit.String(), "running"), r.EndedMS
 			if to == 0 {
 				to = end
 			}
 			if !slices.Contains(kinds, kind) {
 				kinds = append(kinds, kind)
 			}
-			spans = append(spans, plot.Span{Row: r.slot(), Start: float64(r.StartedMS-begin) / per, End: float64(to-begin) / per,
+			spans = append(spans, plot.Span{Row: slotOf(r), Start: float64(r.StartedMS-begin) / per, End: float64(to-begin) / per,
 				Kind: slices.Index(kinds, kind), Label: fmt.Sprint(t.Number)})
 		}
 	}
@@ -166,7 +167,7 @@ func (v *view) timeline() (f plot.Figure, panels []*plot.Panel, reason string) {
 	return plot.Figure{Title: v.title("timeline of slots")}, []*plot.Panel{plot.Wide(plot.Timeline(plot.Axes{Title: title, X: unit + " since the sweep was made"}, rows, kinds, spans), 1.4)}, ""
 }
 
-func (r Run) slot() string { return strings.TrimSuffix(r.Worker+"/"+r.Slot, "/") }
+func slotOf(r trial.Run) string { return strings.TrimSuffix(r.Worker+"/"+r.Slot, "/") }
 
 // natural orders w2 before w10.
 func natural(a, b string) int {

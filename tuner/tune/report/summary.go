@@ -44,7 +44,7 @@ func (v *view) summary(w *Written, o Options) string {
 			line("%-14s %s", key, value)
 		}
 	}
-	status := v.Status
+	status := v.Status.String()
 	if v.Ending != "" {
 		status += " (" + v.Ending + ")"
 	}
@@ -176,7 +176,7 @@ func (v *view) busy() string {
 			if s := seconds(r.StartedMS, r.EndedMS); s != nil {
 				used += float64(*s)
 			}
-			if slot := r.slot(); !slices.Contains(slots, slot) {
+			if slot := slotOf(r); !slices.Contains(slots, slot) {
 				slots = append(slots, slot)
 			}
 		}
@@ -301,7 +301,7 @@ func (v *view) hints() (out []string) {
 	}
 	late := 0
 	for _, t := range v.ranked[:min(5, len(v.ranked))] {
-		if t.Status == "finished" && t.Epochs > 1 && t.ValueEpoch == t.Epochs {
+		if t.Status == trial.Finished && t.Epochs > 1 && t.ValueEpoch == t.Epochs {
 			late++
 		}
 	}
@@ -318,7 +318,7 @@ func (v *view) hints() (out []string) {
 func (v *view) faults() (out []string) {
 	left := 0
 	for _, t := range v.Trials {
-		if _, ok := v.rank[t.Number]; ok || !ended(t.Status) {
+		if _, ok := v.rank[t.Number]; ok || !t.Status.Over() {
 			continue
 		}
 		if len(out) == faultsListed {
@@ -326,7 +326,7 @@ func (v *view) faults() (out []string) {
 			continue
 		}
 		why := t.Failure
-		if why == "" && t.Status == "diverged" {
+		if why == "" && t.Status == trial.Diverged {
 			why = "the loss became NaN or infinite"
 		}
 		if why == "" {
