@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -14,9 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"atelier/common/client"
 	atelierv1 "atelier/common/proto/atelier/v1"
-	"atelier/common/proto/atelier/v1/atelierv1connect"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/coordinatortest"
@@ -224,57 +221,6 @@ space:
 	}
 	if len(page.Msg.Trials) != 40 || len(points) != 40 {
 		t.Errorf("%d trials of %d points", len(page.Msg.Trials), len(points))
-	}
-}
-
-func TestNoLeaderIsSaid(t *testing.T) {
-	cl := startCluster(t, 3)
-	f, l := cl.follower(), cl.waitLeader()
-	for _, n := range cl.nodes {
-		if n != f && n != l {
-			n.crash(t)
-		}
-	}
-	l.crash(t) // last, so that nobody can elect f meanwhile
-	began := time.Now()
-	plain := atelierv1connect.NewSweepServiceClient(http.DefaultClient, "http://"+f.Addresses().API)
-	_, err := plain.ListSweeps(background(t), connect.NewRequest(&atelierv1.ListSweepsRequest{}))
-	wantCode(t, "a lone follower", err, connect.CodeUnavailable, "no leader")
-	if r := client.RefusalOf(err); r.Reason != client.ReasonNoLeader || !r.NothingDone {
-		t.Errorf("refused with %+v", r)
-	}
-	// Programs without the schema find the reason in JSON.
-	said, err := http.Post("http://"+f.Addresses().API+"/atelier.v1.SweepService/ListSweeps", "application/json", strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var problem struct {
-		Details []struct {
-			Type  string
-			Debug struct {
-				Reason      string
-				NothingDone bool
-			}
-		}
-	}
-	err = json.NewDecoder(said.Body).Decode(&problem)
-	said.Body.Close()
-	if err != nil || len(problem.Details) != 1 || problem.Details[0].Type != "atelier.v1.Refusal" || problem.Details[0].Debug.Reason != "REASON_NO_LEADER" || !problem.Details[0].Debug.NothingDone {
-		t.Errorf("in JSON: %v, %+v", err, problem)
-	}
-	if d := time.Since(began); d < 2*time.Second || d > 30*time.Second {
-		t.Errorf("it said so after %v", d)
-	}
-	resp, err := http.Get("http://" + f.Addresses().API + "/healthz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("healthz %d", resp.StatusCode)
-	}
-	if _, err := f.client().Raw().Cluster.GetNode(background(t), connect.NewRequest(&atelierv1.GetNodeRequest{Hash: true})); err != nil {
-		t.Errorf("a node without a leader does not answer for itself: %v", err)
 	}
 }
 

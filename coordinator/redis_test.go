@@ -78,7 +78,7 @@ func TestRedisIsDisposable(t *testing.T) {
 		t.Helper()
 		began := time.Now()
 		for range n {
-			l := a.Acquire(5 * time.Second)
+			l := a.Acquire(50 * time.Second)
 			if l == nil {
 				t.Fatal("no lease")
 			}
@@ -89,9 +89,7 @@ func TestRedisIsDisposable(t *testing.T) {
 	}
 	withRedis := finish(60)
 	agree(t, c, sw.Id, done)
-	if b := leaderboard(t, c, sw.Id, ""); b.Source != "redis" {
-		t.Errorf("with redis there, %s answers", b.Source)
-	}
+	until(t, "redis answers", func() bool { return leaderboard(t, c, sw.Id, "").Source == "redis" }) // it does while its board is fresh
 
 	r.Do("FLUSHALL")
 	agree(t, c, sw.Id, done) // an idle projector finds out by itself
@@ -118,14 +116,14 @@ func TestRedisIsDisposable(t *testing.T) {
 	os.Remove(filepath.Join(r.Dir, "dump.rdb"))
 	without := finish(60)
 	t.Logf("60 trials with redis %v, without %v", withRedis, without)
-	if without > 2*withRedis+10*time.Second {
+	if without > 2*withRedis+30*time.Second {
 		t.Errorf("60 trials took %v with redis and %v without", withRedis, without)
 	}
 	began := time.Now()
 	if b := leaderboard(t, c, sw.Id, ""); b.Source != "state" || len(b.Rows) != done {
 		t.Errorf("with redis away: %d rows from %s", len(b.Rows), b.Source)
 	}
-	if d := time.Since(began); d > 10*time.Second {
+	if d := time.Since(began); d > 30*time.Second {
 		t.Errorf("with redis away the leaderboard took %v", d)
 	}
 	_, err = c.Raw().Sweeps.GetLeaderboard(background(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: "redis"}))
@@ -144,10 +142,10 @@ func TestRedisIsDisposable(t *testing.T) {
 	// The board of another cluster, long gone, in its place.
 	r.Do("HSET", "atelier:meta", "cluster", "c-stranger", "seen", "1")
 	agree(t, c, sw.Id, done)
-	status, err := c.Raw().Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
-	if err != nil || status.Msg.Redis == "off" || status.Msg.RedisIndex == 0 {
-		t.Errorf("status says redis is %q at %d, %v", status.Msg.GetRedis(), status.Msg.GetRedisIndex(), err)
-	}
+	until(t, "the status says that redis is there", func() bool {
+		status, err := c.Raw().Cluster.GetStatus(background(t), connect.NewRequest(&atelierv1.GetStatusRequest{}))
+		return err == nil && status.Msg.Redis == "ok" && status.Msg.RedisIndex > 0
+	})
 }
 
 // Two clusters on one prefix: the first keeps its board, the second says whose it

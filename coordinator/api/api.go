@@ -132,9 +132,6 @@ func New(cfg Config) *Server {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// Mount adds a handler, such as the page's, at a path of its own.
-func (s *Server) Mount(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
-
 // Changed implements duty.Watcher: long polls on the sweeps of these changes look again.
 func (s *Server) Changed(changes []state.Change) { s.hub.changed(changes) }
 

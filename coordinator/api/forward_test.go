@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -100,6 +101,7 @@ func (f *follower) API(id string) string {
 	return f.at[id]
 }
 
+func (f *follower) MarkedState() replica.Mark          { return replica.Mark{} }
 func (f *follower) Alive(string) bool                  { return true }
 func (f *follower) VerifyLeader(context.Context) error { return nil }
 func (f *follower) Stats() replica.Stats {
@@ -224,6 +226,24 @@ func TestWithoutALeader(t *testing.T) {
 	noLeaderHere(t, "a relay", err, true, "no leader")
 	if code, _, text := post(t, f.addr, "/healthz", nil); code != http.StatusServiceUnavailable || !strings.Contains(text, "cannot reach n2") {
 		t.Errorf("healthz: %d %s", code, text)
+	}
+	// Programs without the schema find the reason in JSON.
+	var problem struct {
+		Details []struct {
+			Type  string
+			Debug struct {
+				Reason      string
+				NothingDone bool
+			}
+		}
+	}
+	_, _, said := post(t, f.addr, getSweep, nil)
+	if err := json.Unmarshal([]byte(said), &problem); err != nil || len(problem.Details) != 1 || problem.Details[0].Type != "atelier.v1.Refusal" ||
+		problem.Details[0].Debug.Reason != "REASON_NO_LEADER" || !problem.Details[0].Debug.NothingDone {
+		t.Errorf("in JSON: %v, %s", err, said)
+	}
+	if n := coordinatortest.Call(t, f.calls.Cluster.GetNode, &atelierv1.GetNodeRequest{Hash: true}); n.Id != "n1" || n.StateHash == "" {
+		t.Errorf("without a leader it says of itself %v", n)
 	}
 	f.follow("n2", "")
 	if code, _, text := post(t, f.addr, "/healthz", nil); code != http.StatusOK || !strings.Contains(text, "ok, leader n2") {

@@ -66,12 +66,12 @@ func Context(t testing.TB) context.Context {
 	return ctx
 }
 
-// Until waits until something is so; half a minute at most.
+// Until waits until something is so; a minute at most, for machines that are busy.
 func Until(t testing.TB, what string, want func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !want(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !want(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }

@@ -42,6 +42,12 @@ func TestLeaderKilled(t *testing.T) {
 	}
 	show()
 	var acked [writers + 1]atomic.Int32
+	written := func() (sum int32) {
+		for n := range acked {
+			sum += acked[n].Load()
+		}
+		return sum
+	}
 	var lastAck atomic.Int64
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -91,7 +97,8 @@ func TestLeaderKilled(t *testing.T) {
 	}
 	var gaps []time.Duration
 	for range 3 {
-		time.Sleep(300 * time.Millisecond)
+		from := written()
+		c.eventually("the writers are at work", func() bool { return written() >= from+50 })
 		victim := c.leader()
 		killed := time.Now()
 		c.stop(victim.id)

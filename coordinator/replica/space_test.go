@@ -57,27 +57,43 @@ func TestOneFullDisk(t *testing.T) {
 	c.agree()
 
 	full()
-	heard := func() bool {
-		for _, p := range c.leader().Stats().Peers {
+	peer := func() (p replica.PeerStats) {
+		for _, p = range c.leader().Stats().Peers {
 			if p.ID == "n3" {
-				return p.Room.Full() && p.Room.Free < p.Room.Need/2 && p.Room.Node == "n3"
+				return p
 			}
 		}
-		return false
+		return p
 	}
-	c.eventually("the leader has heard of it", heard)
-	for i := range 20 { // more than the few that it still takes
-		big := createSweep(fmt.Sprintf("s-%d", i))
-		big.GetCreateSweep().SpecYaml = strings.Repeat("x", 900<<10)
-		c.write(big)
-	}
-	time.Sleep(300 * time.Millisecond)
-	if has, all := len(n3.machine.View().Sweeps()), len(c.leader().machine.View().Sweeps()); has == all {
-		t.Errorf("a node with a full disk took all of %d sweeps", all)
-	}
-	if id, _ := n3.Leader(); id == "" {
-		t.Error("it has lost its leader")
-	}
+	c.eventually("the leader has heard of it", func() bool {
+		p := peer()
+		return p.Room.Full() && p.Room.Free < p.Room.Need/2 && p.Room.Node == "n3"
+	})
+	// It answers as a follower and takes nothing. On a busy machine it may lead for a
+	// moment, and does take what it proposes itself: then once more.
+	sweeps := 0
+	c.eventually("a node with a full disk takes no more than the few that it still does", func() bool {
+		for range 20 {
+			big := createSweep(fmt.Sprintf("s-%d", sweeps))
+			big.GetCreateSweep().SpecYaml = strings.Repeat("x", 900<<10)
+			c.write(big)
+			sweeps++
+		}
+		last := c.leader().Stats().LastLogIndex
+		var heard time.Time
+		for beats := 0; beats < 5; {
+			if p := peer(); p.Contact.After(heard) {
+				heard = p.Contact
+				beats++
+			}
+			if c.leader().id == "n3" {
+				return false
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return peer().Match < last && len(n3.machine.View().Sweeps()) < len(c.leader().machine.View().Sweeps())
+	})
+	c.eventually("it has a leader", func() bool { id, _ := n3.Leader(); return id != "" })
 	os.Remove(ballast)
 	c.agree()
 

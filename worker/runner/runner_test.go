@@ -198,7 +198,7 @@ func alive(pid int) bool {
 
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	for range 100 {
+	for range 1500 {
 		if !alive(pid) {
 			return
 		}
