@@ -61,10 +61,10 @@ type Label struct {
 	Value string `json:"value"`
 }
 
-// Population is what search_method pbt needs; its fields are those of pbt.Settings.
+// Population is what search_method pbt needs.
 type Population struct {
-	Interval int     `json:"interval"`
-	Epochs   int     `json:"epochs"`
-	Share    float64 `json:"share"`
-	Perturb  float64 `json:"perturb"`
+	Interval int     `json:"interval"` // epochs of a segment, from 1
+	Epochs   int     `json:"epochs"`   // of a whole training
+	Share    float64 `json:"share"`    // of the members that are the worst, and the best; above 0, at most 0.5
+	Perturb  float64 `json:"perturb"`  // how far a number is moved, as a share of its axis; above 0, at most 1
 }

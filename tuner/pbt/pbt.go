@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"atelier/common/space"
+	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/tuner/search"
 )
@@ -21,13 +22,8 @@ import (
 // Name of the search method in a spec.
 const Name = "pbt"
 
-// Settings of a population.
-type Settings struct {
-	Interval int     // epochs of a segment, from 1
-	Epochs   int     // of a whole training
-	Share    float64 // of the members that are the worst, and the best; above 0, at most 0.5
-	Perturb  float64 // how far a number is moved, as a share of its axis; above 0, at most 1
-}
+// Settings of a population, as a spec has them.
+type Settings spec.Population
 
 // Default settings; Interval and Epochs have none.
 func Default() Settings { return Settings{Share: 0.25, Perturb: 0.1} }

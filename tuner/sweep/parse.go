@@ -44,7 +44,17 @@ var (
 // any fault is never returned.
 func Parse(file string, text []byte) (*spec.Spec, error) {
 	r := &reader{file: file}
-	s := r.parse(text)
+	return r.result(r.parse(text))
+}
+
+// ParseNode is Parse of a mapping that was read from a file already, such as a part of
+// another document: faults name its lines.
+func ParseNode(file string, root *yaml.Node) (*spec.Spec, error) {
+	r := &reader{file: file}
+	return r.result(r.root(root))
+}
+
+func (r *reader) result(s *spec.Spec) (*spec.Spec, error) {
 	if len(r.errs) > 0 {
 		sort.SliceStable(r.errs, func(i, j int) bool { return r.errs[i].Line < r.errs[j].Line })
 		return nil, r.errs
@@ -89,7 +99,11 @@ func (r *reader) parse(text []byte) *spec.Spec {
 		r.fail(nil, "", "is empty; a spec has at least search_method, objective, budget and space")
 		return nil
 	}
-	root := r.follow(doc.Content[0], "")
+	return r.root(doc.Content[0])
+}
+
+func (r *reader) root(root *yaml.Node) *spec.Spec {
+	root = r.follow(root, "")
 	if root == nil || !r.mapping(root, "", "search_method: random") {
 		return nil
 	}

@@ -80,56 +80,46 @@ func (c *Config) ReadFile(name string, text []byte) error {
 	if v := c.Get(blockTrainer); v.Origin > setting.Default && clone(v.Block).Kind != yaml.MappingNode {
 		bad(v.Block, blockTrainer, "want keys with values, such as {epoch_seconds: 0.5}")
 	}
-	// The space and the stopping rule alone, on their own lines, as a spec of any
-	// method.
-	only, spaced, key := onlyBlocks(text)
-	if key != nil {
-		bad(key, key.Value, "write it on lines of its own")
-	} else if only != "" {
-		if !spaced {
-			only += "\nspace: {lr: {type: float, low: 0, high: 1}}"
-		}
+	if only := specOf(text); only != nil {
 		epochs := c.Get(KeyEpochs).Text()
-		if n := member(c.block(blockStopping), "max_epochs"); n != nil {
+		if n := member(member(only, blockStopping), "max_epochs"); n != nil {
 			epochs = n.Value // the plan compares them
 		}
-		only += "\nsearch_method: random\nobjective: {metric: val_loss, direction: minimize}\nbudget: {trials: 1}\ntraining: {epochs: " + epochs + "}\n"
-		if _, err := sweep.Parse(name, []byte(only)); err != nil {
+		put(member(only, "training"), "epochs", &yaml.Node{Kind: yaml.ScalarNode, Value: epochs})
+		if _, err := sweep.ParseNode(name, only); err != nil {
 			faults = append(faults, err)
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// onlyBlocks blanks all lines of a file but those of space and stopping; "" if
-// it has neither. Where one shares its line with another key, that is returned.
-func onlyBlocks(text []byte) (only string, spaced bool, shared *yaml.Node) {
-	var doc yaml.Node
+// specOf is a spec of no method in particular with the file's space and stopping rule,
+// where they stand; nil if it has neither.
+func specOf(text []byte) *yaml.Node {
+	var doc, spec yaml.Node
 	if !parsed(text, &doc) || len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return "", false, nil // the reader of keys says what is wrong
+		return nil // the reader of keys says what is wrong
 	}
-	lines := strings.Split(string(text), "\n")
-	kept := make([]string, len(lines))
+	if err := yaml.Unmarshal([]byte("{search_method: random, objective: {metric: val_loss, direction: minimize}, budget: {trials: 1}, training: {}, space: {lr: {type: float, low: 0, high: 1}}}"), &spec); err != nil {
+		panic(err)
+	}
 	any := false
-	root := doc.Content[0].Content
-	for i := 0; i+1 < len(root); i += 2 {
-		key, last := root[i], len(lines)
-		if key.Value != blockSpace && key.Value != blockStopping {
-			continue
+	only, root := spec.Content[0], doc.Content[0]
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		switch key := root.Content[i].Value; key {
+		case blockSpace, blockStopping:
+			value := root.Content[i+1]
+			if value.Kind == yaml.AliasNode {
+				value = value.Alias
+			}
+			put(only, key, value)
+			any = true
 		}
-		if i+2 < len(root) {
-			last = root[i+2].Line - 1
-		}
-		if last < key.Line || i > 0 && root[i-2].Line == key.Line || doc.Content[0].Style == yaml.FlowStyle {
-			return "", false, key
-		}
-		any, spaced = true, spaced || key.Value == blockSpace
-		copy(kept[key.Line-1:last], lines[key.Line-1:last])
 	}
 	if !any {
-		return "", false, nil
+		return nil
 	}
-	return strings.Join(kept, "\n"), spaced, nil
+	return only
 }
 
 // parsed reads YAML. The library may panic on hostile text.

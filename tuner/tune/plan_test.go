@@ -90,7 +90,8 @@ func TestFaultsOfAFile(t *testing.T) {
 		"space:\n  lr:\n    typ: float\n":                               {"f.yaml:3: space.lr", "nearest known key: type"},
 		"space: {}\n":                                                   {"f.yaml:1: space: is empty"},
 		"stopping: {rule: ashes}\n":                                     {"f.yaml:1: stopping.rule"},
-		"{space: {lr: {type: float, low: 0, high: 1}}, trials: 3}\n":    {"lines of its own"},
+		"{space: {lr: {type: float, low: 2, high: 1}}, trials: 3}\n":    {"f.yaml:1: space.lr"},
+		"seed: 1\nspace:\n":                                             {"space: is missing"},
 		"local: {slots: many}\n":                                        {"want auto, a number"},
 		"- a\n":                                                         {"want keys with values"},
 		"space: [\n":                                                    {"f.yaml"},
@@ -101,6 +102,18 @@ func TestFaultsOfAFile(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), w) {
 				t.Errorf("%q: no %q in:\n%v", text, w, err)
 			}
+		}
+	}
+}
+
+// Space and stopping rule may stand as YAML lets them: on one line, or behind an alias.
+func TestBlocksInAnyForm(t *testing.T) {
+	for _, text := range []string{
+		"{space: {lr: {type: float, low: 0, high: 1}}, stopping: {rule: asha, max_epochs: 27}, training: {epochs: 27}}\n",
+		"training: {epochs: 27}\nspace: {lr: &axis {type: float, low: 0, high: 1}, momentum: *axis}\nstopping: {rule: asha}\n",
+	} {
+		if err := tune.New().ReadFile("f.yaml", []byte(text)); err != nil {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
