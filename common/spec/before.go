@@ -70,8 +70,8 @@ type entry struct {
 	value *yaml.Node
 }
 
-// follow resolves aliases. Too many visits panic: the text came from a log, where a parser had
-// taken it.
+// follow resolves aliases. Too many visits panic, which ReadYAML takes for a text that is none: no parser has let
+// such a one into a log.
 func (t *tree) follow(n *yaml.Node) *yaml.Node {
 	for n != nil && n.Kind == yaml.AliasNode && t.visits < 200_000 {
 		t.visits++
