@@ -122,21 +122,21 @@ func Header(b []byte) (width, height int, format string, err error) {
 	return cfg.Width, cfg.Height, format, nil
 }
 
-// NotPictureError is of bytes that are no image of a known format, not even a
+// NotImageError is of bytes that are no image of a known format, not even a
 // broken one.
-type NotPictureError string
+type NotImageError string
 
-func (e NotPictureError) Error() string { return string(e) }
+func (e NotImageError) Error() string { return string(e) }
 
 // unknown says what is wrong with bytes that are no image.
 func unknown(b []byte) error {
 	switch {
 	case len(b) == 0:
-		return NotPictureError("the file is empty")
+		return NotImageError("the file is empty")
 	case looksLikeText(b):
-		return NotPictureError("not a picture, but text (a saved web page?)")
+		return NotImageError("not a picture, but text (a saved web page?)")
 	}
-	return NotPictureError("not a picture of a known format (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, PGM)")
+	return NotImageError("not a picture of a known format (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, PGM)")
 }
 
 // safeConfig is decodeConfig with a panic turned into an error.

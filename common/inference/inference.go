@@ -151,14 +151,14 @@ func Formulas(semantics string) []string {
 		"p: on the image; p_only: on image x map; p_hidden: on image x (1 - map); concentration: Gini coefficient of the map; coverage: share of pixels >= 0.5"}
 }
 
-// Outcome is what a run of inference found and wrote, as the trainer tells it.
-type Outcome struct {
+// Summary is what a run of inference found and wrote, as the trainer tells it.
+type Summary struct {
 	Dir        string   `json:"output_dir"`
 	Files      []string `json:"files"`  // below Dir, charts of single images not counted
 	Images     int      `json:"images"` // looked at
 	Skipped    int      `json:"skipped"`
 	Suspicious int      `json:"suspicious"`
-	Pictures   int      `json:"pictures"`
+	Charts     int      `json:"pictures"`
 	Evaluated  int      `json:"evaluated"`
 	Accuracy   *float64 `json:"accuracy,omitempty"`
 	MacroF1    *float64 `json:"macro_f1,omitempty"`
@@ -169,5 +169,5 @@ type Outcome struct {
 	Drawn        []string           `json:"drawn,omitempty"`   // the first MaxDrawn charts of single images, below Dir
 }
 
-// MaxDrawn is how many charts an Outcome names.
+// MaxDrawn is how many charts a Summary names.
 const MaxDrawn = 50

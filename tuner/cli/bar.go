@@ -63,7 +63,7 @@ func (b *bar) clear() {
 	}
 }
 
-// cells is a share of 0..1 as a picture, for a terminal's line.
+// cells is a share of 0..1 drawn with characters, for a terminal's line.
 func cells(share float64) string {
 	const n = 20
 	full := int(min(max(share, 0), 1) * n)

@@ -42,7 +42,7 @@ func write(t *testing.T, path string, text []byte) {
 	}
 }
 
-func picture(t *testing.T, path string) {
+func putImage(t *testing.T, path string) {
 	var b bytes.Buffer
 	if err := png.Encode(&b, image.NewRGBA(image.Rect(0, 0, 8, 8))); err != nil {
 		t.Fatal(err)
@@ -90,11 +90,11 @@ func TestSubmitRefuses(t *testing.T) {
 	f := start(t)
 	dir := t.TempDir()
 	for _, class := range []string{"gothic", "colonial"} {
-		picture(t, filepath.Join(dir, "data/train", class, "1.png"))
-		picture(t, filepath.Join(dir, "data/validation", class, "1.png"))
-		picture(t, filepath.Join(dir, "data/hollow", class, "1.png"))
+		putImage(t, filepath.Join(dir, "data/train", class, "1.png"))
+		putImage(t, filepath.Join(dir, "data/validation", class, "1.png"))
+		putImage(t, filepath.Join(dir, "data/hollow", class, "1.png"))
 	}
-	picture(t, filepath.Join(dir, "data/other/gothic/1.png"))
+	putImage(t, filepath.Join(dir, "data/other/gothic/1.png"))
 	os.Mkdir(filepath.Join(dir, "data/hollow/baroque"), 0o755)
 	training := func(train, validation string) string {
 		return spec + "training:\n  model: vanilla\n  data:\n    train: " + train + "\n    validation: " + validation + "\n"
@@ -298,7 +298,7 @@ func TestCheckpointPull(t *testing.T) {
 func TestDataPackAndInfo(t *testing.T) {
 	dir := t.TempDir()
 	for _, p := range []string{"a/1.png", "a/2.png", "b/1.png"} {
-		picture(t, filepath.Join(dir, "pics", p))
+		putImage(t, filepath.Join(dir, "pics", p))
 	}
 	write(t, filepath.Join(dir, "pics/b/broken.png"), []byte("\x89PNG\r\n\x1a\nno more"))
 	r := run(t, dir, "data", "pack", "pics", "--size", "4", "--cache", "cache")

@@ -39,8 +39,8 @@ func (e *Env) dataCommands() *ucli.Command {
 	)
 }
 
-// pictures shows how many of a number of pictures are done, on a terminal.
-func (e *Env) pictures() func(done, total int) {
+// imageProgress shows how many of a number of images are done, on a terminal.
+func (e *Env) imageProgress() func(done, total int) {
 	b := bar{e: e, quiet: !e.Live, every: redrawEvery}
 	return func(done, total int) {
 		if b.draw(e.Now(), fmt.Sprintf("%d/%d pictures", done, total)); done == total {
@@ -52,7 +52,7 @@ func (e *Env) pictures() func(done, total int) {
 func (e *Env) synth(c *ucli.Context) error {
 	difficulty := c.Float64("difficulty")
 	o := synth.Options{Styles: c.StringSlice("style"), Train: c.Int("train"), Validation: c.Int("validation"), Test: c.Int("test"),
-		Size: c.Int("size"), Seed: c.Uint64("seed"), Difficulty: &difficulty, Progress: e.pictures()}
+		Size: c.Int("size"), Seed: c.Uint64("seed"), Difficulty: &difficulty, Progress: e.imageProgress()}
 	if o.Train == 0 && o.Validation == 0 && o.Test == 0 {
 		return usage("data synth: --train, --validation and --test are all 0: nothing to draw")
 	}
@@ -83,7 +83,7 @@ func (e *Env) pack(c *ucli.Context) error {
 		cache = e.path(cache)
 	}
 	path, report, err := dataset.PackContext(c.Context, folder, dataset.PackOptions{Size: c.Int("size"), CacheDir: cache, Workers: c.Int("workers"),
-		Progress: e.pictures()})
+		Progress: e.imageProgress()})
 	if err != nil {
 		return err
 	}

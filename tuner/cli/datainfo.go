@@ -54,7 +54,7 @@ func (e *Env) info(c *ucli.Context) error {
 			return err
 		}
 	}
-	n, err := info.Look(c.Context, e.path(c.Args().First()), e.pictures())
+	n, err := info.Look(c.Context, e.path(c.Args().First()), e.imageProgress())
 	if err != nil {
 		return err
 	}

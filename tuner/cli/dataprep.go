@@ -77,7 +77,7 @@ func (e *Env) cleanup(c *ucli.Context) error {
 			return usage("data cleanup: %q: single pictures are named with --undo only", c.Args().Get(1))
 		}
 	}
-	r, err := cleanup.Look(c.Context, dir, cleanup.Options{MinSide: c.Int("min-side"), Near: c.Bool("near"), Others: c.Bool("other-files"), Force: c.Bool("force"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures()})
+	r, err := cleanup.Look(c.Context, dir, cleanup.Options{MinSide: c.Int("min-side"), Near: c.Bool("near"), Others: c.Bool("other-files"), Force: c.Bool("force"), Workers: runtime.GOMAXPROCS(0), Progress: e.imageProgress()})
 	var refused *cleanup.RefusedError
 	if errors.As(err, &refused) {
 		return usage("data cleanup: %s", refused)
@@ -103,7 +103,7 @@ func (e *Env) cleanup(c *ucli.Context) error {
 	}); err != nil {
 		return err
 	}
-	e.say("%d files, %d pictures; %d to go, %d similar, %d under two classes", r.Files, r.Pictures, len(r.Go), len(r.Similar), len(r.Conflicts))
+	e.say("%d files, %d pictures; %d to go, %d similar, %d under two classes", r.Files, r.Images, len(r.Go), len(r.Similar), len(r.Conflicts))
 	for _, text := range r.LeftOut {
 		e.say("left alone: %s", text)
 	}
@@ -132,7 +132,7 @@ func reasons(all []cleanup.Finding) string {
 	return strings.Join(order, ", ")
 }
 
-// undoCleanup moves pictures back from a quarantine.
+// undoCleanup moves images back from a quarantine.
 func (e *Env) undoCleanup(c *ucli.Context, dir, quarantine string) error {
 	for _, f := range []string{"dry-run", "near", "other-files", "force"} {
 		if c.IsSet(f) {
@@ -175,7 +175,7 @@ func (e *Env) split(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
 	}
-	o := split.Options{Seed: c.Uint64("seed"), Link: c.Bool("link"), Workers: runtime.GOMAXPROCS(0), Progress: e.pictures(), Say: e.warn}
+	o := split.Options{Seed: c.Uint64("seed"), Link: c.Bool("link"), Workers: runtime.GOMAXPROCS(0), Progress: e.imageProgress(), Say: e.warn}
 	shares := strings.Split(c.String("ratios"), ",")
 	if len(shares) != len(o.Ratios) {
 		return usage("data split: --ratios %s: want three shares, such as 0.7,0.15,0.15", c.String("ratios"))

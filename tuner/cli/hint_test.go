@@ -17,8 +17,8 @@ func TestHints(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SERPAPI_API_KEY", "")
 	for i := range 2 {
-		picture(t, filepath.Join(dir, "good/a", fmt.Sprintf("%d.png", i)))
-		picture(t, filepath.Join(dir, "good/b", fmt.Sprintf("%d.png", i)))
+		putImage(t, filepath.Join(dir, "good/a", fmt.Sprintf("%d.png", i)))
+		putImage(t, filepath.Join(dir, "good/b", fmt.Sprintf("%d.png", i)))
 	}
 	write(t, filepath.Join(dir, "broken/a/x.jpg"), []byte("no picture"))
 	write(t, filepath.Join(dir, "broken/b/y.png"), []byte("\x89PNG\r\n\x1a\nno more"))

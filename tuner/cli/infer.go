@@ -168,7 +168,7 @@ func (e *Env) trainedHere() string {
 
 // inferPlace finds who does the work: a trainer of this machine, or a worker of
 // the cluster that was addressed.
-func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options) (carry func(context.Context) (*inference.Outcome, error), model *inference.Stored, err error) {
+func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options) (carry func(context.Context) (*inference.Summary, error), model *inference.Stored, err error) {
 	name := conf.String("model.checkpoint")
 	stored := storedName.FindStringSubmatch(name)
 	if _, err := os.Stat(e.path(name)); err == nil {
@@ -181,7 +181,7 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 		if o.Trainer, err = train.FindTrainer(e.folder(c, "trainer-bin")); err != nil {
 			return nil, nil, err
 		}
-		return func(ctx context.Context) (*inference.Outcome, error) { return infer.Local(ctx, conf, o) }, nil, nil
+		return func(ctx context.Context) (*inference.Summary, error) { return infer.Local(ctx, conf, o) }, nil, nil
 	}
 	api, err := e.patient(c)
 	if err != nil {
@@ -194,7 +194,7 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 			return nil, nil, fmt.Errorf("infer: --checkpoint %s: %w", name, err)
 		}
 	}
-	return func(ctx context.Context) (*inference.Outcome, error) {
+	return func(ctx context.Context) (*inference.Summary, error) {
 		defer api.Close()
 		return infer.Remote(ctx, conf, o, cl)
 	}, cl.Model, nil
@@ -220,7 +220,7 @@ func findStored(ctx context.Context, api *client.Client, sweep, trialText, epoch
 }
 
 // inferred says in a few lines what came of it.
-func (e *Env) inferred(o *inference.Outcome, mode string) {
+func (e *Env) inferred(o *inference.Summary, mode string) {
 	if mode == inference.ExplainWrong && o.Images == 0 && o.Skipped == 0 {
 		e.say("the evaluation has no mistakes: there is nothing to explain")
 	}
@@ -231,8 +231,8 @@ func (e *Env) inferred(o *inference.Outcome, mode string) {
 	if o.Suspicious > 0 {
 		text += fmt.Sprintf(", %d suspicious", o.Suspicious)
 	}
-	if o.Pictures > 0 {
-		text += ", " + counted(o.Pictures, "picture")
+	if o.Charts > 0 {
+		text += ", " + counted(o.Charts, "picture")
 	}
 	if o.Skipped > 0 {
 		text += fmt.Sprintf(", %d skipped (see %s)", o.Skipped, filepath.Join(e.relative(o.Dir), inference.LogFile))
@@ -241,9 +241,9 @@ func (e *Env) inferred(o *inference.Outcome, mode string) {
 	e.say("wrote %s", strings.Join(append(slices.Clone(o.Files), drawn(o)...), ", "))
 }
 
-// drawn names the pictures of single images: each of a few, else their folders.
-func drawn(o *inference.Outcome) (names []string) {
-	if o.Pictures <= 4 {
+// drawn names the charts of single images: each of a few, else their folders.
+func drawn(o *inference.Summary) (names []string) {
+	if o.Charts <= 4 {
 		return o.Drawn
 	}
 	for _, name := range o.Drawn {

@@ -15,7 +15,7 @@ import (
 	"atelier/common/mlflow/mlflowtest"
 )
 
-// seer is a trainer that pretends to have looked at three pictures; it fails
+// seer is a trainer that pretends to have looked at three images; it fails
 // where the image folder is called bad. It stands on the PATH.
 func seer(t *testing.T) {
 	t.Helper()

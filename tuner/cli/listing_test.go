@@ -10,7 +10,7 @@ import (
 	"atelier/tuner/data/synth"
 )
 
-// facades draws distinct pictures of three styles.
+// facades draws distinct images of three styles.
 func facades(t *testing.T, n int) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "facades")
@@ -32,7 +32,7 @@ func link(t *testing.T, from, to string) {
 }
 
 // What `data split` makes of a small class, `train` takes; both say what it
-// lacks. From three pictures on every part has one.
+// lacks. From three images on every part has one.
 func TestTrainTakesWhatSplitWrites(t *testing.T) {
 	job := pretender(t)
 	from := facades(t, 12)
@@ -70,8 +70,8 @@ func TestTrainTakesWhatSplitWrites(t *testing.T) {
 	}
 }
 
-// Hidden folders are neither classes nor pictures, for any tool, and each says
-// so; .jfif pictures are pictures, for any tool.
+// Hidden folders are neither classes nor images, for any tool, and each says
+// so; .jfif images are images, for any tool.
 func TestOneListingForAllTools(t *testing.T) {
 	job := pretender(t)
 	from := facades(t, 6)

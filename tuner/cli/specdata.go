@@ -13,7 +13,7 @@ import (
 )
 
 // checkData looks at the image folders that a spec names under training.data,
-// before a trainer does: a missing folder or a class without pictures is an
+// before a trainer does: a missing folder or a class without images is an
 // error with the line that names it. What is no image folder (a packed file)
 // only has to exist.
 func checkData(name string, text []byte, base string) error {

@@ -52,12 +52,12 @@ exit 1
 	}
 }
 
-// pictures are where the defaults look for them.
-func pictures(t *testing.T) string {
+// imageFolder makes images where the defaults look for them.
+func imageFolder(t *testing.T) string {
 	dir := t.TempDir()
 	for _, part := range []string{"train", "validation"} {
 		for _, class := range []string{"gothic", "tudor"} {
-			picture(t, filepath.Join(dir, "architectural_style_images", part, class, "1.png"))
+			putImage(t, filepath.Join(dir, "architectural_style_images", part, class, "1.png"))
 		}
 	}
 	return dir
@@ -82,7 +82,7 @@ func TestTrainAsksOnATerminal(t *testing.T) {
 		{"by name, after slips", "99\nresnet43\nresnet34\nperhaps\nno\n", "resnet34", []string{"There is no number 99", "did you mean resnet34?", "Please answer y or n."}},
 		{"as it stands", "\nn\n", "resnet18", []string{"Model, by number or name [resnet18]: "}},
 	} {
-		r := talk(t, pictures(t), true, c.typed, nil, "train")
+		r := talk(t, imageFolder(t), true, c.typed, nil, "train")
 		if r.code != 1 || !strings.Contains(r.err, "enough seen") {
 			t.Errorf("%s: %+v", c.name, r)
 			continue
@@ -96,14 +96,14 @@ func TestTrainAsksOnATerminal(t *testing.T) {
 			}
 		}
 	}
-	if r := talk(t, pictures(t), true, "", nil, "train"); r.code != 2 || !strings.Contains(r.err, "no answer: say it with flags instead") {
+	if r := talk(t, imageFolder(t), true, "", nil, "train"); r.code != 2 || !strings.Contains(r.err, "no answer: say it with flags instead") {
 		t.Errorf("the end of input: %+v", r)
 	}
 	// Nobody is asked where an answer is known, with flags, or without a terminal.
 	for name, r := range map[string]result{
-		"environment": talk(t, pictures(t), true, "", []string{"ATELIER_TRAIN_MODEL=vgg11", "ATELIER_TRAIN_MLFLOW_ENABLED=false"}, "train"),
-		"flags":       talk(t, pictures(t), true, "", nil, "train", "--no-mlflow"),
-		"no terminal": talk(t, pictures(t), false, "", []string{"ATELIER_TRAIN_MLFLOW_ENABLED=false"}, "train"),
+		"environment": talk(t, imageFolder(t), true, "", []string{"ATELIER_TRAIN_MODEL=vgg11", "ATELIER_TRAIN_MLFLOW_ENABLED=false"}, "train"),
+		"flags":       talk(t, imageFolder(t), true, "", nil, "train", "--no-mlflow"),
+		"no terminal": talk(t, imageFolder(t), false, "", []string{"ATELIER_TRAIN_MLFLOW_ENABLED=false"}, "train"),
 	} {
 		if r.code != 1 || strings.Contains(r.err, "Model,") || strings.Contains(r.err, "MLflow?") || !strings.Contains(r.err, "enough seen") {
 			t.Errorf("%s: %+v", name, r)
@@ -113,7 +113,7 @@ func TestTrainAsksOnATerminal(t *testing.T) {
 
 func TestTrainLayers(t *testing.T) {
 	job := pretender(t)
-	dir := pictures(t)
+	dir := imageFolder(t)
 	write(t, filepath.Join(dir, "conf/training_config.yaml"), []byte("epochs: 3\nbatch_size: 8\nlr: 0.5\nmodel: vanilla\naugmentation: {cutmix: {enabled: true}}\nmlflow: {enabled: false}\nseed: 9\n"))
 	r := talk(t, dir, false, "", []string{"ATELIER_TRAIN_LR=0.25", "ATELIER_TRAIN_BATCH_SIZE=4"}, "train", "--batch_size", "2", "--freeze_features", "--set", "augmentation.cutmix.alpha=0.3")
 	if r.code != 1 || !strings.Contains(r.err, "vanilla on 2 images of 2 classes: 3 epochs, batch size 2, lr 0.25, adam, 64 px, seed 9") || !strings.Contains(r.err, "results in checkpoints/vanilla_ep3_bs2_lr0.25") {
@@ -142,7 +142,7 @@ func TestTrainLayers(t *testing.T) {
 // A written file tells the line; a bad flag is a usage error.
 func TestTrainRefuses(t *testing.T) {
 	pretender(t)
-	dir := pictures(t)
+	dir := imageFolder(t)
 	write(t, filepath.Join(dir, "bad.yaml"), []byte("# mine\nepochz: 3\nlr: -1\nmodel: resnet81\n"))
 	r := talk(t, dir, false, "", nil, "train", "--config", "bad.yaml")
 	for _, want := range []string{`bad.yaml:2: epochz: unknown key; did you mean "epochs"?`, "bad.yaml:3: lr: want a number above 0", `bad.yaml:4: model: no model "resnet81"; did you mean "resnet18"?`} {

@@ -14,7 +14,7 @@ func TestNamesAreTakenAsTyped(t *testing.T) {
 		dir := t.TempDir()
 		for _, part := range []string{"train", "validation"} {
 			for _, class := range []string{"gothic", "tudor"} {
-				picture(t, filepath.Join(dir, name, part, class, "1.png"))
+				putImage(t, filepath.Join(dir, name, part, class, "1.png"))
 			}
 		}
 		train, validation := filepath.Join(name, "train"), filepath.Join(name, "validation")
@@ -37,7 +37,7 @@ func TestNamesAreTakenAsTyped(t *testing.T) {
 
 func TestNumbersAndHome(t *testing.T) {
 	job := pretender(t)
-	dir := pictures(t)
+	dir := imageFolder(t)
 	home := t.TempDir()
 	environ := []string{"HOME=" + home}
 	if r := talk(t, dir, false, "", environ, "train", "--no-mlflow", "--seed", "1e3", "--out=~/results"); !strings.Contains(r.err, "enough seen") || job()["seed"] != uint64(1000) {

@@ -34,13 +34,13 @@ func TestWarningsOfManyImages(t *testing.T) {
 func TestOutcomesInWords(t *testing.T) {
 	for want, c := range map[string]struct {
 		mode string
-		o    inference.Outcome
+		o    inference.Summary
 	}{
-		"no mistakes": {inference.ExplainWrong, inference.Outcome{Files: []string{"a.jsonl"}}},
+		"no mistakes": {inference.ExplainWrong, inference.Summary{Files: []string{"a.jsonl"}}},
 		"1 image in 1.5s, 2 pictures\nwrote inference.log, gradcam_a.png, class_comparison_a.png\n": {inference.ExplainSingle,
-			inference.Outcome{Images: 1, Pictures: 2, Seconds: 1.5, Files: []string{"inference.log"}, Drawn: []string{"gradcam_a.png", "class_comparison_a.png"}}},
+			inference.Summary{Images: 1, Charts: 2, Seconds: 1.5, Files: []string{"inference.log"}, Drawn: []string{"gradcam_a.png", "class_comparison_a.png"}}},
 		"9 images in 1.5s, 9 pictures\nwrote inference.log, heatmaps/, suspicious/\n": {inference.Production,
-			inference.Outcome{Images: 9, Pictures: 9, Seconds: 1.5, Files: []string{"inference.log"}, Drawn: []string{"heatmaps/1.png", "suspicious/2.png", "heatmaps/3.png", "heatmaps/4.png", "heatmaps/5.png"}}},
+			inference.Summary{Images: 9, Charts: 9, Seconds: 1.5, Files: []string{"inference.log"}, Drawn: []string{"heatmaps/1.png", "suspicious/2.png", "heatmaps/3.png", "heatmaps/4.png", "heatmaps/5.png"}}},
 	} {
 		var said strings.Builder
 		(&Env{Err: &said}).inferred(&c.o, c.mode)

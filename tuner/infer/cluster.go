@@ -70,7 +70,7 @@ func OutputDir(c *setting.Config, base string, model *inference.Stored) (string,
 
 // Remote carries a configuration out on a worker of the cluster and brings the
 // results here. When ctx ends first the run is cancelled there.
-func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inference.Outcome, error) {
+func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inference.Summary, error) {
 	dir, err := OutputDir(c, o.Dir, cl.Model)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (o Options) progress(ctx context.Context, of session.Single) {
 
 // collect fetches the results of a trial that has ended, or says why there are
 // none.
-func collect(ctx context.Context, of session.Single, ended *trial.Sweep, dir string, o Options, cl Cluster) (*inference.Outcome, error) {
+func collect(ctx context.Context, of session.Single, ended *trial.Sweep, dir string, o Options, cl Cluster) (*inference.Summary, error) {
 	t, err := of.Trial(ctx)
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func collect(ctx context.Context, of session.Single, ended *trial.Sweep, dir str
 }
 
 // fetch gets a bundle and unpacks it into dir.
-func fetch(ctx context.Context, k *trial.Checkpoint, dir string, o Options, cl Cluster) (*inference.Outcome, error) {
+func fetch(ctx context.Context, k *trial.Checkpoint, dir string, o Options, cl Cluster) (*inference.Summary, error) {
 	o.say("fetching the results, %d KiB", (k.Size+1023)/1024)
 	tmp, err := os.MkdirTemp(dir, ".fetch-*")
 	if err != nil {
@@ -194,7 +194,7 @@ func fetch(ctx context.Context, k *trial.Checkpoint, dir string, o Options, cl C
 	if err != nil {
 		return nil, err
 	}
-	var out inference.Outcome
+	var out inference.Summary
 	if err := json.Unmarshal(note, &out); err != nil {
 		return nil, errors.New("the bundle does not say what is in it")
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // written are the files that a mode may write, by names that a person may have
-// given a file as well. Pictures carry the name of their image.
+// given a file as well. Charts carry the name of their image.
 var written = map[string][]string{
 	inference.Evaluate:     evaluation,
 	inference.ExplainBatch: {inference.MetadataFile},
@@ -44,6 +44,6 @@ func Earlier(c *setting.Config, base string, model *inference.Stored) (there []s
 }
 
 // Replaced are those of the files that a run wrote.
-func Replaced(there []string, out *inference.Outcome) []string {
+func Replaced(there []string, out *inference.Summary) []string {
 	return slices.DeleteFunc(slices.Clone(there), func(name string) bool { return !slices.Contains(out.Files, name) })
 }

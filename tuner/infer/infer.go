@@ -67,7 +67,7 @@ func (o Options) say(format string, a ...any) {
 }
 
 // Local carries a configuration out on this machine.
-func Local(ctx context.Context, c *setting.Config, o Options) (*inference.Outcome, error) {
+func Local(ctx context.Context, c *setting.Config, o Options) (*inference.Summary, error) {
 	_, doc, err := Settings(c)
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func Local(ctx context.Context, c *setting.Config, o Options) (*inference.Outcom
 	if err != nil {
 		return nil, err
 	}
-	var out inference.Outcome
+	var out inference.Summary
 	if err := json.Unmarshal([]byte(last.Message), &out); err != nil {
 		return nil, fmt.Errorf("the trainer's last word: %w", err)
 	}

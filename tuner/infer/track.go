@@ -91,7 +91,7 @@ func (t *Tracking) note(err error) {
 
 // End writes what came of it, out or the error that ended it, and waits a while
 // for a server. The lines say how to look at it.
-func (t *Tracking) End(out *inference.Outcome, failed error) (hint []string) {
+func (t *Tracking) End(out *inference.Summary, failed error) (hint []string) {
 	if t == nil {
 		return nil
 	}

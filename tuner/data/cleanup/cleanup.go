@@ -46,7 +46,7 @@ type Conflict struct {
 type Report struct {
 	Dir       string     `json:"dir"`
 	Files     int        `json:"files"`
-	Pictures  int        `json:"pictures"`
+	Images    int        `json:"pictures"`
 	Go        []Finding  `json:"go"`                   // to be moved
 	Similar   []Finding  `json:"similar,omitempty"`    // mirrored and cropped ones, where they stay
 	Conflicts []Conflict `json:"label_conflicts"`      // across classes: reported, never moved
@@ -117,7 +117,7 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 		switch p := prints[i]; {
 		case p == nil:
 			reason := Broken
-			if _, foreign := errors.AsType[dataset.NotPictureError](faults[i]); foreign {
+			if _, foreign := errors.AsType[dataset.NotImageError](faults[i]); foreign {
 				reason = NotAnImage
 			}
 			r.Go = append(r.Go, Finding{Path: name, Reason: reason, Detail: faults[i].Error()})
@@ -125,7 +125,7 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 			r.Go = append(r.Go, Finding{Path: name, Reason: Small, Detail: fmt.Sprintf("%d x %d pixels, want at least %d", p.Width, p.Height, o.MinSide)})
 			prints[i] = nil // it goes anyway
 		default:
-			r.Pictures++
+			r.Images++
 			if ext := strings.ToLower(filepath.Ext(name)); !agrees(p.Format, ext) {
 				r.WrongName = append(r.WrongName, Finding{Path: name, Reason: "wrong name", Detail: fmt.Sprintf("a %s named %s", p.Format, ext)})
 			}

@@ -29,7 +29,7 @@ func Other(dir string, s *Sweep) (string, error) {
 		return "", err
 	}
 	names := []string{SummaryFile, TrialsDir}
-	for _, p := range pictures {
+	for _, p := range charts {
 		names = append(names, p.name)
 	}
 	for _, name := range names {

@@ -1,5 +1,5 @@
 // Package report writes what came of a sweep: tuning_results.json,
-// diagnostics_summary.txt, one folder a trial, and pictures.
+// diagnostics_summary.txt, one folder a trial, and charts.
 //
 // It is a function of a plain struct: no cluster, no clock. What cannot be
 // drawn is told and never an error.
@@ -63,7 +63,7 @@ type Trial struct {
 	OtherData           bool   // it was trained or validated on other data than the first
 }
 
-// Files of a report, beside the pictures.
+// Files of a report, beside the charts.
 const (
 	ResultsFile = "tuning_results.json"
 	SummaryFile = "diagnostics_summary.txt"
@@ -87,10 +87,10 @@ type Written struct {
 	Omitted []Omission
 }
 
-// Omission is a picture that could not be drawn.
+// Omission is a chart that could not be drawn.
 type Omission struct{ Name, Reason string }
 
-// Write puts the report of a sweep into a folder, made if missing. Pictures of
+// Write puts the report of a sweep into a folder, made if missing. Charts of
 // an earlier report that are not drawn again are removed.
 func Write(dir string, s *Sweep, o Options) (*Written, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -98,7 +98,7 @@ func Write(dir string, s *Sweep, o Options) (*Written, error) {
 	}
 	v := newView(s)
 	w := &Written{Files: []string{ResultsFile, SummaryFile}}
-	for _, p := range pictures {
+	for _, p := range charts {
 		path := filepath.Join(dir, p.name)
 		why := "pictures are switched off"
 		if !o.NoPlots {
@@ -292,7 +292,7 @@ func plural(n int, word string) string {
 	return fmt.Sprintf("%d %ss", n, word)
 }
 
-// fence bounds values for a picture: what lies more than three quartile ranges
+// fence bounds values for a chart: what lies more than three quartile ranges
 // beyond the quartiles would press the others into a line (Tukey, 1977).
 // It returns how many lie outside.
 func fence(values []float64) (low, high float64, outside int) {
@@ -341,7 +341,7 @@ func clamp(x, low, high float64) float64 {
 // counted.
 func Files() []string {
 	out := []string{ResultsFile, SummaryFile}
-	for _, p := range pictures {
+	for _, p := range charts {
 		out = append(out, p.name)
 	}
 	return out

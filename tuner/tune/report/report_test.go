@@ -88,7 +88,7 @@ func fail(t *report.Trial, status trial.Status, exit trial.Exit, why string) {
 	t.Runs[0].Exit = exit
 }
 
-// cases are sweeps as they come, and pictures that each lacks, with a word of
+// cases are sweeps as they come, and charts that each lacks, with a word of
 // the reason.
 func cases() map[string]struct {
 	sweep *report.Sweep
@@ -182,7 +182,7 @@ func cases() map[string]struct {
 var every = []string{"optimization_history.png", "parameter_importance.png", "pairwise_heatmaps.png", "parallel_coordinates.png", "slice_plots.png", "learning_curves.png", "slot_timeline.png"}
 
 // Every sweep gets its summary and all files or a told omission; with ATELIER_PLOTS=folder the
-// pictures stay there to be looked at.
+// charts stay there to be looked at.
 func TestEveryCase(t *testing.T) {
 	for name, c := range cases() {
 		t.Run(name, func(t *testing.T) {
@@ -331,7 +331,7 @@ func compare(t *testing.T, name string, got []byte) {
 	}
 }
 
-// Without pictures the text and the numbers stand all the same.
+// Without charts the text and the numbers stand all the same.
 func TestNoPlots(t *testing.T) {
 	dir := t.TempDir()
 	s := cases()["usual"].sweep

@@ -127,7 +127,7 @@ func (v *view) summary(w *Written, o Options) string {
 		}
 	}
 	head("Pictures")
-	for _, p := range pictures {
+	for _, p := range charts {
 		for _, f := range w.Files {
 			if f == p.name {
 				line("  %-28s %s", p.name, p.about)

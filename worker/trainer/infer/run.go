@@ -42,7 +42,7 @@ type Host struct {
 	Progress func(what string, done, total int)
 }
 
-// Result is what a run found and wrote; inference.Outcome is what the trainer tells of it.
+// Result is what a run found and wrote; inference.Summary is what the trainer tells of it.
 type Result struct {
 	Dir        string
 	Files      []string // names below Dir, without the charts of single images
@@ -54,7 +54,7 @@ type Result struct {
 	Seconds    float64
 
 	Architecture string
-	Figures      map[string]float64 // as inference.Outcome has them
+	Figures      map[string]float64 // as inference.Summary has them
 	Drawn        []string
 }
 

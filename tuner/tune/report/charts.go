@@ -10,14 +10,14 @@ import (
 	"atelier/common/space"
 )
 
-// picture is one file. draw gives a reason instead of panels where it cannot
+// chart is one file. draw gives a reason instead of panels where it cannot
 // be drawn.
-type picture struct {
+type chart struct {
 	name, about string
 	draw        func(v *view) (f plot.Figure, panels []*plot.Panel, reason string)
 }
 
-var pictures = []picture{
+var charts = []chart{
 	{"optimization_history.png", "value of every trial, and the best so far", (*view).history},
 	{"parameter_importance.png", "what sets the best trials apart (PED-ANOVA)", (*view).importance},
 	{"pairwise_heatmaps.png", "median value by two parameters at a time", (*view).heatmaps},
@@ -52,7 +52,7 @@ func (v *view) direction() string {
 }
 
 // values of the trials that ended with one, the best first, and the range that
-// pictures show of them.
+// charts show of them.
 func (v *view) values() (xs []float64, low, high float64, note string) {
 	for _, t := range v.ranked {
 		xs = append(xs, t.Value)
