@@ -15,7 +15,8 @@ import (
 // global flags, verbs, the verb's flags, arguments. The library stops reading
 // flags at the first argument and then ignores the rest silently; here a flag
 // counts wherever it stands before a "--". Unknown verbs and flags are refused
-// with the nearest known one. Values are looked at here too, see typed.
+// with the nearest known one. Values are looked at here too, see typed. It runs before anything else: a word that is
+// not understood ends the command while nothing has been done.
 func arrange(app *ucli.App, args []string, home string) ([]string, error) {
 	var global, path, own, rest []string
 	level := app.Commands // commands of this level; nil once a verb is reached
@@ -146,6 +147,7 @@ func flagNamed(flags []ucli.Flag, name string) ucli.Flag {
 	return nil
 }
 
+// commandNamed finds a verb of one level, by its name or an alias.
 func commandNamed(level []*ucli.Command, name string) *ucli.Command {
 	for _, c := range level {
 		if c.HasName(name) {
@@ -155,6 +157,7 @@ func commandNamed(level []*ucli.Command, name string) *ucli.Command {
 	return nil
 }
 
+// names are those of one level, for messages.
 func names(level []*ucli.Command) []string {
 	var out []string
 	for _, c := range level {
@@ -163,6 +166,7 @@ func names(level []*ucli.Command) []string {
 	return out
 }
 
+// unknownVerb names the nearest verb where one is near, else all of the level.
 func unknownVerb(where, verb string, level []*ucli.Command) error {
 	known := names(level)
 	text := fmt.Sprintf("%s: unknown verb %q", where, verb)
@@ -172,6 +176,8 @@ func unknownVerb(where, verb string, level []*ucli.Command) error {
 	return usage("%s; known are %s", text, strings.Join(known, ", "))
 }
 
+// unknownFlag names the nearest flag of the verb or of all; before a verb it may be that the flag
+// only stands too early.
 func unknownFlag(where, given, name string, leaf *ucli.Command, app *ucli.App) error {
 	flags := app.Flags
 	if leaf != nil {

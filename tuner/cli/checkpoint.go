@@ -39,6 +39,8 @@ func (e *Env) checkpointCommands() *ucli.Command {
 	)
 }
 
+// listCheckpoints reads as leaderboard does: any coordinator answers from Redis, and where the
+// answer came from is said on standard error.
 func (e *Env) listCheckpoints(c *ucli.Context) error {
 	api, from, err := e.boardReader(c)
 	if err != nil {
@@ -59,6 +61,10 @@ func (e *Env) listCheckpoints(c *ucli.Context) error {
 	})
 }
 
+// pullCheckpoint prints the path of a file whose SHA-256 is the one in the cluster's index: it is
+// under its name only once it is verified. A file there that is the same is left alone; another one
+// is replaced only where --overwrite says so, or where the verb has chosen the name itself, which
+// says what it holds.
 func (e *Env) pullCheckpoint(c *ucli.Context) error {
 	if c.Bool("newest") && c.IsSet("epoch") {
 		return usage("checkpoint pull: --newest and --epoch exclude one another")
@@ -88,6 +94,8 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		}
 		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, ck.Trial, ck.Epoch, ext))
 	}
+	// The same bytes are not fetched again, so the verb can stand in a script that is run every
+	// hour.
 	there := sameFile(to, ck.Size, ck.SHA256)
 	if !there {
 		replaces, err := e.place(c, to, func() bool { return !named })

@@ -60,11 +60,14 @@ func Process() *Env {
 // usageError is a command line that makes no sense: exit code 2.
 type usageError struct{ text string }
 
+// Error is shown without advice: it says what to type.
 func (e *usageError) Error() string { return e.text }
 
+// usage is an error of the command line: nothing was done, and the same line fails again.
 func usage(format string, a ...any) error { return &usageError{fmt.Sprintf(format, a...)} }
 
-// exitError carries an exit code of its own; an empty text prints nothing.
+// exitError carries an exit code of its own; an empty text prints nothing, which is for verbs that have said
+// themselves what happened.
 type exitError struct {
 	code  int
 	text  string
@@ -75,14 +78,31 @@ func (e *exitError) Error() string { return e.text }
 
 func (e *exitError) Unwrap() error { return e.cause }
 
+// notFound is an error about something that is not there; scripts tell it from others by its exit
+// code.
 func notFound(format string, a ...any) error {
 	return &exitError{code: client.ExitNotFound, text: fmt.Sprintf(format, a...)}
 }
 
 // Run carries out one command line, without the program's name, and returns
-// the exit code.
+// the exit code:
+//
+//	0    what was asked for is done
+//	1    an error, also what the cluster's state does not allow now; its text says what, where and what to do
+//	2    the command line makes no sense; nothing was done
+//	3    the sweep, trial, worker or file is not there
+//	4    a server wants other credentials
+//	5    no coordinator, or none that leads, within --retry-for
+//	6    the work itself failed, or was cancelled, in the cluster
+//	124  --timeout, or a wait of the verb's own, is over
+//	130  interrupted
+//
+// Codes and the split of standard output (data) and standard error (everything else) are what scripts hold on to.
+// A limit or an interrupt that cuts a call short makes it fail with whatever error: so they are looked at before the
+// error is, and only where that error decides nothing by itself.
 func (e *Env) Run(ctx context.Context, args []string) int {
 	app := e.app()
+	// The library sees nothing that arrange does not understand.
 	argv, err := arrange(app, args, e.home())
 	var cut *timeLimit
 	if err == nil {
@@ -109,6 +129,7 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 				text = app.Name + ": " + text
 			}
 			e.say("%s", text)
+			// A usage error says itself what to type; for what is not there nothing can be done.
 			if code == client.ExitError || code == client.ExitSweepFailed || code == client.ExitRefused || code == client.ExitNoLeader {
 				e.advise(err)
 			}
@@ -124,6 +145,7 @@ func (e *Env) advise(err error) {
 	}
 }
 
+// exitCode is an error's, the command's own first, then what an answer of the API means.
 func exitCode(err error) int {
 	var u *usageError
 	var x *exitError
@@ -147,21 +169,26 @@ type timeLimit struct {
 
 var errTimeout = errors.New("time-out")
 
+// limitKey finds the limit in the context, in Before, which has nothing else.
 type limitKey struct{}
 
+// withLimit makes the context of a run; its limit is set once --timeout is known.
 func withLimit(parent context.Context) (context.Context, *timeLimit) {
 	l := &timeLimit{}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithValue(parent, limitKey{}, l))
 	return l.ctx, l
 }
 
+// set begins the limit.
 func (l *timeLimit) set(d time.Duration) {
 	l.limit = d
 	l.timer = time.AfterFunc(d, func() { l.cancel(errTimeout) })
 }
 
+// over reports whether the limit ended the context, and not an interrupt.
 func (l *timeLimit) over() bool { return errors.Is(context.Cause(l.ctx), errTimeout) }
 
+// stop ends the context in any case.
 func (l *timeLimit) stop() {
 	if l.timer != nil {
 		l.timer.Stop()
@@ -169,7 +196,8 @@ func (l *timeLimit) stop() {
 	l.cancel(nil)
 }
 
-// app is the whole tree of verbs.
+// app is the whole tree of verbs. It is built anew for each run, since flags keep what they parsed; arrange and the
+// completion read it as a table.
 func (e *Env) app() *ucli.App {
 	app := &ucli.App{
 		Name:                      "atelier",
@@ -214,6 +242,8 @@ func verbatim(commands []*ucli.Command) {
 	}
 }
 
+// globalFlags stand before or behind the verb. Only --addr has an environment variable: where the
+// cluster is belongs to the machine, patience to the call.
 func globalFlags() []ucli.Flag {
 	return []ucli.Flag{
 		&ucli.StringFlag{Name: "addr", EnvVars: []string{"ATELIER_ADDR"}, Value: client.DefaultAddr, Usage: "`HOST:PORT[,..]` of one or more coordinators"},
@@ -222,6 +252,7 @@ func globalFlags() []ucli.Flag {
 	}
 }
 
+// before begins --timeout once it is parsed.
 func before(c *ucli.Context) error {
 	if d := c.Duration("timeout"); d < 0 {
 		return usage("--timeout %s: want a positive duration such as 10m", d)
@@ -231,6 +262,7 @@ func before(c *ucli.Context) error {
 	return nil
 }
 
+// onUsageError gives the library's complaints the exit code of ours.
 func onUsageError(_ *ucli.Context, err error, _ bool) error { return usage("%s", err) }
 
 // verb completes a command that does something: its arguments are counted
@@ -249,6 +281,7 @@ func verb(c *ucli.Command, least, most int, examples ...string) *ucli.Command {
 	return c
 }
 
+// arguments says how many were given.
 func arguments(n int) string {
 	switch n {
 	case 0:
@@ -259,6 +292,7 @@ func arguments(n int) string {
 	return fmt.Sprintf("%d arguments given", n)
 }
 
+// group is a verb of verbs; its help shows the first example of each.
 func group(name, what string, verbs ...*ucli.Command) *ucli.Command {
 	return &ucli.Command{Name: name, Usage: what, Subcommands: verbs, HideHelpCommand: true, OnUsageError: onUsageError,
 		CustomHelpTemplate: ucli.SubcommandHelpTemplate + firstExamples(verbs)}
@@ -279,6 +313,8 @@ func firstExamples(verbs []*ucli.Command) string {
 // plainTemplate is a text as a template shows it unchanged.
 func plainTemplate(s string) string { return strings.ReplaceAll(s, "{{", `{{"{{"}}`) }
 
+// verbHelp is the help of one verb: examples come before the options, for most people read no
+// further.
 func verbHelp(examples []string) string {
 	var b strings.Builder
 	b.WriteString(`{{.HelpName}} - {{.Usage}}
@@ -302,12 +338,13 @@ Further options (--addr, --timeout, --retry-for): atelier --help
 	return b.String()
 }
 
-// client connects for single calls.
+// client connects for single calls, which look for a leader for --retry-for and then fail: a script decides itself
+// whether to wait. Nothing is asked yet.
 func (e *Env) client(c *ucli.Context) (*client.Client, error) {
 	return e.clientFor(c, c.Duration("retry-for"))
 }
 
-// reader connects for a reading verb, once its -o is known to be good.
+// reader connects for a reading verb, once its -o is known to be good: a misspelt format must not cost a call first.
 func (e *Env) reader(c *ucli.Context) (*client.Client, error) {
 	if err := checkFormat(c); err != nil {
 		return nil, err
@@ -315,11 +352,13 @@ func (e *Env) reader(c *ucli.Context) (*client.Client, error) {
 	return e.client(c)
 }
 
-// patient connects for watching, which outlasts a change of leaders.
+// patient connects for watching, which outlasts a change of leaders: a minute, even where --retry-for says less. Who
+// has watched a sweep for a night does not want to lose it to an election.
 func (e *Env) patient(c *ucli.Context) (*client.Client, error) {
 	return e.clientFor(c, max(c.Duration("retry-for"), time.Minute))
 }
 
+// clientFor connects with a patience; an address that is none is a usage error.
 func (e *Env) clientFor(c *ucli.Context, retry time.Duration) (*client.Client, error) {
 	addrs, err := client.ParseAddrs(c.String("addr"))
 	if err != nil {
@@ -338,7 +377,7 @@ func (e *Env) warn(notes []string) {
 // home is the person's home folder; "" where nobody says it.
 func (e *Env) home() string { return e.environ("HOME") }
 
-// path makes a path of the command line absolute.
+// path makes a path of the command line absolute, from Env's working folder and not the process's: tests have several.
 func (e *Env) path(p string) string {
 	if in, err := setting.Expand(p, e.home()); err == nil {
 		p = in

@@ -9,6 +9,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// clusterCommands are about the coordinators themselves.
 func (e *Env) clusterCommands() *ucli.Command {
 	return group("cluster", "coordinators: health, members, snapshots",
 		verb(&ucli.Command{Name: "status", Usage: "the cluster in a few lines", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterStatus}, 0, 0,
@@ -32,6 +33,7 @@ func (e *Env) clusterCommands() *ucli.Command {
 	)
 }
 
+// memberTable has a row a coordinator; who leads is told as its role.
 func memberTable(ms []client.Member) table {
 	t := table{head: []string{"ID", "ROLE", "ALIVE", "API", "RAFT", "GOSSIP"}}
 	for _, m := range ms {
@@ -44,6 +46,8 @@ func memberTable(ms []client.Member) table {
 	return t
 }
 
+// clusterStatus prints the cluster as its leader sees it. Without a leader the exit code is 5, and
+// the error says which coordinators are not reached.
 func (e *Env) clusterStatus(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -84,6 +88,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 	return nil
 }
 
+// clusterMembers prints the coordinators, also those that are dead.
 func (e *Env) clusterMembers(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -97,6 +102,8 @@ func (e *Env) clusterMembers(c *ucli.Context) error {
 	return e.print(c, ms, func() table { return memberTable(ms) })
 }
 
+// removeMember takes a coordinator off the cluster for good: its data folder is refused from then
+// on. It needs no request id, for what is removed stays removed.
 func (e *Env) removeMember(c *ucli.Context) error {
 	api, err := e.client(c)
 	if err != nil {
@@ -110,6 +117,7 @@ func (e *Env) removeMember(c *ucli.Context) error {
 	return nil
 }
 
+// transfer answers when another coordinator leads.
 func (e *Env) transfer(c *ucli.Context) error {
 	api, err := e.client(c)
 	if err != nil {

@@ -34,6 +34,7 @@ func (e *Env) completionCommand() *ucli.Command {
 		"atelier completion fish > ~/.config/fish/completions/atelier.fish")
 }
 
+// completion prints a shell's script, or, asked by the script, candidates: WORD, a tab, what it is.
 func (e *Env) completion(c *ucli.Context) error {
 	shell := c.Args().First()
 	script, ok := map[string]string{"bash": completionBash, "zsh": completionZsh, "fish": completionFish}[shell]
@@ -62,7 +63,8 @@ var choices = map[string][]string{
 }
 
 // complete tells what the last word may become after those before it. It reads
-// the words as arrange does: flags may stand anywhere.
+// the words as arrange does: flags may stand anywhere. It never fails: what is not understood has no candidates,
+// since a shell would show an error in the middle of the person's line.
 func complete(ctx context.Context, app *ucli.App, addr string, words []string) []candidate {
 	words = rejoin(words)
 	if len(words) == 0 {
@@ -82,6 +84,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 		}
 		return f
 	}
+	// What stands before the word decides what it may be: verb, value of a flag, argument.
 	for i := 0; i < len(words)-1; i++ {
 		w := words[i]
 		if w == "--" {
@@ -94,6 +97,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 				continue
 			}
 			if !joined {
+				// The word is the value of the flag before it.
 				if i++; i == len(words)-1 {
 					return values(leaf, f, last, "")
 				}
@@ -117,6 +121,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 			leaf = next
 		}
 	}
+	// --flag=VALUE is one word to most shells.
 	if strings.HasPrefix(last, "-") {
 		if name, value, joined := strings.Cut(last, "="); joined {
 			return values(leaf, find(strings.TrimLeft(name, "-")), value, name+"=")
@@ -138,6 +143,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 // rejoin undoes bash's habit of taking words apart at : and =.
 func rejoin(words []string) []string {
 	var out []string
+	// bash breaks words at : and =, so that s-aaaa/1:x or --addr=HOST:PORT come in pieces.
 	glue := false
 	for i, w := range words {
 		if n := len(out); n > 0 && (w == ":" || w == "=") {
@@ -162,6 +168,7 @@ func rejoin(words []string) []string {
 	return out
 }
 
+// flags completes the name of a flag.
 func flags(leaf *ucli.Command, app *ucli.App, last string) []candidate {
 	var out []candidate
 	add := func(all []ucli.Flag) {
@@ -239,6 +246,7 @@ func placeholder(usage string) string {
 	return word
 }
 
+// pathLike reports whether a placeholder is something on a disk, which the shell completes better.
 func pathLike(word string) bool {
 	return slices.ContainsFunc([]string{"FILE", "DIR", "FOLDER", "PATH", "SPEC", "IMAGE", "CHECKPOINT", "WEIGHTS"}, func(p string) bool { return strings.Contains(word, p) })
 }
@@ -251,6 +259,7 @@ func completeArgument(ctx context.Context, path []string, leaf *ucli.Command, pl
 	if leaf == nil {
 		return nil
 	}
+	// The verb's own usage is the table of what its arguments are.
 	want := strings.Fields(strings.NewReplacer("[", " ", "]", " ", "...", " ").Replace(leaf.ArgsUsage))
 	if len(want) == 0 {
 		return nil
@@ -290,6 +299,7 @@ func fromCluster(ctx context.Context, addr, last string, ask func(context.Contex
 	return slices.DeleteFunc(ask(ctx, api), func(c candidate) bool { return !strings.HasPrefix(c.word, last) })
 }
 
+// sweepIDs are the newest, with their names to choose by.
 func sweepIDs(ctx context.Context, api *client.Client) []candidate {
 	all, _ := api.Sweeps(ctx, 50)
 	var out []candidate
@@ -299,6 +309,7 @@ func sweepIDs(ctx context.Context, api *client.Client) []candidate {
 	return out
 }
 
+// memberIDs are the coordinators.
 func memberIDs(ctx context.Context, api *client.Client) []candidate {
 	all, _ := api.Members(ctx)
 	var out []candidate
@@ -308,6 +319,7 @@ func memberIDs(ctx context.Context, api *client.Client) []candidate {
 	return out
 }
 
+// workerNames are those that the leader has heard of.
 func workerNames(ctx context.Context, api *client.Client) []candidate {
 	all, _ := api.Workers(ctx)
 	var out []candidate

@@ -10,6 +10,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// dataCommands work without a cluster.
 func (e *Env) dataCommands() *ucli.Command {
 	return group("data", "scrape, clean up, split, draw, list and pack image folders",
 		e.dataScrape(), e.dataCleanup(), e.dataSplit(), e.dataAll(),
@@ -49,6 +50,8 @@ func (e *Env) imageProgress() func(done, total int) {
 	}
 }
 
+// synth draws what is missing and prints the folders, one a line; the same options give the same
+// bytes.
 func (e *Env) synth(c *ucli.Context) error {
 	difficulty := c.Float64("difficulty")
 	o := synth.Options{Styles: c.StringSlice("style"), Train: c.Int("train"), Validation: c.Int("validation"), Test: c.Int("test"),
@@ -72,6 +75,7 @@ func (e *Env) synth(c *ucli.Context) error {
 	return nil
 }
 
+// pack prints the path of the packed file, which trainers with the same options find by themselves.
 func (e *Env) pack(c *ucli.Context) error {
 	folder, err := dataset.ListHeldOut(e.path(c.Args().First()))
 	if err != nil {

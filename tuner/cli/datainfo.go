@@ -40,6 +40,8 @@ type classRecord struct {
 	MedianHeight int64   `json:"median_height"`
 }
 
+// info reads headers alone and changes nothing. Where the sheet is to go is looked at before the
+// folder is read.
 func (e *Env) info(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -59,6 +61,7 @@ func (e *Env) info(c *ucli.Context) error {
 		return err
 	}
 	defer n.Close()
+	// CSV has no place for a class's lists: it gets a row a class.
 	var records any = n
 	if c.String("output") == "csv" {
 		rows := []classRecord{}
@@ -85,6 +88,7 @@ func (e *Env) info(c *ucli.Context) error {
 	return nil
 }
 
+// infoTable has a row a class, and one for all.
 func infoTable(n *info.Info) table {
 	t := table{head: []string{"INDEX", "CLASS", "PICTURES", "SHARE"}}
 	for _, p := range n.Parts {
@@ -102,6 +106,7 @@ func infoTable(n *info.Info) table {
 		row(strconv.Itoa(c.Index), c.Class, c.Images, c.Share, func(p string) int { return c.Parts[p] }, c.Width, c.Height, c.Bytes, c.Format)
 	}
 	if len(n.Classes) > 1 {
+		// The shares of no images at all are 0, not NaN.
 		all := 0.0
 		if n.Images > 0 {
 			all = 1
@@ -121,6 +126,7 @@ func between(s info.Spread) string {
 	return fmt.Sprintf("%d..%d..%d", s.Min, s.Median, s.Max)
 }
 
+// countsOf lists formats, the most frequent first; a single one without its number.
 func countsOf(m map[string]int) string {
 	if len(m) == 0 {
 		return "-"

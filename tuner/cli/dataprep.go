@@ -57,6 +57,9 @@ func (e *Env) dataSplit() *ucli.Command {
 		"atelier data split images architectural_style_images", "atelier data split images out --ratios 0.8,0.1,0.1 --seed 7 --link")
 }
 
+// cleanup reports, then moves what goes into the quarantine, never deletes. The report is out
+// before anything moves, so that it is there even if the disk fails half way; the quarantine's
+// record has what was moved until then.
 func (e *Env) cleanup(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -69,6 +72,7 @@ func (e *Env) cleanup(c *ucli.Context) error {
 	if q := c.String("quarantine"); q != "" {
 		quarantine = e.path(q)
 	}
+	// `data all` comes this way, too, and has arguments of its own.
 	if c.Command.Name == "cleanup" {
 		if c.Bool("undo") {
 			return e.undoCleanup(c, dir, quarantine)
@@ -171,6 +175,8 @@ type splitRecord struct {
 	Test       int    `json:"test"`
 }
 
+// split copies or links, and never moves: FOLDER stays as it is. Doing it again places what is new
+// and moves nothing, so that results on the test part stay comparable.
 func (e *Env) split(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err

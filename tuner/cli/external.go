@@ -56,9 +56,14 @@ func failures() (out []string) {
 	return out
 }
 
+// failureClasses are those that a program can know of itself; lost and the like are for the cluster
+// to say.
 var failureClasses = []trial.Exit{trial.ExitDiverged, trial.ExitOutOfMemory, trial.ExitBadSpec, trial.ExitDataMissing, trial.ExitDeviceFault, trial.ExitDiskFull,
 	trial.ExitKilled, trial.ExitCrashed}
 
+// ask prints a trial, or ends with 3 when the sweep is over and 124 when there was none in time: a
+// loop of a shell script ends on the first and goes on after the second. One request id serves all
+// calls of one command, so a lost answer gives the same trial again and takes no second one.
 func (e *Env) ask(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -104,6 +109,9 @@ type tellRecord struct {
 	Reason  string        `json:"reason"`
 }
 
+// tell reports and ends a trial for a program that trains elsewhere. Token and epoch are looked up
+// before anything is sent and stand in the request, so that a repeat after a lost answer is
+// recognised and counts once. The answer's verdict is what the program has to obey.
 func (e *Env) tell(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -132,6 +140,8 @@ func (e *Env) tell(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
+	// For a person who tells by hand. A program says its token, and learns when the trial went to
+	// somebody else.
 	if run := t.LastRun(); req.Token == 0 && run != nil {
 		req.Token = run.Token
 	}

@@ -55,6 +55,9 @@ func (e *Env) inferCommand() *ucli.Command {
 		"atelier --addr 10.0.0.5:7600 infer --checkpoint s-k3v9q2ma --image-dir /mnt/pictures/test")
 }
 
+// infer looks at what it would replace before it works: files in the results' folder that no
+// inference wrote are left alone without --overwrite, and that has to be known before hours of
+// work. The folder goes to standard output, alone.
 func (e *Env) infer(c *ucli.Context) error {
 	e.goOn()
 	conf, err := e.inferConfig(c)
@@ -77,22 +80,26 @@ func (e *Env) infer(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
+	// What is there now is told apart from what this run will write: afterwards nobody could.
 	there, err := infer.Earlier(conf, e.Dir, model)
 	if err != nil && !c.Bool("overwrite") {
 		return usage("infer: %s", err)
 	}
+	// The last thing that can be wrong before the work begins.
 	tracking, err := infer.Track(c.Context, conf, e.Dir, w.warn)
 	if err != nil {
 		return err
 	}
 	out, err := carry(c.Context)
 	bar.clear()
+	// However it ended, MLflow hears of it.
 	hints := tracking.End(out, err)
 	var f *session.Failure
 	switch {
 	case errors.Is(err, session.ErrInterrupted) && c.Context.Err() != nil:
 		return &exitError{code: client.ExitInterrupted}
 	case errors.As(err, &f):
+		// What failed on a worker is the sweep's failure to a script that watches sweeps.
 		code := client.ExitError
 		if f.Remote {
 			code = client.ExitSweepFailed
@@ -126,6 +133,7 @@ type warner struct {
 	advised []string
 }
 
+// warn says a warning on a line of its own, with what can be done about it.
 func (w *warner) warn(text string) {
 	w.clear()
 	w.e.say("warning: %s", text)
@@ -254,6 +262,7 @@ func drawn(o *inference.Summary) (names []string) {
 	return names
 }
 
+// counted is a number with its noun.
 func counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -261,7 +270,7 @@ func counted(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// inferConfig lays the layers of the configuration over one another.
+// inferConfig lays the layers of the configuration over one another: defaults, file, environment, flags.
 func (e *Env) inferConfig(c *ucli.Context) (*setting.Config, error) {
 	conf := infer.New()
 	conf.Home = e.home()
@@ -282,6 +291,7 @@ type inferBar struct {
 	what   string // is counted
 }
 
+// show draws how far it is, with the pace of what is counted now.
 func (b *inferBar) show(what string, done, total int64) {
 	if total == 0 || !b.e.Live && done >= total {
 		return

@@ -71,6 +71,7 @@ func (e *Env) layers(c *ucli.Context, d setting.Document, conf configuration, fi
 		return err
 	}
 	var faults setting.Faults
+	// Faults are collected: one look at all of them is enough to mend the command line.
 	take := func(err error) {
 		var one setting.Fault
 		var more setting.Faults
@@ -99,6 +100,7 @@ func (e *Env) layers(c *ucli.Context, d setting.Document, conf configuration, fi
 	if err := faults.OrNil(); err != nil {
 		return err
 	}
+	// Last, since they fill only what nothing else has said.
 	return e.otherVariables(d, conf)
 }
 

@@ -26,6 +26,9 @@ func (e *Env) leaderboardCommand() *ucli.Command {
 		"atelier leaderboard s-k3v9q2ma -o csv > trials.csv")
 }
 
+// leaderboard prints the ranking; what was asked for in one line, where it came from and which
+// index it reflects go to standard error, so that answers from Redis and from the state can be
+// compared byte by byte.
 func (e *Env) leaderboard(c *ucli.Context) error {
 	if c.Int("top") < 0 {
 		return usage("--top %d: want 0 (all) or more", c.Int("top"))
@@ -40,6 +43,7 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 		return err
 	}
 	o, others := board.Objectives[0], board.Objectives[1:] // the latter are shown in columns of their own
+	// To standard error: from where, of which index, how old.
 	e.sayOrigin(o.Direction()+" "+o.Metric+", ", board.Freshness)
 	var other []int64
 	for _, row := range board.Rows {

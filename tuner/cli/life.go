@@ -50,6 +50,7 @@ func (e *Env) lifeCommands() []*ucli.Command {
 	}
 }
 
+// extendSweep adds to budgets that the sweep has; one that ended by its budget goes on.
 func (e *Env) extendSweep(c *ucli.Context) error {
 	n, epochs, d := c.Int64("trials"), c.Int64("epochs"), c.Duration("time")
 	if n < 0 || epochs < 0 || d < 0 || n == 0 && epochs == 0 && d < time.Millisecond {
@@ -83,7 +84,8 @@ func budgetOf(s *trial.Sweep) string {
 	return strings.Join(parts, ", ")
 }
 
-// points reads the points of --params.
+// points reads the points of --params, each a JSON object. They are not understood here: the cluster checks them
+// against the sweep's space, all of them before it takes any.
 func (e *Env) points(given []string) (out []string, err error) {
 	for _, text := range given {
 		if text != "-" {
@@ -108,6 +110,8 @@ func (e *Env) points(given []string) (out []string, err error) {
 	return out, nil
 }
 
+// enqueue gives points that are tried before any that search proposes; they count towards the
+// budget.
 func (e *Env) enqueue(c *ucli.Context) error {
 	points, err := e.points(c.StringSlice("params"))
 	if err != nil {
@@ -126,6 +130,7 @@ func (e *Env) enqueue(c *ucli.Context) error {
 	return nil
 }
 
+// priority says which sweep gets free slots first; nothing that runs is taken away.
 func (e *Env) priority(c *ucli.Context) error {
 	n, err := setting.Whole(c.Args().Get(1))
 	if err != nil || n != int64(int32(n)) {
@@ -152,6 +157,9 @@ func from(o *trial.Origin) string {
 	return fmt.Sprintf(" from trial %d, epoch %d", o.Trial, o.Epoch)
 }
 
+// verify has the cluster compute every proposal again, in parts of some seconds so that no call
+// outlasts its limits, and ends with 1 where one differs: the promise that a sweep is a function of
+// spec, seed and history is broken then.
 func (e *Env) verify(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -163,6 +171,7 @@ func (e *Env) verify(c *ucli.Context) error {
 		return err
 	}
 	records := v.Differences
+	// Without a difference a person needs no empty table; a program gets its empty list.
 	if len(records) > 0 || c.String("output") != "table" {
 		err = e.print(c, records, func() table {
 			t := table{head: []string{"TRIAL", "SOURCE", "SEEN", "RECORDED", "COMPUTED"}}
@@ -186,6 +195,8 @@ func (e *Env) verify(c *ucli.Context) error {
 	return nil
 }
 
+// importance prints shares that add up to 1, the most important first, from the trials that have a
+// value now.
 func (e *Env) importance(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -206,6 +217,7 @@ func (e *Env) importance(c *ucli.Context) error {
 	})
 }
 
+// bestSoFar prints the trials in the order of their ends, with the best value until then.
 func (e *Env) bestSoFar(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -237,6 +249,8 @@ func (e *Env) resumeSweep(c *ucli.Context) error {
 	return e.controlSweep(c, trial.ActionResume)
 }
 
+// sameSpec is an error, with the line, where a file is not what was submitted. It is parsed first:
+// faults of its own are more use than the first difference.
 func (e *Env) sameSpec(c *ucli.Context) error {
 	name, text, err := e.readSpec(c.Args().Get(1))
 	if err != nil {
@@ -263,7 +277,8 @@ func (e *Env) sameSpec(c *ucli.Context) error {
 		"`atelier sweep extend` adds to its budget; for anything else submit a new sweep with `warm_start: %s`", name, line, id, was, is, id)
 }
 
-// firstChange names the first line in which two texts differ; 0 if none does.
+// firstChange names the first line in which two texts differ; 0 if none does. Ends of lines and blank lines at the end
+// do not count: editors change them unasked.
 func firstChange(a, b string) (line int, was, is string) {
 	x, y := strings.Split(strings.TrimRight(a, "\n"), "\n"), strings.Split(strings.TrimRight(b, "\n"), "\n")
 	for i := range max(len(x), len(y)) {

@@ -35,6 +35,9 @@ func (e *Env) metadataCommands() *ucli.Command {
 	)
 }
 
+// queryMetadata writes rows as they are read. Lines that are no record are counted and told, not an
+// error: a run that is still writing, or was killed, leaves half a line. A file without any record
+// is one.
 func (e *Env) queryMetadata(c *ucli.Context) error {
 	q := metadata.Query{Suspicious: c.Bool("suspicious"), Below: c.Float64("low-confidence"), Class: c.String("class"), Wrong: c.Bool("wrong")}
 	if c.IsSet("low-confidence") && !(q.Below > 0 && q.Below <= 1) {

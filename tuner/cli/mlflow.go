@@ -17,6 +17,7 @@ import (
 // trackEvery is how often a sweep that is followed is mirrored.
 const trackEvery = 2 * time.Second
 
+// trackFlags say where MLflow is.
 func trackFlags() []ucli.Flag {
 	return []ucli.Flag{
 		&ucli.StringFlag{Name: "mlflow-uri", Usage: "`URI` of MLflow: a server's address or a folder (default: MLFLOW_TRACKING_URI, then ./mlruns)"},
@@ -39,7 +40,8 @@ func (e *Env) exportCommand() *ucli.Command {
 		"atelier sweep export-mlflow s-k3v9q2ma --follow --mlflow-experiment facades")
 }
 
-// tracking mirrors one sweep beside whatever else the command does.
+// tracking mirrors one sweep beside whatever else the command does. MLflow being away is never the sweep's fault: it is
+// said, and the exit code stays the sweep's.
 type tracking struct {
 	e      *Env
 	id     string
@@ -83,6 +85,7 @@ func (e *Env) note(text string) {
 	e.say("%s", text)
 }
 
+// track prepares the mirror of a sweep; start or finish set it to work.
 func (e *Env) track(c *ucli.Context, store mlflow.Store, api *client.Client, id string) *tracking {
 	return &tracking{e: e, id: id, store: store, mirror: track.New(store, c.String("mlflow-experiment"), id, api), said: map[string]bool{}, done: make(chan struct{})}
 }
@@ -116,8 +119,11 @@ func (t *tracking) start(ctx context.Context) {
 	}()
 }
 
-// finish makes a last pass and delivers what waits, within limit.
+// finish makes a last pass and delivers what waits, within limit, also after an interrupt: what is known should be
+// there when the person looks. The error says how to make up for it later, which is always possible, since a mirror
+// adds what is missing.
 func (t *tracking) finish(ctx context.Context, limit time.Duration, quiet bool) error {
+	// Two passes at once would say the same thing twice.
 	if t.stop != nil {
 		t.stop()
 		<-t.done
@@ -125,6 +131,7 @@ func (t *tracking) finish(ctx context.Context, limit time.Duration, quiet bool) 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	err := t.pass(ctx)
+	// The cluster may be electing: a few seconds are worth a mirror that is complete.
 	for try := 1; err != nil && try < 5 && ctx.Err() == nil; try++ {
 		select {
 		case <-time.After(time.Second):
@@ -149,6 +156,8 @@ func (t *tracking) finish(ctx context.Context, limit time.Duration, quiet bool) 
 	return nil
 }
 
+// exportMLflow mirrors a sweep once, or with --follow until it ends. The sweep is looked up first,
+// so that a wrong id leaves no empty run in MLflow.
 func (e *Env) exportMLflow(c *ucli.Context) error {
 	store, err := e.openTracking(c)
 	if err != nil {

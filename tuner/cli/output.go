@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// outputFlag is -o; every verb that prints records has it, with the same four words.
 func outputFlag() ucli.Flag {
 	return &ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json, yaml or csv"}
 }
@@ -28,7 +29,8 @@ type table struct {
 }
 
 // print writes records (a struct, or a slice of structs) in the format asked
-// for. shape makes the table; it is called only when a table is wanted.
+// for. shape makes the table; it is called only when a table is wanted. All of it is made before any of it is written:
+// an error leaves no half a document for the program behind the pipe.
 func (e *Env) print(c *ucli.Context, records any, shape func() table) error {
 	var b bytes.Buffer
 	format := c.String("output")
@@ -78,6 +80,8 @@ func checkFormat(c *ucli.Context) error {
 	return nil
 }
 
+// encodeJSON is the one place where records become text; YAML and CSV are made of its output, so
+// that the formats cannot disagree.
 func encodeJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -120,6 +124,7 @@ func writeTable(w io.Writer, t table) {
 			t.rows[i][j] = terminal.Line(t.rows[i][j])
 		}
 	}
+	// A column is set right when all of it are numbers, or nothing.
 	width := make([]int, len(t.head))
 	right := make([]bool, len(t.head))
 	for i, h := range t.head {
@@ -170,6 +175,8 @@ func writeYAML(w io.Writer, doc []byte) error {
 	return enc.Close()
 }
 
+// yamlNode reads one JSON value token by token, which keeps the order of keys and the digits of
+// numbers.
 func yamlNode(d *json.Decoder) (*yaml.Node, error) {
 	tok, err := d.Token()
 	if err != nil {
@@ -212,6 +219,7 @@ func yamlNode(d *json.Decoder) (*yaml.Node, error) {
 	}
 }
 
+// field is a cell of CSV before its column is known.
 type field struct{ key, value string }
 
 // writeCSV makes one column a key, nested ones with a dot between ("params.lr"),
@@ -271,6 +279,8 @@ func writeCSV(w io.Writer, doc []byte) error {
 	return cw.Error()
 }
 
+// flatten lists an object's leaves with dotted names, in its order; a list stays one cell of JSON,
+// for its length differs from row to row.
 func flatten(prefix string, raw json.RawMessage) ([]field, error) {
 	raw = bytes.TrimSpace(raw)
 	switch raw[0] {

@@ -10,6 +10,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// overwriteFlag is of verbs that write one file which a person names.
 func overwriteFlag() ucli.Flag {
 	return &ucli.BoolFlag{Name: "overwrite", Usage: "replace the file if it is there"}
 }

@@ -24,7 +24,8 @@ func (e *Env) follow(ctx context.Context, c *client.Client, id string, quiet boo
 	})
 }
 
-// outcome turns how a sweep ended into what the program says and exits with.
+// outcome turns how a sweep ended into what the program says and exits with: a stopped sweep is no failure, for
+// somebody wanted it to end and its results are kept.
 func (e *Env) outcome(s *trial.Sweep, quiet bool) error {
 	if !quiet {
 		e.say("%s", summary(e, s))
@@ -38,6 +39,7 @@ func (e *Env) outcome(s *trial.Sweep, quiet bool) error {
 	return nil
 }
 
+// summary is a sweep's end in one line.
 func summary(e *Env, s *trial.Sweep) string {
 	c := s.Counts
 	var parts []string
@@ -56,6 +58,7 @@ func summary(e *Env, s *trial.Sweep) string {
 	return text + best(s)
 }
 
+// best is the best value so far, to be put behind a line.
 func best(s *trial.Sweep) string {
 	if s.Best == nil {
 		return ""
@@ -73,6 +76,8 @@ type progress struct {
 	perSecond float64 // of them, smoothed
 }
 
+// show measures the pace of reports and draws the line. The pace is smoothed: reports come in
+// bursts, and a number that jumps tells nothing.
 func (p *progress) show(s *trial.Sweep) {
 	now, reports := p.e.Now(), s.Counts.Reports
 	if p.counted.IsZero() {
@@ -89,6 +94,7 @@ func (p *progress) show(s *trial.Sweep) {
 	p.draw(now, p.line(s, now))
 }
 
+// line is what there is to say of a sweep that goes on.
 func (p *progress) line(s *trial.Sweep, now time.Time) string {
 	c := s.Counts
 	d, all := c.Over(), s.BudgetTrials

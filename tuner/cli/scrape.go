@@ -44,6 +44,7 @@ func (e *Env) scrapeQueries(c *ucli.Context) ([]scrape.Query, error) {
 		}
 		defer f.Close()
 		s := bufio.NewScanner(f)
+		// The file takes the words of --class, blank lines and comments.
 		for s.Scan() {
 			if text := strings.TrimSpace(s.Text()); text != "" && !strings.HasPrefix(text, "#") {
 				lines = append(lines, text)
@@ -73,6 +74,8 @@ func (e *Env) scrapeQueries(c *ucli.Context) ([]scrape.Query, error) {
 	return queries, nil
 }
 
+// scrapeOptions reads the key from its file or the environment, never from a flag, which other
+// users of the machine could see.
 func (e *Env) scrapeOptions(c *ucli.Context, out string) (scrape.Options, error) {
 	queries, err := e.scrapeQueries(c)
 	if err != nil {
@@ -95,6 +98,8 @@ func (e *Env) scrapeOptions(c *ucli.Context, out string) (scrape.Options, error)
 		}}, nil
 }
 
+// scrape prints what each class has come to, also when a search failed half way: what was
+// downloaded stays, and the same command goes on. A key that SerpAPI refuses is exit code 4.
 func (e *Env) scrape(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -104,6 +109,7 @@ func (e *Env) scrape(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
+	// The same table of what is and what would be.
 	run, done := scrape.Run, "new"
 	if c.Bool("dry-run") {
 		run, done = scrape.Plan, "missing"

@@ -53,6 +53,9 @@ func (e *Env) serveCommand() *ucli.Command {
 
 const defaultServe = "127.0.0.1:8501"
 
+// serve runs until it is interrupted, which is its good end (0). Everything that can be wrong is
+// found before the page is announced: numbers, address, named models, trainer, port. An address
+// that others reach wants --insecure, for there is no TLS and no password.
 func (e *Env) serve(c *ucli.Context) error {
 	e.goOn()
 	limits := serve.Limits{Bytes: c.Int64("max-bytes"), Pixels: c.Int64("max-pixels"), Concurrency: c.Int("concurrency"), Timeout: c.Duration("request-timeout")}
@@ -99,6 +102,8 @@ func (e *Env) serve(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
+	// The port is taken before the trainer is started: one that is in use is told at once, not
+	// after half a minute.
 	l, err := net.Listen("tcp", c.String("listen"))
 	if err != nil {
 		return fmt.Errorf("serve: %w; choose another with --listen", err)
@@ -112,6 +117,7 @@ func (e *Env) serve(c *ucli.Context) error {
 	}
 	defer oracle.Close()
 	server := &http.Server{Handler: serve.New(oracle, sources, limits, local, log), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: limits.Timeout, IdleTimeout: 2 * time.Minute}
+	// Answers that are under way get five seconds; then the page is gone all the same.
 	stopped := context.AfterFunc(c.Context, func() {
 		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -192,6 +198,7 @@ func (b *boards) List(ctx context.Context) ([]serve.Entry, error) {
 	return entries, nil
 }
 
+// firstOf is the first that is not empty.
 func firstOf(a, b string) string {
 	if a != "" {
 		return a
@@ -212,6 +219,7 @@ func (b *boards) Path(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", errors.New(client.Message(err))
 	}
+	// With its hash: a trial that has a better checkpoint by now is fetched anew.
 	key := id + "@" + best.SHA256
 	if path := b.files[key]; path != "" {
 		if _, err := os.Stat(path); err == nil {

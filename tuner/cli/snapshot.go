@@ -22,7 +22,7 @@ const (
 )
 
 // saveSnapshot writes the file beside its place, reads it again, and only then
-// puts it there.
+// puts it there: an earlier snapshot is not given up for one that a full disk or a broken connection cut short.
 func (e *Env) saveSnapshot(c *ucli.Context) error {
 	api, err := e.client(c)
 	if err != nil {
@@ -101,8 +101,10 @@ func isSnapshot(path string) bool {
 	return err == nil && info.Checked || errors.Is(err, snapshot.ErrDamaged)
 }
 
+// writer is a function that is written to.
 type writer func([]byte) (int, error)
 
+// Write implements io.Writer.
 func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 // checkSnapshot reads a file from its start and goes back there.
@@ -117,7 +119,12 @@ func checkSnapshot(f *os.File) (snapshot.Info, error) {
 	return info, err
 }
 
+// restoreSnapshot replaces the state of the whole cluster, and so wants --yes. The file is checked
+// before a byte is sent. The restore has an id of its own: when the answer is lost, what became of
+// it is asked, and never guessed or done again, for a second restore would undo what was written
+// after the first.
 func (e *Env) restoreSnapshot(c *ucli.Context) error {
+	// The first thing: nothing is opened or asked for by a slip.
 	if !c.Bool("yes") {
 		return usage("cluster restore replaces all that the cluster knows; say --yes if that is meant")
 	}
@@ -142,6 +149,7 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
+	// The name by which the outcome can be asked for, made before anything is sent.
 	id, b := client.NewRequestID(), bar{e: e, quiet: !e.Live}
 	r, err := api.RestoreSnapshot(c.Context, id, in, func(sent int64) {
 		switch {
@@ -173,7 +181,8 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	return nil
 }
 
-// whatBecame asks the leader there is now what became of a restore.
+// whatBecame asks the leader there is now what became of a restore. Its answer is final: what is not committed by
+// then is given up there.
 func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cause error) (*client.Restored, error) {
 	e.say("no answer to the restore (%s); asking what became of it", client.Message(cause))
 	// An interrupted person wants to know, too.

@@ -76,6 +76,7 @@ func checkData(name string, text []byte, base string) error {
 	return nil
 }
 
+// child is the value of a key; nil where there is none.
 func child(n *yaml.Node, key string) *yaml.Node {
 	n = follow(n)
 	if n == nil || n.Kind != yaml.MappingNode {
@@ -89,6 +90,7 @@ func child(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
+// follow resolves an alias: the spec was parsed already, so there is one step at most.
 func follow(n *yaml.Node) *yaml.Node {
 	if n != nil && n.Kind == yaml.AliasNode {
 		return n.Alias

@@ -19,6 +19,8 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// sweepCommands are the verbs about whole sweeps. What changes one carries a request id, so that a
+// call repeated by the client after a lost answer is done once; what reads may be repeated anyhow.
 func (e *Env) sweepCommands() *ucli.Command {
 	action := func(name, what string, a trial.Action, description string) *ucli.Command {
 		return verb(&ucli.Command{Name: name, Usage: what, ArgsUsage: "ID", Description: description,
@@ -75,7 +77,7 @@ func (e *Env) sweepCommands() *ucli.Command {
 	return g
 }
 
-// readSpec reads a spec and the name it goes by in messages.
+// readSpec reads a spec and the name it goes by in messages: the path as the person sees it, since editors jump by it.
 func (e *Env) readSpec(path string) (string, []byte, error) {
 	if path == "-" {
 		b, err := io.ReadAll(io.LimitReader(e.In, sweep.MaxSize+1))
@@ -92,6 +94,10 @@ func (e *Env) readSpec(path string) (string, []byte, error) {
 	return path, b, nil
 }
 
+// submit prints the sweep's id on standard output, alone, as soon as the cluster has the sweep:
+// whatever fails later, a script can go on with it. All that can be wrong without a cluster is
+// looked at first (flags, spec, MLflow's address, image folders), for a sweep that was made goes
+// on. With --follow the exit code is the sweep's, and an interrupt ends the watching alone.
 func (e *Env) submit(c *ucli.Context) error {
 	e.goOn()
 	tracks := c.Bool("mlflow") || c.IsSet("mlflow-uri")
@@ -105,10 +111,12 @@ func (e *Env) submit(c *ucli.Context) error {
 	base := e.path(c.String("base-dir"))
 	var store mlflow.Store
 	if tracks {
+		// Before the sweep is made: a wrong address of MLflow is found while nothing has begun.
 		if store, err = e.openTracking(c); err != nil {
 			return err
 		}
 	}
+	// The cluster parses it again; here faults cost no call, and get the file's name in front.
 	if _, err := sweep.Parse(name, text); err != nil {
 		return err
 	}
@@ -125,6 +133,7 @@ func (e *Env) submit(c *ucli.Context) error {
 		}
 	}
 	quiet := c.Bool("quiet")
+	// Submitting has the short patience of single calls, watching the long one.
 	once, err := e.client(c)
 	if err != nil {
 		return err
@@ -135,6 +144,7 @@ func (e *Env) submit(c *ucli.Context) error {
 		return err
 	}
 	e.warn(warnings)
+	// From here on a script has what it needs, whatever becomes of the watching.
 	if _, err := fmt.Fprintln(e.Out, s.ID); err != nil {
 		return err
 	}
@@ -160,6 +170,7 @@ func (e *Env) submit(c *ucli.Context) error {
 		}
 	}
 	if err != nil {
+		// Whoever presses Ctrl-C here wants the terminal back, not the sweep gone.
 		if errors.Is(c.Context.Err(), context.Canceled) {
 			e.say("the sweep goes on: atelier sweep wait %s", s.ID)
 		}
@@ -168,6 +179,9 @@ func (e *Env) submit(c *ucli.Context) error {
 	return e.outcome(end, quiet)
 }
 
+// waitSweep ends with the sweep: 0 when it has finished or was stopped, for then its results are
+// what was wanted; 6 when it has failed or was cancelled. The sweep is printed only where -o asks
+// for it.
 func (e *Env) waitSweep(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -193,6 +207,8 @@ func (e *Env) waitSweep(c *ucli.Context) error {
 	return e.outcome(s, quiet)
 }
 
+// showSweep prints a sweep; with --spec the text as it was submitted, byte for byte, so that it can
+// be submitted again.
 func (e *Env) showSweep(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -213,6 +229,7 @@ func (e *Env) showSweep(c *ucli.Context) error {
 	return e.printSweep(c, s)
 }
 
+// listSweeps prints the newest first; with -q ids alone, one a line.
 func (e *Env) listSweeps(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -243,6 +260,8 @@ func (e *Env) listSweeps(c *ucli.Context) error {
 	})
 }
 
+// controlSweep pauses, resumes, stops or cancels, and says what the sweep is now: one that is told
+// to stop may still be stopping.
 func (e *Env) controlSweep(c *ucli.Context, a trial.Action) error {
 	api, err := e.client(c)
 	if err != nil {
@@ -257,6 +276,8 @@ func (e *Env) controlSweep(c *ucli.Context, a trial.Action) error {
 	return nil
 }
 
+// simulate runs a spec's search here, with a program that computes the values; no cluster is asked.
+// A spec without a seed has seed 0 here, and says so: the run can be repeated.
 func (e *Env) simulate(c *ucli.Context) error {
 	if c.String("exec") == "" {
 		return usage("sweep simulate: say what computes the values: --exec CMD")

@@ -22,6 +22,8 @@ func (e *Env) reportCommand() *ucli.Command {
 		"atelier sweep report s-k3v9q2ma", "atelier sweep report s-k3v9q2ma -o reports/facades --no-plots")
 }
 
+// sweepReport writes the folder and prints its path. It may be done while the sweep goes on, and
+// again later; a folder that holds something else's results is refused before anything is written.
 func (e *Env) sweepReport(c *ucli.Context) error {
 	api, err := e.patient(c)
 	if err != nil {
@@ -36,6 +38,7 @@ func (e *Env) sweepReport(c *ucli.Context) error {
 	if dir == "" {
 		dir = "report-" + s.ID
 	}
+	// A folder of this sweep's own is brought up to date, another's is somebody's work.
 	if other, err := report.Other(e.path(dir), s); err != nil {
 		return err
 	} else if other != "" && !c.Bool("overwrite") {

@@ -13,6 +13,8 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// printSweep prints a sweep on a page: what does not differ from the ordinary is left out of the
+// table, never out of the records.
 func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 	return e.print(c, r, func() table {
 		n := r.Counts

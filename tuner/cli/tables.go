@@ -13,6 +13,7 @@ import (
 
 // What tables show of records.
 
+// short is a number for people: six digits, whole ones whole.
 func short(v float64) string {
 	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
 		return strconv.FormatFloat(v, 'f', -1, 64)
@@ -20,6 +21,7 @@ func short(v float64) string {
 	return strconv.FormatFloat(v, 'g', 6, 64)
 }
 
+// shortValue is - where there is none.
 func shortValue(n *trial.Number) string {
 	if n == nil {
 		return "-"
@@ -46,6 +48,7 @@ func pairs(raw json.RawMessage) string {
 	return strings.Join(out, " ")
 }
 
+// age is how long ago something was; - for never.
 func (e *Env) age(ms int64) string {
 	if ms == 0 {
 		return "-"
@@ -53,6 +56,7 @@ func (e *Env) age(ms int64) string {
 	return roundly(e.Now().Sub(time.UnixMilli(ms)))
 }
 
+// span is how long something took, or takes until now.
 func (e *Env) span(fromMS, toMS int64) string {
 	if fromMS == 0 {
 		return "-"
@@ -63,6 +67,7 @@ func (e *Env) span(fromMS, toMS int64) string {
 	return roundly(time.Duration(toMS-fromMS) * time.Millisecond)
 }
 
+// clock is UTC: machines of a cluster may be in several zones.
 func clock(ms int64) string {
 	if ms == 0 {
 		return "-"
@@ -84,6 +89,7 @@ func roundly(d time.Duration) string {
 	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 }
 
+// bytesOf is a size in binary units, as disks and memory are counted by systems.
 func bytesOf(n int64) string {
 	switch {
 	case n < 1<<10:
@@ -96,6 +102,7 @@ func bytesOf(n int64) string {
 	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
 
+// dash fills an empty cell, so that tables read by cut and awk keep their columns.
 func dash(s string) string {
 	if s == "" {
 		return "-"
@@ -103,4 +110,5 @@ func dash(s string) string {
 	return s
 }
 
+// count is a number of things.
 func count(n int64) string { return strconv.FormatInt(n, 10) }

@@ -42,6 +42,10 @@ func (e *Env) trainCommand() *ucli.Command {
 		"atelier train --resume checkpoints/resnet18_ep30_bs32_lr0.001 --epochs 60")
 }
 
+// train settles everything before it trains: settings layer by layer, then questions (only where
+// nothing was said and a person is there), then the place. The results' folder goes to standard
+// output at the end, alone. Exit codes: 130 after an interrupt, with the command that goes on; 1 or
+// 6 after a failure, here or in a cluster.
 func (e *Env) train(c *ucli.Context) error {
 	e.goOn()
 	conf, resumed, err := e.trainConfig(c)
@@ -53,6 +57,7 @@ func (e *Env) train(c *ucli.Context) error {
 			return err
 		}
 	}
+	// Before the plan: whether data folders are looked at here hangs on whose machine trains.
 	api, err := e.trainCluster(c, conf, resumed)
 	if err != nil {
 		return err
@@ -64,6 +69,7 @@ func (e *Env) train(c *ucli.Context) error {
 	if out != "" {
 		out = e.path(out)
 	}
+	// Relative data paths are those of the training that goes on, wherever it is called from.
 	if resumed != nil && resumed.Base != "" {
 		base = resumed.Base
 	}
@@ -94,13 +100,15 @@ func (e *Env) trainCluster(c *ucli.Context, conf *setting.Config, resumed *train
 				return nil, usage("train: %s: %s trains with the settings it was submitted with; begin another training (--out DIR)", v.Source(), sweep)
 			}
 		}
+	// A training of this machine goes on here, whatever ATELIER_ADDR says.
 	case resumed != nil || c.Bool("local") || !c.IsSet("addr"):
 		return nil, nil
 	}
 	return e.patient(c)
 }
 
-// trainConfig lays the layers of the configuration over one another.
+// trainConfig lays the layers of the configuration over one another: defaults, file, environment, flags. With
+// --resume the settings of the training that goes on take the file's place, since other ones would be another training.
 func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, error) {
 	conf := train.New()
 	conf.Home = e.home()
@@ -149,9 +157,11 @@ func (e *Env) dataFolders(c *ucli.Context, conf configuration, parts ...string) 
 	return nil
 }
 
-// carryOut trains on this machine, or in the cluster behind api.
+// carryOut trains on this machine, or in the cluster behind api. A cluster's workers have their own trainers: only
+// one that was named has to be here.
 func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) error {
 	trainer, err := train.FindTrainer(e.folder(c, "trainer-bin"))
+	// A cluster's workers have their own: only one that was named has to be here.
 	if err != nil && (api == nil || c.IsSet("trainer-bin")) {
 		return err
 	}
@@ -167,6 +177,8 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 	if r == nil {
 		return e.notBegun("train", err)
 	}
+	// The command that goes on has to work when it is pasted, so it names the cluster where the
+	// environment does not.
 	again := "atelier train --resume " + e.relative(r.Folder)
 	if r.Sweep != "" && !slices.ContainsFunc(e.Environ, func(kv string) bool { return strings.HasPrefix(kv, "ATELIER_ADDR=") }) {
 		again += " --addr " + c.String("addr")

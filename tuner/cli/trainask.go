@@ -63,6 +63,7 @@ type questions struct {
 	such string // flags that would have answered
 }
 
+// model asks for one of the models, by number or name; nothing typed takes the one that stands.
 func (q *questions) model(ctx context.Context, standing string) (string, error) {
 	models := settings.Models()
 	q.e.say("Models:")
@@ -101,6 +102,7 @@ func (q *questions) model(ctx context.Context, standing string) (string, error) 
 	}
 }
 
+// yes asks until the answer is one.
 func (q *questions) yes(ctx context.Context, question string) (bool, error) {
 	for {
 		answer, err := q.ask(ctx, question+" [Y/n]: ")
@@ -117,6 +119,9 @@ func (q *questions) yes(ctx context.Context, question string) (bool, error) {
 	}
 }
 
+// ask shows a question and waits for a line, or for ctx: reading cannot be interrupted, so it is
+// left behind on a goroutine when the person presses Ctrl-C. No line at all is a usage error, for
+// whoever has no answer has to say it with flags.
 func (q *questions) ask(ctx context.Context, question string) (string, error) {
 	fmt.Fprint(q.e.Err, question)
 	type line struct {

@@ -17,6 +17,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// trialCommands are the verbs about single trials, and those of programs that train elsewhere.
 func (e *Env) trialCommands() *ucli.Command {
 	g := group("trial", "look at the trials of a sweep",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list a sweep's trials by number", ArgsUsage: "SWEEP",
@@ -45,6 +46,7 @@ func (e *Env) trialCommands() *ucli.Command {
 	return g
 }
 
+// trialStatus reads a word of --state; another is a usage error with the nearest.
 func trialStatus(s string) (trial.Status, error) {
 	status, err := trial.ParseStatus(s)
 	if err == nil {
@@ -66,6 +68,8 @@ func trialArg(c *ucli.Context) (string, int64, error) {
 	return c.Args().First(), n, nil
 }
 
+// listTrials asks page by page, by the last number seen: what is proposed meanwhile comes at the
+// end, and nothing twice.
 func (e *Env) listTrials(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -107,6 +111,7 @@ func (e *Env) listTrials(c *ucli.Context) error {
 			t.rows = append(t.rows, []string{count(x.Number), x.Status.String(), shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
 				e.span(x.StartedMS, x.EndedMS), pairs(x.Params)})
 		}
+		// A column only where one of the trials has something to say in it.
 		why := func(x trial.Trial) string {
 			text := cmp.Or(x.Failure, x.Note, x.StopReason)
 			if x.OtherData {
@@ -124,6 +129,7 @@ func (e *Env) listTrials(c *ucli.Context) error {
 	})
 }
 
+// getTrial reads the trial that the arguments name.
 func getTrial(c *ucli.Context, api *client.Client) (*trial.Trial, error) {
 	sweep, n, err := trialArg(c)
 	if err != nil {
@@ -132,6 +138,7 @@ func getTrial(c *ucli.Context, api *client.Client) (*trial.Trial, error) {
 	return api.Trial(c.Context, sweep, n)
 }
 
+// showTrial prints a trial with its runs and what is kept of its checkpoints.
 func (e *Env) showTrial(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -204,6 +211,7 @@ func (e *Env) showTrial(c *ucli.Context) error {
 	})
 }
 
+// curve prints a trial's reports over all its runs; a metric that an epoch lacks is an empty cell.
 func (e *Env) curve(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -243,7 +251,8 @@ func (e *Env) curve(c *ucli.Context) error {
 	})
 }
 
-// logs finds the worker of a run and fetches the run's log from it.
+// logs finds the worker of a run and fetches the run's log from it. Logs are not the cluster's: where the worker is
+// gone, or has dropped it, the exit code is 3. The text goes out as the trainer wrote it.
 func (e *Env) logs(c *ucli.Context) error {
 	api, err := e.client(c)
 	if err != nil {
@@ -281,6 +290,7 @@ func (e *Env) logs(c *ucli.Context) error {
 	return err
 }
 
+// findWorker finds a worker that the leader has heard of.
 func findWorker(c *ucli.Context, api *client.Client, name string) (*trial.Worker, error) {
 	all, err := api.Workers(c.Context)
 	if err != nil {
@@ -292,6 +302,7 @@ func findWorker(c *ucli.Context, api *client.Client, name string) (*trial.Worker
 	return nil, notFound("worker %s is not in the cluster now", name)
 }
 
+// stopTrial ends a trial early; a running one ends at its next report, which counts.
 func (e *Env) stopTrial(c *ucli.Context) error {
 	sweep, n, err := trialArg(c)
 	if err != nil {
@@ -314,6 +325,7 @@ func (e *Env) stopTrial(c *ucli.Context) error {
 	return nil
 }
 
+// retryTrial lets a failed trial wait again, with all its retries.
 func (e *Env) retryTrial(c *ucli.Context) error {
 	sweep, n, err := trialArg(c)
 	if err != nil {

@@ -47,6 +47,9 @@ func (e *Env) tuneCommand() *ucli.Command {
 		"atelier tune --resume checkpoints_tuning/vanilla/genetic --trials 90")
 }
 
+// tune settles everything before a sweep is made, as train does. A tuning that is resumed goes on
+// where it began: in its cluster (perhaps at another address, --addr) or on this machine; with a
+// cluster's address a new one begins there.
 func (e *Env) tune(c *ucli.Context) error {
 	e.goOn()
 	conf := tune.New()
@@ -70,6 +73,8 @@ func (e *Env) tune(c *ucli.Context) error {
 	}
 	addrs := ""
 	if resumed != nil {
+		// A tuning of this machine stays on it, even where ATELIER_ADDR is set: its sweep is in a
+		// cluster of its own folder.
 		if addrs = resumed.Addresses; addrs != "" && c.IsSet("addr") {
 			addrs = c.String("addr") // the cluster may have moved
 		}
@@ -99,6 +104,7 @@ func (e *Env) tune(c *ucli.Context) error {
 		}
 	}
 	trainer := ""
+	// Looked for before a cluster of this machine is started, which would only be taken down again.
 	if api == nil && conf.String("trainer") == "torch" {
 		if trainer, err = train.FindTrainer(e.folder(c, "trainer-bin")); err != nil {
 			return err
@@ -125,6 +131,8 @@ func (e *Env) trackTuning(store mlflow.Store, experiment string, bar *tuneBar) f
 		t := &tracking{e: e, id: id, store: store, mirror: track.New(store, experiment, id, api), said: map[string]bool{}, done: make(chan struct{})}
 		t.start(ctx)
 		return func(ctx context.Context, dir string, files []string) {
+			// The report's files belong to the sweep's run, which is closed at the end of the last
+			// pass.
 			for _, f := range files {
 				t.attach = append(t.attach, filepath.Join(dir, f))
 			}
@@ -158,7 +166,8 @@ func failed(r *tune.Result) (out []string) {
 	return out
 }
 
-// tuned says how a tuning ended.
+// tuned says how a tuning ended. What was trained is never lost, so every end but success names the command that
+// goes on. The exit code is the sweep's, where it came to its end.
 func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) error {
 	if r == nil {
 		return e.notBegun("tune", err)
@@ -175,6 +184,7 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) er
 	folder := e.relative(r.Folder)
 	again := "atelier tune --resume " + folder
 	switch {
+	// Nothing was made that could be gone on with.
 	case !r.Begun && c.Context.Err() != nil:
 		e.say("interrupted before the sweep was made")
 		return &exitError{code: client.ExitInterrupted}

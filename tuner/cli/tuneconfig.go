@@ -14,7 +14,8 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
-// tuneConfig lays the layers of the configuration over one another.
+// tuneConfig lays the layers of the configuration over one another: defaults, training configuration, tuning file,
+// environment, flags. The tuning file is read twice, since it names the one that lies below it.
 func (e *Env) tuneConfig(c *ucli.Context, conf *tune.Config) error {
 	// The tuning's own file says which training configuration it stands on.
 	shown, text, err := e.readConfig(c, tune.Document)
@@ -43,9 +44,11 @@ func (e *Env) tuneConfig(c *ucli.Context, conf *tune.Config) error {
 	return e.layers(c, tune.Document, conf, func() error { return e.dataFolders(c, conf, "train", "validation") })
 }
 
-// resumeTuning reads the tuning that is resumed.
+// resumeTuning reads the tuning that is resumed. It goes on with the question it began with, so only flags that do not
+// change it are taken; --trials may raise the number, of a folder that is named.
 func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption, error) {
 	takes := []string{"resume", "trials", "no-plots", "mlflow", "no-mlflow", "shared", "trainer-bin", "quiet", "q", "addr", "timeout", "retry-for"}
+	// Any other flag would change the question in the middle of the search.
 	for _, f := range c.LocalFlagNames() {
 		if !slices.Contains(takes, f) {
 			return nil, usage("tune: --resume goes on as the tuning began; it does not take --%s", f)

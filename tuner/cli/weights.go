@@ -17,6 +17,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// weightsCommands work without a cluster.
 func (e *Env) weightsCommands() *ucli.Command {
 	return group("weights", "fetch published weights, turn weight files into other forms",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list the weights that torchvision publishes for the architectures here",
@@ -54,6 +55,7 @@ type weightsRecord struct {
 	Parameters int64  `json:"parameters"`
 }
 
+// listWeights prints the table that is built in; nothing is downloaded.
 func (e *Env) listWeights(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
@@ -71,6 +73,9 @@ func (e *Env) listWeights(c *ucli.Context) error {
 	})
 }
 
+// pullWeights prints the path of a file whose hash is what its name says. Where it is to go is
+// looked at before the download, and a copy that is there already is left as it is; what is wrong
+// there never costs the download, which stays in the cache.
 func (e *Env) pullWeights(c *ucli.Context) error {
 	name := c.Args().First()
 	file, err := weights.Find(name)
@@ -80,6 +85,7 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 		}
 		return usage("weights pull: %s; known are %s", err, strings.Join(weights.Names(), ", "))
 	}
+	// Everything on the command line is looked at before a byte is loaded.
 	if _, err := weights.ParseServer(c.String("from")); err != nil {
 		return usage("weights pull: --from %s", err)
 	}
@@ -113,6 +119,7 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 	path := got.Path
 	if to != "" {
 		path = to
+		// What is there and the same is no reason to ask for --overwrite.
 		if !sameFile(to, got.Bytes, got.SHA256) {
 			replaces, err := e.place(c, to, func() bool { return !named })
 			if err != nil {
@@ -146,6 +153,7 @@ func copyTo(ctx context.Context, got weights.Pulled, to string) error {
 	return nil
 }
 
+// convertWeights prints the path of the new file, and says what of the old one is not in it.
 func (e *Env) convertWeights(c *ucli.Context) error {
 	in, out := e.path(c.Args().Get(0)), e.path(c.Args().Get(1))
 	if _, err := checkpoint.FormatOf(out); err != nil {
@@ -182,6 +190,7 @@ type bytesBar struct {
 	what  string // is downloaded
 }
 
+// show draws how much there is of how much.
 func (b *bytesBar) show(done, total int64) {
 	now := b.e.Now()
 	if b.bytes.since.IsZero() {

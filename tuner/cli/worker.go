@@ -12,6 +12,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// workerCommands are about the machines that train.
 func (e *Env) workerCommands() *ucli.Command {
 	return group("worker", "workers and their slots",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list workers and what their slots do",
@@ -32,6 +33,7 @@ func cpuOf(u *trial.Usage) string {
 	return fmt.Sprintf("%.0f%% of %d", float64(u.CPUPercent), u.Cores)
 }
 
+// memoryOf is the table's word for a machine's memory.
 func memoryOf(u *trial.Usage) string {
 	if u == nil {
 		return "-"
@@ -39,6 +41,7 @@ func memoryOf(u *trial.Usage) string {
 	return usedOf(u.MemoryUsed, u.MemoryTotal)
 }
 
+// usedOf is used and total memory; - where the system does not say.
 func usedOf(used, total int64) string {
 	if used < 0 || total <= 0 {
 		return "-"
@@ -46,6 +49,7 @@ func usedOf(used, total int64) string {
 	return fmt.Sprintf("%.1f/%.0f GB", float64(used)/1e9, float64(total)/1e9)
 }
 
+// gpuOf is the table's word for the GPU of a slot.
 func gpuOf(u *trial.Usage, device string) string {
 	if u == nil {
 		return "-"
@@ -68,6 +72,8 @@ func gpuOf(u *trial.Usage, device string) string {
 	return "-"
 }
 
+// listWorkers prints a row a slot. The leader knows the workers that have spoken to it: right after
+// an election some are missing for a heartbeat.
 func (e *Env) listWorkers(c *ucli.Context) error {
 	api, err := e.reader(c)
 	if err != nil {
@@ -110,6 +116,7 @@ func (e *Env) listWorkers(c *ucli.Context) error {
 				}
 			}
 		}
+		// Most clusters on a laptop have none: the column would be dashes.
 		if !gpus {
 			t.head = slices.Delete(t.head, 6, 7)
 			for i := range t.rows {
@@ -120,6 +127,8 @@ func (e *Env) listWorkers(c *ucli.Context) error {
 	})
 }
 
+// drainWorker lets a worker get no more trials, until --undo; it outlasts restarts of worker and
+// leader.
 func (e *Env) drainWorker(c *ucli.Context) error {
 	api, err := e.client(c)
 	if err != nil {
