@@ -156,21 +156,33 @@ func unmarshal[T ~int32](to *T, parse func(string) (T, error), text []byte) (err
 	return err
 }
 
-// ParseStatus and its like read a word; the error lists all of them.
+// ParseStatus reads a trial's status; as with all words here, the error of another word lists those there are.
 func ParseStatus(text string) (Status, error) {
 	return parse[Status]("state of a trial", statusWords, text)
 }
+
+// ParseSweepStatus reads a sweep's status.
 func ParseSweepStatus(text string) (SweepStatus, error) {
 	return parse[SweepStatus]("state of a sweep", sweepWords, text)
 }
+
+// ParseExit reads an exit class, such as out_of_memory.
 func ParseExit(text string) (Exit, error) { return parse[Exit]("exit class", exitWords, text) }
+
+// ParseVerdict reads continue, pause or stop.
 func ParseVerdict(text string) (Verdict, error) {
 	return parse[Verdict]("verdict", verdictWords, text)
 }
+
+// ParseOutcome reads recorded, already, fenced or refused.
 func ParseOutcome(text string) (Outcome, error) {
 	return parse[Outcome]("outcome", outcomeWords, text)
 }
+
+// ParseAction reads pause, resume, stop or cancel.
 func ParseAction(text string) (Action, error) { return parse[Action]("action", actionWords, text) }
+
+// ParseSource reads search, enqueued or population.
 func ParseSource(text string) (Source, error) { return parse[Source]("source", sourceWords, text) }
 
 // StatusWords are all states of a trial, for people to choose from.

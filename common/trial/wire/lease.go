@@ -10,6 +10,8 @@ import (
 
 // From the schema: what a worker gets.
 
+// Lease is what a worker has to know to carry out a run: durations come in milliseconds, documents
+// as they are.
 func Lease(l *atelierv1.Lease) trial.Lease {
 	return trial.Lease{LeaseRef: trial.LeaseRef{Sweep: l.GetSweepId(), Trial: l.GetTrial(), Token: l.GetToken()}, Kind: Kind(l.GetKind()), Run: l.GetRun(), Slot: l.GetSlot(),
 		Trainer: l.GetTrainer(), Params: json.RawMessage(l.GetParamsJson()), Training: json.RawMessage(l.GetTrainingJson()), Seed: l.GetSeed(),
@@ -17,10 +19,12 @@ func Lease(l *atelierv1.Lease) trial.Lease {
 		TTL: time.Duration(l.GetTtlMs()) * time.Millisecond, EndEpoch: l.GetEndEpoch(), EndVerdict: Verdict(l.GetEndVerdict()), EndReason: l.GetEndReason()}
 }
 
+// LeaseRef names a lease: sweep, trial and token.
 func LeaseRef(l *atelierv1.LeaseRef) trial.LeaseRef {
 	return trial.LeaseRef{Sweep: l.GetSweepId(), Trial: l.GetTrial(), Token: l.GetToken()}
 }
 
+// HeartbeatAnswer is what a leader tells a worker of its leases, and which cluster it is.
 func HeartbeatAnswer(a *atelierv1.HeartbeatResponse) trial.HeartbeatAnswer {
 	return trial.HeartbeatAnswer{TTL: time.Duration(a.GetTtlMs()) * time.Millisecond, Lost: each(a.GetLost(), LeaseRef), Verdicts: each(a.GetVerdicts(), leaseVerdict),
 		Drain: a.GetDrain(), Coordinators: a.GetCoordinators(), Dropped: each(a.GetDropped(), location), Refused: a.GetRefused(), Final: a.GetFinal(),
@@ -33,6 +37,7 @@ func leaseVerdict(v *atelierv1.LeaseVerdict) trial.LeaseVerdict {
 
 func location(text string) trial.Location { return trial.Location(text) }
 
+// EventResult is what became of one event, and what is kept of its trial's checkpoints.
 func EventResult(r *atelierv1.EventResult) trial.EventResult {
 	return trial.EventResult{Outcome: Outcome(r.GetOutcome()), Verdict: Verdict(r.GetVerdict()), Message: r.GetMessage(), Kept: each(r.GetKept(), location)}
 }
@@ -48,10 +53,12 @@ func each[A, B any](all []A, one func(A) B) []B {
 
 // And what a coordinator hears and answers.
 
+// Heartbeat is what a worker says of itself and which leases it holds.
 func Heartbeat(h *atelierv1.HeartbeatRequest) trial.Heartbeat {
 	return trial.Heartbeat{Worker: Worker(h.GetWorker()), Leases: each(h.GetLeases(), LeaseRef), Folder: h.GetFolder(), Admitted: h.GetAdmitted(), Cluster: h.GetClusterId()}
 }
 
+// ToHeartbeatAnswer is HeartbeatAnswer's inverse.
 func ToHeartbeatAnswer(a trial.HeartbeatAnswer) *atelierv1.HeartbeatResponse {
 	return &atelierv1.HeartbeatResponse{TtlMs: a.TTL.Milliseconds(), Lost: each(a.Lost, ToLeaseRef), Verdicts: each(a.Verdicts, toLeaseVerdict), Drain: a.Drain,
 		Coordinators: a.Coordinators, Dropped: each(a.Dropped, func(l trial.Location) string { return string(l) }), Refused: a.Refused, Final: a.Final,
@@ -74,10 +81,12 @@ func ToLease(l *trial.Lease) *atelierv1.Lease {
 
 // To the schema: what a worker says.
 
+// ToLeaseRef is LeaseRef's inverse.
 func ToLeaseRef(l trial.LeaseRef) *atelierv1.LeaseRef {
 	return &atelierv1.LeaseRef{SweepId: l.Sweep, Trial: l.Trial, Token: l.Token}
 }
 
+// ToHeartbeat is Heartbeat's inverse.
 func ToHeartbeat(h trial.Heartbeat) *atelierv1.HeartbeatRequest {
 	return &atelierv1.HeartbeatRequest{Worker: ToWorker(h.Worker), Leases: each(h.Leases, ToLeaseRef), Folder: h.Folder, Admitted: h.Admitted, ClusterId: h.Cluster}
 }

@@ -9,6 +9,8 @@ import (
 
 // From the schema. TestEveryFieldIsCarried holds that nothing is left out.
 
+// Sweep is a sweep as the API tells it, with lists and maps that are never nil: they are printed. A
+// sweep of one objective has it in Objectives, too.
 func Sweep(s *atelierv1.Sweep) trial.Sweep {
 	r := trial.Sweep{ID: s.GetId(), Name: s.GetName(), Kind: Kind(s.GetKind()), Status: SweepStatus(s.GetStatus()), Failure: s.GetFailure(),
 		SearchMethod: s.GetSearchMethod(), Algorithm: s.GetAlgorithm(), Trainer: s.GetTrainer(), Seed: s.GetSeed(), Objective: Objective(s.GetObjective()),
@@ -33,6 +35,7 @@ func counts(c *atelierv1.SweepCounts) trial.Counts {
 		Diverged: c.GetDiverged(), Failed: c.GetFailed(), Cancelled: c.GetCancelled(), Runs: c.GetRuns(), Reports: c.GetReports()}
 }
 
+// Trial is a trial with its runs and what is kept of its checkpoints, without its curve.
 func Trial(t *atelierv1.Trial) trial.Trial {
 	r := trial.Trial{Sweep: t.GetSweepId(), Number: t.GetNumber(), Status: Status(t.GetStatus()), Params: Object(t.GetParamsJson()),
 		Value: number(t.GetHasValue(), t.GetValue()), ValueEpoch: t.GetValueEpoch(), Epoch: t.GetEpoch(),
@@ -51,11 +54,13 @@ func run(r *atelierv1.Run) trial.Run {
 		Exit: Exit(r.GetExit()), Message: r.GetMessage(), ResumedEpoch: r.GetResumedEpoch(), Data: r.GetData()}
 }
 
+// Checkpoint is a stored model state; Metric is nil where its epoch has no objective value.
 func Checkpoint(c *atelierv1.Checkpoint) trial.Checkpoint {
 	return trial.Checkpoint{Sweep: c.GetSweepId(), Trial: c.GetTrial(), Epoch: c.GetEpoch(), Metric: number(c.GetHasMetric(), c.GetMetric()), Size: c.GetSize(), SHA256: c.GetSha256(),
 		Location: trial.Location(c.GetLocation()), Worker: c.GetWorker(), CreatedMS: c.GetCreatedMs(), Token: c.GetToken()}
 }
 
+// Report is the metrics of one epoch, in the order they were reported.
 func Report(r *atelierv1.Report) trial.Report {
 	return trial.Report{Epoch: r.GetEpoch(), TimeMS: r.GetTimeMs(), Metrics: List(r.GetMetrics(), metric), Data: r.GetData()}
 }
@@ -64,11 +69,13 @@ func metric(m *atelierv1.Metric) trial.Metric {
 	return trial.Metric{Name: m.GetName(), Value: m.GetValue()}
 }
 
+// Row is a leaderboard's row.
 func Row(r *atelierv1.LeaderboardRow) trial.Row {
 	return trial.Row{Rank: r.GetRank(), Trial: r.GetTrial(), Status: Status(r.GetStatus()), Value: trial.Number(r.GetValue()), Params: Object(r.GetParamsJson()), Epoch: r.GetEpoch(),
 		Checkpoint: trial.Location(r.GetCheckpoint()), Values: List(r.GetValues(), func(v float64) trial.Number { return trial.Number(v) }), Front: r.GetFront(), OtherData: r.GetOtherData()}
 }
 
+// Worker is a worker as the leader knows it; Usage is nil until it has read its machine.
 func Worker(w *atelierv1.Worker) trial.Worker {
 	return trial.Worker{Name: w.GetName(), State: w.GetState(), Draining: w.GetDraining(), Address: w.GetAddress(), LastSeenMS: w.GetLastSeenMs(), Version: w.GetVersion(),
 		Trainers: append([]string{}, w.GetTrainers()...), Labels: texts(w.GetLabels()), Usage: usage(w.GetUsage()), Slots: List(w.GetSlots(), slot), Note: w.GetNote(), Incarnation: w.GetIncarnation()}
@@ -94,6 +101,7 @@ func gpu(g *atelierv1.GpuUsage) trial.GPUUsage {
 
 // To the schema: what workers and programs outside say.
 
+// ToCheckpoint is Checkpoint's inverse.
 func ToCheckpoint(c trial.Checkpoint) *atelierv1.Checkpoint {
 	p := &atelierv1.Checkpoint{SweepId: c.Sweep, Trial: c.Trial, Epoch: c.Epoch, HasMetric: c.Metric != nil, Size: c.Size, Sha256: c.SHA256, Location: string(c.Location),
 		Worker: c.Worker, CreatedMs: c.CreatedMS, Token: c.Token}
@@ -103,6 +111,7 @@ func ToCheckpoint(c trial.Checkpoint) *atelierv1.Checkpoint {
 	return p
 }
 
+// ToCheckpoints is a list of them, never nil.
 func ToCheckpoints(all []trial.Checkpoint) []*atelierv1.Checkpoint { return List(all, ToCheckpoint) }
 
 // ToRows are the rows of a leaderboard.
@@ -113,11 +122,13 @@ func ToRows(all []trial.Row) []*atelierv1.LeaderboardRow {
 	})
 }
 
+// ToReport is Report's inverse.
 func ToReport(r trial.Report) *atelierv1.Report {
 	return &atelierv1.Report{Epoch: r.Epoch, TimeMs: r.TimeMS, Data: r.Data,
 		Metrics: List(r.Metrics, func(m trial.Metric) *atelierv1.Metric { return &atelierv1.Metric{Name: m.Name, Value: m.Value} })}
 }
 
+// ToWorker is Worker's inverse.
 func ToWorker(w trial.Worker) *atelierv1.Worker {
 	return &atelierv1.Worker{Name: w.Name, Address: w.Address, Incarnation: w.Incarnation, Draining: w.Draining, LastSeenMs: w.LastSeenMS, Slots: List(w.Slots, toSlot),
 		Labels: w.Labels, Trainers: w.Trainers, Version: w.Version, State: w.State, Usage: toUsage(w.Usage), Note: w.Note}
