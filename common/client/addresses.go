@@ -14,6 +14,7 @@ type addresses struct {
 	current string
 }
 
+// newAddresses begins with the first of those given.
 func newAddresses(given []string) *addresses {
 	s := &addresses{}
 	for _, a := range given {
@@ -25,6 +26,7 @@ func newAddresses(given []string) *addresses {
 	return s
 }
 
+// list is for the holder of mu: those given stay, whatever the cluster tells.
 func (s *addresses) list() []string {
 	out := slices.Clone(s.given)
 	for _, a := range s.learned {
@@ -80,6 +82,7 @@ func (s *addresses) next(failed string) string {
 	return n
 }
 
+// prefer has the next calls go to addr first, if it is known.
 func (s *addresses) prefer(addr string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

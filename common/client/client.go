@@ -127,6 +127,8 @@ func (c *Client) Addrs() []string { return c.set.all() }
 // Close drops idle connections. Calls in progress go on.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// newHTTPClient keeps many connections: long polls and heartbeats of all slots go on at once.
+// HTTP/1.1 alone: one stalled connection then holds up one call.
 func newHTTPClient() *http.Client {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -148,6 +150,7 @@ type addrKey struct{}
 // are pooled by address below it.
 type chosen struct{ next http.RoundTripper }
 
+// RoundTrip implements http.RoundTripper.
 func (t chosen) RoundTrip(r *http.Request) (*http.Response, error) {
 	base, ok := r.Context().Value(addrKey{}).(string)
 	if !ok {
@@ -210,6 +213,7 @@ func Loopback(addrs []string) bool {
 	return len(addrs) > 0
 }
 
+// baseURL is an address as a URL; without a scheme it is http.
 func baseURL(addr string) string {
 	if strings.Contains(addr, "://") {
 		return strings.TrimRight(addr, "/")
@@ -223,6 +227,7 @@ func (c *Client) AfterFailure() { c.follower.suspect() }
 
 var _ connect.Interceptor = (*retrier)(nil)
 
+// withAddr names the address of one attempt.
 func withAddr(ctx context.Context, addr string) context.Context {
 	return context.WithValue(ctx, addrKey{}, baseURL(addr))
 }

@@ -175,6 +175,7 @@ type watched struct {
 	body   io.ReadCloser
 }
 
+// Read implements io.Reader. The time counts while it waits for the worker, not between reads.
 func (w *watched) Read(b []byte) (int, error) {
 	w.timer.Reset(stall)
 	n, err := w.body.Read(b)
@@ -185,6 +186,7 @@ func (w *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// why is the stall where that is the cause: the reader hears of a context that was cancelled.
 func (w *watched) why(err error) error {
 	if context.Cause(w.ctx) == errStalled {
 		return errStalled
@@ -192,6 +194,7 @@ func (w *watched) why(err error) error {
 	return err
 }
 
+// Close implements io.Closer.
 func (w *watched) Close() error {
 	w.cancel(nil)
 	return w.body.Close()

@@ -90,6 +90,7 @@ func (f *findings) note(ctx context.Context, addr string, err error) (Finding, b
 	return one, true
 }
 
+// set keeps one finding an address, the one that tells most.
 func (f *findings) set(one Finding) {
 	if i := slices.IndexFunc(f.found, func(o Finding) bool { return o.Addr == one.Addr }); i >= 0 {
 		// What a node said tells more than a last attempt with little time left.
@@ -103,6 +104,7 @@ func (f *findings) set(one Finding) {
 
 func (f *findings) list() []Finding { return slices.Clone(f.found) }
 
+// noLeader reports whether a node has said that there is none.
 func (f *findings) noLeader() bool {
 	return slices.ContainsFunc(f.found, func(o Finding) bool { return o.Kind == NoLeader })
 }
@@ -161,6 +163,7 @@ func (f Finding) what() string {
 	return "ADDR cannot answer now (" + Message(f.Err) + ")"
 }
 
+// isSlow reports whether an attempt ended by its own limit.
 func isSlow(err error) bool {
 	var s errSlow
 	return errors.As(err, &s)
@@ -180,6 +183,7 @@ func unavailable(err error) bool {
 	return false
 }
 
+// noLeader reports whether a coordinator itself has said so, and not something on the way.
 func noLeader(err error) bool {
 	return connect.IsWireError(err) && RefusalOf(err).Reason == ReasonNoLeader
 }

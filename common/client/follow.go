@@ -29,12 +29,14 @@ const grace = 2 * time.Second
 // After failures, inquiries come at most this often.
 const doubtEvery = 250 * time.Millisecond
 
+// suspect makes the next call an occasion to ask who leads.
 func (f *follower) suspect() {
 	f.mu.Lock()
 	f.doubt = true
 	f.mu.Unlock()
 }
 
+// maybe asks in the background, where it is time to: the call at hand does not wait for it.
 func (f *follower) maybe(ctx context.Context) {
 	if !f.c.opts.follow || ctx.Value(inquiry{}) != nil {
 		return

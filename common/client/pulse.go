@@ -50,6 +50,7 @@ type inquest struct {
 	unresponsive bool // set before over is closed
 }
 
+// at is the pulse of an address, made where there is none.
 func (s *pulses) at(addr string) *pulse {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,12 +65,14 @@ func (s *pulses) at(addr string) *pulse {
 	return p
 }
 
+// beat notes that the node has said something.
 func (p *pulse) beat() {
 	p.mu.Lock()
 	p.heard = time.Now()
 	p.mu.Unlock()
 }
 
+// last is when it last did; zero for never.
 func (p *pulse) last() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -19,6 +19,9 @@ type retrier struct{ c *Client }
 // waiter is a request that asks the server to wait.
 type waiter interface{ GetWaitMs() int64 }
 
+// WrapUnary repeats a call until it is answered, or until nobody who may know has answered for
+// retryFor. It is right for every call: those that change something carry a request id, or a
+// natural key, by which the cluster knows a repetition.
 func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		o := r.c.opts
@@ -113,6 +116,7 @@ func (r *retrier) attempt(ctx context.Context, addr string, limit time.Duration,
 	return nil, err
 }
 
+// WrapStreamingHandler is of servers.
 func (r *retrier) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return next
 }

@@ -30,6 +30,8 @@ func (s *session) wrap(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
+// ask says, with reads that Redis may answer, what this client has seen: the answer takes nothing
+// of it back.
 func (s *session) ask(procedure string, h http.Header) {
 	index := s.index.Load()
 	switch procedure {
@@ -40,6 +42,7 @@ func (s *session) ask(procedure string, h http.Header) {
 	}
 }
 
+// answer notes the newest index seen.
 func (s *session) answer(h http.Header) {
 	index, _ := strconv.ParseUint(h.Get(atelierv1.IndexHeader), 10, 64)
 	for {

@@ -103,6 +103,8 @@ func For(err error) []string {
 	return nil
 }
 
+// find is the first case that fits, by type, class or words; its order says which advice is the
+// most telling.
 func find(err error) *Case {
 	class, message := "", client.Message(err)
 	if f, ok := errors.AsType[*session.Failure](err); ok {

@@ -35,6 +35,7 @@ func (f *Folder) own() ([]string, error) {
 	return append(f.results(), left...), err
 }
 
+// stage is how far a replacement had come when the process ended; "" for none under way.
 func (f *Folder) stage() (string, error) {
 	b, err := os.ReadFile(f.Path(ReplacedDir, stageFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -156,6 +157,7 @@ func (f *Folder) recover() error {
 	return f.back()
 }
 
+// move renames; what is not there was moved before.
 func move(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"atelier/common/trial"
 )
 
+// openParent begins the sweep's run, or goes on with it.
 func (m *Mirror) openParent(ctx context.Context, s *trial.Sweep) error {
 	x := m.parent
 	err := m.begin(ctx, x, mlflow.RunSpec{Experiment: m.experiment, Name: cmp.Or(s.Name, s.ID), Start: time.UnixMilli(s.CreatedMS),
@@ -109,6 +110,7 @@ func (m *Mirror) trial(ctx context.Context, s *trial.Sweep, t *trial.Trial) erro
 	return m.finish(ctx, x, signature, runStatus(t.Status), t.EndedMS)
 }
 
+// tag says tags in one order.
 func tag(run *mlflow.Run, tags map[string]string) error {
 	for _, k := range slices.Sorted(maps.Keys(tags)) {
 		if err := run.Tag(k, tags[k]); err != nil {
@@ -192,6 +194,7 @@ func (m *Mirror) sayParent(ctx context.Context, s *trial.Sweep, signature string
 	return m.finish(ctx, x, signature, sweepStatus(s.Status), s.EndedMS)
 }
 
+// better reports whether a is; anything is better than no number.
 func better(o trial.Objective, a, b float64) bool {
 	if math.IsNaN(b) {
 		return !math.IsNaN(a)
@@ -199,6 +202,8 @@ func better(o trial.Objective, a, b float64) bool {
 	return o.Better(a, b)
 }
 
+// runStatus is a trial's end in MLflow's words: a trial that was stopped early has done what it was
+// to do.
 func runStatus(s trial.Status) mlflow.Status {
 	switch s {
 	case trial.Finished, trial.Stopped:
@@ -209,6 +214,7 @@ func runStatus(s trial.Status) mlflow.Status {
 	return mlflow.Failed
 }
 
+// sweepStatus is a sweep's end in MLflow's words.
 func sweepStatus(s trial.SweepStatus) mlflow.Status {
 	switch s {
 	case trial.SweepFinished, trial.SweepStopped:
@@ -219,6 +225,7 @@ func sweepStatus(s trial.SweepStatus) mlflow.Status {
 	return mlflow.Failed
 }
 
+// tagsOf is what MLflow has no parameter or metric for.
 func tagsOf(t *trial.Trial, maximize bool) map[string]string {
 	tags := map[string]string{TagStatus: t.Status.String(), "atelier.runs": strconv.Itoa(len(t.Runs))}
 	last := t.LastRun()
@@ -297,6 +304,7 @@ func flat(object json.RawMessage, names map[string]string) (map[string]string, e
 	return out, nil
 }
 
+// sortedEnds are the trials with a value in the order of their ends.
 func sortedEnds(m map[int64]end) []end {
 	var out []end
 	for _, e := range m {

@@ -148,6 +148,7 @@ func (h *History) at(epoch int) int {
 	return -1
 }
 
+// write replaces the file whole: other programs read it while the training goes on.
 func (h *History) write(path string) error {
 	b, err := json.MarshalIndent(h, "", "  ")
 	if err != nil {

@@ -34,6 +34,7 @@ func (s *training) test(ctx context.Context) error {
 	return nil
 }
 
+// tested adds the figures of the test folder.
 func (h *History) tested(m *measured) {
 	h.TestLoss, h.TestAcc, h.TestImages, h.TestClasses = Number(m.Loss), Number(m.Accuracy), m.Images, map[string]Number{}
 	for _, c := range m.Classes {
@@ -41,6 +42,7 @@ func (h *History) tested(m *measured) {
 	}
 }
 
+// evaluate has the trainer measure a model on the test folder.
 func evaluate(ctx context.Context, trainer string, p *Plan, model string) (*measured, error) {
 	args := []string{"evaluate", "--checkpoint", model, "--data", p.Settings.Test, "--device", p.Device, "--threads", strconv.Itoa(p.Threads),
 		"--batch-size", strconv.Itoa(p.Settings.BatchSize), "--num-workers", strconv.Itoa(p.Settings.NumWorkers), "--cache", p.CacheDir}

@@ -82,6 +82,7 @@ func FolderName(s settings.Settings) string {
 	return fmt.Sprintf("%s_ep%d_bs%d_lr%s", s.Model, s.Epochs, s.BatchSize, strconv.FormatFloat(s.LR, 'g', -1, 64))
 }
 
+// seedOf is a seed as any 64-bit number.
 func seedOf(v any) uint64 {
 	switch n := v.(type) {
 	case int64:

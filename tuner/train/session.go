@@ -50,7 +50,8 @@ type Result struct {
 	Hint           []string // how to look at what was tracked
 	Sweep          string   // that trained it; "" = this machine did
 	Workers        []string // of the cluster, a run each
-	// GaveBack says that it ended without a checkpoint, and the training that it was to overwrite is in its place again.
+	// GaveBack says that it ended without a checkpoint, and the training that it was to overwrite is in its place
+	// again.
 	GaveBack bool
 	machine  []fact
 
@@ -217,6 +218,8 @@ func (s *training) left(epochs int) time.Duration {
 	return time.Duration(sum / float64(len(seconds)) * float64(epochs) * float64(time.Second))
 }
 
+// progress is an event for eyes: how far the epoch is, and about how long the rest takes, by the
+// epochs before, or in the first one by its own pace.
 func (s *training) progress(e trainerproto.Event) Progress {
 	epochs := s.plan.Settings.Epochs
 	out := Progress{Message: e.Message, Epoch: e.Epoch, Epochs: epochs}

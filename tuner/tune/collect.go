@@ -49,6 +49,7 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 	return out, nil
 }
 
+// trialOf reads a trial's curve, too, if it has reported anything.
 func trialOf(ctx context.Context, api *client.Client, s *report.Sweep, t *trial.Trial) (report.Trial, error) {
 	out := report.Trial{Number: t.Number, Status: t.Status, HasValue: t.Value != nil, ValueEpoch: int(t.ValueEpoch),
 		Epochs: int(t.Epoch), StartedMS: t.StartedMS, EndedMS: t.EndedMS, Failure: t.Failure, StopReason: t.StopReason, OtherData: t.OtherData, Runs: t.Runs}

@@ -168,6 +168,8 @@ func commented(n *yaml.Node) bool {
 	return n.HeadComment != "" || n.LineComment != "" || n.FootComment != "" || slices.ContainsFunc(n.Content, commented)
 }
 
+// overrideBlock sets one key of a block of YAML that no table describes, such as space.lr.high; the
+// block is copied first, for it may be a default's.
 func (c *Config) overrideBlock(name, path, text, where string) error {
 	value, err := typedNode(text)
 	if err != nil {

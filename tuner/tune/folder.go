@@ -81,6 +81,7 @@ func (f folder) saved() (*saved, error) {
 	return s, err
 }
 
+// check refuses a record without its request id: the sweep could be made a second time.
 func (s *saved) check() error {
 	if len(s.RequestID) < 16 {
 		return fmt.Errorf("%s: its request id is missing", filepath.Join(s.dir, session.ResumeDir, session.RunFile))
@@ -158,6 +159,7 @@ func newest(root string) (string, error) {
 	return best, nil
 }
 
+// escape makes a folder's name match itself in a pattern.
 func escape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }

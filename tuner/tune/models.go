@@ -40,6 +40,9 @@ func (s *tuning) fetchModels(ctx context.Context, api *client.Client, files clie
 	return nil
 }
 
+// fetchModel takes the checkpoint of the trial's best epoch, and no other: a model that does not
+// have the value beside it in the report would mislead. What only a resumed training needs is left
+// out of the file.
 func (s *tuning) fetchModel(ctx context.Context, api *client.Client, files client.Files, r *report.Sweep, t *report.Trial) error {
 	list, _, err := api.Checkpoints(ctx, r.ID, t.Number, client.From{})
 	if err != nil {
@@ -74,6 +77,7 @@ func (s *tuning) fetchModel(ctx context.Context, api *client.Client, files clien
 	return nil
 }
 
+// bestOf is the best trial's number; 0 while there is none.
 func bestOf(r *report.Sweep) int64 {
 	if t := r.Best(); t != nil {
 		return t.Number

@@ -127,6 +127,9 @@ func (s *tuning) giveBack() {
 	}
 }
 
+// run follows the sweep and writes what came of it. How it ended decides what is left behind: a
+// cluster's sweep goes on without this command, one on this machine is taken up again with
+// --resume, and either way the report says what is known.
 func (s *tuning) run(ctx context.Context, api *client.Client, files client.Files, cluster *local.Cluster) error {
 	// A server that dies takes the session along, not the data.
 	watched, cancel := context.WithCancelCause(ctx)
@@ -286,6 +289,7 @@ func (s *tuning) report(ctx context.Context, api *client.Client, files client.Fi
 	return s.folder.save(s.saved)
 }
 
+// write writes the report over the one that is there.
 func (s *tuning) write(r *report.Sweep) (err error) {
 	s.o.Watch.Doing("writing the report")
 	s.result.Written, err = report.Write(s.folder.Dir, r, report.Options{NoPlots: !s.plan.Config.Bool(KeyPlots)})

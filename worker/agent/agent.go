@@ -177,6 +177,7 @@ func (a *Agent) reject(cause error) {
 	})
 }
 
+// isRejected reports whether the cluster has refused this worker.
 func (a *Agent) isRejected() bool {
 	select {
 	case <-a.rejected:

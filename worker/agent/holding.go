@@ -26,6 +26,7 @@ type holding struct {
 	acked    chan struct{} // closed: the coordinators know of its end
 }
 
+// newHolding is a lease with the time, on this machine's clock, until which it may be believed.
 func newHolding(l *trial.Lease, deadline time.Duration) *holding {
 	return &holding{lease: l, deadline: deadline, signal: make(chan struct{}, 1), lost: make(chan struct{}), acked: make(chan struct{})}
 }

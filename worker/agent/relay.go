@@ -187,6 +187,7 @@ func (r *relay) send(ctx context.Context) {
 	}
 }
 
+// call sends a batch; events are known by token and epoch, so one that is sent again counts once.
 func (r *relay) call(ctx context.Context, batch []item) ([]trial.EventResult, error) {
 	events := make([]trial.Event, len(batch))
 	for i := range batch {

@@ -48,6 +48,7 @@ func (s *slot) setState(state string, l *trial.Lease) {
 	s.state, s.lease = state, l
 }
 
+// describe is the slot as heartbeats carry it.
 func (s *slot) describe() trial.Slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()

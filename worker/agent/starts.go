@@ -23,6 +23,7 @@ type starts struct {
 
 func newStarts() *starts { return &starts{failed: map[string]int{}} }
 
+// note counts the starts that ended before the trainer said hello; one that has said it once can be started.
 func (s *starts) note(name string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

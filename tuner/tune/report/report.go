@@ -139,6 +139,7 @@ type view struct {
 	unsaid string             // why
 }
 
+// newView ranks the trials and asks which parameters mattered, once for all parts.
 func newView(s *Sweep) *view {
 	v := &view{Sweep: s, rank: map[int64]int{}}
 	for i := range s.Trials {
