@@ -26,16 +26,19 @@ func arrange(app *ucli.App, args []string, home string) ([]string, error) {
 
 	for i := 0; i < len(args); i++ {
 		a := args[i]
+		// Whatever follows is an argument, whatever it looks like.
 		if a == "--" {
 			rest = append(rest, args[i+1:]...)
 			break
 		}
+		// A lone - is an argument: standard input or output.
 		if len(a) > 1 && a[0] == '-' {
 			name, value, joined := strings.Cut(strings.TrimPrefix(a[1:], "-"), "=")
 			if name == "help" || name == "h" {
 				help = true
 				continue
 			}
+			// Of the whole program only: a verb may have a -v of its own.
 			if leaf == nil && len(path) == 0 && (name == "version" || name == "v") {
 				return []string{"--version"}, nil
 			}

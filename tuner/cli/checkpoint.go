@@ -13,6 +13,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// checkpointCommands find and fetch; nothing here changes the cluster.
 func (e *Env) checkpointCommands() *ucli.Command {
 	return group("checkpoint", "find and fetch stored models",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list a sweep's checkpoints", ArgsUsage: "SWEEP",

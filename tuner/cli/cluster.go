@@ -77,6 +77,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 	}
 	fmt.Fprintln(e.Out)
 	writeTable(e.Out, memberTable(s.Members))
+	// Why nothing can be written is what a person came for: it stands last, where the eye is.
 	if s.Refusing != "" {
 		fmt.Fprintln(e.Out, "\nwrites are refused: "+s.Refusing)
 	}

@@ -23,6 +23,8 @@ var completionZsh string
 //go:embed completion.fish
 var completionFish string
 
+// completionCommand also has the hidden half of its protocol, `completion words`, which the scripts
+// call: this program alone knows its verbs, so no script falls behind it.
 func (e *Env) completionCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "completion", Usage: "print a shell's completion script", ArgsUsage: "bash|zsh|fish",
 		Description: "The script completes verbs, flags, their choices, files, and the ids of sweeps and the\n" +

@@ -56,6 +56,8 @@ func (e *Env) synth(c *ucli.Context) error {
 	difficulty := c.Float64("difficulty")
 	o := synth.Options{Styles: c.StringSlice("style"), Train: c.Int("train"), Validation: c.Int("validation"), Test: c.Int("test"),
 		Size: c.Int("size"), Seed: c.Uint64("seed"), Difficulty: &difficulty, Progress: e.imageProgress()}
+	// To the room below all three at 0 mean its defaults; a person who types three zeros means
+	// none.
 	if o.Train == 0 && o.Validation == 0 && o.Test == 0 {
 		return usage("data synth: --train, --validation and --test are all 0: nothing to draw")
 	}

@@ -12,6 +12,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// dataInfo looks and changes nothing.
 func (e *Env) dataInfo() *ucli.Command {
 	return verb(&ucli.Command{Name: "info", Usage: "classes, sizes, formats and balance of an image folder or a packed set", ArgsUsage: "FOLDER|FILE",
 		Description: "FOLDER has one subfolder of pictures a class, or train, validation and test with those in each; FILE is\n" +

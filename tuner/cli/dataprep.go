@@ -19,6 +19,8 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// dataCleanup moves files of a person's, so it refuses folders that are something else, can be
+// rehearsed (--dry-run) and taken back (--undo).
 func (e *Env) dataCleanup() *ucli.Command {
 	return verb(&ucli.Command{Name: "cleanup", Usage: "move broken, small and duplicate pictures into a quarantine", ArgsUsage: "FOLDER [PICTURE...]",
 		Description: "FOLDER has one subfolder of pictures for each class. Files that are called pictures and are none, broken\n" +
@@ -43,6 +45,8 @@ func (e *Env) dataCleanup() *ucli.Command {
 		"atelier data cleanup images --undo", "atelier data cleanup images --undo gothic/012.jpg tudor")
 }
 
+// dataSplit remembers in OUT what it was asked for: other ratios or another seed for the same OUT
+// are refused, for images would change parts.
 func (e *Env) dataSplit() *ucli.Command {
 	return verb(&ucli.Command{Name: "split", Usage: "copy an image folder into train, validation and test", ArgsUsage: "FOLDER OUT",
 		Description: "Class by class by ratio and seed; pictures that are one (copies, new encodings, mirrored, cropped) stay\n" +

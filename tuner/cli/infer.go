@@ -27,6 +27,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// inferCommand has the flags of its table, as train does.
 func (e *Env) inferCommand() *ucli.Command {
 	flags := append(settingFlags(infer.Document),
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace files in the results' folder that no earlier inference wrote"},

@@ -12,6 +12,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// leaderboardCommand is a verb of its own, not of sweep's: it is what people type most.
 func (e *Env) leaderboardCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "leaderboard", Aliases: []string{"lb"}, Usage: "a sweep's trials by best objective value", ArgsUsage: "ID",
 		Description: "Read from Redis when the cluster has one, else from its state; which of them, and the\n" +

@@ -18,6 +18,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// metadataCommands work on a file of results; no cluster is asked.
 func (e *Env) metadataCommands() *ucli.Command {
 	return group("metadata", "ask what inference found of many images",
 		verb(&ucli.Command{Name: "query", Usage: "list images by suspicion, confidence and class", ArgsUsage: "FILE",
@@ -67,6 +68,7 @@ func (e *Env) queryMetadata(c *ucli.Context) error {
 		}
 		return row(r)
 	})
+	// What was found before an error is shown all the same.
 	if flushed := out.Flush(); err == nil {
 		err = flushed
 	}
@@ -80,6 +82,7 @@ func (e *Env) queryMetadata(c *ucli.Context) error {
 		return &exitError{code: client.ExitError, text: fmt.Sprintf("metadata query: %s holds no records", name)}
 	}
 	e.say("%d of %d images", s.Matched, s.Lines)
+	// A class that was never predicted is mostly a slip of the keys.
 	known := func(class string) bool { return strings.EqualFold(class, q.Class) }
 	if q.Class != "" && len(s.Classes) < metadata.MaxClasses && !slices.ContainsFunc(s.Classes, known) {
 		slices.Sort(s.Classes)

@@ -25,6 +25,7 @@ func trackFlags() []ucli.Flag {
 	}
 }
 
+// exportCommand may be repeated at any time: MLflow gets what it lacks, and nothing twice.
 func (e *Env) exportCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "export-mlflow", Usage: "show a sweep in MLflow", ArgsUsage: "ID",
 		Description: "The sweep becomes a run, its trials nested runs: parameters, metrics by epoch, tags. Doing it\n" +

@@ -195,6 +195,7 @@ func yamlNode(d *json.Decoder) (*yaml.Node, error) {
 			}
 			n.Content = append(n.Content, child)
 		}
+		// In block style nothing at all would stand there.
 		if len(n.Content) == 0 {
 			n.Style = yaml.FlowStyle
 		}
@@ -202,11 +203,13 @@ func yamlNode(d *json.Decoder) (*yaml.Node, error) {
 		return n, err
 	case string:
 		n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v}
+		// A spec or a log stays readable.
 		if strings.Contains(v, "\n") {
 			n.Style = yaml.LiteralStyle
 		}
 		return n, nil
 	case json.Number:
+		// The digits pass as they are: 64 bits do not go through a float64.
 		tag := "!!int"
 		if strings.ContainsAny(v.String(), ".eE") {
 			tag = "!!float"

@@ -25,6 +25,8 @@ var scrapeFlags = []ucli.Flag{
 	&ucli.BoolFlag{Name: "dry-run", Usage: "say what is there, what would be searched and what the account allows; download nothing"},
 }
 
+// dataScrape spends searches that cost money: --dry-run says how many, and a scrape that is run again goes on where it
+// was.
 func (e *Env) dataScrape() *ucli.Command {
 	return verb(&ucli.Command{Name: "scrape", Usage: "download pictures by image search (SerpAPI), one folder a class", ArgsUsage: "FOLDER",
 		Description: "Searches page by page until each class has enough, downloads politely (robots.txt, two at once a host,\n" +

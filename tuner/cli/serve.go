@@ -25,6 +25,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// serveCommand has its limits as flags: what a stranger may cost is for whoever serves to say.
 func (e *Env) serveCommand() *ucli.Command {
 	d := serve.DefaultLimits()
 	return verb(&ucli.Command{Name: "serve", Usage: "a web app: drop a picture, see what a model makes of it",

@@ -53,6 +53,7 @@ func (e *Env) saveSnapshot(c *ucli.Context) error {
 		passing.CloseWithError(err)
 		checked <- err
 	}()
+	// How large it will be the cluster does not know: the line counts, and has no end.
 	b, sofar := bar{e: e, quiet: !e.Live}, int64(0)
 	n, err := api.SaveSnapshot(c.Context, writer(func(data []byte) (int, error) {
 		n, err := out.Write(data)

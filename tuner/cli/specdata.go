@@ -56,6 +56,7 @@ func checkData(name string, text []byte, base string) error {
 			continue
 		}
 		list := dataset.List
+		// A class may be too small to have images to validate on.
 		if key != "train" {
 			list = dataset.ListHeldOut
 		}

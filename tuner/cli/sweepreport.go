@@ -9,6 +9,7 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// reportCommand makes of any sweep the folder that `atelier tune` leaves.
 func (e *Env) reportCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "report", Usage: "write what came of a sweep: results, summary, pictures", ArgsUsage: "ID",
 		Description: "Writes tuning_results.json, diagnostics_summary.txt, trials/ and PNG pictures into a folder, whose\n" +

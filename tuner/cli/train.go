@@ -17,6 +17,8 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// trainCommand has a flag for each setting of the table that names one; the others are reached by
+// --set. What follows is about this call, and stands in no configuration file.
 func (e *Env) trainCommand() *ucli.Command {
 	flags := append(settingFlags(train.Document),
 		&ucli.StringFlag{Name: "data", Usage: "`DIR` with train/ and validation/ in it, perhaps test/"},

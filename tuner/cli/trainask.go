@@ -67,6 +67,7 @@ type questions struct {
 func (q *questions) model(ctx context.Context, standing string) (string, error) {
 	models := settings.Models()
 	q.e.say("Models:")
+	// Those that most people want get a line each, the others share some.
 	var others []string
 	for i, m := range models {
 		if about := aboutModels[m]; about != "" {
@@ -128,6 +129,7 @@ func (q *questions) ask(ctx context.Context, question string) (string, error) {
 		text string
 		err  error
 	}
+	// A read of the terminal cannot be broken off, the question can.
 	got := make(chan line, 1)
 	go func() {
 		text, err := q.in.ReadString('\n')

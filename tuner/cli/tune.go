@@ -18,6 +18,8 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
+// tuneCommand has the flags of its table, as train does. DIR is an argument and not a value of
+// --resume, since it may be left out.
 func (e *Env) tuneCommand() *ucli.Command {
 	flags := append(settingFlags(tune.Document),
 		&ucli.StringFlag{Name: "data", Usage: "`DIR` with train/ and validation/ in it"},

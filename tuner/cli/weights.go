@@ -92,6 +92,7 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 	to, named := c.String("to"), true
 	if to != "" {
 		to = e.path(to)
+		// Into a folder goes the published name.
 		if st, err := os.Stat(to); err == nil && st.IsDir() {
 			to, named = filepath.Join(to, file.File), false // the name says what it is
 		} else if err == nil && !st.Mode().IsRegular() {

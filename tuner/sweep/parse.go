@@ -54,6 +54,7 @@ func ParseNode(file string, root *yaml.Node) (*spec.Spec, error) {
 	return r.result(r.root(root))
 }
 
+// result sorts the faults by their lines: they are found in the order in which keys need one another.
 func (r *reader) result(s *spec.Spec) (*spec.Spec, error) {
 	if len(r.errs) > 0 {
 		sort.SliceStable(r.errs, func(i, j int) bool { return r.errs[i].Line < r.errs[j].Line })
@@ -102,6 +103,7 @@ func (r *reader) parse(text []byte) *spec.Spec {
 	return r.root(doc.Content[0])
 }
 
+// root wants a mapping that can be read in one way only (unclear) before any key of it is read.
 func (r *reader) root(root *yaml.Node) *spec.Spec {
 	root = r.follow(root, "")
 	if root == nil || !r.mapping(root, "", "search_method: random") {
