@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"atelier/common/local"
+	"atelier/common/trial"
 )
 
 // A grid of 24 points, 5 workers: each point once. Both leaderboards agree.
@@ -51,31 +52,28 @@ training: {epochs: 3, epoch_seconds: 0.05}
 			t.Errorf("point %s was run %d times", p, n)
 		}
 	}
-	redis := rows(t, ctx, cluster, id, "redis")
 	state := rows(t, ctx, cluster, id, "state")
+	redis := ""
+	// Redis is told of a trial's end a moment after it.
+	for deadline := time.Now().Add(60 * time.Second); redis != state && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		redis = rows(t, ctx, cluster, id, "redis")
+	}
 	if redis != state || strings.Count(state, `"rank"`) != 24 {
 		t.Errorf("leaderboards differ or lack rows.\nredis: %s\nstate: %s", redis, state)
 	}
 }
 
-// rows is `leaderboard -o json` from one source, once Redis has caught up.
+// rows is `leaderboard -o json` from one source.
 func rows(t *testing.T, ctx context.Context, cluster *local.Cluster, id, source string) string {
 	t.Helper()
-	var out string
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		stdout, stderr, code := atelier(t, ctx, cluster, "leaderboard", id, "-o", "json", "--source", source)
-		if code != 0 {
-			t.Fatalf("leaderboard from %s: exit %d: %s", source, code, stderr)
-		}
-		if !json.Valid([]byte(stdout)) {
-			t.Fatalf("leaderboard from %s is no JSON: %s", source, stdout)
-		}
-		out = stdout
-		if strings.Count(out, `"rank"`) == 24 && strings.Contains(stderr, source) {
-			return out
-		}
+	stdout, stderr, code := atelier(t, ctx, cluster, "leaderboard", id, "-o", "json", "--source", source)
+	if code != 0 {
+		t.Fatalf("leaderboard from %s: exit %d: %s", source, code, stderr)
 	}
-	return out
+	if !json.Valid([]byte(stdout)) || !strings.Contains(stderr, source) {
+		t.Fatalf("leaderboard from %s is no JSON, or from elsewhere: %s%s", source, stdout, stderr)
+	}
+	return stdout
 }
 
 func write(t *testing.T, name, text string) string {
@@ -199,7 +197,7 @@ func TestFullDiskAtCheckpoint(t *testing.T) {
 		}
 		for _, tr := range trials(t, ctx, c, id) {
 			for _, r := range tr.Runs {
-				if r.Exit.String() == "EXIT_CLASS_DISK_FULL" {
+				if r.Exit == trial.ExitDiskFull {
 					message = r.Message
 				}
 			}
