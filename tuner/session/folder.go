@@ -156,7 +156,7 @@ func (f *Folder) Load(run any) error {
 	}
 	if err == nil {
 		if err = Decode(b, run); err != nil {
-			err = fmt.Errorf("%s: %w", f.InResume(RunFile), err)
+			err = fmt.Errorf("%s is not that of a %s: %w", f.InResume(RunFile), f.kind.Noun, err)
 		}
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 
 	"atelier/common/files"
 	"atelier/common/setting"
+	"atelier/common/trial"
 	"atelier/tuner/session"
 	"atelier/tuner/tune/report"
 )
@@ -116,6 +117,9 @@ func Resume(dir, base string, trials int64, c *Config) (*Resumption, error) {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
 	if s.Status != statusRunning {
+		if s.Status == trial.SweepCancelled.String() {
+			return nil, fmt.Errorf("--resume: the tuning in %s was cancelled: it cannot go on; its report is there, --overwrite makes a new one", f.Dir)
+		}
 		if trials == 0 {
 			return nil, fmt.Errorf("--resume: the tuning in %s has ended (%s): its report is there; --trials N, more than it had, goes on with it, --overwrite makes a new one", f.Dir, s.Status)
 		}

@@ -86,7 +86,7 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if _, err := Resume("", base, 0, New()); err == nil || !strings.Contains(err.Error(), "no unfinished tuning below") {
 		t.Error(err)
 	}
-	for i, x := range []struct{ name, status string }{{"vanilla/random", "running"}, {"resnet18/bayesian", "running"}, {"resnet18/genetic", "finished"}} {
+	for i, x := range []struct{ name, status string }{{"vanilla/random", "running"}, {"resnet18/bayesian", "running"}, {"resnet18/genetic", "finished"}, {"resnet18/grid_search", "cancelled"}} {
 		f := hold(t, filepath.Join(base, "checkpoints_tuning", x.name))
 		s := &saved{Head: session.NewHead(base), RequestID: strings.Repeat("ab", 16), Sweep: fmt.Sprint("s-", i), Status: x.status, Values: map[string]any{KeyModel: "vanilla", KeyTrials: 7, "grid_points": 3, KeyPlots: false}, spec: []byte("name: x\n")}
 		if err := f.save(s); err != nil {
@@ -113,6 +113,19 @@ func TestResumeFindsTheNewest(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/genetic"), base, 9, New()); err == nil || !strings.Contains(err.Error(), "data of the tuning") {
+		t.Error(err)
+	}
+	if _, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/grid_search"), base, 9, New()); err == nil || !strings.Contains(err.Error(), "was cancelled: it cannot go on") {
+		t.Error(err)
+	}
+	training := filepath.Join(base, "checkpoints/vanilla", session.ResumeDir)
+	if err := os.MkdirAll(training, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(training, session.RunFile), []byte(`{"format":1,"values":["of another kind"]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Resume(filepath.Dir(training), base, 0, New()); err == nil || !strings.Contains(err.Error(), "is not that of a tuning") {
 		t.Error(err)
 	}
 	if err := os.MkdirAll(filepath.Join(base, "checkpoints_tuning/resnet18/genetic/resume/cluster/c1"), 0o755); err != nil {
