@@ -244,8 +244,8 @@ func TestFrozenNodeIsLeft(t *testing.T) {
 
 func TestLongPollOutlivesTheAttemptTimeout(t *testing.T) {
 	a := serve(t, "a")
-	c := client.New([]string{a.addr}, client.WithAttemptTimeout(200*time.Millisecond), client.WithRetryFor(200*time.Millisecond))
-	r, err := c.Raw().Sweeps.WaitSweep(t.Context(), connect.NewRequest(&atelierv1.WaitSweepRequest{WaitMs: 600}))
+	c := client.New([]string{a.addr}, client.WithAttemptTimeout(2*time.Second), client.WithRetryFor(200*time.Millisecond))
+	r, err := c.Raw().Sweeps.WaitSweep(t.Context(), connect.NewRequest(&atelierv1.WaitSweepRequest{WaitMs: 2500}))
 	if err != nil || r.Msg.Sweep.Name != "a" {
 		t.Fatal(err)
 	}

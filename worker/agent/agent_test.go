@@ -282,21 +282,24 @@ func TestNextLeaseIsFetchedAheadOfTheEnd(t *testing.T) {
 	w := startWorker(t, c, 1, func(cfg *agent.Config) { cfg.Warm = []string{"sim"} })
 	// The longest run so far is what the next lease is timed by: a cold start would be in it.
 	c.until("a trainer stands by", 5*time.Second, func() bool { return w.trainers() == 1 })
-	c.add(4, `{"epochs":2,"epoch_seconds":0.4,"checkpoint_every":0}`)
-	two := false
-	c.until("all finished", 10*time.Second, func() bool {
-		live := 0
-		for _, tr := range c.trials {
-			if tr.lease != 0 {
-				live++
+	two, rounds := false, 0
+	// A run that a loaded machine began late is timed too long: those after it are not.
+	for ; !two && rounds < 5; rounds++ {
+		c.add(4, `{"epochs":2,"epoch_seconds":0.4,"checkpoint_every":0}`)
+		c.until("all finished", 10*time.Second, func() bool {
+			live := 0
+			for _, tr := range c.trials {
+				if tr.lease != 0 {
+					live++
+				}
 			}
-		}
-		if live > 2 {
-			t.Fatalf("%d leases for one slot", live)
-		}
-		two = two || live == 2
-		return c.ended(trial.ExitFinished) == 4
-	})
+			if live > 2 {
+				t.Fatalf("%d leases for one slot", live)
+			}
+			two = two || live == 2
+			return c.ended(trial.ExitFinished) == 4*(rounds+1)
+		})
+	}
 	if !two {
 		t.Error("no lease was fetched ahead")
 	}
