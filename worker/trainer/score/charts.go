@@ -8,15 +8,8 @@ import (
 	"atelier/common/plot"
 )
 
-// History is what training_history.json holds of each epoch; empty slices
-// where a file does not say.
-type History struct {
-	TrainLoss []float64 `json:"train_loss"`
-	TrainAcc  []float64 `json:"train_acc"`
-	ValLoss   []float64 `json:"val_loss"`
-	ValAcc    []float64 `json:"val_acc"`
-	LR        []float64 `json:"lr"`
-}
+// History is what training_history.json keeps of each epoch.
+type History = plot.History
 
 // WriteCharts writes the evaluation's PNG files into dir and returns their
 // names. h may be nil: then train_history.png is left out.
@@ -35,13 +28,12 @@ func (r *Result) WriteCharts(dir string, h *History) ([]string, error) {
 			[]*plot.Panel{matrix, accuracy, scores, r.confidences(), r.reliability(), r.topChart()}},
 	}
 	if h != nil {
+		figure, panels := h.Figure(plot.About{})
 		files = append(files, struct {
 			name   string
 			figure plot.Figure
 			panels []*plot.Panel
-		}{"train_history.png", plot.Figure{Columns: 2}, []*plot.Panel{
-			plot.Lines(plot.Axes{Title: "Loss", X: "epoch", Y: "cross entropy"}, plot.Series{Name: "training", Y: h.TrainLoss}, plot.Series{Name: "validation", Y: h.ValLoss}),
-			plot.Lines(plot.Axes{Title: "Accuracy", X: "epoch"}, plot.Series{Name: "training", Y: h.TrainAcc}, plot.Series{Name: "validation", Y: h.ValAcc})}})
+		}{"train_history.png", figure, panels})
 	}
 	var names []string
 	for _, f := range files {
