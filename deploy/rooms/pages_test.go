@@ -16,6 +16,9 @@ import (
 
 const top = "../.."
 
+// roomsPage is the page with the table of all rooms.
+const roomsPage = "deploy/docs/architecture.md"
+
 // walk calls visit for each file of the repository, by its path from the top.
 func walk(t *testing.T, visit func(file string)) {
 	t.Helper()
@@ -46,10 +49,10 @@ func holdsCode(folder string) bool {
 	return len(code) > 0 && path.Base(filepath.ToSlash(folder)) != "testdata"
 }
 
-// rooms are what the first column of README's table of rooms names: "common/space",
+// rooms are what the first column of the table of rooms in architecture.md names: "common/space",
 // or a tree, "common/mlflow/...". Programs are in a table of their own.
-func rooms(readme string) (list []string) {
-	section, _, _ := strings.Cut(after(readme, "## Programs and rooms"), "\n## ")
+func rooms(page string) (list []string) {
+	section, _, _ := strings.Cut(after(page, "## Programs and rooms"), "\n## ")
 	for _, line := range strings.Split(section, "\n") {
 		cells := strings.Split(line, "|")
 		if len(cells) < 4 || strings.Contains(cells[1], "---") || strings.Contains(cells[1], "**") { // "**": a heading
@@ -84,12 +87,12 @@ func strangers(folders, rooms []string) (list []string) {
 }
 
 // Every room is on the map, and the map names no room that is gone.
-func TestReadmeNamesEveryRoom(t *testing.T) {
-	readme, err := os.ReadFile(top + "/README.md")
+func TestEveryRoomIsOnTheMap(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(top, roomsPage))
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := rooms(string(readme))
+	named := rooms(string(page))
 	var folders []string
 	walk(t, func(file string) {
 		if folder := path.Dir(file); strings.HasSuffix(file, ".go") && !slices.Contains(folders, folder) {
@@ -97,17 +100,17 @@ func TestReadmeNamesEveryRoom(t *testing.T) {
 		}
 	})
 	if len(folders) < 90 || len(named) < 60 {
-		t.Fatalf("%d folders with code and %d rooms in README.md were found: nothing was checked", len(folders), len(named))
+		t.Fatalf("%d folders with code and %d rooms in %s were found: nothing was checked", len(folders), len(named), roomsPage)
 	}
 	for _, folder := range strangers(folders, named) {
-		t.Errorf("README.md: the table of rooms has no row for %s", folder)
+		t.Errorf("%s: the table of rooms has no row for %s", roomsPage, folder)
 	}
 	for i, room := range named {
 		if info, err := os.Stat(filepath.Join(top, strings.TrimSuffix(room, "/..."))); err != nil || !info.IsDir() {
-			t.Errorf("README.md: the table of rooms names %s, which is not there", room)
+			t.Errorf("%s: the table of rooms names %s, which does not exist", roomsPage, room)
 		}
 		if slices.Contains(named[:i], room) {
-			t.Errorf("README.md: the table of rooms names %s twice", room)
+			t.Errorf("%s: the table of rooms names %s twice", roomsPage, room)
 		}
 	}
 	if s := strangers([]string{"a", "a/b", "c/d", "c/d/e"}, []string{"a", "c/..."}); len(s) != 1 || s[0] != "a/b" {

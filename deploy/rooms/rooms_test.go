@@ -1,5 +1,5 @@
 // Package rooms holds the house's import rules: which package may import which.
-// It has no code of its own; README.md draws the same map for people.
+// It has no code of its own; deploy/docs/architecture.md draws the same map for people.
 package rooms_test
 
 import (
