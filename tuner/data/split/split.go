@@ -57,7 +57,8 @@ type manifest struct {
 	Source  string            `json:"source"`
 	Seed    uint64            `json:"seed"`
 	Ratios  [3]float64        `json:"ratios"`
-	Files   map[string]string `json:"files"` // class/image -> part
+	Files   map[string]string `json:"files"`             // class/image -> part
+	Skipped []string          `json:"skipped,omitempty"` // class/file that is not an image
 }
 
 // Check tells what is wrong with ratios.
@@ -138,7 +139,8 @@ func Split(ctx context.Context, from, to string, o Options) (*Report, error) {
 		}
 	}
 	slices.Sort(r.Gone)
-	// The manifest first: a split that is cut short goes on where it was.
+	m.Skipped = r.Skipped
+	// The manifest first: a split that is cut short is resumed where it was.
 	fresh := map[int]bool{}
 	for i, f := range folder.Files {
 		name := filepath.ToSlash(f.Path)
@@ -349,6 +351,9 @@ func parseManifest(b []byte) (*manifest, error) {
 		}
 	}
 	m.Files = files
+	for i, text := range m.Skipped {
+		m.Skipped[i] = filename.Decode(text)
+	}
 	return &m, nil
 }
 
@@ -357,6 +362,10 @@ func (m *manifest) write(path string) error {
 	out.Source, out.Files = filename.Encode(m.Source), make(map[string]string, len(m.Files))
 	for name, part := range m.Files {
 		out.Files[filename.Encode(name)] = part
+	}
+	out.Skipped = make([]string, len(m.Skipped))
+	for i, name := range m.Skipped {
+		out.Skipped[i] = filename.Encode(name)
 	}
 	b, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
@@ -368,7 +377,9 @@ func (m *manifest) write(path string) error {
 	return files.WriteUnsynced(path, append(b, '\n'), 0o644)
 }
 
-// put copies or links an image unless it is there.
+// put copies or links an image unless it is there. What a symbolic link leads to
+// is linked, not the link; where there are no hard links, or none across file
+// systems, it is copied.
 func put(from, to string, link bool) error {
 	if _, err := os.Lstat(to); err == nil {
 		return nil
@@ -377,7 +388,9 @@ func put(from, to string, link bool) error {
 		return err
 	}
 	if link {
-		return os.Link(from, to)
+		if whole, err := filepath.EvalSymlinks(from); err == nil && os.Link(whole, to) == nil {
+			return nil
+		}
 	}
 	return files.CopyUnsynced(from, to, 0o644)
 }
