@@ -48,7 +48,11 @@ func (e *Env) listCheckpoints(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	records, fresh, err := api.Checkpoints(c.Context, c.Args().First(), c.Int64("trial"), from)
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	records, fresh, err := api.Checkpoints(c.Context, id, c.Int64("trial"), from)
 	if err != nil {
 		return err
 	}
@@ -75,12 +79,15 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	sweep := c.Args().First()
 	number := int64(0)
 	if c.NArg() == 2 {
-		if _, number, err = trialArg(c); err != nil {
+		if number, err = trialNumber(c); err != nil {
 			return err
 		}
+	}
+	sweep, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
 	}
 	got, ck, err := findCheckpoint(c.Context, api, sweep, number, c.Int("epoch"), c.Bool("newest"))
 	if err != nil {

@@ -277,7 +277,7 @@ func verb(c *ucli.Command, least, most int, examples ...string) *ucli.Command {
 		return nil
 	}
 	c.UsageText = strings.Join(examples, "\n") // its group shows the first
-	c.CustomHelpTemplate = verbHelp(examples)
+	c.CustomHelpTemplate = verbHelp(c.ArgsUsage, examples)
 	return c
 }
 
@@ -315,7 +315,7 @@ func plainTemplate(s string) string { return strings.ReplaceAll(s, "{{", `{{"{{"
 
 // verbHelp is the help of one verb: examples come before the options, for most people read no
 // further.
-func verbHelp(examples []string) string {
+func verbHelp(arguments string, examples []string) string {
 	var b strings.Builder
 	b.WriteString(`{{.HelpName}} - {{.Usage}}
 
@@ -323,9 +323,11 @@ USAGE:
    {{.HelpName}}{{if .VisibleFlags}} [options]{{end}}{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}{{if .Description}}
 
 {{.Description}}{{end}}
-
-EXAMPLES:
 `)
+	if strings.Contains(arguments, "SWEEP") {
+		b.WriteString("\n" + sweepHelp + "\n")
+	}
+	b.WriteString("\nEXAMPLES:\n")
 	for _, x := range examples {
 		b.WriteString("   " + plainTemplate(x) + "\n")
 	}

@@ -279,7 +279,7 @@ func completeArgument(ctx context.Context, path []string, leaf *ucli.Command, pl
 		}
 		return out
 	case word == "SWEEP" || word == "ID" && path[0] != "cluster":
-		return fromCluster(ctx, addr, last, sweepIDs)
+		return fromCluster(ctx, addr, last, sweepWords)
 	case word == "ID":
 		return fromCluster(ctx, addr, last, memberIDs)
 	case word == "NAME" && path[0] == "worker":
@@ -299,16 +299,6 @@ func fromCluster(ctx context.Context, addr, last string, ask func(context.Contex
 	api := client.New(addrs, client.WithRetryFor(completionPatience))
 	defer api.Close()
 	return slices.DeleteFunc(ask(ctx, api), func(c candidate) bool { return !strings.HasPrefix(c.word, last) })
-}
-
-// sweepIDs are the newest, with their names to choose by.
-func sweepIDs(ctx context.Context, api *client.Client) []candidate {
-	all, _ := api.Sweeps(ctx, 50)
-	var out []candidate
-	for _, s := range all {
-		out = append(out, candidate{s.ID, s.Name + ", " + s.Status.String()})
-	}
-	return out
 }
 
 // memberIDs are the coordinators.

@@ -77,7 +77,11 @@ func (e *Env) ask(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	req := client.Ask{RequestID: client.NewRequestID(), Sweep: c.Args().First(), Name: c.String("name"), Term: term}
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	req := client.Ask{RequestID: client.NewRequestID(), Sweep: id, Name: c.String("name"), Term: term}
 	began := time.Now()
 	for {
 		left := max(wait-time.Since(began), 0)
@@ -116,7 +120,7 @@ func (e *Env) tell(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
 	}
-	id, n, err := trialArg(c)
+	n, err := trialNumber(c)
 	if err != nil {
 		return err
 	}
@@ -124,7 +128,7 @@ func (e *Env) tell(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	req := client.Tell{Sweep: id, Trial: n, Token: c.Uint64("token"), Message: c.String("message")}
+	req := client.Tell{Trial: n, Token: c.Uint64("token"), Message: c.String("message")}
 	if req.Exit, err = endOf(c); err != nil {
 		return err
 	}
@@ -136,6 +140,11 @@ func (e *Env) tell(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	req.Sweep = id
 	t, err := api.Trial(c.Context, id, n)
 	if err != nil {
 		return err

@@ -179,9 +179,10 @@ func (e *Env) trainedHere() string {
 // the cluster that was addressed.
 func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options) (carry func(context.Context) (*inference.Summary, error), model *inference.Stored, err error) {
 	name := conf.String("model.checkpoint")
-	stored := storedName.FindStringSubmatch(name)
-	if _, err := os.Stat(e.path(name)); err == nil {
-		stored = nil // a file of that name
+	_, missing := os.Stat(e.path(name))
+	var stored []string
+	if missing != nil { // else a file of that name
+		stored = storedName.FindStringSubmatch(name)
 	}
 	if c.Bool("local") || !c.IsSet("addr") {
 		if stored != nil {
@@ -197,6 +198,12 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 		return nil, nil, err
 	}
 	cl := infer.Cluster{API: api, Files: e.files(c)}
+	if missing != nil {
+		if stored, err = e.storedIn(c, api, name); err != nil {
+			api.Close()
+			return nil, nil, err
+		}
+	}
 	if stored != nil {
 		if cl.Model, err = findStored(c.Context, api, stored[1], stored[2], stored[3]); err != nil {
 			api.Close()
@@ -212,6 +219,31 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 // storedName is a checkpoint of the cluster: SWEEP, SWEEP/TRIAL or
 // SWEEP/TRIAL/EPOCH.
 var storedName = regexp.MustCompile(`^(s-[a-z0-9]{4,16})(?:/([1-9][0-9]{0,17}))?(?:/([1-9][0-9]{0,8}))?$`)
+
+// storedBy is the same with whatever names a sweep (see sweepID); a word with an
+// ending is a file.
+var storedBy = regexp.MustCompile(`^([^/.]+)(?:/([1-9][0-9]{0,17}))?(?:/([1-9][0-9]{0,8}))?$`)
+
+// storedIn takes a checkpoint's name apart, with the sweep's id in place of what
+// names it; nil where it names none, and may be a path on a worker.
+func (e *Env) storedIn(c *ucli.Context, api *client.Client, name string) ([]string, error) {
+	parts := storedName.FindStringSubmatch(name)
+	if parts == nil {
+		parts = storedBy.FindStringSubmatch(name)
+	}
+	if parts == nil {
+		return nil, nil
+	}
+	id, err := e.sweepID(c, api, parts[1])
+	if err != nil {
+		if exitCode(err) == client.ExitNotFound && !strings.Contains(name, "@") {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("infer: --checkpoint %s: %w", name, err)
+	}
+	parts[1] = id
+	return parts, nil
+}
 
 // findStored looks a checkpoint up as `checkpoint pull` does: the best trial's
 // best, unless said otherwise.

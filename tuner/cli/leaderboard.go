@@ -14,7 +14,7 @@ import (
 
 // leaderboardCommand is a verb of its own, not of sweep's: it is what people type most.
 func (e *Env) leaderboardCommand() *ucli.Command {
-	return verb(&ucli.Command{Name: "leaderboard", Aliases: []string{"lb"}, Usage: "a sweep's trials by best objective value", ArgsUsage: "ID",
+	return verb(&ucli.Command{Name: "leaderboard", Aliases: []string{"lb"}, Usage: "a sweep's trials by best objective value", ArgsUsage: "SWEEP",
 		Description: "Read from Redis when the cluster has one, else from its state; which of them, and the\n" +
 			"log index the answer reflects, is said on standard error. Redis may be some moments behind,\n" +
 			"and answers while there is no leader, too; --source state asks the leader for what is true now.",
@@ -39,7 +39,11 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	board, err := api.Leaderboard(c.Context, c.Args().First(), c.Int("top"), c.Bool("pareto"), from)
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	board, err := api.Leaderboard(c.Context, id, c.Int("top"), c.Bool("pareto"), from)
 	if err != nil {
 		return err
 	}

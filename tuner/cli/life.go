@@ -19,31 +19,31 @@ import (
 // lifeCommands are the verbs that steer and explain a sweep while it lives.
 func (e *Env) lifeCommands() []*ucli.Command {
 	return []*ucli.Command{
-		verb(&ucli.Command{Name: "extend", Usage: "add to a sweep's budget", ArgsUsage: "ID", Description: "A sweep that has finished goes on.",
+		verb(&ucli.Command{Name: "extend", Usage: "add to a sweep's budget", ArgsUsage: "SWEEP", Description: "A sweep that has finished goes on.",
 			Flags: []ucli.Flag{&ucli.Int64Flag{Name: "trials", Usage: "`N` further trials"},
 				&ucli.Int64Flag{Name: "epochs", Usage: "`N` further epochs, of all trials together"},
 				&ucli.DurationFlag{Name: "time", Usage: "`DURATION` more to run, such as 30m"}}, Action: e.extendSweep}, 1, 1,
 			"atelier sweep extend s-k3v9q2ma --trials 20", "atelier sweep extend s-k3v9q2ma --epochs 500 --time 2h"),
-		verb(&ucli.Command{Name: "enqueue", Usage: "give points to be tried next", ArgsUsage: "ID",
+		verb(&ucli.Command{Name: "enqueue", Usage: "give points to be tried next", ArgsUsage: "SWEEP",
 			Description: "Given points are tried before any that search proposes, in the order given, and\n" +
 				"count towards the budget. A point has a value for every parameter that is active.",
 			Flags:  []ucli.Flag{&ucli.StringSliceFlag{Name: "params", Usage: "a point as a `JSON` object (may be given again), or - for a JSON list on standard input"}},
 			Action: e.enqueue}, 1, 1,
 			`atelier sweep enqueue s-k3v9q2ma --params '{"lr":0.01,"batch_size":32}'`,
 			"atelier leaderboard s-aaaaaaaa --top 3 -o json | jq '[.[].params]' | atelier sweep enqueue s-bbbbbbbb --params -"),
-		verb(&ucli.Command{Name: "priority", Usage: "say which sweep gets free slots first", ArgsUsage: "ID N",
+		verb(&ucli.Command{Name: "priority", Usage: "say which sweep gets free slots first", ArgsUsage: "SWEEP N",
 			Description: "The sweep of the highest number, 0 unless said otherwise, gets free slots first; equals\nshare. Trials that run are not taken away. A negative N stands after --.",
 			Action:      e.priority}, 2, 2,
 			"atelier sweep priority s-k3v9q2ma 10", "atelier sweep priority s-k3v9q2ma -- -5"),
-		verb(&ucli.Command{Name: "verify", Usage: "compute every proposal again and compare", ArgsUsage: "ID",
+		verb(&ucli.Command{Name: "verify", Usage: "compute every proposal again and compare", ArgsUsage: "SWEEP",
 			Description: "Each point, and the checkpoint it starts from, is computed from what search knew when it was\nproposed. Exit code 1 if one\ndiffers from what is recorded. It takes as long as the search itself did.",
 			Flags:       []ucli.Flag{outputFlag()}, Action: e.verify}, 1, 1,
 			"atelier sweep verify s-k3v9q2ma"),
-		verb(&ucli.Command{Name: "importance", Usage: "which parameters mattered for the best results", ArgsUsage: "ID",
+		verb(&ucli.Command{Name: "importance", Usage: "which parameters mattered for the best results", ArgsUsage: "SWEEP",
 			Description: "PED-ANOVA on the trials that have ended with a value. Shares add up to 1.",
 			Flags:       []ucli.Flag{outputFlag()}, Action: e.importance}, 1, 1,
 			"atelier sweep importance s-k3v9q2ma"),
-		verb(&ucli.Command{Name: "progress", Usage: "the best value so far, trial by trial", ArgsUsage: "ID",
+		verb(&ucli.Command{Name: "progress", Usage: "the best value so far, trial by trial", ArgsUsage: "SWEEP",
 			Description: "Trials in the order in which they ended, with the time since the sweep was made and the\nepochs trained until then.",
 			Flags:       []ucli.Flag{outputFlag()}, Action: e.bestSoFar}, 1, 1,
 			"atelier sweep progress s-k3v9q2ma", "atelier sweep progress s-k3v9q2ma -o csv > progress.csv"),
@@ -61,7 +61,11 @@ func (e *Env) extendSweep(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	s, err := api.Extend(c.Context, client.NewRequestID(), c.Args().First(), client.Budget{Trials: n, Epochs: epochs, Time: d})
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	s, err := api.Extend(c.Context, client.NewRequestID(), id, client.Budget{Trials: n, Epochs: epochs, Time: d})
 	if err != nil {
 		return err
 	}
@@ -122,7 +126,11 @@ func (e *Env) enqueue(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	s, err := api.Enqueue(c.Context, client.NewRequestID(), c.Args().First(), points)
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	s, err := api.Enqueue(c.Context, client.NewRequestID(), id, points)
 	if err != nil {
 		return err
 	}
@@ -141,7 +149,11 @@ func (e *Env) priority(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	s, err := api.Prioritize(c.Context, client.NewRequestID(), c.Args().First(), int32(n))
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	s, err := api.Prioritize(c.Context, client.NewRequestID(), id, int32(n))
 	if err != nil {
 		return err
 	}
@@ -166,7 +178,11 @@ func (e *Env) verify(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	v, err := api.Verify(c.Context, c.Args().First())
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	v, err := api.Verify(c.Context, id)
 	if err != nil {
 		return err
 	}
@@ -203,7 +219,11 @@ func (e *Env) importance(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	found, err := api.Importance(c.Context, c.Args().First())
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	found, err := api.Importance(c.Context, id)
 	if err != nil {
 		return err
 	}
@@ -224,7 +244,11 @@ func (e *Env) bestSoFar(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	records, objective, err := api.Progress(c.Context, c.Args().First())
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	records, objective, err := api.Progress(c.Context, id)
 	if err != nil {
 		return err
 	}
@@ -264,7 +288,10 @@ func (e *Env) sameSpec(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id := c.Args().First()
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
 	s, err := api.Sweep(c.Context, id)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/mlflow"
 	"atelier/common/setting"
+	"atelier/common/trial"
 	"atelier/tuner/track"
 
 	ucli "github.com/urfave/cli/v2"
@@ -27,7 +28,7 @@ func trackFlags() []ucli.Flag {
 
 // exportCommand may be repeated at any time: MLflow gets what it lacks, and nothing twice.
 func (e *Env) exportCommand() *ucli.Command {
-	return verb(&ucli.Command{Name: "export-mlflow", Usage: "show a sweep in MLflow", ArgsUsage: "ID",
+	return verb(&ucli.Command{Name: "export-mlflow", Usage: "show a sweep in MLflow", ArgsUsage: "SWEEP",
 		Description: "The sweep becomes a run, its trials nested runs: parameters, metrics by epoch, tags. Doing it\n" +
 			"again adds what is new and nothing twice, so a sweep that goes on can be exported at any time.\n" +
 			"A server's password is taken from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or\n" +
@@ -169,10 +170,13 @@ func (e *Env) exportMLflow(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, quiet := c.Args().First(), c.Bool("quiet")
-	s, err := api.Sweep(c.Context, id)
+	quiet := c.Bool("quiet")
+	id, err := e.sweepArg(c, api)
 	if err == nil {
-		err = track.Mirrors(s)
+		var s *trial.Sweep
+		if s, err = api.Sweep(c.Context, id); err == nil {
+			err = track.Mirrors(s)
+		}
 	}
 	if err != nil {
 		store.Close(c.Context)

@@ -23,7 +23,7 @@ import (
 // call repeated by the client after a lost answer is done once; what reads may be repeated anyhow.
 func (e *Env) sweepCommands() *ucli.Command {
 	action := func(name, what string, a trial.Action, description string) *ucli.Command {
-		return verb(&ucli.Command{Name: name, Usage: what, ArgsUsage: "ID", Description: description,
+		return verb(&ucli.Command{Name: name, Usage: what, ArgsUsage: "SWEEP", Description: description,
 			Action: func(c *ucli.Context) error { return e.controlSweep(c, a) }},
 			1, 1, "atelier sweep "+name+" s-k3v9q2ma")
 	}
@@ -43,13 +43,13 @@ func (e *Env) sweepCommands() *ucli.Command {
 			"atelier sweep submit deploy/conf/facades.yaml --follow --mlflow --mlflow-uri http://127.0.0.1:5000",
 			"id=$(atelier sweep submit -q spec.yaml) && atelier sweep wait $id --timeout 2h",
 			"sed 's/seed: 42/seed: 43/' spec.yaml | atelier sweep submit -"),
-		verb(&ucli.Command{Name: "wait", Usage: "wait for a sweep's end", ArgsUsage: "ID",
+		verb(&ucli.Command{Name: "wait", Usage: "wait for a sweep's end", ArgsUsage: "SWEEP",
 			Description: "Exit code 0: finished or stopped; 6: failed or cancelled; 124: --timeout is over.",
 			Flags: []ucli.Flag{outputFlag(),
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress and no summary"},
 			}, Action: e.waitSweep}, 1, 1,
 			"atelier sweep wait s-k3v9q2ma", "atelier sweep wait s-k3v9q2ma -q --timeout 30m && echo done"),
-		verb(&ucli.Command{Name: "show", Usage: "show one sweep", ArgsUsage: "ID",
+		verb(&ucli.Command{Name: "show", Usage: "show one sweep", ArgsUsage: "SWEEP",
 			Flags: []ucli.Flag{outputFlag(), &ucli.BoolFlag{Name: "spec", Usage: "print the spec as it was submitted"}}, Action: e.showSweep}, 1, 1,
 			"atelier sweep show s-k3v9q2ma", "atelier sweep show s-k3v9q2ma -o json | jq .best.params", "atelier sweep show s-k3v9q2ma --spec > again.yaml"),
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list sweeps, newest first",
@@ -57,7 +57,7 @@ func (e *Env) sweepCommands() *ucli.Command {
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}}, Action: e.listSweeps}, 0, 0,
 			"atelier sweep list", "atelier sweep list --limit 5 -o csv"),
 		action("pause", "start no further trials", trial.ActionPause, "Trials that run go on to their end."),
-		verb(&ucli.Command{Name: "resume", Usage: "go on after a pause", ArgsUsage: "ID [SPEC]",
+		verb(&ucli.Command{Name: "resume", Usage: "go on after a pause", ArgsUsage: "SWEEP [SPEC]",
 			Description: "With SPEC: only if that file is still what was submitted.", Action: e.resumeSweep}, 1, 2,
 			"atelier sweep resume s-k3v9q2ma", "atelier sweep resume s-k3v9q2ma spec.yaml"),
 		action("stop", "end a sweep early and keep its results", trial.ActionStop,
@@ -192,7 +192,11 @@ func (e *Env) waitSweep(c *ucli.Context) error {
 	}
 	defer api.Close()
 	quiet := c.Bool("quiet")
-	s, err := e.follow(c.Context, api, c.Args().First(), quiet)
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	s, err := e.follow(c.Context, api, id, quiet)
 	if err != nil {
 		return err
 	}
@@ -215,7 +219,11 @@ func (e *Env) showSweep(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	s, err := api.Sweep(c.Context, c.Args().First())
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	s, err := api.Sweep(c.Context, id)
 	if err != nil {
 		return err
 	}
@@ -268,7 +276,11 @@ func (e *Env) controlSweep(c *ucli.Context, a trial.Action) error {
 		return err
 	}
 	defer api.Close()
-	s, err := api.Control(c.Context, client.NewRequestID(), c.Args().First(), a)
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	s, err := api.Control(c.Context, client.NewRequestID(), id, a)
 	if err != nil {
 		return err
 	}

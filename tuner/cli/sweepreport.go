@@ -11,7 +11,7 @@ import (
 
 // reportCommand makes of any sweep the folder that `atelier tune` leaves.
 func (e *Env) reportCommand() *ucli.Command {
-	return verb(&ucli.Command{Name: "report", Usage: "write what came of a sweep: results, summary, pictures", ArgsUsage: "ID",
+	return verb(&ucli.Command{Name: "report", Usage: "write what came of a sweep: results, summary, pictures", ArgsUsage: "SWEEP",
 		Description: "Writes tuning_results.json, diagnostics_summary.txt, trials/ and PNG pictures into a folder, whose\n" +
 			"path goes to standard output. A sweep that goes on gives a report of what is known now; doing it again\n" +
 			"replaces the files; those of another sweep are left. What cannot be drawn is told in the summary.",
@@ -31,7 +31,11 @@ func (e *Env) sweepReport(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	s, err := tune.Collect(c.Context, api, c.Args().First())
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
+	s, err := tune.Collect(c.Context, api, id)
 	if err != nil {
 		return err
 	}

@@ -59,13 +59,13 @@ func trialStatus(s string) (trial.Status, error) {
 	return 0, usage("%s", text)
 }
 
-// trialArg reads the two arguments SWEEP TRIAL.
-func trialArg(c *ucli.Context) (string, int64, error) {
+// trialNumber reads the second of the arguments SWEEP TRIAL.
+func trialNumber(c *ucli.Context) (int64, error) {
 	n, err := setting.Whole(c.Args().Get(1))
 	if err != nil || n < 1 {
-		return "", 0, usage("%s: trial %q: want a number from 1", c.Command.HelpName, c.Args().Get(1))
+		return 0, usage("%s: trial %q: want a number from 1", c.Command.HelpName, c.Args().Get(1))
 	}
-	return c.Args().First(), n, nil
+	return n, nil
 }
 
 // listTrials asks page by page, by the last number seen: what is proposed meanwhile comes at the
@@ -87,9 +87,13 @@ func (e *Env) listTrials(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
+	id, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
 	records := []trial.Trial{}
 	var other []int64
-	for t, err := range api.Trials(c.Context, c.Args().First(), which) {
+	for t, err := range api.Trials(c.Context, id, which) {
 		if err != nil {
 			return err
 		}
@@ -130,8 +134,8 @@ func (e *Env) listTrials(c *ucli.Context) error {
 }
 
 // getTrial reads the trial that the arguments name.
-func getTrial(c *ucli.Context, api *client.Client) (*trial.Trial, error) {
-	sweep, n, err := trialArg(c)
+func (e *Env) getTrial(c *ucli.Context, api *client.Client) (*trial.Trial, error) {
+	sweep, n, err := e.trialArg(c, api)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +149,7 @@ func (e *Env) showTrial(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	r, err := getTrial(c, api)
+	r, err := e.getTrial(c, api)
 	if err != nil {
 		return err
 	}
@@ -216,7 +220,7 @@ func (e *Env) curve(c *ucli.Context) error {
 	if err := checkFormat(c); err != nil {
 		return err
 	}
-	sweep, n, err := trialArg(c)
+	n, err := trialNumber(c)
 	if err != nil {
 		return err
 	}
@@ -225,6 +229,10 @@ func (e *Env) curve(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
+	sweep, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
 	records, err := api.Curve(c.Context, sweep, n)
 	if err != nil {
 		return err
@@ -259,18 +267,18 @@ func (e *Env) logs(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	t, err := getTrial(c, api)
+	t, err := e.getTrial(c, api)
 	if err != nil {
 		return err
 	}
 	run := t.LastRun()
 	if run == nil {
-		return notFound("trial %d of sweep %s has not run yet", t.Number, c.Args().First())
+		return notFound("trial %d of sweep %s has not run yet", t.Number, t.Sweep)
 	}
 	if n := c.Int("run"); n != 0 {
 		i := slices.IndexFunc(t.Runs, func(r trial.Run) bool { return int(r.Number) == n })
 		if i < 0 {
-			return notFound("trial %d of sweep %s has no run %d; it has %d", t.Number, c.Args().First(), n, len(t.Runs))
+			return notFound("trial %d of sweep %s has no run %d; it has %d", t.Number, t.Sweep, n, len(t.Runs))
 		}
 		run = &t.Runs[i]
 	}
@@ -278,7 +286,7 @@ func (e *Env) logs(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	body, err := client.Files{}.Open(c.Context, trial.Location(fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.Address, c.Args().First(), t.Number, run.Number)))
+	body, err := client.Files{}.Open(c.Context, trial.Location(fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.Address, t.Sweep, t.Number, run.Number)))
 	if exitCode(err) == client.ExitNotFound {
 		return notFound("worker %s holds no log of run %d: the trainer wrote nothing, or the log has been dropped since", w.Name, run.Number)
 	}
@@ -304,7 +312,7 @@ func findWorker(c *ucli.Context, api *client.Client, name string) (*trial.Worker
 
 // stopTrial ends a trial early; a running one ends at its next report, which counts.
 func (e *Env) stopTrial(c *ucli.Context) error {
-	sweep, n, err := trialArg(c)
+	n, err := trialNumber(c)
 	if err != nil {
 		return err
 	}
@@ -313,6 +321,10 @@ func (e *Env) stopTrial(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
+	sweep, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
 	t, err := api.StopTrial(c.Context, client.NewRequestID(), sweep, n)
 	if err != nil {
 		return err
@@ -327,7 +339,7 @@ func (e *Env) stopTrial(c *ucli.Context) error {
 
 // retryTrial lets a failed trial wait again, with all its retries.
 func (e *Env) retryTrial(c *ucli.Context) error {
-	sweep, n, err := trialArg(c)
+	n, err := trialNumber(c)
 	if err != nil {
 		return err
 	}
@@ -336,6 +348,10 @@ func (e *Env) retryTrial(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
+	sweep, err := e.sweepArg(c, api)
+	if err != nil {
+		return err
+	}
 	t, err := api.RetryTrial(c.Context, client.NewRequestID(), sweep, n)
 	if err != nil {
 		return err

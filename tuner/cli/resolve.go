@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"atelier/common/client"
+	"atelier/common/nearest"
+	"atelier/common/trial"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+// How a person names a sweep: by its id or the beginning of one (with or without
+// s-), by its name, or by its age: @ is the newest sweep and @2 the one before it,
+// NAME@ and NAME@2 are the same among the sweeps of one name.
+
+// sweepHelp is shown wherever a command takes a sweep.
+const sweepHelp = "SWEEP is an id or the beginning of one, a name, @ for the newest sweep, @2 for the one\nbefore it, or NAME@ for the newest of a name."
+
+// wholeID is an id as the cluster draws it. It is taken as it is: what a script
+// names by id costs no further call, and no name can shadow it.
+var wholeID = regexp.MustCompile(`^s-[a-z0-9]{8}$`)
+
+// byAge is a sweep by its age, perhaps among those of one name.
+var byAge = regexp.MustCompile(`^(.*)@([1-9][0-9]{0,8})?$`)
+
+// mostCandidates bounds how many sweeps an ambiguous name lists.
+const mostCandidates = 10
+
+// sweepArg is the id of the sweep that the first argument names.
+func (e *Env) sweepArg(c *ucli.Context, api *client.Client) (string, error) {
+	return e.sweepID(c, api, c.Args().First())
+}
+
+// trialArg is the id and the number that the arguments SWEEP TRIAL name.
+func (e *Env) trialArg(c *ucli.Context, api *client.Client) (string, int64, error) {
+	n, err := trialNumber(c)
+	if err != nil {
+		return "", 0, err
+	}
+	id, err := e.sweepArg(c, api)
+	return id, n, err
+}
+
+// sweepID is the id of the sweep that a person's word names. Which sweep that is
+// goes to standard error unless the word was the id or --quiet is given: a command
+// may be about to stop it.
+func (e *Env) sweepID(c *ucli.Context, api *client.Client, word string) (string, error) {
+	if wholeID.MatchString(word) {
+		return word, nil
+	}
+	all, err := api.Sweeps(c.Context, 0)
+	if err != nil {
+		return "", err
+	}
+	s, err := e.findSweep(word, all)
+	if err != nil {
+		return "", err
+	}
+	if !c.Bool("quiet") && word != s.ID {
+		e.say("%s is sweep %s", word, strings.Join(slices.DeleteFunc([]string{s.ID, s.Name, s.Status.String()}, func(x string) bool { return x == "" || x == word }), ", "))
+	}
+	return s.ID, nil
+}
+
+// findSweep finds a sweep among all, which are ordered newest first. A whole name
+// counts before the beginning of an id.
+func (e *Env) findSweep(word string, all []trial.Sweep) (*trial.Sweep, error) {
+	pick := func(which func(trial.Sweep) bool) (out []trial.Sweep) {
+		for _, s := range all {
+			if which(s) {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	named := func(name string) []trial.Sweep {
+		return pick(func(s trial.Sweep) bool { return s.Name == name })
+	}
+	if exact := pick(func(s trial.Sweep) bool { return s.ID == word }); len(exact) > 0 {
+		return &exact[0], nil
+	}
+	if m := byAge.FindStringSubmatch(word); m != nil {
+		of, what := all, "sweeps"
+		if m[1] != "" {
+			of, what = named(m[1]), fmt.Sprintf("sweeps named %q", m[1])
+		}
+		if n, _ := strconv.Atoi(m[2]); max(n, 1) <= len(of) {
+			return &of[max(n, 1)-1], nil
+		}
+		if len(of) == 0 && m[1] != "" {
+			return nil, noSweep(m[1], all)
+		}
+		return nil, notFound("%s: there are %d %s", word, len(of), what)
+	}
+	found, what := named(word), fmt.Sprintf("%q is the name of", word)
+	if len(found) == 0 && word != "" {
+		found = pick(func(s trial.Sweep) bool {
+			return strings.HasPrefix(s.ID, word) || strings.HasPrefix(s.ID, "s-"+word)
+		})
+		what = fmt.Sprintf("%q begins the ids of", word)
+	}
+	switch len(found) {
+	case 0:
+		return nil, noSweep(word, all)
+	case 1:
+		return &found[0], nil
+	}
+	text := fmt.Sprintf("%s %d sweeps; give the id of one", what, len(found))
+	if found[0].Name == word {
+		text += fmt.Sprintf(", or %s@ for the newest, %s@2 for the one before it", word, word)
+	}
+	var rows table
+	for _, s := range found[:min(len(found), mostCandidates)] {
+		rows.rows = append(rows.rows, []string{"  " + s.ID, s.Name, s.Status.String(), e.age(s.CreatedMS) + " old"})
+	}
+	rows.head = make([]string, 4)
+	var lines strings.Builder
+	writeTable(&lines, rows)
+	if n := len(found) - mostCandidates; n > 0 {
+		fmt.Fprintf(&lines, "  and %d older\n", n)
+	}
+	return nil, usage("%s:\n%s", text, strings.TrimSuffix(lines.String(), "\n"))
+}
+
+// noSweep is the error about a sweep that is not there.
+func noSweep(word string, all []trial.Sweep) error {
+	var known []string
+	for _, s := range all {
+		known = append(known, s.ID, s.Name)
+	}
+	if near, ok := nearest.Close(word, slices.DeleteFunc(known, func(s string) bool { return s == "" })); ok {
+		return notFound("no sweep has the id or the name %q; did you mean %q?", word, near)
+	}
+	return notFound("no sweep has the id or the name %q; atelier sweep list shows them", word)
+}
+
+// sweepWords are what completion proposes for a sweep: the newest ids, then the
+// names, each with what tells it from others.
+func sweepWords(ctx context.Context, api *client.Client) []candidate {
+	all, _ := api.Sweeps(ctx, 50)
+	var out, names []candidate
+	for _, s := range all {
+		out = append(out, candidate{s.ID, s.Name + ", " + s.Status.String()})
+		at := slices.IndexFunc(names, func(c candidate) bool { return c.word == s.Name })
+		switch {
+		case s.Name == "" || strings.ContainsFunc(s.Name, needsQuotes):
+		case at < 0:
+			names = append(names, candidate{s.Name, s.ID + ", " + s.Status.String()})
+		default:
+			// The bare name would be refused.
+			names[at] = candidate{s.Name + "@", "the newest of this name: " + names[at].what}
+		}
+	}
+	return append(out, names...)
+}
+
+// needsQuotes reports whether a shell would take a character for more than itself.
+func needsQuotes(r rune) bool {
+	return r <= ' ' || strings.ContainsRune("\"'`$\\;&|<>()*?[]{}~#!", r) || r == 0x7f
+}
