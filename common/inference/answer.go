@@ -22,6 +22,9 @@ type Asked struct {
 	Classes      []string `json:"classes"`
 	ImageSize    int      `json:"image_size"`
 	Epoch        int      `json:"epoch"`
+
+	Map     metadata.MapSize `json:"map_cells"` // of each of its Grad-CAM maps
+	MapNote string           `json:"map_note"`  // metadata.MapSize.Note
 }
 
 // AnswerMap is an attention map in [0, 1], row by row from the top, of the

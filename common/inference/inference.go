@@ -106,14 +106,15 @@ func Parse(doc []byte) (Settings, error) {
 }
 
 // Judge fills a quality record's per cents and returns why the prediction is
-// suspicious, nothing if it is not. semantics is Runbook or Literature:
+// suspicious, nothing if it is not. Every reason is one of the map's, so a map
+// too coarse to mean anything gives none. semantics is Runbook or Literature:
 //
 //	runbook     drop = 100 (full - only) / full, suspicious below MinDrop;
 //	            increase = 100 (hidden - full) / full
 //	literature  drop = 100 max(0, full - only) / full (Average Drop of Grad-CAM++,
 //	            arXiv 1710.11063: low is good), suspicious above MaxDrop;
 //	            increase = 100 if only > full, else 0
-func (t Thresholds) Judge(q *metadata.Quality, semantics string) (flags []string) {
+func (t Thresholds) Judge(q *metadata.Quality, semantics string, size metadata.MapSize) (flags []string) {
 	full := max(q.Full, 1e-12)
 	if semantics == Literature {
 		q.Drop, q.Increase = 100*max(0, q.Full-q.Only)/full, 0
@@ -137,6 +138,9 @@ func (t Thresholds) Judge(q *metadata.Quality, semantics string) (flags []string
 	}
 	if q.Coverage < t.MinCoverage {
 		flags = append(flags, "low_coverage")
+	}
+	if size.Coarse() {
+		return nil
 	}
 	return flags
 }
@@ -165,8 +169,9 @@ type Summary struct {
 	Seconds    float64  `json:"seconds"`
 
 	Architecture string             `json:"architecture"`
-	Figures      map[string]float64 `json:"figures,omitempty"` // accuracy, macro_f1, mean_confidence, flagged_share, ...; shares but for *_drop and *_increase, which are per cent
-	Drawn        []string           `json:"drawn,omitempty"`   // the first MaxDrawn charts of single images, below Dir
+	Figures      map[string]float64 `json:"figures,omitempty"`  // accuracy, macro_f1, mean_confidence, flagged_share, ...; shares but for *_drop and *_increase, which are per cent
+	Drawn        []string           `json:"drawn,omitempty"`    // the first MaxDrawn charts of single images, below Dir
+	MapNote      string             `json:"map_note,omitempty"` // metadata.MapSize.Note where maps were made
 }
 
 // MaxDrawn is how many charts a Summary names.

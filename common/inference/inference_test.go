@@ -65,7 +65,7 @@ func TestJudge(t *testing.T) {
 		"literature sound": {metadata.Quality{Full: 0.5, Only: 0.6, Concentration: 0.5, Coverage: 0.3}, "literature", 0, 100, ""},
 		"no confidence":    {metadata.Quality{Full: 0, Only: 0, Hidden: 0, Concentration: 0.5, Coverage: 0.3}, "runbook", 0, 0, "low_confidence_drop"},
 	} {
-		flags := strings.Join(th.Judge(&c.q, c.semantics), " ")
+		flags := strings.Join(th.Judge(&c.q, c.semantics, metadata.MapSize{Width: 7, Height: 7}), " ")
 		if flags != c.flags || math.Abs(c.q.Drop-c.drop) > 1e-9 || math.Abs(c.q.Increase-c.increase) > 1e-9 {
 			t.Errorf("%s: drop %v, increase %v, flags %q", name, c.q.Drop, c.q.Increase, flags)
 		}

@@ -47,6 +47,7 @@ type Record struct {
 	Suspicious bool     `json:"suspicious"`
 	Flags      []string `json:"flags,omitempty"`        // why it is suspicious
 	Heatmap    string   `json:"heatmap_path,omitempty"` // of the chart, below the output folder; empty when none was kept
+	Map        *MapSize `json:"map_cells,omitempty"`    // of its Grad-CAM map; nil where none was made. A coarse one flags nothing
 	Checkpoint string   `json:"checkpoint,omitempty"`
 	Time       string   `json:"timestamp,omitempty"` // RFC 3339
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -17,7 +18,7 @@ import (
 // torch gives the flags that make a worker train with libtorch, or skips.
 func torch(t *testing.T) []string {
 	t.Helper()
-	trainer, err := filepath.Abs("../../bin/atelier-trainer")
+	trainer, err := filepath.Abs(filepath.Join(cmp.Or(os.Getenv("ATELIER_BIN"), "../../bin"), "atelier-trainer"))
 	must(t, err)
 	if _, err := exec.LookPath(trainer); err != nil {
 		t.Skip("no bin/atelier-trainer: make trainer")

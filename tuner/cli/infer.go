@@ -279,6 +279,9 @@ func (e *Env) inferred(o *inference.Summary, mode string) {
 		text += fmt.Sprintf(", %d skipped (see %s)", o.Skipped, filepath.Join(e.relative(o.Dir), inference.LogFile))
 	}
 	e.say("%s", text)
+	if o.MapNote != "" {
+		e.say("%s; nothing is flagged by it", o.MapNote)
+	}
 	e.say("wrote %s", strings.Join(append(slices.Clone(o.Files), drawn(o)...), ", "))
 }
 

@@ -12,6 +12,7 @@ import (
 	torch "github.com/wangkuiyi/gotorch"
 
 	"atelier/common/checkpoint"
+	"atelier/common/metadata"
 	"atelier/worker/trainer/explain/cam"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
@@ -98,16 +99,9 @@ func (e *Explainer) Explain(x torchx.Tensor, pick func(image int, probs []float6
 		if err != nil {
 			return err
 		}
-		at, ok := p.Watched(e.target)
-		if !ok {
-			return fmt.Errorf("explain %s: layer %s did not run", e.model.Arch, e.model.CAM)
-		}
-		info, err := torchx.Describe(at)
+		at, info, err := e.watched(p)
 		if err != nil {
 			return err
-		}
-		if len(info.Shape) != 4 {
-			return fmt.Errorf("explain %s: layer %s gives shape %v; Grad-CAM needs maps", e.model.Arch, e.model.CAM, info.Shape)
 		}
 		activation, err := floats(at)
 		if err != nil {
@@ -137,6 +131,42 @@ func (e *Explainer) Explain(x torchx.Tensor, pick func(image int, probs []float6
 		return nil
 	})
 	return looks, err
+}
+
+// MapSize is the size of the maps that Explain makes of images like x.
+func (e *Explainer) MapSize(x torchx.Tensor) (size metadata.MapSize, err error) {
+	err = torchx.Catch(func() error {
+		return torchx.NoGrad(func() error {
+			p := &nn.Pass{}
+			defer p.Close()
+			p.Watch(e.target)
+			if _, err := e.forward(p, x); err != nil {
+				return err
+			}
+			_, info, err := e.watched(p)
+			if err == nil {
+				size = metadata.MapSize{Width: int(info.Shape[3]), Height: int(info.Shape[2])}
+			}
+			return err
+		})
+	})
+	return size, err
+}
+
+// watched is the output of the layer that maps are made from, and its shape
+// [images, channels, height, width].
+func (e *Explainer) watched(p *nn.Pass) (at torchx.Tensor, info torchx.Info, err error) {
+	at, ok := p.Watched(e.target)
+	if !ok {
+		return at, info, fmt.Errorf("explain %s: layer %s did not run", e.model.Arch, e.model.CAM)
+	}
+	if info, err = torchx.Describe(at); err != nil {
+		return at, info, err
+	}
+	if len(info.Shape) != 4 {
+		err = fmt.Errorf("explain %s: layer %s gives shape %v; Grad-CAM needs maps", e.model.Arch, e.model.CAM, info.Shape)
+	}
+	return at, info, err
 }
 
 // gradient is that of the sum of each image's round-th class score: images do

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"atelier/common/checkpoint"
+	"atelier/common/metadata"
 	"atelier/worker/trainer/explain"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/torchx"
@@ -24,6 +25,7 @@ import (
 type Predictor struct {
 	About checkpoint.Model
 	Path  string
+	Cells metadata.MapSize // of each of its Grad-CAM maps
 
 	m            *model.Model
 	e            *explain.Explainer
@@ -105,8 +107,23 @@ func Open(path string, device torchx.Device, p torchx.Precision, threads int, lo
 		out.scale = append(out.scale, float32(1/(255*about.Std[c])))
 		out.shift = append(out.shift, float32(-about.Mean[c]/about.Std[c]))
 	}
+	if out.Cells, err = out.mapSize(); err != nil {
+		out.pool.close()
+		return nil, fmt.Errorf("model.checkpoint %s: %w", path, err)
+	}
 	ok = true
 	return out, nil
+}
+
+// mapSize asks about one black image, so that it is known before any other is
+// looked at.
+func (p *Predictor) mapSize() (metadata.MapSize, error) {
+	x, err := p.input([][]byte{make([]byte, p.About.ImageSize*p.About.ImageSize*3)})
+	if err != nil {
+		return metadata.MapSize{}, err
+	}
+	defer torchx.Free(x)
+	return p.e.MapSize(x)
 }
 
 // itsNames says which architecture a file is likely of that does not say so.

@@ -31,11 +31,12 @@ type tally struct {
 	drop, increase      float64
 	gini, coverage      float64
 	measured            int
+	coarse              bool              // the maps are too coarse: their figures mean nothing
 	worst               []metadata.Record // suspicious ones, least confident drop first
 }
 
-func newTally(classes []string) tally {
-	return tally{classes: classes, predicted: map[string]int{}, flags: map[string]int{}}
+func newTally(classes []string, coarse bool) tally {
+	return tally{classes: classes, coarse: coarse, predicted: map[string]int{}, flags: map[string]int{}}
 }
 
 const worstListed = 20
@@ -79,7 +80,7 @@ func (t *tally) into(f map[string]float64) {
 	if t.known > 0 {
 		f["recognised_share"] = float64(t.hits) / float64(t.known)
 	}
-	if n := float64(t.measured); n > 0 {
+	if n := float64(t.measured); n > 0 && !t.coarse {
 		f["flagged_share"] = float64(t.suspicious) / float64(t.images)
 		f["mean_confidence_drop"], f["mean_confidence_increase"] = t.drop/n, t.increase/n
 		f["mean_concentration"], f["mean_coverage"] = t.gini/n, t.coverage/n
@@ -141,7 +142,9 @@ func (t *tally) report(r *run) string {
 			fmt.Fprintf(&b, "%8d  %s\n", n, c)
 		}
 	}
-	if t.measured > 0 {
+	if note := r.p.Cells.Note(); note != "" && r.out.MapNote != "" {
+		fmt.Fprintf(&b, "\nQuality\n  %s.\n  Nothing is judged by its maps: no prediction is flagged.\n", note)
+	} else if t.measured > 0 {
 		n := float64(t.measured)
 		fmt.Fprintf(&b, "\nQuality (%s semantics)\n", r.Semantics)
 		for _, f := range inference.Formulas(r.Semantics) {
@@ -183,7 +186,11 @@ func (t *tally) report(r *run) string {
 // writeEvaluation writes the evaluation's files.
 func (r *run) writeEvaluation(result *score.Result) error {
 	about := r.p.About
-	model := map[string]any{"checkpoint": r.Checkpoint, "architecture": about.Arch, "image_size": about.ImageSize, "epoch": about.Epoch}
+	model := map[string]any{"checkpoint": r.Checkpoint, "architecture": about.Arch, "image_size": about.ImageSize, "epoch": about.Epoch, "map_cells": r.p.Cells}
+	note := r.p.Cells.Note()
+	if note != "" {
+		model["map_note"] = note
+	}
 	data := map[string]any{"image_dir": r.Images, "images": result.Samples, "skipped": r.out.Skipped}
 	doc := result.Document(model, data)
 	if !r.PerClass {
@@ -197,6 +204,9 @@ func (r *run) writeEvaluation(result *score.Result) error {
 		return fmt.Errorf("evaluation results: %w", err)
 	}
 	facts := [][2]string{{"checkpoint", r.Checkpoint}, {"architecture", fmt.Sprintf("%s, epoch %d, %d px", about.Arch, about.Epoch, about.ImageSize)}, {"images in", r.Images}, {"skipped", fmt.Sprint(r.out.Skipped)}}
+	if note != "" {
+		facts = append(facts, [2]string{"Grad-CAM", note})
+	}
 	for _, f := range []struct {
 		name string
 		b    []byte

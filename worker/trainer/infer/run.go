@@ -56,6 +56,7 @@ type Result struct {
 	Architecture string
 	Figures      map[string]float64 // as inference.Summary has them
 	Drawn        []string
+	MapNote      string // as inference.Summary has it
 }
 
 // Precisions by the names that settings give them.

@@ -36,7 +36,7 @@ type looked struct {
 func (r *run) ask(x torchx.Tensor, good []loaded, w *writer) ([]looked, error) {
 	found := make([]looked, len(good))
 	compare := r.Mode == inference.ExplainSingle && r.Comparison
-	if !r.GradCAM || !w.charts() && !w.quality && !r.Raw {
+	if !r.maps(w.quality) {
 		pixels, err := r.p.e.Predict(x)
 		if err != nil {
 			return nil, err
@@ -75,7 +75,7 @@ func (r *run) ask(x torchx.Tensor, good []loaded, w *writer) ([]looked, error) {
 	}
 	for i, q := range quality {
 		m := &metadata.Quality{Full: q.Full, Only: q.Only, Hidden: q.Hidden, Concentration: q.Concentration, Coverage: q.Coverage}
-		flags := r.Judge(m, r.Semantics)
+		flags := r.Judge(m, r.Semantics, r.p.Cells)
 		if r.Flag {
 			found[i].flags = flags
 		}
@@ -119,7 +119,11 @@ type writer struct {
 }
 
 func newWriter(r *run, o writerOptions) *writer {
-	w := &writer{writerOptions: o, r: r, jobs: make(chan func() error, 2*r.Batch), tally: newTally(r.p.About.Classes)}
+	if note := r.p.Cells.Note(); note != "" && r.out.MapNote == "" && r.maps(o.quality) {
+		r.out.MapNote = note
+		r.log.Info(note)
+	}
+	w := &writer{writerOptions: o, r: r, jobs: make(chan func() error, 2*r.Batch), tally: newTally(r.p.About.Classes, r.p.Cells.Coarse())}
 	for range max(r.Threads, 1) {
 		w.wg.Go(func() {
 			for job := range w.jobs {
@@ -196,6 +200,9 @@ func (w *writer) failed() error {
 // charts reports whether any image will be drawn.
 func (w *writer) charts() bool { return w.r.GradCAM && w.r.Heatmaps }
 
+// maps reports whether Grad-CAM maps are made.
+func (r *run) maps(quality bool) bool { return r.GradCAM && (r.Heatmaps || quality || r.Raw) }
+
 // add writes one image's rows and queues its charts.
 func (w *writer) add(l looked) error {
 	if err := w.failed(); err != nil {
@@ -208,6 +215,9 @@ func (w *writer) add(l looked) error {
 		Suspicious: len(l.flags) > 0, Flags: l.flags, Checkpoint: w.r.Checkpoint, Time: time.Now().UTC().Format(time.RFC3339)}
 	if l.True >= 0 {
 		record.True = classes[l.True]
+	}
+	if l.maps != nil {
+		record.Map = &w.r.p.Cells
 	}
 	for _, s := range w.r.shares(l.probs, w.r.GradCAMTop) {
 		record.Top = append(record.Top, metadata.Share{Class: s.Class, Confidence: s.Confidence})
@@ -257,7 +267,9 @@ func (w *writer) draw(i int, l looked) string {
 	if l.True >= 0 {
 		subject.True = classes[l.True]
 	}
-	if q := l.quality; q != nil {
+	if note := w.r.p.Cells.Note(); note != "" {
+		subject.Notes = note
+	} else if q := l.quality; q != nil {
 		subject.Notes = fmt.Sprintf("confidence drop %.1f %%   increase %.1f %%   concentration %.2f   coverage %.2f", q.Drop, q.Increase, q.Concentration, q.Coverage)
 	}
 	w.jobs <- func() error {

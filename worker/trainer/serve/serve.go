@@ -223,7 +223,8 @@ func (s *server) size(path string) sizeReply {
 
 // about is what an answer says of the model.
 func about(p *infer.Predictor) inference.Asked {
-	return inference.Asked{Checkpoint: p.Path, Architecture: p.About.Arch, Classes: p.About.Classes, ImageSize: p.About.ImageSize, Epoch: p.About.Epoch}
+	return inference.Asked{Checkpoint: p.Path, Architecture: p.About.Arch, Classes: p.About.Classes, ImageSize: p.About.ImageSize, Epoch: p.About.Epoch,
+		Map: p.Cells, MapNote: p.Cells.Note()}
 }
 
 // look asks the model about a batch.
@@ -254,7 +255,7 @@ func (s *server) look(batch []*ask) ([]*inference.Answer, error) {
 		}
 		q := f.Quality
 		x.Quality = metadata.Quality{Full: q.Full, Only: q.Only, Hidden: q.Hidden, Concentration: q.Concentration, Coverage: q.Coverage}
-		if flags := s.Thresholds.Judge(&x.Quality, s.Semantics); len(flags) > 0 {
+		if flags := s.Thresholds.Judge(&x.Quality, s.Semantics, p.Cells); len(flags) > 0 {
 			x.Flags, x.Suspicious = flags, true
 		}
 		answers[i] = x

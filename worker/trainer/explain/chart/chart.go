@@ -239,6 +239,7 @@ func Compare(s Subject, classes []Share, maps []cam.Map) *image.RGBA {
 			c.text(c.f.small, grey, x, heading+Side+4, Side, nothing)
 		}
 	}
+	c.text(c.f.small, grey, margin, heading+Side+20, width-2*margin, s.Notes)
 	return c.done()
 }
 
