@@ -81,10 +81,20 @@ func New(t Table) *Config {
 		c.values[i] = Value{Key: s.Name, Data: s.Default}
 		var doc yaml.Node
 		if s.Block != "" && yaml.Unmarshal([]byte(s.Block), &doc) == nil {
-			c.values[i].Block = doc.Content[0]
+			c.values[i].Block = Unplaced(doc.Content[0])
 		}
 	}
 	return c
+}
+
+// Unplaced takes the lines off a tree of YAML that no file holds, so that no fault
+// names one.
+func Unplaced(n *yaml.Node) *yaml.Node {
+	n.Line, n.Column = 0, 0
+	for _, x := range n.Content {
+		Unplaced(x)
+	}
+	return n
 }
 
 // SetBlock gives a key that has keys of its own what stands there.

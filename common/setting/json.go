@@ -121,7 +121,7 @@ func (r *jsonReader) object(prefix string, doc []byte) {
 	members, err := Members(doc)
 	for _, m := range members {
 		key := prefix + m.Key
-		if r.t.group(key) {
+		if r.t.Group(key) {
 			if r.seen[key+"."] {
 				r.fail("", "%s stands twice", key)
 				continue

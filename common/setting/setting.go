@@ -139,8 +139,13 @@ func (t Table) meant(unknown string) string {
 	return ""
 }
 
-// group reports whether keys lie below a name.
-func (t Table) group(name string) bool {
+// Below are the rows below a name, in order.
+func (t Table) Below(name string) Table {
+	return t.Only(func(s Setting) bool { return strings.HasPrefix(s.Name, name+".") })
+}
+
+// Group reports whether keys lie below a name.
+func (t Table) Group(name string) bool {
 	return slices.ContainsFunc(t, func(s Setting) bool { return strings.HasPrefix(s.Name, name+".") })
 }
 

@@ -17,6 +17,7 @@ type Type struct {
 	Choices []string // where it takes one of a few words
 	Text    bool     // any text is a value, a number's digits too
 	Switch  bool     // true or false
+	Whole   bool     // whole numbers alone
 
 	fits  func(v any) bool
 	fault func(v any) string // instead of "want ..., got ..."; may be nil
@@ -71,12 +72,12 @@ func Integer(low, high int64) Type {
 	if high < low {
 		want, high = fmt.Sprintf("a whole number from %d on", low), math.MaxInt64
 	}
-	return Type{Want: want, fits: func(v any) bool { n, ok := v.(int64); return ok && n >= low && n <= high }}
+	return Type{Want: want, Whole: true, fits: func(v any) bool { n, ok := v.(int64); return ok && n >= low && n <= high }}
 }
 
 // Unsigned takes whole numbers of 64 bits from 0 on.
 func Unsigned() Type {
-	return Type{Want: "a whole number from 0 on", fits: func(v any) bool {
+	return Type{Want: "a whole number from 0 on", Whole: true, fits: func(v any) bool {
 		n, ok := v.(int64)
 		_, large := v.(uint64)
 		return large || ok && n >= 0

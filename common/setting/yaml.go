@@ -122,12 +122,12 @@ func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
 				r.fail(k, key, "unknown key%s", r.c.Table.meant(key))
 				continue
 			}
-			if len(v.Content) > 0 || r.c.Table.group(key) {
+			if len(v.Content) > 0 || r.c.Table.Group(key) {
 				r.object(v, key, depth+1)
 				continue
 			}
 		}
-		if v.Kind == yaml.ScalarNode && v.ShortTag() == "!!null" && r.c.Table.group(key) {
+		if v.Kind == yaml.ScalarNode && v.ShortTag() == "!!null" && r.c.Table.Group(key) {
 			continue // an object whose keys are all commented out
 		}
 		data, err := scalarOrList(v)

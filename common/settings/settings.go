@@ -82,6 +82,13 @@ type Settings struct {
 	NumWorkers int    `json:"num_workers"` // images decoded at a time while a folder is packed; 0 = one a core
 }
 
+// Metrics are what the trainer reports each epoch, in order; objectives and
+// constraints are given by these names. Accuracies are fractions; lr is that of
+// the epoch's last update; images_per_s counts training images over the time
+// spent on them. train_loss is what was minimised (smoothed, weighted, mixed);
+// val_loss is plain cross entropy, so that runs with different settings compare.
+var Metrics = []string{"train_loss", "train_acc", "val_loss", "val_acc", "lr", "images_per_s"}
+
 // ImageNetMean and ImageNetStd are the statistics torchvision normalises by.
 var (
 	ImageNetMean = [3]float64{0.485, 0.456, 0.406}

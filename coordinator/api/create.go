@@ -28,7 +28,7 @@ import (
 func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.CreateSweepRequest]) (*connect.Response[atelierv1.CreateSweepResponse], error) {
 	m := req.Msg
 	file := cmp.Or(m.SpecName, "spec")
-	parsed, err := sweep.Parse(file, []byte(m.SpecYaml))
+	parsed, err := sweep.ParseToRun(file, []byte(m.SpecYaml))
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}

@@ -106,6 +106,9 @@ func TestErrorsHaveCodes(t *testing.T) {
 	coordinatortest.WantCode(t, "unknown sweep", err, connect.CodeNotFound, `no sweep "s-none"`)
 	_, err = c.Sweeps.CreateSweep(ctx, connect.NewRequest(&atelierv1.CreateSweepRequest{SpecName: "bad.yaml", SpecYaml: strings.Replace(coordinatortest.Spec(5, 2), "low: 1.0e-4", "low: -1", 1)}))
 	coordinatortest.WantCode(t, "bad spec", err, connect.CodeInvalidArgument, "bad.yaml:10: space.lr.low")
+	_, err = c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "22222222222222222222", SpecName: "torch.yaml",
+		SpecYaml: "search_method: random\nobjective: {metric: val_lss, direction: minimize}\nbudget: {trials: 3}\nspace: {learning_rate: {type: float, low: 0.001, high: 0.1}}\n"}))
+	coordinatortest.WantCode(t, "a spec that no trial can run", err, connect.CodeInvalidArgument, "torch.yaml:4: space.learning_rate: the trainer has no such setting; did you mean \"lr\"?")
 	_, err = c.Sweeps.ControlSweep(ctx, connect.NewRequest(&atelierv1.ControlSweepRequest{Id: "s-none", Action: wire.ToAction(trial.ActionStop)}))
 	coordinatortest.WantCode(t, "control of no sweep", err, connect.CodeNotFound, "s-none")
 

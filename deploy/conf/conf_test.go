@@ -24,7 +24,7 @@ func TestExamplesParse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := sweep.Parse(f, text)
+		s, err := sweep.ParseToRun(f, text)
 		if err != nil {
 			t.Error(err)
 			continue

@@ -57,7 +57,7 @@ func (e *Env) readConfig(c *ucli.Context, d setting.Document) (name string, text
 	if errors.Is(err, fs.ErrNotExist) && !c.IsSet("config") {
 		return name, nil, nil
 	}
-	if err != nil {
+	if err = e.opened(name, err); err != nil {
 		err = fmt.Errorf("read the configuration: %w", err)
 	}
 	return name, text, err

@@ -85,7 +85,7 @@ func (e *Env) readSpec(path string) (string, []byte, error) {
 	}
 	path = e.path(path)
 	b, err := os.ReadFile(path)
-	if err != nil {
+	if err := e.opened(path, err); err != nil {
 		return "", nil, fmt.Errorf("read the spec: %w", err)
 	}
 	if rel, err := filepath.Rel(e.Dir, path); err == nil && filepath.IsLocal(rel) {
@@ -117,7 +117,7 @@ func (e *Env) submit(c *ucli.Context) error {
 		}
 	}
 	// The cluster parses it again; here faults cost no call, and get the file's name in front.
-	if _, err := sweep.Parse(name, text); err != nil {
+	if _, err := sweep.ParseToRun(name, text); err != nil {
 		return err
 	}
 	api, err := e.patient(c)

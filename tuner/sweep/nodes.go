@@ -22,6 +22,8 @@ type reader struct {
 	errs   Errors
 	visits int
 	spent  bool
+	toRun  bool             // the trainer's part is checked, too
+	places map[string]place // of the space's parameters, by name; looked up only
 }
 
 // fail records a fault. n is where it stands, nil for the whole file. Keys come from the file and

@@ -39,7 +39,8 @@ func (r *reader) space(n *yaml.Node, s *spec.Spec) {
 		return
 	}
 	before := len(r.errs)
-	places := map[string]place{} // looked up only
+	places := map[string]place{}
+	r.places = places
 	for _, e := range r.entries(n, "space") {
 		faults := len(r.errs)
 		p, where := r.parameter(e)

@@ -209,6 +209,9 @@ func (r *reader) spec(root *yaml.Node) *spec.Spec {
 	}
 	r.population(root, given, s)
 	r.life(given, s)
+	if r.toRun {
+		r.trains(root, given, s)
+	}
 	return s
 }
 

@@ -2,8 +2,9 @@
 // as a whole, so that one look at the errors is enough to mend the file.
 //
 // It refuses what it does not know: an unknown key is an error that names the
-// nearest known one. Training settings alone pass through untouched, as
-// canonical JSON; the trainer that a sweep names checks them.
+// nearest known one. Training settings are kept as canonical JSON; of a spec that
+// is about to run on the trainer torch they are checked, those of other trainers
+// are theirs to check.
 package sweep
 
 import (

@@ -3,6 +3,7 @@ package tune
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,11 +18,13 @@ import (
 type Config struct {
 	*setting.Config
 	below map[string]setting.Value // image folders of the training configuration, by key
+	file  string                   // that was read, as messages name it
+	typed map[string]string        // parts of blocks that flags gave, such as space.lr.high: by which flag
 }
 
 // New is a configuration of all defaults.
 func New() *Config {
-	return &Config{Config: setting.New(Document.Table), below: map[string]setting.Value{}}
+	return &Config{Config: setting.New(Document.Table), below: map[string]setting.Value{}, typed: map[string]string{}}
 }
 
 // block is a part of the configuration that is no value.
@@ -71,6 +74,7 @@ func (c *Config) images(key string) setting.Value {
 // line.
 func (c *Config) ReadFile(name string, text []byte) error {
 	var faults []error
+	c.file = name
 	if err := c.Config.ReadFile(name, text); err != nil {
 		faults = append(faults, err)
 	}
@@ -160,7 +164,7 @@ func typedNode(text string) (*yaml.Node, error) {
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 || commented(&doc) {
 		return nil, fmt.Errorf("%.60q is no YAML value", text)
 	}
-	return doc.Content[0], nil
+	return setting.Unplaced(doc.Content[0]), nil
 }
 
 // commented reports whether YAML has cut a comment off.
@@ -180,6 +184,7 @@ func (c *Config) overrideBlock(name, path, text, where string) error {
 		at = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	}
 	c.SetBlock(name, at, setting.Flag, where)
+	c.typed[name+"."+path] = where
 	// Names of parameters may hold dots: the longest that is there counts, and
 	// one field may follow.
 	if i := strings.LastIndexByte(path, '.'); i > 0 && name == blockSpace {
@@ -190,6 +195,49 @@ func (c *Config) overrideBlock(name, path, text, where string) error {
 	}
 	put(at, path, value)
 	return nil
+}
+
+// placed gives the faults of the plan's spec the places that a person knows: the
+// line of the file, the flag, the variable. node is the spec with the lines of its
+// parts.
+func (c *Config) placed(node *yaml.Node, err error) error {
+	_, located := sweep.ParseNodeToRun("", node)
+	var found sweep.Errors
+	if !errors.As(located, &found) {
+		return err
+	}
+	var faults setting.Faults
+	for _, f := range found {
+		one := setting.Fault{Key: f.Key, Message: f.Message}
+		v, flag := c.Get(f.Key), c.typedAt(f.Key)
+		switch {
+		case f.Line > 0:
+			one.Where, one.Origin = fmt.Sprintf("%s:%d", c.file, f.Line), setting.File
+		case flag != "":
+			one.Where, one.Origin = flag, setting.Flag
+		case v.Origin > setting.Default:
+			one.Where, one.Origin = v.Source(), v.Origin
+		}
+		faults = append(faults, one)
+	}
+	return faults.OrNil()
+}
+
+// typedAt is the flag that gave a key of a block, or the part of one that the key
+// is about.
+func (c *Config) typedAt(key string) string {
+	for path := key; path != ""; {
+		if where := c.typed[path]; where != "" {
+			return where
+		}
+		path = path[:max(0, strings.LastIndexByte(path, '.'))]
+	}
+	for _, path := range slices.Sorted(maps.Keys(c.typed)) {
+		if strings.HasPrefix(path, key+".") {
+			return c.typed[path]
+		}
+	}
+	return ""
 }
 
 // given reports whether a key was said anywhere.

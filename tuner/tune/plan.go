@@ -112,15 +112,10 @@ func (c *Config) source(keys ...string) string {
 	return ""
 }
 
-// checkTraining looks at what the trainer would refuse only once it runs: names
-// of parameters, settings that contradict one another, image folders.
+// checkTraining looks at what the trainer would refuse only once it runs: settings
+// that contradict one another, image folders. The space is checked with the spec.
 func (p *Plan) checkTraining(distant bool) error {
 	var faults []error
-	for i := 0; i+1 < len(p.space.Content); i += 2 {
-		if name := p.space.Content[i].Value; !settings.Table.Has(name) {
-			faults = append(faults, fmt.Errorf("space.%s: the trainer has no such setting; did you mean %q?", name, settings.Table.Near(name)))
-		}
-	}
 	training, err := p.training(p.Config.images(KeyTrain).Text(), p.Config.images(KeyValidation).Text())
 	if err != nil {
 		return err
@@ -238,11 +233,14 @@ func (p *Plan) Spec(parallelism int64) ([]byte, *spec.Spec, error) {
 	if err := yaml.Unmarshal(training, &t); err != nil {
 		return nil, nil, err
 	}
-	put(doc, "training", t.Content[0])
+	put(doc, "training", setting.Unplaced(t.Content[0]))
 	text, err := yaml.Marshal(doc)
 	if err != nil {
 		return nil, nil, err
 	}
-	spec, err := sweep.Parse("the tuning", text)
-	return text, spec, err
+	spec, err := sweep.ParseToRun("the tuning", text)
+	if err != nil {
+		return text, nil, c.placed(doc, err)
+	}
+	return text, spec, nil
 }

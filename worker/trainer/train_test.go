@@ -20,8 +20,8 @@ import (
 	"time"
 
 	"atelier/common/checkpoint"
+	"atelier/common/settings"
 	"atelier/common/trainerproto"
-	"atelier/worker/trainer/train"
 )
 
 func TestRunLearnsAndReports(t *testing.T) {
@@ -36,7 +36,7 @@ func TestRunLearnsAndReports(t *testing.T) {
 		for _, m := range e.Metrics {
 			names = append(names, m.Name)
 		}
-		if e.Epoch != i+1 || e.Seconds <= 0 || !slices.Equal(names, train.Metrics) {
+		if e.Epoch != i+1 || e.Seconds <= 0 || !slices.Equal(names, settings.Metrics) {
 			t.Errorf("epoch event %d: %+v", i, e)
 		}
 	}

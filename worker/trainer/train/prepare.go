@@ -37,8 +37,8 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	if r.metric = r.job.Metric; r.metric == "" {
 		r.metric = "val_loss"
 	}
-	if !slices.Contains(Metrics, r.metric) {
-		return badSpec("objective metric %q is not reported by this trainer; it reports %s", r.metric, strings.Join(Metrics, ", "))
+	if !slices.Contains(settings.Metrics, r.metric) {
+		return badSpec("objective metric %q is not reported by this trainer; it reports %s", r.metric, strings.Join(settings.Metrics, ", "))
 	}
 	if r.device, err = device(r.job.Device); err != nil {
 		return err

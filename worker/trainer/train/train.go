@@ -29,12 +29,6 @@ import (
 	"atelier/worker/trainer/torchx"
 )
 
-// Metrics reported each epoch, in order. Accuracies are fractions; lr is that
-// of the epoch's last update. train_loss is what was minimised (smoothed,
-// weighted, mixed); val_loss is plain cross entropy, so that runs with
-// different settings compare.
-var Metrics = []string{"train_loss", "train_acc", "val_loss", "val_acc", "lr", "images_per_s"}
-
 // Sender takes events.
 type Sender interface {
 	Send(event any) error
