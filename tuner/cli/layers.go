@@ -82,7 +82,10 @@ func (e *Env) layers(c *ucli.Context, d setting.Document, conf configuration, fi
 		}
 	}
 	if first != nil {
-		take(first())
+		err := first()
+		if take(err); err != nil && len(faults) == 0 {
+			return err // not of a setting
+		}
 	}
 	for _, pair := range c.StringSlice("set") {
 		key, text, ok := strings.Cut(pair, "=")

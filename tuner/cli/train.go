@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +20,7 @@ import (
 // --set. What follows is about this call, and stands in no configuration file.
 func (e *Env) trainCommand() *ucli.Command {
 	flags := append(settingFlags(train.Document),
-		&ucli.StringFlag{Name: "data", Usage: "`DIR` with train/ and validation/ in it, perhaps test/"},
+		&ucli.StringFlag{Name: "data", Usage: "`DIR` of images: train/ and validation/ in it, perhaps test/, or one folder per class, which is split 70/15/15 into DIR_split"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints/<model>_ep<epochs>_bs<batch>_lr<lr>)"},
 		&ucli.StringFlag{Name: "resume", Usage: "go on with the training in `PATH`, its folder or a checkpoint of it"},
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier training in the folder"},
@@ -33,7 +32,7 @@ func (e *Env) trainCommand() *ucli.Command {
 		Description: "Trains on this machine, or in the cluster that --addr or ATELIER_ADDR names, and leaves\n" +
 			"best_model.pth, final_model.pth, training_history.json, training_diagnostics.txt and\n" +
 			"image_batches/ in the results' folder, whose path goes to standard output. Without any\n" +
-			"flag, on a terminal, it asks for model and tracking.\n" +
+			"flag, on a terminal, it asks for folder, model and tracking.\n" +
 			"A value is taken from its flag, else from the environment (ATELIER_TRAIN_EPOCHS=30), else\n" +
 			"from the configuration file, else it is the default. An interrupt ends the training with\n" +
 			"its last checkpoint (exit code 130); --resume goes on from there, bit for bit.\n" +
@@ -54,8 +53,14 @@ func (e *Env) train(c *ucli.Context) error {
 	if err != nil {
 		return settingFault(train.Document, err)
 	}
+	q := e.questions("train")
+	if resumed == nil {
+		if err := e.chooseData(c, q, conf, conf.Get, "train", "validation", "test"); err != nil {
+			return err
+		}
+	}
 	if c.NumFlags() == 0 && e.Ask {
-		if err := e.askSettings(c.Context, conf, "train", "Track this training with MLflow?"); err != nil {
+		if err := q.settings(c.Context, conf, "Track this training with MLflow?"); err != nil {
 			return err
 		}
 	}
@@ -138,25 +143,6 @@ func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, 
 		}
 	}
 	return conf, resumed, e.layers(c, train.Document, conf, func() error { return e.dataFolders(c, conf, "train", "validation", "test") })
-}
-
-// dataFolders takes --data: a folder with the parts in it. A test folder need
-// not be there.
-func (e *Env) dataFolders(c *ucli.Context, conf configuration, parts ...string) error {
-	dir := c.String("data")
-	if dir == "" {
-		return nil
-	}
-	for _, part := range parts {
-		var v any = filepath.Join(dir, part)
-		if _, err := os.Stat(e.path(v.(string))); err != nil && part == "test" {
-			v = nil
-		}
-		if err := conf.Set("data."+part, v, setting.Flag, "--data"); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // carryOut trains on this machine, or in the cluster behind api. A cluster's workers have their own trainers: only

@@ -26,10 +26,14 @@ var aboutModels = map[string]string{
 	"mobilenet_v2":    "MobileNet-V2 (lightweight)",
 }
 
-// askSettings asks for the model and whether to track, where neither flag nor
-// environment has said.
-func (e *Env) askSettings(ctx context.Context, conf configuration, verb, whether string) error {
-	q := &questions{e: e, in: bufio.NewReader(e.In), verb: verb}
+// questions are those of one command: its answers come from one reader.
+func (e *Env) questions(verb string) *questions {
+	return &questions{e: e, in: bufio.NewReader(e.In), verb: verb}
+}
+
+// settings asks for the model and whether to track, where neither flag nor
+// environment gives it.
+func (q *questions) settings(ctx context.Context, conf configuration, whether string) error {
 	if v := conf.Get(train.KeyModel); v.Origin < setting.Prompt {
 		name, err := q.model(ctx, v.Text())
 		if err != nil {

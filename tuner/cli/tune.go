@@ -22,7 +22,7 @@ import (
 // --resume, since it may be left out.
 func (e *Env) tuneCommand() *ucli.Command {
 	flags := append(settingFlags(tune.Document),
-		&ucli.StringFlag{Name: "data", Usage: "`DIR` with train/ and validation/ in it"},
+		&ucli.StringFlag{Name: "data", Usage: "`DIR` of images: train/ and validation/ in it, or one folder per class, which is split 70/15/15 into DIR_split"},
 		&ucli.BoolFlag{Name: "quick", Usage: "a small tuning to try out: few trials, epochs and images (quick.* in the file)"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints_tuning/<model>/<search_method>)"},
 		&ucli.BoolFlag{Name: "resume", Usage: "go on with the tuning in DIR (longer: --trials N); without DIR, with the newest that has not ended"},
@@ -68,8 +68,14 @@ func (e *Env) tune(c *ucli.Context) error {
 	if err != nil {
 		return settingFault(tune.Document, err)
 	}
+	q := e.questions("tune")
+	if resumed == nil && conf.Trains() {
+		if err := e.chooseData(c, q, conf, conf.Images, "train", "validation"); err != nil {
+			return err
+		}
+	}
 	if c.NumFlags() == 0 && e.Ask {
-		if err := e.askSettings(c.Context, conf, "tune", "Track this tuning with MLflow?"); err != nil {
+		if err := q.settings(c.Context, conf, "Track this tuning with MLflow?"); err != nil {
 			return err
 		}
 	}

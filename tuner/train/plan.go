@@ -141,6 +141,9 @@ func ListImages(part, dir string, v setting.Value, train *dataset.Folder) (*data
 	if _, stat := os.Stat(dir); err != nil && errors.Is(stat, os.ErrNotExist) {
 		err = fmt.Errorf("folder %s does not exist: name it with --%s DIR, or --data DIR for a folder with train/ and validation/ in it (atelier data synth DIR draws one)", dir, part)
 	}
+	if err == nil && train == nil && len(f.Classes) == 1 {
+		err = fmt.Errorf("%s has one class (%s): a classifier needs two", dir, f.Classes[0])
+	}
 	if err == nil && train != nil {
 		err = dataset.SameClasses(train.Dir, train.Classes, dir, f.Classes)
 	}

@@ -58,9 +58,12 @@ func (c *Config) ReadTraining(name string, text []byte) error {
 	return nil
 }
 
-// images is an image folder: the tuning's own, else that of the training
+// Trains reports whether trials are trained with torch, on images.
+func (c *Config) Trains() bool { return c.String(keyTrainer) == "torch" }
+
+// Images is an image folder: the tuning's own, else that of the training
 // configuration, else where data preparation puts them.
-func (c *Config) images(key string) setting.Value {
+func (c *Config) Images(key string) setting.Value {
 	if v := c.Get(key); v.Data != nil {
 		return v
 	}

@@ -116,7 +116,7 @@ func (c *Config) source(keys ...string) string {
 // that contradict one another, image folders. The space is checked with the spec.
 func (p *Plan) checkTraining(distant bool) error {
 	var faults []error
-	training, err := p.training(p.Config.images(KeyTrain).Text(), p.Config.images(KeyValidation).Text())
+	training, err := p.training(p.Config.Images(KeyTrain).Text(), p.Config.Images(KeyValidation).Text())
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (p *Plan) checkTraining(distant bool) error {
 		part string
 		to   **dataset.Folder
 	}{{"train", &p.train}, {"validation", &p.valid}} {
-		v := p.Config.images("data." + x.part)
+		v := p.Config.Images("data." + x.part)
 		f, err := train.ListImages(x.part, setting.Absolute(p.base, v.Text()), v, p.train)
 		if err != nil {
 			faults = append(faults, err)
@@ -176,7 +176,7 @@ func (p *Plan) training(train, validation string) ([]byte, error) {
 // parser understood it.
 func (p *Plan) Spec(parallelism int64) ([]byte, *spec.Spec, error) {
 	c := p.Config
-	train, validation := c.images(KeyTrain).Text(), c.images(KeyValidation).Text()
+	train, validation := c.Images(KeyTrain).Text(), c.Images(KeyValidation).Text()
 	if p.subset[0] > 0 {
 		train = p.subsetDir("train")
 	}

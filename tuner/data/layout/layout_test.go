@@ -70,7 +70,7 @@ func TestLook(t *testing.T) {
 		"class folders":         {append(images(styles, 3), "readme.txt", ".hidden/1.png"), "", Classes, 6, ""},
 		"a class called train":  {images([]string{"bus", "train"}, 2), "", Classes, 4, ""},
 		"folders in classes":    {append(images(styles, 2), "gothic/more/9.png"), "", Classes, 5, ""},
-		"loose images":          {[]string{"1.png", "2.png"}, "", Other, 0, "2 images lie in it directly"},
+		"loose images":          {[]string{"1.png", "2.png"}, "", Other, 0, "images in it (2)"},
 		"train without another": {images([]string{"train/gothic", "train/tudor"}, 1), "", Other, 0, "no validation/"},
 		"deeper":                {images([]string{"styles/gothic", "styles/tudor"}, 1), "", Other, 2, "such as in "},
 		"nothing":               {[]string{"notes/readme.txt"}, "", Other, 0, "no folders with images"},

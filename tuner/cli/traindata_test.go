@@ -1,0 +1,93 @@
+package cli_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// classFolders copies distinct images of three styles into one folder per class.
+func classFolders(t *testing.T, to string, n int) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(facades(t, n))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Class folders, a split and the train/ of one are all taken, by train and tune;
+// class folders are split once.
+func TestTrainTakesAnyFolderOfImages(t *testing.T) {
+	job := pretender(t)
+	dir := t.TempDir()
+	classFolders(t, filepath.Join(dir, "styles"), 12)
+	for _, c := range []struct{ data, text string }{
+		{"styles", "split styles into styles_split: "},
+		{"styles/", "styles is split already: using styles_split"},
+		{"styles_split/train", "images of 3 classes"},
+		{filepath.Join(dir, "styles"), "styles is split already"},
+	} {
+		r := talk(t, dir, false, "", nil, "train", "--data", c.data, "--no-mlflow", "--overwrite")
+		if !strings.Contains(r.err, c.text) || !strings.Contains(r.err, "enough seen") {
+			t.Errorf("%s: %+v", c.data, r)
+			continue
+		}
+		data := job()["data"].(map[string]any)
+		for part, path := range map[string]string{"train": "styles_split/train", "validation": "styles_split/validation", "test": "styles_split/test"} {
+			if got, _ := data[part].(string); !strings.HasSuffix(got, path) {
+				t.Errorf("%s: %s is %q", c.data, part, got)
+			}
+		}
+	}
+	if r := talk(t, dir, false, "", nil, "tune", "--data", "styles", "--quick", "--no-mlflow", "--trainer-bin", "nosuch"); !strings.Contains(r.err, "styles is split already") || !strings.Contains(r.err, "no trainer at nosuch") {
+		t.Errorf("tune: %+v", r)
+	}
+	if r := talk(t, dir, false, "", nil, "train", "--data", "stiles", "--no-mlflow"); r.code != 3 || !strings.Contains(r.err, "found here: --data styles (3 classes, 36 images)") {
+		t.Errorf("a folder that is not there: %+v", r)
+	}
+	putImage(t, filepath.Join(dir, "loose/1.png"))
+	if r := talk(t, dir, false, "", nil, "train", "--data", "loose", "--no-mlflow"); r.code != 1 || !strings.Contains(r.err, "images in it (1)") {
+		t.Errorf("images without class folders: %+v", r)
+	}
+	putImage(t, filepath.Join(dir, "one/a/1.png"))
+	if r := talk(t, dir, false, "", nil, "train", "--data", "one", "--no-mlflow"); r.code != 1 || !strings.Contains(r.err, "a classifier needs two") {
+		t.Errorf("one class: %+v", r)
+	}
+	// The workers of another machine do not see what is split here.
+	if r := talk(t, dir, false, "", nil, "--addr", "10.255.255.1:1", "train", "--data", "styles", "--no-mlflow"); r.code != 2 || !strings.Contains(r.err, "atelier data split styles styles_split") {
+		t.Errorf("a distant cluster: %+v", r)
+	}
+}
+
+// Without --data it looks: a person is asked with what was found, a script gets
+// the words to type.
+func TestTrainFindsImages(t *testing.T) {
+	job := pretender(t)
+	dir := t.TempDir()
+	classFolders(t, filepath.Join(dir, "styles"), 12)
+	if r := talk(t, dir, false, "", nil, "train", "--no-mlflow"); r.code != 2 || !strings.Contains(r.err, "found here: --data styles (3 classes, 36 images)") {
+		t.Errorf("a script: %+v", r)
+	}
+	r := talk(t, dir, true, "\nvanilla\nn\n", nil, "train")
+	if !strings.Contains(r.err, "Folder of images [styles: 3 classes, 36 images; to be split 70/15/15]: ") || !strings.Contains(r.err, "split styles into styles_split") || !strings.Contains(r.err, "enough seen") {
+		t.Errorf("a person: %+v", r)
+	}
+	job()
+	if asked := strings.Count(r.err, "]: "); asked > 4 {
+		t.Errorf("%d questions:\n%s", asked, r.err)
+	}
+	classFolders(t, filepath.Join(dir, "data/raw"), 3)
+	for name, c := range map[string]struct{ typed, want string }{
+		"by number": {"2\n", "split data/raw into data/raw_split"},
+		"by name":   {"nosuch\ndata/raw\n", "There is no folder nosuch."},
+		"the first": {"\n", "styles is split already"},
+	} {
+		r := talk(t, dir, true, c.typed+"vanilla\nn\n", nil, "train", "--overwrite", "--set", "checkpoints_dir="+strings.ReplaceAll(name, " ", ""))
+		if !strings.Contains(r.err, "by number or name [styles]: ") || !strings.Contains(r.err, c.want) || !strings.Contains(r.err, "enough seen") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if r := talk(t, t.TempDir(), true, "", nil, "train"); r.code != 2 || !strings.Contains(r.err, "atelier data synth run/facades draws one") {
+		t.Errorf("nothing there: %+v", r)
+	}
+}
