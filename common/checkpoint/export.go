@@ -86,7 +86,7 @@ func Export(in, out string, bare bool) (Exported, error) {
 	e.Model, e.Dropped = m, from.others(used)
 	switch {
 	case to == Safetensors:
-		e.Info, err = SaveSafetensors(out, from.Tensors, m.metadata())
+		e.Info, err = SaveSafetensors(out, from.Tensors, m.Metadata())
 	case m.empty():
 		e.Info, err = Save(out, FromStateDict(from.Tensors))
 	default:
@@ -105,7 +105,7 @@ func sameFile(a, b string) bool {
 func (s *State) others(used []string) (out []string) {
 	if s.Format == Safetensors {
 		for key := range s.Metadata {
-			if key != formatKey && !slices.Contains(used, key) {
+			if key != FormatKey && !slices.Contains(used, key) {
 				out = append(out, key)
 			}
 		}

@@ -25,7 +25,7 @@ const (
 	meanKey     = "mean"
 	stdKey      = "std"
 	ownKey      = "atelier" // what only our trainer needs
-	formatKey   = "format"  // of safetensors: "pt"
+	FormatKey   = "format"  // of a safetensors file: "pt"
 	maxMetadata = 1 << 20   // bytes of a word of metadata that is parsed
 )
 
@@ -247,9 +247,9 @@ func (m Model) dict(state *Dict) *Dict {
 	return d
 }
 
-// metadata says the same in a safetensors file's words: JSON where it is more than a word.
-func (m Model) metadata() map[string]string {
-	words := map[string]string{formatKey: "pt"}
+// Metadata is the same as the words of a safetensors file: JSON where a value is more than a word.
+func (m Model) Metadata() map[string]string {
+	words := map[string]string{FormatKey: "pt"}
 	put := func(key string, v any, there bool) {
 		if there {
 			b, _ := json.Marshal(v) // whole and finite numbers cannot fail

@@ -51,7 +51,7 @@ func WriteSafetensors(w io.Writer, tensors []Tensor, metadata map[string]string)
 
 // SaveSafetensors writes tensors to path as Save does: whole and synced, or not at all.
 func SaveSafetensors(path string, tensors []Tensor, metadata map[string]string) (Info, error) {
-	return saveFile(path, func(w io.Writer) error { return WriteSafetensors(w, tensors, metadata) })
+	return SaveAs(path, func(w io.Writer) error { return WriteSafetensors(w, tensors, metadata) })
 }
 
 // safetensorsHeader makes the header, and the order in which the tensors' bytes follow it.

@@ -87,10 +87,11 @@ type Info struct {
 // synced, renamed, its folder synced. On an error (a full disk) the old file is untouched and the temporary one
 // is gone.
 func Save(path string, root Value) (Info, error) {
-	return saveFile(path, func(w io.Writer) error { return Write(w, root) })
+	return SaveAs(path, func(w io.Writer) error { return Write(w, root) })
 }
 
-func saveFile(path string, write func(io.Writer) error) (info Info, err error) {
+// SaveAs is Save of whatever write writes.
+func SaveAs(path string, write func(io.Writer) error) (info Info, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("save checkpoint %s: %w", path, err)

@@ -33,7 +33,7 @@ func (e *Env) inferCommand() *ucli.Command {
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace files in the results' folder that no earlier inference wrote"},
 		&ucli.BoolFlag{Name: "local", Usage: "work on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
-		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
+		trainerFlag(),
 		&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; print the output folder and nothing else"})
 	return verb(&ucli.Command{Name: "infer", Usage: "evaluate a model, see where it looks, find what to distrust",
 		Description: "evaluate                   figures and charts of a test folder\n" +

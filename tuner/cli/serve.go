@@ -46,7 +46,7 @@ func (e *Env) serveCommand() *ucli.Command {
 			&ucli.DurationFlag{Name: "request-timeout", Value: d.Timeout, Usage: "of one request, `TIME`"},
 			&ucli.StringFlag{Name: "precision", Value: "fp32", Usage: "`PRECISION` of the model's arithmetic: fp32, bf16 (faster where the processor has it), fp16 (GPU)"},
 			&ucli.IntFlag{Name: "batch", Value: 32, Usage: "answer at most `N` pictures in one pass of the model"},
-			&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
+			trainerFlag(),
 		}, Action: e.serve}, 0, 0,
 		"atelier serve", "atelier serve --checkpoint checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth",
 		"atelier --addr 10.0.0.5:7600 serve --listen 127.0.0.1:8080")

@@ -26,7 +26,7 @@ func (e *Env) trainCommand() *ucli.Command {
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier training in the folder"},
 		&ucli.BoolFlag{Name: "local", Usage: "train on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
-		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
+		trainerFlag(),
 		&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; print the folder and nothing else"})
 	return verb(&ucli.Command{Name: "train", Usage: "train one model",
 		Description: "Trains on this machine, or in the cluster that --addr or ATELIER_ADDR names, and leaves\n" +
@@ -234,4 +234,9 @@ func (e *Env) relative(path string) string {
 		return rel
 	}
 	return path
+}
+
+// trainerFlag is where the trainer is, for commands that start one here.
+func trainerFlag() ucli.Flag {
+	return &ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"}
 }

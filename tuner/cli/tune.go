@@ -29,7 +29,7 @@ func (e *Env) tuneCommand() *ucli.Command {
 		&ucli.BoolFlag{Name: "overwrite", Usage: "begin anew in a folder with an earlier tuning, whose results are put aside"},
 		&ucli.BoolFlag{Name: "local", Usage: "tune on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
-		&ucli.StringFlag{Name: "trainer-bin", EnvVars: []string{"ATELIER_TRAINER_BIN"}, Usage: "`FILE` of atelier-trainer (default: beside this program, then the PATH)"},
+		trainerFlag(),
 		&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; print the folder and nothing else"})
 	return verb(&ucli.Command{Name: "tune", Usage: "search for good hyperparameters", ArgsUsage: "[DIR]",
 		Description: "Runs a sweep in the cluster that --addr or ATELIER_ADDR names, else on this machine, where it starts\n" +

@@ -12,6 +12,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/files"
 	"atelier/common/nearest"
+	"atelier/tuner/train"
 	"atelier/tuner/weights"
 
 	ucli "github.com/urfave/cli/v2"
@@ -19,7 +20,7 @@ import (
 
 // weightsCommands work without a cluster.
 func (e *Env) weightsCommands() *ucli.Command {
-	return group("weights", "fetch published weights, turn weight files into other forms",
+	return group("weights", "fetch published weights, convert weight files",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list the weights that torchvision publishes for the architectures here",
 			Flags: []ucli.Flag{outputFlag()}, Action: e.listWeights}, 0, 0,
 			"atelier weights list", "atelier weights list -o json"),
@@ -36,14 +37,23 @@ func (e *Env) weightsCommands() *ucli.Command {
 			}, Action: e.pullWeights}, 1, 1,
 			"atelier weights pull resnet18", "atelier weights pull efficientnet_b0 --to pretrained/",
 			"atelier weights pull resnet50-v1 --from http://mirror.example/models"),
-		verb(&ucli.Command{Name: "convert", Usage: "make a model file of a training checkpoint, turn .pth into .safetensors, or back", ArgsUsage: "IN OUT",
-			Description: "IN may have any form, told by its content; OUT's ending says its form. Names, shapes and\n" +
-				"bytes of the model's tensors stay, and so does what says which model it is: arch, class_to_idx,\n" +
-				"image size, normalisation, epoch, best loss, settings. What only a training needs to go on is\n" +
-				"left out and named. Python opens the .pth with torch.load(f, weights_only=True).",
-			Flags:  []ucli.Flag{&ucli.BoolFlag{Name: "bare", Usage: "the model's tensors only, as load_state_dict takes them"}, overwriteFlag()},
+		verb(&ucli.Command{Name: "convert", Usage: "convert a checkpoint or model file to .pth, .safetensors or .onnx", ArgsUsage: "IN OUT",
+			Description: "IN is a .pth or .safetensors file, whatever its name; OUT's format is given by its extension.\n" +
+				"Names, shapes and bytes of the model's tensors stay, and so does what identifies the model:\n" +
+				"arch, class_to_idx, image size, normalisation, epoch, best loss, settings. Data needed only to\n" +
+				"resume training is dropped and listed. Python opens the .pth with\n" +
+				"torch.load(f, weights_only=True).\n\n" +
+				"An .onnx file (opset 17) is the network in evaluation, written by atelier-trainer: input images,\n" +
+				"float32 [batch, 3, size, size], RGB from 0 to 1 less the mean and divided by the standard\n" +
+				"deviation; output logits [batch, classes]. Classes, mean and std are in its metadata.",
+			Flags: []ucli.Flag{
+				&ucli.BoolFlag{Name: "bare", Usage: "the model's tensors only, as load_state_dict takes them"},
+				&ucli.StringFlag{Name: "model", Usage: "of an .onnx file: `ARCHITECTURE` of IN, where IN does not contain it"},
+				&ucli.IntFlag{Name: "image-size", Usage: "of an .onnx file: side of the images in `PIXELS` (default: IN's, else 224)"},
+				trainerFlag(), overwriteFlag()},
 			Action: e.convertWeights}, 2, 2,
 			"atelier weights convert s-k3v9q2ma-7-e20.pth best_model.pth", "atelier weights convert best_model.pth best_model.safetensors",
+			"atelier weights convert best_model.pth best_model.onnx",
 			"atelier weights convert --bare best_model.pth state.pth"),
 	)
 }
@@ -157,8 +167,12 @@ func copyTo(ctx context.Context, got weights.Pulled, to string) error {
 // convertWeights prints the path of the new file, and says what of the old one is not in it.
 func (e *Env) convertWeights(c *ucli.Context) error {
 	in, out := e.path(c.Args().Get(0)), e.path(c.Args().Get(1))
-	if _, err := checkpoint.FormatOf(out); err != nil {
-		return usage("weights convert: %s", err)
+	asONNX := strings.EqualFold(filepath.Ext(out), ".onnx")
+	if _, err := checkpoint.FormatOf(out); err != nil && !asONNX {
+		return usage("weights convert: %s: the name must end in .pth, .pt, .safetensors or .onnx", out)
+	}
+	if err := onlyFor(c, asONNX); err != nil {
+		return err
 	}
 	replaces := false
 	if from, err := os.Stat(in); err == nil {
@@ -167,6 +181,9 @@ func (e *Env) convertWeights(c *ucli.Context) error {
 				return err
 			}
 		}
+	}
+	if asONNX {
+		return e.convertToONNX(c, in, out, replaces)
 	}
 	got, err := checkpoint.Export(in, out, c.Bool("bare"))
 	if err != nil {
@@ -180,6 +197,41 @@ func (e *Env) convertWeights(c *ucli.Context) error {
 	if len(got.Dropped) > 0 {
 		e.say("left out: %s", strings.Join(got.Dropped, ", "))
 	}
+	_, err = fmt.Fprintln(e.Out, out)
+	return err
+}
+
+// onlyFor refuses flags that mean nothing for the format asked for.
+func onlyFor(c *ucli.Context, asONNX bool) error {
+	if asONNX && c.Bool("bare") {
+		return usage("weights convert: --bare is not for .onnx files")
+	}
+	for _, flag := range []string{"model", "image-size"} {
+		if !asONNX && c.IsSet(flag) {
+			return usage("weights convert: --%s is only for .onnx files", flag)
+		}
+	}
+	if n := c.Int("image-size"); c.IsSet("image-size") && (n < 1 || n > 4096) {
+		return usage("weights convert: --image-size %d: want 1 to 4096 pixels", n)
+	}
+	return nil
+}
+
+// convertToONNX has the trainer write the network; it prints the path of the new file.
+func (e *Env) convertToONNX(c *ucli.Context, in, out string, replaces bool) error {
+	if _, err := os.Stat(in); err != nil {
+		return fmt.Errorf("weights convert: open checkpoint: %w", err)
+	}
+	trainer, err := train.FindTrainer(e.folder(c, "trainer-bin"))
+	if err != nil {
+		return fmt.Errorf("weights convert: %w", err)
+	}
+	got, err := weights.ONNX{Trainer: trainer, In: in, Out: out, Arch: c.String("model"), ImageSize: c.Int("image-size")}.Write(c.Context)
+	if err != nil {
+		return fmt.Errorf("weights convert: %w", err)
+	}
+	e.replaced(c, out, replaces)
+	e.say("%s with %d classes for images of %d px: %s, SHA-256 %s", got.Model, got.Classes, got.ImageSize, bytesOf(got.Bytes), got.SHA256[:12])
 	_, err = fmt.Fprintln(e.Out, out)
 	return err
 }

@@ -8,6 +8,7 @@
 //	atelier-trainer evaluate [flags]      loss and accuracy of a stored model on a folder of images
 //	atelier-trainer sheets                a job line on standard input, an image a class of augmented images in its folder
 //	atelier-trainer logits [flags]        logits of a stored model for raw input
+//	atelier-trainer onnx [flags]          a stored model as an ONNX file
 //	atelier-trainer kernels               the table of our own kernels, and which are on
 //	atelier-trainer version
 //
@@ -28,11 +29,11 @@ import (
 // usageError ends the process with code 2.
 type usageError struct{ error }
 
-const usage = `usage: atelier-trainer train|infer|serve|evaluate|sheets|bench|logits|kernels|version [flags]
+const usage = `usage: atelier-trainer train|infer|serve|evaluate|sheets|bench|logits|onnx|kernels|version [flags]
 
 train takes one job line on standard input and writes events to file descriptor 3;
 a worker or atelier train starts it. infer does the same for atelier infer. sheets takes a job line too and draws what
-the job's training would see. evaluate, bench and logits list their flags with -h. kernels tells which of our own
+the job's training would see. evaluate, bench, logits and onnx list their flags with -h. kernels tells which of our own
 kernels are on: ATELIER_KERNELS=none or a list (-dense,-norm) turns them off, and libtorch's operators run`
 
 func main() {
@@ -83,6 +84,8 @@ func run(args []string) error {
 		return sheets(os.Stdin, stdio.Err())
 	case "logits":
 		return logits(args[1:], stdio.Output())
+	case "onnx":
+		return exportONNX(args[1:], stdio.Output())
 	case "bench":
 		return bench(args[1:], stdio.Output())
 	case "kernels":

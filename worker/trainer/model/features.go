@@ -5,6 +5,7 @@ package model
 import (
 	"strconv"
 
+	"atelier/common/onnx"
 	"atelier/worker/trainer/nn"
 )
 
@@ -33,6 +34,10 @@ func (f *features) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
 	return p.Chain(x, f.features, f.pool, f.classifier)
 }
 
+func (f *features) Graph(g *nn.Graph, x onnx.Value) onnx.Value {
+	return g.Chain(x, f.features, f.pool, f.classifier)
+}
+
 // inverted is the inverted residual block of MobileNet and EfficientNet: its
 // output is added to its input where shapes agree.
 type inverted struct {
@@ -57,6 +62,14 @@ func (b *inverted) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
 		return p.Forward(b.block, x)
 	}
 	return b.block.ForwardInto(p, x, nn.Behind{Other: x, Factors: b.depth.Factors(p, x)})
+}
+
+func (b *inverted) Graph(g *nn.Graph, x onnx.Value) onnx.Value {
+	y := b.block.Graph(g, x)
+	if b.shortcut {
+		y = g.Add(y, x)
+	}
+	return y
 }
 
 // initialise draws convolutions, and with linear the linear layers, anew:

@@ -5,6 +5,7 @@ package model
 import (
 	"strconv"
 
+	"atelier/common/onnx"
 	"atelier/worker/trainer/nn"
 )
 
@@ -80,6 +81,14 @@ func (b *residual) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
 	return out
 }
 
+func (b *residual) Graph(g *nn.Graph, x onnx.Value) onnx.Value {
+	shortcut := x
+	if b.downsample != nil {
+		shortcut = b.downsample.Graph(g, x)
+	}
+	return b.relu.Graph(g, g.Add(b.path.Graph(g, x), shortcut))
+}
+
 type resNet struct {
 	conv1  *nn.Conv2d
 	bn1    *nn.BatchNorm2d
@@ -131,5 +140,12 @@ func (r *resNet) Children() []nn.Child {
 }
 
 func (r *resNet) Forward(p *nn.Pass, x nn.Tensor) nn.Tensor {
-	return p.Chain(x, r.conv1, r.bn1, r.relu, r.pool, r.layers[0], r.layers[1], r.layers[2], r.layers[3], r.avg, r.drop, r.fc)
+	return p.Chain(x, r.parts()...)
+}
+
+func (r *resNet) Graph(g *nn.Graph, x onnx.Value) onnx.Value { return g.Chain(x, r.parts()...) }
+
+// parts in the order in which they run.
+func (r *resNet) parts() []nn.Module {
+	return []nn.Module{r.conv1, r.bn1, r.relu, r.pool, r.layers[0], r.layers[1], r.layers[2], r.layers[3], r.avg, r.drop, r.fc}
 }

@@ -14,6 +14,7 @@ package nn
 import (
 	"fmt"
 
+	"atelier/common/onnx"
 	"atelier/worker/trainer/torchx"
 )
 
@@ -49,6 +50,9 @@ type Module interface {
 	Forward(p *Pass, x Tensor) Tensor
 	Entries() []Entry  // its own, in PyTorch's order
 	Children() []Child // in PyTorch's order of registration
+
+	// Graph adds to an ONNX graph what Forward does in evaluation.
+	Graph(g *Graph, x onnx.Value) onnx.Value
 }
 
 // State lists a module's whole state under PyTorch's names and in its order.
