@@ -297,3 +297,6 @@ type Origin struct {
 	Trial int64 `json:"trial"`
 	Epoch int32 `json:"epoch"`
 }
+
+// SweepStatusWords are all states of a sweep.
+func SweepStatusWords() []string { return known(sweepWords) }

@@ -6,8 +6,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"atelier/common/client"
+	"atelier/common/setting"
 	"atelier/common/trial"
 
 	ucli "github.com/urfave/cli/v2"
@@ -19,10 +22,11 @@ func (e *Env) checkpointCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list a sweep's checkpoints", ArgsUsage: "SWEEP",
 			Description: "Read as `atelier leaderboard` does: from Redis when the cluster has one, also while there is\n" +
 				"no leader, else from its state.",
-			Flags: append([]ucli.Flag{outputFlag(),
-				&ucli.Int64Flag{Name: "trial", Usage: "only of trial `N`"}}, sourceFlags()...),
+			Flags: append(append(listFlags(trial.StatusWords(), "the first `N`; 0 = all"),
+				&ucli.Int64Flag{Name: "trial", Usage: "only of trial `N`"}), sourceFlags()...),
 			Action: e.listCheckpoints}, 1, 1,
-			"atelier checkpoint list s-k3v9q2ma", "atelier checkpoint list s-k3v9q2ma --trial 7 -o json"),
+			"atelier checkpoint list s-k3v9q2ma", "atelier checkpoint list s-k3v9q2ma --trial 7 -o json",
+			"atelier checkpoint list s-k3v9q2ma --state finished --sort metric --limit 3 -o name"),
 		verb(&ucli.Command{Name: "pull", Usage: "fetch a checkpoint and verify its SHA-256", ArgsUsage: "SWEEP [TRIAL]",
 			Description: "Without TRIAL: of the sweep's best trial. The checkpoint with the best objective value\n" +
 				"is taken unless --newest or --epoch says otherwise. A location below the workers'\n" +
@@ -41,8 +45,12 @@ func (e *Env) checkpointCommands() *ucli.Command {
 }
 
 // listCheckpoints reads as leaderboard does: any coordinator answers from Redis, and where the
-// answer came from is said on standard error.
+// answer came from is said on standard error. With --state it asks for the trials, too.
 func (e *Env) listCheckpoints(c *ucli.Context) error {
+	states, err := statesOf(c, trial.StatusWords())
+	if err != nil {
+		return err
+	}
 	api, from, err := e.boardReader(c)
 	if err != nil {
 		return err
@@ -52,18 +60,46 @@ func (e *Env) listCheckpoints(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	records, fresh, err := api.Checkpoints(c.Context, id, c.Int64("trial"), from)
-	if err != nil {
-		return err
-	}
-	e.sayOrigin("", fresh)
-	return e.print(c, records, func() table {
-		t := table{head: []string{"TRIAL", "EPOCH", "METRIC", "SIZE", "SHA-256", "WORKER", "AGE", "LOCATION"}}
-		for _, x := range records {
-			t.rows = append(t.rows, []string{count(x.Trial), count(int64(x.Epoch)), shortValue(x.Metric), bytesOf(x.Size), x.SHA256[:min(12, len(x.SHA256))], x.Worker, e.age(x.CreatedMS), string(x.Location)})
-		}
-		return t
+	var fresh client.Freshness
+	return show(e, c, listing[trial.Checkpoint]{
+		name: func(k trial.Checkpoint) string { return fmt.Sprintf("%s/%d/%d", k.Sweep, k.Trial, k.Epoch) },
+		read: func(ctx context.Context) (all []trial.Checkpoint, err error) {
+			if all, fresh, err = api.Checkpoints(ctx, id, c.Int64("trial"), from); err != nil || len(states) == 0 {
+				return all, err
+			}
+			of, err := trialsIn(ctx, api, id, states)
+			return slices.DeleteFunc(all, func(k trial.Checkpoint) bool { return !of[k.Trial] }), err
+		},
+		note: func([]trial.Checkpoint) { e.sayOrigin("", fresh) },
+		shape: func(all []trial.Checkpoint) table {
+			t := table{head: []string{"TRIAL", "EPOCH", "METRIC", "SIZE", "SHA-256", "WORKER", "AGE", "LOCATION"},
+				wide: []string{"SHA-256", "LOCATION"}, flex: []string{"WORKER"}, moves: []string{"AGE"}}
+			for _, x := range all {
+				t.rows = append(t.rows, []string{count(x.Trial), count(int64(x.Epoch)), shortValue(x.Metric), bytesOf(x.Size), x.SHA256[:min(12, len(x.SHA256))], x.Worker, e.age(x.CreatedMS), string(x.Location)})
+			}
+			return t
+		},
 	})
+}
+
+// trialsIn are the numbers of a sweep's trials that are in one of some states.
+func trialsIn(ctx context.Context, api *client.Client, id string, states []string) (map[int64]bool, error) {
+	var which client.Which
+	for _, s := range states {
+		st, err := trial.ParseStatus(s)
+		if err != nil {
+			return nil, err
+		}
+		which.Status = append(which.Status, st)
+	}
+	out := map[int64]bool{}
+	for t, err := range api.Trials(ctx, id, which) {
+		if err != nil {
+			return nil, err
+		}
+		out[t.Number] = true
+	}
+	return out, nil
 }
 
 // pullCheckpoint prints the path of a file whose SHA-256 is the one in the cluster's index: it is
@@ -79,17 +115,26 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	number := int64(0)
-	if c.NArg() == 2 {
-		if number, err = trialNumber(c); err != nil {
-			return err
+	word, numbered := trialWords(c)
+	epoch := c.Int("epoch")
+	// SWEEP/TRIAL/EPOCH is what -o name of the list prints.
+	if parts := storedBy.FindStringSubmatch(c.Args().First()); c.NArg() == 1 && parts != nil && parts[3] != "" {
+		word, numbered = parts[1], parts[2]
+		if epoch, err = strconv.Atoi(parts[3]); err != nil || c.IsSet("epoch") || c.Bool("newest") {
+			return usage("checkpoint pull: %s names an epoch: --epoch and --newest do not go with it", c.Args().First())
 		}
 	}
-	sweep, err := e.sweepArg(c, api)
+	number := int64(0)
+	if numbered != "" {
+		if number, err = setting.Whole(numbered); err != nil || number < 1 {
+			return usage("checkpoint pull: trial %q: want a number from 1", numbered)
+		}
+	}
+	sweep, err := e.sweepID(c, api, word)
 	if err != nil {
 		return err
 	}
-	got, ck, err := findCheckpoint(c.Context, api, sweep, number, c.Int("epoch"), c.Bool("newest"))
+	got, ck, err := findCheckpoint(c.Context, api, sweep, number, epoch, c.Bool("newest"))
 	if err != nil {
 		return err
 	}

@@ -32,9 +32,10 @@ type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Live     bool             // Err is a terminal: lines may be redrawn
+	Screen   bool             // Out is a terminal: tables are as wide as it at most
 	Ask      bool             // In is a terminal too: a person may be asked
 	Environ  []string         // NAME=value
-	Width    func() int       // columns of that terminal
+	Width    func() int       // columns of the terminal
 	Now      func() time.Time // for ages and rates
 	Dir      string           // working folder, absolute
 }
@@ -47,13 +48,14 @@ func Process() *Env {
 	}
 	live := term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb"
 	return &Env{In: os.Stdin, Out: stdio.Output(), Err: stdio.Err(), Dir: dir, Now: time.Now, Environ: os.Environ(),
-		Live: live, Ask: term.IsTerminal(int(os.Stderr.Fd())) && term.IsTerminal(int(os.Stdin.Fd())),
+		Live: live, Screen: term.IsTerminal(int(os.Stdout.Fd())), Ask: term.IsTerminal(int(os.Stderr.Fd())) && term.IsTerminal(int(os.Stdin.Fd())),
 		Width: func() int {
-			w, _, err := term.GetSize(int(os.Stderr.Fd()))
-			if err != nil || w < 20 {
-				return 80
+			for _, f := range []*os.File{os.Stderr, os.Stdout} {
+				if w, _, err := term.GetSize(int(f.Fd())); err == nil && w >= 20 {
+					return w
+				}
 			}
-			return w
+			return 80
 		}}
 }
 
@@ -350,6 +352,17 @@ func (e *Env) client(c *ucli.Context) (*client.Client, error) {
 func (e *Env) reader(c *ucli.Context) (*client.Client, error) {
 	if err := checkFormat(c); err != nil {
 		return nil, err
+	}
+	return e.client(c)
+}
+
+// lister connects for a listing, which outlasts a change of leaders where it is watched.
+func (e *Env) lister(c *ucli.Context) (*client.Client, error) {
+	if err := checkList(c); err != nil {
+		return nil, err
+	}
+	if c.Bool("watch") {
+		return e.patient(c)
 	}
 	return e.client(c)
 }

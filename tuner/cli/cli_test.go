@@ -163,7 +163,7 @@ func TestFollowEndsWithTheSweep(t *testing.T) {
 		if r.code != code || r.out != "s-aaaaaaaa\n" {
 			t.Errorf("%s: exit %d (want %d), %q\n%s", status, r.code, code, r.out, r.err)
 		}
-		if !strings.Contains(r.err, "6/40 trials, 4 running, best val_loss 0.123457 (trial 7)") || strings.Contains(r.err, "\x1b") || strings.Contains(r.err, "\r") {
+		if !strings.Contains(r.err, "6/40 trials, 4 running, best val_loss 0.1235 (trial 7)") || strings.Contains(r.err, "\x1b") || strings.Contains(r.err, "\r") {
 			t.Errorf("%s: without a terminal: %q", status, r.err)
 		}
 	}
@@ -268,7 +268,7 @@ func TestCheckpointPull(t *testing.T) {
 		file string
 		text string
 	}{
-		{"best, over HTTP", nil, 0, "s-aaaaaaaa-7-e2.pth", "epoch 2, 7.8 KiB, SHA-256 verified, val_loss 0.123457"},
+		{"best, over HTTP", nil, 0, "s-aaaaaaaa-7-e2.pth", "epoch 2, 7.8 KiB, SHA-256 verified, val_loss 0.1235"},
 		{"newest, from the shared folder", []string{"7", "--newest", "--shared", shared, "--to", "model.pth"}, 0, "model.pth", "epoch 3"},
 		{"wrong hash", []string{"7", "--epoch", "1", "--to", "bad.pth"}, 1, "", "nothing was written"},
 		{"no such epoch", []string{"--epoch", "9"}, 3, "", "has no such checkpoint"},

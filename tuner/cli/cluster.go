@@ -72,7 +72,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 			{"redis", dash(redis)},
 			{"version", s.Version},
 		}}
-	}); err != nil || c.String("output") != "table" {
+	}); err != nil || !tabular(c) {
 		return err
 	}
 	fmt.Fprintln(e.Out)

@@ -60,7 +60,6 @@ var shellFiles = []candidate{{":files", ""}}
 
 // choices are the values of flags that take one of a few.
 var choices = map[string][]string{
-	"output": {"table", "json", "yaml", "csv"},
 	"source": {"redis", "state"},
 }
 
@@ -210,6 +209,9 @@ func values(leaf *ucli.Command, f ucli.Flag, last, before string) []candidate {
 		}
 	}
 	d, documented := f.(ucli.DocGenerationFlag)
+	if documented && name == "output" {
+		all, ok = wordsOf(d.GetUsage()), true
+	}
 	if !ok && documented && pathLike(placeholder(d.GetUsage())) {
 		return shellFiles
 	}

@@ -39,7 +39,8 @@ func TestCompletionWords(t *testing.T) {
 		{[]string{"sweep", "e"}, []string{"export-mlflow", "extend", "enqueue"}},
 		{[]string{"sweep", "list", "--out"}, []string{"--output"}},
 		{[]string{"sweep", "list", "-"}, []string{"--output", "--limit", "--quiet", "--addr", "--timeout", "--help", "..."}},
-		{[]string{"sweep", "list", "--output", ""}, []string{"table", "json", "yaml", "csv"}},
+		{[]string{"sweep", "list", "--output", ""}, []string{"table", "wide", "name", "json", "yaml", "csv"}},
+		{[]string{"sweep", "show", "--output", ""}, []string{"table", "wide", "json", "yaml", "csv"}},
 		{[]string{"sweep", "list", "--output=j"}, []string{"--output=json"}},
 		{[]string{"sweep", "list", "--output", "=", "j"}, []string{"json"}}, // as bash takes it apart
 		{[]string{"sweep", "list", "-o", "y"}, []string{"yaml"}},

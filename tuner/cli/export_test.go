@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"io"
+	"strings"
+	"time"
 
 	"atelier/common/client"
 	"atelier/tuner/serve"
@@ -45,4 +47,19 @@ func Parse(args []string) error {
 	ctx, cut := withLimit(context.Background())
 	defer cut.stop()
 	return app.RunContext(ctx, append([]string{app.Name}, argv...))
+}
+
+// WatchEvery sets how often a list that is watched is read, until the test ends.
+func WatchEvery(t interface{ Cleanup(func()) }, d time.Duration) {
+	was := watchEvery
+	watchEvery = d
+	t.Cleanup(func() { watchEvery = was })
+}
+
+// Fit sets a table on a screen.
+func Fit(head []string, rows [][]string, wide, spare, flex []string, columns int) []string {
+	var b strings.Builder
+	e := &Env{Screen: true, Width: func() int { return columns }}
+	e.writeTable(&b, table{head: head, rows: rows, wide: wide, spare: spare, flex: flex}, false)
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }

@@ -23,7 +23,7 @@ func (e *Env) externalCommands() []*ucli.Command {
 		verb(&ucli.Command{Name: "ask", Usage: "take a trial of a sweep with `trainer: external`", ArgsUsage: "SWEEP",
 			Description: "Prints the trial as JSON. It is yours until --term is over; every tell begins the term anew.\n" +
 				"Exit code 3: the sweep has ended; 124: there was none within --wait.",
-			Flags: []ucli.Flag{&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "json", Usage: "`FORMAT`: table, json, yaml or csv"},
+			Flags: []ucli.Flag{&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "json", Usage: "`FORMAT`: table, wide, json, yaml or csv"},
 				&ucli.DurationFlag{Name: "term", Value: 10 * time.Minute, Usage: "give it to somebody else when nothing was told for `DURATION`"},
 				&ucli.DurationFlag{Name: "wait", Value: time.Minute, Usage: "wait for a trial for `DURATION`"},
 				&ucli.StringFlag{Name: "name", Usage: "`NAME` of who asks, to be shown"}}, Action: e.ask}, 1, 1,
@@ -41,7 +41,7 @@ func (e *Env) externalCommands() []*ucli.Command {
 				&ucli.StringFlag{Name: "failed", Usage: "it failed; `CLASS` is one of " + strings.Join(failures(), ", ")},
 				&ucli.StringFlag{Name: "message", Usage: "why it failed, in a `TEXT` for people"},
 				&ucli.Uint64Flag{Name: "token", Usage: "the `TOKEN` that ask gave (default: that of the trial's latest run)"},
-			}, Action: e.tell}, 2, 2,
+			}, Action: e.tell}, 1, 2,
 			"atelier trial tell s-k3v9q2ma 7 --epoch 1 --value 0.31 --metric val_acc=0.88",
 			"atelier trial tell s-k3v9q2ma 7 --value 0.29 --done",
 			"atelier trial tell s-k3v9q2ma 7 --failed out_of_memory --message 'batch of 512'"),

@@ -20,7 +20,6 @@ import (
 	"atelier/common/snapshot"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
-	"atelier/tuner/cli"
 
 	"connectrpc.com/connect"
 )
@@ -417,17 +416,4 @@ func start(t *testing.T) *fake {
 	f.files = strings.TrimPrefix(s.URL, "http://")
 	t.Setenv("ATELIER_ADDR", f.files)
 	return f
-}
-
-type result struct {
-	code     int
-	out, err string
-}
-
-func run(t *testing.T, dir string, args ...string) result {
-	t.Helper()
-	var out, errs bytes.Buffer
-	e := &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Now: func() time.Time { return now }, Dir: dir, Width: func() int { return 80 }}
-	code := e.Run(t.Context(), args)
-	return result{code, out.String(), errs.String()}
 }

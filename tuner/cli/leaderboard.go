@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -18,10 +20,10 @@ func (e *Env) leaderboardCommand() *ucli.Command {
 		Description: "Read from Redis when the cluster has one, else from its state; which of them, and the\n" +
 			"log index the answer reflects, is said on standard error. Redis may be some moments behind,\n" +
 			"and answers while there is no leader, too; --source state asks the leader for what is true now.",
-		Flags: append([]ucli.Flag{outputFlag(),
+		Flags: append(append(listFlags(trial.StatusWords(), "the first `N` of what is left; 0 = all"),
 			&ucli.IntFlag{Name: "top", Aliases: []string{"n"}, Usage: "the best `N`; 0 = all"},
 			&ucli.BoolFlag{Name: "pareto", Usage: "only trials that no other improves upon in all objectives"},
-		}, sourceFlags()...), Action: e.leaderboard}, 1, 1,
+		), sourceFlags()...), Action: e.leaderboard}, 1, 1,
 		"atelier leaderboard s-k3v9q2ma --top 10",
 		"atelier leaderboard s-k3v9q2ma -o json | jq -r '.[0].checkpoint'",
 		"atelier leaderboard s-k3v9q2ma -o csv > trials.csv")
@@ -34,6 +36,10 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 	if c.Int("top") < 0 {
 		return usage("--top %d: want 0 (all) or more", c.Int("top"))
 	}
+	states, err := statesOf(c, trial.StatusWords())
+	if err != nil {
+		return err
+	}
 	api, from, err := e.boardReader(c)
 	if err != nil {
 		return err
@@ -43,48 +49,61 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	board, err := api.Leaderboard(c.Context, id, c.Int("top"), c.Bool("pareto"), from)
-	if err != nil {
-		return err
+	var board client.Board
+	return show(e, c, listing[trial.Row]{
+		name: func(r trial.Row) string { return fmt.Sprintf("%s/%d", id, r.Trial) },
+		read: func(ctx context.Context) (rows []trial.Row, err error) {
+			board, err = api.Leaderboard(ctx, id, c.Int("top"), c.Bool("pareto"), from)
+			if len(states) > 0 {
+				return slices.DeleteFunc(board.Rows, func(r trial.Row) bool { return !slices.Contains(states, r.Status.String()) }), err
+			}
+			return board.Rows, err
+		},
+		note: func(rows []trial.Row) {
+			// To standard error: from where, of which index, how old.
+			e.sayOrigin(board.Objectives[0].Direction()+" "+board.Objectives[0].Metric+", ", board.Freshness)
+			var other []int64
+			for _, row := range rows {
+				if row.OtherData {
+					other = append(other, row.Trial)
+				}
+			}
+			slices.Sort(other)
+			if text := trial.OtherDataText(other); text != "" {
+				e.say("warning: %s", text)
+			}
+		},
+		shape: func(rows []trial.Row) table { return boardTable(board.Objectives, rows) },
+	})
+}
+
+// boardTable has a row a trial, with a column for each objective.
+func boardTable(objectives []trial.Objective, rows []trial.Row) table {
+	o, others := objectives[0], objectives[1:]
+	t := table{head: []string{"RANK", "TRIAL", "STATE", strings.ToUpper(dash(o.Metric))},
+		wide: []string{"CHECKPOINT"}, spare: []string{"EPOCH", "STATE"}, flex: []string{"PARAMS"}}
+	for _, other := range others {
+		t.head = append(t.head, strings.ToUpper(other.Metric))
 	}
-	o, others := board.Objectives[0], board.Objectives[1:] // the latter are shown in columns of their own
-	// To standard error: from where, of which index, how old.
-	e.sayOrigin(o.Direction()+" "+o.Metric+", ", board.Freshness)
-	var other []int64
-	for _, row := range board.Rows {
-		if row.OtherData {
-			other = append(other, row.Trial)
-		}
+	if len(others) > 0 {
+		t.head = append(t.head, "FRONT")
 	}
-	slices.Sort(other)
-	if text := trial.OtherDataText(other); text != "" {
-		e.say("warning: %s", text)
-	}
-	return e.print(c, board.Rows, func() table {
-		t := table{head: []string{"RANK", "TRIAL", "STATE", strings.ToUpper(dash(o.Metric))}}
-		for _, other := range others {
-			t.head = append(t.head, strings.ToUpper(other.Metric))
+	t.head = append(t.head, "EPOCH", "PARAMS", "CHECKPOINT")
+	for _, x := range rows {
+		row := []string{count(x.Rank), count(x.Trial), x.Status.String(), short(float64(x.Value))}
+		for i := range others {
+			cell := "-"
+			if i+1 < len(x.Values) && !math.IsNaN(float64(x.Values[i+1])) {
+				cell = short(float64(x.Values[i+1]))
+			}
+			row = append(row, cell)
 		}
 		if len(others) > 0 {
-			t.head = append(t.head, "FRONT")
+			row = append(row, map[bool]string{true: "*", false: "-"}[x.Front])
 		}
-		t.head = append(t.head, "EPOCH", "PARAMS", "CHECKPOINT")
-		for _, x := range board.Rows {
-			row := []string{count(x.Rank), count(x.Trial), x.Status.String(), short(float64(x.Value))}
-			for i := range others {
-				cell := "-"
-				if i+1 < len(x.Values) && !math.IsNaN(float64(x.Values[i+1])) {
-					cell = short(float64(x.Values[i+1]))
-				}
-				row = append(row, cell)
-			}
-			if len(others) > 0 {
-				row = append(row, map[bool]string{true: "*", false: "-"}[x.Front])
-			}
-			t.rows = append(t.rows, append(row, count(int64(x.Epoch)), pairs(x.Params), dash(string(x.Checkpoint))))
-		}
-		return t
-	})
+		t.rows = append(t.rows, append(row, count(int64(x.Epoch)), pairs(x.Params), dash(string(x.Checkpoint))))
+	}
+	return t
 }
 
 // sourceFlags are those of verbs that read Redis.
@@ -101,7 +120,7 @@ func (e *Env) boardReader(c *ucli.Context) (*client.Client, client.From, error) 
 	if s := from.Source; s != "" && s != "redis" && s != "state" {
 		return nil, from, usage("--source %s: want redis or state", s)
 	}
-	api, err := e.reader(c)
+	api, err := e.lister(c)
 	return api, from, err
 }
 

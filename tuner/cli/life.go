@@ -188,7 +188,7 @@ func (e *Env) verify(c *ucli.Context) error {
 	}
 	records := v.Differences
 	// Without a difference a person needs no empty table; a program gets its empty list.
-	if len(records) > 0 || c.String("output") != "table" {
+	if len(records) > 0 || !tabular(c) {
 		err = e.print(c, records, func() table {
 			t := table{head: []string{"TRIAL", "SOURCE", "SEEN", "RECORDED", "COMPUTED"}}
 			for _, x := range records {

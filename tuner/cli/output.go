@@ -2,14 +2,12 @@ package cli
 
 import (
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
-	"reflect"
+	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"atelier/common/terminal"
 
@@ -17,67 +15,83 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// outputFlag is -o; every verb that prints records has it, with the same four words.
+// outputFlag is -o of a verb that prints records. What is after the colon is also
+// what checkFormat allows and completion proposes.
 func outputFlag() ucli.Flag {
-	return &ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json, yaml or csv"}
+	return &ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, wide, json, yaml or csv"}
 }
 
-// table is the form for people; json, yaml and csv come from the records.
-type table struct {
-	head []string
-	rows [][]string
+// wordsOf are the words that a flag takes, by its usage: `FORMAT`: table, json or csv.
+func wordsOf(usage string) []string {
+	_, list, ok := strings.Cut(usage, "`: ")
+	if !ok {
+		return nil
+	}
+	list, _, _ = strings.Cut(list, ";")
+	list = regexp.MustCompile(`\([^)]*\)`).ReplaceAllString(list, "")
+	return strings.FieldsFunc(strings.ReplaceAll(list, " or ", ","), func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // print writes records (a struct, or a slice of structs) in the format asked
 // for. shape makes the table; it is called only when a table is wanted. All of it is made before any of it is written:
 // an error leaves no half a document for the program behind the pipe.
-func (e *Env) print(c *ucli.Context, records any, shape func() table) error {
+func (e *Env) print(c *ucli.Context, v any, shape func() table) error {
 	var b bytes.Buffer
-	format := c.String("output")
-	switch format {
-	case "table":
-		writeTable(&b, shape())
-	case "json", "yaml", "csv":
-		doc, err := encodeJSON(records)
-		if err != nil {
+	format, columns := c.String("output"), c.String("columns")
+	if tabular(c) && columns == "" {
+		e.writeTable(&b, shape(), format == "wide")
+		_, err := e.Out.Write(b.Bytes())
+		return err
+	}
+	r, err := readRecords(v)
+	if err != nil {
+		return err
+	}
+	doc := r.doc
+	if columns != "" {
+		if err := r.choose(columns); err != nil {
 			return err
 		}
-		switch format {
-		case "json":
-			b.Write(doc)
-		case "yaml":
-			if err := writeYAML(&b, doc); err != nil {
-				return err
-			}
-		case "csv":
-			if v := reflect.ValueOf(records); v.Kind() == reflect.Slice && v.Len() == 0 {
-				// A table without rows still has its columns.
-				if doc, err = encodeJSON(reflect.Zero(v.Type().Elem()).Interface()); err != nil {
-					return err
-				}
-				var all bytes.Buffer
-				if err := writeCSV(&all, doc); err != nil {
-					return err
-				}
-				head, _, _ := strings.Cut(all.String(), "\n")
-				b.WriteString(head + "\n")
-			} else if err := writeCSV(&b, doc); err != nil {
-				return err
-			}
+		if doc, err = r.json(); err != nil {
+			return err
 		}
-	default:
-		return usage("-o %s: want table, json, yaml or csv", format)
 	}
-	_, err := e.Out.Write(b.Bytes())
+	switch format {
+	case "table", "wide":
+		e.writeTable(&b, r.table(), format == "wide")
+	case "json":
+		b.Write(doc)
+	case "yaml":
+		err = writeYAML(&b, doc)
+	case "csv":
+		err = writeCSV(&b, r.keys, r.rows)
+	default:
+		return checkFormat(c)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = e.Out.Write(b.Bytes())
 	return err
+}
+
+// tabular reports whether people are to read the output.
+func tabular(c *ucli.Context) bool {
+	return c.String("output") == "table" || c.String("output") == "wide"
 }
 
 // checkFormat refuses an unknown format before anything is asked of a cluster.
 func checkFormat(c *ucli.Context) error {
-	if f := c.String("output"); !slices.Contains([]string{"table", "json", "yaml", "csv"}, f) {
-		return usage("-o %s: want table, json, yaml or csv", f)
+	f, ok := flagNamed(c.Command.Flags, "output").(ucli.DocGenerationFlag)
+	if !ok {
+		return nil
 	}
-	return nil
+	words := wordsOf(f.GetUsage())
+	if slices.Contains(words, c.String("output")) {
+		return nil
+	}
+	last := len(words) - 1
+	return usage("-o %s: want %s or %s", c.String("output"), strings.Join(words[:last], ", "), words[last])
 }
 
 // encodeJSON is the one place where records become text; YAML and CSV are made of its output, so
@@ -110,53 +124,6 @@ func escaped(doc []byte) []byte {
 		}
 	}
 	return b.Bytes()
-}
-
-// writeTable sets columns two spaces apart; columns of numbers are set right.
-func writeTable(w io.Writer, t table) {
-	t = table{slices.Clone(t.head), slices.Clone(t.rows)}
-	for i := range t.head {
-		t.head[i] = terminal.Line(t.head[i])
-	}
-	for i := range t.rows {
-		t.rows[i] = slices.Clone(t.rows[i])
-		for j := range t.rows[i] {
-			t.rows[i][j] = terminal.Line(t.rows[i][j])
-		}
-	}
-	// A column is set right when all of it are numbers, or nothing.
-	width := make([]int, len(t.head))
-	right := make([]bool, len(t.head))
-	for i, h := range t.head {
-		width[i] = utf8.RuneCountInString(h)
-		right[i] = len(t.rows) > 0
-		for _, r := range t.rows {
-			width[i] = max(width[i], utf8.RuneCountInString(r[i]))
-			right[i] = right[i] && (r[i] == "" || r[i] == "-" || r[i] == "NaN" || strings.IndexByte("+-.0123456789", r[i][0]) >= 0 && !strings.ContainsAny(r[i], ":/ "))
-		}
-	}
-	line := func(cells []string) {
-		var b strings.Builder
-		for i, s := range cells {
-			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(s))
-			if right[i] {
-				s = pad + s
-			} else {
-				s += pad
-			}
-			b.WriteString(s)
-			if i < len(cells)-1 {
-				b.WriteString("  ")
-			}
-		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-	}
-	if len(t.head) > 0 && strings.Join(t.head, "") != "" {
-		line(t.head)
-	}
-	for _, r := range t.rows {
-		line(r)
-	}
 }
 
 // writeYAML turns a JSON document into YAML with the same order of keys.
@@ -220,113 +187,4 @@ func yamlNode(d *json.Decoder) (*yaml.Node, error) {
 	default:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}, nil
 	}
-}
-
-// field is a cell of CSV before its column is known.
-type field struct{ key, value string }
-
-// writeCSV makes one column a key, nested ones with a dot between ("params.lr"),
-// and a header always. Lists inside a record stay JSON.
-func writeCSV(w io.Writer, doc []byte) error {
-	var raws []json.RawMessage
-	if doc[0] == '[' {
-		if err := json.Unmarshal(doc, &raws); err != nil {
-			return err
-		}
-	} else {
-		raws = append(raws, doc)
-	}
-	var columns []string
-	var rows [][]field
-	for _, raw := range raws {
-		row, err := flatten("", raw)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, row)
-		// A key not seen yet goes behind the key before it in its own record.
-		at := 0
-		for _, f := range row {
-			if i := slices.Index(columns, f.key); i >= 0 {
-				at = i + 1
-				continue
-			}
-			columns = slices.Insert(columns, at, f.key)
-			at++
-		}
-	}
-	// What is null in one record and has parts in another needs no column.
-	columns = slices.DeleteFunc(columns, func(k string) bool {
-		return slices.ContainsFunc(columns, func(o string) bool { return strings.HasPrefix(o, k+".") })
-	})
-	cw := csv.NewWriter(w)
-	head := slices.Clone(columns)
-	for i := range head {
-		head[i] = terminal.Line(head[i])
-	}
-	if err := cw.Write(head); err != nil {
-		return err
-	}
-	for _, row := range rows {
-		line := make([]string, len(columns))
-		for _, f := range row {
-			if i := slices.Index(columns, f.key); i >= 0 {
-				line[i] = terminal.Text(f.value) // no program reads control characters from CSV, and a terminal obeys them
-			}
-		}
-		if err := cw.Write(line); err != nil {
-			return err
-		}
-	}
-	cw.Flush()
-	return cw.Error()
-}
-
-// flatten lists an object's leaves with dotted names, in its order; a list stays one cell of JSON,
-// for its length differs from row to row.
-func flatten(prefix string, raw json.RawMessage) ([]field, error) {
-	raw = bytes.TrimSpace(raw)
-	switch raw[0] {
-	case '{':
-		d := json.NewDecoder(bytes.NewReader(raw))
-		if _, err := d.Token(); err != nil {
-			return nil, err
-		}
-		var out []field
-		for d.More() {
-			key, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			var v json.RawMessage
-			if err := d.Decode(&v); err != nil {
-				return nil, err
-			}
-			name := key.(string)
-			if prefix != "" {
-				name = prefix + "." + name
-			}
-			inner, err := flatten(name, v)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, inner...)
-		}
-		return out, nil
-	case '"':
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return nil, err
-		}
-		return []field{{prefix, s}}, nil
-	case 'n':
-		return []field{{prefix, ""}}, nil
-	case '[':
-		var b bytes.Buffer
-		if err := json.Compact(&b, raw); err != nil {
-			return nil, err
-		}
-		return []field{{prefix, b.String()}}, nil
-	}
-	return []field{{prefix, string(raw)}}, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/nearest"
+	"atelier/common/setting"
 	"atelier/common/trial"
 
 	ucli "github.com/urfave/cli/v2"
@@ -37,13 +38,37 @@ func (e *Env) sweepArg(c *ucli.Context, api *client.Client) (string, error) {
 	return e.sweepID(c, api, c.Args().First())
 }
 
+// trialWords are the arguments SWEEP TRIAL, or SWEEP/TRIAL in one, apart; the
+// number is "" where there is none.
+func trialWords(c *ucli.Context) (sweep, number string) {
+	sweep, number = c.Args().First(), c.Args().Get(1)
+	if at := strings.LastIndexByte(sweep, '/'); c.NArg() == 1 && at >= 0 {
+		return sweep[:at], sweep[at+1:]
+	}
+	return sweep, number
+}
+
+// trialNumber is the number that the arguments SWEEP TRIAL give.
+func trialNumber(c *ucli.Context) (int64, error) {
+	_, word := trialWords(c)
+	if word == "" {
+		return 0, usage("%s: the trial's number is missing; usage: %[1]s %s", c.Command.HelpName, c.Command.ArgsUsage)
+	}
+	n, err := setting.Whole(word)
+	if err != nil || n < 1 {
+		return 0, usage("%s: trial %q: want a number from 1", c.Command.HelpName, word)
+	}
+	return n, nil
+}
+
 // trialArg is the id and the number that the arguments SWEEP TRIAL name.
 func (e *Env) trialArg(c *ucli.Context, api *client.Client) (string, int64, error) {
 	n, err := trialNumber(c)
 	if err != nil {
 		return "", 0, err
 	}
-	id, err := e.sweepArg(c, api)
+	word, _ := trialWords(c)
+	id, err := e.sweepID(c, api, word)
 	return id, n, err
 }
 

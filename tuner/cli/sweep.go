@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"atelier/common/client"
@@ -53,9 +54,10 @@ func (e *Env) sweepCommands() *ucli.Command {
 			Flags: []ucli.Flag{outputFlag(), &ucli.BoolFlag{Name: "spec", Usage: "print the spec as it was submitted"}}, Action: e.showSweep}, 1, 1,
 			"atelier sweep show s-k3v9q2ma", "atelier sweep show s-k3v9q2ma -o json | jq .best.params", "atelier sweep show s-k3v9q2ma --spec > again.yaml"),
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list sweeps, newest first",
-			Flags: []ucli.Flag{outputFlag(), &ucli.IntFlag{Name: "limit", Usage: "the newest `N`; 0 = all"},
-				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}}, Action: e.listSweeps}, 0, 0,
-			"atelier sweep list", "atelier sweep list --limit 5 -o csv"),
+			Flags: append(listFlags(trial.SweepStatusWords(), "the first `N`; 0 = all"),
+				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}), Action: e.listSweeps}, 0, 0,
+			"atelier sweep list", "atelier sweep list --state running,paused --watch", "atelier sweep list --sort best.value --limit 5",
+			"atelier sweep list -o csv --columns id,name,best.value"),
 		action("pause", "start no further trials", trial.ActionPause, "Trials that run go on to their end."),
 		verb(&ucli.Command{Name: "resume", Usage: "go on after a pause", ArgsUsage: "SWEEP [SPEC]",
 			Description: "With SPEC: only if that file is still what was submitted.", Action: e.resumeSweep}, 1, 2,
@@ -239,33 +241,45 @@ func (e *Env) showSweep(c *ucli.Context) error {
 
 // listSweeps prints the newest first; with -q ids alone, one a line.
 func (e *Env) listSweeps(c *ucli.Context) error {
-	api, err := e.reader(c)
+	states, err := statesOf(c, trial.SweepStatusWords())
+	if err != nil {
+		return err
+	}
+	api, err := e.lister(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	records, err := api.Sweeps(c.Context, c.Int("limit"))
-	if err != nil {
-		return err
-	}
-	if c.Bool("quiet") {
-		for _, s := range records {
-			fmt.Fprintln(e.Out, s.ID)
-		}
-		return nil
-	}
-	return e.print(c, records, func() table {
-		t := table{head: []string{"ID", "NAME", "STATE", "SEARCH", "TRIALS", "RUNNING", "BEST", "AGE"}}
-		for _, r := range records {
-			value := "-"
-			if r.Best != nil {
-				value = short(float64(r.Best.Value))
+	return show(e, c, listing[trial.Sweep]{
+		name: func(s trial.Sweep) string { return s.ID },
+		read: func(ctx context.Context) ([]trial.Sweep, error) {
+			limit := c.Int("limit")
+			if len(states) > 0 || c.String("sort") != "" {
+				limit = 0
 			}
-			t.rows = append(t.rows, []string{r.ID, r.Name, r.Status.String(), searchOf(r),
-				of(r.Counts.Over(), r.BudgetTrials), count(r.Counts.Running), value, e.age(r.CreatedMS)})
-		}
-		return t
+			all, err := api.Sweeps(ctx, limit)
+			if len(states) > 0 {
+				all = slices.DeleteFunc(all, func(s trial.Sweep) bool { return !slices.Contains(states, s.Status.String()) })
+			}
+			return all, err
+		},
+		shape: e.sweepTable,
 	})
+}
+
+// sweepTable has a row a sweep.
+func (e *Env) sweepTable(all []trial.Sweep) table {
+	t := table{head: []string{"ID", "NAME", "STATE", "SEARCH", "TRIALS", "RUNNING", "BEST", "AGE"},
+		flex: []string{"NAME"}, spare: []string{"SEARCH", "RUNNING"}, moves: []string{"AGE"}}
+	for _, r := range all {
+		value := "-"
+		if r.Best != nil {
+			value = short(float64(r.Best.Value))
+		}
+		t.rows = append(t.rows, []string{r.ID, r.Name, r.Status.String(), searchOf(r),
+			of(r.Counts.Over(), r.BudgetTrials), count(r.Counts.Running), value, e.age(r.CreatedMS)})
+	}
+	return t
 }
 
 // controlSweep pauses, resumes, stops or cancels, and says what the sweep is now: one that is told

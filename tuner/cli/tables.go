@@ -13,12 +13,15 @@ import (
 
 // What tables show of records.
 
-// short is a number for people: six digits, whole ones whole.
+// short is a number for people: four digits, but all of those before the point.
 func short(v float64) string {
-	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
+	switch {
+	case v == math.Trunc(v) && math.Abs(v) < 1e15:
 		return strconv.FormatFloat(v, 'f', -1, 64)
+	case math.Abs(v) >= 1e4 && math.Abs(v) < 1e15:
+		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
-	return strconv.FormatFloat(v, 'g', 6, 64)
+	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
 // shortValue is - where there is none.
@@ -37,12 +40,8 @@ func pairs(raw json.RawMessage) string {
 	}
 	out := make([]string, 0, len(fields))
 	for _, f := range fields {
-		v := f.value
-		if x, err := strconv.ParseFloat(v, 64); err == nil && strings.ContainsAny(v, ".eE") {
-			v = short(x)
-		}
 		if f.key != "" {
-			out = append(out, f.key+"="+v)
+			out = append(out, f.key+"="+f.short())
 		}
 	}
 	return strings.Join(out, " ")

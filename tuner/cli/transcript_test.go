@@ -14,7 +14,8 @@ var update = flag.Bool("update", false, "rewrite testdata/*.txt with what the co
 
 // The files under testdata are transcripts: a command after "$", then what it
 // must write on standard output, on standard error (lines after "! "), and its
-// exit code if that is not 0.
+// exit code if that is not 0. After "# screen of 80 columns" standard output is a
+// terminal so wide.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -32,17 +33,18 @@ func TestTranscripts(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got strings.Builder
-			n := 0
+			n, columns := 0, 0
 			for line := range strings.Lines(string(want)) {
 				if strings.HasPrefix(line, "#") {
 					got.WriteString(line)
 				}
+				fmt.Sscanf(line, "# screen of %d columns", &columns)
 				cmd, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "$ atelier")
 				if !ok {
 					continue
 				}
 				n++
-				r := run(t, dir, split(cmd)...)
+				r := onScreen(t, dir, columns, split(cmd)...)
 				fmt.Fprintf(&got, "$ atelier%s\n%s", cmd, r.out)
 				for l := range strings.Lines(r.err) {
 					got.WriteString("! " + l)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -10,8 +11,6 @@ import (
 	"strings"
 
 	"atelier/common/client"
-	"atelier/common/nearest"
-	"atelier/common/setting"
 	"atelier/common/trial"
 
 	ucli "github.com/urfave/cli/v2"
@@ -21,68 +20,49 @@ import (
 func (e *Env) trialCommands() *ucli.Command {
 	g := group("trial", "look at the trials of a sweep",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list a sweep's trials by number", ArgsUsage: "SWEEP",
-			Flags: []ucli.Flag{outputFlag(),
-				&ucli.StringSliceFlag{Name: "state", Usage: "only trials in `STATE` (may be given again): " + strings.Join(trial.StatusWords(), ", ")},
-				&ucli.IntFlag{Name: "limit", Usage: "at most `N`; 0 = all"},
-				&ucli.Int64Flag{Name: "after", Usage: "only trials numbered above `N`"},
-			}, Action: e.listTrials}, 1, 1,
-			"atelier trial list s-k3v9q2ma", "atelier trial list s-k3v9q2ma --state failed -o json | jq '.[].failure'"),
+			Flags: append(listFlags(trial.StatusWords(), "the first `N`; 0 = all"),
+				&ucli.Int64Flag{Name: "after", Usage: "only trials numbered above `N`"}),
+			Action: e.listTrials}, 1, 1,
+			"atelier trial list s-k3v9q2ma", "atelier trial list s-k3v9q2ma --state waiting,running --watch", "atelier trial list s-k3v9q2ma --sort value --limit 5",
+			"atelier trial list s-k3v9q2ma --state failed -o json | jq '.[].failure'"),
 		verb(&ucli.Command{Name: "show", Usage: "show one trial with its runs and checkpoints", ArgsUsage: "SWEEP TRIAL",
-			Flags: []ucli.Flag{outputFlag()}, Action: e.showTrial}, 2, 2,
-			"atelier trial show s-k3v9q2ma 7"),
+			Flags: []ucli.Flag{outputFlag()}, Action: e.showTrial}, 1, 2,
+			"atelier trial show s-k3v9q2ma 7", "atelier trial show facades/7"),
 		verb(&ucli.Command{Name: "curve", Usage: "a trial's metrics, epoch by epoch", ArgsUsage: "SWEEP TRIAL",
-			Flags: []ucli.Flag{outputFlag()}, Action: e.curve}, 2, 2,
+			Flags: []ucli.Flag{outputFlag()}, Action: e.curve}, 1, 2,
 			"atelier trial curve s-k3v9q2ma 7", "atelier trial curve s-k3v9q2ma 7 -o csv > curve.csv"),
 		verb(&ucli.Command{Name: "logs", Usage: "print what a trial's trainer wrote for people", ArgsUsage: "SWEEP TRIAL",
 			Description: "The log is fetched from the worker that carried out the run, which must be up.",
-			Flags:       []ucli.Flag{&ucli.IntFlag{Name: "run", Usage: "of run `N`; 0 = the latest"}}, Action: e.logs}, 2, 2,
+			Flags:       []ucli.Flag{&ucli.IntFlag{Name: "run", Usage: "of run `N`; 0 = the latest"}}, Action: e.logs}, 1, 2,
 			"atelier trial logs s-k3v9q2ma 7", "atelier trial logs s-k3v9q2ma 7 --run 1 | tail"),
-		verb(&ucli.Command{Name: "stop", Usage: "end a trial early and keep its value", ArgsUsage: "SWEEP TRIAL", Action: e.stopTrial}, 2, 2,
+		verb(&ucli.Command{Name: "stop", Usage: "end a trial early and keep its value", ArgsUsage: "SWEEP TRIAL", Action: e.stopTrial}, 1, 2,
 			"atelier trial stop s-k3v9q2ma 7"),
-		verb(&ucli.Command{Name: "retry", Usage: "give a failed trial one more run", ArgsUsage: "SWEEP TRIAL", Action: e.retryTrial}, 2, 2,
+		verb(&ucli.Command{Name: "retry", Usage: "give a failed trial one more run", ArgsUsage: "SWEEP TRIAL", Action: e.retryTrial}, 1, 2,
 			"atelier trial retry s-k3v9q2ma 7"),
 	)
 	g.Subcommands = append(g.Subcommands, e.externalCommands()...)
 	return g
 }
 
-// trialStatus reads a word of --state; another is a usage error with the nearest.
-func trialStatus(s string) (trial.Status, error) {
-	status, err := trial.ParseStatus(s)
-	if err == nil {
-		return status, nil
-	}
-	text := fmt.Sprintf("--state %s: want one of %s", s, strings.Join(trial.StatusWords(), ", "))
-	if n, ok := nearest.Close(s, trial.StatusWords()); ok {
-		text += fmt.Sprintf("; did you mean %q?", n)
-	}
-	return 0, usage("%s", text)
-}
-
-// trialNumber reads the second of the arguments SWEEP TRIAL.
-func trialNumber(c *ucli.Context) (int64, error) {
-	n, err := setting.Whole(c.Args().Get(1))
-	if err != nil || n < 1 {
-		return 0, usage("%s: trial %q: want a number from 1", c.Command.HelpName, c.Args().Get(1))
-	}
-	return n, nil
-}
-
 // listTrials asks page by page, by the last number seen: what is proposed meanwhile comes at the
 // end, and nothing twice.
 func (e *Env) listTrials(c *ucli.Context) error {
-	if err := checkFormat(c); err != nil {
+	which := client.Which{After: c.Int64("after")}
+	states, err := statesOf(c, trial.StatusWords())
+	if err != nil {
 		return err
 	}
-	which := client.Which{After: c.Int64("after"), Limit: c.Int("limit")}
-	for _, s := range c.StringSlice("state") {
-		st, err := trialStatus(s)
+	for _, s := range states {
+		st, err := trial.ParseStatus(s)
 		if err != nil {
 			return err
 		}
 		which.Status = append(which.Status, st)
 	}
-	api, err := e.client(c)
+	if c.String("sort") == "" {
+		which.Limit = c.Int("limit")
+	}
+	api, err := e.lister(c)
 	if err != nil {
 		return err
 	}
@@ -91,46 +71,60 @@ func (e *Env) listTrials(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	records := []trial.Trial{}
-	var other []int64
-	for t, err := range api.Trials(c.Context, id, which) {
-		if err != nil {
-			return err
-		}
-		records = append(records, *t)
-		if t.OtherData {
-			other = append(other, t.Number)
-		}
-	}
-	if text := trial.OtherDataText(other); text != "" {
-		e.say("warning: %s", text)
-	}
-	return e.print(c, records, func() table {
-		t := table{head: []string{"TRIAL", "STATE", "VALUE", "EPOCH", "RUNS", "WORKER", "TOOK", "PARAMS"}}
-		for _, x := range records {
-			worker := "-"
-			if run := x.LastRun(); run != nil {
-				worker = run.Worker
+	return show(e, c, listing[trial.Trial]{
+		name: func(t trial.Trial) string { return fmt.Sprintf("%s/%d", t.Sweep, t.Number) },
+		read: func(ctx context.Context) ([]trial.Trial, error) {
+			out := []trial.Trial{}
+			for t, err := range api.Trials(ctx, id, which) {
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, *t)
 			}
-			t.rows = append(t.rows, []string{count(x.Number), x.Status.String(), shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
-				e.span(x.StartedMS, x.EndedMS), pairs(x.Params)})
-		}
-		// A column only where one of the trials has something to say in it.
-		why := func(x trial.Trial) string {
-			text := cmp.Or(x.Failure, x.Note, x.StopReason)
-			if x.OtherData {
-				text = strings.TrimPrefix(text+"; other data", "; ")
+			return out, nil
+		},
+		note: func(all []trial.Trial) {
+			var other []int64
+			for _, t := range all {
+				if t.OtherData {
+					other = append(other, t.Number)
+				}
 			}
-			return text
-		}
-		if slices.ContainsFunc(records, func(x trial.Trial) bool { return why(x) != "" }) {
-			t.head = append(t.head, "WHY")
-			for i, x := range records {
-				t.rows[i] = append(t.rows[i], why(x))
+			if text := trial.OtherDataText(other); text != "" {
+				e.say("warning: %s", text)
 			}
-		}
-		return t
+		},
+		shape: e.trialTable,
 	})
+}
+
+// trialTable has a row a trial.
+func (e *Env) trialTable(all []trial.Trial) table {
+	t := table{head: []string{"TRIAL", "STATE", "VALUE", "EPOCH", "RUNS", "WORKER", "TOOK", "PARAMS"},
+		flex: []string{"PARAMS", "WHY"}, spare: []string{"RUNS", "WORKER", "EPOCH", "TOOK"}, moves: []string{"TOOK"}}
+	for _, x := range all {
+		worker := "-"
+		if run := x.LastRun(); run != nil {
+			worker = run.Worker
+		}
+		t.rows = append(t.rows, []string{count(x.Number), x.Status.String(), shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
+			e.span(x.StartedMS, x.EndedMS), pairs(x.Params)})
+	}
+	// A column only where one of the trials has something to say in it.
+	why := func(x trial.Trial) string {
+		text := cmp.Or(x.Failure, x.Note, x.StopReason)
+		if x.OtherData {
+			text = strings.TrimPrefix(text+"; other data", "; ")
+		}
+		return text
+	}
+	if slices.ContainsFunc(all, func(x trial.Trial) bool { return why(x) != "" }) {
+		t.head = append(t.head, "WHY")
+		for i, x := range all {
+			t.rows[i] = append(t.rows[i], why(x))
+		}
+	}
+	return t
 }
 
 // getTrial reads the trial that the arguments name.

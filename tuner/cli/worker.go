@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -16,8 +17,8 @@ import (
 func (e *Env) workerCommands() *ucli.Command {
 	return group("worker", "workers and their slots",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list workers and what their slots do",
-			Flags: []ucli.Flag{outputFlag()}, Action: e.listWorkers}, 0, 0,
-			"atelier worker list", "atelier worker list -o json | jq '.[].slots[] | select(.state == \"idle\")'"),
+			Flags: listFlags(workerStates, "the first `N`; 0 = all"), Action: e.listWorkers}, 0, 0,
+			"atelier worker list", "atelier worker list --watch", "atelier worker list --state lost -o name", "atelier worker list -o json | jq '.[].slots[] | select(.state == \"idle\")'"),
 		verb(&ucli.Command{Name: "drain", Usage: "free a worker: its trials checkpoint and move, it gets no more", ArgsUsage: "NAME",
 			Description: "What it runs goes on; it gets no further trials until --undo.",
 			Flags:       []ucli.Flag{&ucli.BoolFlag{Name: "undo", Usage: "let it work again"}}, Action: e.drainWorker}, 1, 1,
@@ -72,59 +73,80 @@ func gpuOf(u *trial.Usage, device string) string {
 	return "-"
 }
 
+// workerStates are what a worker can be.
+var workerStates = []string{"ready", "draining", "lost"}
+
 // listWorkers prints a row a slot. The leader knows the workers that have spoken to it: right after
 // an election some are missing for a heartbeat.
 func (e *Env) listWorkers(c *ucli.Context) error {
-	api, err := e.reader(c)
+	states, err := statesOf(c, workerStates)
+	if err != nil {
+		return err
+	}
+	api, err := e.lister(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	records, err := api.Workers(c.Context)
-	if err != nil {
-		return err
-	}
-	return e.print(c, records, func() table {
-		gpus := slices.ContainsFunc(records, func(w trial.Worker) bool { return w.Usage != nil && len(w.Usage.GPUs) > 0 })
-		t := table{head: []string{"WORKER", "STATE", "CPU", "MEMORY", "SLOT", "DEVICE", "GPU", "DOES", "TRAINERS", "SEEN", "ADDRESS"}}
-		for _, w := range records {
-			lead := []string{w.Name, dash(w.State), cpuOf(w.Usage), memoryOf(w.Usage)}
-			rest := []string{dash(strings.Join(w.Trainers, ",")), e.age(w.LastSeenMS), w.Address}
-			if len(w.Slots) == 0 {
-				t.rows = append(t.rows, append(append(lead, "-", "-", "-", "-"), rest...))
+	return show(e, c, listing[trial.Worker]{
+		name: func(w trial.Worker) string { return w.Name },
+		read: func(ctx context.Context) ([]trial.Worker, error) {
+			all, err := api.Workers(ctx)
+			if len(states) > 0 {
+				all = slices.DeleteFunc(all, func(w trial.Worker) bool { return !slices.Contains(states, w.State) })
 			}
-			for _, s := range w.Slots {
-				does := s.State
-				if s.Trial > 0 {
-					does = fmt.Sprintf("trial %d of %s", s.Trial, s.Sweep)
-				}
-				t.rows = append(t.rows, append(append(append([]string{}, lead...), s.Name, s.Device, gpuOf(w.Usage, s.Device), dash(does)), rest...))
-				lead, rest = []string{"", "", "", ""}, []string{"", "", ""} // said once a worker
-			}
-		}
-		if slices.ContainsFunc(records, func(w trial.Worker) bool { return w.Note != "" }) {
-			t.head = append(t.head, "NOTE")
-			at := 0
-			for _, w := range records {
-				for i := range max(len(w.Slots), 1) {
-					note := ""
-					if i == 0 {
-						note = w.Note
-					}
-					t.rows[at] = append(t.rows[at], note)
-					at++
-				}
-			}
-		}
-		// Most clusters on a laptop have none: the column would be dashes.
-		if !gpus {
-			t.head = slices.Delete(t.head, 6, 7)
-			for i := range t.rows {
-				t.rows[i] = slices.Delete(t.rows[i], 6, 7)
-			}
-		}
-		return t
+			return all, err
+		},
+		// A line that changed is shown alone: it has to name its worker.
+		shape: func(all []trial.Worker) table { return e.workerTable(all, c.Bool("watch") && e.screen() == 0) },
 	})
+}
+
+// workerTable has a row a slot; what is the worker's is in its first, or in each.
+func (e *Env) workerTable(all []trial.Worker, each bool) table {
+	gpus := slices.ContainsFunc(all, func(w trial.Worker) bool { return w.Usage != nil && len(w.Usage.GPUs) > 0 })
+	t := table{head: []string{"WORKER", "STATE", "CPU", "MEMORY", "SLOT", "DEVICE", "GPU", "DOES", "TRAINERS", "SEEN", "ADDRESS"},
+		wide: []string{"ADDRESS", "TRAINERS"}, spare: []string{"DEVICE", "MEMORY", "CPU"}, flex: []string{"NOTE", "GPU", "DOES", "WORKER"},
+		moves: []string{"CPU", "MEMORY", "GPU", "SEEN"}}
+	for _, w := range all {
+		lead := []string{w.Name, dash(w.State), cpuOf(w.Usage), memoryOf(w.Usage)}
+		rest := []string{dash(strings.Join(w.Trainers, ",")), e.age(w.LastSeenMS), w.Address}
+		if len(w.Slots) == 0 {
+			t.rows = append(t.rows, append(append(lead, "-", "-", "-", "-"), rest...))
+		}
+		for _, s := range w.Slots {
+			does := s.State
+			if s.Trial > 0 {
+				does = fmt.Sprintf("trial %d of %s", s.Trial, s.Sweep)
+			}
+			t.rows = append(t.rows, append(append(append([]string{}, lead...), s.Name, s.Device, gpuOf(w.Usage, s.Device), dash(does)), rest...))
+			if !each {
+				lead, rest = []string{"", "", "", ""}, []string{"", "", ""}
+			}
+		}
+	}
+	if slices.ContainsFunc(all, func(w trial.Worker) bool { return w.Note != "" }) {
+		t.head = append(t.head, "NOTE")
+		at := 0
+		for _, w := range all {
+			for i := range max(len(w.Slots), 1) {
+				note := ""
+				if i == 0 {
+					note = w.Note
+				}
+				t.rows[at] = append(t.rows[at], note)
+				at++
+			}
+		}
+	}
+	// Most clusters on a laptop have none: the column would be dashes.
+	if !gpus {
+		t.head = slices.Delete(t.head, 6, 7)
+		for i := range t.rows {
+			t.rows[i] = slices.Delete(t.rows[i], 6, 7)
+		}
+	}
+	return t
 }
 
 // drainWorker lets a worker get no more trials, until --undo; it outlasts restarts of worker and
