@@ -87,19 +87,25 @@ func TestWebAppOfACluster(t *testing.T) {
 	defer cancel()
 	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 1})
 	id := submit(t, ctx, cluster.Client(), "search_method: random\nseed: 1\nobjective: {metric: val_loss, direction: minimize}\nbudget: {trials: 1}\ntrainer: sim\n"+
-		"space: {lr: {type: float, low: 0.001, high: 0.1}}\ntraining: {epochs: 2}\n")
+		"space: {lr: {type: float, low: 0.001, high: 0.1}}\ntraining: {epochs: 2, model: vanilla}\n")
 	await(t, ctx, cluster.Client(), id, "the sweep has ended", ended)
 	list := func(addr string) (names []string, problems []string) {
 		resp, err := http.Get("http://" + addr + "/api/checkpoints")
 		must(t, err)
 		defer resp.Body.Close()
 		var answer struct {
-			Checkpoints []struct{ ID string }
-			Problems    []string
+			Checkpoints []struct {
+				ID, Group, Architecture string
+				Accuracy                *float64
+			}
+			Problems []string
 		}
 		must(t, json.NewDecoder(resp.Body).Decode(&answer))
 		for _, c := range answer.Checkpoints {
 			names = append(names, c.ID)
+			if !strings.Contains(c.Group, id) || c.Architecture != "vanilla" || c.Accuracy == nil || *c.Accuracy <= 0 {
+				t.Errorf("listed as %+v", c)
+			}
 		}
 		return names, answer.Problems
 	}

@@ -32,7 +32,7 @@ func walk(level []*ucli.Command, path []string, f func(path []string, c *ucli.Co
 func Boards(ctx context.Context, addr string) ([]serve.Entry, error) {
 	api := client.New([]string{addr})
 	defer api.Close()
-	return (&boards{api: api}).List(ctx)
+	return newBoards(api, client.Files{}, time.Now).List(ctx)
 }
 
 // Parse reads a command line, counts its arguments and does nothing.

@@ -9,16 +9,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"atelier/common/checkpoint"
-	"atelier/common/client"
 	"atelier/common/inference"
-	"atelier/common/trial"
+	"atelier/tuner/models"
 	"atelier/tuner/serve"
 	"atelier/tuner/train"
 
@@ -31,11 +28,12 @@ func (e *Env) serveCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "serve", Usage: "a web app: drop a picture, see what a model makes of it",
 		Description: "Opens a page on " + defaultServe + " with predictions, heat maps, a comparison of classes and a\n" +
 			"verdict on quality, for any checkpoint found: files named with --checkpoint, model files below\n" +
-			"checkpoints/, and, where a cluster is addressed, the best of its leaderboards. The same as JSON:\n" +
+			"checkpoints/ and checkpoints_tuning/, and, where a cluster is addressed, the best of its\n" +
+			"leaderboards. The model with the best accuracy answers first. The same as JSON:\n" +
 			"curl --data-binary @house.jpg 'http://" + defaultServe + "/api/predict?top_k=3'. No picture is stored.",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "listen", Value: defaultServe, Usage: "`ADDRESS`"},
-			&ucli.StringSliceFlag{Name: "checkpoint", Usage: "model `FILE` or folder of models (may be given again; default: checkpoints)"},
+			&ucli.StringSliceFlag{Name: "checkpoint", Usage: "model `FILE` or folder of models (may be given again; default: checkpoints and checkpoints_tuning)"},
 			&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, for checkpoints of leaderboards"},
 			&ucli.BoolFlag{Name: "insecure", Usage: "listen on an address that others can reach, without TLS"},
 			&ucli.StringFlag{Name: "device", Value: "auto", Usage: "`DEVICE`: auto, cpu, cuda:0"},
@@ -79,15 +77,17 @@ func (e *Env) serve(c *ucli.Context) error {
 	}
 	named := c.StringSlice("checkpoint")
 	if len(named) == 0 {
-		named = []string{"checkpoints"}
+		named = e.trainedFolders()
 	}
 	for _, n := range c.StringSlice("checkpoint") {
 		if err := e.servable(n); err != nil {
 			return err
 		}
 	}
-	files := serve.Files{Dir: e.Dir, Named: named}
-	if found, err := files.List(c.Context); (err != nil || len(found) == 0) && !c.IsSet("addr") {
+	files := serve.Files{Finder: &models.Finder{Dir: e.Dir, Named: named}}
+	if found, err := files.Ranked(); err == nil && len(found) > 0 {
+		e.say("%s; the best: %s%s", counted(len(found), "model"), found[0].ID, inBrackets(found[0].Text()))
+	} else if !c.IsSet("addr") {
 		e.say("no model (.pth, .safetensors) is in %s yet: atelier train makes one; the page lists it as soon as it is there", strings.Join(named, ", "))
 	}
 	sources := []serve.Source{files}
@@ -97,7 +97,7 @@ func (e *Env) serve(c *ucli.Context) error {
 			return err
 		}
 		defer api.Close()
-		sources = append(sources, &boards{api: api, stored: e.files(c), files: map[string]string{}})
+		sources = append(sources, newBoards(api, e.files(c), e.Now))
 	}
 	trainer, err := train.FindTrainer(e.folder(c, "trainer-bin"))
 	if err != nil {
@@ -134,6 +134,26 @@ func (e *Env) serve(c *ucli.Context) error {
 	return nil
 }
 
+// trainedFolders are the folders of results that are here: of trainings, and of
+// tunings where there are some.
+func (e *Env) trainedFolders() []string {
+	folders := models.Folders[:1:1]
+	for _, f := range models.Folders[1:] {
+		if _, err := os.Stat(e.path(f)); err == nil {
+			folders = append(folders, f)
+		}
+	}
+	return folders
+}
+
+// inBrackets puts a text behind a line; none where it is empty.
+func inBrackets(text string) string {
+	if text == "" {
+		return ""
+	}
+	return " (" + text + ")"
+}
+
 // servable refuses what can hold no model: a path that leads nowhere, a file
 // that is invalid.
 func (e *Env) servable(name string) error {
@@ -152,94 +172,4 @@ func (e *Env) servable(name string) error {
 		return fmt.Errorf("serve: --checkpoint %s: %w", name, err)
 	}
 	return state.Close()
-}
-
-// boards finds the best checkpoints of a cluster's leaderboards.
-type boards struct {
-	api    *client.Client
-	stored client.Files
-
-	mu    sync.Mutex
-	files map[string]string // id -> fetched file
-}
-
-const (
-	boardSweeps = 10 // newest ones
-	boardTop    = 5
-)
-
-// List names the best trials of the newest sweeps that have checkpoints.
-func (b *boards) List(ctx context.Context) ([]serve.Entry, error) {
-	sweeps, err := b.api.Sweeps(ctx, 0)
-	if err != nil {
-		return nil, fmt.Errorf("leaderboards: %s", client.Message(err))
-	}
-	var entries []serve.Entry
-	looked := 0
-	for _, s := range sweeps { // newest first
-		if looked == boardSweeps {
-			break
-		}
-		if s.Kind == trial.Inference {
-			continue // its checkpoints are results
-		}
-		looked++
-		board, err := b.api.Leaderboard(ctx, s.ID, boardTop, false, client.From{})
-		if err != nil {
-			return entries, fmt.Errorf("leaderboard of %s: %s", s.ID, client.Message(err))
-		}
-		for _, row := range board.Rows {
-			if row.Checkpoint == "" {
-				continue
-			}
-			entries = append(entries, serve.Entry{ID: fmt.Sprintf("%s/%d", s.ID, row.Trial), Name: fmt.Sprintf("%s, trial %d", firstOf(s.Name, s.ID), row.Trial), Source: "leaderboard",
-				Note: fmt.Sprintf("%s %.4g, epoch %d", s.Objective.Metric, float64(row.Value), row.Epoch)})
-		}
-	}
-	return entries, nil
-}
-
-// firstOf is the first that is not empty.
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// Path fetches a trial's best checkpoint into the user's cache, once.
-func (b *boards) Path(ctx context.Context, id string) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	sweep, number, _ := strings.Cut(id, "/")
-	trial, err := strconv.ParseInt(number, 10, 64)
-	if err != nil {
-		return "", fmt.Errorf("%q names no trial", id)
-	}
-	_, best, err := findCheckpoint(ctx, b.api, sweep, trial, 0, false)
-	if err != nil {
-		return "", errors.New(client.Message(err))
-	}
-	// With its hash: a trial that has a better checkpoint by now is fetched anew.
-	key := id + "@" + best.SHA256
-	if path := b.files[key]; path != "" {
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(cache, "atelier", "served", best.SHA256+".pth")
-	if _, err := os.Stat(path); err != nil {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return "", err
-		}
-		if err := b.stored.Pull(ctx, best, path); err != nil {
-			return "", fmt.Errorf("fetch the checkpoint of trial %s: %w", id, err)
-		}
-	}
-	b.files[key] = path
-	return path, nil
 }

@@ -125,40 +125,11 @@ func (s *Server) checkpoints(w http.ResponseWriter, r *http.Request) {
 	answer := struct {
 		Checkpoints []Entry  `json:"checkpoints"`
 		Problems    []string `json:"problems,omitempty"`
-	}{Checkpoints: []Entry{}}
+	}{}
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits.Timeout)
 	defer cancel()
-	for _, source := range s.sources {
-		entries, err := source.List(ctx)
-		if err != nil {
-			answer.Problems = append(answer.Problems, err.Error())
-		}
-		answer.Checkpoints = append(answer.Checkpoints, entries...)
-	}
+	answer.Checkpoints, answer.Problems = s.list(ctx)
 	send(w, http.StatusOK, answer)
-}
-
-// find turns an entry's id into a file on this machine; without one the first
-// entry is taken.
-func (s *Server) find(ctx context.Context, id string) (string, error) {
-	var known []string
-	for _, source := range s.sources {
-		entries, err := source.List(ctx)
-		if err != nil {
-			s.log.Warn("list checkpoints", "error", err)
-			continue
-		}
-		for _, e := range entries {
-			if id == "" || e.ID == id {
-				return source.Path(ctx, e.ID)
-			}
-			known = append(known, e.ID)
-		}
-	}
-	if len(known) == 0 {
-		return "", errors.New("there is no checkpoint to ask: train a model, or name one with --checkpoint")
-	}
-	return "", fmt.Errorf("there is no checkpoint %q; GET /api/checkpoints lists those there are", id)
 }
 
 // predict answers about one image. Places are limited and nobody queues here: whoever finds none is told at once

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"atelier/tuner/models"
 	"atelier/tuner/serve"
 )
 
@@ -47,9 +48,15 @@ func start(t *testing.T, limits serve.Limits, f func(context.Context, string, in
 			t.Fatal(err)
 		}
 	}
+	for name, accuracy := range map[string]string{"a": "0.5", "b": "0.75"} {
+		history := `{"epochs":[1],"train_loss":[1],"train_acc":[0.9],"val_loss":[1],"val_acc":[0.8],"lr":[0.1],"images_per_s":[9],"epoch_seconds":[1],"best_epoch":1,"best_val_acc":0.8,"test_acc":` + accuracy + `,"test_images":4}`
+		if err := os.WriteFile(filepath.Join(dir, "checkpoints", name, "training_history.json"), []byte(history), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	past := time.Now().Add(-time.Hour)
-	os.Chtimes(filepath.Join(dir, "checkpoints/a/best_model.pth"), past, past)
-	s := httptest.NewServer(serve.New(asker{f}, []serve.Source{serve.Files{Dir: dir, Named: []string{"checkpoints"}}}, limits, true, slog.New(slog.DiscardHandler)))
+	os.Chtimes(filepath.Join(dir, "checkpoints/b/best_model.pth"), past, past) // the better one is older
+	s := httptest.NewServer(serve.New(asker{f}, []serve.Source{serve.Files{Finder: &models.Finder{Dir: dir, Named: []string{"checkpoints"}}}}, limits, true, slog.New(slog.DiscardHandler)))
 	t.Cleanup(s.Close)
 	return s, dir
 }
@@ -133,7 +140,7 @@ func TestWhatIsTakenAndWhatIsRefused(t *testing.T) {
 		}
 	}
 	if got.checkpoint != filepath.Join(dir, "checkpoints/b/best_model.pth") {
-		t.Errorf("without a name %s was asked, not the newest", got.checkpoint)
+		t.Errorf("without a name %s was asked, not the best", got.checkpoint)
 	}
 	if post(t, url+"?checkpoint=checkpoints/a/best_model.pth", "", aPNG); got.checkpoint != filepath.Join(dir, "checkpoints/a/best_model.pth") {
 		t.Errorf("asked %s", got.checkpoint)
@@ -251,7 +258,8 @@ func TestForeignPagesAreRefused(t *testing.T) {
 	}
 	defer list.Body.Close()
 	var found struct{ Checkpoints []serve.Entry }
-	if err := json.NewDecoder(list.Body).Decode(&found); err != nil || len(found.Checkpoints) != 2 || found.Checkpoints[0].ID != "checkpoints/b/best_model.pth" {
+	if err := json.NewDecoder(list.Body).Decode(&found); err != nil || len(found.Checkpoints) != 2 || found.Checkpoints[0].ID != "checkpoints/b/best_model.pth" ||
+		found.Checkpoints[0].Accuracy == nil || *found.Checkpoints[0].Accuracy != 0.75 || found.Checkpoints[0].Measured != "test" || found.Checkpoints[0].Group != "checkpoints/b" {
 		t.Errorf("%+v %v", found, err)
 	}
 }
@@ -270,34 +278,4 @@ func FuzzUpload(f *testing.F) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	})
-}
-
-// The first model of the list answers where none is chosen: the best one of the
-// newest training.
-func TestBestOfTheNewestFirst(t *testing.T) {
-	dir := t.TempDir()
-	begin := time.Unix(1_700_000_000, 0)
-	for i, name := range []string{"old/best_model.pth", "old/final_model.pth", "new/best_model.pth", "new/epoch.pth", "new/final_model.pth", "new/notes.txt"} {
-		file := filepath.Join(dir, "checkpoints", name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(file, begin, begin.Add(time.Duration(i)*time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	entries, err := serve.Files{Dir: dir, Named: []string{"checkpoints"}}.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ids []string
-	for _, e := range entries {
-		ids = append(ids, strings.TrimPrefix(e.ID, "checkpoints/"))
-	}
-	if got := strings.Join(ids, " "); got != "new/best_model.pth new/final_model.pth new/epoch.pth old/best_model.pth old/final_model.pth" {
-		t.Error(got)
-	}
 }

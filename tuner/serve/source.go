@@ -3,14 +3,14 @@ package serve
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path"
-	"path/filepath"
+	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"atelier/tuner/models"
 )
 
 // Entry is a checkpoint that may be asked.
@@ -20,113 +20,119 @@ type Entry struct {
 	Source string `json:"source"` // file | leaderboard
 	Time   string `json:"time,omitempty"`
 	Note   string `json:"note,omitempty"` // value, trial
+
+	Group        string   `json:"group,omitempty"`       // the training, tuning or sweep that it is of
+	Accuracy     *float64 `json:"accuracy,omitempty"`    // in 0..1
+	Measured     string   `json:"measured_on,omitempty"` // test | validation images
+	Architecture string   `json:"architecture,omitempty"`
+	ImageSize    int      `json:"image_size,omitempty"`
+	Classes      []string `json:"classes,omitempty"`
+	Fault        string   `json:"fault,omitempty"` // why it cannot be asked
 }
 
 // Source finds checkpoints.
 type Source interface {
-	// List returns the entries, best or newest first; the first one answers where none is named.
+	// List returns the entries, the best first, those of a group side by side.
 	List(ctx context.Context) ([]Entry, error)
-	// Path returns a file on this machine for an entry's id, fetching it if need be.
+	// Path returns a file on this machine for an entry's id, fetching it if need be; ErrUnknown where
+	// the source has none of that id.
 	Path(ctx context.Context, id string) (string, error)
 }
 
-// Files are checkpoints on this machine: files by name, and all model files
-// below folders. Ids are the paths as given or relative to the folder's parent.
-type Files struct {
-	Dir   string   // relative paths start here
-	Named []string // files and folders
-}
+// ErrUnknown is a source's answer to an id of another's.
+var ErrUnknown = errors.New("no checkpoint of that name")
 
+// Files are checkpoints on this machine.
+type Files struct{ *models.Finder }
+
+// maxListed bounds the list of a page.
 const maxListed = 200
 
 // List looks anew each time: a training that ends shows up.
 func (f Files) List(context.Context) ([]Entry, error) {
-	type found struct {
-		Entry
-		written time.Time
-	}
-	var all []found
-	add := func(path string, info fs.FileInfo) {
-		id := path
-		if rel, err := filepath.Rel(f.Dir, path); err == nil && filepath.IsLocal(rel) {
-			id = filepath.ToSlash(rel)
+	found, err := f.Ranked()
+	entries := make([]Entry, 0, len(found))
+	for _, m := range found[:min(len(found), maxListed)] {
+		x := Entry{ID: m.ID, Name: m.ID, Source: "file", Time: m.Written.UTC().Format(time.RFC3339), Group: m.Group,
+			Measured: m.Measured, Architecture: m.Architecture, ImageSize: m.ImageSize, Classes: m.Classes, Fault: m.Fault}
+		if !math.IsNaN(m.Accuracy) {
+			x.Accuracy = &m.Accuracy
 		}
-		all = append(all, found{Entry{ID: id, Name: id, Source: "file", Time: info.ModTime().UTC().Format(time.RFC3339)}, info.ModTime()})
-	}
-	var missing []string
-	for _, name := range f.Named {
-		at := name
-		if !filepath.IsAbs(at) {
-			at = filepath.Join(f.Dir, at)
+		if m.Trial > 0 {
+			x.Note = fmt.Sprintf("trial %d", m.Trial)
 		}
-		info, err := os.Stat(at)
-		if err != nil {
-			missing = append(missing, name)
-			continue
-		}
-		if !info.IsDir() {
-			add(at, info)
-			continue
-		}
-		filepath.WalkDir(at, func(p string, d fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				return nil // a folder that cannot be read hides its own models only
-			case d.IsDir() && (d.Name() == "resume" || strings.HasPrefix(d.Name(), ".") && p != at):
-				return fs.SkipDir
-			case len(all) >= maxListed:
-				return fs.SkipAll
-			}
-			if ext := filepath.Ext(p); !d.IsDir() && (ext == ".pth" || ext == ".safetensors") {
-				if info, err := d.Info(); err == nil {
-					add(p, info)
-				}
-			}
-			return nil
-		})
+		entries = append(entries, x)
 	}
-	// The newest training first, and of a training the best model before the last.
-	newest := map[string]time.Time{}
-	for _, x := range all {
-		if dir := path.Dir(x.ID); x.written.After(newest[dir]) {
-			newest[dir] = x.written
-		}
-	}
-	slices.SortStableFunc(all, func(a, b found) int {
-		one, two := path.Dir(a.ID), path.Dir(b.ID)
-		if one != two {
-			return cmp.Or(newest[two].Compare(newest[one]), strings.Compare(one, two))
-		}
-		return cmp.Or(isBest(b.ID)-isBest(a.ID), b.written.Compare(a.written))
-	})
-	entries := make([]Entry, len(all))
-	for i, x := range all {
-		entries[i] = x.Entry
-	}
-	if len(missing) > 0 {
-		return entries, fmt.Errorf("there is no %s", strings.Join(missing, ", "))
-	}
-	return entries, nil
+	return entries, err
 }
 
-// isBest is 1 for a training's best model, which is listed before others.
-func isBest(id string) int {
-	if strings.HasPrefix(path.Base(id), "best") {
-		return 1
+// Path answers for files that were found alone: a request cannot name another.
+func (f Files) Path(_ context.Context, id string) (string, error) {
+	all, _ := f.All() // what is missing is not this one
+	for _, m := range all {
+		if m.ID == id {
+			return m.Path, nil
+		}
 	}
-	return 0
+	return "", ErrUnknown
 }
 
-// Path answers for listed ids alone: a request cannot name another file.
-func (f Files) Path(ctx context.Context, id string) (string, error) {
-	entries, _ := f.List(ctx) // what is missing is not this one
+// ranked puts the groups of several sources in one order: by the best accuracy in
+// each, those without one last and as they came.
+func ranked(entries []Entry) []Entry {
+	type group struct {
+		entries []Entry
+		best    float64
+	}
+	var groups []*group
+	at := map[string]*group{}
 	for _, e := range entries {
-		if e.ID == id {
-			if filepath.IsAbs(id) {
-				return id, nil
-			}
-			return filepath.Join(f.Dir, filepath.FromSlash(id)), nil
+		g := at[e.Source+"\x00"+e.Group]
+		if g == nil || e.Group == "" {
+			g = &group{best: -1}
+			groups = append(groups, g)
+			at[e.Source+"\x00"+e.Group] = g
+		}
+		g.entries = append(g.entries, e)
+		if e.Accuracy != nil && e.Fault == "" {
+			g.best = max(g.best, *e.Accuracy)
 		}
 	}
-	return "", fmt.Errorf("there is no checkpoint %q any more", id)
+	slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(b.best, a.best) })
+	out := make([]Entry, 0, len(entries))
+	for _, g := range groups {
+		out = append(out, g.entries...)
+	}
+	return out
+}
+
+// list asks all sources; what one of them cannot say is a problem beside the rest.
+func (s *Server) list(ctx context.Context) (entries []Entry, problems []string) {
+	for _, source := range s.sources {
+		found, err := source.List(ctx)
+		if err != nil {
+			problems = append(problems, err.Error())
+		}
+		entries = append(entries, found...)
+	}
+	return ranked(entries), problems
+}
+
+// find turns an entry's id into a file on this machine; without one the best
+// entry is taken.
+func (s *Server) find(ctx context.Context, id string) (string, error) {
+	if id == "" {
+		entries, problems := s.list(ctx)
+		if len(entries) == 0 {
+			return "", errors.New(strings.Join(append([]string{"there is no checkpoint to ask: train a model, or name one with --checkpoint"}, problems...), "; "))
+		}
+		id = entries[0].ID
+	}
+	for _, source := range s.sources {
+		file, err := source.Path(ctx, id)
+		if !errors.Is(err, ErrUnknown) {
+			return file, err
+		}
+	}
+	return "", fmt.Errorf("there is no checkpoint %q; GET /api/checkpoints lists those there are", id)
 }

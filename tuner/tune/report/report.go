@@ -68,7 +68,7 @@ const (
 	ResultsFile = "tuning_results.json"
 	SummaryFile = "diagnostics_summary.txt"
 	TrialsDir   = "trials"
-	trialFile   = "trial.json"
+	TrialFile   = "trial.json"
 )
 
 // TrialDir is a trial's folder, from the report's folder on.

@@ -273,7 +273,7 @@ func (v *view) writeTrials(dir string) error {
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			return err
 		}
-		if err := files.WriteUnsynced(filepath.Join(to, trialFile), b, 0o644); err != nil {
+		if err := files.WriteUnsynced(filepath.Join(to, TrialFile), b, 0o644); err != nil {
 			return err
 		}
 	}
