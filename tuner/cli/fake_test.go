@@ -48,6 +48,7 @@ type fake struct {
 	tookPlace    bool        // whether it did
 	waits        []*v1.Sweep // what WaitSweep answers, one after another; the last one stays
 	files        string      // address of the file server
+	specJSON     string      // of s-aaaaaaaa, where a test wants one
 	listed       []*v1.Sweep // what ListSweeps answers, newest first; nil = two of the fake's
 }
 
@@ -65,7 +66,7 @@ func objective() *v1.Objective {
 func (f *fake) sweep(id string) *v1.Sweep {
 	switch id {
 	case "s-aaaaaaaa":
-		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "facades", Status: wire.ToSweepStatus(trial.SweepRunning), SpecYaml: "name: facades\n", Seed: 18446744073709551615,
+		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "facades", Status: wire.ToSweepStatus(trial.SweepRunning), SpecYaml: "name: facades\n", SpecJson: f.specJSON, Seed: 18446744073709551615,
 			Objective: objective(), SearchMethod: "bayesian", Algorithm: "tpe", Trainer: "torch", BudgetTrials: 40, Parallelism: 8, CreatedMs: ms(95 * time.Second),
 			Counts: &v1.SweepCounts{Proposed: 12, Waiting: 2, Running: 4, Finished: 4, Diverged: 1, Failed: 1, Runs: 13, Reports: 77},
 			Best:   f.trials()[1], DefaultDir: "/home/ada", MaxRetries: 3}

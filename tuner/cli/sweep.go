@@ -33,14 +33,19 @@ func (e *Env) sweepCommands() *ucli.Command {
 			Description: "SPEC is a YAML file, or - for standard input. The id goes to standard output;\n" +
 				"with --follow the command waits for the end, and its exit code is 6 if the sweep\n" +
 				"failed or was cancelled. An interrupt ends the watching, not the sweep.\n" +
+				"With --dry-run nothing is sent: the command prints what would run (points, trials,\n" +
+				"epochs, images, time) and the first points; it needs no cluster.\n" +
 				"With --mlflow too it shows the sweep in MLflow as it goes on; see sweep export-mlflow.",
 			Flags: append([]ucli.Flag{
 				&ucli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "stay and show progress until it has ended"},
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print the id and nothing else"},
+				&ucli.BoolFlag{Name: "dry-run", Usage: "send nothing: print what would run, and its first points"},
+				outputFlag(),
 				&ucli.StringFlag{Name: "base-dir", Usage: "`FOLDER` that relative data paths of the spec start from (default: the working folder)"},
 				&ucli.BoolFlag{Name: "mlflow", Usage: "with --follow: show the sweep in MLflow"},
 			}, trackFlags()...), Action: e.submit}, 1, 1,
 			"atelier sweep submit deploy/conf/facades.yaml --follow",
+			"atelier sweep submit deploy/conf/facades.yaml --dry-run",
 			"atelier sweep submit deploy/conf/facades.yaml --follow --mlflow --mlflow-uri http://127.0.0.1:5000",
 			"id=$(atelier sweep submit -q spec.yaml) && atelier sweep wait $id --timeout 2h",
 			"sed 's/seed: 42/seed: 43/' spec.yaml | atelier sweep submit -"),
@@ -106,6 +111,15 @@ func (e *Env) submit(c *ucli.Context) error {
 	if tracks && !c.Bool("follow") {
 		return usage("sweep submit: --mlflow goes with --follow; a sweep that nobody follows is shown by: atelier sweep export-mlflow ID")
 	}
+	if c.Bool("dry-run") && (c.Bool("follow") || tracks) {
+		return usage("sweep submit: --dry-run sends nothing that --follow or --mlflow could watch")
+	}
+	if c.IsSet("output") && !c.Bool("dry-run") {
+		return usage("sweep submit: -o is the format of --dry-run; what is submitted is printed as its id")
+	}
+	if err := checkFormat(c); err != nil {
+		return err
+	}
 	name, text, err := e.readSpec(c.Args().First())
 	if err != nil {
 		return err
@@ -119,8 +133,12 @@ func (e *Env) submit(c *ucli.Context) error {
 		}
 	}
 	// The cluster parses it again; here faults cost no call, and get the file's name in front.
-	if _, err := sweep.ParseToRun(name, text); err != nil {
+	checked, err := sweep.ParseToRun(name, text)
+	if err != nil {
 		return err
+	}
+	if c.Bool("dry-run") {
+		return e.dryRun(c, name, checked, base)
 	}
 	api, err := e.patient(c)
 	if err != nil {

@@ -111,3 +111,24 @@ func dash(s string) string {
 
 // count is a number of things.
 func count(n int64) string { return strconv.FormatInt(n, 10) }
+
+// thousands is a whole number with commas: 12,345.
+func thousands[T int | int64 | uint64](n T) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// plural is so many of something: 1 epoch, 12 classes.
+func plural[T int | int64 | uint64](n T, word string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(word, "s"):
+		word += "es"
+	default:
+		word += "s"
+	}
+	return thousands(n) + " " + word
+}
