@@ -28,6 +28,7 @@ import (
 	"atelier/coordinator/duty/judge"
 	"atelier/coordinator/duty/project"
 	"atelier/coordinator/duty/propose"
+	"atelier/coordinator/duty/purge"
 	"atelier/coordinator/member"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
@@ -172,7 +173,7 @@ func (m *Main) wire(life context.Context) error {
 	nowMS := func() int64 { return time.Now().UnixMilli() }
 	j := judge.New(judge.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger})
 	p := propose.New(propose.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger, Settle: j.Await})
-	duties := []duty.Duty{a, p, j}
+	duties := []duty.Duty{a, p, j, purge.New(purge.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger})}
 	watchers := []duty.Watcher{a, p, j}
 	var projector *project.Projector
 	if c.Redis != "" {

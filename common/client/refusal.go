@@ -19,6 +19,8 @@ const (
 	ReasonRemoved = Reason(atelierv1.Reason_REASON_REMOVED)
 	// ReasonOtherCluster: the node that asks belongs to another cluster.
 	ReasonOtherCluster = Reason(atelierv1.Reason_REASON_OTHER_CLUSTER)
+	// ReasonDeleted: the sweep was deleted for good.
+	ReasonDeleted = Reason(atelierv1.Reason_REASON_DELETED)
 )
 
 // Refusal travels as a detail of an error, in every protocol that the API speaks.

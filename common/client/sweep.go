@@ -61,10 +61,40 @@ func (c *Client) Sweep(ctx context.Context, id string) (*trial.Sweep, error) {
 	return sweepOf(m.GetSweep()), err
 }
 
-// Sweeps lists the newest sweeps, newest first; limit 0 = all.
+// Sweeps lists the newest sweeps, newest first, without archived and deleted ones; limit 0 = all.
 func (c *Client) Sweeps(ctx context.Context, limit int) ([]trial.Sweep, error) {
 	m, err := ask(ctx, c.raw.Sweeps.ListSweeps, &atelierv1.ListSweepsRequest{Limit: int32(limit)})
 	return wire.List(m.GetSweeps(), wire.Sweep), err
+}
+
+// Listing is which sweeps are listed.
+type Listing struct {
+	Limit             int  // the newest so many; 0 = all
+	Archived, Deleted bool // these, too
+}
+
+// ListSweeps lists sweeps, newest first.
+func (c *Client) ListSweeps(ctx context.Context, l Listing) ([]trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.ListSweeps, &atelierv1.ListSweepsRequest{Limit: int32(l.Limit), Archived: l.Archived, Deleted: l.Deleted})
+	return wire.List(m.GetSweeps(), wire.Sweep), err
+}
+
+// Labels are what changes of a sweep's name, tags and note; nil leaves as it is.
+type Labels struct {
+	Name, Note  *string // "" = the spec's own name again; no note
+	Add, Remove []string
+}
+
+// Label changes what people call a sweep and write beside it.
+func (c *Client) Label(ctx context.Context, requestID, id string, l Labels) (*trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.LabelSweep, &atelierv1.LabelSweepRequest{RequestId: requestID, Id: id, Name: l.Name, Note: l.Note, AddTags: l.Add, RemoveTags: l.Remove})
+	return sweepOf(m.GetSweep()), err
+}
+
+// Purge takes a deleted sweep out of the cluster for good, at once.
+func (c *Client) Purge(ctx context.Context, id string) error {
+	_, err := ask(ctx, c.raw.Sweeps.PurgeSweep, &atelierv1.PurgeSweepRequest{Id: id})
+	return err
 }
 
 // How often Follow looks: a busy sweep changes hundreds of times a second, an
@@ -92,7 +122,7 @@ func (c *Client) Follow(ctx context.Context, id string, on func(*trial.Sweep) er
 	}
 }
 
-// Control pauses, resumes, stops or cancels a sweep. A request id names the wish,
+// Control pauses, resumes, stops or cancels a sweep, archives or deletes it. A request id names the wish,
 // here and below: see NewRequestID.
 func (c *Client) Control(ctx context.Context, requestID, id string, a trial.Action) (*trial.Sweep, error) {
 	m, err := ask(ctx, c.raw.Sweeps.ControlSweep, &atelierv1.ControlSweepRequest{RequestId: requestID, Id: id, Action: wire.ToAction(a)})

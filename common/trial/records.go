@@ -46,6 +46,11 @@ type Sweep struct {
 	Ending          string            `json:"ending"`           // why it ended, where that is no failure
 	Findings        int64             `json:"findings"`         // how many there have been
 	Note            string            `json:"note"`             // what keeps its trials waiting, where that is no matter of course
+	Tags            []string          `json:"tags"`             // in order
+	UserNote        string            `json:"user_note"`        // what a person wrote beside it
+	ArchivedMS      int64             `json:"archived_ms"`      // 0 = it is not
+	DeletedMS       int64             `json:"deleted_ms"`       // 0 = it is not
+	PurgeMS         int64             `json:"purge_ms"`         // of a deleted one: when it goes for good
 
 	SpecYAML string `json:"-"` // as submitted
 	SpecJSON string `json:"-"` // checked (common/spec); empty in lists of sweeps

@@ -89,6 +89,10 @@ const (
 	ActionResume
 	ActionStop
 	ActionCancel
+	ActionArchive
+	ActionUnarchive
+	ActionDelete
+	ActionUndelete
 )
 
 // The words by number; they are part of the command's JSON, of metrics and of
@@ -100,7 +104,7 @@ var (
 	verdictWords = []string{"", "continue", "pause", "stop"}
 	outcomeWords = []string{"", "recorded", "already", "fenced", "refused"}
 	sourceWords  = []string{"", "search", "enqueued", "population"}
-	actionWords  = []string{"", "pause", "resume", "stop", "cancel"}
+	actionWords  = []string{"", "pause", "resume", "stop", "cancel", "archive", "unarchive", "delete", "undelete"}
 )
 
 // word is that of a number; the number itself where a newer peer gave it a
@@ -179,7 +183,7 @@ func ParseOutcome(text string) (Outcome, error) {
 	return parse[Outcome]("outcome", outcomeWords, text)
 }
 
-// ParseAction reads pause, resume, stop or cancel.
+// ParseAction reads pause, resume, stop, cancel, archive, unarchive, delete or undelete.
 func ParseAction(text string) (Action, error) { return parse[Action]("action", actionWords, text) }
 
 // ParseSource reads search, enqueued or population.

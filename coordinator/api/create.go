@@ -79,6 +79,9 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 		if made.Seed != parsed.Seed {
 			resp.Warnings = nil // a repeat: the first answer's seed counts
 		}
+		if made.DeletedMS != 0 { // also a repeat
+			resp.Warnings = append(resp.Warnings, fmt.Sprintf("sweep %s was made by this request before and is deleted; `atelier sweep undelete %s` takes that back", made.ID, made.ID))
+		}
 		resp.Sweep = made.Proto(s.now())
 		return connect.NewResponse(resp), nil
 	}

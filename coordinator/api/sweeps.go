@@ -38,7 +38,7 @@ func (s sweeps) told(sw *state.Sweep) *atelierv1.Sweep {
 	return m
 }
 
-// ListSweeps lists the newest first.
+// ListSweeps lists the newest first, without archived and deleted ones unless they are asked for.
 func (s sweeps) ListSweeps(ctx context.Context, req *connect.Request[atelierv1.ListSweepsRequest]) (*connect.Response[atelierv1.ListSweepsResponse], error) {
 	view, err := s.read(ctx)
 	if err != nil {
@@ -47,11 +47,14 @@ func (s sweeps) ListSweeps(ctx context.Context, req *connect.Request[atelierv1.L
 	resp := &atelierv1.ListSweepsResponse{Index: view.Index()}
 	all := view.Sweeps()
 	limit := int(req.Msg.Limit)
-	if limit <= 0 || limit > len(all) {
-		limit = len(all)
-	}
-	for i := range limit {
-		m := all[len(all)-1-i].Proto(s.now())
+	for _, sw := range slices.Backward(all) {
+		if limit > 0 && len(resp.Sweeps) == limit {
+			break
+		}
+		if sw.DeletedMS != 0 && !req.Msg.Deleted || sw.DeletedMS == 0 && sw.ArchivedMS != 0 && !req.Msg.Archived {
+			continue
+		}
+		m := sw.Proto(s.now())
 		m.SpecYaml, m.SpecJson = "", "" // a list is not the place for it; GetSweep tells
 		resp.Sweeps = append(resp.Sweeps, m)
 	}

@@ -17,6 +17,10 @@ const (
 	maxEvents      = 4096      // of a command
 	maxMembers     = 1000
 	maxDrained     = 10_000
+	maxTag         = 64        // bytes of a tag
+	maxTags        = 64        // of a sweep
+	maxNote        = 8192      // bytes of a person's note on a sweep
+	maxPurged      = 10_000    // deleted sweeps that are remembered
 	maxRuns        = 1000      // of a trial
 	maxLosses      = 20        // lost runs that fail a trial
 	maxPart        = 256 << 10 // bytes of a part of a restore

@@ -125,13 +125,27 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 				}
 			}
 		}
-		switch c.rng.IntN(8) {
+		switch c.rng.IntN(14) {
 		case 0:
 			cmd.Op = &logv1.Command_EnqueueTrials{EnqueueTrials: &logv1.EnqueueTrials{Id: id, ParamsJson: []string{`{"x":-3}`}}}
 		case 1:
 			cmd.Op = &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(c.rng.IntN(3))}}
 		case 2:
 			cmd.Op = &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: id}}
+		case 3:
+			label := &logv1.LabelSweep{Id: id, AddTags: []string{fmt.Sprintf("t%d", c.rng.IntN(5))}, RemoveTags: []string{fmt.Sprintf("t%d", c.rng.IntN(5))}}
+			if c.rng.IntN(2) == 0 {
+				label.Name, label.Note = new(fmt.Sprintf("n%d", c.rng.IntN(3))[c.rng.IntN(3):]), new("a\nb")
+			}
+			cmd.Op = &logv1.Command_LabelSweep{LabelSweep: label}
+		case 4, 5:
+			cmd.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(trial.ActionArchive + trial.Action(c.rng.IntN(4)))}}
+		case 6:
+			purge := &logv1.PurgeSweep{Id: id, DeletedMs: c.rng.Int64N(2)}
+			if s, ok := v.Sweep(id); ok && id > "s-5" { // else few would be left
+				purge.DeletedMs = s.DeletedMS
+			}
+			cmd.Op = &logv1.Command_PurgeSweep{PurgeSweep: purge}
 		default:
 			cmd.Op = &logv1.Command_ResumeTrial{ResumeTrial: &logv1.ResumeTrial{Id: id, Trial: n, Reason: "r"}}
 		}
@@ -401,6 +415,9 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 	}
 	for key := range c.acked {
 		s, ok := v.Sweep(key.sweep)
+		if _, purged := v.Purged(key.sweep); purged && !ok {
+			continue
+		}
 		if !ok || s.Trial(key.trial) == nil {
 			t.Fatalf("acknowledged report %v has no trial", key)
 		}

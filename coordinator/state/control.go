@@ -12,7 +12,9 @@ import (
 func (m *Machine) find(id string, r *Result) *Sweep {
 	r.Sweep = id
 	s, ok := m.peek(id)
-	if !ok {
+	if _, gone := m.live.Purged(id); gone {
+		r.Err = notFound("sweep %s was deleted", id)
+	} else if !ok {
 		r.Err = notFound("sweep %q", id)
 	}
 	return s
@@ -99,6 +101,12 @@ func (m *Machine) controlSweep(now int64, c *logv1.ControlSweep, r *Result) {
 		default:
 			refuse("cancel")
 		}
+	case trial.ActionArchive, trial.ActionUnarchive, trial.ActionDelete, trial.ActionUndelete:
+		if m.rules >= 2 {
+			m.shelve(now, s, wire.Action(c.GetAction()), r)
+			break
+		}
+		fallthrough
 	default:
 		r.Err = invalid("control sweep %s: action %d", s.ID, c.GetAction())
 	}
@@ -134,6 +142,8 @@ func (m *Machine) extendSweep(now int64, c *logv1.ExtendSweep, r *Result) {
 	switch {
 	case trials < 0 || epochs < 0 || ms < 0 || trials+epochs+ms == 0 || trials > maxBudget-s.Budget || ms > maxTime-s.BudgetMS || epochs > math.MaxInt64-s.BudgetEpochs:
 		r.Err = invalid("extend sweep %s by %d trials, %d epochs and %d ms: at least one of them, at most %d trials and %d ms", s.ID, trials, epochs, ms, maxBudget-s.Budget, maxTime-s.BudgetMS)
+	case s.DeletedMS != 0:
+		refuse("it is deleted")
 	case trials > 0 && s.Budget == 0:
 		refuse("it has no budget of trials")
 	case epochs > 0 && s.BudgetEpochs == 0:

@@ -43,7 +43,9 @@ var rebuilt = []string{"View.sweeps", "View.byID", "View.trials", "Sweep.Counts"
 var given = map[string]any{
 	"View.index": uint64(1 << 20), "View.staged": (*staged)(nil), "Sweep.Findings": int64(1 << 20), "Sweep.EnqueuedTaken": int64(1), "Sweep.ID": "s-1",
 	"Sweep.Status": trial.SweepPaused, "Sweep.Kind": trial.Inference, "Sweep.Enqueued": []string{`{"x":1}`, `{"x":2}`},
-	"Sweep.WarmTrials":   []*logv1.WarmTrial{{Trial: 3, ParamsJson: "{}", Status: 4, HasValue: true, Value: 5}},
+	"Sweep.WarmTrials": []*logv1.WarmTrial{{Trial: 3, ParamsJson: "{}", Status: 4, HasValue: true, Value: 5}},
+	"Sweep.Tags":       []string{"a", "b"}, "Sweep.DeletedMS": int64(0),
+	"View.purged":        []purged{{"s-8", "made s-8", 11, 12, 13}, {"s-9", "made s-9", 21, 22, 23}},
 	"requestLog.results": []string{"71 s-1", "72 s-1"},
 	"Trial.Number":       int64(2), "Trial.Status": trial.Running, "Trial.Verdict": trial.VerdictPause, "Trial.Source": trial.SourceEnqueued, "Origin.Trial": int64(1),
 	"Finding.Status": trial.Diverged, "Run.Exit": trial.ExitKilled, "End.Verdict": trial.VerdictStop,
@@ -195,6 +197,8 @@ func full(t *testing.T) *Machine {
 	s := &Sweep{Spec: sp}
 	f.fill(t, reflect.ValueOf(s).Elem(), "Sweep")
 	s.SpecJSON = document
+	deleted := *s // one that has ended: others are not deleted
+	deleted.ID, deleted.Status, deleted.CreateRequest, deleted.DeletedMS = "s-2", trial.SweepFinished, "made s-2", 77
 	m.addSweep(s)
 	m.addTrial(s, &Trial{Number: 1, ParamsJSON: "{}", Status: trial.Failed, Findings: []Finding{{Ordinal: 1, Status: trial.Failed}},
 		Runs: []Run{{Token: 1, Exit: trial.ExitBadSpec}}})
@@ -207,6 +211,7 @@ func full(t *testing.T) *Machine {
 	m.addTrial(s, second)
 	m.addTrial(s, &Trial{Number: 3, Status: trial.Waiting, ParamsJSON: "{}", Runs: []Run{{Token: last.Token + 1, Exit: trial.ExitLost}}})
 	m.addTrial(s, &Trial{Number: 4, Status: trial.Waiting, ParamsJSON: "{}"})
+	m.addSweep(&deleted)
 
 	saved := New()
 	begin := &logv1.BeginRestore{Id: "r-1", Bytes: 1000, Sha256: make([]byte, 32), Format: StreamFormat, TakenMs: 1}

@@ -119,7 +119,8 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 //	1  request ids stay with their sweeps; a refusal by one worker is not the
 //	   trial's while another could try; a run that was told to stop, or had nothing
 //	   left to train, does not fail its trial for want of a report
-const Rules = 1
+//	2  a sweep is archived and deleted by ControlSweep, which refused these actions
+const Rules = 2
 
 // do carries out one command. token is unique to it and greater than all before.
 //
@@ -130,7 +131,7 @@ const Rules = 1
 //	GrantLease                      worker, incarnation and request of who asked (lease.go)
 //	ExpireLease, SetVerdict,        the token or the status they find: what is over does not end twice
 //	ResumeTrial, EndOverdue,        (lease.go, trial.go, budget.go, control.go)
-//	FailSweep
+//	FailSweep, PurgeSweep
 //	ProposeTrials                   the number of the first trial, which has to be the next (propose.go)
 //	what a person asks for          the request id, remembered with the result (once)
 //	SetMember, DropMember, SetDrain what they say, which stays true when it is said again (member.go)
@@ -167,6 +168,10 @@ func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 		m.once("enqueue", c.GetRequestId(), op.EnqueueTrials.GetId(), r, func() { m.enqueueTrials(now, op.EnqueueTrials, r) })
 	case *logv1.Command_PrioritizeSweep:
 		m.once("prioritize", c.GetRequestId(), op.PrioritizeSweep.GetId(), r, func() { m.prioritizeSweep(now, op.PrioritizeSweep, r) })
+	case *logv1.Command_LabelSweep:
+		m.once("label", c.GetRequestId(), op.LabelSweep.GetId(), r, func() { m.labelSweep(now, op.LabelSweep, r) })
+	case *logv1.Command_PurgeSweep:
+		m.purgeSweep(op.PurgeSweep, r)
 	case *logv1.Command_EndOverdue:
 		m.endOverdue(now, op.EndOverdue, r)
 	case *logv1.Command_SetDrain:

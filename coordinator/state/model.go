@@ -77,8 +77,13 @@ type Sweep struct {
 	SpentMS, RunningSince          int64  // it ran SpentMS before RunningSince, which is 0 while it does not run
 	Ending                         string // why it ended, where that is no failure
 	Data                           string // of the first run that told what it trains and validates on
+	Name                           string // of today, the spec's unless a person gave another
 	Priority                       int32  // of today: a higher one gets free slots first
 	StoredBytes                    int64  // of the checkpoints kept now
+
+	Tags                  []string // a person's, in order
+	UserNote              string   // a person's
+	ArchivedMS, DeletedMS int64    // 0 = it is not; see shelf.go
 
 	Enqueued      []string           // given points, parameters as JSON, taken ones and later ones too
 	EnqueuedTaken int64              // how many of them have become trials, from the front

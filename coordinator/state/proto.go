@@ -20,6 +20,7 @@ func (s *Sweep) Proto(now int64) *atelierv1.Sweep {
 		BudgetEpochs: s.BudgetEpochs, BudgetMs: s.BudgetMS, CheckpointBytes: s.CheckpointBytes, Priority: s.Priority,
 		StoppingJson: s.StoppingJSON, WarmStart: s.WarmStart, WarmTrials: int64(len(s.WarmTrials)), Enqueued: int64(len(s.Queue())),
 		Epochs: s.Epochs, SpentMs: s.Spent(now), Ending: s.Ending, StoredBytes: s.StoredBytes, Findings: s.Findings,
+		Tags: s.Tags, UserNote: s.UserNote, ArchivedMs: s.ArchivedMS, DeletedMs: s.DeletedMS, PurgeMs: s.PurgeMS(),
 	}
 	for _, o := range s.Objectives {
 		p.Objectives = append(p.Objectives, wire.ToObjective(o))

@@ -221,7 +221,7 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 	for i, key := range m.live.requests.ids {
 		m.requests[key] = m.live.requests.results[i]
 	}
-	return nil
+	return m.loadPurged(h.GetPurged())
 }
 
 // loadSweep is the inverse of Sweep.record. Snapshots of earlier versions lack what is
@@ -242,8 +242,16 @@ func (m *Machine) loadSweep(r *logv1.SweepRecord) (*Sweep, error) {
 	if s.Status == trial.SweepRunning && s.RunningSince == 0 {
 		s.RunningSince = max(s.CreatedMS, 1) // from before its time was kept
 	}
+	s.Name, s.Tags, s.UserNote = cmp.Or(r.GetName(), s.Name), slices.Clone(r.GetTags()), r.GetUserNote()
+	s.ArchivedMS, s.DeletedMS = r.GetArchivedMs(), r.GetDeletedMs()
+	if err := s.validLabels(); err != nil {
+		return nil, err
+	}
 	trials := r.GetTrials()
+	_, gone := m.live.Purged(s.ID)
 	switch {
+	case gone || s.ArchivedMS < 0 || s.DeletedMS < 0 || s.DeletedMS != 0 && !s.Ended():
+		return nil, fmt.Errorf("sweep %s: deleted and here, or deleted while it is %s", s.ID, s.Status)
 	case s.Status < trial.SweepRunning || s.Status > trial.SweepFailed:
 		return nil, fmt.Errorf("sweep %s: status %d", s.ID, s.Status)
 	case len(s.metrics) > maxMetrics || !unique(s.metrics):

@@ -58,11 +58,12 @@ const (
 	MembersChanged                //
 	DrainChanged                  // Worker
 	TrialPaused                   // gave its slot back
+	SweepPurged                   // a deleted sweep is gone; Trial is how many trials it had
 	Restored                      // the whole state is another: nothing remembered of the one before holds
 )
 
 var changeNames = [...]string{"?", "SweepCreated", "SweepChanged", "TrialsProposed", "LeaseGranted", "LeaseEnded", "ReportRecorded",
-	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused", "Restored"}
+	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused", "SweepPurged", "Restored"}
 
 // String is the kind's name, for transcripts and logs.
 func (k ChangeKind) String() string {

@@ -49,7 +49,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	for _, b := range v.removed {
 		header.Removed = append(header.Removed, &logv1.RemovedMember{Id: b.id, FolderId: b.folder})
 	}
-	header.FormerClusterIds = v.former
+	header.FormerClusterIds, header.Purged = v.former, v.purgedRecords()
 	rw.write(&logv1.Record{Record: &logv1.Record_Header{Header: header}})
 	v.sweeps.leaves(0, func(_ int, sweeps []*Sweep) bool {
 		for _, s := range sweeps {
@@ -118,7 +118,11 @@ func (rw *recordWriter) trial(t *Trial) {
 // derived from its trials. loadSweep is its inverse: a field that only one of the two
 // knows is lost with every restart.
 func (s *Sweep) record() *logv1.SweepRecord {
-	return &logv1.SweepRecord{Spec: s.created(), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
+	name := s.Name
+	if name == s.Spec.Name {
+		name = ""
+	}
+	return &logv1.SweepRecord{Name: name, Tags: s.Tags, UserNote: s.UserNote, ArchivedMs: s.ArchivedMS, DeletedMs: s.DeletedMS, Spec: s.created(), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Trials: s.Len(), Metrics: s.metrics, ModifiedIndex: s.ModifiedIndex,
 		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending,
 		CreateRequest: s.CreateRequest, CreatedIndex: s.CreatedIndex, Requests: s.requests.ids, RequestResults: s.requests.results, Data: s.Data}

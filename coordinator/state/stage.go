@@ -238,6 +238,7 @@ func (m *Machine) clampRequests() {
 			m.requests[log.ids[i]] = log.results[i]
 		}
 	}
+	m.clampPurged()
 	for _, s := range m.live.Sweeps() {
 		s, _ = m.sweep(s.ID)
 		if s.CreateRequest != "" && s.CreatedIndex > m.live.index {
@@ -260,6 +261,9 @@ func (m *Machine) fence(now, taken int64) {
 	for _, s := range m.live.Sweeps() {
 		s, _ = m.sweep(s.ID)
 		s.ModifiedIndex = m.live.index
+		if s.DeletedMS != 0 {
+			s.DeletedMS = max(now, 1) // who restored it may want it back
+		}
 		if s.RunningSince > 0 && taken > 0 && now > taken {
 			s.RunningSince = min(now, s.RunningSince+now-taken)
 		}

@@ -125,6 +125,7 @@ func newSweep(c *logv1.CreateSweep, fresh bool) (*Sweep, error) {
 	}
 	s := &Sweep{Spec: sp, SpecJSON: text, SpecYAML: c.GetSpecYaml(), BaseDir: c.GetBaseDir(), ID: c.GetId(), Status: trial.SweepRunning,
 		Kind:   cmp.Or(wire.Kind(c.GetKind()), trial.KindOf([]byte(sp.TrainingJSON))), // earlier versions wrote none
+		Name:   sp.Name,
 		Budget: c.GetBudgetTrials(), BudgetEpochs: c.GetBudgetEpochs(), BudgetMS: c.GetBudgetMs(), Priority: c.GetPriority(),
 		Enqueued: slices.Clone(c.GetEnqueuedJson()), WarmTrials: slices.Clone(c.GetWarmTrials())}
 	if fresh && c.GetSpecJson() != "" {
@@ -191,8 +192,12 @@ func (m *Machine) createSweep(now int64, c *logv1.CreateSweep, r *Result) {
 	if r.Err = err; err != nil {
 		return
 	}
+	if _, gone := m.live.Purged(s.ID); gone {
+		r.Err = conflict("sweep %s was deleted", s.ID)
+		return
+	}
 	if known, exists := m.peek(c.GetId()); exists {
-		if known.SpecYAML != s.SpecYAML || known.Seed != s.Seed || known.TrainingJSON != s.TrainingJSON || known.Name != s.Name {
+		if known.SpecYAML != s.SpecYAML || known.Seed != s.Seed || known.TrainingJSON != s.TrainingJSON || known.Spec.Name != s.Spec.Name {
 			r.Err = conflict("sweep %s exists with another spec", c.GetId())
 			return
 		}

@@ -17,6 +17,8 @@ func (s *stage) show(said transcript.Command) string {
 		for _, sweep := range v.Sweeps() {
 			fmt.Fprintf(&b, "  %s %s\n", sweep.ID, short(sweep.Status))
 		}
+	} else if at, gone := v.Purged(id); gone {
+		fmt.Fprintf(&b, "  %s was deleted at %d, %d trials are left in all\n", id, at, v.Trials())
 	} else if sweep, ok := v.Sweep(id); !ok {
 		fmt.Fprintf(&b, "  no sweep %s\n", id)
 	} else {
@@ -45,6 +47,18 @@ func (s *stage) show(said transcript.Command) string {
 		}
 		if sweep.Ending != "" {
 			fmt.Fprintf(&b, " ending=%q", sweep.Ending)
+		}
+		if sweep.Name != "" {
+			fmt.Fprintf(&b, " name=%q", sweep.Name)
+		}
+		if len(sweep.Tags) > 0 {
+			fmt.Fprintf(&b, " tags=%q", sweep.Tags)
+		}
+		if sweep.UserNote != "" {
+			fmt.Fprintf(&b, " note=%q", sweep.UserNote)
+		}
+		if sweep.ArchivedMS+sweep.DeletedMS != 0 {
+			fmt.Fprintf(&b, " archived=%d deleted=%d purge=%d", sweep.ArchivedMS, sweep.DeletedMS, sweep.PurgeMS())
 		}
 		b.WriteString("\n")
 		for tr := range sweep.Trials(1) {

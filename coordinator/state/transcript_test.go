@@ -24,6 +24,7 @@ import (
 //	report S N token= epoch= metrics=loss:1,acc:0.5; checkpoint S N token= epoch= at= size=9; end S N CLASS token= message=
 //	verdict S N VERDICT token= reason=; retry S N; resume S N reason=
 //	control S ACTION; extend S add= epochs= time=; fail S reason=; enqueue S points=P;P; priority S N; overdue S
+//	label S name= add='a b' remove= note=; purge S deleted=
 //	drain|undrain WORKER; member ID raft= api= cluster= folder=; drop ID; nothing
 //	show [S] findings=yes; leaderboard S top=; restart     what is there; from a snapshot
 //
@@ -239,6 +240,17 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 		c.Op = &logv1.Command_EnqueueTrials{EnqueueTrials: &logv1.EnqueueTrials{Id: id, ParamsJson: strings.Split(args["points"], ";")}}
 	case "priority":
 		c.Op = &logv1.Command_PrioritizeSweep{PrioritizeSweep: &logv1.PrioritizeSweep{Id: id, Priority: int32(at)}}
+	case "label":
+		l := &logv1.LabelSweep{Id: id, AddTags: strings.Fields(args["add"]), RemoveTags: strings.Fields(args["remove"])}
+		if name, ok := args["name"]; ok {
+			l.Name = &name
+		}
+		if note, ok := args["note"]; ok {
+			l.Note = new(strings.ReplaceAll(note, `\n`, "\n"))
+		}
+		c.Op = &logv1.Command_LabelSweep{LabelSweep: l}
+	case "purge":
+		c.Op = &logv1.Command_PurgeSweep{PurgeSweep: &logv1.PurgeSweep{Id: id, DeletedMs: number("deleted", 0)}}
 	case "overdue":
 		c.Op = &logv1.Command_EndOverdue{EndOverdue: &logv1.EndOverdue{Id: id}}
 	case "drain", "undrain":

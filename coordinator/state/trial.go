@@ -195,6 +195,9 @@ func (m *Machine) retryTrial(now int64, c *logv1.RetryTrial, r *Result) {
 		return
 	}
 	switch {
+	case s.DeletedMS != 0:
+		r.Err = conflict("retry trial %d of sweep %s: the sweep is deleted", t.Number, s.ID)
+		return
 	case t.Status != trial.Failed:
 		r.Err = conflict("retry trial %d of sweep %s: only a failed trial is retried, it is %s", t.Number, s.ID, t.Status)
 		return

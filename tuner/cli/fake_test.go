@@ -150,11 +150,17 @@ func (f *fake) GetSweep(_ context.Context, r *connect.Request[v1.GetSweepRequest
 	return ok(&v1.GetSweepResponse{Sweep: s}, err)
 }
 
-func (f *fake) ListSweeps(context.Context, *connect.Request[v1.ListSweepsRequest]) (*connect.Response[v1.ListSweepsResponse], error) {
+func (f *fake) ListSweeps(_ context.Context, r *connect.Request[v1.ListSweepsRequest]) (*connect.Response[v1.ListSweepsResponse], error) {
 	a, err := f.find("s-aaaaaaaa")
 	b, _ := f.find("s-bbbbbbbb")
 	if len(f.listed) > 0 {
-		return ok(&v1.ListSweepsResponse{Sweeps: f.listed}, err)
+		var list []*v1.Sweep
+		for _, s := range f.listed {
+			if (s.ArchivedMs == 0 || r.Msg.Archived) && (s.DeletedMs == 0 || r.Msg.Deleted) {
+				list = append(list, s)
+			}
+		}
+		return ok(&v1.ListSweepsResponse{Sweeps: list}, err)
 	}
 	return ok(&v1.ListSweepsResponse{Sweeps: []*v1.Sweep{b, a}}, err)
 }
@@ -164,7 +170,17 @@ func (f *fake) ControlSweep(_ context.Context, r *connect.Request[v1.ControlSwee
 	if err == nil {
 		err = f.write(r.Msg.RequestId, r.Msg)
 		s.Status = map[v1.SweepAction]v1.SweepStatus{wire.ToAction(trial.ActionPause): wire.ToSweepStatus(trial.SweepPaused), wire.ToAction(trial.ActionResume): wire.ToSweepStatus(trial.SweepRunning),
+			wire.ToAction(trial.ActionArchive): s.Status, wire.ToAction(trial.ActionUnarchive): s.Status, wire.ToAction(trial.ActionDelete): s.Status, wire.ToAction(trial.ActionUndelete): s.Status,
 			wire.ToAction(trial.ActionStop): wire.ToSweepStatus(trial.SweepStopping), wire.ToAction(trial.ActionCancel): wire.ToSweepStatus(trial.SweepCancelled)}[r.Msg.Action]
+	}
+	switch {
+	case err != nil:
+	case wire.Action(r.Msg.Action) == trial.ActionArchive:
+		s.ArchivedMs = ms(0)
+	case wire.Action(r.Msg.Action) == trial.ActionUnarchive:
+		s.ArchivedMs = 0
+	case wire.Action(r.Msg.Action) == trial.ActionDelete:
+		s.DeletedMs, s.PurgeMs = ms(0), ms(-24*time.Hour)
 	}
 	return ok(&v1.ControlSweepResponse{Sweep: s}, err)
 }

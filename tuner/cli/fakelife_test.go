@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	v1 "atelier/common/proto/atelier/v1"
@@ -21,6 +22,7 @@ func (f *fake) pareto() *v1.Sweep {
 	s.BudgetEpochs, s.Epochs, s.BudgetMs, s.SpentMs = 500, 77, 7_200_000, 95_000
 	s.CheckpointBytes, s.StoredBytes, s.Priority, s.Enqueued = 10_000_000_000, 123_456_789, -5, 2
 	s.WarmStart, s.WarmTrials, s.StoppingJson = "s-bbbbbbbb", 31, `{"rule":"asha","min_epochs":1}`
+	s.Tags, s.UserNote, s.ArchivedMs = []string{"baseline", "paper"}, "lr too high?\nsee ticket 12", ms(time.Hour)
 	s.Requires = map[string]string{"zone": "b", "gpu": "a100"}
 	s.Objectives = []*v1.Objective{objective(), wire.ToObjective(trial.Objective{Metric: "latency_ms"})}
 	s.Constraints = []*v1.Constraint{{Metric: "mb", HasMax: true, Max: 100}, {Metric: "fps", HasMin: true, Min: 30}}
@@ -45,6 +47,26 @@ func (f *fake) EnqueueTrials(_ context.Context, r *connect.Request[v1.EnqueueTri
 		s.Enqueued = int64(len(r.Msg.ParamsJson))
 	}
 	return ok(&v1.EnqueueTrialsResponse{Sweep: s}, err)
+}
+
+func (f *fake) LabelSweep(_ context.Context, r *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error) {
+	s, err := f.find(r.Msg.Id)
+	if err == nil {
+		err = f.write(r.Msg.RequestId, r.Msg)
+		if r.Msg.Name != nil {
+			s.Name = r.Msg.GetName()
+		}
+		if r.Msg.Note != nil {
+			s.UserNote = r.Msg.GetNote()
+		}
+		s.Tags = append(slices.DeleteFunc(s.Tags, func(tag string) bool { return slices.Contains(r.Msg.RemoveTags, tag) }), r.Msg.AddTags...)
+	}
+	return ok(&v1.LabelSweepResponse{Sweep: s}, err)
+}
+
+func (f *fake) PurgeSweep(_ context.Context, r *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error) {
+	_, err := f.find(r.Msg.Id)
+	return ok(&v1.PurgeSweepResponse{}, err)
 }
 
 func (f *fake) PrioritizeSweep(_ context.Context, r *connect.Request[v1.PrioritizeSweepRequest]) (*connect.Response[v1.PrioritizeSweepResponse], error) {

@@ -76,10 +76,15 @@ func (e *Env) trialArg(c *ucli.Context, api *client.Client) (string, int64, erro
 // goes to standard error unless the word was the id or --quiet is given: a command
 // may be about to stop it.
 func (e *Env) sweepID(c *ucli.Context, api *client.Client, word string) (string, error) {
+	return e.sweepAmong(c, api, word, client.Listing{Archived: true})
+}
+
+// sweepAmong is sweepID among the sweeps of a list.
+func (e *Env) sweepAmong(c *ucli.Context, api *client.Client, word string, among client.Listing) (string, error) {
 	if wholeID.MatchString(word) {
 		return word, nil
 	}
-	all, err := api.Sweeps(c.Context, 0)
+	all, err := api.ListSweeps(c.Context, among)
 	if err != nil {
 		return "", err
 	}
@@ -111,7 +116,7 @@ func (e *Env) findSweep(word string, all []trial.Sweep) (*trial.Sweep, error) {
 		return &exact[0], nil
 	}
 	if m := byAge.FindStringSubmatch(word); m != nil {
-		of, what := all, "sweeps"
+		of, what := pick(func(s trial.Sweep) bool { return s.ArchivedMS == 0 }), "sweeps"
 		if m[1] != "" {
 			of, what = named(m[1]), fmt.Sprintf("sweeps named %q", m[1])
 		}

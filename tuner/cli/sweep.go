@@ -60,6 +60,9 @@ func (e *Env) sweepCommands() *ucli.Command {
 			"atelier sweep show s-k3v9q2ma", "atelier sweep show s-k3v9q2ma -o json | jq .best.params", "atelier sweep show s-k3v9q2ma --spec > again.yaml"),
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list sweeps, newest first",
 			Flags: append(listFlags(trial.SweepStatusWords(), "the first `N`; 0 = all"),
+				&ucli.BoolFlag{Name: "archived", Usage: "archived sweeps too"},
+				&ucli.BoolFlag{Name: "deleted", Usage: "sweeps too that were deleted in the last 24 hours"},
+				&ucli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "archived and deleted sweeps too"},
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}), Action: e.listSweeps}, 0, 0,
 			"atelier sweep list", "atelier sweep list --state running,paused --watch", "atelier sweep list --sort best.value --limit 5",
 			"atelier sweep list -o csv --columns id,name,best.value"),
@@ -81,6 +84,8 @@ func (e *Env) sweepCommands() *ucli.Command {
 			"atelier sweep simulate spec.yaml --exec './objective.py' --parallel 4"),
 	)
 	g.Subcommands = append(g.Subcommands, e.lifeCommands()...)
+	g.Subcommands = append(g.Subcommands, e.labelCommands()...)
+	g.Subcommands = append(g.Subcommands, e.shelfCommands()...)
 	return g
 }
 
@@ -275,7 +280,8 @@ func (e *Env) listSweeps(c *ucli.Context) error {
 			if len(states) > 0 || c.String("sort") != "" {
 				limit = 0
 			}
-			all, err := api.Sweeps(ctx, limit)
+			hidden := c.Bool("all")
+			all, err := api.ListSweeps(ctx, client.Listing{Limit: limit, Archived: hidden || c.Bool("archived"), Deleted: hidden || c.Bool("deleted")})
 			if len(states) > 0 {
 				all = slices.DeleteFunc(all, func(s trial.Sweep) bool { return !slices.Contains(states, s.Status.String()) })
 			}
@@ -294,7 +300,7 @@ func (e *Env) sweepTable(all []trial.Sweep) table {
 		if r.Best != nil {
 			value = short(float64(r.Best.Value))
 		}
-		t.rows = append(t.rows, []string{r.ID, r.Name, r.Status.String(), searchOf(r),
+		t.rows = append(t.rows, []string{r.ID, r.Name, stateOf(r), searchOf(r),
 			of(r.Counts.Over(), r.BudgetTrials), count(r.Counts.Running), value, e.age(r.CreatedMS)})
 	}
 	return t

@@ -19,7 +19,7 @@ func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 	return e.print(c, r, func() table {
 		n := r.Counts
 		t := table{head: []string{"", ""}, rows: [][]string{
-			{"id", r.ID}, {"name", r.Name}, {"state", r.Status.String()}}}
+			{"id", r.ID}, {"name", r.Name}, {"state", stateOf(*r)}}}
 		add := func(k, v string) { t.rows = append(t.rows, []string{k, v}) }
 		if r.Kind == trial.Inference {
 			add("kind", r.Kind.String())
@@ -27,8 +27,19 @@ func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 		if r.Failure != "" {
 			add("failure", r.Failure)
 		}
+		if r.DeletedMS != 0 {
+			add("deleted", fmt.Sprintf("%s, goes for good at %s", clock(r.DeletedMS), clock(r.PurgeMS)))
+		}
+		if len(r.Tags) > 0 {
+			add("tags", strings.Join(r.Tags, ", "))
+		}
+		for i, line := range strings.Split(r.UserNote, "\n") {
+			if r.UserNote != "" {
+				add(map[bool]string{true: "note"}[i == 0], line)
+			}
+		}
 		if r.Note != "" {
-			add("note", r.Note)
+			add("waiting", r.Note)
 		}
 		if r.Ending != "" {
 			add("because", r.Ending)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"atelier/common/client"
 	"atelier/common/trial"
 	"atelier/worker/store"
 )
@@ -70,6 +72,10 @@ func TestLeftoversGoAndIndexedFilesStay(t *testing.T) {
 	}
 	if !there(kept) || there(gone) || !there(busy) {
 		t.Errorf("kept %v, gone %v, busy %v", there(kept), there(gone), there(busy))
+	}
+	x.err, x.rows = client.Refusal{Reason: client.ReasonDeleted}.Error(connect.CodeNotFound, errors.New("deleted")), nil
+	if n, err := a.removeLeftovers(t.Context(), leftover); err != nil || n != 1 || there(kept) || !there(busy) {
+		t.Errorf("of a deleted sweep %d files went, %v; kept %v, busy %v", n, err, there(kept), there(busy))
 	}
 }
 

@@ -97,7 +97,8 @@ func (a *Agent) reportLost(c trial.Checkpoint) {
 
 // cleanUp deletes checkpoint files the index does not name: of runs that
 // were fenced or killed, of trials that went on elsewhere. When the
-// coordinators do not know the sweep, or do not answer, nothing goes. Where the
+// coordinators do not know the sweep, or do not answer, nothing goes; of one that
+// they know as deleted all goes. Where the
 // index names a file that this worker is to have and has no more, it is told.
 func (a *Agent) cleanUp(ctx context.Context) {
 	tick := time.NewTicker(cleanUpEvery)
@@ -171,10 +172,11 @@ func (a *Agent) removeLeftovers(ctx context.Context, age time.Duration) (int, er
 		call, cancel := context.WithTimeout(ctx, 10*time.Second)
 		rows, err := a.cfg.Index.IndexedCheckpoints(call, sweep, 0)
 		cancel()
-		if client.CodeOf(err) == client.CodeNotFound {
+		deleted := client.RefusalOf(err).Reason == client.ReasonDeleted
+		if client.CodeOf(err) == client.CodeNotFound && !deleted {
 			continue
 		}
-		if err != nil {
+		if err != nil && !deleted {
 			return gone, err
 		}
 		locations := map[int64][]trial.Location{}

@@ -128,6 +128,14 @@ func (p *Projector) Changed(changes []state.Change) {
 		case state.LeaseGranted, state.LeaseEnded, state.ReportRecorded, state.CheckpointRecorded,
 			state.CheckpointDropped, state.TrialEnded, state.TrialPaused, state.TrialReopened:
 			p.changed[trialKey{c.Sweep, c.Trial}] = c.Index
+		case state.SweepPurged:
+			if c.Trial > maxKept { // writing the board anew is less work
+				p.forget(c.Index)
+				break
+			}
+			for n := range c.Trial {
+				p.changed[trialKey{c.Sweep, n + 1}] = c.Index
+			}
 		}
 	}
 	if len(p.changed) > maxKept {
@@ -341,7 +349,10 @@ func (p *Projector) advance(ctx context.Context, mark board.Mark) (board.Mark, e
 	for _, k := range keys {
 		s, ok := view.Sweep(k.sweep)
 		if !ok {
-			continue // of a later index than the view's
+			if _, gone := view.Purged(k.sweep); gone { // else it is of a later index than the view's
+				rows = append(rows, board.TrialRows{Sweep: k.sweep, Trial: k.trial})
+			}
+			continue
 		}
 		if t := s.Trial(k.trial); t != nil {
 			rows = append(rows, board.RowsOf(s, t))
@@ -364,7 +375,7 @@ func (p *Projector) done(index uint64) {
 
 // await returns once every change that the view shows has been heard of here.
 func (p *Projector) await(ctx context.Context, view *state.View) error {
-	var newest uint64
+	newest := view.PurgedIndex()
 	for _, s := range view.Sweeps() {
 		newest = max(newest, s.ModifiedIndex)
 	}

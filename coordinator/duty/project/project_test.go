@@ -157,3 +157,30 @@ func TestBoardEqualsTheState(t *testing.T) {
 	s.finish(1)
 	s.agrees("changes were missed")
 }
+
+// A sweep that was purged leaves nothing in Redis, whoever writes it.
+func TestPurgedSweepLeavesNothing(t *testing.T) {
+	s := open(t)
+	leader, next := s.projector(), s.projector()
+	s.finish(3)
+	leader.Start()
+	s.agrees("before")
+	built := s.built.Load()
+	purge := func() {
+		s.do(&logv1.Command{Op: &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: "s1", Action: wire.ToAction(trial.ActionCancel)}}})
+		s.do(&logv1.Command{Op: &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: "s1", Action: wire.ToAction(trial.ActionDelete)}}})
+		sw, _ := s.m.View().Sweep("s1")
+		s.do(&logv1.Command{Op: &logv1.Command_PurgeSweep{PurgeSweep: &logv1.PurgeSweep{Id: "s1", DeletedMs: sw.DeletedMS}}})
+	}
+	rows := func() []string { return s.server.Do("KEYS", "t:g:*:sweep:s1:*") }
+	if len(rows()) == 0 {
+		t.Fatal("no rows of s1 before it is purged")
+	}
+	leader.Stop()
+	purge()
+	next.Start()
+	coordinatortest.Until(t, "the rows are gone", func() bool { return len(rows()) == 0 })
+	if s.built.Load() != built {
+		t.Error("the board was built anew for a purge that was told")
+	}
+}

@@ -32,6 +32,10 @@ const (
 	SweepAction_SWEEP_ACTION_RESUME      SweepAction = 2
 	SweepAction_SWEEP_ACTION_STOP        SweepAction = 3
 	SweepAction_SWEEP_ACTION_CANCEL      SweepAction = 4
+	SweepAction_SWEEP_ACTION_ARCHIVE     SweepAction = 5 // not listed unless asked for; all else works
+	SweepAction_SWEEP_ACTION_UNARCHIVE   SweepAction = 6
+	SweepAction_SWEEP_ACTION_DELETE      SweepAction = 7 // an ended one: not listed, and gone with its files a day later
+	SweepAction_SWEEP_ACTION_UNDELETE    SweepAction = 8 // within that day
 )
 
 // Enum value maps for SweepAction.
@@ -42,6 +46,10 @@ var (
 		2: "SWEEP_ACTION_RESUME",
 		3: "SWEEP_ACTION_STOP",
 		4: "SWEEP_ACTION_CANCEL",
+		5: "SWEEP_ACTION_ARCHIVE",
+		6: "SWEEP_ACTION_UNARCHIVE",
+		7: "SWEEP_ACTION_DELETE",
+		8: "SWEEP_ACTION_UNDELETE",
 	}
 	SweepAction_value = map[string]int32{
 		"SWEEP_ACTION_UNSPECIFIED": 0,
@@ -49,6 +57,10 @@ var (
 		"SWEEP_ACTION_RESUME":      2,
 		"SWEEP_ACTION_STOP":        3,
 		"SWEEP_ACTION_CANCEL":      4,
+		"SWEEP_ACTION_ARCHIVE":     5,
+		"SWEEP_ACTION_UNARCHIVE":   6,
+		"SWEEP_ACTION_DELETE":      7,
+		"SWEEP_ACTION_UNDELETE":    8,
 	}
 )
 
@@ -353,6 +365,8 @@ func (x *GetSweepResponse) GetIndex() uint64 {
 type ListSweepsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Limit         int32                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	Archived      bool                   `protobuf:"varint,80,opt,name=archived,proto3" json:"archived,omitempty"` // archived ones too
+	Deleted       bool                   `protobuf:"varint,81,opt,name=deleted,proto3" json:"deleted,omitempty"`   // deleted ones too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -392,6 +406,20 @@ func (x *ListSweepsRequest) GetLimit() int32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *ListSweepsRequest) GetArchived() bool {
+	if x != nil {
+		return x.Archived
+	}
+	return false
+}
+
+func (x *ListSweepsRequest) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
 }
 
 type ListSweepsResponse struct {
@@ -550,6 +578,216 @@ func (x *ControlSweepResponse) GetSweep() *Sweep {
 	return nil
 }
 
+// What is absent stays as it is.
+type LabelSweepRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Name          *string                `protobuf:"bytes,3,opt,name=name,proto3,oneof" json:"name,omitempty"` // empty = the spec's own again
+	AddTags       []string               `protobuf:"bytes,4,rep,name=add_tags,json=addTags,proto3" json:"add_tags,omitempty"`
+	RemoveTags    []string               `protobuf:"bytes,5,rep,name=remove_tags,json=removeTags,proto3" json:"remove_tags,omitempty"`
+	Note          *string                `protobuf:"bytes,6,opt,name=note,proto3,oneof" json:"note,omitempty"` // empty = none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LabelSweepRequest) Reset() {
+	*x = LabelSweepRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LabelSweepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LabelSweepRequest) ProtoMessage() {}
+
+func (x *LabelSweepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LabelSweepRequest.ProtoReflect.Descriptor instead.
+func (*LabelSweepRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LabelSweepRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *LabelSweepRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LabelSweepRequest) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *LabelSweepRequest) GetAddTags() []string {
+	if x != nil {
+		return x.AddTags
+	}
+	return nil
+}
+
+func (x *LabelSweepRequest) GetRemoveTags() []string {
+	if x != nil {
+		return x.RemoveTags
+	}
+	return nil
+}
+
+func (x *LabelSweepRequest) GetNote() string {
+	if x != nil && x.Note != nil {
+		return *x.Note
+	}
+	return ""
+}
+
+type LabelSweepResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sweep         *Sweep                 `protobuf:"bytes,1,opt,name=sweep,proto3" json:"sweep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LabelSweepResponse) Reset() {
+	*x = LabelSweepResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LabelSweepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LabelSweepResponse) ProtoMessage() {}
+
+func (x *LabelSweepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LabelSweepResponse.ProtoReflect.Descriptor instead.
+func (*LabelSweepResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LabelSweepResponse) GetSweep() *Sweep {
+	if x != nil {
+		return x.Sweep
+	}
+	return nil
+}
+
+// Natural key: id.
+type PurgeSweepRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSweepRequest) Reset() {
+	*x = PurgeSweepRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSweepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSweepRequest) ProtoMessage() {}
+
+func (x *PurgeSweepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSweepRequest.ProtoReflect.Descriptor instead.
+func (*PurgeSweepRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PurgeSweepRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type PurgeSweepResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSweepResponse) Reset() {
+	*x = PurgeSweepResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSweepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSweepResponse) ProtoMessage() {}
+
+func (x *PurgeSweepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSweepResponse.ProtoReflect.Descriptor instead.
+func (*PurgeSweepResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{11}
+}
+
 type ExtendSweepRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -563,7 +801,7 @@ type ExtendSweepRequest struct {
 
 func (x *ExtendSweepRequest) Reset() {
 	*x = ExtendSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[8]
+	mi := &file_atelier_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +813,7 @@ func (x *ExtendSweepRequest) String() string {
 func (*ExtendSweepRequest) ProtoMessage() {}
 
 func (x *ExtendSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[8]
+	mi := &file_atelier_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +826,7 @@ func (x *ExtendSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweepRequest.ProtoReflect.Descriptor instead.
 func (*ExtendSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{8}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExtendSweepRequest) GetRequestId() string {
@@ -635,7 +873,7 @@ type ExtendSweepResponse struct {
 
 func (x *ExtendSweepResponse) Reset() {
 	*x = ExtendSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[9]
+	mi := &file_atelier_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +885,7 @@ func (x *ExtendSweepResponse) String() string {
 func (*ExtendSweepResponse) ProtoMessage() {}
 
 func (x *ExtendSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[9]
+	mi := &file_atelier_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +898,7 @@ func (x *ExtendSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweepResponse.ProtoReflect.Descriptor instead.
 func (*ExtendSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{9}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExtendSweepResponse) GetSweep() *Sweep {
@@ -682,7 +920,7 @@ type WaitSweepRequest struct {
 
 func (x *WaitSweepRequest) Reset() {
 	*x = WaitSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	mi := &file_atelier_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +932,7 @@ func (x *WaitSweepRequest) String() string {
 func (*WaitSweepRequest) ProtoMessage() {}
 
 func (x *WaitSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	mi := &file_atelier_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +945,7 @@ func (x *WaitSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSweepRequest.ProtoReflect.Descriptor instead.
 func (*WaitSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaitSweepRequest) GetId() string {
@@ -748,7 +986,7 @@ type WaitSweepResponse struct {
 
 func (x *WaitSweepResponse) Reset() {
 	*x = WaitSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	mi := &file_atelier_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +998,7 @@ func (x *WaitSweepResponse) String() string {
 func (*WaitSweepResponse) ProtoMessage() {}
 
 func (x *WaitSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	mi := &file_atelier_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +1011,7 @@ func (x *WaitSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSweepResponse.ProtoReflect.Descriptor instead.
 func (*WaitSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaitSweepResponse) GetSweep() *Sweep {
@@ -803,7 +1041,7 @@ type GetLeaderboardRequest struct {
 
 func (x *GetLeaderboardRequest) Reset() {
 	*x = GetLeaderboardRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[12]
+	mi := &file_atelier_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1053,7 @@ func (x *GetLeaderboardRequest) String() string {
 func (*GetLeaderboardRequest) ProtoMessage() {}
 
 func (x *GetLeaderboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[12]
+	mi := &file_atelier_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1066,7 @@ func (x *GetLeaderboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLeaderboardRequest.ProtoReflect.Descriptor instead.
 func (*GetLeaderboardRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetLeaderboardRequest) GetId() string {
@@ -881,7 +1119,7 @@ type GetLeaderboardResponse struct {
 
 func (x *GetLeaderboardResponse) Reset() {
 	*x = GetLeaderboardResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[13]
+	mi := &file_atelier_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1131,7 @@ func (x *GetLeaderboardResponse) String() string {
 func (*GetLeaderboardResponse) ProtoMessage() {}
 
 func (x *GetLeaderboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[13]
+	mi := &file_atelier_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1144,7 @@ func (x *GetLeaderboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLeaderboardResponse.ProtoReflect.Descriptor instead.
 func (*GetLeaderboardResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetLeaderboardResponse) GetRows() []*LeaderboardRow {
@@ -971,7 +1209,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[14]
+	mi := &file_atelier_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1221,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[14]
+	mi := &file_atelier_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1234,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListCheckpointsRequest) GetId() string {
@@ -1040,7 +1278,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[15]
+	mi := &file_atelier_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1290,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[15]
+	mi := &file_atelier_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1303,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() []*Checkpoint {
@@ -1114,7 +1352,7 @@ type EnqueueTrialsRequest struct {
 
 func (x *EnqueueTrialsRequest) Reset() {
 	*x = EnqueueTrialsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	mi := &file_atelier_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1364,7 @@ func (x *EnqueueTrialsRequest) String() string {
 func (*EnqueueTrialsRequest) ProtoMessage() {}
 
 func (x *EnqueueTrialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	mi := &file_atelier_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1377,7 @@ func (x *EnqueueTrialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnqueueTrialsRequest.ProtoReflect.Descriptor instead.
 func (*EnqueueTrialsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *EnqueueTrialsRequest) GetRequestId() string {
@@ -1172,7 +1410,7 @@ type EnqueueTrialsResponse struct {
 
 func (x *EnqueueTrialsResponse) Reset() {
 	*x = EnqueueTrialsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	mi := &file_atelier_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1422,7 @@ func (x *EnqueueTrialsResponse) String() string {
 func (*EnqueueTrialsResponse) ProtoMessage() {}
 
 func (x *EnqueueTrialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	mi := &file_atelier_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1435,7 @@ func (x *EnqueueTrialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnqueueTrialsResponse.ProtoReflect.Descriptor instead.
 func (*EnqueueTrialsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *EnqueueTrialsResponse) GetSweep() *Sweep {
@@ -1218,7 +1456,7 @@ type PrioritizeSweepRequest struct {
 
 func (x *PrioritizeSweepRequest) Reset() {
 	*x = PrioritizeSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	mi := &file_atelier_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1468,7 @@ func (x *PrioritizeSweepRequest) String() string {
 func (*PrioritizeSweepRequest) ProtoMessage() {}
 
 func (x *PrioritizeSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	mi := &file_atelier_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1481,7 @@ func (x *PrioritizeSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrioritizeSweepRequest.ProtoReflect.Descriptor instead.
 func (*PrioritizeSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PrioritizeSweepRequest) GetRequestId() string {
@@ -1276,7 +1514,7 @@ type PrioritizeSweepResponse struct {
 
 func (x *PrioritizeSweepResponse) Reset() {
 	*x = PrioritizeSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	mi := &file_atelier_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1526,7 @@ func (x *PrioritizeSweepResponse) String() string {
 func (*PrioritizeSweepResponse) ProtoMessage() {}
 
 func (x *PrioritizeSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	mi := &file_atelier_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1539,7 @@ func (x *PrioritizeSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrioritizeSweepResponse.ProtoReflect.Descriptor instead.
 func (*PrioritizeSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PrioritizeSweepResponse) GetSweep() *Sweep {
@@ -1324,7 +1562,7 @@ type VerifySweepRequest struct {
 
 func (x *VerifySweepRequest) Reset() {
 	*x = VerifySweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	mi := &file_atelier_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1574,7 @@ func (x *VerifySweepRequest) String() string {
 func (*VerifySweepRequest) ProtoMessage() {}
 
 func (x *VerifySweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	mi := &file_atelier_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1587,7 @@ func (x *VerifySweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySweepRequest.ProtoReflect.Descriptor instead.
 func (*VerifySweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VerifySweepRequest) GetId() string {
@@ -1387,7 +1625,7 @@ type VerifySweepResponse struct {
 
 func (x *VerifySweepResponse) Reset() {
 	*x = VerifySweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	mi := &file_atelier_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1637,7 @@ func (x *VerifySweepResponse) String() string {
 func (*VerifySweepResponse) ProtoMessage() {}
 
 func (x *VerifySweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	mi := &file_atelier_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1650,7 @@ func (x *VerifySweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySweepResponse.ProtoReflect.Descriptor instead.
 func (*VerifySweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VerifySweepResponse) GetChecked() int64 {
@@ -1472,7 +1710,7 @@ type ProposalDifference struct {
 
 func (x *ProposalDifference) Reset() {
 	*x = ProposalDifference{}
-	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	mi := &file_atelier_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1722,7 @@ func (x *ProposalDifference) String() string {
 func (*ProposalDifference) ProtoMessage() {}
 
 func (x *ProposalDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	mi := &file_atelier_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1735,7 @@ func (x *ProposalDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalDifference.ProtoReflect.Descriptor instead.
 func (*ProposalDifference) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ProposalDifference) GetTrial() int64 {
@@ -1558,7 +1796,7 @@ type GetImportanceRequest struct {
 
 func (x *GetImportanceRequest) Reset() {
 	*x = GetImportanceRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	mi := &file_atelier_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1808,7 @@ func (x *GetImportanceRequest) String() string {
 func (*GetImportanceRequest) ProtoMessage() {}
 
 func (x *GetImportanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	mi := &file_atelier_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1821,7 @@ func (x *GetImportanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImportanceRequest.ProtoReflect.Descriptor instead.
 func (*GetImportanceRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetImportanceRequest) GetId() string {
@@ -1605,7 +1843,7 @@ type GetImportanceResponse struct {
 
 func (x *GetImportanceResponse) Reset() {
 	*x = GetImportanceResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	mi := &file_atelier_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1855,7 @@ func (x *GetImportanceResponse) String() string {
 func (*GetImportanceResponse) ProtoMessage() {}
 
 func (x *GetImportanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	mi := &file_atelier_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1868,7 @@ func (x *GetImportanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImportanceResponse.ProtoReflect.Descriptor instead.
 func (*GetImportanceResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetImportanceResponse) GetParameters() []*ParameterImportance {
@@ -1671,7 +1909,7 @@ type ParameterImportance struct {
 
 func (x *ParameterImportance) Reset() {
 	*x = ParameterImportance{}
-	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	mi := &file_atelier_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1921,7 @@ func (x *ParameterImportance) String() string {
 func (*ParameterImportance) ProtoMessage() {}
 
 func (x *ParameterImportance) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	mi := &file_atelier_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1934,7 @@ func (x *ParameterImportance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParameterImportance.ProtoReflect.Descriptor instead.
 func (*ParameterImportance) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ParameterImportance) GetName() string {
@@ -1722,7 +1960,7 @@ type GetProgressRequest struct {
 
 func (x *GetProgressRequest) Reset() {
 	*x = GetProgressRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	mi := &file_atelier_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1972,7 @@ func (x *GetProgressRequest) String() string {
 func (*GetProgressRequest) ProtoMessage() {}
 
 func (x *GetProgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	mi := &file_atelier_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1985,7 @@ func (x *GetProgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProgressRequest.ProtoReflect.Descriptor instead.
 func (*GetProgressRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetProgressRequest) GetId() string {
@@ -1768,7 +2006,7 @@ type GetProgressResponse struct {
 
 func (x *GetProgressResponse) Reset() {
 	*x = GetProgressResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	mi := &file_atelier_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +2018,7 @@ func (x *GetProgressResponse) String() string {
 func (*GetProgressResponse) ProtoMessage() {}
 
 func (x *GetProgressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	mi := &file_atelier_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +2031,7 @@ func (x *GetProgressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProgressResponse.ProtoReflect.Descriptor instead.
 func (*GetProgressResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetProgressResponse) GetPoints() []*ProgressPoint {
@@ -1833,7 +2071,7 @@ type ProgressPoint struct {
 
 func (x *ProgressPoint) Reset() {
 	*x = ProgressPoint{}
-	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	mi := &file_atelier_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +2083,7 @@ func (x *ProgressPoint) String() string {
 func (*ProgressPoint) ProtoMessage() {}
 
 func (x *ProgressPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	mi := &file_atelier_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +2096,7 @@ func (x *ProgressPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressPoint.ProtoReflect.Descriptor instead.
 func (*ProgressPoint) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProgressPoint) GetEnded() int64 {
@@ -1922,7 +2160,7 @@ type ListTrialsRequest struct {
 
 func (x *ListTrialsRequest) Reset() {
 	*x = ListTrialsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[29]
+	mi := &file_atelier_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2172,7 @@ func (x *ListTrialsRequest) String() string {
 func (*ListTrialsRequest) ProtoMessage() {}
 
 func (x *ListTrialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[29]
+	mi := &file_atelier_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2185,7 @@ func (x *ListTrialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrialsRequest.ProtoReflect.Descriptor instead.
 func (*ListTrialsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListTrialsRequest) GetSweepId() string {
@@ -1989,7 +2227,7 @@ type ListTrialsResponse struct {
 
 func (x *ListTrialsResponse) Reset() {
 	*x = ListTrialsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[30]
+	mi := &file_atelier_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2239,7 @@ func (x *ListTrialsResponse) String() string {
 func (*ListTrialsResponse) ProtoMessage() {}
 
 func (x *ListTrialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[30]
+	mi := &file_atelier_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2252,7 @@ func (x *ListTrialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrialsResponse.ProtoReflect.Descriptor instead.
 func (*ListTrialsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListTrialsResponse) GetTrials() []*Trial {
@@ -2048,7 +2286,7 @@ type GetTrialRequest struct {
 
 func (x *GetTrialRequest) Reset() {
 	*x = GetTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[31]
+	mi := &file_atelier_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2298,7 @@ func (x *GetTrialRequest) String() string {
 func (*GetTrialRequest) ProtoMessage() {}
 
 func (x *GetTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[31]
+	mi := &file_atelier_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2311,7 @@ func (x *GetTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrialRequest.ProtoReflect.Descriptor instead.
 func (*GetTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetTrialRequest) GetSweepId() string {
@@ -2100,7 +2338,7 @@ type GetTrialResponse struct {
 
 func (x *GetTrialResponse) Reset() {
 	*x = GetTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[32]
+	mi := &file_atelier_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2350,7 @@ func (x *GetTrialResponse) String() string {
 func (*GetTrialResponse) ProtoMessage() {}
 
 func (x *GetTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[32]
+	mi := &file_atelier_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2363,7 @@ func (x *GetTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrialResponse.ProtoReflect.Descriptor instead.
 func (*GetTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetTrialResponse) GetTrial() *Trial {
@@ -2152,7 +2390,7 @@ type GetCurveRequest struct {
 
 func (x *GetCurveRequest) Reset() {
 	*x = GetCurveRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[33]
+	mi := &file_atelier_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2402,7 @@ func (x *GetCurveRequest) String() string {
 func (*GetCurveRequest) ProtoMessage() {}
 
 func (x *GetCurveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[33]
+	mi := &file_atelier_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2415,7 @@ func (x *GetCurveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCurveRequest.ProtoReflect.Descriptor instead.
 func (*GetCurveRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetCurveRequest) GetSweepId() string {
@@ -2204,7 +2442,7 @@ type GetCurveResponse struct {
 
 func (x *GetCurveResponse) Reset() {
 	*x = GetCurveResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[34]
+	mi := &file_atelier_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2454,7 @@ func (x *GetCurveResponse) String() string {
 func (*GetCurveResponse) ProtoMessage() {}
 
 func (x *GetCurveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[34]
+	mi := &file_atelier_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2467,7 @@ func (x *GetCurveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCurveResponse.ProtoReflect.Descriptor instead.
 func (*GetCurveResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetCurveResponse) GetReports() []*Report {
@@ -2257,7 +2495,7 @@ type StopTrialRequest struct {
 
 func (x *StopTrialRequest) Reset() {
 	*x = StopTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[35]
+	mi := &file_atelier_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2507,7 @@ func (x *StopTrialRequest) String() string {
 func (*StopTrialRequest) ProtoMessage() {}
 
 func (x *StopTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[35]
+	mi := &file_atelier_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2520,7 @@ func (x *StopTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTrialRequest.ProtoReflect.Descriptor instead.
 func (*StopTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StopTrialRequest) GetRequestId() string {
@@ -2315,7 +2553,7 @@ type StopTrialResponse struct {
 
 func (x *StopTrialResponse) Reset() {
 	*x = StopTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[36]
+	mi := &file_atelier_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2565,7 @@ func (x *StopTrialResponse) String() string {
 func (*StopTrialResponse) ProtoMessage() {}
 
 func (x *StopTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[36]
+	mi := &file_atelier_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2578,7 @@ func (x *StopTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTrialResponse.ProtoReflect.Descriptor instead.
 func (*StopTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StopTrialResponse) GetTrial() *Trial {
@@ -2361,7 +2599,7 @@ type RetryTrialRequest struct {
 
 func (x *RetryTrialRequest) Reset() {
 	*x = RetryTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[37]
+	mi := &file_atelier_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2611,7 @@ func (x *RetryTrialRequest) String() string {
 func (*RetryTrialRequest) ProtoMessage() {}
 
 func (x *RetryTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[37]
+	mi := &file_atelier_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2624,7 @@ func (x *RetryTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrialRequest.ProtoReflect.Descriptor instead.
 func (*RetryTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RetryTrialRequest) GetRequestId() string {
@@ -2419,7 +2657,7 @@ type RetryTrialResponse struct {
 
 func (x *RetryTrialResponse) Reset() {
 	*x = RetryTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[38]
+	mi := &file_atelier_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2669,7 @@ func (x *RetryTrialResponse) String() string {
 func (*RetryTrialResponse) ProtoMessage() {}
 
 func (x *RetryTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[38]
+	mi := &file_atelier_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2682,7 @@ func (x *RetryTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrialResponse.ProtoReflect.Descriptor instead.
 func (*RetryTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RetryTrialResponse) GetTrial() *Trial {
@@ -2467,7 +2705,7 @@ type AskTrialRequest struct {
 
 func (x *AskTrialRequest) Reset() {
 	*x = AskTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	mi := &file_atelier_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2479,7 +2717,7 @@ func (x *AskTrialRequest) String() string {
 func (*AskTrialRequest) ProtoMessage() {}
 
 func (x *AskTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	mi := &file_atelier_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2492,7 +2730,7 @@ func (x *AskTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTrialRequest.ProtoReflect.Descriptor instead.
 func (*AskTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AskTrialRequest) GetRequestId() string {
@@ -2540,7 +2778,7 @@ type AskTrialResponse struct {
 
 func (x *AskTrialResponse) Reset() {
 	*x = AskTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	mi := &file_atelier_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2790,7 @@ func (x *AskTrialResponse) String() string {
 func (*AskTrialResponse) ProtoMessage() {}
 
 func (x *AskTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	mi := &file_atelier_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2803,7 @@ func (x *AskTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTrialResponse.ProtoReflect.Descriptor instead.
 func (*AskTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AskTrialResponse) GetLease() *Lease {
@@ -2596,7 +2834,7 @@ type TellTrialRequest struct {
 
 func (x *TellTrialRequest) Reset() {
 	*x = TellTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	mi := &file_atelier_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2608,7 +2846,7 @@ func (x *TellTrialRequest) String() string {
 func (*TellTrialRequest) ProtoMessage() {}
 
 func (x *TellTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	mi := &file_atelier_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2621,7 +2859,7 @@ func (x *TellTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellTrialRequest.ProtoReflect.Descriptor instead.
 func (*TellTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TellTrialRequest) GetSweepId() string {
@@ -2678,7 +2916,7 @@ type TellTrialResponse struct {
 
 func (x *TellTrialResponse) Reset() {
 	*x = TellTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2928,7 @@ func (x *TellTrialResponse) String() string {
 func (*TellTrialResponse) ProtoMessage() {}
 
 func (x *TellTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2941,7 @@ func (x *TellTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellTrialResponse.ProtoReflect.Descriptor instead.
 func (*TellTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TellTrialResponse) GetVerdict() Verdict {
@@ -2745,7 +2983,7 @@ type LeaseRef struct {
 
 func (x *LeaseRef) Reset() {
 	*x = LeaseRef{}
-	mi := &file_atelier_v1_api_proto_msgTypes[43]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2995,7 @@ func (x *LeaseRef) String() string {
 func (*LeaseRef) ProtoMessage() {}
 
 func (x *LeaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[43]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +3008,7 @@ func (x *LeaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
 func (*LeaseRef) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LeaseRef) GetSweepId() string {
@@ -2810,7 +3048,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[44]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +3060,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[44]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3073,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{44}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HeartbeatRequest) GetWorker() *Worker {
@@ -2890,7 +3128,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[45]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2902,7 +3140,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[45]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3153,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{45}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HeartbeatResponse) GetTtlMs() int64 {
@@ -2991,7 +3229,7 @@ type ClusterIdentity struct {
 
 func (x *ClusterIdentity) Reset() {
 	*x = ClusterIdentity{}
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3241,7 @@ func (x *ClusterIdentity) String() string {
 func (*ClusterIdentity) ProtoMessage() {}
 
 func (x *ClusterIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3254,7 @@ func (x *ClusterIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterIdentity.ProtoReflect.Descriptor instead.
 func (*ClusterIdentity) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ClusterIdentity) GetId() string {
@@ -3044,7 +3282,7 @@ type LeaseVerdict struct {
 
 func (x *LeaseVerdict) Reset() {
 	*x = LeaseVerdict{}
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3056,7 +3294,7 @@ func (x *LeaseVerdict) String() string {
 func (*LeaseVerdict) ProtoMessage() {}
 
 func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3069,7 +3307,7 @@ func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseVerdict.ProtoReflect.Descriptor instead.
 func (*LeaseVerdict) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *LeaseVerdict) GetLease() *LeaseRef {
@@ -3109,7 +3347,7 @@ type AcquireRequest struct {
 
 func (x *AcquireRequest) Reset() {
 	*x = AcquireRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3359,7 @@ func (x *AcquireRequest) String() string {
 func (*AcquireRequest) ProtoMessage() {}
 
 func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3372,7 @@ func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireRequest.ProtoReflect.Descriptor instead.
 func (*AcquireRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AcquireRequest) GetRequestId() string {
@@ -3202,7 +3440,7 @@ type AcquireResponse struct {
 
 func (x *AcquireResponse) Reset() {
 	*x = AcquireResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3452,7 @@ func (x *AcquireResponse) String() string {
 func (*AcquireResponse) ProtoMessage() {}
 
 func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3465,7 @@ func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireResponse.ProtoReflect.Descriptor instead.
 func (*AcquireResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AcquireResponse) GetLease() *Lease {
@@ -3268,7 +3506,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3518,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +3531,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Lease) GetKind() Kind {
@@ -3440,7 +3678,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3690,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3703,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RelayRequest) GetWorker() string {
@@ -3507,7 +3745,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3519,7 +3757,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3532,7 +3770,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RunEvent) GetSweepId() string {
@@ -3640,7 +3878,7 @@ type CheckpointLost struct {
 
 func (x *CheckpointLost) Reset() {
 	*x = CheckpointLost{}
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3890,7 @@ func (x *CheckpointLost) String() string {
 func (*CheckpointLost) ProtoMessage() {}
 
 func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3903,7 @@ func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointLost.ProtoReflect.Descriptor instead.
 func (*CheckpointLost) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CheckpointLost) GetEpoch() int32 {
@@ -3700,7 +3938,7 @@ type RunEnded struct {
 
 func (x *RunEnded) Reset() {
 	*x = RunEnded{}
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3712,7 +3950,7 @@ func (x *RunEnded) String() string {
 func (*RunEnded) ProtoMessage() {}
 
 func (x *RunEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3725,7 +3963,7 @@ func (x *RunEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnded.ProtoReflect.Descriptor instead.
 func (*RunEnded) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RunEnded) GetExit() ExitClass {
@@ -3759,7 +3997,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3771,7 +4009,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3784,7 +4022,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RelayResponse) GetResults() []*EventResult {
@@ -3816,7 +4054,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3828,7 +4066,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3841,7 +4079,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *EventResult) GetOutcome() Outcome {
@@ -3880,7 +4118,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3892,7 +4130,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3905,7 +4143,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 type ListWorkersResponse struct {
@@ -3917,7 +4155,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3929,7 +4167,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3942,7 +4180,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -3963,7 +4201,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3975,7 +4213,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3988,7 +4226,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DrainWorkerRequest) GetRequestId() string {
@@ -4020,7 +4258,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4032,7 +4270,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4045,7 +4283,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 type GetStatusRequest struct {
@@ -4056,7 +4294,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +4306,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4081,7 +4319,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 type GetStatusResponse struct {
@@ -4107,7 +4345,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4357,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4370,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -4248,7 +4486,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4260,7 +4498,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4273,7 +4511,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 type ListMembersResponse struct {
@@ -4287,7 +4525,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4537,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4550,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -4351,7 +4589,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4363,7 +4601,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4376,7 +4614,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -4437,7 +4675,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4449,7 +4687,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4462,7 +4700,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -4481,7 +4719,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4731,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4744,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -4524,7 +4762,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4536,7 +4774,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4549,7 +4787,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 type TransferLeadershipRequest struct {
@@ -4561,7 +4799,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4573,7 +4811,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4586,7 +4824,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -4605,7 +4843,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4617,7 +4855,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4630,7 +4868,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -4648,7 +4886,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4660,7 +4898,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4673,7 +4911,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
 }
 
 type SnapshotChunk struct {
@@ -4687,7 +4925,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4699,7 +4937,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4712,7 +4950,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -4750,7 +4988,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4762,7 +5000,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4775,7 +5013,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -4829,7 +5067,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4841,7 +5079,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4854,7 +5092,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -4886,7 +5124,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4898,7 +5136,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4911,7 +5149,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -5031,9 +5269,11 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"Q\n" +
 	"\x10GetSweepResponse\x12'\n" +
 	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\")\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"_\n" +
 	"\x11ListSweepsRequest\x12\x14\n" +
-	"\x05limit\x18\x01 \x01(\x05R\x05limit\"U\n" +
+	"\x05limit\x18\x01 \x01(\x05R\x05limit\x12\x1a\n" +
+	"\barchived\x18P \x01(\bR\barchived\x12\x18\n" +
+	"\adeleted\x18Q \x01(\bR\adeleted\"U\n" +
 	"\x12ListSweepsResponse\x12)\n" +
 	"\x06sweeps\x18\x01 \x03(\v2\x11.atelier.v1.SweepR\x06sweeps\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\"u\n" +
@@ -5043,7 +5283,23 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12/\n" +
 	"\x06action\x18\x03 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\"?\n" +
 	"\x14ControlSweepResponse\x12'\n" +
-	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\x98\x01\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\xc2\x01\n" +
+	"\x11LabelSweepRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
+	"\x04name\x18\x03 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x19\n" +
+	"\badd_tags\x18\x04 \x03(\tR\aaddTags\x12\x1f\n" +
+	"\vremove_tags\x18\x05 \x03(\tR\n" +
+	"removeTags\x12\x17\n" +
+	"\x04note\x18\x06 \x01(\tH\x01R\x04note\x88\x01\x01B\a\n" +
+	"\x05_nameB\a\n" +
+	"\x05_note\"=\n" +
+	"\x12LabelSweepResponse\x12'\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"#\n" +
+	"\x11PurgeSweepRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x14\n" +
+	"\x12PurgeSweepResponse\"\x98\x01\n" +
 	"\x12ExtendSweepRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +
@@ -5409,19 +5665,23 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\fneeded_bytes\x18\x1f \x01(\x04R\vneededBytes\x12!\n" +
 	"\fmarked_index\x18  \x01(\x04R\vmarkedIndex\x12\x1f\n" +
 	"\vmarked_hash\x18! \x01(\tR\n" +
-	"markedHash*\x8c\x01\n" +
+	"markedHash*\xf6\x01\n" +
 	"\vSweepAction\x12\x1c\n" +
 	"\x18SWEEP_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SWEEP_ACTION_PAUSE\x10\x01\x12\x17\n" +
 	"\x13SWEEP_ACTION_RESUME\x10\x02\x12\x15\n" +
 	"\x11SWEEP_ACTION_STOP\x10\x03\x12\x17\n" +
-	"\x13SWEEP_ACTION_CANCEL\x10\x04*v\n" +
+	"\x13SWEEP_ACTION_CANCEL\x10\x04\x12\x18\n" +
+	"\x14SWEEP_ACTION_ARCHIVE\x10\x05\x12\x1a\n" +
+	"\x16SWEEP_ACTION_UNARCHIVE\x10\x06\x12\x17\n" +
+	"\x13SWEEP_ACTION_DELETE\x10\a\x12\x19\n" +
+	"\x15SWEEP_ACTION_UNDELETE\x10\b*v\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10OUTCOME_RECORDED\x10\x01\x12\x13\n" +
 	"\x0fOUTCOME_ALREADY\x10\x02\x12\x12\n" +
 	"\x0eOUTCOME_FENCED\x10\x03\x12\x13\n" +
-	"\x0fOUTCOME_REFUSED\x10\x042\xbc\b\n" +
+	"\x0fOUTCOME_REFUSED\x10\x042\xd6\t\n" +
 	"\fSweepService\x12N\n" +
 	"\vCreateSweep\x12\x1e.atelier.v1.CreateSweepRequest\x1a\x1f.atelier.v1.CreateSweepResponse\x12E\n" +
 	"\bGetSweep\x12\x1b.atelier.v1.GetSweepRequest\x1a\x1c.atelier.v1.GetSweepResponse\x12K\n" +
@@ -5436,7 +5696,11 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x0fPrioritizeSweep\x12\".atelier.v1.PrioritizeSweepRequest\x1a#.atelier.v1.PrioritizeSweepResponse\x12N\n" +
 	"\vVerifySweep\x12\x1e.atelier.v1.VerifySweepRequest\x1a\x1f.atelier.v1.VerifySweepResponse\x12T\n" +
 	"\rGetImportance\x12 .atelier.v1.GetImportanceRequest\x1a!.atelier.v1.GetImportanceResponse\x12N\n" +
-	"\vGetProgress\x12\x1e.atelier.v1.GetProgressRequest\x1a\x1f.atelier.v1.GetProgressResponse2\x91\x04\n" +
+	"\vGetProgress\x12\x1e.atelier.v1.GetProgressRequest\x1a\x1f.atelier.v1.GetProgressResponse\x12K\n" +
+	"\n" +
+	"LabelSweep\x12\x1d.atelier.v1.LabelSweepRequest\x1a\x1e.atelier.v1.LabelSweepResponse\x12K\n" +
+	"\n" +
+	"PurgeSweep\x12\x1d.atelier.v1.PurgeSweepRequest\x1a\x1e.atelier.v1.PurgeSweepResponse2\x91\x04\n" +
 	"\fTrialService\x12K\n" +
 	"\n" +
 	"ListTrials\x12\x1d.atelier.v1.ListTrialsRequest\x1a\x1e.atelier.v1.ListTrialsResponse\x12E\n" +
@@ -5476,7 +5740,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -5488,223 +5752,232 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*ListSweepsResponse)(nil),         // 7: atelier.v1.ListSweepsResponse
 	(*ControlSweepRequest)(nil),        // 8: atelier.v1.ControlSweepRequest
 	(*ControlSweepResponse)(nil),       // 9: atelier.v1.ControlSweepResponse
-	(*ExtendSweepRequest)(nil),         // 10: atelier.v1.ExtendSweepRequest
-	(*ExtendSweepResponse)(nil),        // 11: atelier.v1.ExtendSweepResponse
-	(*WaitSweepRequest)(nil),           // 12: atelier.v1.WaitSweepRequest
-	(*WaitSweepResponse)(nil),          // 13: atelier.v1.WaitSweepResponse
-	(*GetLeaderboardRequest)(nil),      // 14: atelier.v1.GetLeaderboardRequest
-	(*GetLeaderboardResponse)(nil),     // 15: atelier.v1.GetLeaderboardResponse
-	(*ListCheckpointsRequest)(nil),     // 16: atelier.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),    // 17: atelier.v1.ListCheckpointsResponse
-	(*EnqueueTrialsRequest)(nil),       // 18: atelier.v1.EnqueueTrialsRequest
-	(*EnqueueTrialsResponse)(nil),      // 19: atelier.v1.EnqueueTrialsResponse
-	(*PrioritizeSweepRequest)(nil),     // 20: atelier.v1.PrioritizeSweepRequest
-	(*PrioritizeSweepResponse)(nil),    // 21: atelier.v1.PrioritizeSweepResponse
-	(*VerifySweepRequest)(nil),         // 22: atelier.v1.VerifySweepRequest
-	(*VerifySweepResponse)(nil),        // 23: atelier.v1.VerifySweepResponse
-	(*ProposalDifference)(nil),         // 24: atelier.v1.ProposalDifference
-	(*GetImportanceRequest)(nil),       // 25: atelier.v1.GetImportanceRequest
-	(*GetImportanceResponse)(nil),      // 26: atelier.v1.GetImportanceResponse
-	(*ParameterImportance)(nil),        // 27: atelier.v1.ParameterImportance
-	(*GetProgressRequest)(nil),         // 28: atelier.v1.GetProgressRequest
-	(*GetProgressResponse)(nil),        // 29: atelier.v1.GetProgressResponse
-	(*ProgressPoint)(nil),              // 30: atelier.v1.ProgressPoint
-	(*ListTrialsRequest)(nil),          // 31: atelier.v1.ListTrialsRequest
-	(*ListTrialsResponse)(nil),         // 32: atelier.v1.ListTrialsResponse
-	(*GetTrialRequest)(nil),            // 33: atelier.v1.GetTrialRequest
-	(*GetTrialResponse)(nil),           // 34: atelier.v1.GetTrialResponse
-	(*GetCurveRequest)(nil),            // 35: atelier.v1.GetCurveRequest
-	(*GetCurveResponse)(nil),           // 36: atelier.v1.GetCurveResponse
-	(*StopTrialRequest)(nil),           // 37: atelier.v1.StopTrialRequest
-	(*StopTrialResponse)(nil),          // 38: atelier.v1.StopTrialResponse
-	(*RetryTrialRequest)(nil),          // 39: atelier.v1.RetryTrialRequest
-	(*RetryTrialResponse)(nil),         // 40: atelier.v1.RetryTrialResponse
-	(*AskTrialRequest)(nil),            // 41: atelier.v1.AskTrialRequest
-	(*AskTrialResponse)(nil),           // 42: atelier.v1.AskTrialResponse
-	(*TellTrialRequest)(nil),           // 43: atelier.v1.TellTrialRequest
-	(*TellTrialResponse)(nil),          // 44: atelier.v1.TellTrialResponse
-	(*LeaseRef)(nil),                   // 45: atelier.v1.LeaseRef
-	(*HeartbeatRequest)(nil),           // 46: atelier.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),          // 47: atelier.v1.HeartbeatResponse
-	(*ClusterIdentity)(nil),            // 48: atelier.v1.ClusterIdentity
-	(*LeaseVerdict)(nil),               // 49: atelier.v1.LeaseVerdict
-	(*AcquireRequest)(nil),             // 50: atelier.v1.AcquireRequest
-	(*AcquireResponse)(nil),            // 51: atelier.v1.AcquireResponse
-	(*Lease)(nil),                      // 52: atelier.v1.Lease
-	(*RelayRequest)(nil),               // 53: atelier.v1.RelayRequest
-	(*RunEvent)(nil),                   // 54: atelier.v1.RunEvent
-	(*CheckpointLost)(nil),             // 55: atelier.v1.CheckpointLost
-	(*RunEnded)(nil),                   // 56: atelier.v1.RunEnded
-	(*RelayResponse)(nil),              // 57: atelier.v1.RelayResponse
-	(*EventResult)(nil),                // 58: atelier.v1.EventResult
-	(*ListWorkersRequest)(nil),         // 59: atelier.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),        // 60: atelier.v1.ListWorkersResponse
-	(*DrainWorkerRequest)(nil),         // 61: atelier.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),        // 62: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 63: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 64: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 65: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 66: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 67: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 68: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 69: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 70: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 71: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 72: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 73: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 74: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 75: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 76: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 77: atelier.v1.GetNodeResponse
-	nil,                                // 78: atelier.v1.AcquireRequest.LabelsEntry
-	(*Sweep)(nil),                      // 79: atelier.v1.Sweep
-	(*LeaderboardRow)(nil),             // 80: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 81: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 82: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 83: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 84: atelier.v1.Origin
-	(TrialStatus)(0),                   // 85: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 86: atelier.v1.Trial
-	(*Report)(nil),                     // 87: atelier.v1.Report
-	(SweepStatus)(0),                   // 88: atelier.v1.SweepStatus
-	(Verdict)(0),                       // 89: atelier.v1.Verdict
-	(*Worker)(nil),                     // 90: atelier.v1.Worker
-	(Kind)(0),                          // 91: atelier.v1.Kind
-	(ExitClass)(0),                     // 92: atelier.v1.ExitClass
-	(*Member)(nil),                     // 93: atelier.v1.Member
+	(*LabelSweepRequest)(nil),          // 10: atelier.v1.LabelSweepRequest
+	(*LabelSweepResponse)(nil),         // 11: atelier.v1.LabelSweepResponse
+	(*PurgeSweepRequest)(nil),          // 12: atelier.v1.PurgeSweepRequest
+	(*PurgeSweepResponse)(nil),         // 13: atelier.v1.PurgeSweepResponse
+	(*ExtendSweepRequest)(nil),         // 14: atelier.v1.ExtendSweepRequest
+	(*ExtendSweepResponse)(nil),        // 15: atelier.v1.ExtendSweepResponse
+	(*WaitSweepRequest)(nil),           // 16: atelier.v1.WaitSweepRequest
+	(*WaitSweepResponse)(nil),          // 17: atelier.v1.WaitSweepResponse
+	(*GetLeaderboardRequest)(nil),      // 18: atelier.v1.GetLeaderboardRequest
+	(*GetLeaderboardResponse)(nil),     // 19: atelier.v1.GetLeaderboardResponse
+	(*ListCheckpointsRequest)(nil),     // 20: atelier.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),    // 21: atelier.v1.ListCheckpointsResponse
+	(*EnqueueTrialsRequest)(nil),       // 22: atelier.v1.EnqueueTrialsRequest
+	(*EnqueueTrialsResponse)(nil),      // 23: atelier.v1.EnqueueTrialsResponse
+	(*PrioritizeSweepRequest)(nil),     // 24: atelier.v1.PrioritizeSweepRequest
+	(*PrioritizeSweepResponse)(nil),    // 25: atelier.v1.PrioritizeSweepResponse
+	(*VerifySweepRequest)(nil),         // 26: atelier.v1.VerifySweepRequest
+	(*VerifySweepResponse)(nil),        // 27: atelier.v1.VerifySweepResponse
+	(*ProposalDifference)(nil),         // 28: atelier.v1.ProposalDifference
+	(*GetImportanceRequest)(nil),       // 29: atelier.v1.GetImportanceRequest
+	(*GetImportanceResponse)(nil),      // 30: atelier.v1.GetImportanceResponse
+	(*ParameterImportance)(nil),        // 31: atelier.v1.ParameterImportance
+	(*GetProgressRequest)(nil),         // 32: atelier.v1.GetProgressRequest
+	(*GetProgressResponse)(nil),        // 33: atelier.v1.GetProgressResponse
+	(*ProgressPoint)(nil),              // 34: atelier.v1.ProgressPoint
+	(*ListTrialsRequest)(nil),          // 35: atelier.v1.ListTrialsRequest
+	(*ListTrialsResponse)(nil),         // 36: atelier.v1.ListTrialsResponse
+	(*GetTrialRequest)(nil),            // 37: atelier.v1.GetTrialRequest
+	(*GetTrialResponse)(nil),           // 38: atelier.v1.GetTrialResponse
+	(*GetCurveRequest)(nil),            // 39: atelier.v1.GetCurveRequest
+	(*GetCurveResponse)(nil),           // 40: atelier.v1.GetCurveResponse
+	(*StopTrialRequest)(nil),           // 41: atelier.v1.StopTrialRequest
+	(*StopTrialResponse)(nil),          // 42: atelier.v1.StopTrialResponse
+	(*RetryTrialRequest)(nil),          // 43: atelier.v1.RetryTrialRequest
+	(*RetryTrialResponse)(nil),         // 44: atelier.v1.RetryTrialResponse
+	(*AskTrialRequest)(nil),            // 45: atelier.v1.AskTrialRequest
+	(*AskTrialResponse)(nil),           // 46: atelier.v1.AskTrialResponse
+	(*TellTrialRequest)(nil),           // 47: atelier.v1.TellTrialRequest
+	(*TellTrialResponse)(nil),          // 48: atelier.v1.TellTrialResponse
+	(*LeaseRef)(nil),                   // 49: atelier.v1.LeaseRef
+	(*HeartbeatRequest)(nil),           // 50: atelier.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),          // 51: atelier.v1.HeartbeatResponse
+	(*ClusterIdentity)(nil),            // 52: atelier.v1.ClusterIdentity
+	(*LeaseVerdict)(nil),               // 53: atelier.v1.LeaseVerdict
+	(*AcquireRequest)(nil),             // 54: atelier.v1.AcquireRequest
+	(*AcquireResponse)(nil),            // 55: atelier.v1.AcquireResponse
+	(*Lease)(nil),                      // 56: atelier.v1.Lease
+	(*RelayRequest)(nil),               // 57: atelier.v1.RelayRequest
+	(*RunEvent)(nil),                   // 58: atelier.v1.RunEvent
+	(*CheckpointLost)(nil),             // 59: atelier.v1.CheckpointLost
+	(*RunEnded)(nil),                   // 60: atelier.v1.RunEnded
+	(*RelayResponse)(nil),              // 61: atelier.v1.RelayResponse
+	(*EventResult)(nil),                // 62: atelier.v1.EventResult
+	(*ListWorkersRequest)(nil),         // 63: atelier.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),        // 64: atelier.v1.ListWorkersResponse
+	(*DrainWorkerRequest)(nil),         // 65: atelier.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),        // 66: atelier.v1.DrainWorkerResponse
+	(*GetStatusRequest)(nil),           // 67: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 68: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 69: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 70: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 71: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 72: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 73: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 74: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 75: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 76: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 77: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 78: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 79: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 80: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 81: atelier.v1.GetNodeResponse
+	nil,                                // 82: atelier.v1.AcquireRequest.LabelsEntry
+	(*Sweep)(nil),                      // 83: atelier.v1.Sweep
+	(*LeaderboardRow)(nil),             // 84: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 85: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 86: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 87: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 88: atelier.v1.Origin
+	(TrialStatus)(0),                   // 89: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 90: atelier.v1.Trial
+	(*Report)(nil),                     // 91: atelier.v1.Report
+	(SweepStatus)(0),                   // 92: atelier.v1.SweepStatus
+	(Verdict)(0),                       // 93: atelier.v1.Verdict
+	(*Worker)(nil),                     // 94: atelier.v1.Worker
+	(Kind)(0),                          // 95: atelier.v1.Kind
+	(ExitClass)(0),                     // 96: atelier.v1.ExitClass
+	(*Member)(nil),                     // 97: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	79, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	79, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	79, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	83, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	83, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	83, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,  // 3: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	79, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	79, // 5: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	79, // 6: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	80, // 7: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	81, // 8: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	81, // 9: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	82, // 10: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	79, // 11: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	79, // 12: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	24, // 13: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	83, // 14: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	84, // 15: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	84, // 16: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
-	27, // 17: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
-	30, // 18: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	81, // 19: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	85, // 20: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	86, // 21: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	86, // 22: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	87, // 23: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	86, // 24: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	86, // 25: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
-	52, // 26: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	88, // 27: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	87, // 28: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	82, // 29: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
-	56, // 30: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	89, // 31: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
-	1,  // 32: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	86, // 33: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	90, // 34: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
-	45, // 35: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
-	45, // 36: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
-	49, // 37: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
-	48, // 38: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
-	45, // 39: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	89, // 40: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	78, // 41: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
-	52, // 42: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	91, // 43: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
-	81, // 44: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	82, // 45: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	84, // 46: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	89, // 47: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
-	54, // 48: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	87, // 49: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	82, // 50: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	56, // 51: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	55, // 52: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
-	92, // 53: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	58, // 54: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 55: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	89, // 56: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	90, // 57: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	93, // 58: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	93, // 59: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 60: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 61: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 62: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 63: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	10, // 64: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	12, // 65: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	14, // 66: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	16, // 67: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	18, // 68: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	20, // 69: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	22, // 70: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	25, // 71: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	28, // 72: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	31, // 73: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	33, // 74: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	35, // 75: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	37, // 76: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	39, // 77: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	41, // 78: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	43, // 79: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	46, // 80: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	50, // 81: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	53, // 82: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	59, // 83: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	61, // 84: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	63, // 85: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	65, // 86: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	67, // 87: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	69, // 88: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	71, // 89: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	73, // 90: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	74, // 91: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	76, // 92: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 93: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 94: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 95: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 96: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	11, // 97: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	13, // 98: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	15, // 99: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	17, // 100: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	19, // 101: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	21, // 102: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	23, // 103: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	26, // 104: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	29, // 105: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	32, // 106: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	34, // 107: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	36, // 108: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	38, // 109: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	40, // 110: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	42, // 111: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	44, // 112: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	47, // 113: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	51, // 114: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	57, // 115: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	60, // 116: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	62, // 117: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	64, // 118: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	66, // 119: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	68, // 120: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	70, // 121: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	72, // 122: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	74, // 123: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	75, // 124: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	77, // 125: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	93, // [93:126] is the sub-list for method output_type
-	60, // [60:93] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	83, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	83, // 5: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	83, // 6: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	83, // 7: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	84, // 8: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	85, // 9: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	85, // 10: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	86, // 11: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	83, // 12: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	83, // 13: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	28, // 14: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
+	87, // 15: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	88, // 16: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	88, // 17: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	31, // 18: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
+	34, // 19: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
+	85, // 20: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	89, // 21: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	90, // 22: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	90, // 23: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	91, // 24: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	90, // 25: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	90, // 26: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	56, // 27: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
+	92, // 28: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	91, // 29: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	86, // 30: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	60, // 31: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	93, // 32: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	1,  // 33: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
+	90, // 34: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	94, // 35: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	49, // 36: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
+	49, // 37: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
+	53, // 38: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
+	52, // 39: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
+	49, // 40: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
+	93, // 41: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	82, // 42: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	56, // 43: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
+	95, // 44: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
+	85, // 45: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	86, // 46: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	88, // 47: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	93, // 48: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	58, // 49: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	91, // 50: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	86, // 51: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	60, // 52: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	59, // 53: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
+	96, // 54: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	62, // 55: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,  // 56: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	93, // 57: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	94, // 58: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	97, // 59: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	97, // 60: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	2,  // 61: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 62: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 63: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 64: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	14, // 65: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	16, // 66: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	18, // 67: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	20, // 68: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	22, // 69: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	24, // 70: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	26, // 71: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	29, // 72: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	32, // 73: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	10, // 74: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
+	12, // 75: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
+	35, // 76: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	37, // 77: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	39, // 78: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	41, // 79: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	43, // 80: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	45, // 81: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	47, // 82: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	50, // 83: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	54, // 84: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	57, // 85: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	63, // 86: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	65, // 87: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	67, // 88: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	69, // 89: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	71, // 90: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	73, // 91: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	75, // 92: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	77, // 93: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	78, // 94: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	80, // 95: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 96: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 97: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 98: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 99: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	15, // 100: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	17, // 101: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	19, // 102: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	21, // 103: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	23, // 104: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	25, // 105: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	27, // 106: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	30, // 107: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	33, // 108: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	11, // 109: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
+	13, // 110: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
+	36, // 111: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	38, // 112: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	40, // 113: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	42, // 114: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	44, // 115: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	46, // 116: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	48, // 117: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	51, // 118: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	55, // 119: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	61, // 120: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	64, // 121: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	66, // 122: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	68, // 123: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	70, // 124: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	72, // 125: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	74, // 126: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	76, // 127: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	78, // 128: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	79, // 129: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	81, // 130: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	96, // [96:131] is the sub-list for method output_type
+	61, // [61:96] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -5713,7 +5986,8 @@ func file_atelier_v1_api_proto_init() {
 		return
 	}
 	file_atelier_v1_model_proto_init()
-	file_atelier_v1_api_proto_msgTypes[52].OneofWrappers = []any{
+	file_atelier_v1_api_proto_msgTypes[8].OneofWrappers = []any{}
+	file_atelier_v1_api_proto_msgTypes[56].OneofWrappers = []any{
 		(*RunEvent_Report)(nil),
 		(*RunEvent_Checkpoint)(nil),
 		(*RunEvent_Ended)(nil),
@@ -5725,7 +5999,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   77,
+			NumMessages:   81,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -452,24 +452,27 @@ type Reason int32
 
 const (
 	Reason_REASON_UNSPECIFIED   Reason = 0
-	Reason_REASON_NO_LEADER     Reason = 1 // none is known, or it did not confirm in time: repeat the request
-	Reason_REASON_REMOVED       Reason = 2 // the node that asks was taken off the cluster: asking again changes nothing
-	Reason_REASON_OTHER_CLUSTER Reason = 3 // the node that asks belongs to another cluster
+	Reason_REASON_NO_LEADER     Reason = 1  // none is known, or it did not confirm in time: repeat the request
+	Reason_REASON_REMOVED       Reason = 2  // the node that asks was taken off the cluster: asking again changes nothing
+	Reason_REASON_OTHER_CLUSTER Reason = 3  // the node that asks belongs to another cluster
+	Reason_REASON_DELETED       Reason = 80 // the sweep was deleted for good
 )
 
 // Enum value maps for Reason.
 var (
 	Reason_name = map[int32]string{
-		0: "REASON_UNSPECIFIED",
-		1: "REASON_NO_LEADER",
-		2: "REASON_REMOVED",
-		3: "REASON_OTHER_CLUSTER",
+		0:  "REASON_UNSPECIFIED",
+		1:  "REASON_NO_LEADER",
+		2:  "REASON_REMOVED",
+		3:  "REASON_OTHER_CLUSTER",
+		80: "REASON_DELETED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":   0,
 		"REASON_NO_LEADER":     1,
 		"REASON_REMOVED":       2,
 		"REASON_OTHER_CLUSTER": 3,
+		"REASON_DELETED":       80,
 	}
 )
 
@@ -807,8 +810,13 @@ type Sweep struct {
 	StoredBytes     int64                  `protobuf:"varint,34,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`                                                 // of its checkpoints in the index
 	Findings        int64                  `protobuf:"varint,35,opt,name=findings,proto3" json:"findings,omitempty"`                                                                          // how many there have been
 	Kind            Kind                   `protobuf:"varint,60,opt,name=kind,proto3,enum=atelier.v1.Kind" json:"kind,omitempty"`
-	SpecJson        string                 `protobuf:"bytes,50,opt,name=spec_json,json=specJson,proto3" json:"spec_json,omitempty"` // the checked spec (common/spec) as it was submitted; not in lists
-	Note            string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`                         // for people: what keeps its trials waiting, where that is no matter of course
+	SpecJson        string                 `protobuf:"bytes,50,opt,name=spec_json,json=specJson,proto3" json:"spec_json,omitempty"`        // the checked spec (common/spec) as it was submitted; not in lists
+	Note            string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`                                // for people: what keeps its trials waiting, where that is no matter of course
+	Tags            []string               `protobuf:"bytes,80,rep,name=tags,proto3" json:"tags,omitempty"`                                // in order
+	UserNote        string                 `protobuf:"bytes,81,opt,name=user_note,json=userNote,proto3" json:"user_note,omitempty"`        // what a person wrote beside it
+	ArchivedMs      int64                  `protobuf:"varint,82,opt,name=archived_ms,json=archivedMs,proto3" json:"archived_ms,omitempty"` // 0 = it is not
+	DeletedMs       int64                  `protobuf:"varint,83,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`    // 0 = it is not
+	PurgeMs         int64                  `protobuf:"varint,84,opt,name=purge_ms,json=purgeMs,proto3" json:"purge_ms,omitempty"`          // of a deleted one: when it goes for good
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1107,6 +1115,41 @@ func (x *Sweep) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+func (x *Sweep) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Sweep) GetUserNote() string {
+	if x != nil {
+		return x.UserNote
+	}
+	return ""
+}
+
+func (x *Sweep) GetArchivedMs() int64 {
+	if x != nil {
+		return x.ArchivedMs
+	}
+	return 0
+}
+
+func (x *Sweep) GetDeletedMs() int64 {
+	if x != nil {
+		return x.DeletedMs
+	}
+	return 0
+}
+
+func (x *Sweep) GetPurgeMs() int64 {
+	if x != nil {
+		return x.PurgeMs
+	}
+	return 0
 }
 
 type SweepCounts struct {
@@ -2639,8 +2682,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\x01R\x05value\x12\x1f\n" +
 	"\vvalue_epoch\x18\x05 \x01(\x05R\n" +
 	"valueEpoch\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\xc8\n" +
-	"\n" +
+	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\xd4\v\n" +
 	"\x05Sweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12/\n" +
@@ -2687,7 +2729,14 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\bfindings\x18# \x01(\x03R\bfindings\x12$\n" +
 	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\x12\x1b\n" +
 	"\tspec_json\x182 \x01(\tR\bspecJson\x12\x12\n" +
-	"\x04note\x18( \x01(\tR\x04note\x1a;\n" +
+	"\x04note\x18( \x01(\tR\x04note\x12\x12\n" +
+	"\x04tags\x18P \x03(\tR\x04tags\x12\x1b\n" +
+	"\tuser_note\x18Q \x01(\tR\buserNote\x12\x1f\n" +
+	"\varchived_ms\x18R \x01(\x03R\n" +
+	"archivedMs\x12\x1d\n" +
+	"\n" +
+	"deleted_ms\x18S \x01(\x03R\tdeletedMs\x12\x19\n" +
+	"\bpurge_ms\x18T \x01(\x03R\apurgeMs\x1a;\n" +
 	"\rRequiresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x02\n" +
@@ -2917,12 +2966,13 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x1bPROPOSAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16PROPOSAL_SOURCE_SEARCH\x10\x01\x12\x1c\n" +
 	"\x18PROPOSAL_SOURCE_ENQUEUED\x10\x02\x12\x1e\n" +
-	"\x1aPROPOSAL_SOURCE_POPULATION\x10\x03*d\n" +
+	"\x1aPROPOSAL_SOURCE_POPULATION\x10\x03*x\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REASON_NO_LEADER\x10\x01\x12\x12\n" +
 	"\x0eREASON_REMOVED\x10\x02\x12\x18\n" +
-	"\x14REASON_OTHER_CLUSTER\x10\x03B+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
+	"\x14REASON_OTHER_CLUSTER\x10\x03\x12\x12\n" +
+	"\x0eREASON_DELETED\x10PB+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
 
 var (
 	file_atelier_v1_model_proto_rawDescOnce sync.Once

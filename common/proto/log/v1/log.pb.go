@@ -100,6 +100,8 @@ type Command struct {
 	//	*Command_AbortRestore
 	//	*Command_MarkHash
 	//	*Command_CompareHash
+	//	*Command_LabelSweep
+	//	*Command_PurgeSweep
 	Op isCommand_Op `protobuf_oneof:"op"`
 	// How it is carried out. A log is played again by later versions, and must
 	// come to the same state: what they do otherwise they do for commands that ask
@@ -367,6 +369,24 @@ func (x *Command) GetCompareHash() *CompareHash {
 	return nil
 }
 
+func (x *Command) GetLabelSweep() *LabelSweep {
+	if x != nil {
+		if x, ok := x.Op.(*Command_LabelSweep); ok {
+			return x.LabelSweep
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPurgeSweep() *PurgeSweep {
+	if x != nil {
+		if x, ok := x.Op.(*Command_PurgeSweep); ok {
+			return x.PurgeSweep
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetRules() uint32 {
 	if x != nil {
 		return x.Rules
@@ -470,6 +490,14 @@ type Command_CompareHash struct {
 	CompareHash *CompareHash `protobuf:"bytes,25,opt,name=compare_hash,json=compareHash,proto3,oneof"`
 }
 
+type Command_LabelSweep struct {
+	LabelSweep *LabelSweep `protobuf:"bytes,40,opt,name=label_sweep,json=labelSweep,proto3,oneof"`
+}
+
+type Command_PurgeSweep struct {
+	PurgeSweep *PurgeSweep `protobuf:"bytes,41,opt,name=purge_sweep,json=purgeSweep,proto3,oneof"`
+}
+
 func (*Command_CreateSweep) isCommand_Op() {}
 
 func (*Command_ControlSweep) isCommand_Op() {}
@@ -515,6 +543,10 @@ func (*Command_AbortRestore) isCommand_Op() {}
 func (*Command_MarkHash) isCommand_Op() {}
 
 func (*Command_CompareHash) isCommand_Op() {}
+
+func (*Command_LabelSweep) isCommand_Op() {}
+
+func (*Command_PurgeSweep) isCommand_Op() {}
 
 // Natural key: id.
 // What a person asked for. spec_json is the checked spec (common/spec), spec_yaml
@@ -1113,6 +1145,138 @@ func (x *ControlSweep) GetAction() v1.SweepAction {
 	return v1.SweepAction(0)
 }
 
+// What people call a sweep and write beside it. What is absent stays as it is.
+// Tags to be added that are there, and tags to be removed that are not, do no harm.
+type LabelSweep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          *string                `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"` // empty = the spec's own again
+	AddTags       []string               `protobuf:"bytes,3,rep,name=add_tags,json=addTags,proto3" json:"add_tags,omitempty"`
+	RemoveTags    []string               `protobuf:"bytes,4,rep,name=remove_tags,json=removeTags,proto3" json:"remove_tags,omitempty"` // removed before those of add_tags are added
+	Note          *string                `protobuf:"bytes,5,opt,name=note,proto3,oneof" json:"note,omitempty"`                         // empty = none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LabelSweep) Reset() {
+	*x = LabelSweep{}
+	mi := &file_log_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LabelSweep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LabelSweep) ProtoMessage() {}
+
+func (x *LabelSweep) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LabelSweep.ProtoReflect.Descriptor instead.
+func (*LabelSweep) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LabelSweep) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LabelSweep) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *LabelSweep) GetAddTags() []string {
+	if x != nil {
+		return x.AddTags
+	}
+	return nil
+}
+
+func (x *LabelSweep) GetRemoveTags() []string {
+	if x != nil {
+		return x.RemoveTags
+	}
+	return nil
+}
+
+func (x *LabelSweep) GetNote() string {
+	if x != nil && x.Note != nil {
+		return *x.Note
+	}
+	return ""
+}
+
+// Takes a deleted sweep out of the state for good. Natural key: id and deleted_ms,
+// which names the deletion: one that was taken back meanwhile is not carried out.
+type PurgeSweep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	DeletedMs     int64                  `protobuf:"varint,2,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeSweep) Reset() {
+	*x = PurgeSweep{}
+	mi := &file_log_v1_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeSweep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeSweep) ProtoMessage() {}
+
+func (x *PurgeSweep) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeSweep.ProtoReflect.Descriptor instead.
+func (*PurgeSweep) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PurgeSweep) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PurgeSweep) GetDeletedMs() int64 {
+	if x != nil {
+		return x.DeletedMs
+	}
+	return 0
+}
+
 type ExtendSweep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1125,7 +1289,7 @@ type ExtendSweep struct {
 
 func (x *ExtendSweep) Reset() {
 	*x = ExtendSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[9]
+	mi := &file_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1301,7 @@ func (x *ExtendSweep) String() string {
 func (*ExtendSweep) ProtoMessage() {}
 
 func (x *ExtendSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[9]
+	mi := &file_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1314,7 @@ func (x *ExtendSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweep.ProtoReflect.Descriptor instead.
 func (*ExtendSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExtendSweep) GetId() string {
@@ -1191,7 +1355,7 @@ type FailSweep struct {
 
 func (x *FailSweep) Reset() {
 	*x = FailSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[10]
+	mi := &file_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1367,7 @@ func (x *FailSweep) String() string {
 func (*FailSweep) ProtoMessage() {}
 
 func (x *FailSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[10]
+	mi := &file_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1380,7 @@ func (x *FailSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailSweep.ProtoReflect.Descriptor instead.
 func (*FailSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FailSweep) GetId() string {
@@ -1250,7 +1414,7 @@ type ProposeTrials struct {
 
 func (x *ProposeTrials) Reset() {
 	*x = ProposeTrials{}
-	mi := &file_log_v1_log_proto_msgTypes[11]
+	mi := &file_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1426,7 @@ func (x *ProposeTrials) String() string {
 func (*ProposeTrials) ProtoMessage() {}
 
 func (x *ProposeTrials) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[11]
+	mi := &file_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1439,7 @@ func (x *ProposeTrials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeTrials.ProtoReflect.Descriptor instead.
 func (*ProposeTrials) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProposeTrials) GetId() string {
@@ -1353,7 +1517,7 @@ type GrantLease struct {
 
 func (x *GrantLease) Reset() {
 	*x = GrantLease{}
-	mi := &file_log_v1_log_proto_msgTypes[12]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1529,7 @@ func (x *GrantLease) String() string {
 func (*GrantLease) ProtoMessage() {}
 
 func (x *GrantLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[12]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1542,7 @@ func (x *GrantLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantLease.ProtoReflect.Descriptor instead.
 func (*GrantLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GrantLease) GetId() string {
@@ -1463,7 +1627,7 @@ type LeaseEnd struct {
 
 func (x *LeaseEnd) Reset() {
 	*x = LeaseEnd{}
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1639,7 @@ func (x *LeaseEnd) String() string {
 func (*LeaseEnd) ProtoMessage() {}
 
 func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1652,7 @@ func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseEnd.ProtoReflect.Descriptor instead.
 func (*LeaseEnd) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LeaseEnd) GetEpoch() int32 {
@@ -1525,7 +1689,7 @@ type ExpireLease struct {
 
 func (x *ExpireLease) Reset() {
 	*x = ExpireLease{}
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1701,7 @@ func (x *ExpireLease) String() string {
 func (*ExpireLease) ProtoMessage() {}
 
 func (x *ExpireLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1714,7 @@ func (x *ExpireLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireLease.ProtoReflect.Descriptor instead.
 func (*ExpireLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExpireLease) GetId() string {
@@ -1591,7 +1755,7 @@ type RecordEvents struct {
 
 func (x *RecordEvents) Reset() {
 	*x = RecordEvents{}
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1767,7 @@ func (x *RecordEvents) String() string {
 func (*RecordEvents) ProtoMessage() {}
 
 func (x *RecordEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1780,7 @@ func (x *RecordEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEvents.ProtoReflect.Descriptor instead.
 func (*RecordEvents) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RecordEvents) GetEvents() []*v1.RunEvent {
@@ -1639,7 +1803,7 @@ type SetVerdict struct {
 
 func (x *SetVerdict) Reset() {
 	*x = SetVerdict{}
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1815,7 @@ func (x *SetVerdict) String() string {
 func (*SetVerdict) ProtoMessage() {}
 
 func (x *SetVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1828,7 @@ func (x *SetVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVerdict.ProtoReflect.Descriptor instead.
 func (*SetVerdict) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetVerdict) GetId() string {
@@ -1712,7 +1876,7 @@ type RetryTrial struct {
 
 func (x *RetryTrial) Reset() {
 	*x = RetryTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1888,7 @@ func (x *RetryTrial) String() string {
 func (*RetryTrial) ProtoMessage() {}
 
 func (x *RetryTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1901,7 @@ func (x *RetryTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrial.ProtoReflect.Descriptor instead.
 func (*RetryTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RetryTrial) GetId() string {
@@ -1766,7 +1930,7 @@ type ResumeTrial struct {
 
 func (x *ResumeTrial) Reset() {
 	*x = ResumeTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1942,7 @@ func (x *ResumeTrial) String() string {
 func (*ResumeTrial) ProtoMessage() {}
 
 func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1955,7 @@ func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTrial.ProtoReflect.Descriptor instead.
 func (*ResumeTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResumeTrial) GetId() string {
@@ -1825,7 +1989,7 @@ type SetDrain struct {
 
 func (x *SetDrain) Reset() {
 	*x = SetDrain{}
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +2001,7 @@ func (x *SetDrain) String() string {
 func (*SetDrain) ProtoMessage() {}
 
 func (x *SetDrain) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +2014,7 @@ func (x *SetDrain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDrain.ProtoReflect.Descriptor instead.
 func (*SetDrain) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetDrain) GetWorker() string {
@@ -1881,7 +2045,7 @@ type SetMember struct {
 
 func (x *SetMember) Reset() {
 	*x = SetMember{}
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2057,7 @@ func (x *SetMember) String() string {
 func (*SetMember) ProtoMessage() {}
 
 func (x *SetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2070,7 @@ func (x *SetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMember.ProtoReflect.Descriptor instead.
 func (*SetMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetMember) GetId() string {
@@ -1961,7 +2125,7 @@ type DropMember struct {
 
 func (x *DropMember) Reset() {
 	*x = DropMember{}
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2137,7 @@ func (x *DropMember) String() string {
 func (*DropMember) ProtoMessage() {}
 
 func (x *DropMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2150,7 @@ func (x *DropMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropMember.ProtoReflect.Descriptor instead.
 func (*DropMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DropMember) GetId() string {
@@ -2006,7 +2170,7 @@ type MarkHash struct {
 
 func (x *MarkHash) Reset() {
 	*x = MarkHash{}
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2182,7 @@ func (x *MarkHash) String() string {
 func (*MarkHash) ProtoMessage() {}
 
 func (x *MarkHash) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2195,7 @@ func (x *MarkHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkHash.ProtoReflect.Descriptor instead.
 func (*MarkHash) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 // Natural key: index. What a majority of the voters found at a mark; a node that
@@ -2048,7 +2212,7 @@ type CompareHash struct {
 
 func (x *CompareHash) Reset() {
 	*x = CompareHash{}
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2224,7 @@ func (x *CompareHash) String() string {
 func (*CompareHash) ProtoMessage() {}
 
 func (x *CompareHash) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2237,7 @@ func (x *CompareHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareHash.ProtoReflect.Descriptor instead.
 func (*CompareHash) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CompareHash) GetIndex() uint64 {
@@ -2120,7 +2284,7 @@ type BeginRestore struct {
 
 func (x *BeginRestore) Reset() {
 	*x = BeginRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2296,7 @@ func (x *BeginRestore) String() string {
 func (*BeginRestore) ProtoMessage() {}
 
 func (x *BeginRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2309,7 @@ func (x *BeginRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRestore.ProtoReflect.Descriptor instead.
 func (*BeginRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BeginRestore) GetId() string {
@@ -2194,7 +2358,7 @@ type StageRestore struct {
 
 func (x *StageRestore) Reset() {
 	*x = StageRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2370,7 @@ func (x *StageRestore) String() string {
 func (*StageRestore) ProtoMessage() {}
 
 func (x *StageRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2383,7 @@ func (x *StageRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRestore.ProtoReflect.Descriptor instead.
 func (*StageRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StageRestore) GetId() string {
@@ -2252,7 +2416,7 @@ type CommitRestore struct {
 
 func (x *CommitRestore) Reset() {
 	*x = CommitRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2428,7 @@ func (x *CommitRestore) String() string {
 func (*CommitRestore) ProtoMessage() {}
 
 func (x *CommitRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2441,7 @@ func (x *CommitRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRestore.ProtoReflect.Descriptor instead.
 func (*CommitRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CommitRestore) GetId() string {
@@ -2298,7 +2462,7 @@ type AbortRestore struct {
 
 func (x *AbortRestore) Reset() {
 	*x = AbortRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2474,7 @@ func (x *AbortRestore) String() string {
 func (*AbortRestore) ProtoMessage() {}
 
 func (x *AbortRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2487,7 @@ func (x *AbortRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRestore.ProtoReflect.Descriptor instead.
 func (*AbortRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AbortRestore) GetId() string {
@@ -2357,7 +2521,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2533,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2546,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -2500,13 +2664,14 @@ type Header struct {
 	RestoredIndex    uint64                 `protobuf:"varint,22,opt,name=restored_index,json=restoredIndex,proto3" json:"restored_index,omitempty"`           // of its commit
 	Removed          []*RemovedMember       `protobuf:"bytes,30,rep,name=removed,proto3" json:"removed,omitempty"`                                             // oldest first
 	FormerClusterIds []string               `protobuf:"bytes,31,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // of the clusters this one was recovered from, oldest first
+	Purged           []*PurgedSweep         `protobuf:"bytes,80,rep,name=purged,proto3" json:"purged,omitempty"`                                               // oldest first
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2683,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2696,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -2618,6 +2783,91 @@ func (x *Header) GetFormerClusterIds() []string {
 	return nil
 }
 
+func (x *Header) GetPurged() []*PurgedSweep {
+	if x != nil {
+		return x.Purged
+	}
+	return nil
+}
+
+// What is remembered of a sweep that is gone: the request that made it does not
+// make it again, and workers delete its files.
+type PurgedSweep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	CreateRequest string                 `protobuf:"bytes,2,opt,name=create_request,json=createRequest,proto3" json:"create_request,omitempty"`
+	CreatedIndex  uint64                 `protobuf:"varint,3,opt,name=created_index,json=createdIndex,proto3" json:"created_index,omitempty"`
+	DeletedMs     int64                  `protobuf:"varint,4,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`       // of the deletion that was carried out
+	PurgedIndex   uint64                 `protobuf:"varint,5,opt,name=purged_index,json=purgedIndex,proto3" json:"purged_index,omitempty"` // of the entry that took it out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgedSweep) Reset() {
+	*x = PurgedSweep{}
+	mi := &file_log_v1_log_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgedSweep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgedSweep) ProtoMessage() {}
+
+func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgedSweep.ProtoReflect.Descriptor instead.
+func (*PurgedSweep) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *PurgedSweep) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PurgedSweep) GetCreateRequest() string {
+	if x != nil {
+		return x.CreateRequest
+	}
+	return ""
+}
+
+func (x *PurgedSweep) GetCreatedIndex() uint64 {
+	if x != nil {
+		return x.CreatedIndex
+	}
+	return 0
+}
+
+func (x *PurgedSweep) GetDeletedMs() int64 {
+	if x != nil {
+		return x.DeletedMs
+	}
+	return 0
+}
+
+func (x *PurgedSweep) GetPurgedIndex() uint64 {
+	if x != nil {
+		return x.PurgedIndex
+	}
+	return 0
+}
+
 type RemovedMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2628,7 +2878,7 @@ type RemovedMember struct {
 
 func (x *RemovedMember) Reset() {
 	*x = RemovedMember{}
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2890,7 @@ func (x *RemovedMember) String() string {
 func (*RemovedMember) ProtoMessage() {}
 
 func (x *RemovedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2903,7 @@ func (x *RemovedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
 func (*RemovedMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemovedMember) GetId() string {
@@ -2680,7 +2930,7 @@ type StagedRestore struct {
 
 func (x *StagedRestore) Reset() {
 	*x = StagedRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[31]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2942,7 @@ func (x *StagedRestore) String() string {
 func (*StagedRestore) ProtoMessage() {}
 
 func (x *StagedRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[31]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2955,7 @@ func (x *StagedRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedRestore.ProtoReflect.Descriptor instead.
 func (*StagedRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StagedRestore) GetBegin() *BeginRestore {
@@ -2731,7 +2981,7 @@ type StagedPart struct {
 
 func (x *StagedPart) Reset() {
 	*x = StagedPart{}
-	mi := &file_log_v1_log_proto_msgTypes[32]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2993,7 @@ func (x *StagedPart) String() string {
 func (*StagedPart) ProtoMessage() {}
 
 func (x *StagedPart) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[32]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +3006,7 @@ func (x *StagedPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPart.ProtoReflect.Descriptor instead.
 func (*StagedPart) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StagedPart) GetData() []byte {
@@ -2787,13 +3037,18 @@ type SweepRecord struct {
 	Requests       []string               `protobuf:"bytes,42,rep,name=requests,proto3" json:"requests,omitempty"`                                      // remembered request ids of commands about it, oldest first
 	RequestResults []string               `protobuf:"bytes,43,rep,name=request_results,json=requestResults,proto3" json:"request_results,omitempty"`
 	Data           string                 `protobuf:"bytes,50,opt,name=data,proto3" json:"data,omitempty"` // Run.data of the first run that told one
+	Name           string                 `protobuf:"bytes,80,opt,name=name,proto3" json:"name,omitempty"` // given by a person; empty = the spec's
+	Tags           []string               `protobuf:"bytes,81,rep,name=tags,proto3" json:"tags,omitempty"` // in order
+	UserNote       string                 `protobuf:"bytes,82,opt,name=user_note,json=userNote,proto3" json:"user_note,omitempty"`
+	ArchivedMs     int64                  `protobuf:"varint,83,opt,name=archived_ms,json=archivedMs,proto3" json:"archived_ms,omitempty"` // 0 = it is not
+	DeletedMs      int64                  `protobuf:"varint,84,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`    // 0 = it is not
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[33]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +3060,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[33]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +3073,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -2954,6 +3209,41 @@ func (x *SweepRecord) GetData() string {
 	return ""
 }
 
+func (x *SweepRecord) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SweepRecord) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *SweepRecord) GetUserNote() string {
+	if x != nil {
+		return x.UserNote
+	}
+	return ""
+}
+
+func (x *SweepRecord) GetArchivedMs() int64 {
+	if x != nil {
+		return x.ArchivedMs
+	}
+	return 0
+}
+
+func (x *SweepRecord) GetDeletedMs() int64 {
+	if x != nil {
+		return x.DeletedMs
+	}
+	return 0
+}
+
 type TrialRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Number      int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -2994,7 +3284,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[34]
+	mi := &file_log_v1_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3296,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[34]
+	mi := &file_log_v1_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3309,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -3243,7 +3533,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3545,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3558,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -3350,7 +3640,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3652,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3665,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -3391,7 +3681,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xcb\f\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xc9\r\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -3426,7 +3716,11 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0ecommit_restore\x18\x16 \x01(\v2\x1d.atelier.log.v1.CommitRestoreH\x00R\rcommitRestore\x12C\n" +
 	"\rabort_restore\x18\x17 \x01(\v2\x1c.atelier.log.v1.AbortRestoreH\x00R\fabortRestore\x127\n" +
 	"\tmark_hash\x18\x18 \x01(\v2\x18.atelier.log.v1.MarkHashH\x00R\bmarkHash\x12@\n" +
-	"\fcompare_hash\x18\x19 \x01(\v2\x1b.atelier.log.v1.CompareHashH\x00R\vcompareHash\x12\x14\n" +
+	"\fcompare_hash\x18\x19 \x01(\v2\x1b.atelier.log.v1.CompareHashH\x00R\vcompareHash\x12=\n" +
+	"\vlabel_sweep\x18( \x01(\v2\x1a.atelier.log.v1.LabelSweepH\x00R\n" +
+	"labelSweep\x12=\n" +
+	"\vpurge_sweep\x18) \x01(\v2\x1a.atelier.log.v1.PurgeSweepH\x00R\n" +
+	"purgeSweep\x12\x14\n" +
 	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
 	"\x02op\"\xb7\a\n" +
 	"\vCreateSweep\x12\x0e\n" +
@@ -3486,7 +3780,22 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"O\n" +
 	"\fControlSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
-	"\x06action\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\"r\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\"\x9c\x01\n" +
+	"\n" +
+	"LabelSweep\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x19\n" +
+	"\badd_tags\x18\x03 \x03(\tR\aaddTags\x12\x1f\n" +
+	"\vremove_tags\x18\x04 \x03(\tR\n" +
+	"removeTags\x12\x17\n" +
+	"\x04note\x18\x05 \x01(\tH\x01R\x04note\x88\x01\x01B\a\n" +
+	"\x05_nameB\a\n" +
+	"\x05_note\";\n" +
+	"\n" +
+	"PurgeSweep\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
+	"\n" +
+	"deleted_ms\x18\x02 \x01(\x03R\tdeletedMs\"r\n" +
 	"\vExtendSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3591,7 +3900,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06footer\x18\x04 \x01(\v2\x16.atelier.log.v1.FooterH\x00R\x06footer\x127\n" +
 	"\x06staged\x18\x05 \x01(\v2\x1d.atelier.log.v1.StagedRestoreH\x00R\x06staged\x120\n" +
 	"\x04part\x18\x06 \x01(\v2\x1a.atelier.log.v1.StagedPartH\x00R\x04partB\b\n" +
-	"\x06record\"\xbd\x03\n" +
+	"\x06record\"\xf2\x03\n" +
 	"\x06Header\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -3606,7 +3915,15 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"restoredId\x12%\n" +
 	"\x0erestored_index\x18\x16 \x01(\x04R\rrestoredIndex\x127\n" +
 	"\aremoved\x18\x1e \x03(\v2\x1d.atelier.log.v1.RemovedMemberR\aremoved\x12,\n" +
-	"\x12former_cluster_ids\x18\x1f \x03(\tR\x10formerClusterIds\"<\n" +
+	"\x12former_cluster_ids\x18\x1f \x03(\tR\x10formerClusterIds\x123\n" +
+	"\x06purged\x18P \x03(\v2\x1b.atelier.log.v1.PurgedSweepR\x06purged\"\xab\x01\n" +
+	"\vPurgedSweep\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
+	"\x0ecreate_request\x18\x02 \x01(\tR\rcreateRequest\x12#\n" +
+	"\rcreated_index\x18\x03 \x01(\x04R\fcreatedIndex\x12\x1d\n" +
+	"\n" +
+	"deleted_ms\x18\x04 \x01(\x03R\tdeletedMs\x12!\n" +
+	"\fpurged_index\x18\x05 \x01(\x04R\vpurgedIndex\"<\n" +
 	"\rRemovedMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\tfolder_id\x18\x02 \x01(\tR\bfolderId\"Y\n" +
@@ -3615,7 +3932,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x05parts\x18\x02 \x01(\x03R\x05parts\" \n" +
 	"\n" +
 	"StagedPart\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\xff\x04\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x84\x06\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -3637,7 +3954,14 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\rcreated_index\x18) \x01(\x04R\fcreatedIndex\x12\x1a\n" +
 	"\brequests\x18* \x03(\tR\brequests\x12'\n" +
 	"\x0frequest_results\x18+ \x03(\tR\x0erequestResults\x12\x12\n" +
-	"\x04data\x182 \x01(\tR\x04data\"\xee\a\n" +
+	"\x04data\x182 \x01(\tR\x04data\x12\x12\n" +
+	"\x04name\x18P \x01(\tR\x04name\x12\x12\n" +
+	"\x04tags\x18Q \x03(\tR\x04tags\x12\x1b\n" +
+	"\tuser_note\x18R \x01(\tR\buserNote\x12\x1f\n" +
+	"\varchived_ms\x18S \x01(\x03R\n" +
+	"archivedMs\x12\x1d\n" +
+	"\n" +
+	"deleted_ms\x18T \x01(\x03R\tdeletedMs\"\xee\a\n" +
 	"\vTrialRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1f\n" +
@@ -3703,7 +4027,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),           // 0: atelier.log.v1.Entry
 	(*Command)(nil),         // 1: atelier.log.v1.Command
@@ -3714,114 +4038,120 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*PrioritizeSweep)(nil), // 6: atelier.log.v1.PrioritizeSweep
 	(*EndOverdue)(nil),      // 7: atelier.log.v1.EndOverdue
 	(*ControlSweep)(nil),    // 8: atelier.log.v1.ControlSweep
-	(*ExtendSweep)(nil),     // 9: atelier.log.v1.ExtendSweep
-	(*FailSweep)(nil),       // 10: atelier.log.v1.FailSweep
-	(*ProposeTrials)(nil),   // 11: atelier.log.v1.ProposeTrials
-	(*GrantLease)(nil),      // 12: atelier.log.v1.GrantLease
-	(*LeaseEnd)(nil),        // 13: atelier.log.v1.LeaseEnd
-	(*ExpireLease)(nil),     // 14: atelier.log.v1.ExpireLease
-	(*RecordEvents)(nil),    // 15: atelier.log.v1.RecordEvents
-	(*SetVerdict)(nil),      // 16: atelier.log.v1.SetVerdict
-	(*RetryTrial)(nil),      // 17: atelier.log.v1.RetryTrial
-	(*ResumeTrial)(nil),     // 18: atelier.log.v1.ResumeTrial
-	(*SetDrain)(nil),        // 19: atelier.log.v1.SetDrain
-	(*SetMember)(nil),       // 20: atelier.log.v1.SetMember
-	(*DropMember)(nil),      // 21: atelier.log.v1.DropMember
-	(*MarkHash)(nil),        // 22: atelier.log.v1.MarkHash
-	(*CompareHash)(nil),     // 23: atelier.log.v1.CompareHash
-	(*BeginRestore)(nil),    // 24: atelier.log.v1.BeginRestore
-	(*StageRestore)(nil),    // 25: atelier.log.v1.StageRestore
-	(*CommitRestore)(nil),   // 26: atelier.log.v1.CommitRestore
-	(*AbortRestore)(nil),    // 27: atelier.log.v1.AbortRestore
-	(*Record)(nil),          // 28: atelier.log.v1.Record
-	(*Header)(nil),          // 29: atelier.log.v1.Header
-	(*RemovedMember)(nil),   // 30: atelier.log.v1.RemovedMember
-	(*StagedRestore)(nil),   // 31: atelier.log.v1.StagedRestore
-	(*StagedPart)(nil),      // 32: atelier.log.v1.StagedPart
-	(*SweepRecord)(nil),     // 33: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),     // 34: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),     // 35: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),          // 36: atelier.log.v1.Footer
-	(*v1.Objective)(nil),    // 37: atelier.v1.Objective
-	(*v1.Constraint)(nil),   // 38: atelier.v1.Constraint
-	(v1.Kind)(0),            // 39: atelier.v1.Kind
-	(v1.TrialStatus)(0),     // 40: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),       // 41: atelier.v1.Metric
-	(v1.SweepAction)(0),     // 42: atelier.v1.SweepAction
-	(*v1.Origin)(nil),       // 43: atelier.v1.Origin
-	(v1.ProposalSource)(0),  // 44: atelier.v1.ProposalSource
-	(v1.Verdict)(0),         // 45: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),     // 46: atelier.v1.RunEvent
-	(v1.SweepStatus)(0),     // 47: atelier.v1.SweepStatus
-	(*v1.Run)(nil),          // 48: atelier.v1.Run
-	(*v1.Checkpoint)(nil),   // 49: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),      // 50: atelier.v1.Finding
+	(*LabelSweep)(nil),      // 9: atelier.log.v1.LabelSweep
+	(*PurgeSweep)(nil),      // 10: atelier.log.v1.PurgeSweep
+	(*ExtendSweep)(nil),     // 11: atelier.log.v1.ExtendSweep
+	(*FailSweep)(nil),       // 12: atelier.log.v1.FailSweep
+	(*ProposeTrials)(nil),   // 13: atelier.log.v1.ProposeTrials
+	(*GrantLease)(nil),      // 14: atelier.log.v1.GrantLease
+	(*LeaseEnd)(nil),        // 15: atelier.log.v1.LeaseEnd
+	(*ExpireLease)(nil),     // 16: atelier.log.v1.ExpireLease
+	(*RecordEvents)(nil),    // 17: atelier.log.v1.RecordEvents
+	(*SetVerdict)(nil),      // 18: atelier.log.v1.SetVerdict
+	(*RetryTrial)(nil),      // 19: atelier.log.v1.RetryTrial
+	(*ResumeTrial)(nil),     // 20: atelier.log.v1.ResumeTrial
+	(*SetDrain)(nil),        // 21: atelier.log.v1.SetDrain
+	(*SetMember)(nil),       // 22: atelier.log.v1.SetMember
+	(*DropMember)(nil),      // 23: atelier.log.v1.DropMember
+	(*MarkHash)(nil),        // 24: atelier.log.v1.MarkHash
+	(*CompareHash)(nil),     // 25: atelier.log.v1.CompareHash
+	(*BeginRestore)(nil),    // 26: atelier.log.v1.BeginRestore
+	(*StageRestore)(nil),    // 27: atelier.log.v1.StageRestore
+	(*CommitRestore)(nil),   // 28: atelier.log.v1.CommitRestore
+	(*AbortRestore)(nil),    // 29: atelier.log.v1.AbortRestore
+	(*Record)(nil),          // 30: atelier.log.v1.Record
+	(*Header)(nil),          // 31: atelier.log.v1.Header
+	(*PurgedSweep)(nil),     // 32: atelier.log.v1.PurgedSweep
+	(*RemovedMember)(nil),   // 33: atelier.log.v1.RemovedMember
+	(*StagedRestore)(nil),   // 34: atelier.log.v1.StagedRestore
+	(*StagedPart)(nil),      // 35: atelier.log.v1.StagedPart
+	(*SweepRecord)(nil),     // 36: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),     // 37: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),     // 38: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),          // 39: atelier.log.v1.Footer
+	(*v1.Objective)(nil),    // 40: atelier.v1.Objective
+	(*v1.Constraint)(nil),   // 41: atelier.v1.Constraint
+	(v1.Kind)(0),            // 42: atelier.v1.Kind
+	(v1.TrialStatus)(0),     // 43: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),       // 44: atelier.v1.Metric
+	(v1.SweepAction)(0),     // 45: atelier.v1.SweepAction
+	(*v1.Origin)(nil),       // 46: atelier.v1.Origin
+	(v1.ProposalSource)(0),  // 47: atelier.v1.ProposalSource
+	(v1.Verdict)(0),         // 48: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),     // 49: atelier.v1.RunEvent
+	(v1.SweepStatus)(0),     // 50: atelier.v1.SweepStatus
+	(*v1.Run)(nil),          // 51: atelier.v1.Run
+	(*v1.Checkpoint)(nil),   // 52: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),      // 53: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
 	2,  // 1: atelier.log.v1.Command.create_sweep:type_name -> atelier.log.v1.CreateSweep
 	8,  // 2: atelier.log.v1.Command.control_sweep:type_name -> atelier.log.v1.ControlSweep
-	9,  // 3: atelier.log.v1.Command.extend_sweep:type_name -> atelier.log.v1.ExtendSweep
-	10, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
-	11, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
-	12, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
-	14, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
-	15, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
-	16, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
-	17, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
-	19, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
-	20, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
-	21, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
-	18, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
+	11, // 3: atelier.log.v1.Command.extend_sweep:type_name -> atelier.log.v1.ExtendSweep
+	12, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
+	13, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
+	14, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
+	16, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
+	17, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
+	18, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
+	19, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
+	21, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
+	22, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
+	23, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
+	20, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	24, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
-	25, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
-	26, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
-	27, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
-	22, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
-	23, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
-	37, // 24: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
-	3,  // 25: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	37, // 26: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	38, // 27: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
-	4,  // 28: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	39, // 29: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
-	40, // 30: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	41, // 31: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	42, // 32: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	43, // 33: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	44, // 34: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	13, // 35: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	45, // 36: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	46, // 37: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	45, // 38: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	29, // 39: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	33, // 40: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	34, // 41: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	36, // 42: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	31, // 43: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
-	32, // 44: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
-	20, // 45: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	30, // 46: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
-	24, // 47: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
-	2,  // 48: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	47, // 49: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	40, // 50: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	48, // 51: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	49, // 52: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	45, // 53: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	35, // 54: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	50, // 55: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	44, // 56: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	43, // 57: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	13, // 58: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	59, // [59:59] is the sub-list for method output_type
-	59, // [59:59] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	26, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
+	27, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
+	28, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
+	29, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
+	24, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
+	25, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
+	9,  // 24: atelier.log.v1.Command.label_sweep:type_name -> atelier.log.v1.LabelSweep
+	10, // 25: atelier.log.v1.Command.purge_sweep:type_name -> atelier.log.v1.PurgeSweep
+	40, // 26: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	3,  // 27: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
+	40, // 28: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	41, // 29: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	4,  // 30: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
+	42, // 31: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
+	43, // 32: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	44, // 33: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	45, // 34: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	46, // 35: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	47, // 36: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	15, // 37: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	48, // 38: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	49, // 39: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	48, // 40: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	31, // 41: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	36, // 42: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	37, // 43: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	39, // 44: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	34, // 45: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
+	35, // 46: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
+	22, // 47: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	33, // 48: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	32, // 49: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
+	26, // 50: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
+	2,  // 51: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	50, // 52: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	43, // 53: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	51, // 54: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	52, // 55: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	48, // 56: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	38, // 57: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	53, // 58: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	47, // 59: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	46, // 60: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	15, // 61: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -3853,8 +4183,11 @@ func file_log_v1_log_proto_init() {
 		(*Command_AbortRestore)(nil),
 		(*Command_MarkHash)(nil),
 		(*Command_CompareHash)(nil),
+		(*Command_LabelSweep)(nil),
+		(*Command_PurgeSweep)(nil),
 	}
-	file_log_v1_log_proto_msgTypes[28].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[9].OneofWrappers = []any{}
+	file_log_v1_log_proto_msgTypes[30].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
@@ -3868,7 +4201,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -78,6 +78,10 @@ const (
 	// SweepServiceGetProgressProcedure is the fully-qualified name of the SweepService's GetProgress
 	// RPC.
 	SweepServiceGetProgressProcedure = "/atelier.v1.SweepService/GetProgress"
+	// SweepServiceLabelSweepProcedure is the fully-qualified name of the SweepService's LabelSweep RPC.
+	SweepServiceLabelSweepProcedure = "/atelier.v1.SweepService/LabelSweep"
+	// SweepServicePurgeSweepProcedure is the fully-qualified name of the SweepService's PurgeSweep RPC.
+	SweepServicePurgeSweepProcedure = "/atelier.v1.SweepService/PurgeSweep"
 	// TrialServiceListTrialsProcedure is the fully-qualified name of the TrialService's ListTrials RPC.
 	TrialServiceListTrialsProcedure = "/atelier.v1.TrialService/ListTrials"
 	// TrialServiceGetTrialProcedure is the fully-qualified name of the TrialService's GetTrial RPC.
@@ -148,6 +152,10 @@ type SweepServiceClient interface {
 	GetImportance(context.Context, *connect.Request[v1.GetImportanceRequest]) (*connect.Response[v1.GetImportanceResponse], error)
 	// The best value so far, trial by trial.
 	GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error)
+	// Name, tags and note of a sweep, for people.
+	LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error)
+	// Deletes a deleted sweep for good before its time: nothing brings it back.
+	PurgeSweep(context.Context, *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error)
 }
 
 // NewSweepServiceClient constructs a client for the atelier.v1.SweepService service. By default, it
@@ -239,6 +247,18 @@ func NewSweepServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(sweepServiceMethods.ByName("GetProgress")),
 			connect.WithClientOptions(opts...),
 		),
+		labelSweep: connect.NewClient[v1.LabelSweepRequest, v1.LabelSweepResponse](
+			httpClient,
+			baseURL+SweepServiceLabelSweepProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("LabelSweep")),
+			connect.WithClientOptions(opts...),
+		),
+		purgeSweep: connect.NewClient[v1.PurgeSweepRequest, v1.PurgeSweepResponse](
+			httpClient,
+			baseURL+SweepServicePurgeSweepProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("PurgeSweep")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -257,6 +277,8 @@ type sweepServiceClient struct {
 	verifySweep     *connect.Client[v1.VerifySweepRequest, v1.VerifySweepResponse]
 	getImportance   *connect.Client[v1.GetImportanceRequest, v1.GetImportanceResponse]
 	getProgress     *connect.Client[v1.GetProgressRequest, v1.GetProgressResponse]
+	labelSweep      *connect.Client[v1.LabelSweepRequest, v1.LabelSweepResponse]
+	purgeSweep      *connect.Client[v1.PurgeSweepRequest, v1.PurgeSweepResponse]
 }
 
 // CreateSweep calls atelier.v1.SweepService.CreateSweep.
@@ -324,6 +346,16 @@ func (c *sweepServiceClient) GetProgress(ctx context.Context, req *connect.Reque
 	return c.getProgress.CallUnary(ctx, req)
 }
 
+// LabelSweep calls atelier.v1.SweepService.LabelSweep.
+func (c *sweepServiceClient) LabelSweep(ctx context.Context, req *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error) {
+	return c.labelSweep.CallUnary(ctx, req)
+}
+
+// PurgeSweep calls atelier.v1.SweepService.PurgeSweep.
+func (c *sweepServiceClient) PurgeSweep(ctx context.Context, req *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error) {
+	return c.purgeSweep.CallUnary(ctx, req)
+}
+
 // SweepServiceHandler is an implementation of the atelier.v1.SweepService service.
 type SweepServiceHandler interface {
 	CreateSweep(context.Context, *connect.Request[v1.CreateSweepRequest]) (*connect.Response[v1.CreateSweepResponse], error)
@@ -344,6 +376,10 @@ type SweepServiceHandler interface {
 	GetImportance(context.Context, *connect.Request[v1.GetImportanceRequest]) (*connect.Response[v1.GetImportanceResponse], error)
 	// The best value so far, trial by trial.
 	GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error)
+	// Name, tags and note of a sweep, for people.
+	LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error)
+	// Deletes a deleted sweep for good before its time: nothing brings it back.
+	PurgeSweep(context.Context, *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error)
 }
 
 // NewSweepServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -431,6 +467,18 @@ func NewSweepServiceHandler(svc SweepServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(sweepServiceMethods.ByName("GetProgress")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sweepServiceLabelSweepHandler := connect.NewUnaryHandler(
+		SweepServiceLabelSweepProcedure,
+		svc.LabelSweep,
+		connect.WithSchema(sweepServiceMethods.ByName("LabelSweep")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sweepServicePurgeSweepHandler := connect.NewUnaryHandler(
+		SweepServicePurgeSweepProcedure,
+		svc.PurgeSweep,
+		connect.WithSchema(sweepServiceMethods.ByName("PurgeSweep")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/atelier.v1.SweepService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SweepServiceCreateSweepProcedure:
@@ -459,6 +507,10 @@ func NewSweepServiceHandler(svc SweepServiceHandler, opts ...connect.HandlerOpti
 			sweepServiceGetImportanceHandler.ServeHTTP(w, r)
 		case SweepServiceGetProgressProcedure:
 			sweepServiceGetProgressHandler.ServeHTTP(w, r)
+		case SweepServiceLabelSweepProcedure:
+			sweepServiceLabelSweepHandler.ServeHTTP(w, r)
+		case SweepServicePurgeSweepProcedure:
+			sweepServicePurgeSweepHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -518,6 +570,14 @@ func (UnimplementedSweepServiceHandler) GetImportance(context.Context, *connect.
 
 func (UnimplementedSweepServiceHandler) GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.GetProgress is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.LabelSweep is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) PurgeSweep(context.Context, *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.PurgeSweep is not implemented"))
 }
 
 // TrialServiceClient is a client for the atelier.v1.TrialService service.

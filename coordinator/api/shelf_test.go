@@ -1,0 +1,135 @@
+package api_test
+
+import (
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	"atelier/common/client"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
+	"atelier/coordinator/coordinatortest"
+	"atelier/coordinator/coordinatortest/node"
+)
+
+// control asks for an action.
+func control(t *testing.T, c *node.Node, id string, a trial.Action) (*atelierv1.Sweep, error) {
+	t.Helper()
+	r, err := c.Sweeps.ControlSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.ControlSweepRequest{Id: id, Action: wire.ToAction(a), RequestId: client.NewRequestID()}))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg.Sweep, nil
+}
+
+// listed is the ids of the sweeps that a list has, newest first.
+func listed(t *testing.T, c *node.Node, q *atelierv1.ListSweepsRequest) string {
+	t.Helper()
+	r, err := c.Sweeps.ListSweeps(coordinatortest.Context(t), connect.NewRequest(q))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, s := range r.Msg.Sweeps {
+		ids = append(ids, s.Id)
+	}
+	return strings.Join(ids, " ")
+}
+
+func TestLabels(t *testing.T) {
+	c := node.Start(t, node.Options{})
+	s := c.Create(t, coordinatortest.ExternalSpec("random", "{trials: 2}", 1))
+	label := func(q *atelierv1.LabelSweepRequest) (*atelierv1.Sweep, error) {
+		q.Id = s.Id
+		r, err := c.Sweeps.LabelSweep(coordinatortest.Context(t), connect.NewRequest(q))
+		if err != nil {
+			return nil, err
+		}
+		return r.Msg.Sweep, nil
+	}
+	got, err := label(&atelierv1.LabelSweepRequest{RequestId: "one", Name: new("facades at night"), AddTags: []string{"b", "a"}, Note: new("first\nsecond")})
+	if err != nil || got.Name != "facades at night" || strings.Join(got.Tags, " ") != "a b" || got.UserNote != "first\nsecond" {
+		t.Fatalf("labelled %v, %v", got, err)
+	}
+	if _, err = label(&atelierv1.LabelSweepRequest{RequestId: "two", Name: new("other"), RemoveTags: []string{"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = label(&atelierv1.LabelSweepRequest{RequestId: "one", Name: new("facades at night")}); err != nil || got.Name != "other" || strings.Join(got.Tags, " ") != "b" || got.UserNote == "" {
+		t.Errorf("a repeat was carried out again: %v, %v", got, err)
+	}
+	for what, q := range map[string]*atelierv1.LabelSweepRequest{"escape": {Name: new("a\x1b[31m")}, "long": {Note: new(strings.Repeat("x", 10_000))}, "bidi": {AddTags: []string{"a\u202eb"}}, "blank": {AddTags: []string{"a b"}}} {
+		_, err := label(q)
+		coordinatortest.WantCode(t, what, err, connect.CodeInvalidArgument, s.Id)
+	}
+}
+
+func TestArchivedAndDeletedSweeps(t *testing.T) {
+	c := node.Start(t, node.Options{})
+	spec := coordinatortest.ExternalSpec("random", "{trials: 2}", 1)
+	submit := &atelierv1.CreateSweepRequest{RequestId: "a wish of somebody", SpecYaml: spec}
+	r, err := c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(submit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := r.Msg.Sweep.Id, c.Create(t, spec).Id
+	if _, err := control(t, c, b, trial.ActionArchive); err != nil {
+		t.Fatal(err)
+	}
+	if got := listed(t, c, &atelierv1.ListSweepsRequest{}); got != a {
+		t.Errorf("listed %s, want %s", got, a)
+	}
+	if got := listed(t, c, &atelierv1.ListSweepsRequest{Archived: true, Limit: 1}); got != b {
+		t.Errorf("the newest with archived ones is %s, want %s", got, b)
+	}
+	_, err = control(t, c, a, trial.ActionDelete)
+	coordinatortest.WantCode(t, "delete a running one", err, connect.CodeFailedPrecondition, "it is running: cancel or stop it first")
+	c.Play(t, a, 1, 2, func(int64) {})
+	coordinatortest.Until(t, "the end", func() bool { return c.Sweep(t, a).EndedMs != 0 })
+	trials := c.TrialsOf(t, a)
+	deleted, err := control(t, c, a, trial.ActionDelete)
+	if err != nil || deleted.DeletedMs == 0 || deleted.PurgeMs != deleted.DeletedMs+24*3600*1000 {
+		t.Fatalf("deleted %v, %v", deleted, err)
+	}
+	if got := listed(t, c, &atelierv1.ListSweepsRequest{Archived: true}); got != b {
+		t.Errorf("listed %s after the deletion", got)
+	}
+	// Until it is purged all of it is there, and a repeated submission finds it and warns.
+	if got := c.TrialsOf(t, a); len(got) != len(trials) {
+		t.Errorf("%d of %d trials after the deletion", len(got), len(trials))
+	}
+	r, err = c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(submit))
+	if err != nil || r.Msg.Sweep.Id != a || !strings.Contains(strings.Join(r.Msg.Warnings, " "), "sweep undelete "+a) {
+		t.Errorf("submitted again: %v, %v", r, err)
+	}
+	if s, err := control(t, c, a, trial.ActionUndelete); err != nil || s.DeletedMs != 0 || s.PurgeMs != 0 {
+		t.Errorf("taken back: %v, %v", s, err)
+	}
+	purge := func() error {
+		_, err := c.Sweeps.PurgeSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.PurgeSweepRequest{Id: a}))
+		return err
+	}
+	coordinatortest.WantCode(t, "purge what is not deleted", purge(), connect.CodeFailedPrecondition, "it is not deleted")
+	if _, err := control(t, c, a, trial.ActionDelete); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := purge(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := listed(t, c, &atelierv1.ListSweepsRequest{Archived: true, Deleted: true}); got != b {
+		t.Errorf("listed %s after the purge", got)
+	}
+	_, err = c.Sweeps.ListCheckpoints(coordinatortest.Context(t), connect.NewRequest(&atelierv1.ListCheckpointsRequest{Id: a}))
+	coordinatortest.WantCode(t, "its checkpoints", err, connect.CodeNotFound, "was deleted at")
+	if client.RefusalOf(err).Reason != client.ReasonDeleted {
+		t.Errorf("workers are not told why: %v", err)
+	}
+	_, err = c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(submit))
+	coordinatortest.WantCode(t, "submitted again", err, connect.CodeNotFound, "sweep "+a+" was deleted at")
+	if s := c.Create(t, spec); s.Id == a {
+		t.Error("the id was given again")
+	}
+}
