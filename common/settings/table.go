@@ -71,9 +71,10 @@ var Table = setting.Table{
 	{Name: "model", Section: "Model", Type: setting.OneOf(Models()...).Faulty(noModel), Default: "resnet18", Aliases: []string{"arch", "architecture"},
 		Help: "vanilla, resnet18/34/50/101/152, efficientnet_b0-b4, mobilenet_v2, mobilenet_v3_small/large, vgg11/13/16/19",
 		Flag: "model", Usage: "`ARCHITECTURE`: vanilla, resnet18, resnet34, resnet50, efficientnet_b0, mobilenet_v2 and more"},
-	{Name: "weights", Type: setting.Path("a file"), Aliases: []string{"pretrained"}, Help: "file to start from (atelier weights pull resnet18); null = drawn from the seed"},
-	{Name: "freeze_features", Type: setting.Truth(), Default: false, Aliases: []string{"freeze"}, Help: "train the classifier head only",
-		Flag: "freeze-features", Usage: "train the classifier head only"},
+	{Name: "weights", Type: setting.Path("a file"), Aliases: []string{"pretrained"}, Help: "file to start from, or NAME of atelier weights list; null or none = from scratch",
+		Flag: "weights", Usage: "start from published weights (`NAME` of atelier weights list) or a file; none = from scratch"},
+	{Name: "freeze_features", Type: setting.Truth(), Default: false, Aliases: []string{"freeze"}, Help: "train the classifier head only; wants weights",
+		Flag: "freeze-features", Usage: "train the classifier head only; wants --weights"},
 	{Name: "dropout_rate", Type: setting.Below(0, 1), Aliases: []string{"dropout"}, Help: "before the head; null = the architecture's own"},
 
 	{Name: "precision", Section: "Machine", Type: setting.OneOf("fp32", "bf16", "fp16"), Default: "fp32", Aliases: []string{"dtype", "amp"}, Help: "fp32, bf16, fp16 (on a GPU)"},

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal opens a pseudo-terminal of 120 columns: a person's end and a
+// terminal opens a pseudo-terminal of so many columns: a person's end and a
 // program's end.
-func terminal(t *testing.T) (person, program *os.File) {
+func terminal(t *testing.T, columns uint16) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -30,7 +30,7 @@ func terminal(t *testing.T) (person, program *os.File) {
 		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
 	}
 	if err == nil {
-		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: 120})
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: columns})
 	}
 	must(t, err)
 	program, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
@@ -50,52 +50,16 @@ func TestTrainOnATerminal(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(dir, "conf"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "conf/training_config.yaml"), []byte("epochs: 40\nimage_size: 32\nlr: 0.01\ndata: {train: "+data+"/train, validation: "+data+"/validation}\n"), 0o644))
 
-	person, program := terminal(t)
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "atelier"), "train")
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "ATELIER_TRAINER_BIN="+trainer, "TERM=xterm")
-	cmd.Stdin, cmd.Stderr = program, program
-	var out strings.Builder
-	cmd.Stdout = &out
-	must(t, cmd.Start())
-
-	var mu sync.Mutex
-	var shown strings.Builder
-	go func() {
-		b := make([]byte, 4096)
-		for {
-			n, err := person.Read(b)
-			mu.Lock()
-			shown.Write(b[:n])
-			mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	sees := func(text string) {
-		t.Helper()
-		for {
-			mu.Lock()
-			all := shown.String()
-			mu.Unlock()
-			if strings.Contains(all, text) {
-				return
-			}
-			if ctx.Err() != nil {
-				t.Fatalf("never shown: %q in\n%q", text, all)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-	}
-	sees("Model, by number or name [resnet18]: ")
-	person.WriteString("1\n")
-	sees("Track this training with MLflow? [Y/n]: ")
-	person.WriteString("y\n")
-	sees("vanilla on 180 images of 3 classes: 40 epochs")
-	sees("finished in ")
-	sees("mlflow ui")
-	must(t, cmd.Wait())
-	if got := out.String(); got != "checkpoints/vanilla_ep40_bs32_lr0.01\n" {
+	at := sit(t, ctx, dir, 120, trainer, "train")
+	at.sees("Model, by number or name [resnet18]: ")
+	at.types("1")
+	at.sees("Track this training with MLflow? [Y/n]: ")
+	at.types("y")
+	at.sees("vanilla from scratch on 180 images of 3 classes")
+	at.sees("finished in ")
+	at.sees("mlflow ui")
+	must(t, at.cmd.Wait())
+	if got := at.out.String(); got != "checkpoints/vanilla_ep40_bs32_lr0.01\n" {
 		t.Errorf("standard output %q", got)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "checkpoints/vanilla_ep40_bs32_lr0.01/training_diagnostics.txt"))
@@ -105,16 +69,120 @@ func TestTrainOnATerminal(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	mu.Lock()
-	defer mu.Unlock()
 	// The first second belongs to packing, one word a second is told.
-	if !regexp.MustCompile(`\r\x1b\[Kepoch \d+/40 \[[#-]{20}\] +\d+%  loss `).MatchString(shown.String()) {
-		t.Errorf("no bar in\n%q", shown.String())
+	if !regexp.MustCompile(`\r\x1b\[Kepoch \d+/40 \[[#-]{20}\] +\d+%, about \S+ left  acc `).MatchString(at.shown()) {
+		t.Errorf("no bar in\n%q", at.shown())
 	}
-	for _, want := range []string{"  loss ", "  acc ", " images/s", "epoch 40/40  train_loss"} {
-		if !strings.Contains(shown.String(), want) {
-			t.Errorf("no %q in\n%q", want, shown.String())
+	for _, want := range []string{"  loss ", "  acc ", " images/s", "epoch 40/40  val_acc"} {
+		if !strings.Contains(at.shown(), want) {
+			t.Errorf("no %q in\n%q", want, at.shown())
 		}
+	}
+}
+
+// session is the command with a person at its terminal.
+type session struct {
+	t      *testing.T
+	ctx    context.Context
+	cmd    *exec.Cmd
+	person *os.File
+	out    strings.Builder // standard output
+
+	mu  sync.Mutex
+	all strings.Builder // that the terminal was sent
+}
+
+func sit(t *testing.T, ctx context.Context, dir string, columns uint16, trainer string, args ...string) *session {
+	t.Helper()
+	person, program := terminal(t, columns)
+	s := &session{t: t, ctx: ctx, person: person, cmd: exec.CommandContext(ctx, filepath.Join(bin, "atelier"), args...)}
+	s.cmd.Dir, s.cmd.Env = dir, append(os.Environ(), "ATELIER_TRAINER_BIN="+trainer, "TERM=xterm", "ATELIER_WEIGHTS_URL=http://127.0.0.1:1/")
+	s.cmd.Stdin, s.cmd.Stderr, s.cmd.Stdout = program, program, &s.out
+	must(t, s.cmd.Start())
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := person.Read(b)
+			s.mu.Lock()
+			s.all.Write(b[:n])
+			s.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return s
+}
+
+func (s *session) types(line string) { s.person.WriteString(line + "\n") }
+
+func (s *session) shown() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.String()
+}
+
+func (s *session) sees(text string) {
+	s.t.Helper()
+	for !strings.Contains(s.shown(), text) {
+		if s.ctx.Err() != nil {
+			s.t.Fatalf("never shown: %q in\n%q", text, s.shown())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// A newcomer with one folder per class types `atelier train` and answers at most
+// four questions by Enter. The lines fit the terminal; the end has a curve and
+// the next commands, which work.
+func TestFirstTraining(t *testing.T) {
+	trainer := torch(t)[1]
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir, columns := t.TempDir(), 80
+	must(t, os.CopyFS(filepath.Join(dir, "styles"), os.DirFS(filepath.Join(facades(t, ctx), "validation"))))
+	must(t, os.Mkdir(filepath.Join(dir, "conf"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "conf/training_config.yaml"), []byte("epochs: 2\nmodel: mobilenet_v3_small\n"), 0o644))
+	at := sit(t, ctx, dir, uint16(columns), trainer, "train")
+	at.sees("Folder of images [styles: 3 classes, ")
+	at.types("")
+	at.sees("Model, by number or name [mobilenet_v3_small]: ")
+	at.types("")
+	at.sees("Start, by number [2]: ")
+	at.types("")
+	at.sees("Track this training with MLflow? [Y/n]: ")
+	at.types("n")
+	must(t, at.cmd.Wait())
+	folder := "checkpoints/mobilenet_v3_small_ep2_bs32_lr0.001"
+	if at.out.String() != folder+"\n" {
+		t.Errorf("standard output %q", at.out.String())
+	}
+	at.sees("atelier serve --checkpoint " + folder + "/best_model.pth\r\n") // the terminal may be read later
+	shown := at.shown()
+	for _, want := range []string{"mobilenet_v3_small from scratch on ", "split styles into styles_split: ", " px  under 1 min", "\r\n  epochs    2 epochs, batch size 32 ", "--set image_size=N",
+		"best epoch ", "test accuracy ", "  curve   " + folder + "/train_history.png", "Next:\r\n"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("no %q in\n%s", want, shown)
+		}
+	}
+	if asked := strings.Count(shown, "]: "); asked > 4 {
+		t.Errorf("%d questions in\n%s", asked, shown)
+	}
+	for _, line := range regexp.MustCompile(`[\r\n]+`).Split(shown, -1) {
+		line = strings.ReplaceAll(line, "\x1b[K", "")
+		if strings.HasPrefix(line, "epoch ") && len(line) >= columns {
+			t.Errorf("%d columns: %q", len(line), line)
+		}
+	}
+	must(t, exec.Command("test", "-s", filepath.Join(dir, folder, "train_history.png")).Run())
+	infer := regexp.MustCompile(`atelier (infer --checkpoint \S+ --image-dir \S+)`).FindStringSubmatch(shown)
+	if infer == nil {
+		t.Fatalf("no command to evaluate in\n%s", shown)
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "atelier"), strings.Fields(infer[1])...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "ATELIER_TRAINER_BIN="+trainer)
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", infer[0], err, b)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -327,56 +326,19 @@ func TestTuneOnATerminal(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	dir := tuningFolder(t)
-	person, program := terminal(t)
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "atelier"), "tune")
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TERM=xterm")
-	cmd.Stdin, cmd.Stderr = program, program
-	var out strings.Builder
-	cmd.Stdout = &out
-	must(t, cmd.Start())
-	var mu sync.Mutex
-	var shown strings.Builder
-	go func() {
-		b := make([]byte, 4096)
-		for {
-			n, err := person.Read(b)
-			mu.Lock()
-			shown.Write(b[:n])
-			mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	sees := func(text string) {
-		t.Helper()
-		for {
-			mu.Lock()
-			all := shown.String()
-			mu.Unlock()
-			if strings.Contains(all, text) {
-				return
-			}
-			if ctx.Err() != nil {
-				t.Fatalf("never shown: %q in\n%q", text, all)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-	}
-	sees("Model, by number or name [resnet18]: ")
-	person.WriteString("mobilenet_v2\n")
-	sees("Track this tuning with MLflow? [Y/n]: ")
-	person.WriteString("n\n")
-	sees("bayesian (gp) of mobilenet_v2, s-")
-	sees("6 trials (6 finished)")
-	must(t, cmd.Wait())
-	if got := out.String(); got != "checkpoints_tuning/mobilenet_v2/bayesian\n" {
+	at := sit(t, ctx, dir, 120, "", "tune")
+	at.sees("Model, by number or name [resnet18]: ")
+	at.types("mobilenet_v2")
+	at.sees("Track this tuning with MLflow? [Y/n]: ")
+	at.types("n")
+	at.sees("bayesian (gp) of mobilenet_v2, s-")
+	at.sees("6 trials (6 finished)")
+	must(t, at.cmd.Wait())
+	if got := at.out.String(); got != "checkpoints_tuning/mobilenet_v2/bayesian\n" {
 		t.Errorf("standard output %q", got)
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if !regexp.MustCompile(`\r\x1b\[Ks-\w+ \[[#-]{20}\] \d/6 trials, \d running`).MatchString(shown.String()) {
-		t.Errorf("no bar in\n%q", shown.String())
+	if !regexp.MustCompile(`\r\x1b\[Ks-\w+ \[[#-]{20}\] \d/6 trials, \d running`).MatchString(at.shown()) {
+		t.Errorf("no bar in\n%q", at.shown())
 	}
 	if _, err := os.Stat(filepath.Join(dir, "mlruns")); err == nil {
 		t.Error("it was tracked although the answer was no")

@@ -65,9 +65,10 @@ func (b *bar) clear() {
 }
 
 // cells is a share of 0..1 drawn with characters, for a terminal's line.
-func cells(share float64) string {
-	const n = 20
-	full := int(min(max(share, 0), 1) * n)
+func cells(share float64) string { return cellsOf(share, 20) }
+
+func cellsOf(share float64, n int) string {
+	full := int(min(max(share, 0), 1) * float64(n))
 	return "[" + strings.Repeat("#", full) + strings.Repeat("-", n-full) + "]"
 }
 

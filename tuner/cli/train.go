@@ -60,7 +60,20 @@ func (e *Env) train(c *ucli.Context) error {
 		}
 	}
 	if c.NumFlags() == 0 && e.Ask {
-		if err := q.settings(c.Context, conf, "Track this training with MLflow?"); err != nil {
+		if err := q.model(c.Context, conf); err != nil {
+			return err
+		}
+		if resumed == nil {
+			if err := q.start(c, conf); err != nil {
+				return err
+			}
+		}
+		if err := q.tracking(c.Context, conf, "Track this training with MLflow?"); err != nil {
+			return err
+		}
+	}
+	if resumed == nil {
+		if err := e.startWeights(c, conf, train.KeyWeights); err != nil {
 			return err
 		}
 	}
@@ -196,8 +209,8 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 	switch {
 	case err == nil:
 		bar.say("%s", r.Summary())
-		for _, h := range r.Hint {
-			bar.say("%s", h)
+		if !bar.quiet {
+			e.next(r)
 		}
 		_, err := fmt.Fprintln(e.Out, e.relative(r.Folder))
 		return err

@@ -19,6 +19,7 @@ func pretender(t *testing.T) (job func() map[string]any) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "job.json")
 	script := `#!/bin/sh
+if [ "$1" = bench ]; then echo '{"images_per_s": 0.5}'; exit; fi
 echo '{"event":"hello","protocol":1,"name":"torch","message":"pretended"}' >&3
 read job
 echo "$job" > ` + file + `
@@ -78,9 +79,9 @@ func TestTrainAsksOnATerminal(t *testing.T) {
 		name, typed, model string
 		shown              []string
 	}{
-		{"by number", "6\nn\n", "mobilenet_v2", []string{"   1  vanilla          custom baseline CNN\n   2  resnet18         ResNet-18 (recommended)", "   6  mobilenet_v2", "18 vgg19", "Track this training with MLflow? [Y/n]: "}},
-		{"by name, after slips", "99\nresnet43\nresnet34\nperhaps\nno\n", "resnet34", []string{"There is no number 99", "did you mean resnet34?", "Please answer y or n."}},
-		{"as it stands", "\nn\n", "resnet18", []string{"Model, by number or name [resnet18]: "}},
+		{"by number", "6\n\nn\n", "mobilenet_v2", []string{"   1  vanilla          custom baseline CNN\n   2  resnet18         ResNet-18 (recommended)", "   6  mobilenet_v2", "18 vgg19", "Track this training with MLflow? [Y/n]: "}},
+		{"by name, after slips", "99\nresnet43\nresnet34\n7\n2\nperhaps\nno\n", "resnet34", []string{"There is no number 99", "did you mean resnet34?", "Please answer y or n.", "There is no 7 here: give 1 to 2."}},
+		{"as it stands", "\n\nn\n", "resnet18", []string{"Model, by number or name [resnet18]: ", "1  from scratch                224 px  about 11 min", "2  from scratch                 64 px  under 1 min", "Times are estimates for 10 epochs"}},
 	} {
 		r := talk(t, imageFolder(t), true, c.typed, nil, "train")
 		if r.code != 1 || !strings.Contains(r.err, "enough seen") {
@@ -115,8 +116,10 @@ func TestTrainLayers(t *testing.T) {
 	job := pretender(t)
 	dir := imageFolder(t)
 	write(t, filepath.Join(dir, "conf/training_config.yaml"), []byte("epochs: 3\nbatch_size: 8\nlr: 0.5\nmodel: vanilla\naugmentation: {cutmix: {enabled: true}}\nmlflow: {enabled: false}\nseed: 9\n"))
-	r := talk(t, dir, false, "", []string{"ATELIER_TRAIN_LR=0.25", "ATELIER_TRAIN_BATCH_SIZE=4"}, "train", "--batch_size", "2", "--freeze_features", "--set", "augmentation.cutmix.alpha=0.3")
-	if r.code != 1 || !strings.Contains(r.err, "vanilla on 2 images of 2 classes: 3 epochs, batch size 2, lr 0.25, adam, 64 px, seed 9") || !strings.Contains(r.err, "results in checkpoints/vanilla_ep3_bs2_lr0.25") {
+	write(t, filepath.Join(dir, "start.pth"), []byte("weights"))
+	r := talk(t, dir, false, "", []string{"ATELIER_TRAIN_LR=0.25", "ATELIER_TRAIN_BATCH_SIZE=4"}, "train", "--batch_size", "2", "--freeze_features", "--weights", "start.pth", "--set", "augmentation.cutmix.alpha=0.3")
+	if r.code != 1 || !strings.Contains(r.err, "vanilla from start.pth on 2 images of 2 classes\n") || !strings.Contains(r.err, "  results   checkpoints/vanilla_ep3_bs2_lr0.25 ") ||
+		!strings.Contains(r.err, "  epochs    3 epochs, batch size 2 ") || !strings.Contains(r.err, "  learning  adam, lr 0.25 ") || !strings.Contains(r.err, ", seed 9 ") {
 		t.Fatalf("%+v", r)
 	}
 	j := job()

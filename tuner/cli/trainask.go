@@ -31,19 +31,17 @@ func (e *Env) questions(verb string) *questions {
 	return &questions{e: e, in: bufio.NewReader(e.In), verb: verb}
 }
 
-// settings asks for the model and whether to track, where neither flag nor
-// environment gives it.
-func (q *questions) settings(ctx context.Context, conf configuration, whether string) error {
-	if v := conf.Get(train.KeyModel); v.Origin < setting.Prompt {
-		name, err := q.model(ctx, v.Text())
-		if err != nil {
-			return err
-		}
-		if err := conf.Set(train.KeyModel, name, setting.Prompt, "prompt"); err != nil {
-			return err
-		}
+// model asks for the model, where neither flag nor environment gives it.
+func (q *questions) model(ctx context.Context, conf configuration) error {
+	v := conf.Get(train.KeyModel)
+	if v.Origin >= setting.Prompt {
+		return nil
 	}
-	return q.tracking(ctx, conf, whether)
+	name, err := q.architecture(ctx, v.Text())
+	if err != nil {
+		return err
+	}
+	return conf.Set(train.KeyModel, name, setting.Prompt, "prompt")
 }
 
 // tracking asks whether to track, where the file says so and nobody has
@@ -67,14 +65,17 @@ type questions struct {
 	such string // flags that would have answered
 }
 
-// model asks for one of the models, by number or name; nothing typed takes the one that stands.
-func (q *questions) model(ctx context.Context, standing string) (string, error) {
+// architecture asks for one of the models, by number or name; nothing typed takes the one given so far.
+func (q *questions) architecture(ctx context.Context, standing string) (string, error) {
 	models := settings.Models()
 	q.e.say("Models:")
 	// Those that most people want get a line each, the others share some.
 	var others []string
 	for i, m := range models {
 		if about := aboutModels[m]; about != "" {
+			if q.e.cached(m) {
+				about += ", published weights in the cache"
+			}
 			q.e.say("  %2d  %-16s %s", i+1, m, about)
 		} else {
 			others = append(others, fmt.Sprintf("%d %s", i+1, m))

@@ -2,15 +2,18 @@ package cli
 
 import (
 	"fmt"
+	"math"
+	"strings"
+	"unicode/utf8"
 
 	"atelier/tuner/train"
 )
 
-// trainBar shows a training: on a terminal a bar that is redrawn and a line an
+// trainBar shows a training: on a terminal a bar that is redrawn and a line per
 // epoch, elsewhere the lines alone.
 type trainBar struct{ bar }
 
-// Begin tells what is going to be trained.
+// Begin prints what is going to be trained, with what, and what changes it.
 func (b *trainBar) Begin(p *train.Plan) {
 	b.begin(b.e.Now())
 	for _, n := range p.Notes {
@@ -19,10 +22,67 @@ func (b *trainBar) Begin(p *train.Plan) {
 	s := p.Settings
 	images := ""
 	if f := p.Data[0].Folder; f != nil {
-		images = fmt.Sprintf(" on %d images of %d classes", len(f.Files), len(f.Classes))
+		images = fmt.Sprintf(" on %s of %s", counted(len(f.Files), "image"), classesOf(len(f.Classes)))
 	}
-	b.say("%s%s: %d epochs, batch size %d, lr %g, %s, %d px, seed %d", s.Model, images, s.Epochs, s.BatchSize, s.LR, s.Optimizer, s.ImageSize, p.Seed)
-	b.say("results in %s", b.e.relative(p.Folder))
+	b.say("%s %s%s", s.Model, p.Start(), images)
+	schedule := ""
+	if s.Schedule != "constant" {
+		schedule = ", schedule " + s.Schedule
+	}
+	threads := ""
+	if !strings.HasPrefix(p.Device, "cuda") {
+		threads = ", " + counted(p.Threads, "thread")
+	}
+	rows := [][2]string{
+		{"data", b.data(p)}, {"", "--data DIR"},
+		{"epochs", fmt.Sprintf("%s, batch size %d", counted(s.Epochs, "epoch"), s.BatchSize)}, {"", "--epochs N, --batch-size N"},
+		{"learning", fmt.Sprintf("%s, lr %.4g%s", s.Optimizer, s.LR, schedule)}, {"", "--lr RATE, --set optimizer=sgd"},
+		{"images", fmt.Sprintf("%d px", s.ImageSize)}, {"", "--set image_size=N"},
+		{"start", p.Start()}, {"", "--weights NAME or FILE, none"},
+		{"machine", fmt.Sprintf("device %s%s, seed %d", p.Device, threads, p.Seed)}, {"", "--set device=cpu, --seed N"},
+		{"results", b.e.relative(p.Folder)}, {"", "--out DIR"},
+	}
+	if after := p.ResumedAfter(); after > 0 {
+		rows[8][1] = "resumed after epoch " + fmt.Sprint(after)
+	}
+	width := 0
+	for i := 0; i < len(rows); i += 2 {
+		if n := utf8.RuneCountInString(rows[i][1]); n < 44 {
+			width = max(width, n)
+		}
+	}
+	for i := 0; i < len(rows); i += 2 {
+		line := fmt.Sprintf("  %-9s %s", rows[i][0], rows[i][1])
+		how := "  " + rows[i+1][1]
+		padded := fmt.Sprintf("  %-9s %-*s", rows[i][0], width, rows[i][1]) + how
+		// A resumed training goes on with what it began with.
+		if p.ResumedAfter() == 0 && (!b.e.Live || utf8.RuneCountInString(padded) < b.e.Width()) {
+			line = padded
+		}
+		b.say("%s", line)
+	}
+}
+
+// data is where the images are, and how many are for what.
+func (b *trainBar) data(p *train.Plan) string {
+	var counts []string
+	for _, part := range p.Data {
+		if part.Folder != nil {
+			counts = append(counts, fmt.Sprintf("%d %s", len(part.Folder.Files), part.Name))
+		}
+	}
+	text := b.e.relative(p.Data[0].Dir)
+	if len(counts) > 0 {
+		text += ": " + strings.Join(counts, ", ")
+	}
+	return text
+}
+
+func classesOf(n int) string {
+	if n == 1 {
+		return "1 class"
+	}
+	return fmt.Sprintf("%d classes", n)
 }
 
 // Progress redraws the bar. Without a terminal it is a word now and then on what
@@ -30,7 +90,12 @@ func (b *trainBar) Begin(p *train.Plan) {
 func (b *trainBar) Progress(p train.Progress) {
 	text := p.Message
 	if p.Epoch > 0 && b.e.Live {
-		text = fmt.Sprintf("epoch %d/%d %s %3.0f%%  loss %.4f  acc %.3f  %.0f images/s%s", p.Epoch, p.Epochs, cells(p.Done), 100*p.Done, p.Loss, p.Acc, p.ImagesPerS, left(p.Left))
+		n := 20
+		if b.e.Width() < 72 {
+			n = 10
+		}
+		text = b.fit(fmt.Sprintf("epoch %d/%d %s %3.0f%%%s", p.Epoch, p.Epochs, cellsOf(p.Done, n), 100*p.Done, left(p.Left)),
+			fmt.Sprintf("acc %.3f", p.Acc), "loss "+short4(p.Loss), fmt.Sprintf("%.0f images/s", p.ImagesPerS))
 	}
 	b.draw(b.e.Now(), text)
 }
@@ -38,11 +103,38 @@ func (b *trainBar) Progress(p train.Progress) {
 // Epoch writes a line that stays.
 func (b *trainBar) Epoch(x train.Epoch) {
 	get := func(name string) float64 { v, _ := x.Metrics.Get(name); return v }
-	text := fmt.Sprintf("epoch %*d/%d  train_loss %.4f  train_acc %.3f  val_loss %.4f  val_acc %.3f  %.0f images/s", len(fmt.Sprint(x.Epochs)), x.Epoch, x.Epochs,
-		get("train_loss"), get("train_acc"), get("val_loss"), get("val_acc"), get("images_per_s"))
-	text += left(x.Left)
-	if x.Best {
-		text += " *"
+	first := fmt.Sprintf("epoch %*d/%d  val_acc %.3f", len(fmt.Sprint(x.Epochs)), x.Epoch, x.Epochs, get("val_acc"))
+	if x.BestEpoch > 0 {
+		first += fmt.Sprintf("  best %.3f", x.BestAcc)
 	}
-	b.say("%s", text)
+	loss := "val_loss " + short4(get("val_loss"))
+	if x.Best {
+		loss += " *"
+	}
+	if train.Exploded(get("val_loss")) {
+		loss += " diverged"
+	}
+	b.say("%s", b.fit(first, loss, "train_acc "+fmt.Sprintf("%.3f", get("train_acc")), "train_loss "+short4(get("train_loss")),
+		fmt.Sprintf("%.0f images/s", get("images_per_s"))+left(x.Left)))
+}
+
+// fit joins parts, the most telling first, as far as a terminal's line goes:
+// nothing is broken in the middle. Elsewhere it joins all.
+func (b *bar) fit(parts ...string) string {
+	text := parts[0]
+	for _, p := range parts[1:] {
+		if b.e.Live && len(text)+2+len(p) >= b.e.Width() {
+			break
+		}
+		text += "  " + p
+	}
+	return text
+}
+
+// short4 is a number with four digits that count, or four decimals.
+func short4(v float64) string {
+	if a := math.Abs(v); a >= 0.001 && a < 10 {
+		return fmt.Sprintf("%.4f", v)
+	}
+	return fmt.Sprintf("%.4g", v)
 }

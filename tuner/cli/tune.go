@@ -75,7 +75,15 @@ func (e *Env) tune(c *ucli.Context) error {
 		}
 	}
 	if c.NumFlags() == 0 && e.Ask {
-		if err := q.settings(c.Context, conf, "Track this tuning with MLflow?"); err != nil {
+		if err := q.model(c.Context, conf); err != nil {
+			return err
+		}
+		if err := q.tracking(c.Context, conf, "Track this tuning with MLflow?"); err != nil {
+			return err
+		}
+	}
+	if resumed == nil && conf.Trains() {
+		if err := e.startWeights(c, conf, tune.KeyWeights); err != nil {
 			return err
 		}
 	}

@@ -23,7 +23,7 @@ func (r *Result) diagnostics(now time.Time) []byte {
 	if h.Message != "" {
 		facts = append(facts, fact{"message", h.Message})
 	}
-	facts = append(facts, fact{"epochs", fmt.Sprintf("%d of %d", h.last(), p.Settings.Epochs)})
+	facts = append(facts, fact{"model", p.Settings.Model + ", " + p.Start()}, fact{"epochs", fmt.Sprintf("%d of %d", h.last(), p.Settings.Epochs)})
 	if at := h.at(h.BestEpoch); at >= 0 {
 		facts = append(facts, fact{"best epoch", fmt.Sprintf("%d (val_loss %.6g, val_acc %.4f, train_loss %.6g, train_acc %.4f)",
 			h.BestEpoch, h.BestValLoss, h.BestValAcc, h.TrainLoss[at], h.TrainAcc[at])})

@@ -22,12 +22,13 @@ const (
 	FinalFile       = "final_model.pth"
 	HistoryFile     = "training_history.json"
 	DiagnosticsFile = "training_diagnostics.txt"
+	CurveFile       = "train_history.png"
 	SheetsDir       = "image_batches"
 	bestLink        = "best.pth" // in resume/, beside the last training checkpoint and the trainer's log
 	logFile         = "trainer.log"
 )
 
-var kind = &session.Kind{Noun: "training", Results: []string{BestFile, FinalFile, HistoryFile, DiagnosticsFile, SheetsDir},
+var kind = &session.Kind{Noun: "training", Results: []string{BestFile, FinalFile, HistoryFile, DiagnosticsFile, CurveFile, SheetsDir},
 	Keeps: func(name string) bool { return name == bestLink || name == logFile || checkpointName.MatchString(name) },
 	State: func(f *session.Folder) session.State {
 		var s saved
@@ -147,7 +148,7 @@ func (f folder) export(finished bool, last int) error {
 
 // save writes run.json.
 func (f folder) save(p *Plan) error {
-	s := saved{Head: session.NewHead(p.BaseDir), Threads: p.Threads, Tracked: p.trackedRun, Request: p.requestID, Sweep: p.sweep}
+	s := saved{Head: session.NewHead(p.BaseDir), Threads: p.Threads, Start: p.Start(), Tracked: p.trackedRun, Request: p.requestID, Sweep: p.sweep}
 	for _, v := range p.Config.All() {
 		s.Values = append(s.Values, savedValue{v.Key, v.Data, v.Source()})
 	}

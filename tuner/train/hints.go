@@ -78,6 +78,10 @@ func (r *Result) hints() []string {
 	if at < 0 {
 		return out
 	}
+	if Exploded(float64(h.BestValLoss)) {
+		say("the loss is far above that of guessing (%.4g): it diverged; try a lower learning rate: --lr %.4g (it is %.4g)", float64(h.BestValLoss), s.LR/10, s.LR)
+		return out
+	}
 	trainAcc, valAcc := float64(h.TrainAcc[at]), float64(h.BestValAcc)
 	if chance := 1 / float64(max(classes, 1)); classes > 1 && len(h.Epochs) >= 3 && valAcc < 1.2*chance {
 		say("the model hardly learns (validation accuracy %.1f %%, chance is %.1f %%): check the split of the data, try another --lr (it is %g), raise --patience", 100*valAcc, 100*chance, s.LR)

@@ -18,6 +18,8 @@ const (
 	keyCheckpoints = "checkpoints_dir"
 	keyCache       = "cache_dir"
 	KeyModel       = "model"
+	KeyWeights     = "weights"
+	keyFreeze      = "freeze_features"
 )
 
 // Document declares what `atelier train` may be told: the trainer's settings,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 
@@ -63,6 +64,9 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 	if p.Settings, err = settings.Parse(p.Training, nil, base); err != nil {
 		return nil, setting.Nowhere(err)
 	}
+	if err := NeedsWeights(c, keyFreeze, KeyWeights); err != nil {
+		return nil, err
+	}
 	if out == "" {
 		out = filepath.Join(c.String(keyCheckpoints), FolderName(p.Settings))
 	}
@@ -75,6 +79,47 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 		return p, nil
 	}
 	return p, p.lookAtData()
+}
+
+// NeedsWeights refuses to freeze features that nobody has trained. A training
+// that is resumed has what it began with.
+func NeedsWeights(c *setting.Config, freeze, weights string) error {
+	v := c.Get(freeze)
+	if v.Data != true || v.Origin == setting.Resumed || c.Get(weights).Data != nil {
+		return nil
+	}
+	return setting.Faults{{Where: v.Where, Key: freeze, Origin: v.Origin,
+		Message: "there are no features to freeze in a model from scratch: start from published weights, --weights resnet18 (atelier weights pull resnet18), or from a file"}}
+}
+
+// published is a file of published weights, which carries its hash in its name.
+var published = regexp.MustCompile(`^(.+-[0-9a-f]{8,64})\.(pth|safetensors)$`)
+
+// Start is what the model starts from, for people: "from scratch", or "from"
+// published weights or a file.
+func (p *Plan) Start() string { return StartOf(p.Config.Get(KeyWeights)) }
+
+// StartOf is what a training with these weights starts from.
+func StartOf(weights setting.Value) string {
+	if weights.Data == nil {
+		return "from scratch"
+	}
+	text := weights.Text()
+	if m := published.FindStringSubmatch(filepath.Base(text)); m != nil {
+		text = m[1]
+	}
+	return "from " + text
+}
+
+// ResumedAfter is the epoch after which the training is resumed; 0 = it begins.
+func (p *Plan) ResumedAfter() int { return p.resumeEpoch }
+
+// TestDir is the folder that the best model is tested on; "" = none.
+func (p *Plan) TestDir() string {
+	if !p.hasTest() {
+		return ""
+	}
+	return p.Settings.Test
 }
 
 // FolderName is the runbook's name of a training's folder.
@@ -157,6 +202,7 @@ func ListImages(part, dir string, v setting.Value, train *dataset.Folder) (*data
 type saved struct {
 	session.Head
 	Threads int          `json:"threads"`
+	Start   string       `json:"start,omitempty"` // for people: from scratch, or from which weights
 	Values  []savedValue `json:"values"`
 	Tracked string       `json:"mlflow_run,omitempty"`
 	Request string       `json:"request_id,omitempty"`

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"math"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"atelier/common/files"
+	"atelier/common/plot"
 	"atelier/common/trainerproto"
 	"atelier/tuner/session"
 	"atelier/tuner/track"
@@ -38,6 +40,8 @@ type Epoch struct {
 	Metrics       trainerproto.Metrics
 	Seconds       float64
 	Best          bool
+	BestEpoch     int           // so far; 0 = none
+	BestAcc       float64       // val_acc of that epoch
 	Left          time.Duration // of the training
 }
 
@@ -190,7 +194,7 @@ func (s *training) take(e trainerproto.Event) error {
 		s.track.epoch(e.Epoch, e.Metrics, e.Seconds)
 		s.pace.epoch = 0
 		s.o.Watch.Epoch(Epoch{Epoch: e.Epoch, Epochs: s.plan.Settings.Epochs, Metrics: e.Metrics, Seconds: e.Seconds,
-			Best: s.history.BestEpoch == e.Epoch, Left: s.left(s.plan.Settings.Epochs - e.Epoch)})
+			Best: s.history.BestEpoch == e.Epoch, BestEpoch: s.history.BestEpoch, BestAcc: float64(s.history.BestValAcc), Left: s.left(s.plan.Settings.Epochs - e.Epoch)})
 		return errors.Join(s.note(), s.rememberRun())
 	case trainerproto.EventCheckpoint:
 		if s.history.BestEpoch == e.Epoch {
@@ -292,6 +296,7 @@ func (s *training) close(ctx context.Context, err error) error {
 		}
 	}
 	s.result.SessionSeconds = s.o.Now().Sub(s.began).Seconds()
+	s.draw()
 	e := s.note()
 	if e == nil {
 		e = files.Write(s.folder.Path(DiagnosticsFile), s.result.diagnostics(s.o.Now()), 0o644)
@@ -301,6 +306,27 @@ func (s *training) close(ctx context.Context, err error) error {
 	}
 	s.result.Hint = s.track.end(h, s.folder)
 	return err
+}
+
+// draw makes the learning curve of what the epochs reported.
+func (s *training) draw() {
+	h := s.history
+	if len(h.Epochs) == 0 {
+		return
+	}
+	curve := plot.History{TrainLoss: plain(h.TrainLoss), TrainAcc: plain(h.TrainAcc), ValLoss: plain(h.ValLoss), ValAcc: plain(h.ValAcc), LR: plain(h.LR)}
+	about := plot.About{Model: h.Model, Data: filepath.Base(filepath.Dir(s.plan.Settings.Train)), When: time.UnixMilli(h.Started)}
+	if err := curve.Save(s.folder.Path(CurveFile), about); err != nil {
+		s.result.warn("no " + CurveFile + ": " + err.Error())
+	}
+}
+
+func plain(list []Number) []float64 {
+	out := make([]float64, len(list))
+	for i, v := range list {
+		out[i] = float64(v)
+	}
+	return out
 }
 
 // giveBack ends a training of which nothing came with the earlier one in its

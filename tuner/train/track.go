@@ -161,7 +161,7 @@ func (t *tracker) end(h *History, f folder) (hint []string) {
 		}
 	}
 	t.note(t.run.Tag("status", h.Status))
-	for _, name := range []string{HistoryFile, DiagnosticsFile} {
+	for _, name := range []string{HistoryFile, DiagnosticsFile, CurveFile} {
 		t.artifact(f.Path(name), "")
 	}
 	for _, name := range []string{BestFile, FinalFile} {

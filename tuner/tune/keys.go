@@ -18,6 +18,7 @@ const (
 	KeyTrials      = "trials"
 	KeyEpochs      = trainingPrefix + "epochs"
 	KeyParallelism = "parallelism"
+	KeyWeights     = trainingPrefix + train.KeyWeights
 	KeySeed        = "seed"
 	KeyPlots       = "plots"
 	KeyBase        = "training_config"
@@ -128,7 +129,10 @@ func ofTrials(s *setting.Setting) {
 	for _, a := range s.Aliases {
 		s.Aliases = append(s.Aliases, trainingPrefix+a)
 	}
-	s.Name, s.Section, s.Flag, s.Usage = trainingPrefix+s.Name, "Training of every trial", "", ""
+	if s.Name != "weights" {
+		s.Flag, s.Usage = "", ""
+	}
+	s.Name, s.Section = trainingPrefix+s.Name, "Training of every trial"
 	if s.Elsewhere = s.Name != KeyEpochs; !s.Elsewhere {
 		s.Flag, s.Usage, s.Help = "epochs", "train each trial for at most `N` epochs", "and any other key of training_config.yaml but model, seed and data"
 	}

@@ -120,6 +120,9 @@ func (p *Plan) checkTraining(distant bool) error {
 	if err != nil {
 		return err
 	}
+	if err := train.NeedsWeights(p.Config.Config, trainingPrefix+"freeze_features", KeyWeights); err != nil {
+		return err
+	}
 	if _, err := settings.Parse(training, nil, p.base); err != nil {
 		faults = append(faults, setting.Nowhere(err))
 	}

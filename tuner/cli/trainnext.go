@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"atelier/tuner/train"
+)
+
+// next prints where the files of a training are and what to do with them.
+func (e *Env) next(r *train.Result) {
+	folder := e.relative(r.Folder)
+	for _, x := range [][2]string{{"model", train.BestFile}, {"curve", train.CurveFile}, {"report", train.DiagnosticsFile}} {
+		if _, err := os.Stat(filepath.Join(r.Folder, x[1])); err == nil {
+			e.say("  %-7s %s", x[0], filepath.Join(folder, x[1]))
+		}
+	}
+	e.tracked(r.Hint)
+	model := filepath.Join(folder, train.BestFile)
+	images := r.Plan.TestDir()
+	if images == "" {
+		images = r.Plan.Settings.Validation
+	}
+	e.say("Next:")
+	e.say("  atelier infer --checkpoint %s --image-dir %s", quoted(model), quoted(e.relative(images)))
+	e.say("  atelier serve --checkpoint %s", quoted(model))
+}
+
+// tracked prints how to look at what MLflow has, and the other way that there is.
+func (e *Env) tracked(hint []string) {
+	for i, h := range hint {
+		label := "MLflow, to look at it: "
+		if i > 0 {
+			label = "MLflow, or into a database first: "
+		}
+		e.say("  %s%s", label, h)
+	}
+}
+
+// quoted is a word for a POSIX shell, in quotes where it needs them.
+func quoted(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+=:,@%", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
