@@ -359,6 +359,11 @@ func TestTuneTrains(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, errs.String())
 	}
+	for _, want := range []string{"Next:\n  atelier infer --checkpoint checkpoints_tuning/vanilla/bayesian/trials/trial_000", "\n  atelier serve --checkpoint checkpoints_tuning/vanilla/bayesian/trials/trial_000", "MLflow, to look at it: "} {
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("no %q in\n%s", want, errs.String())
+		}
+	}
 	folder := filepath.Join(dir, "checkpoints_tuning/vanilla/bayesian")
 	r := readTuning(t, folder)
 	if r.Completed != 2 || len(r.Trials) != 2 {

@@ -119,7 +119,7 @@ func TestTrainLayers(t *testing.T) {
 	write(t, filepath.Join(dir, "start.pth"), []byte("weights"))
 	r := talk(t, dir, false, "", []string{"ATELIER_TRAIN_LR=0.25", "ATELIER_TRAIN_BATCH_SIZE=4"}, "train", "--batch_size", "2", "--freeze_features", "--weights", "start.pth", "--set", "augmentation.cutmix.alpha=0.3")
 	if r.code != 1 || !strings.Contains(r.err, "vanilla from start.pth on 2 images of 2 classes\n") || !strings.Contains(r.err, "  results   checkpoints/vanilla_ep3_bs2_lr0.25 ") ||
-		!strings.Contains(r.err, "  epochs    3 epochs, batch size 2 ") || !strings.Contains(r.err, "  learning  adam, lr 0.25 ") || !strings.Contains(r.err, ", seed 9 ") {
+		!strings.Contains(r.err, "  epochs    3, batch size 2 ") || !strings.Contains(r.err, "  learning  adam, lr 0.25 ") || !strings.Contains(r.err, ", seed 9 ") {
 		t.Fatalf("%+v", r)
 	}
 	j := job()

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -35,7 +36,7 @@ func (b *trainBar) Begin(p *train.Plan) {
 	}
 	rows := [][2]string{
 		{"data", b.data(p)}, {"", "--data DIR"},
-		{"epochs", fmt.Sprintf("%s, batch size %d", counted(s.Epochs, "epoch"), s.BatchSize)}, {"", "--epochs N, --batch-size N"},
+		{"epochs", fmt.Sprintf("%d, batch size %d", s.Epochs, s.BatchSize)}, {"", "--epochs N, --batch-size N"},
 		{"learning", fmt.Sprintf("%s, lr %.4g%s", s.Optimizer, s.LR, schedule)}, {"", "--lr RATE, --set optimizer=sgd"},
 		{"images", fmt.Sprintf("%d px", s.ImageSize)}, {"", "--set image_size=N"},
 		{"start", p.Start()}, {"", "--weights NAME or FILE, none"},
@@ -72,6 +73,9 @@ func (b *trainBar) data(p *train.Plan) string {
 		}
 	}
 	text := b.e.relative(p.Data[0].Dir)
+	if dir := filepath.Dir(p.Data[0].Dir); len(p.Data) > 1 && filepath.Dir(p.Data[1].Dir) == dir {
+		text = b.e.relative(dir)
+	}
 	if len(counts) > 0 {
 		text += ": " + strings.Join(counts, ", ")
 	}
@@ -107,12 +111,12 @@ func (b *trainBar) Epoch(x train.Epoch) {
 	if x.BestEpoch > 0 {
 		first += fmt.Sprintf("  best %.3f", x.BestAcc)
 	}
+	if train.Exploded(get("val_loss")) {
+		first += "  diverged"
+	}
 	loss := "val_loss " + short4(get("val_loss"))
 	if x.Best {
 		loss += " *"
-	}
-	if train.Exploded(get("val_loss")) {
-		loss += " diverged"
 	}
 	b.say("%s", b.fit(first, loss, "train_acc "+fmt.Sprintf("%.3f", get("train_acc")), "train_loss "+short4(get("train_loss")),
 		fmt.Sprintf("%.0f images/s", get("images_per_s"))+left(x.Left)))

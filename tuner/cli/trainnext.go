@@ -22,6 +22,11 @@ func (e *Env) next(r *train.Result) {
 	if images == "" {
 		images = r.Plan.Settings.Validation
 	}
+	e.nextCommands(model, images)
+}
+
+// nextCommands are what to do with a model, ready to be pasted.
+func (e *Env) nextCommands(model, images string) {
 	e.say("Next:")
 	e.say("  atelier infer --checkpoint %s --image-dir %s", quoted(model), quoted(e.relative(images)))
 	e.say("  atelier serve --checkpoint %s", quoted(model))

@@ -14,6 +14,7 @@ import (
 	"atelier/tuner/track"
 	"atelier/tuner/train"
 	"atelier/tuner/tune"
+	"atelier/tuner/tune/report"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -137,7 +138,7 @@ func (e *Env) tune(c *ucli.Context) error {
 	}
 	r, err := tune.Run(c.Context, plan, o)
 	bar.clear()
-	return e.tuned(c, bar, r, err)
+	return e.tuned(c, bar, plan, r, err)
 }
 
 // trackTuning mirrors the sweep beside the tuning, and adds the report's files
@@ -158,9 +159,7 @@ func (e *Env) trackTuning(store mlflow.Store, experiment string, bar *tuneBar) f
 			if err != nil {
 				(&warner{e: e, clear: bar.clear}).warn(fmt.Sprintf("MLflow: %s", err))
 			} else if !bar.quiet {
-				for _, line := range store.Hint() {
-					e.say("MLflow: %s", line)
-				}
+				e.tracked(store.Hint())
 			}
 		}
 	}
@@ -184,7 +183,7 @@ func failed(r *tune.Result) (out []string) {
 
 // tuned says how a tuning ended. What was trained is never lost, so every end but success names the command that
 // goes on. The exit code is the sweep's, where it came to its end.
-func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) error {
+func (e *Env) tuned(c *ucli.Context, bar *tuneBar, plan *tune.Plan, r *tune.Result, err error) error {
 	if r == nil {
 		return e.notBegun("tune", err)
 	}
@@ -230,7 +229,10 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, r *tune.Result, err error) er
 		if b := r.Report.Best(); b != nil {
 			e.say("best: %s", bestText(r.Report, b))
 		}
-		e.say("summary: %s", filepath.Join(folder, "diagnostics_summary.txt"))
+		e.say("summary: %s (with the command that trains it at length)", filepath.Join(folder, report.SummaryFile))
+		if b := r.Report.Best(); b != nil && b.Model != "" {
+			e.nextCommands(filepath.Join(folder, b.Model), plan.Validation())
+		}
 	}
 	if _, err := fmt.Fprintln(e.Out, folder); err != nil {
 		return err

@@ -23,7 +23,7 @@ func TestTuningsWarningsComeWithAdvice(t *testing.T) {
 	cuda := "CUDA out of memory. Tried to allocate 2.00 GiB"
 	r := &tune.Result{Folder: "/x", Begun: true, Warnings: []string{"no model of trial 2: write /x/best_model.pth: no space left on device"},
 		Report: &report.Sweep{Trials: []report.Trial{{Number: 1, Status: trial.Failed, Failure: cuda}, {Number: 2, Status: trial.Finished}, {Number: 3, Status: trial.Failed, Failure: cuda}}}}
-	if err := e.tuned(c, bar, r, errors.New("broke down")); err == nil {
+	if err := e.tuned(c, bar, nil, r, errors.New("broke down")); err == nil {
 		t.Fatal("no error")
 	}
 	text := said.String()
@@ -37,7 +37,7 @@ func TestTuningsWarningsComeWithAdvice(t *testing.T) {
 	}
 	said.Reset()
 	bar.quiet = true
-	if err := e.tuned(c, bar, r, errors.New("broke down")); err == nil || strings.Contains(said.String(), "warning") {
+	if err := e.tuned(c, bar, nil, r, errors.New("broke down")); err == nil || strings.Contains(said.String(), "warning") {
 		t.Errorf("not quiet: %v, %s", err, said.String())
 	}
 }

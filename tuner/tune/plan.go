@@ -86,6 +86,11 @@ func NewPlan(c *Config, w Wishes) (*Plan, error) {
 // Base is the folder that relative paths start from.
 func (p *Plan) Base() string { return p.base }
 
+// Validation is the folder of validation images.
+func (p *Plan) Validation() string {
+	return setting.Absolute(p.base, p.Config.Images(KeyValidation).Text())
+}
+
 // quicken makes a tuning small where nobody asked for a size by flag or
 // environment.
 func (c *Config) quicken() error {

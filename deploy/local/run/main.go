@@ -186,6 +186,9 @@ func (m *Main) Run(ctx context.Context) (err error) {
 	if err := m.leaderboards(work); err != nil {
 		return err
 	}
+	if err := m.reports(work); err != nil {
+		return err
+	}
 	m.title("Done in " + time.Since(begin).Round(time.Second).String())
 	addrs := strings.Join(m.cluster.APIAddrs(), ",")
 	fmt.Fprintf(m.Out, "logs, data and checkpoints: %s\n", m.Dir)

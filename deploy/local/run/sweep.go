@@ -155,3 +155,20 @@ func compact(raw json.RawMessage) string {
 	}
 	return b.String()
 }
+
+// reports writes each sweep's results, summary and charts beside the logs.
+func (m *Main) reports(ctx context.Context) error {
+	m.title("Reports")
+	for _, s := range m.sweeps {
+		dir := filepath.Join(m.Dir, "reports", s.method)
+		if err := m.run(ctx, io.Discard, m.Err, "sweep", "report", s.id, "--out", dir); err != nil {
+			return err
+		}
+		charts, err := filepath.Glob(filepath.Join(dir, "*.png"))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(m.Out, "%s: %s/diagnostics_summary.txt and %d charts, such as optimization_history.png\n", s.method, dir, len(charts))
+	}
+	return nil
+}

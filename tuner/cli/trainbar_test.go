@@ -1,0 +1,58 @@
+package cli_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"atelier/tuner/cli"
+)
+
+// A training's lines fit narrow terminals: the accuracies, the best and the
+// loss are whole, the bar keeps its time left, and numbers are short. A loss
+// beyond sense is called diverged.
+func TestTrainLinesFitTheTerminal(t *testing.T) {
+	trainer := t.TempDir()
+	script := `#!/bin/sh
+echo '{"event":"hello","protocol":1,"name":"torch","message":"pretended"}' >&3
+read job
+m='"metrics":{"train_loss":1.23456789,"train_acc":0.5,"val_loss":1.3456789,"val_acc":0.61,"images_per_s":37.5,"lr":0.001}'
+echo '{"event":"epoch","epoch":1,"seconds":4.5,'"$m"'}' >&3
+sleep 0.2
+echo '{"event":"progress","epoch":2,"step":15,"steps":100,"metrics":{"train_loss":1.23456789,"train_acc":0.5,"images_per_s":37.5}}' >&3
+sleep 0.2
+echo '{"event":"epoch","epoch":2,"seconds":4.5,"metrics":{"train_loss":900000000.5,"train_acc":0.2,"val_loss":595464546908344704,"val_acc":0.2,"images_per_s":37.5,"lr":0.001}}' >&3
+echo '{"event":"failed","class":"bad_spec","message":"enough seen"}' >&3
+exit 1
+`
+	if err := os.WriteFile(filepath.Join(trainer, "atelier-trainer"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", trainer+":/usr/bin:/bin")
+	for _, width := range []int{60, 80} {
+		dir := imageFolder(t)
+		var out, errs bytes.Buffer
+		e := &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Now: time.Now, Dir: dir, Width: func() int { return width }, Live: true}
+		if code := e.Run(t.Context(), []string{"train", "--no-mlflow", "--out", "o"}); code != 1 {
+			t.Errorf("exit %d", code)
+		}
+		shown := errs.String()
+		for _, want := range []string{"epoch  1/10  val_acc 0.610  best 0.610  val_loss 1.3457 *", "epoch  2/10  val_acc 0.200  best 0.610  diverged", "left  acc 0.500"} {
+			if !strings.Contains(shown, want) {
+				t.Errorf("%d columns: no %q in\n%q", width, want, shown)
+			}
+		}
+		if long := strings.Contains(shown, "  diverged  val_loss 5.955e+17"); long != (width == 80) {
+			t.Errorf("%d columns: %q", width, shown)
+		}
+		for _, line := range strings.FieldsFunc(shown, func(r rune) bool { return r == '\n' || r == '\r' }) {
+			line = strings.TrimPrefix(line, "\x1b[K")
+			if strings.HasPrefix(line, "epoch") && len(line) >= width {
+				t.Errorf("%d columns: %d in %q", width, len(line), line)
+			}
+		}
+	}
+}
