@@ -76,10 +76,11 @@ func (c Counts) Over() int64 { return c.Finished + c.Stopped + c.Diverged + c.Fa
 
 // BestTrial is a sweep's best trial in short.
 type BestTrial struct {
-	Trial  int64           `json:"trial"`
-	Value  Number          `json:"value"`
-	Epoch  int32           `json:"epoch"` // of the value
-	Params json.RawMessage `json:"params"`
+	Trial   int64             `json:"trial"`
+	Value   Number            `json:"value"`
+	Epoch   int32             `json:"epoch"` // of the value
+	Params  json.RawMessage   `json:"params"`
+	Metrics map[string]Number `json:"metrics"` // all that were reported at that epoch
 }
 
 // Trial is a trial with its runs and checkpoints.
@@ -105,7 +106,7 @@ type Trial struct {
 	OriginTrial int64             `json:"origin_trial"` // the trial whose checkpoint it started from; 0 = none
 	OriginEpoch int32             `json:"origin_epoch"`
 	Pauses      int32             `json:"pauses"`
-	Metrics     map[string]Number `json:"metrics"`    // of several objectives and of constraints, at ValueEpoch
+	Metrics     map[string]Number `json:"metrics"`    // all that were reported at ValueEpoch; of several objectives and of constraints also those that were not, as NaN
 	Infeasible  bool              `json:"infeasible"` // it has reported and met the constraints at no epoch
 	Note        string            `json:"note"`       // why it waits, where a worker gave it back
 	Data        string            `json:"data"`       // Data of its newest run that told one; empty: not told
@@ -158,14 +159,15 @@ type Report struct {
 
 // Row is a line of a leaderboard.
 type Row struct {
-	Rank       int64           `json:"rank"` // from 1
-	Trial      int64           `json:"trial"`
-	Status     Status          `json:"state"`
-	Value      Number          `json:"value"`
-	Params     json.RawMessage `json:"params"`
-	Epoch      int32           `json:"epoch"`      // of the value
-	Checkpoint Location        `json:"checkpoint"` // the best one's; empty when none is kept
-	Values     []Number        `json:"values"`     // of all objectives, NaN where not reported; empty where there is one
-	Front      bool            `json:"front"`      // on the Pareto front
-	OtherData  bool            `json:"-"`          // a run of it had other data than the sweep's first
+	Rank       int64             `json:"rank"` // from 1
+	Trial      int64             `json:"trial"`
+	Status     Status            `json:"state"`
+	Value      Number            `json:"value"`
+	Params     json.RawMessage   `json:"params"`
+	Epoch      int32             `json:"epoch"`      // of the value
+	Checkpoint Location          `json:"checkpoint"` // the best one's; empty when none is kept
+	Values     []Number          `json:"values"`     // of all objectives, NaN where not reported; empty where there is one
+	Front      bool              `json:"front"`      // on the Pareto front
+	Metrics    map[string]Number `json:"metrics"`    // all that were reported at that epoch
+	OtherData  bool              `json:"-"`          // a run of it had other data than the sweep's first
 }

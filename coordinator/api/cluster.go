@@ -77,7 +77,7 @@ func (s cluster) GetStatus(ctx context.Context, _ *connect.Request[atelierv1.Get
 	for _, sw := range view.Sweeps() {
 		resp.Sweeps++
 		resp.Trials += sw.Len()
-		resp.RunningTrials += sw.Counts.Running
+		resp.RunningTrials += sw.Counts.Running - int64(len(leasedAhead(view, sw)))
 	}
 	if list, err := s.cfg.Assign.Workers(); err == nil {
 		for _, w := range list {

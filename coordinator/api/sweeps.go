@@ -28,14 +28,7 @@ func (s sweeps) GetSweep(ctx context.Context, req *connect.Request[atelierv1.Get
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&atelierv1.GetSweepResponse{Sweep: s.told(sw), Index: view.Index()}), nil
-}
-
-// told is a sweep with what the leader's memory adds.
-func (s sweeps) told(sw *state.Sweep) *atelierv1.Sweep {
-	m := sw.Proto(s.now())
-	m.Note = s.cfg.Assign.Note(sw)
-	return m
+	return connect.NewResponse(&atelierv1.GetSweepResponse{Sweep: s.told(view, sw), Index: view.Index()}), nil
 }
 
 // ListSweeps lists the newest first, without archived and deleted ones unless they are asked for.
@@ -54,7 +47,7 @@ func (s sweeps) ListSweeps(ctx context.Context, req *connect.Request[atelierv1.L
 		if sw.DeletedMS != 0 && !req.Msg.Deleted || sw.DeletedMS == 0 && sw.ArchivedMS != 0 && !req.Msg.Archived {
 			continue
 		}
-		m := sw.Proto(s.now())
+		m := s.told(view, sw)
 		m.SpecYaml, m.SpecJson = "", "" // a list is not the place for it; GetSweep tells
 		resp.Sweeps = append(resp.Sweeps, m)
 	}
@@ -114,7 +107,7 @@ func (s sweeps) WaitSweep(ctx context.Context, req *connect.Request[atelierv1.Wa
 		}
 		if over || sw.ModifiedIndex > req.Msg.AfterIndex {
 			leave()
-			return connect.NewResponse(&atelierv1.WaitSweepResponse{Sweep: s.told(sw), Index: max(view.Index(), sw.ModifiedIndex)}), nil
+			return connect.NewResponse(&atelierv1.WaitSweepResponse{Sweep: s.told(view, sw), Index: max(view.Index(), sw.ModifiedIndex)}), nil
 		}
 		select {
 		case <-changed:

@@ -37,26 +37,30 @@ func (s trials) ListTrials(ctx context.Context, req *connect.Request[atelierv1.L
 	for _, status := range req.Msg.Status {
 		wanted[wire.Status(status)] = true
 	}
-	resp := &atelierv1.ListTrialsResponse{Index: view.Index(), Total: count(sw, wanted)}
+	ahead := leasedAhead(view, sw)
+	resp := &atelierv1.ListTrialsResponse{Index: view.Index(), Total: count(sw, wanted, ahead)}
 	for t := range sw.Trials(max(req.Msg.After, 0) + 1) {
 		if len(resp.Trials) == limit {
 			break
 		}
-		if len(wanted) == 0 || wanted[t.Status] {
-			resp.Trials = append(resp.Trials, t.Proto(sw))
+		if len(wanted) == 0 || wanted[statusOf(t, ahead)] {
+			resp.Trials = append(resp.Trials, toldTrial(t, sw, ahead))
 		}
 	}
 	return connect.NewResponse(resp), nil
 }
 
 // count is from the sweep's counters where it can be: a page must not cost a walk over all trials.
-func count(s *state.Sweep, wanted map[trial.Status]bool) int64 {
+func count(s *state.Sweep, wanted map[trial.Status]bool, ahead map[int64]bool) int64 {
 	if len(wanted) == 0 {
 		return s.Len()
 	}
 	var n int64
 	for status := range wanted {
 		n += s.Counts.In(status)
+	}
+	if moved := int64(len(ahead)); wanted[trial.Waiting] != wanted[trial.Running] {
+		n += map[bool]int64{true: moved, false: -moved}[wanted[trial.Waiting]]
 	}
 	return n
 }
@@ -71,7 +75,7 @@ func (s trials) GetTrial(ctx context.Context, req *connect.Request[atelierv1.Get
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&atelierv1.GetTrialResponse{Trial: t.Proto(sw), Index: view.Index()}), nil
+	return connect.NewResponse(&atelierv1.GetTrialResponse{Trial: toldTrial(t, sw, leasedAhead(view, sw)), Index: view.Index()}), nil
 }
 
 // GetCurve returns the reports of a trial in the order of their epochs, over all its

@@ -23,7 +23,7 @@ const cluster = "c-one"
 func row(number int64, value float64) *board.Row {
 	return &board.Row{Row: trial.Row{
 		Trial: number, Status: trial.Finished, Value: trial.Number(value),
-		Params: fmt.Appendf(nil, `{"lr":0.1,"name":"<%d>"}`, number), Epoch: 3, Checkpoint: "shared:x",
+		Params: fmt.Appendf(nil, `{"lr":0.1,"name":"<%d>"}`, number), Epoch: 3, Checkpoint: "shared:x", Metrics: map[string]trial.Number{"val_acc": 0.1 + trial.Number(number), "inf": trial.Number(math.Inf(1))},
 	}}
 }
 

@@ -29,6 +29,9 @@ type row struct {
 	Values     []string       `json:"values,omitempty"`
 	Goals      []string       `json:"goals,omitempty"`
 	OtherData  bool           `json:"other_data,omitempty"`
+	// Metrics are never left out: without them the row is of a program that did not
+	// write them, and the state knows better.
+	Metrics map[string]string `json:"metrics"`
 }
 
 type checkpointRow struct {
@@ -45,8 +48,12 @@ type checkpointRow struct {
 
 // encodeRow writes values as texts: JSON has no infinities.
 func encodeRow(r Row) (string, error) {
+	metrics := make(map[string]string, len(r.Metrics))
+	for name, v := range r.Metrics {
+		metrics[name] = formatValue(float64(v))
+	}
 	b, err := json.Marshal(row{
-		Trial: r.Trial, Status: r.Status, Value: formatValue(float64(r.Value)),
+		Trial: r.Trial, Metrics: metrics, Status: r.Status, Value: formatValue(float64(r.Value)),
 		Params: string(r.Params), Epoch: r.Epoch, Checkpoint: r.Checkpoint,
 		Values: formatValues(r.Values), Goals: formatValues(r.Goals), OtherData: r.OtherData,
 	})
@@ -72,7 +79,17 @@ func decodeRow(text string, objectives int) (Row, error) {
 	if err != nil {
 		return fail(err)
 	}
+	metrics := make(map[string]trial.Number, len(r.Metrics))
+	for name, text := range r.Metrics {
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fail(fmt.Errorf("metric %s %q: %w", name, text, err))
+		}
+		metrics[name] = trial.Number(v)
+	}
 	switch {
+	case r.Metrics == nil:
+		return fail(fmt.Errorf("no metrics: %w", ErrNotThere))
 	case r.Trial < 1 || r.Status == 0:
 		return fail(fmt.Errorf("trial %d, status %q", r.Trial, r.Status))
 	case objectives > 1 && len(values) != objectives: // of a program that wrote the first one alone
@@ -82,7 +99,7 @@ func decodeRow(text string, objectives int) (Row, error) {
 	}
 	return Row{trial.Row{
 		Trial: r.Trial, Status: r.Status, Value: trial.Number(value), Params: json.RawMessage(r.Params), Epoch: r.Epoch, Checkpoint: r.Checkpoint,
-		Values: values, OtherData: r.OtherData,
+		Values: values, OtherData: r.OtherData, Metrics: metrics,
 	}, goals}, nil
 }
 

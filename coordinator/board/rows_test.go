@@ -8,12 +8,12 @@ import (
 )
 
 func FuzzDecodeRow(f *testing.F) {
-	f.Add(`{"trial":3,"status":"finished","value":"-0.25","params":"{\"lr\":1}","epoch":2,"checkpoint":"shared:a"}`)
-	f.Add(`{"trial":3,"status":"running","value":"+inf","params":"{}","epoch":2}`)
-	f.Add(`{"trial":3,"status":"unspecified","value":"NaN"}`)
+	f.Add(`{"trial":3,"status":"finished","value":"-0.25","params":"{\"lr\":1}","epoch":2,"checkpoint":"shared:a","metrics":{"val_loss":"0.5","a":"NaN"}}`)
+	f.Add(`{"trial":3,"status":"running","value":"+inf","params":"{}","epoch":2,"metrics":{"val_loss":"0.5","a":"NaN"}}`)
+	f.Add(`{"trial":3,"status":"unspecified","value":"NaN","metrics":{"val_loss":"0.5","a":"NaN"}}`)
 	f.Add(`[]`)
-	f.Add(`{"trial":3,"status":"finished","value":"1","epoch":2,"values":["1","NaN"],"goals":["1","-2e9"],"other_data":true}`)
-	f.Add(`{"trial":3,"status":"finished","value":"1","epoch":2,"values":["1"]}`)
+	f.Add(`{"trial":3,"status":"finished","value":"1","epoch":2,"values":["1","NaN"],"goals":["1","-2e9"],"other_data":true,"metrics":{"val_loss":"0.5","a":"NaN"}}`)
+	f.Add(`{"trial":3,"status":"finished","value":"1","epoch":2,"values":["1"],"metrics":{"val_loss":"0.5","a":"NaN"}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		const objectives = 2
 		r, err := decodeRow(text, objectives)

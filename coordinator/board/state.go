@@ -28,6 +28,10 @@ func rowOf(s *state.Sweep, t *state.Trial) Row {
 	if c := t.BestCheckpoint(s.Objective); c != nil {
 		r.Checkpoint = trial.Location(c.Location)
 	}
+	r.Metrics = map[string]trial.Number{}
+	for _, m := range s.Reported(t) {
+		r.Metrics[m.Name] = trial.Number(m.Value)
+	}
 	for i := range t.Runs {
 		r.OtherData = r.OtherData || !trial.SameData(s.Data, t.Runs[i].Data)
 	}

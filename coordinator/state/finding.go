@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -46,6 +47,29 @@ func (s *Sweep) observed(t *Trial, last int32) int {
 		}
 	}
 	return at
+}
+
+// Reported returns all metrics that the trial reported at the epoch of its value,
+// for people to look at. What is measured there (see Measured) comes first, where
+// the sweep has more than one objective or constraints.
+func (s *Sweep) Reported(t *Trial) (out []Metric) {
+	row, ok := t.curve.row(t.ValueEpoch)
+	if len(s.Objectives) > 1 || len(s.Constraints) > 0 {
+		out = s.Measured(t, t.Epoch())
+		row = s.observed(t, t.Epoch())
+		ok = row >= 0
+	} else if !t.HasValue {
+		return nil
+	}
+	if !ok || t.curve.layout == nil {
+		return out
+	}
+	for _, name := range t.curve.layout.names {
+		if v, ok := t.curve.metric(row, name); ok && !slices.ContainsFunc(out, func(m Metric) bool { return m.Name == name }) {
+			out = append(out, Metric{name, v})
+		}
+	}
+	return out
 }
 
 // Measured returns the metrics of the sweep's objectives and constraints at one

@@ -60,11 +60,9 @@ func (t *Trial) Proto(s *Sweep) *atelierv1.Trial {
 	for i := range t.Findings {
 		p.Findings = append(p.Findings, t.Findings[i].Proto())
 	}
-	if len(s.Objectives) > 1 || len(s.Constraints) > 0 {
-		p.Infeasible = s.Infeasible(t)
-		for _, metric := range s.Measured(t, t.Epoch()) {
-			p.Metrics = append(p.Metrics, &atelierv1.Metric{Name: metric.Name, Value: metric.Value})
-		}
+	p.Infeasible = (len(s.Objectives) > 1 || len(s.Constraints) > 0) && s.Infeasible(t)
+	for _, metric := range s.Reported(t) {
+		p.Metrics = append(p.Metrics, &atelierv1.Metric{Name: metric.Name, Value: metric.Value})
 	}
 	for i := range t.Runs {
 		p.Runs = append(p.Runs, t.Runs[i].Proto())

@@ -59,6 +59,11 @@ var model = bytes.Repeat([]byte("weights "), 1000)
 
 func sum(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
+// metrics7 are what trial 7 reported at the epoch of its value.
+func metrics7() []*v1.Metric {
+	return []*v1.Metric{{Name: "train_loss", Value: 1.0 / 3}, {Name: "val_acc", Value: 0.96875}, {Name: "val_loss", Value: 0.12345678901234567}}
+}
+
 func objective() *v1.Objective {
 	return wire.ToObjective(trial.Objective{Metric: "val_loss"})
 }
@@ -86,7 +91,7 @@ func (f *fake) sweep(id string) *v1.Sweep {
 func (f *fake) trials() []*v1.Trial {
 	return []*v1.Trial{
 		{SweepId: "s-aaaaaaaa", Number: 3, Status: wire.ToStatus(trial.Diverged), ParamsJson: params3, Epoch: 2, CreatedMs: ms(90 * time.Second), StartedMs: ms(89 * time.Second), EndedMs: ms(80 * time.Second)},
-		{SweepId: "s-aaaaaaaa", Number: 7, Status: wire.ToStatus(trial.Running), ParamsJson: params7, HasValue: true, Value: 0.12345678901234567, ValueEpoch: 2, Epoch: 3,
+		{SweepId: "s-aaaaaaaa", Number: 7, Status: wire.ToStatus(trial.Running), ParamsJson: params7, HasValue: true, Value: 0.12345678901234567, ValueEpoch: 2, Epoch: 3, Metrics: metrics7(),
 			CreatedMs: ms(60 * time.Second), StartedMs: ms(59 * time.Second),
 			Runs: []*v1.Run{
 				{Number: 1, Token: 120, Worker: "w1", Slot: "gpu0", StartedMs: ms(59 * time.Second), EndedMs: ms(40 * time.Second), Exit: wire.ToExit(trial.ExitLost), Message: "lease expired"},
@@ -217,8 +222,9 @@ func (f *fake) GetLeaderboard(_ context.Context, r *connect.Request[v1.GetLeader
 		return nil, err
 	}
 	rows := []*v1.LeaderboardRow{
-		{Rank: 1, Trial: 7, Status: wire.ToStatus(trial.Running), Value: 0.12345678901234567, ParamsJson: params7, Epoch: 2, Checkpoint: "http://w2:7610/checkpoints/s-aaaaaaaa/7/2.pth"},
-		{Rank: 2, Trial: 5, Status: wire.ToStatus(trial.Finished), Value: 0.5, ParamsJson: params3, Epoch: 4},
+		{Rank: 1, Trial: 7, Status: wire.ToStatus(trial.Running), Value: 0.12345678901234567, ParamsJson: params7, Epoch: 2, Checkpoint: "http://w2:7610/checkpoints/s-aaaaaaaa/7/2.pth",
+			Metrics: metrics7()},
+		{Rank: 2, Trial: 5, Status: wire.ToStatus(trial.Finished), Value: 0.5, ParamsJson: params3, Epoch: 4, Metrics: []*v1.Metric{{Name: "val_loss", Value: 0.5}, {Name: "val_acc", Value: 0.75}}},
 		{Rank: 3, Trial: 1, Status: wire.ToStatus(trial.Stopped), Value: math.Inf(1), ParamsJson: params3, Epoch: 1},
 	}
 	objectives := []*v1.Objective{objective()}

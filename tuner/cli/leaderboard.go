@@ -3,12 +3,14 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/nearest"
 	"atelier/common/trial"
 
 	ucli "github.com/urfave/cli/v2"
@@ -22,9 +24,11 @@ func (e *Env) leaderboardCommand() *ucli.Command {
 			"and answers while there is no leader, too; --source state asks the leader for what is true now.",
 		Flags: append(append(listFlags(trial.StatusWords(), "the first `N` of what is left; 0 = all"),
 			&ucli.IntFlag{Name: "top", Aliases: []string{"n"}, Usage: "the best `N`; 0 = all"},
+			&ucli.StringFlag{Name: "metrics", Usage: "show these further `METRICS`, such as val_acc,train_loss; none = none (default: val_acc where it is reported)"},
 			&ucli.BoolFlag{Name: "pareto", Usage: "only trials that no other improves upon in all objectives"},
 		), sourceFlags()...), Action: e.leaderboard}, 1, 1,
 		"atelier leaderboard s-k3v9q2ma --top 10",
+		"atelier leaderboard @ --metrics val_acc,train_loss,seconds",
 		"atelier leaderboard s-k3v9q2ma -o json | jq -r '.[0].checkpoint'",
 		"atelier leaderboard s-k3v9q2ma -o csv > trials.csv")
 }
@@ -50,6 +54,7 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 		return err
 	}
 	var board client.Board
+	var further []string
 	return show(e, c, listing[trial.Row]{
 		name: func(r trial.Row) string { return fmt.Sprintf("%s/%d", id, r.Trial) },
 		read: func(ctx context.Context) (rows []trial.Row, err error) {
@@ -73,12 +78,60 @@ func (e *Env) leaderboard(c *ucli.Context) error {
 				e.say("warning: %s", text)
 			}
 		},
-		shape: func(rows []trial.Row) table { return boardTable(board.Objectives, rows) },
+		check: func(rows []trial.Row) error {
+			further, err = furtherMetrics(c, board.Objectives, rows)
+			return err
+		},
+		shape: func(rows []trial.Row) table { return boardTable(board.Objectives, further, rows) },
 	})
 }
 
-// boardTable has a row a trial, with a column for each objective.
-func boardTable(objectives []trial.Objective, rows []trial.Row) table {
+// furtherMetrics are those shown beside the objectives: those of --metrics, else the
+// accuracy beside a loss and the loss beside an accuracy, where they are reported.
+func furtherMetrics(c *ucli.Context, objectives []trial.Objective, rows []trial.Row) (out []string, err error) {
+	known := map[string]bool{}
+	for _, r := range rows {
+		for name := range r.Metrics {
+			known[name] = true
+		}
+	}
+	shown := func(name string) bool {
+		return slices.ContainsFunc(objectives, func(o trial.Objective) bool { return o.Metric == name })
+	}
+	if !c.IsSet("metrics") {
+		for _, name := range []string{"val_acc", "val_loss"} {
+			if known[name] && !shown(name) && len(out) == 0 {
+				out = append(out, name)
+			}
+		}
+		return out, nil
+	}
+	for name := range strings.SplitSeq(c.String("metrics"), ",") {
+		switch name = strings.TrimSpace(name); {
+		case name == "" || name == "none" || shown(name) || slices.Contains(out, name):
+		case len(known) > 0 && !known[name]:
+			names := slices.Sorted(maps.Keys(known))
+			if near, ok := nearest.Close(name, names); ok {
+				return nil, usage("--metrics: no trial here reports %q; did you mean %q?", name, near)
+			}
+			return nil, usage("--metrics: no trial here reports %q; they report %s", name, strings.Join(names, ", "))
+		default:
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// metricCell is a metric of a record, - where it was not reported.
+func metricCell(of map[string]trial.Number, name string) string {
+	if v, ok := of[name]; ok && !math.IsNaN(float64(v)) {
+		return short(float64(v))
+	}
+	return "-"
+}
+
+// boardTable has a row a trial, with a column for each objective and each further metric.
+func boardTable(objectives []trial.Objective, further []string, rows []trial.Row) table {
 	o, others := objectives[0], objectives[1:]
 	t := table{head: []string{"RANK", "TRIAL", "STATE", strings.ToUpper(dash(o.Metric))},
 		wide: []string{"CHECKPOINT"}, spare: []string{"EPOCH", "STATE"}, flex: []string{"PARAMS"}}
@@ -87,6 +140,9 @@ func boardTable(objectives []trial.Objective, rows []trial.Row) table {
 	}
 	if len(others) > 0 {
 		t.head = append(t.head, "FRONT")
+	}
+	for _, name := range further {
+		t.head = append(t.head, strings.ToUpper(name))
 	}
 	t.head = append(t.head, "EPOCH", "PARAMS", "CHECKPOINT")
 	for _, x := range rows {
@@ -100,6 +156,9 @@ func boardTable(objectives []trial.Objective, rows []trial.Row) table {
 		}
 		if len(others) > 0 {
 			row = append(row, map[bool]string{true: "*", false: "-"}[x.Front])
+		}
+		for _, name := range further {
+			row = append(row, metricCell(x.Metrics, name))
 		}
 		t.rows = append(t.rows, append(row, count(int64(x.Epoch)), pairs(x.Params), dash(string(x.Checkpoint))))
 	}

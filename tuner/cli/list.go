@@ -19,7 +19,8 @@ type listing[T any] struct {
 	read  func(context.Context) ([]T, error) // those of --state; --limit too where its order is that of the list
 	name  func(T) string                     // that other verbs take, for -o name and -q
 	shape func([]T) table
-	note  func([]T) // says on standard error what there is to say of them; nil = nothing
+	check func([]T) error // refuses what was asked for of them; nil = nothing
+	note  func([]T)       // says on standard error what there is to say of them; nil = nothing
 }
 
 // listFlags are those of every listing. A list with states has --state.
@@ -92,6 +93,9 @@ func (l listing[T]) get(c *ucli.Context) ([]T, error) {
 	}
 	if n := c.Int("limit"); n > 0 && len(all) > n {
 		all = all[:n]
+	}
+	if l.check != nil {
+		return all, l.check(all)
 	}
 	return all, nil
 }

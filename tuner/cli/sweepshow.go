@@ -89,9 +89,26 @@ func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 		if r.Best != nil {
 			add("best", fmt.Sprintf("%s (trial %d, epoch %d)", short(float64(r.Best.Value)), r.Best.Trial, r.Best.Epoch))
 			add("", pairs(r.Best.Params))
+			if text := otherMetrics(r); text != "" {
+				add("", text)
+			}
 		}
 		return t
 	})
+}
+
+// otherMetrics are what the best trial reported beside the objective: of the
+// validation, or else all.
+func otherMetrics(r *trial.Sweep) string {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(r.Best.Metrics)), func(n string) bool { return n == r.Objective.Metric })
+	if of := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasPrefix(n, "val_") }); len(of) > 0 {
+		names = of
+	}
+	var out []string
+	for _, n := range names {
+		out = append(out, n+" "+metricCell(r.Best.Metrics, n))
+	}
+	return strings.Join(out, ", ")
 }
 
 // boundsOf is a constraint as the table has it: 1 <= mb <= 100.

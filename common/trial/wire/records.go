@@ -2,6 +2,8 @@ package wire
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
@@ -26,7 +28,7 @@ func Sweep(s *atelierv1.Sweep) trial.Sweep {
 		r.Objectives = append(r.Objectives, r.Objective)
 	}
 	if b := s.GetBest(); b.GetHasValue() {
-		r.Best = &trial.BestTrial{Trial: b.GetNumber(), Value: trial.Number(b.GetValue()), Epoch: b.GetValueEpoch(), Params: Object(b.GetParamsJson())}
+		r.Best = &trial.BestTrial{Trial: b.GetNumber(), Value: trial.Number(b.GetValue()), Epoch: b.GetValueEpoch(), Params: Object(b.GetParamsJson()), Metrics: metrics(b.GetMetrics())}
 	}
 	return r
 }
@@ -43,11 +45,16 @@ func Trial(t *atelierv1.Trial) trial.Trial {
 		CreatedMS: t.GetCreatedMs(), StartedMS: t.GetStartedMs(), EndedMS: t.GetEndedMs(), Failure: t.GetFailure(),
 		Verdict: Verdict(t.GetVerdict()), StopReason: t.GetStopReason(), Runs: List(t.GetRuns(), run), Checkpoints: List(t.GetCheckpoints(), Checkpoint),
 		Source: Source(t.GetSource()), Seen: t.GetProposedSeen(), OriginTrial: t.GetOrigin().GetTrial(), OriginEpoch: t.GetOrigin().GetEpoch(),
-		Pauses: t.GetPauses(), Metrics: map[string]trial.Number{}, Infeasible: t.GetInfeasible(), Note: t.GetNote(), Data: t.GetData(), OtherData: t.GetOtherData()}
-	for _, x := range t.GetMetrics() {
-		r.Metrics[x.GetName()] = trial.Number(x.GetValue())
-	}
+		Pauses: t.GetPauses(), Metrics: metrics(t.GetMetrics()), Infeasible: t.GetInfeasible(), Note: t.GetNote(), Data: t.GetData(), OtherData: t.GetOtherData()}
 	return r
+}
+
+func metrics(all []*atelierv1.Metric) map[string]trial.Number {
+	out := make(map[string]trial.Number, len(all))
+	for _, x := range all {
+		out[x.GetName()] = trial.Number(x.GetValue())
+	}
+	return out
 }
 
 func run(r *atelierv1.Run) trial.Run {
@@ -73,7 +80,7 @@ func metric(m *atelierv1.Metric) trial.Metric {
 // Row is a leaderboard's row.
 func Row(r *atelierv1.LeaderboardRow) trial.Row {
 	return trial.Row{Rank: r.GetRank(), Trial: r.GetTrial(), Status: Status(r.GetStatus()), Value: trial.Number(r.GetValue()), Params: Object(r.GetParamsJson()), Epoch: r.GetEpoch(),
-		Checkpoint: trial.Location(r.GetCheckpoint()), Values: List(r.GetValues(), func(v float64) trial.Number { return trial.Number(v) }), Front: r.GetFront(), OtherData: r.GetOtherData()}
+		Checkpoint: trial.Location(r.GetCheckpoint()), Values: List(r.GetValues(), func(v float64) trial.Number { return trial.Number(v) }), Front: r.GetFront(), Metrics: metrics(r.GetMetrics()), OtherData: r.GetOtherData()}
 }
 
 // Worker is a worker as the leader knows it; Usage is nil until it has read its machine.
@@ -119,8 +126,16 @@ func ToCheckpoints(all []trial.Checkpoint) []*atelierv1.Checkpoint { return List
 func ToRows(all []trial.Row) []*atelierv1.LeaderboardRow {
 	return List(all, func(r trial.Row) *atelierv1.LeaderboardRow {
 		return &atelierv1.LeaderboardRow{Rank: r.Rank, Trial: r.Trial, Status: ToStatus(r.Status), Value: float64(r.Value), ParamsJson: string(r.Params), Epoch: r.Epoch,
-			Checkpoint: string(r.Checkpoint), Values: List(r.Values, func(v trial.Number) float64 { return float64(v) }), Front: r.Front, OtherData: r.OtherData}
+			Checkpoint: string(r.Checkpoint), Values: List(r.Values, func(v trial.Number) float64 { return float64(v) }), Front: r.Front, OtherData: r.OtherData, Metrics: toMetrics(r.Metrics)}
 	})
+}
+
+// toMetrics is in the order of names: a map's would reach messages.
+func toMetrics(all map[string]trial.Number) (out []*atelierv1.Metric) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, &atelierv1.Metric{Name: name, Value: float64(all[name])})
+	}
+	return out
 }
 
 // ToReport is Report's inverse.

@@ -1299,7 +1299,7 @@ type Trial struct {
 	Origin        *Origin                `protobuf:"bytes,19,opt,name=origin,proto3" json:"origin,omitempty"`                                  // absent: from scratch
 	Findings      []*Finding             `protobuf:"bytes,20,rep,name=findings,proto3" json:"findings,omitempty"`
 	Pauses        int32                  `protobuf:"varint,21,opt,name=pauses,proto3" json:"pauses,omitempty"`
-	Metrics       []*Metric              `protobuf:"bytes,22,rep,name=metrics,proto3" json:"metrics,omitempty"`                       // of objectives and constraints, at value_epoch
+	Metrics       []*Metric              `protobuf:"bytes,22,rep,name=metrics,proto3" json:"metrics,omitempty"`                       // all that were reported at value_epoch; of several objectives and of constraints also those that were not, as NaN
 	Infeasible    bool                   `protobuf:"varint,23,opt,name=infeasible,proto3" json:"infeasible,omitempty"`                // it has reported and met the constraints at no epoch
 	Note          string                 `protobuf:"bytes,40,opt,name=note,proto3" json:"note,omitempty"`                             // for people: why it waits, where a worker gave it back
 	Data          string                 `protobuf:"bytes,50,opt,name=data,proto3" json:"data,omitempty"`                             // of its newest run that told one: see Run.data
@@ -1893,6 +1893,7 @@ type LeaderboardRow struct {
 	Values        []float64              `protobuf:"fixed64,8,rep,packed,name=values,proto3" json:"values,omitempty"`                 // of all objectives, in their order, at epoch; NaN where not reported. Only where a sweep has several
 	Front         bool                   `protobuf:"varint,9,opt,name=front,proto3" json:"front,omitempty"`                           // no other trial is better in one objective and as good in all
 	OtherData     bool                   `protobuf:"varint,70,opt,name=other_data,json=otherData,proto3" json:"other_data,omitempty"` // a run of it had other data than the sweep's first run
+	Metrics       []*Metric              `protobuf:"bytes,72,rep,name=metrics,proto3" json:"metrics,omitempty"`                       // all that were reported at epoch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1995,6 +1996,13 @@ func (x *LeaderboardRow) GetOtherData() bool {
 		return x.OtherData
 	}
 	return false
+}
+
+func (x *LeaderboardRow) GetMetrics() []*Metric {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
 }
 
 type Worker struct {
@@ -2824,7 +2832,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12,\n" +
 	"\ametrics\x18\x02 \x03(\v2\x12.atelier.v1.MetricR\ametrics\x12\x17\n" +
 	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x12\n" +
-	"\x04data\x182 \x01(\tR\x04data\"\xa5\x02\n" +
+	"\x04data\x182 \x01(\tR\x04data\"\xd3\x02\n" +
 	"\x0eLeaderboardRow\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x03R\x04rank\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12/\n" +
@@ -2839,7 +2847,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x06values\x18\b \x03(\x01R\x06values\x12\x14\n" +
 	"\x05front\x18\t \x01(\bR\x05front\x12\x1d\n" +
 	"\n" +
-	"other_data\x18F \x01(\bR\totherData\"\xba\x03\n" +
+	"other_data\x18F \x01(\bR\totherData\x12,\n" +
+	"\ametrics\x18H \x03(\v2\x12.atelier.v1.MetricR\ametrics\"\xba\x03\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12 \n" +
@@ -3040,16 +3049,17 @@ var file_atelier_v1_model_proto_depIdxs = []int32{
 	3,  // 18: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
 	17, // 19: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
 	2,  // 20: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	23, // 21: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	27, // 22: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	21, // 23: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	22, // 24: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	7,  // 25: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	17, // 21: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
+	23, // 22: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	27, // 23: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	21, // 24: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	22, // 25: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	7,  // 26: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
