@@ -145,6 +145,22 @@ func (t Thresholds) Judge(q *metadata.Quality, semantics string, size metadata.M
 	return flags
 }
 
+// Reason says in words why a flag makes a prediction suspicious.
+func Reason(flag string) string {
+	if text, ok := reasons[flag]; ok {
+		return text
+	}
+	return flag
+}
+
+var reasons = map[string]string{
+	"low_confidence_drop": "the model is nearly as sure when it sees only the region that the heat map marks",
+	"high_average_drop":   "the region that the heat map marks does not carry the prediction alone",
+	"low_concentration":   "the heat map is spread out",
+	"high_coverage":       "the heat map covers most of the image",
+	"low_coverage":        "the heat map is hardly more than a point",
+}
+
 // Formulas says in words what Judge computes, for reports.
 func Formulas(semantics string) []string {
 	if semantics == Literature {

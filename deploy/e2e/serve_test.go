@@ -159,119 +159,44 @@ func TestWebApp(t *testing.T) {
 	}
 	wg.Wait()
 
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("no chromium: apt-get install chromium")
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(filepath.Join(dir, "profile")),
-		chromedp.WindowSize(1200, 1100), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	alloc, stop := chromedp.NewExecAllocator(ctx, options...)
-	defer stop()
-	tab, closeTab := chromedp.NewContext(alloc)
-	defer closeTab()
-	must(t, chromedp.Do(tab)) // the browser's life is the tab's, not the first step's
-	step := func(what string, actions ...chromedp.Action[chromedp.Void]) {
-		t.Helper()
-		within, cancel := context.WithTimeout(tab, 90*time.Second)
-		defer cancel()
-		if err := chromedp.Do(within, actions...); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-	text := func(css string) string {
-		t.Helper()
-		within, cancel := context.WithTimeout(tab, 90*time.Second)
-		defer cancel()
-		s, err := chromedp.Run(within, chromedp.Text(chromedp.CSS(css)))
-		if err != nil {
-			t.Fatalf("read %s: %v", css, err)
-		}
-		return s
-	}
-	number := func(script string) float64 {
-		t.Helper()
-		within, cancel := context.WithTimeout(tab, 90*time.Second)
-		defer cancel()
-		v, err := chromedp.Run(within, chromedp.Evaluate[float64](script))
-		if err != nil {
-			t.Fatalf("%.80s: %v", script, err)
-		}
-		return v
-	}
-	until := func(what, condition string) {
-		t.Helper()
-		for deadline := time.Now().Add(90 * time.Second); number("("+condition+") ? 1 : 0") == 0; time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("never came: %s", what)
-			}
-		}
-	}
-	screenshot := func(name string) {
-		t.Helper()
-		if to := os.Getenv("ATELIER_SCREENS"); to != "" {
-			b, err := chromedp.Run(tab, chromedp.FullScreenshot(100))
-			must(t, err)
-			must(t, os.WriteFile(filepath.Join(to, name), b, 0o644))
-		}
-	}
-	step("open the page", chromedp.Navigate("http://"+addr+"/"), chromedp.WaitEnabled(chromedp.CSS("#checkpoint")))
-	drop := func(name, kind string, b []byte) {
-		t.Helper()
-		list, err := json.Marshal(b) // base64
-		must(t, err)
-		number(fmt.Sprintf(`(() => {
-			const bytes = Uint8Array.from(atob(%s), (c) => c.charCodeAt(0));
-			const transfer = new DataTransfer();
-			transfer.items.add(new File([bytes], %q, { type: %q }));
-			document.getElementById("drop").dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer }));
-			return 1;
-		})()`, list, name, kind))
-	}
-	drop("house one.jpg", "image/jpeg", house)
-	step("see the result", chromedp.WaitVisible(chromedp.CSS("#result")))
-	title, verdict := text("#said"), text("#verdict")
+	page := open(t, ctx, addr)
+	page.drop(dropped{"house one.jpg", "image/jpeg", house})
+	page.step("see the result", chromedp.WaitVisible(chromedp.CSS("#result")))
+	title, verdict := page.text("#said"), page.text("#verdict")
 	if want := fmt.Sprintf("house one.jpg: %s,", answer.Predictions[0].Class); !strings.HasPrefix(title, want) || verdict == "" {
 		t.Errorf("it says %q and %q, want %q", title, verdict, want)
 	}
-	pixels := func(id string) float64 {
-		t.Helper()
-		return number(fmt.Sprintf(`(() => { const c = document.getElementById(%q); const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data; let s = 0; for (let i = 0; i < d.length; i++) s += d[i] * ((i %% 251) + 1); return s; })()`, id))
+	half := page.pixels("picture")
+	page.slide(0)
+	bare := page.pixels("picture")
+	page.slide(100)
+	if full := page.pixels("picture"); half == bare || full == bare || full == half || bare != page.pixels("original") {
+		t.Errorf("opacity 0, 50, 100: %v, %v, %v; the original %v", bare, half, full, page.pixels("original"))
 	}
-	slide := func(value int) {
-		t.Helper()
-		number(fmt.Sprintf(`(() => { const o = document.getElementById("opacity"); o.value = %d; o.dispatchEvent(new Event("input")); return 1; })()`, value))
-	}
-	half := pixels("picture")
-	slide(0)
-	bare := pixels("picture")
-	slide(100)
-	if full := pixels("picture"); half == bare || full == bare || full != pixels("heat") {
-		t.Errorf("opacity 0, 50, 100: %v, %v, %v; the map alone %v", bare, half, full, pixels("heat"))
-	}
-	if n := number(`document.querySelectorAll("#comparison canvas").length`); n != 3 {
+	if n := page.number(`document.querySelectorAll("#comparison canvas").length`); n != 3 {
 		t.Errorf("%v classes are compared", n)
 	}
-	step("choose a class by keyboard", chromedp.Focus(chromedp.CSS("#predictions li:nth-child(2) button")), chromedp.KeyEvent("\r"))
-	if shown, second := text("#shown"), text("#predictions li:nth-child(2) .name"); shown != second || shown == "" {
+	page.step("choose a class by keyboard", chromedp.Focus(chromedp.CSS("#predictions li:nth-child(2) button")), chromedp.KeyEvent("\r"))
+	if shown, second := page.text("#shown"), page.text("#predictions li:nth-child(2) .name"); shown != second || shown == "" {
 		t.Errorf("the map of %q is shown, %q was chosen", shown, second)
 	}
-	slide(45)
-	screenshot("serve.png")
-	drop("house.jpg", "image/jpeg", []byte("this is a letter, not a house\n"))
-	step("see the error", chromedp.WaitVisible(chromedp.CSS("#error")))
-	if alert := text("#error"); !strings.Contains(alert, "house.jpg is a text file") {
+	page.slide(45)
+	page.screenshot("serve.png")
+	page.drop(dropped{"house.jpg", "image/jpeg", []byte("this is a letter, not a house\n")})
+	page.step("see the error", chromedp.WaitVisible(chromedp.CSS("#error")))
+	if alert := page.text("#error"); !strings.Contains(alert, "house.jpg is a text file") {
 		t.Errorf("it says %q", alert)
 	}
-	step("choose a file", chromedp.SetUploadFiles(chromedp.CSS("#file"), []string{houses[1]}))
-	until("a second picture", `document.querySelectorAll("#history li").length === 2`)
-	step("go back in history", chromedp.Click(chromedp.CSS("#history li:nth-child(2) button")))
-	if title := text("#said"); !strings.HasPrefix(title, "house one.jpg:") {
+	page.step("choose a file", chromedp.SetUploadFiles(chromedp.CSS("#file"), []string{houses[1]}))
+	page.until("a second picture", `document.querySelectorAll("#history li").length === 2`)
+	page.step("go back in history", chromedp.Click(chromedp.CSS("#history li:nth-child(2) button")))
+	if title := page.text("#said"); !strings.HasPrefix(title, "house one.jpg:") {
 		t.Errorf("history brought back %q", title)
 	}
 	// On a phone nothing runs out of the screen.
-	step("on a phone", chromedp.EmulateViewport(360, 740))
-	if wide := number("document.documentElement.scrollWidth"); wide > 361 {
+	page.width(360)
+	if wide := page.number("document.documentElement.scrollWidth"); wide > 361 {
 		t.Errorf("the page is %v wide on a phone", wide)
 	}
-	screenshot("phone.png")
+	page.screenshot("phone.png")
 }

@@ -4,16 +4,11 @@
 package serve
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"image"
-	_ "image/gif"
-	_ "image/jpeg"
-	_ "image/png"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -22,12 +17,9 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	_ "golang.org/x/image/webp"
 
 	"atelier/common/dataset"
 )
@@ -72,11 +64,35 @@ func New(asker Asker, sources []Source, limits Limits, local bool, log *slog.Log
 	if err != nil {
 		panic(err) // the files are in the program
 	}
-	s.mux.Handle("GET /", http.FileServerFS(files))
+	s.mux.Handle("GET /", pages(files))
 	s.mux.HandleFunc("GET /api/checkpoints", s.checkpoints)
 	s.mux.HandleFunc("POST /api/predict", s.predict)
 	s.mux.HandleFunc("GET /healthz", s.health)
 	return s
+}
+
+// pages serves the page's files, and a page that says so for any other path; below
+// /api/ programs ask, which read JSON.
+func pages(files fs.FS) http.Handler {
+	there := http.FileServerFS(files)
+	missing, err := fs.ReadFile(files, "404.html")
+	if err != nil {
+		panic(err) // it is in the program
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
+		if info, err := fs.Stat(files, name); r.URL.Path == "/" || err == nil && !info.IsDir() {
+			there.ServeHTTP(w, r)
+			return
+		}
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			refuse(w, http.StatusNotFound, "there is no %s; there are GET /api/checkpoints and POST /api/predict", r.URL.Path)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(http.StatusNotFound)
+		w.Write(missing)
+	})
 }
 
 // ServeHTTP guards all paths alike.
@@ -140,7 +156,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.slots }()
 	default:
 		w.Header().Set("Retry-After", "1")
-		refuse(w, http.StatusServiceUnavailable, "%d pictures are waiting already; send it again in a moment", s.limits.Concurrency)
+		refuse(w, http.StatusServiceUnavailable, "%d images are waiting already; send it again in a moment", s.limits.Concurrency)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits.Timeout)
@@ -158,7 +174,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			refuse(w, http.StatusRequestEntityTooLarge, "the picture is larger than %d MB", s.limits.Bytes>>20)
+			refuse(w, http.StatusRequestEntityTooLarge, "the image is larger than %d MB", s.limits.Bytes>>20)
 			return
 		}
 		refuse(w, http.StatusBadRequest, "%s", err)
@@ -193,7 +209,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 
 // upload reads the request's image, whether it is the body or a form's field.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) (name string, b []byte, err error) {
-	name = "the picture"
+	name = "the image"
 	body := http.MaxBytesReader(w, r.Body, s.limits.Bytes+1<<16) // a form adds its own lines
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	in := io.Reader(body)
@@ -225,35 +241,29 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) (name string, b 
 		err = &http.MaxBytesError{Limit: s.limits.Bytes}
 	}
 	if err == nil && len(b) == 0 {
-		err = errors.New("the request holds no picture")
+		err = errors.New("the request has no image")
 	}
 	return name, b, err
 }
 
-var accepted = []string{"png", "jpeg", "gif", "webp"}
-
 // check looks at an image's first bytes only: nothing is decoded before its
-// size is known to be sane.
+// size is known to be sane. What `atelier infer` decodes is taken here.
 func (s *Server) check(name string, b []byte) (status int, err error) {
-	format := dataset.Format(b)
-	if !slices.Contains(accepted, format) {
-		what := format + " file"
-		if format == "" {
-			what = "file of an unknown kind"
-			if kind := http.DetectContentType(b); strings.HasPrefix(kind, "text/") {
-				what = "text file"
-			} else if kind != "application/octet-stream" {
-				what = kind + " file"
-			}
+	width, height, format, err := dataset.Header(b)
+	if format == "" {
+		what := "file of an unknown kind"
+		if kind := http.DetectContentType(b); strings.HasPrefix(kind, "text/") {
+			what = "text file"
+		} else if kind != "application/octet-stream" {
+			what = kind + " file"
 		}
-		return http.StatusUnsupportedMediaType, fmt.Errorf("%s is a %s: send a PNG, JPEG, GIF or WebP picture", name, what)
+		return http.StatusUnsupportedMediaType, fmt.Errorf("%s is a %s: send a PNG, JPEG, GIF, WebP, BMP or TIFF image", name, what)
 	}
-	config, _, err := image.DecodeConfig(bytes.NewReader(b))
 	if err != nil {
 		return http.StatusUnprocessableEntity, fmt.Errorf("%s begins as a %s but cannot be read: %s", name, strings.ToUpper(format), strings.TrimPrefix(err.Error(), format+": "))
 	}
-	if pixels := int64(config.Width) * int64(config.Height); pixels > s.limits.Pixels {
-		return http.StatusRequestEntityTooLarge, fmt.Errorf("%s claims %d x %d pixels; up to %d million are read", name, config.Width, config.Height, s.limits.Pixels/1_000_000)
+	if pixels := int64(width) * int64(height); pixels > s.limits.Pixels {
+		return http.StatusRequestEntityTooLarge, fmt.Errorf("%s claims %d x %d pixels; up to %d million are read", name, width, height, s.limits.Pixels/1_000_000)
 	}
 	return 0, nil
 }

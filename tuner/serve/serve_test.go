@@ -22,6 +22,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/tiff"
+
 	"atelier/tuner/models"
 	"atelier/tuner/serve"
 )
@@ -73,6 +76,8 @@ var (
 	aPNG  = encoded(png.Encode)
 	aJPEG = encoded(func(w io.Writer, i image.Image) error { return jpeg.Encode(w, i, nil) })
 	aGIF  = encoded(func(w io.Writer, i image.Image) error { return gif.Encode(w, i, nil) })
+	aBMP  = encoded(bmp.Encode)
+	aTIFF = encoded(func(w io.Writer, i image.Image) error { return tiff.Encode(w, i, nil) })
 	aWebP = []byte("RIFF\x24\x00\x00\x00WEBPVP8 \x18\x00\x00\x00\x30\x01\x00\x9d\x01\x2a\x01\x00\x01\x00\x02\x00\x34\x25\xa4\x00\x03\x70\x00\xfe\xfb\xfd\x50\x00")
 	// 34 bytes that claim 65535 x 65535 pixels.
 	bomb = []byte("GIF89a\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;")
@@ -130,7 +135,7 @@ func TestWhatIsTakenAndWhatIsRefused(t *testing.T) {
 		return http.StatusOK, []byte(`{"ok":true}`), nil
 	})
 	url := s.URL + "/api/predict"
-	for name, b := range map[string][]byte{"png": aPNG, "jpeg": aJPEG, "gif": aGIF, "webp": aWebP} {
+	for name, b := range map[string][]byte{"png": aPNG, "jpeg": aJPEG, "gif": aGIF, "webp": aWebP, "bmp": aBMP, "tiff": aTIFF} {
 		kind, body := form("image", "x."+name, b)
 		if status, said := post(t, url+"?top_k=3", kind, body); status != http.StatusOK || !bytes.Equal(got.encoded, b) || got.top != 3 {
 			t.Errorf("%s in a form: %d %s, top %d", name, status, said, got.top)
@@ -155,14 +160,14 @@ func TestWhatIsTakenAndWhatIsRefused(t *testing.T) {
 		want        string
 	}{
 		"text named .jpg": {"", textKind, text, 415, "house.jpg is a text file"},
-		"a tiff":          {"", "", []byte("II*\x00\x08\x00\x00\x00"), 415, "tiff"},
+		"half a tiff":     {"", "", []byte("II*\x00\x08\x00\x00\x00"), 422, "begins as a TIFF"},
 		"a program":       {"", "", []byte("\x7fELF\x02\x01\x01"), 415, "unknown kind"},
 		"an svg":          {"", "", []byte("<svg xmlns='http://www.w3.org/2000/svg'/>"), 415, "text file"},
 		"bomb":            {"", "", bomb, 413, "65535 x 65535"},
 		"large claim":     {"", "", claims(2000, 1000), 413, "2000 x 1000"},
 		"half a header":   {"", "", aPNG[:12], 422, "cannot be read"},
 		"too many bytes":  {"", "", append(bytes.Clone(aPNG), make([]byte, 1<<20)...), 413, "larger than 1 MB"},
-		"nothing":         {"", "", nil, 400, "no picture"},
+		"nothing":         {"", "", nil, 400, "no image"},
 		"another field":   {"", wrongKind, wrong, 400, "field named image"},
 		"top_k":           {"?top_k=0", "", aPNG, 400, "top_k"},
 		"no such model":   {"?checkpoint=nowhere.pth", "", aPNG, 404, "nowhere.pth"},
@@ -265,7 +270,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 }
 
 func FuzzUpload(f *testing.F) {
-	for _, b := range [][]byte{aPNG, aJPEG, aGIF, aWebP, bomb, claims(9, 9)} {
+	for _, b := range [][]byte{aPNG, aJPEG, aGIF, aWebP, aBMP, aTIFF, bomb, claims(9, 9)} {
 		f.Add(b)
 	}
 	limits := serve.DefaultLimits()
