@@ -122,7 +122,7 @@ fuzz: ## every fuzz test for FUZZTIME
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
 	    echo "$$p $$f"; CGO_ENABLED=0 $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
-settings: ## configuration files and the reference page, from the tables of settings
+settings: ## configuration files, the reference page and the page of troubleshooting, from the tables that the programs read
 	CGO_ENABLED=0 $(GO) test -count=1 ./deploy/conf -run TestGeneratedFilesAreCurrent -write
 
 proto: ## Go code of the schemas (needs protobuf-compiler)

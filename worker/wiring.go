@@ -171,23 +171,33 @@ type refusal struct{ error }
 // lockData makes the data folder this process's own: two agents in one folder
 // would end each other's trainers.
 func (m *Main) lockData() error {
-	if err := os.MkdirAll(m.Config.Data, 0o755); err != nil {
+	data := m.Config.Data
+	if err := files.CheckOwner(data, files.Worker); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
-	if err := os.MkdirAll(m.Config.Cache, 0o755); err != nil {
-		return fmt.Errorf("--cache: %w", err)
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		return fmt.Errorf("--data: %w", err)
 	}
 	// An agent that was just killed may still hold it for a moment.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	f, err := files.WaitLock(ctx, filepath.Join(m.Config.Data, "lock"))
+	f, err := files.WaitLock(ctx, filepath.Join(data, "lock"))
+	if owner := files.CheckOwner(data, files.Worker); owner != nil && (err == nil || errors.Is(err, files.ErrLocked)) {
+		if err == nil {
+			f.Close()
+		}
+		return fmt.Errorf("--data: %w", owner)
+	}
 	if errors.Is(err, files.ErrLocked) {
-		return fmt.Errorf("--data %s: another worker uses this folder; give each its own", m.Config.Data)
+		return fmt.Errorf("--data %s: another worker uses this folder; give each its own", data)
 	}
 	if err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
 	m.closer = append(m.closer, f.Close)
+	if err := os.MkdirAll(m.Config.Cache, 0o755); err != nil {
+		return fmt.Errorf("--cache: %w", err)
+	}
 	return nil
 }
 

@@ -33,10 +33,19 @@ type Record struct {
 
 // OpenFolder makes the data folder where it is absent and takes hold of it.
 func OpenFolder(dir string) (*Folder, error) {
+	if err := files.CheckOwner(dir, files.Coordinator); err != nil {
+		return nil, fmt.Errorf("--data: %w", err)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	f, err := files.Lock(filepath.Join(dir, "lock"), fmt.Errorf("data folder %s is in use by another coordinator: end it or give this one its own --data", dir))
+	if owner := files.CheckOwner(dir, files.Coordinator); owner != nil { // one that began in an empty folder at the same time
+		if err == nil {
+			f.Close()
+		}
+		return nil, fmt.Errorf("--data: %w", owner)
+	}
 	if err != nil {
 		return nil, err
 	}

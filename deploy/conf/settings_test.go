@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"atelier/common/setting"
+	"atelier/tuner/hint"
 	"atelier/tuner/infer"
 	"atelier/tuner/train"
 	"atelier/tuner/tune"
@@ -19,7 +20,10 @@ var write = flag.Bool("write", false, "write the configuration files and the ref
 
 var documents = []setting.Document{train.Document, tune.Document, infer.Document}
 
-const reference = "../docs/settings.md"
+const (
+	reference       = "../docs/settings.md"
+	troubleshooting = "../docs/troubleshooting.md"
+)
 
 // The configuration files and the reference page are what the tables say.
 func TestGeneratedFilesAreCurrent(t *testing.T) {
@@ -31,6 +35,7 @@ func TestGeneratedFilesAreCurrent(t *testing.T) {
 		page = append(append(page, '\n'), d.Markdown()...)
 	}
 	files[reference] = page
+	files[troubleshooting] = hint.Markdown()
 	for name, want := range files {
 		if *write {
 			if err := os.WriteFile(name, want, 0o644); err != nil {
