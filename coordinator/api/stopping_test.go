@@ -28,7 +28,7 @@ func TestStoppingRuleThroughTheAPI(t *testing.T) {
 			t.Fatalf("the lease is %v, want the first run of trial %d", l, number)
 		}
 		answers := a.Relay(coordinatortest.Report(l, 1, value), coordinatortest.Checkpointed(l, 1, value))
-		if v := answers[0]; wire.Verdict(v.Verdict) != trial.VerdictPause || !strings.Contains(v.Message, "epoch 1 is a rung") {
+		if v := answers[0]; wire.Verdict(v.Verdict) != trial.VerdictPause || !strings.Contains(v.Message, "rung of epoch 1") {
 			t.Fatalf("the answer to the report of the rung is %v", v)
 		}
 		a.Relay(coordinatortest.Ended(l, trial.ExitPaused))

@@ -22,7 +22,7 @@ var scrapeFlags = []ucli.Flag{
 	&ucli.IntFlag{Name: "per-class", Value: 100, Usage: "`N` pictures of each class"},
 	&ucli.StringFlag{Name: "key-file", Usage: "`FILE` of mode 0600 with the SerpAPI key (default: SERPAPI_API_KEY)"},
 	&ucli.StringFlag{Name: "endpoint", EnvVars: []string{"SERPAPI_ENDPOINT"}, Value: scrape.Endpoint, Usage: "`URL` of SerpAPI or a stand-in"},
-	&ucli.BoolFlag{Name: "dry-run", Usage: "say what is there, what would be searched and what the account allows; download nothing"},
+	&ucli.BoolFlag{Name: "dry-run", Usage: "print what is there, what would be searched and, where it can be asked, what the account allows; download nothing"},
 }
 
 // dataScrape spends searches that cost money: --dry-run says how many, and a scrape that is run again goes on where it
@@ -88,7 +88,7 @@ func (e *Env) scrapeOptions(c *ucli.Context, out string) (scrape.Options, error)
 		file = e.path(file)
 	}
 	key, err := scrape.ReadKey(file, os.Getenv)
-	if err != nil {
+	if err != nil && (!c.Bool("dry-run") || file != "") {
 		return scrape.Options{}, fmt.Errorf("data scrape: %w", err)
 	}
 	return scrape.Options{Out: out, Queries: queries, PerClass: c.Int("per-class"), Key: key, Endpoint: c.String("endpoint"),
@@ -134,10 +134,24 @@ func (e *Env) scrape(c *ucli.Context) error {
 	switch {
 	case errors.Is(err, scrape.ErrKey):
 		return &exitError{client.ExitRefused, "data scrape: " + err.Error(), err}
+	case err != nil && r != nil && c.Bool("dry-run") && c.Context.Err() == nil:
+		e.say("the quota is not known: %s", err)
+		return nil
 	case err != nil:
 		return fmt.Errorf("data scrape: %w", err)
+	case c.Bool("dry-run"):
+		needed := 0
+		for _, x := range r.Classes {
+			needed += x.Searches
+		}
+		if r.Quota == nil {
+			e.say("this takes about %s; the quota is not known without a SerpAPI key (SERPAPI_API_KEY or --key-file)", plural(needed, "search"))
+		} else {
+			e.say("this takes about %s; %s left this month", plural(needed, "search"), thousands(r.Quota.Left))
+		}
+		return nil
 	}
-	e.say("%d searches left this month; addresses and sources are in %s", r.Quota.Left, e.relative(filepath.Join(out, scrape.Manifest)))
+	e.say("%s left this month; addresses and sources are in %s", plural(r.Quota.Left, "search"), e.relative(filepath.Join(out, scrape.Manifest)))
 	return nil
 }
 

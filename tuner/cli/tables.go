@@ -109,7 +109,7 @@ func dash(s string) string {
 	return s
 }
 
-// count is a number of things.
+// count is a number of things, in a table's cell.
 func count(n int64) string { return strconv.FormatInt(n, 10) }
 
 // thousands is a whole number with commas: 12,345.
@@ -125,7 +125,7 @@ func thousands[T int | int64 | uint64](n T) string {
 func plural[T int | int64 | uint64](n T, word string) string {
 	switch {
 	case n == 1:
-	case strings.HasSuffix(word, "s"):
+	case strings.HasSuffix(word, "s"), strings.HasSuffix(word, "ch"):
 		word += "es"
 	default:
 		word += "s"

@@ -250,14 +250,25 @@ func (h *halving) rung(out []Decision, b *bracket, k int, coming, laps int64) ([
 			out = append(out, Decision{t.number, Stop, fmt.Sprintf("%s has no finite value up to epoch %d", h.problem.Metric, b.epochs[k])})
 			continue
 		case t.status == Paused && rank < quota && ahead < quota:
-			goes("goes on")
+			goes("continues")
 		case t.status == Paused && (rank >= ever || ahead >= ever) && laps <= 0:
-			out = append(out, Decision{t.number, Stop, fmt.Sprintf("%s %s is %s of %d at epoch %d: not among the %d that go on",
-				h.problem.Metric, format(p.value), nth(rank+1), n, b.epochs[k], ever)})
+			// Who stands well and is late finds the places given to those that came before.
+			why := fmt.Sprintf(": only the best %d continue", ever)
+			if ever == 1 {
+				why = ": only the best one continues"
+			}
+			if rank < ever {
+				why = fmt.Sprintf(", but all %d places were taken", ever)
+				if ever == 1 {
+					why = ", but the one place was taken"
+				}
+			}
+			out = append(out, Decision{t.number, Stop, fmt.Sprintf("%s %s is %s of %d at epoch %d%s",
+				h.problem.Metric, format(p.value), nth(rank+1), n, b.epochs[k], why)})
 			continue
 		case t.status == Paused && (rank >= ever || ahead >= ever):
 			if coming == 0 {
-				goes("epochs are left to go on")
+				goes("epochs are left, so it continues")
 			}
 			laps--
 			continue
@@ -273,7 +284,7 @@ func (h *halving) rung(out []Decision, b *bracket, k int, coming, laps int64) ([
 
 // isRung is why a trial is paused, for people.
 func isRung(epoch, eta int) string {
-	return fmt.Sprintf("epoch %d is a rung: 1 of %d goes on", epoch, eta)
+	return fmt.Sprintf("paused at the rung of epoch %d: the best 1 of %d continues", epoch, eta)
 }
 
 // next is the epoch that a trial which goes on from rung k trains to.

@@ -138,14 +138,14 @@ func TestAshaByHand(t *testing.T) {
 	put(2, stop.Running, 0)
 	expect(2)
 	put(1, stop.Running, 0, 0.5)
-	expect(2, "pause 1: epoch 1 is a rung: 1 of 3 goes on")
+	expect(2, "pause 1: paused at the rung of epoch 1: the best 1 of 3 continues")
 	put(1, stop.Paused, 0, 0.5)
 	put(2, stop.Paused, 0, 0.9)
-	expect(2, "stop 2: loss 0.9 is 2nd of 2 at epoch 1: not among the 1 that go on")
+	expect(2, "stop 2: loss 0.9 is 2nd of 2 at epoch 1: only the best one continues")
 	expect(4) // six trials in all: two may go on
 	put(3, stop.Paused, 0, 0.4)
-	expect(3, "stop 2: loss 0.9 is 3rd of 3 at epoch 1: not among the 2 that go on",
-		"resume 3: loss 0.4 is 1st of 3 at epoch 1: goes on to epoch 3")
+	expect(3, "stop 2: loss 0.9 is 3rd of 3 at epoch 1: only the best 2 continue",
+		"resume 3: loss 0.4 is 1st of 3 at epoch 1: continues to epoch 3")
 	put(3, stop.Waiting, 1, 0.4)
 	put(2, stop.Ended, 0, 0.9)
 	expect(3)
@@ -153,7 +153,31 @@ func TestAshaByHand(t *testing.T) {
 	put(3, stop.Paused, 1, 0.4, 0.3, 0.3, 0.1)
 	expect(3)
 	// The rest never comes: what is paused goes on or ends.
-	expect(0, "stop 1: loss 0.5 is 2nd of 3 at epoch 1: not among the 1 that go on", "resume 3: loss 0.3 is 1st of 1 at epoch 3: goes on to epoch 9")
+	expect(0, "stop 1: loss 0.5 is 2nd of 3 at epoch 1: only the best one continues", "resume 3: loss 0.3 is 1st of 1 at epoch 3: continues to epoch 9")
+}
+
+// Who comes late and stands well finds its place taken, and is not called worse
+// than those that continue.
+func TestPlacesTaken(t *testing.T) {
+	for _, trials := range []int64{4, 7} {
+		b := settings(t, `{"rule":"asha","min_epochs":1,"max_epochs":9,"reduction":3,"spend":0.1}`).NewState(stop.Problem{Metric: "loss"})
+		put := func(n int64, s stop.Status, level int, value float64) {
+			b.Put(stop.Trial{Number: n, Status: s, Level: level, Reports: []stop.Report{{Epoch: 1, Value: value}}})
+		}
+		places := trials / 3
+		for n := range trials - 1 {
+			if n < places {
+				put(n+1, stop.Waiting, 1, 0.5) // continues already
+			} else {
+				put(n+1, stop.Ended, 0, 0.9)
+			}
+		}
+		put(trials, stop.Paused, 0, 0.1)
+		want := map[int64]string{4: "loss 0.1 is 1st of 4 at epoch 1, but the one place was taken", 7: "loss 0.1 is 1st of 7 at epoch 1, but all 2 places were taken"}[trials]
+		if got := b.Decide(0); len(got) != 1 || got[0].Action != stop.Stop || got[0].Reason != want {
+			t.Errorf("%d trials: %+v, want %s", trials, got, want)
+		}
+	}
 }
 
 // Four trials may take 22 of 32 epochs: two at the rung each, six for the one
@@ -203,10 +227,10 @@ func TestHyperbandBrackets(t *testing.T) {
 		counts[d.Reason]++
 	}
 	// 27, 12, 6 and 4 of 49; the last four are never compared.
-	for epoch, want := range map[string]int{"epoch 1 ": 270, "epoch 3 ": 120, "epoch 9 ": 60} {
+	for epoch, want := range map[string]int{" epoch 1:": 270, " epoch 3:": 120, " epoch 9:": 60} {
 		got := 0
 		for reason, c := range counts {
-			if strings.HasPrefix(reason, epoch) {
+			if strings.Contains(reason, epoch) {
 				got += c
 			}
 		}

@@ -82,7 +82,7 @@ type Count struct {
 
 // Report says what a scrape did, or with Plan what it would do.
 type Report struct {
-	Quota   Quota   `json:"quota"`
+	Quota   *Quota  `json:"quota"` // nil where it is not known
 	Classes []Count `json:"classes"`
 }
 
@@ -148,8 +148,12 @@ func (o Options) serp() *serp {
 	return &serp{endpoint: strings.TrimSuffix(o.Endpoint, "/"), key: o.Key, client: &http.Client{Timeout: time.Minute}, sleep: o.sleep}
 }
 
-// Plan reads the quota and the manifest and says what is missing. It searches
-// and downloads nothing.
+// planPatience is how long Plan waits for the quota.
+const planPatience = 10 * time.Second
+
+// Plan reads the manifest and lists what is missing, then asks for the quota where
+// there is a key. It searches and downloads nothing; the plan comes with an error of
+// the quota, too.
 func Plan(ctx context.Context, o Options) (*Report, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -160,9 +164,6 @@ func Plan(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{}
-	if r.Quota, err = o.serp().quota(ctx); err != nil {
-		return nil, err
-	}
 	for _, q := range o.Queries {
 		c := Count{Class: q.Class, Text: q.Text, Saved: m.saved[q.Class]}
 		if missing := o.PerClass - c.Saved; missing > 0 {
@@ -171,6 +172,16 @@ func Plan(ctx context.Context, o Options) (*Report, error) {
 		}
 		r.Classes = append(r.Classes, c)
 	}
+	if o.Key == "" {
+		return r, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, planPatience)
+	defer cancel()
+	left, err := o.serp().quota(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.Quota = &left
 	return r, nil
 }
 
@@ -188,9 +199,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	defer m.close()
 	s := o.serp()
 	r := &Report{}
-	if r.Quota, err = s.quota(ctx); err != nil {
+	left, err := s.quota(ctx)
+	if err != nil {
 		return r, err
 	}
+	r.Quota = &left
 	f := newFetcher(o)
 	for _, q := range o.Queries {
 		c := Count{Class: q.Class, Text: q.Text, Saved: m.saved[q.Class]}
