@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ type Client struct {
 	http     *http.Client
 	follower *follower
 	pulses   pulses
+	notices  notices
 	session  session
 }
 
@@ -62,6 +64,7 @@ type options struct {
 	backoffHigh time.Duration
 	follow      bool
 	followEvery time.Duration
+	notice      func(*Notice) // nil: nobody is told
 }
 
 // Option changes how a Client behaves.
@@ -183,6 +186,11 @@ func ParseAddrs(list string) ([]string, error) {
 		u, err := url.Parse(baseURL(a))
 		if err != nil || u.Hostname() == "" || u.Port() == "" && u.Scheme == "http" && !strings.Contains(a, "://") {
 			return nil, fmt.Errorf("address %q: want host:port, such as %s", a, DefaultAddr)
+		}
+		if p := u.Port(); p != "" {
+			if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
+				return nil, fmt.Errorf("address %q: port %s: want 1 to 65535, such as %s", a, p, DefaultAddr)
+			}
 		}
 		if u.Scheme != "http" && u.Scheme != "https" {
 			return nil, fmt.Errorf("address %q: scheme %q is neither http nor https", a, u.Scheme)

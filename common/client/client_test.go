@@ -35,6 +35,7 @@ type node struct {
 	mu      sync.Mutex
 	err     error
 	hang    time.Duration
+	frozen  bool                // it does not even say how it is
 	path    []trial.SweepStatus // of the sweep that is waited for
 	members []*atelierv1.Member
 	leader  string
@@ -78,14 +79,21 @@ func (n *node) ListMembers(context.Context, *connect.Request[atelierv1.ListMembe
 	return connect.NewResponse(&atelierv1.ListMembersResponse{Members: n.members, LeaderId: n.leader}), nil
 }
 
-func (n *node) GetNode(context.Context, *connect.Request[atelierv1.GetNodeRequest]) (*connect.Response[atelierv1.GetNodeResponse], error) {
+func (n *node) GetNode(ctx context.Context, _ *connect.Request[atelierv1.GetNodeRequest]) (*connect.Response[atelierv1.GetNodeResponse], error) {
+	n.mu.Lock()
+	frozen := n.frozen
+	n.mu.Unlock()
+	if frozen {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	role := "follower"
 	if n.leader == n.id {
 		role = "leader"
 	}
-	return connect.NewResponse(&atelierv1.GetNodeResponse{Id: n.id, Role: role}), nil
+	return connect.NewResponse(&atelierv1.GetNodeResponse{Id: n.id, Role: role, LeaderId: n.leader, Members: n.members}), nil
 }
 
 func serve(t *testing.T, id string) *node {

@@ -35,6 +35,7 @@ type Status struct {
 	Redis         string   `json:"redis"`       // off, ok, "down: ...", "behind by N"
 	RedisIndex    uint64   `json:"redis_index"` // watermark
 	Version       string   `json:"version"`
+	Health        string   `json:"health"` // in a sentence
 	Members       []Member `json:"members"`
 	Refusing      string   `json:"refusing,omitempty"` // why the cluster takes no writes now
 }
@@ -49,20 +50,25 @@ type Member struct {
 	RaftAddress   string `json:"raft_address"`
 	GossipAddress string `json:"gossip_address"`
 	AppliedIndex  uint64 `json:"applied_index"`
-	NoRoom        string `json:"-"` // why it takes no new entries; "" = it does
+	LastIndex     uint64 `json:"last_index"` // of its log, where it answers
+	State         string `json:"state"`      // up, or why it does not answer from here; "" = it was not asked
+	Version       string `json:"version"`    // where it answers
+	NoRoom        string `json:"-"`          // why it takes no new entries; "" = it does
 }
 
 func members(ms []*atelierv1.Member, leader string) []Member {
 	return wire.List(ms, func(m *atelierv1.Member) Member {
-		return Member{m.GetId(), m.GetLeader() || m.GetId() == leader, m.GetSuffrage(), m.GetAlive(), m.GetApiAddress(), m.GetRaftAddress(), m.GetGossipAddress(), m.GetAppliedIndex(), m.GetNoRoom()}
+		return Member{ID: m.GetId(), Leader: m.GetLeader() || m.GetId() == leader, Suffrage: m.GetSuffrage(), Alive: m.GetAlive(), APIAddress: m.GetApiAddress(),
+			RaftAddress: m.GetRaftAddress(), GossipAddress: m.GetGossipAddress(), AppliedIndex: m.GetAppliedIndex(), NoRoom: m.GetNoRoom()}
 	})
 }
 
 // Status asks how the cluster is.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	m, err := ask(ctx, c.raw.Cluster.GetStatus, &atelierv1.GetStatusRequest{})
-	return &Status{m.GetClusterId(), m.GetLeaderId(), m.GetTerm(), m.GetCommitIndex(), m.GetAppliedIndex(), m.GetSweeps(), m.GetTrials(), m.GetRunningTrials(),
-		m.GetWorkers(), m.GetSlots(), m.GetRedis(), m.GetRedisIndex(), m.GetVersion(), members(m.GetMembers(), m.GetLeaderId()), m.GetRefusing()}, err
+	return &Status{ClusterID: m.GetClusterId(), Leader: m.GetLeaderId(), Term: m.GetTerm(), CommitIndex: m.GetCommitIndex(), AppliedIndex: m.GetAppliedIndex(),
+		Sweeps: m.GetSweeps(), Trials: m.GetTrials(), RunningTrials: m.GetRunningTrials(), Workers: m.GetWorkers(), Slots: m.GetSlots(),
+		Redis: m.GetRedis(), RedisIndex: m.GetRedisIndex(), Version: m.GetVersion(), Members: members(m.GetMembers(), m.GetLeaderId()), Refusing: m.GetRefusing()}, err
 }
 
 // Members lists the coordinators.
@@ -107,13 +113,21 @@ func (c *Client) Transfer(ctx context.Context, id string) (leader string, err er
 // Node is what one coordinator says of itself.
 type Node struct {
 	ID           string
+	Role         string // leader, follower, candidate
 	Leads        bool
 	LeaderID     string // as it knows; "" = of none
+	ClusterID    string
+	Version      string
+	Term         uint64
+	LastIndex    uint64 // of its log
+	CommitIndex  uint64
 	AppliedIndex uint64
+	Members      []Member // as it knows them; none of an earlier version
 }
 
 // Node asks the coordinator at an address: no other is asked, nothing is repeated.
 func (c *Client) Node(ctx context.Context, addr string) (Node, error) {
 	m, err := ask(ctx, c.raw.Node(addr).GetNode, &atelierv1.GetNodeRequest{})
-	return Node{m.GetId(), m.GetRole() == "leader", m.GetLeaderId(), m.GetAppliedIndex()}, err
+	return Node{m.GetId(), m.GetRole(), m.GetRole() == "leader", m.GetLeaderId(), m.GetClusterId(), m.GetVersion(),
+		m.GetTerm(), m.GetLastLogIndex(), m.GetCommitIndex(), m.GetAppliedIndex(), members(m.GetMembers(), m.GetLeaderId())}, err
 }

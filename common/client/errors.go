@@ -30,6 +30,7 @@ type UnreachableError struct {
 	NoLeader bool      // a node answered, and said that there is no leader
 	Err      error     // of the last attempt
 	Found    []Finding // what stood in the way at each address, in the order tried
+	Survey   *Survey   // of all coordinators, where one answered that there is no leader; may be nil
 }
 
 func (e *UnreachableError) Error() string {
@@ -38,6 +39,8 @@ func (e *UnreachableError) Error() string {
 		tries = fmt.Sprintf(" (%d attempts)", e.Attempts)
 	}
 	switch {
+	case e.Survey != nil:
+		return e.Survey.Health()
 	case len(e.Found) == 0:
 		return "no coordinator answers at " + e.Addr + tries + ": " + Message(e.Err)
 	case e.silence():

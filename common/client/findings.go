@@ -8,6 +8,7 @@ import (
 	"net/http/httptrace"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -45,13 +46,49 @@ func (e errSlow) Error() string {
 type findings struct {
 	trace     httptrace.ClientTrace
 	connected atomic.Bool // of the present attempt
-	found     []Finding
+
+	mu      sync.Mutex
+	found   []Finding
+	present string    // address of the attempt under way; "" = none
+	until   time.Time // the call is given up; zero = with its context
 }
 
 func newFindings() *findings {
 	f := &findings{}
 	f.trace.GotConn = func(httptrace.GotConnInfo) { f.connected.Store(true) }
 	return f
+}
+
+// traced lets an attempt's context tell whether it connected.
+func (f *findings) traced(ctx context.Context) context.Context {
+	f.connected.Store(false)
+	return httptrace.WithClientTrace(ctx, &f.trace)
+}
+
+// begin and underWay say where the attempt under way is; "" = nowhere.
+func (f *findings) begin(addr string) {
+	f.mu.Lock()
+	f.present = addr
+	f.mu.Unlock()
+}
+
+func (f *findings) underWay() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.present
+}
+
+// giveUpAt and givesUpAt keep when the call is given up.
+func (f *findings) giveUpAt(t time.Time) {
+	f.mu.Lock()
+	f.until = t
+	f.mu.Unlock()
+}
+
+func (f *findings) givesUpAt() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.until
 }
 
 // note takes down why an attempt failed, and whether another may do better. It
@@ -92,6 +129,8 @@ func (f *findings) note(ctx context.Context, addr string, err error) (Finding, b
 
 // set keeps one finding an address, the one that tells most.
 func (f *findings) set(one Finding) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if i := slices.IndexFunc(f.found, func(o Finding) bool { return o.Addr == one.Addr }); i >= 0 {
 		// What a node said tells more than a last attempt with little time left.
 		if one.Kind != Slow || f.found[i].Kind < NoLeader {
@@ -102,19 +141,24 @@ func (f *findings) set(one Finding) {
 	f.found = append(f.found, one)
 }
 
-func (f *findings) list() []Finding { return slices.Clone(f.found) }
+func (f *findings) list() []Finding {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.found)
+}
 
 // noLeader reports whether a node has said that there is none.
 func (f *findings) noLeader() bool {
-	return slices.ContainsFunc(f.found, func(o Finding) bool { return o.Kind == NoLeader })
+	return slices.ContainsFunc(f.list(), func(o Finding) bool { return o.Kind == NoLeader })
 }
 
 // hopeBeside reports whether an address other than addr answered this call, or
 // was not tried by it yet.
 func (f *findings) hopeBeside(addr string, all []string) bool {
+	found := f.list()
 	for _, a := range all {
-		i := slices.IndexFunc(f.found, func(o Finding) bool { return o.Addr == a })
-		if a != addr && (i < 0 || f.found[i].Kind >= Broken) {
+		i := slices.IndexFunc(found, func(o Finding) bool { return o.Addr == a })
+		if a != addr && (i < 0 || found[i].Kind >= Broken) {
 			return true
 		}
 	}
@@ -144,7 +188,10 @@ func (f Finding) what() string {
 	switch f.Kind {
 	case Gone:
 		var op *net.OpError
+		var dns *net.DNSError
 		switch {
+		case errors.As(f.Err, &dns) && dns.IsNotFound:
+			return "ADDR: there is no host of this name (DNS: no such host)"
 		case errors.Is(f.Err, syscall.ECONNREFUSED):
 			return "nobody listens at ADDR (connection refused)"
 		case errors.Is(f.Err, errUnresponsive), isSlow(f.Err), errors.As(f.Err, &op) && op.Timeout():
@@ -161,6 +208,35 @@ func (f Finding) what() string {
 		return "ADDR answers and has no leader (" + Message(f.Err) + ")"
 	}
 	return "ADDR cannot answer now (" + Message(f.Err) + ")"
+}
+
+// Brief is the cause in a few words, to be put behind an address.
+func (f Finding) Brief() string {
+	switch f.Kind {
+	case Gone:
+		var op *net.OpError
+		var dns *net.DNSError
+		switch {
+		case errors.Is(f.Err, syscall.ECONNREFUSED):
+			return "connection refused"
+		case errors.As(f.Err, &dns) && dns.IsNotFound:
+			return "no such host"
+		case errors.Is(f.Err, errNoAddress):
+			return "not in touch, address unknown"
+		case errors.Is(f.Err, errUnresponsive), isSlow(f.Err), errors.As(f.Err, &op) && op.Timeout():
+			return "nothing comes back"
+		case errors.As(f.Err, &op) && op.Err != nil:
+			return strings.TrimPrefix(op.Err.Error(), "connect: ")
+		}
+		return Message(f.Err)
+	case Unresponsive, Slow:
+		return "connects, does not answer"
+	case Broken:
+		return "breaks the connection off"
+	case NoLeader:
+		return "up, without a leader"
+	}
+	return Message(f.Err)
 }
 
 // isSlow reports whether an attempt ended by its own limit.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http/httptrace"
 	"time"
 
 	"connectrpc.com/connect"
@@ -29,38 +28,46 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if w, ok := req.Any().(waiter); ok && w.GetWaitMs() > 0 {
 			attempt += time.Duration(w.GetWaitMs()) * time.Millisecond
 		}
-		// A wait that the caller asked for is no part of the time that is
-		// spent looking for a leader.
-		var giveUp <-chan time.Time
-		var deadline time.Time
-		if o.retryFor > 0 {
-			deadline = time.Now().Add(o.retryFor + attempt - o.attempt)
-			t := time.NewTimer(time.Until(deadline))
-			defer t.Stop()
-			giveUp = t.C
-		}
+		// A wait that the caller asked for is no part of the time that is spent
+		// looking for a leader, as far as a node does wait with it.
+		asked := attempt - o.attempt
+		deadline := r.c.giveUpAt()
 		r.c.follower.maybe(ctx)
 		addr := r.c.set.first()
 		wait := o.backoffLow
+		learned := false
 		seen := newFindings()
+		seen.giveUpAt(deadline)
+		defer r.c.lookout(ctx, seen)()
 		for n := 1; ; n++ {
 			limit := attempt
 			if !deadline.IsZero() {
-				limit = min(limit, max(time.Until(deadline), o.backoffHigh))
+				limit = min(limit, max(time.Until(deadline)+asked, o.backoffHigh))
 			}
+			began := time.Now()
 			resp, err := r.attempt(ctx, addr, limit, seen, func(one context.Context) (connect.AnyResponse, error) { return next(one, req) })
 			if err == nil {
 				return resp, nil
 			}
 			found, retry := seen.note(ctx, addr, err)
 			if !retry {
-				return nil, err
+				return nil, stranger(addr, err)
+			}
+			if !deadline.IsZero() && found.Kind != Gone {
+				waited := min(time.Since(began), asked)
+				asked -= waited
+				deadline = deadline.Add(waited)
+				seen.giveUpAt(deadline)
 			}
 			last := &UnreachableError{Addr: addr, Attempts: n, NoLeader: seen.noLeader(), Err: found.Err, Found: seen.list()}
 			if ctx.Err() != nil {
 				return nil, ended(ctx, last)
 			}
 			r.c.follower.suspect()
+			if found.Kind == NoLeader && !learned {
+				learned = true
+				r.c.learnFrom(ctx, addr)
+			}
 			addr = r.c.set.next(addr)
 			// Nodes that are gone or unresponsive say nothing of the others: try those
 			// first. A node that answers "no leader" speaks for the cluster.
@@ -69,19 +76,27 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 					continue
 				}
 			}
-			t := time.NewTimer(wait/2 + rand.N(wait/2+1))
-			select {
-			case <-t.C:
-			case <-giveUp:
-				t.Stop()
-				return nil, connect.NewError(connect.CodeUnavailable, last)
-			case <-ctx.Done():
-				t.Stop()
+			rest := wait/2 + rand.N(wait/2+1)
+			if !deadline.IsZero() && time.Until(deadline) < rest {
+				if pause(ctx, time.Until(deadline)) != nil {
+					return nil, ended(ctx, last)
+				}
+				return nil, connect.NewError(connect.CodeUnavailable, r.c.surveyed(ctx, last))
+			}
+			if pause(ctx, rest) != nil {
 				return nil, ended(ctx, last)
 			}
 			wait = min(2*wait, o.backoffHigh)
 		}
 	}
+}
+
+// stranger says it where another program answers at an address.
+func stranger(addr string, err error) error {
+	if connect.CodeOf(err) == connect.CodeUnimplemented && !connect.IsWireError(err) {
+		return connect.NewError(connect.CodeUnimplemented, fmt.Errorf("%s answers, and is not a coordinator of Atelier (%s): look at the port, which is that of --api", addr, Message(err)))
+	}
+	return err
 }
 
 // attempt makes one attempt at one address. It is cut off at the limit, and
@@ -93,8 +108,9 @@ func (r *retrier) attempt(ctx context.Context, addr string, limit time.Duration,
 	defer cut(nil)
 	one, cancel := context.WithTimeoutCause(base, limit, errSlow{limit})
 	defer cancel()
-	seen.connected.Store(false)
-	one = httptrace.WithClientTrace(one, &seen.trace)
+	one = seen.traced(one)
+	seen.begin(addr)
+	defer seen.begin("")
 	if seen.hopeBeside(addr, r.c.set.all()) {
 		defer r.c.watch(one, addr, 0, cut)()
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http/httptrace"
 	"time"
 
 	atelierv1 "atelier/common/proto/atelier/v1"
@@ -57,18 +56,20 @@ func (c *Client) choose(ctx context.Context, seen *findings, end time.Time, n in
 			limit = min(limit, max(time.Until(end), c.opts.backoffHigh))
 		}
 		one, cancel := context.WithTimeoutCause(ctx, limit, errSlow{limit})
-		seen.connected.Store(false)
-		node, err := c.raw.Node(addr).GetNode(httptrace.WithClientTrace(one, &seen.trace), connect.NewRequest(&atelierv1.GetNodeRequest{}))
+		seen.begin(addr)
+		node, err := c.raw.Node(addr).GetNode(seen.traced(one), connect.NewRequest(&atelierv1.GetNodeRequest{}))
 		if err != nil && one.Err() != nil && ctx.Err() == nil {
 			err = context.Cause(one)
 		}
 		cancel()
+		seen.begin("")
 		switch {
 		case err == nil && node.Msg.LeaderId != "":
 			c.pulses.at(addr).beat()
 			return addr, nil
 		case err == nil:
-			err = connect.NewError(connect.CodeUnavailable, errors.New("it knows of none at present"))
+			c.learnMembers(node.Msg.Members)
+			err = errNoneKnown
 			seen.set(Finding{addr, NoLeader, err})
 		case connect.IsWireError(err) && connect.CodeOf(err) != connect.CodeUnavailable:
 			return addr, nil // it answers: the call itself says what is wrong
@@ -84,7 +85,7 @@ func (c *Client) choose(ctx context.Context, seen *findings, end time.Time, n in
 			continue
 		}
 		if !end.IsZero() && !time.Now().Add(wait).Before(end) {
-			return "", connect.NewError(connect.CodeUnavailable, last)
+			return "", connect.NewError(connect.CodeUnavailable, c.surveyed(ctx, last))
 		}
 		if err := pause(ctx, wait); err != nil {
 			return "", ended(ctx, last)
@@ -99,14 +100,16 @@ func (c *Client) streaming(ctx context.Context, call func(context.Context, *puls
 	c.follower.maybe(ctx)
 	seen := newFindings()
 	end := c.giveUpAt()
+	seen.giveUpAt(end)
 	for n := 1; ; n++ {
+		looking := c.lookout(ctx, seen)
 		addr, err := c.choose(ctx, seen, end, n)
+		looking()
 		if err != nil {
 			return err
 		}
 		one, cut := context.WithCancelCause(withAddr(ctx, addr))
-		seen.connected.Store(false)
-		one = httptrace.WithClientTrace(one, &seen.trace)
+		one = seen.traced(one)
 		stop := c.watch(one, addr, streamSilence, cut)
 		p := c.pulses.at(addr)
 		err = call(one, p)

@@ -117,16 +117,13 @@ func (s cluster) ListMembers(ctx context.Context, _ *connect.Request[atelierv1.L
 	return connect.NewResponse(&atelierv1.ListMembersResponse{Members: s.members(ctx, view, stats), LeaderId: stats.LeaderID, ClusterId: view.ClusterID()}), nil
 }
 
-// members joins what raft, the state and gossip know, and asks each member how
-// far it is.
-func (s *Server) members(ctx context.Context, view *state.View, stats replica.Stats) []*atelierv1.Member {
+// listed joins what raft, the state and gossip know of the members, without a
+// question to any of them.
+func (s *Server) listed(view *state.View, stats replica.Stats) []*atelierv1.Member {
 	known := map[string]state.Member{}
 	for _, m := range view.Members() {
 		known[m.ID] = m
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	var wg sync.WaitGroup
 	out := make([]*atelierv1.Member, len(stats.Peers))
 	for i, p := range stats.Peers {
 		m := &atelierv1.Member{
@@ -149,6 +146,20 @@ func (s *Server) members(ctx context.Context, view *state.View, stats replica.St
 		}
 		m.Alive = s.cfg.Peers.Alive(p.ID)
 		if m.ApiAddress == "" {
+			m.ApiAddress = s.cfg.Peers.API(p.ID)
+		}
+	}
+	return out
+}
+
+// members are those listed, each asked how far it is.
+func (s *Server) members(ctx context.Context, view *state.View, stats replica.Stats) []*atelierv1.Member {
+	out := s.listed(view, stats)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, m := range out {
+		if m.Id == s.cfg.ID || m.ApiAddress == "" {
 			continue
 		}
 		wg.Add(1)
@@ -334,7 +345,7 @@ func (s cluster) GetNode(_ context.Context, req *connect.Request[atelierv1.GetNo
 	resp := &atelierv1.GetNodeResponse{
 		Id: s.cfg.ID, Role: stats.Role, AppliedIndex: view.Index(), LastLogIndex: stats.LastLogIndex, LeaderId: stats.LeaderID,
 		LeaderApi: s.apiOf(stats.LeaderID), MemoryBytes: residentBytes(), Version: version.Version, ClusterId: view.ClusterID(),
-		FreeBytes: stats.Room.Free, NeededBytes: stats.Room.Need,
+		FreeBytes: stats.Room.Free, NeededBytes: stats.Room.Need, Members: s.listed(view, stats), Term: stats.Term, CommitIndex: stats.CommitIndex,
 	}
 	if m := s.cfg.Cluster.MarkedState(); m.Index > 0 {
 		resp.MarkedIndex, resp.MarkedHash = m.Index, hex.EncodeToString(m.Hash[:])

@@ -40,11 +40,7 @@ func (b *bar) draw(now time.Time, text string) {
 		b.e.say("%s", text)
 		return
 	}
-	// A line that wraps could not be taken away again.
-	if w := b.e.Width() - 1; len(text) > w {
-		text = text[:max(w, 0)]
-	}
-	b.e.redraw(text)
+	b.e.redraw(b.e.fit(text))
 	b.drawn = true
 }
 

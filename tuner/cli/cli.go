@@ -38,6 +38,9 @@ type Env struct {
 	Width    func() int       // columns of the terminal
 	Now      func() time.Time // for ages and rates
 	Dir      string           // working folder, absolute
+
+	line   standing
+	origin hint.Origin // of the cluster's address, once a command connects
 }
 
 // Process is the Env of this process.
@@ -142,7 +145,7 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 
 // advise says what can be done about an error.
 func (e *Env) advise(err error) {
-	for _, h := range hint.For(err) {
+	for _, h := range hint.For(err, e.origin) {
 		e.say("  - %s", h)
 	}
 }
@@ -250,7 +253,7 @@ func globalFlags() []ucli.Flag {
 	return []ucli.Flag{
 		&ucli.StringFlag{Name: "addr", EnvVars: []string{"ATELIER_ADDR"}, Value: client.DefaultAddr, Usage: "`HOST:PORT[,..]` of one or more coordinators"},
 		&ucli.DurationFlag{Name: "timeout", Usage: "give up after `DURATION` (exit code 124); 0 = never"},
-		&ucli.DurationFlag{Name: "retry-for", Value: 5 * time.Second, Usage: "look for a leader for `DURATION` before giving up (exit code 5)"},
+		&ucli.DurationFlag{Name: "retry-for", Value: single, DefaultText: "5s; 1m for commands that train or watch", Usage: "look for a leader for `DURATION` before giving up (exit code 5)"},
 	}
 }
 
@@ -342,10 +345,9 @@ Further options (--addr, --timeout, --retry-for): atelier --help
 	return b.String()
 }
 
-// client connects for single calls, which look for a leader for --retry-for and then fail: a script decides itself
-// whether to wait. Nothing is asked yet.
+// client connects for single calls. Nothing is asked yet.
 func (e *Env) client(c *ucli.Context) (*client.Client, error) {
-	return e.clientFor(c, c.Duration("retry-for"))
+	return e.connect(c, c.String("addr"), retryFor(c, single), withoutCluster(c))
 }
 
 // reader connects for a reading verb, once its -o is known to be good: a misspelt format must not cost a call first.
@@ -367,19 +369,9 @@ func (e *Env) lister(c *ucli.Context) (*client.Client, error) {
 	return e.client(c)
 }
 
-// patient connects for watching, which outlasts a change of leaders: a minute, even where --retry-for says less. Who
-// has watched a sweep for a night does not want to lose it to an election.
+// patient connects for training and watching, which outlast a change of leaders.
 func (e *Env) patient(c *ucli.Context) (*client.Client, error) {
-	return e.clientFor(c, max(c.Duration("retry-for"), time.Minute))
-}
-
-// clientFor connects with a patience; an address that is none is a usage error.
-func (e *Env) clientFor(c *ucli.Context, retry time.Duration) (*client.Client, error) {
-	addrs, err := client.ParseAddrs(c.String("addr"))
-	if err != nil {
-		return nil, usage("--addr: %s", err)
-	}
-	return client.New(addrs, client.WithRetryFor(max(retry, time.Millisecond))), nil
+	return e.connect(c, c.String("addr"), retryFor(c, patience), withoutCluster(c))
 }
 
 // warn says warnings, one a line.
@@ -420,8 +412,12 @@ func (e *Env) folder(c *ucli.Context, flag string) string {
 
 // say writes a message. Whoever wrote the names in it, the terminal shows them.
 func (e *Env) say(format string, a ...any) {
+	e.unshow()
 	io.WriteString(e.Err, terminal.Text(fmt.Sprintf(format, a...))+"\n")
 }
 
 // redraw writes a line over the one the cursor stands in.
-func (e *Env) redraw(text string) { io.WriteString(e.Err, "\r\x1b[K"+terminal.Line(text)) }
+func (e *Env) redraw(text string) {
+	e.unshow()
+	io.WriteString(e.Err, "\r\x1b[K"+terminal.Line(text))
+}

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"atelier/common/client"
 
@@ -12,9 +15,14 @@ import (
 // clusterCommands are about the coordinators themselves.
 func (e *Env) clusterCommands() *ucli.Command {
 	return group("cluster", "coordinators: health, members, snapshots",
-		verb(&ucli.Command{Name: "status", Usage: "the cluster in a few lines", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterStatus}, 0, 0,
-			"atelier cluster status", "atelier cluster status -o json | jq -r .leader"),
-		verb(&ucli.Command{Name: "members", Usage: "list the coordinators", Flags: []ucli.Flag{outputFlag()}, Action: e.clusterMembers}, 0, 0,
+		verb(&ucli.Command{Name: "status", Usage: "the cluster's health, leader and coordinators",
+			Description: "Any coordinator that answers is enough: each reports its own view, and all that the cluster has are asked.\n" +
+				"Exit code 0 with a leader, 5 without one; with --check, 1 unless every coordinator answers.",
+			Flags: []ucli.Flag{outputFlag(), checkFlag()}, Action: e.clusterStatus}, 0, 0,
+			"atelier cluster status", "atelier cluster status --check -o json | jq -r .health"),
+		verb(&ucli.Command{Name: "members", Usage: "list the coordinators and whether they answer",
+			Description: "Takes no leader, and has the exit codes of atelier cluster status.",
+			Flags:       []ucli.Flag{outputFlag(), checkFlag()}, Action: e.clusterMembers}, 0, 0,
 			"atelier cluster members"),
 		verb(&ucli.Command{Name: "snapshot", Usage: "save the cluster's state to a file", ArgsUsage: "FILE",
 			Description: "FILE carries a SHA-256 and appears whole and checked or not at all; an earlier snapshot there is replaced. - is standard output.",
@@ -33,74 +41,145 @@ func (e *Env) clusterCommands() *ucli.Command {
 	)
 }
 
-// memberTable has a row a coordinator; who leads is told as its role.
+// checkFlag is for monitoring.
+func checkFlag() ucli.Flag {
+	return &ucli.BoolFlag{Name: "check", Usage: "exit code 1 unless every coordinator answers"}
+}
+
+// memberTable has a row per coordinator; who leads is its role. Its state is what
+// it answers to this machine, beside what gossip knows, which is older.
 func memberTable(ms []client.Member) table {
-	t := table{head: []string{"ID", "ROLE", "ALIVE", "API", "RAFT", "GOSSIP"}}
+	t := table{head: []string{"ID", "ROLE", "STATE", "LOG", "VERSION", "API", "RAFT", "GOSSIP"}}
 	for _, m := range ms {
 		role := m.Suffrage
 		if m.Leader {
 			role = "leader"
 		}
-		t.rows = append(t.rows, []string{m.ID, dash(role), map[bool]string{true: "yes", false: "no"}[m.Alive], dash(m.APIAddress), dash(m.RaftAddress), dash(m.GossipAddress)})
+		t.rows = append(t.rows, []string{dash(m.ID), dash(role), dash(m.State), logOf(m), dash(m.Version), dash(m.APIAddress), dash(m.RaftAddress), dash(m.GossipAddress)})
 	}
 	return t
 }
 
-// clusterStatus prints the cluster as its leader sees it. Without a leader the exit code is 5, and
-// the error says which coordinators are not reached.
-func (e *Env) clusterStatus(c *ucli.Context) error {
+// deposedWait is longer than a leader without followers remains one.
+const deposedWait = 1500 * time.Millisecond
+
+// survey asks every coordinator about itself. Where none leads it waits for a
+// leader, as any command does, unless too few of them are up to elect one.
+// status is what the leader says; nil without one.
+func (e *Env) survey(c *ucli.Context) (all *client.Survey, status *client.Status, err error) {
 	api, err := e.reader(c)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer api.Close()
-	s, err := api.Status(c.Context)
+	all = api.Survey(c.Context)
+	ctx := c.Context
+	if voters, _, _ := all.Count(); voters > 0 && !all.Electable() { // a leader that is still known is about to step down
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, deposedWait)
+		defer cancel()
+	}
+	if voters, _, _ := all.Count(); voters == 0 || all.Electable() || all.Leader != "" {
+		status, err = api.Status(ctx)
+		if ctx.Err() != nil && c.Context.Err() == nil {
+			return api.Survey(c.Context), nil, nil
+		}
+		if u, ok := errors.AsType[*client.UnreachableError](err); ok && u.Survey != nil {
+			return u.Survey, nil, nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		all = api.Survey(c.Context)
+	}
+	return all, status, nil
+}
+
+// membersOf are the coordinators as each answers; where they run an earlier
+// version, whose nodes do not know one another, as the leader lists them.
+func membersOf(all *client.Survey, s *client.Status) []client.Member {
+	if voters, _, _ := all.Count(); voters == 0 && s != nil {
+		return s.Members
+	}
+	return all.Members()
+}
+
+// clusterStatus prints the cluster as its leader sees it, and each coordinator
+// as it answers here. Without a leader it prints what the coordinators know
+// themselves.
+func (e *Env) clusterStatus(c *ucli.Context) error {
+	all, s, err := e.survey(c)
 	if err != nil {
 		return err
 	}
+	led := s != nil
+	if led {
+		s.Health, s.Members = all.Health(), membersOf(all, s)
+	} else {
+		s = all.Status()
+	}
 	if err := e.print(c, s, func() table {
-		redis := s.Redis
-		if redis != "" && redis != "off" && s.RedisIndex > 0 {
-			redis += ", at index " + strconv.FormatUint(s.RedisIndex, 10)
-		}
-		return table{head: []string{"", ""}, rows: [][]string{
+		t := table{head: []string{"", ""}, rows: [][]string{
+			{"health", s.Health},
 			{"cluster", s.ClusterID},
 			{"leader", fmt.Sprintf("%s, term %d", dash(s.Leader), s.Term)},
-			{"log", fmt.Sprintf("committed to %d, applied to %d", s.CommitIndex, s.AppliedIndex)},
-			{"sweeps", fmt.Sprintf("%d, with %d trials, %d running", s.Sweeps, s.Trials, s.RunningTrials)},
-			{"workers", fmt.Sprintf("%d, with %d slots", s.Workers, s.Slots)},
-			{"redis", dash(redis)},
-			{"version", s.Version},
-		}}
-	}); err != nil || !tabular(c) {
+			{"log", fmt.Sprintf("committed to %d, applied to %d", s.CommitIndex, s.AppliedIndex)}}}
+		if led {
+			redis := s.Redis
+			if redis != "" && redis != "off" && s.RedisIndex > 0 {
+				redis += ", at index " + strconv.FormatUint(s.RedisIndex, 10)
+			}
+			t.rows = append(t.rows, []string{"sweeps", fmt.Sprintf("%d, with %d trials, %d running", s.Sweeps, s.Trials, s.RunningTrials)},
+				[]string{"workers", fmt.Sprintf("%d, with %d slots", s.Workers, s.Slots)}, []string{"redis", dash(redis)})
+		}
+		t.rows = append(t.rows, []string{"version", s.Version})
+		return t
+	}); err != nil {
 		return err
 	}
-	fmt.Fprintln(e.Out)
-	writeTable(e.Out, memberTable(s.Members))
-	// Why nothing can be written is what a person came for: it stands last, where the eye is.
-	if s.Refusing != "" {
-		fmt.Fprintln(e.Out, "\nwrites are refused: "+s.Refusing)
-	}
-	for _, p := range s.Members {
-		if p.NoRoom != "" && s.Refusing == "" {
-			fmt.Fprintln(e.Out, "\nno room for new entries: "+p.NoRoom)
+	if tabular(c) {
+		fmt.Fprintln(e.Out)
+		writeTable(e.Out, memberTable(s.Members))
+		// Why nothing can be written is what a person came for: it is last, where the eye is.
+		if s.Refusing != "" {
+			fmt.Fprintln(e.Out, "\nwrites are refused: "+s.Refusing)
+		}
+		for _, p := range s.Members {
+			if p.NoRoom != "" && s.Refusing == "" {
+				fmt.Fprintln(e.Out, "\nno room for new entries: "+p.NoRoom)
+			}
 		}
 	}
-	return nil
+	return e.healthy(c, all)
 }
 
 // clusterMembers prints the coordinators, also those that are dead.
 func (e *Env) clusterMembers(c *ucli.Context) error {
-	api, err := e.reader(c)
+	all, s, err := e.survey(c)
 	if err != nil {
 		return err
 	}
-	defer api.Close()
-	ms, err := api.Members(c.Context)
-	if err != nil {
+	ms := membersOf(all, s)
+	if err := e.print(c, ms, func() table { return memberTable(ms) }); err != nil {
 		return err
 	}
-	return e.print(c, ms, func() table { return memberTable(ms) })
+	return e.healthy(c, all)
+}
+
+// healthy is the exit code of what shows the coordinators: 5 without a leader,
+// and 1 with --check where not all of them answer.
+func (e *Env) healthy(c *ucli.Context, all *client.Survey) error {
+	text := all.Health()
+	if c.Command.Name == "status" && tabular(c) {
+		text = "" // it is the table's first line
+	}
+	switch {
+	case all.Leader == "":
+		return &exitError{code: client.ExitNoLeader, text: text}
+	case c.Bool("check") && !all.Whole():
+		return &exitError{code: client.ExitError, text: text}
+	}
+	return nil
 }
 
 // removeMember takes a coordinator off the cluster for good: its data folder is refused from then
@@ -131,4 +210,12 @@ func (e *Env) transfer(c *ucli.Context) error {
 	}
 	e.say("%s leads", dash(leader))
 	return nil
+}
+
+// logOf is the newest entry of a coordinator's log.
+func logOf(m client.Member) string {
+	if m.LastIndex == 0 {
+		return "-"
+	}
+	return count(int64(m.LastIndex))
 }

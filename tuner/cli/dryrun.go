@@ -158,7 +158,7 @@ func (e *Env) estimate(c *ucli.Context, d *dryRun, s *spec.Spec, set settings.Se
 	}
 	ctx, cancel := context.WithTimeout(c.Context, clusterPatience)
 	defer cancel()
-	api, err := e.clientFor(c, min(c.Duration("retry-for"), clusterSearch))
+	api, err := e.connect(c, c.String("addr"), min(retryFor(c, single), clusterSearch), "")
 	if err != nil {
 		d.Estimate = "unknown: " + err.Error()
 		return

@@ -335,8 +335,8 @@ func (f *fake) DrainWorker(_ context.Context, r *connect.Request[v1.DrainWorkerR
 
 func members() []*v1.Member {
 	return []*v1.Member{
-		{Id: "c1", RaftAddress: "10.0.0.1:7601", ApiAddress: "10.0.0.1:7600", GossipAddress: "10.0.0.1:7602", Suffrage: "voter", Alive: true},
-		{Id: "c2", RaftAddress: "10.0.0.2:7601", ApiAddress: "10.0.0.2:7600", GossipAddress: "10.0.0.2:7602", Suffrage: "voter", Alive: true, Leader: true},
+		{Id: "c1", RaftAddress: "10.0.0.1:7601", ApiAddress: "127.0.0.3:1", GossipAddress: "10.0.0.1:7602", Suffrage: "voter", Alive: true},
+		{Id: "c2", RaftAddress: "10.0.0.2:7601", ApiAddress: "127.0.0.2:1", GossipAddress: "10.0.0.2:7602", Suffrage: "voter", Alive: true, Leader: true},
 		{Id: "c3", RaftAddress: "10.0.0.3:7601", Suffrage: "nonvoter"},
 	}
 }
@@ -344,6 +344,10 @@ func members() []*v1.Member {
 func (f *fake) GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error) {
 	return ok(&v1.GetStatusResponse{ClusterId: "k7", LeaderId: "c2", Term: 3, CommitIndex: 4712, AppliedIndex: 4711, Members: members(), Sweeps: 2, Trials: 16, RunningTrials: 4,
 		Workers: 2, Slots: 2, Redis: "ok", RedisIndex: 4711, Version: "v1"}, nil)
+}
+
+func (f *fake) GetNode(context.Context, *connect.Request[v1.GetNodeRequest]) (*connect.Response[v1.GetNodeResponse], error) {
+	return ok(&v1.GetNodeResponse{Id: "c2", Role: "leader", LeaderId: "c2", ClusterId: "k7", Term: 3, LastLogIndex: 4713, CommitIndex: 4712, AppliedIndex: 4711, Members: members(), Version: "v1"}, nil)
 }
 
 func (f *fake) ListMembers(context.Context, *connect.Request[v1.ListMembersRequest]) (*connect.Response[v1.ListMembersResponse], error) {

@@ -138,7 +138,7 @@ type warner struct {
 func (w *warner) warn(text string) {
 	w.clear()
 	w.e.say("warning: %s", text)
-	for _, h := range hint.For(errors.New(text)) {
+	for _, h := range hint.For(errors.New(text), hint.Unknown) {
 		if !slices.Contains(w.advised, h) {
 			w.advised = append(w.advised, h)
 			w.e.say("  - %s", h)

@@ -115,11 +115,15 @@ func (e *Env) trainCluster(c *ucli.Context, conf *setting.Config, resumed *train
 		if c.Bool("local") {
 			return nil, usage("train: this training goes on in a cluster, as %s; --local cannot take it over", sweep)
 		}
+		if resumed.Cluster == "" && !c.IsSet("addr") {
+			return nil, usage("train: this training runs in a cluster, as %s, and its folder does not record where: give the cluster's address with --addr HOST:PORT", sweep)
+		}
 		for _, v := range conf.All() {
 			if v.Origin > setting.Resumed && train.IsTraining(v.Key) && v.Key != "data.test" {
 				return nil, usage("train: %s: %s trains with the settings it was submitted with; begin another training (--out DIR)", v.Source(), sweep)
 			}
 		}
+		return e.connect(c, e.clusterOf(c, resumed.Cluster), retryFor(c, patience), "")
 	// A training of this machine goes on here, whatever ATELIER_ADDR says.
 	case resumed != nil || c.Bool("local") || !c.IsSet("addr"):
 		return nil, nil
@@ -172,7 +176,7 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 	if api == nil {
 		r, err = train.Local(c.Context, plan, o)
 	} else {
-		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Files: e.files(c)})
+		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Addresses: c.String("addr"), Files: e.files(c)})
 	}
 	bar.clear()
 	if r == nil {

@@ -92,19 +92,21 @@ func (e *Env) tune(c *ucli.Context) error {
 	if resumed != nil {
 		// A tuning of this machine stays on it, even where ATELIER_ADDR is set: its sweep is in a
 		// cluster of its own folder.
-		if addrs = resumed.Addresses; addrs != "" && c.IsSet("addr") {
-			addrs = c.String("addr") // the cluster may have moved
+		if addrs = resumed.Addresses; addrs != "" {
+			addrs = e.clusterOf(c, addrs)
 		}
 	} else if c.IsSet("addr") && !c.Bool("local") {
 		addrs = c.String("addr")
 	}
 	var api *client.Client
 	if addrs != "" {
-		list, err := client.ParseAddrs(addrs)
-		if err != nil {
-			return usage("--addr: %s", err)
+		instead := ""
+		if resumed == nil {
+			instead = withoutCluster(c)
 		}
-		api = client.New(list, client.WithRetryFor(max(c.Duration("retry-for"), time.Minute)))
+		if api, err = e.connect(c, addrs, retryFor(c, patience), instead); err != nil {
+			return err
+		}
 		defer api.Close()
 	}
 	var plan *tune.Plan

@@ -8,6 +8,7 @@ package hint
 
 import (
 	"errors"
+	"net"
 	"regexp"
 	"slices"
 
@@ -25,7 +26,43 @@ type Case struct {
 	signs  *regexp.Regexp   // of the message; may be nil
 	unless *regexp.Regexp   // words that say the advice already
 	Advice []string
+	whose  bool     // the advice about the address comes first
+	begin  []string // more advice where nobody named a cluster
 }
+
+// Origin is where a command has the address of its cluster from: what to do about
+// one that does not answer depends on it.
+type Origin int
+
+const (
+	Unknown     Origin = iota
+	Default            // nobody gave one
+	Flag               // --addr
+	Environment        // ATELIER_ADDR
+	Recorded           // in the folder of results that is resumed
+	Context            // chosen by name
+)
+
+// Name is the origin for people.
+func (o Origin) Name() string {
+	return [...]string{"address", "default address", "--addr", "ATELIER_ADDR", "address recorded with the results", "address of the context"}[o]
+}
+
+// where is the advice that depends on the origin.
+func (o Origin) where() string {
+	return [...]string{
+		"name the cluster's coordinators: --addr HOST:PORT,HOST:PORT or ATELIER_ADDR",
+		"no address was given, so the default was tried; name the cluster's coordinators: --addr HOST:PORT,HOST:PORT or ATELIER_ADDR",
+		"the address comes from --addr: look at host and port; several coordinators: --addr HOST:PORT,HOST:PORT",
+		"the address comes from ATELIER_ADDR: unset ATELIER_ADDR where no cluster is meant; --addr HOST:PORT goes before it",
+		"the address is the one that the work was begun with; if the cluster has moved: --addr HOST:PORT",
+		"the address comes from the context that is in use; --addr HOST:PORT goes before it",
+	}[o]
+}
+
+// given reports whether a person named the cluster: then there is one somewhere,
+// and advice to begin a new one would mislead.
+func (o Origin) given() bool { return o > Default }
 
 // unreachable tells a cluster that does not answer by what its addresses did.
 func unreachable(kinds ...client.Kind) func(error) bool {
@@ -33,6 +70,15 @@ func unreachable(kinds ...client.Kind) func(error) bool {
 		u, ok := errors.AsType[*client.UnreachableError](err)
 		return ok && (len(kinds) == 0 || slices.ContainsFunc(u.Found, func(f client.Finding) bool { return slices.Contains(kinds, f.Kind) }))
 	}
+}
+
+// noSuchHost tells addresses none of which DNS knows.
+func noSuchHost(err error) bool {
+	u, ok := errors.AsType[*client.UnreachableError](err)
+	return ok && len(u.Found) > 0 && !slices.ContainsFunc(u.Found, func(f client.Finding) bool {
+		dns, unknown := errors.AsType[*net.DNSError](f.Err)
+		return !unknown || !dns.IsNotFound
+	})
 }
 
 func is[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
@@ -83,24 +129,39 @@ var cases = []Case{
 		"without a server: --set mlflow.tracking_uri=mlruns writes files, --no-mlflow tracks nothing; trainings wait for neither"}},
 	{Name: "no leader", is: unreachable(client.NoLeader), Advice: []string{
 		"more than half of a cluster's coordinators have to run: start the missing ones again, each on the data folder it had",
-		"name them all with --addr HOST:PORT,HOST:PORT or ATELIER_ADDR, and the message says what each of them does"}},
+		"atelier cluster status shows what each of them answers; if their disks are lost: atelier-coordinator recover --help"}},
+	{Name: "no such host", is: noSuchHost, whose: true, Advice: []string{
+		"the host's name is misspelt, or this machine's DNS does not know it: getent hosts NAME"}},
 	{Name: "frozen coordinator", is: unreachable(client.Unresponsive, client.Slow), Advice: []string{
 		"that process is stopped, starved or waits for its disk (ps: state T or D), or another program listens there; the cluster goes on without it while most of the others run",
 		"name the others with --addr HOST:PORT,HOST:PORT or ATELIER_ADDR"}},
-	{Name: "no coordinator", is: func(err error) bool { return unreachable()(err) && !unreachable(client.Unwilling)(err) }, Advice: []string{
-		"start it again on its data folder: atelier-coordinator --data DIR; name others with --addr HOST:PORT or ATELIER_ADDR",
+	{Name: "no coordinator", is: func(err error) bool { return unreachable()(err) && !unreachable(client.Unwilling)(err) }, whose: true, Advice: []string{
+		"if the coordinator was stopped, start it again on its data folder: atelier-coordinator --data DIR"}, begin: []string{
 		"where there never was a cluster: atelier-coordinator --bootstrap --data run/c1",
-		"without a cluster: atelier train and atelier infer run here when neither is given"}},
+		"without a cluster: atelier train, tune and infer run on this machine when no address is given"}},
 	{Name: "permission", signs: signs(`permission denied|read-only file system`), Advice: []string{
 		"write elsewhere (--out, --output-dir, --cache), or give this user the right: ls -ld shows who has it"}},
 }
 
-// For is what to do about an error; empty where nothing is known.
-func For(err error) []string {
+// For is what to do about an error; empty where nothing is known. origin is where
+// the command has the address of its cluster from.
+func For(err error, origin Origin) []string {
 	if c := find(err); c != nil {
-		return c.Advice
+		return c.all(origin)
 	}
 	return nil
+}
+
+// all is the advice of a case.
+func (c *Case) all(origin Origin) (advice []string) {
+	if c.whose {
+		advice = append(advice, origin.where())
+	}
+	advice = append(advice, c.Advice...)
+	if !origin.given() {
+		advice = append(advice, c.begin...)
+	}
+	return advice
 }
 
 // find is the first case that fits, by type, class or words; its order says which advice is the

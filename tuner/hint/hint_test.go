@@ -3,6 +3,7 @@ package hint
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -65,6 +66,21 @@ func TestCases(t *testing.T) {
 		}
 		if got != x.want {
 			t.Errorf("%d, %v: %q, want %q", i, x.err, got, x.want)
+		}
+	}
+	dns := client.Finding{Kind: client.Gone, Err: &net.DNSError{IsNotFound: true}}
+	for _, x := range []struct {
+		origin Origin
+		found  client.Finding
+		want   string
+		begin  bool // a new cluster is proposed
+	}{
+		{Default, gone, "no address was given", true}, {Flag, gone, "comes from --addr", false}, {Environment, gone, "unset ATELIER_ADDR", false},
+		{Recorded, gone, "begun with", false}, {Context, gone, "the context", false}, {Flag, dns, "getent hosts", false}, {Environment, noLeader, "atelier cluster status", false},
+	} {
+		text := strings.Join(For(unreachable(x.found), x.origin), "; ")
+		if !strings.Contains(text, x.want) || strings.Contains(text, "--bootstrap") != x.begin {
+			t.Errorf("%v, %v: %s", x.origin, x.found, text)
 		}
 	}
 	seen := map[string]bool{}

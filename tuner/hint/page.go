@@ -22,7 +22,8 @@ var looks = map[string]string{
 	"quota":              "SerpAPI answered 429: you have exceeded your hourly limit",
 	"port in use":        "listen tcp 127.0.0.1:8501: bind: address already in use",
 	"tracking server":    "mlflow: http://127.0.0.1:5000: dial tcp: connect: connection refused",
-	"no leader":          "no leader: 1 of 3 coordinators answers",
+	"no leader":          "no leader: 1 of 3 coordinators is up (a up; b, c: connection refused); 2 are needed",
+	"no such host":       "no coordinator answers at gpu-bxo:7600: there is no host of this name (DNS: no such host)",
 	"frozen coordinator": "no coordinator answers: a:7600 accepts connections and does not answer",
 	"no coordinator":     "no coordinator answers at 127.0.0.1:7600: connection refused",
 	"permission":         "mkdir /data/results: permission denied",
@@ -36,7 +37,7 @@ func Markdown() []byte {
 	for _, c := range cases {
 		fmt.Fprintf(&b, "\n## %s\n", heading(c.Name))
 		fmt.Fprintf(&b, "```\n%s\n```\n", looks[c.Name])
-		for _, a := range c.Advice {
+		for _, a := range c.all(Unknown) {
 			b.WriteString(wrapped(a))
 		}
 	}

@@ -2,6 +2,7 @@ package hint
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ func TestPage(t *testing.T) {
 	typed := map[string]error{
 		"no key":             scrape.ErrKey,
 		"no leader":          &client.UnreachableError{Found: []client.Finding{{Kind: client.NoLeader}}},
+		"no such host":       &client.UnreachableError{Found: []client.Finding{{Kind: client.Gone, Err: &net.DNSError{IsNotFound: true}}}},
 		"frozen coordinator": &client.UnreachableError{Found: []client.Finding{{Kind: client.Slow}}},
 		"no coordinator":     &client.UnreachableError{Found: []client.Finding{{Kind: client.Gone}}},
 	}

@@ -13,8 +13,9 @@ import (
 
 // Cluster is where and how a training is sent away.
 type Cluster struct {
-	API   *client.Client
-	Files client.Files
+	API       *client.Client
+	Addresses string // of the API, as a person gave them: --resume goes there again
+	Files     client.Files
 }
 
 // Spec is the plan as a sweep of one trial.
@@ -53,7 +54,7 @@ func Remote(ctx context.Context, p *Plan, o Options, c Cluster) (*Result, error)
 func (s *training) submit(ctx context.Context, c Cluster) error {
 	spec, err := s.plan.Spec()
 	if err == nil && s.plan.requestID == "" {
-		s.plan.requestID = client.NewRequestID()
+		s.plan.requestID, s.plan.addresses = client.NewRequestID(), c.Addresses
 		err = s.folder.save(s.plan)
 	}
 	if err != nil {

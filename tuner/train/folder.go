@@ -148,7 +148,7 @@ func (f folder) export(finished bool, last int) error {
 
 // save writes run.json.
 func (f folder) save(p *Plan) error {
-	s := saved{Head: session.NewHead(p.BaseDir), Threads: p.Threads, Start: p.Start(), Tracked: p.trackedRun, Request: p.requestID, Sweep: p.sweep}
+	s := saved{Head: session.NewHead(p.BaseDir), Threads: p.Threads, Start: p.Start(), Tracked: p.trackedRun, Request: p.requestID, Sweep: p.sweep, Cluster: p.addresses}
 	for _, v := range p.Config.All() {
 		s.Values = append(s.Values, savedValue{v.Key, v.Data, v.Source()})
 	}
@@ -165,6 +165,7 @@ type Resumption struct {
 	Tracked string // the run of MLflow; "" = none
 	Remote  bool   // it was given to a cluster
 	Sweep   string // that trains it there; "" = it was asked for, and no answer came
+	Cluster string // where that cluster is; "" = an earlier build did not record it
 	request string
 }
 
@@ -209,7 +210,7 @@ func (r *Resumption) settle(f folder, c *setting.Config) error {
 	if err := f.Load(&s); err != nil {
 		return err
 	}
-	r.Base, r.Threads, r.Tracked, r.Sweep, r.request, r.Remote = s.Base, s.Threads, s.Tracked, s.Sweep, s.Request, s.Request+s.Sweep != ""
+	r.Base, r.Threads, r.Tracked, r.Sweep, r.request, r.Remote, r.Cluster = s.Base, s.Threads, s.Tracked, s.Sweep, s.Request, s.Request+s.Sweep != "", s.Cluster
 	for _, v := range s.Values {
 		if err := c.Set(v.Key, v.Value, setting.Resumed, "resumed run, "+strings.TrimPrefix(v.Source, "resumed run, ")); err != nil {
 			return fmt.Errorf("%s: %w", f.InResume(session.RunFile), err)
@@ -268,7 +269,7 @@ func fromCheckpoint(path string, c *setting.Config) (*Resumption, error) {
 
 // From makes a plan go on where a resumption stands.
 func (p *Plan) From(r *Resumption) {
-	p.resumeFile, p.resumeEpoch, p.trackedRun, p.requestID, p.sweep = r.File, r.Epoch, r.Tracked, r.request, r.Sweep
+	p.resumeFile, p.resumeEpoch, p.trackedRun, p.requestID, p.sweep, p.addresses = r.File, r.Epoch, r.Tracked, r.request, r.Sweep, r.Cluster
 	if r.Folder != "" {
 		p.Folder, p.again = r.Folder, true
 	}

@@ -33,6 +33,7 @@ type Plan struct {
 	again       bool   // Folder holds this training's beginning
 	resumeFile  string // checkpoint to go on from; "" = from the start
 	resumeEpoch int
+	addresses   string // of the cluster; "" = this machine, or not recorded
 	trackedRun  string // of MLflow, to go on with
 	requestID   string // the sweep is asked for by it; "" = it is trained on this machine
 	sweep       string // that trains it on a cluster, once there is one
@@ -207,6 +208,7 @@ type saved struct {
 	Tracked string       `json:"mlflow_run,omitempty"`
 	Request string       `json:"request_id,omitempty"`
 	Sweep   string       `json:"sweep,omitempty"`
+	Cluster string       `json:"addresses,omitempty"` // of the cluster, as it was given
 }
 
 type savedValue struct {

@@ -5118,6 +5118,9 @@ type GetNodeResponse struct {
 	NeededBytes   uint64                 `protobuf:"varint,31,opt,name=needed_bytes,json=neededBytes,proto3" json:"needed_bytes,omitempty"` // below that the node takes no new entries
 	MarkedIndex   uint64                 `protobuf:"varint,32,opt,name=marked_index,json=markedIndex,proto3" json:"marked_index,omitempty"` // of the newest mark whose hash is known here (log.v1.MarkHash)
 	MarkedHash    string                 `protobuf:"bytes,33,opt,name=marked_hash,json=markedHash,proto3" json:"marked_hash,omitempty"`     // hex SHA-256 of the state after that entry
+	Members       []*Member              `protobuf:"bytes,50,rep,name=members,proto3" json:"members,omitempty"`                             // as this node's own log, state and gossip have them; alive is a hint
+	Term          uint64                 `protobuf:"varint,51,opt,name=term,proto3" json:"term,omitempty"`
+	CommitIndex   uint64                 `protobuf:"varint,52,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"` // newest that this node knows to be committed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5248,6 +5251,27 @@ func (x *GetNodeResponse) GetMarkedHash() string {
 		return x.MarkedHash
 	}
 	return ""
+}
+
+func (x *GetNodeResponse) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *GetNodeResponse) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *GetNodeResponse) GetCommitIndex() uint64 {
+	if x != nil {
+		return x.CommitIndex
+	}
+	return 0
 }
 
 var File_atelier_v1_api_proto protoreflect.FileDescriptor
@@ -5645,7 +5669,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"noChecksum\x12\x19\n" +
 	"\btaken_ms\x18\f \x01(\x03R\atakenMs\"$\n" +
 	"\x0eGetNodeRequest\x12\x12\n" +
-	"\x04hash\x18\x01 \x01(\bR\x04hash\"\xbd\x03\n" +
+	"\x04hash\x18\x01 \x01(\bR\x04hash\"\xa2\x04\n" +
 	"\x0fGetNodeResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12#\n" +
@@ -5665,7 +5689,10 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\fneeded_bytes\x18\x1f \x01(\x04R\vneededBytes\x12!\n" +
 	"\fmarked_index\x18  \x01(\x04R\vmarkedIndex\x12\x1f\n" +
 	"\vmarked_hash\x18! \x01(\tR\n" +
-	"markedHash*\xf6\x01\n" +
+	"markedHash\x12,\n" +
+	"\amembers\x182 \x03(\v2\x12.atelier.v1.MemberR\amembers\x12\x12\n" +
+	"\x04term\x183 \x01(\x04R\x04term\x12!\n" +
+	"\fcommit_index\x184 \x01(\x04R\vcommitIndex*\xf6\x01\n" +
 	"\vSweepAction\x12\x1c\n" +
 	"\x18SWEEP_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SWEEP_ACTION_PAUSE\x10\x01\x12\x17\n" +
@@ -5903,81 +5930,82 @@ var file_atelier_v1_api_proto_depIdxs = []int32{
 	94, // 58: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
 	97, // 59: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
 	97, // 60: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	2,  // 61: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 62: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 63: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 64: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	14, // 65: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	16, // 66: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	18, // 67: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	20, // 68: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	22, // 69: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	24, // 70: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	26, // 71: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	29, // 72: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	32, // 73: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	10, // 74: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
-	12, // 75: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
-	35, // 76: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	37, // 77: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	39, // 78: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	41, // 79: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	43, // 80: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	45, // 81: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	47, // 82: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	50, // 83: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	54, // 84: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	57, // 85: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	63, // 86: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	65, // 87: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	67, // 88: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	69, // 89: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	71, // 90: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	73, // 91: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	75, // 92: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	77, // 93: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	78, // 94: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	80, // 95: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 96: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 97: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 98: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 99: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	15, // 100: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	17, // 101: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	19, // 102: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	21, // 103: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	23, // 104: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	25, // 105: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	27, // 106: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	30, // 107: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	33, // 108: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	11, // 109: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
-	13, // 110: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
-	36, // 111: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	38, // 112: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	40, // 113: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	42, // 114: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	44, // 115: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	46, // 116: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	48, // 117: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	51, // 118: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	55, // 119: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	61, // 120: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	64, // 121: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	66, // 122: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	68, // 123: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	70, // 124: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	72, // 125: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	74, // 126: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	76, // 127: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	78, // 128: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	79, // 129: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	81, // 130: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	96, // [96:131] is the sub-list for method output_type
-	61, // [61:96] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	97, // 61: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
+	2,  // 62: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,  // 63: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,  // 64: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,  // 65: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	14, // 66: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	16, // 67: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	18, // 68: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	20, // 69: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	22, // 70: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	24, // 71: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	26, // 72: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	29, // 73: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	32, // 74: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	10, // 75: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
+	12, // 76: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
+	35, // 77: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	37, // 78: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	39, // 79: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	41, // 80: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	43, // 81: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	45, // 82: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	47, // 83: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	50, // 84: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	54, // 85: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	57, // 86: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	63, // 87: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	65, // 88: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	67, // 89: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	69, // 90: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	71, // 91: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	73, // 92: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	75, // 93: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	77, // 94: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	78, // 95: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	80, // 96: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,  // 97: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,  // 98: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,  // 99: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,  // 100: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	15, // 101: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	17, // 102: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	19, // 103: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	21, // 104: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	23, // 105: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	25, // 106: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	27, // 107: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	30, // 108: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	33, // 109: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	11, // 110: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
+	13, // 111: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
+	36, // 112: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	38, // 113: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	40, // 114: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	42, // 115: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	44, // 116: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	46, // 117: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	48, // 118: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	51, // 119: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	55, // 120: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	61, // 121: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	64, // 122: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	66, // 123: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	68, // 124: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	70, // 125: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	72, // 126: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	74, // 127: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	76, // 128: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	78, // 129: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	79, // 130: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	81, // 131: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	97, // [97:132] is the sub-list for method output_type
+	62, // [62:97] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
