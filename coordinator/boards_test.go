@@ -217,7 +217,7 @@ func TestBoardsWithoutAQuorum(t *testing.T) {
 		t.Errorf("after all that: %d ms old at %d, %v", old.GetAgeMs(), old.GetIndex(), err)
 	}
 	r.Do("FLUSHALL")
-	fails("redis was emptied", &atelierv1.GetLeaderboardRequest{Id: sw.Id}, "redis holds no board of this cluster")
+	fails("redis was emptied", &atelierv1.GetLeaderboardRequest{Id: sw.Id}, "redis has no board of this cluster")
 }
 
 // fromState holds an answer to the state. A leader that a busy machine keeps from

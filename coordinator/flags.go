@@ -86,7 +86,7 @@ func (m *Main) ParseFlags(args []string) error {
 			text("raft", "127.0.0.1:7601", "`HOST:PORT` for raft", &c.Raft),
 			text("gossip", "127.0.0.1:7602", "`HOST:PORT` for gossip (TCP and UDP)", &c.Gossip),
 			text("advertise", "", "`HOST` that others reach this node at; needed with a wildcard address", &c.Advertise),
-			yes("bootstrap", "begin a new cluster, unless the data folder holds a state", &c.Bootstrap),
+			yes("bootstrap", "begin a new cluster, unless the data folder has a state", &c.Bootstrap),
 			text("join", "", "gossip `HOST:PORT[,..]` of any node, coordinator or worker, of the cluster to join", &join),
 			text("redis", "", "`HOST:PORT` of Redis for leaderboards, or redis://USER@HOST:PORT/DB (rediss:// with TLS); empty = the state answers", &c.Redis),
 			text("redis-password-file", "", "`FILE` with the password of Redis; without it ATELIER_REDIS_PASSWORD counts", &c.RedisPassword),
@@ -177,7 +177,7 @@ func (c *Config) check() error {
 			continue
 		}
 		if !c.Insecure {
-			return fmt.Errorf("--%s %s: other machines can reach this address and nothing guards it: bind to 127.0.0.1, or say --insecure on a network you trust", a.flag, a.addr)
+			return fmt.Errorf("--%s %s: other machines can reach this address and nothing protects it: bind to 127.0.0.1, or give --insecure on a network you trust", a.flag, a.addr)
 		}
 		if (host == "" || ip != nil && ip.IsUnspecified()) && c.Advertise == "" {
 			return fmt.Errorf("--%s %s: a wildcard address needs --advertise HOST, where others reach this node", a.flag, a.addr)

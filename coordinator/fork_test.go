@@ -71,7 +71,7 @@ func TestForkedReplicaEndsItself(t *testing.T) {
 			if p3.err == nil {
 				t.Error("it ended with status 0")
 			}
-			for _, words := range []string{"p3 cannot go on", "is another than that of p1, p2", "its SHA-256 is", "cluster remove p3"} {
+			for _, words := range []string{"p3 cannot continue", "is another than that of p1, p2", "its SHA-256 is", "cluster remove p3"} {
 				if !strings.Contains(p3.log.String(), words) {
 					t.Errorf("it did not say %q:\n%s", words, p3.log)
 				}

@@ -17,8 +17,8 @@ import (
 
 const recoverUsage = `atelier-coordinator recover --data DIR [--yes]
 
-Makes the coordinator in DIR the only member of a new cluster that goes on from
-what DIR holds. For a cluster that lost the majority of its coordinators for
+Makes the coordinator in DIR the only member of a new cluster that continues from
+what DIR contains. For a cluster that lost the majority of its coordinators for
 good; with a majority that can be started again, start it instead.
 
 `
@@ -28,7 +28,7 @@ func recoverCommand(args []string, stdin *os.File, out io.Writer) int {
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.Usage = func() { fmt.Fprint(out, recoverUsage); flags.PrintDefaults() }
-	data := flags.String("data", os.Getenv(env("data")[0]), "data folder of the coordinator that is to go on alone")
+	data := flags.String("data", os.Getenv(env("data")[0]), "data folder of the coordinator that is to continue alone")
 	yes := flags.Bool("yes", false, "do it without asking")
 	switch err := flags.Parse(args[1:]); {
 	case errors.Is(err, flag.ErrHelp):
@@ -64,7 +64,7 @@ func recoverFolder(data string, yes bool, stdin *os.File, out io.Writer) error {
 
 // describe says what there is and what becomes of it.
 func describe(out io.Writer, data string, found replica.Found) {
-	fmt.Fprintf(out, "%s: coordinator %s of cluster %s\n  newest entry    index %d, term %d\n  holds           %d sweeps, %d trials\n  members\n",
+	fmt.Fprintf(out, "%s: coordinator %s of cluster %s\n  newest entry    index %d, term %d\n  contains        %d sweeps, %d trials\n  members\n",
 		data, found.ID, found.ClusterID, found.Index, found.Term, len(found.State.Sweeps()), found.State.Trials())
 	voters := 0
 	for _, b := range found.Members {
@@ -93,7 +93,7 @@ func describe(out io.Writer, data string, found replica.Found) {
 // agreed asks a person; a program has to say --yes.
 func agreed(stdin *os.File, out io.Writer, id string) error {
 	if _, err := unix.IoctlGetTermios(int(stdin.Fd()), unix.TCGETS); err != nil {
-		return errors.New("nothing was changed: say --yes to do it")
+		return errors.New("nothing was changed: confirm with --yes")
 	}
 	fmt.Fprintf(out, "Type the coordinator's id (%s) to do it: ", id)
 	line, _ := bufio.NewReader(stdin).ReadString('\n')

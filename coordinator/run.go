@@ -178,7 +178,7 @@ func (m *Main) wire(life context.Context) error {
 	var projector *project.Projector
 	if c.Redis != "" {
 		if c.redisShown {
-			m.logger.Warn("the password of Redis stands on the command line, where every user of this machine can read it: use --redis-password-file or ATELIER_REDIS_PASSWORD")
+			m.logger.Warn("the password of Redis is on the command line, where every user of this machine can read it: use --redis-password-file or ATELIER_REDIS_PASSWORD")
 		}
 		var err error
 		if m.redis, err = board.Open(board.Options{Addr: c.Redis, Password: c.redisPassword, Prefix: c.RedisPrefix}); err != nil {
@@ -262,10 +262,10 @@ func (m *Main) fatal(err error) {
 	}
 	var rot *replica.RotError
 	if errors.As(err, &rot) { // it says itself what to do
-		fmt.Fprintf(m.Stderr, "atelier-coordinator: %s cannot go on: %v\n", m.Config.ID, err)
+		fmt.Fprintf(m.Stderr, "atelier-coordinator: %s cannot continue: %v\n", m.Config.ID, err)
 		os.Exit(1)
 	}
-	fmt.Fprintf(m.Stderr, "atelier-coordinator: %s cannot go on: %v\nThe other coordinators carry on without it. See to the disk of %s, then start it again.\n", m.Config.ID, err, m.Config.Data)
+	fmt.Fprintf(m.Stderr, "atelier-coordinator: %s cannot continue: %v\nThe other coordinators carry on without it. Check the disk of %s, then start it again.\n", m.Config.ID, err, m.Config.Data)
 	os.Exit(1)
 }
 

@@ -62,7 +62,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("cache", "", "folder for packed image sets (default: cache in the data folder)"),
 			str("trainers", "", "YAML file that names further trainers"),
 			str("trainer-bin", "", "the atelier-trainer program (default: beside this one, then on PATH)"),
-			str("warm", "auto", "trainers NAME[,..] that stand by in each slot from the start: auto (torch where it is installed), none or names"),
+			str("warm", "auto", "trainers NAME[,..] kept warm in each slot from the start: auto (torch where it is installed), none or names"),
 			str("labels", "", "labels k=v[,..] of this worker"),
 			&cli.BoolFlag{Name: "insecure", Usage: "allow addresses other than this machine's own, without encryption", EnvVars: []string{envName("insecure")}},
 			str("gossip-key-file", "", "file with the cluster's gossip key"),
@@ -167,7 +167,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s %s can be reached from other machines and speaks without encryption; give --insecure to allow that", a.flag, a.addr)
 		}
 		if (host == "" || (ip != nil && ip.IsUnspecified())) && c.Advertise == "" {
-			return fmt.Errorf("%s %s is every address of this machine; say with --advertise which host others reach it at", a.flag, a.addr)
+			return fmt.Errorf("%s %s is every address of this machine; give with --advertise the host that others reach it at", a.flag, a.addr)
 		}
 	}
 	return nil

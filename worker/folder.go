@@ -23,7 +23,7 @@ func folderID(data string) (string, error) {
 		if id := strings.TrimSpace(string(b)); validFolderID(id) {
 			return id, nil
 		}
-		return "", fmt.Errorf("--data %s: folder-id holds %.40q, not 32 hexadecimal digits; delete the file and another is drawn", data, b)
+		return "", fmt.Errorf("--data %s: folder-id contains %.40q, not 32 hexadecimal digits; delete the file, and a new one is drawn", data, b)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("--data: %w", err)

@@ -173,7 +173,7 @@ func extract(r io.Reader, size int64, stage string) (note []byte, names []string
 			return nil, nil, fmt.Errorf("more than %d entries", MaxEntries)
 		}
 		if h.Typeflag != tar.TypeReg {
-			return nil, nil, fmt.Errorf("%.100q is no regular file (type %q)", h.Name, h.Typeflag)
+			return nil, nil, fmt.Errorf("%.100q is not a regular file (type %q)", h.Name, h.Typeflag)
 		}
 		// A sparse file may claim far more than the bundle holds.
 		if bytes += h.Size; h.Size < 0 || bytes > size {
@@ -200,7 +200,7 @@ func extract(r io.Reader, size int64, stage string) (note []byte, names []string
 		names = append(names, h.Name)
 	}
 	if note == nil {
-		return nil, nil, errors.New("it has no note: this is no bundle of results")
+		return nil, nil, errors.New("it has no note: this is not a bundle of results")
 	}
 	return note, names, nil
 }
@@ -230,7 +230,7 @@ func write(root *os.Root, name string, in io.Reader) error {
 	}
 	f, err := root.OpenFile(filepath.FromSlash(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return errors.New("stands twice")
+		return errors.New("appears twice")
 	}
 	if err != nil {
 		return err

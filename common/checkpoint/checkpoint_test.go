@@ -256,7 +256,7 @@ func TestStateDict(t *testing.T) {
 		{checkpoint.NewDict().Set("state_dict", checkpoint.NewDict().Set("w", "text")), `"w" is a string`},
 		{checkpoint.NewDict(), "empty"},
 		{checkpoint.NewDict().Set("epoch", 1), "no model_state_dict"},
-		{"text", "holds a string"},
+		{"text", "contains a string"},
 	} {
 		got, err := checkpoint.StateDict(c.root)
 		switch {

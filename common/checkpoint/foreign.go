@@ -32,7 +32,7 @@ func standIn(module, id string) (Value, error) {
 	}
 	for _, u := range acting {
 		if full == u || strings.HasPrefix(full, u+".") {
-			return nil, fmt.Errorf("%w: the file names %q, which is not on the list of what a checkpoint may hold and could run a program when Python opens it: do not load it there, and ask where it comes from", ErrRefused, full)
+			return nil, fmt.Errorf("%w: the file names %q, which is not on the list of what a checkpoint may contain and could run a program when Python opens it: do not load it there, and ask where it comes from", ErrRefused, full)
 		}
 	}
 	return &foreign{full}, nil
@@ -56,7 +56,7 @@ func withoutForeign(root Value) (leftOut []string, err error) {
 	if first == nil {
 		return nil, nil
 	}
-	refused := fmt.Errorf("%w: the file names %q, which is not on the list of what a checkpoint may hold (tensors, numbers, strings, lists, dictionaries): save a state_dict", ErrRefused, first.class)
+	refused := fmt.Errorf("%w: the file names %q, which is not on the list of what a checkpoint may contain (tensors, numbers, strings, lists, dictionaries): save a state_dict", ErrRefused, first.class)
 	d, ok := root.(*Dict)
 	if !ok {
 		return nil, refused
@@ -76,7 +76,7 @@ func withoutForeign(root Value) (leftOut []string, err error) {
 		}
 		if key, ok := it.Key.(string); ok && slices.Contains(stateKeys, key) {
 			if _, state := it.Value.(*Dict); state || len(d.items) == 1 {
-				return nil, fmt.Errorf("%w (it stands in the state, under %s)", refused, key)
+				return nil, fmt.Errorf("%w (found in the state, under %s)", refused, key)
 			}
 		}
 		name := f.class

@@ -75,7 +75,7 @@ func readLegacy(size int64, src bytesAt) (root Value, leftOut []string, err erro
 			return nil, nil, fmt.Errorf("storage %q: %w", key, err)
 		}
 		if n := int64(binary.LittleEndian.Uint64(count)); n != s.numel {
-			return nil, nil, fmt.Errorf("storage %q holds %d elements, %d are announced", key, n, s.numel)
+			return nil, nil, fmt.Errorf("storage %q has %d elements; %d are announced", key, n, s.numel)
 		}
 		at += 8
 		bytes := s.numel * int64(s.dtype.Size())

@@ -321,7 +321,7 @@ func fromMetadata(words map[string]string) (m Model, used []string, err error) {
 
 // readClasses reads class_to_idx token by token: a name that stands twice is no good one.
 func readClasses(text string) ([]string, error) {
-	fail := fmt.Errorf("metadata %s is no JSON object of names with whole numbers", classesKey)
+	fail := fmt.Errorf("metadata %s is not a JSON object of names with whole numbers", classesKey)
 	d := json.NewDecoder(strings.NewReader(text))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, fail

@@ -269,7 +269,7 @@ func (m *machine) persistent(id Value) (Value, error) {
 	args := tuple.Items
 	if kind, _ := args[0].(string); kind != "storage" {
 		if kind == "module" {
-			return nil, fmt.Errorf("%w: the file holds a whole module with its source code: save its state_dict instead", ErrRefused)
+			return nil, fmt.Errorf("%w: the file contains a whole module with its source code: save its state_dict instead", ErrRefused)
 		}
 		return nil, fmt.Errorf("%w: a reference outside the pickle of kind %v", ErrRefused, args[0])
 	}
@@ -288,7 +288,7 @@ func (m *machine) persistent(id Value) (Value, error) {
 		base = &storage{key: key, dtype: class.dtype, numel: count}
 		m.storages[key] = base
 	} else if base.dtype.Size() != class.dtype.Size() || base.numel != count {
-		return nil, fmt.Errorf("storage %q is said to hold %d elements of %v and %d of %v", key, base.numel, base.dtype, count, class.dtype)
+		return nil, fmt.Errorf("storage %q is declared with %d elements of %v and with %d of %v", key, base.numel, base.dtype, count, class.dtype)
 	}
 	if len(args) == 5 || args[5] == nil {
 		return base, nil

@@ -26,7 +26,7 @@ func otherForm(b []byte) error {
 	case starts("BZh"), starts("\xfd7zXZ\x00"), starts("\x28\xb5\x2f\xfd"), starts("7z\xbc\xaf\x27\x1c"), starts("Rar!"):
 		return errors.New("a compressed archive: unpack it first")
 	case len(b) >= 262 && string(b[257:262]) == "ustar":
-		return errors.New("a tar archive: unpack it and take the .pth or .safetensors inside; if PyTorch itself wrote it (before 0.1.10), load it there and save its state_dict anew")
+		return errors.New("a tar archive: unpack it and take the .pth or .safetensors inside; if PyTorch itself wrote it (before 0.1.10), load it there and save its state_dict again")
 	case starts("version https://git-lfs.github.com/spec/"):
 		return errors.New("a Git LFS pointer, not the file itself: fetch it with git lfs pull, or download it from the site's file page")
 	case bytes.HasPrefix(text, []byte("<!doctype html")), bytes.HasPrefix(text, []byte("<html")), bytes.HasPrefix(text, []byte("<?xml")), bytes.HasPrefix(text, []byte("<!--")):
@@ -42,7 +42,7 @@ func otherForm(b []byte) error {
 	case starts("GGUF"):
 		return errors.New("a GGUF file: only PyTorch's checkpoints and safetensors are read")
 	case looksLikeONNX(b):
-		return errors.New("an ONNX model: it holds a computation, not a state_dict; take the PyTorch checkpoint that it was exported from")
+		return errors.New("an ONNX model: it contains a computation, not a state_dict; take the PyTorch checkpoint that it was exported from")
 	}
 	return errors.New("neither a zip archive nor a pickle nor safetensors: not a checkpoint (or the download is cut off)")
 }

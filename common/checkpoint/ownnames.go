@@ -100,7 +100,7 @@ func commonPrefix(tensors []Tensor) (string, error) {
 	}
 	best := order[0]
 	if len(order) > 1 && order[1] != "" && 2*counts[order[1]] > counts[best] && len(tensors)-counts[best]-counts[order[1]] <= fewStrangers(len(tensors)) {
-		return "", fmt.Errorf("it holds several models, under %q and %q: save the state_dict of one", best, order[1])
+		return "", fmt.Errorf("it contains several models, under %q and %q: save the state_dict of one", best, order[1])
 	}
 	if len(tensors)-counts[best] > fewStrangers(len(tensors)) {
 		return "", nil // a part of another kind of model

@@ -93,7 +93,7 @@ func encodePickle(root Value) ([]byte, []*Tensor, error) {
 
 func (p *pickler) value(v Value, depth int) error {
 	if depth > maxDepth {
-		return fmt.Errorf("values are nested deeper than %d (or hold themselves)", maxDepth)
+		return fmt.Errorf("values are nested deeper than %d (or contain themselves)", maxDepth)
 	}
 	switch v := v.(type) {
 	case nil:

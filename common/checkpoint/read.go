@@ -172,7 +172,7 @@ func readZip(r io.ReaderAt, size int64, src bytesAt) (root Value, leftOut []stri
 	folder, found := "", false
 	for _, f := range z.File {
 		if _, twice := entries[f.Name]; twice {
-			return nil, nil, fmt.Errorf("%w: entry %q stands twice", ErrRefused, f.Name)
+			return nil, nil, fmt.Errorf("%w: entry %q appears twice", ErrRefused, f.Name)
 		}
 		entries[f.Name] = f
 		if dir, ok := strings.CutSuffix(f.Name, "/data.pkl"); ok && !strings.Contains(dir, "/") && !found {

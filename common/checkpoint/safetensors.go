@@ -65,7 +65,7 @@ func safetensorsHeader(tensors []Tensor, metadata map[string]string) (header []b
 		case !utf8.ValidString(t.Name):
 			return nil, nil, fmt.Errorf("tensor name %q is not UTF-8", t.Name)
 		case seen[t.Name]:
-			return nil, nil, fmt.Errorf("tensor %q stands twice", t.Name)
+			return nil, nil, fmt.Errorf("tensor %q appears twice", t.Name)
 		}
 		if err := t.check(); err != nil {
 			return nil, nil, fmt.Errorf("%q: %w", t.Name, err)
@@ -237,7 +237,7 @@ func parseSafetensors(header []byte) ([]part, map[string]string, error) {
 	seen := map[string]bool{}
 	err := r.object(func(key string) error {
 		if seen[key] {
-			return fmt.Errorf("%q stands twice", key)
+			return fmt.Errorf("%q appears twice", key)
 		}
 		if len(seen) == maxEntries {
 			return fmt.Errorf("%w: more than %d tensors", ErrRefused, maxEntries)
@@ -260,7 +260,7 @@ func parseSafetensors(header []byte) ([]part, map[string]string, error) {
 		return nil, nil, err
 	}
 	if len(bytes.Trim(header[r.InputOffset():], " \t\r\n")) > 0 {
-		return nil, nil, errors.New("goes on after its end")
+		return nil, nil, errors.New("continues after its end")
 	}
 	return parts, metadata, nil
 }
@@ -269,7 +269,7 @@ func (r headerReader) metadata() (map[string]string, error) {
 	m := map[string]string{}
 	return m, r.object(func(key string) error {
 		if _, twice := m[key]; twice {
-			return fmt.Errorf("metadata %q stands twice", key)
+			return fmt.Errorf("metadata %q appears twice", key)
 		}
 		if len(m) == maxEntries {
 			return fmt.Errorf("%w: more than %d entries of metadata", ErrRefused, maxEntries)
@@ -284,7 +284,7 @@ func (r headerReader) part() (p part, err error) {
 	seen := map[string]bool{}
 	err = r.object(func(key string) error {
 		if seen[key] {
-			return fmt.Errorf("%s stands twice", key)
+			return fmt.Errorf("%s appears twice", key)
 		}
 		seen[key] = true
 		switch key {
@@ -349,7 +349,7 @@ func (r headerReader) object(value func(key string) error) error {
 func (r headerReader) delim(want json.Delim) error {
 	t, err := r.token()
 	if err == nil && t != want {
-		err = fmt.Errorf("%v stands where %v should", t, want)
+		err = fmt.Errorf("found %v where %v is expected", t, want)
 	}
 	return err
 }
@@ -361,7 +361,7 @@ func (r headerReader) text() (string, error) {
 	}
 	s, ok := t.(string)
 	if !ok {
-		return "", fmt.Errorf("%v stands where a string should", t)
+		return "", fmt.Errorf("found %v where a string is expected", t)
 	}
 	return s, nil
 }
@@ -379,11 +379,11 @@ func (r headerReader) integers(most int) ([]int64, error) {
 		}
 		text, ok := t.(json.Number)
 		if !ok {
-			return nil, fmt.Errorf("%v stands where a number should", t)
+			return nil, fmt.Errorf("found %v where a number is expected", t)
 		}
 		n, err := strconv.ParseInt(string(text), 10, 64)
 		if err != nil || n < 0 {
-			return nil, fmt.Errorf("%.40s is no size: want a whole number from 0 to 2^63-1", text)
+			return nil, fmt.Errorf("%.40s is not a size: want a whole number from 0 to 2^63-1", text)
 		}
 		if len(out) == most {
 			return nil, fmt.Errorf("a list of more than %d numbers", most)
@@ -399,7 +399,7 @@ func (r headerReader) token() (json.Token, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return nil, fmt.Errorf("is no valid JSON: %w", err)
+		return nil, fmt.Errorf("is not valid JSON: %w", err)
 	}
 	return t, nil
 }

@@ -21,7 +21,7 @@ func StateDict(root Value) ([]Tensor, error) {
 func stateOf(root Value) (tensors []Tensor, told []string, err error) {
 	d, ok := root.(*Dict)
 	if !ok {
-		return nil, nil, fmt.Errorf("checkpoint holds a %s: it should be a state_dict or a dictionary with one", kindOf(root))
+		return nil, nil, fmt.Errorf("checkpoint contains a %s: it should be a state_dict or a dictionary with one", kindOf(root))
 	}
 	for _, key := range stateKeys {
 		if inner, ok := Lookup[*Dict](d, key); ok {
@@ -41,7 +41,7 @@ func tensorsOf(d *Dict) (tensors []Tensor, told []string, err error) {
 	for _, it := range d.Items() {
 		name, ok := it.Key.(string)
 		if !ok {
-			return nil, nil, fmt.Errorf("key %v is no name", it.Key)
+			return nil, nil, fmt.Errorf("key %v is not a name", it.Key)
 		}
 		t, ok := it.Value.(*Tensor)
 		if !ok {
@@ -93,7 +93,7 @@ func OpenState(path string) (*State, error) {
 	}
 	s := &State{Mapped: m, Tensors: tensors, Told: told}
 	if len(m.LeftOut) > 0 {
-		s.Told = append(s.Told, "left out, as it holds objects that are not read: "+strings.Join(m.LeftOut, ", "))
+		s.Told = append(s.Told, "left out, because it contains objects that are not read: "+strings.Join(m.LeftOut, ", "))
 	}
 	about, _ := m.Model() // what it says of its classes need not be right for its names to be
 	s.fit(about.Arch)

@@ -214,7 +214,7 @@ func (t *Tensor) Int64s() ([]int64, error) {
 		case U8, Bool:
 			out[i] = int64(b[i])
 		default:
-			return nil, fmt.Errorf("a %v tensor does not hold integers", t.DType)
+			return nil, fmt.Errorf("a %v tensor does not contain integers", t.DType)
 		}
 	}
 	return out, nil

@@ -16,7 +16,7 @@ func checkTree(root Value) error {
 	var visit func(v Value, depth int) (int64, int, error)
 	visit = func(v Value, depth int) (int64, int, error) {
 		if depth > maxDepth {
-			return 0, 0, fmt.Errorf("%w: values are nested deeper than %d, or hold themselves", ErrRefused, maxDepth)
+			return 0, 0, fmt.Errorf("%w: values are nested deeper than %d, or contain themselves", ErrRefused, maxDepth)
 		}
 		var children []Value
 		switch v := v.(type) {
@@ -41,7 +41,7 @@ func checkTree(root Value) error {
 		}
 		if s, ok := seen[v]; ok {
 			if depth+s.depth > maxDepth {
-				return 0, 0, fmt.Errorf("%w: values are nested deeper than %d, or hold themselves", ErrRefused, maxDepth)
+				return 0, 0, fmt.Errorf("%w: values are nested deeper than %d, or contain themselves", ErrRefused, maxDepth)
 			}
 			return s.visits, s.depth, nil
 		}

@@ -144,7 +144,7 @@ func (m *machine) step(op byte) error {
 		}
 		if d, ok := items[2].(*Dict); !ok || d.Len() > 0 {
 			if _, ok := items[0].(*foreign); !ok {
-				return fmt.Errorf("%w: a %s is called with named arguments", ErrRefused, kindOf(items[0]))
+				return fmt.Errorf("%w: a %s is called with keyword arguments", ErrRefused, kindOf(items[0]))
 			}
 		}
 		v, err := m.call(items[0], items[1])
@@ -183,7 +183,7 @@ func (m *machine) step(op byte) error {
 		}
 		return m.push(s)
 	}
-	return fmt.Errorf("%w: opcode %#02x (%q) is none a checkpoint needs", ErrRefused, op, rune(op))
+	return fmt.Errorf("%w: opcode %#02x (%q) is not used in checkpoints", ErrRefused, op, rune(op))
 }
 
 func (m *machine) push(v Value) error {

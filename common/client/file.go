@@ -26,7 +26,7 @@ import (
 type SharedError struct{ Path string } // below that folder
 
 func (e *SharedError) Error() string {
-	return fmt.Sprintf("it lies in the workers' shared folder (%s): say where that is here with --shared FOLDER", e.Path)
+	return fmt.Sprintf("it lies in the workers' shared folder (%s): give its path on this machine with --shared FOLDER", e.Path)
 }
 
 // Files reads what workers keep: checkpoints, results, logs.
@@ -44,7 +44,7 @@ type Sum struct {
 func (s Sum) Bytes() ([]byte, error) {
 	sum, err := hex.DecodeString(s.SHA256)
 	if err != nil || len(sum) != sha256.Size {
-		return nil, fmt.Errorf("the index holds no usable SHA-256 (%q)", s.SHA256)
+		return nil, fmt.Errorf("the index has no usable SHA-256 (%q)", s.SHA256)
 	}
 	return sum, nil
 }
@@ -61,11 +61,11 @@ func (s Sum) Check(r io.Reader) error {
 	case err != nil:
 		return fmt.Errorf("after %d of %d bytes: %w", n, s.Size, err)
 	case n > s.Size:
-		return fmt.Errorf("it has more than %d bytes, the index says %d", s.Size, s.Size)
+		return fmt.Errorf("it has more than %d bytes; the index has %d", s.Size, s.Size)
 	case n < s.Size:
-		return fmt.Errorf("it has %d bytes, the index says %d", n, s.Size)
+		return fmt.Errorf("it has %d bytes; the index has %d", n, s.Size)
 	case !bytes.Equal(h.Sum(nil), want):
-		return fmt.Errorf("its SHA-256 is %x, the index says %s", h.Sum(nil), s.SHA256)
+		return fmt.Errorf("its SHA-256 is %x; the index has %s", h.Sum(nil), s.SHA256)
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func TestPull(t *testing.T) {
 		"not at the worker":   {location: s.URL + "/checkpoints/n.pth", code: client.ExitNotFound, text: "no such file on that worker"},
 		"the worker is busy":  {location: s.URL + "/checkpoints/busy.pth", code: client.ExitError, text: "come again"},
 		"longer than said":    {location: "shared:m.pth", shared: shared, size: 6, code: client.ExitError, text: "more than 6 bytes"},
-		"shorter than said":   {location: "shared:m.pth", shared: shared, size: 8, code: client.ExitError, text: "has 7 bytes, the index says 8"},
+		"shorter than said":   {location: "shared:m.pth", shared: shared, size: 8, code: client.ExitError, text: "has 7 bytes; the index has 8"},
 		"another hash":        {location: "shared:m.pth", shared: shared, sum: other, code: client.ExitError, text: "SHA-256"},
 		"no hash":             {location: "shared:m.pth", shared: shared, sum: "ab", code: client.ExitError, text: "no usable SHA-256"},
 		"a location of none":  {location: "file:///etc/passwd", code: client.ExitError, text: "cannot fetch"},

@@ -193,7 +193,7 @@ func (f Finding) what() string {
 		case errors.As(f.Err, &dns) && dns.IsNotFound:
 			return "ADDR: there is no host of this name (DNS: no such host)"
 		case errors.Is(f.Err, syscall.ECONNREFUSED):
-			return "nobody listens at ADDR (connection refused)"
+			return "nothing listens at ADDR (connection refused)"
 		case errors.Is(f.Err, errUnresponsive), isSlow(f.Err), errors.As(f.Err, &op) && op.Timeout():
 			return "ADDR cannot be reached (nothing comes back from there)"
 		case errors.As(f.Err, &op) && op.Err != nil:

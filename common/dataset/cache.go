@@ -24,7 +24,7 @@ func statOf(info fs.FileInfo) stat {
 
 func cacheKey(f *Folder, o PackOptions) ([]stat, [32]byte, error) {
 	if len(f.Files) == 0 || len(f.Classes) == 0 {
-		return nil, [32]byte{}, fmt.Errorf("pack %s: the folder lists no pictures", f.Dir)
+		return nil, [32]byte{}, fmt.Errorf("pack %s: the folder has no images", f.Dir)
 	}
 	h := sha256.New()
 	var b []byte

@@ -68,7 +68,7 @@ func (f *Folder) Digest() string {
 // names say where each came from ("train folder", "checkpoint"). Order counts: the index is the label.
 func SameClasses(aName string, a []string, bName string, b []string) error {
 	if missing := without(a, b); len(missing) > 0 {
-		return fmt.Errorf("classes differ: %s has %s, %s has not: use the same class folders in both (a class of which none is held out may have an empty one)",
+		return fmt.Errorf("classes differ: %s has %s, %s has not: use the same class folders in both (a class without validation images may have an empty folder)",
 			aName, strings.Join(missing, ", "), bName)
 	}
 	if missing := without(b, a); len(missing) > 0 {

@@ -111,7 +111,7 @@ func TestListFollowsImageFolder(t *testing.T) {
 	if n := f.Counts(); !reflect.DeepEqual(n, []int{2, 5, 2, 1}) {
 		t.Errorf("counts %v", n)
 	}
-	if got, want := f.LeftOut.String(), "3 hidden or system folders (.hidden, __MACOSX, b/.ipynb_checkpoints), 1 hidden file, 2 files with no picture's ending (1 .heic, 1 .txt), 1 picture beside the class folders"; got != want {
+	if got, want := f.LeftOut.String(), "3 hidden or system folders (.hidden, __MACOSX, b/.ipynb_checkpoints), 1 hidden file, 2 files without an image extension (1 .heic, 1 .txt), 1 picture beside the class folders"; got != want {
 		t.Errorf("left out: %s", got)
 	}
 }
@@ -127,7 +127,7 @@ func TestListHeldOut(t *testing.T) {
 		t.Error(err)
 	}
 	f, err := dataset.ListHeldOut(dir)
-	if err != nil || len(f.Classes) != 2 || len(f.Notes()) != 1 || !strings.Contains(f.Notes()[0], "no pictures of rare") {
+	if err != nil || len(f.Classes) != 2 || len(f.Notes()) != 1 || !strings.Contains(f.Notes()[0], "no images of rare") {
 		t.Fatalf("%v, %v", f, err)
 	}
 	path, _, err := dataset.Pack(f, dataset.PackOptions{Size: 32, CacheDir: t.TempDir()})
@@ -163,7 +163,7 @@ func TestListErrors(t *testing.T) {
 	put(t, filepath.Join(dir, "empty", "colonial", "a.jpg"), nil)
 	for path, want := range map[string]string{
 		"missing": "does not exist", "file": "not a folder", "loose/x": "does not exist",
-		"loose": "1 pictures lie in it directly", "empty": `classes "gothic", "tudor"`, "empty/gothic": "no class folders",
+		"loose": "1 images are directly in it", "empty": `classes "gothic", "tudor"`, "empty/gothic": "no class folders",
 	} {
 		_, err := dataset.List(filepath.Join(dir, path))
 		if err == nil || !strings.Contains(err.Error(), want) {

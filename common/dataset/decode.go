@@ -134,9 +134,9 @@ func unknown(b []byte) error {
 	case len(b) == 0:
 		return NotImageError("the file is empty")
 	case looksLikeText(b):
-		return NotImageError("not a picture, but text (a saved web page?)")
+		return NotImageError("not an image but text (a saved web page?)")
 	}
-	return NotImageError("not a picture of a known format (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, PGM)")
+	return NotImageError("not an image of a known format (JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, PGM)")
 }
 
 // safeConfig is decodeConfig with a panic turned into an error.
@@ -219,7 +219,7 @@ func decodeError(format string, err error) error {
 		cut = cut || strings.Contains(text, sign)
 	}
 	if cut {
-		return fmt.Errorf("%s: truncated: the file ends before the picture does", format)
+		return fmt.Errorf("%s: truncated: the file ends before the image does", format)
 	}
 	if strings.HasPrefix(text, format+": ") {
 		return err

@@ -32,7 +32,7 @@ func List(dir string) (*Folder, error) {
 		for i := range empty {
 			empty[i] = fmt.Sprintf("%q", empty[i])
 		}
-		return nil, fmt.Errorf("image folder %s: no pictures in %s %s: add pictures (%s) or remove the folder%s",
+		return nil, fmt.Errorf("image folder %s: no images in %s %s: add images (%s) or remove the folder%s",
 			dir, noun, strings.Join(empty, ", "), strings.Join(Extensions, " "), f.LeftOut.behind("; left out: "))
 	}
 	return f, nil
@@ -46,7 +46,7 @@ func ListHeldOut(dir string) (*Folder, error) {
 		return nil, err
 	}
 	if len(f.Files) == 0 {
-		return nil, fmt.Errorf("image folder %s: no pictures in any of its %d class folders: add pictures (%s)%s",
+		return nil, fmt.Errorf("image folder %s: no images in any of its %d class folders: add images (%s)%s",
 			dir, len(f.Classes), strings.Join(Extensions, " "), f.LeftOut.behind("; left out: "))
 	}
 	return f, nil
@@ -72,12 +72,12 @@ func Survey(dir string) (*Folder, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("image folder %s does not exist: give a folder with one subfolder of pictures for each class: %w", dir, fs.ErrNotExist)
+			return nil, fmt.Errorf("image folder %s does not exist: give a folder with one subfolder of images per class: %w", dir, fs.ErrNotExist)
 		}
 		return nil, fmt.Errorf("image folder %s: %w", dir, err)
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("image folder %s is not a folder: give a folder with one subfolder of pictures for each class", dir)
+		return nil, fmt.Errorf("image folder %s is not a folder: give a folder with one subfolder of images per class", dir)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -95,7 +95,7 @@ func Survey(dir string) (*Folder, error) {
 		case Hidden(e.Name()):
 			f.LeftOut.hide(e.Name(), isDir)
 		case isDir && !utf8.ValidString(e.Name()):
-			return nil, fmt.Errorf("image folder %s: the class folder %q has a name that is not UTF-8, which no model file can hold: rename it (convmv -f latin1 -t utf8 --notest)", dir, e.Name())
+			return nil, fmt.Errorf("image folder %s: the class folder %q has a name that is not UTF-8, which a model file cannot store: rename it (convmv -f latin1 -t utf8 --notest)", dir, e.Name())
 		case isDir:
 			f.Classes = append(f.Classes, e.Name())
 		case IsImage(e.Name()):
@@ -104,12 +104,12 @@ func Survey(dir string) (*Folder, error) {
 	}
 	if len(f.Classes) == 0 {
 		if len(entries) == 0 {
-			return nil, fmt.Errorf("image folder %s has no class folders: %w; put the pictures of each class into a subfolder named after the class", dir, errEmpty)
+			return nil, fmt.Errorf("image folder %s has no class folders: %w; put the images of each class into a subfolder with the class's name", dir, errEmpty)
 		}
 		if loose > 0 {
-			return nil, fmt.Errorf("image folder %s has no class folders, but %d pictures lie in it directly: put the pictures of each class into a subfolder named after the class", dir, loose)
+			return nil, fmt.Errorf("image folder %s has no class folders; %d images are directly in it: put the images of each class into a subfolder with the class's name", dir, loose)
 		}
-		return nil, fmt.Errorf("image folder %s has no class folders: put the pictures of each class into a subfolder named after the class", dir)
+		return nil, fmt.Errorf("image folder %s has no class folders: put the images of each class into a subfolder with the class's name", dir)
 	}
 	slices.Sort(f.Classes)
 	for class, name := range f.Classes {

@@ -85,7 +85,7 @@ func (l LeftOut) String() string {
 	if len(endings) > most {
 		endings = append(endings[:most], "...")
 	}
-	add(others, "file", " with no picture's ending ("+strings.Join(endings, ", ")+")")
+	add(others, "file", " without an image extension ("+strings.Join(endings, ", ")+")")
 	add(l.Loose, "picture", " beside the class folders")
 	return strings.Join(parts, ", ")
 }
@@ -111,10 +111,10 @@ func (f *Folder) Empty() (names []string) {
 // Notes are what a person who trains or evaluates on a folder ought to know of its listing.
 func (f *Folder) Notes() (notes []string) {
 	if len(f.Classes) == 1 {
-		notes = append(notes, fmt.Sprintf("%s has one class (%s): a classifier has nothing to tell apart and is always right; give one folder a class", f.Dir, f.Classes[0]))
+		notes = append(notes, fmt.Sprintf("%s has one class (%s): a classifier with one class is always right; give one folder per class", f.Dir, f.Classes[0]))
 	}
 	if empty := f.Empty(); len(empty) > 0 {
-		notes = append(notes, fmt.Sprintf("%s has no pictures of %s: nothing here tells how well it is recognised", f.Dir, strings.Join(empty[:min(len(empty), most)], ", ")))
+		notes = append(notes, fmt.Sprintf("%s has no images of %s: its accuracy cannot be measured", f.Dir, strings.Join(empty[:min(len(empty), most)], ", ")))
 	}
 	if text := f.LeftOut.String(); text != "" {
 		notes = append(notes, f.Dir+": left out: "+text)

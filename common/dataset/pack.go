@@ -118,7 +118,7 @@ func (o *PackOptions) complete() error {
 		o.ResizeTo = o.Size
 	}
 	if o.ResizeTo < o.Size || o.ResizeTo > maxSide {
-		return fmt.Errorf("pack: pictures resized to %d pixels cannot be cropped to %d: resize to %d or more", o.ResizeTo, o.Size, o.Size)
+		return fmt.Errorf("pack: images resized to %d pixels cannot be cropped to %d: resize to %d or more", o.ResizeTo, o.Size, o.Size)
 	}
 	if o.Mode > Stretch || o.Filter > Bicubic {
 		return fmt.Errorf("pack: unknown %v or %v", o.Mode, o.Filter)
@@ -376,7 +376,7 @@ func checkClasses(f *Folder, skipped []Skip) error {
 		}
 	}
 	if len(bad) > 0 {
-		return fmt.Errorf("no usable picture is left in %s: replace the damaged files or remove the class folder", strings.Join(bad, ", "))
+		return fmt.Errorf("no usable image is left in %s: replace the damaged files or remove the class folder", strings.Join(bad, ", "))
 	}
 	return nil
 }

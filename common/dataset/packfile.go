@@ -90,7 +90,7 @@ func decodeHeader(b []byte, fileLen int64) (header, error) {
 	u32 := func() uint32 { v := binary.LittleEndian.Uint32(r); r = r[4:]; return v }
 	u64 := func() uint64 { v := binary.LittleEndian.Uint64(r); r = r[8:]; return v }
 	if v := u32(); v != packVersion {
-		return header{}, fmt.Errorf("packed image set of version %d, this program reads version %d: delete it and it is made anew", v, packVersion)
+		return header{}, fmt.Errorf("packed image set of version %d, this program reads version %d: delete it, and it is made again", v, packVersion)
 	}
 	if sum := sha256.Sum256(b[:headerSize-sha256.Size]); string(sum[:]) != string(b[headerSize-sha256.Size:]) {
 		return header{}, errors.New("damaged header")
@@ -104,11 +104,11 @@ func decodeHeader(b []byte, fileLen int64) (header, error) {
 	r = r[copy(h.key[:], r):]
 	turned := u64()
 	if size < 1 || size > maxSide || count < 1 || count > maxImages || classes < 1 || classes > maxClasses || namesLen > maxNames || turned > count {
-		return header{}, fmt.Errorf("impossible header: size %d, %d pictures, %d classes, %d bytes of names", size, count, classes, namesLen)
+		return header{}, fmt.Errorf("impossible header: size %d, %d images, %d classes, %d bytes of names", size, count, classes, namesLen)
 	}
 	perImage := uint64(size) * uint64(size) * channels // at most 2^30 or so
 	if count > math.MaxInt64/4/perImage {
-		return header{}, fmt.Errorf("impossible header: %d pictures of size %d", count, size)
+		return header{}, fmt.Errorf("impossible header: %d images of size %d", count, size)
 	}
 	pixelsEnd := pixelsStart + count*perImage
 	if labelsAt < pixelsEnd || labelsAt%64 != 0 || labelsAt-pixelsEnd >= 64 ||

@@ -69,27 +69,27 @@ func openPack(f *os.File) (*Set, error) {
 func (s *Set) verify() error {
 	table := s.mapped[s.h.namesAt:s.h.fileLen()]
 	if sha256.Sum256(table) != s.h.names {
-		return fmt.Errorf("damaged names (checksum): delete the file and it is made anew")
+		return fmt.Errorf("damaged names (checksum): delete the file, and it is made again")
 	}
 	n, err := decodeNames(table, s.h)
 	if err != nil {
 		return err
 	}
 	if crc32.Checksum(s.LabelsRaw(), castagnoli) != s.h.labelCRC {
-		return fmt.Errorf("damaged labels (checksum): delete the file and it is made anew")
+		return fmt.Errorf("damaged labels (checksum): delete the file, and it is made again")
 	}
 	// Front to back once: tell the kernel so, and that random reads follow.
 	_ = unix.Madvise(s.mapped, unix.MADV_SEQUENTIAL)
 	sum := crc32.Checksum(s.PixelsRaw(), castagnoli)
 	_ = unix.Madvise(s.mapped, unix.MADV_NORMAL)
 	if sum != s.h.pixelCRC {
-		return fmt.Errorf("damaged pixels (checksum): delete the file and it is made anew")
+		return fmt.Errorf("damaged pixels (checksum): delete the file, and it is made again")
 	}
 	s.labels = make([]int64, s.h.count)
 	for i := range s.labels {
 		l := binary.LittleEndian.Uint64(s.mapped[s.h.labelsAt+8*int64(i):])
 		if l >= uint64(s.h.classes) {
-			return fmt.Errorf("picture %d has label %d of %d classes", i, l, s.h.classes)
+			return fmt.Errorf("image %d has label %d of %d classes", i, l, s.h.classes)
 		}
 		s.labels[i] = int64(l)
 	}

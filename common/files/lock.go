@@ -11,7 +11,7 @@ import (
 )
 
 // ErrLocked is what TryLock and WaitLock say of a file that another process holds.
-var ErrLocked = errors.New("another process holds the lock")
+var ErrLocked = errors.New("another process has the lock")
 
 // Lock takes the lock that a file stands for, which is made if need be. held is
 // the error where another process has it: who uses what, and what a person can do

@@ -179,7 +179,7 @@ func (p *Pool) SetMeta(m Meta) error {
 	}
 	p.mu.Unlock()
 	if err := p.list.UpdateNode(2 * time.Second); err != nil {
-		return fmt.Errorf("tell peers of new addresses: %w", err)
+		return fmt.Errorf("announce new addresses to peers: %w", err)
 	}
 	return nil
 }

@@ -12,10 +12,10 @@ import (
 var Table = setting.Table{
 	{Name: "mode", Type: setting.OneOf(Modes()...), Default: Evaluate, Help: strings.Join(Modes(), " | "), Flag: "mode", Usage: "`MODE`: " + strings.Join(Modes(), ", ")},
 	{Name: "model.checkpoint", Section: "Model and images", Type: setting.Text("a file"), Flag: "checkpoint", Usage: "model `FILE`, such as best_model.pth",
-		Help: "best_model.pth of a training; architecture, classes, image size and normalisation stand in it.\nWhere a cluster is addressed also SWEEP, SWEEP/TRIAL or SWEEP/TRIAL/EPOCH"},
+		Help: "best_model.pth of a training; architecture, classes, image size and normalisation are stored in it.\nWhere a cluster is addressed also SWEEP, SWEEP/TRIAL or SWEEP/TRIAL/EPOCH"},
 	{Name: "paths.image_path", Type: setting.Text("a file"), Help: "of explain_single", Flag: "image", Usage: "`FILE` for mode explain_single"},
-	{Name: "paths.image_dir", Type: setting.Text("a folder"), Default: "architectural_style_images/test", Help: "with one folder a class the true classes are known",
-		Flag: "image-dir", Usage: "`DIR` of images; with one folder a class their classes are known"},
+	{Name: "paths.image_dir", Type: setting.Text("a folder"), Default: "architectural_style_images/test", Help: "with one folder per class the true classes are known",
+		Flag: "image-dir", Usage: "`DIR` of images; with one folder per class their classes are known"},
 	{Name: "paths.output_dir", Type: setting.Text("a folder"), Help: "null = results/ beside the checkpoint", Flag: "output-dir", Usage: "`DIR` for the results (default: results/ beside the checkpoint)"},
 
 	{Name: "processing.limit", Section: "Processing", Type: wanting("a whole number from 1 on, or null for all", setting.Integer(1, 0)), Null: true,
@@ -38,7 +38,7 @@ var Table = setting.Table{
 	{Name: "gradcam.enabled", Type: setting.Truth(), Default: true},
 	{Name: "gradcam.top_k", Type: setting.Integer(1, 100), Default: int64(5), Help: "classes listed in the fourth panel and in the metadata"},
 
-	{Name: "production_mode.run_evaluation", Section: "Production and quality", Type: setting.Truth(), Default: false, Help: "evaluate first; needs one folder a class"},
+	{Name: "production_mode.run_evaluation", Section: "Production and quality", Type: setting.Truth(), Default: false, Help: "evaluate first; needs one folder per class"},
 	{Name: "production_mode.run_quality_checks", Type: setting.Truth(), Default: true},
 	{Name: "production_mode.generate_report", Type: setting.Truth(), Default: true},
 	{Name: "quality_metrics.enabled", Type: setting.Truth(), Default: true},

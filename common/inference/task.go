@@ -42,7 +42,7 @@ func ParseTask(training []byte) (t Task, err error) {
 		Kind string `json:"task"`
 	}
 	if json.Unmarshal(training, &kind); kind.Kind != TaskInfer { // a fault shows below
-		return t, fmt.Errorf("training.task: %.60q is none of %s; leave it out for a training", kind.Kind, TaskInfer)
+		return t, fmt.Errorf("training.task: %.60q is not one of %s; leave it out for a training", kind.Kind, TaskInfer)
 	}
 	d := json.NewDecoder(bytes.NewReader(training))
 	d.DisallowUnknownFields()

@@ -61,7 +61,7 @@ func Parse(choice string) (Set, error) {
 		case word == "none":
 			s = 0
 		case i < 0:
-			return 0, fmt.Errorf("no kernel %q; say all, none, or a list of %s, each with - before it to turn it off", name, strings.Join(names(Every), ", "))
+			return 0, fmt.Errorf("no kernel %q; give all, none, or a list of %s, each with - before it to turn it off", name, strings.Join(names(Every), ", "))
 		case off:
 			s &^= 1 << i
 		default:

@@ -400,7 +400,7 @@ func repository() (string, error) {
 			return d, nil
 		}
 		if d == filepath.Dir(d) {
-			return "", fmt.Errorf("no go.mod above %s: say where the programs are (BinDir)", dir)
+			return "", fmt.Errorf("no go.mod above %s: set BinDir to the folder of the programs", dir)
 		}
 	}
 }

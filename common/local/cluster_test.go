@@ -42,7 +42,7 @@ func play(program string, args []string) int {
 	}
 	fmt.Printf("started with %s\n", strings.Join(args, " "))
 	if *s["fail"] != "" {
-		fmt.Println("cannot go on:", *s["fail"])
+		fmt.Println("cannot continue:", *s["fail"])
 		return 1
 	}
 	key, addr := "api", *s["api"]

@@ -50,7 +50,7 @@ func ping(ctx context.Context, p *Process) error { return command(ctx, p.Addr, "
 // Flush empties a Redis (FLUSHALL).
 func (p *Process) Flush(ctx context.Context) error {
 	if p.Name != "redis" {
-		return fmt.Errorf("flush %s: it is no Redis", p.Name)
+		return fmt.Errorf("flush %s: it is not a Redis", p.Name)
 	}
 	return command(ctx, p.Addr, "FLUSHALL", "+OK")
 }

@@ -47,7 +47,7 @@ type fileStore struct {
 // openFiles makes nothing: a store that is only read, or never used, leaves no folder behind.
 func openFiles(root string, o Options) (*fileStore, error) {
 	if st, err := os.Stat(root); err == nil && !st.IsDir() {
-		return nil, fmt.Errorf("MLflow: %s is no folder", root)
+		return nil, fmt.Errorf("MLflow: %s is not a folder", root)
 	}
 	return &fileStore{root: root, o: o}, nil
 }
@@ -341,7 +341,7 @@ func (s *fileStore) reopen(id string) (*fileRun, error) {
 // becomes part of a path.
 func (s *fileStore) runDir(id string) (string, error) {
 	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
-		return "", fmt.Errorf("MLflow: %q is no run id; it has 32 hexadecimal digits", cut(id, 40))
+		return "", fmt.Errorf("MLflow: %q is not a run id, which has 32 hexadecimal digits", cut(id, 40))
 	}
 	found, err := filepath.Glob(filepath.Join(escapeGlob(s.root), "*", id, metaFile))
 	if err != nil || len(found) == 0 {

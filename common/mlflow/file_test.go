@@ -306,7 +306,7 @@ func TestBadNames(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	closeStore(t, s)
-	for uri, want := range map[string]string{"sqlite:///mlflow.db": "mlflow server", "databricks": "", "http://": "no address", "file://host/x": "file:///FOLDER"} {
+	for uri, want := range map[string]string{"sqlite:///mlflow.db": "mlflow server", "databricks": "", "http://": "not an address", "file://host/x": "file:///FOLDER"} {
 		if _, err := mlflow.Open(uri, mlflow.Options{Dir: t.TempDir()}); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v", uri, err)
 		}

@@ -135,14 +135,14 @@ func parseHistory(b []byte) ([]Point, error) {
 		var p Point
 		var err error
 		if p.TimeMS, err = strconv.ParseInt(f[0], 10, 64); err != nil {
-			return nil, fmt.Errorf("line %d: time %q is no integer", n, cut(f[0], 40))
+			return nil, fmt.Errorf("line %d: time %q is not an integer", n, cut(f[0], 40))
 		}
 		if p.Value, err = parsePython(f[1]); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		if len(f) > 2 { // else step 0, as MLflow has it
 			if p.Step, err = strconv.ParseInt(f[2], 10, 64); err != nil {
-				return nil, fmt.Errorf("line %d: step %q is no integer", n, cut(f[2], 40))
+				return nil, fmt.Errorf("line %d: step %q is not an integer", n, cut(f[2], 40))
 			}
 		}
 		out = append(out, p)
@@ -158,7 +158,7 @@ func (s *fileStore) Artifacts(_ context.Context, runID, folder string) ([]string
 		return nil, err
 	}
 	if folder != "" && !filepath.IsLocal(folder) {
-		return nil, fmt.Errorf("MLflow: %q is no folder of artifacts", folder)
+		return nil, fmt.Errorf("MLflow: %q is not a folder of artifacts", folder)
 	}
 	files, err := os.ReadDir(filepath.Join(dir, "artifacts", filepath.FromSlash(folder)))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -205,7 +205,7 @@ func place(uri, dir string) (kind, path string, err error) {
 	case "http", "https":
 		u, err := url.Parse(uri)
 		if err != nil || u.Host == "" {
-			return "", "", errors.New("MLflow: the tracking URI is no address; give for example http://127.0.0.1:5000")
+			return "", "", errors.New("MLflow: the tracking URI is not an address; give for example http://127.0.0.1:5000")
 		}
 		return "rest", "", nil
 	case "":

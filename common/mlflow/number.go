@@ -32,7 +32,7 @@ func python(v float64) string {
 func parsePython(s string) (float64, error) {
 	v, err := strconv.ParseFloat(s, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no number", cut(s, 40))
+		return 0, fmt.Errorf("%q is not a number", cut(s, 40))
 	}
 	return v, nil
 }

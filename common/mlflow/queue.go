@@ -198,7 +198,7 @@ func (r *Run) Artifact(file, folder string) error {
 	if st, err := os.Stat(abs); err != nil {
 		return fmt.Errorf("MLflow artifact: %w", err)
 	} else if !st.Mode().IsRegular() {
-		return fmt.Errorf("MLflow artifact: %s is no file", abs)
+		return fmt.Errorf("MLflow artifact: %s is not a file", abs)
 	}
 	if folder != "" {
 		if c := path.Clean(folder); c != folder || folder == "." || strings.HasPrefix(folder, "/") || strings.HasPrefix(folder, "..") {

@@ -56,7 +56,7 @@ type restStore struct {
 func openREST(uri string, o Options) (Store, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
-		return nil, errors.New("MLflow: the tracking URI is no address; give for example http://127.0.0.1:5000")
+		return nil, errors.New("MLflow: the tracking URI is not an address; give for example http://127.0.0.1:5000")
 	}
 	s := &restStore{o: o, turns: make(chan struct{}, 8), senders: map[string]*sender{}, experiments: map[string]string{}}
 	user, password := os.Getenv("MLFLOW_TRACKING_USERNAME"), os.Getenv("MLFLOW_TRACKING_PASSWORD")

@@ -179,7 +179,7 @@ func TestRESTEveryFault(t *testing.T) {
 			if l := left(t, o.Buffer); len(l) != 0 || faults == 0 {
 				t.Errorf("left %v after %d faults", l, faults)
 			}
-			if !strings.Contains(said.String(), "is kept") {
+			if !strings.Contains(said.String(), "are buffered meanwhile") {
 				t.Errorf("told: %s", said)
 			}
 		})
@@ -211,7 +211,7 @@ func TestRESTServerAway(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "32 entries wait in") && !strings.Contains(err.Error(), "31 entries wait in") || ctx.Err() != nil {
 		t.Fatalf("%v", err)
 	}
-	if child.ID() != "" || strings.Count(said.String(), "is kept") > 2 {
+	if child.ID() != "" || strings.Count(said.String(), "are buffered meanwhile") > 2 {
 		t.Errorf("id %q, told: %s", child.ID(), said)
 	}
 	if l := left(t, o.Buffer); len(l) != 2 {

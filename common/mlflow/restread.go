@@ -22,7 +22,7 @@ func (w *whole) UnmarshalJSON(b []byte) error {
 		if string(b) == "null" {
 			return nil
 		}
-		return fmt.Errorf("%s is no integer", cut(string(b), 40))
+		return fmt.Errorf("%s is not an integer", cut(string(b), 40))
 	}
 	*w = whole(n)
 	return nil
@@ -35,7 +35,7 @@ type real float64
 func (r *real) UnmarshalJSON(b []byte) error {
 	v, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return fmt.Errorf("%s is no number", cut(string(b), 40))
+		return fmt.Errorf("%s is not a number", cut(string(b), 40))
 	}
 	*r = real(v)
 	return nil

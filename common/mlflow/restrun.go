@@ -48,7 +48,7 @@ func (w *sender) create(ctx context.Context) error {
 		}
 		if tags[TagParent] = parent; parent == "" {
 			delete(tags, TagParent)
-			w.s.o.Notify(fmt.Sprintf("MLflow run %s: its parent run is not there; it stands alone", w.name))
+			w.s.o.Notify(fmt.Sprintf("MLflow run %s: its parent run is missing; this run has no parent now", w.name))
 		}
 	}
 	in := map[string]any{"experiment_id": experiment, "user_id": h.User, "run_name": h.Name, "start_time": h.Start}
@@ -162,7 +162,7 @@ func (w *sender) artifact(ctx context.Context, e entry) error {
 	what := "artifact " + e.File
 	u, err := url.Parse(w.j.where)
 	if err != nil {
-		w.drop(what, fmt.Errorf("the server keeps artifacts at %q, which is no address", w.j.where))
+		w.drop(what, fmt.Errorf("the server keeps artifacts at %q, which is not an address", w.j.where))
 		return nil
 	}
 	rest := path.Join(e.Folder, filepath.Base(e.File))

@@ -268,7 +268,7 @@ func (w *sender) finish(ctx context.Context) error {
 	if left > 0 || !made {
 		cause := cmpErr(dead, last, ctx.Err())
 		if file := w.j.keep(dead != nil); file == "" {
-			errs = append(errs, fmt.Errorf("run %s: %d entries are lost, for there is no buffer on disk: %w", w.name, left, cause))
+			errs = append(errs, fmt.Errorf("run %s: %d entries are lost: there is no buffer on disk: %w", w.name, left, cause))
 		} else if dead != nil {
 			errs = append(errs, fmt.Errorf("run %s: %d entries are put aside in %s: %w", w.name, left, file, cause))
 		} else {
@@ -421,7 +421,7 @@ func (w *sender) fail(err error) {
 	w.told = true
 	w.mu.Unlock()
 	if first {
-		w.s.o.Notify(fmt.Sprintf("MLflow at %s: run %s: %s; what is said meanwhile is kept", w.s, w.name, err))
+		w.s.o.Notify(fmt.Sprintf("MLflow at %s: run %s: %s; records are buffered meanwhile", w.s, w.name, err))
 	}
 }
 

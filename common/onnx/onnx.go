@@ -168,7 +168,7 @@ func (g *Graph) Write(w io.Writer, producer, version string, metadata map[string
 		tail = appendBytes(tail, 14, appendText(appendText(nil, 1, key), 2, metadata[key]))
 	}
 	if size += len(head) + len(tail); size > maxFile {
-		return fmt.Errorf("the model needs %d bytes; an ONNX file without external data holds at most %d", size, maxFile)
+		return fmt.Errorf("the model needs %d bytes; an ONNX file without external data has at most %d", size, maxFile)
 	}
 	if _, err := w.Write(head); err != nil {
 		return err

@@ -123,7 +123,7 @@ func TestMistakes(t *testing.T) {
 		}, "a tensor has 0 bytes, its shape needs 8"},
 		"too large": {func(g *onnx.Graph, x onnx.Value) onnx.Value {
 			return g.Mul(x, g.Weight("w", []int64{1 << 30}, nil))
-		}, "an ONNX file without external data holds at most"},
+		}, "an ONNX file without external data has at most"},
 	} {
 		g := onnx.New(name)
 		g.Output("y", c.build(g, g.Input("x", 2, 4, 4)))

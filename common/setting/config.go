@@ -281,12 +281,12 @@ func plain(v any) (any, error) {
 		if p, ok := plainJSON(x); ok {
 			return p, nil
 		}
-		return nil, fmt.Errorf("%s is beyond what a 64-bit number can hold", x)
+		return nil, fmt.Errorf("%s is out of range for a 64-bit number", x)
 	case int:
 		return int64(x), nil
 	case float64:
 		if math.IsNaN(x) || math.IsInf(x, 0) {
-			return nil, fmt.Errorf("%v is no finite number", x)
+			return nil, fmt.Errorf("%v is not a finite number", x)
 		}
 		return normal(x), nil
 	case []any:

@@ -82,8 +82,8 @@ func TestFaultsOfAFile(t *testing.T) {
 		{"unknown key", "a: 1\nepochz: 3\n", `f.yaml:2: epochz: unknown key; did you mean "epochs"?`},
 		{"unknown inside", "augmentation:\n  cutmix:\n    alfa: 1\n", `f.yaml:3: augmentation.cutmix.alfa: unknown key; did you mean "augmentation.cutmix.alpha"?`},
 		{"bad value", "epochs: 0\n", `f.yaml:1: epochs: want a whole number from 1 on, got 0`},
-		{"twice", "lr: 1\nepochs: 2\nlr: 2\n", `f.yaml:3: lr: stands twice; first in line 1`},
-		{"twice, dotted", "data: {train: a}\ndata.train: b\n", `f.yaml:2: data.train: stands twice; first in line 1`},
+		{"twice", "lr: 1\nepochs: 2\nlr: 2\n", `f.yaml:3: lr: appears twice; first in line 1`},
+		{"twice, dotted", "data: {train: a}\ndata.train: b\n", `f.yaml:2: data.train: appears twice; first in line 1`},
 		{"no value", "lr:\n", `f.yaml:1: lr: it has no value; its default is 0.001: leave the key out for that`},
 		{"object for a value", "lr: {x: 1}\n", `f.yaml:1: lr: want a value, not keys of its own`},
 		{"alias", "model: &m vgg11\ndata: {train: *m}\n", `f.yaml:2: data.train: anchors and aliases`},
@@ -91,8 +91,8 @@ func TestFaultsOfAFile(t *testing.T) {
 		{"two documents", "lr: 1\n---\nlr: 2\n", `second document`},
 		{"a list", "- lr\n", `f.yaml:1: want keys with values`},
 		{"not YAML", "lr: [1\n", `f.yaml: line`},
-		{"not finite", "lr: .nan\n", `f.yaml:1: lr: .nan is no finite number`},
-		{"a list of lists", "normalization: {mean: [[1]]}\n", `a list may hold numbers and words only`},
+		{"not finite", "lr: .nan\n", `f.yaml:1: lr: .nan is not a finite number`},
+		{"a list of lists", "normalization: {mean: [[1]]}\n", `a list may contain numbers and words only`},
 		{"too large", strings.Repeat("#", 1<<20+1), `a settings file has at most`},
 	} {
 		c := fresh()

@@ -123,7 +123,7 @@ func (r *jsonReader) object(prefix string, doc []byte) {
 		key := prefix + m.Key
 		if r.t.Group(key) {
 			if r.seen[key+"."] {
-				r.fail("", "%s stands twice", key)
+				r.fail("", "%s appears twice", key)
 				continue
 			}
 			r.seen[key+"."] = true
@@ -131,7 +131,7 @@ func (r *jsonReader) object(prefix string, doc []byte) {
 			continue
 		}
 		if r.seen[key] {
-			r.fail("", "%s stands twice", key)
+			r.fail("", "%s appears twice", key)
 			continue
 		}
 		r.seen[key] = true

@@ -63,7 +63,7 @@ func Number(text string) (v any, ok bool, err error) {
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {
-		return nil, false, fmt.Errorf("%s is beyond what a 64-bit number can hold", text)
+		return nil, false, fmt.Errorf("%s is out of range for a 64-bit number", text)
 	}
 	return f, true, nil
 }
@@ -82,7 +82,7 @@ func Whole(text string) (int64, error) {
 	if i, whole := v.(int64); ok && whole {
 		return i, nil
 	}
-	return 0, fmt.Errorf("%q is no whole number", text)
+	return 0, fmt.Errorf("%q is not a whole number", text)
 }
 
 // Parse is the value that a whole text stands for: a number, true, false, null,
@@ -137,7 +137,7 @@ func list(text string) (any, error) {
 			rest = rest[len(word):]
 			word = strings.TrimSpace(word)
 			if word == "" || strings.ContainsAny(word, "[]{}") {
-				return nil, errors.New("a list may hold numbers and words only, with commas between")
+				return nil, errors.New("a list may contain numbers and words only, with commas between")
 			}
 			v, err := Parse(word)
 			if err != nil {
@@ -151,7 +151,7 @@ func list(text string) (any, error) {
 			break
 		}
 		if rest[0] != ',' {
-			return nil, fmt.Errorf("after the list's item %v stands %.40q: want a comma", item, rest)
+			return nil, fmt.Errorf("after the list's item %v comes %.40q: want a comma", item, rest)
 		}
 		rest = strings.TrimSpace(rest[1:])
 	}

@@ -76,7 +76,7 @@ func TestValuesSpanTheText(t *testing.T) {
 		{key: "lr", text: "1e-3", want: "0.001"},
 		{key: "lr", text: "00.1", fault: "begins with a zero"},
 		{key: "lr", text: "0.1 #", fault: "want a number"},
-		{key: "lr", text: "1e999", fault: "beyond"},
+		{key: "lr", text: "1e999", fault: "out of range"},
 		{key: "lr", text: ".inf", fault: "want a number"},
 		{key: "augment", text: "false", want: "false"},
 		{key: "augment", text: "false # why", fault: "want true or false"},

@@ -120,7 +120,7 @@ func Path(want string) Type {
 	return Type{Want: want, Text: true, fits: func(v any) bool { s, ok := v.(string); return ok && s != "" && !atHome(s) },
 		fault: func(v any) string {
 			if s, ok := v.(string); ok && atHome(s) {
-				return "want a whole path: ~ stands for nobody's home folder here, got " + Shown(v)
+				return "want a whole path: ~ has no home folder here, got " + Shown(v)
 			}
 			return fmt.Sprintf("want %s, got %s", want, Shown(v))
 		}}

@@ -58,7 +58,7 @@ func decode(text []byte, root *yaml.Node) (err error) {
 	}
 	var more yaml.Node
 	if err := d.Decode(&more); err == nil {
-		return errors.New("it holds a second document (a line of ---): want one")
+		return errors.New("it has a second document (a line of ---): want one")
 	} else if !errors.Is(err, io.EOF) {
 		return shorten(err)
 	}
@@ -104,7 +104,7 @@ func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
 			key = prefix + "." + key
 		}
 		if line, twice := r.seen[key]; twice {
-			r.fail(k, key, "stands twice; first in line %d", line)
+			r.fail(k, key, "appears twice; first in line %d", line)
 			continue
 		}
 		r.seen[key] = k.Line
@@ -156,7 +156,7 @@ func scalarOrList(n *yaml.Node) (any, error) {
 		out := []any{}
 		for _, c := range n.Content {
 			if c.Kind != yaml.ScalarNode {
-				return nil, errors.New("a list may hold numbers and words only")
+				return nil, errors.New("a list may contain numbers and words only")
 			}
 			v, err := scalar(c)
 			if err != nil {
@@ -204,7 +204,7 @@ func scalar(n *yaml.Node) (any, error) {
 			return nil, shorten(err)
 		}
 		if math.IsNaN(f) || math.IsInf(f, 0) {
-			return nil, fmt.Errorf("%s is no finite number", n.Value)
+			return nil, fmt.Errorf("%s is not a finite number", n.Value)
 		}
 		return f, nil
 	}

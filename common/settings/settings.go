@@ -133,7 +133,7 @@ func Parse(training, params []byte, baseDir string) (Settings, error) {
 		dir *string
 	}{{"data.train", &s.Train}, {"data.validation", &s.Validation}} {
 		if *d.dir == "" {
-			faults = append(faults, fault("%s is missing: name a folder with one subfolder of images a class", d.key))
+			faults = append(faults, fault("%s is missing: name a folder with one subfolder of images per class", d.key))
 		}
 	}
 	for _, p := range []*string{&s.Train, &s.Validation, &s.Weights, &s.Test} {
@@ -166,7 +166,7 @@ func (s *Settings) conflicts() (faults setting.Faults) {
 		faults = append(faults, fault("warmup_epochs %g leaves none of %d epochs", s.WarmupEpochs, s.Epochs))
 	}
 	if s.Normalize == "imagenet" && (s.Mean != ImageNetMean || s.Std != ImageNetStd) {
-		faults = append(faults, fault("normalize imagenet and other statistics in normalization: say normalize given, or leave normalization out"))
+		faults = append(faults, fault("normalize imagenet and other statistics in normalization: set normalize: given, or leave normalization out"))
 	}
 	return faults
 }

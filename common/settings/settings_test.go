@@ -84,7 +84,7 @@ func TestFaults(t *testing.T) {
 		{"unknown inside", `{"augmentation":{"jitter":{"brightnes":0.1}},` + folders + `}`, ``, `did you mean "augmentation.jitter.brightness"?`},
 		{"object for a value", `{"augmentation":true,` + folders + `}`, ``, `want a JSON object`},
 		{"augment", `{"augment":"yes",` + folders + `}`, ``, `want true or false`},
-		{"twice", `{"lr":1,"lr":2,` + folders + `}`, ``, `lr stands twice`},
+		{"twice", `{"lr":1,"lr":2,` + folders + `}`, ``, `lr appears twice`},
 		{"not an object", `[1]`, ``, `want a JSON object`},
 		{"cut off", `{"lr":1`, ``, `training:`},
 		{"unknown model", `{"model":"resnet81",` + folders + `}`, ``, `training: model: no model "resnet81"; did you mean "resnet18"?`},

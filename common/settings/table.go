@@ -13,19 +13,19 @@ import (
 // field of Settings. Everything else follows: checks, `atelier train`, its
 // configuration file, the reference page.
 var Table = setting.Table{
-	{Name: "data.train", Section: "Data", Type: setting.Path("a folder"), Help: "one subfolder of images a class",
-		Aliases: []string{"train", "train_dir"}, Flag: "train", Usage: "`DIR` of training images, one subfolder a class"},
+	{Name: "data.train", Section: "Data", Type: setting.Path("a folder"), Help: "one subfolder of images per class",
+		Aliases: []string{"train", "train_dir"}, Flag: "train", Usage: "`DIR` of training images, one subfolder per class"},
 	{Name: "data.validation", Type: setting.Path("a folder"), Help: "the same subfolders",
 		Aliases: []string{"val", "validation", "data.val", "val_dir"}, Flag: "validation", Usage: "`DIR` of validation images"},
 	{Name: "data.test", Type: setting.Path("a folder"), Help: "measured once, at the end, with the best model; may be missing",
 		Aliases: []string{"test", "test_dir"}, Flag: "test", Usage: "`DIR` of test images: the best model is measured on them at the end"},
-	{Name: "batch_size", Type: setting.Integer(1, 1<<20), Default: int64(32), Help: "images a batch", Aliases: []string{"bs"}, Flag: "batch-size", Usage: "`N` images a batch"},
+	{Name: "batch_size", Type: setting.Integer(1, 1<<20), Default: int64(32), Help: "images per batch", Aliases: []string{"bs"}, Flag: "batch-size", Usage: "`N` images per batch"},
 	{Name: "num_workers", Type: setting.Integer(0, 1024), Default: int64(0), Aliases: []string{"workers"},
 		Help: "images decoded at a time while a folder is packed, the first time it is used; 0 = one a core"},
 	{Name: "image_size", Type: setting.Integer(32, 1024), Default: int64(64), Aliases: []string{"resolution", "size"}, Help: "side of the squares the images become, pixels"},
 	{Name: "sampling", Type: setting.OneOf("shuffle", "balanced"), Default: "shuffle", Help: "shuffle: every image once an epoch; balanced: classes equally often"},
 
-	{Name: "augment", Section: "Augmentation of training images", Type: setting.Truth(), Default: true, Help: "false: images as they are, whatever stands below"},
+	{Name: "augment", Section: "Augmentation of training images", Type: setting.Truth(), Default: true, Help: "false: images as they are, whatever is set below"},
 	{Name: "augmentation.crop", Type: setting.OneOf("none", "pad", "resized"), Default: "pad",
 		Help: "none; pad: a border of black and a crop of the old size; resized: part and shape at random"},
 	{Name: "augmentation.crop_scale_min", Type: setting.Within(0.08, 1), Default: 0.08, Help: "of resized: least share of the area"},

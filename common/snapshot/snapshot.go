@@ -135,7 +135,7 @@ func Copy(to io.Writer, from io.Reader) (Info, error) {
 	sum.Write(buf[:8])
 	if !bytes.Equal(sum.Sum(nil), buf[8:]) {
 		if said := binary.BigEndian.Uint64(buf); said != uint64(info.Bytes) {
-			return info, fmt.Errorf("%w: it was cut short or changed (it holds %d bytes of state, its end says %d)", ErrDamaged, info.Bytes, said)
+			return info, fmt.Errorf("%w: it was cut short or changed (it has %d bytes of state; its end records %d)", ErrDamaged, info.Bytes, said)
 		}
 		return info, fmt.Errorf("%w: its SHA-256 is not the one written at its end", ErrDamaged)
 	}
@@ -144,7 +144,7 @@ func Copy(to io.Writer, from io.Reader) (Info, error) {
 		return info, fmt.Errorf("a snapshot file of version %d: this program reads version %d", v, version)
 	}
 	if said := binary.BigEndian.Uint64(buf); said != uint64(info.Bytes) || info.TakenMS < 0 {
-		return info, fmt.Errorf("%w: it holds %d bytes of state, its end says %d; saved at %d ms", ErrDamaged, info.Bytes, said, info.TakenMS)
+		return info, fmt.Errorf("%w: it has %d bytes of state; its end records %d; saved at %d ms", ErrDamaged, info.Bytes, said, info.TakenMS)
 	}
 	info.Checked = true
 	return info, nil

@@ -256,7 +256,7 @@ func (s *Space) Check(p Point) error {
 		a := &s.Params[i]
 		if !s.Active(p, i) {
 			if !p[i].IsAbsent() {
-				return fmt.Errorf("%q has a value although its condition does not hold", a.Name)
+				return fmt.Errorf("%q has a value although its condition is not met", a.Name)
 			}
 			continue
 		}

@@ -62,7 +62,7 @@ func (s *Space) Decode(text string) (Point, error) {
 			return nil, fmt.Errorf("decode point: %q is not a parameter of the space", name)
 		}
 		if !p[i].IsAbsent() {
-			return nil, fmt.Errorf("decode point: %q stands twice", name)
+			return nil, fmt.Errorf("decode point: %q appears twice", name)
 		}
 		if t, err = dec.Token(); err != nil {
 			return nil, fmt.Errorf("decode point: %q: %w", name, err)
@@ -104,7 +104,7 @@ func (a *Parameter) decode(t json.Token) (Value, error) {
 			if err != nil {
 				f, ferr := strconv.ParseFloat(t.String(), 64)
 				if ferr != nil || f != math.Trunc(f) || math.Abs(f) > maxExact {
-					return v, fmt.Errorf("%s is no whole number", t)
+					return v, fmt.Errorf("%s is not a whole number", t)
 				}
 				i = int64(f)
 			}
@@ -131,7 +131,7 @@ func (a *Parameter) decode(t json.Token) (Value, error) {
 	case bool:
 		v = Bool(t)
 	case nil:
-		return v, errors.New("null is no value; leave inactive parameters out")
+		return v, errors.New("null is not a value; leave inactive parameters out")
 	default:
 		return v, errors.New("want a number, a string or a bool")
 	}

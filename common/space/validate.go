@@ -50,7 +50,7 @@ func (s *Space) Faults() []Fault {
 		case a.Name == "" || !utf8.ValidString(a.Name):
 			add("name", "a parameter needs a name in valid UTF-8")
 		case ok && first < i:
-			add("name", "stands twice in the space")
+			add("name", "appears twice in the space")
 		}
 		switch a.Kind {
 		case KindFloat, KindInt:
@@ -137,7 +137,7 @@ func (a *Parameter) validateValues(add addFault) {
 			add("values", "item %d is %v; give finite numbers", i+1, f)
 			return
 		case f == before:
-			add("values", "%s stands twice", v)
+			add("values", "%s appears twice", v)
 			return
 		case f < before:
 			add("values", "must ascend, but %s follows %s", v, Float(before))
@@ -169,7 +169,7 @@ func (a *Parameter) validateChoices(add addFault) {
 			continue
 		}
 		if seen[c.String()] {
-			add("choices", "%s stands twice", c)
+			add("choices", "%s appears twice", c)
 		}
 		seen[c.String()] = true
 	}
@@ -182,10 +182,10 @@ func (s *Space) validateConditions(i int, add addFault) {
 		parent, ok := s.Lookup(c.Parent)
 		switch {
 		case !ok:
-			add("when", "names %q, which is no parameter of the space", c.Parent)
+			add("when", "names %q, which is not a parameter of the space", c.Parent)
 			continue
 		case parent >= i:
-			add("when", "names %q, which does not stand before it; move %q up", c.Parent, c.Parent)
+			add("when", "refers to %q, which does not come before it; move %q up", c.Parent, c.Parent)
 			continue
 		case s.Params[parent].Kind != KindCategorical:
 			add("when", "names %q, which is %s; a condition needs a categorical parameter", c.Parent, s.Params[parent].Kind)

@@ -256,7 +256,7 @@ func values(list []json.RawMessage) (out []space.Value, err error) {
 			}
 			out = append(out, space.Float(f))
 		default:
-			return nil, fmt.Errorf("%.60s is no value", text)
+			return nil, fmt.Errorf("%.60s is not a value", text)
 		}
 	}
 	return out, nil

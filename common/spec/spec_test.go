@@ -63,7 +63,7 @@ func TestWhatIsNoDocument(t *testing.T) {
 		{`"minimize"`, `"both"`, `direction is "both"`},
 		{`"int"`, `"complex"`, `space[0] x: type is "complex"`},
 		{`"low":1,`, ``, "no low"},
-		{`"high":2`, `"high":2,"values":[null]`, "is no value"},
+		{`"high":2`, `"high":2,"values":[null]`, "is not a value"},
 		{`"high":2`, `"high":2,"values":[99999999999999999999]`, "out of range"},
 		{good, good + "{}", "trailing|after top-level|follows"},
 		{`[{"metric":"a","direction":"minimize"}]`, `[]`, "no objective"},

@@ -62,7 +62,7 @@ func (m *Metrics) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	if len(names) != len(raw) {
-		return errors.New("metrics: a name stands twice")
+		return errors.New("metrics: a name appears twice")
 	}
 	out := make(Metrics, 0, len(names))
 	for _, n := range names {

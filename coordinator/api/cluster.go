@@ -215,7 +215,7 @@ func (s cluster) Join(ctx context.Context, req *connect.Request[atelierv1.JoinRe
 	switch {
 	case m.ClusterId != view.ClusterID() && slices.Contains(view.Former(), m.ClusterId):
 		return nil, connect.NewError(connect.CodeFailedPrecondition,
-			fmt.Errorf("%s belongs to cluster %s, which was recovered as this cluster %s: empty its --data folder and --join anew", m.Id, m.ClusterId, view.ClusterID()))
+			fmt.Errorf("%s belongs to cluster %s, which was recovered as this cluster %s: empty its --data folder and --join again", m.Id, m.ClusterId, view.ClusterID()))
 	case m.ClusterId != view.ClusterID():
 		return nil, connect.NewError(connect.CodeFailedPrecondition,
 			fmt.Errorf("%s belongs to cluster %q, this is cluster %s: start it with an empty --data folder, or join its own cluster", m.Id, m.ClusterId, view.ClusterID()))

@@ -83,7 +83,7 @@ func TestRestoresThatAreNone(t *testing.T) {
 		_, err := out.CloseAndReceive()
 		return err
 	}
-	coordinatortest.WantCode(t, "of no name", send(&atelierv1.SnapshotChunk{Inquire: true}), connect.CodeInvalidArgument, "no restore named")
+	coordinatortest.WantCode(t, "of no name", send(&atelierv1.SnapshotChunk{Inquire: true}), connect.CodeInvalidArgument, "no restore with the id")
 	coordinatortest.WantCode(t, "of an unknown name", send(&atelierv1.SnapshotChunk{RestoreId: "r-9", Inquire: true}), connect.CodeAborted, "did not take place")
 	coordinatortest.WantCode(t, "an empty one", send(&atelierv1.SnapshotChunk{}), connect.CodeInvalidArgument, "")
 	file := c.SaveState(t)

@@ -94,9 +94,9 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 	}
 	switch {
 	case sw.Trainer != External:
-		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: its trainer is %s, so workers report; only those of `trainer: %s` are told", state.ErrConflict, t.Number, sw.ID, sw.Trainer, External))
+		return nil, failure(fmt.Errorf("%w: report on trial %d of sweep %s: its trainer is %s, so its workers report; only trials of `trainer: %s` are reported this way", state.ErrConflict, t.Number, sw.ID, sw.Trainer, External))
 	case token == 0:
-		return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: it is %s and not leased; ask for a trial first", state.ErrConflict, t.Number, sw.ID, t.Status))
+		return nil, failure(fmt.Errorf("%w: report on trial %d of sweep %s: it is %s and not leased; ask for a trial first", state.ErrConflict, t.Number, sw.ID, t.Status))
 	}
 	resp := &atelierv1.TellTrialResponse{Verdict: wire.ToVerdict(max(t.Verdict, trial.VerdictContinue)), Reason: t.StopReason}
 	events := told(m, token)
@@ -111,10 +111,10 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 			switch wire.Outcome(r.Outcome) {
 			case trial.OutcomeRefused:
 				if wire.Verdict(r.Verdict) <= trial.VerdictContinue { // else it comes too late: the run is to end
-					return nil, invalid("tell trial %d of sweep %s: part %d: %s", t.Number, sw.ID, i+1, r.Message)
+					return nil, invalid("report on trial %d of sweep %s: part %d: %s", t.Number, sw.ID, i+1, r.Message)
 				}
 			case trial.OutcomeFenced:
-				return nil, failure(fmt.Errorf("%w: tell trial %d of sweep %s: the lease is over: it ran out, or the trial was given to somebody else or ended", state.ErrConflict, t.Number, sw.ID))
+				return nil, failure(fmt.Errorf("%w: report on trial %d of sweep %s: the lease is over: it ran out, or the trial ended or was given to another program", state.ErrConflict, t.Number, sw.ID))
 			}
 		}
 	}

@@ -48,7 +48,7 @@ func (s *Server) metrics() http.Handler {
 	gauge("disk_free_bytes", "Free space on the disk of the data folder.", func() float64 { return float64(s.cfg.Cluster.Stats().Room.Free) })
 	gauge("disk_needed_bytes", "Free space below which this node takes no new entries.", func() float64 { return float64(s.cfg.Cluster.Stats().Room.Need) })
 	gauge("trials", "Trials of all sweeps.", func() float64 { return float64(s.cfg.View().Trials()) })
-	gauge("running_trials", "Trials that hold a lease.", func() float64 {
+	gauge("running_trials", "Trials with a lease.", func() float64 {
 		var n int64
 		for _, sw := range s.cfg.View().Sweeps() {
 			n += sw.Counts.Running

@@ -82,5 +82,5 @@ func ofCluster(view *state.View) *atelierv1.ClusterIdentity {
 // understands, too.
 func wasRemoved(id, cluster string) error {
 	return client.Refusal{Reason: client.ReasonRemoved, Cluster: cluster}.Error(connect.CodeFailedPrecondition,
-		fmt.Errorf("%s was removed from cluster %s: to take the machine back, empty its --data folder and --join anew", id, cluster))
+		fmt.Errorf("%s was removed from cluster %s: to take the machine back, empty its --data folder and --join again", id, cluster))
 }

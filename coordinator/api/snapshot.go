@@ -80,7 +80,7 @@ func (s cluster) restored(done replica.Restored) *atelierv1.RestoreSnapshotRespo
 // committed by now is given up.
 func (s cluster) inquire(ctx context.Context, id string) (*connect.Response[atelierv1.RestoreSnapshotResponse], error) {
 	if id == "" {
-		return nil, invalid("no restore named")
+		return nil, invalid("no restore with the id")
 	}
 	done, err := s.cfg.Cluster.RestoreOutcome(ctx, id)
 	if err != nil {

@@ -169,7 +169,7 @@ func (s sweeps) GetLeaderboard(ctx context.Context, req *connect.Request[atelier
 func depth(sw *state.Sweep, m *atelierv1.GetLeaderboardRequest) (int, error) {
 	switch {
 	case sw.Kind == trial.Inference:
-		return 0, failure(fmt.Errorf("%w: sweep %s is a run of inference, no tuning: it has no leaderboard; `atelier trial show %s 1` tells of the run", state.ErrConflict, sw.ID, sw.ID))
+		return 0, failure(fmt.Errorf("%w: sweep %s is an inference, not a tuning: it has no leaderboard; `atelier trial show %s 1` shows the run", state.ErrConflict, sw.ID, sw.ID))
 	case m.Top < 0:
 		return 0, invalid("top %d: give 0 for all rows, or how many", m.Top)
 	case m.Pareto && len(sw.Objectives) < 2:

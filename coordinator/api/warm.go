@@ -26,7 +26,7 @@ const maxWarm = 1000
 func warmStart(from *state.Sweep, spec *spec.Spec) (warm []*logv1.WarmTrial, warnings []string, err error) {
 	for _, p := range spec.Space.Params {
 		if _, ok := from.Space.Lookup(p.Name); !ok {
-			return nil, nil, fmt.Errorf("sweep %s has no parameter %q (it has %s): its trials say nothing about it; start without, or drop the parameter", from.ID, p.Name, names(&from.Space))
+			return nil, nil, fmt.Errorf("sweep %s has no parameter %q (it has %s): its trials have no values of it; start without it, or drop the parameter", from.ID, p.Name, names(&from.Space))
 		}
 	}
 	valued := valuer(spec)

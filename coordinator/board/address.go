@@ -50,7 +50,7 @@ func parse(addr string) (*redis.Options, error) {
 		// The library's words quote pieces of the address, and they may be any.
 		err = errors.New("characters such as / # ? % and @ in a password have to be escaped there; a password file needs no escapes")
 	}
-	return nil, fmt.Errorf("%s is no URL such as redis://USER@HOST:PORT/DB (rediss:// with TLS): %w", Mask(addr), err)
+	return nil, fmt.Errorf("%s is not a URL such as redis://USER@HOST:PORT/DB (rediss:// with TLS): %w", Mask(addr), err)
 }
 
 // explain adds what to do to Redis's refusal of a password.

@@ -29,7 +29,7 @@ const (
 
 // ErrNotThere is returned when Redis answers but does not hold this cluster's
 // board: empty, flushed, or another cluster's.
-var ErrNotThere = errors.New("redis holds no board of this cluster")
+var ErrNotThere = errors.New("redis has no board of this cluster")
 
 // OtherError is ErrNotThere of a Redis that holds the board of another cluster.
 type OtherError struct {
@@ -38,7 +38,7 @@ type OtherError struct {
 }
 
 func (e *OtherError) Error() string {
-	return fmt.Sprintf("redis prefix %q holds the board of cluster %s: if that cluster runs, start the coordinators of this one with a --redis-prefix of its own", e.Prefix, e.Cluster)
+	return fmt.Sprintf("redis prefix %q has the board of cluster %s: if that cluster runs, start the coordinators of this one with a --redis-prefix of its own", e.Prefix, e.Cluster)
 }
 
 func (e *OtherError) Unwrap() error { return ErrNotThere }
@@ -171,7 +171,7 @@ func (r *Redis) read(ctx context.Context, cluster string, s *redis.Script, keys 
 		case len(out) >= 3 && out[0] == "ok":
 			found := Found{Age: -1}
 			if found.Index, err = strconv.ParseUint(out[1], 10, 64); err != nil {
-				return nil, Found{}, fmt.Errorf("watermark %q is no number: %w", out[1], ErrNotThere)
+				return nil, Found{}, fmt.Errorf("watermark %q is not a number: %w", out[1], ErrNotThere)
 			}
 			if ms, err := strconv.ParseInt(out[2], 10, 64); err == nil {
 				found.Age = time.Duration(ms) * time.Millisecond

@@ -138,7 +138,7 @@ func examine(dir string) (replica.Found, error) {
 // cluster, once agree has seen what the folder holds.
 func Recover(data string, agree func(replica.Found) error) (found replica.Found, clusterID string, err error) {
 	if _, err := os.Stat(filepath.Join(data, "raft")); err != nil {
-		return found, "", fmt.Errorf("%s is no data folder of a coordinator: %w", data, err)
+		return found, "", fmt.Errorf("%s is not a data folder of a coordinator: %w", data, err)
 	}
 	f, err := OpenFolder(data)
 	if err != nil {

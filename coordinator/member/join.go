@@ -61,11 +61,11 @@ func (m *Member) mayJoin(ctx context.Context) (clusterID string, err error) {
 		}
 		clusterID = id
 		if clusterID == "" {
-			return true, errors.New("the cluster does not say its id: its coordinators run an earlier version; stop them all and start them in this one first")
+			return true, errors.New("the cluster does not report its id: its coordinators run an earlier version; stop them all and start them in this one first")
 		}
 		for _, b := range members {
 			if b.ID == m.cfg.ID && b.Suffrage == "voter" {
-				return true, fmt.Errorf("the cluster has a member %s already and %s holds no state of it: if its disk was lost, `atelier cluster remove %s` first; else choose another --id", b.ID, m.cfg.Data, b.ID)
+				return true, fmt.Errorf("the cluster has a member %s already and %s has no state of it: if its disk was lost, `atelier cluster remove %s` first; else choose another --id", b.ID, m.cfg.Data, b.ID)
 			}
 		}
 		return true, nil
@@ -223,7 +223,7 @@ func (m *Member) Leave(ctx context.Context) error {
 		return err == nil, err
 	})
 	if err == nil {
-		m.removed(m.cfg.ID + " left its cluster for good (--leave-on-term): to take the machine back, empty its --data folder and --join anew")
+		m.removed(m.cfg.ID + " left its cluster for good (--leave-on-term): to take the machine back, empty its --data folder and --join again")
 	}
 	return err
 }

@@ -106,7 +106,7 @@ func (m *Member) identify() (err error) {
 		return nil
 	}
 	if !m.cfg.Bootstrap && len(m.cfg.Join) == 0 {
-		return fmt.Errorf("data folder %s holds no cluster: say --bootstrap to begin one, or --join HOST:PORT to join one", m.cfg.Data)
+		return fmt.Errorf("data folder %s has no cluster: give --bootstrap to begin one, or --join HOST:PORT to join one", m.cfg.Data)
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func (m *Member) Introduce(ctx context.Context) error {
 // removed ends this node for good: it was taken off the cluster.
 func (m *Member) removed(why string) {
 	if err := replica.MarkRemoved(m.folder.Raft(), why); err != nil {
-		m.log.Error("that this node was removed is not written down; its next start will have to be told again", "error", err)
+		m.log.Error("could not record that this node was removed; its next start has to learn it again", "error", err)
 	}
 	select {
 	case m.gone <- &replica.RemovedError{Why: why}:

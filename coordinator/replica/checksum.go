@@ -80,7 +80,7 @@ func seal(l *raft.Log) (*raft.Log, error) {
 // checksums and had no extensions at all.
 func unseal(l *raft.Log, index, checkedFrom uint64) error {
 	if l.Index != index {
-		return fmt.Errorf("in its place stands entry %d", l.Index)
+		return fmt.Errorf("found entry %d in its place", l.Index)
 	}
 	if index < checkedFrom && len(l.Extensions) == 0 {
 		return nil
@@ -114,9 +114,9 @@ func (e *RotError) Error() string {
 	if e.Err != nil {
 		what += ": " + e.Err.Error()
 	}
-	return fmt.Sprintf("data folder %s is damaged: %s. This node does not go on with it, lest it answer or vote wrongly. "+
+	return fmt.Sprintf("data folder %s is damaged: %s. This node stops, so that it does not answer or vote wrongly. "+
 		"Take it off the cluster's list (atelier cluster remove %s), have its disk and memory checked, and start a coordinator in an empty folder, under a new --id, with --join. "+
-		"If %s is the only coordinator, begin anew in an empty folder with --bootstrap and bring the last saved snapshot back (atelier cluster restore FILE)",
+		"If %s is the only coordinator, begin again in an empty folder with --bootstrap and restore the last saved snapshot (atelier cluster restore FILE)",
 		e.Folder, what, e.Node, e.Node)
 }
 

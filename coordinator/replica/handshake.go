@@ -178,12 +178,12 @@ func (n *Node) meet(p party) (standing, string) {
 	case p.cluster != n.cfg.ClusterID:
 		for _, id := range view.Former() {
 			if id == p.cluster {
-				return otherCluster, fmt.Sprintf("%s is of cluster %s, which was recovered as cluster %s on %s: to take it back, empty its --data folder and --join anew", p.id, p.cluster, n.cfg.ClusterID, me)
+				return otherCluster, fmt.Sprintf("%s is of cluster %s, which was recovered as cluster %s on %s: to take it back, empty its --data folder and --join again", p.id, p.cluster, n.cfg.ClusterID, me)
 			}
 		}
 		return otherCluster, fmt.Sprintf("%s is of cluster %s, %s is of cluster %s: coordinators of two clusters use each other's addresses", p.id, p.cluster, me, n.cfg.ClusterID)
 	case view.Removed(p.folder):
-		return wasRemoved, fmt.Sprintf("%s was removed from cluster %s: to take the machine back, empty its --data folder and --join anew", p.id, n.cfg.ClusterID)
+		return wasRemoved, fmt.Sprintf("%s was removed from cluster %s: to take the machine back, empty its --data folder and --join again", p.id, n.cfg.ClusterID)
 	case p.id == me && p.folder != n.cfg.folderID:
 		return otherFolder, fmt.Sprintf("two coordinators call themselves %s: give each an --id of its own", p.id)
 	}

@@ -62,7 +62,7 @@ func ReadIdentity(dir string) (Identity, error) {
 		}
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf("data folder %s: %s is damaged (%w): put it back from a copy; without it nobody can tell whose votes the folder holds. `atelier cluster remove` of this node, an emptied folder and --join make a new member instead", dir, identityFile, err)
+		return Identity{}, fmt.Errorf("data folder %s: %s is damaged (%w): restore it from a copy; without it the folder's votes have no known owner. `atelier cluster remove` of this node, an emptied folder and --join make a new member instead", dir, identityFile, err)
 	}
 	return id.Identity, nil
 }

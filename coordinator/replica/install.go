@@ -41,7 +41,7 @@ func (n *Node) finishInstall(logs raft.LogStore, snapshots raft.SnapshotStore) e
 	// of one that is damaged, and needs the log from there.
 	_, body, err := snapshots.Open(newest.ID)
 	if err != nil {
-		n.log.Warn("a snapshot beyond the log cannot be read; going on from the one before and the log", "snapshot", newest.ID, "last", last, "error", err)
+		n.log.Warn("a snapshot beyond the log cannot be read; continuing from the one before and the log", "snapshot", newest.ID, "last", last, "error", err)
 		return nil
 	}
 	body.Close()

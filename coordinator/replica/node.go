@@ -74,7 +74,7 @@ func (c *Config) fill() error {
 	if c.OnFatal == nil {
 		logger := c.Logger
 		c.OnFatal = func(err error) {
-			logger.Error("cannot go on", "error", err)
+			logger.Error("cannot continue", "error", err)
 			os.Exit(1)
 		}
 	}

@@ -42,7 +42,7 @@ func Examine(dir string, logger *slog.Logger) (*Stopped, error) {
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "node"))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s holds no state of a coordinator", dir)
+		return nil, fmt.Errorf("%s has no state of a coordinator", dir)
 	}
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (s *Stopped) Recover(clusterID string) error {
 		}
 	}
 	if me.ID == "" {
-		return fmt.Errorf("recover: %s is no member of the cluster in its own log", s.id)
+		return fmt.Errorf("recover: %s is not a member of the cluster in its own log", s.id)
 	}
 	identity, err := ReadIdentity(s.dir)
 	if err != nil {

@@ -170,7 +170,7 @@ func TestRot(t *testing.T) {
 				now, said := runChild(t, dir, "look")
 				if now == nil {
 					if strings.Contains(said, "without words") || !strings.Contains(said, "data folder") {
-						t.Errorf("flip %d, %s: it does not say what is wrong:\n%s", flip, where, said)
+						t.Errorf("flip %d, %s: without a reason is wrong:\n%s", flip, where, said)
 					}
 					if flip == 0 {
 						t.Fatalf("an untouched folder does not open: %s", said)

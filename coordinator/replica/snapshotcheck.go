@@ -100,7 +100,7 @@ func (s *checkedSnapshots) hint(older snapshotDir, logFirst uint64) error {
 	if logFirst == 0 || logFirst > older.Index+1 {
 		return nil
 	}
-	return errors.New("the log holds everything since the snapshot before it: with that folder moved away the node can start")
+	return errors.New("the log has everything since the snapshot before it: with that folder moved away the node can start")
 }
 
 // note keeps which snapshot is the newest, with the sum of its meta.json, where rot is told from an

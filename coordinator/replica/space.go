@@ -59,7 +59,7 @@ func (e *NoSpaceError) Error() string {
 		list = append(list, r.String())
 	}
 	return "no room for new entries, nothing was written: " + strings.Join(list, "; ") +
-		". Make room there (or lower --min-free); reads go on, and writes go on by themselves once there is room"
+		". Make room there (or lower --min-free); reads continue, and writes resume by themselves once there is room"
 }
 
 // space watches the free space of one data folder.

@@ -108,7 +108,7 @@ func (s *stream) listen() {
 				s.welcome(c)
 			}()
 		default:
-			s.node.sparse.Warn("greeting", "raft: too many connections at once say nothing; further ones are cut off", "peer", c.RemoteAddr())
+			s.node.sparse.Warn("greeting", "raft: too many silent connections at once; further ones are closed", "peer", c.RemoteAddr())
 			c.Close()
 		}
 	}

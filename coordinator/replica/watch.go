@@ -116,7 +116,7 @@ func (n *Node) warnStandstill(now time.Time) bool {
 			continue
 		}
 		if now.Sub(p.contact) < 5*time.Second && now.Sub(p.moved) > 30*time.Second {
-			n.log.Warn("a follower answers and yet its log stands still; restart it", "id", s.ID, "has", p.match, "of", last)
+			n.log.Warn("a follower answers but its log does not grow; restart it", "id", s.ID, "has", p.match, "of", last)
 			found = true
 		}
 	}

@@ -21,7 +21,7 @@ const (
 type removed struct{ id, folder string }
 
 func removedText(id, folder string) string {
-	return fmt.Sprintf("data folder %s of %s was removed from the cluster: to take the machine back, empty its --data folder and join anew", folder, id)
+	return fmt.Sprintf("data folder %s of %s was removed from the cluster: to take the machine back, empty its --data folder and join again", folder, id)
 }
 
 // Removed reports whether the member with that data folder was taken off.

@@ -93,7 +93,7 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 		r.Index = index
 		r.Outcome = trial.OutcomeRecorded
 		if i >= MaxCommands {
-			r.Err = invalid("command %d of entry %d: an entry holds at most %d", i, index, MaxCommands)
+			r.Err = invalid("command %d of entry %d: an entry has at most %d", i, index, MaxCommands)
 		} else {
 			m.do((index+m.live.tokenOffset)<<10|uint64(i), c, r)
 		}

@@ -68,7 +68,7 @@ func validProposal(s *Sweep, c *logv1.ProposeTrials) error {
 	}
 	for _, o := range c.GetOrigins() {
 		if o.GetTrial() < 0 || o.GetTrial() > s.Len() || o.GetEpoch() < 0 {
-			return invalid("propose trial %d of sweep %s: its origin, trial %d, is none of %d", c.GetFirst(), s.ID, o.GetTrial(), s.Len())
+			return invalid("propose trial %d of sweep %s: its origin, trial %d, is not one of %d", c.GetFirst(), s.ID, o.GetTrial(), s.Len())
 		}
 	}
 	if c.GetSeen() < 0 || c.GetSeen() > s.Findings || c.GetBudget() < 0 || c.GetSource() < 0 || wire.Source(c.GetSource()) > trial.SourcePopulation {
@@ -107,7 +107,7 @@ func (m *Machine) enqueueTrials(now int64, c *logv1.EnqueueTrials, r *Result) {
 	switch room := s.Unproposed() - int64(len(s.Queue())); {
 	case r.Err != nil:
 	case len(points) == 0:
-		r.Err = invalid("give points to sweep %s: there is none", s.ID)
+		r.Err = invalid("give points to sweep %s: no points were given", s.ID)
 	case s.Status != trial.SweepRunning && s.Status != trial.SweepPaused:
 		r.Err = conflict("give points to sweep %s: it is %s", s.ID, s.Status)
 	case s.Exhausted:

@@ -356,7 +356,7 @@ func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
 	}
 	key := leaseKey{l.GetWorker(), l.GetIncarnation(), l.GetRequest()}
 	if _, twice := m.leases[key]; twice {
-		return fmt.Errorf("lease %d: its request holds another lease", l.GetToken())
+		return fmt.Errorf("lease %d: its request has another lease", l.GetToken())
 	}
 	m.leases[key] = leaseAt{s.ID, t.Number}
 	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs(), TermMS: l.GetTermMs(),

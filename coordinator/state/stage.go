@@ -68,7 +68,7 @@ func (g *staging) feed(part []byte) error {
 			return fmt.Errorf("record %d: %w", g.load.records, err)
 		}
 		if g.record.GetStaged() != nil {
-			return errors.New("it holds a restore that was under way")
+			return errors.New("it contains a restore that was in progress")
 		}
 		if err := g.load.take(&g.record); err != nil {
 			return err

@@ -114,13 +114,13 @@ func typed(f ucli.Flag, value, home string) (string, error) {
 		if v, ok, err := setting.Number(value); err != nil {
 			return "", err
 		} else if _, float := v.(float64); !ok || float {
-			return "", fmt.Errorf("%q is no whole number", value)
+			return "", fmt.Errorf("%q is not a whole number", value)
 		}
 	case *ucli.Float64Flag:
 		if _, ok, err := setting.Number(value); err != nil {
 			return "", err
 		} else if !ok {
-			return "", fmt.Errorf("%q is no number", value)
+			return "", fmt.Errorf("%q is not a number", value)
 		}
 	default:
 		if d, ok := f.(ucli.DocGenerationFlag); ok && isPath(d.GetUsage()) {

@@ -201,7 +201,7 @@ func metric(text string) (float64, error) {
 	if f, e := strconv.ParseFloat(text, 64); err == nil && !ok && e == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
 		return f, nil
 	}
-	return 0, cmp.Or(err, fmt.Errorf("%q is no number", text))
+	return 0, cmp.Or(err, fmt.Errorf("%q is not a number", text))
 }
 
 // metricsOf reads --value, first and without a name, and --metric.
@@ -209,7 +209,7 @@ func metricsOf(c *ucli.Context) (out trial.Metrics, err error) {
 	if c.IsSet("value") {
 		v, err := metric(c.String("value"))
 		if err != nil {
-			return nil, usage("trial tell: --value %q is no number", c.String("value"))
+			return nil, usage("trial tell: --value %q is not a number", c.String("value"))
 		}
 		out = append(out, trial.Metric{Value: v})
 	}

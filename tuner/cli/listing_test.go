@@ -64,7 +64,7 @@ func TestTrainTakesWhatSplitWrites(t *testing.T) {
 			t.Fatalf("%d pictures: train refuses what split wrote: %s", n, r.err)
 		}
 		job()
-		if told := strings.Contains(r.err, "no pictures of rare"); told != (n < 3) {
+		if told := strings.Contains(r.err, "no images of rare"); told != (n < 3) {
 			t.Errorf("%d pictures: training says\n%s", n, r.err)
 		}
 	}

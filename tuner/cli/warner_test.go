@@ -16,7 +16,7 @@ func TestWarningsOfManyImages(t *testing.T) {
 	w := &warner{e: e, clear: func() { cleared++ }}
 	w.warn("the checkpoint does not say its image size (checkpoint m.pth)")
 	for i := range 25 {
-		w.skip(fmt.Sprintf("skipped %d.jpg: not a picture, but text", i))
+		w.skip(fmt.Sprintf("skipped %d.jpg: not an image but text", i))
 	}
 	w.warn("the disk is nearly full")
 	text := said.String()

@@ -105,9 +105,9 @@ var cases = []Case{
 	{Name: "classes differ", signs: signs(`classes differ|no classes of the model|outputs[^\n]*classes|classes, but|not the classes`), Advice: []string{
 		"train, validation and test want the same class folders: atelier data info FOLDER shows them, atelier data split makes them",
 		"a checkpoint knows the classes it was trained on and answers for those alone"}},
-	{Name: "broken pictures", signs: signs(`no usable picture|truncated: the file ends|not a picture|no picture could be`), Advice: []string{
+	{Name: "broken pictures", signs: signs(`no usable image|truncated: the file ends|not an image|no image could be|no picture could be`), Advice: []string{
 		"atelier data cleanup FOLDER --dry-run lists what does not decode; without --dry-run it moves that into a quarantine"}},
-	{Name: "no pictures", signs: signs(`no images|no pictures in class|has no class folders|there are no files in subfolders`), Advice: []string{
+	{Name: "no pictures", signs: signs(`no images|has no class folders|there are no files in subfolders`), Advice: []string{
 		"atelier data info FOLDER shows what is there; paths are as seen from the working folder",
 		"inference reads the endings of processing.extensions (--set processing.extensions=[.jpg,.png])"}},
 	{Name: "no such checkpoint", signs: signs(`(checkpoint\b|best_model|final_model|\.pth|\.safetensors)[^\n]*(no such file|does not exist|is not there|not found|there is no)|(no such file|does not exist|there is no)[^\n;]*(\.pth|\.safetensors|checkpoint\b)`), Advice: []string{

@@ -220,7 +220,7 @@ func number(raw json.RawMessage) (float64, error) {
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, fmt.Errorf("%s is no number", text)
+		return 0, fmt.Errorf("%s is not a number", text)
 	}
 	return f, nil
 }

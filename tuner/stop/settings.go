@@ -120,7 +120,7 @@ func Parse(text []byte) (Settings, error) {
 	}
 	for i, m := range given {
 		if slices.ContainsFunc(given[:i], func(x setting.Member) bool { return x.Key == m.Key }) {
-			return Settings{}, fault(m.Key, "stands twice")
+			return Settings{}, fault(m.Key, "appears twice")
 		}
 	}
 	s, err := readRule(given)

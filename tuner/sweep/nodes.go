@@ -89,7 +89,7 @@ func (r *reader) entries(n *yaml.Node, path string) []entry {
 			continue
 		}
 		if line, twice := seen[key.Value]; twice {
-			r.fail(n.Content[i], join(path, key.Value), "stands twice, first on line %d; keep one", line)
+			r.fail(n.Content[i], join(path, key.Value), "appears twice, first on line %d; keep one", line)
 			continue
 		}
 		seen[key.Value] = n.Content[i].Line

@@ -118,13 +118,13 @@ func Resume(dir, base string, trials int64, c *Config) (*Resumption, error) {
 	}
 	if s.Status != statusRunning {
 		if s.Status == trial.SweepCancelled.String() {
-			return nil, fmt.Errorf("--resume: the tuning in %s was cancelled: it cannot go on; its report is there, --overwrite makes a new one", f.Dir)
+			return nil, fmt.Errorf("--resume: the tuning in %s was cancelled: it cannot continue; its report is there, --overwrite makes a new one", f.Dir)
 		}
 		if trials == 0 {
 			return nil, fmt.Errorf("--resume: the tuning in %s has ended (%s): its report is there; --trials N, more than it had, goes on with it, --overwrite makes a new one", f.Dir, s.Status)
 		}
 		if _, err := os.Stat(f.InResume(clusterDir, dataDir)); s.Addresses == "" && err != nil {
-			return nil, fmt.Errorf("--resume: the data of the tuning in %s were removed when it ended (local.keep: false): it cannot go on; --overwrite makes a new one", f.Dir)
+			return nil, fmt.Errorf("--resume: the data of the tuning in %s were removed when it ended (local.keep: false): it cannot continue; --overwrite makes a new one", f.Dir)
 		}
 	}
 	for key, v := range s.Values {

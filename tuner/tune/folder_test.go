@@ -115,7 +115,7 @@ func TestResumeFindsTheNewest(t *testing.T) {
 	if _, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/genetic"), base, 9, New()); err == nil || !strings.Contains(err.Error(), "data of the tuning") {
 		t.Error(err)
 	}
-	if _, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/grid_search"), base, 9, New()); err == nil || !strings.Contains(err.Error(), "was cancelled: it cannot go on") {
+	if _, err := Resume(filepath.Join(base, "checkpoints_tuning/resnet18/grid_search"), base, 9, New()); err == nil || !strings.Contains(err.Error(), "was cancelled: it cannot continue") {
 		t.Error(err)
 	}
 	training := filepath.Join(base, "checkpoints/vanilla", session.ResumeDir)

@@ -90,8 +90,8 @@ func table() setting.Table {
 
 		{Name: KeyBase, Section: "Training of every trial", Type: setting.Text("a file"), Default: train.Document.File, Null: true,
 			Help: "what it says of training holds here too,\nwhere it is there; null = nothing"},
-		{Name: KeyTrain, Type: folder, Help: "one subfolder of images a class; null = as the training configuration says",
-			Flag: "train", Usage: "`DIR` of training images, one subfolder a class"},
+		{Name: KeyTrain, Type: folder, Help: "one subfolder of images per class; null = as the training configuration says",
+			Flag: "train", Usage: "`DIR` of training images, one subfolder per class"},
 		{Name: KeyValidation, Type: folder, Help: "the same subfolders", Flag: "validation", Usage: "`DIR` of validation images"},
 		{Name: "subset.train", Type: images, Help: "images a class that are taken; null = all"},
 		{Name: "subset.validation", Type: images},

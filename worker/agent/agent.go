@@ -126,7 +126,7 @@ func New(cfg Config) (*Agent, error) {
 		beatNow: make(chan struct{}, 1), cleanUpNow: make(chan struct{}, 1), drain: make(chan struct{}), admitted: make(chan struct{}), rejected: make(chan struct{})}
 	for _, t := range cfg.Trainers {
 		if _, twice := a.trainers[t.Name]; twice {
-			return nil, fmt.Errorf("agent: trainer %q is named twice", t.Name)
+			return nil, fmt.Errorf("agent: trainer %q is listed twice", t.Name)
 		}
 		a.trainers[t.Name] = t
 		a.offered = append(a.offered, t.Name)
@@ -137,7 +137,7 @@ func New(cfg Config) (*Agent, error) {
 		}
 	}
 	if len(cfg.Warm) > standbyNames {
-		return nil, fmt.Errorf("agent: %d trainers to keep warm; at most %d stand by in a slot", len(cfg.Warm), standbyNames)
+		return nil, fmt.Errorf("agent: %d trainers to keep warm; at most %d per slot", len(cfg.Warm), standbyNames)
 	}
 	a.ttl.Store(int64(8 * time.Second)) // until the first heartbeat says
 	a.held = &holdings{byToken: map[uint64]*holding{}}

@@ -105,7 +105,7 @@ func (r *run) checkpoint(e trainerproto.Event) (trial.Checkpoint, error) {
 		return trial.Checkpoint{}, fmt.Errorf("checkpoint of epoch %d: %w", e.Epoch, err)
 	}
 	if info.Size() != e.Size {
-		return trial.Checkpoint{}, fmt.Errorf("checkpoint of epoch %d: the trainer says %d bytes, the file has %d", e.Epoch, e.Size, info.Size())
+		return trial.Checkpoint{}, fmt.Errorf("checkpoint of epoch %d: the trainer reports %d bytes, the file has %d", e.Epoch, e.Size, info.Size())
 	}
 	if len(e.SHA256) != 64 {
 		return trial.Checkpoint{}, fmt.Errorf("checkpoint of epoch %d: the trainer gives no SHA-256", e.Epoch)

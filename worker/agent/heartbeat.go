@@ -100,7 +100,7 @@ func (a *Agent) obey(m trial.HeartbeatAnswer, live []*holding, sent time.Duratio
 	for _, h := range live {
 		if slices.Contains(m.Lost, h.lease.LeaseRef) {
 			a.cleanUpSoon() // by a restore all are lost, and the index is another
-			if h.lose("the coordinators hold the lease for lost", false) {
+			if h.lose("lease expired", false) {
 				a.log.Warn("lease lost", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token)
 			}
 			continue
@@ -116,7 +116,7 @@ func (a *Agent) obey(m trial.HeartbeatAnswer, live []*holding, sent time.Duratio
 		go a.deleteDropped(m.Dropped) // large files take a while to go
 	}
 	if was := a.drainAsked.Swap(m.Drain); was != m.Drain {
-		a.log.Info("told by the coordinators", "drain", m.Drain)
+		a.log.Info("the coordinators changed draining", "drain", m.Drain)
 		if m.Drain {
 			a.held.pauseAll()
 		} else if !a.draining.Load() {
@@ -139,7 +139,7 @@ func (a *Agent) isAdmitted() bool {
 // change soon it waits.
 func (a *Agent) refused(m trial.HeartbeatAnswer, live []*holding) {
 	for _, h := range live {
-		h.lose("the coordinators hold the lease for lost", false)
+		h.lose("lease expired", false)
 	}
 	switch {
 	case m.Final:

@@ -90,7 +90,7 @@ func (a *Agent) reportLost(c trial.Checkpoint) {
 	lost := &trial.LostCheckpoint{Epoch: c.Epoch, Location: c.Location, Worker: a.cfg.Name}
 	by := trial.LeaseRef{Sweep: c.Sweep, Trial: c.Trial, Token: c.Token} // that wrote it
 	a.relay.push(trial.Event{LeaseRef: by, Lost: lost}, nil, func(res trial.EventResult) {
-		a.log.Info("told the index that a checkpoint's file is gone",
+		a.log.Info("reported to the index that a checkpoint's file is gone",
 			"sweep", c.Sweep, "trial", c.Trial, "epoch", c.Epoch, "location", c.Location, "outcome", res.Outcome)
 	})
 }

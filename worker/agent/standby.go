@@ -86,7 +86,7 @@ func (s *standby) refill(ctx context.Context, name string) {
 	c, err := s.start(ctx, name)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.a.log.Warn("no trainer stands by", "trainer", name, "slot", s.spec.Name, "error", err)
+			s.a.log.Warn("no warm trainer is ready", "trainer", name, "slot", s.spec.Name, "error", err)
 		}
 		return
 	}

@@ -197,7 +197,7 @@ func visible(gpus []*nvml.GPU, list string, set bool) ([]*nvml.GPU, error) {
 			return strconv.Itoa(g.Index) == item || (strings.HasPrefix(item, "GPU-") && strings.HasPrefix(g.UUID, item))
 		})
 		if i < 0 {
-			return nil, fmt.Errorf("CUDA_VISIBLE_DEVICES names %q, which is none of the %d GPUs of this machine", item, len(gpus))
+			return nil, fmt.Errorf("CUDA_VISIBLE_DEVICES names %q, which is not one of the %d GPUs of this machine", item, len(gpus))
 		}
 		if slices.Contains(out, gpus[i]) {
 			return nil, fmt.Errorf("CUDA_VISIBLE_DEVICES names %q twice", item)

@@ -95,7 +95,7 @@ func TestGPUSlots(t *testing.T) {
 		{"auto", "1", true, "gpu1", ""},
 		{"auto", "GPU-0000-1,0", true, "gpu1 gpu0", ""},
 		{"auto", "", true, "cpu0 cpu1 cpu2 cpu3 cpu4 cpu5 cpu6 cpu7", ""},
-		{"auto", "7", true, "", "none of the 2"},
+		{"auto", "7", true, "", "not one of the 2"},
 		{"auto", "1,1", true, "", "twice"},
 	} {
 		got, err := find(tc.want, tc.visible, tc.set)

@@ -55,7 +55,7 @@ func bench(args []string, out io.Writer) error {
 	fs.StringVar(&r.Precision, "precision", "fp32", "fp32 or bf16")
 	fs.StringVar(&r.Device, "device", "cpu", "cpu or cuda")
 	fs.StringVar(&r.Kernels, "kernels", "", "kernels of our own: all, none or a list (-dense,-norm); empty = "+kernels.Environment+", else all")
-	augmented := fs.Bool("augmented", false, "change images anew each step, as a training with all of augmentation does")
+	augmented := fs.Bool("augmented", false, "change images at each step, as a training with all of augmentation does")
 	warmup := fs.Int("warmup", 2, "steps before the first timed block")
 	paced := fs.Bool("paced", false, "wait for a line with a number of steps before each timed block, print a line after it; --steps and --repeats do not count")
 	if err := fs.Parse(args); err != nil {

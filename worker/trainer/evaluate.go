@@ -23,7 +23,7 @@ func evaluate(args []string, out, logs io.Writer) error {
 	fs := flag.NewFlagSet("evaluate", flag.ContinueOnError)
 	var e train.Evaluation
 	fs.StringVar(&e.Checkpoint, "checkpoint", "", "file of this trainer")
-	fs.StringVar(&e.Folder, "data", "", "folder with one subfolder of images a class")
+	fs.StringVar(&e.Folder, "data", "", "folder with one subfolder of images per class")
 	fs.StringVar(&e.CacheDir, "cache", "", "folder of packed image sets; empty = the user's cache")
 	fs.StringVar(&e.Device, "device", "auto", "cpu, cuda:N or auto")
 	fs.IntVar(&e.Threads, "threads", 0, "CPU threads; 0 = all cores")
@@ -33,7 +33,7 @@ func evaluate(args []string, out, logs io.Writer) error {
 		return usageError{err}
 	}
 	if e.Checkpoint == "" || e.Folder == "" || fs.NArg() > 0 {
-		return usageError{errors.New("evaluate: say --checkpoint FILE and --data FOLDER, and no more arguments")}
+		return usageError{errors.New("evaluate: needs --checkpoint FILE and --data FOLDER, and takes no arguments")}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

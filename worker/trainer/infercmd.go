@@ -35,7 +35,7 @@ func inferCommand(stdin io.Reader, logs io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := out.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: trainerproto.Version, Name: "torch", Message: "libtorch " + torchx.Version()}); err != nil {
-		return fmt.Errorf("say hello on descriptor %d: %w", trainerproto.EventsFD, err)
+		return fmt.Errorf("send hello on descriptor %d: %w", trainerproto.EventsFD, err)
 	}
 	job, err := trainerproto.NewReader(stdin).Job()
 	if errors.Is(err, io.EOF) {

@@ -61,7 +61,7 @@ func inferTask(ctx context.Context, job trainerproto.Job, task inference.Task, o
 	}})
 	if v := verdict(); err != nil && v != "" && ctx.Err() == nil && errors.Is(err, context.Canceled) {
 		reason := map[string]string{"stop": trainerproto.DoneStopped, "pause": trainerproto.DonePaused}[v]
-		return out.Send(trainerproto.Event{Kind: trainerproto.EventDone, Reason: reason, Message: "asked to " + v + "; a run of inference begins anew"})
+		return out.Send(trainerproto.Event{Kind: trainerproto.EventDone, Reason: reason, Message: "asked to " + v + "; a run of inference begins again"})
 	}
 	if err != nil {
 		return badTask(err)
@@ -103,7 +103,7 @@ func deliver(job trainerproto.Job, outcome *infer.Result, out *trainerproto.Writ
 		{Kind: trainerproto.EventDone, Reason: trainerproto.DoneFinished, Message: fmt.Sprintf("%d images, %d skipped, %d files", outcome.Images, outcome.Skipped, packed.Files)},
 	} {
 		if err := out.Send(e); err != nil {
-			return fmt.Errorf("tell the results: %w", err)
+			return fmt.Errorf("report the results: %w", err)
 		}
 	}
 	return nil

@@ -22,8 +22,8 @@ import (
 // input: what parity with other programs is checked by.
 func logits(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("logits", flag.ContinueOnError)
-	arch := fs.String("model", "", "architecture; what the weights' file says, else resnet18")
-	classes := fs.Int("classes", 0, "classes; what the weights' file says, else 1000")
+	arch := fs.String("model", "", "architecture; from the weights' file, else resnet18")
+	classes := fs.Int("classes", 0, "classes; from the weights' file, else 1000")
 	weights := fs.String("weights", "", "checkpoint (.pth); without one the initial weights of --seed")
 	seed := fs.Uint64("seed", 0, "seed of the initial weights")
 	shape := fs.String("shape", "", "of the input: images,3,height,width")

@@ -32,8 +32,8 @@ func exportONNX(args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("onnx", flag.ContinueOnError)
 	in := fs.String("checkpoint", "", "model file or training checkpoint")
 	to := fs.String("out", "", "ONNX file to write")
-	arch := fs.String("model", "", "architecture; what the file says, else what its tensors look like")
-	size := fs.Int("image-size", 0, "side of the images, pixels; 0 = what the file says, else 224")
+	arch := fs.String("model", "", "architecture; from the file, else by the shapes of its tensors")
+	size := fs.Int("image-size", 0, "side of the images, pixels; 0 = from the file, else 224")
 	if err := fs.Parse(args); err != nil {
 		return usageError{err}
 	}

@@ -20,7 +20,7 @@ func settleWaiting() error {
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("start anew with %s: %w", setting, err)
+		return fmt.Errorf("restart with %s: %w", setting, err)
 	}
-	return fmt.Errorf("start anew with %s: %w", setting, syscall.Exec(self, os.Args, append(os.Environ(), setting)))
+	return fmt.Errorf("restart with %s: %w", setting, syscall.Exec(self, os.Args, append(os.Environ(), setting)))
 }

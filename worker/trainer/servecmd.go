@@ -31,7 +31,7 @@ func serveCommand(args []string, stdin io.Reader, logs io.Writer) error {
 	deviceName := fs.String("device", "auto", "cpu, cuda:N or auto")
 	semantics := fs.String("semantics", inference.Runbook, "of quality: runbook or literature")
 	precisionName := fs.String("precision", "fp32", "fp32, bf16 or fp16")
-	batch := fs.Int("batch", 0, "pictures answered at once, at most; 0 = 32")
+	batch := fs.Int("batch", 0, "images answered at once, at most; 0 = 32")
 	t := inference.Default().Thresholds
 	fs.Float64Var(&t.MinDrop, "min-confidence-drop", t.MinDrop, "per cent")
 	fs.Float64Var(&t.MaxDrop, "max-average-drop", t.MaxDrop, "per cent")

@@ -28,7 +28,7 @@ import (
 const exitTerminated = 128 + int(syscall.SIGTERM)
 
 // errTerminated ends the process with exitTerminated.
-var errTerminated = errors.New("ended by SIGTERM; the last checkpoint stands")
+var errTerminated = errors.New("ended by SIGTERM; the last checkpoint is kept")
 
 // errReported is a failure the failed event already told.
 var errReported = errors.New("the run failed")
@@ -49,7 +49,7 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := out.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: trainerproto.Version, Name: "torch", Message: "libtorch " + torchx.Version()}); err != nil {
-		return fmt.Errorf("say hello on descriptor %d: %w", trainerproto.EventsFD, err)
+		return fmt.Errorf("send hello on descriptor %d: %w", trainerproto.EventsFD, err)
 	}
 
 	in := trainerproto.NewReader(stdin)
@@ -136,7 +136,7 @@ func tell(out *trainerproto.Writer, log *slog.Logger, err error) error {
 	}
 	log.Error("run failed", "class", class, "error", text)
 	if err := out.Send(trainerproto.Event{Kind: trainerproto.EventFailed, Class: class, Message: text}); err != nil {
-		return fmt.Errorf("tell the failure: %w", err)
+		return fmt.Errorf("report the failure: %w", err)
 	}
 	return errReported
 }

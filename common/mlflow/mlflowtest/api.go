@@ -205,7 +205,7 @@ func (s *Server) createRun(body []byte) (any, *apiError) {
 	}
 	if p := r.Tags["mlflow.parentRunId"]; p != "" {
 		if _, bad := s.find(p, false); bad != nil {
-			return nil, invalid("the parent %s is no run", p)
+			return nil, invalid("the parent %s is not a run", p)
 		}
 	}
 	s.runs = append(s.runs, r)

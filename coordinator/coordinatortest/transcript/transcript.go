@@ -23,7 +23,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the answers of transcripts anew")
+var update = flag.Bool("update", false, "rewrite the answers of transcripts")
 
 // Run plays each file of a pattern as a subtest. begin makes what is played on, and
 // returns what carries one line out and answers it, in whole lines.

@@ -77,7 +77,7 @@ func (s *Scheduler) miss(k refusalKey, run *state.Run) {
 	}
 	r.token = run.Token
 	if !s.now.Before(r.again) { // else of a run that began before it was known
-		r.lacks = cmp.Or(run.Message, "it does not say what")
+		r.lacks = cmp.Or(run.Message, "no reason given")
 		r.pause = min(max(2*r.pause, lackPause), lackLimit)
 		r.again = s.now.Add(r.pause)
 	}

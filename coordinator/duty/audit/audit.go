@@ -111,7 +111,7 @@ func (a *Auditor) round(ctx context.Context) error {
 	hash, agreed := majority(found, len(voters))
 	if hash == "" {
 		if differ(found) {
-			a.cfg.Logger.Error("nodes have different states, and no majority of the voters has the same: nobody can tell who is right; compare their data, and keep one",
+			a.cfg.Logger.Error("nodes have different states, and no majority of the voters agrees: compare their data, and keep one",
 				"index", mark.Index, "found", found)
 		}
 		return nil

@@ -82,9 +82,9 @@ func (f *found) refuse(dir string, force bool) error {
 	case f.use != "":
 		return &RefusedError{dir, fmt.Sprintf("it holds %s (%s), so it is no folder of pictures alone; give the folder with one subfolder of pictures for each class", f.use, f.mark)}
 	case total == 0:
-		return fmt.Errorf("clean up %s: there are no files in subfolders; give a folder with one subfolder of pictures for each class", dir)
+		return fmt.Errorf("clean up %s: there are no files in subfolders; give a folder with one subfolder of images per class", dir)
 	case len(f.images) == 0 && !force:
-		return &RefusedError{dir, fmt.Sprintf("none of its %d files is called a picture, such as %s; give a folder with one subfolder of pictures for each class", total, examples(f.others))}
+		return &RefusedError{dir, fmt.Sprintf("none of its %d files is called a picture, such as %s; give a folder with one subfolder of images per class", total, examples(f.others))}
 	case tooMany(len(f.others), total) && !force:
 		return f.few(dir, f.others, total)
 	}

@@ -157,7 +157,7 @@ func manifestOf(t *testing.T, dir string) map[string]Line {
 		}
 		at := l.URL[strings.LastIndex(l.URL, "/")+1:]
 		if _, twice := out[at]; twice {
-			t.Errorf("%s stands twice", l.URL)
+			t.Errorf("%s appears twice", l.URL)
 		}
 		out[at] = l
 	}

@@ -120,7 +120,7 @@ func list(dir string, extensions, classes []string) (files []File, unknown []str
 // said lists the extensions that were found instead.
 func said(seen map[string]int) string {
 	if len(seen) == 0 {
-		return "it holds no files"
+		return "it has no files"
 	}
 	var found []string
 	for x, n := range seen {
@@ -130,7 +130,7 @@ func said(seen map[string]int) string {
 		found = append(found, fmt.Sprintf("%d %s", n, x))
 	}
 	sort.Strings(found)
-	return "it holds " + strings.Join(found[:min(8, len(found))], ", ")
+	return "it contains " + strings.Join(found[:min(8, len(found))], ", ")
 }
 
 // nearby tells what is beside a path that leads nowhere, and which of it may
@@ -153,7 +153,7 @@ func nearby(path string) string {
 			if len(names) > 8 {
 				more = fmt.Sprintf(" and %d more", len(names)-8)
 			}
-			return fmt.Sprintf("; %s holds %s%s%s", dir, strings.Join(names[:min(8, len(names))], ", "), more, meant(wanted, names))
+			return fmt.Sprintf("; %s contains %s%s%s", dir, strings.Join(names[:min(8, len(names))], ", "), more, meant(wanted, names))
 		}
 		if dir == filepath.Dir(dir) {
 			return ""

@@ -65,7 +65,7 @@ func Open(path string, device torchx.Device, p torchx.Precision, threads int, lo
 		log.Warn(text, "checkpoint", path)
 	}
 	if missing := state.Lacks(false); len(missing) > 0 {
-		return nil, fault("model.checkpoint %s does not say its %s; take a best_model.pth of `atelier train`, or a dictionary with arch (its name) and class_to_idx (a dictionary of class names and numbers) beside the state%s",
+		return nil, fault("model.checkpoint %s does not contain its %s; take a best_model.pth of `atelier train`, or a dictionary with arch (its name) and class_to_idx (a dictionary of class names and numbers) beside the state%s",
 			path, strings.Join(missing, " and "), itsNames(state, about.Arch))
 	}
 	if about.ImageSize == 0 {
@@ -75,12 +75,12 @@ func Open(path string, device torchx.Device, p torchx.Precision, threads int, lo
 		json.Unmarshal([]byte(about.Config), &config) // what cannot be read says nothing
 		if about.ImageSize = config.Size; about.ImageSize == 0 {
 			about.ImageSize = 224
-			log.Warn("the checkpoint does not say its image size; 224 is taken", "checkpoint", path)
+			log.Warn("the checkpoint does not contain its image size; using 224", "checkpoint", path)
 		}
 	}
 	if len(about.Mean) != 3 {
 		about.Mean, about.Std = []float64{0.485, 0.456, 0.406}, []float64{0.229, 0.224, 0.225}
-		log.Warn("the checkpoint does not say its normalisation; ImageNet's is taken", "checkpoint", path)
+		log.Warn("the checkpoint does not contain its normalisation; using ImageNet's", "checkpoint", path)
 	}
 	m, err := model.New(about.Arch, model.Options{Classes: len(about.Classes), Dropout: -1})
 	if err != nil {

@@ -165,7 +165,7 @@ func (t *tally) report(r *run) string {
 			}
 		}
 		if 2*t.suspicious > t.images && t.images >= 10 {
-			b.WriteString("\nMore than half of the predictions are flagged. If the pictures look right, ease quality_metrics.thresholds\n(min_confidence_drop, min_concentration).\n")
+			b.WriteString("\nMore than half of the predictions are flagged. If the images look right, ease quality_metrics.thresholds\n(min_confidence_drop, min_concentration).\n")
 		}
 	}
 	if len(t.worst) > 0 {

@@ -116,7 +116,7 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Result, error) {
 	case inference.Production:
 		err = r.production(ctx)
 	default:
-		err = fault("mode: %q is none of %s", s.Mode, strings.Join(inference.Modes(), ", "))
+		err = fault("mode: %q is not one of %s", s.Mode, strings.Join(inference.Modes(), ", "))
 	}
 	r.out.Seconds = time.Since(began).Seconds()
 	r.figures()
@@ -125,7 +125,7 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Result, error) {
 		return nil, err
 	}
 	if r.turned > 0 {
-		r.log.Info("images turned as their EXIF orientation says, as in training and in viewers", "images", r.turned)
+		r.log.Info("images turned by their EXIF orientation, as in training and in viewers", "images", r.turned)
 	}
 	r.out.Files = append(r.out.Files, inference.LogFile)
 	r.log.Info("done", "images", r.out.Images, "skipped", r.out.Skipped, "suspicious", r.out.Suspicious, "pictures", r.out.Charts, "seconds", r.out.Seconds)
@@ -173,7 +173,7 @@ func (r *run) evaluate(ctx context.Context) error {
 	}
 	classes := r.p.About.Classes
 	if len(unknown) > 0 {
-		return fault("%s has folders that are no classes of the model: %s; its classes are %s", r.Images, first(unknown), first(classes))
+		return fault("%s has folders that are not classes of the model: %s; its classes are %s", r.Images, first(unknown), first(classes))
 	}
 	labelled := files[:0:0]
 	for _, f := range files {
@@ -182,7 +182,7 @@ func (r *run) evaluate(ctx context.Context) error {
 		}
 	}
 	if len(labelled) == 0 {
-		return fault("%s has %d images but no folder named as a class; evaluation needs one folder a class: %s", r.Images, len(files), first(classes))
+		return fault("%s has %d images but no folder with the name of a class; evaluation needs one folder per class: %s", r.Images, len(files), first(classes))
 	}
 	if n := len(files) - len(labelled); n > 0 {
 		r.log.Warn("images outside of class folders are left out", "images", n)
@@ -240,7 +240,7 @@ func (r *run) explainSingle(ctx context.Context) error {
 	}
 	if c := r.TrueClass; c != nil && *c != "" {
 		if f.True = slices.Index(r.p.About.Classes, *c); f.True < 0 {
-			return fault("explain_single_mode.true_class: %q is no class of the model; there are %s%s", *c, first(r.p.About.Classes), meant(*c, r.p.About.Classes))
+			return fault("explain_single_mode.true_class: %q is not a class of the model; there are %s%s", *c, first(r.p.About.Classes), meant(*c, r.p.About.Classes))
 		}
 	}
 	l := load(f, r.p.About.ImageSize, true)

@@ -145,7 +145,7 @@ func fits(e nn.Entry, t *checkpoint.Tensor) error {
 	case checkpoint.F32, checkpoint.F64, checkpoint.F16, checkpoint.BF16:
 		return nil
 	}
-	return fmt.Errorf("%s holds %v numbers; want floating point", e.Name, t.DType)
+	return fmt.Errorf("%s has %v numbers; want floating point", e.Name, t.DType)
 }
 
 // Fill writes a stored tensor into a float32 tensor of the same shape, in

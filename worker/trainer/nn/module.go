@@ -87,7 +87,7 @@ func Find(m Module, path string) (Module, error) {
 			}
 		}
 		if next == nil {
-			return nil, fmt.Errorf("no module %q: nothing is named %q there", path, name)
+			return nil, fmt.Errorf("no module %q: there is no %q", path, name)
 		}
 		m = next
 		rest = rest[min(len(name)+1, len(rest)):]

@@ -148,7 +148,7 @@ func Score(classes []string, predictions []Prediction, top []int) (*Result, erro
 	}
 	r.Samples = len(r.Predictions)
 	if r.Samples == 0 {
-		return nil, fmt.Errorf("score: none of %d images has a known class; evaluation needs one folder a class", len(predictions))
+		return nil, fmt.Errorf("score: none of %d images has a known class; evaluation needs one folder per class", len(predictions))
 	}
 	for _, k := range top {
 		if k > 0 && k <= len(classes) {

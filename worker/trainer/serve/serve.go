@@ -81,7 +81,7 @@ type held struct {
 }
 
 // errChanged is told to who decoded an image for a file that is another now.
-var errChanged = errors.New("the checkpoint was written anew meanwhile: send the image again")
+var errChanged = errors.New("the checkpoint was replaced meanwhile: send the image again")
 
 // sizeAsk wants to know a model before its image is decoded.
 type sizeAsk struct {
@@ -246,7 +246,7 @@ func (s *server) look(batch []*ask) ([]*inference.Answer, error) {
 	}
 	answers := make([]*inference.Answer, len(found))
 	for i, f := range found {
-		x := &inference.Answer{Model: about(p), Flags: []string{}, Reasons: []string{}, Formulas: inference.Formulas(s.Semantics), Scale: scale}
+		x := &inference.Answer{Model: about(p), Flags: []string{}}
 		for k, c := range f.Top {
 			name := p.About.Classes[c]
 			x.Predictions = append(x.Predictions, metadata.Share{Class: name, Confidence: f.Probs[c]})
@@ -257,23 +257,11 @@ func (s *server) look(batch []*ask) ([]*inference.Answer, error) {
 		x.Quality = metadata.Quality{Full: q.Full, Only: q.Only, Hidden: q.Hidden, Concentration: q.Concentration, Coverage: q.Coverage}
 		if flags := s.Thresholds.Judge(&x.Quality, s.Semantics, p.Cells); len(flags) > 0 {
 			x.Flags, x.Suspicious = flags, true
-			for _, f := range flags {
-				x.Reasons = append(x.Reasons, inference.Reason(f))
-			}
 		}
 		answers[i] = x
 	}
 	return answers, nil
 }
-
-// scale are the colours that panels have.
-var scale = func() (rgb []byte) {
-	for i := range 256 {
-		c := cam.Jet(float32(i) / 255)
-		rgb = append(rgb, c.R, c.G, c.B)
-	}
-	return rgb
-}()
 
 // rounded keeps a map's JSON short: what a screen shows has 256 steps.
 func rounded(m cam.Map) []float32 {

@@ -70,7 +70,7 @@ type written struct {
 // of other runs stay.
 func openCheckpointWriter(dir string, run int32) (*checkpointWriter, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("checkpoint folder %q of the job is not there: %w", dir, errors.Join(err, fs.ErrNotExist))
+		return nil, fmt.Errorf("checkpoint folder %q of the job does not exist: %w", dir, errors.Join(err, fs.ErrNotExist))
 	}
 	// What a killed process of this run left half written.
 	left, err := filepath.Glob(filepath.Join(dir, files.Unfinished(fmt.Sprintf("epoch-*-run-%d.pth", run))))
@@ -134,7 +134,7 @@ func (r *run) kept(wait bool) error {
 	epoch := w.progress.Epoch
 	r.writer.files[epoch] = w.path
 	if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventCheckpoint, Epoch: epoch, Path: w.path, Size: w.info.Bytes, SHA256: w.info.SHA256, Metrics: w.metrics}); err != nil {
-		return fmt.Errorf("tell checkpoint of epoch %d: %w", epoch, err)
+		return fmt.Errorf("report checkpoint of epoch %d: %w", epoch, err)
 	}
 	r.writer.prune(w.progress, r.log)
 	return nil

@@ -126,7 +126,7 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 // them.
 func tellTurned(log *slog.Logger, folder string, n int) {
 	if n > 0 {
-		log.Warn("images turned as their EXIF orientation says, as viewers show them; torchvision's ImageFolder would leave them lying", "folder", folder, "images", n)
+		log.Warn("images turned by their EXIF orientation, as viewers show them; torchvision's ImageFolder would leave them lying", "folder", folder, "images", n)
 	}
 }
 

@@ -188,7 +188,7 @@ func describe(state *checkpoint.State) (s stored, err error) {
 		return s, err
 	}
 	if missing := state.Lacks(true); len(missing) > 0 {
-		return s, fmt.Errorf("it does not say its %s: it was not written by this trainer; add that to its dictionary in Python, or measure it with atelier infer, which takes ImageNet's image size and statistics where a file says none", strings.Join(missing, ", "))
+		return s, fmt.Errorf("it does not contain its %s: it was not written by this trainer; add that to its dictionary in Python, or measure it with atelier infer, which takes ImageNet's image size and statistics where a file has none", strings.Join(missing, ", "))
 	}
 	s.norm = norm{[3]float64(s.Mean), [3]float64(s.Std)}
 	s.weights = state.Tensors

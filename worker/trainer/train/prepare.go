@@ -66,7 +66,7 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	}
 	r.data, err = openData(ctx, s, r.job.CacheDir, r.log, func(text string) {
 		if err := r.tellProgress(trainerproto.Event{Message: text}); err != nil {
-			r.log.Warn("packing goes on", "error", err)
+			r.log.Warn("packing continues", "error", err)
 		}
 	})
 	if err != nil {

@@ -353,7 +353,7 @@ func (r *run) tellProgress(e trainerproto.Event) error {
 	r.lastProgress = time.Now()
 	e.Kind = trainerproto.EventProgress
 	if err := r.events.Send(e); err != nil {
-		return fmt.Errorf("tell progress: %w", err)
+		return fmt.Errorf("report progress: %w", err)
 	}
 	return nil
 }

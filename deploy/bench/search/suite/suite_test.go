@@ -26,7 +26,7 @@ func TestProblems(t *testing.T) {
 	names, kinds := map[string]bool{}, map[string]int{}
 	for _, p := range all {
 		if err := p.Space.Validate(); err != nil || names[p.Name] {
-			t.Errorf("%s: %v, or the name stands twice", p.Name, err)
+			t.Errorf("%s: %v, or the name appears twice", p.Name, err)
 		}
 		names[p.Name] = true
 		kinds[p.Kind]++
