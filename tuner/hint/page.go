@@ -14,7 +14,7 @@ var looks = map[string]string{
 	"GPU":                "CUDA error: no kernel image is available for execution on the device",
 	"missing library":    "atelier-trainer: error while loading shared libraries: libcgotorch.so: cannot open shared object file",
 	"classes differ":     `classes differ: the train folder has "gothic", the validation folder has not`,
-	"broken pictures":    `no usable picture is left in class "gothic"`,
+	"broken pictures":    `no usable image is left in class "gothic"`,
 	"no pictures":        "image folder photos has no class folders",
 	"no such checkpoint": "open checkpoints/resnet18/best_model.pth: no such file or directory",
 	"no such folder":     "image folder photos/tset does not exist",
