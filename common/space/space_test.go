@@ -278,7 +278,7 @@ func TestValidate(t *testing.T) {
 		"x: choices: 1 appears twice":          {Name: "x", Kind: space.KindCategorical, Choices: []space.Value{space.Int(1), space.Float(1)}},
 		"x: choices: item 1 is NaN":            {Name: "x", Kind: space.KindCategorical, Choices: []space.Value{space.Float(math.NaN())}},
 		"x: when: names \"y\"":                 number(func(p *space.Parameter) { p.When = []space.Condition{{Parent: "y"}} }),
-		"x: when: refers to \"x\"":                 number(func(p *space.Parameter) { p.When = []space.Condition{{Parent: "x"}} }),
+		"x: when: refers to \"x\"":             number(func(p *space.Parameter) { p.When = []space.Condition{{Parent: "x"}} }),
 		"x: type: unknown kind":                {Name: "x"},
 		"a parameter needs a name":             {Kind: space.KindFloat, High: 1},
 	} {
