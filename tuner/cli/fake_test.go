@@ -79,7 +79,8 @@ func (f *fake) sweep(id string) *v1.Sweep {
 		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_TRAINING, Name: "broken, \"quoted\"", Status: wire.ToSweepStatus(trial.SweepFailed), Failure: "all trials ended and none has a value",
 			Objective: wire.ToObjective(trial.Objective{Metric: "val_acc", Maximize: true}), SearchMethod: "grid_search", Trainer: "sim",
 			BudgetTrials: 4, Parallelism: 2, Exhausted: true, CreatedMs: ms(26 * time.Hour), EndedMs: ms(25*time.Hour + 30*time.Minute),
-			Counts: &v1.SweepCounts{Proposed: 4, Failed: 4, Runs: 4}}
+			Counts:   &v1.SweepCounts{Proposed: 4, Failed: 4, Runs: 4},
+			SpecJson: `{"version":1,"name":"broken","search_method":"grid_search","seed":1,"budget":{"trials":4},"objectives":[{"metric":"val_acc","direction":"maximize"}],"space":[{"name":"lr","type":"float","low":0.0001,"high":0.1,"log":true}],"training":{"model":"resnet18","epochs":20}}`}
 	case "s-cccccccc":
 		return f.pareto()
 	case "s-dddddddd":

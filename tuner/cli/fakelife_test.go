@@ -19,6 +19,7 @@ import (
 func (f *fake) pareto() *v1.Sweep {
 	s := f.sweep("s-aaaaaaaa")
 	s.Id, s.Name, s.Trainer, s.BudgetTrials = "s-cccccccc", "rich", "external", 0
+	s.SpecJson = `{"version":1,"name":"rich","search_method":"bayesian","seed":1,"budget":{"epochs":500,"time_ms":7200000},"requires":[{"key":"gpu","value":"a100"}],"objectives":[{"metric":"val_loss","direction":"minimize"}],"space":[{"name":"depth","type":"int","low":1,"high":5},{"name":"lr","type":"float","low":0.00001,"high":0.1,"log":true}],"training":{"model":"resnet18","epochs":12}}`
 	s.BudgetEpochs, s.Epochs, s.BudgetMs, s.SpentMs = 500, 77, 7_200_000, 95_000
 	s.CheckpointBytes, s.StoredBytes, s.Priority, s.Enqueued = 10_000_000_000, 123_456_789, -5, 2
 	s.WarmStart, s.WarmTrials, s.StoppingJson = "s-bbbbbbbb", 31, `{"rule":"asha","min_epochs":1}`

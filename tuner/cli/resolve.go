@@ -41,11 +41,18 @@ func (e *Env) sweepArg(c *ucli.Context, api *client.Client) (string, error) {
 // trialWords are the arguments SWEEP TRIAL, or SWEEP/TRIAL in one, apart; the
 // number is "" where there is none.
 func trialWords(c *ucli.Context) (sweep, number string) {
-	sweep, number = c.Args().First(), c.Args().Get(1)
-	if at := strings.LastIndexByte(sweep, '/'); c.NArg() == 1 && at >= 0 {
-		return sweep[:at], sweep[at+1:]
+	if c.NArg() == 1 {
+		return splitTrial(c.Args().First())
 	}
-	return sweep, number
+	return c.Args().First(), c.Args().Get(1)
+}
+
+// splitTrial takes SWEEP/TRIAL apart; a name may have a / of its own.
+func splitTrial(word string) (sweep, number string) {
+	if at := strings.LastIndexByte(word, '/'); at >= 0 {
+		return word[:at], word[at+1:]
+	}
+	return word, ""
 }
 
 // trialNumber is the number that the arguments SWEEP TRIAL give.
@@ -54,6 +61,11 @@ func trialNumber(c *ucli.Context) (int64, error) {
 	if word == "" {
 		return 0, usage("%s: the trial's number is missing; usage: %[1]s %s", c.Command.HelpName, c.Command.ArgsUsage)
 	}
+	return trialNumbered(c, word)
+}
+
+// trialNumbered reads a trial's number.
+func trialNumbered(c *ucli.Context, word string) (int64, error) {
 	n, err := setting.Whole(word)
 	if err != nil || n < 1 {
 		return 0, usage("%s: trial %q: want a number from 1", c.Command.HelpName, word)

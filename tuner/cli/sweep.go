@@ -83,6 +83,7 @@ func (e *Env) sweepCommands() *ucli.Command {
 			}, Action: e.simulate}, 1, 1,
 			"atelier sweep simulate spec.yaml --exec './objective.py' --parallel 4"),
 	)
+	g.Subcommands = append(g.Subcommands, e.compareSweepsCommand())
 	g.Subcommands = append(g.Subcommands, e.lifeCommands()...)
 	g.Subcommands = append(g.Subcommands, e.labelCommands()...)
 	g.Subcommands = append(g.Subcommands, e.shelfCommands()...)

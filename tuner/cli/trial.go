@@ -40,6 +40,7 @@ func (e *Env) trialCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "retry", Usage: "give a failed trial one more run", ArgsUsage: "SWEEP TRIAL", Action: e.retryTrial}, 1, 2,
 			"atelier trial retry s-k3v9q2ma 7"),
 	)
+	g.Subcommands = append(g.Subcommands, e.compareTrialsCommand())
 	g.Subcommands = append(g.Subcommands, e.externalCommands()...)
 	return g
 }
