@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"atelier/common/exit"
 	"atelier/common/version"
 	"atelier/coordinator/board"
 	"atelier/tuner/sweep"
@@ -74,6 +75,7 @@ func (m *Main) ParseFlags(args []string) error {
 		Name:            "atelier-coordinator",
 		Usage:           "a node of the replicated memory that leads sweeps and serves the API",
 		Version:         version.Version,
+		Description:     "Exit codes:\n" + exit.Text(exit.Coordinator, "  "),
 		HideHelpCommand: true,
 		Writer:          m.Stderr,
 		ErrWriter:       m.Stderr,

@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 
 	"atelier/common/client"
+	"atelier/common/exit"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/coordinator/member"
 )
@@ -230,7 +231,7 @@ func TestWipedFolderIsAnotherNode(t *testing.T) {
 	launchProcess(t, dir, "a3", "wiped", "--join", seed)
 	untilVoters(t, a["a1"].at.API, "a1", "a2", "a3")
 	p = launchProcess(t, dir, "a3", "a3", "--join", seed)
-	if code := p.ends(t, "the old folder"); code != exitRemoved || !strings.Contains(p.log.String(), "was removed from cluster") {
+	if code := p.ends(t, "the old folder"); code != exit.Removed || !strings.Contains(p.log.String(), "was removed from cluster") {
 		t.Errorf("the old folder: exit %d\n%s", code, p.log)
 	}
 	untilVoters(t, a["a1"].at.API, "a1", "a2", "a3")

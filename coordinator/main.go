@@ -16,13 +16,10 @@ import (
 	"os/signal"
 	"syscall"
 
+	"atelier/common/exit"
 	"atelier/common/stdio"
 	"atelier/coordinator/replica"
 )
-
-// exitRemoved is the exit code of a coordinator that was taken off its cluster:
-// starting it again changes nothing.
-const exitRemoved = 3
 
 func main() {
 	stdio.Guard()
@@ -37,10 +34,10 @@ func run(args []string, stderr io.Writer) int {
 	m := &Main{Stderr: stderr}
 	if err := m.ParseFlags(args); err != nil {
 		if errors.Is(err, errHelp) {
-			return 0
+			return exit.OK
 		}
 		fmt.Fprintf(stderr, "atelier-coordinator: %v\n", err)
-		return 2
+		return exit.Usage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -52,11 +49,11 @@ func run(args []string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "atelier-coordinator: %v\n", err)
 		var removed *replica.RemovedError
 		if errors.As(err, &removed) {
-			return exitRemoved
+			return exit.Removed
 		}
-		return 1
+		return exit.Error
 	}
-	return 0
+	return exit.OK
 }
 
 // newLogger writes text lines from a level on.

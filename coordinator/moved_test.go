@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"atelier/common/exit"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	"atelier/coordinator/coordinatortest"
@@ -132,11 +133,11 @@ func TestRemovedCoordinatorIsTold(t *testing.T) {
 	}
 	told := func(id string, p *process) {
 		t.Helper()
-		if code := p.ends(t, id+" is removed"); code != exitRemoved || strings.Count(p.log.String(), "was removed from cluster") != 1 {
+		if code := p.ends(t, id+" is removed"); code != exit.Removed || strings.Count(p.log.String(), "was removed from cluster") != 1 {
 			t.Errorf("%s ended with %d and should say once that it was removed\n%s", id, code, p.log)
 		}
 		again := launchProcess(t, dir, id, id, "--join", seed(id))
-		if code := again.ends(t, id+" is started again"); code != exitRemoved || !strings.Contains(again.log.String(), "was removed from cluster") {
+		if code := again.ends(t, id+" is started again"); code != exit.Removed || !strings.Contains(again.log.String(), "was removed from cluster") {
 			t.Errorf("%s started again ended with %d\n%s", id, code, again.log)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"atelier/common/client"
+	"atelier/common/exit"
 	"atelier/common/setting"
 	"atelier/common/version"
 )
@@ -47,7 +48,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 	app := &cli.App{
 		Name: "atelier-worker", Usage: "take trials from the coordinators and train them on this machine", Version: version.Version,
 		HideHelpCommand: true, ExitErrHandler: func(*cli.Context, error) {}, OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
-		Description: "atelier-worker simtrainer is the simulated trainer; the agent starts it by itself.",
+		Description: "atelier-worker simtrainer is the simulated trainer; the agent starts it by itself.\n\nExit codes:\n" + exit.Text(exit.Worker, "  "),
 		Flags: []cli.Flag{
 			str("name", host, "name of this worker, unique in the cluster"),
 			str("data", "", "folder for checkpoints, logs and pid files (needed)"),

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"atelier/common/exit"
 	"atelier/common/stdio"
 	"atelier/common/trainerproto"
 	"atelier/worker/simtrainer"
@@ -26,7 +27,7 @@ func main() {
 	help, err := m.ParseFlags(os.Args)
 	if err != nil {
 		fmt.Fprintln(stdio.Err(), "atelier-worker:", err)
-		os.Exit(2)
+		os.Exit(exit.Usage)
 	}
 	if help {
 		return
@@ -47,6 +48,6 @@ func main() {
 	cancel()
 	if err != nil {
 		fmt.Fprintln(stdio.Err(), "atelier-worker:", err)
-		os.Exit(1)
+		os.Exit(exit.Error)
 	}
 }

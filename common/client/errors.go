@@ -8,19 +8,21 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+
+	"atelier/common/exit"
 )
 
-// Exit codes of programs that speak to a cluster.
+// Exit codes of programs that speak to a cluster; package exit has what they mean.
 const (
-	ExitOK          = 0
-	ExitError       = 1
-	ExitUsage       = 2
-	ExitNotFound    = 3
-	ExitRefused     = 4
-	ExitNoLeader    = 5
-	ExitSweepFailed = 6
-	ExitTimeout     = 124
-	ExitInterrupted = 130
+	ExitOK          = exit.OK
+	ExitError       = exit.Error
+	ExitUsage       = exit.Usage
+	ExitNotFound    = exit.NotFound
+	ExitRefused     = exit.Refused
+	ExitNoLeader    = exit.NoLeader
+	ExitSweepFailed = exit.SweepFailed
+	ExitTimeout     = exit.Timeout
+	ExitInterrupted = exit.Interrupted
 )
 
 // UnreachableError is what a call ends with when no leader answered in time.

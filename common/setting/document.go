@@ -11,12 +11,21 @@ import (
 // Document is what one command may be told, and where that may be said.
 type Document struct {
 	Command  string // train
+	Title    string // what it is, for the reference; "" = the settings of the command
 	File     string // where the configuration is looked for when none is named
 	Prefix   string // of variables that set keys: ATELIER_TRAIN_
 	Such     string // a pair that --set takes, for messages
 	Flags    string // an example for people
 	Variable string // another
 	Table    Table
+}
+
+// About is what the document is, in a few words.
+func (d Document) About() string {
+	if d.Title != "" {
+		return d.Title
+	}
+	return "the settings of atelier " + d.Command
 }
 
 // section is a heading with its rows, in the order of the table.
@@ -132,34 +141,86 @@ func (s Setting) written() string {
 	return Value{Data: s.Default}.Text()
 }
 
-// Markdown is the reference: every key with what it takes, its default, its
-// flag and what it means.
+// Sample is a value as YAML, for people: the example, else the default, else a
+// word that it takes; "" where there is none of them.
+func (s Setting) Sample() string {
+	switch {
+	case s.Example != "":
+		return s.Example
+	case s.Default != nil:
+		return s.written()
+	case len(s.Type.Choices) > 0:
+		return s.Type.Choices[0]
+	}
+	return ""
+}
+
+// Takes is which values it takes, in words.
+func (s Setting) Takes() string {
+	switch {
+	case s.Block != "":
+		return "keys of its own"
+	case s.Null && s.Default != nil:
+		return s.Type.Want + ", or null"
+	}
+	return s.Type.Want
+}
+
+// Absent is what counts where the key is not given, in words or as YAML.
+func (s Setting) Absent() string {
+	switch {
+	case s.Needed:
+		return "none: it is needed"
+	case s.Else != "":
+		return s.Else
+	case strings.Contains(s.Block, "\n"):
+		return "as in the file"
+	}
+	return s.written()
+}
+
+// Markdown is the reference: every key with what it takes, its default, an example
+// where the document has them, its flag and what it means.
 func (d Document) Markdown() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "## atelier %s\n\n%s; variables %sKEY, such as %s;\nflags such as %s.\n", d.Command, d.File, d.Prefix, d.Variable, d.Flags)
+	if d.Prefix != "" {
+		fmt.Fprintf(&b, "## atelier %s\n\n%s; variables %sKEY, such as %s;\nflags such as %s.\n", d.Command, d.File, d.Prefix, d.Variable, d.Flags)
+	}
 	for _, s := range d.sections() {
 		if s.title != "" {
-			fmt.Fprintf(&b, "\n### %s\n", s.title)
+			level := "###"
+			if d.Prefix == "" {
+				level = "##"
+			}
+			fmt.Fprintf(&b, "\n%s %s\n", level, s.title)
 		}
-		b.WriteString("\n| key | takes | default | |\n|---|---|---|---|\n")
+		examples := slices.ContainsFunc(s.rows, func(r Setting) bool { return r.Example != "" }) && d.Prefix == ""
+		if examples {
+			b.WriteString("\n| key | takes | default | example | |\n|---|---|---|---|---|\n")
+		} else {
+			b.WriteString("\n| key | takes | default | |\n|---|---|---|---|\n")
+		}
 		for _, r := range s.rows {
-			takes, def := r.Type.Want, "`"+r.written()+"`"
-			if r.Block != "" {
-				takes = "keys of its own"
-				if strings.Contains(r.Block, "\n") {
-					def = "as in the file"
-				}
+			cells := []string{"`" + r.Name + "`", r.Takes(), r.Absent()}
+			if !r.Needed && r.Else == "" && !strings.Contains(r.Block, "\n") {
+				cells[2] = "`" + cells[2] + "`"
 			}
-			if r.Null && r.Default != nil {
-				takes += ", or null"
+			if examples {
+				cells = append(cells, "`"+r.Sample()+"`")
 			}
-			help := strings.ReplaceAll(r.Help, "\n", " ")
+			var help []string
+			if r.Of != "" {
+				help = append(help, "of "+r.Of)
+			}
+			if r.Help != "" {
+				help = append(help, strings.ReplaceAll(r.Help, "\n", " "))
+			}
 			for _, more := range []struct{ flag, format string }{{r.Flag, "`--%s`"}, {r.Off, "`--%s`"}, {r.Variable, "`%s`"}} {
 				if more.flag != "" {
-					help = strings.TrimPrefix(help+"; "+fmt.Sprintf(more.format, more.flag), "; ")
+					help = append(help, fmt.Sprintf(more.format, more.flag))
 				}
 			}
-			row := fmt.Sprintf("| `%s` | %s | %s | %s |\n", r.Name, takes, def, help)
+			row := "| " + strings.Join(append(cells, strings.Join(help, "; ")), " | ") + " |\n"
 			b.WriteString(strings.ReplaceAll(row, "<", "&lt;"))
 		}
 	}

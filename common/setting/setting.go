@@ -30,6 +30,13 @@ type Setting struct {
 	Elsewhere bool
 	Section   string // of the configuration file and the page; "" = that of the row before
 
+	// For the reference: what counts where there is neither a value nor a Default,
+	// in words; a value as YAML; what a key belongs to ("search_method bayesian").
+	Else    string
+	Example string
+	Of      string
+	Needed  bool // there is nothing without it
+
 	Flag     string // of the command line, "" = --set alone
 	Usage    string // of the flag, its value in backquotes
 	Off      string // flag that sets it to false
@@ -103,6 +110,12 @@ func (t Table) Near(unknown string) string {
 	}
 	words := t.Names()
 	full := map[string]string{}
+	for _, s := range t {
+		for _, alias := range s.Aliases {
+			full[alias] = s.Name
+			words = append(words, alias)
+		}
+	}
 	for _, name := range t.Names() {
 		for tail := name; ; {
 			_, after, dotted := strings.Cut(tail, ".")

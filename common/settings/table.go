@@ -13,11 +13,11 @@ import (
 // field of Settings. Everything else follows: checks, `atelier train`, its
 // configuration file, the reference page.
 var Table = setting.Table{
-	{Name: "data.train", Section: "Data", Type: setting.Path("a folder"), Help: "one subfolder of images per class",
+	{Name: "data.train", Section: "Data", Example: "run/facades/train", Type: setting.Path("a folder"), Help: "one subfolder of images per class",
 		Aliases: []string{"train", "train_dir"}, Flag: "train", Usage: "`DIR` of training images, one subfolder per class"},
-	{Name: "data.validation", Type: setting.Path("a folder"), Help: "the same subfolders",
+	{Name: "data.validation", Example: "run/facades/validation", Type: setting.Path("a folder"), Help: "the same subfolders",
 		Aliases: []string{"val", "validation", "data.val", "val_dir"}, Flag: "validation", Usage: "`DIR` of validation images"},
-	{Name: "data.test", Type: setting.Path("a folder"), Help: "measured once, at the end, with the best model; may be missing",
+	{Name: "data.test", Example: "run/facades/test", Type: setting.Path("a folder"), Help: "measured once, at the end, with the best model; may be missing",
 		Aliases: []string{"test", "test_dir"}, Flag: "test", Usage: "`DIR` of test images: the best model is measured on them at the end"},
 	{Name: "batch_size", Type: setting.Integer(1, 1<<20), Default: int64(32), Help: "images per batch", Aliases: []string{"bs"}, Flag: "batch-size", Usage: "`N` images per batch"},
 	{Name: "num_workers", Type: setting.Integer(0, 1024), Default: int64(0), Aliases: []string{"workers"},
@@ -50,7 +50,7 @@ var Table = setting.Table{
 	{Name: "patience", Type: setting.Integer(0, 100_000), Default: int64(0), Aliases: []string{"early_stopping"}, Help: "end after so many epochs without a lower validation loss; 0 = never",
 		Flag: "patience", Usage: "end after `N` epochs without a lower validation loss; 0 = never"},
 	{Name: "optimizer", Type: setting.OneOf("sgd", "adam", "adamw", "rmsprop"), Default: "adam", Help: "sgd, adam, adamw, rmsprop"},
-	{Name: "momentum", Type: setting.Below(0, 1), Help: "null = the optimiser's own: 0.9 for sgd, 0 for rmsprop"},
+	{Name: "momentum", Example: "0.9", Type: setting.Below(0, 1), Help: "null = the optimiser's own: 0.9 for sgd, 0 for rmsprop"},
 	{Name: "nesterov", Type: setting.Truth(), Default: false, Aliases: []string{"nag"}, Help: "of sgd"},
 	{Name: "weight_decay", Type: setting.Within(0, 10), Default: int64(0), Aliases: []string{"wd", "l2"}},
 	{Name: "schedule", Type: setting.OneOf("constant", "step", "cosine", "plateau"), Default: "constant", Aliases: []string{"scheduler", "lr_schedule"},
@@ -66,20 +66,20 @@ var Table = setting.Table{
 		Help: "largest norm of all gradients together; 0 = any"},
 	{Name: "accumulate", Type: setting.Integer(1, 1<<20), Default: int64(1), Aliases: []string{"accumulation", "gradient_accumulation_steps"}, Help: "batches that make one update"},
 	{Name: "ema_decay", Type: setting.Below(0, 1), Default: int64(0), Aliases: []string{"ema"}, Help: "averaged weights, decay an update; 0 = none"},
-	{Name: "seed", Type: setting.Integer(0, MaxSeed), Help: "of weights, order and augmentation", Flag: "seed", Usage: "`SEED` of weights, order and augmentation"},
+	{Name: "seed", Example: "42", Type: setting.Integer(0, MaxSeed), Help: "of weights, order and augmentation", Flag: "seed", Usage: "`SEED` of weights, order and augmentation"},
 
 	{Name: "model", Section: "Model", Type: setting.OneOf(Models()...).Faulty(noModel), Default: "resnet18", Aliases: []string{"arch", "architecture"},
 		Help: "vanilla, resnet18/34/50/101/152, efficientnet_b0-b4, mobilenet_v2, mobilenet_v3_small/large, vgg11/13/16/19",
 		Flag: "model", Usage: "`ARCHITECTURE`: vanilla, resnet18, resnet34, resnet50, efficientnet_b0, mobilenet_v2 and more"},
-	{Name: "weights", Type: setting.Path("a file"), Aliases: []string{"pretrained"}, Help: "file to start from, or NAME of atelier weights list; null or none = from scratch",
+	{Name: "weights", Example: "resnet18.pth", Type: setting.Path("a file"), Aliases: []string{"pretrained"}, Help: "file to start from, or NAME of atelier weights list; null or none = from scratch",
 		Flag: "weights", Usage: "start from published weights (`NAME` of atelier weights list) or a file; none = from scratch"},
 	{Name: "freeze_features", Type: setting.Truth(), Default: false, Aliases: []string{"freeze"}, Help: "train the classifier head only; wants weights",
 		Flag: "freeze-features", Usage: "train the classifier head only; wants --weights"},
-	{Name: "dropout_rate", Type: setting.Below(0, 1), Aliases: []string{"dropout"}, Help: "before the head; null = the architecture's own"},
+	{Name: "dropout_rate", Example: "0.2", Type: setting.Below(0, 1), Aliases: []string{"dropout"}, Help: "before the head; null = the architecture's own"},
 
 	{Name: "precision", Section: "Machine", Type: setting.OneOf("fp32", "bf16", "fp16"), Default: "fp32", Aliases: []string{"dtype", "amp"}, Help: "fp32, bf16, fp16 (on a GPU)"},
 	{Name: "layout", Type: setting.OneOf("auto", "channels_last", "default"), Default: "auto", Aliases: []string{"memory_format"}, Help: "of activations: auto, channels_last, default"},
-	{Name: "kernels", Type: setting.Is("all, none or a list of kernels", areKernels).Faulty(noKernels), Help: "of our own: all, none (libtorch's operators), or names to turn off: -dense,-norm; null = all"},
+	{Name: "kernels", Example: "all", Type: setting.Is("all, none or a list of kernels", areKernels).Faulty(noKernels), Help: "of our own: all, none (libtorch's operators), or names to turn off: -dense,-norm; null = all"},
 }
 
 func list(of [3]float64) []any { return []any{of[0], of[1], of[2]} }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/exit"
 	"atelier/common/setting"
 	"atelier/common/stdio"
 	"atelier/common/terminal"
@@ -90,17 +91,7 @@ func notFound(format string, a ...any) error {
 }
 
 // Run carries out one command line, without the program's name, and returns
-// the exit code:
-//
-//	0    what was asked for is done
-//	1    an error, also what the cluster's state does not allow now; its text says what, where and what to do
-//	2    the command line makes no sense; nothing was done
-//	3    the sweep, trial, worker or file is not there
-//	4    a server wants other credentials
-//	5    no coordinator, or none that leads, within --retry-for
-//	6    the work itself failed, or was cancelled, in the cluster
-//	124  --timeout, or a wait of the verb's own, is over
-//	130  interrupted
+// the exit code, one of exit.Atelier.
 //
 // Codes and the split of standard output (data) and standard error (everything else) are what scripts hold on to.
 // A limit or an interrupt that cuts a call short makes it fail with whatever error: so they are looked at before the
@@ -220,11 +211,13 @@ func (e *Env) app() *ucli.App {
 		Before:                    before,
 		Commands: []*ucli.Command{
 			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
-			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.completionCommand(),
+			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.explainCommand(), e.completionCommand(),
 		},
 	}
 	verbatim(app.Commands)
 	app.CustomAppHelpTemplate = ucli.AppHelpTemplate + `
+EXIT CODES:
+` + exit.Text(exit.Atelier, "   ") + `
 EXAMPLES:
    atelier data synth run/facades
    atelier train --model resnet18 --data run/facades --epochs 30

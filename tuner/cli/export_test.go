@@ -63,3 +63,6 @@ func Fit(head []string, rows [][]string, wide, spare, flex []string, columns int
 	e.writeTable(&b, table{head: head, rows: rows, wide: wide, spare: spare, flex: flex}, false)
 	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
+
+// References are the documents whose keys are explained.
+var References = references

@@ -55,16 +55,65 @@ const maxEpochs = 1 << 30
 
 // table has every key, in the order of the canonical form.
 var table = setting.Table{
-	{Name: "min_epochs", Type: setting.Integer(1, maxEpochs)},
-	{Name: "max_epochs", Type: setting.Integer(1, maxEpochs)},
-	{Name: "reduction", Type: setting.Integer(2, 1000)},
-	{Name: "spend", Type: setting.Within(0, 1)},
-	{Name: "interval", Type: setting.Integer(1, maxEpochs)},
-	{Name: "warmup_epochs", Type: setting.Integer(0, maxEpochs)},
-	{Name: "warmup_trials", Type: setting.Integer(1, 1_000_000)},
-	{Name: "percentile", Type: setting.Real("above 0 and below 100", func(x float64) bool { return x > 0 && x < 100 })},
-	{Name: "patience", Type: setting.Integer(1, maxEpochs)},
-	{Name: "min_delta", Type: setting.Real("0 or above", func(x float64) bool { return x >= 0 })},
+	{Name: "min_epochs", Type: setting.Integer(1, maxEpochs), Example: "3", Help: "the first rung: the epoch after which trials are compared for the first time"},
+	{Name: "max_epochs", Type: setting.Integer(1, maxEpochs), Example: "27", Help: "epochs of a whole training"},
+	{Name: "reduction", Type: setting.Integer(2, 1000), Example: "4", Help: "one in so many continues from a rung, and rungs are so many times as far as the one before"},
+	{Name: "spend", Type: setting.Within(0, 1), Example: "0.25", Help: "share of all epochs, trials times max_epochs, that the sweep may take; what promotions leave of it goes to the best paused trials at the end; 0 = nothing does"},
+	{Name: "interval", Type: setting.Integer(1, maxEpochs), Example: "3", Help: "epochs that a segment trains"},
+	{Name: "warmup_epochs", Type: setting.Integer(0, maxEpochs), Example: "1", Help: "no trial is stopped up to this epoch"},
+	{Name: "warmup_trials", Type: setting.Integer(1, 1_000_000), Example: "5", Help: "a trial is compared with at least so many others, or not at all"},
+	{Name: "percentile", Type: setting.Real("above 0 and below 100", func(x float64) bool { return x > 0 && x < 100 }), Example: "25", Help: "the share of trials, in per cent, that may continue"},
+	{Name: "patience", Type: setting.Integer(1, maxEpochs), Example: "5", Help: "a trial is stopped after so many epochs without a better value"},
+	{Name: "min_delta", Type: setting.Real("0 or above", func(x float64) bool { return x >= 0 }), Example: "0.001", Help: "by how much a value has to be better to count, in the objective's unit"},
+}
+
+// about is what each rule does, for the reference.
+var about = map[string]string{
+	ASHA:       "pauses every trial at rungs and continues the best of each",
+	Hyperband:  "the same in several brackets, which begin at different rungs",
+	Median:     "stops a trial whose best value is worse than the median of the others' running means",
+	Percentile: "stops a trial that is not among the best percentile of the others",
+	Patience:   "stops a trial that has not improved for a while",
+	None:       "stops nothing",
+}
+
+// Keys are the keys that a spec may give beside the rule, with the rules that take
+// them and their defaults. Those of segment are no person's to give.
+func Keys() setting.Table {
+	var out setting.Table
+	for _, row := range table {
+		var rules, defaults []string
+		for _, t := range takes {
+			if t.rule == Segment || !slices.Contains(t.keys, row.Name) {
+				continue
+			}
+			rules = append(rules, t.rule)
+			if v := fmt.Sprint(setting.Field(&t.defaults, row.Name)); v != "0" {
+				defaults = append(defaults, v+" ("+t.rule+")")
+			}
+		}
+		if len(rules) == 0 {
+			continue
+		}
+		row.Of = "rule " + strings.Join(rules, ", ")
+		switch {
+		case len(defaults) > 0:
+			row.Else = strings.Join(defaults, ", ")
+		case row.Type.Fits(int64(0)):
+			row.Default = int64(0)
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+// About is what the rules do, one clause each.
+func About() string {
+	var parts []string
+	for _, rule := range Rules {
+		parts = append(parts, rule+": "+about[rule])
+	}
+	return strings.Join(parts, "; ")
 }
 
 // takes are the keys of each rule with their defaults; 0 where it has none or it

@@ -27,11 +27,6 @@ const (
 	maxLabelText = 200
 )
 
-var (
-	budgetKeys     = []string{"trials", "epochs", "time"}
-	checkpointKeys = []string{"budget"}
-)
-
 // life reads the keys that say how the sweep lives beside others. Enqueued points are checked against the space,
 // so they are left alone where the space itself is at fault: its faults are on record.
 func (r *reader) life(given map[string]*yaml.Node, s *spec.Spec) {
@@ -63,9 +58,8 @@ func (r *reader) budget(n *yaml.Node, method string) (b spec.Budget) {
 		return b
 	}
 	// An empty mapping is a fault, one with a fault of its own is not told a second one.
-	any := false
-	for _, e := range r.entries(n, "budget") {
-		any = true
+	any := len(n.Content) > 0
+	for _, e := range r.entriesOf(n, "budget", children("budget")) {
 		switch e.name {
 		case "trials":
 			b.Trials, _ = r.whole(e.value, "budget.trials", 1, MaxTrials)
@@ -73,8 +67,6 @@ func (r *reader) budget(n *yaml.Node, method string) (b spec.Budget) {
 			b.Epochs, _ = r.whole(e.value, "budget.epochs", 1, maxEpochs)
 		case "time":
 			b.TimeMS = r.span(e.value, "budget.time").Milliseconds()
-		default:
-			r.unknown(e, "budget", budgetKeys)
 		}
 	}
 	if !any && method != search.Grid {
@@ -135,11 +127,7 @@ func (r *reader) checkpoints(n *yaml.Node) (bytes int64) {
 	if !r.mapping(n, "checkpoints", "{budget: 10GB}") {
 		return 0
 	}
-	for _, e := range r.entries(n, "checkpoints") {
-		if e.name != "budget" {
-			r.unknown(e, "checkpoints", checkpointKeys)
-			continue
-		}
+	for _, e := range r.entriesOf(n, "checkpoints", children("checkpoints")) {
 		const key = "checkpoints.budget"
 		if e.value.Kind != yaml.ScalarNode || e.value.ShortTag() == "!!null" {
 			r.fail(e.value, key, "want a size such as 10GB, not %s", shown(e.value))

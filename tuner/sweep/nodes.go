@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -126,6 +127,17 @@ func (r *reader) entries(n *yaml.Node, path string) []entry {
 		}
 	}
 	return out
+}
+
+// entriesOf are the entries whose keys are known; another one is a fault.
+func (r *reader) entriesOf(n *yaml.Node, path string, known []string) []entry {
+	return slices.DeleteFunc(r.entries(n, path), func(e entry) bool {
+		unknown := !slices.Contains(known, e.name)
+		if unknown {
+			r.unknown(e, path, known)
+		}
+		return unknown
+	})
 }
 
 // join is a key path, with dots.

@@ -18,8 +18,6 @@ const (
 	maxConstraints = 32
 )
 
-var constraintKeys = []string{"metric", "max", "min"}
-
 // goals reads `objective` or `objectives`; root is where a missing one is
 // reported. The first of a list is the sweep's primary objective: by it trials are ranked and stopped.
 func (r *reader) goals(root, one, many *yaml.Node, s *spec.Spec) {
@@ -91,7 +89,7 @@ func (r *reader) constraint(n *yaml.Node, key string) (c trial.Constraint) {
 	if !r.mapping(n, key, "{metric: latency_ms, max: 20}") {
 		return c
 	}
-	metric, faulty := false, false
+	before, metric, faulty := len(r.errs), false, false
 	// An infinite bound would never or always hold, and JSON has no such number.
 	bound := func(e entry) (float64, bool) {
 		f, ok := r.number(e.value, key+"."+e.name)
@@ -102,7 +100,7 @@ func (r *reader) constraint(n *yaml.Node, key string) (c trial.Constraint) {
 		faulty = faulty || !ok
 		return f, ok
 	}
-	for _, e := range r.entries(n, key) {
+	for _, e := range r.entriesOf(n, key, children("constraints[]")) {
 		switch e.name {
 		case "metric":
 			metric = true
@@ -111,11 +109,9 @@ func (r *reader) constraint(n *yaml.Node, key string) (c trial.Constraint) {
 			c.Max, c.HasMax = bound(e)
 		case "min":
 			c.Min, c.HasMin = bound(e)
-		default:
-			r.unknown(e, key, constraintKeys)
-			faulty = true
 		}
 	}
+	faulty = faulty || len(r.errs) > before
 	if !metric {
 		r.fail(n, key+".metric", "is missing; name a metric that the trainer reports, such as latency_ms")
 	}
@@ -144,7 +140,7 @@ func (r *reader) objective(n *yaml.Node, path string) (o trial.Objective) {
 		return o
 	}
 	metric, direction := false, false
-	for _, e := range r.entries(n, path) {
+	for _, e := range r.entriesOf(n, path, children("objective")) {
 		key := path + "." + e.name
 		switch e.name {
 		case "metric":
@@ -154,8 +150,6 @@ func (r *reader) objective(n *yaml.Node, path string) (o trial.Objective) {
 			direction = true
 			word, _ := r.oneOf(e.value, key, directions)
 			o.Maximize = word == "maximize"
-		default:
-			r.unknown(e, path, objectiveKeys)
 		}
 	}
 	if !metric {

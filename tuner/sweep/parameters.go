@@ -3,6 +3,7 @@ package sweep
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 
 	"go.yaml.in/yaml/v3"
@@ -12,14 +13,9 @@ import (
 	"atelier/tuner/search"
 )
 
-// maxListed bounds how many values or choices one parameter lists.
-const maxListed = 10_000
-
-var (
-	kinds      = []string{"float", "int", "categorical"}
-	numberKeys = []string{"type", "low", "high", "log", "step", "steps", "values", "when"}
-	choiceKeys = []string{"type", "choices", "when"}
-	allKeys    = []string{"type", "low", "high", "log", "step", "steps", "values", "choices", "when"}
+const (
+	maxListed = 10_000        // values or choices of one parameter
+	maxSteps  = math.MaxInt32 // points of one axis; an even axis of floats needs no list
 )
 
 // place is where a parameter's fields stand in the file: space.Faults knows parameters by name, a person wants the
@@ -127,12 +123,12 @@ func (r *reader) parameter(e entry) (space.Parameter, place) {
 	n := where.fields["type"]
 	if n == nil {
 		r.fail(e.key, key+".type", "is missing; say float, int or categorical")
-		r.strangers(fields, key, allKeys)
+		r.strangers(fields, key, children("space.NAME"))
 		return p, where
 	}
 	kind, ok := r.oneOf(n, key+".type", kinds)
 	if !ok {
-		r.strangers(fields, key, allKeys)
+		r.strangers(fields, key, children("space.NAME"))
 		return p, where
 	}
 	switch kind {
@@ -144,10 +140,10 @@ func (r *reader) parameter(e entry) (space.Parameter, place) {
 		p.Kind = space.KindCategorical
 	}
 	if p.Kind == space.KindCategorical {
-		r.strangers(fields, key, choiceKeys)
+		r.strangers(fields, key, fieldsOf(kind))
 		r.choices(&p, where, key)
 	} else {
-		r.strangers(fields, key, numberKeys)
+		r.strangers(fields, key, fieldsOf(kind))
 		r.numbers(&p, where, key)
 	}
 	if n := where.fields["when"]; n != nil {
@@ -159,11 +155,7 @@ func (r *reader) parameter(e entry) (space.Parameter, place) {
 // strangers records the fields that are not known.
 func (r *reader) strangers(fields []entry, key string, known []string) {
 	for _, f := range fields {
-		found := false
-		for _, k := range known {
-			found = found || k == f.name
-		}
-		if !found {
+		if !slices.Contains(known, f.name) {
 			r.unknown(f, key, known)
 		}
 	}
@@ -276,7 +268,7 @@ func (r *reader) numbers(p *space.Parameter, where place, key string) {
 		case where.fields["step"] != nil || where.fields["values"] != nil:
 			r.fail(n, key+".steps", "stands beside step or values; keep one of them")
 		default:
-			if count, ok := r.whole(n, key+".steps", 1, math.MaxInt32); ok {
+			if count, ok := r.whole(n, key+".steps", 1, maxSteps); ok {
 				r.spread(p, n, key+".steps", count)
 			}
 		}

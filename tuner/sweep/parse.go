@@ -6,7 +6,6 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -24,16 +23,6 @@ const (
 	// Bounds that only a mistake passes: they keep a typing error from becoming the state's size.
 	maxParallelism = 1 << 16
 	maxRetries     = 1000
-)
-
-var (
-	searchMethods = append(slices.Clip(search.Methods), pbt.Name)
-	directions    = []string{"minimize", "maximize"}
-
-	// Known keys, in the order in which messages list them.
-	topKeys = []string{"name", "search_method", "algorithm", "seed", "objective", "objectives", "constraints", "budget", "parallelism", "max_retries", "trainer", "space", "training",
-		"stopping", "population", "enqueue", "warm_start", "checkpoints", "priority", "requires"}
-	objectiveKeys = []string{"metric", "direction"}
 )
 
 // Parse reads a spec that a person hands in. The error, when there is one, is of
@@ -135,15 +124,7 @@ func (r *reader) spec(root *yaml.Node) *spec.Spec {
 		TrainingJSON: "{}",
 	}
 	given := map[string]*yaml.Node{} // looked up only: an order of a map must not reach the faults
-	for _, e := range r.entries(root, "") {
-		known := false
-		for _, k := range topKeys {
-			known = known || k == e.name
-		}
-		if !known {
-			r.unknown(e, "", topKeys)
-			continue
-		}
+	for _, e := range r.entriesOf(root, "", children("")) {
 		given[e.name] = e.value
 	}
 	// What is missing is reported at the head of the file. objective, budget and parameters have

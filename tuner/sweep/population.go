@@ -8,7 +8,11 @@ import (
 	"atelier/tuner/stop"
 )
 
-var populationKeys = []string{"interval", "share", "perturb"}
+// Beyond half the worst would be among the best.
+const (
+	maxShare   = 0.5
+	maxPerturb = 1
+)
 
 // population reads what search_method pbt needs: its members are the sweep's
 // parallelism, its segments end by a rule of their own, and its budget is as
@@ -43,18 +47,16 @@ func (r *reader) population(root *yaml.Node, given map[string]*yaml.Node, s *spe
 	}
 	p.Interval = max(1, p.Epochs/10)
 	if n != nil && r.mapping(n, "population", "{interval: 3, share: 0.25, perturb: 0.1}") {
-		for _, e := range r.entries(n, "population") {
+		for _, e := range r.entriesOf(n, "population", children("population")) {
 			key := "population." + e.name
 			switch e.name {
 			case "interval":
 				i, _ := r.whole(e.value, key, 1, int64(p.Epochs))
 				p.Interval = max(1, int(i))
 			case "share":
-				p.Share = r.part(e.value, key, 0.5)
+				p.Share = r.part(e.value, key, maxShare)
 			case "perturb":
-				p.Perturb = r.part(e.value, key, 1)
-			default:
-				r.unknown(e, "population", populationKeys)
+				p.Perturb = r.part(e.value, key, maxPerturb)
 			}
 		}
 	}

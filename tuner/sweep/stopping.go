@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -55,6 +56,9 @@ func (r *reader) stopping(n *yaml.Node, s *spec.Spec) string {
 		r.fail(n, "stopping", "%v", err)
 		return ""
 	case set.Rule == stop.None:
+		return ""
+	case set.Rule == stop.Segment:
+		r.fail(lines["rule"], "stopping.rule", "%s is the rule of search_method pbt, which sets it by itself; choose one of %s", stop.Segment, strings.Join(stop.Rules, ", "))
 		return ""
 	// Neither number is the obvious one to follow.
 	case set.MaxEpochs > 0 && epochs > 0 && set.MaxEpochs != epochs:
