@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -122,8 +123,15 @@ func TestExitCodesAreOneTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range exit.Programs {
 		for _, c := range p.Codes {
+			if row := fmt.Sprintf("| %d | %s |\n", c.Code, c.Meaning); p.Name == "atelier" && !strings.Contains(string(readme), row) {
+				t.Errorf("README.md lacks %s", row)
+			}
 			if !strings.Contains(explained, c.Meaning) || !strings.Contains(string(page), c.Meaning) || p.Name == "atelier" && !strings.Contains(help, c.Meaning) {
 				t.Errorf("%s %d, %q, is missing somewhere", p.Name, c.Code, c.Meaning)
 			}
