@@ -40,8 +40,9 @@ type Env struct {
 	Now      func() time.Time // for ages and rates
 	Dir      string           // working folder, absolute
 
-	line   standing
-	origin hint.Origin // of the cluster's address, once a command connects
+	line    standing
+	origin  hint.Origin // of the cluster's address, once a command connects
+	command string      // that runs, by its last word; advice depends on it
 }
 
 // Process is the Env of this process.
@@ -136,7 +137,7 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 
 // advise says what can be done about an error.
 func (e *Env) advise(err error) {
-	for _, h := range hint.For(err, e.origin) {
+	for _, h := range hint.For(err, e.origin, e.command) {
 		e.say("  - %s", h)
 	}
 }
@@ -215,6 +216,7 @@ func (e *Env) app() *ucli.App {
 		},
 	}
 	verbatim(app.Commands)
+	e.remember(app.Commands)
 	app.CustomAppHelpTemplate = ucli.AppHelpTemplate + `
 EXIT CODES:
 ` + exit.Text(exit.Atelier, "   ") + `
@@ -225,6 +227,19 @@ EXAMPLES:
    atelier sweep submit deploy/conf/facades.yaml --follow
 `
 	return app
+}
+
+// remember notes which command runs, once its flags are parsed.
+func (e *Env) remember(commands []*ucli.Command) {
+	for _, c := range commands {
+		if before := c.Before; before != nil {
+			c.Before = func(x *ucli.Context) error {
+				e.command = x.Command.Name
+				return before(x)
+			}
+		}
+		e.remember(c.Subcommands)
+	}
 }
 
 // verbatim keeps the library from trimming the blanks of a flag's value: a

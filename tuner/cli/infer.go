@@ -98,6 +98,7 @@ func (e *Env) infer(c *ucli.Context) error {
 	var f *session.Failure
 	switch {
 	case errors.Is(err, session.ErrInterrupted) && c.Context.Err() != nil:
+		e.say("interrupted: the results are incomplete; the same command begins again")
 		return &exitError{code: client.ExitInterrupted}
 	case errors.As(err, &f):
 		// What failed on a worker is the sweep's failure to a script that watches sweeps.
@@ -138,7 +139,7 @@ type warner struct {
 func (w *warner) warn(text string) {
 	w.clear()
 	w.e.say("warning: %s", text)
-	for _, h := range hint.For(errors.New(text), hint.Unknown) {
+	for _, h := range hint.For(errors.New(text), hint.Unknown, w.e.command) {
 		if !slices.Contains(w.advised, h) {
 			w.advised = append(w.advised, h)
 			w.e.say("  - %s", h)

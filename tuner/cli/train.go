@@ -229,7 +229,7 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 		return &exitError{code: client.ExitInterrupted}
 	case errors.As(err, &f):
 		text, class := f.Message, strings.ReplaceAll(f.Class, "_", " ")
-		if !strings.HasPrefix(text, class) {
+		if !strings.HasPrefix(text, class) && !f.Killed {
 			text = class + ": " + text
 		}
 		e.say("atelier train: %s", text)

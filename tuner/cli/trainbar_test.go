@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,5 +55,45 @@ exit 1
 				t.Errorf("%d columns: %d in %q", width, len(line), line)
 			}
 		}
+	}
+}
+
+// A trainer that somebody killed is called that: memory is a guess, and the
+// command that resumes is there.
+func TestKilledTrainerSaysSo(t *testing.T) {
+	trainer := t.TempDir()
+	script := `#!/bin/sh
+echo '{"event":"hello","protocol":1,"name":"torch","message":"pretended"}' >&3
+read job
+echo '{"event":"epoch","epoch":1,"seconds":4.5,"metrics":{"train_loss":1.2,"train_acc":0.5,"val_loss":1.3,"val_acc":0.6,"images_per_s":37.5,"lr":0.001}}' >&3
+kill -KILL $$
+`
+	if err := os.WriteFile(filepath.Join(trainer, "atelier-trainer"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", trainer+":/usr/bin:/bin")
+	r := talk(t, imageFolder(t), false, "", nil, "train", "--no-mlflow", "--out", "o")
+	for _, want := range []string{"atelier train: the trainer was killed from outside (SIGKILL), perhaps for want of memory (dmesg", "\n  - to resume after the last epoch: atelier train --resume ", "/o\n", "if memory was short: reduce --batch-size"} {
+		if r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("exit %d, no %q in\n%s", r.code, want, r.err)
+		}
+	}
+}
+
+// An interrupted inference says that it was.
+func TestInterruptedInferSaysSo(t *testing.T) {
+	dir := imageFolder(t)
+	write(t, filepath.Join(dir, "trainer"), []byte("#!/bin/sh\necho '{\"event\":\"hello\",\"protocol\":1,\"name\":\"torch\",\"message\":\"pretended\"}' >&3\nread job\nexec sleep 60\n"))
+	write(t, filepath.Join(dir, "best_model.pth"), []byte("weights"))
+	if err := os.Chmod(filepath.Join(dir, "trainer"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(300*time.Millisecond, cancel)
+	var out, errs bytes.Buffer
+	e := &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Now: time.Now, Dir: dir, Width: func() int { return 80 }}
+	code := e.Run(ctx, []string{"infer", "--checkpoint", "best_model.pth", "--image-dir", "architectural_style_images/train", "--trainer-bin", filepath.Join(dir, "trainer")})
+	if code != 130 || !strings.Contains(errs.String(), "interrupted: the results are incomplete") {
+		t.Errorf("exit %d: %s", code, errs.String())
 	}
 }

@@ -77,14 +77,14 @@ func TestTrainFindsImages(t *testing.T) {
 		t.Errorf("%d questions:\n%s", asked, r.err)
 	}
 	classFolders(t, filepath.Join(dir, "data/raw"), 3)
-	for name, c := range map[string]struct{ typed, want string }{
-		"by number": {"2\n", "split data/raw into data/raw_split"},
-		"by name":   {"nosuch\ndata/raw\n", "There is no folder nosuch."},
-		"the first": {"\n", "styles is split already"},
+	for _, c := range []struct{ name, typed, want string }{
+		{"by number", "2\n", "split data/raw into data/raw_split"},
+		{"by name", "nosuch\ndata/raw\n", "There is no folder nosuch."},
+		{"the first", "\n", "styles is split already"},
 	} {
-		r := talk(t, dir, true, c.typed+"vanilla\nn\n", nil, "train", "--overwrite", "--set", "checkpoints_dir="+strings.ReplaceAll(name, " ", ""))
+		r := talk(t, dir, true, c.typed+"vanilla\nn\n", nil, "train", "--overwrite", "--set", "checkpoints_dir="+strings.ReplaceAll(c.name, " ", ""))
 		if !strings.Contains(r.err, "by number or name [styles]: ") || !strings.Contains(r.err, c.want) || !strings.Contains(r.err, "enough seen") {
-			t.Errorf("%s: %+v", name, r)
+			t.Errorf("%s: %+v", c.name, r)
 		}
 	}
 	if r := talk(t, t.TempDir(), true, "", nil, "train"); r.code != 2 || !strings.Contains(r.err, "atelier data synth run/facades draws one") {

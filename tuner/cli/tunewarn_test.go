@@ -16,7 +16,7 @@ import (
 // What went wrong in a tuning comes with advice, each cause and piece once.
 func TestTuningsWarningsComeWithAdvice(t *testing.T) {
 	var said strings.Builder
-	e := &Env{Err: &said}
+	e := &Env{command: "tune", Err: &said}
 	bar := &tuneBar{progress{bar: bar{e: e}}}
 	c := ucli.NewContext(ucli.NewApp(), nil, nil)
 	c.Context = context.Background()

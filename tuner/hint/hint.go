@@ -1,4 +1,4 @@
-// Package hint knows what a person can do about a failure. It is the one place
+// Package hint has what a person can do about a failure. It is the one place
 // for such advice (runbook section 7); whoever prints an error asks it. A failure
 // of this program is told by its type, one of a run by its exit class. What other
 // programs said (libtorch, the kernel, a loader, SerpAPI, a tracking server, a
@@ -64,6 +64,23 @@ func (o Origin) where() string {
 // and advice to begin a new one would mislead.
 func (o Origin) given() bool { return o > Default }
 
+// Lines of advice that fit some commands only, or only what failed on this
+// machine.
+const (
+	endings     = "files with other endings than processing.extensions are left out (--set processing.extensions=[.jpg,.png])"
+	inferBatch  = "reduce the batch: --set processing.batch_size=8, or 1"
+	trainBatch  = "reduce the batch: --batch-size 16 or 8, or take smaller images (--set image_size=N)"
+	sweepBatch  = "reduce the batch or the images in the spec (training: batch_size, image_size), or give a worker fewer slots"
+	serveSize   = "name a smaller model with --checkpoint, or stop what else needs memory"
+	fewerImages = "switch CutMix off for a while (--set augmentation.cutmix.enabled=false), or take a smaller model (mobilenet_v2)"
+	fromHere    = "paths are as seen from the working folder"
+)
+
+// byCommand are the commands that a line fits, by their last word; a line that is
+// not in it fits all.
+var byCommand = map[string][]string{endings: {"infer"}, inferBatch: {"infer"}, trainBatch: {"train", "tune"}, fewerImages: {"train", "tune"}, serveSize: {"serve"},
+	sweepBatch: {"submit", "wait", "watch", "retry", "logs"}}
+
 // unreachable tells a cluster that does not answer by what its addresses did.
 func unreachable(kinds ...client.Kind) func(error) bool {
 	return func(err error) bool {
@@ -91,13 +108,11 @@ var cases = []Case{
 		"make room; packed pictures are only a cache and may be deleted (~/.cache/atelier/packs, or the folder of --cache)",
 		"a sweep's checkpoints have a budget: keep in its spec, atelier checkpoint list SWEEP"}},
 	{Name: "out of GPU memory", signs: signs(`cuda[^\n]*out of memory|out of memory[^\n]*(gpu|cuda)`), Advice: []string{
-		"reduce the batch: --batch-size 16 or 8 (inference: --set processing.batch_size=8)",
-		"switch CutMix off for a while: --set augmentation.cutmix.enabled=false; take smaller images (--set image_size=N) or a smaller model (mobilenet_v2)",
-		"see what else uses the GPU: nvidia-smi"}},
-	{Name: "out of memory", class: trainerproto.FailedOutOfMemory, signs: signs(`out of memory|can't allocate memory|cannot allocate memory|bad_alloc|signal: killed`), Advice: []string{
-		"the machine's memory did not suffice (dmesg | tail says so where the system ended a program)",
-		"reduce the batch: --batch-size 16 or 8 (inference: --set processing.batch_size=8), or take smaller images (--set image_size=N)",
-		"fewer at a time: --set num_workers=1, fewer slots of a worker"}},
+		inferBatch, trainBatch, fewerImages, sweepBatch, "see what else uses the GPU: nvidia-smi"}},
+	{Name: "killed", signs: signs(`killed from outside|signal: killed`), Advice: []string{
+		"dmesg | tail shows whether the system ended it for want of memory; if it did:", inferBatch, trainBatch, sweepBatch, serveSize}},
+	{Name: "out of memory", class: trainerproto.FailedOutOfMemory, signs: signs(`out of memory|can't allocate memory|cannot allocate memory|bad_alloc`), Advice: []string{
+		"the machine's memory did not suffice", inferBatch, trainBatch, fewerImages, sweepBatch, serveSize}},
 	{Name: "GPU", class: trainerproto.FailedDeviceFault, signs: signs(`no kernel image|cuda (driver|error)|cuda is not|no cuda|cublas|cudnn`), Advice: []string{
 		"train on the CPU for now: --set device=cpu; look at the GPU with nvidia-smi and atelier worker list"}},
 	{Name: "missing library", signs: signs(`cannot open shared object|libcgotorch|libtorch[^\n]*not found`), Advice: []string{
@@ -105,16 +120,15 @@ var cases = []Case{
 	{Name: "classes differ", signs: signs(`classes differ|no classes of the model|outputs[^\n]*classes|classes, but|not the classes`), Advice: []string{
 		"train, validation and test want the same class folders: atelier data info FOLDER shows them, atelier data split makes them",
 		"a checkpoint knows the classes it was trained on and answers for those alone"}},
-	{Name: "broken pictures", signs: signs(`no usable image|truncated: the file ends|not an image|no image could be|no picture could be`), Advice: []string{
+	{Name: "broken images", signs: signs(`no usable image|truncated: the file ends|not an image|no image could be|no picture could be`), Advice: []string{
 		"atelier data cleanup FOLDER --dry-run lists what does not decode; without --dry-run it moves that into a quarantine"}},
-	{Name: "no pictures", signs: signs(`no images|has no class folders|there are no files in subfolders`), Advice: []string{
-		"atelier data info FOLDER shows what is there; paths are as seen from the working folder",
-		"inference reads the endings of processing.extensions (--set processing.extensions=[.jpg,.png])"}},
+	{Name: "no images", signs: signs(`no images|has no class folders|there are no files in subfolders`), Advice: []string{
+		"atelier data info FOLDER shows what is in a folder", fromHere, endings}},
 	{Name: "no such checkpoint", signs: signs(`(checkpoint\b|best_model|final_model|\.pth|\.safetensors)[^\n]*(no such file|does not exist|is not there|not found|there is no)|(no such file|does not exist|there is no)[^\n;]*(\.pth|\.safetensors|checkpoint\b)`), Advice: []string{
-		"paths are as seen from the working folder: ls checkpoints/*/best_model.pth",
+		fromHere, "models of trainings here: ls checkpoints/*/best_model.pth",
 		"a sweep's stored models: atelier checkpoint list SWEEP, then atelier checkpoint pull SWEEP"}},
 	{Name: "no such folder", signs: signs(`(image folder|folder|clean up)[^\n]*(does not exist|no such file)`), unless: signs(`data synth`), Advice: []string{
-		"paths are as seen from the working folder; atelier data synth FOLDER draws a data set, atelier data split IMAGES FOLDER makes one of your pictures"}},
+		fromHere, "atelier data synth FOLDER draws a data set, atelier data split IMAGES FOLDER makes one of your images"}},
 	{Name: "no key", is: is[scrape.KeyError], Advice: []string{
 		"keys: https://serpapi.com/manage-api-key; then export SERPAPI_API_KEY=..., or --key-file FILE with a file of mode 0600",
 		"no key is needed for pictures you have (atelier data cleanup, split) or for drawn ones (atelier data synth)"}},
@@ -143,13 +157,28 @@ var cases = []Case{
 		"write elsewhere (--out, --output-dir, --cache), or give this user the right: ls -ld shows who has it"}},
 }
 
-// For is what to do about an error; empty where nothing is known. origin is where
-// the command has the address of its cluster from.
-func For(err error, origin Origin) []string {
-	if c := find(err); c != nil {
-		return c.all(origin)
+// For is what to do about an error of a command, by its last word ("infer");
+// empty where nothing is known. Advice that fits other commands only, or this
+// machine where a worker failed, is left out. origin is where the command has the
+// address of its cluster from.
+func For(err error, origin Origin, command string) []string {
+	c := find(err)
+	if c == nil {
+		return nil
 	}
-	return nil
+	f, ok := errors.AsType[*session.Failure](err)
+	remote := ok && f.Remote
+	var fit []string
+	for _, line := range c.all(origin) {
+		switch only := byCommand[line]; {
+		case only != nil && !slices.Contains(only, command):
+		case line == fromHere && remote:
+			fit = append(fit, "it failed on a worker: paths are as that machine sees them (atelier trial show SWEEP 1 has its name)")
+		default:
+			fit = append(fit, line)
+		}
+	}
+	return fit
 }
 
 // all is the advice of a case.

@@ -10,12 +10,13 @@ import (
 var looks = map[string]string{
 	"no space left":      "write /var/lib/atelier/worker/checkpoints/epoch-12.ckpt: no space left on device",
 	"out of GPU memory":  "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 8.00 GiB total capacity)",
+	"killed":             "the trainer was killed from outside (SIGKILL), perhaps for want of memory",
 	"out of memory":      "DefaultCPUAllocator: can't allocate memory: you tried to allocate 12884901888 bytes",
 	"GPU":                "CUDA error: no kernel image is available for execution on the device",
 	"missing library":    "atelier-trainer: error while loading shared libraries: libcgotorch.so: cannot open shared object file",
 	"classes differ":     `classes differ: the train folder has "gothic", the validation folder has not`,
-	"broken pictures":    `no usable image is left in class "gothic"`,
-	"no pictures":        "image folder photos has no class folders",
+	"broken images":      `no usable image is left in class "gothic"`,
+	"no images":          "image folder photos has no class folders",
 	"no such checkpoint": "open checkpoints/resnet18/best_model.pth: no such file or directory",
 	"no such folder":     "image folder photos/tset does not exist",
 	"no key":             "no key for SerpAPI: set SERPAPI_API_KEY or give --key-file FILE",
@@ -38,6 +39,9 @@ func Markdown() []byte {
 		fmt.Fprintf(&b, "\n## %s\n", heading(c.Name))
 		fmt.Fprintf(&b, "```\n%s\n```\n", looks[c.Name])
 		for _, a := range c.all(Unknown) {
+			if only := byCommand[a]; only != nil {
+				a = strings.Join(only, ", ") + ": " + a
+			}
 			b.WriteString(wrapped(a))
 		}
 	}

@@ -98,6 +98,8 @@ func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inf
 		defer stop()
 		if _, err := cl.API.Control(cancelled, "cancel-"+sweep, sweep, trial.ActionCancel); err != nil {
 			o.Warn(fmt.Sprintf("sweep %s could not be cancelled and may go on: %s", sweep, client.Message(err)))
+		} else {
+			o.say("sweep %s was cancelled", sweep)
 		}
 		return nil, session.ErrInterrupted
 	}

@@ -23,6 +23,7 @@ type Failure struct {
 	Message string
 	Hints   []string
 	Remote  bool // in a cluster
+	Killed  bool // by somebody else; Class is then a guess
 }
 
 func (f *Failure) Error() string { return f.Message }

@@ -18,6 +18,9 @@ func failureHints(f *session.Failure, p *Plan, dir string, kept bool) []string {
 	switch f.Class {
 	case trainerproto.FailedOutOfMemory:
 		var hints []string
+		if f.Killed && kept {
+			hints = append(hints, "to resume after the last epoch: atelier train --resume "+dir)
+		}
 		if s.BatchSize > 1 {
 			smaller := []string{}
 			for _, n := range []int{16, 8, 4, 2} {
@@ -26,6 +29,9 @@ func failureHints(f *session.Failure, p *Plan, dir string, kept bool) []string {
 				}
 			}
 			hint := fmt.Sprintf("reduce --batch-size (it is %d", s.BatchSize)
+			if f.Killed {
+				hint = "if memory was short: " + hint
+			}
 			if len(smaller) > 0 {
 				hint += "; try " + strings.Join(smaller, " or ")
 			}

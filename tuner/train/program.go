@@ -51,7 +51,7 @@ func (c Call) Run(ctx context.Context) (trainerproto.Event, error) {
 	case last.Kind == trainerproto.EventFailed:
 		return last, &session.Failure{Class: last.Class, Message: last.Message}
 	case t.Killed():
-		return last, &session.Failure{Class: trainerproto.FailedOutOfMemory, Message: "the trainer was killed (SIGKILL) and nobody here did it: most likely by the kernel, which was out of memory"}
+		return last, &session.Failure{Class: trainerproto.FailedOutOfMemory, Killed: true, Message: "the trainer was killed from outside (SIGKILL), perhaps for want of memory (dmesg | tail shows that)"}
 	}
 	return last, &session.Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + t.State().String() + ") without a word" + words.quote()}
 }
