@@ -22,7 +22,7 @@ SHOW := CGO_ENABLED=0 $(GO) run ./deploy/skips
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data gpu-check gpu-test gpu-test-programs fuzz parity proto settings clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data gpu-check gpu-test gpu-test-programs fuzz parity proto settings charts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -121,6 +121,10 @@ fuzz: ## every fuzz test for FUZZTIME
 	@set -e; for p in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
 	    echo "$$p $$f"; CGO_ENABLED=0 $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+charts: ## a gallery of every chart, with drawn data, into build/charts
+	rm -rf build/charts && mkdir -p build/charts
+	ATELIER_PLOTS=$(CURDIR)/build/charts CGO_ENABLED=0 $(GO) test -count=1 ./common/plot ./tuner/tune/report ./tuner/data/info ./worker/trainer/score ./worker/trainer/explain/chart ./worker/trainer/augment -run 'Panel|EveryCase|Charts|Sheet|Gallery'
 
 settings: ## configuration files, the reference page and the page of troubleshooting, from the tables that the programs read
 	CGO_ENABLED=0 $(GO) test -count=1 ./deploy/conf -run TestGeneratedFilesAreCurrent -write

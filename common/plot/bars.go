@@ -1,165 +1,223 @@
 package plot
 
 import (
-	"image/color"
 	"math"
 
-	gonum "gonum.org/v1/plot"
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 )
 
+// filling is a series' own, or that of its place.
+func (s Series) filling(k int) Fill {
+	if s.Fill != nil {
+		return *s.Fill
+	}
+	return Fill{Color(k), []Hatch{Plain, Rising, Dotted, Falling}[k%4]}
+}
+
 // Bars draws groups of upright bars, one group a category, one bar a series.
 // Series use Y alone. Values are written above the bars where there is room.
 func Bars(a Axes, categories []string, series ...Series) *Panel {
-	p := a.axes()
-	if len(categories) == 0 || len(series) == 0 {
+	n := len(categories)
+	if n == 0 || len(series) == 0 {
 		return empty(a.Title)
 	}
-	p.X.Min, p.X.Max = -0.5, float64(len(categories))-0.5
-	span(p, 0, 0)
-	for _, s := range series {
-		for i := range min(len(s.Y), len(categories)) {
-			span(p, float64(i), s.Y[i])
-		}
-	}
-	p.X.Min, p.X.Max = -0.5, float64(len(categories))-0.5
-	if p.Y.Max > 0 {
-		p.Y.Max *= 1.08 // room for the numbers
-	}
-	a.bound(p)
 	perBar := vg.Length(16)
 	if len(series) == 1 {
 		perBar = 26
 	}
-	width := min(max(vg.Length(len(categories)*len(series))*perBar+vg.Length(len(categories))*10+60, 360), 1400)
-	below, left := nominal(&p.X, categories, (width-60)/vg.Length(len(categories)))
-	p.Add(plotterFunc(grid), plotterFunc(func(c draw.Canvas, p *gonum.Plot) {
-		tx, ty := p.Transforms(&c)
-		style := letters(7, false)
+	width := min(max(vg.Length(n*len(series))*perBar+vg.Length(n)*10+60, 360), 1100)
+	a.Choices = categories
+	g := a.grid(width, 250)
+	g.y.take(0)
+	g.y.base = true
+	for _, s := range series {
+		for i := range min(len(s.Y), n) {
+			g.y.take(s.Y[i])
+		}
+	}
+	var entries []entry
+	for k, s := range series {
+		entries = append(entries, swatch(s.Name, s.filling(k)))
+	}
+	g.entries = entries
+	g.draw = func(c draw.Canvas, g *grid) {
+		style := letters(7.5, false)
 		style.XAlign, style.YAlign = text.XCenter, text.YBottom
 		step := 0.8 / float64(len(series))
-		written := labelsOf(series, len(categories), func(label string) bool { return style.Width(label) <= tx(step*0.88)-tx(0)+1 })
+		x := func(v float64) vg.Length { return g.at(c, v, g.y.low).X }
+		written := labelsOf(series, n, a.Percent, func(label string) bool { return style.Width(label) <= x(step*0.94)-x(0)+3 })
+		zero := min(max(g.at(c, 0, 0).Y, c.Min.Y), c.Max.Y)
 		for k, s := range series {
-			for i := range min(len(s.Y), len(categories)) {
+			for i := range min(len(s.Y), n) {
 				if !finite(s.Y[i]) {
 					continue
 				}
 				left := float64(i) - 0.4 + float64(k)*step
-				x0, x1 := tx(left+step*0.06), tx(left+step*0.94)
-				top := min(max(ty(s.Y[i]), c.Min.Y), c.Max.Y)
-				fill(c, Color(k), x0, min(max(ty(math.Max(0, p.Y.Min)), c.Min.Y), c.Max.Y), x1, top)
+				x0, x1 := x(left+step*0.06), x(left+step*0.94)
+				top := min(max(g.at(c, 0, s.Y[i]).Y, c.Min.Y), c.Max.Y)
+				s.filling(k).paint(c, x0, zero, x1, top)
 				if written != nil {
-					c.FillText(style, vg.Point{X: (x0 + x1) / 2, Y: top + 1.5}, written(s.Y[i]))
+					c.FillText(style, vg.Point{X: (x0 + x1) / 2, Y: top + 1.5}, written[k][i])
 				}
 			}
 		}
-	}))
-	var entries []entry
-	for k, s := range series {
-		entries = append(entries, entry{s.Name, func(c draw.Canvas, left, y vg.Length) { fill(c, Color(k), left+2, y-4, left+16, y+4) }})
-	}
-	const above = 6 // a bar that ends at the bound has its number over it
-	return &Panel{width: width + left, height: 220 + above + below + a.below(), draw: func(c draw.Canvas) {
-		if spare := c.Max.X - c.Min.X - 2*(width+left); spare > 0 { // a column's width is its widest panel's
-			c = draw.Crop(c, spare/2, -spare/2, 0, 0)
+		if zero > c.Min.Y {
+			c.StrokeLine2(draw.LineStyle{Color: frame, Width: 0.8}, c.Min.X, zero, c.Max.X, zero)
 		}
-		p.Draw(draw.Crop(legend(title(c, a.Title), entries), left, -4, 0, -above))
-	}}
+	}
+	return g.panel()
 }
 
-// nominal names the whole numbers of a horizontal axis, room apart and turned
-// where they would touch. It returns the height they take, and how far a turned
-// one reaches out on the left, beyond the vertical axis' own labels.
-func nominal(axis *gonum.Axis, names []string, room vg.Length) (below, left vg.Length) {
-	style := axis.Tick.Label
-	turned := widest(names, style) > room-4
-	ticks := make([]gonum.Tick, len(names))
-	for i, n := range names {
-		ticks[i] = gonum.Tick{Value: float64(i), Label: fit(n, style, 130)}
-	}
-	axis.Tick.Marker = gonum.ConstantTicks(ticks)
-	axis.Tick.LineStyle.Color = color.Transparent // the marks only keep the labels off the axis
-	axis.Tick.Length = 2
-	if !turned {
-		return 14, 0
-	}
-	axis.Tick.Label.Rotation = math.Pi / 4
-	axis.Tick.Length = 6
-	axis.Tick.Label.XAlign, axis.Tick.Label.YAlign = text.XRight, text.YCenter
-	const beside = 20 // the vertical axis' labels
-	for i, t := range ticks {
-		left = max(left, style.Width(t.Label)*0.72-(vg.Length(i)+0.5)*room-beside)
-	}
-	return min(widest(names, style), 130)*0.72 + 10, left
-}
-
-// labelsOf chooses how numbers are written above bars, so that all of them fit;
-// nil where they cannot: some bars with a number and some without would read as
+// labelsOf writes the numbers above bars, all with the same decimals; nil where
+// not all of them fit: some bars with a number and some without would read as
 // if those had none.
-func labelsOf(series []Series, categories int, fits func(string) bool) func(float64) string {
-	for _, scale := range []float64{1000, 100} {
-		label := func(v float64) string { return Number(math.Round(v*scale) / scale) }
-		all := true
+func labelsOf(series []Series, categories int, percent bool, fits func(string) bool) [][]string {
+	var all []float64
+	for _, s := range series {
+		all = append(all, s.Y[:min(len(s.Y), categories)]...)
+	}
+	forms := [][]string{numbers(all, percent)}
+	if percent {
+		short := make([]string, len(all))
+		for i, v := range all {
+			short[i] = decimals(100*v, 0)
+		}
+		forms = append(forms, short)
+	}
+	for _, labels := range forms {
+		ok := true
+		for _, l := range labels {
+			ok = ok && fits(l)
+		}
+		if !ok {
+			continue
+		}
+		var out [][]string
 		for _, s := range series {
-			for _, v := range s.Y[:min(len(s.Y), categories)] {
-				all = all && (!finite(v) || fits(label(v)))
-			}
+			n := min(len(s.Y), categories)
+			out, labels = append(out, labels[:n]), labels[n:]
 		}
-		if all {
-			return label
-		}
+		return out
 	}
 	return nil
 }
 
-// Ranked draws lying bars, longest name first read: importance, accuracy by
-// class. Values are written at their ends.
+// numbers writes values that stand side by side, all in one form.
+func numbers(values []float64, percent bool) []string {
+	if !percent {
+		return Numbers(values)
+	}
+	out := make([]string, len(values))
+	for i, v := range values {
+		if out[i] = "none"; finite(v) {
+			out[i] = decimals(100*v, 1) + " %"
+		}
+	}
+	return out
+}
+
+// lying is a chart of rows with names on the left and a value axis below.
+func lying(a Axes, names []string, values [][]float64, width, row vg.Length, entries []entry, mark func(c draw.Canvas, i int, y, row vg.Length, x func(v float64) vg.Length)) *Panel {
+	small := letters(8, false)
+	side := min(widest(names, small), 180) + 8
+	scale := axis{name: a.X, low: 0, high: 0, percent: a.Percent}
+	for _, row := range values {
+		for _, v := range row {
+			scale.take(v)
+		}
+	}
+	if a.High != nil {
+		scale.high = *a.High
+	}
+	if scale.high <= 0 {
+		scale.high = 1
+	}
+	bottom := vg.Length(tickGap + labelsHigh)
+	if a.X != "" {
+		bottom += nameHigh
+	}
+	return &Panel{width: side + width, height: vg.Length(len(names))*row + 26 + bottom, draw: func(c draw.Canvas) {
+		c = legend(title(c, a.Title), entries)
+		body := draw.Crop(c, side, -46, bottom, 0)
+		// A panel may be given more room than it needs: rows do not drift apart.
+		step := min((body.Max.Y-body.Min.Y)/vg.Length(len(names)), row*1.3)
+		body.Min.Y = body.Max.Y - step*vg.Length(len(names))
+		x := func(v float64) vg.Length {
+			return body.Min.X + vg.Length(min(max(scale.share(v), 0), 1))*(body.Max.X-body.Min.X)
+		}
+		label := letters(8, false)
+		label.XAlign, label.YAlign = text.XCenter, text.YTop
+		for _, t := range scale.ticks(body.Max.X-body.Min.X, 44) {
+			body.StrokeLine2(draw.LineStyle{Color: faint, Width: 0.6}, x(t.at), body.Min.Y, x(t.at), body.Max.Y)
+			c.FillText(label, vg.Point{X: x(t.at), Y: body.Min.Y - tickGap}, t.label)
+		}
+		name := small
+		name.XAlign = text.XRight
+		for i, n := range names {
+			y := body.Max.Y - (vg.Length(i)+0.5)*step
+			c.FillText(name, vg.Point{X: body.Min.X - 5, Y: y}, fit(n, small, side-8))
+			mark(body, i, y, step, x)
+		}
+		c.StrokeLine2(draw.LineStyle{Color: frame, Width: 0.8}, body.Min.X, body.Min.Y, body.Min.X, body.Max.Y)
+		style := letters(9, false)
+		style.XAlign, style.YAlign = text.XCenter, text.YTop
+		c.FillText(style, vg.Point{X: (body.Min.X + body.Max.X) / 2, Y: body.Min.Y - tickGap - labelsHigh - 2}, a.X)
+	}}
+}
+
+// Ranked draws lying bars in the order given: importance, accuracy by class.
+// Values are written at their ends.
 func Ranked(a Axes, names []string, values []float64) *Panel {
 	n := min(len(names), len(values))
 	if n == 0 {
 		return empty(a.Title)
 	}
+	written := numbers(values[:n], a.Percent)
 	small := letters(8, false)
-	side := min(widest(names, small), 180) + 8
-	below := vg.Length(2)
-	if a.X != "" {
-		below = 16
+	return lying(a, names[:n], [][]float64{values[:n]}, 300, 18, nil, func(c draw.Canvas, i int, y, row vg.Length, x func(v float64) vg.Length) {
+		if !finite(values[i]) {
+			c.FillText(small, vg.Point{X: c.Min.X + 4, Y: y}, "none")
+			return
+		}
+		fill(c, Color(0), c.Min.X, y-row*0.34, x(values[i]), y+row*0.34)
+		fill(c, veil, x(values[i])+2, y-4.5, x(values[i])+6+small.Width(written[i]), y+4.5)
+		c.FillText(small, vg.Point{X: x(values[i]) + 4, Y: y}, written[i])
+	})
+}
+
+// Dots draws a row for each name with one mark for each series, in the order
+// given: many classes beside one another, where bars would be too thin. Where
+// marks fall on one another the first series is seen above the others.
+func Dots(a Axes, names []string, series ...Series) *Panel {
+	if len(names) == 0 || len(series) == 0 {
+		return empty(a.Title)
 	}
-	return &Panel{width: side + 280, height: vg.Length(n)*18 + 34 + below, draw: func(c draw.Canvas) {
-		c = title(c, a.Title)
-		body := draw.Crop(c, side, -44, below, 0)
-		high := 0.0
-		for _, v := range values[:n] {
-			if finite(v) {
-				high = math.Max(high, v)
+	var values [][]float64
+	var entries []entry
+	for k, s := range series {
+		values = append(values, s.Y[:min(len(s.Y), len(names))])
+		entries = append(entries, entry{s.Name, func(c draw.Canvas, left, y vg.Length) { shape(c, k, Color(k), left+8, y, 3.2) }})
+	}
+	p := lying(a, names, values, 380, 15, entries, func(c draw.Canvas, i int, y, row vg.Length, x func(v float64) vg.Length) {
+		low, high := math.Inf(1), math.Inf(-1)
+		for _, v := range values {
+			if i < len(v) && finite(v[i]) {
+				low, high = math.Min(low, v[i]), math.Max(high, v[i])
 			}
 		}
-		if a.High != nil {
-			high = *a.High
+		if low > high {
+			c.FillText(letters(8, false), vg.Point{X: c.Min.X + 4, Y: y}, "none")
+			return
 		}
-		if high <= 0 {
-			high = 1
-		}
-		row := (body.Max.Y - body.Min.Y) / vg.Length(n)
-		name := small
-		name.XAlign = text.XRight
-		for i := range n {
-			y := body.Max.Y - (vg.Length(i)+0.5)*row
-			c.FillText(name, vg.Point{X: body.Min.X - 5, Y: y}, fit(names[i], small, side-8))
-			v := values[i]
-			if !finite(v) {
-				c.FillText(small, vg.Point{X: body.Min.X + 4, Y: y}, "none")
-				continue
+		c.StrokeLine2(draw.LineStyle{Color: shade, Width: 1.2}, x(low), y, x(high), y)
+		for k := len(series) - 1; k >= 0; k-- {
+			if i < len(values[k]) && finite(values[k][i]) {
+				shape(c, k, Color(k), x(values[k][i]), y, 3.2)
 			}
-			x := body.Min.X + vg.Length(math.Min(math.Max(v/high, 0), 1))*(body.Max.X-body.Min.X)
-			fill(c, Color(0), body.Min.X, y-row*0.36, x, y+row*0.36)
-			c.FillText(small, vg.Point{X: x + 4, Y: y}, Number(math.Round(v*1e4)/1e4))
 		}
-		c.StrokeLine2(draw.LineStyle{Color: ink, Width: 0.6}, body.Min.X, body.Min.Y, body.Min.X, body.Max.Y)
-		style := letters(9, false)
-		style.XAlign, style.YAlign = text.XCenter, text.YBottom
-		c.FillText(style, vg.Point{X: (body.Min.X + body.Max.X) / 2, Y: c.Min.Y}, a.X)
-	}}
+	})
+	p.height += 18
+	return p
 }

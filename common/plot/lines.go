@@ -4,7 +4,7 @@ import (
 	"image/color"
 	"math"
 
-	gonum "gonum.org/v1/plot"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 )
@@ -15,8 +15,13 @@ type Series struct {
 	Name   string
 	X, Y   []float64
 	Points bool      // the points, without a line
-	Faint  bool      // one of many: thin and grey, without a place in the legend
+	Steps  bool      // a line that goes on at its height until the next point
+	Guide  bool      // no data, a line to compare with: grey dashes
+	Faint  bool      // one of many: thin and grey, behind the others; lines have no place in the legend
 	Level  []float64 // shares in [0, 1] that colour the points; nil = the series' colour
+	Labels []string  // beside the points, as far as there is room
+	Fill   *Fill     // of bars, where the colour has a meaning
+	Best   int       // the point that gets a star, counted from 1; 0 = none
 }
 
 func (s Series) x(i int) float64 {
@@ -37,7 +42,7 @@ func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
 // Lines draws series over one another.
 func Lines(a Axes, series ...Series) *Panel {
-	p := a.axes()
+	g := a.grid(370, 260)
 	points := 0
 	usable := func(x, y float64) bool {
 		return finite(x) && finite(y) && (!a.LogX || x > 0) && (!a.LogY || y > 0)
@@ -45,7 +50,8 @@ func Lines(a Axes, series ...Series) *Panel {
 	for _, s := range series {
 		for i := range s.len() {
 			if usable(s.x(i), s.Y[i]) {
-				span(p, s.x(i), s.Y[i])
+				g.x.take(s.x(i))
+				g.y.take(s.Y[i])
 				points++
 			}
 		}
@@ -53,36 +59,78 @@ func Lines(a Axes, series ...Series) *Panel {
 	if points == 0 {
 		return empty(a.Title)
 	}
-	p.Add(plotterFunc(grid))
-	var entries []entry
-	color := 0
+	for _, m := range a.Marks {
+		g.x.take(m.X)
+	}
+	type drawn struct {
+		Series
+		style draw.LineStyle
+		shape int
+	}
+	var all []drawn
+	color, stars := 0, false
 	for _, s := range series {
-		style := line(color, 1.6)
-		if s.Faint {
-			style.Color, style.Width, style.Dashes = shade, 0.5, nil
-		} else {
+		d := drawn{s, line(color, 1.6), color}
+		switch {
+		case s.Faint:
+			d.style.Color, d.style.Width, d.style.Dashes = shade, 0.6, nil
+			if s.Points {
+				g.entries = append(g.entries, entry{s.Name, func(c draw.Canvas, left, y vg.Length) { shape(c, 1, shade, left+8, y, 2.4) }})
+				d.shape = 1
+			}
+		case s.Guide:
+			d.style = draw.LineStyle{Color: quiet, Width: 1, Dashes: []vg.Length{4, 3}}
+			g.entries = append(g.entries, entry{s.Name, func(c draw.Canvas, left, y vg.Length) { c.StrokeLine2(d.style, left, y, left+16, y) }})
+		default:
 			color++
-		}
-		p.Add(plotterFunc(func(c draw.Canvas, p *gonum.Plot) { s.draw(c, p, style, usable) }))
-		if !s.Faint {
-			entries = append(entries, entry{s.Name, func(c draw.Canvas, left, y vg.Length) {
-				if s.Points {
-					dot(c, style.Color, left+9, y, 2.4)
-					return
+			g.entries = append(g.entries, entry{s.Name, func(c draw.Canvas, left, y vg.Length) {
+				if !s.Points {
+					c.StrokeLine2(d.style, left, y, left+16, y)
 				}
-				c.StrokeLine2(style, left, y, left+16, y)
+				if s.Points || !s.Steps {
+					shape(c, d.shape, d.style.Color, left+8, y, 2.4)
+				}
 			}})
 		}
+		stars = stars || s.Best > 0
+		all = append(all, d)
 	}
-	return a.chart(360, 250, p, entries)
+	if stars {
+		g.entries = append(g.entries, entry{"best", func(c draw.Canvas, left, y vg.Length) { star(c, left+8, y, 5) }})
+	}
+	g.draw = func(c draw.Canvas, g *grid) {
+		for _, faint := range []bool{true, false} {
+			for _, d := range all {
+				if d.Faint == faint {
+					d.draw(c, g, d.style, d.shape, usable)
+				}
+			}
+		}
+		for _, d := range all {
+			if i := d.Best - 1; i >= 0 && i < d.len() && usable(d.x(i), d.Y[i]) {
+				at := g.at(c, d.x(i), d.Y[i])
+				star(c, at.X, min(max(at.Y, c.Min.Y), c.Max.Y), 5)
+			}
+		}
+		labels(c, g, series, usable)
+	}
+	g.busy = func(c draw.Canvas, r vg.Rectangle) bool {
+		for _, s := range series {
+			for i := range s.len() {
+				if !usable(s.x(i), s.Y[i]) {
+					continue
+				}
+				if p := g.at(c, s.x(i), s.Y[i]); p.X > r.Min.X-4 && p.X < r.Max.X+4 && p.Y > r.Min.Y-4 && p.Y < r.Max.Y+4 {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	return g.panel()
 }
 
-func dot(c draw.Canvas, clr color.Color, x, y, r vg.Length) {
-	c.DrawGlyphNoClip(draw.GlyphStyle{Color: clr, Radius: r, Shape: draw.CircleGlyph{}}, vg.Point{X: x, Y: y})
-}
-
-func (s Series) draw(c draw.Canvas, p *gonum.Plot, style draw.LineStyle, usable func(x, y float64) bool) {
-	tx, ty := p.Transforms(&c)
+func (s Series) draw(c draw.Canvas, g *grid, style draw.LineStyle, form int, usable func(x, y float64) bool) {
 	var run []vg.Point
 	flush := func() {
 		if len(run) > 1 && !s.Points {
@@ -95,19 +143,65 @@ func (s Series) draw(c draw.Canvas, p *gonum.Plot, style draw.LineStyle, usable 
 			flush()
 			continue
 		}
-		at := vg.Point{X: tx(s.x(i)), Y: ty(s.Y[i])}
+		at := g.at(c, s.x(i), s.Y[i])
+		if s.Steps && len(run) > 0 {
+			run = append(run, vg.Point{X: at.X, Y: run[len(run)-1].Y})
+		}
 		run = append(run, at)
-		if s.Faint || !c.Contains(at) {
+		if (s.Faint || s.Guide) && !s.Points {
 			continue
 		}
+		clr := color.Color(style.Color)
+		if s.Points && s.Level != nil {
+			clr = rising.at(s.Level[i])
+		}
 		switch {
-		case s.Points && s.Level != nil:
-			dot(c, viridis.at(s.Level[i]), at.X, at.Y, 2.4)
+		case at.Y > c.Max.Y:
+			beyond(c, clr, at.X, c.Max.Y-2, true)
+		case at.Y < c.Min.Y:
+			beyond(c, clr, at.X, c.Min.Y+2, false)
 		case s.Points:
-			dot(c, style.Color, at.X, at.Y, 2.4)
-		case s.len() <= 60:
-			dot(c, style.Color, at.X, at.Y, 1.6)
+			shape(c, form, clr, at.X, at.Y, 2.6)
+		case s.len() <= 40 && !s.Steps:
+			shape(c, form, clr, at.X, at.Y, 1.8)
 		}
 	}
 	flush()
+}
+
+// labels writes names beside points where they touch neither the frame nor
+// one another.
+func labels(c draw.Canvas, g *grid, series []Series, usable func(x, y float64) bool) {
+	style := letters(7.5, false)
+	var taken []vg.Rectangle
+	free := func(r vg.Rectangle) bool {
+		if r.Min.X < c.Min.X || r.Max.X > c.Max.X || r.Min.Y < c.Min.Y || r.Max.Y > c.Max.Y {
+			return false
+		}
+		for _, t := range taken {
+			if r.Min.X < t.Max.X && t.Min.X < r.Max.X && r.Min.Y < t.Max.Y && t.Min.Y < r.Max.Y {
+				return false
+			}
+		}
+		return true
+	}
+	for _, s := range series {
+		for i := range min(s.len(), len(s.Labels)) {
+			if s.Labels[i] == "" || !usable(s.x(i), s.Y[i]) {
+				continue
+			}
+			at := g.at(c, s.x(i), s.Y[i])
+			w := style.Width(s.Labels[i])
+			for _, d := range []vg.Point{{X: 5, Y: 5}, {X: -5 - w, Y: 5}, {X: 5, Y: -6}, {X: -5 - w, Y: -6}} {
+				r := vg.Rectangle{Min: vg.Point{X: at.X + d.X, Y: at.Y + d.Y - 4}, Max: vg.Point{X: at.X + d.X + w, Y: at.Y + d.Y + 4}}
+				if free(r) {
+					taken = append(taken, r)
+					fill(c, veil, r.Min.X-1, r.Min.Y, r.Max.X+1, r.Max.Y)
+					style.YAlign = text.YCenter
+					c.FillText(style, vg.Point{X: r.Min.X, Y: (r.Min.Y + r.Max.Y) / 2}, s.Labels[i])
+					break
+				}
+			}
+		}
+	}
 }

@@ -51,6 +51,15 @@ func every() map[string]*plot.Panel {
 	for i := range 64 {
 		img.Set(i, i*3/4, color.NRGBA{R: 255, A: 255})
 	}
+	surface := func(n int) plot.Surface {
+		s := plot.Surface{Low: 0.3, High: 1.4, LowIsBest: true, Best: 1}
+		for i := range n {
+			u, v := math.Mod(float64(i)*0.618034, 1), math.Mod(float64(i)*0.754878, 1)
+			s.X, s.Y = append(s.X, math.Pow(10, -5+4*u)), append(s.Y, 0.5+0.49*v)
+			s.Value = append(s.Value, 0.3+2*(u-0.6)*(u-0.6)+(v-0.4)*(v-0.4))
+		}
+		return s
+	}
 	return map[string]*plot.Panel{
 		"lines": plot.Lines(plot.Axes{Title: "Loss", X: "epoch", Y: "cross entropy", LogY: true},
 			plot.Series{Name: "training", Y: curve(30, func(i float64) float64 { return 2 * math.Exp(-i/9) })},
@@ -68,7 +77,11 @@ func every() map[string]*plot.Panel {
 		"matrix":   plot.Matrix(plot.Axes{Title: "Confusion matrix", X: "predicted", Y: "true"}, cells),
 		"heat":     plot.Matrix(plot.Axes{Title: "batch_size x lr", X: "lr", Y: "batch_size"}, heat),
 		"parallel": plot.Parallel(plot.Axes{Title: "Trials"}, []plot.Axis{{Name: "lr", Log: true}, {Name: "optimizer", Choices: []string{"sgd", "adam", "adamw"}}, {Name: "dropout_rate"}, {Name: "val_acc"}}, rows, level),
-		"timeline": plot.Timeline(plot.Axes{Title: "Slots", X: "seconds"}, []string{"w1/cpu0", "w1/cpu1", "w2/cpu0", "w2/cpu1"}, []string{"finished", "stopped", "lost"}, spans),
+		"timeline": plot.Timeline(plot.Axes{Title: "Slots", X: "seconds"}, []string{"w1/cpu0", "w1/cpu1", "w2/cpu0", "w2/cpu1"}, []plot.Kind{{Name: "finished", Fill: plot.Fill{Color: plot.Blue}}, {Name: "stopped", Fill: plot.Fill{Color: plot.Orange, Hatch: plot.Rising}}, {Name: "lost", Fill: plot.Fill{Color: plot.Black, Hatch: plot.Crossed}}}, spans),
+		"dots":     plot.Dots(plot.Axes{Title: "Per class", X: "score", High: plot.At(1), Percent: true}, styles, plot.Series{Name: "F1", Y: []float64{1, 0.93, 0.85, 0.82, 0.6, math.NaN()}}, plot.Series{Name: "precision", Y: []float64{1, 0.95, 0.9, 0.8, 0.7, math.NaN()}}, plot.Series{Name: "recall", Y: []float64{1, 0.9, 0.8, 0.85, 0.5, math.NaN()}}),
+		"contour":  plot.Contour(plot.Axes{Title: "momentum x lr", X: "lr", Y: "momentum", LogX: true}, surface(60)),
+		"few":      plot.Contour(plot.Axes{Title: "momentum x lr", X: "lr", Y: "momentum", LogX: true}, surface(9)),
+		"beyond":   plot.Lines(plot.Axes{Title: "Clamped", X: "epoch", WholeX: true, Low: plot.At(0.2), High: plot.At(1)}, plot.Series{Name: "loss", Y: []float64{9, 1.5, 0.9, 0.7, 0.1, 0.5}, Best: 5}),
 		"text":     plot.Text("Summary", "accuracy 0.912", "top-3 0.99"),
 		"image":    plot.Image("original", img, 120),
 	}
@@ -112,7 +125,10 @@ func TestEveryPanelDraws(t *testing.T) {
 			}
 		}
 		if folder != "" {
-			os.WriteFile(filepath.Join(folder, name+".png"), b.Bytes(), 0o644)
+			os.MkdirAll(filepath.Join(folder, "panels"), 0o755)
+			if err := (plot.Figure{Title: name, About: "resnet18  ·  facades  ·  2026-11-29 12:00 UTC"}).Save(filepath.Join(folder, "panels", name+".png"), p); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }
@@ -149,7 +165,7 @@ func TestSaveIsWholeOrNothing(t *testing.T) {
 	if c, err := png.DecodeConfig(f); err != nil || c.Width < c.Height {
 		t.Error(c, err)
 	}
-	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 2 {
 		t.Errorf("left beside it: %v", left)
 	}
 	if err := (plot.Figure{}).Save(filepath.Join(path, "below-a-file.png"), plot.Text("")); err == nil {
@@ -158,7 +174,7 @@ func TestSaveIsWholeOrNothing(t *testing.T) {
 }
 
 func TestNumber(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 0.25: "0.25", 1234.567: "1235", 0.00001: "1e-05", 12345678: "1.23e+07", -3: "-3"} {
+	for v, want := range map[float64]string{0: "0", 0.25: "0.25", 1234.567: "1,235", 0.00001: "1e-5", 12345678: "1.23e7", 23456.7: "23,457", -3: "-3"} {
 		if got := plot.Number(v); got != want {
 			t.Errorf("%v: %s, want %s", v, got, want)
 		}

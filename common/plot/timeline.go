@@ -4,14 +4,19 @@ import (
 	"image"
 	"math"
 
-	gonum "gonum.org/v1/plot"
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 )
 
+// Kind is what a stretch of time was spent on, with its own look.
+type Kind struct {
+	Name string
+	Fill Fill
+}
+
 // Span is a stretch of time in a row of a timeline. Start and End are in the
-// unit of the horizontal axis, Kind is an index into the kinds' names.
+// unit of the horizontal axis, Kind is an index into the kinds.
 type Span struct {
 	Row        string
 	Start, End float64
@@ -19,30 +24,31 @@ type Span struct {
 	Label      string
 }
 
-// Timeline draws what each row (a slot) did when. Rows stand in the order given.
-func Timeline(a Axes, rows, kinds []string, spans []Span) *Panel {
+// Timeline draws what each row (a slot) did when. Rows are in the order given.
+func Timeline(a Axes, rows []string, kinds []Kind, spans []Span) *Panel {
 	index := map[string]int{}
 	for i, r := range rows {
 		index[r] = i
 	}
-	p := a.axes()
+	const row = 22
+	g := a.grid(580, max(vg.Length(len(rows))*row+80, 140))
 	for _, s := range spans {
-		span(p, s.Start, 0)
-		span(p, s.End, 0)
+		g.x.take(s.Start)
+		g.x.take(s.End)
 	}
-	if len(rows) == 0 || p.X.Min > p.X.Max {
+	if len(rows) == 0 || g.x.low > g.x.high {
 		return empty(a.Title)
 	}
-	p.Y.Min, p.Y.Max = -0.5, float64(len(rows))-0.5
-	a.bound(p)
-	ticks := make([]gonum.Tick, len(rows))
+	g.y.names = make([]string, len(rows))
+	style := letters(8, false)
 	for i, r := range rows {
-		ticks[i] = gonum.Tick{Value: float64(len(rows) - 1 - i), Label: fit(r, p.Y.Tick.Label, 140)}
+		g.y.names[len(rows)-1-i] = fit(r, style, 140)
 	}
-	p.Y.Tick.Marker = gonum.ConstantTicks(ticks)
-	p.Add(plotterFunc(func(c draw.Canvas, p *gonum.Plot) {
-		tx, ty := p.Transforms(&c)
-		style := letters(7, false)
+	for _, k := range kinds {
+		g.entries = append(g.entries, swatch(k.Name, k.Fill))
+	}
+	g.draw = func(c draw.Canvas, g *grid) {
+		style := letters(7.5, false)
 		style.XAlign = text.XCenter
 		for _, s := range spans {
 			i, ok := index[s.Row]
@@ -50,22 +56,25 @@ func Timeline(a Axes, rows, kinds []string, spans []Span) *Panel {
 				continue
 			}
 			y := float64(len(rows) - 1 - i)
-			x0, x1 := tx(s.Start), tx(math.Max(s.End, s.Start))
-			y0, y1 := ty(y-0.4), ty(y+0.4)
-			fill(c, Color(s.Kind), x0, y0, max(x1-0.5, x0+0.5), y1)
-			style.Color = on(okabeIto[s.Kind%len(okabeIto)])
-			if style.Width(s.Label) < x1-x0-2 && y1-y0 > 7 {
-				c.FillText(style, vg.Point{X: (x0 + x1) / 2, Y: (y0 + y1) / 2}, s.Label)
+			from, to := g.at(c, s.Start, y-0.38), g.at(c, math.Max(s.End, s.Start), y+0.38)
+			kind := Fill{Color: Color(s.Kind)}
+			if s.Kind < len(kinds) {
+				kind = kinds[s.Kind].Fill
+			}
+			right := max(to.X-0.7, from.X+0.5)
+			kind.paint(c, from.X, from.Y, right, to.Y)
+			if w := style.Width(s.Label); w < right-from.X-4 && to.Y-from.Y > 8 {
+				// Letters lie on plain colour, not on the hatch.
+				mid := vg.Point{X: (from.X + right) / 2, Y: (from.Y + to.Y) / 2}
+				if kind.Hatch != Plain {
+					fill(c, kind.Color, mid.X-w/2-1.5, mid.Y-4.5, mid.X+w/2+1.5, mid.Y+4.5)
+				}
+				style.Color = on(kind.Color)
+				c.FillText(style, mid, s.Label)
 			}
 		}
-	}))
-	var entries []entry
-	for k, name := range kinds {
-		entries = append(entries, entry{name, func(c draw.Canvas, left, y vg.Length) { fill(c, Color(k), left+2, y-4, left+16, y+4) }})
 	}
-	return &Panel{width: 560, height: max(vg.Length(len(rows))*20+80, 140), draw: func(c draw.Canvas) {
-		p.Draw(draw.Crop(legend(title(c, a.Title), entries), 0, -6, 0, 0))
-	}}
+	return g.panel()
 }
 
 // Image shows an image at its own proportions, as large as width points allow.

@@ -79,6 +79,7 @@ func TestBuildingStyles(t *testing.T) {
 		"model/results/per_class_metrics.png":                       1,
 		"model/results/comprehensive_analysis.png":                  1,
 		"model/results/train_history.png":                           1,
+		"model/results/train_history.svg":                           1,
 		"model/results/gradcam_" + stem + ".png":                    1,
 		"model/results/class_comparison_" + stem + ".png":           1,
 		"model/results/misclassifications/*_as_*.png":               wrong,

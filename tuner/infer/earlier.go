@@ -20,8 +20,9 @@ var written = map[string][]string{
 	inference.Production:   append([]string{inference.MetadataFile, inference.ReportFile}, evaluation...),
 }
 
-var evaluation = []string{inference.ResultsFile, "evaluation_summary.txt", "classification_report.txt", "confusion_matrix.png", "class_accuracy.png",
-	"per_class_metrics.png", "comprehensive_analysis.png", "train_history.png"}
+var evaluation = []string{inference.ResultsFile, "evaluation_summary.txt", "classification_report.txt", "confusion_matrix.png", "confusion_matrix_normalized.png", "class_accuracy.png",
+	"per_class_metrics.png", "comprehensive_analysis.png", "train_history.png",
+	"confusion_matrix.svg", "confusion_matrix_normalized.svg", "class_accuracy.svg", "per_class_metrics.svg", "comprehensive_analysis.svg", "train_history.svg"}
 
 // Earlier are files in the folder of the results that a run may replace: those
 // of an earlier inference, which leaves its log. Files of these names without

@@ -12,7 +12,7 @@ import (
 
 const (
 	mostListed = 8  // values of a number that stand alone in a heat map
-	bins       = 6  // else: even stretches of its axis
+	mostBins   = 6  // else: even stretches of its axis, fewer with few trials
 	mostChosen = 16 // choices of one axis of a heat map
 )
 
@@ -32,7 +32,7 @@ func (v *view) heatmaps() (f plot.Figure, panels []*plot.Panel, reason string) {
 	left := 0
 	for j := 1; j < len(able); j++ {
 		for i := range j {
-			if len(panels) == mostPairs {
+			if len(panels) == max(mostPairs/max(len(v.Objectives), 1), 1) {
 				left++
 				continue
 			}
@@ -44,11 +44,11 @@ func (v *view) heatmaps() (f plot.Figure, panels []*plot.Panel, reason string) {
 	if len(panels) == 0 {
 		return f, nil, "no two parameters vary together"
 	}
-	title := fmt.Sprintf("median %s, %s, number of trials below%s", v.Metric, v.direction(), note)
+	title := fmt.Sprintf("median %s, best darkest, with the number of trials%s", v.named(), note)
 	if left > 0 {
 		title += fmt.Sprintf("; %s left out", plural(left, "less important pair"))
 	}
-	return plot.Figure{Title: v.title(title), Columns: min(3, len(panels))}, panels, ""
+	return plot.Figure{Title: v.title(title), Columns: min(mostColumns, len(panels))}, panels, ""
 }
 
 // heatmap is one pair; nil where it would have a single row or column.
@@ -72,6 +72,16 @@ func (v *view) heatmap(a, b int, low, high float64) *plot.Panel {
 	if len(rows) < 2 || len(columns) < 2 {
 		return nil
 	}
+	var all []float64
+	for i := range held {
+		for _, xs := range held[i] {
+			if len(xs) > 0 {
+				all = append(all, median(xs))
+			}
+		}
+	}
+	forms := plot.Numbers(all)
+	written := func(x float64) string { return forms[slices.Index(all, x)] }
 	m := plot.Cells{Rows: bx.names, Columns: ax.names, Low: plot.At(low), High: plot.At(high), LowIsBest: !v.Maximize}
 	for i := range held {
 		values, labels := make([]float64, len(ax.names)), make([]string, len(ax.names))
@@ -79,19 +89,17 @@ func (v *view) heatmap(a, b int, low, high float64) *plot.Panel {
 			values[k] = math.NaN()
 			if len(xs) > 0 {
 				values[k] = median(xs)
-				labels[k] = fmt.Sprintf("%.3g\n%d", values[k], len(xs))
+				labels[k] = fmt.Sprintf("%s\n%d", written(values[k]), len(xs))
 			}
 		}
 		m.Values, m.Labels = append(m.Values, values), append(m.Labels, labels)
 	}
 	pa, pb := v.Space.Params[a].Name, v.Space.Params[b].Name
-	// Numbers grow upwards, as on any chart.
-	if v.Space.Params[b].Kind != space.KindCategorical {
-		slices.Reverse(m.Rows)
-		slices.Reverse(m.Values)
-		slices.Reverse(m.Labels)
-	}
-	return plot.Matrix(plot.Axes{Title: pb + " x " + pa, X: pa, Y: pb}, m)
+	// Numbers grow upwards, as on any chart, and choices with them.
+	slices.Reverse(m.Rows)
+	slices.Reverse(m.Values)
+	slices.Reverse(m.Labels)
+	return plot.Matrix(plot.Axes{Title: pb + " and " + pa + v.of(), X: pa, Y: pb}, m)
 }
 
 func median(xs []float64) float64 {
@@ -123,37 +131,44 @@ func (v *view) cells(k int) cellAxis {
 		}
 	}
 	sort.Float64s(seen)
-	if len(seen) <= mostListed {
+	// A few values stand each for itself, unless nearly every trial has its own:
+	// then a cell would hold a single trial.
+	if len(seen) <= mostListed && (p.Kind == space.KindInt || 2*len(seen) <= len(v.ranked)) {
 		var names []string
 		for _, x := range seen {
 			names = append(names, plot.Number(x))
 		}
 		return cellAxis{names, func(x float64) int { return slices.Index(seen, x) }}
 	}
+	bins := min(mostBins, max(2, len(v.ranked)/4))
 	// Over what was tried, not over the whole axis: a search narrows.
 	low, high := seen[0], seen[len(seen)-1]
-	edge := func(i int) float64 { return low + (high-low)*float64(i)/bins }
+	edge := func(i int) float64 { return low + (high-low)*float64(i)/float64(bins) }
 	place := func(x float64) float64 { return (x - low) / (high - low) }
 	if p.Log && low > 0 {
-		edge = func(i int) float64 { return low * math.Pow(high/low, float64(i)/bins) }
+		edge = func(i int) float64 { return low * math.Pow(high/low, float64(i)/float64(bins)) }
 		place = func(x float64) float64 { return math.Log(x/low) / math.Log(high/low) }
 	}
 	var names []string
 	for i := range bins {
-		names = append(names, short(edge(i))+"-"+short(edge(i+1)))
+		names = append(names, short(edge(i))+" to "+short(edge(i+1)))
 	}
 	return cellAxis{names, func(x float64) int {
 		if !finite(x) {
 			return -1
 		}
-		return min(max(int(place(x)*bins), 0), bins-1)
+		return min(max(int(place(x)*float64(bins)), 0), bins-1)
 	}}
 }
 
 // short is an end of a cell, in two figures or as a whole number.
 func short(x float64) string {
 	if math.Abs(x) >= 100 && math.Abs(x) < 1e6 {
-		return fmt.Sprintf("%.0f", x)
+		return plot.Number(math.Round(x))
 	}
-	return fmt.Sprintf("%.2g", x)
+	if x == 0 {
+		return "0"
+	}
+	power := math.Pow(10, 1-math.Floor(math.Log10(math.Abs(x))))
+	return plot.Number(math.Round(x*power) / power)
 }

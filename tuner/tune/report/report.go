@@ -17,6 +17,7 @@ import (
 	"slices"
 
 	"atelier/common/files"
+	"atelier/common/plot"
 	"atelier/common/space"
 	"atelier/common/trial"
 	"atelier/tuner/importance"
@@ -33,7 +34,7 @@ type Sweep struct {
 	Seed         uint64
 	Metric       string // objective; the first where there are several
 	Maximize     bool
-	Objectives   int // how many there are
+	Objectives   []trial.Objective // all of them, that of Metric first; fewer than two where there is one
 	Status       trial.SweepStatus
 	Ending       string // why it ended, or failed
 	Space        space.Space
@@ -100,21 +101,26 @@ func Write(dir string, s *Sweep, o Options) (*Written, error) {
 	w := &Written{Files: []string{ResultsFile, SummaryFile}}
 	for _, p := range charts {
 		path := filepath.Join(dir, p.name)
-		why := "pictures are switched off"
-		if !o.NoPlots {
-			figure, panels, reason := p.draw(v)
+		why := "charts are switched off"
+		about := !p.several || len(s.Objectives) > 1
+		if !o.NoPlots && about {
+			figure, panels, reason := v.figure(p)
 			if why = reason; why == "" {
 				if err := figure.Save(path, panels...); err != nil {
 					return nil, err
 				}
-				w.Files = append(w.Files, p.name)
+				w.Files = append(w.Files, p.name, plot.SVG(p.name))
 				continue
 			}
 		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+		for _, path := range []string{path, plot.SVG(path)} {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
 		}
-		w.Omitted = append(w.Omitted, Omission{p.name, why})
+		if about {
+			w.Omitted = append(w.Omitted, Omission{p.name, why})
+		}
 	}
 	results, err := v.results()
 	if err != nil {
@@ -343,7 +349,7 @@ func clamp(x, low, high float64) float64 {
 func Files() []string {
 	out := []string{ResultsFile, SummaryFile}
 	for _, p := range charts {
-		out = append(out, p.name)
+		out = append(out, p.name, plot.SVG(p.name))
 	}
 	return out
 }

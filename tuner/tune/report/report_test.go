@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"atelier/common/plot"
 	"atelier/common/space"
 	"atelier/common/trial"
 	"atelier/tuner/tune/report"
@@ -46,8 +47,8 @@ func usual() []space.Parameter {
 // made draws a sweep: every trial's value is a function of its point, its curve
 // falls towards it.
 func made(n int, params []space.Parameter) *report.Sweep {
-	s := &report.Sweep{ID: "s-k3v9q2ma", Name: "facades", Model: "resnet18", SearchMethod: "bayesian", Algorithm: "gp", Trainer: "torch", Seed: 42, Metric: "val_loss", Objectives: 1,
-		Status: trial.SweepFinished, Ending: "budget used", Space: space.Space{Params: params}, Training: json.RawMessage(`{"model":"resnet18","epochs":6}`), Budget: int64(n), Parallelism: 2,
+	s := &report.Sweep{ID: "s-k3v9q2ma", Name: "facades", Model: "resnet18", SearchMethod: "bayesian", Algorithm: "gp", Trainer: "torch", Seed: 42, Metric: "val_loss", Objectives: []trial.Objective{{Metric: "val_loss"}},
+		Status: trial.SweepFinished, Ending: "budget used", Space: space.Space{Params: params}, Training: json.RawMessage(`{"model":"resnet18","epochs":6,"data.train":"run/facades/train"}`), Budget: int64(n), Parallelism: 2,
 		CreatedMS: began}
 	rng := rand.New(rand.NewPCG(1, 2))
 	free := []int64{began + 700, began + 900}
@@ -176,10 +177,36 @@ func cases() map[string]struct {
 	running.Trials[7].Status, running.Trials[7].EndedMS, running.Trials[7].Runs[0].EndedMS, running.Trials[7].Runs[0].Exit = trial.Running, 0, 0, 0
 	running.Trials = append(running.Trials, report.Trial{Number: 9, Status: trial.Waiting, Point: running.Trials[0].Point})
 	all["under-way"] = x{running, map[string]string{"parameter_importance.png": "7 trials"}}
+
+	all["4-trials"] = x{made(4, usual()), map[string]string{"parameter_importance.png": "4 trials"}}
+	all["400-trials"] = x{sweep: made(400, usual())}
+	all["two-objectives"] = x{sweep: made(40, usual())}
+	two := all["two-objectives"].sweep
+	two.Objectives = append(two.Objectives, trial.Objective{Metric: "images_per_s", Maximize: true})
+	for i := range two.Trials {
+		t := &two.Trials[i]
+		for k := range t.Curve {
+			u := two.Space.Params[4].ToUnit(t.Point[4])
+			t.Curve[k].Metrics = append(t.Curve[k].Metrics, trial.Metric{Name: "images_per_s", Value: 300 - 220*u + 10*math.Sin(float64(i))})
+		}
+	}
+	for name, c := range all {
+		for _, p := range []string{"value_distribution.png", "contour.png", "rank_plot.png"} {
+			if c.lacks["slice_plots.png"] != "" {
+				c.lacks[p] = "fewer"
+			}
+		}
+		if name == "one-parameter" {
+			c.lacks["contour.png"], c.lacks["rank_plot.png"] = "there is 1", "there is 1"
+		}
+		if name == "categorical" {
+			all[name] = x{c.sweep, map[string]string{"contour.png": "there is 0", "rank_plot.png": "there is 0"}}
+		}
+	}
 	return all
 }
 
-var every = []string{"optimization_history.png", "parameter_importance.png", "pairwise_heatmaps.png", "parallel_coordinates.png", "slice_plots.png", "learning_curves.png", "slot_timeline.png"}
+var every = []string{"optimization_history.png", "parameter_importance.png", "value_distribution.png", "contour.png", "rank_plot.png", "pairwise_heatmaps.png", "parallel_coordinates.png", "slice_plots.png", "learning_curves.png", "slot_timeline.png"}
 
 // Every sweep gets its summary and all files or a told omission; with ATELIER_PLOTS=folder the
 // charts stay there to be looked at.
@@ -188,7 +215,7 @@ func TestEveryCase(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			if keep := os.Getenv("ATELIER_PLOTS"); keep != "" {
-				dir = filepath.Join(keep, name)
+				dir = filepath.Join(keep, "sweep_"+name)
 			}
 			// What an earlier report left does not pass for this one's.
 			os.MkdirAll(dir, 0o755)
@@ -233,7 +260,7 @@ func TestEveryCase(t *testing.T) {
 				}
 				img, err := png.DecodeConfig(f)
 				f.Close()
-				if err != nil || img.Width < 300 || img.Height < 150 || img.Width > 6000 || img.Height > 6000 {
+				if err != nil || img.Width < 300 || img.Height < 150 || img.Width > plot.MaxSide || img.Height > plot.MaxSide {
 					t.Errorf("%s: %dx%d, %v", p, img.Width, img.Height, err)
 				}
 			}

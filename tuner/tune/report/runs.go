@@ -24,7 +24,6 @@ func (v *view) curves() (f plot.Figure, panels []*plot.Panel, reason string) {
 		isBest[t.Number] = true
 	}
 	for _, name := range metrics[:min(mostCurves, len(metrics))] {
-		var all []float64
 		curve := func(t *Trial) (xs, ys []float64) {
 			for _, e := range t.Curve {
 				if y, ok := e.Metrics.Get(name); ok {
@@ -33,34 +32,32 @@ func (v *view) curves() (f plot.Figure, panels []*plot.Panel, reason string) {
 			}
 			return xs, ys
 		}
-		for i := range v.Trials {
-			_, ys := curve(&v.Trials[i])
-			all = append(all, ys...)
-		}
-		low, high, outside := fence(all)
 		var series []plot.Series
-		add := func(t *Trial, title string) {
-			xs, ys := curve(t)
-			for i := range ys {
-				ys[i] = clamp(ys[i], low, high)
-			}
-			if len(xs) > 0 {
-				series = append(series, plot.Series{Name: title, X: xs, Y: ys, Faint: title == ""})
-			}
-		}
+		var all, top []float64
 		for i := range v.Trials {
 			if t := &v.Trials[i]; !isBest[t.Number] {
-				add(t, "")
+				if xs, ys := curve(t); len(xs) > 0 {
+					series, all = append(series, plot.Series{X: xs, Y: ys, Faint: true}), append(all, ys...)
+				}
 			}
 		}
 		for i, t := range best {
-			add(t, fmt.Sprintf("%d. trial %d", i+1, t.Number))
+			if xs, ys := curve(t); len(xs) > 0 {
+				series = append(series, plot.Series{Name: fmt.Sprintf("%d. trial %d", i+1, t.Number), X: xs, Y: ys})
+				all, top = append(all, ys...), append(top, ys...)
+			}
 		}
-		title := name
-		if outside > 0 {
-			title += fmt.Sprintf(" (%s far off, at the edge)", plural(outside, "value"))
+		a := plot.Axes{Title: name, X: "epoch", Y: name, WholeX: true}
+		if low, high, wide, zoomed := zoom(top, all); low < high {
+			a.Low, a.High = plot.At(low), plot.At(high)
+			if a.LogY = wide; wide {
+				a.Y += ", logarithmic"
+			}
+			if zoomed {
+				a.Title += fmt.Sprintf(", zoomed on the best %d", len(best))
+			}
 		}
-		panels = append(panels, plot.Lines(plot.Axes{Title: title, X: "epoch", Y: name}, series...))
+		panels = append(panels, plot.Lines(a, series...))
 	}
 	title := "learning curves"
 	if n := v.reporting(); n > len(best) {
@@ -70,6 +67,25 @@ func (v *view) curves() (f plot.Figure, panels []*plot.Panel, reason string) {
 		title += fmt.Sprintf("; %s left out", plural(n, "metric"))
 	}
 	return plot.Figure{Title: v.title(title), Columns: 2}, panels, ""
+}
+
+// zoom is the range of an axis for the best curves, top: theirs where all
+// curves' would be more than twice as wide, logarithmic where even theirs spans
+// more than a power and a half of ten.
+func zoom(top, all []float64) (low, high float64, logarithmic, zoomed bool) {
+	low, high, _ = fence(all)
+	if len(top) > 0 {
+		l, h, _ := fence(top)
+		if high-low > 2*(h-l) && h > l {
+			air := 0.1 * (h - l)
+			if zoomed = true; l > 0 {
+				low, high = math.Max(l-air, l/2), h+air
+			} else {
+				low, high = l-air, h+air
+			}
+		}
+	}
+	return low, high, low > 0 && high > 30*low, zoomed
 }
 
 func (v *view) reporting() (n int) {
@@ -105,9 +121,46 @@ func (v *view) metrics() []string {
 	return names
 }
 
+const running = "running"
+
+// looks are the states of runs, each with a colour and a hatch of its own in
+// every report; the last is that of a state which is new.
+var looks = []look{
+	{trial.ExitFinished.String(), plot.Fill{Color: plot.Blue}},
+	{running, plot.Fill{Color: plot.Sky, Hatch: plot.Dotted}},
+	{trial.ExitPaused.String(), plot.Fill{Color: plot.Olive, Hatch: plot.Upright}},
+	{trial.ExitStopped.String(), plot.Fill{Color: plot.Orange, Hatch: plot.Rising}},
+	{trial.ExitReleased.String(), plot.Fill{Color: plot.Grey, Hatch: plot.Upright}},
+	{trial.ExitDiverged.String(), plot.Fill{Color: plot.Purple, Hatch: plot.Falling}},
+	{trial.ExitLost.String(), plot.Fill{Color: plot.Black, Hatch: plot.Dotted}},
+	{trial.ExitOutOfMemory.String(), plot.Fill{Color: plot.Vermilion, Hatch: plot.Crossed}},
+	{trial.ExitCrashed.String(), plot.Fill{Color: plot.Vermilion, Hatch: plot.Falling}},
+	{trial.ExitKilled.String(), plot.Fill{Color: plot.Vermilion, Hatch: plot.Lying}},
+	{trial.ExitBadSpec.String(), plot.Fill{Color: plot.Vermilion}},
+	{trial.ExitDataMissing.String(), plot.Fill{Color: plot.Vermilion, Hatch: plot.Rising}},
+	{trial.ExitDeviceFault.String(), plot.Fill{Color: plot.Vermilion, Hatch: plot.Upright}},
+	{trial.ExitDiskFull.String(), plot.Fill{Color: plot.Vermilion, Hatch: plot.Dotted}},
+	{"", plot.Fill{Color: plot.Grey, Hatch: plot.Crossed}},
+}
+
+type look struct {
+	state string
+	fill  plot.Fill
+}
+
+// place is a state's place in looks.
+func place(state string) int {
+	if i := slices.IndexFunc(looks, func(l look) bool { return l.state == state }); i >= 0 {
+		return i
+	}
+	return len(looks) - 1
+}
+
 // timeline shows what each slot did.
 func (v *view) timeline() (f plot.Figure, panels []*plot.Panel, reason string) {
-	var rows, kinds []string
+	var rows []string
+	var kinds []plot.Kind
+	var states []string
 	var spans []plot.Span
 	begin, end := int64(math.MaxInt64), int64(0)
 	for _, t := range v.Trials {
@@ -146,25 +199,30 @@ func (v *view) timeline() (f plot.Figure, panels []*plot.Panel, reason string) {
 			if r.StartedMS == 0 {
 				continue
 			}
-			kind, to := cmp.Or(r.Exit.String(), "running"), r.EndedMS
+			state, to := cmp.Or(r.Exit.String(), running), r.EndedMS
 			if to == 0 {
 				to = end
 			}
-			if !slices.Contains(kinds, kind) {
-				kinds = append(kinds, kind)
+			if !slices.Contains(states, state) {
+				states = append(states, state)
 			}
 			spans = append(spans, plot.Span{Row: slotOf(r), Start: float64(r.StartedMS-begin) / per, End: float64(to-begin) / per,
-				Kind: slices.Index(kinds, kind), Label: fmt.Sprint(t.Number)})
+				Label: fmt.Sprint(t.Number), Kind: place(state)})
 		}
+	}
+	// The legend has the states that occur, in the order of the table.
+	slices.SortFunc(states, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
+	for i := range spans {
+		spans[i].Kind = slices.IndexFunc(states, func(s string) bool { return place(s) == spans[i].Kind })
+	}
+	for _, s := range states {
+		kinds = append(kinds, plot.Kind{Name: strings.ReplaceAll(s, "_", " "), Fill: looks[place(s)].fill})
 	}
 	title := "what the slots did, by trial"
 	if dropped > 0 {
 		title += fmt.Sprintf(" (the first %d slots; %d left out)", len(rows), dropped)
 	}
-	for i := range kinds {
-		kinds[i] = strings.ReplaceAll(kinds[i], "_", " ")
-	}
-	return plot.Figure{Title: v.title("timeline of slots")}, []*plot.Panel{plot.Wide(plot.Timeline(plot.Axes{Title: title, X: unit + " since the sweep was made"}, rows, kinds, spans), 1.4)}, ""
+	return plot.Figure{Title: v.title("timeline of slots")}, []*plot.Panel{plot.Wide(plot.Timeline(plot.Axes{Title: title, X: unit + " since the sweep was submitted"}, rows, kinds, spans), 1.4)}, ""
 }
 
 func slotOf(r trial.Run) string { return strings.TrimSuffix(r.Worker+"/"+r.Slot, "/") }

@@ -56,8 +56,8 @@ func (v *view) summary(w *Written, o Options) string {
 	}
 	row("search method", fmt.Sprintf("%s, seed %d", method, v.Seed))
 	row("objective", fmt.Sprintf("%s, %s", v.Metric, v.direction()))
-	if v.Objectives > 1 {
-		row("", fmt.Sprintf("the first of %d objectives: the others are in %s", v.Objectives, ResultsFile))
+	if n := len(v.Objectives); n > 1 {
+		row("", fmt.Sprintf("the first of %d objectives: the others are in %s and the charts", n, ResultsFile))
 	}
 	row("trials", v.countsText())
 	epochs := 0
@@ -126,7 +126,7 @@ func (v *view) summary(w *Written, o Options) string {
 			line("  %s", l)
 		}
 	}
-	head("Pictures")
+	head("Charts (PNG, and SVG beside each)")
 	for _, p := range charts {
 		for _, f := range w.Files {
 			if f == p.name {
@@ -135,7 +135,7 @@ func (v *view) summary(w *Written, o Options) string {
 		}
 	}
 	if o.NoPlots {
-		line("  none: they are switched off")
+		line("  none: charts are switched off")
 	} else {
 		for _, x := range w.Omitted {
 			line("  %-28s left out: %s", x.Name, x.Reason)

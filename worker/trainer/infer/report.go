@@ -14,6 +14,7 @@ import (
 	"atelier/common/files"
 	"atelier/common/inference"
 	"atelier/common/metadata"
+	"atelier/common/plot"
 	"atelier/worker/trainer/score"
 )
 
@@ -216,7 +217,8 @@ func (r *run) writeEvaluation(result *score.Result) error {
 		}
 		r.out.Files = append(r.out.Files, f.name)
 	}
-	charts, err := result.WriteCharts(r.Output, r.history())
+	charts, err := result.WriteCharts(r.Output, r.history(), plot.About{Model: fmt.Sprintf("%s, epoch %d, %d px", about.Arch, about.Epoch, about.ImageSize),
+		Data: filepath.Base(filepath.Dir(r.Images)) + "/" + filepath.Base(r.Images), When: time.Now()})
 	r.out.Files = append(r.out.Files, charts...)
 	return err
 }
