@@ -359,6 +359,10 @@ func TestPageExternal(t *testing.T) {
 	playPage(t, "deploy/docs/external.md", simulated(t), 2*time.Minute, nil)
 }
 
+func TestPageAPI(t *testing.T) {
+	playPage(t, "deploy/docs/api.md", simulated(t), 2*time.Minute, nil)
+}
+
 func TestPagePython(t *testing.T) {
 	playPage(t, "deploy/docs/python.md", simulated(t), 2*time.Minute, nil)
 }
