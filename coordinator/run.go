@@ -26,6 +26,7 @@ import (
 	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/duty/audit"
 	"atelier/coordinator/duty/judge"
+	"atelier/coordinator/duty/notify"
 	"atelier/coordinator/duty/project"
 	"atelier/coordinator/duty/propose"
 	"atelier/coordinator/duty/purge"
@@ -173,8 +174,9 @@ func (m *Main) wire(life context.Context) error {
 	nowMS := func() int64 { return time.Now().UnixMilli() }
 	j := judge.New(judge.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger})
 	p := propose.New(propose.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger, Settle: j.Await})
-	duties := []duty.Duty{a, p, j, purge.New(purge.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger})}
-	watchers := []duty.Watcher{a, p, j}
+	n := notify.New(notify.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger})
+	duties := []duty.Duty{a, p, j, n, purge.New(purge.Config{Log: m.node, View: m.machine.View, NowMS: nowMS, Logger: m.logger})}
+	watchers := []duty.Watcher{a, p, j, n}
 	var projector *project.Projector
 	if c.Redis != "" {
 		if c.redisShown {

@@ -23,10 +23,11 @@ func NewRequestID() string {
 
 // Submission is a sweep to be made.
 type Submission struct {
-	RequestID string // "" = a new one
-	Spec      string // YAML
-	Name      string // of the spec, for messages
-	BaseDir   string // absolute folder that relative data paths are read from
+	RequestID string              // "" = a new one
+	Spec      string              // YAML
+	Name      string              // of the spec, for messages
+	BaseDir   string              // absolute folder that relative data paths are read from
+	Notify    *trial.Notification // where its end is posted, and which; nil = nowhere
 }
 
 // Submit makes a sweep, once, and returns it with what there is to warn of.
@@ -34,7 +35,7 @@ func (c *Client) Submit(ctx context.Context, s Submission) (*trial.Sweep, []stri
 	if s.RequestID == "" {
 		s.RequestID = NewRequestID()
 	}
-	m, err := ask(ctx, c.raw.Sweeps.CreateSweep, &atelierv1.CreateSweepRequest{RequestId: s.RequestID, SpecYaml: s.Spec, SpecName: s.Name, BaseDir: s.BaseDir})
+	m, err := ask(ctx, c.raw.Sweeps.CreateSweep, &atelierv1.CreateSweepRequest{RequestId: s.RequestID, SpecYaml: s.Spec, SpecName: s.Name, BaseDir: s.BaseDir, Notify: wire.ToNotification(s.Notify)})
 	return sweepOf(m.GetSweep()), m.GetWarnings(), err
 }
 
@@ -88,6 +89,13 @@ type Labels struct {
 // Label changes what people call a sweep and write beside it.
 func (c *Client) Label(ctx context.Context, requestID, id string, l Labels) (*trial.Sweep, error) {
 	m, err := ask(ctx, c.raw.Sweeps.LabelSweep, &atelierv1.LabelSweepRequest{RequestId: requestID, Id: id, Name: l.Name, Note: l.Note, AddTags: l.Add, RemoveTags: l.Remove})
+	return sweepOf(m.GetSweep()), err
+}
+
+// Notify says where a sweep's end is posted, and which ends are, all where none is named; "" =
+// nowhere.
+func (c *Client) Notify(ctx context.Context, requestID, id, url string, on []trial.SweepStatus) (*trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.SetNotification, &atelierv1.SetNotificationRequest{RequestId: requestID, Id: id, Url: url, On: wire.List(on, wire.ToSweepStatus)})
 	return sweepOf(m.GetSweep()), err
 }
 

@@ -52,6 +52,8 @@ type Sweep struct {
 	DeletedMS       int64             `json:"deleted_ms"`       // 0 = it is not
 	PurgeMS         int64             `json:"purge_ms"`         // of a deleted one: when it goes for good
 
+	Notify *Notification `json:"notify"` // where its end is posted; nil = nowhere
+
 	SpecYAML string `json:"-"` // as submitted
 	SpecJSON string `json:"-"` // checked (common/spec); empty in lists of sweeps
 }

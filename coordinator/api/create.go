@@ -16,6 +16,7 @@ import (
 	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/coordinator/duty/notify"
 	"atelier/coordinator/state"
 	"atelier/tuner/search"
 	"atelier/tuner/sweep"
@@ -39,13 +40,18 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 		parsed.Seed = binary.LittleEndian.Uint64(b[:]) >> 11 // exact in any JSON reader
 		resp.Warnings = append(resp.Warnings, fmt.Sprintf("the spec has no seed: %d was drawn; write `seed: %d` to repeat this sweep", parsed.Seed, parsed.Seed))
 	}
+	if m.Notify != nil {
+		if err := notify.CheckURL(m.Notify.Url); err != nil {
+			return nil, invalid("notify: %w", err)
+		}
+	}
 	if w := s.offers(parsed); w != "" {
 		resp.Warnings = append(resp.Warnings, w)
 	}
 	// An algorithm left open is settled here, so that no later budget changes it.
 	parsed.Algorithm = search.Resolve(parsed.SearchMethod, parsed.Algorithm, search.Problem{Space: &parsed.Space, Maximize: parsed.Objective.Maximize,
 		Seed: parsed.Seed, Budget: parsed.Budget.Trials, Parallelism: parsed.Parallelism})
-	c := &logv1.CreateSweep{Kind: wire.ToKind(trial.KindOf([]byte(parsed.TrainingJSON))), SpecYaml: m.SpecYaml, SpecJson: spec.Encode(parsed), BaseDir: m.BaseDir}
+	c := &logv1.CreateSweep{Kind: wire.ToKind(trial.KindOf([]byte(parsed.TrainingJSON))), SpecYaml: m.SpecYaml, SpecJson: spec.Encode(parsed), BaseDir: m.BaseDir, Notify: m.Notify}
 	if parsed.WarmStart != "" {
 		// Taken here and kept in the new sweep: what becomes of the old one later
 		// does not matter.

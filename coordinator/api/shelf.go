@@ -7,6 +7,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/coordinator/duty/notify"
 	"atelier/coordinator/state"
 )
 
@@ -19,6 +20,22 @@ func (s sweeps) LabelSweep(ctx context.Context, req *connect.Request[atelierv1.L
 		return nil, err
 	}
 	return connect.NewResponse(&atelierv1.LabelSweepResponse{Sweep: made}), nil
+}
+
+// SetNotification says where a sweep's end is posted, "" for nowhere. Of one that has ended
+// it is posted now.
+func (s sweeps) SetNotification(ctx context.Context, req *connect.Request[atelierv1.SetNotificationRequest]) (*connect.Response[atelierv1.SetNotificationResponse], error) {
+	m := req.Msg
+	if m.Url != "" {
+		if err := notify.CheckURL(m.Url); err != nil {
+			return nil, invalid("notify of sweep %s: %w", m.Id, err)
+		}
+	}
+	made, err := s.changed(ctx, m.Id, &logv1.Command{RequestId: m.RequestId, Op: &logv1.Command_SetNotification{SetNotification: &logv1.SetNotification{Id: m.Id, Url: m.Url, On: m.On}}})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&atelierv1.SetNotificationResponse{Sweep: made}), nil
 }
 
 // PurgeSweep takes a deleted sweep out of the state before its time. One that is gone

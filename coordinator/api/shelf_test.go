@@ -1,8 +1,12 @@
 package api_test
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -131,5 +135,59 @@ func TestArchivedAndDeletedSweeps(t *testing.T) {
 	coordinatortest.WantCode(t, "submitted again", err, connect.CodeNotFound, "sweep "+a+" was deleted at")
 	if s := c.Create(t, spec); s.Id == a {
 		t.Error("the id was given again")
+	}
+}
+
+// TestNotify: an address is checked before anything is written, is shown without what may
+// be secret, and the end arrives there.
+func TestNotify(t *testing.T) {
+	c := node.Start(t, node.Options{})
+	posted := make(chan string, 10)
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		posted <- string(b)
+	}))
+	defer web.Close()
+	spec := coordinatortest.ExternalSpec("random", "{trials: 2}", 1)
+	create := func(url string) (*atelierv1.Sweep, error) {
+		r, err := c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: client.NewRequestID(), SpecYaml: spec, Notify: &atelierv1.Notification{Url: url}}))
+		if err != nil {
+			return nil, err
+		}
+		return r.Msg.Sweep, nil
+	}
+	for _, url := range []string{"http://169.254.169.254/secret", "ftp://h/secret", "https:///secret"} {
+		_, err := create(url)
+		coordinatortest.WantCode(t, url, err, connect.CodeInvalidArgument, "notify")
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error names the secret: %v", err)
+		}
+	}
+	if got := listed(t, c, &atelierv1.ListSweepsRequest{}); got != "" {
+		t.Fatalf("made all the same: %s", got)
+	}
+	s, err := create(web.URL + "/secret")
+	if err != nil || s.Notification.GetUrl() != web.URL {
+		t.Fatalf("made %v, %v", s, err)
+	}
+	c.Play(t, s.Id, 1, 2, func(int64) {})
+	select {
+	case body := <-posted:
+		if !strings.Contains(body, `"event":"sweep.finished"`) || !strings.Contains(body, `"best":{"trial":`) || !strings.Contains(body, "2 of 2 trials ended") {
+			t.Errorf("posted %s", body)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("nothing was posted")
+	}
+	coordinatortest.Until(t, "it is written down", func() bool { return c.Sweep(t, s.Id).Notification.GetDone() })
+	// Of a sweep that has ended the end is posted at once.
+	q := &atelierv1.SetNotificationRequest{RequestId: "again", Id: s.Id, Url: web.URL, On: []atelierv1.SweepStatus{wire.ToSweepStatus(trial.SweepFinished)}}
+	if _, err := c.Sweeps.SetNotification(coordinatortest.Context(t), connect.NewRequest(q)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-posted:
+	case <-time.After(30 * time.Second):
+		t.Fatal("nothing was posted of a sweep that had ended")
 	}
 }

@@ -19,6 +19,7 @@ const (
 	maxDrained     = 10_000
 	maxTag         = 64        // bytes of a tag
 	maxTags        = 64        // of a sweep
+	maxURL         = 2048      // bytes of an address that an end is posted to
 	maxNote        = 8192      // bytes of a person's note on a sweep
 	maxPurged      = 10_000    // deleted sweeps that are remembered
 	maxRuns        = 1000      // of a trial

@@ -125,7 +125,7 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 				}
 			}
 		}
-		switch c.rng.IntN(14) {
+		switch c.rng.IntN(17) {
 		case 0:
 			cmd.Op = &logv1.Command_EnqueueTrials{EnqueueTrials: &logv1.EnqueueTrials{Id: id, ParamsJson: []string{`{"x":-3}`}}}
 		case 1:
@@ -140,6 +140,15 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 			cmd.Op = &logv1.Command_LabelSweep{LabelSweep: label}
 		case 4, 5:
 			cmd.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(trial.ActionArchive + trial.Action(c.rng.IntN(4)))}}
+		case 14:
+			cmd.Op = &logv1.Command_SetNotification{SetNotification: &logv1.SetNotification{Id: id, Url: []string{"", "http://h/x", "https://h/y", "h"}[c.rng.IntN(4)], On: []atelierv1.SweepStatus{6, 4}[:c.rng.IntN(3)]}}
+		case 15, 16:
+			record := &logv1.RecordNotification{Id: id, Attempt: 1, Last: c.rng.IntN(4) == 0, Error: []string{"", "no"}[c.rng.IntN(2)]}
+			if s, ok := v.Sweep(id); ok {
+				attempts, _ := s.PendingNotification()
+				record.EndMs, record.Attempt = s.EndedMS, attempts+int32(c.rng.IntN(2))
+			}
+			cmd.Op = &logv1.Command_RecordNotification{RecordNotification: record}
 		case 6:
 			purge := &logv1.PurgeSweep{Id: id, DeletedMs: c.rng.Int64N(2)}
 			if s, ok := v.Sweep(id); ok && id > "s-5" { // else few would be left

@@ -131,7 +131,8 @@ const Rules = 2
 //	GrantLease                      worker, incarnation and request of who asked (lease.go)
 //	ExpireLease, SetVerdict,        the token or the status they find: what is over does not end twice
 //	ResumeTrial, EndOverdue,        (lease.go, trial.go, budget.go, control.go)
-//	FailSweep, PurgeSweep
+//	FailSweep, PurgeSweep,
+//	RecordNotification
 //	ProposeTrials                   the number of the first trial, which has to be the next (propose.go)
 //	what a person asks for          the request id, remembered with the result (once)
 //	SetMember, DropMember, SetDrain what they say, which stays true when it is said again (member.go)
@@ -172,6 +173,10 @@ func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 		m.once("label", c.GetRequestId(), op.LabelSweep.GetId(), r, func() { m.labelSweep(now, op.LabelSweep, r) })
 	case *logv1.Command_PurgeSweep:
 		m.purgeSweep(op.PurgeSweep, r)
+	case *logv1.Command_SetNotification:
+		m.once("notify", c.GetRequestId(), op.SetNotification.GetId(), r, func() { m.setNotification(now, op.SetNotification, r) })
+	case *logv1.Command_RecordNotification:
+		m.recordNotification(now, op.RecordNotification, r)
 	case *logv1.Command_EndOverdue:
 		m.endOverdue(now, op.EndOverdue, r)
 	case *logv1.Command_SetDrain:

@@ -81,9 +81,10 @@ type Sweep struct {
 	Priority                       int32  // of today: a higher one gets free slots first
 	StoredBytes                    int64  // of the checkpoints kept now
 
-	Tags                  []string // a person's, in order
-	UserNote              string   // a person's
-	ArchivedMS, DeletedMS int64    // 0 = it is not; see shelf.go
+	Tags                  []string            // a person's, in order
+	UserNote              string              // a person's
+	ArchivedMS, DeletedMS int64               // 0 = it is not; see shelf.go
+	Notification          *trial.Notification // never changed in place; nil = its end is posted nowhere
 
 	Enqueued      []string           // given points, parameters as JSON, taken ones and later ones too
 	EnqueuedTaken int64              // how many of them have become trials, from the front

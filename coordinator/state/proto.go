@@ -22,6 +22,9 @@ func (s *Sweep) Proto(now int64) *atelierv1.Sweep {
 		Epochs: s.Epochs, SpentMs: s.Spent(now), Ending: s.Ending, StoredBytes: s.StoredBytes, Findings: s.Findings,
 		Tags: s.Tags, UserNote: s.UserNote, ArchivedMs: s.ArchivedMS, DeletedMs: s.DeletedMS, PurgeMs: s.PurgeMS(),
 	}
+	if p.Notification = wire.ToNotification(s.Notification); p.Notification != nil {
+		p.Notification.Url = trial.HookHost(p.Notification.Url)
+	}
 	for _, o := range s.Objectives {
 		p.Objectives = append(p.Objectives, wire.ToObjective(o))
 	}

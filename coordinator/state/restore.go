@@ -247,6 +247,11 @@ func (m *Machine) loadSweep(r *logv1.SweepRecord) (*Sweep, error) {
 	if err := s.validLabels(); err != nil {
 		return nil, err
 	}
+	if s.Notification = wire.Notification(r.GetNotification()); s.Notification != nil {
+		if err := validNotification(s.ID, s.Notification); err != nil {
+			return nil, err
+		}
+	}
 	trials := r.GetTrials()
 	_, gone := m.live.Purged(s.ID)
 	switch {

@@ -122,7 +122,7 @@ func (s *Sweep) record() *logv1.SweepRecord {
 	if name == s.Spec.Name {
 		name = ""
 	}
-	return &logv1.SweepRecord{Name: name, Tags: s.Tags, UserNote: s.UserNote, ArchivedMs: s.ArchivedMS, DeletedMs: s.DeletedMS, Spec: s.created(), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
+	return &logv1.SweepRecord{Name: name, Tags: s.Tags, UserNote: s.UserNote, ArchivedMs: s.ArchivedMS, DeletedMs: s.DeletedMS, Notification: wire.ToNotification(s.Notification), Spec: s.created(), Status: wire.ToSweepStatus(s.Status), Failure: s.Failure, Exhausted: s.Exhausted, CreatedMs: s.CreatedMS, EndedMs: s.EndedMS,
 		Trials: s.Len(), Metrics: s.metrics, ModifiedIndex: s.ModifiedIndex,
 		Findings: s.Findings, EnqueuedTaken: s.EnqueuedTaken, SpentMs: s.SpentMS, RunningSinceMs: s.RunningSince, Ending: s.Ending,
 		CreateRequest: s.CreateRequest, CreatedIndex: s.CreatedIndex, Requests: s.requests.ids, RequestResults: s.requests.results, Data: s.Data}
@@ -167,7 +167,7 @@ func (t *Trial) record(r *logv1.TrialRecord) {
 }
 
 // sortedUnique reports whether list ascends strictly.
-func sortedUnique[T string | uint32 | int32](list []T) bool {
+func sortedUnique[T ~string | ~uint32 | ~int32](list []T) bool {
 	for i := 1; i < len(list); i++ {
 		if list[i] <= list[i-1] {
 			return false

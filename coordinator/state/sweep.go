@@ -134,6 +134,11 @@ func newSweep(c *logv1.CreateSweep, fresh bool) (*Sweep, error) {
 	if err := validSpec(s.ID, sp); err != nil {
 		return nil, err
 	}
+	if s.Notification = newNotification(c.GetNotify()); fresh && s.Notification != nil {
+		if err := validNotification(s.ID, s.Notification); err != nil {
+			return nil, err
+		}
+	}
 	return s, s.valid()
 }
 

@@ -57,6 +57,10 @@ func (s *stage) show(said transcript.Command) string {
 		if sweep.UserNote != "" {
 			fmt.Fprintf(&b, " note=%q", sweep.UserNote)
 		}
+		if n := sweep.Notification; n != nil {
+			attempts, pending := sweep.PendingNotification()
+			fmt.Fprintf(&b, " notify=%s on=%v pending=%v(%d) error=%q done=%v", n.URL, n.On, pending, attempts, n.Error, n.Done)
+		}
 		if sweep.ArchivedMS+sweep.DeletedMS != 0 {
 			fmt.Fprintf(&b, " archived=%d deleted=%d purge=%d", sweep.ArchivedMS, sweep.DeletedMS, sweep.PurgeMS())
 		}

@@ -25,6 +25,7 @@ import (
 //	verdict S N VERDICT token= reason=; retry S N; resume S N reason=
 //	control S ACTION; extend S add= epochs= time=; fail S reason=; enqueue S points=P;P; priority S N; overdue S
 //	label S name= add='a b' remove= note=; purge S deleted=
+//	notify S url= on='finished failed'; notified S end= attempt= error= last=true
 //	drain|undrain WORKER; member ID raft= api= cluster= folder=; drop ID; nothing
 //	show [S] findings=yes; leaderboard S top=; restart     what is there; from a snapshot
 //
@@ -249,6 +250,14 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 			l.Note = new(strings.ReplaceAll(note, `\n`, "\n"))
 		}
 		c.Op = &logv1.Command_LabelSweep{LabelSweep: l}
+	case "notify":
+		n := &logv1.SetNotification{Id: id, Url: args["url"]}
+		for _, on := range strings.Fields(args["on"]) {
+			n.On = append(n.On, wire.ToSweepStatus(noun(s.t, trial.ParseSweepStatus, on)))
+		}
+		c.Op = &logv1.Command_SetNotification{SetNotification: n}
+	case "notified":
+		c.Op = &logv1.Command_RecordNotification{RecordNotification: &logv1.RecordNotification{Id: id, EndMs: number("end", 0), Attempt: int32(number("attempt", 1)), Error: args["error"], Last: args["last"] == "true"}}
 	case "purge":
 		c.Op = &logv1.Command_PurgeSweep{PurgeSweep: &logv1.PurgeSweep{Id: id, DeletedMs: number("deleted", 0)}}
 	case "overdue":

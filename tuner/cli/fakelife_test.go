@@ -24,6 +24,7 @@ func (f *fake) pareto() *v1.Sweep {
 	s.CheckpointBytes, s.StoredBytes, s.Priority, s.Enqueued = 10_000_000_000, 123_456_789, -5, 2
 	s.WarmStart, s.WarmTrials, s.StoppingJson = "s-bbbbbbbb", 31, `{"rule":"asha","min_epochs":1}`
 	s.Tags, s.UserNote, s.ArchivedMs = []string{"baseline", "paper"}, "lr too high?\nsee ticket 12", ms(time.Hour)
+	s.Notification = &v1.Notification{Url: "https://hooks.example.org", On: []v1.SweepStatus{4, 7}, EndMs: ms(0), Attempts: 3, LastMs: ms(0), Error: "answered 500 Internal Server Error"}
 	s.Requires = map[string]string{"zone": "b", "gpu": "a100"}
 	s.Objectives = []*v1.Objective{objective(), wire.ToObjective(trial.Objective{Metric: "latency_ms"})}
 	s.Constraints = []*v1.Constraint{{Metric: "mb", HasMax: true, Max: 100}, {Metric: "fps", HasMin: true, Min: 30}}
@@ -63,6 +64,18 @@ func (f *fake) LabelSweep(_ context.Context, r *connect.Request[v1.LabelSweepReq
 		s.Tags = append(slices.DeleteFunc(s.Tags, func(tag string) bool { return slices.Contains(r.Msg.RemoveTags, tag) }), r.Msg.AddTags...)
 	}
 	return ok(&v1.LabelSweepResponse{Sweep: s}, err)
+}
+
+func (f *fake) SetNotification(_ context.Context, r *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error) {
+	s, err := f.find(r.Msg.Id)
+	if err == nil {
+		err = f.write(r.Msg.RequestId, r.Msg)
+		s.Notification = nil
+		if r.Msg.Url != "" {
+			s.Notification = &v1.Notification{Url: trial.HookHost(r.Msg.Url), On: r.Msg.On}
+		}
+	}
+	return ok(&v1.SetNotificationResponse{Sweep: s}, err)
 }
 
 func (f *fake) PurgeSweep(_ context.Context, r *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error) {

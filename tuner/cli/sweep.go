@@ -43,7 +43,7 @@ func (e *Env) sweepCommands() *ucli.Command {
 				outputFlag(),
 				&ucli.StringFlag{Name: "base-dir", Usage: "`FOLDER` that relative data paths of the spec start from (default: the working folder)"},
 				&ucli.BoolFlag{Name: "mlflow", Usage: "with --follow: show the sweep in MLflow"},
-			}, trackFlags()...), Action: e.submit}, 1, 1,
+			}, append(trackFlags(), notifyFlags()...)...), Action: e.submit}, 1, 1,
 			"atelier sweep submit deploy/conf/facades.yaml --follow",
 			"atelier sweep submit deploy/conf/facades.yaml --dry-run",
 			"atelier sweep submit deploy/conf/facades.yaml --follow --mlflow --mlflow-uri http://127.0.0.1:5000",
@@ -131,6 +131,10 @@ func (e *Env) submit(c *ucli.Context) error {
 		return err
 	}
 	base := e.path(c.String("base-dir"))
+	notify, err := notification(c)
+	if err != nil {
+		return err
+	}
 	var store mlflow.Store
 	if tracks {
 		// Before the sweep is made: a wrong address of MLflow is found while nothing has begun.
@@ -165,7 +169,7 @@ func (e *Env) submit(c *ucli.Context) error {
 		return err
 	}
 	defer once.Close()
-	s, warnings, err := once.Submit(c.Context, client.Submission{Spec: string(text), Name: name, BaseDir: base})
+	s, warnings, err := once.Submit(c.Context, client.Submission{Spec: string(text), Name: name, BaseDir: base, Notify: notify})
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 // cluster depends on it.
 func (e *Env) labelCommands() []*ucli.Command {
 	return []*ucli.Command{
+		e.notifyCommand(),
 		verb(&ucli.Command{Name: "rename", Usage: "give a sweep another name", ArgsUsage: "SWEEP NAME",
 			Description: "The empty NAME, '', is that of the spec again. The id stays.", Action: e.renameSweep}, 2, 2,
 			"atelier sweep rename s-k3v9q2ma 'facades, night'"),

@@ -27,6 +27,9 @@ func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 		if r.Failure != "" {
 			add("failure", r.Failure)
 		}
+		if r.Notify != nil {
+			add("notify", strings.TrimPrefix(notifyText(r), "its "))
+		}
 		if r.DeletedMS != 0 {
 			add("deleted", fmt.Sprintf("%s, goes for good at %s", clock(r.DeletedMS), clock(r.PurgeMS)))
 		}

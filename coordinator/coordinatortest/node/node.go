@@ -22,6 +22,7 @@ import (
 	"atelier/coordinator/duty"
 	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/duty/judge"
+	"atelier/coordinator/duty/notify"
 	"atelier/coordinator/duty/project"
 	"atelier/coordinator/duty/propose"
 	"atelier/coordinator/replica"
@@ -33,9 +34,10 @@ const ID = "n1"
 
 // Options of a Node; the zero value is a node without Redis.
 type Options struct {
-	LeaseTTL time.Duration         // 8 s
-	Redis    string                // address of a Redis for the board; "" = none
-	Log      func(api.Log) api.Log // what stands between the API and raft; nil = nothing
+	LeaseTTL     time.Duration         // 8 s
+	NotifyPauses []time.Duration       // between attempts to post a sweep's end; nil = those of the program
+	Redis        string                // address of a Redis for the board; "" = none
+	Log          func(api.Log) api.Log // what stands between the API and raft; nil = nothing
 }
 
 // Node is one coordinator that leads a cluster of itself.
@@ -71,7 +73,8 @@ func Start(t testing.TB, o Options) *Node {
 	assign := assigner.New(assigner.Config{Log: n.Replica, View: n.Machine.View, TTL: o.LeaseTTL, Logger: logger})
 	judges := judge.New(judge.Config{Log: n.Replica, View: n.Machine.View, NowMS: nowMS, Logger: logger})
 	proposes := propose.New(propose.Config{Log: n.Replica, View: n.Machine.View, NowMS: nowMS, Logger: logger, Settle: judges.Await})
-	duties, watchers := []duty.Duty{assign, proposes, judges}, []duty.Watcher{assign, proposes, judges}
+	posts := notify.New(notify.Config{Log: n.Replica, View: n.Machine.View, NowMS: nowMS, Pauses: o.NotifyPauses, Logger: logger})
+	duties, watchers := []duty.Duty{assign, proposes, judges, posts}, []duty.Watcher{assign, proposes, judges, posts}
 	var redis *board.Redis
 	var projector *project.Projector
 	if o.Redis != "" {

@@ -152,6 +152,7 @@ type CreateSweepRequest struct {
 	SpecYaml      string                 `protobuf:"bytes,2,opt,name=spec_yaml,json=specYaml,proto3" json:"spec_yaml,omitempty"`
 	SpecName      string                 `protobuf:"bytes,3,opt,name=spec_name,json=specName,proto3" json:"spec_name,omitempty"` // file name, for messages
 	BaseDir       string                 `protobuf:"bytes,4,opt,name=base_dir,json=baseDir,proto3" json:"base_dir,omitempty"`    // absolute folder that relative data paths are read from
+	Notify        *Notification          `protobuf:"bytes,80,opt,name=notify,proto3" json:"notify,omitempty"`                    // url and on; absent: its end is posted nowhere
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +213,13 @@ func (x *CreateSweepRequest) GetBaseDir() string {
 		return x.BaseDir
 	}
 	return ""
+}
+
+func (x *CreateSweepRequest) GetNotify() *Notification {
+	if x != nil {
+		return x.Notify
+	}
+	return nil
 }
 
 type CreateSweepResponse struct {
@@ -707,6 +715,118 @@ func (x *LabelSweepResponse) GetSweep() *Sweep {
 	return nil
 }
 
+type SetNotificationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Url           string                 `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`                                   // empty = post nowhere
+	On            []SweepStatus          `protobuf:"varint,4,rep,packed,name=on,proto3,enum=atelier.v1.SweepStatus" json:"on,omitempty"` // as in Notification
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotificationRequest) Reset() {
+	*x = SetNotificationRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationRequest) ProtoMessage() {}
+
+func (x *SetNotificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationRequest.ProtoReflect.Descriptor instead.
+func (*SetNotificationRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetNotificationRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *SetNotificationRequest) GetOn() []SweepStatus {
+	if x != nil {
+		return x.On
+	}
+	return nil
+}
+
+type SetNotificationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sweep         *Sweep                 `protobuf:"bytes,1,opt,name=sweep,proto3" json:"sweep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotificationResponse) Reset() {
+	*x = SetNotificationResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationResponse) ProtoMessage() {}
+
+func (x *SetNotificationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationResponse.ProtoReflect.Descriptor instead.
+func (*SetNotificationResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SetNotificationResponse) GetSweep() *Sweep {
+	if x != nil {
+		return x.Sweep
+	}
+	return nil
+}
+
 // Natural key: id.
 type PurgeSweepRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -717,7 +837,7 @@ type PurgeSweepRequest struct {
 
 func (x *PurgeSweepRequest) Reset() {
 	*x = PurgeSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	mi := &file_atelier_v1_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +849,7 @@ func (x *PurgeSweepRequest) String() string {
 func (*PurgeSweepRequest) ProtoMessage() {}
 
 func (x *PurgeSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	mi := &file_atelier_v1_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +862,7 @@ func (x *PurgeSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeSweepRequest.ProtoReflect.Descriptor instead.
 func (*PurgeSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PurgeSweepRequest) GetId() string {
@@ -760,7 +880,7 @@ type PurgeSweepResponse struct {
 
 func (x *PurgeSweepResponse) Reset() {
 	*x = PurgeSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	mi := &file_atelier_v1_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +892,7 @@ func (x *PurgeSweepResponse) String() string {
 func (*PurgeSweepResponse) ProtoMessage() {}
 
 func (x *PurgeSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	mi := &file_atelier_v1_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +905,7 @@ func (x *PurgeSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeSweepResponse.ProtoReflect.Descriptor instead.
 func (*PurgeSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{13}
 }
 
 type ExtendSweepRequest struct {
@@ -801,7 +921,7 @@ type ExtendSweepRequest struct {
 
 func (x *ExtendSweepRequest) Reset() {
 	*x = ExtendSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[12]
+	mi := &file_atelier_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +933,7 @@ func (x *ExtendSweepRequest) String() string {
 func (*ExtendSweepRequest) ProtoMessage() {}
 
 func (x *ExtendSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[12]
+	mi := &file_atelier_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +946,7 @@ func (x *ExtendSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweepRequest.ProtoReflect.Descriptor instead.
 func (*ExtendSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExtendSweepRequest) GetRequestId() string {
@@ -873,7 +993,7 @@ type ExtendSweepResponse struct {
 
 func (x *ExtendSweepResponse) Reset() {
 	*x = ExtendSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[13]
+	mi := &file_atelier_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1005,7 @@ func (x *ExtendSweepResponse) String() string {
 func (*ExtendSweepResponse) ProtoMessage() {}
 
 func (x *ExtendSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[13]
+	mi := &file_atelier_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1018,7 @@ func (x *ExtendSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweepResponse.ProtoReflect.Descriptor instead.
 func (*ExtendSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExtendSweepResponse) GetSweep() *Sweep {
@@ -920,7 +1040,7 @@ type WaitSweepRequest struct {
 
 func (x *WaitSweepRequest) Reset() {
 	*x = WaitSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[14]
+	mi := &file_atelier_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1052,7 @@ func (x *WaitSweepRequest) String() string {
 func (*WaitSweepRequest) ProtoMessage() {}
 
 func (x *WaitSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[14]
+	mi := &file_atelier_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1065,7 @@ func (x *WaitSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSweepRequest.ProtoReflect.Descriptor instead.
 func (*WaitSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WaitSweepRequest) GetId() string {
@@ -986,7 +1106,7 @@ type WaitSweepResponse struct {
 
 func (x *WaitSweepResponse) Reset() {
 	*x = WaitSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[15]
+	mi := &file_atelier_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1118,7 @@ func (x *WaitSweepResponse) String() string {
 func (*WaitSweepResponse) ProtoMessage() {}
 
 func (x *WaitSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[15]
+	mi := &file_atelier_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1131,7 @@ func (x *WaitSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSweepResponse.ProtoReflect.Descriptor instead.
 func (*WaitSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WaitSweepResponse) GetSweep() *Sweep {
@@ -1041,7 +1161,7 @@ type GetLeaderboardRequest struct {
 
 func (x *GetLeaderboardRequest) Reset() {
 	*x = GetLeaderboardRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	mi := &file_atelier_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1173,7 @@ func (x *GetLeaderboardRequest) String() string {
 func (*GetLeaderboardRequest) ProtoMessage() {}
 
 func (x *GetLeaderboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	mi := &file_atelier_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1186,7 @@ func (x *GetLeaderboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLeaderboardRequest.ProtoReflect.Descriptor instead.
 func (*GetLeaderboardRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetLeaderboardRequest) GetId() string {
@@ -1119,7 +1239,7 @@ type GetLeaderboardResponse struct {
 
 func (x *GetLeaderboardResponse) Reset() {
 	*x = GetLeaderboardResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	mi := &file_atelier_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1251,7 @@ func (x *GetLeaderboardResponse) String() string {
 func (*GetLeaderboardResponse) ProtoMessage() {}
 
 func (x *GetLeaderboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	mi := &file_atelier_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1264,7 @@ func (x *GetLeaderboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLeaderboardResponse.ProtoReflect.Descriptor instead.
 func (*GetLeaderboardResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetLeaderboardResponse) GetRows() []*LeaderboardRow {
@@ -1209,7 +1329,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	mi := &file_atelier_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1341,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	mi := &file_atelier_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1354,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListCheckpointsRequest) GetId() string {
@@ -1278,7 +1398,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	mi := &file_atelier_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1410,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	mi := &file_atelier_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1423,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() []*Checkpoint {
@@ -1352,7 +1472,7 @@ type EnqueueTrialsRequest struct {
 
 func (x *EnqueueTrialsRequest) Reset() {
 	*x = EnqueueTrialsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	mi := &file_atelier_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1484,7 @@ func (x *EnqueueTrialsRequest) String() string {
 func (*EnqueueTrialsRequest) ProtoMessage() {}
 
 func (x *EnqueueTrialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	mi := &file_atelier_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1497,7 @@ func (x *EnqueueTrialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnqueueTrialsRequest.ProtoReflect.Descriptor instead.
 func (*EnqueueTrialsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *EnqueueTrialsRequest) GetRequestId() string {
@@ -1410,7 +1530,7 @@ type EnqueueTrialsResponse struct {
 
 func (x *EnqueueTrialsResponse) Reset() {
 	*x = EnqueueTrialsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	mi := &file_atelier_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1542,7 @@ func (x *EnqueueTrialsResponse) String() string {
 func (*EnqueueTrialsResponse) ProtoMessage() {}
 
 func (x *EnqueueTrialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	mi := &file_atelier_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1555,7 @@ func (x *EnqueueTrialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnqueueTrialsResponse.ProtoReflect.Descriptor instead.
 func (*EnqueueTrialsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EnqueueTrialsResponse) GetSweep() *Sweep {
@@ -1456,7 +1576,7 @@ type PrioritizeSweepRequest struct {
 
 func (x *PrioritizeSweepRequest) Reset() {
 	*x = PrioritizeSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	mi := &file_atelier_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1588,7 @@ func (x *PrioritizeSweepRequest) String() string {
 func (*PrioritizeSweepRequest) ProtoMessage() {}
 
 func (x *PrioritizeSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	mi := &file_atelier_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1601,7 @@ func (x *PrioritizeSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrioritizeSweepRequest.ProtoReflect.Descriptor instead.
 func (*PrioritizeSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PrioritizeSweepRequest) GetRequestId() string {
@@ -1514,7 +1634,7 @@ type PrioritizeSweepResponse struct {
 
 func (x *PrioritizeSweepResponse) Reset() {
 	*x = PrioritizeSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	mi := &file_atelier_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1646,7 @@ func (x *PrioritizeSweepResponse) String() string {
 func (*PrioritizeSweepResponse) ProtoMessage() {}
 
 func (x *PrioritizeSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	mi := &file_atelier_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1659,7 @@ func (x *PrioritizeSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrioritizeSweepResponse.ProtoReflect.Descriptor instead.
 func (*PrioritizeSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PrioritizeSweepResponse) GetSweep() *Sweep {
@@ -1562,7 +1682,7 @@ type VerifySweepRequest struct {
 
 func (x *VerifySweepRequest) Reset() {
 	*x = VerifySweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	mi := &file_atelier_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1694,7 @@ func (x *VerifySweepRequest) String() string {
 func (*VerifySweepRequest) ProtoMessage() {}
 
 func (x *VerifySweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	mi := &file_atelier_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1707,7 @@ func (x *VerifySweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySweepRequest.ProtoReflect.Descriptor instead.
 func (*VerifySweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VerifySweepRequest) GetId() string {
@@ -1625,7 +1745,7 @@ type VerifySweepResponse struct {
 
 func (x *VerifySweepResponse) Reset() {
 	*x = VerifySweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	mi := &file_atelier_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1757,7 @@ func (x *VerifySweepResponse) String() string {
 func (*VerifySweepResponse) ProtoMessage() {}
 
 func (x *VerifySweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	mi := &file_atelier_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1770,7 @@ func (x *VerifySweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySweepResponse.ProtoReflect.Descriptor instead.
 func (*VerifySweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VerifySweepResponse) GetChecked() int64 {
@@ -1710,7 +1830,7 @@ type ProposalDifference struct {
 
 func (x *ProposalDifference) Reset() {
 	*x = ProposalDifference{}
-	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	mi := &file_atelier_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1842,7 @@ func (x *ProposalDifference) String() string {
 func (*ProposalDifference) ProtoMessage() {}
 
 func (x *ProposalDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	mi := &file_atelier_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1855,7 @@ func (x *ProposalDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalDifference.ProtoReflect.Descriptor instead.
 func (*ProposalDifference) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ProposalDifference) GetTrial() int64 {
@@ -1796,7 +1916,7 @@ type GetImportanceRequest struct {
 
 func (x *GetImportanceRequest) Reset() {
 	*x = GetImportanceRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	mi := &file_atelier_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +1928,7 @@ func (x *GetImportanceRequest) String() string {
 func (*GetImportanceRequest) ProtoMessage() {}
 
 func (x *GetImportanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	mi := &file_atelier_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +1941,7 @@ func (x *GetImportanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImportanceRequest.ProtoReflect.Descriptor instead.
 func (*GetImportanceRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetImportanceRequest) GetId() string {
@@ -1843,7 +1963,7 @@ type GetImportanceResponse struct {
 
 func (x *GetImportanceResponse) Reset() {
 	*x = GetImportanceResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	mi := &file_atelier_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1975,7 @@ func (x *GetImportanceResponse) String() string {
 func (*GetImportanceResponse) ProtoMessage() {}
 
 func (x *GetImportanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	mi := &file_atelier_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1988,7 @@ func (x *GetImportanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImportanceResponse.ProtoReflect.Descriptor instead.
 func (*GetImportanceResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetImportanceResponse) GetParameters() []*ParameterImportance {
@@ -1909,7 +2029,7 @@ type ParameterImportance struct {
 
 func (x *ParameterImportance) Reset() {
 	*x = ParameterImportance{}
-	mi := &file_atelier_v1_api_proto_msgTypes[29]
+	mi := &file_atelier_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2041,7 @@ func (x *ParameterImportance) String() string {
 func (*ParameterImportance) ProtoMessage() {}
 
 func (x *ParameterImportance) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[29]
+	mi := &file_atelier_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2054,7 @@ func (x *ParameterImportance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParameterImportance.ProtoReflect.Descriptor instead.
 func (*ParameterImportance) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ParameterImportance) GetName() string {
@@ -1960,7 +2080,7 @@ type GetProgressRequest struct {
 
 func (x *GetProgressRequest) Reset() {
 	*x = GetProgressRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[30]
+	mi := &file_atelier_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2092,7 @@ func (x *GetProgressRequest) String() string {
 func (*GetProgressRequest) ProtoMessage() {}
 
 func (x *GetProgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[30]
+	mi := &file_atelier_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2105,7 @@ func (x *GetProgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProgressRequest.ProtoReflect.Descriptor instead.
 func (*GetProgressRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetProgressRequest) GetId() string {
@@ -2006,7 +2126,7 @@ type GetProgressResponse struct {
 
 func (x *GetProgressResponse) Reset() {
 	*x = GetProgressResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[31]
+	mi := &file_atelier_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2138,7 @@ func (x *GetProgressResponse) String() string {
 func (*GetProgressResponse) ProtoMessage() {}
 
 func (x *GetProgressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[31]
+	mi := &file_atelier_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2151,7 @@ func (x *GetProgressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProgressResponse.ProtoReflect.Descriptor instead.
 func (*GetProgressResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetProgressResponse) GetPoints() []*ProgressPoint {
@@ -2071,7 +2191,7 @@ type ProgressPoint struct {
 
 func (x *ProgressPoint) Reset() {
 	*x = ProgressPoint{}
-	mi := &file_atelier_v1_api_proto_msgTypes[32]
+	mi := &file_atelier_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2203,7 @@ func (x *ProgressPoint) String() string {
 func (*ProgressPoint) ProtoMessage() {}
 
 func (x *ProgressPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[32]
+	mi := &file_atelier_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2216,7 @@ func (x *ProgressPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressPoint.ProtoReflect.Descriptor instead.
 func (*ProgressPoint) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ProgressPoint) GetEnded() int64 {
@@ -2160,7 +2280,7 @@ type ListTrialsRequest struct {
 
 func (x *ListTrialsRequest) Reset() {
 	*x = ListTrialsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[33]
+	mi := &file_atelier_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2292,7 @@ func (x *ListTrialsRequest) String() string {
 func (*ListTrialsRequest) ProtoMessage() {}
 
 func (x *ListTrialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[33]
+	mi := &file_atelier_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2305,7 @@ func (x *ListTrialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrialsRequest.ProtoReflect.Descriptor instead.
 func (*ListTrialsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListTrialsRequest) GetSweepId() string {
@@ -2227,7 +2347,7 @@ type ListTrialsResponse struct {
 
 func (x *ListTrialsResponse) Reset() {
 	*x = ListTrialsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[34]
+	mi := &file_atelier_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2359,7 @@ func (x *ListTrialsResponse) String() string {
 func (*ListTrialsResponse) ProtoMessage() {}
 
 func (x *ListTrialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[34]
+	mi := &file_atelier_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2372,7 @@ func (x *ListTrialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrialsResponse.ProtoReflect.Descriptor instead.
 func (*ListTrialsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListTrialsResponse) GetTrials() []*Trial {
@@ -2286,7 +2406,7 @@ type GetTrialRequest struct {
 
 func (x *GetTrialRequest) Reset() {
 	*x = GetTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[35]
+	mi := &file_atelier_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2418,7 @@ func (x *GetTrialRequest) String() string {
 func (*GetTrialRequest) ProtoMessage() {}
 
 func (x *GetTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[35]
+	mi := &file_atelier_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2431,7 @@ func (x *GetTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrialRequest.ProtoReflect.Descriptor instead.
 func (*GetTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetTrialRequest) GetSweepId() string {
@@ -2338,7 +2458,7 @@ type GetTrialResponse struct {
 
 func (x *GetTrialResponse) Reset() {
 	*x = GetTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[36]
+	mi := &file_atelier_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2470,7 @@ func (x *GetTrialResponse) String() string {
 func (*GetTrialResponse) ProtoMessage() {}
 
 func (x *GetTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[36]
+	mi := &file_atelier_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2483,7 @@ func (x *GetTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrialResponse.ProtoReflect.Descriptor instead.
 func (*GetTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetTrialResponse) GetTrial() *Trial {
@@ -2390,7 +2510,7 @@ type GetCurveRequest struct {
 
 func (x *GetCurveRequest) Reset() {
 	*x = GetCurveRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[37]
+	mi := &file_atelier_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2522,7 @@ func (x *GetCurveRequest) String() string {
 func (*GetCurveRequest) ProtoMessage() {}
 
 func (x *GetCurveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[37]
+	mi := &file_atelier_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2535,7 @@ func (x *GetCurveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCurveRequest.ProtoReflect.Descriptor instead.
 func (*GetCurveRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetCurveRequest) GetSweepId() string {
@@ -2442,7 +2562,7 @@ type GetCurveResponse struct {
 
 func (x *GetCurveResponse) Reset() {
 	*x = GetCurveResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[38]
+	mi := &file_atelier_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2454,7 +2574,7 @@ func (x *GetCurveResponse) String() string {
 func (*GetCurveResponse) ProtoMessage() {}
 
 func (x *GetCurveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[38]
+	mi := &file_atelier_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2467,7 +2587,7 @@ func (x *GetCurveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCurveResponse.ProtoReflect.Descriptor instead.
 func (*GetCurveResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetCurveResponse) GetReports() []*Report {
@@ -2495,7 +2615,7 @@ type StopTrialRequest struct {
 
 func (x *StopTrialRequest) Reset() {
 	*x = StopTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	mi := &file_atelier_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2627,7 @@ func (x *StopTrialRequest) String() string {
 func (*StopTrialRequest) ProtoMessage() {}
 
 func (x *StopTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	mi := &file_atelier_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2640,7 @@ func (x *StopTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTrialRequest.ProtoReflect.Descriptor instead.
 func (*StopTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StopTrialRequest) GetRequestId() string {
@@ -2553,7 +2673,7 @@ type StopTrialResponse struct {
 
 func (x *StopTrialResponse) Reset() {
 	*x = StopTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	mi := &file_atelier_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +2685,7 @@ func (x *StopTrialResponse) String() string {
 func (*StopTrialResponse) ProtoMessage() {}
 
 func (x *StopTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	mi := &file_atelier_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +2698,7 @@ func (x *StopTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTrialResponse.ProtoReflect.Descriptor instead.
 func (*StopTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *StopTrialResponse) GetTrial() *Trial {
@@ -2599,7 +2719,7 @@ type RetryTrialRequest struct {
 
 func (x *RetryTrialRequest) Reset() {
 	*x = RetryTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	mi := &file_atelier_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2611,7 +2731,7 @@ func (x *RetryTrialRequest) String() string {
 func (*RetryTrialRequest) ProtoMessage() {}
 
 func (x *RetryTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	mi := &file_atelier_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2624,7 +2744,7 @@ func (x *RetryTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrialRequest.ProtoReflect.Descriptor instead.
 func (*RetryTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RetryTrialRequest) GetRequestId() string {
@@ -2657,7 +2777,7 @@ type RetryTrialResponse struct {
 
 func (x *RetryTrialResponse) Reset() {
 	*x = RetryTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	mi := &file_atelier_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2669,7 +2789,7 @@ func (x *RetryTrialResponse) String() string {
 func (*RetryTrialResponse) ProtoMessage() {}
 
 func (x *RetryTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	mi := &file_atelier_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2682,7 +2802,7 @@ func (x *RetryTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrialResponse.ProtoReflect.Descriptor instead.
 func (*RetryTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RetryTrialResponse) GetTrial() *Trial {
@@ -2705,7 +2825,7 @@ type AskTrialRequest struct {
 
 func (x *AskTrialRequest) Reset() {
 	*x = AskTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[43]
+	mi := &file_atelier_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2717,7 +2837,7 @@ func (x *AskTrialRequest) String() string {
 func (*AskTrialRequest) ProtoMessage() {}
 
 func (x *AskTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[43]
+	mi := &file_atelier_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2730,7 +2850,7 @@ func (x *AskTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTrialRequest.ProtoReflect.Descriptor instead.
 func (*AskTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AskTrialRequest) GetRequestId() string {
@@ -2778,7 +2898,7 @@ type AskTrialResponse struct {
 
 func (x *AskTrialResponse) Reset() {
 	*x = AskTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[44]
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2790,7 +2910,7 @@ func (x *AskTrialResponse) String() string {
 func (*AskTrialResponse) ProtoMessage() {}
 
 func (x *AskTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[44]
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2803,7 +2923,7 @@ func (x *AskTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTrialResponse.ProtoReflect.Descriptor instead.
 func (*AskTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{44}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AskTrialResponse) GetLease() *Lease {
@@ -2834,7 +2954,7 @@ type TellTrialRequest struct {
 
 func (x *TellTrialRequest) Reset() {
 	*x = TellTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[45]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +2966,7 @@ func (x *TellTrialRequest) String() string {
 func (*TellTrialRequest) ProtoMessage() {}
 
 func (x *TellTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[45]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +2979,7 @@ func (x *TellTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellTrialRequest.ProtoReflect.Descriptor instead.
 func (*TellTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{45}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TellTrialRequest) GetSweepId() string {
@@ -2916,7 +3036,7 @@ type TellTrialResponse struct {
 
 func (x *TellTrialResponse) Reset() {
 	*x = TellTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +3048,7 @@ func (x *TellTrialResponse) String() string {
 func (*TellTrialResponse) ProtoMessage() {}
 
 func (x *TellTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3061,7 @@ func (x *TellTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellTrialResponse.ProtoReflect.Descriptor instead.
 func (*TellTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TellTrialResponse) GetVerdict() Verdict {
@@ -2983,7 +3103,7 @@ type LeaseRef struct {
 
 func (x *LeaseRef) Reset() {
 	*x = LeaseRef{}
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3115,7 @@ func (x *LeaseRef) String() string {
 func (*LeaseRef) ProtoMessage() {}
 
 func (x *LeaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3128,7 @@ func (x *LeaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
 func (*LeaseRef) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *LeaseRef) GetSweepId() string {
@@ -3048,7 +3168,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3180,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3193,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *HeartbeatRequest) GetWorker() *Worker {
@@ -3128,7 +3248,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3260,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3273,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HeartbeatResponse) GetTtlMs() int64 {
@@ -3229,7 +3349,7 @@ type ClusterIdentity struct {
 
 func (x *ClusterIdentity) Reset() {
 	*x = ClusterIdentity{}
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3361,7 @@ func (x *ClusterIdentity) String() string {
 func (*ClusterIdentity) ProtoMessage() {}
 
 func (x *ClusterIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3374,7 @@ func (x *ClusterIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterIdentity.ProtoReflect.Descriptor instead.
 func (*ClusterIdentity) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ClusterIdentity) GetId() string {
@@ -3282,7 +3402,7 @@ type LeaseVerdict struct {
 
 func (x *LeaseVerdict) Reset() {
 	*x = LeaseVerdict{}
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3414,7 @@ func (x *LeaseVerdict) String() string {
 func (*LeaseVerdict) ProtoMessage() {}
 
 func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3427,7 @@ func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseVerdict.ProtoReflect.Descriptor instead.
 func (*LeaseVerdict) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *LeaseVerdict) GetLease() *LeaseRef {
@@ -3347,7 +3467,7 @@ type AcquireRequest struct {
 
 func (x *AcquireRequest) Reset() {
 	*x = AcquireRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3359,7 +3479,7 @@ func (x *AcquireRequest) String() string {
 func (*AcquireRequest) ProtoMessage() {}
 
 func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3372,7 +3492,7 @@ func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireRequest.ProtoReflect.Descriptor instead.
 func (*AcquireRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AcquireRequest) GetRequestId() string {
@@ -3440,7 +3560,7 @@ type AcquireResponse struct {
 
 func (x *AcquireResponse) Reset() {
 	*x = AcquireResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3572,7 @@ func (x *AcquireResponse) String() string {
 func (*AcquireResponse) ProtoMessage() {}
 
 func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3585,7 @@ func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireResponse.ProtoReflect.Descriptor instead.
 func (*AcquireResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AcquireResponse) GetLease() *Lease {
@@ -3506,7 +3626,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3518,7 +3638,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3651,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Lease) GetKind() Kind {
@@ -3678,7 +3798,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3690,7 +3810,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3703,7 +3823,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RelayRequest) GetWorker() string {
@@ -3745,7 +3865,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3877,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +3890,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RunEvent) GetSweepId() string {
@@ -3878,7 +3998,7 @@ type CheckpointLost struct {
 
 func (x *CheckpointLost) Reset() {
 	*x = CheckpointLost{}
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3890,7 +4010,7 @@ func (x *CheckpointLost) String() string {
 func (*CheckpointLost) ProtoMessage() {}
 
 func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3903,7 +4023,7 @@ func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointLost.ProtoReflect.Descriptor instead.
 func (*CheckpointLost) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CheckpointLost) GetEpoch() int32 {
@@ -3938,7 +4058,7 @@ type RunEnded struct {
 
 func (x *RunEnded) Reset() {
 	*x = RunEnded{}
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4070,7 @@ func (x *RunEnded) String() string {
 func (*RunEnded) ProtoMessage() {}
 
 func (x *RunEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4083,7 @@ func (x *RunEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnded.ProtoReflect.Descriptor instead.
 func (*RunEnded) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RunEnded) GetExit() ExitClass {
@@ -3997,7 +4117,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4009,7 +4129,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4022,7 +4142,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RelayResponse) GetResults() []*EventResult {
@@ -4054,7 +4174,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4066,7 +4186,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4079,7 +4199,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *EventResult) GetOutcome() Outcome {
@@ -4118,7 +4238,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4130,7 +4250,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4143,7 +4263,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 type ListWorkersResponse struct {
@@ -4155,7 +4275,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4167,7 +4287,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4180,7 +4300,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -4201,7 +4321,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4213,7 +4333,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4226,7 +4346,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DrainWorkerRequest) GetRequestId() string {
@@ -4258,7 +4378,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4270,7 +4390,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4283,7 +4403,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 type GetStatusRequest struct {
@@ -4294,7 +4414,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4306,7 +4426,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4319,7 +4439,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 type GetStatusResponse struct {
@@ -4345,7 +4465,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4357,7 +4477,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4370,7 +4490,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -4486,7 +4606,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4498,7 +4618,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4511,7 +4631,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 type ListMembersResponse struct {
@@ -4525,7 +4645,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4537,7 +4657,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4550,7 +4670,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -4589,7 +4709,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4601,7 +4721,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4614,7 +4734,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -4675,7 +4795,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4687,7 +4807,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4700,7 +4820,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -4719,7 +4839,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4731,7 +4851,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4744,7 +4864,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -4762,7 +4882,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4774,7 +4894,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4787,7 +4907,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 type TransferLeadershipRequest struct {
@@ -4799,7 +4919,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4811,7 +4931,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4824,7 +4944,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -4843,7 +4963,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4855,7 +4975,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4868,7 +4988,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -4886,7 +5006,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4898,7 +5018,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4911,7 +5031,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
 type SnapshotChunk struct {
@@ -4925,7 +5045,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[76]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4937,7 +5057,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[76]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4950,7 +5070,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -4988,7 +5108,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[77]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5000,7 +5120,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[77]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5013,7 +5133,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -5067,7 +5187,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[78]
+	mi := &file_atelier_v1_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5079,7 +5199,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[78]
+	mi := &file_atelier_v1_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5092,7 +5212,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -5127,7 +5247,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[79]
+	mi := &file_atelier_v1_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5139,7 +5259,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[79]
+	mi := &file_atelier_v1_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5152,7 +5272,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -5279,13 +5399,14 @@ var File_atelier_v1_api_proto protoreflect.FileDescriptor
 const file_atelier_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"\x14atelier/v1/api.proto\x12\n" +
-	"atelier.v1\x1a\x16atelier/v1/model.proto\"\x88\x01\n" +
+	"atelier.v1\x1a\x16atelier/v1/model.proto\"\xba\x01\n" +
 	"\x12CreateSweepRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1b\n" +
 	"\tspec_yaml\x18\x02 \x01(\tR\bspecYaml\x12\x1b\n" +
 	"\tspec_name\x18\x03 \x01(\tR\bspecName\x12\x19\n" +
-	"\bbase_dir\x18\x04 \x01(\tR\abaseDir\"Z\n" +
+	"\bbase_dir\x18\x04 \x01(\tR\abaseDir\x120\n" +
+	"\x06notify\x18P \x01(\v2\x18.atelier.v1.NotificationR\x06notify\"Z\n" +
 	"\x13CreateSweepResponse\x12'\n" +
 	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"!\n" +
@@ -5320,6 +5441,14 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x05_nameB\a\n" +
 	"\x05_note\"=\n" +
 	"\x12LabelSweepResponse\x12'\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\x82\x01\n" +
+	"\x16SetNotificationRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12'\n" +
+	"\x02on\x18\x04 \x03(\x0e2\x17.atelier.v1.SweepStatusR\x02on\"B\n" +
+	"\x17SetNotificationResponse\x12'\n" +
 	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"#\n" +
 	"\x11PurgeSweepRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x14\n" +
@@ -5708,7 +5837,8 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x10OUTCOME_RECORDED\x10\x01\x12\x13\n" +
 	"\x0fOUTCOME_ALREADY\x10\x02\x12\x12\n" +
 	"\x0eOUTCOME_FENCED\x10\x03\x12\x13\n" +
-	"\x0fOUTCOME_REFUSED\x10\x042\xd6\t\n" +
+	"\x0fOUTCOME_REFUSED\x10\x042\xb2\n" +
+	"\n" +
 	"\fSweepService\x12N\n" +
 	"\vCreateSweep\x12\x1e.atelier.v1.CreateSweepRequest\x1a\x1f.atelier.v1.CreateSweepResponse\x12E\n" +
 	"\bGetSweep\x12\x1b.atelier.v1.GetSweepRequest\x1a\x1c.atelier.v1.GetSweepResponse\x12K\n" +
@@ -5725,7 +5855,8 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\rGetImportance\x12 .atelier.v1.GetImportanceRequest\x1a!.atelier.v1.GetImportanceResponse\x12N\n" +
 	"\vGetProgress\x12\x1e.atelier.v1.GetProgressRequest\x1a\x1f.atelier.v1.GetProgressResponse\x12K\n" +
 	"\n" +
-	"LabelSweep\x12\x1d.atelier.v1.LabelSweepRequest\x1a\x1e.atelier.v1.LabelSweepResponse\x12K\n" +
+	"LabelSweep\x12\x1d.atelier.v1.LabelSweepRequest\x1a\x1e.atelier.v1.LabelSweepResponse\x12Z\n" +
+	"\x0fSetNotification\x12\".atelier.v1.SetNotificationRequest\x1a#.atelier.v1.SetNotificationResponse\x12K\n" +
 	"\n" +
 	"PurgeSweep\x12\x1d.atelier.v1.PurgeSweepRequest\x1a\x1e.atelier.v1.PurgeSweepResponse2\x91\x04\n" +
 	"\fTrialService\x12K\n" +
@@ -5767,7 +5898,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -5781,231 +5912,239 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*ControlSweepResponse)(nil),       // 9: atelier.v1.ControlSweepResponse
 	(*LabelSweepRequest)(nil),          // 10: atelier.v1.LabelSweepRequest
 	(*LabelSweepResponse)(nil),         // 11: atelier.v1.LabelSweepResponse
-	(*PurgeSweepRequest)(nil),          // 12: atelier.v1.PurgeSweepRequest
-	(*PurgeSweepResponse)(nil),         // 13: atelier.v1.PurgeSweepResponse
-	(*ExtendSweepRequest)(nil),         // 14: atelier.v1.ExtendSweepRequest
-	(*ExtendSweepResponse)(nil),        // 15: atelier.v1.ExtendSweepResponse
-	(*WaitSweepRequest)(nil),           // 16: atelier.v1.WaitSweepRequest
-	(*WaitSweepResponse)(nil),          // 17: atelier.v1.WaitSweepResponse
-	(*GetLeaderboardRequest)(nil),      // 18: atelier.v1.GetLeaderboardRequest
-	(*GetLeaderboardResponse)(nil),     // 19: atelier.v1.GetLeaderboardResponse
-	(*ListCheckpointsRequest)(nil),     // 20: atelier.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),    // 21: atelier.v1.ListCheckpointsResponse
-	(*EnqueueTrialsRequest)(nil),       // 22: atelier.v1.EnqueueTrialsRequest
-	(*EnqueueTrialsResponse)(nil),      // 23: atelier.v1.EnqueueTrialsResponse
-	(*PrioritizeSweepRequest)(nil),     // 24: atelier.v1.PrioritizeSweepRequest
-	(*PrioritizeSweepResponse)(nil),    // 25: atelier.v1.PrioritizeSweepResponse
-	(*VerifySweepRequest)(nil),         // 26: atelier.v1.VerifySweepRequest
-	(*VerifySweepResponse)(nil),        // 27: atelier.v1.VerifySweepResponse
-	(*ProposalDifference)(nil),         // 28: atelier.v1.ProposalDifference
-	(*GetImportanceRequest)(nil),       // 29: atelier.v1.GetImportanceRequest
-	(*GetImportanceResponse)(nil),      // 30: atelier.v1.GetImportanceResponse
-	(*ParameterImportance)(nil),        // 31: atelier.v1.ParameterImportance
-	(*GetProgressRequest)(nil),         // 32: atelier.v1.GetProgressRequest
-	(*GetProgressResponse)(nil),        // 33: atelier.v1.GetProgressResponse
-	(*ProgressPoint)(nil),              // 34: atelier.v1.ProgressPoint
-	(*ListTrialsRequest)(nil),          // 35: atelier.v1.ListTrialsRequest
-	(*ListTrialsResponse)(nil),         // 36: atelier.v1.ListTrialsResponse
-	(*GetTrialRequest)(nil),            // 37: atelier.v1.GetTrialRequest
-	(*GetTrialResponse)(nil),           // 38: atelier.v1.GetTrialResponse
-	(*GetCurveRequest)(nil),            // 39: atelier.v1.GetCurveRequest
-	(*GetCurveResponse)(nil),           // 40: atelier.v1.GetCurveResponse
-	(*StopTrialRequest)(nil),           // 41: atelier.v1.StopTrialRequest
-	(*StopTrialResponse)(nil),          // 42: atelier.v1.StopTrialResponse
-	(*RetryTrialRequest)(nil),          // 43: atelier.v1.RetryTrialRequest
-	(*RetryTrialResponse)(nil),         // 44: atelier.v1.RetryTrialResponse
-	(*AskTrialRequest)(nil),            // 45: atelier.v1.AskTrialRequest
-	(*AskTrialResponse)(nil),           // 46: atelier.v1.AskTrialResponse
-	(*TellTrialRequest)(nil),           // 47: atelier.v1.TellTrialRequest
-	(*TellTrialResponse)(nil),          // 48: atelier.v1.TellTrialResponse
-	(*LeaseRef)(nil),                   // 49: atelier.v1.LeaseRef
-	(*HeartbeatRequest)(nil),           // 50: atelier.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),          // 51: atelier.v1.HeartbeatResponse
-	(*ClusterIdentity)(nil),            // 52: atelier.v1.ClusterIdentity
-	(*LeaseVerdict)(nil),               // 53: atelier.v1.LeaseVerdict
-	(*AcquireRequest)(nil),             // 54: atelier.v1.AcquireRequest
-	(*AcquireResponse)(nil),            // 55: atelier.v1.AcquireResponse
-	(*Lease)(nil),                      // 56: atelier.v1.Lease
-	(*RelayRequest)(nil),               // 57: atelier.v1.RelayRequest
-	(*RunEvent)(nil),                   // 58: atelier.v1.RunEvent
-	(*CheckpointLost)(nil),             // 59: atelier.v1.CheckpointLost
-	(*RunEnded)(nil),                   // 60: atelier.v1.RunEnded
-	(*RelayResponse)(nil),              // 61: atelier.v1.RelayResponse
-	(*EventResult)(nil),                // 62: atelier.v1.EventResult
-	(*ListWorkersRequest)(nil),         // 63: atelier.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),        // 64: atelier.v1.ListWorkersResponse
-	(*DrainWorkerRequest)(nil),         // 65: atelier.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),        // 66: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 67: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 68: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 69: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 70: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 71: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 72: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 73: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 74: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 75: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 76: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 77: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 78: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 79: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 80: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 81: atelier.v1.GetNodeResponse
-	nil,                                // 82: atelier.v1.AcquireRequest.LabelsEntry
-	(*Sweep)(nil),                      // 83: atelier.v1.Sweep
-	(*LeaderboardRow)(nil),             // 84: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 85: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 86: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 87: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 88: atelier.v1.Origin
-	(TrialStatus)(0),                   // 89: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 90: atelier.v1.Trial
-	(*Report)(nil),                     // 91: atelier.v1.Report
-	(SweepStatus)(0),                   // 92: atelier.v1.SweepStatus
-	(Verdict)(0),                       // 93: atelier.v1.Verdict
-	(*Worker)(nil),                     // 94: atelier.v1.Worker
-	(Kind)(0),                          // 95: atelier.v1.Kind
-	(ExitClass)(0),                     // 96: atelier.v1.ExitClass
-	(*Member)(nil),                     // 97: atelier.v1.Member
+	(*SetNotificationRequest)(nil),     // 12: atelier.v1.SetNotificationRequest
+	(*SetNotificationResponse)(nil),    // 13: atelier.v1.SetNotificationResponse
+	(*PurgeSweepRequest)(nil),          // 14: atelier.v1.PurgeSweepRequest
+	(*PurgeSweepResponse)(nil),         // 15: atelier.v1.PurgeSweepResponse
+	(*ExtendSweepRequest)(nil),         // 16: atelier.v1.ExtendSweepRequest
+	(*ExtendSweepResponse)(nil),        // 17: atelier.v1.ExtendSweepResponse
+	(*WaitSweepRequest)(nil),           // 18: atelier.v1.WaitSweepRequest
+	(*WaitSweepResponse)(nil),          // 19: atelier.v1.WaitSweepResponse
+	(*GetLeaderboardRequest)(nil),      // 20: atelier.v1.GetLeaderboardRequest
+	(*GetLeaderboardResponse)(nil),     // 21: atelier.v1.GetLeaderboardResponse
+	(*ListCheckpointsRequest)(nil),     // 22: atelier.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),    // 23: atelier.v1.ListCheckpointsResponse
+	(*EnqueueTrialsRequest)(nil),       // 24: atelier.v1.EnqueueTrialsRequest
+	(*EnqueueTrialsResponse)(nil),      // 25: atelier.v1.EnqueueTrialsResponse
+	(*PrioritizeSweepRequest)(nil),     // 26: atelier.v1.PrioritizeSweepRequest
+	(*PrioritizeSweepResponse)(nil),    // 27: atelier.v1.PrioritizeSweepResponse
+	(*VerifySweepRequest)(nil),         // 28: atelier.v1.VerifySweepRequest
+	(*VerifySweepResponse)(nil),        // 29: atelier.v1.VerifySweepResponse
+	(*ProposalDifference)(nil),         // 30: atelier.v1.ProposalDifference
+	(*GetImportanceRequest)(nil),       // 31: atelier.v1.GetImportanceRequest
+	(*GetImportanceResponse)(nil),      // 32: atelier.v1.GetImportanceResponse
+	(*ParameterImportance)(nil),        // 33: atelier.v1.ParameterImportance
+	(*GetProgressRequest)(nil),         // 34: atelier.v1.GetProgressRequest
+	(*GetProgressResponse)(nil),        // 35: atelier.v1.GetProgressResponse
+	(*ProgressPoint)(nil),              // 36: atelier.v1.ProgressPoint
+	(*ListTrialsRequest)(nil),          // 37: atelier.v1.ListTrialsRequest
+	(*ListTrialsResponse)(nil),         // 38: atelier.v1.ListTrialsResponse
+	(*GetTrialRequest)(nil),            // 39: atelier.v1.GetTrialRequest
+	(*GetTrialResponse)(nil),           // 40: atelier.v1.GetTrialResponse
+	(*GetCurveRequest)(nil),            // 41: atelier.v1.GetCurveRequest
+	(*GetCurveResponse)(nil),           // 42: atelier.v1.GetCurveResponse
+	(*StopTrialRequest)(nil),           // 43: atelier.v1.StopTrialRequest
+	(*StopTrialResponse)(nil),          // 44: atelier.v1.StopTrialResponse
+	(*RetryTrialRequest)(nil),          // 45: atelier.v1.RetryTrialRequest
+	(*RetryTrialResponse)(nil),         // 46: atelier.v1.RetryTrialResponse
+	(*AskTrialRequest)(nil),            // 47: atelier.v1.AskTrialRequest
+	(*AskTrialResponse)(nil),           // 48: atelier.v1.AskTrialResponse
+	(*TellTrialRequest)(nil),           // 49: atelier.v1.TellTrialRequest
+	(*TellTrialResponse)(nil),          // 50: atelier.v1.TellTrialResponse
+	(*LeaseRef)(nil),                   // 51: atelier.v1.LeaseRef
+	(*HeartbeatRequest)(nil),           // 52: atelier.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),          // 53: atelier.v1.HeartbeatResponse
+	(*ClusterIdentity)(nil),            // 54: atelier.v1.ClusterIdentity
+	(*LeaseVerdict)(nil),               // 55: atelier.v1.LeaseVerdict
+	(*AcquireRequest)(nil),             // 56: atelier.v1.AcquireRequest
+	(*AcquireResponse)(nil),            // 57: atelier.v1.AcquireResponse
+	(*Lease)(nil),                      // 58: atelier.v1.Lease
+	(*RelayRequest)(nil),               // 59: atelier.v1.RelayRequest
+	(*RunEvent)(nil),                   // 60: atelier.v1.RunEvent
+	(*CheckpointLost)(nil),             // 61: atelier.v1.CheckpointLost
+	(*RunEnded)(nil),                   // 62: atelier.v1.RunEnded
+	(*RelayResponse)(nil),              // 63: atelier.v1.RelayResponse
+	(*EventResult)(nil),                // 64: atelier.v1.EventResult
+	(*ListWorkersRequest)(nil),         // 65: atelier.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),        // 66: atelier.v1.ListWorkersResponse
+	(*DrainWorkerRequest)(nil),         // 67: atelier.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),        // 68: atelier.v1.DrainWorkerResponse
+	(*GetStatusRequest)(nil),           // 69: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 70: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 71: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 72: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 73: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 74: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 75: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 76: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 77: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 78: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 79: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 80: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 81: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 82: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 83: atelier.v1.GetNodeResponse
+	nil,                                // 84: atelier.v1.AcquireRequest.LabelsEntry
+	(*Notification)(nil),               // 85: atelier.v1.Notification
+	(*Sweep)(nil),                      // 86: atelier.v1.Sweep
+	(SweepStatus)(0),                   // 87: atelier.v1.SweepStatus
+	(*LeaderboardRow)(nil),             // 88: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 89: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 90: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 91: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 92: atelier.v1.Origin
+	(TrialStatus)(0),                   // 93: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 94: atelier.v1.Trial
+	(*Report)(nil),                     // 95: atelier.v1.Report
+	(Verdict)(0),                       // 96: atelier.v1.Verdict
+	(*Worker)(nil),                     // 97: atelier.v1.Worker
+	(Kind)(0),                          // 98: atelier.v1.Kind
+	(ExitClass)(0),                     // 99: atelier.v1.ExitClass
+	(*Member)(nil),                     // 100: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	83, // 0: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	83, // 1: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	83, // 2: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
-	0,  // 3: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	83, // 4: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	83, // 5: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	83, // 6: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	83, // 7: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	84, // 8: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	85, // 9: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	85, // 10: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	86, // 11: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	83, // 12: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	83, // 13: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	28, // 14: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	87, // 15: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	88, // 16: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	88, // 17: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
-	31, // 18: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
-	34, // 19: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	85, // 20: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	89, // 21: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	90, // 22: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	90, // 23: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	91, // 24: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	90, // 25: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	90, // 26: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
-	56, // 27: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	92, // 28: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	91, // 29: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	86, // 30: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
-	60, // 31: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	93, // 32: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
-	1,  // 33: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	90, // 34: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	94, // 35: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
-	49, // 36: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
-	49, // 37: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
-	53, // 38: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
-	52, // 39: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
-	49, // 40: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	93, // 41: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	82, // 42: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
-	56, // 43: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	95, // 44: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
-	85, // 45: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	86, // 46: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	88, // 47: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	93, // 48: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
-	58, // 49: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	91, // 50: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	86, // 51: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	60, // 52: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	59, // 53: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
-	96, // 54: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	62, // 55: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,  // 56: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	93, // 57: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	94, // 58: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	97, // 59: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	97, // 60: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	97, // 61: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
-	2,  // 62: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,  // 63: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,  // 64: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,  // 65: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	14, // 66: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	16, // 67: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	18, // 68: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	20, // 69: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	22, // 70: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	24, // 71: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	26, // 72: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	29, // 73: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	32, // 74: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	10, // 75: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
-	12, // 76: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
-	35, // 77: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	37, // 78: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	39, // 79: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	41, // 80: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	43, // 81: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	45, // 82: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	47, // 83: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	50, // 84: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	54, // 85: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	57, // 86: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	63, // 87: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	65, // 88: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	67, // 89: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	69, // 90: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	71, // 91: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	73, // 92: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	75, // 93: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	77, // 94: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	78, // 95: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	80, // 96: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,  // 97: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,  // 98: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,  // 99: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,  // 100: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	15, // 101: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	17, // 102: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	19, // 103: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	21, // 104: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	23, // 105: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	25, // 106: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	27, // 107: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	30, // 108: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	33, // 109: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	11, // 110: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
-	13, // 111: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
-	36, // 112: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	38, // 113: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	40, // 114: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	42, // 115: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	44, // 116: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	46, // 117: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	48, // 118: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	51, // 119: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	55, // 120: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	61, // 121: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	64, // 122: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	66, // 123: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	68, // 124: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	70, // 125: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	72, // 126: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	74, // 127: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	76, // 128: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	78, // 129: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	79, // 130: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	81, // 131: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	97, // [97:132] is the sub-list for method output_type
-	62, // [62:97] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	85,  // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
+	86,  // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	86,  // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	86,  // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	0,   // 4: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
+	86,  // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	86,  // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	87,  // 7: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
+	86,  // 8: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
+	86,  // 9: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	86,  // 10: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	88,  // 11: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	89,  // 12: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	89,  // 13: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	90,  // 14: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	86,  // 15: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	86,  // 16: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	30,  // 17: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
+	91,  // 18: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	92,  // 19: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	92,  // 20: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	33,  // 21: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
+	36,  // 22: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
+	89,  // 23: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	93,  // 24: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	94,  // 25: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	94,  // 26: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	95,  // 27: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	94,  // 28: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	94,  // 29: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	58,  // 30: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
+	87,  // 31: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	95,  // 32: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	90,  // 33: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	62,  // 34: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	96,  // 35: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	1,   // 36: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
+	94,  // 37: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	97,  // 38: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	51,  // 39: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
+	51,  // 40: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
+	55,  // 41: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
+	54,  // 42: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
+	51,  // 43: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
+	96,  // 44: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	84,  // 45: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	58,  // 46: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
+	98,  // 47: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
+	89,  // 48: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	90,  // 49: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	92,  // 50: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	96,  // 51: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	60,  // 52: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	95,  // 53: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	90,  // 54: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	62,  // 55: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	61,  // 56: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
+	99,  // 57: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	64,  // 58: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,   // 59: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	96,  // 60: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	97,  // 61: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	100, // 62: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	100, // 63: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	100, // 64: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
+	2,   // 65: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,   // 66: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,   // 67: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,   // 68: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	16,  // 69: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	18,  // 70: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	20,  // 71: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	22,  // 72: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	24,  // 73: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	26,  // 74: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	28,  // 75: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	31,  // 76: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	34,  // 77: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	10,  // 78: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
+	12,  // 79: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
+	14,  // 80: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
+	37,  // 81: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	39,  // 82: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	41,  // 83: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	43,  // 84: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	45,  // 85: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	47,  // 86: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	49,  // 87: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	52,  // 88: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	56,  // 89: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	59,  // 90: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	65,  // 91: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	67,  // 92: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	69,  // 93: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	71,  // 94: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	73,  // 95: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	75,  // 96: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	77,  // 97: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	79,  // 98: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	80,  // 99: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	82,  // 100: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,   // 101: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,   // 102: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,   // 103: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,   // 104: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	17,  // 105: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	19,  // 106: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	21,  // 107: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	23,  // 108: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	25,  // 109: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	27,  // 110: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	29,  // 111: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	32,  // 112: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	35,  // 113: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	11,  // 114: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
+	13,  // 115: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
+	15,  // 116: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
+	38,  // 117: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	40,  // 118: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	42,  // 119: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	44,  // 120: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	46,  // 121: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	48,  // 122: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	50,  // 123: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	53,  // 124: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	57,  // 125: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	63,  // 126: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	66,  // 127: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	68,  // 128: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	70,  // 129: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	72,  // 130: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	74,  // 131: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	76,  // 132: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	78,  // 133: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	80,  // 134: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	81,  // 135: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	83,  // 136: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	101, // [101:137] is the sub-list for method output_type
+	65,  // [65:101] is the sub-list for method input_type
+	65,  // [65:65] is the sub-list for extension type_name
+	65,  // [65:65] is the sub-list for extension extendee
+	0,   // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -6015,7 +6154,7 @@ func file_atelier_v1_api_proto_init() {
 	}
 	file_atelier_v1_model_proto_init()
 	file_atelier_v1_api_proto_msgTypes[8].OneofWrappers = []any{}
-	file_atelier_v1_api_proto_msgTypes[56].OneofWrappers = []any{
+	file_atelier_v1_api_proto_msgTypes[58].OneofWrappers = []any{
 		(*RunEvent_Report)(nil),
 		(*RunEvent_Checkpoint)(nil),
 		(*RunEvent_Ended)(nil),
@@ -6027,7 +6166,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   81,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -817,6 +817,7 @@ type Sweep struct {
 	ArchivedMs      int64                  `protobuf:"varint,82,opt,name=archived_ms,json=archivedMs,proto3" json:"archived_ms,omitempty"` // 0 = it is not
 	DeletedMs       int64                  `protobuf:"varint,83,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`    // 0 = it is not
 	PurgeMs         int64                  `protobuf:"varint,84,opt,name=purge_ms,json=purgeMs,proto3" json:"purge_ms,omitempty"`          // of a deleted one: when it goes for good
+	Notification    *Notification          `protobuf:"bytes,85,opt,name=notification,proto3" json:"notification,omitempty"`                // absent: its end is posted nowhere
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1152,6 +1153,106 @@ func (x *Sweep) GetPurgeMs() int64 {
 	return 0
 }
 
+func (x *Sweep) GetNotification() *Notification {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
+}
+
+// Where a sweep's end is posted, and what became of that.
+type Notification struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`                                   // in answers scheme and host alone: the rest may be a secret
+	On            []SweepStatus          `protobuf:"varint,2,rep,packed,name=on,proto3,enum=atelier.v1.SweepStatus" json:"on,omitempty"` // ends that are posted; none = all
+	EndMs         int64                  `protobuf:"varint,3,opt,name=end_ms,json=endMs,proto3" json:"end_ms,omitempty"`                 // ended_ms of the end that the rest is about
+	Attempts      int32                  `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	LastMs        int64                  `protobuf:"varint,5,opt,name=last_ms,json=lastMs,proto3" json:"last_ms,omitempty"` // time of the last attempt
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`                  // of the last attempt; empty = it was delivered
+	Done          bool                   `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`                   // delivered, or given up
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notification) Reset() {
+	*x = Notification{}
+	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notification) ProtoMessage() {}
+
+func (x *Notification) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notification.ProtoReflect.Descriptor instead.
+func (*Notification) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Notification) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Notification) GetOn() []SweepStatus {
+	if x != nil {
+		return x.On
+	}
+	return nil
+}
+
+func (x *Notification) GetEndMs() int64 {
+	if x != nil {
+		return x.EndMs
+	}
+	return 0
+}
+
+func (x *Notification) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Notification) GetLastMs() int64 {
+	if x != nil {
+		return x.LastMs
+	}
+	return 0
+}
+
+func (x *Notification) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Notification) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 type SweepCounts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Proposed      int64                  `protobuf:"varint,1,opt,name=proposed,proto3" json:"proposed,omitempty"`
@@ -1171,7 +1272,7 @@ type SweepCounts struct {
 
 func (x *SweepCounts) Reset() {
 	*x = SweepCounts{}
-	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	mi := &file_atelier_v1_model_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1284,7 @@ func (x *SweepCounts) String() string {
 func (*SweepCounts) ProtoMessage() {}
 
 func (x *SweepCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	mi := &file_atelier_v1_model_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1297,7 @@ func (x *SweepCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepCounts.ProtoReflect.Descriptor instead.
 func (*SweepCounts) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SweepCounts) GetProposed() int64 {
@@ -1310,7 +1411,7 @@ type Trial struct {
 
 func (x *Trial) Reset() {
 	*x = Trial{}
-	mi := &file_atelier_v1_model_proto_msgTypes[6]
+	mi := &file_atelier_v1_model_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1423,7 @@ func (x *Trial) String() string {
 func (*Trial) ProtoMessage() {}
 
 func (x *Trial) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[6]
+	mi := &file_atelier_v1_model_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1436,7 @@ func (x *Trial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trial.ProtoReflect.Descriptor instead.
 func (*Trial) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Trial) GetSweepId() string {
@@ -1538,7 +1639,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_atelier_v1_model_proto_msgTypes[7]
+	mi := &file_atelier_v1_model_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1651,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[7]
+	mi := &file_atelier_v1_model_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1664,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{7}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Run) GetNumber() int32 {
@@ -1655,7 +1756,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_atelier_v1_model_proto_msgTypes[8]
+	mi := &file_atelier_v1_model_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1768,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[8]
+	mi := &file_atelier_v1_model_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1781,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{8}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Checkpoint) GetSweepId() string {
@@ -1770,7 +1871,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1883,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1896,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{9}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Metric) GetName() string {
@@ -1825,7 +1926,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1938,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1951,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Report) GetEpoch() int32 {
@@ -1900,7 +2001,7 @@ type LeaderboardRow struct {
 
 func (x *LeaderboardRow) Reset() {
 	*x = LeaderboardRow{}
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2013,7 @@ func (x *LeaderboardRow) String() string {
 func (*LeaderboardRow) ProtoMessage() {}
 
 func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2026,7 @@ func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderboardRow.ProtoReflect.Descriptor instead.
 func (*LeaderboardRow) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LeaderboardRow) GetRank() int64 {
@@ -2025,7 +2126,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2138,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2151,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Worker) GetName() string {
@@ -2161,7 +2262,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2274,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2287,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Usage) GetTimeMs() int64 {
@@ -2303,7 +2404,7 @@ type GpuUsage struct {
 
 func (x *GpuUsage) Reset() {
 	*x = GpuUsage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2416,7 @@ func (x *GpuUsage) String() string {
 func (*GpuUsage) ProtoMessage() {}
 
 func (x *GpuUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2429,7 @@ func (x *GpuUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GpuUsage.ProtoReflect.Descriptor instead.
 func (*GpuUsage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GpuUsage) GetIndex() int32 {
@@ -2404,7 +2505,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2517,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2530,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Slot) GetName() string {
@@ -2512,7 +2613,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +2625,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +2638,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Member) GetId() string {
@@ -2615,7 +2716,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2627,7 +2728,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2640,7 +2741,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -2690,7 +2791,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\x01R\x05value\x12\x1f\n" +
 	"\vvalue_epoch\x18\x05 \x01(\x05R\n" +
 	"valueEpoch\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\xd4\v\n" +
+	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\x92\f\n" +
 	"\x05Sweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12/\n" +
@@ -2744,10 +2845,19 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"archivedMs\x12\x1d\n" +
 	"\n" +
 	"deleted_ms\x18S \x01(\x03R\tdeletedMs\x12\x19\n" +
-	"\bpurge_ms\x18T \x01(\x03R\apurgeMs\x1a;\n" +
+	"\bpurge_ms\x18T \x01(\x03R\apurgeMs\x12<\n" +
+	"\fnotification\x18U \x01(\v2\x18.atelier.v1.NotificationR\fnotification\x1a;\n" +
 	"\rRequiresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
+	"\fNotification\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12'\n" +
+	"\x02on\x18\x02 \x03(\x0e2\x17.atelier.v1.SweepStatusR\x02on\x12\x15\n" +
+	"\x06end_ms\x18\x03 \x01(\x03R\x05endMs\x12\x1a\n" +
+	"\battempts\x18\x04 \x01(\x05R\battempts\x12\x17\n" +
+	"\alast_ms\x18\x05 \x01(\x03R\x06lastMs\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x12\n" +
+	"\x04done\x18\a \x01(\bR\x04done\"\xab\x02\n" +
 	"\vSweepCounts\x12\x1a\n" +
 	"\bproposed\x18\x01 \x01(\x03R\bproposed\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x18\n" +
@@ -2996,7 +3106,7 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(Kind)(0),              // 1: atelier.v1.Kind
@@ -3011,55 +3121,58 @@ var file_atelier_v1_model_proto_goTypes = []any{
 	(*Origin)(nil),         // 10: atelier.v1.Origin
 	(*Finding)(nil),        // 11: atelier.v1.Finding
 	(*Sweep)(nil),          // 12: atelier.v1.Sweep
-	(*SweepCounts)(nil),    // 13: atelier.v1.SweepCounts
-	(*Trial)(nil),          // 14: atelier.v1.Trial
-	(*Run)(nil),            // 15: atelier.v1.Run
-	(*Checkpoint)(nil),     // 16: atelier.v1.Checkpoint
-	(*Metric)(nil),         // 17: atelier.v1.Metric
-	(*Report)(nil),         // 18: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 19: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 20: atelier.v1.Worker
-	(*Usage)(nil),          // 21: atelier.v1.Usage
-	(*GpuUsage)(nil),       // 22: atelier.v1.GpuUsage
-	(*Slot)(nil),           // 23: atelier.v1.Slot
-	(*Member)(nil),         // 24: atelier.v1.Member
-	(*Refusal)(nil),        // 25: atelier.v1.Refusal
-	nil,                    // 26: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 27: atelier.v1.Worker.LabelsEntry
+	(*Notification)(nil),   // 13: atelier.v1.Notification
+	(*SweepCounts)(nil),    // 14: atelier.v1.SweepCounts
+	(*Trial)(nil),          // 15: atelier.v1.Trial
+	(*Run)(nil),            // 16: atelier.v1.Run
+	(*Checkpoint)(nil),     // 17: atelier.v1.Checkpoint
+	(*Metric)(nil),         // 18: atelier.v1.Metric
+	(*Report)(nil),         // 19: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 20: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 21: atelier.v1.Worker
+	(*Usage)(nil),          // 22: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 23: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 24: atelier.v1.Slot
+	(*Member)(nil),         // 25: atelier.v1.Member
+	(*Refusal)(nil),        // 26: atelier.v1.Refusal
+	nil,                    // 27: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 28: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	5,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
 	2,  // 1: atelier.v1.Finding.status:type_name -> atelier.v1.TrialStatus
 	0,  // 2: atelier.v1.Sweep.status:type_name -> atelier.v1.SweepStatus
 	8,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
-	13, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
-	14, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
+	14, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
+	15, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
 	8,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
 	9,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	26, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	27, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
 	1,  // 9: atelier.v1.Sweep.kind:type_name -> atelier.v1.Kind
-	2,  // 10: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
-	15, // 11: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
-	16, // 12: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
-	4,  // 13: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
-	6,  // 14: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
-	10, // 15: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
-	11, // 16: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
-	17, // 17: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
-	3,  // 18: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
-	17, // 19: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
-	2,  // 20: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	17, // 21: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
-	23, // 22: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	27, // 23: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	21, // 24: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	22, // 25: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	7,  // 26: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	13, // 10: atelier.v1.Sweep.notification:type_name -> atelier.v1.Notification
+	0,  // 11: atelier.v1.Notification.on:type_name -> atelier.v1.SweepStatus
+	2,  // 12: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
+	16, // 13: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
+	17, // 14: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
+	4,  // 15: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
+	6,  // 16: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
+	10, // 17: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
+	11, // 18: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
+	18, // 19: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	3,  // 20: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
+	18, // 21: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	2,  // 22: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
+	18, // 23: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
+	24, // 24: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	28, // 25: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	22, // 26: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	23, // 27: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	7,  // 28: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -3073,7 +3186,7 @@ func file_atelier_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

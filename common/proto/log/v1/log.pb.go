@@ -102,6 +102,8 @@ type Command struct {
 	//	*Command_CompareHash
 	//	*Command_LabelSweep
 	//	*Command_PurgeSweep
+	//	*Command_SetNotification
+	//	*Command_RecordNotification
 	Op isCommand_Op `protobuf_oneof:"op"`
 	// How it is carried out. A log is played again by later versions, and must
 	// come to the same state: what they do otherwise they do for commands that ask
@@ -387,6 +389,24 @@ func (x *Command) GetPurgeSweep() *PurgeSweep {
 	return nil
 }
 
+func (x *Command) GetSetNotification() *SetNotification {
+	if x != nil {
+		if x, ok := x.Op.(*Command_SetNotification); ok {
+			return x.SetNotification
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordNotification() *RecordNotification {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RecordNotification); ok {
+			return x.RecordNotification
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetRules() uint32 {
 	if x != nil {
 		return x.Rules
@@ -498,6 +518,14 @@ type Command_PurgeSweep struct {
 	PurgeSweep *PurgeSweep `protobuf:"bytes,41,opt,name=purge_sweep,json=purgeSweep,proto3,oneof"`
 }
 
+type Command_SetNotification struct {
+	SetNotification *SetNotification `protobuf:"bytes,42,opt,name=set_notification,json=setNotification,proto3,oneof"`
+}
+
+type Command_RecordNotification struct {
+	RecordNotification *RecordNotification `protobuf:"bytes,43,opt,name=record_notification,json=recordNotification,proto3,oneof"`
+}
+
 func (*Command_CreateSweep) isCommand_Op() {}
 
 func (*Command_ControlSweep) isCommand_Op() {}
@@ -548,6 +576,10 @@ func (*Command_LabelSweep) isCommand_Op() {}
 
 func (*Command_PurgeSweep) isCommand_Op() {}
 
+func (*Command_SetNotification) isCommand_Op() {}
+
+func (*Command_RecordNotification) isCommand_Op() {}
+
 // Natural key: id.
 // What a person asked for. spec_json is the checked spec (common/spec), spec_yaml
 // the person's own text, which nothing here reads. Before there was spec_json its
@@ -582,6 +614,7 @@ type CreateSweep struct {
 	Requires        []*Requirement         `protobuf:"bytes,24,rep,name=requires,proto3" json:"requires,omitempty"`               // labels a worker must carry, by key
 	Kind            v1.Kind                `protobuf:"varint,60,opt,name=kind,proto3,enum=atelier.v1.Kind" json:"kind,omitempty"` // unspecified in records of earlier versions
 	SpecJson        string                 `protobuf:"bytes,50,opt,name=spec_json,json=specJson,proto3" json:"spec_json,omitempty"`
+	Notify          *v1.Notification       `protobuf:"bytes,80,opt,name=notify,proto3" json:"notify,omitempty"` // url and on; not in a SweepRecord
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -796,6 +829,13 @@ func (x *CreateSweep) GetSpecJson() string {
 		return x.SpecJson
 	}
 	return ""
+}
+
+func (x *CreateSweep) GetNotify() *v1.Notification {
+	if x != nil {
+		return x.Notify
+	}
+	return nil
 }
 
 // What another sweep found out about a point of this sweep's space.
@@ -1277,6 +1317,144 @@ func (x *PurgeSweep) GetDeletedMs() int64 {
 	return 0
 }
 
+// An empty url: the sweep's end is posted nowhere.
+type SetNotification struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	On            []v1.SweepStatus       `protobuf:"varint,3,rep,packed,name=on,proto3,enum=atelier.v1.SweepStatus" json:"on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotification) Reset() {
+	*x = SetNotification{}
+	mi := &file_log_v1_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotification) ProtoMessage() {}
+
+func (x *SetNotification) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotification.ProtoReflect.Descriptor instead.
+func (*SetNotification) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SetNotification) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SetNotification) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *SetNotification) GetOn() []v1.SweepStatus {
+	if x != nil {
+		return x.On
+	}
+	return nil
+}
+
+// An attempt to post a sweep's end. Natural key: id, end_ms and attempt.
+type RecordNotification struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	EndMs         int64                  `protobuf:"varint,2,opt,name=end_ms,json=endMs,proto3" json:"end_ms,omitempty"` // Sweep.ended_ms of the end
+	Attempt       int32                  `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`          // from 1
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`               // empty = it was delivered
+	Last          bool                   `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`                // it is given up after this one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordNotification) Reset() {
+	*x = RecordNotification{}
+	mi := &file_log_v1_log_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordNotification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordNotification) ProtoMessage() {}
+
+func (x *RecordNotification) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordNotification.ProtoReflect.Descriptor instead.
+func (*RecordNotification) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RecordNotification) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RecordNotification) GetEndMs() int64 {
+	if x != nil {
+		return x.EndMs
+	}
+	return 0
+}
+
+func (x *RecordNotification) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *RecordNotification) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *RecordNotification) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
 type ExtendSweep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1289,7 +1467,7 @@ type ExtendSweep struct {
 
 func (x *ExtendSweep) Reset() {
 	*x = ExtendSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[11]
+	mi := &file_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1479,7 @@ func (x *ExtendSweep) String() string {
 func (*ExtendSweep) ProtoMessage() {}
 
 func (x *ExtendSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[11]
+	mi := &file_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1492,7 @@ func (x *ExtendSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweep.ProtoReflect.Descriptor instead.
 func (*ExtendSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ExtendSweep) GetId() string {
@@ -1355,7 +1533,7 @@ type FailSweep struct {
 
 func (x *FailSweep) Reset() {
 	*x = FailSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[12]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1545,7 @@ func (x *FailSweep) String() string {
 func (*FailSweep) ProtoMessage() {}
 
 func (x *FailSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[12]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1558,7 @@ func (x *FailSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailSweep.ProtoReflect.Descriptor instead.
 func (*FailSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FailSweep) GetId() string {
@@ -1414,7 +1592,7 @@ type ProposeTrials struct {
 
 func (x *ProposeTrials) Reset() {
 	*x = ProposeTrials{}
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1604,7 @@ func (x *ProposeTrials) String() string {
 func (*ProposeTrials) ProtoMessage() {}
 
 func (x *ProposeTrials) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1617,7 @@ func (x *ProposeTrials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeTrials.ProtoReflect.Descriptor instead.
 func (*ProposeTrials) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProposeTrials) GetId() string {
@@ -1517,7 +1695,7 @@ type GrantLease struct {
 
 func (x *GrantLease) Reset() {
 	*x = GrantLease{}
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1707,7 @@ func (x *GrantLease) String() string {
 func (*GrantLease) ProtoMessage() {}
 
 func (x *GrantLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1720,7 @@ func (x *GrantLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantLease.ProtoReflect.Descriptor instead.
 func (*GrantLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GrantLease) GetId() string {
@@ -1627,7 +1805,7 @@ type LeaseEnd struct {
 
 func (x *LeaseEnd) Reset() {
 	*x = LeaseEnd{}
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1817,7 @@ func (x *LeaseEnd) String() string {
 func (*LeaseEnd) ProtoMessage() {}
 
 func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1830,7 @@ func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseEnd.ProtoReflect.Descriptor instead.
 func (*LeaseEnd) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LeaseEnd) GetEpoch() int32 {
@@ -1689,7 +1867,7 @@ type ExpireLease struct {
 
 func (x *ExpireLease) Reset() {
 	*x = ExpireLease{}
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1879,7 @@ func (x *ExpireLease) String() string {
 func (*ExpireLease) ProtoMessage() {}
 
 func (x *ExpireLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1892,7 @@ func (x *ExpireLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireLease.ProtoReflect.Descriptor instead.
 func (*ExpireLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExpireLease) GetId() string {
@@ -1755,7 +1933,7 @@ type RecordEvents struct {
 
 func (x *RecordEvents) Reset() {
 	*x = RecordEvents{}
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1945,7 @@ func (x *RecordEvents) String() string {
 func (*RecordEvents) ProtoMessage() {}
 
 func (x *RecordEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1958,7 @@ func (x *RecordEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEvents.ProtoReflect.Descriptor instead.
 func (*RecordEvents) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RecordEvents) GetEvents() []*v1.RunEvent {
@@ -1803,7 +1981,7 @@ type SetVerdict struct {
 
 func (x *SetVerdict) Reset() {
 	*x = SetVerdict{}
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1993,7 @@ func (x *SetVerdict) String() string {
 func (*SetVerdict) ProtoMessage() {}
 
 func (x *SetVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2006,7 @@ func (x *SetVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVerdict.ProtoReflect.Descriptor instead.
 func (*SetVerdict) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetVerdict) GetId() string {
@@ -1876,7 +2054,7 @@ type RetryTrial struct {
 
 func (x *RetryTrial) Reset() {
 	*x = RetryTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2066,7 @@ func (x *RetryTrial) String() string {
 func (*RetryTrial) ProtoMessage() {}
 
 func (x *RetryTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2079,7 @@ func (x *RetryTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrial.ProtoReflect.Descriptor instead.
 func (*RetryTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RetryTrial) GetId() string {
@@ -1930,7 +2108,7 @@ type ResumeTrial struct {
 
 func (x *ResumeTrial) Reset() {
 	*x = ResumeTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2120,7 @@ func (x *ResumeTrial) String() string {
 func (*ResumeTrial) ProtoMessage() {}
 
 func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2133,7 @@ func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTrial.ProtoReflect.Descriptor instead.
 func (*ResumeTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeTrial) GetId() string {
@@ -1989,7 +2167,7 @@ type SetDrain struct {
 
 func (x *SetDrain) Reset() {
 	*x = SetDrain{}
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2179,7 @@ func (x *SetDrain) String() string {
 func (*SetDrain) ProtoMessage() {}
 
 func (x *SetDrain) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2192,7 @@ func (x *SetDrain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDrain.ProtoReflect.Descriptor instead.
 func (*SetDrain) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetDrain) GetWorker() string {
@@ -2045,7 +2223,7 @@ type SetMember struct {
 
 func (x *SetMember) Reset() {
 	*x = SetMember{}
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2235,7 @@ func (x *SetMember) String() string {
 func (*SetMember) ProtoMessage() {}
 
 func (x *SetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2248,7 @@ func (x *SetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMember.ProtoReflect.Descriptor instead.
 func (*SetMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetMember) GetId() string {
@@ -2125,7 +2303,7 @@ type DropMember struct {
 
 func (x *DropMember) Reset() {
 	*x = DropMember{}
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2315,7 @@ func (x *DropMember) String() string {
 func (*DropMember) ProtoMessage() {}
 
 func (x *DropMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2328,7 @@ func (x *DropMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropMember.ProtoReflect.Descriptor instead.
 func (*DropMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DropMember) GetId() string {
@@ -2170,7 +2348,7 @@ type MarkHash struct {
 
 func (x *MarkHash) Reset() {
 	*x = MarkHash{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2360,7 @@ func (x *MarkHash) String() string {
 func (*MarkHash) ProtoMessage() {}
 
 func (x *MarkHash) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2373,7 @@ func (x *MarkHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkHash.ProtoReflect.Descriptor instead.
 func (*MarkHash) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 // Natural key: index. What a majority of the voters found at a mark; a node that
@@ -2212,7 +2390,7 @@ type CompareHash struct {
 
 func (x *CompareHash) Reset() {
 	*x = CompareHash{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2402,7 @@ func (x *CompareHash) String() string {
 func (*CompareHash) ProtoMessage() {}
 
 func (x *CompareHash) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2415,7 @@ func (x *CompareHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareHash.ProtoReflect.Descriptor instead.
 func (*CompareHash) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CompareHash) GetIndex() uint64 {
@@ -2284,7 +2462,7 @@ type BeginRestore struct {
 
 func (x *BeginRestore) Reset() {
 	*x = BeginRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2296,7 +2474,7 @@ func (x *BeginRestore) String() string {
 func (*BeginRestore) ProtoMessage() {}
 
 func (x *BeginRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2309,7 +2487,7 @@ func (x *BeginRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRestore.ProtoReflect.Descriptor instead.
 func (*BeginRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *BeginRestore) GetId() string {
@@ -2358,7 +2536,7 @@ type StageRestore struct {
 
 func (x *StageRestore) Reset() {
 	*x = StageRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2548,7 @@ func (x *StageRestore) String() string {
 func (*StageRestore) ProtoMessage() {}
 
 func (x *StageRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +2561,7 @@ func (x *StageRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRestore.ProtoReflect.Descriptor instead.
 func (*StageRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StageRestore) GetId() string {
@@ -2416,7 +2594,7 @@ type CommitRestore struct {
 
 func (x *CommitRestore) Reset() {
 	*x = CommitRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2428,7 +2606,7 @@ func (x *CommitRestore) String() string {
 func (*CommitRestore) ProtoMessage() {}
 
 func (x *CommitRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2441,7 +2619,7 @@ func (x *CommitRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRestore.ProtoReflect.Descriptor instead.
 func (*CommitRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CommitRestore) GetId() string {
@@ -2462,7 +2640,7 @@ type AbortRestore struct {
 
 func (x *AbortRestore) Reset() {
 	*x = AbortRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2652,7 @@ func (x *AbortRestore) String() string {
 func (*AbortRestore) ProtoMessage() {}
 
 func (x *AbortRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2665,7 @@ func (x *AbortRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRestore.ProtoReflect.Descriptor instead.
 func (*AbortRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AbortRestore) GetId() string {
@@ -2521,7 +2699,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2711,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2724,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -2671,7 +2849,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[31]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2683,7 +2861,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[31]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2696,7 +2874,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -2805,7 +2983,7 @@ type PurgedSweep struct {
 
 func (x *PurgedSweep) Reset() {
 	*x = PurgedSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[32]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +2995,7 @@ func (x *PurgedSweep) String() string {
 func (*PurgedSweep) ProtoMessage() {}
 
 func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[32]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +3008,7 @@ func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgedSweep.ProtoReflect.Descriptor instead.
 func (*PurgedSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PurgedSweep) GetId() string {
@@ -2878,7 +3056,7 @@ type RemovedMember struct {
 
 func (x *RemovedMember) Reset() {
 	*x = RemovedMember{}
-	mi := &file_log_v1_log_proto_msgTypes[33]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3068,7 @@ func (x *RemovedMember) String() string {
 func (*RemovedMember) ProtoMessage() {}
 
 func (x *RemovedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[33]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3081,7 @@ func (x *RemovedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
 func (*RemovedMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RemovedMember) GetId() string {
@@ -2930,7 +3108,7 @@ type StagedRestore struct {
 
 func (x *StagedRestore) Reset() {
 	*x = StagedRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[34]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3120,7 @@ func (x *StagedRestore) String() string {
 func (*StagedRestore) ProtoMessage() {}
 
 func (x *StagedRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[34]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3133,7 @@ func (x *StagedRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedRestore.ProtoReflect.Descriptor instead.
 func (*StagedRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *StagedRestore) GetBegin() *BeginRestore {
@@ -2981,7 +3159,7 @@ type StagedPart struct {
 
 func (x *StagedPart) Reset() {
 	*x = StagedPart{}
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +3171,7 @@ func (x *StagedPart) String() string {
 func (*StagedPart) ProtoMessage() {}
 
 func (x *StagedPart) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +3184,7 @@ func (x *StagedPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPart.ProtoReflect.Descriptor instead.
 func (*StagedPart) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StagedPart) GetData() []byte {
@@ -3042,13 +3220,14 @@ type SweepRecord struct {
 	UserNote       string                 `protobuf:"bytes,82,opt,name=user_note,json=userNote,proto3" json:"user_note,omitempty"`
 	ArchivedMs     int64                  `protobuf:"varint,83,opt,name=archived_ms,json=archivedMs,proto3" json:"archived_ms,omitempty"` // 0 = it is not
 	DeletedMs      int64                  `protobuf:"varint,84,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`    // 0 = it is not
+	Notification   *v1.Notification       `protobuf:"bytes,85,opt,name=notification,proto3" json:"notification,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3239,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3252,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -3244,6 +3423,13 @@ func (x *SweepRecord) GetDeletedMs() int64 {
 	return 0
 }
 
+func (x *SweepRecord) GetNotification() *v1.Notification {
+	if x != nil {
+		return x.Notification
+	}
+	return nil
+}
+
 type TrialRecord struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Number      int64                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -3284,7 +3470,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[37]
+	mi := &file_log_v1_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3482,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[37]
+	mi := &file_log_v1_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3495,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -3533,7 +3719,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[38]
+	mi := &file_log_v1_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +3731,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[38]
+	mi := &file_log_v1_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +3744,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -3640,7 +3826,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[39]
+	mi := &file_log_v1_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3838,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[39]
+	mi := &file_log_v1_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3851,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -3681,7 +3867,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xc9\r\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xee\x0e\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -3720,9 +3906,11 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\vlabel_sweep\x18( \x01(\v2\x1a.atelier.log.v1.LabelSweepH\x00R\n" +
 	"labelSweep\x12=\n" +
 	"\vpurge_sweep\x18) \x01(\v2\x1a.atelier.log.v1.PurgeSweepH\x00R\n" +
-	"purgeSweep\x12\x14\n" +
+	"purgeSweep\x12L\n" +
+	"\x10set_notification\x18* \x01(\v2\x1f.atelier.log.v1.SetNotificationH\x00R\x0fsetNotification\x12U\n" +
+	"\x13record_notification\x18+ \x01(\v2\".atelier.log.v1.RecordNotificationH\x00R\x12recordNotification\x12\x14\n" +
 	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
-	"\x02op\"\xb7\a\n" +
+	"\x02op\"\xe9\a\n" +
 	"\vCreateSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -3755,7 +3943,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\vconstraints\x18\x17 \x03(\v2\x16.atelier.v1.ConstraintR\vconstraints\x127\n" +
 	"\brequires\x18\x18 \x03(\v2\x1b.atelier.log.v1.RequirementR\brequires\x12$\n" +
 	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\x12\x1b\n" +
-	"\tspec_json\x182 \x01(\tR\bspecJson\"\xea\x01\n" +
+	"\tspec_json\x182 \x01(\tR\bspecJson\x120\n" +
+	"\x06notify\x18P \x01(\v2\x18.atelier.v1.NotificationR\x06notify\"\xea\x01\n" +
 	"\tWarmTrial\x12\x14\n" +
 	"\x05trial\x18\x01 \x01(\x03R\x05trial\x12\x1f\n" +
 	"\vparams_json\x18\x02 \x01(\tR\n" +
@@ -3795,7 +3984,17 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"PurgeSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
-	"deleted_ms\x18\x02 \x01(\x03R\tdeletedMs\"r\n" +
+	"deleted_ms\x18\x02 \x01(\x03R\tdeletedMs\"\\\n" +
+	"\x0fSetNotification\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12'\n" +
+	"\x02on\x18\x03 \x03(\x0e2\x17.atelier.v1.SweepStatusR\x02on\"\x7f\n" +
+	"\x12RecordNotification\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
+	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x18\n" +
+	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\bR\x04last\"r\n" +
 	"\vExtendSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3932,7 +4131,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x05parts\x18\x02 \x01(\x03R\x05parts\" \n" +
 	"\n" +
 	"StagedPart\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\x84\x06\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xc2\x06\n" +
 	"\vSweepRecord\x12/\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateSweepR\x04spec\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\x12\x18\n" +
@@ -3961,7 +4160,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\varchived_ms\x18S \x01(\x03R\n" +
 	"archivedMs\x12\x1d\n" +
 	"\n" +
-	"deleted_ms\x18T \x01(\x03R\tdeletedMs\"\xee\a\n" +
+	"deleted_ms\x18T \x01(\x03R\tdeletedMs\x12<\n" +
+	"\fnotification\x18U \x01(\v2\x18.atelier.v1.NotificationR\fnotification\"\xee\a\n" +
 	"\vTrialRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1f\n" +
@@ -4027,131 +4227,139 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_log_v1_log_proto_goTypes = []any{
-	(*Entry)(nil),           // 0: atelier.log.v1.Entry
-	(*Command)(nil),         // 1: atelier.log.v1.Command
-	(*CreateSweep)(nil),     // 2: atelier.log.v1.CreateSweep
-	(*WarmTrial)(nil),       // 3: atelier.log.v1.WarmTrial
-	(*Requirement)(nil),     // 4: atelier.log.v1.Requirement
-	(*EnqueueTrials)(nil),   // 5: atelier.log.v1.EnqueueTrials
-	(*PrioritizeSweep)(nil), // 6: atelier.log.v1.PrioritizeSweep
-	(*EndOverdue)(nil),      // 7: atelier.log.v1.EndOverdue
-	(*ControlSweep)(nil),    // 8: atelier.log.v1.ControlSweep
-	(*LabelSweep)(nil),      // 9: atelier.log.v1.LabelSweep
-	(*PurgeSweep)(nil),      // 10: atelier.log.v1.PurgeSweep
-	(*ExtendSweep)(nil),     // 11: atelier.log.v1.ExtendSweep
-	(*FailSweep)(nil),       // 12: atelier.log.v1.FailSweep
-	(*ProposeTrials)(nil),   // 13: atelier.log.v1.ProposeTrials
-	(*GrantLease)(nil),      // 14: atelier.log.v1.GrantLease
-	(*LeaseEnd)(nil),        // 15: atelier.log.v1.LeaseEnd
-	(*ExpireLease)(nil),     // 16: atelier.log.v1.ExpireLease
-	(*RecordEvents)(nil),    // 17: atelier.log.v1.RecordEvents
-	(*SetVerdict)(nil),      // 18: atelier.log.v1.SetVerdict
-	(*RetryTrial)(nil),      // 19: atelier.log.v1.RetryTrial
-	(*ResumeTrial)(nil),     // 20: atelier.log.v1.ResumeTrial
-	(*SetDrain)(nil),        // 21: atelier.log.v1.SetDrain
-	(*SetMember)(nil),       // 22: atelier.log.v1.SetMember
-	(*DropMember)(nil),      // 23: atelier.log.v1.DropMember
-	(*MarkHash)(nil),        // 24: atelier.log.v1.MarkHash
-	(*CompareHash)(nil),     // 25: atelier.log.v1.CompareHash
-	(*BeginRestore)(nil),    // 26: atelier.log.v1.BeginRestore
-	(*StageRestore)(nil),    // 27: atelier.log.v1.StageRestore
-	(*CommitRestore)(nil),   // 28: atelier.log.v1.CommitRestore
-	(*AbortRestore)(nil),    // 29: atelier.log.v1.AbortRestore
-	(*Record)(nil),          // 30: atelier.log.v1.Record
-	(*Header)(nil),          // 31: atelier.log.v1.Header
-	(*PurgedSweep)(nil),     // 32: atelier.log.v1.PurgedSweep
-	(*RemovedMember)(nil),   // 33: atelier.log.v1.RemovedMember
-	(*StagedRestore)(nil),   // 34: atelier.log.v1.StagedRestore
-	(*StagedPart)(nil),      // 35: atelier.log.v1.StagedPart
-	(*SweepRecord)(nil),     // 36: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),     // 37: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),     // 38: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),          // 39: atelier.log.v1.Footer
-	(*v1.Objective)(nil),    // 40: atelier.v1.Objective
-	(*v1.Constraint)(nil),   // 41: atelier.v1.Constraint
-	(v1.Kind)(0),            // 42: atelier.v1.Kind
-	(v1.TrialStatus)(0),     // 43: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),       // 44: atelier.v1.Metric
-	(v1.SweepAction)(0),     // 45: atelier.v1.SweepAction
-	(*v1.Origin)(nil),       // 46: atelier.v1.Origin
-	(v1.ProposalSource)(0),  // 47: atelier.v1.ProposalSource
-	(v1.Verdict)(0),         // 48: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),     // 49: atelier.v1.RunEvent
-	(v1.SweepStatus)(0),     // 50: atelier.v1.SweepStatus
-	(*v1.Run)(nil),          // 51: atelier.v1.Run
-	(*v1.Checkpoint)(nil),   // 52: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),      // 53: atelier.v1.Finding
+	(*Entry)(nil),              // 0: atelier.log.v1.Entry
+	(*Command)(nil),            // 1: atelier.log.v1.Command
+	(*CreateSweep)(nil),        // 2: atelier.log.v1.CreateSweep
+	(*WarmTrial)(nil),          // 3: atelier.log.v1.WarmTrial
+	(*Requirement)(nil),        // 4: atelier.log.v1.Requirement
+	(*EnqueueTrials)(nil),      // 5: atelier.log.v1.EnqueueTrials
+	(*PrioritizeSweep)(nil),    // 6: atelier.log.v1.PrioritizeSweep
+	(*EndOverdue)(nil),         // 7: atelier.log.v1.EndOverdue
+	(*ControlSweep)(nil),       // 8: atelier.log.v1.ControlSweep
+	(*LabelSweep)(nil),         // 9: atelier.log.v1.LabelSweep
+	(*PurgeSweep)(nil),         // 10: atelier.log.v1.PurgeSweep
+	(*SetNotification)(nil),    // 11: atelier.log.v1.SetNotification
+	(*RecordNotification)(nil), // 12: atelier.log.v1.RecordNotification
+	(*ExtendSweep)(nil),        // 13: atelier.log.v1.ExtendSweep
+	(*FailSweep)(nil),          // 14: atelier.log.v1.FailSweep
+	(*ProposeTrials)(nil),      // 15: atelier.log.v1.ProposeTrials
+	(*GrantLease)(nil),         // 16: atelier.log.v1.GrantLease
+	(*LeaseEnd)(nil),           // 17: atelier.log.v1.LeaseEnd
+	(*ExpireLease)(nil),        // 18: atelier.log.v1.ExpireLease
+	(*RecordEvents)(nil),       // 19: atelier.log.v1.RecordEvents
+	(*SetVerdict)(nil),         // 20: atelier.log.v1.SetVerdict
+	(*RetryTrial)(nil),         // 21: atelier.log.v1.RetryTrial
+	(*ResumeTrial)(nil),        // 22: atelier.log.v1.ResumeTrial
+	(*SetDrain)(nil),           // 23: atelier.log.v1.SetDrain
+	(*SetMember)(nil),          // 24: atelier.log.v1.SetMember
+	(*DropMember)(nil),         // 25: atelier.log.v1.DropMember
+	(*MarkHash)(nil),           // 26: atelier.log.v1.MarkHash
+	(*CompareHash)(nil),        // 27: atelier.log.v1.CompareHash
+	(*BeginRestore)(nil),       // 28: atelier.log.v1.BeginRestore
+	(*StageRestore)(nil),       // 29: atelier.log.v1.StageRestore
+	(*CommitRestore)(nil),      // 30: atelier.log.v1.CommitRestore
+	(*AbortRestore)(nil),       // 31: atelier.log.v1.AbortRestore
+	(*Record)(nil),             // 32: atelier.log.v1.Record
+	(*Header)(nil),             // 33: atelier.log.v1.Header
+	(*PurgedSweep)(nil),        // 34: atelier.log.v1.PurgedSweep
+	(*RemovedMember)(nil),      // 35: atelier.log.v1.RemovedMember
+	(*StagedRestore)(nil),      // 36: atelier.log.v1.StagedRestore
+	(*StagedPart)(nil),         // 37: atelier.log.v1.StagedPart
+	(*SweepRecord)(nil),        // 38: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),        // 39: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),        // 40: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),             // 41: atelier.log.v1.Footer
+	(*v1.Objective)(nil),       // 42: atelier.v1.Objective
+	(*v1.Constraint)(nil),      // 43: atelier.v1.Constraint
+	(v1.Kind)(0),               // 44: atelier.v1.Kind
+	(*v1.Notification)(nil),    // 45: atelier.v1.Notification
+	(v1.TrialStatus)(0),        // 46: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),          // 47: atelier.v1.Metric
+	(v1.SweepAction)(0),        // 48: atelier.v1.SweepAction
+	(v1.SweepStatus)(0),        // 49: atelier.v1.SweepStatus
+	(*v1.Origin)(nil),          // 50: atelier.v1.Origin
+	(v1.ProposalSource)(0),     // 51: atelier.v1.ProposalSource
+	(v1.Verdict)(0),            // 52: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),        // 53: atelier.v1.RunEvent
+	(*v1.Run)(nil),             // 54: atelier.v1.Run
+	(*v1.Checkpoint)(nil),      // 55: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),         // 56: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
 	2,  // 1: atelier.log.v1.Command.create_sweep:type_name -> atelier.log.v1.CreateSweep
 	8,  // 2: atelier.log.v1.Command.control_sweep:type_name -> atelier.log.v1.ControlSweep
-	11, // 3: atelier.log.v1.Command.extend_sweep:type_name -> atelier.log.v1.ExtendSweep
-	12, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
-	13, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
-	14, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
-	16, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
-	17, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
-	18, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
-	19, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
-	21, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
-	22, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
-	23, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
-	20, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
+	13, // 3: atelier.log.v1.Command.extend_sweep:type_name -> atelier.log.v1.ExtendSweep
+	14, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
+	15, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
+	16, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
+	18, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
+	19, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
+	20, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
+	21, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
+	23, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
+	24, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
+	25, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
+	22, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	26, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
-	27, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
-	28, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
-	29, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
-	24, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
-	25, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
+	28, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
+	29, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
+	30, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
+	31, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
+	26, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
+	27, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
 	9,  // 24: atelier.log.v1.Command.label_sweep:type_name -> atelier.log.v1.LabelSweep
 	10, // 25: atelier.log.v1.Command.purge_sweep:type_name -> atelier.log.v1.PurgeSweep
-	40, // 26: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
-	3,  // 27: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	40, // 28: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	41, // 29: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
-	4,  // 30: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	42, // 31: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
-	43, // 32: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	44, // 33: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	45, // 34: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	46, // 35: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	47, // 36: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	15, // 37: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	48, // 38: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	49, // 39: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	48, // 40: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	31, // 41: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	36, // 42: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	37, // 43: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	39, // 44: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	34, // 45: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
-	35, // 46: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
-	22, // 47: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	33, // 48: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
-	32, // 49: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
-	26, // 50: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
-	2,  // 51: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	50, // 52: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	43, // 53: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	51, // 54: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	52, // 55: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	48, // 56: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	38, // 57: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	53, // 58: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	47, // 59: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	46, // 60: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	15, // 61: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	11, // 26: atelier.log.v1.Command.set_notification:type_name -> atelier.log.v1.SetNotification
+	12, // 27: atelier.log.v1.Command.record_notification:type_name -> atelier.log.v1.RecordNotification
+	42, // 28: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	3,  // 29: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
+	42, // 30: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	43, // 31: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	4,  // 32: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
+	44, // 33: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
+	45, // 34: atelier.log.v1.CreateSweep.notify:type_name -> atelier.v1.Notification
+	46, // 35: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	47, // 36: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	48, // 37: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	49, // 38: atelier.log.v1.SetNotification.on:type_name -> atelier.v1.SweepStatus
+	50, // 39: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	51, // 40: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	17, // 41: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	52, // 42: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	53, // 43: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	52, // 44: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	33, // 45: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	38, // 46: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	39, // 47: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	41, // 48: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	36, // 49: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
+	37, // 50: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
+	24, // 51: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	35, // 52: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	34, // 53: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
+	28, // 54: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
+	2,  // 55: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	49, // 56: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	45, // 57: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
+	46, // 58: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	54, // 59: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	55, // 60: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	52, // 61: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	40, // 62: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	56, // 63: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	51, // 64: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	50, // 65: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	17, // 66: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -4185,9 +4393,11 @@ func file_log_v1_log_proto_init() {
 		(*Command_CompareHash)(nil),
 		(*Command_LabelSweep)(nil),
 		(*Command_PurgeSweep)(nil),
+		(*Command_SetNotification)(nil),
+		(*Command_RecordNotification)(nil),
 	}
 	file_log_v1_log_proto_msgTypes[9].OneofWrappers = []any{}
-	file_log_v1_log_proto_msgTypes[30].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[32].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
@@ -4201,7 +4411,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

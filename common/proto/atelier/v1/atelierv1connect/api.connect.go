@@ -80,6 +80,9 @@ const (
 	SweepServiceGetProgressProcedure = "/atelier.v1.SweepService/GetProgress"
 	// SweepServiceLabelSweepProcedure is the fully-qualified name of the SweepService's LabelSweep RPC.
 	SweepServiceLabelSweepProcedure = "/atelier.v1.SweepService/LabelSweep"
+	// SweepServiceSetNotificationProcedure is the fully-qualified name of the SweepService's
+	// SetNotification RPC.
+	SweepServiceSetNotificationProcedure = "/atelier.v1.SweepService/SetNotification"
 	// SweepServicePurgeSweepProcedure is the fully-qualified name of the SweepService's PurgeSweep RPC.
 	SweepServicePurgeSweepProcedure = "/atelier.v1.SweepService/PurgeSweep"
 	// TrialServiceListTrialsProcedure is the fully-qualified name of the TrialService's ListTrials RPC.
@@ -154,6 +157,8 @@ type SweepServiceClient interface {
 	GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error)
 	// Name, tags and note of a sweep, for people.
 	LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error)
+	// Where the sweep's end is posted.
+	SetNotification(context.Context, *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error)
 	// Deletes a deleted sweep for good before its time: nothing brings it back.
 	PurgeSweep(context.Context, *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error)
 }
@@ -253,6 +258,12 @@ func NewSweepServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(sweepServiceMethods.ByName("LabelSweep")),
 			connect.WithClientOptions(opts...),
 		),
+		setNotification: connect.NewClient[v1.SetNotificationRequest, v1.SetNotificationResponse](
+			httpClient,
+			baseURL+SweepServiceSetNotificationProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("SetNotification")),
+			connect.WithClientOptions(opts...),
+		),
 		purgeSweep: connect.NewClient[v1.PurgeSweepRequest, v1.PurgeSweepResponse](
 			httpClient,
 			baseURL+SweepServicePurgeSweepProcedure,
@@ -278,6 +289,7 @@ type sweepServiceClient struct {
 	getImportance   *connect.Client[v1.GetImportanceRequest, v1.GetImportanceResponse]
 	getProgress     *connect.Client[v1.GetProgressRequest, v1.GetProgressResponse]
 	labelSweep      *connect.Client[v1.LabelSweepRequest, v1.LabelSweepResponse]
+	setNotification *connect.Client[v1.SetNotificationRequest, v1.SetNotificationResponse]
 	purgeSweep      *connect.Client[v1.PurgeSweepRequest, v1.PurgeSweepResponse]
 }
 
@@ -351,6 +363,11 @@ func (c *sweepServiceClient) LabelSweep(ctx context.Context, req *connect.Reques
 	return c.labelSweep.CallUnary(ctx, req)
 }
 
+// SetNotification calls atelier.v1.SweepService.SetNotification.
+func (c *sweepServiceClient) SetNotification(ctx context.Context, req *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error) {
+	return c.setNotification.CallUnary(ctx, req)
+}
+
 // PurgeSweep calls atelier.v1.SweepService.PurgeSweep.
 func (c *sweepServiceClient) PurgeSweep(ctx context.Context, req *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error) {
 	return c.purgeSweep.CallUnary(ctx, req)
@@ -378,6 +395,8 @@ type SweepServiceHandler interface {
 	GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error)
 	// Name, tags and note of a sweep, for people.
 	LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error)
+	// Where the sweep's end is posted.
+	SetNotification(context.Context, *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error)
 	// Deletes a deleted sweep for good before its time: nothing brings it back.
 	PurgeSweep(context.Context, *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error)
 }
@@ -473,6 +492,12 @@ func NewSweepServiceHandler(svc SweepServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(sweepServiceMethods.ByName("LabelSweep")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sweepServiceSetNotificationHandler := connect.NewUnaryHandler(
+		SweepServiceSetNotificationProcedure,
+		svc.SetNotification,
+		connect.WithSchema(sweepServiceMethods.ByName("SetNotification")),
+		connect.WithHandlerOptions(opts...),
+	)
 	sweepServicePurgeSweepHandler := connect.NewUnaryHandler(
 		SweepServicePurgeSweepProcedure,
 		svc.PurgeSweep,
@@ -509,6 +534,8 @@ func NewSweepServiceHandler(svc SweepServiceHandler, opts ...connect.HandlerOpti
 			sweepServiceGetProgressHandler.ServeHTTP(w, r)
 		case SweepServiceLabelSweepProcedure:
 			sweepServiceLabelSweepHandler.ServeHTTP(w, r)
+		case SweepServiceSetNotificationProcedure:
+			sweepServiceSetNotificationHandler.ServeHTTP(w, r)
 		case SweepServicePurgeSweepProcedure:
 			sweepServicePurgeSweepHandler.ServeHTTP(w, r)
 		default:
@@ -574,6 +601,10 @@ func (UnimplementedSweepServiceHandler) GetProgress(context.Context, *connect.Re
 
 func (UnimplementedSweepServiceHandler) LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.LabelSweep is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) SetNotification(context.Context, *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.SetNotification is not implemented"))
 }
 
 func (UnimplementedSweepServiceHandler) PurgeSweep(context.Context, *connect.Request[v1.PurgeSweepRequest]) (*connect.Response[v1.PurgeSweepResponse], error) {
