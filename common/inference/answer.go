@@ -13,7 +13,7 @@ type Answer struct {
 	Flags        []string         `json:"flags"`
 	Reasons      []string         `json:"reasons"`      // Reason of each flag
 	Formulas     []string         `json:"formulas"`     // Formulas of the figures of quality
-	Scale        []byte           `json:"scale"`        // colours of maps, 256 times red, green, blue (base64 in JSON)
+	Scale        []byte           `json:"scale"`        // colours of maps, 256 times red, green, blue, alpha (base64 in JSON)
 	Image        []byte           `json:"image"`        // JPEG of the part the model saw (base64 in JSON)
 	Milliseconds float64          `json:"milliseconds"` // from the whole request to this answer
 }

@@ -154,8 +154,8 @@ func Reason(flag string) string {
 }
 
 var reasons = map[string]string{
-	"low_confidence_drop": "the model is nearly as sure when it sees only the region that the heat map marks",
-	"high_average_drop":   "the region that the heat map marks does not carry the prediction alone",
+	"low_confidence_drop": "the answer hardly changes when only the marked region is seen",
+	"high_average_drop":   "the marked region alone does not carry the answer",
 	"low_concentration":   "the heat map is spread out",
 	"high_coverage":       "the heat map covers most of the image",
 	"low_coverage":        "the heat map is hardly more than a point",

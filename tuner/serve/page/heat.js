@@ -2,8 +2,8 @@
 // the comparison cost no request.
 export const side = 280; // of a canvas, in pixels
 
-// scale is an answer's colours: 256 times red, green, blue, as the panels of
-// `atelier infer` have them.
+// scale is an answer's colours: 256 times red, green, blue, alpha, as the panels of
+// `atelier infer` have them. Weak places hide nothing of the image.
 export function scale(answer) {
   return Uint8Array.from(atob(answer.scale), (c) => c.charCodeAt(0));
 }
@@ -23,8 +23,8 @@ export function heat(map, colours) {
       const [l, r, u] = xs[x];
       const top = map.values[a * map.width + l] * (1 - u) + map.values[a * map.width + r] * u;
       const low = map.values[b * map.width + l] * (1 - u) + map.values[b * map.width + r] * u;
-      const c = 3 * Math.round(255 * Math.min(Math.max(top * (1 - v) + low * v, 0), 1));
-      image.data.set([colours[c], colours[c + 1], colours[c + 2], 255], 4 * (y * side + x));
+      const c = 4 * Math.round(255 * Math.min(Math.max(top * (1 - v) + low * v, 0), 1));
+      image.data.set([colours[c], colours[c + 1], colours[c + 2], colours[c + 3]], 4 * (y * side + x));
     }
   }
   const canvas = document.createElement("canvas");
@@ -33,7 +33,7 @@ export function heat(map, colours) {
   return canvas;
 }
 
-// overlay lays a map over an image; opacity is the map's share.
+// overlay lays a map over an image; opacity is the share of its strongest places.
 export function overlay(canvas, image, map, opacity) {
   const c = canvas.getContext("2d");
   c.globalAlpha = 1;

@@ -263,7 +263,11 @@ func (w *writer) place(i int, l looked) string {
 func (w *writer) draw(i int, l looked) string {
 	place := w.place(i, l)
 	classes := w.r.p.About.Classes
-	subject := chart.Subject{Name: l.Name, Image: l.shown, Top: w.r.shares(l.probs, w.r.GradCAMTop), Flags: l.flags}
+	subject := chart.Subject{Name: l.Name, Image: l.shown, Top: w.r.shares(l.probs, w.r.GradCAMTop),
+		About: fmt.Sprintf("%s, epoch %d, %d px", w.r.p.About.Arch, w.r.p.About.Epoch, w.r.p.About.ImageSize)}
+	for _, f := range l.flags {
+		subject.Flags = append(subject.Flags, inference.Reason(f))
+	}
 	if l.True >= 0 {
 		subject.True = classes[l.True]
 	}

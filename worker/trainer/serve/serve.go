@@ -246,7 +246,7 @@ func (s *server) look(batch []*ask) ([]*inference.Answer, error) {
 	}
 	answers := make([]*inference.Answer, len(found))
 	for i, f := range found {
-		x := &inference.Answer{Model: about(p), Flags: []string{}}
+		x := &inference.Answer{Model: about(p), Flags: []string{}, Reasons: []string{}, Formulas: inference.Formulas(s.Semantics), Scale: cam.Scale()}
 		for k, c := range f.Top {
 			name := p.About.Classes[c]
 			x.Predictions = append(x.Predictions, metadata.Share{Class: name, Confidence: f.Probs[c]})
@@ -257,6 +257,9 @@ func (s *server) look(batch []*ask) ([]*inference.Answer, error) {
 		x.Quality = metadata.Quality{Full: q.Full, Only: q.Only, Hidden: q.Hidden, Concentration: q.Concentration, Coverage: q.Coverage}
 		if flags := s.Thresholds.Judge(&x.Quality, s.Semantics, p.Cells); len(flags) > 0 {
 			x.Flags, x.Suspicious = flags, true
+			for _, f := range flags {
+				x.Reasons = append(x.Reasons, inference.Reason(f))
+			}
 		}
 		answers[i] = x
 	}

@@ -89,19 +89,35 @@ func TestConcentrationAndCoverage(t *testing.T) {
 	}
 }
 
+// The scale grows lighter all the way, and hides nothing where the map is empty.
 func TestColours(t *testing.T) {
-	for v, want := range map[float32]color.RGBA{0: {0, 0, 128, 255}, 0.5: {128, 255, 128, 255}, 1: {128, 0, 0, 255}, 0.25: {0, 128, 255, 255}} {
-		if got := cam.Jet(v); got != want {
-			t.Errorf("%v: %v, want %v", v, got, want)
+	last, alpha := -1.0, -1
+	for i := range 256 {
+		c := cam.Color(float32(i) / 255)
+		if l := 0.2126*float64(c.R) + 0.7152*float64(c.G) + 0.0722*float64(c.B); l < last {
+			t.Errorf("the scale grows darker at %d: %v", i, c)
+		} else {
+			last = l
 		}
+		if int(c.A) < alpha {
+			t.Errorf("a stronger value hides less at %d: %v", i, c)
+		}
+		alpha = int(c.A)
+	}
+	if low, high := cam.Color(0.05), cam.Color(1); low.A != 0 || high.A != 255 || high != (color.NRGBA{252, 255, 164, 255}) {
+		t.Errorf("%v to %v", low, high)
+	}
+	if s := cam.Scale(); len(s) != 1024 || s[1020] != 252 || s[3] != 0 || s[1023] != 255 {
+		t.Errorf("%d bytes of scale", len(s))
 	}
 	p := image.NewRGBA(image.Rect(0, 0, 2, 1))
 	p.Set(0, 0, color.RGBA{R: 100, A: 255})
+	p.Set(1, 0, color.RGBA{R: 7, G: 8, B: 9, A: 255})
 	m := cam.Map{Width: 2, Height: 1, Values: []float32{1, 0}}
-	if o := m.Overlay(p, 0.5); o.RGBAAt(0, 0) != (color.RGBA{R: 114, A: 255}) || o.RGBAAt(1, 0) != (color.RGBA{B: 64, A: 255}) {
+	if o := m.Overlay(p, 0.5); o.RGBAAt(0, 0) != (color.RGBA{R: 176, G: 128, B: 82, A: 255}) || o.RGBAAt(1, 0) != p.RGBAAt(1, 0) {
 		t.Errorf("%v %v", o.RGBAAt(0, 0), o.RGBAAt(1, 0))
 	}
-	if h := m.HeatMap(); h.RGBAAt(0, 0) != cam.Jet(1) {
+	if h := m.HeatMap(); h.RGBAAt(0, 0) != (color.RGBA{252, 255, 164, 255}) || h.RGBAAt(1, 0) != (color.RGBA{0, 0, 4, 255}) {
 		t.Errorf("%v", h.RGBAAt(0, 0))
 	}
 }
