@@ -42,6 +42,7 @@ type Env struct {
 
 	line    standing
 	origin  hint.Origin // of the cluster's address, once a command connects
+	chosen  chosen      // cluster, and by what
 	command string      // that runs, by its last word; advice depends on it
 }
 
@@ -102,6 +103,7 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 	// The library sees nothing that arrange does not understand.
 	argv, err := arrange(app, args, e.home())
 	var cut *timeLimit
+	e.chosen = chosen{global: globalWords(argv)}
 	if err == nil {
 		ctx, cut = withLimit(ctx)
 		defer cut.stop()
@@ -124,6 +126,9 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 		if text := client.Message(err); text != "" {
 			if !strings.HasPrefix(text, app.Name+" ") && !strings.HasPrefix(text, app.Name+":") {
 				text = app.Name + ": " + text
+			}
+			if e.origin == hint.Context {
+				text += " (context " + e.chosen.context + ")"
 			}
 			e.say("%s", text)
 			// A usage error says itself what to type; for what is not there nothing can be done.
@@ -209,10 +214,11 @@ func (e *Env) app() *ucli.App {
 		OnUsageError:              onUsageError,
 		DisableSliceFlagSeparator: true,
 		Flags:                     globalFlags(),
-		Before:                    before,
+		Before:                    e.before,
+		Metadata:                  map[string]any{contextsKey: e.readContexts},
 		Commands: []*ucli.Command{
 			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
-			e.workerCommands(), e.clusterCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.explainCommand(), e.completionCommand(),
+			e.workerCommands(), e.clusterCommands(), e.contextCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.explainCommand(), e.completionCommand(),
 		},
 	}
 	verbatim(app.Commands)
@@ -260,19 +266,20 @@ func verbatim(commands []*ucli.Command) {
 func globalFlags() []ucli.Flag {
 	return []ucli.Flag{
 		&ucli.StringFlag{Name: "addr", EnvVars: []string{"ATELIER_ADDR"}, Value: client.DefaultAddr, Usage: "`HOST:PORT[,..]` of one or more coordinators"},
+		&ucli.StringFlag{Name: "context", EnvVars: []string{"ATELIER_CONTEXT"}, Usage: "the cluster of this `NAME`; see atelier context (default: the one in use)"},
 		&ucli.DurationFlag{Name: "timeout", Usage: "give up after `DURATION` (exit code 124); 0 = never"},
 		&ucli.DurationFlag{Name: "retry-for", Value: single, DefaultText: "5s; 1m for commands that train or watch", Usage: "look for a leader for `DURATION` before giving up (exit code 5)"},
 	}
 }
 
-// before begins --timeout once it is parsed.
-func before(c *ucli.Context) error {
+// before begins --timeout and chooses the cluster, once flags are parsed.
+func (e *Env) before(c *ucli.Context) error {
 	if d := c.Duration("timeout"); d < 0 {
 		return usage("--timeout %s: want a positive duration such as 10m", d)
 	} else if l, ok := c.Context.Value(limitKey{}).(*timeLimit); ok && d > 0 {
 		l.set(d)
 	}
-	return nil
+	return e.chooseCluster(c)
 }
 
 // onUsageError gives the library's complaints the exit code of ours.
@@ -348,7 +355,7 @@ USAGE:
 OPTIONS:{{range .VisibleFlags}}
    {{.}}{{end}}
 {{end}}
-Further options (--addr, --timeout, --retry-for): atelier --help
+Further options (--addr, --context, --timeout, --retry-for): atelier --help
 `)
 	return b.String()
 }

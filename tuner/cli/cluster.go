@@ -49,7 +49,8 @@ func checkFlag() ucli.Flag {
 // memberTable has a row per coordinator; who leads is its role. Its state is what
 // it answers to this machine, beside what gossip knows, which is older.
 func memberTable(ms []client.Member) table {
-	t := table{head: []string{"ID", "ROLE", "STATE", "LOG", "VERSION", "API", "RAFT", "GOSSIP"}}
+	t := table{head: []string{"ID", "ROLE", "STATE", "LOG", "VERSION", "API", "RAFT", "GOSSIP"},
+		wide: []string{"RAFT", "GOSSIP"}, spare: []string{"VERSION", "LOG"}, flex: []string{"STATE", "API"}}
 	for _, m := range ms {
 		role := m.Suffrage
 		if m.Leader {
@@ -121,6 +122,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 	if err := e.print(c, s, func() table {
 		t := table{head: []string{"", ""}, rows: [][]string{
 			{"health", s.Health},
+			{"asked", fmt.Sprintf("%s (%s)", c.String("addr"), e.addressFrom(c))},
 			{"cluster", s.ClusterID},
 			{"leader", fmt.Sprintf("%s, term %d", dash(s.Leader), s.Term)},
 			{"log", fmt.Sprintf("committed to %d, applied to %d", s.CommitIndex, s.AppliedIndex)}}}
@@ -139,7 +141,7 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 	}
 	if tabular(c) {
 		fmt.Fprintln(e.Out)
-		writeTable(e.Out, memberTable(s.Members))
+		e.writeTable(e.Out, memberTable(s.Members), c.String("output") == "wide")
 		// Why nothing can be written is what a person came for: it is last, where the eye is.
 		if s.Refusing != "" {
 			fmt.Fprintln(e.Out, "\nwrites are refused: "+s.Refusing)

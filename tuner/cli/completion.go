@@ -85,14 +85,27 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 		}
 		return f
 	}
+	known := contextsOf(app)
+	value := func(f ucli.Flag, last, before string) []candidate {
+		if f != nil && f.Names()[0] == "context" {
+			return known.words(last, before)
+		}
+		return values(leaf, f, last, before)
+	}
+	argument := func(place int) []candidate {
+		if len(path) > 0 && path[0] == "context" && leaf != nil && strings.Contains(leaf.ArgsUsage, "NAME") {
+			return known.words(last, "")
+		}
+		return completeArgument(ctx, path, leaf, place, last, addr)
+	}
 	// What stands before the word decides what it may be: verb, value of a flag, argument.
 	for i := 0; i < len(words)-1; i++ {
 		w := words[i]
 		if w == "--" {
-			return completeArgument(ctx, path, leaf, place+len(words)-2-i, last, addr)
+			return argument(place + len(words) - 2 - i)
 		}
 		if len(w) > 1 && w[0] == '-' {
-			name, value, joined := strings.Cut(strings.TrimLeft(w, "-"), "=")
+			name, given, joined := strings.Cut(strings.TrimLeft(w, "-"), "=")
 			f := find(name)
 			if _, isBool := f.(*ucli.BoolFlag); f == nil || isBool {
 				continue
@@ -100,12 +113,15 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 			if !joined {
 				// The word is the value of the flag before it.
 				if i++; i == len(words)-1 {
-					return values(leaf, f, last, "")
+					return value(f, last, "")
 				}
-				value = words[i]
+				given = words[i]
 			}
-			if f.Names()[0] == "addr" {
-				addr = value
+			switch f.Names()[0] {
+			case "addr":
+				addr = given
+			case "context":
+				addr = known.Contexts[given].Addr
 			}
 			continue
 		}
@@ -124,8 +140,8 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 	}
 	// --flag=VALUE is one word to most shells.
 	if strings.HasPrefix(last, "-") {
-		if name, value, joined := strings.Cut(last, "="); joined {
-			return values(leaf, find(strings.TrimLeft(name, "-")), value, name+"=")
+		if name, begun, joined := strings.Cut(last, "="); joined {
+			return value(find(strings.TrimLeft(name, "-")), begun, name+"=")
 		}
 		return flags(leaf, app, last)
 	}
@@ -138,7 +154,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 		}
 		return out
 	}
-	return completeArgument(ctx, path, leaf, place, last, addr)
+	return argument(place)
 }
 
 // rejoin undoes bash's habit of taking words apart at : and =.

@@ -66,3 +66,13 @@ func Fit(head []string, rows [][]string, wide, spare, flex []string, columns int
 
 // References are the documents whose keys are explained.
 var References = references
+
+// RecodeContexts reads a file of contexts and writes it again.
+func RecodeContexts(text string) (string, error) {
+	c, err := decodeContexts("config.yaml", []byte(text))
+	if err != nil {
+		return "", err
+	}
+	b, err := c.encode()
+	return string(b), err
+}

@@ -76,12 +76,14 @@ func (e *Env) clusterOf(c *ucli.Context, recorded string) string {
 // addressOrigin is where the address came from that a command line has.
 func (e *Env) addressOrigin(c *ucli.Context) hint.Origin {
 	switch {
+	case e.chosen.context != "":
+		return hint.Context
 	case !c.IsSet("addr"):
 		return hint.Default
-	case e.environ("ATELIER_ADDR") == c.String("addr"):
-		return hint.Environment
+	case e.given("addr"):
+		return hint.Flag
 	}
-	return hint.Flag
+	return hint.Environment
 }
 
 // connect makes a client of these addresses, from wherever they are, that tells
@@ -89,6 +91,9 @@ func (e *Env) addressOrigin(c *ucli.Context) hint.Origin {
 func (e *Env) connect(c *ucli.Context, addrs string, retry time.Duration, instead string) (*client.Client, error) {
 	if e.origin == hint.Unknown {
 		e.origin = e.addressOrigin(c)
+	}
+	if e.chosen.fault != nil && e.origin == hint.Default {
+		return nil, e.chosen.fault
 	}
 	list, err := client.ParseAddrs(addrs)
 	if err != nil {
