@@ -181,7 +181,7 @@ func TestKilledInARestore(t *testing.T) {
 				x.agree()
 				restored := !x.has(before)
 				if took := x.tookPlace(name); took != restored {
-					t.Errorf("moment %d, %v: restored %v, and asked what became of it the answer is %v", i, delay, restored, took)
+					t.Errorf("moment %d, %v: restored %v, and asked for the outcome the answer is %v", i, delay, restored, took)
 				}
 				switch {
 				case err == nil && !restored:

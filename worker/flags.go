@@ -57,7 +57,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("advertise", "", "host others reach this one at; needed when an address is 0.0.0.0"),
 			str("join", "", "gossip addresses HOST:PORT[,..] of any node of the cluster"),
 			str("addr", "", "API addresses HOST:PORT[,..] of coordinators; found through --join when not given"),
-			str("slots", "auto", "runs at once: auto (one a GPU, else one a core up to eight, beyond that one for every four), N, gpu:N or cpu:N"),
+			str("slots", "auto", "runs at once: auto (one per GPU, else one per core up to eight, beyond that one for every four), N, gpu:N or cpu:N"),
 			&cli.StringFlag{Name: "threads-per-slot", Value: "0", Usage: "CPU threads of one run; 0 shares the cores evenly", EnvVars: []string{envName("threads-per-slot")}},
 			str("shared", "", "folder that all workers share, for checkpoints"),
 			str("cache", "", "folder for packed image sets (default: cache in the data folder)"),

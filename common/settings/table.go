@@ -21,7 +21,7 @@ var Table = setting.Table{
 		Aliases: []string{"test", "test_dir"}, Flag: "test", Usage: "`DIR` of test images: the best model is measured on them at the end"},
 	{Name: "batch_size", Type: setting.Integer(1, 1<<20), Default: int64(32), Help: "images per batch", Aliases: []string{"bs"}, Flag: "batch-size", Usage: "`N` images per batch"},
 	{Name: "num_workers", Type: setting.Integer(0, 1024), Default: int64(0), Aliases: []string{"workers"},
-		Help: "images decoded at a time while a folder is packed, the first time it is used; 0 = one a core"},
+		Help: "images decoded at a time while a folder is packed, the first time it is used; 0 = one per core"},
 	{Name: "image_size", Type: setting.Integer(32, 1024), Default: int64(64), Aliases: []string{"resolution", "size"}, Help: "side of the squares the images become, pixels"},
 	{Name: "sampling", Type: setting.OneOf("shuffle", "balanced"), Default: "shuffle", Help: "shuffle: every image once an epoch; balanced: classes equally often"},
 

@@ -169,7 +169,7 @@ func TestLeaderDiesInARestore(t *testing.T) {
 		}
 		done, err := c.leader().RestoreOutcome(c.ctx(), id)
 		if (err == nil) != (step == 3) || (done.Index > 0) != (step == 3) {
-			t.Errorf("step %d: asked what became of it: %+v, %v", step, done, err)
+			t.Errorf("step %d: asked for the outcome: %+v, %v", step, done, err)
 		}
 		c.write(createSweep(fmt.Sprint("s-after-", step)))
 		c.agree()

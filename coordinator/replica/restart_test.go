@@ -100,7 +100,7 @@ func TestSaveAndRestoreSnapshot(t *testing.T) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	if again, err := leader.RestoreOutcome(c.ctx(), "r-1"); err != nil || again.Index != done.Index {
-		t.Errorf("asked what became of it: %+v, %v", again, err)
+		t.Errorf("asked for the outcome: %+v, %v", again, err)
 	}
 	if _, err := leader.RestoreOutcome(c.ctx(), "r-2"); !errors.Is(err, replica.ErrNotRestored) {
 		t.Errorf("asked what became of one that never was: %v", err)

@@ -177,12 +177,12 @@ func (n *Node) notRestored(err error) error {
 // RestoreOutcome reports whether the restore of an id took place, and for certain:
 // what of it is not committed by now is given up. On the leader only.
 func (n *Node) RestoreOutcome(ctx context.Context, id string) (Restored, error) {
-	result, err := n.Propose(ctx, &logv1.Command{Op: &logv1.Command_AbortRestore{AbortRestore: &logv1.AbortRestore{Id: id, Reason: "asked what became of it"}}})
+	result, err := n.Propose(ctx, &logv1.Command{Op: &logv1.Command_AbortRestore{AbortRestore: &logv1.AbortRestore{Id: id, Reason: "asked for the outcome"}}})
 	if err == nil {
 		err = result.Err
 	}
 	if err != nil {
-		return Restored{}, fmt.Errorf("ask what became of restore %s: %w", id, err)
+		return Restored{}, fmt.Errorf("ask for the outcome of restore %s: %w", id, err)
 	}
 	if last, index := n.machine.View().Restored(); last == id {
 		return Restored{Index: index}, nil

@@ -95,7 +95,7 @@ func (m *Machine) purgeSweep(c *logv1.PurgeSweep, r *Result) {
 	case s == nil:
 		return
 	case s.DeletedMS == 0 || s.DeletedMS != c.GetDeletedMs():
-		r.Err = conflict("purge sweep %s: it is not deleted, or was deleted anew", s.ID)
+		r.Err = conflict("purge sweep %s: it is not deleted, or was deleted again since", s.ID)
 		return
 	}
 	for t := range s.Trials(1) {

@@ -33,7 +33,7 @@ func (e *Env) dataCommands() *ucli.Command {
 			Flags: []ucli.Flag{
 				&ucli.IntFlag{Name: "size", Value: 64, Usage: "side of the packed squares in `PIXELS`"},
 				&ucli.StringFlag{Name: "cache", Usage: "`FOLDER` that takes the file (default: the user's cache folder)"},
-				&ucli.IntFlag{Name: "workers", Usage: "decode `N` pictures at a time; 0 = one a core"},
+				&ucli.IntFlag{Name: "workers", Usage: "decode `N` pictures at a time; 0 = one per core"},
 			}, Action: e.pack}, 1, 1,
 			"atelier data pack data/facades/train --size 64"),
 		e.dataInfo(),

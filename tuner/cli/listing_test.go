@@ -95,7 +95,7 @@ func TestOneListingForAllTools(t *testing.T) {
 		wants []string
 	}{
 		"cleanup": {[]string{"data", "cleanup", "images/train", "--dry-run"}, []string{"12 files, 12 pictures; 0 to go", "3 hidden or system folders", "1 .heic"}},
-		"info":    {[]string{"data", "info", "images/train"}, []string{"image folder of 12 pictures in 2 classes", "3 hidden or system folders", "1 .heic"}},
+		"info":    {[]string{"data", "info", "images/train"}, []string{"image folder of 12 images in 2 classes", "3 hidden or system folders", "1 .heic"}},
 		"split":   {[]string{"data", "split", "images/train", "out"}, []string{"12 new pictures", "3 hidden or system folders", "1 .heic"}},
 		"pack":    {[]string{"data", "pack", "images/train", "--cache", "cache"}, []string{"12 pictures packed", "3 hidden or system folders", "1 .heic"}},
 		"train":   {[]string{"train", "--data", "images", "--no-mlflow", "--local"}, []string{"3 hidden or system folders (.ipynb_checkpoints, ", "2 hidden or system folders", "1 .heic", "enough seen"}},
@@ -138,7 +138,7 @@ func TestCleanupAndBack(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "images", "gothic", "a\x1b[31mb.jpg"), []byte("no picture"))
 	r := run(t, dir, "data", "cleanup", "images")
-	if r.code != 0 || !strings.Contains(r.err, "moving 1 file to images_quarantine: 1 no picture\n") || !strings.Contains(r.err, "data cleanup images --undo") || strings.Contains(r.out+r.err, "\x1b") {
+	if r.code != 0 || !strings.Contains(r.err, "moving 1 file to images_quarantine: 1 not an image\n") || !strings.Contains(r.err, "data cleanup images --undo") || strings.Contains(r.out+r.err, "\x1b") {
 		t.Errorf("%+v", r)
 	}
 	if r := run(t, dir, "data", "cleanup", "images", "--undo", "gothic/nosuch.jpg"); r.code != 3 && r.code != 4 || !strings.Contains(r.err, "not in the quarantine's record") {

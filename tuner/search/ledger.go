@@ -54,7 +54,7 @@ func (l *ledger) follow(history []Trial) error {
 	keep := 0
 	for i := range history {
 		if history[i].Number != int64(i)+1 {
-			return fmt.Errorf("search history: trial %d stands at place %d; histories are dense and in order", history[i].Number, i+1)
+			return fmt.Errorf("search history: trial %d is at place %d; histories are dense and in order", history[i].Number, i+1)
 		}
 		if keep == i && i < len(l.points) && same(l.points[i], history[i].Point) {
 			l.points[i] = history[i].Point // by pointer next time

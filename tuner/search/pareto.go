@@ -266,7 +266,7 @@ func NoAnswer(p Problem, history []Trial) string {
 	case ended == 0:
 		return ""
 	case len(done) == 0 && failed == ended:
-		return fmt.Sprintf("all of %d trials failed; the reason stands with each", ended)
+		return fmt.Sprintf("all of %d trials failed; each trial has its reason", ended)
 	case len(done) == 0:
 		metrics := name("")
 		if len(p.Objectives) > 0 {
@@ -276,7 +276,7 @@ func NoAnswer(p Problem, history []Trial) string {
 			}
 			metrics = strings.Join(names, " and ")
 		}
-		return fmt.Sprintf("none of %d trials reported a finite value of %s; see that the trainer reports it and that the space holds settings that train", ended, metrics)
+		return fmt.Sprintf("none of %d trials reported a finite value of %s; check that the trainer reports it and that the space has settings that train", ended, metrics)
 	}
 	nearest := ranking(done)[0]
 	t := trials[nearest]

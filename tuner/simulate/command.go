@@ -186,7 +186,7 @@ func parse(line string) (answer, error) {
 	}
 	n, err := strconv.ParseInt(raw.Trial.String(), 10, 64)
 	if err != nil {
-		return bad("trial is no number")
+		return bad("trial is not a number")
 	}
 	a := answer{Trial: n, Error: raw.Error, value: math.NaN(), line: shown}
 	if a.Error != nil {

@@ -62,10 +62,10 @@ func Run(ctx context.Context, o Options) error {
 		return errors.New("simulate: the spec has no budget.trials; give one, epochs and time mean nothing here")
 	}
 	if s.Population != nil {
-		return errors.New("simulate: search_method pbt goes on from checkpoints, which a simulation has not; submit the sweep, with trainer: sim perhaps")
+		return errors.New("simulate: search_method pbt continues from checkpoints, which a simulation does not have; submit the sweep, with trainer: sim perhaps")
 	}
 	if s.StoppingJSON != "" && o.Stderr != nil {
-		fmt.Fprintln(o.Stderr, "the spec's stopping rule has no say in a simulation: a trial is answered once, and has no epochs")
+		fmt.Fprintln(o.Stderr, "the spec's stopping rule has no effect in a simulation: a trial is answered once, and has no epochs")
 	}
 	r := &run{options: o, open: max(1, o.Parallel), budget: s.Budget.Trials, enc: json.NewEncoder(o.Out)}
 	r.enc.SetEscapeHTML(false)

@@ -312,7 +312,7 @@ func TestStoppingRuleHasNoSay(t *testing.T) {
 	if err := simulate.Run(ctx, simulate.Options{Spec: s, Command: []string{os.Args[0]}, Out: &out, Stderr: &said}); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(said.String(), "stopping rule has no say") || strings.Count(out.String(), "\n") != 20 {
+	if !strings.Contains(said.String(), "stopping rule has no effect") || strings.Count(out.String(), "\n") != 20 {
 		t.Errorf("said %q\n%s", said.String(), out.String())
 	}
 }

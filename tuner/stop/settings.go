@@ -257,7 +257,7 @@ func readRule(given []setting.Member) (Settings, error) {
 	if s, known := defaults(name); known {
 		return s, nil
 	}
-	return Settings{}, fault("rule", "%s is no rule%s; choose one of %s", setting.Shown(given[i].Raw), meant(name, Rules), strings.Join(Rules, ", "))
+	return Settings{}, fault("rule", "%s is not a rule%s; choose one of %s", setting.Shown(given[i].Raw), meant(name, Rules), strings.Join(Rules, ", "))
 }
 
 // check looks at what keys say together; each by itself was checked when it was read.
@@ -303,7 +303,7 @@ func (s Settings) JSON() string {
 // listed are the keys that a rule takes.
 func listed(names []string) string {
 	if len(names) == 0 {
-		return "no further key"
+		return "no other key"
 	}
 	return strings.Join(names, ", ")
 }

@@ -117,7 +117,7 @@ func (m *Mirror) Attach(ctx context.Context, paths []string) error {
 		return err
 	}
 	if !s.Status.Over() {
-		return fmt.Errorf("sweep %s has not ended: its report is no artifact yet", s.ID)
+		return fmt.Errorf("sweep %s has not ended: its report is not an artifact yet", s.ID)
 	}
 	x := m.parent
 	signature := x.seen

@@ -114,7 +114,7 @@ func table() setting.Table {
 		setting.Setting{Name: KeyPlots, Type: setting.Truth(), Default: true, Help: "pictures", Off: "no-plots", No: "no pictures"},
 
 		setting.Setting{Name: "local.slots", Section: "Where no cluster is addressed: this machine", Type: setting.Is("auto, a number, gpu:N or cpu:N", slots), Default: "auto",
-			Help: "trials at once: auto (one a GPU, else one a core up to eight), N, gpu:N, cpu:N"},
+			Help: "trials at once: auto (one per GPU, else one per core up to eight), N, gpu:N, cpu:N"},
 		setting.Setting{Name: "local.threads", Type: setting.Integer(0, 100_000_000), Default: int64(0), Help: "of the CPU for a trial; 0 = the cores shared evenly"},
 		setting.Setting{Name: "local.redis", Type: setting.OneOf("auto", "on", "off"), Default: "auto", Help: "leaderboards in Redis: auto (where it is installed), on, off"},
 		setting.Setting{Name: keyKeep, Type: setting.Truth(), Default: true,

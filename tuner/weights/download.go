@@ -49,7 +49,7 @@ func (d *download) whole(ctx context.Context) (sum string, n int64, err error) {
 		var p permanent
 		if ctx.Err() != nil || errors.As(err, &p) || failed == tries {
 			if after > 0 {
-				err = fmt.Errorf("%w; %d bytes are kept: the same command goes on from there", err, after)
+				err = fmt.Errorf("%w; %d bytes are kept: the same command continues from there", err, after)
 			}
 			return "", 0, err
 		}

@@ -22,7 +22,7 @@ func newMetrics(a *Agent, reg prometheus.Registerer) *metrics {
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atelier_worker_runs_total", Help: "Runs ended, by exit class."}, []string{"exit"}),
 		firstEvent: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "atelier_worker_lease_to_first_event_seconds",
 			Help: "From the arrival of a lease to the trainer's first event.", Buckets: []float64{.001, .002, .005, .01, .05, .1, .5, 1, 5, 30, 120, 600}}),
-		warmStarts:        counter("warm_starts_total", "Runs started in a trainer that stood by."),
+		warmStarts:        counter("warm_starts_total", "Runs started in a trainer that was warm."),
 		coldStarts:        counter("cold_starts_total", "Runs that had to wait for their trainer to start."),
 		heartbeatFailures: counter("heartbeat_failures_total", "Heartbeats that no coordinator answered in time."),
 		leasesRunOut:      counter("leases_run_out_total", "Leases that could not be renewed in time."),

@@ -28,7 +28,7 @@ func evaluate(args []string, out, logs io.Writer) error {
 	fs.StringVar(&e.Device, "device", "auto", "cpu, cuda:N or auto")
 	fs.IntVar(&e.Threads, "threads", 0, "CPU threads; 0 = all cores")
 	fs.IntVar(&e.BatchSize, "batch-size", 64, "images at a time")
-	fs.IntVar(&e.NumWorkers, "num-workers", 0, "images decoded at a time; 0 = one a core")
+	fs.IntVar(&e.NumWorkers, "num-workers", 0, "images decoded at a time; 0 = one per core")
 	if err := fs.Parse(args); err != nil {
 		return usageError{err}
 	}

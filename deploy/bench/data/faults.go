@@ -16,7 +16,7 @@ import (
 func (o *options) faults(ctx context.Context) error {
 	from := o.distinct
 	if _, err := os.Stat(from); err != nil {
-		o.Say("%s is not there: drawn pictures instead", from)
+		o.Say("%s does not exist: drawn images instead", from)
 		if from, err = drawn(ctx, filepath.Join(o.Dir, "distinct"), 240, 176); err != nil {
 			return err
 		}
@@ -25,8 +25,8 @@ func (o *options) faults(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	table := harness.NewTable("planted", "found", "recall", "other pictures called duplicates or broken", "precision", "label conflicts")
-	o.Printf("\nEach of %d pictures of %s planted again, kind by kind; cleanup with --near and --min-side 16, %s\n\n", n, filepath.Base(from), time.Now().UTC().Format("2006-01-02"))
+	table := harness.NewTable("planted", "found", "recall", "other images called duplicates or broken", "precision", "label conflicts")
+	o.Printf("\nEach of %d images of %s planted again, kind by kind; cleanup with --near and --min-side 16, %s\n\n", n, filepath.Base(from), time.Now().UTC().Format("2006-01-02"))
 	for _, kind := range append(append([]planted.Kind{}, planted.Again...), planted.Faults...) {
 		dir := filepath.Join(o.Dir, "faults")
 		if err := os.RemoveAll(dir); err != nil {

@@ -32,9 +32,9 @@ func main() {
 		s.PythonFlag("Pillow, numpy and scipy")
 		s.RoundsFlag(3, "of speed: times each side takes its turn")
 		s.Flags.StringVar(&o.atelier, "atelier", "bin/atelier", "the command")
-		s.Flags.StringVar(&o.folder, "folder", "", "of speed: a folder of pictures by class, in place of drawing one")
-		s.Flags.StringVar(&o.distinct, "pictures", "../shared/data/building-styles", "of faults: distinct pictures by class; drawn where there are none")
-		s.Flags.IntVar(&o.images, "images", 10000, "of speed: pictures to draw")
+		s.Flags.StringVar(&o.folder, "folder", "", "of speed: a folder of images by class, in place of drawing one")
+		s.Flags.StringVar(&o.distinct, "pictures", "../shared/data/building-styles", "of faults: distinct images by class; drawn where there are none")
+		s.Flags.IntVar(&o.images, "images", 10000, "of speed: images to draw")
 		s.Flags.IntVar(&o.size, "size", 256, "of speed: their side, pixels")
 		s.Numbers(&o.packs, "packs", "of speed: sides of the packed squares", 64, 224)
 		s.Flags.IntVar(&o.processes, "processes", 2, "of speed: cores of both sides")
@@ -57,7 +57,7 @@ func drawn(ctx context.Context, dir string, n, size int) (string, error) {
 	_, err := synth.Draw(ctx, dir, synth.Options{Styles: styles, Train: (n + len(styles) - 1) / len(styles), Size: size, Seed: 5, Progress: func(done, total int) {
 		if done == total || done >= last+1000 {
 			last = done
-			fmt.Fprintf(os.Stderr, "drawn %d of %d pictures of %d px\n", done, total, size)
+			fmt.Fprintf(os.Stderr, "drawn %d of %d images of %d px\n", done, total, size)
 		}
 	}})
 	return filepath.Join(dir, "train"), err

@@ -71,9 +71,9 @@ func (s *Session) RoundsFlag(rounds int, usage string) {
 // JournalFlags declares -journal, -again and -print. Without a path
 // measurements are kept in memory alone.
 func (s *Session) JournalFlags(path string) {
-	s.Flags.StringVar(&s.path, "journal", path, "`FILE` that keeps every measurement; what it holds for the same programs is not measured again")
-	s.Flags.BoolVar(&s.again, "again", false, "measure again what the journal holds")
-	s.Flags.BoolVar(&s.Print, "print", false, "print what the journal holds, whichever programs it was of; measure nothing")
+	s.Flags.StringVar(&s.path, "journal", path, "`FILE` that keeps every measurement; those of the same programs are not repeated")
+	s.Flags.BoolVar(&s.again, "again", false, "repeat the measurements in the journal")
+	s.Flags.BoolVar(&s.Print, "print", false, "print the journal, whichever programs it is of; measure nothing")
 }
 
 // Strings declares a flag that is a comma list.
@@ -175,7 +175,7 @@ func Run(ctx context.Context, name string, args []string, out io.Writer, setup f
 		return fmt.Errorf("%w: %w", errFlags, err)
 	}
 	if s.Flags.NArg() > 0 {
-		return fmt.Errorf("unknown argument %q; all is said with flags, -h lists them", s.Flags.Arg(0))
+		return fmt.Errorf("unknown argument %q; only flags are taken, -h lists them", s.Flags.Arg(0))
 	}
 	for _, w := range wanted {
 		if !slices.Contains(names, w) {

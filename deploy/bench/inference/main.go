@@ -48,7 +48,7 @@ func main() {
 		s.PythonFlag("torch, torchvision, Pillow")
 		s.RoundsFlag(3, "times each side takes its turn")
 		s.JournalFlags("")
-		s.Flags.IntVar(&o.images, "images", 500, "pictures of production mode")
+		s.Flags.IntVar(&o.images, "images", 500, "images of production mode")
 		s.Flags.IntVar(&o.size, "size", 224, "image size of the model")
 		s.Flags.IntVar(&o.threads, "threads", 2, "CPU threads of both sides")
 		s.Flags.IntVar(&o.clients, "clients", 32, "at once, of the web app")
@@ -62,7 +62,7 @@ func main() {
 			return files
 		}
 		s.Parts = []harness.Part{
-			{Name: "production", What: "a folder of pictures, ours and PyTorch one image at a time, in turn", Run: o.production, Table: o.productionTable},
+			{Name: "production", What: "a folder of images, ours and PyTorch one image at a time, in turn", Run: o.production, Table: o.productionTable},
 			{Name: "serve", What: "the web app under load, in batches and one by one, in turn", Run: o.served, Table: o.servedTable},
 		}
 	})
@@ -95,7 +95,7 @@ func (o *options) prepare(ctx context.Context) error {
 	if o.ready {
 		return nil
 	}
-	o.Say("drawing pictures, training a model of one epoch")
+	o.Say("drawing images, training a model of one epoch")
 	per := (o.images + 5) / 6
 	if _, err := o.atelier(ctx, "data", "synth", filepath.Join(o.Dir, "data"), "--train", "4", "--validation", "4", "--test", strconv.Itoa(per), "--size", strconv.Itoa(o.size+32)); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (o *options) productionTable() string {
 	}
 	wall, work := func(t turn) float64 { return t.Wall }, func(t turn) float64 { return t.CPU }
 	n := float64(theirs[0].Images)
-	table := harness.NewTable(fmt.Sprintf("production mode, resnet18, %d px, %s, %.0f pictures, %d threads", o.size, o.precision, n, o.threads), "seconds", "images/s", "processor seconds")
+	table := harness.NewTable(fmt.Sprintf("production mode, resnet18, %d px, %s, %.0f images, %d threads", o.size, o.precision, n, o.threads), "seconds", "images/s", "processor seconds")
 	row := func(name string, seconds, processor float64) {
 		table.Row("%s | %.1f | %.1f | %.1f", name, seconds, n/seconds, processor)
 	}
@@ -247,7 +247,7 @@ func (o *options) served(ctx context.Context) error {
 		}
 		paths, err := filepath.Glob(filepath.Join(o.Dir, "data", "test", "*", "*"))
 		if err != nil || len(paths) == 0 {
-			return fmt.Errorf("no pictures: %w", err)
+			return fmt.Errorf("no images: %w", err)
 		}
 		for i := range min(32, len(paths)) {
 			b, err := os.ReadFile(paths[i*len(paths)/min(32, len(paths))])

@@ -31,7 +31,7 @@ func TestTables(t *testing.T) {
 		add("serve", 1, round, burst{Rate: seconds, Took: []float64{0.2}})
 	}
 	text := o.productionTable() + o.servedTable()
-	for _, want := range []string{"| production mode, resnet18, 64 px, fp32, 100 pictures, 2 threads |", "| ours, start to end | 1.5 | 66.7 | 2.0 |", "| ratio, median of 2 rounds | 5.00 | | 4.00 |",
+	for _, want := range []string{"| production mode, resnet18, 64 px, fp32, 100 images, 2 threads |", "| ours, start to end | 1.5 | 66.7 | 2.0 |", "| ratio, median of 2 rounds | 5.00 | | 4.00 |",
 		"| batches of up to 32 | 4.5 | 100 | 300 |", "| ratio, median of 2 rounds | 3.00 | | |"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

@@ -43,16 +43,16 @@ func main() {
 		s.JournalFlags("")
 		s.Quiet = true
 		s.Strings(&b.methods, "methods", "methods, and optuna:SAMPLER, in this order", "genetic", "cmaes", "tpe", "gp", "sobol", "optuna:random", "optuna:nsga2", "optuna:cmaes", "optuna:tpe")
-		s.Strings(&b.words, "problems", "only problems whose name or kind holds one of these words")
+		s.Strings(&b.words, "problems", "only problems whose name or kind contains one of these words")
 		s.Numbers(&b.opens, "open", "trials open at once, one table each", 1, 8)
 		s.Flags.IntVar(&b.seeds, "seeds", 20, "seeds a problem")
 		s.Flags.IntVar(&b.trials, "trials", 100, "trials a run")
 		s.Flags.BoolVar(&b.detail, "detail", false, "print every problem")
 		s.Flags.StringVar(&b.peer, "peer", "deploy/bench/search/peer.py", "the program that runs Optuna")
-		s.Flags.StringVar(&b.atelier, "atelier", "", "also run `PROGRAM` sweep simulate on some problems and hold its trials to ours")
+		s.Flags.StringVar(&b.atelier, "atelier", "", "also run `PROGRAM` sweep simulate on some problems and compare its trials with ours")
 		s.Flags.StringVar(&b.serve, "serve", "", "answer trials of this `PROBLEM` on standard input, for sweep simulate --exec")
 		s.Flags.Uint64Var(&b.variant, "seed", 0, "the variant that -serve answers for")
-		s.Flags.StringVar(&b.tables, "tables", "", "train the landscapes anew and write their tables into this `FOLDER`")
+		s.Flags.StringVar(&b.tables, "tables", "", "train the landscapes again and write their tables into this `FOLDER`")
 		s.Check = func() error {
 			if b.seeds < 1 || b.trials < 1 {
 				return fmt.Errorf("-seeds %d -trials %d: want at least 1 of each", b.seeds, b.trials)
@@ -166,7 +166,7 @@ func (b *bench) gather(problems []suite.Problem, method string, open int, do run
 			}); err != nil {
 				return f, err
 			} else if !b.Journal.Last(key, &r) || len(r.Best) != b.trials {
-				return f, fmt.Errorf("%s: %d values of %d trials; -again measures it anew", key, len(r.Best), b.trials)
+				return f, fmt.Errorf("%s: %d values of %d trials; -again repeats it", key, len(r.Best), b.trials)
 			}
 			these = append(these, r)
 		}

@@ -92,7 +92,7 @@ func trainOne(ctx context.Context, trainer, data string, n, epochs int, at point
 	for {
 		e, err := running.Event()
 		if errors.Is(err, io.EOF) {
-			return c, errors.New("the trainer ended without a word")
+			return c, errors.New("the trainer ended without a message")
 		}
 		if err != nil {
 			return c, err

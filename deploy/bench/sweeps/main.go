@@ -55,7 +55,7 @@ func main() {
 		s.JournalFlags("run/bench-sweeps/sweeps.jsonl")
 		s.Strings(&b.methods, "methods", "methods", names()...)
 		s.Numbers(&b.seeds, "seeds", "seeds; every method has every seed", 1)
-		s.Flags.StringVar(&b.images, "data", "", "`FOLDER` of images, one folder a class")
+		s.Flags.StringVar(&b.images, "data", "", "`FOLDER` of images, one folder per class")
 		s.Flags.StringVar(&b.ratios, "ratios", "0.5,0.25,0.25", "shares of the images that train, validate and test")
 		s.Flags.StringVar(&b.folder, "dir", "run/bench-sweeps", "`FOLDER` for the split and the cluster")
 		s.Flags.IntVar(&b.Trials, "trials", 40, "trials of each sweep")
@@ -79,7 +79,7 @@ func (b *bench) check() (err error) {
 		}
 	}
 	if b.images == "" && !b.Print {
-		return errors.New("-data is missing: name a folder of images with one folder a class")
+		return errors.New("-data is missing: give a folder of images with one folder per class")
 	}
 	if b.folder, err = filepath.Abs(b.folder); err != nil {
 		return err

@@ -52,7 +52,7 @@ func main() {
 		s.RoundsFlag(10, "rounds of four trainings and one more")
 		s.Flags.StringVar(&o.atelier, "atelier", "bin/atelier", "the command")
 		s.Flags.StringVar(&o.trainer, "trainer", "bin/atelier-trainer", "its trainer")
-		s.Flags.IntVar(&o.images, "images", 1000, "pictures to train on")
+		s.Flags.IntVar(&o.images, "images", 1000, "images to train on")
 		s.Flags.IntVar(&o.epochs, "epochs", 20, "epochs of a training")
 		s.Check = func() (err error) {
 			o.images -= o.images % len(synth.DefaultStyles) // as many of each style
@@ -69,7 +69,7 @@ func main() {
 
 func (s *settings) measure(ctx context.Context) error {
 	data := filepath.Join(s.Dir, "facades")
-	s.Say("drawing %d pictures", s.images)
+	s.Say("drawing %d images", s.images)
 	if err := draw(data, s); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *settings) measure(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	s.Printf("vanilla at 32 px, batch 32, 1 thread, %d pictures, %d epochs, %d rounds, each tracked training between two without, %d cores, %s\n\n", s.images, s.epochs, s.Rounds, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02"))
+	s.Printf("vanilla at 32 px, batch 32, 1 thread, %d images, %d epochs, %d rounds, each tracked training between two without, %d cores, %s\n\n", s.images, s.epochs, s.Rounds, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02"))
 	table := harness.NewTable("", "images/s in epochs (median)", "over no tracking", "processor, s (median)", "over no tracking", "whole command, s (median)", "over no tracking")
 	parts := []func(one) float64{func(x one) float64 { return x.rate }, func(x one) float64 { return x.cpu }, func(x one) float64 { return x.wall }}
 	tracked[0] = plain

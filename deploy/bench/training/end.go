@@ -153,7 +153,7 @@ func (b *bench) trainPython(ctx context.Context, data, dir, layout, precision st
 
 func (t training) whole() error {
 	if len(t.Epochs) != endEpochs {
-		return fmt.Errorf("told of %d epochs, want %d", len(t.Epochs), endEpochs)
+		return fmt.Errorf("reported %d epochs, want %d", len(t.Epochs), endEpochs)
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func (l *settingList) Set(pair string) error {
 }
 
 func (s *seedOptions) flags(flags *flag.FlagSet) {
-	flags.StringVar(&s.images, "images", "", "seeds: folder with a subfolder of pictures a class; 60 % are trained on, 20 % validated on, 20 % tested on")
+	flags.StringVar(&s.images, "images", "", "seeds: folder with one subfolder of images per class; 60 % are trained on, 20 % validated on, 20 % tested on")
 	flags.IntVar(&s.runs, "seeds", 5, "seeds: train with seeds 1 to this number")
 	flags.Var(&s.set, "set", "seeds: a training setting KEY=VALUE over those of seedSettings (may be given again)")
 }
@@ -79,7 +79,7 @@ func seedKey(images string, settings []string, cutmix bool, seed int) string {
 // core.
 func (b *bench) measureSeeds(ctx context.Context) error {
 	if b.seeds.images == "" {
-		return errors.New("seeds: name a folder of pictures with --images, one subfolder a class")
+		return errors.New("seeds: give a folder of images with --images, one subfolder per class")
 	}
 	if b.seeds.runs < 1 {
 		return errors.New("--seeds must be above 0")
@@ -156,7 +156,7 @@ func (b *bench) trainSeed(ctx context.Context, data string, settings []string, c
 		return o, fmt.Errorf("training_history.json: %w", err)
 	}
 	if o.Status != "finished" || o.TestImages == 0 {
-		return o, fmt.Errorf("the training ended %q after testing on %d pictures, want finished and some", o.Status, o.TestImages)
+		return o, fmt.Errorf("the training ended %q after testing on %d images, want finished and some", o.Status, o.TestImages)
 	}
 	return o, nil
 }
@@ -188,7 +188,7 @@ func splitImages(from, to string) error {
 		}
 		n := len(files)
 		if n < 5 {
-			return fmt.Errorf("seeds: class %s has %d pictures; 5 are the fewest that can be split", class.Name(), n)
+			return fmt.Errorf("seeds: class %s has %d images; 5 are the fewest that can be split", class.Name(), n)
 		}
 		found++
 		rand.New(rand.NewPCG(splitSeed, uint64(found))).Shuffle(n, func(i, j int) { files[i], files[j] = files[j], files[i] })
@@ -214,7 +214,7 @@ func splitImages(from, to string) error {
 		}
 	}
 	if found < 2 {
-		return fmt.Errorf("seeds: %s holds %d subfolders of pictures; a classifier needs at least 2", from, found)
+		return fmt.Errorf("seeds: %s has %d subfolders of images; a classifier needs at least 2", from, found)
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func seedsTable(j *harness.Journal) string {
 	if len(groups) == 0 {
 		return ""
 	}
-	table := harness.NewTable("CutMix", "seeds", "test accuracy, mean", "deviation", "each", "validation accuracy, mean", "test pictures")
+	table := harness.NewTable("CutMix", "seeds", "test accuracy, mean", "deviation", "each", "validation accuracy, mean", "test images")
 	var told []string
 	for _, g := range groups {
 		test := harness.Of(found[g], func(o outcome) float64 { return o.TestAcc })

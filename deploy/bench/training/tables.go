@@ -184,7 +184,7 @@ func threadTables(threads int, rows []row) string {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "### %d %s, batch %d: images a second, ours / PyTorch = ratio\n\n%s\n", threads, unit, rows[0].Batch, speed)
-	fmt.Fprintf(&out, "Our default over PyTorch's default (layout and precision as each has them unless told), and peak resident memory, MiB, ours / PyTorch:\n\n%s\n", memory)
+	fmt.Fprintf(&out, "Our default over PyTorch's default (layout and precision as each has them by default), and peak resident memory, MiB, ours / PyTorch:\n\n%s\n", memory)
 	if len(misses) == 0 {
 		out.WriteString("No bar missed.\n\n")
 	} else {

@@ -65,7 +65,7 @@ func (m *Main) describe(s split) (split, error) {
 	for _, n := range validation.Counts() {
 		most = max(most, n)
 	}
-	fmt.Fprintf(m.Out, "%d pictures train and %d validate, %d classes; always guessing the commonest would be right for %.0f %%\n",
+	fmt.Fprintf(m.Out, "%d images to train on and %d to validate, %d classes; always guessing the most common class is right for %.0f %%\n",
 		len(train.Files), len(validation.Files), len(train.Classes), 100*float64(most)/float64(len(validation.Files)))
 	return s, nil
 }
@@ -85,7 +85,7 @@ func splitFolder(dir string, to split, share float64, seed uint64) error {
 	}
 	for class, files := range byClass {
 		if len(files) < 2 {
-			return fmt.Errorf("split %s: class %s has only one picture; two are the least", dir, folder.Classes[class])
+			return fmt.Errorf("split %s: class %s has only one image; at least two are needed", dir, folder.Classes[class])
 		}
 		rng := rand.New(rand.NewPCG(seed, uint64(class)))
 		rng.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })

@@ -70,7 +70,7 @@ func (m *Main) ParseFlags(args []string) error {
 	f := flag.NewFlagSet("atelier-local", flag.ContinueOnError)
 	f.SetOutput(m.Err)
 	methods := ""
-	f.StringVar(&m.Data, "data", "", "image `FOLDER`: one subfolder a class, or train/ and validation/ with those (default: facades are drawn)")
+	f.StringVar(&m.Data, "data", "", "image `FOLDER`: one subfolder per class, or train/ and validation/ with those (default: facades are drawn)")
 	f.StringVar(&m.Dir, "dir", "", "`FOLDER` for data, logs and checkpoints (default: run/ and the time, here)")
 	f.StringVar(&m.BinDir, "bin", "", "`FOLDER` of the programs (default: the one of this program)")
 	f.BoolVar(&m.Keep, "keep", false, "keep the cluster up until Ctrl-C")
@@ -79,7 +79,7 @@ func (m *Main) ParseFlags(args []string) error {
 	whole(f, &m.Recipe.Trials, "trials", 8, "trials of each sweep")
 	whole(f, &m.Recipe.Epochs, "epochs", 10, "epochs of each trial")
 	f.StringVar(&m.Recipe.Model, "model", "vanilla", "vanilla or resnet18")
-	whole(f, &m.Recipe.ImageSize, "image-size", 48, "side of the pictures, in `PIXELS`")
+	whole(f, &m.Recipe.ImageSize, "image-size", 48, "side of the images, in `PIXELS`")
 	whole(f, &m.Recipe.Seed, "seed", 42, "seed of the sweeps, the drawing and the split")
 	whole(f, &m.PerClass, "per-class", 60, "facades of each style to train on; a third as many validate")
 	f.Float64Var(&m.Share, "validation", 0.25, "share of a folder without split that validates")

@@ -106,7 +106,7 @@ func TestSplitRefuses(t *testing.T) {
 	s := split{filepath.Join(to, "train"), filepath.Join(to, "validation")}
 	for dir, want := range map[string]string{
 		filepath.Join(to, "nosuch"):                      "does not exist",
-		folder(t, map[string]int{"one": 1, "two": 2}):    "class one has only one picture",
+		folder(t, map[string]int{"one": 1, "two": 2}):    "class one has only one image",
 		folder(t, map[string]int{"empty": 0}) + "/empty": "",
 	} {
 		if err := splitFolder(dir, s, 0.25, 1); err == nil || !strings.Contains(err.Error(), want) {

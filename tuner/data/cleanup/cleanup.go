@@ -21,7 +21,7 @@ import (
 // Reasons a file goes.
 const (
 	Broken     = "broken" // begins as an image, does not decode
-	NotAnImage = "no picture"
+	NotAnImage = "not an image"
 	Small      = "too small"
 	Duplicate  = "duplicate"
 )
@@ -127,7 +127,7 @@ func Look(ctx context.Context, dir string, o Options) (*Report, error) {
 		default:
 			r.Images++
 			if ext := strings.ToLower(filepath.Ext(name)); !agrees(p.Format, ext) {
-				r.WrongName = append(r.WrongName, Finding{Path: name, Reason: "wrong name", Detail: fmt.Sprintf("a %s named %s", p.Format, ext)})
+				r.WrongName = append(r.WrongName, Finding{Path: name, Reason: "wrong name", Detail: fmt.Sprintf("a %s with the name %s", p.Format, ext)})
 			}
 		}
 	}

@@ -24,7 +24,7 @@ var marks = map[string]string{
 }
 
 // markedEndings are of files that only another use leaves.
-var markedEndings = map[string]string{".pth": "models", ".pt": "models", ".safetensors": "models", ".wal": "a raft log", ".pack": "packed pictures"}
+var markedEndings = map[string]string{".pth": "models", ".pt": "models", ".safetensors": "models", ".wal": "a raft log", ".pack": "packed images"}
 
 // found are the files below a folder, relative, with slashes.
 type found struct {
@@ -80,11 +80,11 @@ func (f *found) refuse(dir string, force bool) error {
 	total := len(f.images) + len(f.others)
 	switch {
 	case f.use != "":
-		return &RefusedError{dir, fmt.Sprintf("it holds %s (%s), so it is no folder of pictures alone; give the folder with one subfolder of pictures for each class", f.use, f.mark)}
+		return &RefusedError{dir, fmt.Sprintf("it contains %s (%s), so it is not only a folder of images; give the folder with one subfolder of images per class", f.use, f.mark)}
 	case total == 0:
 		return fmt.Errorf("clean up %s: there are no files in subfolders; give a folder with one subfolder of images per class", dir)
 	case len(f.images) == 0 && !force:
-		return &RefusedError{dir, fmt.Sprintf("none of its %d files is called a picture, such as %s; give a folder with one subfolder of images per class", total, examples(f.others))}
+		return &RefusedError{dir, fmt.Sprintf("none of its %d files has an image extension, such as %s; give a folder with one subfolder of images per class", total, examples(f.others))}
 	case tooMany(len(f.others), total) && !force:
 		return f.few(dir, f.others, total)
 	}
@@ -109,7 +109,7 @@ func (r *Report) mostlyImages(f *found, force bool) error {
 func tooMany(none, total int) bool { return 3*none > total }
 
 func (f *found) few(dir string, none []string, total int) error {
-	return &RefusedError{dir, fmt.Sprintf("%d of its %d files are no pictures, such as %s; is it an image folder? If so, say --force", len(none), total, examples(none))}
+	return &RefusedError{dir, fmt.Sprintf("%d of its %d files are not images, such as %s; is it an image folder? If so, give --force", len(none), total, examples(none))}
 }
 
 func examples(names []string) string {

@@ -53,13 +53,13 @@ func TestOtherFoldersAreRefused(t *testing.T) {
 	}{
 		"a cluster's data":   {put: map[string]string{"c1/node.json": "{}", "c1/lock": "", "c1/raft/log/0001.wal": "x"}, force: true, want: "data folder of a coordinator"},
 		"beside pictures":    {put: map[string]string{"gothic/../../c1/lock": ""}, force: true, want: "data folder"},
-		"models":             {put: map[string]string{"checkpoints/a/best_model.pth": "x"}, force: true, want: "holds models"},
+		"models":             {put: map[string]string{"checkpoints/a/best_model.pth": "x"}, force: true, want: "contains models"},
 		"a training":         {put: map[string]string{"gothic/training_history.json": "{}"}, force: true, want: "results of a training"},
 		"a repository":       {put: map[string]string{".git/config": "x", "src/main.py": "x"}, force: true, want: "a repository"},
 		"a quarantine":       {put: map[string]string{cleanup.Manifest: ""}, force: true, want: "a quarantine"},
-		"source code":        {put: map[string]string{"src/main.py": "x", "src/b.c": "y"}, want: "none of its 2 files is called a picture, such as src/b.c, src/main.py"},
-		"few pictures":       {put: map[string]string{"a/1.txt": "", "a/2.txt": "", "a/3.txt": "", "a/4.txt": "", "a/5.txt": "", "a/6.txt": "", "a/7.txt": ""}, want: "7 of its 19 files are no pictures"},
-		"texts called jpeg":  {put: map[string]string{"a/1.jpg": "x", "a/2.jpg": "x", "a/3.jpg": "x", "a/4.jpg": "x", "a/5.jpg": "x", "a/6.jpg": "x", "a/7.jpg": "x"}, want: "7 of its 19 files are no pictures"},
+		"source code":        {put: map[string]string{"src/main.py": "x", "src/b.c": "y"}, want: "none of its 2 files has an image extension, such as src/b.c, src/main.py"},
+		"few pictures":       {put: map[string]string{"a/1.txt": "", "a/2.txt": "", "a/3.txt": "", "a/4.txt": "", "a/5.txt": "", "a/6.txt": "", "a/7.txt": ""}, want: "7 of its 19 files are not images"},
+		"texts called jpeg":  {put: map[string]string{"a/1.jpg": "x", "a/2.jpg": "x", "a/3.jpg": "x", "a/4.jpg": "x", "a/5.jpg": "x", "a/6.jpg": "x", "a/7.jpg": "x"}, want: "7 of its 19 files are not images"},
 		"no files":           {put: map[string]string{"top.txt": ""}, want: "no files in subfolders"},
 		"pictures, one text": {put: map[string]string{"a/1.txt": "x"}},
 		"many, but forced":   {put: map[string]string{"a/1.txt": "", "a/2.txt": "", "a/3.txt": "", "a/4.txt": "", "a/5.txt": "", "a/6.txt": "", "a/7.txt": ""}, force: true},
@@ -113,9 +113,9 @@ func TestOtherFiles(t *testing.T) {
 func TestUndo(t *testing.T) {
 	dir := drawn(t)
 	for i := range 3 {
-		write(t, filepath.Join(dir, "gothic", fmt.Sprintf("broken%d.jpg", i)), []byte("no picture"))
+		write(t, filepath.Join(dir, "gothic", fmt.Sprintf("broken%d.jpg", i)), []byte("not an image"))
 	}
-	write(t, filepath.Join(dir, "tudor", "x.jpg"), []byte("no picture"))
+	write(t, filepath.Join(dir, "tudor", "x.jpg"), []byte("not an image"))
 	before := files(t, dir)
 	quarantine := dir + "_quarantine"
 	now := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
@@ -166,7 +166,7 @@ func TestUndo(t *testing.T) {
 	if err := os.CopyFS(other, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(other, "gothic", "theirs.jpg"), []byte("no picture"))
+	write(t, filepath.Join(other, "gothic", "theirs.jpg"), []byte("not an image"))
 	clean(other)
 	write(t, filepath.Join(dir, "gothic", "broken0.jpg"), []byte("new"))
 	if u := undo(); !slices.Equal(u.Taken, []string{"gothic/broken0.jpg"}) || len(u.Back) != 3 {

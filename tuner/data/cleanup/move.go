@@ -36,7 +36,7 @@ func (r *Report) Move(ctx context.Context, quarantine string, now time.Time) (mo
 		return 0, nil
 	}
 	if rel, err := filepath.Rel(r.Dir, quarantine); err == nil && filepath.IsLocal(rel) && rel != "." && !strings.HasPrefix(rel, ".") {
-		return 0, fmt.Errorf("quarantine %s lies inside %s, where its files would be pictures again; name a folder beside it", quarantine, r.Dir)
+		return 0, fmt.Errorf("quarantine %s lies inside %s, where its files would be images again; give a folder beside it", quarantine, r.Dir)
 	}
 	from, err := filepath.Abs(r.Dir)
 	if err != nil {
@@ -81,7 +81,7 @@ type Undone struct {
 func Undo(ctx context.Context, dir, quarantine string, only []string, now time.Time) (*Undone, error) {
 	b, err := os.ReadFile(filepath.Join(quarantine, Manifest))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("undo: there is no %s in %s: nothing was moved there; another quarantine is named with --quarantine", Manifest, quarantine)
+		return nil, fmt.Errorf("undo: there is no %s in %s: nothing was moved there; give another quarantine with --quarantine", Manifest, quarantine)
 	}
 	if err != nil {
 		return nil, err

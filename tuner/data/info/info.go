@@ -168,7 +168,7 @@ func (n *Info) list(path string) (files []file, err error) {
 	slices.Sort(classes)
 	classes = slices.Compact(classes)
 	if len(classes) == 1 {
-		n.Notes = append(n.Notes, "one class: a classifier has nothing to tell apart")
+		n.Notes = append(n.Notes, "one class: a classifier needs two")
 	}
 	for i, name := range classes {
 		n.Classes = append(n.Classes, Class{Class: name, Index: i, Parts: map[string]int{}, Format: map[string]int{}})
@@ -384,9 +384,9 @@ func lookPack(path string) (*Info, error) {
 func (n *Info) String() string {
 	switch n.Kind {
 	case Pack:
-		return fmt.Sprintf("packed set of %d pictures in %d classes, %d x %d pixels", n.Images, len(n.Classes), n.Width.Median, n.Height.Median)
+		return fmt.Sprintf("packed set of %d images in %d classes, %d x %d pixels", n.Images, len(n.Classes), n.Width.Median, n.Height.Median)
 	case Split:
-		return fmt.Sprintf("split image folder of %d pictures in %d classes", n.Images, len(n.Classes))
+		return fmt.Sprintf("split image folder of %d images in %d classes", n.Images, len(n.Classes))
 	}
-	return fmt.Sprintf("image folder of %d pictures in %d classes", n.Images, len(n.Classes))
+	return fmt.Sprintf("image folder of %d images in %d classes", n.Images, len(n.Classes))
 }

@@ -48,7 +48,7 @@ var (
 // are shown as such.
 func (n *Info) Sheet(ctx context.Context, columns int) (image.Image, error) {
 	if columns < 1 || columns > 100 {
-		return nil, fmt.Errorf("contact sheet of %d pictures a class: give 1 to 100", columns)
+		return nil, fmt.Errorf("contact sheet of %d images per class: give 1 to 100", columns)
 	}
 	rows := min(len(n.Classes), maxRows)
 	height := margin + heading + rows*(cell+gap) + margin
@@ -83,7 +83,7 @@ func (n *Info) Sheet(ctx context.Context, columns int) (image.Image, error) {
 			places = append(places, place{i, k * len(c.files) / shown, image.Rect(x, y, x+cell, y+cell)})
 		}
 		if shown == 0 {
-			w.text(w.plain, faint, margin+label, y+cell/2, room-label, "no pictures")
+			w.text(w.plain, faint, margin+label, y+cell/2, room-label, "no charts")
 		}
 	}
 	if left := len(n.Classes) - rows; left > 0 {
@@ -120,7 +120,7 @@ feed:
 
 // headline is the figures of all.
 func (n *Info) headline() string {
-	parts := []string{fmt.Sprintf("%d pictures, %d classes", n.Images, len(n.Classes))}
+	parts := []string{fmt.Sprintf("%d images, %d classes", n.Images, len(n.Classes))}
 	for _, p := range n.Parts {
 		parts = append(parts, fmt.Sprintf("%s %d", p.Part, p.Images))
 	}
@@ -134,7 +134,7 @@ func (n *Info) headline() string {
 func (w *writer) class(c *Class, n *Info, y, most int) {
 	const room = label - 16
 	w.text(w.bold, ink, margin, y+24, room, c.Class)
-	w.text(w.plain, ink, margin, y+48, room, fmt.Sprintf("%d pictures, %.1f %%", c.Images, 100*c.Share))
+	w.text(w.plain, ink, margin, y+48, room, fmt.Sprintf("%d images, %.1f %%", c.Images, 100*c.Share))
 	draw.Draw(w.out, image.Rect(margin, y+56, margin+max(1, room*c.Images/most), y+62), &image.Uniform{C: bar}, image.Point{}, draw.Src)
 	line := y + 82
 	if len(n.Parts) > 0 {

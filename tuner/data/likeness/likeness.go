@@ -118,7 +118,7 @@ type Kind string
 // Kinds, the surest first.
 const (
 	Copy     Kind = "byte copy"
-	Same     Kind = "same picture" // encoded anew, or at another size
+	Same     Kind = "same image" // encoded anew, or at another size
 	Mirrored Kind = "mirrored"
 	Cropped  Kind = "cropped"
 )

@@ -226,7 +226,7 @@ func (f *fetcher) check(b []byte) (*download, error) {
 	ext := extensions[format]
 	if ext == "" {
 		kind := http.DetectContentType(b)
-		return nil, fmt.Errorf("no picture but %s", strings.Split(kind, ";")[0])
+		return nil, fmt.Errorf("not an image but %s", strings.Split(kind, ";")[0])
 	}
 	if config, _, err := image.DecodeConfig(bytes.NewReader(b)); err == nil && int64(config.Width)*int64(config.Height) > f.maxPixels {
 		return nil, fmt.Errorf("%d x %d pixels, more than %d", config.Width, config.Height, f.maxPixels)

@@ -131,7 +131,7 @@ func (o Options) complete() (Options, error) {
 		return o, errors.New("scrape: name at least one class")
 	}
 	if o.PerClass < 1 {
-		return o, fmt.Errorf("scrape: %d pictures a class: want at least 1", o.PerClass)
+		return o, fmt.Errorf("scrape: %d images per class: want at least 1", o.PerClass)
 	}
 	for _, q := range o.Queries {
 		if q.Class == "" || q.Class != filepath.Base(q.Class) || strings.HasPrefix(q.Class, ".") || strings.ContainsAny(q.Class, `/\`) {
@@ -236,7 +236,7 @@ func (o Options) class(ctx context.Context, s *serp, f *fetcher, m *manifest, q 
 		}
 	}
 	if c.Saved < o.PerClass {
-		o.Log.Warn("fewer pictures than wanted", "class", q.Class, "saved", c.Saved, "wanted", o.PerClass)
+		o.Log.Warn("fewer images than wanted", "class", q.Class, "saved", c.Saved, "wanted", o.PerClass)
 	}
 	return ctx.Err()
 }

@@ -304,7 +304,7 @@ func TestAnswersOfSerpAPI(t *testing.T) {
 		"broken":            {func(w *web, _ *Options) { w.status["q"] = []int{500, 500, 500}; w.said["q"] = "boom" }, nil, "boom", 0, 3},
 		"an unreachable":    {func(_ *web, o *Options) { o.Endpoint = "http://127.0.0.1:1" }, nil, "quota", 0, 0},
 		"page without end":  {func(w *web, _ *Options) { w.pages["q"] = append(w.pages["q"], `{"images_results":[]}`) }, nil, "", 2, 2},
-		"what is no answer": {func(w *web, _ *Options) { w.pages["q"] = []string{"<html>"} }, nil, "no JSON", 0, 3},
+		"what is no answer": {func(w *web, _ *Options) { w.pages["q"] = []string{"<html>"} }, nil, "not JSON", 0, 3},
 	} {
 		w := start(t)
 		w.images["/a.png"], w.images["/b.png"] = gives(drawn(1, 60)), gives(drawn(2, 60))

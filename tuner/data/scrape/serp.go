@@ -20,7 +20,7 @@ const Endpoint = "https://serpapi.com"
 // Errors that end a scrape.
 var (
 	ErrKey      = KeyError("SerpAPI refuses the key: take a valid one from https://serpapi.com/manage-api-key")
-	ErrNoQuota  = errors.New("no SerpAPI searches are left this month: what was downloaded stays, run the same command later to go on")
+	ErrNoQuota  = errors.New("no SerpAPI searches are left this month: what was downloaded stays, run the same command later to continue")
 	errNoResult = errors.New("no results")
 )
 
@@ -117,7 +117,7 @@ func (s *serp) get(ctx context.Context, path string, query url.Values, v any) (s
 		Error string `json:"error"`
 	}
 	if err := json.Unmarshal(b, &problem); err != nil {
-		return resp.StatusCode, "", retryAfter(resp), fmt.Errorf("SerpAPI answered %d with something that is no JSON", resp.StatusCode)
+		return resp.StatusCode, "", retryAfter(resp), fmt.Errorf("SerpAPI answered %d with something that is not JSON", resp.StatusCode)
 	}
 	if resp.StatusCode == http.StatusOK && problem.Error == "" {
 		if err := json.Unmarshal(b, v); err != nil {

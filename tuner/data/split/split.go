@@ -96,7 +96,7 @@ func Split(ctx context.Context, from, to string, o Options) (*Report, error) {
 	}
 	o.Say(folder.Notes())
 	if !slices.ContainsFunc(folder.Classes, func(c string) bool { return !slices.Contains(Parts, c) }) {
-		return nil, fmt.Errorf("split %s: its folders are %s, so it is split already; give the folder with one subfolder a class", from, strings.Join(folder.Classes, ", "))
+		return nil, fmt.Errorf("split %s: its folders are %s, so it is split already; give the folder with one subfolder per class", from, strings.Join(folder.Classes, ", "))
 	}
 	if rel, err := filepath.Rel(from, to); err == nil && filepath.IsLocal(rel) {
 		return nil, fmt.Errorf("split into %s: it lies inside %s and would become a class; name a folder beside it", to, from)
@@ -108,7 +108,7 @@ func Split(ctx context.Context, from, to string, o Options) (*Report, error) {
 	if m == nil {
 		m = &manifest{Version: 1, Source: from, Seed: o.Seed, Ratios: o.Ratios, Files: map[string]string{}}
 	} else if m.Seed != o.Seed || m.Ratios != o.Ratios {
-		return nil, fmt.Errorf("%s was split with seed %d and ratios %v: the same are needed to add pictures; for others name another folder", to, m.Seed, m.Ratios)
+		return nil, fmt.Errorf("%s was split with seed %d and ratios %v: the same are needed to add images; for others give another folder", to, m.Seed, m.Ratios)
 	}
 	paths := make([]string, len(folder.Files))
 	for i, f := range folder.Files {
@@ -329,7 +329,7 @@ func readManifest(path string) (*manifest, error) {
 	}
 	m, err := parseManifest(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; move it away to split anew", path, err)
+		return nil, fmt.Errorf("%s: %w; move it away to split again", path, err)
 	}
 	return m, nil
 }

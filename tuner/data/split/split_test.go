@@ -162,7 +162,7 @@ func TestSplitRefuses(t *testing.T) {
 	for i := range uint64(8) {
 		draw(t, filepath.Join(from, fmt.Sprintf("c%d", i%2), fmt.Sprintf("%d.png", i)), i)
 	}
-	os.WriteFile(filepath.Join(from, "c0", "broken.png"), []byte("no picture"), 0o644)
+	os.WriteFile(filepath.Join(from, "c0", "broken.png"), []byte("not an image"), 0o644)
 	to := filepath.Join(t.TempDir(), "out")
 	o := Options{Ratios: [3]float64{0.5, 0.25, 0.25}, Seed: 1, Workers: 1, Link: true}
 	rep, err := Split(t.Context(), from, to, o)

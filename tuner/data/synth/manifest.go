@@ -41,7 +41,7 @@ func (m manifest) same(o manifest) bool {
 }
 
 func (m manifest) String() string {
-	return fmt.Sprintf("version %d, seed %d, %d px, difficulty %g, %d/%d/%d pictures of %s",
+	return fmt.Sprintf("version %d, seed %d, %d px, difficulty %g, %d/%d/%d images of %s",
 		m.Version, m.Seed, m.Size, m.Difficulty, m.Train, m.Validation, m.Test, strings.Join(m.Styles, ", "))
 }
 
@@ -62,7 +62,7 @@ func claim(dir string, m manifest) (complete bool, err error) {
 			return false, fmt.Errorf("%s is damaged (%w): delete the folder, or choose another", filepath.Join(dir, manifestName), err)
 		}
 		if !m.same(old) {
-			return false, fmt.Errorf("%s holds pictures drawn with other options (there: %v; asked: %v): choose another folder, or delete this one", dir, old, m)
+			return false, fmt.Errorf("%s has images drawn with other options (there: %v; asked: %v): choose another folder, or delete this one", dir, old, m)
 		}
 		if old.Complete {
 			return true, nil

@@ -78,7 +78,7 @@ func (o Options) complete() (Options, error) {
 			return o, fmt.Errorf("no style %q: there are %s", name, strings.Join(Styles(), ", "))
 		}
 		if i > 0 && name == o.Styles[i-1] {
-			return o, fmt.Errorf("style %q is named twice", name)
+			return o, fmt.Errorf("style %q is given twice", name)
 		}
 	}
 	if o.Train == 0 && o.Validation == 0 && o.Test == 0 {
@@ -86,17 +86,17 @@ func (o Options) complete() (Options, error) {
 	}
 	for _, n := range []int{o.Train, o.Validation, o.Test} {
 		if n < 0 || n > maxImages {
-			return o, fmt.Errorf("%d pictures a style: give 0 to %d", n, maxImages)
+			return o, fmt.Errorf("%d images per style: give 0 to %d", n, maxImages)
 		}
 	}
 	if total := (o.Train + o.Validation + o.Test) * len(o.Styles); total > maxImages {
-		return o, fmt.Errorf("%d pictures in all are more than %d", total, maxImages)
+		return o, fmt.Errorf("%d images in all are more than %d", total, maxImages)
 	}
 	if o.Size == 0 {
 		o.Size = 96
 	}
 	if o.Size < minSize || o.Size > maxSize {
-		return o, fmt.Errorf("pictures of %d pixels: give %d to %d", o.Size, minSize, maxSize)
+		return o, fmt.Errorf("images of %d pixels: give %d to %d", o.Size, minSize, maxSize)
 	}
 	d := 0.5
 	if o.Difficulty != nil {

@@ -114,7 +114,7 @@ func TestSameSeedSameBytes(t *testing.T) {
 			t.Errorf("%s changed when pictures and styles were added", name)
 		}
 		if other, twice := seen[h]; twice {
-			t.Errorf("%s and %s are the same picture", name, other)
+			t.Errorf("%s and %s are the same image", name, other)
 		}
 		seen[h] = name
 	}
@@ -204,8 +204,8 @@ func TestInterruptedAndResumed(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	for want, o := range map[string]synth.Options{
-		`no style "baroque"`: {Styles: []string{"baroque"}}, "named twice": {Styles: []string{"tudor", "tudor"}},
-		"-1 pictures": {Train: -1}, "pictures of 8 pixels": {Size: 8}, "difficulty 1.5": {Difficulty: difficulty(1.5)},
+		`no style "baroque"`: {Styles: []string{"baroque"}}, "given twice": {Styles: []string{"tudor", "tudor"}},
+		"-1 images": {Train: -1}, "images of 8 pixels": {Size: 8}, "difficulty 1.5": {Difficulty: difficulty(1.5)},
 		"are more than": {Train: 9_000_000},
 	} {
 		dir := filepath.Join(t.TempDir(), "x")
