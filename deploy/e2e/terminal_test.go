@@ -201,6 +201,21 @@ func TestDivergedTraining(t *testing.T) {
 	if _, stderr, code := atelier(t, ctx, nil, here(trainer, data, out, "--set", "optimizer=sgd", "--epochs", "1")...); code != 0 {
 		t.Fatalf("exit %d:\n%s", code, stderr)
 	}
+	// There is nothing left to train: other settings are refused, nothing is written.
+	before, err := os.ReadFile(filepath.Join(out, "resume/run.json"))
+	must(t, err)
+	for _, x := range []struct {
+		more []string
+		code int
+		text string
+	}{{[]string{"--lr", "1000"}, 2, "--lr: the training in "}, {nil, 0, "has finished (1 epoch); for more: --epochs N"}} {
+		_, stderr, code := atelier(t, ctx, nil, append([]string{"train", "--trainer-bin", trainer, "--resume", out}, x.more...)...)
+		after, err := os.ReadFile(filepath.Join(out, "resume/run.json"))
+		must(t, err)
+		if code != x.code || !strings.Contains(stderr, x.text) || string(after) != string(before) {
+			t.Errorf("%q: exit %d, changed %v:\n%s", x.more, code, string(after) != string(before), stderr)
+		}
+	}
 	_, stderr, code := atelier(t, ctx, nil, "train", "--trainer-bin", trainer, "--resume", out, "--epochs", "9", "--lr", "1000", "--set", "weight_decay=10") // every step makes the weights 10,000 times larger
 	if code != 1 || !strings.Contains(stderr, "diverged") || !strings.Contains(stderr, "--lr 100 ") {
 		t.Errorf("exit %d:\n%s", code, stderr)

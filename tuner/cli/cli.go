@@ -131,8 +131,8 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 				text += " (context " + e.chosen.context + ")"
 			}
 			e.say("%s", text)
-			// A usage error says itself what to type; for what is not there nothing can be done.
-			if code == client.ExitError || code == client.ExitSweepFailed || code == client.ExitRefused || code == client.ExitNoLeader {
+			// A usage error has what to type in itself.
+			if code == client.ExitError || code == client.ExitNotFound || code == client.ExitSweepFailed || code == client.ExitRefused || code == client.ExitNoLeader {
 				e.advise(err)
 			}
 		}

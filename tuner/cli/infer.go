@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	slashed "path"
 	"path/filepath"
@@ -103,8 +104,11 @@ func (e *Env) infer(c *ucli.Context) error {
 	case errors.As(err, &f):
 		// What failed on a worker is the sweep's failure to a script that watches sweeps.
 		code := client.ExitError
-		if f.Remote {
+		switch {
+		case f.Remote:
 			code = client.ExitSweepFailed
+		case e.namesMissing(conf):
+			code = client.ExitNotFound
 		}
 		return &exitError{code, "infer: " + f.Message, f}
 	case err != nil:
@@ -121,6 +125,18 @@ func (e *Env) infer(c *ucli.Context) error {
 	}
 	_, err = fmt.Fprintln(e.Out, e.relative(out.Dir))
 	return err
+}
+
+// namesMissing reports whether a file or folder to be read is not there.
+func (e *Env) namesMissing(conf *setting.Config) bool {
+	return slices.ContainsFunc([]string{"model.checkpoint", "paths.image_dir", "paths.image_path"}, func(key string) bool {
+		path := conf.String(key)
+		if path == "" {
+			return false
+		}
+		_, err := os.Stat(e.path(path))
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // mostSkipped is how many images that could not be used are named on the

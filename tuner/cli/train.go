@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -99,8 +100,32 @@ func (e *Env) train(c *ucli.Context) error {
 	}
 	if resumed != nil {
 		plan.From(resumed)
+		if done, err := e.alreadyTrained(c, conf, plan, resumed); done || err != nil {
+			return err
+		}
 	}
 	return e.carryOut(c, plan, api)
+}
+
+// alreadyTrained reports whether a training that is to be resumed has nothing left
+// to train: then nothing is written, and its folder is printed. Settings that
+// would need training are refused. A test folder, or a training in a cluster,
+// whose results may still have to be fetched, is another matter.
+func (e *Env) alreadyTrained(c *ucli.Context, conf *setting.Config, plan *train.Plan, r *train.Resumption) (bool, error) {
+	if r.Folder == "" || r.Remote || !r.Finished || r.Epoch < plan.Settings.Epochs || conf.Get("data.test").Origin > setting.Resumed {
+		return false, nil
+	}
+	folder := e.relative(r.Folder)
+	for _, v := range conf.All() {
+		if v.Origin > setting.Resumed && train.IsTraining(v.Key) && v.Key != "epochs" {
+			return false, usage("train: %s: the training in %s has finished (%s): it would not train with that; --epochs N, more than it had, resumes it with the new settings, --out DIR begins another", v.Source(), folder, counted(r.Epoch, "epoch"))
+		}
+	}
+	if !c.Bool("quiet") {
+		e.say("the training in %s has finished (%s); for more: --epochs N", folder, counted(r.Epoch, "epoch"))
+	}
+	_, err := fmt.Fprintln(e.Out, folder)
+	return true, err
 }
 
 // trainCluster connects to the cluster that was addressed, if one was: nil
@@ -144,7 +169,11 @@ func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, 
 			}
 		}
 		var err error
-		if resumed, err = train.Resume(e.path(path), conf); err != nil {
+		resumed, err = train.Resume(e.path(path), conf)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, notFound("train: --resume: there is no training in %s%s", path, e.trainedHere())
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 		if resumed.Folder != "" && c.IsSet("out") && e.path(c.String("out")) != resumed.Folder {

@@ -158,3 +158,22 @@ func TestTrainRefuses(t *testing.T) {
 		t.Errorf("without a trainer: %+v", r)
 	}
 }
+
+// A training that failed before its first epoch ended is in nobody's way the next
+// time; a folder that is not there has an exit code of its own.
+func TestFailedStartLeavesTheFolderFree(t *testing.T) {
+	job := pretender(t)
+	dir := imageFolder(t)
+	for range 2 {
+		if r := talk(t, dir, false, "", nil, "train", "--no-mlflow"); r.code != 1 || !strings.Contains(r.err, "enough seen") || !strings.Contains(r.err, "failed before the first epoch ended") {
+			t.Fatalf("%+v", r)
+		}
+		job()
+	}
+	for _, args := range [][]string{{"train", "--resume", "nosuch"}, {"tune", "--resume", "nosuch"}, {"train", "--resume", "architectural_style_images"},
+		{"infer", "--checkpoint", "nosuch.pth", "--image-dir", "architectural_style_images", "--local"}} {
+		if r := talk(t, dir, false, "", nil, args...); r.code != 3 {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+}

@@ -69,6 +69,9 @@ func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption
 		}
 	}
 	r, err := tune.Resume(dir, e.Dir, trials, conf)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notFound("tune: %s", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,9 @@ type Kind struct {
 	// Stands reports whether what lies in a folder is worth having by itself,
 	// although nobody said so by DropReplaced; nil = it is not.
 	Stands func(*Folder) (bool, error)
+	// Nothing reports whether what lies in a folder is of work of which nothing came,
+	// so that new work may begin there without --overwrite; nil = it never is.
+	Nothing func(*Folder) bool
 }
 
 // State is how the work stands whose results lie in a folder.
@@ -39,6 +42,7 @@ type State struct {
 	Text      string // for people: "a training already"
 	Resumable bool   // --resume goes on with it
 	GoesOn    bool   // in a cluster, although it may have nothing to show yet
+	Sweep     string // as which it does; "" = not known
 }
 
 // Folder is a folder of results.
@@ -113,6 +117,14 @@ func (f *Folder) Begin(overwrite bool) error {
 		}
 	}
 	found := f.results()
+	if len(found) > 0 && !overwrite && f.kind.Nothing != nil && f.kind.Nothing(f) {
+		for _, name := range found {
+			if err := os.RemoveAll(f.Path(name)); err != nil {
+				return err
+			}
+		}
+		found = nil
+	}
 	if len(found) > 0 && !overwrite {
 		return &ExistsError{f.Dir, f.kind.State(f)}
 	}
@@ -147,12 +159,23 @@ func (f *Folder) Save(run any) error {
 	return files.Write(f.InResume(RunFile), append(b, '\n'), 0o644)
 }
 
+// absentError is of a folder that nobody began work in.
+type absentError string
+
+func (e absentError) Error() string { return string(e) }
+
+// Is makes it an fs.ErrNotExist.
+func (e absentError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// State is how the work stands whose results lie in the folder.
+func (f *Folder) State() State { return f.kind.State(f) }
+
 // Load reads run.json. Numbers in values of no fixed type stay as they are
 // written (json.Number).
 func (f *Folder) Load(run any) error {
 	b, err := os.ReadFile(f.InResume(RunFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s holds no %s (no %s/%s in it)", f.Dir, f.kind.Noun, ResumeDir, RunFile)
+		return absentError(fmt.Sprintf("%s has no %s in it (no %s/%s)", f.Dir, f.kind.Noun, ResumeDir, RunFile))
 	}
 	if err == nil {
 		if err = Decode(b, run); err != nil {

@@ -141,3 +141,22 @@ func TestBegin(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What came to nothing is in nobody's way, and goes; what is not of ours stays.
+func TestBeginWhereNothingCameOfIt(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "history.json=failed", "notes.txt=mine", "resume/run.json={}", "resume/.lock=", "resume/mine.txt=mine")
+	f := folder(dir)
+	nothing := false
+	f.kind.Nothing = func(*Folder) bool { return nothing }
+	if _, exists := errors.AsType[*ExistsError](f.Begin(false)); !exists {
+		t.Error("something came of it, and it was not refused")
+	}
+	nothing = true
+	if err := f.Begin(false); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tree(t, dir), []string{"notes.txt=mine", "resume/.lock=", "resume/mine.txt=mine"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,12 +97,18 @@ func TestEarlierFolders(t *testing.T) {
 	p := plan(t, folders(t))
 	p.Folder = dir
 	var exists *session.ExistsError
-	if _, err := train.Local(t.Context(), p, train.Options{Watch: &watcher{}, Now: time.Now}); !errors.As(err, &exists) || exists.Text != "a training that was cut off after 1 epochs" {
+	if _, err := train.Local(t.Context(), p, train.Options{Watch: &watcher{}, Now: time.Now}); !errors.As(err, &exists) || exists.Text != "a training that continues in the cluster as sweep s-k3v9q2ma" {
 		t.Error(err)
 	}
 	for _, name := range []string{"resume/run.json", "replaced/best_model.pth"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}
+	}
+	// Whoever replaces it hears of the sweep.
+	p = plan(t, folders(t))
+	p.Folder = dir
+	if r, err := train.Local(t.Context(), p, train.Options{Trainer: "/nosuch", Watch: &watcher{}, Now: time.Now, Overwrite: true}); err == nil || r == nil || !strings.Contains(strings.Join(p.Notes, "\n"), "atelier sweep cancel s-k3v9q2ma") {
+		t.Errorf("%v: %q", err, p.Notes)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/files"
+	"atelier/common/plot"
 	"atelier/common/setting"
 	"atelier/tuner/session"
 )
@@ -28,7 +29,7 @@ const (
 	logFile         = "trainer.log"
 )
 
-var kind = &session.Kind{Noun: "training", Results: []string{BestFile, FinalFile, HistoryFile, DiagnosticsFile, CurveFile, SheetsDir},
+var kind = &session.Kind{Noun: "training", Results: []string{BestFile, FinalFile, HistoryFile, DiagnosticsFile, CurveFile, plot.SVG(CurveFile), SheetsDir},
 	Keeps: func(name string) bool { return name == bestLink || name == logFile || checkpointName.MatchString(name) },
 	State: func(f *session.Folder) session.State {
 		var s saved
@@ -36,16 +37,41 @@ var kind = &session.Kind{Noun: "training", Results: []string{BestFile, FinalFile
 		switch {
 		case err != nil || h.Status == "":
 			return session.State{Text: "a training already", Resumable: true}
+		case h.Status == Running && f.Load(&s) == nil && s.Sweep != "":
+			return session.State{Text: "a training that continues in the cluster as sweep " + s.Sweep, Resumable: true, GoesOn: true, Sweep: s.Sweep}
 		case h.Status == Running:
-			return session.State{Text: fmt.Sprintf("a training that was cut off after %d epochs", len(h.Epochs)), Resumable: true, GoesOn: f.Load(&s) == nil && s.Sweep != ""}
+			return session.State{Text: "a training that was cut off after " + epochs(len(h.Epochs)), Resumable: true}
 		}
-		return session.State{Text: fmt.Sprintf("a training already (%s, %d epochs)", h.Status, len(h.Epochs)), Resumable: true}
+		return session.State{Text: fmt.Sprintf("a training already (%s, %s)", h.Status, epochs(len(h.Epochs))), Resumable: true}
+	},
+	// A training that failed before its first epoch ended is in nobody's way, unless a
+	// cluster may be at it.
+	Nothing: func(f *session.Folder) bool {
+		var s saved
+		h, err := ReadHistory(f.Path(HistoryFile))
+		if err != nil || h.Status == "" || len(h.Epochs) > 0 || f.Load(&s) != nil || s.Sweep != "" {
+			return false
+		}
+		all, err := folder{f}.checkpoints()
+		for _, name := range []string{f.Path(BestFile), f.Path(FinalFile), f.InResume(bestLink)} {
+			if _, e := os.Stat(name); e == nil {
+				return false
+			}
+		}
+		return err == nil && len(all) == 0
 	},
 	Stands: func(f *session.Folder) (bool, error) {
 		all, err := folder{f}.checkpoints()
 		_, best := os.Stat(f.InResume(bestLink)) // what a cluster's training is left with
 		return len(all) > 0 || best == nil, err
 	},
+}
+
+func epochs(n int) string {
+	if n == 1 {
+		return "1 epoch"
+	}
+	return fmt.Sprintf("%d epochs", n)
 }
 
 // folder is a training's.
@@ -164,9 +190,11 @@ type Resumption struct {
 	Threads int    // of the CPU; 0 = not known
 	Tracked string // the run of MLflow; "" = none
 	Remote  bool   // it was given to a cluster
-	Sweep   string // that trains it there; "" = it was asked for, and no answer came
-	Cluster string // where that cluster is; "" = an earlier build did not record it
-	request string
+	// Finished says that its session came to its end; the checkpoint is its last.
+	Finished bool
+	Sweep    string // that trains it there; "" = it was asked for, and no answer came
+	Cluster  string // where that cluster is; "" = an earlier build did not record it
+	request  string
 }
 
 // Resume reads what --resume names, a training's folder, a file in it, or a
@@ -198,6 +226,7 @@ func Resume(path string, c *setting.Config) (*Resumption, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--resume: %w", err)
 	}
+	r.Finished = h.Status == Finished
 	if at := newest(all, h); at != nil {
 		r.File, r.Epoch = at.path, at.epoch
 	}

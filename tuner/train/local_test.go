@@ -163,7 +163,7 @@ func TestFolderOfResults(t *testing.T) {
 	if r.Folder != dir {
 		t.Errorf("folder %s", r.Folder)
 	}
-	want := []string{"best_model.pth", "final_model.pth", "image_batches", "resume", "train_history.png", "training_diagnostics.txt", "training_history.json"}
+	want := []string{"best_model.pth", "final_model.pth", "image_batches", "resume", "train_history.png", "train_history.svg", "training_diagnostics.txt", "training_history.json"}
 	if got := names(t, dir); !slices.Equal(got, want) {
 		t.Errorf("files %v", got)
 	}

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"path/filepath"
 	"slices"
@@ -145,6 +146,9 @@ func (s *training) rememberRun() error {
 func (s *training) open() (err error) {
 	p := s.plan
 	if !p.again {
+		if before := s.folder.State(); s.o.Overwrite && before.GoesOn {
+			p.Notes = append(p.Notes, fmt.Sprintf("warning: what is replaced continues in the cluster as sweep %s; to end it: atelier sweep cancel %s", before.Sweep, before.Sweep))
+		}
 		if err := s.folder.Begin(s.o.Overwrite); err != nil {
 			return err
 		}
@@ -260,7 +264,7 @@ func (s *training) close(ctx context.Context, err error) error {
 	case errors.Is(err, session.ErrInterrupted):
 		h.Status, h.Message = Interrupted, "interrupted"
 	case errors.Is(err, session.ErrGoesOn):
-		h.Message = "goes on as sweep " + s.plan.sweep
+		h.Message = "continues as sweep " + s.plan.sweep
 		s.track.leave()
 		return errors.Join(err, s.note())
 	case errors.As(err, &f) && f.Class == trainerproto.FailedDiverged:
