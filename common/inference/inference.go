@@ -185,9 +185,9 @@ type Summary struct {
 	Seconds    float64  `json:"seconds"`
 
 	Architecture string             `json:"architecture"`
-	Figures      map[string]float64 `json:"figures,omitempty"`  // accuracy, macro_f1, mean_confidence, flagged_share, ...; shares but for *_drop and *_increase, which are per cent
-	Drawn        []string           `json:"drawn,omitempty"`    // the first MaxDrawn charts of single images, below Dir
-	MapNote      string             `json:"map_note,omitempty"` // metadata.MapSize.Note where maps were made
+	Figures      map[string]float64 `json:"figures,omitempty"` // accuracy, macro_f1, mean_confidence, flagged_share, ...; shares but for *_drop and *_increase, which are per cent
+	Drawn        []string           `json:"drawn,omitempty"`   // the first MaxDrawn charts of single images, below Dir
+	Notes        []string           `json:"notes,omitempty"`   // what a person should know of it besides
 }
 
 // MaxDrawn is how many charts a Summary names.

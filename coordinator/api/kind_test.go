@@ -32,8 +32,17 @@ func TestKindOfASweep(t *testing.T) {
 		}
 		for _, source := range []string{"", "state"} {
 			_, err := c.Sweeps.GetLeaderboard(coordinatortest.Context(t), connect.NewRequest(&atelierv1.GetLeaderboardRequest{Id: sw.Id, Source: source}))
-			if inference := want == trial.Inference; inference != (err != nil) || inference && !strings.Contains(err.Error(), "is a run of inference, no tuning: it has no leaderboard") {
+			if inference := want == trial.Inference; inference != (err != nil) || inference && !strings.Contains(err.Error(), "is an inference, not a tuning: it has no leaderboard") {
 				t.Errorf("%s: leaderboard from %q: %v", want, source, err)
+			}
+		}
+		ctx := coordinatortest.Context(t)
+		_, progress := c.Sweeps.GetProgress(ctx, connect.NewRequest(&atelierv1.GetProgressRequest{Id: sw.Id}))
+		_, importance := c.Sweeps.GetImportance(ctx, connect.NewRequest(&atelierv1.GetImportanceRequest{Id: sw.Id}))
+		_, extended := c.Sweeps.ExtendSweep(ctx, connect.NewRequest(&atelierv1.ExtendSweepRequest{Id: sw.Id, RequestId: "more-" + sw.Id, AddTrials: 1}))
+		for what, err := range map[string]error{"progress": progress, "importance": importance, "extend": extended} {
+			if says := err != nil && strings.Contains(err.Error(), "is an inference, not a tuning"); says != (want == trial.Inference) {
+				t.Errorf("%s of a sweep of %s: %v", what, want, err)
 			}
 		}
 	}

@@ -102,6 +102,9 @@ func (s sweeps) GetProgress(ctx context.Context, req *connect.Request[atelierv1.
 	if err != nil {
 		return nil, err
 	}
+	if err := ofTuning(sw, "it has no best value that improves"); err != nil {
+		return nil, err
+	}
 	// Findings are numbered through the sweep as trials end or pause, so they are the order of the
 	// ends without sorting by clocks. A trial that paused has several: its last counts.
 	last := make([]*state.Trial, sw.Findings+1) // trial by its last finding
@@ -136,6 +139,9 @@ func (s sweeps) GetProgress(ctx context.Context, req *connect.Request[atelierv1.
 func (s sweeps) GetImportance(ctx context.Context, req *connect.Request[atelierv1.GetImportanceRequest]) (*connect.Response[atelierv1.GetImportanceResponse], error) {
 	view, sw, err := s.sweep(ctx, req.Msg.Id)
 	if err != nil {
+		return nil, err
+	}
+	if err := ofTuning(sw, "it has no parameters that matter more or less"); err != nil {
 		return nil, err
 	}
 	problem, known, err := history.Now(sw)

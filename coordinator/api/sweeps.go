@@ -74,6 +74,12 @@ func (s sweeps) ControlSweep(ctx context.Context, req *connect.Request[atelierv1
 // ExtendSweep adds to budgets that the sweep has. One that ended by its budget runs
 // again; one whose space is used up, or that was cancelled or failed, refuses.
 func (s sweeps) ExtendSweep(ctx context.Context, req *connect.Request[atelierv1.ExtendSweepRequest]) (*connect.Response[atelierv1.ExtendSweepResponse], error) {
+	// What a sweep's kind is never changes, so any node's state may say it.
+	if sw, err := find(s.cfg.View(), req.Msg.Id); err == nil {
+		if err := ofTuning(sw, "it has no budget to extend"); err != nil {
+			return nil, err
+		}
+	}
 	_, err := s.write(ctx, &logv1.Command{
 		RequestId: req.Msg.RequestId,
 		Op:        &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: req.Msg.Id, AddTrials: req.Msg.AddTrials, AddEpochs: req.Msg.AddEpochs, AddMs: req.Msg.AddMs}},
@@ -167,9 +173,10 @@ func (s sweeps) GetLeaderboard(ctx context.Context, req *connect.Request[atelier
 
 // depth is how many of the best rows a request is answered from, 0 = all.
 func depth(sw *state.Sweep, m *atelierv1.GetLeaderboardRequest) (int, error) {
+	if err := ofTuning(sw, "it has no leaderboard"); err != nil {
+		return 0, err
+	}
 	switch {
-	case sw.Kind == trial.Inference:
-		return 0, failure(fmt.Errorf("%w: sweep %s is an inference, not a tuning: it has no leaderboard; `atelier trial show %s 1` shows the run", state.ErrConflict, sw.ID, sw.ID))
 	case m.Top < 0:
 		return 0, invalid("top %d: give 0 for all rows, or how many", m.Top)
 	case m.Pareto && len(sw.Objectives) < 2:

@@ -175,13 +175,15 @@ func TestInferenceModes(t *testing.T) {
 		t.Errorf("metadata query:\n%s", stdout)
 	}
 
+	strange := filepath.Join(dir, "strange")
+	must(t, os.CopyFS(filepath.Join(strange, "igloo"), os.DirFS(house)))
 	for name, c := range map[string]struct {
 		args []string
 		want string
 	}{
 		"missing checkpoint": {[]string{"--checkpoint", filepath.Join(dir, "modle", "best_model.pth")}, best},
 		"no images":          {[]string{"--image-dir", results, "--set", "processing.extensions=[.webp]"}, ".png"},
-		"other classes":      {[]string{"--image-dir", filepath.Join(data)}, "no classes of the model"},
+		"other classes":      {[]string{"--image-dir", strange}, "not classes of the model"},
 		"no such folder":     {[]string{"--image-dir", filepath.Join(dir, "none")}, "facades"},
 		"a text as picture":  {[]string{"--mode", "explain_single", "--image", filepath.Join(mixed, "notes.jpg")}, "text"},
 		"mode":               {[]string{"--mode", "evalute"}, "did you mean evaluate"},
@@ -191,6 +193,39 @@ func TestInferenceModes(t *testing.T) {
 		if _, stderr, code := infer(c.args...); code == 0 || !strings.Contains(stderr, c.want) {
 			t.Errorf("%s: exit %d, want %q in: %s", name, code, c.want, stderr)
 		}
+	}
+}
+
+// What people type first: the folder of a training in place of its model, the root
+// of a split in place of its test images, mistakes to be explained before anything
+// was evaluated.
+func TestInferenceMeetsPeople(t *testing.T) {
+	trainer := torch(t)[1]
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	data, model := trained(t, ctx, dir, trainer)
+	out := filepath.Join(dir, "out")
+	_, stderr, code := atelier(t, ctx, nil, "infer", "--trainer-bin", trainer, "--checkpoint", model, "--image-dir", data, "--mode", "explain_misclassifications", "--output-dir", out, "--no-mlflow")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	best, test := filepath.Join(model, "best_model.pth"), filepath.Join(data, "test")
+	for _, want := range []string{"is a folder: taking " + best + " (test accuracy ", data + " is split into parts: evaluated on " + test, "accuracy ", "Look at:", "Next:\n", "atelier serve --checkpoint " + best} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("no %q in: %s", want, stderr)
+		}
+	}
+	var doc struct {
+		Samples int `json:"num_samples"`
+		Correct int `json:"num_correct"`
+	}
+	b, err := os.ReadFile(filepath.Join(out, "evaluation_results.json"))
+	must(t, err)
+	must(t, json.Unmarshal(b, &doc))
+	explained, _ := filepath.Glob(filepath.Join(out, "misclassifications", "*_as_*.png"))
+	if doc.Samples != 24 || len(explained) != min(doc.Samples-doc.Correct, 20) {
+		t.Errorf("%d of %d images were recognised, %d mistakes explained", doc.Correct, doc.Samples, len(explained))
 	}
 }
 

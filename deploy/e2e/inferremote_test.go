@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,9 +67,23 @@ func TestInferenceOnAWorker(t *testing.T) {
 		t.Errorf("files here: %s\non a worker: %s", a, b)
 	}
 
+	// It is a sweep, and not a tuning: what is asked of tunings says so.
+	made, err := cluster.Client().Sweeps(ctx, 0)
+	must(t, err)
+	for _, args := range [][]string{{"sweep", "report", "ID", "--out", filepath.Join(dir, "report")}, {"sweep", "progress", "ID"}, {"sweep", "importance", "ID"}, {"sweep", "extend", "ID", "--trials", "1"},
+		{"leaderboard", "ID"}, {"checkpoint", "pull", "ID", "--to", filepath.Join(dir, "results.tar")}} {
+		args[slices.Index(args, "ID")] = made[0].ID
+		_, stderr, code := atelier(t, ctx, cluster, args...)
+		if pulled := args[1] == "pull"; pulled != (code == 0) || !strings.Contains(stderr, "is an inference, not a tuning") {
+			t.Errorf("%v: exit %d: %s", args, code, stderr)
+		}
+	}
+
+	strange := filepath.Join(dir, "strange")
+	must(t, os.CopyFS(filepath.Join(strange, "igloo"), os.DirFS(filepath.Join(test, "gothic"))))
 	for name, c := range map[string]struct{ args, want []string }{
 		"no such folder": {[]string{"--image-dir", filepath.Join(dir, "none")}, []string{"facades", "there is no"}},
-		"classes":        {[]string{"--image-dir", data}, []string{"no classes of the model"}},
+		"classes":        {[]string{"--image-dir", strange}, []string{"not classes of the model", "igloo"}},
 		"no such sweep":  {[]string{"--checkpoint", "s-aaaaaaaa"}, []string{"s-aaaaaaaa"}},
 		"checkpoint":     {[]string{"--checkpoint", filepath.Join(model, "best_modle.pth")}, []string{best}},
 	} {

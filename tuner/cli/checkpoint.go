@@ -138,6 +138,9 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
+	if got.Kind == trial.Inference {
+		e.say("sweep %s is an inference, not a tuning: this is its results (a tar of its output folder), not a model", sweep)
+	}
 	to, named := e.path(c.String("to")), true
 	if st, err := os.Stat(to); err == nil && st.IsDir() {
 		named = false // the name says what it is of: an earlier one may go
@@ -183,6 +186,9 @@ func findCheckpoint(ctx context.Context, api *client.Client, sweep string, numbe
 		return nil, nil, err
 	}
 	if number == 0 {
+		if s.Best == nil && s.Kind == trial.Inference {
+			return s, nil, notFound("sweep %s is an inference, not a tuning: it has no model, and no results yet; `atelier trial show %s 1` shows the run", sweep, sweep)
+		}
 		if s.Best == nil {
 			return s, nil, notFound("sweep %s has no trial with a value yet", sweep)
 		}

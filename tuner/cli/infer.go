@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -40,13 +39,14 @@ func (e *Env) inferCommand() *ucli.Command {
 		Description: "evaluate                   figures and charts of a test folder\n" +
 			"explain_single             Grad-CAM of one image, and by class\n" +
 			"explain_batch              Grad-CAM of every image of a folder\n" +
-			"explain_misclassifications Grad-CAM of what evaluate got wrong\n" +
+			"explain_misclassifications Grad-CAM of what evaluate got wrong; evaluates first where that is missing\n" +
 			"inference                  predictions of a folder, with what outputs asks for\n" +
 			"production                 predictions, quality checks, suspicious ones apart, a report\n\n" +
 			"Architecture, classes and normalisation come from the checkpoint. A value is taken from its\n" +
 			"flag, else from the environment (ATELIER_INFER_MODE=production), else from the configuration\n" +
 			"file. The folder of the results goes to standard output. Results of an earlier inference in it\n" +
-			"are replaced, file by file, and named.\n\n" +
+			"are replaced, file by file, and named. A folder given as checkpoint stands for the best model in it.\n" +
+			"Without a model, on a terminal, it offers those of checkpoints/ and checkpoints_tuning/.\n\n" +
 			"With --addr or ATELIER_ADDR a worker of that cluster does the work and the results come here;\n" +
 			"checkpoint and images are paths that the worker can read. --checkpoint may also be a\n" +
 			"checkpoint of the cluster: SWEEP (its best), SWEEP/TRIAL or SWEEP/TRIAL/EPOCH.",
@@ -66,11 +66,12 @@ func (e *Env) infer(c *ucli.Context) error {
 	if err != nil {
 		return settingFault(infer.Document, err)
 	}
-	if conf.String("model.checkpoint") == "" {
-		return usage("infer: name a model with --checkpoint, or model.checkpoint in %s%s", infer.Document.File, e.trainedHere())
+	q := e.questions("infer")
+	q.such = "--checkpoint FILE --image-dir DIR --no-mlflow"
+	if err := e.inferSubject(c, q, conf); err != nil {
+		return err
 	}
 	if e.Ask && !c.Bool("quiet") {
-		q := &questions{e: e, in: bufio.NewReader(e.In), verb: "infer", such: "--no-mlflow"}
 		if err := q.tracking(c.Context, conf, "Track this run with MLflow?"); err != nil {
 			return err
 		}
@@ -119,6 +120,7 @@ func (e *Env) infer(c *ucli.Context) error {
 			e.say("replaced %s", strings.Join(names, ", "))
 		}
 		e.inferred(out, conf.String("mode"))
+		e.inferNext(out, conf, model)
 		for _, h := range hints {
 			e.say("MLflow: %s", h)
 		}
@@ -171,25 +173,6 @@ func (w *warner) skip(text string) {
 	case w.skipped == mostSkipped+1:
 		w.warn("more images are skipped: " + inference.LogFile + " names them all")
 	}
-}
-
-// trainedHere names the newest models of trainings below the working folder.
-func (e *Env) trainedHere() string {
-	found, _ := filepath.Glob(filepath.Join(e.Dir, "checkpoints", "*", train.BestFile))
-	written := map[string]time.Time{}
-	for _, path := range found {
-		if info, err := os.Stat(path); err == nil {
-			written[path] = info.ModTime()
-		}
-	}
-	slices.SortStableFunc(found, func(a, b string) int { return written[b].Compare(written[a]) })
-	for i := range found {
-		found[i] = e.relative(found[i])
-	}
-	if len(found) == 0 {
-		return ""
-	}
-	return "; there is " + strings.Join(found[:min(3, len(found))], ", ")
 }
 
 // inferPlace finds who does the work: a trainer of this machine, or a worker of
@@ -290,14 +273,14 @@ func (e *Env) inferred(o *inference.Summary, mode string) {
 		text += fmt.Sprintf(", %d suspicious", o.Suspicious)
 	}
 	if o.Charts > 0 {
-		text += ", " + counted(o.Charts, "picture")
+		text += ", " + counted(o.Charts, "chart")
 	}
 	if o.Skipped > 0 {
 		text += fmt.Sprintf(", %d skipped (see %s)", o.Skipped, filepath.Join(e.relative(o.Dir), inference.LogFile))
 	}
 	e.say("%s", text)
-	if o.MapNote != "" {
-		e.say("%s; nothing is flagged by it", o.MapNote)
+	for _, n := range o.Notes {
+		e.say("%s", n)
 	}
 	e.say("wrote %s", strings.Join(append(slices.Clone(o.Files), drawn(o)...), ", "))
 }

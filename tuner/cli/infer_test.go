@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"atelier/common/checkpoint"
 	"atelier/common/mlflow"
 	"atelier/common/mlflow/mlflowtest"
 )
@@ -23,6 +24,7 @@ func seer(t *testing.T) {
 	script := `#!/bin/sh
 echo '{"event":"hello","protocol":1,"name":"torch","message":"pretended"}' >&3
 read job
+[ -z "$ATELIER_TEST_JOBS" ] || echo "$job" > "$ATELIER_TEST_JOBS/job"
 case "$job" in *'"bad"'*)
   echo '{"event":"failed","class":"bad_spec","message":"no images"}' >&3
   exit 1;;
@@ -154,16 +156,92 @@ func TestInferTrackingServer(t *testing.T) {
 	}
 }
 
-// Where no model is named, those that were trained here are.
-func TestInferNamesTrainedModels(t *testing.T) {
+// modelFile writes a model of two classes as a training leaves it.
+func modelFile(t *testing.T, path string) {
+	t.Helper()
+	root := checkpoint.NewDict().Set("model_state_dict", checkpoint.NewDict().Set("w", checkpoint.NewF32([]float32{1}, 1))).Set("arch", "resnet18").
+		Set("class_to_idx", checkpoint.NewDict().Set("gothic", int64(0)).Set("tudor", int64(1))).Set("image_size", int64(64))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := checkpoint.Save(path, root); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// historyFile writes the record of a training with a test accuracy.
+func historyFile(t *testing.T, dir string, accuracy float64) {
+	t.Helper()
+	write(t, filepath.Join(dir, "training_history.json"), fmt.Appendf(nil,
+		`{"epochs":[1],"train_loss":[1],"train_acc":[0.9],"val_loss":[1],"val_acc":[0.8],"lr":[0.1],"images_per_s":[9],"epoch_seconds":[1],"best_epoch":1,"best_val_acc":0.8,"test_acc":%v,"test_images":4}`, accuracy))
+}
+
+// A bare `+"`atelier infer`"+`: without a terminal it prints the command to type, with the
+// best model and test images that fit it; on a terminal it offers both.
+func TestBareInfer(t *testing.T) {
 	seer(t)
 	dir := t.TempDir()
-	if r := talk(t, dir, false, "", nil, "infer"); r.code != 2 || !strings.Contains(r.err, "--checkpoint") || strings.Contains(r.err, "there is") {
-		t.Errorf("%+v", r)
+	if r := talk(t, dir, false, "", nil, "infer"); r.code != 2 || !strings.Contains(r.err, "--checkpoint") || !strings.Contains(r.err, "atelier train makes one") {
+		t.Errorf("nothing here: %+v", r)
 	}
-	write(t, filepath.Join(dir, "checkpoints/resnet18_ep3_bs8_lr0.1/best_model.pth"), nil)
-	if r := talk(t, dir, false, "", nil, "infer"); r.code != 2 || !strings.Contains(r.err, "there is checkpoints/resnet18_ep3_bs8_lr0.1/best_model.pth") {
-		t.Errorf("%+v", r)
+	for name, accuracy := range map[string]float64{"old": 0.75, "new": 0.5} {
+		modelFile(t, filepath.Join(dir, "checkpoints", name, "best_model.pth"))
+		historyFile(t, filepath.Join(dir, "checkpoints", name), accuracy)
+	}
+	for _, part := range []string{"train", "validation", "test"} {
+		for _, class := range []string{"gothic", "tudor"} {
+			write(t, filepath.Join(dir, "pics", part, class, "1.jpg"), []byte("a house"))
+			write(t, filepath.Join(dir, "others", part, "not_"+class, "1.jpg"), []byte("a tree"))
+		}
+	}
+	const next = "atelier infer --checkpoint checkpoints/old/best_model.pth --image-dir pics/test"
+	if r := talk(t, dir, false, "", nil, "infer"); r.code != 2 || !strings.Contains(r.err, "Next: "+next+" (test accuracy 75.0 %)") {
+		t.Errorf("no terminal: %+v", r)
+	}
+	if r := talk(t, dir, false, "", nil, "infer", "--checkpoint", "checkpoints/old/best_model.pth"); r.code != 2 || !strings.Contains(r.err, "Next: "+next) {
+		t.Errorf("no images: %+v", r)
+	}
+	jobs := t.TempDir()
+	t.Setenv("ATELIER_TEST_JOBS", jobs)
+	job := func() string {
+		b, _ := os.ReadFile(filepath.Join(jobs, "job"))
+		return string(b)
+	}
+	r := talk(t, dir, true, "\n\n", nil, "infer", "--no-mlflow")
+	if r.code != 0 || !strings.Contains(r.err, "1  checkpoints/old/best_model.pth  resnet18, 64 px, test accuracy 75.0 %") || !strings.Contains(r.err, "Folder of images [pics/test: test images of pics]") ||
+		!strings.Contains(job(), "checkpoints/old/best_model.pth") || !strings.Contains(job(), `"image_dir":"pics/test"`) {
+		t.Errorf("the first of each: %+v %s", r, job())
+	}
+	write(t, filepath.Join(dir, "mine/1.jpg"), []byte("a house"))
+	r = talk(t, dir, true, "7\n2\nnowhere\nmine\n", nil, "infer", "--no-mlflow")
+	if r.code != 0 || !strings.Contains(r.err, "There is no file 7.") || !strings.Contains(r.err, "There is no folder nowhere.") ||
+		!strings.Contains(job(), "checkpoints/new/best_model.pth") || !strings.Contains(job(), `"image_dir":"mine"`) {
+		t.Errorf("others: %+v %s", r, job())
+	}
+}
+
+// A folder in place of a model is the best model in it, and the end of a run names
+// what to look at and what to do next.
+func TestInferTakesAFolder(t *testing.T) {
+	seer(t)
+	jobs := t.TempDir()
+	t.Setenv("ATELIER_TEST_JOBS", jobs)
+	dir := t.TempDir()
+	for name, accuracy := range map[string]float64{"old": 0.75, "new": 0.5} {
+		modelFile(t, filepath.Join(dir, "checkpoints", name, "best_model.pth"))
+		historyFile(t, filepath.Join(dir, "checkpoints", name), accuracy)
+	}
+	for folder, want := range map[string]string{"checkpoints/new": "checkpoints/new/best_model.pth", "checkpoints": "checkpoints/old/best_model.pth"} {
+		r := talk(t, dir, false, "", nil, "infer", "--checkpoint", folder, "--image-dir", "pics", "--no-mlflow")
+		b, _ := os.ReadFile(filepath.Join(jobs, "job"))
+		if r.code != 0 || !strings.Contains(r.err, folder+" is a folder: taking "+want+" (test accuracy ") || !strings.Contains(string(b), want) ||
+			!strings.Contains(r.err, "Next:\n  atelier serve --checkpoint "+want) || !strings.Contains(r.err, "Look at:\n  m/results/heatmaps/0001_a.png") {
+			t.Errorf("%s: %+v %s", folder, r, b)
+		}
+	}
+	write(t, filepath.Join(dir, "pics/1.jpg"), nil)
+	if r := talk(t, dir, false, "", nil, "infer", "--checkpoint", "pics", "--no-mlflow"); r.code != 2 || !strings.Contains(r.err, "no model file") || !strings.Contains(r.err, "there is checkpoints/old/best_model.pth") {
+		t.Errorf("a folder without a model: %+v", r)
 	}
 }
 
@@ -205,14 +283,8 @@ func TestMetadataNamesItsClasses(t *testing.T) {
 func TestServeWantsAModel(t *testing.T) {
 	dir := t.TempDir()
 	trained := filepath.Join(dir, "checkpoints", "resnet18_ep3", "best_model.pth")
-	if err := os.MkdirAll(filepath.Dir(trained), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range []string{trained, filepath.Join(dir, "notes.txt")} {
-		if err := os.WriteFile(file, []byte("words"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	modelFile(t, trained)
+	write(t, filepath.Join(dir, "notes.txt"), []byte("words"))
 	if r := run(t, dir, "serve", "--checkpoint", "resnet.pth", "--listen", "127.0.0.1:0"); r.code != 3 || !strings.Contains(r.err, "there is checkpoints/resnet18_ep3/best_model.pth") {
 		t.Errorf("%+v", r)
 	}

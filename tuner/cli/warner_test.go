@@ -37,9 +37,9 @@ func TestOutcomesInWords(t *testing.T) {
 		o    inference.Summary
 	}{
 		"no mistakes": {inference.ExplainWrong, inference.Summary{Files: []string{"a.jsonl"}}},
-		"1 image in 1.5s, 2 pictures\nwrote inference.log, gradcam_a.png, class_comparison_a.png\n": {inference.ExplainSingle,
+		"1 image in 1.5s, 2 charts\nwrote inference.log, gradcam_a.png, class_comparison_a.png\n": {inference.ExplainSingle,
 			inference.Summary{Images: 1, Charts: 2, Seconds: 1.5, Files: []string{"inference.log"}, Drawn: []string{"gradcam_a.png", "class_comparison_a.png"}}},
-		"9 images in 1.5s, 9 pictures\nwrote inference.log, heatmaps/, suspicious/\n": {inference.Production,
+		"9 images in 1.5s, 9 charts\nwrote inference.log, heatmaps/, suspicious/\n": {inference.Production,
 			inference.Summary{Images: 9, Charts: 9, Seconds: 1.5, Files: []string{"inference.log"}, Drawn: []string{"heatmaps/1.png", "suspicious/2.png", "heatmaps/3.png", "heatmaps/4.png", "heatmaps/5.png"}}},
 	} {
 		var said strings.Builder

@@ -117,7 +117,7 @@ var cases = []Case{
 		"train on the CPU for now: --set device=cpu; look at the GPU with nvidia-smi and atelier worker list"}},
 	{Name: "missing library", signs: signs(`cannot open shared object|libcgotorch|libtorch[^\n]*not found`), Advice: []string{
 		"the trainer needs libtorch: make trainer builds it and names what is missing; bin/ holds both files"}},
-	{Name: "classes differ", signs: signs(`classes differ|no classes of the model|outputs[^\n]*classes|classes, but|not the classes`), Advice: []string{
+	{Name: "classes differ", signs: signs(`classes differ|not? classes of the model|outputs[^\n]*classes|classes, but|not the classes`), Advice: []string{
 		"train, validation and test want the same class folders: atelier data info FOLDER shows them, atelier data split makes them",
 		"a checkpoint knows the classes it was trained on and answers for those alone"}},
 	{Name: "broken images", signs: signs(`no usable image|truncated: the file ends|not an image|no image could be|no picture could be`), Advice: []string{

@@ -32,7 +32,11 @@ func Earlier(c *setting.Config, base string, model *inference.Stored) (there []s
 	if err != nil {
 		return nil, nil // said when it is needed
 	}
-	for _, name := range written[c.String("mode")] {
+	mode := c.String("mode")
+	if _, err := os.Stat(filepath.Join(dir, inference.ResultsFile)); mode == inference.ExplainWrong && err != nil {
+		mode = inference.Evaluate // which it begins with where there is no evaluation
+	}
+	for _, name := range written[mode] {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			there = append(there, name)
 		}

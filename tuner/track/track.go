@@ -76,7 +76,7 @@ func New(store mlflow.Store, experiment, sweepID string, cluster Cluster) *Mirro
 // Mirrors returns why a sweep is not mirrored; nil where it can be.
 func Mirrors(s *trial.Sweep) error {
 	if s.Kind == trial.Inference {
-		return fmt.Errorf("sweep %s is a run of inference, no tuning; `atelier infer --mlflow` tracks one while it runs", s.ID)
+		return fmt.Errorf("sweep %s is an inference, not a tuning; `atelier infer --mlflow` tracks one while it runs", s.ID)
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 	if err != nil {
 		return nil, err
 	}
+	if s.Kind == trial.Inference {
+		return nil, fmt.Errorf("sweep %s is an inference, not a tuning: there is no report of it; `atelier trial show %s 1` shows the run, `atelier checkpoint pull %s` fetches its results", s.ID, s.ID, s.ID)
+	}
 	asked, err := spec.Decode(s.SpecJSON)
 	if err != nil {
 		return nil, fmt.Errorf("sweep %s: %w", s.ID, err)

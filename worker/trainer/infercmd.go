@@ -115,7 +115,7 @@ func carryOut(ctx context.Context, job trainerproto.Job, s inference.Settings, h
 // inferred is the outcome as the command shows it.
 func inferred(o *infer.Result) inference.Summary {
 	x := inference.Summary{Dir: o.Dir, Files: o.Files, Images: o.Images, Skipped: o.Skipped, Suspicious: o.Suspicious, Charts: o.Charts, Seconds: o.Seconds,
-		Architecture: o.Architecture, Figures: o.Figures, Drawn: o.Drawn, MapNote: o.MapNote}
+		Architecture: o.Architecture, Figures: o.Figures, Drawn: o.Drawn, Notes: o.Notes}
 	if e := o.Evaluation; e != nil {
 		x.Accuracy, x.Evaluated, x.MacroF1 = &e.Accuracy, e.Samples, &e.Macro.F1
 	}

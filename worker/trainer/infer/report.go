@@ -143,7 +143,7 @@ func (t *tally) report(r *run) string {
 			fmt.Fprintf(&b, "%8d  %s\n", n, c)
 		}
 	}
-	if note := r.p.Cells.Note(); note != "" && r.out.MapNote != "" {
+	if note := r.p.Cells.Note(); note != "" && t.measured > 0 {
 		fmt.Fprintf(&b, "\nQuality\n  %s.\n  Nothing is judged by its maps: no prediction is flagged.\n", note)
 	} else if t.measured > 0 {
 		n := float64(t.measured)

@@ -56,7 +56,7 @@ type Result struct {
 	Architecture string
 	Figures      map[string]float64 // as inference.Summary has them
 	Drawn        []string
-	MapNote      string // as inference.Summary has it
+	Notes        []string
 }
 
 // Precisions by the names that settings give them.
@@ -132,6 +132,14 @@ func Run(ctx context.Context, s inference.Settings, h Host) (*Result, error) {
 	return &r.out, nil
 }
 
+// note is said at the end, once.
+func (r *run) note(text string) {
+	if !slices.Contains(r.out.Notes, text) {
+		r.out.Notes = append(r.out.Notes, text)
+		r.log.Info(text)
+	}
+}
+
 // files lists the images asked for.
 func (r *run) files() ([]File, []string, error) {
 	files, unknown, left, err := list(r.Images, r.Extensions, r.p.About.Classes)
@@ -172,6 +180,15 @@ func (r *run) evaluate(ctx context.Context) error {
 		return err
 	}
 	classes := r.p.About.Classes
+	if len(unknown) > 0 && slices.Contains(unknown, "train") && slices.Contains(unknown, "test") {
+		// The root of a split: its test images are what a model is evaluated on.
+		root, test := r.Images, filepath.Join(r.Images, "test")
+		r.Images = test
+		if files, unknown, err = r.files(); err != nil {
+			return err
+		}
+		r.note(fmt.Sprintf("%s is split into parts: evaluated on %s", root, test))
+	}
 	if len(unknown) > 0 {
 		return fault("%s has folders that are not classes of the model: %s; its classes are %s", r.Images, first(unknown), first(classes))
 	}
@@ -271,16 +288,13 @@ func numbered(i int, l looked) string { return fmt.Sprintf("%04d_%s", i+1, stem(
 // explainWrong draws the images that an earlier evaluation got wrong.
 func (r *run) explainWrong(ctx context.Context) error {
 	path := filepath.Join(r.Output, inference.ResultsFile)
-	if r.Alone {
+	if _, err := os.Stat(path); r.Alone || errors.Is(err, fs.ErrNotExist) {
 		if err := r.evaluate(ctx); err != nil {
 			return err
 		}
 		r.out.Skipped, r.skip, r.turned, r.out.Images = 0, nil, 0, 0
 	}
 	in, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fault("explain_misclassifications needs the results of mode evaluate, and there is no %s: run --mode evaluate first with the same --output-dir", path)
-	}
 	if err != nil {
 		return err
 	}

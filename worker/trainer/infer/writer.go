@@ -119,9 +119,8 @@ type writer struct {
 }
 
 func newWriter(r *run, o writerOptions) *writer {
-	if note := r.p.Cells.Note(); note != "" && r.out.MapNote == "" && r.maps(o.quality) {
-		r.out.MapNote = note
-		r.log.Info(note)
+	if note := r.p.Cells.Note(); note != "" && r.maps(o.quality) {
+		r.note(note + "; nothing is flagged by it")
 	}
 	w := &writer{writerOptions: o, r: r, jobs: make(chan func() error, 2*r.Batch), tally: newTally(r.p.About.Classes, r.p.Cells.Coarse())}
 	for range max(r.Threads, 1) {
