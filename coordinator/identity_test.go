@@ -184,7 +184,8 @@ func TestNewClusterAtADeadMembersAddresses(t *testing.T) {
 			mine := raw(direct(x.at.API)).Create(t, spec(3, 1))
 			until(t, "both clusters notice one another", func() bool {
 				said := a["a1"].log.String() + a["a2"].log.String()
-				return strings.Contains(said, "another cluster was refused") && strings.Contains(said, "a coordinator was not reached") && strings.Contains(x.log.String(), "a coordinator was refused")
+				return strings.Contains(said, "another cluster was refused") && strings.Contains(said, "a coordinator was not reached") && strings.Contains(x.log.String(), "a coordinator was refused") &&
+					strings.Contains(x.log.String(), "in place of one that lost its data, stop it")
 			})
 			if got := clusterID(t, x.at.API); got != other || got == before {
 				t.Errorf("the new cluster %s became %s; the old one is %s", other, got, before)

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,6 +37,7 @@ type Main struct {
 	log    *slog.Logger
 	drain  chan struct{}
 	closer []func() error
+	health health
 }
 
 // NewMain returns a program to be configured.
@@ -150,6 +150,7 @@ func (m *Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.health.agent.Store(a)
 	go func() {
 		select {
 		case <-m.drain:
@@ -230,7 +231,7 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *promethe
 	mux.Handle(trial.FilesPath, files.Handler(16))
 	mux.Handle("/logs/", store.ServeRoot(root, "/logs/", 16))
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.Handle("/healthz", &m.health)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug)}
 	m.closer = append(m.closer, srv.Close)
@@ -275,6 +276,9 @@ func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool, home *home) 
 		}
 		return addrs, nil
 	}
+	looking, found := context.WithCancel(ctx)
+	defer found()
+	go m.looking(looking, pool)
 	select {
 	case <-pool.Tried():
 	case <-m.drain:
@@ -282,7 +286,6 @@ func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool, home *home) 
 	case <-ctx.Done():
 		return nil, nil
 	}
-	said := false
 	for {
 		changed := pool.Changed()
 		if seen := pool.Clusters(); home.cluster() == "" && len(seen) > 1 {
@@ -297,10 +300,6 @@ func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool, home *home) 
 		if len(addrs) > 0 {
 			return addrs, nil
 		}
-		if !said {
-			said = true
-			m.log.Info("looking for a coordinator", "join", strings.Join(m.Config.Join, ","))
-		}
 		select {
 		case <-changed:
 		case <-m.drain:
@@ -308,6 +307,30 @@ func (m *Main) coordinators(ctx context.Context, pool *gossip.Pool, home *home) 
 		case <-ctx.Done():
 			return nil, nil
 		}
+	}
+}
+
+const (
+	lookingFirst = time.Second // a coordinator that is starting answers before
+	lookingEvery = 10 * time.Second
+)
+
+// looking warns until ctx ends that no coordinator is found, and why.
+func (m *Main) looking(ctx context.Context, pool *gossip.Pool) {
+	began := time.Now()
+	for pause := lookingFirst; ; pause = lookingEvery {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		why := pool.Trouble()
+		if why == "" {
+			why = "the nodes that answer are not coordinators"
+		}
+		m.health.report("no coordinator found: " + why)
+		m.log.Warn("no coordinator found yet, still looking; --join takes the gossip addresses of running nodes",
+			"cause", why, "for", time.Since(began).Round(time.Second))
 	}
 }
 

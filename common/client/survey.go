@@ -125,6 +125,14 @@ func survey(asked []string, answers map[string]*Node, failures map[string]Findin
 		}
 		slices.SortStableFunc(s.Nodes, func(a, b Station) int { return strings.Compare(a.ID, b.ID) }) // raft's order is that of joining
 	}
+	if best != nil { // a node that was begun anew at the address of a member is none
+		for a, n := range answers {
+			if n.ClusterID != "" && best.ClusterID != "" && n.ClusterID != best.ClusterID {
+				delete(answers, a)
+				failures[a] = Finding{a, Unwilling, connect.NewError(connect.CodeUnavailable, fmt.Errorf("answers for another cluster, %s", n.ClusterID))}
+			}
+		}
+	}
 	var term uint64
 	for _, a := range asked {
 		n := answers[a]

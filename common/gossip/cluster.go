@@ -24,7 +24,11 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	if ours {
 		return nil
 	}
-	d.sparse.Warn("cluster/"+meta.Cluster+"/"+n.Name, "gossip: a node of another cluster was refused", "peer", n.Name, "address", addrOf(n), "cluster", meta.Cluster, "own_cluster", mine)
+	args := []any{"peer", n.Name, "address", addrOf(n), "cluster", meta.Cluster, "own_cluster", mine}
+	if meta.Role == RoleCoordinator && d.own.Role == RoleCoordinator {
+		args = append(args, "advice", "if this node was begun with --bootstrap in place of one that lost its data, stop it, atelier cluster remove ID in the other cluster, and start it with an empty --data folder and --join")
+	}
+	d.sparse.Warn("cluster/"+meta.Cluster+"/"+n.Name, "gossip: a node of another cluster was refused", args...)
 	return errOtherCluster
 }
 
@@ -87,6 +91,27 @@ func keyTrouble(line string) string {
 		return "a node's gossip cannot be decrypted: give both the same --gossip-key-file"
 	}
 	return ""
+}
+
+// cause is the part of memberlist's errors that a person needs: they repeat the
+// address, and come as a list of one.
+func cause(text string) string {
+	if why := keyTrouble(text); why != "" {
+		return why
+	}
+	text = strings.TrimSpace(text)
+	if lines := strings.Split(text, "\n"); len(lines) > 1 {
+		text = strings.TrimPrefix(strings.TrimSpace(lines[len(lines)-1]), "* ")
+	}
+	for _, known := range []string{"connection refused", "no such host", "i/o timeout", "no route to host", "network is unreachable"} {
+		if strings.Contains(text, known) {
+			return known
+		}
+	}
+	if strings.HasSuffix(text, "EOF") || strings.Contains(text, "connection reset") {
+		return "it closes the connection (perhaps another --gossip-key-file, or no gossip address)"
+	}
+	return text
 }
 
 // peerOf finds the host in a line of memberlist's, which ends with from=HOST:PORT.

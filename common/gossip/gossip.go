@@ -8,12 +8,15 @@
 package gossip
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,11 +79,12 @@ type Pool struct {
 	sparse *sparselog.Log
 	tried  chan struct{} // closed once every seed was tried
 
-	mu    sync.Mutex
-	own   Meta
-	meta  []byte // own, encoded
-	peers map[string]*seen
-	moved chan struct{} // closed and replaced when the peers change
+	mu         sync.Mutex
+	own        Meta
+	meta       []byte // own, encoded
+	peers      map[string]*seen
+	unanswered map[string]string // why a node that was tried last did not answer, by address
+	moved      chan struct{}     // closed and replaced when the peers change
 }
 
 type seen struct {
@@ -112,7 +116,7 @@ func Start(cfg Config) (*Pool, error) {
 	p := &Pool{
 		logger: cfg.Logger, name: cfg.Name, seeds: append([]string(nil), cfg.Join...),
 		sparse: sparselog.New(cfg.Logger, sayAgain, nil), tried: make(chan struct{}),
-		done: make(chan struct{}), own: cfg.Meta, meta: meta, peers: map[string]*seen{}, moved: make(chan struct{}),
+		done: make(chan struct{}), own: cfg.Meta, meta: meta, peers: map[string]*seen{}, unanswered: map[string]string{}, moved: make(chan struct{}),
 	}
 
 	mc := memberlist.DefaultLANConfig()
@@ -238,6 +242,13 @@ func (p *Pool) join(targets []string) error {
 	for _, a := range targets {
 		go func() {
 			_, err := p.list.Join([]string{a})
+			p.mu.Lock()
+			if err != nil {
+				p.unanswered[a] = cause(err.Error())
+			} else {
+				delete(p.unanswered, a)
+			}
+			p.mu.Unlock()
 			errs <- err
 		}()
 	}
@@ -254,6 +265,24 @@ func (p *Pool) join(targets []string) error {
 		return nil
 	}
 	return last
+}
+
+// Trouble says why the nodes that this one is to join do not answer: "a:7602:
+// connection refused; b:7602: no such host". It is empty where one does.
+func (p *Pool) Trouble() string {
+	if !p.alone() {
+		return ""
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for _, a := range p.seeds {
+		one := a + ": " + cmp.Or(p.unanswered[a], "no answer yet")
+		if !slices.Contains(all, one) {
+			all = append(all, one)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // targets are the addresses worth trying: seeds that no live peer has, and

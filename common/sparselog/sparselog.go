@@ -4,6 +4,7 @@
 package sparselog
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -38,10 +39,13 @@ func New(to *slog.Logger, every time.Duration, now func() time.Time) *Log {
 	return &Log{to: to, every: every, now: now, seen: map[string]*seen{}}
 }
 
-// Warn says msg, unless the same key was said within the interval. What is
-// counted and never said again is not reported at the end: the first line said
+// Warn writes a warning, see Write.
+func (l *Log) Warn(key, msg string, args ...any) { l.Write(slog.LevelWarn, key, msg, args...) }
+
+// Write writes msg, unless the same key was written within the interval. What is
+// counted and never written again is not reported at the end: the first line has
 // all there is to do.
-func (l *Log) Warn(key, msg string, args ...any) {
+func (l *Log) Write(level slog.Level, key, msg string, args ...any) {
 	l.mu.Lock()
 	now := l.now()
 	s := l.seen[key]
@@ -60,5 +64,5 @@ func (l *Log) Warn(key, msg string, args ...any) {
 		*s = seen{said: now}
 	}
 	l.mu.Unlock()
-	l.to.Warn(msg, args...)
+	l.to.Log(context.Background(), level, msg, args...)
 }

@@ -21,6 +21,7 @@ const (
 	joinPause    = 200 * time.Millisecond
 	joinPauseMax = 2 * time.Second
 	joinTimeout  = 15 * time.Second
+	askedEvery   = 10 * time.Second // between warnings that nobody answers
 )
 
 // mayBegin refuses to begin a cluster where --join leads to one: that would make
@@ -174,7 +175,8 @@ func (m *Member) others() []string {
 // question says that it is settled, or ctx ends.
 func (m *Member) asking(ctx context.Context, what string, ask func(context.Context, *client.Client) (settled bool, err error)) error {
 	pause := joinPause
-	said := time.Now()
+	began := time.Now()
+	said := began.Add(time.Second - askedEvery)
 	for {
 		var err error
 		addrs := m.others()
@@ -187,10 +189,13 @@ func (m *Member) asking(ctx context.Context, what string, ask func(context.Conte
 		}
 		if len(addrs) == 0 {
 			err = errors.New("gossip knows no other coordinator yet")
+			if why := m.pool.Trouble(); why != "" {
+				err = fmt.Errorf("no node of --join answers: %s", why)
+			}
 		}
-		if time.Since(said) > 5*time.Second {
-			m.log.Info("still waiting to "+what, "tried", addrs, "error", err)
+		if time.Since(said) > askedEvery {
 			said = time.Now()
+			m.log.Warn("waiting to "+what, "tried", addrs, "error", err, "for", said.Sub(began).Round(time.Second))
 		}
 		select {
 		case <-ctx.Done():

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"atelier/common/client"
+	"atelier/common/sparselog"
 	"atelier/common/trial"
 	"atelier/worker/runner"
 	"atelier/worker/slots"
@@ -86,6 +87,7 @@ type Agent struct {
 	relay       *relay
 	metrics     *metrics
 	starts      *starts
+	sparse      *sparselog.Log
 
 	beatNow     chan struct{} // heartbeat soon
 	cleanUpNow  chan struct{} // look soon which files the index names
@@ -98,8 +100,10 @@ type Agent struct {
 	drainOnce   sync.Once
 	rejected    chan struct{} // closed once the cluster refuses this agent for good
 	rejectOnce  sync.Once
-	rejectCause error       // why, once rejected is closed
-	nameTaken   atomic.Bool // the name is another's, and may become free
+	rejectCause error                  // why, once rejected is closed
+	nameTaken   atomic.Bool            // the name is another's, and may become free
+	heard       atomic.Int64           // when a leader last took a heartbeat, by bootTime
+	silence     atomic.Pointer[string] // why none did since; nil = one did
 }
 
 // New checks the configuration and picks this start's incarnation.
@@ -122,7 +126,7 @@ func New(cfg Config) (*Agent, error) {
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("agent: incarnation: %w", err)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{}, starts: newStarts(),
+	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{}, starts: newStarts(), sparse: sparselog.New(cfg.Logger, sayAgain, nil),
 		beatNow: make(chan struct{}, 1), cleanUpNow: make(chan struct{}, 1), drain: make(chan struct{}), admitted: make(chan struct{}), rejected: make(chan struct{})}
 	for _, t := range cfg.Trainers {
 		if _, twice := a.trainers[t.Name]; twice {

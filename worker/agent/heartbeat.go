@@ -3,17 +3,22 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"slices"
 	"syscall"
 	"time"
 
+	"atelier/common/client"
 	"atelier/common/trial"
 )
 
 // heartbeatSpacing bounds how often new leases make the agent speak up.
 const heartbeatSpacing = 200 * time.Millisecond
+
+// sayAgain is how often a trouble that lasts is written to the log.
+const sayAgain = 10 * time.Second
 
 // heartbeatSoon has the next heartbeat sent without waiting for its turn.
 func (a *Agent) heartbeatSoon() {
@@ -28,10 +33,12 @@ func (a *Agent) heartbeatSoon() {
 func (a *Agent) heartbeats(ctx context.Context) {
 	for ctx.Err() == nil && !a.isRejected() {
 		began := time.Now()
-		pause := a.term() / 4
-		if err := a.heartbeat(ctx); err != nil && ctx.Err() == nil {
+		err := a.heartbeat(ctx)
+		pause := a.term() / 4 // as this answer says
+		if err != nil && ctx.Err() == nil {
 			a.metrics.heartbeatFailures.Inc()
-			a.log.Warn("heartbeat not answered", "error", err)
+			a.unanswered(client.Message(err))
+			a.sparse.Warn("heartbeat", "no coordinator answers this worker's heartbeat", "error", err)
 			pause = heartbeatSpacing
 		} else if a.nameTaken.Load() {
 			pause = min(pause, time.Second)
@@ -75,6 +82,9 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 	// here it has run out first.
 	sent := bootTime()
 	m, err := a.cfg.Coordinator.Heartbeat(ctx, req)
+	if unreachable := new(client.UnreachableError); err != nil && ctx.Err() != nil && !errors.As(err, &unreachable) {
+		return fmt.Errorf("no answer within %s, perhaps there is no leader", a.term()/4)
+	}
 	if err != nil {
 		return err
 	}
@@ -86,6 +96,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		return nil
 	}
 	a.nameTaken.Store(false)
+	a.answer()
 	a.admitOnce.Do(func() { close(a.admitted) })
 	a.obey(m, live, sent)
 	return nil
@@ -141,13 +152,14 @@ func (a *Agent) refused(m trial.HeartbeatAnswer, live []*holding) {
 	for _, h := range live {
 		h.lose("lease expired", false)
 	}
-	switch {
-	case m.Final:
+	a.unanswered(m.Refused)
+	if m.Final {
 		a.log.Error("not taken in by the coordinators; ending", "reason", m.Refused)
 		a.reject(errors.New(m.Refused))
-	case !a.nameTaken.Swap(true):
-		a.log.Warn("not taken in by the coordinators yet; waiting whether the name becomes free", "reason", m.Refused)
+		return
 	}
+	a.nameTaken.Store(true)
+	a.sparse.Warn("name", "not taken in by the coordinators yet; waiting whether the name becomes free", "reason", m.Refused)
 }
 
 // describe is this worker as heartbeats tell of it, with what its slots do now.
