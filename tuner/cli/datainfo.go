@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"atelier/tuner/data/info"
 
@@ -76,7 +77,7 @@ func (e *Env) info(c *ucli.Context) error {
 	}
 	e.sayInfo(n)
 	if sheet != "" {
-		img, err := n.Sheet(c.Context, c.Int("per-class"))
+		img, err := n.Sheet(c.Context, c.Int("per-class"), time.Now())
 		if err != nil {
 			return err
 		}

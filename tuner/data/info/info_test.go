@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"atelier/common/dataset"
 	"atelier/tuner/data/info"
@@ -115,7 +116,7 @@ func TestPlainFolder(t *testing.T) {
 	if n.Kind != info.Folder || len(n.Classes) != 3 || n.Classes[0].Class != "none" || n.Classes[0].Images != 0 || n.Balance.Ratio != 0 {
 		t.Errorf("%+v", n)
 	}
-	if _, err := n.Sheet(t.Context(), 3); err != nil {
+	if _, err := n.Sheet(t.Context(), 3, time.Time{}); err != nil {
 		t.Error(err)
 	}
 	for _, bad := range []string{filepath.Join(dir, "nosuch"), filepath.Join(dir, "none")} {
@@ -151,7 +152,7 @@ func TestSheet(t *testing.T) {
 		if n.Images != 6 || (path == pack) != (n.Kind == info.Pack) {
 			t.Fatalf("%+v", n)
 		}
-		img, err := n.Sheet(t.Context(), 5)
+		img, err := n.Sheet(t.Context(), 5, time.Date(2026, 11, 29, 0, 0, 0, 0, time.UTC))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,8 +182,39 @@ func TestSheet(t *testing.T) {
 		if left, _ := filepath.Glob(filepath.Join(dir, ".sheet*")); len(left) > 0 {
 			t.Errorf("left %v", left)
 		}
-		if _, err := n.Sheet(t.Context(), 0); err == nil {
+		if _, err := n.Sheet(t.Context(), 0, time.Time{}); err == nil {
 			t.Error("a sheet of nothing")
+		}
+	}
+}
+
+// Many classes stand in columns, on a sheet that is no larger than a page; what
+// is written beside a row has its room.
+func TestSheetOfManyClasses(t *testing.T) {
+	for _, c := range []struct{ classes, images int }{{2, 4}, {5, 8}, {12, 8}, {30, 4}, {30, 8}, {30, 100}, {70, 8}} {
+		dir := t.TempDir()
+		for i := range c.classes {
+			for k := range 3 {
+				shade := uint8(60 + 180*i/c.classes)
+				paint(t, filepath.Join(dir, "facades/train", fmt.Sprintf("american_foursquare_architecture_%02d", i), fmt.Sprintf("%d.png", k)), 24, 18+3*k, color.RGBA{shade, 255 - shade, uint8(80 * k), 255})
+			}
+		}
+		n := look(t, filepath.Join(dir, "facades"))
+		img, err := n.Sheet(t.Context(), c.images, time.Date(2026, 11, 29, 0, 0, 0, 0, time.UTC))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := img.Bounds()
+		if b.Dx() > 2400 || b.Dy() > 2400 {
+			t.Errorf("%d classes, %d images of each: %d x %d pixels", c.classes, c.images, b.Dx(), b.Dy())
+		}
+		if c.classes == 30 && c.images == 8 && b.Dy() > 2200 {
+			t.Errorf("30 classes are %d pixels high", b.Dy())
+		}
+		if to := os.Getenv("ATELIER_PLOTS"); to != "" {
+			if err := info.Save(filepath.Join(to, fmt.Sprintf("sheet_%d_%d.png", c.classes, c.images)), img); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -12,7 +12,11 @@
 // The package knows no tensors.
 package augment
 
-import "math/rand/v2"
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
 
 // Recipe says what may happen to an image. The zero value leaves it as it is.
 // Changes are made in the order of the fields, as torchvision pipelines have
@@ -25,6 +29,26 @@ type Recipe struct {
 	Rotation float64 // degrees: an angle from -Rotation to Rotation, evenly; black comes into the corners
 	Jitter   Jitter
 	CutMix   float64 // alpha of the Beta distribution a batch's share is drawn from; 0 = off
+}
+
+// String is the recipe in words.
+func (r Recipe) String() string {
+	var did []string
+	add := func(on bool, format string, a ...any) {
+		if on {
+			did = append(did, fmt.Sprintf(format, a...))
+		}
+	}
+	add(r.Resized, "part of at least %.0f %%", 100*r.ScaleMin)
+	add(!r.Resized && r.Pad > 0, "moved by up to %d pixels", r.Pad)
+	add(r.Flip, "mirrored")
+	add(r.Rotation != 0, "turned by up to %g degrees", r.Rotation)
+	add(r.Jitter != Jitter{}, "colours changed")
+	add(r.CutMix != 0, "CutMix")
+	if len(did) == 0 {
+		return "no augmentation"
+	}
+	return strings.Join(did, ", ")
 }
 
 // Jitter says how far colours may go, as torchvision's ColorJitter: factors are

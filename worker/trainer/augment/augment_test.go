@@ -2,6 +2,7 @@ package augment_test
 
 import (
 	"bytes"
+	"image"
 	"image/png"
 	"math"
 	"math/rand/v2"
@@ -284,32 +285,44 @@ func TestBalanced(t *testing.T) {
 	}
 }
 
+// A sheet has a heading, tiles in a grid with their captions whole, and no empty
+// strip where there are none; with ATELIER_PLOTS=folder it stays to be looked at.
 func TestSheet(t *testing.T) {
 	const size = 32
-	path := filepath.Join(t.TempDir(), "gothic.png")
-	var tiles []augment.Tile
-	for i := range 5 {
-		tiles = append(tiles, augment.Tile{Pixels: bytes.Repeat([]byte{byte(10 * i), 100, 200}, size*size), Caption: "50% tudor"})
+	draw := func(path, caption string) image.Image {
+		var tiles []augment.Tile
+		for i := range 5 {
+			tiles = append(tiles, augment.Tile{Pixels: bytes.Repeat([]byte{byte(10 * i), 100, 200}, size*size), Caption: caption})
+		}
+		tiles[4].Mixed = augment.Box{X1: 8, Y1: 8, X2: 24, Y2: 16}
+		h := augment.Heading{Class: "gothic", Data: "facades/train", Of: augment.Recipe{Pad: 4, Flip: true, CutMix: 1}}
+		if err := augment.WriteSheet(path, h, size, tiles); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		m, err := png.Decode(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
 	}
-	tiles[4].Mixed = augment.Box{X1: 8, Y1: 8, X2: 24, Y2: 16}
-	if err := augment.WriteSheet(path, size, tiles); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	m, err := png.Decode(f)
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	if to := os.Getenv("ATELIER_PLOTS"); to != "" {
+		dir = to
 	}
 	// 3 columns, 2 rows; images of 32 pixels are drawn four times as large.
-	if b := m.Bounds(); b.Dx() != 4+3*132 || b.Dy() != 4+2*(128+15+4) {
-		t.Fatalf("sheet of %v", b)
+	const top, step = 16 + 26 + 3*15 + 8, 134
+	m := draw(filepath.Join(dir, "image_batch.png"), "26 % of\namerican_craftsman")
+	plain := draw(filepath.Join(dir, "image_batch_plain.png"), "")
+	if b, p := m.Bounds(), plain.Bounds(); b.Dx() != 2*16+3*step-6 || b.Dy() != top+2*(128+30+6)-6+16 || p.Dy() != top+2*step-6+16 {
+		t.Fatalf("sheets of %v and, without captions, %v", b, p)
 	}
 	at := func(tile, x, y int) [3]uint32 {
-		r, g, b, _ := m.At(4+tile%3*132+x, 4+tile/3*147+y).RGBA()
+		r, g, b, _ := m.At(16+tile%3*step+x, top+tile/3*(step+30)+y).RGBA()
 		return [3]uint32{r >> 8, g >> 8, b >> 8}
 	}
 	for i := range 5 {
@@ -323,16 +336,49 @@ func TestSheet(t *testing.T) {
 	if at(3, 4*8, 4*8+5) != at(3, 1, 1) {
 		t.Error("a tile without a box has an outline")
 	}
-	dark := false
-	for x := range 60 {
-		for y := 128; y < 143; y++ {
-			dark = dark || at(0, x, y)[0] < 50
+	for name, r := range map[string]image.Rectangle{"class": image.Rect(16, 16, 100, 36), "scale": image.Rect(16, 72, 200, 88), "caption": image.Rect(16, top+128, 144, top+158)} {
+		dark := 0
+		for y := r.Min.Y; y < r.Max.Y; y++ {
+			for x := r.Min.X; x < r.Max.X; x++ {
+				if c, _, _, _ := m.At(x, y).RGBA(); c>>8 < 150 {
+					dark++
+				}
+			}
+		}
+		if dark < 40 {
+			t.Errorf("%s: %d dark pixels", name, dark)
 		}
 	}
-	if !dark {
-		t.Error("no caption")
-	}
-	if err := augment.WriteSheet(path, size, nil); err == nil {
+	if err := augment.WriteSheet(filepath.Join(dir, "none.png"), augment.Heading{}, size, nil); err == nil {
 		t.Error("a sheet of nothing was written")
+	}
+	// Large images are shown smaller: a sheet is never larger than a page.
+	var large []augment.Tile
+	for range 16 {
+		large = append(large, augment.Tile{Pixels: make([]byte, 1024*1024*3), Mixed: augment.Box{X1: 1000, Y1: 1000, X2: 1024, Y2: 1024}})
+	}
+	path := filepath.Join(t.TempDir(), "large.png")
+	if err := augment.WriteSheet(path, augment.Heading{Class: "gothic"}, 1024, large); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if c, err := png.DecodeConfig(f); err != nil || c.Width > 2400 || c.Height > 2400 || c.Width < 1600 {
+		t.Errorf("16 images of 1024 pixels: %d x %d, %v", c.Width, c.Height, err)
+	}
+}
+
+func TestRecipeInWords(t *testing.T) {
+	for want, r := range map[string]augment.Recipe{
+		"no augmentation":                   {},
+		"moved by up to 8 pixels, mirrored": augment.Standard(64),
+		"part of at least 25 %, turned by up to 15 degrees, colours changed, CutMix": {Resized: true, ScaleMin: 0.25, Pad: 3, Rotation: 15, Jitter: augment.Jitter{Hue: 0.1}, CutMix: 1},
+	} {
+		if got := r.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

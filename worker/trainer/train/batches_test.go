@@ -318,7 +318,7 @@ func TestSheets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b := m.Bounds(); b.Dx() != 4+3*132 || b.Dy() != 4+2*147 { // six tiles, fourfold
+		if b := m.Bounds(); b.Dx() != 2*16+3*134-6 || b.Dy() != 95+2*(128+30+6)-6+16 { // six tiles, fourfold, captions of two lines
 			t.Errorf("%s: sheet of %v", class, b)
 		}
 	}

@@ -76,7 +76,7 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	r.data.channelsLast = s.ChannelsLast()
 
 	if r.job.SheetsDir != "" && r.job.Resume == "" {
-		if err := r.data.sheets(r.job.SheetsDir, s.BatchSize, SheetImages); err != nil {
+		if err := r.data.sheets(r.job.SheetsDir, s, SheetImages); err != nil {
 			return err
 		}
 	}

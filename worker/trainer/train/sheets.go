@@ -30,14 +30,14 @@ func Sheets(ctx context.Context, s settings.Settings, seed uint64, cache, dir st
 	}
 	defer d.close()
 	d.seed, d.device = seed, torchx.CPU
-	return Classify(d.sheets(dir, s.BatchSize, each))
+	return Classify(d.sheets(dir, s, each))
 }
 
 // sheets writes dir/<class>.png (a very long class cut): augmented training images of each class, each
 // times as many, just as the first epochs see them. What CutMix put into an
-// image is outlined, and the caption says of which class it is and which share
-// of the area it has.
-func (d *data) sheets(dir string, batchSize, each int) error {
+// image is outlined, and the caption has its class and its share of the area.
+func (d *data) sheets(dir string, s settings.Settings, each int) error {
+	from := filepath.Base(filepath.Dir(filepath.Clean(s.Train))) + "/" + filepath.Base(s.Train)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (d *data) sheets(dir string, batchSize, each int) error {
 		return !slices.ContainsFunc(tiles, func(t []augment.Tile) bool { return len(t) < each })
 	}
 	for epoch := 1; epoch <= each && !full(); epoch++ {
-		if err := d.collect(tiles, each, epoch, batchSize, full); err != nil {
+		if err := d.collect(tiles, each, epoch, s.BatchSize, full); err != nil {
 			return fmt.Errorf("sample sheets: %w", err)
 		}
 	}
@@ -54,7 +54,8 @@ func (d *data) sheets(dir string, batchSize, each int) error {
 		if len(tiles[c]) == 0 {
 			continue // a class that balanced draws happened to miss
 		}
-		if err := augment.WriteSheet(filepath.Join(dir, filename.Cut(name, filename.Max-20)+".png"), d.train.Size(), tiles[c]); err != nil {
+		if err := augment.WriteSheet(filepath.Join(dir, filename.Cut(name, filename.Max-20)+".png"),
+			augment.Heading{Class: name, Data: from, Of: d.recipe}, d.train.Size(), tiles[c]); err != nil {
 			return err
 		}
 	}
@@ -85,7 +86,7 @@ func (d *data) collect(tiles [][]augment.Tile, each, epoch, batchSize int, full 
 			tile := augment.Tile{Pixels: d.pixels(values[i*len(values)/n : (i+1)*len(values)/n]), Mixed: b.box}
 			if b.box.Area() > 0 {
 				other := d.classes[d.train.Label(images[(i+n-1)%n])]
-				tile.Caption = fmt.Sprintf("%.0f%% %s", 100*(1-b.lambda), other)
+				tile.Caption = fmt.Sprintf("%.0f %% of\n%s", 100*(1-b.lambda), other)
 			}
 			tiles[c] = append(tiles[c], tile)
 		}
