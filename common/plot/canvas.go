@@ -44,21 +44,27 @@ func (r raster) WriteTo(w io.Writer) (int64, error) {
 	return vgimg.PngCanvas{Canvas: r.Canvas}.WriteTo(w)
 }
 
-// vector is an SVG under way. Text is text, in letters of the same widths
-// where Liberation Sans is missing.
+// vector is an SVG under way. Text is text, and takes the width that was
+// measured for it where another typeface stands in.
 type vector struct {
 	*vgsvg.Canvas
-	name string
+	name   string
+	widths []vg.Length // of the texts, in their order
 }
 
 func newVector(width, height vg.Length, name string) canvas {
-	v := vector{vgsvg.New(width, height), name}
+	v := &vector{Canvas: vgsvg.New(width, height), name: name}
 	c := draw.New(v)
 	fill(c, paper, 0, 0, width, height)
 	return v
 }
 
-func (v vector) WriteTo(w io.Writer) (int64, error) {
+func (v *vector) FillString(f font.Face, at vg.Point, s string) {
+	v.widths = append(v.widths, letterpress{}.width(f, s))
+	v.Canvas.FillString(f, at, s)
+}
+
+func (v *vector) WriteTo(w io.Writer) (int64, error) {
 	var b, name bytes.Buffer
 	if _, err := v.Canvas.WriteTo(&b); err != nil {
 		return 0, err
@@ -66,15 +72,27 @@ func (v vector) WriteTo(w io.Writer) (int64, error) {
 	if err := xml.EscapeText(&name, []byte(v.name)); err != nil {
 		return 0, err
 	}
-	out := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
-	out = bytes.ReplaceAll(out, []byte("data:image/jpg;"), []byte("data:image/png;"))
-	out = bytes.Replace(out, []byte("\n<svg "), []byte("\n<svg role=\"img\" style=\"font-kerning:none\" "), 1)
-	if at := bytes.Index(out, []byte("<svg ")); at >= 0 {
-		at += bytes.IndexByte(out[at:], '>') + 1
-		out = append(append(append([]byte{}, out[:at]...), fmt.Sprintf("\n<title>%s</title>", name.Bytes())...), out[at:]...)
+	doc := b.Bytes()
+	doc = bytes.ReplaceAll(doc, []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
+	doc = bytes.ReplaceAll(doc, []byte("data:image/jpg;"), []byte("data:image/png;"))
+	doc = bytes.Replace(doc, []byte("\n<svg "), []byte("\n<svg role=\"img\" style=\"font-kerning:none\" "), 1)
+	var out bytes.Buffer
+	if at := bytes.Index(doc, []byte("<svg ")); at >= 0 {
+		at += bytes.IndexByte(doc[at:], '>') + 1
+		out.Write(doc[:at])
+		fmt.Fprintf(&out, "\n<title>%s</title>", name.Bytes())
+		doc = doc[at:]
 	}
-	n, err := w.Write(out)
-	return int64(n), err
+	// Texts are escaped: what looks like an element is one.
+	element := []byte("<text ")
+	for i, part := range bytes.Split(doc, element) {
+		if i > 0 {
+			out.Write(element)
+			fmt.Fprintf(&out, "textLength=\"%.2f\" lengthAdjust=\"spacingAndGlyphs\" ", float64(v.widths[i-1]))
+		}
+		out.Write(part)
+	}
+	return out.WriteTo(w)
 }
 
 // letterpress measures and sets text without kerning: see typeface.

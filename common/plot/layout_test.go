@@ -371,6 +371,9 @@ func TestSameEveryTime(t *testing.T) {
 			t.Errorf("%q is not a text of the SVG", want)
 		}
 	}
+	if n := bytes.Count(doc, []byte("<text ")); n < 20 || n != bytes.Count(doc, []byte("textLength=")) {
+		t.Errorf("of %d texts %d have their measured width", n, bytes.Count(doc, []byte("textLength=")))
+	}
 	if depth != 0 || !bytes.Contains(doc, []byte("font-family:'Liberation Sans',Arial")) || bytes.Contains(doc, []byte("font-family:Liberation Sans;")) {
 		t.Error("the SVG names one typeface alone")
 	}

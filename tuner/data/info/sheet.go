@@ -244,7 +244,7 @@ func cross(out *image.RGBA, at image.Rectangle) {
 
 // writer sets text on a sheet.
 type writer struct {
-	out                       *image.RGBA
+	out                              *image.RGBA
 	large, bold, tight, plain, small typeface.Face
 }
 
