@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -16,7 +17,7 @@ import (
 )
 
 // failure gives an error the code that clients branch on. The text is for
-// people and stays whole.
+// people.
 //
 // What a client may conclude: not_found, invalid_argument and failed_precondition are the state's own answers, and
 // repeating changes nothing; unavailable may be repeated with the same request id, at another node, too;
@@ -38,11 +39,11 @@ func failure(err error) error {
 	case errors.As(err, &other):
 		return connect.NewError(connect.CodeUnavailable, fmt.Errorf("ask for source state (%w)", err))
 	case errors.Is(err, state.ErrNotFound):
-		return connect.NewError(connect.CodeNotFound, err)
+		return connect.NewError(connect.CodeNotFound, spoken{err, state.ErrNotFound})
 	case errors.Is(err, state.ErrInvalid), errors.Is(err, board.ErrSource):
-		return connect.NewError(connect.CodeInvalidArgument, err)
+		return connect.NewError(connect.CodeInvalidArgument, spoken{err, state.ErrInvalid})
 	case errors.Is(err, state.ErrConflict), errors.Is(err, board.ErrOff):
-		return connect.NewError(connect.CodeFailedPrecondition, err)
+		return connect.NewError(connect.CodeFailedPrecondition, spoken{err, state.ErrConflict})
 	case errors.As(err, &notLeader), errors.Is(err, assigner.ErrNotLeading):
 		return noLeader(nothingDone, "no leader here any more, nothing was written: ask again (%w)", err)
 	case errors.Is(err, replica.ErrUnknown):
@@ -56,6 +57,20 @@ func failure(err error) error {
 	}
 	return connect.NewError(connect.CodeInternal, err)
 }
+
+// spoken is an error of the state for people: the word before it, such as "conflict", is what the code says.
+type spoken struct {
+	error error
+	word  error
+}
+
+// Error leaves the word out.
+func (s spoken) Error() string {
+	return strings.TrimPrefix(s.error.Error(), s.word.Error()+": ")
+}
+
+// Unwrap is the whole error.
+func (s spoken) Unwrap() error { return s.error }
 
 // invalid is a request that is wrong whatever the state is.
 func invalid(format string, a ...any) error {

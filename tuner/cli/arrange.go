@@ -3,7 +3,9 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"atelier/common/nearest"
 	"atelier/common/setting"
@@ -111,10 +113,36 @@ func arrange(app *ucli.App, args []string, home string) ([]string, error) {
 func typed(f ucli.Flag, value, home string) (string, error) {
 	switch f.(type) {
 	case *ucli.IntFlag, *ucli.Int64Flag, *ucli.UintFlag, *ucli.Uint64Flag:
-		if v, ok, err := setting.Number(value); err != nil {
+		v, ok, err := setting.Number(value)
+		if err != nil {
 			return "", err
-		} else if _, float := v.(float64); !ok || float {
+		}
+		n, signed := v.(int64)
+		if _, float := v.(float64); !ok || float && strings.ContainsAny(value, ".eE") {
 			return "", fmt.Errorf("%q is not a whole number", value)
+		} else if float {
+			return "", fmt.Errorf("%s is out of range", value)
+		}
+		switch f.(type) {
+		case *ucli.UintFlag, *ucli.Uint64Flag:
+			if signed && n < 0 {
+				return "", fmt.Errorf("%s is less than 0", value)
+			}
+		default:
+			if !signed {
+				return "", fmt.Errorf("%s is out of range", value)
+			}
+		}
+	case *ucli.DurationFlag:
+		if _, err := time.ParseDuration(value); err != nil {
+			if _, ok, _ := setting.Number(value); ok {
+				return "", fmt.Errorf("%s lacks its unit: %[1]ss, %[1]sm or %[1]sh", value)
+			}
+			return "", fmt.Errorf("%q is not a duration such as 90s, 10m or 1h30m", value)
+		}
+	case *ucli.BoolFlag:
+		if _, err := strconv.ParseBool(value); err != nil {
+			return "", fmt.Errorf("%q is neither true nor false; the flag alone means true", value)
 		}
 	case *ucli.Float64Flag:
 		if _, ok, err := setting.Number(value); err != nil {

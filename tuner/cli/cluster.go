@@ -131,8 +131,8 @@ func (e *Env) clusterStatus(c *ucli.Context) error {
 			if redis != "" && redis != "off" && s.RedisIndex > 0 {
 				redis += ", at index " + strconv.FormatUint(s.RedisIndex, 10)
 			}
-			t.rows = append(t.rows, []string{"sweeps", fmt.Sprintf("%d, with %d trials, %d running", s.Sweeps, s.Trials, s.RunningTrials)},
-				[]string{"workers", fmt.Sprintf("%d, with %d slots", s.Workers, s.Slots)}, []string{"redis", dash(redis)})
+			t.rows = append(t.rows, []string{"sweeps", fmt.Sprintf("%s, with %s, %s running", thousands(s.Sweeps), plural(s.Trials, "trial"), thousands(s.RunningTrials))},
+				[]string{"workers", fmt.Sprintf("%s, with %s", thousands(s.Workers), plural(s.Slots, "slot"))}, []string{"redis", dash(redis)})
 		}
 		t.rows = append(t.rows, []string{"version", s.Version})
 		return t

@@ -107,11 +107,14 @@ func (e *Env) cleanup(c *ucli.Context) error {
 		for _, x := range r.Conflicts {
 			t.rows = append(t.rows, []string{x.Paths[0], "label conflict", x.Kind + " of " + x.Paths[1]})
 		}
+		if len(t.rows) == 0 {
+			return table{} // a head without rows says nothing
+		}
 		return t
 	}); err != nil {
 		return err
 	}
-	e.say("%d files, %d pictures; %d to go, %d similar, %d under two classes", r.Files, r.Images, len(r.Go), len(r.Similar), len(r.Conflicts))
+	e.say("%s, %s; %s to go, %s similar, %s under two classes", plural(r.Files, "file"), plural(r.Images, "picture"), thousands(len(r.Go)), thousands(len(r.Similar)), thousands(len(r.Conflicts)))
 	for _, text := range r.LeftOut {
 		e.say("left alone: %s", text)
 	}

@@ -76,3 +76,6 @@ func RecodeContexts(text string) (string, error) {
 	b, err := c.encode()
 	return string(b), err
 }
+
+// Plural is so many of something.
+func Plural(n int64, word string) string { return plural(n, word) }

@@ -77,10 +77,10 @@ func (e *Env) extendSweep(c *ucli.Context) error {
 func budgetOf(s *trial.Sweep) string {
 	var parts []string
 	if n := s.BudgetTrials; n > 0 {
-		parts = append(parts, fmt.Sprintf("%d trials", n))
+		parts = append(parts, plural(n, "trial"))
 	}
 	if n := s.BudgetEpochs; n > 0 {
-		parts = append(parts, fmt.Sprintf("%d epochs", n))
+		parts = append(parts, plural(n, "epoch"))
 	}
 	if ms := s.BudgetMS; ms > 0 {
 		parts = append(parts, roundly(time.Duration(ms)*time.Millisecond))
@@ -134,7 +134,7 @@ func (e *Env) enqueue(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	e.say("sweep %s: %d given points wait to be tried", s.ID, s.Enqueued)
+	e.say("sweep %s: %s to be tried next", s.ID, plural(s.Enqueued, "given point"))
 	return nil
 }
 
@@ -200,7 +200,7 @@ func (e *Env) verify(c *ucli.Context) error {
 			return err
 		}
 	}
-	text := fmt.Sprintf("%d proposals computed again at index %d", v.Checked, v.Index)
+	text := fmt.Sprintf("%s computed again at index %d", plural(v.Checked, "proposal"), v.Index)
 	if n := v.Unchecked; n > 0 {
 		text += fmt.Sprintf(", %d not (made by other means than search, or before this was recorded)", n)
 	}
@@ -227,7 +227,7 @@ func (e *Env) importance(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	e.say("%s, from %d trials at index %d", found.Method, found.Trials, found.Index)
+	e.say("%s, from %s at index %d", found.Method, plural(found.Trials, "trial"), found.Index)
 	return e.print(c, found.Parameters, func() table {
 		t := table{head: []string{"PARAMETER", "IMPORTANCE"}}
 		for _, x := range found.Parameters {

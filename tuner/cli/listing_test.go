@@ -136,6 +136,9 @@ func TestCleanupAndBack(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "images"), os.DirFS(facades(t, 3))); err != nil {
 		t.Fatal(err)
 	}
+	if r := run(t, dir, "data", "cleanup", "images", "--dry-run"); r.code != 0 || r.out != "" || !strings.Contains(r.err, "9 files, 9 pictures; 0 to go") {
+		t.Errorf("nothing to go: %+v", r)
+	}
 	write(t, filepath.Join(dir, "images", "gothic", "a\x1b[31mb.jpg"), []byte("no picture"))
 	r := run(t, dir, "data", "cleanup", "images")
 	if r.code != 0 || !strings.Contains(r.err, "moving 1 file to images_quarantine: 1 not an image\n") || !strings.Contains(r.err, "data cleanup images --undo") || strings.Contains(r.out+r.err, "\x1b") {

@@ -51,7 +51,7 @@ func summary(e *Env, s *trial.Sweep) string {
 			parts = append(parts, fmt.Sprintf("%d %s", x.n, x.word))
 		}
 	}
-	text := fmt.Sprintf("sweep %s %s after %s: %d trials", s.ID, s.Status, e.span(s.CreatedMS, s.EndedMS), c.Over())
+	text := fmt.Sprintf("sweep %s %s after %s: %s", s.ID, s.Status, e.span(s.CreatedMS, s.EndedMS), plural(c.Over(), "trial"))
 	if len(parts) > 0 {
 		text += " (" + strings.Join(parts, ", ") + ")"
 	}

@@ -172,7 +172,7 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	if r.NoChecksum {
 		e.say("warning: the file carries no checksum, it is of a version that wrote none: only its form was checked")
 	}
-	e.say("restored: %d sweeps, %d trials, at index %d", r.Sweeps, r.Trials, r.Index)
+	e.say("restored: %s, %s, at index %d", plural(r.Sweeps, "sweep"), plural(r.Trials, "trial"), r.Index)
 	if ms := r.TakenMS; ms > 0 {
 		e.say("the state is that of %s", time.UnixMilli(ms).Format("2006-01-02 15:04:05 -0700"))
 	}

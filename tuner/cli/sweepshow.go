@@ -61,7 +61,7 @@ func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 			trials += fmt.Sprintf(", %d paused", n.Paused)
 		}
 		if r.Enqueued > 0 {
-			trials += fmt.Sprintf(", %d given points to come", r.Enqueued)
+			trials += ", " + plural(r.Enqueued, "given point") + " to come"
 		}
 		add("trials", trials)
 		if r.BudgetEpochs > 0 {
@@ -77,7 +77,7 @@ func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 			add("priority", count(int64(r.Priority)))
 		}
 		if r.WarmStart != "" {
-			add("warm start", fmt.Sprintf("%d trials of %s", r.WarmTrials, r.WarmStart))
+			add("warm start", plural(r.WarmTrials, "trial")+" of "+r.WarmStart)
 		}
 		if len(r.Requires) > 0 {
 			add("requires", labels(r.Requires))
@@ -86,7 +86,7 @@ func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 			add("stopping", pairs(r.Stopping))
 		}
 		add("ended", fmt.Sprintf("%d finished, %d stopped, %d diverged, %d failed, %d cancelled", n.Finished, n.Stopped, n.Diverged, n.Failed, n.Cancelled))
-		add("runs", fmt.Sprintf("%d, %d reports", n.Runs, n.Reports))
+		add("runs", fmt.Sprintf("%s, %s", thousands(n.Runs), plural(n.Reports, "report")))
 		add("created", clock(r.CreatedMS))
 		add("took", e.span(r.CreatedMS, r.EndedMS))
 		if r.Best != nil {

@@ -125,7 +125,7 @@ func thousands[T int | int64 | uint64](n T) string {
 func plural[T int | int64 | uint64](n T, word string) string {
 	switch {
 	case n == 1:
-	case strings.HasSuffix(word, "s"), strings.HasSuffix(word, "ch"):
+	case strings.HasSuffix(word, "s"), strings.HasSuffix(word, "ch") && !strings.HasSuffix(word, "epoch"):
 		word += "es"
 	default:
 		word += "s"
