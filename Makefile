@@ -22,7 +22,7 @@ SHOW := CGO_ENABLED=0 $(GO) run ./deploy/skips
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data gpu-check gpu-test gpu-test-programs fuzz parity proto settings charts clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data gpu-check gpu-test gpu-test-programs fuzz parity proto settings man charts clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -128,6 +128,10 @@ charts: ## a gallery of every chart, with drawn data, into build/charts
 
 settings: ## configuration files, the reference page and the page of troubleshooting, from the tables that the programs read
 	CGO_ENABLED=0 $(GO) test -count=1 ./deploy/conf -run TestGeneratedFilesAreCurrent -write
+
+man: programs ## manual pages of all programs, in build/man
+	@mkdir -p build/man && bin/atelier man build/man
+	@bin/atelier-coordinator --man > build/man/atelier-coordinator.8 && bin/atelier-worker --man > build/man/atelier-worker.8
 
 proto: ## Go code of the schemas (needs protobuf-compiler)
 	common/proto/generate.sh

@@ -14,6 +14,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"atelier/common/exit"
+	"atelier/common/man"
+	"atelier/common/stdio"
 	"atelier/common/version"
 	"atelier/coordinator/board"
 	"atelier/tuner/sweep"
@@ -54,6 +56,8 @@ var errHelp = errors.New("help was printed")
 
 var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
+func init() { cli.FlagStringer = man.Help(cli.FlagStringer) }
+
 // env is the variable that a flag may also be given by.
 func env(flag string) []string {
 	return []string{"ATELIER_COORDINATOR_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))}
@@ -82,7 +86,7 @@ func (m *Main) ParseFlags(args []string) error {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },
 		Flags: []cli.Flag{
-			text("id", host, "`NAME` of this node in the cluster; never changes, and a wiped disk is a new one", &c.ID),
+			&cli.StringFlag{Name: "id", Value: host, DefaultText: "this machine's name", Usage: "`NAME` of this node in the cluster; never changes, and a wiped disk is a new one", EnvVars: env("id"), Destination: &c.ID},
 			text("data", "", "`DIR` for the log and snapshots (required)", &c.Data),
 			text("api", "127.0.0.1:7600", "`HOST:PORT` of the API; port 0 takes a free one", &c.API),
 			text("raft", "127.0.0.1:7601", "`HOST:PORT` for raft", &c.Raft),
@@ -101,8 +105,13 @@ func (m *Main) ParseFlags(args []string) error {
 			text("min-free", "", "`SIZE`, like 500MB or 1GiB, of free disk space below which the node takes no new entries; default: 2 log segments and 2 snapshots", &minFree),
 			&cli.DurationFlag{Name: "compare-every", Value: 5 * time.Minute, Usage: "how often the leader lets the nodes compare their states; 0 = never", EnvVars: env("compare-every"), Destination: &c.CompareEvery},
 			yes("leave-on-term", "leave the cluster for good on SIGTERM", &c.LeaveOnTerm),
+			&cli.BoolFlag{Name: "man", Usage: "print the manual page", Hidden: true},
 		},
 		Action: func(ctx *cli.Context) error {
+			if ctx.Bool("man") {
+				_, err := stdio.Output().Write(man.Program(ctx.App, 8, exit.Coordinator).Bytes())
+				return err
+			}
 			ran = true
 			if ctx.NArg() > 0 {
 				return fmt.Errorf("unexpected argument %q: all settings are flags", ctx.Args().First())

@@ -14,7 +14,9 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/exit"
+	"atelier/common/man"
 	"atelier/common/setting"
+	"atelier/common/stdio"
 	"atelier/common/version"
 )
 
@@ -35,6 +37,8 @@ type Config struct {
 	DrainGrace                            time.Duration
 }
 
+func init() { cli.FlagStringer = man.Help(cli.FlagStringer) }
+
 var workerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // ParseFlags reads the command line and the environment
@@ -50,7 +54,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 		HideHelpCommand: true, ExitErrHandler: func(*cli.Context, error) {}, OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
 		Description: "atelier-worker simtrainer is the simulated trainer; the agent starts it by itself.\n\nExit codes:\n" + exit.Text(exit.Worker, "  "),
 		Flags: []cli.Flag{
-			str("name", host, "name of this worker, unique in the cluster"),
+			&cli.StringFlag{Name: "name", Value: host, DefaultText: "this machine's name", Usage: "name of this worker, unique in the cluster", EnvVars: []string{envName("name")}},
 			str("data", "", "folder for checkpoints, logs and pid files (needed)"),
 			str("listen", "127.0.0.1:7610", "address of the file server: checkpoints, logs, /metrics, /healthz"),
 			str("gossip", "127.0.0.1:7612", "address to find the others at"),
@@ -70,8 +74,13 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("address-file", "", "JSON file to write the addresses to, once serving"),
 			str("log-level", "info", "debug, info, warn or error"),
 			&cli.DurationFlag{Name: "drain-grace", Value: 30 * time.Second, Usage: "time for running trials to write a checkpoint and end, at SIGTERM", EnvVars: []string{envName("drain-grace")}},
+			&cli.BoolFlag{Name: "man", Usage: "print the manual page", Hidden: true},
 		},
 		Action: func(c *cli.Context) error {
+			if c.Bool("man") {
+				_, err := stdio.Output().Write(man.Program(c.App, 8, exit.Worker).Bytes())
+				return err
+			}
 			ran = true
 			if c.Args().Present() {
 				return fmt.Errorf("%q is not a flag; see --help", c.Args().First())

@@ -32,7 +32,7 @@ type Code struct {
 var Atelier = []Code{
 	{OK, "done"},
 	{Error, "an error, also what the cluster's state does not allow now; the message has what, where and what to do"},
-	{Usage, "the command line makes no sense; nothing was done"},
+	{Usage, "the command line makes no sense, or has no command; nothing was done"},
 	{NotFound, "the sweep, trial, worker, checkpoint, key or file is not there"},
 	{Refused, "a server wants other credentials"},
 	{NoLeader, "no coordinator, or none that leads, answered within --retry-for"},

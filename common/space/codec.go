@@ -1,6 +1,7 @@
 package space
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,6 +82,30 @@ func (s *Space) Decode(text string) (Point, error) {
 		return nil, fmt.Errorf("decode point: %w", err)
 	}
 	return p, nil
+}
+
+// Missing lists the active parameters that a JSON object gives no value, by what it
+// gives the others; nothing where it is no object. It is for messages: Decode
+// stops at the first fault.
+func (s *Space) Missing(text string) (names []string) {
+	var given map[string]json.RawMessage // looked up only
+	if json.Unmarshal([]byte(text), &given) != nil {
+		return nil
+	}
+	p := make(Point, len(s.Params))
+	for i := range s.Params {
+		dec := json.NewDecoder(bytes.NewReader(given[s.Params[i].Name]))
+		dec.UseNumber()
+		if t, err := dec.Token(); err == nil {
+			p[i], _ = s.Params[i].decode(t)
+		}
+	}
+	for i := range s.Params {
+		if _, ok := given[s.Params[i].Name]; !ok && s.Active(p, i) {
+			names = append(names, s.Params[i].Name)
+		}
+	}
+	return names
 }
 
 // decode reads a value in the parameter's kind: 3.0 is an int where ints are wanted, and a float

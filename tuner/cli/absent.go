@@ -28,7 +28,7 @@ func (e *Env) opened(path string, err error) error {
 }
 
 // nearestFile is the file of a folder that a name most likely stands for: one of
-// its ending, else one of its name. there reports whether the folder exists.
+// about its name, else one of its ending. there reports whether the folder exists.
 func nearestFile(dir, base string) (name string, there bool) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -40,7 +40,7 @@ func nearestFile(dir, base string) (name string, there bool) {
 			continue
 		}
 		all = append(all, f.Name())
-		if strings.EqualFold(filepath.Ext(f.Name()), filepath.Ext(base)) {
+		if ext := filepath.Ext(base); ext != "" && strings.EqualFold(filepath.Ext(f.Name()), ext) {
 			same = append(same, f.Name())
 		}
 	}

@@ -84,7 +84,7 @@ func arrange(app *ucli.App, args []string, home string) ([]string, error) {
 		}
 		next := commandNamed(level, a)
 		if next == nil {
-			return nil, unknownVerb(where(), a, level)
+			return nil, unknownCommand(where(), a, path, level, app)
 		}
 		path = append(path, next.Name)
 		if level = next.Subcommands; len(level) == 0 {
@@ -93,7 +93,7 @@ func arrange(app *ucli.App, args []string, home string) ([]string, error) {
 	}
 
 	if leaf == nil && !help {
-		return nil, usage("%s: say a verb: %s (more with %s --help)", where(), strings.Join(names(level), ", "), where())
+		return nil, &noCommand{path}
 	}
 	out := append(global, path...)
 	if help {
@@ -188,25 +188,6 @@ func commandNamed(level []*ucli.Command, name string) *ucli.Command {
 	return nil
 }
 
-// names are those of one level, for messages.
-func names(level []*ucli.Command) []string {
-	var out []string
-	for _, c := range level {
-		out = append(out, c.Name)
-	}
-	return out
-}
-
-// unknownVerb names the nearest verb where one is near, else all of the level.
-func unknownVerb(where, verb string, level []*ucli.Command) error {
-	known := names(level)
-	text := fmt.Sprintf("%s: unknown verb %q", where, verb)
-	if n, ok := nearest.Close(verb, known); ok {
-		return usage("%s; did you mean %q?", text, n)
-	}
-	return usage("%s; known are %s", text, strings.Join(known, ", "))
-}
-
 // unknownFlag names the nearest flag of the verb or of all; before a verb it may be that the flag
 // only stands too early.
 func unknownFlag(where, given, name string, leaf *ucli.Command, app *ucli.App) error {
@@ -224,10 +205,23 @@ func unknownFlag(where, given, name string, leaf *ucli.Command, app *ucli.App) e
 	}
 	text := fmt.Sprintf("%s: unknown flag %s", where, given)
 	if leaf == nil {
-		text += " (flags of a verb stand after it)"
+		text += " (flags of a command come after it)"
 	}
 	if n, ok := nearest.Close(name, known); ok {
 		return usage("%s; did you mean --%s?", text, n)
 	}
 	return usage("%s; see %s --help", text, where)
+}
+
+// verbatim keeps the library from trimming the blanks of a flag's value: a
+// file's name may begin with one.
+func verbatim(commands []*ucli.Command) {
+	for _, c := range commands {
+		for _, f := range c.Flags {
+			if list, ok := f.(*ucli.StringSliceFlag); ok {
+				list.KeepSpace = true
+			}
+		}
+		verbatim(c.Subcommands)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -102,6 +103,14 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 	app := e.app()
 	// The library sees nothing that arrange does not understand.
 	argv, err := arrange(app, args, e.home())
+	var alone *noCommand
+	if errors.As(err, &alone) {
+		app.Writer = e.Err
+		if err := app.RunContext(ctx, append(append([]string{app.Name}, alone.path...), "--help")); err != nil {
+			e.say("%s", err)
+		}
+		return client.ExitUsage
+	}
 	var cut *timeLimit
 	e.chosen = chosen{global: globalWords(argv)}
 	if err == nil {
@@ -157,7 +166,12 @@ func exitCode(err error) int {
 	case errors.As(err, &x):
 		return x.code
 	}
-	return client.ExitCode(err)
+	code := client.ExitCode(err)
+	// A file or a folder that a person named, whatever the command does with it.
+	if code == client.ExitError && errors.Is(err, fs.ErrNotExist) {
+		return client.ExitNotFound
+	}
+	return code
 }
 
 // timeLimit is --timeout: it is known only once the flags are parsed, so the
@@ -218,7 +232,7 @@ func (e *Env) app() *ucli.App {
 		Metadata:                  map[string]any{contextsKey: e.readContexts},
 		Commands: []*ucli.Command{
 			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
-			e.workerCommands(), e.clusterCommands(), e.contextCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.explainCommand(), e.completionCommand(),
+			e.workerCommands(), e.clusterCommands(), e.contextCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.explainCommand(), e.completionCommand(), e.manCommand(), e.versionCommand(),
 		},
 	}
 	verbatim(app.Commands)
@@ -245,19 +259,6 @@ func (e *Env) remember(commands []*ucli.Command) {
 			}
 		}
 		e.remember(c.Subcommands)
-	}
-}
-
-// verbatim keeps the library from trimming the blanks of a flag's value: a
-// file's name may begin with one.
-func verbatim(commands []*ucli.Command) {
-	for _, c := range commands {
-		for _, f := range c.Flags {
-			if list, ok := f.(*ucli.StringSliceFlag); ok {
-				list.KeepSpace = true
-			}
-		}
-		verbatim(c.Subcommands)
 	}
 }
 

@@ -273,7 +273,7 @@ func TestCheckpointPull(t *testing.T) {
 		{"wrong hash", []string{"7", "--epoch", "1", "--to", "bad.pth"}, 1, "", "nothing was written"},
 		{"no such epoch", []string{"--epoch", "9"}, 3, "", "has no such checkpoint"},
 		{"not in the shared folder", []string{"--newest", "--shared", dir}, 3, "", "does not exist"},
-		{"no such folder to write to", []string{"--to", "nowhere/x.pth"}, 1, "", "no such file"},
+		{"no such folder to write to", []string{"--to", "nowhere/x.pth"}, 3, "", "no such file"},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/setting"
+	"atelier/tuner/weights"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -42,7 +43,7 @@ func (e *Env) completion(c *ucli.Context) error {
 	script, ok := map[string]string{"bash": completionBash, "zsh": completionZsh, "fish": completionFish}[shell]
 	switch {
 	case shell == "words":
-		for _, w := range complete(c.Context, e.app(), c.String("addr"), c.Args().Tail()) {
+		for _, w := range e.complete(c.Context, e.app(), c.String("addr"), c.Args().Tail()) {
 			fmt.Fprintln(e.Out, strings.TrimSuffix(w.word+"\t"+w.what, "\t"))
 		}
 		return nil
@@ -58,21 +59,16 @@ type candidate struct{ word, what string }
 
 var shellFiles = []candidate{{":files", ""}}
 
-// choices are the values of flags that take one of a few.
-var choices = map[string][]string{
-	"source": {"redis", "state"},
-}
-
 // complete tells what the last word may become after those before it. It reads
 // the words as arrange does: flags may stand anywhere. It never fails: what is not understood has no candidates,
 // since a shell would show an error in the middle of the person's line.
-func complete(ctx context.Context, app *ucli.App, addr string, words []string) []candidate {
+func (e *Env) complete(ctx context.Context, app *ucli.App, addr string, words []string) []candidate {
 	words = rejoin(words)
 	if len(words) == 0 {
 		words = []string{""}
 	}
 	last := words[len(words)-1]
-	level, place := app.Commands, 0
+	level, args := app.Commands, []string{} // the command's arguments before the word
 	var leaf *ucli.Command
 	var path []string
 	find := func(name string) ucli.Flag {
@@ -92,17 +88,17 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 		}
 		return values(leaf, f, last, before)
 	}
-	argument := func(place int) []candidate {
+	argument := func(args []string) []candidate {
 		if len(path) > 0 && path[0] == "context" && leaf != nil && strings.Contains(leaf.ArgsUsage, "NAME") {
 			return known.words(last, "")
 		}
-		return completeArgument(ctx, path, leaf, place, last, addr)
+		return e.completeArgument(ctx, path, leaf, args, last, addr)
 	}
 	// What stands before the word decides what it may be: verb, value of a flag, argument.
 	for i := 0; i < len(words)-1; i++ {
 		w := words[i]
 		if w == "--" {
-			return argument(place + len(words) - 2 - i)
+			return argument(append(args, words[i+1:len(words)-1]...))
 		}
 		if len(w) > 1 && w[0] == '-' {
 			name, given, joined := strings.Cut(strings.TrimLeft(w, "-"), "=")
@@ -126,7 +122,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 			continue
 		}
 		if leaf != nil {
-			place++
+			args = append(args, w)
 			continue
 		}
 		next := commandNamed(level, w)
@@ -154,7 +150,7 @@ func complete(ctx context.Context, app *ucli.App, addr string, words []string) [
 		}
 		return out
 	}
-	return argument(place)
+	return argument(args)
 }
 
 // rejoin undoes bash's habit of taking words apart at : and =.
@@ -210,31 +206,49 @@ func flags(leaf *ucli.Command, app *ucli.App, last string) []candidate {
 	return out
 }
 
-// values completes what a flag takes; before stands before it in the same word.
+// values completes what a flag takes; before stands before it in the same word. The
+// words are those of the flag's row in its document, else those of its usage.
 func values(leaf *ucli.Command, f ucli.Flag, last, before string) []candidate {
 	if f == nil {
 		return nil
 	}
 	name := f.Names()[0]
-	all, ok := choices[name]
-	if d := documentOf(leaf); d != nil && name == "set" {
-		return keyValues(d.Table, last, before)
-	} else if d != nil {
-		if row := slices.IndexFunc(d.Table, func(s setting.Setting) bool { return s.Flag == name }); row >= 0 && d.Table[row].Type.Choices != nil {
-			all, ok = d.Table[row].Type.Choices, true
+	d, documented := f.(ucli.DocGenerationFlag)
+	if !documented {
+		return nil
+	}
+	words := wordsOf(d.GetUsage())
+	if doc := documentOf(leaf); doc != nil {
+		if name == "set" {
+			return keyValues(doc.Table, last, before)
+		}
+		if row := slices.IndexFunc(doc.Table, func(s setting.Setting) bool { return s.Flag == name }); row >= 0 {
+			words = settingWords(doc.Table[row])
 		}
 	}
-	d, documented := f.(ucli.DocGenerationFlag)
-	if documented && name == "output" {
-		all, ok = wordsOf(d.GetUsage()), true
-	}
-	if !ok && documented && pathLike(placeholder(d.GetUsage())) {
+	if words == nil && pathLike(placeholder(d.GetUsage())) {
 		return shellFiles
 	}
-	var out []candidate
-	for _, v := range all {
-		if strings.HasPrefix(v, last) {
-			out = append(out, candidate{before + v, ""})
+	return begun(words, last, before)
+}
+
+// settingWords are the values of a setting that is one of a few, or has some that
+// are usual.
+func settingWords(s setting.Setting) []string {
+	switch {
+	case s.Type.Choices != nil:
+		return s.Type.Choices
+	case s.Type.Switch:
+		return []string{"true", "false"}
+	}
+	return wordsOf(s.Usage)
+}
+
+// begun are the words that begin as the last one does.
+func begun(words []string, last, before string) (out []candidate) {
+	for _, w := range words {
+		if strings.HasPrefix(w, last) {
+			out = append(out, candidate{before + w, ""})
 		}
 	}
 	return out
@@ -249,14 +263,28 @@ func keyValues(t setting.Table, last, before string) (out []candidate) {
 		case !joined && strings.HasPrefix(s.Name, key):
 			out = append(out, candidate{before + s.Name + "=", strings.ReplaceAll(s.Help, "\n", " ")})
 		case joined && s.Name == key:
-			for _, v := range s.Type.Choices {
-				if strings.HasPrefix(v, value) {
-					out = append(out, candidate{before + key + "=" + v, ""})
-				}
-			}
+			out = append(out, begun(settingWords(s), value, before+key+"=")...)
 		}
 	}
 	return out
+}
+
+// explainable completes a key of explain: the documents, then their keys.
+func explainable(last string) (out []candidate) {
+	for _, d := range references {
+		if strings.HasPrefix(d.Command, last) {
+			out = append(out, candidate{d.Command, d.About()})
+		}
+		if !strings.HasPrefix(last, d.Command+".") {
+			continue
+		}
+		for _, s := range d.Table {
+			if key := d.Command + "." + s.Name; strings.HasPrefix(key, last) {
+				out = append(out, candidate{key, strings.ReplaceAll(s.Help, "\n", " ")})
+			}
+		}
+	}
+	return append(out, begun([]string{exitTopic}, last, "")...)
 }
 
 // placeholder is the word between backquotes: what a flag takes.
@@ -274,8 +302,8 @@ func pathLike(word string) bool {
 // patience with a cluster while a person waits for a word.
 const completionPatience = 700 * time.Millisecond
 
-// completeArgument completes the argument at a place, by what the verb's usage calls it.
-func completeArgument(ctx context.Context, path []string, leaf *ucli.Command, place int, last, addr string) []candidate {
+// completeArgument completes the argument after those before it, by what the verb's usage calls it.
+func (e *Env) completeArgument(ctx context.Context, path []string, leaf *ucli.Command, args []string, last, addr string) []candidate {
 	if leaf == nil {
 		return nil
 	}
@@ -284,18 +312,18 @@ func completeArgument(ctx context.Context, path []string, leaf *ucli.Command, pl
 	if len(want) == 0 {
 		return nil
 	}
-	word := want[min(place, len(want)-1)]
+	word := want[min(len(args), len(want)-1)]
 	switch {
 	case pathLike(word), word == "IN", word == "OUT":
 		return shellFiles
 	case strings.Contains(word, "|"):
-		var out []candidate
-		for v := range strings.SplitSeq(word, "|") {
-			if strings.HasPrefix(v, last) {
-				out = append(out, candidate{v, ""})
-			}
-		}
-		return out
+		return begun(strings.Split(word, "|"), last, "")
+	case word == "KEY" && path[0] == "explain":
+		return explainable(last)
+	case word == "NAME" && path[0] == "weights":
+		return begun(weights.Names(), last, "")
+	case word == "TRIAL" && len(args) > 0:
+		return fromCluster(ctx, addr, last, func(ctx context.Context, api *client.Client) []candidate { return e.trialNumbers(ctx, api, args[0]) })
 	case word == "SWEEP" || word == "ID" && path[0] != "cluster":
 		return fromCluster(ctx, addr, last, sweepWords)
 	case word == "ID":
@@ -317,6 +345,35 @@ func fromCluster(ctx context.Context, addr, last string, ask func(context.Contex
 	api := client.New(addrs, client.WithRetryFor(completionPatience))
 	defer api.Close()
 	return slices.DeleteFunc(ask(ctx, api), func(c candidate) bool { return !strings.HasPrefix(c.word, last) })
+}
+
+// trialNumbers are those of a sweep, the newest first, with what became of them.
+func (e *Env) trialNumbers(ctx context.Context, api *client.Client, sweep string) (out []candidate) {
+	const most = 200
+	id := sweep
+	if !wholeID.MatchString(sweep) {
+		all, err := api.ListSweeps(ctx, client.Listing{Archived: true})
+		if err != nil {
+			return nil
+		}
+		s, err := e.findSweep(sweep, all)
+		if err != nil {
+			return nil
+		}
+		id = s.ID
+	}
+	for t, err := range api.Trials(ctx, id, client.Which{Limit: most}) {
+		if err != nil {
+			return nil
+		}
+		what := t.Status.String()
+		if t.Value != nil {
+			what += ", " + shortValue(t.Value)
+		}
+		out = append(out, candidate{count(t.Number), what + ", " + pairs(t.Params)})
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // memberIDs are the coordinators.

@@ -18,7 +18,7 @@ func (e *Env) dataCommands() *ucli.Command {
 			Description: "Writes FOLDER/train, FOLDER/validation and FOLDER/test with one subfolder a style. The\n" +
 				"same options draw the same pictures; a drawing that was interrupted is taken up again.",
 			Flags: []ucli.Flag{
-				&ucli.StringSliceFlag{Name: "style", Usage: "draw `STYLE` (may be given again): " + strings.Join(synth.Styles(), ", ")},
+				&ucli.StringSliceFlag{Name: "style", Usage: "draw `STYLE`: " + strings.Join(synth.Styles(), ", ") + "; may be given again"},
 				&ucli.IntFlag{Name: "train", Value: 100, Usage: "`N` pictures of each style to train on"},
 				&ucli.IntFlag{Name: "validation", Value: 30, Usage: "`N` to validate on"},
 				&ucli.IntFlag{Name: "test", Value: 30, Usage: "`N` to test on"},

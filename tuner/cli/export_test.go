@@ -79,3 +79,6 @@ func RecodeContexts(text string) (string, error) {
 
 // Plural is so many of something.
 func Plural(n int64, word string) string { return plural(n, word) }
+
+// WordsOf are the words of a flag's usage.
+var WordsOf = wordsOf

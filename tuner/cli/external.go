@@ -38,7 +38,7 @@ func (e *Env) externalCommands() []*ucli.Command {
 				&ucli.BoolFlag{Name: "done", Usage: "it is trained to its end"},
 				&ucli.BoolFlag{Name: "stopped", Usage: "it ended early, as told"},
 				&ucli.BoolFlag{Name: "paused", Usage: "it paused, as told"},
-				&ucli.StringFlag{Name: "failed", Usage: "it failed; `CLASS` is one of " + strings.Join(failures(), ", ")},
+				&ucli.StringFlag{Name: "failed", Usage: "it failed, with `CLASS`: " + strings.Join(failures(), ", ")},
 				&ucli.StringFlag{Name: "message", Usage: "why it failed, in a `TEXT` for people"},
 				&ucli.Uint64Flag{Name: "token", Usage: "the `TOKEN` that ask gave (default: that of the trial's latest run)"},
 			}, Action: e.tell}, 1, 2,

@@ -168,7 +168,7 @@ func boardTable(objectives []trial.Objective, further []string, rows []trial.Row
 // sourceFlags are those of verbs that read Redis.
 func sourceFlags() []ucli.Flag {
 	return []ucli.Flag{
-		&ucli.StringFlag{Name: "source", Usage: "`WHERE` to read: redis or state"},
+		&ucli.StringFlag{Name: "source", Usage: "`WHERE`: redis or state; it is read from there"},
 		&ucli.Uint64Flag{Name: "at-least", Usage: "answer only what reflects log index `N` or a later one; waits 3 s for it"},
 	}
 }

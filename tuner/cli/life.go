@@ -88,23 +88,26 @@ func budgetOf(s *trial.Sweep) string {
 	return strings.Join(parts, ", ")
 }
 
-// points reads the points of --params, each a JSON object. They are not understood here: the cluster checks them
-// against the sweep's space, all of them before it takes any.
+// points reads the points of --params, each a JSON object. What they hold is not understood here: the cluster checks
+// them against the sweep's space, all of them before it takes any.
 func (e *Env) points(given []string) (out []string, err error) {
 	for _, text := range given {
-		if text != "-" {
-			out = append(out, text)
-			continue
-		}
-		b, err := io.ReadAll(io.LimitReader(e.In, 64<<20))
-		if err != nil {
-			return nil, err
-		}
-		var list []json.RawMessage
-		if err := json.Unmarshal(b, &list); err != nil {
-			return nil, fmt.Errorf("standard input: want a JSON list of points, such as [{\"lr\":0.01}]: %w", err)
+		where, list := "--params "+text, []json.RawMessage{json.RawMessage(text)}
+		if text == "-" {
+			b, err := io.ReadAll(io.LimitReader(e.In, 64<<20))
+			if err != nil {
+				return nil, err
+			}
+			where = "standard input"
+			if err := json.Unmarshal(b, &list); err != nil {
+				return nil, usage("sweep enqueue: standard input: want a JSON list of points, such as [{\"lr\":0.01}]: %s", err)
+			}
 		}
 		for _, p := range list {
+			var point map[string]any
+			if err := json.Unmarshal(p, &point); err != nil || point == nil {
+				return nil, usage("sweep enqueue: %.80s: want a JSON object, such as '{\"lr\":0.01}'", where)
+			}
 			out = append(out, string(p))
 		}
 	}

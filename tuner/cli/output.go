@@ -22,6 +22,8 @@ func outputFlag() ucli.Flag {
 }
 
 // wordsOf are the words that a flag takes, by its usage: `FORMAT`: table, json or csv.
+// A word may have a remark in brackets; what follows a semicolon is no part of the list,
+// and a text that is no list has no words.
 func wordsOf(usage string) []string {
 	_, list, ok := strings.Cut(usage, "`: ")
 	if !ok {
@@ -29,7 +31,15 @@ func wordsOf(usage string) []string {
 	}
 	list, _, _ = strings.Cut(list, ";")
 	list = regexp.MustCompile(`\([^)]*\)`).ReplaceAllString(list, "")
-	return strings.FieldsFunc(strings.ReplaceAll(list, " or ", ","), func(r rune) bool { return r == ',' || r == ' ' })
+	var words []string
+	for w := range strings.SplitSeq(strings.ReplaceAll(list, " or ", ","), ",") {
+		if w = strings.TrimSpace(w); strings.Contains(w, " ") {
+			return nil
+		} else if w != "" {
+			words = append(words, w)
+		}
+	}
+	return words
 }
 
 // print writes records (a struct, or a slice of structs) in the format asked

@@ -42,7 +42,7 @@ func (e *Env) serveCommand() *ucli.Command {
 			&ucli.Int64Flag{Name: "max-pixels", Value: d.Pixels, Usage: "refuse larger pictures, `PIXELS`"},
 			&ucli.IntFlag{Name: "concurrency", Value: d.Concurrency, Usage: "at most `N` requests at once"},
 			&ucli.DurationFlag{Name: "request-timeout", Value: d.Timeout, Usage: "of one request, `TIME`"},
-			&ucli.StringFlag{Name: "precision", Value: "fp32", Usage: "`PRECISION` of the model's arithmetic: fp32, bf16 (faster where the processor has it), fp16 (GPU)"},
+			&ucli.StringFlag{Name: "precision", Value: "fp32", Usage: "`PRECISION`: fp32, bf16 (faster where the processor has it) or fp16 (GPU); of the model's arithmetic"},
 			&ucli.IntFlag{Name: "batch", Value: 32, Usage: "answer at most `N` pictures in one pass of the model"},
 			trainerFlag(),
 		}, Action: e.serve}, 0, 0,

@@ -45,7 +45,7 @@ func TestWeightsPull(t *testing.T) {
 	if r := run(t, dir, "weights", "pull", name, "--to", "."); r.code != 0 || r.out != filepath.Join(dir, name)+"\n" || !strings.Contains(r.err, "downloaded earlier") {
 		t.Errorf("%+v", r)
 	}
-	if r := run(t, dir, "weights", "pull", name, "--to", "none/a.pth"); r.code != 1 || !strings.Contains(r.err, cached) {
+	if r := run(t, dir, "weights", "pull", name, "--to", "none/a.pth"); r.code != 3 || !strings.Contains(r.err, cached) {
 		t.Errorf("%+v", r)
 	}
 	if r := run(t, dir, "weights", "pull", name, "-q", "--to", "mine.pth"); r.code != 0 || r.err != "" {

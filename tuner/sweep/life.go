@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"sort"
@@ -211,12 +212,20 @@ func (r *reader) enqueue(n *yaml.Node, s *spec.Spec) (out []string) {
 }
 
 // GivenPoint checks a point that a person gave, a JSON object of parameters, and
-// returns its canonical form. The error names the parameter that is missing, unknown, inactive or out of range. A
-// point enqueued later (sweep enqueue) is checked by the same rule.
+// returns its canonical form. The error names the parameter that is unknown, inactive or out of range, and all
+// that are missing. A point enqueued later (sweep enqueue) is checked by the same rule.
 func GivenPoint(s *space.Space, params string) (string, error) {
 	p, err := s.Decode(params)
-	if err != nil {
+	if err == nil {
+		return s.Encode(p), nil
+	}
+	missing := s.Missing(params)
+	if len(missing) == 0 {
 		return "", err
 	}
-	return s.Encode(p), nil
+	lacks := "it has no value for " + strings.Join(missing, ", ")
+	if first := fmt.Sprintf("%q: has no value", missing[0]); strings.HasSuffix(err.Error(), first) {
+		return "", errors.New(lacks)
+	}
+	return "", fmt.Errorf("%w; %s", err, lacks)
 }

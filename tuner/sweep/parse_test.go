@@ -162,3 +162,30 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A given point names all that it lacks, beside what is wrong with it.
+func TestGivenPointNamesAllThatIsMissing(t *testing.T) {
+	s, err := sweep.Parse("s.yaml", []byte(`search_method: random
+objective: {metric: m, direction: minimize}
+budget: {trials: 3}
+space:
+  lr: {type: float, low: 0.001, high: 0.1}
+  batch_size: {type: categorical, choices: [16, 32]}
+  optimizer: {type: categorical, choices: [adam, sgd]}
+  momentum: {type: float, low: 0, high: 0.9, when: {optimizer: [sgd]}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for point, want := range map[string]string{
+		`{"lr":5}`:                      `decode point: "lr": 5 is outside [0.001, 0.1]; it has no value for batch_size, optimizer`,
+		`{}`:                            `it has no value for lr, batch_size, optimizer`,
+		`{"lr":0.01,"optimizer":"sgd"}`: `it has no value for batch_size, momentum`,
+		`{"lr":0.01,"optimizer":"adam","batch_size":16,"depth":1}`: `decode point: "depth" is not a parameter of the space`,
+		`[]`: `decode point: not a JSON object`,
+	} {
+		if _, err := sweep.GivenPoint(&s.Space, point); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", point, err, want)
+		}
+	}
+}
