@@ -132,7 +132,7 @@ func (p *pageSession) environment() (env []string) {
 }
 
 func (p *pageSession) play(ctx context.Context, cluster *local.Cluster) {
-	person, program := terminalOf(p.t, 80)
+	person, program := terminal(p.t, 80)
 	cmd := exec.CommandContext(ctx, "bash", "-e", "-o", "pipefail", p.script(cluster))
 	cmd.Dir, cmd.Env = p.dir, p.environment()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = program, program, program

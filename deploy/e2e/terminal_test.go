@@ -19,11 +19,6 @@ import (
 // program's end.
 func terminal(t *testing.T, columns uint16) (person, program *os.File) {
 	t.Helper()
-	return terminalOf(t, 120)
-}
-
-func terminalOf(t *testing.T, columns uint16) (person, program *os.File) {
-	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skip("no pseudo-terminals here:", err)
