@@ -88,7 +88,7 @@ func (p *page) until(what, condition string) {
 	p.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !p.is(condition); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			p.t.Fatalf("never came: %s", what)
+			p.t.Fatalf("never came: %s; the page says %q", what, p.text("main"))
 		}
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"image"
 	"image/jpeg"
 	"io"
+	"math"
 	"mime/multipart"
 	"net/http"
 	"os"
@@ -117,6 +119,22 @@ func TestWebAppOfACluster(t *testing.T) {
 	}
 }
 
+// away is the mean difference of two images, 255 where their sizes differ.
+func away(a, b image.Image) float64 {
+	if a == nil || a.Bounds() != b.Bounds() {
+		return 255
+	}
+	sum := 0.0
+	for y := range a.Bounds().Dy() {
+		for x := range a.Bounds().Dx() {
+			one, _, _, _ := a.At(x, y).RGBA()
+			two, _, _, _ := b.At(x, y).RGBA()
+			sum += math.Abs(float64(one>>8) - float64(two>>8))
+		}
+	}
+	return sum / float64(a.Bounds().Dx()*a.Bounds().Dy())
+}
+
 // The web app in a real browser: an image dropped, its result, the slider, the
 // classes compared, the history, and a text that is called an image.
 func TestWebApp(t *testing.T) {
@@ -144,6 +162,26 @@ func TestWebApp(t *testing.T) {
 	}
 	if _, err := jpeg.Decode(bytes.NewReader(answer.Image)); err != nil {
 		t.Error(err)
+	}
+	// A photograph that lies on its side in the file is looked at, and shown, as people see it.
+	upright, err := jpeg.Decode(bytes.NewReader(answer.Image))
+	must(t, err)
+	side := image.NewRGBA(image.Rect(0, 0, upright.Bounds().Dx(), upright.Bounds().Dy())) // turned to the left
+	for y := range side.Bounds().Dy() {
+		for x := range side.Bounds().Dx() {
+			side.Set(y, side.Bounds().Dy()-1-x, upright.At(x, y))
+		}
+	}
+	var lying bytes.Buffer
+	must(t, jpeg.Encode(&lying, side, &jpeg.Options{Quality: 95}))
+	exif := "\xff\xe1\x00\x22Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00" // to be turned to the right
+	status, b, err = ask(addr, "", "phone.jpg", append([]byte("\xff\xd8"+exif), lying.Bytes()[2:]...))
+	must(t, err)
+	var turned inference.Answer
+	must(t, json.Unmarshal(b, &turned))
+	shown, err := jpeg.Decode(bytes.NewReader(turned.Image))
+	if err != nil || status != 200 || away(shown, upright) > 12 {
+		t.Errorf("%d: a photograph on its side is shown %.1f of 255 away from what people see, %v", status, away(shown, upright), err)
 	}
 	// Many at once get the same answer as one alone.
 	var wg sync.WaitGroup

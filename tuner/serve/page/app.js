@@ -1,6 +1,6 @@
 // The page asks /api/predict once for each image and model; everything else it
 // shows, it draws from the answers.
-import { side, scale, heat, overlay, empty } from "./heat.js";
+import { side, covered, scale, heat, overlay, empty } from "./heat.js";
 import { panel, percent, record, save } from "./panel.js";
 import * as models from "./models.js";
 import * as session from "./session.js";
@@ -76,7 +76,7 @@ function show(entry) {
     canvas.width = canvas.height = side;
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", "where the model looked for " + p.class);
-    overlay(canvas, entry.image, entry.maps[i], 0.5);
+    overlay(canvas, entry.image, entry.maps[i], covered);
     figure.append(canvas, made("figcaption", `${p.class}, ${percent(p.confidence)}` + (empty(answer.maps[i]) ? ": no evidence for this class" : "")));
     return figure;
   }));
@@ -220,14 +220,20 @@ async function asOther() {
   else show(entry);
 }
 
-// again brings back what this tab was answered before a reload.
+// again brings back what this tab was answered before a reload; what it was
+// answered since stands before that.
+const began = Date.now();
 async function again() {
+  const before = [];
   for (const x of await session.load()) {
+    if (x.at >= began) continue;
     try {
-      past.unshift(await ready(x));
+      before.unshift(await ready(x));
     } catch { /* an answer of another version */ }
   }
+  past = [...past, ...before].slice(0, session.most);
   if (past.length && !current) show(past[0]);
+  else gallery();
 }
 
 $("file").addEventListener("change", () => {

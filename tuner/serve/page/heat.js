@@ -1,6 +1,7 @@
 // Heat maps drawn from an answer's numbers: the slider, the choice of a class and
 // the comparison cost no request.
 export const side = 280; // of a canvas, in pixels
+export const covered = 0.6; // of the image by the strongest places of a map, as in panels
 
 // scale is an answer's colours: 256 times red, green, blue, alpha, as the panels of
 // `atelier infer` have them. Weak places hide nothing of the image.

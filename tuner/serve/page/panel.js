@@ -1,6 +1,6 @@
 // What a person keeps of an answer: a panel as PNG, the answer as JSON. Both are
 // made here; nothing is sent.
-import { side, overlay } from "./heat.js";
+import { side, covered, overlay } from "./heat.js";
 
 const margin = 16, heading = 58, footing = 44;
 export const percent = (v) => (100 * v).toFixed(1) + "\u00a0%"; // they stay on one line
@@ -29,7 +29,7 @@ export function panel(entry, notes) {
   c.drawImage(entry.image, margin, heading, side, side);
   const over = document.createElement("canvas");
   over.width = over.height = side;
-  overlay(over, entry.image, entry.maps[chosen], 0.5);
+  overlay(over, entry.image, entry.maps[chosen], covered);
   c.drawImage(over, 2 * margin + side, heading);
   const x = 3 * margin + 2 * side, row = Math.min(side / answer.predictions.length, 52);
   text("13px sans-serif", "#6e6e6e", margin, heading - 8, side, "original");
