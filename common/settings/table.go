@@ -23,7 +23,7 @@ var Table = setting.Table{
 	{Name: "num_workers", Type: setting.Integer(0, 1024), Default: int64(0), Aliases: []string{"workers"},
 		Help: "images decoded at a time while a folder is packed, the first time it is used; 0 = one per core"},
 	{Name: "image_size", Type: setting.Integer(32, 1024), Default: int64(64), Aliases: []string{"resolution", "size"}, Help: "side of the squares the images become, pixels"},
-	{Name: "sampling", Type: setting.OneOf("shuffle", "balanced"), Default: "shuffle", Help: "shuffle: every image once an epoch; balanced: classes equally often"},
+	{Name: "sampling", Type: setting.OneOf("shuffle", "balanced"), Default: "shuffle", Help: "shuffle: every image once per epoch; balanced: classes equally often"},
 
 	{Name: "augment", Section: "Augmentation of training images", Type: setting.Truth(), Default: true, Help: "false: images as they are, whatever is set below"},
 	{Name: "augmentation.crop", Type: setting.OneOf("none", "pad", "resized"), Default: "pad",

@@ -207,7 +207,7 @@ func TestInterruptedTraining(t *testing.T) {
 	}
 	must(t, cmd.Process.Signal(syscall.SIGINT))
 	cmd.Wait()
-	if cmd.ProcessState.ExitCode() != 130 || !strings.Contains(errs.String(), "go on with: atelier train --resume "+out) {
+	if cmd.ProcessState.ExitCode() != 130 || !strings.Contains(errs.String(), "to resume: atelier train --resume "+out) {
 		t.Errorf("%s:\n%s", cmd.ProcessState, errs.String())
 	}
 	h, err := readHistory(out)
@@ -249,7 +249,7 @@ func TestTrainInACluster(t *testing.T) {
 	}
 	must(t, cmd.Process.Signal(syscall.SIGINT))
 	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 0 && (code != 130 || !strings.Contains(errs.String(), "goes on as sweep s-")) {
+	if code := cmd.ProcessState.ExitCode(); code != 0 && (code != 130 || !strings.Contains(errs.String(), "continues as sweep s-")) {
 		t.Errorf("interrupted: %s:\n%s", cmd.ProcessState, errs.String())
 	}
 	stdout, stderr, code := atelier(t, ctx, cluster, "train", "--trainer-bin", flags[1], "--resume", away)

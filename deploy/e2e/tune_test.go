@@ -139,7 +139,7 @@ func TestTuneHere(t *testing.T) {
 		must(t, cmd.Process.Signal(x.signal))
 		<-ended
 		if x.signal == syscall.SIGINT {
-			if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(errs.String(), "go on with: atelier tune --resume checkpoints_tuning/resnet18/bayesian") {
+			if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(errs.String(), "to resume: atelier tune --resume checkpoints_tuning/resnet18/bayesian") {
 				t.Errorf("interrupted: exit %d:\n%s", code, errs.String())
 			}
 			if r := readTuning(t, folder); r.Status != "running" || len(r.Trials) == 0 || len(r.Trials[0].History.Epochs) == 0 {
@@ -290,7 +290,7 @@ func TestTuneInACluster(t *testing.T) {
 	}
 	must(t, cmd.Process.Signal(syscall.SIGINT))
 	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(errs.String(), "the sweep goes on as s-") {
+	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(errs.String(), "the sweep continues as s-") {
 		t.Fatalf("interrupted: exit %d:\n%s", code, errs.String())
 	}
 	errs.Reset()

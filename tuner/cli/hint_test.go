@@ -67,7 +67,7 @@ func TestHints(t *testing.T) {
 		"nothing to clean":  {[]string{"data", "cleanup", "empty"}, "atelier data info FOLDER"},
 		"no key":            {[]string{"data", "scrape", "raw", "--class", "gothic"}, "serpapi.com/manage-api-key"},
 		"wrong key":         {[]string{"data", "scrape", "raw", "--class", "gothic", "--key-file", wrong, "--endpoint", serp.URL}, "serpapi.com/manage-api-key"},
-		"quota":             {[]string{"data", "scrape", "raw", "--class", "gothic", "--key-file", key, "--endpoint", serp.URL}, "goes on where this one ended"},
+		"quota":             {[]string{"data", "scrape", "raw", "--class", "gothic", "--key-file", key, "--endpoint", serp.URL}, "continues where this one ended"},
 		"no coordinator":    {[]string{"--addr", "127.0.0.1:1", "--retry-for", "10ms", "sweep", "list"}, "the address comes from --addr"},
 		"port in use":       {[]string{"serve", "--listen", taken.Addr().String(), "--trainer-bin", filepath.Join(dir, "killed")}, "ss -ltnp"},
 		"no checkpoint":     {[]string{"weights", "convert", "nosuch.pth", "x.safetensors"}, "ls checkpoints/*/best_model.pth"},

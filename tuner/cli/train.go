@@ -23,7 +23,7 @@ func (e *Env) trainCommand() *ucli.Command {
 	flags := append(settingFlags(train.Document),
 		&ucli.StringFlag{Name: "data", Usage: "`DIR` of images: train/ and validation/ in it, perhaps test/, or one folder per class, which is split 70/15/15 into DIR_split"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints/<model>_ep<epochs>_bs<batch>_lr<lr>)"},
-		&ucli.StringFlag{Name: "resume", Usage: "go on with the training in `PATH`, its folder or a checkpoint of it"},
+		&ucli.StringFlag{Name: "resume", Usage: "resume the training in `PATH`, its folder or a checkpoint of it"},
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier training in the folder"},
 		&ucli.BoolFlag{Name: "local", Usage: "train on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
@@ -36,7 +36,7 @@ func (e *Env) trainCommand() *ucli.Command {
 			"flag, on a terminal, it asks for folder, model and tracking.\n" +
 			"A value is taken from its flag, else from the environment (ATELIER_TRAIN_EPOCHS=30), else\n" +
 			"from the configuration file, else it is the default. An interrupt ends the training with\n" +
-			"its last checkpoint (exit code 130); --resume goes on from there, bit for bit.\n" +
+			"its last checkpoint (exit code 130); --resume continues from there, bit for bit.\n" +
 			"In a cluster an interrupt ends the watching; --resume watches again and fetches.",
 		Flags: flags, Action: e.train}, 0, 0,
 		"atelier train", "atelier train --model resnet18 --data run/facades --epochs 30 --batch-size 32 --lr 0.001",
@@ -135,10 +135,10 @@ func (e *Env) trainCluster(c *ucli.Context, conf *setting.Config, resumed *train
 	case resumed != nil && resumed.Remote:
 		sweep := "sweep " + resumed.Sweep
 		if resumed.Sweep == "" {
-			sweep = "a sweep that was asked for"
+			sweep = "a sweep that was requested"
 		}
 		if c.Bool("local") {
-			return nil, usage("train: this training goes on in a cluster, as %s; --local cannot take it over", sweep)
+			return nil, usage("train: this training continues in a cluster, as %s; --local cannot take it over", sweep)
 		}
 		if resumed.Cluster == "" && !c.IsSet("addr") {
 			return nil, usage("train: this training runs in a cluster, as %s, and its folder does not record where: give the cluster's address with --addr HOST:PORT", sweep)
@@ -165,7 +165,7 @@ func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, 
 	if path := c.String("resume"); path != "" {
 		for _, f := range []string{"overwrite", "config"} {
 			if c.IsSet(f) {
-				return nil, nil, usage("train: --resume goes on as the training began; it does not take --%s", f)
+				return nil, nil, usage("train: --resume uses the training's own settings; it does not take --%s", f)
 			}
 		}
 		var err error
@@ -177,7 +177,7 @@ func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, 
 			return nil, nil, err
 		}
 		if resumed.Folder != "" && c.IsSet("out") && e.path(c.String("out")) != resumed.Folder {
-			return nil, nil, usage("train: --resume goes on in %s; it does not take --out", resumed.Folder)
+			return nil, nil, usage("train: --resume continues in %s; it does not take --out", resumed.Folder)
 		}
 	} else {
 		name, text, err := e.readConfig(c, train.Document)
@@ -241,20 +241,22 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 	}
 	switch {
 	case err == nil:
-		bar.say("%s", r.Summary())
+		for i, line := range folded(r.Summary(), bar.columns()) {
+			bar.say("%s%s", map[bool]string{true: "  "}[i > 0], line)
+		}
 		if !bar.quiet {
 			e.next(r)
 		}
 		_, err := fmt.Fprintln(e.Out, e.relative(r.Folder))
 		return err
 	case errors.Is(err, session.ErrGoesOn):
-		e.say("the training goes on as sweep %s; to watch it and fetch its results: %s", r.Sweep, again)
+		e.say("the training continues as sweep %s; to watch it and fetch its results: %s", r.Sweep, again)
 		return &exitError{code: client.ExitInterrupted}
 	case r.GaveBack && errors.Is(err, session.ErrInterrupted) && ctx.Err() != nil:
 		e.say("interrupted before the first checkpoint; the training that was there before is in %s as it was", e.relative(r.Folder))
 		return &exitError{code: client.ExitInterrupted}
 	case errors.Is(err, session.ErrInterrupted) && ctx.Err() != nil:
-		e.say("%s; go on with: %s", r.Summary(), again)
+		e.say("%s; to resume: %s", r.Summary(), again)
 		return &exitError{code: client.ExitInterrupted}
 	case errors.As(err, &f):
 		text, class := f.Message, strings.ReplaceAll(f.Class, "_", " ")

@@ -97,7 +97,7 @@ func TestTrainAsksOnATerminal(t *testing.T) {
 			}
 		}
 	}
-	if r := talk(t, imageFolder(t), true, "", nil, "train"); r.code != 2 || !strings.Contains(r.err, "no answer: say it with flags instead") {
+	if r := talk(t, imageFolder(t), true, "", nil, "train"); r.code != 2 || !strings.Contains(r.err, "no answer: give flags instead") {
 		t.Errorf("the end of input: %+v", r)
 	}
 	// Nobody is asked where an answer is known, with flags, or without a terminal.
@@ -169,6 +169,11 @@ func TestFailedStartLeavesTheFolderFree(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 		job()
+	}
+	for arg, want := range map[string]string{"resnet18": "did you mean --model resnet18?", "styles": "did you mean --data styles?"} {
+		if r := talk(t, dir, false, "", nil, "train", arg); r.code != 2 || !strings.Contains(r.err, "atelier train takes no arguments") || !strings.Contains(r.err, want) {
+			t.Errorf("%s: %+v", arg, r)
+		}
 	}
 	for _, args := range [][]string{{"train", "--resume", "nosuch"}, {"tune", "--resume", "nosuch"}, {"train", "--resume", "architectural_style_images"},
 		{"infer", "--checkpoint", "nosuch.pth", "--image-dir", "architectural_style_images", "--local"}} {

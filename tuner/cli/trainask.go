@@ -81,8 +81,8 @@ func (q *questions) architecture(ctx context.Context, standing string) (string, 
 			others = append(others, fmt.Sprintf("%d %s", i+1, m))
 		}
 	}
-	for from := 0; from < len(others); from += 4 {
-		q.e.say("      %s", strings.Join(others[from:min(from+4, len(others))], ", "))
+	for _, line := range folded(strings.Join(others, ", "), min(q.e.Width(), 80)-7) {
+		q.e.say("      %s", line)
 	}
 	for {
 		answer, err := q.ask(ctx, fmt.Sprintf("Model, by number or name [%s]: ", standing))
@@ -106,6 +106,19 @@ func (q *questions) architecture(ctx context.Context, standing string) (string, 
 		}
 		q.e.say("There is no model %q; did you mean %s?", answer, nearest.Word(answer, models))
 	}
+}
+
+// folded is a text in lines of at most so many characters, broken behind
+// commas.
+func folded(text string, most int) (lines []string) {
+	line := ""
+	for _, part := range strings.SplitAfter(text, ", ") {
+		if line != "" && len(line)+len(strings.TrimSpace(part)) > most {
+			lines, line = append(lines, strings.TrimSpace(line)), ""
+		}
+		line += part
+	}
+	return append(lines, strings.TrimSpace(line))
 }
 
 // yes asks until the answer is one.
@@ -147,7 +160,7 @@ func (q *questions) ask(ctx context.Context, question string) (string, error) {
 	case l := <-got:
 		if errors.Is(l.err, io.EOF) && l.text == "" {
 			fmt.Fprintln(q.e.Err)
-			return "", usage("%s: no answer: say it with flags instead, such as %s", q.verb, cmp.Or(q.such, "--model resnet18 --no-mlflow"))
+			return "", usage("%s: no answer: give flags instead, such as %s", q.verb, cmp.Or(q.such, "--model resnet18 --no-mlflow"))
 		}
 		if l.err != nil && !errors.Is(l.err, io.EOF) {
 			return "", l.err

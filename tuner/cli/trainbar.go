@@ -54,11 +54,15 @@ func (b *trainBar) Begin(p *train.Plan) {
 	}
 	for i := 0; i < len(rows); i += 2 {
 		line := fmt.Sprintf("  %-9s %s", rows[i][0], rows[i][1])
-		how := "  " + rows[i+1][1]
-		padded := fmt.Sprintf("  %-9s %-*s", rows[i][0], width, rows[i][1]) + how
-		// A resumed training goes on with what it began with.
-		if p.ResumedAfter() == 0 && (!b.e.Live || utf8.RuneCountInString(padded) < b.e.Width()) {
-			line = padded
+		// A resumed training continues with what it began with.
+		if p.ResumedAfter() == 0 {
+			how := "  " + rows[i+1][1]
+			for _, with := range []string{fmt.Sprintf("  %-9s %-*s%s", rows[i][0], width, rows[i][1], how), line + how} {
+				if !b.e.Live || utf8.RuneCountInString(with) < b.e.Width() {
+					line = with
+					break
+				}
+			}
 		}
 		b.say("%s", line)
 	}

@@ -122,7 +122,7 @@ func (e *Env) sayReady(d *layout.Done) {
 			}
 			return n
 		}
-		e.say("split %s into %s: %d images for training, %d for validation, %d for testing; copies of an image are in one part", from, to, sum("train"), sum("validation"), sum("test"))
+		e.say("split %s into %s: %d train, %d validation, %d test", from, to, sum("train"), sum("validation"), sum("test"))
 	}
 	if d.Report != nil && len(d.Report.Skipped) > 0 {
 		e.say("left out, not %s: %s", map[bool]string{true: "an image", false: "images"}[len(d.Report.Skipped) == 1], strings.Join(shorten(d.Report.Skipped, 5), ", "))

@@ -85,6 +85,9 @@ func (q *questions) start(c *ucli.Context, conf configuration) error {
 	if rate != nil {
 		e.say("Times are estimates for %s, by a few steps timed here.", counted(int(number(conf.Get("epochs").Data)), "epoch"))
 	}
+	if !there {
+		e.say("Published weights: not in the cache, and their server does not answer.")
+	}
 	if least := fewestCells * cellPixels; given < least && size.Origin == setting.Default {
 		e.say("Below %d px heat maps (Grad-CAM) are too coarse to read.", least)
 	}

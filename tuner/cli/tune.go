@@ -26,8 +26,8 @@ func (e *Env) tuneCommand() *ucli.Command {
 		&ucli.StringFlag{Name: "data", Usage: "`DIR` of images: train/ and validation/ in it, or one folder per class, which is split 70/15/15 into DIR_split"},
 		&ucli.BoolFlag{Name: "quick", Usage: "a small tuning to try out: few trials, epochs and images (quick.* in the file)"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints_tuning/<model>/<search_method>)"},
-		&ucli.BoolFlag{Name: "resume", Usage: "go on with the tuning in DIR (longer: --trials N); without DIR, with the newest that has not ended"},
-		&ucli.BoolFlag{Name: "overwrite", Usage: "begin anew in a folder with an earlier tuning, whose results are put aside"},
+		&ucli.BoolFlag{Name: "resume", Usage: "resume the tuning in DIR (longer: --trials N); without DIR the newest unfinished one"},
+		&ucli.BoolFlag{Name: "overwrite", Usage: "start again in a folder with an earlier tuning; its results are kept in replaced/ meanwhile"},
 		&ucli.BoolFlag{Name: "local", Usage: "tune on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
 		trainerFlag(),
@@ -35,12 +35,12 @@ func (e *Env) tuneCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "tune", Usage: "search for good hyperparameters", ArgsUsage: "[DIR]",
 		Description: "Runs a sweep in the cluster that --addr or ATELIER_ADDR names, else on this machine, where it starts\n" +
 			"a coordinator and a worker for as long as it takes. Leaves tuning_results.json,\n" +
-			"diagnostics_summary.txt, pictures and trials/ with the best model of each trial in the results'\n" +
+			"diagnostics_summary.txt, charts and trials/ with the best model of each trial in the results'\n" +
 			"folder, whose path goes to standard output. Without any flag, on a terminal, it asks for model and\n" +
 			"tracking. A value is taken from its flag, else from the environment (ATELIER_TUNE_TRIALS=30), else\n" +
 			"from the answers, else from the configuration file, else (data folders and training settings) from\n" +
 			train.Document.File + ", else it is the default. An interrupt, or a kill, loses nothing that was\n" +
-			"trained: --resume goes on. In a cluster an interrupt ends the watching; --resume watches again.\n" +
+			"trained: --resume continues. In a cluster an interrupt ends the watching; --resume watches again.\n" +
 			"--resume DIR --trials N gives a tuning, also one that has ended, N trials in all.",
 		Flags: flags, Action: e.tune}, 0, 1,
 		"atelier tune", "atelier tune --quick --model vanilla --data run/facades --no-mlflow",
@@ -62,7 +62,7 @@ func (e *Env) tune(c *ucli.Context) error {
 	if c.Bool("resume") {
 		resumed, err = e.resumeTuning(c, conf)
 	} else if c.NArg() > 0 {
-		return usage("tune: %q: a folder goes with --resume (go on there) or --out (begin there)", c.Args().First())
+		return usage("tune: %q: give a folder with --resume (continue there) or --out (start there)", c.Args().First())
 	} else {
 		err = e.tuneConfig(c, conf)
 	}
@@ -206,18 +206,18 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, plan *tune.Plan, r *tune.Resu
 		e.say("interrupted before the sweep was made")
 		return &exitError{code: client.ExitInterrupted}
 	case errors.Is(err, session.ErrGoesOn):
-		e.say("the sweep goes on as %s; to watch it and write the report: %s", r.Sweep.ID, again)
+		e.say("the sweep continues as %s; to watch it and write the report: %s", r.Sweep.ID, again)
 		return &exitError{code: client.ExitInterrupted}
 	case errors.Is(err, session.ErrInterrupted):
 		text := "interrupted"
 		if r.Report != nil {
-			text = fmt.Sprintf("interrupted after %d of %s trials; what is known is in %s", r.Sweep.Counts.Over(), dash(fmt.Sprint(r.Sweep.BudgetTrials)), folder)
+			text = fmt.Sprintf("interrupted after %d of %s trials; partial results are in %s", r.Sweep.Counts.Over(), dash(fmt.Sprint(r.Sweep.BudgetTrials)), folder)
 		}
-		e.say("%s; go on with: %s", text, again)
+		e.say("%s; to resume: %s", text, again)
 		return &exitError{code: client.ExitInterrupted}
 	case err != nil:
 		if r.Begun {
-			e.say("nothing that was trained is lost; go on with: %s", again)
+			e.say("nothing that was trained is lost; to resume: %s", again)
 		}
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"atelier/common/trial"
+	"atelier/tuner/train"
 	"atelier/tuner/tune"
 	"atelier/tuner/tune/report"
 )
@@ -19,6 +20,9 @@ func (b *tuneBar) Begin(p *tune.Plan, s *trial.Sweep) {
 		b.say("%s", n)
 	}
 	b.say("%s of %s, %s: %s, %d at once, objective %s, seed %d", methodOf(s), p.Model, s.ID, budgetOf(s), s.Parallelism, s.Objective.Metric, s.Seed)
+	if p.Config.Trains() {
+		b.say("every trial starts %s", train.StartOf(p.Config.Get(tune.KeyWeights)))
+	}
 	b.say("results in %s", b.e.relative(p.Folder))
 }
 

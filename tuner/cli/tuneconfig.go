@@ -51,7 +51,7 @@ func (e *Env) resumeTuning(c *ucli.Context, conf *tune.Config) (*tune.Resumption
 	// Any other flag would change the question in the middle of the search.
 	for _, f := range c.LocalFlagNames() {
 		if !slices.Contains(takes, f) {
-			return nil, usage("tune: --resume goes on as the tuning began; it does not take --%s", f)
+			return nil, usage("tune: --resume uses the tuning's own settings; it does not take --%s", f)
 		}
 	}
 	dir := c.Args().First()

@@ -105,7 +105,7 @@ func signs(expr string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + expr
 // cases, the most telling first; a message gets the advice of the first that fits.
 var cases = []Case{
 	{Name: "no space left", signs: signs(`no space left|disk quota exceeded`), class: trainerproto.FailedDiskFull, Advice: []string{
-		"make room; packed pictures are only a cache and may be deleted (~/.cache/atelier/packs, or the folder of --cache)",
+		"make room; packed images are only a cache and may be deleted (~/.cache/atelier/packs, or the folder of --cache)",
 		"a sweep's checkpoints have a budget: keep in its spec, atelier checkpoint list SWEEP"}},
 	{Name: "out of GPU memory", signs: signs(`cuda[^\n]*out of memory|out of memory[^\n]*(gpu|cuda)`), Advice: []string{
 		inferBatch, trainBatch, fewerImages, sweepBatch, "see what else uses the GPU: nvidia-smi"}},
@@ -116,7 +116,7 @@ var cases = []Case{
 	{Name: "GPU", class: trainerproto.FailedDeviceFault, signs: signs(`no kernel image|cuda (driver|error)|cuda is not|no cuda|cublas|cudnn`), Advice: []string{
 		"train on the CPU for now: --set device=cpu; look at the GPU with nvidia-smi and atelier worker list"}},
 	{Name: "missing library", signs: signs(`cannot open shared object|libcgotorch|libtorch[^\n]*not found`), Advice: []string{
-		"the trainer needs libtorch: make trainer builds it and names what is missing; bin/ holds both files"}},
+		"the trainer needs libtorch: make trainer builds it and lists what is missing; both files belong into bin/"}},
 	{Name: "classes differ", signs: signs(`classes differ|not? classes of the model|outputs[^\n]*classes|classes, but|not the classes`), Advice: []string{
 		"train, validation and test want the same class folders: atelier data info FOLDER shows them, atelier data split makes them",
 		"a checkpoint knows the classes it was trained on and answers for those alone"}},
@@ -131,9 +131,9 @@ var cases = []Case{
 		fromHere, "atelier data synth FOLDER draws a data set, atelier data split IMAGES FOLDER makes one of your images"}},
 	{Name: "no key", is: is[scrape.KeyError], Advice: []string{
 		"keys: https://serpapi.com/manage-api-key; then export SERPAPI_API_KEY=..., or --key-file FILE with a file of mode 0600",
-		"no key is needed for pictures you have (atelier data cleanup, split) or for drawn ones (atelier data synth)"}},
+		"no key is needed for images you have (atelier data cleanup, split) or for drawn ones (atelier data synth)"}},
 	{Name: "quota", is: func(err error) bool { return errors.Is(err, scrape.ErrNoQuota) }, signs: signs(`answered 429|hourly`), Advice: []string{
-		"what was downloaded stays and is known to scrape.jsonl: the same command goes on where this one ended",
+		"what was downloaded is kept and listed in scrape.jsonl: the same command continues where this one ended",
 		"--dry-run says how many searches a download would take"}},
 	{Name: "port in use", signs: signs(`address already in use`), Advice: []string{
 		"another program listens there: choose another port, or see which with ss -ltnp",
@@ -147,7 +147,7 @@ var cases = []Case{
 	{Name: "no such host", is: noSuchHost, whose: true, Advice: []string{
 		"the host's name is misspelt, or this machine's DNS does not know it: getent hosts NAME"}},
 	{Name: "frozen coordinator", is: unreachable(client.Unresponsive, client.Slow), Advice: []string{
-		"that process is stopped, starved or waits for its disk (ps: state T or D), or another program listens there; the cluster goes on without it while most of the others run",
+		"that process is stopped, starved or waits for its disk (ps: state T or D), or another program listens there; the cluster continues without it while most of the others run",
 		"name the others with --addr HOST:PORT,HOST:PORT or ATELIER_ADDR"}},
 	{Name: "no coordinator", is: func(err error) bool { return unreachable()(err) && !unreachable(client.Unwilling)(err) }, whose: true, Advice: []string{
 		"if the coordinator was stopped, start it again on its data folder: atelier-coordinator --data DIR"}, begin: []string{

@@ -17,7 +17,7 @@ import (
 func TestCases(t *testing.T) {
 	for message, want := range map[string]string{
 		"train: CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 8 GiB total)":                                "out of GPU memory",
-		"the trainer ended (signal: killed) without a word":                                                         "killed",
+		"the trainer ended (signal: killed) without an error message":                                               "killed",
 		"DefaultCPUAllocator: can't allocate memory: you tried to allocate 1234567890 bytes":                        "out of memory",
 		"CUDA error: no kernel image is available for execution on the device":                                      "GPU",
 		"atelier-trainer: error while loading shared libraries: libcgotorch.so: cannot open shared object file":     "missing library",

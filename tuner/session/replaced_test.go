@@ -113,7 +113,7 @@ func TestBegin(t *testing.T) {
 	write(t, dir, "resume/.a.pth.tmp-1=half")
 	f := folder(dir)
 	var exists *ExistsError
-	if err := f.Begin(false); !errors.As(err, &exists) || err.Error() != dir+" holds a training: --resume "+dir+" goes on with it, --overwrite replaces it, --out DIR puts this one elsewhere" {
+	if err := f.Begin(false); !errors.As(err, &exists) || err.Error() != dir+" has a training: --resume "+dir+" continues it, --overwrite replaces it, --out DIR puts this one elsewhere" {
 		t.Error(err)
 	}
 	if got := tree(t, dir); len(got) != len(old)+1 {

@@ -15,7 +15,7 @@ import (
 var ErrInterrupted = errors.New("interrupted")
 
 // ErrGoesOn ends the watching of what goes on in a cluster.
-var ErrGoesOn = errors.New("it goes on in the cluster")
+var ErrGoesOn = errors.New("it continues in the cluster")
 
 // Failure is work that ended by itself before its time.
 type Failure struct {
@@ -37,7 +37,7 @@ type ExistsError struct {
 func (e *ExistsError) Error() string {
 	resume := ""
 	if e.Resumable {
-		resume = fmt.Sprintf("--resume %s goes on with it, ", e.Dir)
+		resume = fmt.Sprintf("--resume %s continues it, ", e.Dir)
 	}
-	return fmt.Sprintf("%s holds %s: %s--overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, e.Text, resume)
+	return fmt.Sprintf("%s has %s: %s--overwrite replaces it, --out DIR puts this one elsewhere", e.Dir, e.Text, resume)
 }

@@ -205,5 +205,5 @@ func (t *tail) quote() string {
 	if len(lines) == 0 {
 		return ""
 	}
-	return "; its last words:\n" + strings.Join(lines, "\n")
+	return "; the last lines of its log:\n" + strings.Join(lines, "\n")
 }

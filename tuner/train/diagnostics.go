@@ -58,7 +58,7 @@ func (r *Result) diagnostics(now time.Time) []byte {
 	}
 	write(&b, r.machine)
 
-	head("Configuration (value, and where it was said)")
+	head("Configuration (value, and where it comes from)")
 	var rows [][]string
 	for _, v := range p.Config.All() {
 		rows = append(rows, []string{v.Key, v.Text(), "(" + v.Source() + ")"})

@@ -47,13 +47,13 @@ func failureHints(f *session.Failure, p *Plan, dir string, kept bool) []string {
 			hints = append(hints, "or bound the gradients: --set clip_norm=1")
 		}
 		if !kept {
-			return append(hints, "no epoch ended, so there is no model; begin anew with other settings (--out DIR or --overwrite)")
+			return append(hints, "no epoch ended, so there is no model; start again with other settings (--out DIR or --overwrite)")
 		}
-		return append(hints, "the last good checkpoint is kept; a training with other settings begins anew (--out DIR or --overwrite)")
+		return append(hints, "the last good checkpoint is kept; a training with other settings starts from the beginning (--out DIR or --overwrite)")
 	case trainerproto.FailedDiskFull:
-		return []string{"make room where " + dir + " lies, then go on: atelier train --resume " + dir}
+		return []string{"free some disk space for " + dir + ", then resume: atelier train --resume " + dir}
 	case trainerproto.FailedDeviceFault:
-		return []string{"train on another device (--set device=cpu), or look at the GPU's health (nvidia-smi), then go on: atelier train --resume " + dir}
+		return []string{"train on another device (--set device=cpu), or look at the GPU's health (nvidia-smi), then resume: atelier train --resume " + dir}
 	case trainerproto.FailedCrashed:
 		return []string{"the trainer's log is " + dir + "/" + session.ResumeDir + "/" + logFile}
 	}

@@ -414,7 +414,7 @@ func TestFailures(t *testing.T) {
 		"out_of_memory@2": {train.Failed, "out_of_memory", "--batch-size (it is 32; try 16 or 8)", "went wrong in epoch 2"},
 		"killed@2":        {train.Failed, "out_of_memory", "CutMix", "killed"},
 		"diverged@4":      {train.Diverged, "diverged", "--lr 0.0001", "went wrong"},
-		"disk_full@2":     {train.Failed, "disk_full", "make room", "went wrong"},
+		"disk_full@2":     {train.Failed, "disk_full", "free some disk space", "went wrong"},
 		"abort@2":         {train.Failed, "crashed", "trainer.log", "c10::Error"},
 	} {
 		t.Run(fake, func(t *testing.T) {

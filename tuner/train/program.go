@@ -47,11 +47,11 @@ func (c Call) Run(ctx context.Context) (trainerproto.Event, error) {
 	case ctx.Err() != nil:
 		return last, session.ErrInterrupted
 	case last.Kind == trainerproto.EventDone:
-		return last, fmt.Errorf("the trainer ended as %s, which nobody asked for", last.Reason)
+		return last, fmt.Errorf("the trainer ended as %s, unexpectedly", last.Reason)
 	case last.Kind == trainerproto.EventFailed:
 		return last, &session.Failure{Class: last.Class, Message: last.Message}
 	case t.Killed():
 		return last, &session.Failure{Class: trainerproto.FailedOutOfMemory, Killed: true, Message: "the trainer was killed from outside (SIGKILL), perhaps for want of memory (dmesg | tail shows that)"}
 	}
-	return last, &session.Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + t.State().String() + ") without a word" + words.quote()}
+	return last, &session.Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + t.State().String() + ") without an error message" + words.quote()}
 }

@@ -121,7 +121,7 @@ func Resume(dir, base string, trials int64, c *Config) (*Resumption, error) {
 			return nil, fmt.Errorf("--resume: the tuning in %s was cancelled: it cannot continue; its report is there, --overwrite makes a new one", f.Dir)
 		}
 		if trials == 0 {
-			return nil, fmt.Errorf("--resume: the tuning in %s has ended (%s): its report is there; --trials N, more than it had, goes on with it, --overwrite makes a new one", f.Dir, s.Status)
+			return nil, fmt.Errorf("--resume: the tuning in %s has ended (%s): its report is there; --trials N, more than it had, continues it, --overwrite makes a new one", f.Dir, s.Status)
 		}
 		if _, err := os.Stat(f.InResume(clusterDir, dataDir)); s.Addresses == "" && err != nil {
 			return nil, fmt.Errorf("--resume: the data of the tuning in %s were removed when it ended (local.keep: false): it cannot continue; --overwrite makes a new one", f.Dir)

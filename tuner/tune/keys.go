@@ -65,7 +65,7 @@ var Document = setting.Document{
 }
 
 func table() setting.Table {
-	from1, images := count("a whole number from 1 on"), count("how many images a class, from 1 on")
+	from1, images := count("a whole number from 1 on"), count("how many images per class, from 1 on")
 	model, folder := settings.Table.Find(KeyModel), setting.Text("a folder")
 	t := setting.Table{
 		{Name: KeyModel, Type: model.Type, Default: model.Default, Aliases: model.Aliases, Help: model.Help, Flag: "model", Usage: model.Usage},
@@ -89,11 +89,11 @@ func table() setting.Table {
 			Help: "ends poor trials early: asha, hyperband, median, percentile, patience, none\n(tuner/stop/DESIGN.md)"},
 
 		{Name: KeyBase, Section: "Training of every trial", Type: setting.Text("a file"), Default: train.Document.File, Null: true,
-			Help: "what it says of training holds here too,\nwhere it is there; null = nothing"},
+			Help: "its training settings apply here too,\nif the file exists; null = none"},
 		{Name: KeyTrain, Type: folder, Help: "one subfolder of images per class; null = as the training configuration says",
 			Flag: "train", Usage: "`DIR` of training images, one subfolder per class"},
 		{Name: KeyValidation, Type: folder, Help: "the same subfolders", Flag: "validation", Usage: "`DIR` of validation images"},
-		{Name: "subset.train", Type: images, Help: "images a class that are taken; null = all"},
+		{Name: "subset.train", Type: images, Help: "images taken per class; null = all"},
 		{Name: "subset.validation", Type: images},
 	}
 	t = t.With(train.Document.Table.Only(func(s setting.Setting) bool { return settingOfTrials(s.Name) }).Set(ofTrials)...)
@@ -111,7 +111,7 @@ func table() setting.Table {
 		setting.Setting{Name: keyFolder, Section: "Results", Type: folder, Default: "checkpoints_tuning", Aliases: []string{"output_dir"},
 			Help: "results go to checkpoints_tuning/<model>/<search_method>/"},
 		setting.Setting{Name: keySave, Type: setting.OneOf("all", "best", "none"), Default: "all", Help: "all: the best model of every trial; best: of the best trial; none"},
-		setting.Setting{Name: KeyPlots, Type: setting.Truth(), Default: true, Help: "pictures", Off: "no-plots", No: "no pictures"},
+		setting.Setting{Name: KeyPlots, Type: setting.Truth(), Default: true, Help: "charts", Off: "no-plots", No: "no charts"},
 
 		setting.Setting{Name: "local.slots", Section: "Where no cluster is addressed: this machine", Type: setting.Is("auto, a number, gpu:N or cpu:N", slots), Default: "auto",
 			Help: "trials at once: auto (one per GPU, else one per core up to eight), N, gpu:N, cpu:N"},

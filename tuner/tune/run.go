@@ -150,7 +150,7 @@ func (s *tuning) run(ctx context.Context, api *client.Client, files client.Files
 		return errors.Join(session.ErrInterrupted, s.sayWhatIsKnown(ctx, api))
 	case watched.Err() != nil:
 		s.leave(ctx)
-		return fmt.Errorf("the cluster on this machine broke down: %w; once that is mended, --resume goes on", context.Cause(watched))
+		return fmt.Errorf("the cluster on this machine broke down: %w; once that is fixed, --resume continues", context.Cause(watched))
 	case err != nil:
 		s.leave(ctx)
 		return err
@@ -311,7 +311,7 @@ func (s *tuning) sayWhatIsKnown(ctx context.Context, api *client.Client) error {
 		err = s.write(r)
 	}
 	if err != nil {
-		s.result.warn("no report of what is known: " + strings.TrimSpace(client.Message(err)))
+		s.result.warn("no report of the results so far: " + strings.TrimSpace(client.Message(err)))
 	}
 	s.leave(ctx)
 	return nil

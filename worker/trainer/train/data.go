@@ -10,10 +10,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"syscall"
 
 	"atelier/common/dataset"
 	"atelier/common/settings"
+	"atelier/common/trainerproto"
 	"atelier/common/trial"
 	"atelier/worker/trainer/augment"
 	"atelier/worker/trainer/torchx"
@@ -96,7 +98,7 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 			return nil, packFailure(ctx, part.key, err)
 		}
 		for _, k := range report.Skipped {
-			log.Warn("image skipped", "folder", part.dir, "file", k.Path, "reason", k.Reason)
+			log.Warn(fmt.Sprintf("skipped %s: %s", filepath.Join(filepath.Base(part.dir), k.Path), k.Reason), trainerproto.LogSkipped, true)
 		}
 		tellTurned(log, part.dir, report.Turned)
 		d.skipped += len(report.Skipped)

@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"runtime"
 	"strings"
 
 	"atelier/common/checkpoint"
 	"atelier/common/dataset"
+	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/torchx"
@@ -96,7 +98,7 @@ func (e Evaluation) measure(ctx context.Context, log *slog.Logger) (result Measu
 		return result, packFailure(ctx, e.Folder, err)
 	}
 	for _, k := range report.Skipped {
-		log.Warn("image skipped", "folder", e.Folder, "file", k.Path, "reason", k.Reason)
+		log.Warn(fmt.Sprintf("skipped %s: %s", filepath.Join(filepath.Base(e.Folder), k.Path), k.Reason), trainerproto.LogSkipped, true)
 	}
 	tellTurned(log, e.Folder, report.Turned)
 	if d.validation, err = dataset.OpenPack(path); err != nil {
