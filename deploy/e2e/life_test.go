@@ -90,7 +90,7 @@ func TestLifeOfASweep(t *testing.T) {
 	if string(all[0].Params) != `{"lr":0.003,"depth":3}` || given != 2 {
 		t.Errorf("%d given trials, the first of all %v", given, all[0])
 	}
-	if _, stderr, code := atelier(t, ctx, cluster, "sweep", "verify", id); code != 0 || !strings.Contains(stderr, fmt.Sprintf("%d proposals computed again", len(all))) {
+	if _, stderr, code := atelier(t, ctx, cluster, "sweep", "verify", id); code != 0 || !strings.Contains(stderr, fmt.Sprintf("%d proposals recomputed", len(all))) {
 		t.Errorf("verify: exit %d: %s", code, stderr)
 	}
 	var progress []struct{ Best float64 }

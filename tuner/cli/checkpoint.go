@@ -29,7 +29,7 @@ func (e *Env) checkpointCommands() *ucli.Command {
 			"atelier checkpoint list s-k3v9q2ma --state finished --sort metric --limit 3 -o name"),
 		verb(&ucli.Command{Name: "pull", Usage: "fetch a checkpoint and verify its SHA-256", ArgsUsage: "SWEEP [TRIAL]",
 			Description: "Without TRIAL: of the sweep's best trial. The checkpoint with the best objective value\n" +
-				"is taken unless --newest or --epoch says otherwise. A location below the workers'\n" +
+				"is taken, unless --newest or --epoch is given. A location below the workers'\n" +
 				"shared folder needs that folder here too (--shared).",
 			Flags: []ucli.Flag{
 				&ucli.StringFlag{Name: "to", Usage: "`FILE` or folder to write (default: SWEEP-TRIAL-eEPOCH.pth here)"},

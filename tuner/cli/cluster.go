@@ -29,12 +29,12 @@ func (e *Env) clusterCommands() *ucli.Command {
 			Flags:       []ucli.Flag{overwriteFlag()}, Action: e.saveSnapshot}, 1, 1,
 			"atelier cluster snapshot backup.snap", "atelier cluster snapshot - | zstd > backup.zst"),
 		verb(&ucli.Command{Name: "restore", Usage: "replace the cluster's state by a snapshot", ArgsUsage: "FILE",
-			Description: "Everything the cluster knows now is lost, on every coordinator at once or not at all. The file is checked before anything is touched. All leases end: trials that ran wait again, and go on from a checkpoint that is there.\n" +
+			Description: "This replaces the cluster's whole state, on every coordinator at once or not at all. The file is checked before anything is touched. All leases end: trials that ran wait again, and resume from a checkpoint that exists.\n" +
 				"Of several addresses the first that knows a leader gets the file; it goes to another as long as it is known that nothing was done.",
 			Flags: []ucli.Flag{&ucli.BoolFlag{Name: "yes", Usage: "yes, replace it"}}, Action: e.restoreSnapshot}, 1, 1,
 			"atelier cluster restore backup.snap --yes"),
 		verb(&ucli.Command{Name: "remove", Usage: "take a coordinator out of the cluster", ArgsUsage: "ID",
-			Description: "For one that will not come back. Its data must not be started again.", Action: e.removeMember}, 1, 1,
+			Description: "For a machine that will not return. Its data must not be started again.", Action: e.removeMember}, 1, 1,
 			"atelier cluster remove c3"),
 		verb(&ucli.Command{Name: "transfer", Usage: "hand leadership to another coordinator", ArgsUsage: "[ID]", Action: e.transfer}, 0, 1,
 			"atelier cluster transfer", "atelier cluster transfer c2"),
@@ -195,7 +195,7 @@ func (e *Env) removeMember(c *ucli.Context) error {
 	if err := api.RemoveMember(c.Context, c.Args().First()); err != nil {
 		return err
 	}
-	e.say("coordinator %s is no member any more", c.Args().First())
+	e.say("removed coordinator %s", c.Args().First())
 	return nil
 }
 

@@ -21,25 +21,25 @@ import (
 func (e *Env) externalCommands() []*ucli.Command {
 	return []*ucli.Command{
 		verb(&ucli.Command{Name: "ask", Usage: "take a trial of a sweep with `trainer: external`", ArgsUsage: "SWEEP",
-			Description: "Prints the trial as JSON. It is yours until --term is over; every tell begins the term anew.\n" +
+			Description: "Prints the trial as JSON. It is yours until --term is over; every tell renews the lease.\n" +
 				"Exit code 3: the sweep has ended; 124: there was none within --wait.",
 			Flags: []ucli.Flag{&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "json", Usage: "`FORMAT`: table, wide, json, yaml or csv"},
-				&ucli.DurationFlag{Name: "term", Value: 10 * time.Minute, Usage: "give it to somebody else when nothing was told for `DURATION`"},
+				&ucli.DurationFlag{Name: "term", Value: 10 * time.Minute, Usage: "hand the trial to someone else after `DURATION` without a tell"},
 				&ucli.DurationFlag{Name: "wait", Value: time.Minute, Usage: "wait for a trial for `DURATION`"},
-				&ucli.StringFlag{Name: "name", Usage: "`NAME` of who asks, to be shown"}}, Action: e.ask}, 1, 1,
+				&ucli.StringFlag{Name: "name", Usage: "`NAME` of the program that asks, for lists"}}, Action: e.ask}, 1, 1,
 			"atelier trial ask s-k3v9q2ma", "atelier trial ask s-k3v9q2ma --term 2h --wait 5m | jq .params"),
-		verb(&ucli.Command{Name: "tell", Usage: "say what was measured of a trial, or that it has ended", ArgsUsage: "SWEEP TRIAL",
-			Description: "Without anything to say it begins the term anew. The answer's verdict is continue, or\n" +
+		verb(&ucli.Command{Name: "tell", Usage: "report what was measured of a trial, or that it has ended", ArgsUsage: "SWEEP TRIAL",
+			Description: "Without anything to report it renews the lease. The answer's verdict is continue, or\n" +
 				"stop or pause: then end soon and tell --stopped or --paused. The same epoch counts once.",
 			Flags: []ucli.Flag{outputFlag(),
 				&ucli.StringFlag{Name: "value", Usage: "the objective is `NUMBER` (nan and inf are allowed)"},
 				&ucli.StringSliceFlag{Name: "metric", Usage: "`NAME=NUMBER` (may be given again)"},
 				&ucli.IntFlag{Name: "epoch", Usage: "measured at epoch `N`, from 1 (default: the one after the last)"},
 				&ucli.BoolFlag{Name: "done", Usage: "it is trained to its end"},
-				&ucli.BoolFlag{Name: "stopped", Usage: "it ended early, as told"},
-				&ucli.BoolFlag{Name: "paused", Usage: "it paused, as told"},
+				&ucli.BoolFlag{Name: "stopped", Usage: "it ended early, after the verdict stop"},
+				&ucli.BoolFlag{Name: "paused", Usage: "it paused, after the verdict pause"},
 				&ucli.StringFlag{Name: "failed", Usage: "it failed, with `CLASS`: " + strings.Join(failures(), ", ")},
-				&ucli.StringFlag{Name: "message", Usage: "why it failed, in a `TEXT` for people"},
+				&ucli.StringFlag{Name: "message", Usage: "why it failed: a `TEXT` for people"},
 				&ucli.Uint64Flag{Name: "token", Usage: "the `TOKEN` that ask gave (default: that of the trial's latest run)"},
 			}, Action: e.tell}, 1, 2,
 			"atelier trial tell s-k3v9q2ma 7 --epoch 1 --value 0.31 --metric val_acc=0.88",

@@ -19,9 +19,9 @@ import (
 // leaderboardCommand is a verb of its own, not of sweep's: it is what people type most.
 func (e *Env) leaderboardCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "leaderboard", Aliases: []string{"lb"}, Usage: "a sweep's trials by best objective value", ArgsUsage: "SWEEP",
-		Description: "Read from Redis when the cluster has one, else from its state; which of them, and the\n" +
-			"log index the answer reflects, is said on standard error. Redis may be some moments behind,\n" +
-			"and answers while there is no leader, too; --source state asks the leader for what is true now.",
+		Description: "Read from Redis when the cluster has one, else from its state; the source and its log index\n" +
+			"go to standard error. Redis may be some moments behind, and also answers while there is no\n" +
+			"leader; --source state asks the leader.",
 		Flags: append(append(listFlags(trial.StatusWords(), "the first `N` of what is left; 0 = all"),
 			&ucli.IntFlag{Name: "top", Aliases: []string{"n"}, Usage: "the best `N`; 0 = all"},
 			&ucli.StringFlag{Name: "metrics", Usage: "show these further `METRICS`, such as val_acc,train_loss; none = none (default: val_acc where it is reported)"},

@@ -19,28 +19,28 @@ import (
 // lifeCommands are the verbs that steer and explain a sweep while it lives.
 func (e *Env) lifeCommands() []*ucli.Command {
 	return []*ucli.Command{
-		verb(&ucli.Command{Name: "extend", Usage: "add to a sweep's budget", ArgsUsage: "SWEEP", Description: "A sweep that has finished goes on.",
+		verb(&ucli.Command{Name: "extend", Usage: "add to a sweep's budget", ArgsUsage: "SWEEP", Description: "A finished sweep continues.",
 			Flags: []ucli.Flag{&ucli.Int64Flag{Name: "trials", Usage: "`N` further trials"},
 				&ucli.Int64Flag{Name: "epochs", Usage: "`N` further epochs, of all trials together"},
 				&ucli.DurationFlag{Name: "time", Usage: "`DURATION` more to run, such as 30m"}}, Action: e.extendSweep}, 1, 1,
 			"atelier sweep extend s-k3v9q2ma --trials 20", "atelier sweep extend s-k3v9q2ma --epochs 500 --time 2h"),
-		verb(&ucli.Command{Name: "enqueue", Usage: "give points to be tried next", ArgsUsage: "SWEEP",
-			Description: "Given points are tried before any that search proposes, in the order given, and\n" +
-				"count towards the budget. A point has a value for every parameter that is active.",
+		verb(&ucli.Command{Name: "enqueue", Usage: "queue points to try next", ArgsUsage: "SWEEP",
+			Description: "Queued points are tried before any that search proposes, in their order, and count\n" +
+				"towards the budget. Each needs a value for every active parameter.",
 			Flags:  []ucli.Flag{&ucli.StringSliceFlag{Name: "params", Usage: "a point as a `JSON` object (may be given again), or - for a JSON list on standard input"}},
 			Action: e.enqueue}, 1, 1,
 			`atelier sweep enqueue s-k3v9q2ma --params '{"lr":0.01,"batch_size":32}'`,
 			"atelier leaderboard s-aaaaaaaa --top 3 -o json | jq '[.[].params]' | atelier sweep enqueue s-bbbbbbbb --params -"),
-		verb(&ucli.Command{Name: "priority", Usage: "say which sweep gets free slots first", ArgsUsage: "SWEEP N",
-			Description: "The sweep of the highest number, 0 unless said otherwise, gets free slots first; equals\nshare. Trials that run are not taken away. A negative N stands after --.",
+		verb(&ucli.Command{Name: "priority", Usage: "choose which sweep gets free slots first", ArgsUsage: "SWEEP N",
+			Description: "The sweep with the highest number (default 0) gets free slots first; equal priorities share.\nRunning trials are not preempted. Write a negative N after --.",
 			Action:      e.priority}, 2, 2,
 			"atelier sweep priority s-k3v9q2ma 10", "atelier sweep priority s-k3v9q2ma -- -5"),
-		verb(&ucli.Command{Name: "verify", Usage: "compute every proposal again and compare", ArgsUsage: "SWEEP",
-			Description: "Each point, and the checkpoint it starts from, is computed from what search knew when it was\nproposed. Exit code 1 if one\ndiffers from what is recorded. It takes as long as the search itself did.",
+		verb(&ucli.Command{Name: "verify", Usage: "recompute every proposal and compare it with the log", ArgsUsage: "SWEEP",
+			Description: "Each point, and the checkpoint it starts from, is computed from what search knew when it was\nproposed. Exit code 1 if one differs from the log. It takes as long as the search itself did.",
 			Flags:       []ucli.Flag{outputFlag()}, Action: e.verify}, 1, 1,
 			"atelier sweep verify s-k3v9q2ma"),
 		verb(&ucli.Command{Name: "importance", Usage: "which parameters mattered for the best results", ArgsUsage: "SWEEP",
-			Description: "PED-ANOVA on the trials that have ended with a value. Shares add up to 1.",
+			Description: "PED-ANOVA on the trials that have ended with a value; it needs 10 of them. Shares add up to 1.",
 			Flags:       []ucli.Flag{outputFlag()}, Action: e.importance}, 1, 1,
 			"atelier sweep importance s-k3v9q2ma"),
 		verb(&ucli.Command{Name: "progress", Usage: "the best value so far, trial by trial", ArgsUsage: "SWEEP",
@@ -54,7 +54,7 @@ func (e *Env) lifeCommands() []*ucli.Command {
 func (e *Env) extendSweep(c *ucli.Context) error {
 	n, epochs, d := c.Int64("trials"), c.Int64("epochs"), c.Duration("time")
 	if n < 0 || epochs < 0 || d < 0 || n == 0 && epochs == 0 && d < time.Millisecond {
-		return usage("sweep extend: say what to add: --trials N, --epochs N or --time DURATION")
+		return usage("sweep extend: what is to be added? --trials N, --epochs N or --time DURATION")
 	}
 	api, err := e.client(c)
 	if err != nil {
@@ -112,7 +112,7 @@ func (e *Env) points(given []string) (out []string, err error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, usage(`sweep enqueue: say which points: --params '{"lr":0.01}'`)
+		return nil, usage(`sweep enqueue: which points? --params '{"lr":0.01}'`)
 	}
 	return out, nil
 }
@@ -203,7 +203,7 @@ func (e *Env) verify(c *ucli.Context) error {
 			return err
 		}
 	}
-	text := fmt.Sprintf("%s computed again at index %d", plural(v.Checked, "proposal"), v.Index)
+	text := fmt.Sprintf("%s recomputed at index %d", plural(v.Checked, "proposal"), v.Index)
 	if n := v.Unchecked; n > 0 {
 		text += fmt.Sprintf(", %d not (made by other means than search, or before this was recorded)", n)
 	}

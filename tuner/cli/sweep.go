@@ -28,14 +28,14 @@ func (e *Env) sweepCommands() *ucli.Command {
 			Action: func(c *ucli.Context) error { return e.controlSweep(c, a) }},
 			1, 1, "atelier sweep "+name+" s-k3v9q2ma")
 	}
-	g := group("sweep", "submit, watch and end sweeps",
+	g := group("sweep", "submit, watch and control sweeps",
 		verb(&ucli.Command{Name: "submit", Usage: "submit a sweep and print its id", ArgsUsage: "SPEC",
 			Description: "SPEC is a YAML file, or - for standard input. The id goes to standard output;\n" +
 				"with --follow the command waits for the end, and its exit code is 6 if the sweep\n" +
 				"failed or was cancelled. An interrupt ends the watching, not the sweep.\n" +
 				"With --dry-run nothing is sent: the command prints what would run (points, trials,\n" +
 				"epochs, images, time) and the first points; it needs no cluster.\n" +
-				"With --mlflow too it shows the sweep in MLflow as it goes on; see sweep export-mlflow.",
+				"With --mlflow too it shows the sweep in MLflow while it runs; see sweep export-mlflow.",
 			Flags: append([]ucli.Flag{
 				&ucli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "stay and show progress until it has ended"},
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print the id and nothing else"},
@@ -66,17 +66,17 @@ func (e *Env) sweepCommands() *ucli.Command {
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print ids only"}), Action: e.listSweeps}, 0, 0,
 			"atelier sweep list", "atelier sweep list --state running,paused --watch", "atelier sweep list --sort best.value --limit 5",
 			"atelier sweep list -o csv --columns id,name,best.value"),
-		action("pause", "start no further trials", trial.ActionPause, "Trials that run go on to their end."),
-		verb(&ucli.Command{Name: "resume", Usage: "go on after a pause", ArgsUsage: "SWEEP [SPEC]",
-			Description: "With SPEC: only if that file is still what was submitted.", Action: e.resumeSweep}, 1, 2,
+		action("pause", "start no new trials; running trials finish", trial.ActionPause, "It continues with: atelier sweep resume."),
+		verb(&ucli.Command{Name: "resume", Usage: "resume a paused sweep", ArgsUsage: "SWEEP [SPEC]",
+			Description: "With SPEC: refuse if the file has changed since it was submitted.", Action: e.resumeSweep}, 1, 2,
 			"atelier sweep resume s-k3v9q2ma", "atelier sweep resume s-k3v9q2ma spec.yaml"),
 		action("stop", "end a sweep early and keep its results", trial.ActionStop,
-			"Running trials are told to stop at their next epoch; their values count."),
-		action("cancel", "end a sweep at once", trial.ActionCancel, "Open trials are dropped; ended ones keep their values."),
+			"Running trials stop at their next epoch; their values count."),
+		action("cancel", "cancel a sweep now; unfinished trials are discarded", trial.ActionCancel, "Trials that have ended keep their values."),
 		e.exportCommand(), e.reportCommand(),
 		verb(&ucli.Command{Name: "simulate", Usage: "run a spec's search alone, without a cluster", ArgsUsage: "SPEC",
-			Description: "CMD stays up, reads one JSON object a line, {\"trial\":1,\"params\":{...}}, and answers\n" +
-				"{\"trial\":1,\"value\":0.5}. The output is one JSON object a trial.",
+			Description: "CMD keeps running, reads one JSON object per line, {\"trial\":1,\"params\":{...}}, and answers\n" +
+				"{\"trial\":1,\"value\":0.5}. The output is one JSON object per trial.",
 			Flags: []ucli.Flag{
 				&ucli.StringFlag{Name: "exec", Usage: "`CMD`, run by sh"},
 				&ucli.IntFlag{Name: "parallel", Value: 1, Usage: "keep `N` trials open"},
@@ -202,7 +202,7 @@ func (e *Env) submit(c *ucli.Context) error {
 	if err != nil {
 		// Whoever presses Ctrl-C here wants the terminal back, not the sweep gone.
 		if errors.Is(c.Context.Err(), context.Canceled) {
-			e.say("the sweep goes on: atelier sweep wait %s", s.ID)
+			e.say("the sweep continues: atelier sweep wait %s", s.ID)
 		}
 		return err
 	}
@@ -335,7 +335,7 @@ func (e *Env) controlSweep(c *ucli.Context, a trial.Action) error {
 // A spec without a seed has seed 0 here, and says so: the run can be repeated.
 func (e *Env) simulate(c *ucli.Context) error {
 	if c.String("exec") == "" {
-		return usage("sweep simulate: say what computes the values: --exec CMD")
+		return usage("sweep simulate: name the program that computes the values: --exec CMD")
 	}
 	if c.Int("parallel") < 1 {
 		return usage("sweep simulate: --parallel %d: want at least 1", c.Int("parallel"))

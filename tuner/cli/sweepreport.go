@@ -11,13 +11,13 @@ import (
 
 // reportCommand makes of any sweep the folder that `atelier tune` leaves.
 func (e *Env) reportCommand() *ucli.Command {
-	return verb(&ucli.Command{Name: "report", Usage: "write what came of a sweep: results, summary, pictures", ArgsUsage: "SWEEP",
-		Description: "Writes tuning_results.json, diagnostics_summary.txt, trials/ and PNG pictures into a folder, whose\n" +
-			"path goes to standard output. A sweep that goes on gives a report of what is known now; doing it again\n" +
-			"replaces the files; those of another sweep are left. What cannot be drawn is told in the summary.",
+	return verb(&ucli.Command{Name: "report", Usage: "write a report: results, summary, charts", ArgsUsage: "SWEEP",
+		Description: "Writes tuning_results.json, diagnostics_summary.txt, trials/ and charts into a folder, whose\n" +
+			"path goes to standard output. A running sweep gives a report of its results so far; doing it again\n" +
+			"replaces the files; those of another sweep are left. What cannot be drawn is listed in the summary.",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "out", Aliases: []string{"o"}, Usage: "`DIR` of the report (default: report-ID)"},
-			&ucli.BoolFlag{Name: "no-plots", Usage: "no pictures"},
+			&ucli.BoolFlag{Name: "no-plots", Usage: "no charts"},
 			&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of another sweep or tuning in the folder"},
 		}, Action: e.sweepReport}, 1, 1,
 		"atelier sweep report s-k3v9q2ma", "atelier sweep report s-k3v9q2ma -o reports/facades --no-plots")

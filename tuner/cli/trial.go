@@ -181,13 +181,13 @@ func (e *Env) showTrial(c *ucli.Context) error {
 		add("epochs", count(int64(r.Epoch)))
 		if r.Source != 0 {
 			by := map[trial.Source]string{trial.SourceSearch: "search", trial.SourceEnqueued: "a person", trial.SourcePopulation: "its population"}[r.Source]
-			add("proposed", fmt.Sprintf("by %s, knowing %d results", by, r.Seen))
+			add("proposed", fmt.Sprintf("by %s from %s", by, plural(r.Seen, "observation")))
 		}
 		if r.OriginTrial != 0 {
 			add("began from", fmt.Sprintf("trial %d, epoch %d", r.OriginTrial, r.OriginEpoch))
 		}
 		if r.Pauses > 0 {
-			add("paused", fmt.Sprintf("%d times", r.Pauses))
+			add("paused", plural(int64(r.Pauses), "time"))
 		}
 		add("took", e.span(r.StartedMS, r.EndedMS))
 		for _, x := range r.Runs {
@@ -196,7 +196,7 @@ func (e *Env) showTrial(c *ucli.Context) error {
 				text += ", " + x.Exit.String()
 			}
 			if x.ResumedEpoch > 0 {
-				text += fmt.Sprintf(", went on from epoch %d", x.ResumedEpoch)
+				text += fmt.Sprintf(", resumed from epoch %d", x.ResumedEpoch)
 			}
 			if x.Message != "" {
 				text += ": " + x.Message
@@ -325,7 +325,7 @@ func (e *Env) stopTrial(c *ucli.Context) error {
 		return err
 	}
 	if t.Status == trial.Running {
-		e.say("trial %d of sweep %s is told to stop", n, sweep)
+		e.say("trial %d of sweep %s stops at its next report", n, sweep)
 	} else {
 		e.say("trial %d of sweep %s is %s", n, sweep, t.Status)
 	}

@@ -19,8 +19,8 @@ func (e *Env) workerCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list workers and what their slots do",
 			Flags: listFlags(workerStates, "the first `N`; 0 = all"), Action: e.listWorkers}, 0, 0,
 			"atelier worker list", "atelier worker list --watch", "atelier worker list --state lost -o name", "atelier worker list -o json | jq '.[].slots[] | select(.state == \"idle\")'"),
-		verb(&ucli.Command{Name: "drain", Usage: "free a worker: its trials checkpoint and move, it gets no more", ArgsUsage: "NAME",
-			Description: "What it runs goes on; it gets no further trials until --undo.",
+		verb(&ucli.Command{Name: "drain", Usage: "free a worker: its trials are saved and move to others, it gets no more", ArgsUsage: "NAME",
+			Description: "It gets no further trials until --undo.",
 			Flags:       []ucli.Flag{&ucli.BoolFlag{Name: "undo", Usage: "let it work again"}}, Action: e.drainWorker}, 1, 1,
 			"atelier worker drain gpu-7", "atelier worker drain gpu-7 --undo"),
 	)
@@ -162,9 +162,9 @@ func (e *Env) drainWorker(c *ucli.Context) error {
 		return err
 	}
 	if c.Bool("undo") {
-		e.say("worker %s takes work again", name)
+		e.say("worker %s accepts work again", name)
 	} else {
-		e.say("worker %s drains", name)
+		e.say("worker %s is draining", name)
 	}
 	return nil
 }
