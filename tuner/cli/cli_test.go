@@ -224,7 +224,7 @@ func TestTimeoutAndInterrupt(t *testing.T) {
 	time.AfterFunc(3*time.Second, cancel)
 	var out, errs bytes.Buffer
 	e := &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Now: time.Now, Dir: dir, Width: func() int { return 80 }}
-	if code := e.Run(ctx, []string{"sweep", "submit", "spec.yaml", "--follow"}); code != 130 || out.String() != "s-aaaaaaaa\n" || !strings.Contains(errs.String(), "the sweep goes on") {
+	if code := e.Run(ctx, []string{"sweep", "submit", "spec.yaml", "--follow"}); code != 130 || out.String() != "s-aaaaaaaa\n" || !strings.Contains(errs.String(), "the sweep continues") {
 		t.Errorf("exit %d, %q, %q", code, out.String(), errs.String())
 	}
 }
