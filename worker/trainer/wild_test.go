@@ -64,7 +64,7 @@ func TestFilesOfOtherToolsAreTaken(t *testing.T) {
 	for _, c := range []struct {
 		keep []string
 		want string
-	}{{[]string{"arch"}, "does not say its classes (class_to_idx)"}, {[]string{"class_to_idx"}, "does not say its architecture (arch)"}, {nil, "architecture (arch) and classes (class_to_idx)"}} {
+	}{{[]string{"arch"}, "does not contain its classes (class_to_idx)"}, {[]string{"class_to_idx"}, "does not contain its architecture (arch)"}, {nil, "architecture (arch) and classes (class_to_idx)"}} {
 		s, root := open()
 		d := checkpoint.NewDict().Set("model_state_dict", checkpoint.FromStateDict(s.Tensors))
 		for _, k := range c.keep {
