@@ -177,7 +177,7 @@ func TestSnapshotAndRestoreGoRound(t *testing.T) {
 	raw(client.New([]string{p.at.API})).Sweep(t, sw.Id)
 
 	_, err = client.New([]string{dead}, client.WithRetryFor(100*time.Millisecond)).RestoreSnapshot(background(t), "r-x", strings.NewReader("x"), nil)
-	if client.ExitCode(err) != client.ExitNoLeader || !strings.Contains(err.Error(), "nobody listens at "+dead) {
+	if client.ExitCode(err) != client.ExitNoLeader || !strings.Contains(err.Error(), "nothing listens at "+dead) {
 		t.Errorf("nobody there: exit %d, %v", client.ExitCode(err), err)
 	}
 	// What is no snapshot is refused by the node, and not carried elsewhere.

@@ -47,7 +47,7 @@ func TestRecoverOfALostMajority(t *testing.T) {
 		t.Errorf("no folder: exit %d, %s", code, out)
 	}
 	out, code := recoverProcess(t, "--data", data)
-	if code != 1 || !strings.Contains(out, "nothing was changed: say --yes") {
+	if code != 1 || !strings.Contains(out, "nothing was changed: confirm with --yes") {
 		t.Errorf("without a word: exit %d, %s", code, out)
 	}
 	for _, want := range []string{before, "a1 ", "a3 ", "newest entry", "1 sweeps", "is lost"} {

@@ -215,7 +215,7 @@ func TestRedisPassword(t *testing.T) {
 		}
 		return resp.Msg.Redis
 	}
-	const warning = "stands on the command line"
+	const warning = "is on the command line"
 	check := func(name string, p *process, want string, warns bool) {
 		t.Helper()
 		until(t, name+": "+want, func() bool { return strings.Contains(status(p), want) })

@@ -30,7 +30,7 @@ func TestFolder(t *testing.T) {
 		change     func(*member.Config)
 		want       string
 	}{
-		"no cluster":        {change: func(c *member.Config) { c.Bootstrap = false }, want: "say --bootstrap to begin one, or --join"},
+		"no cluster":        {change: func(c *member.Config) { c.Bootstrap = false }, want: "give --bootstrap to begin one, or --join"},
 		"another node":      {file: "node.json", text: `{"id":"c2"}`, want: "belongs to coordinator c2, not c1"},
 		"damaged record":    {file: "node.json", text: `{"id":`, want: "is damaged"},
 		"damaged identity":  {file: "raft/identity.json", text: `{"cluster_id":"c-a","folder_id":"f"}`, want: "identity.json is damaged"},
