@@ -193,9 +193,10 @@ func TestNewClusterAtADeadMembersAddresses(t *testing.T) {
 			if v := voters(t, x.at.API); !slices.Equal(v, []string{id}) {
 				t.Errorf("voters of the new cluster: %v", v)
 			}
-			if v := voters(t, a["a1"].at.API); !slices.Equal(v, []string{"a1", "a2", "a3"}) {
-				t.Errorf("voters of the old cluster: %v", v)
-			}
+			// On a loaded machine the two that are left may have an election just now.
+			until(t, "the old cluster has its three voters", func() bool {
+				return slices.Equal(voters(t, a["a1"].at.API), []string{"a1", "a2", "a3"})
+			})
 			raw(direct(x.at.API)).Sweep(t, mine.Id)
 			raw(direct(a["a2"].at.API)).Sweep(t, sw.Id)
 			for name, p := range map[string]*process{"a1": a["a1"], "a2": a["a2"], "new": x} {

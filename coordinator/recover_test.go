@@ -43,7 +43,7 @@ func TestRecoverOfALostMajority(t *testing.T) {
 	for _, p := range a {
 		p.kill()
 	}
-	if out, code := recoverProcess(t, "--data", filepath.Join(dir, "nowhere"), "--yes"); code != 1 || !strings.Contains(out, "no data folder") {
+	if out, code := recoverProcess(t, "--data", filepath.Join(dir, "nowhere"), "--yes"); code != 1 || !strings.Contains(out, "not a data folder") {
 		t.Errorf("no folder: exit %d, %s", code, out)
 	}
 	out, code := recoverProcess(t, "--data", data)
