@@ -188,7 +188,7 @@ func (c *Config) ReadEnvironment(prefix string, environ []string) error {
 		}
 		key, ok := byName[name]
 		if !ok {
-			faults = append(faults, Fault{Where: name, Message: fmt.Sprintf("no setting; did you mean %s?", variable(c.Table.Near(strings.ToLower(name[len(prefix):])))), Origin: Environment})
+			faults = append(faults, Fault{Where: name, Message: fmt.Sprintf("not a setting; did you mean %s?", variable(c.Table.Near(strings.ToLower(name[len(prefix):])))), Origin: Environment})
 			continue
 		}
 		var f Fault

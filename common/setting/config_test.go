@@ -118,7 +118,7 @@ func TestFaultsOfAFile(t *testing.T) {
 
 func TestUnknownVariable(t *testing.T) {
 	err := fresh().ReadEnvironment("ATELIER_TRAIN_", []string{"ATELIER_TRAIN_EPOCH=3"})
-	if err == nil || !strings.Contains(err.Error(), "ATELIER_TRAIN_EPOCH: no setting; did you mean ATELIER_TRAIN_EPOCHS?") {
+	if err == nil || !strings.Contains(err.Error(), "ATELIER_TRAIN_EPOCH: not a setting; did you mean ATELIER_TRAIN_EPOCHS?") {
 		t.Error(err)
 	}
 }

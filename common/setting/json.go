@@ -28,7 +28,7 @@ func Members(doc []byte) ([]Member, error) {
 		t, err := dec.Token()
 		key, ok := t.(string)
 		if err != nil || !ok {
-			return out, fmt.Errorf("no JSON: %w", err)
+			return out, fmt.Errorf("not JSON: %w", err)
 		}
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
@@ -37,7 +37,7 @@ func Members(doc []byte) ([]Member, error) {
 		out = append(out, Member{key, raw})
 	}
 	if _, err := dec.Token(); err != nil {
-		return out, fmt.Errorf("no JSON: %w", err)
+		return out, fmt.Errorf("not JSON: %w", err)
 	}
 	if dec.More() {
 		return out, fmt.Errorf("want one JSON object, got %.60s", doc)

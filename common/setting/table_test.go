@@ -62,7 +62,7 @@ func TestReadJSON(t *testing.T) {
 		`{"means":[1,2,3]}`:                         `doc: means: want three numbers from 0 to 1, of red, green and blue, got [1,2,3]`,
 		`{"means":[1,1]}`:                           `want three numbers`,
 		`{"data":{"train":"~/x"}}`:                  `has no home folder here`,
-		`{"seed":1`:                                 `doc: no JSON`,
+		`{"seed":1`:                                 `doc: not JSON`,
 		`{"seed":1} {}`:                             `doc: want one JSON object`,
 		`[]`:                                        `doc: want a JSON object`,
 		`{"training":{"lr":1e999},"kind":{"a":[{"b":1}]}}`: `doc: training.lr: want a number above 0 and at most 1, got 1e999`,

@@ -43,7 +43,7 @@ var Table = setting.Table{
 		Help: "given: by the statistics below; computed: by those of the training images; imagenet"},
 	{Name: "normalization.mean", Type: setting.Three("from 0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }), Default: list(ImageNetMean),
 		Aliases: []string{"mean"}, Help: "red, green, blue; these are ImageNet's"},
-	{Name: "normalization.std", Type: setting.Three("above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }), Default: list(ImageNetStd), Aliases: []string{"std"}},
+	{Name: "normalization.std", Help: "red, green, blue; these are those of ImageNet", Type: setting.Three("above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }), Default: list(ImageNetStd), Aliases: []string{"std"}},
 
 	{Name: "epochs", Section: "Training", Type: setting.Integer(1, 100_000), Default: int64(10), Help: "at most", Flag: "epochs", Usage: "train for at most `N` epochs"},
 	{Name: "lr", Type: setting.Above(0, 1000), Default: 0.001, Help: "learning rate", Aliases: []string{"learning_rate", "learningrate"}, Flag: "lr", Usage: "learning `RATE`"},
@@ -52,7 +52,7 @@ var Table = setting.Table{
 	{Name: "optimizer", Type: setting.OneOf("sgd", "adam", "adamw", "rmsprop"), Default: "adam", Help: "sgd, adam, adamw, rmsprop"},
 	{Name: "momentum", Example: "0.9", Type: setting.Below(0, 1), Help: "null = the optimiser's own: 0.9 for sgd, 0 for rmsprop"},
 	{Name: "nesterov", Type: setting.Truth(), Default: false, Aliases: []string{"nag"}, Help: "of sgd"},
-	{Name: "weight_decay", Type: setting.Within(0, 10), Default: int64(0), Aliases: []string{"wd", "l2"}},
+	{Name: "weight_decay", Help: "L2 penalty on the weights", Type: setting.Within(0, 10), Default: int64(0), Aliases: []string{"wd", "l2"}},
 	{Name: "schedule", Type: setting.OneOf("constant", "step", "cosine", "plateau"), Default: "constant", Aliases: []string{"scheduler", "lr_schedule"},
 		Help: "of the learning rate: constant, step, cosine, plateau"},
 	{Name: "warmup_epochs", Type: setting.Within(0, 100_000), Default: int64(0), Aliases: []string{"warmup"}, Help: "linear rise to lr; the schedule counts from its end"},

@@ -46,7 +46,7 @@ func TestEveryKeyIsExplained(t *testing.T) {
 		for _, key := range want {
 			var one []struct{ Key, Takes, Help string }
 			r := run(t, t.TempDir(), "explain", strings.ReplaceAll(key, "LABEL", "gpu"), "-o", "json")
-			if err := json.Unmarshal([]byte(r.out), &one); err != nil || len(one) != 1 || one[0].Key != key || one[0].Takes == "" {
+			if err := json.Unmarshal([]byte(r.out), &one); err != nil || len(one) != 1 || one[0].Key != key || one[0].Takes == "" || one[0].Help == "" {
 				t.Errorf("explain %s: %v\n%s%s", key, err, r.out, r.err)
 			}
 		}

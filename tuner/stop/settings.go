@@ -183,7 +183,7 @@ func Parse(text []byte) (Settings, error) {
 		row, rules, v := table.Find(m.Key), rulesOf(m.Key), setting.Plain(m.Raw)
 		switch {
 		case row == nil:
-			return s, fault(m.Key, "no such key%s; %s takes %s", meant(m.Key, KeysOf(s.Rule)), s.Rule, listed(KeysOf(s.Rule)))
+			return s, fault(m.Key, "unknown key%s; %s takes %s", meant(m.Key, KeysOf(s.Rule)), s.Rule, listed(KeysOf(s.Rule)))
 		case !slices.Contains(rules, s.Rule):
 			return s, fault(m.Key, "belongs to rule %s, not %s; drop it", strings.Join(rules, " and "), s.Rule)
 		case m.Raw[0] != '-' && (m.Raw[0] < '0' || m.Raw[0] > '9'):

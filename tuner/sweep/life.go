@@ -85,7 +85,7 @@ func (r *reader) span(n *yaml.Node, key string) time.Duration {
 	d, err := time.ParseDuration(t)
 	switch {
 	case err != nil:
-		r.fail(n, key, "%q is no length of time; write it as 90m, 2h or 1h30m", t)
+		r.fail(n, key, "%q is not a length of time; write it as 90m, 2h or 1h30m", t)
 	// A sweep that is over before its first trial is a slip in the unit.
 	case d < time.Second:
 		r.fail(n, key, "%s is too short; give at least 1s", t)
@@ -118,7 +118,7 @@ func Bytes(text string) (int64, error) {
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if f *= factor; err != nil || math.IsNaN(f) || f < 0 || f >= 1<<62 {
-		return 0, fmt.Errorf("%q is no size; write it as 500MB, 10GB or 8GiB", text)
+		return 0, fmt.Errorf("%q is not a size; write it as 500MB, 10GB or 8GiB", text)
 	}
 	return int64(f), nil
 }

@@ -23,7 +23,7 @@ const (
 func (r *reader) goals(root, one, many *yaml.Node, s *spec.Spec) {
 	switch {
 	case one != nil && many != nil:
-		r.fail(many, "objectives", "stands beside objective, on line %d; keep one of the two", one.Line)
+		r.fail(many, "objectives", "is given beside objective (line %d); keep one of the two", one.Line)
 	case one != nil:
 		s.Objectives = []trial.Objective{r.objective(one, "objective")}
 	case many == nil:
@@ -156,7 +156,7 @@ func (r *reader) objective(n *yaml.Node, path string) (o trial.Objective) {
 		r.fail(n, path+".metric", "is missing; name a metric that the trainer reports, such as val_loss")
 	}
 	if !direction {
-		r.fail(n, path+".direction", "is missing; say minimize or maximize")
+		r.fail(n, path+".direction", "is missing; give minimize or maximize")
 	}
 	return o
 }

@@ -122,7 +122,7 @@ func (r *reader) parameter(e entry) (space.Parameter, place) {
 	}
 	n := where.fields["type"]
 	if n == nil {
-		r.fail(e.key, key+".type", "is missing; say float, int or categorical")
+		r.fail(e.key, key+".type", "is missing; give float, int or categorical")
 		r.strangers(fields, key, children("space.NAME"))
 		return p, where
 	}
@@ -266,7 +266,7 @@ func (r *reader) numbers(p *space.Parameter, where place, key string) {
 	if n := where.fields["steps"]; n != nil && low && high {
 		switch {
 		case where.fields["step"] != nil || where.fields["values"] != nil:
-			r.fail(n, key+".steps", "stands beside step or values; keep one of them")
+			r.fail(n, key+".steps", "is given beside step or values; keep one of them")
 		default:
 			if count, ok := r.whole(n, key+".steps", 1, maxSteps); ok {
 				r.spread(p, n, key+".steps", count)
@@ -287,7 +287,7 @@ func (r *reader) listed(p *space.Parameter, n *yaml.Node, key string, low, high 
 		_, whole := v.Int()
 		switch {
 		case !ok, p.Kind == space.KindInt && !whole:
-			r.fail(n.Content[i], fmt.Sprintf("%s[%d]", key, i), "%s is no %s", v, p.Kind)
+			r.fail(n.Content[i], fmt.Sprintf("%s[%d]", key, i), "%s is not of type %s", v, p.Kind)
 			return
 		case p.Kind == space.KindFloat:
 			v = space.Float(f)

@@ -83,7 +83,7 @@ func (r *reader) parse(text []byte) *spec.Spec {
 	// A second document would be ignored without a word, and with it perhaps half of what was
 	// meant.
 	if err := decode(dec, &next); err == nil {
-		r.fail(&next, "", "a second document follows; a file holds one spec")
+		r.fail(&next, "", "a second document follows; a file has one spec")
 	}
 	if len(doc.Content) != 1 {
 		r.fail(nil, "", "is empty; a spec has at least search_method, objective, budget and space")
@@ -219,7 +219,7 @@ func (r *reader) name(n *yaml.Node) string {
 	case utf8.RuneCountInString(name) > 200:
 		r.fail(n, "name", "has more than 200 characters")
 	case strings.ContainsFunc(name, unicode.IsControl):
-		r.fail(n, "name", "holds control characters")
+		r.fail(n, "name", "has control characters; take them out")
 	}
 	return name
 }

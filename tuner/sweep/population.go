@@ -34,7 +34,7 @@ func (r *reader) population(root *yaml.Node, given map[string]*yaml.Node, s *spe
 		}
 	}
 	if s.Parallelism < 2 {
-		r.fail(root, "parallelism", "%d is no population; give search_method pbt 2 members or more", s.Parallelism)
+		r.fail(root, "parallelism", "%d is not a population; give search_method pbt 2 members or more", s.Parallelism)
 	}
 	if len(s.Objectives) > 1 {
 		r.fail(root, "objectives", "search_method pbt compares its members by one objective; give objective")

@@ -205,7 +205,7 @@ func (r *reader) together(root, training *yaml.Node, s *spec.Spec) {
 			slices.ContainsFunc(s.Space.Params, func(p space.Parameter) bool { return p.Name == key })
 		if !known {
 			missing = true
-			r.fail(at, "training."+key, "is missing; name a folder with one subfolder of images per class")
+			r.fail(at, "training."+key, "is missing; give a folder with one subfolder of images per class")
 		}
 	}
 	if missing || slices.ContainsFunc(s.Space.Params, func(p space.Parameter) bool { return slices.Contains(inConflicts, p.Name) }) {

@@ -22,7 +22,7 @@ func (r *reader) unclear(n *yaml.Node, key string, depth int) {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			name := n.Content[i].Value
 			if strings.ContainsFunc(name, unicode.IsControl) {
-				r.fail(n.Content[i], join(key, strings.Trim(strconv.Quote(name), `"`)), "a name that holds control characters; take them out")
+				r.fail(n.Content[i], join(key, strings.Trim(strconv.Quote(name), `"`)), "a name with control characters; take them out")
 			}
 			r.unclear(n.Content[i+1], join(key, name), depth+1)
 		}
@@ -35,7 +35,7 @@ func (r *reader) unclear(n *yaml.Node, key string, depth int) {
 		case (tag == "!!int" || tag == "!!float") && leadingZero.MatchString(n.Value):
 			r.fail(n, key, "%s begins with a zero, which some read as an octal number: write it without, or in quotes if it is a word", n.Value)
 		case tag == "!!str" && key != "name" && key != "training" && !strings.HasPrefix(key, "training.") && strings.ContainsFunc(n.Value, unicode.IsControl):
-			r.fail(n, key, "%s holds control characters; take them out", shown(n))
+			r.fail(n, key, "%s has control characters; take them out", shown(n))
 		}
 	}
 }

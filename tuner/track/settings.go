@@ -1,6 +1,7 @@
 package track
 
 import (
+	"cmp"
 	"fmt"
 
 	"atelier/common/mlflow"
@@ -29,7 +30,7 @@ func Settings(what string, enabled bool, enabledHelp string, experiment any, exp
 		{Name: KeyEnabled, Section: "MLflow", Type: setting.Truth(), Default: enabled, Help: enabledHelp, Flag: "mlflow", Usage: "track " + what + " with MLflow", Off: "no-mlflow", No: "do not track it"},
 		{Name: KeyURI, Type: setting.Text("an address such as http://127.0.0.1:5000, or a folder"), Help: "http://127.0.0.1:5000 or a folder; null = mlruns/ in the working folder",
 			Variable: "MLFLOW_TRACKING_URI"},
-		{Name: KeyExperiment, Type: setting.Text("a name"), Default: experiment, Help: experimentHelp},
+		{Name: KeyExperiment, Type: setting.Text("a name"), Default: experiment, Help: cmp.Or(experimentHelp, "of the experiment that runs go to")},
 	}
 }
 

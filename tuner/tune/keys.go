@@ -94,7 +94,7 @@ func table() setting.Table {
 			Flag: "train", Usage: "`DIR` of training images, one subfolder per class"},
 		{Name: KeyValidation, Type: folder, Help: "the same subfolders", Flag: "validation", Usage: "`DIR` of validation images"},
 		{Name: "subset.train", Type: images, Help: "images taken per class; null = all"},
-		{Name: "subset.validation", Type: images},
+		{Name: "subset.validation", Help: "likewise", Type: images},
 	}
 	t = t.With(train.Document.Table.Only(func(s setting.Setting) bool { return settingOfTrials(s.Name) }).Set(ofTrials)...)
 	return t.With(
@@ -102,11 +102,11 @@ func table() setting.Table {
 			Help: "or sim (curves without training), or a name that the workers offer"},
 		setting.Setting{Name: blockTrainer, Block: "{}", Help: "of another trainer than torch, handed through unread"},
 
-		setting.Setting{Name: "quick.trials", Section: "--quick: instead of the values above", Type: from1, Default: int64(6)},
-		setting.Setting{Name: "quick.epochs", Type: from1, Default: int64(2)},
+		setting.Setting{Name: "quick.trials", Help: "points to try", Section: "--quick: instead of the values above", Type: from1, Default: int64(6)},
+		setting.Setting{Name: "quick.epochs", Help: "per trial", Type: from1, Default: int64(2)},
 		setting.Setting{Name: "quick.grid_points", Type: from1, Default: int64(2), Help: "of every parameter"},
-		setting.Setting{Name: "quick.subset.train", Type: images, Default: int64(40), Null: true},
-		setting.Setting{Name: "quick.subset.validation", Type: images, Default: int64(20), Null: true},
+		setting.Setting{Name: "quick.subset.train", Help: "images per class", Type: images, Default: int64(40), Null: true},
+		setting.Setting{Name: "quick.subset.validation", Help: "likewise", Type: images, Default: int64(20), Null: true},
 
 		setting.Setting{Name: keyFolder, Section: "Results", Type: folder, Default: "checkpoints_tuning", Aliases: []string{"output_dir"},
 			Help: "results go to checkpoints_tuning/<model>/<search_method>/"},
