@@ -220,7 +220,10 @@ type entry struct {
 	mark func(c draw.Canvas, left, y vg.Length)
 }
 
-const markWidth = 20
+const (
+	markWidth  = 20
+	legendHigh = 18 // of one row
+)
 
 // legend draws entries in rows below a chart and returns the canvas that is
 // left. A single nameless series needs none.

@@ -16,6 +16,8 @@ func (s Series) filling(k int) Fill {
 	return Fill{Color(k), []Hatch{Plain, Rising, Dotted, Falling}[k%4]}
 }
 
+const widestBar = 70
+
 // Bars draws groups of upright bars, one group a category, one bar a series.
 // Series use Y alone. Values are written above the bars where there is room.
 func Bars(a Axes, categories []string, series ...Series) *Panel {
@@ -56,6 +58,9 @@ func Bars(a Axes, categories []string, series ...Series) *Panel {
 				}
 				left := float64(i) - 0.4 + float64(k)*step
 				x0, x1 := x(left+step*0.06), x(left+step*0.94)
+				if spare := x1 - x0 - widestBar; spare > 0 { // one bar is not a wall
+					x0, x1 = x0+spare/2, x1-spare/2
+				}
 				top := min(max(g.at(c, 0, s.Y[i]).Y, c.Min.Y), c.Max.Y)
 				s.filling(k).paint(c, x0, zero, x1, top)
 				if written != nil {
@@ -139,9 +144,15 @@ func lying(a Axes, names []string, values [][]float64, width, row vg.Length, ent
 		bottom += nameHigh
 	}
 	return &Panel{width: side + width, height: vg.Length(len(names))*row + 26 + bottom, draw: func(c draw.Canvas) {
-		c = legend(title(c, a.Title), entries)
+		c = title(c, a.Title)
+		// A panel may be given more room than it needs: rows do not drift apart, and
+		// the legend stays below them.
+		need := vg.Length(len(names))*row*1.3 + bottom
+		if len(entries) > 0 {
+			need += legendHigh
+		}
+		c = legend(draw.Crop(c, 0, 0, max(0, c.Max.Y-c.Min.Y-need), 0), entries)
 		body := draw.Crop(c, side, -46, bottom, 0)
-		// A panel may be given more room than it needs: rows do not drift apart.
 		step := min((body.Max.Y-body.Min.Y)/vg.Length(len(names)), row*1.3)
 		body.Min.Y = body.Max.Y - step*vg.Length(len(names))
 		x := func(v float64) vg.Length {

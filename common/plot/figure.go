@@ -207,6 +207,9 @@ func empty(heading string) *Panel {
 	}}
 }
 
+// Space is a place that is left free.
+func Space() *Panel { return &Panel{draw: func(draw.Canvas) {}} }
+
 // Wide makes a panel some times as wide as it needs to be.
 func Wide(p *Panel, times float64) *Panel {
 	wide := *p

@@ -394,6 +394,13 @@ func TestTrainingCurve(t *testing.T) {
 	if s := draw(h); strings.Count(s, "best: epoch 3") != 2 || strings.Contains(s, "logarithmic") {
 		t.Error("the best epoch is not marked in both panels")
 	}
+	// The mark's name is beside the curves, also where they have a few points.
+	flat := []float64{0.1, 0.9, 0.91, 0.92}
+	_, panels := History{ValLoss: []float64{2, 1.1, 1, 1.2}, TrainAcc: flat, ValAcc: flat}.Figure(About{})
+	found, _, height := texts(t, Figure{}, panels[1])
+	if i := slices.IndexFunc(found, func(b box) bool { return strings.HasPrefix(b.text, "best") }); i < 0 || found[i].corners[0][1] > height/2 {
+		t.Errorf("the best epoch's name lies on the curve, of %d texts", len(found))
+	}
 	h.ValLoss[0] = 5000
 	if s := draw(h); !strings.Contains(s, "logarithmic") {
 		t.Error("an outlier presses the others into a line")

@@ -115,14 +115,27 @@ func Lines(a Axes, series ...Series) *Panel {
 		labels(c, g, series, usable)
 	}
 	g.busy = func(c draw.Canvas, r vg.Rectangle) bool {
+		inside := func(p vg.Point) bool {
+			return p.X > r.Min.X-4 && p.X < r.Max.X+4 && p.Y > r.Min.Y-4 && p.Y < r.Max.Y+4
+		}
 		for _, s := range series {
-			for i := range s.len() {
-				if !usable(s.x(i), s.Y[i]) {
-					continue
+			var last vg.Point
+			for i, from := 0, false; i < s.len(); i++ {
+				ok := usable(s.x(i), s.Y[i])
+				if ok {
+					p := g.at(c, s.x(i), s.Y[i])
+					if inside(p) {
+						return true
+					}
+					const steps = 16 // of the line to it
+					for k := vg.Length(1); from && !s.Points && k < steps; k++ {
+						if inside(vg.Point{X: last.X + (p.X-last.X)*k/steps, Y: last.Y + (p.Y-last.Y)*k/steps}) {
+							return true
+						}
+					}
+					last = p
 				}
-				if p := g.at(c, s.x(i), s.Y[i]); p.X > r.Min.X-4 && p.X < r.Max.X+4 && p.Y > r.Min.Y-4 && p.Y < r.Max.Y+4 {
-					return true
-				}
+				from = ok
 			}
 		}
 		return false

@@ -55,6 +55,10 @@ func (v *view) figure(c chart) (f plot.Figure, panels []*plot.Panel, reason stri
 			f = own
 		}
 		f.Columns = max(f.Columns, own.Columns)
+		// Each objective begins a row of its own.
+		for f.Columns > 1 && len(panels)%f.Columns > 0 {
+			panels = append(panels, plot.Space())
+		}
 		panels = append(panels, more...)
 	}
 	if len(panels) > 0 {
@@ -261,7 +265,7 @@ func (v *view) slices() (f plot.Figure, panels []*plot.Panel, reason string) {
 				best = len(xs)
 			}
 		}
-		a := plot.Axes{Title: p.Name, X: p.Name, Y: v.Metric, LogX: p.Log, WholeX: p.Kind == space.KindInt, Choices: choices(p), Low: plot.At(low), High: plot.At(high)}
+		a := plot.Axes{Title: p.Name + v.of(), X: p.Name, Y: v.Metric, LogX: p.Log, WholeX: p.Kind == space.KindInt, Choices: choices(p), Low: plot.At(low), High: plot.At(high)}
 		// One colour bar explains all panels.
 		if n == min(mostColumns, len(shown))-1 {
 			a.Levels = [2]string{"trial 1", fmt.Sprintf("trial %d", last)}

@@ -44,7 +44,7 @@ func (v *view) heatmaps() (f plot.Figure, panels []*plot.Panel, reason string) {
 	if len(panels) == 0 {
 		return f, nil, "no two parameters vary together"
 	}
-	title := fmt.Sprintf("median %s, best darkest, with the number of trials%s", v.named(), note)
+	title := fmt.Sprintf("median of %s, best darkest, with the number of trials%s", v.named(), note)
 	if left > 0 {
 		title += fmt.Sprintf("; %s left out", plural(left, "less important pair"))
 	}
