@@ -184,13 +184,34 @@ func TestBarOnATerminal(t *testing.T) {
 	if len(drawn) != 4 {
 		t.Fatalf("%q", drawn)
 	}
-	for i, want := range []string{1: "s-aaaaaaaa [###-----------------] 6/40 trials, 4 running", 2: "s-aaaaaaaa [##########----------] 20/40 trials, 4 running", 3: "sweep s-aaaaaaaa finished"} {
+	for i, want := range []string{1: "[###-----------------] 6/40 trials, 4 running, s-aaaaaaaa", 2: "[##########----------] 20/40 trials, 4 running, about 14s left", 3: "sweep s-aaaaaaaa finished"} {
 		if !strings.HasPrefix(drawn[i], want) {
 			t.Errorf("drew %q, want it to begin with %q", drawn[i], want)
 		}
 		if i < 3 && len(drawn[i]) > 69 {
 			t.Errorf("%d columns on a terminal of 70: %q", len(drawn[i]), drawn[i])
 		}
+	}
+}
+
+// Where every trial trains the same epochs, the time left is known before one has ended.
+func TestTimeLeftBeforeATrialHasEnded(t *testing.T) {
+	f := start(t)
+	f.specJSON = `{"version":1,"name":"facades","search_method":"random","trainer":"torch","budget":{"trials":40},"objectives":[{"metric":"val_loss","direction":"minimize"}],"space":[{"name":"lr","type":"float","low":0.1,"high":1}],"training":{"epochs":10}}`
+	reported := func(n int64) *v1.Sweep {
+		s := f.at(0, wire.ToSweepStatus(trial.SweepRunning))
+		s.Counts = &v1.SweepCounts{Proposed: 8, Running: 8, Reports: n}
+		return s
+	}
+	f.will(reported(0), reported(20), f.at(38, wire.ToSweepStatus(trial.SweepFinished)))
+	var errs bytes.Buffer
+	clock := now
+	e := &cli.Env{Out: &bytes.Buffer{}, Err: &errs, Live: true, Dir: t.TempDir(), Width: func() int { return 80 },
+		Now: func() time.Time { clock = clock.Add(10 * time.Second); return clock }}
+	e.Run(t.Context(), []string{"sweep", "wait", "s-aaaaaaaa"})
+	// 20 of 400 epochs in 10 s.
+	if want := "[--------------------] 0/40 trials, 8 running, about 3m10s left"; !strings.Contains(errs.String(), want) {
+		t.Errorf("no %q in %q", want, errs.String())
 	}
 }
 
@@ -205,7 +226,7 @@ func TestPaceAndTimeLeft(t *testing.T) {
 		Now: func() time.Time { clock = clock.Add(10 * time.Second); return clock }}
 	e.Run(t.Context(), []string{"sweep", "wait", "s-aaaaaaaa"})
 	// 140 reports and 14 trials in 10 s, 20 trials to go.
-	if want := "14.0 reports/s, about 14s left"; !strings.Contains(errs.String(), want) {
+	if want := "20/40 trials, 4 running, about 14s left, best val_loss 0.1235 (trial 7), 14.0 reports/s, s-aaaaaaaa"; !strings.Contains(errs.String(), want) {
 		t.Errorf("no %q in %q", want, errs.String())
 	}
 }

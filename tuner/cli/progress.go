@@ -2,11 +2,15 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/space"
+	"atelier/common/spec"
 	"atelier/common/trial"
 )
 
@@ -69,7 +73,7 @@ func best(s *trial.Sweep) string {
 // progress shows how a sweep goes on.
 type progress struct {
 	bar
-	trials pace
+	trials, epochs pace
 
 	counted   time.Time
 	reports   int64   // there were then
@@ -94,22 +98,62 @@ func (p *progress) show(s *trial.Sweep) {
 	p.draw(now, p.line(s, now))
 }
 
-// line is what there is to say of a sweep that goes on.
+// line is what there is to say of a running sweep: on a terminal what matters most
+// comes first, and what does not fit any more is left out whole.
 func (p *progress) line(s *trial.Sweep, now time.Time) string {
 	c := s.Counts
 	d, all := c.Over(), s.BudgetTrials
-	text := s.ID + " "
-	if p.e.Live && all > 0 {
-		text += cells(float64(d)/float64(all)) + " "
-	}
-	text += fmt.Sprintf("%s trials, %d running", of(d, all), c.Running)
+	counts := fmt.Sprintf("%s trials, %d running", of(d, all), c.Running)
 	if s.Status != trial.SweepRunning {
-		text += ", " + s.Status.String()
+		counts += ", " + s.Status.String()
 	}
-	text += best(s)
+	rate := ""
 	if p.perSecond > 0 {
-		text += fmt.Sprintf(", %.1f reports/s", p.perSecond)
+		rate = fmt.Sprintf(", %.1f reports/s", p.perSecond)
 	}
-	_, rest := p.trials.at(now, d, all)
-	return text + left(rest)
+	rest := p.rest(s, now)
+	if !p.e.Live {
+		return s.ID + " " + counts + best(s) + rate + rest
+	}
+	text := counts
+	if all > 0 {
+		text = cells(float64(d)/float64(all)) + " " + counts
+	}
+	for _, part := range []string{rest, best(s), rate, ", " + s.ID} {
+		if len(text)+len(part) < p.e.Width() {
+			text += part
+		}
+	}
+	return text
+}
+
+// rest is the time left, to be put behind a line. Where every trial trains the same
+// epochs it is known from the first reports on, else once trials have ended.
+func (p *progress) rest(s *trial.Sweep, now time.Time) string {
+	if n := epochsEach(s); n > 0 && s.BudgetTrials > 0 {
+		_, rest := p.epochs.at(now, s.Counts.Reports, n*s.BudgetTrials)
+		return left(rest)
+	}
+	_, rest := p.trials.at(now, s.Counts.Over(), s.BudgetTrials)
+	return left(rest)
+}
+
+// epochsEach is how many epochs each trial of a sweep trains; 0 where that differs
+// or is not known.
+func epochsEach(s *trial.Sweep) int64 {
+	if s.SpecJSON == "" || len(s.Stopping) > 0 && string(s.Stopping) != "null" {
+		return 0
+	}
+	checked, err := spec.Decode(s.SpecJSON)
+	if err != nil || slices.ContainsFunc(checked.Space.Params, func(p space.Parameter) bool { return p.Name == "epochs" || p.Name == "patience" }) {
+		return 0
+	}
+	var training struct {
+		Epochs   int64 `json:"epochs"`
+		Patience int64 `json:"patience"`
+	}
+	if json.Unmarshal([]byte(checked.TrainingJSON), &training) != nil || training.Patience != 0 {
+		return 0
+	}
+	return training.Epochs
 }
