@@ -10,7 +10,7 @@ type MapSize struct {
 }
 
 // LeastMapSide is the fewest cells across and down that a map needs to mean
-// something. Below, each cell stands for more than a quarter of the image's
+// something. Below, each cell covers more than a quarter of the image's
 // side, so the stretched map is a few blurred squares wherever the model looks,
 // and figures of it (concentration, coverage, what the region alone carries)
 // are those of the squares.
@@ -21,7 +21,7 @@ func (m MapSize) Coarse() bool {
 	return m != MapSize{} && min(m.Width, m.Height) < LeastMapSide
 }
 
-// Note is what to say of a coarse map, nothing of any other.
+// Note is a sentence about a coarse map, empty for any other.
 func (m MapSize) Note() string {
 	if !m.Coarse() {
 		return ""

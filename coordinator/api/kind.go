@@ -8,7 +8,7 @@ import (
 )
 
 // ofTuning refuses what only a tuning has where a sweep is a run of inference;
-// lacks says what that is.
+// lacks is that, in words.
 func ofTuning(sw *state.Sweep, lacks string) error {
 	if sw.Kind != trial.Inference {
 		return nil

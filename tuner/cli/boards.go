@@ -47,7 +47,7 @@ type trainedAs struct {
 	ImageSize int    `json:"image_size"`
 }
 
-// List names the best trials of the newest sweeps that have checkpoints, those
+// List returns the best trials of the newest sweeps that have checkpoints, those
 // with the best accuracy first.
 func (b *boards) List(ctx context.Context) ([]serve.Entry, error) {
 	b.mu.Lock()
@@ -83,7 +83,7 @@ func (b *boards) ask(ctx context.Context) ([]serve.Entry, error) {
 	return entries, nil
 }
 
-// board names the best trials of one sweep.
+// board returns the best trials of one sweep.
 func (b *boards) board(ctx context.Context, s trial.Sweep) (entries []serve.Entry, err error) {
 	board, err := b.api.Leaderboard(ctx, s.ID, boardTop, false, client.From{})
 	if err != nil {
@@ -98,7 +98,7 @@ func (b *boards) board(ctx context.Context, s trial.Sweep) (entries []serve.Entr
 		if err != nil {
 			return entries, err
 		}
-		json.Unmarshal(row.Params, &as) // what is searched stands there; what cannot be read changes nothing
+		json.Unmarshal(row.Params, &as) // parameters that are searched; what cannot be read changes nothing
 		x := serve.Entry{ID: fmt.Sprintf("%s/%d", s.ID, row.Trial), Name: fmt.Sprintf("%s, trial %d", name, row.Trial), Source: "leaderboard",
 			Group: fmt.Sprintf("sweep %s (%s)", name, s.ID), Architecture: as.Model, ImageSize: as.ImageSize, Time: when(s),
 			Note: fmt.Sprintf("%s %.4g, epoch %d", s.Objective.Metric, float64(row.Value), row.Epoch)}

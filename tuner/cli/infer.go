@@ -45,7 +45,7 @@ func (e *Env) inferCommand() *ucli.Command {
 			"Architecture, classes and normalisation come from the checkpoint. A value is taken from its\n" +
 			"flag, else from the environment (ATELIER_INFER_MODE=production), else from the configuration\n" +
 			"file. The folder of the results goes to standard output. Results of an earlier inference in it\n" +
-			"are replaced, file by file, and named. A folder given as checkpoint stands for the best model in it.\n" +
+			"are replaced, file by file, and named. A folder given as checkpoint means the best model in it.\n" +
 			"Without a model, on a terminal, it offers those of checkpoints/ and checkpoints_tuning/.\n\n" +
 			"With --addr or ATELIER_ADDR a worker of that cluster does the work and the results come here;\n" +
 			"checkpoint and images are paths that the worker can read. --checkpoint may also be a\n" +

@@ -29,7 +29,7 @@ func (e *Env) trainedModels() []models.Model {
 	return slices.DeleteFunc(found, func(m models.Model) bool { return m.Fault != "" })
 }
 
-// trainedHere names the best models of trainings and tunings below the working
+// trainedHere lists the best models of trainings and tunings below the working
 // folder, to be put behind an error.
 func (e *Env) trainedHere() string {
 	var names []string
@@ -44,13 +44,13 @@ func (e *Env) trainedHere() string {
 
 // inferSubject settles the model and the folder of images: where none is given it
 // asks a person, and gives others the command to type; a folder in place of a
-// model stands for the best model in it.
+// model means the best model in it.
 func (e *Env) inferSubject(c *ucli.Context, q *questions, conf *setting.Config) error {
 	asks := e.Ask && !c.Bool("quiet")
 	if conf.String(keyCheckpoint) == "" {
 		found := e.trainedModels()
 		if !asks || len(found) == 0 {
-			return usage("infer: no model is given: name one with --checkpoint, or %s in %s%s", keyCheckpoint, infer.Document.File, e.inferLine(found, conf))
+			return usage("infer: no model is given: give one with --checkpoint, or %s in %s%s", keyCheckpoint, infer.Document.File, e.inferLine(found, conf))
 		}
 		if err := q.trainedModel(c.Context, found, conf); err != nil {
 			return err
@@ -102,13 +102,13 @@ func (q *questions) trainedModel(ctx context.Context, found []models.Model, conf
 	return conf.Set(keyCheckpoint, name, setting.Prompt, "prompt")
 }
 
-// bestIn puts the best model of a folder in the folder's place, and says so. The
+// bestIn puts the best model of a folder in the folder's place, and prints that. The
 // model it returns has no classes where the file is not one of this machine.
 func (e *Env) bestIn(c *ucli.Context, conf *setting.Config) (m models.Model, err error) {
 	v := conf.Get(keyCheckpoint)
 	info, err := os.Stat(e.path(v.Text()))
 	if err != nil {
-		return m, nil // of the cluster, or what is missing is said by whoever opens it
+		return m, nil // of the cluster, or missing, which is an error where it is opened
 	}
 	if !info.IsDir() {
 		if found, _ := (&models.Finder{Dir: e.Dir, Named: []string{e.path(v.Text())}}).Ranked(); len(found) > 0 {
@@ -137,7 +137,7 @@ func (e *Env) inferImages(c *ucli.Context, q *questions, conf *setting.Config, m
 	}
 	found := e.imagesFor(m.Classes)
 	if len(found) == 0 {
-		return nil // whoever lists the images says what is missing
+		return nil // an error where images are listed
 	}
 	if !e.Ask || c.Bool("quiet") {
 		return usage("infer: no folder of images is given, and %s is not there. Next: atelier infer --checkpoint %s --image-dir %s", v.Text(), quoted(conf.String(keyCheckpoint)), quoted(found[0].name))
@@ -155,7 +155,7 @@ func (e *Env) inferImages(c *ucli.Context, q *questions, conf *setting.Config, m
 }
 
 // evaluated reports whether mistakes are to be explained of an evaluation that is
-// there: it names its images.
+// there: it has the paths of its images.
 func (e *Env) evaluated(conf *setting.Config) bool {
 	dir, err := infer.OutputDir(conf, e.Dir, nil)
 	if err == nil {

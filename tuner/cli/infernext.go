@@ -10,7 +10,7 @@ import (
 	"atelier/common/setting"
 )
 
-// inferNext names what to look at first and what to do next.
+// inferNext prints what to look at first and what to do next.
 func (e *Env) inferNext(o *inference.Summary, conf *setting.Config, stored *inference.Stored) {
 	dir := e.relative(o.Dir)
 	if look := worthALook(o); len(look) > 0 {

@@ -22,15 +22,15 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
-// serveCommand has its limits as flags: what a stranger may cost is for whoever serves to say.
+// serveCommand has its limits as flags: what a stranger may cost is the choice of the person who serves.
 func (e *Env) serveCommand() *ucli.Command {
 	d := serve.DefaultLimits()
-	return verb(&ucli.Command{Name: "serve", Usage: "a web app: drop a picture, see what a model makes of it",
+	return verb(&ucli.Command{Name: "serve", Usage: "a web app: drop an image, see what a model makes of it",
 		Description: "Opens a page on " + defaultServe + " with predictions, heat maps, a comparison of classes and a\n" +
-			"verdict on quality, for any checkpoint found: files named with --checkpoint, model files below\n" +
+			"verdict on quality, for any checkpoint found: files given with --checkpoint, model files below\n" +
 			"checkpoints/ and checkpoints_tuning/, and, where a cluster is addressed, the best of its\n" +
 			"leaderboards. The model with the best accuracy answers first. The same as JSON:\n" +
-			"curl --data-binary @house.jpg 'http://" + defaultServe + "/api/predict?top_k=3'. No picture is stored.",
+			"curl --data-binary @house.jpg 'http://" + defaultServe + "/api/predict?top_k=3'. Images are not stored.",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "listen", Value: defaultServe, Usage: "`ADDRESS`"},
 			&ucli.StringSliceFlag{Name: "checkpoint", Usage: "model `FILE` or folder of models (may be given again; default: checkpoints and checkpoints_tuning)"},
@@ -38,12 +38,12 @@ func (e *Env) serveCommand() *ucli.Command {
 			&ucli.BoolFlag{Name: "insecure", Usage: "listen on an address that others can reach, without TLS"},
 			&ucli.StringFlag{Name: "device", Value: "auto", Usage: "`DEVICE`: auto, cpu, cuda:0"},
 			&ucli.IntFlag{Name: "threads", Usage: "`N` CPU threads; 0 = all cores"},
-			&ucli.Int64Flag{Name: "max-bytes", Value: d.Bytes, Usage: "refuse larger files, `BYTES`"},
-			&ucli.Int64Flag{Name: "max-pixels", Value: d.Pixels, Usage: "refuse larger pictures, `PIXELS`"},
+			&ucli.Int64Flag{Name: "max-bytes", Value: d.Bytes, Usage: "largest file accepted, `BYTES`"},
+			&ucli.Int64Flag{Name: "max-pixels", Value: d.Pixels, Usage: "largest image accepted, `PIXELS`"},
 			&ucli.IntFlag{Name: "concurrency", Value: d.Concurrency, Usage: "at most `N` requests at once"},
 			&ucli.DurationFlag{Name: "request-timeout", Value: d.Timeout, Usage: "of one request, `TIME`"},
 			&ucli.StringFlag{Name: "precision", Value: "fp32", Usage: "`PRECISION`: fp32, bf16 (faster where the processor has it) or fp16 (GPU); of the model's arithmetic"},
-			&ucli.IntFlag{Name: "batch", Value: 32, Usage: "answer at most `N` pictures in one pass of the model"},
+			&ucli.IntFlag{Name: "batch", Value: 32, Usage: "answer at most `N` images in one pass of the model"},
 			trainerFlag(),
 		}, Action: e.serve}, 0, 0,
 		"atelier serve", "atelier serve --checkpoint checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth",
@@ -73,7 +73,7 @@ func (e *Env) serve(c *ucli.Context) error {
 	ip := net.ParseIP(host)
 	local := host == "localhost" || ip != nil && ip.IsLoopback()
 	if !local && !c.Bool("insecure") {
-		return usage("serve: --listen %s can be reached by others, without TLS: say --insecure if that is meant", c.String("listen"))
+		return usage("serve: --listen %s can be reached by others, without TLS: give --insecure if that is intended", c.String("listen"))
 	}
 	named := c.StringSlice("checkpoint")
 	if len(named) == 0 {

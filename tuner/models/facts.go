@@ -15,34 +15,34 @@ import (
 	"atelier/tuner/tune/report"
 )
 
-// memory is what a file said when it was last read.
+// memory is what was read from a file, and which version of it.
 type memory[T any] struct {
 	size    int64
 	written time.Time
-	said    T
+	value   T
 }
 
 // remembered reads a file unless it is as it was when it was read last. A file
-// that is not there says nothing.
-func remembered[T any](f *Finder, known *map[string]memory[T], path string, read func(string) T) (said T) {
+// that is not there gives the zero value.
+func remembered[T any](f *Finder, known *map[string]memory[T], path string, read func(string) T) (value T) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return said
+		return value
 	}
 	f.mu.Lock()
 	m, ok := (*known)[path]
 	f.mu.Unlock()
 	if ok && m.size == info.Size() && m.written.Equal(info.ModTime()) {
-		return m.said
+		return m.value
 	}
-	said = read(path)
+	value = read(path)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if *known == nil {
 		*known = map[string]memory[T]{}
 	}
-	(*known)[path] = memory[T]{info.Size(), info.ModTime(), said}
-	return said
+	(*known)[path] = memory[T]{info.Size(), info.ModTime(), value}
+	return value
 }
 
 func (f *Finder) read(m Model) Facts { return remembered(f, &f.facts, m.Path, facts) }
@@ -61,20 +61,20 @@ func facts(path string) (x Facts) {
 		return x
 	}
 	if missing := file.Lacks(false); len(missing) > 0 {
-		x.Fault = "it does not say its " + strings.Join(missing, " and ")
+		x.Fault = "it lacks its " + strings.Join(missing, " and ")
 	}
 	x.Architecture, x.Classes, x.ImageSize, x.Epoch = about.Arch, about.Classes, about.ImageSize, about.Epoch
 	return x
 }
 
-// marks are what the records beside models say of their accuracy.
+// marks are accuracies as the records beside models have them.
 type marks struct {
 	test, best float64         // of the best model; NaN = not measured
 	epochs     map[int]float64 // validation accuracy
 	last       float64         // of the last epoch
 }
 
-// accuracy is what the record beside a model says: training_history.json of a
+// accuracy is read from the record beside a model: training_history.json of a
 // training, trial.json of a tuning's trial.
 func (f *Finder) accuracy(m Model) (value float64, of string) {
 	dir := filepath.Dir(m.Path)

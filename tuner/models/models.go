@@ -1,6 +1,6 @@
 // Package models finds the model files on this machine that trainings and
-// tunings left, and ranks them by how well they did. It reads what files say of
-// themselves and loads no model.
+// tunings left, and ranks them by how well they did. It reads descriptions
+// in files and loads no model.
 package models
 
 import (
@@ -38,24 +38,24 @@ type Model struct {
 	Written time.Time
 	Facts
 
-	// Accuracy is in 0..1, NaN where none is known; Measured says of which images.
+	// Accuracy is in 0..1, NaN where none is known; Measured gives the images.
 	Accuracy float64
 	Measured string
 }
 
-// Facts are what a file says of its model; what it does not say is zero.
+// Facts are what a file contains about its model; what it lacks is zero.
 type Facts struct {
 	Architecture string
 	Classes      []string
 	ImageSize    int
 	Epoch        int
-	Fault        string // why the file cannot be asked; "" = nothing speaks against it
+	Fault        string // why the file cannot be asked; "" = no reason is known
 }
 
 // best reports whether this is the model that its training calls the best.
 func (m *Model) best() bool { return path.Base(m.ID) == train.BestFile }
 
-// Text says how good the model is, such as "test accuracy 79.4 %"; "" where
+// Text is how good the model is, such as "test accuracy 79.4 %"; "" where
 // that is not known.
 func (m *Model) Text() string {
 	if math.IsNaN(m.Accuracy) {
@@ -64,8 +64,8 @@ func (m *Model) Text() string {
 	return fmt.Sprintf("%s accuracy %.1f %%", m.Measured, 100*m.Accuracy)
 }
 
-// Finder looks for models, anew at each call: a training that ends shows up. What
-// files say is read once, until they are written anew. Its methods may be called
+// Finder looks for models, anew at each call: a training that ends shows up. A file
+// is read once, until it is written anew. Its methods may be called
 // at the same time.
 type Finder struct {
 	Dir   string   // relative paths start here
@@ -95,7 +95,7 @@ func (f *Finder) All() ([]Model, error) {
 // the best model first, and in it the best model first. Accuracies are those of
 // test images where there were any, else of validation images; models without
 // one come last, newest first. A training's last model is left out beside its
-// best, and of a tuning the five best are listed; a file that was named itself is
+// best, and of a tuning the five best are listed; a file that was given itself is
 // always.
 func (f *Finder) Ranked() ([]Model, error) {
 	all, err := f.All()
@@ -164,7 +164,7 @@ func fewTrials(sorted []Model) []Model {
 	})
 }
 
-// walk finds files by name, and all model files below folders.
+// walk finds the files given, and all model files below folders.
 func (f *Finder) walk() (all []Model, missing []string) {
 	seen := map[string]bool{}
 	add := func(at string, info fs.FileInfo, group string, trial int) {
@@ -208,7 +208,7 @@ func (f *Finder) walk() (all []Model, missing []string) {
 	return all, missing
 }
 
-// id is a path as requests and people name it.
+// id is a path as requests and people write it.
 func (f *Finder) id(at string) string {
 	if rel, err := filepath.Rel(f.Dir, at); err == nil && filepath.IsLocal(rel) {
 		return filepath.ToSlash(rel)
@@ -226,7 +226,7 @@ func (f *Finder) belongs(at string) (group string, trial int) {
 	return f.id(dir), 0
 }
 
-// Best is the model to take where a person named a folder: its best_model.pth,
+// Best is the model to take where a person gave a folder: its best_model.pth,
 // else the best one below it.
 func Best(dir, folder string) (Model, error) {
 	found, err := (&Finder{Dir: dir, Named: []string{folder}}).Ranked()

@@ -12,7 +12,7 @@ import (
 	"atelier/tuner/models"
 )
 
-// model writes a model file, as old as it is said to be.
+// model writes a model file, of an age.
 func model(t *testing.T, path, arch string, hours int) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -110,7 +110,7 @@ checkpoints/broken/best_model.pth | checkpoints/broken`
 	if again, _ := f.Ranked(); again[0].ID != "checkpoints/tried/best_model.pth" {
 		t.Errorf("%s is first", again[0].ID)
 	}
-	// A file that is named stands in the list, whatever stands beside it.
+	// A file that is given is in the list, whatever is beside it.
 	named, err := (&models.Finder{Dir: dir, Named: []string{"checkpoints/good/final_model.pth"}}).Ranked()
 	if err != nil || len(named) != 1 || named[0].Text() != "validation accuracy 80.0 %" {
 		t.Errorf("%+v %v", named, err)

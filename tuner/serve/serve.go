@@ -71,7 +71,7 @@ func New(asker Asker, sources []Source, limits Limits, local bool, log *slog.Log
 	return s
 }
 
-// pages serves the page's files, and a page that says so for any other path; below
+// pages serves the page's files, and an error page for any other path; below
 // /api/ programs ask, which read JSON.
 func pages(files fs.FS) http.Handler {
 	there := http.FileServerFS(files)
@@ -135,7 +135,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	send(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// checkpoints lists what may be asked. A source that fails says so beside what
+// checkpoints lists what may be asked. A source that fails is a problem beside what
 // the others found.
 func (s *Server) checkpoints(w http.ResponseWriter, r *http.Request) {
 	answer := struct {

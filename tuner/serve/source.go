@@ -15,7 +15,7 @@ import (
 
 // Entry is a checkpoint that may be asked.
 type Entry struct {
-	ID     string `json:"id"`     // what a request names
+	ID     string `json:"id"`     // what a request gives
 	Name   string `json:"name"`   // what people read
 	Source string `json:"source"` // file | leaderboard
 	Time   string `json:"time,omitempty"`
@@ -66,7 +66,7 @@ func (f Files) List(context.Context) ([]Entry, error) {
 	return entries, err
 }
 
-// Path answers for files that were found alone: a request cannot name another.
+// Path answers for files that were found alone: a request gets no other file.
 func (f Files) Path(_ context.Context, id string) (string, error) {
 	all, _ := f.All() // what is missing is not this one
 	for _, m := range all {
@@ -106,7 +106,7 @@ func ranked(entries []Entry) []Entry {
 	return out
 }
 
-// list asks all sources; what one of them cannot say is a problem beside the rest.
+// list asks all sources; an error of one of them is a problem beside the rest.
 func (s *Server) list(ctx context.Context) (entries []Entry, problems []string) {
 	for _, source := range s.sources {
 		found, err := source.List(ctx)
@@ -124,7 +124,7 @@ func (s *Server) find(ctx context.Context, id string) (string, error) {
 	if id == "" {
 		entries, problems := s.list(ctx)
 		if len(entries) == 0 {
-			return "", errors.New(strings.Join(append([]string{"there is no checkpoint to ask: train a model, or name one with --checkpoint"}, problems...), "; "))
+			return "", errors.New(strings.Join(append([]string{"there is no checkpoint to ask: train a model, or give one with --checkpoint"}, problems...), "; "))
 		}
 		id = entries[0].ID
 	}

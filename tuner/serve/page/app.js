@@ -203,7 +203,7 @@ async function ask(files) {
 }
 
 // asOther asks another model about the image that is shown; until it has
-// answered, the answer of the one before is dimmed and named.
+// answered, the answer of the one before is dimmed, with its model above it.
 async function asOther() {
   models.describe();
   if (!current) return;
@@ -221,7 +221,7 @@ async function asOther() {
 }
 
 // again brings back what this tab was answered before a reload; what it was
-// answered since stands before that.
+// answered since comes before that.
 const began = Date.now();
 async function again() {
   const before = [];

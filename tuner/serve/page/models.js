@@ -4,7 +4,7 @@ import { percent } from "./panel.js";
 const $ = (id) => document.getElementById(id);
 let known = [];
 
-// label is a model in a line, told apart within its group.
+// label is a model in a line, distinct within its group.
 function label(c) {
   const parts = [c.architecture || c.name];
   if (c.note && c.source === "file") parts.push(c.note);
@@ -45,7 +45,7 @@ export async function list() {
   select.disabled = known.length === 0;
   describe();
   const problems = (answer.problems || []).join("; ");
-  if (known.length === 0) return "No model found: train one, or name one with --checkpoint." + (problems ? " " + problems : "");
+  if (known.length === 0) return "No model found: train one, or give one with --checkpoint." + (problems ? " " + problems : "");
   return problems;
 }
 
@@ -57,7 +57,7 @@ export function choose(id) {
   return true;
 }
 
-// learn notes what an answer says of a model that the list says less of.
+// learn notes what an answer contains about a model beyond the list.
 export function learn(id, model) {
   const c = known.find((x) => x.id === id);
   if (!c) return;
@@ -65,7 +65,7 @@ export function learn(id, model) {
   describe();
 }
 
-// describe says what the chosen model is and knows.
+// describe shows what the chosen model is and knows.
 export function describe() {
   const c = known.find((x) => x.id === $("checkpoint").value);
   if (!c) {
