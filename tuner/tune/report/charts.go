@@ -105,14 +105,15 @@ func (v *view) about() string {
 		} `json:"data"`
 		Train string `json:"data.train"`
 	}
-	data := ""
-	if json.Unmarshal(v.Training, &t) == nil {
-		if data = cmp.Or(t.Train, t.Nested.Train); data != "" {
-			if data = filepath.ToSlash(filepath.Clean(data)); filepath.Base(data) == "train" {
-				data = filepath.Dir(data)
-			}
-			data = filepath.Base(data)
+	data := v.Data
+	if data == "" && json.Unmarshal(v.Training, &t) == nil {
+		data = cmp.Or(t.Train, t.Nested.Train)
+	}
+	if data != "" {
+		if data = filepath.ToSlash(filepath.Clean(data)); filepath.Base(data) == "train" {
+			data = filepath.Dir(data)
 		}
+		data = filepath.Base(data)
 	}
 	a := plot.About{Model: v.Model, Data: data}
 	if ms := cmp.Or(v.EndedMS, v.CreatedMS); ms > 0 {

@@ -38,6 +38,7 @@ type Sweep struct {
 	Status       trial.SweepStatus
 	Ending       string // why it ended, or failed
 	Space        space.Space
+	Data         string          // the images' folder, for titles; "" = as Training says
 	Training     json.RawMessage // settings of every trial, a JSON object; nil = {}
 	Budget       int64           // trials; 0 = no limit of them
 	Parallelism  int64

@@ -162,7 +162,7 @@ func (t *tally) report(r *run) string {
 		}{{"low_confidence_drop", "drop below %v %%", r.MinDrop}, {"high_average_drop", "drop above %v %%", r.MaxDrop}, {"low_concentration", "concentration below %v", r.MinConcentration},
 			{"high_coverage", "coverage above %v", r.MaxCoverage}, {"low_coverage", "coverage below %v", r.MinCoverage}} {
 			if k := t.flags[f.name]; k > 0 {
-				fmt.Fprintf(&b, "%8d  %s (%s)\n", k, f.name, fmt.Sprintf(f.rule, f.value))
+				fmt.Fprintf(&b, "%8d  %s: %s (%s)\n", k, f.name, inference.Reason(f.name), fmt.Sprintf(f.rule, f.value))
 			}
 		}
 		if 2*t.suspicious > t.images && t.images >= 10 {
