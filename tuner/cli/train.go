@@ -199,7 +199,7 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 	if err != nil && (api == nil || c.IsSet("trainer-bin")) {
 		return err
 	}
-	bar := &trainBar{bar{e: e, quiet: c.Bool("quiet")}}
+	bar := &trainBar{bar: bar{e: e, quiet: c.Bool("quiet")}, cluster: api != nil}
 	o := train.Options{Trainer: trainer, Overwrite: c.Bool("overwrite"), Watch: bar, Now: e.Now}
 	var r *train.Result
 	if api == nil {

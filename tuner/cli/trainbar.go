@@ -12,7 +12,10 @@ import (
 
 // trainBar shows a training: on a terminal a bar that is redrawn and a line per
 // epoch, elsewhere the lines alone.
-type trainBar struct{ bar }
+type trainBar struct {
+	bar
+	cluster bool // its workers train, on devices of theirs
+}
 
 // Begin prints what is going to be trained, with what, and what changes it.
 func (b *trainBar) Begin(p *train.Plan) {
@@ -30,9 +33,15 @@ func (b *trainBar) Begin(p *train.Plan) {
 	if s.Schedule != "constant" {
 		schedule = ", schedule " + s.Schedule
 	}
-	threads := ""
+	threads, device := "", "device "+p.Device
+	if p.Device == "auto" {
+		device += " (" + autoDevice() + ")"
+	}
 	if !strings.HasPrefix(p.Device, "cuda") {
 		threads = ", " + counted(p.Threads, "thread")
+	}
+	if b.cluster {
+		device, threads = "a worker of the cluster", ""
 	}
 	rows := [][2]string{
 		{"data", b.data(p)}, {"", "--data DIR"},
@@ -40,7 +49,7 @@ func (b *trainBar) Begin(p *train.Plan) {
 		{"learning", fmt.Sprintf("%s, lr %.4g%s", s.Optimizer, s.LR, schedule)}, {"", "--lr RATE, --set optimizer=sgd"},
 		{"images", fmt.Sprintf("%d px", s.ImageSize)}, {"", "--set image_size=N"},
 		{"start", p.Start()}, {"", "--weights NAME or FILE, none"},
-		{"machine", fmt.Sprintf("device %s%s, seed %d", p.Device, threads, p.Seed)}, {"", "--set device=cpu, --seed N"},
+		{"machine", fmt.Sprintf("%s%s, seed %d", device, threads, p.Seed)}, {"", "--set device=cpu, --seed N"},
 		{"results", b.e.relative(p.Folder)}, {"", "--out DIR"},
 	}
 	if after := p.ResumedAfter(); after > 0 {

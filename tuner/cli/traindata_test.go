@@ -87,6 +87,9 @@ func TestTrainFindsImages(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, r)
 		}
 	}
+	if r := talk(t, dir, true, "\n", nil, "tune", "--trainer-bin", "nosuch", "--no-mlflow"); !strings.Contains(r.err, "by number or name [styles]: ") || !strings.Contains(r.err, "no trainer at nosuch") {
+		t.Errorf("tune: %+v", r)
+	}
 	if r := talk(t, t.TempDir(), true, "", nil, "train"); r.code != 2 || !strings.Contains(r.err, "atelier data synth run/facades draws one") {
 		t.Errorf("nothing there: %+v", r)
 	}

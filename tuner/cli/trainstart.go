@@ -162,10 +162,7 @@ func (e *Env) rate(c *ucli.Context, conf configuration, model string, size int) 
 	}
 	device := conf.Get("device").Text()
 	if device == "auto" {
-		device = "cpu"
-		if gpus, err := nvml.List(""); err == nil && len(gpus) > 0 {
-			device = "cuda"
-		}
+		device = autoDevice()
 	}
 	perSecond, err := train.Rate(c.Context, trainer, model, device, size, runtime.NumCPU())
 	if err != nil {
@@ -176,4 +173,12 @@ func (e *Env) rate(c *ucli.Context, conf configuration, model string, size int) 
 		// Convolutions cost by the pixel.
 		return time.Duration(epochs * images / perSecond * float64(s*s) / float64(size*size) * float64(time.Second))
 	}
+}
+
+// autoDevice is what a training takes here where nobody chooses.
+func autoDevice() string {
+	if gpus, err := nvml.List(""); err == nil && len(gpus) > 0 {
+		return "cuda:0"
+	}
+	return "cpu"
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"atelier/common/version"
@@ -24,13 +25,22 @@ func machine(p *Plan, trainer string) []fact {
 	}
 	facts = append(facts, fact{"cores", fmt.Sprint(runtime.NumCPU())})
 	if memory := lineOf("/proc/meminfo", "MemTotal"); memory != "" {
-		facts = append(facts, fact{"memory", memory})
+		facts = append(facts, fact{"memory", inGiB(memory)})
 	}
 	facts = append(facts, fact{"device", p.Device}, fact{"threads", fmt.Sprint(p.Threads)})
 	if trainer != "" {
 		facts = append(facts, fact{"trainer", trainer})
 	}
 	return append(facts, fact{"atelier", version.Version})
+}
+
+// inGiB is a number of the kernel's kibibytes for people.
+func inGiB(text string) string {
+	kib, err := strconv.ParseFloat(strings.TrimSuffix(text, " kB"), 64)
+	if err != nil {
+		return text
+	}
+	return fmt.Sprintf("%.1f GiB", kib/(1<<20))
 }
 
 // lineOf is what stands behind "name :" in one of the kernel's files.

@@ -284,6 +284,18 @@ func TestFailures(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	single := imageFolder(t, 3, 3)
+	for _, part := range []string{"train", "validation"} {
+		classes, _ := filepath.Glob(filepath.Join(single, part, "*"))
+		for _, dir := range classes {
+			if filepath.Base(dir) == "glass" {
+				continue
+			}
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	garbage := filepath.Join(t.TempDir(), "garbage.pth")
 	if err := os.WriteFile(garbage, []byte("not a checkpoint"), 0o644); err != nil {
 		t.Fatal(err)
@@ -304,6 +316,7 @@ func TestFailures(t *testing.T) {
 		{"unknown metric", base, nil, func(j *trainerproto.Job) { j.Metric = "f1" }, "bad_spec", `"f1" is not reported`},
 		{"missing folder", base, map[string]any{"data": map[string]any{"train": "nowhere", "validation": "validation"}}, nil, "data_missing", "nowhere"},
 		{"class without images", empty, nil, nil, "bad_spec", "stone"},
+		{"one class", single, nil, nil, "bad_spec", "a classifier needs two"},
 		{"classes differ", other, nil, nil, "bad_spec", `data.train has "glass", data.validation has not`},
 		{"no such device", base, nil, func(j *trainerproto.Job) { j.Device = "cuda:63" }, "device_fault", "cuda:63"},
 		{"diverges", base, map[string]any{"lr": 1000, "optimizer": "sgd", "epochs": 30}, nil, "diverged", "lower lr"},

@@ -88,6 +88,10 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 			d.close()
 			return nil, refuse(err, "%s: %w", part.key, err)
 		}
+		if part.set == &d.train && len(folder.Classes) == 1 {
+			d.close()
+			return nil, badSpec("%s: %s has one class (%s): a classifier needs two", part.key, part.dir, folder.Classes[0])
+		}
 		for _, note := range folder.Notes() {
 			log.Warn("images", "data", part.key, "note", note)
 		}
