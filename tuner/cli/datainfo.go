@@ -92,7 +92,7 @@ func (e *Env) info(c *ucli.Context) error {
 
 // infoTable has a row a class, and one for all.
 func infoTable(n *info.Info) table {
-	t := table{head: []string{"INDEX", "CLASS", "PICTURES", "SHARE"}}
+	t := table{head: []string{"INDEX", "CLASS", "PICTURES", "SHARE"}, flex: []string{"CLASS"}}
 	for _, p := range n.Parts {
 		t.head = append(t.head, strings.ToUpper(p.Part))
 	}

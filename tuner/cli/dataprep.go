@@ -94,7 +94,7 @@ func (e *Env) cleanup(c *ucli.Context) error {
 		return err
 	}
 	if err := e.print(c, r, func() table {
-		t := table{head: []string{"PICTURE", "REASON", "DETAIL"}}
+		t := table{head: []string{"PICTURE", "REASON", "DETAIL"}, prose: "DETAIL"}
 		for _, f := range r.Go {
 			t.rows = append(t.rows, []string{f.Path, f.Reason, f.Detail})
 		}

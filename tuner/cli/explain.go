@@ -247,7 +247,7 @@ func (e *Env) explainDocuments(c *ucli.Context) error {
 	}
 	all = append(all, record{exitTopic, "", 0, "exit codes of the programs"})
 	return e.print(c, all, func() table {
-		t := table{head: []string{"DOCUMENT", "FILE", "KEYS", "WHAT IT IS"}}
+		t := table{head: []string{"DOCUMENT", "FILE", "KEYS", "WHAT IT IS"}, prose: "WHAT IT IS"}
 		for _, r := range all {
 			t.rows = append(t.rows, []string{r.Document, dash(r.File), count(int64(r.Keys)), r.What})
 		}
@@ -269,7 +269,7 @@ func (e *Env) explainExits(c *ucli.Context) error {
 		}
 	}
 	return e.print(c, all, func() table {
-		t := table{head: []string{"PROGRAM", "CODE", "MEANING"}}
+		t := table{head: []string{"PROGRAM", "CODE", "MEANING"}, prose: "MEANING"}
 		for _, r := range all {
 			t.rows = append(t.rows, []string{r.Program, count(int64(r.Code.Code)), r.Meaning})
 		}

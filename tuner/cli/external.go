@@ -92,7 +92,7 @@ func (e *Env) ask(c *ucli.Context) error {
 			return err
 		case got != nil:
 			return e.print(c, got, func() table {
-				return table{head: []string{"TRIAL", "RUN", "TOKEN", "TERM", "PARAMS"}, rows: [][]string{
+				return table{head: []string{"TRIAL", "RUN", "TOKEN", "TERM", "PARAMS"}, prose: "PARAMS", rows: [][]string{
 					{count(got.Trial), count(int64(got.Run)), strconv.FormatUint(got.Token, 10), roundly(time.Duration(got.TermMS) * time.Millisecond), pairs(got.Params)}}}
 			})
 		case status.Over():
@@ -181,7 +181,7 @@ func (e *Env) tell(c *ucli.Context) error {
 		out.Reason = ""
 	}
 	return e.print(c, out, func() table {
-		return table{head: []string{"TRIAL", "STATE", "EPOCH", "OUTCOME", "VERDICT", "REASON"}, rows: [][]string{
+		return table{head: []string{"TRIAL", "STATE", "EPOCH", "OUTCOME", "VERDICT", "REASON"}, prose: "REASON", rows: [][]string{
 			{count(out.Trial), out.Status.String(), count(int64(out.Epoch)), dash(out.Outcome.String()), dash(out.Verdict.String()), dash(out.Reason)}}}
 	})
 }

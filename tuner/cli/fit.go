@@ -20,6 +20,7 @@ type table struct {
 	wide  []string // heads of columns that a screen shows with -o wide alone
 	spare []string // heads of columns that a narrow screen does without, the first to go first
 	flex  []string // heads of columns whose cells may be cut short
+	prose string   // head of the last column where that is text, which goes on below where it is long
 	moves []string // heads of columns that change by themselves, such as an age
 }
 
@@ -130,6 +131,9 @@ func (t table) fit(columns int) table {
 		}
 		w[at]--
 	}
+	if last := len(t.head) - 1; last > 0 && t.head[last] == t.prose {
+		return t.below(columns - lineWidth(w[:last]) - 2)
+	}
 	t.head, t.rows = slices.Clone(t.head), slices.Clone(t.rows)
 	for _, i := range flexible {
 		t.head[i] = cut(t.head[i], w[i])
@@ -155,6 +159,28 @@ func (t table) wrapped(columns int) table {
 				name = ""
 			}
 			rows = append(rows, []string{name, line})
+		}
+	}
+	t.rows = rows
+	return t
+}
+
+// below is a table whose last column is so wide at most: what is longer goes on in
+// rows of its own.
+func (t table) below(room int) table {
+	if room < comfort {
+		return t
+	}
+	last := len(t.head) - 1
+	var rows [][]string
+	for _, r := range t.rows {
+		for i, line := range wrap(r[last], room) {
+			row := make([]string, len(t.head))
+			if i == 0 {
+				copy(row, r)
+			}
+			row[last] = line
+			rows = append(rows, row)
 		}
 	}
 	t.rows = rows

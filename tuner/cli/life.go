@@ -193,7 +193,7 @@ func (e *Env) verify(c *ucli.Context) error {
 	// Without a difference a person needs no empty table; a program gets its empty list.
 	if len(records) > 0 || !tabular(c) {
 		err = e.print(c, records, func() table {
-			t := table{head: []string{"TRIAL", "SOURCE", "SEEN", "RECORDED", "COMPUTED"}}
+			t := table{head: []string{"TRIAL", "SOURCE", "SEEN", "RECORDED", "COMPUTED"}, flex: []string{"RECORDED", "COMPUTED"}, spare: []string{"SEEN", "SOURCE"}}
 			for _, x := range records {
 				t.rows = append(t.rows, []string{count(x.Trial), x.Source.String(), count(x.Seen), pairs(x.Recorded) + from(x.RecordedOrigin), pairs(x.Computed) + from(x.ComputedOrigin)})
 			}
@@ -256,7 +256,7 @@ func (e *Env) bestSoFar(c *ucli.Context) error {
 		return err
 	}
 	return e.print(c, records, func() table {
-		t := table{head: []string{"ENDED", "TRIAL", strings.ToUpper(dash(objective.Metric)), "BEST", "OF TRIAL", "AFTER", "EPOCHS"}}
+		t := table{head: []string{"ENDED", "TRIAL", strings.ToUpper(dash(objective.Metric)), "BEST", "OF TRIAL", "AFTER", "EPOCHS"}, spare: []string{"EPOCHS", "AFTER"}}
 		for _, x := range records {
 			t.rows = append(t.rows, []string{count(x.Ended), count(x.Trial), short(float64(x.Value)), short(float64(x.Best)), count(x.BestTrial),
 				roundly(time.Duration(x.TimeMS) * time.Millisecond), count(x.Epochs)})

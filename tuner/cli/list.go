@@ -147,7 +147,7 @@ func watch[T any](e *Env, c *ucli.Context, l listing[T], all []T) error {
 			t = r.table()
 		}
 		var b strings.Builder
-		if e.screen() > 0 {
+		if e.screen() > 0 && e.environ("TERM") != "dumb" {
 			b.WriteString(home)
 			e.writeTable(&b, t, c.String("output") == "wide")
 		} else {

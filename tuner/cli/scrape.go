@@ -122,7 +122,7 @@ func (e *Env) scrape(c *ucli.Context) error {
 	}
 	if r != nil && len(r.Classes) > 0 {
 		if err := e.print(c, r, func() table {
-			t := table{head: []string{"CLASS", "SEARCH TEXT", "PICTURES", strings.ToUpper(done), "REFUSED", "SEARCHES"}}
+			t := table{head: []string{"CLASS", "SEARCH TEXT", "PICTURES", strings.ToUpper(done), "REFUSED", "SEARCHES"}, flex: []string{"SEARCH TEXT"}}
 			for _, x := range r.Classes {
 				t.rows = append(t.rows, []string{x.Class, x.Text, strconv.Itoa(x.Saved), strconv.Itoa(x.New), strconv.Itoa(x.Refused), strconv.Itoa(x.Searches)})
 			}

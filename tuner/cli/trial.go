@@ -242,6 +242,12 @@ func (e *Env) curve(c *ucli.Context) error {
 	}
 	return e.print(c, records, func() table {
 		t := table{head: append([]string{"EPOCH"}, columns...)}
+		// Losses and accuracies matter more than what the training cost.
+		for _, name := range slices.Backward(columns) {
+			if !strings.HasPrefix(name, "val_") && !strings.HasPrefix(name, "train_") {
+				t.spare = append(t.spare, name)
+			}
+		}
 		for _, x := range records {
 			row := make([]string, len(t.head))
 			row[0] = count(int64(x.Epoch))

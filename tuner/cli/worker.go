@@ -98,7 +98,9 @@ func (e *Env) listWorkers(c *ucli.Context) error {
 			return all, err
 		},
 		// A line that changed is shown alone: it has to name its worker.
-		shape: func(all []trial.Worker) table { return e.workerTable(all, c.Bool("watch") && e.screen() == 0) },
+		shape: func(all []trial.Worker) table {
+			return e.workerTable(all, c.Bool("watch") && (e.screen() == 0 || e.environ("TERM") == "dumb"))
+		},
 	})
 }
 
