@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ import (
 	"atelier/coordinator/duty/purge"
 	"atelier/coordinator/member"
 	"atelier/coordinator/replica"
+	"atelier/coordinator/runlogs"
 	"atelier/coordinator/state"
 )
 
@@ -197,7 +199,11 @@ func (m *Main) wire(life context.Context) error {
 	}))
 	m.lead = duty.NewLeadership(m.node, m.logger, m.member.Introduce, duties...)
 	m.member.Serve(m.node, m.machine, m.lead)
-	m.server = api.New(api.Config{
+	logs, err := runlogs.Open(filepath.Join(c.Data, "run-logs"), runlogs.DefaultLimits())
+	if err != nil {
+		return err
+	}
+	m.server = api.New(api.Config{RunLogs: logs,
 		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: member.Peers{Pool: m.pool}, Assign: a, Judge: j,
 		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, Logger: m.logger,
 	})

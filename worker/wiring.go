@@ -145,7 +145,7 @@ func (m *Main) Run(ctx context.Context) error {
 	stop := sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: c.Data, Notify: func(s string) { m.log.Info(s) }}, machine.set)
 	defer stop()
 	a, err := agent.New(agent.Config{Name: c.Name, Folder: folder, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
-		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: guard, Index: api,
+		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: guard, Index: api, KeepLog: api.KeepRunLog,
 		Learn: api.Learn, Usage: machine.usage, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
 	if err != nil {
 		return err

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,6 +110,17 @@ func (e *MissingError) Error() string { return string(e.At) + ": no such file on
 
 // Open opens a file for reading. One that is not there is of code NotFound.
 func (f Files) Open(ctx context.Context, at trial.Location) (io.ReadCloser, error) {
+	return f.OpenFrom(ctx, at, 0)
+}
+
+// RangeError is of a file that has nothing at the offset asked for.
+type RangeError struct{ Size int64 }
+
+func (e *RangeError) Error() string { return fmt.Sprintf("it has %d bytes", e.Size) }
+
+// OpenFrom is Open from an offset on, for a file that a worker serves. A
+// RangeError says that it has nothing there.
+func (f Files) OpenFrom(ctx context.Context, at trial.Location, from int64) (io.ReadCloser, error) {
 	rel, shared := at.Shared()
 	switch {
 	case shared && f.Shared == "":
@@ -134,6 +147,9 @@ func (f Files) Open(ctx context.Context, at trial.Location) (io.ReadCloser, erro
 		w.cancel(nil)
 		return nil, err
 	}
+	if from > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
+	}
 	resp, err := workers.Do(req)
 	w.timer.Stop()
 	if err != nil {
@@ -144,10 +160,14 @@ func (f Files) Open(ctx context.Context, at trial.Location) (io.ReadCloser, erro
 		return nil, err
 	}
 	w.body = resp.Body
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK && from == 0 || resp.StatusCode == http.StatusPartialContent {
 		return w, nil
 	}
 	defer w.Close()
+	if _, size, ok := strings.Cut(resp.Header.Get("Content-Range"), "*/"); ok && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		n, _ := strconv.ParseInt(size, 10, 64)
+		return nil, &RangeError{n}
+	}
 	if resp.StatusCode == http.StatusNotFound {
 		return nil, connect.NewError(connect.CodeNotFound, &MissingError{at, resp.Header.Get(WorkerHeader)})
 	}
@@ -156,7 +176,7 @@ func (f Files) Open(ctx context.Context, at trial.Location) (io.ReadCloser, erro
 }
 
 var workers = &http.Client{
-	Transport:     &http.Transport{ResponseHeaderTimeout: 15 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, DisableCompression: true},
+	Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext, ResponseHeaderTimeout: 15 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, DisableCompression: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 

@@ -42,7 +42,7 @@ func (r *retrier) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		for n := 1; ; n++ {
 			limit := attempt
 			if !deadline.IsZero() {
-				limit = min(limit, max(time.Until(deadline)+asked, o.backoffHigh))
+				limit = min(limit, max(time.Until(deadline), o.backoffHigh)+asked)
 			}
 			began := time.Now()
 			resp, err := r.attempt(ctx, addr, limit, seen, func(one context.Context) (connect.AnyResponse, error) { return next(one, req) })

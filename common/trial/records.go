@@ -137,6 +137,10 @@ type Run struct {
 	Data         string `json:"-"`             // what it trains and validates on; empty: not told
 }
 
+// KeptLog is how many bytes the cluster keeps of the end of a run's log, beside
+// the worker that wrote it.
+const KeptLog = 64 << 10
+
 // Checkpoint is a stored model state.
 type Checkpoint struct {
 	Sweep     string   `json:"sweep"`

@@ -16,15 +16,18 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"atelier/common/client"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/board"
 	"atelier/coordinator/duty/assigner"
 	"atelier/coordinator/duty/project"
+	"atelier/coordinator/runlogs"
 	"atelier/coordinator/state"
 )
 
@@ -73,6 +76,7 @@ type Config struct {
 	Judge      Judge              // verdicts in the answer to the reports that cause them
 	Board      *board.Board       // off without Redis
 	Projection *project.Projector // how far Redis is
+	RunLogs    *runlogs.Store     // ends of runs' logs, on this node; nil = none are kept
 	Now        func() time.Time   // for what goes into the log
 	Random     func(b []byte)     // fills b with random bytes, for ids and seeds
 	Logger     *slog.Logger
@@ -80,13 +84,14 @@ type Config struct {
 
 // Server holds the handlers.
 type Server struct {
-	cfg    Config
-	hub    *hub
-	verify *verifier
-	peers  *http.Transport                     // to other coordinators
-	leader atelierv1connect.SweepServiceClient // whoever leads, this node or another
-	mux    *http.ServeMux
-	done   chan struct{}
+	cfg     Config
+	hub     *hub
+	verify  *verifier
+	peers   *http.Transport                     // to other coordinators
+	leader  atelierv1connect.SweepServiceClient // whoever leads, this node or another
+	mux     *http.ServeMux
+	dropped atomic.Int64 // when logs of deleted sweeps were last looked for, in Unix milliseconds
+	done    chan struct{}
 }
 
 // New returns a server. It must hear of changes (it is a duty.Watcher).
@@ -124,6 +129,9 @@ func New(cfg Config) *Server {
 	path, h = atelierv1connect.NewClusterServiceHandler(cluster{s}, opts...)
 	add(path, h)
 	s.mux.Handle(atelierv1connect.ClusterServiceGetNodeProcedure, limited(h)) // of this node
+	if cfg.RunLogs != nil {
+		s.mux.HandleFunc(client.RunLogPath, s.runLog) // of this node
+	}
 	s.mux.Handle("/healthz", http.HandlerFunc(s.health))
 	s.mux.Handle("/metrics", s.metrics())
 	return s

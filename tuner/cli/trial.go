@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -31,10 +30,7 @@ func (e *Env) trialCommands() *ucli.Command {
 		verb(&ucli.Command{Name: "curve", Usage: "a trial's metrics, epoch by epoch", ArgsUsage: "SWEEP TRIAL",
 			Flags: []ucli.Flag{outputFlag()}, Action: e.curve}, 1, 2,
 			"atelier trial curve s-k3v9q2ma 7", "atelier trial curve s-k3v9q2ma 7 -o csv > curve.csv"),
-		verb(&ucli.Command{Name: "logs", Usage: "print what a trial's trainer wrote for people", ArgsUsage: "SWEEP TRIAL",
-			Description: "The log is fetched from the worker that carried out the run, which must be up.",
-			Flags:       []ucli.Flag{&ucli.IntFlag{Name: "run", Usage: "of run `N`; 0 = the latest"}}, Action: e.logs}, 1, 2,
-			"atelier trial logs s-k3v9q2ma 7", "atelier trial logs s-k3v9q2ma 7 --run 1 | tail"),
+		e.logsCommand(),
 		verb(&ucli.Command{Name: "stop", Usage: "end a trial early and keep its value", ArgsUsage: "SWEEP TRIAL", Action: e.stopTrial}, 1, 2,
 			"atelier trial stop s-k3v9q2ma 7"),
 		verb(&ucli.Command{Name: "retry", Usage: "give a failed trial one more run", ArgsUsage: "SWEEP TRIAL", Action: e.retryTrial}, 1, 2,
@@ -258,57 +254,6 @@ func (e *Env) curve(c *ucli.Context) error {
 		}
 		return t
 	})
-}
-
-// logs finds the worker of a run and fetches the run's log from it. Logs are not the cluster's: where the worker is
-// gone, or has dropped it, the exit code is 3. The text goes out as the trainer wrote it.
-func (e *Env) logs(c *ucli.Context) error {
-	api, err := e.client(c)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	t, err := e.getTrial(c, api)
-	if err != nil {
-		return err
-	}
-	run := t.LastRun()
-	if run == nil {
-		return notFound("trial %d of sweep %s has not run yet", t.Number, t.Sweep)
-	}
-	if n := c.Int("run"); n != 0 {
-		i := slices.IndexFunc(t.Runs, func(r trial.Run) bool { return int(r.Number) == n })
-		if i < 0 {
-			return notFound("trial %d of sweep %s has no run %d; it has %d", t.Number, t.Sweep, n, len(t.Runs))
-		}
-		run = &t.Runs[i]
-	}
-	w, err := findWorker(c, api, run.Worker)
-	if err != nil {
-		return err
-	}
-	body, err := client.Files{}.Open(c.Context, trial.Location(fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.Address, t.Sweep, t.Number, run.Number)))
-	if exitCode(err) == client.ExitNotFound {
-		return notFound("worker %s holds no log of run %d: the trainer wrote nothing, or the log has been dropped since", w.Name, run.Number)
-	}
-	if err != nil {
-		return fmt.Errorf("log of run %d on worker %s: %w", run.Number, w.Name, err)
-	}
-	defer body.Close()
-	_, err = io.Copy(e.Out, body)
-	return err
-}
-
-// findWorker finds a worker that the leader has heard of.
-func findWorker(c *ucli.Context, api *client.Client, name string) (*trial.Worker, error) {
-	all, err := api.Workers(c.Context)
-	if err != nil {
-		return nil, err
-	}
-	if i := slices.IndexFunc(all, func(w trial.Worker) bool { return w.Name == name }); i >= 0 {
-		return &all[i], nil
-	}
-	return nil, notFound("worker %s is not in the cluster now", name)
 }
 
 // stopTrial ends a trial early; a running one ends at its next report, which counts.

@@ -61,8 +61,9 @@ type Config struct {
 	CacheDir string // packed image sets
 
 	Coordinator Coordinator
-	Index       Index                // nil: leftovers are not swept
-	Learn       func(addrs []string) // told the coordinators' addresses; may be nil
+	Index       Index                                                                              // nil: leftovers are not swept
+	KeepLog     func(ctx context.Context, sweep string, trial int64, run int32, tail []byte) error // keeps the end of a run's log beside this worker; nil: nobody does
+	Learn       func(addrs []string)                                                               // told the coordinators' addresses; may be nil
 
 	Usage func() *trial.Usage // what the machine does, for heartbeats; nil: not told
 
@@ -88,6 +89,7 @@ type Agent struct {
 	metrics     *metrics
 	starts      *starts
 	sparse      *sparselog.Log
+	logs        sync.WaitGroup // ends of logs that are being sent
 
 	beatNow     chan struct{} // heartbeat soon
 	cleanUpNow  chan struct{} // look soon which files the index names
@@ -242,6 +244,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		patience = time.Second
 	}
 	left := a.relay.flush(patience)
+	a.awaitLogs()
 	stopWork()
 	background.Wait()
 	if a.isRejected() {

@@ -68,7 +68,9 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 			}
 		}()
 	}
+	logged := s.a.sendLog(l)
 	exit, next := s.watch(ctx, r, exited)
+	logged()
 	took := time.Since(r.began)
 
 	class, message := r.exitClass(ctx, exit)

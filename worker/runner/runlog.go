@@ -25,6 +25,8 @@ type runLog struct {
 	held []byte // before attach
 	over bool   // closed: nothing is kept but the tail
 	tail []byte
+
+	times logTimes
 }
 
 // attach says where the log goes: a trainer that stood by has no run, and so no file, until it gets
@@ -94,8 +96,10 @@ func (l *runLog) write(b []byte) error {
 			l.f = nil
 			return err
 		}
+		l.times.close()
 		l.f, l.size = f, 0
 	}
+	l.times.mark(l.path, l.size)
 	n, err := l.f.Write(b)
 	l.size += int64(n)
 	return err
@@ -107,6 +111,7 @@ func (l *runLog) close() {
 	defer l.mu.Unlock()
 	if l.f != nil {
 		l.f.Close()
+		l.times.close()
 		l.f = nil
 	}
 	l.path, l.over = "", true

@@ -31,6 +31,7 @@ type settings struct {
 	IgnoreStop  bool   `json:"ignore_stop"`   // neither verdicts nor SIGTERM end it
 	NeedsFile   string `json:"needs_file"`    // a file below the worker's cache folder; data is missing where it is not there
 	StderrBytes int    `json:"stderr_bytes"`  // noise on standard error before the first epoch
+	LogEpochs   bool   `json:"log_epochs"`    // a line on standard error for each epoch
 }
 
 var table = setting.Table{
@@ -49,6 +50,7 @@ var table = setting.Table{
 	{Name: "ignore_stop", Type: setting.Truth()},
 	{Name: "needs_file", Type: setting.Text("a file")},
 	{Name: "stderr_bytes", Type: setting.Integer(0, 1<<30)},
+	{Name: "log_epochs", Type: setting.Truth()},
 }
 
 func readSettings(training, params json.RawMessage) (settings, error) {

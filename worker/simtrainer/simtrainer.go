@@ -135,6 +135,9 @@ func (t *training) run() (string, error) {
 		if err := t.fail(epoch); err != nil {
 			return "", err
 		}
+		if t.set.LogEpochs {
+			fmt.Fprintf(t.log, "epoch %d\n", epoch)
+		}
 		m := t.curve.metrics(epoch)
 		if t.set.NaNAtEpoch > 0 && epoch >= t.set.NaNAtEpoch {
 			for i := range m {
