@@ -175,7 +175,7 @@ func (e *Env) estimate(c *ucli.Context, d *dryRun, s *spec.Spec, set settings.Se
 		d.Estimate = "unknown: no worker that may take these trials is there now"
 		return
 	case d.About == nil:
-		d.Estimate = "unknown: the spec does not say how many epochs it trains"
+		d.Estimate = "unknown: the number of epochs does not follow from the spec"
 		return
 	case !torch:
 		d.Estimate = fmt.Sprintf("unknown before the first trial has ended: only the trainer %s knows its epochs; %s", s.Trainer, slotCount(slots))

@@ -8,6 +8,7 @@ import (
 	"atelier/common/exit"
 	"atelier/common/nearest"
 	"atelier/common/setting"
+	"atelier/common/settings"
 	"atelier/tuner/sweep"
 
 	ucli "github.com/urfave/cli/v2"
@@ -32,6 +33,7 @@ type explained struct {
 	Example  string     `json:"example"`
 	Flag     string     `json:"flag"`
 	Variable string     `json:"variable"`
+	Note     string     `json:"note"` // what is known of a name of the person's own
 	Keys     []shortKey `json:"keys"` // below it
 }
 
@@ -101,7 +103,9 @@ func lookUp(d setting.Document, path string) (explained, bool) {
 		key = path
 	}
 	if row := d.Table.Lookup(key); row != nil {
-		return describe(d, row), true
+		x := describe(d, row)
+		x.Note = searchedSetting(key)
+		return x, true
 	}
 	if d.Table.Group(key) {
 		return holder(d, key, ""), true
@@ -111,12 +115,25 @@ func lookUp(d setting.Document, path string) (explained, bool) {
 		if row := d.Table.Find(block); row != nil && row.Block != "" {
 			if inner := sweep.Document.Table.Lookup(key); inner != nil {
 				x := describe(sweep.Document, inner)
+				x.Note = searchedSetting(key)
 				x.Key = strings.Replace(x.Key, sweep.Document.Command+".", d.Command+".", 1)
 				return x, true
 			}
 		}
 	}
 	return explained{}, false
+}
+
+// searchedSetting is what the trainer torch takes of the parameter that a key below
+// space names; "" where there is none, or the name is no setting.
+func searchedSetting(key string) string {
+	name, below := strings.CutPrefix(key, "space.")
+	for ; below && name != ""; name = name[:max(0, strings.LastIndexByte(name, '.'))] {
+		if s := settings.Table.Find(name); s != nil {
+			return fmt.Sprintf("the training setting %s (%s) takes %s", s.Name, strings.ReplaceAll(s.Help, "\n", " "), s.Type.Want)
+		}
+	}
+	return ""
 }
 
 // describe is a row.
@@ -186,7 +203,7 @@ func (x *explained) print(e *Env) error {
 	for _, line := range wrapped(x.Help, 78) {
 		b.WriteString("  " + line + "\n")
 	}
-	rows := [][2]string{{"takes", x.Takes}, {"without it", x.Default}, {"belongs to", x.Of}, {"example", x.Example}, {"flag", x.Flag}, {"variable", x.Variable}}
+	rows := [][2]string{{"takes", x.Takes}, {"without it", x.Default}, {"belongs to", x.Of}, {"example", x.Example}, {"flag", x.Flag}, {"variable", x.Variable}, {"note", x.Note}}
 	first := true
 	for _, r := range rows {
 		if r[1] == "" {
