@@ -72,6 +72,7 @@ type Code = connect.Code
 
 const (
 	CodeNotFound           = connect.CodeNotFound
+	CodeUnimplemented      = connect.CodeUnimplemented // a call that the cluster's version does not know
 	CodeInvalidArgument    = connect.CodeInvalidArgument
 	CodeOutOfRange         = connect.CodeOutOfRange
 	CodeFailedPrecondition = connect.CodeFailedPrecondition // it is not in the state for that

@@ -137,6 +137,12 @@ func (c *Client) Control(ctx context.Context, requestID, id string, a trial.Acti
 	return sweepOf(m.GetSweep()), err
 }
 
+// Delete deletes a sweep that has ended; force = also where an alias names a checkpoint of it.
+func (c *Client) Delete(ctx context.Context, requestID, id string, force bool) (*trial.Sweep, error) {
+	m, err := ask(ctx, c.raw.Sweeps.ControlSweep, &atelierv1.ControlSweepRequest{RequestId: requestID, Id: id, Action: wire.ToAction(trial.ActionDelete), Force: force})
+	return sweepOf(m.GetSweep()), err
+}
+
 // Budget is what a sweep may use further; 0 = no more of it than before.
 type Budget struct {
 	Trials, Epochs int64

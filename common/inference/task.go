@@ -26,6 +26,8 @@ type Stored struct {
 	Sweep string `json:"sweep"`
 	Trial int64  `json:"trial"`
 	Epoch int    `json:"epoch"`
+	// SHA256, in hex, says which one of that epoch is meant; "" = the newest run's.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // How a task is told to a cluster, which knows epochs and checkpoints.

@@ -59,7 +59,7 @@ func (s sweeps) ListSweeps(ctx context.Context, req *connect.Request[atelierv1.L
 func (s sweeps) ControlSweep(ctx context.Context, req *connect.Request[atelierv1.ControlSweepRequest]) (*connect.Response[atelierv1.ControlSweepResponse], error) {
 	_, err := s.write(ctx, &logv1.Command{
 		RequestId: req.Msg.RequestId,
-		Op:        &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: req.Msg.Id, Action: req.Msg.Action}},
+		Op:        &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: req.Msg.Id, Action: req.Msg.Action, Force: req.Msg.Force}},
 	})
 	if err != nil {
 		return nil, err

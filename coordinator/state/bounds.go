@@ -17,8 +17,10 @@ const (
 	maxEvents      = 4096      // of a command
 	maxMembers     = 1000
 	maxDrained     = 10_000
-	maxTag         = 64        // bytes of a tag
-	maxTags        = 64        // of a sweep
+	maxTag         = 64 // bytes of a tag
+	maxTags        = 64 // of a sweep
+	maxAliases     = 1000
+	maxPlaces      = 20        // of an alias that are remembered
 	maxURL         = 2048      // bytes of an address that an end is posted to
 	maxNote        = 8192      // bytes of a person's note on a sweep
 	maxPurged      = 10_000    // deleted sweeps that are remembered

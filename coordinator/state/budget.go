@@ -187,7 +187,7 @@ func size(list []Checkpoint) (bytes int64) {
 // press drops checkpoints until the sweep's keep to their budget: of the worst
 // trial first, and of a trial the one that is not its best first. It never drops
 // what an open trial goes on from, what another trial is to start from, and the
-// best checkpoint of the best trial, even where these alone exceed the budget.
+// best checkpoint of the best trial, and what aliases keep, even where these alone exceed the budget.
 func (m *Machine) press(s *Sweep) {
 	for s.CheckpointBytes > 0 && s.StoredBytes > s.CheckpointBytes {
 		origins := map[int64]bool{}
@@ -203,7 +203,7 @@ func (m *Machine) press(s *Sweep) {
 			if origins[n] || worst != nil && !s.worse(t, worst) {
 				continue
 			}
-			if i := s.victim(t); i >= 0 {
+			if i := m.victim(s, t); i >= 0 {
 				worst, drop = t, i
 			}
 		}
@@ -218,14 +218,14 @@ func (m *Machine) press(s *Sweep) {
 
 // victim is the place of the checkpoint of a trial that may go first; -1 when all
 // must stay.
-func (s *Sweep) victim(t *Trial) int {
+func (m *Machine) victim(s *Sweep, t *Trial) int {
 	best := bestCheckpoint(s.Objective, t.Checkpoints)
 	for i := len(t.Checkpoints) - 1; i >= 0; i-- {
-		if i != best && (i != 0 || t.Ended()) {
+		if i != best && (i != 0 || t.Ended()) && !m.pinned(s, t, &t.Checkpoints[i]) {
 			return i
 		}
 	}
-	if t.Number == s.best || best == 0 && !t.Ended() {
+	if t.Number == s.best || best == 0 && !t.Ended() || m.pinned(s, t, &t.Checkpoints[best]) {
 		return -1
 	}
 	return best

@@ -125,7 +125,7 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 				}
 			}
 		}
-		switch c.rng.IntN(17) {
+		switch c.rng.IntN(21) {
 		case 0:
 			cmd.Op = &logv1.Command_EnqueueTrials{EnqueueTrials: &logv1.EnqueueTrials{Id: id, ParamsJson: []string{`{"x":-3}`}}}
 		case 1:
@@ -139,7 +139,19 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 			}
 			cmd.Op = &logv1.Command_LabelSweep{LabelSweep: label}
 		case 4, 5:
-			cmd.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(trial.ActionArchive + trial.Action(c.rng.IntN(4)))}}
+			cmd.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(trial.ActionArchive + trial.Action(c.rng.IntN(4))), Force: c.rng.IntN(4) == 0}}
+		case 17, 18, 19, 20:
+			alias := &logv1.SetAlias{Name: fmt.Sprintf("a%d", c.rng.IntN(4)), By: "me"}
+			if s, ok := v.Sweep(id); ok && c.rng.IntN(8) > 0 {
+				alias.SweepId = id
+				for tr := range s.Trials(1) { // some trial with a checkpoint
+					if len(tr.Checkpoints) > 0 && (alias.Trial == 0 || c.rng.IntN(3) == 0) {
+						k := tr.Checkpoints[c.rng.IntN(len(tr.Checkpoints))]
+						alias.Trial, alias.Epoch, alias.Token = tr.Number, k.Epoch, k.Token
+					}
+				}
+			}
+			cmd.Op = &logv1.Command_SetAlias{SetAlias: alias}
 		case 14:
 			cmd.Op = &logv1.Command_SetNotification{SetNotification: &logv1.SetNotification{Id: id, Url: []string{"", "http://h/x", "https://h/y", "h"}[c.rng.IntN(4)], On: []atelierv1.SweepStatus{6, 4}[:c.rng.IntN(3)]}}
 		case 15, 16:
@@ -266,6 +278,15 @@ func (c *chaos) learn(t *testing.T, before *state.View, e *logv1.Entry, results 
 func (c *chaos) check(t *testing.T, v *state.View) {
 	t.Helper()
 	held := map[string]bool{}
+	pinned := map[string]bool{}
+	for _, a := range v.Aliases() {
+		for _, p := range a.Places[:min(2, len(a.Places))] {
+			pinned[fmt.Sprint(p.Sweep, p.Trial, p.Epoch, p.Token)] = true
+		}
+		if _, ok := v.Checkpoint(a.Places[0]); !ok {
+			t.Fatalf("the checkpoint that alias %s names was dropped", a.Name)
+		}
+	}
 	for _, s := range v.Sweeps() {
 		var counts state.Counts
 		var open, retries, fresh, ranked []int64
@@ -324,7 +345,7 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 			epochs += tr.Trained()
 			for i := range tr.Checkpoints {
 				stored += tr.Checkpoints[i].Size
-				if i == 0 && !tr.Ended() || s.Best() == tr {
+				if i == 0 && !tr.Ended() || s.Best() == tr || pinned[fmt.Sprint(s.ID, tr.Number, tr.Checkpoints[i].Epoch, tr.Checkpoints[i].Token)] {
 					protected += tr.Checkpoints[i].Size
 				}
 			}
@@ -373,8 +394,14 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 			if has {
 				ranked = append(ranked, tr.Number)
 			}
-			if len(tr.Checkpoints) > 2 {
-				t.Fatalf("%v has %d checkpoints", key, len(tr.Checkpoints))
+			unnamed := 0
+			for _, k := range tr.Checkpoints {
+				if !pinned[fmt.Sprint(s.ID, tr.Number, k.Epoch, k.Token)] {
+					unnamed++
+				}
+			}
+			if unnamed > 2 {
+				t.Fatalf("%v has %d checkpoints that no alias names", key, unnamed)
 			}
 		}
 		if counts != s.Counts {

@@ -103,7 +103,7 @@ func (m *Machine) controlSweep(now int64, c *logv1.ControlSweep, r *Result) {
 		}
 	case trial.ActionArchive, trial.ActionUnarchive, trial.ActionDelete, trial.ActionUndelete:
 		if m.rules >= 2 {
-			m.shelve(now, s, wire.Action(c.GetAction()), r)
+			m.shelve(now, s, wire.Action(c.GetAction()), c.GetForce(), r)
 			break
 		}
 		fallthrough

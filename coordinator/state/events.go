@@ -345,15 +345,11 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 	t = m.trial(s, t.Number)
 	rows := []Checkpoint{c}
 	for _, old := range t.Checkpoints {
-		if old.Epoch != c.Epoch { // a later run's checkpoint of the same epoch takes its place
+		if old.Epoch != c.Epoch || m.pinned(s, t, &old) { // a later run's checkpoint of the same epoch takes its place
 			rows = append(rows, old)
 		}
 	}
-	best := bestCheckpoint(s.Objective, rows)
-	kept := rows[:1:1]
-	if best != 0 {
-		kept = append(kept, rows[best])
-	}
+	kept := m.needed(s, t, rows)
 	s.ModifiedIndex = m.live.index
 	a.Outcome = trial.OutcomeRecorded
 	m.note(Change{Kind: CheckpointRecorded, Sweep: s.ID, Trial: t.Number, Worker: c.Worker, Token: token})

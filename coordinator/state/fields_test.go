@@ -46,6 +46,7 @@ var given = map[string]any{
 	"Sweep.WarmTrials": []*logv1.WarmTrial{{Trial: 3, ParamsJson: "{}", Status: 4, HasValue: true, Value: 5}},
 	"Sweep.Tags":       []string{"a", "b"}, "Notification.URL": "http://h", "Notification.On": []trial.SweepStatus{4, 6}, "Sweep.DeletedMS": int64(0),
 	"View.purged":        []purged{{"s-8", "made s-8", 11, 12, 13}, {"s-9", "made s-9", 21, 22, 23}},
+	"View.aliases":       []Alias{{"a", []AliasPlace{{"s-1", 31, 32, 33, "34", 35, 36, "by 37"}, {"s-7", 41, 42, 43, "44", 45, 46, "by 47"}}}, {"b", []AliasPlace{{"s-1", 51, 52, 53, "54", 55, 56, "by 57"}}}},
 	"requestLog.results": []string{"71 s-1", "72 s-1"},
 	"Trial.Number":       int64(2), "Trial.Status": trial.Running, "Trial.Verdict": trial.VerdictPause, "Trial.Source": trial.SourceEnqueued, "Origin.Trial": int64(1),
 	"Finding.Status": trial.Diverged, "Run.Exit": trial.ExitKilled, "End.Verdict": trial.VerdictStop,
@@ -262,7 +263,7 @@ var unwritten = map[string]string{
 	"CreateSweep.name": "spec_json", "CreateSweep.training_json": "spec_json", "CreateSweep.seed": "spec_json", "CreateSweep.objective": "spec_json",
 	"CreateSweep.search_method": "spec_json", "CreateSweep.algorithm": "spec_json", "CreateSweep.trainer": "spec_json", "CreateSweep.parallelism": "spec_json",
 	"CreateSweep.max_retries": "spec_json", "CreateSweep.checkpoint_bytes": "spec_json", "CreateSweep.stopping_json": "spec_json", "CreateSweep.warm_start": "spec_json",
-	"CreateSweep.notify": "the sweep's record", "CreateSweep.objectives": "spec_json", "CreateSweep.constraints": "spec_json", "CreateSweep.requires": "spec_json",
+	"Alias.location": "the index", "CreateSweep.notify": "the sweep's record", "CreateSweep.objectives": "spec_json", "CreateSweep.constraints": "spec_json", "CreateSweep.requires": "spec_json",
 	"Checkpoint.sweep_id": "the record before", "Checkpoint.trial": "the trial's record", "SetMember.cluster_id": "the header's",
 }
 

@@ -30,6 +30,7 @@ type Machine struct {
 	requests map[string]string    // results by request id, of what is not kept with a sweep, and of each sweep's making
 	interned map[string]string    // texts that many trials have, such as workers' names, kept once
 	staging  *staging             // of live.staged
+	pins     map[pin]bool         // checkpoints that live.aliases keep
 
 	changes []Change // of the present command
 	rules   uint32   // of the present command
@@ -177,6 +178,8 @@ func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 		m.once("notify", c.GetRequestId(), op.SetNotification.GetId(), r, func() { m.setNotification(now, op.SetNotification, r) })
 	case *logv1.Command_RecordNotification:
 		m.recordNotification(now, op.RecordNotification, r)
+	case *logv1.Command_SetAlias:
+		m.once("alias", c.GetRequestId(), "", r, func() { m.setAlias(now, op.SetAlias, r) })
 	case *logv1.Command_EndOverdue:
 		m.endOverdue(now, op.EndOverdue, r)
 	case *logv1.Command_SetDrain:

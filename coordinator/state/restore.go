@@ -29,7 +29,7 @@ func (m *Machine) Restore(r io.Reader) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.gen++ // what was loaded is stamped 1: it is copied before it changes
-	m.live, m.leases, m.requests, m.interned, m.staging = fresh.live, fresh.leases, fresh.requests, fresh.interned, fresh.staging
+	m.live, m.leases, m.requests, m.interned, m.staging, m.pins = fresh.live, fresh.leases, fresh.requests, fresh.interned, fresh.staging, fresh.pins
 	m.shared = false
 	m.published.Store(nil)
 	return nil
@@ -221,6 +221,9 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 	for i, key := range m.live.requests.ids {
 		m.requests[key] = m.live.requests.results[i]
 	}
+	if err := m.loadAliases(h.GetAliases()); err != nil {
+		return err
+	}
 	return m.loadPurged(h.GetPurged())
 }
 
@@ -311,8 +314,8 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 		return fmt.Errorf("verdict %d", t.Verdict)
 	case t.HasValue && (math.IsNaN(t.Value) || math.IsInf(t.Value, 0)):
 		return errors.New("its value is not finite")
-	case len(r.GetRuns()) > maxRuns || len(r.GetCheckpoints()) > 2:
-		return fmt.Errorf("%d runs and %d checkpoints", len(r.GetRuns()), len(r.GetCheckpoints()))
+	case len(r.GetRuns()) > maxRuns:
+		return fmt.Errorf("%d runs", len(r.GetRuns()))
 	}
 	if t.ProposedSeen < 0 || t.ProposedSeen > s.Findings || t.Origin.Trial < 0 || t.Origin.Trial >= t.Number {
 		return fmt.Errorf("proposed after %d of %d findings, from trial %d", t.ProposedSeen, s.Findings, t.Origin.Trial)
@@ -334,6 +337,9 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 	for _, c := range r.GetCheckpoints() {
 		t.Checkpoints = append(t.Checkpoints, Checkpoint{Epoch: c.GetEpoch(), HasMetric: c.GetHasMetric(), Metric: c.GetMetric(), Size: c.GetSize(), SHA256: c.GetSha256(),
 			Location: c.GetLocation(), Worker: m.intern(c.GetWorker()), CreatedMS: c.GetCreatedMs(), Token: c.GetToken()})
+	}
+	if n := len(t.Checkpoints); n > 2 && len(m.needed(s, t, t.Checkpoints)) != n {
+		return fmt.Errorf("%d checkpoints, of which no alias names some", n)
 	}
 	if err := m.loadLease(s, t, r.GetLease()); err != nil {
 		return err

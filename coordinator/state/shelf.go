@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/trial"
@@ -53,7 +54,7 @@ func (v *View) PurgedIndex() uint64 {
 }
 
 // shelve archives or deletes a sweep, or takes that back.
-func (m *Machine) shelve(now int64, s *Sweep, a trial.Action, r *Result) {
+func (m *Machine) shelve(now int64, s *Sweep, a trial.Action, force bool, r *Result) {
 	now = max(now, 1)
 	archived, deleted := s.ArchivedMS, s.DeletedMS
 	switch a {
@@ -68,6 +69,10 @@ func (m *Machine) shelve(now int64, s *Sweep, a trial.Action, r *Result) {
 	case trial.ActionDelete:
 		if !s.Ended() {
 			r.Err = conflict("delete sweep %s: it is %s: cancel or stop it first", s.ID, s.Status)
+			return
+		}
+		if names := m.live.AliasesOf(s.ID); len(names) > 0 && !force {
+			r.Err = conflict("delete sweep %s: the alias %s names a checkpoint of it: remove or move it first, or force the deletion, which removes it with the sweep", s.ID, strings.Join(names, ", "))
 			return
 		}
 		deleted = cmp.Or(deleted, now)
@@ -105,6 +110,7 @@ func (m *Machine) purgeSweep(c *logv1.PurgeSweep, r *Result) {
 	}
 	m.live.trials -= s.Len()
 	m.removeSweep(s.ID)
+	m.dropAliases(s.ID)
 	kept := m.live.purged
 	if len(kept) >= maxPurged {
 		if request := kept[0].createRequest; request != "" {

@@ -49,7 +49,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	for _, b := range v.removed {
 		header.Removed = append(header.Removed, &logv1.RemovedMember{Id: b.id, FolderId: b.folder})
 	}
-	header.FormerClusterIds, header.Purged = v.former, v.purgedRecords()
+	header.FormerClusterIds, header.Purged, header.Aliases = v.former, v.purgedRecords(), v.aliasRecords()
 	rw.write(&logv1.Record{Record: &logv1.Record_Header{Header: header}})
 	v.sweeps.leaves(0, func(_ int, sweeps []*Sweep) bool {
 		for _, s := range sweeps {

@@ -206,7 +206,7 @@ func (m *Machine) commitRestore(now int64, c *logv1.CommitRestore, r *Result) {
 func (m *Machine) swap(fresh *Machine, id string, top uint64) {
 	before := m.live
 	m.gen++ // what was loaded is stamped 1: it is copied before it changes
-	m.live, m.leases, m.requests, m.interned = fresh.live, fresh.leases, fresh.requests, fresh.interned
+	m.live, m.leases, m.requests, m.interned, m.pins = fresh.live, fresh.leases, fresh.requests, fresh.interned, fresh.pins
 	m.shared = false
 	live := &m.live
 	live.index, live.clusterID, live.former = before.index, before.clusterID, before.former

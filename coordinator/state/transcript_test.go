@@ -25,6 +25,7 @@ import (
 //	verdict S N VERDICT token= reason=; retry S N; resume S N reason=
 //	control S ACTION; extend S add= epochs= time=; fail S reason=; enqueue S points=P;P; priority S N; overdue S
 //	label S name= add='a b' remove= note=; purge S deleted=
+//	alias NAME S N EPOCH token= by=; unalias NAME; aliases            what there are
 //	notify S url= on='finished failed'; notified S end= attempt= error= last=true
 //	drain|undrain WORKER; member ID raft= api= cluster= folder=; drop ID; nothing
 //	show [S] findings=yes; leaderboard S top=; restart     what is there; from a snapshot
@@ -64,6 +65,16 @@ func (s *stage) answer(line []transcript.Command) string {
 	switch first.Verb {
 	case "show":
 		return s.show(first)
+	case "aliases":
+		var b strings.Builder
+		for _, a := range s.m.View().Aliases() {
+			fmt.Fprintf(&b, "  %s:", a.Name)
+			for _, p := range a.Places {
+				fmt.Fprintf(&b, " %s/%d/%d by %s at %d;", p.Sweep, p.Trial, p.Epoch, p.By, p.SinceMS)
+			}
+			b.WriteString("\n")
+		}
+		return b.String()
 	case "leaderboard":
 		var b strings.Builder
 		sweep, _ := s.m.View().Sweep(first.Word(0))
@@ -145,7 +156,7 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 		return uint64(number("token", 0))
 	}
 	id, at := said.Word(0), int64(0)
-	if said.Verb != "control" {
+	if said.Verb != "control" && said.Verb != "alias" {
 		at = said.WordNumber(1)
 	}
 	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"], Rules: uint32(number("rules", state.Rules))}
@@ -228,7 +239,7 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 	case "verdict":
 		c.Op = &logv1.Command_SetVerdict{SetVerdict: &logv1.SetVerdict{Id: id, Trial: at, Token: token(), Verdict: wire.ToVerdict(noun(s.t, trial.ParseVerdict, said.Word(2))), Reason: args["reason"]}}
 	case "control":
-		c.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(noun(s.t, trial.ParseAction, said.Word(1)))}}
+		c.Op = &logv1.Command_ControlSweep{ControlSweep: &logv1.ControlSweep{Id: id, Action: wire.ToAction(noun(s.t, trial.ParseAction, said.Word(1))), Force: args["force"] == "true"}}
 	case "extend":
 		c.Op = &logv1.Command_ExtendSweep{ExtendSweep: &logv1.ExtendSweep{Id: id, AddTrials: number("add", 0), AddEpochs: number("epochs", 0), AddMs: number("time", 0)}}
 	case "fail":
@@ -250,6 +261,14 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 			l.Note = new(strings.ReplaceAll(note, `\n`, "\n"))
 		}
 		c.Op = &logv1.Command_LabelSweep{LabelSweep: l}
+	case "alias":
+		epoch, err := strconv.ParseInt(said.Word(3), 10, 32)
+		if err != nil {
+			said.Fatalf("%v", err)
+		}
+		c.Op = &logv1.Command_SetAlias{SetAlias: &logv1.SetAlias{Name: id, SweepId: said.Word(1), Trial: said.WordNumber(2), Epoch: int32(epoch), Token: token(), By: args["by"]}}
+	case "unalias":
+		c.Op = &logv1.Command_SetAlias{SetAlias: &logv1.SetAlias{Name: id}}
 	case "notify":
 		n := &logv1.SetNotification{Id: id, Url: args["url"]}
 		for _, on := range strings.Fields(args["on"]) {

@@ -16,6 +16,7 @@ type View struct {
 	former    []string  // ids of the clusters this one was recovered from, oldest first
 	members   []Member  // by id
 	removed   []removed // members that were taken off, oldest first
+	aliases   []Alias   // by name; copied before a change
 	purged    []purged  // sweeps that were deleted for good, oldest first
 	drained   []string  // sorted
 	requests  requestLog

@@ -44,6 +44,15 @@ func TestDeletedSweepAndItsFiles(t *testing.T) {
 		t.Errorf("the list has not the new name: %s", text)
 	}
 	do(2, "sweep", "delete", id) // nobody can be asked
+	do(0, "checkpoint", "promote", "night run", "production")
+	if text := do(1, "sweep", "delete", id, "--yes"); !strings.Contains(text, "the alias production names "+id+"/1/1") {
+		t.Errorf("delete of what an alias names: %s", text)
+	}
+	do(0, "checkpoint", "pull", "alias:production", "--to", t.TempDir())
+	do(0, "sweep", "delete", id, "--yes", "--force")
+	do(0, "checkpoint", "pull", "alias:production", "--to", t.TempDir()) // for a day
+	do(0, "sweep", "undelete", id)
+	do(0, "checkpoint", "alias", "remove", "production")
 	if text := do(0, "sweep", "delete", id, "--yes"); !strings.Contains(text, "1 trial, 1 report, 1 checkpoint of ") || !strings.Contains(text, "sweep undelete "+id) {
 		t.Errorf("delete: %s", text)
 	}

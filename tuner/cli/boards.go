@@ -64,7 +64,10 @@ func (b *boards) ask(ctx context.Context) ([]serve.Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("leaderboards: %s", client.Message(err))
 	}
-	var entries []serve.Entry
+	entries, err := b.aliases(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("aliases: %s", client.Message(err))
+	}
 	looked := 0
 	for _, s := range sweeps { // newest first
 		if looked == boardSweeps {
@@ -81,6 +84,26 @@ func (b *boards) ask(ctx context.Context) ([]serve.Entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// aliases are the checkpoints that people named, which come first.
+func (b *boards) aliases(ctx context.Context) (entries []serve.Entry, err error) {
+	all, err := b.api.Aliases(ctx)
+	if client.CodeOf(err) == client.CodeUnimplemented {
+		return nil, nil // a cluster from before there were aliases
+	}
+	for _, a := range all {
+		p := a.Places[0]
+		x := serve.Entry{ID: aliasPrefix + a.Name, Name: a.Name, Source: "alias", Group: "aliases", Time: time.UnixMilli(p.SinceMS).UTC().Format(time.RFC3339), Note: placeText(p)}
+		if as, err := b.settings(ctx, p.Sweep); err == nil {
+			x.Architecture, x.ImageSize = as.Model, as.ImageSize
+		}
+		if a.Location == "" {
+			x.Fault = "its file is gone"
+		}
+		entries = append(entries, x)
+	}
+	return entries, err
 }
 
 // board returns the best trials of one sweep.
@@ -167,6 +190,20 @@ func newBoards(api *client.Client, stored client.Files, now func() time.Time) *b
 	return &boards{api: api, stored: stored, now: now, files: map[string]string{}, trained: map[string]trainedAs{}, accuracy: map[string]*float64{}}
 }
 
+// stands is the checkpoint that an entry's id names now.
+func (b *boards) stands(ctx context.Context, id string) (*trial.Checkpoint, error) {
+	if name, is := strings.CutPrefix(id, aliasPrefix); is {
+		return aliased(ctx, b.api, name)
+	}
+	sweep, number, _ := strings.Cut(id, "/")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return nil, serve.ErrUnknown
+	}
+	_, best, err := findCheckpoint(ctx, b.api, sweep, n, 0, false)
+	return best, err
+}
+
 // Path fetches a trial's best checkpoint into the user's cache, once.
 func (b *boards) Path(ctx context.Context, id string) (string, error) {
 	entries, listed := b.List(ctx)
@@ -175,12 +212,7 @@ func (b *boards) Path(ctx context.Context, id string) (string, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	sweep, number, _ := strings.Cut(id, "/")
-	trial, err := strconv.ParseInt(number, 10, 64)
-	if err != nil {
-		return "", serve.ErrUnknown
-	}
-	_, best, err := findCheckpoint(ctx, b.api, sweep, trial, 0, false)
+	best, err := b.stands(ctx, id)
 	if err != nil {
 		return "", errors.New(client.Message(err))
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"atelier/common/client"
 	"atelier/common/setting"
@@ -16,9 +17,9 @@ import (
 	ucli "github.com/urfave/cli/v2"
 )
 
-// checkpointCommands find and fetch; nothing here changes the cluster.
+// checkpointCommands find, fetch and name.
 func (e *Env) checkpointCommands() *ucli.Command {
-	return group("checkpoint", "find and fetch stored models",
+	g := group("checkpoint", "find, fetch and name stored models",
 		verb(&ucli.Command{Name: "list", Aliases: []string{"ls"}, Usage: "list a sweep's checkpoints", ArgsUsage: "SWEEP",
 			Description: "Read as `atelier leaderboard` does: from Redis when the cluster has one, also while there is\n" +
 				"no leader, else from its state.",
@@ -28,9 +29,10 @@ func (e *Env) checkpointCommands() *ucli.Command {
 			"atelier checkpoint list s-k3v9q2ma", "atelier checkpoint list s-k3v9q2ma --trial 7 -o json",
 			"atelier checkpoint list s-k3v9q2ma --state finished --sort metric --limit 3 -o name"),
 		verb(&ucli.Command{Name: "pull", Usage: "fetch a checkpoint and verify its SHA-256", ArgsUsage: "SWEEP [TRIAL]",
-			Description: "Without TRIAL: of the sweep's best trial. The checkpoint with the best objective value\n" +
-				"is taken, unless --newest or --epoch is given. A location below the workers'\n" +
-				"shared folder needs that folder here too (--shared).",
+			Description: "alias:NAME instead of SWEEP is what that alias names (see promote). Without TRIAL: of the\n" +
+				"sweep's best trial. The checkpoint with the best objective value is taken, unless\n" +
+				"--newest or --epoch is given. A location below the workers' shared folder\n" +
+				"needs that folder here too (--shared).",
 			Flags: []ucli.Flag{
 				&ucli.StringFlag{Name: "to", Usage: "`FILE` or folder to write (default: SWEEP-TRIAL-eEPOCH.pth here)"},
 				overwriteFlag(),
@@ -40,8 +42,10 @@ func (e *Env) checkpointCommands() *ucli.Command {
 				&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print only the path written"},
 			}, Action: e.pullCheckpoint}, 1, 2,
 			"atelier checkpoint pull s-k3v9q2ma", "atelier checkpoint pull s-k3v9q2ma 7 --newest --to model.pth",
-			"atelier checkpoint pull s-k3v9q2ma --shared /mnt/atelier"),
+			"atelier checkpoint pull s-k3v9q2ma --shared /mnt/atelier", "atelier checkpoint pull alias:production --to model.pth"),
 	)
+	g.Subcommands = append(g.Subcommands, e.aliasCommands()...)
+	return g
 }
 
 // listCheckpoints reads as leaderboard does: any coordinator answers from Redis, and where the
@@ -130,16 +134,12 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 			return usage("checkpoint pull: trial %q: want a number from 1", numbered)
 		}
 	}
-	sweep, err := e.sweepID(c, api, word)
-	if err != nil {
-		return err
-	}
-	got, ck, err := findCheckpoint(c.Context, api, sweep, number, epoch, c.Bool("newest"))
+	got, ck, err := e.pulled(c, api, word, number, epoch)
 	if err != nil {
 		return err
 	}
 	if got.Kind == trial.Inference {
-		e.say("sweep %s is an inference, not a tuning: this is its results (a tar of its output folder), not a model", sweep)
+		e.say("sweep %s is an inference, not a tuning: this is its results (a tar of its output folder), not a model", got.ID)
 	}
 	to, named := e.path(c.String("to")), true
 	if st, err := os.Stat(to); err == nil && st.IsDir() {
@@ -148,7 +148,7 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		if ext == "" || len(ext) > 8 {
 			ext = ".pth"
 		}
-		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", sweep, ck.Trial, ck.Epoch, ext))
+		to = filepath.Join(to, fmt.Sprintf("%s-%d-e%d%s", ck.Sweep, ck.Trial, ck.Epoch, ext))
 	}
 	// The same bytes are not fetched again, so the verb can stand in a script that is run every
 	// hour.
@@ -175,6 +175,26 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 	}
 	_, err = fmt.Fprintln(e.Out, to)
 	return err
+}
+
+// pulled is the checkpoint that the words of a pull name, and its sweep.
+func (e *Env) pulled(c *ucli.Context, api *client.Client, word string, number int64, epoch int) (*trial.Sweep, *trial.Checkpoint, error) {
+	if name, is := strings.CutPrefix(word, aliasPrefix); is {
+		if number != 0 || epoch != 0 || c.Bool("newest") {
+			return nil, nil, usage("checkpoint pull: %s names one checkpoint: TRIAL, --epoch and --newest do not go with it", word)
+		}
+		k, err := aliased(c.Context, api, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := api.Sweep(c.Context, k.Sweep)
+		return s, k, err
+	}
+	sweep, err := e.sweepID(c, api, word)
+	if err != nil {
+		return nil, nil, err
+	}
+	return findCheckpoint(c.Context, api, sweep, number, epoch, c.Bool("newest"))
 }
 
 // findCheckpoint is the checkpoint of an epoch, the newest, or the best (epoch 0)

@@ -48,6 +48,7 @@ type fake struct {
 	tookPlace    bool        // whether it did
 	waits        []*v1.Sweep // what WaitSweep answers, one after another; the last one stays
 	files        string      // address of the file server
+	named        []*v1.Alias // by SetAlias
 	specJSON     string      // of s-aaaaaaaa, where a test wants one
 	listed       []*v1.Sweep // what ListSweeps answers, newest first; nil = two of the fake's
 }

@@ -49,7 +49,7 @@ func (e *Env) inferCommand() *ucli.Command {
 			"Without a model, on a terminal, it offers those of checkpoints/ and checkpoints_tuning/.\n\n" +
 			"With --addr or ATELIER_ADDR a worker of that cluster does the work and the results come here;\n" +
 			"checkpoint and images are paths that the worker can read. --checkpoint may also be a\n" +
-			"checkpoint of the cluster: SWEEP (its best), SWEEP/TRIAL or SWEEP/TRIAL/EPOCH.",
+			"checkpoint of the cluster: SWEEP (its best), SWEEP/TRIAL, SWEEP/TRIAL/EPOCH or alias:NAME.",
 		Flags: flags, Action: e.infer}, 0, 0,
 		"atelier infer --checkpoint checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth --image-dir images/test",
 		"atelier infer --mode explain_single --checkpoint best_model.pth --image house.jpg",
@@ -181,11 +181,13 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 	name := conf.String("model.checkpoint")
 	_, missing := os.Stat(e.path(name))
 	var stored []string
+	alias, aliasMeant := strings.CutPrefix(name, aliasPrefix)
+	aliasMeant = aliasMeant && missing != nil
 	if missing != nil { // else a file of that name
 		stored = storedName.FindStringSubmatch(name)
 	}
 	if c.Bool("local") || !c.IsSet("addr") {
-		if stored != nil {
+		if stored != nil || aliasMeant {
 			return nil, nil, usage("infer: %s is a checkpoint of a cluster: address it with --addr, or fetch it first: atelier checkpoint pull %s", name, strings.ReplaceAll(name, "/", " "))
 		}
 		if o.Trainer, err = train.FindTrainer(e.folder(c, "trainer-bin")); err != nil {
@@ -198,7 +200,16 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 		return nil, nil, err
 	}
 	cl := infer.Cluster{API: api, Files: e.files(c)}
-	if missing != nil {
+	switch {
+	case aliasMeant:
+		k, err := aliased(c.Context, api, alias)
+		if err != nil {
+			api.Close()
+			return nil, nil, fmt.Errorf("infer: --checkpoint %s: %w", name, err)
+		}
+		e.say("%s is %s/%d/%d", name, k.Sweep, k.Trial, k.Epoch)
+		cl.Model = &inference.Stored{Sweep: k.Sweep, Trial: k.Trial, Epoch: int(k.Epoch), SHA256: k.SHA256}
+	case missing != nil:
 		if stored, err = e.storedIn(c, api, name); err != nil {
 			api.Close()
 			return nil, nil, err

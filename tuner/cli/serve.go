@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ func (e *Env) serveCommand() *ucli.Command {
 			"curl --data-binary @house.jpg 'http://" + defaultServe + "/api/predict?top_k=3'. Images are not stored.",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "listen", Value: defaultServe, Usage: "`ADDRESS`"},
-			&ucli.StringSliceFlag{Name: "checkpoint", Usage: "model `FILE` or folder of models (may be given again; default: checkpoints and checkpoints_tuning)"},
+			&ucli.StringSliceFlag{Name: "checkpoint", Usage: "model `FILE`, folder of models or alias:NAME (may be given again; default: checkpoints and checkpoints_tuning)"},
 			&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, for checkpoints of leaderboards"},
 			&ucli.BoolFlag{Name: "insecure", Usage: "listen on an address that others can reach, without TLS"},
 			&ucli.StringFlag{Name: "device", Value: "auto", Usage: "`DEVICE`: auto, cpu, cuda:0"},
@@ -80,7 +81,12 @@ func (e *Env) serve(c *ucli.Context) error {
 		named = e.trainedFolders()
 	}
 	for _, n := range c.StringSlice("checkpoint") {
-		if err := e.servable(n); err != nil {
+		if strings.HasPrefix(n, aliasPrefix) {
+			if err := e.servedAlias(c, n); err != nil {
+				return err
+			}
+			named = slices.DeleteFunc(slices.Clone(named), func(x string) bool { return x == n })
+		} else if err := e.servable(n); err != nil {
 			return err
 		}
 	}
@@ -131,6 +137,25 @@ func (e *Env) serve(c *ucli.Context) error {
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	return nil
+}
+
+// servedAlias refuses an alias that names nothing now. Which checkpoint it names is asked
+// again with each request: an alias that moves is followed.
+func (e *Env) servedAlias(c *ucli.Context, name string) error {
+	if !c.IsSet("addr") {
+		return usage("serve: %s is an alias of a cluster: address it with --addr", name)
+	}
+	api, err := e.client(c)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	k, err := aliased(c.Context, api, strings.TrimPrefix(name, aliasPrefix))
+	if err != nil {
+		return fmt.Errorf("serve: --checkpoint %s: %w", name, err)
+	}
+	e.say("%s is %s/%d/%d; the page follows it", name, k.Sweep, k.Trial, k.Epoch)
 	return nil
 }
 

@@ -27,6 +27,7 @@ func (e *Env) shelfCommands() []*ucli.Command {
 				"the deletion back; sweep list --deleted shows it until then. With --now they go at once,\n" +
 				"for good. A terminal is asked; without one --yes is needed.",
 			Flags: []ucli.Flag{&ucli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
+				&ucli.BoolFlag{Name: "force", Usage: "also where an alias names a checkpoint of it; the alias goes with the sweep"},
 				&ucli.BoolFlag{Name: "now", Usage: "remove trials and checkpoints at once, for good"}}, Action: e.deleteSweep}, 1, 1,
 			"atelier sweep delete s-k3v9q2ma", "atelier sweep delete s-k3v9q2ma --now --yes"),
 		shelve("undelete", "take the deletion of a sweep back", trial.ActionUndelete, "Within 24 hours of sweep delete."),
@@ -86,6 +87,11 @@ func (e *Env) deleteSweep(c *ucli.Context) error {
 		e.say("sweep %s is deleted already; it goes for good at %s", s.ID, clock(s.PurgeMS))
 		return nil
 	}
+	if !c.Bool("force") {
+		if err := e.unnamed(c.Context, api, id); err != nil {
+			return err
+		}
+	}
 	e.say("%s: %s", strings.TrimSpace(s.ID+" "+s.Name), e.holds(c.Context, api, s))
 	question := "Delete it? `atelier sweep undelete` can take that back for 24 hours."
 	if now {
@@ -95,7 +101,7 @@ func (e *Env) deleteSweep(c *ucli.Context) error {
 		return err
 	}
 	if s.DeletedMS == 0 {
-		if s, err = api.Control(c.Context, client.NewRequestID(), id, trial.ActionDelete); err != nil {
+		if s, err = api.Delete(c.Context, client.NewRequestID(), id, c.Bool("force")); err != nil {
 			return err
 		}
 	}
@@ -108,6 +114,20 @@ func (e *Env) deleteSweep(c *ucli.Context) error {
 	}
 	e.say("sweep %s is deleted; until %s `atelier sweep undelete %s` takes that back", id, clock(s.PurgeMS), id)
 	return nil
+}
+
+// unnamed refuses a sweep of which an alias names a checkpoint.
+func (e *Env) unnamed(ctx context.Context, api *client.Client, id string) error {
+	all, err := api.Aliases(ctx)
+	if client.CodeOf(err) == client.CodeUnimplemented {
+		return nil
+	}
+	for _, a := range all {
+		if a.Places[0].Sweep == id {
+			return &exitError{code: client.ExitError, text: fmt.Sprintf("the alias %s names %s; move or remove it first (atelier checkpoint alias remove %s), or delete with --force, which removes the alias with the sweep", a.Name, placeText(a.Places[0]), a.Name)}
+		}
+	}
+	return err
 }
 
 // holds is what goes with a sweep.

@@ -69,7 +69,7 @@ func (a *Agent) model(ctx context.Context, k *inference.Stored) (file string, er
 		return "", fmt.Errorf("find the checkpoint of sweep %s, trial %d: %w", k.Sweep, k.Trial, err)
 	}
 	for _, c := range rows {
-		if int(c.Epoch) == k.Epoch {
+		if int(c.Epoch) == k.Epoch && (k.SHA256 == "" || k.SHA256 == c.SHA256) {
 			file, err := a.cfg.Store.Fetch(ctx, c)
 			if errors.Is(err, store.ErrGone) {
 				a.reportLost(c)

@@ -105,6 +105,8 @@ func TestEveryFieldIsCarried(t *testing.T) {
 	check(checkpoint, func() any { return wire.Checkpoint(checkpoint) })
 	check(report, func() any { return wire.Report(report) })
 	check(row, func() any { return wire.Row(row) })
+	alias := &atelierv1.Alias{}
+	check(alias, func() any { return wire.Alias(alias) })
 	check(worker, func() any { return wire.Worker(worker) })
 
 	// And back, what is sent as well.

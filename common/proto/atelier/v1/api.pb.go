@@ -487,6 +487,7 @@ type ControlSweepRequest struct {
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Action        SweepAction            `protobuf:"varint,3,opt,name=action,proto3,enum=atelier.v1.SweepAction" json:"action,omitempty"`
+	Force         bool                   `protobuf:"varint,80,opt,name=force,proto3" json:"force,omitempty"` // of DELETE: remove the aliases of its checkpoints
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -540,6 +541,13 @@ func (x *ControlSweepRequest) GetAction() SweepAction {
 		return x.Action
 	}
 	return SweepAction_SWEEP_ACTION_UNSPECIFIED
+}
+
+func (x *ControlSweepRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type ControlSweepResponse struct {
@@ -715,6 +723,230 @@ func (x *LabelSweepResponse) GetSweep() *Sweep {
 	return nil
 }
 
+type SetAliasRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	SweepId       string                 `protobuf:"bytes,3,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"` // empty = remove the alias
+	Trial         int64                  `protobuf:"varint,4,opt,name=trial,proto3" json:"trial,omitempty"`                   // 0 = the sweep's best
+	Epoch         int32                  `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`                   // 0 = the trial's best checkpoint
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAliasRequest) Reset() {
+	*x = SetAliasRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAliasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAliasRequest) ProtoMessage() {}
+
+func (x *SetAliasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAliasRequest.ProtoReflect.Descriptor instead.
+func (*SetAliasRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetAliasRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *SetAliasRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetAliasRequest) GetSweepId() string {
+	if x != nil {
+		return x.SweepId
+	}
+	return ""
+}
+
+func (x *SetAliasRequest) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *SetAliasRequest) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *SetAliasRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type SetAliasResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Alias         *Alias                 `protobuf:"bytes,1,opt,name=alias,proto3" json:"alias,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAliasResponse) Reset() {
+	*x = SetAliasResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAliasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAliasResponse) ProtoMessage() {}
+
+func (x *SetAliasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAliasResponse.ProtoReflect.Descriptor instead.
+func (*SetAliasResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SetAliasResponse) GetAlias() *Alias {
+	if x != nil {
+		return x.Alias
+	}
+	return nil
+}
+
+type ListAliasesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAliasesRequest) Reset() {
+	*x = ListAliasesRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAliasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAliasesRequest) ProtoMessage() {}
+
+func (x *ListAliasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAliasesRequest.ProtoReflect.Descriptor instead.
+func (*ListAliasesRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListAliasesRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ListAliasesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Aliases       []*Alias               `protobuf:"bytes,1,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAliasesResponse) Reset() {
+	*x = ListAliasesResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAliasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAliasesResponse) ProtoMessage() {}
+
+func (x *ListAliasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAliasesResponse.ProtoReflect.Descriptor instead.
+func (*ListAliasesResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListAliasesResponse) GetAliases() []*Alias {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *ListAliasesResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type SetNotificationRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -727,7 +959,7 @@ type SetNotificationRequest struct {
 
 func (x *SetNotificationRequest) Reset() {
 	*x = SetNotificationRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	mi := &file_atelier_v1_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +971,7 @@ func (x *SetNotificationRequest) String() string {
 func (*SetNotificationRequest) ProtoMessage() {}
 
 func (x *SetNotificationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[10]
+	mi := &file_atelier_v1_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +984,7 @@ func (x *SetNotificationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNotificationRequest.ProtoReflect.Descriptor instead.
 func (*SetNotificationRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SetNotificationRequest) GetRequestId() string {
@@ -792,7 +1024,7 @@ type SetNotificationResponse struct {
 
 func (x *SetNotificationResponse) Reset() {
 	*x = SetNotificationResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	mi := &file_atelier_v1_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +1036,7 @@ func (x *SetNotificationResponse) String() string {
 func (*SetNotificationResponse) ProtoMessage() {}
 
 func (x *SetNotificationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[11]
+	mi := &file_atelier_v1_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +1049,7 @@ func (x *SetNotificationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNotificationResponse.ProtoReflect.Descriptor instead.
 func (*SetNotificationResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SetNotificationResponse) GetSweep() *Sweep {
@@ -837,7 +1069,7 @@ type PurgeSweepRequest struct {
 
 func (x *PurgeSweepRequest) Reset() {
 	*x = PurgeSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[12]
+	mi := &file_atelier_v1_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +1081,7 @@ func (x *PurgeSweepRequest) String() string {
 func (*PurgeSweepRequest) ProtoMessage() {}
 
 func (x *PurgeSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[12]
+	mi := &file_atelier_v1_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1094,7 @@ func (x *PurgeSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeSweepRequest.ProtoReflect.Descriptor instead.
 func (*PurgeSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PurgeSweepRequest) GetId() string {
@@ -880,7 +1112,7 @@ type PurgeSweepResponse struct {
 
 func (x *PurgeSweepResponse) Reset() {
 	*x = PurgeSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[13]
+	mi := &file_atelier_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1124,7 @@ func (x *PurgeSweepResponse) String() string {
 func (*PurgeSweepResponse) ProtoMessage() {}
 
 func (x *PurgeSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[13]
+	mi := &file_atelier_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1137,7 @@ func (x *PurgeSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeSweepResponse.ProtoReflect.Descriptor instead.
 func (*PurgeSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 type ExtendSweepRequest struct {
@@ -921,7 +1153,7 @@ type ExtendSweepRequest struct {
 
 func (x *ExtendSweepRequest) Reset() {
 	*x = ExtendSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[14]
+	mi := &file_atelier_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1165,7 @@ func (x *ExtendSweepRequest) String() string {
 func (*ExtendSweepRequest) ProtoMessage() {}
 
 func (x *ExtendSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[14]
+	mi := &file_atelier_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1178,7 @@ func (x *ExtendSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweepRequest.ProtoReflect.Descriptor instead.
 func (*ExtendSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExtendSweepRequest) GetRequestId() string {
@@ -993,7 +1225,7 @@ type ExtendSweepResponse struct {
 
 func (x *ExtendSweepResponse) Reset() {
 	*x = ExtendSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[15]
+	mi := &file_atelier_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1237,7 @@ func (x *ExtendSweepResponse) String() string {
 func (*ExtendSweepResponse) ProtoMessage() {}
 
 func (x *ExtendSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[15]
+	mi := &file_atelier_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1250,7 @@ func (x *ExtendSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweepResponse.ProtoReflect.Descriptor instead.
 func (*ExtendSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExtendSweepResponse) GetSweep() *Sweep {
@@ -1040,7 +1272,7 @@ type WaitSweepRequest struct {
 
 func (x *WaitSweepRequest) Reset() {
 	*x = WaitSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	mi := &file_atelier_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1284,7 @@ func (x *WaitSweepRequest) String() string {
 func (*WaitSweepRequest) ProtoMessage() {}
 
 func (x *WaitSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[16]
+	mi := &file_atelier_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1297,7 @@ func (x *WaitSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSweepRequest.ProtoReflect.Descriptor instead.
 func (*WaitSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitSweepRequest) GetId() string {
@@ -1106,7 +1338,7 @@ type WaitSweepResponse struct {
 
 func (x *WaitSweepResponse) Reset() {
 	*x = WaitSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	mi := &file_atelier_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1350,7 @@ func (x *WaitSweepResponse) String() string {
 func (*WaitSweepResponse) ProtoMessage() {}
 
 func (x *WaitSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[17]
+	mi := &file_atelier_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1363,7 @@ func (x *WaitSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSweepResponse.ProtoReflect.Descriptor instead.
 func (*WaitSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WaitSweepResponse) GetSweep() *Sweep {
@@ -1161,7 +1393,7 @@ type GetLeaderboardRequest struct {
 
 func (x *GetLeaderboardRequest) Reset() {
 	*x = GetLeaderboardRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	mi := &file_atelier_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1405,7 @@ func (x *GetLeaderboardRequest) String() string {
 func (*GetLeaderboardRequest) ProtoMessage() {}
 
 func (x *GetLeaderboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[18]
+	mi := &file_atelier_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1418,7 @@ func (x *GetLeaderboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLeaderboardRequest.ProtoReflect.Descriptor instead.
 func (*GetLeaderboardRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetLeaderboardRequest) GetId() string {
@@ -1239,7 +1471,7 @@ type GetLeaderboardResponse struct {
 
 func (x *GetLeaderboardResponse) Reset() {
 	*x = GetLeaderboardResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	mi := &file_atelier_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1483,7 @@ func (x *GetLeaderboardResponse) String() string {
 func (*GetLeaderboardResponse) ProtoMessage() {}
 
 func (x *GetLeaderboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[19]
+	mi := &file_atelier_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1496,7 @@ func (x *GetLeaderboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLeaderboardResponse.ProtoReflect.Descriptor instead.
 func (*GetLeaderboardResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetLeaderboardResponse) GetRows() []*LeaderboardRow {
@@ -1329,7 +1561,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	mi := &file_atelier_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1573,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[20]
+	mi := &file_atelier_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1586,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListCheckpointsRequest) GetId() string {
@@ -1398,7 +1630,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	mi := &file_atelier_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1642,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[21]
+	mi := &file_atelier_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1655,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() []*Checkpoint {
@@ -1472,7 +1704,7 @@ type EnqueueTrialsRequest struct {
 
 func (x *EnqueueTrialsRequest) Reset() {
 	*x = EnqueueTrialsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	mi := &file_atelier_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1716,7 @@ func (x *EnqueueTrialsRequest) String() string {
 func (*EnqueueTrialsRequest) ProtoMessage() {}
 
 func (x *EnqueueTrialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[22]
+	mi := &file_atelier_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1729,7 @@ func (x *EnqueueTrialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnqueueTrialsRequest.ProtoReflect.Descriptor instead.
 func (*EnqueueTrialsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EnqueueTrialsRequest) GetRequestId() string {
@@ -1530,7 +1762,7 @@ type EnqueueTrialsResponse struct {
 
 func (x *EnqueueTrialsResponse) Reset() {
 	*x = EnqueueTrialsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	mi := &file_atelier_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1774,7 @@ func (x *EnqueueTrialsResponse) String() string {
 func (*EnqueueTrialsResponse) ProtoMessage() {}
 
 func (x *EnqueueTrialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[23]
+	mi := &file_atelier_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1787,7 @@ func (x *EnqueueTrialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnqueueTrialsResponse.ProtoReflect.Descriptor instead.
 func (*EnqueueTrialsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EnqueueTrialsResponse) GetSweep() *Sweep {
@@ -1576,7 +1808,7 @@ type PrioritizeSweepRequest struct {
 
 func (x *PrioritizeSweepRequest) Reset() {
 	*x = PrioritizeSweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	mi := &file_atelier_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1820,7 @@ func (x *PrioritizeSweepRequest) String() string {
 func (*PrioritizeSweepRequest) ProtoMessage() {}
 
 func (x *PrioritizeSweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[24]
+	mi := &file_atelier_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1833,7 @@ func (x *PrioritizeSweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrioritizeSweepRequest.ProtoReflect.Descriptor instead.
 func (*PrioritizeSweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PrioritizeSweepRequest) GetRequestId() string {
@@ -1634,7 +1866,7 @@ type PrioritizeSweepResponse struct {
 
 func (x *PrioritizeSweepResponse) Reset() {
 	*x = PrioritizeSweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	mi := &file_atelier_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1878,7 @@ func (x *PrioritizeSweepResponse) String() string {
 func (*PrioritizeSweepResponse) ProtoMessage() {}
 
 func (x *PrioritizeSweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[25]
+	mi := &file_atelier_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1891,7 @@ func (x *PrioritizeSweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrioritizeSweepResponse.ProtoReflect.Descriptor instead.
 func (*PrioritizeSweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PrioritizeSweepResponse) GetSweep() *Sweep {
@@ -1682,7 +1914,7 @@ type VerifySweepRequest struct {
 
 func (x *VerifySweepRequest) Reset() {
 	*x = VerifySweepRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	mi := &file_atelier_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1926,7 @@ func (x *VerifySweepRequest) String() string {
 func (*VerifySweepRequest) ProtoMessage() {}
 
 func (x *VerifySweepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[26]
+	mi := &file_atelier_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1939,7 @@ func (x *VerifySweepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySweepRequest.ProtoReflect.Descriptor instead.
 func (*VerifySweepRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VerifySweepRequest) GetId() string {
@@ -1745,7 +1977,7 @@ type VerifySweepResponse struct {
 
 func (x *VerifySweepResponse) Reset() {
 	*x = VerifySweepResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	mi := &file_atelier_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1989,7 @@ func (x *VerifySweepResponse) String() string {
 func (*VerifySweepResponse) ProtoMessage() {}
 
 func (x *VerifySweepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[27]
+	mi := &file_atelier_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +2002,7 @@ func (x *VerifySweepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifySweepResponse.ProtoReflect.Descriptor instead.
 func (*VerifySweepResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VerifySweepResponse) GetChecked() int64 {
@@ -1830,7 +2062,7 @@ type ProposalDifference struct {
 
 func (x *ProposalDifference) Reset() {
 	*x = ProposalDifference{}
-	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	mi := &file_atelier_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2074,7 @@ func (x *ProposalDifference) String() string {
 func (*ProposalDifference) ProtoMessage() {}
 
 func (x *ProposalDifference) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[28]
+	mi := &file_atelier_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2087,7 @@ func (x *ProposalDifference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposalDifference.ProtoReflect.Descriptor instead.
 func (*ProposalDifference) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProposalDifference) GetTrial() int64 {
@@ -1916,7 +2148,7 @@ type GetImportanceRequest struct {
 
 func (x *GetImportanceRequest) Reset() {
 	*x = GetImportanceRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[29]
+	mi := &file_atelier_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +2160,7 @@ func (x *GetImportanceRequest) String() string {
 func (*GetImportanceRequest) ProtoMessage() {}
 
 func (x *GetImportanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[29]
+	mi := &file_atelier_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +2173,7 @@ func (x *GetImportanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImportanceRequest.ProtoReflect.Descriptor instead.
 func (*GetImportanceRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetImportanceRequest) GetId() string {
@@ -1963,7 +2195,7 @@ type GetImportanceResponse struct {
 
 func (x *GetImportanceResponse) Reset() {
 	*x = GetImportanceResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[30]
+	mi := &file_atelier_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2207,7 @@ func (x *GetImportanceResponse) String() string {
 func (*GetImportanceResponse) ProtoMessage() {}
 
 func (x *GetImportanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[30]
+	mi := &file_atelier_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2220,7 @@ func (x *GetImportanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImportanceResponse.ProtoReflect.Descriptor instead.
 func (*GetImportanceResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetImportanceResponse) GetParameters() []*ParameterImportance {
@@ -2029,7 +2261,7 @@ type ParameterImportance struct {
 
 func (x *ParameterImportance) Reset() {
 	*x = ParameterImportance{}
-	mi := &file_atelier_v1_api_proto_msgTypes[31]
+	mi := &file_atelier_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2273,7 @@ func (x *ParameterImportance) String() string {
 func (*ParameterImportance) ProtoMessage() {}
 
 func (x *ParameterImportance) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[31]
+	mi := &file_atelier_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2286,7 @@ func (x *ParameterImportance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParameterImportance.ProtoReflect.Descriptor instead.
 func (*ParameterImportance) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ParameterImportance) GetName() string {
@@ -2080,7 +2312,7 @@ type GetProgressRequest struct {
 
 func (x *GetProgressRequest) Reset() {
 	*x = GetProgressRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[32]
+	mi := &file_atelier_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2324,7 @@ func (x *GetProgressRequest) String() string {
 func (*GetProgressRequest) ProtoMessage() {}
 
 func (x *GetProgressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[32]
+	mi := &file_atelier_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2337,7 @@ func (x *GetProgressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProgressRequest.ProtoReflect.Descriptor instead.
 func (*GetProgressRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetProgressRequest) GetId() string {
@@ -2126,7 +2358,7 @@ type GetProgressResponse struct {
 
 func (x *GetProgressResponse) Reset() {
 	*x = GetProgressResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[33]
+	mi := &file_atelier_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2370,7 @@ func (x *GetProgressResponse) String() string {
 func (*GetProgressResponse) ProtoMessage() {}
 
 func (x *GetProgressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[33]
+	mi := &file_atelier_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2383,7 @@ func (x *GetProgressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProgressResponse.ProtoReflect.Descriptor instead.
 func (*GetProgressResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetProgressResponse) GetPoints() []*ProgressPoint {
@@ -2191,7 +2423,7 @@ type ProgressPoint struct {
 
 func (x *ProgressPoint) Reset() {
 	*x = ProgressPoint{}
-	mi := &file_atelier_v1_api_proto_msgTypes[34]
+	mi := &file_atelier_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2435,7 @@ func (x *ProgressPoint) String() string {
 func (*ProgressPoint) ProtoMessage() {}
 
 func (x *ProgressPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[34]
+	mi := &file_atelier_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2448,7 @@ func (x *ProgressPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgressPoint.ProtoReflect.Descriptor instead.
 func (*ProgressPoint) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ProgressPoint) GetEnded() int64 {
@@ -2280,7 +2512,7 @@ type ListTrialsRequest struct {
 
 func (x *ListTrialsRequest) Reset() {
 	*x = ListTrialsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[35]
+	mi := &file_atelier_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2524,7 @@ func (x *ListTrialsRequest) String() string {
 func (*ListTrialsRequest) ProtoMessage() {}
 
 func (x *ListTrialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[35]
+	mi := &file_atelier_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2537,7 @@ func (x *ListTrialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrialsRequest.ProtoReflect.Descriptor instead.
 func (*ListTrialsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListTrialsRequest) GetSweepId() string {
@@ -2347,7 +2579,7 @@ type ListTrialsResponse struct {
 
 func (x *ListTrialsResponse) Reset() {
 	*x = ListTrialsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[36]
+	mi := &file_atelier_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2591,7 @@ func (x *ListTrialsResponse) String() string {
 func (*ListTrialsResponse) ProtoMessage() {}
 
 func (x *ListTrialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[36]
+	mi := &file_atelier_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2604,7 @@ func (x *ListTrialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrialsResponse.ProtoReflect.Descriptor instead.
 func (*ListTrialsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListTrialsResponse) GetTrials() []*Trial {
@@ -2406,7 +2638,7 @@ type GetTrialRequest struct {
 
 func (x *GetTrialRequest) Reset() {
 	*x = GetTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[37]
+	mi := &file_atelier_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2650,7 @@ func (x *GetTrialRequest) String() string {
 func (*GetTrialRequest) ProtoMessage() {}
 
 func (x *GetTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[37]
+	mi := &file_atelier_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2663,7 @@ func (x *GetTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrialRequest.ProtoReflect.Descriptor instead.
 func (*GetTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetTrialRequest) GetSweepId() string {
@@ -2458,7 +2690,7 @@ type GetTrialResponse struct {
 
 func (x *GetTrialResponse) Reset() {
 	*x = GetTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[38]
+	mi := &file_atelier_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2702,7 @@ func (x *GetTrialResponse) String() string {
 func (*GetTrialResponse) ProtoMessage() {}
 
 func (x *GetTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[38]
+	mi := &file_atelier_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2715,7 @@ func (x *GetTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrialResponse.ProtoReflect.Descriptor instead.
 func (*GetTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetTrialResponse) GetTrial() *Trial {
@@ -2510,7 +2742,7 @@ type GetCurveRequest struct {
 
 func (x *GetCurveRequest) Reset() {
 	*x = GetCurveRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	mi := &file_atelier_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2754,7 @@ func (x *GetCurveRequest) String() string {
 func (*GetCurveRequest) ProtoMessage() {}
 
 func (x *GetCurveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[39]
+	mi := &file_atelier_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2767,7 @@ func (x *GetCurveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCurveRequest.ProtoReflect.Descriptor instead.
 func (*GetCurveRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetCurveRequest) GetSweepId() string {
@@ -2562,7 +2794,7 @@ type GetCurveResponse struct {
 
 func (x *GetCurveResponse) Reset() {
 	*x = GetCurveResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	mi := &file_atelier_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2806,7 @@ func (x *GetCurveResponse) String() string {
 func (*GetCurveResponse) ProtoMessage() {}
 
 func (x *GetCurveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[40]
+	mi := &file_atelier_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2819,7 @@ func (x *GetCurveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCurveResponse.ProtoReflect.Descriptor instead.
 func (*GetCurveResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetCurveResponse) GetReports() []*Report {
@@ -2615,7 +2847,7 @@ type StopTrialRequest struct {
 
 func (x *StopTrialRequest) Reset() {
 	*x = StopTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	mi := &file_atelier_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2627,7 +2859,7 @@ func (x *StopTrialRequest) String() string {
 func (*StopTrialRequest) ProtoMessage() {}
 
 func (x *StopTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[41]
+	mi := &file_atelier_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2640,7 +2872,7 @@ func (x *StopTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTrialRequest.ProtoReflect.Descriptor instead.
 func (*StopTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StopTrialRequest) GetRequestId() string {
@@ -2673,7 +2905,7 @@ type StopTrialResponse struct {
 
 func (x *StopTrialResponse) Reset() {
 	*x = StopTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2685,7 +2917,7 @@ func (x *StopTrialResponse) String() string {
 func (*StopTrialResponse) ProtoMessage() {}
 
 func (x *StopTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[42]
+	mi := &file_atelier_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2698,7 +2930,7 @@ func (x *StopTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTrialResponse.ProtoReflect.Descriptor instead.
 func (*StopTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StopTrialResponse) GetTrial() *Trial {
@@ -2719,7 +2951,7 @@ type RetryTrialRequest struct {
 
 func (x *RetryTrialRequest) Reset() {
 	*x = RetryTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[43]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2731,7 +2963,7 @@ func (x *RetryTrialRequest) String() string {
 func (*RetryTrialRequest) ProtoMessage() {}
 
 func (x *RetryTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[43]
+	mi := &file_atelier_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2976,7 @@ func (x *RetryTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrialRequest.ProtoReflect.Descriptor instead.
 func (*RetryTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RetryTrialRequest) GetRequestId() string {
@@ -2777,7 +3009,7 @@ type RetryTrialResponse struct {
 
 func (x *RetryTrialResponse) Reset() {
 	*x = RetryTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[44]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +3021,7 @@ func (x *RetryTrialResponse) String() string {
 func (*RetryTrialResponse) ProtoMessage() {}
 
 func (x *RetryTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[44]
+	mi := &file_atelier_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +3034,7 @@ func (x *RetryTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrialResponse.ProtoReflect.Descriptor instead.
 func (*RetryTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{44}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RetryTrialResponse) GetTrial() *Trial {
@@ -2825,7 +3057,7 @@ type AskTrialRequest struct {
 
 func (x *AskTrialRequest) Reset() {
 	*x = AskTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[45]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +3069,7 @@ func (x *AskTrialRequest) String() string {
 func (*AskTrialRequest) ProtoMessage() {}
 
 func (x *AskTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[45]
+	mi := &file_atelier_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2850,7 +3082,7 @@ func (x *AskTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTrialRequest.ProtoReflect.Descriptor instead.
 func (*AskTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{45}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AskTrialRequest) GetRequestId() string {
@@ -2898,7 +3130,7 @@ type AskTrialResponse struct {
 
 func (x *AskTrialResponse) Reset() {
 	*x = AskTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +3142,7 @@ func (x *AskTrialResponse) String() string {
 func (*AskTrialResponse) ProtoMessage() {}
 
 func (x *AskTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[46]
+	mi := &file_atelier_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +3155,7 @@ func (x *AskTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskTrialResponse.ProtoReflect.Descriptor instead.
 func (*AskTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{46}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AskTrialResponse) GetLease() *Lease {
@@ -2954,7 +3186,7 @@ type TellTrialRequest struct {
 
 func (x *TellTrialRequest) Reset() {
 	*x = TellTrialRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3198,7 @@ func (x *TellTrialRequest) String() string {
 func (*TellTrialRequest) ProtoMessage() {}
 
 func (x *TellTrialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[47]
+	mi := &file_atelier_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3211,7 @@ func (x *TellTrialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellTrialRequest.ProtoReflect.Descriptor instead.
 func (*TellTrialRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{47}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TellTrialRequest) GetSweepId() string {
@@ -3036,7 +3268,7 @@ type TellTrialResponse struct {
 
 func (x *TellTrialResponse) Reset() {
 	*x = TellTrialResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3280,7 @@ func (x *TellTrialResponse) String() string {
 func (*TellTrialResponse) ProtoMessage() {}
 
 func (x *TellTrialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[48]
+	mi := &file_atelier_v1_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3293,7 @@ func (x *TellTrialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellTrialResponse.ProtoReflect.Descriptor instead.
 func (*TellTrialResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{48}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TellTrialResponse) GetVerdict() Verdict {
@@ -3103,7 +3335,7 @@ type LeaseRef struct {
 
 func (x *LeaseRef) Reset() {
 	*x = LeaseRef{}
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3115,7 +3347,7 @@ func (x *LeaseRef) String() string {
 func (*LeaseRef) ProtoMessage() {}
 
 func (x *LeaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[49]
+	mi := &file_atelier_v1_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3128,7 +3360,7 @@ func (x *LeaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
 func (*LeaseRef) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{49}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *LeaseRef) GetSweepId() string {
@@ -3168,7 +3400,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3180,7 +3412,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[50]
+	mi := &file_atelier_v1_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3193,7 +3425,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{50}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *HeartbeatRequest) GetWorker() *Worker {
@@ -3248,7 +3480,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +3492,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[51]
+	mi := &file_atelier_v1_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +3505,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{51}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *HeartbeatResponse) GetTtlMs() int64 {
@@ -3349,7 +3581,7 @@ type ClusterIdentity struct {
 
 func (x *ClusterIdentity) Reset() {
 	*x = ClusterIdentity{}
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +3593,7 @@ func (x *ClusterIdentity) String() string {
 func (*ClusterIdentity) ProtoMessage() {}
 
 func (x *ClusterIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[52]
+	mi := &file_atelier_v1_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3606,7 @@ func (x *ClusterIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterIdentity.ProtoReflect.Descriptor instead.
 func (*ClusterIdentity) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{52}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ClusterIdentity) GetId() string {
@@ -3402,7 +3634,7 @@ type LeaseVerdict struct {
 
 func (x *LeaseVerdict) Reset() {
 	*x = LeaseVerdict{}
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3646,7 @@ func (x *LeaseVerdict) String() string {
 func (*LeaseVerdict) ProtoMessage() {}
 
 func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[53]
+	mi := &file_atelier_v1_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3659,7 @@ func (x *LeaseVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseVerdict.ProtoReflect.Descriptor instead.
 func (*LeaseVerdict) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{53}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *LeaseVerdict) GetLease() *LeaseRef {
@@ -3467,7 +3699,7 @@ type AcquireRequest struct {
 
 func (x *AcquireRequest) Reset() {
 	*x = AcquireRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3479,7 +3711,7 @@ func (x *AcquireRequest) String() string {
 func (*AcquireRequest) ProtoMessage() {}
 
 func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[54]
+	mi := &file_atelier_v1_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3492,7 +3724,7 @@ func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireRequest.ProtoReflect.Descriptor instead.
 func (*AcquireRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{54}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AcquireRequest) GetRequestId() string {
@@ -3560,7 +3792,7 @@ type AcquireResponse struct {
 
 func (x *AcquireResponse) Reset() {
 	*x = AcquireResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3804,7 @@ func (x *AcquireResponse) String() string {
 func (*AcquireResponse) ProtoMessage() {}
 
 func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[55]
+	mi := &file_atelier_v1_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3817,7 @@ func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcquireResponse.ProtoReflect.Descriptor instead.
 func (*AcquireResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{55}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AcquireResponse) GetLease() *Lease {
@@ -3626,7 +3858,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3638,7 +3870,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[56]
+	mi := &file_atelier_v1_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3651,7 +3883,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{56}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Lease) GetKind() Kind {
@@ -3798,7 +4030,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3810,7 +4042,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[57]
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3823,7 +4055,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{57}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RelayRequest) GetWorker() string {
@@ -3865,7 +4097,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3877,7 +4109,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[58]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3890,7 +4122,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{58}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RunEvent) GetSweepId() string {
@@ -3998,7 +4230,7 @@ type CheckpointLost struct {
 
 func (x *CheckpointLost) Reset() {
 	*x = CheckpointLost{}
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4010,7 +4242,7 @@ func (x *CheckpointLost) String() string {
 func (*CheckpointLost) ProtoMessage() {}
 
 func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[59]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4023,7 +4255,7 @@ func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointLost.ProtoReflect.Descriptor instead.
 func (*CheckpointLost) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{59}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CheckpointLost) GetEpoch() int32 {
@@ -4058,7 +4290,7 @@ type RunEnded struct {
 
 func (x *RunEnded) Reset() {
 	*x = RunEnded{}
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4070,7 +4302,7 @@ func (x *RunEnded) String() string {
 func (*RunEnded) ProtoMessage() {}
 
 func (x *RunEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[60]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4083,7 +4315,7 @@ func (x *RunEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnded.ProtoReflect.Descriptor instead.
 func (*RunEnded) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{60}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RunEnded) GetExit() ExitClass {
@@ -4117,7 +4349,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4129,7 +4361,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4142,7 +4374,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RelayResponse) GetResults() []*EventResult {
@@ -4174,7 +4406,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4186,7 +4418,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4199,7 +4431,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *EventResult) GetOutcome() Outcome {
@@ -4238,7 +4470,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4250,7 +4482,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4263,7 +4495,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 type ListWorkersResponse struct {
@@ -4275,7 +4507,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4287,7 +4519,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4300,7 +4532,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -4321,7 +4553,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4333,7 +4565,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4346,7 +4578,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DrainWorkerRequest) GetRequestId() string {
@@ -4378,7 +4610,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4622,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +4635,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 type GetStatusRequest struct {
@@ -4414,7 +4646,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4426,7 +4658,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4439,7 +4671,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 type GetStatusResponse struct {
@@ -4465,7 +4697,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4477,7 +4709,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4490,7 +4722,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -4606,7 +4838,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4618,7 +4850,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4631,7 +4863,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 type ListMembersResponse struct {
@@ -4645,7 +4877,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4657,7 +4889,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4670,7 +4902,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -4709,7 +4941,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4721,7 +4953,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4734,7 +4966,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -4795,7 +5027,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4807,7 +5039,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4820,7 +5052,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -4839,7 +5071,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4851,7 +5083,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4864,7 +5096,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -4882,7 +5114,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4894,7 +5126,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4907,7 +5139,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
 }
 
 type TransferLeadershipRequest struct {
@@ -4919,7 +5151,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4931,7 +5163,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4944,7 +5176,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -4963,7 +5195,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[76]
+	mi := &file_atelier_v1_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5207,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[76]
+	mi := &file_atelier_v1_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5220,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -5006,7 +5238,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[77]
+	mi := &file_atelier_v1_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5018,7 +5250,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[77]
+	mi := &file_atelier_v1_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5031,7 +5263,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{81}
 }
 
 type SnapshotChunk struct {
@@ -5045,7 +5277,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[78]
+	mi := &file_atelier_v1_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5057,7 +5289,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[78]
+	mi := &file_atelier_v1_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5070,7 +5302,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -5108,7 +5340,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[79]
+	mi := &file_atelier_v1_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5120,7 +5352,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[79]
+	mi := &file_atelier_v1_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5133,7 +5365,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -5187,7 +5419,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[80]
+	mi := &file_atelier_v1_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5199,7 +5431,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[80]
+	mi := &file_atelier_v1_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5212,7 +5444,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{80}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -5247,7 +5479,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[81]
+	mi := &file_atelier_v1_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5259,7 +5491,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[81]
+	mi := &file_atelier_v1_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5272,7 +5504,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{81}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -5421,12 +5653,13 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\adeleted\x18Q \x01(\bR\adeleted\"U\n" +
 	"\x12ListSweepsResponse\x12)\n" +
 	"\x06sweeps\x18\x01 \x03(\v2\x11.atelier.v1.SweepR\x06sweeps\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"u\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\x8b\x01\n" +
 	"\x13ControlSweepRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12/\n" +
-	"\x06action\x18\x03 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\"?\n" +
+	"\x06action\x18\x03 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\x12\x14\n" +
+	"\x05force\x18P \x01(\bR\x05force\"?\n" +
 	"\x14ControlSweepResponse\x12'\n" +
 	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\xc2\x01\n" +
 	"\x11LabelSweepRequest\x12\x1d\n" +
@@ -5441,7 +5674,22 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x05_nameB\a\n" +
 	"\x05_note\"=\n" +
 	"\x12LabelSweepResponse\x12'\n" +
-	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\x82\x01\n" +
+	"\x05sweep\x18\x01 \x01(\v2\x11.atelier.v1.SweepR\x05sweep\"\x9b\x01\n" +
+	"\x0fSetAliasRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
+	"\bsweep_id\x18\x03 \x01(\tR\asweepId\x12\x14\n" +
+	"\x05trial\x18\x04 \x01(\x03R\x05trial\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x05R\x05epoch\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\";\n" +
+	"\x10SetAliasResponse\x12'\n" +
+	"\x05alias\x18\x01 \x01(\v2\x11.atelier.v1.AliasR\x05alias\"(\n" +
+	"\x12ListAliasesRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"X\n" +
+	"\x13ListAliasesResponse\x12+\n" +
+	"\aaliases\x18\x01 \x03(\v2\x11.atelier.v1.AliasR\aaliases\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\x82\x01\n" +
 	"\x16SetNotificationRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x0e\n" +
@@ -5837,8 +6085,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x10OUTCOME_RECORDED\x10\x01\x12\x13\n" +
 	"\x0fOUTCOME_ALREADY\x10\x02\x12\x12\n" +
 	"\x0eOUTCOME_FENCED\x10\x03\x12\x13\n" +
-	"\x0fOUTCOME_REFUSED\x10\x042\xb2\n" +
-	"\n" +
+	"\x0fOUTCOME_REFUSED\x10\x042\xc9\v\n" +
 	"\fSweepService\x12N\n" +
 	"\vCreateSweep\x12\x1e.atelier.v1.CreateSweepRequest\x1a\x1f.atelier.v1.CreateSweepResponse\x12E\n" +
 	"\bGetSweep\x12\x1b.atelier.v1.GetSweepRequest\x1a\x1c.atelier.v1.GetSweepResponse\x12K\n" +
@@ -5855,7 +6102,9 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\rGetImportance\x12 .atelier.v1.GetImportanceRequest\x1a!.atelier.v1.GetImportanceResponse\x12N\n" +
 	"\vGetProgress\x12\x1e.atelier.v1.GetProgressRequest\x1a\x1f.atelier.v1.GetProgressResponse\x12K\n" +
 	"\n" +
-	"LabelSweep\x12\x1d.atelier.v1.LabelSweepRequest\x1a\x1e.atelier.v1.LabelSweepResponse\x12Z\n" +
+	"LabelSweep\x12\x1d.atelier.v1.LabelSweepRequest\x1a\x1e.atelier.v1.LabelSweepResponse\x12E\n" +
+	"\bSetAlias\x12\x1b.atelier.v1.SetAliasRequest\x1a\x1c.atelier.v1.SetAliasResponse\x12N\n" +
+	"\vListAliases\x12\x1e.atelier.v1.ListAliasesRequest\x1a\x1f.atelier.v1.ListAliasesResponse\x12Z\n" +
 	"\x0fSetNotification\x12\".atelier.v1.SetNotificationRequest\x1a#.atelier.v1.SetNotificationResponse\x12K\n" +
 	"\n" +
 	"PurgeSweep\x12\x1d.atelier.v1.PurgeSweepRequest\x1a\x1e.atelier.v1.PurgeSweepResponse2\x91\x04\n" +
@@ -5898,7 +6147,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -5912,239 +6161,250 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*ControlSweepResponse)(nil),       // 9: atelier.v1.ControlSweepResponse
 	(*LabelSweepRequest)(nil),          // 10: atelier.v1.LabelSweepRequest
 	(*LabelSweepResponse)(nil),         // 11: atelier.v1.LabelSweepResponse
-	(*SetNotificationRequest)(nil),     // 12: atelier.v1.SetNotificationRequest
-	(*SetNotificationResponse)(nil),    // 13: atelier.v1.SetNotificationResponse
-	(*PurgeSweepRequest)(nil),          // 14: atelier.v1.PurgeSweepRequest
-	(*PurgeSweepResponse)(nil),         // 15: atelier.v1.PurgeSweepResponse
-	(*ExtendSweepRequest)(nil),         // 16: atelier.v1.ExtendSweepRequest
-	(*ExtendSweepResponse)(nil),        // 17: atelier.v1.ExtendSweepResponse
-	(*WaitSweepRequest)(nil),           // 18: atelier.v1.WaitSweepRequest
-	(*WaitSweepResponse)(nil),          // 19: atelier.v1.WaitSweepResponse
-	(*GetLeaderboardRequest)(nil),      // 20: atelier.v1.GetLeaderboardRequest
-	(*GetLeaderboardResponse)(nil),     // 21: atelier.v1.GetLeaderboardResponse
-	(*ListCheckpointsRequest)(nil),     // 22: atelier.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),    // 23: atelier.v1.ListCheckpointsResponse
-	(*EnqueueTrialsRequest)(nil),       // 24: atelier.v1.EnqueueTrialsRequest
-	(*EnqueueTrialsResponse)(nil),      // 25: atelier.v1.EnqueueTrialsResponse
-	(*PrioritizeSweepRequest)(nil),     // 26: atelier.v1.PrioritizeSweepRequest
-	(*PrioritizeSweepResponse)(nil),    // 27: atelier.v1.PrioritizeSweepResponse
-	(*VerifySweepRequest)(nil),         // 28: atelier.v1.VerifySweepRequest
-	(*VerifySweepResponse)(nil),        // 29: atelier.v1.VerifySweepResponse
-	(*ProposalDifference)(nil),         // 30: atelier.v1.ProposalDifference
-	(*GetImportanceRequest)(nil),       // 31: atelier.v1.GetImportanceRequest
-	(*GetImportanceResponse)(nil),      // 32: atelier.v1.GetImportanceResponse
-	(*ParameterImportance)(nil),        // 33: atelier.v1.ParameterImportance
-	(*GetProgressRequest)(nil),         // 34: atelier.v1.GetProgressRequest
-	(*GetProgressResponse)(nil),        // 35: atelier.v1.GetProgressResponse
-	(*ProgressPoint)(nil),              // 36: atelier.v1.ProgressPoint
-	(*ListTrialsRequest)(nil),          // 37: atelier.v1.ListTrialsRequest
-	(*ListTrialsResponse)(nil),         // 38: atelier.v1.ListTrialsResponse
-	(*GetTrialRequest)(nil),            // 39: atelier.v1.GetTrialRequest
-	(*GetTrialResponse)(nil),           // 40: atelier.v1.GetTrialResponse
-	(*GetCurveRequest)(nil),            // 41: atelier.v1.GetCurveRequest
-	(*GetCurveResponse)(nil),           // 42: atelier.v1.GetCurveResponse
-	(*StopTrialRequest)(nil),           // 43: atelier.v1.StopTrialRequest
-	(*StopTrialResponse)(nil),          // 44: atelier.v1.StopTrialResponse
-	(*RetryTrialRequest)(nil),          // 45: atelier.v1.RetryTrialRequest
-	(*RetryTrialResponse)(nil),         // 46: atelier.v1.RetryTrialResponse
-	(*AskTrialRequest)(nil),            // 47: atelier.v1.AskTrialRequest
-	(*AskTrialResponse)(nil),           // 48: atelier.v1.AskTrialResponse
-	(*TellTrialRequest)(nil),           // 49: atelier.v1.TellTrialRequest
-	(*TellTrialResponse)(nil),          // 50: atelier.v1.TellTrialResponse
-	(*LeaseRef)(nil),                   // 51: atelier.v1.LeaseRef
-	(*HeartbeatRequest)(nil),           // 52: atelier.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),          // 53: atelier.v1.HeartbeatResponse
-	(*ClusterIdentity)(nil),            // 54: atelier.v1.ClusterIdentity
-	(*LeaseVerdict)(nil),               // 55: atelier.v1.LeaseVerdict
-	(*AcquireRequest)(nil),             // 56: atelier.v1.AcquireRequest
-	(*AcquireResponse)(nil),            // 57: atelier.v1.AcquireResponse
-	(*Lease)(nil),                      // 58: atelier.v1.Lease
-	(*RelayRequest)(nil),               // 59: atelier.v1.RelayRequest
-	(*RunEvent)(nil),                   // 60: atelier.v1.RunEvent
-	(*CheckpointLost)(nil),             // 61: atelier.v1.CheckpointLost
-	(*RunEnded)(nil),                   // 62: atelier.v1.RunEnded
-	(*RelayResponse)(nil),              // 63: atelier.v1.RelayResponse
-	(*EventResult)(nil),                // 64: atelier.v1.EventResult
-	(*ListWorkersRequest)(nil),         // 65: atelier.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),        // 66: atelier.v1.ListWorkersResponse
-	(*DrainWorkerRequest)(nil),         // 67: atelier.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),        // 68: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 69: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 70: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 71: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 72: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 73: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 74: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 75: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 76: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 77: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 78: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 79: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 80: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 81: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 82: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 83: atelier.v1.GetNodeResponse
-	nil,                                // 84: atelier.v1.AcquireRequest.LabelsEntry
-	(*Notification)(nil),               // 85: atelier.v1.Notification
-	(*Sweep)(nil),                      // 86: atelier.v1.Sweep
-	(SweepStatus)(0),                   // 87: atelier.v1.SweepStatus
-	(*LeaderboardRow)(nil),             // 88: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 89: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 90: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 91: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 92: atelier.v1.Origin
-	(TrialStatus)(0),                   // 93: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 94: atelier.v1.Trial
-	(*Report)(nil),                     // 95: atelier.v1.Report
-	(Verdict)(0),                       // 96: atelier.v1.Verdict
-	(*Worker)(nil),                     // 97: atelier.v1.Worker
-	(Kind)(0),                          // 98: atelier.v1.Kind
-	(ExitClass)(0),                     // 99: atelier.v1.ExitClass
-	(*Member)(nil),                     // 100: atelier.v1.Member
+	(*SetAliasRequest)(nil),            // 12: atelier.v1.SetAliasRequest
+	(*SetAliasResponse)(nil),           // 13: atelier.v1.SetAliasResponse
+	(*ListAliasesRequest)(nil),         // 14: atelier.v1.ListAliasesRequest
+	(*ListAliasesResponse)(nil),        // 15: atelier.v1.ListAliasesResponse
+	(*SetNotificationRequest)(nil),     // 16: atelier.v1.SetNotificationRequest
+	(*SetNotificationResponse)(nil),    // 17: atelier.v1.SetNotificationResponse
+	(*PurgeSweepRequest)(nil),          // 18: atelier.v1.PurgeSweepRequest
+	(*PurgeSweepResponse)(nil),         // 19: atelier.v1.PurgeSweepResponse
+	(*ExtendSweepRequest)(nil),         // 20: atelier.v1.ExtendSweepRequest
+	(*ExtendSweepResponse)(nil),        // 21: atelier.v1.ExtendSweepResponse
+	(*WaitSweepRequest)(nil),           // 22: atelier.v1.WaitSweepRequest
+	(*WaitSweepResponse)(nil),          // 23: atelier.v1.WaitSweepResponse
+	(*GetLeaderboardRequest)(nil),      // 24: atelier.v1.GetLeaderboardRequest
+	(*GetLeaderboardResponse)(nil),     // 25: atelier.v1.GetLeaderboardResponse
+	(*ListCheckpointsRequest)(nil),     // 26: atelier.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),    // 27: atelier.v1.ListCheckpointsResponse
+	(*EnqueueTrialsRequest)(nil),       // 28: atelier.v1.EnqueueTrialsRequest
+	(*EnqueueTrialsResponse)(nil),      // 29: atelier.v1.EnqueueTrialsResponse
+	(*PrioritizeSweepRequest)(nil),     // 30: atelier.v1.PrioritizeSweepRequest
+	(*PrioritizeSweepResponse)(nil),    // 31: atelier.v1.PrioritizeSweepResponse
+	(*VerifySweepRequest)(nil),         // 32: atelier.v1.VerifySweepRequest
+	(*VerifySweepResponse)(nil),        // 33: atelier.v1.VerifySweepResponse
+	(*ProposalDifference)(nil),         // 34: atelier.v1.ProposalDifference
+	(*GetImportanceRequest)(nil),       // 35: atelier.v1.GetImportanceRequest
+	(*GetImportanceResponse)(nil),      // 36: atelier.v1.GetImportanceResponse
+	(*ParameterImportance)(nil),        // 37: atelier.v1.ParameterImportance
+	(*GetProgressRequest)(nil),         // 38: atelier.v1.GetProgressRequest
+	(*GetProgressResponse)(nil),        // 39: atelier.v1.GetProgressResponse
+	(*ProgressPoint)(nil),              // 40: atelier.v1.ProgressPoint
+	(*ListTrialsRequest)(nil),          // 41: atelier.v1.ListTrialsRequest
+	(*ListTrialsResponse)(nil),         // 42: atelier.v1.ListTrialsResponse
+	(*GetTrialRequest)(nil),            // 43: atelier.v1.GetTrialRequest
+	(*GetTrialResponse)(nil),           // 44: atelier.v1.GetTrialResponse
+	(*GetCurveRequest)(nil),            // 45: atelier.v1.GetCurveRequest
+	(*GetCurveResponse)(nil),           // 46: atelier.v1.GetCurveResponse
+	(*StopTrialRequest)(nil),           // 47: atelier.v1.StopTrialRequest
+	(*StopTrialResponse)(nil),          // 48: atelier.v1.StopTrialResponse
+	(*RetryTrialRequest)(nil),          // 49: atelier.v1.RetryTrialRequest
+	(*RetryTrialResponse)(nil),         // 50: atelier.v1.RetryTrialResponse
+	(*AskTrialRequest)(nil),            // 51: atelier.v1.AskTrialRequest
+	(*AskTrialResponse)(nil),           // 52: atelier.v1.AskTrialResponse
+	(*TellTrialRequest)(nil),           // 53: atelier.v1.TellTrialRequest
+	(*TellTrialResponse)(nil),          // 54: atelier.v1.TellTrialResponse
+	(*LeaseRef)(nil),                   // 55: atelier.v1.LeaseRef
+	(*HeartbeatRequest)(nil),           // 56: atelier.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil),          // 57: atelier.v1.HeartbeatResponse
+	(*ClusterIdentity)(nil),            // 58: atelier.v1.ClusterIdentity
+	(*LeaseVerdict)(nil),               // 59: atelier.v1.LeaseVerdict
+	(*AcquireRequest)(nil),             // 60: atelier.v1.AcquireRequest
+	(*AcquireResponse)(nil),            // 61: atelier.v1.AcquireResponse
+	(*Lease)(nil),                      // 62: atelier.v1.Lease
+	(*RelayRequest)(nil),               // 63: atelier.v1.RelayRequest
+	(*RunEvent)(nil),                   // 64: atelier.v1.RunEvent
+	(*CheckpointLost)(nil),             // 65: atelier.v1.CheckpointLost
+	(*RunEnded)(nil),                   // 66: atelier.v1.RunEnded
+	(*RelayResponse)(nil),              // 67: atelier.v1.RelayResponse
+	(*EventResult)(nil),                // 68: atelier.v1.EventResult
+	(*ListWorkersRequest)(nil),         // 69: atelier.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),        // 70: atelier.v1.ListWorkersResponse
+	(*DrainWorkerRequest)(nil),         // 71: atelier.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),        // 72: atelier.v1.DrainWorkerResponse
+	(*GetStatusRequest)(nil),           // 73: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 74: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 75: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 76: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 77: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 78: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 79: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 80: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 81: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 82: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 83: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 84: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 85: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 86: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 87: atelier.v1.GetNodeResponse
+	nil,                                // 88: atelier.v1.AcquireRequest.LabelsEntry
+	(*Notification)(nil),               // 89: atelier.v1.Notification
+	(*Sweep)(nil),                      // 90: atelier.v1.Sweep
+	(*Alias)(nil),                      // 91: atelier.v1.Alias
+	(SweepStatus)(0),                   // 92: atelier.v1.SweepStatus
+	(*LeaderboardRow)(nil),             // 93: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 94: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 95: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 96: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 97: atelier.v1.Origin
+	(TrialStatus)(0),                   // 98: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 99: atelier.v1.Trial
+	(*Report)(nil),                     // 100: atelier.v1.Report
+	(Verdict)(0),                       // 101: atelier.v1.Verdict
+	(*Worker)(nil),                     // 102: atelier.v1.Worker
+	(Kind)(0),                          // 103: atelier.v1.Kind
+	(ExitClass)(0),                     // 104: atelier.v1.ExitClass
+	(*Member)(nil),                     // 105: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	85,  // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
-	86,  // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	86,  // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	86,  // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	89,  // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
+	90,  // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	90,  // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	90,  // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,   // 4: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	86,  // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	86,  // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	87,  // 7: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
-	86,  // 8: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
-	86,  // 9: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	86,  // 10: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	88,  // 11: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	89,  // 12: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	89,  // 13: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	90,  // 14: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	86,  // 15: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	86,  // 16: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	30,  // 17: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	91,  // 18: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	92,  // 19: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	92,  // 20: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
-	33,  // 21: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
-	36,  // 22: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	89,  // 23: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	93,  // 24: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	94,  // 25: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	94,  // 26: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	95,  // 27: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	94,  // 28: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	94,  // 29: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
-	58,  // 30: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	87,  // 31: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	95,  // 32: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	90,  // 33: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
-	62,  // 34: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	96,  // 35: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
-	1,   // 36: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	94,  // 37: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	97,  // 38: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
-	51,  // 39: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
-	51,  // 40: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
-	55,  // 41: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
-	54,  // 42: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
-	51,  // 43: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	96,  // 44: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	84,  // 45: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
-	58,  // 46: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	98,  // 47: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
-	89,  // 48: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	90,  // 49: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	92,  // 50: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	96,  // 51: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
-	60,  // 52: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	95,  // 53: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	90,  // 54: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	62,  // 55: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	61,  // 56: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
-	99,  // 57: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	64,  // 58: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,   // 59: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	96,  // 60: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	97,  // 61: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	100, // 62: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	100, // 63: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	100, // 64: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
-	2,   // 65: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,   // 66: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,   // 67: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,   // 68: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	16,  // 69: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	18,  // 70: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	20,  // 71: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	22,  // 72: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	24,  // 73: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	26,  // 74: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	28,  // 75: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	31,  // 76: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	34,  // 77: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	10,  // 78: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
-	12,  // 79: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
-	14,  // 80: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
-	37,  // 81: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	39,  // 82: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	41,  // 83: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	43,  // 84: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	45,  // 85: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	47,  // 86: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	49,  // 87: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	52,  // 88: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	56,  // 89: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	59,  // 90: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	65,  // 91: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	67,  // 92: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	69,  // 93: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	71,  // 94: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	73,  // 95: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	75,  // 96: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	77,  // 97: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	79,  // 98: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	80,  // 99: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	82,  // 100: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,   // 101: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,   // 102: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,   // 103: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,   // 104: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	17,  // 105: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	19,  // 106: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	21,  // 107: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	23,  // 108: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	25,  // 109: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	27,  // 110: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	29,  // 111: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	32,  // 112: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	35,  // 113: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	11,  // 114: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
-	13,  // 115: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
-	15,  // 116: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
-	38,  // 117: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	40,  // 118: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	42,  // 119: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	44,  // 120: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	46,  // 121: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	48,  // 122: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	50,  // 123: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	53,  // 124: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	57,  // 125: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	63,  // 126: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	66,  // 127: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	68,  // 128: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	70,  // 129: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	72,  // 130: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	74,  // 131: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	76,  // 132: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	78,  // 133: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	80,  // 134: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	81,  // 135: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	83,  // 136: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	101, // [101:137] is the sub-list for method output_type
-	65,  // [65:101] is the sub-list for method input_type
-	65,  // [65:65] is the sub-list for extension type_name
-	65,  // [65:65] is the sub-list for extension extendee
-	0,   // [0:65] is the sub-list for field type_name
+	90,  // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	90,  // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	91,  // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
+	91,  // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
+	92,  // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
+	90,  // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
+	90,  // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	90,  // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	93,  // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	94,  // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	94,  // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	95,  // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	90,  // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	90,  // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	34,  // 19: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
+	96,  // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	97,  // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	97,  // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	37,  // 23: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
+	40,  // 24: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
+	94,  // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	98,  // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	99,  // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	99,  // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	100, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	99,  // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	99,  // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	62,  // 32: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
+	92,  // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	100, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	95,  // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	66,  // 36: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	101, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	1,   // 38: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
+	99,  // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	102, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	55,  // 41: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
+	55,  // 42: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
+	59,  // 43: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
+	58,  // 44: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
+	55,  // 45: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
+	101, // 46: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	88,  // 47: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	62,  // 48: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
+	103, // 49: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
+	94,  // 50: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	95,  // 51: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	97,  // 52: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	101, // 53: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	64,  // 54: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	100, // 55: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	95,  // 56: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	66,  // 57: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	65,  // 58: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
+	104, // 59: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	68,  // 60: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,   // 61: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	101, // 62: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	102, // 63: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	105, // 64: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	105, // 65: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	105, // 66: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
+	2,   // 67: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,   // 68: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,   // 69: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,   // 70: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	20,  // 71: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	22,  // 72: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	24,  // 73: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	26,  // 74: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	28,  // 75: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	30,  // 76: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	32,  // 77: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	35,  // 78: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	38,  // 79: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	10,  // 80: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
+	12,  // 81: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
+	14,  // 82: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
+	16,  // 83: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
+	18,  // 84: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
+	41,  // 85: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	43,  // 86: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	45,  // 87: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	47,  // 88: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	49,  // 89: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	51,  // 90: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	53,  // 91: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	56,  // 92: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	60,  // 93: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	63,  // 94: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	69,  // 95: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	71,  // 96: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	73,  // 97: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	75,  // 98: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	77,  // 99: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	79,  // 100: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	81,  // 101: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	83,  // 102: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	84,  // 103: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	86,  // 104: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,   // 105: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,   // 106: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,   // 107: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,   // 108: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	21,  // 109: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	23,  // 110: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	25,  // 111: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	27,  // 112: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	29,  // 113: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	31,  // 114: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	33,  // 115: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	36,  // 116: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	39,  // 117: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	11,  // 118: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
+	13,  // 119: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
+	15,  // 120: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
+	17,  // 121: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
+	19,  // 122: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
+	42,  // 123: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	44,  // 124: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	46,  // 125: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	48,  // 126: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	50,  // 127: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	52,  // 128: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	54,  // 129: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	57,  // 130: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	61,  // 131: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	67,  // 132: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	70,  // 133: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	72,  // 134: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	74,  // 135: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	76,  // 136: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	78,  // 137: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	80,  // 138: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	82,  // 139: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	84,  // 140: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	85,  // 141: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	87,  // 142: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	105, // [105:143] is the sub-list for method output_type
+	67,  // [67:105] is the sub-list for method input_type
+	67,  // [67:67] is the sub-list for extension type_name
+	67,  // [67:67] is the sub-list for extension extendee
+	0,   // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -6154,7 +6414,7 @@ func file_atelier_v1_api_proto_init() {
 	}
 	file_atelier_v1_model_proto_init()
 	file_atelier_v1_api_proto_msgTypes[8].OneofWrappers = []any{}
-	file_atelier_v1_api_proto_msgTypes[58].OneofWrappers = []any{
+	file_atelier_v1_api_proto_msgTypes[62].OneofWrappers = []any{
 		(*RunEvent_Report)(nil),
 		(*RunEvent_Checkpoint)(nil),
 		(*RunEvent_Ended)(nil),
@@ -6166,7 +6426,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   83,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -1861,6 +1861,168 @@ func (x *Checkpoint) GetToken() uint64 {
 	return 0
 }
 
+// A name that people gave a checkpoint, which is kept as long as the name, or the
+// name's last place, is this one.
+type Alias struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Places        []*AliasPlace          `protobuf:"bytes,2,rep,name=places,proto3" json:"places,omitempty"`     // newest first; the first is what it names now
+	Location      string                 `protobuf:"bytes,3,opt,name=location,proto3" json:"location,omitempty"` // of the file; empty = the index has it no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alias) Reset() {
+	*x = Alias{}
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alias) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alias) ProtoMessage() {}
+
+func (x *Alias) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alias.ProtoReflect.Descriptor instead.
+func (*Alias) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Alias) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Alias) GetPlaces() []*AliasPlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *Alias) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+type AliasPlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SweepId       string                 `protobuf:"bytes,1,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
+	Trial         int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
+	Epoch         int32                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Token         uint64                 `protobuf:"varint,4,opt,name=token,proto3" json:"token,omitempty"`
+	Sha256        string                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Size          int64                  `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	SinceMs       int64                  `protobuf:"varint,7,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	By            string                 `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"` // who said so, in that person's words
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AliasPlace) Reset() {
+	*x = AliasPlace{}
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AliasPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AliasPlace) ProtoMessage() {}
+
+func (x *AliasPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AliasPlace.ProtoReflect.Descriptor instead.
+func (*AliasPlace) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AliasPlace) GetSweepId() string {
+	if x != nil {
+		return x.SweepId
+	}
+	return ""
+}
+
+func (x *AliasPlace) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *AliasPlace) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *AliasPlace) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *AliasPlace) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *AliasPlace) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *AliasPlace) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *AliasPlace) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 type Metric struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1871,7 +2033,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2045,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2058,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Metric) GetName() string {
@@ -1926,7 +2088,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2100,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2113,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Report) GetEpoch() int32 {
@@ -2001,7 +2163,7 @@ type LeaderboardRow struct {
 
 func (x *LeaderboardRow) Reset() {
 	*x = LeaderboardRow{}
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2175,7 @@ func (x *LeaderboardRow) String() string {
 func (*LeaderboardRow) ProtoMessage() {}
 
 func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2188,7 @@ func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderboardRow.ProtoReflect.Descriptor instead.
 func (*LeaderboardRow) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LeaderboardRow) GetRank() int64 {
@@ -2126,7 +2288,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2300,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2313,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Worker) GetName() string {
@@ -2262,7 +2424,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2436,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2449,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Usage) GetTimeMs() int64 {
@@ -2404,7 +2566,7 @@ type GpuUsage struct {
 
 func (x *GpuUsage) Reset() {
 	*x = GpuUsage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2578,7 @@ func (x *GpuUsage) String() string {
 func (*GpuUsage) ProtoMessage() {}
 
 func (x *GpuUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2591,7 @@ func (x *GpuUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GpuUsage.ProtoReflect.Descriptor instead.
 func (*GpuUsage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GpuUsage) GetIndex() int32 {
@@ -2505,7 +2667,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2679,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2692,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Slot) GetName() string {
@@ -2613,7 +2775,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2787,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2800,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Member) GetId() string {
@@ -2716,7 +2878,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_atelier_v1_model_proto_msgTypes[18]
+	mi := &file_atelier_v1_model_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +2890,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[18]
+	mi := &file_atelier_v1_model_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +2903,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -2934,7 +3096,21 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\n" +
 	"created_ms\x18\n" +
 	" \x01(\x03R\tcreatedMs\x12\x14\n" +
-	"\x05token\x18\v \x01(\x04R\x05token\"2\n" +
+	"\x05token\x18\v \x01(\x04R\x05token\"g\n" +
+	"\x05Alias\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
+	"\x06places\x18\x02 \x03(\v2\x16.atelier.v1.AliasPlaceR\x06places\x12\x1a\n" +
+	"\blocation\x18\x03 \x01(\tR\blocation\"\xc0\x01\n" +
+	"\n" +
+	"AliasPlace\x12\x19\n" +
+	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
+	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x05R\x05epoch\x12\x14\n" +
+	"\x05token\x18\x04 \x01(\x04R\x05token\x12\x16\n" +
+	"\x06sha256\x18\x05 \x01(\tR\x06sha256\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\x03R\x04size\x12\x19\n" +
+	"\bsince_ms\x18\a \x01(\x03R\asinceMs\x12\x0e\n" +
+	"\x02by\x18\b \x01(\tR\x02by\"2\n" +
 	"\x06Metric\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value\"y\n" +
@@ -3106,7 +3282,7 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(Kind)(0),              // 1: atelier.v1.Kind
@@ -3126,17 +3302,19 @@ var file_atelier_v1_model_proto_goTypes = []any{
 	(*Trial)(nil),          // 15: atelier.v1.Trial
 	(*Run)(nil),            // 16: atelier.v1.Run
 	(*Checkpoint)(nil),     // 17: atelier.v1.Checkpoint
-	(*Metric)(nil),         // 18: atelier.v1.Metric
-	(*Report)(nil),         // 19: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 20: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 21: atelier.v1.Worker
-	(*Usage)(nil),          // 22: atelier.v1.Usage
-	(*GpuUsage)(nil),       // 23: atelier.v1.GpuUsage
-	(*Slot)(nil),           // 24: atelier.v1.Slot
-	(*Member)(nil),         // 25: atelier.v1.Member
-	(*Refusal)(nil),        // 26: atelier.v1.Refusal
-	nil,                    // 27: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 28: atelier.v1.Worker.LabelsEntry
+	(*Alias)(nil),          // 18: atelier.v1.Alias
+	(*AliasPlace)(nil),     // 19: atelier.v1.AliasPlace
+	(*Metric)(nil),         // 20: atelier.v1.Metric
+	(*Report)(nil),         // 21: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 22: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 23: atelier.v1.Worker
+	(*Usage)(nil),          // 24: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 25: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 26: atelier.v1.Slot
+	(*Member)(nil),         // 27: atelier.v1.Member
+	(*Refusal)(nil),        // 28: atelier.v1.Refusal
+	nil,                    // 29: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 30: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	5,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
@@ -3147,7 +3325,7 @@ var file_atelier_v1_model_proto_depIdxs = []int32{
 	15, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
 	8,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
 	9,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	27, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	29, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
 	1,  // 9: atelier.v1.Sweep.kind:type_name -> atelier.v1.Kind
 	13, // 10: atelier.v1.Sweep.notification:type_name -> atelier.v1.Notification
 	0,  // 11: atelier.v1.Notification.on:type_name -> atelier.v1.SweepStatus
@@ -3158,21 +3336,22 @@ var file_atelier_v1_model_proto_depIdxs = []int32{
 	6,  // 16: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
 	10, // 17: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
 	11, // 18: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
-	18, // 19: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	20, // 19: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
 	3,  // 20: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
-	18, // 21: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
-	2,  // 22: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	18, // 23: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
-	24, // 24: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	28, // 25: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	22, // 26: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	23, // 27: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	7,  // 28: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	19, // 21: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
+	20, // 22: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	2,  // 23: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
+	20, // 24: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
+	26, // 25: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	30, // 26: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	24, // 27: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	25, // 28: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	7,  // 29: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -3186,7 +3365,7 @@ func file_atelier_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

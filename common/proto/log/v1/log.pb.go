@@ -104,6 +104,7 @@ type Command struct {
 	//	*Command_PurgeSweep
 	//	*Command_SetNotification
 	//	*Command_RecordNotification
+	//	*Command_SetAlias
 	Op isCommand_Op `protobuf_oneof:"op"`
 	// How it is carried out. A log is played again by later versions, and must
 	// come to the same state: what they do otherwise they do for commands that ask
@@ -407,6 +408,15 @@ func (x *Command) GetRecordNotification() *RecordNotification {
 	return nil
 }
 
+func (x *Command) GetSetAlias() *SetAlias {
+	if x != nil {
+		if x, ok := x.Op.(*Command_SetAlias); ok {
+			return x.SetAlias
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetRules() uint32 {
 	if x != nil {
 		return x.Rules
@@ -526,6 +536,10 @@ type Command_RecordNotification struct {
 	RecordNotification *RecordNotification `protobuf:"bytes,43,opt,name=record_notification,json=recordNotification,proto3,oneof"`
 }
 
+type Command_SetAlias struct {
+	SetAlias *SetAlias `protobuf:"bytes,44,opt,name=set_alias,json=setAlias,proto3,oneof"`
+}
+
 func (*Command_CreateSweep) isCommand_Op() {}
 
 func (*Command_ControlSweep) isCommand_Op() {}
@@ -579,6 +593,8 @@ func (*Command_PurgeSweep) isCommand_Op() {}
 func (*Command_SetNotification) isCommand_Op() {}
 
 func (*Command_RecordNotification) isCommand_Op() {}
+
+func (*Command_SetAlias) isCommand_Op() {}
 
 // Natural key: id.
 // What a person asked for. spec_json is the checked spec (common/spec), spec_yaml
@@ -1137,6 +1153,7 @@ type ControlSweep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Action        v1.SweepAction         `protobuf:"varint,2,opt,name=action,proto3,enum=atelier.v1.SweepAction" json:"action,omitempty"`
+	Force         bool                   `protobuf:"varint,80,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1183,6 +1200,13 @@ func (x *ControlSweep) GetAction() v1.SweepAction {
 		return x.Action
 	}
 	return v1.SweepAction(0)
+}
+
+func (x *ControlSweep) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 // What people call a sweep and write beside it. What is absent stays as it is.
@@ -1378,6 +1402,91 @@ func (x *SetNotification) GetOn() []v1.SweepStatus {
 	return nil
 }
 
+// A name for an indexed checkpoint; an empty sweep removes the name.
+type SetAlias struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	SweepId       string                 `protobuf:"bytes,2,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
+	Trial         int64                  `protobuf:"varint,3,opt,name=trial,proto3" json:"trial,omitempty"`
+	Epoch         int32                  `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Token         uint64                 `protobuf:"varint,5,opt,name=token,proto3" json:"token,omitempty"` // of the run that wrote it
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetAlias) Reset() {
+	*x = SetAlias{}
+	mi := &file_log_v1_log_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetAlias) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetAlias) ProtoMessage() {}
+
+func (x *SetAlias) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetAlias.ProtoReflect.Descriptor instead.
+func (*SetAlias) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SetAlias) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetAlias) GetSweepId() string {
+	if x != nil {
+		return x.SweepId
+	}
+	return ""
+}
+
+func (x *SetAlias) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *SetAlias) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *SetAlias) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *SetAlias) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 // An attempt to post a sweep's end. Natural key: id, end_ms and attempt.
 type RecordNotification struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1392,7 +1501,7 @@ type RecordNotification struct {
 
 func (x *RecordNotification) Reset() {
 	*x = RecordNotification{}
-	mi := &file_log_v1_log_proto_msgTypes[12]
+	mi := &file_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1513,7 @@ func (x *RecordNotification) String() string {
 func (*RecordNotification) ProtoMessage() {}
 
 func (x *RecordNotification) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[12]
+	mi := &file_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1526,7 @@ func (x *RecordNotification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordNotification.ProtoReflect.Descriptor instead.
 func (*RecordNotification) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RecordNotification) GetId() string {
@@ -1467,7 +1576,7 @@ type ExtendSweep struct {
 
 func (x *ExtendSweep) Reset() {
 	*x = ExtendSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1588,7 @@ func (x *ExtendSweep) String() string {
 func (*ExtendSweep) ProtoMessage() {}
 
 func (x *ExtendSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[13]
+	mi := &file_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1601,7 @@ func (x *ExtendSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSweep.ProtoReflect.Descriptor instead.
 func (*ExtendSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ExtendSweep) GetId() string {
@@ -1533,7 +1642,7 @@ type FailSweep struct {
 
 func (x *FailSweep) Reset() {
 	*x = FailSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1654,7 @@ func (x *FailSweep) String() string {
 func (*FailSweep) ProtoMessage() {}
 
 func (x *FailSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[14]
+	mi := &file_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1667,7 @@ func (x *FailSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailSweep.ProtoReflect.Descriptor instead.
 func (*FailSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *FailSweep) GetId() string {
@@ -1592,7 +1701,7 @@ type ProposeTrials struct {
 
 func (x *ProposeTrials) Reset() {
 	*x = ProposeTrials{}
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1713,7 @@ func (x *ProposeTrials) String() string {
 func (*ProposeTrials) ProtoMessage() {}
 
 func (x *ProposeTrials) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[15]
+	mi := &file_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1726,7 @@ func (x *ProposeTrials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeTrials.ProtoReflect.Descriptor instead.
 func (*ProposeTrials) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProposeTrials) GetId() string {
@@ -1695,7 +1804,7 @@ type GrantLease struct {
 
 func (x *GrantLease) Reset() {
 	*x = GrantLease{}
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1816,7 @@ func (x *GrantLease) String() string {
 func (*GrantLease) ProtoMessage() {}
 
 func (x *GrantLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[16]
+	mi := &file_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1829,7 @@ func (x *GrantLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantLease.ProtoReflect.Descriptor instead.
 func (*GrantLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GrantLease) GetId() string {
@@ -1805,7 +1914,7 @@ type LeaseEnd struct {
 
 func (x *LeaseEnd) Reset() {
 	*x = LeaseEnd{}
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1926,7 @@ func (x *LeaseEnd) String() string {
 func (*LeaseEnd) ProtoMessage() {}
 
 func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[17]
+	mi := &file_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +1939,7 @@ func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseEnd.ProtoReflect.Descriptor instead.
 func (*LeaseEnd) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LeaseEnd) GetEpoch() int32 {
@@ -1867,7 +1976,7 @@ type ExpireLease struct {
 
 func (x *ExpireLease) Reset() {
 	*x = ExpireLease{}
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +1988,7 @@ func (x *ExpireLease) String() string {
 func (*ExpireLease) ProtoMessage() {}
 
 func (x *ExpireLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2001,7 @@ func (x *ExpireLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireLease.ProtoReflect.Descriptor instead.
 func (*ExpireLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExpireLease) GetId() string {
@@ -1933,7 +2042,7 @@ type RecordEvents struct {
 
 func (x *RecordEvents) Reset() {
 	*x = RecordEvents{}
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2054,7 @@ func (x *RecordEvents) String() string {
 func (*RecordEvents) ProtoMessage() {}
 
 func (x *RecordEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2067,7 @@ func (x *RecordEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEvents.ProtoReflect.Descriptor instead.
 func (*RecordEvents) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RecordEvents) GetEvents() []*v1.RunEvent {
@@ -1981,7 +2090,7 @@ type SetVerdict struct {
 
 func (x *SetVerdict) Reset() {
 	*x = SetVerdict{}
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2102,7 @@ func (x *SetVerdict) String() string {
 func (*SetVerdict) ProtoMessage() {}
 
 func (x *SetVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2115,7 @@ func (x *SetVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVerdict.ProtoReflect.Descriptor instead.
 func (*SetVerdict) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetVerdict) GetId() string {
@@ -2054,7 +2163,7 @@ type RetryTrial struct {
 
 func (x *RetryTrial) Reset() {
 	*x = RetryTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2175,7 @@ func (x *RetryTrial) String() string {
 func (*RetryTrial) ProtoMessage() {}
 
 func (x *RetryTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2188,7 @@ func (x *RetryTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrial.ProtoReflect.Descriptor instead.
 func (*RetryTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RetryTrial) GetId() string {
@@ -2108,7 +2217,7 @@ type ResumeTrial struct {
 
 func (x *ResumeTrial) Reset() {
 	*x = ResumeTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2229,7 @@ func (x *ResumeTrial) String() string {
 func (*ResumeTrial) ProtoMessage() {}
 
 func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2242,7 @@ func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTrial.ProtoReflect.Descriptor instead.
 func (*ResumeTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResumeTrial) GetId() string {
@@ -2167,7 +2276,7 @@ type SetDrain struct {
 
 func (x *SetDrain) Reset() {
 	*x = SetDrain{}
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2288,7 @@ func (x *SetDrain) String() string {
 func (*SetDrain) ProtoMessage() {}
 
 func (x *SetDrain) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2301,7 @@ func (x *SetDrain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDrain.ProtoReflect.Descriptor instead.
 func (*SetDrain) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetDrain) GetWorker() string {
@@ -2223,7 +2332,7 @@ type SetMember struct {
 
 func (x *SetMember) Reset() {
 	*x = SetMember{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2344,7 @@ func (x *SetMember) String() string {
 func (*SetMember) ProtoMessage() {}
 
 func (x *SetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2357,7 @@ func (x *SetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMember.ProtoReflect.Descriptor instead.
 func (*SetMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetMember) GetId() string {
@@ -2303,7 +2412,7 @@ type DropMember struct {
 
 func (x *DropMember) Reset() {
 	*x = DropMember{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2424,7 @@ func (x *DropMember) String() string {
 func (*DropMember) ProtoMessage() {}
 
 func (x *DropMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2437,7 @@ func (x *DropMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropMember.ProtoReflect.Descriptor instead.
 func (*DropMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DropMember) GetId() string {
@@ -2348,7 +2457,7 @@ type MarkHash struct {
 
 func (x *MarkHash) Reset() {
 	*x = MarkHash{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2469,7 @@ func (x *MarkHash) String() string {
 func (*MarkHash) ProtoMessage() {}
 
 func (x *MarkHash) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2482,7 @@ func (x *MarkHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkHash.ProtoReflect.Descriptor instead.
 func (*MarkHash) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 // Natural key: index. What a majority of the voters found at a mark; a node that
@@ -2390,7 +2499,7 @@ type CompareHash struct {
 
 func (x *CompareHash) Reset() {
 	*x = CompareHash{}
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2511,7 @@ func (x *CompareHash) String() string {
 func (*CompareHash) ProtoMessage() {}
 
 func (x *CompareHash) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2524,7 @@ func (x *CompareHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareHash.ProtoReflect.Descriptor instead.
 func (*CompareHash) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CompareHash) GetIndex() uint64 {
@@ -2462,7 +2571,7 @@ type BeginRestore struct {
 
 func (x *BeginRestore) Reset() {
 	*x = BeginRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2583,7 @@ func (x *BeginRestore) String() string {
 func (*BeginRestore) ProtoMessage() {}
 
 func (x *BeginRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2596,7 @@ func (x *BeginRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRestore.ProtoReflect.Descriptor instead.
 func (*BeginRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *BeginRestore) GetId() string {
@@ -2536,7 +2645,7 @@ type StageRestore struct {
 
 func (x *StageRestore) Reset() {
 	*x = StageRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2657,7 @@ func (x *StageRestore) String() string {
 func (*StageRestore) ProtoMessage() {}
 
 func (x *StageRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2670,7 @@ func (x *StageRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRestore.ProtoReflect.Descriptor instead.
 func (*StageRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StageRestore) GetId() string {
@@ -2594,7 +2703,7 @@ type CommitRestore struct {
 
 func (x *CommitRestore) Reset() {
 	*x = CommitRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2715,7 @@ func (x *CommitRestore) String() string {
 func (*CommitRestore) ProtoMessage() {}
 
 func (x *CommitRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2728,7 @@ func (x *CommitRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRestore.ProtoReflect.Descriptor instead.
 func (*CommitRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CommitRestore) GetId() string {
@@ -2640,7 +2749,7 @@ type AbortRestore struct {
 
 func (x *AbortRestore) Reset() {
 	*x = AbortRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[31]
+	mi := &file_log_v1_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2761,7 @@ func (x *AbortRestore) String() string {
 func (*AbortRestore) ProtoMessage() {}
 
 func (x *AbortRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[31]
+	mi := &file_log_v1_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2774,7 @@ func (x *AbortRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRestore.ProtoReflect.Descriptor instead.
 func (*AbortRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AbortRestore) GetId() string {
@@ -2699,7 +2808,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[32]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +2820,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[32]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +2833,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -2843,13 +2952,14 @@ type Header struct {
 	Removed          []*RemovedMember       `protobuf:"bytes,30,rep,name=removed,proto3" json:"removed,omitempty"`                                             // oldest first
 	FormerClusterIds []string               `protobuf:"bytes,31,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // of the clusters this one was recovered from, oldest first
 	Purged           []*PurgedSweep         `protobuf:"bytes,80,rep,name=purged,proto3" json:"purged,omitempty"`                                               // oldest first
+	Aliases          []*v1.Alias            `protobuf:"bytes,81,rep,name=aliases,proto3" json:"aliases,omitempty"`                                             // by name, without location
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[33]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2861,7 +2971,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[33]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2874,7 +2984,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -2968,6 +3078,13 @@ func (x *Header) GetPurged() []*PurgedSweep {
 	return nil
 }
 
+func (x *Header) GetAliases() []*v1.Alias {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
 // What is remembered of a sweep that is gone: the request that made it does not
 // make it again, and workers delete its files.
 type PurgedSweep struct {
@@ -2983,7 +3100,7 @@ type PurgedSweep struct {
 
 func (x *PurgedSweep) Reset() {
 	*x = PurgedSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[34]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3112,7 @@ func (x *PurgedSweep) String() string {
 func (*PurgedSweep) ProtoMessage() {}
 
 func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[34]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3125,7 @@ func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgedSweep.ProtoReflect.Descriptor instead.
 func (*PurgedSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PurgedSweep) GetId() string {
@@ -3056,7 +3173,7 @@ type RemovedMember struct {
 
 func (x *RemovedMember) Reset() {
 	*x = RemovedMember{}
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +3185,7 @@ func (x *RemovedMember) String() string {
 func (*RemovedMember) ProtoMessage() {}
 
 func (x *RemovedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3198,7 @@ func (x *RemovedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
 func (*RemovedMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RemovedMember) GetId() string {
@@ -3108,7 +3225,7 @@ type StagedRestore struct {
 
 func (x *StagedRestore) Reset() {
 	*x = StagedRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3120,7 +3237,7 @@ func (x *StagedRestore) String() string {
 func (*StagedRestore) ProtoMessage() {}
 
 func (x *StagedRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3133,7 +3250,7 @@ func (x *StagedRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedRestore.ProtoReflect.Descriptor instead.
 func (*StagedRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StagedRestore) GetBegin() *BeginRestore {
@@ -3159,7 +3276,7 @@ type StagedPart struct {
 
 func (x *StagedPart) Reset() {
 	*x = StagedPart{}
-	mi := &file_log_v1_log_proto_msgTypes[37]
+	mi := &file_log_v1_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +3288,7 @@ func (x *StagedPart) String() string {
 func (*StagedPart) ProtoMessage() {}
 
 func (x *StagedPart) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[37]
+	mi := &file_log_v1_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +3301,7 @@ func (x *StagedPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPart.ProtoReflect.Descriptor instead.
 func (*StagedPart) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StagedPart) GetData() []byte {
@@ -3227,7 +3344,7 @@ type SweepRecord struct {
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[38]
+	mi := &file_log_v1_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3239,7 +3356,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[38]
+	mi := &file_log_v1_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3252,7 +3369,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -3470,7 +3587,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[39]
+	mi := &file_log_v1_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3482,7 +3599,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[39]
+	mi := &file_log_v1_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3495,7 +3612,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -3719,7 +3836,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[40]
+	mi := &file_log_v1_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +3848,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[40]
+	mi := &file_log_v1_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +3861,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{40}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -3826,7 +3943,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[41]
+	mi := &file_log_v1_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3838,7 +3955,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[41]
+	mi := &file_log_v1_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3851,7 +3968,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{41}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -3867,7 +3984,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xee\x0e\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xa7\x0f\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -3908,7 +4025,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\vpurge_sweep\x18) \x01(\v2\x1a.atelier.log.v1.PurgeSweepH\x00R\n" +
 	"purgeSweep\x12L\n" +
 	"\x10set_notification\x18* \x01(\v2\x1f.atelier.log.v1.SetNotificationH\x00R\x0fsetNotification\x12U\n" +
-	"\x13record_notification\x18+ \x01(\v2\".atelier.log.v1.RecordNotificationH\x00R\x12recordNotification\x12\x14\n" +
+	"\x13record_notification\x18+ \x01(\v2\".atelier.log.v1.RecordNotificationH\x00R\x12recordNotification\x127\n" +
+	"\tset_alias\x18, \x01(\v2\x18.atelier.log.v1.SetAliasH\x00R\bsetAlias\x12\x14\n" +
 	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
 	"\x02op\"\xe9\a\n" +
 	"\vCreateSweep\x12\x0e\n" +
@@ -3966,10 +4084,11 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\bpriority\x18\x02 \x01(\x05R\bpriority\"\x1c\n" +
 	"\n" +
 	"EndOverdue\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"O\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"e\n" +
 	"\fControlSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
-	"\x06action\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\"\x9c\x01\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepActionR\x06action\x12\x14\n" +
+	"\x05force\x18P \x01(\bR\x05force\"\x9c\x01\n" +
 	"\n" +
 	"LabelSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
@@ -3988,7 +4107,14 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0fSetNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12'\n" +
-	"\x02on\x18\x03 \x03(\x0e2\x17.atelier.v1.SweepStatusR\x02on\"\x7f\n" +
+	"\x02on\x18\x03 \x03(\x0e2\x17.atelier.v1.SweepStatusR\x02on\"\x8b\x01\n" +
+	"\bSetAlias\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\bsweep_id\x18\x02 \x01(\tR\asweepId\x12\x14\n" +
+	"\x05trial\x18\x03 \x01(\x03R\x05trial\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x05R\x05epoch\x12\x14\n" +
+	"\x05token\x18\x05 \x01(\x04R\x05token\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\"\x7f\n" +
 	"\x12RecordNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x18\n" +
@@ -4099,7 +4225,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06footer\x18\x04 \x01(\v2\x16.atelier.log.v1.FooterH\x00R\x06footer\x127\n" +
 	"\x06staged\x18\x05 \x01(\v2\x1d.atelier.log.v1.StagedRestoreH\x00R\x06staged\x120\n" +
 	"\x04part\x18\x06 \x01(\v2\x1a.atelier.log.v1.StagedPartH\x00R\x04partB\b\n" +
-	"\x06record\"\xf2\x03\n" +
+	"\x06record\"\x9f\x04\n" +
 	"\x06Header\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -4115,7 +4241,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x0erestored_index\x18\x16 \x01(\x04R\rrestoredIndex\x127\n" +
 	"\aremoved\x18\x1e \x03(\v2\x1d.atelier.log.v1.RemovedMemberR\aremoved\x12,\n" +
 	"\x12former_cluster_ids\x18\x1f \x03(\tR\x10formerClusterIds\x123\n" +
-	"\x06purged\x18P \x03(\v2\x1b.atelier.log.v1.PurgedSweepR\x06purged\"\xab\x01\n" +
+	"\x06purged\x18P \x03(\v2\x1b.atelier.log.v1.PurgedSweepR\x06purged\x12+\n" +
+	"\aaliases\x18Q \x03(\v2\x11.atelier.v1.AliasR\aaliases\"\xab\x01\n" +
 	"\vPurgedSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x0ecreate_request\x18\x02 \x01(\tR\rcreateRequest\x12#\n" +
@@ -4227,7 +4354,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: atelier.log.v1.Entry
 	(*Command)(nil),            // 1: atelier.log.v1.Command
@@ -4241,125 +4368,129 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*LabelSweep)(nil),         // 9: atelier.log.v1.LabelSweep
 	(*PurgeSweep)(nil),         // 10: atelier.log.v1.PurgeSweep
 	(*SetNotification)(nil),    // 11: atelier.log.v1.SetNotification
-	(*RecordNotification)(nil), // 12: atelier.log.v1.RecordNotification
-	(*ExtendSweep)(nil),        // 13: atelier.log.v1.ExtendSweep
-	(*FailSweep)(nil),          // 14: atelier.log.v1.FailSweep
-	(*ProposeTrials)(nil),      // 15: atelier.log.v1.ProposeTrials
-	(*GrantLease)(nil),         // 16: atelier.log.v1.GrantLease
-	(*LeaseEnd)(nil),           // 17: atelier.log.v1.LeaseEnd
-	(*ExpireLease)(nil),        // 18: atelier.log.v1.ExpireLease
-	(*RecordEvents)(nil),       // 19: atelier.log.v1.RecordEvents
-	(*SetVerdict)(nil),         // 20: atelier.log.v1.SetVerdict
-	(*RetryTrial)(nil),         // 21: atelier.log.v1.RetryTrial
-	(*ResumeTrial)(nil),        // 22: atelier.log.v1.ResumeTrial
-	(*SetDrain)(nil),           // 23: atelier.log.v1.SetDrain
-	(*SetMember)(nil),          // 24: atelier.log.v1.SetMember
-	(*DropMember)(nil),         // 25: atelier.log.v1.DropMember
-	(*MarkHash)(nil),           // 26: atelier.log.v1.MarkHash
-	(*CompareHash)(nil),        // 27: atelier.log.v1.CompareHash
-	(*BeginRestore)(nil),       // 28: atelier.log.v1.BeginRestore
-	(*StageRestore)(nil),       // 29: atelier.log.v1.StageRestore
-	(*CommitRestore)(nil),      // 30: atelier.log.v1.CommitRestore
-	(*AbortRestore)(nil),       // 31: atelier.log.v1.AbortRestore
-	(*Record)(nil),             // 32: atelier.log.v1.Record
-	(*Header)(nil),             // 33: atelier.log.v1.Header
-	(*PurgedSweep)(nil),        // 34: atelier.log.v1.PurgedSweep
-	(*RemovedMember)(nil),      // 35: atelier.log.v1.RemovedMember
-	(*StagedRestore)(nil),      // 36: atelier.log.v1.StagedRestore
-	(*StagedPart)(nil),         // 37: atelier.log.v1.StagedPart
-	(*SweepRecord)(nil),        // 38: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),        // 39: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),        // 40: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),             // 41: atelier.log.v1.Footer
-	(*v1.Objective)(nil),       // 42: atelier.v1.Objective
-	(*v1.Constraint)(nil),      // 43: atelier.v1.Constraint
-	(v1.Kind)(0),               // 44: atelier.v1.Kind
-	(*v1.Notification)(nil),    // 45: atelier.v1.Notification
-	(v1.TrialStatus)(0),        // 46: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),          // 47: atelier.v1.Metric
-	(v1.SweepAction)(0),        // 48: atelier.v1.SweepAction
-	(v1.SweepStatus)(0),        // 49: atelier.v1.SweepStatus
-	(*v1.Origin)(nil),          // 50: atelier.v1.Origin
-	(v1.ProposalSource)(0),     // 51: atelier.v1.ProposalSource
-	(v1.Verdict)(0),            // 52: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),        // 53: atelier.v1.RunEvent
-	(*v1.Run)(nil),             // 54: atelier.v1.Run
-	(*v1.Checkpoint)(nil),      // 55: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),         // 56: atelier.v1.Finding
+	(*SetAlias)(nil),           // 12: atelier.log.v1.SetAlias
+	(*RecordNotification)(nil), // 13: atelier.log.v1.RecordNotification
+	(*ExtendSweep)(nil),        // 14: atelier.log.v1.ExtendSweep
+	(*FailSweep)(nil),          // 15: atelier.log.v1.FailSweep
+	(*ProposeTrials)(nil),      // 16: atelier.log.v1.ProposeTrials
+	(*GrantLease)(nil),         // 17: atelier.log.v1.GrantLease
+	(*LeaseEnd)(nil),           // 18: atelier.log.v1.LeaseEnd
+	(*ExpireLease)(nil),        // 19: atelier.log.v1.ExpireLease
+	(*RecordEvents)(nil),       // 20: atelier.log.v1.RecordEvents
+	(*SetVerdict)(nil),         // 21: atelier.log.v1.SetVerdict
+	(*RetryTrial)(nil),         // 22: atelier.log.v1.RetryTrial
+	(*ResumeTrial)(nil),        // 23: atelier.log.v1.ResumeTrial
+	(*SetDrain)(nil),           // 24: atelier.log.v1.SetDrain
+	(*SetMember)(nil),          // 25: atelier.log.v1.SetMember
+	(*DropMember)(nil),         // 26: atelier.log.v1.DropMember
+	(*MarkHash)(nil),           // 27: atelier.log.v1.MarkHash
+	(*CompareHash)(nil),        // 28: atelier.log.v1.CompareHash
+	(*BeginRestore)(nil),       // 29: atelier.log.v1.BeginRestore
+	(*StageRestore)(nil),       // 30: atelier.log.v1.StageRestore
+	(*CommitRestore)(nil),      // 31: atelier.log.v1.CommitRestore
+	(*AbortRestore)(nil),       // 32: atelier.log.v1.AbortRestore
+	(*Record)(nil),             // 33: atelier.log.v1.Record
+	(*Header)(nil),             // 34: atelier.log.v1.Header
+	(*PurgedSweep)(nil),        // 35: atelier.log.v1.PurgedSweep
+	(*RemovedMember)(nil),      // 36: atelier.log.v1.RemovedMember
+	(*StagedRestore)(nil),      // 37: atelier.log.v1.StagedRestore
+	(*StagedPart)(nil),         // 38: atelier.log.v1.StagedPart
+	(*SweepRecord)(nil),        // 39: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),        // 40: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),        // 41: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),             // 42: atelier.log.v1.Footer
+	(*v1.Objective)(nil),       // 43: atelier.v1.Objective
+	(*v1.Constraint)(nil),      // 44: atelier.v1.Constraint
+	(v1.Kind)(0),               // 45: atelier.v1.Kind
+	(*v1.Notification)(nil),    // 46: atelier.v1.Notification
+	(v1.TrialStatus)(0),        // 47: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),          // 48: atelier.v1.Metric
+	(v1.SweepAction)(0),        // 49: atelier.v1.SweepAction
+	(v1.SweepStatus)(0),        // 50: atelier.v1.SweepStatus
+	(*v1.Origin)(nil),          // 51: atelier.v1.Origin
+	(v1.ProposalSource)(0),     // 52: atelier.v1.ProposalSource
+	(v1.Verdict)(0),            // 53: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),        // 54: atelier.v1.RunEvent
+	(*v1.Alias)(nil),           // 55: atelier.v1.Alias
+	(*v1.Run)(nil),             // 56: atelier.v1.Run
+	(*v1.Checkpoint)(nil),      // 57: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),         // 58: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
 	2,  // 1: atelier.log.v1.Command.create_sweep:type_name -> atelier.log.v1.CreateSweep
 	8,  // 2: atelier.log.v1.Command.control_sweep:type_name -> atelier.log.v1.ControlSweep
-	13, // 3: atelier.log.v1.Command.extend_sweep:type_name -> atelier.log.v1.ExtendSweep
-	14, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
-	15, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
-	16, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
-	18, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
-	19, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
-	20, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
-	21, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
-	23, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
-	24, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
-	25, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
-	22, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
+	14, // 3: atelier.log.v1.Command.extend_sweep:type_name -> atelier.log.v1.ExtendSweep
+	15, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
+	16, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
+	17, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
+	19, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
+	20, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
+	21, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
+	22, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
+	24, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
+	25, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
+	26, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
+	23, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	28, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
-	29, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
-	30, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
-	31, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
-	26, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
-	27, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
+	29, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
+	30, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
+	31, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
+	32, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
+	27, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
+	28, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
 	9,  // 24: atelier.log.v1.Command.label_sweep:type_name -> atelier.log.v1.LabelSweep
 	10, // 25: atelier.log.v1.Command.purge_sweep:type_name -> atelier.log.v1.PurgeSweep
 	11, // 26: atelier.log.v1.Command.set_notification:type_name -> atelier.log.v1.SetNotification
-	12, // 27: atelier.log.v1.Command.record_notification:type_name -> atelier.log.v1.RecordNotification
-	42, // 28: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
-	3,  // 29: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	42, // 30: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	43, // 31: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
-	4,  // 32: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	44, // 33: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
-	45, // 34: atelier.log.v1.CreateSweep.notify:type_name -> atelier.v1.Notification
-	46, // 35: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	47, // 36: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	48, // 37: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	49, // 38: atelier.log.v1.SetNotification.on:type_name -> atelier.v1.SweepStatus
-	50, // 39: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	51, // 40: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	17, // 41: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	52, // 42: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	53, // 43: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	52, // 44: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	33, // 45: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	38, // 46: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	39, // 47: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	41, // 48: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	36, // 49: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
-	37, // 50: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
-	24, // 51: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	35, // 52: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
-	34, // 53: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
-	28, // 54: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
-	2,  // 55: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	49, // 56: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	45, // 57: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
-	46, // 58: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	54, // 59: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	55, // 60: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	52, // 61: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	40, // 62: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	56, // 63: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	51, // 64: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	50, // 65: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	17, // 66: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	67, // [67:67] is the sub-list for method output_type
-	67, // [67:67] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	13, // 27: atelier.log.v1.Command.record_notification:type_name -> atelier.log.v1.RecordNotification
+	12, // 28: atelier.log.v1.Command.set_alias:type_name -> atelier.log.v1.SetAlias
+	43, // 29: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	3,  // 30: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
+	43, // 31: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	44, // 32: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	4,  // 33: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
+	45, // 34: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
+	46, // 35: atelier.log.v1.CreateSweep.notify:type_name -> atelier.v1.Notification
+	47, // 36: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	48, // 37: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	49, // 38: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	50, // 39: atelier.log.v1.SetNotification.on:type_name -> atelier.v1.SweepStatus
+	51, // 40: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	52, // 41: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	18, // 42: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	53, // 43: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	54, // 44: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	53, // 45: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	34, // 46: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	39, // 47: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	40, // 48: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	42, // 49: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	37, // 50: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
+	38, // 51: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
+	25, // 52: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	36, // 53: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	35, // 54: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
+	55, // 55: atelier.log.v1.Header.aliases:type_name -> atelier.v1.Alias
+	29, // 56: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
+	2,  // 57: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	50, // 58: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	46, // 59: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
+	47, // 60: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	56, // 61: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	57, // 62: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	53, // 63: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	41, // 64: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	58, // 65: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	52, // 66: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	51, // 67: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	18, // 68: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	69, // [69:69] is the sub-list for method output_type
+	69, // [69:69] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -4395,9 +4526,10 @@ func file_log_v1_log_proto_init() {
 		(*Command_PurgeSweep)(nil),
 		(*Command_SetNotification)(nil),
 		(*Command_RecordNotification)(nil),
+		(*Command_SetAlias)(nil),
 	}
 	file_log_v1_log_proto_msgTypes[9].OneofWrappers = []any{}
-	file_log_v1_log_proto_msgTypes[32].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[33].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
@@ -4411,7 +4543,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

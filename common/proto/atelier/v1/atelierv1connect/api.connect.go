@@ -80,6 +80,11 @@ const (
 	SweepServiceGetProgressProcedure = "/atelier.v1.SweepService/GetProgress"
 	// SweepServiceLabelSweepProcedure is the fully-qualified name of the SweepService's LabelSweep RPC.
 	SweepServiceLabelSweepProcedure = "/atelier.v1.SweepService/LabelSweep"
+	// SweepServiceSetAliasProcedure is the fully-qualified name of the SweepService's SetAlias RPC.
+	SweepServiceSetAliasProcedure = "/atelier.v1.SweepService/SetAlias"
+	// SweepServiceListAliasesProcedure is the fully-qualified name of the SweepService's ListAliases
+	// RPC.
+	SweepServiceListAliasesProcedure = "/atelier.v1.SweepService/ListAliases"
 	// SweepServiceSetNotificationProcedure is the fully-qualified name of the SweepService's
 	// SetNotification RPC.
 	SweepServiceSetNotificationProcedure = "/atelier.v1.SweepService/SetNotification"
@@ -157,6 +162,9 @@ type SweepServiceClient interface {
 	GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error)
 	// Name, tags and note of a sweep, for people.
 	LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error)
+	// A name for a checkpoint, moved in one step or removed.
+	SetAlias(context.Context, *connect.Request[v1.SetAliasRequest]) (*connect.Response[v1.SetAliasResponse], error)
+	ListAliases(context.Context, *connect.Request[v1.ListAliasesRequest]) (*connect.Response[v1.ListAliasesResponse], error)
 	// Where the sweep's end is posted.
 	SetNotification(context.Context, *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error)
 	// Deletes a deleted sweep for good before its time: nothing brings it back.
@@ -258,6 +266,18 @@ func NewSweepServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(sweepServiceMethods.ByName("LabelSweep")),
 			connect.WithClientOptions(opts...),
 		),
+		setAlias: connect.NewClient[v1.SetAliasRequest, v1.SetAliasResponse](
+			httpClient,
+			baseURL+SweepServiceSetAliasProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("SetAlias")),
+			connect.WithClientOptions(opts...),
+		),
+		listAliases: connect.NewClient[v1.ListAliasesRequest, v1.ListAliasesResponse](
+			httpClient,
+			baseURL+SweepServiceListAliasesProcedure,
+			connect.WithSchema(sweepServiceMethods.ByName("ListAliases")),
+			connect.WithClientOptions(opts...),
+		),
 		setNotification: connect.NewClient[v1.SetNotificationRequest, v1.SetNotificationResponse](
 			httpClient,
 			baseURL+SweepServiceSetNotificationProcedure,
@@ -289,6 +309,8 @@ type sweepServiceClient struct {
 	getImportance   *connect.Client[v1.GetImportanceRequest, v1.GetImportanceResponse]
 	getProgress     *connect.Client[v1.GetProgressRequest, v1.GetProgressResponse]
 	labelSweep      *connect.Client[v1.LabelSweepRequest, v1.LabelSweepResponse]
+	setAlias        *connect.Client[v1.SetAliasRequest, v1.SetAliasResponse]
+	listAliases     *connect.Client[v1.ListAliasesRequest, v1.ListAliasesResponse]
 	setNotification *connect.Client[v1.SetNotificationRequest, v1.SetNotificationResponse]
 	purgeSweep      *connect.Client[v1.PurgeSweepRequest, v1.PurgeSweepResponse]
 }
@@ -363,6 +385,16 @@ func (c *sweepServiceClient) LabelSweep(ctx context.Context, req *connect.Reques
 	return c.labelSweep.CallUnary(ctx, req)
 }
 
+// SetAlias calls atelier.v1.SweepService.SetAlias.
+func (c *sweepServiceClient) SetAlias(ctx context.Context, req *connect.Request[v1.SetAliasRequest]) (*connect.Response[v1.SetAliasResponse], error) {
+	return c.setAlias.CallUnary(ctx, req)
+}
+
+// ListAliases calls atelier.v1.SweepService.ListAliases.
+func (c *sweepServiceClient) ListAliases(ctx context.Context, req *connect.Request[v1.ListAliasesRequest]) (*connect.Response[v1.ListAliasesResponse], error) {
+	return c.listAliases.CallUnary(ctx, req)
+}
+
 // SetNotification calls atelier.v1.SweepService.SetNotification.
 func (c *sweepServiceClient) SetNotification(ctx context.Context, req *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error) {
 	return c.setNotification.CallUnary(ctx, req)
@@ -395,6 +427,9 @@ type SweepServiceHandler interface {
 	GetProgress(context.Context, *connect.Request[v1.GetProgressRequest]) (*connect.Response[v1.GetProgressResponse], error)
 	// Name, tags and note of a sweep, for people.
 	LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error)
+	// A name for a checkpoint, moved in one step or removed.
+	SetAlias(context.Context, *connect.Request[v1.SetAliasRequest]) (*connect.Response[v1.SetAliasResponse], error)
+	ListAliases(context.Context, *connect.Request[v1.ListAliasesRequest]) (*connect.Response[v1.ListAliasesResponse], error)
 	// Where the sweep's end is posted.
 	SetNotification(context.Context, *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error)
 	// Deletes a deleted sweep for good before its time: nothing brings it back.
@@ -492,6 +527,18 @@ func NewSweepServiceHandler(svc SweepServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(sweepServiceMethods.ByName("LabelSweep")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sweepServiceSetAliasHandler := connect.NewUnaryHandler(
+		SweepServiceSetAliasProcedure,
+		svc.SetAlias,
+		connect.WithSchema(sweepServiceMethods.ByName("SetAlias")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sweepServiceListAliasesHandler := connect.NewUnaryHandler(
+		SweepServiceListAliasesProcedure,
+		svc.ListAliases,
+		connect.WithSchema(sweepServiceMethods.ByName("ListAliases")),
+		connect.WithHandlerOptions(opts...),
+	)
 	sweepServiceSetNotificationHandler := connect.NewUnaryHandler(
 		SweepServiceSetNotificationProcedure,
 		svc.SetNotification,
@@ -534,6 +581,10 @@ func NewSweepServiceHandler(svc SweepServiceHandler, opts ...connect.HandlerOpti
 			sweepServiceGetProgressHandler.ServeHTTP(w, r)
 		case SweepServiceLabelSweepProcedure:
 			sweepServiceLabelSweepHandler.ServeHTTP(w, r)
+		case SweepServiceSetAliasProcedure:
+			sweepServiceSetAliasHandler.ServeHTTP(w, r)
+		case SweepServiceListAliasesProcedure:
+			sweepServiceListAliasesHandler.ServeHTTP(w, r)
 		case SweepServiceSetNotificationProcedure:
 			sweepServiceSetNotificationHandler.ServeHTTP(w, r)
 		case SweepServicePurgeSweepProcedure:
@@ -601,6 +652,14 @@ func (UnimplementedSweepServiceHandler) GetProgress(context.Context, *connect.Re
 
 func (UnimplementedSweepServiceHandler) LabelSweep(context.Context, *connect.Request[v1.LabelSweepRequest]) (*connect.Response[v1.LabelSweepResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.LabelSweep is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) SetAlias(context.Context, *connect.Request[v1.SetAliasRequest]) (*connect.Response[v1.SetAliasResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.SetAlias is not implemented"))
+}
+
+func (UnimplementedSweepServiceHandler) ListAliases(context.Context, *connect.Request[v1.ListAliasesRequest]) (*connect.Response[v1.ListAliasesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.SweepService.ListAliases is not implemented"))
 }
 
 func (UnimplementedSweepServiceHandler) SetNotification(context.Context, *connect.Request[v1.SetNotificationRequest]) (*connect.Response[v1.SetNotificationResponse], error) {
