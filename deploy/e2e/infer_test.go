@@ -78,7 +78,7 @@ func TestInferenceModes(t *testing.T) {
 		t.Fatalf("evaluate: exit %d, %q: %s", code, stdout, stderr)
 	}
 	for _, name := range []string{"evaluation_results.json", "evaluation_summary.txt", "confusion_matrix.png", "class_accuracy.png", "comprehensive_analysis.png",
-		"per_class_metrics.png", "train_history.png", "classification_report.txt"} {
+		"per_class_metrics.png", "train_history.png", "confusion_matrix.svg", "train_history.svg", "classification_report.txt"} {
 		opens(filepath.Join(results, name))
 	}
 	var doc struct {

@@ -374,7 +374,7 @@ func TestTuneTrains(t *testing.T) {
 			t.Errorf("trial %d: model %q", x.Trial, x.Model)
 		}
 	}
-	for _, name := range []string{"diagnostics_summary.txt", "tuning_results.json", "optimization_history.png", "learning_curves.png", "slot_timeline.png"} {
+	for _, name := range []string{"diagnostics_summary.txt", "tuning_results.json", "optimization_history.png", "optimization_history.svg", "value_distribution.png", "learning_curves.png", "slot_timeline.png"} {
 		found, _ := filepath.Glob(filepath.Join(dir, "mlruns/*/*/artifacts", name))
 		if len(found) != 1 {
 			t.Errorf("%s in MLflow: %q", name, found)
