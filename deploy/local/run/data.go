@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"atelier/common/dataset"
+	"atelier/tuner/data/layout"
 )
 
 // split is a data set as the sweeps name it: absolute folders.
@@ -34,12 +35,14 @@ func (m *Main) prepareData(ctx context.Context) (split, error) {
 	if err != nil {
 		return split{}, err
 	}
-	if isDir(filepath.Join(dir, "train")) {
-		for _, name := range []string{"validation", "val", "valid"} {
-			if v := filepath.Join(dir, name); isDir(v) {
-				return m.describe(split{filepath.Join(dir, "train"), v})
-			}
-		}
+	l, err := layout.Look(dir)
+	switch {
+	case err != nil:
+		return split{}, err
+	case l.Kind == layout.Split:
+		return m.describe(split{l.Train, l.Validation})
+	case l.Kind == layout.Other:
+		return split{}, errors.New(l.Why)
 	}
 	to := filepath.Join(m.Dir, "data")
 	s := split{filepath.Join(to, "train"), filepath.Join(to, "validation")}
@@ -125,9 +128,4 @@ func place(from, to string) error {
 	}
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Close())
-}
-
-func isDir(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.IsDir()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,5 +134,21 @@ func TestFlags(t *testing.T) {
 		if (err != nil) != (tc.bad != "") || !strings.Contains(errs.String(), tc.bad) {
 			t.Errorf("%q: %v, %q", tc.args, err, errs.String())
 		}
+	}
+}
+
+// A folder that is neither split nor class folders is refused with the reason.
+func TestFolderIsRecognized(t *testing.T) {
+	loose := t.TempDir()
+	if err := os.WriteFile(filepath.Join(loose, "1.png"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m := &Main{Data: loose, Dir: t.TempDir(), Out: io.Discard, Recipe: recipe{Trainer: "torch"}}
+	if _, err := m.prepareData(t.Context()); err == nil || !strings.Contains(err.Error(), "images in it (1)") {
+		t.Errorf("loose images: %v", err)
+	}
+	m.Data, m.Share = folder(t, map[string]int{"val/gothic": 2, "val/tudor": 2, "train/gothic": 4, "train/tudor": 4}), 0.25
+	if s, err := m.prepareData(t.Context()); err != nil || s.validation != filepath.Join(m.Data, "val") {
+		t.Errorf("a split: %+v, %v", s, err)
 	}
 }
