@@ -82,6 +82,11 @@ func statusOf(t *state.Trial, ahead map[int64]bool) trial.Status {
 // toldTrial is a trial as people are to see it.
 func toldTrial(t *state.Trial, sw *state.Sweep, ahead map[int64]bool) *atelierv1.Trial {
 	m := t.Proto(sw)
-	m.Status = wire.ToStatus(statusOf(t, ahead))
+	if ahead[t.Number] {
+		m.Status = wire.ToStatus(trial.Waiting)
+		if len(m.Runs) == 1 {
+			m.StartedMs = 0 // the lease's: its run has not begun
+		}
+	}
 	return m
 }

@@ -60,8 +60,14 @@ func TestLeasedAheadIsWaiting(t *testing.T) {
 		}
 	}
 	look("three leases on two slots", 2)
+	if l := held[1]; c.Trial(t, l.SweepId, l.Trial).StartedMs != 0 {
+		t.Error("a trial that waits has started")
+	}
 	a.Relay(coordinatortest.Report(held[0], 1, 0.5), coordinatortest.Ended(held[0], trial.ExitFinished))
 	look("the next run began", 2)
+	if l := held[1]; c.Trial(t, l.SweepId, l.Trial).StartedMs == 0 {
+		t.Error("a run that began has no start")
+	}
 	a.Relay(coordinatortest.Ended(held[1], trial.ExitFinished))
 	look("one slot is idle", 1)
 }
