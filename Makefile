@@ -129,9 +129,9 @@ charts: ## a gallery of every chart, with drawn data, into build/charts
 settings: ## configuration files, the reference page and the page of troubleshooting, from the tables that the programs read
 	CGO_ENABLED=0 $(GO) test -count=1 ./deploy/conf -run TestGeneratedFilesAreCurrent -write
 
-man: programs ## manual pages of all programs, in build/man
-	@mkdir -p build/man && bin/atelier man build/man
-	@bin/atelier-coordinator --man > build/man/atelier-coordinator.8 && bin/atelier-worker --man > build/man/atelier-worker.8
+man: programs ## manual pages of all programs, in build/man (man -M build/man atelier)
+	@mkdir -p build/man/man8 && bin/atelier man build/man
+	@for p in coordinator worker; do bin/atelier-$$p --man > build/man/man8/atelier-$$p.8 || exit 1; done
 
 proto: ## Go code of the schemas (needs protobuf-compiler)
 	common/proto/generate.sh

@@ -34,8 +34,8 @@ func New(name string, section int, what string) *Page {
 	return p
 }
 
-// File is the page's name on a disk.
-func (p *Page) File() string { return fmt.Sprintf("%s.%d", p.Name, p.Section) }
+// File is the page's place in a tree of manual pages, where man -M finds it.
+func (p *Page) File() string { return fmt.Sprintf("man%d/%s.%d", p.Section, p.Name, p.Section) }
 
 // Bytes is the page.
 func (p *Page) Bytes() []byte { return p.b.Bytes() }

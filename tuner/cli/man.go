@@ -18,11 +18,11 @@ func init() { ucli.FlagStringer = man.Help(ucli.FlagStringer) }
 
 func (e *Env) manCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "man", Usage: "write the manual pages", ArgsUsage: "DIR",
-		Description: "One page per command, atelier-spec(5) with every key of a spec and atelier-settings(5)\n" +
-			"with every setting. Pages of these names in DIR are replaced; `make man` adds those of\n" +
-			"the coordinator and the worker.",
+		Description: "One page per command in DIR/man1; in DIR/man5 atelier-spec with every key of a spec and\n" +
+			"atelier-settings with every setting. Pages of these names are replaced. `make man` adds\n" +
+			"those of the coordinator and the worker.",
 		Action: e.man}, 1, 1,
-		"atelier man ~/.local/share/man/man1", "atelier man pages && man -l pages/atelier-sweep.1")
+		"atelier man ~/.local/share/man && man atelier-sweep", "atelier man pages && man -M pages atelier-spec")
 }
 
 // versionCommand prints what --version prints.
@@ -36,12 +36,13 @@ func (e *Env) versionCommand() *ucli.Command {
 // man writes the pages into a folder, which is made if it is not there.
 func (e *Env) man(c *ucli.Context) error {
 	dir := e.path(c.Args().First())
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	pages := manPages(e.app())
 	for _, p := range pages {
-		if err := files.Write(filepath.Join(dir, p.File()), p.Bytes(), 0o644); err != nil {
+		file := filepath.Join(dir, p.File())
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := files.Write(file, p.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}
@@ -164,7 +165,7 @@ func commandPage(c *ucli.Command) *man.Page {
 	}
 	p.ExitStatus(exit.Atelier)
 	p.Heading("SEE ALSO")
-	p.Text("atelier(1), atelier-spec(5), atelier-settings(5)")
+	p.Text("atelier(1), atelier-spec(5), atelier-settings(5), atelier-coordinator(8), atelier-worker(8)")
 	return p
 }
 

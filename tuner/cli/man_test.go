@@ -38,7 +38,7 @@ func TestManualPages(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	page := func(name string) string {
-		b, err := os.ReadFile(filepath.Join(dir, "pages", name))
+		b, err := os.ReadFile(filepath.Join(dir, "pages", "man"+name[len(name)-1:], name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,10 @@ func TestManualPages(t *testing.T) {
 	if err != nil {
 		return
 	}
-	pages, _ := filepath.Glob(filepath.Join(dir, "pages", "*"))
+	pages, _ := filepath.Glob(filepath.Join(dir, "pages", "*", "*"))
+	if len(pages) < 15 {
+		t.Errorf("%d pages", len(pages))
+	}
 	for _, p := range pages {
 		if out, err := exec.Command(groff, "-man", "-Tutf8", "-ww", "-z", p).CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("groff of %s: %v\n%s", filepath.Base(p), err, out)
