@@ -153,20 +153,28 @@ func commandPage(c *ucli.Command) *man.Page {
 		p.Code(strings.Split(c.UsageText, "\n")...)
 	} else {
 		p.Heading("COMMANDS")
-		for _, sub := range c.Subcommands {
-			if sub.Hidden {
-				continue
-			}
-			p.Sub(synopsis("atelier "+c.Name+" "+sub.Name, sub))
-			p.Text(capital(sub.Usage) + "." + "\n\n" + sub.Description)
-			p.Flags(sub.Flags)
-			p.Code(strings.Split(sub.UsageText, "\n")...)
-		}
+		subPages(p, "atelier "+c.Name, c)
 	}
 	p.ExitStatus(exit.Atelier)
 	p.Heading("SEE ALSO")
 	p.Text("atelier(1), atelier-spec(5), atelier-settings(5), atelier-coordinator(8), atelier-worker(8)")
 	return p
+}
+
+// subPages writes the commands of a group, also of groups in it.
+func subPages(p *man.Page, name string, group *ucli.Command) {
+	for _, sub := range group.Subcommands {
+		switch {
+		case sub.Hidden:
+		case len(sub.Subcommands) > 0: // a group in a group
+			subPages(p, name+" "+sub.Name, sub)
+		default:
+			p.Sub(synopsis(name+" "+sub.Name, sub))
+			p.Text(capital(sub.Usage) + "." + "\n\n" + sub.Description)
+			p.Flags(sub.Flags)
+			p.Code(strings.Split(sub.UsageText, "\n")...)
+		}
+	}
 }
 
 // synopsis is how a command is called.
