@@ -143,6 +143,11 @@ func Lines(a Axes, series ...Series) *Panel {
 	return g.panel()
 }
 
+// pointSize is the radius of one of so many points: many would hide one another.
+func pointSize(n int) vg.Length {
+	return vg.Length(min(max(2.6-float64(n-100)/200, 1.6), 2.6))
+}
+
 func (s Series) draw(c draw.Canvas, g *grid, style draw.LineStyle, form int, usable func(x, y float64) bool) {
 	var run []vg.Point
 	flush := func() {
@@ -174,7 +179,7 @@ func (s Series) draw(c draw.Canvas, g *grid, style draw.LineStyle, form int, usa
 		case at.Y < c.Min.Y:
 			beyond(c, clr, at.X, c.Min.Y+2, false)
 		case s.Points:
-			shape(c, form, clr, at.X, at.Y, 2.6)
+			shape(c, form, clr, at.X, at.Y, pointSize(s.len()))
 		case s.len() <= 40 && !s.Steps:
 			shape(c, form, clr, at.X, at.Y, 1.8)
 		}

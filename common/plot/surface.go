@@ -109,8 +109,9 @@ func Contour(a Axes, s Surface) *Panel {
 		}
 		for _, p := range known {
 			x, y := c.Min.X+vg.Length(p.x)*w, c.Min.Y+vg.Length(p.y)*h
-			dot(c, paper, x, y, 3.1)
-			dot(c, rising.at(level(p.value)), x, y, 2.3)
+			r := pointSize(len(known))
+			dot(c, paper, x, y, r+0.3)
+			dot(c, rising.at(level(p.value)), x, y, r-0.4)
 		}
 		if i := s.Best - 1; i >= 0 && i < len(known) {
 			star(c, c.Min.X+vg.Length(known[i].x)*w, c.Min.Y+vg.Length(known[i].y)*h, 5.5)

@@ -82,7 +82,7 @@ func (l layout) at(class int) (x, y int) {
 
 // Sheet draws a contact sheet: a row for each class with its name, its figures
 // and some of its images, taken evenly over the class and whole, not cropped.
-// Where the classes are many they stand in two or more columns. After 60 classes
+// Many classes are set in two or more columns. After 60 classes
 // it says how many are left out. Images that do not decode are shown as such.
 // when, unless it is zero, is the day in the heading.
 func (n *Info) Sheet(ctx context.Context, images int, when time.Time) (image.Image, error) {
