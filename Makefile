@@ -22,7 +22,7 @@ SHOW := CGO_ENABLED=0 $(GO) run ./deploy/skips
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data gpu-check gpu-test gpu-test-programs fuzz parity proto settings man charts clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data gpu-check gpu-test gpu-test-programs fuzz parity proto settings man charts screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -132,6 +132,9 @@ settings: ## configuration files, the reference page and the page of troubleshoo
 man: programs ## manual pages of all programs, in build/man (man -M build/man atelier)
 	@mkdir -p build/man/man8 && bin/atelier man build/man
 	@for p in coordinator worker; do bin/atelier-$$p --man > build/man/man8/atelier-$$p.8 || exit 1; done
+
+screenshots: test-deps build ## the pictures of README, from drawn facades: deploy/docs/pictures
+	ATELIER_BIN=$(CURDIR)/$(BIN) ATELIER_PICTURES=$(CURDIR)/deploy/docs/pictures CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -run '^TestScreenshots$$' ./deploy/e2e
 
 proto: ## Go code of the schemas (needs protobuf-compiler)
 	common/proto/generate.sh

@@ -112,7 +112,8 @@ func (p *pageSession) script(cluster *local.Cluster) string {
 	return all
 }
 
-// environment is that of a person who has just logged in.
+// environment is that of a person who has just logged in, without a network: nothing is
+// downloaded, and a training starts from scratch.
 func (p *pageSession) environment() (env []string) {
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "ATELIER_") && !strings.HasPrefix(v, "XDG_") && !strings.HasPrefix(v, "COLUMNS=") {
@@ -121,7 +122,7 @@ func (p *pageSession) environment() (env []string) {
 	}
 	home := filepath.Join(p.dir, ".home")
 	must(p.t, os.MkdirAll(home, 0o755))
-	env = append(env, "HOME="+home, "TERM=xterm", "PATH="+filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"))
+	env = append(env, "HOME="+home, "TERM=xterm", "HTTPS_PROXY=http://127.0.0.1:1", "PATH="+filepath.Join(p.dir, "bin")+":"+os.Getenv("PATH"))
 	if p.replace != nil { // defaults of the programs move as the addresses in the text do
 		for _, v := range []string{"COORDINATOR_API=127.0.0.1:7600", "COORDINATOR_RAFT=127.0.0.1:7601", "COORDINATOR_GOSSIP=127.0.0.1:7602",
 			"WORKER_SLOTS=8", "WORKER_LISTEN=127.0.0.1:7610", "WORKER_GOSSIP=127.0.0.1:7612"} {
