@@ -1,9 +1,12 @@
 package cli_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"atelier/common/inference"
 	"atelier/common/settings"
@@ -99,5 +102,31 @@ func TestEveryListOfWordsIsCompleted(t *testing.T) {
 	})
 	if lists < 20 {
 		t.Errorf("%d flags with a list of words", lists)
+	}
+}
+
+// --resume proposes the trainings and tunings that lie where results go, the
+// newest first.
+func TestCompletionOfResume(t *testing.T) {
+	start(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "checkpoints/a/resume/run.json"), []byte(`{"format": 1}`))
+	write(t, filepath.Join(dir, "checkpoints/a/training_history.json"), []byte(`{"status": "interrupted"}`))
+	write(t, filepath.Join(dir, "checkpoints/b/resume/run.json"), []byte(`{"format": 1}`))
+	write(t, filepath.Join(dir, "checkpoints/c/best_model.pth"), []byte("none to resume"))
+	write(t, filepath.Join(dir, "checkpoints_tuning/vanilla/random/resume/run.json"), []byte(`{"status": "running"}`))
+	earlier := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, "checkpoints/a/resume/run.json"), earlier, earlier); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"train --resume ":              "checkpoints/b\ncheckpoints/a\tinterrupted\n",
+		"train --resume checkpoints/a": "checkpoints/a\tinterrupted\n",
+		"train --resume elsewhere/":    ":files\n",
+		"tune --resume ":               "checkpoints_tuning/vanilla/random\trunning\n",
+	} {
+		if r := run(t, dir, append([]string{"completion", "words", "--"}, strings.Split(line, " ")...)...); r.out != want {
+			t.Errorf("%s: %q, want %q", line, r.out, want)
+		}
 	}
 }

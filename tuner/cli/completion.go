@@ -86,6 +86,9 @@ func (e *Env) complete(ctx context.Context, app *ucli.App, addr string, words []
 		if f != nil && f.Names()[0] == "context" {
 			return known.words(last, before)
 		}
+		if d := documentOf(leaf); d != nil && f != nil && f.Names()[0] == "resume" {
+			return e.resumables(d, last, before)
+		}
 		return values(leaf, f, last, before)
 	}
 	argument := func(args []string) []candidate {
@@ -314,6 +317,8 @@ func (e *Env) completeArgument(ctx context.Context, path []string, leaf *ucli.Co
 	}
 	word := want[min(len(args), len(want)-1)]
 	switch {
+	case word == "DIR" && documentOf(leaf) != nil: // tune --resume DIR
+		return e.resumables(documentOf(leaf), last, "")
 	case pathLike(word), word == "IN", word == "OUT":
 		return shellFiles
 	case strings.Contains(word, "|"):
