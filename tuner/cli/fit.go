@@ -5,7 +5,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"atelier/common/terminal"
 )
@@ -67,9 +66,9 @@ func (t table) without(head string) table {
 func (t table) widths() []int {
 	out := make([]int, len(t.head))
 	for i, h := range t.head {
-		out[i] = utf8.RuneCountInString(h)
+		out[i] = terminal.Columns(h)
 		for _, r := range t.rows {
-			out[i] = max(out[i], utf8.RuneCountInString(r[i]))
+			out[i] = max(out[i], terminal.Columns(r[i]))
 		}
 	}
 	return out
@@ -136,10 +135,10 @@ func (t table) fit(columns int) table {
 	}
 	t.head, t.rows = slices.Clone(t.head), slices.Clone(t.rows)
 	for _, i := range flexible {
-		t.head[i] = cut(t.head[i], w[i])
+		t.head[i] = terminal.Cut(t.head[i], w[i])
 		for r := range t.rows {
 			t.rows[r] = slices.Clone(t.rows[r])
-			t.rows[r][i] = cut(t.rows[r][i], w[i])
+			t.rows[r][i] = terminal.Cut(t.rows[r][i], w[i])
 		}
 	}
 	return t
@@ -190,27 +189,19 @@ func (t table) below(room int) table {
 // wrap breaks a text at blanks into lines of so many characters; a longer word
 // stays whole.
 func wrap(text string, room int) []string {
-	if utf8.RuneCountInString(text) <= room {
+	if terminal.Columns(text) <= room {
 		return []string{text}
 	}
 	var lines []string
 	line := ""
 	for _, word := range strings.Fields(text) {
-		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > room {
+		if line != "" && terminal.Columns(line)+1+terminal.Columns(word) > room {
 			lines = append(lines, line)
 			line = ""
 		}
 		line = strings.TrimPrefix(line+" "+word, " ")
 	}
 	return append(lines, line)
-}
-
-// cut is a text of so many characters at most, which shows that there was more.
-func cut(s string, columns int) string {
-	if utf8.RuneCountInString(s) <= columns {
-		return s
-	}
-	return strings.TrimRight(string([]rune(s)[:max(columns-1, 0)]), " ") + "…"
 }
 
 // lines are the clean table's rows as they are written; that of the heads is
@@ -228,7 +219,7 @@ func (t table) lines() []string {
 	line := func(cells []string) string {
 		var b strings.Builder
 		for i, s := range cells {
-			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(s))
+			pad := strings.Repeat(" ", width[i]-terminal.Columns(s))
 			if right[i] {
 				s = pad + s
 			} else {
@@ -258,7 +249,7 @@ func writeLines(w io.Writer, lines []string, columns int) {
 			continue
 		}
 		if columns > 0 {
-			l = cut(l, columns)
+			l = terminal.Cut(l, columns)
 		}
 		fmt.Fprintln(w, l)
 	}

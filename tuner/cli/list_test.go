@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	v1 "atelier/common/proto/atelier/v1"
+	"atelier/common/terminal"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/tuner/cli"
@@ -107,7 +108,7 @@ func TestTablesFitTheScreen(t *testing.T) {
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	word := func() string { return strings.Repeat("ä", random.IntN(30)) }
+	word := func() string { return strings.Repeat([]string{"ä", "哥", "x "}[random.IntN(3)], random.IntN(30)) }
 	for range 300 {
 		n := 3 + random.IntN(5)
 		row := func() (out []string) {
@@ -122,7 +123,7 @@ func TestTablesFitTheScreen(t *testing.T) {
 			head[i] = fmt.Sprint(i, head[i])
 		}
 		for _, l := range cli.Fit(head, [][]string{row(), row()}, head[:1], head[1:2], head[2:3], columns) {
-			if got := utf8.RuneCountInString(l); got > columns {
+			if got := terminal.Columns(l); got > columns {
 				t.Fatalf("a row of %d on %d columns: %q", got, columns, l)
 			}
 		}
