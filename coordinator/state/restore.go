@@ -37,17 +37,44 @@ func (m *Machine) Restore(r io.Reader) error {
 
 // recordReader reads a stream record by record, with one buffer: its size is checked before memory is taken.
 type recordReader struct {
+	src    *source
 	r      *bufio.Reader
 	body   bytes.Buffer
 	record logv1.Record
 }
 
+// errNoSnapshot is of a stream whose first record cannot be read: it was never a
+// snapshot, and what is wrong with its bytes helps nobody.
+var errNoSnapshot = errors.New("it is not a snapshot of Atelier: want a file that `atelier cluster snapshot FILE` wrote")
+
 // next reads record n, which is good until the next call.
 func (rr *recordReader) next(n int64) error {
+	err := rr.read(n)
+	if err != nil && n == 0 && rr.src.err == nil {
+		return errNoSnapshot
+	}
+	return err
+}
+
+// source keeps the error of where the bytes come from, which is none of the bytes.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.r.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+func (rr *recordReader) read(n int64) error {
 	size, err := binary.ReadUvarint(rr.r)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("it ends after %d records, without a footer: it was cut short", n)
+			return fmt.Errorf("it ends after %d records, without a footer: it was cut short", n)
 		}
 		return err
 	}
@@ -55,12 +82,14 @@ func (rr *recordReader) next(n int64) error {
 		return tooLong(n, size)
 	}
 	rr.body.Reset()
-	if got, err := io.CopyN(&rr.body, rr.r, int64(size)); err != nil {
+	if got, err := io.CopyN(&rr.body, rr.r, int64(size)); err != nil && rr.src.err != nil {
+		return rr.src.err
+	} else if err != nil {
 		return fmt.Errorf("record %d has %d of %d bytes: it was cut short", n, got, size)
 	}
 	proto.Reset(&rr.record)
 	if err := proto.Unmarshal(rr.body.Bytes(), &rr.record); err != nil {
-		return fmt.Errorf("record %d: %w", n, err)
+		return fmt.Errorf("record %d cannot be read: it is damaged", n)
 	}
 	return nil
 }
@@ -73,7 +102,8 @@ var errBehindFooter = errors.New("there is something behind the footer")
 
 // load reads a stream into an empty machine.
 func (m *Machine) load(r io.Reader) error {
-	rr := &recordReader{r: bufio.NewReaderSize(r, 1<<16)}
+	src := &source{r: r}
+	rr := &recordReader{src: src, r: bufio.NewReaderSize(src, 1<<16)}
 	l := loader{m: m}
 	for !l.ended {
 		if err := rr.next(l.records); err != nil {
@@ -109,7 +139,7 @@ func (l *loader) take(r *logv1.Record) error {
 		header := r.GetHeader()
 		switch {
 		case header == nil:
-			return errors.New("it does not begin with a header: no snapshot of Atelier")
+			return errNoSnapshot
 		case header.GetVersion() < 1 || header.GetVersion() > SnapshotVersion:
 			return fmt.Errorf("version %d: this program reads versions 1 to %d", header.GetVersion(), SnapshotVersion)
 		}

@@ -65,7 +65,7 @@ func (g *staging) feed(part []byte) error {
 		at += n + int(size)
 		proto.Reset(&g.record)
 		if err := proto.Unmarshal(body, &g.record); err != nil {
-			return fmt.Errorf("record %d: %w", g.load.records, err)
+			return fmt.Errorf("record %d cannot be read: it is damaged", g.load.records)
 		}
 		if g.record.GetStaged() != nil {
 			return errors.New("it contains a restore that was in progress")

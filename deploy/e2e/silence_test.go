@@ -123,6 +123,20 @@ func TestHealthOfWhatIsLeft(t *testing.T) {
 	status("2 of 3 voters up", 0)
 }
 
+// A file that is none is called that, before anything is changed.
+func TestRestoreOfNoSnapshot(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cluster := start(t, ctx, local.Config{Coordinators: 1})
+	for name, text := range map[string]string{"notes.txt": strings.Repeat("what to buy tomorrow\n", 20), "zeros": strings.Repeat("\x00", 1000), "noise": strings.Repeat("\x0f\xf0\x55", 300)} {
+		file := write(t, name, text)
+		_, errs, code := atelier(t, ctx, cluster, "cluster", "restore", file, "--yes")
+		if code != 1 || !strings.Contains(errs, file+": ") || !strings.Contains(errs, "it is not a snapshot of Atelier") || strings.Contains(errs, "proto") {
+			t.Errorf("%s: exit %d: %s", name, code, errs)
+		}
+	}
+}
+
 // A training of a cluster is resumed in that cluster, wherever the command is
 // called.
 func TestResumeGoesToTheClusterOfTheTraining(t *testing.T) {

@@ -166,6 +166,9 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	if errors.Is(err, client.ErrUncertain) {
 		r, err = e.whatBecame(c.Context, api, id, err)
 	}
+	if client.CodeOf(err) == client.CodeInvalidArgument {
+		return fmt.Errorf("%s: %w", c.Args().First(), err)
+	}
 	if err != nil {
 		return err
 	}

@@ -111,6 +111,9 @@ func (e *Env) workerTable(all []trial.Worker, each bool) table {
 		wide: []string{"ADDRESS", "TRAINERS"}, spare: []string{"DEVICE", "MEMORY", "CPU"}, flex: []string{"NOTE", "GPU", "DOES", "WORKER"},
 		moves: []string{"CPU", "MEMORY", "GPU", "SEEN"}}
 	for _, w := range all {
+		if w.State == "lost" {
+			w.Usage = nil // what it did before is not what it does
+		}
 		lead := []string{w.Name, dash(w.State), cpuOf(w.Usage), memoryOf(w.Usage)}
 		rest := []string{dash(strings.Join(w.Trainers, ",")), e.age(w.LastSeenMS), w.Address}
 		if len(w.Slots) == 0 {
