@@ -232,6 +232,12 @@ func values(leaf *ucli.Command, f ucli.Flag, last, before string) []candidate {
 	if words == nil && pathLike(placeholder(d.GetUsage())) {
 		return shellFiles
 	}
+	// Of a list with commas the last word is completed, by those that are not in it yet.
+	if at := strings.LastIndexByte(last, ','); at >= 0 && strings.HasSuffix(placeholder(d.GetUsage()), "[,..]") {
+		there := strings.Split(last[:at], ",")
+		words = slices.DeleteFunc(slices.Clone(words), func(w string) bool { return slices.Contains(there, w) })
+		last, before = last[at+1:], before+last[:at+1]
+	}
 	return begun(words, last, before)
 }
 

@@ -40,6 +40,8 @@ func TestCompletionWords(t *testing.T) {
 		{[]string{"sweep", "list", "--out"}, []string{"--output"}},
 		{[]string{"sweep", "list", "-"}, []string{"--output", "--limit", "--quiet", "--addr", "--timeout", "--help", "..."}},
 		{[]string{"sweep", "list", "--output", ""}, []string{"table", "wide", "name", "json", "yaml", "csv"}},
+		{[]string{"sweep", "list", "--state", "running,p"}, []string{"running,paused"}},
+		{[]string{"trial", "list", "x", "--state=failed,f"}, []string{"--state=failed,finished"}},
 		{[]string{"sweep", "show", "--output", ""}, []string{"table", "wide", "json", "yaml", "csv"}},
 		{[]string{"sweep", "list", "--output=j"}, []string{"--output=json"}},
 		{[]string{"sweep", "list", "--output", "=", "j"}, []string{"json"}}, // as bash takes it apart
