@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -46,6 +47,13 @@ func ParseNode(file string, root *yaml.Node) (*spec.Spec, error) {
 // result sorts the faults by their lines: they are found in the order in which keys need one another.
 func (r *reader) result(s *spec.Spec) (*spec.Spec, error) {
 	if len(r.errs) > 0 {
+		// A mapping that is read twice, once for its form and once for the trainer, has each of its faults once.
+		seen := map[Error]bool{}
+		r.errs = slices.DeleteFunc(r.errs, func(e Error) bool {
+			twice := seen[e]
+			seen[e] = true
+			return twice
+		})
 		sort.SliceStable(r.errs, func(i, j int) bool { return r.errs[i].Line < r.errs[j].Line })
 		return nil, r.errs
 	}

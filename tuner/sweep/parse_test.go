@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +133,7 @@ func TestGridOfExactlyTheLimit(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, folder := range []string{"faulty", "valid"} {
+	for _, folder := range []string{"faulty", "valid", "torun"} {
 		files, _ := filepath.Glob(filepath.Join("testdata", folder, "*.yaml"))
 		for _, file := range files {
 			if text, err := os.ReadFile(file); err == nil {
@@ -146,6 +147,19 @@ func FuzzParse(f *testing.F) {
 		s, err := sweep.Parse("fuzz.yaml", text)
 		if (s == nil) == (err == nil) {
 			t.Fatalf("spec %v, error %v", s, err)
+		}
+		// What is to run is a spec first, and has no fault twice.
+		strict, wrong := sweep.ParseToRun("fuzz.yaml", text)
+		if (strict == nil) == (wrong == nil) || err != nil && wrong == nil {
+			t.Fatalf("to run: %v, %v; as such: %v", strict, wrong, err)
+		}
+		var faults sweep.Errors
+		if errors.As(wrong, &faults) {
+			for i := range faults {
+				if slices.Contains(faults[:i], faults[i]) {
+					t.Fatalf("twice: %s", faults[i])
+				}
+			}
 		}
 		if err != nil {
 			_ = err.Error()
