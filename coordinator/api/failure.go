@@ -93,14 +93,14 @@ func find(view *state.View, id string) (*state.Sweep, error) {
 		return nil, invalid("no sweep id given")
 	}
 	s, ok := view.Sweep(id)
+	if ok {
+		return s, nil
+	}
 	if at, gone := view.Purged(id); gone {
 		return nil, client.Refusal{Reason: client.ReasonDeleted}.Error(connect.CodeNotFound, fmt.Errorf("sweep %s was deleted at %s, with its trials and checkpoints",
 			id, time.UnixMilli(at).UTC().Format("2006-01-02 15:04:05 UTC")))
 	}
-	if !ok {
-		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("no sweep %q", id))
-	}
-	return s, nil
+	return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("no sweep %q", id))
 }
 
 // findTrial looks a trial up; they are numbered from 1 without gaps, so the count says which there

@@ -12,12 +12,13 @@ import (
 func (m *Machine) find(id string, r *Result) *Sweep {
 	r.Sweep = id
 	s, ok := m.peek(id)
-	if _, gone := m.live.Purged(id); gone {
-		r.Err = notFound("sweep %s was deleted", id)
-	} else if !ok {
-		r.Err = notFound("sweep %q", id)
+	if ok {
+		return s
 	}
-	return s
+	if r.Err = notFound("sweep %q", id); m.live.gone(id) {
+		r.Err = notFound("sweep %s was deleted", id)
+	}
+	return nil
 }
 
 // findTrial does the same for a trial; both are nil on an error.

@@ -45,6 +45,9 @@ func (v *View) Purged(id string) (deletedMS int64, ok bool) {
 	return 0, false
 }
 
+// gone reports whether a sweep was purged.
+func (v *View) gone(id string) bool { _, gone := v.Purged(id); return gone }
+
 // PurgedIndex is the index of the last command that took a sweep out; 0 for none.
 func (v *View) PurgedIndex() uint64 {
 	if n := len(v.purged); n > 0 {

@@ -40,7 +40,7 @@ func (e *Env) aliasCommands() []*ucli.Command {
 	}
 }
 
-// promote is told by the ids what was promoted: a name may be another sweep's tomorrow.
+// promote prints the ids of what was promoted: a name may be another sweep's tomorrow.
 func (e *Env) promote(c *ucli.Context) error {
 	parts := storedBy.FindStringSubmatch(c.Args().First())
 	if parts == nil {

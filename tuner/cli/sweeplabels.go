@@ -29,7 +29,7 @@ func (e *Env) labelCommands() []*ucli.Command {
 	}
 }
 
-// label changes a sweep's labels and says what they are then.
+// label changes a sweep's labels and prints what they are then.
 func (e *Env) label(c *ucli.Context, what func(*trial.Sweep) string, l client.Labels) error {
 	api, err := e.client(c)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // shelfCommands take sweeps out of sight. What is deleted can be taken back for a day,
-// unless --now says otherwise.
+// unless --now is given.
 func (e *Env) shelfCommands() []*ucli.Command {
 	shelve := func(name, what string, a trial.Action, description string) *ucli.Command {
 		return verb(&ucli.Command{Name: name, Usage: what, ArgsUsage: "SWEEP", Description: description,
@@ -64,7 +64,7 @@ func stateOf(s trial.Sweep) string {
 	return s.Status.String()
 }
 
-// deleteSweep says what goes and until when it can be taken back, before it does anything.
+// deleteSweep prints what goes and until when it can be taken back, before it does anything.
 func (e *Env) deleteSweep(c *ucli.Context) error {
 	api, err := e.client(c)
 	if err != nil {

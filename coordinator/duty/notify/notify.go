@@ -1,8 +1,8 @@
 // Package notify posts the ends of sweeps to the addresses that people gave: a JSON
 // document, with a line of text that chat programs show.
 //
-// Each attempt goes into the log, so that a new leader goes on where the last one was,
-// and an end is posted once at least: who needs it once compares `delivery`. After an
+// Each attempt goes into the log, so that a new leader continues where the last one was,
+// and an end is posted once at least: a receiver that needs it once compares `delivery`. After an
 // hour of failures it is given up, which `atelier sweep show` tells.
 //
 // The package refuses to follow redirects, to read more than a little of an answer, to
@@ -140,7 +140,7 @@ func (n *Notifier) look(ctx context.Context) (next time.Duration) {
 			}
 		}
 		if len(n.busy) >= atOnce {
-			break // who ends wakes this
+			break // an attempt that ends wakes this
 		}
 		n.busy[s.ID] = true
 		n.done.Add(1)

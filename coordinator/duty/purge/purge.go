@@ -1,6 +1,6 @@
 // Package purge takes deleted sweeps out of the state once they cannot be taken back
-// any more (state.GraceMS). What a purge takes along, the state's changes say: rows of
-// the board, checkpoints in the index, whose files their workers delete.
+// any more (state.GraceMS). The state's changes name what a purge takes along: rows of the
+// board, and checkpoints of the index, whose files their workers delete.
 //
 // The package refuses to purge what a person took back in the meantime: each purge
 // names the deletion that it carries out.
