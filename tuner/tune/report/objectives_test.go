@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"atelier/common/trial"
 	"atelier/tuner/tune/report"
 )
 
@@ -16,6 +17,12 @@ import (
 func TestEveryObjectiveIsShown(t *testing.T) {
 	dir := t.TempDir()
 	s := cases()["two-objectives"].sweep
+	for i := range s.Trials { // with what a trainer reports beside them
+		for k := range s.Trials[i].Curve {
+			e := &s.Trials[i].Curve[k]
+			e.Metrics = append(e.Metrics, trial.Metric{Name: "train_acc", Value: 0.5}, trial.Metric{Name: "accuracy_of_5", Value: 0.9})
+		}
+	}
 	if _, err := report.Write(dir, s, report.Options{}); err != nil {
 		t.Fatal(err)
 	}

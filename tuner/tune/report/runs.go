@@ -11,7 +11,7 @@ import (
 	"atelier/common/trial"
 )
 
-// curves shows metrics by epoch: the objective first, then what is reported
+// curves shows metrics by epoch: the objectives first, then what is reported
 // beside it.
 func (v *view) curves() (f plot.Figure, panels []*plot.Panel, reason string) {
 	metrics := v.metrics()
@@ -97,10 +97,14 @@ func (v *view) reporting() (n int) {
 	return n
 }
 
-// metrics lists what trials reported, the objective first, in the order people
+// metrics lists what trials reported, the objectives first, in the order people
 // look at them.
 func (v *view) metrics() []string {
-	order := []string{v.Metric, "val_loss", "val_acc", "train_loss", "train_acc"}
+	order := []string{v.Metric}
+	for _, o := range v.Objectives {
+		order = append(order, o.Metric)
+	}
+	order = append(order, "val_loss", "val_acc", "train_loss", "train_acc")
 	var names []string
 	for i := range v.Trials {
 		for _, e := range v.Trials[i].Curve {
