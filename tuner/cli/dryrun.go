@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -128,7 +130,10 @@ func torchSettings(s *spec.Spec, base string) (settings.Settings, bool) {
 func (d *dryRun) images(set settings.Settings) {
 	count := func(list func(string) (*dataset.Folder, error), dir, key string) {
 		f, err := list(dir)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			d.Notes = append(d.Notes, fmt.Sprintf("%s images: there is no folder %s on this machine", key, dir))
+			return
+		} else if err != nil {
 			d.Notes = append(d.Notes, fmt.Sprintf("%s images: %s", key, err))
 			return
 		}
@@ -296,9 +301,9 @@ func (d *dryRun) table() table {
 		}
 		by := ""
 		if p.Source == "enqueued" {
-			by = "  (enqueued)"
+			by = " (enqueued)"
 		}
-		t.rows = append(t.rows, row(label, fmt.Sprintf("%d  %s%s", p.Trial, pairs(p.Params), by)))
+		t.rows = append(t.rows, row(label, fmt.Sprintf("%d: %s%s", p.Trial, pairs(p.Params), by)))
 	}
 	for _, n := range d.Notes {
 		t.rows = append(t.rows, row("note", n))

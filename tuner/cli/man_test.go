@@ -179,7 +179,7 @@ func TestEnqueueWantsJSON(t *testing.T) {
 func TestMissingFilesHaveOneExitCode(t *testing.T) {
 	start(t)
 	for _, line := range []string{"data info nope", "data split nope out", "data cleanup nope", "data pack nope", "metadata query nope", "weights convert nope.pth x.safetensors",
-		"cluster restore nope --yes", "sweep submit nope.yaml", "train --config nope.yaml", "serve --checkpoint nope"} {
+		"cluster restore nope --yes", "sweep submit nope.yaml", "train --config nope.yaml", "serve --checkpoint nope", "data scrape out --class a --key-file nope", "tune --resume nope", "train --resume nope"} {
 		if r := run(t, t.TempDir(), strings.Fields(line)...); r.code != exit.NotFound || r.err == "" {
 			t.Errorf("%s: exit %d, %s", line, r.code, r.err)
 		}
