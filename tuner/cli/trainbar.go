@@ -45,11 +45,11 @@ func (b *trainBar) Begin(p *train.Plan) {
 	}
 	rows := [][2]string{
 		{"data", b.data(p)}, {"", "--data DIR"},
-		{"epochs", fmt.Sprintf("%d, batch size %d", s.Epochs, s.BatchSize)}, {"", "--epochs N, --batch-size N"},
-		{"learning", fmt.Sprintf("%s, lr %.4g%s", s.Optimizer, s.LR, schedule)}, {"", "--lr RATE, --set optimizer=sgd"},
+		{"epochs", fmt.Sprintf("%d, batch size %d", s.Epochs, s.BatchSize)}, {"", "--epochs N --batch-size N"},
+		{"learning", fmt.Sprintf("%s, lr %.4g%s", s.Optimizer, s.LR, schedule)}, {"", "--lr RATE"},
 		{"images", fmt.Sprintf("%d px", s.ImageSize)}, {"", "--set image_size=N"},
-		{"start", p.Start()}, {"", "--weights NAME or FILE, none"},
-		{"machine", fmt.Sprintf("%s%s, seed %d", device, threads, p.Seed)}, {"", "--set device=cpu, --seed N"},
+		{"start", p.Start()}, {"", "--weights NAME|FILE|none"},
+		{"machine", fmt.Sprintf("%s%s, seed %d", device, threads, p.Seed)}, {"", "--set device=cpu --seed N"},
 		{"results", b.e.relative(p.Folder)}, {"", "--out DIR"},
 	}
 	if after := p.ResumedAfter(); after > 0 {
