@@ -157,6 +157,9 @@ func (m *Member) Find(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if fresh && c.Bootstrap {
+		m.log.Info("begins a new cluster, with nothing in it: --bootstrap, and the data folder was empty", "cluster", m.clusterID, "data", c.Data)
+	}
 	m.self.ID, m.self.API, m.self.Raft, m.self.Gossip = c.ID, m.addresses.API, m.addresses.Raft, m.addresses.Gossip
 	m.self.ClusterID = m.clusterID
 	// From here on the others of another cluster are refused.

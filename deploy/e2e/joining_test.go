@@ -118,6 +118,7 @@ func TestJoiningWithAnotherKey(t *testing.T) {
 	key := func(text string) string { return write(t, "gossip.key", strings.Repeat(text, 43)+"=\n") }
 	first := startDaemon(t, "atelier-coordinator", "--id", "a", "--bootstrap", "--gossip-key-file", key("A"))
 	at := first.address(t, ctx, "gossip")
+	first.says(t, ctx, "begins a new cluster, with nothing in it")
 	for _, args := range [][]string{{"--gossip-key-file", key("Q")}, nil} {
 		w := startDaemon(t, "atelier-worker", append(args, "--name", "w", "--join", at)...)
 		c := startDaemon(t, "atelier-coordinator", append(args, "--id", "b", "--join", at)...)

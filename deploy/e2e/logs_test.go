@@ -89,6 +89,15 @@ func TestLogsAreFollowed(t *testing.T) {
 			t.Errorf("%s: exit %d: %q, want %q\n%s", args, code, got, want, errs)
 		}
 	}
+	// What the run ended with was sent, too.
+	defer func() {
+		must(t, cluster.Workers[0].Kill())
+		for got := ""; got != out; got, _, _ = atelier(t, ctx, cluster, "trial", "logs", id, "1") {
+			if ctx.Err() != nil {
+				t.Fatalf("kept: %q", got)
+			}
+		}
+	}()
 	// A part of the log by time: some of the ten lines, and the last ones.
 	if got, _, code := atelier(t, ctx, cluster, "trial", "logs", id, "1", "--since", sinceEpoch(t, ctx, cluster, id, 8).String()); code != 0 || got == "" || got == out || !strings.HasSuffix(out, got) {
 		t.Errorf("exit %d: %q", code, got)

@@ -64,9 +64,12 @@ func (w *waiting) notice(n *client.Notice) {
 }
 
 // clusterOf is where the cluster is that a folder of results belongs to: where
-// the folder says, unless another address is given, for clusters move.
+// the folder says, unless another address is given, for clusters move. A context
+// that is merely in use is not given: the folder may be of another cluster.
 func (e *Env) clusterOf(c *ucli.Context, recorded string) string {
-	if recorded == "" || c.IsSet("addr") {
+	origin := e.addressOrigin(c)
+	given := origin == hint.Flag || origin == hint.Environment || origin == hint.Context && (e.given("context") || e.environ("ATELIER_CONTEXT") != "")
+	if recorded == "" || given {
 		return c.String("addr")
 	}
 	e.origin = hint.Recorded
