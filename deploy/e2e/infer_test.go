@@ -7,6 +7,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +227,12 @@ func TestInferenceMeetsPeople(t *testing.T) {
 	explained, _ := filepath.Glob(filepath.Join(out, "misclassifications", "*_as_*.png"))
 	if doc.Samples != 24 || len(explained) != min(doc.Samples-doc.Correct, 20) {
 		t.Errorf("%d of %d images were recognised, %d mistakes explained", doc.Correct, doc.Samples, len(explained))
+	}
+	// An evaluation of another model in that folder has other mistakes.
+	other := regexp.MustCompile(`"epoch": \d+`).ReplaceAll(b, []byte(`"epoch": 99`))
+	must(t, os.WriteFile(filepath.Join(out, "evaluation_results.json"), other, 0o644))
+	if _, stderr, code := atelier(t, ctx, nil, "infer", "--trainer-bin", trainer, "--checkpoint", model, "--mode", "explain_misclassifications", "--output-dir", out, "--no-mlflow"); code == 0 || !strings.Contains(stderr, "is an evaluation of another model (vanilla, epoch 99, 32 px") {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
 

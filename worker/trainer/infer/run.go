@@ -307,6 +307,13 @@ func (r *run) explainWrong(ctx context.Context) error {
 	if !slices.Equal(doc.Classes, classes) {
 		return fault("%s is of a model with other classes (%s); evaluate this checkpoint first", path, first(doc.Classes))
 	}
+	// Mistakes of another model would be explained with this one's maps.
+	const form = "%v, epoch %v, %v px"
+	about := r.p.About
+	was, is := fmt.Sprintf(form, doc.Model["architecture"], doc.Model["epoch"], doc.Model["image_size"]), fmt.Sprintf(form, about.Arch, about.Epoch, about.ImageSize)
+	if doc.Model["architecture"] != nil && was != is {
+		return fault("%s is an evaluation of another model (%s; this one is %s): run --mode evaluate with this checkpoint first, or give another --output-dir", path, was, is)
+	}
 	var wrong []score.Row
 	for _, row := range doc.Predictions {
 		if !row.Correct {
