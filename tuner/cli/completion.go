@@ -10,6 +10,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/setting"
+	"atelier/tuner/train"
 	"atelier/tuner/weights"
 
 	ucli "github.com/urfave/cli/v2"
@@ -227,6 +228,12 @@ func values(leaf *ucli.Command, f ucli.Flag, last, before string) []candidate {
 		}
 		if row := slices.IndexFunc(doc.Table, func(s setting.Setting) bool { return s.Flag == name }); row >= 0 {
 			words = settingWords(doc.Table[row])
+		}
+		if name == train.KeyWeights {
+			if named := begun(append(weights.Names(), "none"), last, before); len(named) > 0 {
+				return named
+			}
+			return shellFiles
 		}
 	}
 	if words == nil && pathLike(placeholder(d.GetUsage())) {

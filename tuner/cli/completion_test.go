@@ -57,6 +57,9 @@ func TestCompletionWords(t *testing.T) {
 		{[]string{"--addr", "127.0.0.1", ":", "1", "sweep", "show", ""}, nil}, // nobody is there
 		{[]string{"sweep", "submit", ""}, []string{":files"}},
 		{[]string{"train", "--config", ""}, []string{":files"}},
+		{[]string{"train", "--weights", "resnet1"}, []string{"resnet18", "resnet101", "resnet101-v1", "resnet152", "resnet152-v1"}},
+		{[]string{"tune", "--weights=n"}, []string{"--weights=none"}},
+		{[]string{"train", "--weights", "models/"}, []string{":files"}},
 		{[]string{"weights", "convert", "a.pth", ""}, []string{":files"}},
 		{[]string{"completion", ""}, []string{"bash", "zsh", "fish"}},
 		{[]string{"no", "such"}, nil},

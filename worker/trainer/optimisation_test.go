@@ -177,6 +177,10 @@ func TestStartFromWeights(t *testing.T) {
 		}
 	}
 	e, text := start3(two, map[string]any{"weights": first, "lr": 1e-30, "freeze_features": true})
+	const warned = "freeze_features without weights"
+	if _, without := start3(two, map[string]any{"freeze_features": true}); !strings.Contains(without, warned) || strings.Contains(text, warned) {
+		t.Errorf("warned with weights: %v; without:\n%s", strings.Contains(text, warned), without)
+	}
 	got, want := weightsOf(t, e.Path, "model_state_dict"), weightsOf(t, first, "model_state_dict")
 	if len(got["classifier.1.bias"]) != 2 || !slices.Equal(got["features.4.weight"], want["features.4.weight"]) {
 		t.Errorf("head of %d classes", len(got["classifier.1.bias"]))

@@ -91,6 +91,9 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 			return err
 		}
 	}
+	if s.FreezeFeatures && s.Weights == "" && r.job.Resume == "" {
+		r.log.Warn("freeze_features without weights: the head is trained on features that are drawn at random")
+	}
 	if err := r.model.Move(r.device, r.data.channelsLast); err != nil {
 		return err
 	}
