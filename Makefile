@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X atelier/common/version.Version=$(VERSION)
 # Debian packages: what programs need, and what only tests and parity need.
 RUN_PACKAGES := g++ libtorch-dev redis-server
 BENCH_PACKAGES := python3-optuna
-TEST_PACKAGES := $(RUN_PACKAGES) python3-torch python3-torchvision python3-sklearn chromium $(shell command -v npm >/dev/null || echo nodejs npm)
+TEST_PACKAGES := $(RUN_PACKAGES) python3-torch python3-torchvision python3-sklearn chromium $(shell command -v npm >/dev/null || echo nodejs npm) curl
 
 # Where libtorch is; empty = Debian's.
 LIBTORCH ?=

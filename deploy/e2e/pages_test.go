@@ -30,8 +30,8 @@ type pageSession struct {
 	shown strings.Builder // everything that came to the terminal
 }
 
-// Marks between blocks on the terminal; no program prints them.
-const blockBegins, blockEnds = "\x1e<", "\x1e>"
+// Marks between blocks on the terminal, and behind all; no program prints them.
+const blockBegins, blockEnds, allShown = "\x1e<", "\x1e>", "\x1e."
 
 // playPage runs a page; blocks that need a cluster get the one given.
 func playPage(t *testing.T, name string, cluster *local.Cluster, limit time.Duration, replace func(machine, text string) string) {
@@ -146,7 +146,15 @@ func (p *pageSession) play(ctx context.Context, cluster *local.Cluster) {
 	go p.answer(person, done)
 	err := cmd.Wait()
 	close(done)
-	time.Sleep(20 * time.Millisecond) // what is still between the terminal's ends
+	fmt.Fprint(program, allShown) // behind what is still between the terminal's ends
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		p.mu.Lock()
+		all := strings.HasSuffix(p.shown.String(), allShown)
+		p.mu.Unlock()
+		if all {
+			break
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
