@@ -66,7 +66,7 @@ training: {epochs: 40, epoch_seconds: 0.1, checkpoint_bytes: 10000}
 	}
 
 	_, stderr, code := atelier(t, ctx, cluster, "cluster", "restore", file, "--yes")
-	if code != 0 || !strings.Contains(stderr, "restored: 1 sweeps") || !strings.Contains(stderr, "their leases have ended") {
+	if code != 0 || !strings.Contains(stderr, "restored: 1 sweep,") || !strings.Contains(stderr, "their leases have ended") {
 		t.Fatalf("restore: exit %d: %s", code, stderr)
 	}
 	if _, err := c.Sweep(ctx, later); client.CodeOf(err) != client.CodeNotFound {

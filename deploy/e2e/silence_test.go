@@ -119,7 +119,17 @@ func TestHealthOfWhatIsLeft(t *testing.T) {
 	if code != 5 || strings.Count(out, "connection refused") != 2 || !strings.Contains(errs, lost) {
 		t.Errorf("exit %d:\n%s%s", code, out, errs)
 	}
+	// Who says how long to wait waits for a leader, although too few are up.
+	waited := make(chan int, 1)
+	go func() {
+		_, _, code := atelier(t, ctx, nil, "--retry-for", "30s", "cluster", "members")
+		waited <- code
+	}()
+	time.Sleep(300 * time.Millisecond)
 	must(t, cluster.Coordinators[1].Start(ctx))
+	if code := <-waited; code != 0 {
+		t.Errorf("cluster members that waits: exit %d", code)
+	}
 	status("2 of 3 voters up", 0)
 }
 

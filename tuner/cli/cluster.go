@@ -65,8 +65,8 @@ func memberTable(ms []client.Member) table {
 const deposedWait = 1500 * time.Millisecond
 
 // survey asks every coordinator about itself. Where none leads it waits for a
-// leader, as any command does, unless too few of them are up to elect one.
-// status is what the leader says; nil without one.
+// leader, as any command does; where too few of them are up to elect one, only for a
+// --retry-for that is given. status is what the leader says; nil without one.
 func (e *Env) survey(c *ucli.Context) (all *client.Survey, status *client.Status, err error) {
 	api, err := e.reader(c)
 	if err != nil {
@@ -74,13 +74,15 @@ func (e *Env) survey(c *ucli.Context) (all *client.Survey, status *client.Status
 	}
 	defer api.Close()
 	all = api.Survey(c.Context)
+	voters, _, _ := all.Count()
+	tooFew := voters > 0 && !all.Electable() && !c.IsSet("retry-for")
 	ctx := c.Context
-	if voters, _, _ := all.Count(); voters > 0 && !all.Electable() { // a leader that is still known is about to step down
+	if tooFew { // a leader that is still known is about to step down
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, deposedWait)
 		defer cancel()
 	}
-	if voters, _, _ := all.Count(); voters == 0 || all.Electable() || all.Leader != "" {
+	if !tooFew || all.Leader != "" {
 		status, err = api.Status(ctx)
 		if ctx.Err() != nil && c.Context.Err() == nil {
 			return api.Survey(c.Context), nil, nil
