@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"atelier/coordinator/duty/project"
 	"atelier/coordinator/duty/propose"
 	"atelier/coordinator/replica"
+	"atelier/coordinator/runlogs"
 	"atelier/coordinator/state"
 )
 
@@ -96,7 +98,11 @@ func Start(t testing.TB, o Options) *Node {
 	if o.Log != nil {
 		log = o.Log(log)
 	}
-	n.Server = api.New(api.Config{ID: ID, Log: log, Cluster: n.Replica, View: n.Machine.View, Lead: lead, Peers: nobody{}, Assign: assign, Judge: judges,
+	logs, err := runlogs.Open(filepath.Join(t.TempDir(), "run-logs"), runlogs.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Server = api.New(api.Config{ID: ID, Log: log, Cluster: n.Replica, View: n.Machine.View, Lead: lead, Peers: nobody{}, Assign: assign, Judge: judges, RunLogs: logs,
 		Board: board.New(redis), Projection: projector, Now: time.Now, Random: func(b []byte) { rand.Read(b) }, Logger: logger})
 	web.Config.Handler = n.Server
 	web.Start()
