@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,6 +39,7 @@ type Main struct {
 	drain  chan struct{}
 	closer []func() error
 	health health
+	api    atomic.Pointer[client.Client] // once a cluster was found
 }
 
 // NewMain returns a program to be configured.
@@ -130,6 +132,7 @@ func (m *Main) Run(ctx context.Context) error {
 		return err // none: asked to leave before there was anybody to talk to
 	}
 	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second))
+	m.api.Store(api)
 	m.closer = append(m.closer, func() error { api.Close(); return nil })
 	guard := &clusterGuard{Coordinator: api, home: home, refuse: func(err error) { cancel(refusal{err}) }}
 	guard.joined = func(cluster string) {
@@ -229,6 +232,7 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *promethe
 	m.closer = append(m.closer, root.Close)
 	mux := http.NewServeMux()
 	mux.Handle(trial.FilesPath, files.Handler(16))
+	mux.Handle("PUT "+trial.FilesPath, files.Receiver(m.maySend, 4))
 	mux.Handle("/logs/", store.ServeRoot(root, "/logs/", 16))
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.Handle("/healthz", &m.health)
@@ -240,6 +244,29 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *promethe
 			m.log.Error("file server ended", "error", err)
 		}
 	}()
+	return nil
+}
+
+// maySend reports why a file may not be sent here: it needs an open run of a sweep whose
+// trials programs train, and that run's token, which the cluster's API gives.
+func (m *Main) maySend(ctx context.Context, l trial.LeaseRef) error {
+	api := m.api.Load()
+	if api == nil {
+		return errors.New("this worker has found no cluster yet")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	s, err := api.Sweep(ctx, l.Sweep)
+	if err != nil {
+		return errors.New(client.Message(err))
+	}
+	t, err := api.Trial(ctx, l.Sweep, l.Trial)
+	if err != nil {
+		return errors.New(client.Message(err))
+	}
+	if run := t.LastRun(); s.Trainer != "external" || run == nil || run.Token != l.Token || run.EndedMS != 0 {
+		return fmt.Errorf("trial %d of sweep %s has no open run of that token that a program trains", l.Trial, l.Sweep)
+	}
 	return nil
 }
 

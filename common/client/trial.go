@@ -129,12 +129,14 @@ func (c *Client) AskTrial(ctx context.Context, a Ask) (*Asked, trial.SweepStatus
 // Tell is what a program measured of a trial. With nothing to tell the lease is
 // renewed.
 type Tell struct {
-	Sweep   string
-	Trial   int64
-	Token   uint64        // 0 = whatever lease the trial has
-	Report  *trial.Report // nil = none
-	Exit    trial.Exit    // how the run ended; 0 = it goes on
-	Message string        // why, for people
+	Sweep  string
+	Trial  int64
+	Token  uint64        // 0 = whatever lease the trial has
+	Report *trial.Report // nil = none
+	// Checkpoint is a file that a worker or the shared folder has; nil = none.
+	Checkpoint *trial.Checkpoint
+	Exit       trial.Exit // how the run ended; 0 = it goes on
+	Message    string     // why, for people
 }
 
 // Told is the answer.
@@ -150,6 +152,9 @@ func (c *Client) TellTrial(ctx context.Context, t Tell) (Told, error) {
 	q := &atelierv1.TellTrialRequest{SweepId: t.Sweep, Trial: t.Trial, Token: t.Token}
 	if t.Report != nil {
 		q.Report = wire.ToReport(*t.Report)
+	}
+	if t.Checkpoint != nil {
+		q.Checkpoint = wire.ToCheckpoint(*t.Checkpoint)
 	}
 	if t.Exit != 0 {
 		q.Ended = &atelierv1.RunEnded{Exit: wire.ToExit(t.Exit), Message: t.Message}

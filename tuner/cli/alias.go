@@ -22,6 +22,7 @@ const aliasPrefix = "alias:"
 // aliasCommands name checkpoints.
 func (e *Env) aliasCommands() []*ucli.Command {
 	return []*ucli.Command{
+		e.pushCommand(),
 		verb(&ucli.Command{Name: "promote", Usage: "let an alias name a checkpoint", ArgsUsage: "SWEEP[/TRIAL[/EPOCH]] ALIAS",
 			Description: "Without TRIAL: of the sweep's best trial; without EPOCH: its best checkpoint. The alias moves\n" +
 				"in one step and remembers what it named before. What it names, and what it named last, is\n" +
@@ -66,15 +67,23 @@ func (e *Env) promote(c *ucli.Context) error {
 		return err
 	}
 	a, err := api.Promote(c.Context, client.NewRequestID(), client.Promotion{Alias: strings.TrimPrefix(c.Args().Get(1), aliasPrefix), Sweep: id, Trial: number, Epoch: int32(epoch), By: cmp.Or(c.String("by"), whoami())})
-	if err != nil || a == nil || len(a.Places) == 0 {
+	if err != nil {
 		return err
+	}
+	e.say("%s", promoted(a))
+	return nil
+}
+
+// promoted tells what an alias names now, and before.
+func promoted(a *trial.Alias) string {
+	if a == nil || len(a.Places) == 0 {
+		return "the alias was moved on meanwhile"
 	}
 	text := fmt.Sprintf("%s%s is %s, %s", aliasPrefix, a.Name, placeText(a.Places[0]), bytesOf(a.Places[0].Size))
 	if len(a.Places) > 1 {
 		text += "; it was " + placeText(a.Places[1])
 	}
-	e.say("%s", text)
-	return nil
+	return text
 }
 
 // placeText is a checkpoint as it is named to promote it again.

@@ -5,7 +5,9 @@
 // workers share, as SWEEP/TRIAL/run-TOKEN/FILE, results of inference as
 // SWEEP/TRIAL/results-TOKEN/FILE. Each run has a folder of its own, so that a run
 // that lost its lease and goes on for a moment cannot write over the files of its
-// successor. Whether a checkpoint counts is decided by
+// successor. A model that a person pushes comes by PUT (receive.go), for the open run of a
+// trial that a program trains, and with that run's token: who can reach the cluster's API
+// can send a file, and nobody else. Whether a checkpoint counts is decided by
 // the coordinators' index; the package refuses to guess that, and it never uses
 // a file whose hash is not the indexed one.
 package store
