@@ -142,7 +142,7 @@ func TestInferenceOnAWorker(t *testing.T) {
 	}
 	a := <-done
 	maps, _ := filepath.Glob(filepath.Join(out, "heatmaps", "*.png"))
-	if a.code != 0 || !strings.Contains(a.stderr, "begins anew on w") || len(maps) != 4*24 {
+	if a.code != 0 || !strings.Contains(a.stderr, "starts again on w") || len(maps) != 4*24 {
 		t.Errorf("after the death of %s: exit %d, %d pictures: %s", victim, a.code, len(maps), a.stderr)
 	}
 }

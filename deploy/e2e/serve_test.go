@@ -204,11 +204,11 @@ func TestWebApp(t *testing.T) {
 	if want := fmt.Sprintf("house one.jpg: %s,", answer.Predictions[0].Class); !strings.HasPrefix(title, want) || verdict == "" {
 		t.Errorf("it says %q and %q, want %q", title, verdict, want)
 	}
-	half := page.pixels("picture")
+	half := page.pixels("heatmap")
 	page.slide(0)
-	bare := page.pixels("picture")
+	bare := page.pixels("heatmap")
 	page.slide(100)
-	if full := page.pixels("picture"); half == bare || full == bare || full == half || bare != page.pixels("original") {
+	if full := page.pixels("heatmap"); half == bare || full == bare || full == half || bare != page.pixels("original") {
 		t.Errorf("opacity 0, 50, 100: %v, %v, %v; the original %v", bare, half, full, page.pixels("original"))
 	}
 	if n := page.number(`document.querySelectorAll("#comparison canvas").length`); n != 3 {

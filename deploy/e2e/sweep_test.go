@@ -158,7 +158,7 @@ func TestExitCodes(t *testing.T) {
 		says string
 	}{
 		{"unknown sweep", []string{"sweep", "show", "s-nosuch"}, 3, "s-nosuch"},
-		{"unknown verb", []string{"sweep", "sbmit"}, 2, "submit"},
+		{"unknown command", []string{"sweep", "sbmit"}, 2, "submit"},
 		{"unknown flag", []string{"sweep", "list", "--colour"}, 2, "colour"},
 		{"no coordinator", []string{"--addr", "127.0.0.1:1", "sweep", "list"}, 5, "127.0.0.1:1"},
 		{"sweep that fails", []string{"sweep", "submit", write(t, "f.yaml", failing), "--follow"}, 6, "bad spec"},

@@ -332,7 +332,7 @@ func TestDataPackAndInfo(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	r = run(t, dir, "data", "info", "pics")
-	if r.code != 0 || !strings.HasPrefix(r.out, "INDEX  CLASS  PICTURES  SHARE") || !strings.Contains(r.out, "all           3  100.0 %") || !strings.Contains(r.err, "no picture: b/broken.png") {
+	if r.code != 0 || !strings.HasPrefix(r.out, "INDEX  CLASS  IMAGES  SHARE") || !strings.Contains(r.out, "all         3  100.0 %") || !strings.Contains(r.err, "not an image: b/broken.png") {
 		t.Errorf("%+v", r)
 	}
 	r = run(t, dir, "data", "info", "pics", "-o", "json", "--sheet", "sheet.png")

@@ -29,7 +29,7 @@ var completionFish string
 // call: this program alone knows its verbs, so no script falls behind it.
 func (e *Env) completionCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "completion", Usage: "print a shell's completion script", ArgsUsage: "bash|zsh|fish",
-		Description: "The script completes verbs, flags, their choices, files, and the ids of sweeps and the\n" +
+		Description: "The script completes commands, flags, their choices, files, and the ids of sweeps and the\n" +
 			"names of workers of the cluster that ATELIER_ADDR names. It asks this program itself:\n" +
 			"`atelier completion words -- WORD ...` prints what the last word may become.",
 		Action: e.completion}, 1, -1,
@@ -49,7 +49,7 @@ func (e *Env) completion(c *ucli.Context) error {
 		}
 		return nil
 	case !ok || c.NArg() > 1:
-		return usage("completion: say for which shell: bash, zsh or fish")
+		return usage("completion: give the shell: bash, zsh or fish")
 	}
 	_, err := fmt.Fprint(e.Out, script)
 	return err

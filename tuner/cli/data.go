@@ -15,25 +15,25 @@ func (e *Env) dataCommands() *ucli.Command {
 	return group("data", "scrape, clean up, split, draw, list and pack image folders",
 		e.dataScrape(), e.dataCleanup(), e.dataSplit(), e.dataAll(),
 		verb(&ucli.Command{Name: "synth", Usage: "draw house facades by architectural style: a data set from nothing", ArgsUsage: "FOLDER",
-			Description: "Writes FOLDER/train, FOLDER/validation and FOLDER/test with one subfolder a style. The\n" +
-				"same options draw the same pictures; a drawing that was interrupted is taken up again.",
+			Description: "Writes FOLDER/train, FOLDER/validation and FOLDER/test with one subfolder per style. The\n" +
+				"same options draw the same images; an interrupted drawing is resumed.",
 			Flags: []ucli.Flag{
 				&ucli.StringSliceFlag{Name: "style", Usage: "draw `STYLE`: " + strings.Join(synth.Styles(), ", ") + "; may be given again"},
-				&ucli.IntFlag{Name: "train", Value: 100, Usage: "`N` pictures of each style to train on"},
+				&ucli.IntFlag{Name: "train", Value: 100, Usage: "`N` images of each style to train on"},
 				&ucli.IntFlag{Name: "validation", Value: 30, Usage: "`N` to validate on"},
 				&ucli.IntFlag{Name: "test", Value: 30, Usage: "`N` to test on"},
 				&ucli.IntFlag{Name: "size", Value: 96, Usage: "side in `PIXELS`"},
 				&ucli.Uint64Flag{Name: "seed", Value: 42, Usage: "`SEED` of the drawing"},
-				&ucli.Float64Flag{Name: "difficulty", Value: 0.5, Usage: "`D` from 0 to 1: how much the pictures vary"},
+				&ucli.Float64Flag{Name: "difficulty", Value: 0.5, Usage: "`D` from 0 to 1: how much the images vary"},
 			}, Action: e.synth}, 1, 1,
 			"atelier data synth run/facades", "atelier data synth data/small --train 30 --validation 10 --test 0 --style gothic --style tudor"),
 		verb(&ucli.Command{Name: "pack", Usage: "decode and resize an image folder once, into one file", ArgsUsage: "FOLDER",
-			Description: "Trainers do this by themselves; packing ahead saves the first one the wait. Pictures\n" +
-				"that cannot be decoded are named and left out. The path goes to standard output.",
+			Description: "Trainers do this by themselves; packing ahead spares the first training the wait. Images\n" +
+				"that cannot be decoded are listed and left out. The path goes to standard output.",
 			Flags: []ucli.Flag{
 				&ucli.IntFlag{Name: "size", Value: 64, Usage: "side of the packed squares in `PIXELS`"},
 				&ucli.StringFlag{Name: "cache", Usage: "`FOLDER` that takes the file (default: the user's cache folder)"},
-				&ucli.IntFlag{Name: "workers", Usage: "decode `N` pictures at a time; 0 = one per core"},
+				&ucli.IntFlag{Name: "workers", Usage: "decode `N` images at a time; 0 = one per core"},
 			}, Action: e.pack}, 1, 1,
 			"atelier data pack data/facades/train --size 64"),
 		e.dataInfo(),
@@ -44,7 +44,7 @@ func (e *Env) dataCommands() *ucli.Command {
 func (e *Env) imageProgress() func(done, total int) {
 	b := bar{e: e, quiet: !e.Live, every: redrawEvery}
 	return func(done, total int) {
-		if b.draw(e.Now(), fmt.Sprintf("%d/%d pictures", done, total)); done == total {
+		if b.draw(e.Now(), fmt.Sprintf("%d/%d images", done, total)); done == total {
 			b.clear()
 		}
 	}

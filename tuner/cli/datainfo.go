@@ -16,13 +16,13 @@ import (
 // dataInfo looks and changes nothing.
 func (e *Env) dataInfo() *ucli.Command {
 	return verb(&ucli.Command{Name: "info", Usage: "classes, sizes, formats and balance of an image folder or a packed set", ArgsUsage: "FOLDER|FILE",
-		Description: "FOLDER has one subfolder of pictures a class, or train, validation and test with those in each; FILE is\n" +
-			"what `atelier data pack` wrote. With --sheet some pictures of each class go into one PNG, to be looked at.\n" +
-			"Headers alone are read: broken pictures are found by `atelier data cleanup`.",
+		Description: "FOLDER has one subfolder of images per class, or train, validation and test with those in each; FILE is\n" +
+			"what `atelier data pack` wrote. With --sheet some images of each class go into one PNG, to be looked at.\n" +
+			"Only headers are read: broken images are found by `atelier data cleanup`.",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "sheet", Usage: "write a contact sheet to `FILE` (PNG)"},
 			overwriteFlag(),
-			&ucli.IntFlag{Name: "per-class", Value: 8, Usage: "`N` pictures of each class on the sheet, 1 to 100"},
+			&ucli.IntFlag{Name: "per-class", Value: 8, Usage: "`N` images of each class on the sheet, 1 to 100"},
 			outputFlag(),
 		}, Action: e.info}, 1, 1,
 		"atelier data info data/facades", "atelier data info data/facades/train -o json", "atelier data info data/facades --sheet facades.png --per-class 12")
@@ -92,7 +92,7 @@ func (e *Env) info(c *ucli.Context) error {
 
 // infoTable has a row a class, and one for all.
 func infoTable(n *info.Info) table {
-	t := table{head: []string{"INDEX", "CLASS", "PICTURES", "SHARE"}, flex: []string{"CLASS"}}
+	t := table{head: []string{"INDEX", "CLASS", "IMAGES", "SHARE"}, flex: []string{"CLASS"}}
 	for _, p := range n.Parts {
 		t.head = append(t.head, strings.ToUpper(p.Part))
 	}
@@ -164,15 +164,15 @@ func (e *Env) sayInfo(n *info.Info) {
 	for _, c := range n.Classes {
 		for _, p := range n.Parts {
 			if c.Parts[p.Part] == 0 {
-				e.say("warning: no pictures of %s in %s: training and evaluation want every class in every part", c.Class, p.Part)
+				e.say("warning: no images of %s in %s: training and evaluation want every class in every part", c.Class, p.Part)
 			}
 		}
 		if c.Images == 0 && len(n.Parts) == 0 {
-			e.say("warning: no pictures of %s", c.Class)
+			e.say("warning: no images of %s", c.Class)
 		}
 	}
 	if b := n.Balance; b.Ratio >= uneven {
-		e.say("uneven: %s has %.1f times as many pictures as %s; more pictures of the small classes help most, --set class_weights=balanced in training helps too", b.Largest, b.Ratio, b.Smallest)
+		e.say("uneven: %s has %.1f times as many images as %s; more images of the small classes help most, --set class_weights=balanced in training helps too", b.Largest, b.Ratio, b.Smallest)
 	}
 	const shown = 5
 	for i, f := range n.Faults {
@@ -183,7 +183,7 @@ func (e *Env) sayInfo(n *info.Info) {
 		if n.Kind == info.Pack {
 			e.say("left out when it was packed: %s: %s", f.Path, f.Reason)
 		} else {
-			e.say("no picture: %s: %s", f.Path, f.Reason)
+			e.say("not an image: %s: %s", f.Path, f.Reason)
 		}
 	}
 }

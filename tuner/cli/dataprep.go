@@ -22,22 +22,22 @@ import (
 // dataCleanup moves files of a person's, so it refuses folders that are something else, can be
 // rehearsed (--dry-run) and taken back (--undo).
 func (e *Env) dataCleanup() *ucli.Command {
-	return verb(&ucli.Command{Name: "cleanup", Usage: "move broken, small and duplicate pictures into a quarantine", ArgsUsage: "FOLDER [PICTURE...]",
-		Description: "FOLDER has one subfolder of pictures for each class. Files that are called pictures and are none, broken\n" +
-			"ones, small ones, byte copies and the same picture encoded anew or at another size go to a quarantine\n" +
+	return verb(&ucli.Command{Name: "cleanup", Usage: "move broken, small and duplicate images into a quarantine", ArgsUsage: "FOLDER [IMAGE...]",
+		Description: "FOLDER has one subfolder of images per class. Files that are not images despite their extension, broken\n" +
+			"ones, small ones, byte copies and the same image encoded again or at another size go to a quarantine\n" +
 			"beside it, each with its reason in quarantine.jsonl; the largest of a set stays. Mirrored and cropped\n" +
-			"pictures are reported, and go too with --near. The same picture under two classes is reported and never\n" +
+			"images are reported, and moved with --near. The same image under two classes is reported and never\n" +
 			"moved. Files with other endings and hidden ones stay. Nothing is deleted, and --undo brings back what was\n" +
-			"moved: all of it, or the PICTUREs and folders named as the report names them. A folder that holds\n" +
-			"something else (a cluster's data, models, a repository), no picture, or many other files is refused.\n" +
+			"moved: all of it, or the IMAGEs and folders given as the report lists them. A folder that contains\n" +
+			"something else (a cluster's data, models, a repository), no image, or many other files is refused.\n" +
 			"The report goes to standard output.",
 		Flags: []ucli.Flag{
 			&ucli.BoolFlag{Name: "dry-run", Usage: "report and move nothing"},
 			&ucli.StringFlag{Name: "quarantine", Usage: "`FOLDER` for what goes (default: FOLDER_quarantine)"},
 			&ucli.IntFlag{Name: "min-side", Value: 32, Usage: "a shorter side below `PIXELS` is too small"},
-			&ucli.BoolFlag{Name: "near", Usage: "mirrored and cropped pictures go too"},
-			&ucli.BoolFlag{Name: "other-files", Usage: "files without a picture's ending are looked at too, and go unless they are pictures"},
-			&ucli.BoolFlag{Name: "force", Usage: "it is an image folder although more than a third of its files are no pictures"},
+			&ucli.BoolFlag{Name: "near", Usage: "mirrored and cropped images are moved too"},
+			&ucli.BoolFlag{Name: "other-files", Usage: "files without an image extension are checked too, and moved unless they are images"},
+			&ucli.BoolFlag{Name: "force", Usage: "it is an image folder although more than a third of its files are not images"},
 			&ucli.BoolFlag{Name: "undo", Usage: "move back what was moved to the quarantine"},
 			outputFlag(),
 		}, Action: e.cleanup}, 1, -1,
@@ -49,8 +49,8 @@ func (e *Env) dataCleanup() *ucli.Command {
 // are refused, for images would change parts.
 func (e *Env) dataSplit() *ucli.Command {
 	return verb(&ucli.Command{Name: "split", Usage: "copy an image folder into train, validation and test", ArgsUsage: "FOLDER OUT",
-		Description: "Class by class by ratio and seed; pictures that are one (copies, new encodings, mirrored, cropped) stay\n" +
-			"together. Run again after pictures were added, it puts the new ones in and moves none: OUT/split.json\n" +
+		Description: "Class by class by ratio and seed; copies of an image (also encoded again, mirrored or cropped) stay\n" +
+			"together. Run again after images were added, it adds the new ones and moves none: OUT/split.json\n" +
 			"remembers. FOLDER is not changed.",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "ratios", Value: "0.7,0.15,0.15", Usage: "`SHARES` of train, validation and test"},
@@ -82,7 +82,7 @@ func (e *Env) cleanup(c *ucli.Context) error {
 			return e.undoCleanup(c, dir, quarantine)
 		}
 		if c.NArg() > 1 {
-			return usage("data cleanup: %q: single pictures are named with --undo only", c.Args().Get(1))
+			return usage("data cleanup: %q: single images can be given with --undo only", c.Args().Get(1))
 		}
 	}
 	r, err := cleanup.Look(c.Context, dir, cleanup.Options{MinSide: c.Int("min-side"), Near: c.Bool("near"), Others: c.Bool("other-files"), Force: c.Bool("force"), Workers: runtime.GOMAXPROCS(0), Progress: e.imageProgress()})
@@ -94,7 +94,7 @@ func (e *Env) cleanup(c *ucli.Context) error {
 		return err
 	}
 	if err := e.print(c, r, func() table {
-		t := table{head: []string{"PICTURE", "REASON", "DETAIL"}, prose: "DETAIL"}
+		t := table{head: []string{"IMAGE", "REASON", "DETAIL"}, prose: "DETAIL"}
 		for _, f := range r.Go {
 			t.rows = append(t.rows, []string{f.Path, f.Reason, f.Detail})
 		}
@@ -126,7 +126,7 @@ func (e *Env) cleanup(c *ucli.Context) error {
 	if err != nil {
 		return fmt.Errorf("data cleanup: %d of %d moved: %w", moved, len(r.Go), err)
 	}
-	e.say("%s moved; %s there says why; back with: atelier data cleanup %s --undo", counted(moved, "file"), cleanup.Manifest, e.relative(dir))
+	e.say("%s moved; %s there gives the reasons; undo with: atelier data cleanup %s --undo", counted(moved, "file"), cleanup.Manifest, e.relative(dir))
 	return nil
 }
 
@@ -229,18 +229,18 @@ func (e *Env) split(c *ucli.Context) error {
 			}
 		}
 		if len(none) > 0 {
-			e.say("warning: %s has too few pictures for %s: training takes it, and nothing there tells how well it is recognised", x.Class, strings.Join(none, " and "))
+			e.say("warning: %s has too few images for %s: training takes it, but its accuracy cannot be measured there", x.Class, strings.Join(none, " and "))
 		}
 	}
 	for _, s := range r.Skipped {
-		e.say("left out, no picture: %s", s)
+		e.say("left out, not an image: %s", s)
 	}
 	for _, s := range r.Apart {
-		e.say("warning: %s is one with a picture in another part; both were placed before", s)
+		e.say("warning: %s is a copy of an image in another part; both were placed before", s)
 	}
 	if n := len(r.Gone); n > 0 {
-		e.say("%d pictures that were split before are gone from the folder; their copies stay, such as %s", n, r.Gone[0])
+		e.say("%d images that were split before are gone from the folder; their copies stay, such as %s", n, r.Gone[0])
 	}
-	e.say("%d new pictures; %d sets of pictures that are one kept together; %s", r.New, r.Groups, e.relative(filepath.Join(to, split.Manifest)))
+	e.say("%d new images; %d groups of duplicates kept together; %s", r.New, r.Groups, e.relative(filepath.Join(to, split.Manifest)))
 	return nil
 }

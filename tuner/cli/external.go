@@ -22,7 +22,7 @@ func (e *Env) externalCommands() []*ucli.Command {
 	return []*ucli.Command{
 		verb(&ucli.Command{Name: "ask", Usage: "take a trial of a sweep with `trainer: external`", ArgsUsage: "SWEEP",
 			Description: "Prints the trial as JSON. It is yours until --term is over; every tell renews the lease.\n" +
-				"Exit code 3: the sweep has ended; 124: there was none within --wait.",
+				"Exit code 3: the sweep has ended; 124: no trial came within --wait.",
 			Flags: []ucli.Flag{&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "json", Usage: "`FORMAT`: table, wide, json, yaml or csv"},
 				&ucli.DurationFlag{Name: "term", Value: 10 * time.Minute, Usage: "hand the trial to someone else after `DURATION` without a tell"},
 				&ucli.DurationFlag{Name: "wait", Value: time.Minute, Usage: "wait for a trial for `DURATION`"},
@@ -161,7 +161,7 @@ func (e *Env) tell(c *ucli.Context) error {
 		}
 		name := s.Objective.Metric
 		if _, again := metrics[1:].Get(name); again {
-			return usage("trial tell: --value is %s, the objective, and --metric names it again", name)
+			return usage("trial tell: --value is %s, the objective, and --metric gives it again", name)
 		}
 		metrics[0].Name = name
 	}
@@ -248,5 +248,5 @@ func endOf(c *ucli.Context) (trial.Exit, error) {
 	case 1:
 		return classes[0], nil
 	}
-	return 0, usage("trial tell: a run ends in one way: --done, --stopped, --paused or --failed")
+	return 0, usage("trial tell: give one of --done, --stopped, --paused and --failed")
 }

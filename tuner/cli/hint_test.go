@@ -20,7 +20,7 @@ func TestHints(t *testing.T) {
 		putImage(t, filepath.Join(dir, "good/a", fmt.Sprintf("%d.png", i)))
 		putImage(t, filepath.Join(dir, "good/b", fmt.Sprintf("%d.png", i)))
 	}
-	write(t, filepath.Join(dir, "broken/a/x.jpg"), []byte("no picture"))
+	write(t, filepath.Join(dir, "broken/a/x.jpg"), []byte("not an image"))
 	write(t, filepath.Join(dir, "broken/b/y.png"), []byte("\x89PNG\r\n\x1a\nno more"))
 	if err := os.MkdirAll(filepath.Join(dir, "empty"), 0o755); err != nil {
 		t.Fatal(err)

@@ -45,7 +45,7 @@ func (e *Env) inferCommand() *ucli.Command {
 			"Architecture, classes and normalisation come from the checkpoint. A value is taken from its\n" +
 			"flag, else from the environment (ATELIER_INFER_MODE=production), else from the configuration\n" +
 			"file. The folder of the results goes to standard output. Results of an earlier inference in it\n" +
-			"are replaced, file by file, and named. A folder given as checkpoint means the best model in it.\n" +
+			"are replaced, file by file, and listed. A folder given as checkpoint means the best model in it.\n" +
 			"Without a model, on a terminal, it offers those of checkpoints/ and checkpoints_tuning/.\n\n" +
 			"With --addr or ATELIER_ADDR a worker of that cluster does the work and the results come here;\n" +
 			"checkpoint and images are paths that the worker can read. --checkpoint may also be a\n" +
@@ -54,7 +54,7 @@ func (e *Env) inferCommand() *ucli.Command {
 		"atelier infer --checkpoint checkpoints/resnet18_ep30_bs32_lr0.001/best_model.pth --image-dir images/test",
 		"atelier infer --mode explain_single --checkpoint best_model.pth --image house.jpg",
 		"atelier infer --mode production --config conf/inference.yaml --output-dir results",
-		"atelier --addr 10.0.0.5:7600 infer --checkpoint s-k3v9q2ma --image-dir /mnt/pictures/test")
+		"atelier --addr 10.0.0.5:7600 infer --checkpoint s-k3v9q2ma --image-dir /mnt/images/test")
 }
 
 // infer looks at what it would replace before it works: files in the results' folder that no

@@ -303,7 +303,7 @@ func TestInferNamesWhatItReplaces(t *testing.T) {
 	write(t, results, []byte("a person's"))
 	args := []string{"infer", "--checkpoint", "m/best_model.pth", "--no-mlflow"}
 	r := run(t, dir, args...)
-	if b, _ := os.ReadFile(results); r.code != 2 || string(b) != "a person's" || !strings.Contains(r.err, "holds evaluation_results.json") || !strings.Contains(r.err, "--overwrite") {
+	if b, _ := os.ReadFile(results); r.code != 2 || string(b) != "a person's" || !strings.Contains(r.err, "has evaluation_results.json") || !strings.Contains(r.err, "--overwrite") {
 		t.Errorf("%q, %+v", b, r)
 	}
 	if r := run(t, dir, append(args, "--mode", "explain_single")...); r.code != 0 {

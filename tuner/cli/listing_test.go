@@ -56,7 +56,7 @@ func TestTrainTakesWhatSplitWrites(t *testing.T) {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("%d pictures: want %s in\n%s", n, want, r.out)
 		}
-		if warned := strings.Contains(r.err, "warning: rare has too few pictures"); warned != (n < 3) {
+		if warned := strings.Contains(r.err, "warning: rare has too few images"); warned != (n < 3) {
 			t.Errorf("%d pictures: %s", n, r.err)
 		}
 		r = talk(t, dir, false, "", nil, "train", "--data", "split", "--no-mlflow")
@@ -96,7 +96,7 @@ func TestOneListingForAllTools(t *testing.T) {
 	}{
 		"cleanup": {[]string{"data", "cleanup", "images/train", "--dry-run"}, []string{"12 files, 12 pictures; 0 to go", "3 hidden or system folders", "1 .heic"}},
 		"info":    {[]string{"data", "info", "images/train"}, []string{"image folder of 12 images in 2 classes", "3 hidden or system folders", "1 .heic"}},
-		"split":   {[]string{"data", "split", "images/train", "out"}, []string{"12 new pictures", "3 hidden or system folders", "1 .heic"}},
+		"split":   {[]string{"data", "split", "images/train", "out"}, []string{"12 new images", "3 hidden or system folders", "1 .heic"}},
 		"pack":    {[]string{"data", "pack", "images/train", "--cache", "cache"}, []string{"12 pictures packed", "3 hidden or system folders", "1 .heic"}},
 		"train":   {[]string{"train", "--data", "images", "--no-mlflow", "--local"}, []string{"3 hidden or system folders (.ipynb_checkpoints, ", "2 hidden or system folders", "1 .heic", "enough seen"}},
 	} {
@@ -139,7 +139,7 @@ func TestCleanupAndBack(t *testing.T) {
 	if r := run(t, dir, "data", "cleanup", "images", "--dry-run"); r.code != 0 || r.out != "" || !strings.Contains(r.err, "9 files, 9 pictures; 0 to go") {
 		t.Errorf("nothing to go: %+v", r)
 	}
-	write(t, filepath.Join(dir, "images", "gothic", "a\x1b[31mb.jpg"), []byte("no picture"))
+	write(t, filepath.Join(dir, "images", "gothic", "a\x1b[31mb.jpg"), []byte("not an image"))
 	r := run(t, dir, "data", "cleanup", "images")
 	if r.code != 0 || !strings.Contains(r.err, "moving 1 file to images_quarantine: 1 not an image\n") || !strings.Contains(r.err, "data cleanup images --undo") || strings.Contains(r.out+r.err, "\x1b") {
 		t.Errorf("%+v", r)

@@ -21,7 +21,7 @@ import (
 func (e *Env) logsCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "logs", Usage: "print a trial's log", ArgsUsage: "SWEEP TRIAL",
 		Description: "The log comes from the worker that carried out the run. Where that worker is gone, the coordinators\n" +
-			"have the last 64 KiB that it sent: while the run went on, and at its end.\n" +
+			"have the last 64 KiB that it sent: during the run, and at its end.\n" +
 			"--follow prints what is added, run after run, until the trial has ended.",
 		Flags: []ucli.Flag{&ucli.IntFlag{Name: "run", Usage: "of run `N`; 0 = the latest"},
 			&ucli.BoolFlag{Name: "all-runs", Usage: "of all runs, one after the other"},
@@ -267,7 +267,7 @@ func (r *logReader) kept(w *trial.Worker, run *trial.Run, err error) error {
 	k := r.api.KeptRunLog(r.c.Context, r.t.Sweep, r.t.Number, run.Number)
 	if k == nil {
 		if w != nil && exitCode(err) == client.ExitNotFound {
-			return notFound("worker %s holds no log of run %d: the trainer wrote nothing, or the log has been dropped since", w.Name, run.Number)
+			return notFound("worker %s has no log of run %d: the trainer wrote nothing, or the log has been dropped since", w.Name, run.Number)
 		}
 		return notFound("%s, and nothing of the log of run %d was sent before", why, run.Number)
 	}

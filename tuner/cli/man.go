@@ -118,7 +118,7 @@ func mainPage(app *ucli.App) *man.Page {
 	p.Heading("SYNOPSIS")
 	p.Text(app.Name + " [OPTIONS] COMMAND [ARGUMENTS]")
 	p.Heading("DESCRIPTION")
-	p.Text("Results go to standard output in the format asked for, messages to standard error. Options may stand before or after the command and its arguments; after -- every word is an argument.")
+	p.Text("Results go to standard output in the format asked for, messages to standard error. Options may be before or after the command and its arguments; after -- every word is an argument.")
 	p.Heading("COMMANDS")
 	for _, c := range app.Commands {
 		if !c.Hidden {

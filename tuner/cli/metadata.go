@@ -22,14 +22,14 @@ import (
 func (e *Env) metadataCommands() *ucli.Command {
 	return group("metadata", "ask what inference found of many images",
 		verb(&ucli.Command{Name: "query", Usage: "list images by suspicion, confidence and class", ArgsUsage: "FILE",
-			Description: "FILE is inference_metadata.jsonl, or - for standard input. Conditions hold together. Rows are written\n" +
+			Description: "FILE is inference_metadata.jsonl, or - for standard input. Conditions are combined with AND. Rows are written\n" +
 				"as they are read, so a file of any length needs no more memory than a short one.",
 			Flags: []ucli.Flag{
 				&ucli.BoolFlag{Name: "suspicious", Usage: "only predictions that quality checks flagged"},
 				&ucli.Float64Flag{Name: "low-confidence", Usage: "only predictions with less than this `SHARE`, between 0 and 1"},
 				&ucli.StringFlag{Name: "class", Usage: "only images predicted as this `CLASS`"},
 				&ucli.BoolFlag{Name: "wrong", Usage: "only images whose true class is known and another"},
-				&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json (one object a line) or csv"},
+				&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`FORMAT`: table, json (one object per line) or csv"},
 			}, Action: e.queryMetadata}, 1, 1,
 			"atelier metadata query results/inference_metadata.jsonl --suspicious",
 			"atelier metadata query results/inference_metadata.jsonl --low-confidence 0.7 --class Gothic -o csv"),
@@ -76,10 +76,10 @@ func (e *Env) queryMetadata(c *ucli.Context) error {
 		return fmt.Errorf("metadata query %s: %w", name, err)
 	}
 	if s.Bad > 0 {
-		e.say("%s: %d lines are no records and were passed over; the first is %s", name, s.Bad, s.First)
+		e.say("%s: %d lines are not records and were skipped; the first is %s", name, s.Bad, s.First)
 	}
 	if s.Lines == 0 {
-		return &exitError{code: client.ExitError, text: fmt.Sprintf("metadata query: %s holds no records", name)}
+		return &exitError{code: client.ExitError, text: fmt.Sprintf("metadata query: %s has no records", name)}
 	}
 	e.say("%d of %d images", s.Matched, s.Lines)
 	// A class that was never predicted is mostly a slip of the keys.

@@ -30,7 +30,7 @@ func trackFlags() []ucli.Flag {
 func (e *Env) exportCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "export-mlflow", Usage: "show a sweep in MLflow", ArgsUsage: "SWEEP",
 		Description: "The sweep becomes a run, its trials nested runs: parameters, metrics by epoch, tags. Doing it\n" +
-			"again adds what is new and nothing twice, so a sweep that goes on can be exported at any time.\n" +
+			"again adds what is new and nothing twice, so a running sweep can be exported at any time.\n" +
 			"A server's password is taken from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or\n" +
 			"MLFLOW_TRACKING_TOKEN. What a server could not take is kept on disk and sent at the next export.",
 		Flags: append([]ucli.Flag{

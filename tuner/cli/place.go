@@ -28,7 +28,7 @@ func (e *Env) place(c *ucli.Context, path string, ours func() bool) (replaces bo
 	case st.IsDir():
 		return false, usage("%s: %s is a folder: name a file", c.Command.HelpName, e.relative(path))
 	case !st.Mode().IsRegular(): // a device would be replaced by a file
-		return false, usage("%s: %s is no plain file: name another", c.Command.HelpName, e.relative(path))
+		return false, usage("%s: %s is not a regular file: give another", c.Command.HelpName, e.relative(path))
 	case !c.Bool("overwrite") && (ours == nil || !ours()):
 		return false, usage("%s: %s is there already and was left as it is: name another file, or replace it with --overwrite", c.Command.HelpName, e.relative(path))
 	}

@@ -82,7 +82,7 @@ func TestFilesThatAreThere(t *testing.T) {
 			t.Errorf("what the command wrote itself: %v: %+v", again, r)
 		}
 	}
-	if r := run(t, dir, "checkpoint", "pull", "s-aaaaaaaa", "--to", "/dev/null", "--overwrite"); r.code != 2 || !strings.Contains(r.err, "no plain file") {
+	if r := run(t, dir, "checkpoint", "pull", "s-aaaaaaaa", "--to", "/dev/null", "--overwrite"); r.code != 2 || !strings.Contains(r.err, "not a regular file") {
 		t.Errorf("a device: %+v", r)
 	}
 }

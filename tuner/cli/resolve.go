@@ -130,7 +130,7 @@ func (e *Env) findSweep(word string, all []trial.Sweep) (*trial.Sweep, error) {
 	if m := byAge.FindStringSubmatch(word); m != nil {
 		of, what := pick(func(s trial.Sweep) bool { return s.ArchivedMS == 0 }), "sweeps"
 		if m[1] != "" {
-			of, what = named(m[1]), fmt.Sprintf("sweeps named %q", m[1])
+			of, what = named(m[1]), fmt.Sprintf("sweeps with the name %q", m[1])
 		}
 		if n, _ := strconv.Atoi(m[2]); max(n, 1) <= len(of) {
 			return &of[max(n, 1)-1], nil

@@ -37,7 +37,7 @@ func TestSweepsAreNamed(t *testing.T) {
 		{"@2", 0, "is sweep s-cccccccc"},
 		{"again@2", 0, "is sweep s-bbbbbbbb"},
 		{"@9", 3, "@9: there are 5 sweeps"},
-		{"again@3", 3, `again@3: there are 2 sweeps named "again"`},
+		{"again@3", 3, `again@3: there are 2 sweeps with the name "again"`},
 		{"again", 2, "\"again\" is the name of 2 sweeps; give the id of one, or again@ for the newest, again@2 for the one before it:\n  s-ccb2zzzz  again  running  3h00m old\n  s-bbbbbbbb  again  running  4h00m old\n"},
 		{"s-cc", 2, "\"s-cc\" begins the ids of 2 sweeps; give the id of one:\n  s-cccccccc  rich   running  2h00m old\n"},
 		{"facade", 3, `no sweep has the id or the name "facade"; did you mean "facades"?`},

@@ -19,19 +19,19 @@ import (
 var scrapeFlags = []ucli.Flag{
 	&ucli.StringSliceFlag{Name: "class", Usage: "`CLASS` or CLASS=SEARCH TEXT (may be given again; without a text: the class's name and \"house exterior\")"},
 	&ucli.StringFlag{Name: "classes", Usage: "`FILE` with a CLASS or CLASS=SEARCH TEXT a line"},
-	&ucli.IntFlag{Name: "per-class", Value: 100, Usage: "`N` pictures of each class"},
+	&ucli.IntFlag{Name: "per-class", Value: 100, Usage: "`N` images of each class"},
 	&ucli.StringFlag{Name: "key-file", Usage: "`FILE` of mode 0600 with the SerpAPI key (default: SERPAPI_API_KEY)"},
-	&ucli.StringFlag{Name: "endpoint", EnvVars: []string{"SERPAPI_ENDPOINT"}, Value: scrape.Endpoint, Usage: "`URL` of SerpAPI or a stand-in"},
+	&ucli.StringFlag{Name: "endpoint", EnvVars: []string{"SERPAPI_ENDPOINT"}, Value: scrape.Endpoint, Usage: "`URL` of SerpAPI or a test server"},
 	&ucli.BoolFlag{Name: "dry-run", Usage: "print what is there, what would be searched and, where it can be asked, what the account allows; download nothing"},
 }
 
 // dataScrape spends searches that cost money: --dry-run says how many, and a scrape that is run again goes on where it
 // was.
 func (e *Env) dataScrape() *ucli.Command {
-	return verb(&ucli.Command{Name: "scrape", Usage: "download pictures by image search (SerpAPI), one folder a class", ArgsUsage: "FOLDER",
+	return verb(&ucli.Command{Name: "scrape", Usage: "download images by image search (SerpAPI), one folder per class", ArgsUsage: "FOLDER",
 		Description: "Searches page by page until each class has enough, downloads politely (robots.txt, two at once a host,\n" +
 			"sizes checked before decoding, no private addresses), and writes every address tried to\n" +
-			"FOLDER/scrape.jsonl, with its source: run again to go on. Mind the pictures' licences.",
+			"FOLDER/scrape.jsonl, with its source: run again to continue. Check the images' licences.",
 		Flags: append(append([]ucli.Flag{}, scrapeFlags...), outputFlag()), Action: e.scrape}, 1, 1,
 		"atelier data scrape raw --class gothic --class 'tudor=tudor revival house' --dry-run", "atelier data scrape raw --classes styles.txt --per-class 200 --key-file ~/.serpapi")
 }
@@ -68,7 +68,7 @@ func (e *Env) scrapeQueries(c *ucli.Context) ([]scrape.Query, error) {
 			text = strings.NewReplacer("_", " ", "-", " ").Replace(class) + " house exterior"
 		}
 		if seen[class] {
-			return nil, usage("data scrape: class %s is named twice", class)
+			return nil, usage("data scrape: class %s is given twice", class)
 		}
 		seen[class] = true
 		queries = append(queries, scrape.Query{Class: class, Text: strings.TrimSpace(text)})
@@ -95,7 +95,7 @@ func (e *Env) scrapeOptions(c *ucli.Context, out string) (scrape.Options, error)
 		Log: slog.New(slog.NewTextHandler(e.Err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Progress: func(class string, saved, wanted int) {
 			if e.Live {
-				e.redraw(fmt.Sprintf("%s: %d of %d pictures", class, saved, wanted))
+				e.redraw(fmt.Sprintf("%s: %d of %d images", class, saved, wanted))
 			}
 		}}, nil
 }
@@ -122,7 +122,7 @@ func (e *Env) scrape(c *ucli.Context) error {
 	}
 	if r != nil && len(r.Classes) > 0 {
 		if err := e.print(c, r, func() table {
-			t := table{head: []string{"CLASS", "SEARCH TEXT", "PICTURES", strings.ToUpper(done), "REFUSED", "SEARCHES"}, flex: []string{"SEARCH TEXT"}}
+			t := table{head: []string{"CLASS", "SEARCH TEXT", "IMAGES", strings.ToUpper(done), "REFUSED", "SEARCHES"}, flex: []string{"SEARCH TEXT"}}
 			for _, x := range r.Classes {
 				t.rows = append(t.rows, []string{x.Class, x.Text, strconv.Itoa(x.Saved), strconv.Itoa(x.New), strconv.Itoa(x.Refused), strconv.Itoa(x.Searches)})
 			}
@@ -158,11 +158,11 @@ func (e *Env) scrape(c *ucli.Context) error {
 // dataAll is scrape, cleanup and split in one.
 func (e *Env) dataAll() *ucli.Command {
 	return verb(&ucli.Command{Name: "all", Usage: "scrape, clean up and split", ArgsUsage: "RAW OUT",
-		Description: "RAW takes the downloads, OUT the split; each step says what it did and can be run alone.",
+		Description: "RAW takes the downloads, OUT the split; each step reports what it did and can be run alone.",
 		Flags: append(append([]ucli.Flag{}, scrapeFlags...),
 			&ucli.StringFlag{Name: "quarantine", Usage: "`FOLDER` for what cleanup takes out (default: RAW_quarantine)"},
 			&ucli.IntFlag{Name: "min-side", Value: 32, Usage: "a shorter side below `PIXELS` is too small"},
-			&ucli.BoolFlag{Name: "near", Usage: "mirrored and cropped pictures are taken out too"},
+			&ucli.BoolFlag{Name: "near", Usage: "mirrored and cropped images are taken out too"},
 			&ucli.StringFlag{Name: "ratios", Value: "0.7,0.15,0.15", Usage: "`SHARES` of train, validation and test"},
 			&ucli.Uint64Flag{Name: "seed", Value: 42, Usage: "`SEED` of the draw"},
 			&ucli.BoolFlag{Name: "link", Usage: "hard links in place of copies"},

@@ -41,7 +41,7 @@ func TestScrapePlanNeedsNothing(t *testing.T) {
 	} {
 		t.Setenv("SERPAPI_API_KEY", tc.key)
 		r := plan(tc.endpoint)
-		if r.code != tc.code || !strings.Contains(r.err, tc.says) || !strings.Contains(r.out, "tudor   tudor revival house           0      150        0         2") {
+		if r.code != tc.code || !strings.Contains(r.err, tc.says) || !strings.Contains(r.out, "tudor   tudor revival house         0      150        0         2") {
 			t.Errorf("%s: %+v", tc.what, r)
 		}
 	}

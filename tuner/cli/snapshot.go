@@ -127,7 +127,7 @@ func checkSnapshot(f *os.File) (snapshot.Info, error) {
 func (e *Env) restoreSnapshot(c *ucli.Context) error {
 	// The first thing: nothing is opened or asked for by a slip.
 	if !c.Bool("yes") {
-		return usage("cluster restore replaces all that the cluster knows; say --yes if that is meant")
+		return usage("cluster restore replaces the cluster's whole state; confirm with --yes")
 	}
 	in, total := e.In, int64(0)
 	if from := c.Args().First(); from != "-" {
@@ -188,7 +188,7 @@ func (e *Env) restoreSnapshot(c *ucli.Context) error {
 // whatBecame asks the leader there is now what became of a restore. Its answer is final: what is not committed by
 // then is given up there.
 func (e *Env) whatBecame(ctx context.Context, api *client.Client, id string, cause error) (*client.Restored, error) {
-	e.say("no answer to the restore (%s); asking what became of it", client.Message(cause))
+	e.say("no answer to the restore (%s); asking for its outcome", client.Message(cause))
 	// An interrupted person wants to know, too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeWait)
 	defer cancel()

@@ -35,7 +35,7 @@ func checkData(name string, text []byte, base string) error {
 		}
 		path := v.Value
 		if path == "~" || strings.HasPrefix(path, "~/") {
-			faults = append(faults, sweep.Error{File: name, Line: v.Line, Key: "training.data." + key, Message: path + ": write the whole path: ~ is nobody's home folder in a spec, whose workers have homes of their own"})
+			faults = append(faults, sweep.Error{File: name, Line: v.Line, Key: "training.data." + key, Message: path + ": write the whole path: ~ means nothing in a spec, because each worker has its own home folder"})
 			continue
 		}
 		if !filepath.IsAbs(path) {

@@ -115,7 +115,7 @@ func (e *Env) submit(c *ucli.Context) error {
 	e.goOn()
 	tracks := c.Bool("mlflow") || c.IsSet("mlflow-uri")
 	if tracks && !c.Bool("follow") {
-		return usage("sweep submit: --mlflow goes with --follow; a sweep that nobody follows is shown by: atelier sweep export-mlflow ID")
+		return usage("sweep submit: --mlflow goes with --follow; to export it later: atelier sweep export-mlflow ID")
 	}
 	if c.Bool("dry-run") && (c.Bool("follow") || tracks) {
 		return usage("sweep submit: --dry-run sends nothing that --follow or --mlflow could watch")

@@ -33,7 +33,7 @@ func notifyOnFlag() ucli.Flag {
 func (e *Env) notifyCommand() *ucli.Command {
 	return verb(&ucli.Command{Name: "notify", Usage: "post a sweep's end to a URL", ArgsUsage: "SWEEP [URL]",
 		Description: aboutNotify + "\nURL - is read from standard input, so that no list of processes shows it. Of a sweep that has\n" +
-			"ended the end is posted at once. Without URL it prints what became of it.",
+			"ended the end is posted at once. Without URL it prints whether it was delivered.",
 		Flags: []ucli.Flag{notifyOnFlag(), &ucli.BoolFlag{Name: "remove", Usage: "post nowhere"}}, Action: e.notifySweep}, 1, 2,
 		"atelier sweep notify s-k3v9q2ma https://hooks.slack.com/services/T0/B0/x", "atelier sweep notify s-k3v9q2ma - --on failed < hook.txt",
 		"atelier sweep notify s-k3v9q2ma", "atelier sweep notify s-k3v9q2ma --remove")
@@ -78,7 +78,7 @@ func (e *Env) notifySweep(c *ucli.Context) error {
 			return fmt.Errorf("read the URL: %w", err)
 		}
 		if url = strings.TrimSpace(string(b)); url == "" {
-			return usage("sweep notify: standard input holds no URL")
+			return usage("sweep notify: standard input has no URL")
 		}
 	case remove && url != "":
 		return usage("sweep notify: --remove takes no URL")

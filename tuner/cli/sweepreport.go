@@ -47,7 +47,7 @@ func (e *Env) sweepReport(c *ucli.Context) error {
 	if other, err := report.Other(e.path(dir), s); err != nil {
 		return err
 	} else if other != "" && !c.Bool("overwrite") {
-		return usage("sweep report: %s holds %s: name another folder with --out, or replace it with --overwrite", dir, other)
+		return usage("sweep report: %s has %s: give another folder with --out, or replace it with --overwrite", dir, other)
 	}
 	w, err := report.Write(e.path(dir), s, report.Options{NoPlots: c.Bool("no-plots")})
 	if err != nil {

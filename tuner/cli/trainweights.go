@@ -45,7 +45,7 @@ func (e *Env) startWeights(c *ucli.Context, conf configuration, key string) erro
 	file, err := weights.Find(text)
 	if err != nil {
 		if n, ok := nearest.Close(text, weights.Names()); ok && !strings.Contains(text, "/") {
-			return usage("%s: weights (%s): %s; did you mean %q? A file is named by its path", command, v.Source(), err, n)
+			return usage("%s: weights (%s): %s; did you mean %q? A file is given by its path", command, v.Source(), err, n)
 		}
 		return notFound("%s: weights (%s): there is no file %s, and no weights are published under that name (atelier weights list)", command, v.Source(), text)
 	}

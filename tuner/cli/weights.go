@@ -147,7 +147,7 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 		if got.Cached {
 			how = "downloaded earlier"
 		}
-		e.say("%s, %s, %s, SHA-256 %s as its name says", file.File, how, bytesOf(got.Bytes), got.SHA256[:12])
+		e.say("%s, %s, %s, SHA-256 %s as in its name", file.File, how, bytesOf(got.Bytes), got.SHA256[:12])
 	}
 	_, err = fmt.Fprintln(e.Out, path)
 	return err

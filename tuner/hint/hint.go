@@ -120,7 +120,7 @@ var cases = []Case{
 	{Name: "classes differ", signs: signs(`classes differ|not? classes of the model|outputs[^\n]*classes|classes, but|not the classes`), Advice: []string{
 		"train, validation and test want the same class folders: atelier data info FOLDER shows them, atelier data split makes them",
 		"a checkpoint knows the classes it was trained on and answers for those alone"}},
-	{Name: "broken images", signs: signs(`no usable image|truncated: the file ends|not an image|no image could be|no picture could be`), Advice: []string{
+	{Name: "broken images", signs: signs(`no usable image|truncated: the file ends|not an image`), Advice: []string{
 		"atelier data cleanup FOLDER --dry-run lists what does not decode; without --dry-run it moves that into a quarantine"}},
 	{Name: "no images", signs: signs(`no images|has no class folders|there are no files in subfolders`), Advice: []string{
 		"atelier data info FOLDER shows what is in a folder", fromHere, endings}},
@@ -134,7 +134,7 @@ var cases = []Case{
 		"no key is needed for images you have (atelier data cleanup, split) or for drawn ones (atelier data synth)"}},
 	{Name: "quota", is: func(err error) bool { return errors.Is(err, scrape.ErrNoQuota) }, signs: signs(`answered 429|hourly`), Advice: []string{
 		"what was downloaded is kept and listed in scrape.jsonl: the same command continues where this one ended",
-		"--dry-run says how many searches a download would take"}},
+		"--dry-run prints how many searches a download would take"}},
 	{Name: "port in use", signs: signs(`address already in use`), Advice: []string{
 		"another program listens there: choose another port, or see which with ss -ltnp",
 		"an atelier that was started before may still run: atelier cluster status"}},

@@ -61,7 +61,7 @@ func OutputDir(c *setting.Config, base string, model *inference.Stored) (string,
 	default:
 		beside := filepath.Dir(c.String("model.checkpoint"))
 		if info, err := os.Stat(setting.Absolute(base, beside)); err != nil || !info.IsDir() {
-			return "", fmt.Errorf("results go beside the checkpoint, and there is no folder %s on this machine: name one with --output-dir", beside)
+			return "", fmt.Errorf("results go beside the checkpoint, and there is no folder %s on this machine: give one with --output-dir", beside)
 		}
 		out = filepath.Join(beside, "results")
 	}
@@ -97,7 +97,7 @@ func Remote(ctx context.Context, c *setting.Config, o Options, cl Cluster) (*inf
 		cancelled, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer stop()
 		if _, err := cl.API.Control(cancelled, "cancel-"+sweep, sweep, trial.ActionCancel); err != nil {
-			o.Warn(fmt.Sprintf("sweep %s could not be cancelled and may go on: %s", sweep, client.Message(err)))
+			o.Warn(fmt.Sprintf("sweep %s could not be cancelled and may continue: %s", sweep, client.Message(err)))
 		} else {
 			o.say("sweep %s was cancelled", sweep)
 		}
@@ -121,7 +121,7 @@ func follow(ctx context.Context, of session.Single, o Options) (*trial.Sweep, er
 		if run := t.LastRun(); run != nil {
 			if now := fmt.Sprintf("%s/%s", run.Worker, run.Slot); now != where {
 				if where != "" {
-					o.say("sweep %s: begins anew on %s", of.ID, now)
+					o.say("sweep %s: starts again on %s", of.ID, now)
 				} else {
 					o.say("sweep %s: on %s", of.ID, now)
 				}
@@ -172,7 +172,7 @@ func collect(ctx context.Context, of session.Single, ended *trial.Sweep, dir str
 			return out, nil
 		}
 	}
-	return nil, fmt.Errorf("sweep %s is done, yet it left no results; atelier trial logs %s 1 may say why", of.ID, of.ID)
+	return nil, fmt.Errorf("sweep %s is done, but it left no results; atelier trial logs %s 1 may show why", of.ID, of.ID)
 }
 
 // fetch gets a bundle and unpacks it into dir.
@@ -198,7 +198,7 @@ func fetch(ctx context.Context, k *trial.Checkpoint, dir string, o Options, cl C
 	}
 	var out inference.Summary
 	if err := json.Unmarshal(note, &out); err != nil {
-		return nil, errors.New("the bundle does not say what is in it")
+		return nil, errors.New("the bundle has no list of its contents")
 	}
 	out.Dir = dir
 	return &out, nil

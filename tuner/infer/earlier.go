@@ -44,7 +44,7 @@ func Earlier(c *setting.Config, base string, model *inference.Stored) (there []s
 	if _, err := os.Stat(filepath.Join(dir, inference.LogFile)); err == nil || len(there) == 0 {
 		return there, nil
 	}
-	return there, fmt.Errorf("%s holds %s, and no %s tells that an inference wrote it: nothing was done; give the results another folder with --output-dir, or replace it with --overwrite",
+	return there, fmt.Errorf("%s has %s, and no %s from an inference: nothing was done; give the results another folder with --output-dir, or replace it with --overwrite",
 		dir, strings.Join(there, ", "), inference.LogFile)
 }
 

@@ -33,7 +33,7 @@ var Document = setting.Document{
 		setting.Setting{Name: KeyDevice, Section: "Processing", Type: train.Device(), Default: "auto", Help: "auto = the first GPU, else the CPU; a cluster's worker takes its slot's",
 			Flag: "device", Usage: "`DEVICE`: auto, cpu, cuda:0"},
 		setting.Setting{Name: KeyThreads, Section: "Processing", Type: train.Threads(), Default: int64(0), Help: "0 = all cores; a cluster's worker takes its slot's"},
-	).With(track.Settings("this run", false, "true: asked on a terminal, unless --mlflow or --no-mlflow is said", nil,
+	).With(track.Settings("this run", false, "true: asked on a terminal, unless --mlflow or --no-mlflow is given", nil,
 		"null = "+track.EvaluationExperiment+", or -explainability, by mode")...),
 }
 

@@ -92,7 +92,7 @@ func (o *Oracle) keep(ctx context.Context, first chan<- error) {
 		case first <- fmt.Errorf("%s ended: %w: %s", o.trainer, err, said):
 		default:
 		}
-		o.log.Error("the trainer ended and is started anew", "error", err, "said", said)
+		o.log.Error("the trainer ended and is restarted", "error", err, "said", said)
 		if time.Since(began) > time.Minute {
 			pause = 100 * time.Millisecond
 		}
@@ -170,7 +170,7 @@ func (o *Oracle) answers(ctx context.Context) bool {
 // Ready reports whether the child answers.
 func (o *Oracle) Ready() error {
 	if !o.answers(context.Background()) {
-		return errors.New("the trainer does not answer; it is being started anew")
+		return errors.New("the trainer does not answer; it is being restarted")
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func (o *Oracle) Predict(ctx context.Context, checkpoint string, top int, upload
 		if ctx.Err() != nil {
 			return 0, nil, ctx.Err()
 		}
-		return 0, nil, fmt.Errorf("the trainer broke off: %w; it is being started anew", err)
+		return 0, nil, fmt.Errorf("the trainer stopped: %w; it is being restarted", err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))

@@ -222,7 +222,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) (name string, b 
 		for {
 			part, err := parts.NextPart()
 			if errors.Is(err, io.EOF) {
-				return name, nil, errors.New("the form has no field named image")
+				return name, nil, errors.New("the form has no field \"image\"")
 			}
 			if err != nil {
 				return name, nil, err

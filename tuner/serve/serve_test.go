@@ -168,7 +168,7 @@ func TestWhatIsTakenAndWhatIsRefused(t *testing.T) {
 		"half a header":   {"", "", aPNG[:12], 422, "cannot be read"},
 		"too many bytes":  {"", "", append(bytes.Clone(aPNG), make([]byte, 1<<20)...), 413, "larger than 1 MB"},
 		"nothing":         {"", "", nil, 400, "no image"},
-		"another field":   {"", wrongKind, wrong, 400, "field named image"},
+		"another field":   {"", wrongKind, wrong, 400, `no field "image"`},
 		"top_k":           {"?top_k=0", "", aPNG, 400, "top_k"},
 		"no such model":   {"?checkpoint=nowhere.pth", "", aPNG, 404, "nowhere.pth"},
 		"out of folders":  {"?checkpoint=../secret.pth", "", aPNG, 404, "no checkpoint"},

@@ -92,7 +92,7 @@ func (r *reader) scalar(b *bytes.Buffer, n *yaml.Node, key string) {
 	case "!!float":
 		f, ok := r.number(n, key)
 		if ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
-			r.fail(n, key, "is %s, which JSON cannot hold; give a finite number", n.Value)
+			r.fail(n, key, "is %s, which JSON cannot represent; give a finite number", n.Value)
 			return
 		}
 		b.WriteString(space.Float(f).String())

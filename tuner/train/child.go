@@ -36,7 +36,7 @@ func FindTrainer(said string) (string, error) {
 	case err != nil && said != "":
 		return "", fmt.Errorf("no trainer at %s: %w", said, err)
 	case err != nil:
-		return "", fmt.Errorf("%s is not there (looked for %s, then on the PATH): build it with `make trainer`, name it with --trainer-bin, or train on a cluster with --addr", TrainerName, beside)
+		return "", fmt.Errorf("%s not found (looked for %s, then on the PATH): build it with `make trainer`, give its path with --trainer-bin, or train on a cluster with --addr", TrainerName, beside)
 	}
 	return path, nil
 }
@@ -69,7 +69,7 @@ func startTrainer(ctx context.Context, trainer, verb string, log *tail) (*child.
 	case errors.Is(err, child.ErrEndedEarly):
 		err = fmt.Errorf("%w (%s)", err, c.State())
 	case errors.Is(err, child.ErrOtherProtocol):
-		err = fmt.Errorf("%w: build both programs anew with `make build`", err)
+		err = fmt.Errorf("%w: build both programs again with `make build`", err)
 	}
 	return nil, "", fmt.Errorf("start %s: %w%s", trainer, err, log.quote())
 }

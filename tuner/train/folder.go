@@ -263,7 +263,7 @@ func fromCheckpoint(path string, c *setting.Config) (*Resumption, error) {
 		return fail(err)
 	}
 	if !ok || m.Config == "" || m.Epoch == 0 {
-		return fail(errors.New("it is no training checkpoint: it lacks the optimiser's and the random state. Name the training's folder, or start from its weights with --set weights=FILE"))
+		return fail(errors.New("it is not a training checkpoint: it lacks the optimiser's and the random state. Give the training's folder, or start from its weights with --set weights=FILE"))
 	}
 	var values map[string]any
 	d := json.NewDecoder(strings.NewReader(m.Config))

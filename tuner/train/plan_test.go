@@ -91,7 +91,7 @@ func TestResumeRefuses(t *testing.T) {
 	if err := os.WriteFile(text, []byte("hello"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{base: "has no training in it", base + "/nosuch": "no such file", model: "it is no training checkpoint", text: "x.pth"} {
+	for path, want := range map[string]string{base: "has no training in it", base + "/nosuch": "no such file", model: "it is not a training checkpoint", text: "x.pth"} {
 		if _, err := train.Resume(path, train.New()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}

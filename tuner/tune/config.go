@@ -165,7 +165,7 @@ func typedNode(text string) (*yaml.Node, error) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 || commented(&doc) {
-		return nil, fmt.Errorf("%.60q is no YAML value", text)
+		return nil, fmt.Errorf("%.60q is not a YAML value", text)
 	}
 	return setting.Unplaced(doc.Content[0]), nil
 }

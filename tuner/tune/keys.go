@@ -90,7 +90,7 @@ func table() setting.Table {
 
 		{Name: KeyBase, Section: "Training of every trial", Type: setting.Text("a file"), Default: train.Document.File, Null: true,
 			Help: "its training settings apply here too,\nif the file exists; null = none"},
-		{Name: KeyTrain, Type: folder, Help: "one subfolder of images per class; null = as the training configuration says",
+		{Name: KeyTrain, Type: folder, Help: "one subfolder of images per class; null = as in the training configuration",
 			Flag: "train", Usage: "`DIR` of training images, one subfolder per class"},
 		{Name: KeyValidation, Type: folder, Help: "the same subfolders", Flag: "validation", Usage: "`DIR` of validation images"},
 		{Name: "subset.train", Type: images, Help: "images taken per class; null = all"},

@@ -114,7 +114,7 @@ func (s *scan) look(dir string) (Layout, error) {
 	l.Classes, l.Images = classes, n
 	switch {
 	case n == 0 && loose > 0:
-		l.Why = fmt.Sprintf("%s has no class folders, and images in it (%d): put those of each class into a folder named after the class", dir, loose)
+		l.Why = fmt.Sprintf("%s has no class folders, and images in it (%d): put those of each class into a folder with the class's name", dir, loose)
 	case n == 0:
 		l.Why = fmt.Sprintf("%s has no folders with images in it: give a folder with one folder of images per class", dir)
 	case deep != "":

@@ -68,7 +68,7 @@ func Ready(ctx context.Context, l Layout, progress func(done, total int)) (*Done
 		}
 	}
 	if d.Layout, err = Look(to); err == nil && d.Kind != Split {
-		err = fmt.Errorf("%s is no split any more: remove it, and %s is split again", to, l.Dir)
+		err = fmt.Errorf("%s is not a split any more: remove it, and %s is split again", to, l.Dir)
 	}
 	return d, err
 }

@@ -14,7 +14,7 @@ let turn = 0; // what is shown next: a later wish makes earlier ones stale
 function draw() {
   const { answer, image, chosen, maps } = current;
   $("original").getContext("2d").drawImage(image, 0, 0, side, side);
-  overlay($("picture"), image, maps[chosen], $("opacity").value / 100);
+  overlay($("heatmap"), image, maps[chosen], $("opacity").value / 100);
   $("percent").value = $("opacity").value + " %";
   $("shown").textContent = answer.predictions[chosen].class;
   $("nothing").hidden = !empty(answer.maps[chosen]);

@@ -18,7 +18,7 @@ func Other(dir string, s *Sweep) (string, error) {
 			Sweep string `json:"sweep"`
 		}
 		if json.Unmarshal(b, &r) != nil || r.Sweep == "" {
-			return "a " + ResultsFile + " that tells of no sweep", nil
+			return "a " + ResultsFile + " that belongs to no sweep", nil
 		}
 		if r.Sweep != s.ID {
 			return "the results of sweep " + r.Sweep, nil
@@ -34,7 +34,7 @@ func Other(dir string, s *Sweep) (string, error) {
 	}
 	for _, name := range names {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			return fmt.Sprintf("%s, and no %s tells that it is this sweep's", name, ResultsFile), nil
+			return fmt.Sprintf("%s, and no %s of this sweep", name, ResultsFile), nil
 		}
 	}
 	return "", nil

@@ -207,7 +207,7 @@ func (v *view) score() {
 		total += s.Share
 	}
 	if total == 0 {
-		v.unsaid = "no parameter told good trials from bad ones"
+		v.unsaid = "no parameter separates good trials from bad ones"
 		return
 	}
 	v.scores = scores

@@ -147,7 +147,7 @@ func cases() map[string]struct {
 	for i := range flat.Trials {
 		flat.Trials[i].Value = 0.5
 	}
-	all["constant-value"] = x{flat, map[string]string{"parameter_importance.png": "told"}}
+	all["constant-value"] = x{flat, map[string]string{"parameter_importance.png": "separates"}}
 
 	all["300-trials"] = x{sweep: made(300, usual())}
 	all["300-trials"].sweep.Metric, all["300-trials"].sweep.Maximize = "val_acc", true

@@ -294,7 +294,7 @@ func (v *view) hints() (out []string) {
 				value float64
 			}{{low, "lower", p.Low}, {high, "upper", p.High}} {
 				if 2*x.n > n {
-					out = append(out, fmt.Sprintf("%s: %d of the best %d trials lie at the %s end of its range (%.4g): a wider range may hold better ones", p.Name, x.n, n, x.end, x.value))
+					out = append(out, fmt.Sprintf("%s: %d of the best %d trials are at the %s end of its range (%.4g): a wider range may have better ones", p.Name, x.n, n, x.end, x.value))
 				}
 			}
 		}
