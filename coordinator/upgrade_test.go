@@ -68,6 +68,10 @@ func sameBoards(t *testing.T, c *client.Client, want map[string]*atelierv1.GetLe
 				was = proto.CloneOf(was)
 				was.Status = wire.ToStatus(trial.Waiting)
 			}
+			if len(was.Metrics) == 0 { // the earlier build's rows had the objective alone
+				is = proto.CloneOf(is)
+				is.Metrics = nil
+			}
 			if !proto.Equal(is, was) {
 				t.Errorf("leaderboard of %s, row %d:\n got %v\nwant %v", id, i+1, is, was)
 			}
