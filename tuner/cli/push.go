@@ -128,7 +128,7 @@ func (e *Env) measured(c *ucli.Context, path string) (name string, value float64
 		}
 	}
 	if name == "" {
-		return "", 0, usage("checkpoint push: no accuracy was measured beside %s: give what is known with --metric, such as test_acc=0.93", c.Args().First())
+		return "", 0, usage("checkpoint push: no accuracy was measured beside %s: give what was measured with --metric, such as test_acc=0.93", c.Args().First())
 	}
 	return name, value, nil
 }
