@@ -46,9 +46,9 @@ func TestEndIsPostedByTheNextLeader(t *testing.T) {
 		return now.Notify
 	}
 	until(t, "an attempt is written down", func() bool { return state().Attempts > 0 })
+	before := state().Attempts
 	cl.leader().crash(t)
 	works.Store(true)
-	before := state().Attempts
 	until(t, "the next leader posts it", func() bool { return state().Done })
 	if n := state(); n.Error != "" || n.Attempts <= before || n.URL != web.URL {
 		t.Errorf("after the crash %+v; %d attempts before", n, before)
