@@ -35,14 +35,14 @@ func ReadKey(file string, env func(string) string) (string, error) {
 	if file != "" {
 		info, err := os.Stat(file)
 		if err != nil {
-			return "", fmt.Errorf("key file: %w", err)
+			return "", fmt.Errorf("%w: %w", KeyError("key file"), err)
 		}
 		if mode := info.Mode().Perm(); mode&0o077 != 0 {
 			return "", KeyError(fmt.Sprintf("key file %s can be read by others (mode %04o): chmod 600 %s", file, mode, file))
 		}
 		b, err := os.ReadFile(file)
 		if err != nil {
-			return "", fmt.Errorf("key file: %w", err)
+			return "", fmt.Errorf("%w: %w", KeyError("key file"), err)
 		}
 		if key := strings.TrimSpace(string(b)); key != "" {
 			return key, nil
