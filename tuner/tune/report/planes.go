@@ -165,10 +165,10 @@ func (v *view) pareto() (f plot.Figure, panels []*plot.Panel, reason string) {
 func (v *view) frontier(i, j int, history []search.Trial, front []int64, values map[int64][]float64) *plot.Panel {
 	other := plot.Series{Name: "other trials", Points: true, Faint: true}
 	best := plot.Series{Name: "Pareto front", Points: true}
-	var xs, ys []float64
+	var ys []float64
 	for _, t := range history {
 		x, y := values[t.Number][i], values[t.Number][j]
-		xs, ys = append(xs, x), append(ys, y)
+		ys = append(ys, y)
 		s := &other
 		if slices.Contains(front, t.Number) {
 			s = &best
