@@ -187,8 +187,8 @@ func (s Series) draw(c draw.Canvas, g *grid, style draw.LineStyle, form int, usa
 	flush()
 }
 
-// labels writes names beside points where they touch neither the frame nor
-// one another.
+// labels writes names beside points where they touch neither the frame, nor a
+// named point, nor one another.
 func labels(c draw.Canvas, g *grid, series []Series, usable func(x, y float64) bool) {
 	style := letters(7.5, false)
 	var taken []vg.Rectangle
@@ -203,16 +203,25 @@ func labels(c draw.Canvas, g *grid, series []Series, usable func(x, y float64) b
 		}
 		return true
 	}
+	named := func(s Series, i int) bool { return s.Labels[i] != "" && usable(s.x(i), s.Y[i]) }
 	for _, s := range series {
 		for i := range min(s.len(), len(s.Labels)) {
-			if s.Labels[i] == "" || !usable(s.x(i), s.Y[i]) {
+			if named(s, i) {
+				at, half := g.at(c, s.x(i), s.Y[i]), pointSize(s.len())
+				taken = append(taken, vg.Rectangle{Min: vg.Point{X: at.X - half, Y: at.Y - half}, Max: vg.Point{X: at.X + half, Y: at.Y + half}})
+			}
+		}
+	}
+	for _, s := range series {
+		for i := range min(s.len(), len(s.Labels)) {
+			if !named(s, i) {
 				continue
 			}
 			at := g.at(c, s.x(i), s.Y[i])
 			w := style.Width(s.Labels[i])
-			for _, d := range []vg.Point{{X: 5, Y: 5}, {X: -5 - w, Y: 5}, {X: 5, Y: -6}, {X: -5 - w, Y: -6}} {
+			for _, d := range []vg.Point{{X: 5, Y: 6}, {X: -5 - w, Y: 6}, {X: 5, Y: -6}, {X: -5 - w, Y: -6}, {X: 6, Y: 0}, {X: -6 - w, Y: 0}} {
 				r := vg.Rectangle{Min: vg.Point{X: at.X + d.X, Y: at.Y + d.Y - 4}, Max: vg.Point{X: at.X + d.X + w, Y: at.Y + d.Y + 4}}
-				if free(r) {
+				if around := (vg.Rectangle{Min: vg.Point{X: r.Min.X - 1, Y: r.Min.Y}, Max: vg.Point{X: r.Max.X + 1, Y: r.Max.Y}}); free(around) {
 					taken = append(taken, r)
 					fill(c, veil, r.Min.X-1, r.Min.Y, r.Max.X+1, r.Max.Y)
 					style.YAlign = text.YCenter
