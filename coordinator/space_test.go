@@ -67,7 +67,7 @@ func TestFullDisksOfAMajority(t *testing.T) {
 	// One is enough to refuse while the other has not been heard of lately.
 	until(t, "the refusal names both", func() bool {
 		_, refusal = c.Raw().Sweeps.CreateSweep(background(t), connect.NewRequest(&atelierv1.CreateSweepRequest{RequestId: "both", SpecYaml: big}))
-		return !slices.ContainsFunc([]string{"p2 has", "p3 has", "keeps 128", filepath.Join(dir, "p2"), "reads go on"}, func(words string) bool {
+		return !slices.ContainsFunc([]string{"p2 has", "p3 has", "keeps 128", filepath.Join(dir, "p2"), "reads continue"}, func(words string) bool {
 			return !strings.Contains(fmt.Sprint(refusal), words)
 		})
 	})
