@@ -20,23 +20,23 @@ func (e *Env) inferNext(o *inference.Summary, conf *setting.Config, stored *infe
 		}
 	}
 	model := conf.String(keyCheckpoint)
-	var next []string
+	var next [][]string // commands, each option a word
 	switch mode := conf.String("mode"); {
 	case mode == inference.Evaluate && o.Accuracy != nil && *o.Accuracy < 1:
-		next = append(next, fmt.Sprintf("atelier infer --mode %s --checkpoint %s --image-dir %s --output-dir %s", inference.ExplainWrong, quoted(model), quoted(conf.String(keyImages)), quoted(dir)))
+		next = append(next, []string{"atelier", "infer", "--mode " + inference.ExplainWrong, "--checkpoint " + quoted(model), "--image-dir " + quoted(conf.String(keyImages)), "--output-dir " + quoted(dir)})
 	case slices.Contains(o.Files, inference.MetadataFile) && o.Suspicious > 0:
-		next = append(next, fmt.Sprintf("atelier metadata query %s --suspicious", quoted(filepath.Join(dir, inference.MetadataFile))))
+		next = append(next, []string{"atelier", "metadata", "query", quoted(filepath.Join(dir, inference.MetadataFile)), "--suspicious"})
 	case slices.Contains(o.Files, inference.MetadataFile):
-		next = append(next, fmt.Sprintf("atelier metadata query %s --below 0.5", quoted(filepath.Join(dir, inference.MetadataFile))))
+		next = append(next, []string{"atelier", "metadata", "query", quoted(filepath.Join(dir, inference.MetadataFile)), "--below 0.5"})
 	}
 	if stored != nil {
-		next = append(next, fmt.Sprintf("atelier checkpoint pull %s %d --epoch %d", stored.Sweep, stored.Trial, stored.Epoch))
+		next = append(next, []string{"atelier", "checkpoint", "pull", fmt.Sprint(stored.Sweep, " ", stored.Trial), fmt.Sprint("--epoch ", stored.Epoch)})
 	} else {
-		next = append(next, "atelier serve --checkpoint "+quoted(model))
+		next = append(next, []string{"atelier", "serve", "--checkpoint " + quoted(model)})
 	}
 	e.say("Next:")
 	for _, command := range next {
-		e.say("  %s", command)
+		e.paste("", command...)
 	}
 }
 

@@ -28,8 +28,35 @@ func (e *Env) next(r *train.Result) {
 // nextCommands are what to do with a model, ready to be pasted.
 func (e *Env) nextCommands(model, images string) {
 	e.say("Next:")
-	e.say("  atelier infer --checkpoint %s --image-dir %s", quoted(model), quoted(e.relative(images)))
-	e.say("  atelier serve --checkpoint %s", quoted(model))
+	e.paste("", "atelier", "infer", "--checkpoint "+quoted(model), "--image-dir "+quoted(e.relative(images)))
+	e.paste("", "atelier", "serve", "--checkpoint "+quoted(model))
+}
+
+// paste shows a command line that is ready to be pasted, behind what it is for. On a terminal that is too narrow for
+// it the words go on lines of their own, joined for the shell by a backslash; elsewhere it is one line.
+func (e *Env) paste(what string, words ...string) {
+	line := "  " + what + strings.Join(words, " ")
+	if !e.Live || len([]rune(line)) <= e.Width() {
+		e.say("%s", line)
+		return
+	}
+	if what != "" {
+		e.say("  %s", strings.TrimSpace(what))
+		what = "  "
+	}
+	line = "  " + what
+	for i, w := range words {
+		switch {
+		case i == 0:
+			line += w
+		case len([]rune(line+" "+w))+2 <= e.Width():
+			line += " " + w
+		default:
+			e.say("%s \\", line)
+			line = "    " + what + w
+		}
+	}
+	e.say("%s", line)
 }
 
 // tracked prints how to look at what MLflow has, and the other way that there is.
@@ -39,7 +66,7 @@ func (e *Env) tracked(hint []string) {
 		if i > 0 {
 			label = "MLflow, or into a database first: "
 		}
-		e.say("  %s%s", label, h)
+		e.paste(label, strings.Fields(h)...)
 	}
 }
 
