@@ -44,8 +44,16 @@ func (e *Env) paste(what string, words ...string) {
 		e.say("  %s", strings.TrimSpace(what))
 		what = "  "
 	}
+	var parts []string // an option too long for a line is taken apart from its value
+	for _, w := range words {
+		if option, value, ok := strings.Cut(w, " "); ok && len([]rune("    "+what+w+" \\")) > e.Width() {
+			parts = append(parts, option, value)
+			continue
+		}
+		parts = append(parts, w)
+	}
 	line = "  " + what
-	for i, w := range words {
+	for i, w := range parts {
 		switch {
 		case i == 0:
 			line += w
