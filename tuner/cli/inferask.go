@@ -10,7 +10,6 @@ import (
 
 	"atelier/common/inference"
 	"atelier/common/setting"
-	"atelier/tuner/data/layout"
 	"atelier/tuner/infer"
 	"atelier/tuner/models"
 
@@ -60,7 +59,11 @@ func (e *Env) inferSubject(c *ucli.Context, q *questions, conf *setting.Config) 
 	if err != nil {
 		return err
 	}
-	return e.inferImages(c, q, conf, m)
+	if err := e.inferImages(c, q, conf, m); err != nil {
+		return err
+	}
+	e.warnOfTrained(c, conf, m)
+	return nil
 }
 
 // inferLine is the next command to type where no model is given.
@@ -73,7 +76,7 @@ func (e *Env) inferLine(found []models.Model, conf *setting.Config) string {
 	if v := conf.Get(keyImages); v.Origin == setting.Default {
 		if _, err := os.Stat(e.path(v.Text())); err != nil {
 			images := "DIR"
-			if all := e.imagesFor(best.Classes); len(all) > 0 {
+			if all := e.imagesFor(best); len(all) > 0 {
 				images = quoted(all[0].name)
 			}
 			text += " --image-dir " + images
@@ -135,7 +138,7 @@ func (e *Env) inferImages(c *ucli.Context, q *questions, conf *setting.Config, m
 	if _, err := os.Stat(e.path(v.Text())); err == nil || e.evaluated(conf) {
 		return nil
 	}
-	found := e.imagesFor(m.Classes)
+	found := e.imagesFor(m)
 	if len(found) == 0 {
 		return nil // an error where images are listed
 	}
@@ -162,42 +165,6 @@ func (e *Env) evaluated(conf *setting.Config) bool {
 		_, err = os.Stat(filepath.Join(dir, inference.ResultsFile))
 	}
 	return err == nil && conf.String("mode") == inference.ExplainWrong
-}
-
-// imagesFor finds folders of images at or below the working folder: test images
-// of a split before others, and where classes are known only folders that have
-// them.
-func (e *Env) imagesFor(classes []string) (found []option) {
-	for _, l := range layout.Find(e.Dir) {
-		if len(classes) > 0 && !slices.ContainsFunc(l.Classes, func(c string) bool { return slices.Contains(classes, c) }) {
-			continue
-		}
-		dir, about := l.Dir, counted(l.Images, "image")
-		if l.Kind == layout.Split {
-			dir, about = l.Validation, "validation images of "+e.relative(l.Dir)
-			if l.Test != "" {
-				dir, about = l.Test, "test images of "+e.relative(l.Dir)
-			}
-		}
-		if l.Kind == layout.Other {
-			continue
-		}
-		name := e.relative(dir)
-		if filepath.Clean(dir) == e.Dir {
-			name = "."
-		}
-		found = append(found, option{name, about})
-	}
-	slices.SortStableFunc(found, func(a, b option) int {
-		test := func(o option) int {
-			if strings.HasPrefix(o.about, "test ") {
-				return 0
-			}
-			return 1
-		}
-		return test(a) - test(b)
-	})
-	return found
 }
 
 // option is what a question offers.

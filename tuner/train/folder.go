@@ -248,6 +248,35 @@ func (r *Resumption) settle(f folder, c *setting.Config) error {
 	return nil
 }
 
+// Folders are the folders of images that a training used, absolute; "" = none.
+type Folders struct{ Train, Validation, Test string }
+
+// FoldersOf reads which images the training in a folder used.
+func FoldersOf(dir string) (Folders, error) {
+	var s saved
+	if err := (folder{session.At(kind, dir)}).Load(&s); err != nil {
+		return Folders{}, err
+	}
+	values := map[string]any{}
+	for _, v := range s.Values {
+		values[v.Key] = v.Value
+	}
+	return FoldersIn(values, s.Base), nil
+}
+
+// FoldersIn takes the folders of images from settings, whose relative paths start
+// at base.
+func FoldersIn(values map[string]any, base string) Folders {
+	of := func(key string) string {
+		text, _ := values[key].(string)
+		if text == "" {
+			return ""
+		}
+		return setting.Absolute(base, text)
+	}
+	return Folders{of("data.train"), of("data.validation"), of("data.test")}
+}
+
 // fromCheckpoint takes the settings a training checkpoint carries.
 func fromCheckpoint(path string, c *setting.Config) (*Resumption, error) {
 	fail := func(err error) (*Resumption, error) { return nil, fmt.Errorf("--resume: %s: %w", path, err) }

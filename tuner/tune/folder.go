@@ -11,6 +11,7 @@ import (
 	"atelier/common/setting"
 	"atelier/common/trial"
 	"atelier/tuner/session"
+	"atelier/tuner/train"
 	"atelier/tuner/tune/report"
 )
 
@@ -138,6 +139,15 @@ func Resume(dir, base string, trials int64, c *Config) (*Resumption, error) {
 		}
 	}
 	return &Resumption{Folder: f.Dir, Sweep: s.Sweep, Addresses: s.Addresses, Base: s.Base, saved: s, trials: trials}, nil
+}
+
+// FoldersOf reads which images the tuning in a folder used.
+func FoldersOf(dir string) (train.Folders, error) {
+	var s saved
+	if err := (folder{session.At(kind, dir)}).Load(&s); err != nil {
+		return train.Folders{}, err
+	}
+	return train.FoldersIn(s.Values, s.Base), nil
 }
 
 // newest finds the tuning below a folder that was begun last and has not ended.
