@@ -292,7 +292,10 @@ func (s *tuning) report(ctx context.Context, api *client.Client, files client.Fi
 // write writes the report over the one that is there.
 func (s *tuning) write(r *report.Sweep) (err error) {
 	s.o.Watch.Doing("writing the report")
-	r.Data = s.plan.Config.Images(KeyTrain).Text() // the trials may have a part of it, in a folder of the tuning
+	// The trials may have a part of these, in a folder of the tuning.
+	if s.plan.Config.Trains() {
+		r.Data, r.Validation = s.plan.Config.Images(KeyTrain).Text(), s.plan.Config.Images(KeyValidation).Text()
+	}
 	s.result.Written, err = report.Write(s.folder.Dir, r, report.Options{NoPlots: !s.plan.Config.Bool(KeyPlots)})
 	if err == nil {
 		s.result.Report = r

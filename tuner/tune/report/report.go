@@ -38,7 +38,8 @@ type Sweep struct {
 	Status       trial.SweepStatus
 	Ending       string // why it ended, or failed
 	Space        space.Space
-	Data         string          // the images' folder, for titles; "" = as Training says
+	Data         string          // folder of all training images, of which trials may have a part; "" = as Training says
+	Validation   string          // likewise of validation images
 	Training     json.RawMessage // settings of every trial, a JSON object; nil = {}
 	Budget       int64           // trials; 0 = no limit of them
 	Parallelism  int64

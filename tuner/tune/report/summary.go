@@ -188,44 +188,6 @@ func (v *view) busy() string {
 	return fmt.Sprintf("%d, busy %.0f %% of the time", len(slots), min(100, 100*used/float64(*all)/float64(len(slots))))
 }
 
-// trainCommand trains a trial's configuration with `atelier train`.
-func (v *view) trainCommand(t *Trial) string {
-	flags := map[string]string{"lr": "--lr", "batch_size": "--batch-size", "model": "--model", "patience": "--patience"}
-	words := []string{"atelier train"}
-	if _, chosen := v.Space.Lookup("model"); !chosen && v.Model != "" {
-		words = append(words, "--model "+v.Model)
-	}
-	for k, p := range v.Space.Params {
-		if k >= len(t.Point) || t.Point[k].IsAbsent() || p.Name == "epochs" {
-			continue
-		}
-		if f := flags[p.Name]; f != "" {
-			words = append(words, f+" "+shell(whole(t.Point[k])))
-		} else {
-			words = append(words, "--set "+shell(p.Name+"="+whole(t.Point[k])))
-		}
-	}
-	return strings.Join(append(words, "--epochs 50"), " ")
-}
-
-// whole is a value with all its digits, as one types it.
-func whole(x space.Value) string {
-	if s, ok := x.Text(); ok {
-		return s
-	}
-	return x.String()
-}
-
-func shell(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._=/+-", r)
-	}
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
 func (v *view) topTable() string {
 	shown := v.chief(topColumns, func(int) bool { return true })
 	slices.Sort(shown)
