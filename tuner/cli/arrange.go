@@ -55,7 +55,9 @@ func arrange(app *ucli.App, args []string, home string) ([]string, error) {
 			if f == nil {
 				return nil, unknownFlag(where(), a, name, leaf, app)
 			}
-			if _, isBool := f.(*ucli.BoolFlag); !isBool && !joined {
+			if bare := i+1 == len(args) || strings.HasPrefix(args[i+1], "-"); !joined && bare && optional(f) {
+				joined = true
+			} else if _, isBool := f.(*ucli.BoolFlag); !isBool && !joined {
 				i++
 				if i == len(args) {
 					return nil, usage("%s: flag %s needs a value", where(), a)
@@ -160,9 +162,14 @@ func typed(f ucli.Flag, value, home string) (string, error) {
 
 // isPath tells by a flag's usage whether its value is a path: `FILE` or so.
 func isPath(usage string) bool {
-	_, rest, _ := strings.Cut(usage, "`")
-	what, _, ok := strings.Cut(rest, "`")
-	return ok && slices.Contains([]string{"FILE", "DIR", "FOLDER", "PATH"}, what)
+	return slices.Contains([]string{"FILE", "DIR", "FOLDER", "PATH"}, strings.Trim(placeholder(usage), "[]"))
+}
+
+// optional tells by a flag's usage, `[PATH]`, whether its value may be left out: it
+// is empty then.
+func optional(f ucli.Flag) bool {
+	d, ok := f.(ucli.DocGenerationFlag)
+	return ok && strings.HasPrefix(placeholder(d.GetUsage()), "[")
 }
 
 // flagNamed finds a flag; words may be joined by _ as well as by -.

@@ -64,8 +64,9 @@ func (e *Env) readConfig(c *ucli.Context, d setting.Document) (name string, text
 }
 
 // layers takes what is said beside the file: the environment, --set and the
-// flags, and where nothing else is said another program's variable. first is
-// laid below the flags and above the environment; it may be nil.
+// flags, and where nothing else is given another program's variable. first is
+// laid below the flags and above the environment; it may be nil. It may write
+// files, so that faults of the others end the command before it.
 func (e *Env) layers(c *ucli.Context, d setting.Document, conf configuration, first func() error) error {
 	if err := conf.ReadEnvironment(d.Prefix, e.Environ); err != nil {
 		return err
@@ -81,27 +82,33 @@ func (e *Env) layers(c *ucli.Context, d setting.Document, conf configuration, fi
 			faults = append(faults, one)
 		}
 	}
+	given := func() error {
+		for _, pair := range c.StringSlice("set") {
+			key, text, ok := strings.Cut(pair, "=")
+			if !ok {
+				return usage("%s: --set %s: want KEY=VALUE, such as --set %s", d.Command, pair, d.Such)
+			}
+			take(conf.Override(strings.TrimSpace(key), text))
+		}
+		for _, s := range d.Table {
+			if s.Flag != "" && !s.Type.Switch && c.IsSet(s.Flag) {
+				take(conf.SetText(s.Name, c.String(s.Flag), setting.Flag, "--"+s.Flag))
+			}
+		}
+		take(e.switches(c, d, conf))
+		return faults.OrNil()
+	}
+	if err := given(); err != nil {
+		return err
+	}
 	if first != nil {
 		err := first()
 		if take(err); err != nil && len(faults) == 0 {
 			return err // not of a setting
 		}
-	}
-	for _, pair := range c.StringSlice("set") {
-		key, text, ok := strings.Cut(pair, "=")
-		if !ok {
-			return usage("%s: --set %s: want KEY=VALUE, such as --set %s", d.Command, pair, d.Such)
+		if err := given(); err != nil { // once more: they count more than what first has set
+			return err
 		}
-		take(conf.Override(strings.TrimSpace(key), text))
-	}
-	for _, s := range d.Table {
-		if s.Flag != "" && !s.Type.Switch && c.IsSet(s.Flag) {
-			take(conf.SetText(s.Name, c.String(s.Flag), setting.Flag, "--"+s.Flag))
-		}
-	}
-	take(e.switches(c, d, conf))
-	if err := faults.OrNil(); err != nil {
-		return err
 	}
 	// Last, since they fill only what nothing else has said.
 	return e.otherVariables(d, conf)

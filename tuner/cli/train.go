@@ -23,7 +23,7 @@ func (e *Env) trainCommand() *ucli.Command {
 	flags := append(settingFlags(train.Document),
 		&ucli.StringFlag{Name: "data", Usage: "`DIR` of images: train/ and validation/ in it, perhaps test/, or one folder per class, which is split 70/15/15 into DIR_split"},
 		&ucli.StringFlag{Name: "out", Usage: "`DIR` for the results (default: checkpoints/<model>_ep<epochs>_bs<batch>_lr<lr>)"},
-		&ucli.StringFlag{Name: "resume", Usage: "resume the training in `PATH`, its folder or a checkpoint of it"},
+		&ucli.StringFlag{Name: "resume", Usage: "resume the training in `[PATH]`, its folder or a checkpoint of it; without PATH the newest unfinished one"},
 		&ucli.BoolFlag{Name: "overwrite", Usage: "replace the results of an earlier training in the folder"},
 		&ucli.BoolFlag{Name: "local", Usage: "train on this machine although a cluster is addressed (ATELIER_ADDR)"},
 		&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, where checkpoints lie in one"},
@@ -41,7 +41,7 @@ func (e *Env) trainCommand() *ucli.Command {
 		Flags: flags, Action: e.train}, 0, 0,
 		"atelier train", "atelier train --model resnet18 --data run/facades --epochs 30 --batch-size 32 --lr 0.001",
 		"atelier train --model vanilla --data run/facades --set augmentation.cutmix.enabled=true",
-		"atelier train --resume checkpoints/resnet18_ep30_bs32_lr0.001 --epochs 60")
+		"atelier train --resume", "atelier train --resume checkpoints/resnet18_ep30_bs32_lr0.001 --epochs 60")
 }
 
 // train settles everything before it trains: settings layer by layer, then questions (only where
@@ -162,13 +162,16 @@ func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, 
 	conf := train.New()
 	conf.Home = e.home()
 	var resumed *train.Resumption
-	if path := c.String("resume"); path != "" {
+	if c.IsSet("resume") {
 		for _, f := range []string{"overwrite", "config"} {
 			if c.IsSet(f) {
 				return nil, nil, usage("train: --resume uses the training's own settings; it does not take --%s", f)
 			}
 		}
-		var err error
+		path, err := e.resumePath(c)
+		if err != nil {
+			return nil, nil, err
+		}
 		resumed, err = train.Resume(e.path(path), conf)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, notFound("train: --resume: there is no training in %s%s", path, e.trainedHere())
@@ -188,7 +191,41 @@ func (e *Env) trainConfig(c *ucli.Context) (*setting.Config, *train.Resumption, 
 			return nil, nil, err
 		}
 	}
-	return conf, resumed, e.layers(c, train.Document, conf, func() error { return e.dataFolders(c, conf, "train", "validation", "test") })
+	return conf, resumed, e.layers(c, train.Document, conf, func() error {
+		// The split writes files: what else can be refused is refused before it.
+		if err := train.NeedsWeights(conf, train.KeyFreeze, train.KeyWeights); err != nil {
+			return err
+		}
+		return e.dataFolders(c, conf, "train", "validation", "test")
+	})
+}
+
+// resumePath is what --resume gives, or the newest training that has not finished
+// where it gives nothing, and prints which.
+func (e *Env) resumePath(c *ucli.Context) (string, error) {
+	if path := c.String("resume"); path != "" {
+		return path, nil
+	}
+	conf := train.New() // the file may put results elsewhere
+	conf.Home = e.home()
+	name, text, err := e.readConfig(c, train.Document)
+	if err == nil {
+		err = conf.ReadFile(name, text)
+	}
+	if err == nil {
+		err = conf.ReadEnvironment(train.Document.Prefix, e.Environ)
+	}
+	if err != nil {
+		return "", err
+	}
+	dir, err := train.Unfinished(e.Dir, conf)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", notFound("train: --resume: %s", err)
+	}
+	if err == nil && !c.Bool("quiet") {
+		e.say("resuming %s, the newest unfinished training", e.relative(dir))
+	}
+	return dir, err
 }
 
 // carryOut trains on this machine, or in the cluster behind api. A cluster's workers have their own trainers: only

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -180,5 +181,43 @@ func TestFailedStartLeavesTheFolderFree(t *testing.T) {
 		if r := talk(t, dir, false, "", nil, args...); r.code != 3 {
 			t.Errorf("%q: %+v", args, r)
 		}
+	}
+}
+
+// --resume alone resumes the training that was at work last and has not finished,
+// and prints which; where there is none it gives the remedy.
+func TestResumeFindsTheNewestTraining(t *testing.T) {
+	job := pretender(t)
+	dir := imageFolder(t)
+	if r := talk(t, dir, false, "", nil, "train", "--resume"); r.code != 3 || !strings.Contains(r.err, "no unfinished training in ") || !strings.Contains(r.err, "--resume DIR") {
+		t.Errorf("none: %+v", r)
+	}
+	for i, name := range []string{"older", "newer", "done"} {
+		out := filepath.Join(dir, "checkpoints", name)
+		if r := talk(t, dir, false, "", nil, "train", "--no-mlflow", "--out", "checkpoints/"+name, "--epochs", fmt.Sprint(i+3)); r.code != 1 {
+			t.Fatalf("%+v", r)
+		}
+		job()
+		status := map[bool]string{true: "finished", false: "interrupted"}[name == "done"]
+		b, err := os.ReadFile(filepath.Join(out, "training_history.json"))
+		if err != nil || !strings.Contains(string(b), `"failed"`) {
+			t.Fatalf("%s %v", b, err)
+		}
+		write(t, filepath.Join(out, "training_history.json"), []byte(strings.Replace(string(b), `"failed"`, `"`+status+`"`, 1)))
+		for _, file := range []string{"training_history.json", "resume/run.json"} {
+			at := time.Now().Add(time.Duration(i-5) * time.Minute)
+			if err := os.Chtimes(filepath.Join(out, file), at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, args := range [][]string{{"train", "--resume", "--no-mlflow"}, {"train", "--no-mlflow", "--resume"}} {
+		r := talk(t, dir, false, "", nil, args...)
+		if !strings.Contains(r.err, "resuming checkpoints/newer, the newest unfinished training\n") || !strings.Contains(r.err, "enough seen") || job()["epochs"] != 4.0 {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+	if r := talk(t, dir, false, "", nil, "train", "--no-mlflow", "--resume=checkpoints/older"); !strings.Contains(r.err, "enough seen") || strings.Contains(r.err, "newest") || job()["epochs"] != 3.0 {
+		t.Errorf("a folder: %+v", r)
 	}
 }

@@ -94,3 +94,18 @@ func TestTrainFindsImages(t *testing.T) {
 		t.Errorf("nothing there: %+v", r)
 	}
 }
+
+// A value that is refused is refused before images are split and copied: the exit
+// code for usage means that nothing was done.
+func TestValuesAreCheckedBeforeTheSplit(t *testing.T) {
+	pretender(t)
+	for _, args := range [][]string{{"train", "--model", "resnet81"}, {"train", "--lr", "abc"}, {"train", "--set", "epochs=none"}, {"train", "--set", "epochs"},
+		{"train", "--freeze-features"}, {"tune", "--model", "resnet81"}, {"tune", "--trials", "abc"}} {
+		dir := t.TempDir()
+		classFolders(t, filepath.Join(dir, "pix"), 4)
+		r := talk(t, dir, false, "", nil, append(args, "--data", "pix", "--no-mlflow")...)
+		if _, err := os.Stat(filepath.Join(dir, "pix_split")); r.code == 0 || err == nil || strings.Contains(r.err, "split pix") {
+			t.Errorf("%q: it split the images: %+v", args, r)
+		}
+	}
+}

@@ -162,6 +162,9 @@ func (f *Folder) Save(run any) error {
 // absentError is of a folder that nobody began work in.
 type absentError string
 
+// Absent is an error that is fs.ErrNotExist with a text of its own.
+func Absent(text string) error { return absentError(text) }
+
 func (e absentError) Error() string { return string(e) }
 
 // Is makes it an fs.ErrNotExist.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -231,6 +232,43 @@ func Resume(path string, c *setting.Config) (*Resumption, error) {
 		r.File, r.Epoch = at.path, at.epoch
 	}
 	return r, nil
+}
+
+// Unfinished is the training below the folder of results that was at work last and
+// has not finished. Those that diverged are left out: they would again.
+func Unfinished(base string, c *setting.Config) (string, error) {
+	root := setting.Absolute(base, c.String(keyCheckpoints))
+	entries, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	best, when, finished := "", int64(0), 0
+	for _, e := range entries {
+		f := session.At(kind, filepath.Join(root, e.Name()))
+		if _, err := os.Stat(f.InResume(session.RunFile)); err != nil {
+			continue
+		}
+		h, err := ReadHistory(f.Path(HistoryFile))
+		if err != nil {
+			continue
+		}
+		if h.Status == Finished || h.Status == Diverged {
+			finished++
+			continue
+		}
+		for _, name := range []string{f.Path(HistoryFile), f.InResume(session.RunFile)} {
+			if st, err := os.Stat(name); err == nil && st.ModTime().UnixNano() > when {
+				best, when = f.Dir, st.ModTime().UnixNano()
+			}
+		}
+	}
+	switch {
+	case best != "":
+		return best, nil
+	case finished > 0:
+		return "", session.Absent(fmt.Sprintf("no unfinished training in %s: to train a finished one longer give its folder, --resume DIR --epochs N", root))
+	}
+	return "", session.Absent(fmt.Sprintf("no unfinished training in %s: give its folder, --resume DIR", root))
 }
 
 // settle lays the settings of a training's run.json into c.

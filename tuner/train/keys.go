@@ -19,7 +19,7 @@ const (
 	keyCache       = "cache_dir"
 	KeyModel       = "model"
 	KeyWeights     = "weights"
-	keyFreeze      = "freeze_features"
+	KeyFreeze      = "freeze_features"
 )
 
 // Document declares what `atelier train` may be told: the trainer's settings,

@@ -65,7 +65,7 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 	if p.Settings, err = settings.Parse(p.Training, nil, base); err != nil {
 		return nil, setting.Nowhere(err)
 	}
-	if err := NeedsWeights(c, keyFreeze, KeyWeights); err != nil {
+	if err := NeedsWeights(c, KeyFreeze, KeyWeights); err != nil {
 		return nil, err
 	}
 	if out == "" {
