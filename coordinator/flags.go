@@ -81,7 +81,7 @@ func (m *Main) ParseFlags(args []string) error {
 		Version:         version.Version,
 		Description:     "Exit codes:\n" + exit.Text(exit.Coordinator, "  "),
 		HideHelpCommand: true,
-		Writer:          m.Stderr,
+		Writer:          man.Terminal(m.Stderr, os.Stderr),
 		ErrWriter:       m.Stderr,
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return err },

@@ -50,7 +50,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 	}
 	ran := false
 	app := &cli.App{
-		Name: "atelier-worker", Usage: "take trials from the coordinators and train them on this machine", Version: version.Version,
+		Name: "atelier-worker", Usage: "take trials from the coordinators and train them on this machine", Version: version.Version, Writer: man.Terminal(os.Stdout, os.Stdout),
 		HideHelpCommand: true, ExitErrHandler: func(*cli.Context, error) {}, OnUsageError: func(_ *cli.Context, err error, _ bool) error { return err },
 		Description: "atelier-worker simtrainer is the simulated trainer; the agent starts it by itself.\n\nExit codes:\n" + exit.Text(exit.Worker, "  "),
 		Flags: []cli.Flag{

@@ -48,3 +48,23 @@ func Cut(s string, columns int) string {
 	}
 	return s
 }
+
+// Fold breaks a text at spaces into lines of so many columns at most; a longer word has a line of its own. An empty
+// text has no lines.
+func Fold(s string, columns int) (lines []string) {
+	line := ""
+	for _, w := range strings.Fields(s) {
+		switch {
+		case line == "":
+			line = w
+		case Columns(line)+1+Columns(w) <= columns:
+			line += " " + w
+		default:
+			lines, line = append(lines, line), w
+		}
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}

@@ -21,6 +21,11 @@ func TestServicesHaveManualPages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		for line := range strings.Lines(string(help)) {
+			if line = strings.TrimSpace(line); len(line) > 80 && strings.Contains(line, " ") {
+				t.Errorf("%s --help: a line of %d columns: %s", name, len(line), line)
+			}
+		}
 		text := strings.ReplaceAll(string(page), `\-`, "-")
 		flags := regexp.MustCompile(`(?m)^   (--[a-z-]+)`).FindAllStringSubmatch(string(help), -1)
 		codes := regexp.MustCompile(`(?m)^ +(\d+) +[a-z]`).FindAllStringSubmatch(string(help), -1)

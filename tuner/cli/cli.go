@@ -19,6 +19,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/exit"
+	"atelier/common/man"
 	"atelier/common/setting"
 	"atelier/common/stdio"
 	"atelier/common/terminal"
@@ -105,7 +106,7 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 	argv, err := arrange(app, args, e.home())
 	var alone *noCommand
 	if errors.As(err, &alone) {
-		app.Writer = e.Err
+		app.Writer = e.sized(e.Err, e.Live)
 		if err := app.RunContext(ctx, append(append([]string{app.Name}, alone.path...), "--help")); err != nil {
 			e.say("%s", err)
 		}
@@ -152,8 +153,27 @@ func (e *Env) Run(ctx context.Context, args []string) int {
 // advise says what can be done about an error.
 func (e *Env) advise(err error) {
 	for _, h := range hint.For(err, e.origin, e.command) {
-		e.say("  - %s", h)
+		e.hint(h)
 	}
+}
+
+// hint prints a line of advice, folded where a terminal shows it; in a file it is one line.
+func (e *Env) hint(text string) {
+	lines := []string{text}
+	if e.Live {
+		lines = terminal.Fold(terminal.Text(text), e.Width()-4)
+	}
+	for i, line := range lines {
+		e.say("%s%s", []string{"  - ", "    "}[min(i, 1)], line)
+	}
+}
+
+// sized is a writer for helps, as wide as its terminal, if it is one.
+func (e *Env) sized(w io.Writer, isTerminal bool) io.Writer {
+	if isTerminal && e.Width != nil {
+		return man.Sized{Writer: w, Columns: e.Width()}
+	}
+	return w
 }
 
 // exitCode is an error's, the command's own first, then what an answer of the API means.
@@ -221,7 +241,7 @@ func (e *Env) app() *ucli.App {
 		Usage:                     "a distributed training and tuning cluster for image classifiers",
 		Version:                   version.Version,
 		Reader:                    e.In,
-		Writer:                    e.Out,
+		Writer:                    e.sized(e.Out, e.Screen),
 		ErrWriter:                 e.Err,
 		HideHelpCommand:           true,
 		ExitErrHandler:            func(*ucli.Context, error) {}, // Run decides

@@ -11,6 +11,8 @@ import (
 	"atelier/common/settings"
 	"atelier/tuner/sweep"
 
+	"atelier/common/terminal"
+
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -200,7 +202,7 @@ func nearestKey(path string) string {
 func (x *explained) print(e *Env) error {
 	var b strings.Builder
 	b.WriteString(x.Key + "\n")
-	for _, line := range wrapped(x.Help, 78) {
+	for _, line := range terminal.Fold(x.Help, 78) {
 		b.WriteString("  " + line + "\n")
 	}
 	rows := [][2]string{{"takes", x.Takes}, {"without it", x.Default}, {"belongs to", x.Of}, {"example", x.Example}, {"flag", x.Flag}, {"variable", x.Variable}, {"note", x.Note}}
@@ -213,7 +215,7 @@ func (x *explained) print(e *Env) error {
 			b.WriteString("\n")
 			first = false
 		}
-		for i, line := range wrapped(r[1], 66) {
+		for i, line := range terminal.Fold(r[1], 66) {
 			label := r[0]
 			if i > 0 {
 				label = ""
@@ -233,21 +235,6 @@ func (x *explained) print(e *Env) error {
 	}
 	_, err := e.Out.Write([]byte(b.String()))
 	return err
-}
-
-// wrapped breaks a text at spaces.
-func wrapped(text string, width int) (lines []string) {
-	line := ""
-	for _, w := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(w) > width {
-			lines, line = append(lines, line), ""
-		}
-		line = strings.TrimPrefix(line+" "+w, " ")
-	}
-	if line != "" {
-		lines = append(lines, line)
-	}
-	return lines
 }
 
 // explainDocuments lists what can be explained.

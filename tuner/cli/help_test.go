@@ -1,9 +1,12 @@
 package cli_test
 
 import (
+	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"atelier/tuner/cli"
 
@@ -94,4 +97,44 @@ func commands(line string) (all [][]string) {
 		}
 	}
 	return all
+}
+
+// Helps fit the terminal, and 80 columns where there is none: only examples and words without a space are longer.
+func TestHelpsFitTheTerminal(t *testing.T) {
+	lines := map[int]int{}
+	look := func(path []string) {
+		for _, columns := range []int{0, 60, 80, 300} {
+			var out, errs bytes.Buffer
+			e := &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Dir: t.TempDir(), Now: time.Now, Screen: columns > 0, Width: func() int { return columns }}
+			if code := e.Run(t.Context(), append(slices.Clone(path), "--help")); code != 0 {
+				t.Fatalf("%q --help: exit %d: %s", path, code, errs.String())
+			}
+			most := map[int]int{0: 80, 60: 60, 80: 80, 300: 100}[columns]
+			before, rest, _ := strings.Cut(out.String(), "\nEXAMPLES:\n")
+			_, after, _ := strings.Cut(rest, "\n\n")
+			for line := range strings.Lines(before + "\n" + after) {
+				lines[columns]++
+				line = strings.TrimRight(line, "\n")
+				if len([]rune(line)) > most && strings.Contains(strings.TrimSpace(line), " ") {
+					t.Errorf("%d columns: %q --help: %d in %q", columns, path, len([]rune(line)), line)
+				}
+				if at := regexp.MustCompile(`^   --\S.*?  +(\S)`).FindStringSubmatchIndex(line); at != nil && at[2] > 32 {
+					t.Errorf("%d columns: %q --help: the descriptions begin at column %d: %q", columns, path, at[2]+1, line)
+				}
+			}
+		}
+	}
+	seen := map[string]bool{"": true}
+	cli.Verbs(func(path []string, c *ucli.Command) {
+		look(path)
+		for i := 1; i < len(path); i++ {
+			seen[strings.Join(path[:i], " ")] = true
+		}
+	})
+	for group := range seen {
+		look(strings.Fields(group))
+	}
+	if lines[80] < 800 || lines[60] <= lines[300] {
+		t.Errorf("%v lines looked at", lines)
+	}
 }

@@ -160,7 +160,7 @@ func (w *warner) warn(text string) {
 	for _, h := range hint.For(errors.New(text), hint.Unknown, w.e.command) {
 		if !slices.Contains(w.advised, h) {
 			w.advised = append(w.advised, h)
-			w.e.say("  - %s", h)
+			w.e.hint(h)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"atelier/common/inference"
 	"atelier/common/setting"
+	"atelier/common/terminal"
 	"atelier/tuner/infer"
 	"atelier/tuner/models"
 
@@ -172,6 +173,19 @@ type option struct{ name, about string }
 
 const mostOffered = 9
 
+// offer prints one of the options. Where both do not fit beside each other on a terminal, what it is goes below.
+func (e *Env) offer(number int, o option) {
+	line := fmt.Sprintf("  %2d  %s  %s", number, o.name, o.about)
+	if !e.Live || terminal.Columns(line) <= e.Width() {
+		e.say("%s", line)
+		return
+	}
+	e.say("  %2d  %s", number, o.name)
+	for _, l := range terminal.Fold(o.about, e.Width()-6) {
+		e.say("      %s", l)
+	}
+}
+
 // pick asks for one of several options, by number, or for another name, which
 // fault refuses with a reason; nothing typed takes the first.
 func (q *questions) pick(ctx context.Context, what, title string, options []option, fault func(name string) string) (string, error) {
@@ -184,7 +198,7 @@ func (q *questions) pick(ctx context.Context, what, title string, options []opti
 	default:
 		q.e.say("%s", title)
 		for i, o := range options {
-			q.e.say("  %2d  %s  %s", i+1, o.name, o.about)
+			q.e.offer(i+1, o)
 		}
 		question = fmt.Sprintf("%s, by number or path [1]: ", what)
 	}

@@ -302,7 +302,7 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 		}
 		e.say("atelier train: %s", text)
 		for _, h := range f.Hints {
-			e.say("  - %s", h)
+			e.hint(h)
 		}
 		e.say("%s", r.Summary())
 		if f.Remote {
