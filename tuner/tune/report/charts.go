@@ -29,7 +29,7 @@ var charts = []chart{
 	{name: "pareto_front.png", about: "the trials that no other improves upon in all objectives", draw: (*view).pareto, several: true},
 	{name: "value_distribution.png", about: "share of trials up to a value (EDF)", draw: (*view).distribution, each: true},
 	{name: "pairwise_heatmaps.png", about: "median value by two parameters at a time", draw: (*view).heatmaps, each: true},
-	{name: "contour.png", about: "value over the two most important numeric parameters", draw: (*view).contour, each: true},
+	{name: "contour.png", about: "value over two numeric parameters at a time", draw: (*view).contour, each: true},
 	{name: "rank_plot.png", about: "trials in the plane of two parameters, coloured by rank", draw: (*view).ranks, each: true},
 	{name: "parallel_coordinates.png", about: "one line per trial through all parameters", draw: (*view).parallel, each: true},
 	{name: "slice_plots.png", about: "value against each parameter", draw: (*view).slices, each: true},
@@ -149,23 +149,38 @@ func (v *view) direction() string {
 }
 
 // values of the trials that ended with one, the best first, and the range that
-// charts show of them. What is beyond is marked at the edge.
-func (v *view) values() (xs []float64, low, high float64, note string) {
+// charts show of them, the best always in it; outside counts those beyond.
+func (v *view) values() (xs []float64, low, high float64, outside int) {
 	for _, t := range v.ranked {
 		xs = append(xs, t.Value)
 	}
-	low, high, outside := fence(xs)
-	if outside > 0 {
-		note = fmt.Sprintf("; %s far off, marked at the edge", plural(outside, "value"))
+	low, high, _ = fence(xs)
+	if len(xs) > 0 {
+		low, high = math.Min(low, xs[0]), math.Max(high, xs[0])
 	}
-	return xs, low, high, note
+	for _, x := range xs {
+		if x < low || x > high {
+			outside++
+		}
+	}
+	return xs, low, high, outside
+}
+
+// farOff is a part of a title about values beyond a chart's range: what the
+// chart does with them.
+func farOff(outside int, done string) string {
+	if outside == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s far off, %s", plural(outside, "value"), done)
 }
 
 func (v *view) history() (f plot.Figure, panels []*plot.Panel, reason string) {
 	if len(v.ended) == 0 {
 		return f, nil, "no trial has a value"
 	}
-	_, low, high, note := v.values()
+	_, low, high, outside := v.values()
+	note := farOff(outside, "marked at the edge")
 	var xs, each, best []float64
 	top := 0
 	for i, t := range v.ended {
@@ -210,7 +225,8 @@ func (v *view) parallel() (f plot.Figure, panels []*plot.Panel, reason string) {
 	shown := v.chief(mostAxes, func(int) bool { return true })
 	left := len(v.Space.Params) - len(shown)
 	slices.Sort(shown)
-	_, low, high, note := v.values()
+	_, low, high, outside := v.values()
+	note := farOff(outside, "drawn at the end of the axis")
 	var axes []plot.Axis
 	for _, k := range shown {
 		p := &v.Space.Params[k]
@@ -242,7 +258,8 @@ func (v *view) slices() (f plot.Figure, panels []*plot.Panel, reason string) {
 	if len(shown) == 0 {
 		return f, nil, "no parameter took two values"
 	}
-	_, low, high, note := v.values()
+	_, low, high, outside := v.values()
+	note := farOff(outside, "marked at the edge")
 	last := v.Trials[len(v.Trials)-1].Number
 	for n, k := range shown {
 		p := &v.Space.Params[k]

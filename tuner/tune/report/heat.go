@@ -28,7 +28,7 @@ func (v *view) heatmaps() (f plot.Figure, panels []*plot.Panel, reason string) {
 	if len(able) < 2 {
 		return f, nil, fmt.Sprintf("it takes two parameters that vary; there is %d", len(able))
 	}
-	_, low, high, note := v.values()
+	_, low, high, _ := v.values()
 	left := 0
 	for j := 1; j < len(able); j++ {
 		for i := range j {
@@ -44,7 +44,7 @@ func (v *view) heatmaps() (f plot.Figure, panels []*plot.Panel, reason string) {
 	if len(panels) == 0 {
 		return f, nil, "no two parameters vary together"
 	}
-	title := fmt.Sprintf("median of %s, best darkest, with the number of trials%s", v.named(), note)
+	title := fmt.Sprintf("median of %s, best darkest, with the number of trials", v.named())
 	if left > 0 {
 		title += fmt.Sprintf("; %s left out", plural(left, "less important pair"))
 	}
@@ -125,22 +125,27 @@ func (v *view) cells(k int) cellAxis {
 		}}
 	}
 	var seen []float64
+	used := 0 // by so many trials
 	for _, t := range v.ranked {
-		if x := v.at(t, k); finite(x) && !slices.Contains(seen, x) {
+		x := v.at(t, k)
+		if finite(x) {
+			used++
+		}
+		if finite(x) && !slices.Contains(seen, x) {
 			seen = append(seen, x)
 		}
 	}
 	sort.Float64s(seen)
-	// A few values stand each for itself, unless nearly every trial has its own:
+	// A few values stand each for itself, unless nearly every trial that uses it has its own:
 	// then a cell would hold a single trial.
-	if len(seen) <= mostListed && (p.Kind == space.KindInt || 2*len(seen) <= len(v.ranked)) {
+	if len(seen) <= mostListed && (p.Kind == space.KindInt || 2*len(seen) <= used) {
 		var names []string
 		for _, x := range seen {
 			names = append(names, plot.Number(x))
 		}
 		return cellAxis{names, func(x float64) int { return slices.Index(seen, x) }}
 	}
-	bins := min(mostBins, max(2, len(v.ranked)/4))
+	bins := min(mostBins, max(2, used/4))
 	// Over what was tried, not over the whole axis: a search narrows.
 	low, high := seen[0], seen[len(seen)-1]
 	edge := func(i int) float64 { return low + (high-low)*float64(i)/float64(bins) }

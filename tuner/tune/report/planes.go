@@ -78,13 +78,13 @@ func (v *view) contour() (f plot.Figure, panels []*plot.Panel, reason string) {
 	if reason != "" {
 		return f, nil, reason
 	}
-	_, low, high, note := v.values()
+	_, low, high, _ := v.values()
 	for _, p := range planes {
 		s := plot.Surface{X: p.xs, Y: p.ys, Value: p.values, Low: low, High: high, LowIsBest: !v.Maximize}
 		s.Best = 1 + slices.Index(p.trials, v.ranked[0])
 		panels = append(panels, plot.Contour(p.axes(v.of()), s))
 	}
-	return plot.Figure{Title: v.title(fmt.Sprintf("%s over two parameters, best darkest%s", v.named(), note)), Columns: mostColumns}, panels, ""
+	return plot.Figure{Title: v.title(fmt.Sprintf("%s over two parameters, best darkest", v.named())), Columns: mostColumns}, panels, ""
 }
 
 // ranks shows where the best and the worst trials lie.
@@ -113,7 +113,7 @@ func (v *view) distribution() (f plot.Figure, panels []*plot.Panel, reason strin
 	if len(v.ranked) < 2 {
 		return f, nil, "fewer than two trials have a value"
 	}
-	values, low, high, note := v.values()
+	values, low, high, outside := v.values()
 	slices.Sort(values)
 	var xs, ys []float64
 	for i, x := range values {
@@ -125,7 +125,7 @@ func (v *view) distribution() (f plot.Figure, panels []*plot.Panel, reason strin
 		}
 		xs, ys = append(xs, x), append(ys, float64(i+1)/float64(len(values)))
 	}
-	a := plot.Axes{Title: fmt.Sprintf("%s, %s%s", v.Metric, v.direction(), note), X: v.Metric, Y: "trials up to this value", Percent: true, Low: plot.At(0), High: plot.At(1)}
+	a := plot.Axes{Title: fmt.Sprintf("%s, %s%s", v.Metric, v.direction(), farOff(outside, "not drawn")), X: v.Metric, Y: "trials up to this value", Percent: true, Low: plot.At(0), High: plot.At(1)}
 	best := v.ranked[0]
 	a.Marks = []plot.Mark{{X: best.Value, Name: fmt.Sprintf("best: %s, trial %d", plot.Number(best.Value), best.Number)}}
 	return plot.Figure{Title: v.title("distribution of values"), Columns: 2}, []*plot.Panel{plot.Lines(a, plot.Series{X: xs, Y: ys, Steps: true})}, ""

@@ -48,13 +48,16 @@ func (v *view) curves() (f plot.Figure, panels []*plot.Panel, reason string) {
 			}
 		}
 		a := plot.Axes{Title: name, X: "epoch", Y: name, WholeX: true}
-		if low, high, wide, zoomed := zoom(top, all); low < high {
+		if low, high, wide := zoom(top, all, v.good(name)); low < high {
 			a.Low, a.High = plot.At(low), plot.At(high)
 			if a.LogY = wide; wide {
 				a.Y += ", logarithmic"
 			}
-			if zoomed {
-				a.Title += fmt.Sprintf(", zoomed on the best %d", len(best))
+			if slices.ContainsFunc(all, func(y float64) bool { return finite(y) && (y < low || y > high) }) {
+				a.Title += ", zoomed"
+				if v.reporting() > len(best) {
+					a.Title += fmt.Sprintf(" on the best %d", len(best))
+				}
 			}
 		}
 		panels = append(panels, plot.Lines(a, series...))
@@ -69,23 +72,63 @@ func (v *view) curves() (f plot.Figure, panels []*plot.Panel, reason string) {
 	return plot.Figure{Title: v.title(title), Columns: 2}, panels, ""
 }
 
+// good is the end of a metric's axis where better values are.
+func (v *view) good(metric string) end {
+	maximize, known := v.Maximize, metric == v.Metric
+	for _, o := range v.Objectives {
+		if o.Metric == metric {
+			maximize, known = o.Maximize, true
+		}
+	}
+	switch {
+	case known && maximize, !known && strings.Contains(metric, "acc"):
+		return upper
+	case known, strings.Contains(metric, "loss"):
+		return lower
+	}
+	return either
+}
+
+// end is an end of an axis.
+type end int
+
+const (
+	either end = iota // which is better is not known
+	lower
+	upper
+)
+
 // zoom is the range of an axis for the best curves, top: theirs where all
 // curves' would be more than twice as wide, logarithmic where even theirs spans
-// more than a power and a half of ten.
-func zoom(top, all []float64) (low, high float64, logarithmic, zoomed bool) {
+// more than a power and a half of ten. The good end of the best curves is
+// always in it.
+func zoom(top, all []float64, good end) (low, high float64, logarithmic bool) {
 	low, high, _ = fence(all)
 	if len(top) > 0 {
 		l, h, _ := fence(top)
+		for _, y := range top {
+			if finite(y) && good != upper {
+				l = math.Min(l, y)
+			}
+			if finite(y) && good != lower {
+				h = math.Max(h, y)
+			}
+		}
 		if high-low > 2*(h-l) && h > l {
 			air := 0.1 * (h - l)
-			if zoomed = true; l > 0 {
-				low, high = math.Max(l-air, l/2), h+air
-			} else {
-				low, high = l-air, h+air
+			if low, high = l-air, h+air; l > 0 {
+				low = math.Max(low, l/2)
+			}
+		} else {
+			if good != upper {
+				low = math.Min(low, l)
+			}
+			if good != lower {
+				high = math.Max(high, h)
 			}
 		}
 	}
-	return low, high, low > 0 && high > 30*low, zoomed
+	return low, high, low > 0 && high > 30*low
 }
 
 func (v *view) reporting() (n int) {
