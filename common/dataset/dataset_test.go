@@ -111,7 +111,7 @@ func TestListFollowsImageFolder(t *testing.T) {
 	if n := f.Counts(); !reflect.DeepEqual(n, []int{2, 5, 2, 1}) {
 		t.Errorf("counts %v", n)
 	}
-	if got, want := f.LeftOut.String(), "3 hidden or system folders (.hidden, __MACOSX, b/.ipynb_checkpoints), 1 hidden file, 2 files without an image extension (1 .heic, 1 .txt), 1 picture beside the class folders"; got != want {
+	if got, want := f.LeftOut.String(), "3 hidden or system folders (.hidden, __MACOSX, b/.ipynb_checkpoints), 1 hidden file, 2 files without an image extension (1 .heic, 1 .txt), 1 image beside the class folders"; got != want {
 		t.Errorf("left out: %s", got)
 	}
 }

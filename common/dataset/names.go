@@ -86,7 +86,7 @@ func (l LeftOut) String() string {
 		endings = append(endings[:most], "...")
 	}
 	add(others, "file", " without an image extension ("+strings.Join(endings, ", ")+")")
-	add(l.Loose, "picture", " beside the class folders")
+	add(l.Loose, "image", " beside the class folders")
 	return strings.Join(parts, ", ")
 }
 

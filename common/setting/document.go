@@ -220,8 +220,11 @@ func (d Document) Markdown() []byte {
 					help = append(help, fmt.Sprintf(more.format, more.flag))
 				}
 			}
-			row := "| " + strings.Join(append(cells, strings.Join(help, "; ")), " | ") + " |\n"
-			b.WriteString(strings.ReplaceAll(row, "<", "&lt;"))
+			for _, cell := range append(cells, strings.Join(help, "; ")) {
+				// A bar ends a cell, also within code; an angle bracket begins a tag.
+				b.WriteString("| " + strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(cell) + " ")
+			}
+			b.WriteString("|\n")
 		}
 	}
 	return b.Bytes()

@@ -43,7 +43,7 @@ var Table = setting.Table{
 		Help: "given: by the statistics below; computed: by those of the training images; imagenet"},
 	{Name: "normalization.mean", Type: setting.Three("from 0 to 1", func(x float64) bool { return x >= 0 && x <= 1 }), Default: list(ImageNetMean),
 		Aliases: []string{"mean"}, Help: "red, green, blue; these are ImageNet's"},
-	{Name: "normalization.std", Help: "red, green, blue; these are those of ImageNet", Type: setting.Three("above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }), Default: list(ImageNetStd), Aliases: []string{"std"}},
+	{Name: "normalization.std", Help: "red, green, blue; the defaults are those of ImageNet", Type: setting.Three("above 0 and at most 1", func(x float64) bool { return x > 0 && x <= 1 }), Default: list(ImageNetStd), Aliases: []string{"std"}},
 
 	{Name: "epochs", Section: "Training", Type: setting.Integer(1, 100_000), Default: int64(10), Help: "at most", Flag: "epochs", Usage: "train for at most `N` epochs"},
 	{Name: "lr", Type: setting.Above(0, 1000), Default: 0.001, Help: "learning rate", Aliases: []string{"learning_rate", "learningrate"}, Flag: "lr", Usage: "learning `RATE`"},
@@ -65,7 +65,7 @@ var Table = setting.Table{
 	{Name: "clip_norm", Type: setting.Within(0, 1e6), Default: int64(0), Aliases: []string{"max_norm", "clip_grad_norm", "grad_clip"},
 		Help: "largest norm of all gradients together; 0 = any"},
 	{Name: "accumulate", Type: setting.Integer(1, 1<<20), Default: int64(1), Aliases: []string{"accumulation", "gradient_accumulation_steps"}, Help: "batches that make one update"},
-	{Name: "ema_decay", Type: setting.Below(0, 1), Default: int64(0), Aliases: []string{"ema"}, Help: "averaged weights, decay an update; 0 = none"},
+	{Name: "ema_decay", Type: setting.Below(0, 1), Default: int64(0), Aliases: []string{"ema"}, Help: "keep an average of the weights, with this decay per update; 0 = none"},
 	{Name: "seed", Example: "42", Type: setting.Integer(0, MaxSeed), Help: "of weights, order and augmentation", Flag: "seed", Usage: "`SEED` of weights, order and augmentation"},
 
 	{Name: "model", Section: "Model", Type: setting.OneOf(Models()...).Faulty(noModel), Default: "resnet18", Aliases: []string{"arch", "architecture"},

@@ -76,6 +76,35 @@ func TestGeneratedFilesAreCurrent(t *testing.T) {
 	}
 }
 
+// A row of a generated table has as many cells as its head: a bar in a text would end a cell.
+func TestGeneratedTablesHaveWholeRows(t *testing.T) {
+	cells := func(row string) int { return strings.Count(strings.ReplaceAll(row, `\|`, ""), "|") - 1 }
+	for _, name := range []string{reference, specReference} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, rows, escaped := 0, 0, 0
+		for n, line := range strings.Split(string(text), "\n") {
+			switch {
+			case !strings.HasPrefix(line, "|"):
+				want = 0
+			case want == 0:
+				want = cells(line)
+			default:
+				rows++
+				escaped += strings.Count(line, `\|`)
+				if got := cells(line); got != want || !strings.HasSuffix(line, "|") {
+					t.Errorf("%s:%d: %d cells, want %d: %s", name, n+1, got, want, line)
+				}
+			}
+		}
+		if rows < 50 || name == reference && escaped == 0 {
+			t.Errorf("%s: %d rows, %d bars in them", name, rows, escaped)
+		}
+	}
+}
+
 // The spec that the reference begins with is one, and has what the page is about.
 func TestSpecOfTheReferenceRuns(t *testing.T) {
 	_, after, ok := strings.Cut(specHead, "```yaml\n")

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The whole workflow on one machine, as deploy/docs/workflow.md tells it: from a folder of pictures to trained,
+# The whole workflow on one machine, as deploy/docs/workflow.md describes it: from a folder of images to trained,
 # evaluated, explained and tuned models. Everything lands in $WORK; nothing else is changed.
 #
 #   deploy/docs/workflow.sh                                  # on drawn house facades, about an hour
-#   IMAGES=pictures MODELS="vanilla resnet18" EPOCHS=50 deploy/docs/workflow.sh
+#   IMAGES=photos MODELS="vanilla resnet18" EPOCHS=50 deploy/docs/workflow.sh
 #
 # Settings, all of the environment:
 #   ATELIER       the command (bin/atelier)
 #   WORK          folder for everything (run/workflow); must be new or empty
-#   IMAGES        pictures, one subfolder a class; empty = drawn
+#   IMAGES        images, one subfolder per class; empty = drawn
 #   CLASSES       classes to ask image search for, where SERPAPI_API_KEY is set; SCRAPE_FLAGS (--dry-run) goes with them
 #   MODELS        what to train (vanilla resnet18)
 #   EPOCHS IMAGE_SIZE BATCH_SIZE LR   of each training
@@ -35,7 +35,7 @@ unset ATELIER_ADDR # on this machine
 
 step() { printf '\n== %s\n' "$*" >&2; }
 
-step "1a. Pictures, one folder a class"
+step "1a. Images, one folder per class"
 if [ -n "${SERPAPI_API_KEY:-}" ] && [ -n "${CLASSES:-}" ]; then
   flags=()
   for class in $CLASSES; do flags+=(--class "$class"); done

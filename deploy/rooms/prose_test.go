@@ -115,6 +115,14 @@ func TestPhrases(t *testing.T) {
 				return err
 			}
 			ast.Inspect(file, func(n ast.Node) bool {
+				// A count and its noun become a text, though the noun is one word.
+				if call, ok := n.(*ast.CallExpr); ok && isPlural(call.Fun) {
+					for _, a := range call.Args {
+						if lit, ok := a.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+							look(rel, files.Position(lit.Pos()).Line, strings.Trim(lit.Value, "`\""))
+						}
+					}
+				}
 				if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
 					// One word is a key or a name, not a sentence.
 					if text, err := strconv.Unquote(lit.Value); err == nil && strings.Contains(strings.TrimSpace(text), " ") {
@@ -141,6 +149,17 @@ func TestPhrases(t *testing.T) {
 	if texts < 5000 {
 		t.Errorf("%d texts looked at: the test looks at the wrong files", texts)
 	}
+}
+
+// isPlural reports whether a function is one that puts a number before a noun.
+func isPlural(f ast.Expr) bool {
+	switch f := f.(type) {
+	case *ast.Ident:
+		return f.Name == "plural"
+	case *ast.SelectorExpr:
+		return strings.EqualFold(f.Sel.Name, "plural")
+	}
+	return false
 }
 
 // The table's forms: whole words, any spacing, exceptions.

@@ -323,7 +323,7 @@ func TestDataPackAndInfo(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "pics/b/broken.png"), []byte("\x89PNG\r\n\x1a\nno more"))
 	r := run(t, dir, "data", "pack", "pics", "--size", "4", "--cache", "cache")
-	if r.code != 0 || !strings.Contains(r.err, "skipped b/broken.png") || !strings.Contains(r.err, "3 pictures packed, 1 skipped") {
+	if r.code != 0 || !strings.Contains(r.err, "skipped b/broken.png") || !strings.Contains(r.err, "3 images packed, 1 skipped") {
 		t.Fatalf("%+v", r)
 	}
 	file := strings.TrimSpace(r.out)
@@ -348,10 +348,10 @@ func TestDataSynth(t *testing.T) {
 	dir := t.TempDir()
 	args := []string{"data", "synth", "pics", "--style", "gothic", "--style", "tudor", "--train", "3", "--validation", "1", "--test", "0", "--size", "32"}
 	r := run(t, dir, args...)
-	if r.code != 0 || r.out != filepath.Join(dir, "pics/train")+"\n"+filepath.Join(dir, "pics/validation")+"\n" || !strings.Contains(r.err, "8 pictures of 2 styles, 8 drawn now") {
+	if r.code != 0 || r.out != filepath.Join(dir, "pics/train")+"\n"+filepath.Join(dir, "pics/validation")+"\n" || !strings.Contains(r.err, "8 images of 2 styles, 8 drawn now") {
 		t.Fatalf("%+v", r)
 	}
-	if r := run(t, dir, args...); r.code != 0 || !strings.Contains(r.err, "8 pictures of 2 styles, 0 drawn now") {
+	if r := run(t, dir, args...); r.code != 0 || !strings.Contains(r.err, "8 images of 2 styles, 0 drawn now") {
 		t.Errorf("again: %+v", r)
 	}
 	if r := run(t, dir, "data", "info", "pics/train", "-o", "csv"); !strings.Contains(r.out, "\ngothic,0,3,0.5,0,0,0,") || !strings.Contains(r.out, "\ntudor,1,3,0.5,") {

@@ -65,7 +65,7 @@ func (e *Env) synth(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
-	e.say("%s of %s, %s drawn now in %s", plural(s.Images, "picture"), plural(len(s.Styles), "style"), thousands(s.Drawn), roundly(s.Elapsed))
+	e.say("%s of %s, %s drawn now in %s", plural(s.Images, "image"), plural(len(s.Styles), "style"), thousands(s.Drawn), roundly(s.Elapsed))
 	for _, folder := range []string{s.Train, s.Validation, s.Test} {
 		if folder == "" {
 			continue
@@ -97,13 +97,13 @@ func (e *Env) pack(c *ucli.Context) error {
 		e.say("skipped %s: %s", s.Path, s.Reason)
 	}
 	if report.Turned > 0 {
-		e.say("turned %s as their EXIF orientation says (torchvision's ImageFolder would leave them lying)", plural(report.Turned, "picture"))
+		e.say("turned %s as their EXIF orientation says (torchvision's ImageFolder would leave them lying)", plural(report.Turned, "image"))
 	}
 	how := "packed"
 	if report.Cached {
 		how = "packed earlier"
 	}
-	e.say("%s %s, %s skipped, %s", plural(report.Images, "picture"), how, thousands(len(report.Skipped)), bytesOf(report.Bytes))
+	e.say("%s %s, %s skipped, %s", plural(report.Images, "image"), how, thousands(len(report.Skipped)), bytesOf(report.Bytes))
 	_, err = fmt.Fprintln(e.Out, path)
 	return err
 }

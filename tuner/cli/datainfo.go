@@ -159,7 +159,7 @@ func (e *Env) sayInfo(n *info.Info) {
 	}
 	e.warn(n.Notes)
 	for _, p := range n.Parts {
-		e.say("%s: %s, %.1f %%", p.Part, plural(p.Images, "picture"), 100*p.Share)
+		e.say("%s: %s, %.1f %%", p.Part, plural(p.Images, "image"), 100*p.Share)
 	}
 	for _, c := range n.Classes {
 		for _, p := range n.Parts {

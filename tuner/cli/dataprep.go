@@ -114,7 +114,7 @@ func (e *Env) cleanup(c *ucli.Context) error {
 	}); err != nil {
 		return err
 	}
-	e.say("%s, %s; %s to go, %s similar, %s under two classes", plural(r.Files, "file"), plural(r.Images, "picture"), thousands(len(r.Go)), thousands(len(r.Similar)), thousands(len(r.Conflicts)))
+	e.say("%s, %s; %s to go, %s similar, %s under two classes", plural(r.Files, "file"), plural(r.Images, "image"), thousands(len(r.Go)), thousands(len(r.Similar)), thousands(len(r.Conflicts)))
 	for _, text := range r.LeftOut {
 		e.say("left alone: %s", text)
 	}

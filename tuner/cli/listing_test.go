@@ -54,18 +54,18 @@ func TestTrainTakesWhatSplitWrites(t *testing.T) {
 		}
 		want := map[int]string{1: "rare,1,0,0", 2: "rare,1,1,0", 3: "rare,1,1,1", 4: "rare,2,1,1", 5: "rare,3,1,1"}[n]
 		if !strings.Contains(r.out, want) {
-			t.Errorf("%d pictures: want %s in\n%s", n, want, r.out)
+			t.Errorf("%d images: want %s in\n%s", n, want, r.out)
 		}
 		if warned := strings.Contains(r.err, "warning: rare has too few images"); warned != (n < 3) {
-			t.Errorf("%d pictures: %s", n, r.err)
+			t.Errorf("%d images: %s", n, r.err)
 		}
 		r = talk(t, dir, false, "", nil, "train", "--data", "split", "--no-mlflow")
 		if !strings.Contains(r.err, "enough seen") {
-			t.Fatalf("%d pictures: train refuses what split wrote: %s", n, r.err)
+			t.Fatalf("%d images: train refuses what split wrote: %s", n, r.err)
 		}
 		job()
 		if told := strings.Contains(r.err, "no images of rare"); told != (n < 3) {
-			t.Errorf("%d pictures: training says\n%s", n, r.err)
+			t.Errorf("%d images: training says\n%s", n, r.err)
 		}
 	}
 }
@@ -94,10 +94,10 @@ func TestOneListingForAllTools(t *testing.T) {
 		args  []string
 		wants []string
 	}{
-		"cleanup": {[]string{"data", "cleanup", "images/train", "--dry-run"}, []string{"12 files, 12 pictures; 0 to go", "3 hidden or system folders", "1 .heic"}},
+		"cleanup": {[]string{"data", "cleanup", "images/train", "--dry-run"}, []string{"12 files, 12 images; 0 to go", "3 hidden or system folders", "1 .heic"}},
 		"info":    {[]string{"data", "info", "images/train"}, []string{"image folder of 12 images in 2 classes", "3 hidden or system folders", "1 .heic"}},
 		"split":   {[]string{"data", "split", "images/train", "out"}, []string{"12 new images", "3 hidden or system folders", "1 .heic"}},
-		"pack":    {[]string{"data", "pack", "images/train", "--cache", "cache"}, []string{"12 pictures packed", "3 hidden or system folders", "1 .heic"}},
+		"pack":    {[]string{"data", "pack", "images/train", "--cache", "cache"}, []string{"12 images packed", "3 hidden or system folders", "1 .heic"}},
 		"train":   {[]string{"train", "--data", "images", "--no-mlflow", "--local"}, []string{"3 hidden or system folders (.ipynb_checkpoints, ", "2 hidden or system folders", "1 .heic", "enough seen"}},
 	} {
 		r := talk(t, dir, false, "", nil, x.args...)
@@ -136,7 +136,7 @@ func TestCleanupAndBack(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "images"), os.DirFS(facades(t, 3))); err != nil {
 		t.Fatal(err)
 	}
-	if r := run(t, dir, "data", "cleanup", "images", "--dry-run"); r.code != 0 || r.out != "" || !strings.Contains(r.err, "9 files, 9 pictures; 0 to go") {
+	if r := run(t, dir, "data", "cleanup", "images", "--dry-run"); r.code != 0 || r.out != "" || !strings.Contains(r.err, "9 files, 9 images; 0 to go") {
 		t.Errorf("nothing to go: %+v", r)
 	}
 	write(t, filepath.Join(dir, "images", "gothic", "a\x1b[31mb.jpg"), []byte("not an image"))
