@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"atelier/common/client"
@@ -195,10 +196,26 @@ func (e *Env) removeMember(c *ucli.Context) error {
 	}
 	defer api.Close()
 	if err := api.RemoveMember(c.Context, c.Args().First()); err != nil {
+		if client.ExitCode(err) == client.ExitNotFound {
+			return notFound("%s%s", client.Message(err), membersThere(c.Context, api))
+		}
 		return err
 	}
 	e.say("removed coordinator %s", c.Args().First())
 	return nil
+}
+
+// membersThere lists the members, to be put behind an error.
+func membersThere(ctx context.Context, api *client.Client) string {
+	all, err := api.Members(ctx)
+	if err != nil || len(all) == 0 {
+		return "; atelier cluster members lists them"
+	}
+	var ids []string
+	for _, m := range all {
+		ids = append(ids, m.ID)
+	}
+	return "; the members are " + strings.Join(ids, ", ") + " (atelier cluster members)"
 }
 
 // transfer answers when another coordinator leads.

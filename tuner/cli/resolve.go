@@ -138,7 +138,14 @@ func (e *Env) findSweep(word string, all []trial.Sweep) (*trial.Sweep, error) {
 		if len(of) == 0 && m[1] != "" {
 			return nil, noSweep(m[1], all)
 		}
-		return nil, notFound("%s: there are %d %s", word, len(of), what)
+		text := fmt.Sprintf("%s: there are %d %s", word, len(of), what)
+		if len(of) == 1 {
+			text = fmt.Sprintf("%s: there is 1 %s", word, strings.Replace(what, "sweeps", "sweep", 1))
+		}
+		if n := len(all) - len(of); m[1] == "" && n > 0 {
+			text += fmt.Sprintf(" besides %s, which %s does not count: give the id (atelier sweep list --archived)", plural(n, "archived sweep"), word)
+		}
+		return nil, notFound("%s", text)
 	}
 	found, what := named(word), fmt.Sprintf("%q is the name of", word)
 	if len(found) == 0 && word != "" {

@@ -42,4 +42,7 @@ func TestArchivedSweepsGoByName(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d: %s", args, r.code, want, r.err)
 		}
 	}
+	if r := run(t, dir, "sweep", "delete", "@", "--yes"); r.code != 3 || !strings.Contains(r.err, "@: there are 0 sweeps besides 1 archived sweep, which @ does not count: give the id (atelier sweep list --archived)") {
+		t.Errorf("only archived ones: exit %d: %s", r.code, r.err)
+	}
 }

@@ -59,6 +59,7 @@ func (e *Env) startWeights(c *ucli.Context, conf configuration, key string) erro
 	if err != nil {
 		return err
 	}
+	e.announce(c, p, file)
 	got, err := p.Pull(c.Context, file)
 	done()
 	if err != nil {
@@ -68,6 +69,16 @@ func (e *Env) startWeights(c *ucli.Context, conf configuration, key string) erro
 		e.say("fetched %s, %s, into %s", file.File, bytesOf(got.Bytes), p.Folder)
 	}
 	return conf.Set(key, got.Path, v.Origin, v.Where)
+}
+
+// announce prints which server is asked for a file that is not in the cache: without a network the answer, that there
+// is none, takes some seconds.
+func (e *Env) announce(c *ucli.Context, p weights.Puller, file weights.Published) {
+	server, err := weights.ParseServer(cmp.Or(p.Server, weights.Server))
+	if _, missing := os.Stat(filepath.Join(p.Folder, file.File)); missing == nil || err != nil || c.Bool("quiet") {
+		return
+	}
+	e.say("asking %s for %s ...", server.Redacted(), file.File)
 }
 
 // cached reports whether a model's published weights are in the cache.

@@ -119,8 +119,12 @@ func (e *Env) pullWeights(c *ucli.Context) error {
 	if !c.Bool("quiet") {
 		p.Progress = progress.show
 	}
+	e.announce(c, p, file)
 	got, err := p.Pull(c.Context, file)
 	progress.clear()
+	if _, ok := errors.AsType[weights.Unreachable](err); ok && c.Context.Err() == nil {
+		return fmt.Errorf("%w; copy %s into %s from a machine that has it, or give another server: --from URL", err, file.File, p.Folder)
+	}
 	if errors.Is(err, weights.ErrNotFound) {
 		return &exitError{client.ExitNotFound, err.Error(), err}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -125,5 +126,27 @@ func TestWeightsProgress(t *testing.T) {
 	lines := strings.Split(errs.String(), "\r\x1b[K")
 	if len(lines) < 3 || !strings.Contains(lines[1], " of 2.0 MiB, ") || !strings.Contains(lines[1], "/s") || !strings.Contains(lines[1], "left") || !strings.Contains(lines[len(lines)-1], "downloaded") {
 		t.Errorf("%q", lines)
+	}
+}
+
+// TestWeightsPullWithoutANetwork prints at once which server is asked for what, and how to do without it.
+func TestWeightsPullWithoutANetwork(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("ATELIER_CACHE", dir)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := "http://" + l.Addr().String()
+	l.Close() // nobody listens there now
+	const file = "resnet18-f37072fd.pth"
+	r := run(t, dir, "weights", "pull", "resnet18", "--from", server)
+	asks := "asking " + server + " for " + file + " ...\n"
+	remedy := "copy " + file + " into " + filepath.Join(dir, "weights") + " from a machine that has it, or give another server: --from URL"
+	if r.code != 1 || r.out != "" || !strings.HasPrefix(r.err, asks) || !strings.Contains(r.err, "connection refused; "+remedy) {
+		t.Errorf("%+v", r)
+	}
+	if r := run(t, dir, "weights", "pull", "resnet18", "-q", "--from", server); strings.Contains(r.err, "asking") || !strings.Contains(r.err, remedy) {
+		t.Errorf("quiet: %+v", r)
 	}
 }

@@ -136,8 +136,8 @@ var cases = []Case{
 		"what was downloaded is kept and listed in scrape.jsonl: the same command continues where this one ended",
 		"--dry-run prints how many searches a download would take"}},
 	{Name: "port in use", signs: signs(`address already in use`), Advice: []string{
-		"another program listens there: choose another port, or see which with ss -ltnp",
-		"an atelier that was started before may still run: atelier cluster status"}},
+		"another program listens there: choose another port, or see which program it is: ss -ltnp",
+		"it may be an atelier that was started before and still runs: ss -ltnp shows its process id, kill PID ends it"}},
 	{Name: "tracking server", signs: signs(`(mlflow|tracking)[^\n]*(refused|no such host|timeout|unreachable|does not answer|deadline|answered \d)`), Advice: []string{
 		"is the server up? mlflow server --port 5000, then --set mlflow.tracking_uri=http://127.0.0.1:5000",
 		"without a server: --set mlflow.tracking_uri=mlruns writes files, --no-mlflow tracks nothing; trainings wait for neither"}},

@@ -131,3 +131,11 @@ func TestAdviceFitsTheCommand(t *testing.T) {
 		}
 	}
 }
+
+// A busy port is looked up where every listening program is listed: the cluster's status shows no atelier serve.
+func TestBusyPortIsLookedUpWithSS(t *testing.T) {
+	text := strings.Join(For(errors.New("serve: listen tcp 127.0.0.1:8501: bind: address already in use"), Unknown, "serve"), "\n")
+	if !strings.Contains(text, "ss -ltnp") || strings.Contains(text, "cluster status") {
+		t.Error(text)
+	}
+}

@@ -83,7 +83,7 @@ func (d *download) more(parent context.Context, have int64) error {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return fmt.Errorf("%s: %w", d.url.Redacted(), err)
+		return Unreachable{fmt.Errorf("%s: %w", d.url.Redacted(), err)}
 	}
 	defer resp.Body.Close()
 

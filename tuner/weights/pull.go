@@ -25,6 +25,12 @@ var (
 	ErrNotFound = errors.New("not on the server")
 )
 
+// Unreachable is an error of a server that gave no answer.
+type Unreachable struct{ error }
+
+// Unwrap is what the connection failed by.
+func (u Unreachable) Unwrap() error { return u.error }
+
 // Puller downloads published files into a folder.
 type Puller struct {
 	// Server is the URL of the folder that has the files; empty is torchvision's.
