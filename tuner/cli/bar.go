@@ -60,6 +60,14 @@ func (b *bar) say(format string, a ...any) {
 	}
 }
 
+// prose writes a message that stays, folded to a terminal's width.
+func (b *bar) prose(format string, a ...any) {
+	if !b.quiet {
+		b.clear()
+		b.e.prose(format, a...)
+	}
+}
+
 // clear takes the line away.
 func (b *bar) clear() {
 	if b.drawn {

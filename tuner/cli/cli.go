@@ -377,6 +377,15 @@ func (e *Env) say(format string, a ...any) {
 	io.WriteString(e.Err, terminal.Text(fmt.Sprintf(format, a...))+"\n")
 }
 
+// prose writes a message of whole words: on a terminal folded at blanks to its width.
+func (e *Env) prose(format string, a ...any) {
+	columns := 0
+	if e.Live {
+		columns = e.Width()
+	}
+	e.say("%s", terminal.Fit(fmt.Sprintf(format, a...), columns))
+}
+
 // redraw writes a line over the one the cursor stands in.
 func (e *Env) redraw(text string) {
 	e.unshow()

@@ -31,6 +31,7 @@ type dryRun struct {
 	Trainer      string              `json:"trainer"`
 	Seed         *uint64             `json:"seed"` // null: drawn when it is submitted
 	Parameters   []string            `json:"parameters"`
+	kinds        []string            // of the parameters, for people
 	Points       *uint64             `json:"points"` // of the space; null where it is continuous
 	Trials       *int64              `json:"trials"` // null: as many as epochs or time allow
 	Parallelism  int64               `json:"parallelism"`
@@ -69,6 +70,7 @@ func (e *Env) dryRun(c *ucli.Context, name string, s *spec.Spec, base string) er
 		Stopping: json.RawMessage(cmp.Or(s.StoppingJSON, "null")), Proposals: p.Proposals, Notes: []string{}, Classes: []string{}}
 	for _, x := range s.Space.Params {
 		d.Parameters = append(d.Parameters, x.Name)
+		d.kinds = append(d.kinds, fmt.Sprintf("%s (%s)", x.Name, x.Kind))
 	}
 	if s.SeedSet {
 		d.Seed = &s.Seed
@@ -269,11 +271,11 @@ func (d *dryRun) table() table {
 	if d.Algorithm != "" {
 		search += " (" + d.Algorithm + ")"
 	}
-	size := "continuous"
+	size := ""
 	if d.Points != nil {
-		size = plural(*d.Points, "point")
+		size = plural(*d.Points, "point") + ": "
 	}
-	t := table{head: []string{"", ""}, rows: [][]string{row("sweep", d.Name), row("search", search), row("space", fmt.Sprintf("%s: %s", size, strings.Join(d.Parameters, ", ")))}}
+	t := table{head: []string{"", ""}, rows: [][]string{row("sweep", d.Name), row("search", search), row("space", size+strings.Join(d.kinds, ", "))}}
 	if d.Trials != nil {
 		t.rows = append(t.rows, row("trials", fmt.Sprintf("%s, at most %s at once", thousands(*d.Trials), thousands(d.Parallelism))))
 	} else {

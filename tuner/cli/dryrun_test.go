@@ -32,7 +32,7 @@ func TestDryRun(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "spec.yaml"), []byte(torchSpec))
 	r := run(t, dir, "sweep", "submit", "spec.yaml", "--dry-run")
-	for _, want := range []string{"6 points: lr, batch_size", "6, at most 8 at once", "1,000 per trial, 6,000 in all", "4 training, 2 validation of 2 classes", "no earlier sweep trained vanilla on these images; 2 slots"} {
+	for _, want := range []string{"6 points: lr (float), batch_size (categorical)", "6, at most 8 at once", "1,000 per trial, 6,000 in all", "4 training, 2 validation of 2 classes", "no earlier sweep trained vanilla on these images; 2 slots"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
@@ -73,5 +73,27 @@ func TestDryRun(t *testing.T) {
 	}
 	if len(f.requests) > 0 {
 		t.Errorf("something was sent: %v", f.requests)
+	}
+}
+
+// A dry run shows what kind each parameter is; a space with a float in it is not all continuous.
+func TestDryRunShowsKinds(t *testing.T) {
+	start(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "spec.yaml"), []byte(`name: kinds
+search_method: random
+seed: 1
+objective: {metric: val_loss, direction: minimize}
+budget: {trials: 4}
+trainer: sim
+space:
+  lr: {type: float, low: 0.001, high: 0.1, log: true}
+  depth: {type: int, low: 1, high: 5}
+  optimizer: {type: categorical, choices: [adam, sgd]}
+training: {epochs: 2}
+`))
+	r := run(t, dir, "sweep", "submit", "spec.yaml", "--dry-run")
+	if !strings.Contains(r.out, "lr (float), depth (int), optimizer (categorical)") || strings.Contains(r.out, "continuous") {
+		t.Errorf("%+v", r)
 	}
 }

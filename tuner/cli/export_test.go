@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/trial"
 	"atelier/tuner/serve"
 
 	ucli "github.com/urfave/cli/v2"
@@ -79,6 +80,9 @@ func RecodeContexts(text string) (string, error) {
 
 // Plural is so many of something.
 func Plural(n int64, word string) string { return plural(n, word) }
+
+// SweepRows are the rows of a list of sweeps.
+func SweepRows(all []trial.Sweep) [][]string { return (&Env{Now: time.Now}).sweepTable(all).rows }
 
 // WordsOf are the words of a flag's usage.
 var WordsOf = wordsOf

@@ -186,22 +186,12 @@ func (t table) below(room int) table {
 	return t
 }
 
-// wrap breaks a text at blanks into lines of so many characters; a longer word
-// stays whole.
+// wrap is a cell in lines of so many columns; one that fits stays as it is.
 func wrap(text string, room int) []string {
 	if terminal.Columns(text) <= room {
 		return []string{text}
 	}
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && terminal.Columns(line)+1+terminal.Columns(word) > room {
-			lines = append(lines, line)
-			line = ""
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return append(lines, line)
+	return terminal.Fold(text, room)
 }
 
 // lines are the clean table's rows as they are written; that of the heads is

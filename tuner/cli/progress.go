@@ -32,8 +32,13 @@ func (e *Env) follow(ctx context.Context, c *client.Client, id string, quiet boo
 // somebody wanted it to end and its results are kept.
 func (e *Env) outcome(s *trial.Sweep, quiet bool) error {
 	if !quiet {
-		e.say("%s", summary(e, s))
+		e.prose("%s", summary(e, s))
 	}
+	return verdict(s)
+}
+
+// verdict is what the program exits with after a sweep.
+func verdict(s *trial.Sweep) error {
 	switch s.Status {
 	case trial.SweepFailed:
 		return &exitError{code: client.ExitSweepFailed, text: fmt.Sprintf("sweep %s failed: %s", s.ID, dash(s.Failure))}

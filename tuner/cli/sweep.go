@@ -302,7 +302,7 @@ func (e *Env) sweepTable(all []trial.Sweep) table {
 		flex: []string{"NAME"}, spare: []string{"SEARCH", "RUNNING"}, moves: []string{"AGE"}}
 	for _, r := range all {
 		value := "-"
-		if r.Best != nil {
+		if r.Best != nil && r.Kind != trial.Inference {
 			value = short(float64(r.Best.Value))
 		}
 		t.rows = append(t.rows, []string{r.ID, r.Name, stateOf(r), searchOf(r),

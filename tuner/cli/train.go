@@ -278,10 +278,8 @@ func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again
 	}
 	switch {
 	case err == nil:
-		for i, line := range folded(r.Summary(), bar.columns()) {
-			bar.say("%s%s", map[bool]string{true: "  "}[i > 0], line)
-		}
 		if !bar.quiet {
+			bar.prose("%s", r.Summary())
 			e.next(r)
 		}
 		_, err := fmt.Fprintln(e.Out, e.relative(r.Folder))

@@ -12,6 +12,7 @@ import (
 	"atelier/common/nearest"
 	"atelier/common/setting"
 	"atelier/common/settings"
+	"atelier/common/terminal"
 	"atelier/tuner/track"
 	"atelier/tuner/train"
 )
@@ -78,11 +79,11 @@ func (q *questions) architecture(ctx context.Context, standing string) (string, 
 			}
 			q.e.say("  %2d  %-16s %s", i+1, m, about)
 		} else {
-			others = append(others, fmt.Sprintf("%d %s", i+1, m))
+			others = append(others, fmt.Sprintf("%d~%s", i+1, m))
 		}
 	}
-	for _, line := range folded(strings.Join(others, ", "), min(q.e.Width(), 80)-7) {
-		q.e.say("      %s", line)
+	for _, line := range terminal.Fold(strings.Join(others, ", "), min(q.e.Width(), 80)-7) {
+		q.e.say("      %s", strings.ReplaceAll(line, "~", " ")) // a number stays with its name
 	}
 	for {
 		answer, err := q.ask(ctx, fmt.Sprintf("Model, by number or name [%s]: ", standing))
@@ -106,19 +107,6 @@ func (q *questions) architecture(ctx context.Context, standing string) (string, 
 		}
 		q.e.say("There is no model %q; did you mean %s?", answer, nearest.Word(answer, models))
 	}
-}
-
-// folded is a text in lines of at most so many characters, broken behind
-// commas.
-func folded(text string, most int) (lines []string) {
-	line := ""
-	for _, part := range strings.SplitAfter(text, ", ") {
-		if line != "" && len(line)+len(strings.TrimSpace(part)) > most {
-			lines, line = append(lines, strings.TrimSpace(line)), ""
-		}
-		line += part
-	}
-	return append(lines, strings.TrimSpace(line))
 }
 
 // yes asks until the answer is one.

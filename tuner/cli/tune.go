@@ -222,16 +222,17 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, plan *tune.Plan, r *tune.Resu
 		return err
 	}
 	if !bar.quiet {
+		e.prose("%s", summary(e, &r.Sweep))
 		for _, o := range r.Written.Omitted {
 			if c.Bool("no-plots") {
 				break
 			}
-			e.say("no %s: %s", o.Name, o.Reason)
+			e.prose("no %s: %s", o.Name, o.Reason)
 		}
 		if b := r.Report.Best(); b != nil {
-			e.say("best: %s", bestText(r.Report, b))
+			e.prose("best: %s", bestText(r.Report, b))
 		}
-		e.say("summary: %s (with the command that trains it at length)", filepath.Join(folder, report.SummaryFile))
+		e.prose("summary: %s (with the command that trains it at length)", filepath.Join(folder, report.SummaryFile))
 		if b := r.Report.Best(); b != nil && b.Model != "" {
 			e.nextCommands(filepath.Join(folder, b.Model), plan.Validation())
 		}
@@ -239,5 +240,5 @@ func (e *Env) tuned(c *ucli.Context, bar *tuneBar, plan *tune.Plan, r *tune.Resu
 	if _, err := fmt.Fprintln(e.Out, folder); err != nil {
 		return err
 	}
-	return e.outcome(&r.Sweep, bar.quiet)
+	return verdict(&r.Sweep)
 }

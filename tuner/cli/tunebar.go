@@ -17,9 +17,9 @@ type tuneBar struct {
 // Begin tells what is going to be searched.
 func (b *tuneBar) Begin(p *tune.Plan, s *trial.Sweep) {
 	for _, n := range p.Notes {
-		b.say("%s", n)
+		b.prose("%s", n)
 	}
-	b.say("%s of %s, %s: %s, %d at once, objective %s, seed %d", methodOf(s), p.Model, s.ID, budgetOf(s), s.Parallelism, s.Objective.Metric, s.Seed)
+	b.prose("%s of %s, %s: %s, %d at once, objective %s, seed %d", methodOf(s), p.Model, s.ID, budgetOf(s), s.Parallelism, s.Objective.Metric, s.Seed)
 	if p.Config.Trains() {
 		b.say("every trial starts %s", train.StartOf(p.Config.Get(tune.KeyWeights)))
 	}

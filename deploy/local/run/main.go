@@ -31,7 +31,7 @@ func main() {
 	stdio.Guard()
 	out := stdio.Output()
 	out.GoOn()
-	m := &Main{Out: out, Err: stdio.Err()}
+	m := &Main{Out: out, Err: stdio.Err(), Terminal: screens()}
 	err := m.ParseFlags(os.Args[1:])
 	if err == nil {
 		err = m.Run(ctx)
@@ -44,6 +44,7 @@ func main() {
 // Main is one run of the program.
 type Main struct {
 	Out, Err io.Writer
+	Terminal terminals
 
 	Data     string // image folder; "" = drawn facades
 	Dir      string
@@ -191,9 +192,9 @@ func (m *Main) Run(ctx context.Context) (err error) {
 	}
 	m.title("Done in " + time.Since(begin).Round(time.Second).String())
 	addrs := strings.Join(m.cluster.APIAddrs(), ",")
-	fmt.Fprintf(m.Out, "logs, data and checkpoints: %s\n", m.Dir)
+	m.prose("logs, data and checkpoints: %s\n", m.Dir)
 	if !m.Keep {
-		fmt.Fprintf(m.Out, "to keep the cluster up after the sweeps: %s --keep (with make: RUN_FLAGS=--keep)\n", filepath.Join(m.BinDir, "atelier-local"))
+		m.prose("to keep the cluster up after the sweeps: %s --keep (with make: RUN_FLAGS=--keep)\n", filepath.Join(m.BinDir, "atelier-local"))
 		return nil
 	}
 	fmt.Fprintf(m.Out, "\nThe cluster stays up until Ctrl-C. In another shell:\n  export ATELIER_ADDR=%s\n  export ATELIER_SHARED=%s\n  %s cluster status\n  %s checkpoint pull %s\n",

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"atelier/common/setting"
 )
 
 // recipe is what the sweeps have in common.
@@ -78,6 +80,13 @@ func (m *Main) call(ctx context.Context, out io.Writer, args ...string) error {
 func (m *Main) run(ctx context.Context, out, messages io.Writer, args ...string) error {
 	cmd := exec.CommandContext(ctx, m.atelier(), args...)
 	cmd.Stdout, cmd.Stderr = out, messages
+	// A terminal itself, so that tables and messages are made for its width.
+	if out == m.Out && m.Terminal.out != nil {
+		cmd.Stdout = m.Terminal.out
+	}
+	if messages == m.Err && m.Terminal.err != nil {
+		cmd.Stderr = m.Terminal.err
+	}
 	if m.cluster != nil {
 		cmd.Env = append(os.Environ(), "ATELIER_ADDR="+strings.Join(m.cluster.APIAddrs(), ","))
 	}
@@ -144,16 +153,25 @@ func (m *Main) leaderboards(ctx context.Context) error {
 	if best == nil {
 		return errors.New("no sweep has a trial with a value")
 	}
-	fmt.Fprintf(m.Out, "\nbest: %.1f %% validation accuracy, trial %d of %s (%s), epoch %d, %s\n", 100*best.Value, best.Trial, of.id, of.method, best.Epoch, compact(best.Params))
+	m.prose("\nbest: %.1f %% validation accuracy, trial %d of %s (%s), epoch %d, %s\n", 100*best.Value, best.Trial, of.id, of.method, best.Epoch, pairs(best.Params))
 	return nil
 }
 
-func compact(raw json.RawMessage) string {
-	var b bytes.Buffer
-	if err := json.Compact(&b, raw); err != nil {
+// pairs writes parameters for people, as lr=0.01 optimizer=sgd: numbers in four figures.
+func pairs(raw json.RawMessage) string {
+	members, err := setting.Members(raw)
+	if err != nil {
 		return string(raw)
 	}
-	return b.String()
+	var out []string
+	for _, p := range members {
+		value := setting.Value{Data: setting.Plain(p.Raw)}.Text()
+		if x, ok := setting.Plain(p.Raw).(float64); ok {
+			value = fmt.Sprintf("%.4g", x)
+		}
+		out = append(out, p.Key+"="+value)
+	}
+	return strings.Join(out, " ")
 }
 
 // reports writes each sweep's results, summary and charts beside the logs.
@@ -168,7 +186,7 @@ func (m *Main) reports(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(m.Out, "%s: %s/diagnostics_summary.txt and %d charts, such as optimization_history.png\n", s.method, dir, len(charts))
+		m.prose("%s: %s/diagnostics_summary.txt and %d charts, such as optimization_history.png\n", s.method, dir, len(charts))
 	}
 	return nil
 }
