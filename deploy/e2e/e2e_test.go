@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
-		for name, pkg := range map[string]string{"atelier": "tuner", "atelier-coordinator": "coordinator", "atelier-worker": "worker"} {
+		for name, pkg := range map[string]string{"atelier": "tuner", "atelier-coordinator": "coordinator", "atelier-worker": "worker", "atelier-local": "deploy/local/run"} {
 			cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "./"+pkg)
 			cmd.Dir = "../.."
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

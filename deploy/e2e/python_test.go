@@ -164,6 +164,33 @@ time.sleep(2.5)
 with lost:
     lost.tell(1, float("nan"))
     raise AssertionError("a report after the term")
+late = sweep.ask(term=1)
+with late:  # the term is over at the end of the block: quiet
+    late.tell(1, 0.5)
+    time.sleep(2.5)
+late = sweep.ask(term=1)
+try:
+    with late:
+        time.sleep(2.5)
+        raise RuntimeError("the program's own")
+except RuntimeError as e:
+    assert "own" in str(e), e
+else:
+    raise AssertionError("the program's error is lost")
+
+import socket, threading
+server = socket.create_server(("127.0.0.1", 0))
+def cut_off():
+    while True:
+        c, _ = server.accept()
+        c.recv(65536)
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"sweeps\":[")
+        c.close()
+threading.Thread(target=cut_off, daemon=True).start()
+broken = "127.0.0.1:%d" % server.getsockname()[1]
+assert atelier.Cluster([broken] + cluster.addresses).sweep(sweep.id).id == sweep.id  # the next address answers
+refused(lambda: atelier.Cluster(broken, retry_for=0.5).sweeps(), "unavailable", broken)
+
 try:
     sweep.wait(timeout=1)
 except TimeoutError as e:

@@ -25,6 +25,7 @@ answer counts once.
 Errors are atelier.Error, with a code ("not_found", "invalid_argument",
 "unavailable" ...) and the coordinator's message.
 """
+import http.client
 import json
 import math
 import os
@@ -110,7 +111,7 @@ class Cluster:
                     if code not in ("unavailable", "deadline_exceeded"):
                         raise Error(code, message) from None
                     found.append("%s: %s" % (base, message))
-                except (OSError, ValueError) as e:  # refused, reset, timed out, or cut off in mid-answer
+                except (OSError, ValueError, http.client.HTTPException) as e:  # refused, reset, timed out, or cut off in mid-answer
                     found.append("%s: %s" % (base, getattr(e, "reason", None) or e))
             if time.monotonic() >= deadline:
                 raise Unreachable("unavailable", "no coordinator answered for %g s: %s" % (self.retry_for, "; ".join(found)))
@@ -357,9 +358,15 @@ class Trial:
     def __exit__(self, kind, error, trace):
         if self.ended:
             return kind is LeaseLost
-        if kind is None:
-            self._end({"stop": "stopped", "pause": "paused"}.get(self.verdict, "finished"))
-        else:
-            exit = "out_of_memory" if kind is MemoryError else "killed" if kind is KeyboardInterrupt else "crashed"
-            self._end(exit, "%s: %s" % (kind.__name__, error))
+        try:
+            if kind is None:
+                self._end({"stop": "stopped", "pause": "paused"}.get(self.verdict, "finished"))
+            else:
+                exit = "out_of_memory" if kind is MemoryError else "killed" if kind is KeyboardInterrupt else "crashed"
+                self._end(exit, "%s: %s" % (kind.__name__, error))
+        except LeaseLost:
+            pass  # the end of a trial that is not ours any more is of no use to anyone
+        except Error:
+            if kind is None:
+                raise  # else the program's own error is the one to see
         return False

@@ -231,9 +231,10 @@ func (e *Env) resumePath(c *ucli.Context) (string, error) {
 // carryOut trains on this machine, or in the cluster behind api. A cluster's workers have their own trainers: only
 // one that was named has to be here.
 func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) error {
-	trainer, err := train.FindTrainer(e.folder(c, "trainer-bin"))
+	given := e.folder(c, "trainer-bin")
+	trainer, err := train.FindTrainer(given)
 	// A cluster's workers have their own: only one that was named has to be here.
-	if err != nil && (api == nil || c.IsSet("trainer-bin")) {
+	if err != nil && (api == nil || given != "") {
 		return err
 	}
 	bar := &trainBar{bar: bar{e: e, quiet: c.Bool("quiet")}, cluster: api != nil}

@@ -15,6 +15,7 @@ import (
 
 const (
 	maxListed = 10_000        // values or choices of one parameter
+	maxPoint  = 1 << 16       // bytes of one trial's parameters, as the coordinators record them
 	maxSteps  = math.MaxInt32 // points of one axis; an even axis of floats needs no list
 )
 
@@ -66,9 +67,31 @@ func (r *reader) space(n *yaml.Node, s *spec.Spec) {
 		}
 		r.fail(at, key, "%s", f.Message)
 	}
+	r.bulk(n, s, places)
 	// A space with faults has no size.
 	if len(r.errs) == before && s.SearchMethod == search.Grid {
 		r.grid(n, s, places)
+	}
+}
+
+// bulk refuses a space whose points could be too large for the log, at the parameter that takes the most.
+func (r *reader) bulk(n *yaml.Node, s *spec.Spec, places map[string]place) {
+	total, most, largest := 0, 0, ""
+	for _, p := range s.Space.Params {
+		size := len(p.Name) + 32 // quotes, and any number
+		for _, v := range slices.Concat(p.Choices, p.Values) {
+			size = max(size, len(p.Name)+8+len(v.String()))
+		}
+		if total += size; size > most {
+			most, largest = size, p.Name
+		}
+	}
+	if total > maxPoint {
+		at := n
+		if where, ok := places[largest]; ok {
+			at = where.whole
+		}
+		r.fail(at, "space."+largest, "takes up to %d bytes of a trial's parameters, which have at most %d in all; give shorter choices, such as the names of files", most, maxPoint)
 	}
 }
 

@@ -203,3 +203,17 @@ space:
 		}
 	}
 }
+
+// What no trial's record could hold is refused where it is written.
+func TestPointsTooLargeToRecord(t *testing.T) {
+	text := func(choice string) []byte {
+		return []byte("search_method: random\nobjective: {metric: loss, direction: minimize}\nbudget: {trials: 2}\ntrainer: external\nspace:\n  x: {type: float, low: 0, high: 1}\n  blob: {type: categorical, choices: [a, " + choice + "]}\n")
+	}
+	if _, err := sweep.Parse("s.yaml", text(strings.Repeat("x", 60_000))); err != nil {
+		t.Error(err)
+	}
+	_, err := sweep.Parse("s.yaml", text(strings.Repeat("x", 70_000)))
+	if err == nil || !strings.Contains(err.Error(), "s.yaml:7: space.blob: takes up to 70") {
+		t.Error(err)
+	}
+}

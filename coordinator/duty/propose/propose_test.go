@@ -3,6 +3,7 @@ package propose_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -86,5 +87,38 @@ func TestEndedSweepCostsNothing(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("still looking after 5 s, %d looks", looks.Load())
 		}
+	}
+}
+
+// A proposal that the log refuses for ever fails its sweep: each further try would be an entry of the log. New specs
+// with such points are refused where they are written; this one is as earlier builds took it.
+func TestProposalThatCannotBeRecorded(t *testing.T) {
+	log := &memory{m: state.New()}
+	p := propose.New(propose.Config{Log: log, NowMS: func() int64 { return 1 }, Logger: slog.New(slog.DiscardHandler), View: log.m.View})
+	log.tell = p.Changed
+	p.Start()
+	defer p.Stop()
+	large := strings.Replace(spec, "{lr: {type: float, low: 0, high: 1}}", "{blob: {type: categorical, choices: ["+strings.Repeat("x", 70_000)+"]}}", 1)
+	create := &logv1.CreateSweep{Id: "s-a", Name: "s", SpecYaml: large, Objective: wire.ToObjective(trial.Objective{Metric: "loss"}),
+		SearchMethod: "random", Trainer: "sim", BudgetTrials: 3, Parallelism: 3, Seed: 1}
+	if r, _ := log.Propose(t.Context(), &logv1.Command{TimeMs: 1, Op: &logv1.Command_CreateSweep{CreateSweep: create}}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(time.Millisecond) {
+		s, _ := log.m.View().Sweep("s-a")
+		if s.Status == trial.SweepFailed {
+			if !strings.Contains(s.Failure, "at most 65536 bytes") {
+				t.Errorf("it failed for %q", s.Failure)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it is %s after 60 s", s.Status)
+		}
+	}
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if log.index > 10 {
+		t.Errorf("%d entries of the log", log.index)
 	}
 }

@@ -224,6 +224,12 @@ func (s *searcher) record(c *logv1.ProposeTrials) bool {
 	if err == nil {
 		err = res.Err
 	}
+	if errors.Is(err, state.ErrInvalid) {
+		// The same proposal is refused for ever, and each try is an entry of the log.
+		s.fail(fmt.Errorf("a proposal cannot be recorded: %w", err))
+		s.sleep(logPause)
+		return false
+	}
 	if err != nil {
 		// Not the search's fault. Should it be in the log all the same, the next
 		// look finds it.
