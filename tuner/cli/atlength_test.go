@@ -117,6 +117,13 @@ func TestTheCommandAtLengthTrainsWhatWasTuned(t *testing.T) {
 			}
 		}
 	}
+	// Of a sweep that was submitted elsewhere the paths are whole.
+	away := &report.Sweep{ID: "s-k3v9q2ma", Model: "vanilla", Trainer: "torch", Metric: "val_loss", Status: trial.SweepFinished, Space: sp, Base: "/srv/images",
+		Training: json.RawMessage(`{"model":"vanilla","data":{"train":"styles/train","validation":"styles/validation"},"weights":"start.pth","epochs":2}`),
+		Trials:   []report.Trial{{Number: 1, Status: trial.Finished, Point: sp.FromUnit([]float64{0, 0, 0, 0, 0}), HasValue: true}}}
+	if line, _ := atLength(t, away); !strings.Contains(line, "--data /srv/images/styles --weights /srv/images/start.pth") {
+		t.Errorf("submitted elsewhere: %s", line)
+	}
 	s := &report.Sweep{ID: "s-k3v9q2ma", Model: "resnet18", Trainer: "torch", Metric: "val_loss", Status: trial.SweepFinished, Space: sp,
 		Training: json.RawMessage(`{"model":"resnet18","weights":"it's mine.pth","freeze_features":true,"epochs":40}`),
 		Trials:   []report.Trial{{Number: 1, Status: trial.Finished, Point: sp.FromUnit([]float64{0, 0, 0, 0, 0}), HasValue: true}}}

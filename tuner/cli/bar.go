@@ -44,14 +44,6 @@ func (b *bar) draw(now time.Time, text string) {
 	b.drawn = true
 }
 
-// columns is how long a line may be: a terminal's width, else any length.
-func (b *bar) columns() int {
-	if !b.e.Live {
-		return 1 << 20
-	}
-	return b.e.Width() - 3
-}
-
 // say writes a line that stays.
 func (b *bar) say(format string, a ...any) {
 	if !b.quiet {

@@ -39,6 +39,9 @@ func (e *Env) sweepReport(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.Base == e.Dir {
+		s.Base = "" // its relative paths are right here
+	}
 	dir := c.String("out")
 	if dir == "" {
 		dir = "report-" + s.ID

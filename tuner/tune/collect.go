@@ -27,7 +27,7 @@ func Collect(ctx context.Context, api *client.Client, id string) (*report.Sweep,
 	out := &report.Sweep{ID: s.ID, Name: s.Name, SearchMethod: s.SearchMethod, Algorithm: s.Algorithm, Trainer: s.Trainer, Seed: s.Seed,
 		Metric: s.Objective.Metric, Maximize: s.Objective.Maximize, Objectives: s.Objectives,
 		Status: s.Status, Ending: s.Ending, Space: asked.Space, Training: json.RawMessage(asked.TrainingJSON), Budget: s.BudgetTrials,
-		Parallelism: s.Parallelism, CreatedMS: s.CreatedMS, EndedMS: s.EndedMS}
+		Parallelism: s.Parallelism, Base: s.BaseDir, CreatedMS: s.CreatedMS, EndedMS: s.EndedMS}
 	if f := s.Failure; f != "" {
 		out.Ending = f
 	}

@@ -293,6 +293,7 @@ func (s *tuning) report(ctx context.Context, api *client.Client, files client.Fi
 func (s *tuning) write(r *report.Sweep) (err error) {
 	s.o.Watch.Doing("writing the report")
 	// The trials may have a part of these, in a folder of the tuning.
+	r.Base = ""
 	if s.plan.Config.Trains() {
 		r.Data, r.Validation = s.plan.Config.Images(KeyTrain).Text(), s.plan.Config.Images(KeyValidation).Text()
 	}

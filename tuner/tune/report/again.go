@@ -22,6 +22,9 @@ func (v *view) trainCommand(t *Trial) string {
 	// The sweep was accepted with these settings: what train does not know of them is left to the trainer.
 	fixed, _ := table.ReadJSON("", v.Training)
 	for _, g := range fixed {
+		if path, ok := g.Data.(string); ok && v.Base != "" && path != "" && (strings.HasPrefix(g.Key, "data.") || g.Key == train.KeyWeights) {
+			g.Data = setting.Absolute(v.Base, path)
+		}
 		// A default that was given is repeated, too: train's own file may have another value.
 		if values.Set(g.Key, g.Data, setting.File, "") == nil {
 			given[g.Key] = g.Data != nil || table.Find(g.Key).Default != nil

@@ -40,6 +40,7 @@ type Sweep struct {
 	Space        space.Space
 	Data         string          // folder of all training images, of which trials may have a part; "" = as Training says
 	Validation   string          // likewise of validation images
+	Base         string          // folder that relative paths of Training start from; "" = the one that commands are run in
 	Training     json.RawMessage // settings of every trial, a JSON object; nil = {}
 	Budget       int64           // trials; 0 = no limit of them
 	Parallelism  int64
