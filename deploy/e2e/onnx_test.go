@@ -60,7 +60,7 @@ func TestConvertToONNX(t *testing.T) {
 		{[]string{in, out, "--bare"}, 2, "--bare is not for .onnx files"},
 		{[]string{in, filepath.Join(dir, "a.pth"), "--image-size", "96"}, 2, "--image-size is only for .onnx files"},
 		{[]string{in, filepath.Join(dir, "b.onnx"), "--model", "resnet18"}, 1, "state is not one of resnet18"},
-		{[]string{filepath.Join(dir, "nothing.pth"), filepath.Join(dir, "c.onnx")}, 1, "nothing.pth"},
+		{[]string{filepath.Join(dir, "nothing.pth"), filepath.Join(dir, "c.onnx")}, 3, "nothing.pth"},
 		{[]string{in, filepath.Join(dir, "none", "d.onnx")}, 1, filepath.Join(dir, "none")},
 	} {
 		_, stderr, code := atelier(t, ctx, nil, append([]string{"weights", "convert"}, c.args...)...)
