@@ -33,6 +33,9 @@ func (s sweeps) CreateSweep(ctx context.Context, req *connect.Request[atelierv1.
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
 	}
+	if why := trial.UnfitName(parsed.Name); why != "" {
+		return nil, invalid("%s: name: %.80q: %s", file, parsed.Name, why)
+	}
 	resp := &atelierv1.CreateSweepResponse{}
 	if !parsed.SeedSet {
 		var b [8]byte

@@ -7,6 +7,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
 	"atelier/coordinator/duty/notify"
 	"atelier/coordinator/state"
 )
@@ -14,6 +15,9 @@ import (
 // LabelSweep changes name, tags and note; what is absent stays. They are for people alone.
 func (s sweeps) LabelSweep(ctx context.Context, req *connect.Request[atelierv1.LabelSweepRequest]) (*connect.Response[atelierv1.LabelSweepResponse], error) {
 	m := req.Msg
+	if why := trial.UnfitName(m.GetName()); why != "" {
+		return nil, invalid("name %.80q of sweep %s: %s", m.GetName(), m.Id, why)
+	}
 	made, err := s.changed(ctx, m.Id, &logv1.Command{RequestId: m.RequestId,
 		Op: &logv1.Command_LabelSweep{LabelSweep: &logv1.LabelSweep{Id: m.Id, Name: m.Name, AddTags: m.AddTags, RemoveTags: m.RemoveTags, Note: m.Note}}})
 	if err != nil {

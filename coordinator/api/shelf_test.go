@@ -63,7 +63,7 @@ func TestLabels(t *testing.T) {
 	if got, err = label(&atelierv1.LabelSweepRequest{RequestId: "one", Name: new("facades at night")}); err != nil || got.Name != "other" || strings.Join(got.Tags, " ") != "b" || got.UserNote == "" {
 		t.Errorf("a repeat was carried out again: %v, %v", got, err)
 	}
-	for what, q := range map[string]*atelierv1.LabelSweepRequest{"escape": {Name: new("a\x1b[31m")}, "long": {Note: new(strings.Repeat("x", 10_000))}, "bidi": {AddTags: []string{"a\u202eb"}}, "blank": {AddTags: []string{"a b"}}} {
+	for what, q := range map[string]*atelierv1.LabelSweepRequest{"escape": {Name: new("a\x1b[31m")}, "an id": {Name: new("s-5u")}, "by age": {Name: new("x@2")}, "long": {Note: new(strings.Repeat("x", 10_000))}, "bidi": {AddTags: []string{"a\u202eb"}}, "blank": {AddTags: []string{"a b"}}} {
 		_, err := label(q)
 		coordinatortest.WantCode(t, what, err, connect.CodeInvalidArgument, s.Id)
 	}

@@ -100,24 +100,10 @@ func (m *Machine) pinAll() {
 	}
 }
 
-// validAlias reports whether a name may be an alias: [a-z0-9][a-z0-9._-]{0,63}, and not
-// what the id of a sweep looks like.
-func validAlias(name string) bool {
-	if len(name) < 1 || len(name) > 64 || name[0] == '.' || name[0] == '-' || name[0] == '_' || len(name) > 1 && name[:2] == "s-" {
-		return false
-	}
-	for _, b := range []byte(name) {
-		if (b < 'a' || b > 'z') && (b < '0' || b > '9') && b != '-' && b != '.' && b != '_' {
-			return false
-		}
-	}
-	return true
-}
-
 // setAlias gives a checkpoint that is kept a name, which it takes from the one that had it.
 func (m *Machine) setAlias(now int64, c *logv1.SetAlias, r *Result) {
 	name := c.GetName()
-	if !validAlias(name) || unfit(c.GetBy(), maxName, false) != "" {
+	if !trial.ValidAlias(name) || unfit(c.GetBy(), maxName, false) != "" {
 		r.Err = invalid("alias %.80q: 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit and not with s-", name)
 		return
 	}
@@ -248,7 +234,7 @@ func (m *Machine) loadAliases(list []*atelierv1.Alias) error {
 	}
 	for i, p := range list {
 		a := Alias{Name: p.GetName()}
-		if !validAlias(a.Name) || len(p.GetPlaces()) < 1 || len(p.GetPlaces()) > maxPlaces || i > 0 && a.Name <= list[i-1].GetName() {
+		if !trial.ValidAlias(a.Name) || len(p.GetPlaces()) < 1 || len(p.GetPlaces()) > maxPlaces || i > 0 && a.Name <= list[i-1].GetName() {
 			return invalid("header: alias %.80q with %d places", a.Name, len(p.GetPlaces()))
 		}
 		for _, x := range p.GetPlaces() {

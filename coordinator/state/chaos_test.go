@@ -159,6 +159,9 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 			if s, ok := v.Sweep(id); ok {
 				attempts, _ := s.PendingNotification()
 				record.EndMs, record.Attempt = s.EndedMS, attempts+int32(c.rng.IntN(2))
+				if s.Notification != nil {
+					record.Url = s.Notification.URL
+				}
 			}
 			cmd.Op = &logv1.Command_RecordNotification{RecordNotification: record}
 		case 6:

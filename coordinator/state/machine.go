@@ -121,7 +121,8 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 //	   trial's while another could try; a run that was told to stop, or had nothing
 //	   left to train, does not fail its trial for want of a report
 //	2  a sweep is archived and deleted by ControlSweep, which refused these actions
-const Rules = 2
+//	3  an attempt to post a sweep's end counts for the address it was made at alone
+const Rules = 3
 
 // do carries out one command. token is unique to it and greater than all before.
 //

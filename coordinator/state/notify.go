@@ -67,15 +67,16 @@ func (m *Machine) setNotification(now int64, c *logv1.SetNotification, r *Result
 	m.setSweep(now, s, s.Status)
 }
 
-// recordNotification writes an attempt down. One of another end, and one that is known, is
-// no error: the leader that made it may be late.
+// recordNotification writes an attempt down. One of another end or to another address, and
+// one that is known, is no error: the leader that made it may be late, and a person may have
+// corrected the address while it was under way.
 func (m *Machine) recordNotification(now int64, c *logv1.RecordNotification, r *Result) {
 	s := m.find(c.GetId(), r)
 	if s == nil {
 		return
 	}
 	attempts, pending := s.PendingNotification()
-	if !pending || s.EndedMS != c.GetEndMs() || c.GetAttempt() != attempts+1 {
+	if !pending || s.EndedMS != c.GetEndMs() || c.GetAttempt() != attempts+1 || m.rules >= 3 && c.GetUrl() != s.Notification.URL {
 		r.Outcome = trial.OutcomeAlready
 		return
 	}

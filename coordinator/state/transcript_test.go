@@ -276,7 +276,7 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 		}
 		c.Op = &logv1.Command_SetNotification{SetNotification: n}
 	case "notified":
-		c.Op = &logv1.Command_RecordNotification{RecordNotification: &logv1.RecordNotification{Id: id, EndMs: number("end", 0), Attempt: int32(number("attempt", 1)), Error: args["error"], Last: args["last"] == "true"}}
+		c.Op = &logv1.Command_RecordNotification{RecordNotification: &logv1.RecordNotification{Id: id, EndMs: number("end", 0), Attempt: int32(number("attempt", 1)), Url: args["url"], Error: args["error"], Last: args["last"] == "true"}}
 	case "purge":
 		c.Op = &logv1.Command_PurgeSweep{PurgeSweep: &logv1.PurgeSweep{Id: id, DeletedMs: number("deleted", 0)}}
 	case "overdue":

@@ -374,7 +374,7 @@ func (e *Env) trialNumbers(ctx context.Context, api *client.Client, sweep string
 		if err != nil {
 			return nil
 		}
-		s, err := e.findSweep(sweep, all)
+		s, err := e.findSweep(sweep, all, anySweep)
 		if err != nil {
 			return nil
 		}

@@ -45,6 +45,10 @@ func (e *Env) pushCommand() *ucli.Command {
 // push does nothing in the cluster before the file has been read whole.
 func (e *Env) push(c *ucli.Context) error {
 	path := e.path(c.Args().First())
+	alias := strings.TrimPrefix(c.String("as"), aliasPrefix)
+	if c.IsSet("as") && !trial.ValidAlias(alias) {
+		return usage("checkpoint push: --as %q is not an alias: want 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit and not with s-", alias)
+	}
 	metric, value, err := e.measured(c, path)
 	if err != nil {
 		return err
@@ -71,7 +75,9 @@ func (e *Env) push(c *ucli.Context) error {
 	}
 	name := c.String("name")
 	if name == "" {
-		name = filepath.Base(path)
+		if name = filepath.Base(path); trial.UnfitName(name) != "" {
+			name = "file " + strings.TrimRight(name, "@")
+		}
 	}
 	spec, err := json.Marshal(map[string]any{"name": name, "search_method": "grid_search", "objective": map[string]string{"metric": metric, "direction": "maximize"}, // JSON is YAML
 		"trainer": "external", "seed": 1, "space": map[string]any{"file": map[string]any{"type": "categorical", "choices": []string{filepath.Base(path)}}}})
@@ -95,7 +101,7 @@ func (e *Env) push(c *ucli.Context) error {
 		return err
 	}
 	e.say("%s, %s, SHA-256 verified, is on worker %s", name, bytesOf(size), w.Name)
-	if alias := strings.TrimPrefix(c.String("as"), aliasPrefix); alias != "" {
+	if alias != "" {
 		a, err := api.Promote(c.Context, client.NewRequestID(), client.Promotion{Alias: alias, Sweep: s.ID, Trial: 1, Epoch: 1, By: whoami()})
 		if err != nil {
 			return fmt.Errorf("it was pushed as %s/1/1, but not named: %w", s.ID, err)

@@ -27,9 +27,6 @@ const sweepHelp = "SWEEP is an id or the beginning of one, a name, @ for the new
 // names by id costs no further call, and no name can shadow it.
 var wholeID = regexp.MustCompile(`^s-[a-z0-9]{8}$`)
 
-// byAge is a sweep by its age, perhaps among those of one name.
-var byAge = regexp.MustCompile(`^(.*)@([1-9][0-9]{0,8})?$`)
-
 // mostCandidates bounds how many sweeps an ambiguous name lists.
 const mostCandidates = 10
 
@@ -84,23 +81,36 @@ func (e *Env) trialArg(c *ucli.Context, api *client.Client) (string, int64, erro
 	return id, n, err
 }
 
+// choice is which sweeps a word chooses among, and how.
+type choice struct {
+	client.Listing
+	newest func(trial.Sweep) bool // those that @ counts
+	strict bool                   // a name does not hide the beginning of another sweep's id
+}
+
+// anySweep is the choice of commands that take nothing away.
+var anySweep = choice{Listing: client.Listing{Archived: true}, newest: func(s trial.Sweep) bool { return s.ArchivedMS == 0 }}
+
+// strictly is the choice of commands that cannot be taken back.
+func (w choice) strictly() choice { w.strict = true; return w }
+
 // sweepID is the id of the sweep that a person's word names. Which sweep that is
 // goes to standard error unless the word was the id or --quiet is given: a command
 // may be about to stop it.
 func (e *Env) sweepID(c *ucli.Context, api *client.Client, word string) (string, error) {
-	return e.sweepAmong(c, api, word, client.Listing{Archived: true})
+	return e.sweepAmong(c, api, word, anySweep)
 }
 
-// sweepAmong is sweepID among the sweeps of a list.
-func (e *Env) sweepAmong(c *ucli.Context, api *client.Client, word string, among client.Listing) (string, error) {
+// sweepAmong is sweepID for a choice.
+func (e *Env) sweepAmong(c *ucli.Context, api *client.Client, word string, among choice) (string, error) {
 	if wholeID.MatchString(word) {
 		return word, nil
 	}
-	all, err := api.ListSweeps(c.Context, among)
+	all, err := api.ListSweeps(c.Context, among.Listing)
 	if err != nil {
 		return "", err
 	}
-	s, err := e.findSweep(word, all)
+	s, err := e.findSweep(word, all, among)
 	if err != nil {
 		return "", err
 	}
@@ -111,8 +121,8 @@ func (e *Env) sweepAmong(c *ucli.Context, api *client.Client, word string, among
 }
 
 // findSweep finds a sweep among all, which are ordered newest first. A whole name
-// counts before the beginning of an id.
-func (e *Env) findSweep(word string, all []trial.Sweep) (*trial.Sweep, error) {
+// counts before the beginning of an id, but for a strict choice.
+func (e *Env) findSweep(word string, all []trial.Sweep, among choice) (*trial.Sweep, error) {
 	pick := func(which func(trial.Sweep) bool) (out []trial.Sweep) {
 		for _, s := range all {
 			if which(s) {
@@ -127,8 +137,8 @@ func (e *Env) findSweep(word string, all []trial.Sweep) (*trial.Sweep, error) {
 	if exact := pick(func(s trial.Sweep) bool { return s.ID == word }); len(exact) > 0 {
 		return &exact[0], nil
 	}
-	if m := byAge.FindStringSubmatch(word); m != nil {
-		of, what := pick(func(s trial.Sweep) bool { return s.ArchivedMS == 0 }), "sweeps"
+	if m := trial.ByAge.FindStringSubmatch(word); m != nil {
+		of, what := pick(among.newest), "sweeps"
 		if m[1] != "" {
 			of, what = named(m[1]), fmt.Sprintf("sweeps with the name %q", m[1])
 		}
@@ -147,12 +157,18 @@ func (e *Env) findSweep(word string, all []trial.Sweep) (*trial.Sweep, error) {
 		}
 		return nil, notFound("%s", text)
 	}
+	begins := func(s trial.Sweep) bool {
+		return word != "" && (strings.HasPrefix(s.ID, word) || strings.HasPrefix(s.ID, "s-"+word))
+	}
 	found, what := named(word), fmt.Sprintf("%q is the name of", word)
-	if len(found) == 0 && word != "" {
-		found = pick(func(s trial.Sweep) bool {
-			return strings.HasPrefix(s.ID, word) || strings.HasPrefix(s.ID, "s-"+word)
-		})
-		what = fmt.Sprintf("%q begins the ids of", word)
+	switch {
+	case len(found) == 0:
+		found, what = pick(begins), fmt.Sprintf("%q begins the ids of", word)
+	case among.strict:
+		both := pick(func(s trial.Sweep) bool { return s.Name == word || begins(s) })
+		if len(both) > len(found) {
+			found, what = both, fmt.Sprintf("%q is the name or begins the id of", word)
+		}
 	}
 	switch len(found) {
 	case 0:
@@ -161,7 +177,7 @@ func (e *Env) findSweep(word string, all []trial.Sweep) (*trial.Sweep, error) {
 		return &found[0], nil
 	}
 	text := fmt.Sprintf("%s %d sweeps; give the id of one", what, len(found))
-	if found[0].Name == word {
+	if strings.HasSuffix(what, "is the name of") {
 		text += fmt.Sprintf(", or %s@ for the newest, %s@2 for the one before it", word, word)
 	}
 	var rows table

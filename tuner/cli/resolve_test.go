@@ -73,3 +73,39 @@ func TestSweepsAreNamed(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// What deletes or cancels does not let a name hide the beginning of another sweep's id, and
+// undelete's @ counts what is deleted.
+func TestStrictChoice(t *testing.T) {
+	f := start(t)
+	f.listed = sweepsOf("s-aaaaaaaa bb", "s-bbbbbbbb gone", "s-cccccccc s-bb", "s-dddddddd gone")
+	for _, s := range f.listed {
+		s.Status = wire.ToSweepStatus(trial.SweepFinished)
+	}
+	f.listed[1].DeletedMs, f.listed[3].DeletedMs = 1, 1
+	for _, tc := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"sweep show bb", 0, "bb is sweep s-aaaaaaaa"},
+		{"sweep undelete @", 0, "@ is sweep s-bbbbbbbb"},
+		{"sweep undelete @2", 0, "@2 is sweep s-dddddddd"},
+		{"sweep delete --now --yes bb", 2, `"bb" is the name or begins the id of 2 sweeps; give the id of one:`},
+		{"sweep delete --now --yes s-bb", 2, `"s-bb" is the name or begins the id of 2 sweeps; give the id of one:`},
+		{"sweep cancel s-cc", 0, "s-cc is sweep s-cccccccc"},
+		{"sweep cancel aa", 0, "aa is sweep s-aaaaaaaa"},
+	} {
+		if r := run(t, t.TempDir(), strings.Fields(tc.args)...); r.code != tc.code || !strings.Contains(r.out+r.err, tc.want) {
+			t.Errorf("%s: want exit %d with %q, got %+v", tc.args, tc.code, tc.want, r)
+		}
+	}
+	f.listed = sweepsOf("s-aaaaaaaa bb", "s-bbbbbbbb again")
+	if r := run(t, t.TempDir(), "sweep", "cancel", "bb"); r.code != 2 || !strings.Contains(r.err, "s-bbbbbbbb") {
+		t.Errorf("%+v", r)
+	}
+	// Nothing is read or sent for an alias that cannot be.
+	if r := run(t, t.TempDir(), "checkpoint", "push", "nosuch.pth", "--as", "BAD ALIAS"); r.code != 2 || !strings.Contains(r.err, `--as "BAD ALIAS" is not an alias`) {
+		t.Errorf("%+v", r)
+	}
+}

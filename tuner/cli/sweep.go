@@ -319,7 +319,11 @@ func (e *Env) controlSweep(c *ucli.Context, a trial.Action) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	among := anySweep
+	if a == trial.ActionCancel {
+		among = among.strictly()
+	}
+	id, err := e.sweepAmong(c, api, c.Args().First(), among)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func (e *Env) labelCommands() []*ucli.Command {
 	return []*ucli.Command{
 		e.notifyCommand(),
 		verb(&ucli.Command{Name: "rename", Usage: "give a sweep another name", ArgsUsage: "SWEEP NAME",
-			Description: "The empty NAME, '', is that of the spec again. The id stays.", Action: e.renameSweep}, 2, 2,
+			Description: "The empty NAME, '', is that of the spec again. The id stays. A name does not begin with s-,\nnor end with @ or @NUMBER.", Action: e.renameSweep}, 2, 2,
 			"atelier sweep rename s-k3v9q2ma 'facades, night'"),
 		verb(&ucli.Command{Name: "tag", Usage: "add tags to a sweep, or remove them", ArgsUsage: "SWEEP [TAG ...]",
 			Description: "A tag is one word, of any letters. Tags are shown by sweep show and sweep list -o json.",

@@ -30,7 +30,7 @@ func (e *Env) shelfCommands() []*ucli.Command {
 				&ucli.BoolFlag{Name: "force", Usage: "also where an alias names a checkpoint of it; the alias goes with the sweep"},
 				&ucli.BoolFlag{Name: "now", Usage: "remove trials and checkpoints at once, for good"}}, Action: e.deleteSweep}, 1, 1,
 			"atelier sweep delete s-k3v9q2ma", "atelier sweep delete s-k3v9q2ma --now --yes"),
-		shelve("undelete", "take the deletion of a sweep back", trial.ActionUndelete, "Within 24 hours of sweep delete."),
+		shelve("undelete", "take the deletion of a sweep back", trial.ActionUndelete, "Within 24 hours of sweep delete. Here @ is the newest sweep that is deleted."),
 	}
 }
 
@@ -41,7 +41,12 @@ func (e *Env) shelve(c *ucli.Context, a trial.Action) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepAmong(c, api, c.Args().First(), client.Listing{Archived: true, Deleted: a == trial.ActionUndelete})
+	among := anySweep
+	if a == trial.ActionUndelete {
+		// @ is the newest that was deleted; what is not deleted is found by id and name, to be answered.
+		among.Deleted, among.newest = true, func(s trial.Sweep) bool { return s.DeletedMS != 0 }
+	}
+	id, err := e.sweepAmong(c, api, c.Args().First(), among)
 	if err != nil {
 		return err
 	}
@@ -72,7 +77,9 @@ func (e *Env) deleteSweep(c *ucli.Context) error {
 	}
 	defer api.Close()
 	now := c.Bool("now")
-	id, err := e.sweepAmong(c, api, c.Args().First(), client.Listing{Archived: true, Deleted: now})
+	among := anySweep.strictly()
+	among.Deleted = now
+	id, err := e.sweepAmong(c, api, c.Args().First(), among)
 	if err != nil {
 		return err
 	}
@@ -109,7 +116,7 @@ func (e *Env) deleteSweep(c *ucli.Context) error {
 		if err := api.Purge(c.Context, id); err != nil {
 			return err
 		}
-		e.say("sweep %s is deleted; workers remove its files within minutes", id)
+		e.say("sweep %s is deleted; workers remove its files within 15 minutes", id)
 		return nil
 	}
 	e.say("sweep %s is deleted; until %s `atelier sweep undelete %s` takes that back", id, clock(s.PurgeMS), id)

@@ -56,8 +56,12 @@ type Notifier struct {
 	done sync.WaitGroup
 
 	mu   sync.Mutex
-	busy map[string]bool // sweeps whose end is being posted
+	busy map[target]bool // what is being posted
 }
+
+// target is a sweep and an address that its end is posted to. One that was corrected while
+// the old one is slow to answer does not wait for that.
+type target struct{ sweep, url string }
 
 // New prepares the duty.
 func New(c Config) *Notifier {
@@ -74,7 +78,7 @@ func New(c Config) *Notifier {
 func (n *Notifier) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
-	n.busy = map[string]bool{}
+	n.busy = map[target]bool{}
 	n.done.Add(1)
 	go func() { defer n.done.Done(); n.run(ctx) }()
 }
@@ -129,7 +133,11 @@ func (n *Notifier) look(ctx context.Context) (next time.Duration) {
 	defer n.mu.Unlock()
 	for _, s := range n.cfg.View().Sweeps() {
 		attempts, pending := s.PendingNotification()
-		if !pending || n.busy[s.ID] {
+		if !pending {
+			continue
+		}
+		to := target{s.ID, s.Notification.URL}
+		if n.busy[to] {
 			continue
 		}
 		if attempts > 0 {
@@ -142,13 +150,13 @@ func (n *Notifier) look(ctx context.Context) (next time.Duration) {
 		if len(n.busy) >= atOnce {
 			break // an attempt that ends wakes this
 		}
-		n.busy[s.ID] = true
+		n.busy[to] = true
 		n.done.Add(1)
 		go func() {
 			defer n.done.Done()
 			n.attempt(ctx, s, attempts+1)
 			n.mu.Lock()
-			delete(n.busy, s.ID)
+			delete(n.busy, to)
 			n.mu.Unlock()
 			n.Resync()
 		}()
@@ -166,7 +174,7 @@ func (n *Notifier) attempt(ctx context.Context, s *state.Sweep, number int32) {
 	if ctx.Err() != nil {
 		return // another leader makes it again
 	}
-	record := &logv1.RecordNotification{Id: s.ID, EndMs: s.EndedMS, Attempt: number, Last: int(number) > len(n.cfg.Pauses)}
+	record := &logv1.RecordNotification{Id: s.ID, EndMs: s.EndedMS, Attempt: number, Url: s.Notification.URL, Last: int(number) > len(n.cfg.Pauses)}
 	about := []any{"sweep", s.ID, "to", host, "attempt", number}
 	switch {
 	case err == nil:

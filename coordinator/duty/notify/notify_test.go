@@ -273,3 +273,51 @@ func TestStopsAtOnce(t *testing.T) {
 		t.Errorf("an attempt that was broken off was written down: %+v", got)
 	}
 }
+
+// TestCorrectedAddress: an address that replaces one whose server is slow is posted to
+// without waiting for that server, and the late answer does not count for it.
+func TestCorrectedAddress(t *testing.T) {
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-answer
+	}))
+	defer slow.Close()
+	right := serve(t, 500, 204)
+	l := scene(t, slow.URL)
+	d := l.duty(time.Millisecond, time.Hour)
+	d.Start()
+	defer d.Stop()
+	l.cancel(t)
+	<-asked
+	l.do(t, 6000, &logv1.Command{Rules: state.Rules, Op: &logv1.Command_SetNotification{SetNotification: &logv1.SetNotification{Id: "s-a", Url: right.URL}}})
+	coordinatortest.Until(t, "the right address is delivered to", func() bool { return l.notification().Done })
+	close(answer)
+	if n := l.notification(); n.URL != right.URL || n.Error != "" || n.Attempts != 2 || len(right.posted()) != 2 {
+		t.Errorf("%+v after %d posts", n, len(right.posted()))
+	}
+}
+
+// TestLateAnswer: the answer of the address before comes while the new one is to be posted to
+// again.
+func TestLateAnswer(t *testing.T) {
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-answer
+	}))
+	defer slow.Close()
+	l := scene(t, slow.URL)
+	d := l.duty(time.Hour)
+	d.Start()
+	l.cancel(t)
+	<-asked
+	l.do(t, 6000, &logv1.Command{Rules: state.Rules, Op: &logv1.Command_SetNotification{SetNotification: &logv1.SetNotification{Id: "s-a", Url: "http://127.0.0.1:1/gone"}}})
+	coordinatortest.Until(t, "the new address was tried", func() bool { return l.notification().Attempts == 1 })
+	close(answer)
+	time.Sleep(50 * time.Millisecond)
+	d.Stop()
+	if n := l.notification(); n.Done || n.Error == "" || n.Attempts != 1 {
+		t.Errorf("%+v", n)
+	}
+}

@@ -1487,7 +1487,7 @@ func (x *SetAlias) GetBy() string {
 	return ""
 }
 
-// An attempt to post a sweep's end. Natural key: id, end_ms and attempt.
+// An attempt to post a sweep's end. Natural key: id, end_ms, attempt and url.
 type RecordNotification struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1495,6 +1495,7 @@ type RecordNotification struct {
 	Attempt       int32                  `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`          // from 1
 	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`               // empty = it was delivered
 	Last          bool                   `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`                // it is given up after this one
+	Url           string                 `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`                   // that was posted to; before rules 3 any address
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1562,6 +1563,13 @@ func (x *RecordNotification) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *RecordNotification) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
 }
 
 type ExtendSweep struct {
@@ -4114,13 +4122,14 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x05trial\x18\x03 \x01(\x03R\x05trial\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x05R\x05epoch\x12\x14\n" +
 	"\x05token\x18\x05 \x01(\x04R\x05token\x12\x0e\n" +
-	"\x02by\x18\x06 \x01(\tR\x02by\"\x7f\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\"\x91\x01\n" +
 	"\x12RecordNotification\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x12\n" +
-	"\x04last\x18\x05 \x01(\bR\x04last\"r\n" +
+	"\x04last\x18\x05 \x01(\bR\x04last\x12\x10\n" +
+	"\x03url\x18\x06 \x01(\tR\x03url\"r\n" +
 	"\vExtendSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
