@@ -20,6 +20,9 @@ func (e *Env) inferNext(o *inference.Summary, conf *setting.Config, stored *infe
 		}
 	}
 	model := conf.String(keyCheckpoint)
+	if stored != nil { // @ is this inference by now
+		model = fmt.Sprintf("%s/%d/%d", stored.Sweep, stored.Trial, stored.Epoch)
+	}
 	var next [][]string // commands, each option a word
 	switch mode := conf.String("mode"); {
 	case mode == inference.Evaluate && o.Accuracy != nil && *o.Accuracy < 1:
