@@ -124,11 +124,17 @@ func (e *Env) findContext(name string) (*contexts, contextEntry, error) {
 	if err != nil {
 		return nil, contextEntry{}, err
 	}
-	entry, ok := all.Contexts[name]
+	entry, err := all.find(name)
+	return all, entry, err
+}
+
+// find is one of the contexts.
+func (c *contexts) find(name string) (contextEntry, error) {
+	entry, ok := c.Contexts[name]
 	if !ok {
-		return nil, entry, notFound("there is no context %q%s", name, all.nearest(name))
+		return entry, notFound("there is no context %q%s", name, c.nearest(name))
 	}
-	return all, entry, nil
+	return entry, nil
 }
 
 // useContext chooses one for all commands to come, or none.
@@ -137,21 +143,21 @@ func (e *Env) useContext(c *ucli.Context) error {
 	if (name == "") != c.Bool("none") {
 		return usage("context use: name a context, or --none")
 	}
-	all, err := e.readContexts()
-	if err == nil && name != "" {
-		all, _, err = e.findContext(name)
-	}
-	if err != nil {
+	var entry contextEntry
+	err := e.changeContexts(c.Context, func(all *contexts) (err error) {
+		if name != "" {
+			entry, err = all.find(name)
+		}
+		all.Current = name
 		return err
-	}
-	all.Current = name
-	if err := e.writeContexts(all); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	if name == "" {
 		e.say("no context is in use")
 	} else {
-		e.say("context %s is in use: %s", name, all.Contexts[name].Addr)
+		e.say("context %s is in use: %s", name, entry.Addr)
 	}
 	return e.sayStronger()
 }
@@ -179,28 +185,27 @@ func (e *Env) setContext(c *ucli.Context) error {
 	if _, err := client.ParseAddrs(addr); err != nil {
 		return usage("context set: --addr: %s", err)
 	}
-	all, err := e.readContexts()
-	if err != nil {
+	what, used := "added", false
+	if err := e.changeContexts(c.Context, func(all *contexts) error {
+		entry, known := all.Contexts[name]
+		entry.Addr = addr
+		if all.Contexts == nil {
+			all.Contexts = map[string]contextEntry{}
+		}
+		all.Contexts[name] = entry
+		if c.Bool("use") {
+			all.Current = name
+		}
+		if known {
+			what = "changed"
+		}
+		used = all.Current == name
+		return nil
+	}); err != nil {
 		return err
-	}
-	entry, known := all.Contexts[name]
-	entry.Addr = addr
-	if all.Contexts == nil {
-		all.Contexts = map[string]contextEntry{}
-	}
-	all.Contexts[name] = entry
-	if c.Bool("use") {
-		all.Current = name
-	}
-	if err := e.writeContexts(all); err != nil {
-		return err
-	}
-	what := "added"
-	if known {
-		what = "changed"
 	}
 	switch {
-	case all.Current == name:
+	case used:
 		e.say("context %s %s, and in use: %s", name, what, addr)
 		return e.sayStronger()
 	default:
@@ -212,17 +217,18 @@ func (e *Env) setContext(c *ucli.Context) error {
 // removeContext forgets a context.
 func (e *Env) removeContext(c *ucli.Context) error {
 	name := c.Args().First()
-	all, _, err := e.findContext(name)
-	if err != nil {
-		return err
-	}
-	delete(all.Contexts, name)
 	text := "context " + name + " removed"
-	if all.Current == name {
-		all.Current = ""
-		text += "; no context is in use now"
-	}
-	if err := e.writeContexts(all); err != nil {
+	if err := e.changeContexts(c.Context, func(all *contexts) error {
+		if _, err := all.find(name); err != nil {
+			return err
+		}
+		delete(all.Contexts, name)
+		if all.Current == name {
+			all.Current = ""
+			text += "; no context is in use now"
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	e.say("%s", text)

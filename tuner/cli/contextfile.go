@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"atelier/common/client"
-	"atelier/common/files"
 	"atelier/common/nearest"
 
 	ucli "github.com/urfave/cli/v2"
@@ -26,6 +25,8 @@ type contexts struct {
 	Current  string                  `yaml:"current,omitempty"`
 	Contexts map[string]contextEntry `yaml:"contexts,omitempty"`
 	Rest     map[string]any          `yaml:",inline"`
+
+	text []byte // that was read
 }
 
 // contextEntry is one cluster.
@@ -46,7 +47,7 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:unmarshal errors:\s+)?line (\d+): `
 // decodeContexts reads the file's text; file is its name in errors. An empty one
 // has no contexts.
 func decodeContexts(file string, text []byte) (*contexts, error) {
-	c := &contexts{}
+	c := &contexts{text: text}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(c); err != nil && len(bytes.TrimSpace(text)) > 0 && err.Error() != "EOF" {
 		said := err.Error()
@@ -67,18 +68,6 @@ func decodeContexts(file string, text []byte) (*contexts, error) {
 		return nil, fmt.Errorf("%s: current: there is no context %q%s", file, c.Current, c.nearest(c.Current))
 	}
 	return c, nil
-}
-
-// encode is the file's text.
-func (c *contexts) encode() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteString("# Clusters by name: atelier context --help\n")
-	enc := yaml.NewEncoder(&b)
-	enc.SetIndent(2)
-	if err := enc.Encode(c); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), enc.Close()
 }
 
 // names are those of all contexts, sorted.
@@ -151,24 +140,4 @@ func (e *Env) readContexts() (*contexts, error) {
 		return nil, fmt.Errorf("contexts: %w", err)
 	}
 	return decodeContexts(file, text)
-}
-
-// writeContexts replaces the file, for its owner alone: it appears whole or not at
-// all. Where it is a link, what it points to is replaced.
-func (e *Env) writeContexts(c *contexts) error {
-	file := e.contextsFile()
-	if file == "" {
-		return errors.New("contexts: no folder for them: set HOME or XDG_CONFIG_HOME")
-	}
-	if to, err := filepath.EvalSymlinks(file); err == nil {
-		file = to
-	}
-	text, err := c.encode()
-	if err != nil {
-		return fmt.Errorf("contexts: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return fmt.Errorf("contexts: %w", err)
-	}
-	return files.Write(file, text, 0o600)
 }

@@ -68,13 +68,17 @@ func Fit(head []string, rows [][]string, wide, spare, flex []string, columns int
 // References are the documents whose keys are explained.
 var References = references
 
-// RecodeContexts reads a file of contexts and writes it again.
+// RecodeContexts reads a file of contexts and writes it again with one more.
 func RecodeContexts(text string) (string, error) {
 	c, err := decodeContexts("config.yaml", []byte(text))
 	if err != nil {
 		return "", err
 	}
-	b, err := c.encode()
+	if c.Contexts == nil {
+		c.Contexts = map[string]contextEntry{}
+	}
+	c.Contexts["added"] = contextEntry{Addr: "h:1"}
+	b, err := c.encode("config.yaml")
 	return string(b), err
 }
 
