@@ -33,7 +33,7 @@ func (e *Env) trainCommand() *ucli.Command {
 		Description: "Trains on this machine, or in the cluster that --addr or ATELIER_ADDR names, and leaves\n" +
 			"best_model.pth, final_model.pth, training_history.json, training_diagnostics.txt and\n" +
 			"image_batches/ in the results' folder, whose path goes to standard output. Without any\n" +
-			"flag, on a terminal, it asks for folder, model and tracking.\n" +
+			"flag, on a terminal, it asks for folder, model, start (weights, image size) and tracking.\n" +
 			"A value is taken from its flag, else from the environment (ATELIER_TRAIN_EPOCHS=30), else\n" +
 			"from the configuration file, else it is the default. An interrupt ends the training with\n" +
 			"its last checkpoint (exit code 130); --resume continues from there, bit for bit.\n" +

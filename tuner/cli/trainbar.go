@@ -121,9 +121,6 @@ func (b *trainBar) Progress(p train.Progress) {
 func (b *trainBar) Epoch(x train.Epoch) {
 	get := func(name string) float64 { v, _ := x.Metrics.Get(name); return v }
 	first := fmt.Sprintf("epoch %*d/%d  val_acc %.3f", len(fmt.Sprint(x.Epochs)), x.Epoch, x.Epochs, get("val_acc"))
-	if x.BestEpoch > 0 {
-		first += fmt.Sprintf("  best %.3f", x.BestAcc)
-	}
 	if train.Exploded(get("val_loss")) {
 		first += "  diverged"
 	}
@@ -131,8 +128,12 @@ func (b *trainBar) Epoch(x train.Epoch) {
 	if x.Best {
 		loss += " *"
 	}
-	b.say("%s", b.fit(first, loss, "train_acc "+fmt.Sprintf("%.3f", get("train_acc")), "train_loss "+short4(get("train_loss")),
-		fmt.Sprintf("%.0f images/s", get("images_per_s"))+left(x.Left)))
+	parts := []string{first, loss}
+	if x.BestEpoch > 0 { // by the loss: its accuracy need not be the highest
+		parts = append(parts, fmt.Sprintf("best epoch %d (acc %.3f)", x.BestEpoch, x.BestAcc))
+	}
+	b.say("%s", b.fit(append(parts, "train_acc "+fmt.Sprintf("%.3f", get("train_acc")), "train_loss "+short4(get("train_loss")),
+		fmt.Sprintf("%.0f images/s", get("images_per_s"))+left(x.Left))...))
 }
 
 // fit joins parts, the most telling first, as far as a terminal's line goes:

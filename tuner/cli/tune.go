@@ -36,8 +36,8 @@ func (e *Env) tuneCommand() *ucli.Command {
 		Description: "Runs a sweep in the cluster that --addr or ATELIER_ADDR names, else on this machine, where it starts\n" +
 			"a coordinator and a worker for as long as it takes. Leaves tuning_results.json,\n" +
 			"diagnostics_summary.txt, charts and trials/ with the best model of each trial in the results'\n" +
-			"folder, whose path goes to standard output. Without any flag, on a terminal, it asks for model and\n" +
-			"tracking. A value is taken from its flag, else from the environment (ATELIER_TUNE_TRIALS=30), else\n" +
+			"folder, whose path goes to standard output. Without any flag, on a terminal, it asks for folder,\n" +
+			"model and tracking (with --quick, too). A value is taken from its flag, else from the environment (ATELIER_TUNE_TRIALS=30), else\n" +
 			"from the answers, else from the configuration file, else (data folders and training settings) from\n" +
 			train.Document.File + ", else it is the default. An interrupt, or a kill, loses nothing that was\n" +
 			"trained: --resume continues. In a cluster an interrupt ends the watching; --resume watches again.\n" +

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"atelier/common/kernels"
 	"atelier/common/settings"
@@ -64,13 +65,21 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	if r.writer, err = openCheckpointWriter(r.job.Dir, r.job.Run); err != nil {
 		return err
 	}
+	packed := false
 	r.data, err = openData(ctx, s, r.job.CacheDir, r.log, func(text string) {
+		packed = true
 		if err := r.tellProgress(trainerproto.Event{Message: text}); err != nil {
 			r.log.Warn("packing continues", "error", err)
 		}
 	})
 	if err != nil {
 		return err
+	}
+	if packed { // a bar would show the last count of packing until the first batch is through
+		r.lastProgress = time.Time{}
+		if err := r.tellProgress(trainerproto.Event{Message: "images are packed; the first epoch begins"}); err != nil {
+			return err
+		}
 	}
 	r.data.device, r.data.seed = r.device, r.job.Seed
 	r.data.channelsLast = s.ChannelsLast()
