@@ -42,6 +42,18 @@ func listed(t *testing.T, c *node.Node, q *atelierv1.ListSweepsRequest) string {
 	return strings.Join(ids, " ")
 }
 
+// A spec's name must not read as an id or a reference by age.
+func TestNamesOfNewSweeps(t *testing.T) {
+	c := node.Start(t, node.Options{})
+	for _, name := range []string{"s-5u", "x@", "@2"} {
+		spec := strings.Replace(coordinatortest.ExternalSpec("random", "{trials: 2}", 1), "name: elsewhere", "name: '"+name+"'", 1)
+		_, err := c.Sweeps.CreateSweep(coordinatortest.Context(t), connect.NewRequest(&atelierv1.CreateSweepRequest{SpecYaml: spec, RequestId: client.NewRequestID()}))
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "name: ") || !strings.Contains(err.Error(), ": it ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestLabels(t *testing.T) {
 	c := node.Start(t, node.Options{})
 	s := c.Create(t, coordinatortest.ExternalSpec("random", "{trials: 2}", 1))

@@ -302,22 +302,27 @@ func TestCorrectedAddress(t *testing.T) {
 // again.
 func TestLateAnswer(t *testing.T) {
 	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	var requests atomic.Int32
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 1 {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		asked <- struct{}{}
 		<-answer
 	}))
 	defer slow.Close()
 	l := scene(t, slow.URL)
-	d := l.duty(time.Hour)
+	d := l.duty(300*time.Millisecond, time.Hour)
 	d.Start()
 	l.cancel(t)
 	<-asked
 	l.do(t, 6000, &logv1.Command{Rules: state.Rules, Op: &logv1.Command_SetNotification{SetNotification: &logv1.SetNotification{Id: "s-a", Url: "http://127.0.0.1:1/gone"}}})
-	coordinatortest.Until(t, "the new address was tried", func() bool { return l.notification().Attempts == 1 })
+	coordinatortest.Until(t, "the new address was tried", func() bool { return l.notification().Attempts > 0 })
 	close(answer)
 	time.Sleep(50 * time.Millisecond)
 	d.Stop()
-	if n := l.notification(); n.Done || n.Error == "" || n.Attempts != 1 {
+	if n := l.notification(); n.Done || n.Error == "" {
 		t.Errorf("%+v", n)
 	}
 }
