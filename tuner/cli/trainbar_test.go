@@ -46,7 +46,7 @@ exit 1
 				t.Errorf("%d columns: no %q in\n%q", width, want, shown)
 			}
 		}
-		if long := strings.Contains(shown, "val_loss 5.955e+17  best epoch 1 (acc 0.610)"); long != (width == 80) {
+		if long := strings.Contains(shown, "val_loss 1.3457 *  best epoch 1 (acc 0.610)"); long != (width == 80) {
 			t.Errorf("%d columns: %q", width, shown)
 		}
 		for _, line := range strings.FieldsFunc(shown, func(r rune) bool { return r == '\n' || r == '\r' }) {
