@@ -55,7 +55,7 @@ func TestWorkflow(t *testing.T) {
 	if err != nil {
 		t.Fatalf("workflow.sh: %v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "77 searches left") || searches > 0 {
+	if !strings.Contains(string(out), "77 left this month") || searches > 0 {
 		t.Errorf("the dry run of the search: %d searches\n%s", searches, out)
 	}
 
