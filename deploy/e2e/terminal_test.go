@@ -161,7 +161,7 @@ func TestFirstTraining(t *testing.T) {
 	at.sees(folder + "/best_model.pth\r\n") // the terminal may be read later
 	shown := at.shown()
 	for _, want := range []string{"mobilenet_v3_small from scratch on ", "split styles into styles_split: ", " px  under 1 min", "\r\n  epochs    2, batch size 32 ", "  --epochs N --batch-size N\r\n", "  --set image_size=N\r\n", "  --lr RATE\r\n", "  --weights NAME|FILE|none\r\n", "  --set device=cpu --seed N\r\n",
-		"best epoch ", "test accuracy ", "  curve   " + folder + "/train_history.png", "Next:\r\n"} {
+		"best epoch ", "test accuracy", "  curve   " + folder + "/train_history.png", "Next:\r\n"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("no %q in\n%s", want, shown)
 		}
