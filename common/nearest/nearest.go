@@ -3,7 +3,10 @@
 // two words are apart.
 package nearest
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // longest is how much of a word is looked at, in bytes.
 const longest = 200
@@ -35,7 +38,10 @@ func find(unknown string, known []string) (best string, distance int) {
 		d := Distance(unknown, lower)
 		rank := d - 2*shared(unknown, lower)
 		if d <= 1 {
-			rank = d - 2*longest
+			rank = 2*d - 3*longest
+			if d == 1 && sameLetters(unknown, lower) { // two neighbours swapped: trian is train rather than trial
+				rank--
+			}
 		}
 		if best == "" || rank < least {
 			best, least, distance = n, rank, d
@@ -43,6 +49,15 @@ func find(unknown string, known []string) (best string, distance int) {
 	}
 	return best, distance
 }
+
+// sameLetters reports whether one word is the other in another order.
+func sameLetters(a, b string) bool {
+	x, y := []byte(a), []byte(b)
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(x, y)
+}
+
 func shared(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

@@ -33,6 +33,15 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// Of several slips of one letter two neighbours in the wrong order are likelier.
+func TestSwappedLettersComeFirst(t *testing.T) {
+	for typed, want := range map[string]string{"trian": "train", "trail": "trial", "tria": "trial", "tran": "train"} {
+		if got, ok := nearest.Close(typed, []string{"trial", "train", "tune"}); !ok || got != want {
+			t.Errorf("%s: %q, want %q", typed, got, want)
+		}
+	}
+}
+
 func TestDistance(t *testing.T) {
 	for _, c := range []struct {
 		a, b string

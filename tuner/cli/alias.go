@@ -62,7 +62,7 @@ func (e *Env) promote(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepID(c, api, parts[1])
+	id, err := e.trainingID(c, api, parts[1])
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (e *Env) listCheckpoints(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (e *Env) pulled(c *ucli.Context, api *client.Client, word string, number in
 		s, err := api.Sweep(c.Context, k.Sweep)
 		return s, k, err
 	}
-	sweep, err := e.sweepID(c, api, word)
+	sweep, err := e.trainingID(c, api, word)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -236,7 +236,7 @@ func (e *Env) compareSweeps(c *ucli.Context) error {
 	defer api.Close()
 	var all []compared
 	for _, word := range c.Args().Slice() {
-		id, err := e.sweepID(c, api, word)
+		id, err := e.trainingID(c, api, word)
 		if err != nil {
 			return err
 		}
@@ -283,7 +283,7 @@ func (e *Env) compareTrials(c *ucli.Context) error {
 	var all []compared
 	for _, w := range wanted {
 		if ids[w.sweep] == "" {
-			if ids[w.sweep], err = e.sweepID(c, api, w.sweep); err != nil {
+			if ids[w.sweep], err = e.trainingID(c, api, w.sweep); err != nil {
 				return err
 			}
 		}

@@ -77,7 +77,7 @@ func (e *Env) ask(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (e *Env) tell(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}

@@ -245,7 +245,7 @@ func (e *Env) storedIn(c *ucli.Context, api *client.Client, name string) ([]stri
 	if parts == nil {
 		return nil, nil
 	}
-	id, err := e.sweepID(c, api, parts[1])
+	id, err := e.trainingID(c, api, parts[1])
 	if err != nil {
 		if exitCode(err) == client.ExitNotFound && !strings.Contains(name, "@") {
 			return nil, nil

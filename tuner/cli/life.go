@@ -61,7 +61,7 @@ func (e *Env) extendSweep(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (e *Env) enqueue(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (e *Env) verify(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (e *Env) importance(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func (e *Env) bestSoFar(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}

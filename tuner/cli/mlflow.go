@@ -171,7 +171,7 @@ func (e *Env) exportMLflow(c *ucli.Context) error {
 	}
 	defer api.Close()
 	quiet := c.Bool("quiet")
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err == nil {
 		var s *trial.Sweep
 		if s, err = api.Sweep(c.Context, id); err == nil {

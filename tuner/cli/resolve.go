@@ -21,7 +21,7 @@ import (
 // NAME@ and NAME@2 are the same among the sweeps of one name.
 
 // sweepHelp is shown wherever a command takes a sweep.
-const sweepHelp = "SWEEP is an id or the beginning of one, a name, @ for the newest sweep, @2 for the one\nbefore it, or NAME@ for the newest of a name."
+const sweepHelp = "SWEEP is an id or the beginning of one, a name, @ for the newest sweep, @2 for the one\nbefore it, or NAME@ for the newest of a name. Where models or results of a training are wanted,\n@ leaves out runs of inference."
 
 // wholeID is an id as the cluster draws it. It is taken as it is: what a script
 // names by id costs no further call, and no name can shadow it.
@@ -33,6 +33,11 @@ const mostCandidates = 10
 // sweepArg is the id of the sweep that the first argument names.
 func (e *Env) sweepArg(c *ucli.Context, api *client.Client) (string, error) {
 	return e.sweepID(c, api, c.Args().First())
+}
+
+// trainingArg is sweepArg for a command that takes trainings and tunings.
+func (e *Env) trainingArg(c *ucli.Context, api *client.Client) (string, error) {
+	return e.trainingID(c, api, c.Args().First())
 }
 
 // trialWords are the arguments SWEEP TRIAL, or SWEEP/TRIAL in one, apart; the
@@ -86,10 +91,17 @@ type choice struct {
 	client.Listing
 	newest func(trial.Sweep) bool // those that @ counts
 	strict bool                   // a name does not hide the beginning of another sweep's id
+	// trainings leaves runs of inference out of what a word by age counts.
+	trainings bool
 }
 
 // anySweep is the choice of commands that take nothing away.
 var anySweep = choice{Listing: client.Listing{Archived: true}, newest: func(s trial.Sweep) bool { return s.ArchivedMS == 0 }}
+
+// aTraining is the choice of commands that want the models or the results of a training: a word by age counts
+// no runs of inference.
+var aTraining = choice{Listing: client.Listing{Archived: true}, trainings: true,
+	newest: func(s trial.Sweep) bool { return s.ArchivedMS == 0 }}
 
 // strictly is the choice of commands that cannot be taken back.
 func (w choice) strictly() choice { w.strict = true; return w }
@@ -101,6 +113,11 @@ func (e *Env) sweepID(c *ucli.Context, api *client.Client, word string) (string,
 	return e.sweepAmong(c, api, word, anySweep)
 }
 
+// trainingID is sweepID for a training or a tuning.
+func (e *Env) trainingID(c *ucli.Context, api *client.Client, word string) (string, error) {
+	return e.sweepAmong(c, api, word, aTraining)
+}
+
 // sweepAmong is sweepID for a choice.
 func (e *Env) sweepAmong(c *ucli.Context, api *client.Client, word string, among choice) (string, error) {
 	if wholeID.MatchString(word) {
@@ -109,6 +126,9 @@ func (e *Env) sweepAmong(c *ucli.Context, api *client.Client, word string, among
 	all, err := api.ListSweeps(c.Context, among.Listing)
 	if err != nil {
 		return "", err
+	}
+	if among.trainings && trial.ByAge.MatchString(word) {
+		all = slices.DeleteFunc(all, func(s trial.Sweep) bool { return s.Kind == trial.Inference })
 	}
 	s, err := e.findSweep(word, all, among)
 	if err != nil {

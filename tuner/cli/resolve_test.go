@@ -109,3 +109,23 @@ func TestStrictChoice(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// After an inference @ is that run for commands that look at any sweep, and the
+// newest training for those that want models or results of one.
+func TestNewestLeavesOutInference(t *testing.T) {
+	f := start(t)
+	f.listed = sweepsOf("s-iiiiiiii look", "s-aaaaaaaa facades", "s-jjjjjjjj look", "s-bbbbbbbb facades")
+	f.listed[0].Kind, f.listed[2].Kind = v1.Kind_KIND_INFERENCE, v1.Kind_KIND_INFERENCE
+	for _, args := range [][]string{{"leaderboard"}, {"sweep", "progress"}, {"sweep", "importance"}, {"checkpoint", "list"}} {
+		for word, want := range map[string]string{"@": "@ is sweep s-aaaaaaaa", "@2": "@2 is sweep s-bbbbbbbb", "@3": "there are 2 sweeps"} {
+			if r := run(t, t.TempDir(), append(args, word)...); !strings.Contains(r.err, want) {
+				t.Errorf("%q %s: %+v", args, word, r)
+			}
+		}
+	}
+	for _, args := range [][]string{{"sweep", "show"}, {"sweep", "cancel"}, {"trial", "list"}} {
+		if r := run(t, t.TempDir(), append(args, "@")...); !strings.Contains(r.err, "@ is sweep s-iiiiiiii") {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+}

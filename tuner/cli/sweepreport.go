@@ -31,7 +31,7 @@ func (e *Env) sweepReport(c *ucli.Context) error {
 		return err
 	}
 	defer api.Close()
-	id, err := e.sweepArg(c, api)
+	id, err := e.trainingArg(c, api)
 	if err != nil {
 		return err
 	}
