@@ -19,7 +19,6 @@ import (
 	"reflect"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -113,6 +112,26 @@ func TestListFollowsImageFolder(t *testing.T) {
 	}
 	if got, want := f.LeftOut.String(), "3 hidden or system folders (.hidden, __MACOSX, b/.ipynb_checkpoints), 1 hidden file, 2 files without an image extension (1 .heic, 1 .txt), 1 image beside the class folders"; got != want {
 		t.Errorf("left out: %s", got)
+	}
+}
+
+// A pipe with the name of an image would block for good whoever opens it: it is
+// counted and left out, as is a link to one.
+func TestListLeavesOutSpecialFiles(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "gothic", "a.jpg"), asJPEG(drawn(40, 40, 1)))
+	if err := unix.Mkfifo(filepath.Join(dir, "gothic", "pipe.jpg"), 0o644); err != nil {
+		t.Skip("no pipes here")
+	}
+	if err := os.Symlink("pipe.jpg", filepath.Join(dir, "gothic", "link.jpg")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a.jpg", filepath.Join(dir, "gothic", "b.jpg")); err != nil {
+		t.Fatal(err)
+	}
+	f := list(t, dir)
+	if got := f.LeftOut.String(); len(f.Files) != 2 || got != "2 special files (pipes, sockets or devices)" {
+		t.Errorf("%v; left out: %s", f.Files, got)
 	}
 }
 
@@ -254,13 +273,17 @@ func TestDamagedImagesAreNamedAndSkipped(t *testing.T) {
 	put(t, filepath.Join(dir, "gothic", "empty.png"), nil)
 	put(t, filepath.Join(dir, "gothic", "page.jpg"), []byte("<html><body>404</body></html>"))
 	put(t, filepath.Join(dir, "gothic", "bomb.pgm"), []byte("P5 100000 100000 255\n"))
+	os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "gothic", "dangling.jpg"))
+	o := dataset.PackOptions{Size: 16, CacheDir: t.TempDir()}
+	put(t, filepath.Join(dir, "gothic", "pipe.jpg"), whole)
+	f := list(t, dir)
+	// It became a pipe after it was listed.
+	os.Remove(filepath.Join(dir, "gothic", "pipe.jpg"))
 	if err := unix.Mkfifo(filepath.Join(dir, "gothic", "pipe.jpg"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "gothic", "dangling.jpg"))
-	o := dataset.PackOptions{Size: 16, CacheDir: t.TempDir()}
 	for _, cached := range []bool{false, true} {
-		_, r, err := dataset.Pack(list(t, dir), o)
+		_, r, err := dataset.Pack(f, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -422,7 +445,7 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 			t.Fatal("it never began")
 		}
 	}
-	cmd.Process.Signal(syscall.SIGKILL)
+	cmd.Process.Signal(unix.SIGKILL)
 	cmd.Wait()
 	path, r, err := dataset.Pack(list(t, dir), dataset.PackOptions{Size: 48, CacheDir: cache})
 	if err != nil || r.Images != 300 {

@@ -15,8 +15,8 @@ import (
 // List lists an image folder that is learned from: every subfolder is a class, classes stand in code point
 // order, and a class's images are all files below its folder with a known ending (IsImage), symbolic links
 // followed, ordered by folder and then by name, as torchvision's ImageFolder has them. Hidden files and folders
-// and those of systems (Hidden), which it takes for classes and images, are left out, and so are other
-// endings; Folder.LeftOut tells of them. What a file holds is not looked at.
+// and those of systems (Hidden), which it takes for classes and images, are left out, and so are pipes and devices
+// (Followed) and other endings; Folder.LeftOut tells of them. What a file holds is not looked at.
 //
 // Errors: the folder is missing or unreadable, has no subfolders, or has classes without images (each named).
 func List(dir string) (*Folder, error) {
@@ -86,14 +86,12 @@ func Survey(dir string) (*Folder, error) {
 	f := &Folder{Dir: dir}
 	loose := 0
 	for _, e := range entries {
-		isDir := e.IsDir()
-		if e.Type()&fs.ModeSymlink != 0 {
-			target, err := os.Stat(filepath.Join(dir, e.Name()))
-			isDir = err == nil && target.IsDir()
-		}
+		isDir, special := Followed(dir, e)
 		switch {
 		case Hidden(e.Name()):
 			f.LeftOut.hide(e.Name(), isDir)
+		case special:
+			f.LeftOut.Special++
 		case isDir && !utf8.ValidString(e.Name()):
 			return nil, fmt.Errorf("image folder %s: the class folder %q has a name that is not UTF-8, which a model file cannot store: rename it (convmv -f latin1 -t utf8 --notest)", dir, e.Name())
 		case isDir:
@@ -124,6 +122,21 @@ func Survey(dir string) (*Folder, error) {
 	return f, nil
 }
 
+// Followed reports whether an entry of a folder is, symbolic links followed, a folder, or special: neither
+// folder nor regular file (a pipe, a socket, a device), which may block for good whoever opens it. A link to
+// nowhere is neither.
+func Followed(dir string, e fs.DirEntry) (isDir, special bool) {
+	mode := e.Type()
+	if mode&fs.ModeSymlink != 0 {
+		target, err := os.Stat(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return false, false
+		}
+		mode = target.Mode()
+	}
+	return mode.IsDir(), !mode.IsDir() && !mode.IsRegular()
+}
+
 // walker collects the images below one class folder.
 type walker struct {
 	root  string
@@ -152,14 +165,12 @@ func (w *walker) walk(rel string, above []fs.FileInfo) error {
 	}
 	for _, e := range entries {
 		child := filepath.Join(rel, e.Name())
-		isDir := e.IsDir()
-		if e.Type()&fs.ModeSymlink != 0 {
-			target, err := os.Stat(filepath.Join(w.root, child))
-			isDir = err == nil && target.IsDir()
-		}
+		isDir, special := Followed(abs, e)
 		switch {
 		case Hidden(e.Name()):
 			w.left.hide(child, isDir)
+		case special:
+			w.left.Special++
 		case isDir:
 			if err := w.walk(child, above); err != nil {
 				return err

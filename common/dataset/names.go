@@ -33,6 +33,7 @@ type LeftOut struct {
 	Hidden  int            // hidden files
 	Endings map[string]int // files by an ending that no image has; "" is none
 	Loose   int            // images beside the class folders
+	Special int            // pipes, sockets and devices; never opened
 }
 
 func (l *LeftOut) hide(path string, isDir bool) {
@@ -87,6 +88,7 @@ func (l LeftOut) String() string {
 	}
 	add(others, "file", " without an image extension ("+strings.Join(endings, ", ")+")")
 	add(l.Loose, "image", " beside the class folders")
+	add(l.Special, "special file", " (pipes, sockets or devices)")
 	return strings.Join(parts, ", ")
 }
 

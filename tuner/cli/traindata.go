@@ -13,6 +13,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/setting"
 	"atelier/tuner/data/layout"
+	"atelier/tuner/data/split"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -83,6 +84,7 @@ func (e *Env) takeData(c *ucli.Context, conf configuration, dir string, origin s
 	if !c.Bool("quiet") {
 		e.sayReady(d)
 	}
+	e.warnChanged(d)
 	// As it was typed: relative paths stay relative.
 	typed := func(path string) string {
 		if in, err := setting.Expand(dir, e.home()); err == nil && !filepath.IsAbs(in) {
@@ -124,12 +126,35 @@ func (e *Env) sayReady(d *layout.Done) {
 		}
 		e.say("split %s into %s: %d train, %d validation, %d test", from, to, sum("train"), sum("validation"), sum("test"))
 	}
+	for _, note := range d.Notes {
+		e.say("%s", note)
+	}
 	if d.Report != nil && len(d.Report.Skipped) > 0 {
 		e.say("left out, not %s: %s", map[bool]string{true: "an image", false: "images"}[len(d.Report.Skipped) == 1], strings.Join(shorten(d.Report.Skipped, 5), ", "))
 	}
 	if d.Gone > 0 {
 		e.say("%s no longer in %s, still in %s; remove %s and it is split again", counted(d.Gone, "image"), from, to, to)
 	}
+}
+
+// warnChanged prints, also where quiet is asked for, that images are not those that
+// were split, what was done about it, and how to split all of them again.
+func (e *Env) warnChanged(d *layout.Done) {
+	if len(d.Moved)+len(d.Replaced) == 0 {
+		return
+	}
+	from, to := e.relative(d.From), e.relative(d.Dir)
+	var moved []string
+	for _, v := range d.Moved {
+		moved = append(moved, v.From+" -> "+v.To)
+	}
+	if n := len(moved); n > 0 {
+		e.say("warning: %s moved or relabelled since %s was split, updated in %s: %s", counted(n, "image"), from, to, strings.Join(shorten(moved, 3), ", "))
+	}
+	if n := len(d.Replaced); n > 0 {
+		e.say("warning: %s replaced since %s was split, updated in %s: %s; the earlier content is kept in %s", counted(n, "image"), from, to, strings.Join(shorten(d.Replaced, 3), ", "), filepath.Join(to, split.Replaced))
+	}
+	e.say("to split all images again: atelier data split %s OUT, then --data OUT", from)
 }
 
 // shorten is a list of at most n, and a mark where it had more.

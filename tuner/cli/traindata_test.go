@@ -1,9 +1,14 @@
 package cli_test
 
 import (
+	"bytes"
+	"image"
+	"image/png"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -100,6 +105,7 @@ func TestTrainFindsImages(t *testing.T) {
 func TestValuesAreCheckedBeforeTheSplit(t *testing.T) {
 	pretender(t)
 	for _, args := range [][]string{{"train", "--model", "resnet81"}, {"train", "--lr", "abc"}, {"train", "--set", "epochs=none"}, {"train", "--set", "epochs"},
+		{"train", "--set", "image_size=16"}, {"tune", "--set", "image_size=16"}, {"train", "--set", "no_such_key=1"},
 		{"train", "--freeze-features"}, {"tune", "--model", "resnet81"}, {"tune", "--trials", "abc"}} {
 		dir := t.TempDir()
 		classFolders(t, filepath.Join(dir, "pix"), 4)
@@ -108,4 +114,96 @@ func TestValuesAreCheckedBeforeTheSplit(t *testing.T) {
 			t.Errorf("%q: it split the images: %+v", args, r)
 		}
 	}
+}
+
+// A pipe among the images does not block the command; it is reported.
+func TestTrainLeavesOutSpecialFiles(t *testing.T) {
+	pretender(t)
+	dir := t.TempDir()
+	classFolders(t, filepath.Join(dir, "pix"), 4)
+	if err := syscall.Mkfifo(filepath.Join(dir, "pix/gothic/pipe.jpg"), 0o644); err != nil {
+		t.Skip("no pipes here")
+	}
+	if r := talk(t, dir, false, "", nil, "train", "--data", "pix", "--no-mlflow"); !strings.Contains(r.err, "left out: 1 special file (") || !strings.Contains(r.err, "enough seen") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A split of another folder is not written into.
+func TestTrainRefusesTheSplitOfAnotherFolder(t *testing.T) {
+	pretender(t)
+	dir := t.TempDir()
+	classFolders(t, filepath.Join(dir, "pb"), 4)
+	classFolders(t, filepath.Join(dir, "pa"), 9)
+	for i, path := range globbed(t, filepath.Join(dir, "pa/*/*")) {
+		write(t, path, gray(t, i))
+	}
+	if r := talk(t, dir, false, "", nil, "data", "split", "pb", "pa_split"); r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	before, _ := os.ReadFile(filepath.Join(dir, "pa_split/split.json"))
+	n := len(globbed(t, filepath.Join(dir, "pa_split/*/*/*")))
+	r := talk(t, dir, false, "", nil, "train", "--data", "pa", "--no-mlflow")
+	after, _ := os.ReadFile(filepath.Join(dir, "pa_split/split.json"))
+	if r.code == 0 || !strings.Contains(r.err, "pa_split is a split of ") || !strings.Contains(r.err, "atelier data split ") || strings.Contains(r.err, "remove") {
+		t.Errorf("%+v", r)
+	}
+	if string(before) != string(after) || n != len(globbed(t, filepath.Join(dir, "pa_split/*/*/*"))) {
+		t.Error("the split was changed")
+	}
+}
+
+// Images that were relabelled or replaced are reported, also where quiet is asked for.
+func TestTrainReportsChangedImages(t *testing.T) {
+	pretender(t)
+	dir := t.TempDir()
+	classFolders(t, filepath.Join(dir, "pix"), 6)
+	if r := talk(t, dir, false, "", nil, "train", "--data", "pix", "--no-mlflow"); !strings.Contains(r.err, "split pix into") {
+		t.Fatalf("%+v", r)
+	}
+	gothic := globbed(t, filepath.Join(dir, "pix/gothic/*"))
+	if err := os.Rename(gothic[0], filepath.Join(dir, "pix/tudor/moved"+filepath.Ext(gothic[0]))); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(gothic[1])
+	write(t, gothic[1], gray(t, 3))
+	r := talk(t, dir, false, "", nil, "train", "--data", "pix", "--no-mlflow", "--quiet", "--overwrite")
+	for _, want := range []string{"warning: 1 image moved or relabelled since pix was split", " -> tudor/moved", "warning: 1 image replaced since pix was split", "atelier data split pix OUT"} {
+		if !strings.Contains(r.err, want) {
+			t.Errorf("%q is not in %+v", want, r)
+		}
+	}
+	if r := talk(t, dir, false, "", nil, "train", "--data", "pix", "--no-mlflow", "--overwrite"); strings.Contains(r.err, "warning: 1 image") || !strings.Contains(r.err, "split already") {
+		t.Errorf("once more: %+v", r)
+	}
+}
+
+func globbed(t *testing.T, pattern string) []string {
+	t.Helper()
+	all, err := filepath.Glob(pattern)
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%s: %v %v", pattern, all, err)
+	}
+	return all
+}
+
+// gray is an image unlike those of other numbers.
+func gray(t *testing.T, seed int) []byte {
+	t.Helper()
+	r := rand.New(rand.NewPCG(uint64(seed), 4))
+	m := image.NewGray(image.Rect(0, 0, 64, 64))
+	for y := range 64 {
+		for x := range 64 {
+			if x%8 == 0 && y%8 == 0 {
+				m.Pix[y*64+x] = byte(r.IntN(256))
+			} else {
+				m.Pix[y*64+x] = m.Pix[(y-y%8)*64+x-x%8]
+			}
+		}
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

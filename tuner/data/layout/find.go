@@ -65,7 +65,7 @@ func (f *finder) search(dir string, depth int) {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		if isDir(dir, e) && !dataset.Hidden(name) && !slices.Contains(skipped, name) && !strings.HasSuffix(name, "_quarantine") {
+		if folder, _ := dataset.Followed(dir, e); folder && !dataset.Hidden(name) && !slices.Contains(skipped, name) && !strings.HasSuffix(name, "_quarantine") {
 			f.search(filepath.Join(dir, name), depth+1)
 		}
 	}

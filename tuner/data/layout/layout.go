@@ -130,23 +130,16 @@ func (s *scan) look(dir string) (Layout, error) {
 func (s *scan) folders(dir string) (names []string, loose int, err error) {
 	entries, err := s.read(dir)
 	for _, e := range entries {
+		folder, special := dataset.Followed(dir, e)
 		switch {
-		case dataset.Hidden(e.Name()):
-		case isDir(dir, e):
+		case dataset.Hidden(e.Name()), special:
+		case folder:
 			names = append(names, e.Name())
 		case dataset.IsImage(e.Name()):
 			loose++
 		}
 	}
 	return names, loose, err
-}
-
-func isDir(dir string, e fs.DirEntry) bool {
-	if e.Type()&fs.ModeSymlink == 0 {
-		return e.IsDir()
-	}
-	target, err := os.Stat(filepath.Join(dir, e.Name()))
-	return err == nil && target.IsDir()
 }
 
 // direct reports whether images lie in a folder itself.

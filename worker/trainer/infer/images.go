@@ -64,15 +64,15 @@ func list(dir string, extensions, classes []string) (files []File, unknown []str
 		}
 		for _, e := range entries {
 			name := filepath.Join(rel, e.Name())
-			isDir := e.IsDir()
 			if e.Type()&fs.ModeSymlink != 0 {
-				target, err := os.Stat(filepath.Join(dir, name))
-				if err != nil {
-					continue // a link to nowhere is no image
+				if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+					continue // a link to nowhere is not an image
 				}
-				isDir = target.IsDir()
 			}
+			isDir, special := dataset.Followed(filepath.Join(dir, rel), e)
 			switch {
+			case special:
+				left.Special++
 			case dataset.Hidden(e.Name()) && isDir:
 				left.Folders = append(left.Folders, name)
 			case dataset.Hidden(e.Name()):
