@@ -97,8 +97,9 @@ func (c *Client) station(ctx context.Context, addr string) (*Node, Finding) {
 		c.pulses.at(addr).beat()
 		return &n, Finding{}
 	}
-	if one.Err() != nil && ctx.Err() == nil {
-		err = context.Cause(one)
+	// The transport, or the node by the limit it was sent, may end it a moment before the context does.
+	if ctx.Err() == nil && (one.Err() != nil || connect.CodeOf(err) == connect.CodeDeadlineExceeded) {
+		err = errUnresponsive
 	}
 	found, ok := seen.note(ctx, addr, err)
 	if !ok { // it answers, and refuses
