@@ -21,6 +21,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"time"
 
 	"atelier/common/trial"
 )
@@ -33,6 +34,14 @@ const MaxLine = 1 << 20
 
 // EventsFD is the descriptor a trainer writes its events to.
 const EventsFD = 3
+
+// LinksFD is a Unix socket on which a trainer that is a member of a group is
+// handed connections to the other members (common/links). It is open in every
+// trainer; one that knows no groups leaves it alone.
+const LinksFD = 4
+
+// GroupVersion is the version of the protocol between members, said in hello.
+const GroupVersion = 1
 
 // ErrLineTooLong is returned for a line beyond MaxLine.
 var ErrLineTooLong = errors.New("trainer protocol: line longer than 1 MiB")
@@ -69,17 +78,42 @@ type Job struct {
 	// once it has reported that epoch, and nothing beyond counts.
 	EndEpoch int `json:"end_epoch,omitempty"`
 
+	// Group makes the run one that several trainers carry out together. A trainer
+	// whose hello names no version of groups is not given such a job.
+	Group *Group `json:"group,omitempty"`
+
 	// SheetsDir takes an image a class, <class>.png, of augmented training
 	// images; empty = none. A trainer may leave it alone.
 	SheetsDir string `json:"sheets_dir,omitempty"`
+}
+
+// Group is a member's part in a run (worker/trainer/group/DESIGN.md).
+type Group struct {
+	Token   uint64   `json:"token"`   // of the run's lease: a link of another one is refused
+	Member  int      `json:"member"`  // own id
+	Members []Fellow `json:"members"` // all that the run begins with, or that a newcomer finds; itself too, by id
+	Join    bool     `json:"join,omitempty"`
+	Shards  int      `json:"shards"`
+}
+
+// Fellow is a member as messages name it.
+type Fellow struct {
+	Member int    `json:"member"`
+	Name   string `json:"name"` // worker/slot
 }
 
 // Control is a line to a running trainer.
 type Control struct {
 	// Verdict "stop" or "pause": end after writing a checkpoint of the epoch in
 	// progress or the last complete one, whichever is sooner, with a done event
-	// whose reason is "stopped" or "paused".
-	Verdict string `json:"verdict"`
+	// whose reason is "stopped" or "paused". Of a member of a group also "leave":
+	// leave at the next step's boundary, while the others continue; done says "left".
+	Verdict string `json:"verdict,omitempty"`
+
+	// Reported and Kept are the last epoch whose report, and whose checkpoint, will
+	// not be lost: a member that begins to report says again what lies behind them.
+	Reported int `json:"reported,omitempty"`
+	Kept     int `json:"kept,omitempty"`
 }
 
 // Event kinds.
@@ -90,13 +124,19 @@ const (
 	EventProgress   = "progress"
 	EventDone       = "done"
 	EventFailed     = "failed"
+	EventAlive      = "alive" // of a member of a group, every AlivePause: it is no hung process
+	EventView       = "view"  // of the member that reports: who computes together from now on
 )
+
+// AlivePause is the time between two alive events.
+const AlivePause = 250 * time.Millisecond
 
 // Reasons of a done event.
 const (
 	DoneFinished = "finished" // trained to the last epoch, or stopped by its own patience
 	DoneStopped  = "stopped"
 	DonePaused   = "paused"
+	DoneLeft     = "left" // of a member that does not report: it left, or the run is at its end
 )
 
 // Classes of a failed event.
@@ -108,6 +148,7 @@ const (
 	FailedDiverged    = "diverged"
 	FailedDiskFull    = "disk_full"
 	FailedCrashed     = "crashed"
+	FailedCutOff      = "cut_off" // a member that the others go on without: it does not reach them
 )
 
 // Event is a line from a trainer. Which fields count depends on Kind.
@@ -117,6 +158,7 @@ type Event struct {
 	// hello
 	Protocol int    `json:"protocol,omitempty"`
 	Name     string `json:"name,omitempty"`
+	Groups   int    `json:"groups,omitempty"` // GroupVersion; 0 = it knows no groups
 
 	// epoch, checkpoint; progress: of the epoch that is under way, so far
 	Epoch   int     `json:"epoch,omitempty"` // from 1; 0 in progress before the first
@@ -136,6 +178,12 @@ type Event struct {
 	Step  int64 `json:"step,omitempty"`  // batches since the first epoch
 	Steps int64 `json:"steps,omitempty"` // batches of all epochs
 
+	// view
+	View *View `json:"view,omitempty"`
+
+	// progress and epoch of a group
+	Pace *Pace `json:"pace,omitempty"`
+
 	// done
 	Reason string `json:"reason,omitempty"`
 
@@ -144,6 +192,23 @@ type Event struct {
 
 	// any: a line for people
 	Message string `json:"message,omitempty"`
+}
+
+// View is who computes together from a step on.
+type View struct {
+	Number  int     `json:"number"`  // from 1
+	Members []int   `json:"members"` // ids in rank order; the first reports
+	Step    int64   `json:"step"`    // steps committed before it
+	Reason  string  `json:"reason"`  // for people
+	Pause   float64 `json:"pause"`   // seconds from the last commit before to the first after; 0 = not known
+}
+
+// Pace is how a group's steps went lately.
+type Pace struct {
+	Step    float64 `json:"step_s"`  // seconds of a step, mean
+	Waiting float64 `json:"waiting"` // share of it in which a member waits for others, mean over the members
+	Slowest int     `json:"slowest"` // id of the member that computes longest
+	Lag     float64 `json:"lag"`     // how much longer than the mean it computes, a share
 }
 
 // Metrics keep the order in which a trainer lists them. Values that JSON has no
@@ -217,7 +282,12 @@ func (r *Reader) Event() (Event, error) {
 
 func (e *Event) check() error {
 	switch e.Kind {
-	case EventHello, EventProgress, EventDone, EventFailed:
+	case EventHello, EventProgress, EventDone, EventFailed, EventAlive:
+		return nil
+	case EventView:
+		if e.View == nil || e.View.Number < 1 || len(e.View.Members) == 0 {
+			return errors.New("trainer protocol: view event without a number or members")
+		}
 		return nil
 	case EventEpoch, EventCheckpoint:
 		if e.Epoch < 1 || e.Epoch > math.MaxInt32 {

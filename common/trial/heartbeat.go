@@ -22,6 +22,7 @@ type HeartbeatAnswer struct {
 	TTL          time.Duration  // of the leases renewed: count it from before the request was sent
 	Lost         []LeaseRef     // named, and no longer valid: kill those runs
 	Verdicts     []LeaseVerdict // other than continue
+	Leave        []LeaseRef     // members that are to leave their group at the next step's boundary
 	Drain        bool           // take no new leases
 	Coordinators []string       // API addresses of all members
 	Dropped      []Location     // checkpoints of this worker that the index gave up: delete the files

@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// LeaseRef names a lease: its trial, and the token, which is the fence.
+// LeaseRef names a lease: its trial, and the token, which is the fence. Of a run
+// that a group carries out it names one member's part in the lease.
 type LeaseRef struct {
-	Sweep string
-	Trial int64
-	Token uint64
+	Sweep  string
+	Trial  int64
+	Token  uint64
+	Member int32 // id in the group; 0 = one slot carries the run out alone
 }
 
 // Lease is the right to carry out a run, with all that a worker needs for it.
@@ -35,15 +37,21 @@ type Lease struct {
 	EndEpoch   int32
 	EndVerdict Verdict
 	EndReason  string // for people
+
+	Group *Group // nil: one slot carries the run out alone
 }
 
-// Event is what is told of a run: one of Report, Checkpoint, Ended and Lost.
+// Event is what is told of a run: one of Report, Checkpoint, Ended, Lost,
+// MemberEnded and View.
 type Event struct {
 	LeaseRef
 	Report     *Report
 	Checkpoint *Checkpoint
 	Ended      *Ended
 	Lost       *LostCheckpoint // the token is that of the checkpoint: who says so needs no lease
+
+	MemberEnded *Ended // the member named is gone; the others continue
+	View        *View
 }
 
 // Ended says how a run ended.

@@ -3329,6 +3329,7 @@ type LeaseRef struct {
 	SweepId       string                 `protobuf:"bytes,1,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
 	Trial         int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
 	Token         uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
+	Member        int32                  `protobuf:"varint,4,opt,name=member,proto3" json:"member,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3380,6 +3381,13 @@ func (x *LeaseRef) GetTrial() int64 {
 func (x *LeaseRef) GetToken() uint64 {
 	if x != nil {
 		return x.Token
+	}
+	return 0
+}
+
+func (x *LeaseRef) GetMember() int32 {
+	if x != nil {
+		return x.Member
 	}
 	return 0
 }
@@ -3472,6 +3480,7 @@ type HeartbeatResponse struct {
 	Coordinators  []string               `protobuf:"bytes,5,rep,name=coordinators,proto3" json:"coordinators,omitempty"` // API addresses of all members
 	Dropped       []string               `protobuf:"bytes,6,rep,name=dropped,proto3" json:"dropped,omitempty"`           // locations of this worker's checkpoints that the index gave up: delete the files
 	Refused       string                 `protobuf:"bytes,10,opt,name=refused,proto3" json:"refused,omitempty"`          // not empty: this agent is none of the cluster's, and why
+	Leave         []*LeaseRef            `protobuf:"bytes,90,rep,name=leave,proto3" json:"leave,omitempty"`              // members that are to leave their group at the next step's boundary
 	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`             // of refused: end. Else the name may become free: ask again soon
 	Cluster       *ClusterIdentity       `protobuf:"bytes,30,opt,name=cluster,proto3" json:"cluster,omitempty"`          // whose leader answers
 	unknownFields protoimpl.UnknownFields
@@ -3555,6 +3564,13 @@ func (x *HeartbeatResponse) GetRefused() string {
 		return x.Refused
 	}
 	return ""
+}
+
+func (x *HeartbeatResponse) GetLeave() []*LeaseRef {
+	if x != nil {
+		return x.Leave
+	}
+	return nil
 }
 
 func (x *HeartbeatResponse) GetFinal() bool {
@@ -3852,6 +3868,7 @@ type Lease struct {
 	EndEpoch      int32   `protobuf:"varint,16,opt,name=end_epoch,json=endEpoch,proto3" json:"end_epoch,omitempty"`
 	EndVerdict    Verdict `protobuf:"varint,17,opt,name=end_verdict,json=endVerdict,proto3,enum=atelier.v1.Verdict" json:"end_verdict,omitempty"` // PAUSE or STOP, where end_epoch is set
 	EndReason     string  `protobuf:"bytes,18,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`                             // for people
+	Group         *Group  `protobuf:"bytes,90,opt,name=group,proto3" json:"group,omitempty"`                                                      // absent: this slot carries the run out alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4019,6 +4036,98 @@ func (x *Lease) GetEndReason() string {
 	return ""
 }
 
+func (x *Lease) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+// What a member has to know of its group.
+type Group struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        int32                  `protobuf:"varint,1,opt,name=member,proto3" json:"member,omitempty"`  // its own id
+	Members       []*GroupMember         `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"` // that hold the lease when it is granted, itself too, by id
+	Join          bool                   `protobuf:"varint,3,opt,name=join,proto3" json:"join,omitempty"`      // the others are at work: its state comes from one of them
+	Min           int32                  `protobuf:"varint,4,opt,name=min,proto3" json:"min,omitempty"`
+	Max           int32                  `protobuf:"varint,5,opt,name=max,proto3" json:"max,omitempty"`
+	Shards        int32                  `protobuf:"varint,6,opt,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Group) Reset() {
+	*x = Group{}
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Group) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Group) ProtoMessage() {}
+
+func (x *Group) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Group.ProtoReflect.Descriptor instead.
+func (*Group) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *Group) GetMember() int32 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *Group) GetMembers() []*GroupMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Group) GetJoin() bool {
+	if x != nil {
+		return x.Join
+	}
+	return false
+}
+
+func (x *Group) GetMin() int32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *Group) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *Group) GetShards() int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
 type RelayRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -4030,7 +4139,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4042,7 +4151,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[61]
+	mi := &file_atelier_v1_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4055,7 +4164,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{61}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RelayRequest) GetWorker() string {
@@ -4090,14 +4199,17 @@ type RunEvent struct {
 	//	*RunEvent_Checkpoint
 	//	*RunEvent_Ended
 	//	*RunEvent_CheckpointLost
+	//	*RunEvent_MemberEnded
+	//	*RunEvent_View
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
+	Member        int32            `protobuf:"varint,90,opt,name=member,proto3" json:"member,omitempty"` // of a group: who says so; 0 = there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4109,7 +4221,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[62]
+	mi := &file_atelier_v1_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4122,7 +4234,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{62}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RunEvent) GetSweepId() string {
@@ -4189,6 +4301,31 @@ func (x *RunEvent) GetCheckpointLost() *CheckpointLost {
 	return nil
 }
 
+func (x *RunEvent) GetMemberEnded() *MemberEnded {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_MemberEnded); ok {
+			return x.MemberEnded
+		}
+	}
+	return nil
+}
+
+func (x *RunEvent) GetView() *GroupView {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_View); ok {
+			return x.View
+		}
+	}
+	return nil
+}
+
+func (x *RunEvent) GetMember() int32 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -4209,6 +4346,14 @@ type RunEvent_CheckpointLost struct {
 	CheckpointLost *CheckpointLost `protobuf:"bytes,20,opt,name=checkpoint_lost,json=checkpointLost,proto3,oneof"`
 }
 
+type RunEvent_MemberEnded struct {
+	MemberEnded *MemberEnded `protobuf:"bytes,91,opt,name=member_ended,json=memberEnded,proto3,oneof"`
+}
+
+type RunEvent_View struct {
+	View *GroupView `protobuf:"bytes,92,opt,name=view,proto3,oneof"`
+}
+
 func (*RunEvent_Report) isRunEvent_Event() {}
 
 func (*RunEvent_Checkpoint) isRunEvent_Event() {}
@@ -4216,6 +4361,10 @@ func (*RunEvent_Checkpoint) isRunEvent_Event() {}
 func (*RunEvent_Ended) isRunEvent_Event() {}
 
 func (*RunEvent_CheckpointLost) isRunEvent_Event() {}
+
+func (*RunEvent_MemberEnded) isRunEvent_Event() {}
+
+func (*RunEvent_View) isRunEvent_Event() {}
 
 // The file of an indexed checkpoint is gone. token is that of the checkpoint: who
 // says so needs no lease.
@@ -4230,7 +4379,7 @@ type CheckpointLost struct {
 
 func (x *CheckpointLost) Reset() {
 	*x = CheckpointLost{}
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4242,7 +4391,7 @@ func (x *CheckpointLost) String() string {
 func (*CheckpointLost) ProtoMessage() {}
 
 func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[63]
+	mi := &file_atelier_v1_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4255,7 +4404,7 @@ func (x *CheckpointLost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointLost.ProtoReflect.Descriptor instead.
 func (*CheckpointLost) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{63}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CheckpointLost) GetEpoch() int32 {
@@ -4279,6 +4428,67 @@ func (x *CheckpointLost) GetWorker() string {
 	return ""
 }
 
+// A member of a group is gone; the others continue. The last one's end is the run's.
+type MemberEnded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Exit          ExitClass              `protobuf:"varint,1,opt,name=exit,proto3,enum=atelier.v1.ExitClass" json:"exit,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberEnded) Reset() {
+	*x = MemberEnded{}
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberEnded) ProtoMessage() {}
+
+func (x *MemberEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberEnded.ProtoReflect.Descriptor instead.
+func (*MemberEnded) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *MemberEnded) GetExit() ExitClass {
+	if x != nil {
+		return x.Exit
+	}
+	return ExitClass_EXIT_CLASS_UNSPECIFIED
+}
+
+func (x *MemberEnded) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *MemberEnded) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
 type RunEnded struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Exit          ExitClass              `protobuf:"varint,1,opt,name=exit,proto3,enum=atelier.v1.ExitClass" json:"exit,omitempty"`
@@ -4290,7 +4500,7 @@ type RunEnded struct {
 
 func (x *RunEnded) Reset() {
 	*x = RunEnded{}
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4302,7 +4512,7 @@ func (x *RunEnded) String() string {
 func (*RunEnded) ProtoMessage() {}
 
 func (x *RunEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[64]
+	mi := &file_atelier_v1_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4315,7 +4525,7 @@ func (x *RunEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnded.ProtoReflect.Descriptor instead.
 func (*RunEnded) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{64}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RunEnded) GetExit() ExitClass {
@@ -4349,7 +4559,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4361,7 +4571,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[65]
+	mi := &file_atelier_v1_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4374,7 +4584,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{65}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RelayResponse) GetResults() []*EventResult {
@@ -4406,7 +4616,7 @@ type EventResult struct {
 
 func (x *EventResult) Reset() {
 	*x = EventResult{}
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4418,7 +4628,7 @@ func (x *EventResult) String() string {
 func (*EventResult) ProtoMessage() {}
 
 func (x *EventResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[66]
+	mi := &file_atelier_v1_api_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4431,7 +4641,7 @@ func (x *EventResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventResult.ProtoReflect.Descriptor instead.
 func (*EventResult) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{66}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *EventResult) GetOutcome() Outcome {
@@ -4470,7 +4680,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4482,7 +4692,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[67]
+	mi := &file_atelier_v1_api_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4495,7 +4705,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
 }
 
 type ListWorkersResponse struct {
@@ -4507,7 +4717,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4519,7 +4729,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[68]
+	mi := &file_atelier_v1_api_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4532,7 +4742,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -4553,7 +4763,7 @@ type DrainWorkerRequest struct {
 
 func (x *DrainWorkerRequest) Reset() {
 	*x = DrainWorkerRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4565,7 +4775,7 @@ func (x *DrainWorkerRequest) String() string {
 func (*DrainWorkerRequest) ProtoMessage() {}
 
 func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[69]
+	mi := &file_atelier_v1_api_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4578,7 +4788,7 @@ func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
 func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DrainWorkerRequest) GetRequestId() string {
@@ -4610,7 +4820,7 @@ type DrainWorkerResponse struct {
 
 func (x *DrainWorkerResponse) Reset() {
 	*x = DrainWorkerResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4622,7 +4832,7 @@ func (x *DrainWorkerResponse) String() string {
 func (*DrainWorkerResponse) ProtoMessage() {}
 
 func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[70]
+	mi := &file_atelier_v1_api_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4635,7 +4845,7 @@ func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
 func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
 type GetStatusRequest struct {
@@ -4646,7 +4856,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4658,7 +4868,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[71]
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4671,7 +4881,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
 }
 
 type GetStatusResponse struct {
@@ -4697,7 +4907,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4709,7 +4919,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[72]
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4722,7 +4932,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -4838,7 +5048,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4850,7 +5060,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4863,7 +5073,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
 }
 
 type ListMembersResponse struct {
@@ -4877,7 +5087,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4889,7 +5099,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4902,7 +5112,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -4941,7 +5151,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4953,7 +5163,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4966,7 +5176,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -5027,7 +5237,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[76]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5039,7 +5249,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[76]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5052,7 +5262,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -5071,7 +5281,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[77]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5083,7 +5293,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[77]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5096,7 +5306,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -5114,7 +5324,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[78]
+	mi := &file_atelier_v1_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5126,7 +5336,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[78]
+	mi := &file_atelier_v1_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5139,7 +5349,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{80}
 }
 
 type TransferLeadershipRequest struct {
@@ -5151,7 +5361,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[79]
+	mi := &file_atelier_v1_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5163,7 +5373,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[79]
+	mi := &file_atelier_v1_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5176,7 +5386,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -5195,7 +5405,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[80]
+	mi := &file_atelier_v1_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5207,7 +5417,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[80]
+	mi := &file_atelier_v1_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5220,7 +5430,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{80}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -5238,7 +5448,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[81]
+	mi := &file_atelier_v1_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5250,7 +5460,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[81]
+	mi := &file_atelier_v1_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5263,7 +5473,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{81}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{83}
 }
 
 type SnapshotChunk struct {
@@ -5277,7 +5487,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[82]
+	mi := &file_atelier_v1_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5289,7 +5499,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[82]
+	mi := &file_atelier_v1_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5302,7 +5512,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{82}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -5340,7 +5550,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[83]
+	mi := &file_atelier_v1_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5352,7 +5562,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[83]
+	mi := &file_atelier_v1_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5365,7 +5575,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{83}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -5419,7 +5629,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[84]
+	mi := &file_atelier_v1_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5431,7 +5641,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[84]
+	mi := &file_atelier_v1_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5444,7 +5654,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{84}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -5479,7 +5689,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[85]
+	mi := &file_atelier_v1_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5491,7 +5701,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[85]
+	mi := &file_atelier_v1_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5504,7 +5714,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{85}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -5869,11 +6079,12 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\averdict\x18\x01 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12-\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x13.atelier.v1.OutcomeR\aoutcome\x12'\n" +
-	"\x05trial\x18\x04 \x01(\v2\x11.atelier.v1.TrialR\x05trial\"Q\n" +
+	"\x05trial\x18\x04 \x01(\v2\x11.atelier.v1.TrialR\x05trial\"i\n" +
 	"\bLeaseRef\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\x04R\x05token\"\xbf\x01\n" +
+	"\x05token\x18\x03 \x01(\x04R\x05token\x12\x16\n" +
+	"\x06member\x18\x04 \x01(\x05R\x06member\"\xbf\x01\n" +
 	"\x10HeartbeatRequest\x12*\n" +
 	"\x06worker\x18\x01 \x01(\v2\x12.atelier.v1.WorkerR\x06worker\x12,\n" +
 	"\x06leases\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x06leases\x12\x16\n" +
@@ -5881,7 +6092,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	" \x01(\tR\x06folder\x12\x1a\n" +
 	"\badmitted\x18\v \x01(\bR\badmitted\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x1e \x01(\tR\tclusterId\"\xc5\x02\n" +
+	"cluster_id\x18\x1e \x01(\tR\tclusterId\"\xf1\x02\n" +
 	"\x11HeartbeatResponse\x12\x15\n" +
 	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12(\n" +
 	"\x04lost\x18\x02 \x03(\v2\x14.atelier.v1.LeaseRefR\x04lost\x124\n" +
@@ -5890,7 +6101,8 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\fcoordinators\x18\x05 \x03(\tR\fcoordinators\x12\x18\n" +
 	"\adropped\x18\x06 \x03(\tR\adropped\x12\x18\n" +
 	"\arefused\x18\n" +
-	" \x01(\tR\arefused\x12\x14\n" +
+	" \x01(\tR\arefused\x12*\n" +
+	"\x05leave\x18Z \x03(\v2\x14.atelier.v1.LeaseRefR\x05leave\x12\x14\n" +
 	"\x05final\x18\v \x01(\bR\x05final\x125\n" +
 	"\acluster\x18\x1e \x01(\v2\x1b.atelier.v1.ClusterIdentityR\acluster\"@\n" +
 	"\x0fClusterIdentity\x12\x0e\n" +
@@ -5916,7 +6128,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\":\n" +
 	"\x0fAcquireResponse\x12'\n" +
-	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\"\xec\x04\n" +
+	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\"\x95\x05\n" +
 	"\x05Lease\x12$\n" +
 	"\x04kind\x18< \x01(\x0e2\x10.atelier.v1.KindR\x04kind\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
@@ -5941,11 +6153,19 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\vend_verdict\x18\x11 \x01(\x0e2\x13.atelier.v1.VerdictR\n" +
 	"endVerdict\x12\x1d\n" +
 	"\n" +
-	"end_reason\x18\x12 \x01(\tR\tendReason\"v\n" +
+	"end_reason\x18\x12 \x01(\tR\tendReason\x12'\n" +
+	"\x05group\x18Z \x01(\v2\x11.atelier.v1.GroupR\x05group\"\xa2\x01\n" +
+	"\x05Group\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\x05R\x06member\x121\n" +
+	"\amembers\x18\x02 \x03(\v2\x17.atelier.v1.GroupMemberR\amembers\x12\x12\n" +
+	"\x04join\x18\x03 \x01(\bR\x04join\x12\x10\n" +
+	"\x03min\x18\x04 \x01(\x05R\x03min\x12\x10\n" +
+	"\x03max\x18\x05 \x01(\x05R\x03max\x12\x16\n" +
+	"\x06shards\x18\x06 \x01(\x05R\x06shards\"v\n" +
 	"\fRelayRequest\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12,\n" +
-	"\x06events\x18\x03 \x03(\v2\x14.atelier.v1.RunEventR\x06events\"\xb7\x02\n" +
+	"\x06events\x18\x03 \x03(\v2\x14.atelier.v1.RunEventR\x06events\"\xba\x03\n" +
 	"\bRunEvent\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
@@ -5955,12 +6175,19 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"checkpoint\x18\x05 \x01(\v2\x16.atelier.v1.CheckpointH\x00R\n" +
 	"checkpoint\x12,\n" +
 	"\x05ended\x18\x06 \x01(\v2\x14.atelier.v1.RunEndedH\x00R\x05ended\x12E\n" +
-	"\x0fcheckpoint_lost\x18\x14 \x01(\v2\x1a.atelier.v1.CheckpointLostH\x00R\x0echeckpointLostB\a\n" +
+	"\x0fcheckpoint_lost\x18\x14 \x01(\v2\x1a.atelier.v1.CheckpointLostH\x00R\x0echeckpointLost\x12<\n" +
+	"\fmember_ended\x18[ \x01(\v2\x17.atelier.v1.MemberEndedH\x00R\vmemberEnded\x12+\n" +
+	"\x04view\x18\\ \x01(\v2\x15.atelier.v1.GroupViewH\x00R\x04view\x12\x16\n" +
+	"\x06member\x18Z \x01(\x05R\x06memberB\a\n" +
 	"\x05event\"Z\n" +
 	"\x0eCheckpointLost\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12\x1a\n" +
 	"\blocation\x18\x02 \x01(\tR\blocation\x12\x16\n" +
-	"\x06worker\x18\x03 \x01(\tR\x06worker\"h\n" +
+	"\x06worker\x18\x03 \x01(\tR\x06worker\"k\n" +
+	"\vMemberEnded\x12)\n" +
+	"\x04exit\x18\x01 \x01(\x0e2\x15.atelier.v1.ExitClassR\x04exit\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x17\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\"h\n" +
 	"\bRunEnded\x12)\n" +
 	"\x04exit\x18\x01 \x01(\x0e2\x15.atelier.v1.ExitClassR\x04exit\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x17\n" +
@@ -6147,7 +6374,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -6212,199 +6439,209 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*AcquireRequest)(nil),             // 60: atelier.v1.AcquireRequest
 	(*AcquireResponse)(nil),            // 61: atelier.v1.AcquireResponse
 	(*Lease)(nil),                      // 62: atelier.v1.Lease
-	(*RelayRequest)(nil),               // 63: atelier.v1.RelayRequest
-	(*RunEvent)(nil),                   // 64: atelier.v1.RunEvent
-	(*CheckpointLost)(nil),             // 65: atelier.v1.CheckpointLost
-	(*RunEnded)(nil),                   // 66: atelier.v1.RunEnded
-	(*RelayResponse)(nil),              // 67: atelier.v1.RelayResponse
-	(*EventResult)(nil),                // 68: atelier.v1.EventResult
-	(*ListWorkersRequest)(nil),         // 69: atelier.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),        // 70: atelier.v1.ListWorkersResponse
-	(*DrainWorkerRequest)(nil),         // 71: atelier.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),        // 72: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 73: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 74: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 75: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 76: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 77: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 78: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 79: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 80: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 81: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 82: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 83: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 84: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 85: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 86: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 87: atelier.v1.GetNodeResponse
-	nil,                                // 88: atelier.v1.AcquireRequest.LabelsEntry
-	(*Notification)(nil),               // 89: atelier.v1.Notification
-	(*Sweep)(nil),                      // 90: atelier.v1.Sweep
-	(*Alias)(nil),                      // 91: atelier.v1.Alias
-	(SweepStatus)(0),                   // 92: atelier.v1.SweepStatus
-	(*LeaderboardRow)(nil),             // 93: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 94: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 95: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 96: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 97: atelier.v1.Origin
-	(TrialStatus)(0),                   // 98: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 99: atelier.v1.Trial
-	(*Report)(nil),                     // 100: atelier.v1.Report
-	(Verdict)(0),                       // 101: atelier.v1.Verdict
-	(*Worker)(nil),                     // 102: atelier.v1.Worker
-	(Kind)(0),                          // 103: atelier.v1.Kind
-	(ExitClass)(0),                     // 104: atelier.v1.ExitClass
-	(*Member)(nil),                     // 105: atelier.v1.Member
+	(*Group)(nil),                      // 63: atelier.v1.Group
+	(*RelayRequest)(nil),               // 64: atelier.v1.RelayRequest
+	(*RunEvent)(nil),                   // 65: atelier.v1.RunEvent
+	(*CheckpointLost)(nil),             // 66: atelier.v1.CheckpointLost
+	(*MemberEnded)(nil),                // 67: atelier.v1.MemberEnded
+	(*RunEnded)(nil),                   // 68: atelier.v1.RunEnded
+	(*RelayResponse)(nil),              // 69: atelier.v1.RelayResponse
+	(*EventResult)(nil),                // 70: atelier.v1.EventResult
+	(*ListWorkersRequest)(nil),         // 71: atelier.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),        // 72: atelier.v1.ListWorkersResponse
+	(*DrainWorkerRequest)(nil),         // 73: atelier.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),        // 74: atelier.v1.DrainWorkerResponse
+	(*GetStatusRequest)(nil),           // 75: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 76: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 77: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 78: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 79: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 80: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 81: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 82: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 83: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 84: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 85: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 86: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 87: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 88: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 89: atelier.v1.GetNodeResponse
+	nil,                                // 90: atelier.v1.AcquireRequest.LabelsEntry
+	(*Notification)(nil),               // 91: atelier.v1.Notification
+	(*Sweep)(nil),                      // 92: atelier.v1.Sweep
+	(*Alias)(nil),                      // 93: atelier.v1.Alias
+	(SweepStatus)(0),                   // 94: atelier.v1.SweepStatus
+	(*LeaderboardRow)(nil),             // 95: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 96: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 97: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 98: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 99: atelier.v1.Origin
+	(TrialStatus)(0),                   // 100: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 101: atelier.v1.Trial
+	(*Report)(nil),                     // 102: atelier.v1.Report
+	(Verdict)(0),                       // 103: atelier.v1.Verdict
+	(*Worker)(nil),                     // 104: atelier.v1.Worker
+	(Kind)(0),                          // 105: atelier.v1.Kind
+	(*GroupMember)(nil),                // 106: atelier.v1.GroupMember
+	(*GroupView)(nil),                  // 107: atelier.v1.GroupView
+	(ExitClass)(0),                     // 108: atelier.v1.ExitClass
+	(*Member)(nil),                     // 109: atelier.v1.Member
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	89,  // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
-	90,  // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	90,  // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	90,  // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	91,  // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
+	92,  // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	92,  // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	92,  // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,   // 4: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	90,  // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	90,  // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	91,  // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
-	91,  // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
-	92,  // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
-	90,  // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
-	90,  // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	90,  // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	93,  // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	94,  // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	94,  // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	95,  // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	90,  // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	90,  // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	92,  // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	92,  // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	93,  // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
+	93,  // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
+	94,  // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
+	92,  // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
+	92,  // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	92,  // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	95,  // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	96,  // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	96,  // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	97,  // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	92,  // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	92,  // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
 	34,  // 19: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	96,  // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	97,  // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	97,  // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	98,  // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	99,  // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	99,  // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
 	37,  // 23: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
 	40,  // 24: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	94,  // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	98,  // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	99,  // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	99,  // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	100, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	99,  // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	99,  // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	96,  // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	100, // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	101, // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	101, // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	102, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	101, // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	101, // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
 	62,  // 32: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	92,  // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	100, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	95,  // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
-	66,  // 36: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	101, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	94,  // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	102, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	97,  // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	68,  // 36: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
+	103, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
 	1,   // 38: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	99,  // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	102, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	101, // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	104, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
 	55,  // 41: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
 	55,  // 42: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
 	59,  // 43: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
-	58,  // 44: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
-	55,  // 45: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	101, // 46: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	88,  // 47: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
-	62,  // 48: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	103, // 49: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
-	94,  // 50: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	95,  // 51: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	97,  // 52: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	101, // 53: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
-	64,  // 54: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	100, // 55: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	95,  // 56: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
-	66,  // 57: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
-	65,  // 58: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
-	104, // 59: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
-	68,  // 60: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
-	1,   // 61: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	101, // 62: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	102, // 63: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	105, // 64: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	105, // 65: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	105, // 66: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
-	2,   // 67: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,   // 68: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,   // 69: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,   // 70: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	20,  // 71: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	22,  // 72: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	24,  // 73: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	26,  // 74: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	28,  // 75: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	30,  // 76: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	32,  // 77: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	35,  // 78: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	38,  // 79: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	10,  // 80: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
-	12,  // 81: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
-	14,  // 82: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
-	16,  // 83: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
-	18,  // 84: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
-	41,  // 85: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	43,  // 86: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	45,  // 87: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	47,  // 88: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	49,  // 89: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	51,  // 90: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	53,  // 91: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	56,  // 92: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	60,  // 93: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	63,  // 94: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	69,  // 95: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	71,  // 96: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	73,  // 97: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	75,  // 98: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	77,  // 99: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	79,  // 100: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	81,  // 101: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	83,  // 102: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	84,  // 103: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	86,  // 104: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,   // 105: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,   // 106: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,   // 107: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,   // 108: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	21,  // 109: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	23,  // 110: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	25,  // 111: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	27,  // 112: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	29,  // 113: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	31,  // 114: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	33,  // 115: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	36,  // 116: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	39,  // 117: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	11,  // 118: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
-	13,  // 119: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
-	15,  // 120: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
-	17,  // 121: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
-	19,  // 122: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
-	42,  // 123: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	44,  // 124: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	46,  // 125: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	48,  // 126: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	50,  // 127: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	52,  // 128: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	54,  // 129: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	57,  // 130: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	61,  // 131: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	67,  // 132: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	70,  // 133: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	72,  // 134: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	74,  // 135: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	76,  // 136: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	78,  // 137: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	80,  // 138: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	82,  // 139: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	84,  // 140: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	85,  // 141: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	87,  // 142: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	105, // [105:143] is the sub-list for method output_type
-	67,  // [67:105] is the sub-list for method input_type
-	67,  // [67:67] is the sub-list for extension type_name
-	67,  // [67:67] is the sub-list for extension extendee
-	0,   // [0:67] is the sub-list for field type_name
+	55,  // 44: atelier.v1.HeartbeatResponse.leave:type_name -> atelier.v1.LeaseRef
+	58,  // 45: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
+	55,  // 46: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
+	103, // 47: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	90,  // 48: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	62,  // 49: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
+	105, // 50: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
+	96,  // 51: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	97,  // 52: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	99,  // 53: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	103, // 54: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	63,  // 55: atelier.v1.Lease.group:type_name -> atelier.v1.Group
+	106, // 56: atelier.v1.Group.members:type_name -> atelier.v1.GroupMember
+	65,  // 57: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
+	102, // 58: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	97,  // 59: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	68,  // 60: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
+	66,  // 61: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
+	67,  // 62: atelier.v1.RunEvent.member_ended:type_name -> atelier.v1.MemberEnded
+	107, // 63: atelier.v1.RunEvent.view:type_name -> atelier.v1.GroupView
+	108, // 64: atelier.v1.MemberEnded.exit:type_name -> atelier.v1.ExitClass
+	108, // 65: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	70,  // 66: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
+	1,   // 67: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
+	103, // 68: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	104, // 69: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	109, // 70: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	109, // 71: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	109, // 72: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
+	2,   // 73: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,   // 74: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,   // 75: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,   // 76: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	20,  // 77: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	22,  // 78: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	24,  // 79: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	26,  // 80: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	28,  // 81: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	30,  // 82: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	32,  // 83: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	35,  // 84: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	38,  // 85: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	10,  // 86: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
+	12,  // 87: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
+	14,  // 88: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
+	16,  // 89: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
+	18,  // 90: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
+	41,  // 91: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	43,  // 92: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	45,  // 93: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	47,  // 94: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	49,  // 95: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	51,  // 96: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	53,  // 97: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	56,  // 98: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	60,  // 99: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	64,  // 100: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	71,  // 101: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	73,  // 102: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	75,  // 103: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	77,  // 104: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	79,  // 105: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	81,  // 106: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	83,  // 107: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	85,  // 108: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	86,  // 109: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	88,  // 110: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	3,   // 111: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,   // 112: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,   // 113: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,   // 114: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	21,  // 115: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	23,  // 116: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	25,  // 117: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	27,  // 118: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	29,  // 119: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	31,  // 120: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	33,  // 121: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	36,  // 122: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	39,  // 123: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	11,  // 124: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
+	13,  // 125: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
+	15,  // 126: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
+	17,  // 127: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
+	19,  // 128: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
+	42,  // 129: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	44,  // 130: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	46,  // 131: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	48,  // 132: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	50,  // 133: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	52,  // 134: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	54,  // 135: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	57,  // 136: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	61,  // 137: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	69,  // 138: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	72,  // 139: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	74,  // 140: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	76,  // 141: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	78,  // 142: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	80,  // 143: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	82,  // 144: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	84,  // 145: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	86,  // 146: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	87,  // 147: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	89,  // 148: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	111, // [111:149] is the sub-list for method output_type
+	73,  // [73:111] is the sub-list for method input_type
+	73,  // [73:73] is the sub-list for extension type_name
+	73,  // [73:73] is the sub-list for extension extendee
+	0,   // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -6414,11 +6651,13 @@ func file_atelier_v1_api_proto_init() {
 	}
 	file_atelier_v1_model_proto_init()
 	file_atelier_v1_api_proto_msgTypes[8].OneofWrappers = []any{}
-	file_atelier_v1_api_proto_msgTypes[62].OneofWrappers = []any{
+	file_atelier_v1_api_proto_msgTypes[63].OneofWrappers = []any{
 		(*RunEvent_Report)(nil),
 		(*RunEvent_Checkpoint)(nil),
 		(*RunEvent_Ended)(nil),
 		(*RunEvent_CheckpointLost)(nil),
+		(*RunEvent_MemberEnded)(nil),
+		(*RunEvent_View)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -6426,7 +6665,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   87,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -1633,6 +1633,7 @@ type Run struct {
 	Message       string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
 	ResumedEpoch  int32                  `protobuf:"varint,9,opt,name=resumed_epoch,json=resumedEpoch,proto3" json:"resumed_epoch,omitempty"` // epoch of the checkpoint it went on from; 0 = from scratch
 	Data          string                 `protobuf:"bytes,50,opt,name=data,proto3" json:"data,omitempty"`                                     // digest of what it trains and validates on (common/trial); empty: not told
+	Group         *RunGroup              `protobuf:"bytes,90,opt,name=group,proto3" json:"group,omitempty"`                                   // absent: one slot carries it out alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1737,6 +1738,292 @@ func (x *Run) GetData() string {
 	return ""
 }
 
+func (x *Run) GetGroup() *RunGroup {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+// The members that carry out one run together (worker/trainer/group/DESIGN.md).
+type RunGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Min           int32                  `protobuf:"varint,1,opt,name=min,proto3" json:"min,omitempty"`        // it is granted with so many slots at least
+	Max           int32                  `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`        // and grows up to so many
+	Shards        int32                  `protobuf:"varint,3,opt,name=shards,proto3" json:"shards,omitempty"`  // of each batch: what the result depends on
+	Members       []*GroupMember         `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"` // that hold the lease now, by id; of an ended run those of its end
+	Views         []*GroupView           `protobuf:"bytes,5,rep,name=views,proto3" json:"views,omitempty"`     // newest last; the first ones of a long run are dropped
+	Joined        int32                  `protobuf:"varint,6,opt,name=joined,proto3" json:"joined,omitempty"`  // members granted in all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunGroup) Reset() {
+	*x = RunGroup{}
+	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunGroup) ProtoMessage() {}
+
+func (x *RunGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunGroup.ProtoReflect.Descriptor instead.
+func (*RunGroup) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RunGroup) GetMin() int32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *RunGroup) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *RunGroup) GetShards() int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *RunGroup) GetMembers() []*GroupMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *RunGroup) GetViews() []*GroupView {
+	if x != nil {
+		return x.Views
+	}
+	return nil
+}
+
+func (x *RunGroup) GetJoined() int32 {
+	if x != nil {
+		return x.Joined
+	}
+	return 0
+}
+
+// One slot's part in a run.
+type GroupMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // from 1 in the run, in order of grants; never given twice
+	Worker        string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	Slot          string                 `protobuf:"bytes,3,opt,name=slot,proto3" json:"slot,omitempty"`
+	Incarnation   string                 `protobuf:"bytes,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Request       string                 `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
+	Folder        string                 `protobuf:"bytes,6,opt,name=folder,proto3" json:"folder,omitempty"`
+	GrantedMs     int64                  `protobuf:"varint,7,opt,name=granted_ms,json=grantedMs,proto3" json:"granted_ms,omitempty"`
+	Leaving       bool                   `protobuf:"varint,8,opt,name=leaving,proto3" json:"leaving,omitempty"` // asked to leave at the next step's boundary
+	Address       string                 `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`  // host:port of its worker's file server; in leases only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupMember) Reset() {
+	*x = GroupMember{}
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMember) ProtoMessage() {}
+
+func (x *GroupMember) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
+func (*GroupMember) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GroupMember) GetId() int32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *GroupMember) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *GroupMember) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+func (x *GroupMember) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *GroupMember) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *GroupMember) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *GroupMember) GetGrantedMs() int64 {
+	if x != nil {
+		return x.GrantedMs
+	}
+	return 0
+}
+
+func (x *GroupMember) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+func (x *GroupMember) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// Who computes together from a step on, as the members agreed.
+type GroupView struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`          // from 1
+	Members       []int32                `protobuf:"varint,2,rep,packed,name=members,proto3" json:"members,omitempty"` // ids in rank order; the first reports
+	TimeMs        int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Step          int64                  `protobuf:"varint,4,opt,name=step,proto3" json:"step,omitempty"`                      // steps committed before it
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                   // for people: "start", "w2/cpu0 was lost", "w3/cpu0 joined"
+	PauseMs       int64                  `protobuf:"varint,6,opt,name=pause_ms,json=pauseMs,proto3" json:"pause_ms,omitempty"` // between the last commit before and the first after, as the reporter saw it; 0 = not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupView) Reset() {
+	*x = GroupView{}
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupView) ProtoMessage() {}
+
+func (x *GroupView) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupView.ProtoReflect.Descriptor instead.
+func (*GroupView) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GroupView) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *GroupView) GetMembers() []int32 {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *GroupView) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *GroupView) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *GroupView) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *GroupView) GetPauseMs() int64 {
+	if x != nil {
+		return x.PauseMs
+	}
+	return 0
+}
+
 type Checkpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SweepId       string                 `protobuf:"bytes,1,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
@@ -1756,7 +2043,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +2055,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +2068,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{9}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Checkpoint) GetSweepId() string {
@@ -1874,7 +2161,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +2173,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +2186,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Alias) GetName() string {
@@ -1939,7 +2226,7 @@ type AliasPlace struct {
 
 func (x *AliasPlace) Reset() {
 	*x = AliasPlace{}
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2238,7 @@ func (x *AliasPlace) String() string {
 func (*AliasPlace) ProtoMessage() {}
 
 func (x *AliasPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2251,7 @@ func (x *AliasPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasPlace.ProtoReflect.Descriptor instead.
 func (*AliasPlace) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AliasPlace) GetSweepId() string {
@@ -2033,7 +2320,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2332,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2345,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Metric) GetName() string {
@@ -2088,7 +2375,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2387,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2400,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Report) GetEpoch() int32 {
@@ -2163,7 +2450,7 @@ type LeaderboardRow struct {
 
 func (x *LeaderboardRow) Reset() {
 	*x = LeaderboardRow{}
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2462,7 @@ func (x *LeaderboardRow) String() string {
 func (*LeaderboardRow) ProtoMessage() {}
 
 func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2475,7 @@ func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderboardRow.ProtoReflect.Descriptor instead.
 func (*LeaderboardRow) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LeaderboardRow) GetRank() int64 {
@@ -2288,7 +2575,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2587,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2600,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Worker) GetName() string {
@@ -2424,7 +2711,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2723,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2736,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Usage) GetTimeMs() int64 {
@@ -2566,7 +2853,7 @@ type GpuUsage struct {
 
 func (x *GpuUsage) Reset() {
 	*x = GpuUsage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2865,7 @@ func (x *GpuUsage) String() string {
 func (*GpuUsage) ProtoMessage() {}
 
 func (x *GpuUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2878,7 @@ func (x *GpuUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GpuUsage.ProtoReflect.Descriptor instead.
 func (*GpuUsage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GpuUsage) GetIndex() int32 {
@@ -2667,7 +2954,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_atelier_v1_model_proto_msgTypes[18]
+	mi := &file_atelier_v1_model_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2679,7 +2966,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[18]
+	mi := &file_atelier_v1_model_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,7 +2979,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Slot) GetName() string {
@@ -2775,7 +3062,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atelier_v1_model_proto_msgTypes[19]
+	mi := &file_atelier_v1_model_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +3074,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[19]
+	mi := &file_atelier_v1_model_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3087,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{19}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Member) GetId() string {
@@ -2878,7 +3165,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_atelier_v1_model_proto_msgTypes[20]
+	mi := &file_atelier_v1_model_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3177,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[20]
+	mi := &file_atelier_v1_model_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3190,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{20}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -3068,7 +3355,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x04note\x18( \x01(\tR\x04note\x12\x12\n" +
 	"\x04data\x182 \x01(\tR\x04data\x12\x1d\n" +
 	"\n" +
-	"other_data\x183 \x01(\bR\totherData\"\x97\x02\n" +
+	"other_data\x183 \x01(\bR\totherData\"\xc3\x02\n" +
 	"\x03Run\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x12\x16\n" +
@@ -3080,7 +3367,33 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x04exit\x18\a \x01(\x0e2\x15.atelier.v1.ExitClassR\x04exit\x12\x18\n" +
 	"\amessage\x18\b \x01(\tR\amessage\x12#\n" +
 	"\rresumed_epoch\x18\t \x01(\x05R\fresumedEpoch\x12\x12\n" +
-	"\x04data\x182 \x01(\tR\x04data\"\x9f\x02\n" +
+	"\x04data\x182 \x01(\tR\x04data\x12*\n" +
+	"\x05group\x18Z \x01(\v2\x14.atelier.v1.RunGroupR\x05group\"\xbe\x01\n" +
+	"\bRunGroup\x12\x10\n" +
+	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\x05R\x03max\x12\x16\n" +
+	"\x06shards\x18\x03 \x01(\x05R\x06shards\x121\n" +
+	"\amembers\x18\x04 \x03(\v2\x17.atelier.v1.GroupMemberR\amembers\x12+\n" +
+	"\x05views\x18\x05 \x03(\v2\x15.atelier.v1.GroupViewR\x05views\x12\x16\n" +
+	"\x06joined\x18\x06 \x01(\x05R\x06joined\"\xf0\x01\n" +
+	"\vGroupMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04slot\x18\x03 \x01(\tR\x04slot\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\tR\vincarnation\x12\x18\n" +
+	"\arequest\x18\x05 \x01(\tR\arequest\x12\x16\n" +
+	"\x06folder\x18\x06 \x01(\tR\x06folder\x12\x1d\n" +
+	"\n" +
+	"granted_ms\x18\a \x01(\x03R\tgrantedMs\x12\x18\n" +
+	"\aleaving\x18\b \x01(\bR\aleaving\x12\x18\n" +
+	"\aaddress\x18\t \x01(\tR\aaddress\"\x9d\x01\n" +
+	"\tGroupView\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\x05R\amembers\x12\x17\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x12\n" +
+	"\x04step\x18\x04 \x01(\x03R\x04step\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x19\n" +
+	"\bpause_ms\x18\x06 \x01(\x03R\apauseMs\"\x9f\x02\n" +
 	"\n" +
 	"Checkpoint\x12\x19\n" +
 	"\bsweep_id\x18\x01 \x01(\tR\asweepId\x12\x14\n" +
@@ -3282,7 +3595,7 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(Kind)(0),              // 1: atelier.v1.Kind
@@ -3301,20 +3614,23 @@ var file_atelier_v1_model_proto_goTypes = []any{
 	(*SweepCounts)(nil),    // 14: atelier.v1.SweepCounts
 	(*Trial)(nil),          // 15: atelier.v1.Trial
 	(*Run)(nil),            // 16: atelier.v1.Run
-	(*Checkpoint)(nil),     // 17: atelier.v1.Checkpoint
-	(*Alias)(nil),          // 18: atelier.v1.Alias
-	(*AliasPlace)(nil),     // 19: atelier.v1.AliasPlace
-	(*Metric)(nil),         // 20: atelier.v1.Metric
-	(*Report)(nil),         // 21: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 22: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 23: atelier.v1.Worker
-	(*Usage)(nil),          // 24: atelier.v1.Usage
-	(*GpuUsage)(nil),       // 25: atelier.v1.GpuUsage
-	(*Slot)(nil),           // 26: atelier.v1.Slot
-	(*Member)(nil),         // 27: atelier.v1.Member
-	(*Refusal)(nil),        // 28: atelier.v1.Refusal
-	nil,                    // 29: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 30: atelier.v1.Worker.LabelsEntry
+	(*RunGroup)(nil),       // 17: atelier.v1.RunGroup
+	(*GroupMember)(nil),    // 18: atelier.v1.GroupMember
+	(*GroupView)(nil),      // 19: atelier.v1.GroupView
+	(*Checkpoint)(nil),     // 20: atelier.v1.Checkpoint
+	(*Alias)(nil),          // 21: atelier.v1.Alias
+	(*AliasPlace)(nil),     // 22: atelier.v1.AliasPlace
+	(*Metric)(nil),         // 23: atelier.v1.Metric
+	(*Report)(nil),         // 24: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 25: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 26: atelier.v1.Worker
+	(*Usage)(nil),          // 27: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 28: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 29: atelier.v1.Slot
+	(*Member)(nil),         // 30: atelier.v1.Member
+	(*Refusal)(nil),        // 31: atelier.v1.Refusal
+	nil,                    // 32: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 33: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	5,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
@@ -3325,33 +3641,36 @@ var file_atelier_v1_model_proto_depIdxs = []int32{
 	15, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
 	8,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
 	9,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	29, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	32, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
 	1,  // 9: atelier.v1.Sweep.kind:type_name -> atelier.v1.Kind
 	13, // 10: atelier.v1.Sweep.notification:type_name -> atelier.v1.Notification
 	0,  // 11: atelier.v1.Notification.on:type_name -> atelier.v1.SweepStatus
 	2,  // 12: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
 	16, // 13: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
-	17, // 14: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
+	20, // 14: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
 	4,  // 15: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
 	6,  // 16: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
 	10, // 17: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
 	11, // 18: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
-	20, // 19: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	23, // 19: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
 	3,  // 20: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
-	19, // 21: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
-	20, // 22: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
-	2,  // 23: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	20, // 24: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
-	26, // 25: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	30, // 26: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	24, // 27: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	25, // 28: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	7,  // 29: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	17, // 21: atelier.v1.Run.group:type_name -> atelier.v1.RunGroup
+	18, // 22: atelier.v1.RunGroup.members:type_name -> atelier.v1.GroupMember
+	19, // 23: atelier.v1.RunGroup.views:type_name -> atelier.v1.GroupView
+	22, // 24: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
+	23, // 25: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	2,  // 26: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
+	23, // 27: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
+	29, // 28: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	33, // 29: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	27, // 30: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	28, // 31: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	7,  // 32: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -3365,7 +3684,7 @@ func file_atelier_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -105,6 +105,7 @@ type Command struct {
 	//	*Command_SetNotification
 	//	*Command_RecordNotification
 	//	*Command_SetAlias
+	//	*Command_ChangeGroup
 	Op isCommand_Op `protobuf_oneof:"op"`
 	// How it is carried out. A log is played again by later versions, and must
 	// come to the same state: what they do otherwise they do for commands that ask
@@ -417,6 +418,15 @@ func (x *Command) GetSetAlias() *SetAlias {
 	return nil
 }
 
+func (x *Command) GetChangeGroup() *ChangeGroup {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ChangeGroup); ok {
+			return x.ChangeGroup
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetRules() uint32 {
 	if x != nil {
 		return x.Rules
@@ -540,6 +550,10 @@ type Command_SetAlias struct {
 	SetAlias *SetAlias `protobuf:"bytes,44,opt,name=set_alias,json=setAlias,proto3,oneof"`
 }
 
+type Command_ChangeGroup struct {
+	ChangeGroup *ChangeGroup `protobuf:"bytes,90,opt,name=change_group,json=changeGroup,proto3,oneof"`
+}
+
 func (*Command_CreateSweep) isCommand_Op() {}
 
 func (*Command_ControlSweep) isCommand_Op() {}
@@ -595,6 +609,8 @@ func (*Command_SetNotification) isCommand_Op() {}
 func (*Command_RecordNotification) isCommand_Op() {}
 
 func (*Command_SetAlias) isCommand_Op() {}
+
+func (*Command_ChangeGroup) isCommand_Op() {}
 
 // Natural key: id.
 // What a person asked for. spec_json is the checked spec (common/spec), spec_yaml
@@ -1806,6 +1822,7 @@ type GrantLease struct {
 	End           *LeaseEnd              `protobuf:"bytes,10,opt,name=end,proto3" json:"end,omitempty"`                     // absent: the run goes on to the spec's last epoch
 	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`                // no other worker could try: a refusal is the trial's own
 	Folder        string                 `protobuf:"bytes,12,opt,name=folder,proto3" json:"folder,omitempty"`               // id of the worker's data folder; may be empty
+	Members       []*v1.GroupMember      `protobuf:"bytes,90,rep,name=members,proto3" json:"members,omitempty"`             // of a group, ids from 1; the first is the one above. None: one slot alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1910,6 +1927,151 @@ func (x *GrantLease) GetFolder() string {
 	return ""
 }
 
+func (x *GrantLease) GetMembers() []*v1.GroupMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// Who holds a run's lease besides. Natural keys: the token; of an addition its
+// worker, incarnation and request; of the others the member's id.
+type ChangeGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Trial         int64                  `protobuf:"varint,2,opt,name=trial,proto3" json:"trial,omitempty"`
+	Token         uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
+	Add           []*v1.GroupMember      `protobuf:"bytes,4,rep,name=add,proto3" json:"add,omitempty"`             // their ids are given here
+	Leave         []int32                `protobuf:"varint,5,rep,packed,name=leave,proto3" json:"leave,omitempty"` // are asked to leave at a step's boundary
+	Lost          []*GroupLoss           `protobuf:"bytes,6,rep,name=lost,proto3" json:"lost,omitempty"`           // were not heard of, or their agents were started again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeGroup) Reset() {
+	*x = ChangeGroup{}
+	mi := &file_log_v1_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeGroup) ProtoMessage() {}
+
+func (x *ChangeGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeGroup.ProtoReflect.Descriptor instead.
+func (*ChangeGroup) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ChangeGroup) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ChangeGroup) GetTrial() int64 {
+	if x != nil {
+		return x.Trial
+	}
+	return 0
+}
+
+func (x *ChangeGroup) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *ChangeGroup) GetAdd() []*v1.GroupMember {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *ChangeGroup) GetLeave() []int32 {
+	if x != nil {
+		return x.Leave
+	}
+	return nil
+}
+
+func (x *ChangeGroup) GetLost() []*GroupLoss {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+type GroupLoss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        int32                  `protobuf:"varint,1,opt,name=member,proto3" json:"member,omitempty"`
+	Cause         string                 `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupLoss) Reset() {
+	*x = GroupLoss{}
+	mi := &file_log_v1_log_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupLoss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupLoss) ProtoMessage() {}
+
+func (x *GroupLoss) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupLoss.ProtoReflect.Descriptor instead.
+func (*GroupLoss) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GroupLoss) GetMember() int32 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *GroupLoss) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
 // Where a run ends by itself.
 type LeaseEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1922,7 +2084,7 @@ type LeaseEnd struct {
 
 func (x *LeaseEnd) Reset() {
 	*x = LeaseEnd{}
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2096,7 @@ func (x *LeaseEnd) String() string {
 func (*LeaseEnd) ProtoMessage() {}
 
 func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[18]
+	mi := &file_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2109,7 @@ func (x *LeaseEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseEnd.ProtoReflect.Descriptor instead.
 func (*LeaseEnd) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LeaseEnd) GetEpoch() int32 {
@@ -1984,7 +2146,7 @@ type ExpireLease struct {
 
 func (x *ExpireLease) Reset() {
 	*x = ExpireLease{}
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2158,7 @@ func (x *ExpireLease) String() string {
 func (*ExpireLease) ProtoMessage() {}
 
 func (x *ExpireLease) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[19]
+	mi := &file_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2171,7 @@ func (x *ExpireLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireLease.ProtoReflect.Descriptor instead.
 func (*ExpireLease) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExpireLease) GetId() string {
@@ -2050,7 +2212,7 @@ type RecordEvents struct {
 
 func (x *RecordEvents) Reset() {
 	*x = RecordEvents{}
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2224,7 @@ func (x *RecordEvents) String() string {
 func (*RecordEvents) ProtoMessage() {}
 
 func (x *RecordEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[20]
+	mi := &file_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2237,7 @@ func (x *RecordEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEvents.ProtoReflect.Descriptor instead.
 func (*RecordEvents) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecordEvents) GetEvents() []*v1.RunEvent {
@@ -2098,7 +2260,7 @@ type SetVerdict struct {
 
 func (x *SetVerdict) Reset() {
 	*x = SetVerdict{}
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2272,7 @@ func (x *SetVerdict) String() string {
 func (*SetVerdict) ProtoMessage() {}
 
 func (x *SetVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[21]
+	mi := &file_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2285,7 @@ func (x *SetVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetVerdict.ProtoReflect.Descriptor instead.
 func (*SetVerdict) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetVerdict) GetId() string {
@@ -2171,7 +2333,7 @@ type RetryTrial struct {
 
 func (x *RetryTrial) Reset() {
 	*x = RetryTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2345,7 @@ func (x *RetryTrial) String() string {
 func (*RetryTrial) ProtoMessage() {}
 
 func (x *RetryTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[22]
+	mi := &file_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2358,7 @@ func (x *RetryTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryTrial.ProtoReflect.Descriptor instead.
 func (*RetryTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RetryTrial) GetId() string {
@@ -2225,7 +2387,7 @@ type ResumeTrial struct {
 
 func (x *ResumeTrial) Reset() {
 	*x = ResumeTrial{}
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2399,7 @@ func (x *ResumeTrial) String() string {
 func (*ResumeTrial) ProtoMessage() {}
 
 func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[23]
+	mi := &file_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2412,7 @@ func (x *ResumeTrial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeTrial.ProtoReflect.Descriptor instead.
 func (*ResumeTrial) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResumeTrial) GetId() string {
@@ -2284,7 +2446,7 @@ type SetDrain struct {
 
 func (x *SetDrain) Reset() {
 	*x = SetDrain{}
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2296,7 +2458,7 @@ func (x *SetDrain) String() string {
 func (*SetDrain) ProtoMessage() {}
 
 func (x *SetDrain) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[24]
+	mi := &file_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2309,7 +2471,7 @@ func (x *SetDrain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetDrain.ProtoReflect.Descriptor instead.
 func (*SetDrain) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetDrain) GetWorker() string {
@@ -2340,7 +2502,7 @@ type SetMember struct {
 
 func (x *SetMember) Reset() {
 	*x = SetMember{}
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2352,7 +2514,7 @@ func (x *SetMember) String() string {
 func (*SetMember) ProtoMessage() {}
 
 func (x *SetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[25]
+	mi := &file_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2365,7 +2527,7 @@ func (x *SetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMember.ProtoReflect.Descriptor instead.
 func (*SetMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SetMember) GetId() string {
@@ -2420,7 +2582,7 @@ type DropMember struct {
 
 func (x *DropMember) Reset() {
 	*x = DropMember{}
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2594,7 @@ func (x *DropMember) String() string {
 func (*DropMember) ProtoMessage() {}
 
 func (x *DropMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[26]
+	mi := &file_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2607,7 @@ func (x *DropMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropMember.ProtoReflect.Descriptor instead.
 func (*DropMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DropMember) GetId() string {
@@ -2465,7 +2627,7 @@ type MarkHash struct {
 
 func (x *MarkHash) Reset() {
 	*x = MarkHash{}
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2639,7 @@ func (x *MarkHash) String() string {
 func (*MarkHash) ProtoMessage() {}
 
 func (x *MarkHash) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[27]
+	mi := &file_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2652,7 @@ func (x *MarkHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkHash.ProtoReflect.Descriptor instead.
 func (*MarkHash) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 // Natural key: index. What a majority of the voters found at a mark; a node that
@@ -2507,7 +2669,7 @@ type CompareHash struct {
 
 func (x *CompareHash) Reset() {
 	*x = CompareHash{}
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2681,7 @@ func (x *CompareHash) String() string {
 func (*CompareHash) ProtoMessage() {}
 
 func (x *CompareHash) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[28]
+	mi := &file_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2694,7 @@ func (x *CompareHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareHash.ProtoReflect.Descriptor instead.
 func (*CompareHash) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CompareHash) GetIndex() uint64 {
@@ -2579,7 +2741,7 @@ type BeginRestore struct {
 
 func (x *BeginRestore) Reset() {
 	*x = BeginRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2753,7 @@ func (x *BeginRestore) String() string {
 func (*BeginRestore) ProtoMessage() {}
 
 func (x *BeginRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[29]
+	mi := &file_log_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2766,7 @@ func (x *BeginRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRestore.ProtoReflect.Descriptor instead.
 func (*BeginRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BeginRestore) GetId() string {
@@ -2653,7 +2815,7 @@ type StageRestore struct {
 
 func (x *StageRestore) Reset() {
 	*x = StageRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2827,7 @@ func (x *StageRestore) String() string {
 func (*StageRestore) ProtoMessage() {}
 
 func (x *StageRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[30]
+	mi := &file_log_v1_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2840,7 @@ func (x *StageRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRestore.ProtoReflect.Descriptor instead.
 func (*StageRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{30}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StageRestore) GetId() string {
@@ -2711,7 +2873,7 @@ type CommitRestore struct {
 
 func (x *CommitRestore) Reset() {
 	*x = CommitRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[31]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2885,7 @@ func (x *CommitRestore) String() string {
 func (*CommitRestore) ProtoMessage() {}
 
 func (x *CommitRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[31]
+	mi := &file_log_v1_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2898,7 @@ func (x *CommitRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRestore.ProtoReflect.Descriptor instead.
 func (*CommitRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{31}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CommitRestore) GetId() string {
@@ -2757,7 +2919,7 @@ type AbortRestore struct {
 
 func (x *AbortRestore) Reset() {
 	*x = AbortRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[32]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2931,7 @@ func (x *AbortRestore) String() string {
 func (*AbortRestore) ProtoMessage() {}
 
 func (x *AbortRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[32]
+	mi := &file_log_v1_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2944,7 @@ func (x *AbortRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRestore.ProtoReflect.Descriptor instead.
 func (*AbortRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{32}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AbortRestore) GetId() string {
@@ -2816,7 +2978,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[33]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +2990,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[33]
+	mi := &file_log_v1_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +3003,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{33}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -2967,7 +3129,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[34]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2979,7 +3141,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[34]
+	mi := &file_log_v1_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2992,7 +3154,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{34}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -3108,7 +3270,7 @@ type PurgedSweep struct {
 
 func (x *PurgedSweep) Reset() {
 	*x = PurgedSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3120,7 +3282,7 @@ func (x *PurgedSweep) String() string {
 func (*PurgedSweep) ProtoMessage() {}
 
 func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3133,7 +3295,7 @@ func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgedSweep.ProtoReflect.Descriptor instead.
 func (*PurgedSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PurgedSweep) GetId() string {
@@ -3181,7 +3343,7 @@ type RemovedMember struct {
 
 func (x *RemovedMember) Reset() {
 	*x = RemovedMember{}
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3355,7 @@ func (x *RemovedMember) String() string {
 func (*RemovedMember) ProtoMessage() {}
 
 func (x *RemovedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3368,7 @@ func (x *RemovedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
 func (*RemovedMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RemovedMember) GetId() string {
@@ -3233,7 +3395,7 @@ type StagedRestore struct {
 
 func (x *StagedRestore) Reset() {
 	*x = StagedRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[37]
+	mi := &file_log_v1_log_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3245,7 +3407,7 @@ func (x *StagedRestore) String() string {
 func (*StagedRestore) ProtoMessage() {}
 
 func (x *StagedRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[37]
+	mi := &file_log_v1_log_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3258,7 +3420,7 @@ func (x *StagedRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedRestore.ProtoReflect.Descriptor instead.
 func (*StagedRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StagedRestore) GetBegin() *BeginRestore {
@@ -3284,7 +3446,7 @@ type StagedPart struct {
 
 func (x *StagedPart) Reset() {
 	*x = StagedPart{}
-	mi := &file_log_v1_log_proto_msgTypes[38]
+	mi := &file_log_v1_log_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3458,7 @@ func (x *StagedPart) String() string {
 func (*StagedPart) ProtoMessage() {}
 
 func (x *StagedPart) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[38]
+	mi := &file_log_v1_log_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3471,7 @@ func (x *StagedPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPart.ProtoReflect.Descriptor instead.
 func (*StagedPart) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StagedPart) GetData() []byte {
@@ -3352,7 +3514,7 @@ type SweepRecord struct {
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[39]
+	mi := &file_log_v1_log_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3526,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[39]
+	mi := &file_log_v1_log_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3377,7 +3539,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -3595,7 +3757,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[40]
+	mi := &file_log_v1_log_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3607,7 +3769,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[40]
+	mi := &file_log_v1_log_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3620,7 +3782,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{40}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -3838,13 +4000,14 @@ type LeaseRecord struct {
 	End           *LeaseEnd              `protobuf:"bytes,10,opt,name=end,proto3" json:"end,omitempty"`
 	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`
 	Folder        string                 `protobuf:"bytes,12,opt,name=folder,proto3" json:"folder,omitempty"`
+	Members       []*v1.GroupMember      `protobuf:"bytes,90,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[41]
+	mi := &file_log_v1_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3856,7 +4019,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[41]
+	mi := &file_log_v1_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3869,7 +4032,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{41}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -3942,6 +4105,13 @@ func (x *LeaseRecord) GetFolder() string {
 	return ""
 }
 
+func (x *LeaseRecord) GetMembers() []*v1.GroupMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 type Footer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
@@ -3951,7 +4121,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[42]
+	mi := &file_log_v1_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4133,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[42]
+	mi := &file_log_v1_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4146,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{42}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -3992,7 +4162,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xa7\x0f\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xe9\x0f\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -4034,7 +4204,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"purgeSweep\x12L\n" +
 	"\x10set_notification\x18* \x01(\v2\x1f.atelier.log.v1.SetNotificationH\x00R\x0fsetNotification\x12U\n" +
 	"\x13record_notification\x18+ \x01(\v2\".atelier.log.v1.RecordNotificationH\x00R\x12recordNotification\x127\n" +
-	"\tset_alias\x18, \x01(\v2\x18.atelier.log.v1.SetAliasH\x00R\bsetAlias\x12\x14\n" +
+	"\tset_alias\x18, \x01(\v2\x18.atelier.log.v1.SetAliasH\x00R\bsetAlias\x12@\n" +
+	"\fchange_group\x18Z \x01(\v2\x1b.atelier.log.v1.ChangeGroupH\x00R\vchangeGroup\x12\x14\n" +
 	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
 	"\x02op\"\xe9\a\n" +
 	"\vCreateSweep\x12\x0e\n" +
@@ -4149,7 +4320,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x04seen\x18\x05 \x01(\x03R\x04seen\x12,\n" +
 	"\aorigins\x18\x06 \x03(\v2\x12.atelier.v1.OriginR\aorigins\x122\n" +
 	"\x06source\x18\a \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\x12\x16\n" +
-	"\x06budget\x18\b \x01(\x03R\x06budget\"\x8d\x02\n" +
+	"\x06budget\x18\b \x01(\x03R\x06budget\"\xc0\x02\n" +
 	"\n" +
 	"GrantLease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -4162,7 +4333,18 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x03end\x18\n" +
 	" \x01(\v2\x18.atelier.log.v1.LeaseEndR\x03end\x12\x14\n" +
 	"\x05final\x18\v \x01(\bR\x05final\x12\x16\n" +
-	"\x06folder\x18\f \x01(\tR\x06folder\"g\n" +
+	"\x06folder\x18\f \x01(\tR\x06folder\x121\n" +
+	"\amembers\x18Z \x03(\v2\x17.atelier.v1.GroupMemberR\amembers\"\xb9\x01\n" +
+	"\vChangeGroup\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05trial\x18\x02 \x01(\x03R\x05trial\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\x04R\x05token\x12)\n" +
+	"\x03add\x18\x04 \x03(\v2\x17.atelier.v1.GroupMemberR\x03add\x12\x14\n" +
+	"\x05leave\x18\x05 \x03(\x05R\x05leave\x12-\n" +
+	"\x04lost\x18\x06 \x03(\v2\x19.atelier.log.v1.GroupLossR\x04lost\"9\n" +
+	"\tGroupLoss\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\x05R\x06member\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\"g\n" +
 	"\bLeaseEnd\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x05R\x05epoch\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x16\n" +
@@ -4334,7 +4516,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06origin\x18\x1a \x01(\v2\x12.atelier.v1.OriginR\x06origin\x12'\n" +
 	"\x0fproposed_budget\x18\x1b \x01(\x03R\x0eproposedBudget\x12\x16\n" +
 	"\x06pauses\x18\x1c \x01(\x05R\x06pauses\x12\x1a\n" +
-	"\brefusals\x18( \x01(\x05R\brefusals\"\x9d\x02\n" +
+	"\brefusals\x18( \x01(\x05R\brefusals\"\xd0\x02\n" +
 	"\vLeaseRecord\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12 \n" +
@@ -4347,7 +4529,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x03end\x18\n" +
 	" \x01(\v2\x18.atelier.log.v1.LeaseEndR\x03end\x12\x14\n" +
 	"\x05final\x18\v \x01(\bR\x05final\x12\x16\n" +
-	"\x06folder\x18\f \x01(\tR\x06folder\"\"\n" +
+	"\x06folder\x18\f \x01(\tR\x06folder\x121\n" +
+	"\amembers\x18Z \x03(\v2\x17.atelier.v1.GroupMemberR\amembers\"\"\n" +
 	"\x06Footer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x03R\arecordsB#Z!atelier/common/proto/log/v1;logv1b\x06proto3"
 
@@ -4363,7 +4546,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: atelier.log.v1.Entry
 	(*Command)(nil),            // 1: atelier.log.v1.Command
@@ -4383,47 +4566,50 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*FailSweep)(nil),          // 15: atelier.log.v1.FailSweep
 	(*ProposeTrials)(nil),      // 16: atelier.log.v1.ProposeTrials
 	(*GrantLease)(nil),         // 17: atelier.log.v1.GrantLease
-	(*LeaseEnd)(nil),           // 18: atelier.log.v1.LeaseEnd
-	(*ExpireLease)(nil),        // 19: atelier.log.v1.ExpireLease
-	(*RecordEvents)(nil),       // 20: atelier.log.v1.RecordEvents
-	(*SetVerdict)(nil),         // 21: atelier.log.v1.SetVerdict
-	(*RetryTrial)(nil),         // 22: atelier.log.v1.RetryTrial
-	(*ResumeTrial)(nil),        // 23: atelier.log.v1.ResumeTrial
-	(*SetDrain)(nil),           // 24: atelier.log.v1.SetDrain
-	(*SetMember)(nil),          // 25: atelier.log.v1.SetMember
-	(*DropMember)(nil),         // 26: atelier.log.v1.DropMember
-	(*MarkHash)(nil),           // 27: atelier.log.v1.MarkHash
-	(*CompareHash)(nil),        // 28: atelier.log.v1.CompareHash
-	(*BeginRestore)(nil),       // 29: atelier.log.v1.BeginRestore
-	(*StageRestore)(nil),       // 30: atelier.log.v1.StageRestore
-	(*CommitRestore)(nil),      // 31: atelier.log.v1.CommitRestore
-	(*AbortRestore)(nil),       // 32: atelier.log.v1.AbortRestore
-	(*Record)(nil),             // 33: atelier.log.v1.Record
-	(*Header)(nil),             // 34: atelier.log.v1.Header
-	(*PurgedSweep)(nil),        // 35: atelier.log.v1.PurgedSweep
-	(*RemovedMember)(nil),      // 36: atelier.log.v1.RemovedMember
-	(*StagedRestore)(nil),      // 37: atelier.log.v1.StagedRestore
-	(*StagedPart)(nil),         // 38: atelier.log.v1.StagedPart
-	(*SweepRecord)(nil),        // 39: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),        // 40: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),        // 41: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),             // 42: atelier.log.v1.Footer
-	(*v1.Objective)(nil),       // 43: atelier.v1.Objective
-	(*v1.Constraint)(nil),      // 44: atelier.v1.Constraint
-	(v1.Kind)(0),               // 45: atelier.v1.Kind
-	(*v1.Notification)(nil),    // 46: atelier.v1.Notification
-	(v1.TrialStatus)(0),        // 47: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),          // 48: atelier.v1.Metric
-	(v1.SweepAction)(0),        // 49: atelier.v1.SweepAction
-	(v1.SweepStatus)(0),        // 50: atelier.v1.SweepStatus
-	(*v1.Origin)(nil),          // 51: atelier.v1.Origin
-	(v1.ProposalSource)(0),     // 52: atelier.v1.ProposalSource
-	(v1.Verdict)(0),            // 53: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),        // 54: atelier.v1.RunEvent
-	(*v1.Alias)(nil),           // 55: atelier.v1.Alias
-	(*v1.Run)(nil),             // 56: atelier.v1.Run
-	(*v1.Checkpoint)(nil),      // 57: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),         // 58: atelier.v1.Finding
+	(*ChangeGroup)(nil),        // 18: atelier.log.v1.ChangeGroup
+	(*GroupLoss)(nil),          // 19: atelier.log.v1.GroupLoss
+	(*LeaseEnd)(nil),           // 20: atelier.log.v1.LeaseEnd
+	(*ExpireLease)(nil),        // 21: atelier.log.v1.ExpireLease
+	(*RecordEvents)(nil),       // 22: atelier.log.v1.RecordEvents
+	(*SetVerdict)(nil),         // 23: atelier.log.v1.SetVerdict
+	(*RetryTrial)(nil),         // 24: atelier.log.v1.RetryTrial
+	(*ResumeTrial)(nil),        // 25: atelier.log.v1.ResumeTrial
+	(*SetDrain)(nil),           // 26: atelier.log.v1.SetDrain
+	(*SetMember)(nil),          // 27: atelier.log.v1.SetMember
+	(*DropMember)(nil),         // 28: atelier.log.v1.DropMember
+	(*MarkHash)(nil),           // 29: atelier.log.v1.MarkHash
+	(*CompareHash)(nil),        // 30: atelier.log.v1.CompareHash
+	(*BeginRestore)(nil),       // 31: atelier.log.v1.BeginRestore
+	(*StageRestore)(nil),       // 32: atelier.log.v1.StageRestore
+	(*CommitRestore)(nil),      // 33: atelier.log.v1.CommitRestore
+	(*AbortRestore)(nil),       // 34: atelier.log.v1.AbortRestore
+	(*Record)(nil),             // 35: atelier.log.v1.Record
+	(*Header)(nil),             // 36: atelier.log.v1.Header
+	(*PurgedSweep)(nil),        // 37: atelier.log.v1.PurgedSweep
+	(*RemovedMember)(nil),      // 38: atelier.log.v1.RemovedMember
+	(*StagedRestore)(nil),      // 39: atelier.log.v1.StagedRestore
+	(*StagedPart)(nil),         // 40: atelier.log.v1.StagedPart
+	(*SweepRecord)(nil),        // 41: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),        // 42: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),        // 43: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),             // 44: atelier.log.v1.Footer
+	(*v1.Objective)(nil),       // 45: atelier.v1.Objective
+	(*v1.Constraint)(nil),      // 46: atelier.v1.Constraint
+	(v1.Kind)(0),               // 47: atelier.v1.Kind
+	(*v1.Notification)(nil),    // 48: atelier.v1.Notification
+	(v1.TrialStatus)(0),        // 49: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),          // 50: atelier.v1.Metric
+	(v1.SweepAction)(0),        // 51: atelier.v1.SweepAction
+	(v1.SweepStatus)(0),        // 52: atelier.v1.SweepStatus
+	(*v1.Origin)(nil),          // 53: atelier.v1.Origin
+	(v1.ProposalSource)(0),     // 54: atelier.v1.ProposalSource
+	(*v1.GroupMember)(nil),     // 55: atelier.v1.GroupMember
+	(v1.Verdict)(0),            // 56: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),        // 57: atelier.v1.RunEvent
+	(*v1.Alias)(nil),           // 58: atelier.v1.Alias
+	(*v1.Run)(nil),             // 59: atelier.v1.Run
+	(*v1.Checkpoint)(nil),      // 60: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),         // 61: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
@@ -4433,73 +4619,78 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	15, // 4: atelier.log.v1.Command.fail_sweep:type_name -> atelier.log.v1.FailSweep
 	16, // 5: atelier.log.v1.Command.propose_trials:type_name -> atelier.log.v1.ProposeTrials
 	17, // 6: atelier.log.v1.Command.grant_lease:type_name -> atelier.log.v1.GrantLease
-	19, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
-	20, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
-	21, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
-	22, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
-	24, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
-	25, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
-	26, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
-	23, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
+	21, // 7: atelier.log.v1.Command.expire_lease:type_name -> atelier.log.v1.ExpireLease
+	22, // 8: atelier.log.v1.Command.record_events:type_name -> atelier.log.v1.RecordEvents
+	23, // 9: atelier.log.v1.Command.set_verdict:type_name -> atelier.log.v1.SetVerdict
+	24, // 10: atelier.log.v1.Command.retry_trial:type_name -> atelier.log.v1.RetryTrial
+	26, // 11: atelier.log.v1.Command.set_drain:type_name -> atelier.log.v1.SetDrain
+	27, // 12: atelier.log.v1.Command.set_member:type_name -> atelier.log.v1.SetMember
+	28, // 13: atelier.log.v1.Command.drop_member:type_name -> atelier.log.v1.DropMember
+	25, // 14: atelier.log.v1.Command.resume_trial:type_name -> atelier.log.v1.ResumeTrial
 	5,  // 15: atelier.log.v1.Command.enqueue_trials:type_name -> atelier.log.v1.EnqueueTrials
 	6,  // 16: atelier.log.v1.Command.prioritize_sweep:type_name -> atelier.log.v1.PrioritizeSweep
 	7,  // 17: atelier.log.v1.Command.end_overdue:type_name -> atelier.log.v1.EndOverdue
-	29, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
-	30, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
-	31, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
-	32, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
-	27, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
-	28, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
+	31, // 18: atelier.log.v1.Command.begin_restore:type_name -> atelier.log.v1.BeginRestore
+	32, // 19: atelier.log.v1.Command.stage_restore:type_name -> atelier.log.v1.StageRestore
+	33, // 20: atelier.log.v1.Command.commit_restore:type_name -> atelier.log.v1.CommitRestore
+	34, // 21: atelier.log.v1.Command.abort_restore:type_name -> atelier.log.v1.AbortRestore
+	29, // 22: atelier.log.v1.Command.mark_hash:type_name -> atelier.log.v1.MarkHash
+	30, // 23: atelier.log.v1.Command.compare_hash:type_name -> atelier.log.v1.CompareHash
 	9,  // 24: atelier.log.v1.Command.label_sweep:type_name -> atelier.log.v1.LabelSweep
 	10, // 25: atelier.log.v1.Command.purge_sweep:type_name -> atelier.log.v1.PurgeSweep
 	11, // 26: atelier.log.v1.Command.set_notification:type_name -> atelier.log.v1.SetNotification
 	13, // 27: atelier.log.v1.Command.record_notification:type_name -> atelier.log.v1.RecordNotification
 	12, // 28: atelier.log.v1.Command.set_alias:type_name -> atelier.log.v1.SetAlias
-	43, // 29: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
-	3,  // 30: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	43, // 31: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	44, // 32: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
-	4,  // 33: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	45, // 34: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
-	46, // 35: atelier.log.v1.CreateSweep.notify:type_name -> atelier.v1.Notification
-	47, // 36: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	48, // 37: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	49, // 38: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	50, // 39: atelier.log.v1.SetNotification.on:type_name -> atelier.v1.SweepStatus
-	51, // 40: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	52, // 41: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	18, // 42: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	53, // 43: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	54, // 44: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	53, // 45: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	34, // 46: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	39, // 47: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	40, // 48: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	42, // 49: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	37, // 50: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
-	38, // 51: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
-	25, // 52: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	36, // 53: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
-	35, // 54: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
-	55, // 55: atelier.log.v1.Header.aliases:type_name -> atelier.v1.Alias
-	29, // 56: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
-	2,  // 57: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	50, // 58: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	46, // 59: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
-	47, // 60: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	56, // 61: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	57, // 62: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	53, // 63: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	41, // 64: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	58, // 65: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	52, // 66: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	51, // 67: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	18, // 68: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	69, // [69:69] is the sub-list for method output_type
-	69, // [69:69] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	18, // 29: atelier.log.v1.Command.change_group:type_name -> atelier.log.v1.ChangeGroup
+	45, // 30: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	3,  // 31: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
+	45, // 32: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	46, // 33: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	4,  // 34: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
+	47, // 35: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
+	48, // 36: atelier.log.v1.CreateSweep.notify:type_name -> atelier.v1.Notification
+	49, // 37: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	50, // 38: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	51, // 39: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	52, // 40: atelier.log.v1.SetNotification.on:type_name -> atelier.v1.SweepStatus
+	53, // 41: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	54, // 42: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	20, // 43: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	55, // 44: atelier.log.v1.GrantLease.members:type_name -> atelier.v1.GroupMember
+	55, // 45: atelier.log.v1.ChangeGroup.add:type_name -> atelier.v1.GroupMember
+	19, // 46: atelier.log.v1.ChangeGroup.lost:type_name -> atelier.log.v1.GroupLoss
+	56, // 47: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	57, // 48: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	56, // 49: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	36, // 50: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	41, // 51: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	42, // 52: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	44, // 53: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	39, // 54: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
+	40, // 55: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
+	27, // 56: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	38, // 57: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	37, // 58: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
+	58, // 59: atelier.log.v1.Header.aliases:type_name -> atelier.v1.Alias
+	31, // 60: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
+	2,  // 61: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	52, // 62: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	48, // 63: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
+	49, // 64: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	59, // 65: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	60, // 66: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	56, // 67: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	43, // 68: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	61, // 69: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	54, // 70: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	53, // 71: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	20, // 72: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	55, // 73: atelier.log.v1.LeaseRecord.members:type_name -> atelier.v1.GroupMember
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -4536,9 +4727,10 @@ func file_log_v1_log_proto_init() {
 		(*Command_SetNotification)(nil),
 		(*Command_RecordNotification)(nil),
 		(*Command_SetAlias)(nil),
+		(*Command_ChangeGroup)(nil),
 	}
 	file_log_v1_log_proto_msgTypes[9].OneofWrappers = []any{}
-	file_log_v1_log_proto_msgTypes[33].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[35].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
@@ -4552,7 +4744,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
