@@ -139,6 +139,16 @@ func (c *Config) Float(key string) float64 {
 // Fault.
 func (c *Config) Set(key string, data any, o Origin, where string) error {
 	i, ok := c.at[key]
+	if short := c.Table.Short(key); !ok && len(short) > 0 {
+		var f Fault
+		for _, s := range short {
+			if err := c.Set(s.Name, data, o, where); errors.As(err, &f) {
+				f.Key = key
+				return f
+			}
+		}
+		return nil
+	}
 	if !ok {
 		return Fault{Where: where, Key: key, Message: "unknown key" + c.Table.meant(key), Origin: o}
 	}
@@ -179,6 +189,7 @@ func (c *Config) ReadEnvironment(prefix string, environ []string) error {
 	byName := map[string]string{}
 	for _, s := range c.Table {
 		byName[variable(s.Name)] = s.Name
+		byName[variable(s.Said())] = s.Said()
 	}
 	var faults Faults
 	for _, line := range environ {

@@ -45,6 +45,19 @@ func Members(doc []byte) ([]Member, error) {
 	return out, nil
 }
 
+// Object writes members as one JSON object.
+func Object(members []Member) []byte {
+	b := []byte{'{'}
+	for i, m := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		name, _ := encode(m.Key)
+		b = append(append(append(b, name...), ':'), m.Raw...)
+	}
+	return append(b, '}')
+}
+
 // Plain is a JSON value as settings hold it; an object stays as it is.
 func Plain(raw json.RawMessage) any {
 	var v any
@@ -121,6 +134,12 @@ func (r *jsonReader) object(prefix string, doc []byte) {
 	members, err := Members(doc)
 	for _, m := range members {
 		key := prefix + m.Key
+		if short := r.t.Short(key); len(short) > 0 && !bytes.HasPrefix(bytes.TrimSpace(m.Raw), []byte("{")) {
+			for _, s := range short {
+				r.value(s.Name, m.Raw)
+			}
+			continue
+		}
 		if r.t.Group(key) {
 			if r.seen[key+"."] {
 				r.fail("", "%s appears twice", key)
@@ -130,30 +149,35 @@ func (r *jsonReader) object(prefix string, doc []byte) {
 			r.object(key+".", m.Raw)
 			continue
 		}
-		if r.seen[key] {
-			r.fail("", "%s appears twice", key)
-			continue
-		}
-		r.seen[key] = true
-		s := r.t.Find(key)
-		if s == nil {
-			r.fail("", "unknown key %q%s", key, r.t.meant(key))
-			continue
-		}
-		v := Plain(m.Raw)
-		if v == nil && s.Null {
-			r.given = append(r.given, Given{key, nil})
-			continue
-		}
-		if err := s.Type.Check(v); err != nil {
-			r.fail(key, "%s", err)
-			continue
-		}
-		r.given = append(r.given, Given{key, v})
+		r.value(key, m.Raw)
 	}
 	if err != nil {
 		r.fail(strings.TrimSuffix(prefix, "."), "%s", err)
 	}
+}
+
+// value takes what stands at a key that is no object.
+func (r *jsonReader) value(key string, raw json.RawMessage) {
+	if r.seen[key] {
+		r.fail("", "%s appears twice", key)
+		return
+	}
+	r.seen[key] = true
+	s := r.t.Find(key)
+	if s == nil {
+		r.fail("", "unknown key %q%s", key, r.t.meant(key))
+		return
+	}
+	v := Plain(raw)
+	if v == nil && s.Null {
+		r.given = append(r.given, Given{key, nil})
+		return
+	}
+	if err := s.Type.Check(v); err != nil {
+		r.fail(key, "%s", err)
+		return
+	}
+	r.given = append(r.given, Given{key, v})
 }
 
 // Fill puts values into the fields of a struct whose json tags are the keys,

@@ -28,7 +28,11 @@ type Setting struct {
 	Aliases []string // names that people use for it, too far off for spelling
 	// Elsewhere: another command's file and page say what it is.
 	Elsewhere bool
-	Section   string // of the configuration file and the page; "" = that of the row before
+	// Short: a plain value in place of the object that the row is in is this row's
+	// value (members: 4 is members.min: 4 and members.max: 4, where both are short).
+	// A flag of a short row gives such a value.
+	Short   bool
+	Section string // of the configuration file and the page; "" = that of the row before
 
 	// For the reference: what counts where there is neither a value nor a Default,
 	// in words; a value as YAML; what a key belongs to ("search_method bayesian").
@@ -160,6 +164,22 @@ func (t Table) Below(name string) Table {
 // Group reports whether keys lie below a name.
 func (t Table) Group(name string) bool {
 	return slices.ContainsFunc(t, func(s Setting) bool { return strings.HasPrefix(s.Name, name+".") })
+}
+
+// Short are the rows right below a name that a plain value in its place is for.
+func (t Table) Short(name string) Table {
+	return t.Only(func(s Setting) bool { return s.Short && s.Object() == name })
+}
+
+// Object is the name of the object that a row is in; "" is the document itself.
+func (s Setting) Object() string { return s.Name[:max(0, strings.LastIndexByte(s.Name, '.'))] }
+
+// Said is the key that a flag gives a value to.
+func (s Setting) Said() string {
+	if s.Short {
+		return s.Object()
+	}
+	return s.Name
 }
 
 // Fault is one thing wrong with what was said.

@@ -130,6 +130,12 @@ func (r *fileReader) object(n *yaml.Node, prefix string, depth int) {
 		if v.Kind == yaml.ScalarNode && v.ShortTag() == "!!null" && r.c.Table.Group(key) {
 			continue // an object whose keys are all commented out
 		}
+		for _, s := range r.c.Table.Short(key) {
+			if line, twice := r.seen[s.Name]; twice {
+				r.fail(k, s.Name, "appears twice; first in line %d", line)
+			}
+			r.seen[s.Name] = k.Line
+		}
 		data, err := scalarOrList(v)
 		if v.Kind == yaml.ScalarNode && r.c.wantsText(key) && (v.ShortTag() == "!!int" || v.ShortTag() == "!!float") {
 			data, err = v.Value, nil // a folder may well be called 2026 or 010

@@ -57,6 +57,12 @@ type Settings struct {
 	// trainer's environment says otherwise.
 	Kernels string `json:"kernels,omitempty"`
 
+	// Of several slots for one training, see Members, ShardCount and Threads.
+	MembersMin   int `json:"members.min,omitempty"`
+	MembersMax   int `json:"members.max,omitempty"`   // 0 = MembersMin
+	Shards       int `json:"shards,omitempty"`        // of each batch; 0 = by the members; Parse leaves none
+	ShardThreads int `json:"shard_threads,omitempty"` // 0 = the slot's; Parse leaves none with several shards
+
 	Crop             string  `json:"augmentation.crop"`           // none, pad (and crop back), resized (random area and shape)
 	CropScaleMin     float64 `json:"augmentation.crop_scale_min"` // of resized: least share of the area
 	Flip             bool    `json:"augmentation.flip"`           // left and right, one in two
@@ -147,6 +153,9 @@ func Parse(training, params []byte, baseDir string) (Settings, error) {
 			s.Momentum = 0.9
 		}
 	}
+	if s.Shards = s.Group().Shards; s.Shards > 1 && s.ShardThreads == 0 {
+		s.ShardThreads = 1
+	}
 	return s, append(faults, s.conflicts()...).OrNil()
 }
 
@@ -168,7 +177,7 @@ func (s *Settings) conflicts() (faults setting.Faults) {
 	if s.Normalize == "imagenet" && (s.Mean != ImageNetMean || s.Std != ImageNetStd) {
 		faults = append(faults, fault("normalize imagenet and other statistics in normalization: set normalize: given, or leave normalization out"))
 	}
-	return faults
+	return append(faults, s.group()...)
 }
 
 // Models are the architectures, in the order in which people are asked: the

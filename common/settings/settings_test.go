@@ -19,6 +19,7 @@ func TestParamsOverrideTraining(t *testing.T) {
 	want := settings.Default()
 	want.Model, want.LR, want.Epochs, want.BatchSize, want.Train, want.Validation = "vanilla", 1e-3, 3, 16, "/base/t", "/v"
 	want.Momentum = 0 // of adam
+	want.Shards = 1
 	if s != want {
 		t.Errorf("got  %+v\nwant %+v", s, want)
 	}
@@ -91,6 +92,12 @@ func TestFaults(t *testing.T) {
 		{"short list", `{"normalization":{"mean":[0.5,0.5]},` + folders + `}`, ``, `normalization.mean: want three numbers from 0 to 1`},
 		{"zero deviation", `{"normalization":{"std":[0.5,0.5,0]},` + folders + `}`, ``, `normalization.std: want three numbers above 0`},
 		{"statistics of their own", `{"normalize":"imagenet","normalization":{"std":[0.5,0.5,0.5]},` + folders + `}`, ``, `normalize imagenet`},
+		{"members above shards", `{"members":8,"shards":4,` + folders + `}`, ``, `8 members cannot share 4 shards`},
+		{"uneven shards", `{"members":3,"batch_size":30,` + folders + `}`, ``, `a batch_size of 30 does not divide into 4 shards: take 28 or 32`},
+		{"min above max", `{"members":{"min":4,"max":2},` + folders + `}`, ``, `members.min 4 is above members.max 2`},
+		{"members twice", `{"members":4,"members.min":2,` + folders + `}`, ``, `members.min appears twice`},
+		{"no member", `{"members":0,` + folders + `}`, ``, `want a whole number from 1 to 256`},
+		{"unknown of members", `{"members":{"least":1},` + folders + `}`, ``, `unknown key "members.least"`},
 		{"data not an object", `{"data":"folder"}`, ``, `want a JSON object`},
 	} {
 		_, err := settings.Parse([]byte(c.training), []byte(c.params), "/b")
@@ -130,5 +137,36 @@ func TestKernels(t *testing.T) {
 	text, err := json.Marshal(settings.Default())
 	if err != nil || strings.Contains(string(text), "kernels") {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// Members are a number or an object, and shards follow from them.
+func TestMembers(t *testing.T) {
+	for text, want := range map[string][4]int{ // least, most, shards, threads of a shard
+		``:                                        {1, 1, 1, 0},
+		`"members":4,`:                            {4, 4, 4, 1},
+		`"members":3,`:                            {3, 3, 4, 1},
+		`"members":{"min":1,"max":8},`:            {1, 8, 8, 1},
+		`"members":{"min":2},`:                    {2, 2, 2, 1},
+		`"members.min":2,"members.max":5,`:        {2, 5, 8, 1},
+		`"members":{"max":3},"shards":16,`:        {1, 3, 16, 1},
+		`"shards":8,"shard_threads":2,`:           {1, 1, 8, 2},
+		`"members":1,"shard_threads":3,`:          {1, 1, 1, 3},
+		`"members":{},"shards":1,`:                {1, 1, 1, 0},
+		`"members":6,"shards":6,"batch_size":12,`: {6, 6, 6, 1},
+	} {
+		s, err := settings.Parse([]byte(`{`+text+folders+`}`), nil, "/")
+		least, most := s.Members()
+		if got := [4]int{least, most, s.Shards, s.ShardThreads}; err != nil || got != want {
+			t.Errorf("%s: %v, want %v (%v)", text, got, want, err)
+		}
+		// A coordinator reads the same without knowing the trainer.
+		g, err := settings.GroupOf([]byte(`{` + text + `"of":"another trainer"}`))
+		if err != nil || g != (settings.Group{Min: want[0], Max: want[1], Shards: want[2]}) {
+			t.Errorf("%s: group %+v, %v", text, g, err)
+		}
+	}
+	if _, err := settings.GroupOf([]byte(`{"members":{"min":4,"max":2},"lr":"fast"}`)); err == nil || !strings.Contains(err.Error(), "members.min 4 is above") {
+		t.Errorf("got %v", err)
 	}
 }

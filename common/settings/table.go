@@ -77,6 +77,14 @@ var Table = setting.Table{
 		Flag: "freeze-features", Usage: "train the classifier head only; wants --weights"},
 	{Name: "dropout_rate", Example: "0.2", Type: setting.Below(0, 1), Aliases: []string{"dropout"}, Help: "before the head; null = the architecture's own"},
 
+	{Name: "members.min", Section: "Several slots for one training", Type: setting.Integer(1, MaxMembers), Default: int64(1), Short: true,
+		Help: "slots that compute together, at least; members: 4 sets both", Flag: "members", Usage: "`N` trainers compute together; --set members.max=M: up to M"},
+	{Name: "members.max", Type: setting.Integer(1, MaxMembers), Else: "members.min", Example: "8", Short: true, Help: "at most; null = members.min"},
+	{Name: "shards", Type: setting.Integer(1, MaxShards), Else: "1 with one member, else the smallest power of two that is at least members.max", Example: "8",
+		Help: "equal parts of each batch; results depend on them and never on the members; null = 1, of several members the next power of two"},
+	{Name: "shard_threads", Type: setting.Integer(1, 1024), Else: "1 with several shards, else those of the slot", Example: "2",
+		Help: "CPU threads that compute a shard; results depend on them; null = 1 with several shards, else the slot's"},
+
 	{Name: "precision", Section: "Machine", Type: setting.OneOf("fp32", "bf16", "fp16"), Default: "fp32", Aliases: []string{"dtype", "amp"}, Help: "fp32, bf16, fp16 (on a GPU)"},
 	{Name: "layout", Type: setting.OneOf("auto", "channels_last", "default"), Default: "auto", Aliases: []string{"memory_format"}, Help: "of activations: auto, channels_last, default"},
 	{Name: "kernels", Example: "all", Type: setting.Is("all, none or a list of kernels", areKernels).Faulty(noKernels), Help: "of our own: all, none (libtorch's operators), or names to turn off: -dense,-norm; null = all"},

@@ -92,7 +92,7 @@ func (e *Env) layers(c *ucli.Context, d setting.Document, conf configuration, fi
 		}
 		for _, s := range d.Table {
 			if s.Flag != "" && !s.Type.Switch && c.IsSet(s.Flag) {
-				take(conf.SetText(s.Name, c.String(s.Flag), setting.Flag, "--"+s.Flag))
+				take(conf.SetText(s.Said(), c.String(s.Flag), setting.Flag, "--"+s.Flag))
 			}
 		}
 		take(e.switches(c, d, conf))

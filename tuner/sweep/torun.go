@@ -65,6 +65,8 @@ func (r *reader) trainingKeys(n *yaml.Node, path, prefix string) {
 		key, at := prefix+e.name, join(path, e.name)
 		row := settings.Table.Find(key)
 		switch {
+		case len(settings.Table.Short(key)) > 0 && e.value.Kind != yaml.MappingNode:
+			r.trainingValue(e.value, at, &settings.Table.Short(key)[0])
 		case row == nil && settings.Table.Group(key):
 			if r.mapping(e.value, at, "{"+strings.TrimPrefix(settings.Table.Below(key)[0].Name, key+".")+": ...}") {
 				r.trainingKeys(e.value, at, key+".")
@@ -72,19 +74,24 @@ func (r *reader) trainingKeys(n *yaml.Node, path, prefix string) {
 		case row == nil:
 			r.fail(e.key, at, "unknown training setting%s", settingMeant(key))
 		default:
-			before := len(r.errs)
-			var b bytes.Buffer
-			if r.json(&b, e.value, at, 0); len(r.errs) > before {
-				continue
-			}
-			v := setting.Plain(b.Bytes())
-			if v == nil && row.Null {
-				continue
-			}
-			if err := row.Type.Check(v); err != nil {
-				r.fail(e.value, at, "%s", err)
-			}
+			r.trainingValue(e.value, at, row)
 		}
+	}
+}
+
+// trainingValue checks the value of a training setting.
+func (r *reader) trainingValue(n *yaml.Node, at string, row *setting.Setting) {
+	before := len(r.errs)
+	var b bytes.Buffer
+	if r.json(&b, n, at, 0); len(r.errs) > before {
+		return
+	}
+	v := setting.Plain(b.Bytes())
+	if v == nil && row.Null {
+		return
+	}
+	if err := row.Type.Check(v); err != nil {
+		r.fail(n, at, "%s", err)
 	}
 }
 
@@ -101,8 +108,12 @@ func settingMeant(unknown string) string {
 func (r *reader) searched(p *space.Parameter, where place) {
 	key := join("space", p.Name)
 	row := settings.Table.Find(p.Name)
-	if row == nil {
+	if row == nil && len(settings.Table.Short(p.Name)) == 0 {
 		r.fail(where.whole, key, "the trainer has no such setting%s", settingMeant(p.Name))
+		return
+	}
+	if slices.Contains(ofGroups, p.Name) {
+		r.fail(where.whole, key, "a trial's members and shards cannot be searched: slots are granted before its first step; set %s below training", p.Name)
 		return
 	}
 	at := func(field string) (*yaml.Node, string) {
@@ -189,7 +200,10 @@ func (r *reader) reported(given map[string]*yaml.Node) {
 // inConflicts are the settings that contradict one another in some combinations;
 // where one of them is searched the combination differs from trial to trial, and
 // only the trainer can judge it.
-var inConflicts = []string{"optimizer", "nesterov", "momentum", "min_lr", "lr", "warmup_epochs", "epochs", "normalize", "normalization.mean", "normalization.std"}
+var inConflicts = []string{"batch_size", "optimizer", "nesterov", "momentum", "min_lr", "lr", "warmup_epochs", "epochs", "normalize", "normalization.mean", "normalization.std"}
+
+// ofGroups are the settings by which slots are granted.
+var ofGroups = []string{"members", "members.min", "members.max", "shards", "shard_threads"}
 
 // together checks the settings of all trials as a whole: the image folders are
 // given, and no two of them contradict one another.

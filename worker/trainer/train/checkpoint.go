@@ -276,7 +276,9 @@ func (r *run) exportOptimizer(stage *model.Stage) (*checkpoint.Dict, error) {
 	return checkpoint.NewDict().Set("state", state).Set("param_groups", &checkpoint.List{Items: []checkpoint.Value{group}}), nil
 }
 
-// configDict is the settings as a dictionary of plain values.
+// configDict is the settings as a dictionary of plain values. How many members
+// a training had is not among them, since nothing follows from it; of one shard,
+// which is what a training was before there were any, neither is that.
 func configDict(s settings.Settings) (*checkpoint.Dict, error) {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -289,6 +291,9 @@ func configDict(s settings.Settings) (*checkpoint.Dict, error) {
 	d := checkpoint.NewDict()
 	for _, k := range settings.Table.Names() {
 		v := m[k]
+		if k == "members.min" || k == "members.max" || v == nil && k == "shard_threads" || s.Shards == 1 && k == "shards" {
+			continue
+		}
 		if list, ok := v.([]any); ok {
 			items := &checkpoint.List{}
 			for _, x := range list {
