@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"atelier/common/child"
+	"atelier/common/links"
 	"atelier/common/trainerproto"
 )
 
@@ -47,8 +48,16 @@ func trainer(mode string) {
 		events.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: 99})
 	case "failed":
 		events.Send(trainerproto.Event{Kind: trainerproto.EventFailed, Message: "no device"})
+	case "link": // writes its input to the link that it is passed
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		l, err := links.NewReceiver(os.NewFile(trainerproto.LinksFD, "links")).Next()
+		if err != nil {
+			events.Send(trainerproto.Event{Kind: trainerproto.EventFailed, Message: err.Error()})
+			return
+		}
+		fmt.Fprintf(l.Conn, "%s %s", l.Name, line)
 	case "echo": // answers its input, then leaves a grandchild that holds every descriptor
-		events.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: trainerproto.Version, Message: "ready"})
+		events.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: trainerproto.Version, Message: "ready", Groups: 7})
 		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 		cmd := exec.Command("sleep", "300")
 		cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, []*os.File{os.NewFile(trainerproto.EventsFD, "events")}
@@ -212,8 +221,8 @@ func TestTrainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if said, err := c.Hello(time.Minute); err != nil || said != "ready" {
-		t.Fatalf("%q, %v", said, err)
+	if said, err := c.Hello(time.Minute); err != nil || said != (child.Hello{Message: "ready", Groups: 7}) {
+		t.Fatalf("%+v, %v", said, err)
 	}
 	if err := c.Send(map[string]int{"a": 1}); err != nil {
 		t.Fatal(err)
@@ -228,5 +237,41 @@ func TestTrainer(t *testing.T) {
 	}
 	if pid, _ := strconv.Atoi(e.Class); pid > 1 {
 		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// TestLinks: a socket that is passed to a trainer is one between it and us.
+func TestLinks(t *testing.T) {
+	c, err := child.StartTrainer(self("link"), child.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	mine, theirs, err := links.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.Close()
+	if err := c.Links().Send(links.Header{Member: 2, Name: "member 2", Local: true}, theirs); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Send("hello"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(mine)
+	if err != nil || string(got) != "member 2 \"hello\"\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if e, err := c.Event(); err != io.EOF {
+		t.Errorf("%+v, %v", e, err)
+	}
+	<-c.Exited()
+	mine, theirs, err = links.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.Close()
+	if err := c.Links().Send(links.Header{Member: 3}, theirs); err == nil {
+		t.Error("a link was passed to a trainer that is gone")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"time"
 
+	"atelier/common/links"
 	"atelier/common/trainerproto"
 )
 
@@ -17,12 +18,13 @@ var ErrEndedEarly = errors.New("it ended without a hello event")
 // ErrOtherProtocol is of a trainer that speaks another version of the protocol.
 var ErrOtherProtocol = errors.New("it speaks another protocol")
 
-// Trainer is a process that takes its job on standard input and says events on
-// descriptor 3.
+// Trainer is a process that takes its job on standard input, writes events to
+// descriptor 3 and may take links to other trainers on descriptor 4.
 type Trainer struct {
 	*Process
 	stdin   *os.File
 	control *trainerproto.Writer
+	links   *links.Sender
 	events  *eventPipe
 	reader  *trainerproto.Reader
 }
@@ -43,9 +45,16 @@ func StartTrainer(cmd *exec.Cmd, o Options) (*Trainer, error) {
 		inW.Close()
 		return nil, err
 	}
+	linksOurs, linksTheirs, err := links.Pair()
+	if err != nil {
+		for _, f := range []*os.File{inR, inW, evR, evW} {
+			f.Close()
+		}
+		return nil, err
+	}
 	cmd.Stdin = inR
-	cmd.ExtraFiles = []*os.File{evW} // descriptor 3
-	t := &Trainer{stdin: inW, events: &eventPipe{f: evR, leaderGone: make(chan struct{}), linger: o.Linger}}
+	cmd.ExtraFiles = []*os.File{trainerproto.EventsFD - 3: evW, trainerproto.LinksFD - 3: linksTheirs}
+	t := &Trainer{stdin: inW, links: links.NewSender(linksOurs), events: &eventPipe{f: evR, leaderGone: make(chan struct{}), linger: o.Linger}}
 	t.control = trainerproto.NewWriter(deadlineWriter{inW})
 	t.reader = trainerproto.NewReader(t.events)
 	gone, ended := o.Gone, o.Ended
@@ -57,6 +66,7 @@ func StartTrainer(cmd *exec.Cmd, o Options) (*Trainer, error) {
 	}
 	o.Ended = func() {
 		inW.Close()
+		t.links.Close()
 		if ended != nil {
 			ended()
 		}
@@ -64,34 +74,42 @@ func StartTrainer(cmd *exec.Cmd, o Options) (*Trainer, error) {
 	t.Process, err = Start(cmd, o)
 	inR.Close()
 	evW.Close()
+	linksTheirs.Close()
 	if err != nil {
 		inW.Close()
 		evR.Close()
+		t.links.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// Hello waits for a trainer's first event and returns what it says of itself.
-func (t *Trainer) Hello(timeout time.Duration) (string, error) {
+// Hello is what a trainer reports of itself.
+type Hello struct {
+	Message string // for people
+	Groups  int    // version of the protocol between members of a group; 0 = it knows no groups
+}
+
+// Hello waits for a trainer's first event.
+func (t *Trainer) Hello(timeout time.Duration) (Hello, error) {
 	t.events.f.SetReadDeadline(time.Now().Add(timeout))
 	e, err := t.reader.Event()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return "", fmt.Errorf("no hello event on descriptor %d within %s", trainerproto.EventsFD, timeout)
+		return Hello{}, fmt.Errorf("no hello event on descriptor %d within %s", trainerproto.EventsFD, timeout)
 	case errors.Is(err, io.EOF):
-		return "", ErrEndedEarly
+		return Hello{}, ErrEndedEarly
 	case err != nil:
-		return "", err
+		return Hello{}, err
 	case e.Kind == trainerproto.EventFailed:
-		return "", fmt.Errorf("it failed before its job: %s", e.Message)
+		return Hello{}, fmt.Errorf("it failed before its job: %s", e.Message)
 	case e.Kind != trainerproto.EventHello:
-		return "", fmt.Errorf("%w: its first event is %q, not hello", ErrOtherProtocol, e.Kind)
+		return Hello{}, fmt.Errorf("%w: its first event is %q, not hello", ErrOtherProtocol, e.Kind)
 	case e.Protocol != trainerproto.Version:
-		return "", fmt.Errorf("%w: version %d, this program version %d", ErrOtherProtocol, e.Protocol, trainerproto.Version)
+		return Hello{}, fmt.Errorf("%w: version %d, this program version %d", ErrOtherProtocol, e.Protocol, trainerproto.Version)
 	}
 	t.events.f.SetReadDeadline(time.Time{})
-	return e.Message, nil
+	return Hello{Message: e.Message, Groups: e.Groups}, nil
 }
 
 // Event is the trainer's next; io.EOF when there is none any more. An event that
@@ -101,6 +119,9 @@ func (t *Trainer) Event() (trainerproto.Event, error) { return t.reader.Event() 
 // Send sends the job, or a control line. A trainer that does not read it within
 // 5 s is reported as an error.
 func (t *Trainer) Send(line any) error { return t.control.Send(line) }
+
+// Links passes the trainer its links to other members of a group.
+func (t *Trainer) Links() *links.Sender { return t.links }
 
 // Held reports whether something held descriptor 3 open when the trainer was gone.
 // It is for who reads the events.

@@ -50,10 +50,10 @@ func command(trainer string, log io.Writer, args ...string) *exec.Cmd {
 }
 
 // startTrainer starts `atelier-trainer VERB` and waits for its hello.
-func startTrainer(ctx context.Context, trainer, verb string, log *tail) (*child.Trainer, string, error) {
+func startTrainer(ctx context.Context, trainer, verb string, log *tail) (*child.Trainer, child.Hello, error) {
 	c, err := child.StartTrainer(command(trainer, log, verb), child.Options{})
 	if err != nil {
-		return nil, "", fmt.Errorf("start %s: %w", trainer, err)
+		return nil, child.Hello{}, fmt.Errorf("start %s: %w", trainer, err)
 	}
 	defer context.AfterFunc(ctx, c.Kill)()
 	said, err := c.Hello(helloTimeout)
@@ -65,13 +65,13 @@ func startTrainer(ctx context.Context, trainer, verb string, log *tail) (*child.
 	c.Close()
 	switch {
 	case ctx.Err() != nil:
-		return nil, "", ctx.Err()
+		return nil, child.Hello{}, ctx.Err()
 	case errors.Is(err, child.ErrEndedEarly):
 		err = fmt.Errorf("%w (%s)", err, c.State())
 	case errors.Is(err, child.ErrOtherProtocol):
 		err = fmt.Errorf("%w: build both programs again with `make build`", err)
 	}
-	return nil, "", fmt.Errorf("start %s: %w%s", trainer, err, log.quote())
+	return nil, child.Hello{}, fmt.Errorf("start %s: %w%s", trainer, err, log.quote())
 }
 
 // carryOut sends a job and passes events on until the process has ended. It

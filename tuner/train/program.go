@@ -36,7 +36,7 @@ func (c Call) Run(ctx context.Context) (trainerproto.Event, error) {
 		return trainerproto.Event{}, err
 	}
 	if c.Hello != nil {
-		defer c.Hello(said)()
+		defer c.Hello(said.Message)()
 	}
 	last, err := carryOut(ctx, t, c.Job, c.On)
 	switch {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"atelier/common/child"
+	"atelier/common/links"
 	"atelier/common/trainerproto"
 )
 
@@ -20,6 +21,7 @@ type Child struct {
 	marker   string
 	pidFile  string
 	proc     *child.Trainer
+	hello    child.Hello
 	log      *runLog
 	oom      oomCount
 
@@ -31,6 +33,13 @@ func (c *Child) PID() int { return c.proc.PID() }
 
 // Trainer is the name the child was started under.
 func (c *Child) Trainer() string { return c.trainer }
+
+// Groups is the version of the protocol between members that the trainer speaks;
+// 0 = it knows no groups.
+func (c *Child) Groups() int { return c.hello.Groups }
+
+// Links passes the trainer its links to other members of a group.
+func (c *Child) Links() *links.Sender { return c.proc.Links() }
 
 // Exited is closed once the process is reaped, its group dead and its pid file
 // gone.

@@ -116,7 +116,7 @@ func (l *Launcher) Start(ctx context.Context, t Trainer, slot SlotEnv) (*Child, 
 		return nil, fmt.Errorf("start trainer %q (%s): %w", t.Name, t.Command[0], err)
 	}
 	stop := context.AfterFunc(ctx, c.Kill)
-	_, err = c.proc.Hello(l.cfg.HelloTimeout)
+	c.hello, err = c.proc.Hello(l.cfg.HelloTimeout)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}

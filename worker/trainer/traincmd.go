@@ -45,6 +45,8 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 	if err := warm(); err != nil {
 		return fmt.Errorf("warm up libtorch: %w", err)
 	}
+	// A write to a link whose member is gone is an error, on libtorch's threads too.
+	signal.Ignore(syscall.SIGPIPE)
 	// Before hello: whoever read that may send signals.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
