@@ -32,6 +32,20 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(p.PID())
 		time.Sleep(time.Minute)
+	case "listener": // hears a trainer for a few seconds
+		c, err := child.StartTrainer(self("alive"), child.Options{})
+		if err == nil {
+			_, err = c.Hello(time.Minute)
+		}
+		fmt.Println("listens")
+		for end := time.Now().Add(4 * time.Second); err == nil && time.Now().Before(end); {
+			_, err = c.EventWithin(2 * time.Second)
+		}
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println("alive")
 	default:
 		trainer(mode)
 	}
@@ -48,6 +62,12 @@ func trainer(mode string) {
 		events.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: 99})
 	case "failed":
 		events.Send(trainerproto.Event{Kind: trainerproto.EventFailed, Message: "no device"})
+	case "alive":
+		events.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: trainerproto.Version})
+		for {
+			events.Send(trainerproto.Event{Kind: trainerproto.EventAlive})
+			time.Sleep(20 * time.Millisecond)
+		}
 	case "link": // writes its input to the link that it is passed
 		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 		l, err := links.NewReceiver(os.NewFile(trainerproto.LinksFD, "links")).Next()
@@ -273,5 +293,75 @@ func TestLinks(t *testing.T) {
 	defer mine.Close()
 	if err := c.Links().Send(links.Header{Member: 3}, theirs); err == nil {
 		t.Error("a link was passed to a trainer that is gone")
+	}
+}
+
+// TestSilence: a trainer that is stopped is one from which nothing comes; one that
+// is not listened to for a while has not been silent.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	const limit = 2 * time.Second
+	c, err := child.StartTrainer(self("alive"), child.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	defer func() { c.Kill(); <-c.Exited() }()
+	if _, err := c.Hello(time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 20 {
+		if n == 10 {
+			time.Sleep(limit + 100*time.Millisecond) // busy with something else
+		}
+		if e, err := c.EventWithin(limit); err != nil || e.Kind != trainerproto.EventAlive {
+			t.Fatalf("%+v, %v", e, err)
+		}
+	}
+	if _, err := c.Event(); err != nil { // no limit any more
+		t.Fatal(err)
+	}
+	c.SignalLeader(syscall.SIGSTOP)
+	for err == nil {
+		_, err = c.EventWithin(limit)
+	}
+	if !errors.Is(err, child.ErrSilent) {
+		t.Errorf("a stopped trainer: %v", err)
+	}
+	c.Kill()
+	<-c.Exited()
+	if _, err := c.EventWithin(limit); err == nil {
+		t.Error("an event after silence")
+	}
+}
+
+// TestStoppedHost: silence while this program does not run is not the trainer's.
+func TestStoppedHost(t *testing.T) {
+	t.Parallel()
+	host := self("listener")
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { host.Process.Kill(); host.Wait() }()
+	lines := bufio.NewReader(out)
+	read := func() string {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+	if got := read(); got != "listens\n" {
+		t.Fatal(got)
+	}
+	host.Process.Signal(syscall.SIGSTOP)
+	time.Sleep(2500 * time.Millisecond) // the trainer's child goes on
+	host.Process.Signal(syscall.SIGCONT)
+	if got := read(); got != "alive\n" {
+		t.Errorf("after the host was stopped: %s", got)
 	}
 }

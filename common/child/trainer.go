@@ -18,6 +18,9 @@ var ErrEndedEarly = errors.New("it ended without a hello event")
 // ErrOtherProtocol is of a trainer that speaks another version of the protocol.
 var ErrOtherProtocol = errors.New("it speaks another protocol")
 
+// ErrSilent is of a trainer from which nothing came for too long.
+var ErrSilent = errors.New("it is silent")
+
 // Trainer is a process that takes its job on standard input, writes events to
 // descriptor 3 and may take links to other trainers on descriptor 4.
 type Trainer struct {
@@ -114,7 +117,20 @@ func (t *Trainer) Hello(timeout time.Duration) (Hello, error) {
 
 // Event is the trainer's next; io.EOF when there is none any more. An event that
 // it wrote is read, however late.
-func (t *Trainer) Event() (trainerproto.Event, error) { return t.reader.Event() }
+func (t *Trainer) Event() (trainerproto.Event, error) { return t.EventWithin(0) }
+
+// EventWithin is the next event of a trainer that has to show that it is alive: an
+// error, ErrSilent, if nothing comes for so long, and then no event comes any more.
+// The time runs while it is waited for only, and not while this program is stopped.
+// 0 = there is no limit.
+func (t *Trainer) EventWithin(limit time.Duration) (trainerproto.Event, error) {
+	t.events.within = limit
+	e, err := t.reader.Event()
+	if limit > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: no event for %s", ErrSilent, limit)
+	}
+	return e, err
+}
 
 // Send sends the job, or a control line. A trainer that does not read it within
 // 5 s is reported as an error.
@@ -159,7 +175,9 @@ type eventPipe struct {
 	f          *os.File
 	leaderGone chan struct{}
 	linger     time.Duration
-	held       bool // for the reader: still open a linger after the trainer's end
+	within     time.Duration // for the reader: how long it waits; 0 = as long as it takes
+	limited    bool          // for the reader: a deadline of that is set
+	held       bool          // for the reader: still open a linger after the trainer's end
 }
 
 func (p *eventPipe) leaderExited() {
@@ -168,6 +186,7 @@ func (p *eventPipe) leaderExited() {
 }
 
 func (p *eventPipe) Read(b []byte) (int, error) {
+	again := false
 	for {
 		gone := false
 		var until time.Time
@@ -176,6 +195,17 @@ func (p *eventPipe) Read(b []byte) (int, error) {
 			gone, until = true, time.Now().Add(p.linger)
 			p.f.SetReadDeadline(until)
 		default:
+			if p.within > 0 {
+				p.f.SetReadDeadline(time.Now().Add(p.within / 2))
+			} else if p.limited {
+				p.f.SetReadDeadline(time.Time{})
+			}
+			p.limited = p.within > 0
+			select {
+			case <-p.leaderGone: // its deadline may have been overwritten
+				continue
+			default:
+			}
 		}
 		n, err := p.f.Read(b)
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -188,7 +218,12 @@ func (p *eventPipe) Read(b []byte) (int, error) {
 		select {
 		case <-p.leaderGone: // woken by leaderExited: read on with a limit
 		default:
-			return 0, err // the hello time-out
+			// The second half shows whether it was this program that did not run: then there
+			// is something to read.
+			if p.within == 0 || again {
+				return 0, err // the hello time-out, or silence
+			}
+			again = true
 		}
 	}
 }

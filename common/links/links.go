@@ -132,7 +132,31 @@ func (s *Sender) Send(h Header, f *os.File) error {
 		sent += n
 	}
 	if err != nil {
-		return fmt.Errorf("pass the link to member %d (%s): %w", h.Member, h.Name, err)
+		return fmt.Errorf("pass the link with member %d (%s): %w", h.Member, h.Name, err)
+	}
+	return nil
+}
+
+// End is a member of a group and the way to its trainer.
+type End struct {
+	To     *Sender
+	Member int
+	Name   string
+}
+
+// Connect links two trainers on this machine by a socket pair. After an error
+// neither has an end that leads anywhere.
+func Connect(token uint64, a, b End) error {
+	ours, theirs, err := Pair()
+	if err != nil {
+		return err
+	}
+	if err := a.To.Send(Header{Token: token, Member: b.Member, Name: b.Name, Local: true}, ours); err != nil {
+		theirs.Close()
+		return fmt.Errorf("to member %d (%s): %w", a.Member, a.Name, err)
+	}
+	if err := b.To.Send(Header{Token: token, Member: a.Member, Name: a.Name, Local: true}, theirs); err != nil {
+		return fmt.Errorf("to member %d (%s): %w", b.Member, b.Name, err)
 	}
 	return nil
 }

@@ -87,6 +87,36 @@ func TestSocketPairIsPassed(t *testing.T) {
 	}
 }
 
+func TestConnect(t *testing.T) {
+	toA, atA := ends(t)
+	toB, atB := ends(t)
+	a, b := links.End{To: toA, Member: 1, Name: "w1/cpu0"}, links.End{To: toB, Member: 2, Name: "w1/cpu1"}
+	if err := links.Connect(9, a, b); err != nil {
+		t.Fatal(err)
+	}
+	l, err := atA.Next()
+	if err != nil || l.Header != (links.Header{Token: 9, Member: 2, Name: "w1/cpu1", Local: true}) {
+		t.Fatalf("%+v, %v", l.Header, err)
+	}
+	m, err := atB.Next()
+	if err != nil || m.Header != (links.Header{Token: 9, Member: 1, Name: "w1/cpu0", Local: true}) {
+		t.Fatalf("%+v, %v", m.Header, err)
+	}
+	speak(t, l.Conn, m.Conn)
+	speak(t, m.Conn, l.Conn)
+
+	atB.Close()
+	if err := links.Connect(9, a, b); err == nil || !strings.Contains(err.Error(), "to member 2 (w1/cpu1)") {
+		t.Errorf("to one that is gone: %v", err)
+	}
+	if l, err = atA.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Conn.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a link to one that is gone: %v", err)
+	}
+}
+
 func TestTCPConnectionIsPassed(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -160,7 +190,7 @@ func TestTrainerThatIsGone(t *testing.T) {
 	s, r := ends(t)
 	r.Close()
 	_, theirs := pair(t)
-	if err := s.Send(links.Header{Member: 2, Name: "w1/cpu1"}, theirs); err == nil || !strings.Contains(err.Error(), "pass the link to member 2 (w1/cpu1)") {
+	if err := s.Send(links.Header{Member: 2, Name: "w1/cpu1"}, theirs); err == nil || !strings.Contains(err.Error(), "pass the link with member 2 (w1/cpu1)") {
 		t.Errorf("%v", err)
 	}
 	if err := theirs.Close(); !errors.Is(err, os.ErrClosed) {
