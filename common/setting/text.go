@@ -16,7 +16,18 @@ import (
 // byte of it. Elsewhere it is a value if the whole of it is one (0.1, true, null,
 // [1, 2, 3]), else a text, for the key's check to refuse. No YAML is read here:
 // it would cut a comment off and take the blanks and marks of a file's name.
+//
+// MIN-MAX, two whole numbers, is a value of an object with the short rows min and
+// max (members: 1-8 is members.min: 1 and members.max: 8).
 func (c *Config) SetText(key, text string, o Origin, where string) error {
+	if m := span.FindStringSubmatch(text); m != nil && c.spans(key) {
+		for i, name := range []string{"min", "max"} {
+			if err := c.SetText(key+"."+name, m[i+1], o, where); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	var data any = text
 	if !c.wantsText(key) {
 		d, err := Parse(text)
@@ -31,6 +42,15 @@ func (c *Config) SetText(key, text string, o Origin, where string) error {
 // Override takes KEY=VALUE of a command line.
 func (c *Config) Override(key, text string) error {
 	return c.SetText(key, text, Flag, "--set "+key)
+}
+
+// span is MIN-MAX.
+var span = regexp.MustCompile(`^([0-9]+)-([0-9]+)$`)
+
+// spans reports whether a key is an object that a least and a most make up.
+func (c *Config) spans(key string) bool {
+	low, high := c.Table.Find(key+".min"), c.Table.Find(key+".max")
+	return low != nil && high != nil && low.Short && high.Short
 }
 
 // wantsText reports whether a key takes any text.

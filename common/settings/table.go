@@ -78,7 +78,7 @@ var Table = setting.Table{
 	{Name: "dropout_rate", Example: "0.2", Type: setting.Below(0, 1), Aliases: []string{"dropout"}, Help: "before the head; null = the architecture's own"},
 
 	{Name: "members.min", Section: "Several slots for one training", Type: setting.Integer(1, MaxMembers), Default: int64(1), Short: true,
-		Help: "slots that compute together, at least; members: 4 sets both", Flag: "members", Usage: "`N` trainers compute together; --set members.max=M: up to M"},
+		Help: "slots that compute together, at least; members: 4 sets both", Flag: "members", Usage: "`N` trainers compute together, or MIN-MAX of them, as there is room"},
 	{Name: "members.max", Type: setting.Integer(1, MaxMembers), Else: "members.min", Example: "8", Short: true, Help: "at most; null = members.min"},
 	{Name: "shards", Type: setting.Integer(1, MaxShards), Else: "1 with one member, else the smallest power of two that is at least members.max", Example: "8",
 		Help: "equal parts of each batch; results depend on them and never on the members; null = 1, of several members the next power of two"},

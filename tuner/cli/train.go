@@ -241,6 +241,9 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 	o := train.Options{Trainer: trainer, Overwrite: c.Bool("overwrite"), Watch: bar, Now: e.Now}
 	var r *train.Result
 	if api == nil {
+		if err := plan.Divide(train.ThisMachine()); err != nil {
+			return settingFault(train.Document, err)
+		}
 		r, err = train.Local(c.Context, plan, o)
 	} else {
 		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Addresses: c.String("addr"), Files: e.files(c)})

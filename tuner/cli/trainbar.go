@@ -38,7 +38,10 @@ func (b *trainBar) Begin(p *train.Plan) {
 		device += " (" + autoDevice() + ")"
 	}
 	if !strings.HasPrefix(p.Device, "cuda") {
-		threads = ", " + counted(p.Threads, "thread")
+		threads = ", " + counted(p.TrainerThreads(), "thread")
+	}
+	if n := p.Members(); n > 1 {
+		threads = fmt.Sprintf(", %d members of %s", n, counted(p.TrainerThreads(), "thread"))
 	}
 	if b.cluster {
 		device, threads = "a worker of the cluster", ""
@@ -108,14 +111,21 @@ func (b *trainBar) Progress(p train.Progress) {
 	text := p.Message
 	if p.Epoch > 0 && b.e.Live {
 		n := 20
-		if b.e.Width() < 72 {
+		together := ""
+		if p.Members > 1 {
+			together = fmt.Sprintf(", %d members", p.Members)
+		}
+		if b.e.Width() < 72 || together != "" {
 			n = 10
 		}
-		text = b.fit(fmt.Sprintf("epoch %d/%d %s %3.0f%%%s", p.Epoch, p.Epochs, cellsOf(p.Done, n), 100*p.Done, left(p.Left)),
+		text = b.fit(fmt.Sprintf("epoch %d/%d %s %3.0f%%%s%s", p.Epoch, p.Epochs, cellsOf(p.Done, n), 100*p.Done, left(p.Left), together),
 			fmt.Sprintf("acc %.3f", p.Acc), "loss "+short4(p.Loss), fmt.Sprintf("%.0f images/s", p.ImagesPerS))
 	}
 	b.draw(b.e.Now(), text)
 }
+
+// Members writes who of several is lost, or takes part.
+func (b *trainBar) Members(text string) { b.say("%s", text) }
 
 // Epoch writes a line that stays.
 func (b *trainBar) Epoch(x train.Epoch) {

@@ -58,6 +58,11 @@ func (r *Result) diagnostics(now time.Time) []byte {
 	}
 	write(&b, r.machine)
 
+	if len(r.changes) > 0 {
+		head("Members (UTC)")
+		write(&b, r.changes)
+	}
+
 	head("Configuration (value, and where it comes from)")
 	var rows [][]string
 	for _, v := range p.Config.All() {

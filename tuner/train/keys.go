@@ -12,14 +12,17 @@ import (
 
 // Keys that the command adds to the training settings, or looks at itself.
 const (
-	keySeed        = "seed"
-	keyDevice      = "device"
-	keyThreads     = "threads"
-	keyCheckpoints = "checkpoints_dir"
-	keyCache       = "cache_dir"
-	KeyModel       = "model"
-	KeyWeights     = "weights"
-	KeyFreeze      = "freeze_features"
+	keySeed         = "seed"
+	keyDevice       = "device"
+	keyThreads      = "threads"
+	keyCheckpoints  = "checkpoints_dir"
+	keyCache        = "cache_dir"
+	keyMembers      = "members.min"
+	keyShards       = "shards"
+	keyShardThreads = "shard_threads"
+	KeyModel        = "model"
+	KeyWeights      = "weights"
+	KeyFreeze       = "freeze_features"
 )
 
 // Document declares what `atelier train` may be told: the trainer's settings,

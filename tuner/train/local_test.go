@@ -35,6 +35,7 @@ func (w *watcher) Progress(p train.Progress) {
 		w.left = max(w.left, p.Left)
 	}
 }
+func (w *watcher) Members(text string) { w.lines = append(w.lines, text) }
 func (w *watcher) Epoch(e train.Epoch) {
 	w.lines = append(w.lines, fmt.Sprintf("epoch %d/%d best %v", e.Epoch, e.Epochs, e.Best))
 	if w.after != nil {

@@ -27,7 +27,11 @@ func machine(p *Plan, trainer string) []fact {
 	if memory := lineOf("/proc/meminfo", "MemTotal"); memory != "" {
 		facts = append(facts, fact{"memory", inGiB(memory)})
 	}
-	facts = append(facts, fact{"device", p.Device}, fact{"threads", fmt.Sprint(p.Threads)})
+	if n := p.Members(); n > 1 {
+		facts = append(facts, fact{"members", fmt.Sprintf("%d, of %s each", n, ofThreads(p.Settings.ShardThreads))}, fact{"devices", strings.Join(p.devices, ", ")})
+	} else {
+		facts = append(facts, fact{"device", p.Device}, fact{"threads", fmt.Sprint(p.TrainerThreads())})
+	}
 	if trainer != "" {
 		facts = append(facts, fact{"trainer", trainer})
 	}

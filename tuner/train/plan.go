@@ -30,8 +30,9 @@ type Plan struct {
 
 	Data []Part // train, validation and, if there is one, test
 
-	again       bool   // Folder holds this training's beginning
-	resumeFile  string // checkpoint to go on from; "" = from the start
+	devices     []string // of the members that this machine begins with; nil: one trainer
+	again       bool     // Folder holds this training's beginning
+	resumeFile  string   // checkpoint to go on from; "" = from the start
 	resumeEpoch int
 	addresses   string // of the cluster; "" = this machine, or not recorded
 	trackedRun  string // of MLflow, to go on with
@@ -60,10 +61,8 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 	if err := p.chooseTest(remote); err != nil {
 		return nil, err
 	}
-	p.Training = c.JSON(func(key string) bool { return IsTraining(key) && (key != keySeed || p.Seed <= settings.MaxSeed) })
-	var err error
-	if p.Settings, err = settings.Parse(p.Training, nil, base); err != nil {
-		return nil, setting.Nowhere(err)
+	if err := p.settle(); err != nil {
+		return nil, err
 	}
 	if err := NeedsWeights(c, KeyFreeze, KeyWeights); err != nil {
 		return nil, err
@@ -80,6 +79,15 @@ func NewPlan(c *setting.Config, base, out string, remote bool) (*Plan, error) {
 		return p, nil
 	}
 	return p, p.lookAtData()
+}
+
+// settle makes the trainer's settings of the configuration.
+func (p *Plan) settle() (err error) {
+	p.Training = p.Config.JSON(func(key string) bool { return IsTraining(key) && (key != keySeed || p.Seed <= settings.MaxSeed) })
+	if p.Settings, err = settings.Parse(p.Training, nil, p.BaseDir); err != nil {
+		return setting.Nowhere(err)
+	}
+	return nil
 }
 
 // NeedsWeights refuses to freeze features that nobody has trained. A training

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"atelier/common/child"
 	"atelier/common/trainerproto"
 	"atelier/tuner/session"
 )
@@ -39,19 +40,26 @@ func (c Call) Run(ctx context.Context) (trainerproto.Event, error) {
 		defer c.Hello(said.Message)()
 	}
 	last, err := carryOut(ctx, t, c.Job, c.On)
-	switch {
-	case err != nil:
+	if err != nil {
 		return last, err
-	case last.Kind == trainerproto.EventDone && last.Reason == trainerproto.DoneFinished:
-		return last, nil
-	case ctx.Err() != nil:
-		return last, session.ErrInterrupted
-	case last.Kind == trainerproto.EventDone:
-		return last, fmt.Errorf("the trainer ended as %s, unexpectedly", last.Reason)
-	case last.Kind == trainerproto.EventFailed:
-		return last, &session.Failure{Class: last.Class, Message: last.Message}
-	case t.Killed():
-		return last, &session.Failure{Class: trainerproto.FailedOutOfMemory, Killed: true, Message: "the trainer was killed from outside (SIGKILL), perhaps for want of memory (dmesg | tail shows that)"}
 	}
-	return last, &session.Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + t.State().String() + ") without an error message" + words.quote()}
+	return last, outcome(ctx, last, t, words)
+}
+
+// outcome judges how a training ended by the last event of a trainer, if it wrote
+// one, and its exit. nil is of one that finished.
+func outcome(ctx context.Context, last trainerproto.Event, t *child.Trainer, words *tail) error {
+	switch {
+	case last.Kind == trainerproto.EventDone && last.Reason == trainerproto.DoneFinished:
+		return nil
+	case ctx.Err() != nil:
+		return session.ErrInterrupted
+	case last.Kind == trainerproto.EventDone:
+		return fmt.Errorf("the trainer ended as %s, unexpectedly", last.Reason)
+	case last.Kind == trainerproto.EventFailed:
+		return &session.Failure{Class: last.Class, Message: last.Message}
+	case t.Killed():
+		return &session.Failure{Class: trainerproto.FailedOutOfMemory, Killed: true, Message: "the trainer was killed from outside (SIGKILL), perhaps for want of memory (dmesg | tail shows that)"}
+	}
+	return &session.Failure{Class: trainerproto.FailedCrashed, Message: "the trainer ended (" + t.State().String() + ") without an error message" + words.quote()}
 }

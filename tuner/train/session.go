@@ -23,6 +23,7 @@ type Watcher interface {
 	Begin(*Plan) // nothing stands in its way
 	Progress(Progress)
 	Epoch(Epoch)
+	Members(text string) // who is lost, or takes part, of several
 }
 
 // Progress is a moment between two reports.
@@ -33,6 +34,7 @@ type Progress struct {
 	Loss, Acc     float64 // of training, so far in this epoch
 	ImagesPerS    float64
 	Left          time.Duration // of the training; 0 = not known yet
+	Members       int           // that compute together
 }
 
 // Epoch is a report.
@@ -59,10 +61,14 @@ type Result struct {
 	// again.
 	GaveBack bool
 	machine  []fact
+	changes  []fact // of the members, by time
 
 	mu     sync.Mutex
 	warned []string
 }
+
+// mostChanges is how many changes of members the diagnostics list.
+const mostChanges = 200
 
 func (r *Result) warn(text string) {
 	r.mu.Lock()
@@ -95,6 +101,7 @@ type training struct {
 	began   time.Time
 	before  float64  // seconds of earlier sessions
 	track   *tracker // nil: not tracked
+	members int      // that compute together now
 
 	pace struct { // of the epoch under way
 		epoch int
@@ -105,7 +112,7 @@ type training struct {
 
 // runSession holds the folder while body trains, and records how that ended.
 func runSession(ctx context.Context, p *Plan, o Options, body func(*training) error) (*Result, error) {
-	s := &training{o: o, plan: p, began: o.Now(), result: &Result{Folder: p.Folder, Plan: p}}
+	s := &training{o: o, plan: p, began: o.Now(), members: p.Members(), result: &Result{Folder: p.Folder, Plan: p}}
 	store, err := track.Open(p.Config, p.BaseDir, "atelier train", s.result.warn)
 	if err != nil {
 		return nil, err
@@ -212,6 +219,15 @@ func (s *training) take(e trainerproto.Event) error {
 	return nil
 }
 
+// changed is called when members are lost or take part.
+func (s *training) changed(text string, present int) {
+	s.members = present
+	if len(s.result.changes) < mostChanges {
+		s.result.changes = append(s.result.changes, fact{s.o.Now().UTC().Format(time.TimeOnly), text})
+	}
+	s.o.Watch.Members(text)
+}
+
 // left is the time of so many epochs at the pace of the last ones.
 func (s *training) left(epochs int) time.Duration {
 	seconds := s.history.Seconds
@@ -230,7 +246,7 @@ func (s *training) left(epochs int) time.Duration {
 // epochs before, or in the first one by its own pace.
 func (s *training) progress(e trainerproto.Event) Progress {
 	epochs := s.plan.Settings.Epochs
-	out := Progress{Message: e.Message, Epoch: e.Epoch, Epochs: epochs}
+	out := Progress{Message: e.Message, Epoch: e.Epoch, Epochs: epochs, Members: s.members}
 	if e.Epoch == 0 || e.Steps < int64(epochs) {
 		return out
 	}

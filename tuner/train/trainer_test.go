@@ -47,8 +47,13 @@ func fakeTrain(fake string) int {
 			os.Exit(3)
 		}
 	}
-	send(trainerproto.Event{Kind: "hello", Protocol: trainerproto.Version, Name: "torch", Message: "pretended"})
-	job, err := trainerproto.NewReader(os.Stdin).Job()
+	groups := trainerproto.GroupVersion
+	if fault == "old" {
+		groups = 0
+	}
+	send(trainerproto.Event{Kind: "hello", Protocol: trainerproto.Version, Name: "torch", Message: "pretended", Groups: groups})
+	in := trainerproto.NewReader(os.Stdin)
+	job, err := in.Job()
 	if err != nil {
 		return 0
 	}
@@ -61,6 +66,20 @@ func fakeTrain(fake string) int {
 	if job.SheetsDir != "" && job.Resume == "" {
 		os.MkdirAll(job.SheetsDir, 0o755)
 		os.WriteFile(filepath.Join(job.SheetsDir, "gothic.png"), nil, 0o644)
+	}
+	end := func() {}
+	if job.Group != nil {
+		g, over := joinGroup(job, in, send)
+		if over {
+			return 0
+		}
+		end = g.finish
+		if job.Group.Member > 1 && fault != "every" {
+			fault = "" // the first one's
+		}
+		if job.ResumeEpoch = g.kept; g.kept > 0 { // what was reported behind it is said again
+			job.Resume = filepath.Join(job.Dir, fmt.Sprintf("epoch-%04d-run-%d.pth", g.kept, job.Run))
+		}
 	}
 	weight := float32(job.Seed)
 	if job.Resume != "" {
@@ -85,7 +104,10 @@ func fakeTrain(fake string) int {
 		}
 		if fault != "" && epoch == at {
 			switch fault {
-			case "killed":
+			case "between":
+			case "hangs":
+				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			case "killed", "every":
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
 			case "abort":
@@ -101,6 +123,10 @@ func fakeTrain(fake string) int {
 		metrics := trainerproto.Metrics{{Name: "train_loss", Value: 1 / float64(epoch)}, {Name: "train_acc", Value: 0.5}, {Name: "val_loss", Value: loss},
 			{Name: "val_acc", Value: 0.5}, {Name: "lr", Value: 0.1}, {Name: "images_per_s", Value: 100}}
 		send(trainerproto.Event{Kind: "epoch", Epoch: epoch, Metrics: metrics, Seconds: 0.02})
+		if fault == "between" && epoch == at {
+			time.Sleep(50 * time.Millisecond) // it is heard
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
 		path := filepath.Join(job.Dir, fmt.Sprintf("epoch-%04d-run-%d.pth", epoch, job.Run))
 		tensor := checkpoint.NewF32([]float32{weight})
 		tensor.Name = "fc.weight"
@@ -115,6 +141,7 @@ func fakeTrain(fake string) int {
 		}
 		send(trainerproto.Event{Kind: "checkpoint", Epoch: epoch, Path: path, Metrics: metrics})
 	}
+	end()
 	send(trainerproto.Event{Kind: "done", Reason: "finished", Message: fmt.Sprintf("%d epochs", s.Epochs)})
 	return 0
 }
