@@ -77,6 +77,26 @@ func TestSetText(t *testing.T) {
 	}
 }
 
+// MIN-MAX is a least and a most, where a key has these two.
+func TestSpans(t *testing.T) {
+	whole := setting.Integer(1, 100)
+	table := setting.Table{{Name: "members.min", Type: whole, Short: true}, {Name: "members.max", Type: whole, Short: true}, {Name: "name", Type: setting.Text("a name")}, {Name: "size", Type: whole}}
+	c := setting.New(table)
+	for text, want := range map[string][2]any{"3": {int64(3), int64(3)}, "2-40": {int64(2), int64(40)}} {
+		if err := c.SetText("members", text, setting.Flag, "--members"); err != nil || c.Get("members.min").Data != want[0] || c.Get("members.max").Data != want[1] {
+			t.Errorf("%s: %v-%v, %v", text, c.Get("members.min").Data, c.Get("members.max").Data, err)
+		}
+	}
+	for key, text := range map[string]string{"members": "2-400", "members.min": "2-4", "size": "1-2"} {
+		if err := c.SetText(key, text, setting.Flag, "--x"); err == nil {
+			t.Errorf("%s=%s was taken", key, text)
+		}
+	}
+	if err := c.SetText("name", "1-2", setting.Flag, "--name"); err != nil || c.Get("name").Data != "1-2" {
+		t.Errorf("a text of two numbers: %v, %v", c.Get("name").Data, err)
+	}
+}
+
 func TestFaultsOfAFile(t *testing.T) {
 	for _, x := range []struct{ name, text, want string }{
 		{"unknown key", "a: 1\nepochz: 3\n", `f.yaml:2: epochz: unknown key; did you mean "epochs"?`},
