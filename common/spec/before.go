@@ -20,6 +20,7 @@ import (
 // must make the same of it. It checks nothing, because the text was checked when
 // it was taken; what it cannot read it leaves out.
 func ReadYAML(s *Spec, text string) {
+	s.fillGroup()
 	defer func() {
 		if recover() != nil { // the YAML library, on a text that was none
 			s.Space, s.Population = space.Space{}, nil

@@ -61,7 +61,11 @@ type condition struct {
 
 // Encode writes the document. Equal specs have equal documents.
 func Encode(s *Spec) string {
-	d := document{Version: Version, Spec: s, Objectives: []objective{}, Space: []parameter{}}
+	top := *s
+	if top.Shards == 1 {
+		top.Shards = 0 // as before there were any
+	}
+	d := document{Version: Version, Spec: &top, Objectives: []objective{}, Space: []parameter{}}
 	for _, o := range s.Objectives {
 		d.Objectives = append(d.Objectives, objective{o.Metric, o.Direction()})
 	}
@@ -160,6 +164,7 @@ func Decode(text string) (*Spec, error) {
 		return nil, errors.New("read spec: it has no objective")
 	}
 	s.Objective = s.Objectives[0]
+	s.fillGroup()
 	for _, c := range d.Constraints {
 		n := trial.Constraint{Metric: c.Metric, HasMax: c.Max != nil, HasMin: c.Min != nil}
 		if c.Max != nil {
@@ -182,6 +187,14 @@ func Decode(text string) (*Spec, error) {
 		s.Space.Params = append(s.Space.Params, p)
 	}
 	return s, nil
+}
+
+// fillGroup is what the absence of members and shards means.
+func (s *Spec) fillGroup() {
+	if s.Members == (Members{}) {
+		s.Members = Members{1, 1}
+	}
+	s.Shards = max(s.Shards, 1)
 }
 
 // compact takes white space out; "" for what is no JSON.

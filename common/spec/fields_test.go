@@ -16,6 +16,7 @@ func TestDocumentKeepsEveryField(t *testing.T) {
 	full := &spec.Spec{Name: "n", SearchMethod: "bayesian", Algorithm: "gp", Trainer: "sim", Seed: 1 << 60, Parallelism: 2, MaxRetries: 3,
 		Budget: spec.Budget{Trials: 4, Epochs: 5, TimeMS: 6}, WarmStart: "s-1", CheckpointBytes: 7, Priority: 8, Requires: []spec.Label{{Key: "k", Value: "v"}},
 		Population: &spec.Population{Interval: 9, Epochs: 10, Share: 0.25, Perturb: 0.5}, Objective: ms, Objectives: []trial.Objective{ms, loss},
+		Members: spec.Members{Min: 15, Max: 16}, Shards: 17,
 		Constraints:  []trial.Constraint{{Metric: "mb", HasMax: true, HasMin: true, Max: 11, Min: -12}},
 		TrainingJSON: `{"epochs":13}`, StoppingJSON: `{"rule":"median"}`, Enqueue: []string{`{"x":14}`},
 		Space: space.Space{Params: []space.Parameter{

@@ -35,6 +35,9 @@ type Spec struct {
 	Requires        []Label     `json:"requires,omitempty"`         // that a worker must carry, by key
 	Population      *Population `json:"population,omitempty"`       // of search_method pbt; else nil
 
+	Members Members `json:"members,omitzero"` // slots that carry out a trial together; 1 to 1 where nothing else was asked for
+	Shards  int32   `json:"shards,omitempty"` // equal parts of each batch, at least Members.Max; 1 = batches are not cut
+
 	// These have a form of their own in the document; see document.
 	Objective    trial.Objective    `json:"-"` // the first of Objectives
 	Objectives   []trial.Objective  `json:"-"` // at least one; several make a Pareto front
@@ -54,6 +57,18 @@ type Budget struct {
 	Epochs int64 `json:"epochs,omitempty"`  // that all trials report together; 0 = no limit
 	TimeMS int64 `json:"time_ms,omitempty"` // that the sweep runs, pauses not counted; 0 = no limit
 }
+
+// Members are how many slots compute a trial together: a run is granted with Min at least and grows up to Max.
+type Members struct {
+	Min int32 `json:"min"`
+	Max int32 `json:"max"`
+}
+
+// Group reports whether runs are carried out by a group, be it of one member that others may join.
+func (m Members) Group() bool { return m.Max > 1 }
+
+// IsZero reports what a document leaves out: one slot carries a trial out alone.
+func (m Members) IsZero() bool { return m.Min <= 1 && m.Max <= 1 }
 
 // Label is what a worker must carry to get trials of a sweep.
 type Label struct {

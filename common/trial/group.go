@@ -1,5 +1,7 @@
 package trial
 
+import "slices"
+
 // Group is what a member has to know of those it carries a run out with.
 type Group struct {
 	Member   int32         // its own id
@@ -11,26 +13,85 @@ type Group struct {
 
 // GroupMember is one slot's part in a run.
 type GroupMember struct {
-	ID          int32 // from 1 in the run, in order of grants; never given twice
-	Worker      string
-	Slot        string
-	Incarnation string // of the worker
-	Request     string // its repeat gets the same lease
-	Folder      string // id of the worker's data folder
-	GrantedMS   int64
-	Leaving     bool   // asked to leave at the next step's boundary
-	Address     string // host:port of its worker's file server; in leases only
+	ID          int32  `json:"id"` // from 1 in the run, in order of grants; never given twice
+	Worker      string `json:"worker"`
+	Slot        string `json:"slot"`
+	Incarnation string `json:"-"` // of the worker
+	Request     string `json:"-"` // its repeat gets the same lease
+	Folder      string `json:"-"` // id of the worker's data folder
+	GrantedMS   int64  `json:"granted_ms"`
+	Leaving     bool   `json:"leaving"` // asked to leave at the next step's boundary
+	Address     string `json:"-"`       // host:port of its worker's file server; in leases only
 }
 
 // Name is a member for people: its worker and slot.
 func (m GroupMember) Name() string { return m.Worker + "/" + m.Slot }
 
+// RunGroup is the group of a run, as the coordinators know it.
+type RunGroup struct {
+	Min     int32         `json:"min"`
+	Max     int32         `json:"max"`
+	Shards  int32         `json:"shards"`
+	Members []GroupMember `json:"members"` // that hold the lease now, by id; of an ended run those of its end
+	Views   []View        `json:"views"`   // newest last; the first ones of a long run are dropped
+	Joined  int32         `json:"joined"`  // members granted in all: the greatest id given
+	Ended   []GroupEnd    `json:"ended"`   // members that are gone, newest last; the first ones of a long run are dropped
+}
+
+// At is the place of a member among those that hold the lease, -1 where it does not.
+func (g *RunGroup) At(member int32) int {
+	if g == nil {
+		return -1
+	}
+	return slices.IndexFunc(g.Members, func(m GroupMember) bool { return m.ID == member })
+}
+
+// View is the newest one recorded; nil before the first.
+func (g *RunGroup) View() *View {
+	if g == nil || len(g.Views) == 0 {
+		return nil
+	}
+	return &g.Views[len(g.Views)-1]
+}
+
+// Reporter is the place of the member that reports: of the newest view's members
+// the first that still holds the lease, without such a one the lowest id. -1 where
+// there is no member.
+func (g *RunGroup) Reporter() int {
+	if v := g.View(); v != nil {
+		for _, id := range v.Members {
+			if at := g.At(id); at >= 0 {
+				return at
+			}
+		}
+	}
+	return min(len(g.Members), 1) - 1
+}
+
+// GroupEnd is how a member's part in a run ended.
+type GroupEnd struct {
+	Member  int32  `json:"member"`
+	Worker  string `json:"worker"`
+	Slot    string `json:"slot"`
+	Exit    Exit   `json:"exit"`
+	Message string `json:"message"`
+	TimeMS  int64  `json:"time_ms"`
+}
+
+// Pace is how a group's steps went lately, as one member sees it.
+type Pace struct {
+	Step    Number `json:"step_s"`  // seconds of a step, mean
+	Waiting Number `json:"waiting"` // share of it in which a member waits for others, mean over the members
+	Slowest int32  `json:"slowest"` // id of the member that computes longest
+	Lag     Number `json:"lag"`     // how much longer than the mean it computes, a share
+}
+
 // View is who computes together from a step on, as the members agreed.
 type View struct {
-	Number  int32   // from 1
-	Members []int32 // ids in rank order; the first reports
-	TimeMS  int64
-	Step    int64  // steps committed before it
-	Reason  string // for people: "start", "w2/cpu0 was lost", "w3/cpu0 joined"
-	PauseMS int64  // between the last commit before and the first after; 0 = not known
+	Number  int32   `json:"number"`  // from 1
+	Members []int32 `json:"members"` // ids in rank order; the first reports
+	TimeMS  int64   `json:"time_ms"`
+	Step    int64   `json:"step"`     // steps committed before it
+	Reason  string  `json:"reason"`   // for people: "start", "w2/cpu0 was lost", "w3/cpu0 joined"
+	PauseMS int64   `json:"pause_ms"` // between the last commit before and the first after; 0 = not known
 }

@@ -135,6 +135,8 @@ type Run struct {
 	Message      string `json:"message"`
 	ResumedEpoch int32  `json:"resumed_epoch"` // of the checkpoint it went on from; 0 = from scratch
 	Data         string `json:"-"`             // what it trains and validates on; empty: not told
+
+	Group *RunGroup `json:"group,omitempty"` // nil: one slot carries it out alone
 }
 
 // KeptLog is how many bytes the cluster keeps of the end of a run's log, beside

@@ -14,6 +14,9 @@ type Worker struct {
 	Slots      []Slot            `json:"slots"`
 	Note       string            `json:"note"` // for people: what it lacks
 
+	// Those of Trainers that can carry out a run together with others.
+	GroupTrainers []string `json:"group_trainers"`
+
 	Incarnation string `json:"-"` // of its process
 }
 
@@ -28,6 +31,8 @@ type Slot struct {
 	State       string `json:"state"` // idle, busy, quarantined
 	Sweep       string `json:"sweep"` // what runs there now
 	Trial       int64  `json:"trial"`
+	Member      int32  `json:"member,omitempty"` // id in the group that carries the trial out; 0 = there is none
+	Pace        *Pace  `json:"pace,omitempty"`   // of that group, as this member sees it; nil: none yet
 }
 
 // Usage is what a worker's machine does: the newest of its readings. NaN and -1

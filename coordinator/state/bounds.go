@@ -16,6 +16,11 @@ const (
 	maxValues      = 4_000_000 // metric values of a trial
 	maxEvents      = 4096      // of a command
 	maxMembers     = 1000
+	maxGroup       = 256     // members of a run
+	maxShards      = 4096    // of a batch
+	maxViews       = 32      // of a run that are remembered, and ends of its members
+	maxReason      = 256     // bytes of a view's reason and of how a member ended
+	maxJoined      = 1 << 20 // members of a run in all
 	maxDrained     = 10_000
 	maxTag         = 64 // bytes of a tag
 	maxTags        = 64 // of a sweep

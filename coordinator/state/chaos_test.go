@@ -10,6 +10,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/state"
@@ -24,6 +25,7 @@ type chaos struct {
 	acked  map[reportKey]float64
 	ended  map[trialKey]trial.Status
 	grants int
+	kinds  map[state.ChangeKind]int // changes seen
 }
 
 type grant struct {
@@ -41,7 +43,7 @@ type reportKey struct {
 }
 
 func newChaos(seed uint64) *chaos {
-	return &chaos{rng: rand.New(rand.NewPCG(seed, 7)), acked: map[reportKey]float64{}, ended: map[trialKey]trial.Status{}}
+	return &chaos{rng: rand.New(rand.NewPCG(seed, 7)), acked: map[reportKey]float64{}, ended: map[trialKey]trial.Status{}, kinds: map[state.ChangeKind]int{}}
 }
 
 func (c *chaos) sweep() string { return fmt.Sprintf("s-%d", c.rng.IntN(8)) }
@@ -84,6 +86,10 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 			create.EnqueuedJson = []string{`{"x":-1}`, `{"x":-2}`}
 			create.Constraints = []*atelierv1.Constraint{{Metric: "acc", HasMin: true, Min: -2}}
 		}
+		if grouped(id) {
+			create.SpecJson = spec.Encode(&spec.Spec{Objectives: []trial.Objective{wire.Objective(create.Objective)}, Budget: spec.Budget{Trials: create.BudgetTrials},
+				Parallelism: create.Parallelism, MaxRetries: 2, Members: spec.Members{Min: 1 + int32(id[2]-'0')/4, Max: 4}, Shards: 8})
+		}
 		cmd.Op = &logv1.Command_CreateSweep{CreateSweep: create}
 	case p < 13:
 		op := &logv1.ProposeTrials{Id: id, First: known + 1 - c.rng.Int64N(8)/7}
@@ -112,8 +118,18 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 		if end := c.rng.IntN(12); end > 0 && end < 8 {
 			cmd.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(end), Verdict: wire.ToVerdict(trial.Verdict(2 + end%2)), Reason: "end"}
 		}
+		if grouped(id) {
+			g := cmd.GetGrantLease()
+			for i := range 1 + c.rng.IntN(4) {
+				g.Members = append(g.Members, c.member(int32(i+1)))
+			}
+			first := g.Members[0]
+			g.Worker, g.Incarnation, g.Slot, g.Request, g.Folder = first.Worker, first.Incarnation, first.Slot, first.Request, first.Folder
+		}
+	case p < 44:
+		cmd.Op = &logv1.Command_ChangeGroup{ChangeGroup: c.change(c.someGroup(v))}
 	case p < 85:
-		cmd.Op = &logv1.Command_RecordEvents{RecordEvents: c.events()}
+		cmd.Op = &logv1.Command_RecordEvents{RecordEvents: c.events(v)}
 	case p < 90:
 		g := c.someGrant()
 		cmd.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: g.sweep, Trial: g.trial, Token: g.token, Cause: "late"}}
@@ -193,11 +209,22 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 	return cmd
 }
 
-func (c *chaos) events() *logv1.RecordEvents {
+func (c *chaos) events(v *state.View) *logv1.RecordEvents {
 	e := &logv1.RecordEvents{}
 	for range 1 + c.rng.IntN(6) {
 		g := c.someGrant()
+		if c.rng.IntN(4) == 0 {
+			g = c.someGroup(v)
+		}
 		event := &atelierv1.RunEvent{SweepId: g.sweep, Trial: g.trial, Token: g.token}
+		if grouped(g.sweep) && c.rng.IntN(30) > 0 || c.rng.IntN(30) == 0 {
+			event.Member = c.someMember(v, g)
+			if c.rng.IntN(3) == 0 {
+				c.ofMember(event)
+				e.Events = append(e.Events, event)
+				continue
+			}
+		}
 		switch p := c.rng.IntN(100); {
 		case p < 75:
 			r := &atelierv1.Report{Epoch: int32(c.rng.IntN(10))}
@@ -232,6 +259,9 @@ func (c *chaos) events() *logv1.RecordEvents {
 func (c *chaos) learn(t *testing.T, before *state.View, e *logv1.Entry, results []state.Result) {
 	t.Helper()
 	for i, r := range results {
+		for _, change := range r.Changes {
+			c.kinds[change.Kind]++
+		}
 		switch op := e.Commands[i].Op.(type) {
 		case *logv1.Command_GrantLease:
 			if r.Err != nil {
@@ -331,7 +361,8 @@ func (c *chaos) check(t *testing.T, v *state.View) {
 			if (tr.Lease != nil) != (tr.Status == trial.Running) {
 				t.Fatalf("%s trial %d: %v with lease %v", s.ID, tr.Number, tr.Status, tr.Lease)
 			}
-			if tr.Lease != nil {
+			checkGroup(t, s, tr, held)
+			if tr.Lease != nil && tr.Lease.Members == nil {
 				key := tr.Lease.Worker + tr.Lease.Incarnation + tr.Lease.Request
 				if held[key] {
 					t.Fatalf("request %s holds two leases", key)

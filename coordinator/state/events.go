@@ -58,15 +58,32 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *EventResult) {
 		m.late(t, e, a)
 		return
 	}
+	if !m.speaks(t, e, a) {
+		return
+	}
 	switch event := e.GetEvent().(type) {
 	case *atelierv1.RunEvent_Report:
 		m.report(now, s, t, event.Report, a)
 	case *atelierv1.RunEvent_Checkpoint:
-		m.checkpoint(now, s, t, event.Checkpoint, a)
+		m.checkpoint(now, s, t, e.GetMember(), event.Checkpoint, a)
+	case *atelierv1.RunEvent_View:
+		m.recordView(now, s, t, e.GetMember(), event.View, a)
+	case *atelierv1.RunEvent_MemberEnded:
+		class := wire.Exit(event.MemberEnded.GetExit())
+		if !m.known(class) {
+			refuse("unknown exit class")
+			return
+		}
+		m.memberEnded(now, s, t, e.GetMember(), class, event.MemberEnded.GetMessage(), a)
+		return
 	case *atelierv1.RunEvent_Ended:
 		class := wire.Exit(event.Ended.GetExit())
 		if !m.known(class) {
 			refuse("unknown exit class")
+			return
+		}
+		if g := t.Group(); g != nil && g.At(e.GetMember()) != g.Reporter() {
+			m.memberEnded(now, s, t, e.GetMember(), class, event.Ended.GetMessage(), a) // the others continue
 			return
 		}
 		s, _ = m.sweep(s.ID)
@@ -104,6 +121,10 @@ func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *EventResult) {
 		_, known = t.curve.row(event.Checkpoint.GetEpoch())
 	case *atelierv1.RunEvent_Ended:
 		known = wire.Exit(event.Ended.GetExit()) == run.Exit
+	case *atelierv1.RunEvent_MemberEnded:
+		known = run.Group != nil && e.GetMember() >= 1 && e.GetMember() <= run.Group.Joined
+	case *atelierv1.RunEvent_View:
+		known = recorded(run.Group, event.View) == trial.OutcomeAlready
 	}
 	if known {
 		a.Outcome, a.Message = trial.OutcomeAlready, ""
@@ -308,7 +329,7 @@ func (m *Machine) addRow(t *Trial, l *layout, p *atelierv1.Report, now int64) {
 
 // checkpoint takes a stored model into the index and drops what it displaces: kept are
 // the newest and the best.
-func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpoint, a *EventResult) {
+func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, member int32, p *atelierv1.Checkpoint, a *EventResult) {
 	if p.GetEpoch() < 1 || p.GetLocation() == "" || len(p.GetLocation()) > maxMessage || len(p.GetSha256()) > maxName || len(p.GetWorker()) > maxName || p.GetSize() < 0 {
 		a.Outcome, a.Message = trial.OutcomeRefused, "a checkpoint needs an epoch from 1, a size and a location"
 		return
@@ -326,6 +347,9 @@ func (m *Machine) checkpoint(now int64, s *Sweep, t *Trial, p *atelierv1.Checkpo
 		Location: p.GetLocation(), Worker: m.intern(p.GetWorker()), CreatedMS: p.GetCreatedMs(), Token: token}
 	if c.Worker == "" {
 		c.Worker = t.Lease.Worker
+		if g := t.Group(); g != nil {
+			c.Worker = g.Members[g.At(member)].Worker
+		}
 	}
 	if c.CreatedMS <= 0 {
 		c.CreatedMS = now

@@ -49,6 +49,11 @@ var given = map[string]any{
 	"View.aliases":       []Alias{{"a", []AliasPlace{{"s-1", 31, 32, 33, "34", 35, 36, "by 37"}, {"s-7", 41, 42, 43, "44", 45, 46, "by 47"}}}, {"b", []AliasPlace{{"s-1", 51, 52, 53, "54", 55, 56, "by 57"}}}},
 	"requestLog.results": []string{"71 s-1", "72 s-1"},
 	"Trial.Number":       int64(2), "Trial.Status": trial.Running, "Trial.Verdict": trial.VerdictPause, "Trial.Source": trial.SourceEnqueued, "Origin.Trial": int64(1),
+	"Run.Group": &trial.RunGroup{Min: 1, Max: 61, Shards: 62, Joined: 63, Members: []trial.GroupMember{
+		{ID: 8, Worker: "w 64", Slot: "s 65", Incarnation: "i 66", Request: "r 67", Folder: "f 68", GrantedMS: 69, Leaving: true, Address: "a 70"}, {ID: 9, Worker: "w 71", Slot: "s 72"}},
+		Views: []trial.View{{Number: 73, Members: []int32{1, 8}, TimeMS: 74, Step: 75, Reason: "r 76", PauseMS: 77}, {Number: 78, Members: []int32{8}}},
+		Ended: []trial.GroupEnd{{Member: 1, Worker: "w 79", Slot: "s 80", Exit: trial.ExitKilled, Message: "m 81", TimeMS: 82}}},
+	"Lease.Members":  []trial.GroupMember(nil), // the run's: see full
 	"Finding.Status": trial.Diverged, "Run.Exit": trial.ExitKilled, "End.Verdict": trial.VerdictStop,
 }
 
@@ -206,7 +211,7 @@ func full(t *testing.T) *Machine {
 	second := &Trial{}
 	f.fill(t, reflect.ValueOf(second).Elem(), "Trial")
 	last := &second.Runs[1]
-	last.Exit, second.Lease.Token = 0, last.Token
+	last.Exit, second.Lease.Token, second.Lease.Members = 0, last.Token, last.Group.Members
 	second.curve.layout = m.addLayout(s.ID, s.metrics)
 	second.curve.values, second.curve.absent = []float64{0.25, math.NaN(), 0.75, 1}, []uint32{1}
 	m.addTrial(s, second)
@@ -263,7 +268,7 @@ var unwritten = map[string]string{
 	"CreateSweep.name": "spec_json", "CreateSweep.training_json": "spec_json", "CreateSweep.seed": "spec_json", "CreateSweep.objective": "spec_json",
 	"CreateSweep.search_method": "spec_json", "CreateSweep.algorithm": "spec_json", "CreateSweep.trainer": "spec_json", "CreateSweep.parallelism": "spec_json",
 	"CreateSweep.max_retries": "spec_json", "CreateSweep.checkpoint_bytes": "spec_json", "CreateSweep.stopping_json": "spec_json", "CreateSweep.warm_start": "spec_json",
-	"Alias.location": "the index", "CreateSweep.notify": "the sweep's record", "CreateSweep.objectives": "spec_json", "CreateSweep.constraints": "spec_json", "CreateSweep.requires": "spec_json",
+	"Alias.location": "the index", "LeaseRecord.members": "the run's", "CreateSweep.notify": "the sweep's record", "CreateSweep.objectives": "spec_json", "CreateSweep.constraints": "spec_json", "CreateSweep.requires": "spec_json",
 	"Checkpoint.sweep_id": "the record before", "Checkpoint.trial": "the trial's record", "SetMember.cluster_id": "the header's",
 }
 

@@ -22,6 +22,9 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	if held, ok := m.leases[key]; ok {
 		s, _ := m.peek(held.sweep)
 		r.Sweep, r.Trial, r.Token = held.sweep, held.trial, s.Trial(held.trial).Lease.Token
+		if held.member != 0 {
+			r.Members = []int32{held.member}
+		}
 		r.Outcome = trial.OutcomeAlready
 		return
 	}
@@ -44,6 +47,8 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 		r.Err = conflict("grant lease for trial %d of sweep %s: its budget of %d epochs is used, %d of them by trials that run", t.Number, s.ID, s.BudgetEpochs, s.reserved())
 	case m.live.Drained(c.GetWorker()):
 		r.Err = conflict("grant lease for trial %d of sweep %s: worker %s is drained", t.Number, s.ID, c.GetWorker())
+	default:
+		r.Err = m.validGroup(s, t, c)
 	}
 	if r.Err != nil {
 		return
@@ -57,6 +62,11 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	if len(t.Checkpoints) > 0 {
 		run.ResumedEpoch = t.Checkpoints[0].Epoch
 	}
+	if s.Members.Group() {
+		run.Group = m.newGroup(now, s, c)
+		lease.Members = run.Group.Members
+		r.Members = []int32{1}
+	}
 	t.Runs = append(t.Runs[:len(t.Runs):len(t.Runs)], run)
 	t.Lease = lease
 	t.Verdict = 0
@@ -65,9 +75,12 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 		t.StartedMS = now
 	}
 	s.Counts.Runs++
-	m.leases[key] = leaseAt{s.ID, t.Number}
+	m.hold(s, t)
 	r.Token = token
 	m.note(Change{Kind: LeaseGranted, Sweep: s.ID, Trial: t.Number, Worker: lease.Worker, Token: token})
+	for i := range lease.Members {
+		m.noteMember(MemberJoined, s, t, &lease.Members[i])
+	}
 }
 
 // endOf is the log's end; the zero End for none.
@@ -97,7 +110,10 @@ func (t *Trial) atEnd() bool {
 // caller says what becomes of it.
 func (m *Machine) endLease(now int64, s *Sweep, t *Trial, class trial.Exit, message string) {
 	l := t.Lease
-	delete(m.leases, leaseKey{l.Worker, l.Incarnation, l.Request})
+	m.unhold(l)
+	for i := range l.Members {
+		m.noteMember(MemberGone, s, t, &l.Members[i])
+	}
 	runs := append(make([]Run, 0, len(t.Runs)), t.Runs...)
 	last := &runs[len(runs)-1]
 	last.EndedMS, last.Exit, last.Message = now, class, cut(message)

@@ -38,8 +38,9 @@ type Machine struct {
 
 type leaseKey struct{ worker, incarnation, request string }
 type leaseAt struct {
-	sweep string
-	trial int64
+	sweep  string
+	trial  int64
+	member int32 // of a group; 0 = there is none
 }
 
 // New returns an empty machine.
@@ -131,6 +132,7 @@ const Rules = 3
 //
 //	RecordEvents                    the run's token and the epoch of each event (events.go)
 //	GrantLease                      worker, incarnation and request of who asked (lease.go)
+//	ChangeGroup                     the same of who is added; of the others the member's id (group.go)
 //	ExpireLease, SetVerdict,        the token or the status they find: what is over does not end twice
 //	ResumeTrial, EndOverdue,        (lease.go, trial.go, budget.go, control.go)
 //	FailSweep, PurgeSweep,
@@ -153,6 +155,8 @@ func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 		m.proposeTrials(now, op.ProposeTrials, r)
 	case *logv1.Command_ExpireLease:
 		m.expireLease(now, op.ExpireLease, r)
+	case *logv1.Command_ChangeGroup:
+		m.changeGroup(now, op.ChangeGroup, r)
 	case *logv1.Command_SetVerdict:
 		m.setVerdict(now, op.SetVerdict, r)
 	case *logv1.Command_CreateSweep:

@@ -246,18 +246,26 @@ type Run struct {
 	EndedMS      int64      // 0 while it goes on
 	Exit         trial.Exit // 0 while it goes on
 	Message      string     // about its end, for people
+
+	// Group is who carries it out together; nil = one slot alone. Views share it: it is never changed in place.
+	Group *trial.RunGroup
 }
 
 // Lease is the right to carry out a run. When it runs out is not here: the leader
 // knows, and writes the end into the log.
+//
+// Of a run that a group carries out there is one lease, too, which all its members
+// hold: see group.go for what is always so. Worker, Incarnation, Slot, Request and
+// Folder are then those of the member that reports, as the run's Worker and Slot are.
 type Lease struct {
 	Token                              uint64 // of the grant; greater than that of every lease before
 	Worker, Incarnation, Slot, Request string // who asked, in which start of the agent, under which request id
 	GrantedMS                          int64
-	TermMS                             int64  // chosen by the holder; 0 = the cluster's
-	End                                End    // known when it was granted, so that the run ends there by itself
-	Final                              bool   // no other worker could try: a refusal is the trial's own
-	Folder                             string // id of the worker's data folder; may be empty
+	TermMS                             int64               // chosen by the holder; 0 = the cluster's
+	End                                End                 // known when it was granted, so that the run ends there by itself
+	Final                              bool                // no other worker could try: a refusal is the trial's own
+	Folder                             string              // id of the worker's data folder; may be empty
+	Members                            []trial.GroupMember // the run's group's, by id; nil = one slot carries the run out alone
 }
 
 // End is where a run ends by itself, so that nobody has to be told in time:

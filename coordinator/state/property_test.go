@@ -33,6 +33,7 @@ func TestInvariants(t *testing.T) {
 	if testing.Short() {
 		entries = 300
 	}
+	seen := map[state.ChangeKind]int{}
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			c := newChaos(seed)
@@ -80,7 +81,15 @@ func TestInvariants(t *testing.T) {
 			if c.grants < entries/20 || len(c.acked) < entries/20 {
 				t.Fatalf("the commands did too little to show anything: %d grants, %d reports", c.grants, len(c.acked))
 			}
+			for kind, n := range c.kinds {
+				seen[kind] += n
+			}
 		})
+	}
+	for _, kind := range []state.ChangeKind{state.MemberJoined, state.MemberLeaving, state.MemberGone, state.ViewRecorded} {
+		if !testing.Short() && seen[kind] < 10 {
+			t.Errorf("the commands did too little to show anything: %d times %s", seen[kind], kind)
+		}
 	}
 }
 

@@ -85,7 +85,8 @@ func (f *Finding) Proto() *atelierv1.Finding {
 
 // Proto returns the run as the API speaks of it.
 func (r *Run) Proto() *atelierv1.Run {
-	return &atelierv1.Run{Number: r.Number, Token: r.Token, Worker: r.Worker, Slot: r.Slot, StartedMs: r.StartedMS, EndedMs: r.EndedMS, Exit: wire.ToExit(r.Exit), Message: r.Message, ResumedEpoch: r.ResumedEpoch, Data: r.Data}
+	return &atelierv1.Run{Number: r.Number, Token: r.Token, Worker: r.Worker, Slot: r.Slot, StartedMs: r.StartedMS, EndedMs: r.EndedMS, Exit: wire.ToExit(r.Exit), Message: r.Message, ResumedEpoch: r.ResumedEpoch, Data: r.Data,
+		Group: wire.ToRunGroup(r.Group)}
 }
 
 // Record is a checkpoint as those outside speak of it.

@@ -362,7 +362,10 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 			return fmt.Errorf("run %d: its token does not grow", i+1)
 		}
 		t.Runs = append(t.Runs, Run{Number: run.GetNumber(), ResumedEpoch: run.GetResumedEpoch(), Token: run.GetToken(), Worker: m.intern(run.GetWorker()), Slot: m.intern(run.GetSlot()),
-			StartedMS: run.GetStartedMs(), EndedMS: run.GetEndedMs(), Exit: wire.Exit(run.GetExit()), Message: m.intern(run.GetMessage()), Data: m.intern(run.GetData())})
+			StartedMS: run.GetStartedMs(), EndedMS: run.GetEndedMs(), Exit: wire.Exit(run.GetExit()), Message: m.intern(run.GetMessage()), Data: m.intern(run.GetData()), Group: wire.RunGroup(run.GetGroup())})
+		if why := faultOf(t.Runs[i].Group); why != "" {
+			return fmt.Errorf("run %d: %s", i+1, why)
+		}
 	}
 	for _, c := range r.GetCheckpoints() {
 		t.Checkpoints = append(t.Checkpoints, Checkpoint{Epoch: c.GetEpoch(), HasMetric: c.GetHasMetric(), Metric: c.GetMetric(), Size: c.GetSize(), SHA256: c.GetSha256(),
@@ -395,13 +398,17 @@ func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
 	if l.GetEnd() != nil && !validEnd(endOf(l.GetEnd())) {
 		return fmt.Errorf("lease %d ends at epoch %d with verdict %d", l.GetToken(), l.GetEnd().GetEpoch(), l.GetEnd().GetVerdict())
 	}
-	key := leaseKey{l.GetWorker(), l.GetIncarnation(), l.GetRequest()}
-	if _, twice := m.leases[key]; twice {
-		return fmt.Errorf("lease %d: its request has another lease", l.GetToken())
-	}
-	m.leases[key] = leaseAt{s.ID, t.Number}
 	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs(), TermMS: l.GetTermMs(),
 		End: endOf(l.GetEnd()), Final: l.GetFinal(), Folder: m.intern(l.GetFolder())}
+	if g := t.Runs[len(t.Runs)-1].Group; g != nil {
+		t.Lease.Members = g.Members
+	}
+	for _, key := range t.Lease.keys() {
+		if _, twice := m.leases[key.leaseKey]; twice {
+			return fmt.Errorf("lease %d: its request has another lease", l.GetToken())
+		}
+		m.leases[key.leaseKey] = leaseAt{s.ID, t.Number, key.member}
+	}
 	return nil
 }
 

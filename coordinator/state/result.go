@@ -28,6 +28,8 @@ type Result struct {
 	Trial int64
 	Token uint64 // of GrantLease
 
+	Members []int32 // of ChangeGroup the ids of those added, in their order; of GrantLease that of who asked, in a group
+
 	Events  []EventResult // of RecordEvents, one an event
 	Changes []Change
 }
@@ -59,11 +61,16 @@ const (
 	DrainChanged                  // Worker
 	TrialPaused                   // gave its slot back
 	SweepPurged                   // a deleted sweep is gone; Trial is how many trials it had
+	MemberJoined                  // Member of Worker holds a group's lease from now on
+	MemberLeaving                 // Member is asked to leave its group
+	MemberGone                    // Member of Worker holds it no more, be the run over or not
+	ViewRecorded                  // a group's members made a new view
 	Restored                      // the whole state is another: nothing remembered of the one before holds
 )
 
 var changeNames = [...]string{"?", "SweepCreated", "SweepChanged", "TrialsProposed", "LeaseGranted", "LeaseEnded", "ReportRecorded",
-	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused", "SweepPurged", "Restored"}
+	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused", "SweepPurged",
+	"MemberJoined", "MemberLeaving", "MemberGone", "ViewRecorded", "Restored"}
 
 // String is the kind's name, for transcripts and logs.
 func (k ChangeKind) String() string {
@@ -81,6 +88,7 @@ type Change struct {
 	Trial  int64  // 0 where it is about none
 	Worker string // of the lease or the file; the member or worker that changed
 	Token  uint64 // of the lease
+	Member int32  // of a group; 0 where it is about none
 
 	Location string // of a checkpoint's file that nobody would delete unasked; else ""
 }

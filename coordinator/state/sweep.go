@@ -80,6 +80,8 @@ func validSpec(id string, s *spec.Spec) error {
 		return invalid("sweep %s: room for %d bytes of checkpoints", id, s.CheckpointBytes)
 	case s.Parallelism < 1 || s.Parallelism > maxParallelism:
 		return invalid("sweep %s: parallelism %d: 1 to %d", id, s.Parallelism, maxParallelism)
+	case s.Members.Min < 1 || s.Members.Max < s.Members.Min || s.Members.Max > min(s.Shards, maxGroup) || s.Shards > maxShards:
+		return invalid("sweep %s: %d to %d members, %d shards: 1 to %d members, at most as many as shards, of which there are at most %d", id, s.Members.Min, s.Members.Max, s.Shards, maxGroup, maxShards)
 	case s.MaxRetries < 0:
 		return invalid("sweep %s: max_retries %d is below 0", id, s.MaxRetries)
 	case len(s.TrainingJSON) > maxText:

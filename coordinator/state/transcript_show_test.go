@@ -94,6 +94,21 @@ func (s *stage) show(said transcript.Command) string {
 				if run.ResumedEpoch > 0 {
 					fmt.Fprintf(&b, " from epoch %d", run.ResumedEpoch)
 				}
+				if g := run.Group; g != nil {
+					fmt.Fprintf(&b, " %d-%d of %d:", g.Min, g.Max, g.Shards)
+					for _, m := range g.Members {
+						fmt.Fprintf(&b, " #%d %s", m.ID, m.Name())
+						if m.Leaving {
+							b.WriteString(" leaving")
+						}
+					}
+					for _, e := range g.Ended {
+						fmt.Fprintf(&b, ", #%d %s", e.Member, word(e.Exit))
+					}
+					if v := g.View(); v != nil {
+						fmt.Fprintf(&b, ", view %d %v", v.Number, v.Members)
+					}
+				}
 				b.WriteString(")")
 			}
 			for _, p := range tr.Checkpoints {

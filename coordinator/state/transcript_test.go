@@ -9,6 +9,7 @@ import (
 
 	atelierv1 "atelier/common/proto/atelier/v1"
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/coordinatortest/transcript"
@@ -19,9 +20,12 @@ import (
 // entry. For their form see the package transcript. The verbs:
 //
 //	create S metric= goal=minimize budget=3 parallelism=2 retries=1 objectives='a b' constraints='m<=1' epochs= time= bytes= priority= enqueue=P;P
+//	  members=MIN-MAX shards=                                        of create: runs are carried out by groups
 //	propose S first=1 count=1 params=P;P source= from=TRIAL@EPOCH seen= reckoned= exhausted=true
 //	grant S N worker= request= term= end=EPOCH:VERDICT final=true; expire S N token= cause=
 //	report S N token= epoch= metrics=loss:1,acc:0.5; checkpoint S N token= epoch= at= size=9; end S N CLASS token= message=
+//	grant S N members='WORKER/SLOT:REQUEST ...'; group S N token= add='W/S:R ...' leave='ID ...' lost='ID:CAUSE ...'
+//	view S N token= member= number= members='ID ...' step= reason=; gone S N CLASS token= member= message=
 //	verdict S N VERDICT token= reason=; retry S N; resume S N reason=
 //	control S ACTION; extend S add= epochs= time=; fail S reason=; enqueue S points=P;P; priority S N; overdue S
 //	label S name= add='a b' remove= note=; purge S deleted=
@@ -31,7 +35,7 @@ import (
 //	show [S] findings=yes; leaderboard S top=; restart     what is there; from a snapshot
 //
 // Every command may have request= (its id), clock= (ms) and rules=; one that returns a
-// token, as= (a name for it in token=).
+// token, as= (a name for it in token=); an event of a group's member, member=.
 func TestTranscripts(t *testing.T) {
 	transcript.Run(t, "testdata/*.txt", func(t *testing.T) func([]transcript.Command) string {
 		s := &stage{t: t, m: state.New(), named: map[string]uint64{}}
@@ -117,6 +121,9 @@ func (s *stage) answer(line []transcript.Command) string {
 		if r.Token != 0 {
 			fmt.Fprintf(&b, " token=%s trial=%d", s.tokenName(r.Token), r.Trial)
 		}
+		if len(r.Members) > 0 {
+			fmt.Fprintf(&b, " members=%v", r.Members)
+		}
 		for _, e := range r.Events {
 			fmt.Fprintf(&b, " [%s %s", word(e.Outcome), word(e.Verdict))
 			if e.Message != "" {
@@ -128,6 +135,9 @@ func (s *stage) answer(line []transcript.Command) string {
 			fmt.Fprintf(&b, " | %s", c.Kind)
 			if c.Trial != 0 {
 				fmt.Fprintf(&b, " %d", c.Trial)
+			}
+			if c.Member != 0 {
+				fmt.Fprintf(&b, "#%d", c.Member)
 			}
 			if c.Location != "" {
 				fmt.Fprintf(&b, " (%s of %s)", c.Location, c.Worker)
@@ -161,7 +171,7 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 	}
 	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"], Rules: uint32(number("rules", state.Rules))}
 	event := func(e *atelierv1.RunEvent) {
-		e.SweepId, e.Trial, e.Token = id, at, token()
+		e.SweepId, e.Trial, e.Token, e.Member = id, at, token(), int32(number("member", 0))
 		c.Op = &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}
 	}
 	switch said.Verb {
@@ -187,6 +197,14 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 		for _, text := range strings.Fields(args["objectives"]) {
 			create.Objectives = append(create.Objectives, objective(text))
 		}
+		if text, ok := args["members"]; ok {
+			sp := &spec.Spec{Parallelism: create.Parallelism, MaxRetries: create.MaxRetries, Objectives: []trial.Objective{wire.Objective(create.Objective)}, StoppingJSON: create.StoppingJson,
+				Budget: spec.Budget{Trials: create.BudgetTrials, Epochs: create.BudgetEpochs}, CheckpointBytes: create.CheckpointBytes, Shards: int32(number("shards", 8))}
+			if _, err := fmt.Sscanf(text, "%d-%d", &sp.Members.Min, &sp.Members.Max); err != nil {
+				said.Fatalf("%v", err)
+			}
+			create.SpecJson = spec.Encode(sp)
+		}
 	case "propose":
 		p := &logv1.ProposeTrials{Id: id, First: number("first", 1), Exhausted: args["exhausted"] == "true", Seen: number("seen", 0), Budget: number("reckoned", 0)}
 		if source, ok := args["source"]; ok {
@@ -209,6 +227,16 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 	case "grant":
 		c.RequestId = ""
 		c.Op = &logv1.Command_GrantLease{GrantLease: &logv1.GrantLease{Id: id, Trial: at, Worker: args["worker"], Incarnation: "i1", Slot: "cpu0", Request: args["request"], TermMs: number("term", 0), Final: args["final"] == "true"}}
+		if text, ok := args["members"]; ok {
+			g := c.GetGrantLease()
+			g.Members = members(said, text)
+			for i, p := range g.Members {
+				p.Id = int32(i + 1)
+			}
+			if first := g.Members; len(first) > 0 {
+				g.Worker, g.Slot, g.Request = first[0].Worker, first[0].Slot, first[0].Request
+			}
+		}
 		if text, ok := args["end"]; ok {
 			epoch, what, _ := strings.Cut(text, ":")
 			n, err := strconv.ParseInt(epoch, 10, 32)
@@ -217,6 +245,18 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 			}
 			c.GetGrantLease().End = &logv1.LeaseEnd{Epoch: int32(n), Verdict: wire.ToVerdict(noun(s.t, trial.ParseVerdict, what)), Reason: "epoch " + epoch + " is its last"}
 		}
+	case "group":
+		change := &logv1.ChangeGroup{Id: id, Trial: at, Token: token(), Add: members(said, args["add"]), Leave: ids(said, args["leave"])}
+		for _, text := range strings.Fields(args["lost"]) {
+			member, cause, _ := strings.Cut(text, ":")
+			change.Lost = append(change.Lost, &logv1.GroupLoss{Member: ids(said, member)[0], Cause: cause})
+		}
+		c.RequestId = ""
+		c.Op = &logv1.Command_ChangeGroup{ChangeGroup: change}
+	case "view":
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_View{View: &atelierv1.GroupView{Number: int32(number("number", 1)), Members: ids(said, args["members"]), Step: number("step", 0), Reason: args["reason"]}}})
+	case "gone":
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_MemberEnded{MemberEnded: &atelierv1.MemberEnded{Exit: wire.ToExit(noun(s.t, trial.ParseExit, said.Word(2))), Message: args["message"]}}})
 	case "expire":
 		c.Op = &logv1.Command_ExpireLease{ExpireLease: &logv1.ExpireLease{Id: id, Trial: at, Token: token(), Cause: args["cause"]}}
 	case "report":
@@ -292,6 +332,31 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 		said.Fatalf("no such verb")
 	}
 	return c
+}
+
+// members reads 'WORKER/SLOT:REQUEST ...'.
+func members(said transcript.Command, text string) (out []*atelierv1.GroupMember) {
+	for _, one := range strings.Fields(text) {
+		where, request, _ := strings.Cut(one, ":")
+		worker, slot, ok := strings.Cut(where, "/")
+		if !ok {
+			said.Fatalf("member %q", one)
+		}
+		out = append(out, &atelierv1.GroupMember{Worker: worker, Slot: slot, Incarnation: "i1", Request: request})
+	}
+	return out
+}
+
+// ids reads 'ID ...'.
+func ids(said transcript.Command, text string) (out []int32) {
+	for _, one := range strings.Fields(text) {
+		n, err := strconv.ParseInt(one, 10, 32)
+		if err != nil {
+			said.Fatalf("%v", err)
+		}
+		out = append(out, int32(n))
+	}
+	return out
 }
 
 // noun reads a word; "unspecified" is zero.

@@ -12,11 +12,13 @@ import (
 )
 
 // cut bounds a message, on a rune's edge.
-func cut(s string) string {
-	if len(s) <= maxMessage {
+func cut(s string) string { return cutTo(s, maxMessage) }
+
+func cutTo(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	s = s[:maxMessage]
+	s = s[:most]
 	for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
 		s = s[:len(s)-1]
 	}

@@ -201,6 +201,7 @@ func (r *reader) spec(root *yaml.Node) *spec.Spec {
 	if r.toRun {
 		r.trains(root, given, s)
 	}
+	r.group(given, s)
 	return s
 }
 

@@ -113,7 +113,7 @@ func (r *reader) searched(p *space.Parameter, where place) {
 		return
 	}
 	if slices.Contains(ofGroups, p.Name) {
-		r.fail(where.whole, key, "a trial's members and shards cannot be searched: slots are granted before its first step; set %s below training", p.Name)
+		r.fail(where.whole, key, "%s", notSearched(p.Name))
 		return
 	}
 	at := func(field string) (*yaml.Node, string) {
@@ -204,6 +204,10 @@ var inConflicts = []string{"batch_size", "optimizer", "nesterov", "momentum", "m
 
 // ofGroups are the settings by which slots are granted.
 var ofGroups = []string{"members", "members.min", "members.max", "shards", "shard_threads"}
+
+func notSearched(name string) string {
+	return "a trial's members and shards cannot be searched: slots are granted before its first step; set " + name + " below training"
+}
 
 // together checks the settings of all trials as a whole: the image folders are
 // given, and no two of them contradict one another.

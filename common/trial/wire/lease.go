@@ -13,20 +13,21 @@ import (
 // Lease is what a worker has to know to carry out a run: durations come in milliseconds, documents
 // as they are.
 func Lease(l *atelierv1.Lease) trial.Lease {
-	return trial.Lease{LeaseRef: trial.LeaseRef{Sweep: l.GetSweepId(), Trial: l.GetTrial(), Token: l.GetToken()}, Kind: Kind(l.GetKind()), Run: l.GetRun(), Slot: l.GetSlot(),
+	return trial.Lease{LeaseRef: trial.LeaseRef{Sweep: l.GetSweepId(), Trial: l.GetTrial(), Token: l.GetToken(), Member: l.GetGroup().GetMember()}, Kind: Kind(l.GetKind()), Run: l.GetRun(), Slot: l.GetSlot(),
 		Trainer: l.GetTrainer(), Params: json.RawMessage(l.GetParamsJson()), Training: json.RawMessage(l.GetTrainingJson()), Seed: l.GetSeed(),
 		Objective: Objective(l.GetObjective()), Checkpoints: List(l.GetCheckpoints(), Checkpoint), Origin: Origin(l.GetOrigin()), BaseDir: l.GetBaseDir(), LastEpoch: l.GetLastEpoch(),
-		TTL: time.Duration(l.GetTtlMs()) * time.Millisecond, EndEpoch: l.GetEndEpoch(), EndVerdict: Verdict(l.GetEndVerdict()), EndReason: l.GetEndReason()}
+		TTL: time.Duration(l.GetTtlMs()) * time.Millisecond, EndEpoch: l.GetEndEpoch(), EndVerdict: Verdict(l.GetEndVerdict()), EndReason: l.GetEndReason(),
+		Group: leaseGroup(l.GetGroup())}
 }
 
-// LeaseRef names a lease: sweep, trial and token.
+// LeaseRef names a lease: sweep, trial and token, of a group the member too.
 func LeaseRef(l *atelierv1.LeaseRef) trial.LeaseRef {
-	return trial.LeaseRef{Sweep: l.GetSweepId(), Trial: l.GetTrial(), Token: l.GetToken()}
+	return trial.LeaseRef{Sweep: l.GetSweepId(), Trial: l.GetTrial(), Token: l.GetToken(), Member: l.GetMember()}
 }
 
 // HeartbeatAnswer is what a leader tells a worker of its leases, and which cluster it is.
 func HeartbeatAnswer(a *atelierv1.HeartbeatResponse) trial.HeartbeatAnswer {
-	return trial.HeartbeatAnswer{TTL: time.Duration(a.GetTtlMs()) * time.Millisecond, Lost: each(a.GetLost(), LeaseRef), Verdicts: each(a.GetVerdicts(), leaseVerdict),
+	return trial.HeartbeatAnswer{TTL: time.Duration(a.GetTtlMs()) * time.Millisecond, Lost: each(a.GetLost(), LeaseRef), Verdicts: each(a.GetVerdicts(), leaseVerdict), Leave: each(a.GetLeave(), LeaseRef),
 		Drain: a.GetDrain(), Coordinators: a.GetCoordinators(), Dropped: each(a.GetDropped(), location), Refused: a.GetRefused(), Final: a.GetFinal(),
 		Cluster: a.GetCluster().GetId(), FormerClusters: a.GetCluster().GetFormerIds()}
 }
@@ -60,7 +61,7 @@ func Heartbeat(h *atelierv1.HeartbeatRequest) trial.Heartbeat {
 
 // ToHeartbeatAnswer is HeartbeatAnswer's inverse.
 func ToHeartbeatAnswer(a trial.HeartbeatAnswer) *atelierv1.HeartbeatResponse {
-	return &atelierv1.HeartbeatResponse{TtlMs: a.TTL.Milliseconds(), Lost: each(a.Lost, ToLeaseRef), Verdicts: each(a.Verdicts, toLeaseVerdict), Drain: a.Drain,
+	return &atelierv1.HeartbeatResponse{TtlMs: a.TTL.Milliseconds(), Lost: each(a.Lost, ToLeaseRef), Verdicts: each(a.Verdicts, toLeaseVerdict), Leave: each(a.Leave, ToLeaseRef), Drain: a.Drain,
 		Coordinators: a.Coordinators, Dropped: each(a.Dropped, func(l trial.Location) string { return string(l) }), Refused: a.Refused, Final: a.Final,
 		Cluster: &atelierv1.ClusterIdentity{Id: a.Cluster, FormerIds: a.FormerClusters}}
 }
@@ -76,14 +77,15 @@ func ToLease(l *trial.Lease) *atelierv1.Lease {
 	}
 	return &atelierv1.Lease{SweepId: l.Sweep, Trial: l.Trial, Token: l.Token, Kind: ToKind(l.Kind), Run: l.Run, Slot: l.Slot, Trainer: l.Trainer,
 		ParamsJson: string(l.Params), TrainingJson: string(l.Training), Seed: l.Seed, Objective: ToObjective(l.Objective), Checkpoints: each(l.Checkpoints, ToCheckpoint),
-		Origin: ToOrigin(l.Origin), BaseDir: l.BaseDir, LastEpoch: l.LastEpoch, TtlMs: l.TTL.Milliseconds(), EndEpoch: l.EndEpoch, EndVerdict: ToVerdict(l.EndVerdict), EndReason: l.EndReason}
+		Origin: ToOrigin(l.Origin), BaseDir: l.BaseDir, LastEpoch: l.LastEpoch, TtlMs: l.TTL.Milliseconds(), EndEpoch: l.EndEpoch, EndVerdict: ToVerdict(l.EndVerdict), EndReason: l.EndReason,
+		Group: toLeaseGroup(l.Group)}
 }
 
 // To the schema: what a worker says.
 
 // ToLeaseRef is LeaseRef's inverse.
 func ToLeaseRef(l trial.LeaseRef) *atelierv1.LeaseRef {
-	return &atelierv1.LeaseRef{SweepId: l.Sweep, Trial: l.Trial, Token: l.Token}
+	return &atelierv1.LeaseRef{SweepId: l.Sweep, Trial: l.Trial, Token: l.Token, Member: l.Member}
 }
 
 // ToHeartbeat is Heartbeat's inverse.
@@ -112,7 +114,7 @@ func ToEvents(all []trial.Event) []*atelierv1.RunEvent {
 	pointers := make([]*atelierv1.Metric, metrics)
 	for i := range all {
 		e, p := &all[i], &events[i]
-		p.SweepId, p.Trial, p.Token = e.Sweep, e.Trial, e.Token
+		p.SweepId, p.Trial, p.Token, p.Member = e.Sweep, e.Trial, e.Token, e.Member
 		switch {
 		case e.Report != nil:
 			n := len(e.Report.Metrics)
@@ -131,6 +133,10 @@ func ToEvents(all []trial.Event) []*atelierv1.RunEvent {
 			p.Event = &atelierv1.RunEvent_Ended{Ended: &atelierv1.RunEnded{Exit: ToExit(e.Ended.Exit), Message: e.Ended.Message, TimeMs: e.Ended.TimeMS}}
 		case e.Lost != nil:
 			p.Event = &atelierv1.RunEvent_CheckpointLost{CheckpointLost: &atelierv1.CheckpointLost{Epoch: e.Lost.Epoch, Location: string(e.Lost.Location), Worker: e.Lost.Worker}}
+		case e.MemberEnded != nil:
+			p.Event = &atelierv1.RunEvent_MemberEnded{MemberEnded: &atelierv1.MemberEnded{Exit: ToExit(e.MemberEnded.Exit), Message: e.MemberEnded.Message, TimeMs: e.MemberEnded.TimeMS}}
+		case e.View != nil:
+			p.Event = &atelierv1.RunEvent_View{View: ToView(*e.View)}
 		}
 		out[i] = p
 	}

@@ -50,6 +50,7 @@ func TestEveryFieldOfALeaseIsCarried(t *testing.T) {
 func TestEvents(t *testing.T) {
 	report, other := filled(&atelierv1.Report{}), &atelierv1.Report{Epoch: 9, Metrics: []*atelierv1.Metric{{Name: "a", Value: 1}, {Name: "b", Value: 2}}}
 	checkpoint, ended, lost := filled(&atelierv1.Checkpoint{}), filled(&atelierv1.RunEnded{}), filled(&atelierv1.CheckpointLost{})
+	gone, view := filled(&atelierv1.MemberEnded{}), filled(&atelierv1.GroupView{})
 	want := []*atelierv1.RunEvent{
 		{Event: &atelierv1.RunEvent_Report{Report: other}},
 		{Event: &atelierv1.RunEvent_Checkpoint{Checkpoint: checkpoint}},
@@ -57,15 +58,17 @@ func TestEvents(t *testing.T) {
 		{Event: &atelierv1.RunEvent_Ended{Ended: ended}},
 		{Event: &atelierv1.RunEvent_CheckpointLost{CheckpointLost: lost}},
 		{Event: &atelierv1.RunEvent_Report{Report: &atelierv1.Report{Epoch: 1}}},
+		{Event: &atelierv1.RunEvent_MemberEnded{MemberEnded: gone}},
+		{Event: &atelierv1.RunEvent_View{View: view}},
 	}
 	kinds := (&atelierv1.RunEvent{}).ProtoReflect().Descriptor().Oneofs().Get(0).Fields().Len()
-	if kinds != 4 {
-		t.Errorf("there are %d kinds of events, this test has 4", kinds)
+	if kinds != 6 {
+		t.Errorf("there are %d kinds of events, this test has 6", kinds)
 	}
 	var batch []trial.Event
 	for i, p := range want {
-		p.SweepId, p.Trial, p.Token = "s-a", int64(i), uint64(100+i)
-		e := trial.Event{LeaseRef: trial.LeaseRef{Sweep: p.SweepId, Trial: p.Trial, Token: p.Token}}
+		p.SweepId, p.Trial, p.Token, p.Member = "s-a", int64(i), uint64(100+i), int32(200+i)
+		e := trial.Event{LeaseRef: trial.LeaseRef{Sweep: p.SweepId, Trial: p.Trial, Token: p.Token, Member: p.Member}}
 		switch {
 		case p.GetReport() != nil:
 			e.Report = new(wire.Report(p.GetReport()))
@@ -73,6 +76,10 @@ func TestEvents(t *testing.T) {
 			e.Checkpoint = new(wire.Checkpoint(p.GetCheckpoint()))
 		case p.GetEnded() != nil:
 			e.Ended = &trial.Ended{Exit: wire.Exit(ended.Exit), Message: ended.Message, TimeMS: ended.TimeMs}
+		case p.GetMemberEnded() != nil:
+			e.MemberEnded = &trial.Ended{Exit: wire.Exit(gone.Exit), Message: gone.Message, TimeMS: gone.TimeMs}
+		case p.GetView() != nil:
+			e.View = new(wire.View(view))
 		default:
 			e.Lost = &trial.LostCheckpoint{Epoch: lost.Epoch, Location: trial.Location(lost.Location), Worker: lost.Worker}
 		}

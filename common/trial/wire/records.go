@@ -59,7 +59,7 @@ func metrics(all []*atelierv1.Metric) map[string]trial.Number {
 
 func run(r *atelierv1.Run) trial.Run {
 	return trial.Run{Number: r.GetNumber(), Token: r.GetToken(), Worker: r.GetWorker(), Slot: r.GetSlot(), StartedMS: r.GetStartedMs(), EndedMS: r.GetEndedMs(),
-		Exit: Exit(r.GetExit()), Message: r.GetMessage(), ResumedEpoch: r.GetResumedEpoch(), Data: r.GetData()}
+		Exit: Exit(r.GetExit()), Message: r.GetMessage(), ResumedEpoch: r.GetResumedEpoch(), Data: r.GetData(), Group: RunGroup(r.GetGroup())}
 }
 
 // Checkpoint is a stored model state; Metric is nil where its epoch has no objective value.
@@ -86,12 +86,12 @@ func Row(r *atelierv1.LeaderboardRow) trial.Row {
 // Worker is a worker as the leader knows it; Usage is nil until it has read its machine.
 func Worker(w *atelierv1.Worker) trial.Worker {
 	return trial.Worker{Name: w.GetName(), State: w.GetState(), Draining: w.GetDraining(), Address: w.GetAddress(), LastSeenMS: w.GetLastSeenMs(), Version: w.GetVersion(),
-		Trainers: append([]string{}, w.GetTrainers()...), Labels: texts(w.GetLabels()), Usage: usage(w.GetUsage()), Slots: List(w.GetSlots(), slot), Note: w.GetNote(), Incarnation: w.GetIncarnation()}
+		Trainers: append([]string{}, w.GetTrainers()...), Labels: texts(w.GetLabels()), Usage: usage(w.GetUsage()), Slots: List(w.GetSlots(), slot), Note: w.GetNote(), GroupTrainers: append([]string{}, w.GetGroupTrainers()...), Incarnation: w.GetIncarnation()}
 }
 
 func slot(s *atelierv1.Slot) trial.Slot {
 	return trial.Slot{Name: s.GetName(), Kind: s.GetKind(), Device: s.GetDevice(), Description: s.GetDescription(), Threads: s.GetThreads(), MemoryBytes: s.GetMemoryBytes(),
-		State: s.GetState(), Sweep: s.GetSweepId(), Trial: s.GetTrial()}
+		State: s.GetState(), Sweep: s.GetSweepId(), Trial: s.GetTrial(), Member: s.GetMember(), Pace: pace(s.GetPace())}
 }
 
 func usage(u *atelierv1.Usage) *trial.Usage {
@@ -147,11 +147,11 @@ func ToReport(r trial.Report) *atelierv1.Report {
 // ToWorker is Worker's inverse.
 func ToWorker(w trial.Worker) *atelierv1.Worker {
 	return &atelierv1.Worker{Name: w.Name, Address: w.Address, Incarnation: w.Incarnation, Draining: w.Draining, LastSeenMs: w.LastSeenMS, Slots: List(w.Slots, toSlot),
-		Labels: w.Labels, Trainers: w.Trainers, Version: w.Version, State: w.State, Usage: toUsage(w.Usage), Note: w.Note}
+		Labels: w.Labels, Trainers: w.Trainers, Version: w.Version, State: w.State, Usage: toUsage(w.Usage), Note: w.Note, GroupTrainers: w.GroupTrainers}
 }
 
 func toSlot(s trial.Slot) *atelierv1.Slot {
-	return &atelierv1.Slot{Name: s.Name, Kind: s.Kind, Device: s.Device, Description: s.Description, Threads: s.Threads, MemoryBytes: s.MemoryBytes, SweepId: s.Sweep, Trial: s.Trial, State: s.State}
+	return &atelierv1.Slot{Name: s.Name, Kind: s.Kind, Device: s.Device, Description: s.Description, Threads: s.Threads, MemoryBytes: s.MemoryBytes, SweepId: s.Sweep, Trial: s.Trial, State: s.State, Member: s.Member, Pace: toPace(s.Pace)}
 }
 
 func toUsage(u *trial.Usage) *atelierv1.Usage {

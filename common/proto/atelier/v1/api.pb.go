@@ -3708,7 +3708,8 @@ type AcquireRequest struct {
 	Trainers      []string               `protobuf:"bytes,5,rep,name=trainers,proto3" json:"trainers,omitempty"` // trainers this worker offers
 	WaitMs        int64                  `protobuf:"varint,6,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Folder        string                 `protobuf:"bytes,10,opt,name=folder,proto3" json:"folder,omitempty"` // as in HeartbeatRequest
+	Folder        string                 `protobuf:"bytes,10,opt,name=folder,proto3" json:"folder,omitempty"`                                    // as in HeartbeatRequest
+	GroupTrainers []string               `protobuf:"bytes,90,rep,name=group_trainers,json=groupTrainers,proto3" json:"group_trainers,omitempty"` // those of trainers that can carry out a run with others
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3797,6 +3798,13 @@ func (x *AcquireRequest) GetFolder() string {
 		return x.Folder
 	}
 	return ""
+}
+
+func (x *AcquireRequest) GetGroupTrainers() []string {
+	if x != nil {
+		return x.GroupTrainers
+	}
+	return nil
 }
 
 type AcquireResponse struct {
@@ -6112,7 +6120,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\fLeaseVerdict\x12*\n" +
 	"\x05lease\x18\x01 \x01(\v2\x14.atelier.v1.LeaseRefR\x05lease\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.atelier.v1.VerdictR\averdict\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xc5\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xec\x02\n" +
 	"\x0eAcquireRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x16\n" +
@@ -6123,7 +6131,8 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\await_ms\x18\x06 \x01(\x03R\x06waitMs\x12>\n" +
 	"\x06labels\x18\a \x03(\v2&.atelier.v1.AcquireRequest.LabelsEntryR\x06labels\x12\x16\n" +
 	"\x06folder\x18\n" +
-	" \x01(\tR\x06folder\x1a9\n" +
+	" \x01(\tR\x06folder\x12%\n" +
+	"\x0egroup_trainers\x18Z \x03(\tR\rgroupTrainers\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\":\n" +

@@ -1754,6 +1754,7 @@ type RunGroup struct {
 	Members       []*GroupMember         `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"` // that hold the lease now, by id; of an ended run those of its end
 	Views         []*GroupView           `protobuf:"bytes,5,rep,name=views,proto3" json:"views,omitempty"`     // newest last; the first ones of a long run are dropped
 	Joined        int32                  `protobuf:"varint,6,opt,name=joined,proto3" json:"joined,omitempty"`  // members granted in all
+	Ended         []*GroupEnd            `protobuf:"bytes,7,rep,name=ended,proto3" json:"ended,omitempty"`     // of members that are gone, newest last; the first ones of a long run are dropped
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1830,6 +1831,98 @@ func (x *RunGroup) GetJoined() int32 {
 	return 0
 }
 
+func (x *RunGroup) GetEnded() []*GroupEnd {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// How a member's part in a run ended, while others continued or at the run's end.
+type GroupEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        int32                  `protobuf:"varint,1,opt,name=member,proto3" json:"member,omitempty"`
+	Worker        string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	Slot          string                 `protobuf:"bytes,3,opt,name=slot,proto3" json:"slot,omitempty"`
+	Exit          ExitClass              `protobuf:"varint,4,opt,name=exit,proto3,enum=atelier.v1.ExitClass" json:"exit,omitempty"`
+	Message       string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupEnd) Reset() {
+	*x = GroupEnd{}
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupEnd) ProtoMessage() {}
+
+func (x *GroupEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupEnd.ProtoReflect.Descriptor instead.
+func (*GroupEnd) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GroupEnd) GetMember() int32 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *GroupEnd) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *GroupEnd) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+func (x *GroupEnd) GetExit() ExitClass {
+	if x != nil {
+		return x.Exit
+	}
+	return ExitClass_EXIT_CLASS_UNSPECIFIED
+}
+
+func (x *GroupEnd) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *GroupEnd) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
 // One slot's part in a run.
 type GroupMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1848,7 +1941,7 @@ type GroupMember struct {
 
 func (x *GroupMember) Reset() {
 	*x = GroupMember{}
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +1953,7 @@ func (x *GroupMember) String() string {
 func (*GroupMember) ProtoMessage() {}
 
 func (x *GroupMember) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +1966,7 @@ func (x *GroupMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
 func (*GroupMember) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GroupMember) GetId() int32 {
@@ -1954,7 +2047,7 @@ type GroupView struct {
 
 func (x *GroupView) Reset() {
 	*x = GroupView{}
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2059,7 @@ func (x *GroupView) String() string {
 func (*GroupView) ProtoMessage() {}
 
 func (x *GroupView) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2072,7 @@ func (x *GroupView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupView.ProtoReflect.Descriptor instead.
 func (*GroupView) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GroupView) GetNumber() int32 {
@@ -2043,7 +2136,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2148,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2161,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Checkpoint) GetSweepId() string {
@@ -2161,7 +2254,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2266,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2279,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Alias) GetName() string {
@@ -2226,7 +2319,7 @@ type AliasPlace struct {
 
 func (x *AliasPlace) Reset() {
 	*x = AliasPlace{}
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2331,7 @@ func (x *AliasPlace) String() string {
 func (*AliasPlace) ProtoMessage() {}
 
 func (x *AliasPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2344,7 @@ func (x *AliasPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasPlace.ProtoReflect.Descriptor instead.
 func (*AliasPlace) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AliasPlace) GetSweepId() string {
@@ -2320,7 +2413,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2425,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2438,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Metric) GetName() string {
@@ -2375,7 +2468,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2387,7 +2480,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +2493,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Report) GetEpoch() int32 {
@@ -2450,7 +2543,7 @@ type LeaderboardRow struct {
 
 func (x *LeaderboardRow) Reset() {
 	*x = LeaderboardRow{}
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2555,7 @@ func (x *LeaderboardRow) String() string {
 func (*LeaderboardRow) ProtoMessage() {}
 
 func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2568,7 @@ func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderboardRow.ProtoReflect.Descriptor instead.
 func (*LeaderboardRow) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LeaderboardRow) GetRank() int64 {
@@ -2566,16 +2659,17 @@ type Worker struct {
 	Labels        map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Trainers      []string               `protobuf:"bytes,8,rep,name=trainers,proto3" json:"trainers,omitempty"`
 	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
-	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // ready | draining | lost
-	Usage         *Usage                 `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"` // absent until the worker has read its machine
-	Note          string                 `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`   // for people: what it lacks
+	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`                                      // ready | draining | lost
+	Usage         *Usage                 `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"`                                      // absent until the worker has read its machine
+	Note          string                 `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`                                        // for people: what it lacks
+	GroupTrainers []string               `protobuf:"bytes,90,rep,name=group_trainers,json=groupTrainers,proto3" json:"group_trainers,omitempty"` // those of trainers that can carry out a run with others
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_atelier_v1_model_proto_msgTypes[18]
+	mi := &file_atelier_v1_model_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +2681,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[18]
+	mi := &file_atelier_v1_model_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +2694,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Worker) GetName() string {
@@ -2687,6 +2781,13 @@ func (x *Worker) GetNote() string {
 	return ""
 }
 
+func (x *Worker) GetGroupTrainers() []string {
+	if x != nil {
+		return x.GroupTrainers
+	}
+	return nil
+}
+
 // What a machine does: the newest of the readings every 5 s. NaN and -1 are
 // numbers that cannot be read there.
 type Usage struct {
@@ -2711,7 +2812,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[19]
+	mi := &file_atelier_v1_model_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2824,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[19]
+	mi := &file_atelier_v1_model_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2837,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{19}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Usage) GetTimeMs() int64 {
@@ -2853,7 +2954,7 @@ type GpuUsage struct {
 
 func (x *GpuUsage) Reset() {
 	*x = GpuUsage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[20]
+	mi := &file_atelier_v1_model_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2865,7 +2966,7 @@ func (x *GpuUsage) String() string {
 func (*GpuUsage) ProtoMessage() {}
 
 func (x *GpuUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[20]
+	mi := &file_atelier_v1_model_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2878,7 +2979,7 @@ func (x *GpuUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GpuUsage.ProtoReflect.Descriptor instead.
 func (*GpuUsage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{20}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GpuUsage) GetIndex() int32 {
@@ -2947,14 +3048,16 @@ type Slot struct {
 	MemoryBytes   int64                  `protobuf:"varint,6,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	SweepId       string                 `protobuf:"bytes,7,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"` // what runs there now
 	Trial         int64                  `protobuf:"varint,8,opt,name=trial,proto3" json:"trial,omitempty"`
-	State         string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"` // idle | busy | quarantined
+	State         string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`     // idle | busy | quarantined
+	Member        int32                  `protobuf:"varint,90,opt,name=member,proto3" json:"member,omitempty"` // id in the group that carries the trial out; 0 = there is none
+	Pace          *Pace                  `protobuf:"bytes,91,opt,name=pace,proto3" json:"pace,omitempty"`      // of that group, as this member sees it; absent: none yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_atelier_v1_model_proto_msgTypes[21]
+	mi := &file_atelier_v1_model_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3069,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[21]
+	mi := &file_atelier_v1_model_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3082,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{21}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Slot) GetName() string {
@@ -3045,6 +3148,89 @@ func (x *Slot) GetState() string {
 	return ""
 }
 
+func (x *Slot) GetMember() int32 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *Slot) GetPace() *Pace {
+	if x != nil {
+		return x.Pace
+	}
+	return nil
+}
+
+// How a group's steps went lately.
+type Pace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StepS         float64                `protobuf:"fixed64,1,opt,name=step_s,json=stepS,proto3" json:"step_s,omitempty"` // seconds of a step, mean
+	Waiting       float64                `protobuf:"fixed64,2,opt,name=waiting,proto3" json:"waiting,omitempty"`          // share of it in which a member waits for others, mean over the members
+	Slowest       int32                  `protobuf:"varint,3,opt,name=slowest,proto3" json:"slowest,omitempty"`           // id of the member that computes longest
+	Lag           float64                `protobuf:"fixed64,4,opt,name=lag,proto3" json:"lag,omitempty"`                  // how much longer than the mean it computes, a share
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pace) Reset() {
+	*x = Pace{}
+	mi := &file_atelier_v1_model_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pace) ProtoMessage() {}
+
+func (x *Pace) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pace.ProtoReflect.Descriptor instead.
+func (*Pace) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Pace) GetStepS() float64 {
+	if x != nil {
+		return x.StepS
+	}
+	return 0
+}
+
+func (x *Pace) GetWaiting() float64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Pace) GetSlowest() int32 {
+	if x != nil {
+		return x.Slowest
+	}
+	return 0
+}
+
+func (x *Pace) GetLag() float64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3062,7 +3248,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atelier_v1_model_proto_msgTypes[22]
+	mi := &file_atelier_v1_model_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3260,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[22]
+	mi := &file_atelier_v1_model_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3273,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{22}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Member) GetId() string {
@@ -3165,7 +3351,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_atelier_v1_model_proto_msgTypes[23]
+	mi := &file_atelier_v1_model_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3363,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[23]
+	mi := &file_atelier_v1_model_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3376,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{23}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -3368,14 +3554,22 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\amessage\x18\b \x01(\tR\amessage\x12#\n" +
 	"\rresumed_epoch\x18\t \x01(\x05R\fresumedEpoch\x12\x12\n" +
 	"\x04data\x182 \x01(\tR\x04data\x12*\n" +
-	"\x05group\x18Z \x01(\v2\x14.atelier.v1.RunGroupR\x05group\"\xbe\x01\n" +
+	"\x05group\x18Z \x01(\v2\x14.atelier.v1.RunGroupR\x05group\"\xea\x01\n" +
 	"\bRunGroup\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\x05R\x03min\x12\x10\n" +
 	"\x03max\x18\x02 \x01(\x05R\x03max\x12\x16\n" +
 	"\x06shards\x18\x03 \x01(\x05R\x06shards\x121\n" +
 	"\amembers\x18\x04 \x03(\v2\x17.atelier.v1.GroupMemberR\amembers\x12+\n" +
 	"\x05views\x18\x05 \x03(\v2\x15.atelier.v1.GroupViewR\x05views\x12\x16\n" +
-	"\x06joined\x18\x06 \x01(\x05R\x06joined\"\xf0\x01\n" +
+	"\x06joined\x18\x06 \x01(\x05R\x06joined\x12*\n" +
+	"\x05ended\x18\a \x03(\v2\x14.atelier.v1.GroupEndR\x05ended\"\xac\x01\n" +
+	"\bGroupEnd\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\x05R\x06member\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04slot\x18\x03 \x01(\tR\x04slot\x12)\n" +
+	"\x04exit\x18\x04 \x01(\x0e2\x15.atelier.v1.ExitClassR\x04exit\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12\x17\n" +
+	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\"\xf0\x01\n" +
 	"\vGroupMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
@@ -3447,7 +3641,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05front\x18\t \x01(\bR\x05front\x12\x1d\n" +
 	"\n" +
 	"other_data\x18F \x01(\bR\totherData\x12,\n" +
-	"\ametrics\x18H \x03(\v2\x12.atelier.v1.MetricR\ametrics\"\xba\x03\n" +
+	"\ametrics\x18H \x03(\v2\x12.atelier.v1.MetricR\ametrics\"\xe1\x03\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12 \n" +
@@ -3462,7 +3656,8 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05state\x18\n" +
 	" \x01(\tR\x05state\x12'\n" +
 	"\x05usage\x18\v \x01(\v2\x11.atelier.v1.UsageR\x05usage\x12\x12\n" +
-	"\x04note\x18\f \x01(\tR\x04note\x1a9\n" +
+	"\x04note\x18\f \x01(\tR\x04note\x12%\n" +
+	"\x0egroup_trainers\x18Z \x03(\tR\rgroupTrainers\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x03\n" +
@@ -3494,7 +3689,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\fmemory_total\x18\x05 \x01(\x03R\vmemoryTotal\x12\x18\n" +
 	"\acelsius\x18\x06 \x01(\x01R\acelsius\x12\x14\n" +
 	"\x05watts\x18\a \x01(\x01R\x05watts\x12\"\n" +
-	"\rwatts_at_most\x18\b \x01(\x01R\vwattsAtMost\"\xec\x01\n" +
+	"\rwatts_at_most\x18\b \x01(\x01R\vwattsAtMost\"\xaa\x02\n" +
 	"\x04Slot\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -3504,7 +3699,14 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x06 \x01(\x03R\vmemoryBytes\x12\x19\n" +
 	"\bsweep_id\x18\a \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\b \x01(\x03R\x05trial\x12\x14\n" +
-	"\x05state\x18\t \x01(\tR\x05state\"\x8b\x02\n" +
+	"\x05state\x18\t \x01(\tR\x05state\x12\x16\n" +
+	"\x06member\x18Z \x01(\x05R\x06member\x12$\n" +
+	"\x04pace\x18[ \x01(\v2\x10.atelier.v1.PaceR\x04pace\"c\n" +
+	"\x04Pace\x12\x15\n" +
+	"\x06step_s\x18\x01 \x01(\x01R\x05stepS\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\x01R\awaiting\x12\x18\n" +
+	"\aslowest\x18\x03 \x01(\x05R\aslowest\x12\x10\n" +
+	"\x03lag\x18\x04 \x01(\x01R\x03lag\"\x8b\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -3595,7 +3797,7 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(Kind)(0),              // 1: atelier.v1.Kind
@@ -3615,22 +3817,24 @@ var file_atelier_v1_model_proto_goTypes = []any{
 	(*Trial)(nil),          // 15: atelier.v1.Trial
 	(*Run)(nil),            // 16: atelier.v1.Run
 	(*RunGroup)(nil),       // 17: atelier.v1.RunGroup
-	(*GroupMember)(nil),    // 18: atelier.v1.GroupMember
-	(*GroupView)(nil),      // 19: atelier.v1.GroupView
-	(*Checkpoint)(nil),     // 20: atelier.v1.Checkpoint
-	(*Alias)(nil),          // 21: atelier.v1.Alias
-	(*AliasPlace)(nil),     // 22: atelier.v1.AliasPlace
-	(*Metric)(nil),         // 23: atelier.v1.Metric
-	(*Report)(nil),         // 24: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 25: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 26: atelier.v1.Worker
-	(*Usage)(nil),          // 27: atelier.v1.Usage
-	(*GpuUsage)(nil),       // 28: atelier.v1.GpuUsage
-	(*Slot)(nil),           // 29: atelier.v1.Slot
-	(*Member)(nil),         // 30: atelier.v1.Member
-	(*Refusal)(nil),        // 31: atelier.v1.Refusal
-	nil,                    // 32: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 33: atelier.v1.Worker.LabelsEntry
+	(*GroupEnd)(nil),       // 18: atelier.v1.GroupEnd
+	(*GroupMember)(nil),    // 19: atelier.v1.GroupMember
+	(*GroupView)(nil),      // 20: atelier.v1.GroupView
+	(*Checkpoint)(nil),     // 21: atelier.v1.Checkpoint
+	(*Alias)(nil),          // 22: atelier.v1.Alias
+	(*AliasPlace)(nil),     // 23: atelier.v1.AliasPlace
+	(*Metric)(nil),         // 24: atelier.v1.Metric
+	(*Report)(nil),         // 25: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 26: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 27: atelier.v1.Worker
+	(*Usage)(nil),          // 28: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 29: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 30: atelier.v1.Slot
+	(*Pace)(nil),           // 31: atelier.v1.Pace
+	(*Member)(nil),         // 32: atelier.v1.Member
+	(*Refusal)(nil),        // 33: atelier.v1.Refusal
+	nil,                    // 34: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 35: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	5,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
@@ -3641,36 +3845,39 @@ var file_atelier_v1_model_proto_depIdxs = []int32{
 	15, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
 	8,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
 	9,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	32, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	34, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
 	1,  // 9: atelier.v1.Sweep.kind:type_name -> atelier.v1.Kind
 	13, // 10: atelier.v1.Sweep.notification:type_name -> atelier.v1.Notification
 	0,  // 11: atelier.v1.Notification.on:type_name -> atelier.v1.SweepStatus
 	2,  // 12: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
 	16, // 13: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
-	20, // 14: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
+	21, // 14: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
 	4,  // 15: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
 	6,  // 16: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
 	10, // 17: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
 	11, // 18: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
-	23, // 19: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	24, // 19: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
 	3,  // 20: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
 	17, // 21: atelier.v1.Run.group:type_name -> atelier.v1.RunGroup
-	18, // 22: atelier.v1.RunGroup.members:type_name -> atelier.v1.GroupMember
-	19, // 23: atelier.v1.RunGroup.views:type_name -> atelier.v1.GroupView
-	22, // 24: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
-	23, // 25: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
-	2,  // 26: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	23, // 27: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
-	29, // 28: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	33, // 29: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	27, // 30: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	28, // 31: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	7,  // 32: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	19, // 22: atelier.v1.RunGroup.members:type_name -> atelier.v1.GroupMember
+	20, // 23: atelier.v1.RunGroup.views:type_name -> atelier.v1.GroupView
+	18, // 24: atelier.v1.RunGroup.ended:type_name -> atelier.v1.GroupEnd
+	3,  // 25: atelier.v1.GroupEnd.exit:type_name -> atelier.v1.ExitClass
+	23, // 26: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
+	24, // 27: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	2,  // 28: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
+	24, // 29: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
+	30, // 30: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	35, // 31: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	28, // 32: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	29, // 33: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	31, // 34: atelier.v1.Slot.pace:type_name -> atelier.v1.Pace
+	7,  // 35: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -3684,7 +3891,7 @@ func file_atelier_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
