@@ -261,7 +261,7 @@ func (m *Machine) joining(s *Sweep, t *Trial, add []*atelierv1.GroupMember) (fre
 	case s.Status != trial.SweepRunning:
 		return nil, nil, "the sweep is " + s.Status.String()
 	case t.Verdict > trial.VerdictContinue:
-		return nil, nil, "it was told to " + t.Verdict.String()
+		return nil, nil, "its run is asked to " + t.Verdict.String()
 	case len(g.Members)+len(fresh) > int(g.Max):
 		return nil, nil, fmt.Sprintf("it has %d members, and at most %d compute together", len(g.Members), g.Max)
 	case next > maxJoined:

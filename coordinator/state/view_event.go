@@ -33,7 +33,7 @@ func (m *Machine) speaks(t *Trial, e *atelierv1.RunEvent, a *EventResult) bool {
 	case g.At(id) < 0:
 		return fence(fmt.Sprintf("member %d is not of the group", id))
 	case !ended && !seen && g.View() != nil && !slices.Contains(g.View().Members, id):
-		return fence(fmt.Sprintf("member %d is not in view %d: the others go on without it", id, g.View().Number))
+		return fence(fmt.Sprintf("member %d is not in view %d: the others continue without it", id, g.View().Number))
 	}
 	return true
 }
@@ -66,12 +66,12 @@ func (m *Machine) recordView(now int64, s *Sweep, t *Trial, member int32, v *ate
 	}
 	a.Outcome = recorded(g, v)
 	if last := g.View(); last != nil && a.Outcome == trial.OutcomeRecorded && !slices.ContainsFunc(ids, func(id int32) bool { return slices.Contains(last.Members, id) }) {
-		a.Outcome, a.Verdict, a.Message = trial.OutcomeFenced, trial.VerdictStop, fmt.Sprintf("none of view %d is in view %d: the others go on without these", last.Number, v.GetNumber())
+		a.Outcome, a.Verdict, a.Message = trial.OutcomeFenced, trial.VerdictStop, fmt.Sprintf("none of view %d is in view %d: the others continue without these", last.Number, v.GetNumber())
 		return
 	}
 	if a.Outcome != trial.OutcomeRecorded {
 		if a.Outcome == trial.OutcomeFenced {
-			a.Verdict, a.Message = trial.VerdictStop, fmt.Sprintf("view %d has other members: the others go on without these", v.GetNumber())
+			a.Verdict, a.Message = trial.VerdictStop, fmt.Sprintf("view %d has other members: the others continue without these", v.GetNumber())
 		}
 		return
 	}
