@@ -22,7 +22,7 @@ SHOW := CGO_ENABLED=0 $(GO) run ./deploy/skips
 DATA ?=
 RUN_FLAGS ?=
 
-.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data gpu-check gpu-test gpu-test-programs fuzz parity proto settings man charts screenshots clean
+.PHONY: help run test test-go test-trainer test-cluster build programs trainer libtorch deps test-deps lint bench bench-cluster bench-go bench-search bench-stop bench-sweeps bench-tracking bench-trainer bench-inference bench-data bench-group gpu-check gpu-test gpu-test-programs fuzz parity proto settings man charts screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -75,7 +75,7 @@ lint: libtorch ## gofmt, a tidy go.mod, go vet and staticcheck with and without 
 parity: test-deps libtorch ## numbers beside torchvision's
 	eval "$$(deploy/libtorch/build.sh --env)" && CGO_ENABLED=1 $(GO) test -count=1 -timeout 25m -tags libtorch -run 'Parity' -v ./worker/trainer/...
 
-bench: bench-go bench-cluster bench-search bench-stop bench-tracking bench-trainer bench-inference bench-data ## all measurements
+bench: bench-go bench-cluster bench-search bench-stop bench-tracking bench-trainer bench-inference bench-data bench-group ## all measurements
 
 bench-go: ## benchmarks of single rooms
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1s ./coordinator/state/... ./tuner/search/... ./common/...
@@ -106,6 +106,10 @@ bench-inference: test-deps build ## production mode beside PyTorch one image at 
 bench-data: test-deps programs ## cleanup and packing beside Python; what cleanup finds: make bench-data DATA_FLAGS="-parts faults"
 	@mkdir -p build
 	CGO_ENABLED=0 $(GO) build -o build/bench-data ./deploy/bench/data && build/bench-data $(DATA_FLAGS)
+
+bench-group: test-deps build ## trainings of several members: bits, faults, speed beside DistributedDataParallel: make bench-group DATA=images GROUP_FLAGS="-parts bits"
+	@mkdir -p build
+	CGO_ENABLED=0 $(GO) build -o build/bench-group ./deploy/bench/group && build/bench-group $(if $(DATA),-images "$(DATA)") $(GROUP_FLAGS)
 
 gpu-check: ## the trainer built for CUDA on a machine without a GPU, in a Debian 13 of its own (root, 7 GB): make gpu-check GPU_CHECK_FLAGS="-run X ./worker/trainer/"
 	deploy/libtorch/gpu-check.sh $(GPU_CHECK_FLAGS)
