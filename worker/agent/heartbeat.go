@@ -112,20 +112,15 @@ func (a *Agent) obey(m trial.HeartbeatAnswer, live []*holding, sent time.Duratio
 		if slices.Contains(m.Lost, h.lease.LeaseRef) {
 			a.cleanUpSoon() // by a restore all are lost, and the index is another
 			if h.lose("lease expired", false) {
-				a.log.Warn("lease lost", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token, "member", h.name())
+				a.log.Warn("lease lost", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token)
 			}
 			continue
 		}
 		h.renew(sent + ttl - margin(ttl))
 	}
 	for _, v := range m.Verdicts {
-		for _, h := range a.held.of(v.Lease.Token) {
+		if h := a.held.get(v.Lease.Token); h != nil {
 			h.setVerdict(v.Verdict, v.Reason)
-		}
-	}
-	for _, ref := range m.Leave {
-		if h := a.held.get(ref); h != nil {
-			h.leave()
 		}
 	}
 	if len(m.Dropped) > 0 {

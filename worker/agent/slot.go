@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"atelier/common/client"
-	"atelier/common/trainerproto"
 	"atelier/common/trial"
 	"atelier/worker/slots"
 )
@@ -34,7 +33,6 @@ type slot struct {
 	mu    sync.Mutex
 	state string // idle | busy | quarantined
 	lease *trial.Lease
-	pace  *trial.Pace // of the member's group, as its trainer sees it; nil = not known
 }
 
 func newSlot(a *Agent, spec *slots.Slot) *slot {
@@ -47,14 +45,7 @@ func newSlot(a *Agent, spec *slots.Slot) *slot {
 func (s *slot) setState(state string, l *trial.Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.lease, s.pace = state, l, nil
-}
-
-// setPace takes what a member's trainer reports of its group's steps.
-func (s *slot) setPace(p *trainerproto.Pace) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pace = &trial.Pace{Step: trial.Number(p.Step), Waiting: trial.Number(p.Waiting), Slowest: int32(p.Slowest), Lag: trial.Number(p.Lag)}
+	s.state, s.lease = state, l
 }
 
 // describe is the slot as heartbeats carry it.
@@ -64,7 +55,7 @@ func (s *slot) describe() trial.Slot {
 	p := trial.Slot{Name: s.spec.Name, Kind: s.spec.Kind, Device: s.spec.Device, Description: s.spec.Description,
 		Threads: int32(s.spec.Threads), MemoryBytes: s.spec.MemoryBytes, State: s.state}
 	if s.lease != nil {
-		p.Sweep, p.Trial, p.Member, p.Pace = s.lease.Sweep, s.lease.Trial, s.lease.Member, s.pace
+		p.Sweep, p.Trial = s.lease.Sweep, s.lease.Trial
 	}
 	return p
 }
@@ -207,9 +198,6 @@ func (s *slot) acquire(ctx context.Context, req client.AcquireRequest) (*holding
 	if l.Token == 0 || l.Sweep == "" || l.Trial < 1 {
 		return nil, errors.New("a lease without a token, sweep or trial")
 	}
-	if err := s.checkGroup(l); err != nil {
-		return nil, err
-	}
 	ttl := l.TTL
 	if ttl <= 0 {
 		ttl = s.a.term()
@@ -220,13 +208,7 @@ func (s *slot) acquire(ctx context.Context, req client.AcquireRequest) (*holding
 	if l.EndEpoch > 0 && l.LastEpoch >= l.EndEpoch {
 		h.setVerdict(l.EndVerdict, l.EndReason) // nothing is left to train
 	}
-	if l.Group != nil {
-		if err := s.a.joinGroup(h); err != nil {
-			return nil, err
-		}
-	}
 	if !s.a.held.add(h) {
-		s.a.leaveGroup(h)
 		return nil, fmt.Errorf("lease %d was granted twice", l.Token)
 	}
 	s.a.heartbeatSoon()

@@ -17,9 +17,6 @@ type Exit struct {
 	// Terminated: a signal of this agent ended it, and it had not said done or
 	// failed before. Class is KILLED then; the caller knows the true reason.
 	Terminated bool
-
-	// Silent: it was killed because it gave no sign of life. Message begins with "gave".
-	Silent bool
 }
 
 // classify reads the evidence from the best down: what the trainer said, what
@@ -80,8 +77,6 @@ func doneClass(reason string) (trial.Exit, bool) {
 		return trial.ExitStopped, true
 	case trainerproto.DonePaused:
 		return trial.ExitPaused, true
-	case trainerproto.DoneLeft:
-		return trial.ExitReleased, true
 	}
 	return 0, false
 }
@@ -102,8 +97,6 @@ func failedClass(class string) trial.Exit {
 		return trial.ExitDiverged
 	case trainerproto.FailedDiskFull:
 		return trial.ExitDiskFull
-	case trainerproto.FailedCutOff:
-		return trial.ExitLost // its part in the lease is, though it does not know
 	}
 	return trial.ExitCrashed
 }

@@ -138,13 +138,6 @@ func Start(ctx context.Context, cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.start(ctx); err != nil {
-		return nil, err
-	}
-	return g, nil
-}
-
-func (g *Group) start(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -167,11 +160,11 @@ func (g *Group) start(ctx context.Context) error {
 		g.mu.Unlock()
 		g.Close()
 		g.mu.Lock()
-		return err
+		return nil, err
 	}
 	g.lastCommit = time.Now()
 	g.see()
-	return nil
+	return g, nil
 }
 
 func newGroup(cfg Config) (*Group, error) {

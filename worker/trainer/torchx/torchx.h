@@ -121,6 +121,28 @@ tx_error tx_average(tx_tensor *averages, tx_tensor *values, int n, double decay)
 tx_error tx_copy(tx_tensor *to, tx_tensor *from, int n);
 tx_error tx_swap(tx_tensor *a, tx_tensor *b, int n); /* storage changes hands, tensors keep their identity */
 
+/* --- buckets: gradients summed over shards, in memory that other processes map --------------- */
+/* See native/buckets.h. One thread at a time, but for wait, stop and end. */
+typedef void *tx_buckets;
+/* params: trained leaves in the order of registration; statistics: float32 */
+tx_error tx_buckets_new(tx_tensor *params, int n, tx_tensor *statistics, int m, int64_t bucket_bytes, tx_buckets *out);
+/* In floats: a bucket is starts[i] to starts[i+1] of a slot; the segment is own slots of sums and one of the owner's results. */
+void tx_buckets_layout(tx_buckets b, int *count, const int64_t **starts, int64_t *slot, int *own);
+void tx_buckets_use(tx_buckets b, void *segment); /* zeros; must outlive b */
+tx_error tx_buckets_begin(tx_buckets b, int64_t from, int64_t to, int64_t present);
+tx_error tx_buckets_arm(tx_buckets b, int64_t shard, double weight);
+tx_error tx_buckets_done(tx_buckets b);
+tx_error tx_buckets_apply(tx_buckets b);
+tx_error tx_buckets_drop(tx_buckets b);
+tx_error tx_buckets_result(tx_buckets b, float **result); /* a slot, laid out as the others */
+/* waits for the next complete bucket; -1: stopped. Calls are numbered from 1. */
+tx_error tx_buckets_wait(tx_buckets b, int64_t call, int *bucket);
+void tx_buckets_stop(tx_buckets b, int64_t call); /* ends the calls up to that one, also one that comes later */
+void tx_buckets_end(tx_buckets b);                /* ends all */
+void tx_buckets_free(tx_buckets b);               /* when no call waits */
+/* in[to] += in[from] for each pair of program, then out = in[0]; in stays as it is */
+tx_error tx_sum(float *out, const float *const *in, int inputs, const int32_t *program, int merges, int64_t n);
+
 #ifdef __cplusplus
 }
 #endif

@@ -25,10 +25,11 @@ namespace plain {
 #include "native/isa_depthwise.h"
 #include "native/isa_pool.h"
 #include "native/isa_scale.h"
+#include "native/isa_sum.h"
 #undef TX_IN
 #undef TX_METHOD
 #undef TX_BODY
-static const Kernels table = {"plain", TX_LOOPS(float), TX_LOOPS(Bf16)};
+static const Kernels table = {"plain", TX_LOOPS(float), TX_LOOPS(Bf16), add};
 }  // namespace plain
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -43,10 +44,11 @@ namespace avx2 {
 #include "native/isa_depthwise.h"
 #include "native/isa_pool.h"
 #include "native/isa_scale.h"
+#include "native/isa_sum.h"
 #undef TX_IN
 #undef TX_METHOD
 #undef TX_BODY
-static const Kernels table = {"avx2", TX_LOOPS(float), TX_LOOPS(Bf16)};
+static const Kernels table = {"avx2", TX_LOOPS(float), TX_LOOPS(Bf16), add};
 }  // namespace avx2
 #pragma GCC pop_options
 
@@ -59,10 +61,11 @@ namespace avx512 {
 #include "native/isa_depthwise.h"
 #include "native/isa_pool.h"
 #include "native/isa_scale.h"
+#include "native/isa_sum.h"
 #undef TX_IN
 #undef TX_METHOD
 #undef TX_BODY
-static const Kernels table = {"avx512", TX_LOOPS(float), TX_LOOPS(Bf16)};
+static const Kernels table = {"avx512", TX_LOOPS(float), TX_LOOPS(Bf16), add};
 }  // namespace avx512
 namespace floats {
 #define TX_PAIRS 0

@@ -90,6 +90,7 @@ struct Kernels {
   const char *name;
   Loops<float> f32;
   Loops<Bf16> bf16;
+  void (*add)(const float *a, const float *b, float *out, int64_t n);  // out = a + b; out may be either
 };
 
 const Kernels &kernels();
