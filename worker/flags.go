@@ -18,6 +18,7 @@ import (
 	"atelier/common/setting"
 	"atelier/common/stdio"
 	"atelier/common/version"
+	"atelier/worker/wire"
 )
 
 // Config is what the flags say.
@@ -35,6 +36,7 @@ type Config struct {
 	AddressFile                           string
 	LogLevel                              string
 	DrainGrace                            time.Duration
+	GroupWire                             wire.Kind
 }
 
 func init() { cli.FlagStringer = man.Help(cli.FlagStringer) }
@@ -70,6 +72,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("warm", "auto", "trainers NAME[,..] kept warm in each slot from the start: auto (torch where it is installed), none or names"),
 			str("labels", "", "labels k=v[,..] of this worker"),
 			&cli.BoolFlag{Name: "insecure", Usage: "allow addresses other than this machine's own, without encryption", EnvVars: []string{envName("insecure")}},
+			str("group-wire", string(wire.Direct), "how trainers of one training on several workers are linked: direct (each is handed the connection between the workers) or agents (the workers relay, at twice the processor time)"),
 			str("gossip-key-file", "", "file with the cluster's gossip key"),
 			str("address-file", "", "JSON file to write the addresses to, once serving"),
 			str("log-level", "info", "debug, info, warn or error"),
@@ -94,6 +97,9 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 				return fmt.Errorf("--threads-per-slot: %w", err)
 			}
 			m.Config.ThreadsPerSlot = int(threads)
+			if m.Config.GroupWire, err = wire.ParseKind(c.String("group-wire")); err != nil {
+				return fmt.Errorf("--group-wire: %w", err)
+			}
 			if s := c.String("addr"); s != "" {
 				if m.Config.Addrs, err = client.ParseAddrs(s); err != nil {
 					return fmt.Errorf("--addr: %w", err)

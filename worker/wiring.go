@@ -29,6 +29,7 @@ import (
 	"atelier/worker/runner"
 	"atelier/worker/slots"
 	"atelier/worker/store"
+	"atelier/worker/wire"
 )
 
 // Main is the program: flags in, everything wired, closed in reverse order.
@@ -114,7 +115,8 @@ func (m *Main) Run(ctx context.Context) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := m.serveFiles(listener, files, registry); err != nil {
+	links := wire.New(wire.Config{Worker: c.Name, Address: address, Kind: c.GroupWire, Logger: m.log})
+	if err := m.serveFiles(listener, files, links, registry); err != nil {
 		return err
 	}
 
@@ -148,7 +150,7 @@ func (m *Main) Run(ctx context.Context) error {
 	stop := sysmetrics.Start(ctx, sysmetrics.Every, sysmetrics.Options{Disk: c.Data, Notify: func(s string) { m.log.Info(s) }}, machine.set)
 	defer stop()
 	a, err := agent.New(agent.Config{Name: c.Name, Folder: folder, Address: address, Version: version.Version, Labels: c.Labels, Slots: places, Trainers: offered, Warm: warm(c.Warm, offered),
-		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Coordinator: guard, Index: api, KeepLog: api.KeepRunLog,
+		Launcher: launcher, Store: files, LogDir: filepath.Join(c.Data, "logs"), CacheDir: c.Cache, Wire: links, Coordinator: guard, Index: api, KeepLog: api.KeepRunLog,
 		Learn: api.Learn, Usage: machine.usage, DrainGrace: c.DrainGrace, Logger: m.log, Registry: registry})
 	if err != nil {
 		return err
@@ -161,6 +163,7 @@ func (m *Main) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
+	m.log.Info("members of groups on other workers are linked over this worker's address, without encryption", "address", address, "group_wire", c.GroupWire, "meaning", c.GroupWire.Meaning())
 	m.log.Info("serving", "address", address, "slots", len(places), "incarnation", a.Incarnation(), "version", version.Version)
 	err = a.Run(ctx)
 	if r, ok := context.Cause(ctx).(refusal); ok {
@@ -219,8 +222,8 @@ func (m *Main) openStore(address string) (*store.Store, error) {
 	return s, err
 }
 
-// serveFiles serves checkpoints, logs, metrics and the health check.
-func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *prometheus.Registry) error {
+// serveFiles serves checkpoints, logs, links between members of groups, metrics and the health check.
+func (m *Main) serveFiles(l net.Listener, files *store.Store, links *wire.Hub, registry *prometheus.Registry) error {
 	logs := filepath.Join(m.Config.Data, "logs")
 	if err := os.MkdirAll(logs, 0o755); err != nil {
 		return err
@@ -234,6 +237,7 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, registry *promethe
 	mux.Handle(trial.FilesPath, files.Handler(16))
 	mux.Handle("PUT "+trial.FilesPath, files.Receiver(m.maySend, 4))
 	mux.Handle("/logs/", store.ServeRoot(root, "/logs/", 16))
+	mux.Handle(wire.Path, links)
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.Handle("/healthz", &m.health)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,

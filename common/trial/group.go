@@ -68,6 +68,45 @@ func (g *RunGroup) Reporter() int {
 	return min(len(g.Members), 1) - 1
 }
 
+// Paces are what members told their coordinators last.
+type Paces map[MemberRef]*Pace
+
+// MemberRef names a member of a trial's run under way.
+type MemberRef struct {
+	Sweep  string
+	Trial  int64
+	Member int32
+}
+
+// PacesOf are those that workers' slots have.
+func PacesOf(workers []Worker) Paces {
+	out := Paces{}
+	for _, w := range workers {
+		for _, s := range w.Slots {
+			if s.Member != 0 && s.Pace != nil && w.State != "lost" {
+				out[MemberRef{s.Sweep, s.Trial, s.Member}] = s.Pace
+			}
+		}
+	}
+	return out
+}
+
+// Of is the pace of a trial's group: as its reporting member told, else any other.
+// nil where none did.
+func (p Paces) Of(sweep string, number int64, g *RunGroup) *Pace {
+	if at := g.Reporter(); at >= 0 {
+		if one := p[MemberRef{sweep, number, g.Members[at].ID}]; one != nil {
+			return one
+		}
+	}
+	for _, m := range g.Members {
+		if one := p[MemberRef{sweep, number, m.ID}]; one != nil {
+			return one
+		}
+	}
+	return nil
+}
+
 // GroupEnd is how a member's part in a run ended.
 type GroupEnd struct {
 	Member  int32  `json:"member"`
@@ -76,6 +115,12 @@ type GroupEnd struct {
 	Exit    Exit   `json:"exit"`
 	Message string `json:"message"`
 	TimeMS  int64  `json:"time_ms"`
+}
+
+// GroupSize is how many runs have so many members now.
+type GroupSize struct {
+	Members int32 `json:"members"`
+	Runs    int64 `json:"runs"`
 }
 
 // Pace is how a group's steps went lately, as one member sees it.

@@ -54,6 +54,11 @@ type Sweep struct {
 
 	Notify *Notification `json:"notify"` // where its end is posted; nil = nowhere
 
+	MembersMin int32       `json:"members_min"` // slots that carry out a trial together, at least; 1 = one slot alone
+	MembersMax int32       `json:"members_max"` // and at most
+	Shards     int32       `json:"shards"`      // equal parts of each batch
+	Groups     []GroupSize `json:"groups"`      // runs under way that groups carry out, by their members now, ascending
+
 	SpecYAML string `json:"-"` // as submitted
 	SpecJSON string `json:"-"` // checked (common/spec); empty in lists of sweeps
 }

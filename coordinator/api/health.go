@@ -55,6 +55,7 @@ func (s *Server) metrics() http.Handler {
 		}
 		return float64(n)
 	})
+	r.MustRegister(groups{s})
 	if s.cfg.Projection != nil {
 		gauge("redis_index", "Watermark of the board in Redis, while this node leads.", func() float64 {
 			return float64(s.cfg.Projection.Status().Index)

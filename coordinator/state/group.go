@@ -71,6 +71,26 @@ func (t *Trial) Group() *trial.RunGroup {
 	return t.Runs[len(t.Runs)-1].Group
 }
 
+// GroupSizes counts the runs under way that groups carry out, by their members now.
+func (s *Sweep) GroupSizes() []trial.GroupSize {
+	if !s.Members.Group() {
+		return nil
+	}
+	runs := make([]int64, s.Members.Max+1)
+	for _, n := range s.open.list {
+		if g := s.Trial(n).Group(); g != nil {
+			runs[len(g.Members)]++
+		}
+	}
+	var sizes []trial.GroupSize
+	for members, n := range runs {
+		if n > 0 {
+			sizes = append(sizes, trial.GroupSize{Members: int32(members), Runs: n})
+		}
+	}
+	return sizes
+}
+
 // validGroup checks the members that a grant names: all are granted or none.
 func (m *Machine) validGroup(s *Sweep, t *Trial, c *logv1.GrantLease) error {
 	refuse := func(format string, a ...any) error {

@@ -21,6 +21,10 @@ func (s *Sweep) Proto(now int64) *atelierv1.Sweep {
 		StoppingJson: s.StoppingJSON, WarmStart: s.WarmStart, WarmTrials: int64(len(s.WarmTrials)), Enqueued: int64(len(s.Queue())),
 		Epochs: s.Epochs, SpentMs: s.Spent(now), Ending: s.Ending, StoredBytes: s.StoredBytes, Findings: s.Findings,
 		Tags: s.Tags, UserNote: s.UserNote, ArchivedMs: s.ArchivedMS, DeletedMs: s.DeletedMS, PurgeMs: s.PurgeMS(),
+		MembersMin: s.Members.Min, MembersMax: s.Members.Max, Shards: s.Shards,
+	}
+	for _, g := range s.GroupSizes() {
+		p.Groups = append(p.Groups, &atelierv1.GroupSize{Members: g.Members, Runs: g.Runs})
 	}
 	if p.Notification = wire.ToNotification(s.Notification); p.Notification != nil {
 		p.Notification.Url = trial.HookHost(p.Notification.Url)

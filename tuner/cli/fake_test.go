@@ -84,6 +84,8 @@ func (f *fake) sweep(id string) *v1.Sweep {
 			SpecJson: `{"version":1,"name":"broken","search_method":"grid_search","seed":1,"budget":{"trials":4},"objectives":[{"metric":"val_acc","direction":"maximize"}],"space":[{"name":"lr","type":"float","low":0.0001,"high":0.1,"log":true}],"training":{"model":"resnet18","epochs":20}}`}
 	case "s-cccccccc":
 		return f.pareto()
+	case "s-gggggggg":
+		return ofGroups()
 	case "s-dddddddd":
 		return &v1.Sweep{Id: id, Kind: v1.Kind_KIND_INFERENCE, Status: wire.ToSweepStatus(trial.SweepRunning), Objective: objective(), Counts: &v1.SweepCounts{}}
 	}
@@ -283,6 +285,9 @@ func (f *fake) trial(sweep string, n int64) (*v1.Trial, error) {
 	if sweep == "s-cccccccc" && n == 11 {
 		return f.wholeTrial(), nil
 	}
+	if sweep == "s-gggggggg" && n == 1 {
+		return groupTrial(), nil
+	}
 	for _, t := range f.trials() {
 		if t.Number == n {
 			return t, nil
@@ -325,6 +330,9 @@ func (f *fake) ListWorkers(context.Context, *connect.Request[v1.ListWorkersReque
 				Gpus: []*v1.GpuUsage{{Index: 0, Name: "A100", BusyPercent: 87, MemoryUsed: 20e9, MemoryTotal: 80e9, Celsius: 61, Watts: math.NaN(), WattsAtMost: 400}}},
 			Slots: []*v1.Slot{{Name: "gpu0", Kind: "gpu", Device: "cuda:0", Description: "A100", MemoryBytes: 80 << 30, State: "idle"},
 				{Name: "cpu1", Kind: "cpu", Device: "cpu", Threads: 2, State: "busy", SweepId: "s-aaaaaaaa", Trial: 7}}},
+		{Name: "w3", Address: "10.0.0.3:7610", State: "ready", LastSeenMs: ms(time.Second), Trainers: []string{"torch"}, GroupTrainers: []string{"torch"},
+			Slots: []*v1.Slot{{Name: "cpu0", Kind: "cpu", Device: "cpu", Threads: 2, State: "busy", SweepId: "s-gggggggg", Trial: 1, Member: 3,
+				Pace: &v1.Pace{StepS: 0.4217, Waiting: 0.123, Slowest: 4, Lag: 0.08}}}},
 	}}, nil)
 }
 

@@ -56,6 +56,12 @@ func (e *Env) printSweep(c *ucli.Context, r *trial.Sweep) error {
 		add("search", methodOf(r))
 		add("seed", strconv.FormatUint(r.Seed, 10))
 		add("trainer", r.Trainer)
+		if r.MembersMax > 1 {
+			asked, now := slotsOf(r)
+			if add("members", asked); now != "" {
+				add("", now)
+			}
+		}
 		trials := fmt.Sprintf("%s ended, %d running, %d waiting, at most %d at once", strings.Replace(of(n.Over(), r.BudgetTrials), "/", " of ", 1), n.Running, n.Waiting, r.Parallelism)
 		if n.Paused > 0 {
 			trials += fmt.Sprintf(", %d paused", n.Paused)

@@ -102,7 +102,7 @@ func (e *Env) trialTable(all []trial.Trial) table {
 	for _, x := range all {
 		worker := "-"
 		if run := x.LastRun(); run != nil {
-			worker = run.Worker
+			worker = run.Worker + others(run)
 		}
 		t.rows = append(t.rows, []string{count(x.Number), x.Status.String(), shortValue(x.Value), count(int64(x.Epoch)), strconv.Itoa(len(x.Runs)), worker,
 			e.span(x.StartedMS, x.EndedMS), pairs(x.Params)})
@@ -144,6 +144,7 @@ func (e *Env) showTrial(c *ucli.Context) error {
 	if err != nil {
 		return err
 	}
+	paces := pacesOf(c.Context, api, r)
 	return e.print(c, r, func() table {
 		out := table{head: []string{"", ""}}
 		add := func(k, v string) { out.rows = append(out.rows, []string{k, v}) }
@@ -187,7 +188,7 @@ func (e *Env) showTrial(c *ucli.Context) error {
 		}
 		add("took", e.span(r.StartedMS, r.EndedMS))
 		for _, x := range r.Runs {
-			text := fmt.Sprintf("%s %s, %s", x.Worker, x.Slot, e.span(x.StartedMS, x.EndedMS))
+			text := fmt.Sprintf("%s %s%s, %s", x.Worker, x.Slot, others(&x), e.span(x.StartedMS, x.EndedMS))
 			if x.Exit != 0 {
 				text += ", " + x.Exit.String()
 			}
@@ -199,6 +200,7 @@ func (e *Env) showTrial(c *ucli.Context) error {
 			}
 			add(fmt.Sprintf("run %d", x.Number), text)
 		}
+		e.groupRows(r, paces, add)
 		for _, x := range r.Checkpoints {
 			add("checkpoint", fmt.Sprintf("epoch %d, %s, %s", x.Epoch, bytesOf(x.Size), x.Location))
 		}

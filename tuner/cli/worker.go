@@ -123,6 +123,9 @@ func (e *Env) workerTable(all []trial.Worker, each bool) table {
 			does := s.State
 			if s.Trial > 0 {
 				does = fmt.Sprintf("trial %d of %s", s.Trial, s.Sweep)
+				if s.Member > 0 {
+					does += fmt.Sprintf(", member %d", s.Member)
+				}
 			}
 			t.rows = append(t.rows, append(append(append([]string{}, lead...), s.Name, s.Device, gpuOf(w.Usage, s.Device), dash(does)), rest...))
 			if !each {

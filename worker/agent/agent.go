@@ -31,6 +31,7 @@ import (
 	"atelier/worker/runner"
 	"atelier/worker/slots"
 	"atelier/worker/store"
+	"atelier/worker/wire"
 )
 
 // Coordinator is what the agent says to the cluster: a client.Client's part.
@@ -60,6 +61,8 @@ type Config struct {
 	LogDir   string // logs of runs, below SWEEP/TRIAL/
 	CacheDir string // packed image sets
 
+	Wire *wire.Hub // links between members of groups; nil: members of one run are all here
+
 	Coordinator Coordinator
 	Index       Index                                                                              // nil: leftovers are not swept
 	KeepLog     func(ctx context.Context, sweep string, trial int64, run int32, tail []byte) error // keeps the end of a run's log beside this worker; nil: nobody does
@@ -86,6 +89,8 @@ type Agent struct {
 	slots       []*slot
 	held        *holdings
 	relay       *relay
+	groupsMu    sync.Mutex
+	groups      map[uint64]*group // by token
 	metrics     *metrics
 	starts      *starts
 	sparse      *sparselog.Log
@@ -124,11 +129,14 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Wire == nil {
+		cfg.Wire = wire.New(wire.Config{Worker: cfg.Name, Address: cfg.Address, Logger: cfg.Logger})
+	}
 	var id [8]byte
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, fmt.Errorf("agent: incarnation: %w", err)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{}, starts: newStarts(), sparse: sparselog.New(cfg.Logger, sayAgain, nil),
+	a := &Agent{cfg: cfg, log: cfg.Logger, incarnation: hex.EncodeToString(id[:]), trainers: map[string]runner.Trainer{}, groups: map[uint64]*group{}, starts: newStarts(), sparse: sparselog.New(cfg.Logger, sayAgain, nil),
 		beatNow: make(chan struct{}, 1), cleanUpNow: make(chan struct{}, 1), drain: make(chan struct{}), admitted: make(chan struct{}), rejected: make(chan struct{})}
 	for _, t := range cfg.Trainers {
 		if _, twice := a.trainers[t.Name]; twice {
@@ -146,7 +154,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %d trainers to keep warm; at most %d per slot", len(cfg.Warm), standbyNames)
 	}
 	a.ttl.Store(int64(8 * time.Second)) // until the first heartbeat says
-	a.held = &holdings{byToken: map[uint64]*holding{}}
+	a.held = &holdings{all: map[holdingKey]*holding{}}
 	a.relay = newRelay(cfg.Coordinator, cfg.Name, a.incarnation, cfg.QueueBytes, a.log)
 	for _, s := range cfg.Slots {
 		a.slots = append(a.slots, newSlot(a, s))

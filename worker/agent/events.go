@@ -21,6 +21,9 @@ func (r *run) onEvent(e trainerproto.Event) {
 		return
 	}
 	l := r.h.lease
+	if e.Pace != nil && r.h.group != nil {
+		r.s.setPace(e.Pace)
+	}
 	switch e.Kind { // progress within an epoch is for the command that trains here
 	case trainerproto.EventEpoch:
 		if r.reportedLast() {
@@ -29,7 +32,11 @@ func (r *run) onEvent(e trainerproto.Event) {
 		r.epoch.Store(int64(e.Epoch))
 		r.value, r.valued = e.Metrics.Get(l.Objective.Metric)
 		report := &trial.Report{Epoch: int32(e.Epoch), TimeMS: time.Now().UnixMilli(), Metrics: e.Metrics, Data: e.Data}
-		r.push(trial.Event{LeaseRef: l.LeaseRef, Report: report}, nil)
+		r.push(trial.Event{LeaseRef: l.LeaseRef, Report: report}, func(res trial.EventResult) {
+			if safe(res) {
+				r.acks.note(e.Epoch, 0)
+			}
+		})
 		if r.reportedLast() {
 			r.h.setVerdict(l.EndVerdict, cmp.Or(l.EndReason, "the run's last epoch is reported"))
 		}
@@ -43,8 +50,37 @@ func (r *run) onEvent(e trainerproto.Event) {
 			r.child.Kill()
 			return
 		}
-		r.push(trial.Event{LeaseRef: l.LeaseRef, Checkpoint: &c}, func(res trial.EventResult) { r.retention.acknowledged(c, res) })
+		r.push(trial.Event{LeaseRef: l.LeaseRef, Checkpoint: &c}, func(res trial.EventResult) {
+			r.retention.acknowledged(c, res)
+			if safe(res) {
+				r.acks.note(0, e.Epoch)
+			}
+		})
+	case trainerproto.EventView:
+		r.viewed(e.View)
 	}
+}
+
+// safe reports whether an event is with the coordinators and will not be lost.
+func safe(res trial.EventResult) bool {
+	return res.Outcome == trial.OutcomeRecorded || res.Outcome == trial.OutcomeAlready
+}
+
+// viewed takes a view that the members agreed on. Where the coordinators know another
+// of its number this one's members are fenced.
+func (r *run) viewed(v *trainerproto.View) {
+	g, l := r.h.group, r.h.lease
+	if g == nil || v == nil {
+		return
+	}
+	view := &trial.View{Number: int32(v.Number), TimeMS: time.Now().UnixMilli(), Step: v.Step, Reason: v.Reason, PauseMS: int64(math.Round(v.Pause * 1000))}
+	for _, id := range v.Members {
+		view.Members = append(view.Members, int32(id))
+	}
+	g.setView(view)
+	r.s.a.metrics.views.Inc()
+	r.s.a.log.Info("the group's members changed", "sweep", l.Sweep, "trial", l.Trial, "view", v.Number, "members", v.Members, "step", v.Step, "reason", v.Reason, "reported_by", r.h.name())
+	r.push(trial.Event{LeaseRef: l.LeaseRef, View: view}, nil)
 }
 
 // reportedLast reports whether the run has reported the last epoch that its lease
@@ -78,7 +114,7 @@ func (a *Agent) answered(h *holding, res trial.EventResult) {
 	case trial.OutcomeFenced:
 		a.cleanUpSoon()
 		if h.lose("the coordinators refused its token", false) {
-			a.log.Warn("run fenced off", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token)
+			a.log.Warn("run fenced off", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token, "member", h.name(), "message", res.Message)
 		}
 		return
 	case trial.OutcomeRefused:

@@ -112,15 +112,20 @@ func (a *Agent) obey(m trial.HeartbeatAnswer, live []*holding, sent time.Duratio
 		if slices.Contains(m.Lost, h.lease.LeaseRef) {
 			a.cleanUpSoon() // by a restore all are lost, and the index is another
 			if h.lose("lease expired", false) {
-				a.log.Warn("lease lost", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token)
+				a.log.Warn("lease lost", "sweep", h.lease.Sweep, "trial", h.lease.Trial, "token", h.lease.Token, "member", h.name())
 			}
 			continue
 		}
 		h.renew(sent + ttl - margin(ttl))
 	}
 	for _, v := range m.Verdicts {
-		if h := a.held.get(v.Lease.Token); h != nil {
+		for _, h := range a.held.of(v.Lease.Token) {
 			h.setVerdict(v.Verdict, v.Reason)
+		}
+	}
+	for _, ref := range m.Leave {
+		if h := a.held.get(ref); h != nil {
+			h.leave()
 		}
 	}
 	if len(m.Dropped) > 0 {

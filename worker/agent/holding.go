@@ -5,13 +5,17 @@ import (
 	"time"
 
 	"atelier/common/trial"
+	"atelier/worker/wire"
 )
 
 // holding is one lease this agent has, from the grant until the run's end is
 // acknowledged. It is named in heartbeats all that time: a lease whose last
-// report is still on its way must not run out.
+// report is still on its way must not run out. Of a group's lease it is one
+// member's part; several of one run may be here.
 type holding struct {
 	lease *trial.Lease
+	group *group     // nil: one slot carries the run out alone
+	seat  *wire.Seat // its links; nil as group is
 
 	mu       sync.Mutex
 	deadline time.Duration // end the run then, unless renewed
@@ -22,6 +26,8 @@ type holding struct {
 	reason   string
 	signal   chan struct{} // a verdict or a pause came; capacity 1
 	paused   bool          // drain: end with a checkpoint
+	working  bool          // its trainer has the job
+	leaving  bool          // the coordinators want this member to leave its group
 	lost     chan struct{} // closed: nothing this run does counts any more
 	acked    chan struct{} // closed: the coordinators know of its end
 }
@@ -73,6 +79,31 @@ func (h *holding) pause() {
 	h.notify()
 }
 
+// leave asks a member to leave its group; the others continue.
+func (h *holding) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.leaving {
+		h.leaving = true
+		h.notify()
+	}
+}
+
+// askedToLeave reports whether leave was called.
+func (h *holding) askedToLeave() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.leaving
+}
+
+// name of the slot's part in a group, for people: worker/slot. Else "".
+func (h *holding) name() string {
+	if h.group == nil {
+		return ""
+	}
+	return memberOf(h.lease).Name()
+}
+
 // notify wakes who watches the run, once for all that came since it looked.
 func (h *holding) notify() {
 	select {
@@ -102,6 +133,13 @@ func (h *holding) expired(t time.Duration) bool {
 	return !h.ended && h.cause == "" && t >= h.deadline
 }
 
+// begin notes that the trainer gets its job.
+func (h *holding) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.working = true
+}
+
 // end notes that the run is over: its lease is kept until that is acknowledged, and
 // losing it ends nothing any more.
 func (h *holding) end() {
@@ -110,10 +148,18 @@ func (h *holding) end() {
 	h.ended = true
 }
 
-// holdings are all leases of this agent, by token.
+// holdingKey names a holding: a lease, and of a group's the member.
+type holdingKey struct {
+	token  uint64
+	member int32
+}
+
+func keyOf(l trial.LeaseRef) holdingKey { return holdingKey{l.Token, l.Member} }
+
+// holdings are all leases of this agent.
 type holdings struct {
 	mu      sync.Mutex
-	byToken map[uint64]*holding
+	all     map[holdingKey]*holding
 	closing bool // a drain has begun: what is added is paused at once
 }
 
@@ -121,10 +167,10 @@ type holdings struct {
 func (t *holdings) add(h *holding) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byToken[h.lease.Token] != nil {
+	if t.all[keyOf(h.lease.LeaseRef)] != nil {
 		return false
 	}
-	t.byToken[h.lease.Token] = h
+	t.all[keyOf(h.lease.LeaseRef)] = h
 	if t.closing {
 		h.pause()
 	}
@@ -134,23 +180,35 @@ func (t *holdings) add(h *holding) bool {
 func (t *holdings) drop(h *holding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byToken[h.lease.Token] == h {
-		delete(t.byToken, h.lease.Token)
+	if k := keyOf(h.lease.LeaseRef); t.all[k] == h {
+		delete(t.all, k)
 	}
 }
 
-func (t *holdings) get(token uint64) *holding {
+func (t *holdings) get(ref trial.LeaseRef) *holding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.byToken[token]
+	return t.all[keyOf(ref)]
+}
+
+// of lists what is held of a run: what is asked of it is asked of all its members here.
+func (t *holdings) of(token uint64) (out []*holding) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, h := range t.all {
+		if k.token == token {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // live lists what is to be renewed.
 func (t *holdings) live() []*holding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := make([]*holding, 0, len(t.byToken))
-	for _, h := range t.byToken {
+	out := make([]*holding, 0, len(t.all))
+	for _, h := range t.all {
 		if cause, _ := h.lossCause(); cause == "" {
 			out = append(out, h)
 		}
@@ -164,7 +222,7 @@ func (t *holdings) pauseAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closing = true
-	for _, h := range t.byToken {
+	for _, h := range t.all {
 		h.pause()
 	}
 }
@@ -180,7 +238,7 @@ func (t *holdings) reopen() {
 func (t *holdings) hasTrial(sweep string, number int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, h := range t.byToken {
+	for _, h := range t.all {
 		if h.lease.Sweep == sweep && h.lease.Trial == number {
 			return true
 		}

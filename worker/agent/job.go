@@ -24,11 +24,16 @@ func (r *run) makeJob(ctx context.Context) (job trainerproto.Job, err error) {
 	if err != nil {
 		return job, err
 	}
-	r.retention = newRetention(a.cfg.Store, l, a.log)
+	if g := r.h.group; g != nil {
+		r.retention = g.retention
+	} else {
+		r.retention = newRetention(a.cfg.Store, l, a.log)
+	}
 	job = trainerproto.Job{
 		Kind: l.Kind.String(), Sweep: l.Sweep, Trial: l.Trial, Run: l.Run, Seed: l.Seed,
 		Params: object(l.Params), Training: object(l.Training), Metric: l.Objective.Metric, Maximize: l.Objective.Maximize, EndEpoch: int(l.EndEpoch),
 		Device: r.s.spec.JobDevice(), Threads: r.s.spec.Threads, Dir: dir, BaseDir: l.BaseDir, CacheDir: a.cfg.CacheDir,
+		Group: jobGroup(l),
 	}
 	if l.Kind == trial.Inference {
 		// What earlier runs left are results: it begins anew. The trainer says what is
@@ -39,21 +44,33 @@ func (r *run) makeJob(ctx context.Context) (job trainerproto.Job, err error) {
 		}
 		return job, nil
 	}
+	switch g := r.h.group; {
+	case g == nil:
+		job.Resume, job.ResumeEpoch, err = r.resume(ctx)
+	case !l.Group.Join: // else its state comes from a member
+		job.Resume, job.ResumeEpoch, err = g.once(func() (string, int, error) { return r.resume(ctx) })
+	}
+	return job, err
+}
+
+// resume fetches the newest checkpoint that can be had; "" = from scratch. An error
+// is of ctx alone.
+func (r *run) resume(ctx context.Context) (file string, epoch int, err error) {
+	a, l := r.s.a, r.h.lease
 	for _, c := range l.Checkpoints {
 		file, err := a.cfg.Store.Fetch(ctx, c)
 		if err == nil {
-			job.Resume, job.ResumeEpoch = file, int(c.Epoch)
-			return job, nil
+			return file, int(c.Epoch), nil
 		}
 		if ctx.Err() != nil {
-			return job, ctx.Err()
+			return "", 0, ctx.Err()
 		}
 		a.log.Warn("a checkpoint cannot be used; trying an older one or from scratch", "sweep", l.Sweep, "trial", l.Trial, "error", err)
 		if errors.Is(err, store.ErrGone) {
 			a.reportLost(c)
 		}
 	}
-	return job, nil
+	return "", 0, nil
 }
 
 // errNoModel is of a task that names a checkpoint which the index does not have.
@@ -88,6 +105,12 @@ func object(settings json.RawMessage) json.RawMessage {
 	return settings
 }
 
+// logFile is where a run's log goes. Of several members here the one of the lowest id
+// has the run's own name, under which the log is asked for.
 func (a *Agent) logFile(l *trial.Lease) string {
-	return filepath.Join(a.cfg.LogDir, l.Sweep, strconv.FormatInt(l.Trial, 10), fmt.Sprintf("run-%d.log", l.Run))
+	name := fmt.Sprintf("run-%d", l.Run)
+	if l.Group != nil && !firstHere(l) {
+		name += fmt.Sprintf("-member-%d", l.Member)
+	}
+	return filepath.Join(a.cfg.LogDir, l.Sweep, strconv.FormatInt(l.Trial, 10), name+".log")
 }

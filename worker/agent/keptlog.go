@@ -20,8 +20,9 @@ const (
 )
 
 // sendLog sends the end of a run's log while the run goes on, and once more when
-// ended is called. A run whose trainer writes nothing sends nothing.
-func (a *Agent) sendLog(l *trial.Lease) (ended func()) {
+// ended is called. A run whose trainer writes nothing sends nothing. Of a group the
+// member that reports does.
+func (a *Agent) sendLog(h *holding) (ended func()) {
 	if a.cfg.KeepLog == nil {
 		return func() {}
 	}
@@ -32,10 +33,10 @@ func (a *Agent) sendLog(l *trial.Lease) (ended func()) {
 			t := time.NewTimer(pause)
 			select {
 			case <-t.C:
-				sent = a.sendTail(l, sent)
+				sent = a.sendTail(h, sent)
 			case <-over:
 				t.Stop()
-				a.sendTail(l, sent)
+				a.sendTail(h, sent)
 				return
 			}
 		}
@@ -45,7 +46,11 @@ func (a *Agent) sendLog(l *trial.Lease) (ended func()) {
 
 // sendTail sends the end of a log that has changed since it had so many bytes,
 // and returns how many it has. A log that nobody took is sent again.
-func (a *Agent) sendTail(l *trial.Lease, sent int64) int64 {
+func (a *Agent) sendTail(h *holding, sent int64) int64 {
+	l := h.lease
+	if h.group != nil && !h.group.reports(l) {
+		return sent
+	}
 	text, size, err := logTail(a.logFile(l))
 	if err != nil || size == sent {
 		return sent // most often there is none

@@ -55,7 +55,7 @@ func TestLeftoversGoAndIndexedFilesStay(t *testing.T) {
 	gone, _ := write(1, "gone")
 	busy, _ := write(2, "busy")
 	x := &index{err: connect.NewError(connect.CodeUnavailable, nil)}
-	a := &Agent{cfg: Config{Store: st, Index: x}, held: &holdings{byToken: map[uint64]*holding{}}}
+	a := &Agent{cfg: Config{Store: st, Index: x}, held: &holdings{all: map[holdingKey]*holding{}}}
 	a.held.add(newHolding(lease("s-a", 2, 9), 0))
 	there := func(f string) bool { _, err := os.Stat(f); return err == nil }
 
@@ -193,7 +193,7 @@ func TestTheIndexIsToldOfGoneFiles(t *testing.T) {
 		return trial.Checkpoint{Sweep: "s-a", Trial: 1, Epoch: epoch, Token: 7, Location: location, Worker: worker}
 	}
 	x := &index{rows: []trial.Checkpoint{row("w1", 1, there+"-gone"), row("w1", 2, there), row("w2", 3, there+"-gone")}}
-	a := &Agent{cfg: Config{Name: "w1", Store: st, Index: x}, log: slog.New(slog.DiscardHandler), held: &holdings{byToken: map[uint64]*holding{}},
+	a := &Agent{cfg: Config{Name: "w1", Store: st, Index: x}, log: slog.New(slog.DiscardHandler), held: &holdings{all: map[holdingKey]*holding{}},
 		relay: newRelay(nil, "w1", "i", 1<<20, slog.New(slog.DiscardHandler))}
 	if _, err := a.removeLeftovers(t.Context(), leftover); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,9 @@ import (
 
 type metrics struct {
 	runs              *prometheus.CounterVec
+	members           *prometheus.CounterVec
+	hung              prometheus.Counter
+	views             prometheus.Counter
 	firstEvent        prometheus.Histogram
 	warmStarts        prometheus.Counter
 	coldStarts        prometheus.Counter
@@ -20,6 +23,10 @@ func newMetrics(a *Agent, reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atelier_worker_runs_total", Help: "Runs ended, by exit class."}, []string{"exit"}),
+		members: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atelier_worker_member_ends_total",
+			Help: "Members of groups that ended while the others continued, by exit class."}, []string{"exit"}),
+		hung:  counter("members_hung_total", "Members ended because they gave no sign of life."),
+		views: counter("group_views_total", "Changes of who trains together, reported by members here."),
 		firstEvent: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "atelier_worker_lease_to_first_event_seconds",
 			Help: "From the arrival of a lease to the trainer's first event.", Buckets: []float64{.001, .002, .005, .01, .05, .1, .5, 1, 5, 30, 120, 600}}),
 		warmStarts:        counter("warm_starts_total", "Runs started in a trainer that was warm."),
@@ -41,7 +48,7 @@ func newMetrics(a *Agent, reg prometheus.Registerer) *metrics {
 			return float64(*of)
 		})
 	}
-	reg.MustRegister(m.runs, m.firstEvent, m.warmStarts, m.coldStarts, m.heartbeatFailures, m.leasesRunOut, m.dropped,
+	reg.MustRegister(m.runs, m.members, m.hung, m.views, newGroupStates(a), m.firstEvent, m.warmStarts, m.coldStarts, m.heartbeatFailures, m.leasesRunOut, m.dropped,
 		gauge("queue_events", "Events waiting for a coordinator.", func() float64 { n, _ := a.relay.waiting(); return float64(n) }),
 		gauge("queue_bytes", "Their size.", func() float64 { _, n := a.relay.waiting(); return float64(n) }),
 		gauge("leases", "Leases held.", func() float64 { return float64(len(a.held.live())) }),

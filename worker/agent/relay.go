@@ -61,8 +61,13 @@ func sizeOf(e *trial.Event) int {
 	if c := e.Checkpoint; c != nil {
 		n += 64 + len(c.SHA256) + len(c.Location) + len(c.Worker)
 	}
-	if e.Ended != nil {
-		n += len(e.Ended.Message)
+	for _, end := range []*trial.Ended{e.Ended, e.MemberEnded} {
+		if end != nil {
+			n += len(end.Message)
+		}
+	}
+	if v := e.View; v != nil {
+		n += 64 + 8*len(v.Members) + len(v.Reason)
 	}
 	if e.Lost != nil {
 		n += len(e.Lost.Location) + len(e.Lost.Worker)

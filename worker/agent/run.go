@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -32,7 +33,9 @@ type run struct {
 	epoch     atomic.Int64 // last reported
 	value     float64      // objective at that epoch; used by the event reader only
 	valued    bool
-	fault     error // protocol violation by the trainer
+	fault     error  // protocol violation by the trainer
+	sent      string // what the trainer was asked last, by a control line; for watch
+	acks      *acks  // of a member's reports; nil: there is no group
 }
 
 // carryOut runs one lease to its end: prepares, starts, watches, reports.
@@ -44,18 +47,25 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 		s.a.finish(h, trial.ExitLost, cause)
 		return outcome{started: true}
 	}
-	if v, reason, drain := h.asked(); v == trial.VerdictStop || v == trial.VerdictPause || drain {
+	if v, reason, drain := h.asked(); v == trial.VerdictStop || v == trial.VerdictPause || drain || h.askedToLeave() {
+		if h.askedToLeave() && !drain {
+			reason = cmp.Or(reason, leftAsAsked)
+		}
 		s.handBack(h, cmp.Or(reason, "its worker is leaving"))
 		return outcome{started: true}
 	}
 	r := &run{s: s, h: h, began: time.Now()}
+	if h.group != nil {
+		r.acks = &acks{changed: make(chan struct{}, 1)}
+	}
 	job, err := r.prepare(ctx)
-	if job.Resume != "" {
+	if job.Resume != "" && h.group == nil {
 		defer s.a.cfg.Store.DropCopy(job.Resume)
 	}
 	if err != nil {
 		return r.cannotBegin(ctx, err)
 	}
+	h.begin()
 	memory, _ := s.spec.UsedBytes()     // of the GPU, before the run takes its own
 	exited := make(chan runner.Exit, 1) // read once, by watch, which may be busy
 	go func() { exited <- r.child.Run(job, s.a.logFile(l), r.onEvent) }()
@@ -68,16 +78,24 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 			}
 		}()
 	}
-	logged := s.a.sendLog(l)
+	if h.group != nil {
+		s.a.log.Info("member of a group begins", "sweep", l.Sweep, "trial", l.Trial, "run", l.Run, "member", h.name(), "id", l.Member, "joins", l.Group.Join, "members", len(l.Group.Members))
+	}
+	stopAcks := r.passAcks()
+	logged := s.a.sendLog(h)
 	exit, next := s.watch(ctx, r, exited)
 	logged()
+	stopAcks()
 	took := time.Since(r.began)
 
 	class, message := r.exitClass(ctx, exit)
+	if exit.Silent {
+		s.a.metrics.hung.Inc()
+	}
 	if class == trial.ExitFinished {
 		s.durations.add(l.Sweep, took)
 	}
-	s.a.log.Info("run ended", "sweep", l.Sweep, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name,
+	s.a.log.Info("run ended", "sweep", l.Sweep, "trial", l.Trial, "run", l.Run, "slot", s.spec.Name, "member", l.Member,
 		"exit", class, "seconds", took.Seconds(), "epoch", r.epoch.Load(), "message", message)
 	s.a.cfg.Store.DropEmptyRun(l)
 	s.a.finish(h, class, message)
@@ -109,8 +127,19 @@ func (r *run) prepare(ctx context.Context) (trainerproto.Job, error) {
 		return job, fmt.Errorf("this worker has no trainer %q", name)
 	}
 	r.child, err = r.s.standby.take(ctx, name)
-	if err != nil && cannotStart(err) && r.s.a.starts.unstartable(name) {
-		err = &refusedStart{worker: r.s.a.cfg.Name, err: err}
+	if err != nil {
+		if cannotStart(err) && r.s.a.starts.unstartable(name) {
+			err = &refusedStart{worker: r.s.a.cfg.Name, err: err}
+		}
+		return job, err
+	}
+	if version := r.child.Groups(); r.h.group != nil && version != trainerproto.GroupVersion {
+		err = &noGroups{trainer: name, worker: r.s.a.cfg.Name, version: version}
+	} else {
+		err = r.link(ctx)
+	}
+	if err != nil {
+		r.child.Discard()
 	}
 	return job, err
 }
@@ -140,9 +169,15 @@ func (r *run) cannotBegin(ctx context.Context, err error) outcome {
 		s.a.finish(r.h, trial.ExitReleased, "its worker is leaving")
 		return outcome{started: true}
 	}
+	if apart := (*unreachable)(nil); errors.As(err, &apart) {
+		s.a.log.Error("member of a group cannot begin", "sweep", l.Sweep, "trial", l.Trial, "run", l.Run, "member", r.h.name(), "error", err)
+		s.a.finish(r.h, trial.ExitLost, err.Error())
+		return outcome{started: true}
+	}
 	class := trial.ExitCrashed
-	switch refused := (*refusedStart)(nil); {
-	case errors.As(err, &refused), errors.Is(err, errNoModel):
+	refused, unfit := (*refusedStart)(nil), (*noGroups)(nil)
+	switch {
+	case errors.As(err, &refused), errors.As(err, &unfit), errors.Is(err, errNoModel):
 		class = trial.ExitBadSpec
 	case isDiskFull(err):
 		class = trial.ExitDiskFull
@@ -177,13 +212,12 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 			done = nil
 			r.child.Kill()
 		case <-r.h.signal:
-			v, _, drain := r.h.asked()
-			if t := r.sendVerdict(v, drain); t != nil {
+			if t := r.sendAsked(); t != nil {
 				defer t.Stop()
 				patience = t.C
 			}
 		case <-patience:
-			s.a.log.Warn("trainer does not obey; ending it", "sweep", r.h.lease.Sweep, "trial", r.h.lease.Trial)
+			s.a.log.Warn("trainer does not obey; ending it", "sweep", r.h.lease.Sweep, "trial", r.h.lease.Trial, "member", r.h.name())
 			r.child.Stop()
 		case <-prefetch:
 			if next == nil && !s.a.wantsNoWork() {
@@ -208,25 +242,47 @@ func (s *slot) watch(ctx context.Context, r *run, exited <-chan runner.Exit) (ru
 	}
 }
 
-// sendVerdict tells the trainer to stop or to pause, and returns the timer after
-// which it is ended all the same; nil where there is none.
-func (r *run) sendVerdict(v trial.Verdict, drain bool) *time.Timer {
-	verdict := ""
+// leave is the control line to a member that is to leave its group.
+const leave = "leave"
+
+// wanted is what the trainer is to be asked now: stop, pause or leave; "" for
+// nothing. Urgent: it is ended if it does not obey within the patience.
+func (r *run) wanted() (line string, urgent bool) {
+	h := r.h
+	v, _, drain := h.asked()
 	switch {
 	case v == trial.VerdictStop:
-		verdict = "stop"
-	case v == trial.VerdictPause || drain:
-		verdict = "pause"
-	default:
+		return "stop", true
+	case v == trial.VerdictPause:
+		return "pause", true
+	case h.group != nil && h.askedToLeave():
+		return leave, true
+	case drain && h.group != nil && !h.group.allHere(h.lease):
+		return leave, false // the others continue elsewhere
+	case drain:
+		return "pause", false // the drain has its own grace time
+	}
+	return "", false
+}
+
+// sendAsked tells the trainer what is asked of it, and returns the timer after which
+// it is ended all the same; nil where there is none. What was asked before is asked
+// again only where it is more: a member that leaves may have to pause, since the
+// others left too.
+func (r *run) sendAsked() *time.Timer {
+	order := []string{"", leave, "pause", "stop"}
+	line, urgent := r.wanted()
+	if slices.Index(order, line) <= slices.Index(order, r.sent) {
 		return nil
 	}
+	r.sent = line
 	go func() { // a trainer that does not read would hold up the watch
-		if err := r.child.SendVerdict(verdict); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.EPIPE) {
-			r.s.a.log.Warn("trainer does not take a control line", "verdict", verdict, "error", err)
+		if err := r.child.SendVerdict(line); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.EPIPE) {
+			r.s.a.log.Warn("trainer does not take a control line", "verdict", line, "error", err)
 		}
 	}()
-	if v == trial.VerdictStop || v == trial.VerdictPause {
+	if urgent {
 		return time.NewTimer(r.s.a.cfg.StopPatience)
 	}
-	return nil // the drain has its own grace time
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"atelier/common/client"
+	"atelier/common/trainerproto"
 	"atelier/common/trial"
 	"atelier/worker/slots"
 )
@@ -33,6 +34,7 @@ type slot struct {
 	mu    sync.Mutex
 	state string // idle | busy | quarantined
 	lease *trial.Lease
+	pace  *trial.Pace // of the member's group, as its trainer sees it; nil = not known
 }
 
 func newSlot(a *Agent, spec *slots.Slot) *slot {
@@ -45,7 +47,14 @@ func newSlot(a *Agent, spec *slots.Slot) *slot {
 func (s *slot) setState(state string, l *trial.Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state, s.lease = state, l
+	s.state, s.lease, s.pace = state, l, nil
+}
+
+// setPace takes what a member's trainer reports of its group's steps.
+func (s *slot) setPace(p *trainerproto.Pace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pace = &trial.Pace{Step: trial.Number(p.Step), Waiting: trial.Number(p.Waiting), Slowest: int32(p.Slowest), Lag: trial.Number(p.Lag)}
 }
 
 // describe is the slot as heartbeats carry it.
@@ -55,7 +64,7 @@ func (s *slot) describe() trial.Slot {
 	p := trial.Slot{Name: s.spec.Name, Kind: s.spec.Kind, Device: s.spec.Device, Description: s.spec.Description,
 		Threads: int32(s.spec.Threads), MemoryBytes: s.spec.MemoryBytes, State: s.state}
 	if s.lease != nil {
-		p.Sweep, p.Trial = s.lease.Sweep, s.lease.Trial
+		p.Sweep, p.Trial, p.Member, p.Pace = s.lease.Sweep, s.lease.Trial, s.lease.Member, s.pace
 	}
 	return p
 }
@@ -198,6 +207,9 @@ func (s *slot) acquire(ctx context.Context, req client.AcquireRequest) (*holding
 	if l.Token == 0 || l.Sweep == "" || l.Trial < 1 {
 		return nil, errors.New("a lease without a token, sweep or trial")
 	}
+	if err := s.checkGroup(l); err != nil {
+		return nil, err
+	}
 	ttl := l.TTL
 	if ttl <= 0 {
 		ttl = s.a.term()
@@ -208,7 +220,13 @@ func (s *slot) acquire(ctx context.Context, req client.AcquireRequest) (*holding
 	if l.EndEpoch > 0 && l.LastEpoch >= l.EndEpoch {
 		h.setVerdict(l.EndVerdict, l.EndReason) // nothing is left to train
 	}
+	if l.Group != nil {
+		if err := s.a.joinGroup(h); err != nil {
+			return nil, err
+		}
+	}
 	if !s.a.held.add(h) {
+		s.a.leaveGroup(h)
 		return nil, fmt.Errorf("lease %d was granted twice", l.Token)
 	}
 	s.a.heartbeatSoon()

@@ -11,6 +11,7 @@ import (
 	"atelier/common/child"
 	"atelier/common/links"
 	"atelier/common/trainerproto"
+	"atelier/common/trial"
 )
 
 // Child is one trainer process: standing by after Start, at work in Run.
@@ -56,12 +57,17 @@ func (c *Child) Stop() { c.proc.Stop(c.launcher.cfg.Grace) }
 // trainer that does not read it within 5 s is reported as an error; what
 // follows is the caller's decision.
 func (c *Child) SendVerdict(verdict string) error {
+	return c.SendControl(trainerproto.Control{Verdict: verdict})
+}
+
+// SendControl sends any control line as SendVerdict does.
+func (c *Child) SendControl(line trainerproto.Control) error {
 	select {
 	case <-c.jobSent:
 	case <-c.Exited():
 		return os.ErrProcessDone
 	}
-	return c.proc.Send(trainerproto.Control{Verdict: verdict})
+	return c.proc.Send(line)
 }
 
 // Discard ends a child that was never given a job.
@@ -71,8 +77,10 @@ func (c *Child) Discard() {
 	c.proc.Close()
 }
 
-// Run gives the child its job, passes each epoch, checkpoint and progress
-// event to on in order, and returns when the process and its group are gone.
+// Run gives the child its job, passes each epoch, checkpoint, progress and view
+// event to on in order, and returns when the process and its group are gone. A
+// trainer that has sent an alive event and then sends nothing for
+// Config.AliveWithin is killed: it is stopped, or hangs.
 // on may block: the trainer is held back then by its full pipe. A child runs
 // once. The log, when not empty, is the file for standard error.
 func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event)) Exit {
@@ -87,14 +95,21 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 	job.Protocol = trainerproto.Version
 	var last trainerproto.Event // done or failed
 	var broken error            // protocol error
+	var within time.Duration    // that an event has to come in; 0 = whenever
+	silent := false
 	if err := c.proc.Send(job); err != nil {
 		broken = fmt.Errorf("send job: %w", err)
 		c.proc.GiveUp()
 	}
 	close(c.jobSent)
 	for broken == nil {
-		e, err := c.proc.Event()
+		e, err := c.proc.EventWithin(within)
 		if errors.Is(err, io.EOF) {
+			break
+		}
+		if errors.Is(err, child.ErrSilent) {
+			silent = true
+			c.Kill()
 			break
 		}
 		if err != nil {
@@ -104,6 +119,7 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 		}
 		switch e.Kind {
 		case trainerproto.EventDone, trainerproto.EventFailed:
+			within = 0
 			if last.Kind == "" {
 				last = e
 				// It has said its last word: it may take this long to put its things away.
@@ -113,6 +129,10 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 		case trainerproto.EventHello:
 			broken = errors.New("trainer protocol: a second hello")
 			c.proc.GiveUp()
+		case trainerproto.EventAlive:
+			if last.Kind == "" {
+				within = c.launcher.cfg.AliveWithin
+			}
 		default:
 			if last.Kind == "" {
 				on(e)
@@ -133,6 +153,9 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 	}
 	if c.proc.Held() {
 		c.killEscaped()
+	}
+	if silent {
+		return Exit{Class: trial.ExitKilled, Message: fmt.Sprintf("gave no sign of life for %g s", c.launcher.cfg.AliveWithin.Seconds()), Silent: true}
 	}
 	return c.classify(last, broken, oom)
 }

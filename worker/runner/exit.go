@@ -17,6 +17,9 @@ type Exit struct {
 	// Terminated: a signal of this agent ended it, and it had not said done or
 	// failed before. Class is KILLED then; the caller knows the true reason.
 	Terminated bool
+
+	// Silent: it was killed because it gave no sign of life. Message begins with "gave".
+	Silent bool
 }
 
 // classify reads the evidence from the best down: what the trainer said, what
@@ -77,6 +80,8 @@ func doneClass(reason string) (trial.Exit, bool) {
 		return trial.ExitStopped, true
 	case trainerproto.DonePaused:
 		return trial.ExitPaused, true
+	case trainerproto.DoneLeft:
+		return trial.ExitReleased, true
 	}
 	return 0, false
 }
@@ -97,6 +102,8 @@ func failedClass(class string) trial.Exit {
 		return trial.ExitDiverged
 	case trainerproto.FailedDiskFull:
 		return trial.ExitDiskFull
+	case trainerproto.FailedCutOff:
+		return trial.ExitLost // its part in the lease is, though it does not know
 	}
 	return trial.ExitCrashed
 }

@@ -44,6 +44,7 @@ type Config struct {
 	Dir          string        // pid files, made if missing
 	Grace        time.Duration // between SIGTERM and SIGKILL; 10 s
 	HelloTimeout time.Duration // from start to the hello event; 60 s
+	AliveWithin  time.Duration // a trainer that has sent an alive event is ended when it sends nothing for so long; 2 s
 	Linger       time.Duration // how long pipes may stay open once the trainer is gone; 2 s
 	LogBytes     int64         // size at which a run's log is rotated, one older file is kept; 8 MiB
 	Logger       *slog.Logger
@@ -65,6 +66,9 @@ func New(cfg Config) (*Launcher, error) {
 	}
 	if cfg.HelloTimeout == 0 {
 		cfg.HelloTimeout = time.Minute
+	}
+	if cfg.AliveWithin == 0 {
+		cfg.AliveWithin = 2 * time.Second
 	}
 	if cfg.Linger == 0 {
 		cfg.Linger = 2 * time.Second

@@ -87,6 +87,23 @@ func runTrainer(mode string) {
 	case "longline":
 		out.WriteString(strings.Repeat("x", trainerproto.MaxLine+10))
 		time.Sleep(time.Hour)
+	case "stopped", "hung": // no event after its first sign of life
+		w.Send(trainerproto.Event{Kind: trainerproto.EventAlive})
+		if name == "stopped" {
+			syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		}
+		time.Sleep(time.Hour)
+	case "lively": // slow between epochs, as members of a group are
+		for i := range 12 {
+			time.Sleep(100 * time.Millisecond)
+			w.Send(trainerproto.Event{Kind: trainerproto.EventAlive})
+			if i == 6 {
+				w.Send(trainerproto.Event{Kind: "progress", Step: 1})
+			}
+		}
+		w.Send(trainerproto.Event{Kind: "done", Reason: trainerproto.DoneLeft})
+		time.Sleep(time.Second) // it puts its things away in silence
+		os.Exit(0)
 	case "deaf": // ignores SIGTERM
 		signal.Ignore(syscall.SIGTERM)
 		time.Sleep(time.Hour)
@@ -226,6 +243,8 @@ func TestExitClasses(t *testing.T) {
 		{"failed:disk_full", trial.ExitDiskFull, "because"},
 		{"failed:crashed", trial.ExitCrashed, "because"},
 		{"failed:anything", trial.ExitCrashed, "because"},
+		{"failed:cut_off", trial.ExitLost, "because"},
+		{"done:left", trial.ExitReleased, ""},
 		{"exit", trial.ExitCrashed, "layer 3"},
 		{"signal:9", trial.ExitKilled, "killed"},
 		{"signal:15", trial.ExitKilled, "terminated"},
@@ -256,6 +275,39 @@ func TestExitClasses(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
 		t.Errorf("pid files left: %v", left)
+	}
+}
+
+// TestSignsOfLife: who has sent one has to send further ones, until it is done; who
+// never did may be silent, and so may one that the host is not listening to.
+func TestSignsOfLife(t *testing.T) {
+	l, err := runner.New(runner.Config{Dir: filepath.Join(t.TempDir(), "pids"), AliveWithin: 600 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	for mode, silent := range map[string]bool{"stopped": true, "hung": true, "lively": false} {
+		t.Run(mode, func(t *testing.T) {
+			c := start(t, l, mode)
+			exit := c.Run(trainerproto.Job{}, "", func(e trainerproto.Event) {
+				if e.Kind == trainerproto.EventAlive {
+					t.Error("an alive event is passed on")
+				}
+				if e.Kind == trainerproto.EventProgress {
+					time.Sleep(time.Second) // a full queue
+				}
+			})
+			want := runner.Exit{Class: trial.ExitReleased}
+			if silent {
+				want = runner.Exit{Class: trial.ExitKilled, Message: "gave no sign of life for 0.6 s", Silent: true}
+			}
+			if exit != want {
+				t.Errorf("%+v, want %+v", exit, want)
+			}
+			if alive(c.PID()) {
+				t.Error("the process still lives")
+			}
+		})
 	}
 }
 

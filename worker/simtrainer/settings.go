@@ -27,6 +27,7 @@ type settings struct {
 	CrashSignal int    `json:"crash_signal"`  // the trainer ends itself by this signal, at FailAtEpoch
 	FailAtEpoch int    `json:"fail_at_epoch"` // default 1 when a fault is named
 	FailRuns    int32  `json:"fail_runs"`     // only the first so many runs of a trial fail; 0 = all
+	FailMember  int    `json:"fail_member"`   // of a group only this one fails; 0 = all
 	NaNAtEpoch  int    `json:"nan_at_epoch"`  // metrics are NaN from there
 	IgnoreStop  bool   `json:"ignore_stop"`   // neither verdicts nor SIGTERM end it
 	NeedsFile   string `json:"needs_file"`    // a file below the worker's cache folder; data is missing where it is not there
@@ -46,6 +47,7 @@ var table = setting.Table{
 	{Name: "crash_signal", Type: setting.Integer(0, 64)},
 	{Name: "fail_at_epoch", Type: setting.Integer(0, 1_000_000)},
 	{Name: "fail_runs", Type: setting.Integer(0, math.MaxInt32)},
+	{Name: "fail_member", Type: setting.Integer(0, math.MaxInt32)},
 	{Name: "nan_at_epoch", Type: setting.Integer(0, 1_000_000)},
 	{Name: "ignore_stop", Type: setting.Truth()},
 	{Name: "needs_file", Type: setting.Text("a file")},

@@ -2,7 +2,7 @@
 // gets them, and which files may go.
 //
 // Files live below one root, in the worker's data folder or in a folder all
-// workers share, as SWEEP/TRIAL/run-TOKEN/FILE, results of inference as
+// workers share, as SWEEP/TRIAL/run-TOKEN/FILE (of a member of a group run-TOKEN-MEMBER/FILE), results of inference as
 // SWEEP/TRIAL/results-TOKEN/FILE. Each run has a folder of its own, so that a run
 // that lost its lease and goes on for a moment cannot write over the files of its
 // successor. A model that a person pushes comes by PUT (receive.go), for the open run of a
@@ -99,8 +99,9 @@ func trialDir(sweep string, number int64) (string, error) {
 	return filepath.Join(sweep, strconv.FormatInt(number, 10)), nil
 }
 
-// runDir is relative to the root. Its name says whether the run writes
-// checkpoints or results of inference: they stay for different times.
+// runDir is relative to the root. Its name shows whether the run writes
+// checkpoints or results of inference: they stay for different times. Each member of
+// a group has its own: any of them may come to report.
 func runDir(l *trial.Lease) (string, error) {
 	dir, err := trialDir(l.Sweep, l.Trial)
 	if err != nil {
@@ -110,7 +111,11 @@ func runDir(l *trial.Lease) (string, error) {
 	if l.Kind == trial.Inference {
 		prefix = resultsPrefix
 	}
-	return filepath.Join(dir, prefix+strconv.FormatUint(l.Token, 10)), nil
+	name := prefix + strconv.FormatUint(l.Token, 10)
+	if l.Member > 0 {
+		name += "-" + strconv.FormatInt(int64(l.Member), 10)
+	}
+	return filepath.Join(dir, name), nil
 }
 
 // validSweep reports whether a sweep's id may become a folder's name; it comes over the network.

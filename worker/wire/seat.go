@@ -25,17 +25,20 @@ type Seat struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	settled chan struct{} // closed: of each peer it is known whether there is a link
+
 	// Below hub.mu.
 	sender   *links.Sender       // nil: its trainer is not there yet
 	linked   map[int]bool        // members to which its trainer was handed a link, or is about to be
 	troubles map[int]string      // why there is no link to a member, once the term is over
+	changed  chan struct{}       // closed and replaced when linked has another
 	relays   map[*relay]struct{} // of the kind Agents
 }
 
 // Seat takes a member in, whose trainer is being prepared. Others that ask for it
 // are told to come back.
 func (h *Hub) Seat(token uint64, self Peer) (*Seat, error) {
-	s := &Seat{hub: h, token: token, self: self, linked: map[int]bool{}, troubles: map[int]string{}, relays: map[*relay]struct{}{}}
+	s := &Seat{hub: h, token: token, self: self, settled: make(chan struct{}), changed: make(chan struct{}), linked: map[int]bool{}, troubles: map[int]string{}, relays: map[*relay]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -58,7 +61,8 @@ func (s *Seat) Open(sender *links.Sender, peers []Peer) {
 	var here []*Seat
 	for k, o := range h.seats {
 		if k.token == s.token && o != s && o.sender != nil && !s.linked[o.self.ID] && !o.linked[s.self.ID] {
-			s.linked[o.self.ID], o.linked[s.self.ID] = true, true
+			s.setLinked(o.self.ID)
+			o.setLinked(s.self.ID)
 			here = append(here, o)
 		}
 	}
@@ -67,12 +71,22 @@ func (s *Seat) Open(sender *links.Sender, peers []Peer) {
 	for _, o := range here {
 		s.pair(o)
 	}
+	var open sync.WaitGroup
 	for _, p := range peers {
 		if p.ID != s.self.ID {
-			s.work.Go(func() { s.reach(p) })
+			open.Add(1)
+			s.work.Go(func() { s.reach(p, sync.OnceFunc(open.Done)) })
 		}
 	}
+	s.work.Go(func() {
+		open.Wait()
+		close(s.settled)
+	})
 }
+
+// Settled is closed when of each peer named to Open it is known whether there is a
+// link: Trouble is why there is none.
+func (s *Seat) Settled() <-chan struct{} { return s.settled }
 
 // pair links two members of this agent. Where one trainer is gone already, the other
 // is handed a link that ends.
@@ -94,8 +108,15 @@ func (s *Seat) claim(id int) bool {
 	if s.linked[id] || s.ctx.Err() != nil {
 		return false
 	}
-	s.linked[id] = true
+	s.setLinked(id)
 	return true
+}
+
+// setLinked is called below hub.mu.
+func (s *Seat) setLinked(id int) {
+	s.linked[id] = true
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // unclaim takes a claim back: there was no link.
@@ -105,7 +126,7 @@ func (s *Seat) unclaim(id int) {
 	delete(s.linked, id)
 }
 
-func (s *Seat) hasLink(id int) bool {
+func (s *Seat) isLinked(id int) bool {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	return s.linked[id]
@@ -185,6 +206,12 @@ func (s *Seat) setTrouble(id int, text string) {
 	}
 }
 
+func (s *Seat) hasTrouble(id int) bool {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.troubles[id] != ""
+}
+
 // Trouble is why there is no link to some of the members: "" where all are linked,
 // or the term is not over. It names both workers of each.
 func (s *Seat) Trouble() string {
@@ -224,8 +251,10 @@ func (s *Seat) Close() {
 
 // reach sees to the link to one member until there is one: it dials a member of
 // another agent that has a lower id, and looks after one that has to dial. What
-// keeps a link from coming is noted after the term, and further tries are made.
-func (s *Seat) reach(p Peer) {
+// keeps a link from coming is noted after the term, and further tries are made. It
+// calls settled once one of both is so.
+func (s *Seat) reach(p Peer, settled func()) {
+	defer settled()
 	const longest = time.Second
 	pause := 10 * time.Millisecond
 	dials := !p.Here && p.ID < s.self.ID
@@ -234,10 +263,10 @@ func (s *Seat) reach(p Peer) {
 	}
 	since := time.Now() // when all was last as it should be
 	for {
-		if !dials && !s.wait(pause) {
+		if !dials && !s.isLinked(p.ID) && !s.await(p.ID, pause) && s.ctx.Err() != nil {
 			return
 		}
-		if s.hasLink(p.ID) {
+		if s.isLinked(p.ID) {
 			s.setTrouble(p.ID, "")
 			return
 		}
@@ -266,7 +295,10 @@ func (s *Seat) reach(p Peer) {
 			s.setTrouble(p.ID, fmt.Sprintf("worker %s (%s) has not reached worker %s (%s) within %s, although %s reaches %s",
 				p.Worker, p.Address, s.hub.cfg.Worker, s.hub.cfg.Address, s.hub.cfg.Term, s.hub.cfg.Worker, p.Worker))
 		}
-		if dials && !s.wait(pause) {
+		if s.hasTrouble(p.ID) {
+			settled()
+		}
+		if dials && !s.await(p.ID, pause) && s.ctx.Err() != nil {
 			return
 		}
 		pause = min(2*pause, longest)
@@ -278,14 +310,24 @@ func (s *Seat) cannot(p Peer, err error) string {
 	return fmt.Sprintf("worker %s (%s) cannot reach worker %s (%s): %v", s.hub.cfg.Worker, s.hub.cfg.Address, p.Worker, p.Address, err)
 }
 
-// wait reports whether the seat is still open after a pause.
-func (s *Seat) wait(d time.Duration) bool {
+// await waits for a link that comes by itself; false: there is one, or the seat is
+// closed. True: the time is over.
+func (s *Seat) await(id int, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.ctx.Done():
-		return false
+	for {
+		s.hub.mu.Lock()
+		linked, changed := s.linked[id], s.changed
+		s.hub.mu.Unlock()
+		if linked {
+			return false
+		}
+		select {
+		case <-t.C:
+			return true
+		case <-s.ctx.Done():
+			return false
+		case <-changed:
+		}
 	}
 }

@@ -34,6 +34,14 @@ func ParseKind(s string) (Kind, error) {
 	return "", fmt.Errorf("%q is not known; give %s or %s", s, Direct, Agents)
 }
 
+// Meaning of a kind, for people.
+func (k Kind) Meaning() string {
+	if k == Agents {
+		return "the workers relay what trainers send each other"
+	}
+	return "trainers are handed the connection between the workers"
+}
+
 // Config of a Hub. Zero values take the defaults named.
 type Config struct {
 	Worker  string        // this worker's name, for messages

@@ -23,7 +23,11 @@ func Sweep(s *atelierv1.Sweep) trial.Sweep {
 		CheckpointBytes: s.GetCheckpointBytes(), StoredBytes: s.GetStoredBytes(), Priority: s.GetPriority(), Enqueued: s.GetEnqueued(),
 		WarmStart: s.GetWarmStart(), WarmTrials: s.GetWarmTrials(), Requires: texts(s.GetRequires()),
 		Ending: s.GetEnding(), Findings: s.GetFindings(), Note: s.GetNote(),
-		Tags: append([]string{}, s.GetTags()...), UserNote: s.GetUserNote(), ArchivedMS: s.GetArchivedMs(), DeletedMS: s.GetDeletedMs(), PurgeMS: s.GetPurgeMs(), Notify: Notification(s.GetNotification()), SpecYAML: s.GetSpecYaml(), SpecJSON: s.GetSpecJson()}
+		Tags: append([]string{}, s.GetTags()...), UserNote: s.GetUserNote(), ArchivedMS: s.GetArchivedMs(), DeletedMS: s.GetDeletedMs(), PurgeMS: s.GetPurgeMs(), Notify: Notification(s.GetNotification()), SpecYAML: s.GetSpecYaml(), SpecJSON: s.GetSpecJson(),
+		MembersMin: max(s.GetMembersMin(), 1), MembersMax: max(s.GetMembersMax(), 1), Shards: max(s.GetShards(), 1), // earlier coordinators send none
+		Groups: List(s.GetGroups(), func(g *atelierv1.GroupSize) trial.GroupSize {
+			return trial.GroupSize{Members: g.GetMembers(), Runs: g.GetRuns()}
+		})}
 	if len(r.Objectives) == 0 {
 		r.Objectives = append(r.Objectives, r.Objective)
 	}

@@ -138,6 +138,13 @@ func Start(ctx context.Context, cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := g.start(ctx); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *Group) start(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -160,11 +167,11 @@ func Start(ctx context.Context, cfg Config) (*Group, error) {
 		g.mu.Unlock()
 		g.Close()
 		g.mu.Lock()
-		return nil, err
+		return err
 	}
 	g.lastCommit = time.Now()
 	g.see()
-	return g, nil
+	return nil
 }
 
 func newGroup(cfg Config) (*Group, error) {

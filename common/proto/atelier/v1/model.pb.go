@@ -818,6 +818,10 @@ type Sweep struct {
 	DeletedMs       int64                  `protobuf:"varint,83,opt,name=deleted_ms,json=deletedMs,proto3" json:"deleted_ms,omitempty"`    // 0 = it is not
 	PurgeMs         int64                  `protobuf:"varint,84,opt,name=purge_ms,json=purgeMs,proto3" json:"purge_ms,omitempty"`          // of a deleted one: when it goes for good
 	Notification    *Notification          `protobuf:"bytes,85,opt,name=notification,proto3" json:"notification,omitempty"`                // absent: its end is posted nowhere
+	MembersMin      int32                  `protobuf:"varint,90,opt,name=members_min,json=membersMin,proto3" json:"members_min,omitempty"` // slots that carry out a trial together, at least; 1 = one slot alone
+	MembersMax      int32                  `protobuf:"varint,91,opt,name=members_max,json=membersMax,proto3" json:"members_max,omitempty"` // and at most
+	Shards          int32                  `protobuf:"varint,92,opt,name=shards,proto3" json:"shards,omitempty"`                           // equal parts of each batch
+	Groups          []*GroupSize           `protobuf:"bytes,93,rep,name=groups,proto3" json:"groups,omitempty"`                            // runs under way that groups carry out, by their members now, ascending
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1160,6 +1164,87 @@ func (x *Sweep) GetNotification() *Notification {
 	return nil
 }
 
+func (x *Sweep) GetMembersMin() int32 {
+	if x != nil {
+		return x.MembersMin
+	}
+	return 0
+}
+
+func (x *Sweep) GetMembersMax() int32 {
+	if x != nil {
+		return x.MembersMax
+	}
+	return 0
+}
+
+func (x *Sweep) GetShards() int32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *Sweep) GetGroups() []*GroupSize {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// How many runs have so many members now.
+type GroupSize struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       int32                  `protobuf:"varint,1,opt,name=members,proto3" json:"members,omitempty"`
+	Runs          int64                  `protobuf:"varint,2,opt,name=runs,proto3" json:"runs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupSize) Reset() {
+	*x = GroupSize{}
+	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSize) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSize) ProtoMessage() {}
+
+func (x *GroupSize) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSize.ProtoReflect.Descriptor instead.
+func (*GroupSize) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GroupSize) GetMembers() int32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *GroupSize) GetRuns() int64 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
 // Where a sweep's end is posted, and what became of that.
 type Notification struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1176,7 +1261,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	mi := &file_atelier_v1_model_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1273,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[5]
+	mi := &file_atelier_v1_model_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1286,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{5}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Notification) GetUrl() string {
@@ -1272,7 +1357,7 @@ type SweepCounts struct {
 
 func (x *SweepCounts) Reset() {
 	*x = SweepCounts{}
-	mi := &file_atelier_v1_model_proto_msgTypes[6]
+	mi := &file_atelier_v1_model_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1369,7 @@ func (x *SweepCounts) String() string {
 func (*SweepCounts) ProtoMessage() {}
 
 func (x *SweepCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[6]
+	mi := &file_atelier_v1_model_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1382,7 @@ func (x *SweepCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepCounts.ProtoReflect.Descriptor instead.
 func (*SweepCounts) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{6}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SweepCounts) GetProposed() int64 {
@@ -1411,7 +1496,7 @@ type Trial struct {
 
 func (x *Trial) Reset() {
 	*x = Trial{}
-	mi := &file_atelier_v1_model_proto_msgTypes[7]
+	mi := &file_atelier_v1_model_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1508,7 @@ func (x *Trial) String() string {
 func (*Trial) ProtoMessage() {}
 
 func (x *Trial) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[7]
+	mi := &file_atelier_v1_model_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1521,7 @@ func (x *Trial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trial.ProtoReflect.Descriptor instead.
 func (*Trial) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{7}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Trial) GetSweepId() string {
@@ -1640,7 +1725,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_atelier_v1_model_proto_msgTypes[8]
+	mi := &file_atelier_v1_model_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1737,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[8]
+	mi := &file_atelier_v1_model_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1750,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{8}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Run) GetNumber() int32 {
@@ -1761,7 +1846,7 @@ type RunGroup struct {
 
 func (x *RunGroup) Reset() {
 	*x = RunGroup{}
-	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1858,7 @@ func (x *RunGroup) String() string {
 func (*RunGroup) ProtoMessage() {}
 
 func (x *RunGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[9]
+	mi := &file_atelier_v1_model_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1871,7 @@ func (x *RunGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunGroup.ProtoReflect.Descriptor instead.
 func (*RunGroup) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{9}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RunGroup) GetMin() int32 {
@@ -1853,7 +1938,7 @@ type GroupEnd struct {
 
 func (x *GroupEnd) Reset() {
 	*x = GroupEnd{}
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +1950,7 @@ func (x *GroupEnd) String() string {
 func (*GroupEnd) ProtoMessage() {}
 
 func (x *GroupEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[10]
+	mi := &file_atelier_v1_model_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +1963,7 @@ func (x *GroupEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupEnd.ProtoReflect.Descriptor instead.
 func (*GroupEnd) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{10}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GroupEnd) GetMember() int32 {
@@ -1941,7 +2026,7 @@ type GroupMember struct {
 
 func (x *GroupMember) Reset() {
 	*x = GroupMember{}
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2038,7 @@ func (x *GroupMember) String() string {
 func (*GroupMember) ProtoMessage() {}
 
 func (x *GroupMember) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[11]
+	mi := &file_atelier_v1_model_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2051,7 @@ func (x *GroupMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
 func (*GroupMember) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{11}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GroupMember) GetId() int32 {
@@ -2047,7 +2132,7 @@ type GroupView struct {
 
 func (x *GroupView) Reset() {
 	*x = GroupView{}
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2144,7 @@ func (x *GroupView) String() string {
 func (*GroupView) ProtoMessage() {}
 
 func (x *GroupView) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[12]
+	mi := &file_atelier_v1_model_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2157,7 @@ func (x *GroupView) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupView.ProtoReflect.Descriptor instead.
 func (*GroupView) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{12}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GroupView) GetNumber() int32 {
@@ -2136,7 +2221,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2233,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[13]
+	mi := &file_atelier_v1_model_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2246,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{13}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Checkpoint) GetSweepId() string {
@@ -2254,7 +2339,7 @@ type Alias struct {
 
 func (x *Alias) Reset() {
 	*x = Alias{}
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2351,7 @@ func (x *Alias) String() string {
 func (*Alias) ProtoMessage() {}
 
 func (x *Alias) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[14]
+	mi := &file_atelier_v1_model_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2364,7 @@ func (x *Alias) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alias.ProtoReflect.Descriptor instead.
 func (*Alias) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{14}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Alias) GetName() string {
@@ -2319,7 +2404,7 @@ type AliasPlace struct {
 
 func (x *AliasPlace) Reset() {
 	*x = AliasPlace{}
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2416,7 @@ func (x *AliasPlace) String() string {
 func (*AliasPlace) ProtoMessage() {}
 
 func (x *AliasPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[15]
+	mi := &file_atelier_v1_model_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2429,7 @@ func (x *AliasPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AliasPlace.ProtoReflect.Descriptor instead.
 func (*AliasPlace) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{15}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AliasPlace) GetSweepId() string {
@@ -2413,7 +2498,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2510,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[16]
+	mi := &file_atelier_v1_model_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2523,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{16}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Metric) GetName() string {
@@ -2468,7 +2553,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +2565,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[17]
+	mi := &file_atelier_v1_model_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +2578,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{17}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Report) GetEpoch() int32 {
@@ -2543,7 +2628,7 @@ type LeaderboardRow struct {
 
 func (x *LeaderboardRow) Reset() {
 	*x = LeaderboardRow{}
-	mi := &file_atelier_v1_model_proto_msgTypes[18]
+	mi := &file_atelier_v1_model_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2640,7 @@ func (x *LeaderboardRow) String() string {
 func (*LeaderboardRow) ProtoMessage() {}
 
 func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[18]
+	mi := &file_atelier_v1_model_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2653,7 @@ func (x *LeaderboardRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderboardRow.ProtoReflect.Descriptor instead.
 func (*LeaderboardRow) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{18}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LeaderboardRow) GetRank() int64 {
@@ -2669,7 +2754,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_atelier_v1_model_proto_msgTypes[19]
+	mi := &file_atelier_v1_model_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2766,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[19]
+	mi := &file_atelier_v1_model_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2779,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{19}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Worker) GetName() string {
@@ -2812,7 +2897,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[20]
+	mi := &file_atelier_v1_model_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2909,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[20]
+	mi := &file_atelier_v1_model_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2922,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{20}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Usage) GetTimeMs() int64 {
@@ -2954,7 +3039,7 @@ type GpuUsage struct {
 
 func (x *GpuUsage) Reset() {
 	*x = GpuUsage{}
-	mi := &file_atelier_v1_model_proto_msgTypes[21]
+	mi := &file_atelier_v1_model_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3051,7 @@ func (x *GpuUsage) String() string {
 func (*GpuUsage) ProtoMessage() {}
 
 func (x *GpuUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[21]
+	mi := &file_atelier_v1_model_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3064,7 @@ func (x *GpuUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GpuUsage.ProtoReflect.Descriptor instead.
 func (*GpuUsage) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{21}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GpuUsage) GetIndex() int32 {
@@ -3057,7 +3142,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_atelier_v1_model_proto_msgTypes[22]
+	mi := &file_atelier_v1_model_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3154,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[22]
+	mi := &file_atelier_v1_model_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3167,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{22}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Slot) GetName() string {
@@ -3175,7 +3260,7 @@ type Pace struct {
 
 func (x *Pace) Reset() {
 	*x = Pace{}
-	mi := &file_atelier_v1_model_proto_msgTypes[23]
+	mi := &file_atelier_v1_model_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3272,7 @@ func (x *Pace) String() string {
 func (*Pace) ProtoMessage() {}
 
 func (x *Pace) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[23]
+	mi := &file_atelier_v1_model_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3285,7 @@ func (x *Pace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pace.ProtoReflect.Descriptor instead.
 func (*Pace) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{23}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Pace) GetStepS() float64 {
@@ -3248,7 +3333,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atelier_v1_model_proto_msgTypes[24]
+	mi := &file_atelier_v1_model_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +3345,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[24]
+	mi := &file_atelier_v1_model_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +3358,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{24}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Member) GetId() string {
@@ -3351,7 +3436,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_atelier_v1_model_proto_msgTypes[25]
+	mi := &file_atelier_v1_model_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3448,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_model_proto_msgTypes[25]
+	mi := &file_atelier_v1_model_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3461,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_model_proto_rawDescGZIP(), []int{25}
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -3426,7 +3511,7 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\x01R\x05value\x12\x1f\n" +
 	"\vvalue_epoch\x18\x05 \x01(\x05R\n" +
 	"valueEpoch\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\x92\f\n" +
+	"\x05epoch\x18\x06 \x01(\x05R\x05epoch\"\x9b\r\n" +
 	"\x05Sweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12/\n" +
@@ -3481,10 +3566,19 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\n" +
 	"deleted_ms\x18S \x01(\x03R\tdeletedMs\x12\x19\n" +
 	"\bpurge_ms\x18T \x01(\x03R\apurgeMs\x12<\n" +
-	"\fnotification\x18U \x01(\v2\x18.atelier.v1.NotificationR\fnotification\x1a;\n" +
+	"\fnotification\x18U \x01(\v2\x18.atelier.v1.NotificationR\fnotification\x12\x1f\n" +
+	"\vmembers_min\x18Z \x01(\x05R\n" +
+	"membersMin\x12\x1f\n" +
+	"\vmembers_max\x18[ \x01(\x05R\n" +
+	"membersMax\x12\x16\n" +
+	"\x06shards\x18\\ \x01(\x05R\x06shards\x12-\n" +
+	"\x06groups\x18] \x03(\v2\x15.atelier.v1.GroupSizeR\x06groups\x1a;\n" +
 	"\rRequiresEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
+	"\tGroupSize\x12\x18\n" +
+	"\amembers\x18\x01 \x01(\x05R\amembers\x12\x12\n" +
+	"\x04runs\x18\x02 \x01(\x03R\x04runs\"\xbf\x01\n" +
 	"\fNotification\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12'\n" +
 	"\x02on\x18\x02 \x03(\x0e2\x17.atelier.v1.SweepStatusR\x02on\x12\x15\n" +
@@ -3797,7 +3891,7 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(Kind)(0),              // 1: atelier.v1.Kind
@@ -3812,72 +3906,74 @@ var file_atelier_v1_model_proto_goTypes = []any{
 	(*Origin)(nil),         // 10: atelier.v1.Origin
 	(*Finding)(nil),        // 11: atelier.v1.Finding
 	(*Sweep)(nil),          // 12: atelier.v1.Sweep
-	(*Notification)(nil),   // 13: atelier.v1.Notification
-	(*SweepCounts)(nil),    // 14: atelier.v1.SweepCounts
-	(*Trial)(nil),          // 15: atelier.v1.Trial
-	(*Run)(nil),            // 16: atelier.v1.Run
-	(*RunGroup)(nil),       // 17: atelier.v1.RunGroup
-	(*GroupEnd)(nil),       // 18: atelier.v1.GroupEnd
-	(*GroupMember)(nil),    // 19: atelier.v1.GroupMember
-	(*GroupView)(nil),      // 20: atelier.v1.GroupView
-	(*Checkpoint)(nil),     // 21: atelier.v1.Checkpoint
-	(*Alias)(nil),          // 22: atelier.v1.Alias
-	(*AliasPlace)(nil),     // 23: atelier.v1.AliasPlace
-	(*Metric)(nil),         // 24: atelier.v1.Metric
-	(*Report)(nil),         // 25: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 26: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 27: atelier.v1.Worker
-	(*Usage)(nil),          // 28: atelier.v1.Usage
-	(*GpuUsage)(nil),       // 29: atelier.v1.GpuUsage
-	(*Slot)(nil),           // 30: atelier.v1.Slot
-	(*Pace)(nil),           // 31: atelier.v1.Pace
-	(*Member)(nil),         // 32: atelier.v1.Member
-	(*Refusal)(nil),        // 33: atelier.v1.Refusal
-	nil,                    // 34: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 35: atelier.v1.Worker.LabelsEntry
+	(*GroupSize)(nil),      // 13: atelier.v1.GroupSize
+	(*Notification)(nil),   // 14: atelier.v1.Notification
+	(*SweepCounts)(nil),    // 15: atelier.v1.SweepCounts
+	(*Trial)(nil),          // 16: atelier.v1.Trial
+	(*Run)(nil),            // 17: atelier.v1.Run
+	(*RunGroup)(nil),       // 18: atelier.v1.RunGroup
+	(*GroupEnd)(nil),       // 19: atelier.v1.GroupEnd
+	(*GroupMember)(nil),    // 20: atelier.v1.GroupMember
+	(*GroupView)(nil),      // 21: atelier.v1.GroupView
+	(*Checkpoint)(nil),     // 22: atelier.v1.Checkpoint
+	(*Alias)(nil),          // 23: atelier.v1.Alias
+	(*AliasPlace)(nil),     // 24: atelier.v1.AliasPlace
+	(*Metric)(nil),         // 25: atelier.v1.Metric
+	(*Report)(nil),         // 26: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 27: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 28: atelier.v1.Worker
+	(*Usage)(nil),          // 29: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 30: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 31: atelier.v1.Slot
+	(*Pace)(nil),           // 32: atelier.v1.Pace
+	(*Member)(nil),         // 33: atelier.v1.Member
+	(*Refusal)(nil),        // 34: atelier.v1.Refusal
+	nil,                    // 35: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 36: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	5,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
 	2,  // 1: atelier.v1.Finding.status:type_name -> atelier.v1.TrialStatus
 	0,  // 2: atelier.v1.Sweep.status:type_name -> atelier.v1.SweepStatus
 	8,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
-	14, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
-	15, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
+	15, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
+	16, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
 	8,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
 	9,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	34, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	35, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
 	1,  // 9: atelier.v1.Sweep.kind:type_name -> atelier.v1.Kind
-	13, // 10: atelier.v1.Sweep.notification:type_name -> atelier.v1.Notification
-	0,  // 11: atelier.v1.Notification.on:type_name -> atelier.v1.SweepStatus
-	2,  // 12: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
-	16, // 13: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
-	21, // 14: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
-	4,  // 15: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
-	6,  // 16: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
-	10, // 17: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
-	11, // 18: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
-	24, // 19: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
-	3,  // 20: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
-	17, // 21: atelier.v1.Run.group:type_name -> atelier.v1.RunGroup
-	19, // 22: atelier.v1.RunGroup.members:type_name -> atelier.v1.GroupMember
-	20, // 23: atelier.v1.RunGroup.views:type_name -> atelier.v1.GroupView
-	18, // 24: atelier.v1.RunGroup.ended:type_name -> atelier.v1.GroupEnd
-	3,  // 25: atelier.v1.GroupEnd.exit:type_name -> atelier.v1.ExitClass
-	23, // 26: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
-	24, // 27: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
-	2,  // 28: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	24, // 29: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
-	30, // 30: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	35, // 31: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	28, // 32: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	29, // 33: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	31, // 34: atelier.v1.Slot.pace:type_name -> atelier.v1.Pace
-	7,  // 35: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	14, // 10: atelier.v1.Sweep.notification:type_name -> atelier.v1.Notification
+	13, // 11: atelier.v1.Sweep.groups:type_name -> atelier.v1.GroupSize
+	0,  // 12: atelier.v1.Notification.on:type_name -> atelier.v1.SweepStatus
+	2,  // 13: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
+	17, // 14: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
+	22, // 15: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
+	4,  // 16: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
+	6,  // 17: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
+	10, // 18: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
+	11, // 19: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
+	25, // 20: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	3,  // 21: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
+	18, // 22: atelier.v1.Run.group:type_name -> atelier.v1.RunGroup
+	20, // 23: atelier.v1.RunGroup.members:type_name -> atelier.v1.GroupMember
+	21, // 24: atelier.v1.RunGroup.views:type_name -> atelier.v1.GroupView
+	19, // 25: atelier.v1.RunGroup.ended:type_name -> atelier.v1.GroupEnd
+	3,  // 26: atelier.v1.GroupEnd.exit:type_name -> atelier.v1.ExitClass
+	24, // 27: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
+	25, // 28: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	2,  // 29: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
+	25, // 30: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
+	31, // 31: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	36, // 32: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	29, // 33: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	30, // 34: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	32, // 35: atelier.v1.Slot.pace:type_name -> atelier.v1.Pace
+	7,  // 36: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -3891,7 +3987,7 @@ func file_atelier_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
