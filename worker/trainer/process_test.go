@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"atelier/common/links"
 	"atelier/common/trainerproto"
 )
 
@@ -58,6 +59,7 @@ type process struct {
 	events *trainerproto.Reader
 	stderr *bytes.Buffer
 	fd3    *os.File
+	links  *links.Sender // descriptor 4
 }
 
 // start runs `atelier-trainer train` and waits for its hello. wrap, if any,
@@ -70,7 +72,12 @@ func start(t *testing.T, wrap ...string) *process {
 	}
 	line := append(wrap, trainer, "train")
 	p := &process{t: t, cmd: exec.Command(line[0], line[1:]...), events: trainerproto.NewReader(r), stderr: &bytes.Buffer{}, fd3: r}
-	p.cmd.ExtraFiles = []*os.File{w}
+	ours, theirs, err := links.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.links = links.NewSender(ours)
+	p.cmd.ExtraFiles = []*os.File{w, theirs}
 	p.cmd.Stderr = p.stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -79,7 +86,9 @@ func start(t *testing.T, wrap ...string) *process {
 		t.Fatal(err)
 	}
 	w.Close()
+	theirs.Close()
 	t.Cleanup(func() {
+		p.links.Close()
 		p.cmd.Process.Kill()
 		p.cmd.Wait()
 		r.Close()

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"atelier/common/inference"
+	"atelier/common/links"
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
 	"atelier/worker/trainer/model"
@@ -50,7 +51,7 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 	// Before hello: whoever read that may send signals.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := out.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: trainerproto.Version, Name: "torch", Message: "libtorch " + torchx.Version()}); err != nil {
+	if err := out.Send(trainerproto.Event{Kind: trainerproto.EventHello, Protocol: trainerproto.Version, Name: "torch", Groups: trainerproto.GroupVersion, Message: "libtorch " + torchx.Version()}); err != nil {
 		return fmt.Errorf("send hello on descriptor %d: %w", trainerproto.EventsFD, err)
 	}
 
@@ -60,14 +61,14 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 		err error
 	}
 	first := make(chan read, 1)
-	var verdict atomic.Value
-	verdict.Store("")
+	var said atomic.Pointer[trainerproto.Control]
+	said.Store(&trainerproto.Control{})
 	told := make(chan struct{}) // closed with the first verdict
 	go func() {
 		job, err := in.Job()
 		first <- read{job, err}
 		if err == nil {
-			follow(in, &verdict, told, log)
+			follow(in, &said, told, log)
 		}
 	}()
 	var got read
@@ -85,13 +86,16 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 	}
 
 	log.Info("run", "sweep", got.job.Sweep, "trial", got.job.Trial, "run", got.job.Run, "device", got.job.Device, "threads", got.job.Threads, "pid", os.Getpid())
-	asked := func() string { return verdict.Load().(string) }
 	if got.job.Kind != trial.Inference.String() {
-		err = train.Run(ctx, got.job, out, asked, log)
+		members := linksFile()
+		if members != nil {
+			defer members.Close()
+		}
+		err = train.Run(ctx, got.job, out, func() trainerproto.Control { return *said.Load() }, members, log)
 	} else if task, fault := inference.ParseTask(got.job.Training); fault != nil {
 		err = &train.Failure{Class: trainerproto.FailedBadSpec, Err: fault}
 	} else {
-		err = inferTask(ctx, got.job, task, out, asked, told, logs)
+		err = inferTask(ctx, got.job, task, out, func() string { return said.Load().Verdict }, told, logs)
 	}
 	switch {
 	case err == nil:
@@ -102,9 +106,9 @@ func trainCommand(stdin io.Reader, logs io.Writer) error {
 	return tell(out, log, err)
 }
 
-// follow takes control lines until standard input ends; told is closed with the
-// first verdict.
-func follow(in *trainerproto.Reader, verdict *atomic.Value, told chan<- struct{}, log *slog.Logger) {
+// follow takes control lines until standard input ends, and adds each to what was
+// said before; told is closed with the first verdict to stop or pause.
+func follow(in *trainerproto.Reader, said *atomic.Pointer[trainerproto.Control], told chan<- struct{}, log *slog.Logger) {
 	first := sync.OnceFunc(func() { close(told) })
 	for {
 		c, err := in.Control()
@@ -114,15 +118,32 @@ func follow(in *trainerproto.Reader, verdict *atomic.Value, told chan<- struct{}
 			}
 			return
 		}
+		all := *said.Load()
+		all.Reported, all.Kept = max(all.Reported, c.Reported), max(all.Kept, c.Kept)
 		switch c.Verdict {
 		case "stop", "pause":
-			verdict.Store(c.Verdict)
-			first()
+			all.Verdict = c.Verdict
+		case "leave":
+			all.Verdict = c.Verdict
 		case "continue", "":
 		default:
 			log.Warn("unknown verdict", "verdict", c.Verdict)
 		}
+		said.Store(&all)
+		if all.Verdict == "stop" || all.Verdict == "pause" {
+			first()
+		}
 	}
+}
+
+// linksFile is descriptor 4 if the parent process gave a socket over which links to
+// other members come; nil if not.
+func linksFile() *links.Receiver {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(trainerproto.LinksFD, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFSOCK {
+		return nil
+	}
+	return links.NewReceiver(os.NewFile(trainerproto.LinksFD, "links"))
 }
 
 // tell sends the failed event.

@@ -92,6 +92,13 @@ func (r Recipe) Draw(size, n int, seed uint64, epoch, batch int) Plan {
 	return p
 }
 
+// Part is the plan of a batch's images from up to to, whose neighbours are each
+// other; images of the other parts have theirs.
+func (p Plan) Part(from, to int) Plan {
+	p.Images = p.Images[from:to]
+	return p
+}
+
 func between(draw *rand.Rand, low, high float64) float64 { return low + (high-low)*draw.Float64() }
 
 // share draws from Beta(alpha, alpha).

@@ -182,11 +182,6 @@ func (s *stress) event(silences bool) {
 	}
 	p := live[s.rng.IntN(len(live))]
 	sound := 0
-	for _, q := range live { // with further losses the rest may be half of the members, and end
-		if q.stopped {
-			return
-		}
-	}
 	for _, q := range live {
 		if !q.leaving && !q.stopped && q.in { // a newcomer without the state is nobody's hope
 			sound++
@@ -210,7 +205,7 @@ func (s *stress) event(silences bool) {
 		s.note("member %d is to leave", p.id)
 		p.leaving = true
 		p.group.Leave()
-	case kind == 4 && silences && s.apart && sound > 2 && 2*sound > len(live) && !p.leaving:
+	case kind == 4 && silences && s.apart && sound > 2 && !p.leaving:
 		s.note("member %d is silent", p.id)
 		p.stopped = true
 		p.gate.set(true)

@@ -35,9 +35,9 @@ func (b *batch) answers() torchx.Tensor {
 
 func (b *batch) free() { torchx.Free(b.x, b.y, b.y2) }
 
-// loader hands out batches in order; the bytes of the next one are laid out on
-// a goroutine of their own while the caller works on this one. The loop over
-// an epoch is
+// loader hands out pieces of batches in order, or whole batches; the bytes of the
+// next one are laid out on a goroutine of their own while the caller works on
+// this one. The loop over an epoch is
 //
 //	f := d.epoch(epoch, batchSize) // or d.whole(set, batchSize) to validate
 //	defer f.close()
@@ -50,11 +50,11 @@ type loader struct {
 	d      *data
 	set    *dataset.Set
 	recipe augment.Recipe
-	order  []int // images, as they are taken
-	ends   []int // of batches in order
+	order  []int   // images, as they are taken
+	pieces []piece // in order, as they are handed out
 	epoch  int
-	step   int        // of the next batch
-	ahead  chan *laid // the next batch, once it is laid out; nil when none is under way
+	step   int        // of the next piece
+	ahead  chan *laid // the next piece, once it is laid out; nil when none is under way
 }
 
 // laid is a batch on the host, ready to be sent.
@@ -65,16 +65,25 @@ type laid struct {
 	err   error
 }
 
-// epoch is one pass of training: every image once, or as many draws with
-// classes in balance, in the order of (seed, epoch).
-func (d *data) epoch(epoch, batchSize int) *loader {
-	var order []int
+// order is that of an epoch of training: every image once, or as many draws with
+// classes in balance, a function of (seed, epoch).
+func (d *data) order(epoch int) []int {
 	if d.balanced {
-		order = augment.Balanced(d.seed, epoch, d.train.Labels())
-	} else {
-		order = augment.Order(d.seed, epoch, d.train.Len())
+		return augment.Balanced(d.seed, epoch, d.train.Labels())
 	}
-	return &loader{d: d, set: d.train, recipe: d.recipe, order: order, ends: cut(len(order), batchSize), epoch: epoch}
+	return augment.Order(d.seed, epoch, d.train.Len())
+}
+
+// epoch is one pass of training, all shards of each batch.
+func (d *data) epoch(epoch, batchSize int) *loader {
+	shards := max(d.shards, 1)
+	p := newPlan(d.order(epoch), d.train.Labels(), batchSize, shards, 1, criterion{})
+	return d.training(epoch, p.order, p.all())
+}
+
+// training is some pieces of an epoch.
+func (d *data) training(epoch int, order []int, some []piece) *loader {
+	return &loader{d: d, set: d.train, recipe: d.recipe, order: order, pieces: some, epoch: epoch}
 }
 
 // whole is a set from its first image to its last, as it is.
@@ -84,18 +93,16 @@ func (d *data) whole(set *dataset.Set, batchSize int) *loader {
 		f.order[i] = i
 	}
 	for from := 0; from < set.Len(); from += batchSize {
-		f.ends = append(f.ends, min(from+batchSize, set.Len()))
+		end := min(from+batchSize, set.Len())
+		f.pieces = append(f.pieces, piece{len(f.pieces), 0, from, from, end, end})
 	}
 	return f
 }
 
-// len is the number of batches in all.
-func (f *loader) len() int { return len(f.ends) }
+// len is the number of pieces in all.
+func (f *loader) len() int { return len(f.pieces) }
 
-// images is the number of images in all.
-func (f *loader) images() int { return len(f.order) }
-
-// next makes the next batch; there are len of them.
+// next makes the next piece; there are len of them.
 func (f *loader) next() (batch, error) {
 	if f.ahead == nil {
 		f.begin()
@@ -103,21 +110,17 @@ func (f *loader) next() (batch, error) {
 	l := <-f.ahead
 	f.ahead = nil
 	f.step++
-	if f.step < len(f.ends) {
+	if f.step < len(f.pieces) {
 		f.begin()
 	}
 	return f.d.send(l, f.recipe)
 }
 
-// begin starts laying the next batch out.
+// begin starts laying the next piece out.
 func (f *loader) begin() {
-	from := 0
-	if f.step > 0 {
-		from = f.ends[f.step-1]
-	}
-	indices, step, ahead := f.order[from:f.ends[f.step]], f.step, make(chan *laid, 1)
+	p, ahead := f.pieces[f.step], make(chan *laid, 1)
 	f.ahead = ahead
-	go func() { ahead <- f.d.lay(f.set, indices, f.recipe, f.epoch, step) }()
+	go func() { ahead <- f.d.lay(f.set, f.order, p, f.recipe, f.epoch) }()
 }
 
 // close ends a loader, early too: the set may be closed afterwards. Closing
@@ -130,16 +133,17 @@ func (f *loader) close() {
 	}
 }
 
-// lay plans a batch and lays its bytes and labels out on the host. Crops and
+// lay plans a batch and lays a piece's bytes and labels out on the host. Crops and
 // mirroring happen on the way, unless the device samples the images anyhow, to
 // turn them, or is better at it.
-func (d *data) lay(set *dataset.Set, indices []int, recipe augment.Recipe, epoch, step int) *laid {
+func (d *data) lay(set *dataset.Set, order []int, p piece, recipe augment.Recipe, epoch int) *laid {
+	indices := order[p.from:p.to]
 	size, n := set.Size(), len(indices)
 	l := &laid{warp: recipe.Rotation != 0 || recipe.Resized && d.device.CUDA()}
 	if l.block, l.err = torchx.NewBlock(n, size, d.device); l.err != nil {
 		return l
 	}
-	l.plan = recipe.Draw(size, n, d.seed, epoch, step)
+	l.plan = recipe.Draw(size, p.end-p.start, d.seed, epoch, p.batch).Part(p.from-p.start, p.to-p.start)
 	if l.warp {
 		augment.Copy(l.block.Pixels, set.PixelsRaw(), size, indices)
 	} else {
@@ -149,7 +153,7 @@ func (d *data) lay(set *dataset.Set, indices []int, recipe augment.Recipe, epoch
 	for i, at := range indices {
 		c := &l.plan.Images[i]
 		l.block.Labels[i] = all[at]
-		l.block.Others[(i+1)%n] = all[at] // image i takes the box of image i-1
+		l.block.Others[(i+1)%n] = all[at] // image i takes the box of image i-1, of its piece
 		l.block.SetWarp(i, c.Left, c.Top, c.Width, c.Height, c.Flip, c.Angle)
 		l.block.SetColour(i, c.Brightness, c.Contrast, c.Saturation, c.Hue)
 	}

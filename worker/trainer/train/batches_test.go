@@ -162,7 +162,7 @@ func TestLoaderLooksAhead(t *testing.T) {
 	order := augment.Order(d.seed, 1, set.Len())
 	for i, got := range all(t, d.epoch(1, 5)) {
 		from := 5 * i
-		b, err := d.send(d.lay(set, order[from:min(from+5, len(order))], d.recipe, 1, i), d.recipe)
+		b, err := d.send(d.lay(set, order, piece{batch: i, start: from, from: from, to: min(from+5, len(order)), end: min(from+5, len(order))}, d.recipe, 1), d.recipe)
 		if want := read(t, b, err); !got.equal(want) {
 			t.Errorf("batch %d differs", i)
 		}
@@ -245,9 +245,9 @@ func TestDeviceAndBytesCropAlike(t *testing.T) {
 	for _, recipe := range []augment.Recipe{{Resized: true, ScaleMin: 0.1, Flip: true}, {Pad: 6, Flip: true}} {
 		d := open(t, set, recipe, false)
 		indices := []int{0, 1, 2, 3, 4, 5, 6, 7}
-		b, err := d.send(d.lay(set, indices, recipe, 1, 0), recipe)
+		b, err := d.send(d.lay(set, indices, piece{to: len(indices), end: len(indices)}, recipe, 1), recipe)
 		want := read(t, b, err)
-		l := d.lay(set, indices, recipe, 1, 0)
+		l := d.lay(set, indices, piece{to: len(indices), end: len(indices)}, recipe, 1)
 		l.warp = true
 		augment.Copy(l.block.Pixels, set.PixelsRaw(), 48, indices)
 		b, err = d.send(l, recipe)
@@ -359,7 +359,7 @@ func BenchmarkBatch(b *testing.B) {
 				var before, after syscall.Rusage
 				syscall.Getrusage(syscall.RUSAGE_SELF, &before)
 				for step := range b.N {
-					l, err := d.send(d.lay(set, indices, c.recipe, 1, step), c.recipe)
+					l, err := d.send(d.lay(set, indices, piece{batch: step, to: len(indices), end: len(indices)}, c.recipe, 1), c.recipe)
 					if err != nil {
 						b.Fatal(err)
 					}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -19,8 +20,8 @@ import (
 	"atelier/common/settings"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
-	"atelier/worker/trainer/optim/schedule"
 	"atelier/worker/trainer/torchx"
+	"atelier/worker/trainer/train/handover"
 )
 
 // formatVersion is of the "atelier" dictionary inside a checkpoint.
@@ -31,39 +32,44 @@ const formatVersion = 1
 const keepFor = time.Minute
 
 // progress is what a run knows of itself between epochs, apart from tensors.
-type progress struct {
-	Epoch     int // last complete one
-	Best      float64
-	BestEpoch int // 0 = none yet
-	BestLoss  float64
-	Plateau   schedule.State
-}
-
-// better reports whether value beats the best objective so far.
-func (p *progress) better(value float64, maximize bool) bool {
-	if math.IsNaN(value) {
-		return false
-	}
-	return p.BestEpoch == 0 || (maximize && value > p.Best) || (!maximize && value < p.Best)
-}
+type progress = handover.Progress
 
 // checkpointWriter writes a run's checkpoints into its folder, one at a time, beside the
 // training that goes on.
 type checkpointWriter struct {
 	dir     string
 	run     int32
-	stage   model.Stage    // the state being written, apart from what is trained
+	spare   []*model.Stage // memory of states that were let go
 	files   map[int]string // epoch -> path, of this process
 	writing chan written   // of the checkpoint begun last; nil once it was told of
+	current *kept          // what is being written
+}
+
+// kept is the state after an epoch, on its way to being safe.
+type kept struct {
+	progress progress
+	metrics  trainerproto.Metrics
+	root     *checkpoint.Dict
+	stage    *model.Stage // memory of root
+	file     []byte       // in place of root: what the file will hold
+	told     bool         // written, and its event sent, by this process
+}
+
+// write writes the file that the state is to be.
+func (k *kept) write(w io.Writer) error {
+	if k.root != nil {
+		return checkpoint.Write(w, k.root)
+	}
+	_, err := w.Write(k.file)
+	return err
 }
 
 // written is a checkpoint's end.
 type written struct {
-	progress progress
-	metrics  trainerproto.Metrics
-	path     string
-	info     checkpoint.Info
-	err      error
+	of   *kept
+	path string
+	info checkpoint.Info
+	err  error
 }
 
 // openCheckpointWriter removes what a killed process of this run left half written; finished files
@@ -83,61 +89,44 @@ func openCheckpointWriter(dir string, run int32) (*checkpointWriter, error) {
 	return &checkpointWriter{dir: dir, run: run, files: map[int]string{}}, nil
 }
 
-// collect copies the run's state out as it stands after the epoch in p. The
-// checkpoint before must have been told of. A state that is not finite is a run
-// that diverged, whatever its losses: it is neither reported nor kept.
-func (v *checkpointWriter) collect(r *run, p progress) (*checkpoint.Dict, error) {
-	v.stage.Reset()
-	root, err := r.export(&v.stage, p)
+// collect copies the run's state out as it stands after the epoch in p. A state
+// that is not finite is a run that diverged, whatever its losses: it is neither
+// reported nor kept.
+func (v *checkpointWriter) collect(r *run, p progress) (*kept, error) {
+	k := &kept{progress: p, stage: &model.Stage{}}
+	if n := len(v.spare); n > 0 {
+		k.stage, v.spare = v.spare[n-1], v.spare[:n-1]
+	}
+	k.stage.Reset()
 	var broken *checkpoint.NotFinite
+	var err error
+	k.root, err = r.export(k.stage, p)
 	switch {
 	case errors.As(err, &broken):
 		return nil, diverged(p.Epoch, "%v", broken)
 	case err != nil:
 		return nil, fmt.Errorf("collect checkpoint of epoch %d: %w", p.Epoch, err)
 	}
-	return root, nil
+	return k, nil
 }
 
-// begin writes what was collected, in the background.
-func (v *checkpointWriter) begin(root *checkpoint.Dict, p progress, metrics trainerproto.Metrics) {
-	path := filepath.Join(v.dir, fmt.Sprintf("epoch-%04d-run-%d.pth", p.Epoch, v.run))
+// release gives a state's memory to the next one.
+func (v *checkpointWriter) release(k *kept) {
+	if k.stage != nil {
+		v.spare = append(v.spare, k.stage)
+	}
+	k.root, k.stage, k.file = nil, nil, nil
+}
+
+// begin writes a state that was collected, in the background.
+func (v *checkpointWriter) begin(k *kept) {
+	path := filepath.Join(v.dir, fmt.Sprintf("epoch-%04d-run-%d.pth", k.progress.Epoch, v.run))
 	done := make(chan written, 1)
-	v.writing = done
+	v.writing, v.current = done, k
 	go func() {
-		info, err := checkpoint.Save(path, root)
-		done <- written{p, metrics, path, info, err}
+		info, err := checkpoint.SaveAs(path, k.write)
+		done <- written{k, path, info, err}
 	}()
-}
-
-// kept tells of the checkpoint begun last once it is whole, synced and hashed;
-// with wait it waits for that. It is called between batches, before the next
-// epoch is reported and before the run ends, however that does.
-func (r *run) kept(wait bool) error {
-	if r.writer == nil || r.writer.writing == nil {
-		return nil
-	}
-	var w written
-	if wait {
-		w = <-r.writer.writing
-	} else {
-		select {
-		case w = <-r.writer.writing:
-		default:
-			return nil
-		}
-	}
-	r.writer.writing = nil
-	if w.err != nil {
-		return w.err
-	}
-	epoch := w.progress.Epoch
-	r.writer.files[epoch] = w.path
-	if err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventCheckpoint, Epoch: epoch, Path: w.path, Size: w.info.Bytes, SHA256: w.info.SHA256, Metrics: w.metrics}); err != nil {
-		return fmt.Errorf("report checkpoint of epoch %d: %w", epoch, err)
-	}
-	r.writer.prune(w.progress, r.log)
-	return nil
 }
 
 // prune removes this process's files that are neither the best nor the newest
@@ -208,7 +197,7 @@ func (r *run) export(stage *model.Stage, p progress) (*checkpoint.Dict, error) {
 		Set("mean", floats(r.data.norm.mean[:])).
 		Set("std", floats(r.data.norm.std[:])).
 		Set("data", checkpoint.NewDict().Set("train", r.data.train.Digest()).Set("validation", r.data.validation.Digest())).
-		Set("threads", r.job.Threads).
+		Set("threads", r.job.Threads). // of a shard, with several
 		Set("libtorch", torchx.Version())
 	if r.average != nil {
 		trained, err := r.model.Export(stage)

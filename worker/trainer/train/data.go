@@ -65,6 +65,7 @@ type data struct {
 
 	recipe       augment.Recipe // of training
 	balanced     bool           // draws by class in place of every image once
+	shards       int            // of each batch; 0 = one
 	seed         uint64
 	device       torchx.Device
 	channelsLast bool
@@ -125,6 +126,7 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 	d.scale, d.shift = d.norm.scale()
 	d.recipe = recipe(s)
 	d.balanced = s.Sampling == "balanced"
+	d.shards = s.Shards
 	return d, nil
 }
 

@@ -5,6 +5,7 @@ package train
 import (
 	"fmt"
 	"math"
+	"math/bits"
 
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/headroom"
@@ -29,8 +30,8 @@ func (r *run) fits() error {
 		return nil
 	}
 	s := r.settings
-	batch := min(s.BatchSize, r.data.train.Len())
-	if len(cut(r.data.train.Len(), batch)) == 1 {
+	batch := min(s.BatchSize/s.Shards, r.data.train.Len())
+	if s.Shards == 1 && len(cut(r.data.train.Len(), batch)) == 1 {
 		batch = r.data.train.Len() // a last image by itself joins the batch before
 	}
 	count, err := r.model.Parameters()
@@ -52,6 +53,9 @@ func (r *run) fits() error {
 	if s.Accumulate > 1 {
 		one.fixed += weights // gradients of the batch before
 	}
+	if s.Shards > 1 { // sums on their way up the tree, and the whole
+		one.fixed += weights * float64(1+bits.Len(uint(s.Shards)))
+	}
 	need, free := one.fixed+one.image*float64(batch), float64(room.Bytes)
 	r.log.Info("memory of a step", "batch_size", batch, "needs_mib", math.Round(need/(1<<20)), "free_mib", room.Bytes>>20, "of", room.Of)
 	if need <= free {
@@ -59,13 +63,17 @@ func (r *run) fits() error {
 	}
 	// Advice leaves a tenth free: for scratch memory and what others take meanwhile.
 	advice := "not even two images fit, reduce image_size or take a smaller model"
-	if most := int((0.9*free - one.fixed) / one.image); most >= 8 {
-		advice = fmt.Sprintf("reduce batch_size to %d or less", most/4*4)
-	} else if most >= 2 {
-		advice = fmt.Sprintf("reduce batch_size to %d or less", most)
+	what := "batches"
+	if s.Shards > 1 {
+		what = "shards"
 	}
-	return &Failure{trainerproto.FailedOutOfMemory, fmt.Errorf("out of memory before the first step: %s in batches of %d at %d px takes about %s, the %s has %s left: %s",
-		s.Model, batch, s.ImageSize, gib(need), room.Of, gib(free), advice)}
+	if most := int((0.9*free - one.fixed) / one.image); most >= 8 {
+		advice = fmt.Sprintf("reduce batch_size to %d or less", most/4*4*s.Shards)
+	} else if most >= 2 {
+		advice = fmt.Sprintf("reduce batch_size to %d or less", most*s.Shards)
+	}
+	return &Failure{trainerproto.FailedOutOfMemory, fmt.Errorf("out of memory before the first step: %s in %s of %d at %d px takes about %s, the %s has %s left: %s",
+		s.Model, what, batch, s.ImageSize, gib(need), room.Of, gib(free), advice)}
 }
 
 // stepMemory is what a step takes beside the model, in bytes.
@@ -85,17 +93,13 @@ func (r *run) measureStep() (m stepMemory, err error) {
 // what does not depend on the batch. A straight line holds: activations grow with the images,
 // weights and state do not.
 func (r *run) measure() (m stepMemory, err error) {
-	s := r.settings
-	like, err := model.New(s.Model, model.Options{Classes: len(r.data.classes), Dropout: s.DropoutRate, Freeze: s.FreezeFeatures})
+	like, err := r.alike()
 	if err != nil {
 		return m, err
 	}
 	defer like.Free()
-	if err := like.Move(r.device, r.data.channelsLast); err != nil {
-		return m, err
-	}
 	before := torchx.MemoryNow().Live
-	opt, err := optim.New(optim.Config{Name: s.Optimizer, Momentum: s.Momentum, Nesterov: s.Nesterov, WeightDecay: s.WeightDecay}, like.Weights())
+	opt, err := r.optimizer(like)
 	if err != nil {
 		return m, err
 	}
@@ -112,6 +116,25 @@ func (r *run) measure() (m stepMemory, err error) {
 	m.image = max(peaks[1]-peaks[0], 1) / few
 	m.fixed = max(2*peaks[0]-peaks[1], 0)
 	return m, nil
+}
+
+// alike is a model like the run's, where that is.
+func (r *run) alike() (*model.Model, error) {
+	m, err := model.New(r.settings.Model, model.Options{Classes: len(r.data.classes), Dropout: r.settings.DropoutRate, Freeze: r.settings.FreezeFeatures})
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Move(r.device, r.data.channelsLast); err != nil {
+		m.Free()
+		return nil, err
+	}
+	return m, nil
+}
+
+// optimizer is one for a model, as the settings have it.
+func (r *run) optimizer(m *model.Model) (*optim.Optimizer, error) {
+	s := r.settings
+	return optim.New(optim.Config{Name: s.Optimizer, Momentum: s.Momentum, Nesterov: s.Nesterov, WeightDecay: s.WeightDecay}, m.Weights())
 }
 
 // tryStep is a whole step on grey images.

@@ -65,15 +65,3 @@ func TestMixedLossIsSoftCrossEntropy(t *testing.T) {
 	}
 	torchx.Free(x)
 }
-
-func TestGroupsShareAnUpdate(t *testing.T) {
-	g := groups{size: 2, mass: []float64{4, 4, 4, 1, 3}}
-	if g.len() != 3 || g.of(3) != 1 || g.of(4) != 2 {
-		t.Errorf("%d updates, batch 3 of %d, 4 of %d", g.len(), g.of(3), g.of(4))
-	}
-	for i, want := range []float64{0.5, 0.5, 0.8, 0.2, 1} {
-		if g.share(i) != want || g.ends(i) != (i == 1 || i == 3 || i == 4) {
-			t.Errorf("batch %d: share %v, want %v; ends %v", i, g.share(i), want, g.ends(i))
-		}
-	}
-}

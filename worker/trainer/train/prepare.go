@@ -21,7 +21,7 @@ import (
 )
 
 // prepare does everything before the first step.
-func (r *run) prepare(ctx context.Context, last *progress) (err error) {
+func (r *run) prepare(ctx context.Context) (err error) {
 	if r.settings, err = settings.Parse(r.job.Training, r.job.Params, r.job.BaseDir); err != nil {
 		return badSpec("%w", err)
 	}
@@ -53,6 +53,9 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 		}
 		r.precision, r.scaler = torchx.FP16, optim.NewScaler()
 	}
+	if s.ShardThreads > 0 { // results depend on them, so the slot's do not count
+		r.job.Threads = s.ShardThreads
+	}
 	if r.job.Threads < 1 {
 		r.job.Threads = runtime.NumCPU()
 	}
@@ -76,7 +79,7 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 		return err
 	}
 	if packed { // a bar would show the last count of packing until the first batch is through
-		r.lastProgress = time.Time{}
+		r.lastTold = time.Time{}
 		if err := r.tellProgress(trainerproto.Event{Message: "images are packed; the first epoch begins"}); err != nil {
 			return err
 		}
@@ -95,7 +98,7 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	if r.model, err = model.New(s.Model, model.Options{Classes: len(r.data.classes), Dropout: s.DropoutRate, Freeze: s.FreezeFeatures}); err != nil {
 		return err
 	}
-	if s.Weights != "" && r.job.Resume == "" {
+	if s.Weights != "" && r.job.Resume == "" && !r.joins() {
 		if err := r.startFrom(s.Weights); err != nil {
 			return err
 		}
@@ -115,14 +118,19 @@ func (r *run) prepare(ctx context.Context, last *progress) (err error) {
 	if err := r.prepareLearning(); err != nil {
 		return err
 	}
-	*last = progress{BestLoss: math.Inf(1)}
-	if r.job.Resume != "" {
-		if *last, err = r.resume(r.job.Resume); err != nil {
+	r.out.digest = r.data.digest
+	r.at.Last = progress{BestLoss: math.Inf(1)}
+	if r.job.Resume != "" && !r.joins() {
+		if r.at.Last, err = r.resume(r.job.Resume); err != nil {
 			return err
 		}
-		r.log.Info("resumed", "epoch", last.Epoch, "from", r.job.Resume)
+		r.log.Info("resumed", "epoch", r.at.Last.Epoch, "from", r.job.Resume)
 	}
-	return nil
+	r.at.Epoch = r.at.Last.Epoch + 1
+	if err := r.prepareShards(); err != nil {
+		return err
+	}
+	return r.join(ctx)
 }
 
 // device is the one a job names.
@@ -155,7 +163,7 @@ func (r *run) prepareLearning() (err error) {
 		}
 	}
 	r.schedule = schedule.Schedule{Kind: s.Schedule, LR: s.LR, Min: s.MinLR, Gamma: s.Gamma, StepEpochs: s.StepEpochs, Epochs: s.Epochs, Warmup: s.WarmupEpochs}
-	if r.opt, err = optim.New(optim.Config{Name: s.Optimizer, Momentum: s.Momentum, Nesterov: s.Nesterov, WeightDecay: s.WeightDecay}, r.model.Weights()); err != nil {
+	if r.opt, err = r.optimizer(r.model); err != nil {
 		return err
 	}
 	if s.EMADecay > 0 {
@@ -197,8 +205,13 @@ func (r *run) generators() []torchx.Device {
 
 // close frees whatever prepare came to.
 func (r *run) close() {
+	if r.group != nil {
+		r.group.Close() // before the memory that others may read
+	}
 	r.pass.Close()
+	r.work.close()
 	r.criterion.free()
+	r.shards.free()
 	if r.average != nil {
 		r.average.Free()
 	}

@@ -66,7 +66,8 @@ func (d *data) sheets(dir string, s settings.Settings, each int) error {
 func (d *data) collect(tiles [][]augment.Tile, each, epoch, batchSize int, full func() bool) error {
 	f := d.epoch(epoch, batchSize)
 	defer f.close()
-	for from := 0; f.step < f.len() && !full(); from = f.ends[f.step-1] {
+	for f.step < f.len() && !full() {
+		p := f.pieces[f.step]
 		b, err := f.next()
 		if err != nil {
 			return err
@@ -76,7 +77,7 @@ func (d *data) collect(tiles [][]augment.Tile, each, epoch, batchSize int, full 
 		if err != nil {
 			return err
 		}
-		images := f.order[from:f.ends[f.step-1]]
+		images := f.order[p.from:p.to]
 		n := len(images)
 		for i, at := range images {
 			c := d.train.Label(at)

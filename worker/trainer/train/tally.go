@@ -7,13 +7,20 @@ import (
 	"math"
 
 	"atelier/worker/trainer/torchx"
+	"atelier/worker/trainer/train/handover"
 )
 
 // tally sums loss and correct answers on the device, so that counting a batch
 // waits for nothing.
 type tally struct{ counts torchx.Tensor }
 
-// score is a tally read: means over the images.
+// sums are a tally read.
+type sums = handover.Sums
+
+// scoreOf is means over the images.
+func scoreOf(s sums) score { return score{loss: s[0] / s[2], accuracy: s[1] / s[2]} }
+
+// score is what sums come to.
 type score struct{ loss, accuracy float64 }
 
 // newTally counts from zero: sum of losses, right answers, images.
@@ -29,21 +36,30 @@ func (r *run) newTally() (*tally, error) {
 	return &tally{zero}, nil
 }
 
-// read ends the tally.
-func (t *tally) read() (score, error) {
-	defer t.free()
-	return t.peek()
-}
-
-// peek tells the means so far.
-func (t *tally) peek() (score, error) {
+// peek reads what was counted so far.
+func (t *tally) peek() (s sums, err error) {
 	b, err := torchx.Bytes(t.counts)
 	if err != nil {
-		return score{}, err
+		return s, err
 	}
-	at := func(i int) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:])) }
-	return score{loss: at(0) / at(2), accuracy: at(1) / at(2)}, nil
+	for i := range s {
+		s[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
+	}
+	return s, nil
+}
+
+// take is peek, and counts from zero again.
+func (t *tally) take() (sums, error) {
+	s, err := t.peek()
+	if err != nil {
+		return s, err
+	}
+	return s, torchx.Fill(t.counts, make([]byte, 8*len(s)))
 }
 
 // free gives the counters back.
-func (t *tally) free() { torchx.Free(t.counts) }
+func (t *tally) free() {
+	if t != nil {
+		torchx.Free(t.counts)
+	}
+}

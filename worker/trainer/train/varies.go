@@ -4,24 +4,25 @@ package train
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
-	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/nn"
 	"atelier/worker/trainer/torchx"
 )
 
-const noVariance = "a batch of one image leaves batch normalisation a single value a channel at this image_size, which has no variance"
+const noVariance = "a batch, or a shard of one, of one image leaves batch normalisation a single value a channel at this image_size, which has no variance"
 
 // varies refuses, before the first epoch, batches of one image where the
 // network shrinks an image to a single place in front of a normalisation: a
 // running variance of one value is NaN. One image through a model like the
 // run's tells; where every batch has two images there is nothing to ask.
 func (r *run) varies() (err error) {
-	n, size := r.data.train.Len(), r.settings.BatchSize
-	smallest, from := n, 0
-	for _, end := range cut(n, size) {
-		smallest, from = min(smallest, end-from), end
+	n := r.data.train.Len()
+	smallest := n
+	all := newPlan(make([]int, n), make([]int64, n), r.settings.BatchSize, r.settings.Shards, 1, criterion{})
+	for _, p := range all.all() {
+		smallest = min(smallest, p.len())
 	}
 	if smallest > 1 {
 		return nil
@@ -32,21 +33,21 @@ func (r *run) varies() (err error) {
 			return
 		}
 		way := "take batch_size 2 or more"
+		if r.settings.Shards > 1 {
+			way = fmt.Sprintf("take batch_size %d or more, two images for each of %d shards", 2*r.settings.Shards, r.settings.Shards)
+		}
 		if n == 1 {
 			way = "put more than one image into data.train"
 		}
 		err = badSpec("%s (%s, image_size %d): %s, or a larger image_size", noVariance, r.settings.Model, r.settings.ImageSize, way)
 	}()
 	return r.drawingNothing(func() error {
-		s := r.settings
-		like, err := model.New(s.Model, model.Options{Classes: len(r.data.classes), Dropout: s.DropoutRate, Freeze: s.FreezeFeatures})
+		like, err := r.alike()
 		if err != nil {
 			return err
 		}
 		defer like.Free()
-		if err := like.Move(r.device, r.data.channelsLast); err != nil {
-			return err
-		}
+		s := r.settings
 		one := []float32{1, 1, 1}
 		x, err := torchx.Images(make([]byte, s.ImageSize*s.ImageSize*3), 1, s.ImageSize, s.ImageSize, one, one, r.device, r.data.channelsLast)
 		if err != nil {
