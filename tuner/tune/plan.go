@@ -180,6 +180,19 @@ func (p *Plan) training(train, validation string) ([]byte, error) {
 	return bytes.Join([][]byte{bytes.TrimSuffix(head, []byte("}")), bytes.TrimPrefix(inner.Training, []byte("{"))}, []byte(",")), nil
 }
 
+// members are the slots that each trial needs at least.
+func (p *Plan) members() (int64, error) {
+	training, err := p.training("", "")
+	if err != nil {
+		return 0, err
+	}
+	g, err := settings.GroupOf(training)
+	if err != nil {
+		return 0, setting.Nowhere(err)
+	}
+	return int64(g.Min), nil
+}
+
 // Spec is the plan as a sweep, for people and the cluster alike, and as the
 // parser understood it.
 func (p *Plan) Spec(parallelism int64) ([]byte, *spec.Spec, error) {

@@ -194,13 +194,22 @@ func (s *tuning) follow(ctx context.Context, api *client.Client) error {
 // that keeps it from being made twice.
 func (s *tuning) submit(ctx context.Context, api *client.Client) error {
 	if s.saved == nil {
+		least, err := s.plan.members()
+		if err != nil {
+			return err
+		}
 		parallelism := int64(s.plan.Config.Float(KeyParallelism))
-		if parallelism == 0 {
+		if parallelism == 0 || s.result.Local {
 			n, err := slotsOf(ctx, api)
 			if err != nil {
 				return err
 			}
-			parallelism = max(1, n)
+			if s.result.Local && least > n { // no other worker will come
+				return fmt.Errorf("members: each trial needs %d slots, and this machine has %d: set members to %d or less, or divide the machine further with --set local.slots=%d", least, n, max(1, n), least)
+			}
+			if parallelism == 0 {
+				parallelism = max(1, n/least)
+			}
 		}
 		spec, _, err := s.plan.Spec(parallelism)
 		if err != nil {
