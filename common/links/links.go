@@ -187,13 +187,17 @@ func NewReceiver(f *os.File) *Receiver {
 	return &Receiver{conn: conn, err: err}
 }
 
-// Next waits for a link. io.EOF is the end: the host closed its end, or is gone.
+// Next waits for a link. io.EOF is the end: the host closed its end or is gone, or
+// the receiver was closed.
 // After any error there is no further link.
 func (r *Receiver) Next() (Link, error) {
 	if r.err != nil {
 		return Link{}, r.err
 	}
 	l, err := r.next()
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
 	r.err = err
 	return l, err
 }
