@@ -52,7 +52,7 @@ func (s workers) Heartbeat(ctx context.Context, req *connect.Request[atelierv1.H
 // gets the same lease.
 func (s workers) Acquire(ctx context.Context, req *connect.Request[atelierv1.AcquireRequest]) (*connect.Response[atelierv1.AcquireResponse], error) {
 	m := req.Msg
-	slot := assign.Slot{Worker: m.Worker, Incarnation: m.Incarnation, Request: m.RequestId, Name: m.Slot, Trainers: m.Trainers, Labels: m.Labels, Folder: m.Folder}
+	slot := assign.Slot{Worker: m.Worker, Incarnation: m.Incarnation, Request: m.RequestId, Name: m.Slot, Trainers: m.Trainers, GroupTrainers: m.GroupTrainers, Labels: m.Labels, Folder: m.Folder}
 	lease, err := s.cfg.Assign.Acquire(ctx, slot, time.Duration(max(m.WaitMs, 0))*time.Millisecond)
 	if err != nil {
 		return nil, failure(err)

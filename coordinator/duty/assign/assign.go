@@ -52,6 +52,12 @@ type (
 		Result state.Result
 		Err    error // the log's
 	}
+	// Regrouped: what became of a Regroup.
+	Regrouped struct {
+		Regroup Regroup
+		Result  state.Result
+		Err     error // the log's, or the result's
+	}
 	// Heard: a heartbeat came.
 	Heard struct{ Heartbeat trial.Heartbeat }
 	// Renewed: the holder of a lease of the external trainer was heard of.
@@ -68,15 +74,16 @@ type (
 	Ticked struct{}
 )
 
-func (Asked) happened()    {}
-func (Left) happened()     {}
-func (Granted) happened()  {}
-func (Ended) happened()    {}
-func (Heard) happened()    {}
-func (Renewed) happened()  {}
-func (Changed) happened()  {}
-func (Resynced) happened() {}
-func (Ticked) happened()   {}
+func (Asked) happened()     {}
+func (Left) happened()      {}
+func (Granted) happened()   {}
+func (Ended) happened()     {}
+func (Regrouped) happened() {}
+func (Heard) happened()     {}
+func (Renewed) happened()   {}
+func (Changed) happened()   {}
+func (Resynced) happened()  {}
+func (Ticked) happened()    {}
 
 // A Command is something to be done. It is one of the types below.
 type Command interface{ wanted() }
@@ -93,6 +100,11 @@ type (
 		Token  uint64
 		Worker string
 		Log    *logv1.Command
+	}
+	// Regroup puts a change of a run's members into the log. A Regrouped follows.
+	Regroup struct {
+		Token uint64
+		Log   *logv1.Command
 	}
 	// Answer is the last word to a waiter: a lease, an error, or neither.
 	Answer struct {
@@ -118,22 +130,23 @@ type (
 	}
 )
 
-func (Grant) wanted()  {}
-func (End) wanted()    {}
-func (Answer) wanted() {}
-func (Reply) wanted()  {}
-func (Say) wanted()    {}
-func (Fail) wanted()   {}
+func (Grant) wanted()   {}
+func (End) wanted()     {}
+func (Regroup) wanted() {}
+func (Answer) wanted()  {}
+func (Reply) wanted()   {}
+func (Say) wanted()     {}
+func (Fail) wanted()    {}
 
 // Scheduler is what one leadership knows. It is for one goroutine at a time.
 type Scheduler struct {
 	ttl time.Duration // term of a lease
 
 	leases   map[uint64]*lease
-	requests map[request]*lease
-	granting map[trialKey]*waiter // grants on their way through the log, by trial
-	promised map[request]*waiter  // the same, by request
-	waiters  []*waiter            // in order of arrival
+	requests map[request]*holder
+	granting map[trialKey]*grant // on their way through the log
+	promised map[request]*waiter // with a lease on its way through the log
+	waiters  []*waiter           // in order of arrival
 	workers  map[string]*worker
 	faults   map[trialKey]time.Time      // trials that look for another slot, since
 	dropped  map[string][]trial.Location // by worker: files that nobody needs, until it has been told twice
@@ -143,6 +156,12 @@ type Scheduler struct {
 	began    time.Time
 	ticked   time.Time
 	fresh    bool // it began without a sweep: a new cluster, where nobody is missed
+
+	grouped map[string]bool      // sweeps whose runs groups carry out, and that have not ended
+	waits   map[string]time.Time // while there are any, by sweep: since when it has trials to give and got nothing
+	blocks  []*block             // slots that gangs left together, oldest first
+	coming  map[place]time.Time  // slots whose run is over, until when they are expected to ask
+	idle    map[place]idleSlot   // slots whose poll is over, for its repeat
 
 	// Of the present step.
 	view     *state.View
@@ -162,9 +181,9 @@ type request struct{ worker, incarnation, id string }
 // New begins a leadership: every lease of the state gets its full term from now.
 func New(ttl time.Duration, view *state.View, now time.Time) *Scheduler {
 	s := &Scheduler{
-		ttl: ttl, leases: map[uint64]*lease{}, requests: map[request]*lease{},
-		granting: map[trialKey]*waiter{}, promised: map[request]*waiter{}, workers: map[string]*worker{},
-		claims: map[claimKey]time.Time{}, began: now, ticked: now, fresh: len(view.Sweeps()) == 0,
+		ttl: ttl, leases: map[uint64]*lease{}, requests: map[request]*holder{},
+		granting: map[trialKey]*grant{}, promised: map[request]*waiter{}, workers: map[string]*worker{},
+		waits: map[string]time.Time{}, idle: map[place]idleSlot{}, coming: map[place]time.Time{}, claims: map[claimKey]time.Time{}, began: now, ticked: now, fresh: len(view.Sweeps()) == 0,
 	}
 	s.forgetState()
 	s.view, s.now = view, now
@@ -179,7 +198,8 @@ func Tick(ttl time.Duration) time.Duration { return min(200*time.Millisecond, tt
 func Matters(c state.Change) bool {
 	switch c.Kind {
 	case state.LeaseGranted, state.CheckpointDropped, state.LeaseEnded, state.SweepChanged, state.SweepCreated,
-		state.TrialsProposed, state.TrialReopened, state.TrialEnded, state.DrainChanged:
+		state.TrialsProposed, state.TrialReopened, state.TrialEnded, state.DrainChanged,
+		state.MemberJoined, state.MemberLeaving, state.MemberGone:
 		return true
 	}
 	return false
@@ -205,6 +225,8 @@ func (s *Scheduler) Step(e Event, view *state.View, now time.Time) (commands []C
 		s.granted(e)
 	case Ended:
 		s.ended(e)
+	case Regrouped:
+		s.regrouped(e)
 	case Heard:
 		resp, err := s.hear(e.Heartbeat)
 		s.want(Reply{resp, err})
@@ -238,15 +260,21 @@ func (s *Scheduler) changed(changes []state.Change) {
 		case state.CheckpointDropped:
 			s.discard(c)
 		case state.LeaseEnded:
+			s.gather(s.leases[c.Token])
 			s.drop(c.Token)
 			s.judge(c)
 			s.free = true
-		case state.SweepChanged:
+		case state.MemberJoined, state.MemberLeaving, state.MemberGone:
+			s.memberChanged(c)
+		case state.SweepChanged, state.SweepCreated:
 			if sw, ok := s.view.Sweep(c.Sweep); ok && sw.Ended() {
 				s.forgive(c.Sweep)
+				delete(s.grouped, c.Sweep)
+			} else if ok && sw.Members.Group() {
+				s.grouped[c.Sweep] = true
 			}
 			s.free = true
-		case state.SweepCreated, state.TrialsProposed, state.TrialReopened, state.TrialEnded, state.DrainChanged:
+		case state.TrialsProposed, state.TrialReopened, state.TrialEnded, state.DrainChanged:
 			s.free = true
 		}
 	}
@@ -266,8 +294,8 @@ func (s *Scheduler) tick() {
 	// A process that stood still (stopped, swapped, a slow machine) has heard
 	// nobody in that time: it is not the workers that were silent.
 	if gap > 10*Tick(s.ttl) {
-		for _, l := range s.leases {
-			l.deadline = l.deadline.Add(gap)
+		for _, h := range s.held(func(*holder) bool { return true }) {
+			h.deadline = h.deadline.Add(gap)
 		}
 		for _, w := range s.workers {
 			w.seen = w.seen.Add(gap)
@@ -277,9 +305,8 @@ func (s *Scheduler) tick() {
 		}
 		s.began = s.began.Add(gap)
 	}
-	for _, l := range s.held(func(l *lease) bool { return !l.ending && s.now.After(l.deadline) }) {
-		s.end(l, fmt.Sprintf("nothing was heard of it for %v", l.term))
-	}
+	silent := s.held(func(h *holder) bool { return h.lasting() && s.now.After(h.deadline) })
+	s.end(silent, func(l *lease) string { return fmt.Sprintf("nothing was heard of it for %v", l.term) })
 	for name, w := range s.workers {
 		if s.now.Sub(w.seen) > forgetAfter {
 			delete(s.workers, name)
@@ -295,5 +322,6 @@ func (s *Scheduler) tick() {
 			delete(s.claims, k)
 		}
 	}
-	s.free = len(s.faults)+len(s.refusals) > 0
+	s.forgetIdle()
+	s.free = len(s.faults)+len(s.refusals)+len(s.grouped) > 0
 }

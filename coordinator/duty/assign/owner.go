@@ -31,20 +31,20 @@ func (s *Scheduler) refused(h trial.Heartbeat) (why string, final bool) {
 		return "", false
 	}
 	k := claimKey{name, h.Folder}
-	holder, heard := "", time.Time{}
+	owner, heard := "", time.Time{}
 	switch {
 	case w != nil && w.folder == h.Folder:
 	case w != nil && w.folder != "" && s.now.Sub(w.seen) <= s.ttl && !(h.Admitted && !w.admitted && !s.termPassed()):
 		// The exception: who was the cluster's under the leader before goes first
 		// where a newcomer was heard of earlier.
-		holder = fmt.Sprintf("at %s, data folder %s, heard of %v ago", w.told.Address, w.folder, s.now.Sub(w.seen).Round(100*time.Millisecond))
+		owner = fmt.Sprintf("at %s, data folder %s, heard of %v ago", w.told.Address, w.folder, s.now.Sub(w.seen).Round(100*time.Millisecond))
 		heard = w.seen
 	case w == nil || s.now.Sub(w.seen) > s.ttl:
-		if held := s.held(func(l *lease) bool { return l.worker == name && l.folder != "" && l.folder != h.Folder }); len(held) > 0 {
-			holder = fmt.Sprintf("data folder %s, which has trials", held[0].folder)
+		if held := s.held(func(l *holder) bool { return l.worker == name && l.folder != "" && l.folder != h.Folder }); len(held) > 0 {
+			owner = fmt.Sprintf("data folder %s, which has trials", held[0].folder)
 		}
 	}
-	if holder == "" {
+	if owner == "" {
 		delete(s.claims, k)
 		return "", false
 	}
@@ -52,9 +52,9 @@ func (s *Scheduler) refused(h trial.Heartbeat) (why string, final bool) {
 	if !known {
 		since = s.now
 		s.claims[k] = s.now
-		s.want(Say{true, "a second worker of a name was refused", []any{"worker", name, "address", h.Worker.Address, "folder", h.Folder, "holder", holder}})
+		s.want(Say{true, "a second worker of a name was refused", []any{"worker", name, "address", h.Worker.Address, "folder", h.Folder, "holder", owner}})
 	}
-	return fmt.Sprintf("the name %s is held by another worker, %s; start this one with another --name, or end that one: the name is free %v after its last word", name, holder, s.ttl), heard.After(since)
+	return fmt.Sprintf("the name %s is held by another worker, %s; start this one with another --name, or end that one: the name is free %v after its last word", name, owner, s.ttl), heard.After(since)
 }
 
 // supersede ends all that an earlier agent of a name had: a later start of its

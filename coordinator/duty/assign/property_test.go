@@ -50,7 +50,11 @@ func live(t testing.TB, c choices) []string {
 				sweeps++
 				s := fmt.Sprintf("s%d", sweeps)
 				trials[s] = int64(1 + c.of(6))
-				happen("create %s trials=%d parallelism=%d priority=%d trainer=%s", s, trials[s], 1+c.of(4), c.of(3), []string{"sim", "sim", "sim", "external"}[c.of(4)])
+				trainer, members := []string{"sim", "sim", "sim", "external"}[c.of(4)], []string{"1-1", "1-1", "2-2", "1-4", "2-3", "4-4"}[c.of(6)]
+				if trainer == "external" {
+					members = "1-1"
+				}
+				happen("create %s trials=%d parallelism=%d priority=%d trainer=%s members=%s", s, trials[s], 1+c.of(4), c.of(3), trainer, members)
 			}
 		case 1, 2, 3:
 			if c.of(8) == 0 {
@@ -69,13 +73,18 @@ func live(t testing.TB, c choices) []string {
 			var held []string
 			for _, l := range st.leases(worker) {
 				if c.of(4) > 0 {
-					held = append(held, fmt.Sprintf("%s/%d", l.Sweep, l.Trial))
+					held = append(held, name(l))
 				}
 			}
-			happen("beat %s incarnation=i%d folder=%s leases=%s", worker, incarnation[worker], []string{"", "f1", "f2"}[c.of(3)], strings.Join(held, ","))
+			happen("beat %s incarnation=i%d folder=%s slots=slot0,slot1,%s leases=%s", worker, incarnation[worker], []string{"", "", "f1", "f2"}[c.of(4)], []string{"slot2", "gpu0"}[c.of(2)], strings.Join(held, ","))
 		case 7, 8, 9:
 			s, n := pick()
-			happen("exit %s/%d %s", s, n, []string{"finished", "bad_spec", "data_missing", "device_fault", "disk_full", "crashed", "diverged", "stopped"}[c.of(8)])
+			member := ""
+			if sw, ok := st.m.View().Sweep(s); ok && sw.Trial(n) != nil && sw.Trial(n).Lease != nil && sw.Members.Group() {
+				all := sw.Trial(n).Lease.Members
+				member = fmt.Sprintf("#%d", all[c.of(len(all))].ID)
+			}
+			happen("%s %s/%d%s %s", []string{"exit", "gone", "gone"}[c.of(3)], s, n, member, []string{"finished", "bad_spec", "data_missing", "device_fault", "disk_full", "crashed", "diverged", "stopped"}[c.of(8)])
 		case 10:
 			s, n := pick()
 			happen("report %s/%d epoch=%d", s, n, 1+c.of(5))
@@ -118,17 +127,36 @@ func live(t testing.TB, c choices) []string {
 			}
 		}
 	}
-	// A worker that comes now gets something, if there is something for it.
+	// A worker that comes now gets something on each of its slots, if there is something
+	// for it; what it has it keeps.
 	happen("undrain w9")
-	happen("beat w9")
-	happen("ask w9/slot1")
-	last := st.waiter
-	if st.answered[last] == 0 {
-		for _, sw := range st.m.View().Sweeps() {
-			if sw.Trainer == "sim" && sw.Counts.Waiting > 0 && sw.Room() > 0 && sw.Status == trial.SweepRunning {
-				st.fault("w9 waits, and so do %d trials of %s", sw.Counts.Waiting, sw.ID)
-			}
+	happen("beat w9 slots=slot0,slot1,slot2,slot3")
+	happen("live w9")
+	var polls []uint64
+	for i := range 4 {
+		happen("ask w9/slot%d", i)
+		polls = append(polls, st.waiter)
+	}
+	happen("wait 40s")
+	idle := 0
+	for _, p := range polls {
+		if st.answered[p] == 0 {
+			idle++
 		}
+	}
+	larger, fitting := false, ""
+	for _, sw := range st.m.View().Sweeps() {
+		if sw.Trainer != "sim" || sw.Counts.Waiting == 0 || sw.Room() == 0 || sw.Status != trial.SweepRunning {
+			continue
+		}
+		if int(sw.Members.Min) > idle {
+			larger = larger || sw.Members.Min <= 4
+		} else {
+			fitting = fmt.Sprintf("%d trials of %s", sw.Counts.Waiting, sw.ID)
+		}
+	}
+	if idle > 0 && fitting != "" && !larger {
+		st.fault("%d slots of w9 wait, and so do %s", idle, fitting)
 	}
 	return st.broken
 }

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// patience is how many trials of a sweep a worker may refuse (bad spec) before
+	// maxRefused is how many trials of a sweep a worker may refuse (bad spec) before
 	// others are asked first.
-	patience = 2
+	maxRefused = 2
 	// A worker that lacks the data of a sweep is asked again after so long, and
 	// after twice that each time: the folder may have been mounted meanwhile.
 	lackPause = 30 * time.Second
@@ -46,12 +46,35 @@ func (s *Scheduler) judge(c *state.Change) {
 	if i < 0 {
 		return
 	}
-	k := refusalKey{c.Sweep, c.Worker}
-	switch runs[i].Exit {
+	if g := runs[i].Group; g != nil {
+		s.judgeMembers(c, &runs[i])
+		return
+	}
+	s.judgeEnd(refusalKey{c.Sweep, c.Worker}, c.Token, runs[i].Exit, runs[i].Message)
+}
+
+// judgeMembers takes into account how a member's part ended, or those of all at the
+// run's end.
+func (s *Scheduler) judgeMembers(c *state.Change, run *state.Run) {
+	for _, e := range run.Group.Ended {
+		if c.Member == 0 || e.Member == c.Member {
+			s.judgeEnd(refusalKey{c.Sweep, e.Worker}, c.Token, e.Exit, e.Message)
+		}
+	}
+	if c.Member == 0 && run.Group.View() != nil {
+		for _, m := range run.Group.Members { // they trained it to its end together
+			s.judgeEnd(refusalKey{c.Sweep, m.Worker}, c.Token, run.Exit, run.Message)
+		}
+	}
+}
+
+// judgeEnd takes one end into account.
+func (s *Scheduler) judgeEnd(k refusalKey, token uint64, exit trial.Exit, message string) {
+	switch exit {
 	case trial.ExitBadSpec:
-		s.refuse(k, c.Token)
+		s.refuse(k, token)
 	case trial.ExitDataMissing:
-		s.miss(k, &runs[i])
+		s.miss(k, token, message)
 	case trial.ExitFinished, trial.ExitStopped, trial.ExitPaused, trial.ExitDiverged:
 		r := s.refusals[k]
 		r.sound, r.lacks, r.pause, r.again = true, "", 0, time.Time{}
@@ -62,7 +85,7 @@ func (s *Scheduler) judge(c *state.Change) {
 // refuse takes it in that a worker refused a trial of a sweep.
 func (s *Scheduler) refuse(k refusalKey, token uint64) {
 	r := s.refusals[k]
-	if token <= r.since || len(r.bad) >= patience || slices.Contains(r.bad, token) {
+	if token <= r.since || len(r.bad) >= maxRefused || slices.Contains(r.bad, token) {
 		return
 	}
 	r.bad = append(r.bad, token)
@@ -70,14 +93,14 @@ func (s *Scheduler) refuse(k refusalKey, token uint64) {
 }
 
 // miss takes it in that a worker does not have a sweep's data.
-func (s *Scheduler) miss(k refusalKey, run *state.Run) {
+func (s *Scheduler) miss(k refusalKey, token uint64, message string) {
 	r := s.refusals[k]
-	if run.Token <= r.token || run.Token <= r.since {
+	if token <= r.token || token <= r.since {
 		return
 	}
-	r.token = run.Token
+	r.token = token
 	if !s.now.Before(r.again) { // else of a run that began before it was known
-		r.lacks = cmp.Or(run.Message, "no reason given")
+		r.lacks = cmp.Or(message, "no reason given")
 		r.pause = min(max(2*r.pause, lackPause), lackLimit)
 		r.again = s.now.Add(r.pause)
 	}
@@ -91,9 +114,16 @@ func (s *Scheduler) learn(sw *state.Sweep) {
 	for _, n := range sw.WaitingAgain() {
 		runs := sw.Trial(n).Runs
 		last := &runs[len(runs)-1]
+		if last.Group != nil {
+			for _, e := range last.Group.Ended {
+				if e.Exit == trial.ExitDataMissing || e.Exit == trial.ExitBadSpec {
+					s.judgeEnd(refusalKey{sw.ID, e.Worker}, last.Token, e.Exit, e.Message)
+				}
+			}
+		}
 		switch last.Exit {
 		case trial.ExitDataMissing:
-			s.miss(refusalKey{sw.ID, last.Worker}, last)
+			s.miss(refusalKey{sw.ID, last.Worker}, last.Token, last.Message)
 		case trial.ExitBadSpec:
 			s.refuse(refusalKey{sw.ID, last.Worker}, last.Token)
 		case trial.ExitDiskFull, trial.ExitDeviceFault:
@@ -127,7 +157,7 @@ func (s *Scheduler) forgive(sweep string) {
 // known.
 func (s *Scheduler) refuses(sweep, worker string) bool {
 	r := s.refusals[refusalKey{sweep, worker}]
-	return len(r.bad) >= patience && !r.sound
+	return len(r.bad) >= maxRefused && !r.sound
 }
 
 // lacks reports whether a worker is known not to have a sweep's data.
@@ -138,13 +168,16 @@ func (s *Scheduler) lacks(sweep, worker string) bool {
 
 // others reports whether a worker beside the waiter's could train the sweep's
 // trials, now or when it is through with what it does.
-func (s *Scheduler) others(sw *state.Sweep, w *waiter) bool {
+func (s *Scheduler) others(sw *state.Sweep, w *waiter) bool { return s.othersBeside(sw, w, nil) }
+
+// othersBeside is others, where more waiters than the one are not counted.
+func (s *Scheduler) othersBeside(sw *state.Sweep, w *waiter, more []*waiter) bool {
 	if w.Sweep != "" { // programs are known by what they ask for, and have
 		asks := func(o *waiter) bool { return o != w && o.Sweep == sw.ID }
 		if slices.ContainsFunc(s.waiters, asks) {
 			return true
 		}
-		for _, o := range s.granting {
+		for _, o := range s.promised {
 			if asks(o) {
 				return true
 			}
@@ -157,10 +190,10 @@ func (s *Scheduler) others(sw *state.Sweep, w *waiter) bool {
 		return false
 	}
 	for name, other := range s.workers {
-		if name == w.Worker || s.now.Sub(other.seen) > s.ttl || other.told.Draining || s.view.Drained(name) || s.refuses(sw.ID, name) || s.lacks(sw.ID, name) {
+		if name == w.Worker || slices.ContainsFunc(more, func(m *waiter) bool { return m.Worker == name }) || s.now.Sub(other.seen) > s.ttl || other.told.Draining || s.view.Drained(name) || s.refuses(sw.ID, name) || s.lacks(sw.ID, name) {
 			continue
 		}
-		if slices.Contains(other.told.Trainers, sw.Trainer) && labelled(other.told.Labels, sw) {
+		if offers(&other.told, sw) && labelled(other.told.Labels, sw) {
 			return true
 		}
 	}
@@ -176,10 +209,10 @@ func (s *Scheduler) settled() bool { return s.fresh || s.termPassed() }
 // of by then is gone.
 func (s *Scheduler) termPassed() bool { return s.now.Sub(s.began) >= s.ttl }
 
-// final reports whether what the waiter says of a trial of the sweep is the last
+// final reports whether what the waiters say of a trial of the sweep is the last
 // word on it: no other worker could try.
-func (s *Scheduler) final(sw *state.Sweep, w *waiter) bool {
-	return (s.settled() || w.Sweep != "") && !s.others(sw, w)
+func (s *Scheduler) final(sw *state.Sweep, ws []*waiter) bool {
+	return (s.settled() || ws[0].Sweep != "") && !s.othersBeside(sw, ws[0], ws[1:])
 }
 
 // shunned reports whether a waiter's worker gets no more of a sweep for now. One
@@ -201,7 +234,7 @@ func (s *Scheduler) shunned(sw *state.Sweep, w *waiter) bool {
 // heldBeside reports whether another worker has a run of the sweep: it will tell.
 func (s *Scheduler) heldBeside(sweep, worker string) bool {
 	for _, l := range s.leases {
-		if l.sweep == sweep && l.worker != worker {
+		if l.sweep == sweep && slices.ContainsFunc(l.holders, func(h *holder) bool { return h.worker != worker }) {
 			return true
 		}
 	}
@@ -218,26 +251,4 @@ func (s *Scheduler) lacking(worker string) string {
 	}
 	slices.Sort(words)
 	return strings.Join(words, "; ")
-}
-
-// Note says, for people, which workers do not have the data of a sweep; "" where
-// none is known.
-func (s *Scheduler) Note(sw *state.Sweep) string {
-	if sw.Ended() {
-		return ""
-	}
-	var names []string
-	for k, r := range s.refusals {
-		if k.sweep == sw.ID && r.lacks != "" {
-			names = append(names, k.worker)
-		}
-	}
-	slices.Sort(names)
-	switch len(names) {
-	case 0:
-		return ""
-	case 1:
-		return fmt.Sprintf("worker %s does not have its data and leaves its trials to others: %s", names[0], s.refusals[refusalKey{sw.ID, names[0]}].lacks)
-	}
-	return fmt.Sprintf("workers %s do not have its data and leave its trials to others: %s", strings.Join(names, ", "), s.refusals[refusalKey{sw.ID, names[0]}].lacks)
 }

@@ -20,6 +20,7 @@ type Slot struct {
 	Request             string // its repeat gets the same lease
 	Name                string // of the slot
 	Trainers            []string
+	GroupTrainers       []string // those of them that can carry out a run with others
 	Labels              map[string]string
 	Folder              string        // id of the worker's data folder
 	Sweep               string        // of the external trainer: only trials of this sweep
@@ -29,8 +30,10 @@ type Slot struct {
 // waiter is a Slot in the queue, or with a grant on its way.
 type waiter struct {
 	Slot
-	numbers []uint64 // of the Asked that wait for the answer: the first, and repeats that came while a grant was on its way
-	left    []uint64 // those of them whose time is over
+	numbers []uint64  // of the Asked that wait for the answer: the first, and repeats that came while a grant was on its way
+	left    []uint64  // those of them whose time is over
+	since   time.Time // when its slot began to wait
+	use     use       // in the match under way
 }
 
 // request is what a repeated Acquire is known by.
@@ -60,13 +63,8 @@ func (s *Scheduler) enqueue(e Asked) {
 		return
 	}
 	key := w.request()
-	if l := s.requests[key]; l != nil {
-		if m := s.message(l.sweep, l.trial, l.token); m != nil {
-			l.deadline = s.now.Add(l.term)
-			s.answer(w, m, nil)
-			return
-		}
-		s.drop(l.token)
+	if s.given(w) {
+		return
 	}
 	if under := s.promised[key]; under != nil {
 		under.numbers = append(under.numbers, e.Waiter)
@@ -74,8 +72,31 @@ func (s *Scheduler) enqueue(e Asked) {
 	}
 	// The same request may still wait on a connection that broke unnoticed.
 	s.dismiss(func(old *waiter) bool { return old.request() == key })
+	w.since = s.idleSince(w)
+	delete(s.coming, w.place())
 	s.waiters = append(s.waiters, w)
 	s.free = true
+}
+
+// given answers a waiter whose request has a lease already, and reports whether it
+// has.
+func (s *Scheduler) given(w *waiter) bool {
+	h := s.requests[w.request()]
+	if h == nil {
+		return false
+	}
+	m := s.message(h.sweep, h.trial, h.token, h.member)
+	if m == nil {
+		if h.group {
+			s.release(h)
+		} else {
+			s.drop(h.token)
+		}
+		return false
+	}
+	h.deadline = s.now.Add(h.term)
+	s.answer(w, m, nil)
+	return true
 }
 
 // dismiss takes waiters out of the queue, with nothing.
@@ -104,40 +125,102 @@ func (s *Scheduler) leave(number uint64) {
 			s.want(Answer{Waiter: number})
 			if len(w.numbers) == 0 {
 				s.waiters = slices.Delete(s.waiters, i, i+1)
+				s.remember(w)
 			}
 			return
 		}
 	}
 }
 
-// granted answers the waiter whose grant is durable, or puts it back.
+// granted answers those whose grant is durable, or puts them back.
 func (s *Scheduler) granted(e Granted) {
-	k := trialKey{e.Grant.Sweep, e.Grant.Trial}
-	w := s.granting[k]
-	delete(s.granting, k)
-	delete(s.promised, w.request())
-	s.free = true
+	k, g := trialKey{e.Grant.Sweep, e.Grant.Trial}, e.Grant.Log.GetGrantLease()
+	var ws []*waiter
+	if len(g.Members) == 0 {
+		ws = s.promises(ws, request{g.Worker, g.Incarnation, g.Request})
+	}
+	for _, m := range g.Members {
+		ws = s.promises(ws, request{m.Worker, m.Incarnation, m.Request})
+	}
 	switch {
 	case e.Err == nil:
-		s.free = false
 		delete(s.faults, k)
+		at := k
 		// A repeat whose first arrival was granted elsewhere names that trial.
 		if e.Result.Sweep != "" {
-			k = trialKey{e.Result.Sweep, e.Result.Trial}
+			at = trialKey{e.Result.Sweep, e.Result.Trial}
 		}
-		s.arm(k.sweep, k.trial, e.Result.Token)
-		s.answer(w, s.message(k.sweep, k.trial, e.Result.Token), nil)
-	case errors.Is(e.Err, state.ErrConflict) || errors.Is(e.Err, state.ErrNotFound):
-		// The state moved on between the look and the grant. First in line again.
+		s.arm(at.sweep, at.trial, e.Result.Token)
+		delete(s.granting, k)
+		s.free = len(g.Members) > 0 && at != k
+		s.deliver(ws, at, e.Result.Token)
+	default:
+		delete(s.granting, k)
+		s.free = true
+		s.undo(ws, fmt.Sprintf("grant a lease for trial %d of %s", k.trial, k.sweep), e.Err)
+	}
+}
+
+// promises takes the waiter of a request off those with a grant on its way.
+func (s *Scheduler) promises(ws []*waiter, r request) []*waiter {
+	w := s.promised[r]
+	if w == nil {
+		return ws
+	}
+	delete(s.promised, r)
+	return append(ws, w)
+}
+
+// deliver answers waiters with their parts in a lease; those who have none in it
+// wait again, first in line.
+func (s *Scheduler) deliver(ws []*waiter, at trialKey, token uint64) {
+	held := s.leases[token]
+	var again []*waiter
+	for _, w := range ws {
+		var mine *holder
+		if held != nil {
+			for _, h := range held.holders {
+				if h.request == w.request() {
+					mine = h
+				}
+			}
+		}
+		switch {
+		case mine != nil:
+			s.answer(w, s.message(at.sweep, at.trial, token, mine.member), nil)
+		case len(ws) == 1: // the run is over already
+			s.answer(w, nil, nil)
+		default:
+			again = append(again, w)
+		}
+	}
+	s.requeue(again)
+}
+
+// undo puts waiters back whose lease the log refused: the state moved on between the
+// look and the command. After another error their trial may have to find others.
+func (s *Scheduler) undo(ws []*waiter, what string, err error) {
+	if errors.Is(err, state.ErrConflict) || errors.Is(err, state.ErrNotFound) {
+		s.requeue(ws)
+		return
+	}
+	for _, w := range ws {
+		s.answer(w, nil, fmt.Errorf("%s: %w", what, err))
+	}
+}
+
+// requeue makes waiters first in line again, but for those whose time is over or
+// whose request got a lease meanwhile.
+func (s *Scheduler) requeue(ws []*waiter) {
+	for _, w := range slices.Backward(ws) {
 		for _, n := range w.left {
 			s.want(Answer{Waiter: n})
 		}
 		w.numbers = slices.DeleteFunc(w.numbers, func(n uint64) bool { return slices.Contains(w.left, n) })
 		w.left = nil
-		if len(w.numbers) > 0 {
+		if len(w.numbers) > 0 && !s.given(w) {
 			s.waiters = slices.Insert(s.waiters, 0, w)
+			s.free = true
 		}
-	default: // the trial may have to find another waiter
-		s.answer(w, nil, fmt.Errorf("grant a lease for trial %d of %s: %w", k.trial, k.sweep, e.Err))
 	}
 }

@@ -53,26 +53,35 @@ func (s *Scheduler) hear(h trial.Heartbeat) (a trial.HeartbeatAnswer, err error)
 	if w.told.Incarnation != incarnation {
 		w.folder, w.admitted = h.Folder, h.Admitted
 	}
+	if len(s.grouped) > 0 && (s.now.Sub(w.seen) > s.ttl || w.told.Address != h.Worker.Address || len(w.told.Slots) != len(h.Worker.Slots)) {
+		s.free = true // a group may have members there now
+	}
 	w.told, w.seen = h.Worker, s.now
 	a.Dropped = s.files(name)
 
-	for _, l := range s.held(func(l *lease) bool { return l.worker == name && l.incarnation != incarnation && !l.ending }) {
-		s.end(l, "the agent was started again")
-	}
+	s.end(s.held(func(h *holder) bool { return h.worker == name && h.incarnation != incarnation && h.lasting() }), func(*lease) string { return "the agent was started again" })
 	for _, ref := range h.Leases {
-		l := s.current(ref.Sweep, ref.Trial, ref.Token)
-		if l == nil || l.Worker != name || l.Incarnation != incarnation {
+		var held *holder
+		if l := s.arm(ref.Sweep, ref.Trial, ref.Token); l != nil {
+			if is := s.current(ref.Sweep, ref.Trial, ref.Token); is != nil {
+				s.follow(l, is) // its change may not have been heard of
+				held = l.of(ref.Member)
+			}
+		}
+		if held == nil || held.worker != name || held.incarnation != incarnation {
 			a.Lost = append(a.Lost, ref)
 			continue
 		}
-		held := s.arm(ref.Sweep, ref.Trial, ref.Token)
-		if held.ending {
+		if held.ending || held.losing {
 			// Its end is being written; who comes first decides, and a worker told
 			// so early loses less.
 			a.Lost = append(a.Lost, ref)
 			continue
 		}
 		held.deadline = s.now.Add(held.term)
+		if held.leaving {
+			a.Leave = append(a.Leave, ref)
+		}
 		sw, _ := s.view.Sweep(ref.Sweep)
 		tr := sw.Trial(ref.Trial)
 		if tr.Verdict == trial.VerdictStop || tr.Verdict == trial.VerdictPause {

@@ -35,7 +35,7 @@ const (
 // ErrNotLeading is returned while this node does not lead.
 var ErrNotLeading = errors.New("no leader: this coordinator does not lead")
 
-// Log is where grants and ends of leases are made durable.
+// Log is where grants, changes of groups and ends of leases are made durable.
 type Log interface {
 	Propose(ctx context.Context, c *logv1.Command) (state.Result, error)
 }
@@ -162,6 +162,8 @@ func (d *Duty) step(t *term, e assign.Event) (reply *assign.Reply, fault *assign
 		switch c := c.(type) {
 		case assign.Grant:
 			go d.grant(t, c)
+		case assign.Regroup:
+			go d.regroup(t, c)
 		case assign.End:
 			go d.end(t, c)
 		case assign.Answer:
@@ -185,19 +187,31 @@ func (d *Duty) step(t *term, e assign.Event) (reply *assign.Reply, fault *assign
 	return reply, fault
 }
 
-// grant writes a grant and tells the scheduler what became of it. A conflict says that the decision
-// was made on an older state than the log's; a moment later this node has applied it.
+// grant writes a grant and tells the scheduler what became of it.
 func (d *Duty) grant(t *term, g assign.Grant) {
+	res, err := d.propose(t, g.Log)
+	d.tell(t, assign.Granted{Grant: g, Result: res, Err: err})
+}
+
+// regroup writes a change of a run's members.
+func (d *Duty) regroup(t *term, g assign.Regroup) {
+	res, err := d.propose(t, g.Log)
+	d.tell(t, assign.Regrouped{Regroup: g, Result: res, Err: err})
+}
+
+// propose writes a command. A conflict says that the decision was made on an older state than the
+// log's; a moment later this node has applied it.
+func (d *Duty) propose(t *term, c *logv1.Command) (state.Result, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, logTimeout)
 	defer cancel()
-	res, err := d.cfg.Log.Propose(ctx, g.Log)
+	res, err := d.cfg.Log.Propose(ctx, c)
 	if err == nil {
 		err = res.Err
 	}
 	if errors.Is(err, state.ErrConflict) {
 		time.Sleep(conflictPause)
 	}
-	d.tell(t, assign.Granted{Grant: g, Result: res, Err: err})
+	return res, err
 }
 
 // end writes the end of a lease.
@@ -230,8 +244,8 @@ func (d *Duty) Workers() ([]trial.Worker, error) {
 	return d.term.scheduler.Workers(d.cfg.View(), time.Now()), nil
 }
 
-// Note says, for people, which workers do not have the data of a sweep; "" where
-// none is known.
+// Note is, for people, what keeps the sweep's trials from slots: workers without its
+// data, and slots that a group lacks; "" where nothing is known to.
 func (d *Duty) Note(s *state.Sweep) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

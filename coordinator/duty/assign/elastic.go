@@ -1,0 +1,508 @@
+package assign
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/trial"
+	"atelier/common/trial/wire"
+	"atelier/coordinator/state"
+)
+
+// A group has between its least and its greatest number of members. Below the least
+// its run goes on, and the members it lacks count as trials that wait. Above it slots
+// are lent: the group gets them while no trial could use them, and gives them back at
+// a step's boundary when one could.
+
+const (
+	// growAfter is how long a slot waits for a trial before a group gets it.
+	growAfter = time.Second
+	// regrowAfter is the same for a group that was asked to give slots back less
+	// than so long ago.
+	regrowAfter = 10 * time.Second
+)
+
+// change is what becomes of a group in a match.
+type change struct {
+	*lease
+	sweep *state.Sweep
+	kind  string // of its slots
+	lack  int    // members below the least number
+	add   []*waiter
+	leave []int32
+}
+
+// want is what found no slots: the trials of a sweep that are left, or a member that a
+// run lacks.
+type want struct {
+	*candidate
+	missing *change
+}
+
+// changeOf is a group's change; ok is false where the group takes no one in: its run
+// is about to end, or it is not known what its slots are.
+func (s *Scheduler) changeOf(sw *state.Sweep, l *lease) (c *change, ok bool) {
+	t := sw.Trial(l.trial)
+	if l.ending || s.now.Before(l.again) || t == nil || t.Lease == nil || t.Lease.Token != l.token || t.Verdict > trial.VerdictContinue || len(l.holders) == 0 {
+		return nil, false
+	}
+	c = &change{lease: l, sweep: sw}
+	for _, h := range l.holders {
+		kind, known := s.kind(h.worker, h.slot)
+		if !known && h.lasting() {
+			return nil, false
+		}
+		if known {
+			c.kind = kind
+		}
+	}
+	c.lack = max(int(sw.Members.Min)-l.lasting(), 0)
+	c.lack = min(c.lack, int(sw.Members.Max)-len(l.holders)-l.joining)
+	return c, true
+}
+
+// lasting counts the members that stay, and those on their way.
+func (l *lease) lasting() int {
+	n := l.joining
+	for _, h := range l.holders {
+		if h.lasting() && !h.leaving {
+			n++
+		}
+	}
+	return n
+}
+
+// groups are the leases that groups hold, in order of their grants.
+func (s *Scheduler) groups() (list []*lease) {
+	for _, l := range s.leases {
+		if l.group {
+			list = append(list, l)
+		}
+	}
+	slices.SortFunc(list, func(a, b *lease) int { return cmp.Compare(a.token, b.token) })
+	return list
+}
+
+// missing are a sweep's runs with fewer members than they were to have at least.
+func (s *Scheduler) missing(sw *state.Sweep) (out []*change) {
+	if sw.Counts.Running == 0 {
+		return nil
+	}
+	for _, l := range s.groups() {
+		if l.trialKey.sweep == sw.ID && l.lasting() < int(sw.Members.Min) {
+			if c, ok := s.changeOf(sw, l); ok && c.lack > 0 {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// replace looks for a slot for the first member that a sweep's runs lack.
+func (m *matching) replace(c *candidate) {
+	r := c.missing[0]
+	if len(r.add) == 0 {
+		m.changes = append(m.changes, r)
+	}
+	if w := m.joiner(r, func(*waiter) bool { return true }); w != nil {
+		w.use = taken
+		r.add = append(r.add, w)
+		if r.lack--; r.lack > 0 {
+			return
+		}
+	} else {
+		m.short = append(m.short, want{c, r})
+	}
+	c.missing = c.missing[1:]
+	c.running++ // see candidates
+}
+
+// joiner is a free slot that may join a group: of its kind, not in it, and at best on
+// a worker that has members already.
+func (m *matching) joiner(c *change, which func(*waiter) bool) (best *waiter) {
+	near := false
+	for _, w := range m.waiters {
+		if w.use != free || !which(w) || !m.joins(c, w) {
+			continue
+		}
+		there := slices.ContainsFunc(c.holders, func(h *holder) bool { return h.worker == w.Worker })
+		if best == nil || there && !near {
+			best, near = w, there
+		}
+	}
+	return best
+}
+
+// joins reports whether a slot may join a group.
+func (s *Scheduler) joins(c *change, w *waiter) bool {
+	if !s.suits(w, c.sweep) {
+		return false
+	}
+	if kind, ok := s.kind(w.Worker, w.Name); !ok || kind != c.kind {
+		return false
+	}
+	if slices.ContainsFunc(c.holders, func(h *holder) bool { return h.worker == w.Worker && h.slot == w.Name }) ||
+		slices.ContainsFunc(c.add, func(o *waiter) bool { return o.place() == w.place() }) {
+		return false
+	}
+	for _, o := range s.promised { // it may be in a change that is on its way
+		if o.place() == w.place() {
+			return false
+		}
+	}
+	if c.token == 0 {
+		return true // it begins
+	}
+	runs := c.sweep.Trial(c.trial).Runs
+	return s.now.UnixMilli() >= rejoins(runs[len(runs)-1].Group, w.place())
+}
+
+// rejoins is when a slot may have another member of a run, in ms: one that fails
+// there again and again costs the others a step each time. One that was killed or
+// lost may soon, for that is seldom the slot's doing.
+func rejoins(g *trial.RunGroup, at place) int64 {
+	const minute = int64(time.Minute / time.Millisecond)
+	var pause, again int64
+	for _, e := range g.Ended {
+		if e.Worker != at.worker || e.Slot != at.slot {
+			continue
+		}
+		first, most := int64(10_000), 10*minute
+		switch e.Exit {
+		case trial.ExitFinished, trial.ExitStopped, trial.ExitPaused, trial.ExitReleased:
+			continue
+		case trial.ExitKilled, trial.ExitLost:
+			first, most = 250, 2000
+		}
+		if again > 0 && e.TimeMS > again+minute {
+			pause = 0
+		}
+		pause = min(max(2*pause, first), most)
+		again = e.TimeMS + pause
+	}
+	return again
+}
+
+// spare is a member that could leave, or is leaving: its slot as if it waited.
+type spare struct {
+	*holder
+	w    *waiter
+	kind string
+	from *change
+	used bool
+}
+
+// spares are the slots that will be free soon or could be, in the order in which they
+// are to: those whose run is over and that are about to ask, members that leave already, then members above the least number, of the lowest
+// priority first, of the youngest run, with the highest id.
+func (m *matching) spares() (list []*spare) {
+	for _, l := range m.groups() {
+		sw, ok := m.view.Sweep(l.trialKey.sweep)
+		if !ok || l.ending || m.now.Before(l.again) {
+			continue
+		}
+		from := &change{lease: l, sweep: sw}
+		extra := l.lasting() - l.joining - int(sw.Members.Min)
+		for _, h := range slices.Backward(l.holders) {
+			kind, known := m.kind(h.worker, h.slot)
+			if !known || !h.lasting() || !h.leaving && extra <= 0 {
+				continue
+			}
+			if !h.leaving {
+				extra--
+			}
+			told := m.workers[h.worker].told
+			list = append(list, &spare{holder: h, kind: kind, from: from, w: &waiter{Slot: Slot{Worker: h.worker, Incarnation: h.incarnation, Request: "-", Name: h.slot,
+				Trainers: told.Trainers, GroupTrainers: told.GroupTrainers, Labels: told.Labels, Folder: h.folder}}})
+		}
+	}
+	for at := range m.coming {
+		w, busy := m.workers[at.worker], false
+		kind, known := m.kind(at.worker, at.slot)
+		for _, l := range m.leases {
+			busy = busy || slices.ContainsFunc(l.holders, func(h *holder) bool { return h.worker == at.worker && h.slot == at.slot })
+		}
+		if known && !busy {
+			list = append(list, &spare{holder: &holder{lease: &lease{}, request: request{worker: at.worker}, slot: at.slot, leaving: true}, kind: kind, from: &change{sweep: &state.Sweep{Priority: math.MinInt32}},
+				w: &waiter{Slot: Slot{Worker: at.worker, Name: at.slot, Request: "-", Trainers: w.told.Trainers, GroupTrainers: w.told.GroupTrainers, Labels: w.told.Labels}}})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *spare) int {
+		if a.leaving != b.leaving {
+			return map[bool]int{true: -1, false: 1}[a.leaving]
+		}
+		return cmp.Or(cmp.Compare(a.from.sweep.Priority, b.from.sweep.Priority), cmp.Compare(b.token, a.token), cmp.Compare(b.member, a.member),
+			cmp.Compare(a.worker, b.worker), cmp.Compare(a.slot, b.slot))
+	})
+	return list
+}
+
+// reclaim asks members to leave where trials, or members that runs lack, could start
+// with their slots, no more than it takes. Slots that are free already and will be
+// used then are not for groups to grow.
+func (m *matching) reclaim() {
+	m.drain()
+	if len(m.short) == 0 {
+		return
+	}
+	pool := m.spares()
+	for _, x := range m.short {
+		if x.missing != nil {
+			m.claim(x.sweep, 1, nil, pool, func(w *waiter) bool { return m.joins(x.missing, w) })
+			continue
+		}
+		room := x.room
+		for _, n := range x.waiting {
+			if room == 0 {
+				break
+			}
+			need, real := 1, []*waiter(nil)
+			if x.sweep.Members.Group() {
+				need, real = int(x.sweep.Members.Min), m.waiters
+			}
+			if !m.claim(x.sweep, need, real, pool, func(w *waiter) bool { return m.suits(w, x.sweep) && m.may(w, x.sweep, n) }) {
+				break
+			}
+			room--
+		}
+	}
+}
+
+// claim sets slots apart for a trial that needs so many of one kind: free ones, then
+// spare ones, whose members are asked to leave. It does nothing and returns false where
+// they are too few.
+func (m *matching) claim(sw *state.Sweep, need int, waiters []*waiter, pool []*spare, suits func(*waiter) bool) bool {
+	var n counts
+	real := map[string][]*waiter{}
+	seen := map[place]bool{}
+	for _, w := range waiters {
+		if kind, ok := m.kind(w.Worker, w.Name); ok && w.use != taken && !seen[w.place()] && suits(w) {
+			seen[w.place()] = true
+			n.add(kind, 1)
+			real[kind] = append(real[kind], w)
+		}
+	}
+	lent := map[string][]*spare{}
+	for _, s := range pool {
+		if !s.used && s.from.sweep.Priority <= sw.Priority && !seen[s.w.place()] && suits(s.w) {
+			n.add(s.kind, 1)
+			lent[s.kind] = append(lent[s.kind], s)
+		}
+	}
+	for _, k := range n {
+		group := sw.Members.Group()
+		if k.n < need && (group || n.most() < need) {
+			continue
+		}
+		left := need
+		for _, w := range real[k.kind] {
+			if left > 0 {
+				w.use = taken
+				left--
+			}
+		}
+		for _, s := range lent[k.kind] {
+			if left == 0 {
+				break
+			}
+			s.used = true
+			left--
+			if !s.leaving {
+				m.leave(s.from, s.holder)
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// leave asks a member to leave.
+func (m *matching) leave(c *change, h *holder) {
+	if len(c.leave) == 0 {
+		m.changes = append(m.changes, c)
+	}
+	h.leaving = true
+	c.leave = append(c.leave, h.member)
+	c.shrunk = m.now
+}
+
+// drain asks the members of drained workers to leave where others stay.
+func (m *matching) drain() {
+	for _, l := range m.groups() {
+		sw, ok := m.view.Sweep(l.trialKey.sweep)
+		if !ok || l.ending || m.now.Before(l.again) {
+			continue
+		}
+		c := &change{lease: l, sweep: sw}
+		stays := func(h *holder) bool { return h.lasting() && !h.leaving && !m.view.Drained(h.worker) }
+		if !slices.ContainsFunc(l.holders, stays) {
+			continue
+		}
+		for _, h := range l.holders {
+			if h.lasting() && !h.leaving && m.view.Drained(h.worker) {
+				m.leave(c, h)
+			}
+		}
+	}
+}
+
+// grow gives the slots that are left to groups below their greatest number of members:
+// to those of the highest priority, then to the smallest. A group that begins takes
+// what is free; one that runs a slot that has waited for a while.
+func (m *matching) grow() {
+	type target struct {
+		*change
+		begins int // its place in pairs; -1 = it runs
+		size   int
+	}
+	var targets []*target
+	for i := range m.pairs {
+		p := &m.pairs[i]
+		if p.sweep.Members.Group() {
+			c := &change{lease: &lease{trialKey: trialKey{p.sweep.ID, p.trial}}, sweep: p.sweep, add: p.ws}
+			c.kind, _ = m.kind(p.ws[0].Worker, p.ws[0].Name)
+			targets = append(targets, &target{c, i, len(p.ws)})
+		}
+	}
+	if slices.ContainsFunc(m.waiters, func(w *waiter) bool { return w.use == free && m.idles(w) }) {
+		for _, l := range m.groups() {
+			sw, ok := m.view.Sweep(l.trialKey.sweep)
+			if !ok || sw.Status != trial.SweepRunning || sw.Overdue(m.now.UnixMilli()) || slices.ContainsFunc(m.changes, func(c *change) bool { return c.lease == l }) {
+				continue
+			}
+			if c, ok := m.changeOf(sw, l); ok {
+				targets = append(targets, &target{c, -1, len(l.holders) + l.joining})
+			}
+		}
+	}
+	for len(targets) > 0 {
+		slices.SortStableFunc(targets, func(a, b *target) int {
+			return cmp.Or(cmp.Compare(b.sweep.Priority, a.sweep.Priority), cmp.Compare(a.size, b.size))
+		})
+		t := targets[0]
+		var w *waiter
+		if t.size < int(t.sweep.Members.Max) {
+			w = m.joiner(t.change, func(w *waiter) bool {
+				if t.begins >= 0 {
+					return m.may(w, t.sweep, t.trial)
+				}
+				wait := growAfter
+				if m.now.Sub(t.shrunk) < regrowAfter {
+					wait = regrowAfter
+				}
+				return m.idles(w) && m.now.Sub(w.since) >= wait
+			})
+		}
+		if w == nil {
+			targets = targets[1:]
+			continue
+		}
+		w.use = taken
+		t.size++
+		if t.begins >= 0 {
+			t.add = append(t.add, w)
+			m.pairs[t.begins].ws = t.add
+			continue
+		}
+		if len(t.add) == 0 {
+			m.changes = append(m.changes, t.change)
+		}
+		t.add = append(t.add, w)
+	}
+}
+
+// idles reports whether a slot that asks does nothing meanwhile: one asks for its next
+// trial shortly before its present one ends.
+func (m *matching) idles(w *waiter) bool {
+	if m.busy == nil {
+		m.busy = map[place]bool{}
+		for _, l := range m.leases {
+			for _, h := range l.holders {
+				m.busy[place{h.worker, h.slot}] = true
+			}
+		}
+	}
+	return !m.busy[w.place()]
+}
+
+// carryChange has a change of a group carried out. Those who are added are told from
+// those the run was granted with by the time.
+func (s *Scheduler) carryChange(c *change) {
+	if len(c.add)+len(c.leave) == 0 {
+		return
+	}
+	g := &logv1.ChangeGroup{Leave: c.leave}
+	for _, w := range c.add {
+		g.Add = append(g.Add, wire.ToGroupMember(w.member(0)))
+	}
+	c.joining += len(g.Add)
+	s.regroup(c.lease, g)
+}
+
+// regroup puts a change of a run's members into the log.
+func (s *Scheduler) regroup(l *lease, g *logv1.ChangeGroup) {
+	g.Id, g.Trial, g.Token = l.sweep, l.trial, l.token
+	at := s.now.UnixMilli()
+	if is := s.current(l.sweep, l.trial, l.token); is != nil {
+		at = max(at, is.GrantedMS+1)
+	}
+	s.want(Regroup{l.token, &logv1.Command{TimeMs: at, Op: &logv1.Command_ChangeGroup{ChangeGroup: g}}})
+}
+
+// regrouped takes in what became of that. What failed is looked at again a second
+// later.
+func (s *Scheduler) regrouped(e Regrouped) {
+	g, l := e.Regroup.Log.GetChangeGroup(), s.leases[e.Regroup.Token]
+	s.free = true
+	if l != nil {
+		if e.Err != nil {
+			l.again = s.now.Add(time.Second)
+		}
+		l.joining -= len(g.Add)
+		if is := s.current(l.sweep, l.trial, l.token); is != nil {
+			s.follow(l, is)
+		}
+		for _, x := range g.Lost {
+			if h := l.of(x.Member); h != nil {
+				h.losing = false
+			}
+		}
+		for _, id := range g.Leave {
+			if h := l.of(id); h != nil && e.Err != nil {
+				h.leaving = false
+			}
+		}
+	}
+	if e.Err == nil && e.Result.Outcome != trial.OutcomeAlready {
+		for _, x := range g.Lost {
+			s.want(Say{Text: "member lost", Args: []any{"sweep", g.Id, "trial", g.Trial, "token", g.Token, "member", x.Member, "cause", x.Cause}})
+		}
+	}
+	var ws []*waiter
+	for _, m := range g.Add {
+		ws = s.promises(ws, request{m.Worker, m.Incarnation, m.Request})
+	}
+	if len(ws) == 0 {
+		return
+	}
+	if e.Err != nil {
+		s.undo(ws, "add members to the run of trial", e.Err)
+		return
+	}
+	s.join(ws, l)
+}
+
+// join answers those who were added to a run; one whose run is over by now waits
+// again.
+func (s *Scheduler) join(ws []*waiter, l *lease) {
+	var again []*waiter
+	for _, w := range ws {
+		if l == nil || !s.given(w) {
+			again = append(again, w)
+		}
+	}
+	s.requeue(again)
+}
