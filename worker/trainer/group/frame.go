@@ -33,7 +33,7 @@ const (
 // (agreement, pings) is soon sent between them.
 const (
 	maxPayload = 1 << 20
-	maxFloats  = 1 << 28 // of a piece of a bucket
+	maxFloats  = 1 << 27 // of a piece of a bucket
 	maxNodes   = 64      // of a member's contribution
 	maxTail    = maxPayload - tailHead
 )

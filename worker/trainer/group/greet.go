@@ -134,7 +134,7 @@ func (g *Group) greet(p *peer, f frame) error {
 		return fmt.Errorf("greeting of version %d, own %d: %s has another atelier-trainer", h.Version, own.Version, h.Name)
 	case engine(h) != engine(own):
 		m := &Mismatch{A: trainerproto.Fellow{Member: g.self, Name: own.Name}, B: trainerproto.Fellow{Member: p.id, Name: h.Name}, EngineA: engine(own), EngineB: engine(h)}
-		if g.view.Number == 0 {
+		if g.view.Number == 0 && (g.cfg.Job.Join || !h.Join) { // a newcomer cannot end a start
 			g.fail(m)
 		}
 		return m

@@ -74,7 +74,7 @@ type Config struct {
 	Term    time.Duration // 0: 30 s. In which the members of a start have to reach each other
 
 	Log    *slog.Logger // nil: none
-	OnView func(View)   // in every member, inside Start and Commit, when a view is in force; again with its Pause after its first step
+	OnView func(View)   // in every member, inside Start, View and Commit, when a view is in force; again with its Pause after its first step
 }
 
 // View is numbered membership.
@@ -222,11 +222,32 @@ const patience = 100 * time.Millisecond
 // now is the time since the start.
 func (g *Group) now() time.Duration { return time.Since(g.started) }
 
-// View is the view as of the last Start or Commit.
+// View is the view that the next step is to begin in. Between steps it takes up
+// what has happened since: a member that was lost costs no step then. While a step
+// is in hand it is that step's.
 func (g *Group) View() View {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.round != nil && !g.round.over {
+		return g.seen
+	}
+	g.loseDeferred()
+	for g.agree.active && g.err == nil {
+		g.cond.Wait()
+	}
+	if g.err == nil && g.giver == 0 && g.view.Number != g.seen.Number {
+		g.see()
+	}
 	return g.seen
+}
+
+// loseDeferred takes up the links that ended when that made no difference.
+func (g *Group) loseDeferred() {
+	for g.err == nil && len(g.deferred) > 0 {
+		id := g.deferred[0]
+		g.deferred = g.deferred[1:]
+		g.lost(id, ended)
+	}
 }
 
 // Name of a member, for people.

@@ -166,6 +166,7 @@ type trainee struct {
 	shared bool
 	views  []group.View
 	behind int
+	redone int // steps
 	tails  map[int][]byte
 }
 
@@ -243,6 +244,7 @@ func (tr *trainee) train(shards int, steps int64) error {
 		m.Free()
 		var changed *group.Changed
 		if errors.As(err, &changed) {
+			tr.redone++
 			if changed.Behind {
 				tr.behind++
 			}

@@ -52,11 +52,7 @@ func (g *Group) Begin(step int64, present int, m Memory) *Round {
 		tails: map[int]tail{}, stop: make(chan struct{}), pumped: make(chan struct{})}
 	g.give()
 	g.round = r
-	for g.err == nil && len(g.deferred) > 0 {
-		id := g.deferred[0]
-		g.deferred = g.deferred[1:]
-		g.lost(id, ended)
-	}
+	g.loseDeferred()
 	switch {
 	case g.err == nil && step != g.committed+1 && !g.agree.active && g.giver == 0 && g.view.Number == g.seen.Number:
 		g.fail(fmt.Errorf("group: step %d begins after step %d", step, g.committed))

@@ -65,7 +65,7 @@ func (g *Group) hand(giver int, behind []int) {
 
 // admitted makes a newcomer a member.
 func (g *Group) admitted(p *peer, a admission) error {
-	if a.Number <= g.view.Number || g.agree.base >= a.Number {
+	if !g.cfg.Job.Join || g.view.Number > 0 || g.agree.base > 0 {
 		return nil // what a proposal brought about already
 	}
 	if !slices.IsSorted(a.Members) || !slices.Contains(a.Members, g.self) || !slices.Contains(a.Members, p.id) || len(a.Members) > g.cfg.Job.Shards {
@@ -114,6 +114,9 @@ func (s *statePipe) Read(b []byte) (int, error) {
 func (g *Group) takeFrame(p *peer, f frame) error {
 	s := g.incoming
 	if f.view > g.view.Number {
+		if len(p.early) >= maxEarly {
+			return fmt.Errorf("more than %d frames of views to come", maxEarly)
+		}
 		p.early = append(p.early, f)
 		return nil
 	}

@@ -182,6 +182,11 @@ func (s *stress) event(silences bool) {
 	}
 	p := live[s.rng.IntN(len(live))]
 	sound := 0
+	for _, q := range live { // with further losses the rest may be half of the members, and end
+		if q.stopped {
+			return
+		}
+	}
 	for _, q := range live {
 		if !q.leaving && !q.stopped && q.in { // a newcomer without the state is nobody's hope
 			sound++
@@ -205,7 +210,7 @@ func (s *stress) event(silences bool) {
 		s.note("member %d is to leave", p.id)
 		p.leaving = true
 		p.group.Leave()
-	case kind == 4 && silences && s.apart && sound > 2 && !p.leaving:
+	case kind == 4 && silences && s.apart && sound > 2 && 2*sound > len(live) && !p.leaving:
 		s.note("member %d is silent", p.id)
 		p.stopped = true
 		p.gate.set(true)
