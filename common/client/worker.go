@@ -29,14 +29,17 @@ type AcquireRequest struct {
 	Slot        string   // that the lease is for
 	Trainers    []string // that this worker offers
 	Labels      map[string]string
-	Folder      string        // as in trial.Heartbeat
-	Wait        time.Duration // for a lease, where there is none at once
+
+	GroupTrainers []string // those of Trainers that can carry out a run with others
+
+	Folder string        // as in trial.Heartbeat
+	Wait   time.Duration // for a lease, where there is none at once
 }
 
 // Acquire returns a lease; nil where there was none to give.
 func (c *Client) Acquire(ctx context.Context, r AcquireRequest) (*trial.Lease, error) {
 	resp, err := c.raw.Workers.Acquire(ctx, connect.NewRequest(&atelierv1.AcquireRequest{RequestId: r.RequestID, Worker: r.Worker, Incarnation: r.Incarnation, Slot: r.Slot,
-		Trainers: r.Trainers, Labels: r.Labels, Folder: r.Folder, WaitMs: r.Wait.Milliseconds()}))
+		Trainers: r.Trainers, GroupTrainers: r.GroupTrainers, Labels: r.Labels, Folder: r.Folder, WaitMs: r.Wait.Milliseconds()}))
 	if err != nil || resp.Msg.Lease == nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func TestWorkersCalls(t *testing.T) {
 	}
 
 	s.answer = &atelierv1.AcquireResponse{Lease: &atelierv1.Lease{SweepId: "s-a", Trial: 2, Token: 3}}
-	ask := client.AcquireRequest{RequestID: "r", Worker: "w", Incarnation: "i", Slot: "cpu0", Trainers: []string{"sim"}, Labels: map[string]string{"a": "b"}, Folder: "f", Wait: time.Second}
+	ask := client.AcquireRequest{RequestID: "r", Worker: "w", Incarnation: "i", Slot: "cpu0", Trainers: []string{"sim"}, GroupTrainers: []string{"sim"}, Labels: map[string]string{"a": "b"}, Folder: "f", Wait: time.Second}
 	lease, err := c.Acquire(t.Context(), ask)
 	if err != nil || lease == nil || lease.LeaseRef != ref {
 		t.Errorf("lease %+v, %v", lease, err)

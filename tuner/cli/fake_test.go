@@ -50,6 +50,7 @@ type fake struct {
 	files        string      // address of the file server
 	named        []*v1.Alias // by SetAlias
 	specJSON     string      // of s-aaaaaaaa, where a test wants one
+	groups       bool        // a third worker has a member of a group
 	listed       []*v1.Sweep // what ListSweeps answers, newest first; nil = two of the fake's
 }
 
@@ -323,17 +324,18 @@ func (f *fake) RetryTrial(_ context.Context, r *connect.Request[v1.RetryTrialReq
 }
 
 func (f *fake) ListWorkers(context.Context, *connect.Request[v1.ListWorkersRequest]) (*connect.Response[v1.ListWorkersResponse], error) {
-	return ok(&v1.ListWorkersResponse{Workers: []*v1.Worker{
+	workers := []*v1.Worker{
 		{Name: "w1", Address: "10.0.0.1:7610", State: "lost", LastSeenMs: ms(40 * time.Second), Trainers: []string{"sim"}},
 		{Name: "w2", Address: f.files, State: "ready", LastSeenMs: ms(time.Second), Trainers: []string{"sim", "torch"}, Labels: map[string]string{"zone": "b", "rack": "4"}, Version: "v1",
 			Usage: &v1.Usage{TimeMs: ms(2 * time.Second), CpuPercent: 37.4, Cores: 16, MemoryUsed: 12_340_000_000, MemoryTotal: 64e9, SwapUsed: -1, DiskUsed: 1e9, DiskFree: 9e9, DiskRead: -1, NetReceived: 5, NetSent: 6,
 				Gpus: []*v1.GpuUsage{{Index: 0, Name: "A100", BusyPercent: 87, MemoryUsed: 20e9, MemoryTotal: 80e9, Celsius: 61, Watts: math.NaN(), WattsAtMost: 400}}},
 			Slots: []*v1.Slot{{Name: "gpu0", Kind: "gpu", Device: "cuda:0", Description: "A100", MemoryBytes: 80 << 30, State: "idle"},
 				{Name: "cpu1", Kind: "cpu", Device: "cpu", Threads: 2, State: "busy", SweepId: "s-aaaaaaaa", Trial: 7}}},
-		{Name: "w3", Address: "10.0.0.3:7610", State: "ready", LastSeenMs: ms(time.Second), Trainers: []string{"torch"}, GroupTrainers: []string{"torch"},
-			Slots: []*v1.Slot{{Name: "cpu0", Kind: "cpu", Device: "cpu", Threads: 2, State: "busy", SweepId: "s-gggggggg", Trial: 1, Member: 3,
-				Pace: &v1.Pace{StepS: 0.4217, Waiting: 0.123, Slowest: 4, Lag: 0.08}}}},
-	}}, nil)
+	}
+	if f.groups {
+		workers = append(workers, groupWorker())
+	}
+	return ok(&v1.ListWorkersResponse{Workers: workers}, nil)
 }
 
 func (f *fake) DrainWorker(_ context.Context, r *connect.Request[v1.DrainWorkerRequest]) (*connect.Response[v1.DrainWorkerResponse], error) {

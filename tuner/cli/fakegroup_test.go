@@ -30,3 +30,10 @@ func groupTrial() *v1.Trial {
 				{Number: 3, Members: []int32{2, 3, 4}, Step: 1210, Reason: "w3/cpu0, w3/cpu1 joined", PauseMs: 12, TimeMs: ms(20 * time.Second)}},
 			Ended: []*v1.GroupEnd{{Member: 1, Worker: "w1", Slot: "cpu0", Exit: wire.ToExit(trial.ExitLost), Message: "no heartbeat for 15s", TimeMs: ms(40 * time.Second)}}}}}}
 }
+
+// groupWorker has a member of it.
+func groupWorker() *v1.Worker {
+	return &v1.Worker{Name: "w3", Address: "10.0.0.3:7610", State: "ready", LastSeenMs: ms(time.Second), Trainers: []string{"torch"}, GroupTrainers: []string{"torch"},
+		Slots: []*v1.Slot{{Name: "cpu0", Kind: "cpu", Device: "cpu", Threads: 2, State: "busy", SweepId: "s-gggggggg", Trial: 1, Member: 3,
+			Pace: &v1.Pace{StepS: 0.4217, Waiting: 0.123, Slowest: 4, Lag: 0.08}}}}
+}

@@ -24,6 +24,7 @@ func TestTranscripts(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			f := start(t)
+			f.groups = strings.HasSuffix(file, "groups.txt")
 			dir := t.TempDir()
 			if err := os.CopyFS(dir, os.DirFS("testdata/files")); err != nil {
 				t.Fatal(err)
