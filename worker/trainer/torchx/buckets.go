@@ -141,8 +141,7 @@ func (b *Buckets) Sizes() []int {
 func (b *Buckets) Segment() (f *os.File, bytes int64) { return b.file, int64(len(b.segment)) }
 
 // Contribution is the sum of the node-th greatest whole node of the shards, and
-// its place in the segment. On a GPU it is there when Ready named the bucket, and
-// not at all where the member has all shards present.
+// its place in the segment. It is there when Ready named the bucket.
 func (b *Buckets) Contribution(bucket, node int) ([]float32, int64) {
 	if node < 0 || int64(node) >= b.own {
 		panic(fmt.Sprintf("torchx: node %d of a bucket", node))

@@ -17,7 +17,7 @@ import (
 )
 
 // small is a net of every kind of gradient: convolutions of both layouts and
-// 1x1, normalisations, a linear layer, one that only even shards use, and one
+// 1x1, normalisations, a linear layer, one that every second batch uses, and one
 // that nothing uses.
 type small struct {
 	body               *nn.Sequential
@@ -78,7 +78,7 @@ func (n *small) learn(t *testing.T, shard, k int, armed func()) {
 	p := nn.Pass{Training: true}
 	defer p.Close()
 	y := p.Keep(torch.Tanh(n.head.Forward(&p, p.Forward(n.body, x))))
-	if shard%2 == 0 {
+	if (shard+k)%2 == 0 {
 		y = n.even.Forward(&p, y)
 	}
 	loss := p.Keep(torch.Mean(p.Keep(torch.Mul(y, y))))

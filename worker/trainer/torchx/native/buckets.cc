@@ -276,7 +276,7 @@ int Buckets::wait(int64_t call) {
   if (ended_ || stopped_ >= call || dropped_ || drops != drops_) return -1;
   auto next = std::move(ready_.front());
   ready_.pop_front();
-  if (host_only_ || whole_) return next.first;
+  if (host_only_) return next.first;
   // Copied here, beside backward, on a stream that waits for the bucket alone.
   int nodes = nodes_;
   lock.unlock();
