@@ -14,7 +14,8 @@ type Worker struct {
 	Slots      []Slot            `json:"slots"`
 	Note       string            `json:"note"` // for people: what it lacks
 
-	// Those of Trainers that can carry out a run together with others.
+	// Those of Trainers whose runs the agent can let others join; the trainer itself is
+	// asked when a run starts.
 	GroupTrainers []string `json:"group_trainers"`
 
 	Incarnation string `json:"-"` // of its process

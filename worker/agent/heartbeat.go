@@ -167,10 +167,12 @@ func (a *Agent) refused(m trial.HeartbeatAnswer, live []*holding) {
 	a.sparse.Warn("name", "not taken in by the coordinators yet; waiting whether the name becomes free", "reason", m.Refused)
 }
 
-// describe is this worker as heartbeats tell of it, with what its slots do now.
+// describe is this worker as heartbeats tell of it, with what its slots do now. This
+// agent can carry out members; whether a trainer can, its hello says when a run starts
+// (noGroups), so that who asked for it is answered in words and does not wait for ever.
 func (a *Agent) describe() trial.Worker {
 	w := trial.Worker{Name: a.cfg.Name, Address: a.cfg.Address, Incarnation: a.incarnation, Draining: a.draining.Load(),
-		Labels: a.cfg.Labels, Trainers: a.offered, Version: a.cfg.Version}
+		Labels: a.cfg.Labels, Trainers: a.offered, GroupTrainers: a.offered, Version: a.cfg.Version}
 	for _, s := range a.slots {
 		w.Slots = append(w.Slots, s.describe())
 	}

@@ -155,7 +155,7 @@ func (s *slot) poll(ctx context.Context, wait time.Duration) *poll {
 	s.polls++
 	p := &poll{done: make(chan struct{})}
 	req := client.AcquireRequest{RequestID: fmt.Sprintf("%s-%s-%d", s.a.incarnation, s.spec.Name, s.polls), Worker: s.a.cfg.Name,
-		Incarnation: s.a.incarnation, Slot: s.spec.Name, Trainers: s.a.offered, Wait: wait, Labels: s.a.cfg.Labels, Folder: s.a.cfg.Folder}
+		Incarnation: s.a.incarnation, Slot: s.spec.Name, Trainers: s.a.offered, GroupTrainers: s.a.offered, Wait: wait, Labels: s.a.cfg.Labels, Folder: s.a.cfg.Folder}
 	go func() {
 		defer close(p.done)
 		for !p.quit.Load() {

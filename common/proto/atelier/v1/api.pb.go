@@ -3709,7 +3709,7 @@ type AcquireRequest struct {
 	WaitMs        int64                  `protobuf:"varint,6,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Folder        string                 `protobuf:"bytes,10,opt,name=folder,proto3" json:"folder,omitempty"`                                    // as in HeartbeatRequest
-	GroupTrainers []string               `protobuf:"bytes,90,rep,name=group_trainers,json=groupTrainers,proto3" json:"group_trainers,omitempty"` // those of trainers that can carry out a run with others
+	GroupTrainers []string               `protobuf:"bytes,90,rep,name=group_trainers,json=groupTrainers,proto3" json:"group_trainers,omitempty"` // as in Worker
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

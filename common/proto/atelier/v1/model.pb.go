@@ -2747,7 +2747,7 @@ type Worker struct {
 	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`                                      // ready | draining | lost
 	Usage         *Usage                 `protobuf:"bytes,11,opt,name=usage,proto3" json:"usage,omitempty"`                                      // absent until the worker has read its machine
 	Note          string                 `protobuf:"bytes,12,opt,name=note,proto3" json:"note,omitempty"`                                        // for people: what it lacks
-	GroupTrainers []string               `protobuf:"bytes,90,rep,name=group_trainers,json=groupTrainers,proto3" json:"group_trainers,omitempty"` // those of trainers that can carry out a run with others
+	GroupTrainers []string               `protobuf:"bytes,90,rep,name=group_trainers,json=groupTrainers,proto3" json:"group_trainers,omitempty"` // those of trainers whose runs the agent can let others join; the trainer is asked at a run's start
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
