@@ -107,6 +107,9 @@ func (s *stage) show(said transcript.Command) string {
 					}
 					if v := g.View(); v != nil {
 						fmt.Fprintf(&b, ", view %d %v", v.Number, v.Members)
+						if v.PauseMS != 0 {
+							fmt.Fprintf(&b, " after %dms", v.PauseMS)
+						}
 					}
 				}
 				b.WriteString(")")

@@ -25,7 +25,7 @@ import (
 //	grant S N worker= request= term= end=EPOCH:VERDICT final=true; expire S N token= cause=
 //	report S N token= epoch= metrics=loss:1,acc:0.5; checkpoint S N token= epoch= at= size=9; end S N CLASS token= message=
 //	grant S N members='WORKER/SLOT:REQUEST ...'; group S N token= add='W/S:R ...' leave='ID ...' lost='ID:CAUSE ...'
-//	view S N token= member= number= members='ID ...' step= reason=; gone S N CLASS token= member= message=
+//	view S N token= member= number= members='ID ...' step= pause= reason=; gone S N CLASS token= member= message=
 //	verdict S N VERDICT token= reason=; retry S N; resume S N reason=
 //	control S ACTION; extend S add= epochs= time=; fail S reason=; enqueue S points=P;P; priority S N; overdue S
 //	label S name= add='a b' remove= note=; purge S deleted=
@@ -254,7 +254,7 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 		c.RequestId = ""
 		c.Op = &logv1.Command_ChangeGroup{ChangeGroup: change}
 	case "view":
-		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_View{View: &atelierv1.GroupView{Number: int32(number("number", 1)), Members: ids(said, args["members"]), Step: number("step", 0), Reason: args["reason"]}}})
+		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_View{View: &atelierv1.GroupView{Number: int32(number("number", 1)), Members: ids(said, args["members"]), Step: number("step", 0), PauseMs: number("pause", 0), Reason: args["reason"]}}})
 	case "gone":
 		event(&atelierv1.RunEvent{Event: &atelierv1.RunEvent_MemberEnded{MemberEnded: &atelierv1.MemberEnded{Exit: wire.ToExit(noun(s.t, trial.ParseExit, said.Word(2))), Message: args["message"]}}})
 	case "expire":

@@ -69,6 +69,10 @@ func (m *Machine) recordView(now int64, s *Sweep, t *Trial, member int32, v *ate
 		a.Outcome, a.Verdict, a.Message = trial.OutcomeFenced, trial.VerdictStop, fmt.Sprintf("none of view %d is in view %d: the others continue without these", last.Number, v.GetNumber())
 		return
 	}
+	if a.Outcome == trial.OutcomeAlready && m.learnPause(s, t, v) {
+		a.Outcome = trial.OutcomeRecorded
+		return
+	}
 	if a.Outcome != trial.OutcomeRecorded {
 		if a.Outcome == trial.OutcomeFenced {
 			a.Verdict, a.Message = trial.VerdictStop, fmt.Sprintf("view %d has other members: the others continue without these", v.GetNumber())
@@ -86,6 +90,23 @@ func (m *Machine) recordView(now int64, s *Sweep, t *Trial, member int32, v *ate
 	next.Views = newest(g.Views, view)
 	m.setGroup(s, t, &next)
 	m.note(Change{Kind: ViewRecorded, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token, Member: view.Members[0]})
+}
+
+// learnPause notes how long the members paused for the newest view: who reports it does
+// so again after its first step.
+func (m *Machine) learnPause(s *Sweep, t *Trial, v *atelierv1.GroupView) bool {
+	g := t.Group()
+	if last := g.View(); last.Number != v.GetNumber() || last.PauseMS != 0 || v.GetPauseMs() == 0 {
+		return false
+	}
+	s, _ = m.sweep(s.ID)
+	t = m.trial(s, t.Number)
+	next := *g
+	next.Views = slices.Clone(g.Views)
+	next.View().PauseMS = v.GetPauseMs()
+	m.setGroup(s, t, &next)
+	m.note(Change{Kind: ViewRecorded, Sweep: s.ID, Trial: t.Number, Worker: t.Lease.Worker, Token: t.Lease.Token, Member: v.GetMembers()[0]})
+	return true
 }
 
 // memberEnded takes a member off that ended itself; the others continue.
