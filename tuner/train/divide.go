@@ -46,7 +46,7 @@ func (p *Plan) Divide(m Machine) error {
 		key   string
 		value int
 		where string
-	}{{keyShards, g.Shards, "for these members"}, {keyShardThreads, max(1, p.Threads/g.Max), "threads / members"}} {
+	}{{keyShards, g.Shards, "for these members"}, {keyShardThreads, 1, "whatever the members, so that the result does not depend on them"}} {
 		if v := p.Config.Get(x.key); v.Data == nil {
 			if err := p.Config.Set(x.key, int64(x.value), v.Origin, x.where); err != nil {
 				return err
@@ -69,8 +69,10 @@ func (p *Plan) Divide(m Machine) error {
 		p.note("warning: %d members on %s: each has a part of a core, which is slower than --members %d", n, cores(m.Cores), m.Cores)
 	case n*threads > m.Cores:
 		p.note("warning: %s of %s on %s: they wait for one another; --set %s=%d", several(n), ofThreads(threads), cores(m.Cores), keyShardThreads, max(1, m.Cores/n))
+	case n*threads < m.Cores && m.Cores/n > threads:
+		p.note("%d of %s are used: %s of %s; --set %s=%d uses %d, for another result in the last digits", n*threads, cores(m.Cores), several(n), ofThreads(threads), keyShardThreads, m.Cores/n, m.Cores/n*n)
 	case n*threads < m.Cores:
-		p.note("%d of %s are used: %s of %s (--members, --set %s)", n*threads, cores(m.Cores), several(n), ofThreads(threads), keyShardThreads)
+		p.note("%d of %s are used: %s of %s (--members)", n*threads, cores(m.Cores), several(n), ofThreads(threads))
 	}
 	if n > 1 {
 		for range n {
