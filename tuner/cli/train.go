@@ -37,10 +37,13 @@ func (e *Env) trainCommand() *ucli.Command {
 			"A value is taken from its flag, else from the environment (ATELIER_TRAIN_EPOCHS=30), else\n" +
 			"from the configuration file, else it is the default. An interrupt ends the training with\n" +
 			"its last checkpoint (exit code 130); --resume continues from there, bit for bit.\n" +
-			"In a cluster an interrupt ends the watching; --resume watches again and fetches.",
+			"In a cluster an interrupt ends the watching; --resume watches again and fetches.\n" +
+			"With --members several trainers train one model: one that dies or hangs is replaced while\n" +
+			"the others continue, and the model is the same, byte for byte, for any number of members.",
 		Flags: flags, Action: e.train}, 0, 0,
 		"atelier train", "atelier train --model resnet18 --data run/facades --epochs 30 --batch-size 32 --lr 0.001",
 		"atelier train --model vanilla --data run/facades --set augmentation.cutmix.enabled=true",
+		"atelier train --members 2 --data run/facades --model resnet18",
 		"atelier train --resume", "atelier train --resume checkpoints/resnet18_ep30_bs32_lr0.001 --epochs 60")
 }
 

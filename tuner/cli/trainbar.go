@@ -110,16 +110,19 @@ func classesOf(n int) string {
 func (b *trainBar) Progress(p train.Progress) {
 	text := p.Message
 	if p.Epoch > 0 && b.e.Live {
-		n := 20
-		together := ""
+		n, together := 20, ""
+		parts := []string{fmt.Sprintf("acc %.3f", p.Acc), "loss " + short4(p.Loss), fmt.Sprintf("%.0f images/s", p.ImagesPerS)}
 		if p.Members > 1 {
 			together = fmt.Sprintf(", %d members", p.Members)
+			if p.Waiting > 0 {
+				parts = append(parts, fmt.Sprintf("%.0f%% waiting", 100*p.Waiting))
+			}
 		}
 		if b.e.Width() < 72 || together != "" {
 			n = 10
 		}
-		text = b.fit(fmt.Sprintf("epoch %d/%d %s %3.0f%%%s%s", p.Epoch, p.Epochs, cellsOf(p.Done, n), 100*p.Done, left(p.Left), together),
-			fmt.Sprintf("acc %.3f", p.Acc), "loss "+short4(p.Loss), fmt.Sprintf("%.0f images/s", p.ImagesPerS))
+		first := fmt.Sprintf("epoch %d/%d %s %3.0f%%%s%s", p.Epoch, p.Epochs, cellsOf(p.Done, n), 100*p.Done, left(p.Left), together)
+		text = b.fit(append([]string{first}, parts...)...)
 	}
 	b.draw(b.e.Now(), text)
 }

@@ -58,6 +58,52 @@ exit 1
 	}
 }
 
+// Of several trainers the line shows how many there are, on 80 columns, too; the
+// one that is lost is told of as it happens.
+func TestTrainLinesOfMembers(t *testing.T) {
+	trainer := t.TempDir()
+	script := `#!/bin/sh
+echo '{"event":"hello","protocol":1,"name":"torch","message":"pretended","groups":1}' >&3
+read job
+case "$job" in *'"group":{"token":1,"member":1,'*) ;; *'"member":2,'*) sleep 0.5; kill -KILL $$;; *) exit 1;; esac
+echo '{"event":"view","view":{"number":1,"members":[1,2],"step":0,"reason":"start","pause":0}}' >&3
+m='"metrics":{"train_loss":1.23456789,"train_acc":0.5,"val_loss":1.3456789,"val_acc":0.61,"images_per_s":37.5,"lr":0.001}'
+echo '{"event":"epoch","epoch":1,"seconds":4.5,'"$m"'}' >&3
+sleep 0.2
+echo '{"event":"progress","epoch":2,"step":15,"steps":100,"metrics":{"train_loss":1.23456789,"train_acc":0.5,"images_per_s":37.5},"pace":{"step_s":0.25,"waiting":0.125,"slowest":2,"lag":0.5}}' >&3
+sleep 1
+echo '{"event":"failed","class":"bad_spec","message":"enough seen"}' >&3
+exit 1
+`
+	if err := os.WriteFile(filepath.Join(trainer, "atelier-trainer"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", trainer+":/usr/bin:/bin")
+	for width, want := range map[int]string{80: "2 members  acc 0.500", 140: "2 members  acc 0.500  loss 1.2346  38 images/s  12% waiting"} {
+		dir := imageFolder(t)
+		var out, errs bytes.Buffer
+		e := &cli.Env{In: strings.NewReader(""), Out: &out, Err: &errs, Now: time.Now, Dir: dir, Width: func() int { return width }, Live: true}
+		if code := e.Run(t.Context(), []string{"train", "--no-mlflow", "--out", "o", "--members", "2", "--batch-size", "8", "--set", "device=cpu", "--set", "shard_threads=1"}); code != 1 {
+			t.Errorf("exit %d", code)
+		}
+		shown := errs.String()
+		for _, want := range []string{want, "member 2 was killed from outside (SIGKILL); the other one continues", "2 members of 1 thread"} {
+			if !strings.Contains(shown, want) {
+				t.Errorf("%d columns: no %q in\n%q", width, want, shown)
+			}
+		}
+		for _, line := range strings.FieldsFunc(shown, func(r rune) bool { return r == '\n' || r == '\r' }) {
+			if line = strings.TrimPrefix(line, "\x1b[K"); strings.HasPrefix(line, "epoch") && len([]rune(line)) >= width {
+				t.Errorf("%d columns: %d in %q", width, len([]rune(line)), line)
+			}
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "o/training_diagnostics.txt"))
+		if err != nil || !strings.Contains(string(text), "step         0.25 s, of which a member waits for others 12 %; member 2 computes longest, 50 % above the mean") {
+			t.Errorf("diagnostics %s, %v", text, err)
+		}
+	}
+}
+
 // A trainer that somebody killed is called that: memory is a guess, and the
 // command that resumes is there.
 func TestKilledTrainerSaysSo(t *testing.T) {

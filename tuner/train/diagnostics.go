@@ -56,6 +56,9 @@ func (r *Result) diagnostics(now time.Time) []byte {
 		write(&b, []fact{{"sweep", r.Sweep}, {"workers", strings.Join(r.Workers, ", ")}})
 		fmt.Fprintf(&b, "Submitted from:\n")
 	}
+	if p := r.pace; p != nil {
+		write(&b, []fact{{"step", fmt.Sprintf("%.3g s, of which a member waits for others %.0f %%; member %d computes longest, %.0f %% above the mean", p.Step, 100*p.Waiting, p.Slowest, 100*p.Lag)}})
+	}
 	write(&b, r.machine)
 
 	if len(r.changes) > 0 {

@@ -42,6 +42,9 @@ func (p *Plan) Divide(m Machine) error {
 	if g.Shards == 1 {
 		return nil
 	}
+	if p.resumeEpoch > 0 && p.Config.Get(keyShards).Data == nil {
+		p.note("warning: up to epoch %d batches were not cut into shards; from here on each has %d, and the result is another than without members", p.resumeEpoch, g.Shards)
+	}
 	for _, x := range []struct {
 		key   string
 		value int

@@ -35,6 +35,7 @@ type Progress struct {
 	ImagesPerS    float64
 	Left          time.Duration // of the training; 0 = not known yet
 	Members       int           // that compute together
+	Waiting       float64       // share of a step in which a member waits for others; 0 = not known
 }
 
 // Epoch is a report.
@@ -62,6 +63,7 @@ type Result struct {
 	GaveBack bool
 	machine  []fact
 	changes  []fact // of the members, by time
+	pace     *trainerproto.Pace
 
 	mu     sync.Mutex
 	warned []string
@@ -197,6 +199,9 @@ func (s *training) note() error {
 
 // take is called for each event, in order.
 func (s *training) take(e trainerproto.Event) error {
+	if e.Pace != nil {
+		s.result.pace = e.Pace
+	}
 	switch e.Kind {
 	case trainerproto.EventProgress:
 		s.o.Watch.Progress(s.progress(e))
@@ -247,6 +252,9 @@ func (s *training) left(epochs int) time.Duration {
 func (s *training) progress(e trainerproto.Event) Progress {
 	epochs := s.plan.Settings.Epochs
 	out := Progress{Message: e.Message, Epoch: e.Epoch, Epochs: epochs, Members: s.members}
+	if s.result.pace != nil {
+		out.Waiting = s.result.pace.Waiting
+	}
 	if e.Epoch == 0 || e.Steps < int64(epochs) {
 		return out
 	}
