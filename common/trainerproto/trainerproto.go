@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -209,6 +210,27 @@ type Pace struct {
 	Waiting float64 `json:"waiting"` // share of it in which a member waits for others, mean over the members
 	Slowest int     `json:"slowest"` // id of the member that computes longest
 	Lag     float64 `json:"lag"`     // how much longer than the mean it computes, a share
+}
+
+// Metrics of a group's pace, as reports and MLflow have them.
+const (
+	MetricStep    = "step_seconds"  // of a step, mean
+	MetricWaiting = "waiting_share" // of a step in which a member waits for others, mean over the members
+)
+
+// Reported are an epoch's metrics as they are recorded: of a group with its pace,
+// unless the trainer has metrics of these names.
+func (e *Event) Reported() Metrics {
+	if e.Pace == nil {
+		return e.Metrics
+	}
+	all := slices.Clone(e.Metrics)
+	for _, m := range []Metric{{Name: MetricStep, Value: e.Pace.Step}, {Name: MetricWaiting, Value: e.Pace.Waiting}} {
+		if _, ok := all.Get(m.Name); !ok {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // Metrics keep the order in which a trainer lists them. Values that JSON has no

@@ -54,6 +54,18 @@ func (g *RunGroup) View() *View {
 	return &g.Views[len(g.Views)-1]
 }
 
+// In are a view's members, as far as they are known still.
+func (g *RunGroup) In(v *View) (out []GroupMember) {
+	for _, id := range v.Members {
+		if at := g.At(id); at >= 0 {
+			out = append(out, g.Members[at])
+		} else if at := slices.IndexFunc(g.Ended, func(e GroupEnd) bool { return e.Member == id }); at >= 0 {
+			out = append(out, GroupMember{ID: id, Worker: g.Ended[at].Worker, Slot: g.Ended[at].Slot})
+		}
+	}
+	return out
+}
+
 // Reporter is the place of the member that reports: of the newest view's members
 // the first that still holds the lease, without such a one the lowest id. -1 where
 // there is no member.

@@ -38,15 +38,19 @@ func (e *Env) groupRows(t *trial.Trial, paces trial.Paces, add func(k, v string)
 	if g.Min == g.Max {
 		span = count(int64(g.Max))
 	}
-	when := ""
-	if run.EndedMS != 0 {
-		when = " at its end"
+	// Of a run that is over those of its newest view: some have left before the end was recorded.
+	members, when := g.Members, ""
+	if v := g.View(); run.EndedMS != 0 && v != nil {
+		members, when = g.In(v), " at its end"
 	}
-	add("members", fmt.Sprintf("%d%s, of %s; %s", len(g.Members), when, span, plural(int64(g.Shards), "shard")))
-	reports := g.Reporter()
-	for i, m := range g.Members {
+	add("members", fmt.Sprintf("%d%s, of %s; %s", len(members), when, span, plural(int64(g.Shards), "shard")))
+	reports := int32(0)
+	if at := g.Reporter(); at >= 0 {
+		reports = g.Members[at].ID
+	}
+	for _, m := range members {
 		text := fmt.Sprintf("#%d %s", m.ID, m.Name())
-		if i == reports {
+		if m.ID == reports && run.EndedMS == 0 {
 			text += ", reports"
 		}
 		if v := g.View(); v != nil && run.EndedMS == 0 && !slices.Contains(v.Members, m.ID) {
@@ -78,6 +82,9 @@ func (e *Env) groupRows(t *trial.Trial, paces trial.Paces, add func(k, v string)
 		add(fmt.Sprintf("view %d", v.Number), text)
 	}
 	for _, x := range g.Ended[max(0, len(g.Ended)-shownViews):] {
+		if v := g.View(); run.EndedMS != 0 && x.Exit == trial.ExitReleased && v != nil && slices.Contains(v.Members, x.Member) {
+			continue // it left because the run was at its end
+		}
 		text := fmt.Sprintf("#%d %s/%s, %s", x.Member, x.Worker, x.Slot, x.Exit)
 		if x.Message != "" {
 			text += ": " + x.Message

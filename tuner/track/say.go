@@ -26,11 +26,15 @@ func (m *Mirror) openParent(ctx context.Context, s *trial.Sweep) error {
 		return err
 	}
 	x.params = true
-	return m.params(ctx, x, map[string]string{
+	values := map[string]string{
 		"search_method": s.SearchMethod, "algorithm": s.Algorithm, "trainer": s.Trainer, "seed": strconv.FormatUint(s.Seed, 10),
 		"objective": s.Objective.Metric, "direction": s.Objective.Direction(),
 		"budget_trials": strconv.FormatInt(s.BudgetTrials, 10), "parallelism": strconv.FormatInt(s.Parallelism, 10),
-	})
+	}
+	if s.MembersMax > 1 {
+		values["members_min"], values["members_max"], values["shards"] = strconv.Itoa(int(s.MembersMin)), strconv.Itoa(int(s.MembersMax)), strconv.Itoa(int(s.Shards))
+	}
+	return m.params(ctx, x, values)
 }
 
 // params says those that are not there: one that has changed since, such as the
@@ -233,6 +237,10 @@ func tagsOf(t *trial.Trial, maximize bool) map[string]string {
 		if v != "" {
 			tags[k] = v
 		}
+	}
+	if v := last.Group.View(); v != nil {
+		tags["atelier.members"], tags["atelier.views"] = strconv.Itoa(len(v.Members)), strconv.Itoa(int(v.Number))
+		tags["atelier.view_reason"] = v.Reason
 	}
 	if best := trial.Best(t.Checkpoints, maximize); best != nil {
 		tags["atelier.checkpoint"] = string(best.Location)

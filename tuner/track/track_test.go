@@ -109,6 +109,7 @@ func story(c *cluster, pass func()) {
 	pass()
 	c.report(4, 0.1)
 	c.end(4, trial.Finished)
+	c.trials[3].Runs[1].Group = &trial.RunGroup{Views: []trial.View{{Number: 1, Members: []int32{1, 2}, Reason: "start"}, {Number: 3, Members: []int32{2, 3, 4}, Reason: "w1/cpu0 was lost"}}}
 	c.trials[3].Checkpoints = []trial.Checkpoint{{Epoch: 1, Location: "shared:s-1/4/x.pth"}}
 	c.trials = append(c.trials, &trial.Trial{Sweep: "s-1", Number: 5, Status: trial.Cancelled, Params: []byte("{}")}) // never ran
 	c.sweep.Counts.Proposed = 5
@@ -170,6 +171,9 @@ func check(t *testing.T, s mlflow.Store) {
 		if p, err := s.Params(ctx, r.ID); err != nil || p["lr"] != fmt.Sprintf("0.00%d", i+1) || p["optimizer"] != "sgd" || p["deep"] != "true" {
 			t.Errorf("%v, %v", p, err)
 		}
+	}
+	if tags := runs[4].Tags; tags["atelier.members"] != "3" || tags["atelier.views"] != "3" || tags["atelier.view_reason"] != "w1/cpu0 was lost" || runs[3].Tags["atelier.members"] != "" {
+		t.Errorf("tags of a group: %v", tags)
 	}
 	if got := points(runs[4].ID, "best_val_loss"); got != "1:0.1" {
 		t.Errorf("best of trial 4: %s", got)

@@ -207,7 +207,7 @@ func (s *training) take(e trainerproto.Event) error {
 		s.o.Watch.Progress(s.progress(e))
 	case trainerproto.EventEpoch:
 		s.history.add(e.Epoch, e.Metrics, e.Seconds)
-		s.track.epoch(e.Epoch, e.Metrics, e.Seconds)
+		s.track.epoch(e.Epoch, e.Reported(), e.Seconds)
 		s.pace.epoch = 0
 		s.o.Watch.Epoch(Epoch{Epoch: e.Epoch, Epochs: s.plan.Settings.Epochs, Metrics: e.Metrics, Seconds: e.Seconds,
 			Best: s.history.BestEpoch == e.Epoch, BestEpoch: s.history.BestEpoch, BestAcc: float64(s.history.BestValAcc), Left: s.left(s.plan.Settings.Epochs - e.Epoch)})

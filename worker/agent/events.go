@@ -31,7 +31,7 @@ func (r *run) onEvent(e trainerproto.Event) {
 		}
 		r.epoch.Store(int64(e.Epoch))
 		r.value, r.valued = e.Metrics.Get(l.Objective.Metric)
-		report := &trial.Report{Epoch: int32(e.Epoch), TimeMS: time.Now().UnixMilli(), Metrics: e.Metrics, Data: e.Data}
+		report := &trial.Report{Epoch: int32(e.Epoch), TimeMS: time.Now().UnixMilli(), Metrics: e.Reported(), Data: e.Data}
 		r.push(trial.Event{LeaseRef: l.LeaseRef, Report: report}, func(res trial.EventResult) {
 			if safe(res) {
 				r.acks.note(e.Epoch, 0)
