@@ -1,6 +1,8 @@
 package api
 
 import (
+	"slices"
+
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
@@ -16,6 +18,19 @@ import (
 // place is where one run at a time is carried out.
 type place struct{ worker, incarnation, slot string }
 
+// placesOf are those that carry a lease's run out: of a group all its members'.
+func placesOf(l *state.Lease) []place {
+	if l.Members == nil {
+		return []place{{l.Worker, l.Incarnation, l.Slot}}
+	}
+	all := make([]place, len(l.Members))
+	for i := range l.Members {
+		m := &l.Members[i]
+		all[i] = place{m.Worker, m.Incarnation, m.Slot}
+	}
+	return all
+}
+
 // leasedAhead are the trials of a sweep whose slot still carries out a run that it
 // was given before, of whichever sweep.
 func leasedAhead(view *state.View, of *state.Sweep) map[int64]bool {
@@ -28,8 +43,8 @@ func leasedAhead(view *state.View, of *state.Sweep) map[int64]bool {
 		trial int64
 	}
 	first := map[place]holder{}
-	var here []holder // of the sweep, with the place of each in at
-	var at []place
+	var here []holder // of the sweep, with the places of each in at
+	var at [][]place
 	for _, sw := range view.Sweeps() {
 		if sw.Counts.Running == 0 || sw.Trainer == assign.External {
 			continue
@@ -39,18 +54,20 @@ func leasedAhead(view *state.View, of *state.Sweep) map[int64]bool {
 			if l == nil {
 				continue
 			}
-			p, h := place{l.Worker, l.Incarnation, l.Slot}, holder{l.Token, sw.ID, n}
-			if f, ok := first[p]; !ok || h.token < f.token {
-				first[p] = h
+			places, h := placesOf(l), holder{l.Token, sw.ID, n}
+			for _, p := range places {
+				if f, ok := first[p]; !ok || h.token < f.token {
+					first[p] = h
+				}
 			}
 			if sw.ID == of.ID {
-				here, at = append(here, h), append(at, p)
+				here, at = append(here, h), append(at, places)
 			}
 		}
 	}
 	var ahead map[int64]bool
 	for i, h := range here {
-		if first[at[i]] != h {
+		if slices.ContainsFunc(at[i], func(p place) bool { return first[p] != h }) {
 			if ahead == nil {
 				ahead = map[int64]bool{}
 			}

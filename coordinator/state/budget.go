@@ -145,8 +145,9 @@ func (m *Machine) overrun(now int64, s *Sweep) {
 // Checkpoints.
 
 // keep gives a trial its kept checkpoints and tells of those given up. Files of
-// workers other than the one that holds the lease, and what the budget drops, are
-// named: nobody else would delete them.
+// workers other than the one that holds the lease, of a group's members, of which
+// another may have written them, and what the budget drops, are named: nobody else
+// would delete them.
 func (m *Machine) keep(s *Sweep, t *Trial, kept []Checkpoint, pressed bool) {
 	s.StoredBytes -= size(t.Checkpoints)
 	before := t.Checkpoints
@@ -169,7 +170,7 @@ func (m *Machine) keep(s *Sweep, t *Trial, kept []Checkpoint, pressed bool) {
 			continue
 		}
 		c := Change{Kind: CheckpointDropped, Sweep: s.ID, Trial: t.Number, Worker: old.Worker}
-		if pressed || t.Lease == nil || t.Lease.Worker != old.Worker {
+		if pressed || t.Lease == nil || t.Lease.Members != nil || t.Lease.Worker != old.Worker {
 			c.Location = old.Location
 		}
 		m.note(c)

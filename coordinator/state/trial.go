@@ -313,7 +313,7 @@ const triers = 2
 // heldBeside reports whether another worker has a run of the sweep: it will tell.
 func (s *Sweep) heldBeside(worker string) bool {
 	for _, n := range s.open.list {
-		if l := s.Trial(n).Lease; l != nil && l.Worker != worker {
+		if l := s.Trial(n).Lease; l != nil && (l.Worker != worker || slices.ContainsFunc(l.Members, func(m trial.GroupMember) bool { return m.Worker != worker })) {
 			return true
 		}
 	}
