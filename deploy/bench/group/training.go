@@ -52,6 +52,9 @@ func (b *bench) start(ctx context.Context, bin, dir string, w work, members stri
 	t := &training{out: filepath.Join(dir, "results"), ended: make(chan struct{})}
 	args := []string{"train", "--data", w.data, "--out", t.out, "--no-mlflow", "--seed", "1", "--model", w.model,
 		"--epochs", strconv.Itoa(w.epochs), "--batch-size", strconv.Itoa(w.batch), "--set", "optimizer=sgd", "--lr", "0.01"}
+	if members != "" { // "" is of a build that knows none
+		w.set = append([]string{"shard_threads=1"}, w.set...)
+	}
 	for _, pair := range slices.Concat(w.set, memberSettings(members)) {
 		args = append(args, "--set", pair)
 	}
