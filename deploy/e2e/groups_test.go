@@ -46,7 +46,7 @@ func TestGroupLosesATrainer(t *testing.T) {
 	train := func(out, members string) []string {
 		return []string{"train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "10", "--batch-size", "16", "--lr", "0.002", "--no-mlflow", "--seed", "7",
 			"--set", "image_size=32", "--set", "augmentation.cutmix.enabled=true", "--set", "augmentation.rotation=10", "--set", "ema_decay=0.9",
-			"--set", "shards=2", "--set", "members.min=1", "--set", "members.max=" + members, "--out", out}
+			"--set", "shards=2", "--set", "shard_threads=1", "--set", "members.min=1", "--set", "members.max=" + members, "--out", out}
 	}
 	if _, stderr, code := atelier(t, ctx, nil, train(alone, "1")...); code != 0 {
 		t.Fatalf("one process: exit %d:\n%s", code, stderr)
@@ -135,30 +135,30 @@ func digest(t *testing.T, dir string) string {
 	return fmt.Sprintf("%x", sha256.Sum256(b))
 }
 
-// trainerOf is the process that works in a worker's slot: of those there the oldest,
-// another may stand by.
-func trainerOf(t *testing.T, w *local.Process, slot string) (pid int) {
+// trainerOf is the process that works in a worker's slot: it has memory that it shares
+// with other members, which one that stands by has not.
+func trainerOf(t *testing.T, w *local.Process, slot string) int {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(w.Dir, "pids", "*.json"))
 	must(t, err)
-	var oldest uint64
 	for _, name := range names {
 		var p struct {
-			PID   int    `json:"pid"`
-			Start uint64 `json:"start"`
-			Slot  string `json:"slot"`
+			PID  int    `json:"pid"`
+			Slot string `json:"slot"`
 		}
 		if b, err := os.ReadFile(name); err != nil || json.Unmarshal(b, &p) != nil || p.Slot != slot {
 			continue
 		}
-		if pid == 0 || p.Start < oldest {
-			pid, oldest = p.PID, p.Start
+		open, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.PID))
+		must(t, err)
+		for _, fd := range open {
+			if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "/memfd:") {
+				return p.PID
+			}
 		}
 	}
-	if pid == 0 {
-		t.Fatalf("no trainer in slot %s of %s", slot, w.Name)
-	}
-	return pid
+	t.Fatalf("no trainer of a group in slot %s of %s", slot, w.Name)
+	return 0
 }
 
 // What a person asks of groups that cannot be is refused with what is wrong and what
@@ -263,7 +263,7 @@ func TestGroupWithoutAWay(t *testing.T) {
 	defer cancel()
 	// Addresses that are for examples: no host has them.
 	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 2, ExtraArgs: map[string][]string{
-		"w1": {"--insecure", "--listen", "0.0.0.0:0", "--advertise", "192.0.2.1"}, "w2": {"--insecure", "--listen", "0.0.0.0:0", "--advertise", "192.0.2.2"}}})
+		"w1": {"--insecure", "--listen", "0.0.0.0:0", "--advertise", "198.51.100.1"}, "w2": {"--insecure", "--listen", "0.0.0.0:0", "--advertise", "198.51.100.2"}}})
 	c := cluster.Client()
 	id := submit(t, ctx, c, strings.Replace(groupSpec("sim", 1, "epochs: 20, epoch_seconds: 0.1, members: 2"), "trainer:", "max_retries: 1\ntrainer:", 1))
 	var text string
@@ -280,7 +280,7 @@ func TestGroupWithoutAWay(t *testing.T) {
 				}
 			}
 		}
-		return strings.Contains(text, "reach") && strings.Contains(text, "192.0.2.1") && strings.Contains(text, "192.0.2.2") || ended(s)
+		return strings.Contains(text, "reach") && strings.Contains(text, "198.51.100.1") && strings.Contains(text, "198.51.100.2") || ended(s)
 	})
 	for _, want := range []string{"w1", "w2", "reach"} {
 		if !strings.Contains(text, want) {

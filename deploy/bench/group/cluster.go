@@ -80,8 +80,7 @@ type process struct {
 	Trainer string `json:"trainer"`
 }
 
-// trainersOf lists a worker's trainers that live, the oldest first: it is the one
-// at work where another stands by.
+// trainersOf lists a worker's trainers that live, the oldest first.
 func trainersOf(w *local.Process) (all []process) {
 	names, _ := filepath.Glob(filepath.Join(w.Dir, "pids", "*.json"))
 	for _, name := range names {
@@ -96,6 +95,16 @@ func trainersOf(w *local.Process) (all []process) {
 	return all
 }
 
+// inGroup reports whether a trainer is a member of a group at work: it has memory
+// that it shares with others. One that stands by has none.
+func (p process) inGroup() bool {
+	open, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.PID))
+	return slices.ContainsFunc(open, func(fd string) bool {
+		to, err := os.Readlink(fd)
+		return err == nil && strings.HasPrefix(to, "/memfd:")
+	})
+}
+
 // trainer is the process of a member; 0 where there is none.
 func (m *machines) trainer(of trial.GroupMember) int {
 	for _, w := range m.Workers {
@@ -103,7 +112,7 @@ func (m *machines) trainer(of trial.GroupMember) int {
 			continue
 		}
 		for _, p := range trainersOf(w) {
-			if p.Slot == of.Slot && p.Trainer != "sim" {
+			if p.Slot == of.Slot && p.inGroup() {
 				return p.PID
 			}
 		}
