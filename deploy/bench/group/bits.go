@@ -116,7 +116,7 @@ func (b *bench) killAndResume(ctx context.Context, dir string, w work) (bit, err
 	<-t.ended
 	h, err := t.history()
 	if err != nil || t.err == nil || len(h.Epochs) >= w.epochs {
-		return bit{}, fmt.Errorf("a training whose members were all killed ended with %v after %d epochs (%v)\n%s", t.err, len(h.Epochs), err, &t.words)
+		return bit{}, fmt.Errorf("a training whose members were all killed ended with %v after %d epochs (%v)\n%s", t.err, len(h.Epochs), err, t.words.last())
 	}
 	again, err := b.resume(ctx, t, "2")
 	if err != nil {

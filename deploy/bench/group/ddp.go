@@ -154,7 +154,7 @@ func (b *bench) startPeer(ctx context.Context, model, layout string) (*peerGroup
 	var r struct{ Ready bool }
 	if err := p.lines.read(&r); err != nil || !r.Ready {
 		p.close()
-		return nil, fmt.Errorf("%s: not ready: %w\n%s", strings.Join(args, " "), err, p.words)
+		return nil, fmt.Errorf("%s: not ready: %w\n%s", strings.Join(args, " "), err, p.words.last())
 	}
 	return p, nil
 }
@@ -162,13 +162,13 @@ func (b *bench) startPeer(ctx context.Context, model, layout string) (*peerGroup
 // block does so many steps and returns images a second.
 func (p *peerGroup) block(steps int) (float64, error) {
 	if _, err := fmt.Fprintln(p.stdin, steps); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, p.words)
+		return 0, fmt.Errorf("%w\n%s", err, p.words.last())
 	}
 	var r struct {
 		Rate float64 `json:"images_per_s"`
 	}
 	if err := p.lines.read(&r); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, p.words)
+		return 0, fmt.Errorf("%w\n%s", err, p.words.last())
 	}
 	if r.Rate <= 0 {
 		return 0, errors.New("a block without a rate")

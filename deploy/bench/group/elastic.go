@@ -115,7 +115,7 @@ func (b *bench) elasticPeer(ctx context.Context, dir string) (x broken, err erro
 	}
 	x.Starts = strings.Count(out.String(), `"resumed"`)
 	if err != nil {
-		return x, fmt.Errorf("torchrun: %w\n%s", err, words.String())
+		return x, fmt.Errorf("torchrun: %w\n%s", err, words.last())
 	}
 	return x, nil
 }

@@ -23,11 +23,11 @@ const (
 	barJoin    = 2000.0 // from the grant of a slot to the view with the member, of a warm trainer
 )
 
-// The training that is disturbed: steps of some tens of milliseconds.
+// The training that is disturbed: short steps.
 const (
-	killModel   = "resnet18"
+	killModel   = "vanilla"
 	killSize    = 32
-	killBatch   = 16
+	killBatch   = 32
 	killShards  = 4
 	killWorkers = 3
 	killPerRun  = 20 // faults in a training, at most
@@ -64,11 +64,11 @@ type join struct {
 // measureKills disturbs trainings on a cluster until there were faults enough.
 func (b *bench) measureKills(ctx context.Context) error {
 	perRun := b.count(killPerRun, 4)
-	data, err := b.draw(ctx, 64, 16, killSize)
+	data, err := b.draw(ctx, 128, 16, killSize)
 	if err != nil {
 		return err
 	}
-	w := work{data: data, model: killModel, epochs: b.count(60, 16), batch: killBatch,
+	w := work{data: data, model: killModel, epochs: b.count(100, 16), batch: killBatch,
 		set: []string{fmt.Sprintf("image_size=%d", killSize), fmt.Sprintf("shards=%d", killShards), "ema_decay=0.9", "augmentation.flip=true"}}
 	one, err := harness.Measure(b.Session, fmt.Sprintf("kills one process, %d epochs", w.epochs), func() (outcome, error) {
 		dir, err := b.scratch("one")

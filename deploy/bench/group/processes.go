@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+
+	"atelier/deploy/bench/harness"
 )
 
 // childrenOf lists the processes of a program that a process started itself, by id.
@@ -68,6 +70,9 @@ func (t *tailBuffer) String() string {
 	defer t.mu.Unlock()
 	return string(t.text)
 }
+
+// last is the end of them, for a message.
+func (t *tailBuffer) last() string { return string(harness.Tail([]byte(t.String()))) }
 
 // lineReader reads JSON, a value per line.
 type lineReader struct{ lines *bufio.Scanner }

@@ -114,7 +114,7 @@ func (t *training) wait() (o outcome, err error) {
 	<-t.ended
 	o.Seconds = time.Since(t.began).Seconds()
 	if t.err != nil {
-		return o, fmt.Errorf("%s: %w\n%s", strings.Join(t.cmd.Args, " "), t.err, &t.words)
+		return o, fmt.Errorf("%s: %w\n%s", strings.Join(t.cmd.Args, " "), t.err, t.words.last())
 	}
 	h, err := t.history()
 	if err != nil {
@@ -151,7 +151,7 @@ func (t *training) until(what string, within time.Duration, is func() bool) erro
 	for end := time.Now().Add(within); !is(); {
 		select {
 		case <-t.ended:
-			return fmt.Errorf("the training ended before: %s (%v)\n%s", what, t.err, &t.words)
+			return fmt.Errorf("the training ended before: %s (%v)\n%s", what, t.err, t.words.last())
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(end) {
