@@ -32,6 +32,7 @@ type dryRun struct {
 	Seed         *uint64             `json:"seed"` // null: drawn when it is submitted
 	Parameters   []string            `json:"parameters"`
 	kinds        []string            // of the parameters, for people
+	members      string              // of a trial, for people; empty where one slot takes it
 	Points       *uint64             `json:"points"` // of the space; null where it is continuous
 	Trials       *int64              `json:"trials"` // null: as many as epochs or time allow
 	Parallelism  int64               `json:"parallelism"`
@@ -71,6 +72,9 @@ func (e *Env) dryRun(c *ucli.Context, name string, s *spec.Spec, base string) er
 	for _, x := range s.Space.Params {
 		d.Parameters = append(d.Parameters, x.Name)
 		d.kinds = append(d.kinds, fmt.Sprintf("%s (%s)", x.Name, x.Kind))
+	}
+	if s.Members.Group() {
+		d.members, _ = slotsOf(&trial.Sweep{MembersMin: s.Members.Min, MembersMax: s.Members.Max, Shards: s.Shards})
 	}
 	if s.SeedSet {
 		d.Seed = &s.Seed
@@ -181,6 +185,9 @@ func (e *Env) estimate(c *ucli.Context, d *dryRun, s *spec.Spec, set settings.Se
 	case slots == 0:
 		d.Estimate = "unknown: no worker that may take these trials is there now"
 		return
+	case slots < int(s.Members.Min):
+		d.Estimate = fmt.Sprintf("unknown: a trial needs %s, %d that may take it exist now", plural(int64(s.Members.Min), "slot"), slots)
+		return
 	case d.About == nil:
 		d.Estimate = "unknown: the number of epochs does not follow from the spec"
 		return
@@ -188,12 +195,12 @@ func (e *Env) estimate(c *ucli.Context, d *dryRun, s *spec.Spec, set settings.Se
 		d.Estimate = fmt.Sprintf("unknown before the first trial has ended: only the trainer %s knows its epochs; %s", s.Trainer, slotCount(slots))
 		return
 	}
-	perEpoch, from := epochSeconds(ctx, api, set, e.Now())
+	perEpoch, from := epochSeconds(ctx, api, set, s.Members, e.Now())
 	if from == "" {
 		d.Estimate = "unknown before the first trial has ended: no earlier sweep trained " + set.Model + " on these images; " + slotCount(slots)
 		return
 	}
-	at := min(int64(slots), s.Parallelism)
+	at := min(int64(slots)/int64(s.Members.Min), s.Parallelism)
 	seconds := perEpoch * float64(*d.About) / float64(at)
 	d.EpochSeconds = &perEpoch
 	d.Estimate = fmt.Sprintf("%s per epoch in %s (the same model and images), %d at once", roundly(time.Duration(perEpoch*float64(time.Second))), from, at)
@@ -212,6 +219,9 @@ func slotsFor(workers []trial.Worker, s *spec.Spec) (n int) {
 		if w.State != "ready" || !slices.Contains(w.Trainers, s.Trainer) || slices.ContainsFunc(s.Requires, func(l spec.Label) bool { return w.Labels[l.Key] != l.Value }) {
 			continue
 		}
+		if s.Members.Group() && !slices.Contains(w.GroupTrainers, s.Trainer) {
+			continue
+		}
 		for _, slot := range w.Slots {
 			if slot.State != "quarantined" {
 				n++
@@ -222,15 +232,15 @@ func slotsFor(workers []trial.Worker, s *spec.Spec) (n int) {
 }
 
 // epochSeconds is the median of what an epoch took in the newest sweep of the same
-// model on the same images; from is empty where there is none.
-func epochSeconds(ctx context.Context, api *client.Client, set settings.Settings, now time.Time) (median float64, from string) {
+// model on the same images with as many members; from is empty where there is none.
+func epochSeconds(ctx context.Context, api *client.Client, set settings.Settings, members spec.Members, now time.Time) (median float64, from string) {
 	const newest, trials = 10, 50
 	sweeps, err := api.Sweeps(ctx, newest)
 	if err != nil {
 		return 0, ""
 	}
 	for _, short := range sweeps {
-		if short.Trainer != "torch" || short.Counts.Reports == 0 {
+		if short.Trainer != "torch" || short.Counts.Reports == 0 || short.MembersMin != members.Min || short.MembersMax != members.Max {
 			continue
 		}
 		full, err := api.Sweep(ctx, short.ID)
@@ -280,6 +290,9 @@ func (d *dryRun) table() table {
 		t.rows = append(t.rows, row("trials", fmt.Sprintf("%s, at most %s at once", thousands(*d.Trials), thousands(d.Parallelism))))
 	} else {
 		t.rows = append(t.rows, row("trials", fmt.Sprintf("as many as the budget allows, at most %s at once", thousands(d.Parallelism))))
+	}
+	if d.members != "" {
+		t.rows = append(t.rows, row("members", d.members))
 	}
 	t.rows = append(t.rows, row("epochs", d.epochs()))
 	if d.Images != nil {

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,6 +38,19 @@ func TestDryRun(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
 	}
+	// Trials of several slots: what they take, and whether there are so many.
+	for members, want := range map[string][]string{"2": {"2 slots a trial, 2 shards", "no worker that may take these trials is there now"}, "{min: 1, max: 4}": {"1 to 4 slots a trial, 4 shards"}} {
+		write(t, filepath.Join(dir, "members.yaml"), []byte(strings.Replace(torchSpec, "epochs: 1000", "epochs: 1000, members: "+members, 1)))
+		if r := run(t, dir, "sweep", "submit", "members.yaml", "--dry-run"); r.code != 0 || slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(r.out, s) }) {
+			t.Errorf("no %q in\n%s%s", want, r.out, r.err)
+		}
+	}
+	f.groups = true // one slot of a worker that knows groups
+	write(t, filepath.Join(dir, "members.yaml"), []byte(strings.Replace(torchSpec, "epochs: 1000", "epochs: 1000, members: 2", 1)))
+	if r := run(t, dir, "sweep", "submit", "members.yaml", "--dry-run"); !strings.Contains(r.out, "a trial needs 2 slots, 1 that may take it exist now") {
+		t.Errorf("%s%s", r.out, r.err)
+	}
+	f.groups = false
 	old := strings.ReplaceAll(torchSpec, "data/", dir+"/data/")
 	s, err := sweep.Parse("old.yaml", []byte(old))
 	if err != nil {
