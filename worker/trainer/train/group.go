@@ -20,7 +20,8 @@ import (
 	"atelier/worker/trainer/train/handover"
 )
 
-// stall is how long the others wait for a member that computes and computes.
+// stall is how long the others wait for a member that computes and computes, and a
+// newcomer for them.
 const stall = 5 * time.Minute
 
 // safeWithin is how long the end of a run waits for its coordinators to have the
@@ -54,7 +55,16 @@ func (r *run) join(ctx context.Context) error {
 	if err := r.warm(); err != nil {
 		return err
 	}
-	g, err := group.Start(ctx, group.Config{Job: job, Links: r.links, Engine: r.engine(), State: state{r}, Stall: stall, Log: r.log, OnView: r.viewed})
+	within := ctx
+	if job.Join { // those who have the state may all be dead, and only newcomers be left
+		var cancel context.CancelFunc
+		within, cancel = context.WithTimeout(ctx, stall)
+		defer cancel()
+	}
+	g, err := group.Start(within, group.Config{Job: job, Links: r.links, Engine: r.engine(), State: state{r}, Stall: stall, Log: r.log, OnView: r.viewed})
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return &Failure{trainerproto.FailedCutOff, fmt.Errorf("no member of the group has taken this one in within %s", stall)}
+	}
 	if err != nil {
 		return groupFailure(err)
 	}
@@ -119,7 +129,7 @@ func (r *run) engine() string {
 // viewed tells of a view; its pause is known after its first step.
 func (r *run) viewed(v group.View) {
 	r.log.Info("view", "number", v.Number, "members", v.Members, "rank", v.Rank, "step", v.Step, "reason", v.Reason, "pause", v.Pause.Seconds())
-	if v.Rank != 0 {
+	if v.Rank != 0 || r.over {
 		return
 	}
 	// An error comes back with the next event that has to arrive.
@@ -208,20 +218,18 @@ func verdict(tails []handover.Tail) (v handover.Verdict) {
 
 // part waits, all members together, until nothing would be lost if the others
 // ended: the one that reports has told of the last checkpoint, and its
-// coordinators have it.
+// coordinators have it. It returns nil to that one and errLeft to the others.
 func (r *run) part(ctx context.Context) error {
-	began := time.Now()
-	for {
+	for began := time.Now(); ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if err := r.kept(false); err != nil {
 			return err
 		}
-		none := func(int) int { return 0 }
-		c := r.beginRound(0)
-		done := r.out.sends && r.writer.writing == nil && r.allTold() && (len(r.out.states) == 0 && len(r.out.reports) == 0 || time.Since(began) > safeWithin)
-		tails, err := r.commit(c, handover.Tail{Done: done}, none)
+		safe := len(r.out.states) == 0 && len(r.out.reports) == 0 || time.Since(began) > safeWithin
+		c, done := r.beginRound(0), r.out.sends && r.writer.writing == nil && r.allTold() && safe
+		tails, err := r.commit(c, handover.Tail{Done: done}, nothing)
 		switch {
 		case errors.Is(err, errRedo):
 			continue
@@ -230,11 +238,26 @@ func (r *run) part(ctx context.Context) error {
 		case tails[0].Done && c.view.Rank == 0:
 			return nil
 		case tails[0].Done:
-			return errLeft
+			r.group.Leave()
+			continue
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+// dismiss sees the others off once the end is told: one of them that had not all
+// of the round in which it was decided would else take this process for lost, and
+// tell the end again. Members that are slow about it find out by themselves.
+func (r *run) dismiss() {
+	for began := time.Now(); len(r.group.View().Members) > 1 && time.Since(began) < 2*time.Second; {
+		if _, err := r.commit(r.beginRound(0), handover.Tail{Done: true}, nothing); err != nil && !errors.Is(err, errRedo) {
+			return
+		}
+	}
+}
+
+// nothing is how many sums a tail has in a round without any.
+func nothing(int) int { return 0 }
 
 // allTold reports whether this process has told of every state it has.
 func (r *run) allTold() bool {

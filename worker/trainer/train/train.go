@@ -54,6 +54,7 @@ type run struct {
 	group     *group.Group   // nil unless several members carry the run out
 	links     *Links         // to them; nil: none were handed over
 	silence   func()         // ends the signs of life; nothing may follow the last event
+	over      bool           // that was sent
 	precision torchx.Precision
 	device    torchx.Device
 	events    Sender
@@ -100,7 +101,7 @@ func (r *run) carryOut(ctx context.Context) error {
 	}
 	for {
 		if r.at.Ended == nil {
-			r.at.Ended = r.over()
+			r.at.Ended = r.end()
 		}
 		if r.at.Ended != nil {
 			return r.done(ctx, r.at.Ended)
@@ -131,20 +132,20 @@ func (r *run) carryOut(ctx context.Context) error {
 	}
 }
 
-// over is the end of the run once it has nothing left to train.
-func (r *run) over() *ended {
+// end is the end of the run once it has nothing left to train.
+func (r *run) end() *ended {
 	last, s := r.at.Last, r.settings
 	if r.at.Update > 0 { // in mid-epoch
 		return nil
 	}
-	end := s.Epochs
+	until := s.Epochs
 	if r.job.EndEpoch > 0 {
-		end = min(end, r.job.EndEpoch)
+		until = min(until, r.job.EndEpoch)
 	}
 	impatient := s.Patience > 0 && last.Epoch > 0 && last.Epoch-last.BestEpoch >= s.Patience
 	why := fmt.Sprintf("%d epochs", last.Epoch)
 	switch {
-	case last.Epoch < end && !impatient:
+	case last.Epoch < until && !impatient:
 		return nil
 	case last.Epoch < s.Epochs && !impatient:
 		return &ended{Reason: trainerproto.DonePaused, Message: fmt.Sprintf("up to epoch %d, where this run ends", last.Epoch)}
@@ -168,7 +169,12 @@ func (r *run) done(ctx context.Context, e *ended) error {
 		return err
 	}
 	r.silence()
-	return r.events.Send(trainerproto.Event{Kind: trainerproto.EventDone, Reason: e.Reason, Message: e.Message})
+	r.over = true
+	err := r.events.Send(trainerproto.Event{Kind: trainerproto.EventDone, Reason: e.Reason, Message: e.Message})
+	if r.group != nil && err == nil {
+		r.dismiss()
+	}
+	return err
 }
 
 // left tells the end of a member's part in a run that the others continue, or
