@@ -49,7 +49,8 @@ func groupJob(t *testing.T, base string, shards int, training map[string]any) tr
 	return newJob(t, base, all)
 }
 
-func newCrew(t *testing.T, job trainerproto.Job, shards, members int) *crew {
+// newCrew begins a run; params are those of each member where they are not alike.
+func newCrew(t *testing.T, job trainerproto.Job, shards, members int, params ...string) *crew {
 	t.Helper()
 	c := &crew{t: t, job: job, shards: shards, members: map[int]*process{}, heard: make(chan heard, 100), told: map[int]bool{},
 		epochs: map[int][]trainerproto.Event{}, checkpoints: map[int]map[string]int{}, paths: map[int]string{}, ends: map[int]trainerproto.Event{}}
@@ -64,7 +65,10 @@ func newCrew(t *testing.T, job trainerproto.Job, shards, members int) *crew {
 			}
 		}
 	}
-	for _, id := range c.ids() {
+	for i, id := range c.ids() {
+		if len(params) > 0 {
+			c.job.Params = []byte(params[i])
+		}
 		c.begin(id, false)
 	}
 	return c
@@ -377,15 +381,21 @@ func TestGroupPausesAndResumes(t *testing.T) {
 	}
 }
 
-// What members cannot have in common is refused by all, with both sides' words.
+// Members whose group has other shards than the settings, or that would compute
+// other bits, are refused, with what differs.
 func TestMembersMustAgree(t *testing.T) {
 	job := groupJob(t, imageFolder(t, 20, 6), 4, nil)
-	c := newCrew(t, job, 4, 1)
-	c.finish(func(int, trainerproto.Event) {})
 	wrong := newCrew(t, job, 8, 1)
 	wrong.finish(func(int, trainerproto.Event) {})
 	if e := wrong.ends[1]; e.Class != trainerproto.FailedBadSpec || !strings.Contains(e.Message, "8 shards") {
 		t.Errorf("ended with %+v", e)
+	}
+	other := newCrew(t, job, 4, 2, `{"shard_threads":2}`, `{}`)
+	other.finish(func(int, trainerproto.Event) {})
+	for id := 1; id <= 2; id++ {
+		if e := other.ends[id]; e.Class != trainerproto.FailedBadSpec || !strings.Contains(e.Message, "threads of a shard 2") || !strings.Contains(e.Message, "threads of a shard 1") {
+			t.Errorf("member %d ended with %+v", id, e)
+		}
 	}
 }
 
