@@ -46,7 +46,7 @@ func TestGroupLosesATrainer(t *testing.T) {
 	train := func(out, members string) []string {
 		return []string{"train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "10", "--batch-size", "16", "--lr", "0.002", "--no-mlflow", "--seed", "7",
 			"--set", "image_size=32", "--set", "augmentation.cutmix.enabled=true", "--set", "augmentation.rotation=10", "--set", "ema_decay=0.9",
-			"--set", "shards=2", "--set", "shard_threads=1", "--set", "members.min=1", "--set", "members.max=" + members, "--out", out}
+			"--set", "shards=2", "--set", "members.min=1", "--set", "members.max=" + members, "--out", out}
 	}
 	if _, stderr, code := atelier(t, ctx, nil, train(alone, "1")...); code != 0 {
 		t.Fatalf("one process: exit %d:\n%s", code, stderr)

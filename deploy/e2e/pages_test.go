@@ -357,6 +357,16 @@ func TestPageWorkflow(t *testing.T) {
 	playPage(t, "deploy/docs/workflow.md", nil, 6*time.Minute, nil)
 }
 
+// A training by several members, alone and on a cluster of two workers.
+func TestPageDistributed(t *testing.T) {
+	flags := torch(t)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cluster := start(t, ctx, local.Config{Coordinators: 1, Workers: 2, ThreadsPerSlot: 1, ExtraArgs: map[string][]string{"worker": flags}})
+	playPage(t, "deploy/docs/distributed.md", cluster, 4*time.Minute, nil)
+}
+
 // simulated is a cluster for pages that need one.
 func simulated(t *testing.T) *local.Cluster {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
