@@ -85,7 +85,7 @@ func (b *bench) bitsData(ctx context.Context) (string, error) {
 	if b.images == "" {
 		return b.draw(ctx, 50, 12, b.size)
 	}
-	to := filepath.Join(b.Dir, "split")
+	to := filepath.Join(b.data, "split-"+filepath.Base(b.images))
 	return to, b.call(ctx, "data", "split", b.images, to)
 }
 

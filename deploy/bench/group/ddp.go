@@ -64,7 +64,7 @@ func (b *bench) besideDDP(ctx context.Context, model string) (speed, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := work{data: data, model: model, epochs: b.count(4, 2), batch: ddpBatch, set: []string{fmt.Sprintf("image_size=%d", ddpSize), "cache_dir=" + filepath.Join(b.Dir, "packed")}}
+	w := work{data: data, model: model, epochs: b.count(4, 2), batch: ddpBatch, set: []string{fmt.Sprintf("image_size=%d", ddpSize), "cache_dir=" + filepath.Join(b.data, "packed")}}
 	ours := func(bin, members string, set ...string) func() (float64, error) {
 		return func() (float64, error) {
 			dir, err := b.scratch("ddp")

@@ -65,7 +65,7 @@ func (b *bench) elasticOurs(ctx context.Context, dir string) (x broken, err erro
 		return x, err
 	}
 	t, err := b.start(ctx, b.Bin, dir, work{data: data, model: "resnet18", epochs: steps / every, batch: elasticBatch,
-		set: []string{fmt.Sprintf("image_size=%d", ddpSize), "shards=2", "cache_dir=" + filepath.Join(b.Dir, "packed")}}, "2", nil)
+		set: []string{fmt.Sprintf("image_size=%d", ddpSize), "shards=2", "cache_dir=" + filepath.Join(b.data, "packed")}}, "2", nil)
 	if err != nil {
 		return x, err
 	}

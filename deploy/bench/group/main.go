@@ -19,6 +19,7 @@ var peer embed.FS
 type bench struct {
 	*harness.Session
 	images string // folder with a subfolder of images per class
+	data   string // folder of the drawn and split images, kept
 	base   string // another build's programs, "" = none
 	quick  bool   // smaller sizes, to see that all works
 
@@ -53,6 +54,7 @@ func main() {
 		s.RoundsFlag(5, "ddp: trainings of each side")
 		s.JournalFlags("build/bench-group.jsonl")
 		s.Flags.StringVar(&b.images, "images", "", "bits: `FOLDER` with one subfolder of images per class; drawn ones where it is not given")
+		s.Flags.StringVar(&b.data, "data", "build/bench-group-data", "`FOLDER` for drawn and split images; the hashes depend on its path")
 		s.Flags.StringVar(&b.base, "base", "", "ddp: `FOLDER` of another build's programs, of before there were groups")
 		s.Flags.BoolVar(&b.quick, "quick", false, "small sizes: shows that it works, measures nothing")
 		s.Flags.BoolVar(&s.Keep, "keep", false, "keep the scratch folder")
@@ -64,6 +66,9 @@ func main() {
 		s.Flags.IntVar(&b.size, "size", 64, "bits: `PIXELS` of the images")
 		s.Flags.BoolVar(&b.elastic, "elastic", true, "ddp: also 1,500 steps with a member killed every 20 s, ours and torchrun's")
 		s.Check = func() (err error) {
+			if b.data, err = filepath.Abs(b.data); err != nil {
+				return err
+			}
 			if b.base != "" {
 				b.base, err = filepath.Abs(b.base)
 			}

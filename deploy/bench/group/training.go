@@ -205,12 +205,10 @@ func (o outcome) warm() float64 {
 // scratch is a new folder of one training.
 func (b *bench) scratch(name string) (string, error) { return os.MkdirTemp(b.Dir, name+"-") }
 
-// draw makes a data set of three classes: so many images to train on, a class.
+// draw makes a data set of three classes: so many images to train on, a class. It
+// is kept: its path is in the checkpoints, whose hashes are compared.
 func (b *bench) draw(ctx context.Context, train, validation, size int) (string, error) {
-	data := filepath.Join(b.Dir, fmt.Sprintf("drawn-%d-%d-%d", train, validation, size))
-	if _, err := os.Stat(data); err == nil {
-		return data, nil
-	}
+	data := filepath.Join(b.data, fmt.Sprintf("drawn-%d-%d-%d", train, validation, size))
 	args := []string{"data", "synth", data, "--train", strconv.Itoa(train), "--validation", strconv.Itoa(validation), "--test", "0", "--size", strconv.Itoa(size),
 		"--style", "gothic", "--style", "modernist", "--style", "tudor"}
 	return data, b.call(ctx, args...)
