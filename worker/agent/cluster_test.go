@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/signal"
@@ -24,10 +25,15 @@ import (
 	"atelier/worker/simtrainer"
 	"atelier/worker/slots"
 	"atelier/worker/store"
+	"atelier/worker/wire"
 )
 
 // TestMain turns the test binary into the simulated trainer when it is started as one.
 func TestMain(m *testing.M) {
+	if mode := os.Getenv("PUPPET"); mode != "" {
+		puppetMain(mode)
+		os.Exit(0)
+	}
 	if os.Getenv("SIMTRAINER") != "" {
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, syscall.SIGTERM)
@@ -316,9 +322,14 @@ type worker struct {
 	result chan error
 	store  *store.Store
 	dir    string
+
+	address string
 }
 
-func startWorker(t testing.TB, c *cluster, slotCount int, change func(*agent.Config)) *worker {
+func startWorker(t testing.TB, c interface {
+	agent.Coordinator
+	agent.Index
+}, slotCount int, change func(*agent.Config)) *worker {
 	t.Helper()
 	dir := t.TempDir()
 	files := httptest.NewUnstartedServer(nil)
@@ -326,7 +337,11 @@ func startWorker(t testing.TB, c *cluster, slotCount int, change func(*agent.Con
 	if err != nil {
 		t.Fatal(err)
 	}
-	files.Config.Handler = st.Handler(4)
+	var links *wire.Hub
+	mux := http.NewServeMux()
+	mux.Handle("/", st.Handler(4))
+	mux.HandleFunc(wire.Path, func(w http.ResponseWriter, r *http.Request) { links.ServeHTTP(w, r) })
+	files.Config.Handler = mux
 	files.Start()
 	l, err := runner.New(runner.Config{Dir: filepath.Join(dir, "pids"), Grace: 500 * time.Millisecond})
 	if err != nil {
@@ -338,18 +353,24 @@ func startWorker(t testing.TB, c *cluster, slotCount int, change func(*agent.Con
 	}
 	self, _ := os.Executable()
 	cfg := agent.Config{Name: "w", Address: files.Listener.Addr().String(), Slots: places, Launcher: l, Store: st, LogDir: filepath.Join(dir, "logs"), CacheDir: dir,
-		Trainers:    []runner.Trainer{{Name: "sim", Command: []string{self}, Env: map[string]string{"SIMTRAINER": "1", "GOMAXPROCS": "1"}}},
+		Trainers: []runner.Trainer{{Name: "sim", Command: []string{self}, Env: map[string]string{"SIMTRAINER": "1", "GOMAXPROCS": "1"}},
+			{Name: "puppet", Command: []string{self}, Env: map[string]string{"PUPPET": "member", "GOMAXPROCS": "1"}},
+			{Name: "alone", Command: []string{self}, Env: map[string]string{"PUPPET": "alone", "GOMAXPROCS": "1"}}},
 		Coordinator: c, Index: c,
 		DrainGrace: 2 * time.Second, StopPatience: 500 * time.Millisecond}
 	if change != nil {
 		change(&cfg)
 	}
+	if cfg.Wire == nil {
+		cfg.Wire = wire.New(wire.Config{Worker: cfg.Name, Address: cfg.Address, Term: time.Second})
+	}
+	links = cfg.Wire
 	a, err := agent.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &worker{Agent: a, cancel: cancel, result: make(chan error, 1), store: st, dir: dir}
+	w := &worker{Agent: a, cancel: cancel, result: make(chan error, 1), store: st, dir: dir, address: cfg.Address}
 	go func() { w.result <- a.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
