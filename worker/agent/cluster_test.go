@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -352,7 +353,7 @@ func startWorker(t testing.TB, c interface {
 		t.Fatal(err)
 	}
 	self, _ := os.Executable()
-	cfg := agent.Config{Name: "w", Address: files.Listener.Addr().String(), Slots: places, Launcher: l, Store: st, LogDir: filepath.Join(dir, "logs"), CacheDir: dir,
+	cfg := agent.Config{Name: "w", Logger: testLog(t), Address: files.Listener.Addr().String(), Slots: places, Launcher: l, Store: st, LogDir: filepath.Join(dir, "logs"), CacheDir: dir,
 		Trainers: []runner.Trainer{{Name: "sim", Command: []string{self}, Env: map[string]string{"SIMTRAINER": "1", "GOMAXPROCS": "1"}},
 			{Name: "puppet", Command: []string{self}, Env: map[string]string{"PUPPET": "member", "GOMAXPROCS": "1"}},
 			{Name: "alone", Command: []string{self}, Env: map[string]string{"PUPPET": "alone", "GOMAXPROCS": "1"}}},
@@ -403,4 +404,13 @@ func (w *worker) wait(t testing.TB, limit time.Duration) error {
 func (w *worker) trainers() int {
 	files, _ := filepath.Glob(filepath.Join(w.dir, "pids", "*.json"))
 	return len(files)
+}
+
+// testLog shows what agents and trainers log where a test fails and ATELIER_TEST_LOG
+// is set.
+func testLog(t testing.TB) *slog.Logger {
+	if os.Getenv("ATELIER_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
 }

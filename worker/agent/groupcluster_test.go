@@ -29,7 +29,8 @@ type groupCluster struct {
 	members   []trial.GroupMember // that hold the lease
 	leases    map[string]*trial.Lease
 	joined    int32
-	joins     int // newcomers that are let in
+	joins     int    // newcomers that are let in
+	from      string // worker that they are taken from; "" = any
 	indexed   []trial.Checkpoint
 	events    []trial.Event
 	beats     []trial.Heartbeat
@@ -68,7 +69,19 @@ func (c *groupCluster) until(what string, f func() bool) {
 		case <-deadline:
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.t.Fatalf("never: %s; members %+v, events %+v", what, c.members, c.events)
+			for _, e := range c.events {
+				switch end := cmp.Or(e.Ended, e.MemberEnded); {
+				case e.Report != nil:
+					c.t.Logf("member %d reports epoch %d", e.Member, e.Report.Epoch)
+				case e.Checkpoint != nil:
+					c.t.Logf("member %d has a checkpoint of epoch %d", e.Member, e.Checkpoint.Epoch)
+				case e.View != nil:
+					c.t.Logf("member %d reports the view %+v", e.Member, *e.View)
+				case end != nil:
+					c.t.Logf("member %d ended %+v, the run: %v", e.Member, *end, e.Ended != nil)
+				}
+			}
+			c.t.Fatalf("never: %s; members %+v", what, c.members)
 		}
 	}
 }
@@ -116,15 +129,23 @@ func (c *groupCluster) grant() {
 	if c.joined == 0 {
 		n = c.begin
 	}
-	if len(c.asking) < n || n == 0 {
+	fits := func(m trial.GroupMember) bool { return c.from == "" || m.Worker == c.from }
+	var fresh, rest []trial.GroupMember
+	for _, m := range c.asking {
+		if fits(m) && len(fresh) < n {
+			fresh = append(fresh, m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	if len(fresh) < n || n == 0 {
 		return
 	}
 	join := c.joined > 0
 	if join {
 		c.joins = 0
 	}
-	fresh := c.asking[:n]
-	c.asking = slices.Clone(c.asking[n:])
+	c.asking = rest
 	for i := range fresh {
 		c.joined++
 		fresh[i].ID, fresh[i].Address = c.joined, c.addresses[fresh[i].Worker]
