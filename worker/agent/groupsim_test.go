@@ -32,7 +32,12 @@ func (c *groupCluster) result(t *testing.T, class trial.Exit) (epochs []string, 
 	sums = map[int32]string{}
 	for _, e := range c.events {
 		if e.Report != nil {
-			text := fmt.Sprint(e.Report.Epoch, e.Report.Metrics)
+			text := fmt.Sprint(e.Report.Epoch)
+			for _, m := range e.Report.Metrics {
+				if m.Name != "step_seconds" && m.Name != "waiting_share" { // what the clock shows is another each time
+					text += fmt.Sprintf(" %s %v", m.Name, m.Value)
+				}
+			}
 			switch n := int(e.Report.Epoch); {
 			case n == len(epochs)+1:
 				epochs = append(epochs, text)
@@ -134,7 +139,7 @@ func TestSimulatedGroupComesToTheSame(t *testing.T) {
 	c.with(func() { c.verdict = trial.VerdictPause })
 	epochs, sums := c.result(t, trial.ExitPaused)
 	if n := len(epochs); n < last || n > len(wantEpochs) || !slices.Equal(epochs, wantEpochs[:n]) {
-		t.Errorf("with faults:\n%s\nalone:\n%s", epochs, wantEpochs)
+		t.Errorf("with faults:\n%s\nalone:\n%s", epochs, wantEpochs[:min(len(epochs)+1, len(wantEpochs))])
 	}
 	for epoch, sum := range sums {
 		if sum != wantSums[epoch] {
