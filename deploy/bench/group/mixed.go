@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"atelier/common/client"
@@ -34,6 +35,7 @@ type longest struct {
 	Members int     `json:"members"`
 	P50     float64 `json:"p50_s"`
 	Most    float64 `json:"most_s"`
+	Bound   float64 `json:"bound_s"` // patience, a trial of each sweep, and three of the longest runs
 }
 
 // measureMixed submits all sweeps at once and looks at the records when they have
@@ -89,7 +91,7 @@ func (m *machines) sweeps(ctx context.Context, slots, n int, sizes []int, traini
 		size[s.ID] = members
 	}
 	for _, id := range ids {
-		if _, err := c.Follow(ctx, id, nil); err != nil {
+		if _, err := c.Follow(ctx, id, func(*trial.Sweep) error { return nil }); err != nil {
 			return x, fmt.Errorf("sweep %s: %w", id, err)
 		}
 	}
@@ -109,16 +111,42 @@ func (m *machines) sweeps(ctx context.Context, slots, n int, sizes []int, traini
 		}
 	}
 	x.Use = slotUse(all, size, slots)
-	for _, members := range sizes {
-		var waits []float64
-		for _, t := range all {
-			if size[t.Sweep] == members && t.StartedMS > 0 {
-				waits = append(waits, float64(t.StartedMS-t.CreatedMS)/1000)
-			}
+	waits, run := sweepWaits(all), map[string]float64{} // run: the longest one of a sweep
+	for _, t := range all {
+		for _, r := range t.Runs {
+			run[t.Sweep] = max(run[t.Sweep], float64(r.EndedMS-r.StartedMS)/1000)
 		}
-		x.Waits = append(x.Waits, longest{members, harness.Median(waits), slices.Max(waits)})
+	}
+	for _, members := range sizes {
+		var own []float64
+		bound, most := patience, 0.0
+		for _, id := range ids {
+			if size[id] == members {
+				own = append(own, waits[id]...)
+			}
+			bound, most = bound+run[id]*float64(size[id])/float64(slots), max(most, run[id])
+		}
+		x.Waits = append(x.Waits, longest{members, harness.Median(own), slices.Max(own), bound + 3*most})
 	}
 	return x, nil
+}
+
+// patience is how long a gang lets others pass (coordinator/duty/DESIGN.md), seconds.
+const patience = 30.0
+
+// sweepWaits are the seconds that each sweep had a trial to give and got no slots.
+func sweepWaits(all []*trial.Trial) map[string][]float64 {
+	byStart := slices.Clone(all)
+	slices.SortFunc(byStart, func(a, b *trial.Trial) int { return cmp.Compare(a.StartedMS, b.StartedMS) })
+	waits, before := map[string][]float64{}, map[string]int64{}
+	for _, t := range byStart {
+		if t.StartedMS == 0 {
+			continue
+		}
+		waits[t.Sweep] = append(waits[t.Sweep], float64(t.StartedMS-max(t.CreatedMS, before[t.Sweep]))/1000)
+		before[t.Sweep] = t.StartedMS
+	}
+	return waits
 }
 
 // slotUse is the share of the slots' time that runs had, over the time in which
@@ -155,21 +183,21 @@ func mixedTable(j *harness.Journal) string {
 	if len(keys) == 0 {
 		return ""
 	}
-	table := harness.NewTable("load", "slots", "trials that finished", "use of slots while trials wait", "longest wait by members, s (median)", "seconds")
+	table := harness.NewTable("load", "slots", "trials that finished", "use of slots while trials wait", "longest wait of a sweep by members, s: seen (median) / rule", "seconds")
 	var others []string
 	for _, key := range keys {
 		var x load
 		if !j.Newest(key, &x) {
 			continue
 		}
-		words := ""
+		var words []string
 		for _, w := range x.Waits {
-			words += fmt.Sprintf("%d: %.1f (%.1f); ", w.Members, w.Most, w.P50)
+			words = append(words, fmt.Sprintf("%d: %.1f (%.1f) / %.1f", w.Members, w.Most, w.P50, w.Bound))
 		}
-		table.Row("%s | %d | %d of %d | %s | %s | %.0f", key[len("mixed "):], x.Slots, x.Ended, x.Trials, marked(x.Use, barUse, true), words, x.Seconds)
+		table.Row("%s | %d | %d of %d | %s | %s | %.0f", key[len("mixed "):], x.Slots, x.Ended, x.Trials, marked(x.Use, barUse, true), strings.Join(words, "; "), x.Seconds)
 		others = append(others, x.Other...)
 	}
-	text := fmt.Sprintf("### Sweeps of mixed sizes\n\n%s\nBar of use: %.1f.\n", table, barUse)
+	text := fmt.Sprintf("### Sweeps of mixed sizes\n\n%s\nBar of use: %.1f. The rule (coordinator/duty/DESIGN.md) comes to at most its patience of 30 s, one trial of each sweep, and three of the longest runs.\n", table, barUse)
 	for _, o := range others {
 		text += "- " + o + "\n"
 	}
