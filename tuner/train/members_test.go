@@ -188,6 +188,30 @@ func TestMembersAreReplaced(t *testing.T) {
 	}
 }
 
+// A trainer that is lost before it has reported anything is one member less at the
+// start, and no end of the others.
+func TestMembersBeginWithoutOne(t *testing.T) {
+	base := folders(t)
+	whole, err := local(t, t.Context(), plan(t, base, "checkpoints_dir=whole"), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &watcher{}
+	r, err := together(t, t.Context(), plan(t, base, "members=3"), "absent@"+filepath.Join(t.TempDir(), "once"), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, r, whole)
+	if !slices.ContainsFunc(w.lines, func(l string) bool {
+		return strings.HasPrefix(l, "no trainer could be started in place ") && strings.Contains(l, "; the other 2 continue: ") && strings.Contains(l, "signal: killed")
+	}) {
+		t.Errorf("shown %q", w.lines)
+	}
+	for _, pid := range children(t) {
+		t.Errorf("process %d is left", pid)
+	}
+}
+
 // The reporting member is lost in each epoch: after a few replacements the others
 // continue without, and when the last one is lost the training ends, to be resumed
 // with any number of members.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"atelier/common/child"
@@ -114,8 +115,8 @@ type crew struct {
 }
 
 // Run carries a training out, to its end or that of ctx, which pauses it: the
-// members end with their last checkpoint. The error is of a trainer that did not
-// start, or of On.
+// members end with their last checkpoint. The error is of On, or of a trainer where
+// none started.
 func Run(ctx context.Context, c Config) (End, error) {
 	starts, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -151,39 +152,57 @@ func Run(ctx context.Context, c Config) (End, error) {
 	return *w.end, w.fault
 }
 
-// begin starts a trainer for each place and makes them a group. If one does not
-// start, none is left.
+// begin starts a trainer for each place and makes those that start a group. A
+// place without one is filled later, like that of a lost member; if there is none
+// at all, or ctx has ended, none is left.
 func (w *crew) begin(ctx context.Context) error {
 	for place := range w.Places {
 		w.start(ctx, place)
 	}
-	all := make([]*child.Trainer, len(w.Places))
-	var fault error
-	for range all {
-		s := <-w.started
-		w.starting--
-		all[s.place] = s.t
-		if s.err != nil && fault == nil {
-			fault = s.err
-			w.cancel()
-		}
-	}
-	if fault != nil {
-		for _, t := range all {
-			if t != nil {
-				discard(t)
+	var begun, failed []started
+	var late <-chan time.Time
+	for waits := true; waits && w.starting > 0; {
+		select {
+		case s := <-w.started:
+			w.starting--
+			if s.err != nil {
+				failed = append(failed, s)
+				continue
 			}
+			begun = append(begun, s)
+			late = time.After(settle)
+		case <-late: // one that does not come keeps the others from work no longer
+			waits = ctx.Err() != nil
 		}
-		return fault
 	}
-	for place, t := range all {
-		w.live = append(w.live, &member{Trainer: t, id: w.next, place: place, in: true})
+	if len(begun) == 0 || ctx.Err() != nil {
+		for _, s := range begun {
+			discard(s.t)
+		}
+		if len(failed) == 0 {
+			return ctx.Err()
+		}
+		return failed[0].err
+	}
+	slices.SortFunc(begun, func(a, b started) int { return a.place - b.place })
+	for _, s := range begun {
+		w.live = append(w.live, &member{Trainer: s.t, id: w.next, place: s.place, in: true})
 		w.next++
 	}
 	for i, m := range w.live {
 		w.engage(m, w.live[:i], false)
 	}
+	for _, s := range failed {
+		w.absent(s)
+	}
 	return nil
+}
+
+// absent notes that a place has no trainer.
+func (w *crew) absent(s started) {
+	w.vacant = append(w.vacant, s.place)
+	left := w.present()
+	w.Changed(fmt.Sprintf("no trainer could be started in place %d; %s: %v", s.place+1, others(left), s.err), left)
 }
 
 // start starts the trainer of a place; it is received from w.started.

@@ -174,8 +174,7 @@ func (w *crew) arrive(s started) {
 	switch {
 	case s.err != nil && w.over:
 	case s.err != nil:
-		w.vacant = append(w.vacant, s.place)
-		w.Changed(fmt.Sprintf("no trainer could be started in the place of the lost one: %v", s.err), w.present())
+		w.absent(s)
 	case w.over:
 		discard(s.t)
 	default:
