@@ -44,7 +44,7 @@ func TestGroupLosesATrainer(t *testing.T) {
 	data, dir := facades(t, ctx), t.TempDir()
 	alone, together := filepath.Join(dir, "alone"), filepath.Join(dir, "together")
 	train := func(out, members string) []string {
-		return []string{"train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "10", "--batch-size", "16", "--lr", "0.002", "--no-mlflow", "--seed", "7",
+		return []string{"train", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--epochs", "30", "--batch-size", "16", "--lr", "0.002", "--no-mlflow", "--seed", "7",
 			"--set", "image_size=32", "--set", "augmentation.cutmix.enabled=true", "--set", "augmentation.rotation=10", "--set", "ema_decay=0.9",
 			"--set", "shards=2", "--set", "members.min=1", "--set", "members.max=" + members, "--out", out}
 	}
@@ -118,8 +118,8 @@ func TestGroupLosesATrainer(t *testing.T) {
 			t.Errorf("report %d is of epoch %d", i+1, r.Epoch)
 		}
 	}
-	if len(curve) != 10 {
-		t.Errorf("%d reports, want 10", len(curve))
+	if len(curve) != 30 {
+		t.Errorf("%d reports, want 30", len(curve))
 	}
 	shown, stderr, code := atelier(t, ctx, cluster, "trial", "show", id, "1")
 	if code != 0 || !strings.Contains(shown, reporter.Name()) {

@@ -48,7 +48,7 @@ const (
 // turns: PyTorch's processes wait for their turn meanwhile.
 func (b *bench) measureDDP(ctx context.Context) error {
 	for _, model := range ddpModels {
-		key := fmt.Sprintf("ddp model=%s size=%d batch=%d rounds=%d base=%t", model, ddpSize, ddpBatch, b.Rounds, b.base != "")
+		key := fmt.Sprintf("ddp model=%s size=%d batch=%d rounds=%d base=%t quick=%t", model, ddpSize, ddpBatch, b.Rounds, b.base != "", b.quick)
 		if _, err := harness.Measure(b.Session, key, func() (speed, error) { return b.besideDDP(ctx, model) }); err != nil {
 			return err
 		}

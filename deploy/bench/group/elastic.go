@@ -32,8 +32,8 @@ type broken struct {
 	Ended   bool    `json:"ended"`  // false: given up after elasticLimit
 }
 
-func elasticKey(side string, round int) string {
-	return fmt.Sprintf("elastic side=%s steps=%d round=%d", side, elasticSteps, round)
+func elasticKey(side string, steps, round int) string {
+	return fmt.Sprintf("elastic side=%s steps=%d round=%d", side, steps, round)
 }
 
 var elasticSides = []string{"ours", "torchrun"}
@@ -41,7 +41,7 @@ var elasticSides = []string{"ours", "torchrun"}
 func (b *bench) measureElastic(ctx context.Context) error {
 	rounds := min(b.Rounds, 3)
 	return harness.Turns(rounds, len(elasticSides), func(round, i int) error {
-		_, err := harness.Measure(b.Session, elasticKey(elasticSides[i], round+1), func() (broken, error) {
+		_, err := harness.Measure(b.Session, elasticKey(elasticSides[i], b.count(elasticSteps, 40), round+1), func() (broken, error) {
 			dir, err := b.scratch("elastic")
 			if err != nil {
 				return broken{}, err
@@ -141,16 +141,13 @@ func killEvery(ended <-chan struct{}, processes func() []int) (kills int, over b
 
 // elasticTable is Markdown.
 func elasticTable(j *harness.Journal) string {
-	if len(j.Keys("elastic")) == 0 {
-		return ""
-	}
 	table := harness.NewTable("side", "seconds (all rounds)", "kills", "starts of the processes")
 	seconds := map[string][]float64{}
 	for _, side := range elasticSides {
 		var words, kills, starts []string
 		for round := 1; ; round++ {
 			var x broken
-			if !j.Newest(elasticKey(side, round), &x) {
+			if !j.Newest(elasticKey(side, elasticSteps, round), &x) {
 				break
 			}
 			seconds[side] = append(seconds[side], x.Seconds)
@@ -160,7 +157,13 @@ func elasticTable(j *harness.Journal) string {
 			}
 			words, kills, starts = append(words, text), append(kills, strconv.Itoa(x.Kills)), append(starts, strconv.Itoa(x.Starts))
 		}
+		if len(words) == 0 {
+			continue
+		}
 		table.Cells(side, strings.Join(words, ", "), strings.Join(kills, ", "), strings.Join(starts, ", "))
+	}
+	if len(seconds) == 0 {
+		return ""
 	}
 	return fmt.Sprintf("### %d steps of resnet18 at %d px, batch %d, with one of two members killed every %.0f s; a checkpoint each %d steps\n\n%s\nOurs / torchrun: %s (bar %.1f).\n\n%s",
 		elasticSteps, ddpSize, elasticBatch, elasticPause.Seconds(), elasticEvery, table, marked(harness.Ratio(seconds["ours"], seconds["torchrun"]), barBroken, false), barBroken, j.Conditions("elastic"))

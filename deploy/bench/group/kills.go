@@ -119,7 +119,7 @@ func (b *bench) disturb(ctx context.Context, name string, kinds []string, goal, 
 		}
 	}()
 	for round := 1; done < goal && ctx.Err() == nil; round++ {
-		run, err := harness.Measure(b.Session, fmt.Sprintf("kills %s run=%d seed=%d kinds=%s", name, round, b.seed, strings.Join(kinds, ",")), func() (killRun, error) {
+		run, err := harness.Measure(b.Session, fmt.Sprintf("kills %s run=%d seed=%d epochs=%d kinds=%s", name, round, b.seed, w.epochs, strings.Join(kinds, ",")), func() (killRun, error) {
 			if m == nil {
 				var net *network
 				if name == "hosts" {
