@@ -2,6 +2,8 @@ package assign
 
 import (
 	"maps"
+	"math"
+	"slices"
 	"time"
 
 	"atelier/common/trial"
@@ -31,19 +33,20 @@ func (s *Scheduler) gather(l *lease) {
 
 // spend takes a block off: its slots went to a gang.
 func (s *Scheduler) spend(b *block) {
-	for i := range s.blocks {
-		if s.blocks[i] == b {
-			s.blocks = append(s.blocks[:i:i], s.blocks[i+1:]...)
-			return
-		}
-	}
+	s.blocks = slices.DeleteFunc(s.blocks, func(o *block) bool { return o == b })
 }
 
 // promote gives each block to a sweep: of those of the highest priority the one whose
 // gang is the largest that it has room for, of equals the first in order. Not while a
 // larger gang has waited too long, which needs these slots and more.
 func (m *matching) promote(open []*candidate) {
-	for _, b := range append([]*block(nil), m.blocks...) {
+	top := int32(math.MinInt32)
+	for _, c := range open {
+		if len(c.waiting) > 0 && c.room > 0 {
+			top = max(top, c.sweep.Priority)
+		}
+	}
+	for _, b := range slices.Clone(m.blocks) {
 		if m.now.After(b.until) {
 			m.spend(b)
 			continue
@@ -51,21 +54,12 @@ func (m *matching) promote(open []*candidate) {
 		var best *candidate
 		waitsLarger := false
 		for _, c := range open {
-			if len(c.waiting) == 0 || c.room <= 0 {
-				continue
-			}
-			if best != nil && c.sweep.Priority < best.sweep.Priority {
-				continue
-			}
-			if best != nil && c.sweep.Priority > best.sweep.Priority {
-				best, waitsLarger = nil, false
-			}
 			size := int(c.sweep.Members.Min)
-			if size > b.size {
+			switch {
+			case len(c.waiting) == 0 || c.room <= 0 || c.sweep.Priority < top || c.block != nil:
+			case size > b.size:
 				waitsLarger = waitsLarger || !c.since.IsZero()
-				continue
-			}
-			if c.block == nil && (best == nil || size > int(best.sweep.Members.Min) || size == int(best.sweep.Members.Min) && c.before(best)) {
+			case best == nil || size > int(best.sweep.Members.Min) || size == int(best.sweep.Members.Min) && c.before(best):
 				best = c
 			}
 		}

@@ -21,7 +21,7 @@ const (
 	patience = 30 * time.Second
 	// inRow is how many gangs have slots one after the other without giving them to
 	// smaller trials whose turn it is: emptying the slots for one costs idle time.
-	inRow = 3
+	inRow = 4
 	// gatherFor is how long slots that a gang left are kept together for the next:
 	// they ask within moments of each other.
 	gatherFor = 2 * time.Second
@@ -83,17 +83,33 @@ func (s *Scheduler) kind(worker, slot string) (kind string, ok bool) {
 	return "", false
 }
 
+// might reports whether a worker's slots, busy or not, could have members of a sweep's
+// groups.
+func (s *Scheduler) might(name string, sw *state.Sweep) bool {
+	w := s.workers[name]
+	probe := &waiter{Slot: Slot{Worker: name, Trainers: w.told.Trainers, GroupTrainers: w.told.GroupTrainers, Labels: w.told.Labels}}
+	return s.now.Sub(w.seen) <= s.ttl && !w.told.Draining && w.told.Address != "" && s.suits(probe, sw)
+}
+
+// rivals reports whether two sweeps' groups could have members on the same worker.
+func (s *Scheduler) rivals(a, b *state.Sweep) bool {
+	for name := range s.workers {
+		if s.might(name, a) && s.might(name, b) {
+			return true
+		}
+	}
+	return false
+}
+
 // exist counts the slots that a sweep's groups could have members on, busy or not.
 func (s *Scheduler) exist(sw *state.Sweep) (n counts) {
 	for _, name := range s.names() {
-		w := s.workers[name]
-		probe := &waiter{Slot: Slot{Worker: name, Trainers: w.told.Trainers, GroupTrainers: w.told.GroupTrainers, Labels: w.told.Labels}}
-		if s.now.Sub(w.seen) > s.ttl || w.told.Draining || w.told.Address == "" || !s.suits(probe, sw) {
+		if !s.might(name, sw) {
 			continue
 		}
-		for i := range w.told.Slots {
-			if w.told.Slots[i].State != "quarantined" {
-				n.add(w.told.Slots[i].Kind, 1)
+		for _, slot := range s.workers[name].told.Slots {
+			if slot.State != "quarantined" {
+				n.add(slot.Kind, 1)
 			}
 		}
 	}
@@ -112,7 +128,7 @@ func (s *Scheduler) names() []string {
 
 // serveGroup places the next trial of a sweep on its least number of slots. One that
 // finds too few is passed over; after patience what there is is kept for it, unless
-// slots are kept for another already: two half gangs would keep each other's.
+// slots are kept for another that could have the same: they would keep each other's.
 func (m *matching) serveGroup(c *candidate) (more bool) {
 	need := int(c.sweep.Members.Min)
 	for at, n := range c.waiting {
@@ -135,8 +151,10 @@ func (m *matching) serveGroup(c *candidate) (more bool) {
 	switch {
 	case c.block != nil:
 		m.keep(c.sweep, c.waiting[0])
-	case !c.since.IsZero() && !m.keeps && need > 1:
-		m.keeps = m.keep(c.sweep, c.waiting[0])
+	case !c.since.IsZero() && need > 1 && !slices.ContainsFunc(m.keepers, func(sw *state.Sweep) bool { return m.rivals(sw, c.sweep) }):
+		if m.keep(c.sweep, c.waiting[0]) {
+			m.keepers = append(m.keepers, c.sweep)
+		}
 	}
 	m.short = append(m.short, want{candidate: c})
 	return false
@@ -158,7 +176,7 @@ func (m *matching) keep(sw *state.Sweep, number int64) bool {
 		could = could || k.n >= need
 	}
 	for _, w := range best {
-		w.use = kept
+		w.use, w.keeper = kept, sw.ID
 	}
 	return could
 }

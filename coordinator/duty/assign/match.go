@@ -42,7 +42,7 @@ type matching struct {
 	pairs   []pair
 	short   []want // what found no slots, in order
 	changes []*change
-	keeps   bool // slots are kept for a group that has waited too long
+	keepers []*state.Sweep // whose groups have waited too long, and slots are kept for
 	busy    map[place]bool
 }
 

@@ -78,7 +78,7 @@ func (s *Scheduler) noteOfGroup(sw *state.Sweep) string {
 			free.add(kind, 1)
 		}
 	}
-	if most := free.most(); most < need {
+	if most := free.most(); most < need && need > 1 {
 		return fmt.Sprintf("needs %d %s; %d %s free, waits for %d since %v", need, plural(need, "slot"), most, isAre(most), need-most, s.now.Sub(since).Round(time.Second))
 	}
 	return ""

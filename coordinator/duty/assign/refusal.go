@@ -114,22 +114,23 @@ func (s *Scheduler) learn(sw *state.Sweep) {
 	for _, n := range sw.WaitingAgain() {
 		runs := sw.Trial(n).Runs
 		last := &runs[len(runs)-1]
+		s.learnEnd(trialKey{sw.ID, n}, last.Worker, last.Token, last.Exit, last.Message)
 		if last.Group != nil {
 			for _, e := range last.Group.Ended {
-				if e.Exit == trial.ExitDataMissing || e.Exit == trial.ExitBadSpec {
-					s.judgeEnd(refusalKey{sw.ID, e.Worker}, last.Token, e.Exit, e.Message)
-				}
+				s.learnEnd(trialKey{sw.ID, n}, e.Worker, last.Token, e.Exit, e.Message)
 			}
 		}
-		switch last.Exit {
-		case trial.ExitDataMissing:
-			s.miss(refusalKey{sw.ID, last.Worker}, last.Token, last.Message)
-		case trial.ExitBadSpec:
-			s.refuse(refusalKey{sw.ID, last.Worker}, last.Token)
-		case trial.ExitDiskFull, trial.ExitDeviceFault:
-			if k := (trialKey{sw.ID, n}); s.faults[k].IsZero() {
-				s.faults[k] = s.now
-			}
+	}
+}
+
+// learnEnd is learn of one end, of a run or of a member's part in it.
+func (s *Scheduler) learnEnd(k trialKey, worker string, token uint64, exit trial.Exit, message string) {
+	switch exit {
+	case trial.ExitDataMissing, trial.ExitBadSpec:
+		s.judgeEnd(refusalKey{k.sweep, worker}, token, exit, message)
+	case trial.ExitDiskFull, trial.ExitDeviceFault:
+		if s.faults[k].IsZero() {
+			s.faults[k] = s.now
 		}
 	}
 }

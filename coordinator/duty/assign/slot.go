@@ -34,6 +34,7 @@ type waiter struct {
 	left    []uint64  // those of them whose time is over
 	since   time.Time // when its slot began to wait
 	use     use       // in the match under way
+	keeper  string    // the sweep that it is kept for, where it is
 }
 
 // request is what a repeated Acquire is known by.
