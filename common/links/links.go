@@ -145,20 +145,20 @@ type End struct {
 }
 
 // Connect links two trainers on this machine by a socket pair. After an error
-// neither has an end that leads anywhere.
+// the other one has a link that is at its end.
 func Connect(token uint64, a, b End) error {
 	ours, theirs, err := Pair()
 	if err != nil {
 		return err
 	}
+	var faults []error
 	if err := a.To.Send(Header{Token: token, Member: b.Member, Name: b.Name, Local: true}, ours); err != nil {
-		theirs.Close()
-		return fmt.Errorf("to member %d (%s): %w", a.Member, a.Name, err)
+		faults = append(faults, fmt.Errorf("to member %d (%s): %w", a.Member, a.Name, err))
 	}
 	if err := b.To.Send(Header{Token: token, Member: a.Member, Name: a.Name, Local: true}, theirs); err != nil {
-		return fmt.Errorf("to member %d (%s): %w", b.Member, b.Name, err)
+		faults = append(faults, fmt.Errorf("to member %d (%s): %w", b.Member, b.Name, err))
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // Close tells the trainer that no link will come.

@@ -115,6 +115,15 @@ func TestConnect(t *testing.T) {
 	if _, err := l.Conn.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("a link to one that is gone: %v", err)
 	}
+	if err := links.Connect(9, b, a); err == nil || !strings.Contains(err.Error(), "to member 2 (w1/cpu1)") {
+		t.Errorf("from one that is gone: %v", err)
+	}
+	if l, err = atA.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Conn.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a link from one that is gone: %v", err)
+	}
 }
 
 func TestTCPConnectionIsPassed(t *testing.T) {

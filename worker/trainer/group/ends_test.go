@@ -104,6 +104,30 @@ func TestMembersThatDoNotReachEachOther(t *testing.T) {
 	}
 }
 
+// A member that dies before it has greeted anyone is left out of the first view:
+// by those on its machine, whose links to it end, and by others that hear of it
+// from them, whose own links may have ended for another reason.
+func TestAMemberDiesBeforeItGreets(t *testing.T) {
+	for _, far := range []bool{false, true} {
+		all := several(4)
+		members := all[:3]
+		for i, m := range members {
+			m.cfg.Term = 20 * time.Second
+			_, theirs := connect(t, 7, m.id, 4, m.links, all[3].links, !far || i < 2)
+			theirs.Close()
+		}
+		for i, err := range startAll(t, members, true) {
+			m := members[i]
+			if err != nil || m.model.hash() != oneMember(8, 12) {
+				t.Fatalf("far %v: member %d: %v", far, m.id, err)
+			}
+			if first := m.views[0]; first.Number != 1 || !slices.Equal(first.Members, []int{1, 2, 3}) || first.Reason != "w4/cpu0 was lost" {
+				t.Errorf("far %v: member %d: view %+v", far, m.id, first)
+			}
+		}
+	}
+}
+
 // A link with another token, of an earlier attempt at the run, is refused; the one
 // that comes then counts.
 func TestALinkOfAnotherAttempt(t *testing.T) {

@@ -21,6 +21,7 @@ type peer struct {
 	id    int
 	name  string
 	local bool // descriptors can be passed, memory shared
+	same  bool // on this machine: no network can part it from this member
 	conn  net.Conn
 	done  chan struct{} // the reader is gone
 
@@ -60,7 +61,7 @@ type outgoing struct {
 func newPeer(g *Group, l links.Link) *peer {
 	p := &peer{g: g, id: l.Member, name: l.Name, conn: l.Conn, done: make(chan struct{}), segments: map[int]*mapping{}, buffers: map[bufferKey][]float32{}}
 	_, unixConn := l.Conn.(*net.UnixConn)
-	p.local = l.Local && unixConn
+	p.same, p.local = l.Local, l.Local && unixConn
 	p.wake = sync.NewCond(&p.mu)
 	p.heard.Store(int64(g.now()))
 	return p

@@ -50,6 +50,11 @@ func (g *Group) handle(p *peer, f frame) error {
 		if err := q.check(p.id); err != nil {
 			return err
 		}
+		for _, l := range q.Lost {
+			if l.Cause.dead() {
+				g.absent(l.Member)
+			}
+		}
 		g.apply(g.agree.hear(g.now(), p.id, q))
 	case kindAdmit:
 		var a admission
@@ -103,6 +108,9 @@ func (g *Group) linkEnded(p *peer, why error) {
 		g.log.Debug("a link ended before the greeting", "member", p.name, "error", why)
 		delete(g.peers, p.id)
 		p.release()
+		if p.same {
+			g.absent(p.id)
+		}
 		return
 	}
 	g.log.Info("the link to a member ended", "member", p.name, "error", why)
@@ -125,6 +133,16 @@ func (g *Group) linkEnded(p *peer, why error) {
 		return
 	}
 	g.lost(p.id, ended)
+}
+
+// absent takes a member that died before this one had its greeting out of a start:
+// a link within this machine ended, or another member reports the death.
+func (g *Group) absent(id int) {
+	p := g.peers[id]
+	if id == g.self || g.view.Number > 0 || g.agree.open || g.cfg.Job.Join || p != nil && p.greeted || !slices.Contains(g.agree.members, id) {
+		return
+	}
+	g.lost(id, ended)
 }
 
 // canWait reports whether the end of a link changes nothing for now: the step in
