@@ -327,18 +327,26 @@ func (m *Machine) mayLeave(g *trial.RunGroup, leaving, lost []int) string {
 	return ""
 }
 
+// atWork reports whether, once a member is gone, one is left whose state newcomers
+// can take: of the newest view. Before the first view all begin together.
+func atWork(g *trial.RunGroup, left []trial.GroupMember, gone int32) bool {
+	v := g.View()
+	return v == nil || slices.ContainsFunc(left, func(b trial.GroupMember) bool { return b.ID != gone && slices.Contains(v.Members, b.ID) })
+}
+
 // endOfMember is how a member's part ended.
 func endOfMember(now int64, of *trial.GroupMember, class trial.Exit, message string) trial.GroupEnd {
 	return trial.GroupEnd{Member: of.ID, Worker: of.Worker, Slot: of.Slot, Exit: class, Message: cutTo(message, maxReason), TimeMS: now}
 }
 
 // leaveGroup takes members off the group next, which is new, and lets it be the
-// run's. The last one that goes ends the run: see lastEnd.
+// run's. The last one that goes ends the run (lastEnd), and so does the last that was
+// at work: newcomers would wait for ever for a state that nobody has.
 func (m *Machine) leaveGroup(now int64, s *Sweep, t *Trial, next *trial.RunGroup, gone []trial.GroupEnd) {
 	left := slices.Clone(next.Members)
-	for _, end := range gone {
+	for i, end := range gone {
 		at := slices.IndexFunc(left, func(b trial.GroupMember) bool { return b.ID == end.Member })
-		if len(left) > 1 {
+		if len(left) > 1 && (i+1 < len(gone) || atWork(next, left, end.Member)) {
 			m.noteMember(MemberGone, s, t, &left[at])
 			left = slices.Delete(left, at, at+1)
 			next.Ended = newest(next.Ended, end)
