@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 
+	"atelier/common/settings"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/headroom"
 	"atelier/worker/trainer/model"
@@ -39,23 +40,16 @@ func (r *run) fits() error {
 		return err
 	}
 	weights, input := 4*float64(count), float64(4*3*s.ImageSize*s.ImageSize)
+	beside := weights * float64(copies(s, r.shared()))
 	room := headroom.Now()
-	if stepOverInput*input*float64(batch)+stepOverWeights*weights < float64(room.Bytes) {
+	if stepOverInput*input*float64(batch)+stepOverWeights*weights+beside < float64(room.Bytes) {
 		return nil
 	}
 	one, err := r.measureStep()
 	if err != nil {
 		return err
 	}
-	if s.EMADecay > 0 {
-		one.fixed += weights
-	}
-	if s.Accumulate > 1 {
-		one.fixed += weights // gradients of the batch before
-	}
-	if s.Shards > 1 { // sums on their way up the tree, and the whole
-		one.fixed += weights * float64(1+bits.Len(uint(s.Shards)))
-	}
+	one.fixed += beside
 	need, free := one.fixed+one.image*float64(batch), float64(room.Bytes)
 	r.log.Info("memory of a step", "batch_size", batch, "needs_mib", math.Round(need/(1<<20)), "free_mib", room.Bytes>>20, "of", room.Of)
 	if need <= free {
@@ -74,6 +68,26 @@ func (r *run) fits() error {
 	}
 	return &Failure{trainerproto.FailedOutOfMemory, fmt.Errorf("out of memory before the first step: %s in %s of %d at %d px takes about %s, the %s has %s left: %s",
 		s.Model, what, batch, s.ImageSize, gib(need), room.Of, gib(free), advice)}
+}
+
+// copies is how many times all parameters a step needs memory for, beside what
+// measureStep sees: averages, gradients of the batches before, the sums of shards
+// that wait for a neighbour (torchx.Buckets), and, of several members, the whole
+// sum and this one's piece of the result where the others read it.
+func copies(s settings.Settings, shared bool) (n int) {
+	if s.EMADecay > 0 {
+		n++
+	}
+	if s.Accumulate > 1 {
+		n++
+	}
+	if s.Shards > 1 {
+		n += bits.Len(uint(s.Shards-1)) + 1
+	}
+	if shared {
+		n += 2
+	}
+	return n
 }
 
 // stepMemory is what a step takes beside the model, in bytes.

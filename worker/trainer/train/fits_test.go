@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"atelier/common/settings"
+	"atelier/worker/trainer/group"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/torchx"
 )
@@ -59,5 +60,44 @@ func TestNoStepTakesMore(t *testing.T) {
 				t.Errorf("an image takes %.0f times its input (bound %d), the rest is %.1f times the weights (bound %d)", image, stepOverInput, fixed, stepOverWeights)
 			}
 		})
+	}
+}
+
+// Sums of shards are counted, and enough of them for every share of the tree that
+// a member can have: its nodes, its piece of the result, and the whole sum.
+func TestSumsOfShardsAreCounted(t *testing.T) {
+	for _, c := range []struct {
+		s      settings.Settings
+		shared bool
+		want   int
+	}{
+		{settings.Settings{Shards: 1, Accumulate: 1}, false, 0},
+		{settings.Settings{Shards: 1, Accumulate: 2, EMADecay: 0.9}, false, 2},
+		{settings.Settings{Shards: 2, Accumulate: 1}, false, 2},
+		{settings.Settings{Shards: 4, Accumulate: 1}, false, 3},
+		{settings.Settings{Shards: 4, Accumulate: 1}, true, 5},
+		{settings.Settings{Shards: 5, Accumulate: 1, EMADecay: 0.9}, true, 7},
+	} {
+		if got := copies(c.s, c.shared); got != c.want {
+			t.Errorf("%d shards, shared %t: %d copies, want %d", c.s.Shards, c.shared, got, c.want)
+		}
+	}
+	for shards := 2; shards <= 64; shards++ {
+		s := settings.Settings{Shards: shards, Accumulate: 1}
+		for members := 1; members <= shards; members++ {
+			for rank := range members {
+				from, to := group.Share(shards, members, rank)
+				most := 0.0 // sums at a time, each leaf with one of its own
+				for end := from + 1; end <= to; end++ {
+					most = max(most, float64(group.Nodes(from, end, shards)))
+				}
+				if members > 1 {
+					most += 1 + 1/float64(members)
+				}
+				if got := copies(s, members > 1); float64(got) < most {
+					t.Errorf("%d shards, rank %d of %d members: %d copies are counted, %.2f used", shards, rank, members, got, most)
+				}
+			}
+		}
 	}
 }
