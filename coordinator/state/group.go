@@ -328,10 +328,13 @@ func (m *Machine) mayLeave(g *trial.RunGroup, leaving, lost []int) string {
 }
 
 // atWork reports whether, once a member is gone, one is left whose state newcomers
-// can take: of the newest view. Before the first view all begin together.
-func atWork(g *trial.RunGroup, left []trial.GroupMember, gone int32) bool {
+// can take: of the newest view, or, before the first, one of those that the run
+// was granted with at began.
+func atWork(g *trial.RunGroup, left []trial.GroupMember, gone int32, began int64) bool {
 	v := g.View()
-	return v == nil || slices.ContainsFunc(left, func(b trial.GroupMember) bool { return b.ID != gone && slices.Contains(v.Members, b.ID) })
+	return slices.ContainsFunc(left, func(b trial.GroupMember) bool {
+		return b.ID != gone && (v == nil && b.GrantedMS <= began || v != nil && slices.Contains(v.Members, b.ID))
+	})
 }
 
 // endOfMember is how a member's part ended.
@@ -344,9 +347,10 @@ func endOfMember(now int64, of *trial.GroupMember, class trial.Exit, message str
 // at work: newcomers would wait for ever for a state that nobody has.
 func (m *Machine) leaveGroup(now int64, s *Sweep, t *Trial, next *trial.RunGroup, gone []trial.GroupEnd) {
 	left := slices.Clone(next.Members)
+	began := t.Runs[len(t.Runs)-1].StartedMS
 	for i, end := range gone {
 		at := slices.IndexFunc(left, func(b trial.GroupMember) bool { return b.ID == end.Member })
-		if len(left) > 1 && (i+1 < len(gone) || atWork(next, left, end.Member)) {
+		if len(left) > 1 && (i+1 < len(gone) || atWork(next, left, end.Member, began)) {
 			m.noteMember(MemberGone, s, t, &left[at])
 			left = slices.Delete(left, at, at+1)
 			next.Ended = newest(next.Ended, end)
