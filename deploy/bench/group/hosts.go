@@ -150,7 +150,7 @@ func (m *machines) partition(ctx context.Context, f *follower, t *training, x *h
 	}); err != nil {
 		return err
 	}
-	x.Settled = settled("network", hit{victim.ID, at.UnixMilli()}, 0, f.seen()).Settled
+	x.Settled = settled("network", hit{victim.ID, at.UnixMilli()}, 0, 1, f.seen()).Settled
 	return nil
 }
 

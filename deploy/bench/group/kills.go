@@ -52,6 +52,8 @@ type strike struct {
 	Reporter bool    `json:"reporter"`   // the member was of rank 0
 	Settled  float64 `json:"settled_ms"` // from the fault to the view without the member; 0 = the run ended before
 	Pause    float64 `json:"pause_ms"`   // between the commits around it, as the run recorded it; 0 = not known
+
+	Restarted bool `json:"restarted,omitempty"` // all members were gone: the trial went on in a further run
 }
 
 // join is a member that came while others worked.
@@ -187,6 +189,7 @@ func (b *bench) disturbed(ctx context.Context, m *machines, w work, want string,
 		kind     string
 		reporter int32 // id of rank 0 at the time
 		hits     []hit
+		run      int32
 	}
 	var all []struck
 	next := slices.Clone(kinds)
@@ -215,12 +218,16 @@ func (b *bench) disturbed(ctx context.Context, m *machines, w work, want string,
 		kind := next[i]
 		next = slices.Delete(next, i, i+1)
 		at := slices.IndexFunc(allFaults, func(x fault) bool { return x.name == kind })
+		attempt := int32(0)
+		if _, r := f.now(); r != nil {
+			attempt = r.Number
+		}
 		hits, err := allFaults[at].strike(ctx, a)
 		if err != nil {
 			return run, fmt.Errorf("fault %s: %w", kind, err)
 		}
 		if len(hits) > 0 {
-			all = append(all, struck{kind, a.present[0].ID, hits})
+			all = append(all, struck{kind, a.present[0].ID, hits, attempt})
 			count += len(hits)
 		}
 		if kind == "leader" { // its repair is part of the fault: a second one at the same time would end the majority
@@ -257,7 +264,7 @@ func (b *bench) disturbed(ctx context.Context, m *machines, w work, want string,
 	run.Step = harness.Median(f.stepTimes())
 	for _, s := range all {
 		for _, h := range s.hits {
-			run.Faults = append(run.Faults, settled(s.kind, h, s.reporter, views))
+			run.Faults = append(run.Faults, settled(s.kind, h, s.reporter, s.run, views))
 		}
 	}
 	run.Joins = f.joins()
@@ -287,13 +294,18 @@ func waitWhole(t *training, f *follower, within time.Duration) bool {
 	}
 }
 
-// settled finds the first view after a fault that is without the member.
-func settled(kind string, h hit, reporter int32, views []seenView) strike {
+// settled finds the first view of the run after a fault that is without the member.
+// Where no member was left there is none, but a further run.
+func settled(kind string, h hit, reporter, run int32, views []seenView) strike {
 	s := strike{Kind: kind, Reporter: h.Member == reporter}
 	if h.Member == 0 {
 		return s
 	}
 	for _, v := range views {
+		if v.Run > run {
+			s.Restarted = true
+			break
+		}
 		if v.TimeMS >= h.TimeMS-2 && !slices.Contains(v.Members, h.Member) {
 			s.Settled, s.Pause = max(1, float64(v.TimeMS-h.TimeMS)), float64(v.PauseMS)
 			break

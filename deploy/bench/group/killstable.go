@@ -10,7 +10,7 @@ import (
 
 // killsTable is Markdown: a row for each kind of fault, and what was wrong.
 func killsTable(j *harness.Journal) string {
-	settledBy, pauseBy, missing, total := map[string][]float64{}, map[string][]float64{}, map[string]int{}, map[string]int{}
+	settledBy, pauseBy, missing, total, restarted := map[string][]float64{}, map[string][]float64{}, map[string]int{}, map[string]int{}, map[string]int{}
 	var wrong []string
 	var joins, joinPauses, cold, steps, lost, lostReporter []float64
 	runs, faults := 0, 0
@@ -27,6 +27,10 @@ func killsTable(j *harness.Journal) string {
 		for _, f := range r.Faults {
 			faults++
 			total[f.Kind]++
+			if f.Restarted {
+				restarted[f.Kind]++
+				continue
+			}
 			if f.Settled == 0 {
 				missing[f.Kind]++
 				continue
@@ -56,13 +60,13 @@ func killsTable(j *harness.Journal) string {
 	if runs == 0 {
 		return ""
 	}
-	table := harness.NewTable("fault", "what", "how often", "to the new view, ms: p50", "p99", "most", "between the commits around it, ms: p50", "most", "no view needed")
+	table := harness.NewTable("fault", "what", "how often", "to the new view, ms: p50", "p99", "most", "between the commits around it, ms: p50", "most", "no view needed", "all members gone: a further run")
 	for _, f := range allFaults {
 		if total[f.name] == 0 {
 			continue
 		}
 		s, p := settledBy[f.name], pauseBy[f.name]
-		table.Cells(f.name, f.what, fmt.Sprint(total[f.name]), ms(s, 0.5), ms(s, 0.99), ms(s, 1), ms(p, 0.5), ms(p, 1), fmt.Sprint(missing[f.name]))
+		table.Cells(f.name, f.what, fmt.Sprint(total[f.name]), ms(s, 0.5), ms(s, 0.99), ms(s, 1), ms(p, 0.5), ms(p, 1), fmt.Sprint(missing[f.name]), fmt.Sprint(restarted[f.name]))
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "### Faults: %s, %d px, batch %d, %d shards, 1 to %d members; %d trainings, %d faults\n\n%s\n", killModel, killSize, killBatch, killShards, killWorkers, runs, faults, table)
