@@ -7,7 +7,7 @@
 # Seen with python3-torch 2.6.0+dfsg-7 (amd64): "use_libuv was requested but PyTorch was build without libuv support", with
 # --standalone (rendezvous c10d) and with --master-addr (static), and the same with USE_LIBUV=0: the launcher's own stores do
 # not look at it. Without the launcher init_process_group works once USE_LIBUV=0 is set, and fails in the same way otherwise.
-# Debian 12's (1.13) starts. Scripts that were written for torchrun have to set RANK, WORLD_SIZE, MASTER_ADDR and
+# Scripts that were written for torchrun have to set RANK, WORLD_SIZE, MASTER_ADDR and
 # MASTER_PORT by themselves there.
 #
 # Root, because the packages are unpacked into a folder of their own and run there in a chroot; 1 GB. Output of the run of

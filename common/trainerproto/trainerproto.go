@@ -126,7 +126,7 @@ const (
 	EventDone       = "done"
 	EventFailed     = "failed"
 	EventAlive      = "alive" // of a member of a group, every AlivePause: it is no hung process
-	EventView       = "view"  // of the member that reports: who computes together from now on
+	EventView       = "view"  // of each member: who computes together from now on
 )
 
 // AlivePause is the time between two alive events.

@@ -161,12 +161,12 @@ func ended(err error, joining bool) error {
 	return err
 }
 
-// view tells of a view, if this member reports in it.
+// view tells of a view that this member is in, as all its members do.
 func (m *member) view(v group.View) {
 	if first := v.Rank == 0; first && !m.first {
 		m.sent, m.kept = m.safe.get()
 	}
-	if m.first = v.Rank == 0; m.first {
+	if m.first = v.Rank == 0; v.Rank >= 0 {
 		m.w.Send(trainerproto.Event{Kind: trainerproto.EventView, View: &trainerproto.View{Number: v.Number, Members: v.Members, Step: v.Step, Reason: v.Reason, Pause: v.Pause.Seconds()}})
 	}
 }

@@ -126,10 +126,12 @@ func (r *run) engine() string {
 	}, ", ")
 }
 
-// viewed tells of a view; its pause is known after its first step.
+// viewed tells of a view that this member is in; its pause is known after its first
+// step. All members do, so that the coordinators know of each view although who
+// reports in it may be gone before its word is with them.
 func (r *run) viewed(v group.View) {
 	r.log.Info("view", "number", v.Number, "members", v.Members, "rank", v.Rank, "step", v.Step, "reason", v.Reason, "pause", v.Pause.Seconds())
-	if v.Rank != 0 || r.over {
+	if v.Rank < 0 || r.over {
 		return
 	}
 	// An error comes back with the next event that has to arrive.
