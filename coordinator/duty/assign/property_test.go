@@ -30,7 +30,7 @@ func (c *choices) of(n int) int {
 func live(t testing.TB, c choices) []string {
 	st := newStage()
 	began := map[uint64]string{} // waiters and their requests
-	sweeps, trials := 0, map[string]int64{}
+	sweeps, views, trials := 0, 0, map[string]int64{}
 	pick := func() (string, int64) {
 		if sweeps == 0 {
 			return "s0", 1
@@ -79,10 +79,19 @@ func live(t testing.TB, c choices) []string {
 			happen("beat %s incarnation=i%d folder=%s slots=slot0,slot1,%s leases=%s", worker, incarnation[worker], []string{"", "", "f1", "f2"}[c.of(4)], []string{"slot2", "gpu0"}[c.of(2)], strings.Join(held, ","))
 		case 7, 8, 9:
 			s, n := pick()
-			member := ""
+			member, all := "", []trial.GroupMember(nil)
 			if sw, ok := st.m.View().Sweep(s); ok && sw.Trial(n) != nil && sw.Trial(n).Lease != nil && sw.Members.Group() {
-				all := sw.Trial(n).Lease.Members
+				all = sw.Trial(n).Lease.Members
 				member = fmt.Sprintf("#%d", all[c.of(len(all))].ID)
+			}
+			if member != "" && c.of(3) == 0 {
+				var ids []string
+				for _, h := range all {
+					ids = append(ids, fmt.Sprint(h.ID))
+				}
+				views++
+				happen("view %s/%d%s number=%d members=%s", s, n, member, views, strings.Join(ids, ","))
+				break
 			}
 			happen("%s %s/%d%s %s", []string{"exit", "gone", "gone"}[c.of(3)], s, n, member, []string{"finished", "bad_spec", "data_missing", "device_fault", "disk_full", "crashed", "diverged", "stopped"}[c.of(8)])
 		case 10:

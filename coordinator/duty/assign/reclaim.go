@@ -18,8 +18,9 @@ type spare struct {
 }
 
 // spares are the slots that will be free soon or could be, in the order in which they
-// are to: those whose run is over and that are about to ask, members that leave already, then members above the least number, of the lowest
-// priority first, of the youngest run, with the highest id.
+// are to: those whose run is over and that are about to ask, members that leave
+// already, then members above the least number, of the lowest priority first, of the
+// youngest run, with the highest id.
 func (m *matching) spares() (list []*spare) {
 	for _, l := range m.groups() {
 		sw, ok := m.view.Sweep(l.trialKey.sweep)
@@ -151,7 +152,8 @@ func (m *matching) leave(c *change, h *holder) {
 	c.shrunk = m.now
 }
 
-// drain asks the members of drained workers to leave where others stay.
+// drain asks the members of drained workers to leave where others stay that are at
+// work: newcomers alone could not continue the run.
 func (m *matching) drain() {
 	for _, l := range m.groups() {
 		sw, ok := m.view.Sweep(l.trialKey.sweep)
@@ -159,7 +161,13 @@ func (m *matching) drain() {
 			continue
 		}
 		c := &change{lease: l, sweep: sw}
-		stays := func(h *holder) bool { return h.lasting() && !h.leaving && !m.view.Drained(h.worker) }
+		g := sw.Trial(l.trial).Group()
+		if g == nil || g.View() == nil {
+			continue
+		}
+		stays := func(h *holder) bool {
+			return h.lasting() && !h.leaving && !m.view.Drained(h.worker) && slices.Contains(g.View().Members, h.member)
+		}
 		if !slices.ContainsFunc(l.holders, stays) {
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	logv1 "atelier/common/proto/log/v1"
+	"atelier/common/spec"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
 	"atelier/coordinator/duty/assign"
@@ -122,6 +123,40 @@ func TestPollsWaitForTheLog(t *testing.T) {
 	}
 	if none, err := d.Acquire(t.Context(), slot("none"), 0); err != nil || none != nil {
 		t.Errorf("nothing to do: %v, %v", none, err)
+	}
+}
+
+// Two polls get their parts in one lease, and a third joins them.
+func TestGang(t *testing.T) {
+	d, l := start(t, time.Minute, nil)
+	sp := &spec.Spec{Name: "s1", Trainer: "sim", Parallelism: 1, Budget: spec.Budget{Trials: 1}, Objectives: []trial.Objective{{Metric: "loss"}}, Members: spec.Members{Min: 2, Max: 3}, Shards: 4}
+	for _, c := range []*logv1.Command{
+		{Op: &logv1.Command_CreateSweep{CreateSweep: &logv1.CreateSweep{Id: "s1", Name: "s1", SpecJson: spec.Encode(sp)}}},
+		{Op: &logv1.Command_ProposeTrials{ProposeTrials: &logv1.ProposeTrials{Id: "s1", First: 1, ParamsJson: []string{`{"x":1}`}}}},
+	} {
+		if res := l.apply(c); res.Err != nil {
+			t.Fatal(res.Err)
+		}
+	}
+	worker := trial.Worker{Name: "w1", Incarnation: "i1", Address: "w1:1", Trainers: []string{"sim"}, GroupTrainers: []string{"sim"}, Slots: []trial.Slot{{Name: "cpu0"}, {Name: "cpu1"}, {Name: "cpu2"}}}
+	if _, err := d.Heartbeat(trial.Heartbeat{Worker: worker}); err != nil {
+		t.Fatal(err)
+	}
+	poll := func(name string) chan answer {
+		got := make(chan answer, 1)
+		go func() {
+			lease, err := d.Acquire(t.Context(), assign.Slot{Request: name, Worker: "w1", Incarnation: "i1", Name: name, Trainers: worker.Trainers, GroupTrainers: worker.GroupTrainers}, time.Minute)
+			got <- answer{lease, err}
+		}()
+		return got
+	}
+	a, b := poll("cpu0"), poll("cpu1")
+	first, second := <-a, <-b
+	if first.err != nil || second.err != nil || first.lease.Token != second.lease.Token || first.lease.Member+second.lease.Member != 3 || first.lease.Group.Join || len(second.lease.Group.Members) != 2 {
+		t.Fatalf("%+v, %+v", first, second)
+	}
+	if third := <-poll("cpu2"); third.err != nil || third.lease.Token != first.lease.Token || third.lease.Member != 3 || !third.lease.Group.Join || len(third.lease.Group.Members) != 3 {
+		t.Fatalf("%+v", third)
 	}
 }
 
