@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"syscall"
@@ -13,12 +12,6 @@ import (
 
 	"atelier/worker/trainer/group"
 )
-
-// nothing is a state that nobody asks for.
-type nothing struct{}
-
-func (nothing) Write(io.Writer) error { return nil }
-func (nothing) Read(io.Reader) error  { return nil }
 
 // buckets cuts so many floats into buckets of at most 4 MiB, a small first one, as
 // torchx.Buckets does.

@@ -32,7 +32,7 @@ func NewSlices(sizes []int, nodes int, shared bool) (*Slices, error) {
 		total += (n + pieceAlign - 1) / pieceAlign * pieceAlign
 	}
 	s.result = make([]float32, total)
-	floats := make([]float32, 0)
+	var floats []float32
 	if shared && total > 0 {
 		f, b, err := NewSegment("atelier-sums", 4*total*(nodes+1))
 		if err != nil {
