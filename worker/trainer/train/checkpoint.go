@@ -73,12 +73,16 @@ type written struct {
 }
 
 // openCheckpointWriter removes what a killed process of this run left half written; finished files
-// of other runs stay.
-func openCheckpointWriter(dir string, run int32) (*checkpointWriter, error) {
+// of other runs stay. A newcomer to a group removes nothing: where members share a folder, what is
+// half written there is another's, which is at work.
+func openCheckpointWriter(dir string, run int32, joins bool) (*checkpointWriter, error) {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("checkpoint folder %q of the job does not exist: %w", dir, errors.Join(err, fs.ErrNotExist))
 	}
-	// What a killed process of this run left half written.
+	v := &checkpointWriter{dir: dir, run: run, files: map[int]string{}}
+	if joins {
+		return v, nil
+	}
 	left, err := filepath.Glob(filepath.Join(dir, files.Unfinished(fmt.Sprintf("epoch-*-run-%d.pth", run))))
 	if err != nil {
 		return nil, err
@@ -86,7 +90,7 @@ func openCheckpointWriter(dir string, run int32) (*checkpointWriter, error) {
 	for _, f := range left {
 		os.Remove(f)
 	}
-	return &checkpointWriter{dir: dir, run: run, files: map[int]string{}}, nil
+	return v, nil
 }
 
 // collect copies the run's state out as it stands after the epoch in p. A state

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
+	"atelier/common/files"
 	"atelier/common/settings"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/augment"
@@ -91,6 +94,25 @@ func TestBrokenStateIsNotCollected(t *testing.T) {
 		}
 		if r.average != nil {
 			r.average.Free()
+		}
+	}
+}
+
+// What a killed process left half written goes with the next one's start; not with a
+// newcomer's, whose folder a member at work may be writing into.
+func TestHalfWrittenCheckpoints(t *testing.T) {
+	dir := t.TempDir()
+	half := filepath.Join(dir, files.Unfinished("epoch-0003-run-1.pth"))
+	half = strings.TrimSuffix(half, "*") + "0123abcd"
+	if err := os.WriteFile(half, []byte("half"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, joins := range []bool{true, false} {
+		if _, err := openCheckpointWriter(dir, 1, joins); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(half); (err == nil) != joins {
+			t.Errorf("joins %t: %v", joins, err)
 		}
 	}
 }

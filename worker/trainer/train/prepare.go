@@ -65,7 +65,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 	if err := torchx.SetDeterministic(true); err != nil {
 		return err
 	}
-	if r.writer, err = openCheckpointWriter(r.job.Dir, r.job.Run); err != nil {
+	if r.writer, err = openCheckpointWriter(r.job.Dir, r.job.Run, r.job.Group != nil && r.job.Group.Join); err != nil {
 		return err
 	}
 	packed := false
