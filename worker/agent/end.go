@@ -115,8 +115,11 @@ func (a *Agent) finish(h *holding, class trial.Exit, message string) {
 	a.relay.push(e, nil, func(res trial.EventResult) {
 		a.held.drop(h)
 		close(h.acked)
-		if res.Outcome == trial.OutcomeRefused {
+		switch res.Outcome {
+		case trial.OutcomeRefused:
 			a.log.Error("the end of a run was refused", "sweep", l.Sweep, "trial", l.Trial, "message", res.Message)
+		case trial.OutcomeFenced:
+			a.log.Warn("the end of a run came too late to count", "sweep", l.Sweep, "trial", l.Trial, "exit", class, "message", res.Message)
 		}
 	})
 }
