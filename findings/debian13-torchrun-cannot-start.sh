@@ -63,7 +63,7 @@ done >"$work/seen"
 for uv in 1 0; do look "--standalone" $uv "${launcher[@]}" --standalone /tmp/one.py; done >>"$work/seen"
 for uv in 1 0; do look "--master-addr" $uv "${launcher[@]}" --master-addr 127.0.0.1 --master-port 2958$uv /tmp/one.py; done >>"$work/seen"
 cat "$work/seen"
-diff - "$work/seen" <<'SEEN' || { echo "CHANGED"; exit 1; }
+diff - "$work/seen" <<'SEEN' || { echo "DIFFERENT NOW"; exit 1; }
 by hand, USE_LIBUV=1: refused
 by hand, USE_LIBUV=0: rank 0 of 1
 --standalone, USE_LIBUV=1: refused

@@ -17,7 +17,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
-mkdir -p "$work"/{etc,lists/partial,cache/archives/partial,root/tmp,root/dev}
+mkdir -p "$work"/{etc,lists/partial,cache/archives/partial,debian/tmp,debian/dev}
 mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && $2 !~ /security/ {print $2; exit}')
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm main" >"$work/etc/sources.list"
 touch "$work/status" # nothing is installed there: everything that is needed comes along
@@ -25,15 +25,15 @@ apt=(apt-get -q -y -o Dir::Etc::sourcelist="$work/etc/sources.list" -o Dir::Etc:
   -o Dir::State::status="$work/status" -o Dir::Cache="$work/cache" -o APT::Sandbox::User=root)
 "${apt[@]}" update >/dev/null
 "${apt[@]}" install --download-only --no-install-recommends python3-torch=1.13.1+dfsg-4 libgloo0=0.0~git20220518.5b14351-3 >/dev/null
-for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/root"; done
+for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/debian"; done
 # What the packages' scripts would have set up.
 for way in blas/libblas.so.3 lapack/liblapack.so.3; do
-  there=$(find "$work/root/usr/lib" -path "*/$way*" | head -1)
-  [ -z "$there" ] || ln -sf "${there#"$work/root"}" "$(dirname "$(dirname "$there")")/${way#*/}"
+  there=$(find "$work/debian/usr/lib" -path "*/$way*" | head -1)
+  [ -z "$there" ] || ln -sf "${there#"$work/debian"}" "$(dirname "$(dirname "$there")")/${way#*/}"
 done
-mknod -m 666 "$work/root/dev/urandom" c 1 9
-mknod -m 666 "$work/root/dev/null" c 1 3
-cat >"$work/root/tmp/nan.py" <<'PY'
+mknod -m 666 "$work/debian/dev/urandom" c 1 9
+mknod -m 666 "$work/debian/dev/null" c 1 3
+cat >"$work/debian/tmp/nan.py" <<'PY'
 import os, sys
 import torch, torch.distributed as dist
 rank, size = int(sys.argv[1]), int(sys.argv[2])
@@ -51,13 +51,13 @@ if rank == 0:
         print("maximum ", torch.maximum(a, a.flip(0)).tolist())
     print("%d ranks: %s" % (size, "  ".join(line)))
 PY
-ldconfig -r "$work/root"
+ldconfig -r "$work/debian"
 for size in 2 4; do
-  for rank in $(seq 0 $((size - 1))); do chroot "$work/root" /usr/bin/python3.11 /tmp/nan.py "$rank" "$size" & done >>"$work/seen" 2>>"$work/messages"
+  for rank in $(seq 0 $((size - 1))); do chroot "$work/debian" /usr/bin/python3.11 /tmp/nan.py "$rank" "$size" & done >>"$work/seen" 2>>"$work/messages"
   wait
 done
 cat "$work/seen"
-diff - "$work/seen" <<'SEEN' || { echo "CHANGED"; exit 1; }
+diff - "$work/seen" <<'SEEN' || { echo "DIFFERENT NOW"; exit 1; }
 maximum  [nan, nan]
 2 ranks: SUM [nan, nan]  MAX [nan, 1.0]  MIN [nan, 1.0]
 4 ranks: SUM [nan, nan, nan, nan]  MAX [nan, 1.0, 1.0, 1.0]  MIN [nan, 1.0, 1.0, 1.0]
