@@ -22,8 +22,14 @@ const (
 	maxReason      = 256     // bytes of a view's reason and of how a member ended
 	maxJoined      = 1 << 20 // members of a run in all
 	maxDrained     = 10_000
-	maxTag         = 64 // bytes of a tag
-	maxTags        = 64 // of a sweep
+	maxTokens      = 10_000
+	maxTokenName   = 64 // bytes
+	maxInvites     = 10_000
+	maxUses        = 1000   // of an invitation
+	maxActs        = 10_000 // that are listed
+	maxCredential  = 32     // bytes of the hash of a run's credential
+	maxTag         = 64     // bytes of a tag
+	maxTags        = 64     // of a sweep
 	maxAliases     = 1000
 	maxPlaces      = 20        // of an alias that are remembered
 	maxURL         = 2048      // bytes of an address that an end is posted to

@@ -206,7 +206,7 @@ func (c *chaos) command(v *state.View) *logv1.Command {
 	default:
 		cmd.Op = &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: fmt.Sprintf("n%d", c.rng.IntN(5)), RaftAddress: fmt.Sprint(c.rng.IntN(9)), ClusterId: "c"}}
 	}
-	return cmd
+	return c.by(cmd)
 }
 
 func (c *chaos) events(v *state.View) *logv1.RecordEvents {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"atelier/common/access"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/spec"
 	"atelier/common/trial"
@@ -45,16 +46,21 @@ var given = map[string]any{
 	"Sweep.Status": trial.SweepPaused, "Sweep.Kind": trial.Inference, "Sweep.Enqueued": []string{`{"x":1}`, `{"x":2}`},
 	"Sweep.WarmTrials": []*logv1.WarmTrial{{Trial: 3, ParamsJson: "{}", Status: 4, HasValue: true, Value: 5}},
 	"Sweep.Tags":       []string{"a", "b"}, "Notification.URL": "http://h", "Notification.On": []trial.SweepStatus{4, 6}, "Sweep.DeletedMS": int64(0),
-	"View.purged":        []purged{{"s-8", "made s-8", 11, 12, 13}, {"s-9", "made s-9", 21, 22, 23}},
-	"View.aliases":       []Alias{{"a", []AliasPlace{{"s-1", 31, 32, 33, "34", 35, 36, "by 37"}, {"s-7", 41, 42, 43, "44", 45, 46, "by 47"}}}, {"b", []AliasPlace{{"s-1", 51, 52, 53, "54", 55, 56, "by 57"}}}},
+	"View.purged":  []purged{{"s-8", "made s-8", 11, 12, 13}, {"s-9", "made s-9", 21, 22, 23}},
+	"View.aliases": []Alias{{"a", []AliasPlace{{"s-1", 31, 32, 33, "34", 35, 36, "by 37"}, {"s-7", 41, 42, 43, "44", 45, 46, "by 47"}}}, {"b", []AliasPlace{{"s-1", 51, 52, 53, "54", 55, 56, "by 57"}}}},
+	"View.tokens":  []Token{{"t-0123456789", "n 61", access.Operator, [32]byte{62}, 63, 64, 65, "by 66"}, {"t-abcdefghij", "n 71", access.Admin, [32]byte{72}, 73, 74, 75, "by 76"}},
+	"View.invites": []Invite{{"i-0123456789", access.Worker, "n 81", [32]byte{82}, 83, 84, 85, 1, "by 86", []InviteUse{{"u 87", [32]byte{88}, 89}}},
+		{"i-abcdefghij", access.Coordinator, "", [32]byte{92}, 93, 94, 95, 96, "by 97", nil}},
+	"View.acts":          []Act{{Index: 98, TimeMS: 99, By: "by 100", What: "what 101", About: "about 102", Refused: "refused 103", Count: 104}},
 	"requestLog.results": []string{"71 s-1", "72 s-1"},
 	"Trial.Number":       int64(2), "Trial.Status": trial.Running, "Trial.Verdict": trial.VerdictPause, "Trial.Source": trial.SourceEnqueued, "Origin.Trial": int64(1),
 	"Run.Group": &trial.RunGroup{Min: 1, Max: 61, Shards: 62, Joined: 63, Members: []trial.GroupMember{
 		{ID: 8, Worker: "w 64", Slot: "s 65", Incarnation: "i 66", Request: "r 67", Folder: "f 68", GrantedMS: 69, Leaving: true, Address: "a 70"}, {ID: 9, Worker: "w 71", Slot: "s 72"}},
 		Views: []trial.View{{Number: 73, Members: []int32{1, 8}, TimeMS: 74, Step: 75, Reason: "r 76", PauseMS: 77}, {Number: 78, Members: []int32{8}}},
 		Ended: []trial.GroupEnd{{Member: 1, Worker: "w 79", Slot: "s 80", Exit: trial.ExitKilled, Message: "m 81", TimeMS: 82}}},
-	"Lease.Members":  []trial.GroupMember(nil), // the run's: see full
-	"Finding.Status": trial.Diverged, "Run.Exit": trial.ExitKilled, "End.Verdict": trial.VerdictStop,
+	"Lease.Credential": "credential 2",
+	"Lease.Members":    []trial.GroupMember(nil), // the run's: see full
+	"Finding.Status":   trial.Diverged, "Run.Exit": trial.ExitKilled, "End.Verdict": trial.VerdictStop,
 }
 
 type filler struct{ n int64 }
@@ -269,7 +275,7 @@ var unwritten = map[string]string{
 	"CreateSweep.search_method": "spec_json", "CreateSweep.algorithm": "spec_json", "CreateSweep.trainer": "spec_json", "CreateSweep.parallelism": "spec_json",
 	"CreateSweep.max_retries": "spec_json", "CreateSweep.checkpoint_bytes": "spec_json", "CreateSweep.stopping_json": "spec_json", "CreateSweep.warm_start": "spec_json",
 	"Alias.location": "the index", "LeaseRecord.members": "the run's", "CreateSweep.notify": "the sweep's record", "CreateSweep.objectives": "spec_json", "CreateSweep.constraints": "spec_json", "CreateSweep.requires": "spec_json",
-	"Checkpoint.sweep_id": "the record before", "Checkpoint.trial": "the trial's record", "SetMember.cluster_id": "the header's",
+	"ConsumeInvite.id": "the invitation's", "Checkpoint.sweep_id": "the record before", "Checkpoint.trial": "the trial's record", "SetMember.cluster_id": "the header's",
 }
 
 // everyRecordFieldIsWritten wants each field that a record of the stream may have

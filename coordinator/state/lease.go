@@ -35,6 +35,8 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 		r.Err = invalid("grant lease for trial %d of sweep %s: a term of %d ms", t.Number, s.ID, c.GetTermMs())
 	case c.GetEnd() != nil && !validEnd(endOf(c.GetEnd())) || len(c.GetFolder()) > maxName:
 		r.Err = invalid("grant lease for trial %d of sweep %s: it ends at epoch %d with verdict %d, folder of %d bytes", t.Number, s.ID, c.GetEnd().GetEpoch(), c.GetEnd().GetVerdict(), len(c.GetFolder()))
+	case len(c.GetCredential()) > maxCredential:
+		r.Err = invalid("grant lease for trial %d of sweep %s: a hash of %d bytes", t.Number, s.ID, len(c.GetCredential()))
 	case s.Status != trial.SweepRunning:
 		r.Err = conflict("grant lease for trial %d of sweep %s: the sweep is %s", t.Number, s.ID, s.Status)
 	case s.Overdue(now):
@@ -57,7 +59,7 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	t = m.trial(s, t.Number)
 	m.move(s, t, trial.Running)
 	lease := &Lease{Token: token, Worker: m.intern(c.GetWorker()), Incarnation: m.intern(c.GetIncarnation()), Slot: m.intern(c.GetSlot()), Request: c.GetRequest(), GrantedMS: now, TermMS: c.GetTermMs(),
-		End: endOf(c.GetEnd()), Final: c.GetFinal(), Folder: m.intern(c.GetFolder())}
+		End: endOf(c.GetEnd()), Final: c.GetFinal(), Folder: m.intern(c.GetFolder()), Credential: string(c.GetCredential())}
 	run := Run{Number: int32(len(t.Runs) + 1), Token: token, Worker: lease.Worker, Slot: lease.Slot, StartedMS: now}
 	if len(t.Checkpoints) > 0 {
 		run.ResumedEpoch = t.Checkpoints[0].Epoch

@@ -98,6 +98,7 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 			r.Err = invalid("command %d of entry %d: an entry has at most %d", i, index, MaxCommands)
 		} else {
 			m.do((index+m.live.tokenOffset)<<10|uint64(i), c, r)
+			m.noteAct(c, r)
 		}
 		if r.Err != nil {
 			if r.Outcome == trial.OutcomeRecorded {
@@ -140,12 +141,20 @@ const Rules = 3
 //	ProposeTrials                   the number of the first trial, which has to be the next (propose.go)
 //	what a person asks for          the request id, remembered with the result (once)
 //	SetMember, DropMember, SetDrain what they say, which stays true when it is said again (member.go)
+//	CreateToken, CreateInvite,      the id, and of who joins its name and key (access.go)
+//	RevokeToken, RevokeInvite,
+//	ConsumeInvite
+//	RecordAct                       nothing: it is a line of a list (act.go)
 //	BeginRestore to AbortRestore    the restore's id and the offset of each part (stage.go)
 //
 // MarkHash and CompareHash are read by the audit; here they only move the index.
 func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 	now := c.GetTimeMs()
 	m.rules = c.GetRules()
+	if unfitBy(c.GetBy()) {
+		r.Err = invalid("a command of somebody whose name is no text of at most %d bytes", maxName)
+		return
+	}
 	switch op := c.GetOp().(type) {
 	case *logv1.Command_RecordEvents:
 		m.recordEvents(now, op.RecordEvents, r)
@@ -202,6 +211,18 @@ func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 		m.commitRestore(now, op.CommitRestore, r)
 	case *logv1.Command_AbortRestore:
 		m.abortRestore(op.AbortRestore, r)
+	case *logv1.Command_CreateToken:
+		m.createToken(now, c.GetBy(), op.CreateToken, r)
+	case *logv1.Command_RevokeToken:
+		m.revokeToken(now, op.RevokeToken, r)
+	case *logv1.Command_CreateInvite:
+		m.createInvite(now, c.GetBy(), op.CreateInvite, r)
+	case *logv1.Command_ConsumeInvite:
+		m.consumeInvite(now, op.ConsumeInvite, r)
+	case *logv1.Command_RevokeInvite:
+		m.revokeInvite(now, op.RevokeInvite, r)
+	case *logv1.Command_RecordAct:
+		m.recordAct(now, c.GetBy(), op.RecordAct, r)
 	default:
 		r.Err = invalid("a command without an operation this version knows")
 	}

@@ -265,6 +265,7 @@ type Lease struct {
 	End                                End                 // known when it was granted, so that the run ends there by itself
 	Final                              bool                // no other worker could try: a refusal is the trial's own
 	Folder                             string              // id of the worker's data folder; may be empty
+	Credential                         string              // SHA-256 of the secret that speaks for the run alone; "" = none
 	Members                            []trial.GroupMember // the run's group's, by id; nil = one slot carries the run out alone
 }
 

@@ -254,6 +254,9 @@ func (m *Machine) loadHeader(h *logv1.Header) error {
 	if err := m.loadAliases(h.GetAliases()); err != nil {
 		return err
 	}
+	if err := m.loadAccess(h); err != nil {
+		return err
+	}
 	return m.loadPurged(h.GetPurged())
 }
 
@@ -398,8 +401,11 @@ func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
 	if l.GetEnd() != nil && !validEnd(endOf(l.GetEnd())) {
 		return fmt.Errorf("lease %d ends at epoch %d with verdict %d", l.GetToken(), l.GetEnd().GetEpoch(), l.GetEnd().GetVerdict())
 	}
+	if len(l.GetCredential()) > maxCredential {
+		return fmt.Errorf("lease %d: a hash of %d bytes", l.GetToken(), len(l.GetCredential()))
+	}
 	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs(), TermMS: l.GetTermMs(),
-		End: endOf(l.GetEnd()), Final: l.GetFinal(), Folder: m.intern(l.GetFolder())}
+		End: endOf(l.GetEnd()), Final: l.GetFinal(), Folder: m.intern(l.GetFolder()), Credential: string(l.GetCredential())}
 	if g := t.Runs[len(t.Runs)-1].Group; g != nil {
 		t.Lease.Members = g.Members
 	}

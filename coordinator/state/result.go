@@ -65,12 +65,13 @@ const (
 	MemberLeaving                 // Member is asked to leave its group
 	MemberGone                    // Member of Worker holds it no more, be the run over or not
 	ViewRecorded                  // a group's members made a new view
+	AccessChanged                 // Worker is the id of a token or an invitation
 	Restored                      // the whole state is another: nothing remembered of the one before holds
 )
 
 var changeNames = [...]string{"?", "SweepCreated", "SweepChanged", "TrialsProposed", "LeaseGranted", "LeaseEnded", "ReportRecorded",
 	"CheckpointRecorded", "CheckpointDropped", "VerdictSet", "TrialEnded", "TrialReopened", "MembersChanged", "DrainChanged", "TrialPaused", "SweepPurged",
-	"MemberJoined", "MemberLeaving", "MemberGone", "ViewRecorded", "Restored"}
+	"MemberJoined", "MemberLeaving", "MemberGone", "ViewRecorded", "AccessChanged", "Restored"}
 
 // String is the kind's name, for transcripts and logs.
 func (k ChangeKind) String() string {

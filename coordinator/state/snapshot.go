@@ -50,6 +50,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		header.Removed = append(header.Removed, &logv1.RemovedMember{Id: b.id, FolderId: b.folder})
 	}
 	header.FormerClusterIds, header.Purged, header.Aliases = v.former, v.purgedRecords(), v.aliasRecords()
+	v.accessRecords(header)
 	rw.write(&logv1.Record{Record: &logv1.Record_Header{Header: header}})
 	v.sweeps.leaves(0, func(_ int, sweeps []*Sweep) bool {
 		for _, s := range sweeps {
@@ -149,7 +150,7 @@ func (t *Trial) record(r *logv1.TrialRecord) {
 	}
 	if l := t.Lease; l != nil {
 		r.Lease = &logv1.LeaseRecord{Token: l.Token, Worker: l.Worker, Incarnation: l.Incarnation, Slot: l.Slot, Request: l.Request, GrantedMs: l.GrantedMS, TermMs: l.TermMS,
-			End: l.End.Proto(), Final: l.Final, Folder: l.Folder}
+			End: l.End.Proto(), Final: l.Final, Folder: l.Folder, Credential: []byte(l.Credential)}
 	}
 	c := &t.curve
 	if c.layout == nil {

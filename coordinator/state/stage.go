@@ -166,7 +166,7 @@ func (m *Machine) abortRestore(c *logv1.AbortRestore, r *Result) {
 }
 
 // commitRestore puts what is staged in the place of the present state. It keeps
-// of the present: the cluster's id, its members and who was removed, which workers are drained (of
+// of the present: the cluster's id, its members and who was removed, tokens, invitations and acts, which workers are drained (of
 // another cluster's state those too), and that tokens grow. All leases end; trials
 // that ran wait again.
 func (m *Machine) commitRestore(now int64, c *logv1.CommitRestore, r *Result) {
@@ -211,6 +211,7 @@ func (m *Machine) swap(fresh *Machine, id string, top uint64) {
 	live := &m.live
 	live.index, live.clusterID, live.former = before.index, before.clusterID, before.former
 	live.members, live.removed = before.members, before.removed
+	live.tokens, live.invites, live.acts = before.tokens, before.invites, before.acts
 	live.restoredID, live.restoredIndex = id, before.index
 	live.tokenOffset = before.tokenOffset
 	if top > live.index {

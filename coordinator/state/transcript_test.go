@@ -3,6 +3,7 @@ package state_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,9 +33,11 @@ import (
 //	alias NAME S N EPOCH token= by=; unalias NAME; aliases            what there are
 //	notify S url= on='finished failed'; notified S end= attempt= error= last=true
 //	drain|undrain WORKER; member ID raft= api= cluster= folder=; drop ID; nothing
+//	token ID NAME ROLE secret= expires=; revoke ID; invite ID ROLE node= secret= expires= uses=; join ID NODE key=; uninvite ID
+//	act WHAT ABOUT refused= count=; access; acts           the tables of who may do what, and who did
 //	show [S] findings=yes; leaderboard S top=; restart     what is there; from a snapshot
 //
-// Every command may have request= (its id), clock= (ms) and rules=; one that returns a
+// Every command may have request= (its id), clock= (ms), who= (asked for it) and rules=; one that returns a
 // token, as= (a name for it in token=); an event of a group's member, member=.
 func TestTranscripts(t *testing.T) {
 	transcript.Run(t, "testdata/*.txt", func(t *testing.T) func([]transcript.Command) string {
@@ -79,6 +82,10 @@ func (s *stage) answer(line []transcript.Command) string {
 			b.WriteString("\n")
 		}
 		return b.String()
+	case "access":
+		return showAccess(s.m.View())
+	case "acts":
+		return showActs(s.m.View())
 	case "leaderboard":
 		var b strings.Builder
 		sweep, _ := s.m.View().Sweep(first.Word(0))
@@ -166,10 +173,10 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 		return uint64(number("token", 0))
 	}
 	id, at := said.Word(0), int64(0)
-	if said.Verb != "control" && said.Verb != "alias" {
+	if !slices.Contains([]string{"control", "alias", "token", "invite", "join", "act"}, said.Verb) {
 		at = said.WordNumber(1)
 	}
-	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"], Rules: uint32(number("rules", state.Rules))}
+	c := &logv1.Command{TimeMs: number("clock", int64(s.index+1)*1000), RequestId: args["request"], By: args["who"], Rules: uint32(number("rules", state.Rules))}
 	event := func(e *atelierv1.RunEvent) {
 		e.SweepId, e.Trial, e.Token, e.Member = id, at, token(), int32(number("member", 0))
 		c.Op = &logv1.Command_RecordEvents{RecordEvents: &logv1.RecordEvents{Events: []*atelierv1.RunEvent{e}}}
@@ -327,6 +334,18 @@ func (s *stage) command(said transcript.Command) *logv1.Command {
 		c.Op = &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: id, RaftAddress: args["raft"], ApiAddress: args["api"], ClusterId: args["cluster"], FolderId: args["folder"]}}
 	case "drop":
 		c.Op = &logv1.Command_DropMember{DropMember: &logv1.DropMember{Id: id}}
+	case "token":
+		c.Op = &logv1.Command_CreateToken{CreateToken: &logv1.CreateToken{Id: id, Name: said.Word(1), Role: role(said.Word(2)), Sha256: hashed(args["secret"]), ExpiresMs: number("expires", 0)}}
+	case "revoke":
+		c.Op = &logv1.Command_RevokeToken{RevokeToken: &logv1.RevokeToken{Id: id}}
+	case "invite":
+		c.Op = &logv1.Command_CreateInvite{CreateInvite: &logv1.CreateInvite{Id: id, Role: role(said.Word(1)), Node: args["node"], Sha256: hashed(args["secret"]), ExpiresMs: number("expires", 100_000), Uses: int32(number("uses", 1))}}
+	case "join":
+		c.Op = &logv1.Command_ConsumeInvite{ConsumeInvite: &logv1.ConsumeInvite{Id: id, Node: said.Word(1), Key: hashed(args["key"])}}
+	case "uninvite":
+		c.Op = &logv1.Command_RevokeInvite{RevokeInvite: &logv1.RevokeInvite{Id: id}}
+	case "act":
+		c.Op = &logv1.Command_RecordAct{RecordAct: &logv1.RecordAct{What: id, About: said.Word(1), Refused: args["refused"], Count: number("count", 0)}}
 	case "nothing":
 	default:
 		said.Fatalf("no such verb")

@@ -19,6 +19,9 @@ type View struct {
 	aliases   []Alias   // by name; copied before a change
 	purged    []purged  // sweeps that were deleted for good, oldest first
 	drained   []string  // sorted
+	tokens    []Token   // by id; copied before a change
+	invites   []Invite  // by id; copied before a change
+	acts      []Act     // oldest first
 	requests  requestLog
 	sweeps    vector[*Sweep]
 	byID      map[string]int // position in sweeps; copied before a change once a View has it

@@ -3045,14 +3045,17 @@ func (x *RetryTrialResponse) GetTrial() *Trial {
 }
 
 type AskTrialRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	SweepId       string                 `protobuf:"bytes,2,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                    // who asks
-	TermMs        int64                  `protobuf:"varint,4,opt,name=term_ms,json=termMs,proto3" json:"term_ms,omitempty"` // of the lease, from now and from each tell; 0 = 10 minutes
-	WaitMs        int64                  `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RequestId string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	SweepId   string                 `protobuf:"bytes,2,opt,name=sweep_id,json=sweepId,proto3" json:"sweep_id,omitempty"`
+	Name      string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                    // who asks
+	TermMs    int64                  `protobuf:"varint,4,opt,name=term_ms,json=termMs,proto3" json:"term_ms,omitempty"` // of the lease, from now and from each tell; 0 = 10 minutes
+	WaitMs    int64                  `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	// SHA-256 of a secret that the asker made. With it, as `Authorization: Bearer atl_SWEEP.TRIAL_SECRET`,
+	// whoever trains tells of this trial, and of no other, as long as the lease lives. May be empty.
+	CredentialSha256 []byte `protobuf:"bytes,10,opt,name=credential_sha256,json=credentialSha256,proto3" json:"credential_sha256,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *AskTrialRequest) Reset() {
@@ -3118,6 +3121,13 @@ func (x *AskTrialRequest) GetWaitMs() int64 {
 		return x.WaitMs
 	}
 	return 0
+}
+
+func (x *AskTrialRequest) GetCredentialSha256() []byte {
+	if x != nil {
+		return x.CredentialSha256
+	}
+	return nil
 }
 
 type AskTrialResponse struct {
@@ -5844,6 +5854,830 @@ func (x *GetNodeResponse) GetCommitIndex() uint64 {
 	return 0
 }
 
+type WhoAmIRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIRequest) Reset() {
+	*x = WhoAmIRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIRequest) ProtoMessage() {}
+
+func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
+func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{88}
+}
+
+type WhoAmIResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Closed        bool                   `protobuf:"varint,1,opt,name=closed,proto3" json:"closed,omitempty"` // the cluster wants credentials
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`      // of the token or node; empty = nobody known
+	Role          Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=atelier.v1.Role" json:"role,omitempty"`
+	Refused       string                 `protobuf:"bytes,4,opt,name=refused,proto3" json:"refused,omitempty"`                       // why the credential that was given is not good; empty = it is, or none was given
+	ExpiresMs     int64                  `protobuf:"varint,5,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // of the token; 0 = never
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoAmIResponse) Reset() {
+	*x = WhoAmIResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoAmIResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoAmIResponse) ProtoMessage() {}
+
+func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
+func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *WhoAmIResponse) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *WhoAmIResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *WhoAmIResponse) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *WhoAmIResponse) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+type CreateTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                           // "t-" and 10 letters or digits, made by the caller: a repeat makes no second one
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                       // for people; unique among tokens that are good
+	Role          Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=atelier.v1.Role" json:"role,omitempty"` // VIEWER, OPERATOR or ADMIN
+	Sha256        []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`                   // of the secret
+	TtlMs         int64                  `protobuf:"varint,5,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`       // from now; 0 = for ever
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *CreateTokenRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *CreateTokenRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+type CreateTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenResponse) Reset() {
+	*x = CreateTokenResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenResponse) ProtoMessage() {}
+
+func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *CreateTokenResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type ListTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{92}
+}
+
+type ListTokensResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*Token               `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensResponse) Reset() {
+	*x = ListTokensResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensResponse) ProtoMessage() {}
+
+func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListTokensResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *ListTokensResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type RevokeTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *RevokeTokenRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RevokeTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenResponse) Reset() {
+	*x = RevokeTokenResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenResponse) ProtoMessage() {}
+
+func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
+func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *RevokeTokenResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type CreateInviteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                           // "i-" and 10 letters or digits, made by the caller
+	Role          Role                   `protobuf:"varint,2,opt,name=role,proto3,enum=atelier.v1.Role" json:"role,omitempty"` // WORKER or COORDINATOR
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`                       // the only name it is good for; empty = any
+	Sha256        []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`                   // of the secret
+	TtlMs         int64                  `protobuf:"varint,5,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`       // 0 = an hour
+	Uses          int32                  `protobuf:"varint,6,opt,name=uses,proto3" json:"uses,omitempty"`                      // 0 = 1
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateInviteRequest) Reset() {
+	*x = CreateInviteRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateInviteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateInviteRequest) ProtoMessage() {}
+
+func (x *CreateInviteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateInviteRequest.ProtoReflect.Descriptor instead.
+func (*CreateInviteRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *CreateInviteRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateInviteRequest) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *CreateInviteRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CreateInviteRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *CreateInviteRequest) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *CreateInviteRequest) GetUses() int32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+type CreateInviteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Invite        *Invite                `protobuf:"bytes,1,opt,name=invite,proto3" json:"invite,omitempty"`
+	ApiAddresses  []string               `protobuf:"bytes,2,rep,name=api_addresses,json=apiAddresses,proto3" json:"api_addresses,omitempty"` // of the coordinators, HOST:PORT
+	CaSha256      []byte                 `protobuf:"bytes,3,opt,name=ca_sha256,json=caSha256,proto3" json:"ca_sha256,omitempty"`             // of the certificate of the cluster's authority
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateInviteResponse) Reset() {
+	*x = CreateInviteResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateInviteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateInviteResponse) ProtoMessage() {}
+
+func (x *CreateInviteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateInviteResponse.ProtoReflect.Descriptor instead.
+func (*CreateInviteResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *CreateInviteResponse) GetInvite() *Invite {
+	if x != nil {
+		return x.Invite
+	}
+	return nil
+}
+
+func (x *CreateInviteResponse) GetApiAddresses() []string {
+	if x != nil {
+		return x.ApiAddresses
+	}
+	return nil
+}
+
+func (x *CreateInviteResponse) GetCaSha256() []byte {
+	if x != nil {
+		return x.CaSha256
+	}
+	return nil
+}
+
+type ListInvitesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListInvitesRequest) Reset() {
+	*x = ListInvitesRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListInvitesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListInvitesRequest) ProtoMessage() {}
+
+func (x *ListInvitesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListInvitesRequest.ProtoReflect.Descriptor instead.
+func (*ListInvitesRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{98}
+}
+
+type ListInvitesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Invites       []*Invite              `protobuf:"bytes,1,rep,name=invites,proto3" json:"invites,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListInvitesResponse) Reset() {
+	*x = ListInvitesResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListInvitesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListInvitesResponse) ProtoMessage() {}
+
+func (x *ListInvitesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListInvitesResponse.ProtoReflect.Descriptor instead.
+func (*ListInvitesResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *ListInvitesResponse) GetInvites() []*Invite {
+	if x != nil {
+		return x.Invites
+	}
+	return nil
+}
+
+type RevokeInviteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeInviteRequest) Reset() {
+	*x = RevokeInviteRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeInviteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeInviteRequest) ProtoMessage() {}
+
+func (x *RevokeInviteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeInviteRequest.ProtoReflect.Descriptor instead.
+func (*RevokeInviteRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *RevokeInviteRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RevokeInviteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Invite        *Invite                `protobuf:"bytes,1,opt,name=invite,proto3" json:"invite,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeInviteResponse) Reset() {
+	*x = RevokeInviteResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeInviteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeInviteResponse) ProtoMessage() {}
+
+func (x *RevokeInviteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeInviteResponse.ProtoReflect.Descriptor instead.
+func (*RevokeInviteResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *RevokeInviteResponse) GetInvite() *Invite {
+	if x != nil {
+		return x.Invite
+	}
+	return nil
+}
+
+type ListAuditRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         uint64                 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"` // of AuditEntry.index; 0 = from the oldest that is kept
+	Limit         int32                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // the newest so many; 0 = 100
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`        // empty = everybody
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditRequest) Reset() {
+	*x = ListAuditRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditRequest) ProtoMessage() {}
+
+func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *ListAuditRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ListAuditRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListAuditRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ListAuditResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*AuditEntry          `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`  // oldest first
+	Dropped       bool                   `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"` // older ones are not kept any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditResponse) Reset() {
+	*x = ListAuditResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditResponse) ProtoMessage() {}
+
+func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *ListAuditResponse) GetEntries() []*AuditEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ListAuditResponse) GetDropped() bool {
+	if x != nil {
+		return x.Dropped
+	}
+	return false
+}
+
 var File_atelier_v1_api_proto protoreflect.FileDescriptor
 
 const file_atelier_v1_api_proto_rawDesc = "" +
@@ -6063,14 +6897,16 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\bsweep_id\x18\x02 \x01(\tR\asweepId\x12\x14\n" +
 	"\x05trial\x18\x03 \x01(\x03R\x05trial\"=\n" +
 	"\x12RetryTrialResponse\x12'\n" +
-	"\x05trial\x18\x01 \x01(\v2\x11.atelier.v1.TrialR\x05trial\"\x91\x01\n" +
+	"\x05trial\x18\x01 \x01(\v2\x11.atelier.v1.TrialR\x05trial\"\xbe\x01\n" +
 	"\x0fAskTrialRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x19\n" +
 	"\bsweep_id\x18\x02 \x01(\tR\asweepId\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x17\n" +
 	"\aterm_ms\x18\x04 \x01(\x03R\x06termMs\x12\x17\n" +
-	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\"l\n" +
+	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\x12+\n" +
+	"\x11credential_sha256\x18\n" +
+	" \x01(\fR\x10credentialSha256\"l\n" +
 	"\x10AskTrialResponse\x12'\n" +
 	"\x05lease\x18\x01 \x01(\v2\x11.atelier.v1.LeaseR\x05lease\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.SweepStatusR\x06status\"\xe9\x01\n" +
@@ -6305,7 +7141,55 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"markedHash\x12,\n" +
 	"\amembers\x182 \x03(\v2\x12.atelier.v1.MemberR\amembers\x12\x12\n" +
 	"\x04term\x183 \x01(\x04R\x04term\x12!\n" +
-	"\fcommit_index\x184 \x01(\x04R\vcommitIndex*\xf6\x01\n" +
+	"\fcommit_index\x184 \x01(\x04R\vcommitIndex\"\x0f\n" +
+	"\rWhoAmIRequest\"\x9b\x01\n" +
+	"\x0eWhoAmIResponse\x12\x16\n" +
+	"\x06closed\x18\x01 \x01(\bR\x06closed\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12$\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x10.atelier.v1.RoleR\x04role\x12\x18\n" +
+	"\arefused\x18\x04 \x01(\tR\arefused\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x05 \x01(\x03R\texpiresMs\"\x8d\x01\n" +
+	"\x12CreateTokenRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12$\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x10.atelier.v1.RoleR\x04role\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x15\n" +
+	"\x06ttl_ms\x18\x05 \x01(\x03R\x05ttlMs\">\n" +
+	"\x13CreateTokenResponse\x12'\n" +
+	"\x05token\x18\x01 \x01(\v2\x11.atelier.v1.TokenR\x05token\"\x13\n" +
+	"\x11ListTokensRequest\"?\n" +
+	"\x12ListTokensResponse\x12)\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x11.atelier.v1.TokenR\x06tokens\"$\n" +
+	"\x12RevokeTokenRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\">\n" +
+	"\x13RevokeTokenResponse\x12'\n" +
+	"\x05token\x18\x01 \x01(\v2\x11.atelier.v1.TokenR\x05token\"\xa2\x01\n" +
+	"\x13CreateInviteRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x10.atelier.v1.RoleR\x04role\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x15\n" +
+	"\x06ttl_ms\x18\x05 \x01(\x03R\x05ttlMs\x12\x12\n" +
+	"\x04uses\x18\x06 \x01(\x05R\x04uses\"\x84\x01\n" +
+	"\x14CreateInviteResponse\x12*\n" +
+	"\x06invite\x18\x01 \x01(\v2\x12.atelier.v1.InviteR\x06invite\x12#\n" +
+	"\rapi_addresses\x18\x02 \x03(\tR\fapiAddresses\x12\x1b\n" +
+	"\tca_sha256\x18\x03 \x01(\fR\bcaSha256\"\x14\n" +
+	"\x12ListInvitesRequest\"C\n" +
+	"\x13ListInvitesResponse\x12,\n" +
+	"\ainvites\x18\x01 \x03(\v2\x12.atelier.v1.InviteR\ainvites\"%\n" +
+	"\x13RevokeInviteRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"B\n" +
+	"\x14RevokeInviteResponse\x12*\n" +
+	"\x06invite\x18\x01 \x01(\v2\x12.atelier.v1.InviteR\x06invite\"N\n" +
+	"\x10ListAuditRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\"_\n" +
+	"\x11ListAuditResponse\x120\n" +
+	"\aentries\x18\x01 \x03(\v2\x16.atelier.v1.AuditEntryR\aentries\x12\x18\n" +
+	"\adropped\x18\x02 \x01(\bR\adropped*\xf6\x01\n" +
 	"\vSweepAction\x12\x1c\n" +
 	"\x18SWEEP_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SWEEP_ACTION_PAUSE\x10\x01\x12\x17\n" +
@@ -6368,7 +7252,17 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x12TransferLeadership\x12%.atelier.v1.TransferLeadershipRequest\x1a&.atelier.v1.TransferLeadershipResponse\x12L\n" +
 	"\fSaveSnapshot\x12\x1f.atelier.v1.SaveSnapshotRequest\x1a\x19.atelier.v1.SnapshotChunk0\x01\x12S\n" +
 	"\x0fRestoreSnapshot\x12\x19.atelier.v1.SnapshotChunk\x1a#.atelier.v1.RestoreSnapshotResponse(\x01\x12B\n" +
-	"\aGetNode\x12\x1a.atelier.v1.GetNodeRequest\x1a\x1b.atelier.v1.GetNodeResponseB+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
+	"\aGetNode\x12\x1a.atelier.v1.GetNodeRequest\x1a\x1b.atelier.v1.GetNodeResponse2\xfd\x04\n" +
+	"\rAccessService\x12?\n" +
+	"\x06WhoAmI\x12\x19.atelier.v1.WhoAmIRequest\x1a\x1a.atelier.v1.WhoAmIResponse\x12N\n" +
+	"\vCreateToken\x12\x1e.atelier.v1.CreateTokenRequest\x1a\x1f.atelier.v1.CreateTokenResponse\x12K\n" +
+	"\n" +
+	"ListTokens\x12\x1d.atelier.v1.ListTokensRequest\x1a\x1e.atelier.v1.ListTokensResponse\x12N\n" +
+	"\vRevokeToken\x12\x1e.atelier.v1.RevokeTokenRequest\x1a\x1f.atelier.v1.RevokeTokenResponse\x12Q\n" +
+	"\fCreateInvite\x12\x1f.atelier.v1.CreateInviteRequest\x1a .atelier.v1.CreateInviteResponse\x12N\n" +
+	"\vListInvites\x12\x1e.atelier.v1.ListInvitesRequest\x1a\x1f.atelier.v1.ListInvitesResponse\x12Q\n" +
+	"\fRevokeInvite\x12\x1f.atelier.v1.RevokeInviteRequest\x1a .atelier.v1.RevokeInviteResponse\x12H\n" +
+	"\tListAudit\x12\x1c.atelier.v1.ListAuditRequest\x1a\x1d.atelier.v1.ListAuditResponseB+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
 
 var (
 	file_atelier_v1_api_proto_rawDescOnce sync.Once
@@ -6383,7 +7277,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 105)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -6475,182 +7369,228 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*RestoreSnapshotResponse)(nil),    // 87: atelier.v1.RestoreSnapshotResponse
 	(*GetNodeRequest)(nil),             // 88: atelier.v1.GetNodeRequest
 	(*GetNodeResponse)(nil),            // 89: atelier.v1.GetNodeResponse
-	nil,                                // 90: atelier.v1.AcquireRequest.LabelsEntry
-	(*Notification)(nil),               // 91: atelier.v1.Notification
-	(*Sweep)(nil),                      // 92: atelier.v1.Sweep
-	(*Alias)(nil),                      // 93: atelier.v1.Alias
-	(SweepStatus)(0),                   // 94: atelier.v1.SweepStatus
-	(*LeaderboardRow)(nil),             // 95: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 96: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 97: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 98: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 99: atelier.v1.Origin
-	(TrialStatus)(0),                   // 100: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 101: atelier.v1.Trial
-	(*Report)(nil),                     // 102: atelier.v1.Report
-	(Verdict)(0),                       // 103: atelier.v1.Verdict
-	(*Worker)(nil),                     // 104: atelier.v1.Worker
-	(Kind)(0),                          // 105: atelier.v1.Kind
-	(*GroupMember)(nil),                // 106: atelier.v1.GroupMember
-	(*GroupView)(nil),                  // 107: atelier.v1.GroupView
-	(ExitClass)(0),                     // 108: atelier.v1.ExitClass
-	(*Member)(nil),                     // 109: atelier.v1.Member
+	(*WhoAmIRequest)(nil),              // 90: atelier.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 91: atelier.v1.WhoAmIResponse
+	(*CreateTokenRequest)(nil),         // 92: atelier.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 93: atelier.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),          // 94: atelier.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 95: atelier.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),         // 96: atelier.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),        // 97: atelier.v1.RevokeTokenResponse
+	(*CreateInviteRequest)(nil),        // 98: atelier.v1.CreateInviteRequest
+	(*CreateInviteResponse)(nil),       // 99: atelier.v1.CreateInviteResponse
+	(*ListInvitesRequest)(nil),         // 100: atelier.v1.ListInvitesRequest
+	(*ListInvitesResponse)(nil),        // 101: atelier.v1.ListInvitesResponse
+	(*RevokeInviteRequest)(nil),        // 102: atelier.v1.RevokeInviteRequest
+	(*RevokeInviteResponse)(nil),       // 103: atelier.v1.RevokeInviteResponse
+	(*ListAuditRequest)(nil),           // 104: atelier.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),          // 105: atelier.v1.ListAuditResponse
+	nil,                                // 106: atelier.v1.AcquireRequest.LabelsEntry
+	(*Notification)(nil),               // 107: atelier.v1.Notification
+	(*Sweep)(nil),                      // 108: atelier.v1.Sweep
+	(*Alias)(nil),                      // 109: atelier.v1.Alias
+	(SweepStatus)(0),                   // 110: atelier.v1.SweepStatus
+	(*LeaderboardRow)(nil),             // 111: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 112: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 113: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 114: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 115: atelier.v1.Origin
+	(TrialStatus)(0),                   // 116: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 117: atelier.v1.Trial
+	(*Report)(nil),                     // 118: atelier.v1.Report
+	(Verdict)(0),                       // 119: atelier.v1.Verdict
+	(*Worker)(nil),                     // 120: atelier.v1.Worker
+	(Kind)(0),                          // 121: atelier.v1.Kind
+	(*GroupMember)(nil),                // 122: atelier.v1.GroupMember
+	(*GroupView)(nil),                  // 123: atelier.v1.GroupView
+	(ExitClass)(0),                     // 124: atelier.v1.ExitClass
+	(*Member)(nil),                     // 125: atelier.v1.Member
+	(Role)(0),                          // 126: atelier.v1.Role
+	(*Token)(nil),                      // 127: atelier.v1.Token
+	(*Invite)(nil),                     // 128: atelier.v1.Invite
+	(*AuditEntry)(nil),                 // 129: atelier.v1.AuditEntry
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	91,  // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
-	92,  // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	92,  // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	92,  // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	107, // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
+	108, // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	108, // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	108, // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,   // 4: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	92,  // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	92,  // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	93,  // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
-	93,  // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
-	94,  // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
-	92,  // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
-	92,  // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	92,  // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	95,  // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	96,  // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	96,  // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	97,  // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	92,  // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	92,  // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	108, // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	108, // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	109, // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
+	109, // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
+	110, // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
+	108, // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
+	108, // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	108, // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	111, // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	112, // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	112, // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	113, // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	108, // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	108, // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
 	34,  // 19: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	98,  // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	99,  // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	99,  // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	114, // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	115, // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	115, // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
 	37,  // 23: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
 	40,  // 24: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	96,  // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	100, // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	101, // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	101, // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	102, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	101, // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	101, // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	112, // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	116, // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	117, // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	117, // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	118, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	117, // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	117, // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
 	62,  // 32: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	94,  // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	102, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	97,  // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	110, // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	118, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	113, // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
 	68,  // 36: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	103, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	119, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
 	1,   // 38: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	101, // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	104, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	117, // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	120, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
 	55,  // 41: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
 	55,  // 42: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
 	59,  // 43: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
 	55,  // 44: atelier.v1.HeartbeatResponse.leave:type_name -> atelier.v1.LeaseRef
 	58,  // 45: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
 	55,  // 46: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	103, // 47: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	90,  // 48: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	119, // 47: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	106, // 48: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
 	62,  // 49: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	105, // 50: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
-	96,  // 51: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	97,  // 52: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	99,  // 53: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	103, // 54: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	121, // 50: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
+	112, // 51: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	113, // 52: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	115, // 53: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	119, // 54: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
 	63,  // 55: atelier.v1.Lease.group:type_name -> atelier.v1.Group
-	106, // 56: atelier.v1.Group.members:type_name -> atelier.v1.GroupMember
+	122, // 56: atelier.v1.Group.members:type_name -> atelier.v1.GroupMember
 	65,  // 57: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	102, // 58: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	97,  // 59: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	118, // 58: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	113, // 59: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
 	68,  // 60: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
 	66,  // 61: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
 	67,  // 62: atelier.v1.RunEvent.member_ended:type_name -> atelier.v1.MemberEnded
-	107, // 63: atelier.v1.RunEvent.view:type_name -> atelier.v1.GroupView
-	108, // 64: atelier.v1.MemberEnded.exit:type_name -> atelier.v1.ExitClass
-	108, // 65: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	123, // 63: atelier.v1.RunEvent.view:type_name -> atelier.v1.GroupView
+	124, // 64: atelier.v1.MemberEnded.exit:type_name -> atelier.v1.ExitClass
+	124, // 65: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
 	70,  // 66: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
 	1,   // 67: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	103, // 68: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	104, // 69: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	109, // 70: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	109, // 71: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	109, // 72: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
-	2,   // 73: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,   // 74: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,   // 75: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,   // 76: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	20,  // 77: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	22,  // 78: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	24,  // 79: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	26,  // 80: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	28,  // 81: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	30,  // 82: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	32,  // 83: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	35,  // 84: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	38,  // 85: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	10,  // 86: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
-	12,  // 87: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
-	14,  // 88: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
-	16,  // 89: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
-	18,  // 90: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
-	41,  // 91: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	43,  // 92: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	45,  // 93: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	47,  // 94: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	49,  // 95: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	51,  // 96: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	53,  // 97: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	56,  // 98: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	60,  // 99: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	64,  // 100: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	71,  // 101: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	73,  // 102: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	75,  // 103: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	77,  // 104: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	79,  // 105: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	81,  // 106: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	83,  // 107: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	85,  // 108: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	86,  // 109: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	88,  // 110: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	3,   // 111: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,   // 112: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,   // 113: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,   // 114: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	21,  // 115: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	23,  // 116: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	25,  // 117: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	27,  // 118: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	29,  // 119: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	31,  // 120: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	33,  // 121: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	36,  // 122: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	39,  // 123: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	11,  // 124: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
-	13,  // 125: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
-	15,  // 126: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
-	17,  // 127: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
-	19,  // 128: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
-	42,  // 129: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	44,  // 130: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	46,  // 131: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	48,  // 132: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	50,  // 133: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	52,  // 134: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	54,  // 135: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	57,  // 136: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	61,  // 137: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	69,  // 138: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	72,  // 139: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	74,  // 140: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	76,  // 141: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	78,  // 142: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	80,  // 143: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	82,  // 144: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	84,  // 145: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	86,  // 146: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	87,  // 147: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	89,  // 148: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	111, // [111:149] is the sub-list for method output_type
-	73,  // [73:111] is the sub-list for method input_type
-	73,  // [73:73] is the sub-list for extension type_name
-	73,  // [73:73] is the sub-list for extension extendee
-	0,   // [0:73] is the sub-list for field type_name
+	119, // 68: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	120, // 69: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	125, // 70: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	125, // 71: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	125, // 72: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
+	126, // 73: atelier.v1.WhoAmIResponse.role:type_name -> atelier.v1.Role
+	126, // 74: atelier.v1.CreateTokenRequest.role:type_name -> atelier.v1.Role
+	127, // 75: atelier.v1.CreateTokenResponse.token:type_name -> atelier.v1.Token
+	127, // 76: atelier.v1.ListTokensResponse.tokens:type_name -> atelier.v1.Token
+	127, // 77: atelier.v1.RevokeTokenResponse.token:type_name -> atelier.v1.Token
+	126, // 78: atelier.v1.CreateInviteRequest.role:type_name -> atelier.v1.Role
+	128, // 79: atelier.v1.CreateInviteResponse.invite:type_name -> atelier.v1.Invite
+	128, // 80: atelier.v1.ListInvitesResponse.invites:type_name -> atelier.v1.Invite
+	128, // 81: atelier.v1.RevokeInviteResponse.invite:type_name -> atelier.v1.Invite
+	129, // 82: atelier.v1.ListAuditResponse.entries:type_name -> atelier.v1.AuditEntry
+	2,   // 83: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,   // 84: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,   // 85: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,   // 86: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	20,  // 87: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	22,  // 88: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	24,  // 89: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	26,  // 90: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	28,  // 91: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	30,  // 92: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	32,  // 93: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	35,  // 94: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	38,  // 95: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	10,  // 96: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
+	12,  // 97: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
+	14,  // 98: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
+	16,  // 99: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
+	18,  // 100: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
+	41,  // 101: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	43,  // 102: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	45,  // 103: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	47,  // 104: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	49,  // 105: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	51,  // 106: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	53,  // 107: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	56,  // 108: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	60,  // 109: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	64,  // 110: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	71,  // 111: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	73,  // 112: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	75,  // 113: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	77,  // 114: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	79,  // 115: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	81,  // 116: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	83,  // 117: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	85,  // 118: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	86,  // 119: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	88,  // 120: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	90,  // 121: atelier.v1.AccessService.WhoAmI:input_type -> atelier.v1.WhoAmIRequest
+	92,  // 122: atelier.v1.AccessService.CreateToken:input_type -> atelier.v1.CreateTokenRequest
+	94,  // 123: atelier.v1.AccessService.ListTokens:input_type -> atelier.v1.ListTokensRequest
+	96,  // 124: atelier.v1.AccessService.RevokeToken:input_type -> atelier.v1.RevokeTokenRequest
+	98,  // 125: atelier.v1.AccessService.CreateInvite:input_type -> atelier.v1.CreateInviteRequest
+	100, // 126: atelier.v1.AccessService.ListInvites:input_type -> atelier.v1.ListInvitesRequest
+	102, // 127: atelier.v1.AccessService.RevokeInvite:input_type -> atelier.v1.RevokeInviteRequest
+	104, // 128: atelier.v1.AccessService.ListAudit:input_type -> atelier.v1.ListAuditRequest
+	3,   // 129: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,   // 130: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,   // 131: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,   // 132: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	21,  // 133: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	23,  // 134: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	25,  // 135: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	27,  // 136: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	29,  // 137: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	31,  // 138: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	33,  // 139: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	36,  // 140: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	39,  // 141: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	11,  // 142: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
+	13,  // 143: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
+	15,  // 144: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
+	17,  // 145: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
+	19,  // 146: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
+	42,  // 147: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	44,  // 148: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	46,  // 149: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	48,  // 150: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	50,  // 151: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	52,  // 152: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	54,  // 153: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	57,  // 154: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	61,  // 155: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	69,  // 156: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	72,  // 157: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	74,  // 158: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	76,  // 159: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	78,  // 160: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	80,  // 161: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	82,  // 162: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	84,  // 163: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	86,  // 164: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	87,  // 165: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	89,  // 166: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	91,  // 167: atelier.v1.AccessService.WhoAmI:output_type -> atelier.v1.WhoAmIResponse
+	93,  // 168: atelier.v1.AccessService.CreateToken:output_type -> atelier.v1.CreateTokenResponse
+	95,  // 169: atelier.v1.AccessService.ListTokens:output_type -> atelier.v1.ListTokensResponse
+	97,  // 170: atelier.v1.AccessService.RevokeToken:output_type -> atelier.v1.RevokeTokenResponse
+	99,  // 171: atelier.v1.AccessService.CreateInvite:output_type -> atelier.v1.CreateInviteResponse
+	101, // 172: atelier.v1.AccessService.ListInvites:output_type -> atelier.v1.ListInvitesResponse
+	103, // 173: atelier.v1.AccessService.RevokeInvite:output_type -> atelier.v1.RevokeInviteResponse
+	105, // 174: atelier.v1.AccessService.ListAudit:output_type -> atelier.v1.ListAuditResponse
+	129, // [129:175] is the sub-list for method output_type
+	83,  // [83:129] is the sub-list for method input_type
+	83,  // [83:83] is the sub-list for extension type_name
+	83,  // [83:83] is the sub-list for extension extendee
+	0,   // [0:83] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -6674,9 +7614,9 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   89,
+			NumMessages:   105,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   5,
 		},
 		GoTypes:           file_atelier_v1_api_proto_goTypes,
 		DependencyIndexes: file_atelier_v1_api_proto_depIdxs,

@@ -503,6 +503,68 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_atelier_v1_model_proto_rawDescGZIP(), []int{7}
 }
 
+// What somebody may do: each of the first three also what the one before may.
+type Role int32
+
+const (
+	Role_ROLE_UNSPECIFIED Role = 0
+	Role_ROLE_VIEWER      Role = 1 // read
+	Role_ROLE_OPERATOR    Role = 2 // sweeps, trials, workers
+	Role_ROLE_ADMIN       Role = 3 // members, snapshots, tokens, invitations
+	Role_ROLE_WORKER      Role = 4 // a machine's agent
+	Role_ROLE_COORDINATOR Role = 5 // a member of the cluster
+	Role_ROLE_TRIAL       Role = 6 // a program that trains one trial elsewhere
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_VIEWER",
+		2: "ROLE_OPERATOR",
+		3: "ROLE_ADMIN",
+		4: "ROLE_WORKER",
+		5: "ROLE_COORDINATOR",
+		6: "ROLE_TRIAL",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_VIEWER":      1,
+		"ROLE_OPERATOR":    2,
+		"ROLE_ADMIN":       3,
+		"ROLE_WORKER":      4,
+		"ROLE_COORDINATOR": 5,
+		"ROLE_TRIAL":       6,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_atelier_v1_model_proto_enumTypes[8].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_atelier_v1_model_proto_enumTypes[8]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{8}
+}
+
 type Objective struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Metric        string                 `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
@@ -3485,6 +3547,361 @@ func (x *Refusal) GetClusterId() string {
 	return ""
 }
 
+// A token without its secret, which nobody has but its holder.
+type Token struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Role          Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=atelier.v1.Role" json:"role,omitempty"`
+	CreatedMs     int64                  `protobuf:"varint,4,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	ExpiresMs     int64                  `protobuf:"varint,5,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // 0 = never
+	RevokedMs     int64                  `protobuf:"varint,6,opt,name=revoked_ms,json=revokedMs,proto3" json:"revoked_ms,omitempty"` // 0 = it is not
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`                                 // who made it; empty = the cluster, when it began
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_atelier_v1_model_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Token) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Token) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Token) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *Token) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *Token) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *Token) GetRevokedMs() int64 {
+	if x != nil {
+		return x.RevokedMs
+	}
+	return 0
+}
+
+func (x *Token) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// An invitation without its secret.
+type Invite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Role          Role                   `protobuf:"varint,2,opt,name=role,proto3,enum=atelier.v1.Role" json:"role,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"` // the only name it is good for; empty = any
+	CreatedMs     int64                  `protobuf:"varint,4,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	ExpiresMs     int64                  `protobuf:"varint,5,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	RevokedMs     int64                  `protobuf:"varint,6,opt,name=revoked_ms,json=revokedMs,proto3" json:"revoked_ms,omitempty"` // 0 = it is not
+	Uses          int32                  `protobuf:"varint,7,opt,name=uses,proto3" json:"uses,omitempty"`
+	By            string                 `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
+	Taken         []*InviteUse           `protobuf:"bytes,9,rep,name=taken,proto3" json:"taken,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Invite) Reset() {
+	*x = Invite{}
+	mi := &file_atelier_v1_model_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Invite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Invite) ProtoMessage() {}
+
+func (x *Invite) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Invite.ProtoReflect.Descriptor instead.
+func (*Invite) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Invite) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Invite) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *Invite) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Invite) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *Invite) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *Invite) GetRevokedMs() int64 {
+	if x != nil {
+		return x.RevokedMs
+	}
+	return 0
+}
+
+func (x *Invite) GetUses() int32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *Invite) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Invite) GetTaken() []*InviteUse {
+	if x != nil {
+		return x.Taken
+	}
+	return nil
+}
+
+type InviteUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InviteUse) Reset() {
+	*x = InviteUse{}
+	mi := &file_atelier_v1_model_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InviteUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InviteUse) ProtoMessage() {}
+
+func (x *InviteUse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InviteUse.ProtoReflect.Descriptor instead.
+func (*InviteUse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *InviteUse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *InviteUse) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *InviteUse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+// Who changed what, and what was refused to whom.
+type AuditEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // raft index; several entries may share one
+	TimeMs        int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`           // name of the token or node
+	What          string                 `protobuf:"bytes,4,opt,name=what,proto3" json:"what,omitempty"`       // such as "cancel sweep"
+	About         string                 `protobuf:"bytes,5,opt,name=about,proto3" json:"about,omitempty"`     // a sweep, trial, worker, member, token
+	Refused       string                 `protobuf:"bytes,6,opt,name=refused,proto3" json:"refused,omitempty"` // why; empty = it was done
+	Count         int64                  `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`    // how many times; 0 = once
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEntry) Reset() {
+	*x = AuditEntry{}
+	mi := &file_atelier_v1_model_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEntry) ProtoMessage() {}
+
+func (x *AuditEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_model_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
+func (*AuditEntry) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_model_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AuditEntry) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *AuditEntry) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *AuditEntry) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 var File_atelier_v1_model_proto protoreflect.FileDescriptor
 
 const file_atelier_v1_model_proto_rawDesc = "" +
@@ -3816,7 +4233,44 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\x0e2\x12.atelier.v1.ReasonR\x06reason\x12!\n" +
 	"\fnothing_done\x18\x02 \x01(\bR\vnothingDone\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x03 \x01(\tR\tclusterId*\xe3\x01\n" +
+	"cluster_id\x18\x03 \x01(\tR\tclusterId\"\xbe\x01\n" +
+	"\x05Token\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12$\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x10.atelier.v1.RoleR\x04role\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\x04 \x01(\x03R\tcreatedMs\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x05 \x01(\x03R\texpiresMs\x12\x1d\n" +
+	"\n" +
+	"revoked_ms\x18\x06 \x01(\x03R\trevokedMs\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\"\x80\x02\n" +
+	"\x06Invite\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x10.atelier.v1.RoleR\x04role\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\x04 \x01(\x03R\tcreatedMs\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x05 \x01(\x03R\texpiresMs\x12\x1d\n" +
+	"\n" +
+	"revoked_ms\x18\x06 \x01(\x03R\trevokedMs\x12\x12\n" +
+	"\x04uses\x18\a \x01(\x05R\x04uses\x12\x0e\n" +
+	"\x02by\x18\b \x01(\tR\x02by\x12+\n" +
+	"\x05taken\x18\t \x03(\v2\x15.atelier.v1.InviteUseR\x05taken\"J\n" +
+	"\tInviteUse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
+	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\"\xa5\x01\n" +
+	"\n" +
+	"AuditEntry\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x17\n" +
+	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x12\n" +
+	"\x04what\x18\x04 \x01(\tR\x04what\x12\x14\n" +
+	"\x05about\x18\x05 \x01(\tR\x05about\x12\x18\n" +
+	"\arefused\x18\x06 \x01(\tR\arefused\x12\x14\n" +
+	"\x05count\x18\a \x01(\x03R\x05count*\xe3\x01\n" +
 	"\vSweepStatus\x12\x1c\n" +
 	"\x18SWEEP_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SWEEP_STATUS_RUNNING\x10\x01\x12\x17\n" +
@@ -3876,7 +4330,17 @@ const file_atelier_v1_model_proto_rawDesc = "" +
 	"\x10REASON_NO_LEADER\x10\x01\x12\x12\n" +
 	"\x0eREASON_REMOVED\x10\x02\x12\x18\n" +
 	"\x14REASON_OTHER_CLUSTER\x10\x03\x12\x12\n" +
-	"\x0eREASON_DELETED\x10PB+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
+	"\x0eREASON_DELETED\x10P*\x87\x01\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
+	"\rROLE_OPERATOR\x10\x02\x12\x0e\n" +
+	"\n" +
+	"ROLE_ADMIN\x10\x03\x12\x0f\n" +
+	"\vROLE_WORKER\x10\x04\x12\x14\n" +
+	"\x10ROLE_COORDINATOR\x10\x05\x12\x0e\n" +
+	"\n" +
+	"ROLE_TRIAL\x10\x06B+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
 
 var (
 	file_atelier_v1_model_proto_rawDescOnce sync.Once
@@ -3890,8 +4354,8 @@ func file_atelier_v1_model_proto_rawDescGZIP() []byte {
 	return file_atelier_v1_model_proto_rawDescData
 }
 
-var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_atelier_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_atelier_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_atelier_v1_model_proto_goTypes = []any{
 	(SweepStatus)(0),       // 0: atelier.v1.SweepStatus
 	(Kind)(0),              // 1: atelier.v1.Kind
@@ -3901,79 +4365,87 @@ var file_atelier_v1_model_proto_goTypes = []any{
 	(Direction)(0),         // 5: atelier.v1.Direction
 	(ProposalSource)(0),    // 6: atelier.v1.ProposalSource
 	(Reason)(0),            // 7: atelier.v1.Reason
-	(*Objective)(nil),      // 8: atelier.v1.Objective
-	(*Constraint)(nil),     // 9: atelier.v1.Constraint
-	(*Origin)(nil),         // 10: atelier.v1.Origin
-	(*Finding)(nil),        // 11: atelier.v1.Finding
-	(*Sweep)(nil),          // 12: atelier.v1.Sweep
-	(*GroupSize)(nil),      // 13: atelier.v1.GroupSize
-	(*Notification)(nil),   // 14: atelier.v1.Notification
-	(*SweepCounts)(nil),    // 15: atelier.v1.SweepCounts
-	(*Trial)(nil),          // 16: atelier.v1.Trial
-	(*Run)(nil),            // 17: atelier.v1.Run
-	(*RunGroup)(nil),       // 18: atelier.v1.RunGroup
-	(*GroupEnd)(nil),       // 19: atelier.v1.GroupEnd
-	(*GroupMember)(nil),    // 20: atelier.v1.GroupMember
-	(*GroupView)(nil),      // 21: atelier.v1.GroupView
-	(*Checkpoint)(nil),     // 22: atelier.v1.Checkpoint
-	(*Alias)(nil),          // 23: atelier.v1.Alias
-	(*AliasPlace)(nil),     // 24: atelier.v1.AliasPlace
-	(*Metric)(nil),         // 25: atelier.v1.Metric
-	(*Report)(nil),         // 26: atelier.v1.Report
-	(*LeaderboardRow)(nil), // 27: atelier.v1.LeaderboardRow
-	(*Worker)(nil),         // 28: atelier.v1.Worker
-	(*Usage)(nil),          // 29: atelier.v1.Usage
-	(*GpuUsage)(nil),       // 30: atelier.v1.GpuUsage
-	(*Slot)(nil),           // 31: atelier.v1.Slot
-	(*Pace)(nil),           // 32: atelier.v1.Pace
-	(*Member)(nil),         // 33: atelier.v1.Member
-	(*Refusal)(nil),        // 34: atelier.v1.Refusal
-	nil,                    // 35: atelier.v1.Sweep.RequiresEntry
-	nil,                    // 36: atelier.v1.Worker.LabelsEntry
+	(Role)(0),              // 8: atelier.v1.Role
+	(*Objective)(nil),      // 9: atelier.v1.Objective
+	(*Constraint)(nil),     // 10: atelier.v1.Constraint
+	(*Origin)(nil),         // 11: atelier.v1.Origin
+	(*Finding)(nil),        // 12: atelier.v1.Finding
+	(*Sweep)(nil),          // 13: atelier.v1.Sweep
+	(*GroupSize)(nil),      // 14: atelier.v1.GroupSize
+	(*Notification)(nil),   // 15: atelier.v1.Notification
+	(*SweepCounts)(nil),    // 16: atelier.v1.SweepCounts
+	(*Trial)(nil),          // 17: atelier.v1.Trial
+	(*Run)(nil),            // 18: atelier.v1.Run
+	(*RunGroup)(nil),       // 19: atelier.v1.RunGroup
+	(*GroupEnd)(nil),       // 20: atelier.v1.GroupEnd
+	(*GroupMember)(nil),    // 21: atelier.v1.GroupMember
+	(*GroupView)(nil),      // 22: atelier.v1.GroupView
+	(*Checkpoint)(nil),     // 23: atelier.v1.Checkpoint
+	(*Alias)(nil),          // 24: atelier.v1.Alias
+	(*AliasPlace)(nil),     // 25: atelier.v1.AliasPlace
+	(*Metric)(nil),         // 26: atelier.v1.Metric
+	(*Report)(nil),         // 27: atelier.v1.Report
+	(*LeaderboardRow)(nil), // 28: atelier.v1.LeaderboardRow
+	(*Worker)(nil),         // 29: atelier.v1.Worker
+	(*Usage)(nil),          // 30: atelier.v1.Usage
+	(*GpuUsage)(nil),       // 31: atelier.v1.GpuUsage
+	(*Slot)(nil),           // 32: atelier.v1.Slot
+	(*Pace)(nil),           // 33: atelier.v1.Pace
+	(*Member)(nil),         // 34: atelier.v1.Member
+	(*Refusal)(nil),        // 35: atelier.v1.Refusal
+	(*Token)(nil),          // 36: atelier.v1.Token
+	(*Invite)(nil),         // 37: atelier.v1.Invite
+	(*InviteUse)(nil),      // 38: atelier.v1.InviteUse
+	(*AuditEntry)(nil),     // 39: atelier.v1.AuditEntry
+	nil,                    // 40: atelier.v1.Sweep.RequiresEntry
+	nil,                    // 41: atelier.v1.Worker.LabelsEntry
 }
 var file_atelier_v1_model_proto_depIdxs = []int32{
 	5,  // 0: atelier.v1.Objective.direction:type_name -> atelier.v1.Direction
 	2,  // 1: atelier.v1.Finding.status:type_name -> atelier.v1.TrialStatus
 	0,  // 2: atelier.v1.Sweep.status:type_name -> atelier.v1.SweepStatus
-	8,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
-	15, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
-	16, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
-	8,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
-	9,  // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
-	35, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
+	9,  // 3: atelier.v1.Sweep.objective:type_name -> atelier.v1.Objective
+	16, // 4: atelier.v1.Sweep.counts:type_name -> atelier.v1.SweepCounts
+	17, // 5: atelier.v1.Sweep.best:type_name -> atelier.v1.Trial
+	9,  // 6: atelier.v1.Sweep.objectives:type_name -> atelier.v1.Objective
+	10, // 7: atelier.v1.Sweep.constraints:type_name -> atelier.v1.Constraint
+	40, // 8: atelier.v1.Sweep.requires:type_name -> atelier.v1.Sweep.RequiresEntry
 	1,  // 9: atelier.v1.Sweep.kind:type_name -> atelier.v1.Kind
-	14, // 10: atelier.v1.Sweep.notification:type_name -> atelier.v1.Notification
-	13, // 11: atelier.v1.Sweep.groups:type_name -> atelier.v1.GroupSize
+	15, // 10: atelier.v1.Sweep.notification:type_name -> atelier.v1.Notification
+	14, // 11: atelier.v1.Sweep.groups:type_name -> atelier.v1.GroupSize
 	0,  // 12: atelier.v1.Notification.on:type_name -> atelier.v1.SweepStatus
 	2,  // 13: atelier.v1.Trial.status:type_name -> atelier.v1.TrialStatus
-	17, // 14: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
-	22, // 15: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
+	18, // 14: atelier.v1.Trial.runs:type_name -> atelier.v1.Run
+	23, // 15: atelier.v1.Trial.checkpoints:type_name -> atelier.v1.Checkpoint
 	4,  // 16: atelier.v1.Trial.verdict:type_name -> atelier.v1.Verdict
 	6,  // 17: atelier.v1.Trial.source:type_name -> atelier.v1.ProposalSource
-	10, // 18: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
-	11, // 19: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
-	25, // 20: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
+	11, // 18: atelier.v1.Trial.origin:type_name -> atelier.v1.Origin
+	12, // 19: atelier.v1.Trial.findings:type_name -> atelier.v1.Finding
+	26, // 20: atelier.v1.Trial.metrics:type_name -> atelier.v1.Metric
 	3,  // 21: atelier.v1.Run.exit:type_name -> atelier.v1.ExitClass
-	18, // 22: atelier.v1.Run.group:type_name -> atelier.v1.RunGroup
-	20, // 23: atelier.v1.RunGroup.members:type_name -> atelier.v1.GroupMember
-	21, // 24: atelier.v1.RunGroup.views:type_name -> atelier.v1.GroupView
-	19, // 25: atelier.v1.RunGroup.ended:type_name -> atelier.v1.GroupEnd
+	19, // 22: atelier.v1.Run.group:type_name -> atelier.v1.RunGroup
+	21, // 23: atelier.v1.RunGroup.members:type_name -> atelier.v1.GroupMember
+	22, // 24: atelier.v1.RunGroup.views:type_name -> atelier.v1.GroupView
+	20, // 25: atelier.v1.RunGroup.ended:type_name -> atelier.v1.GroupEnd
 	3,  // 26: atelier.v1.GroupEnd.exit:type_name -> atelier.v1.ExitClass
-	24, // 27: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
-	25, // 28: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
+	25, // 27: atelier.v1.Alias.places:type_name -> atelier.v1.AliasPlace
+	26, // 28: atelier.v1.Report.metrics:type_name -> atelier.v1.Metric
 	2,  // 29: atelier.v1.LeaderboardRow.status:type_name -> atelier.v1.TrialStatus
-	25, // 30: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
-	31, // 31: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
-	36, // 32: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
-	29, // 33: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
-	30, // 34: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
-	32, // 35: atelier.v1.Slot.pace:type_name -> atelier.v1.Pace
+	26, // 30: atelier.v1.LeaderboardRow.metrics:type_name -> atelier.v1.Metric
+	32, // 31: atelier.v1.Worker.slots:type_name -> atelier.v1.Slot
+	41, // 32: atelier.v1.Worker.labels:type_name -> atelier.v1.Worker.LabelsEntry
+	30, // 33: atelier.v1.Worker.usage:type_name -> atelier.v1.Usage
+	31, // 34: atelier.v1.Usage.gpus:type_name -> atelier.v1.GpuUsage
+	33, // 35: atelier.v1.Slot.pace:type_name -> atelier.v1.Pace
 	7,  // 36: atelier.v1.Refusal.reason:type_name -> atelier.v1.Reason
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	8,  // 37: atelier.v1.Token.role:type_name -> atelier.v1.Role
+	8,  // 38: atelier.v1.Invite.role:type_name -> atelier.v1.Role
+	38, // 39: atelier.v1.Invite.taken:type_name -> atelier.v1.InviteUse
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_model_proto_init() }
@@ -3986,8 +4458,8 @@ func file_atelier_v1_model_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_model_proto_rawDesc), len(file_atelier_v1_model_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   29,
+			NumEnums:      9,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

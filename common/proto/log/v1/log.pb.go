@@ -106,11 +106,20 @@ type Command struct {
 	//	*Command_RecordNotification
 	//	*Command_SetAlias
 	//	*Command_ChangeGroup
+	//	*Command_CreateToken
+	//	*Command_RevokeToken
+	//	*Command_CreateInvite
+	//	*Command_ConsumeInvite
+	//	*Command_RevokeInvite
+	//	*Command_RecordAct
 	Op isCommand_Op `protobuf_oneof:"op"`
 	// How it is carried out. A log is played again by later versions, and must
 	// come to the same state: what they do otherwise they do for commands that ask
 	// for it. 0 = as before numbers were given; see coordinator/state/DESIGN.md.
-	Rules         uint32 `protobuf:"varint,28,opt,name=rules,proto3" json:"rules,omitempty"`
+	Rules uint32 `protobuf:"varint,28,opt,name=rules,proto3" json:"rules,omitempty"`
+	// Who asked for it, a person's token or a node, by name; empty = the cluster itself, or an open
+	// cluster, which does not know. What changed something is remembered under it (AuditEntry).
+	By            string `protobuf:"bytes,29,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,11 +436,72 @@ func (x *Command) GetChangeGroup() *ChangeGroup {
 	return nil
 }
 
+func (x *Command) GetCreateToken() *CreateToken {
+	if x != nil {
+		if x, ok := x.Op.(*Command_CreateToken); ok {
+			return x.CreateToken
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeToken() *RevokeToken {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RevokeToken); ok {
+			return x.RevokeToken
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCreateInvite() *CreateInvite {
+	if x != nil {
+		if x, ok := x.Op.(*Command_CreateInvite); ok {
+			return x.CreateInvite
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetConsumeInvite() *ConsumeInvite {
+	if x != nil {
+		if x, ok := x.Op.(*Command_ConsumeInvite); ok {
+			return x.ConsumeInvite
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeInvite() *RevokeInvite {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RevokeInvite); ok {
+			return x.RevokeInvite
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordAct() *RecordAct {
+	if x != nil {
+		if x, ok := x.Op.(*Command_RecordAct); ok {
+			return x.RecordAct
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetRules() uint32 {
 	if x != nil {
 		return x.Rules
 	}
 	return 0
+}
+
+func (x *Command) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 type isCommand_Op interface {
@@ -554,6 +624,30 @@ type Command_ChangeGroup struct {
 	ChangeGroup *ChangeGroup `protobuf:"bytes,90,opt,name=change_group,json=changeGroup,proto3,oneof"`
 }
 
+type Command_CreateToken struct {
+	CreateToken *CreateToken `protobuf:"bytes,100,opt,name=create_token,json=createToken,proto3,oneof"`
+}
+
+type Command_RevokeToken struct {
+	RevokeToken *RevokeToken `protobuf:"bytes,101,opt,name=revoke_token,json=revokeToken,proto3,oneof"`
+}
+
+type Command_CreateInvite struct {
+	CreateInvite *CreateInvite `protobuf:"bytes,102,opt,name=create_invite,json=createInvite,proto3,oneof"`
+}
+
+type Command_ConsumeInvite struct {
+	ConsumeInvite *ConsumeInvite `protobuf:"bytes,103,opt,name=consume_invite,json=consumeInvite,proto3,oneof"`
+}
+
+type Command_RevokeInvite struct {
+	RevokeInvite *RevokeInvite `protobuf:"bytes,104,opt,name=revoke_invite,json=revokeInvite,proto3,oneof"`
+}
+
+type Command_RecordAct struct {
+	RecordAct *RecordAct `protobuf:"bytes,105,opt,name=record_act,json=recordAct,proto3,oneof"`
+}
+
 func (*Command_CreateSweep) isCommand_Op() {}
 
 func (*Command_ControlSweep) isCommand_Op() {}
@@ -611,6 +705,18 @@ func (*Command_RecordNotification) isCommand_Op() {}
 func (*Command_SetAlias) isCommand_Op() {}
 
 func (*Command_ChangeGroup) isCommand_Op() {}
+
+func (*Command_CreateToken) isCommand_Op() {}
+
+func (*Command_RevokeToken) isCommand_Op() {}
+
+func (*Command_CreateInvite) isCommand_Op() {}
+
+func (*Command_ConsumeInvite) isCommand_Op() {}
+
+func (*Command_RevokeInvite) isCommand_Op() {}
+
+func (*Command_RecordAct) isCommand_Op() {}
 
 // Natural key: id.
 // What a person asked for. spec_json is the checked spec (common/spec), spec_yaml
@@ -1822,6 +1928,7 @@ type GrantLease struct {
 	End           *LeaseEnd              `protobuf:"bytes,10,opt,name=end,proto3" json:"end,omitempty"`                     // absent: the run goes on to the spec's last epoch
 	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`                // no other worker could try: a refusal is the trial's own
 	Folder        string                 `protobuf:"bytes,12,opt,name=folder,proto3" json:"folder,omitempty"`               // id of the worker's data folder; may be empty
+	Credential    []byte                 `protobuf:"bytes,13,opt,name=credential,proto3" json:"credential,omitempty"`       // SHA-256 of the secret that speaks for this run; may be empty
 	Members       []*v1.GroupMember      `protobuf:"bytes,90,rep,name=members,proto3" json:"members,omitempty"`             // of a group, ids from 1; the first is the one above. None: one slot alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1925,6 +2032,13 @@ func (x *GrantLease) GetFolder() string {
 		return x.Folder
 	}
 	return ""
+}
+
+func (x *GrantLease) GetCredential() []byte {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
 }
 
 func (x *GrantLease) GetMembers() []*v1.GroupMember {
@@ -2961,6 +3075,539 @@ func (x *AbortRestore) GetReason() string {
 	return ""
 }
 
+// A person's or a program's token. Of its secret the log has the SHA-256 alone. Natural key: id.
+type CreateToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                             // unique among tokens that are good
+	Role          v1.Role                `protobuf:"varint,3,opt,name=role,proto3,enum=atelier.v1.Role" json:"role,omitempty"`       // VIEWER, OPERATOR or ADMIN
+	Sha256        []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`                         // of the secret
+	ExpiresMs     int64                  `protobuf:"varint,5,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // 0 = never
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateToken) Reset() {
+	*x = CreateToken{}
+	mi := &file_log_v1_log_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateToken) ProtoMessage() {}
+
+func (x *CreateToken) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateToken.ProtoReflect.Descriptor instead.
+func (*CreateToken) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CreateToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateToken) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateToken) GetRole() v1.Role {
+	if x != nil {
+		return x.Role
+	}
+	return v1.Role(0)
+}
+
+func (x *CreateToken) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *CreateToken) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+// Natural key: id. The last one of an admin that does not expire stays.
+type RevokeToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeToken) Reset() {
+	*x = RevokeToken{}
+	mi := &file_log_v1_log_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeToken) ProtoMessage() {}
+
+func (x *RevokeToken) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeToken.ProtoReflect.Descriptor instead.
+func (*RevokeToken) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RevokeToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// Lets new machines join. Natural key: id.
+type CreateInvite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Role          v1.Role                `protobuf:"varint,2,opt,name=role,proto3,enum=atelier.v1.Role" json:"role,omitempty"` // WORKER or COORDINATOR
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`                       // the only name it is good for; empty = any
+	Sha256        []byte                 `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`                   // of the secret
+	ExpiresMs     int64                  `protobuf:"varint,5,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	Uses          int32                  `protobuf:"varint,6,opt,name=uses,proto3" json:"uses,omitempty"` // from 1
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateInvite) Reset() {
+	*x = CreateInvite{}
+	mi := &file_log_v1_log_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateInvite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateInvite) ProtoMessage() {}
+
+func (x *CreateInvite) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateInvite.ProtoReflect.Descriptor instead.
+func (*CreateInvite) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *CreateInvite) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateInvite) GetRole() v1.Role {
+	if x != nil {
+		return x.Role
+	}
+	return v1.Role(0)
+}
+
+func (x *CreateInvite) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CreateInvite) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *CreateInvite) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *CreateInvite) GetUses() int32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+// A machine joins by an invitation. Natural key: invite, node and key.
+type ConsumeInvite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // SHA-256 of the machine's public key
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsumeInvite) Reset() {
+	*x = ConsumeInvite{}
+	mi := &file_log_v1_log_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsumeInvite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsumeInvite) ProtoMessage() {}
+
+func (x *ConsumeInvite) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsumeInvite.ProtoReflect.Descriptor instead.
+func (*ConsumeInvite) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ConsumeInvite) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConsumeInvite) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ConsumeInvite) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type RevokeInvite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeInvite) Reset() {
+	*x = RevokeInvite{}
+	mi := &file_log_v1_log_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeInvite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeInvite) ProtoMessage() {}
+
+func (x *RevokeInvite) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeInvite.ProtoReflect.Descriptor instead.
+func (*RevokeInvite) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RevokeInvite) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// Notes an act that changes nothing of this state: a refusal, a change of leaders.
+type RecordAct struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	About         string                 `protobuf:"bytes,2,opt,name=about,proto3" json:"about,omitempty"`
+	Refused       string                 `protobuf:"bytes,3,opt,name=refused,proto3" json:"refused,omitempty"` // why; empty = it was done
+	Count         int64                  `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`    // how many times, since it was noted last
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordAct) Reset() {
+	*x = RecordAct{}
+	mi := &file_log_v1_log_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordAct) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordAct) ProtoMessage() {}
+
+func (x *RecordAct) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordAct.ProtoReflect.Descriptor instead.
+func (*RecordAct) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RecordAct) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *RecordAct) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
+}
+
+func (x *RecordAct) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *RecordAct) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type TokenRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *CreateToken           `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	CreatedMs     int64                  `protobuf:"varint,2,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	RevokedMs     int64                  `protobuf:"varint,3,opt,name=revoked_ms,json=revokedMs,proto3" json:"revoked_ms,omitempty"` // 0 = it is not
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRecord) Reset() {
+	*x = TokenRecord{}
+	mi := &file_log_v1_log_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRecord) ProtoMessage() {}
+
+func (x *TokenRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRecord.ProtoReflect.Descriptor instead.
+func (*TokenRecord) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *TokenRecord) GetToken() *CreateToken {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *TokenRecord) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *TokenRecord) GetRevokedMs() int64 {
+	if x != nil {
+		return x.RevokedMs
+	}
+	return 0
+}
+
+func (x *TokenRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type InviteRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Invite        *CreateInvite          `protobuf:"bytes,1,opt,name=invite,proto3" json:"invite,omitempty"`
+	CreatedMs     int64                  `protobuf:"varint,2,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	RevokedMs     int64                  `protobuf:"varint,3,opt,name=revoked_ms,json=revokedMs,proto3" json:"revoked_ms,omitempty"` // 0 = it is not
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	Taken         []*ConsumeInvite       `protobuf:"bytes,5,rep,name=taken,proto3" json:"taken,omitempty"`                            // without their ids; as many as uses at most
+	TakenMs       []int64                `protobuf:"varint,6,rep,packed,name=taken_ms,json=takenMs,proto3" json:"taken_ms,omitempty"` // one each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InviteRecord) Reset() {
+	*x = InviteRecord{}
+	mi := &file_log_v1_log_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InviteRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InviteRecord) ProtoMessage() {}
+
+func (x *InviteRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_log_v1_log_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InviteRecord.ProtoReflect.Descriptor instead.
+func (*InviteRecord) Descriptor() ([]byte, []int) {
+	return file_log_v1_log_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *InviteRecord) GetInvite() *CreateInvite {
+	if x != nil {
+		return x.Invite
+	}
+	return nil
+}
+
+func (x *InviteRecord) GetCreatedMs() int64 {
+	if x != nil {
+		return x.CreatedMs
+	}
+	return 0
+}
+
+func (x *InviteRecord) GetRevokedMs() int64 {
+	if x != nil {
+		return x.RevokedMs
+	}
+	return 0
+}
+
+func (x *InviteRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *InviteRecord) GetTaken() []*ConsumeInvite {
+	if x != nil {
+		return x.Taken
+	}
+	return nil
+}
+
+func (x *InviteRecord) GetTakenMs() []int64 {
+	if x != nil {
+		return x.TakenMs
+	}
+	return nil
+}
+
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Record:
@@ -2978,7 +3625,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2990,7 +3637,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[35]
+	mi := &file_log_v1_log_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3003,7 +3650,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{35}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Record) GetRecord() isRecord_Record {
@@ -3123,13 +3770,16 @@ type Header struct {
 	FormerClusterIds []string               `protobuf:"bytes,31,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"` // of the clusters this one was recovered from, oldest first
 	Purged           []*PurgedSweep         `protobuf:"bytes,80,rep,name=purged,proto3" json:"purged,omitempty"`                                               // oldest first
 	Aliases          []*v1.Alias            `protobuf:"bytes,81,rep,name=aliases,proto3" json:"aliases,omitempty"`                                             // by name, without location
+	Tokens           []*TokenRecord         `protobuf:"bytes,100,rep,name=tokens,proto3" json:"tokens,omitempty"`                                              // by id
+	Invites          []*InviteRecord        `protobuf:"bytes,101,rep,name=invites,proto3" json:"invites,omitempty"`                                            // by id
+	Audit            []*v1.AuditEntry       `protobuf:"bytes,102,rep,name=audit,proto3" json:"audit,omitempty"`                                                // oldest first
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3791,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[36]
+	mi := &file_log_v1_log_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3804,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{36}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Header) GetVersion() uint32 {
@@ -3255,6 +3905,27 @@ func (x *Header) GetAliases() []*v1.Alias {
 	return nil
 }
 
+func (x *Header) GetTokens() []*TokenRecord {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *Header) GetInvites() []*InviteRecord {
+	if x != nil {
+		return x.Invites
+	}
+	return nil
+}
+
+func (x *Header) GetAudit() []*v1.AuditEntry {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
+}
+
 // What is remembered of a sweep that is gone: the request that made it does not
 // make it again, and workers delete its files.
 type PurgedSweep struct {
@@ -3270,7 +3941,7 @@ type PurgedSweep struct {
 
 func (x *PurgedSweep) Reset() {
 	*x = PurgedSweep{}
-	mi := &file_log_v1_log_proto_msgTypes[37]
+	mi := &file_log_v1_log_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3953,7 @@ func (x *PurgedSweep) String() string {
 func (*PurgedSweep) ProtoMessage() {}
 
 func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[37]
+	mi := &file_log_v1_log_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3966,7 @@ func (x *PurgedSweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgedSweep.ProtoReflect.Descriptor instead.
 func (*PurgedSweep) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{37}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PurgedSweep) GetId() string {
@@ -3343,7 +4014,7 @@ type RemovedMember struct {
 
 func (x *RemovedMember) Reset() {
 	*x = RemovedMember{}
-	mi := &file_log_v1_log_proto_msgTypes[38]
+	mi := &file_log_v1_log_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3355,7 +4026,7 @@ func (x *RemovedMember) String() string {
 func (*RemovedMember) ProtoMessage() {}
 
 func (x *RemovedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[38]
+	mi := &file_log_v1_log_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3368,7 +4039,7 @@ func (x *RemovedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
 func (*RemovedMember) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{38}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RemovedMember) GetId() string {
@@ -3395,7 +4066,7 @@ type StagedRestore struct {
 
 func (x *StagedRestore) Reset() {
 	*x = StagedRestore{}
-	mi := &file_log_v1_log_proto_msgTypes[39]
+	mi := &file_log_v1_log_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3407,7 +4078,7 @@ func (x *StagedRestore) String() string {
 func (*StagedRestore) ProtoMessage() {}
 
 func (x *StagedRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[39]
+	mi := &file_log_v1_log_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3420,7 +4091,7 @@ func (x *StagedRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedRestore.ProtoReflect.Descriptor instead.
 func (*StagedRestore) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{39}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StagedRestore) GetBegin() *BeginRestore {
@@ -3446,7 +4117,7 @@ type StagedPart struct {
 
 func (x *StagedPart) Reset() {
 	*x = StagedPart{}
-	mi := &file_log_v1_log_proto_msgTypes[40]
+	mi := &file_log_v1_log_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +4129,7 @@ func (x *StagedPart) String() string {
 func (*StagedPart) ProtoMessage() {}
 
 func (x *StagedPart) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[40]
+	mi := &file_log_v1_log_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +4142,7 @@ func (x *StagedPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedPart.ProtoReflect.Descriptor instead.
 func (*StagedPart) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{40}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StagedPart) GetData() []byte {
@@ -3514,7 +4185,7 @@ type SweepRecord struct {
 
 func (x *SweepRecord) Reset() {
 	*x = SweepRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[41]
+	mi := &file_log_v1_log_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3526,7 +4197,7 @@ func (x *SweepRecord) String() string {
 func (*SweepRecord) ProtoMessage() {}
 
 func (x *SweepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[41]
+	mi := &file_log_v1_log_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3539,7 +4210,7 @@ func (x *SweepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepRecord.ProtoReflect.Descriptor instead.
 func (*SweepRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{41}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SweepRecord) GetSpec() *CreateSweep {
@@ -3757,7 +4428,7 @@ type TrialRecord struct {
 
 func (x *TrialRecord) Reset() {
 	*x = TrialRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[42]
+	mi := &file_log_v1_log_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +4440,7 @@ func (x *TrialRecord) String() string {
 func (*TrialRecord) ProtoMessage() {}
 
 func (x *TrialRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[42]
+	mi := &file_log_v1_log_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +4453,7 @@ func (x *TrialRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrialRecord.ProtoReflect.Descriptor instead.
 func (*TrialRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{42}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TrialRecord) GetNumber() int64 {
@@ -4000,6 +4671,7 @@ type LeaseRecord struct {
 	End           *LeaseEnd              `protobuf:"bytes,10,opt,name=end,proto3" json:"end,omitempty"`
 	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`
 	Folder        string                 `protobuf:"bytes,12,opt,name=folder,proto3" json:"folder,omitempty"`
+	Credential    []byte                 `protobuf:"bytes,13,opt,name=credential,proto3" json:"credential,omitempty"`
 	Members       []*v1.GroupMember      `protobuf:"bytes,90,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4007,7 +4679,7 @@ type LeaseRecord struct {
 
 func (x *LeaseRecord) Reset() {
 	*x = LeaseRecord{}
-	mi := &file_log_v1_log_proto_msgTypes[43]
+	mi := &file_log_v1_log_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4691,7 @@ func (x *LeaseRecord) String() string {
 func (*LeaseRecord) ProtoMessage() {}
 
 func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[43]
+	mi := &file_log_v1_log_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4704,7 @@ func (x *LeaseRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRecord.ProtoReflect.Descriptor instead.
 func (*LeaseRecord) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{43}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *LeaseRecord) GetToken() uint64 {
@@ -4105,6 +4777,13 @@ func (x *LeaseRecord) GetFolder() string {
 	return ""
 }
 
+func (x *LeaseRecord) GetCredential() []byte {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
 func (x *LeaseRecord) GetMembers() []*v1.GroupMember {
 	if x != nil {
 		return x.Members
@@ -4121,7 +4800,7 @@ type Footer struct {
 
 func (x *Footer) Reset() {
 	*x = Footer{}
-	mi := &file_log_v1_log_proto_msgTypes[44]
+	mi := &file_log_v1_log_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4133,7 +4812,7 @@ func (x *Footer) String() string {
 func (*Footer) ProtoMessage() {}
 
 func (x *Footer) ProtoReflect() protoreflect.Message {
-	mi := &file_log_v1_log_proto_msgTypes[44]
+	mi := &file_log_v1_log_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4146,7 +4825,7 @@ func (x *Footer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Footer.ProtoReflect.Descriptor instead.
 func (*Footer) Descriptor() ([]byte, []int) {
-	return file_log_v1_log_proto_rawDescGZIP(), []int{44}
+	return file_log_v1_log_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Footer) GetRecords() int64 {
@@ -4162,7 +4841,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"\x10log/v1/log.proto\x12\x0eatelier.log.v1\x1a\x16atelier/v1/model.proto\x1a\x14atelier/v1/api.proto\"<\n" +
 	"\x05Entry\x123\n" +
-	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\xe9\x0f\n" +
+	"\bcommands\x18\x01 \x03(\v2\x17.atelier.log.v1.CommandR\bcommands\"\x8b\x13\n" +
 	"\aCommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x17\n" +
@@ -4205,8 +4884,16 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x10set_notification\x18* \x01(\v2\x1f.atelier.log.v1.SetNotificationH\x00R\x0fsetNotification\x12U\n" +
 	"\x13record_notification\x18+ \x01(\v2\".atelier.log.v1.RecordNotificationH\x00R\x12recordNotification\x127\n" +
 	"\tset_alias\x18, \x01(\v2\x18.atelier.log.v1.SetAliasH\x00R\bsetAlias\x12@\n" +
-	"\fchange_group\x18Z \x01(\v2\x1b.atelier.log.v1.ChangeGroupH\x00R\vchangeGroup\x12\x14\n" +
-	"\x05rules\x18\x1c \x01(\rR\x05rulesB\x04\n" +
+	"\fchange_group\x18Z \x01(\v2\x1b.atelier.log.v1.ChangeGroupH\x00R\vchangeGroup\x12@\n" +
+	"\fcreate_token\x18d \x01(\v2\x1b.atelier.log.v1.CreateTokenH\x00R\vcreateToken\x12@\n" +
+	"\frevoke_token\x18e \x01(\v2\x1b.atelier.log.v1.RevokeTokenH\x00R\vrevokeToken\x12C\n" +
+	"\rcreate_invite\x18f \x01(\v2\x1c.atelier.log.v1.CreateInviteH\x00R\fcreateInvite\x12F\n" +
+	"\x0econsume_invite\x18g \x01(\v2\x1d.atelier.log.v1.ConsumeInviteH\x00R\rconsumeInvite\x12C\n" +
+	"\rrevoke_invite\x18h \x01(\v2\x1c.atelier.log.v1.RevokeInviteH\x00R\frevokeInvite\x12:\n" +
+	"\n" +
+	"record_act\x18i \x01(\v2\x19.atelier.log.v1.RecordActH\x00R\trecordAct\x12\x14\n" +
+	"\x05rules\x18\x1c \x01(\rR\x05rules\x12\x0e\n" +
+	"\x02by\x18\x1d \x01(\tR\x02byB\x04\n" +
 	"\x02op\"\xe9\a\n" +
 	"\vCreateSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -4320,7 +5007,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x04seen\x18\x05 \x01(\x03R\x04seen\x12,\n" +
 	"\aorigins\x18\x06 \x03(\v2\x12.atelier.v1.OriginR\aorigins\x122\n" +
 	"\x06source\x18\a \x01(\x0e2\x1a.atelier.v1.ProposalSourceR\x06source\x12\x16\n" +
-	"\x06budget\x18\b \x01(\x03R\x06budget\"\xc0\x02\n" +
+	"\x06budget\x18\b \x01(\x03R\x06budget\"\xe0\x02\n" +
 	"\n" +
 	"GrantLease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -4333,7 +5020,10 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x03end\x18\n" +
 	" \x01(\v2\x18.atelier.log.v1.LeaseEndR\x03end\x12\x14\n" +
 	"\x05final\x18\v \x01(\bR\x05final\x12\x16\n" +
-	"\x06folder\x18\f \x01(\tR\x06folder\x121\n" +
+	"\x06folder\x18\f \x01(\tR\x06folder\x12\x1e\n" +
+	"\n" +
+	"credential\x18\r \x01(\fR\n" +
+	"credential\x121\n" +
 	"\amembers\x18Z \x03(\v2\x17.atelier.v1.GroupMemberR\amembers\"\xb9\x01\n" +
 	"\vChangeGroup\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -4408,7 +5098,51 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"6\n" +
 	"\fAbortRestore\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xcb\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x8e\x01\n" +
+	"\vCreateToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12$\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x10.atelier.v1.RoleR\x04role\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x05 \x01(\x03R\texpiresMs\"\x1d\n" +
+	"\vRevokeToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xa3\x01\n" +
+	"\fCreateInvite\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x10.atelier.v1.RoleR\x04role\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x05 \x01(\x03R\texpiresMs\x12\x12\n" +
+	"\x04uses\x18\x06 \x01(\x05R\x04uses\"E\n" +
+	"\rConsumeInvite\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\"\x1e\n" +
+	"\fRevokeInvite\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"e\n" +
+	"\tRecordAct\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x14\n" +
+	"\x05about\x18\x02 \x01(\tR\x05about\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\tR\arefused\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x03R\x05count\"\x8e\x01\n" +
+	"\vTokenRecord\x121\n" +
+	"\x05token\x18\x01 \x01(\v2\x1b.atelier.log.v1.CreateTokenR\x05token\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\x02 \x01(\x03R\tcreatedMs\x12\x1d\n" +
+	"\n" +
+	"revoked_ms\x18\x03 \x01(\x03R\trevokedMs\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"\xe2\x01\n" +
+	"\fInviteRecord\x124\n" +
+	"\x06invite\x18\x01 \x01(\v2\x1c.atelier.log.v1.CreateInviteR\x06invite\x12\x1d\n" +
+	"\n" +
+	"created_ms\x18\x02 \x01(\x03R\tcreatedMs\x12\x1d\n" +
+	"\n" +
+	"revoked_ms\x18\x03 \x01(\x03R\trevokedMs\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x123\n" +
+	"\x05taken\x18\x05 \x03(\v2\x1d.atelier.log.v1.ConsumeInviteR\x05taken\x12\x19\n" +
+	"\btaken_ms\x18\x06 \x03(\x03R\atakenMs\"\xcb\x02\n" +
 	"\x06Record\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.atelier.log.v1.HeaderH\x00R\x06header\x123\n" +
 	"\x05sweep\x18\x02 \x01(\v2\x1b.atelier.log.v1.SweepRecordH\x00R\x05sweep\x123\n" +
@@ -4416,7 +5150,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06footer\x18\x04 \x01(\v2\x16.atelier.log.v1.FooterH\x00R\x06footer\x127\n" +
 	"\x06staged\x18\x05 \x01(\v2\x1d.atelier.log.v1.StagedRestoreH\x00R\x06staged\x120\n" +
 	"\x04part\x18\x06 \x01(\v2\x1a.atelier.log.v1.StagedPartH\x00R\x04partB\b\n" +
-	"\x06record\"\x9f\x04\n" +
+	"\x06record\"\xba\x05\n" +
 	"\x06Header\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -4433,7 +5167,10 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\aremoved\x18\x1e \x03(\v2\x1d.atelier.log.v1.RemovedMemberR\aremoved\x12,\n" +
 	"\x12former_cluster_ids\x18\x1f \x03(\tR\x10formerClusterIds\x123\n" +
 	"\x06purged\x18P \x03(\v2\x1b.atelier.log.v1.PurgedSweepR\x06purged\x12+\n" +
-	"\aaliases\x18Q \x03(\v2\x11.atelier.v1.AliasR\aaliases\"\xab\x01\n" +
+	"\aaliases\x18Q \x03(\v2\x11.atelier.v1.AliasR\aaliases\x123\n" +
+	"\x06tokens\x18d \x03(\v2\x1b.atelier.log.v1.TokenRecordR\x06tokens\x126\n" +
+	"\ainvites\x18e \x03(\v2\x1c.atelier.log.v1.InviteRecordR\ainvites\x12,\n" +
+	"\x05audit\x18f \x03(\v2\x16.atelier.v1.AuditEntryR\x05audit\"\xab\x01\n" +
 	"\vPurgedSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x0ecreate_request\x18\x02 \x01(\tR\rcreateRequest\x12#\n" +
@@ -4516,7 +5253,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06origin\x18\x1a \x01(\v2\x12.atelier.v1.OriginR\x06origin\x12'\n" +
 	"\x0fproposed_budget\x18\x1b \x01(\x03R\x0eproposedBudget\x12\x16\n" +
 	"\x06pauses\x18\x1c \x01(\x05R\x06pauses\x12\x1a\n" +
-	"\brefusals\x18( \x01(\x05R\brefusals\"\xd0\x02\n" +
+	"\brefusals\x18( \x01(\x05R\brefusals\"\xf0\x02\n" +
 	"\vLeaseRecord\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12 \n" +
@@ -4529,7 +5266,10 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x03end\x18\n" +
 	" \x01(\v2\x18.atelier.log.v1.LeaseEndR\x03end\x12\x14\n" +
 	"\x05final\x18\v \x01(\bR\x05final\x12\x16\n" +
-	"\x06folder\x18\f \x01(\tR\x06folder\x121\n" +
+	"\x06folder\x18\f \x01(\tR\x06folder\x12\x1e\n" +
+	"\n" +
+	"credential\x18\r \x01(\fR\n" +
+	"credential\x121\n" +
 	"\amembers\x18Z \x03(\v2\x17.atelier.v1.GroupMemberR\amembers\"\"\n" +
 	"\x06Footer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x03R\arecordsB#Z!atelier/common/proto/log/v1;logv1b\x06proto3"
@@ -4546,7 +5286,7 @@ func file_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_log_v1_log_proto_rawDescData
 }
 
-var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_log_v1_log_proto_goTypes = []any{
 	(*Entry)(nil),              // 0: atelier.log.v1.Entry
 	(*Command)(nil),            // 1: atelier.log.v1.Command
@@ -4583,33 +5323,43 @@ var file_log_v1_log_proto_goTypes = []any{
 	(*StageRestore)(nil),       // 32: atelier.log.v1.StageRestore
 	(*CommitRestore)(nil),      // 33: atelier.log.v1.CommitRestore
 	(*AbortRestore)(nil),       // 34: atelier.log.v1.AbortRestore
-	(*Record)(nil),             // 35: atelier.log.v1.Record
-	(*Header)(nil),             // 36: atelier.log.v1.Header
-	(*PurgedSweep)(nil),        // 37: atelier.log.v1.PurgedSweep
-	(*RemovedMember)(nil),      // 38: atelier.log.v1.RemovedMember
-	(*StagedRestore)(nil),      // 39: atelier.log.v1.StagedRestore
-	(*StagedPart)(nil),         // 40: atelier.log.v1.StagedPart
-	(*SweepRecord)(nil),        // 41: atelier.log.v1.SweepRecord
-	(*TrialRecord)(nil),        // 42: atelier.log.v1.TrialRecord
-	(*LeaseRecord)(nil),        // 43: atelier.log.v1.LeaseRecord
-	(*Footer)(nil),             // 44: atelier.log.v1.Footer
-	(*v1.Objective)(nil),       // 45: atelier.v1.Objective
-	(*v1.Constraint)(nil),      // 46: atelier.v1.Constraint
-	(v1.Kind)(0),               // 47: atelier.v1.Kind
-	(*v1.Notification)(nil),    // 48: atelier.v1.Notification
-	(v1.TrialStatus)(0),        // 49: atelier.v1.TrialStatus
-	(*v1.Metric)(nil),          // 50: atelier.v1.Metric
-	(v1.SweepAction)(0),        // 51: atelier.v1.SweepAction
-	(v1.SweepStatus)(0),        // 52: atelier.v1.SweepStatus
-	(*v1.Origin)(nil),          // 53: atelier.v1.Origin
-	(v1.ProposalSource)(0),     // 54: atelier.v1.ProposalSource
-	(*v1.GroupMember)(nil),     // 55: atelier.v1.GroupMember
-	(v1.Verdict)(0),            // 56: atelier.v1.Verdict
-	(*v1.RunEvent)(nil),        // 57: atelier.v1.RunEvent
-	(*v1.Alias)(nil),           // 58: atelier.v1.Alias
-	(*v1.Run)(nil),             // 59: atelier.v1.Run
-	(*v1.Checkpoint)(nil),      // 60: atelier.v1.Checkpoint
-	(*v1.Finding)(nil),         // 61: atelier.v1.Finding
+	(*CreateToken)(nil),        // 35: atelier.log.v1.CreateToken
+	(*RevokeToken)(nil),        // 36: atelier.log.v1.RevokeToken
+	(*CreateInvite)(nil),       // 37: atelier.log.v1.CreateInvite
+	(*ConsumeInvite)(nil),      // 38: atelier.log.v1.ConsumeInvite
+	(*RevokeInvite)(nil),       // 39: atelier.log.v1.RevokeInvite
+	(*RecordAct)(nil),          // 40: atelier.log.v1.RecordAct
+	(*TokenRecord)(nil),        // 41: atelier.log.v1.TokenRecord
+	(*InviteRecord)(nil),       // 42: atelier.log.v1.InviteRecord
+	(*Record)(nil),             // 43: atelier.log.v1.Record
+	(*Header)(nil),             // 44: atelier.log.v1.Header
+	(*PurgedSweep)(nil),        // 45: atelier.log.v1.PurgedSweep
+	(*RemovedMember)(nil),      // 46: atelier.log.v1.RemovedMember
+	(*StagedRestore)(nil),      // 47: atelier.log.v1.StagedRestore
+	(*StagedPart)(nil),         // 48: atelier.log.v1.StagedPart
+	(*SweepRecord)(nil),        // 49: atelier.log.v1.SweepRecord
+	(*TrialRecord)(nil),        // 50: atelier.log.v1.TrialRecord
+	(*LeaseRecord)(nil),        // 51: atelier.log.v1.LeaseRecord
+	(*Footer)(nil),             // 52: atelier.log.v1.Footer
+	(*v1.Objective)(nil),       // 53: atelier.v1.Objective
+	(*v1.Constraint)(nil),      // 54: atelier.v1.Constraint
+	(v1.Kind)(0),               // 55: atelier.v1.Kind
+	(*v1.Notification)(nil),    // 56: atelier.v1.Notification
+	(v1.TrialStatus)(0),        // 57: atelier.v1.TrialStatus
+	(*v1.Metric)(nil),          // 58: atelier.v1.Metric
+	(v1.SweepAction)(0),        // 59: atelier.v1.SweepAction
+	(v1.SweepStatus)(0),        // 60: atelier.v1.SweepStatus
+	(*v1.Origin)(nil),          // 61: atelier.v1.Origin
+	(v1.ProposalSource)(0),     // 62: atelier.v1.ProposalSource
+	(*v1.GroupMember)(nil),     // 63: atelier.v1.GroupMember
+	(v1.Verdict)(0),            // 64: atelier.v1.Verdict
+	(*v1.RunEvent)(nil),        // 65: atelier.v1.RunEvent
+	(v1.Role)(0),               // 66: atelier.v1.Role
+	(*v1.Alias)(nil),           // 67: atelier.v1.Alias
+	(*v1.AuditEntry)(nil),      // 68: atelier.v1.AuditEntry
+	(*v1.Run)(nil),             // 69: atelier.v1.Run
+	(*v1.Checkpoint)(nil),      // 70: atelier.v1.Checkpoint
+	(*v1.Finding)(nil),         // 71: atelier.v1.Finding
 }
 var file_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atelier.log.v1.Entry.commands:type_name -> atelier.log.v1.Command
@@ -4642,55 +5392,69 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	13, // 27: atelier.log.v1.Command.record_notification:type_name -> atelier.log.v1.RecordNotification
 	12, // 28: atelier.log.v1.Command.set_alias:type_name -> atelier.log.v1.SetAlias
 	18, // 29: atelier.log.v1.Command.change_group:type_name -> atelier.log.v1.ChangeGroup
-	45, // 30: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
-	3,  // 31: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
-	45, // 32: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
-	46, // 33: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
-	4,  // 34: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
-	47, // 35: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
-	48, // 36: atelier.log.v1.CreateSweep.notify:type_name -> atelier.v1.Notification
-	49, // 37: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
-	50, // 38: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
-	51, // 39: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
-	52, // 40: atelier.log.v1.SetNotification.on:type_name -> atelier.v1.SweepStatus
-	53, // 41: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
-	54, // 42: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
-	20, // 43: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
-	55, // 44: atelier.log.v1.GrantLease.members:type_name -> atelier.v1.GroupMember
-	55, // 45: atelier.log.v1.ChangeGroup.add:type_name -> atelier.v1.GroupMember
-	19, // 46: atelier.log.v1.ChangeGroup.lost:type_name -> atelier.log.v1.GroupLoss
-	56, // 47: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
-	57, // 48: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
-	56, // 49: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
-	36, // 50: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
-	41, // 51: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
-	42, // 52: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
-	44, // 53: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
-	39, // 54: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
-	40, // 55: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
-	27, // 56: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
-	38, // 57: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
-	37, // 58: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
-	58, // 59: atelier.log.v1.Header.aliases:type_name -> atelier.v1.Alias
-	31, // 60: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
-	2,  // 61: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	52, // 62: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	48, // 63: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
-	49, // 64: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	59, // 65: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	60, // 66: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	56, // 67: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	43, // 68: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	61, // 69: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	54, // 70: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	53, // 71: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	20, // 72: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	55, // 73: atelier.log.v1.LeaseRecord.members:type_name -> atelier.v1.GroupMember
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	35, // 30: atelier.log.v1.Command.create_token:type_name -> atelier.log.v1.CreateToken
+	36, // 31: atelier.log.v1.Command.revoke_token:type_name -> atelier.log.v1.RevokeToken
+	37, // 32: atelier.log.v1.Command.create_invite:type_name -> atelier.log.v1.CreateInvite
+	38, // 33: atelier.log.v1.Command.consume_invite:type_name -> atelier.log.v1.ConsumeInvite
+	39, // 34: atelier.log.v1.Command.revoke_invite:type_name -> atelier.log.v1.RevokeInvite
+	40, // 35: atelier.log.v1.Command.record_act:type_name -> atelier.log.v1.RecordAct
+	53, // 36: atelier.log.v1.CreateSweep.objective:type_name -> atelier.v1.Objective
+	3,  // 37: atelier.log.v1.CreateSweep.warm_trials:type_name -> atelier.log.v1.WarmTrial
+	53, // 38: atelier.log.v1.CreateSweep.objectives:type_name -> atelier.v1.Objective
+	54, // 39: atelier.log.v1.CreateSweep.constraints:type_name -> atelier.v1.Constraint
+	4,  // 40: atelier.log.v1.CreateSweep.requires:type_name -> atelier.log.v1.Requirement
+	55, // 41: atelier.log.v1.CreateSweep.kind:type_name -> atelier.v1.Kind
+	56, // 42: atelier.log.v1.CreateSweep.notify:type_name -> atelier.v1.Notification
+	57, // 43: atelier.log.v1.WarmTrial.status:type_name -> atelier.v1.TrialStatus
+	58, // 44: atelier.log.v1.WarmTrial.metrics:type_name -> atelier.v1.Metric
+	59, // 45: atelier.log.v1.ControlSweep.action:type_name -> atelier.v1.SweepAction
+	60, // 46: atelier.log.v1.SetNotification.on:type_name -> atelier.v1.SweepStatus
+	61, // 47: atelier.log.v1.ProposeTrials.origins:type_name -> atelier.v1.Origin
+	62, // 48: atelier.log.v1.ProposeTrials.source:type_name -> atelier.v1.ProposalSource
+	20, // 49: atelier.log.v1.GrantLease.end:type_name -> atelier.log.v1.LeaseEnd
+	63, // 50: atelier.log.v1.GrantLease.members:type_name -> atelier.v1.GroupMember
+	63, // 51: atelier.log.v1.ChangeGroup.add:type_name -> atelier.v1.GroupMember
+	19, // 52: atelier.log.v1.ChangeGroup.lost:type_name -> atelier.log.v1.GroupLoss
+	64, // 53: atelier.log.v1.LeaseEnd.verdict:type_name -> atelier.v1.Verdict
+	65, // 54: atelier.log.v1.RecordEvents.events:type_name -> atelier.v1.RunEvent
+	64, // 55: atelier.log.v1.SetVerdict.verdict:type_name -> atelier.v1.Verdict
+	66, // 56: atelier.log.v1.CreateToken.role:type_name -> atelier.v1.Role
+	66, // 57: atelier.log.v1.CreateInvite.role:type_name -> atelier.v1.Role
+	35, // 58: atelier.log.v1.TokenRecord.token:type_name -> atelier.log.v1.CreateToken
+	37, // 59: atelier.log.v1.InviteRecord.invite:type_name -> atelier.log.v1.CreateInvite
+	38, // 60: atelier.log.v1.InviteRecord.taken:type_name -> atelier.log.v1.ConsumeInvite
+	44, // 61: atelier.log.v1.Record.header:type_name -> atelier.log.v1.Header
+	49, // 62: atelier.log.v1.Record.sweep:type_name -> atelier.log.v1.SweepRecord
+	50, // 63: atelier.log.v1.Record.trial:type_name -> atelier.log.v1.TrialRecord
+	52, // 64: atelier.log.v1.Record.footer:type_name -> atelier.log.v1.Footer
+	47, // 65: atelier.log.v1.Record.staged:type_name -> atelier.log.v1.StagedRestore
+	48, // 66: atelier.log.v1.Record.part:type_name -> atelier.log.v1.StagedPart
+	27, // 67: atelier.log.v1.Header.members:type_name -> atelier.log.v1.SetMember
+	46, // 68: atelier.log.v1.Header.removed:type_name -> atelier.log.v1.RemovedMember
+	45, // 69: atelier.log.v1.Header.purged:type_name -> atelier.log.v1.PurgedSweep
+	67, // 70: atelier.log.v1.Header.aliases:type_name -> atelier.v1.Alias
+	41, // 71: atelier.log.v1.Header.tokens:type_name -> atelier.log.v1.TokenRecord
+	42, // 72: atelier.log.v1.Header.invites:type_name -> atelier.log.v1.InviteRecord
+	68, // 73: atelier.log.v1.Header.audit:type_name -> atelier.v1.AuditEntry
+	31, // 74: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
+	2,  // 75: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	60, // 76: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	56, // 77: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
+	57, // 78: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	69, // 79: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	70, // 80: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	64, // 81: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	51, // 82: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	71, // 83: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	62, // 84: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	61, // 85: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	20, // 86: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	63, // 87: atelier.log.v1.LeaseRecord.members:type_name -> atelier.v1.GroupMember
+	88, // [88:88] is the sub-list for method output_type
+	88, // [88:88] is the sub-list for method input_type
+	88, // [88:88] is the sub-list for extension type_name
+	88, // [88:88] is the sub-list for extension extendee
+	0,  // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }
@@ -4728,9 +5492,15 @@ func file_log_v1_log_proto_init() {
 		(*Command_RecordNotification)(nil),
 		(*Command_SetAlias)(nil),
 		(*Command_ChangeGroup)(nil),
+		(*Command_CreateToken)(nil),
+		(*Command_RevokeToken)(nil),
+		(*Command_CreateInvite)(nil),
+		(*Command_ConsumeInvite)(nil),
+		(*Command_RevokeInvite)(nil),
+		(*Command_RecordAct)(nil),
 	}
 	file_log_v1_log_proto_msgTypes[9].OneofWrappers = []any{}
-	file_log_v1_log_proto_msgTypes[35].OneofWrappers = []any{
+	file_log_v1_log_proto_msgTypes[43].OneofWrappers = []any{
 		(*Record_Header)(nil),
 		(*Record_Sweep)(nil),
 		(*Record_Trial)(nil),
@@ -4744,7 +5514,7 @@ func file_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_v1_log_proto_rawDesc), len(file_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -32,6 +32,8 @@ const (
 	WorkerServiceName = "atelier.v1.WorkerService"
 	// ClusterServiceName is the fully-qualified name of the ClusterService service.
 	ClusterServiceName = "atelier.v1.ClusterService"
+	// AccessServiceName is the fully-qualified name of the AccessService service.
+	AccessServiceName = "atelier.v1.AccessService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -138,6 +140,28 @@ const (
 	ClusterServiceRestoreSnapshotProcedure = "/atelier.v1.ClusterService/RestoreSnapshot"
 	// ClusterServiceGetNodeProcedure is the fully-qualified name of the ClusterService's GetNode RPC.
 	ClusterServiceGetNodeProcedure = "/atelier.v1.ClusterService/GetNode"
+	// AccessServiceWhoAmIProcedure is the fully-qualified name of the AccessService's WhoAmI RPC.
+	AccessServiceWhoAmIProcedure = "/atelier.v1.AccessService/WhoAmI"
+	// AccessServiceCreateTokenProcedure is the fully-qualified name of the AccessService's CreateToken
+	// RPC.
+	AccessServiceCreateTokenProcedure = "/atelier.v1.AccessService/CreateToken"
+	// AccessServiceListTokensProcedure is the fully-qualified name of the AccessService's ListTokens
+	// RPC.
+	AccessServiceListTokensProcedure = "/atelier.v1.AccessService/ListTokens"
+	// AccessServiceRevokeTokenProcedure is the fully-qualified name of the AccessService's RevokeToken
+	// RPC.
+	AccessServiceRevokeTokenProcedure = "/atelier.v1.AccessService/RevokeToken"
+	// AccessServiceCreateInviteProcedure is the fully-qualified name of the AccessService's
+	// CreateInvite RPC.
+	AccessServiceCreateInviteProcedure = "/atelier.v1.AccessService/CreateInvite"
+	// AccessServiceListInvitesProcedure is the fully-qualified name of the AccessService's ListInvites
+	// RPC.
+	AccessServiceListInvitesProcedure = "/atelier.v1.AccessService/ListInvites"
+	// AccessServiceRevokeInviteProcedure is the fully-qualified name of the AccessService's
+	// RevokeInvite RPC.
+	AccessServiceRevokeInviteProcedure = "/atelier.v1.AccessService/RevokeInvite"
+	// AccessServiceListAuditProcedure is the fully-qualified name of the AccessService's ListAudit RPC.
+	AccessServiceListAuditProcedure = "/atelier.v1.AccessService/ListAudit"
 )
 
 // SweepServiceClient is a client for the atelier.v1.SweepService service.
@@ -1336,4 +1360,260 @@ func (UnimplementedClusterServiceHandler) RestoreSnapshot(context.Context, *conn
 
 func (UnimplementedClusterServiceHandler) GetNode(context.Context, *connect.Request[v1.GetNodeRequest]) (*connect.Response[v1.GetNodeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.ClusterService.GetNode is not implemented"))
+}
+
+// AccessServiceClient is a client for the atelier.v1.AccessService service.
+type AccessServiceClient interface {
+	// Who the caller is to the node asked; never forwarded, and open to everybody.
+	WhoAmI(context.Context, *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error)
+	// The caller makes id and secret, and sends the secret's hash.
+	CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error)
+	ListTokens(context.Context, *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error)
+	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error)
+	CreateInvite(context.Context, *connect.Request[v1.CreateInviteRequest]) (*connect.Response[v1.CreateInviteResponse], error)
+	ListInvites(context.Context, *connect.Request[v1.ListInvitesRequest]) (*connect.Response[v1.ListInvitesResponse], error)
+	RevokeInvite(context.Context, *connect.Request[v1.RevokeInviteRequest]) (*connect.Response[v1.RevokeInviteResponse], error)
+	ListAudit(context.Context, *connect.Request[v1.ListAuditRequest]) (*connect.Response[v1.ListAuditResponse], error)
+}
+
+// NewAccessServiceClient constructs a client for the atelier.v1.AccessService service. By default,
+// it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and
+// sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC()
+// or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewAccessServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) AccessServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	accessServiceMethods := v1.File_atelier_v1_api_proto.Services().ByName("AccessService").Methods()
+	return &accessServiceClient{
+		whoAmI: connect.NewClient[v1.WhoAmIRequest, v1.WhoAmIResponse](
+			httpClient,
+			baseURL+AccessServiceWhoAmIProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("WhoAmI")),
+			connect.WithClientOptions(opts...),
+		),
+		createToken: connect.NewClient[v1.CreateTokenRequest, v1.CreateTokenResponse](
+			httpClient,
+			baseURL+AccessServiceCreateTokenProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("CreateToken")),
+			connect.WithClientOptions(opts...),
+		),
+		listTokens: connect.NewClient[v1.ListTokensRequest, v1.ListTokensResponse](
+			httpClient,
+			baseURL+AccessServiceListTokensProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("ListTokens")),
+			connect.WithClientOptions(opts...),
+		),
+		revokeToken: connect.NewClient[v1.RevokeTokenRequest, v1.RevokeTokenResponse](
+			httpClient,
+			baseURL+AccessServiceRevokeTokenProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("RevokeToken")),
+			connect.WithClientOptions(opts...),
+		),
+		createInvite: connect.NewClient[v1.CreateInviteRequest, v1.CreateInviteResponse](
+			httpClient,
+			baseURL+AccessServiceCreateInviteProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("CreateInvite")),
+			connect.WithClientOptions(opts...),
+		),
+		listInvites: connect.NewClient[v1.ListInvitesRequest, v1.ListInvitesResponse](
+			httpClient,
+			baseURL+AccessServiceListInvitesProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("ListInvites")),
+			connect.WithClientOptions(opts...),
+		),
+		revokeInvite: connect.NewClient[v1.RevokeInviteRequest, v1.RevokeInviteResponse](
+			httpClient,
+			baseURL+AccessServiceRevokeInviteProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("RevokeInvite")),
+			connect.WithClientOptions(opts...),
+		),
+		listAudit: connect.NewClient[v1.ListAuditRequest, v1.ListAuditResponse](
+			httpClient,
+			baseURL+AccessServiceListAuditProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("ListAudit")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// accessServiceClient implements AccessServiceClient.
+type accessServiceClient struct {
+	whoAmI       *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
+	createToken  *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
+	listTokens   *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
+	revokeToken  *connect.Client[v1.RevokeTokenRequest, v1.RevokeTokenResponse]
+	createInvite *connect.Client[v1.CreateInviteRequest, v1.CreateInviteResponse]
+	listInvites  *connect.Client[v1.ListInvitesRequest, v1.ListInvitesResponse]
+	revokeInvite *connect.Client[v1.RevokeInviteRequest, v1.RevokeInviteResponse]
+	listAudit    *connect.Client[v1.ListAuditRequest, v1.ListAuditResponse]
+}
+
+// WhoAmI calls atelier.v1.AccessService.WhoAmI.
+func (c *accessServiceClient) WhoAmI(ctx context.Context, req *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error) {
+	return c.whoAmI.CallUnary(ctx, req)
+}
+
+// CreateToken calls atelier.v1.AccessService.CreateToken.
+func (c *accessServiceClient) CreateToken(ctx context.Context, req *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error) {
+	return c.createToken.CallUnary(ctx, req)
+}
+
+// ListTokens calls atelier.v1.AccessService.ListTokens.
+func (c *accessServiceClient) ListTokens(ctx context.Context, req *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error) {
+	return c.listTokens.CallUnary(ctx, req)
+}
+
+// RevokeToken calls atelier.v1.AccessService.RevokeToken.
+func (c *accessServiceClient) RevokeToken(ctx context.Context, req *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error) {
+	return c.revokeToken.CallUnary(ctx, req)
+}
+
+// CreateInvite calls atelier.v1.AccessService.CreateInvite.
+func (c *accessServiceClient) CreateInvite(ctx context.Context, req *connect.Request[v1.CreateInviteRequest]) (*connect.Response[v1.CreateInviteResponse], error) {
+	return c.createInvite.CallUnary(ctx, req)
+}
+
+// ListInvites calls atelier.v1.AccessService.ListInvites.
+func (c *accessServiceClient) ListInvites(ctx context.Context, req *connect.Request[v1.ListInvitesRequest]) (*connect.Response[v1.ListInvitesResponse], error) {
+	return c.listInvites.CallUnary(ctx, req)
+}
+
+// RevokeInvite calls atelier.v1.AccessService.RevokeInvite.
+func (c *accessServiceClient) RevokeInvite(ctx context.Context, req *connect.Request[v1.RevokeInviteRequest]) (*connect.Response[v1.RevokeInviteResponse], error) {
+	return c.revokeInvite.CallUnary(ctx, req)
+}
+
+// ListAudit calls atelier.v1.AccessService.ListAudit.
+func (c *accessServiceClient) ListAudit(ctx context.Context, req *connect.Request[v1.ListAuditRequest]) (*connect.Response[v1.ListAuditResponse], error) {
+	return c.listAudit.CallUnary(ctx, req)
+}
+
+// AccessServiceHandler is an implementation of the atelier.v1.AccessService service.
+type AccessServiceHandler interface {
+	// Who the caller is to the node asked; never forwarded, and open to everybody.
+	WhoAmI(context.Context, *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error)
+	// The caller makes id and secret, and sends the secret's hash.
+	CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error)
+	ListTokens(context.Context, *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error)
+	RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error)
+	CreateInvite(context.Context, *connect.Request[v1.CreateInviteRequest]) (*connect.Response[v1.CreateInviteResponse], error)
+	ListInvites(context.Context, *connect.Request[v1.ListInvitesRequest]) (*connect.Response[v1.ListInvitesResponse], error)
+	RevokeInvite(context.Context, *connect.Request[v1.RevokeInviteRequest]) (*connect.Response[v1.RevokeInviteResponse], error)
+	ListAudit(context.Context, *connect.Request[v1.ListAuditRequest]) (*connect.Response[v1.ListAuditResponse], error)
+}
+
+// NewAccessServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewAccessServiceHandler(svc AccessServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	accessServiceMethods := v1.File_atelier_v1_api_proto.Services().ByName("AccessService").Methods()
+	accessServiceWhoAmIHandler := connect.NewUnaryHandler(
+		AccessServiceWhoAmIProcedure,
+		svc.WhoAmI,
+		connect.WithSchema(accessServiceMethods.ByName("WhoAmI")),
+		connect.WithHandlerOptions(opts...),
+	)
+	accessServiceCreateTokenHandler := connect.NewUnaryHandler(
+		AccessServiceCreateTokenProcedure,
+		svc.CreateToken,
+		connect.WithSchema(accessServiceMethods.ByName("CreateToken")),
+		connect.WithHandlerOptions(opts...),
+	)
+	accessServiceListTokensHandler := connect.NewUnaryHandler(
+		AccessServiceListTokensProcedure,
+		svc.ListTokens,
+		connect.WithSchema(accessServiceMethods.ByName("ListTokens")),
+		connect.WithHandlerOptions(opts...),
+	)
+	accessServiceRevokeTokenHandler := connect.NewUnaryHandler(
+		AccessServiceRevokeTokenProcedure,
+		svc.RevokeToken,
+		connect.WithSchema(accessServiceMethods.ByName("RevokeToken")),
+		connect.WithHandlerOptions(opts...),
+	)
+	accessServiceCreateInviteHandler := connect.NewUnaryHandler(
+		AccessServiceCreateInviteProcedure,
+		svc.CreateInvite,
+		connect.WithSchema(accessServiceMethods.ByName("CreateInvite")),
+		connect.WithHandlerOptions(opts...),
+	)
+	accessServiceListInvitesHandler := connect.NewUnaryHandler(
+		AccessServiceListInvitesProcedure,
+		svc.ListInvites,
+		connect.WithSchema(accessServiceMethods.ByName("ListInvites")),
+		connect.WithHandlerOptions(opts...),
+	)
+	accessServiceRevokeInviteHandler := connect.NewUnaryHandler(
+		AccessServiceRevokeInviteProcedure,
+		svc.RevokeInvite,
+		connect.WithSchema(accessServiceMethods.ByName("RevokeInvite")),
+		connect.WithHandlerOptions(opts...),
+	)
+	accessServiceListAuditHandler := connect.NewUnaryHandler(
+		AccessServiceListAuditProcedure,
+		svc.ListAudit,
+		connect.WithSchema(accessServiceMethods.ByName("ListAudit")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/atelier.v1.AccessService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case AccessServiceWhoAmIProcedure:
+			accessServiceWhoAmIHandler.ServeHTTP(w, r)
+		case AccessServiceCreateTokenProcedure:
+			accessServiceCreateTokenHandler.ServeHTTP(w, r)
+		case AccessServiceListTokensProcedure:
+			accessServiceListTokensHandler.ServeHTTP(w, r)
+		case AccessServiceRevokeTokenProcedure:
+			accessServiceRevokeTokenHandler.ServeHTTP(w, r)
+		case AccessServiceCreateInviteProcedure:
+			accessServiceCreateInviteHandler.ServeHTTP(w, r)
+		case AccessServiceListInvitesProcedure:
+			accessServiceListInvitesHandler.ServeHTTP(w, r)
+		case AccessServiceRevokeInviteProcedure:
+			accessServiceRevokeInviteHandler.ServeHTTP(w, r)
+		case AccessServiceListAuditProcedure:
+			accessServiceListAuditHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedAccessServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedAccessServiceHandler struct{}
+
+func (UnimplementedAccessServiceHandler) WhoAmI(context.Context, *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.WhoAmI is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) CreateToken(context.Context, *connect.Request[v1.CreateTokenRequest]) (*connect.Response[v1.CreateTokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.CreateToken is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) ListTokens(context.Context, *connect.Request[v1.ListTokensRequest]) (*connect.Response[v1.ListTokensResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.ListTokens is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) RevokeToken(context.Context, *connect.Request[v1.RevokeTokenRequest]) (*connect.Response[v1.RevokeTokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.RevokeToken is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) CreateInvite(context.Context, *connect.Request[v1.CreateInviteRequest]) (*connect.Response[v1.CreateInviteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.CreateInvite is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) ListInvites(context.Context, *connect.Request[v1.ListInvitesRequest]) (*connect.Response[v1.ListInvitesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.ListInvites is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) RevokeInvite(context.Context, *connect.Request[v1.RevokeInviteRequest]) (*connect.Response[v1.RevokeInviteResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.RevokeInvite is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) ListAudit(context.Context, *connect.Request[v1.ListAuditRequest]) (*connect.Response[v1.ListAuditResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.ListAudit is not implemented"))
 }
