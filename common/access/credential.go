@@ -73,12 +73,12 @@ func Parse(text string) (Credential, error) {
 	var c Credential
 	rest, ok := strings.CutPrefix(text, prefix)
 	if !ok || len(text) > maxText {
-		return c, fmt.Errorf("this is no token: one begins with %s and has at most %d characters", prefix, maxText)
+		return c, fmt.Errorf("not a token: one begins with %s and has at most %d characters", prefix, maxText)
 	}
 	id, secret, ok := strings.Cut(rest, "_")
 	b, err := base64.RawURLEncoding.Strict().DecodeString(secret)
 	if !ok || err != nil || len(b) != secretBytes || !validID(id) {
-		return c, fmt.Errorf("this is no whole token: %sID_SECRET, of which the secret has %d characters", prefix, base64.RawURLEncoding.EncodedLen(secretBytes))
+		return c, fmt.Errorf("not a whole token: %sID_SECRET, of which the secret has %d characters", prefix, base64.RawURLEncoding.EncodedLen(secretBytes))
 	}
 	c.ID = id
 	copy(c.secret[:], b)

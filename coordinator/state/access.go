@@ -151,7 +151,7 @@ func tokenOf(c *logv1.CreateToken) (Token, error) {
 	t := Token{ID: c.GetId(), Name: c.GetName(), Role: access.Role(c.GetRole()), ExpiresMS: c.GetExpiresMs()}
 	switch {
 	case !access.ValidTokenID(t.ID):
-		return t, invalid("create token: %.80q is no id of a token", t.ID)
+		return t, invalid("create token: %.80q is not the id of a token", t.ID)
 	case t.Name == "" || unfit(t.Name, maxTokenName, false) != "":
 		return t, invalid("create token: a name of 1 to %d bytes without control characters, not %.80q", maxTokenName, t.Name)
 	case !t.Role.Person():
@@ -236,7 +236,7 @@ func inviteOf(c *logv1.CreateInvite) (Invite, error) {
 	i := Invite{ID: c.GetId(), Role: access.Role(c.GetRole()), Node: c.GetNode(), ExpiresMS: c.GetExpiresMs(), Uses: c.GetUses()}
 	switch {
 	case !access.ValidInviteID(i.ID):
-		return i, invalid("create invitation: %.80q is no id of one", i.ID)
+		return i, invalid("create invitation: %.80q is not the id of one", i.ID)
 	case !i.Role.Machine():
 		return i, invalid("create invitation %s: one is for a worker or a coordinator", i.ID)
 	case unfit(i.Node, maxName, false) != "":

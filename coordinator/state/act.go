@@ -66,7 +66,7 @@ func (a *Act) fault() string {
 	case a.What == "" || unfit(a.What, maxName, false) != "" || unfit(a.About, maxName, false) != "" || unfitBy(a.By):
 		return "what, about and by are texts of at most 256 bytes"
 	case unfit(a.Refused, maxMessage, true) != "" || a.Count < 0:
-		return "its reason is no text, or its count is below 0"
+		return "its reason is not text, or its count is below 0"
 	}
 	return ""
 }

@@ -152,7 +152,7 @@ func (m *Machine) do(token uint64, c *logv1.Command, r *Result) {
 	now := c.GetTimeMs()
 	m.rules = c.GetRules()
 	if unfitBy(c.GetBy()) {
-		r.Err = invalid("a command of somebody whose name is no text of at most %d bytes", maxName)
+		r.Err = invalid("the name of who asks for a command must be text of at most %d bytes", maxName)
 		return
 	}
 	switch op := c.GetOp().(type) {
