@@ -15,6 +15,7 @@ import (
 
 	"atelier/common/exit"
 	"atelier/common/man"
+	"atelier/common/secret"
 	"atelier/common/stdio"
 	"atelier/common/version"
 	"atelier/coordinator/board"
@@ -37,9 +38,11 @@ type Config struct {
 	Bootstrap bool
 	Join      []string // gossip addresses of any nodes of the cluster
 
-	Redis         string // address or URL; "" = leaderboards come from the state
+	Redis         string // address or URL, without a password once it is read; "" = leaderboards come from the state
 	RedisPrefix   string // of all keys; two clusters on one Redis need two
 	RedisPassword string // file
+
+	RedisCertificates board.Certificates // for rediss://
 
 	LeaseTTL     time.Duration // how long a run outlives the last sign of its worker
 	MinFree      uint64        // bytes of free disk below which no entry is taken; 0 = from the log and the snapshots
@@ -47,8 +50,8 @@ type Config struct {
 	LeaveOnTerm  bool          // SIGTERM leaves the cluster for good; else the node is missed until it is back
 	LogLevel     string        // debug, info, warn, error
 
-	redisPassword string // read from the file or the environment
-	redisShown    bool   // it stands on the command line
+	redisPassword secret.Text // read from the file, the environment or the address
+	redisShown    bool        // it stands on the command line
 }
 
 // errHelp says that the person asked for help and got it.
@@ -94,11 +97,14 @@ func (m *Main) ParseFlags(args []string) error {
 			text("advertise", "", "`HOST` that others reach this node at; needed with a wildcard address", &c.Advertise),
 			yes("bootstrap", "begin a new cluster, unless the data folder has a state", &c.Bootstrap),
 			text("join", "", "gossip `HOST:PORT[,..]` of any node, coordinator or worker, of the cluster to join", &join),
-			text("redis", "", "`HOST:PORT` of Redis for leaderboards, or redis://USER@HOST:PORT/DB (rediss:// with TLS); empty = the state answers", &c.Redis),
-			text("redis-password-file", "", "`FILE` with the password of Redis; without it ATELIER_REDIS_PASSWORD counts", &c.RedisPassword),
+			text("redis", "", "`HOST:PORT` of Redis for leaderboards, or redis://USER@HOST:PORT/DB (rediss:// with TLS), or unix:///PATH of a socket; empty = the state answers", &c.Redis),
+			text("redis-password-file", "", "`FILE` of mode 0600 with the password of Redis; without it ATELIER_REDIS_PASSWORD counts", &c.RedisPassword),
+			text("redis-ca-file", "", "`FILE` (PEM) with the CA of Redis's certificate; empty = the system's", &c.RedisCertificates.CA),
+			text("redis-cert-file", "", "`FILE` (PEM) with a certificate of this coordinator, for a Redis that wants one", &c.RedisCertificates.Cert),
+			text("redis-key-file", "", "`FILE` of mode 0600 (PEM) with its key", &c.RedisCertificates.Key),
 			text("redis-prefix", "atelier:", "`PREFIX` of all keys in Redis; each cluster on one Redis needs its own", &c.RedisPrefix),
 			yes("insecure", "allow addresses that other machines can reach, without TLS", &c.Insecure),
-			text("gossip-key-file", "", "`FILE` with the gossip key: 16, 24 or 32 bytes, raw or in hex or base64", &c.GossipKeyFile),
+			text("gossip-key-file", "", "`FILE` of mode 0600 with the gossip key: 16, 24 or 32 bytes, raw or in hex or base64", &c.GossipKeyFile),
 			text("log-level", "info", "debug, info, warn or error", &c.LogLevel),
 			&cli.DurationFlag{Name: "lease-ttl", Value: 8 * time.Second, Usage: "how long a run outlives the last sign of its worker", EnvVars: env("lease-ttl"), Destination: &c.LeaseTTL},
 			text("address-file", "", "`FILE` to write the addresses to (JSON) once they are served", &c.AddressFile),
@@ -143,23 +149,30 @@ func (m *Main) ParseFlags(args []string) error {
 	return c.check()
 }
 
-// secrets reads the password of Redis, before anything is started with it.
+// secrets reads the password of Redis, before anything is started with it, and takes what
+// may hold one out of the environment and the settings.
 func (c *Config) secrets(args []string) error {
+	secret.HideEnvironment()
 	if c.Redis == "" {
 		return nil
 	}
-	c.redisPassword = os.Getenv("ATELIER_REDIS_PASSWORD")
+	c.redisShown = board.Password(c.Redis) && slices.ContainsFunc(args, func(a string) bool { return strings.HasSuffix(a, c.Redis) })
+	given := secret.FromEnv("ATELIER_REDIS_PASSWORD")
 	if c.RedisPassword != "" {
-		b, err := os.ReadFile(c.RedisPassword)
-		if err != nil {
+		var err error
+		if given, err = secret.FromFile(c.RedisPassword); err != nil {
 			return fmt.Errorf("--redis-password-file: %w", err)
 		}
-		c.redisPassword = strings.TrimRight(string(b), "\r\n")
-		if c.redisPassword == "" || strings.ContainsAny(c.redisPassword, "\r\n") {
-			return fmt.Errorf("--redis-password-file %s: want one line, the password", c.RedisPassword)
-		}
 	}
-	c.redisShown = board.Password(c.Redis) && slices.ContainsFunc(args, func(a string) bool { return strings.HasSuffix(a, c.Redis) })
+	try, err := board.Open(board.Options{Addr: c.Redis, Password: given, Certificates: c.RedisCertificates, Prefix: c.RedisPrefix})
+	if err != nil {
+		return fmt.Errorf("--redis: %w", err)
+	}
+	try.Close()
+	addr, inside := board.Split(c.Redis)
+	if c.Redis, c.redisPassword = addr, inside; given.Set() {
+		c.redisPassword = given
+	}
 	return nil
 }
 

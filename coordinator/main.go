@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"atelier/common/exit"
+	"atelier/common/secret"
 	"atelier/common/stdio"
 	"atelier/coordinator/replica"
 )
@@ -32,6 +33,9 @@ func run(args []string, stderr io.Writer) int {
 		return recoverCommand(args[1:], os.Stdin, stderr)
 	}
 	m := &Main{Stderr: stderr}
+	if err := secret.Harden(); err != nil {
+		fmt.Fprintf(stderr, "atelier-coordinator: passwords and keys could be read from a crash dump: %v\n", err)
+	}
 	if err := m.ParseFlags(args); err != nil {
 		if errors.Is(err, errHelp) {
 			return exit.OK

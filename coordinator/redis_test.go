@@ -228,9 +228,40 @@ func TestRedisPassword(t *testing.T) {
 	check("none", startProcess(t, dir, "c1", "--redis", user), "--redis-password-file", false)
 	check("wrong", startProcess(t, dir, "c1", "--redis", "redis://:wrong@"+r.Addr), "WRONGPASS", true)
 	check("address", startProcess(t, dir, "c1", "--redis", "redis://board:"+url.QueryEscape(secret)+"@"+r.Addr+"/0"), "ok", true)
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	open := launch(t, "--id", "c1", "--data", filepath.Join(dir, "c1"), "--redis", user, "--redis-password-file", file)
+	if code := open.ends(t, "a password file that others can read"); code != 2 || !strings.Contains(open.log.String(), "chmod 600 "+file) {
+		t.Errorf("a password file that others can read: exit %d\n%s", code, open.log)
+	}
 	t.Setenv("ATELIER_REDIS_PASSWORD", secret)
 	check("environment", startProcess(t, dir, "c1", "--redis", user), "ok", false)
 	t.Setenv("ATELIER_REDIS_PASSWORD", "")
 	t.Setenv("ATELIER_COORDINATOR_REDIS", "redis://board:"+url.QueryEscape(secret)+"@"+r.Addr+"/0")
 	check("address from the environment", startProcess(t, dir, "c1"), "ok", false)
+}
+
+// A Redis with TLS that wants certificates, and one by its unix socket: leaderboards come
+// from there as from any other.
+func TestRedisByTLSAndSocket(t *testing.T) {
+	const password = "s3cret/p@ss"
+	r := coordinatortest.StartTLSRedis(t, "board", password)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "password")
+	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for id, flags := range map[string][]string{
+		"tls":    {"--redis", "rediss://board@" + r.TLSAddr + "/1", "--redis-ca-file", r.CA, "--redis-cert-file", r.Cert, "--redis-key-file", r.Key},
+		"socket": {"--redis", "unix://board@" + r.Socket + "?db=2"},
+	} {
+		p := startProcess(t, dir, id, append(flags, "--bootstrap", "--redis-password-file", file)...)
+		c := client.New([]string{p.at.API})
+		a := coordinatortest.NewAgent(t, raw(c), "w1")
+		sw := raw(c).Create(t, spec(2, 2))
+		a.Work(sw.Id)
+		agree(t, c, sw.Id, 2)
+		p.kill()
+	}
 }

@@ -185,7 +185,7 @@ func (m *Main) wire(life context.Context) error {
 			m.logger.Warn("the password of Redis is on the command line, where every user of this machine can read it: use --redis-password-file or ATELIER_REDIS_PASSWORD")
 		}
 		var err error
-		if m.redis, err = board.Open(board.Options{Addr: c.Redis, Password: c.redisPassword, Prefix: c.RedisPrefix}); err != nil {
+		if m.redis, err = board.Open(board.Options{Addr: c.Redis, Password: c.redisPassword, Certificates: c.RedisCertificates, Prefix: c.RedisPrefix}); err != nil {
 			return fmt.Errorf("--redis: %w", err)
 		}
 		projector = project.New(project.Config{Redis: m.redis, View: m.machine.View, Generation: randomName, Logger: m.logger})

@@ -73,7 +73,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("labels", "", "labels k=v[,..] of this worker"),
 			&cli.BoolFlag{Name: "insecure", Usage: "allow addresses other than this machine's own, without encryption", EnvVars: []string{envName("insecure")}},
 			str("group-wire", string(wire.Direct), "how trainers of one training on several workers are linked: direct (each is handed the connection between the workers) or agents (the workers relay, at twice the processor time)"),
-			str("gossip-key-file", "", "file with the cluster's gossip key"),
+			str("gossip-key-file", "", "file of mode 0600 with the cluster's gossip key"),
 			str("address-file", "", "JSON file to write the addresses to, once serving"),
 			str("log-level", "info", "debug, info, warn or error"),
 			&cli.DurationFlag{Name: "drain-grace", Value: 30 * time.Second, Usage: "time for running trials to write a checkpoint and end, at SIGTERM", EnvVars: []string{envName("drain-grace")}},

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"atelier/common/exit"
+	"atelier/common/secret"
 	"atelier/common/stdio"
 	"atelier/common/trainerproto"
 	"atelier/worker/simtrainer"
@@ -23,6 +24,11 @@ func main() {
 		signal.Notify(signals, syscall.SIGTERM)
 		os.Exit(simtrainer.Main(os.Stdin, os.NewFile(trainerproto.EventsFD, "events"), stdio.Err(), signals))
 	}
+	// What the agent holds is kept from core dumps, and what is secret in its environment from trainers.
+	if err := secret.Harden(); err != nil {
+		fmt.Fprintln(stdio.Err(), "atelier-worker: keys could be read from a crash dump:", err)
+	}
+	secret.HideEnvironment()
 	m := NewMain()
 	help, err := m.ParseFlags(os.Args)
 	if err != nil {

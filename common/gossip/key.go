@@ -4,17 +4,18 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"strings"
+
+	"atelier/common/secret"
 )
 
 // ReadKey reads a key from a file: 16, 24 or 32 bytes, raw or in hexadecimal or
-// base64. It is nil without a file.
+// base64. It is nil without a file. One that others can read is refused.
 func ReadKey(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
-	b, err := os.ReadFile(file)
+	b, err := secret.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"atelier/common/secret"
 	"atelier/coordinator/board"
 )
 
@@ -39,7 +40,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("Mask(%s) = %s", addr, board.Mask(addr))
 		}
 	}
-	if _, err := board.Open(board.Options{Addr: "redis://:one@h:1", Password: "two"}); err == nil || strings.Contains(err.Error(), "two") || strings.Contains(err.Error(), "one@") {
+	if _, err := board.Open(board.Options{Addr: "redis://:one@h:1", Password: secret.New("two")}); err == nil || strings.Contains(err.Error(), "two") || strings.Contains(err.Error(), "one@") {
 		t.Errorf("two passwords: %v", err)
 	}
 	for addr, want := range map[string]bool{"redis://u@h:1": false, "redis://u:p@h:1": true, "redis://:p@h:1": true, "h:1": false} {

@@ -13,12 +13,14 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"atelier/common/secret"
 	"atelier/common/trial"
 	"atelier/coordinator/state"
 )
 
 const (
 	dialTimeout  = 300 * time.Millisecond
+	tlsTimeout   = time.Second // of a connection with its handshake
 	readTimeout  = 500 * time.Millisecond
 	writeTimeout = 500 * time.Millisecond
 	// fillTimeout bounds one chunk of a write; a batch may be some megabytes.
@@ -61,11 +63,13 @@ type Redis struct {
 
 // Options of Open.
 type Options struct {
-	// Addr is HOST:PORT or a URL: redis://USER@HOST:PORT/DB, rediss:// with TLS.
+	// Addr is HOST:PORT or a URL: redis://USER@HOST:PORT/DB, rediss:// with TLS,
+	// unix:///PATH for a socket.
 	Addr string
 	// Password is that of the user the URL names, of the default user without one.
-	Password string
-	Prefix   string // of all keys
+	Password     secret.Text
+	Certificates Certificates
+	Prefix       string // of all keys
 }
 
 // Open prepares connections to a Redis. It does not connect: Redis may come
@@ -76,17 +80,23 @@ func Open(opts Options) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.Password != "" {
-		if o.Password != "" && o.Password != opts.Password {
+	if opts.Password.Set() {
+		if o.Password != "" && o.Password != opts.Password.Reveal() {
 			return nil, fmt.Errorf("the address %s and the password file (or environment) give different passwords: take the one out of the address", Mask(opts.Addr))
 		}
-		o.Password = opts.Password
+		o.Password = opts.Password.Reveal()
+	}
+	if err := opts.Certificates.config(o); err != nil {
+		return nil, err
 	}
 	prefix := opts.Prefix
 	o.ContextTimeoutEnabled = true
 	o.MaxRetries = 1
 	o.DialerRetries = 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, readTimeout, writeTimeout
+	if o.TLSConfig != nil {
+		o.DialTimeout, o.Dialer = tlsTimeout, dialTLS(o.TLSConfig)
+	}
 	o.PoolTimeout = dialTimeout
 	o.PoolSize = 4
 	o.DisableIdentity = true

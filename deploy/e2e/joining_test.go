@@ -115,7 +115,11 @@ func TestJoiningNobody(t *testing.T) {
 func TestJoiningWithAnotherKey(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	key := func(text string) string { return write(t, "gossip.key", strings.Repeat(text, 43)+"=\n") }
+	key := func(text string) string {
+		file := write(t, "gossip.key", strings.Repeat(text, 43)+"=\n")
+		must(t, os.Chmod(file, 0o600))
+		return file
+	}
 	first := startDaemon(t, "atelier-coordinator", "--id", "a", "--bootstrap", "--gossip-key-file", key("A"))
 	at := first.address(t, ctx, "gossip")
 	first.says(t, ctx, "begins a new cluster, with nothing in it")
