@@ -82,7 +82,7 @@ func (m *Machine) event(now int64, e *atelierv1.RunEvent, a *EventResult) {
 			refuse("unknown exit class")
 			return
 		}
-		if g := t.Group(); g != nil && g.At(e.GetMember()) != g.Reporter() {
+		if !m.endsRun(t.Group(), e) {
 			m.memberEnded(now, s, t, e.GetMember(), class, event.Ended.GetMessage(), a) // the others continue
 			return
 		}
@@ -136,6 +136,9 @@ func (m *Machine) late(t *Trial, e *atelierv1.RunEvent, a *EventResult) {
 func (m *Machine) report(now int64, s *Sweep, t *Trial, p *atelierv1.Report, a *EventResult) {
 	if p.GetData() != "" && len(p.GetData()) <= maxName {
 		s, t = m.learnData(s, t, p.GetData())
+	}
+	if m.rules >= 4 && p.GetEpoch() >= 1 {
+		s, t = m.learnBegin(s, t, p.GetEpoch())
 	}
 	switch {
 	case p.GetEpoch() < 1:
@@ -197,24 +200,6 @@ func (m *Machine) known(class trial.Exit) bool {
 		return m.rules >= 1
 	}
 	return class > 0 && class <= trial.ExitLost
-}
-
-// learnData keeps what the present run trains and validates on, the first word
-// of it, and of the first run of a sweep for the sweep.
-func (m *Machine) learnData(s *Sweep, t *Trial, data string) (*Sweep, *Trial) {
-	if run := t.run(t.Lease.Token); run == nil || run.Data != "" {
-		return s, t
-	}
-	s, _ = m.sweep(s.ID)
-	t = m.trial(s, t.Number)
-	data = m.intern(data)
-	t.Runs = slices.Clone(t.Runs) // Views keep the old ones
-	t.run(t.Lease.Token).Data = data
-	if s.Data == "" {
-		s.Data = data
-	}
-	s.ModifiedIndex = m.live.index
-	return s, t
 }
 
 // layoutOf finds or makes the layout that holds what the trial has and what the

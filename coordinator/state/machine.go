@@ -124,7 +124,9 @@ func (m *Machine) Apply(index uint64, e *logv1.Entry) []Result {
 //	   left to train, does not fail its trial for want of a report
 //	2  a sweep is archived and deleted by ControlSweep, which refused these actions
 //	3  an attempt to post a sweep's end counts for the address it was made at alone
-const Rules = 3
+//	4  a member that finished in a view after which none is known to have committed a
+//	   step ends the run; a run that reports an epoch it was to go on from began earlier
+const Rules = 4
 
 // do carries out one command. token is unique to it and greater than all before.
 //

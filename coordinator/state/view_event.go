@@ -14,7 +14,8 @@ import (
 // run's, and the half that made the other has to stop.
 
 // speaks is the fence within a group: whether a member may speak for the run. One that
-// left, was lost or is of another half is fenced. Its own end each member may report.
+// left, was lost or is of another half is fenced. Its own end each member may report,
+// and that the training is finished each of the view that was the last to commit.
 func (m *Machine) speaks(t *Trial, e *atelierv1.RunEvent, a *EventResult) bool {
 	fence := func(why string) bool {
 		a.Outcome, a.Verdict, a.Message = trial.OutcomeFenced, trial.VerdictStop, why
@@ -32,10 +33,51 @@ func (m *Machine) speaks(t *Trial, e *atelierv1.RunEvent, a *EventResult) bool {
 		return false
 	case g.At(id) < 0:
 		return fence(fmt.Sprintf("member %d is not of the group", id))
-	case !ended && !seen && g.View() != nil && !slices.Contains(g.View().Members, id):
+	case !ended && !seen && g.View() != nil && !slices.Contains(g.View().Members, id) && !m.finishes(g, e):
 		return fence(fmt.Sprintf("member %d is not in view %d: the others continue without it", id, g.View().Number))
 	}
 	return true
+}
+
+// finishes reports whether an event is the report, the checkpoint or the end of a
+// member whose view, the last one that is known to have committed a step, was followed
+// by one without it. Until the later one commits both compute the same, and what this
+// one finished is finished: whoever is in the later view may be gone before it is.
+func (m *Machine) finishes(g *trial.RunGroup, e *atelierv1.RunEvent) bool {
+	if m.rules < 4 {
+		return false
+	}
+	if end := e.GetEnded(); end != nil && wire.Exit(end.GetExit()) != trial.ExitFinished {
+		return false
+	}
+	v := committed(g)
+	return v != nil && slices.Contains(v.Members, e.GetMember())
+}
+
+// committed is the newest view that is known to have committed a step: its pause was
+// told, or it is the first one kept. nil where there is no view.
+func committed(g *trial.RunGroup) *trial.View {
+	for i := range slices.Backward(g.Views) {
+		if i == 0 || g.Views[i].PauseMS > 0 {
+			return &g.Views[i]
+		}
+	}
+	return nil
+}
+
+// endsRun reports whether a member's end is its run's: that of the one that reports,
+// in the newest view, or in the one before where that member finished (finishes).
+func (m *Machine) endsRun(g *trial.RunGroup, e *atelierv1.RunEvent) bool {
+	id := e.GetMember()
+	if g == nil || g.At(id) == g.Reporter() {
+		return true
+	}
+	if v := g.View(); v == nil || slices.Contains(v.Members, id) {
+		return false
+	}
+	v := committed(g)
+	first := slices.IndexFunc(v.Members, func(id int32) bool { return g.At(id) >= 0 })
+	return m.finishes(g, e) && v.Members[first] == id
 }
 
 // recorded is what a view is beside those that are known: OutcomeRecorded for a new
