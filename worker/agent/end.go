@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"atelier/common/trial"
@@ -47,6 +48,8 @@ func (r *run) classify(ctx context.Context, exit runner.Exit) (trial.Exit, strin
 			return trial.ExitPaused, cmp.Or(exit.Message, reason)
 		case drain:
 			return trial.ExitReleased, "its worker is leaving"
+		case r.h.askedToLeave() && exit.Terminated:
+			return trial.ExitReleased, fmt.Sprintf("was asked to leave the group, did not within %s and was ended", r.s.a.cfg.StopPatience)
 		case r.h.askedToLeave():
 			return trial.ExitReleased, leftAsAsked
 		case exit.Terminated:
@@ -70,8 +73,12 @@ func (r *run) classify(ctx context.Context, exit runner.Exit) (trial.Exit, strin
 	return exit.Class, exit.Message
 }
 
-// leftAsAsked is why a member is gone that the coordinators needed elsewhere.
-const leftAsAsked = "left the group as it was asked to"
+// Why a member is gone that the coordinators needed elsewhere: it left, or had not
+// begun.
+const (
+	leftAsAsked = "left the group as it was asked to"
+	leftUnbegun = "was asked to leave before it took part"
+)
 
 // endsRun reports whether the end of a slot's part is that of the run. Of a group it
 // is where the member that reports says so and the others would come to the same;

@@ -77,9 +77,10 @@ func (r *run) viewed(v *trainerproto.View) {
 	for _, id := range v.Members {
 		view.Members = append(view.Members, int32(id))
 	}
-	g.setView(view)
-	r.s.a.metrics.views.Inc()
-	r.s.a.log.Info("the group's members changed", "sweep", l.Sweep, "trial", l.Trial, "view", v.Number, "members", v.Members, "step", v.Step, "reason", v.Reason, "reported_by", r.h.name())
+	if g.setView(view) {
+		r.s.a.metrics.views.Inc()
+		r.s.a.log.Info("the group's members changed", "sweep", l.Sweep, "trial", l.Trial, "view", v.Number, "members", v.Members, "step", v.Step, "reason", v.Reason, "reported_by", r.h.name())
+	}
 	r.push(trial.Event{LeaseRef: l.LeaseRef, View: view}, nil)
 }
 

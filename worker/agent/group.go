@@ -178,16 +178,19 @@ func (g *group) once(fetch func() (file string, epoch int, err error)) (string, 
 	return g.resume, g.epoch, nil
 }
 
-// setView notes a view that a member here reported.
-func (g *group) setView(v *trial.View) {
+// setView notes a view that a member here reported. fresh: it is the first that tells
+// of it; each member does, and again after its first step.
+func (g *group) setView(v *trial.View) (fresh bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	fresh = g.view == nil || v.Number > g.view.Number
 	if g.view == nil || v.Number >= g.view.Number {
 		g.view = v
 	}
 	for _, h := range g.members {
 		h.notify() // it may be another thing now to leave
 	}
+	return fresh
 }
 
 // reports reports whether a member is the one that reports: the first of the newest

@@ -330,6 +330,20 @@ func TestMemberIsAskedToLeave(t *testing.T) {
 	}
 }
 
+// TestMemberThatDoesNotLeave is ended, and the end says so.
+func TestMemberThatDoesNotLeave(t *testing.T) {
+	c, s, _ := threeMembers(t, nil)
+	for id := 1; id <= 3; id++ {
+		s.member(id)
+	}
+	c.with(func() { c.leave = []int32{2} })
+	s.member(2).told(trainerproto.Control{Verdict: "leave"})
+	want := "was asked to leave the group, did not within 500ms and was ended"
+	if end, whole := c.ended(2); whole || end.Exit != trial.ExitReleased || end.Message != want {
+		t.Errorf("%+v, of the run: %v", end, whole)
+	}
+}
+
 // TestVerdictGoesToAllMembersHere, who end as each reports.
 func TestVerdictGoesToAllMembersHere(t *testing.T) {
 	c, s, _ := threeMembers(t, nil, patient)
@@ -467,6 +481,8 @@ func TestGroupMetrics(t *testing.T) {
 	s.member(1).linked(2)
 	s.member(2).linked(1)
 	s.member(1).view(1, 1, 2)
+	s.member(2).view(1, 1, 2) // each member tells of it
+	c.until("both tell of the view", func() bool { return len(c.events) == 2 })
 	s.member(1).send(trainerproto.Event{Kind: trainerproto.EventProgress, Pace: &trainerproto.Pace{Step: 0.1, Waiting: 0.2, Slowest: 2, Lag: 0.3}})
 	c.until("the pace is in a heartbeat", func() bool {
 		b := c.beats[len(c.beats)-1]

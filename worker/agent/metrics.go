@@ -26,7 +26,7 @@ func newMetrics(a *Agent, reg prometheus.Registerer) *metrics {
 		members: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atelier_worker_member_ends_total",
 			Help: "Members of groups that ended while the others continued, by exit class."}, []string{"exit"}),
 		hung:  counter("members_hung_total", "Members ended because they gave no sign of life."),
-		views: counter("group_views_total", "Changes of who trains together, reported by members here."),
+		views: counter("group_views_total", "Changes of who trains together, each once however many members are here."),
 		firstEvent: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "atelier_worker_lease_to_first_event_seconds",
 			Help: "From the arrival of a lease to the trainer's first event.", Buckets: []float64{.001, .002, .005, .01, .05, .1, .5, 1, 5, 30, 120, 600}}),
 		warmStarts:        counter("warm_starts_total", "Runs started in a trainer that was warm."),

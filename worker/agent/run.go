@@ -49,7 +49,7 @@ func (s *slot) carryOut(ctx context.Context, h *holding) outcome {
 	}
 	if v, reason, drain := h.asked(); v == trial.VerdictStop || v == trial.VerdictPause || drain || h.askedToLeave() {
 		if h.askedToLeave() && !drain {
-			reason = cmp.Or(reason, leftAsAsked)
+			reason = cmp.Or(reason, leftUnbegun)
 		}
 		s.handBack(h, cmp.Or(reason, "its worker is leaving"))
 		return outcome{started: true}
