@@ -64,9 +64,10 @@ func GroupOf(training []byte) (Group, error) {
 func (s Settings) group() (faults setting.Faults) {
 	g := s.Group()
 	if g.Min > g.Max {
-		faults = append(faults, fault("members.min %d is above members.max %d", g.Min, g.Max))
+		// Nothing more: how many shards there are may follow from the members.
+		return append(faults, fault("members.min %d is above members.max %d", g.Min, g.Max))
 	}
-	if most := max(g.Min, g.Max); most > g.Shards {
+	if most := g.Max; most > g.Shards {
 		faults = append(faults, fault("%d members cannot share %d shards: each computes one at least; set shards to %d, or members to %d or less", most, g.Shards, most, g.Shards))
 	}
 	if left := s.BatchSize % g.Shards; left != 0 {

@@ -105,6 +105,9 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: got %v, want it to say %q", c.name, err, c.want)
 		}
 	}
+	if _, err := settings.Parse([]byte(`{"members":{"min":4,"max":2},`+folders+`}`), nil, "/b"); strings.Count(err.Error(), "\n") != 0 {
+		t.Errorf("one fault, more told:\n%v", err)
+	}
 	_, err := settings.Parse([]byte(`{"lr":-1,"epochs":0,"modle":"x"}`), nil, "/b")
 	if n := len(strings.Split(err.Error(), "\n")); n != 5 {
 		t.Errorf("five faults, %d told:\n%v", n, err)

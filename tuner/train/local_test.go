@@ -23,6 +23,7 @@ import (
 // watcher notes what it is shown, and may act after an epoch.
 type watcher struct {
 	lines []string
+	said  []string // messages of progress
 	moves int
 	left  time.Duration
 	after func(epoch int)
@@ -30,6 +31,9 @@ type watcher struct {
 
 func (w *watcher) Begin(p *train.Plan) { w.lines = append(w.lines, "begin "+p.Settings.Model) }
 func (w *watcher) Progress(p train.Progress) {
+	if p.Message != "" {
+		w.said = append(w.said, p.Message)
+	}
 	if p.Epoch > 0 && p.Done > 0 && p.Done <= 1 && p.ImagesPerS == 100 {
 		w.moves++
 		w.left = max(w.left, p.Left)

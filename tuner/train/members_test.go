@@ -177,6 +177,9 @@ func TestMembersAreReplaced(t *testing.T) {
 			if lost == "" && (took || len(w.lines) != 6) || lost != "" && (!slices.Contains(w.lines, lost) || !took) {
 				t.Errorf("shown %q", w.lines)
 			}
+			if n := strings.Count(strings.Join(w.said, "\n"), "packing"); n != 1 {
+				t.Errorf("what each member says before the first step is shown %d times", n)
+			}
 			text, err := os.ReadFile(filepath.Join(r.Folder, "training_diagnostics.txt"))
 			if err != nil || !strings.Contains(string(text), "3, of 1 thread each") || !strings.Contains(string(text), lost) {
 				t.Errorf("diagnostics %s, %v", text, err)

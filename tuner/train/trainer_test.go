@@ -75,6 +75,7 @@ func fakeTrain(fake string) int {
 		os.WriteFile(filepath.Join(job.SheetsDir, "gothic.png"), nil, 0o644)
 	}
 	end := func() {}
+	send(trainerproto.Event{Kind: "progress", Message: "packing data.train: 6 of 6 images"})
 	if job.Group != nil {
 		g, over := joinGroup(job, in, send)
 		if over {

@@ -108,6 +108,7 @@ type crew struct {
 	retry    <-chan time.Time   // a further one is allowed
 	reported int                // last epoch
 	kept     int                // last epoch with a checkpoint
+	said     []string           // messages of progress that were passed on
 	over     bool               // nothing further is to be done but to wait
 	end      *End               // so far
 	weight   int                // of end

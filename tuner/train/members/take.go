@@ -35,7 +35,12 @@ func (w *crew) take(h heard) {
 			w.tell(trainerproto.Control{Reported: w.reported, Kept: w.kept})
 		}
 	case trainerproto.EventProgress:
-		w.pass(e)
+		if e.Message == "" || !slices.Contains(w.said, e.Message) { // before the first step each speaks for itself
+			w.pass(e)
+		}
+		if e.Message != "" {
+			w.said = append(w.said, e.Message)
+		}
 	}
 }
 

@@ -22,10 +22,11 @@ type Room struct {
 
 // Now reads the tightest bound: memory the machine has left (swap included),
 // the limits of the control groups this process is in, its own ulimits on
-// address space and data.
-func Now() Room { return read("/proc", "/sys/fs/cgroup") }
+// address space and data. Of so many processes that begin here together each has
+// an equal part of what they share; of its own limits all.
+func Now(sharers int) Room { return read("/proc", "/sys/fs/cgroup", int64(max(sharers, 1))) }
 
-func read(proc, cgroup string) Room {
+func read(proc, cgroup string, sharers int64) Room {
 	best := Room{Bytes: math.MaxInt64}
 	tighter := func(n int64, of string) {
 		if n = max(n, 0); n < best.Bytes {
@@ -34,10 +35,10 @@ func read(proc, cgroup string) Room {
 	}
 	info := counters(filepath.Join(proc, "meminfo"))
 	if free, ok := info["MemAvailable:"]; ok {
-		tighter(1024*(free+info["SwapFree:"]), "machine")
+		tighter(1024*(free+info["SwapFree:"])/sharers, "machine")
 	}
 	if n, ok := group(filepath.Join(proc, "self", "cgroup"), cgroup); ok {
-		tighter(n, "control group")
+		tighter(n/sharers, "control group")
 	}
 	limits, status := limits(filepath.Join(proc, "self", "limits")), counters(filepath.Join(proc, "self", "status"))
 	for name, used := range map[string]string{"Max address space": "VmSize:", "Max data size": "VmData:"} {

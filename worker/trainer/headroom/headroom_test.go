@@ -58,18 +58,27 @@ func TestTightestBound(t *testing.T) {
 			Room{0, "control group"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := read(machine(t, c.files)); got != c.want {
+			proc, cgroup := machine(t, c.files)
+			if got := read(proc, cgroup, 1); got != c.want {
 				t.Errorf("%+v, want %+v", got, c.want)
+			}
+			four := Room{c.want.Bytes / 4, c.want.Of}
+			if c.want.Of == "process limit" { // that is each one's own, and wider than a fourth of the machine
+				four = Room{8100 << 10 / 4, "machine"}
+			}
+			if got := read(proc, cgroup, 4); got != four {
+				t.Errorf("one of four: %+v, want %+v", got, four)
 			}
 		})
 	}
-	if got := read(machine(t, nil)); got.Of != "" || got.Bytes <= 0 {
+	proc, cgroup := machine(t, nil)
+	if got := read(proc, cgroup, 1); got.Of != "" || got.Bytes <= 0 {
 		t.Errorf("where nothing is told: %+v", got)
 	}
 }
 
 func TestHere(t *testing.T) {
-	if r := Now(); r.Of == "" || r.Bytes <= 0 {
+	if r := Now(1); r.Of == "" || r.Bytes <= 0 {
 		t.Errorf("this machine: %+v", r)
 	}
 }

@@ -96,8 +96,13 @@ func openData(ctx context.Context, s settings.Settings, cache string, log *slog.
 		for _, note := range folder.Notes() {
 			log.Warn("images", "data", part.key, "note", note)
 		}
+		packs := false // else this process, or another one meanwhile, has packed them already
 		path, report, err := dataset.PackContext(ctx, folder, dataset.PackOptions{Size: s.ImageSize, CacheDir: cache, Workers: s.NumWorkers,
-			Progress: func(done, total int) { progress(fmt.Sprintf("packing %s: %d of %d images", part.key, done, total)) }})
+			Progress: func(done, total int) {
+				if packs = packs || done < total; packs {
+					progress(fmt.Sprintf("packing %s: %d of %d images", part.key, done, total))
+				}
+			}})
 		if err != nil {
 			d.close()
 			return nil, packFailure(ctx, part.key, err)

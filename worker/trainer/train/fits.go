@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
+	"strings"
 
 	"atelier/common/settings"
 	"atelier/common/trainerproto"
@@ -41,7 +43,8 @@ func (r *run) fits() error {
 	}
 	weights, input := 4*float64(count), float64(4*3*s.ImageSize*s.ImageSize)
 	beside := weights * float64(copies(s, r.shared()))
-	room := headroom.Now()
+	sharers := r.sharers()
+	room := headroom.Now(sharers)
 	if stepOverInput*input*float64(batch)+stepOverWeights*weights+beside < float64(room.Bytes) {
 		return nil
 	}
@@ -56,6 +59,10 @@ func (r *run) fits() error {
 		return nil
 	}
 	// Advice leaves a tenth free: for scratch memory and what others take meanwhile.
+	left := fmt.Sprintf("the %s has %s left", room.Of, gib(free))
+	if sharers > 1 {
+		left += fmt.Sprintf(" for each of its %d members", sharers)
+	}
 	advice := "not even two images fit, reduce image_size or take a smaller model"
 	what := "batches"
 	if s.Shards > 1 {
@@ -66,8 +73,34 @@ func (r *run) fits() error {
 	} else if most >= 2 {
 		advice = fmt.Sprintf("reduce batch_size to %d or less", most*s.Shards)
 	}
-	return &Failure{trainerproto.FailedOutOfMemory, fmt.Errorf("out of memory before the first step: %s in %s of %d at %d px takes about %s, the %s has %s left: %s",
-		s.Model, what, batch, s.ImageSize, gib(need), room.Of, gib(free), advice)}
+	return &Failure{trainerproto.FailedOutOfMemory, fmt.Errorf("out of memory before the first step: %s in %s of %d at %d px takes about %s, %s: %s",
+		s.Model, what, batch, s.ImageSize, gib(need), left, advice)}
+}
+
+// sharers are the members that begin on this machine together: none of them has
+// taken its memory yet. A newcomer finds what the others have taken.
+func (r *run) sharers() (n int) {
+	g := r.job.Group
+	if g == nil || g.Join {
+		return 1
+	}
+	machine := func(member int) string {
+		at := slices.IndexFunc(g.Members, func(f trainerproto.Fellow) bool { return f.Member == member })
+		if at < 0 {
+			return ""
+		}
+		worker, _, named := strings.Cut(g.Members[at].Name, "/")
+		if !named {
+			return "" // without workers all are here
+		}
+		return worker
+	}
+	for _, f := range g.Members {
+		if machine(f.Member) == machine(g.Member) {
+			n++
+		}
+	}
+	return max(n, 1)
 }
 
 // copies is how many times all parameters a step needs memory for, beside what

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"atelier/common/settings"
+	"atelier/common/trainerproto"
 	"atelier/worker/trainer/group"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/torchx"
@@ -98,6 +99,32 @@ func TestSumsOfShardsAreCounted(t *testing.T) {
 					t.Errorf("%d shards, rank %d of %d members: %d copies are counted, %.2f used", shards, rank, members, got, most)
 				}
 			}
+		}
+	}
+}
+
+// Members that begin on one machine share what is free there; a newcomer finds what
+// they have taken.
+func TestMembersShareTheMachinesMemory(t *testing.T) {
+	group := func(member int, join bool, names ...string) *trainerproto.Group {
+		g := &trainerproto.Group{Member: member, Join: join}
+		for i, name := range names {
+			g.Members = append(g.Members, trainerproto.Fellow{Member: i + 1, Name: name})
+		}
+		return g
+	}
+	for _, c := range []struct {
+		group *trainerproto.Group
+		want  int
+	}{
+		{nil, 1},
+		{group(1, false, "w1/cpu0", "w1/cpu1", "w2/cpu0"), 2},
+		{group(3, false, "w1/cpu0", "w1/cpu1", "w2/cpu0"), 1},
+		{group(2, false, "member 1", "member 2", "member 3"), 3},
+		{group(2, true, "w1/cpu0", "w1/cpu1"), 1},
+	} {
+		if got := (&run{job: trainerproto.Job{Group: c.group}}).sharers(); got != c.want {
+			t.Errorf("%+v: %d share the machine, want %d", c.group, got, c.want)
 		}
 	}
 }
