@@ -58,7 +58,14 @@ func startCluster(t *testing.T, n int, flags ...string) *testCluster {
 			c.start(fmt.Sprintf("c%d", i+1), "--join", c.nodes[0].Addresses().Gossip)
 		}
 	}
-	until(t, "every node has its vote", func() bool {
+	c.untilVoters(n)
+	return c
+}
+
+// untilVoters waits until a leader has n voting members.
+func (c *testCluster) untilVoters(n int) {
+	c.t.Helper()
+	until(c.t, "every node has its vote", func() bool {
 		l := c.leader()
 		if l == nil {
 			return false
@@ -71,7 +78,6 @@ func startCluster(t *testing.T, n int, flags ...string) *testCluster {
 		}
 		return voters == n
 	})
-	return c
 }
 
 // start starts one coordinator on free ports and waits until it serves.

@@ -14,11 +14,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"atelier/common/exit"
+	"atelier/common/identity"
 	"atelier/common/man"
 	"atelier/common/secret"
 	"atelier/common/stdio"
 	"atelier/common/version"
 	"atelier/coordinator/board"
+	"atelier/coordinator/member"
 	"atelier/tuner/sweep"
 )
 
@@ -31,7 +33,8 @@ type Config struct {
 	Advertise         string // host that others reach this node at; "" = the one listened on
 	AddressFile       string // where the addresses are written once they are served; "" = nowhere
 	Insecure          bool   // addresses beyond loopback are allowed: nothing is encrypted or authenticated
-	GossipKeyFile     string // "" = gossip is not encrypted
+	GossipKeyFile     string // of an open cluster; "" = its gossip is not encrypted
+	TLS               bool   // the cluster that Bootstrap begins is closed
 
 	// Counts only while the data folder holds no state: a restarted node goes on
 	// with the cluster that it belongs to.
@@ -104,7 +107,8 @@ func (m *Main) ParseFlags(args []string) error {
 			text("redis-key-file", "", "`FILE` of mode 0600 (PEM) with its key", &c.RedisCertificates.Key),
 			text("redis-prefix", "atelier:", "`PREFIX` of all keys in Redis; each cluster on one Redis needs its own", &c.RedisPrefix),
 			yes("insecure", "allow addresses that other machines can reach, without TLS", &c.Insecure),
-			text("gossip-key-file", "", "`FILE` of mode 0600 with the gossip key: 16, 24 or 32 bytes, raw or in hex or base64", &c.GossipKeyFile),
+			yes("tls", "with --bootstrap: begin a closed cluster, whose members know each other by certificates and encrypt everything", &c.TLS),
+			text("gossip-key-file", "", "`FILE` of mode 0600 with the gossip key of an open cluster: 16, 24 or 32 bytes, raw or in hex or base64", &c.GossipKeyFile),
 			text("log-level", "info", "debug, info, warn or error", &c.LogLevel),
 			&cli.DurationFlag{Name: "lease-ttl", Value: 8 * time.Second, Usage: "how long a run outlives the last sign of its worker", EnvVars: env("lease-ttl"), Destination: &c.LeaseTTL},
 			text("address-file", "", "`FILE` to write the addresses to (JSON) once they are served", &c.AddressFile),
@@ -176,8 +180,16 @@ func (c *Config) secrets(args []string) error {
 	return nil
 }
 
+// closed reports whether the node's cluster is or will be closed.
+func (c *Config) closed() (bool, error) {
+	if c.TLS {
+		return true, nil
+	}
+	return identity.Exists(member.TLSFolder(c.Data))
+}
+
 // check looks at all that can be wrong before anything is opened. An address that others can reach
-// wants --insecure: nothing is encrypted or authenticated there.
+// wants a closed cluster, or --insecure: then nothing is encrypted or authenticated there.
 func (c *Config) check() error {
 	switch {
 	case c.ID == "":
@@ -191,6 +203,13 @@ func (c *Config) check() error {
 	case c.LeaseTTL < 200*time.Millisecond || c.LeaseTTL > time.Hour:
 		return fmt.Errorf("--lease-ttl %v: between 200ms and 1h", c.LeaseTTL)
 	}
+	closed, err := c.closed()
+	if err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	if closed && c.GossipKeyFile != "" {
+		return errors.New("--gossip-key-file: a closed cluster makes a gossip key itself and hands it to who joins: leave it out")
+	}
 	for _, a := range []struct{ flag, addr string }{{"api", c.API}, {"raft", c.Raft}, {"gossip", c.Gossip}} {
 		host, _, err := net.SplitHostPort(a.addr)
 		if err != nil {
@@ -200,8 +219,8 @@ func (c *Config) check() error {
 		if host == "localhost" || ip != nil && ip.IsLoopback() {
 			continue
 		}
-		if !c.Insecure {
-			return fmt.Errorf("--%s %s: other machines can reach this address and nothing protects it: bind to 127.0.0.1, or give --insecure on a network you trust", a.flag, a.addr)
+		if !c.Insecure && !closed {
+			return fmt.Errorf("--%s %s: other machines can reach this address and nothing protects it: bind to 127.0.0.1, begin a closed cluster with --bootstrap --tls, or give --insecure on a network you trust", a.flag, a.addr)
 		}
 		if (host == "" || ip != nil && ip.IsUnspecified()) && c.Advertise == "" {
 			return fmt.Errorf("--%s %s: a wildcard address needs --advertise HOST, where others reach this node", a.flag, a.addr)

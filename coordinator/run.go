@@ -130,12 +130,12 @@ func (m *Main) Run(ctx context.Context) (err error) {
 // leaves running ends with life.
 func (m *Main) open(ctx, life context.Context) error {
 	c := &m.Config
-	key, err := gossip.ReadKey(c.GossipKeyFile)
+	keys, err := gossip.ReadKey(c.GossipKeyFile)
 	if err != nil {
 		return fmt.Errorf("--gossip-key-file: %w", err)
 	}
 	m.member, err = member.Open(member.Config{ID: c.ID, Data: c.Data, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Advertise: c.Advertise,
-		Bootstrap: c.Bootstrap, Join: c.Join, Key: key, Insecure: c.Insecure, Logger: m.logger})
+		Bootstrap: c.Bootstrap, Join: c.Join, Keys: keys, TLS: c.TLS, Insecure: c.Insecure, Logger: m.logger})
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func (m *Main) wire(life context.Context) error {
 	}
 	m.server = api.New(api.Config{RunLogs: logs,
 		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: member.Peers{Pool: m.pool}, Assign: a, Judge: j,
-		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, Logger: m.logger,
+		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, TLS: m.member.ClientTLS(), Logger: m.logger,
 	})
 	watchers = append(watchers, m.server, m.member)
 	go duty.Tell(context.Background(), feed, m.fault, watchers...) // ends with the node

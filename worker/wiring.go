@@ -278,11 +278,11 @@ func (m *Main) maySend(ctx context.Context, l trial.LeaseRef) error {
 // have moved meanwhile.
 func (m *Main) startGossip(address string, known homeRecord) (*gossip.Pool, error) {
 	c := m.Config
-	key, err := gossip.ReadKey(c.GossipKeyFile)
+	keys, err := gossip.ReadKey(c.GossipKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("--gossip-key-file: %w", err)
 	}
-	pool, err := gossip.Start(gossip.Config{Name: c.Name, Bind: c.Gossip, Advertise: c.Advertise, Key: key, Insecure: c.Insecure,
+	pool, err := gossip.Start(gossip.Config{Name: c.Name, Bind: c.Gossip, Advertise: c.Advertise, Keys: keys, Insecure: c.Insecure,
 		Meta: m.meta(address, known.Cluster), Join: append(slices.Clone(c.Join), known.Seeds...), Logger: m.log})
 	if err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)

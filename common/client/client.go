@@ -11,8 +11,12 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"atelier/common/identity"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 
 	"connectrpc.com/connect"
@@ -51,7 +56,7 @@ type Raw struct {
 	Workers atelierv1connect.WorkerServiceClient
 	Cluster atelierv1connect.ClusterServiceClient
 
-	http *http.Client
+	c *Client
 }
 
 // Raw returns the generated clients.
@@ -65,6 +70,7 @@ type options struct {
 	follow      bool
 	followEvery time.Duration
 	notice      func(*Notice) // nil: nobody is told
+	tls         *tls.Config   // nil: the cluster is open
 }
 
 // Option changes how a Client behaves.
@@ -88,6 +94,9 @@ func WithoutFollowing() Option { return func(o *options) { o.follow = false } }
 // at once.
 func WithFollowInterval(d time.Duration) Option { return func(o *options) { o.followEvery = d } }
 
+// WithTLS speaks to a closed cluster: an address without a scheme then is https. nil leaves it open.
+func WithTLS(c *tls.Config) Option { return func(o *options) { o.tls = c } }
+
 // New returns a client of the cluster that addrs ("host:port", or a URL with
 // http or https) belong to; DefaultAddr when there are none. It opens no
 // connection yet.
@@ -100,7 +109,7 @@ func New(addrs []string, opts ...Option) *Client {
 	if len(addrs) == 0 {
 		addrs = []string{DefaultAddr}
 	}
-	c := &Client{set: newAddresses(addrs), opts: o, http: newHTTPClient()}
+	c := &Client{set: newAddresses(addrs), opts: o, http: newHTTPClient(o.tls)}
 	c.follower = &follower{c: c, born: time.Now()}
 	common := []connect.ClientOption{connect.WithInterceptors(connect.UnaryInterceptorFunc(c.session.wrap), &retrier{c: c}),
 		// A cluster's machines are near one another: packing small answers
@@ -109,14 +118,14 @@ func New(addrs []string, opts ...Option) *Client {
 	// The host is replaced for each attempt, see chosen.
 	const base = "http://cluster.invalid"
 	c.raw = Raw{atelierv1connect.NewSweepServiceClient(c.http, base, common...), atelierv1connect.NewTrialServiceClient(c.http, base, common...),
-		atelierv1connect.NewWorkerServiceClient(c.http, base, common...), atelierv1connect.NewClusterServiceClient(c.http, base, common...), c.http}
+		atelierv1connect.NewWorkerServiceClient(c.http, base, common...), atelierv1connect.NewClusterServiceClient(c.http, base, common...), c}
 	return c
 }
 
 // Node returns a client of the cluster service of one address, for GetNode:
 // no other node is asked, nothing is repeated.
 func (r *Raw) Node(addr string) atelierv1connect.ClusterServiceClient {
-	return atelierv1connect.NewClusterServiceClient(r.http, baseURL(addr),
+	return atelierv1connect.NewClusterServiceClient(r.c.http, r.c.base(addr),
 		connect.WithAcceptCompression("gzip", nil, nil))
 }
 
@@ -132,7 +141,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // newHTTPClient keeps many connections: long polls and heartbeats of all slots go on at once.
 // HTTP/1.1 alone: one stalled connection then holds up one call.
-func newHTTPClient() *http.Client {
+func newHTTPClient(secure *tls.Config) *http.Client {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
@@ -141,6 +150,7 @@ func newHTTPClient() *http.Client {
 		MaxIdleConnsPerHost: 512,
 		IdleConnTimeout:     90 * time.Second,
 		TLSHandshakeTimeout: 5 * time.Second,
+		TLSClientConfig:     secure,
 		DisableCompression:  true,
 		Protocols:           &protocols,
 	}
@@ -157,7 +167,7 @@ type chosen struct{ next http.RoundTripper }
 func (t chosen) RoundTrip(r *http.Request) (*http.Response, error) {
 	base, ok := r.Context().Value(addrKey{}).(string)
 	if !ok {
-		return t.next.RoundTrip(r)
+		return explained(t.next.RoundTrip(r))
 	}
 	u, err := url.Parse(base)
 	if err != nil {
@@ -165,7 +175,28 @@ func (t chosen) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.Clone(r.Context())
 	r.URL.Scheme, r.URL.Host, r.Host = u.Scheme, u.Host, u.Host
-	return t.next.RoundTrip(r)
+	return explained(t.next.RoundTrip(r))
+}
+
+// explained says it in a sentence where one side refuses the other for who it is, or one speaks TLS and the other does not.
+func explained(resp *http.Response, err error) (*http.Response, error) {
+	if err != nil {
+		return nil, identity.Explain(err)
+	}
+	if resp.StatusCode != http.StatusBadRequest || resp.ProtoMinor != 0 || resp.TLS != nil {
+		return resp, nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
+	var refused *identity.RefusedError
+	if errors.As(identity.Explain(errors.New(string(text))), &refused) {
+		resp.Body.Close()
+		return nil, refused
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(text), resp.Body), resp.Body}
+	return resp, nil
 }
 
 // CloseIdleConnections lets http.Client reach the pool below.
@@ -183,7 +214,7 @@ func ParseAddrs(list string) ([]string, error) {
 		if a == "" {
 			continue
 		}
-		u, err := url.Parse(baseURL(a))
+		u, err := url.Parse(baseURL(a, false))
 		if err != nil || u.Hostname() == "" || u.Port() == "" && u.Scheme == "http" && !strings.Contains(a, "://") {
 			return nil, fmt.Errorf("address %q: want host:port, such as %s", a, DefaultAddr)
 		}
@@ -206,7 +237,7 @@ func ParseAddrs(list string) ([]string, error) {
 // Loopback reports whether every address of the list is of this machine.
 func Loopback(addrs []string) bool {
 	for _, a := range addrs {
-		u, err := url.Parse(baseURL(a))
+		u, err := url.Parse(baseURL(a, false))
 		if err != nil {
 			return false
 		}
@@ -221,10 +252,16 @@ func Loopback(addrs []string) bool {
 	return len(addrs) > 0
 }
 
-// baseURL is an address as a URL; without a scheme it is http.
-func baseURL(addr string) string {
+// base is an address as a URL of this client's cluster.
+func (c *Client) base(addr string) string { return baseURL(addr, c.opts.tls != nil) }
+
+// baseURL is an address as a URL; without a scheme it is http, or https of a closed cluster.
+func baseURL(addr string, closed bool) string {
 	if strings.Contains(addr, "://") {
 		return strings.TrimRight(addr, "/")
+	}
+	if closed {
+		return "https://" + addr
 	}
 	return "http://" + addr
 }
@@ -236,6 +273,6 @@ func (c *Client) AfterFailure() { c.follower.suspect() }
 var _ connect.Interceptor = (*retrier)(nil)
 
 // withAddr names the address of one attempt.
-func withAddr(ctx context.Context, addr string) context.Context {
-	return context.WithValue(ctx, addrKey{}, baseURL(addr))
+func (c *Client) withAddr(ctx context.Context, addr string) context.Context {
+	return context.WithValue(ctx, addrKey{}, c.base(addr))
 }

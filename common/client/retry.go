@@ -104,7 +104,7 @@ func stranger(addr string, err error) error {
 // found every other one gone or unresponsive as well: then it waits as long as it
 // may, for perhaps it is this machine that is slow.
 func (r *retrier) attempt(ctx context.Context, addr string, limit time.Duration, seen *findings, call func(context.Context) (connect.AnyResponse, error)) (connect.AnyResponse, error) {
-	base, cut := context.WithCancelCause(withAddr(ctx, addr))
+	base, cut := context.WithCancelCause(r.c.withAddr(ctx, addr))
 	defer cut(nil)
 	one, cancel := context.WithTimeoutCause(base, limit, errSlow{limit})
 	defer cancel()

@@ -86,7 +86,7 @@ func (c *Client) eachRunLog(ctx context.Context, addrs []string, method, sweep s
 	var all sync.WaitGroup
 	for _, a := range addrs {
 		all.Go(func() {
-			req, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("%s%s%s/%d/%d", baseURL(a), RunLogPath, sweep, number, run), bytes.NewReader(text))
+			req, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("%s%s%s/%d/%d", c.base(a), RunLogPath, sweep, number, run), bytes.NewReader(text))
 			if err != nil {
 				take(nil, err)
 				return

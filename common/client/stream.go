@@ -30,7 +30,7 @@ func (r *retrier) WrapStreamingClient(next connect.StreamingClientFunc) connect.
 		if a, err := r.c.choose(ctx, newFindings(), r.c.giveUpAt(), 1); err == nil {
 			addr = a
 		}
-		return next(withAddr(ctx, addr), spec)
+		return next(r.c.withAddr(ctx, addr), spec)
 	}
 }
 
@@ -108,7 +108,7 @@ func (c *Client) streaming(ctx context.Context, call func(context.Context, *puls
 		if err != nil {
 			return err
 		}
-		one, cut := context.WithCancelCause(withAddr(ctx, addr))
+		one, cut := context.WithCancelCause(c.withAddr(ctx, addr))
 		one = seen.traced(one)
 		stop := c.watch(one, addr, streamSilence, cut)
 		p := c.pulses.at(addr)

@@ -89,6 +89,12 @@ func keyTrouble(line string) string {
 		return "a node's gossip is encrypted and this one has no key: give both the same --gossip-key-file"
 	case has("no installed keys could decrypt"), has("decrypt packet failed"):
 		return "a node's gossip cannot be decrypted: give both the same --gossip-key-file"
+	case has("unacceptable label"):
+		label, _, _ := strings.Cut(line[strings.Index(strings.ToLower(line), "unacceptable label")+len("unacceptable label"):], ":")
+		if label = strings.TrimSpace(label); label == `""` {
+			return "a node of an open cluster, or one that has not joined yet, gossips with this closed cluster: let it join with an invite"
+		}
+		return fmt.Sprintf("a node of cluster %.66s gossips with this one, which is another cluster: look at the addresses of both", label)
 	}
 	return ""
 }
@@ -109,7 +115,7 @@ func cause(text string) string {
 		}
 	}
 	if strings.HasSuffix(text, "EOF") || strings.Contains(text, "connection reset") {
-		return "it closes the connection (perhaps another --gossip-key-file, or no gossip address)"
+		return "it closes the connection (perhaps another cluster, another --gossip-key-file, or no gossip address)"
 	}
 	return text
 }

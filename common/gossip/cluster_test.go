@@ -101,14 +101,14 @@ func TestKeyTroubleIsSaidOnBothSides(t *testing.T) {
 	one, two := bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, 32)
 	for _, c := range []struct {
 		name           string
-		healthy, other []byte
-	}{{"only here", one, nil}, {"only there", nil, one}, {"another", one, two}} {
+		healthy, other [][]byte
+	}{{"only here", [][]byte{one}, nil}, {"only there", nil, [][]byte{one}}, {"another", [][]byte{one}, [][]byte{two}}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var here, there journal
-			a := start(t, "a", gossip.Config{Key: c.healthy, Logger: here.logger()})
-			start(t, "a2", gossip.Config{Key: c.healthy, Join: []string{a.Addr()}})
-			start(t, "s", gossip.Config{Key: c.other, Join: []string{a.Addr()}, Logger: there.logger()})
+			a := start(t, "a", gossip.Config{Keys: c.healthy, Logger: here.logger()})
+			start(t, "a2", gossip.Config{Keys: c.healthy, Join: []string{a.Addr()}})
+			start(t, "s", gossip.Config{Keys: c.other, Join: []string{a.Addr()}, Logger: there.logger()})
 			until(t, "both say it", func() bool {
 				return strings.Contains(here.String(), "--gossip-key-file") && strings.Contains(there.String(), "--gossip-key-file")
 			})
@@ -119,5 +119,25 @@ func TestKeyTroubleIsSaidOnBothSides(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A closed cluster's gossip is labelled with its id: its members name whoever comes with another one, or none.
+func TestLabelsKeepClustersApart(t *testing.T) {
+	keys := [][]byte{bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, 32)}
+	var here journal
+	a := start(t, "a", gossip.Config{Keys: keys, Label: "c-one", Logger: here.logger()})
+	b := start(t, "b", gossip.Config{Keys: [][]byte{keys[1], keys[0]}, Label: "c-one", Join: []string{a.Addr()}})
+	other := start(t, "o", gossip.Config{Keys: keys, Label: "c-two", Join: []string{a.Addr()}})
+	open := start(t, "n", gossip.Config{Join: []string{a.Addr()}})
+	until(t, "b joins: each decrypts with either key", func() bool { q, ok := peer(a, "b"); return ok && q.Alive })
+	until(t, "the others are named", func() bool {
+		return strings.Contains(here.String(), `c-two`) && strings.Contains(here.String(), "join with an invite")
+	})
+	until(t, "they learn what it may be", func() bool {
+		return strings.Contains(other.Trouble(), "another cluster") && strings.Contains(open.Trouble(), "another cluster")
+	})
+	if len(a.Peers()) != 1 || len(b.Peers()) != 1 || len(other.Peers())+len(open.Peers()) != 0 {
+		t.Errorf("a sees %v, b %v, the others %v and %v", a.Peers(), b.Peers(), other.Peers(), open.Peers())
 	}
 }

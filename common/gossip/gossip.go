@@ -50,7 +50,8 @@ type Config struct {
 	Name      string
 	Bind      string
 	Advertise string   // host others reach this node at; empty = the bound one
-	Key       []byte   // 16, 24 or 32 bytes (AES); required beyond loopback unless Insecure
+	Keys      [][]byte // 16, 24 or 32 bytes each (AES); the first encrypts, all decrypt; one is required beyond loopback unless Insecure
+	Label     string   // id of a closed cluster: who has another one is not heard; it travels in the clear
 	Insecure  bool     // no key needed, on any address
 	Meta      Meta     // what the others are told of this node
 	Join      []string // gossip addresses HOST:PORT of nodes that may be there already
@@ -106,7 +107,7 @@ func Start(cfg Config) (*Pool, error) {
 		return nil, fmt.Errorf("gossip bind address %q: %w", cfg.Bind, err)
 	}
 	loopback := isLoopback(host)
-	if !loopback && len(cfg.Key) == 0 && !cfg.Insecure {
+	if !loopback && len(cfg.Keys) == 0 && !cfg.Insecure {
 		return nil, ErrKeyRequired
 	}
 	meta, err := cfg.Meta.encode()
@@ -130,7 +131,12 @@ func Start(cfg Config) (*Pool, error) {
 		}
 		mc.AdvertiseAddr = ip
 	}
-	mc.SecretKey = cfg.Key
+	mc.Label = cfg.Label
+	if len(cfg.Keys) > 0 {
+		if mc.Keyring, err = memberlist.NewKeyring(cfg.Keys, cfg.Keys[0]); err != nil {
+			return nil, fmt.Errorf("gossip key: %w", err)
+		}
+	}
 	mc.DeadNodeReclaimTime = reclaimAfter
 	mc.TCPTimeout = 3 * time.Second
 	mc.Delegate, mc.Events, mc.Conflict, mc.Alive = (*delegate)(p), (*delegate)(p), (*delegate)(p), (*delegate)(p)

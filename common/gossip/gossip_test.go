@@ -118,9 +118,9 @@ func TestKey(t *testing.T) {
 		t.Errorf("open address without a key: %v", err)
 	}
 	key := bytes.Repeat([]byte{7}, 32)
-	a := start(t, "a", gossip.Config{Key: key})
-	b := start(t, "b", gossip.Config{Key: key, Join: []string{a.Addr()}})
-	stranger := start(t, "s", gossip.Config{Key: bytes.Repeat([]byte{8}, 32), Join: []string{a.Addr()}})
+	a := start(t, "a", gossip.Config{Keys: [][]byte{key}})
+	b := start(t, "b", gossip.Config{Keys: [][]byte{key}, Join: []string{a.Addr()}})
+	stranger := start(t, "s", gossip.Config{Keys: [][]byte{bytes.Repeat([]byte{8}, 32)}, Join: []string{a.Addr()}})
 	until(t, "b joins with the key", func() bool { _, ok := peer(b, "a"); return ok })
 	time.Sleep(time.Second)
 	if n := len(stranger.Peers()); n != 0 {
@@ -137,7 +137,7 @@ func TestRefusals(t *testing.T) {
 		{Name: "a", Bind: "127.0.0.1"},
 		{Name: "a", Bind: "127.0.0.1:70000"},
 		{Name: "a", Bind: "127.0.0.1:0", Meta: gossip.Meta{ID: fmt.Sprintf("%0600d", 1)}},
-		{Name: "a", Bind: "127.0.0.1:0", Key: []byte("short")},
+		{Name: "a", Bind: "127.0.0.1:0", Keys: [][]byte{[]byte("short")}},
 	} {
 		if p, err := gossip.Start(c); err == nil {
 			p.Leave(0)

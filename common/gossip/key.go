@@ -10,8 +10,8 @@ import (
 )
 
 // ReadKey reads a key from a file: 16, 24 or 32 bytes, raw or in hexadecimal or
-// base64. It is nil without a file. One that others can read is refused.
-func ReadKey(file string) ([]byte, error) {
+// base64: one key, as Config takes it. It is nil without a file. One that others can read is refused.
+func ReadKey(file string) ([][]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
@@ -23,12 +23,12 @@ func ReadKey(file string) ([]byte, error) {
 	text := strings.TrimSpace(string(b))
 	for _, decode := range []func(string) ([]byte, error){hex.DecodeString, base64.StdEncoding.DecodeString} {
 		if k, err := decode(text); err == nil && ok(k) {
-			return k, nil
+			return [][]byte{k}, nil
 		}
 	}
 	for _, raw := range [][]byte{b, []byte(text)} {
 		if ok(raw) {
-			return raw, nil
+			return [][]byte{raw}, nil
 		}
 	}
 	return nil, fmt.Errorf("%s: want 16, 24 or 32 bytes, raw or in hex or base64; `openssl rand -base64 32` makes one", file)

@@ -14,6 +14,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -79,6 +80,7 @@ type Config struct {
 	RunLogs    *runlogs.Store     // ends of runs' logs, on this node; nil = none are kept
 	Now        func() time.Time   // for what goes into the log
 	Random     func(b []byte)     // fills b with random bytes, for ids and seeds
+	TLS        *tls.Config        // to the other coordinators; nil = the cluster is open
 	Logger     *slog.Logger
 }
 
@@ -107,7 +109,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, hub: newHub(), verify: &verifier{log: cfg.Log},
-		peers: newTransport(), mux: http.NewServeMux(), done: make(chan struct{}),
+		peers: newTransport(cfg.TLS), mux: http.NewServeMux(), done: make(chan struct{}),
 	}
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom), gzipped()}
 	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(limited(h))) }
@@ -145,6 +147,14 @@ func (s *Server) Changed(changes []state.Change) { s.hub.changed(changes) }
 
 // Resync implements duty.Watcher: the state was replaced, so everybody looks again.
 func (s *Server) Resync() { s.hub.all() }
+
+// urlOf is a coordinator's API.
+func (s *Server) urlOf(addr string) string {
+	if s.cfg.TLS != nil {
+		return "https://" + addr
+	}
+	return "http://" + addr
+}
 
 // Close answers whoever still waits, so that the HTTP server can end.
 func (s *Server) Close() {

@@ -176,7 +176,7 @@ func (s *Server) members(ctx context.Context, view *state.View, stats replica.St
 
 // askNode asks one coordinator about itself, for as long as ctx lasts.
 func (s *Server) askNode(ctx context.Context, api string) (*atelierv1.GetNodeResponse, error) {
-	peer := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, "http://"+api)
+	peer := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, s.urlOf(api))
 	got, err := peer.GetNode(ctx, connect.NewRequest(&atelierv1.GetNodeRequest{}))
 	if err != nil {
 		return nil, err
@@ -288,7 +288,7 @@ func (s cluster) removeSelf(ctx context.Context, m *atelierv1.RemoveMemberReques
 	for {
 		if id, _ := s.cfg.Cluster.Leader(); id != "" && id != s.cfg.ID {
 			if addr := s.apiOf(id); addr != "" {
-				next := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, "http://"+addr)
+				next := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, s.urlOf(addr))
 				resp, err := next.RemoveMember(ctx, connect.NewRequest(m))
 				if err == nil || connect.CodeOf(err) != connect.CodeUnavailable {
 					return resp, err

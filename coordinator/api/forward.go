@@ -3,11 +3,13 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -43,8 +45,10 @@ var errDeposed = errors.New("it leads no more and does not answer")
 // newTransport connects coordinators: many requests at once to few addresses, so connections are
 // kept. A peer that cannot be reached within a second is not waited for, since the request can
 // still be sent to the next leader.
-func newTransport() *http.Transport {
+func newTransport(secure *tls.Config) *http.Transport {
 	return &http.Transport{
+		TLSClientConfig:     secure,
+		TLSHandshakeTimeout: time.Second,
 		DialContext:         (&net.Dialer{Timeout: time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		MaxIdleConns:        1024,
 		MaxIdleConnsPerHost: 512,
@@ -153,7 +157,7 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, bo
 	if sent != nil {
 		from = sent
 	}
-	out, err := http.NewRequestWithContext(ctx, r.Method, "http://"+addr+r.URL.RequestURI(), from)
+	out, err := http.NewRequestWithContext(ctx, r.Method, s.urlOf(addr)+r.URL.RequestURI(), from)
 	if err != nil {
 		s.refuse(w, r, connect.NewError(connect.CodeInternal, err))
 		return true
@@ -167,11 +171,15 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, bo
 	if sent != nil {
 		out.ContentLength = r.ContentLength
 	}
+	left := func() bool { return true }
+	if s.cfg.TLS != nil {
+		out, left = traced(out)
+	}
 	resp, err := s.peers.RoundTrip(out)
 	if err != nil {
-		// No connection: the request did not leave.
+		// No connection, or none that is encrypted: the request did not leave.
 		var dial *net.OpError
-		if errors.As(err, &dial) && dial.Op == "dial" {
+		if errors.As(err, &dial) && dial.Op == "dial" || !left() {
 			return false
 		}
 		// Another leads by now. The one asked may have done it or not: the next one knows by the request's id.
@@ -209,6 +217,13 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, bo
 		w.Header()[k] = v
 	}
 	return true
+}
+
+// traced tells whether a request has got a connection, after its handshake.
+func traced(r *http.Request) (*http.Request, func() bool) {
+	var got atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { got.Store(true) }}
+	return r.WithContext(httptrace.WithClientTrace(r.Context(), trace)), got.Load
 }
 
 // errStopping ends the wait for the leader's answer when this node stops.

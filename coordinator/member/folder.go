@@ -16,6 +16,7 @@ import (
 //	lock       held while the process lives
 //	node.json  what the node remembers of itself beside the log
 //	raft/      the replica's: the log, the votes, whose they are
+//	tls/       of a closed cluster: the node's certificate, the cluster's authority, the keys of gossip
 type Folder struct {
 	dir  string
 	lock *os.File
@@ -57,6 +58,12 @@ func (f *Folder) Close() { f.lock.Close() }
 
 // Raft is the replica's folder.
 func (f *Folder) Raft() string { return filepath.Join(f.dir, "raft") }
+
+// TLS is where the node's identity is, in a closed cluster.
+func (f *Folder) TLS() string { return TLSFolder(f.dir) }
+
+// TLSFolder is where the identity of a coordinator with that data folder is.
+func TLSFolder(data string) string { return filepath.Join(data, "tls") }
 
 // Record reads node.json; the zero Record when there is none.
 func (f *Folder) Record() (Record, error) {

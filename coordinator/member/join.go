@@ -181,7 +181,7 @@ func (m *Member) asking(ctx context.Context, what string, ask func(context.Conte
 		var err error
 		addrs := m.others()
 		for _, addr := range addrs {
-			c := client.New([]string{addr}, client.WithoutFollowing(), client.WithRetryFor(time.Millisecond), client.WithAttemptTimeout(joinTimeout))
+			c := client.New([]string{addr}, client.WithoutFollowing(), client.WithTLS(m.ClientTLS()), client.WithRetryFor(time.Millisecond), client.WithAttemptTimeout(joinTimeout))
 			var settled bool
 			if settled, err = ask(ctx, c); settled {
 				return err

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"atelier/common/gossip"
+	"atelier/common/identity"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/replica"
 	"atelier/coordinator/state"
@@ -30,7 +31,8 @@ type Config struct {
 	Advertise         string // host that others reach this node at; "" = as bound
 	Bootstrap         bool   // begin a cluster, unless the folder is of one
 	Join              []string
-	Key               []byte // of gossip
+	Keys              [][]byte // of gossip, where the cluster is open
+	TLS               bool     // the cluster that Bootstrap begins is closed
 	Insecure          bool
 	Logger            *slog.Logger
 }
@@ -57,13 +59,15 @@ type Member struct {
 	cfg       Config
 	log       *slog.Logger
 	folder    *Folder
-	clusterID string // "" until it is found
+	clusterID string          // "" until it is found
+	store     *identity.Store // nil where the cluster is open
 	addresses Addresses
 	raft      net.Listener
 	pool      *gossip.Pool
 	machine   *state.Machine
 	node      *replica.Node
 	lead      Leadership
+	fresh     bool       // the folder held no cluster
 	told      bool       // that this node is a member
 	gone      chan error // takes why the node was removed
 
@@ -82,7 +86,11 @@ func Open(cfg Config) (*Member, error) {
 	if m.folder, err = OpenFolder(cfg.Data); err != nil {
 		return nil, err
 	}
-	if err := m.identify(); err != nil {
+	err = m.identify()
+	if err == nil {
+		err = m.enclose()
+	}
+	if err != nil {
 		m.folder.Close()
 		return nil, err
 	}
@@ -105,6 +113,7 @@ func (m *Member) identify() (err error) {
 		m.cfg.Bootstrap = false
 		return nil
 	}
+	m.fresh = true
 	if !m.cfg.Bootstrap && len(m.cfg.Join) == 0 {
 		return fmt.Errorf("data folder %s has no cluster: give --bootstrap to begin one, or --join HOST:PORT to join one", m.cfg.Data)
 	}
@@ -118,6 +127,9 @@ func (m *Member) Listen() (net.Listener, error) {
 		return nil, fmt.Errorf("--api: %w", err)
 	}
 	m.addresses.API = reachable(api, m.cfg.API, m.cfg.Advertise)
+	if m.store != nil {
+		return m.guardAPI(api), nil
+	}
 	return api, nil
 }
 
@@ -125,8 +137,8 @@ func (m *Member) Listen() (net.Listener, error) {
 // node is of, or is to begin. It writes that down before raft begins.
 func (m *Member) Find(ctx context.Context) (err error) {
 	c := &m.cfg
-	fresh := m.clusterID == ""
-	if c.Bootstrap && len(c.Join) == 0 {
+	fresh := m.fresh
+	if c.Bootstrap && len(c.Join) == 0 && m.clusterID == "" {
 		m.clusterID = newClusterID() // before the first word to anybody
 	}
 	if m.raft, err = listen(c.Raft, m.self.Raft); err != nil {
@@ -134,9 +146,14 @@ func (m *Member) Find(ctx context.Context) (err error) {
 	}
 	m.addresses.ID, m.addresses.PID = c.ID, os.Getpid()
 	m.addresses.Raft = reachable(m.raft, c.Raft, c.Advertise)
+	keys, label := c.Keys, ""
+	if m.store != nil {
+		m.raft = m.guardRaft(m.raft)
+		keys, label = m.store.Gossip(), m.store.Name().Cluster
+	}
 	m.pool, err = gossip.Start(gossip.Config{
 		Name: gossip.RoleCoordinator + "/" + c.ID, Bind: gossipBind(c.Gossip, m.self.Gossip), Advertise: c.Advertise,
-		Key: c.Key, Insecure: c.Insecure, Meta: m.meta(), Join: append(append([]string{}, c.Join...), m.self.Seeds...), Logger: m.log,
+		Keys: keys, Label: label, Insecure: c.Insecure, Meta: m.meta(), Join: append(append([]string{}, c.Join...), m.self.Seeds...), Logger: m.log,
 	})
 	if err != nil {
 		return err
@@ -175,6 +192,9 @@ func (m *Member) Replica(c replica.Config) replica.Config {
 	c.ID, c.DataDir, c.ClusterID, c.Bootstrap = m.cfg.ID, m.folder.Raft(), m.clusterID, m.cfg.Bootstrap
 	c.Listener, c.Advertise = m.raft, m.addresses.Raft
 	c.OnRemoved, c.Locate = m.removed, m.locate
+	if m.store != nil {
+		c.Dial, c.Claims = m.dialRaft, claims
+	}
 	return c
 }
 

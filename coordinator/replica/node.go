@@ -20,10 +20,14 @@ import (
 // Config says what a node is and where it keeps its memory. Zero durations and
 // counts take the defaults named.
 type Config struct {
-	ID        string         // never changes; a wiped disk is a new id
-	DataDir   string         // made when absent
-	Listener  net.Listener   // for raft traffic; closed by Shutdown
-	Advertise string         // host:port at which others reach Listener; default its address
+	ID        string       // never changes; a wiped disk is a new id
+	DataDir   string       // made when absent
+	Listener  net.Listener // for raft traffic; closed by Shutdown
+	Advertise string       // host:port at which others reach Listener; default its address
+	// Dial connects to a member's raft address; default plain TCP. In a closed cluster it and Listener speak TLS.
+	Dial func(id, addr string, timeout time.Duration) (net.Conn, error)
+	// Claims reports why who is at the other end of a connection may not call itself id; may be nil.
+	Claims    func(c net.Conn, id string) error
 	Bootstrap bool           // begin a cluster of this node alone, unless DataDir has a state
 	ClusterID string         // of the cluster that DataDir belongs to; who is of another is not spoken to
 	Machine   *state.Machine // empty; the node alone applies to it
@@ -76,6 +80,11 @@ func (c *Config) fill() error {
 		c.OnFatal = func(err error) {
 			logger.Error("cannot continue", "error", err)
 			os.Exit(1)
+		}
+	}
+	if c.Dial == nil {
+		c.Dial = func(_, addr string, timeout time.Duration) (net.Conn, error) {
+			return net.DialTimeout("tcp", addr, timeout)
 		}
 	}
 	setDefault(&c.LogStore, RaftWAL)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"atelier/common/identity"
 )
 
 const (
@@ -20,8 +22,8 @@ const (
 	dialTimeout = time.Second
 )
 
-// stream carries raft's connections: TCP, with a handshake before raft sees
-// one. Here encryption will take its place.
+// stream carries raft's connections: TCP, or TLS of a closed cluster, with a handshake
+// before raft sees one.
 type stream struct {
 	node     *Node
 	listener net.Listener
@@ -126,6 +128,13 @@ func (s *stream) welcome(c net.Conn) {
 			n.sparse.Warn("hello/"+host, "raft: a connection was refused", "peer", c.RemoteAddr(), "reason", err)
 		}
 		return
+	}
+	if n.cfg.Claims != nil {
+		if err := n.cfg.Claims(c, h.id); err != nil {
+			c.Close()
+			n.sparse.Warn("claims/"+h.id, "raft: a coordinator was refused", "peer", h.id, "address", c.RemoteAddr(), "reason", err)
+			return
+		}
 	}
 	r := reply{party: n.self()}
 	r.standing, r.words = n.meet(h.party)
@@ -251,13 +260,14 @@ func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 // node is what no log survives.
 func (s *stream) dial(id, addr string, timeout time.Duration) (net.Conn, error) {
 	n := s.node
-	c, err := net.DialTimeout("tcp", addr, timeout)
+	c, err := n.cfg.Dial(id, addr, timeout)
 	if err != nil {
-		return nil, err
+		return nil, n.refused(id, addr, err)
 	}
 	r, err := greet(c, hello{n.self(), id})
 	if err != nil {
 		c.Close()
+		err = n.refused(id, addr, err)
 		if errors.Is(err, errNoHandshake) {
 			n.sparse.Warn("reply/"+addr, "raft: a coordinator was not reached", "peer", id, "address", addr, "reason", err)
 		}
@@ -281,6 +291,16 @@ func (s *stream) dial(id, addr string, timeout time.Duration) (net.Conn, error) 
 		n.wasRemoved(r.words)
 	}
 	return nil, &RefusedError{r.standing, r.words}
+}
+
+// refused is the error of a connection to a node; who refuses the other for its certificate is said now and then.
+func (n *Node) refused(id, addr string, err error) error {
+	err = identity.Explain(err)
+	var r *identity.RefusedError
+	if errors.As(err, &r) {
+		n.sparse.Warn(fmt.Sprintf("tls/%s/%s/%s", id, addr, r.Why), "raft: a coordinator was not reached", "peer", id, "address", addr, "reason", r)
+	}
+	return err
 }
 
 // miss notes why a node is not reached; reached, that it is.
