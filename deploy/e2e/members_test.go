@@ -132,6 +132,16 @@ func TestTrainWithMembers(t *testing.T) {
 	}
 	check("interrupted")
 
+	// With other batches from here on the learning rate is spoken of, once, and in the report.
+	_, stderr, code := atelier(t, ctx, nil, "train", "--trainer-bin", trainer, "--resume", dir, "--members", "2", "--batch-size", "32", "--epochs", "7")
+	note := "an update is of 32 images from here on, before of 16; lr is 0.002 as it is set, "
+	if code != 0 || strings.Count(stderr, note) != 1 {
+		t.Errorf("other batches: exit %d:\n%s", code, stderr)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "training_diagnostics.txt")); err != nil || strings.Count(string(text), note) != 1 {
+		t.Errorf("other batches: %v, report\n%s", err, text)
+	}
+
 	// What cannot be is refused before anything is written.
 	for _, x := range []struct{ members, also, want string }{
 		{"--members=4", "--set=shards=2", "4 members cannot share 2 shards"},

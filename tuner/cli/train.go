@@ -276,6 +276,9 @@ func (e *Env) notBegun(verb string, err error) error {
 // trained says how a training ended; again is the command that goes on with it.
 func (e *Env) trained(ctx context.Context, bar *trainBar, r *train.Result, again string, err error) error {
 	for _, w := range r.Warnings() {
+		if slices.Contains(r.Plan.Notes, "warning: "+w) {
+			continue // said at the start
+		}
 		bar.say("warning: %s", w)
 		e.advise(errors.New(w))
 	}

@@ -15,6 +15,7 @@ import (
 	"atelier/common/files"
 	"atelier/common/plot"
 	"atelier/common/setting"
+	"atelier/common/settings"
 	"atelier/tuner/session"
 )
 
@@ -372,4 +373,25 @@ func (p *Plan) From(r *Resumption) {
 	if r.Threads > 0 && p.Config.Get(keyThreads).Origin <= setting.Resumed {
 		p.Threads = r.Threads // rounding depends on it
 	}
+	if note := p.rateNote(); note != "" {
+		p.note("warning: %s", note)
+	}
+}
+
+// rateNote is what to know of the learning rate where the checkpoint was trained
+// with other batches; "" = nothing. What is wrong with the file the trainer says.
+func (p *Plan) rateNote() string {
+	if p.resumeFile == "" {
+		return ""
+	}
+	file, err := checkpoint.Open(p.resumeFile)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	m, err := file.Model()
+	if err != nil {
+		return ""
+	}
+	return settings.RateNote([]byte(m.Config), p.Settings)
 }

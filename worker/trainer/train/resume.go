@@ -10,6 +10,7 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/dataset"
+	"atelier/common/settings"
 	"atelier/common/trainerproto"
 	"atelier/worker/trainer/model"
 	"atelier/worker/trainer/optim/schedule"
@@ -79,6 +80,11 @@ func (r *run) resume(path string) (progress, error) {
 	p.BestEpoch = int(best)
 	p.BestLoss, _ = checkpoint.Lookup[float64](root, "best_val_loss")
 	p.Plateau = plateauState(own)
+	if m, err := file.Model(); err == nil { // what it says of the model was read above
+		if note := settings.RateNote([]byte(m.Config), r.settings); note != "" {
+			r.log.Warn(note)
+		}
+	}
 	sets, _ := checkpoint.Lookup[*checkpoint.Dict](own, "data")
 	if d, _ := checkpoint.Lookup[string](sets, "train"); d != r.data.train.Digest() {
 		r.log.Warn("the training images changed since the checkpoint: the result will differ from an uninterrupted run")
