@@ -278,3 +278,31 @@ func TestStepsHaveNoGaps(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Newcomers that are linked to each other, and to nobody that has the state, do not
+// wait for one another: where it ended, and where they never had a link to it.
+func TestNewcomersAmongThemselvesEnd(t *testing.T) {
+	for _, linked := range []bool{true, false} {
+		var members []*member
+		for id := 2; id <= 3; id++ {
+			m := newMember(id, ids(3), 8, true)
+			m.cfg.Term = 500 * time.Millisecond
+			if linked {
+				_, theirs := connect(t, 7, id, 1, m.links, newMember(1, ids(3), 8, false).links, true)
+				theirs.Close()
+			}
+			members = append(members, m)
+		}
+		said := ""
+		for i, err := range startAll(t, members, true) {
+			var cut *group.CutOff
+			if !errors.As(err, &cut) {
+				t.Fatalf("linked %v: member %d: %v", linked, i+2, err)
+			}
+			said += cut.Reason + "\n" // the second one may see but the first one's end
+		}
+		if !strings.Contains(said, "for 500ms only newcomers are left") {
+			t.Errorf("linked %v: %s", linked, said)
+		}
+	}
+}

@@ -121,6 +121,7 @@ type Group struct {
 	closed      bool
 	stop        chan struct{}
 	closing     sync.WaitGroup
+	orphan      time.Duration // of a newcomer: since when it has links to newcomers alone; 0: it has others
 	slept       time.Duration // when this process was found not to have run; 0: never since the last commit
 	pace        pace
 	lastCommit  time.Time

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -66,4 +67,33 @@ func (g *Group) look(now, gap time.Duration) {
 		}
 	}
 	g.late(now)
+	g.orphaned(now)
+}
+
+// orphaned ends a newcomer that for Term has had links to newcomers alone. None of them
+// has the state; one that was taken in meanwhile would have taken this one in, too, at
+// the end of a step. A link over which no greeting came yet may be to one that has it.
+func (g *Group) orphaned(now time.Duration) {
+	if !g.cfg.Job.Join || g.view.Number != 0 || g.err != nil {
+		return
+	}
+	newcomers := false
+	for _, p := range g.peers {
+		if p.gone {
+			continue
+		}
+		if !p.greeted || !p.join {
+			g.orphan = 0
+			return
+		}
+		newcomers = true
+	}
+	switch {
+	case !newcomers: // no link at all: late and linkEnded see to that
+		g.orphan = 0
+	case g.orphan == 0:
+		g.orphan = now
+	case now-g.orphan >= g.cfg.Term:
+		g.fail(&CutOff{fmt.Sprintf("for %s only newcomers are left, and none of them has the state", g.cfg.Term)})
+	}
 }
