@@ -56,6 +56,9 @@ func trainer(mode string) {
 	switch mode {
 	case "mute":
 		time.Sleep(time.Minute)
+	case "stopped":
+		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		select {}
 	case "stillborn":
 		os.Exit(3)
 	case "old":
@@ -210,6 +213,7 @@ func TestHello(t *testing.T) {
 		"stillborn": child.ErrEndedEarly.Error(),
 		"old":       "version 99, this program version",
 		"failed":    "it failed before its job: no device",
+		"stopped":   "it was stopped by a signal (SIGSTOP) before its hello event, for 5s",
 	} {
 		t.Run(mode, func(t *testing.T) {
 			c, err := child.StartTrainer(self(mode), child.Options{})

@@ -1,11 +1,14 @@
 package child
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"atelier/common/links"
@@ -93,11 +96,28 @@ type Hello struct {
 	Groups  int    // version of the protocol between members of a group; 0 = it knows no groups
 }
 
+// stoppedFor is how long a trainer that has not said hello may be stopped by a signal:
+// whoever stopped it would else have it waited for as one that loads its libraries.
+const stoppedFor = 5 * time.Second
+
 // Hello waits for a trainer's first event.
 func (t *Trainer) Hello(timeout time.Duration) (Hello, error) {
 	t.events.f.SetReadDeadline(time.Now().Add(timeout))
+	said := make(chan struct{})
+	var stopped atomic.Bool
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if t.awaitStopped(said) {
+			stopped.Store(true)
+			t.events.f.SetReadDeadline(time.Now())
+		}
+	})
 	e, err := t.reader.Event()
+	close(said)
+	watch.Wait()
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && stopped.Load():
+		return Hello{}, fmt.Errorf("it was stopped by a signal (SIGSTOP) before its hello event, for %s", stoppedFor)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return Hello{}, fmt.Errorf("no hello event on descriptor %d within %s", trainerproto.EventsFD, timeout)
 	case errors.Is(err, io.EOF):
@@ -113,6 +133,28 @@ func (t *Trainer) Hello(timeout time.Duration) (Hello, error) {
 	}
 	t.events.f.SetReadDeadline(time.Time{})
 	return Hello{Message: e.Message, Groups: e.Groups}, nil
+}
+
+// awaitStopped reports whether the process was seen stopped by a signal at each look
+// for stoppedFor, before done is closed.
+func (t *Trainer) awaitStopped(done <-chan struct{}) bool {
+	const each = 250 * time.Millisecond
+	tick := time.NewTicker(each)
+	defer tick.Stop()
+	for seen := time.Duration(0); seen < stoppedFor; {
+		select {
+		case <-done:
+			return false
+		case <-tick.C:
+		}
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.PID()))
+		if i := bytes.LastIndex(b, []byte(") ")); err == nil && i >= 0 && bytes.HasPrefix(b[i+2:], []byte("T ")) {
+			seen += each
+		} else {
+			seen = 0
+		}
+	}
+	return true
 }
 
 // Event is the trainer's next; io.EOF when there is none any more. An event that

@@ -125,12 +125,17 @@ const (
 	EventProgress   = "progress"
 	EventDone       = "done"
 	EventFailed     = "failed"
-	EventAlive      = "alive" // of a member of a group, every AlivePause: it is no hung process
+	EventAlive      = "alive" // of a training, every AlivePause: it is no hung process
 	EventView       = "view"  // of each member: who computes together from now on
 )
 
 // AlivePause is the time between two alive events.
 const AlivePause = 250 * time.Millisecond
+
+// AloneWithin is for how long nothing may come from a trainer that has sent an alive
+// event and is no member of a group. Nobody waits for it, and what it has not kept is
+// lost with it: a machine that swaps has more time than a member, for which others wait.
+const AloneWithin = 30 * time.Second
 
 // Reasons of a done event.
 const (

@@ -17,6 +17,7 @@ import (
 	"atelier/common/child"
 	"atelier/common/openmp"
 	"atelier/common/trainerproto"
+	"atelier/tuner/session"
 )
 
 // TrainerName is the program that trains.
@@ -76,8 +77,9 @@ func startTrainer(ctx context.Context, trainer, verb string, log *tail) (*child.
 
 // carryOut sends a job and passes events on until the process has ended. It
 // returns the done or failed event, if there was one. When ctx ends the trainer
-// gets a SIGTERM, later a SIGKILL.
-func carryOut(ctx context.Context, c *child.Trainer, job trainerproto.Job, on func(trainerproto.Event) error) (last trainerproto.Event, err error) {
+// gets a SIGTERM, later a SIGKILL. One that has shown that it is alive, and then is
+// silent for silence, is ended.
+func carryOut(ctx context.Context, c *child.Trainer, job trainerproto.Job, silence time.Duration, on func(trainerproto.Event) error) (last trainerproto.Event, err error) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Stop(grace) })()
 	if err := c.Send(job); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, os.ErrClosed) { // one that ended may have said why
@@ -85,15 +87,23 @@ func carryOut(ctx context.Context, c *child.Trainer, job trainerproto.Job, on fu
 		<-c.Exited()
 		return last, fmt.Errorf("send the job: %w", err)
 	}
+	within := time.Duration(0) // that an event has to come in
 	for {
-		e, err := c.Event()
+		e, err := c.EventWithin(within)
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if errors.Is(err, child.ErrSilent) {
+			err = &session.Failure{Class: trainerproto.FailedCrashed, Message: fmt.Sprintf("the trainer gave no sign of life for %s (stopped by a signal, or hung) and was ended", within)}
 		}
 		if err == nil {
 			switch e.Kind {
 			case trainerproto.EventDone, trainerproto.EventFailed:
-				last = e
+				last, within = e, 0
+			case trainerproto.EventAlive:
+				if last.Kind == "" {
+					within = silence
+				}
 			default:
 				err = on(e)
 			}

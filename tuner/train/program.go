@@ -1,9 +1,11 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"atelier/common/child"
 	"atelier/common/trainerproto"
@@ -22,6 +24,8 @@ type Call struct {
 	// called at the end.
 	Hello func(said string) (end func())
 	On    func(trainerproto.Event) error // for its events, in order, but for the last
+
+	Silence time.Duration // 0: trainerproto.AloneWithin. A training from which nothing comes for so long is ended
 }
 
 // Run starts the trainer, gives it the job and passes its events on; it returns
@@ -39,7 +43,7 @@ func (c Call) Run(ctx context.Context) (trainerproto.Event, error) {
 	if c.Hello != nil {
 		defer c.Hello(said.Message)()
 	}
-	last, err := carryOut(ctx, t, c.Job, c.On)
+	last, err := carryOut(ctx, t, c.Job, cmp.Or(c.Silence, trainerproto.AloneWithin), c.On)
 	if err != nil {
 		return last, err
 	}

@@ -75,6 +75,9 @@ func fakeTrain(fake string) int {
 		os.WriteFile(filepath.Join(job.SheetsDir, "gothic.png"), nil, 0o644)
 	}
 	end := func() {}
+	if job.Group == nil && fault == "hangs" {
+		send(trainerproto.Event{Kind: trainerproto.EventAlive})
+	}
 	send(trainerproto.Event{Kind: "progress", Message: "packing data.train: 6 of 6 images"})
 	if job.Group != nil {
 		g, over := joinGroup(job, in, send)

@@ -80,7 +80,8 @@ func (c *Child) Discard() {
 // Run gives the child its job, passes each epoch, checkpoint, progress and view
 // event to on in order, and returns when the process and its group are gone. A
 // trainer that has sent an alive event and then sends nothing for
-// Config.AliveWithin is killed: it is stopped, or hangs.
+// Config.AliveWithin, or AloneWithin where the job is no group's, is killed: it is
+// stopped, or hangs.
 // on may block: the trainer is held back then by its full pipe. A child runs
 // once. The log, when not empty, is the file for standard error.
 func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event)) Exit {
@@ -96,7 +97,10 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 	var last trainerproto.Event // done or failed
 	var broken error            // protocol error
 	var within time.Duration    // that an event has to come in; 0 = whenever
-	silent := false
+	silent, patience := false, c.launcher.cfg.AloneWithin
+	if job.Group != nil {
+		patience = c.launcher.cfg.AliveWithin
+	}
 	if err := c.proc.Send(job); err != nil {
 		broken = fmt.Errorf("send job: %w", err)
 		c.proc.GiveUp()
@@ -131,7 +135,7 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 			c.proc.GiveUp()
 		case trainerproto.EventAlive:
 			if last.Kind == "" {
-				within = c.launcher.cfg.AliveWithin
+				within = patience
 			}
 		default:
 			if last.Kind == "" {
@@ -155,7 +159,7 @@ func (c *Child) Run(job trainerproto.Job, log string, on func(trainerproto.Event
 		c.killEscaped()
 	}
 	if silent {
-		return Exit{Class: trial.ExitKilled, Message: fmt.Sprintf("gave no sign of life for %g s", c.launcher.cfg.AliveWithin.Seconds()), Silent: true}
+		return Exit{Class: trial.ExitKilled, Message: fmt.Sprintf("gave no sign of life for %g s", patience.Seconds()), Silent: true}
 	}
 	return c.classify(last, broken, oom)
 }

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"atelier/common/child"
+	"atelier/common/trainerproto"
 )
 
 // Trainer is a command that speaks the trainer protocol.
@@ -44,7 +45,8 @@ type Config struct {
 	Dir          string        // pid files, made if missing
 	Grace        time.Duration // between SIGTERM and SIGKILL; 10 s
 	HelloTimeout time.Duration // from start to the hello event; 60 s
-	AliveWithin  time.Duration // a trainer that has sent an alive event is ended when it sends nothing for so long; 2 s
+	AliveWithin  time.Duration // a member of a group that has sent an alive event is ended when it sends nothing for so long; 2 s
+	AloneWithin  time.Duration // the same of a trainer that computes alone; trainerproto.AloneWithin
 	Linger       time.Duration // how long pipes may stay open once the trainer is gone; 2 s
 	LogBytes     int64         // size at which a run's log is rotated, one older file is kept; 8 MiB
 	Logger       *slog.Logger
@@ -69,6 +71,9 @@ func New(cfg Config) (*Launcher, error) {
 	}
 	if cfg.AliveWithin == 0 {
 		cfg.AliveWithin = 2 * time.Second
+	}
+	if cfg.AloneWithin == 0 {
+		cfg.AloneWithin = trainerproto.AloneWithin
 	}
 	if cfg.Linger == 0 {
 		cfg.Linger = 2 * time.Second

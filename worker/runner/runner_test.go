@@ -281,15 +281,20 @@ func TestExitClasses(t *testing.T) {
 // TestSignsOfLife: who has sent one has to send further ones, until it is done; who
 // never did may be silent, and so may one that the host is not listening to.
 func TestSignsOfLife(t *testing.T) {
-	l, err := runner.New(runner.Config{Dir: filepath.Join(t.TempDir(), "pids"), AliveWithin: 600 * time.Millisecond})
+	l, err := runner.New(runner.Config{Dir: filepath.Join(t.TempDir(), "pids"), AliveWithin: 600 * time.Millisecond, AloneWithin: 900 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
-	for mode, silent := range map[string]bool{"stopped": true, "hung": true, "lively": false} {
+	for mode, within := range map[string]string{"stopped": "0.6 s", "hung": "0.6 s", "lively": "", "stopped alone": "0.9 s"} {
 		t.Run(mode, func(t *testing.T) {
+			mode, alone := strings.CutSuffix(mode, " alone")
+			job := trainerproto.Job{Group: &trainerproto.Group{Member: 1}}
+			if alone {
+				job.Group = nil
+			}
 			c := start(t, l, mode)
-			exit := c.Run(trainerproto.Job{}, "", func(e trainerproto.Event) {
+			exit := c.Run(job, "", func(e trainerproto.Event) {
 				if e.Kind == trainerproto.EventAlive {
 					t.Error("an alive event is passed on")
 				}
@@ -298,8 +303,8 @@ func TestSignsOfLife(t *testing.T) {
 				}
 			})
 			want := runner.Exit{Class: trial.ExitReleased}
-			if silent {
-				want = runner.Exit{Class: trial.ExitKilled, Message: "gave no sign of life for 0.6 s", Silent: true}
+			if within != "" {
+				want = runner.Exit{Class: trial.ExitKilled, Message: "gave no sign of life for " + within, Silent: true}
 			}
 			if exit != want {
 				t.Errorf("%+v, want %+v", exit, want)

@@ -279,12 +279,9 @@ func (r *run) pace() *trainerproto.Pace {
 	return r.group.Pace()
 }
 
-// alive tells that this member is no hung process, until the function that it
-// returns is called.
+// alive tells that this is no hung process, until the function that it returns is
+// called.
 func (r *run) alive() (end func()) {
-	if r.job.Group == nil {
-		return func() {}
-	}
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
