@@ -51,6 +51,10 @@ var ErrLineTooLong = errors.New("trainer protocol: line longer than 1 MiB")
 // text): it says that the warning is of one image, which is left out.
 const LogSkipped = "skipped_image"
 
+// LogAgain is the message of a member's log where its step in hand has to be done
+// again; the view in which it is done is the attribute view.
+const LogAgain = "a step is done again"
+
 // Job is what a trainer is told: one run of one trial.
 type Job struct {
 	Protocol int             `json:"protocol"`

@@ -61,6 +61,9 @@ type join struct {
 	Took  float64 `json:"took_ms"`  // from the grant to its view
 	Pause float64 `json:"pause_ms"` // of the others: between the commits around it
 	Warm  bool    `json:"warm"`     // its trainer stood by when the slot was granted
+
+	Lost   bool `json:"lost,omitempty"`   // the view is without one of those before: it was lost at the same moment
+	Redone int  `json:"redone,omitempty"` // members whose step in hand had to be done again in that view, by their logs
 }
 
 // measureKills disturbs trainings on a cluster until there were faults enough.
@@ -269,11 +272,16 @@ func (b *bench) disturbed(ctx context.Context, m *machines, w work, want string,
 	}
 	run.Joins = f.joins()
 	for i, v := range views {
-		if i > 0 && v.Run == views[i-1].Run && v.PauseMS > 0 && slices.ContainsFunc(views[i-1].Members, func(id int32) bool { return !slices.Contains(v.Members, id) }) {
+		if i > 0 && v.Run == views[i-1].Run && v.PauseMS > 0 && lostOne(views[i-1], v) {
 			run.Pauses = append(run.Pauses, float64(v.PauseMS))
 		}
 	}
 	return run, nil
+}
+
+// lostOne reports whether a view is without a member of the one before.
+func lostOne(before, v seenView) bool {
+	return slices.ContainsFunc(before.Members, func(id int32) bool { return !slices.Contains(v.Members, id) })
 }
 
 // waitWhole waits until the group has all members that it may have, or for so
@@ -314,16 +322,24 @@ func settled(kind string, h hit, reporter, run int32, views []seenView) strike {
 	return s
 }
 
-// joins are the members that came later, with the time from grant to view.
+// joins are the members that came later, with the time from grant to view, and with
+// what it cost the others.
 func (f *follower) joins() (all []join) {
 	views := f.seen()
+	again := map[int32]map[int32]int{} // by run and view
+	for _, v := range views {
+		if again[v.Run] == nil {
+			again[v.Run] = f.m.stepsAgain(f.sweep, v.Run)
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, g := range f.granted {
 		for i, v := range views {
 			if v.Run == g.run && slices.Contains(v.Members, g.ID) {
 				if i > 0 && views[i-1].Run == v.Run { // not of the first view
-					all = append(all, join{Took: float64(v.TimeMS - g.GrantedMS), Pause: float64(v.PauseMS), Warm: g.warm})
+					all = append(all, join{Took: float64(v.TimeMS - g.GrantedMS), Pause: float64(v.PauseMS), Warm: g.warm,
+						Lost: lostOne(views[i-1], v), Redone: again[v.Run][v.Number]})
 				}
 				break
 			}

@@ -13,7 +13,7 @@ func killsTable(j *harness.Journal) string {
 	settledBy, pauseBy, missing, total, restarted := map[string][]float64{}, map[string][]float64{}, map[string]int{}, map[string]int{}, map[string]int{}
 	var wrong []string
 	var joins, joinPauses, cold, steps, lost, lostReporter []float64
-	runs, faults := 0, 0
+	runs, faults, calm, dear := 0, 0, 0, 0
 	for _, key := range j.Keys("kills") {
 		var r killRun
 		if !j.Newest(key, &r) || r.Want == "" {
@@ -47,6 +47,12 @@ func killsTable(j *harness.Journal) string {
 			}
 		}
 		for _, x := range r.Joins {
+			if !x.Lost { // else the loss is what the step is done again for
+				calm++
+				if x.Redone > 0 {
+					dear++
+				}
+			}
 			if !x.Warm {
 				cold = append(cold, x.Took)
 				continue
@@ -71,9 +77,10 @@ func killsTable(j *harness.Journal) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "### Faults: %s, %d px, batch %d, %d shards, 1 to %d members; %d trainings, %d faults\n\n%s\n", killModel, killSize, killBatch, killShards, killWorkers, runs, faults, table)
 	fmt.Fprintf(&out, "A step takes %.0f ms (median of the trainings). A member that was killed: the others do its step again after p50 %s ms (bar %.0f), p99 %s ms (bar %.0f); of them the one that reports: p50 %s, most %s (%d). "+
-		"Stopped: most %s ms (bar %.0f). Joining with a warm trainer: p50 %s ms, most %s ms (bar %.0f; %d joins); between the commits around it p50 %s, most %s ms. Joining with a trainer that had to start: p50 %s, most %s ms (%d joins).\n\n",
+		"Stopped: most %s ms (bar %.0f). Joining with a warm trainer: p50 %s ms, most %s ms (bar %.0f; %d joins); between the commits around it p50 %s, most %s ms. Joining with a trainer that had to start: p50 %s, most %s ms (%d joins). "+
+		"Of %d joins at which no other member was lost %d had the others do a step again (bar 0).\n\n",
 		harness.Median(steps), ms(lost, 0.5), barLostP50, ms(lost, 0.99), barLostP99, ms(lostReporter, 0.5), ms(lostReporter, 1), len(lostReporter),
-		ms(settledBy["stop"], 1), barStopped, ms(joins, 0.5), ms(joins, 1), barJoin, len(joins), ms(joinPauses, 0.5), ms(joinPauses, 1), ms(cold, 0.5), ms(cold, 1), len(cold))
+		ms(settledBy["stop"], 1), barStopped, ms(joins, 0.5), ms(joins, 1), barJoin, len(joins), ms(joinPauses, 0.5), ms(joinPauses, 1), ms(cold, 0.5), ms(cold, 1), len(cold), calm, dear)
 	if len(wrong) == 0 {
 		out.WriteString("Every training ended, every hash is that of one process, every epoch was reported once.\n\n")
 	}

@@ -177,6 +177,7 @@ func (r *run) commit(c *turn, t handover.Tail, counts func(rank int) int) ([]han
 	var changed *group.Changed
 	switch {
 	case errors.As(err, &changed):
+		r.log.Info(trainerproto.LogAgain, "step", changed.View.Step+1, "view", changed.View.Number, "behind", changed.Behind)
 		if r.work != nil {
 			r.work.reposition()
 		}
