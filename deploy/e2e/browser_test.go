@@ -7,11 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
@@ -19,10 +22,22 @@ import (
 type page struct {
 	t   *testing.T
 	tab context.Context
+
+	mu     sync.Mutex
+	faults []string // that its console had: errors of scripts, what the policy refused
 }
 
-// open starts a browser and opens the page of a server.
-func open(t *testing.T, ctx context.Context, addr string) *page {
+// open starts a browser and opens the link that a server printed. Errors on the page's
+// console fail the test at its end.
+func open(t *testing.T, ctx context.Context, app *webApp) *page {
+	t.Helper()
+	p := browser(t, ctx)
+	p.step("open the link", chromedp.Navigate(app.link), chromedp.WaitEnabled(chromedp.CSS("#checkpoint")))
+	return p
+}
+
+// browser starts one without a page.
+func browser(t *testing.T, ctx context.Context) *page {
 	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
@@ -32,12 +47,51 @@ func open(t *testing.T, ctx context.Context, addr string) *page {
 		chromedp.WindowSize(1200, 1100), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	alloc, stop := chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(stop)
-	tab, closeTab := chromedp.NewContext(alloc)
+	p := &page{t: t}
+	tab, closeTab := chromedp.NewContext(alloc, chromedp.WithListener(p.hear))
 	t.Cleanup(closeTab)
+	p.tab = tab
 	must(t, chromedp.Do(tab)) // the browser's life is the tab's, not the first step's
-	p := &page{t, tab}
-	p.step("open the page", chromedp.Navigate("http://"+addr+"/"), chromedp.WaitEnabled(chromedp.CSS("#checkpoint")))
+	t.Cleanup(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, fault := range p.faults {
+			t.Errorf("the console: %s", fault)
+		}
+	})
 	return p
+}
+
+// hear keeps what goes wrong on the page. An answer of 4xx is no fault of it: tests ask for some.
+func (p *page) hear(event any) {
+	fault := ""
+	switch e := event.(type) {
+	case *log.EventEntryAdded:
+		if e.Entry.Source != log.EntrySourceNetwork && e.Entry.Level == "error" {
+			fault = fmt.Sprintf("%s %s: %s %s", e.Entry.Source, e.Entry.Level, e.Entry.Text, e.Entry.URL)
+		}
+	case *runtime.EventExceptionThrown:
+		fault = e.ExceptionDetails.Text
+		if e.ExceptionDetails.Exception != nil {
+			fault += " " + e.ExceptionDetails.Exception.Description
+		}
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == "error" || e.Type == "warning" {
+			fault = fmt.Sprintf("console.%s %v", e.Type, e.Args)
+		}
+	}
+	if fault != "" {
+		p.mu.Lock()
+		p.faults = append(p.faults, fault)
+		p.mu.Unlock()
+	}
+}
+
+// pardon drops the faults so far, which were another page's.
+func (p *page) pardon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = nil
 }
 
 func (p *page) within() (context.Context, context.CancelFunc) {

@@ -54,10 +54,10 @@ func TestCoarseMapsFlagNothing(t *testing.T) {
 			}
 		}
 	}
-	addr := served(t, trainer, model)
+	app := served(t, trainer, model)
 	house, err := os.ReadFile(filepath.Join(image, files[0].Name()))
 	must(t, err)
-	status, b, err := ask(addr, "", "house.jpg", house)
+	status, b, err := app.ask("", "house.jpg", house)
 	must(t, err)
 	var answer inference.Answer
 	must(t, json.Unmarshal(b, &answer))

@@ -32,16 +32,14 @@ func TestWebPage(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Join(both, "second"), 0o755))
 	must(t, os.Rename(model, filepath.Join(both, "first")))
 	must(t, files.Copy(filepath.Join(both, "first", "best_model.pth"), filepath.Join(both, "second", "best_model.pth"), 0o644))
-	addr := served(t, trainer, both)
+	app := served(t, trainer, both)
 
-	resp, err := http.Get("http://" + addr + "/sweeps/7")
-	must(t, err)
-	defer resp.Body.Close()
+	resp := app.get(t, app.base+"/sweeps/7")
 	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusNotFound || !bytes.Contains(b, []byte(`href="/app.css"`)) || !bytes.Contains(b, []byte("no such page")) {
 		t.Errorf("a page that is not there: %d %s", resp.StatusCode, b)
 	}
 
-	page := open(t, ctx, addr)
+	page := open(t, ctx, app)
 	if text := page.text("main"); !strings.Contains(text, "shows where in the image it looked") || !strings.Contains(text, "knows 3 classes") || !strings.Contains(text, "gothic") {
 		t.Errorf("the empty page says %q", text)
 	}

@@ -59,10 +59,10 @@ func makeScreenshots(t *testing.T, to string) {
 	command("tune", "--trainer-bin", trainer, "--model", "vanilla", "--data", data, "--no-mlflow", "--out", tuning, "--trials", "20",
 		"--set", "epochs=3", "--set", "image_size=32", "--set", "local.redis=off")
 
-	addr := served(t, trainer, model)
-	p := open(t, ctx, addr)
+	app := served(t, trainer, model)
+	p := open(t, ctx, app)
 	p.width(1000)
-	p.drop(dropped{"gothic house.jpg", "image/jpeg", surest(t, addr, filepath.Join(data, "test", "gothic"))})
+	p.drop(dropped{"gothic house.jpg", "image/jpeg", surest(t, app, filepath.Join(data, "test", "gothic"))})
 	p.step("see the result", chromedp.WaitVisible(chromedp.CSS("#result")))
 	p.slide(55)
 	end := int(p.number(`document.getElementById("about").getBoundingClientRect().top + scrollY`)) // below it is a path of this machine
@@ -94,7 +94,7 @@ func keep(t *testing.T, file string, shown []byte, end, width int) {
 }
 
 // surest is the image of a folder that the model is surest to be of the folder's class.
-func surest(t *testing.T, addr, folder string) (image []byte) {
+func surest(t *testing.T, app *webApp, folder string) (image []byte) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(folder, "*"))
 	must(t, err)
@@ -102,7 +102,7 @@ func surest(t *testing.T, addr, folder string) (image []byte) {
 	for _, name := range names {
 		b, err := os.ReadFile(name)
 		must(t, err)
-		status, text, err := ask(addr, "?top_k=1", filepath.Base(name), b)
+		status, text, err := app.ask("?top_k=1", filepath.Base(name), b)
 		var answer inference.Answer
 		if err != nil || status != 200 || json.Unmarshal(text, &answer) != nil || len(answer.Predictions) == 0 {
 			t.Fatalf("%d %v %.200s", status, err, text)

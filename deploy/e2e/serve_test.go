@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/jpeg"
 	"io"
+	"io/fs"
 	"math"
 	"mime/multipart"
 	"net/http"
@@ -29,41 +31,82 @@ import (
 	"atelier/common/local"
 )
 
-// served starts `atelier serve` and returns its address; global are flags before the verb.
-func served(t *testing.T, trainer, model string, global ...string) string {
+// webApp is a running `atelier serve`.
+type webApp struct {
+	link string // that it printed: signs one browser in
+	base string // http://HOST:PORT
+	file string // that has the token
+	home string // XDG_CONFIG_HOME
+	bearer
+}
+
+// bearer gives requests the header of a token's file, as `curl -H @FILE` does.
+type bearer struct{ header string }
+
+// RoundTrip implements http.RoundTripper.
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	name, value, _ := strings.Cut(b.header, ": ")
+	r.Header.Set(name, value)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// get asks as a program with the token.
+func (b bearer) get(t *testing.T, url string) *http.Response {
 	t.Helper()
+	resp, err := (&http.Client{Transport: b}).Get(url)
+	must(t, err)
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// served starts `atelier serve`; global are flags before the verb.
+func served(t *testing.T, trainer, model string, global ...string) *webApp {
+	t.Helper()
+	home := t.TempDir()
 	cmd := exec.Command(filepath.Join(bin, "atelier"), append(slices.Clone(global), "serve", "--listen", "127.0.0.1:0", "--trainer-bin", trainer, "--checkpoint", model, "--threads", "1")...)
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home)
 	errs, err := cmd.StderrPipe()
 	must(t, err)
 	must(t, cmd.Start())
-	found := make(chan string, 1)
+	found := make(chan string, 2)
 	var said bytes.Buffer
 	read := make(chan bool)
 	go func() {
 		defer close(read)
 		for lines := bufio.NewScanner(errs); lines.Scan(); {
 			fmt.Fprintln(&said, lines.Text())
-			if m := regexp.MustCompile(`http://(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
-				found <- m[1]
+			if m := regexp.MustCompile(`^open (http://\S+) |curl -H @(\S+) `).FindStringSubmatch(lines.Text()); m != nil {
+				found <- m[1] + m[2]
 			}
 		}
 		close(found)
 	}()
+	file := ""
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
 		<-read
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the token's file after the end: %v", err)
+		}
 		if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != 130 && cmd.ProcessState.ExitCode() != 0 {
 			t.Errorf("serve ended with %v:\n%s", err, said.String())
 		}
 	})
-	addr, ok := <-found
+	link, ok := <-found
 	if !ok {
 		t.Fatalf("serve ended:\n%s", said.String())
 	}
-	return addr
+	if file, ok = <-found; !ok {
+		t.Fatalf("no file with a token is named:\n%s", said.String())
+	}
+	base, _, _ := strings.Cut(link, "/login#")
+	header, err := os.ReadFile(file)
+	must(t, err)
+	return &webApp{link, base, file, home, bearer{strings.TrimSpace(string(header))}}
 }
 
-func ask(addr, query, name string, upload []byte) (int, []byte, error) {
+func (a *webApp) ask(query, name string, upload []byte) (int, []byte, error) {
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
 	part, err := w.CreateFormFile("image", name)
@@ -72,7 +115,7 @@ func ask(addr, query, name string, upload []byte) (int, []byte, error) {
 	}
 	part.Write(upload)
 	w.Close()
-	resp, err := http.Post("http://"+addr+"/api/predict"+query, w.FormDataContentType(), &body)
+	resp, err := (&http.Client{Transport: a.bearer}).Post(a.base+"/api/predict"+query, w.FormDataContentType(), &body)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -91,10 +134,8 @@ func TestWebAppOfACluster(t *testing.T) {
 	id := submit(t, ctx, cluster.Client(), "search_method: random\nseed: 1\nobjective: {metric: val_loss, direction: minimize}\nbudget: {trials: 1}\ntrainer: sim\n"+
 		"space: {lr: {type: float, low: 0.001, high: 0.1}}\ntraining: {epochs: 2, model: vanilla}\n")
 	await(t, ctx, cluster.Client(), id, "the sweep has ended", ended)
-	list := func(addr string) (names []string, problems []string) {
-		resp, err := http.Get("http://" + addr + "/api/checkpoints")
-		must(t, err)
-		defer resp.Body.Close()
+	list := func(app *webApp) (names []string, problems []string) {
+		resp := app.get(t, app.base+"/api/checkpoints")
 		var answer struct {
 			Checkpoints []struct {
 				ID, Group, Architecture string
@@ -143,14 +184,14 @@ func TestWebApp(t *testing.T) {
 	defer cancel()
 	dir := t.TempDir()
 	data, model := trained(t, ctx, dir, trainer)
-	addr := served(t, trainer, model)
+	app := served(t, trainer, model)
 	houses, err := filepath.Glob(filepath.Join(data, "test", "gothic", "*"))
 	must(t, err)
 	house, err := os.ReadFile(houses[0])
 	must(t, err)
 
 	// The JSON endpoint first: what the page shows comes from here.
-	status, b, err := ask(addr, "?top_k=2", "house.jpg", house)
+	status, b, err := app.ask("?top_k=2", "house.jpg", house)
 	must(t, err)
 	var answer inference.Answer
 	if err := json.Unmarshal(b, &answer); err != nil || status != 200 {
@@ -175,7 +216,7 @@ func TestWebApp(t *testing.T) {
 	var lying bytes.Buffer
 	must(t, jpeg.Encode(&lying, side, &jpeg.Options{Quality: 95}))
 	exif := "\xff\xe1\x00\x22Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00" // to be turned to the right
-	status, b, err = ask(addr, "", "phone.jpg", append([]byte("\xff\xd8"+exif), lying.Bytes()[2:]...))
+	status, b, err = app.ask("", "phone.jpg", append([]byte("\xff\xd8"+exif), lying.Bytes()[2:]...))
 	must(t, err)
 	var turned inference.Answer
 	must(t, json.Unmarshal(b, &turned))
@@ -187,7 +228,7 @@ func TestWebApp(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 24 {
 		wg.Go(func() {
-			status, b, err := ask(addr, "?top_k=2", fmt.Sprintf("%d.jpg", i), house)
+			status, b, err := app.ask("?top_k=2", fmt.Sprintf("%d.jpg", i), house)
 			var got inference.Answer
 			if err != nil || status != 200 || json.Unmarshal(b, &got) != nil || len(got.Predictions) != 2 ||
 				got.Predictions[0].Class != answer.Predictions[0].Class || got.Predictions[0].Confidence-answer.Predictions[0].Confidence > 1e-5 || answer.Predictions[0].Confidence-got.Predictions[0].Confidence > 1e-5 {
@@ -197,7 +238,7 @@ func TestWebApp(t *testing.T) {
 	}
 	wg.Wait()
 
-	page := open(t, ctx, addr)
+	page := open(t, ctx, app)
 	page.drop(dropped{"house one.jpg", "image/jpeg", house})
 	page.step("see the result", chromedp.WaitVisible(chromedp.CSS("#result")))
 	title, verdict := page.text("#said"), page.text("#verdict")

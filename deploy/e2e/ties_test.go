@@ -147,10 +147,10 @@ done`)
 		cache := t.TempDir()
 		t.Setenv("XDG_CACHE_HOME", cache)
 		t.Setenv("ATELIER_SHARED", cluster.SharedDir)
-		addr := served(t, torch(t)[1], t.TempDir(), "--addr", strings.Join(cluster.APIAddrs(), ","))
+		app := served(t, torch(t)[1], t.TempDir(), "--addr", strings.Join(cluster.APIAddrs(), ","))
 		var encoded bytes.Buffer
 		must(t, png.Encode(&encoded, image.NewGray(image.Rect(0, 0, 64, 64))))
-		if status, b, err := ask(addr, "?checkpoint="+id+"/1", "house.png", encoded.Bytes()); err != nil || status == 200 {
+		if status, b, err := app.ask("?checkpoint="+id+"/1", "house.png", encoded.Bytes()); err != nil || status == 200 {
 			t.Errorf("a model of plain text answers %d %s, %v", status, b, err)
 		}
 		found, _ := filepath.Glob(filepath.Join(cache, "atelier", "served", "*.pth"))

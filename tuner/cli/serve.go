@@ -16,6 +16,8 @@ import (
 
 	"atelier/common/checkpoint"
 	"atelier/common/inference"
+	"atelier/common/secret"
+	"atelier/common/webguard"
 	"atelier/tuner/models"
 	"atelier/tuner/serve"
 	"atelier/tuner/train"
@@ -30,12 +32,20 @@ func (e *Env) serveCommand() *ucli.Command {
 		Description: "Opens a page on " + defaultServe + " with predictions, heat maps, a comparison of classes and a\n" +
 			"verdict on quality, for any checkpoint found: files given with --checkpoint, model files below\n" +
 			"checkpoints/ and checkpoints_tuning/, and, where a cluster is addressed, the best of its\n" +
-			"leaderboards. The model with the best accuracy answers first. The same as JSON:\n" +
-			"curl --data-binary @house.jpg 'http://" + defaultServe + "/api/predict?top_k=3'. Images are not stored.",
+			"leaderboards. The model with the best accuracy answers first. Images are not stored.\n" +
+			"The link that it prints signs in one browser, once, within 15 minutes; atelier serve --link prints\n" +
+			"another. Programs send the header Authorization: Bearer TOKEN, which is in a file that only you\n" +
+			"can read, here with TOKENFILE for its name, and get the same as JSON:\n" +
+			"curl -H @TOKENFILE --data-binary @house.jpg 'http://" + defaultServe + "/api/predict?top_k=3'",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "listen", Value: defaultServe, Usage: "`ADDRESS`"},
 			&ucli.StringSliceFlag{Name: "checkpoint", Usage: "model `FILE`, folder of models or alias:NAME (may be given again; default: checkpoints and checkpoints_tuning)"},
 			&ucli.StringFlag{Name: "shared", EnvVars: []string{"ATELIER_SHARED"}, Usage: "the workers' shared `FOLDER`, for checkpoints of leaderboards"},
+			&ucli.BoolFlag{Name: "link", Usage: "print another login link for the web app that runs with the same flags, and end"},
+			&ucli.StringSliceFlag{Name: "host", Usage: "answer as `NAME`, too (may be given again; default: the address, localhost, the names of the certificate)"},
+			&ucli.StringFlag{Name: "token-file", Usage: "`FILE` with the token of programs, made if absent (default: a new one at each start, in a file that is printed)"},
+			&ucli.StringFlag{Name: "tls-cert", Usage: "speak HTTPS with the certificate in `FILE` (PEM)"},
+			&ucli.StringFlag{Name: "tls-key", Usage: "its private key, `FILE` (PEM)"},
 			&ucli.BoolFlag{Name: "insecure", Usage: "listen on an address that others can reach, without TLS"},
 			&ucli.StringFlag{Name: "device", Value: "auto", Usage: "`DEVICE`: auto, cpu, cuda:0"},
 			&ucli.IntFlag{Name: "threads", Usage: "`N` CPU threads; 0 = all cores"},
@@ -54,8 +64,7 @@ func (e *Env) serveCommand() *ucli.Command {
 const defaultServe = "127.0.0.1:8501"
 
 // serve runs until it is interrupted, which is its good end (0). Everything that can be wrong is
-// found before the page is announced: numbers, address, named models, trainer, port. An address
-// that others reach wants --insecure, for there is no TLS and no password.
+// found before the page is announced: numbers, address, named models, trainer, port.
 func (e *Env) serve(c *ucli.Context) error {
 	e.goOn()
 	limits := serve.Limits{Bytes: c.Int64("max-bytes"), Pixels: c.Int64("max-pixels"), Concurrency: c.Int("concurrency"), Timeout: c.Duration("request-timeout")}
@@ -67,14 +76,11 @@ func (e *Env) serve(c *ucli.Context) error {
 	if err := inference.Table.Check("processing.precision", c.String("precision")); err != nil {
 		return usage("serve: --precision: %s", err)
 	}
-	host, _, err := net.SplitHostPort(c.String("listen"))
-	if err != nil {
-		return usage("serve: --listen %s: want HOST:PORT, such as %s", c.String("listen"), defaultServe)
+	if err := checkServedAt(c); err != nil {
+		return err
 	}
-	ip := net.ParseIP(host)
-	local := host == "localhost" || ip != nil && ip.IsLoopback()
-	if !local && !c.Bool("insecure") {
-		return usage("serve: --listen %s can be reached by others, without TLS: give --insecure if that is intended", c.String("listen"))
+	if c.Bool("link") {
+		return e.serveLink(c)
 	}
 	named := c.StringSlice("checkpoint")
 	if len(named) == 0 {
@@ -116,6 +122,18 @@ func (e *Env) serve(c *ucli.Context) error {
 		return fmt.Errorf("serve: %w; choose another with --listen", err)
 	}
 	defer l.Close()
+	at, err := e.servedAt(c, l.Addr())
+	if err != nil {
+		return err
+	}
+	if err := secret.Harden(); err != nil { // a dump would have the token and images
+		return fmt.Errorf("serve: %w", err)
+	}
+	token, file, forget, err := e.servedToken(c, l.Addr())
+	if err != nil {
+		return err
+	}
+	defer forget()
 	log := slog.New(slog.NewTextHandler(e.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	e.say("starting the trainer")
 	oracle, err := serve.StartOracle(c.Context, trainer, log, "--device", c.String("device"), "--threads", strconv.Itoa(c.Int("threads")), "--batch", strconv.Itoa(c.Int("batch")), "--precision", c.String("precision"))
@@ -123,7 +141,13 @@ func (e *Env) serve(c *ucli.Context) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer oracle.Close()
-	server := &http.Server{Handler: serve.New(oracle, sources, limits, local, log), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: limits.Timeout, IdleTimeout: 2 * time.Minute}
+	guard, err := serve.New(oracle, sources, limits, webguard.Config{Hosts: at.hosts, Token: token, Now: e.Now}, log)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	bounds := webguard.DefaultLimits(limits.Timeout)
+	server := bounds.Server(guard)
+	server.TLSConfig, server.ErrorLog = at.tls, slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	// Answers that are under way get five seconds; then the page is gone all the same.
 	stopped := context.AfterFunc(c.Context, func() {
 		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -133,8 +157,14 @@ func (e *Env) serve(c *ucli.Context) error {
 		}
 	})
 	defer stopped()
-	e.say("open http://%s (end with Ctrl-C)", l.Addr())
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	e.announceServed(at, token, file)
+	l = bounds.Listener(l)
+	if at.tls != nil {
+		err = server.ServeTLS(l, "", "")
+	} else {
+		err = server.Serve(l)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -25,6 +26,8 @@ import (
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/tiff"
 
+	"atelier/common/secret"
+	"atelier/common/webguard"
 	"atelier/tuner/models"
 	"atelier/tuner/serve"
 )
@@ -59,9 +62,43 @@ func start(t *testing.T, limits serve.Limits, f func(context.Context, string, in
 	}
 	past := time.Now().Add(-time.Hour)
 	os.Chtimes(filepath.Join(dir, "checkpoints/b/best_model.pth"), past, past) // the better one is older
-	s := httptest.NewServer(serve.New(asker{f}, []serve.Source{serve.Files{Finder: &models.Finder{Dir: dir, Named: []string{"checkpoints"}}}}, limits, true, slog.New(slog.DiscardHandler)))
+	s := httptest.NewUnstartedServer(nil)
+	hosts, err := webguard.NewHosts(s.Listener.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard, err := serve.New(asker{f}, []serve.Source{serve.Files{Finder: &models.Finder{Dir: dir, Named: []string{"checkpoints"}}}}, limits,
+		webguard.Config{Hosts: hosts, Token: token, Now: time.Now}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Config.Handler = guard
+	s.Start()
 	t.Cleanup(s.Close)
 	return s, dir
+}
+
+const tokenText = "test-token-of-more-than-32-characters"
+
+var token = secret.New(tokenText)
+
+// send is a request of a program that has the token.
+func send(t *testing.T, method, url, kind string, body io.Reader) *http.Response {
+	t.Helper()
+	r, err := http.NewRequest(method, url, body)
+	if err != nil {
+		t.Error(err)
+		return httptest.NewRecorder().Result()
+	}
+	r.Header.Set("Authorization", "Bearer "+tokenText)
+	r.Header.Set("Content-Type", kind)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Error(err)
+		return httptest.NewRecorder().Result()
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
 }
 
 func encoded(encode func(io.Writer, image.Image) error) []byte {
@@ -106,11 +143,7 @@ func form(field, name string, b []byte) (string, []byte) {
 
 func post(t *testing.T, url, kind string, body []byte) (int, string) {
 	t.Helper()
-	resp, err := http.Post(url, kind, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	resp := send(t, "POST", url, kind, bytes.NewReader(body))
 	b, _ := io.ReadAll(resp.Body)
 	var said struct{ Error string }
 	if resp.StatusCode != http.StatusOK {
@@ -213,55 +246,28 @@ func TestTheModelsFailures(t *testing.T) {
 		}
 	}
 	for range 2 {
-		go http.Post(url, "", bytes.NewReader(aPNG))
+		go send(t, "POST", url, "", bytes.NewReader(aPNG))
 		<-inside
 	}
-	resp, err := http.Post(url, "", bytes.NewReader(aPNG))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
+	resp := send(t, "POST", url, "", bytes.NewReader(aPNG))
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("a third at once: %d", resp.StatusCode)
 	}
 	close(release)
 }
 
-// Pages of other sites, and names that lead here by a forged DNS answer, get nothing.
-func TestForeignPagesAreRefused(t *testing.T) {
+// What a caller with the token gets: the page, and the list of models.
+func TestPageAndList(t *testing.T) {
 	s, _ := start(t, serve.DefaultLimits(), func(context.Context, string, int, []byte) (int, []byte, error) {
 		t.Error("the model was asked")
 		return 200, nil, nil
 	})
-	for _, change := range []func(*http.Request){
-		func(r *http.Request) { r.Host = "evil.example:8501" },
-		func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
-	} {
-		r, _ := http.NewRequest("POST", s.URL+"/api/predict", bytes.NewReader(aPNG))
-		change(r)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusForbidden {
-			t.Errorf("answered %d", resp.StatusCode)
-		}
-	}
-	resp, err := http.Get(s.URL + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
+	resp := send(t, "GET", s.URL+"/", "", nil)
 	b, _ := io.ReadAll(resp.Body)
 	if resp.StatusCode != 200 || !bytes.Contains(b, []byte("app.js")) || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("the page: %d %s", resp.StatusCode, b)
 	}
-	list, err := http.Get(s.URL + "/api/checkpoints")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer list.Body.Close()
+	list := send(t, "GET", s.URL+"/api/checkpoints", "", nil)
 	var found struct{ Checkpoints []serve.Entry }
 	if err := json.NewDecoder(list.Body).Decode(&found); err != nil || len(found.Checkpoints) != 2 || found.Checkpoints[0].ID != "checkpoints/b/best_model.pth" ||
 		found.Checkpoints[0].Accuracy == nil || *found.Checkpoints[0].Accuracy != 0.75 || found.Checkpoints[0].Measured != "test" || found.Checkpoints[0].Group != "checkpoints/b" {
@@ -275,11 +281,21 @@ func FuzzUpload(f *testing.F) {
 	}
 	limits := serve.DefaultLimits()
 	limits.Pixels = 10_000
-	s := serve.New(asker{func(context.Context, string, int, []byte) (int, []byte, error) { return 200, []byte("{}"), nil }}, nil, limits, false, slog.New(slog.DiscardHandler))
+	hosts, err := webguard.NewHosts(&net.TCPAddr{IP: net.IPv4zero, Port: 80}, "example.com") // httptest's Host
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := serve.New(asker{func(context.Context, string, int, []byte) (int, []byte, error) { return 200, []byte("{}"), nil }}, nil, limits,
+		webguard.Config{Hosts: hosts, Token: token, Now: time.Now}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		w := httptest.NewRecorder()
-		s.ServeHTTP(w, httptest.NewRequest("POST", "/api/predict", bytes.NewReader(b)))
-		if w.Code < 400 || !json.Valid(w.Body.Bytes()) {
+		r := httptest.NewRequest("POST", "/api/predict", bytes.NewReader(b))
+		r.Header.Set("Authorization", "Bearer "+tokenText)
+		s.ServeHTTP(w, r)
+		if w.Code < 400 || w.Code == http.StatusUnauthorized || !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	})

@@ -25,6 +25,8 @@ import (
 	"syscall"
 	"time"
 
+	"atelier/common/secret"
+	"atelier/common/webguard"
 	"atelier/deploy/bench/harness"
 
 	"net/http"
@@ -175,7 +177,7 @@ func (o *options) productionTable() string {
 
 // server is `atelier serve` with a batch limit.
 func (o *options) server(ctx context.Context, batch int) (addr string, stop func() error, err error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(o.Bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--checkpoint", o.checkpoint(), "--batch", strconv.Itoa(batch),
+	cmd := exec.CommandContext(ctx, filepath.Join(o.Bin, "atelier"), "serve", "--listen", "127.0.0.1:0", "--token-file", o.tokenFile(), "--checkpoint", o.checkpoint(), "--batch", strconv.Itoa(batch),
 		"--threads", strconv.Itoa(o.threads), "--precision", o.precision, "--concurrency", strconv.Itoa(4*o.clients), "--request-timeout", "5m")
 	r, w := io.Pipe()
 	cmd.Stderr = w
@@ -216,6 +218,9 @@ func (o *options) server(ctx context.Context, batch int) (addr string, stop func
 		return err
 	}, nil
 }
+
+// tokenFile has the token of the servers, which the first one makes.
+func (o *options) tokenFile() string { return filepath.Join(o.Dir, "serve.token") }
 
 // burst is a server's turn under load.
 type burst struct {
@@ -309,6 +314,10 @@ func (o *options) load(ctx context.Context, addr string, bodies [][]byte, reques
 	}
 	close(jobs)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: o.clients}}
+	token, err := webguard.ReadToken(o.tokenFile())
+	if err != nil {
+		return nil, err
+	}
 	var mu sync.Mutex
 	var took []float64
 	var failed error
@@ -317,7 +326,7 @@ func (o *options) load(ctx context.Context, addr string, bodies [][]byte, reques
 		wg.Go(func() {
 			for i := range jobs {
 				began := time.Now()
-				err := one(ctx, client, addr, bodies[i%len(bodies)])
+				err := one(ctx, client, addr, token, bodies[i%len(bodies)])
 				mu.Lock()
 				took = append(took, time.Since(began).Seconds())
 				if err != nil {
@@ -331,11 +340,12 @@ func (o *options) load(ctx context.Context, addr string, bodies [][]byte, reques
 	return took, failed
 }
 
-func one(ctx context.Context, client *http.Client, addr string, body []byte) error {
+func one(ctx context.Context, client *http.Client, addr string, token secret.Text, body []byte) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/api/predict?top_k=3", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
+	r.Header.Set("Authorization", "Bearer "+token.Reveal())
 	resp, err := client.Do(r)
 	if err != nil {
 		return err

@@ -135,7 +135,7 @@ async function predict(file, checkpoint) {
       continue;
     }
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Error(answer.error || `the server answered with ${response.status}`);
+    if (!response.ok) throw new Error(models.reason(response, answer));
     return answer;
   }
 }
@@ -253,7 +253,7 @@ $("save-panel").addEventListener("click", () => {
   panel(current, notes).toBlob((b) => save(b, stem(current.name) + "_panel.png"), "image/png");
 });
 $("save-answer").addEventListener("click", () => save(new Blob([record(current)], { type: "application/json" }), stem(current.name) + "_answer.json"));
-$("forget").addEventListener("click", async () => {
+async function clear() {
   past = [];
   current = null;
   turn++;
@@ -262,6 +262,14 @@ $("forget").addEventListener("click", async () => {
   $("model").open = true;
   gallery();
   await session.forget();
+}
+$("forget").addEventListener("click", clear);
+// The answers go with the session: whoever uses this browser next does not see them.
+$("leave").addEventListener("click", async () => {
+  const { ok, status } = await fetch("logout", { method: "POST" }).catch(() => ({ status: 0 }));
+  if (!ok && status !== 401) { fail("The server cannot be reached."); return; }
+  await clear();
+  location.replace("/login");
 });
 const stem = (name) => name.replace(/\.[^.]*$/, "") || "image";
 

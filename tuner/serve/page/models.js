@@ -4,6 +4,12 @@ import { percent } from "./panel.js";
 const $ = (id) => document.getElementById(id);
 let known = [];
 
+// reason is why the server did not answer; a session ends after a week, and with the server.
+export function reason(response, answer) {
+  if (response.status === 401) return "You are not signed in any more: open a new link in this browser; `atelier serve --link` prints one.";
+  return answer.error || `the server answered with ${response.status}`;
+}
+
 // label is a model in a line, distinct within its group.
 function label(c) {
   const parts = [c.architecture || c.name];
@@ -21,7 +27,9 @@ function label(c) {
 export async function list() {
   let answer;
   try {
-    answer = await (await fetch("api/checkpoints")).json();
+    const response = await fetch("api/checkpoints");
+    answer = await response.json();
+    if (!response.ok) return reason(response, answer);
   } catch {
     return "The server cannot be reached.";
   }
