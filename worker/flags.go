@@ -14,6 +14,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/exit"
+	"atelier/common/identity"
 	"atelier/common/man"
 	"atelier/common/setting"
 	"atelier/common/stdio"
@@ -145,7 +146,7 @@ func labels(s string) (map[string]string, error) {
 }
 
 // check looks at all that can be wrong before anything is opened, and makes paths absolute. An
-// address that others can reach wants --insecure, for nothing is encrypted there.
+// address that others can reach wants a closed cluster, or --insecure: then nothing is encrypted there.
 func (c *Config) check() error {
 	if !workerName.MatchString(c.Name) {
 		return fmt.Errorf("--name %q: give 1 to 64 letters, digits, dots, dashes or underscores", c.Name)
@@ -173,14 +174,18 @@ func (c *Config) check() error {
 	if c.Cache == "" {
 		c.Cache = filepath.Join(c.Data, "cache")
 	}
+	closed, err := identity.Exists(tlsFolder(c.Data))
+	if err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
 	for _, a := range []struct{ flag, addr string }{{"--listen", c.Listen}, {"--gossip", c.Gossip}} {
 		host, _, err := net.SplitHostPort(a.addr)
 		if err != nil {
 			return fmt.Errorf("%s %q: give HOST:PORT", a.flag, a.addr)
 		}
 		ip := net.ParseIP(host)
-		if host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.Insecure {
-			return fmt.Errorf("%s %s can be reached from other machines and speaks without encryption; give --insecure to allow that", a.flag, a.addr)
+		if host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.Insecure && !closed {
+			return fmt.Errorf("%s %s can be reached from other machines and speaks without encryption; join a closed cluster, or give --insecure to allow that", a.flag, a.addr)
 		}
 		if (host == "" || (ip != nil && ip.IsUnspecified())) && c.Advertise == "" {
 			return fmt.Errorf("%s %s is every address of this machine; give with --advertise the host that others reach it at", a.flag, a.addr)

@@ -153,9 +153,27 @@ func (c *coordinator) until(t *testing.T, what string, limit time.Duration, f fu
 	}
 }
 
+// journal is what a process writes while a test reads it.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
+}
+
 type program struct {
 	*exec.Cmd
-	log    *bytes.Buffer
+	log    *journal
 	listen string
 	exited chan error
 }
@@ -165,7 +183,7 @@ func startProgram(t *testing.T, data, api string, more ...string) *program {
 	self, _ := os.Executable()
 	file := filepath.Join(t.TempDir(), "address.json")
 	p := &program{Cmd: exec.Command(self, append([]string{"--data", data, "--name", "w1", "--addr", api, "--listen", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--slots", "cpu:1", "--address-file", file, "--drain-grace", "3s"}, more...)...),
-		log: &bytes.Buffer{}, exited: make(chan error, 1)}
+		log: &journal{}, exited: make(chan error, 1)}
 	p.Env = append(os.Environ(), "ATELIER_TEST_MAIN=1")
 	p.Stderr = p.log
 	if err := p.Start(); err != nil {

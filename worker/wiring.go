@@ -21,6 +21,7 @@ import (
 	"atelier/common/client"
 	"atelier/common/files"
 	"atelier/common/gossip"
+	"atelier/common/identity"
 	"atelier/common/stdio"
 	"atelier/common/sysmetrics"
 	"atelier/common/trial"
@@ -41,6 +42,7 @@ type Main struct {
 	closer []func() error
 	health health
 	api    atomic.Pointer[client.Client] // once a cluster was found
+	store  *identity.Store               // nil where the cluster is open
 }
 
 // NewMain returns a program to be configured.
@@ -68,6 +70,9 @@ func (m *Main) Run(ctx context.Context) error {
 	}
 	m.log = slog.New(slog.NewTextHandler(stdio.Err(), &slog.HandlerOptions{Level: level})).With("worker", c.Name)
 	if err := m.lockData(); err != nil {
+		return err
+	}
+	if err := m.openIdentity(); err != nil {
 		return err
 	}
 	folder, err := folderID(c.Data)
@@ -115,7 +120,11 @@ func (m *Main) Run(ctx context.Context) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	links := wire.New(wire.Config{Worker: c.Name, Address: address, Kind: c.GroupWire, Logger: m.log})
+	linking := wire.Config{Worker: c.Name, Address: address, Kind: c.GroupWire, Logger: m.log}
+	if m.store != nil {
+		linking.Dial, listener = m.dialWorker, m.guard(listener)
+	}
+	links := wire.New(linking)
 	if err := m.serveFiles(listener, files, links, registry); err != nil {
 		return err
 	}
@@ -133,7 +142,7 @@ func (m *Main) Run(ctx context.Context) error {
 	if len(addrs) == 0 || err != nil {
 		return err // none: asked to leave before there was anybody to talk to
 	}
-	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second))
+	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second), client.WithTLS(m.apiTLS()))
 	m.api.Store(api)
 	m.closer = append(m.closer, func() error { api.Close(); return nil })
 	guard := &clusterGuard{Coordinator: api, home: home, refuse: func(err error) { cancel(refusal{err}) }}
@@ -163,7 +172,11 @@ func (m *Main) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	m.log.Info("members of groups on other workers are linked over this worker's address, without encryption", "address", address, "group_wire", c.GroupWire, "meaning", c.GroupWire.Meaning())
+	if m.store == nil {
+		m.log.Info("members of groups on other workers are linked over this worker's address, without encryption", "address", address, "group_wire", c.GroupWire, "meaning", c.GroupWire.Meaning())
+	} else {
+		m.log.Info("members of groups on other workers are linked over this worker's address, encrypted", "address", address, "meaning", wire.Agents.Meaning())
+	}
 	m.log.Info("serving", "address", address, "slots", len(places), "incarnation", a.Incarnation(), "version", version.Version)
 	err = a.Run(ctx)
 	if r, ok := context.Cause(ctx).(refusal); ok {
@@ -211,7 +224,7 @@ func (m *Main) lockData() error {
 // openStore keeps checkpoints in the shared folder where there is one, else in the worker's own,
 // from where it serves them at address.
 func (m *Main) openStore(address string) (*store.Store, error) {
-	cfg := store.Config{Worker: m.Config.Name, Root: filepath.Join(m.Config.Data, "checkpoints"), Cache: filepath.Join(m.Config.Data, "fetched"), Logger: m.log}
+	cfg := store.Config{TLS: m.fileTLS(), Worker: m.Config.Name, Root: filepath.Join(m.Config.Data, "checkpoints"), Cache: filepath.Join(m.Config.Data, "fetched"), Logger: m.log}
 	if m.Config.Shared != "" {
 		cfg.Root, cfg.Shared = m.Config.Shared, true
 	}
@@ -234,11 +247,11 @@ func (m *Main) serveFiles(l net.Listener, files *store.Store, links *wire.Hub, r
 	}
 	m.closer = append(m.closer, root.Close)
 	mux := http.NewServeMux()
-	mux.Handle(trial.FilesPath, files.Handler(16))
-	mux.Handle("PUT "+trial.FilesPath, files.Receiver(m.maySend, 4))
-	mux.Handle("/logs/", store.ServeRoot(root, "/logs/", 16))
-	mux.Handle(wire.Path, links)
-	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle(trial.FilesPath, m.members(files.Handler(16)))
+	mux.Handle("PUT "+trial.FilesPath, m.members(files.Receiver(m.maySend, 4)))
+	mux.Handle("/logs/", m.members(store.ServeRoot(root, "/logs/", 16)))
+	mux.Handle(wire.Path, m.members(links))
+	mux.Handle("/metrics", m.members(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})))
 	mux.Handle("/healthz", &m.health)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug)}
@@ -282,7 +295,14 @@ func (m *Main) startGossip(address string, known homeRecord) (*gossip.Pool, erro
 	if err != nil {
 		return nil, fmt.Errorf("--gossip-key-file: %w", err)
 	}
-	pool, err := gossip.Start(gossip.Config{Name: c.Name, Bind: c.Gossip, Advertise: c.Advertise, Keys: keys, Insecure: c.Insecure,
+	label := ""
+	if m.store != nil {
+		if c.GossipKeyFile != "" {
+			return nil, errKeyFile
+		}
+		keys, label = m.store.Gossip(), m.store.Name().Cluster
+	}
+	pool, err := gossip.Start(gossip.Config{Name: c.Name, Bind: c.Gossip, Advertise: c.Advertise, Keys: keys, Label: label, Insecure: c.Insecure,
 		Meta: m.meta(address, known.Cluster), Join: append(slices.Clone(c.Join), known.Seeds...), Logger: m.log})
 	if err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)

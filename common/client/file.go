@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"atelier/common/files"
+	"atelier/common/identity"
 	"atelier/common/trial"
 
 	"connectrpc.com/connect"
@@ -33,7 +35,8 @@ func (e *SharedError) Error() string {
 
 // Files reads what workers keep: checkpoints, results, logs.
 type Files struct {
-	Shared string // the workers' shared folder as this machine sees it; "" = none
+	Shared string       // the workers' shared folder as this machine sees it; "" = none
+	HTTP   *http.Client // how workers are asked, see FileClient; nil = without TLS
 }
 
 // Sum is what a file's bytes have to be.
@@ -150,10 +153,15 @@ func (f Files) OpenFrom(ctx context.Context, at trial.Location, from int64) (io.
 	if from > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
 	}
-	resp, err := workers.Do(req)
+	ask := workers
+	if f.HTTP != nil {
+		ask = f.HTTP
+	}
+	resp, err := ask.Do(req)
 	w.timer.Stop()
 	if err != nil {
 		w.cancel(nil)
+		err = identity.Explain(err)
 		if err = w.why(err); err == errStalled {
 			err = fmt.Errorf("%s: %w", at, err)
 		}
@@ -175,10 +183,15 @@ func (f Files) OpenFrom(ctx context.Context, at trial.Location, from int64) (io.
 	return nil, fmt.Errorf("%s: %s: %s", at, resp.Status, strings.TrimSpace(string(text)))
 }
 
-var workers = &http.Client{
-	Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext, ResponseHeaderTimeout: 15 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, DisableCompression: true},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// FileClient asks the file servers of workers over TLS; nil is without.
+func FileClient(secure *tls.Config) *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: secure, TLSHandshakeTimeout: 5 * time.Second, DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext, ResponseHeaderTimeout: 15 * time.Second, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
+
+var workers = FileClient(nil)
 
 // stall is how long a worker may send nothing while its answer is waited for; a
 // variable for tests.

@@ -5,11 +5,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
 	"time"
+
+	"atelier/common/sparselog"
 )
 
 const (
@@ -26,6 +30,26 @@ type Options struct {
 	// Refused hears of each connection that came to nothing; the error is a RefusedError where the peer was refused for
 	// who it is. It must not block.
 	Refused func(from net.Addr, err error)
+}
+
+// refusedEvery is how often the refusal of the same peer is said.
+const refusedEvery = time.Minute
+
+// LogRefused is an Options.Refused that logs who was refused at a port and why, each now and then.
+func LogRefused(log *slog.Logger, port string) func(net.Addr, error) {
+	sparse := sparselog.New(log, refusedEvery, nil)
+	return func(from net.Addr, err error) {
+		var r *RefusedError
+		host, _, _ := net.SplitHostPort(from.String())
+		switch {
+		case errors.As(err, &r):
+			sparse.Warn(fmt.Sprintf("%s/%s/%s", host, r.Why, r.Peer), port+": a connection was refused", "from", from, "reason", r)
+		case errors.Is(err, ErrPending):
+			sparse.Warn("pending", port+": "+err.Error(), "from", from)
+		default:
+			log.Debug(port+": a connection came to nothing", "from", from, "error", err)
+		}
+	}
 }
 
 // ErrPending is what Refused hears of a connection that came while too many handshakes were under way.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"atelier/common/files"
+	"atelier/common/secret"
 )
 
 // Files of a node's identity, in a folder that its own user alone may enter.
@@ -257,15 +258,7 @@ func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
 // secret reads a file that nobody else may read.
 func (s *Store) secret(name string) ([]byte, error) {
-	p := s.path(name)
-	info, err := os.Stat(p)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %04o): it is a secret; after `chmod 600 %s` ask yourself who has read it", p, info.Mode().Perm(), p)
-	}
-	return os.ReadFile(p)
+	return secret.ReadFile(s.path(name))
 }
 
 // parseGossip reads a key a line.

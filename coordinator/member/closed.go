@@ -9,15 +9,10 @@ import (
 	"time"
 
 	"atelier/common/identity"
-	"atelier/common/sparselog"
 )
 
-const (
-	// apiPending bounds the handshakes under way at the API: clients come in swarms.
-	apiPending = 1024
-	// refusedEvery is how often the refusal of the same peer is said.
-	refusedEvery = time.Minute
-)
+// apiPending bounds the handshakes under way at the API: clients come in swarms.
+const apiPending = 1024
 
 // enclose opens this node's identity, where its cluster is closed: where the folder holds one, or where it is to begin
 // such a cluster.
@@ -70,30 +65,13 @@ func (m *Member) Store() *identity.Store { return m.store }
 
 // guardAPI does the handshakes of the API's connections. Machines show a certificate, people none.
 func (m *Member) guardAPI(l net.Listener) net.Listener {
-	return identity.Listen(l, m.store.ServerTLS(tls.VerifyClientCertIfGiven, nil), identity.Options{Pending: apiPending, Refused: m.refuser("api")})
+	return identity.Listen(l, m.store.ServerTLS(tls.VerifyClientCertIfGiven, nil), identity.Options{Pending: apiPending, Refused: identity.LogRefused(m.log, "api")})
 }
 
 // guardRaft lets only coordinators of this cluster in.
 func (m *Member) guardRaft(l net.Listener) net.Listener {
 	only := identity.Only("raft's port", identity.Coordinator)
-	return identity.Listen(l, m.store.ServerTLS(tls.RequireAndVerifyClientCert, only), identity.Options{Refused: m.refuser("raft")})
-}
-
-// refuser logs who was refused, each now and then.
-func (m *Member) refuser(port string) func(net.Addr, error) {
-	sparse := sparselog.New(m.log, refusedEvery, nil)
-	return func(from net.Addr, err error) {
-		var r *identity.RefusedError
-		host, _, _ := net.SplitHostPort(from.String())
-		switch {
-		case errors.As(err, &r):
-			sparse.Warn(fmt.Sprintf("%s/%s/%s", host, r.Why, r.Peer), port+": a connection was refused", "from", from, "reason", r)
-		case errors.Is(err, identity.ErrPending):
-			sparse.Warn("pending", port+": "+err.Error(), "from", from)
-		default:
-			m.log.Debug(port+": a connection came to nothing", "from", from, "error", err)
-		}
-	}
+	return identity.Listen(l, m.store.ServerTLS(tls.RequireAndVerifyClientCert, only), identity.Options{Refused: identity.LogRefused(m.log, "raft")})
 }
 
 // ClientTLS is for this node's calls to the API of other coordinators; nil where the cluster is open.

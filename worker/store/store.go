@@ -14,6 +14,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -39,17 +40,19 @@ var ErrGone = errors.New("the file is gone")
 
 // Config of a Store.
 type Config struct {
-	Worker string // its name
-	Root   string // folder of this worker's checkpoints, or the shared one
-	Shared bool   // Root is the folder all workers share
-	Cache  string // fetched copies go below this folder
+	Worker string      // its name
+	Root   string      // folder of this worker's checkpoints, or the shared one
+	Shared bool        // Root is the folder all workers share
+	Cache  string      // fetched copies go below this folder
+	TLS    *tls.Config // to other workers of a closed cluster, whose file servers speak TLS, as this one's; nil = open
 	Logger *slog.Logger
 }
 
 // Store is one worker's view of the checkpoints. Safe for concurrent use.
 type Store struct {
 	cfg     Config
-	base    string // "http://host:port" this worker is reached at
+	base    string // "http://host:port", or https, that this worker is reached at
+	others  client.Files
 	root    *os.Root
 	maxSize int64
 
@@ -85,7 +88,11 @@ func Open(cfg Config, address string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint folder: %w", err)
 	}
-	return &Store{cfg: cfg, base: "http://" + address, root: root, maxSize: 64 << 30}, nil
+	s := &Store{cfg: cfg, base: "http://" + address, root: root, maxSize: 64 << 30}
+	if cfg.TLS != nil {
+		s.base, s.others.HTTP = "https://"+address, client.FileClient(cfg.TLS)
+	}
+	return s, nil
 }
 
 // Close releases the root.
@@ -275,7 +282,7 @@ func (s *Store) download(ctx context.Context, c trial.Checkpoint) (string, error
 		}
 		os.Remove(final)
 	}
-	err := client.Files{}.Fetch(ctx, c.Location, sumOf(c), final, 0o600)
+	err := s.others.Fetch(ctx, c.Location, sumOf(c), final, 0o600)
 	var missing *client.MissingError
 	switch {
 	case errors.As(err, &missing) && missing.Worker != "" && missing.Worker == c.Worker:

@@ -138,9 +138,9 @@ func oneAgent(t testing.TB) (net.Conn, net.Conn) {
 
 func twoAgents(t testing.TB, kind wire.Kind, cert *tls.Certificate) (net.Conn, net.Conn) {
 	m1, m2 := wire.Peer{ID: 1, Name: "w1/cpu0", Worker: "w1"}, wire.Peer{ID: 2, Name: "w2/cpu0", Worker: "w2", Address: "127.0.0.1:1"}
-	var dial func(context.Context, string) (net.Conn, error)
+	var dial func(context.Context, string, string) (net.Conn, error)
 	if cert != nil {
-		dial = func(ctx context.Context, addr string) (net.Conn, error) {
+		dial = func(ctx context.Context, _, addr string) (net.Conn, error) {
 			return (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}}).DialContext(ctx, "tcp", addr)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"atelier/common/identity"
 )
 
 const (
@@ -30,7 +32,7 @@ func (s *Seat) ask(p Peer, dial bool) (state, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, dialWithin)
 	defer cancel()
-	conn, err := s.hub.cfg.Dial(ctx, p.Address)
+	conn, err := s.hub.cfg.Dial(ctx, p.Worker, p.Address)
 	if err != nil {
 		return absent, plainly(err, dialWithin)
 	}
@@ -74,7 +76,7 @@ func (s *Seat) ask(p Peer, dial bool) (state, error) {
 }
 
 // dialTCP connects without encryption.
-func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+func dialTCP(ctx context.Context, _, addr string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 }
 
@@ -87,7 +89,7 @@ func plainly(err error, limit time.Duration) error {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer within %s", limit)
 	}
-	return err
+	return identity.Explain(err)
 }
 
 // A cut network is noticed by the kernel too: what is sent and not acknowledged,

@@ -48,8 +48,9 @@ type Config struct {
 	Address string        // host:port that others reach this agent at, for messages
 	Kind    Kind          // Direct
 	Term    time.Duration // a member that cannot be reached so long is reported; 10 s
-	Dial    func(ctx context.Context, addr string) (net.Conn, error)
-	Logger  *slog.Logger
+	// Dial connects to the agent of a member; default TCP. In a closed cluster it speaks TLS.
+	Dial   func(ctx context.Context, worker, addr string) (net.Conn, error)
+	Logger *slog.Logger
 }
 
 // Peer is a member as the others find it.
