@@ -5,11 +5,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"atelier/common/local"
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
+	"atelier/deploy/bench/harness"
 )
 
 // A join is told with the members that did a step again in its view, and whether
@@ -49,5 +52,24 @@ func TestJoinsThatHadAStepDoneAgain(t *testing.T) {
 	got := f.joins()
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// Of joins that were measured before the logs were read the table does not say that
+// they cost nobody a step.
+func TestTableCountsJoinsWhoseLogsWereRead(t *testing.T) {
+	j, err := harness.OpenJournal(filepath.Join(t.TempDir(), "journal"), "programs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	joins := []join{{Took: 1}, {Took: 2, Redone: 1}, {Took: 3, Redone: 1, Lost: true}}
+	for i, r := range []killRun{{Want: "x", Joins: joins}, {Want: "x", Joins: joins, Logs: true}} {
+		if err := j.Add(fmt.Sprintf("kills run=%d", i), time.Now(), 0, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := killsTable(j); !strings.Contains(text, "Of 2 joins at which no other member was lost 1 had the others do a step again") {
+		t.Error(text)
 	}
 }

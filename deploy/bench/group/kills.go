@@ -38,6 +38,7 @@ type killRun struct {
 	outcome
 	Faults []strike  `json:"faults"`
 	Joins  []join    `json:"joins"`
+	Logs   bool      `json:"logs"` // were read for Joins: of a run measured before that nothing is known
 	Views  int       `json:"views"`
 	Runs   int       `json:"runs"` // attempts of the trial: 1 unless all members were lost at once
 	Step   float64   `json:"step_s"`
@@ -270,7 +271,7 @@ func (b *bench) disturbed(ctx context.Context, m *machines, w work, want string,
 			run.Faults = append(run.Faults, settled(s.kind, h, s.reporter, s.run, views))
 		}
 	}
-	run.Joins = f.joins()
+	run.Joins, run.Logs = f.joins(), true
 	for i, v := range views {
 		if i > 0 && v.Run == views[i-1].Run && v.PauseMS > 0 && lostOne(views[i-1], v) {
 			run.Pauses = append(run.Pauses, float64(v.PauseMS))

@@ -47,7 +47,7 @@ func killsTable(j *harness.Journal) string {
 			}
 		}
 		for _, x := range r.Joins {
-			if !x.Lost { // else the loss is what the step is done again for
+			if r.Logs && !x.Lost { // else the loss is what the step is done again for
 				calm++
 				if x.Redone > 0 {
 					dear++
