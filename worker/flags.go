@@ -19,6 +19,7 @@ import (
 	"atelier/common/setting"
 	"atelier/common/stdio"
 	"atelier/common/version"
+	"atelier/worker/confine"
 	"atelier/worker/wire"
 )
 
@@ -38,6 +39,10 @@ type Config struct {
 	LogLevel                              string
 	DrainGrace                            time.Duration
 	GroupWire                             wire.Kind
+	Confine                               confine.Mode
+	DataRoots                             []string
+	TrainerUser                           string
+	TrainerFileGiB                        int64 // 0 = any size
 }
 
 func init() { cli.FlagStringer = man.Help(cli.FlagStringer) }
@@ -71,6 +76,10 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("trainers", "", "YAML file that names further trainers"),
 			str("trainer-bin", "", "the atelier-trainer program (default: beside this one, then on PATH)"),
 			str("warm", "auto", "trainers NAME[,..] kept warm in each slot from the start: auto (torch where it is installed), none or names"),
+			str("confine", string(confine.On), "limits of trainers: on (what this kernel has), require (all, or do not start) or off"),
+			str("data-root", "", "folders FOLDER[,..] that sweeps may name data and weights in (default: any that this worker can read)"),
+			str("trainer-user", "", "user that trainers run as; needs root"),
+			str("trainer-file-gib", "512", "largest file that a trainer may write, in GiB; 0 = any"),
 			str("labels", "", "labels k=v[,..] of this worker"),
 			&cli.BoolFlag{Name: "insecure", Usage: "allow addresses other than this machine's own, without encryption", EnvVars: []string{envName("insecure")}},
 			str("group-wire", string(wire.Direct), "how trainers of one training on several workers are linked: direct (each is handed the connection between the workers) or agents (the workers relay, at twice the processor time)"),
@@ -101,6 +110,13 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			if m.Config.GroupWire, err = wire.ParseKind(c.String("group-wire")); err != nil {
 				return fmt.Errorf("--group-wire: %w", err)
 			}
+			if m.Config.Confine, err = confine.ParseMode(c.String("confine")); err != nil {
+				return fmt.Errorf("--confine %w", err)
+			}
+			if m.Config.TrainerFileGiB, err = setting.Whole(c.String("trainer-file-gib")); err != nil || m.Config.TrainerFileGiB < 0 || m.Config.TrainerFileGiB > 1<<32 {
+				return fmt.Errorf("--trainer-file-gib %q: give a number of GiB, or 0", c.String("trainer-file-gib"))
+			}
+			m.Config.DataRoots, m.Config.TrainerUser = list(c.String("data-root")), c.String("trainer-user")
 			if s := c.String("addr"); s != "" {
 				if m.Config.Addrs, err = client.ParseAddrs(s); err != nil {
 					return fmt.Errorf("--addr: %w", err)
@@ -169,6 +185,11 @@ func (c *Config) check() error {
 			if *p, err = filepath.Abs(*p); err != nil {
 				return err
 			}
+		}
+	}
+	for i, root := range c.DataRoots {
+		if c.DataRoots[i], err = filepath.Abs(root); err != nil {
+			return err
 		}
 	}
 	if c.Cache == "" {

@@ -13,10 +13,14 @@ import (
 	"atelier/common/secret"
 	"atelier/common/stdio"
 	"atelier/common/trainerproto"
+	"atelier/worker/confine"
 	"atelier/worker/simtrainer"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == confine.Verb { // by this program's agent alone
+		os.Exit(confine.Main(os.Args[2:]))
+	}
 	stdio.Guard()
 	// Not through the flag parser: a simulated trainer should start in a few milliseconds.
 	if len(os.Args) == 2 && os.Args[1] == "simtrainer" {
@@ -29,6 +33,10 @@ func main() {
 		fmt.Fprintln(stdio.Err(), "atelier-worker: keys could be read from a crash dump:", err)
 	}
 	secret.HideEnvironment()
+	// What whoever started the agent left open is no trainer's business.
+	if err := confine.CloseOnExec(3); err != nil {
+		fmt.Fprintln(stdio.Err(), "atelier-worker: inherited descriptors:", err)
+	}
 	m := NewMain()
 	help, err := m.ParseFlags(os.Args)
 	if err != nil {

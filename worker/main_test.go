@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,11 +26,14 @@ import (
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
+	"atelier/worker/confine"
 )
 
 // TestMain runs the program itself when the test binary is started as one.
 func TestMain(m *testing.M) {
-	if os.Getenv("ATELIER_TEST_MAIN") != "" {
+	// Trainers do not get the variable: they are known by their arguments.
+	started := len(os.Args) > 1 && (os.Args[1] == "simtrainer" || os.Args[1] == confine.Verb)
+	if started || os.Getenv("ATELIER_TEST_MAIN") != "" {
 		main()
 		os.Exit(0)
 	}
@@ -41,6 +46,7 @@ type coordinator struct {
 	atelierv1connect.UnimplementedClusterServiceHandler
 	ttl      time.Duration
 	training string
+	trainer  string // "" = sim
 
 	mu           sync.Mutex
 	token        uint64 // current lease; 0: none
@@ -94,7 +100,7 @@ func (c *coordinator) Acquire(ctx context.Context, r *connect.Request[atelierv1.
 			c.token, c.request, c.deadline = c.next, r.Msg.RequestId, time.Now().Add(c.ttl)
 		}
 		if c.token != 0 && c.request == r.Msg.RequestId {
-			l := &atelierv1.Lease{SweepId: "s-test", Trial: int64(c.token), Token: c.token, Run: 1, Trainer: "sim", TrainingJson: c.training, TtlMs: c.ttl.Milliseconds()}
+			l := &atelierv1.Lease{SweepId: "s-test", Trial: int64(c.token), Token: c.token, Run: 1, Trainer: cmp.Or(c.trainer, "sim"), TrainingJson: c.training, TtlMs: c.ttl.Milliseconds()}
 			c.mu.Unlock()
 			return connect.NewResponse(&atelierv1.AcquireResponse{Lease: l}), nil
 		}
@@ -180,12 +186,19 @@ type program struct {
 
 func startProgram(t *testing.T, data, api string, more ...string) *program {
 	t.Helper()
+	return startProgramWith(t, data, api, func(*exec.Cmd) {}, more...)
+}
+
+// startProgramWith starts it by a command that was changed before.
+func startProgramWith(t *testing.T, data, api string, change func(*exec.Cmd), more ...string) *program {
+	t.Helper()
 	self, _ := os.Executable()
 	file := filepath.Join(t.TempDir(), "address.json")
 	p := &program{Cmd: exec.Command(self, append([]string{"--data", data, "--name", "w1", "--addr", api, "--listen", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--slots", "cpu:1", "--address-file", file, "--drain-grace", "3s"}, more...)...),
 		log: &journal{}, exited: make(chan error, 1)}
 	p.Env = append(os.Environ(), "ATELIER_TEST_MAIN=1")
 	p.Stderr = p.log
+	change(p.Cmd)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -402,6 +415,69 @@ func TestTrainersFile(t *testing.T) {
 		if _, err := readTrainers(strings.NewReader(yaml)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", yaml, err, want)
 		}
+	}
+}
+
+// The page about security shows a file of trainers that is one.
+func TestTrainersOnThePage(t *testing.T) {
+	page, err := os.ReadFile("../deploy/docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```yaml file=trainers.yaml\n")
+	text, _, ok := strings.Cut(rest, "```")
+	list, err := readTrainers(strings.NewReader(text))
+	if !ok || err != nil || len(list) != 1 || len(list[0].Read) != 1 || len(list[0].Write) != 1 || list[0].Network {
+		t.Errorf("%+v, %v, of %q", list, err, text)
+	}
+}
+
+// A worker from whose start a descriptor was left open confines its trainers: they
+// have neither that, nor its variables, nor its files, nor the network.
+func TestTrainersAreConfined(t *testing.T) {
+	top := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(top, name)
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	data, secret := filepath.Join(top, "w1"), write("secret", "canary")
+	script := write("trainer.sh", `#!/bin/sh
+echo '{"event":"hello","protocol":1,"name":"nosy"}' >&3
+read -r job
+said="descriptors $(ls /proc/self/fd | tr '\n' ' '); own $(cat "$OWN" 2>&1); secret $(cat "$SECRET" 2>&1); id $(cat "$DATA/folder-id" 2>&1)"
+said="$said; token ${ATELIER_TOKEN-none}; tmp $(cd "$TMPDIR" && touch a && echo written)"
+echo "{\"event\":\"failed\",\"class\":\"bad_spec\",\"message\":\"$said\"}" >&3
+exit 1
+`)
+	trainers := write("trainers.yaml", fmt.Sprintf("trainers:\n  nosy:\n    command: [%q]\n    env: {OWN: %q, SECRET: %q, DATA: %q}\n    read: [%q]\n", script, write("own", "mine"), secret, data, filepath.Join(top, "own")))
+	leak, err := os.Open(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leak.Close()
+	c, api := startCoordinator(t, 10*time.Second, "{}")
+	c.trainer, c.most = "nosy", 1
+	t.Setenv("ATELIER_TOKEN", "canary")
+	p := startProgramWith(t, data, api, func(cmd *exec.Cmd) { cmd.ExtraFiles = slices.Repeat([]*os.File{leak}, 8) }, "--trainers", trainers, "--warm", "none")
+	c.until(t, "the run has ended", 20*time.Second, func() bool { return len(c.ends) == 1 })
+	said := c.ends[0].Message
+	// ls has a sixth, the folder that it lists.
+	if fds, _, _ := strings.Cut(strings.TrimPrefix(said, "descriptors "), ";"); strings.TrimSpace(fds) != "0 1 2 3 4 5" {
+		t.Errorf("descriptors %s", fds)
+	}
+	for _, want := range []string{"own mine", "token none", "tmp written"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is not in %s", want, said)
+		}
+	}
+	if strings.Contains(p.log.String(), "no landlock") {
+		t.Skip("this kernel has no Landlock")
+	}
+	if strings.Contains(said, "canary") || strings.Count(said, "ermission denied") != 2 {
+		t.Errorf("it read what it must not: %s", said)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -29,13 +30,13 @@ func trainers(bin, file string) (list []runner.Trainer, notes []string, err erro
 	path, _, err := child.Find("atelier-trainer", bin)
 	switch {
 	case err == nil:
-		list = append(list, runner.Trainer{Name: torchTrainer, Command: []string{path, "train"}})
+		list = append(list, runner.Trainer{Name: torchTrainer, Command: []string{path, "train"}, Own: true})
 	case bin != "":
 		return nil, nil, fmt.Errorf("--trainer-bin: %w", err)
 	default:
 		notes = append(notes, "no atelier-trainer beside this program or on PATH: sweeps with trainer torch are not taken here")
 	}
-	list = append(list, runner.Trainer{Name: simTrainer, Command: []string{self, "simtrainer"}})
+	list = append(list, runner.Trainer{Name: simTrainer, Command: []string{self, "simtrainer"}, Own: true})
 	if file == "" {
 		return list, notes, nil
 	}
@@ -62,7 +63,9 @@ func warm(asked []string, offered []runner.Trainer) []string {
 	return nil
 }
 
-// readTrainers reads `trainers: {name: {command: [..], env: {..}}}`.
+// readTrainers reads `trainers: {name: {command: [..], env: {..}, read: [..],
+// write: [..], network: true}}`. Paths are absolute: they are the machine's, not of
+// the folder that somebody started the worker in.
 func readTrainers(r io.Reader) ([]runner.Trainer, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
@@ -72,6 +75,9 @@ func readTrainers(r io.Reader) ([]runner.Trainer, error) {
 		Trainers map[string]struct {
 			Command []string          `yaml:"command"`
 			Env     map[string]string `yaml:"env"`
+			Read    []string          `yaml:"read"`
+			Write   []string          `yaml:"write"`
+			Network bool              `yaml:"network"`
 		} `yaml:"trainers"`
 	}
 	d := yaml.NewDecoder(bytes.NewReader(b))
@@ -93,7 +99,20 @@ func readTrainers(r io.Reader) ([]runner.Trainer, error) {
 		if _, err := exec.LookPath(t.Command[0]); err != nil {
 			return nil, fmt.Errorf("trainers.%s.command: %w", name, err)
 		}
-		list = append(list, runner.Trainer{Name: name, Command: t.Command, Env: t.Env})
+		for _, paths := range []struct {
+			key  string
+			list []string
+		}{{"read", t.Read}, {"write", t.Write}} {
+			for _, path := range paths.list {
+				if !filepath.IsAbs(path) {
+					return nil, fmt.Errorf("trainers.%s.%s: %q is not an absolute path", name, paths.key, path)
+				}
+				if _, err := os.Stat(path); err != nil {
+					return nil, fmt.Errorf("trainers.%s.%s: %w", name, paths.key, err)
+				}
+			}
+		}
+		list = append(list, runner.Trainer{Name: name, Command: t.Command, Env: t.Env, Read: t.Read, Write: t.Write, Network: t.Network})
 	}
 	slices.SortFunc(list, func(a, b runner.Trainer) int {
 		if a.Name < b.Name {

@@ -102,7 +102,11 @@ func (m *Main) Run(ctx context.Context) error {
 	} else if n > 0 {
 		m.log.Warn("ended trainers of an earlier start", "processes", n)
 	}
-	launcher, err := runner.New(runner.Config{Dir: pids, Logger: m.log})
+	confined, err := m.confinement()
+	if err != nil {
+		return err
+	}
+	launcher, err := runner.New(runner.Config{Dir: pids, Logger: m.log, Confine: confined})
 	if err != nil {
 		return err
 	}
@@ -224,9 +228,9 @@ func (m *Main) lockData() error {
 // openStore keeps checkpoints in the shared folder where there is one, else in the worker's own,
 // from where it serves them at address.
 func (m *Main) openStore(address string) (*store.Store, error) {
-	cfg := store.Config{TLS: m.fileTLS(), Worker: m.Config.Name, Root: filepath.Join(m.Config.Data, "checkpoints"), Cache: filepath.Join(m.Config.Data, "fetched"), Logger: m.log}
-	if m.Config.Shared != "" {
-		cfg.Root, cfg.Shared = m.Config.Shared, true
+	cfg := store.Config{TLS: m.fileTLS(), Worker: m.Config.Name, Root: m.checkpoints(), Shared: m.Config.Shared != "", Cache: filepath.Join(m.Config.Data, fetchedFolder), Logger: m.log}
+	if m.Config.TrainerUser != "" {
+		cfg.CopyMode = 0o644 // another one reads them
 	}
 	s, err := store.Open(cfg, address)
 	if err == nil {

@@ -45,6 +45,7 @@ var may = []struct {
 	{"github.com/MaxHalford/eaopt/...", []string{"tuner/search/..."}, "only search sees eaopt"},
 	{"github.com/c-bata/goptuna/...", []string{"tuner/search/..."}, "only search sees goptuna"},
 	{"github.com/ebitengine/purego/...", []string{"common/nvml/..."}, "only nvml loads a library"},
+	{"github.com/landlock-lsm/go-landlock/...", []string{"worker/confine/..."}, "only confine knows Landlock"},
 	{"github.com/shirou/gopsutil/...", []string{"common/sysmetrics/..."}, "only sysmetrics reads the machine"},
 	{"C", []string{"worker/trainer/..."}, "only the trainer uses cgo"},
 	{module + "/coordinator/member/...", []string{"coordinator", "coordinator/member/..."}, "membership is wired by the program; duties and the API ask raft"},

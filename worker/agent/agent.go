@@ -93,6 +93,7 @@ type Agent struct {
 	groups      map[uint64]*group // by token
 	metrics     *metrics
 	starts      *starts
+	opened      opened
 	sparse      *sparselog.Log
 	logs        sync.WaitGroup // ends of logs that are being sent
 

@@ -22,6 +22,7 @@ import (
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
 	"atelier/worker/agent"
+	"atelier/worker/confine"
 	"atelier/worker/runner"
 	"atelier/worker/simtrainer"
 	"atelier/worker/slots"
@@ -31,6 +32,9 @@ import (
 
 // TestMain turns the test binary into the simulated trainer when it is started as one.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == confine.Verb {
+		os.Exit(confine.Main(os.Args[2:]))
+	}
 	if mode := os.Getenv("PUPPET"); mode != "" {
 		puppetMain(mode)
 		os.Exit(0)

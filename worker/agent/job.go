@@ -16,12 +16,15 @@ import (
 )
 
 // makeJob is what the trainer is told: folders, settings, the file to begin with.
-// A run of inference begins with the model that its task names, a training with
+// The folder is made the trainers' own where they run as somebody else. A run of inference begins with the model that its task names, a training with
 // the newest of the trial's checkpoints that can be had.
 func (r *run) makeJob(ctx context.Context) (job trainerproto.Job, err error) {
 	a, l := r.s.a, r.h.lease
 	dir, err := a.cfg.Store.RunDir(l)
 	if err != nil {
+		return job, err
+	}
+	if err := a.cfg.Launcher.Confinement().Give(dir); err != nil {
 		return job, err
 	}
 	if g := r.h.group; g != nil {

@@ -13,6 +13,7 @@ import (
 
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
+	"atelier/worker/confine"
 	"atelier/worker/runner"
 )
 
@@ -126,7 +127,11 @@ func (r *run) prepare(ctx context.Context) (trainerproto.Job, error) {
 	if _, ok := r.s.a.trainers[name]; !ok {
 		return job, fmt.Errorf("this worker has no trainer %q", name)
 	}
-	r.child, err = r.s.standby.take(ctx, name)
+	read, err := r.s.a.cfg.Launcher.Confinement().Open(namedPaths(&job))
+	if err != nil {
+		return job, err
+	}
+	r.child, err = r.s.standby.take(ctx, name, read)
 	if err != nil {
 		if cannotStart(err) && r.s.a.starts.unstartable(name) {
 			err = &refusedStart{worker: r.s.a.cfg.Name, err: err}
@@ -175,10 +180,12 @@ func (r *run) cannotBegin(ctx context.Context, err error) outcome {
 		return outcome{started: true}
 	}
 	class := trial.ExitCrashed
-	refused, unfit := (*refusedStart)(nil), (*noGroups)(nil)
+	refused, unfit, outside := (*refusedStart)(nil), (*noGroups)(nil), (*confine.Outside)(nil)
 	switch {
 	case errors.As(err, &refused), errors.As(err, &unfit), errors.Is(err, errNoModel):
 		class = trial.ExitBadSpec
+	case errors.As(err, &outside): // another worker may have it elsewhere, or open it
+		class = trial.ExitDataMissing
 	case isDiskFull(err):
 		class = trial.ExitDiskFull
 	}

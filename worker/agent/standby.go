@@ -16,7 +16,8 @@ const (
 )
 
 // standby holds the trainers that stand by in one slot: started, hello said, no
-// job. They hold no device memory; that comes with a job.
+// job. They hold no device memory; that comes with a job. Where trainers are
+// confined they may read what the latest runs of their trainer read.
 type standby struct {
 	a    *Agent
 	spec *slots.Slot
@@ -36,15 +37,17 @@ func newStandby(a *Agent, spec *slots.Slot) *standby { return &standby{a: a, spe
 
 // start starts a trainer and notes whether it could be.
 func (s *standby) start(ctx context.Context, name string) (*runner.Child, error) {
-	c, err := s.a.cfg.Launcher.Start(ctx, s.a.trainers[name], runner.SlotEnv{Slot: s.spec.Name, Env: s.spec.Env()})
+	c, err := s.a.cfg.Launcher.Start(ctx, s.a.trainers[name], runner.SlotEnv{Slot: s.spec.Name, Env: s.spec.Env(), Read: s.a.opened.of(name)})
 	if ctx.Err() == nil { // else it was ended by us
 		s.a.starts.note(name, err)
 	}
 	return c, err
 }
 
-// take returns a trainer that waits for its job: the one standing by, else a new one.
-func (s *standby) take(ctx context.Context, name string) (*runner.Child, error) {
+// take returns a trainer that waits for its job and may read what that names: the
+// one standing by, else a new one.
+func (s *standby) take(ctx context.Context, name string, read []string) (*runner.Child, error) {
+	s.a.opened.note(name, read)
 	s.mu.Lock()
 	var c *runner.Child
 	for _, p := range s.entries {
@@ -60,6 +63,10 @@ func (s *standby) take(ctx context.Context, name string) (*runner.Child, error) 
 		case <-c.Exited(): // died while it stood by
 			c.Discard()
 		default:
+			if !c.MayRead(read) { // it was started before anybody named this
+				c.Discard()
+				break
+			}
 			s.a.metrics.warmStarts.Inc()
 			return c, nil
 		}

@@ -20,6 +20,7 @@ type Child struct {
 	trainer  string
 	slot     string
 	marker   string
+	read     []string // data opened to it at its start
 	pidFile  string
 	proc     *child.Trainer
 	hello    child.Hello
@@ -38,6 +39,12 @@ func (c *Child) Trainer() string { return c.trainer }
 // Groups is the version of the protocol between members that the trainer speaks;
 // 0 = it knows no groups.
 func (c *Child) Groups() int { return c.hello.Groups }
+
+// MayRead reports whether the child was started so that it may read all of these
+// paths, which confine.Open told.
+func (c *Child) MayRead(paths []string) bool {
+	return c.launcher.cfg.Confine.Covers(c.read, paths)
+}
 
 // Links passes the trainer its links to other members of a group.
 func (c *Child) Links() *links.Sender { return c.proc.Links() }

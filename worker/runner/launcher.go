@@ -24,6 +24,7 @@ import (
 
 	"atelier/common/child"
 	"atelier/common/trainerproto"
+	"atelier/worker/confine"
 )
 
 // Trainer is a command that speaks the trainer protocol.
@@ -31,6 +32,11 @@ type Trainer struct {
 	Name    string
 	Command []string          // program and arguments
 	Env     map[string]string // added to the agent's environment
+
+	// What its owner allows it beyond all trainers, where they are confined.
+	Read, Write []string // files and folders
+	Network     bool     // sockets of the internet
+	Own         bool     // a trainer of Atelier's
 }
 
 // SlotEnv is where a child runs: a slot's name and what the slot adds to the
@@ -38,6 +44,7 @@ type Trainer struct {
 type SlotEnv struct {
 	Slot string
 	Env  map[string]string
+	Read []string // data that the child may read where it is confined: what confine.Open tells
 }
 
 // Config of a Launcher. Zero durations and sizes take the defaults named.
@@ -50,6 +57,8 @@ type Config struct {
 	Linger       time.Duration // how long pipes may stay open once the trainer is gone; 2 s
 	LogBytes     int64         // size at which a run's log is rotated, one older file is kept; 8 MiB
 	Logger       *slog.Logger
+
+	Confine *confine.Confinement // of all children; nil = they may what the agent may
 }
 
 // Launcher starts children and knows those that live.
@@ -89,6 +98,9 @@ func New(cfg Config) (*Launcher, error) {
 	}
 	return &Launcher{cfg: cfg, children: map[*Child]struct{}{}}, nil
 }
+
+// Confinement of all children; nil = they may what the agent may.
+func (l *Launcher) Confinement() *confine.Confinement { return l.cfg.Confine }
 
 // Close kills what still lives and waits for it.
 func (l *Launcher) Close() {
@@ -148,16 +160,19 @@ func (l *Launcher) spawn(t Trainer, slot SlotEnv) (*Child, error) {
 		return nil, err
 	}
 	c := &Child{
-		launcher: l, trainer: t.Name, slot: slot.Slot,
+		launcher: l, trainer: t.Name, slot: slot.Slot, read: slot.Read,
 		marker:  hex.EncodeToString(nonce[:]),
 		log:     &runLog{max: l.cfg.LogBytes},
 		jobSent: make(chan struct{}),
 	}
-	cmd := exec.Command(t.Command[0], t.Command[1:]...)
-	cmd.Env = environment(t.Env, slot.Env, c.marker)
+	argv, temp, err := l.confined(t, slot, c.marker)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = environment(l.cfg.Confine.Environ(os.Environ()), t.Env, slot.Env, c.marker, temp)
 	cmd.Stdout, cmd.Stderr = c.log, c.log // not used by the protocol; prints belong in the log
 	c.oom = readOOM()
-	var err error
 	c.proc, err = child.StartTrainer(cmd, child.Options{
 		Linger: l.cfg.Linger,
 		Started: func(pid int) error {
@@ -177,23 +192,45 @@ func (l *Launcher) spawn(t Trainer, slot SlotEnv) (*Child, error) {
 		Held: c.killEscaped,
 		Ended: func() {
 			os.Remove(c.pidFile)
+			l.cfg.Confine.DropTemp(temp)
 			l.mu.Lock()
 			delete(l.children, c)
 			l.mu.Unlock()
 		},
 	})
+	if err != nil {
+		l.cfg.Confine.DropTemp(temp)
+	}
 	return c, err
+}
+
+// confined is the command that starts a trainer as it is to be confined, and its
+// folder for temporary files; "" = none of its own.
+func (l *Launcher) confined(t Trainer, slot SlotEnv, marker string) (argv []string, temp string, err error) {
+	cf := l.cfg.Confine
+	if cf == nil {
+		return t.Command, "", nil
+	}
+	if temp, err = cf.NewTemp(marker); err != nil {
+		return nil, "", err
+	}
+	argv, err = cf.Command(confine.Program{Command: t.Command, Read: t.Read, Write: t.Write, Network: t.Network, Own: t.Own}, slot.Read, temp)
+	if err != nil {
+		cf.DropTemp(temp)
+	}
+	return argv, temp, err
 }
 
 // markerVariable is set in each child's environment, so that whatever a
 // trainer starts can be recognised even after it left the process group.
 const markerVariable = "ATELIER_CHILD"
 
-// environment is the agent's own, less its settings (ATELIER_WORKER_*), then the
-// trainer's, then the slot's, which counts most: it says which GPU is the run's.
-func environment(trainer, slot map[string]string, marker string) []string {
+// environment is what of the agent's own is passed on, less its settings
+// (ATELIER_WORKER_*), then the trainer's, then the slot's, which counts most: it says
+// which GPU is the run's. temp is where temporary files go, if not empty.
+func environment(own []string, trainer, slot map[string]string, marker, temp string) []string {
 	var env []string
-	for _, kv := range os.Environ() {
+	for _, kv := range own {
 		name, _, _ := strings.Cut(kv, "=")
 		_, a := trainer[name]
 		_, b := slot[name]
@@ -201,6 +238,9 @@ func environment(trainer, slot map[string]string, marker string) []string {
 			continue
 		}
 		env = append(env, kv)
+	}
+	if _, said := trainer["TMPDIR"]; temp != "" && !said {
+		env = append(env, "TMPDIR="+temp)
 	}
 	for k, v := range trainer {
 		if _, over := slot[k]; !over {

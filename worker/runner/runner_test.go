@@ -2,8 +2,10 @@ package runner_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -17,12 +19,16 @@ import (
 
 	"atelier/common/trainerproto"
 	"atelier/common/trial"
+	"atelier/worker/confine"
 	"atelier/worker/runner"
 )
 
 // TestMain turns the test binary into a trainer (or an agent that will be
 // killed) when MODE says so.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == confine.Verb {
+		os.Exit(confine.Main(os.Args[2:]))
+	}
 	switch mode := os.Getenv("MODE"); mode {
 	case "":
 		os.Exit(m.Run())
@@ -114,6 +120,9 @@ func runTrainer(mode string) {
 		w.Send(trainerproto.Event{Kind: "done", Reason: "finished"})
 		signal.Ignore(syscall.SIGTERM)
 		time.Sleep(time.Hour)
+	case "place": // where it is
+		w.Send(trainerproto.Event{Kind: "done", Reason: "finished", Message: strings.Join(os.Environ(), " ")})
+		os.Exit(0)
 	case "control":
 		c, err := in.Control()
 		if err != nil {
@@ -161,7 +170,7 @@ func runTrainer(mode string) {
 // runAgent starts one trainer that has left its group, prints the numbers, and waits to be killed.
 func runAgent() {
 	os.Setenv("MODE", "")
-	l, err := runner.New(runner.Config{Dir: os.Getenv("PIDS")})
+	l, err := runner.New(runner.Config{Dir: os.Getenv("PIDS"), Confine: confined(filepath.Dir(os.Getenv("PIDS")))})
 	if err != nil {
 		panic(err)
 	}
@@ -178,6 +187,19 @@ func trainer(mode string) runner.Trainer {
 	return runner.Trainer{Name: "test", Command: []string{self}, Env: map[string]string{"MODE": mode}}
 }
 
+// confined is how a worker with that data folder starts trainers.
+func confined(data string) *confine.Confinement {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	c, err := confine.New(confine.Config{Mode: confine.On, Launcher: []string{self, confine.Verb}, Private: []string{data}, Temp: filepath.Join(data, "tmp")})
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
 func launcher(t *testing.T) *runner.Launcher {
 	t.Helper()
 	l, _ := launcherIn(t)
@@ -187,7 +209,7 @@ func launcher(t *testing.T) *runner.Launcher {
 func launcherIn(t *testing.T) (*runner.Launcher, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "pids")
-	l, err := runner.New(runner.Config{Dir: dir, Grace: 300 * time.Millisecond, Linger: 200 * time.Millisecond, LogBytes: 1 << 20})
+	l, err := runner.New(runner.Config{Dir: dir, Grace: 300 * time.Millisecond, Linger: 200 * time.Millisecond, LogBytes: 1 << 20, Confine: confined(filepath.Dir(dir))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,6 +297,39 @@ func TestExitClasses(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
 		t.Errorf("pid files left: %v", left)
+	}
+}
+
+// A child gets variables by list, a folder for temporary files that goes with it,
+// and is asked whether it may read what a job names.
+func TestConfined(t *testing.T) {
+	t.Setenv("ATELIER_TOKEN", "canary")
+	l, dir := launcherIn(t)
+	data := t.TempDir()
+	c, err := l.Start(context.Background(), trainer("place"), runner.SlotEnv{Slot: "cpu0", Read: []string{data}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	temps := filepath.Join(filepath.Dir(dir), "tmp", "*")
+	own, _ := filepath.Glob(temps)
+	if len(own) != 1 {
+		t.Fatalf("folders for temporary files: %v, want one", own)
+	}
+	if l.Confinement().Folders() && (!c.MayRead([]string{data + "/photos"}) || c.MayRead([]string{filepath.Dir(data)})) {
+		t.Error("it may read what was opened at its start, and nothing else")
+	}
+	exit := c.Run(trainerproto.Job{}, "", func(trainerproto.Event) {})
+	if exit.Class != trial.ExitFinished || !strings.Contains(exit.Message, "TMPDIR="+own[0]) || strings.Contains(exit.Message, "canary") || !strings.Contains(exit.Message, "ATELIER_CHILD=") {
+		t.Errorf("%v, with %s", exit.Class, exit.Message)
+	}
+	if left, _ := filepath.Glob(temps); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if c, err := l.Start(context.Background(), runner.Trainer{Name: "none", Command: []string{"/no/such/program"}}, runner.SlotEnv{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a program that is not there: %v, %v", c, err)
+	}
+	if left, _ := filepath.Glob(temps); len(left) > 0 {
+		t.Errorf("left behind by a trainer that did not start: %v", left)
 	}
 }
 

@@ -13,6 +13,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -46,6 +47,8 @@ type Config struct {
 	Cache  string      // fetched copies go below this folder
 	TLS    *tls.Config // to other workers of a closed cluster, whose file servers speak TLS, as this one's; nil = open
 	Logger *slog.Logger
+
+	CopyMode fs.FileMode // of fetched copies; 0 = for this user alone
 }
 
 // Store is one worker's view of the checkpoints. Safe for concurrent use.
@@ -282,7 +285,7 @@ func (s *Store) download(ctx context.Context, c trial.Checkpoint) (string, error
 		}
 		os.Remove(final)
 	}
-	err := s.others.Fetch(ctx, c.Location, sumOf(c), final, 0o600)
+	err := s.others.Fetch(ctx, c.Location, sumOf(c), final, cmp.Or(s.cfg.CopyMode, 0o600))
 	var missing *client.MissingError
 	switch {
 	case errors.As(err, &missing) && missing.Worker != "" && missing.Worker == c.Worker:
