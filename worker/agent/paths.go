@@ -17,8 +17,15 @@ import (
 // reads: of a training, and of a task of inference.
 var pathSettings = []string{
 	"training.data.train", "training.data.validation", "training.data.test", "training.weights", "training.pretrained",
-	"training.settings.model.checkpoint", "training.settings.paths.image_path", "training.settings.paths.image_dir",
+	modelSetting, "training.settings.paths.image_path", "training.settings.paths.image_dir",
 }
+
+// An inference draws the curve of the training that its model is of, from the
+// file beside it.
+const (
+	modelSetting = "training.settings.model.checkpoint"
+	historyFile  = "training_history.json"
+)
 
 const (
 	mostTexts = 1000 // settings of a run that are looked at for paths
@@ -41,7 +48,11 @@ func namedPaths(job *trainerproto.Job) []confine.Named {
 			if v == "" || len(v) > longest || strings.ContainsRune(v, 0) {
 				return
 			}
-			list = append(list, confine.Named{Key: key, Path: setting.Absolute(job.BaseDir, v), Sure: slices.Contains(pathSettings, key)})
+			path := setting.Absolute(job.BaseDir, v)
+			list = append(list, confine.Named{Key: key, Path: path, Sure: slices.Contains(pathSettings, key)})
+			if key == modelSetting {
+				list = append(list, confine.Named{Key: key, Path: filepath.Join(filepath.Dir(path), historyFile)})
+			}
 		case []any:
 			for _, e := range v {
 				walk(key, e, depth+1)

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -203,6 +204,7 @@ type plan struct {
 	Refer     bool     `json:",omitempty"` // the kernel can allow moves between folders
 	Run       []string // read and execute; what is missing is left out
 	Read      []string
+	List      []string // names alone
 	Write     []string // read and write
 	Devices   []string // read, write, ioctl
 }
@@ -228,6 +230,11 @@ func (c *Confinement) Command(p Program, read []string, temp string) ([]string, 
 	pl.Run = append(slices.Clone(systemRun), c.programFolders(p)...)
 	pl.Read = slices.Concat(systemRead, c.cfg.Read, p.Read, read)
 	pl.Write = slices.Concat(c.cfg.Write, p.Write, []string{temp})
+	for _, path := range read {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			pl.List = append(pl.List, filepath.Dir(path))
+		}
+	}
 	pl.Devices = deviceFiles()
 	if !p.Own {
 		pl.Write = append(pl.Write, "/dev/shm")

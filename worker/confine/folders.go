@@ -121,7 +121,16 @@ func (c *Confinement) programFolders(p Program) []string {
 func prefix(program string, add func(string)) {
 	bin := filepath.Dir(program)
 	top := filepath.Dir(bin)
-	if filepath.Base(bin) != "bin" {
+	switch filepath.Base(bin) {
+	case "bin":
+	case "shims": // pyenv, asdf and their like: scripts that start what lies beside them
+		for _, name := range []string{"versions", "installs"} {
+			if _, err := os.Stat(filepath.Join(top, name)); err == nil {
+				add(top)
+			}
+		}
+		return
+	default:
 		return
 	}
 	found, _ := filepath.Glob(filepath.Join(top, "lib", "python3*")) // the pattern is well formed

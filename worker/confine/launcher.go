@@ -173,6 +173,7 @@ func (p plan) ruleset() (fd int, flags uint32, err error) {
 	}{
 		{p.Run, func(s string) landlock.FSRule { return landlock.RODirs(s) }, func(s string) landlock.FSRule { return landlock.ROFiles(s) }},
 		{p.Read, func(s string) landlock.FSRule { return landlock.PathAccess(readFile|readDir, s) }, func(s string) landlock.FSRule { return landlock.PathAccess(readFile, s) }},
+		{p.List, func(s string) landlock.FSRule { return landlock.PathAccess(readDir, s) }, func(s string) landlock.FSRule { return landlock.PathAccess(readFile, s) }},
 		{p.Write, p.writable, func(s string) landlock.FSRule { return landlock.RWFiles(s) }},
 		{p.Devices, func(s string) landlock.FSRule { return landlock.RWDirs(s).WithIoctlDev() }, func(s string) landlock.FSRule { return landlock.RWFiles(s).WithIoctlDev() }},
 	} {

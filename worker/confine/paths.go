@@ -23,12 +23,14 @@ func (e *Outside) Error() string { return fmt.Sprintf("%s: %s %s", e.Key, e.Path
 
 // Bounds of what is looked at in a folder of data for links that lead out of it.
 const (
-	lookedAt  = 64 // entries of each class folder
-	mostLinks = 64 // folders that links lead to
+	lookedAt  = 64  // entries of a class folder
+	lookedIn  = 256 // class folders
+	mostLinks = 64  // folders that links lead to
 )
 
-// Open is what has to be opened to a trainer for its settings: files and folders
-// that are there, links resolved, and where links in a folder of images lead. What
+// Open is what has to be opened to a trainer for its settings: files and folders,
+// links resolved, and where links in a folder of images lead. Of a path that is not
+// there the folder's names can be listed. What
 // trainers can read anyway is left out; so are texts that are no paths, or must not
 // be. An error, an *Outside, is of a setting that is surely a path.
 func (c *Confinement) Open(settings []Named) (read []string, err error) {
@@ -38,7 +40,11 @@ func (c *Confinement) Open(settings []Named) (read []string, err error) {
 	for _, s := range settings {
 		real, err := filepath.EvalSymlinks(s.Path)
 		if err != nil {
-			continue // the trainer says what is missing
+			// The trainer reports what is missing, and what beside it may be meant.
+			if folder, err := filepath.EvalSymlinks(filepath.Dir(s.Path)); err == nil && s.Sure && c.closed(folder) == "" {
+				read = append(read, filepath.Join(folder, filepath.Base(s.Path)))
+			}
+			continue
 		}
 		if why := c.closed(real); why != "" {
 			if s.Sure {
@@ -53,7 +59,7 @@ func (c *Confinement) Open(settings []Named) (read []string, err error) {
 		}
 	}
 	slices.Sort(read)
-	return read, nil
+	return slices.Compact(read), nil
 }
 
 // open reports whether all trainers of this worker may read a path.
@@ -82,8 +88,8 @@ func (c *Confinement) closed(real string) string {
 }
 
 // links are the folders outside of a folder of images that links in it lead to:
-// its classes may be links, or their images may. Of each class the first images
-// tell, for a folder has a million.
+// its classes may be links, or their images may. Of these the first tell, for a
+// folder has a million.
 func (c *Confinement) links(dir string) (out []string) {
 	follow := func(path string) {
 		real, err := filepath.EvalSymlinks(path)
@@ -101,12 +107,12 @@ func (c *Confinement) links(dir string) (out []string) {
 	if err != nil {
 		return nil
 	}
-	for _, class := range classes {
+	for i, class := range classes {
 		path := filepath.Join(dir, class.Name())
 		if class.Type()&os.ModeSymlink != 0 {
 			follow(path)
 		}
-		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		if info, err := os.Stat(path); i >= lookedIn || err != nil || !info.IsDir() {
 			continue
 		}
 		images, err := readSome(path)

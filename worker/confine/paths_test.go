@@ -42,7 +42,9 @@ func TestOpen(t *testing.T) {
 		"a folder, and where its links lead": {nil, p.set, true, linked, ""},
 		"by a link":                          {nil, p.top + "/by-link", true, linked, ""},
 		"a file":                             {nil, p.top + "/other", true, []string{p.top + "/other"}, ""},
-		"not there":                          {nil, p.top + "/none", true, nil, ""},
+		"not there":                          {nil, far + "/none", true, []string{far + "/none"}, ""},
+		"not there, where nothing is opened": {nil, p.top + "/none", true, nil, ""},
+		"not there, as a text":               {nil, far + "/none", false, nil, ""},
 		"what all trainers read":             {nil, p.runs + "/old.pth", true, nil, ""},
 		"the worker's own":                   {nil, p.data + "/secret", true, nil, "own data folder"},
 		"the worker's own, by a link":        {nil, p.top + "/to-data/secret", true, nil, "own data folder"},
@@ -80,6 +82,18 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// Where a path is not there its folder's names can be listed, and nothing read.
+func TestMissing(t *testing.T) {
+	p := newPlace(t)
+	c := p.confinement()
+	needsLandlock(t, c)
+	list, read, up := "list:"+p.set, "read:"+p.set+"/gothic/1.jpg", "list:"+p.top
+	came := p.tries(c, confine.Program{}, []string{p.set + "/none"}, nil, list, read, up)
+	if came[list] != "" || !strings.Contains(came[read], "permission denied") || !strings.Contains(came[up], "permission denied") {
+		t.Errorf("%v", came)
+	}
+}
+
 // A trainer in a script, a virtual environment, or with libraries of its own finds
 // what it needs; not what lies beside that.
 func TestPrograms(t *testing.T) {
@@ -99,13 +113,20 @@ func TestPrograms(t *testing.T) {
 	for _, file := range []string{venv + "/lib/python3.11/a.py", base + "/lib/python3.11/b.py", code + "/train.py", code + "/net.py"} {
 		must(t, os.WriteFile(file, []byte("x"), 0o644))
 	}
+	pyenv := p.top + "/pyenv"
+	for _, dir := range []string{pyenv + "/shims", pyenv + "/versions"} {
+		must(t, os.MkdirAll(dir, 0o755))
+	}
+	must(t, os.WriteFile(pyenv+"/versions/it", self, 0o755))
+	must(t, os.WriteFile(pyenv+"/shims/python3", []byte("#!/bin/sh\nexec "+pyenv+"/versions/it try \"$@\"\n"), 0o755))
 	things := []string{"read:" + venv + "/lib/python3.11/a.py", "read:" + base + "/lib/python3.11/b.py", "read:" + code + "/net.py", "read:" + p.top + "/other"}
 	for name, tc := range map[string]struct {
 		command []string
-		open    int // of things, from the first
+		open    int // of things, from the first; the rest is refused
 	}{
 		"an interpreter and a script": {[]string{venv + "/bin/python", "try", code + "/train.py"}, 3},
 		"a script that names one":     {[]string{p.top + "/start"}, 2},
+		"a shim of pyenv":             {[]string{pyenv + "/shims/python3"}, 0},
 		"its folder is too wide":      {[]string{venv + "/bin/python", "try", p.top + "/start"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
