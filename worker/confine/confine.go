@@ -127,16 +127,9 @@ func New(cfg Config) (*Confinement, error) {
 			"--confine on takes what there is", version(c.abi), abiScope)
 	}
 	for _, list := range []*[]string{&c.cfg.Write, &c.cfg.Read, &c.cfg.Private, &c.cfg.Roots} {
-		*list = slices.Clone(*list)
-		for i, dir := range *list {
-			real, err := filepath.EvalSymlinks(dir)
-			if err != nil {
-				return nil, fmt.Errorf("confine trainers: %w", err)
-			}
-			if real, err = filepath.Abs(real); err != nil {
-				return nil, fmt.Errorf("confine trainers: %w", err)
-			}
-			(*list)[i] = real
+		var err error
+		if *list, err = resolved(*list); err != nil {
+			return nil, fmt.Errorf("confine trainers: %w; each folder must be there (--data, --shared, --cache, --data-root)", err)
 		}
 	}
 	if cfg.User != "" {
@@ -149,6 +142,21 @@ func New(cfg Config) (*Confinement, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// resolved are folders without links on the way: Landlock and comparisons see
+// where a path leads.
+func resolved(dirs []string) (out []string, err error) {
+	for _, dir := range dirs {
+		if dir, err = filepath.EvalSymlinks(dir); err != nil {
+			return nil, err
+		}
+		if dir, err = filepath.Abs(dir); err != nil {
+			return nil, err
+		}
+		out = append(out, dir)
+	}
+	return out, nil
 }
 
 func version(abi int) string {
