@@ -63,8 +63,14 @@ func (b bearer) get(t *testing.T, url string) *http.Response {
 // served starts `atelier serve`; global are flags before the verb.
 func served(t *testing.T, trainer, model string, global ...string) *webApp {
 	t.Helper()
+	return servedWith(t, trainer, model, global)
+}
+
+// servedWith is served with flags behind the verb, too.
+func servedWith(t *testing.T, trainer, model string, global []string, flags ...string) *webApp {
+	t.Helper()
 	home := t.TempDir()
-	cmd := exec.Command(filepath.Join(bin, "atelier"), append(slices.Clone(global), "serve", "--listen", "127.0.0.1:0", "--trainer-bin", trainer, "--checkpoint", model, "--threads", "1")...)
+	cmd := exec.Command(filepath.Join(bin, "atelier"), slices.Concat(global, []string{"serve", "--listen", "127.0.0.1:0", "--trainer-bin", trainer, "--checkpoint", model, "--threads", "1"}, flags)...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home)
 	errs, err := cmd.StderrPipe()
 	must(t, err)
@@ -76,7 +82,7 @@ func served(t *testing.T, trainer, model string, global ...string) *webApp {
 		defer close(read)
 		for lines := bufio.NewScanner(errs); lines.Scan(); {
 			fmt.Fprintln(&said, lines.Text())
-			if m := regexp.MustCompile(`^open (http://\S+) |curl -H @(\S+) `).FindStringSubmatch(lines.Text()); m != nil {
+			if m := regexp.MustCompile(`^open (https?://\S+) |curl -H @(\S+) `).FindStringSubmatch(lines.Text()); m != nil {
 				found <- m[1] + m[2]
 			}
 		}

@@ -2,7 +2,15 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -119,4 +127,54 @@ window.came = [];
 	}
 	two.step("load the page again", chromedp.Reload())
 	two.until("the page of the other browser", inside)
+}
+
+// With a certificate the web app speaks TLS 1.3 alone, its cookie is bound to it, and it answers under the
+// certificate's name.
+func TestWebAppOverTLS(t *testing.T) {
+	trainer := torch(t)[1]
+	dir := t.TempDir()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"gpu-box.example"}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	must(t, err)
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	must(t, err)
+	cert, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	must(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	must(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+	app := servedWith(t, trainer, dir, nil, "--tls-cert", cert, "--tls-key", keyFile)
+	name, port, err := net.SplitHostPort(strings.TrimPrefix(app.base, "https://"))
+	if err != nil || name != "gpu-box.example" {
+		t.Fatalf("the link is %s, %v", app.base, err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	must(t, err)
+	trust := x509.NewCertPool()
+	trust.AddCert(parsed)
+	client := func(most uint16) *http.Client {
+		dialer := &net.Dialer{}
+		return &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: trust, MaxVersion: most},
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, network, "127.0.0.1:"+port)
+			}}}
+	}
+	_, code, _ := strings.Cut(app.link, "#")
+	resp, err := client(0).Post(app.base+"/login", "application/json", strings.NewReader(`{"once":"`+code+`"}`))
+	must(t, err)
+	b, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if c := resp.Cookies(); resp.StatusCode != http.StatusNoContent || len(c) != 1 || !c[0].Secure || c[0].Name != "__Host-atelier-"+port || resp.TLS.Version != tls.VersionTLS13 || resp.ProtoMajor != 2 {
+		t.Errorf("%d %s, cookies %v, %s", resp.StatusCode, b, c, resp.Proto)
+	}
+	if _, err := client(tls.VersionTLS12).Get(app.base + "/login"); err == nil || !strings.Contains(err.Error(), "protocol version") {
+		t.Errorf("TLS 1.2: %v", err)
+	}
+	resp, err = http.Get("http://127.0.0.1:" + port + "/login")
+	must(t, err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("without TLS: %d", resp.StatusCode)
+	}
 }
