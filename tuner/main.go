@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"atelier/common/secret"
 	"atelier/common/stdio"
 	"atelier/tuner/cli"
 )
@@ -17,7 +19,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second interrupt ends the program at once.
 	context.AfterFunc(ctx, stop)
-	code := cli.Process().Run(ctx, os.Args[1:])
+	env := cli.Process()
+	// What it reads of this is kept from core dumps, and from the trainers and clusters that it starts.
+	if err := secret.Harden(); err != nil {
+		fmt.Fprintln(stdio.Err(), "atelier: passwords and keys could be read from a crash dump:", err)
+	}
+	secret.HideEnvironment()
+	code := env.Run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }

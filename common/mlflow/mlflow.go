@@ -17,6 +17,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"atelier/common/secret"
 )
 
 // Status of a run, as MLflow's files number it; the API has words.
@@ -68,6 +70,8 @@ type Options struct {
 	User   string       // of new runs; the login name
 	Source string       // mlflow.source.name of new runs; "atelier"
 	Notify func(string) // told what goes wrong, one line each, from other goroutines; nil: nobody
+
+	Password secret.Text // of the user in the address, where it was taken out of that (SplitPassword)
 
 	Flush   time.Duration // how long entries gather before they are written or sent; 1 s
 	Timeout time.Duration // of one request without a file; 30 s

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"atelier/common/secret"
 	"atelier/common/version"
 )
 
@@ -39,7 +40,7 @@ type restStore struct {
 	o      Options
 	client *http.Client
 	auth   func(*http.Request)
-	secret []string      // never shown
+	secret []secret.Text // never shown
 	folder string        // of this server's journals
 	turns  chan struct{} // runs that speak to the server at once
 
@@ -50,32 +51,20 @@ type restStore struct {
 	experiments map[string]string // ids by name
 }
 
-// openREST asks nothing of the server: a training may begin while it is down. Credentials are taken
-// from where MLflow's own client takes them; in the address they count first, and are cut off it,
-// for it is shown and hashed. What ended programs left for this server begins to be sent.
+// openREST asks nothing of the server: a training may begin while it is down. Credentials are cut off the
+// address, for it is shown and hashed. What ended programs left for this server begins to be sent.
 func openREST(uri string, o Options) (Store, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
 		return nil, errors.New("MLflow: the tracking URI is not an address; give for example http://127.0.0.1:5000")
 	}
 	s := &restStore{o: o, turns: make(chan struct{}, 8), senders: map[string]*sender{}, experiments: map[string]string{}}
-	user, password := os.Getenv("MLFLOW_TRACKING_USERNAME"), os.Getenv("MLFLOW_TRACKING_PASSWORD")
-	token := os.Getenv("MLFLOW_TRACKING_TOKEN")
-	if u.User != nil {
-		user = u.User.Username()
-		password, _ = u.User.Password()
-		u.User = nil
+	who, err := findCredentials(u.User, o.Password)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case user != "" && password != "":
-		s.auth = func(r *http.Request) { r.SetBasicAuth(user, password) }
-		s.secret = []string{password}
-	case token != "":
-		s.auth = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
-		s.secret = []string{token}
-	default:
-		s.auth = func(*http.Request) {}
-	}
+	u.User = nil
+	s.auth, s.secret = who.sign, who.secrets()
 	u.RawQuery, u.Fragment = "", ""
 	u.Path = strings.TrimRight(u.Path, "/")
 	s.base = u
@@ -217,12 +206,7 @@ func code(err error) string {
 }
 
 // redact takes credentials out of what other people's text may repeat.
-func (s *restStore) redact(text string) string {
-	for _, secret := range s.secret {
-		text = strings.ReplaceAll(text, secret, "***")
-	}
-	return text
-}
+func (s *restStore) redact(text string) string { return secret.Redact(text, s.secret...) }
 
 // maxAnswer bounds an answer: a page of 25,000 values of a metric is 3 MB.
 const maxAnswer = 64 << 20
@@ -264,6 +248,7 @@ func (s *restStore) do(req *http.Request, call string, credentials bool, out any
 		if errors.As(err, &ue) {
 			err = ue.Err // without the address, which is said already
 		}
+		err = secret.RedactError(err, s.secret...) // it may quote the answer
 		return &callError{call: call, cause: err, unsent: errors.As(err, &op) && op.Op == "dial"}
 	}
 	defer resp.Body.Close()
@@ -276,7 +261,7 @@ func (s *restStore) do(req *http.Request, call string, credentials bool, out any
 			out = &struct{}{}
 		}
 		if err := json.Unmarshal(b, out); err != nil {
-			return &callError{call: call, status: resp.StatusCode, message: "the answer is not MLflow's: " + s.redact(cut(strings.Join(strings.Fields(string(b)), " "), 80))}
+			return &callError{call: call, status: resp.StatusCode, message: "the answer is not MLflow's: " + cut(s.redact(strings.Join(strings.Fields(string(b)), " ")), 80)}
 		}
 		return nil
 	}
@@ -300,11 +285,11 @@ func (s *restStore) failure(call string, resp *http.Response, b []byte) error {
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		e.code = ""
-		e.message = "the server wants other credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+		e.message = "the server wants other credentials; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or .._PASSWORD_FILE), or MLFLOW_TRACKING_TOKEN (or .._TOKEN_FILE)"
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		e.message = "the server sends us to another address; give that one as tracking URI"
 	}
-	e.message = s.redact(cut(e.message, 300))
+	e.message = cut(s.redact(e.message), 300) // in this order: half a secret would not be found
 	return e
 }
 

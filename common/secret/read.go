@@ -85,6 +85,7 @@ var Variables = []string{
 	"ATELIER_TOKEN",
 	"MLFLOW_TRACKING_PASSWORD",
 	"MLFLOW_TRACKING_TOKEN",
+	"MLFLOW_TRACKING_URI", // an address again
 	"SERPAPI_API_KEY",
 	"SERPAPI_KEY",
 }

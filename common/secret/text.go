@@ -82,6 +82,26 @@ func Redact(text string, secrets ...Text) string {
 	return text
 }
 
+// RedactError is an error whose text is redacted; what it wraps is still found in it.
+func RedactError(err error, secrets ...Text) error {
+	if err == nil {
+		return nil
+	}
+	text := Redact(err.Error(), secrets...)
+	if text == err.Error() {
+		return err
+	}
+	return &redacted{text, err}
+}
+
+type redacted struct {
+	text  string
+	cause error
+}
+
+func (e *redacted) Error() string { return e.text }
+func (e *redacted) Unwrap() error { return e.cause }
+
 // Forms are the ways in which a secret is written down: itself, escaped, in base64, quoted;
 // none of "".
 func Forms(text string) []string {

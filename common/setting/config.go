@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"atelier/common/secret"
 )
 
 // Origin is the layer a value comes from. A higher one wins.
@@ -37,6 +39,8 @@ type Value struct {
 	Where  string // conf/training_config.yaml:12, --lr, ATELIER_TRAIN_LR
 
 	Block *yaml.Node // of a key that has keys of its own; Data is nil
+
+	hidden secret.Text // what Setting.Hide took out of Data
 }
 
 // Source tells where a value was said.
@@ -119,6 +123,9 @@ func (c *Config) All() []Value { return slices.Clone(c.values) }
 // String is a key's value if it is a text, else "".
 func (c *Config) String(key string) string { s, _ := c.Get(key).Data.(string); return s }
 
+// Secret is what was in a key's value and is not to be shown.
+func (c *Config) Secret(key string) secret.Text { return c.Get(key).hidden }
+
 // Bool is a key's value if it is true or false, else false.
 func (c *Config) Bool(key string) bool { b, _ := c.Get(key).Data.(bool); return b }
 
@@ -165,8 +172,12 @@ func (c *Config) Set(key string, data any, o Origin, where string) error {
 	if err != nil {
 		return Fault{Where: where, Key: key, Message: err.Error(), Origin: o}
 	}
+	var hidden secret.Text
+	if text, ok := data.(string); ok && c.Table[i].Hide != nil {
+		data, hidden = c.Table[i].Hide(text)
+	}
 	if o >= c.values[i].Origin {
-		c.values[i] = Value{Key: key, Data: data, Origin: o, Where: where}
+		c.values[i] = Value{Key: key, Data: data, Origin: o, Where: where, hidden: hidden}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"atelier/common/secret"
 	"atelier/common/setting"
 )
 
@@ -163,4 +164,32 @@ func FuzzReadFile(f *testing.F) {
 			t.Fatalf("error without faults: %v", err)
 		}
 	})
+}
+
+// What a row hides is in nothing that is shown or stored of a configuration, whichever layer
+// it came from, and a value that takes its place takes it away.
+func TestHiddenPartOfAValue(t *testing.T) {
+	c := setting.New(setting.Table{{Name: "server.uri", Type: setting.Text("an address"), Hide: func(text string) (string, secret.Text) {
+		shown, hidden, _ := strings.Cut(text, "|")
+		return shown, secret.New(hidden)
+	}}})
+	set := map[string]func() error{
+		"file":        func() error { return c.ReadFile("x.yaml", []byte("server: {uri: a|hush}\n")) },
+		"environment": func() error { return c.ReadEnvironment("X_", []string{"X_SERVER_URI=a|hush"}) },
+		"flag":        func() error { return c.Override("server.uri", "a|hush") },
+	}
+	for _, layer := range []string{"file", "environment", "flag"} {
+		if err := set[layer](); err != nil {
+			t.Fatal(err)
+		}
+		if c.Secret("server.uri").Reveal() != "hush" || c.String("server.uri") != "a" {
+			t.Errorf("%s: %q", layer, c.String("server.uri"))
+		}
+		if shown := fmt.Sprintf("%+v %#v %s %s", c, c.All(), c.JSON(all), c.Get("server.uri").Text()); strings.Contains(shown, "hush") {
+			t.Errorf("%s: it shows: %s", layer, shown)
+		}
+	}
+	if err := c.Override("server.uri", "b"); err != nil || c.Secret("server.uri").Set() {
+		t.Errorf("%v; another value keeps what the last one hid", err)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"atelier/common/nearest"
+	"atelier/common/secret"
 )
 
 // Setting is one row: everything there is to know about a key.
@@ -46,6 +47,10 @@ type Setting struct {
 	Off      string // flag that sets it to false
 	No       string // usage of Off
 	Variable string // of another program: taken where nothing else is said
+
+	// Hide takes a secret out of a text value: what remains is the value, which is shown
+	// and stored; Config.Secret gives the rest. nil = there is none in it.
+	Hide func(text string) (shown string, hidden secret.Text)
 }
 
 // Table is the settings of a command or a document, in order.

@@ -32,13 +32,14 @@ func (e *Env) exportCommand() *ucli.Command {
 		Description: "The sweep becomes a run, its trials nested runs: parameters, metrics by epoch, tags. Doing it\n" +
 			"again adds what is new and nothing twice, so a running sweep can be exported at any time.\n" +
 			"A server's password is taken from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or\n" +
-			"MLFLOW_TRACKING_TOKEN. What a server could not take is kept on disk and sent at the next export.",
+			"MLFLOW_TRACKING_TOKEN; from a file of mode 0600 with MLFLOW_TRACKING_PASSWORD_FILE or\n" +
+			"MLFLOW_TRACKING_TOKEN_FILE. What a server could not take is kept on disk and sent at the next export.",
 		Flags: append([]ucli.Flag{
 			&ucli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "stay and mirror the sweep until it has ended"},
 			&ucli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "no progress; faults only"},
 		}, trackFlags()...), Action: e.exportMLflow}, 1, 1,
 		"atelier sweep export-mlflow s-k3v9q2ma",
-		"MLFLOW_TRACKING_TOKEN=$(cat token) atelier sweep export-mlflow s-k3v9q2ma --mlflow-uri https://mlflow.example.org",
+		"MLFLOW_TRACKING_TOKEN_FILE=token atelier sweep export-mlflow s-k3v9q2ma --mlflow-uri https://mlflow.example.org",
 		"atelier sweep export-mlflow s-k3v9q2ma --follow --mlflow-experiment facades")
 }
 
@@ -66,7 +67,11 @@ func (e *Env) openTracking(c *ucli.Context) (mlflow.Store, error) {
 	if d.URI, err = setting.Expand(d.URI, e.home()); err != nil {
 		return nil, usage("MLflow: %s", err)
 	}
-	return mlflow.Open(d.URI, mlflow.Options{Dir: e.Dir, Source: c.Command.HelpName, Notify: e.note})
+	uri, password := mlflow.SplitPassword(d.URI)
+	if password.Set() && c.String("mlflow-uri") != "" {
+		e.say("%s", mlflow.PasswordShown)
+	}
+	return mlflow.Open(uri, mlflow.Options{Dir: e.Dir, Source: c.Command.HelpName, Notify: e.note, Password: password})
 }
 
 // environ is a variable of the environment.

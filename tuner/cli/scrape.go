@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"atelier/common/client"
+	"atelier/common/secret"
 	"atelier/tuner/data/scrape"
 
 	ucli "github.com/urfave/cli/v2"
@@ -87,7 +88,7 @@ func (e *Env) scrapeOptions(c *ucli.Context, out string) (scrape.Options, error)
 	if file != "" {
 		file = e.path(file)
 	}
-	key, err := scrape.ReadKey(file, os.Getenv)
+	key, err := scrape.ReadKey(file, secret.FromEnv)
 	if err != nil && (!c.Bool("dry-run") || file != "") {
 		return scrape.Options{}, fmt.Errorf("data scrape: %w", err)
 	}

@@ -131,7 +131,7 @@ func (e *Env) submit(c *ucli.Context) error {
 		return err
 	}
 	base := e.path(c.String("base-dir"))
-	notify, err := notification(c)
+	notify, err := e.notification(c)
 	if err != nil {
 		return err
 	}

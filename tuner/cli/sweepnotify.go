@@ -21,7 +21,7 @@ const aboutNotify = "A JSON document is posted with a line for people in `text`,
 // notifyFlags are those of submit.
 func notifyFlags() []ucli.Flag {
 	return []ucli.Flag{
-		&ucli.StringFlag{Name: "notify", EnvVars: []string{"ATELIER_NOTIFY"}, Usage: "post the sweep's end to `URL` (see sweep notify)"},
+		&ucli.StringFlag{Name: "notify", Usage: "post the sweep's end to `URL` (see sweep notify; default: ATELIER_NOTIFY, which no list of processes shows)"},
 		notifyOnFlag(),
 	}
 }
@@ -54,9 +54,9 @@ func endsOf(c *ucli.Context) (on []trial.SweepStatus, err error) {
 }
 
 // notification is what the flags of submit ask for; nil for nothing.
-func notification(c *ucli.Context) (*trial.Notification, error) {
+func (e *Env) notification(c *ucli.Context) (*trial.Notification, error) {
 	on, err := endsOf(c)
-	if url := strings.TrimSpace(c.String("notify")); url != "" && err == nil {
+	if url := strings.TrimSpace(cmp.Or(c.String("notify"), e.environ("ATELIER_NOTIFY"))); url != "" && err == nil {
 		return &trial.Notification{URL: url, On: on}, nil
 	}
 	if err == nil && c.IsSet("notify-on") {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"atelier/common/client"
+	"atelier/common/secret"
 	"atelier/common/trainerproto"
 	"atelier/tuner/data/scrape"
 	"atelier/tuner/session"
@@ -46,7 +47,7 @@ func TestCases(t *testing.T) {
 	}
 	gone, frozen, noLeader, unwilling := client.Finding{Kind: client.Gone}, client.Finding{Kind: client.Slow}, client.Finding{Kind: client.NoLeader}, client.Finding{Kind: client.Unwilling}
 	unreachable := func(found ...client.Finding) error { return &client.UnreachableError{Addr: "a:1", Found: found} }
-	_, noKey := scrape.ReadKey("", func(string) string { return "" })
+	_, noKey := scrape.ReadKey("", func(string) secret.Text { return secret.Text{} })
 	_, noFile := scrape.ReadKey("/nosuch", nil)
 	for i, x := range []struct {
 		err  error

@@ -29,7 +29,7 @@ func Settings(what string, enabled bool, enabledHelp string, experiment any, exp
 	return setting.Table{
 		{Name: KeyEnabled, Section: "MLflow", Type: setting.Truth(), Default: enabled, Help: enabledHelp, Flag: "mlflow", Usage: "track " + what + " with MLflow", Off: "no-mlflow", No: "do not track it"},
 		{Name: KeyURI, Type: setting.Text("an address such as http://127.0.0.1:5000, or a folder"), Help: "http://127.0.0.1:5000 or a folder; null = mlruns/ in the working folder",
-			Variable: "MLFLOW_TRACKING_URI"},
+			Variable: "MLFLOW_TRACKING_URI", Hide: mlflow.SplitPassword},
 		{Name: KeyExperiment, Type: setting.Text("a name"), Default: experiment, Help: cmp.Or(experimentHelp, "of the experiment that runs go to")},
 	}
 }
@@ -41,7 +41,10 @@ func Open(c *setting.Config, dir, command string, notify func(string)) (mlflow.S
 	if !c.Bool(KeyEnabled) {
 		return nil, nil
 	}
-	store, err := mlflow.Open(c.String(KeyURI), mlflow.Options{Dir: dir, Source: command, Notify: notify})
+	if c.Secret(KeyURI).Set() && c.Get(KeyURI).Origin == setting.Flag && notify != nil {
+		notify(mlflow.PasswordShown)
+	}
+	store, err := mlflow.Open(c.String(KeyURI), mlflow.Options{Dir: dir, Source: command, Notify: notify, Password: c.Secret(KeyURI)})
 	if err != nil {
 		return nil, fmt.Errorf("%s (%s): %w; or switch tracking off with --no-mlflow", KeyURI, c.Get(KeyURI).Source(), err)
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"atelier/common/files"
+	"atelier/common/secret"
 )
 
 // Manifest is the file beside the class folders; a line for every address tried.
@@ -39,7 +40,7 @@ type Options struct {
 	Queries  []Query
 	PerClass int // images wanted
 	MaxPages int // of results, a class; 0 = 10
-	Key      string
+	Key      secret.Text
 	Endpoint string // "" = SerpAPI's
 	Parallel int    // downloads at once; 0 = 8
 
@@ -172,7 +173,7 @@ func Plan(ctx context.Context, o Options) (*Report, error) {
 		}
 		r.Classes = append(r.Classes, c)
 	}
-	if o.Key == "" {
+	if !o.Key.Set() {
 		return r, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, planPatience)

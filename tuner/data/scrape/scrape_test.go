@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"atelier/common/secret"
 )
 
 const key = "s3cret/key+of=somebody"
@@ -139,7 +141,7 @@ func listed(paths ...string) string {
 }
 
 func (w *web) options(t *testing.T, log *bytes.Buffer, queries ...Query) Options {
-	return Options{Out: filepath.Join(t.TempDir(), "raw"), Queries: queries, PerClass: 5, Key: key, Endpoint: w.URL, Parallel: 6, MinSide: 50, MaxBytes: 100_000, MaxPixels: 1_000_000, Timeout: 3 * time.Second,
+	return Options{Out: filepath.Join(t.TempDir(), "raw"), Queries: queries, PerClass: 5, Key: secret.New(key), Endpoint: w.URL, Parallel: 6, MinSide: 50, MaxBytes: 100_000, MaxPixels: 1_000_000, Timeout: 3 * time.Second,
 		Log: slog.New(slog.NewTextHandler(log, nil)), allowLoopback: true, sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}
 }
 
@@ -286,7 +288,7 @@ func TestAnswersOfSerpAPI(t *testing.T) {
 		saved    int
 		searches int
 	}{
-		"refused key":  {func(_ *web, o *Options) { o.Key = "s3cret wrong" }, ErrKey, "", 0, 0},
+		"refused key":  {func(_ *web, o *Options) { o.Key = secret.New("s3cret wrong") }, ErrKey, "", 0, 0},
 		"nothing left": {func(w *web, _ *Options) { w.left = 0 }, ErrNoQuota, "", 0, 0},
 		"left runs out": {func(w *web, _ *Options) {
 			w.status["q"] = []int{429}
@@ -388,17 +390,17 @@ func TestPrivateAddressesAreNotAsked(t *testing.T) {
 }
 
 func TestKeyComesFromPrivatePlaces(t *testing.T) {
-	none := func(string) string { return "" }
+	none := func(string) secret.Text { return secret.Text{} }
 	file := filepath.Join(t.TempDir(), "key")
 	os.WriteFile(file, []byte(" "+key+"\n"), 0o600)
-	if k, err := ReadKey(file, none); k != key || err != nil {
+	if k, err := ReadKey(file, none); k.Reveal() != key || err != nil {
 		t.Error(k, err)
 	}
 	os.Chmod(file, 0o644)
 	if _, err := ReadKey(file, none); err == nil || !strings.Contains(err.Error(), "chmod 600") || strings.Contains(err.Error(), key) {
 		t.Error(err)
 	}
-	if k, err := ReadKey("", func(n string) string { return map[string]string{"SERPAPI_KEY": "x"}[n] }); k != "x" || err != nil {
+	if k, err := ReadKey("", func(n string) secret.Text { return secret.New(map[string]string{"SERPAPI_KEY": "x"}[n]) }); k.Reveal() != "x" || err != nil {
 		t.Error(k, err)
 	}
 	if _, err := ReadKey("", none); err == nil || !strings.Contains(err.Error(), "SERPAPI_API_KEY") {

@@ -8,10 +8,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"atelier/common/secret"
 )
 
 // Endpoint of SerpAPI.
@@ -31,31 +32,27 @@ func (e KeyError) Error() string { return string(e) }
 
 // ReadKey takes the key from a file that only its owner can read, else from the
 // environment. It is in no flag: command lines are seen by others.
-func ReadKey(file string, env func(string) string) (string, error) {
+func ReadKey(file string, env func(string) secret.Text) (secret.Text, error) {
 	if file != "" {
-		info, err := os.Stat(file)
+		key, err := secret.FromFile(file)
 		if err != nil {
-			return "", fmt.Errorf("%w: %w", KeyError("key file"), err)
+			return secret.Text{}, fmt.Errorf("%w: %w", KeyError("key file"), err)
 		}
-		if mode := info.Mode().Perm(); mode&0o077 != 0 {
-			return "", KeyError(fmt.Sprintf("key file %s can be read by others (mode %04o): chmod 600 %s", file, mode, file))
+		if key = trimmed(key); !key.Set() {
+			return key, KeyError("key file " + file + " is empty")
 		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("%w: %w", KeyError("key file"), err)
-		}
-		if key := strings.TrimSpace(string(b)); key != "" {
-			return key, nil
-		}
-		return "", KeyError("key file " + file + " is empty")
+		return key, nil
 	}
 	for _, name := range []string{"SERPAPI_API_KEY", "SERPAPI_KEY"} {
-		if key := strings.TrimSpace(env(name)); key != "" {
+		if key := trimmed(env(name)); key.Set() {
 			return key, nil
 		}
 	}
-	return "", KeyError("no SerpAPI key: set SERPAPI_API_KEY, or put it into a file of mode 0600 and name that with --key-file")
+	return secret.Text{}, KeyError("no SerpAPI key: set SERPAPI_API_KEY, or put it into a file of mode 0600 and name that with --key-file")
 }
+
+// trimmed is a key without the space round it that copying leaves.
+func trimmed(key secret.Text) secret.Text { return secret.New(strings.TrimSpace(key.Reveal())) }
 
 // Quota is what an account may still ask.
 type Quota struct {
@@ -76,30 +73,19 @@ type result struct {
 // serp asks SerpAPI. The key travels in the query, so no error may show an
 // address: scrub takes it out of everything.
 type serp struct {
-	endpoint, key string
-	client        *http.Client
-	sleep         func(context.Context, time.Duration) error
+	endpoint string
+	key      secret.Text
+	client   *http.Client
+	sleep    func(context.Context, time.Duration) error
 }
 
-func (s *serp) scrub(err error) error {
-	if err == nil {
-		return nil
-	}
-	text := err.Error()
-	for _, k := range []string{s.key, url.QueryEscape(s.key), url.PathEscape(s.key)} {
-		text = strings.ReplaceAll(text, k, "[key]")
-	}
-	if text == err.Error() {
-		return err
-	}
-	return errors.New(text)
-}
+func (s *serp) scrub(err error) error { return secret.RedactError(err, s.key) }
 
 const maxPage = 16 << 20
 
 // get asks once and decodes the answer into v; status and the error text come back too.
 func (s *serp) get(ctx context.Context, path string, query url.Values, v any) (status int, said string, wait time.Duration, err error) {
-	query.Set("api_key", s.key)
+	query.Set("api_key", s.key.Reveal())
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.endpoint+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return 0, "", 0, s.scrub(err)
