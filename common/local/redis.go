@@ -55,6 +55,9 @@ func (p *Process) Flush(ctx context.Context) error {
 	return command(ctx, p.Addr, "FLUSHALL", "+OK")
 }
 
+// Save writes what a Redis has into dump.rdb in its folder (SAVE).
+func (p *Process) Save(ctx context.Context) error { return command(ctx, p.Addr, "SAVE", "+OK") }
+
 // command sends one command that has a one-line answer. Two commands are not
 // worth a client, and only the board may know one.
 func command(ctx context.Context, addr, line, want string) error {
