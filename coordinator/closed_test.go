@@ -5,13 +5,17 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"atelier/common/access"
 	"atelier/common/client"
 	"atelier/common/identity"
+	"atelier/common/secret"
 	"atelier/coordinator/member"
 )
 
@@ -51,6 +55,7 @@ func (c *testCluster) signed(dir string, role identity.Role, node string, at tim
 // startClosed starts a closed cluster of n coordinators.
 func startClosed(t *testing.T, n int) *testCluster {
 	t.Helper()
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	c := &testCluster{t: t, dir: t.TempDir()}
 	first := c.start("c1", "--bootstrap", "--tls")
 	for _, id := range []string{"c2", "c3", "c4", "c5"}[:n-1] {
@@ -61,13 +66,159 @@ func startClosed(t *testing.T, n int) *testCluster {
 	return c
 }
 
+// admin is how the first admin speaks to the cluster.
+func (c *testCluster) admin() []client.Option {
+	c.t.Helper()
+	file := member.AdminFile(filepath.Join(c.dir, "c1"))
+	until(c.t, "the cluster has an admin", func() bool { n := c.leader(); return n != nil && len(n.machine.View().Tokens()) > 0 })
+	token, err := secret.FromFile(file)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return []client.Option{client.WithTLS(c.identityOf("c1").Trusted().ClientTLS(nil)), client.WithToken(token)}
+}
+
+// The coordinator that begins a closed cluster leaves the first admin's token to its own user, in its data folder
+// and where this user's programs look; a start later makes no other, and leaves none that was revoked.
+func TestFirstAdmin(t *testing.T) {
+	c := startClosed(t, 1)
+	settings := access.Settings(os.Getenv)
+	_, port, _ := net.SplitHostPort(c.nodes[0].Addresses().API)
+	as := c.admin()
+	var login access.Login
+	until(t, "the login is there", func() (ok bool) { login, ok, _ = access.ReadLogin(settings, port); return ok })
+	for _, file := range []string{member.AdminFile(filepath.Join(c.dir, "c1")), filepath.Join(access.LocalLogins(settings), port+".json")} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		}
+	}
+	if strings.Contains(c.nodes[0].log.String(), login.Token.Reveal()[17:]) {
+		t.Error("the token is in the log")
+	}
+	api := client.New([]string{login.Addr}, as...)
+	defer api.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	who, err := api.WhoAmI(ctx)
+	if err != nil || who.Role != "admin" || who.Name != "first-admin" {
+		t.Fatalf("%+v, %v", who, err)
+	}
+	next := access.NewToken()
+	if _, err := api.CreateToken(ctx, next, "ada", access.Admin, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.RevokeToken(ctx, "first-admin"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.ListTokens(ctx); client.ExitCode(err) != client.ExitRefused || !strings.Contains(client.Message(err), "was revoked") {
+		t.Errorf("after it was revoked: %v", err)
+	}
+	c.nodes[0].end(t)
+	again := c.start("c1")
+	until(t, "it leads", func() bool { return c.leader() == again })
+	if n := len(again.machine.View().Tokens()); n != 2 {
+		t.Errorf("%d tokens after a start", n)
+	}
+	until(t, "the login of the revoked token is gone", func() bool { _, ok, _ := access.ReadLogin(settings, port); return !ok })
+}
+
+// A follower hands a request on in the name of its caller, and nobody can borrow another one's: not by headers that
+// coordinators use among themselves, nor by having a request handed on without a credential.
+func TestFollowersHandTheCallerOn(t *testing.T) {
+	c := startClosed(t, 3)
+	as := c.admin()
+	l := c.leader()
+	worker := c.signed(t.TempDir(), identity.Worker, "w1", time.Now(), time.Hour)
+	anybody := c.identityOf("c1").Trusted().ClientTLS(nil)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	api := client.New([]string{l.Addresses().API}, as...)
+	defer api.Close()
+	viewer := access.NewToken()
+	if _, err := api.CreateToken(ctx, viewer, "viv", access.Viewer, 0); err != nil {
+		t.Fatal(err)
+	}
+	post := func(n *node, secure *tls.Config, method, body string, headers ...string) (int, string) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+n.Addresses().API+"/atelier.v1."+method, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		transport := &http.Transport{TLSClientConfig: secure}
+		defer transport.CloseIdleConnections()
+		resp, err := transport.RoundTrip(r)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b)
+	}
+	bearer := "Bearer " + viewer.Text()
+	for _, n := range c.nodes {
+		for _, x := range []struct {
+			what    string
+			secure  *tls.Config
+			method  string
+			body    string
+			headers []string
+			want    int
+		}{
+			{"a worker", worker.ClientTLS(nil), "WorkerService/Heartbeat", `{"worker":{"name":"w1","incarnation":"i1"}}`, nil, 200},
+			{"a worker as another", worker.ClientTLS(nil), "WorkerService/Heartbeat", `{"worker":{"name":"w2"}}`, nil, 403},
+			{"a worker as a coordinator", worker.ClientTLS(nil), "ClusterService/RemoveMember", `{"id":"c3"}`, []string{"Atelier-Forwarded-By", "c1", "Atelier-Caller", "coordinator c1"}, 403},
+			{"a viewer", anybody, "SweepService/ListSweeps", `{}`, []string{"Authorization", bearer}, 200},
+			{"a viewer who makes a sweep", anybody, "SweepService/CreateSweep", `{}`, []string{"Authorization", bearer}, 403},
+			{"a viewer as a worker", anybody, "WorkerService/Heartbeat", `{"worker":{"name":"w1","incarnation":"i1"}}`, []string{"Authorization", bearer, "Atelier-Caller", "worker w1"}, 403},
+			{"a stranger as a worker", anybody, "WorkerService/Heartbeat", `{"worker":{"name":"w1","incarnation":"i1"}}`, []string{"Atelier-Caller", "worker w1"}, 401},
+			{"a stranger as one handed on", anybody, "ClusterService/RemoveMember", `{"id":"c3"}`, []string{"Atelier-Forwarded-By", "c1"}, 401},
+			{"a stranger", anybody, "SweepService/ListSweeps", `{}`, nil, 401},
+		} {
+			if got, text := post(n, x.secure, x.method, x.body, x.headers...); got != x.want {
+				t.Errorf("%s at %s (the leader: %v): %d %s, want %d", x.what, n.Config.ID, n == l, got, text, x.want)
+			}
+		}
+	}
+	// What the leader gets of a coordinator counts as handed on for nobody, where it names nobody.
+	node := c.identityOf("c2").ClientTLS(nil)
+	for _, headers := range [][]string{{"Atelier-Forwarded-By", "c2"}, {"Atelier-Forwarded-By", "c2", "Atelier-Caller", "admin ada"}} {
+		if got, text := post(l, node, "ClusterService/RemoveMember", `{"id":"c3"}`, headers...); got != 401 {
+			t.Errorf("handed on for nobody: %d %s", got, text)
+		}
+	}
+	// A token that was just made is known at once, and one that was revoked is refused, by whichever node.
+	for range 3 {
+		token := access.NewToken()
+		if _, err := api.CreateToken(ctx, token, "new", access.Viewer, 0); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range c.nodes {
+			if got, text := post(n, anybody, "ClusterService/GetNode", `{}`, "Authorization", "Bearer "+token.Text()); got != 200 {
+				t.Errorf("a new token at %s: %d %s", n.Config.ID, got, text)
+			}
+		}
+		if _, err := api.RevokeToken(ctx, "new"); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range c.nodes {
+			if got, text := post(n, anybody, "SweepService/ListSweeps", `{}`, "Authorization", "Bearer "+token.Text()); got != 401 {
+				t.Errorf("a revoked token at %s: %d %s", n.Config.ID, got, text)
+			}
+		}
+	}
+}
+
 func TestClosedClusterWorksAsAnOpenOneDoes(t *testing.T) {
 	c := startClosed(t, 3)
 	var addrs []string
 	for _, n := range c.nodes {
 		addrs = append(addrs, n.Addresses().API)
 	}
-	api := client.New(addrs, client.WithTLS(c.identityOf("c1").Trusted().ClientTLS(nil)))
+	as := c.admin()
+	api := client.New(addrs, as...)
 	defer api.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -80,7 +231,7 @@ func TestClosedClusterWorksAsAnOpenOneDoes(t *testing.T) {
 	}
 	// Through a follower: it hands the request on to the leader over TLS.
 	for _, n := range c.nodes {
-		one := client.New([]string{n.Addresses().API}, client.WithoutFollowing(), client.WithTLS(c.identityOf("c1").Trusted().ClientTLS(nil)))
+		one := client.New([]string{n.Addresses().API}, append(as, client.WithoutFollowing())...)
 		if _, _, err := one.Identity(ctx); err != nil {
 			t.Errorf("through %s: %v", n.Config.ID, err)
 		}

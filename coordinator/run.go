@@ -205,8 +205,9 @@ func (m *Main) wire(life context.Context) error {
 	}
 	m.server = api.New(api.Config{RunLogs: logs,
 		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: member.Peers{Pool: m.pool}, Assign: a, Judge: j,
-		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, TLS: m.member.ClientTLS(), Logger: m.logger,
+		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, TLS: m.member.ClientTLS(), Authority: m.member.Authority, Logger: m.logger,
 	})
+	m.member.ListRefusals(m.server.Refused)
 	watchers = append(watchers, m.server, m.member)
 	go duty.Tell(context.Background(), feed, m.fault, watchers...) // ends with the node
 	if projector != nil {
@@ -257,6 +258,7 @@ func (m *Main) announce() {
 			m.logger.Error("address file not written", "error", err)
 		}
 	}
+	m.member.LeaveLogin()
 	m.logger.Info("serving", "api", at.API, "raft", at.Raft, "gossip", at.Gossip)
 	m.Serving() // makes it, should nobody have asked
 	close(m.serving)

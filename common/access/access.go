@@ -116,8 +116,10 @@ type Caller struct {
 	Name string // of the token, the node or the trial; "" = nobody known
 	ID   string // of the token; of a trial SWEEP.NUMBER
 
-	Sweep string // of a trial: the only one it reaches
+	// Of a trial: the only one it reaches, and the token of the run that it speaks for.
+	Sweep string
 	Trial int64
+	Run   uint64
 }
 
 // Known reports whether the caller has shown who it is.

@@ -26,6 +26,7 @@ import (
 
 	"atelier/common/identity"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
+	"atelier/common/secret"
 
 	"connectrpc.com/connect"
 )
@@ -55,6 +56,7 @@ type Raw struct {
 	Trials  atelierv1connect.TrialServiceClient
 	Workers atelierv1connect.WorkerServiceClient
 	Cluster atelierv1connect.ClusterServiceClient
+	Access  atelierv1connect.AccessServiceClient
 
 	c *Client
 }
@@ -71,6 +73,7 @@ type options struct {
 	followEvery time.Duration
 	notice      func(*Notice) // nil: nobody is told
 	tls         *tls.Config   // nil: the cluster is open
+	token       secret.Text   // shown to a closed cluster; none: nothing is shown
 }
 
 // Option changes how a Client behaves.
@@ -97,6 +100,10 @@ func WithFollowInterval(d time.Duration) Option { return func(o *options) { o.fo
 // WithTLS speaks to a closed cluster: an address without a scheme then is https. nil leaves it open.
 func WithTLS(c *tls.Config) Option { return func(o *options) { o.tls = c } }
 
+// WithToken shows the token of a person, a program or a trial with each request. It goes over TLS alone:
+// without WithTLS nothing is shown.
+func WithToken(t secret.Text) Option { return func(o *options) { o.token = t } }
+
 // New returns a client of the cluster that addrs ("host:port", or a URL with
 // http or https) belong to; DefaultAddr when there are none. It opens no
 // connection yet.
@@ -109,7 +116,7 @@ func New(addrs []string, opts ...Option) *Client {
 	if len(addrs) == 0 {
 		addrs = []string{DefaultAddr}
 	}
-	c := &Client{set: newAddresses(addrs), opts: o, http: newHTTPClient(o.tls)}
+	c := &Client{set: newAddresses(addrs), opts: o, http: newHTTPClient(o.tls, o.token)}
 	c.follower = &follower{c: c, born: time.Now()}
 	common := []connect.ClientOption{connect.WithInterceptors(connect.UnaryInterceptorFunc(c.session.wrap), &retrier{c: c}),
 		// A cluster's machines are near one another: packing small answers
@@ -118,7 +125,8 @@ func New(addrs []string, opts ...Option) *Client {
 	// The host is replaced for each attempt, see chosen.
 	const base = "http://cluster.invalid"
 	c.raw = Raw{atelierv1connect.NewSweepServiceClient(c.http, base, common...), atelierv1connect.NewTrialServiceClient(c.http, base, common...),
-		atelierv1connect.NewWorkerServiceClient(c.http, base, common...), atelierv1connect.NewClusterServiceClient(c.http, base, common...), c}
+		atelierv1connect.NewWorkerServiceClient(c.http, base, common...), atelierv1connect.NewClusterServiceClient(c.http, base, common...),
+		atelierv1connect.NewAccessServiceClient(c.http, base, common...), c}
 	return c
 }
 
@@ -141,7 +149,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // newHTTPClient keeps many connections: long polls and heartbeats of all slots go on at once.
 // HTTP/1.1 alone: one stalled connection then holds up one call.
-func newHTTPClient(secure *tls.Config) *http.Client {
+func newHTTPClient(secure *tls.Config, token secret.Text) *http.Client {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
@@ -154,20 +162,23 @@ func newHTTPClient(secure *tls.Config) *http.Client {
 		DisableCompression:  true,
 		Protocols:           &protocols,
 	}
-	return &http.Client{Transport: chosen{t}}
+	return &http.Client{Transport: chosen{t, token}}
 }
 
 type addrKey struct{}
 
 // chosen sends a request to the address its context names. HTTP connections
 // are pooled by address below it.
-type chosen struct{ next http.RoundTripper }
+type chosen struct {
+	next  http.RoundTripper
+	token secret.Text
+}
 
 // RoundTrip implements http.RoundTripper.
 func (t chosen) RoundTrip(r *http.Request) (*http.Response, error) {
 	base, ok := r.Context().Value(addrKey{}).(string)
 	if !ok {
-		return explained(t.next.RoundTrip(r))
+		return explained(t.next.RoundTrip(t.shown(r)))
 	}
 	u, err := url.Parse(base)
 	if err != nil {
@@ -175,7 +186,17 @@ func (t chosen) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.Clone(r.Context())
 	r.URL.Scheme, r.URL.Host, r.Host = u.Scheme, u.Host, u.Host
-	return explained(t.next.RoundTrip(r))
+	return explained(t.next.RoundTrip(t.shown(r)))
+}
+
+// shown is the request with the token, where nobody on the way can read it.
+func (t chosen) shown(r *http.Request) *http.Request {
+	if !t.token.Set() || r.URL.Scheme != "https" {
+		return r
+	}
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+t.token.Reveal())
+	return r
 }
 
 // explained says it in a sentence where one side refuses the other for who it is, or one speaks TLS and the other does not.

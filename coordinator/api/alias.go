@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -19,7 +20,7 @@ func (s sweeps) SetAlias(ctx context.Context, req *connect.Request[atelierv1.Set
 	if err != nil {
 		return nil, err
 	}
-	c := &logv1.SetAlias{Name: m.Name, By: m.By}
+	c := &logv1.SetAlias{Name: m.Name, By: cmp.Or(by(ctx), m.By)}
 	resp := &atelierv1.SetAliasResponse{}
 	if m.SweepId == "" {
 		if before, ok := view.Alias(m.Name); ok {

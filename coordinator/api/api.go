@@ -17,6 +17,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -81,6 +83,7 @@ type Config struct {
 	Now        func() time.Time   // for what goes into the log
 	Random     func(b []byte)     // fills b with random bytes, for ids and seeds
 	TLS        *tls.Config        // to the other coordinators; nil = the cluster is open
+	Authority  func() []byte      // SHA-256 of the certificate of the cluster's authority; nil = the cluster is open
 	Logger     *slog.Logger
 }
 
@@ -94,48 +97,72 @@ type Server struct {
 	mux     *http.ServeMux
 	dropped atomic.Int64 // when logs of deleted sweeps were last looked for, in Unix milliseconds
 	done    chan struct{}
+
+	late    chan struct{} // requests that wait until this node's state knows their token
+	refused *refusals
 }
 
 // New returns a server. It must hear of changes (it is a duty.Watcher).
 //
 // Who answers what:
 //
-//	SweepService, TrialService,     the leader; another node hands the request on (lead)
-//	WorkerService, ClusterService
+//	most of it                      the leader; another node hands the request on (lead)
 //	GetLeaderboard, ListCheckpoints the node asked, from Redis where that will do (boards.go), else the leader
-//	GetNode, /healthz, /metrics     the node asked, of itself
+//	GetNode, WhoAmI, /healthz ...   the node asked, of itself
 //
-// Every request is bounded before it is read, on whichever node it arrives.
+// routes has them all, with what each asks of its caller. Every request is bounded before it is read, on whichever node it arrives.
 func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, hub: newHub(), verify: &verifier{log: cfg.Log},
 		peers: newTransport(cfg.TLS), mux: http.NewServeMux(), done: make(chan struct{}),
+		late: make(chan struct{}, maxLate), refused: newRefusals(cfg.Logger),
 	}
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom), gzipped()}
-	add := func(path string, h http.Handler) { s.mux.Handle(path, s.lead(limited(h))) }
+	if cfg.TLS != nil {
+		opts = append(opts, connect.WithInterceptors(s.scoped()))
+	}
 	// Workers and members have nothing to read back, so only the services that people use carry
 	// indexes.
-	indexed := append(opts, s.indexed())
-	path, h := atelierv1connect.NewSweepServiceHandler(sweeps{s}, indexed...)
-	add(path, h)
-	s.leader = atelierv1connect.NewSweepServiceClient(&http.Client{Transport: inside{s.lead(limited(h))}}, "http://leader")
-	if cfg.Board.On() { // a longer pattern counts for more than the service's
-		_, h = atelierv1connect.NewSweepServiceHandler(boards{sweeps{s}}, indexed...)
-		s.mux.Handle(atelierv1connect.SweepServiceGetLeaderboardProcedure, limited(h))
-		s.mux.Handle(atelierv1connect.SweepServiceListCheckpointsProcedure, limited(h))
-	}
+	indexed := append(slices.Clip(opts), s.indexed())
+	handlers := map[string]http.Handler{} // by the first part of their paths
+	add := func(path string, h http.Handler) { handlers[path] = h }
+	sweepPath, sweepHandler := atelierv1connect.NewSweepServiceHandler(sweeps{s}, indexed...)
+	add(sweepPath, sweepHandler)
 	add(atelierv1connect.NewTrialServiceHandler(trials{s}, indexed...))
-	path, h = atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...)
-	add(path, h)
-	add(atelierv1connect.WorkerServiceRelayProcedure, s.relay(h))
-	path, h = atelierv1connect.NewClusterServiceHandler(cluster{s}, opts...)
-	add(path, h)
-	s.mux.Handle(atelierv1connect.ClusterServiceGetNodeProcedure, limited(h)) // of this node
-	if cfg.RunLogs != nil {
-		s.mux.HandleFunc(client.RunLogPath, s.runLog) // of this node
+	workerPath, workerHandler := atelierv1connect.NewWorkerServiceHandler(workers{s}, opts...)
+	add(workerPath, workerHandler)
+	add(atelierv1connect.WorkerServiceRelayProcedure, s.relay(workerHandler))
+	add(atelierv1connect.NewClusterServiceHandler(cluster{s}, opts...))
+	add(atelierv1connect.NewAccessServiceHandler(accesses{s}, opts...))
+	// The caller is known by then: it goes the rest of a request's way.
+	s.leader = atelierv1connect.NewSweepServiceClient(&http.Client{Transport: inside{s.lead(limited(sweepHandler))}}, "http://leader")
+	boardHandler := sweepHandler
+	if cfg.Board.On() {
+		_, boardHandler = atelierv1connect.NewSweepServiceHandler(boards{sweeps{s}}, indexed...)
 	}
-	s.mux.Handle("/healthz", http.HandlerFunc(s.health))
-	s.mux.Handle("/metrics", s.metrics())
+	if cfg.RunLogs != nil {
+		add(client.RunLogPath, http.HandlerFunc(s.runLog))
+	}
+	add("/healthz", http.HandlerFunc(s.health))
+	add("/metrics", s.metrics())
+	s.register(func(r *route) http.Handler {
+		h, ok := handlers[r.path]
+		if !ok {
+			h = handlers[r.path[:strings.LastIndex(r.path, "/")+1]]
+		}
+		switch {
+		case h == nil:
+			return nil
+		case r.by == byBoard && cfg.Board.On():
+			return limited(boardHandler)
+		case r.by == byNode:
+			return limited(h)
+		}
+		return s.lead(limited(h))
+	})
+	if cfg.TLS != nil {
+		go s.reportRefusals()
+	}
 	return s
 }
 
@@ -191,6 +218,9 @@ func (s *Server) write(ctx context.Context, c *logv1.Command) (state.Result, err
 	// replay them, have no clock of their own.
 	if c.TimeMs == 0 {
 		c.TimeMs = s.cfg.Now().UnixMilli()
+	}
+	if c.By == "" {
+		c.By = by(ctx)
 	}
 	res, err := s.cfg.Log.Propose(ctx, c)
 	if err == nil {

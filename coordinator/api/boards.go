@@ -248,11 +248,13 @@ func seen(h http.Header) uint64 {
 	return index
 }
 
-// handedOn is a request in the place of another one: it is not handed on again
-// where that one was.
+// handedOn is a request in the place of another one: of the same caller, and it is
+// not handed on again where that one was.
 func handedOn[Q any](r *connect.Request[Q], instead http.Header) *connect.Request[Q] {
-	if by := instead.Get(forwardedHeader); by != "" {
-		r.Header().Set(forwardedHeader, by)
+	for _, name := range []string{forwardedHeader, "Authorization"} {
+		if v := instead.Get(name); v != "" {
+			r.Header().Set(name, v)
+		}
 	}
 	return r
 }

@@ -263,7 +263,7 @@ func (s cluster) RemoveMember(ctx context.Context, req *connect.Request[atelierv
 	case found && voters == 0:
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is the last voting member: without it there is no cluster", req.Msg.Id))
 	case found && req.Msg.Id == s.cfg.ID:
-		return s.removeSelf(ctx, req.Msg)
+		return s.removeSelf(ctx, req)
 	case found:
 		if err := s.cfg.Cluster.RemoveMember(ctx, req.Msg.Id); err != nil {
 			return nil, unavailable(err)
@@ -279,9 +279,15 @@ func (s cluster) RemoveMember(ctx context.Context, req *connect.Request[atelierv
 // removeSelf hands leadership over and lets the next leader remove this node: a
 // leader that removes itself could write nothing afterwards, and nobody would
 // know that its folder may not come back.
-func (s cluster) removeSelf(ctx context.Context, m *atelierv1.RemoveMemberRequest) (*connect.Response[atelierv1.RemoveMemberResponse], error) {
+func (s cluster) removeSelf(ctx context.Context, req *connect.Request[atelierv1.RemoveMemberRequest]) (*connect.Response[atelierv1.RemoveMemberResponse], error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
+	m := req.Msg
+	ask := handedOn(connect.NewRequest(m), req.Header())
+	if s.cfg.TLS != nil { // in the name of who asks
+		ask.Header().Set(forwardedHeader, s.cfg.ID)
+		handCaller(ask.Header(), callerOf(ctx))
+	}
 	if err := s.cfg.Cluster.Transfer(ctx, ""); err != nil {
 		return nil, unavailable(fmt.Errorf("%s leads and could not hand leadership over before it is removed: %w", m.Id, err))
 	}
@@ -289,7 +295,7 @@ func (s cluster) removeSelf(ctx context.Context, m *atelierv1.RemoveMemberReques
 		if id, _ := s.cfg.Cluster.Leader(); id != "" && id != s.cfg.ID {
 			if addr := s.apiOf(id); addr != "" {
 				next := atelierv1connect.NewClusterServiceClient(&http.Client{Transport: s.peers}, s.urlOf(addr))
-				resp, err := next.RemoveMember(ctx, connect.NewRequest(m))
+				resp, err := next.RemoveMember(ctx, ask)
 				if err == nil || connect.CodeOf(err) != connect.CodeUnavailable {
 					return resp, err
 				}
@@ -322,6 +328,10 @@ func (s cluster) TransferLeadership(ctx context.Context, req *connect.Request[at
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
+	// Before it: afterwards this node writes nothing.
+	if err := s.noteAct(ctx, "ask for another leader", req.Msg.Id); err != nil {
+		return nil, err
+	}
 	if err := s.cfg.Cluster.Transfer(ctx, req.Msg.Id); err != nil {
 		return nil, unavailable(err)
 	}

@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"atelier/common/access"
 	atelierv1 "atelier/common/proto/atelier/v1"
 	"atelier/common/trial"
 	"atelier/common/trial/wire"
@@ -44,13 +46,15 @@ func (s trials) AskTrial(ctx context.Context, req *connect.Request[atelierv1.Ask
 		term = defaultTerm
 	case term < minTerm || term > maxTerm:
 		return nil, invalid("ask of sweep %s: a term of %v; from %v to %v", sw.ID, term, minTerm, maxTerm)
+	case len(m.CredentialSha256) != 0 && len(m.CredentialSha256) != sha256.Size:
+		return nil, invalid("ask of sweep %s: credential_sha256 has %d bytes, and a SHA-256 has %d", sw.ID, len(m.CredentialSha256), sha256.Size)
 	}
 	if sw.Trainer != External {
 		return nil, failure(fmt.Errorf("%w: ask of sweep %s: its trainer is %s, so its trials are for workers; only those of `trainer: %s` are asked for", state.ErrConflict, sw.ID, sw.Trainer, External))
 	}
 	if !sw.Ended() {
 		lease, err := s.cfg.Assign.Ask(ctx, assigner.Asking{Sweep: sw.ID, Name: m.Name, Request: m.RequestId, Term: term, Wait: time.Duration(m.WaitMs) * time.Millisecond,
-			Over: s.over(sw.ID)})
+			Over: s.over(sw.ID), Credential: m.CredentialSha256})
 		if err != nil {
 			return nil, failure(err)
 		}
@@ -89,6 +93,12 @@ func (s trials) TellTrial(ctx context.Context, req *connect.Request[atelierv1.Te
 		return nil, err
 	}
 	token := m.Token
+	if c := callerOf(ctx); c.Role == access.Trial { // it speaks for one run, never for a later one
+		if token != 0 && token != c.Run {
+			return nil, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("report on trial %d of sweep %s: the credential is for the run of lease %d, not of %d", t.Number, sw.ID, c.Run, token))
+		}
+		token = c.Run
+	}
 	if token == 0 && t.Lease != nil {
 		token = t.Lease.Token
 	}

@@ -168,6 +168,7 @@ func (s *Server) try(w http.ResponseWriter, r *http.Request, id, addr string, bo
 		}
 	}
 	out.Header.Set(forwardedHeader, s.cfg.ID)
+	handCaller(out.Header, callerOf(r.Context()))
 	if sent != nil {
 		out.ContentLength = r.ContentLength
 	}

@@ -40,6 +40,11 @@ func (s *Server) relay(long http.Handler) http.Handler {
 			s.refuse(w, r, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("read the request: %w", err)))
 			return
 		}
+		if err := s.within(callerOf(r.Context()), &req); err != nil {
+			s.Refused(callerOf(r.Context()).String(), "Relay", connectMessage(err))
+			errWriter.Write(w, r, err)
+			return
+		}
 		resp, err := h.record(r.Context(), &req)
 		if err != nil {
 			errWriter.Write(w, r, err)

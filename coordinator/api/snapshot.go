@@ -64,7 +64,11 @@ func (s cluster) RestoreSnapshot(ctx context.Context, in *connect.ClientStream[a
 	if err != nil {
 		return nil, restoreFailure(ctx, err)
 	}
-	return connect.NewResponse(s.restored(done)), nil
+	resp := s.restored(done)
+	if err := s.noteAct(ctx, "restore state", id); err != nil { // it took place all the same
+		s.cfg.Logger.Warn("who restored the state is not listed", "restore", id, "by", by(ctx), "error", err)
+	}
+	return connect.NewResponse(resp), nil
 }
 
 // restored is the answer about a restore that took place.

@@ -3,6 +3,7 @@ package coordinatortest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"strings"
@@ -24,13 +25,38 @@ type API struct {
 	Trials  atelierv1connect.TrialServiceClient
 	Workers atelierv1connect.WorkerServiceClient
 	Cluster atelierv1connect.ClusterServiceClient
+	Access  atelierv1connect.AccessServiceClient
+	HTTP    *http.Client // that they use
 }
 
 // Dial returns clients of one address that repeat nothing.
 func Dial(addr string) API {
-	url := "http://" + addr
-	return API{atelierv1connect.NewSweepServiceClient(http.DefaultClient, url), atelierv1connect.NewTrialServiceClient(http.DefaultClient, url),
-		atelierv1connect.NewWorkerServiceClient(http.DefaultClient, url), atelierv1connect.NewClusterServiceClient(http.DefaultClient, url)}
+	return dial("http://"+addr, http.DefaultClient)
+}
+
+func dial(url string, c *http.Client) API {
+	return API{atelierv1connect.NewSweepServiceClient(c, url), atelierv1connect.NewTrialServiceClient(c, url), atelierv1connect.NewWorkerServiceClient(c, url),
+		atelierv1connect.NewClusterServiceClient(c, url), atelierv1connect.NewAccessServiceClient(c, url), c}
+}
+
+// DialAs returns clients of the URL of a coordinator of a closed cluster, with a token; "" for none.
+func DialAs(url string, secure *tls.Config, token string) API {
+	return dial(url, &http.Client{Transport: &bearer{&http.Transport{TLSClientConfig: secure}, token}})
+}
+
+// bearer shows a token with each request.
+type bearer struct {
+	next  http.RoundTripper
+	token string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return b.next.RoundTrip(r)
 }
 
 // Call makes one call that must succeed.

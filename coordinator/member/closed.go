@@ -65,14 +65,36 @@ func (m *Member) Store() *identity.Store { return m.store }
 
 // guardAPI does the handshakes of the API's connections. Machines show a certificate, people none.
 func (m *Member) guardAPI(l net.Listener) net.Listener {
-	return identity.Listen(l, m.store.ServerTLS(tls.VerifyClientCertIfGiven, nil), identity.Options{Pending: apiPending, Refused: identity.LogRefused(m.log, "api")})
+	return identity.Listen(l, m.store.ServerTLS(tls.VerifyClientCertIfGiven, nil), identity.Options{Pending: apiPending, Refused: m.refuser("api")})
 }
 
 // guardRaft lets only coordinators of this cluster in.
 func (m *Member) guardRaft(l net.Listener) net.Listener {
 	only := identity.Only("raft's port", identity.Coordinator)
-	return identity.Listen(l, m.store.ServerTLS(tls.RequireAndVerifyClientCert, only), identity.Options{Refused: identity.LogRefused(m.log, "raft")})
+	return identity.Listen(l, m.store.ServerTLS(tls.RequireAndVerifyClientCert, only), identity.Options{Refused: m.refuser("raft")})
 }
+
+// refuser logs who was refused, and has it listed.
+func (m *Member) refuser(port string) func(net.Addr, error) {
+	log := identity.LogRefused(m.log, port)
+	return func(from net.Addr, err error) {
+		log(from, err)
+		var r *identity.RefusedError
+		list := m.listRefusal.Load()
+		if list == nil || !errors.As(err, &r) {
+			return
+		}
+		who := r.Peer.String()
+		if r.Peer == (identity.Name{}) {
+			host, _, _ := net.SplitHostPort(from.String())
+			who = "a caller at " + host
+		}
+		(*list)(who, "connect to "+port, r.Text)
+	}
+}
+
+// ListRefusals has list called for each connection that is refused: who came, what for, and why it was refused.
+func (m *Member) ListRefusals(list func(who, what, why string)) { m.listRefusal.Store(&list) }
 
 // ClientTLS is for this node's calls to the API of other coordinators; nil where the cluster is open.
 func (m *Member) ClientTLS() *tls.Config {

@@ -73,6 +73,8 @@ type Member struct {
 
 	pending atomic.Bool // a record is about to be written
 
+	listRefusal atomic.Pointer[func(who, what, why string)]
+
 	mu     sync.Mutex // guards what follows, and node.json
 	closed bool
 	self   Record
@@ -216,7 +218,8 @@ func (m *Member) Gone() <-chan error { return m.gone }
 
 // Introduce is the first thing that a leader does. It gives up a restore that the
 // leader before left half-way, and writes the leader's own addresses and data
-// folder, and the cluster's id where the state has none yet.
+// folder, and the cluster's id where the state has none yet. A closed cluster gets
+// its first admin.
 func (m *Member) Introduce(ctx context.Context) error {
 	var noSpace *replica.NoSpaceError
 	if err := m.node.DropStaged(ctx); err != nil && !errors.As(err, &noSpace) {
@@ -230,7 +233,10 @@ func (m *Member) Introduce(ctx context.Context) error {
 		m.log.Warn("this node's addresses were not written", "error", err)
 		return nil
 	}
-	return errors.Join(err, res.Err)
+	if err := errors.Join(err, res.Err); err != nil {
+		return err
+	}
+	return m.firstAdmin(ctx)
 }
 
 // removed ends this node for good: it was taken off the cluster.

@@ -146,6 +146,12 @@ func (m *Machine) createToken(now int64, by string, c *logv1.CreateToken, r *Res
 	m.note(Change{Kind: AccessChanged, Worker: next.ID})
 }
 
+// NewToken is the command's part that makes a token, which expires at a time in Unix milliseconds; 0 = never.
+func NewToken(c access.Credential, name string, role access.Role, expires int64) *logv1.CreateToken {
+	hash := c.Hash()
+	return &logv1.CreateToken{Id: c.ID, Name: name, Role: atelierv1.Role(role), Sha256: hash[:], ExpiresMs: expires}
+}
+
 // tokenOf checks a token. Whoever it is for, its name is one that lists can show.
 func tokenOf(c *logv1.CreateToken) (Token, error) {
 	t := Token{ID: c.GetId(), Name: c.GetName(), Role: access.Role(c.GetRole()), ExpiresMS: c.GetExpiresMs()}

@@ -28,11 +28,14 @@ func (v *View) accessRecords(h *logv1.Header) {
 	for i := range v.acts {
 		h.Audit = append(h.Audit, v.acts[i].Proto())
 	}
+	for i := range v.refusals {
+		h.Refused = append(h.Refused, v.refusals[i].Proto())
+	}
 }
 
 // loadAccess takes what Apply would have taken.
 func (m *Machine) loadAccess(h *logv1.Header) error {
-	if len(h.GetTokens()) > maxTokens || len(h.GetInvites()) > maxInvites || len(h.GetAudit()) > maxActs {
+	if len(h.GetTokens()) > maxTokens || len(h.GetInvites()) > maxInvites || len(h.GetAudit()) > maxActs || len(h.GetRefused()) > maxDenials {
 		return invalid("header: %d tokens, %d invitations, %d acts", len(h.GetTokens()), len(h.GetInvites()), len(h.GetAudit()))
 	}
 	for i, r := range h.GetTokens() {
@@ -63,12 +66,22 @@ func (m *Machine) loadAccess(h *logv1.Header) error {
 		}
 		m.live.invites = append(m.live.invites, n)
 	}
-	for i, p := range h.GetAudit() {
-		a := Act{Index: p.GetIndex(), TimeMS: p.GetTimeMs(), By: m.intern(p.GetBy()), What: m.intern(p.GetWhat()), About: p.GetAbout(), Refused: p.GetRefused(), Count: p.GetCount()}
-		if why := a.fault(); why != "" || i > 0 && a.Index < m.live.acts[i-1].Index || a.Index > h.GetIndex() {
-			return invalid("header: act %d of entry %d: %s", i+1, a.Index, why)
-		}
-		m.live.acts = append(m.live.acts, a)
+	var err error
+	if m.live.acts, err = m.loadActs(h, h.GetAudit()); err != nil {
+		return err
 	}
-	return nil
+	m.live.refusals, err = m.loadActs(h, h.GetRefused())
+	return err
+}
+
+// loadActs is the inverse of Act.Proto, for a list of them.
+func (m *Machine) loadActs(h *logv1.Header, list []*atelierv1.AuditEntry) (acts []Act, err error) {
+	for i, p := range list {
+		a := Act{Index: p.GetIndex(), TimeMS: p.GetTimeMs(), By: m.intern(p.GetBy()), What: m.intern(p.GetWhat()), About: p.GetAbout(), Refused: p.GetRefused(), Count: p.GetCount()}
+		if why := a.fault(); why != "" || i > 0 && a.Index < acts[i-1].Index || a.Index > h.GetIndex() {
+			return nil, invalid("header: act %d of entry %d: %s", i+1, a.Index, why)
+		}
+		acts = append(acts, a)
+	}
+	return acts, nil
 }

@@ -24,18 +24,25 @@ type Act struct {
 	Count   int64  // how often; 0 = once
 }
 
-// Acts returns the acts that are kept, oldest first. The list is shared: read it only.
-func (v *View) Acts() []Act { return v.acts[:len(v.acts):len(v.acts)] }
+// Acts returns what was done and is still listed, oldest first, and Refusals what was refused. Who
+// tries many things pushes no change off the list: refusals have one of their own. The lists are
+// shared: read them only.
+func (v *View) Acts() []Act     { return v.acts[:len(v.acts):len(v.acts)] }
+func (v *View) Refusals() []Act { return v.refusals[:len(v.refusals):len(v.refusals)] }
 
-// addAct appends to the list, whose oldest goes where it is full. Behind a View's back the array
+// addAct appends to a list, whose oldest goes where it is full. Behind a View's back the array
 // only grows.
 func (m *Machine) addAct(a Act) {
 	a.Index = m.live.index
-	kept := m.live.acts
-	if len(kept) >= maxActs {
-		kept = kept[len(kept)+1-maxActs:]
+	list, most := &m.live.acts, maxActs
+	if a.Refused != "" {
+		list, most = &m.live.refusals, maxDenials
 	}
-	m.live.acts = append(kept, a)
+	kept := *list
+	if len(kept) >= most {
+		kept = kept[len(kept)+1-most:]
+	}
+	*list = append(kept, a)
 }
 
 // noteAct keeps what a command did for somebody.

@@ -27,6 +27,7 @@ const (
 	maxInvites     = 10_000
 	maxUses        = 1000   // of an invitation
 	maxActs        = 10_000 // that are listed
+	maxDenials     = 2000   // that are listed
 	maxCredential  = 32     // bytes of the hash of a run's credential
 	maxTag         = 64     // bytes of a tag
 	maxTags        = 64     // of a sweep

@@ -51,16 +51,17 @@ var given = map[string]any{
 	"View.tokens":  []Token{{"t-0123456789", "n 61", access.Operator, [32]byte{62}, 63, 64, 65, "by 66"}, {"t-abcdefghij", "n 71", access.Admin, [32]byte{72}, 73, 74, 75, "by 76"}},
 	"View.invites": []Invite{{"i-0123456789", access.Worker, "n 81", [32]byte{82}, 83, 84, 85, 1, "by 86", []InviteUse{{"u 87", [32]byte{88}, 89}}},
 		{"i-abcdefghij", access.Coordinator, "", [32]byte{92}, 93, 94, 95, 96, "by 97", nil}},
-	"View.acts":          []Act{{Index: 98, TimeMS: 99, By: "by 100", What: "what 101", About: "about 102", Refused: "refused 103", Count: 104}},
+	"View.acts":          []Act{{Index: 98, TimeMS: 99, By: "by 100", What: "what 101", About: "about 102", Refused: "", Count: 104}},
+	"View.refusals":      []Act{{Index: 105, TimeMS: 106, By: "by 107", What: "what 108", About: "about 109", Refused: "refused 110", Count: 111}},
 	"requestLog.results": []string{"71 s-1", "72 s-1"},
 	"Trial.Number":       int64(2), "Trial.Status": trial.Running, "Trial.Verdict": trial.VerdictPause, "Trial.Source": trial.SourceEnqueued, "Origin.Trial": int64(1),
 	"Run.Group": &trial.RunGroup{Min: 1, Max: 61, Shards: 62, Joined: 63, Members: []trial.GroupMember{
 		{ID: 8, Worker: "w 64", Slot: "s 65", Incarnation: "i 66", Request: "r 67", Folder: "f 68", GrantedMS: 69, Leaving: true, Address: "a 70"}, {ID: 9, Worker: "w 71", Slot: "s 72"}},
 		Views: []trial.View{{Number: 73, Members: []int32{1, 8}, TimeMS: 74, Step: 75, Reason: "r 76", PauseMS: 77}, {Number: 78, Members: []int32{8}}},
 		Ended: []trial.GroupEnd{{Member: 1, Worker: "w 79", Slot: "s 80", Exit: trial.ExitKilled, Message: "m 81", TimeMS: 82}}},
-	"Lease.Credential": "credential 2",
-	"Lease.Members":    []trial.GroupMember(nil), // the run's: see full
-	"Finding.Status":   trial.Diverged, "Run.Exit": trial.ExitKilled, "End.Verdict": trial.VerdictStop,
+	"Run.Credential": "credential 2",
+	"Lease.Members":  []trial.GroupMember(nil), // the run's: see full
+	"Finding.Status": trial.Diverged, "Run.Exit": trial.ExitKilled, "End.Verdict": trial.VerdictStop,
 }
 
 type filler struct{ n int64 }

@@ -59,8 +59,8 @@ func (m *Machine) grantLease(now int64, token uint64, c *logv1.GrantLease, r *Re
 	t = m.trial(s, t.Number)
 	m.move(s, t, trial.Running)
 	lease := &Lease{Token: token, Worker: m.intern(c.GetWorker()), Incarnation: m.intern(c.GetIncarnation()), Slot: m.intern(c.GetSlot()), Request: c.GetRequest(), GrantedMS: now, TermMS: c.GetTermMs(),
-		End: endOf(c.GetEnd()), Final: c.GetFinal(), Folder: m.intern(c.GetFolder()), Credential: string(c.GetCredential())}
-	run := Run{Number: int32(len(t.Runs) + 1), Token: token, Worker: lease.Worker, Slot: lease.Slot, StartedMS: now}
+		End: endOf(c.GetEnd()), Final: c.GetFinal(), Folder: m.intern(c.GetFolder())}
+	run := Run{Number: int32(len(t.Runs) + 1), Token: token, Worker: lease.Worker, Slot: lease.Slot, StartedMS: now, Credential: string(c.GetCredential())}
 	if len(t.Checkpoints) > 0 {
 		run.ResumedEpoch = t.Checkpoints[0].Epoch
 	}

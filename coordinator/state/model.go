@@ -246,6 +246,7 @@ type Run struct {
 	EndedMS      int64      // 0 while it goes on
 	Exit         trial.Exit // 0 while it goes on
 	Message      string     // about its end, for people
+	Credential   string     // SHA-256 of the secret that speaks for this run alone; "" = none
 
 	// Group is who carries it out together; nil = one slot alone. Views share it: it is never changed in place.
 	Group *trial.RunGroup
@@ -265,7 +266,6 @@ type Lease struct {
 	End                                End                 // known when it was granted, so that the run ends there by itself
 	Final                              bool                // no other worker could try: a refusal is the trial's own
 	Folder                             string              // id of the worker's data folder; may be empty
-	Credential                         string              // SHA-256 of the secret that speaks for the run alone; "" = none
 	Members                            []trial.GroupMember // the run's group's, by id; nil = one slot carries the run out alone
 }
 

@@ -347,8 +347,10 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 		return fmt.Errorf("verdict %d", t.Verdict)
 	case t.HasValue && (math.IsNaN(t.Value) || math.IsInf(t.Value, 0)):
 		return errors.New("its value is not finite")
-	case len(r.GetRuns()) > maxRuns:
-		return fmt.Errorf("%d runs", len(r.GetRuns()))
+	case len(r.GetRuns()) > maxRuns || len(r.GetCredentials()) != 0 && len(r.GetCredentials()) != len(r.GetRuns()):
+		return fmt.Errorf("%d runs, %d credentials", len(r.GetRuns()), len(r.GetCredentials()))
+	case slices.ContainsFunc(r.GetCredentials(), func(b []byte) bool { return len(b) > maxCredential }):
+		return errors.New("a credential whose hash is too long")
 	}
 	if t.ProposedSeen < 0 || t.ProposedSeen > s.Findings || t.Origin.Trial < 0 || t.Origin.Trial >= t.Number {
 		return fmt.Errorf("proposed after %d of %d findings, from trial %d", t.ProposedSeen, s.Findings, t.Origin.Trial)
@@ -366,6 +368,9 @@ func (m *Machine) loadTrial(s *Sweep, r *logv1.TrialRecord) error {
 		}
 		t.Runs = append(t.Runs, Run{Number: run.GetNumber(), ResumedEpoch: run.GetResumedEpoch(), Token: run.GetToken(), Worker: m.intern(run.GetWorker()), Slot: m.intern(run.GetSlot()),
 			StartedMS: run.GetStartedMs(), EndedMS: run.GetEndedMs(), Exit: wire.Exit(run.GetExit()), Message: m.intern(run.GetMessage()), Data: m.intern(run.GetData()), Group: wire.RunGroup(run.GetGroup())})
+		if i < len(r.GetCredentials()) {
+			t.Runs[i].Credential = string(r.GetCredentials()[i])
+		}
 		if why := faultOf(t.Runs[i].Group); why != "" {
 			return fmt.Errorf("run %d: %s", i+1, why)
 		}
@@ -401,11 +406,8 @@ func (m *Machine) loadLease(s *Sweep, t *Trial, l *logv1.LeaseRecord) error {
 	if l.GetEnd() != nil && !validEnd(endOf(l.GetEnd())) {
 		return fmt.Errorf("lease %d ends at epoch %d with verdict %d", l.GetToken(), l.GetEnd().GetEpoch(), l.GetEnd().GetVerdict())
 	}
-	if len(l.GetCredential()) > maxCredential {
-		return fmt.Errorf("lease %d: a hash of %d bytes", l.GetToken(), len(l.GetCredential()))
-	}
 	t.Lease = &Lease{Token: l.GetToken(), Worker: m.intern(l.GetWorker()), Incarnation: m.intern(l.GetIncarnation()), Slot: m.intern(l.GetSlot()), Request: l.GetRequest(), GrantedMS: l.GetGrantedMs(), TermMS: l.GetTermMs(),
-		End: endOf(l.GetEnd()), Final: l.GetFinal(), Folder: m.intern(l.GetFolder()), Credential: string(l.GetCredential())}
+		End: endOf(l.GetEnd()), Final: l.GetFinal(), Folder: m.intern(l.GetFolder())}
 	if g := t.Runs[len(t.Runs)-1].Group; g != nil {
 		t.Lease.Members = g.Members
 	}

@@ -145,12 +145,17 @@ func (t *Trial) record(r *logv1.TrialRecord) {
 	for i := range t.Runs {
 		r.Runs = append(r.Runs, t.Runs[i].Proto())
 	}
+	if slices.ContainsFunc(t.Runs, func(r Run) bool { return r.Credential != "" }) {
+		for i := range t.Runs {
+			r.Credentials = append(r.Credentials, []byte(t.Runs[i].Credential))
+		}
+	}
 	for i := range t.Checkpoints {
 		r.Checkpoints = append(r.Checkpoints, t.Checkpoints[i].Proto("", 0))
 	}
 	if l := t.Lease; l != nil {
 		r.Lease = &logv1.LeaseRecord{Token: l.Token, Worker: l.Worker, Incarnation: l.Incarnation, Slot: l.Slot, Request: l.Request, GrantedMs: l.GrantedMS, TermMs: l.TermMS,
-			End: l.End.Proto(), Final: l.Final, Folder: l.Folder, Credential: []byte(l.Credential)}
+			End: l.End.Proto(), Final: l.Final, Folder: l.Folder}
 	}
 	c := &t.curve
 	if c.layout == nil {

@@ -211,7 +211,7 @@ func (m *Machine) swap(fresh *Machine, id string, top uint64) {
 	live := &m.live
 	live.index, live.clusterID, live.former = before.index, before.clusterID, before.former
 	live.members, live.removed = before.members, before.removed
-	live.tokens, live.invites, live.acts = before.tokens, before.invites, before.acts
+	live.tokens, live.invites, live.acts, live.refusals = before.tokens, before.invites, before.acts, before.refusals
 	live.restoredID, live.restoredIndex = id, before.index
 	live.tokenOffset = before.tokenOffset
 	if top > live.index {

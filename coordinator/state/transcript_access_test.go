@@ -47,7 +47,7 @@ func showAccess(v *state.View) string {
 // showActs lists who did what.
 func showActs(v *state.View) string {
 	var b strings.Builder
-	for _, a := range v.Acts() {
+	for _, a := range append(v.Acts(), v.Refusals()...) {
 		fmt.Fprintf(&b, "  %d at %d: %s: %s %s", a.Index, a.TimeMS, a.By, a.What, a.About)
 		if a.Refused != "" {
 			fmt.Fprintf(&b, ", refused: %s", a.Refused)

@@ -21,7 +21,8 @@ type View struct {
 	drained   []string  // sorted
 	tokens    []Token   // by id; copied before a change
 	invites   []Invite  // by id; copied before a change
-	acts      []Act     // oldest first
+	acts      []Act     // what was done for whom, oldest first
+	refusals  []Act     // what was refused to whom, oldest first
 	requests  requestLog
 	sweeps    vector[*Sweep]
 	byID      map[string]int // position in sweeps; copied before a change once a View has it

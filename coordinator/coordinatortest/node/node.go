@@ -7,6 +7,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"atelier/common/identity"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/api"
 	"atelier/coordinator/board"
@@ -40,6 +42,7 @@ type Options struct {
 	NotifyPauses []time.Duration       // between attempts to post a sweep's end; nil = those of the program
 	Redis        string                // address of a Redis for the board; "" = none
 	Log          func(api.Log) api.Log // what stands between the API and raft; nil = nothing
+	Closed       bool                  // its cluster is closed: callers need a credential
 }
 
 // Node is one coordinator that leads a cluster of itself.
@@ -49,6 +52,7 @@ type Node struct {
 	Replica *replica.Node
 	Machine *state.Machine
 	Server  *api.Server
+	Store   *identity.Store // of a closed cluster's only coordinator
 }
 
 // Start starts one that leads and serves. It ends with the test.
@@ -90,6 +94,14 @@ func Start(t testing.TB, o Options) *Node {
 	web := httptest.NewUnstartedServer(nil)
 	n.Addr = web.Listener.Addr().String()
 	n.API = coordinatortest.Dial(n.Addr)
+	var clientTLS *tls.Config
+	if o.Closed {
+		if n.Store, err = identity.Begin(t.TempDir(), identity.Name{Cluster: "c-test", Role: identity.Coordinator, Node: ID}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		clientTLS = n.Store.ClientTLS(nil)
+		n.API = coordinatortest.DialAs("https://"+n.Addr, n.Store.Trusted().ClientTLS(nil), "")
+	}
 	lead := duty.NewLeadership(n.Replica, logger, func(ctx context.Context) error {
 		r, err := n.Replica.Propose(ctx, &logv1.Command{Op: &logv1.Command_SetMember{SetMember: &logv1.SetMember{Id: ID, RaftAddress: listener.Addr().String(), ApiAddress: n.Addr, ClusterId: "c-test"}}})
 		return errors.Join(err, r.Err)
@@ -103,9 +115,15 @@ func Start(t testing.TB, o Options) *Node {
 		t.Fatal(err)
 	}
 	n.Server = api.New(api.Config{ID: ID, Log: log, Cluster: n.Replica, View: n.Machine.View, Lead: lead, Peers: nobody{}, Assign: assign, Judge: judges, RunLogs: logs,
-		Board: board.New(redis), Projection: projector, Now: time.Now, Random: func(b []byte) { rand.Read(b) }, Logger: logger})
+		Board: board.New(redis), Projection: projector, Now: time.Now, Random: func(b []byte) { rand.Read(b) }, TLS: clientTLS, Logger: logger})
 	web.Config.Handler = n.Server
-	web.Start()
+	if o.Closed {
+		web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+		web.TLS = n.Store.ServerTLS(tls.VerifyClientCertIfGiven, nil)
+		web.StartTLS()
+	} else {
+		web.Start()
+	}
 	go duty.Tell(life, changes, func(sweep string, panicked any, stack []byte) {
 		t.Errorf("sweep %q: panic: %v\n%s", sweep, panicked, stack)
 	}, append(watchers, n.Server)...)

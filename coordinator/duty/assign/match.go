@@ -99,7 +99,7 @@ func (m *matching) carry() {
 		w := p.ws[0]
 		g := &logv1.GrantLease{
 			Id: p.sweep.ID, Trial: p.trial, Worker: w.Worker, Incarnation: w.Incarnation, Slot: w.Name, Request: w.Request,
-			TermMs: w.Term.Milliseconds(), End: endOf(p.sweep, p.sweep.Trial(p.trial)), Final: s.final(p.sweep, p.ws), Folder: w.Folder,
+			TermMs: w.Term.Milliseconds(), End: endOf(p.sweep, p.sweep.Trial(p.trial)), Final: s.final(p.sweep, p.ws), Folder: w.Folder, Credential: w.Credential,
 		}
 		if p.sweep.Members.Group() {
 			for i, w := range p.ws {

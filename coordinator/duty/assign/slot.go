@@ -25,6 +25,7 @@ type Slot struct {
 	Folder              string        // id of the worker's data folder
 	Sweep               string        // of the external trainer: only trials of this sweep
 	Term                time.Duration // of the lease; 0 = the cluster's
+	Credential          []byte        // SHA-256 of the secret that is to speak for the run alone; nil = none
 }
 
 // waiter is a Slot in the queue, or with a grant on its way.

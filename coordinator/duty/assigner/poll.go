@@ -60,6 +60,8 @@ type Asking struct {
 	Request string // the same one gets the same trial again
 	Term    time.Duration
 	Wait    time.Duration
+	// Credential is the SHA-256 of a secret that is to speak for this trial alone; nil = none.
+	Credential []byte
 	// Over reports whether the sweep has ended, and gives what is closed when that
 	// may have changed; the last one ends the watching.
 	Over func() (bool, <-chan struct{}, func())
@@ -80,7 +82,7 @@ func (d *Duty) Ask(ctx context.Context, q Asking) (*trial.Lease, error) {
 	go func() {
 		defer close(answered)
 		lease, err = d.Acquire(ctx, assign.Slot{
-			Worker: name, Incarnation: assign.External, Request: q.Request, Name: assign.External, Trainers: []string{assign.External}, Sweep: q.Sweep, Term: q.Term,
+			Worker: name, Incarnation: assign.External, Request: q.Request, Name: assign.External, Trainers: []string{assign.External}, Sweep: q.Sweep, Term: q.Term, Credential: q.Credential,
 		}, q.Wait)
 	}()
 	for {

@@ -6566,6 +6566,86 @@ func (x *RevokeInviteResponse) GetInvite() *Invite {
 	return nil
 }
 
+type ReportRefusalsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refused       []*AuditEntry          `protobuf:"bytes,1,rep,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRefusalsRequest) Reset() {
+	*x = ReportRefusalsRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRefusalsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRefusalsRequest) ProtoMessage() {}
+
+func (x *ReportRefusalsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRefusalsRequest.ProtoReflect.Descriptor instead.
+func (*ReportRefusalsRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *ReportRefusalsRequest) GetRefused() []*AuditEntry {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+type ReportRefusalsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRefusalsResponse) Reset() {
+	*x = ReportRefusalsResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRefusalsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRefusalsResponse) ProtoMessage() {}
+
+func (x *ReportRefusalsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRefusalsResponse.ProtoReflect.Descriptor instead.
+func (*ReportRefusalsResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{103}
+}
+
 type ListAuditRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	After         uint64                 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"` // of AuditEntry.index; 0 = from the oldest that is kept
@@ -6577,7 +6657,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[102]
+	mi := &file_atelier_v1_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6589,7 +6669,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[102]
+	mi := &file_atelier_v1_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6602,7 +6682,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{102}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ListAuditRequest) GetAfter() uint64 {
@@ -6636,7 +6716,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[103]
+	mi := &file_atelier_v1_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6648,7 +6728,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[103]
+	mi := &file_atelier_v1_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6661,7 +6741,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{103}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -7182,7 +7262,10 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x13RevokeInviteRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"B\n" +
 	"\x14RevokeInviteResponse\x12*\n" +
-	"\x06invite\x18\x01 \x01(\v2\x12.atelier.v1.InviteR\x06invite\"N\n" +
+	"\x06invite\x18\x01 \x01(\v2\x12.atelier.v1.InviteR\x06invite\"I\n" +
+	"\x15ReportRefusalsRequest\x120\n" +
+	"\arefused\x18\x01 \x03(\v2\x16.atelier.v1.AuditEntryR\arefused\"\x18\n" +
+	"\x16ReportRefusalsResponse\"N\n" +
 	"\x10ListAuditRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x0e\n" +
@@ -7252,7 +7335,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x12TransferLeadership\x12%.atelier.v1.TransferLeadershipRequest\x1a&.atelier.v1.TransferLeadershipResponse\x12L\n" +
 	"\fSaveSnapshot\x12\x1f.atelier.v1.SaveSnapshotRequest\x1a\x19.atelier.v1.SnapshotChunk0\x01\x12S\n" +
 	"\x0fRestoreSnapshot\x12\x19.atelier.v1.SnapshotChunk\x1a#.atelier.v1.RestoreSnapshotResponse(\x01\x12B\n" +
-	"\aGetNode\x12\x1a.atelier.v1.GetNodeRequest\x1a\x1b.atelier.v1.GetNodeResponse2\xfd\x04\n" +
+	"\aGetNode\x12\x1a.atelier.v1.GetNodeRequest\x1a\x1b.atelier.v1.GetNodeResponse2\xd6\x05\n" +
 	"\rAccessService\x12?\n" +
 	"\x06WhoAmI\x12\x19.atelier.v1.WhoAmIRequest\x1a\x1a.atelier.v1.WhoAmIResponse\x12N\n" +
 	"\vCreateToken\x12\x1e.atelier.v1.CreateTokenRequest\x1a\x1f.atelier.v1.CreateTokenResponse\x12K\n" +
@@ -7262,7 +7345,8 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\fCreateInvite\x12\x1f.atelier.v1.CreateInviteRequest\x1a .atelier.v1.CreateInviteResponse\x12N\n" +
 	"\vListInvites\x12\x1e.atelier.v1.ListInvitesRequest\x1a\x1f.atelier.v1.ListInvitesResponse\x12Q\n" +
 	"\fRevokeInvite\x12\x1f.atelier.v1.RevokeInviteRequest\x1a .atelier.v1.RevokeInviteResponse\x12H\n" +
-	"\tListAudit\x12\x1c.atelier.v1.ListAuditRequest\x1a\x1d.atelier.v1.ListAuditResponseB+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
+	"\tListAudit\x12\x1c.atelier.v1.ListAuditRequest\x1a\x1d.atelier.v1.ListAuditResponse\x12W\n" +
+	"\x0eReportRefusals\x12!.atelier.v1.ReportRefusalsRequest\x1a\".atelier.v1.ReportRefusalsResponseB+Z)atelier/common/proto/atelier/v1;atelierv1b\x06proto3"
 
 var (
 	file_atelier_v1_api_proto_rawDescOnce sync.Once
@@ -7277,7 +7361,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 105)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -7383,214 +7467,219 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*ListInvitesResponse)(nil),        // 101: atelier.v1.ListInvitesResponse
 	(*RevokeInviteRequest)(nil),        // 102: atelier.v1.RevokeInviteRequest
 	(*RevokeInviteResponse)(nil),       // 103: atelier.v1.RevokeInviteResponse
-	(*ListAuditRequest)(nil),           // 104: atelier.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),          // 105: atelier.v1.ListAuditResponse
-	nil,                                // 106: atelier.v1.AcquireRequest.LabelsEntry
-	(*Notification)(nil),               // 107: atelier.v1.Notification
-	(*Sweep)(nil),                      // 108: atelier.v1.Sweep
-	(*Alias)(nil),                      // 109: atelier.v1.Alias
-	(SweepStatus)(0),                   // 110: atelier.v1.SweepStatus
-	(*LeaderboardRow)(nil),             // 111: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 112: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 113: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 114: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 115: atelier.v1.Origin
-	(TrialStatus)(0),                   // 116: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 117: atelier.v1.Trial
-	(*Report)(nil),                     // 118: atelier.v1.Report
-	(Verdict)(0),                       // 119: atelier.v1.Verdict
-	(*Worker)(nil),                     // 120: atelier.v1.Worker
-	(Kind)(0),                          // 121: atelier.v1.Kind
-	(*GroupMember)(nil),                // 122: atelier.v1.GroupMember
-	(*GroupView)(nil),                  // 123: atelier.v1.GroupView
-	(ExitClass)(0),                     // 124: atelier.v1.ExitClass
-	(*Member)(nil),                     // 125: atelier.v1.Member
-	(Role)(0),                          // 126: atelier.v1.Role
-	(*Token)(nil),                      // 127: atelier.v1.Token
-	(*Invite)(nil),                     // 128: atelier.v1.Invite
-	(*AuditEntry)(nil),                 // 129: atelier.v1.AuditEntry
+	(*ReportRefusalsRequest)(nil),      // 104: atelier.v1.ReportRefusalsRequest
+	(*ReportRefusalsResponse)(nil),     // 105: atelier.v1.ReportRefusalsResponse
+	(*ListAuditRequest)(nil),           // 106: atelier.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),          // 107: atelier.v1.ListAuditResponse
+	nil,                                // 108: atelier.v1.AcquireRequest.LabelsEntry
+	(*Notification)(nil),               // 109: atelier.v1.Notification
+	(*Sweep)(nil),                      // 110: atelier.v1.Sweep
+	(*Alias)(nil),                      // 111: atelier.v1.Alias
+	(SweepStatus)(0),                   // 112: atelier.v1.SweepStatus
+	(*LeaderboardRow)(nil),             // 113: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 114: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 115: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 116: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 117: atelier.v1.Origin
+	(TrialStatus)(0),                   // 118: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 119: atelier.v1.Trial
+	(*Report)(nil),                     // 120: atelier.v1.Report
+	(Verdict)(0),                       // 121: atelier.v1.Verdict
+	(*Worker)(nil),                     // 122: atelier.v1.Worker
+	(Kind)(0),                          // 123: atelier.v1.Kind
+	(*GroupMember)(nil),                // 124: atelier.v1.GroupMember
+	(*GroupView)(nil),                  // 125: atelier.v1.GroupView
+	(ExitClass)(0),                     // 126: atelier.v1.ExitClass
+	(*Member)(nil),                     // 127: atelier.v1.Member
+	(Role)(0),                          // 128: atelier.v1.Role
+	(*Token)(nil),                      // 129: atelier.v1.Token
+	(*Invite)(nil),                     // 130: atelier.v1.Invite
+	(*AuditEntry)(nil),                 // 131: atelier.v1.AuditEntry
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	107, // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
-	108, // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	108, // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	108, // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	109, // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
+	110, // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	110, // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	110, // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,   // 4: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	108, // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	108, // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	109, // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
-	109, // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
-	110, // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
-	108, // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
-	108, // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	108, // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	111, // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	112, // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	112, // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	113, // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	108, // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	108, // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	110, // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	110, // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	111, // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
+	111, // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
+	112, // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
+	110, // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
+	110, // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	110, // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	113, // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	114, // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	114, // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	115, // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	110, // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	110, // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
 	34,  // 19: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	114, // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	115, // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	115, // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	116, // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	117, // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	117, // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
 	37,  // 23: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
 	40,  // 24: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	112, // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	116, // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	117, // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	117, // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	118, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	117, // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	117, // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	114, // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	118, // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	119, // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	119, // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	120, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	119, // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	119, // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
 	62,  // 32: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	110, // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	118, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	113, // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	112, // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	120, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	115, // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
 	68,  // 36: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	119, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	121, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
 	1,   // 38: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	117, // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	120, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	119, // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	122, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
 	55,  // 41: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
 	55,  // 42: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
 	59,  // 43: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
 	55,  // 44: atelier.v1.HeartbeatResponse.leave:type_name -> atelier.v1.LeaseRef
 	58,  // 45: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
 	55,  // 46: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	119, // 47: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	106, // 48: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	121, // 47: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	108, // 48: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
 	62,  // 49: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	121, // 50: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
-	112, // 51: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	113, // 52: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	115, // 53: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	119, // 54: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	123, // 50: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
+	114, // 51: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	115, // 52: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	117, // 53: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	121, // 54: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
 	63,  // 55: atelier.v1.Lease.group:type_name -> atelier.v1.Group
-	122, // 56: atelier.v1.Group.members:type_name -> atelier.v1.GroupMember
+	124, // 56: atelier.v1.Group.members:type_name -> atelier.v1.GroupMember
 	65,  // 57: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	118, // 58: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	113, // 59: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	120, // 58: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	115, // 59: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
 	68,  // 60: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
 	66,  // 61: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
 	67,  // 62: atelier.v1.RunEvent.member_ended:type_name -> atelier.v1.MemberEnded
-	123, // 63: atelier.v1.RunEvent.view:type_name -> atelier.v1.GroupView
-	124, // 64: atelier.v1.MemberEnded.exit:type_name -> atelier.v1.ExitClass
-	124, // 65: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	125, // 63: atelier.v1.RunEvent.view:type_name -> atelier.v1.GroupView
+	126, // 64: atelier.v1.MemberEnded.exit:type_name -> atelier.v1.ExitClass
+	126, // 65: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
 	70,  // 66: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
 	1,   // 67: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	119, // 68: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	120, // 69: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	125, // 70: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	125, // 71: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	125, // 72: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
-	126, // 73: atelier.v1.WhoAmIResponse.role:type_name -> atelier.v1.Role
-	126, // 74: atelier.v1.CreateTokenRequest.role:type_name -> atelier.v1.Role
-	127, // 75: atelier.v1.CreateTokenResponse.token:type_name -> atelier.v1.Token
-	127, // 76: atelier.v1.ListTokensResponse.tokens:type_name -> atelier.v1.Token
-	127, // 77: atelier.v1.RevokeTokenResponse.token:type_name -> atelier.v1.Token
-	126, // 78: atelier.v1.CreateInviteRequest.role:type_name -> atelier.v1.Role
-	128, // 79: atelier.v1.CreateInviteResponse.invite:type_name -> atelier.v1.Invite
-	128, // 80: atelier.v1.ListInvitesResponse.invites:type_name -> atelier.v1.Invite
-	128, // 81: atelier.v1.RevokeInviteResponse.invite:type_name -> atelier.v1.Invite
-	129, // 82: atelier.v1.ListAuditResponse.entries:type_name -> atelier.v1.AuditEntry
-	2,   // 83: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,   // 84: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,   // 85: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,   // 86: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	20,  // 87: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	22,  // 88: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	24,  // 89: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	26,  // 90: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	28,  // 91: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	30,  // 92: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	32,  // 93: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	35,  // 94: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	38,  // 95: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	10,  // 96: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
-	12,  // 97: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
-	14,  // 98: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
-	16,  // 99: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
-	18,  // 100: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
-	41,  // 101: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	43,  // 102: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	45,  // 103: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	47,  // 104: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	49,  // 105: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	51,  // 106: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	53,  // 107: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	56,  // 108: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	60,  // 109: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	64,  // 110: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	71,  // 111: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	73,  // 112: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	75,  // 113: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	77,  // 114: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	79,  // 115: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	81,  // 116: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	83,  // 117: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	85,  // 118: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	86,  // 119: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	88,  // 120: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	90,  // 121: atelier.v1.AccessService.WhoAmI:input_type -> atelier.v1.WhoAmIRequest
-	92,  // 122: atelier.v1.AccessService.CreateToken:input_type -> atelier.v1.CreateTokenRequest
-	94,  // 123: atelier.v1.AccessService.ListTokens:input_type -> atelier.v1.ListTokensRequest
-	96,  // 124: atelier.v1.AccessService.RevokeToken:input_type -> atelier.v1.RevokeTokenRequest
-	98,  // 125: atelier.v1.AccessService.CreateInvite:input_type -> atelier.v1.CreateInviteRequest
-	100, // 126: atelier.v1.AccessService.ListInvites:input_type -> atelier.v1.ListInvitesRequest
-	102, // 127: atelier.v1.AccessService.RevokeInvite:input_type -> atelier.v1.RevokeInviteRequest
-	104, // 128: atelier.v1.AccessService.ListAudit:input_type -> atelier.v1.ListAuditRequest
-	3,   // 129: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,   // 130: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,   // 131: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,   // 132: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	21,  // 133: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	23,  // 134: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	25,  // 135: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	27,  // 136: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	29,  // 137: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	31,  // 138: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	33,  // 139: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	36,  // 140: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	39,  // 141: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	11,  // 142: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
-	13,  // 143: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
-	15,  // 144: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
-	17,  // 145: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
-	19,  // 146: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
-	42,  // 147: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	44,  // 148: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	46,  // 149: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	48,  // 150: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	50,  // 151: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	52,  // 152: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	54,  // 153: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	57,  // 154: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	61,  // 155: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	69,  // 156: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	72,  // 157: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	74,  // 158: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	76,  // 159: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	78,  // 160: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	80,  // 161: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	82,  // 162: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	84,  // 163: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	86,  // 164: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	87,  // 165: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	89,  // 166: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	91,  // 167: atelier.v1.AccessService.WhoAmI:output_type -> atelier.v1.WhoAmIResponse
-	93,  // 168: atelier.v1.AccessService.CreateToken:output_type -> atelier.v1.CreateTokenResponse
-	95,  // 169: atelier.v1.AccessService.ListTokens:output_type -> atelier.v1.ListTokensResponse
-	97,  // 170: atelier.v1.AccessService.RevokeToken:output_type -> atelier.v1.RevokeTokenResponse
-	99,  // 171: atelier.v1.AccessService.CreateInvite:output_type -> atelier.v1.CreateInviteResponse
-	101, // 172: atelier.v1.AccessService.ListInvites:output_type -> atelier.v1.ListInvitesResponse
-	103, // 173: atelier.v1.AccessService.RevokeInvite:output_type -> atelier.v1.RevokeInviteResponse
-	105, // 174: atelier.v1.AccessService.ListAudit:output_type -> atelier.v1.ListAuditResponse
-	129, // [129:175] is the sub-list for method output_type
-	83,  // [83:129] is the sub-list for method input_type
-	83,  // [83:83] is the sub-list for extension type_name
-	83,  // [83:83] is the sub-list for extension extendee
-	0,   // [0:83] is the sub-list for field type_name
+	121, // 68: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	122, // 69: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	127, // 70: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	127, // 71: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	127, // 72: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
+	128, // 73: atelier.v1.WhoAmIResponse.role:type_name -> atelier.v1.Role
+	128, // 74: atelier.v1.CreateTokenRequest.role:type_name -> atelier.v1.Role
+	129, // 75: atelier.v1.CreateTokenResponse.token:type_name -> atelier.v1.Token
+	129, // 76: atelier.v1.ListTokensResponse.tokens:type_name -> atelier.v1.Token
+	129, // 77: atelier.v1.RevokeTokenResponse.token:type_name -> atelier.v1.Token
+	128, // 78: atelier.v1.CreateInviteRequest.role:type_name -> atelier.v1.Role
+	130, // 79: atelier.v1.CreateInviteResponse.invite:type_name -> atelier.v1.Invite
+	130, // 80: atelier.v1.ListInvitesResponse.invites:type_name -> atelier.v1.Invite
+	130, // 81: atelier.v1.RevokeInviteResponse.invite:type_name -> atelier.v1.Invite
+	131, // 82: atelier.v1.ReportRefusalsRequest.refused:type_name -> atelier.v1.AuditEntry
+	131, // 83: atelier.v1.ListAuditResponse.entries:type_name -> atelier.v1.AuditEntry
+	2,   // 84: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,   // 85: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,   // 86: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,   // 87: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	20,  // 88: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	22,  // 89: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	24,  // 90: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	26,  // 91: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	28,  // 92: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	30,  // 93: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	32,  // 94: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	35,  // 95: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	38,  // 96: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	10,  // 97: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
+	12,  // 98: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
+	14,  // 99: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
+	16,  // 100: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
+	18,  // 101: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
+	41,  // 102: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	43,  // 103: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	45,  // 104: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	47,  // 105: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	49,  // 106: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	51,  // 107: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	53,  // 108: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	56,  // 109: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	60,  // 110: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	64,  // 111: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	71,  // 112: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	73,  // 113: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	75,  // 114: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	77,  // 115: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	79,  // 116: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	81,  // 117: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	83,  // 118: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	85,  // 119: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	86,  // 120: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	88,  // 121: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	90,  // 122: atelier.v1.AccessService.WhoAmI:input_type -> atelier.v1.WhoAmIRequest
+	92,  // 123: atelier.v1.AccessService.CreateToken:input_type -> atelier.v1.CreateTokenRequest
+	94,  // 124: atelier.v1.AccessService.ListTokens:input_type -> atelier.v1.ListTokensRequest
+	96,  // 125: atelier.v1.AccessService.RevokeToken:input_type -> atelier.v1.RevokeTokenRequest
+	98,  // 126: atelier.v1.AccessService.CreateInvite:input_type -> atelier.v1.CreateInviteRequest
+	100, // 127: atelier.v1.AccessService.ListInvites:input_type -> atelier.v1.ListInvitesRequest
+	102, // 128: atelier.v1.AccessService.RevokeInvite:input_type -> atelier.v1.RevokeInviteRequest
+	106, // 129: atelier.v1.AccessService.ListAudit:input_type -> atelier.v1.ListAuditRequest
+	104, // 130: atelier.v1.AccessService.ReportRefusals:input_type -> atelier.v1.ReportRefusalsRequest
+	3,   // 131: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,   // 132: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,   // 133: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,   // 134: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	21,  // 135: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	23,  // 136: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	25,  // 137: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	27,  // 138: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	29,  // 139: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	31,  // 140: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	33,  // 141: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	36,  // 142: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	39,  // 143: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	11,  // 144: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
+	13,  // 145: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
+	15,  // 146: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
+	17,  // 147: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
+	19,  // 148: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
+	42,  // 149: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	44,  // 150: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	46,  // 151: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	48,  // 152: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	50,  // 153: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	52,  // 154: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	54,  // 155: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	57,  // 156: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	61,  // 157: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	69,  // 158: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	72,  // 159: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	74,  // 160: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	76,  // 161: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	78,  // 162: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	80,  // 163: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	82,  // 164: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	84,  // 165: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	86,  // 166: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	87,  // 167: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	89,  // 168: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	91,  // 169: atelier.v1.AccessService.WhoAmI:output_type -> atelier.v1.WhoAmIResponse
+	93,  // 170: atelier.v1.AccessService.CreateToken:output_type -> atelier.v1.CreateTokenResponse
+	95,  // 171: atelier.v1.AccessService.ListTokens:output_type -> atelier.v1.ListTokensResponse
+	97,  // 172: atelier.v1.AccessService.RevokeToken:output_type -> atelier.v1.RevokeTokenResponse
+	99,  // 173: atelier.v1.AccessService.CreateInvite:output_type -> atelier.v1.CreateInviteResponse
+	101, // 174: atelier.v1.AccessService.ListInvites:output_type -> atelier.v1.ListInvitesResponse
+	103, // 175: atelier.v1.AccessService.RevokeInvite:output_type -> atelier.v1.RevokeInviteResponse
+	107, // 176: atelier.v1.AccessService.ListAudit:output_type -> atelier.v1.ListAuditResponse
+	105, // 177: atelier.v1.AccessService.ReportRefusals:output_type -> atelier.v1.ReportRefusalsResponse
+	131, // [131:178] is the sub-list for method output_type
+	84,  // [84:131] is the sub-list for method input_type
+	84,  // [84:84] is the sub-list for extension type_name
+	84,  // [84:84] is the sub-list for extension extendee
+	0,   // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -7614,7 +7703,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   105,
+			NumMessages:   107,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

@@ -3772,7 +3772,8 @@ type Header struct {
 	Aliases          []*v1.Alias            `protobuf:"bytes,81,rep,name=aliases,proto3" json:"aliases,omitempty"`                                             // by name, without location
 	Tokens           []*TokenRecord         `protobuf:"bytes,100,rep,name=tokens,proto3" json:"tokens,omitempty"`                                              // by id
 	Invites          []*InviteRecord        `protobuf:"bytes,101,rep,name=invites,proto3" json:"invites,omitempty"`                                            // by id
-	Audit            []*v1.AuditEntry       `protobuf:"bytes,102,rep,name=audit,proto3" json:"audit,omitempty"`                                                // oldest first
+	Audit            []*v1.AuditEntry       `protobuf:"bytes,102,rep,name=audit,proto3" json:"audit,omitempty"`                                                // what was done, oldest first
+	Refused          []*v1.AuditEntry       `protobuf:"bytes,103,rep,name=refused,proto3" json:"refused,omitempty"`                                            // what was refused, oldest first
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -3922,6 +3923,13 @@ func (x *Header) GetInvites() []*InviteRecord {
 func (x *Header) GetAudit() []*v1.AuditEntry {
 	if x != nil {
 		return x.Audit
+	}
+	return nil
+}
+
+func (x *Header) GetRefused() []*v1.AuditEntry {
+	if x != nil {
+		return x.Refused
 	}
 	return nil
 }
@@ -4421,7 +4429,8 @@ type TrialRecord struct {
 	Origin         *v1.Origin        `protobuf:"bytes,26,opt,name=origin,proto3" json:"origin,omitempty"`
 	ProposedBudget int64             `protobuf:"varint,27,opt,name=proposed_budget,json=proposedBudget,proto3" json:"proposed_budget,omitempty"`
 	Pauses         int32             `protobuf:"varint,28,opt,name=pauses,proto3" json:"pauses,omitempty"`
-	Refusals       int32             `protobuf:"varint,40,opt,name=refusals,proto3" json:"refusals,omitempty"` // runs that ended BAD_SPEC, since it was last retried
+	Refusals       int32             `protobuf:"varint,40,opt,name=refusals,proto3" json:"refusals,omitempty"`       // runs that ended BAD_SPEC, since it was last retried
+	Credentials    [][]byte          `protobuf:"bytes,100,rep,name=credentials,proto3" json:"credentials,omitempty"` // of the runs, one each; none at all where no run has one
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -4659,6 +4668,13 @@ func (x *TrialRecord) GetRefusals() int32 {
 	return 0
 }
 
+func (x *TrialRecord) GetCredentials() [][]byte {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
 type LeaseRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -4671,7 +4687,6 @@ type LeaseRecord struct {
 	End           *LeaseEnd              `protobuf:"bytes,10,opt,name=end,proto3" json:"end,omitempty"`
 	Final         bool                   `protobuf:"varint,11,opt,name=final,proto3" json:"final,omitempty"`
 	Folder        string                 `protobuf:"bytes,12,opt,name=folder,proto3" json:"folder,omitempty"`
-	Credential    []byte                 `protobuf:"bytes,13,opt,name=credential,proto3" json:"credential,omitempty"`
 	Members       []*v1.GroupMember      `protobuf:"bytes,90,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4775,13 +4790,6 @@ func (x *LeaseRecord) GetFolder() string {
 		return x.Folder
 	}
 	return ""
-}
-
-func (x *LeaseRecord) GetCredential() []byte {
-	if x != nil {
-		return x.Credential
-	}
-	return nil
 }
 
 func (x *LeaseRecord) GetMembers() []*v1.GroupMember {
@@ -5150,7 +5158,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06footer\x18\x04 \x01(\v2\x16.atelier.log.v1.FooterH\x00R\x06footer\x127\n" +
 	"\x06staged\x18\x05 \x01(\v2\x1d.atelier.log.v1.StagedRestoreH\x00R\x06staged\x120\n" +
 	"\x04part\x18\x06 \x01(\v2\x1a.atelier.log.v1.StagedPartH\x00R\x04partB\b\n" +
-	"\x06record\"\xba\x05\n" +
+	"\x06record\"\xec\x05\n" +
 	"\x06Header\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -5170,7 +5178,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\aaliases\x18Q \x03(\v2\x11.atelier.v1.AliasR\aaliases\x123\n" +
 	"\x06tokens\x18d \x03(\v2\x1b.atelier.log.v1.TokenRecordR\x06tokens\x126\n" +
 	"\ainvites\x18e \x03(\v2\x1c.atelier.log.v1.InviteRecordR\ainvites\x12,\n" +
-	"\x05audit\x18f \x03(\v2\x16.atelier.v1.AuditEntryR\x05audit\"\xab\x01\n" +
+	"\x05audit\x18f \x03(\v2\x16.atelier.v1.AuditEntryR\x05audit\x120\n" +
+	"\arefused\x18g \x03(\v2\x16.atelier.v1.AuditEntryR\arefused\"\xab\x01\n" +
 	"\vPurgedSweep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\x0ecreate_request\x18\x02 \x01(\tR\rcreateRequest\x12#\n" +
@@ -5216,7 +5225,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"archivedMs\x12\x1d\n" +
 	"\n" +
 	"deleted_ms\x18T \x01(\x03R\tdeletedMs\x12<\n" +
-	"\fnotification\x18U \x01(\v2\x18.atelier.v1.NotificationR\fnotification\"\xee\a\n" +
+	"\fnotification\x18U \x01(\v2\x18.atelier.v1.NotificationR\fnotification\"\x90\b\n" +
 	"\vTrialRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12/\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x17.atelier.v1.TrialStatusR\x06status\x12\x1f\n" +
@@ -5253,7 +5262,8 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x06origin\x18\x1a \x01(\v2\x12.atelier.v1.OriginR\x06origin\x12'\n" +
 	"\x0fproposed_budget\x18\x1b \x01(\x03R\x0eproposedBudget\x12\x16\n" +
 	"\x06pauses\x18\x1c \x01(\x05R\x06pauses\x12\x1a\n" +
-	"\brefusals\x18( \x01(\x05R\brefusals\"\xf0\x02\n" +
+	"\brefusals\x18( \x01(\x05R\brefusals\x12 \n" +
+	"\vcredentials\x18d \x03(\fR\vcredentials\"\xd0\x02\n" +
 	"\vLeaseRecord\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12 \n" +
@@ -5266,10 +5276,7 @@ const file_log_v1_log_proto_rawDesc = "" +
 	"\x03end\x18\n" +
 	" \x01(\v2\x18.atelier.log.v1.LeaseEndR\x03end\x12\x14\n" +
 	"\x05final\x18\v \x01(\bR\x05final\x12\x16\n" +
-	"\x06folder\x18\f \x01(\tR\x06folder\x12\x1e\n" +
-	"\n" +
-	"credential\x18\r \x01(\fR\n" +
-	"credential\x121\n" +
+	"\x06folder\x18\f \x01(\tR\x06folder\x121\n" +
 	"\amembers\x18Z \x03(\v2\x17.atelier.v1.GroupMemberR\amembers\"\"\n" +
 	"\x06Footer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x03R\arecordsB#Z!atelier/common/proto/log/v1;logv1b\x06proto3"
@@ -5436,25 +5443,26 @@ var file_log_v1_log_proto_depIdxs = []int32{
 	41, // 71: atelier.log.v1.Header.tokens:type_name -> atelier.log.v1.TokenRecord
 	42, // 72: atelier.log.v1.Header.invites:type_name -> atelier.log.v1.InviteRecord
 	68, // 73: atelier.log.v1.Header.audit:type_name -> atelier.v1.AuditEntry
-	31, // 74: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
-	2,  // 75: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
-	60, // 76: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
-	56, // 77: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
-	57, // 78: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
-	69, // 79: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
-	70, // 80: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
-	64, // 81: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
-	51, // 82: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
-	71, // 83: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
-	62, // 84: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
-	61, // 85: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
-	20, // 86: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
-	63, // 87: atelier.log.v1.LeaseRecord.members:type_name -> atelier.v1.GroupMember
-	88, // [88:88] is the sub-list for method output_type
-	88, // [88:88] is the sub-list for method input_type
-	88, // [88:88] is the sub-list for extension type_name
-	88, // [88:88] is the sub-list for extension extendee
-	0,  // [0:88] is the sub-list for field type_name
+	68, // 74: atelier.log.v1.Header.refused:type_name -> atelier.v1.AuditEntry
+	31, // 75: atelier.log.v1.StagedRestore.begin:type_name -> atelier.log.v1.BeginRestore
+	2,  // 76: atelier.log.v1.SweepRecord.spec:type_name -> atelier.log.v1.CreateSweep
+	60, // 77: atelier.log.v1.SweepRecord.status:type_name -> atelier.v1.SweepStatus
+	56, // 78: atelier.log.v1.SweepRecord.notification:type_name -> atelier.v1.Notification
+	57, // 79: atelier.log.v1.TrialRecord.status:type_name -> atelier.v1.TrialStatus
+	69, // 80: atelier.log.v1.TrialRecord.runs:type_name -> atelier.v1.Run
+	70, // 81: atelier.log.v1.TrialRecord.checkpoints:type_name -> atelier.v1.Checkpoint
+	64, // 82: atelier.log.v1.TrialRecord.verdict:type_name -> atelier.v1.Verdict
+	51, // 83: atelier.log.v1.TrialRecord.lease:type_name -> atelier.log.v1.LeaseRecord
+	71, // 84: atelier.log.v1.TrialRecord.findings:type_name -> atelier.v1.Finding
+	62, // 85: atelier.log.v1.TrialRecord.source:type_name -> atelier.v1.ProposalSource
+	61, // 86: atelier.log.v1.TrialRecord.origin:type_name -> atelier.v1.Origin
+	20, // 87: atelier.log.v1.LeaseRecord.end:type_name -> atelier.log.v1.LeaseEnd
+	63, // 88: atelier.log.v1.LeaseRecord.members:type_name -> atelier.v1.GroupMember
+	89, // [89:89] is the sub-list for method output_type
+	89, // [89:89] is the sub-list for method input_type
+	89, // [89:89] is the sub-list for extension type_name
+	89, // [89:89] is the sub-list for extension extendee
+	0,  // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_log_v1_log_proto_init() }

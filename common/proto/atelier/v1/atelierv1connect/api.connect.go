@@ -162,6 +162,9 @@ const (
 	AccessServiceRevokeInviteProcedure = "/atelier.v1.AccessService/RevokeInvite"
 	// AccessServiceListAuditProcedure is the fully-qualified name of the AccessService's ListAudit RPC.
 	AccessServiceListAuditProcedure = "/atelier.v1.AccessService/ListAudit"
+	// AccessServiceReportRefusalsProcedure is the fully-qualified name of the AccessService's
+	// ReportRefusals RPC.
+	AccessServiceReportRefusalsProcedure = "/atelier.v1.AccessService/ReportRefusals"
 )
 
 // SweepServiceClient is a client for the atelier.v1.SweepService service.
@@ -1374,6 +1377,8 @@ type AccessServiceClient interface {
 	ListInvites(context.Context, *connect.Request[v1.ListInvitesRequest]) (*connect.Response[v1.ListInvitesResponse], error)
 	RevokeInvite(context.Context, *connect.Request[v1.RevokeInviteRequest]) (*connect.Response[v1.RevokeInviteResponse], error)
 	ListAudit(context.Context, *connect.Request[v1.ListAuditRequest]) (*connect.Response[v1.ListAuditResponse], error)
+	// What a coordinator has refused since it last reported, for the list.
+	ReportRefusals(context.Context, *connect.Request[v1.ReportRefusalsRequest]) (*connect.Response[v1.ReportRefusalsResponse], error)
 }
 
 // NewAccessServiceClient constructs a client for the atelier.v1.AccessService service. By default,
@@ -1435,19 +1440,26 @@ func NewAccessServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(accessServiceMethods.ByName("ListAudit")),
 			connect.WithClientOptions(opts...),
 		),
+		reportRefusals: connect.NewClient[v1.ReportRefusalsRequest, v1.ReportRefusalsResponse](
+			httpClient,
+			baseURL+AccessServiceReportRefusalsProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("ReportRefusals")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // accessServiceClient implements AccessServiceClient.
 type accessServiceClient struct {
-	whoAmI       *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
-	createToken  *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
-	listTokens   *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
-	revokeToken  *connect.Client[v1.RevokeTokenRequest, v1.RevokeTokenResponse]
-	createInvite *connect.Client[v1.CreateInviteRequest, v1.CreateInviteResponse]
-	listInvites  *connect.Client[v1.ListInvitesRequest, v1.ListInvitesResponse]
-	revokeInvite *connect.Client[v1.RevokeInviteRequest, v1.RevokeInviteResponse]
-	listAudit    *connect.Client[v1.ListAuditRequest, v1.ListAuditResponse]
+	whoAmI         *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
+	createToken    *connect.Client[v1.CreateTokenRequest, v1.CreateTokenResponse]
+	listTokens     *connect.Client[v1.ListTokensRequest, v1.ListTokensResponse]
+	revokeToken    *connect.Client[v1.RevokeTokenRequest, v1.RevokeTokenResponse]
+	createInvite   *connect.Client[v1.CreateInviteRequest, v1.CreateInviteResponse]
+	listInvites    *connect.Client[v1.ListInvitesRequest, v1.ListInvitesResponse]
+	revokeInvite   *connect.Client[v1.RevokeInviteRequest, v1.RevokeInviteResponse]
+	listAudit      *connect.Client[v1.ListAuditRequest, v1.ListAuditResponse]
+	reportRefusals *connect.Client[v1.ReportRefusalsRequest, v1.ReportRefusalsResponse]
 }
 
 // WhoAmI calls atelier.v1.AccessService.WhoAmI.
@@ -1490,6 +1502,11 @@ func (c *accessServiceClient) ListAudit(ctx context.Context, req *connect.Reques
 	return c.listAudit.CallUnary(ctx, req)
 }
 
+// ReportRefusals calls atelier.v1.AccessService.ReportRefusals.
+func (c *accessServiceClient) ReportRefusals(ctx context.Context, req *connect.Request[v1.ReportRefusalsRequest]) (*connect.Response[v1.ReportRefusalsResponse], error) {
+	return c.reportRefusals.CallUnary(ctx, req)
+}
+
 // AccessServiceHandler is an implementation of the atelier.v1.AccessService service.
 type AccessServiceHandler interface {
 	// Who the caller is to the node asked; never forwarded, and open to everybody.
@@ -1502,6 +1519,8 @@ type AccessServiceHandler interface {
 	ListInvites(context.Context, *connect.Request[v1.ListInvitesRequest]) (*connect.Response[v1.ListInvitesResponse], error)
 	RevokeInvite(context.Context, *connect.Request[v1.RevokeInviteRequest]) (*connect.Response[v1.RevokeInviteResponse], error)
 	ListAudit(context.Context, *connect.Request[v1.ListAuditRequest]) (*connect.Response[v1.ListAuditResponse], error)
+	// What a coordinator has refused since it last reported, for the list.
+	ReportRefusals(context.Context, *connect.Request[v1.ReportRefusalsRequest]) (*connect.Response[v1.ReportRefusalsResponse], error)
 }
 
 // NewAccessServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -1559,6 +1578,12 @@ func NewAccessServiceHandler(svc AccessServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(accessServiceMethods.ByName("ListAudit")),
 		connect.WithHandlerOptions(opts...),
 	)
+	accessServiceReportRefusalsHandler := connect.NewUnaryHandler(
+		AccessServiceReportRefusalsProcedure,
+		svc.ReportRefusals,
+		connect.WithSchema(accessServiceMethods.ByName("ReportRefusals")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/atelier.v1.AccessService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AccessServiceWhoAmIProcedure:
@@ -1577,6 +1602,8 @@ func NewAccessServiceHandler(svc AccessServiceHandler, opts ...connect.HandlerOp
 			accessServiceRevokeInviteHandler.ServeHTTP(w, r)
 		case AccessServiceListAuditProcedure:
 			accessServiceListAuditHandler.ServeHTTP(w, r)
+		case AccessServiceReportRefusalsProcedure:
+			accessServiceReportRefusalsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1616,4 +1643,8 @@ func (UnimplementedAccessServiceHandler) RevokeInvite(context.Context, *connect.
 
 func (UnimplementedAccessServiceHandler) ListAudit(context.Context, *connect.Request[v1.ListAuditRequest]) (*connect.Response[v1.ListAuditResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.ListAudit is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) ReportRefusals(context.Context, *connect.Request[v1.ReportRefusalsRequest]) (*connect.Response[v1.ReportRefusalsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.AccessService.ReportRefusals is not implemented"))
 }
