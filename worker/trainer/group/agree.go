@@ -26,12 +26,13 @@ type loss struct {
 
 // proposal is what a member would have the next view be. Sets are ascending.
 type proposal struct {
-	Base      int    `json:"base"`      // number of the view that it is in
-	Members   []int  `json:"members"`   // of that view
-	Target    int    `json:"target"`    // number of the next
-	Set       []int  `json:"set"`       // who would be in it
-	Lost      []loss `json:"lost"`      // whom it has lost itself, by id, also while they are in the set yet
-	Committed int64  `json:"committed"` // its last committed step; below 0: it has no state
+	Base      int    `json:"base"`           // number of the view that it is in
+	Members   []int  `json:"members"`        // of that view
+	Target    int    `json:"target"`         // number of the next
+	Set       []int  `json:"set"`            // who would be in it
+	Lost      []loss `json:"lost"`           // whom it has lost itself, by id, also while they are in the set yet
+	Committed int64  `json:"committed"`      // its last committed step; below 0: it has no state
+	Host      bool   `json:"host,omitempty"` // it moves no sums between devices any more
 }
 
 // agreement is how a member comes to the next view after a loss: a core without
@@ -48,6 +49,7 @@ type agreement struct {
 	self            int
 	patience, grace time.Duration // before one of a higher rank gives up a lower one; before a minority ends
 
+	host      bool // of the proposals from here on
 	open      bool // it takes part: a founder has reached all, a newcomer was taken in
 	base      int
 	members   []int // of the view in force
@@ -104,7 +106,8 @@ func (a *agreement) enter(number int, members []int) {
 	}
 }
 
-// begin asks for the next view without a loss: the first.
+// begin asks for the next view without a loss: the first, or one in which sums go
+// another way.
 func (a *agreement) begin(now time.Duration) outcome {
 	a.open = true
 	a.activate()
@@ -206,7 +209,7 @@ func (a *agreement) step(now time.Duration) outcome {
 		again = len(a.set) < n
 	}
 	var out outcome
-	p := proposal{Base: a.base, Members: a.members, Target: a.target, Set: a.set, Lost: a.losses(), Committed: a.committed}
+	p := proposal{Base: a.base, Members: a.members, Target: a.target, Set: a.set, Lost: a.losses(), Committed: a.committed, Host: a.host}
 	if a.last == nil || !p.equal(*a.last) {
 		p.Members, p.Set = slices.Clone(p.Members), slices.Clone(p.Set)
 		a.last = &p
@@ -299,7 +302,7 @@ func (a *agreement) reasons() (list []loss) {
 }
 
 func (p proposal) equal(q proposal) bool {
-	return p.Base == q.Base && p.Target == q.Target && p.Committed == q.Committed && slices.Equal(p.Set, q.Set) &&
+	return p.Base == q.Base && p.Target == q.Target && p.Committed == q.Committed && p.Host == q.Host && slices.Equal(p.Set, q.Set) &&
 		slices.Equal(p.Lost, q.Lost) && slices.Equal(p.Members, q.Members)
 }
 

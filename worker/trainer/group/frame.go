@@ -26,6 +26,7 @@ const (
 	kindTail                     // what a member adds to a step
 	kindState                    // a part of the whole state
 	kindStateEnd                 // it is complete
+	kindMeeting                  // how the sums of a view go: the id of a meeting of devices, or nothing
 	kinds
 )
 
@@ -110,6 +111,10 @@ func decodeHeader(b []byte) (h header, err error) {
 	case kindSegment:
 		if h.payload != 8 {
 			return h, fmt.Errorf("%d bytes for the size of a segment", h.payload)
+		}
+	case kindMeeting:
+		if h.payload > maxMeeting {
+			return h, fmt.Errorf("%d bytes for the id of a meeting; at most %d", h.payload, maxMeeting)
 		}
 	case kindTail:
 		if h.payload < tailHead {

@@ -67,7 +67,7 @@ func FuzzTail(f *testing.F) {
 // ends the link, or takes it, and never fails itself but by what a member may
 // decide (the start is refused, it is cut off).
 func FuzzFrames(f *testing.F) {
-	hi := hello{trainerproto.GroupVersion, 7, 2, "b", false, "x", 4}
+	hi := hello{Version: trainerproto.GroupVersion, Token: 7, Member: 2, Name: "b", Engine: "x", Shards: 4, Mover: "a library 1", Device: "two"}
 	begun := message(kindHello, hi)
 	with := func(frames ...[]byte) (all []byte) {
 		for _, b := range frames {
@@ -84,6 +84,7 @@ func FuzzFrames(f *testing.F) {
 	places := appendPlaces(header{kind: kindPlaces, view: 1, step: 1, node: 1, floats: 48, payload: placesSize(1)}.append(nil), 1, 64)
 	f.Add(with(propose, part, result, tailFrame))
 	f.Add(with(propose, places))
+	f.Add(with(header{kind: kindMeeting, view: 1, payload: 3}.append(nil), []byte("abc"), header{kind: kindMeeting, view: 2}.append(nil)))
 	f.Add(with(message(kindPropose, proposal{Base: 3, Members: []int{1, 2, 5}, Target: 4, Set: []int{2, 5}, Lost: []loss{{1, ended}}})))
 	f.Add(with(message(kindAdmit, admission{Number: 2, Members: []int{1, 2}}), header{kind: kindStateEnd, view: 2}.append(nil)))
 	f.Add(with(message(kindReach, reaches{[]int{1}}), message(kindRefuse, refusal{})))

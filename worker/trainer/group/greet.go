@@ -24,6 +24,8 @@ type hello struct {
 	Join    bool   `json:"join,omitempty"`
 	Engine  string `json:"engine"`
 	Shards  int    `json:"shards"`
+	Mover   string `json:"mover,omitempty"`  // what it can move sums between devices with
+	Device  string `json:"device,omitempty"` // the one that its sums are on
 }
 
 // reaches is whom a founder has greeted.
@@ -40,7 +42,12 @@ type refusal struct {
 func engine(h hello) string { return fmt.Sprintf("%s, %d shards", h.Engine, h.Shards) }
 
 func (g *Group) hello() hello {
-	return hello{trainerproto.GroupVersion, g.cfg.Job.Token, g.self, g.names[g.self], g.cfg.Job.Join, g.cfg.Engine, g.cfg.Job.Shards}
+	h := hello{Version: trainerproto.GroupVersion, Token: g.cfg.Job.Token, Member: g.self, Name: g.names[g.self], Join: g.cfg.Job.Join,
+		Engine: g.cfg.Engine, Shards: g.cfg.Job.Shards}
+	if m := g.cfg.Mover; m != nil && !g.hosted {
+		h.Mover, h.Device = m.Kind(), m.Device()
+	}
+	return h
 }
 
 // message is a frame with a JSON payload.
@@ -139,7 +146,7 @@ func (g *Group) greet(p *peer, f frame) error {
 		}
 		return m
 	}
-	p.greeted, p.join = true, h.Join
+	p.greeted, p.join, p.mover, p.device = true, h.Join, h.Mover, h.Device
 	if h.Name != "" {
 		g.names[p.id] = h.Name
 	}

@@ -68,9 +68,11 @@ type Config struct {
 	Engine string // libtorch's version, instructions, kernels, threads per shard, the data's digest, separated by commas: all must be equal
 	Step   int64  // of the last step that the state contains: 0, or that of a checkpoint
 	State  State
+	Mover  Mover // nil: sums go through the host's memory
 
 	Silence time.Duration // 0: 2 s. A member of which nothing is heard for so long is left out
 	Stall   time.Duration // 0: never. One that all others wait for so long, too
+	Stuck   time.Duration // 0: 10 s. After which moving sums between devices is given up, if nothing moves
 	Term    time.Duration // 0: 30 s. In which the members of a start have to reach each other
 
 	Log    *slog.Logger // nil: none
@@ -113,6 +115,12 @@ type Group struct {
 	giver    int        // who gives the state that this member lacks; 0: it has it
 	incoming *statePipe // from the giver
 	owed     []int      // who gets the state from this member
+
+	word    word    // of the last view that has one
+	carrier Carrier // of the view carried
+	carried int
+	retired []Carrier // of earlier views, as long as another may wait for what is on its way
+	hosted  bool      // moving failed here: this member takes no part in it any more
 
 	segment     *os.File
 	segmentNo   int
@@ -178,6 +186,9 @@ func (g *Group) start(ctx context.Context) error {
 func newGroup(cfg Config) (*Group, error) {
 	if cfg.Silence == 0 {
 		cfg.Silence = 2 * time.Second
+	}
+	if cfg.Stuck == 0 {
+		cfg.Stuck = 10 * time.Second
 	}
 	if cfg.Term == 0 {
 		cfg.Term = 30 * time.Second
@@ -317,7 +328,12 @@ func (g *Group) Close() {
 	if round != nil {
 		<-round.pumped
 	}
-	g.closing.Wait()
+	g.closing.Wait() // the others have ended their links, or had the time to: what was moved to them is there
+	for _, c := range append(g.retired, g.carrier) {
+		if c != nil {
+			c.Close()
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for id, p := range g.peers {

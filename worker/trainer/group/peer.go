@@ -34,6 +34,9 @@ type peer struct {
 	segments map[int]*mapping
 	segment  int // number of the last one sent to it
 	lost     bool
+	mover    string // its Mover's kind; empty: none
+	device   string
+	hosted   bool // moving failed at it
 
 	heard atomic.Int64 // when something came last, since the group's start
 	sent  atomic.Int64

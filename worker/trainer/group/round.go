@@ -23,15 +23,18 @@ type Round struct {
 	buckets []bucket
 	pending int // pieces of results that are missing
 
-	tails   map[int]tail
-	mine    bool // Commit was called
-	waiting time.Time
-	over    bool // committed
-	left    bool // and left
-	dirty   bool
-	changed atomic.Bool // dirty, for Changed
-	stop    chan struct{}
-	pumped  chan struct{} // the goroutine that takes ready buckets is gone
+	tails    map[int]tail
+	mine     bool // Commit was called
+	waiting  time.Time
+	over     bool // committed
+	left     bool // and left
+	dirty    bool
+	moving   bool        // between devices, or it is not known yet
+	failed   time.Time   // when that failed here
+	progress time.Time   // when a bucket or a tail came last
+	changed  atomic.Bool // dirty, for Changed
+	stop     chan struct{}
+	pumped   chan struct{} // the goroutine that takes ready buckets is gone
 }
 
 // bucket is how far one is.
@@ -69,13 +72,18 @@ func (g *Group) Begin(step int64, present int, m Memory) *Round {
 	} else if r.lay(); r.dirty {
 		close(r.pumped)
 		return r
+	} else if r.moving = r.offers(); r.moving {
+		go r.move()
 	} else if r.first[r.view.Rank] == r.first[r.view.Rank+1] {
 		for b := range r.sizes {
 			r.contribute(b)
 		}
 		close(r.pumped)
 	} else {
-		go r.pump()
+		go func() {
+			defer close(r.pumped)
+			r.pump()
+		}()
 	}
 	for _, id := range r.view.Members {
 		if p := g.peers[id]; p != nil {
@@ -134,7 +142,6 @@ func (r *Round) announce() {
 
 // pump takes the buckets as they become ready.
 func (r *Round) pump() {
-	defer close(r.pumped)
 	for range r.sizes {
 		b, ok := r.mem.Ready(r.stop)
 		if !ok {
@@ -183,7 +190,7 @@ func (r *Round) Commit(data []byte) (map[int][]byte, error) {
 	if !r.dirty && !r.mine {
 		t := tail{leaves: g.leaving, ready: g.newcomers(), data: slices.Clone(data),
 			pace: sample{r.waiting.Sub(r.began).Seconds(), g.lastWait}}
-		r.mine = true
+		r.mine, r.progress = true, r.waiting
 		r.tails[g.self] = t
 		body := t.append(make([]byte, headerSize))
 		header{payload: len(body) - headerSize, kind: kindTail, view: r.view.Number, step: r.step}.append(body[:0])

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +77,7 @@ type stress struct {
 	began   time.Time
 	pace    time.Duration // of a shard, at most
 	apart   bool          // all on machines of their own
+	floor   *floor        // where sums are moved between devices; nil: they are not
 }
 
 type player struct {
@@ -110,6 +112,9 @@ func (s *stress) add(join bool, among []int) *player {
 	p := &player{member: newMember(s.next, among, s.shards, join), machine: s.rng.IntN(2), gate: newGate()}
 	if s.apart {
 		p.machine = s.next
+	}
+	if s.floor != nil {
+		p.cfg.Mover = s.floor.mover(s.next)
 	}
 	s.next++
 	p.cfg.Silence = 400 * time.Millisecond
@@ -300,21 +305,27 @@ func stressRuns(t *testing.T, fewer int) int {
 // Members are killed, leave and join at random moments: every run ends, and every
 // member that reached its end has the state of a run of one member.
 func TestKillsJoinsAndLeaves(t *testing.T) {
-	faults(t, stressRuns(t, 120), false)
+	faults(t, stressRuns(t, 120), false, false)
+}
+
+// The same where sums are moved between devices: each view has a meeting of its own.
+func TestKillsJoinsAndLeavesMoved(t *testing.T) {
+	faults(t, stressRuns(t, 60), false, true)
 }
 
 // The same with members on machines of their own that are silent for a while: they
 // are left out, or the others wait for them.
 func TestSilences(t *testing.T) {
-	faults(t, stressRuns(t, 20), true)
+	faults(t, stressRuns(t, 20), true, false)
 }
 
-func faults(t *testing.T, runs int, silences bool) {
+func faults(t *testing.T, runs int, silences, moved bool) {
 	want := map[int]string{}
 	const steps = 25
 	for _, shards := range []int{5, 6, 7, 8} {
 		want[shards] = oneMember(shards, steps)
 	}
+	var buckets atomic.Int64 // that were moved
 	parallel := make(chan struct{}, 4)
 	var wg sync.WaitGroup
 	for seed := range runs {
@@ -325,14 +336,23 @@ func faults(t *testing.T, runs int, silences bool) {
 				rng := rand.New(rand.NewPCG(uint64(seed), 11))
 				shards := 5 + rng.IntN(4)
 				s := &stress{t: t, rng: rng, shards: shards, steps: steps, pace: 300 * time.Microsecond, apart: silences}
+				if moved {
+					s.floor = newFloor()
+				}
 				founders := 1 + rng.IntN(shards)
 				if silences {
 					founders = max(founders, 3)
 				}
 				s.run(founders, 1+rng.IntN(8), silences)
 				s.check(want[shards])
+				if moved {
+					buckets.Add(s.floor.buckets.Load())
+				}
 			})
 		})
 	}
 	wg.Wait()
+	if moved && buckets.Load() == 0 {
+		t.Error("nothing was moved between devices")
+	}
 }

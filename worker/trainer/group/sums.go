@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +13,9 @@ import (
 // one kept until it begins here.
 func (g *Group) dispatch(p *peer, f frame) error {
 	r := g.round
+	if f.kind == kindMeeting {
+		return g.meeting(p, f)
+	}
 	switch {
 	case f.view < g.view.Number || f.view == g.view.Number && f.step <= g.committed:
 		return nil
@@ -54,7 +58,7 @@ func (r *Round) take(p *peer, f frame) error {
 		if err != nil {
 			return err
 		}
-		r.tails[p.id] = t
+		r.tails[p.id], r.progress = t, time.Now()
 		r.check()
 		return nil
 	}

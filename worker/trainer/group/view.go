@@ -50,6 +50,7 @@ func (g *Group) handle(p *peer, f frame) error {
 		if err := q.check(p.id); err != nil {
 			return err
 		}
+		p.hosted = p.hosted || q.Host
 		for _, l := range q.Lost {
 			if l.Cause.dead() {
 				g.absent(l.Member)
@@ -66,7 +67,7 @@ func (g *Group) handle(p *peer, f frame) error {
 		return p.map_(f)
 	case kindState, kindStateEnd:
 		return g.takeFrame(p, f)
-	case kindPlaces, kindPart, kindPlace, kindResult, kindTail:
+	case kindPlaces, kindPart, kindPlace, kindResult, kindTail, kindMeeting:
 		return g.dispatch(p, f)
 	}
 	return nil
@@ -272,6 +273,10 @@ func (g *Group) decided(d decision) {
 		if g.view.Number > 0 && !slices.Contains(g.view.Members, id) {
 			reasons = append(reasons, g.name(id)+" joined")
 		}
+	}
+	hosted := func(id int) bool { return id == g.self && g.hosted || g.peers[id] != nil && g.peers[id].hosted }
+	if len(reasons) == 0 && slices.ContainsFunc(d.members, hosted) {
+		reasons = []string{"sums go through the host's memory from here on"}
 	}
 	g.install(d.number, d.members, highest, strings.Join(reasons, ", "))
 	g.hand(giver, behind)

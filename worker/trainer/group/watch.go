@@ -66,6 +66,9 @@ func (g *Group) look(now, gap time.Duration) {
 			}
 		}
 	}
+	if g.round != nil {
+		g.round.stuck(time.Now())
+	}
 	g.late(now)
 	g.orphaned(now)
 }
