@@ -145,7 +145,7 @@ flags="-std=$std -O2 -fPIC -w -D_GLIBCXX_USE_CXX11_ABI=$abi -I$gotorch -I$native
 flags="$flags ${CXXFLAGS:-}"
 libs="-L$lib -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10"
 [ $cuda = no ] || libs="$libs -ltorch_cuda -lc10_cuda -L$(dirname "$cudart") -l:$(basename "$cudart")"
-libs="$libs -Wl,--as-needed"
+libs="$libs -Wl,--as-needed -ldl"
 
 # Everything that decides the result: sources, flags, compiler, this script, the libraries found.
 key=$( {

@@ -399,6 +399,26 @@ func TestMembersMustAgree(t *testing.T) {
 	}
 }
 
+// Who asks for a way of sums that this machine does not have is told; auto takes
+// the host's memory.
+func TestGroupTransfer(t *testing.T) {
+	job := groupJob(t, imageFolder(t, 20, 6), 2, map[string]any{"epochs": 1})
+	for how, want := range map[string]struct{ class, text string }{
+		"nccl": {trainerproto.FailedDeviceFault, "ATELIER_GROUP_TRANSFER=nccl: libtorch: device cpu has no identity"},
+		"rdma": {trainerproto.FailedBadSpec, `ATELIER_GROUP_TRANSFER: "rdma" is not host, nccl or auto`},
+		"auto": {"", ""},
+	} {
+		t.Setenv("ATELIER_GROUP_TRANSFER", how)
+		c := newCrew(t, job, 2, 2)
+		c.finish(func(int, trainerproto.Event) {})
+		for id := 1; id <= 2; id++ {
+			if e := c.ends[id]; e.Class != want.class || !strings.Contains(e.Message, want.text) || want.class == "" && e.Kind != trainerproto.EventDone {
+				t.Errorf("%s: member %d ended with %+v", how, id, e)
+			}
+		}
+	}
+}
+
 // A loss that is no number ends all members alike.
 func TestGroupDiverges(t *testing.T) {
 	job := groupJob(t, imageFolder(t, 33, 6), 4, map[string]any{"optimizer": "sgd", "lr": 1000, "clip_norm": 0, "schedule": "constant", "warmup_epochs": 0})

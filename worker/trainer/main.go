@@ -34,7 +34,9 @@ const usage = `usage: atelier-trainer train|infer|serve|evaluate|sheets|bench|lo
 train takes one job line on standard input and writes events to file descriptor 3;
 a worker or atelier train starts it. infer does the same for atelier infer. sheets takes a job line too and draws what
 the job's training would see. evaluate, bench, logits and onnx list their flags with -h. kernels lists which of our own
-kernels are on: ATELIER_KERNELS=none or a list (-dense,-norm) turns them off, and libtorch's operators run`
+kernels are on: ATELIER_KERNELS=none or a list (-dense,-norm) turns them off, and libtorch's operators run.
+ATELIER_GROUP_TRANSFER=nccl or auto lets the members of a group move sums between GPUs with NCCL (2.26.2 or later;
+ATELIER_NCCL names its file); host, the default, takes the host's memory`
 
 func main() {
 	stdio.Guard()

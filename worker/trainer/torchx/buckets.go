@@ -169,10 +169,18 @@ func (b *Buckets) Result(bucket int) []float32 {
 // once a step. ok false: stop was closed, or the step dropped. It panics with an
 // *Error where a GPU fails to hand a bucket over.
 func (b *Buckets) Ready(stop <-chan struct{}) (bucket int, ok bool) {
+	next := C.int(-1)
+	Must(b.wait(stop, func(c C.tx_buckets, call C.int64_t) C.tx_error { return C.tx_buckets_wait(c, call, &next) }))
+	return int(next), next >= 0
+}
+
+// wait makes a call that waits for buckets, and ends when stop is closed. Of freed
+// ones it makes none.
+func (b *Buckets) wait(stop <-chan struct{}, f func(c C.tx_buckets, call C.int64_t) C.tx_error) error {
 	b.waiting.Lock()
 	defer b.waiting.Unlock()
 	if b.c == nil {
-		return 0, false
+		return nil
 	}
 	b.call++
 	c, call := b.c, C.int64_t(b.call)
@@ -185,12 +193,10 @@ func (b *Buckets) Ready(stop <-chan struct{}) (bucket int, ok bool) {
 		case <-done:
 		}
 	}()
-	var next C.int
-	err := check(C.tx_buckets_wait(c, call, &next))
+	err := check(f(c, call))
 	close(done)
 	<-watched // c may be freed
-	Must(err)
-	return int(next), next >= 0
+	return err
 }
 
 // Sum carries a program out: in[m.To] += in[m.From] in order, then out = in[0].
@@ -209,13 +215,18 @@ func (b *Buckets) Sum(out []float32, in [][]float32, program []group.Merge) {
 		from[i] = unsafe.SliceData(x)
 		pinned.Pin(from[i])
 	}
-	steps := make([]int32, 0, 2*len(program))
-	for _, m := range program {
-		if uint(m.To) >= uint(len(in)) || uint(m.From) >= uint(len(in)) {
-			panic(fmt.Sprintf("torchx: a merge of %d into %d of %d", m.From, m.To, len(in)))
-		}
-		steps = append(steps, int32(m.To), int32(m.From))
-	}
 	Must(check(C.tx_sum((*C.float)(unsafe.SliceData(out)), (**C.float)(unsafe.Pointer(unsafe.SliceData(from))), C.int(len(in)),
-		(*C.int32_t)(unsafe.SliceData(steps)), C.int(len(program)), C.int64_t(len(out)))))
+		unsafe.SliceData(steps(program, len(in))), C.int(len(program)), C.int64_t(len(out)))))
+}
+
+// steps is a program over so many inputs as C takes it.
+func steps(program []group.Merge, inputs int) []C.int32_t {
+	list := make([]C.int32_t, 0, 2*len(program))
+	for _, m := range program {
+		if uint(m.To) >= uint(inputs) || uint(m.From) >= uint(inputs) {
+			panic(fmt.Sprintf("torchx: a merge of %d into %d of %d", m.From, m.To, inputs))
+		}
+		list = append(list, C.int32_t(m.To), C.int32_t(m.From))
+	}
+	return list
 }

@@ -143,6 +143,22 @@ void tx_buckets_free(tx_buckets b);               /* when no call waits */
 /* in[to] += in[from] for each pair of program, then out = in[0]; in stays as it is */
 tx_error tx_sum(float *out, const float *const *in, int inputs, const int32_t *program, int merges, int64_t n);
 
+/* --- NCCL: sums moved between the devices of a group's members ------------------------------- */
+/* See native/nccl.h. A library is opened by the path of its file, empty: where the system has it; it stays open. */
+typedef void *tx_nccl;
+typedef void *tx_meeting;
+tx_error tx_nccl_open(const char *path, tx_nccl *out, char **version, char **found);
+tx_error tx_nccl_id(tx_nccl library, char *id /* 128 bytes */);
+/* returns before the others have come */
+tx_error tx_meeting_new(tx_nccl library, const char *id, int rank, int members, const char *device, tx_meeting *out);
+void tx_meeting_abort(tx_meeting m, const char *why); /* by any thread; what is under way ends soon after */
+void tx_meeting_free(tx_meeting m);                   /* when no exchange is under way */
+/* A bucket's sums over all members; see Buckets::exchange. done 0: stopped, by tx_buckets_stop. */
+tx_error tx_buckets_exchange(tx_buckets b, tx_meeting m, int bucket, int64_t call, int rank, int members, const int32_t *first,
+                             const int64_t *cuts, const int32_t *program, int merges, int *done);
+/* a name that no other device in the world has; an error where it has none */
+tx_error tx_device_identity(const char *device, char **name);
+
 #ifdef __cplusplus
 }
 #endif

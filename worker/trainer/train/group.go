@@ -52,6 +52,10 @@ func (r *run) join(ctx context.Context) error {
 	if r.links == nil {
 		return fmt.Errorf("a member of a group needs descriptor %d, a socket over which it is handed links to the others", trainerproto.LinksFD)
 	}
+	mover, err := r.mover()
+	if err != nil {
+		return err
+	}
 	if err := r.warm(); err != nil {
 		return err
 	}
@@ -61,7 +65,7 @@ func (r *run) join(ctx context.Context) error {
 		within, cancel = context.WithTimeout(ctx, stall)
 		defer cancel()
 	}
-	g, err := group.Start(within, group.Config{Job: job, Links: r.links, Engine: r.engine(), State: state{r}, Stall: stall, Log: r.log, OnView: r.viewed})
+	g, err := group.Start(within, group.Config{Job: job, Links: r.links, Engine: r.engine(), State: state{r}, Mover: mover, Stall: stall, Log: r.log, OnView: r.viewed})
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return &Failure{trainerproto.FailedCutOff, fmt.Errorf("no member of the group has taken this one in within %s", stall)}
 	}

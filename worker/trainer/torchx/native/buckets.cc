@@ -118,6 +118,11 @@ void Buckets::begin(int64_t from, int64_t to, int64_t present) {
   if (!whole_ && !result_.defined()) result_ = at::zeros({total_}, at::TensorOptions(at::kFloat));
   for (auto &p : params_) p.tensor.mutable_grad().reset();
   for (auto &s : statistics_) s.committed.copy_(s.tensor);
+  moved_ = false;
+  if (!host_only_) {
+    began_.emplace(device_.type());
+    began_->record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+  }
   stack_.begin(present);
   next_ = from;
   to_ = to;
@@ -224,7 +229,7 @@ void Buckets::apply() {
   if (host_only_)
     sums = whole_ ? at::from_blob(segment_, {total_}, at::TensorOptions(at::kFloat)) : result_;
   else
-    sums = whole_ ? on_device(0) : result_.to(device_);
+    sums = whole_ ? on_device(0) : moved_ ? result_on_device_ : result_.to(device_);
   for (auto &p : params_) p.tensor.mutable_grad() = sums.as_strided(p.sizes, p.strides, p.at);
   for (auto &s : statistics_) s.tensor.copy_(sums.as_strided(s.sizes, s.strides, s.at));
   close(false);

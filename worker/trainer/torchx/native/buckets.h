@@ -11,6 +11,7 @@
 #include <c10/core/Event.h>
 
 #include "native/common.h"
+#include "native/nccl.h"
 #include "native/tree.h"
 
 namespace torchx {
@@ -40,6 +41,10 @@ class Buckets : public std::enable_shared_from_this<Buckets> {
   float *result();
 
   int wait(int64_t call);  // the next bucket; -1: stopped
+  // A bucket's sums over all members, made with the others of a meeting: rank r has the nodes first[r] to first[r+1] of all,
+  // and sums the piece cuts[r] to cuts[r+1]; the program completes the tree. false: stopped.
+  bool exchange(Communicator &meeting, int bucket, int64_t call, int rank, at::ArrayRef<int32_t> first, at::ArrayRef<int64_t> cuts,
+                at::ArrayRef<int32_t> program);
   void stop(int64_t call);  // ends that and earlier ones
   void end();               // ends all
 
@@ -58,6 +63,9 @@ class Buckets : public std::enable_shared_from_this<Buckets> {
   void fold(const Piece &p, at::Tensor leaf);
   void complete(int bucket);
   void close(bool dropped);
+  bool take(int bucket, int64_t call, std::optional<c10::Event> &made);
+  void sum(const std::vector<float *> &in, at::ArrayRef<int32_t> program, float *out, int64_t floats);
+  float *place(int slot) { return host_only_ ? this->slot(slot) : on_device(slot).data_ptr<float>(); }
   float *slot(int k) const { return segment_ + k * total_; }
   at::Tensor on_device(int slot);
 
@@ -69,9 +77,12 @@ class Buckets : public std::enable_shared_from_this<Buckets> {
   std::vector<at::Tensor> slots_on_device_;
   float *segment_ = nullptr;
   at::Tensor result_;  // on the host; made when a step is not this member's alone
+  at::Tensor result_on_device_, received_;  // made when sums are moved between devices
+  std::optional<c10::Stream> beside_;       // on which they are
 
   // The step.
-  bool whole_ = false, armed_ = false;
+  bool whole_ = false, armed_ = false, moved_ = false;
+  std::optional<c10::Event> began_;  // on a GPU: what used the results of the step before
   int64_t next_ = 0, to_ = 0;  // shards
   int nodes_ = 0;
   TreeStack stack_;
