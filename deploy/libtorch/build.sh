@@ -140,7 +140,8 @@ if [ -z "$gotorch" ]; then
 fi
 [ -d "$gotorch/cgotorch" ] || die "gotorch's C++ sources are not in '$gotorch'; run: go mod download github.com/wangkuiyi/gotorch"
 
-flags="-std=$std -O2 -fPIC -w -D_GLIBCXX_USE_CXX11_ABI=$abi -I$gotorch -I$native -I$include -I$include/torch/csrc/api/include"
+# A square root that may set errno keeps the compiler from vectorising the loop around it: Adam is three times as fast without.
+flags="-std=$std -O2 -fno-math-errno -fPIC -w -D_GLIBCXX_USE_CXX11_ABI=$abi -I$gotorch -I$native -I$include -I$include/torch/csrc/api/include"
 [ $cuda = no ] || flags="$flags -DWITH_CUDA $cuda_flags"
 flags="$flags ${CXXFLAGS:-}"
 libs="-L$lib -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10"
