@@ -26,11 +26,14 @@ const (
 
 const (
 	ddpSize   = 64
-	ddpBatch  = 32
 	ddpShards = 2
+	ddpSteps  = 24 // of an epoch
 )
 
-var ddpModels = []string{"resnet18", "mobilenet_v2"}
+var (
+	ddpModels  = []string{"resnet18", "mobilenet_v2"}
+	ddpBatches = []int{32, 128} // of all members together
+)
 
 // speed of the sides at one model, images a second, one figure a round.
 type speed map[string][]float64
@@ -47,10 +50,12 @@ const (
 // measureDDP lets whole trainings of ours and blocks of steps of PyTorch's take
 // turns: PyTorch's processes wait for their turn meanwhile.
 func (b *bench) measureDDP(ctx context.Context) error {
-	for _, model := range ddpModels {
-		key := fmt.Sprintf("ddp model=%s size=%d batch=%d rounds=%d base=%t quick=%t", model, ddpSize, ddpBatch, b.Rounds, b.base != "", b.quick)
-		if _, err := harness.Measure(b.Session, key, func() (speed, error) { return b.besideDDP(ctx, model) }); err != nil {
-			return err
+	for _, batch := range ddpBatches {
+		for _, model := range ddpModels {
+			key := fmt.Sprintf("ddp model=%s size=%d batch=%d rounds=%d base=%t quick=%t", model, ddpSize, batch, b.Rounds, b.base != "", b.quick)
+			if _, err := harness.Measure(b.Session, key, func() (speed, error) { return b.besideDDP(ctx, model, batch) }); err != nil {
+				return err
+			}
 		}
 	}
 	if b.elastic {
@@ -59,12 +64,12 @@ func (b *bench) measureDDP(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) besideDDP(ctx context.Context, model string) (speed, error) {
-	data, err := b.draw(ctx, b.count(256, 64), 8, ddpSize)
+func (b *bench) besideDDP(ctx context.Context, model string, batch int) (speed, error) {
+	data, err := b.draw(ctx, b.count(ddpSteps, 6)*batch/3, 8, ddpSize)
 	if err != nil {
 		return nil, err
 	}
-	w := work{data: data, model: model, epochs: b.count(4, 2), batch: ddpBatch, set: []string{fmt.Sprintf("image_size=%d", ddpSize), "cache_dir=" + filepath.Join(b.data, "packed")}}
+	w := work{data: data, model: model, epochs: b.count(3, 2), batch: batch, set: []string{fmt.Sprintf("image_size=%d", ddpSize), "cache_dir=" + filepath.Join(b.data, "packed")}}
 	ours := func(bin, members string, set ...string) func() (float64, error) {
 		return func() (float64, error) {
 			dir, err := b.scratch("ddp")
@@ -93,7 +98,7 @@ func (b *bench) besideDDP(ctx context.Context, model string) (speed, error) {
 		}{sideBase, ours(b.base, "", "threads=1")})
 	}
 	for _, layout := range []string{"default", "channels_last"} {
-		p, err := b.startPeer(ctx, model, layout)
+		p, err := b.startPeer(ctx, model, batch, layout)
 		if err != nil {
 			return nil, err
 		}
@@ -131,12 +136,12 @@ type peerGroup struct {
 	words *tailBuffer
 }
 
-func (b *bench) startPeer(ctx context.Context, model, layout string) (*peerGroup, error) {
+func (b *bench) startPeer(ctx context.Context, model string, batch int, layout string) (*peerGroup, error) {
 	logs, err := b.scratch("torchrun")
 	if err != nil {
 		return nil, err
 	}
-	args := b.torchrun(logs, filepath.Join(b.Dir, "peer", "ddp.py"), "--model", model, "--size", strconv.Itoa(ddpSize), "--batch", strconv.Itoa(ddpBatch), "--threads", "1", "--layout", layout)
+	args := b.torchrun(logs, filepath.Join(b.Dir, "peer", "ddp.py"), "--model", model, "--size", strconv.Itoa(ddpSize), "--batch", strconv.Itoa(batch), "--threads", "1", "--layout", layout)
 	p := &peerGroup{cmd: exec.CommandContext(ctx, args[0], args[1:]...), words: &tailBuffer{}}
 	p.cmd.Stderr = p.words
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -197,13 +202,17 @@ func ddpTable(j *harness.Journal) string {
 	if len(j.Keys("ddp")) == 0 {
 		return elasticTable(j)
 	}
-	table := harness.NewTable("model", "2 members", "1 member", "build before, 1 thread", "DDP, 2 processes", "DDP, channels_last", "2 members / DDP", "2 members / DDP, channels_last", "2 members / 1", "1 member / build before")
+	table := harness.NewTable("model", "batch", "2 members", "1 member", "build before, 1 thread", "DDP, 2 processes", "DDP, channels_last", "2 members / DDP", "2 members / DDP, channels_last", "2 members / 1", "1 member / build before")
 	for _, key := range j.Keys("ddp") {
 		var s speed
 		if !j.Newest(key, &s) {
 			continue
 		}
-		model, _, _ := strings.Cut(strings.TrimPrefix(key, "ddp model="), " ")
+		var model string
+		var size, batch int
+		if _, err := fmt.Sscanf(key, "ddp model=%s size=%d batch=%d", &model, &size, &batch); err != nil {
+			continue // of a journal that another version wrote
+		}
 		rate := func(side string) string {
 			if len(s[side]) == 0 {
 				return "-"
@@ -216,11 +225,11 @@ func ddpTable(j *harness.Journal) string {
 			}
 			return marked(harness.Ratio(s[a], s[c]), bar, true)
 		}
-		table.Cells(model, rate(sideTwo), rate(sideOne), rate(sideBase), rate(sideDDP), rate(sideLast),
+		table.Cells(model, strconv.Itoa(batch), rate(sideTwo), rate(sideOne), rate(sideBase), rate(sideDDP), rate(sideLast),
 			ratio(sideTwo, sideDDP, barDDP), ratio(sideTwo, sideLast, barDDP), ratio(sideTwo, sideOne, barTwo), ratio(sideOne, sideBase, barOne))
 	}
-	return fmt.Sprintf("### Speed: images a second, %d px, batch %d in all, one thread a member, %d shards; medians, ratios round by round\n\n%s\nBars: %.1f over DDP, %.1f of two members over one, %.2f of one member over the build before; bold where reached.\n\n%s%s",
-		ddpSize, ddpBatch, ddpShards, table, barDDP, barTwo, barOne, j.Conditions("ddp"), elasticTable(j))
+	return fmt.Sprintf("### Speed: images a second, %d px, one thread a member, %d shards; medians, ratios round by round\n\n%s\nBars: %.1f over DDP, %.1f of two members over one, %.2f of one member over the build before; bold where reached.\n\n%s%s",
+		ddpSize, ddpShards, table, barDDP, barTwo, barOne, j.Conditions("ddp"), elasticTable(j))
 }
 
 // marked is a figure, bold where it reaches its bar: from above, or from below.
