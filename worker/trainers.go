@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"atelier/common/child"
+	"atelier/common/trainerproto"
 	"atelier/worker/runner"
 )
 
@@ -30,7 +31,13 @@ func trainers(bin, file string) (list []runner.Trainer, notes []string, err erro
 	path, _, err := child.Find("atelier-trainer", bin)
 	switch {
 	case err == nil:
-		list = append(list, runner.Trainer{Name: torchTrainer, Command: []string{path, "train"}, Own: true})
+		t := runner.Trainer{Name: torchTrainer, Command: []string{path, "train"}, Own: true}
+		// NCCL connects GPUs by sockets of its own, and its library may lie anywhere.
+		t.Network = trainerproto.MayUseNCCL(os.Getenv(trainerproto.TransferVariable))
+		if lib := os.Getenv(trainerproto.NCCLVariable); t.Network && lib != "" {
+			t.Read = append(t.Read, filepath.Dir(lib))
+		}
+		list = append(list, t)
 	case bin != "":
 		return nil, nil, fmt.Errorf("--trainer-bin: %w", err)
 	default:

@@ -1,6 +1,10 @@
 package confine
 
-import "strings"
+import (
+	"strings"
+
+	"atelier/common/trainerproto"
+)
 
 // passed are the variables of the agent that reach a trainer; a name that ends
 // in * is of all that begin so. All else stays with the agent: tokens of clouds and
@@ -13,7 +17,7 @@ var passed = []string{
 	"CUDA_*", "NVIDIA_*", "CUBLAS_*", "CUDNN_*", "NCCL_*", "TORCH_*", "PYTORCH_*", "TF_CPP_*", "TF_ENABLE_*", "TF_FORCE_*", "TF_XLA_*", "XLA_*", "JAX_*",
 	"PYTHON*", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV",
 	"GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK", "GORACE", "GOCOVERDIR",
-	"ATELIER_KERNELS",
+	"ATELIER_KERNELS", trainerproto.TransferVariable, trainerproto.NCCLVariable,
 }
 
 // Environ is what of an environment, NAME=VALUE each, a trainer gets. A nil
