@@ -466,10 +466,10 @@ func TestUser(t *testing.T) {
 	must(t, err)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = "/"
-	out, err := cmd.CombinedOutput()
+	out, ended := cmd.CombinedOutput()
 	came := map[string]string{}
 	if err := json.Unmarshal(out, &came); err != nil {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("%v (%v): %s", err, ended, out)
 	}
 	if strings.HasPrefix(came["who"], "0 ") || strings.HasSuffix(came["who"], " 0") {
 		t.Errorf("it runs as %s", came["who"])
