@@ -75,8 +75,8 @@ func TestGossipKeyFile(t *testing.T) {
 	} {
 		os.WriteFile(file, []byte(text), 0o600)
 		k, err := gossip.ReadKey(file)
-		if len(k) != want || (err == nil) != (want > 0) {
-			t.Errorf("%q gave %d bytes, %v", text, len(k), err)
+		if n := len(bytes.Join(k, nil)); n != want || (err == nil) != (want > 0) {
+			t.Errorf("%q gave %d bytes, %v", text, n, err)
 		}
 	}
 }

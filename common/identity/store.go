@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"atelier/common/files"
 	"atelier/common/secret"
 )
@@ -89,7 +91,7 @@ type held struct {
 // Exists reports whether a folder holds an identity: whether its node is of a closed cluster.
 func Exists(dir string) (bool, error) {
 	_, err := os.Stat(filepath.Join(dir, fileNode))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) { // a folder that is a file has none either
 		return false, nil
 	}
 	return err == nil, err

@@ -182,12 +182,13 @@ func TestBadInputOfTrainings(t *testing.T) {
 	})
 }
 
-// wrapped makes a trainer out of a line of shell in front of the real one.
+// wrapped makes a trainer out of a line of shell in front of the real one, whose file
+// it might not start if it was confined.
 func wrapped(t *testing.T, line string) []string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "trainer.sh")
 	must(t, os.WriteFile(path, []byte("#!/bin/sh\n"+line+"\nexec "+torch(t)[1]+" \"$@\"\n"), 0o755))
-	return []string{"--trainer-bin", path}
+	return []string{"--trainer-bin", path, "--confine", "off"}
 }
 
 // A batch that memory cannot hold: the run's class says so, its message what
