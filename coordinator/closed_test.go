@@ -15,6 +15,8 @@ import (
 	"atelier/common/access"
 	"atelier/common/client"
 	"atelier/common/identity"
+	atelierv1 "atelier/common/proto/atelier/v1"
+	logv1 "atelier/common/proto/log/v1"
 	"atelier/common/secret"
 	"atelier/coordinator/member"
 )
@@ -52,15 +54,32 @@ func (c *testCluster) signed(dir string, role identity.Role, node string, at tim
 	return s
 }
 
+// invite makes an invitation through the log, as the API does for an admin.
+func (c *testCluster) invite(role access.Role, node string, uses int32) string {
+	c.t.Helper()
+	secret := access.NewInvite()
+	hash := secret.Hash()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	l := c.waitLeader()
+	now := time.Now().UnixMilli()
+	res, err := l.node.Propose(ctx, &logv1.Command{TimeMs: now, Op: &logv1.Command_CreateInvite{CreateInvite: &logv1.CreateInvite{
+		Id: secret.ID, Role: atelierv1.Role(role), Node: node, Sha256: hash[:], ExpiresMs: now + time.Hour.Milliseconds(), Uses: uses}}})
+	if err != nil || res.Err != nil {
+		c.t.Fatal(err, res.Err)
+	}
+	return identity.Invitation{Addresses: []string{l.Addresses().API}, Fingerprint: c.identityOf("c1").Trusted().Fingerprint(), Secret: secret.Text()}.Text()
+}
+
 // startClosed starts a closed cluster of n coordinators.
 func startClosed(t *testing.T, n int) *testCluster {
 	t.Helper()
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	c := &testCluster{t: t, dir: t.TempDir()}
 	first := c.start("c1", "--bootstrap", "--tls")
+	until(t, "the first one leads", func() bool { return c.leader() == first })
 	for _, id := range []string{"c2", "c3", "c4", "c5"}[:n-1] {
-		c.signed(member.TLSFolder(filepath.Join(c.dir, id)), identity.Coordinator, id, time.Now(), identity.NodeLife)
-		c.start(id, "--join", first.Addresses().Gossip)
+		c.start(id, "--join", c.invite(access.Coordinator, "", 1))
 	}
 	c.untilVoters(n)
 	return c
@@ -346,5 +365,85 @@ func TestFlagsOfClosedClusters(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s %v: %v, want %q", x.id, x.flags, err, x.want)
 		}
+	}
+}
+
+// Machines that an invitation does not let in are told why, and so is the log.
+func TestInvitationsThatLetNobodyIn(t *testing.T) {
+	c := startClosed(t, 2)
+	here := c.leader()
+	used := c.invite(access.Coordinator, "", 1)
+	c.start("c3", "--join", used)
+	text, err := identity.ParseInvitation(used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := func(change func(*identity.Invitation)) string {
+		i := text
+		change(&i)
+		return i.Text()
+	}
+	for _, x := range []struct{ what, text, want string }{
+		{"used up", used, "has been used, by c3"},
+		{"for a worker", c.invite(access.Worker, "", 1), "is for a worker, not for a coordinator"},
+		{"for another name", c.invite(access.Coordinator, "c8", 1), "is for c8, not for c9"},
+		{"a guess", wrong(func(i *identity.Invitation) { i.Secret = access.NewInvite().Text() }), "not one of this cluster"},
+		{"not even a guess", wrong(func(i *identity.Invitation) { i.Secret = "x" }), "not one of this cluster"},
+		{"to another cluster", wrong(func(i *identity.Invitation) { i.Fingerprint = strings.Repeat("ab", 32) }), "is not of the cluster whose authority has the fingerprint"},
+	} {
+		n, err := c.launch("c9", "--join", x.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err = <-n.ended:
+			n.ended <- nil
+		case <-time.After(60 * time.Second):
+			t.Fatalf("%s: still waiting\n%s", x.what, n.log)
+		}
+		if err == nil || !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%s: %v, want %q", x.what, err, x.want)
+		}
+		if strings.Contains(n.log.String(), text.Secret) || strings.Contains(err.Error(), text.Secret) {
+			t.Errorf("%s: the secret is in the log or the error", x.what)
+		}
+	}
+	if there, err := identity.Exists(member.TLSFolder(filepath.Join(c.dir, "c9"))); there || err != nil {
+		t.Errorf("who was not let in has an identity: %v, %v", there, err)
+	}
+	if strings.Contains(here.log.String(), text.Secret) {
+		t.Error("the leader has logged a secret")
+	}
+}
+
+// A member that asks for its next certificate gets it under its own name, and what it does not hold itself.
+func TestRenewal(t *testing.T) {
+	c := startClosed(t, 1)
+	at := []string{c.nodes[0].Addresses().API}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	w := c.signed(t.TempDir(), identity.Worker, "w1", time.Now(), time.Minute)
+	api := client.New(at, client.WithTLS(w.ClientTLS(nil)))
+	defer api.Close()
+	next, err := api.Renew(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := w.Certificate()
+	if err := w.Install(next); err != nil || !w.Certificate().NotAfter.After(was.NotAfter) || w.Name().Node != "w1" || w.Authority() != nil {
+		t.Errorf("renewed: %v, %s until %s", err, w.Name(), w.Certificate().NotAfter)
+	}
+	stray := client.New(at, client.WithTLS(c.signed(t.TempDir(), identity.Coordinator, "c7", time.Now(), time.Minute).ClientTLS(nil)))
+	defer stray.Close()
+	if _, err := stray.Renew(ctx); err == nil || !strings.Contains(err.Error(), "is not a member of this cluster") {
+		t.Errorf("a coordinator that is not a member: %v", err)
+	}
+	person := client.New(at, client.WithTLS(c.identityOf("c1").Trusted().ClientTLS(nil)))
+	defer person.Close()
+	if _, err := person.Renew(ctx); err == nil || client.ExitCode(err) != client.ExitRefused {
+		t.Errorf("without a certificate: %v", err)
+	}
+	if err := c.identityOf("c1").Install(identity.Credentials{Node: next.Node, Key: next.Key}); err == nil {
+		t.Error("a coordinator took a worker's certificate for its own")
 	}
 }

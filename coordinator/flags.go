@@ -38,8 +38,9 @@ type Config struct {
 
 	// Counts only while the data folder holds no state: a restarted node goes on
 	// with the cluster that it belongs to.
-	Bootstrap bool
-	Join      []string // gossip addresses of any nodes of the cluster
+	Bootstrap  bool
+	Join       []string             // gossip addresses of any nodes of the cluster
+	Invitation *identity.Invitation // to a closed cluster, in place of Join
 
 	Redis         string // address or URL, without a password once it is read; "" = leaderboards come from the state
 	RedisPrefix   string // of all keys; two clusters on one Redis need two
@@ -99,7 +100,7 @@ func (m *Main) ParseFlags(args []string) error {
 			text("gossip", "127.0.0.1:7602", "`HOST:PORT` for gossip (TCP and UDP)", &c.Gossip),
 			text("advertise", "", "`HOST` that others reach this node at; needed with a wildcard address", &c.Advertise),
 			yes("bootstrap", "begin a new cluster, unless the data folder has a state", &c.Bootstrap),
-			text("join", "", "gossip `HOST:PORT[,..]` of any node, coordinator or worker, of the cluster to join", &join),
+			text("join", "", "`INVITATION` to a closed cluster, as atelier cluster invite prints it; or gossip HOST:PORT[,..] of any node, coordinator or worker, of an open one", &join),
 			text("redis", "", "`HOST:PORT` of Redis for leaderboards, or redis://USER@HOST:PORT/DB (rediss:// with TLS), or unix:///PATH of a socket; empty = the state answers", &c.Redis),
 			text("redis-password-file", "", "`FILE` of mode 0600 with the password of Redis; without it ATELIER_REDIS_PASSWORD counts", &c.RedisPassword),
 			text("redis-ca-file", "", "`FILE` (PEM) with the CA of Redis's certificate; empty = the system's", &c.RedisCertificates.CA),
@@ -134,6 +135,13 @@ func (m *Main) ParseFlags(args []string) error {
 	}
 	if !ran {
 		return errHelp
+	}
+	if identity.IsInvitation(join) {
+		i, err := identity.ParseInvitation(join)
+		if err != nil {
+			return fmt.Errorf("--join: %w", err)
+		}
+		c.Invitation, join = &i, ""
 	}
 	for _, a := range strings.Split(join, ",") {
 		if a = strings.TrimSpace(a); a != "" {
@@ -182,7 +190,7 @@ func (c *Config) secrets(args []string) error {
 
 // closed reports whether the node's cluster is or will be closed.
 func (c *Config) closed() (bool, error) {
-	if c.TLS {
+	if c.TLS || c.Invitation != nil {
 		return true, nil
 	}
 	return identity.Exists(member.TLSFolder(c.Data))

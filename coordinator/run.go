@@ -106,7 +106,8 @@ func (m *Main) Run(ctx context.Context) (err error) {
 	background.Add(1)
 	go func() { defer background.Done(); m.lead.Run(life) }()
 	fatal := make(chan error, 1)
-	background.Add(2)
+	background.Add(3)
+	go func() { defer background.Done(); m.member.KeepFresh(life) }()
 	go func() {
 		defer background.Done()
 		if err := m.member.Stay(ctx); err != nil && ctx.Err() == nil {
@@ -135,8 +136,11 @@ func (m *Main) open(ctx, life context.Context) error {
 		return fmt.Errorf("--gossip-key-file: %w", err)
 	}
 	m.member, err = member.Open(member.Config{ID: c.ID, Data: c.Data, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Advertise: c.Advertise,
-		Bootstrap: c.Bootstrap, Join: c.Join, Keys: keys, TLS: c.TLS, Insecure: c.Insecure, Logger: m.logger})
+		Bootstrap: c.Bootstrap, Join: c.Join, Invitation: c.Invitation, Keys: keys, TLS: c.TLS, Insecure: c.Insecure, Logger: m.logger})
 	if err != nil {
+		return err
+	}
+	if err := m.member.Enroll(ctx); err != nil {
 		return err
 	}
 	listener, err := m.member.Listen()
@@ -205,7 +209,7 @@ func (m *Main) wire(life context.Context) error {
 	}
 	m.server = api.New(api.Config{RunLogs: logs,
 		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: member.Peers{Pool: m.pool}, Assign: a, Judge: j,
-		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, TLS: m.member.ClientTLS(), Authority: m.member.Authority, Logger: m.logger,
+		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, TLS: m.member.ClientTLS(), Authority: m.member.Authority, Identity: m.member.Store(), Logger: m.logger,
 	})
 	m.member.ListRefusals(m.server.Refused)
 	watchers = append(watchers, m.server, m.member)

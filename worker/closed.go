@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 
+	"atelier/common/client"
 	"atelier/common/identity"
 )
 
@@ -16,9 +17,13 @@ import (
 func tlsFolder(data string) string { return filepath.Join(data, "tls") }
 
 // openIdentity opens the worker's identity, where its data folder holds one: its cluster is closed.
-func (m *Main) openIdentity() error {
+func (m *Main) openIdentity(ctx context.Context, home *home) error {
 	dir := tlsFolder(m.Config.Data)
 	there, err := identity.Exists(dir)
+	if err == nil && !there && m.Config.Invitation != nil {
+		err = m.enroll(ctx, dir, home)
+		there = err == nil
+	}
 	if err != nil || !there {
 		return err
 	}
@@ -29,6 +34,28 @@ func (m *Main) openIdentity() error {
 		return fmt.Errorf("%s is the identity of %s, not of worker %s: give each node its own --data", dir, n, m.Config.Name)
 	}
 	return nil
+}
+
+// enroll joins the closed cluster that this worker is invited to.
+func (m *Main) enroll(ctx context.Context, dir string, home *home) error {
+	i := m.Config.Invitation
+	if cluster := home.cluster(); cluster != "" {
+		return fmt.Errorf("--join: data folder %s serves cluster %s, which is open: a closed one needs an empty folder", m.Config.Data, cluster)
+	}
+	m.log.Info("joins a closed cluster", "api", i.Addresses, "fingerprint", i.Fingerprint)
+	e, err := client.Enroll(ctx, *i, identity.Worker, m.Config.Name, func(err error) {
+		m.health.report("cannot join: " + client.Message(err))
+		m.log.Warn("waiting to join", "api", i.Addresses, "error", err)
+	})
+	if err != nil {
+		return fmt.Errorf("--join: %s", client.Message(err))
+	}
+	// Where the cluster is first: with its identity the folder needs no invitation any more.
+	if err := home.change(func(r *homeRecord) { r.Seeds, r.APIs = e.Gossip, e.API }); err != nil {
+		return err
+	}
+	_, err = identity.Create(dir, e.Credentials)
+	return err
 }
 
 // guard does the handshakes at the worker's port. Members show a certificate; who shows none may see how the worker is.

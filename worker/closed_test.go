@@ -152,7 +152,7 @@ func TestWorkersThatAClosedClusterDoesNotTake(t *testing.T) {
 	data := t.TempDir()
 	enlist(t, one, filepath.Join(data, "tls"), identity.Coordinator, "w1", time.Now())
 	m.Config = Config{Name: "w1", Data: data}
-	if err := m.openIdentity(); err == nil || !strings.Contains(err.Error(), "identity of coordinator w1 of cluster c-one, not of worker w1") {
+	if err := m.openIdentity(t.Context(), &home{}); err == nil || !strings.Contains(err.Error(), "identity of coordinator w1 of cluster c-one, not of worker w1") {
 		t.Errorf("under a coordinator's identity: %v", err)
 	}
 }

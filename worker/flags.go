@@ -28,6 +28,7 @@ type Config struct {
 	Name, Data, Listen, Gossip, Advertise string
 	GossipKeyFile                         string
 	Join, Addrs                           []string
+	Invitation                            *identity.Invitation // to a closed cluster, in place of Join
 	Slots                                 string
 	ThreadsPerSlot                        int
 	Shared, Cache                         string
@@ -67,7 +68,7 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 			str("listen", "127.0.0.1:7610", "address of the file server: checkpoints, logs, /metrics, /healthz"),
 			str("gossip", "127.0.0.1:7612", "address to find the others at"),
 			str("advertise", "", "host others reach this one at; needed when an address is 0.0.0.0"),
-			str("join", "", "gossip addresses HOST:PORT[,..] of any node of the cluster"),
+			str("join", "", "an invitation to a closed cluster, as atelier cluster invite prints it; or gossip addresses HOST:PORT[,..] of any node of an open one"),
 			str("addr", "", "API addresses HOST:PORT[,..] of coordinators; found through --join when not given"),
 			str("slots", "auto", "runs at once: auto (one per GPU, else one per core up to eight, beyond that one for every four), N, gpu:N or cpu:N"),
 			&cli.StringFlag{Name: "threads-per-slot", Value: "0", Usage: "CPU threads of one run; 0 shares the cores evenly", EnvVars: []string{envName("threads-per-slot")}},
@@ -102,6 +103,13 @@ func (m *Main) ParseFlags(args []string) (help bool, err error) {
 				Join: list(c.String("join")), Slots: c.String("slots"), Shared: c.String("shared"), Cache: c.String("cache"),
 				TrainersFile: c.String("trainers"), TrainerBin: c.String("trainer-bin"), Insecure: c.Bool("insecure"), AddressFile: c.String("address-file"),
 				LogLevel: c.String("log-level"), Warm: list(c.String("warm")), DrainGrace: c.Duration("drain-grace"), GossipKeyFile: c.String("gossip-key-file")}
+			if text := c.String("join"); identity.IsInvitation(text) {
+				i, err := identity.ParseInvitation(text)
+				if err != nil {
+					return fmt.Errorf("--join: %w", err)
+				}
+				m.Config.Invitation, m.Config.Join = &i, nil
+			}
 			threads, err := setting.Whole(c.String("threads-per-slot")) // the library's numbers are octal where they begin with a zero
 			if err != nil {
 				return fmt.Errorf("--threads-per-slot: %w", err)
@@ -170,8 +178,13 @@ func (c *Config) check() error {
 	if c.Data == "" {
 		return errors.New("--data is needed: a folder for checkpoints, logs and pid files")
 	}
-	if len(c.Join) == 0 && len(c.Addrs) == 0 {
-		return errors.New("give --join with the gossip address of any node, or --addr with API addresses of coordinators")
+	closed, err := identity.Exists(tlsFolder(c.Data))
+	if err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	closed = closed || c.Invitation != nil
+	if len(c.Join) == 0 && len(c.Addrs) == 0 && !closed {
+		return errors.New("give --join with an invitation or the gossip address of any node, or --addr with API addresses of coordinators")
 	}
 	if c.ThreadsPerSlot < 0 {
 		return fmt.Errorf("--threads-per-slot %d: give 0 or more", c.ThreadsPerSlot)
@@ -179,7 +192,6 @@ func (c *Config) check() error {
 	if c.DrainGrace < 0 {
 		return fmt.Errorf("--drain-grace %s: give 0 or more", c.DrainGrace)
 	}
-	var err error
 	for _, p := range []*string{&c.Data, &c.Shared, &c.Cache} {
 		if *p != "" {
 			if *p, err = filepath.Abs(*p); err != nil {
@@ -194,10 +206,6 @@ func (c *Config) check() error {
 	}
 	if c.Cache == "" {
 		c.Cache = filepath.Join(c.Data, "cache")
-	}
-	closed, err := identity.Exists(tlsFolder(c.Data))
-	if err != nil {
-		return fmt.Errorf("--data: %w", err)
 	}
 	for _, a := range []struct{ flag, addr string }{{"--listen", c.Listen}, {"--gossip", c.Gossip}} {
 		host, _, err := net.SplitHostPort(a.addr)

@@ -72,15 +72,15 @@ func (m *Main) Run(ctx context.Context) error {
 	if err := m.lockData(); err != nil {
 		return err
 	}
-	if err := m.openIdentity(); err != nil {
-		return err
-	}
 	folder, err := folderID(c.Data)
 	if err != nil {
 		return err
 	}
 	home, err := openHome(c.Data, m.log)
 	if err != nil {
+		return err
+	}
+	if err := m.openIdentity(ctx, home); err != nil {
 		return err
 	}
 	places, err := slots.Find(slots.Options{Want: c.Slots, ThreadsPerSlot: c.ThreadsPerSlot, Logger: m.log}.FromEnvironment())
@@ -149,6 +149,9 @@ func (m *Main) Run(ctx context.Context) error {
 	api := client.New(addrs, client.WithAttemptTimeout(3*time.Second), client.WithTLS(m.apiTLS()))
 	m.api.Store(api)
 	m.closer = append(m.closer, func() error { api.Close(); return nil })
+	if m.store != nil {
+		go m.store.KeepFresh(ctx, m.log, api.Renew)
+	}
 	guard := &clusterGuard{Coordinator: api, home: home, refuse: func(err error) { cancel(refusal{err}) }}
 	guard.joined = func(cluster string) {
 		m.log.Info("serves a cluster", "cluster", cluster)

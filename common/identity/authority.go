@@ -91,15 +91,9 @@ func (a *Authority) Sign(request []byte, n Name, now time.Time, life time.Durati
 	if n.Cluster != a.Cluster() {
 		return nil, fmt.Errorf("the authority of cluster %s cannot sign for %s", a.Cluster(), n)
 	}
-	csr, err := x509.ParseCertificateRequest(request)
-	if err == nil {
-		err = csr.CheckSignature()
-	}
+	csr, err := parseRequest(request)
 	if err != nil {
-		return nil, fmt.Errorf("the request for a certificate cannot be read: %w", err)
-	}
-	if k, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
-		return nil, errors.New("the request for a certificate has another key than ECDSA P-256")
+		return nil, err
 	}
 	u, err := url.Parse(n.URI())
 	if err != nil {
@@ -115,6 +109,30 @@ func (a *Authority) Sign(request []byte, n Name, now time.Time, life time.Durati
 		return nil, err
 	}
 	return slices.Concat(certPEM(der), certPEM(a.cert.Raw)), nil
+}
+
+// parseRequest reads a request for a certificate and checks that who made it has the key.
+func parseRequest(der []byte) (*x509.CertificateRequest, error) {
+	csr, err := x509.ParseCertificateRequest(der)
+	if err == nil {
+		err = csr.CheckSignature()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the request for a certificate cannot be read: %w", err)
+	}
+	if k, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+		return nil, errors.New("the request for a certificate has another key than ECDSA P-256")
+	}
+	return csr, nil
+}
+
+// RequestKey is the SHA-256 of the public key of a request, by which a machine that asks again is known.
+func RequestKey(request []byte) (sum [sha256.Size]byte, err error) {
+	csr, err := parseRequest(request)
+	if err != nil {
+		return sum, err
+	}
+	return sha256.Sum256(csr.RawSubjectPublicKeyInfo), nil
 }
 
 // serial is a random number that no other certificate has.

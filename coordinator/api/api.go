@@ -23,8 +23,10 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/time/rate"
 
 	"atelier/common/client"
+	"atelier/common/identity"
 	"atelier/common/proto/atelier/v1/atelierv1connect"
 	logv1 "atelier/common/proto/log/v1"
 	"atelier/coordinator/board"
@@ -84,6 +86,7 @@ type Config struct {
 	Random     func(b []byte)     // fills b with random bytes, for ids and seeds
 	TLS        *tls.Config        // to the other coordinators; nil = the cluster is open
 	Authority  func() []byte      // SHA-256 of the certificate of the cluster's authority; nil = the cluster is open
+	Identity   *identity.Store    // of this node, to let others join; nil = the cluster is open
 	Logger     *slog.Logger
 }
 
@@ -100,6 +103,8 @@ type Server struct {
 
 	late    chan struct{} // requests that wait until this node's state knows their token
 	refused *refusals
+
+	enrolling *rate.Limiter // invitations looked at
 }
 
 // New returns a server. It must hear of changes (it is a duty.Watcher).
@@ -115,7 +120,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, hub: newHub(), verify: &verifier{log: cfg.Log},
 		peers: newTransport(cfg.TLS), mux: http.NewServeMux(), done: make(chan struct{}),
-		late: make(chan struct{}, maxLate), refused: newRefusals(cfg.Logger),
+		late: make(chan struct{}, maxLate), refused: newRefusals(cfg.Logger), enrolling: newEnrolling(),
 	}
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(compressFrom), gzipped()}
 	if cfg.TLS != nil {

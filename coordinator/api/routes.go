@@ -71,6 +71,8 @@ var routes = []route{
 	{path: atelierv1connect.ClusterServiceTransferLeadershipProcedure, need: access.Admins},
 	{path: atelierv1connect.ClusterServiceSaveSnapshotProcedure, need: access.Admins},
 	{path: atelierv1connect.ClusterServiceRestoreSnapshotProcedure, need: access.Admins},
+	{path: atelierv1connect.ClusterServiceEnrollProcedure, need: access.Anybody}, // shows an invitation
+	{path: atelierv1connect.ClusterServiceRenewProcedure, need: access.Workers | access.Coordinators},
 	// Every client asks it for the leader's address.
 	{path: atelierv1connect.ClusterServiceGetNodeProcedure, need: access.Viewers | access.Workers | access.Coordinators | access.Trials, by: byNode},
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"atelier/common/client"
 	"atelier/common/identity"
 )
 
@@ -30,7 +31,7 @@ func (m *Member) enclose() error {
 		return fmt.Errorf("--tls: data folder %s is of an open cluster, which --tls does not close: leave it out, or begin a closed cluster in an empty folder", m.cfg.Data)
 	case !m.cfg.Bootstrap:
 		return errors.New("--tls is for the coordinator that begins a closed cluster with --bootstrap; others learn from whom they join that it is closed")
-	case len(m.cfg.Join) > 0:
+	case len(m.cfg.Join) > 0 || m.cfg.Invitation != nil:
 		return errors.New("--bootstrap --tls begins a closed cluster, which has no other members yet: leave --join out")
 	}
 	m.clusterID = newClusterID()
@@ -58,6 +59,42 @@ func (m *Member) reopen(dir string) (err error) {
 		m.clusterID = n.Cluster
 	}
 	return nil
+}
+
+// Enroll joins the closed cluster that this node is invited to, unless it is of one already. It comes before Listen, which
+// needs the certificate.
+func (m *Member) Enroll(ctx context.Context) error {
+	i := m.cfg.Invitation
+	switch {
+	case i == nil:
+		return nil
+	case m.store != nil:
+		m.log.Info("the invitation is not used: the data folder has an identity already", "member", m.store.Name())
+		return nil
+	case !m.fresh:
+		return fmt.Errorf("--join: data folder %s is of an open cluster: empty it to join a closed one", m.cfg.Data)
+	}
+	m.log.Info("joins a closed cluster", "api", i.Addresses, "fingerprint", i.Fingerprint)
+	e, err := client.Enroll(ctx, *i, identity.Coordinator, m.cfg.ID, func(err error) {
+		m.log.Warn("waiting to join", "api", i.Addresses, "error", err)
+	})
+	if err != nil {
+		return fmt.Errorf("--join: %s", client.Message(err))
+	}
+	// The seeds first: with its identity the folder needs no invitation any more.
+	m.self.ID, m.self.Seeds = m.cfg.ID, e.Gossip
+	if err := m.folder.Remember(m.self); err != nil {
+		return err
+	}
+	m.store, err = identity.Create(m.folder.TLS(), e.Credentials)
+	return err
+}
+
+// KeepFresh renews this node's certificate until ctx ends. It holds the authority, so it asks no other.
+func (m *Member) KeepFresh(ctx context.Context) {
+	if m.store != nil {
+		m.store.KeepFresh(ctx, m.log, m.store.RenewSelf)
+	}
 }
 
 // Store is this node's identity, nil where its cluster is open.

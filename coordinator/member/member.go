@@ -31,8 +31,9 @@ type Config struct {
 	Advertise         string // host that others reach this node at; "" = as bound
 	Bootstrap         bool   // begin a cluster, unless the folder is of one
 	Join              []string
-	Keys              [][]byte // of gossip, where the cluster is open
-	TLS               bool     // the cluster that Bootstrap begins is closed
+	Invitation        *identity.Invitation // to a closed cluster, in place of Join; nil = none
+	Keys              [][]byte             // of gossip, where the cluster is open
+	TLS               bool                 // the cluster that Bootstrap begins is closed
 	Insecure          bool
 	Logger            *slog.Logger
 }
@@ -116,7 +117,7 @@ func (m *Member) identify() (err error) {
 		return nil
 	}
 	m.fresh = true
-	if !m.cfg.Bootstrap && len(m.cfg.Join) == 0 {
+	if !m.cfg.Bootstrap && len(m.cfg.Join) == 0 && m.cfg.Invitation == nil {
 		return fmt.Errorf("data folder %s has no cluster: give --bootstrap to begin one, or --join HOST:PORT to join one", m.cfg.Data)
 	}
 	return nil

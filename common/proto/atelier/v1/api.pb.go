@@ -4866,6 +4866,202 @@ func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
 	return file_atelier_v1_api_proto_rawDescGZIP(), []int{72}
 }
 
+type EnrollRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Invitation    string                 `protobuf:"bytes,1,opt,name=invitation,proto3" json:"invitation,omitempty"`           // its secret text, atl_i-..._...
+	Role          Role                   `protobuf:"varint,2,opt,name=role,proto3,enum=atelier.v1.Role" json:"role,omitempty"` // WORKER or COORDINATOR
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`                       // the name it is to have
+	Request       []byte                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`                 // for a certificate: PKCS #10, ECDSA P-256
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollRequest) Reset() {
+	*x = EnrollRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollRequest) ProtoMessage() {}
+
+func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
+func (*EnrollRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *EnrollRequest) GetInvitation() string {
+	if x != nil {
+		return x.Invitation
+	}
+	return ""
+}
+
+func (x *EnrollRequest) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *EnrollRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *EnrollRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       []byte                 `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *RenewRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type EnrollResponse struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Certificate     []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`                       // PEM: the node's and the authority's
+	Trusted         []byte                 `protobuf:"bytes,2,opt,name=trusted,proto3" json:"trusted,omitempty"`                               // PEM: the authorities to believe
+	GossipKeys      [][]byte               `protobuf:"bytes,3,rep,name=gossip_keys,json=gossipKeys,proto3" json:"gossip_keys,omitempty"`       // 32 bytes each, the first encrypts
+	AuthorityKey    []byte                 `protobuf:"bytes,4,opt,name=authority_key,json=authorityKey,proto3" json:"authority_key,omitempty"` // PEM, for a coordinator
+	ApiAddresses    []string               `protobuf:"bytes,5,rep,name=api_addresses,json=apiAddresses,proto3" json:"api_addresses,omitempty"` // of the coordinators, HOST:PORT
+	GossipAddresses []string               `protobuf:"bytes,6,rep,name=gossip_addresses,json=gossipAddresses,proto3" json:"gossip_addresses,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *EnrollResponse) Reset() {
+	*x = EnrollResponse{}
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollResponse) ProtoMessage() {}
+
+func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
+func (*EnrollResponse) Descriptor() ([]byte, []int) {
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *EnrollResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *EnrollResponse) GetTrusted() []byte {
+	if x != nil {
+		return x.Trusted
+	}
+	return nil
+}
+
+func (x *EnrollResponse) GetGossipKeys() [][]byte {
+	if x != nil {
+		return x.GossipKeys
+	}
+	return nil
+}
+
+func (x *EnrollResponse) GetAuthorityKey() []byte {
+	if x != nil {
+		return x.AuthorityKey
+	}
+	return nil
+}
+
+func (x *EnrollResponse) GetApiAddresses() []string {
+	if x != nil {
+		return x.ApiAddresses
+	}
+	return nil
+}
+
+func (x *EnrollResponse) GetGossipAddresses() []string {
+	if x != nil {
+		return x.GossipAddresses
+	}
+	return nil
+}
+
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4874,7 +5070,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4886,7 +5082,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[73]
+	mi := &file_atelier_v1_api_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4899,7 +5095,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
 }
 
 type GetStatusResponse struct {
@@ -4925,7 +5121,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4937,7 +5133,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[74]
+	mi := &file_atelier_v1_api_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4950,7 +5146,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{74}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetStatusResponse) GetClusterId() string {
@@ -5066,7 +5262,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5078,7 +5274,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[75]
+	mi := &file_atelier_v1_api_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5091,7 +5287,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{75}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
 }
 
 type ListMembersResponse struct {
@@ -5105,7 +5301,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[76]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5117,7 +5313,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[76]
+	mi := &file_atelier_v1_api_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5130,7 +5326,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{76}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -5169,7 +5365,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[77]
+	mi := &file_atelier_v1_api_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5181,7 +5377,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[77]
+	mi := &file_atelier_v1_api_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5194,7 +5390,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{77}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *JoinRequest) GetId() string {
@@ -5255,7 +5451,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[78]
+	mi := &file_atelier_v1_api_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5267,7 +5463,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[78]
+	mi := &file_atelier_v1_api_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5280,7 +5476,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{78}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -5299,7 +5495,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[79]
+	mi := &file_atelier_v1_api_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5311,7 +5507,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[79]
+	mi := &file_atelier_v1_api_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5324,7 +5520,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{79}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -5342,7 +5538,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[80]
+	mi := &file_atelier_v1_api_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5354,7 +5550,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[80]
+	mi := &file_atelier_v1_api_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5367,7 +5563,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{80}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{83}
 }
 
 type TransferLeadershipRequest struct {
@@ -5379,7 +5575,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[81]
+	mi := &file_atelier_v1_api_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5391,7 +5587,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[81]
+	mi := &file_atelier_v1_api_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5404,7 +5600,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{81}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -5423,7 +5619,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[82]
+	mi := &file_atelier_v1_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5435,7 +5631,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[82]
+	mi := &file_atelier_v1_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5448,7 +5644,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{82}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -5466,7 +5662,7 @@ type SaveSnapshotRequest struct {
 
 func (x *SaveSnapshotRequest) Reset() {
 	*x = SaveSnapshotRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[83]
+	mi := &file_atelier_v1_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5478,7 +5674,7 @@ func (x *SaveSnapshotRequest) String() string {
 func (*SaveSnapshotRequest) ProtoMessage() {}
 
 func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[83]
+	mi := &file_atelier_v1_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5491,7 +5687,7 @@ func (x *SaveSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaveSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SaveSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{83}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{86}
 }
 
 type SnapshotChunk struct {
@@ -5505,7 +5701,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_atelier_v1_api_proto_msgTypes[84]
+	mi := &file_atelier_v1_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5517,7 +5713,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[84]
+	mi := &file_atelier_v1_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5530,7 +5726,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{84}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *SnapshotChunk) GetData() []byte {
@@ -5568,7 +5764,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[85]
+	mi := &file_atelier_v1_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5580,7 +5776,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[85]
+	mi := &file_atelier_v1_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5593,7 +5789,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{85}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RestoreSnapshotResponse) GetIndex() uint64 {
@@ -5647,7 +5843,7 @@ type GetNodeRequest struct {
 
 func (x *GetNodeRequest) Reset() {
 	*x = GetNodeRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[86]
+	mi := &file_atelier_v1_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5659,7 +5855,7 @@ func (x *GetNodeRequest) String() string {
 func (*GetNodeRequest) ProtoMessage() {}
 
 func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[86]
+	mi := &file_atelier_v1_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5672,7 +5868,7 @@ func (x *GetNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeRequest.ProtoReflect.Descriptor instead.
 func (*GetNodeRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{86}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *GetNodeRequest) GetHash() bool {
@@ -5707,7 +5903,7 @@ type GetNodeResponse struct {
 
 func (x *GetNodeResponse) Reset() {
 	*x = GetNodeResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[87]
+	mi := &file_atelier_v1_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5719,7 +5915,7 @@ func (x *GetNodeResponse) String() string {
 func (*GetNodeResponse) ProtoMessage() {}
 
 func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[87]
+	mi := &file_atelier_v1_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5732,7 +5928,7 @@ func (x *GetNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetNodeResponse.ProtoReflect.Descriptor instead.
 func (*GetNodeResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{87}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *GetNodeResponse) GetId() string {
@@ -5862,7 +6058,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[88]
+	mi := &file_atelier_v1_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5874,7 +6070,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[88]
+	mi := &file_atelier_v1_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5887,7 +6083,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{88}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{91}
 }
 
 type WhoAmIResponse struct {
@@ -5903,7 +6099,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[89]
+	mi := &file_atelier_v1_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5915,7 +6111,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[89]
+	mi := &file_atelier_v1_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5928,7 +6124,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{89}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *WhoAmIResponse) GetClosed() bool {
@@ -5979,7 +6175,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[90]
+	mi := &file_atelier_v1_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5991,7 +6187,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[90]
+	mi := &file_atelier_v1_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6004,7 +6200,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{90}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CreateTokenRequest) GetId() string {
@@ -6051,7 +6247,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[91]
+	mi := &file_atelier_v1_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6063,7 +6259,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[91]
+	mi := &file_atelier_v1_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6076,7 +6272,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{91}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -6094,7 +6290,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[92]
+	mi := &file_atelier_v1_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6106,7 +6302,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[92]
+	mi := &file_atelier_v1_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6119,7 +6315,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{92}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{95}
 }
 
 type ListTokensResponse struct {
@@ -6131,7 +6327,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[93]
+	mi := &file_atelier_v1_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6143,7 +6339,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[93]
+	mi := &file_atelier_v1_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6156,7 +6352,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{93}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -6175,7 +6371,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[94]
+	mi := &file_atelier_v1_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6187,7 +6383,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[94]
+	mi := &file_atelier_v1_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6200,7 +6396,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{94}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -6219,7 +6415,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[95]
+	mi := &file_atelier_v1_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6231,7 +6427,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[95]
+	mi := &file_atelier_v1_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6244,7 +6440,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{95}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *RevokeTokenResponse) GetToken() *Token {
@@ -6268,7 +6464,7 @@ type CreateInviteRequest struct {
 
 func (x *CreateInviteRequest) Reset() {
 	*x = CreateInviteRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[96]
+	mi := &file_atelier_v1_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6280,7 +6476,7 @@ func (x *CreateInviteRequest) String() string {
 func (*CreateInviteRequest) ProtoMessage() {}
 
 func (x *CreateInviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[96]
+	mi := &file_atelier_v1_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6293,7 +6489,7 @@ func (x *CreateInviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInviteRequest.ProtoReflect.Descriptor instead.
 func (*CreateInviteRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{96}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CreateInviteRequest) GetId() string {
@@ -6349,7 +6545,7 @@ type CreateInviteResponse struct {
 
 func (x *CreateInviteResponse) Reset() {
 	*x = CreateInviteResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[97]
+	mi := &file_atelier_v1_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6361,7 +6557,7 @@ func (x *CreateInviteResponse) String() string {
 func (*CreateInviteResponse) ProtoMessage() {}
 
 func (x *CreateInviteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[97]
+	mi := &file_atelier_v1_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6374,7 +6570,7 @@ func (x *CreateInviteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInviteResponse.ProtoReflect.Descriptor instead.
 func (*CreateInviteResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{97}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CreateInviteResponse) GetInvite() *Invite {
@@ -6406,7 +6602,7 @@ type ListInvitesRequest struct {
 
 func (x *ListInvitesRequest) Reset() {
 	*x = ListInvitesRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[98]
+	mi := &file_atelier_v1_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6418,7 +6614,7 @@ func (x *ListInvitesRequest) String() string {
 func (*ListInvitesRequest) ProtoMessage() {}
 
 func (x *ListInvitesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[98]
+	mi := &file_atelier_v1_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6431,7 +6627,7 @@ func (x *ListInvitesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInvitesRequest.ProtoReflect.Descriptor instead.
 func (*ListInvitesRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{98}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{101}
 }
 
 type ListInvitesResponse struct {
@@ -6443,7 +6639,7 @@ type ListInvitesResponse struct {
 
 func (x *ListInvitesResponse) Reset() {
 	*x = ListInvitesResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[99]
+	mi := &file_atelier_v1_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6455,7 +6651,7 @@ func (x *ListInvitesResponse) String() string {
 func (*ListInvitesResponse) ProtoMessage() {}
 
 func (x *ListInvitesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[99]
+	mi := &file_atelier_v1_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6468,7 +6664,7 @@ func (x *ListInvitesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInvitesResponse.ProtoReflect.Descriptor instead.
 func (*ListInvitesResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{99}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ListInvitesResponse) GetInvites() []*Invite {
@@ -6487,7 +6683,7 @@ type RevokeInviteRequest struct {
 
 func (x *RevokeInviteRequest) Reset() {
 	*x = RevokeInviteRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[100]
+	mi := &file_atelier_v1_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6499,7 +6695,7 @@ func (x *RevokeInviteRequest) String() string {
 func (*RevokeInviteRequest) ProtoMessage() {}
 
 func (x *RevokeInviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[100]
+	mi := &file_atelier_v1_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6512,7 +6708,7 @@ func (x *RevokeInviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeInviteRequest.ProtoReflect.Descriptor instead.
 func (*RevokeInviteRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{100}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *RevokeInviteRequest) GetId() string {
@@ -6531,7 +6727,7 @@ type RevokeInviteResponse struct {
 
 func (x *RevokeInviteResponse) Reset() {
 	*x = RevokeInviteResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[101]
+	mi := &file_atelier_v1_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6543,7 +6739,7 @@ func (x *RevokeInviteResponse) String() string {
 func (*RevokeInviteResponse) ProtoMessage() {}
 
 func (x *RevokeInviteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[101]
+	mi := &file_atelier_v1_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6556,7 +6752,7 @@ func (x *RevokeInviteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeInviteResponse.ProtoReflect.Descriptor instead.
 func (*RevokeInviteResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{101}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *RevokeInviteResponse) GetInvite() *Invite {
@@ -6575,7 +6771,7 @@ type ReportRefusalsRequest struct {
 
 func (x *ReportRefusalsRequest) Reset() {
 	*x = ReportRefusalsRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[102]
+	mi := &file_atelier_v1_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6587,7 +6783,7 @@ func (x *ReportRefusalsRequest) String() string {
 func (*ReportRefusalsRequest) ProtoMessage() {}
 
 func (x *ReportRefusalsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[102]
+	mi := &file_atelier_v1_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6600,7 +6796,7 @@ func (x *ReportRefusalsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRefusalsRequest.ProtoReflect.Descriptor instead.
 func (*ReportRefusalsRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{102}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ReportRefusalsRequest) GetRefused() []*AuditEntry {
@@ -6618,7 +6814,7 @@ type ReportRefusalsResponse struct {
 
 func (x *ReportRefusalsResponse) Reset() {
 	*x = ReportRefusalsResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[103]
+	mi := &file_atelier_v1_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6630,7 +6826,7 @@ func (x *ReportRefusalsResponse) String() string {
 func (*ReportRefusalsResponse) ProtoMessage() {}
 
 func (x *ReportRefusalsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[103]
+	mi := &file_atelier_v1_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6643,7 +6839,7 @@ func (x *ReportRefusalsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRefusalsResponse.ProtoReflect.Descriptor instead.
 func (*ReportRefusalsResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{103}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{106}
 }
 
 type ListAuditRequest struct {
@@ -6657,7 +6853,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_atelier_v1_api_proto_msgTypes[104]
+	mi := &file_atelier_v1_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6669,7 +6865,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[104]
+	mi := &file_atelier_v1_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6682,7 +6878,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{104}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ListAuditRequest) GetAfter() uint64 {
@@ -6716,7 +6912,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_atelier_v1_api_proto_msgTypes[105]
+	mi := &file_atelier_v1_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6728,7 +6924,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atelier_v1_api_proto_msgTypes[105]
+	mi := &file_atelier_v1_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6741,7 +6937,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_atelier_v1_api_proto_rawDescGZIP(), []int{105}
+	return file_atelier_v1_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListAuditResponse) GetEntries() []*AuditEntry {
@@ -7133,7 +7329,24 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04undo\x18\x03 \x01(\bR\x04undo\"\x15\n" +
-	"\x13DrainWorkerResponse\"\x12\n" +
+	"\x13DrainWorkerResponse\"\x83\x01\n" +
+	"\rEnrollRequest\x12\x1e\n" +
+	"\n" +
+	"invitation\x18\x01 \x01(\tR\n" +
+	"invitation\x12$\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x10.atelier.v1.RoleR\x04role\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x18\n" +
+	"\arequest\x18\x04 \x01(\fR\arequest\"(\n" +
+	"\fRenewRequest\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\fR\arequest\"\xe2\x01\n" +
+	"\x0eEnrollResponse\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x18\n" +
+	"\atrusted\x18\x02 \x01(\fR\atrusted\x12\x1f\n" +
+	"\vgossip_keys\x18\x03 \x03(\fR\n" +
+	"gossipKeys\x12#\n" +
+	"\rauthority_key\x18\x04 \x01(\fR\fauthorityKey\x12#\n" +
+	"\rapi_addresses\x18\x05 \x03(\tR\fapiAddresses\x12)\n" +
+	"\x10gossip_addresses\x18\x06 \x03(\tR\x0fgossipAddresses\"\x12\n" +
 	"\x10GetStatusRequest\"\xcd\x03\n" +
 	"\x11GetStatusResponse\x12\x1d\n" +
 	"\n" +
@@ -7326,7 +7539,7 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\aAcquire\x12\x1a.atelier.v1.AcquireRequest\x1a\x1b.atelier.v1.AcquireResponse\x12<\n" +
 	"\x05Relay\x12\x18.atelier.v1.RelayRequest\x1a\x19.atelier.v1.RelayResponse\x12N\n" +
 	"\vListWorkers\x12\x1e.atelier.v1.ListWorkersRequest\x1a\x1f.atelier.v1.ListWorkersResponse\x12N\n" +
-	"\vDrainWorker\x12\x1e.atelier.v1.DrainWorkerRequest\x1a\x1f.atelier.v1.DrainWorkerResponse2\x84\x05\n" +
+	"\vDrainWorker\x12\x1e.atelier.v1.DrainWorkerRequest\x1a\x1f.atelier.v1.DrainWorkerResponse2\x84\x06\n" +
 	"\x0eClusterService\x12H\n" +
 	"\tGetStatus\x12\x1c.atelier.v1.GetStatusRequest\x1a\x1d.atelier.v1.GetStatusResponse\x12N\n" +
 	"\vListMembers\x12\x1e.atelier.v1.ListMembersRequest\x1a\x1f.atelier.v1.ListMembersResponse\x129\n" +
@@ -7335,7 +7548,9 @@ const file_atelier_v1_api_proto_rawDesc = "" +
 	"\x12TransferLeadership\x12%.atelier.v1.TransferLeadershipRequest\x1a&.atelier.v1.TransferLeadershipResponse\x12L\n" +
 	"\fSaveSnapshot\x12\x1f.atelier.v1.SaveSnapshotRequest\x1a\x19.atelier.v1.SnapshotChunk0\x01\x12S\n" +
 	"\x0fRestoreSnapshot\x12\x19.atelier.v1.SnapshotChunk\x1a#.atelier.v1.RestoreSnapshotResponse(\x01\x12B\n" +
-	"\aGetNode\x12\x1a.atelier.v1.GetNodeRequest\x1a\x1b.atelier.v1.GetNodeResponse2\xd6\x05\n" +
+	"\aGetNode\x12\x1a.atelier.v1.GetNodeRequest\x1a\x1b.atelier.v1.GetNodeResponse\x12?\n" +
+	"\x06Enroll\x12\x19.atelier.v1.EnrollRequest\x1a\x1a.atelier.v1.EnrollResponse\x12=\n" +
+	"\x05Renew\x12\x18.atelier.v1.RenewRequest\x1a\x1a.atelier.v1.EnrollResponse2\xd6\x05\n" +
 	"\rAccessService\x12?\n" +
 	"\x06WhoAmI\x12\x19.atelier.v1.WhoAmIRequest\x1a\x1a.atelier.v1.WhoAmIResponse\x12N\n" +
 	"\vCreateToken\x12\x1e.atelier.v1.CreateTokenRequest\x1a\x1f.atelier.v1.CreateTokenResponse\x12K\n" +
@@ -7361,7 +7576,7 @@ func file_atelier_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_atelier_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
+var file_atelier_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
 var file_atelier_v1_api_proto_goTypes = []any{
 	(SweepAction)(0),                   // 0: atelier.v1.SweepAction
 	(Outcome)(0),                       // 1: atelier.v1.Outcome
@@ -7438,248 +7653,256 @@ var file_atelier_v1_api_proto_goTypes = []any{
 	(*ListWorkersResponse)(nil),        // 72: atelier.v1.ListWorkersResponse
 	(*DrainWorkerRequest)(nil),         // 73: atelier.v1.DrainWorkerRequest
 	(*DrainWorkerResponse)(nil),        // 74: atelier.v1.DrainWorkerResponse
-	(*GetStatusRequest)(nil),           // 75: atelier.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 76: atelier.v1.GetStatusResponse
-	(*ListMembersRequest)(nil),         // 77: atelier.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),        // 78: atelier.v1.ListMembersResponse
-	(*JoinRequest)(nil),                // 79: atelier.v1.JoinRequest
-	(*JoinResponse)(nil),               // 80: atelier.v1.JoinResponse
-	(*RemoveMemberRequest)(nil),        // 81: atelier.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 82: atelier.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 83: atelier.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 84: atelier.v1.TransferLeadershipResponse
-	(*SaveSnapshotRequest)(nil),        // 85: atelier.v1.SaveSnapshotRequest
-	(*SnapshotChunk)(nil),              // 86: atelier.v1.SnapshotChunk
-	(*RestoreSnapshotResponse)(nil),    // 87: atelier.v1.RestoreSnapshotResponse
-	(*GetNodeRequest)(nil),             // 88: atelier.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),            // 89: atelier.v1.GetNodeResponse
-	(*WhoAmIRequest)(nil),              // 90: atelier.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 91: atelier.v1.WhoAmIResponse
-	(*CreateTokenRequest)(nil),         // 92: atelier.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 93: atelier.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),          // 94: atelier.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 95: atelier.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),         // 96: atelier.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),        // 97: atelier.v1.RevokeTokenResponse
-	(*CreateInviteRequest)(nil),        // 98: atelier.v1.CreateInviteRequest
-	(*CreateInviteResponse)(nil),       // 99: atelier.v1.CreateInviteResponse
-	(*ListInvitesRequest)(nil),         // 100: atelier.v1.ListInvitesRequest
-	(*ListInvitesResponse)(nil),        // 101: atelier.v1.ListInvitesResponse
-	(*RevokeInviteRequest)(nil),        // 102: atelier.v1.RevokeInviteRequest
-	(*RevokeInviteResponse)(nil),       // 103: atelier.v1.RevokeInviteResponse
-	(*ReportRefusalsRequest)(nil),      // 104: atelier.v1.ReportRefusalsRequest
-	(*ReportRefusalsResponse)(nil),     // 105: atelier.v1.ReportRefusalsResponse
-	(*ListAuditRequest)(nil),           // 106: atelier.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),          // 107: atelier.v1.ListAuditResponse
-	nil,                                // 108: atelier.v1.AcquireRequest.LabelsEntry
-	(*Notification)(nil),               // 109: atelier.v1.Notification
-	(*Sweep)(nil),                      // 110: atelier.v1.Sweep
-	(*Alias)(nil),                      // 111: atelier.v1.Alias
-	(SweepStatus)(0),                   // 112: atelier.v1.SweepStatus
-	(*LeaderboardRow)(nil),             // 113: atelier.v1.LeaderboardRow
-	(*Objective)(nil),                  // 114: atelier.v1.Objective
-	(*Checkpoint)(nil),                 // 115: atelier.v1.Checkpoint
-	(ProposalSource)(0),                // 116: atelier.v1.ProposalSource
-	(*Origin)(nil),                     // 117: atelier.v1.Origin
-	(TrialStatus)(0),                   // 118: atelier.v1.TrialStatus
-	(*Trial)(nil),                      // 119: atelier.v1.Trial
-	(*Report)(nil),                     // 120: atelier.v1.Report
-	(Verdict)(0),                       // 121: atelier.v1.Verdict
-	(*Worker)(nil),                     // 122: atelier.v1.Worker
-	(Kind)(0),                          // 123: atelier.v1.Kind
-	(*GroupMember)(nil),                // 124: atelier.v1.GroupMember
-	(*GroupView)(nil),                  // 125: atelier.v1.GroupView
-	(ExitClass)(0),                     // 126: atelier.v1.ExitClass
-	(*Member)(nil),                     // 127: atelier.v1.Member
-	(Role)(0),                          // 128: atelier.v1.Role
-	(*Token)(nil),                      // 129: atelier.v1.Token
-	(*Invite)(nil),                     // 130: atelier.v1.Invite
-	(*AuditEntry)(nil),                 // 131: atelier.v1.AuditEntry
+	(*EnrollRequest)(nil),              // 75: atelier.v1.EnrollRequest
+	(*RenewRequest)(nil),               // 76: atelier.v1.RenewRequest
+	(*EnrollResponse)(nil),             // 77: atelier.v1.EnrollResponse
+	(*GetStatusRequest)(nil),           // 78: atelier.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 79: atelier.v1.GetStatusResponse
+	(*ListMembersRequest)(nil),         // 80: atelier.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),        // 81: atelier.v1.ListMembersResponse
+	(*JoinRequest)(nil),                // 82: atelier.v1.JoinRequest
+	(*JoinResponse)(nil),               // 83: atelier.v1.JoinResponse
+	(*RemoveMemberRequest)(nil),        // 84: atelier.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 85: atelier.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 86: atelier.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 87: atelier.v1.TransferLeadershipResponse
+	(*SaveSnapshotRequest)(nil),        // 88: atelier.v1.SaveSnapshotRequest
+	(*SnapshotChunk)(nil),              // 89: atelier.v1.SnapshotChunk
+	(*RestoreSnapshotResponse)(nil),    // 90: atelier.v1.RestoreSnapshotResponse
+	(*GetNodeRequest)(nil),             // 91: atelier.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),            // 92: atelier.v1.GetNodeResponse
+	(*WhoAmIRequest)(nil),              // 93: atelier.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 94: atelier.v1.WhoAmIResponse
+	(*CreateTokenRequest)(nil),         // 95: atelier.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 96: atelier.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),          // 97: atelier.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 98: atelier.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),         // 99: atelier.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),        // 100: atelier.v1.RevokeTokenResponse
+	(*CreateInviteRequest)(nil),        // 101: atelier.v1.CreateInviteRequest
+	(*CreateInviteResponse)(nil),       // 102: atelier.v1.CreateInviteResponse
+	(*ListInvitesRequest)(nil),         // 103: atelier.v1.ListInvitesRequest
+	(*ListInvitesResponse)(nil),        // 104: atelier.v1.ListInvitesResponse
+	(*RevokeInviteRequest)(nil),        // 105: atelier.v1.RevokeInviteRequest
+	(*RevokeInviteResponse)(nil),       // 106: atelier.v1.RevokeInviteResponse
+	(*ReportRefusalsRequest)(nil),      // 107: atelier.v1.ReportRefusalsRequest
+	(*ReportRefusalsResponse)(nil),     // 108: atelier.v1.ReportRefusalsResponse
+	(*ListAuditRequest)(nil),           // 109: atelier.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),          // 110: atelier.v1.ListAuditResponse
+	nil,                                // 111: atelier.v1.AcquireRequest.LabelsEntry
+	(*Notification)(nil),               // 112: atelier.v1.Notification
+	(*Sweep)(nil),                      // 113: atelier.v1.Sweep
+	(*Alias)(nil),                      // 114: atelier.v1.Alias
+	(SweepStatus)(0),                   // 115: atelier.v1.SweepStatus
+	(*LeaderboardRow)(nil),             // 116: atelier.v1.LeaderboardRow
+	(*Objective)(nil),                  // 117: atelier.v1.Objective
+	(*Checkpoint)(nil),                 // 118: atelier.v1.Checkpoint
+	(ProposalSource)(0),                // 119: atelier.v1.ProposalSource
+	(*Origin)(nil),                     // 120: atelier.v1.Origin
+	(TrialStatus)(0),                   // 121: atelier.v1.TrialStatus
+	(*Trial)(nil),                      // 122: atelier.v1.Trial
+	(*Report)(nil),                     // 123: atelier.v1.Report
+	(Verdict)(0),                       // 124: atelier.v1.Verdict
+	(*Worker)(nil),                     // 125: atelier.v1.Worker
+	(Kind)(0),                          // 126: atelier.v1.Kind
+	(*GroupMember)(nil),                // 127: atelier.v1.GroupMember
+	(*GroupView)(nil),                  // 128: atelier.v1.GroupView
+	(ExitClass)(0),                     // 129: atelier.v1.ExitClass
+	(Role)(0),                          // 130: atelier.v1.Role
+	(*Member)(nil),                     // 131: atelier.v1.Member
+	(*Token)(nil),                      // 132: atelier.v1.Token
+	(*Invite)(nil),                     // 133: atelier.v1.Invite
+	(*AuditEntry)(nil),                 // 134: atelier.v1.AuditEntry
 }
 var file_atelier_v1_api_proto_depIdxs = []int32{
-	109, // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
-	110, // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	110, // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	110, // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
+	112, // 0: atelier.v1.CreateSweepRequest.notify:type_name -> atelier.v1.Notification
+	113, // 1: atelier.v1.CreateSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	113, // 2: atelier.v1.GetSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	113, // 3: atelier.v1.ListSweepsResponse.sweeps:type_name -> atelier.v1.Sweep
 	0,   // 4: atelier.v1.ControlSweepRequest.action:type_name -> atelier.v1.SweepAction
-	110, // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	110, // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	111, // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
-	111, // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
-	112, // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
-	110, // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
-	110, // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	110, // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
-	113, // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
-	114, // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
-	114, // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
-	115, // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
-	110, // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
-	110, // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	113, // 5: atelier.v1.ControlSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	113, // 6: atelier.v1.LabelSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	114, // 7: atelier.v1.SetAliasResponse.alias:type_name -> atelier.v1.Alias
+	114, // 8: atelier.v1.ListAliasesResponse.aliases:type_name -> atelier.v1.Alias
+	115, // 9: atelier.v1.SetNotificationRequest.on:type_name -> atelier.v1.SweepStatus
+	113, // 10: atelier.v1.SetNotificationResponse.sweep:type_name -> atelier.v1.Sweep
+	113, // 11: atelier.v1.ExtendSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	113, // 12: atelier.v1.WaitSweepResponse.sweep:type_name -> atelier.v1.Sweep
+	116, // 13: atelier.v1.GetLeaderboardResponse.rows:type_name -> atelier.v1.LeaderboardRow
+	117, // 14: atelier.v1.GetLeaderboardResponse.objective:type_name -> atelier.v1.Objective
+	117, // 15: atelier.v1.GetLeaderboardResponse.objectives:type_name -> atelier.v1.Objective
+	118, // 16: atelier.v1.ListCheckpointsResponse.checkpoints:type_name -> atelier.v1.Checkpoint
+	113, // 17: atelier.v1.EnqueueTrialsResponse.sweep:type_name -> atelier.v1.Sweep
+	113, // 18: atelier.v1.PrioritizeSweepResponse.sweep:type_name -> atelier.v1.Sweep
 	34,  // 19: atelier.v1.VerifySweepResponse.differences:type_name -> atelier.v1.ProposalDifference
-	116, // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
-	117, // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
-	117, // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
+	119, // 20: atelier.v1.ProposalDifference.source:type_name -> atelier.v1.ProposalSource
+	120, // 21: atelier.v1.ProposalDifference.recorded_origin:type_name -> atelier.v1.Origin
+	120, // 22: atelier.v1.ProposalDifference.computed_origin:type_name -> atelier.v1.Origin
 	37,  // 23: atelier.v1.GetImportanceResponse.parameters:type_name -> atelier.v1.ParameterImportance
 	40,  // 24: atelier.v1.GetProgressResponse.points:type_name -> atelier.v1.ProgressPoint
-	114, // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
-	118, // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
-	119, // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
-	119, // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
-	120, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
-	119, // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
-	119, // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
+	117, // 25: atelier.v1.GetProgressResponse.objective:type_name -> atelier.v1.Objective
+	121, // 26: atelier.v1.ListTrialsRequest.status:type_name -> atelier.v1.TrialStatus
+	122, // 27: atelier.v1.ListTrialsResponse.trials:type_name -> atelier.v1.Trial
+	122, // 28: atelier.v1.GetTrialResponse.trial:type_name -> atelier.v1.Trial
+	123, // 29: atelier.v1.GetCurveResponse.reports:type_name -> atelier.v1.Report
+	122, // 30: atelier.v1.StopTrialResponse.trial:type_name -> atelier.v1.Trial
+	122, // 31: atelier.v1.RetryTrialResponse.trial:type_name -> atelier.v1.Trial
 	62,  // 32: atelier.v1.AskTrialResponse.lease:type_name -> atelier.v1.Lease
-	112, // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
-	120, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
-	115, // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
+	115, // 33: atelier.v1.AskTrialResponse.status:type_name -> atelier.v1.SweepStatus
+	123, // 34: atelier.v1.TellTrialRequest.report:type_name -> atelier.v1.Report
+	118, // 35: atelier.v1.TellTrialRequest.checkpoint:type_name -> atelier.v1.Checkpoint
 	68,  // 36: atelier.v1.TellTrialRequest.ended:type_name -> atelier.v1.RunEnded
-	121, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
+	124, // 37: atelier.v1.TellTrialResponse.verdict:type_name -> atelier.v1.Verdict
 	1,   // 38: atelier.v1.TellTrialResponse.outcome:type_name -> atelier.v1.Outcome
-	119, // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
-	122, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
+	122, // 39: atelier.v1.TellTrialResponse.trial:type_name -> atelier.v1.Trial
+	125, // 40: atelier.v1.HeartbeatRequest.worker:type_name -> atelier.v1.Worker
 	55,  // 41: atelier.v1.HeartbeatRequest.leases:type_name -> atelier.v1.LeaseRef
 	55,  // 42: atelier.v1.HeartbeatResponse.lost:type_name -> atelier.v1.LeaseRef
 	59,  // 43: atelier.v1.HeartbeatResponse.verdicts:type_name -> atelier.v1.LeaseVerdict
 	55,  // 44: atelier.v1.HeartbeatResponse.leave:type_name -> atelier.v1.LeaseRef
 	58,  // 45: atelier.v1.HeartbeatResponse.cluster:type_name -> atelier.v1.ClusterIdentity
 	55,  // 46: atelier.v1.LeaseVerdict.lease:type_name -> atelier.v1.LeaseRef
-	121, // 47: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
-	108, // 48: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
+	124, // 47: atelier.v1.LeaseVerdict.verdict:type_name -> atelier.v1.Verdict
+	111, // 48: atelier.v1.AcquireRequest.labels:type_name -> atelier.v1.AcquireRequest.LabelsEntry
 	62,  // 49: atelier.v1.AcquireResponse.lease:type_name -> atelier.v1.Lease
-	123, // 50: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
-	114, // 51: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
-	115, // 52: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
-	117, // 53: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
-	121, // 54: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
+	126, // 50: atelier.v1.Lease.kind:type_name -> atelier.v1.Kind
+	117, // 51: atelier.v1.Lease.objective:type_name -> atelier.v1.Objective
+	118, // 52: atelier.v1.Lease.checkpoints:type_name -> atelier.v1.Checkpoint
+	120, // 53: atelier.v1.Lease.origin:type_name -> atelier.v1.Origin
+	124, // 54: atelier.v1.Lease.end_verdict:type_name -> atelier.v1.Verdict
 	63,  // 55: atelier.v1.Lease.group:type_name -> atelier.v1.Group
-	124, // 56: atelier.v1.Group.members:type_name -> atelier.v1.GroupMember
+	127, // 56: atelier.v1.Group.members:type_name -> atelier.v1.GroupMember
 	65,  // 57: atelier.v1.RelayRequest.events:type_name -> atelier.v1.RunEvent
-	120, // 58: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
-	115, // 59: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
+	123, // 58: atelier.v1.RunEvent.report:type_name -> atelier.v1.Report
+	118, // 59: atelier.v1.RunEvent.checkpoint:type_name -> atelier.v1.Checkpoint
 	68,  // 60: atelier.v1.RunEvent.ended:type_name -> atelier.v1.RunEnded
 	66,  // 61: atelier.v1.RunEvent.checkpoint_lost:type_name -> atelier.v1.CheckpointLost
 	67,  // 62: atelier.v1.RunEvent.member_ended:type_name -> atelier.v1.MemberEnded
-	125, // 63: atelier.v1.RunEvent.view:type_name -> atelier.v1.GroupView
-	126, // 64: atelier.v1.MemberEnded.exit:type_name -> atelier.v1.ExitClass
-	126, // 65: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
+	128, // 63: atelier.v1.RunEvent.view:type_name -> atelier.v1.GroupView
+	129, // 64: atelier.v1.MemberEnded.exit:type_name -> atelier.v1.ExitClass
+	129, // 65: atelier.v1.RunEnded.exit:type_name -> atelier.v1.ExitClass
 	70,  // 66: atelier.v1.RelayResponse.results:type_name -> atelier.v1.EventResult
 	1,   // 67: atelier.v1.EventResult.outcome:type_name -> atelier.v1.Outcome
-	121, // 68: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
-	122, // 69: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
-	127, // 70: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
-	127, // 71: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
-	127, // 72: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
-	128, // 73: atelier.v1.WhoAmIResponse.role:type_name -> atelier.v1.Role
-	128, // 74: atelier.v1.CreateTokenRequest.role:type_name -> atelier.v1.Role
-	129, // 75: atelier.v1.CreateTokenResponse.token:type_name -> atelier.v1.Token
-	129, // 76: atelier.v1.ListTokensResponse.tokens:type_name -> atelier.v1.Token
-	129, // 77: atelier.v1.RevokeTokenResponse.token:type_name -> atelier.v1.Token
-	128, // 78: atelier.v1.CreateInviteRequest.role:type_name -> atelier.v1.Role
-	130, // 79: atelier.v1.CreateInviteResponse.invite:type_name -> atelier.v1.Invite
-	130, // 80: atelier.v1.ListInvitesResponse.invites:type_name -> atelier.v1.Invite
-	130, // 81: atelier.v1.RevokeInviteResponse.invite:type_name -> atelier.v1.Invite
-	131, // 82: atelier.v1.ReportRefusalsRequest.refused:type_name -> atelier.v1.AuditEntry
-	131, // 83: atelier.v1.ListAuditResponse.entries:type_name -> atelier.v1.AuditEntry
-	2,   // 84: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
-	4,   // 85: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
-	6,   // 86: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
-	8,   // 87: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
-	20,  // 88: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
-	22,  // 89: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
-	24,  // 90: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
-	26,  // 91: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
-	28,  // 92: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
-	30,  // 93: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
-	32,  // 94: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
-	35,  // 95: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
-	38,  // 96: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
-	10,  // 97: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
-	12,  // 98: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
-	14,  // 99: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
-	16,  // 100: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
-	18,  // 101: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
-	41,  // 102: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
-	43,  // 103: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
-	45,  // 104: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
-	47,  // 105: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
-	49,  // 106: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
-	51,  // 107: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
-	53,  // 108: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
-	56,  // 109: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
-	60,  // 110: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
-	64,  // 111: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
-	71,  // 112: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
-	73,  // 113: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
-	75,  // 114: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
-	77,  // 115: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
-	79,  // 116: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
-	81,  // 117: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
-	83,  // 118: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
-	85,  // 119: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
-	86,  // 120: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
-	88,  // 121: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
-	90,  // 122: atelier.v1.AccessService.WhoAmI:input_type -> atelier.v1.WhoAmIRequest
-	92,  // 123: atelier.v1.AccessService.CreateToken:input_type -> atelier.v1.CreateTokenRequest
-	94,  // 124: atelier.v1.AccessService.ListTokens:input_type -> atelier.v1.ListTokensRequest
-	96,  // 125: atelier.v1.AccessService.RevokeToken:input_type -> atelier.v1.RevokeTokenRequest
-	98,  // 126: atelier.v1.AccessService.CreateInvite:input_type -> atelier.v1.CreateInviteRequest
-	100, // 127: atelier.v1.AccessService.ListInvites:input_type -> atelier.v1.ListInvitesRequest
-	102, // 128: atelier.v1.AccessService.RevokeInvite:input_type -> atelier.v1.RevokeInviteRequest
-	106, // 129: atelier.v1.AccessService.ListAudit:input_type -> atelier.v1.ListAuditRequest
-	104, // 130: atelier.v1.AccessService.ReportRefusals:input_type -> atelier.v1.ReportRefusalsRequest
-	3,   // 131: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
-	5,   // 132: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
-	7,   // 133: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
-	9,   // 134: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
-	21,  // 135: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
-	23,  // 136: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
-	25,  // 137: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
-	27,  // 138: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
-	29,  // 139: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
-	31,  // 140: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
-	33,  // 141: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
-	36,  // 142: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
-	39,  // 143: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
-	11,  // 144: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
-	13,  // 145: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
-	15,  // 146: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
-	17,  // 147: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
-	19,  // 148: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
-	42,  // 149: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
-	44,  // 150: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
-	46,  // 151: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
-	48,  // 152: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
-	50,  // 153: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
-	52,  // 154: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
-	54,  // 155: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
-	57,  // 156: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
-	61,  // 157: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
-	69,  // 158: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
-	72,  // 159: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
-	74,  // 160: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
-	76,  // 161: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
-	78,  // 162: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
-	80,  // 163: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
-	82,  // 164: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
-	84,  // 165: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
-	86,  // 166: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
-	87,  // 167: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
-	89,  // 168: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
-	91,  // 169: atelier.v1.AccessService.WhoAmI:output_type -> atelier.v1.WhoAmIResponse
-	93,  // 170: atelier.v1.AccessService.CreateToken:output_type -> atelier.v1.CreateTokenResponse
-	95,  // 171: atelier.v1.AccessService.ListTokens:output_type -> atelier.v1.ListTokensResponse
-	97,  // 172: atelier.v1.AccessService.RevokeToken:output_type -> atelier.v1.RevokeTokenResponse
-	99,  // 173: atelier.v1.AccessService.CreateInvite:output_type -> atelier.v1.CreateInviteResponse
-	101, // 174: atelier.v1.AccessService.ListInvites:output_type -> atelier.v1.ListInvitesResponse
-	103, // 175: atelier.v1.AccessService.RevokeInvite:output_type -> atelier.v1.RevokeInviteResponse
-	107, // 176: atelier.v1.AccessService.ListAudit:output_type -> atelier.v1.ListAuditResponse
-	105, // 177: atelier.v1.AccessService.ReportRefusals:output_type -> atelier.v1.ReportRefusalsResponse
-	131, // [131:178] is the sub-list for method output_type
-	84,  // [84:131] is the sub-list for method input_type
-	84,  // [84:84] is the sub-list for extension type_name
-	84,  // [84:84] is the sub-list for extension extendee
-	0,   // [0:84] is the sub-list for field type_name
+	124, // 68: atelier.v1.EventResult.verdict:type_name -> atelier.v1.Verdict
+	125, // 69: atelier.v1.ListWorkersResponse.workers:type_name -> atelier.v1.Worker
+	130, // 70: atelier.v1.EnrollRequest.role:type_name -> atelier.v1.Role
+	131, // 71: atelier.v1.GetStatusResponse.members:type_name -> atelier.v1.Member
+	131, // 72: atelier.v1.ListMembersResponse.members:type_name -> atelier.v1.Member
+	131, // 73: atelier.v1.GetNodeResponse.members:type_name -> atelier.v1.Member
+	130, // 74: atelier.v1.WhoAmIResponse.role:type_name -> atelier.v1.Role
+	130, // 75: atelier.v1.CreateTokenRequest.role:type_name -> atelier.v1.Role
+	132, // 76: atelier.v1.CreateTokenResponse.token:type_name -> atelier.v1.Token
+	132, // 77: atelier.v1.ListTokensResponse.tokens:type_name -> atelier.v1.Token
+	132, // 78: atelier.v1.RevokeTokenResponse.token:type_name -> atelier.v1.Token
+	130, // 79: atelier.v1.CreateInviteRequest.role:type_name -> atelier.v1.Role
+	133, // 80: atelier.v1.CreateInviteResponse.invite:type_name -> atelier.v1.Invite
+	133, // 81: atelier.v1.ListInvitesResponse.invites:type_name -> atelier.v1.Invite
+	133, // 82: atelier.v1.RevokeInviteResponse.invite:type_name -> atelier.v1.Invite
+	134, // 83: atelier.v1.ReportRefusalsRequest.refused:type_name -> atelier.v1.AuditEntry
+	134, // 84: atelier.v1.ListAuditResponse.entries:type_name -> atelier.v1.AuditEntry
+	2,   // 85: atelier.v1.SweepService.CreateSweep:input_type -> atelier.v1.CreateSweepRequest
+	4,   // 86: atelier.v1.SweepService.GetSweep:input_type -> atelier.v1.GetSweepRequest
+	6,   // 87: atelier.v1.SweepService.ListSweeps:input_type -> atelier.v1.ListSweepsRequest
+	8,   // 88: atelier.v1.SweepService.ControlSweep:input_type -> atelier.v1.ControlSweepRequest
+	20,  // 89: atelier.v1.SweepService.ExtendSweep:input_type -> atelier.v1.ExtendSweepRequest
+	22,  // 90: atelier.v1.SweepService.WaitSweep:input_type -> atelier.v1.WaitSweepRequest
+	24,  // 91: atelier.v1.SweepService.GetLeaderboard:input_type -> atelier.v1.GetLeaderboardRequest
+	26,  // 92: atelier.v1.SweepService.ListCheckpoints:input_type -> atelier.v1.ListCheckpointsRequest
+	28,  // 93: atelier.v1.SweepService.EnqueueTrials:input_type -> atelier.v1.EnqueueTrialsRequest
+	30,  // 94: atelier.v1.SweepService.PrioritizeSweep:input_type -> atelier.v1.PrioritizeSweepRequest
+	32,  // 95: atelier.v1.SweepService.VerifySweep:input_type -> atelier.v1.VerifySweepRequest
+	35,  // 96: atelier.v1.SweepService.GetImportance:input_type -> atelier.v1.GetImportanceRequest
+	38,  // 97: atelier.v1.SweepService.GetProgress:input_type -> atelier.v1.GetProgressRequest
+	10,  // 98: atelier.v1.SweepService.LabelSweep:input_type -> atelier.v1.LabelSweepRequest
+	12,  // 99: atelier.v1.SweepService.SetAlias:input_type -> atelier.v1.SetAliasRequest
+	14,  // 100: atelier.v1.SweepService.ListAliases:input_type -> atelier.v1.ListAliasesRequest
+	16,  // 101: atelier.v1.SweepService.SetNotification:input_type -> atelier.v1.SetNotificationRequest
+	18,  // 102: atelier.v1.SweepService.PurgeSweep:input_type -> atelier.v1.PurgeSweepRequest
+	41,  // 103: atelier.v1.TrialService.ListTrials:input_type -> atelier.v1.ListTrialsRequest
+	43,  // 104: atelier.v1.TrialService.GetTrial:input_type -> atelier.v1.GetTrialRequest
+	45,  // 105: atelier.v1.TrialService.GetCurve:input_type -> atelier.v1.GetCurveRequest
+	47,  // 106: atelier.v1.TrialService.StopTrial:input_type -> atelier.v1.StopTrialRequest
+	49,  // 107: atelier.v1.TrialService.RetryTrial:input_type -> atelier.v1.RetryTrialRequest
+	51,  // 108: atelier.v1.TrialService.AskTrial:input_type -> atelier.v1.AskTrialRequest
+	53,  // 109: atelier.v1.TrialService.TellTrial:input_type -> atelier.v1.TellTrialRequest
+	56,  // 110: atelier.v1.WorkerService.Heartbeat:input_type -> atelier.v1.HeartbeatRequest
+	60,  // 111: atelier.v1.WorkerService.Acquire:input_type -> atelier.v1.AcquireRequest
+	64,  // 112: atelier.v1.WorkerService.Relay:input_type -> atelier.v1.RelayRequest
+	71,  // 113: atelier.v1.WorkerService.ListWorkers:input_type -> atelier.v1.ListWorkersRequest
+	73,  // 114: atelier.v1.WorkerService.DrainWorker:input_type -> atelier.v1.DrainWorkerRequest
+	78,  // 115: atelier.v1.ClusterService.GetStatus:input_type -> atelier.v1.GetStatusRequest
+	80,  // 116: atelier.v1.ClusterService.ListMembers:input_type -> atelier.v1.ListMembersRequest
+	82,  // 117: atelier.v1.ClusterService.Join:input_type -> atelier.v1.JoinRequest
+	84,  // 118: atelier.v1.ClusterService.RemoveMember:input_type -> atelier.v1.RemoveMemberRequest
+	86,  // 119: atelier.v1.ClusterService.TransferLeadership:input_type -> atelier.v1.TransferLeadershipRequest
+	88,  // 120: atelier.v1.ClusterService.SaveSnapshot:input_type -> atelier.v1.SaveSnapshotRequest
+	89,  // 121: atelier.v1.ClusterService.RestoreSnapshot:input_type -> atelier.v1.SnapshotChunk
+	91,  // 122: atelier.v1.ClusterService.GetNode:input_type -> atelier.v1.GetNodeRequest
+	75,  // 123: atelier.v1.ClusterService.Enroll:input_type -> atelier.v1.EnrollRequest
+	76,  // 124: atelier.v1.ClusterService.Renew:input_type -> atelier.v1.RenewRequest
+	93,  // 125: atelier.v1.AccessService.WhoAmI:input_type -> atelier.v1.WhoAmIRequest
+	95,  // 126: atelier.v1.AccessService.CreateToken:input_type -> atelier.v1.CreateTokenRequest
+	97,  // 127: atelier.v1.AccessService.ListTokens:input_type -> atelier.v1.ListTokensRequest
+	99,  // 128: atelier.v1.AccessService.RevokeToken:input_type -> atelier.v1.RevokeTokenRequest
+	101, // 129: atelier.v1.AccessService.CreateInvite:input_type -> atelier.v1.CreateInviteRequest
+	103, // 130: atelier.v1.AccessService.ListInvites:input_type -> atelier.v1.ListInvitesRequest
+	105, // 131: atelier.v1.AccessService.RevokeInvite:input_type -> atelier.v1.RevokeInviteRequest
+	109, // 132: atelier.v1.AccessService.ListAudit:input_type -> atelier.v1.ListAuditRequest
+	107, // 133: atelier.v1.AccessService.ReportRefusals:input_type -> atelier.v1.ReportRefusalsRequest
+	3,   // 134: atelier.v1.SweepService.CreateSweep:output_type -> atelier.v1.CreateSweepResponse
+	5,   // 135: atelier.v1.SweepService.GetSweep:output_type -> atelier.v1.GetSweepResponse
+	7,   // 136: atelier.v1.SweepService.ListSweeps:output_type -> atelier.v1.ListSweepsResponse
+	9,   // 137: atelier.v1.SweepService.ControlSweep:output_type -> atelier.v1.ControlSweepResponse
+	21,  // 138: atelier.v1.SweepService.ExtendSweep:output_type -> atelier.v1.ExtendSweepResponse
+	23,  // 139: atelier.v1.SweepService.WaitSweep:output_type -> atelier.v1.WaitSweepResponse
+	25,  // 140: atelier.v1.SweepService.GetLeaderboard:output_type -> atelier.v1.GetLeaderboardResponse
+	27,  // 141: atelier.v1.SweepService.ListCheckpoints:output_type -> atelier.v1.ListCheckpointsResponse
+	29,  // 142: atelier.v1.SweepService.EnqueueTrials:output_type -> atelier.v1.EnqueueTrialsResponse
+	31,  // 143: atelier.v1.SweepService.PrioritizeSweep:output_type -> atelier.v1.PrioritizeSweepResponse
+	33,  // 144: atelier.v1.SweepService.VerifySweep:output_type -> atelier.v1.VerifySweepResponse
+	36,  // 145: atelier.v1.SweepService.GetImportance:output_type -> atelier.v1.GetImportanceResponse
+	39,  // 146: atelier.v1.SweepService.GetProgress:output_type -> atelier.v1.GetProgressResponse
+	11,  // 147: atelier.v1.SweepService.LabelSweep:output_type -> atelier.v1.LabelSweepResponse
+	13,  // 148: atelier.v1.SweepService.SetAlias:output_type -> atelier.v1.SetAliasResponse
+	15,  // 149: atelier.v1.SweepService.ListAliases:output_type -> atelier.v1.ListAliasesResponse
+	17,  // 150: atelier.v1.SweepService.SetNotification:output_type -> atelier.v1.SetNotificationResponse
+	19,  // 151: atelier.v1.SweepService.PurgeSweep:output_type -> atelier.v1.PurgeSweepResponse
+	42,  // 152: atelier.v1.TrialService.ListTrials:output_type -> atelier.v1.ListTrialsResponse
+	44,  // 153: atelier.v1.TrialService.GetTrial:output_type -> atelier.v1.GetTrialResponse
+	46,  // 154: atelier.v1.TrialService.GetCurve:output_type -> atelier.v1.GetCurveResponse
+	48,  // 155: atelier.v1.TrialService.StopTrial:output_type -> atelier.v1.StopTrialResponse
+	50,  // 156: atelier.v1.TrialService.RetryTrial:output_type -> atelier.v1.RetryTrialResponse
+	52,  // 157: atelier.v1.TrialService.AskTrial:output_type -> atelier.v1.AskTrialResponse
+	54,  // 158: atelier.v1.TrialService.TellTrial:output_type -> atelier.v1.TellTrialResponse
+	57,  // 159: atelier.v1.WorkerService.Heartbeat:output_type -> atelier.v1.HeartbeatResponse
+	61,  // 160: atelier.v1.WorkerService.Acquire:output_type -> atelier.v1.AcquireResponse
+	69,  // 161: atelier.v1.WorkerService.Relay:output_type -> atelier.v1.RelayResponse
+	72,  // 162: atelier.v1.WorkerService.ListWorkers:output_type -> atelier.v1.ListWorkersResponse
+	74,  // 163: atelier.v1.WorkerService.DrainWorker:output_type -> atelier.v1.DrainWorkerResponse
+	79,  // 164: atelier.v1.ClusterService.GetStatus:output_type -> atelier.v1.GetStatusResponse
+	81,  // 165: atelier.v1.ClusterService.ListMembers:output_type -> atelier.v1.ListMembersResponse
+	83,  // 166: atelier.v1.ClusterService.Join:output_type -> atelier.v1.JoinResponse
+	85,  // 167: atelier.v1.ClusterService.RemoveMember:output_type -> atelier.v1.RemoveMemberResponse
+	87,  // 168: atelier.v1.ClusterService.TransferLeadership:output_type -> atelier.v1.TransferLeadershipResponse
+	89,  // 169: atelier.v1.ClusterService.SaveSnapshot:output_type -> atelier.v1.SnapshotChunk
+	90,  // 170: atelier.v1.ClusterService.RestoreSnapshot:output_type -> atelier.v1.RestoreSnapshotResponse
+	92,  // 171: atelier.v1.ClusterService.GetNode:output_type -> atelier.v1.GetNodeResponse
+	77,  // 172: atelier.v1.ClusterService.Enroll:output_type -> atelier.v1.EnrollResponse
+	77,  // 173: atelier.v1.ClusterService.Renew:output_type -> atelier.v1.EnrollResponse
+	94,  // 174: atelier.v1.AccessService.WhoAmI:output_type -> atelier.v1.WhoAmIResponse
+	96,  // 175: atelier.v1.AccessService.CreateToken:output_type -> atelier.v1.CreateTokenResponse
+	98,  // 176: atelier.v1.AccessService.ListTokens:output_type -> atelier.v1.ListTokensResponse
+	100, // 177: atelier.v1.AccessService.RevokeToken:output_type -> atelier.v1.RevokeTokenResponse
+	102, // 178: atelier.v1.AccessService.CreateInvite:output_type -> atelier.v1.CreateInviteResponse
+	104, // 179: atelier.v1.AccessService.ListInvites:output_type -> atelier.v1.ListInvitesResponse
+	106, // 180: atelier.v1.AccessService.RevokeInvite:output_type -> atelier.v1.RevokeInviteResponse
+	110, // 181: atelier.v1.AccessService.ListAudit:output_type -> atelier.v1.ListAuditResponse
+	108, // 182: atelier.v1.AccessService.ReportRefusals:output_type -> atelier.v1.ReportRefusalsResponse
+	134, // [134:183] is the sub-list for method output_type
+	85,  // [85:134] is the sub-list for method input_type
+	85,  // [85:85] is the sub-list for extension type_name
+	85,  // [85:85] is the sub-list for extension extendee
+	0,   // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_atelier_v1_api_proto_init() }
@@ -7703,7 +7926,7 @@ func file_atelier_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atelier_v1_api_proto_rawDesc), len(file_atelier_v1_api_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   107,
+			NumMessages:   110,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

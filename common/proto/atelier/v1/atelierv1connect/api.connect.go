@@ -140,6 +140,10 @@ const (
 	ClusterServiceRestoreSnapshotProcedure = "/atelier.v1.ClusterService/RestoreSnapshot"
 	// ClusterServiceGetNodeProcedure is the fully-qualified name of the ClusterService's GetNode RPC.
 	ClusterServiceGetNodeProcedure = "/atelier.v1.ClusterService/GetNode"
+	// ClusterServiceEnrollProcedure is the fully-qualified name of the ClusterService's Enroll RPC.
+	ClusterServiceEnrollProcedure = "/atelier.v1.ClusterService/Enroll"
+	// ClusterServiceRenewProcedure is the fully-qualified name of the ClusterService's Renew RPC.
+	ClusterServiceRenewProcedure = "/atelier.v1.ClusterService/Renew"
 	// AccessServiceWhoAmIProcedure is the fully-qualified name of the AccessService's WhoAmI RPC.
 	AccessServiceWhoAmIProcedure = "/atelier.v1.AccessService/WhoAmI"
 	// AccessServiceCreateTokenProcedure is the fully-qualified name of the AccessService's CreateToken
@@ -1121,6 +1125,11 @@ type ClusterServiceClient interface {
 	// Of the node asked, never forwarded: its applied index and the hash of its
 	// state there.
 	GetNode(context.Context, *connect.Request[v1.GetNodeRequest]) (*connect.Response[v1.GetNodeResponse], error)
+	// A machine joins a closed cluster: the invitation is all that it shows. The same
+	// machine may ask again with the same request.
+	Enroll(context.Context, *connect.Request[v1.EnrollRequest]) (*connect.Response[v1.EnrollResponse], error)
+	// The next certificate of a member, whose present one says who asks.
+	Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.EnrollResponse], error)
 }
 
 // NewClusterServiceClient constructs a client for the atelier.v1.ClusterService service. By
@@ -1182,6 +1191,18 @@ func NewClusterServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(clusterServiceMethods.ByName("GetNode")),
 			connect.WithClientOptions(opts...),
 		),
+		enroll: connect.NewClient[v1.EnrollRequest, v1.EnrollResponse](
+			httpClient,
+			baseURL+ClusterServiceEnrollProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("Enroll")),
+			connect.WithClientOptions(opts...),
+		),
+		renew: connect.NewClient[v1.RenewRequest, v1.EnrollResponse](
+			httpClient,
+			baseURL+ClusterServiceRenewProcedure,
+			connect.WithSchema(clusterServiceMethods.ByName("Renew")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -1195,6 +1216,8 @@ type clusterServiceClient struct {
 	saveSnapshot       *connect.Client[v1.SaveSnapshotRequest, v1.SnapshotChunk]
 	restoreSnapshot    *connect.Client[v1.SnapshotChunk, v1.RestoreSnapshotResponse]
 	getNode            *connect.Client[v1.GetNodeRequest, v1.GetNodeResponse]
+	enroll             *connect.Client[v1.EnrollRequest, v1.EnrollResponse]
+	renew              *connect.Client[v1.RenewRequest, v1.EnrollResponse]
 }
 
 // GetStatus calls atelier.v1.ClusterService.GetStatus.
@@ -1237,6 +1260,16 @@ func (c *clusterServiceClient) GetNode(ctx context.Context, req *connect.Request
 	return c.getNode.CallUnary(ctx, req)
 }
 
+// Enroll calls atelier.v1.ClusterService.Enroll.
+func (c *clusterServiceClient) Enroll(ctx context.Context, req *connect.Request[v1.EnrollRequest]) (*connect.Response[v1.EnrollResponse], error) {
+	return c.enroll.CallUnary(ctx, req)
+}
+
+// Renew calls atelier.v1.ClusterService.Renew.
+func (c *clusterServiceClient) Renew(ctx context.Context, req *connect.Request[v1.RenewRequest]) (*connect.Response[v1.EnrollResponse], error) {
+	return c.renew.CallUnary(ctx, req)
+}
+
 // ClusterServiceHandler is an implementation of the atelier.v1.ClusterService service.
 type ClusterServiceHandler interface {
 	GetStatus(context.Context, *connect.Request[v1.GetStatusRequest]) (*connect.Response[v1.GetStatusResponse], error)
@@ -1249,6 +1282,11 @@ type ClusterServiceHandler interface {
 	// Of the node asked, never forwarded: its applied index and the hash of its
 	// state there.
 	GetNode(context.Context, *connect.Request[v1.GetNodeRequest]) (*connect.Response[v1.GetNodeResponse], error)
+	// A machine joins a closed cluster: the invitation is all that it shows. The same
+	// machine may ask again with the same request.
+	Enroll(context.Context, *connect.Request[v1.EnrollRequest]) (*connect.Response[v1.EnrollResponse], error)
+	// The next certificate of a member, whose present one says who asks.
+	Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.EnrollResponse], error)
 }
 
 // NewClusterServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -1306,6 +1344,18 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 		connect.WithSchema(clusterServiceMethods.ByName("GetNode")),
 		connect.WithHandlerOptions(opts...),
 	)
+	clusterServiceEnrollHandler := connect.NewUnaryHandler(
+		ClusterServiceEnrollProcedure,
+		svc.Enroll,
+		connect.WithSchema(clusterServiceMethods.ByName("Enroll")),
+		connect.WithHandlerOptions(opts...),
+	)
+	clusterServiceRenewHandler := connect.NewUnaryHandler(
+		ClusterServiceRenewProcedure,
+		svc.Renew,
+		connect.WithSchema(clusterServiceMethods.ByName("Renew")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/atelier.v1.ClusterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ClusterServiceGetStatusProcedure:
@@ -1324,6 +1374,10 @@ func NewClusterServiceHandler(svc ClusterServiceHandler, opts ...connect.Handler
 			clusterServiceRestoreSnapshotHandler.ServeHTTP(w, r)
 		case ClusterServiceGetNodeProcedure:
 			clusterServiceGetNodeHandler.ServeHTTP(w, r)
+		case ClusterServiceEnrollProcedure:
+			clusterServiceEnrollHandler.ServeHTTP(w, r)
+		case ClusterServiceRenewProcedure:
+			clusterServiceRenewHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1363,6 +1417,14 @@ func (UnimplementedClusterServiceHandler) RestoreSnapshot(context.Context, *conn
 
 func (UnimplementedClusterServiceHandler) GetNode(context.Context, *connect.Request[v1.GetNodeRequest]) (*connect.Response[v1.GetNodeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.ClusterService.GetNode is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) Enroll(context.Context, *connect.Request[v1.EnrollRequest]) (*connect.Response[v1.EnrollResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.ClusterService.Enroll is not implemented"))
+}
+
+func (UnimplementedClusterServiceHandler) Renew(context.Context, *connect.Request[v1.RenewRequest]) (*connect.Response[v1.EnrollResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("atelier.v1.ClusterService.Renew is not implemented"))
 }
 
 // AccessServiceClient is a client for the atelier.v1.AccessService service.
