@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,6 +38,36 @@ func (e *SharedError) Error() string {
 type Files struct {
 	Shared string       // the workers' shared folder as this machine sees it; "" = none
 	HTTP   *http.Client // how workers are asked, see FileClient; nil = without TLS
+
+	via *Client // through whose coordinators workers are asked, in a closed cluster; nil = workers themselves
+}
+
+// WorkerFilesPath is what coordinators of a closed cluster serve the files of workers below: behind it come the worker's
+// HOST:PORT and the path there.
+const WorkerFilesPath = "/worker-files/"
+
+// Files reads what the workers of this client's cluster keep: of a closed one through its coordinators, for workers
+// answer members alone. shared is the workers' shared folder as this machine sees it; "" = none.
+func (c *Client) Files(shared string) Files {
+	f := Files{Shared: shared}
+	if c != nil && c.opts.tls != nil { // nil: no cluster is asked
+		f.via, f.HTTP = c, c.http
+	}
+	return f
+}
+
+// WorkerURL is where the file server of a worker at an address, host:port, has a path.
+func (c *Client) WorkerURL(address, path string) trial.Location {
+	scheme := "http"
+	if c.opts.tls != nil {
+		scheme = "https"
+	}
+	return trial.Location((&url.URL{Scheme: scheme, Host: address, Path: path}).String())
+}
+
+// through is the URL by which a coordinator is asked for a worker's file.
+func (c *Client) through(u *url.URL) string {
+	return c.base(c.set.first()) + WorkerFilesPath + u.Host + u.EscapedPath()
 }
 
 // Sum is what a file's bytes have to be.
@@ -145,17 +176,20 @@ func (f Files) OpenFrom(ctx context.Context, at trial.Location, from int64) (io.
 	w := &watched{}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.timer = time.AfterFunc(stall, func() { w.cancel(errStalled) })
-	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, string(at), nil)
+	ask, where := workers, string(at)
+	if f.HTTP != nil {
+		ask = f.HTTP
+	}
+	if u, err := url.Parse(where); err == nil && f.via != nil {
+		where = f.via.through(u)
+	}
+	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, where, nil)
 	if err != nil {
 		w.cancel(nil)
 		return nil, err
 	}
 	if from > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
-	}
-	ask := workers
-	if f.HTTP != nil {
-		ask = f.HTTP
 	}
 	resp, err := ask.Do(req)
 	w.timer.Stop()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
+	"atelier/common/client"
 )
 
 const (
@@ -74,6 +76,9 @@ func (s *Server) lead(h http.Handler) http.Handler {
 // streams reports whether a request may be a stream of messages of any length. Such a body is neither kept nor
 // bounded, and so can be sent only once.
 func streams(r *http.Request) bool {
+	if strings.HasPrefix(r.URL.Path, client.WorkerFilesPath) {
+		return true
+	}
 	kind := r.Header.Get("Content-Type")
 	return strings.HasPrefix(kind, "application/connect+") || strings.HasPrefix(kind, "application/grpc")
 }

@@ -32,13 +32,13 @@ type route struct {
 // found.
 var routes = []route{
 	{path: atelierv1connect.SweepServiceCreateSweepProcedure, need: access.Operators},
-	{path: atelierv1connect.SweepServiceGetSweepProcedure, need: access.Viewers},
+	{path: atelierv1connect.SweepServiceGetSweepProcedure, need: access.Viewers | access.Workers},
 	{path: atelierv1connect.SweepServiceListSweepsProcedure, need: access.Viewers},
 	{path: atelierv1connect.SweepServiceControlSweepProcedure, need: access.Operators},
 	{path: atelierv1connect.SweepServiceExtendSweepProcedure, need: access.Operators},
 	{path: atelierv1connect.SweepServiceWaitSweepProcedure, need: access.Viewers},
 	{path: atelierv1connect.SweepServiceGetLeaderboardProcedure, need: access.Viewers, by: byBoard},
-	{path: atelierv1connect.SweepServiceListCheckpointsProcedure, need: access.Viewers | access.Trials, by: byBoard},
+	{path: atelierv1connect.SweepServiceListCheckpointsProcedure, need: access.Viewers | access.Trials | access.Workers, by: byBoard},
 	{path: atelierv1connect.SweepServiceEnqueueTrialsProcedure, need: access.Operators},
 	{path: atelierv1connect.SweepServicePrioritizeSweepProcedure, need: access.Operators},
 	{path: atelierv1connect.SweepServiceVerifySweepProcedure, need: access.Viewers},
@@ -51,7 +51,7 @@ var routes = []route{
 	{path: atelierv1connect.SweepServicePurgeSweepProcedure, need: access.Admins}, // cannot be taken back
 
 	{path: atelierv1connect.TrialServiceListTrialsProcedure, need: access.Viewers},
-	{path: atelierv1connect.TrialServiceGetTrialProcedure, need: access.Viewers | access.Trials},
+	{path: atelierv1connect.TrialServiceGetTrialProcedure, need: access.Viewers | access.Trials | access.Workers},
 	{path: atelierv1connect.TrialServiceGetCurveProcedure, need: access.Viewers | access.Trials},
 	{path: atelierv1connect.TrialServiceStopTrialProcedure, need: access.Operators},
 	{path: atelierv1connect.TrialServiceRetryTrialProcedure, need: access.Operators},
@@ -65,7 +65,7 @@ var routes = []route{
 	{path: atelierv1connect.WorkerServiceDrainWorkerProcedure, need: access.Operators},
 
 	{path: atelierv1connect.ClusterServiceGetStatusProcedure, need: access.Viewers},
-	{path: atelierv1connect.ClusterServiceListMembersProcedure, need: access.Viewers | access.Coordinators},
+	{path: atelierv1connect.ClusterServiceListMembersProcedure, need: access.Viewers | access.Workers | access.Coordinators},
 	{path: atelierv1connect.ClusterServiceJoinProcedure, need: access.Coordinators},
 	{path: atelierv1connect.ClusterServiceRemoveMemberProcedure, need: access.Admins | access.Coordinators},
 	{path: atelierv1connect.ClusterServiceTransferLeadershipProcedure, need: access.Admins},
@@ -86,6 +86,7 @@ var routes = []route{
 	{path: atelierv1connect.AccessServiceListAuditProcedure, need: access.Admins},
 	{path: atelierv1connect.AccessServiceReportRefusalsProcedure, need: access.Coordinators},
 
+	{path: client.WorkerFilesPath, need: access.Viewers | access.Trials, write: access.Operators | access.Trials},
 	{path: client.RunLogPath, need: access.Viewers, write: access.Workers, by: byNode},
 	{path: "/healthz", need: access.Anybody, by: byNode}, // balancers and supervisors have no token
 	{path: "/metrics", need: access.Viewers, by: byNode},

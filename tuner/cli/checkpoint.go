@@ -158,7 +158,7 @@ func (e *Env) pullCheckpoint(c *ucli.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := e.files(c).Pull(c.Context, ck, to); err != nil {
+		if err := e.files(c, api).Pull(c.Context, ck, to); err != nil {
 			return fmt.Errorf("checkpoint of trial %d, epoch %d: %w", ck.Trial, ck.Epoch, err)
 		}
 		e.replaced(c, to, replaces)
@@ -244,4 +244,6 @@ func choose(all []trial.Checkpoint, epoch int, newest, maximize bool) *trial.Che
 }
 
 // files reads what workers keep.
-func (e *Env) files(c *ucli.Context) client.Files { return client.Files{Shared: e.folder(c, "shared")} }
+func (e *Env) files(c *ucli.Context, api *client.Client) client.Files {
+	return api.Files(e.folder(c, "shared"))
+}

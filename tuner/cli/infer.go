@@ -199,7 +199,7 @@ func (e *Env) inferPlace(c *ucli.Context, conf *setting.Config, o infer.Options)
 	if err != nil {
 		return nil, nil, err
 	}
-	cl := infer.Cluster{API: api, Files: e.files(c)}
+	cl := infer.Cluster{API: api, Files: e.files(c, api)}
 	switch {
 	case aliasMeant:
 		k, err := aliased(c.Context, api, alias)

@@ -166,7 +166,7 @@ func (r *logReader) run(n int32) error {
 
 // logAt is where a worker has the log of a run.
 func (r *logReader) logAt(w *trial.Worker, run int32) trial.Location {
-	return trial.Location(fmt.Sprintf("http://%s/logs/%s/%d/run-%d.log", w.Address, r.t.Sweep, r.t.Number, run))
+	return r.api.WorkerURL(w.Address, fmt.Sprintf("/logs/%s/%d/run-%d.log", r.t.Sweep, r.t.Number, run))
 }
 
 // added prints what a log has beyond at, and returns where it ends now.
@@ -179,7 +179,7 @@ func (r *logReader) added(w *trial.Worker, run int32, at int64) (int64, error) {
 	}
 	if at >= 0 || r.tail < 0 && r.since == 0 {
 		from := max(at, 0)
-		body, err := client.Files{}.OpenFrom(ctx, r.logAt(w, run), from)
+		body, err := r.api.Files("").OpenFrom(ctx, r.logAt(w, run), from)
 		var beyond *client.RangeError
 		if errors.As(err, &beyond) {
 			if beyond.Size < from { // a new file was begun, the old one was full
@@ -194,13 +194,13 @@ func (r *logReader) added(w *trial.Worker, run int32, at int64) (int64, error) {
 		n, err := io.Copy(r.e.Out, body)
 		return from + n, err
 	}
-	text, err := readLog(ctx, r.logAt(w, run))
+	text, err := r.readLog(ctx, r.logAt(w, run))
 	if err != nil {
 		return at, err
 	}
 	begin := 0
 	if r.since > 0 {
-		times, err := readLog(ctx, r.logAt(w, run)+".times")
+		times, err := r.readLog(ctx, r.logAt(w, run)+".times")
 		if err != nil {
 			r.e.say("when its lines were written is not recorded in this log: all of it is printed")
 		} else {
@@ -212,8 +212,8 @@ func (r *logReader) added(w *trial.Worker, run int32, at int64) (int64, error) {
 }
 
 // readLog reads a file of a worker.
-func readLog(ctx context.Context, at trial.Location) ([]byte, error) {
-	body, err := client.Files{}.Open(ctx, at)
+func (r *logReader) readLog(ctx context.Context, at trial.Location) ([]byte, error) {
+	body, err := r.api.Files("").Open(ctx, at)
 	if err != nil {
 		return nil, err
 	}

@@ -178,7 +178,7 @@ func (e *Env) send(ctx context.Context, api *client.Client, sweep string, w *tri
 		name = base[:min(len(base), 60)] + ext
 	}
 	b, sofar := bar{e: e, quiet: !e.Live}, int64(0)
-	at, worker, err := client.PushFile(ctx, w.Address, trial.LeaseRef{Sweep: sweep, Trial: got.Trial, Token: got.Token}, name, sum, io.TeeReader(f, writer(func(data []byte) (int, error) {
+	at, worker, err := api.PushFile(ctx, w.Address, trial.LeaseRef{Sweep: sweep, Trial: got.Trial, Token: got.Token}, name, sum, io.TeeReader(f, writer(func(data []byte) (int, error) {
 		sofar += int64(len(data))
 		b.draw(e.Now(), "sent "+bytesOf(sofar)+" of "+bytesOf(sum.Size))
 		return len(data), nil

@@ -109,7 +109,7 @@ func (e *Env) serve(c *ucli.Context) error {
 			return err
 		}
 		defer api.Close()
-		sources = append(sources, newBoards(api, e.files(c), e.Now))
+		sources = append(sources, newBoards(api, e.files(c, api), e.Now))
 	}
 	trainer, err := train.FindTrainer(e.folder(c, "trainer-bin"))
 	if err != nil {

@@ -249,7 +249,7 @@ func (e *Env) carryOut(c *ucli.Context, plan *train.Plan, api *client.Client) er
 		}
 		r, err = train.Local(c.Context, plan, o)
 	} else {
-		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Addresses: c.String("addr"), Files: e.files(c)})
+		r, err = train.Remote(c.Context, plan, o, train.Cluster{API: api, Addresses: c.String("addr"), Files: e.files(c, api)})
 	}
 	bar.clear()
 	if r == nil {

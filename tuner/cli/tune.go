@@ -130,7 +130,7 @@ func (e *Env) tune(c *ucli.Context) error {
 		}
 	}
 	bar := &tuneBar{progress{bar: bar{e: e, quiet: c.Bool("quiet")}}}
-	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Files: e.files(c), Overwrite: c.Bool("overwrite"), Watch: bar}
+	o := tune.Options{Trainer: trainer, API: api, Addresses: addrs, Files: e.files(c, api), Overwrite: c.Bool("overwrite"), Watch: bar}
 	store, err := track.Open(conf.Config, plan.Base(), "atelier tune", e.note)
 	if err != nil {
 		return err

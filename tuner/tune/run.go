@@ -101,7 +101,7 @@ func Run(ctx context.Context, p *Plan, o Options) (*Result, error) {
 				}
 			}
 		}()
-		api, files = cluster.Client(), client.Files{Shared: cluster.SharedDir}
+		api, files = cluster.Client(), cluster.Client().Files(cluster.SharedDir)
 		err = s.run(ctx, api, files, cluster)
 		// Of a sweep that failed everything stays: the trainers' logs say why.
 		whole = s.saved != nil && s.saved.Status != statusRunning && s.saved.Status != "failed" && !s.plan.Config.Bool(keyKeep)

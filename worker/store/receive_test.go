@@ -94,7 +94,7 @@ func TestReceivedFiles(t *testing.T) {
 	l := trial.LeaseRef{Sweep: "s-a", Trial: 1, Token: 7}
 	sum := client.Sum{Size: 7, SHA256: sumText("weights")}
 	for range 2 { // the answer may have been lost
-		where, worker, err := client.PushFile(t.Context(), strings.TrimPrefix(web.URL, "http://"), l, "m.pth", sum, strings.NewReader("weights"))
+		where, worker, err := client.New(nil).PushFile(t.Context(), strings.TrimPrefix(web.URL, "http://"), l, "m.pth", sum, strings.NewReader("weights"))
 		if err != nil || worker != "w1" || where != "http://127.0.0.1:9/checkpoints/s-a/1/run-7/m.pth" {
 			t.Fatalf("%s of %s, %v", where, worker, err)
 		}
