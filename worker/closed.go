@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"atelier/common/client"
 	"atelier/common/identity"
@@ -20,15 +21,18 @@ func tlsFolder(data string) string { return filepath.Join(data, "tls") }
 func (m *Main) openIdentity(ctx context.Context, home *home) error {
 	dir := tlsFolder(m.Config.Data)
 	there, err := identity.Exists(dir)
-	if err == nil && !there && m.Config.Invitation != nil {
+	if err == nil && there {
+		if m.store, err = identity.Open(dir); err != nil {
+			err = fmt.Errorf("the identity of this worker: %w", err)
+		}
+	}
+	// An expired one is not renewed: only an invitation lets the worker in again.
+	if err == nil && m.Config.Invitation != nil && (!there || time.Now().After(m.store.Certificate().NotAfter)) {
 		err = m.enroll(ctx, dir, home)
 		there = err == nil
 	}
 	if err != nil || !there {
 		return err
-	}
-	if m.store, err = identity.Open(dir); err != nil {
-		return fmt.Errorf("the identity of this worker: %w", err)
 	}
 	if n := m.store.Name(); n.Role != identity.Worker || n.Node != m.Config.Name {
 		return fmt.Errorf("%s is the identity of %s, not of worker %s: give each node its own --data", dir, n, m.Config.Name)
@@ -39,9 +43,6 @@ func (m *Main) openIdentity(ctx context.Context, home *home) error {
 // enroll joins the closed cluster that this worker is invited to.
 func (m *Main) enroll(ctx context.Context, dir string, home *home) error {
 	i := m.Config.Invitation
-	if cluster := home.cluster(); cluster != "" {
-		return fmt.Errorf("--join: data folder %s serves cluster %s, which is open: a closed one needs an empty folder", m.Config.Data, cluster)
-	}
 	m.log.Info("joins a closed cluster", "api", i.Addresses, "fingerprint", i.Fingerprint)
 	e, err := client.Enroll(ctx, *i, identity.Worker, m.Config.Name, func(err error) {
 		m.health.report("cannot join: " + client.Message(err))
@@ -54,7 +55,7 @@ func (m *Main) enroll(ctx context.Context, dir string, home *home) error {
 	if err := home.change(func(r *homeRecord) { r.Seeds, r.APIs = e.Gossip, e.API }); err != nil {
 		return err
 	}
-	_, err = identity.Create(dir, e.Credentials)
+	m.store, err = identity.Create(dir, e.Credentials)
 	return err
 }
 

@@ -114,8 +114,10 @@ func TestWorkerOfAClosedCluster(t *testing.T) {
 			t.Errorf("%s asks for %s: %d %q, want %d %q", x.what, x.path, code, body, x.code, x.says)
 		}
 	}
-	if !strings.Contains(p.log.String(), "worker w9 of cluster c-two") {
-		t.Error("the stranger is not named in the worker's log")
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(p.log.String(), "worker w9 of cluster c-two"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the stranger is not named in the worker's log")
+		}
 	}
 	if strings.Contains(p.log.String(), "without encryption") {
 		t.Error("the worker says that its links are not encrypted")

@@ -345,6 +345,7 @@ func TestListenerLooksAfterItself(t *testing.T) {
 	if err := hear(t, refused); !is(err, identity.PlainText) {
 		t.Errorf("the listener says: %v", err)
 	}
+	addr, refused = served(t, s.ServerTLS(tls.VerifyClientCertIfGiven, nil), identity.Options{Handshake: 300 * time.Millisecond, Pending: 2})
 	var silent []net.Conn
 	for range 2 {
 		c, err := net.Dial("tcp", addr)

@@ -161,10 +161,7 @@ func (t *listener) shake(raw net.Conn) {
 		record.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 		record.Conn.Write([]byte("HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" + plainAnswer + "\n"))
 	}
-	if !late {
-		linger(raw)
-	}
-	raw.Close()
+	defer raw.Close()
 	select {
 	case <-t.done:
 		return
@@ -180,6 +177,9 @@ func (t *listener) shake(raw net.Conn) {
 		err = Explain(err)
 	}
 	t.opt.Refused(raw.RemoteAddr(), err)
+	if !late {
+		linger(raw)
+	}
 }
 
 // linger lets a refused peer read why: closed while bytes of it are unread, a connection is reset, and the alert
