@@ -148,9 +148,7 @@ func New(cfg Config) *Server {
 	if cfg.RunLogs != nil {
 		add(client.RunLogPath, http.HandlerFunc(s.runLog))
 	}
-	if cfg.Identity != nil {
-		add(client.WorkerFilesPath, s.workerFile())
-	}
+	add(client.WorkerFilesPath, s.workerFile())
 	add("/healthz", http.HandlerFunc(s.health))
 	add("/metrics", s.metrics())
 	s.register(func(r *route) http.Handler {

@@ -115,7 +115,7 @@ func Start(t testing.TB, o Options) *Node {
 		t.Fatal(err)
 	}
 	n.Server = api.New(api.Config{ID: ID, Log: log, Cluster: n.Replica, View: n.Machine.View, Lead: lead, Peers: nobody{}, Assign: assign, Judge: judges, RunLogs: logs,
-		Board: board.New(redis), Projection: projector, Now: time.Now, Random: func(b []byte) { rand.Read(b) }, TLS: clientTLS, Logger: logger})
+		Board: board.New(redis), Projection: projector, Now: time.Now, Random: func(b []byte) { rand.Read(b) }, TLS: clientTLS, Identity: n.Store, Logger: logger})
 	web.Config.Handler = n.Server
 	if o.Closed {
 		web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
