@@ -65,7 +65,7 @@ func (s cluster) Renew(ctx context.Context, req *connect.Request[atelierv1.Renew
 		if view, err := s.read(ctx); err != nil {
 			return nil, err
 		} else if _, ok := view.Member(c.Name); !ok {
-			return nil, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("%s is not a member of this cluster: to take it back, empty its --data folder and let it join with an invite", name))
+			return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%s is not a member of this cluster: to take it back, empty its --data folder and let it join with an invite", name))
 		}
 	}
 	return s.certify(req.Msg.Request, name)
