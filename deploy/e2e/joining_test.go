@@ -21,13 +21,14 @@ type daemon struct {
 	cmd  *exec.Cmd
 	log  lockedBuffer
 	file string // its addresses, once it serves
+	data string // its folder
 }
 
 // startDaemon starts a coordinator or a worker on free ports.
 func startDaemon(t *testing.T, name string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{file: filepath.Join(t.TempDir(), "addresses.json")}
-	args = append(args, "--data", t.TempDir(), "--gossip", "127.0.0.1:0", "--address-file", d.file)
+	d := &daemon{file: filepath.Join(t.TempDir(), "addresses.json"), data: t.TempDir()}
+	args = append(args, "--data", d.data, "--gossip", "127.0.0.1:0", "--address-file", d.file)
 	if name == "atelier-coordinator" {
 		args = append(args, "--api", "127.0.0.1:0", "--raft", "127.0.0.1:0")
 	} else {
