@@ -58,9 +58,6 @@ func (b *bench) measureDDP(ctx context.Context) error {
 			}
 		}
 	}
-	if b.elastic {
-		return b.measureElastic(ctx)
-	}
 	return nil
 }
 
@@ -200,7 +197,7 @@ func (p *peerGroup) close() {
 // ddpTable is Markdown.
 func ddpTable(j *harness.Journal) string {
 	if len(j.Keys("ddp")) == 0 {
-		return elasticTable(j)
+		return ""
 	}
 	table := harness.NewTable("model", "batch", "2 members", "1 member", "build before, 1 thread", "DDP, 2 processes", "DDP, channels_last", "2 members / DDP", "2 members / DDP, channels_last", "2 members / 1", "1 member / build before")
 	for _, key := range j.Keys("ddp") {
@@ -228,8 +225,8 @@ func ddpTable(j *harness.Journal) string {
 		table.Cells(model, strconv.Itoa(batch), rate(sideTwo), rate(sideOne), rate(sideBase), rate(sideDDP), rate(sideLast),
 			ratio(sideTwo, sideDDP, barDDP), ratio(sideTwo, sideLast, barDDP), ratio(sideTwo, sideOne, barTwo), ratio(sideOne, sideBase, barOne))
 	}
-	return fmt.Sprintf("### Speed: images a second, %d px, one thread a member, %d shards; medians, ratios round by round\n\n%s\nBars: %.1f over DDP, %.1f of two members over one, %.2f of one member over the build before; bold where reached.\n\n%s%s",
-		ddpSize, ddpShards, table, barDDP, barTwo, barOne, j.Conditions("ddp"), elasticTable(j))
+	return fmt.Sprintf("### Speed: images a second, %d px, one thread a member, %d shards; medians, ratios round by round\n\n%s\nBars: %.1f over DDP, %.1f of two members over one, %.2f of one member over the build before; bold where reached.\n\n%s",
+		ddpSize, ddpShards, table, barDDP, barTwo, barOne, j.Conditions("ddp"))
 }
 
 // marked is a figure, bold where it reaches its bar: from above, or from below.

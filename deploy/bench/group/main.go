@@ -31,7 +31,6 @@ type bench struct {
 	models, precisions []string
 	size               int
 	// of ddp
-	elastic bool
 }
 
 func (b *bench) atelier() string { return filepath.Join(b.Bin, "atelier") }
@@ -51,7 +50,7 @@ func main() {
 		s.Scripts = peer
 		s.BinFlag()
 		s.PythonFlag("PyTorch and torchvision")
-		s.RoundsFlag(5, "ddp: trainings of each side")
+		s.RoundsFlag(5, "ddp: trainings of each side; elastic: at most 3")
 		s.JournalFlags("build/bench-group.jsonl")
 		s.Flags.StringVar(&b.images, "images", "", "bits: `FOLDER` with one subfolder of images per class; drawn ones where it is not given")
 		s.Flags.StringVar(&b.data, "data", "build/bench-group-data", "`FOLDER` for drawn and split images; the hashes depend on its path")
@@ -64,7 +63,6 @@ func main() {
 		s.Strings(&b.models, "models", "bits: architectures", "resnet18", "efficientnet_b0")
 		s.Strings(&b.precisions, "precisions", "bits: precisions", "fp32", "bf16")
 		s.Flags.IntVar(&b.size, "size", 64, "bits: `PIXELS` of the images")
-		s.Flags.BoolVar(&b.elastic, "elastic", true, "ddp: also 1,500 steps with a member killed every 20 s, ours and torchrun's")
 		s.Check = func() (err error) {
 			if b.data, err = filepath.Abs(b.data); err != nil {
 				return err
@@ -87,6 +85,7 @@ func main() {
 			{Name: "bits", What: "SHA-256 of best_model.pth for 1 to 8 members, members that come and go, and a resumed training", Run: b.measureBits, Table: func() string { return bitsTable(s.Journal) }},
 			{Name: "kills", What: "faults in trainings on a cluster: hashes, epochs, and the time to the next committed step", Run: b.measureKills, Table: func() string { return killsTable(s.Journal) }},
 			{Name: "ddp", What: "images a second beside DistributedDataParallel, and beside a build without groups (-base)", Run: b.measureDDP, Table: func() string { return ddpTable(s.Journal) }},
+			{Name: "elastic", What: "1,500 steps with a member killed every 20 s, ours and torchrun's", Run: b.measureElastic, Table: func() string { return elasticTable(s.Journal) }},
 			{Name: "hosts", What: "three hosts with 1 Gbit/s between them, and a partition (needs root)", Run: b.measureHosts, Table: func() string { return hostsTable(s.Journal) }},
 			{Name: "mixed", What: "40 sweeps whose trials take 1, 2 or 4 slots: use of slots, longest wait of a gang", Run: b.measureMixed, Table: func() string { return mixedTable(s.Journal) }},
 		}
