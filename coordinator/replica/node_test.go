@@ -73,7 +73,8 @@ func TestLeaderKilled(t *testing.T) {
 					r, err := m.Propose(ctx, report("s-a", n, tokens[n], epoch))
 					cancel()
 					if err != nil {
-						if !isNotLeader(err) && !errors.Is(err, replica.ErrUnknown) {
+						// Of a leader that was elected a moment ago on a busy machine the time may be over before anything is written.
+						if !isNotLeader(err) && !errors.Is(err, replica.ErrUnknown) && !errors.Is(err, context.DeadlineExceeded) {
 							t.Errorf("propose: %v", err)
 						}
 						continue
