@@ -5,10 +5,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"atelier/common/access"
+	"atelier/common/secret"
 )
 
 // Every role has what it may, and no more, whatever a route asks.
@@ -97,5 +100,63 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q is also %q", text, c.Text())
 		}
 		access.TrialOf(text)
+	})
+}
+
+// A login that was left is read by its port, or where it is the only one; a file that others can
+// read is refused, as is what is no login.
+func TestLocalLogins(t *testing.T) {
+	dir := t.TempDir()
+	token := access.NewToken()
+	want := access.Login{Addr: "127.0.0.1:7600", CA: "pem", Token: secret.New(token.Text())}
+	if _, ok, err := access.ReadLogin(dir, "7600"); ok || err != nil {
+		t.Errorf("of an empty folder: %v, %v", ok, err)
+	}
+	if err := access.WriteLogin(dir, "7600", want); err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range []string{"7600", "7601"} {
+		got, ok, err := access.ReadLogin(dir, port)
+		if !ok || err != nil || got.Addr != want.Addr || got.CA != want.CA || got.Token.Reveal() != token.Text() {
+			t.Errorf("port %s: %+v, %v, %v", port, got, ok, err)
+		}
+	}
+	if err := access.WriteLogin(dir, "7700", want); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, _ := access.ReadLogin(dir, "7601"); ok {
+		t.Error("of two others one was taken")
+	}
+	file := filepath.Join(access.LocalLogins(dir), "7700.json")
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := access.ReadLogin(dir, "7700"); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a file that others can read: %v", err)
+	}
+	os.WriteFile(file, []byte(`{"ca":"pem","token":"`+token.Text()[:30]+`"}`), 0o600)
+	os.Chmod(file, 0o600)
+	if _, _, err := access.ReadLogin(dir, "7700"); err == nil || strings.Contains(err.Error(), token.Text()[20:30]) {
+		t.Errorf("a token cut short: %v", err)
+	}
+	for range 2 {
+		if err := access.RemoveLogin(dir, "7700"); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := access.Settings(func(name string) string { return map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "relative"}[name] }); got != "/h/.config/atelier" {
+		t.Errorf("settings in %s", got)
+	}
+}
+
+func FuzzLogin(f *testing.F) {
+	f.Add([]byte(`{"addr":"a","ca":"b","token":""}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		os.MkdirAll(access.LocalLogins(dir), 0o700)
+		os.WriteFile(filepath.Join(access.LocalLogins(dir), "1.json"), b, 0o600)
+		if l, ok, err := access.ReadLogin(dir, "1"); ok != (err == nil) || ok && l.CA == "" {
+			t.Fatalf("%+v, %v, %v", l, ok, err)
+		}
 	})
 }

@@ -88,6 +88,8 @@ type Ask struct {
 	Name      string        // who asks
 	Term      time.Duration // of the lease, from now and from each tell; 0 = 10 minutes
 	Wait      time.Duration
+	// Credential is the SHA-256 of a secret that is to tell of this trial alone; nil = none.
+	Credential []byte
 }
 
 // Asked is a trial that a program is to train.
@@ -110,7 +112,7 @@ type Asked struct {
 // AskTrial takes a trial; nil where there was none to give within the wait. The
 // status is the sweep's.
 func (c *Client) AskTrial(ctx context.Context, a Ask) (*Asked, trial.SweepStatus, error) {
-	m, err := ask(ctx, c.raw.Trials.AskTrial, &atelierv1.AskTrialRequest{RequestId: a.RequestID, SweepId: a.Sweep, Name: a.Name, TermMs: a.Term.Milliseconds(), WaitMs: a.Wait.Milliseconds()})
+	m, err := ask(ctx, c.raw.Trials.AskTrial, &atelierv1.AskTrialRequest{RequestId: a.RequestID, SweepId: a.Sweep, Name: a.Name, TermMs: a.Term.Milliseconds(), WaitMs: a.Wait.Milliseconds(), CredentialSha256: a.Credential})
 	l := m.GetLease()
 	if l == nil {
 		return nil, wire.SweepStatus(m.GetStatus()), err

@@ -34,7 +34,7 @@ var Atelier = []Code{
 	{Error, "an error, also what the cluster's state does not allow now; the message has what, where and what to do"},
 	{Usage, "the command line makes no sense, or has no command; nothing was done"},
 	{NotFound, "the sweep, trial, worker, checkpoint, key or file is not there"},
-	{Refused, "a server wants other credentials"},
+	{Refused, "the cluster or another server wants other credentials, or another role"},
 	{NoLeader, "no coordinator, or none that leads, answered within --retry-for"},
 	{SweepFailed, "the work itself failed, or was cancelled, in the cluster"},
 	{Timeout, "--timeout, or the command's own time to wait, is over"},

@@ -36,6 +36,22 @@ func (m *Member) firstAdmin(ctx context.Context) error {
 		m.LeaveLogin() // by now it is known whether the token is still good
 		return nil
 	}
+	token, err := m.adminToken()
+	if err != nil {
+		return err
+	}
+	res, err := m.node.Propose(ctx, &logv1.Command{TimeMs: time.Now().UnixMilli(), Op: &logv1.Command_CreateToken{CreateToken: state.NewToken(token, "first-admin", access.Admin, 0)}})
+	if err = errors.Join(err, res.Err); err != nil {
+		return fmt.Errorf("the first admin's token: %w", err)
+	}
+	m.log.Info("the cluster has its first admin, whose token is in a file", "token", token.ID, "file", AdminFile(m.cfg.Data))
+	m.LeaveLogin()
+	return nil
+}
+
+// adminToken is the token of the file, which is made where there is none. A cluster that begins makes it before it
+// serves, so that its user's first command finds it.
+func (m *Member) adminToken() (access.Credential, error) {
 	file := AdminFile(m.cfg.Data)
 	token, err := readAdmin(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,15 +59,9 @@ func (m *Member) firstAdmin(ctx context.Context) error {
 		err = files.Write(file, []byte(token.Text()+"\n"), 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("the first admin's token: %w", err)
+		return token, fmt.Errorf("the first admin's token: %w", err)
 	}
-	res, err := m.node.Propose(ctx, &logv1.Command{TimeMs: time.Now().UnixMilli(), Op: &logv1.Command_CreateToken{CreateToken: state.NewToken(token, "first-admin", access.Admin, 0)}})
-	if err = errors.Join(err, res.Err); err != nil {
-		return fmt.Errorf("the first admin's token: %w", err)
-	}
-	m.log.Info("the cluster has its first admin, whose token is in a file", "token", token.ID, "file", file)
-	m.LeaveLogin()
-	return nil
+	return token, nil
 }
 
 // readAdmin reads the token that the file has.

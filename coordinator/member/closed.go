@@ -39,6 +39,9 @@ func (m *Member) enclose() error {
 	if m.store, err = identity.Begin(dir, name, time.Now()); err != nil {
 		return fmt.Errorf("begin a closed cluster: %w", err)
 	}
+	if _, err = m.adminToken(); err != nil {
+		return err
+	}
 	m.log.Info("begins a closed cluster: it has an authority of its own, of which this node keeps the key", "folder", dir, "fingerprint", m.store.Trusted().Fingerprint())
 	return nil
 }

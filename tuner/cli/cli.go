@@ -252,7 +252,7 @@ func (e *Env) app() *ucli.App {
 		Metadata:                  map[string]any{contextsKey: e.readContexts},
 		Commands: []*ucli.Command{
 			e.sweepCommands(), e.leaderboardCommand(), e.trialCommands(), e.checkpointCommands(),
-			e.workerCommands(), e.clusterCommands(), e.contextCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.explainCommand(), e.completionCommand(), e.manCommand(), e.versionCommand(),
+			e.workerCommands(), e.clusterCommands(), e.tokenCommands(), e.loginCommand(), e.contextCommands(), e.dataCommands(), e.weightsCommands(), e.trainCommand(), e.tuneCommand(), e.inferCommand(), e.metadataCommands(), e.serveCommand(), e.explainCommand(), e.completionCommand(), e.manCommand(), e.versionCommand(),
 		},
 	}
 	verbatim(app.Commands)

@@ -15,7 +15,7 @@ import (
 
 // clusterCommands are about the coordinators themselves.
 func (e *Env) clusterCommands() *ucli.Command {
-	return group("cluster", "coordinators: health, members, snapshots",
+	return group("cluster", "coordinators: health, members, snapshots, invitations", append(e.inviteCommands(),
 		verb(&ucli.Command{Name: "status", Usage: "the cluster's health, leader and coordinators",
 			Description: "Any coordinator that answers is enough: each reports its own view, and all that the cluster has are asked.\n" +
 				"Exit code 0 with a leader, 5 without one; with --check, 1 unless every coordinator answers.",
@@ -39,7 +39,7 @@ func (e *Env) clusterCommands() *ucli.Command {
 			"atelier cluster remove c3"),
 		verb(&ucli.Command{Name: "transfer", Usage: "hand leadership to another coordinator", ArgsUsage: "[ID]", Action: e.transfer}, 0, 1,
 			"atelier cluster transfer", "atelier cluster transfer c2"),
-	)
+		e.auditCommand())...)
 }
 
 // checkFlag is for monitoring.

@@ -341,26 +341,30 @@ func (e *Env) completeArgument(ctx context.Context, path []string, leaf *ucli.Co
 	case word == "NAME" && path[0] == "weights":
 		return begun(weights.Names(), last, "")
 	case word == "TRIAL" && len(args) > 0:
-		return fromCluster(ctx, addr, last, func(ctx context.Context, api *client.Client) []candidate { return e.trialNumbers(ctx, api, args[0]) })
+		return e.fromCluster(ctx, addr, last, func(ctx context.Context, api *client.Client) []candidate { return e.trialNumbers(ctx, api, args[0]) })
 	case word == "SWEEP" || word == "ID" && path[0] != "cluster":
-		return fromCluster(ctx, addr, last, sweepWords)
+		return e.fromCluster(ctx, addr, last, sweepWords)
 	case word == "ID":
-		return fromCluster(ctx, addr, last, memberIDs)
+		return e.fromCluster(ctx, addr, last, memberIDs)
 	case word == "NAME" && path[0] == "worker":
-		return fromCluster(ctx, addr, last, workerNames)
+		return e.fromCluster(ctx, addr, last, workerNames)
 	}
 	return nil
 }
 
 // fromCluster asks the cluster, briefly; none is there: no candidates.
-func fromCluster(ctx context.Context, addr, last string, ask func(context.Context, *client.Client) []candidate) []candidate {
+func (e *Env) fromCluster(ctx context.Context, addr, last string, ask func(context.Context, *client.Client) []candidate) []candidate {
 	addrs, err := client.ParseAddrs(addr)
 	if err != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, completionPatience)
 	defer cancel()
-	api := client.New(addrs, client.WithRetryFor(completionPatience))
+	opts, err := e.credentials(addrs)
+	if err != nil {
+		return nil
+	}
+	api := client.New(addrs, append(opts, client.WithRetryFor(completionPatience))...)
 	defer api.Close()
 	return slices.DeleteFunc(ask(ctx, api), func(c candidate) bool { return !strings.HasPrefix(c.word, last) })
 }

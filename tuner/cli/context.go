@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"atelier/common/client"
+	"atelier/common/identity"
 	"atelier/tuner/hint"
 
 	ucli "github.com/urfave/cli/v2"
@@ -59,8 +60,10 @@ type contextRecord struct {
 type chosenRecord struct {
 	Context string `json:"context"` // empty: none
 	Addr    string `json:"addr"`
-	From    string `json:"from"` // where the address comes from
-	File    string `json:"file"` // that contexts are kept in
+	Closed  bool   `json:"closed"`      // it is known as a closed cluster: commands log in
+	Print   string `json:"fingerprint"` // of the authority of a closed cluster
+	From    string `json:"from"`        // where the address comes from
+	File    string `json:"file"`        // that contexts are kept in
 }
 
 // listContexts marks the one in use.
@@ -113,8 +116,21 @@ func (e *Env) showContext(c *ucli.Context) error {
 	} else if e.chosen.fault != nil && !c.IsSet("addr") {
 		return e.chosen.fault
 	}
+	if list, err := client.ParseAddrs(r.Addr); err == nil {
+		l, err := e.loginOf(list)
+		if err != nil {
+			return err
+		}
+		if trusted, err := identity.ParseTrusted([]byte(l.CA)); err == nil {
+			r.Closed, r.Print = true, trusted.Fingerprint()
+		}
+	}
 	return e.print(c, r, func() table {
-		return table{head: []string{"", ""}, rows: [][]string{{"context", dash(r.Context)}, {"addr", r.Addr}, {"from", r.From}, {"file", dash(r.File)}}}
+		t := table{head: []string{"", ""}, rows: [][]string{{"context", dash(r.Context)}, {"addr", r.Addr}, {"from", r.From}, {"file", dash(r.File)}}}
+		if r.Closed {
+			t.rows = append(t.rows, []string{"authority", r.Print})
+		}
+		return t
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"atelier/common/files"
@@ -139,11 +140,15 @@ func (c *contexts) edit(root *yaml.Node) error {
 	for _, name := range slices.Sorted(maps.Keys(c.Contexts)) {
 		now := c.Contexts[name]
 		before, known := was.Contexts[name]
-		if known && before.Addr == now.Addr {
+		if known && before.Addr == now.Addr && before.CA == now.CA && before.Token == now.Token {
 			continue
 		}
 		if entry := valueOf(list, name); entry != nil && entry.Kind == yaml.MappingNode {
-			setKey(entry, "addr", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: now.Addr})
+			for _, key := range []struct{ name, before, now string }{{"addr", before.Addr, now.Addr}, {"ca", before.CA, now.CA}, {"token", before.Token, now.Token}} {
+				if key.before != key.now {
+					setKey(entry, key.name, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key.now, Style: style(key.now)})
+				}
+			}
 			continue
 		}
 		var entry yaml.Node
@@ -165,6 +170,14 @@ func encodeYAML(before []byte, v any) ([]byte, error) {
 	}
 	err := enc.Close()
 	return b.Bytes(), err
+}
+
+// style writes what has several lines as such.
+func style(text string) yaml.Style {
+	if strings.Contains(text, "\n") {
+		return yaml.LiteralStyle
+	}
+	return 0
 }
 
 // keyAt is where a mapping has a key; -1 for nowhere.

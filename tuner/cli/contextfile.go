@@ -14,6 +14,7 @@ import (
 
 	"atelier/common/client"
 	"atelier/common/nearest"
+	"atelier/common/secret"
 
 	ucli "github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v3"
@@ -31,8 +32,10 @@ type contexts struct {
 
 // contextEntry is one cluster.
 type contextEntry struct {
-	Addr string         `yaml:"addr"` // HOST:PORT[,..] of its coordinators
-	Rest map[string]any `yaml:",inline"`
+	Addr  string         `yaml:"addr"`            // HOST:PORT[,..] of its coordinators
+	CA    string         `yaml:"ca,omitempty"`    // PEM: authorities of a closed cluster
+	Token string         `yaml:"token,omitempty"` // a secret
+	Rest  map[string]any `yaml:",inline"`
 }
 
 // largestContexts bounds what is read: a file beyond it is something else.
@@ -139,5 +142,9 @@ func (e *Env) readContexts() (*contexts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("contexts: %w", err)
 	}
-	return decodeContexts(file, text)
+	all, err := decodeContexts(file, text)
+	if err == nil && info.Mode().Perm()&0o077 != 0 && slices.ContainsFunc(slices.Collect(maps.Values(all.Contexts)), func(c contextEntry) bool { return c.Token != "" }) {
+		return nil, fmt.Errorf("contexts: %w", &secret.OpenError{File: file, Mode: info.Mode().Perm()})
+	}
+	return all, err
 }

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"atelier/common/access"
 	"atelier/common/client"
+	"atelier/common/files"
 	"atelier/common/setting"
 	"atelier/common/trial"
 
@@ -24,6 +26,7 @@ func (e *Env) externalCommands() []*ucli.Command {
 			Description: "Prints the trial as JSON. It is yours until --term is over; every tell renews the lease.\n" +
 				"Exit code 3: the sweep has ended; 124: no trial came within --wait.",
 			Flags: []ucli.Flag{&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "json", Usage: "`FORMAT`: table, wide, json, yaml or csv"},
+				&ucli.StringFlag{Name: "credential-file", Usage: "write to `FILE` what tells of this trial, and no other, as ATELIER_TOKEN (of a closed cluster)"},
 				&ucli.DurationFlag{Name: "term", Value: 10 * time.Minute, Usage: "hand the trial to someone else after `DURATION` without a tell"},
 				&ucli.DurationFlag{Name: "wait", Value: time.Minute, Usage: "wait for a trial for `DURATION`"},
 				&ucli.StringFlag{Name: "name", Usage: "`NAME` of the program that asks, for lists"}}, Action: e.ask}, 1, 1,
@@ -82,6 +85,11 @@ func (e *Env) ask(c *ucli.Context) error {
 		return err
 	}
 	req := client.Ask{RequestID: client.NewRequestID(), Sweep: id, Name: c.String("name"), Term: term}
+	credential := access.NewTrialSecret()
+	if c.String("credential-file") != "" {
+		hash := credential.Hash()
+		req.Credential = hash[:]
+	}
 	began := time.Now()
 	for {
 		left := max(wait-time.Since(began), 0)
@@ -91,6 +99,11 @@ func (e *Env) ask(c *ucli.Context) error {
 		case err != nil:
 			return err
 		case got != nil:
+			if file := c.String("credential-file"); file != "" {
+				if err := files.Write(e.path(file), []byte(credential.ForTrial(id, got.Trial).Text()+"\n"), 0o600); err != nil {
+					return fmt.Errorf("trial ask: --credential-file: %w", err)
+				}
+			}
 			return e.print(c, got, func() table {
 				return table{head: []string{"TRIAL", "RUN", "TOKEN", "TERM", "PARAMS"}, prose: "PARAMS", rows: [][]string{
 					{count(got.Trial), count(int64(got.Run)), strconv.FormatUint(got.Token, 10), roundly(time.Duration(got.TermMS) * time.Millisecond), pairs(got.Params)}}}
@@ -156,6 +169,9 @@ func (e *Env) tell(c *ucli.Context) error {
 	}
 	if c.IsSet("value") {
 		s, err := api.Sweep(c.Context, id)
+		if client.ExitCode(err) == client.ExitRefused {
+			return usage("trial tell: --value needs the name of the objective, which the credential of a trial does not show: give --metric NAME=NUMBER")
+		}
 		if err != nil {
 			return err
 		}

@@ -137,7 +137,7 @@ func TestWordsOfOtherPrograms(t *testing.T) {
 		"logs s-a 1":            "did you mean atelier trial logs?",
 		"health":                "did you mean atelier cluster status?",
 		"submit x.yaml":         "did you mean atelier sweep submit?",
-		"create x.yaml":         "did you mean atelier sweep submit?",
+		"create x.yaml":         "did you mean atelier sweep submit or atelier token create?",
 		"predict x.png":         `did you mean "infer"?`,
 		"evaluate x.png":        `did you mean "infer"?`,
 		"swep list":             `did you mean "sweep"?`,

@@ -53,12 +53,16 @@ func unknownCommand(where, word string, path []string, level []*ucli.Command, ap
 			add(append(slices.Clone(path), other)...)
 		}
 	}
-	if near, ok := nearest.Close(word, known); ok && len(meant) == 0 {
+	// The very word, in a group, is more than a similar one.
+	elsewhere := len(path) == 0 && slices.ContainsFunc(app.Commands, func(c *ucli.Command) bool {
+		return slices.ContainsFunc(c.Subcommands, func(sub *ucli.Command) bool { return sub.Name == lower && !sub.Hidden })
+	})
+	if near, ok := nearest.Close(word, known); ok && len(meant) == 0 && !elsewhere {
 		add(append(slices.Clone(path), near)...)
 	}
 	if len(meant) == 0 {
 		// The command may be of another group: atelier logs, atelier sweep logs.
-		for _, name := range append([]string{lower}, synonyms[lower]...) {
+		for _, name := range append(slices.Clone(synonyms[lower]), lower) {
 			for _, c := range app.Commands {
 				if c.Name == name && len(path) > 0 {
 					add(c.Name)

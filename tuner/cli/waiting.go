@@ -102,7 +102,11 @@ func (e *Env) connect(c *ucli.Context, addrs string, retry time.Duration, instea
 	if err != nil {
 		return nil, usage("%s: %s", e.origin.Name(), err)
 	}
-	opts := []client.Option{client.WithRetryFor(retry)}
+	opts, err := e.credentials(list)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, client.WithRetryFor(retry))
 	if !c.Bool("quiet") {
 		opts = append(opts, client.WithNotice((&waiting{e: e, instead: instead}).notice))
 	}
