@@ -209,7 +209,7 @@ func (m *Main) wire(life context.Context) error {
 	}
 	m.server = api.New(api.Config{RunLogs: logs,
 		ID: c.ID, Log: m.node, Cluster: m.node, View: m.machine.View, Lead: m.lead, Peers: member.Peers{Pool: m.pool}, Assign: a, Judge: j,
-		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, TLS: m.member.ClientTLS(), Authority: m.member.Authority, Identity: m.member.Store(), Logger: m.logger,
+		Board: board.New(m.redis), Projection: projector, Now: time.Now, Random: random, TLS: m.member.ClientTLS(), Identity: m.member.Store(), Logger: m.logger,
 	})
 	m.member.ListRefusals(m.server.Refused)
 	watchers = append(watchers, m.server, m.member)

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -135,8 +136,9 @@ func (s accesses) CreateInvite(ctx context.Context, req *connect.Request[atelier
 	view := s.cfg.View()
 	i, _ := view.Invite(m.Id)
 	resp := &atelierv1.CreateInviteResponse{Invite: i.Proto()}
-	if s.cfg.Authority != nil {
-		resp.CaSha256 = s.cfg.Authority()
+	if s.cfg.Identity != nil {
+		sum := sha256.Sum256(s.cfg.Identity.Trusted()[0].Raw)
+		resp.CaSha256 = sum[:]
 	}
 	for _, b := range view.Members() {
 		if b.APIAddress != "" {

@@ -85,7 +85,6 @@ type Config struct {
 	Now        func() time.Time   // for what goes into the log
 	Random     func(b []byte)     // fills b with random bytes, for ids and seeds
 	TLS        *tls.Config        // to the other coordinators; nil = the cluster is open
-	Authority  func() []byte      // SHA-256 of the certificate of the cluster's authority; nil = the cluster is open
 	Identity   *identity.Store    // of this node, to let others join; nil = the cluster is open
 	Logger     *slog.Logger
 }

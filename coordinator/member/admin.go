@@ -2,7 +2,6 @@ package member
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,15 +74,6 @@ func readAdmin(file string) (access.Credential, error) {
 		err = fmt.Errorf("%s: %w", file, err)
 	}
 	return token, err
-}
-
-// Authority is the SHA-256 of the certificate of the cluster's authority; nil where the cluster is open.
-func (m *Member) Authority() []byte {
-	if m.store == nil {
-		return nil
-	}
-	sum := sha256.Sum256(m.store.Trusted()[0].Raw)
-	return sum[:]
 }
 
 // LeaveLogin lets the user that this coordinator runs as speak to it from this machine without

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"atelier/common/access"
-	"atelier/coordinator/member"
 )
 
 // ownCluster is a closed cluster of one coordinator, on the loopback of this machine, begun by a user
@@ -53,7 +52,7 @@ func (c *ownCluster) start(api string) {
 	}
 	c.t.Cleanup(func() { c.stop() })
 	for c.ctx.Err() == nil {
-		var at member.Addresses
+		var at struct{ API string }
 		if b, err := os.ReadFile(file); err == nil && json.Unmarshal(b, &at) == nil {
 			c.api = at.API
 			return
@@ -159,6 +158,25 @@ func TestPeopleOfAClosedCluster(t *testing.T) {
 	c.refused(stranger, one, "for trial 1 of sweep", "trial", "tell", id, "2", "--epoch", "1", "--metric", "loss=0.5")
 	c.refused(stranger, one, "needs operator", "sweep", "cancel", id)
 	c.must(stranger, op, "sweep", "cancel", id)
+
+	// A machine joins by what an admin pastes, once; and not by what was revoked.
+	invited := strings.Fields(c.must(c.home, addr, "cluster", "invite", "--name", "w1"))
+	joins := func(name string, words []string) *daemon {
+		return startDaemon(t, words[0], "--name", name, "--join", words[len(words)-1])
+	}
+	joins("w1", invited).says(t, ctx, "serves a cluster")
+	joins("w2", invited).says(t, ctx, "has been used, by w1")
+	taken := c.must(c.home, addr, "cluster", "invite", "-o", "json", "--uses", "3")
+	ended := regexp.MustCompile(`"id": "(i-[a-z0-9]+)"`).FindStringSubmatch(taken)
+	whole := regexp.MustCompile(`"invitation": "([^"]+)"`).FindStringSubmatch(taken)
+	if ended == nil || whole == nil {
+		t.Fatalf("cluster invite -o json: %s", taken)
+	}
+	c.must(c.home, addr, "cluster", "uninvite", ended[1])
+	joins("w3", []string{"atelier-worker", whole[1]}).says(t, ctx, "was revoked")
+	if list := c.must(c.home, addr, "cluster", "invites"); !regexp.MustCompile(`worker +w1 +used +1/1 .* w1`).MatchString(list) || !regexp.MustCompile(ended[1]+` +worker +any +revoked +0/3`).MatchString(list) {
+		t.Errorf("the invitations:\n%s", list)
+	}
 
 	c.must(c.home, addr, "token", "revoke", "ada")
 	c.refused(stranger, nil, "(ada) was revoked", "sweep", "list")

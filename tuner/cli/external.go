@@ -26,7 +26,7 @@ func (e *Env) externalCommands() []*ucli.Command {
 			Description: "Prints the trial as JSON. It is yours until --term is over; every tell renews the lease.\n" +
 				"Exit code 3: the sweep has ended; 124: no trial came within --wait.",
 			Flags: []ucli.Flag{&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "json", Usage: "`FORMAT`: table, wide, json, yaml or csv"},
-				&ucli.StringFlag{Name: "credential-file", Usage: "write to `FILE` what tells of this trial, and no other, as ATELIER_TOKEN (of a closed cluster)"},
+				&ucli.StringFlag{Name: "credential-file", Usage: "write to `FILE` what reports on this trial, and no other, as ATELIER_TOKEN (of a closed cluster)"},
 				&ucli.DurationFlag{Name: "term", Value: 10 * time.Minute, Usage: "hand the trial to someone else after `DURATION` without a tell"},
 				&ucli.DurationFlag{Name: "wait", Value: time.Minute, Usage: "wait for a trial for `DURATION`"},
 				&ucli.StringFlag{Name: "name", Usage: "`NAME` of the program that asks, for lists"}}, Action: e.ask}, 1, 1,
