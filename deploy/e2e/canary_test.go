@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"atelier/common/access"
 	"atelier/common/local"
 	"atelier/common/mlflow/mlflowtest"
 	"atelier/common/secret"
@@ -33,6 +34,12 @@ func (c canaries) random(where string) string {
 	b := make([]byte, 18)
 	rand.Read(b)
 	c[where] = "ca/" + base64.StdEncoding.EncodeToString(b) + "+ry"
+	return c[where]
+}
+
+// token is a canary in the form of a token of a closed cluster.
+func (c canaries) token(where string) string {
+	c[where] = access.NewToken().Text()
 	return c[where]
 }
 
@@ -151,7 +158,7 @@ func TestCanaries(t *testing.T) {
 	defer hook.Close()
 	state := filepath.Join(place, "state")
 	env := []string{"XDG_STATE_HOME=" + state, "GOTRACEBACK=crash", "ATELIER_REDIS_PASSWORD=" + password, "MLFLOW_TRACKING_TOKEN=" + token,
-		"MLFLOW_TRACKING_PASSWORD=" + c.random("password of MLflow"), "SERPAPI_API_KEY=" + c.random("SerpAPI key"), "ATELIER_TOKEN=" + c.random("token of Atelier"),
+		"MLFLOW_TRACKING_PASSWORD=" + c.random("password of MLflow"), "SERPAPI_API_KEY=" + c.random("SerpAPI key"), "ATELIER_TOKEN=" + c.token("token of Atelier"),
 		"ATELIER_NOTIFY=" + hook.URL + "/" + c.random("webhook"), "MLFLOW_TRACKING_URI=" + server.URL}
 	cluster := start(t, ctx, local.Config{Coordinators: 3, Workers: 2, Env: env, ExtraArgs: map[string][]string{
 		"coordinator": {"--gossip-key-file", keyFile, "--redis", "redis://board@" + redis.Addr, "--log-level", "debug"},
