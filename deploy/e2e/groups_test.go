@@ -227,8 +227,9 @@ func TestGroupWaitsForSlots(t *testing.T) {
 	if s := await(t, ctx, c, id, "its end", ended); s.Counts.Finished != 1 {
 		t.Errorf("the group ended as %v (%s) with %v", s.Status, s.Failure, s.Counts)
 	}
-	if r := trials(t, ctx, c, id)[0].LastRun(); r.Group == nil || len(r.Group.Members) != 4 {
-		t.Errorf("run %+v; want 4 members", r)
+	// Members leave before the one that reports ends the run, so who holds the lease last is no matter.
+	if r := trials(t, ctx, c, id)[0].LastRun(); r.Group == nil || len(r.Group.Views) == 0 || len(r.Group.Views[0].Members) != 4 {
+		t.Errorf("run %+v with group %+v; want 4 members in its first view", r, r.Group)
 	}
 }
 
